@@ -1,0 +1,85 @@
+"""
+What goes through the outbox to Kafka.
+
+The one shape that intake, outbox and relay agree on. It knows neither SQLite
+nor Kafka: header names stand in `kafka.headers`, columns in `outbox.schema`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+__all__ = ["Envelope", "Origin", "Record", "StoredRecord"]
+
+
+class Origin(StrEnum):
+    """How the bridge learned of an event: the header `bridge_origin`."""
+
+    SOCKET = "socket"
+    STATUS_ENDPOINT = "status-endpoint"
+    WEBHOOK = "webhook"
+    REPLAY = "replay"
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """
+    The part of a record's headers that thousands of records share.
+
+    Attributes:
+        ce_source: `{api_url}/clients/{client_id}`.
+        ce_type: CloudEvents type, `dev.dryapi.request.status.updated` or another.
+        origin: How the bridge learned of the event.
+        content_type: What the value's bytes are.
+    """
+
+    ce_source: str
+    ce_type: str
+    origin: str
+    content_type: str
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """
+    One record before it has a place in a lane.
+
+    Attributes:
+        topic: The Kafka topic's name.
+        key: `request_id` as UTF-8, or None where none is known.
+        value: The bytes that Kafka gets.
+        received_at_us: When the bridge read it, microseconds since the epoch.
+        envelope: What it shares with others.
+        extra: Headers of this record alone, by name.
+    """
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    received_at_us: int
+    envelope: Envelope
+    extra: tuple[tuple[str, bytes], ...] = ()
+
+
+class StoredRecord(msgspec.Struct, frozen=True, gc=False):
+    """
+    One committed record with its place in a lane.
+
+    Attributes:
+        sequence: Dense per outbox, topic and partition, from 1.
+        ce_id: The identity that is never used twice.
+        key: As in `Record`.
+        value: As in `Record`.
+        received_at_us: As in `Record`.
+        envelope: As in `Record`.
+        extra: As in `Record`.
+    """
+
+    sequence: int
+    ce_id: str
+    key: bytes | None
+    value: bytes
+    received_at_us: int
+    envelope: Envelope
+    extra: tuple[tuple[str, bytes], ...] = ()
