@@ -23,6 +23,7 @@ __all__ = [
     "KafkaError",
     "KafkaRefusedError",
     "KafkaUnreachableError",
+    "ListenError",
     "OutboxDamagedError",
     "OutboxDirectoryError",
     "OutboxError",
@@ -71,6 +72,21 @@ class ConfigError(BridgeError):
     """A setting is missing or wrong: print the message and exit, never retry."""
 
     exit_code = ExitCode.USAGE
+
+
+class ListenError(BridgeError):
+    """
+    A port of the bridge's own can't be opened: say so and exit.
+
+    Attributes:
+        listen: The address as it was set.
+    """
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, message: str, *, listen: str) -> None:
+        super().__init__(message)
+        self.listen = listen
 
 
 class SessionError(BridgeError):
