@@ -1,0 +1,276 @@
+"""
+The metrics: their names, their help texts and where each number comes from.
+
+Numbers are read when somebody asks; nothing here runs otherwise, and no room
+knows of Prometheus. Every label has few values: never a request id.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+import bridge
+from bridge.errors import DeadLetterReason
+from bridge.operations.sources import (
+    Histogram,
+    IntakeStatistics,
+    LoopStatistics,
+    OutboxStatistics,
+    RelayStatistics,
+    SessionStatistics,
+    Sources,
+)
+
+
+__all__ = ["Metrics"]
+
+_US_PER_SECOND = 1_000_000
+
+
+class Metrics:
+    """
+    The bridge's registry and its two text formats.
+
+    Args:
+        sources: The statistics to read.
+        now: Seconds since the epoch, for ages.
+    """
+
+    def __init__(
+        self, sources: Sources, *, now: Callable[[], float] = time.time
+    ) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_Bridge(sources, now))
+        # Nothing on macOS, where /proc is missing.
+        ProcessCollector(registry=self._registry)
+
+    def register(self, collector: Collector) -> None:
+        """
+        Add the metrics of another room.
+
+        Args:
+            collector: Yields its metrics when it is asked, as `prometheus_client`
+                defines it; called on the trio loop, so it must not block.
+        """
+        self._registry.register(collector)
+
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """
+        Read all statistics and write them down.
+
+        Args:
+            accept: The request's `Accept` header: OpenMetrics if it asks for
+                that, else Prometheus' own text format.
+
+        Returns:
+            The body and its content type.
+        """
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+
+class _Bridge(Collector):
+    """Reads the statistics of the bridge's own rooms."""
+
+    def __init__(self, sources: Sources, now: Callable[[], float]) -> None:
+        self._sources = sources
+        self._now = now
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric of the bridge, read now."""
+        sources = self._sources
+        yield InfoMetricFamily(
+            "bridge_build",
+            "The running version.",
+            value={
+                "version": bridge.__version__,
+                "python": platform.python_version(),
+            },
+        )
+        yield from _sessions(list(sources.sessions))
+        yield from _intake(sources.intake, sources.relay)
+        yield from _outbox(sources.outbox, self._now())
+        yield from _relay(sources.relay)
+        yield from _loop(sources.loop)
+
+
+def _sessions(sessions: Sequence[SessionStatistics]) -> Iterator[Metric]:
+    label = ["client_id"]
+    frames = CounterMetricFamily(
+        "bridge_frames_received", "Text frames read from the socket.", labels=label
+    )
+    events = CounterMetricFamily(
+        "bridge_events_received", "Job-status events read.", labels=label
+    )
+    connects = CounterMetricFamily(
+        "bridge_connects",
+        "Attempts to connect and subscribe, by their outcome.",
+        labels=["client_id", "outcome"],
+    )
+    subscribed = GaugeMetricFamily(
+        "bridge_subscribed",
+        "Whether the account's channel is subscribed (1) or not (0).",
+        labels=label,
+    )
+    last_frame = GaugeMetricFamily(
+        "bridge_last_frame_timestamp_seconds",
+        "When the last frame was read, since the epoch; absent before the first.",
+        labels=label,
+    )
+    for session in sessions:
+        who = [session.client_id]
+        frames.add_metric(who, session.frames_received)
+        events.add_metric(who, session.events_received)
+        for outcome, count in dict(session.connects).items():
+            connects.add_metric([*who, str(outcome)], count)
+        subscribed.add_metric(who, session.subscribed)
+        read_at_us = session.last_frame_at_us
+        if read_at_us is not None:
+            last_frame.add_metric(who, read_at_us / _US_PER_SECOND)
+    yield from (frames, events, connects, subscribed, last_frame)
+
+
+def _intake(intake: IntakeStatistics, relay: RelayStatistics) -> Iterator[Metric]:
+    yield _counter(
+        "bridge_events_accepted",
+        "Events taken over by the intake, dead letters included.",
+        intake.accepted,
+    )
+    # Every reason from the start: a rate needs the zero before the first one.
+    letters = dict.fromkeys(DeadLetterReason, 0)
+    for counted in (intake.dead_letters, relay.dead_letters):
+        for reason, count in dict(counted).items():
+            letters[reason] += count
+    yield _counters(
+        "bridge_dlq_records",
+        "Dead letters made, by reason.",
+        "reason",
+        letters,
+    )
+
+
+def _outbox(outbox: OutboxStatistics, now: float) -> Iterator[Metric]:
+    yield _counter(
+        "bridge_outbox_accepted",
+        "Records taken into the outbox's buffer.",
+        outbox.accepted,
+    )
+    yield _counter(
+        "bridge_outbox_committed",
+        "Records committed to the outbox's database.",
+        outbox.committed,
+    )
+    yield _counter(
+        "bridge_outbox_acknowledged",
+        "Rows of the outbox that Kafka acknowledged.",
+        outbox.acknowledged,
+    )
+    yield _counters(
+        "bridge_events_dropped",
+        "Events given up by a policy, by cause.",
+        "cause",
+        dict(outbox.dropped),
+    )
+    yield _gauge(
+        "bridge_outbox_rows",
+        "Committed records that Kafka has not acknowledged.",
+        outbox.rows,
+    )
+    yield _gauge(
+        "bridge_outbox_rows_at_start",
+        "Rows that waited when this process opened the outbox.",
+        outbox.rows_at_start,
+    )
+    yield _gauge(
+        "bridge_outbox_bytes",
+        "Size of the outbox's database and write-ahead log.",
+        outbox.bytes,
+    )
+    yield _gauge(
+        "bridge_outbox_oldest_age_seconds",
+        "Age of the oldest record that Kafka has not acknowledged; 0 without one.",
+        _age_seconds(outbox.oldest_received_at_us, now),
+    )
+    yield _gauge(
+        "bridge_outbox_full",
+        "Whether the outbox is at its limit (1) or accepts records (0).",
+        outbox.full,
+    )
+
+
+def _relay(relay: RelayStatistics) -> Iterator[Metric]:
+    yield _counters(
+        "bridge_records_published",
+        "Records that Kafka acknowledged for the first time.",
+        "topic",
+        dict(relay.published),
+    )
+    yield _counter(
+        "bridge_producer_recycles",
+        "Producers given up after a failure and made anew.",
+        relay.producer_recycles,
+    )
+    yield _gauge(
+        "bridge_kafka_connected",
+        "Whether Kafka answers (1) or not (0).",
+        relay.connected,
+    )
+    yield _gauge("bridge_kafka_lanes", "Lanes that are open.", relay.lanes)
+    yield _histogram(
+        "bridge_publish_duration_seconds",
+        "From a batch's commit in the outbox to its acknowledgement by Kafka.",
+        relay.publish_duration,
+    )
+
+
+def _loop(loop: LoopStatistics) -> Iterator[Metric]:
+    yield _gauge(
+        "bridge_loop_lag_seconds",
+        "The longest delay of a task on the trio loop during the last minute.",
+        loop.lag_seconds,
+    )
+
+
+def _age_seconds(received_at_us: int | None, now: float) -> float:
+    """Tell an age; never below zero, though the wall clock may be set back."""
+    if received_at_us is None:
+        return 0.0
+    return max(0.0, now - received_at_us / _US_PER_SECOND)
+
+
+def _counter(name: str, text: str, value: int) -> Metric:
+    return CounterMetricFamily(name, text, value=value)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _counters(name: str, text: str, label: str, counts: Mapping[Any, int]) -> Metric:
+    metric = CounterMetricFamily(name, text, labels=[label])
+    for value, count in counts.items():
+        metric.add_metric([str(value)], count)
+    return metric
+
+
+def _histogram(name: str, text: str, values: Histogram) -> Metric:
+    # The copy first: buckets that grow while they are added up would not add up.
+    counts = list(values.counts)
+    bounds = [*(repr(float(bound)) for bound in values.bounds), "+Inf"]
+    buckets = list(zip(bounds, accumulate(counts), strict=True))
+    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=values.sum)

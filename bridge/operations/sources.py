@@ -1,0 +1,212 @@
+"""
+What metrics and health read: the shapes of the other rooms' statistics.
+
+Each room counts in plain attributes of an object that it owns; counting costs
+it an addition. These protocols say which attributes are read, in which unit.
+They are read while other threads write: numbers are read once, mappings and
+lists are copied before they are looked at. Nothing here counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bridge.errors import DeadLetterReason
+
+
+__all__ = [
+    "Histogram",
+    "IntakeStatistics",
+    "LoopStatistics",
+    "OutboxStatistics",
+    "RelayStatistics",
+    "SessionStatistics",
+    "Sources",
+]
+
+
+class Histogram(Protocol):
+    """A distribution, counted by the room that measures it."""
+
+    @property
+    def bounds(self) -> Sequence[float]:
+        """Upper bounds of the buckets, ascending; the last bucket has none."""
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """How many values fell into each bucket alone; one more than bounds."""
+
+    @property
+    def sum(self) -> float:
+        """All values added up."""
+
+
+class SessionStatistics(Protocol):
+    """What one account's Pusher session counts; owned by `pusher`."""
+
+    @property
+    def client_id(self) -> str:
+        """Whose session it is."""
+
+    @property
+    def state(self) -> str:
+        """The session's state by its name, for people."""
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether the channel's subscription is acknowledged and stands."""
+
+    @property
+    def frames_received(self) -> int:
+        """Text messages read from the socket, of any kind."""
+
+    @property
+    def events_received(self) -> int:
+        """Job-status events handed to the intake."""
+
+    @property
+    def connects(self) -> Mapping[str, int]:
+        """Attempts to connect and subscribe that ended, by outcome."""
+
+    @property
+    def last_frame_at_us(self) -> int | None:
+        """When a frame was read last, microseconds since the epoch."""
+
+    @property
+    def last_error(self) -> str | None:
+        """Why the session is not subscribed, or was not; one sentence."""
+
+
+class IntakeStatistics(Protocol):
+    """What becomes of events between session and outbox; owned by `intake`."""
+
+    @property
+    def accepted(self) -> int:
+        """Events taken over, dead letters included."""
+
+    @property
+    def dead_letters(self) -> Mapping[DeadLetterReason, int]:
+        """Events that made a dead letter instead of a record on `jobs`."""
+
+
+class OutboxStatistics(Protocol):
+    """What the outbox holds and has seen; owned by `outbox`."""
+
+    @property
+    def rows(self) -> int:
+        """Committed records that Kafka has not acknowledged."""
+
+    @property
+    def bytes(self) -> int:
+        """Size of database and write-ahead log on disk."""
+
+    @property
+    def oldest_received_at_us(self) -> int | None:
+        """When the oldest of those rows was received; None without rows."""
+
+    @property
+    def accepted(self) -> int:
+        """Records taken into the buffer."""
+
+    @property
+    def committed(self) -> int:
+        """Records of those that reached the database."""
+
+    @property
+    def rows_at_start(self) -> int:
+        """Rows that waited when this process opened the file."""
+
+    @property
+    def acknowledged(self) -> int:
+        """Rows that Kafka acknowledged, or that were found there."""
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Records given up by a named policy, by cause."""
+
+    @property
+    def full(self) -> bool:
+        """Whether buffer or disk are at their limit: nothing is accepted."""
+
+    @property
+    def last_beat(self) -> float | None:
+        """
+        `time.monotonic()` of the SQLite thread's latest beat.
+
+        It beats every few seconds, idle or not. None or 0: it was not started
+        yet, or has ended as it should.
+        """
+
+
+class RelayStatistics(Protocol):
+    """What has gone to Kafka; owned by `kafka`."""
+
+    @property
+    def published(self) -> Mapping[str, int]:
+        """Records that Kafka acknowledged for the first time, by topic."""
+
+    @property
+    def dead_letters(self) -> Mapping[DeadLetterReason, int]:
+        """Records that the broker refused and the relay made dead letters of."""
+
+    @property
+    def producer_recycles(self) -> int:
+        """Producers given up after a failure and made anew."""
+
+    @property
+    def publish_duration(self) -> Histogram:
+        """Seconds from a batch's commit in the outbox to its acknowledgement."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether Kafka answers now."""
+
+    @property
+    def ever_connected(self) -> bool:
+        """Whether Kafka has answered since the process started."""
+
+    @property
+    def last_error(self) -> str | None:
+        """Why Kafka does not answer, or refuses; None when all is well."""
+
+    @property
+    def lanes(self) -> int:
+        """Lanes that are open."""
+
+    @property
+    def last_beat(self) -> float | None:
+        """`time.monotonic()` of the Kafka thread's latest beat, as in the outbox."""
+
+
+class LoopStatistics(Protocol):
+    """How promptly the trio loop runs; `heartbeat` measures it."""
+
+    @property
+    def lag_seconds(self) -> float:
+        """The longest delay of a beat during the last minute."""
+
+    @property
+    def last_beat(self) -> float | None:
+        """`time.monotonic()` of the loop's latest beat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """
+    Everything that metrics and health read.
+
+    Attributes:
+        sessions: One for each account; may grow and shrink while it is read.
+        intake: Between session and outbox.
+        outbox: What is not yet safely in Kafka.
+        relay: What is.
+        loop: The trio loop of this process.
+    """
+
+    sessions: Sequence[SessionStatistics]
+    intake: IntakeStatistics
+    outbox: OutboxStatistics
+    relay: RelayStatistics
+    loop: LoopStatistics
