@@ -54,6 +54,7 @@ class DeadLetterReason(StrEnum):
     UNKNOWN_STATUS = "unknown_status"
     INVALID_FIELD = "invalid_field"
     TOO_LARGE = "too_large"
+    TOO_DEEP = "too_deep"
     REFUSED_BY_BROKER = "refused_by_broker"
 
 
