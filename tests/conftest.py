@@ -1,1 +1,145 @@
-"""Fixtures that every test may ask for."""
+"""Fixtures that every test may ask for, and the real servers that some tests need.
+
+Owns when the servers start and end: at the first test that asks for them, once a
+run, whatever becomes of the tests. How they start belongs to `tests.servers`; what
+only one folder's tests need belongs into that folder's own conftest.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.servers import broker, downloads, publisher
+from tests.servers.broker import BrokerError, KafkaBroker, existing_kafka
+from tests.servers.kafka import KafkaServer
+from tests.servers.process import ProcessError
+from tests.servers.publisher import Soketi, SoketiSettingError, existing_soketi
+from tests.servers.soketi import SoketiServer
+
+
+# Enough to tell partitions apart, and few enough to be filled by 50 jobs.
+_PARTITIONS = 3
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A fresh topic and its dead-letter topic.
+
+    Attributes:
+        name: The topic's name.
+        dead_letter: The dead-letter topic's name: `{name}.dlq`, one partition.
+        partitions: How many partitions the topic has.
+        bootstrap_servers: Where to reach its broker.
+    """
+
+    name: str
+    dead_letter: str
+    partitions: int
+    bootstrap_servers: str
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m "not connected" chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that stand on a real server."""
+    for item in items:
+        if {"kafka", "soketi"} & _fixtures(item):
+            item.add_marker(pytest.mark.connected)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Download what the chosen tests need, outside of any test's deadline."""
+    if session.config.option.collectonly:
+        return
+    needed = set().union(*(_fixtures(item) for item in session.items))
+    reporter = session.config.pluginmanager.getplugin("terminalreporter")
+    progress = reporter.write_line if reporter else downloads.to_stderr
+    try:
+        if "kafka" in needed and not existing_kafka():
+            downloads.fetch_kafka(progress)
+        if "soketi" in needed and not existing_soketi():
+            downloads.fetch_soketi(progress)
+    except (downloads.FetchError, SoketiSettingError):
+        # The other tests run; those that need the server fail with this message.
+        pass
+
+
+def _fixtures(item: pytest.Item) -> set[str]:
+    return set(getattr(item, "fixturenames", ()))
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaBroker]:
+    """A real Kafka: the suite's own, or the one that BRIDGE_TEST_KAFKA names."""
+    try:
+        existing = existing_kafka()
+        if existing:
+            existing.check()
+            yield existing
+            return
+        server = KafkaServer()
+        server.__enter__()
+    except (BrokerError, downloads.FetchError, ProcessError) as error:
+        pytest.fail(str(error), pytrace=False)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def soketi() -> Iterator[Soketi]:
+    """A real soketi: the suite's own, or the one that BRIDGE_TEST_SOKETI names."""
+    try:
+        existing = existing_soketi()
+        if existing:
+            if not existing.answers():
+                pytest.fail(f"no soketi answers at {existing.url}", pytrace=False)
+            yield existing
+            return
+        server = SoketiServer()
+        server.__enter__()
+    except (SoketiSettingError, downloads.FetchError, ProcessError) as error:
+        pytest.fail(str(error), pytrace=False)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def own_kafka(kafka: KafkaBroker) -> Iterator[KafkaServer]:
+    """The suite's Kafka for a test that stops, kills or pauses it; runs afterwards."""
+    if not isinstance(kafka, KafkaServer):
+        pytest.skip(
+            f"{broker.EXISTING_VARIABLE} names a broker that must not be stopped"
+        )
+    yield kafka
+    kafka.resume()
+    kafka.start()
+
+
+@pytest.fixture
+def own_soketi(soketi: Soketi) -> Iterator[SoketiServer]:
+    """The suite's soketi for a test that stops, kills or pauses it; runs afterwards."""
+    if not isinstance(soketi, SoketiServer):
+        pytest.skip(
+            f"{publisher.EXISTING_VARIABLE} names a server that must not be stopped"
+        )
+    yield soketi
+    soketi.resume()
+    soketi.start()
+
+
+@pytest.fixture
+def topic(kafka: KafkaBroker) -> Iterator[Topic]:
+    """A topic with a name of its own and its dead letters; gone after the test."""
+    name = f"jobs-{uuid.uuid4().hex[:12]}"
+    fresh = Topic(name, f"{name}.dlq", _PARTITIONS, kafka.bootstrap_servers)
+    kafka.create_topic(fresh.name, fresh.partitions)
+    kafka.create_topic(fresh.dead_letter, 1)
+    yield fresh
+    kafka.delete_topics(fresh.name, fresh.dead_letter)

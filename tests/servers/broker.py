@@ -1,0 +1,130 @@
+"""A Kafka that somebody runs: its address, and orders about topics.
+
+Owns the orders that any broker takes, the suite's own or an existing one. Starting
+and ending a broker belongs to `kafka`, reading a topic back to `reader`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+
+__all__ = ["EXISTING_VARIABLE", "BrokerError", "KafkaBroker", "existing_kafka"]
+
+EXISTING_VARIABLE = "BRIDGE_TEST_KAFKA"
+
+# A topic takes 0.1 s; a broker that has just come back needs some seconds more.
+_ADMIN_DEADLINE_SECONDS = 15.0
+_ADMIN_POLL_SECONDS = 0.05
+
+# librdkafka prints to stderr whenever a broker goes away, which tests do on purpose.
+_SILENT = logging.getLogger("tests.servers.librdkafka")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
+
+
+class BrokerError(Exception):
+    """The broker can't be reached or refused an order about topics."""
+
+
+class KafkaBroker:
+    """A Kafka that somebody runs: its address, and orders about topics.
+
+    Args:
+        bootstrap_servers: `host:port`, several joined by commas.
+    """
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self.bootstrap_servers = bootstrap_servers
+
+    def check(self) -> None:
+        """Make sure that the broker answers.
+
+        Raises:
+            BrokerError: It doesn't within 15 s.
+        """
+        try:
+            self._admin().list_topics(timeout=_ADMIN_DEADLINE_SECONDS)
+        except KafkaException as error:
+            raise BrokerError(f"no Kafka at {self.bootstrap_servers}") from error
+
+    def create_topic(
+        self,
+        name: str,
+        partitions: int = 1,
+        configs: Mapping[str, str] | None = None,
+        *,
+        replication_factor: int = -1,
+    ) -> None:
+        """Create a topic and wait until every partition has a leader.
+
+        Args:
+            name: Its name.
+            partitions: How many partitions it has.
+            configs: Its settings, by Kafka's names.
+            replication_factor: How many copies; -1 is the broker's default.
+
+        Raises:
+            BrokerError: The broker refused, or a leader was missing after 15 s.
+        """
+        admin = self._admin()
+        topic = NewTopic(
+            name,
+            num_partitions=partitions,
+            replication_factor=replication_factor,
+            config=dict(configs or {}),
+        )
+        futures = admin.create_topics(
+            [topic], operation_timeout=_ADMIN_DEADLINE_SECONDS
+        )
+        deadline = time.monotonic() + _ADMIN_DEADLINE_SECONDS
+        try:
+            futures[name].result(_ADMIN_DEADLINE_SECONDS)
+            while not _has_leaders(admin, name, partitions):
+                if time.monotonic() > deadline:
+                    raise BrokerError(f"topic {name} got no leaders")
+                time.sleep(_ADMIN_POLL_SECONDS)
+        except (KafkaException, TimeoutError) as error:
+            raise BrokerError(f"topic {name} was not created: {error}") from error
+
+    def delete_topics(self, *names: str) -> None:
+        """Delete topics.
+
+        Raises:
+            BrokerError: The broker refused one.
+        """
+        futures = self._admin().delete_topics(
+            list(names), operation_timeout=_ADMIN_DEADLINE_SECONDS
+        )
+        try:
+            for future in futures.values():
+                future.result(_ADMIN_DEADLINE_SECONDS)
+        except (KafkaException, TimeoutError) as error:
+            raise BrokerError(f"topics were not deleted: {error}") from error
+
+    def _admin(self) -> AdminClient:
+        return AdminClient(
+            {"bootstrap.servers": self.bootstrap_servers}, logger=_SILENT
+        )
+
+
+def _has_leaders(admin: AdminClient, name: str, partitions: int) -> bool:
+    topic = admin.list_topics(name, timeout=_ADMIN_DEADLINE_SECONDS).topics[name]
+    return (
+        topic.error is None
+        and len(topic.partitions) == partitions
+        and all(partition.leader >= 0 for partition in topic.partitions.values())
+    )
+
+
+def existing_kafka() -> KafkaBroker | None:
+    """The broker that BRIDGE_TEST_KAFKA names, or None."""
+    servers = os.environ.get(EXISTING_VARIABLE)
+    return KafkaBroker(servers) if servers else None

@@ -1,0 +1,52 @@
+"""Resolves Maven coordinates into a folder of jars; run as a program of its own.
+
+Owns the talk with jgo, in a process apart so that it can be killed and its output
+kept. What is fetched, where it belongs and what its digests must be stands in
+`downloads`; nothing of that may be put here.
+
+    python -P jars.py FOLDER COORDINATES
+
+prints the path of the environment, whose `jars` and `modules` belong on the class
+path. jgo's own settings are honoured: repositories named in its configuration
+file come beside the central one, and proxies come from the environment.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from jgo.config import GlobalSettings
+from jgo.constants import MAVEN_CENTRAL_URL
+from jgo.env import EnvironmentBuilder, LinkStrategy
+from jgo.maven import MavenContext
+
+
+# jgo gives a server 10 s to answer; a busy proxy has needed more.
+_TIMEOUT_SECONDS = 60
+
+
+def main(folder: Path, coordinates: str) -> None:
+    """Resolve the coordinates and download their jars.
+
+    Args:
+        folder: Where jgo puts its repository and its environments.
+        coordinates: Maven coordinates, joined by `+`.
+    """
+    repositories = GlobalSettings.load().repositories
+    context = MavenContext(
+        repo_cache=folder / "repository",
+        remote_repos={"central": MAVEN_CENTRAL_URL, **repositories},
+        timeout=_TIMEOUT_SECONDS,
+    )
+    builder = EnvironmentBuilder(
+        context=context,
+        cache_dir=folder,
+        link_strategy=LinkStrategy.COPY,  # the repository is thrown away
+    )
+    environment = builder.from_endpoint(coordinates)
+    sys.stdout.write(f"{environment.path}\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,343 @@
+"""Real Apache Kafka: one or several combined KRaft nodes.
+
+Owns Kafka's configuration, its start and its end. Orders that any broker takes
+belong to `broker`, reading a topic back to `reader`, what the jars are to
+`downloads`.
+
+    with KafkaServer() as kafka:                 # synchronously
+    async with start_kafka() as kafka:           # in trio
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import signal
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import trio
+import trio.from_thread
+
+from tests.servers import downloads
+from tests.servers.broker import KafkaBroker
+from tests.servers.process import (
+    ChildProcess,
+    check_port_free,
+    free_ports,
+    run_all,
+    start_all,
+    stop_all,
+)
+
+
+__all__ = ["KafkaServer", "start_kafka"]
+
+# Measured: 3 s for one node and 9 s for three on two idle cores. Below pytest's
+# 60 s, so that the error with the log's tail comes first.
+_START_DEADLINE_SECONDS = 45.0
+
+# Measured: 0.5 s. `make run` has 10 s for everything.
+_STOP_GRACE_SECONDS = 5.0
+
+_JVM_OPTIONS = (
+    "-Xmx512m",
+    "-Xms256m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    # Otherwise SIGKILL leaves a file in the system's temporary directory.
+    "-XX:-UsePerfData",
+)
+
+# These would change the JVM behind the command line's back.
+_FOREIGN_VARIABLES = ("CLASSPATH", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS")
+
+_READY_LINE = "Kafka Server started"
+
+
+@dataclass(frozen=True)
+class _Node:
+    """One combined broker and controller."""
+
+    number: int
+    port: int
+    controller_port: int
+    folder: Path
+    process: ChildProcess = field(repr=False)
+
+
+class KafkaServer(KafkaBroker):
+    """An Apache Kafka of our own, for one run.
+
+    Entering it as a context manager starts it; leaving it ends it and removes its
+    data. In between it may be stopped, killed, paused and started again, as a
+    whole or one node alone: its data and its ports stay.
+
+    Args:
+        nodes: How many combined nodes; each takes 340 MB.
+        data_dir: A folder for its data, which is kept at the end and may come from
+            an earlier server with as many nodes; None takes a temporary one.
+        progress: Takes lines for people while something is downloaded.
+    """
+
+    def __init__(
+        self,
+        nodes: int = 1,
+        data_dir: Path | None = None,
+        *,
+        progress: downloads.Progress = downloads.to_stderr,
+    ) -> None:
+        self._class_path = downloads.fetch_kafka(progress)
+        self._java = downloads.java()
+        self._own_folder = data_dir is None
+        self.data_dir = data_dir or Path(tempfile.mkdtemp(prefix="bridge-kafka-"))
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        ports = free_ports(2 * nodes)
+        self._nodes = tuple(
+            self._node(number, *ports[2 * number - 2 : 2 * number])
+            for number in range(1, nodes + 1)
+        )
+        super().__init__(",".join(f"127.0.0.1:{node.port}" for node in self._nodes))
+
+    def _node(self, number: int, port: int, controller_port: int) -> _Node:
+        folder = self.data_dir / f"node-{number}"
+        folder.mkdir(exist_ok=True)
+        process = ChildProcess(
+            f"Kafka node {number}",
+            self._command(folder, "kafka.Kafka", folder / "server.properties"),
+            log=folder / "kafka.log",
+            cwd=folder,
+            env=_environment(),
+            scratch=self.data_dir if self._own_folder else None,
+            ready=lambda process: _READY_LINE in process.output(),
+        )
+        return _Node(number, port, controller_port, folder, process)
+
+    def _command(self, folder: Path, *arguments: str | Path) -> list[str | Path]:
+        # Native libraries are unpacked there; SIGKILL would leave them in /tmp.
+        scratch = f"-Djava.io.tmpdir={folder}"
+        options = (*_JVM_OPTIONS, scratch)
+        return [self._java, *options, "-cp", self._class_path, *arguments]
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """The first node's process id.
+
+        Raises:
+            ProcessError: It isn't running.
+        """
+        return self._nodes[0].process.pid
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Each node's process id.
+
+        Raises:
+            ProcessError: One isn't running.
+        """
+        return tuple(node.process.pid for node in self._nodes)
+
+    @property
+    def running(self) -> bool:
+        """Whether all nodes run (paused ones too)."""
+        return all(node.process.running for node in self._nodes)
+
+    def start(
+        self, node: int | None = None, *, checkpoint: Callable[[], None] = lambda: None
+    ) -> None:
+        """Start all nodes that don't run, or one, and wait until they serve.
+
+        Args:
+            node: The number of the one node, from 1.
+            checkpoint: Called every 30 ms; what it raises ends the start.
+
+        Raises:
+            ProcessError: One ended or was not ready within 45 s.
+            PortTakenError: Another program took a port in the meantime.
+        """
+        nodes = [one for one in self._chosen(node) if not one.process.running]
+        for one in nodes:
+            for port in (one.port, one.controller_port):
+                check_port_free(port)
+        self._format(nodes, checkpoint)
+        start_all(
+            [one.process for one in nodes],
+            deadline_seconds=_START_DEADLINE_SECONDS,
+            checkpoint=checkpoint,
+        )
+
+    def stop(self, node: int | None = None) -> None:
+        """End all nodes, or one, with SIGTERM, and with SIGKILL after 5 s.
+
+        One node of one takes 0.5 s. Where several end together the last of them
+        waits in vain for the others' votes until it is killed.
+        """
+        stop_all(self._processes(node), grace_seconds=_STOP_GRACE_SECONDS)
+
+    def kill(self, node: int | None = None) -> None:
+        """Kill all nodes, or one. What they acknowledged stays: in the page cache."""
+        for process in self._processes(node):
+            process.kill()
+
+    def pause(self, node: int | None = None) -> None:
+        """Let all nodes, or one, stand still with their connections open."""
+        for process in self._processes(node):
+            process.signal(signal.SIGSTOP)
+
+    def resume(self, node: int | None = None) -> None:
+        """Let paused nodes go on; others don't notice."""
+        for process in self._processes(node):
+            process.signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """End the server; its data is removed unless the caller named the folder."""
+        if self._own_folder:
+            self.kill()  # a clean log is of no use where it is removed
+            shutil.rmtree(self.data_dir, ignore_errors=True)
+        else:
+            self.stop()
+
+    def _chosen(self, number: int | None) -> Sequence[_Node]:
+        return self._nodes if number is None else (self._nodes[number - 1],)
+
+    def _processes(self, number: int | None) -> list[ChildProcess]:
+        return [node.process for node in self._chosen(number)]
+
+    def _format(self, nodes: Sequence[_Node], checkpoint: Callable[[], None]) -> None:
+        """Write the nodes' properties, and format the data of those that have none."""
+        cluster_id = self._cluster_id()
+        formatters = []
+        for node in nodes:
+            properties = node.folder / "server.properties"
+            properties.write_text(self._properties(node))
+            if (node.folder / "data" / "meta.properties").exists():
+                continue
+            arguments = ("format", "-t", cluster_id, "-c", properties)
+            formatter = ChildProcess(
+                f"Kafka's storage tool for node {node.number}",
+                self._command(
+                    node.folder,
+                    "kafka.tools.StorageTool",
+                    *arguments,
+                    "--ignore-formatted",
+                ),
+                log=node.folder / "format.log",
+                cwd=node.folder,
+                env=_environment(),
+            )
+            formatters.append(formatter)
+        run_all(
+            formatters, deadline_seconds=_START_DEADLINE_SECONDS, checkpoint=checkpoint
+        )
+
+    def _cluster_id(self) -> str:
+        """The cluster's id, the same for all nodes and for data kept from before."""
+        file = self.data_dir / "cluster-id"
+        if not file.exists():
+            raw = base64.urlsafe_b64encode(uuid.uuid4().bytes)
+            file.write_text(raw.decode().rstrip("="))
+        return file.read_text()
+
+    def _properties(self, node: _Node) -> str:
+        copies = min(len(self._nodes), 3)
+        needed = max(1, copies - 1)
+        voters = ",".join(
+            f"{one.number}@127.0.0.1:{one.controller_port}" for one in self._nodes
+        )
+        protocols = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"
+        controller = f"CONTROLLER://127.0.0.1:{node.controller_port}"
+        return "\n".join(
+            (
+                "process.roles=broker,controller",
+                f"node.id={node.number}",
+                f"controller.quorum.voters={voters}",
+                f"listeners=PLAINTEXT://127.0.0.1:{node.port},{controller}",
+                "controller.listener.names=CONTROLLER",
+                f"listener.security.protocol.map={protocols}",
+                f"log.dirs={node.folder / 'data'}",
+                f"default.replication.factor={copies}",
+                f"min.insync.replicas={needed}",
+                f"offsets.topic.replication.factor={copies}",
+                f"transaction.state.log.replication.factor={copies}",
+                f"transaction.state.log.min.isr={needed}",
+                f"share.coordinator.state.topic.replication.factor={copies}",
+                f"share.coordinator.state.topic.min.isr={needed}",
+                # Fewer internal partitions than 50: they are made at first use.
+                "offsets.topic.num.partitions=5",
+                "transaction.state.log.num.partitions=5",
+                "group.initial.rebalance.delay.ms=0",
+                # A killed broker may come back when its session has ended: with
+                # Kafka's 9 s a restart took 11.5 s.
+                "broker.session.timeout.ms=3000",
+                "broker.heartbeat.interval.ms=500",
+                "auto.create.topics.enable=false",
+                "",
+            )
+        )
+
+
+def _environment() -> dict[str, str]:
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _FOREIGN_VARIABLES
+    }
+
+
+@asynccontextmanager
+async def start_kafka(
+    nodes: int = 1,
+    data_dir: Path | None = None,
+    *,
+    progress: downloads.Progress = downloads.to_stderr,
+) -> AsyncIterator[KafkaServer]:
+    """Start a Kafka of our own from trio, and end it with the block.
+
+    Args:
+        nodes: As `KafkaServer` takes it.
+        data_dir: As `KafkaServer` takes it.
+        progress: As `KafkaServer` takes it.
+
+    Yields:
+        The server, ready. A cancellation ends the start at once.
+
+    Raises:
+        FetchError: Kafka can't be fetched.
+        ProcessError: It didn't start.
+    """
+    server = await trio.to_thread.run_sync(
+        lambda: KafkaServer(nodes, data_dir, progress=progress)
+    )
+    try:
+        await trio.to_thread.run_sync(
+            lambda: server.start(checkpoint=trio.from_thread.check_cancelled)
+        )
+        yield server
+    finally:
+        # Shielded, since a cancelled owner must still end its server; close()
+        # has its own deadlines.
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(server.close)

@@ -1,0 +1,242 @@
+"""A soketi that somebody runs: its address, its app, and publishing through it.
+
+Owns soketi's HTTP API with the signature of the official Pusher libraries. Starting
+and ending a soketi belongs to `soketi`. Channel authorisation over HTTP is the
+sandbox's business; `Soketi.sign_channel` only computes what it would answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import http.client
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import httpx  # noqa: TID251  # publishing is HTTP, and no part of the bridge does it
+
+
+__all__ = [
+    "APP_VARIABLE",
+    "EXISTING_VARIABLE",
+    "App",
+    "Event",
+    "Publisher",
+    "Soketi",
+    "SoketiError",
+    "SoketiSettingError",
+    "existing_soketi",
+]
+
+EXISTING_VARIABLE = "BRIDGE_TEST_SOKETI"
+APP_VARIABLE = "BRIDGE_TEST_SOKETI_APP"
+
+# Answers come within milliseconds; a starved machine has taken a second.
+_HTTP_TIMEOUT_SECONDS = 10.0
+
+
+class SoketiError(Exception):
+    """soketi didn't take events.
+
+    Attributes:
+        status: The HTTP status; soketi has answered 200 with an error in the body.
+        code: The body's `code`; None if it has none.
+    """
+
+    def __init__(self, status: int, code: int | None, answer: str) -> None:
+        super().__init__(f"HTTP {status}, code {code}: {answer}")
+        self.status = status
+        self.code = code
+
+
+class SoketiSettingError(Exception):
+    """A variable that names an existing soketi is missing or malformed."""
+
+
+@dataclass(frozen=True)
+class App:
+    """An application of a Pusher server."""
+
+    id: str = "app-id"
+    key: str = "app-key"
+    secret: str = field(default="app-secret", repr=False)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event to publish; `data` is the text that subscribers get."""
+
+    channel: str
+    name: str
+    data: str
+
+
+class Soketi:
+    """A soketi that somebody runs: its address, its app, and publishing.
+
+    Args:
+        url: `ws://host:port` or `wss://host:port`.
+        app: The application to publish for.
+    """
+
+    def __init__(self, url: str, app: App) -> None:
+        self.url = url
+        self.app = app
+        parts = urlsplit(url)
+        self._secure = parts.scheme == "wss"
+        assert parts.hostname is not None
+        self._host = parts.hostname
+        self._port = parts.port or (443 if self._secure else 80)
+
+    @property
+    def http_url(self) -> str:
+        """Where its HTTP API is."""
+        scheme = "https" if self._secure else "http"
+        return f"{scheme}://{self._host}:{self._port}"
+
+    def answers(self) -> bool:
+        """Whether its health check answers."""
+        kind = (
+            http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
+        )
+        connection = kind(self._host, self._port, timeout=_HTTP_TIMEOUT_SECONDS)
+        try:
+            connection.request("GET", "/")
+            return connection.getresponse().status == http.client.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def sign_channel(self, socket_id: str, channel: str) -> str:
+        """Sign a subscription to a private channel.
+
+        Returns:
+            `key:signature`, as `/broadcasting/auth` answers it under `auth`.
+        """
+        return f"{self.app.key}:{self._sign(f'{socket_id}:{channel}')}"
+
+    def sign_request(self, path: str, body: bytes) -> str:
+        """Sign a POST to the HTTP API.
+
+        Returns:
+            The path with its signed query.
+        """
+        # Already sorted by name, as the signature wants it.
+        query = urlencode(
+            {
+                "auth_key": self.app.key,
+                "auth_timestamp": str(int(time.time())),
+                "auth_version": "1.0",
+                # The protocol's choice; it isn't what protects the request.
+                "body_md5": hashlib.md5(body, usedforsecurity=False).hexdigest(),
+            }
+        )
+        signature = self._sign(f"POST\n{path}\n{query}")
+        return f"{path}?{query}&auth_signature={signature}"
+
+    def _sign(self, text: str) -> str:
+        secret = self.app.secret.encode()
+        return hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
+
+    @asynccontextmanager
+    async def publisher(self) -> AsyncIterator[Publisher]:
+        """Keep connections open for many events.
+
+        Yields:
+            A publisher; several tasks may use it at once.
+        """
+        # A proxy from the environment would not reach this machine's ports.
+        async with httpx.AsyncClient(
+            base_url=self.http_url,
+            timeout=_HTTP_TIMEOUT_SECONDS,
+            trust_env=False,
+            verify=self._secure,
+        ) as client:
+            yield Publisher(self, client)
+
+    async def publish(self, channel: str, event: str, data: Any) -> None:
+        """Publish one event over a connection of its own.
+
+        Args:
+            channel: The channel's name.
+            event: The event's name.
+            data: What subscribers get; anything but text is encoded as JSON.
+
+        Raises:
+            SoketiError: soketi refused it.
+        """
+        async with self.publisher() as publisher:
+            await publisher.publish(channel, event, data)
+
+    async def publish_batch(self, events: Sequence[Event]) -> None:
+        """Publish up to ten events in one request.
+
+        Raises:
+            SoketiError: soketi refused them all.
+        """
+        async with self.publisher() as publisher:
+            await publisher.publish_batch(events)
+
+
+class Publisher:
+    """Publishes through soketi's HTTP API, with the signature of Pusher's libraries."""
+
+    def __init__(self, soketi: Soketi, client: httpx.AsyncClient) -> None:
+        self._soketi = soketi
+        self._client = client
+
+    async def publish(self, channel: str, event: str, data: Any) -> None:
+        """Publish one event, as `Soketi.publish` does."""
+        text = data if isinstance(data, str) else json.dumps(data)
+        await self._post("events", {"name": event, "channel": channel, "data": text})
+
+    async def publish_batch(self, events: Sequence[Event]) -> None:
+        """Publish several events, as `Soketi.publish_batch` does."""
+        batch = [
+            {"name": event.name, "channel": event.channel, "data": event.data}
+            for event in events
+        ]
+        await self._post("batch_events", {"batch": batch})
+
+    async def _post(self, endpoint: str, message: Mapping[str, Any]) -> None:
+        body = json.dumps(message).encode()
+        path = f"/apps/{self._soketi.app.id}/{endpoint}"
+        response = await self._client.post(
+            self._soketi.sign_request(path, body),
+            content=body,
+            headers={"content-type": "application/json"},
+        )
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        fields = answer if isinstance(answer, dict) else {}
+        if response.status_code != httpx.codes.OK or fields.get("ok") is not True:
+            raise SoketiError(response.status_code, fields.get("code"), response.text)
+
+
+def existing_soketi() -> Soketi | None:
+    """The soketi that BRIDGE_TEST_SOKETI names, or None.
+
+    Raises:
+        SoketiSettingError: It or BRIDGE_TEST_SOKETI_APP is malformed.
+    """
+    url = os.environ.get(EXISTING_VARIABLE)
+    if not url:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme not in {"ws", "wss"} or not parts.hostname:
+        raise SoketiSettingError(f"{EXISTING_VARIABLE} must be ws://host:port")
+    app = os.environ.get(APP_VARIABLE, "").split(":")
+    if len(app) != 3 or not all(app):  # id, key and secret
+        raise SoketiSettingError(
+            f"{EXISTING_VARIABLE} is set, so {APP_VARIABLE} must be id:key:secret"
+        )
+    return Soketi(url.rstrip("/"), App(*app))

@@ -1,0 +1,173 @@
+"""Reads a topic back with a client that shares nothing with the bridge's.
+
+Owns the way from a topic to plain records. What the records should look like is
+for the tests to say. librdkafka, under confluent-kafka, is an implementation of
+its own: what it reads is judged by other eyes than those that wrote it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from dataclasses import dataclass
+from typing import cast
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+
+
+__all__ = ["ReadTimeoutError", "Record", "read_topic"]
+
+_POLL_SECONDS = 0.2
+_BATCH = 500
+
+# librdkafka would print what goes wrong with a connection to stderr.
+_SILENT = logging.getLogger("tests.servers.librdkafka")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
+
+
+class ReadTimeoutError(Exception):
+    """The topic's end, or the expected number of records, wasn't reached in time.
+
+    Attributes:
+        records: What was read until then.
+    """
+
+    def __init__(self, message: str, records: list[Record]) -> None:
+        super().__init__(message)
+        self.records = records
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record as it stands on a topic.
+
+    Attributes:
+        partition: The partition it stands on.
+        offset: Its place there.
+        key: Its key's bytes; None for a record without one.
+        value: Its value's bytes; None for a tombstone.
+        headers: Its headers by name.
+        timestamp: Its time in milliseconds since 1970, set by producer or broker.
+    """
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: dict[str, bytes]
+    timestamp: int
+
+
+def read_topic(
+    bootstrap_servers: str, topic: str, expected: int | None, timeout: float
+) -> list[Record]:
+    """Read a topic from its beginning to the high watermark of each partition.
+
+    It blocks; in trio call it through `trio.to_thread.run_sync`. Records of aborted
+    transactions are left out, as consumers that ask for committed ones see it.
+
+    Args:
+        bootstrap_servers: `host:port`, several joined by commas.
+        topic: Its name.
+        expected: Wait for at least so many records, then still read to the end, so
+            that one too many is seen as well; None takes what is there.
+        timeout: How many seconds all of it may take.
+
+    Returns:
+        The records, by partition and offset.
+
+    Raises:
+        ReadTimeoutError: The end or the number wasn't reached.
+        KafkaException: The topic doesn't exist, or the broker refused.
+        ValueError: A record carries two headers of the same name.
+    """
+    deadline = time.monotonic() + timeout
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": f"reader-{uuid.uuid4()}",  # asked for, never joined
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "allow.auto.create.topics": False,
+            "check.crcs": True,
+            # At the end of a partition the broker holds a fetch back this long.
+            "fetch.wait.max.ms": 50,
+        },
+        logger=_SILENT,
+    )
+    try:
+        return _read(consumer, topic, expected, deadline)
+    finally:
+        consumer.close()
+
+
+def _read(
+    consumer: Consumer, topic: str, expected: int | None, deadline: float
+) -> list[Record]:
+    """Read with a consumer that belongs to this call alone."""
+    partitions = _partitions(consumer, topic, deadline)
+    consumer.assign(
+        [TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions]
+    )
+    records: list[Record] = []
+    unfinished = set(partitions)
+    while unfinished or len(records) < (expected or 0):
+        if time.monotonic() > deadline:
+            raise ReadTimeoutError(
+                f"{topic}: {len(records)} records read, {expected or 'all'} expected; "
+                f"partitions not read to the end: {sorted(unfinished)}",
+                records,
+            )
+        for message in consumer.consume(_BATCH, timeout=_POLL_SECONDS):
+            partition = message.partition()
+            assert partition is not None
+            error = message.error()
+            if error is None:
+                records.append(_record(message))
+                unfinished.add(partition)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                unfinished.discard(partition)
+            else:
+                raise KafkaException(error)
+    return sorted(records, key=lambda record: (record.partition, record.offset))
+
+
+def _partitions(consumer: Consumer, topic: str, deadline: float) -> list[int]:
+    remaining = max(deadline - time.monotonic(), 0.1)
+    metadata = consumer.list_topics(topic, timeout=remaining).topics[topic]
+    if metadata.error is not None:
+        raise KafkaException(metadata.error)
+    return sorted(metadata.partitions)
+
+
+def _record(message: Message) -> Record:
+    partition, offset = message.partition(), message.offset()
+    assert partition is not None
+    assert offset is not None
+    # Typed for producing as well, which takes more; reading gives pairs of bytes.
+    pairs = cast("list[tuple[str, bytes]]", message.headers() or [])
+    headers = dict(pairs)
+    if len(headers) < len(pairs):
+        raise ValueError(f"two headers of the same name at {partition}/{offset}")
+    _, timestamp = message.timestamp()
+    return Record(
+        partition=partition,
+        offset=offset,
+        key=_octets(message.key()),
+        value=_octets(message.value()),
+        headers=headers,
+        timestamp=timestamp,
+    )
+
+
+def _octets(content: str | bytes | None) -> bytes | None:
+    return content.encode() if isinstance(content, str) else content
