@@ -1,0 +1,179 @@
+"""
+What types can't say: addresses, files, and settings that must fit each other.
+
+Each check looks at finished values and gives the setting that is wrong with
+what is wrong. It neither knows where a value came from nor prints anything.
+"""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from bridge.settings.addresses import split_address
+
+
+__all__ = ["ACCEPTS", "contradictions", "is_api_token"]
+
+Values = Mapping[str, Any]
+
+# Kafka's Topic.MAX_NAME_LENGTH.
+_LONGEST_TOPIC = 249
+# Visible ASCII: what may follow "Bearer " in a header (RFC 9110, section 5.5).
+_API_TOKEN = re.compile(r"[\x21-\x7e]+")
+
+
+def is_api_token(text: str) -> bool:
+    """Whether a text can stand in an Authorization header."""
+    return _API_TOKEN.fullmatch(text) is not None
+
+
+def _is_url(*schemes: str) -> Callable[[str], bool]:
+    def accepts(text: str) -> bool:
+        # urlsplit drops tabs and line ends without a word.
+        if any(character.isspace() for character in text):
+            return False
+        try:
+            parts = urllib.parse.urlsplit(text)
+            port = parts.port
+        except ValueError:
+            return False
+        return (
+            parts.scheme in schemes
+            and bool(parts.hostname)
+            # Credentials in a URL would end up in logs.
+            and "@" not in parts.netloc
+            and port != 0
+            and not parts.query
+            and not parts.fragment
+        )
+
+    return accepts
+
+
+def _is_address(text: str) -> bool:
+    try:
+        split_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_server_list(text: str) -> bool:
+    try:
+        return all(split_address(part.strip())[1] > 0 for part in text.split(","))
+    except ValueError:
+        return False
+
+
+# What a text must fulfil beyond its pattern, by path.
+ACCEPTS: Mapping[str, Callable[[str], bool]] = {
+    "api_url": _is_url("https", "http"),
+    "pusher.url": _is_url("wss", "ws"),
+    "kafka.bootstrap_servers": _is_server_list,
+    "operations.listen": _is_address,
+    "api_token": is_api_token,
+}
+
+
+def contradictions(values: Values) -> Iterator[tuple[str, str]]:
+    """
+    Find settings that are fine alone and wrong together.
+
+    Args:
+        values: Every value by path; those that were wrong already are left out.
+
+    Yields:
+        The path of a setting, and a sentence's end that follows its names.
+    """
+    yield from _topics(values)
+    yield from _sasl(values)
+    yield from _tls(values)
+    yield from _files(values)
+    first, longest = (
+        values.get("pusher.backoff_initial_seconds"),
+        values.get("pusher.backoff_max_seconds"),
+    )
+    if first is not None and longest is not None and longest < first:
+        yield (
+            "pusher.backoff_max_seconds",
+            f"must be at least pusher.backoff_initial_seconds, which is {first:g}",
+        )
+
+
+def _topics(values: Values) -> Iterator[tuple[str, str]]:
+    topic = values.get("topic")
+    if topic is None:
+        return
+    seen = {topic: "topic"}
+    for path, suffix in (("topics.dead_letters", ".dlq"), ("topics.gaps", ".gaps")):
+        if path not in values:
+            continue
+        name = values[path] or topic + suffix
+        if values[path] is None and len(name) > _LONGEST_TOPIC:
+            yield (
+                path,
+                (
+                    f"must be set, because the topic's name with {suffix} would be "
+                    f"longer than the {_LONGEST_TOPIC} characters that Kafka allows"
+                ),
+            )
+        if name in seen:
+            yield path, f"must differ from {seen[name]}"
+        seen.setdefault(name, path)
+
+
+def _sasl(values: Values) -> Iterator[tuple[str, str]]:
+    protocol = values.get("kafka.security_protocol")
+    if protocol is None:
+        return
+    names = ("kafka.sasl_mechanism", "kafka.sasl_username", "kafka.sasl_password")
+    for path in names:
+        if path not in values:
+            continue
+        if protocol.startswith("SASL_"):
+            if values[path] is None:
+                yield path, f"is missing: kafka.security_protocol {protocol} needs it"
+        elif values[path] is not None:
+            yield path, _unused(protocol, "SASL_SSL or SASL_PLAINTEXT")
+
+
+def _tls(values: Values) -> Iterator[tuple[str, str]]:
+    protocol = values.get("kafka.security_protocol")
+    certificate = values.get("kafka.ssl_cert_file")
+    key = values.get("kafka.ssl_key_file")
+    if certificate is not None and key is None and "kafka.ssl_key_file" in values:
+        yield "kafka.ssl_key_file", "is missing: kafka.ssl_cert_file needs it"
+    if key is not None and certificate is None and "kafka.ssl_cert_file" in values:
+        yield "kafka.ssl_cert_file", "is missing: kafka.ssl_key_file needs it"
+    if protocol is None or protocol.endswith("SSL"):
+        return
+    for path in ("kafka.ssl_ca_file", "kafka.ssl_cert_file", "kafka.ssl_key_file"):
+        if values.get(path) is not None:
+            yield path, _unused(protocol, "SSL or SASL_SSL")
+
+
+def _unused(protocol: str, needed: str) -> str:
+    return (
+        "is set, but kafka.security_protocol (BRIDGE_KAFKA_SECURITY_PROTOCOL) is "
+        f"{protocol}: it must be {needed}"
+    )
+
+
+def _files(values: Values) -> Iterator[tuple[str, str]]:
+    for path in (
+        "pusher.ca_file",
+        "kafka.ssl_ca_file",
+        "kafka.ssl_cert_file",
+        "kafka.ssl_key_file",
+    ):
+        name = values.get(path)
+        if name is None:
+            continue
+        try:
+            with open(name, "rb") as file:  # noqa: PTH123 - Path adds nothing here
+                file.read(1)
+        except OSError as error:
+            yield path, f"names a file that can't be read: {error.strerror}"

@@ -1,0 +1,140 @@
+"""
+Kafka's group of settings: where it is, how to sign in, how to write.
+
+Each field carries its whole description in `about`. What goes together
+(security protocol, mechanism, files) is judged in `checks`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from bridge.settings.about import KIB, LARGEST_INT16, LARGEST_INT32, Section, about
+from bridge.settings.secret import Secret
+
+
+__all__ = ["KafkaSettings"]
+
+
+class KafkaSettings(Section, frozen=True):
+    """Kafka: where it is, how to sign in, how to write."""
+
+    bootstrap_servers: Annotated[
+        str,
+        about(
+            "Brokers to begin with, host:port with commas between",
+            because="Kafka's port on this machine",
+            expected="host:port, or several with commas between",
+            flag="--bootstrap-servers",
+        ),
+    ] = "localhost:9092"
+    security_protocol: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
+        about("How connections are secured", because="Kafka's own default"),
+    ] = "PLAINTEXT"
+    sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None,
+        about("SASL mechanism, with security protocol SASL_*"),
+    ] = None
+    sasl_username: Annotated[str | None, about("SASL user name")] = None
+    sasl_password: Annotated[
+        Secret | None, about("SASL password", expected="text that is not empty")
+    ] = None
+    ssl_ca_file: Annotated[
+        str | None,
+        about(
+            "Certificates (PEM) to trust, instead of the system's",
+            expected="the path of a PEM file",
+        ),
+    ] = None
+    ssl_cert_file: Annotated[
+        str | None,
+        about(
+            "The bridge's own certificate (PEM), for mutual TLS",
+            expected="the path of a PEM file",
+        ),
+    ] = None
+    ssl_key_file: Annotated[
+        str | None,
+        about(
+            "Private key (PEM) of the bridge's own certificate",
+            expected="the path of a PEM file",
+        ),
+    ] = None
+    create_topics: Annotated[
+        bool,
+        about(
+            "Create missing topics",
+            because="topics belong to whoever runs the cluster",
+        ),
+    ] = False
+    partitions: Annotated[
+        int,
+        about(
+            "Partitions of a topic that the bridge creates",
+            because="what the throughput was measured with",
+            ge=1,
+            le=LARGEST_INT32,
+        ),
+    ] = 6
+    replication_factor: Annotated[
+        int,
+        about(
+            "Replicas of a topic that the bridge creates",
+            because="the least that survives one broker with two replicas in sync",
+            ge=1,
+            le=LARGEST_INT16,
+        ),
+    ] = 3
+    request_timeout_seconds: Annotated[
+        float,
+        about(
+            "Longest time of one request to a broker",
+            because="a partition without leader for longer fails its batches, and one "
+            "failed batch spoils the idempotent producer",
+            gt=0,
+            # The protocol carries it as int32 milliseconds.
+            le=LARGEST_INT32 // 1000,
+        ),
+    ] = 120.0
+    retry_backoff_seconds: Annotated[
+        float,
+        about(
+            "Wait before a request is repeated",
+            because="aiokafka's 100 ms wrote 40 log lines a second during an outage",
+            gt=0,
+            le=LARGEST_INT32 // 1000,
+        ),
+    ] = 0.5
+    max_batch_bytes: Annotated[
+        int,
+        about(
+            "Largest batch of records in one produce request",
+            because="half of the broker's default message.max.bytes (1 MiB)",
+            ge=KIB,
+            le=LARGEST_INT32,
+        ),
+    ] = 512 * KIB
+    resume_quiet_seconds: Annotated[
+        float,
+        about(
+            "Wait before a given-up lane reads the log to resume",
+            because="a leader appends what stands in its socket and request queue "
+            "within milliseconds, acks=all waits only for replicas: 2 s leave room "
+            "for a collection pause; a broker frozen for longer can leave a "
+            "duplicate, with the same ce_id",
+            ge=0,
+        ),
+    ] = 2.0
+    start_timeout_seconds: Annotated[
+        float,
+        about(
+            "Longest time to reach Kafka at the start with an empty outbox",
+            because="three times the 9 s that the slowest measured broker needed",
+            gt=0,
+        ),
+    ] = 30.0
+    client_id: Annotated[
+        str,
+        about("Name of the bridge in the brokers' logs and quotas"),
+    ] = "dryapi-kafka-bridge"

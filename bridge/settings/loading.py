@@ -1,0 +1,262 @@
+"""
+Puts the layers together: flag over environment over file over default.
+
+All problems are found in one go, a line each, before anything starts. Names
+are read in `layers`, values that stand together are judged in `checks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bridge.errors import ConfigError
+from bridge.settings.catalogue import (
+    SettingDescription,
+    by_path,
+    describe,
+)
+from bridge.settings.checks import contradictions
+from bridge.settings.layers import (
+    DEFAULT,
+    Given,
+    Layer,
+    Source,
+    read_environment,
+    read_file,
+    read_flags,
+)
+from bridge.settings.model import Settings
+from bridge.settings.values import WrongValueError, convert
+
+
+__all__ = [
+    "EffectiveSetting",
+    "Inspection",
+    "Loaded",
+    "inspect",
+    "load",
+    "load_for_reading",
+]
+
+# What a consumer of the topics needs; a token or an outbox directory that only
+# the service can read must not keep anybody from looking at a topic.
+_FOR_READING = ("topic", "topics.", "kafka.", "log.")
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """
+    Settings that may be used.
+
+    Attributes:
+        settings: The values.
+        warnings: A line for each variable that was passed over; for the log.
+        sources: Where each value came from, by path.
+    """
+
+    settings: Settings
+    warnings: tuple[str, ...]
+    sources: Mapping[str, Source]
+
+
+class EffectiveSetting(msgspec.Struct, frozen=True):
+    """
+    One setting as it stands, right or wrong.
+
+    Attributes:
+        setting: What it is.
+        value: Its value; None for none, a missing or a wrong one.
+        source: Where it came from.
+        problem: What is wrong with it, a line, or None.
+    """
+
+    setting: SettingDescription
+    value: Any
+    source: Source
+    problem: str | None
+
+
+class Inspection(msgspec.Struct, frozen=True):
+    """
+    What the layers say, whether or not the service could run with it.
+
+    Attributes:
+        settings: The values, or None if there is a problem.
+        effective: Every setting in the order of `describe`.
+        problems: A line for each thing that is wrong.
+        warnings: A line for each variable that was passed over.
+    """
+
+    settings: Settings | None
+    effective: tuple[EffectiveSetting, ...]
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def load(
+    flags: Mapping[str, str], environ: Mapping[str, str], config_file: Path | None
+) -> Loaded:
+    """
+    Find every setting of the service.
+
+    Args:
+        flags: Texts by path (`kafka.bootstrap_servers`), those given alone.
+        environ: The environment.
+        config_file: A TOML file, if there is one.
+
+    Returns:
+        The settings; `client_id` and `api_token` are there.
+
+    Raises:
+        ConfigError: Something is missing or wrong; a line of the message for
+            each, which names the setting, its variable and its flag.
+    """
+    return _loaded(inspect(flags, environ, config_file))
+
+
+def load_for_reading(
+    flags: Mapping[str, str], environ: Mapping[str, str], config_file: Path | None
+) -> Loaded:
+    """
+    Find what a consumer of the topics needs: topics, Kafka and logs.
+
+    It is `load`, but client id and token may be missing, and values of
+    other settings are neither judged nor read: they stay at their defaults.
+    """
+    return _loaded(inspect(flags, environ, config_file, reading=True))
+
+
+def _loaded(inspection: Inspection) -> Loaded:
+    if inspection.settings is None:
+        raise ConfigError("\n".join(inspection.problems))
+    return Loaded(
+        settings=inspection.settings,
+        warnings=inspection.warnings,
+        sources={one.setting.path: one.source for one in inspection.effective},
+    )
+
+
+def inspect(
+    flags: Mapping[str, str],
+    environ: Mapping[str, str],
+    config_file: Path | None,
+    *,
+    reading: bool = False,
+) -> Inspection:
+    """
+    Look at every setting without failing.
+
+    Args:
+        flags: As in `load`.
+        environ: As in `load`.
+        config_file: As in `load`.
+        reading: Whether only what a consumer needs matters.
+    """
+    layers = [read_environment(environ), read_flags(flags)]
+    if config_file is not None:
+        layers.insert(0, read_file(config_file))
+    given: dict[str, Given] = {}
+    for layer in layers:
+        given.update(layer.given)
+    considered = _considered(reading=reading)
+    given = {path: given[path] for path in considered if path in given}
+
+    problems = {
+        path: line
+        for layer in layers
+        for path, line in layer.conflicts.items()
+        if path in considered
+    }
+    values = _converted(given, problems)
+    for path, setting in considered.items():
+        if path in problems or values.get(path) is not None:
+            continue
+        if setting.required and not reading:
+            problems[path] = f"{setting.named} is missing: {_how_to_set(setting)}"
+        else:
+            values.setdefault(path, setting.default)
+    for path, sentence in contradictions(values):
+        problems.setdefault(path, f"{by_path()[path].named} {sentence}")
+    return _inspection(layers, given, values, problems)
+
+
+def _converted(given: Mapping[str, Given], problems: dict[str, str]) -> dict[str, Any]:
+    """Convert what has no problem yet, and add the problems that this shows."""
+    values: dict[str, Any] = {}
+    for path, one in given.items():
+        if path in problems:
+            continue
+        try:
+            values[path] = convert(one)
+        except WrongValueError as wrong:
+            problems[path] = f"{one.setting.named} {wrong}"
+    return values
+
+
+def _inspection(
+    layers: list[Layer],
+    given: Mapping[str, Given],
+    values: Mapping[str, Any],
+    problems: Mapping[str, str],
+) -> Inspection:
+    lines = [line for layer in layers for line in layer.problems]
+    # In the order of the catalogue: what is missing first.
+    lines += [problems[path] for path in by_path() if path in problems]
+    settings = None if lines else _build({path: values[path] for path in given})
+    effective = tuple(
+        EffectiveSetting(
+            setting=setting,
+            value=_effective_value(setting.path, values, settings),
+            source=given[setting.path].source if setting.path in given else DEFAULT,
+            problem=problems.get(setting.path),
+        )
+        for setting in describe()
+    )
+    warnings = tuple(line for layer in layers for line in layer.warnings)
+    return Inspection(settings, effective, tuple(lines), warnings)
+
+
+def _considered(*, reading: bool) -> dict[str, SettingDescription]:
+    if not reading:
+        return by_path()
+    return {
+        path: setting
+        for path, setting in by_path().items()
+        if path in _FOR_READING or path.startswith(_FOR_READING[1:])
+    }
+
+
+def _build(values: Mapping[str, Any]) -> Settings:
+    """Nest the values and let msgspec make the structs, with their defaults."""
+    nested: dict[str, Any] = {}
+    for path, value in values.items():
+        section, _, name = path.rpartition(".")
+        (nested.setdefault(section, {}) if section else nested)[name] = value
+    return msgspec.convert(nested, Settings)
+
+
+def _effective_value(
+    path: str, values: Mapping[str, Any], settings: Settings | None
+) -> Any:
+    # A default that depends on the machine or on other settings is known only
+    # to the finished structs.
+    if settings is not None:
+        if path == "topics.dead_letters":
+            return settings.dead_letter_topic
+        if path == "topics.gaps":
+            return settings.gap_topic
+        value: Any = settings
+        for part in path.split("."):
+            value = getattr(value, part)
+        return value
+    return values.get(path)
+
+
+def _how_to_set(setting: SettingDescription) -> str:
+    ways = " or ".join(setting.environment_names)
+    if setting.flag is not None:
+        ways += f" or {setting.flag}"
+    return f"set {ways} to {setting.expected}"

@@ -1,0 +1,101 @@
+"""
+The settings as one value, with the fields that belong to no group.
+
+Groups stand in `sections` and `kafka`. How values are found, merged and
+judged together stands in `loading` and `checks`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from bridge.settings.about import TOPIC_EXPECTED, ClientId, Section, TopicName, about
+from bridge.settings.kafka import KafkaSettings
+from bridge.settings.secret import Secret
+from bridge.settings.sections import (
+    LogSettings,
+    OperationsSettings,
+    OutboxSettings,
+    PusherSettings,
+    TopicSettings,
+)
+
+
+__all__ = ["Settings"]
+
+
+class Settings(Section, frozen=True):
+    """
+    All settings of the bridge.
+
+    `client_id` and `api_token` are None only in what `load_for_reading`
+    gives; `load` refuses to go on without them.
+    """
+
+    topic: Annotated[
+        TopicName,
+        about("Kafka topic for job events", expected=TOPIC_EXPECTED, flag="--topic"),
+    ] = "jobs"
+    client_id: Annotated[
+        ClientId | None,
+        about(
+            "Your dryAPI client id, from its dashboard",
+            expected="the client id from dryAPI's dashboard, 1 to 185 letters, digits"
+            " or any of -_=@,.;",
+            flag="--client-id",
+            required=True,
+        ),
+    ] = None
+    api_token: Annotated[
+        Secret | None,
+        about(
+            "Your dryAPI API token",
+            expected="the API token of your dryAPI account, ASCII without spaces or"
+            " line ends",
+            required=True,
+        ),
+    ] = None
+    api_url: Annotated[
+        str,
+        about(
+            "dryAPI's base URL, for authorisation and status",
+            because="dryAPI's documentation",
+            expected="a URL that begins with https:// or http:// and names a host",
+            flag="--api-url",
+        ),
+    ] = "https://api.dryapi.dev"
+    # "transactional" is the second mode of the design; until the relay has it,
+    # loading refuses the word with a sentence of its own.
+    delivery: Annotated[
+        Literal["idempotent"],
+        about(
+            "What the writes to Kafka promise",
+            because="a partition without leader delays only itself in this mode",
+        ),
+    ] = "idempotent"
+    topics: TopicSettings = msgspec.field(default_factory=TopicSettings)
+    pusher: PusherSettings = msgspec.field(default_factory=PusherSettings)
+    kafka: KafkaSettings = msgspec.field(default_factory=KafkaSettings)
+    outbox: OutboxSettings = msgspec.field(default_factory=OutboxSettings)
+    operations: OperationsSettings = msgspec.field(default_factory=OperationsSettings)
+    log: LogSettings = msgspec.field(default_factory=LogSettings)
+    shutdown_timeout_seconds: Annotated[
+        float,
+        about(
+            "How long a stop waits for the outbox to reach Kafka",
+            because="two thirds of the 30 s that Kubernetes grants a pod",
+            ge=0,
+        ),
+    ] = 20.0
+
+    @property
+    def dead_letter_topic(self) -> str:
+        """The topic for events that don't conform."""
+        return self.topics.dead_letters or f"{self.topic}.dlq"
+
+    @property
+    def gap_topic(self) -> str:
+        """The topic for the ledger of gaps."""
+        return self.topics.gaps or f"{self.topic}.gaps"

@@ -1,0 +1,165 @@
+"""
+A value that must not be seen: in no log, `repr`, error or pickle.
+
+Only `Secret.reveal` gives the text. What a secret is used for, and whether a
+missing one is an error, is not decided here.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from bridge.errors import ConfigError
+
+
+__all__ = ["Secret"]
+
+# Kubernetes caps a whole Secret at 1 MiB, and tokens and passwords have some
+# hundred bytes; the cap keeps a device or a wrong file from filling the memory.
+_LARGEST_FILE_BYTES = 65_536
+
+_Signature = tuple[int, int, int, int]
+
+
+class Secret:
+    """
+    Text that shows itself to `reveal()` alone.
+
+    A secret of a file follows it: when the file changes, the next `reveal()`
+    reads it again. A file that is gone, empty or unfit at that moment leaves
+    the last good value in place, because rotations are seldom atomic and a
+    running service must not die of one; a warning goes to the log.
+    """
+
+    __slots__ = ("_accepts", "_file", "_signature", "_value")
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+        self._file: Path | None = None
+        self._signature: _Signature | None = None
+        self._accepts: Callable[[str], bool] = bool
+
+    @classmethod
+    def from_file(cls, file: Path, *, accepts: Callable[[str], bool] = bool) -> Secret:
+        """
+        Read a secret from a file, and again whenever the file changes.
+
+        One line end at the end of the file is not part of the value: editors
+        and `echo` write it.
+
+        Args:
+            file: The file, UTF-8.
+            accepts: Whether a value may replace the one before it.
+
+        Returns:
+            The secret, read once.
+
+        Raises:
+            ConfigError: The file can't be read, is empty, too large or not
+                UTF-8. The message names neither the path nor the value,
+                because a token put where its path belongs must not leak.
+        """
+        value, signature = _read(file)
+        secret = cls(value)
+        secret._file = file
+        secret._signature = signature
+        secret._accepts = accepts
+        return secret
+
+    @property
+    def file(self) -> Path | None:
+        """The file that the secret is read from, or None."""
+        return self._file
+
+    def reveal(self) -> str:
+        """
+        Give the text, after a look at its file if it has one.
+
+        It touches the file system for some microseconds and doesn't wait.
+        """
+        if self._file is not None:
+            self._follow(self._file)
+        return self._value
+
+    def _follow(self, file: Path) -> None:
+        try:
+            signature = _signature(file.stat())
+        except OSError:
+            signature = None
+        if signature == self._signature:
+            return
+        self._signature = signature
+        try:
+            value, self._signature = _read(file)
+        except ConfigError as error:
+            _log("secret.unreadable", file, str(error))
+            return
+        if not self._accepts(value):
+            _log("secret.unfit", file, "has characters that it must not have")
+            return
+        self._value = value
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, format_spec: str) -> str:
+        return format("***", format_spec)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        # Constant time: an answer's delay must not tell how much was right.
+        return hmac.compare_digest(
+            self.reveal().encode(errors="surrogateescape"),
+            other.reveal().encode(errors="surrogateescape"),
+        )
+
+    # The value may change with its file, so it can be no key.
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is neither pickled nor copied")
+
+
+def _read(file: Path) -> tuple[str, _Signature]:
+    try:
+        with file.open("rb") as opened:
+            signature = _signature(os.fstat(opened.fileno()))
+            content = opened.read(_LARGEST_FILE_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        # The original names the path, which may be a token put there by mistake.
+        raise ConfigError(f"can't be read: {reason}") from None
+    except ValueError:
+        raise ConfigError("can't be read: it has no valid name") from None
+    if len(content) > _LARGEST_FILE_BYTES:
+        raise ConfigError(f"is larger than {_LARGEST_FILE_BYTES} bytes")
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        # The original carries the content.
+        raise ConfigError("is not UTF-8 text") from None
+    value = text.removesuffix("\n").removesuffix("\r")
+    if not value.strip():
+        raise ConfigError("is empty")
+    return value, signature
+
+
+def _signature(status: os.stat_result) -> _Signature:
+    return (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+
+
+def _log(event: str, file: Path, reason: str) -> None:
+    # Imported when needed: the command line's help shall not wait for it.
+    import structlog  # noqa: PLC0415
+
+    structlog.get_logger("bridge.settings").warning(
+        event, file=str(file), reason=reason, consequence="the value before it stays"
+    )
