@@ -1,0 +1,93 @@
+"""
+What every HTTP handler of the sandbox needs: bodies with an end, tokens, JSON.
+
+No route and no answer of its own: those stand in `dryapi`, `pusher_api` and
+`control`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bridge.sandbox import signing
+
+
+__all__ = [
+    "BodyTooLargeError",
+    "error_body",
+    "fields",
+    "has_token",
+    "json_response",
+    "read_body",
+]
+
+
+class BodyTooLargeError(Exception):
+    """A request's body is longer than the handler takes: answer 413."""
+
+
+def json_response(
+    content: Any, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    """Build an answer in JSON."""
+    return Response(
+        msgspec.json.encode(content), status, headers, media_type="application/json"
+    )
+
+
+def error_body(status: int, message: str) -> dict[str, object]:
+    """Build dryAPI's documented body of an error."""
+    return {"data": None, "message": message, "errors": [], "statusCode": status}
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """
+    Read a request's body.
+
+    Args:
+        request: The request.
+        max_bytes: How much is taken.
+
+    Returns:
+        The body.
+
+    Raises:
+        BodyTooLargeError: It is longer.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > max_bytes:
+            raise BodyTooLargeError
+    return bytes(body)
+
+
+def fields(request: Request, body: bytes) -> dict[str, Any]:
+    """
+    Read the members of a body that is a JSON object or a form.
+
+    Returns:
+        The members; none for a body that is neither.
+    """
+    if "json" in request.headers.get("content-type", ""):
+        try:
+            value = msgspec.json.decode(body)
+        except (msgspec.DecodeError, RecursionError):
+            return {}
+        return value if isinstance(value, dict) else {}
+    # Laravel reads a body without a type, or with this one, as a form.
+    try:
+        return dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=100))
+    except ValueError:
+        return {}
+
+
+def has_token(request: Request, token: str) -> bool:
+    """Check the bearer token."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and signing.equal(given.strip(), token)

@@ -1,0 +1,353 @@
+"""
+One client's connection at `/app/{key}`, with soketi's habits.
+
+The only place of the sandbox that speaks wsproto. A connection has a reader
+and a writer; what it is sent waits in a queue with an end, and past that end
+frames are dropped without a word, as soketi does to slow readers. Messages are
+built in `frames`; the port is opened in `server`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from urllib.parse import unquote, urlsplit
+
+import structlog
+import trio
+from wsproto import ConnectionType, WSConnection
+from wsproto.connection import ConnectionState
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Ping,
+    Request,
+    TextMessage,
+)
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+
+from bridge.sandbox import frames, signing
+from bridge.sandbox.channels import Channels
+from bridge.sandbox.config import SandboxConfig
+from bridge.sandbox.statistics import Statistics
+
+
+__all__ = ["Connection", "Endpoint"]
+
+# soketi ends a connection to which it has sent no message for so long; what the
+# client sends doesn't count (measured with 1.6.1).
+_IDLE_SECONDS = 120.0
+# uWebSockets' maxBackpressure in soketi.
+_MAX_QUEUED_BYTES = 1024 * 1024
+# No client of this protocol has more to say: an authorised subscription is 200
+# bytes, a client event 10 KB.
+_MAX_MESSAGE_BYTES = 1024 * 1024
+# uWebSockets gives a request this long to arrive.
+_HANDSHAKE_SECONDS = 10.0
+# How long a closed connection waits for the other side's end.
+_LINGER_SECONDS = 2.0
+# Small enough that the queue's length is true, large enough to save calls.
+_WRITE_BYTES = 64 * 1024
+_READ_BYTES = 64 * 1024
+
+_NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+_log = structlog.get_logger("bridge.sandbox")
+
+
+class Endpoint:
+    """Every connection at `/app/{key}`."""
+
+    def __init__(
+        self, config: SandboxConfig, channels: Channels, statistics: Statistics
+    ) -> None:
+        self._config = config
+        self._channels = channels
+        self._statistics = statistics
+        self._connections: set[Connection] = set()
+        self._stopping = False
+        self._gone = trio.Event()
+
+    async def serve(self, stream: trio.abc.HalfCloseableStream, head: bytes) -> None:
+        """
+        Serve one client to its end; the caller closes the stream.
+
+        Args:
+            stream: The client.
+            head: What has been read of it already.
+        """
+        connection = Connection(stream, self._config, self._channels, self._statistics)
+        with trio.move_on_after(_HANDSHAKE_SECONDS) as patience:
+            path = await connection.shake_hands(head)
+        if patience.cancelled_caught or path is None:
+            return
+        self._connections.add(connection)
+        self._statistics.connections += 1
+        self._statistics.connections_total += 1
+        try:
+            if self._stopping:
+                connection.refuse(4200, "Server closed. Please reconnect shortly.")
+            elif path != self._config.app_key:
+                connection.refuse(4001, f"App key {path} does not exist.")
+            else:
+                connection.offer(frames.established(connection.socket_id))
+            await connection.run()
+        finally:
+            self._statistics.connections -= 1
+            self._connections.discard(connection)
+            self._check_gone()
+
+    async def stop(self) -> None:
+        """Send every client away with 4200 and wait until they are gone."""
+        self._stopping = True
+        for connection in self._connections:
+            connection.refuse(4200, "Server closed. Please reconnect shortly.")
+        self._check_gone()
+        with trio.move_on_after(_LINGER_SECONDS):
+            await self._gone.wait()
+
+    def _check_gone(self) -> None:
+        if self._stopping and not self._connections:
+            self._gone.set()
+
+
+class Connection:
+    """
+    One client's connection.
+
+    Attributes:
+        socket_id: Two numbers, as soketi makes them.
+    """
+
+    def __init__(
+        self,
+        stream: trio.abc.HalfCloseableStream,
+        config: SandboxConfig,
+        channels: Channels,
+        statistics: Statistics,
+    ) -> None:
+        self.socket_id = f"{random.randrange(10**10)}.{random.randrange(10**10)}"
+        self._stream = stream
+        self._config = config
+        self._channels = channels
+        self._statistics = statistics
+        self._websocket = WSConnection(ConnectionType.SERVER)
+        self._parts = bytearray()
+        self._subscriptions: set[str] = set()
+        self._queue: deque[bytes] = deque()
+        self._queued_bytes = 0
+        self._wake = trio.Event()
+        self._closing = False
+        self._dropping = False
+        self._idle_at = trio.current_time() + _IDLE_SECONDS
+
+    async def shake_hands(self, head: bytes) -> str | None:
+        """
+        Read the upgrade and accept it; anything else gets 404.
+
+        Args:
+            head: What has been read already.
+
+        Returns:
+            The app key that was asked for, or None if there is no connection.
+        """
+        data: bytes | bytearray | None = head
+        try:
+            while True:
+                self._websocket.receive_data(bytes(data) if data else None)
+                for event in self._websocket.events():
+                    if isinstance(event, Request):
+                        return await self._answer(event)
+                if not data:
+                    return None
+                data = await self._stream.receive_some(_READ_BYTES)
+        except RemoteProtocolError:
+            await self._send_not_found()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        return None
+
+    async def _answer(self, request: Request) -> str | None:
+        key = unquote(urlsplit(request.target).path.removeprefix("/app/"))
+        if not key or "/" in key:
+            await self._send_not_found()
+            return None
+        # Without extensions: soketi agrees on no compression either.
+        await self._stream.send_all(self._websocket.send(AcceptConnection()))
+        return key
+
+    async def _send_not_found(self) -> None:
+        try:
+            await self._stream.send_all(_NOT_FOUND)
+            await self._stream.send_eof()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+
+    def offer(self, frame: bytes) -> None:
+        """Queue a message, or drop and count it if the client reads too slowly."""
+        self._idle_at = trio.current_time() + _IDLE_SECONDS
+        self._enqueue(frame)
+
+    def _enqueue(self, frame: bytes) -> None:
+        if self._closing:
+            return
+        if self._queued_bytes > _MAX_QUEUED_BYTES:
+            self._statistics.frames_dropped += 1
+            self._statistics.bytes_dropped += len(frame)
+            if not self._dropping:
+                self._dropping = True
+                _log.warning("sandbox.slow_reader", socket_id=self.socket_id)
+            return
+        self._queue.append(frame)
+        self._queued_bytes += len(frame)
+        self._wake.set()
+
+    def refuse(self, code: int, message: str) -> None:
+        """Send `pusher:error`, then close with its code."""
+        self.offer(frames.error(code, message))
+        self.close(code)
+
+    def close(self, code: int) -> None:
+        """Close once everything queued is sent; soketi gives no reason."""
+        if self._closing:
+            return
+        try:
+            frame = self._websocket.send(CloseConnection(code=code, reason=""))
+        except LocalProtocolError:
+            frame = b""  # The client has closed already.
+        self._finish(frame)
+
+    def _finish(self, frame: bytes) -> None:
+        self._queue.append(frame)
+        self._queued_bytes += len(frame)
+        self._closing = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Read and write until either side has ended the connection."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, nursery.cancel_scope)
+                await self._read()
+                nursery.cancel_scope.cancel()
+        finally:
+            for channel in tuple(self._subscriptions):
+                self._leave(channel)
+
+    async def _write(self, connection: trio.CancelScope) -> None:
+        try:
+            while True:
+                batch = self._next_batch()
+                if batch:
+                    # A reader that takes nothing for so long is gone; soketi ends
+                    # it without a close frame as well.
+                    with trio.fail_after(_IDLE_SECONDS):
+                        await self._stream.send_all(batch)
+                    self._queued_bytes -= len(batch)
+                elif self._closing:
+                    await self._stream.send_eof()
+                    await trio.sleep(_LINGER_SECONDS)
+                    return
+                elif trio.current_time() >= self._idle_at:
+                    self.close(4201)
+                else:
+                    self._wake = trio.Event()
+                    with trio.move_on_at(self._idle_at):
+                        await self._wake.wait()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            pass  # The client is gone: nobody is left to tell.
+        finally:
+            connection.cancel()
+
+    def _next_batch(self) -> bytes:
+        batch: list[bytes] = []
+        size = 0
+        while self._queue and (not batch or size + len(self._queue[0]) < _WRITE_BYTES):
+            batch.append(self._queue.popleft())
+            size += len(batch[-1])
+        return b"".join(batch)
+
+    async def _read(self) -> None:
+        try:
+            while data := await self._stream.receive_some(_READ_BYTES):
+                if not self._closing:
+                    self._websocket.receive_data(bytes(data))
+                    if not self._take_events():
+                        return
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # An end without close frame is an end too.
+
+    def _take_events(self) -> bool:
+        # False once the connection must end at once, without a close frame.
+        for event in self._websocket.events():
+            if isinstance(event, TextMessage | BytesMessage):
+                self._take_part(event)
+            elif isinstance(event, Ping):
+                # No message of Pusher's: the idle clock runs on.
+                self._enqueue(self._websocket.send(event.response()))
+            elif isinstance(event, CloseConnection):
+                if self._websocket.state is not ConnectionState.REMOTE_CLOSING:
+                    return False  # A broken frame, text that is no UTF-8.
+                self._finish(self._websocket.send(event.response()))
+            if self._closing:
+                break
+        return True
+
+    def _take_part(self, event: TextMessage | BytesMessage) -> None:
+        data = event.data
+        self._parts += data.encode() if isinstance(data, str) else data
+        if len(self._parts) > _MAX_MESSAGE_BYTES:
+            self.close(1009)
+        elif event.message_finished:
+            text = self._parts.decode("utf-8", "replace")
+            self._parts.clear()
+            self._handle(text)
+
+    def _handle(self, text: str) -> None:
+        message = frames.parse(text)
+        if message is None:
+            return
+        data = message.data if isinstance(message.data, dict) else {}
+        channel = data.get("channel")
+        if message.event == "pusher:ping":
+            self.offer(frames.pong())
+        elif message.event == "pusher:subscribe" and isinstance(channel, str):
+            self._subscribe(channel, data.get("auth"))
+        elif message.event == "pusher:unsubscribe" and isinstance(channel, str):
+            self._leave(channel)
+        elif message.event.startswith("client-"):
+            text = "The app does not have client messaging enabled."
+            self.offer(frames.error(4301, text, channel=message.channel))
+
+    def _subscribe(self, channel: str, auth: object) -> None:
+        fault = frames.channel_name_fault(channel)
+        if fault is not None:
+            self.offer(frames.subscription_error(channel, fault))
+        elif not self._may_subscribe(channel, auth):
+            _log.warning("sandbox.subscription_refused", channel=channel)
+            self.offer(frames.unauthorized(channel))
+        else:
+            if channel not in self._subscriptions:
+                self._subscriptions.add(channel)
+                self._statistics.subscriptions += 1
+                _log.info(
+                    "sandbox.subscribed", socket_id=self.socket_id, channel=channel
+                )
+            # Again for a channel that it has already: soketi answers each time.
+            self.offer(frames.subscription_succeeded(channel))
+            self._channels.subscribe(channel, self)
+
+    def _may_subscribe(self, channel: str, auth: object) -> bool:
+        if channel.startswith("presence-"):
+            return False  # dryAPI has none.
+        if not channel.startswith("private-"):
+            return True
+        expected = self._config.app.channel_auth(self.socket_id, channel)
+        return isinstance(auth, str) and signing.equal(auth, expected)
+
+    def _leave(self, channel: str) -> None:
+        if channel in self._subscriptions:
+            self._subscriptions.discard(channel)
+            self._statistics.subscriptions -= 1
+            self._channels.unsubscribe(channel, self)
