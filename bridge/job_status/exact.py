@@ -37,6 +37,7 @@ MAX_DEPTH: Final = 64
 
 _NULLABLE_TEXTS: Final = ("preview", "result_url", "error_code", "error_message")
 _MAY_BE_LEFT_OUT: Final = ("preview", "result_url", "progress")
+_UNCHANGED_TYPES: Final = (msgspec.Raw, bool)
 
 # In bytes that are no JSON, or were not read whole, the job is looked for at the
 # beginning; plain characters alone, so that what is found needs no decoding.
@@ -99,6 +100,31 @@ def parse_other(data: object, max_bytes: int) -> JobStatus:
     )
 
 
+class _ConstantError(ValueError):
+    """Python's decoder met NaN or Infinity, which JSON doesn't have."""
+
+
+def _number(literal: str) -> msgspec.Raw | object:
+    """Keep a number as it was written: no digit is lost by a double."""
+    return _OUT_OF_RANGE if isinf(float(literal)) else msgspec.Raw(literal.encode())
+
+
+def _constant(name: str) -> None:
+    raise _ConstantError(name)
+
+
+_OUT_OF_RANGE: Final = object()
+
+# An object becomes the tuple of its members, so that none of them is lost. One
+# decoder for all events: making one takes longer than using it.
+_decode: Final = json.JSONDecoder(
+    object_pairs_hook=tuple,
+    parse_int=_number,
+    parse_float=_number,
+    parse_constant=_constant,
+).decode
+
+
 class _Reading:
     """
     One event on the long way, with what is known of it so far.
@@ -128,8 +154,9 @@ class _Reading:
                 self.changes.add(Change.MISSING_FIELD)
         value = msgspec.json.encode(members) if self.changes else self._original
         self._limit(value, max_bytes)
-        normalized = tuple(change for change in Change if change in self.changes)
-        return JobStatus(request_id, request_id.encode(), status, value, normalized)
+        return JobStatus(
+            request_id, request_id.encode(), status, value, _in_order(self.changes)
+        )
 
     def error(self, reason: DeadLetterReason, message: str) -> InvalidEventError:
         """Make the error that refuses this event."""
@@ -155,17 +182,15 @@ class _Reading:
 
     def _members(self) -> dict[str, Any]:
         try:
-            value = json.loads(
-                self._text,
-                object_pairs_hook=self._object,
-                parse_int=self._number,
-                parse_float=self._number,
-                parse_constant=self._constant,
-            )
+            value = _decode(self._text)
         except json.JSONDecodeError as error:
             # The decoder's own error holds the whole text: it is not chained.
             raise self._unread(
                 DeadLetterReason.NOT_JSON, f"malformed JSON at character {error.pos}"
+            ) from None
+        except _ConstantError as error:
+            raise self._unread(
+                DeadLetterReason.NOT_JSON, f"{error} is no JSON"
             ) from None
         except RecursionError:
             raise self._too_deep() from None
@@ -177,47 +202,32 @@ class _Reading:
             )
         return value
 
-    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        members = dict(pairs)
-        if len(members) != len(pairs):
-            self.changes.add(Change.DUPLICATE_KEY)
-        return members
-
-    def _number(self, literal: str) -> msgspec.Raw | None:
-        """Keep a number as it was written: no digit is lost by a double."""
-        if isinf(float(literal)):
-            self.changes.add(Change.NUMBER_OUT_OF_RANGE)
-            return None
-        return msgspec.Raw(literal.encode())
-
-    def _constant(self, name: str) -> None:
-        raise self._unread(DeadLetterReason.NOT_JSON, f"{name} is no JSON")
-
     def _too_deep(self) -> InvalidEventError:
         return self._unread(
             DeadLetterReason.TOO_DEEP, f"nested deeper than {MAX_DEPTH} levels"
         )
 
     def _clean(self, value: Any, depth: int) -> Any:
-        """Repair text, at this depth and below."""
+        """Repair what the decoder left, at this depth and below."""
         if isinstance(value, str):
-            return self._repaired(value)
-        if not isinstance(value, dict | list):
+            return value if value.isascii() else self._repaired(value)
+        if value is None or isinstance(value, _UNCHANGED_TYPES):
             return value
+        if value is _OUT_OF_RANGE:
+            self.changes.add(Change.NUMBER_OUT_OF_RANGE)
+            return None
         if depth > MAX_DEPTH:
             raise self._too_deep()
         if isinstance(value, list):
             return [self._clean(item, depth + 1) for item in value]
-        return self._object(
-            [
-                (self._repaired(name), self._clean(item, depth + 1))
-                for name, item in value.items()
-            ]
-        )
+        members: dict[str, Any] = {}
+        for name, item in value:
+            members[self._clean(name, depth)] = self._clean(item, depth + 1)
+        if len(members) != len(value):
+            self.changes.add(Change.DUPLICATE_KEY)
+        return members
 
     def _repaired(self, text: str) -> str:
-        if text.isascii():
-            return text
         try:
             text.encode()
         except UnicodeEncodeError:
@@ -254,7 +264,8 @@ class _Reading:
 
     def _check_texts(self, members: dict[str, Any]) -> None:
         for name in _NULLABLE_TEXTS:
-            if not isinstance(members.get(name), str | None):
+            value = members.get(name)
+            if value is not None and not isinstance(value, str):
                 problem = _found(members, name, "a string or null")
                 raise self.error(DeadLetterReason.INVALID_FIELD, problem)
 
@@ -263,7 +274,7 @@ class _Reading:
         if isinstance(progress, msgspec.Raw):
             decimal = _decimal_string(bytes(progress).decode())
             self.changes.add(Change.PROGRESS_NUMBER)
-        elif isinstance(progress, str | None):
+        elif progress is None or isinstance(progress, str):
             decimal = progress
         else:
             problem = _found(members, "progress", "a string, a number or null")
@@ -276,6 +287,10 @@ class _Reading:
                 f" most {MAX_PROGRESS_CHARACTERS} characters"
             )
             raise self.error(DeadLetterReason.INVALID_FIELD, problem)
+
+
+def _in_order(changes: set[Change]) -> tuple[Change, ...]:
+    return tuple(change for change in Change if change in changes) if changes else ()
 
 
 def _is_progress(text: str) -> bool:
