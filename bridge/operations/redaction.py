@@ -77,12 +77,16 @@ class Redactor:
 
 
 def _escaped(value: str) -> Iterator[str]:
-    """Yield a value as it stands in text, in a `repr`, in JSON and in a URL."""
+    """Yield a value as it stands in text, a `repr`, JSON, a URL and a traceback."""
     yield value
     yield repr(value)[1:-1]
     yield json.dumps(value)[1:-1]
     yield json.dumps(value, ensure_ascii=False)[1:-1]
     yield quote(value, safe="", errors="replace")
+    # A traceback indents the lines of a message, and so tears a value apart.
+    for line in value.splitlines():
+        if len(line) >= _SHORTEST_SECRET:
+            yield line
 
 
 _redactor = Redactor()

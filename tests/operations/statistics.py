@@ -1,0 +1,107 @@
+"""Statistics as the other rooms keep them: plain attributes, set by a test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bridge.errors import DeadLetterReason
+from bridge.operations.sources import Sources
+
+
+# One fixed moment for everything that has an age: 2025-11-24T12:00:00Z.
+NOW = 1_763_985_600.0
+NOW_US = int(NOW) * 1_000_000
+
+# One fixed moment on the monotonic clock.
+UPTIME = 5_000.0
+
+
+@dataclass
+class Buckets:
+    """A histogram of ten values."""
+
+    bounds: list[float] = field(default_factory=lambda: [0.005, 0.1, 1])
+    counts: list[int] = field(default_factory=lambda: [4, 3, 2, 1])
+    sum: float = 7.25
+
+
+@dataclass
+class Session:
+    """A session that is subscribed and has just read a frame."""
+
+    client_id: str = "client-1"
+    state: str = "subscribed"
+    subscribed: bool = True
+    frames_received: int = 12
+    events_received: int = 10
+    connects: dict[str, int] = field(default_factory=lambda: {"subscribed": 1})
+    last_frame_at_us: int | None = NOW_US - 1_500_000
+    last_error: str | None = None
+
+
+@dataclass
+class Intake:
+    """An intake that has made one dead letter."""
+
+    accepted: int = 10
+    dead_letters: dict[DeadLetterReason, int] = field(
+        default_factory=lambda: {DeadLetterReason.NOT_JSON: 1}
+    )
+
+
+@dataclass
+class Outbox:
+    """An outbox with three rows, the oldest of which came two seconds ago."""
+
+    rows: int = 3
+    rows_at_start: int = 1
+    bytes: int = 8192
+    oldest_received_at_us: int | None = NOW_US - 2_000_000
+    accepted: int = 10
+    committed: int = 9
+    acknowledged: int = 7
+    dropped: dict[str, int] = field(default_factory=lambda: {"overflow": 0})
+    full: bool = False
+    last_beat: float | None = UPTIME - 1
+
+
+@dataclass
+class Relay:
+    """A relay that is connected and has published to two topics."""
+
+    published: dict[str, int] = field(
+        default_factory=lambda: {"jobs": 6, "jobs.dlq": 1}
+    )
+    dead_letters: dict[DeadLetterReason, int] = field(
+        default_factory=lambda: {DeadLetterReason.REFUSED_BY_BROKER: 2}
+    )
+    producer_recycles: int = 1
+    publish_duration: Buckets = field(default_factory=Buckets)
+    connected: bool = True
+    ever_connected: bool = True
+    last_error: str | None = None
+    lanes: int = 6
+    last_beat: float | None = UPTIME - 2
+
+
+@dataclass
+class Loop:
+    """A loop that was late once, by 20 ms."""
+
+    lag_seconds: float = 0.02
+    last_beat: float | None = UPTIME - 0.5
+
+
+@dataclass
+class Statistics:
+    """Everything that a healthy bridge counts."""
+
+    sessions: list[Session] = field(default_factory=lambda: [Session()])
+    intake: Intake = field(default_factory=Intake)
+    outbox: Outbox = field(default_factory=Outbox)
+    relay: Relay = field(default_factory=Relay)
+    loop: Loop = field(default_factory=Loop)
+
+    def sources(self) -> Sources:
+        """Give them to what reads them; later changes are seen."""
+        return Sources(self.sessions, self.intake, self.outbox, self.relay, self.loop)

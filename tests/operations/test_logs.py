@@ -1,0 +1,378 @@
+"""Tests of the process's log: what comes out, and what never does."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+import structlog
+import trio
+import trio.testing
+
+from bridge.operations import logs, redaction
+
+
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leave logging to pytest as it was, and no secret in the process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    monkeypatch.setattr(redaction._redactor, "_values", {})
+    monkeypatch.setattr(redaction._redactor, "_forms", ())
+    yield
+    for handler in root.handlers[:]:
+        root.removeHandler(handler)
+        if handler not in handlers:
+            handler.close()
+    for handler in handlers:
+        root.addHandler(handler)
+    root.setLevel(level)
+    for name in logs._WARNINGS_ONLY:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    logging.captureWarnings(False)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def out() -> io.StringIO:
+    """The stream under test."""
+    return io.StringIO()
+
+
+class Terminal(io.StringIO):
+    """A stream that says that somebody looks at it."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+
+def _lines(out: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_json_line_has_the_standard_fields(out: io.StringIO) -> None:
+    """Timestamp in UTC, level, logger and event come first; fields follow."""
+    logs.configure("json", stream=out)
+    before = datetime.now(UTC)
+    structlog.get_logger("bridge.room").info("room.entered", door=2, who=["a", None])
+    (line,) = _lines(out)
+    assert list(line) == ["timestamp", "level", "logger", "event", "door", "who"]
+    moment = datetime.fromisoformat(str(line.pop("timestamp")))
+    assert before <= moment <= datetime.now(UTC)
+    assert line == {
+        "level": "info",
+        "logger": "bridge.room",
+        "event": "room.entered",
+        "door": 2,
+        "who": ["a", None],
+    }
+
+
+def test_libraries_come_out_alike(out: io.StringIO) -> None:
+    """A line of the standard library has the same fields."""
+    logs.configure("json", stream=out)
+    logging.getLogger("aiokafka.conn").warning("node %s at %s", 1, "broker:9092")
+    (line,) = _lines(out)
+    assert list(line) == ["timestamp", "level", "logger", "event"]
+    assert line["logger"] == "aiokafka.conn"
+    assert line["event"] == "node 1 at broker:9092"
+
+
+def test_warnings_of_python_become_log_lines(out: io.StringIO) -> None:
+    """What Python would print to standard error is a line like others."""
+    logs.configure("json", stream=out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        # catch_warnings has put the original display back.
+        logging.captureWarnings(False)
+        logging.captureWarnings(True)
+        warnings.warn("old ways", DeprecationWarning, stacklevel=1)
+        logging.captureWarnings(False)
+    (line,) = _lines(out)
+    assert line["logger"] == "py.warnings"
+    assert "old ways" in str(line["event"])
+
+
+@pytest.mark.parametrize(
+    ("stream", "is_json"), [(io.StringIO(), True), (Terminal(), False)]
+)
+def test_form_follows_the_stream(stream: io.StringIO, *, is_json: bool) -> None:
+    """Without a setting, a terminal gets lines for people, all else JSON."""
+    logs.configure(stream=stream)
+    structlog.get_logger("bridge.room").info("room.entered")
+    assert stream.getvalue().startswith("{") is is_json
+
+
+def test_standard_output_is_the_default(capsys: pytest.CaptureFixture[str]) -> None:
+    """Logs go to standard output and nothing to standard error."""
+    logs.configure("json")
+    structlog.get_logger("bridge.room").info("room.entered")
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["event"] == "room.entered"
+    assert not captured.err
+
+
+def test_console_line_names_everything(out: io.StringIO) -> None:
+    """The line for people has time, level, event, logger and fields."""
+    logs.configure("console", stream=out)
+    structlog.get_logger("bridge.room").warning("room.locked", door=2)
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\dT[\d:.]+Z \[warning *\] room\.locked +"
+        r"\[bridge\.room\] door=2\n",
+        out.getvalue(),
+    )
+
+
+def test_colours_are_for_terminals_that_want_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Colours come on a terminal, and not under NO_COLOR."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    plain, colourful = Terminal(), Terminal()
+    logs.configure("console", stream=colourful)
+    structlog.get_logger("bridge.room").info("room.entered")
+    monkeypatch.setenv("NO_COLOR", "1")
+    logs.configure("console", stream=plain)
+    structlog.get_logger("bridge.room").info("room.entered")
+    assert "\x1b[" in colourful.getvalue()
+    assert "\x1b[" not in plain.getvalue()
+
+
+def test_level_is_a_threshold(out: io.StringIO) -> None:
+    """What is less severe is not written, from the bridge or a library."""
+    logs.configure("json", "warning", out)
+    structlog.get_logger("bridge.room").info("room.entered")
+    logging.getLogger("somebody").info("hello")
+    structlog.get_logger("bridge.room").error("room.burning")
+    assert [line["event"] for line in _lines(out)] == ["room.burning"]
+
+
+def test_unknown_level_is_an_error(out: io.StringIO) -> None:
+    """A level that logging doesn't know is refused by its name."""
+    with pytest.raises(ValueError, match="'loud'"):
+        logs.configure("json", "loud", out)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["aiokafka.client", "asyncio", "hypercorn.error", "httpx", "httpcore.http11"],
+)
+def test_libraries_are_tamed_even_at_debug(out: io.StringIO, name: str) -> None:
+    """A library's chatter stays out at any level; its warnings come."""
+    logs.configure("json", "debug", out)
+    logging.getLogger(name).debug("sent headers")
+    logging.getLogger(name).info("POST https://example.test")
+    logging.getLogger(name).warning("trouble")
+    structlog.get_logger("bridge.room").debug("room.detail")
+    assert [line["event"] for line in _lines(out)] == ["trouble", "room.detail"]
+
+
+def test_configuring_again_replaces(out: io.StringIO) -> None:
+    """A second call moves all lines; none is written twice."""
+    first = io.StringIO()
+    log = structlog.get_logger("bridge.room")
+    logs.configure("json", stream=first)
+    log.info("room.one")
+    logs.configure("json", stream=out)
+    log.info("room.two")
+    assert [line["event"] for line in _lines(first)] == ["room.one"]
+    assert [line["event"] for line in _lines(out)] == ["room.two"]
+
+
+def _fail_twice() -> None:
+    try:
+        _fail(KeyError("inner"))
+    except KeyError as error:
+        raise trio.BrokenResourceError("outer") from error
+
+
+def _fail(error: Exception) -> None:
+    a_local = "local-value".upper()
+    if a_local:
+        raise error
+
+
+def test_exception_is_an_object_in_json(out: io.StringIO) -> None:
+    """Type and message of the exception and its cause stand in fields."""
+    logs.configure("json", stream=out)
+    try:
+        _fail_twice()
+    except trio.BrokenResourceError:
+        structlog.get_logger("bridge.room").exception("room.burning")
+    (line,) = _lines(out)
+    assert line["level"] == "error"
+    exception = line["exception"]
+    assert isinstance(exception, dict)
+    assert exception["type"] == "trio.BrokenResourceError"
+    assert exception["message"] == "outer"
+    assert exception["cause"]["type"] == "KeyError"
+    where = exception["traceback"][-1]
+    assert where.endswith("in _fail_twice")
+
+
+def test_exception_of_a_library_is_an_object_too(out: io.StringIO) -> None:
+    """The standard library's `exc_info` becomes the same field."""
+    logs.configure("json", stream=out)
+    error = ExceptionGroup("two", [ValueError("a"), OSError("b")])
+    logging.getLogger("somebody").error("failed", exc_info=error)
+    (line,) = _lines(out)
+    exception = line["exception"]
+    assert isinstance(exception, dict)
+    assert [inner["message"] for inner in exception["exceptions"]] == ["a", "b"]
+
+
+def test_console_prints_a_plain_traceback(out: io.StringIO) -> None:
+    """People get the traceback that they know, without local values."""
+    logs.configure("console", stream=out)
+    try:
+        _fail(ValueError("boom"))
+    except ValueError:
+        structlog.get_logger("bridge.room").exception("room.burning")
+    assert "Traceback (most recent call last)" in out.getvalue()
+    assert "ValueError: boom" in out.getvalue()
+    assert "LOCAL-VALUE" not in out.getvalue()
+
+
+CANARY = 'c4nary"tok\\en\n5'
+
+
+@pytest.mark.parametrize("format", ["json", "console"])
+def test_hidden_values_never_come_out(out: io.StringIO, format: str) -> None:  # noqa: A002 - the setting's name
+    """A registered secret is in no line, wherever it was put."""
+    logs.configure("json" if format == "json" else "console", "debug", out)
+    logs.hide(CANARY)
+    logs.hide("90210777")
+    log = structlog.get_logger("bridge.room")
+    log.info("room.event", token=CANARY)
+    log.info("room.event %s", CANARY)
+    log.info("room.event", nested={"a": [{"b": (CANARY, {CANARY: 1})}]})
+    log.info("room.event", raw=CANARY.encode(), text=repr(CANARY), number=90210777)
+    log.info("room.event", **{CANARY: "as a name"})
+    log.info("room.event", body=json.dumps({"token": CANARY}))
+    log.info("room.event", deep={"a": {"b": {"c": {"d": {"e": {"f": CANARY}}}}}})
+    log.info("room.event", error=ValueError(CANARY))
+    log.info("room.event", long="x" * 8185 + CANARY)
+    logging.getLogger("somebody").warning("header %s", CANARY)
+    logging.getLogger("somebody").warning("args %r", {"a": CANARY})
+    try:
+        _fail(ValueError(f"401 for {CANARY}"))
+    except ValueError as error:
+        log.exception("room.failed")
+        logging.getLogger("somebody").exception("failed")
+        log.warning("room.other", exc_info=ExceptionGroup("g", [error]))
+    text = out.getvalue()
+    assert text.count("room.") >= 11
+    assert "[hidden]" in text
+    assert "c4nary" not in text
+    assert "90210777" not in text
+
+
+def test_bound_context_is_in_every_line(out: io.StringIO) -> None:
+    """What was bound to the task's context comes out with its lines."""
+    logs.configure("json", stream=out)
+    with structlog.contextvars.bound_contextvars(client_id="client-1"):
+        structlog.get_logger("bridge.room").info("room.entered")
+    assert _lines(out)[0]["client_id"] == "client-1"
+
+
+def test_every_value_makes_a_line(out: io.StringIO) -> None:
+    """What JSON doesn't know, and what terminals obey, comes out as text."""
+    logs.configure("json", stream=out)
+    cycle: dict[str, object] = {}
+    cycle["self"] = cycle
+    structlog.get_logger("bridge.room").info(
+        "room.odd\x1b[2J",
+        nan=float("nan"),
+        raw=b"\xff",
+        when=datetime(2025, 1, 1, tzinfo=UTC),
+        surrogate="\ud800",
+        cycle=cycle,
+        long="y" * 20_000,
+    )
+    (line,) = _lines(out)
+    assert line["event"] == "room.odd\\x1b[2J"
+    assert line["nan"] == "nan"
+    assert line["raw"] == "b'\\xff'"
+    assert line["when"] == "2025-01-01 00:00:00+00:00"
+    assert line["surrogate"] == "\\ud800"
+    assert str(line["long"]).endswith("(11808 more characters)")
+
+
+def test_outage_is_folded_with_a_count(out: io.StringIO) -> None:
+    """A flood of aiokafka's is one line, then one with `repeated` every 30 s."""
+    ticks = 0
+    logs.configure("json", stream=out, clock=lambda: ticks / 40)
+    for ticks in range(40 * 60):  # noqa: B007 - the clock reads it
+        logging.getLogger("aiokafka").error("Unable connect to node with id %s", 1)
+    first, second, *rest = _lines(out)
+    assert first["event"] == second["event"] == "Unable connect to node with id 1"
+    assert "repeated" not in first
+    assert second["repeated"] == 40 * 30 - 1
+    assert second["within_seconds"] == pytest.approx(30, abs=0.1)
+    assert not rest
+
+
+async def test_summary_comes_without_another_line(
+    out: io.StringIO, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A task writes the counts when the log has gone quiet."""
+    logs.configure("json", stream=out, clock=trio.current_time)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(logs.report_repeats)
+        for _ in range(3):
+            logging.getLogger("aiokafka").error("down")
+        await trio.sleep(29)
+        assert len(_lines(out)) == 1
+        await trio.sleep(7)
+        nursery.cancel_scope.cancel()
+    assert [line.get("repeated") for line in _lines(out)] == [None, 2]
+
+
+def test_threads_write_whole_lines(out: io.StringIO) -> None:
+    """Lines of threads that log at once are not mixed up."""
+    logs.configure("json", stream=out)
+
+    def log_many(name: str) -> None:
+        log = structlog.get_logger("bridge.room")
+        for number in range(200):
+            log.info("room.event", thread=name, number=number)
+
+    threads = [threading.Thread(target=log_many, args=(f"t{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = _lines(out)
+    assert {(line["thread"], line["number"]) for line in lines} == {
+        (f"t{n}", number) for n in range(4) for number in range(200)
+    }
+
+
+def test_counts_are_written_at_exit() -> None:
+    """A process that ends inside a window still tells what was held back."""
+    program = (
+        "import logging\n"
+        "from bridge.operations import logs\n"
+        "logs.configure('json')\n"
+        "for _ in range(5): logging.getLogger('aiokafka').error('down')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line.get("repeated") for line in lines] == [None, 4]
+    assert not done.stderr
