@@ -1,0 +1,187 @@
+"""
+From events to records: what every event that was read becomes.
+
+Owns the decision between `jobs` and the dead letters, the records of both, and the
+count of each. It knows no socket, no disk and no broker: events are handed in,
+records are handed on, at once and without waiting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from bridge import job_status
+from bridge.errors import DeadLetterReason, InvalidEventError
+from bridge.job_status import Change
+from bridge.kafka import header_names
+from bridge.record import Envelope, Origin, Record
+
+
+__all__ = ["DEFAULT_MAX_DEAD_LETTER_BYTES", "Event", "Intake", "IntakeStatistics"]
+
+# As `job_status.DEFAULT_MAX_BYTES`: what a topic takes by default, less the room for
+# key, headers and framing.
+DEFAULT_MAX_DEAD_LETTER_BYTES: Final = 1_000_000
+
+# Longer messages are cut: some brokers and tools limit the headers of a record.
+_MAX_MESSAGE_CHARACTERS: Final = 300
+
+# Of these it is not known whether the bytes are JSON.
+_UNREAD_REASONS: Final = frozenset(
+    {DeadLetterReason.NOT_JSON, DeadLetterReason.TOO_LARGE, DeadLetterReason.TOO_DEEP}
+)
+
+_STAGE: Final = header_names.VALUE_CONVERTER_STAGE.encode()
+
+
+class Event(Protocol):
+    """What a session delivers, as far as it matters here."""
+
+    @property
+    def data(self) -> object:
+        """The decoded `data` member of the frame."""
+
+
+class IntakeStatistics:
+    """
+    Counts since the start; every event is in `accepted` or in one dead letter.
+
+    Attributes:
+        accepted: Events that became a record on `jobs`.
+        dead_letters: Events that became a dead letter, by reason.
+        normalized: Changes made to accepted events, by kind; one event can have
+            several.
+    """
+
+    def __init__(self) -> None:
+        self.accepted = 0
+        self.dead_letters: dict[DeadLetterReason, int] = dict.fromkeys(
+            DeadLetterReason, 0
+        )
+        self.normalized: dict[Change, int] = dict.fromkeys(Change, 0)
+
+
+class Intake:
+    """
+    The one door through which events of one account come in.
+
+    Attributes:
+        statistics: What came in so far.
+    """
+
+    def __init__(  # noqa: PLR0913  # facts of their own, each given by name
+        self,
+        *,
+        ce_source: str,
+        topic: str,
+        dead_letter_topic: str,
+        offer: Callable[[list[Record]], None],
+        max_value_bytes: int = job_status.DEFAULT_MAX_BYTES,
+        max_dead_letter_bytes: int = DEFAULT_MAX_DEAD_LETTER_BYTES,
+        origin: Origin = Origin.SOCKET,
+    ) -> None:
+        """
+        Prepare what all records share.
+
+        Args:
+            ce_source: `{api_url}/clients/{client_id}`.
+            topic: Where job statuses go.
+            dead_letter_topic: Where everything else goes.
+            offer: Takes the records of one run; must not wait.
+            max_value_bytes: The largest job status; larger ones are dead letters.
+            max_dead_letter_bytes: Of larger dead letters only the first part is kept.
+            origin: How the bridge learned of these events.
+        """
+        self.statistics = IntakeStatistics()
+        self._topic = topic
+        self._dead_letter_topic = dead_letter_topic
+        self._offer = offer
+        self._max_value_bytes = max_value_bytes
+        self._max_dead_letter_bytes = max_dead_letter_bytes
+        self._envelope = Envelope(
+            ce_source=ce_source,
+            ce_type=header_names.JOB_STATUS_TYPE,
+            origin=origin,
+            content_type=header_names.JSON_CONTENT,
+        )
+        self._dead_json, self._dead_bytes = (
+            Envelope(
+                ce_source=ce_source,
+                ce_type=header_names.DEAD_LETTER_TYPE,
+                origin=origin,
+                content_type=content_type,
+            )
+            for content_type in (header_names.JSON_CONTENT, header_names.BYTES_CONTENT)
+        )
+
+    def accept(self, events: Sequence[Event], received_at_us: int) -> None:
+        """
+        Make one record of each event and offer them together, in order.
+
+        Args:
+            events: What one read of the socket brought.
+            received_at_us: When it did, microseconds since the epoch.
+        """
+        parse, max_bytes = job_status.parse, self._max_value_bytes
+        topic, envelope = self._topic, self._envelope
+        records: list[Record] = []
+        refused = 0
+        for event in events:
+            try:
+                status = parse(event.data, max_bytes)
+            except InvalidEventError as error:
+                refused += 1
+                records.append(self._dead_letter(error, received_at_us))
+                continue
+            extra = self._note(status.normalized) if status.normalized else ()
+            records.append(
+                Record(topic, status.key, status.value, received_at_us, envelope, extra)
+            )
+        self.statistics.accepted += len(records) - refused
+        if records:
+            self._offer(records)
+
+    def _note(self, changes: tuple[Change, ...]) -> tuple[tuple[str, bytes], ...]:
+        """Count the changes of one event and make the header that tells them."""
+        for change in changes:
+            self.statistics.normalized[change] += 1
+        return ((header_names.BRIDGE_NORMALIZED, ",".join(changes).encode()),)
+
+    def _dead_letter(self, error: InvalidEventError, received_at_us: int) -> Record:
+        """Make the record of an event that doesn't conform and count it."""
+        self.statistics.dead_letters[error.reason] += 1
+        message = str(error)[:_MAX_MESSAGE_CHARACTERS]
+        extra = [
+            (header_names.BRIDGE_REASON, error.reason.encode()),
+            (header_names.ERROR_STAGE, _STAGE),
+            (header_names.ERROR_CLASS, _qualified_name(type(error)).encode()),
+            (header_names.ERROR_MESSAGE, message.encode()),
+        ]
+        value, original = error.original, error.original
+        envelope = (
+            self._dead_bytes if error.reason in _UNREAD_REASONS else self._dead_json
+        )
+        if len(original) > self._max_dead_letter_bytes:
+            value = original[: self._max_dead_letter_bytes]
+            envelope = self._dead_bytes
+            digest = hashlib.sha256(original).hexdigest()
+            extra += [
+                (header_names.BRIDGE_TRUNCATED, b"true"),
+                (header_names.BRIDGE_ORIGINAL_SIZE, str(len(original)).encode()),
+                (header_names.BRIDGE_SHA256, digest.encode()),
+            ]
+        request_id = error.request_id
+        return Record(
+            self._dead_letter_topic,
+            request_id.encode() if request_id is not None else None,
+            value,
+            received_at_us,
+            envelope,
+            tuple(extra),
+        )
+
+
+def _qualified_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"

@@ -1,0 +1,49 @@
+"""
+The names of the headers of every record, and the fixed values of some.
+
+Owns the words alone: what stands in a header is made where the record is made.
+It imports nothing, so that whoever makes a record can use it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+
+# CloudEvents' Kafka binding, binary mode: attributes are headers with this prefix,
+# except the content type, which has the name that all of Kafka's world uses.
+CE_SPECVERSION: Final = "ce_specversion"
+CE_ID: Final = "ce_id"
+CE_SOURCE: Final = "ce_source"
+CE_TYPE: Final = "ce_type"
+CE_TIME: Final = "ce_time"
+CE_SUBJECT: Final = "ce_subject"
+CONTENT_TYPE: Final = "content-type"
+
+# The bridge's own.
+BRIDGE_OUTBOX: Final = "bridge_outbox"
+BRIDGE_SEQUENCE: Final = "bridge_sequence"
+BRIDGE_ORIGIN: Final = "bridge_origin"
+BRIDGE_NORMALIZED: Final = "bridge_normalized"
+BRIDGE_ANOMALY: Final = "bridge_anomaly"
+
+# Dead letters: the bridge's own, and the names under which Kafka Connect's error
+# reporter says the same, so that tools made for it understand them.
+BRIDGE_REASON: Final = "bridge_reason"
+BRIDGE_TRUNCATED: Final = "bridge_truncated"
+BRIDGE_ORIGINAL_SIZE: Final = "bridge_original_size"
+BRIDGE_SHA256: Final = "bridge_sha256"
+ERROR_STAGE: Final = "__connect.errors.stage"
+ERROR_CLASS: Final = "__connect.errors.exception.class.name"
+ERROR_MESSAGE: Final = "__connect.errors.exception.message"
+
+# Values of `ce_type`.
+JOB_STATUS_TYPE: Final = "dev.dryapi.request.status.updated"
+DEAD_LETTER_TYPE: Final = "dev.dryapi.bridge.dead-letter"
+
+# Values of `content-type`.
+JSON_CONTENT: Final = "application/json"
+BYTES_CONTENT: Final = "application/octet-stream"
+
+# Values of `__connect.errors.stage`, from Connect's enumeration of stages.
+VALUE_CONVERTER_STAGE: Final = "VALUE_CONVERTER"
