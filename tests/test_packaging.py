@@ -1,0 +1,179 @@
+"""What is shipped: the locks, the wheel and the sdist, and that they run alone."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from bridge import __version__
+
+
+ROOT = Path(__file__).parents[1]
+LOCKS = ("service", "build")
+
+# Measured: 7 s for the slowest with all wheels in pip's cache; the rest is for slow
+# lines.
+slow = pytest.mark.timeout(300)
+
+
+def _project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def _lock(name: str) -> str:
+    return (ROOT / "requirements" / f"{name}.txt").read_text("utf-8")
+
+
+def _locked(name: str) -> dict[str, Version]:
+    """Give the locked version of each distribution, by its canonical name."""
+    return {
+        canonicalize_name(found[1]): Version(found[2])
+        for found in re.finditer(r"^([\w.-]+)==(\S+)", _lock(name), re.MULTILINE)
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("service", _project()["project"]["dependencies"]),
+        ("build", _project()["build-system"]["requires"]),
+    ],
+)
+def test_lock_fits_the_ranges(name: str, wanted: Sequence[str]) -> None:
+    """Each direct dependency is locked, at a version that pyproject.toml allows."""
+    locked = _locked(name)
+
+    for requirement in map(Requirement, wanted):
+        version = locked.get(canonicalize_name(requirement.name))
+        assert version is not None, f"{requirement} is not locked: make lock"
+        assert version in requirement.specifier, f"{requirement}: make lock"
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_lock_names_no_address(name: str) -> None:
+    """A lock holds versions and hashes, and no word on where they come from."""
+    text = _lock(name)
+
+    assert "://" not in text
+    assert not re.search(r"^\s*-(?!-hash=sha256:)", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_lock_has_hashes(name: str) -> None:
+    """Each locked distribution has at least one hash."""
+    text = _lock(name)
+    entries = re.findall(
+        r"^[\w.-]+==[^\n]+\\\n    --hash=sha256:[0-9a-f]{64}", text, re.MULTILINE
+    )
+
+    assert len(entries) == len(_locked(name)) > 0
+
+
+def test_image_has_the_version() -> None:
+    """The image's label carries the package's version."""
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+
+    assert f"ARG VERSION={__version__}\n" in dockerfile
+
+
+def _try(
+    *command: str | Path, at: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command; `at` a folder, with nothing of this environment around it."""
+    alone = None if at is None else {"HOME": str(at), "PATH": "/usr/bin:/bin"}
+    return subprocess.run(
+        command,
+        cwd=at,
+        env=alone,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def _run(*command: str | Path, at: Path | None = None) -> str:
+    """Run a command that must succeed; gives its output."""
+    done = _try(*command, at=at)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """Build the sdist, and from it the wheel."""
+    folder = tmp_path_factory.mktemp("dist")
+    _run(sys.executable, "-m", "build", "--outdir", folder, ROOT)
+    (wheel,) = folder.glob("*.whl")
+    (sdist,) = folder.glob("*.tar.gz")
+    return {"wheel": wheel, "sdist": sdist}
+
+
+@pytest.fixture(scope="module")
+def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make an environment with what the image's lock names, and nothing else."""
+    folder = tmp_path_factory.mktemp("clean")
+    _run(sys.executable, "-m", "venv", folder)
+    _run(
+        *(folder / "bin" / "python", "-m", "pip", "install", "--quiet"),
+        *("--require-hashes", "--only-binary", ":all:"),
+        *("-r", ROOT / "requirements" / "service.txt"),
+    )
+    return folder
+
+
+@slow
+def test_artefacts_hold_what_they_should(artefacts: Mapping[str, Path]) -> None:
+    """Both carry types, licence and code; the wheel carries no tests."""
+    with zipfile.ZipFile(artefacts["wheel"]) as wheel:
+        in_wheel = set(wheel.namelist())
+    with tarfile.open(artefacts["sdist"]) as sdist:
+        top = f"dryapi_kafka_bridge-{__version__}/"
+        in_sdist = {name.removeprefix(top) for name in sdist.getnames()}
+
+    package = {
+        path.relative_to(ROOT).as_posix() for path in ROOT.glob("bridge/**/*.py")
+    } | {"bridge/py.typed"}
+    assert package <= in_wheel
+    assert package <= in_sdist
+    assert {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml"} <= in_sdist
+    assert "schemas/job-status.schema.json" in in_sdist
+    assert f"dryapi_kafka_bridge-{__version__}.dist-info/licenses/LICENSE" in in_wheel
+    assert {name.partition("/")[0] for name in in_wheel} == {
+        "bridge",
+        f"dryapi_kafka_bridge-{__version__}.dist-info",
+    }
+
+
+@slow
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_artefact_runs_in_a_clean_environment(
+    kind: str,
+    artefacts: Mapping[str, Path],
+    clean_environment: Path,
+    tmp_path: Path,
+) -> None:
+    """Beside the locked dependencies alone the command runs and says what it lacks."""
+    pip = (clean_environment / "bin" / "python", "-m", "pip")
+    bridge = clean_environment / "bin" / "bridge"
+    _run(*pip, "install", "--quiet", "--no-deps", "--force-reinstall", artefacts[kind])
+
+    assert _run(*pip, "check", at=tmp_path)
+    assert __version__ in _run(bridge, "--version", at=tmp_path)
+    assert "--topic" in _run(bridge, "--help", at=tmp_path)
+    started = _try(bridge, "--topic", "jobs", at=tmp_path)
+    assert started.returncode == 2
+    assert "BRIDGE_CLIENT_ID" in started.stderr
+    assert "Traceback" not in started.stderr
