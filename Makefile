@@ -15,14 +15,14 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo $$python; break; }; done)
 
-# Tools that are no Python packages of the project stand outside the clone, so
-# that a second clone finds them ready.
+# Downloads and tools stand outside the clone, so that a second one finds them
+# ready: tests/servers/downloads.py has the same rule for the same folder.
 ifeq ($(shell uname -s),Darwin)
-CACHE_HOME := $(HOME)/Library/Caches
+CACHE := $(HOME)/Library/Caches/dryapi-kafka-bridge
 else
-CACHE_HOME := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dryapi-kafka-bridge
 endif
-TOOLS ?= $(CACHE_HOME)/dryapi-kafka-bridge/tools
+TOOLS := $(or $(BRIDGE_TEST_CACHE),$(CACHE))/tools
 
 HELM_VERSION := 3.22.0
 HELM_BUILT := $(TOOLS)/helm-$(HELM_VERSION)/helm
@@ -151,5 +151,6 @@ clean: ## remove .venv and everything that the targets made in this clone
 	rm -f .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-clean-cache: $(STAMP) ## empty the cache folder that `fetch` filled
+clean-cache: $(STAMP) ## empty the cache folder: downloads and tools
+	@rm -rf "$(TOOLS)"
 	@$(BIN)/python -m tests.servers.downloads --clean
