@@ -1,0 +1,90 @@
+"""
+The headers of every record that the relay writes: CloudEvents in binary mode.
+
+Names stand in `header_names`; this module turns a stored record into the list
+that Kafka's client takes, and back into what resume needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from bridge.kafka import header_names as names
+from bridge.record import Envelope, StoredRecord
+
+
+__all__ = ["HeaderWriter", "own_identity"]
+
+Header = tuple[str, bytes]
+
+
+class HeaderWriter:
+    """
+    Writes headers; made once for each outbox.
+
+    Args:
+        outbox_id: The outbox's UUID.
+    """
+
+    def __init__(self, outbox_id: str) -> None:
+        self._outbox = outbox_id.encode()
+        self._shared: dict[int, tuple[Envelope, list[Header]]] = {}
+        self._second = -1
+        self._second_text = ""
+
+    def headers(self, record: StoredRecord) -> list[Header]:
+        """Give a record's headers."""
+        envelope = record.envelope
+        # Identity first: an Envelope's own hash would cost more than the list.
+        entry = self._shared.get(id(envelope))
+        shared = self._share(envelope) if entry is None else entry[1]
+        headers = [
+            *shared,
+            (names.CE_ID, record.ce_id.encode()),
+            (names.CE_TIME, self._time(record.received_at_us)),
+            (names.BRIDGE_SEQUENCE, b"%d" % record.sequence),
+        ]
+        if record.key is not None:
+            headers.append((names.CE_SUBJECT, record.key))
+        if record.extra:
+            headers += record.extra
+        return headers
+
+    def _share(self, envelope: Envelope) -> list[Header]:
+        shared = [
+            (names.CE_SPECVERSION, b"1.0"),
+            (names.CE_SOURCE, envelope.ce_source.encode()),
+            (names.CE_TYPE, envelope.ce_type.encode()),
+            (names.CONTENT_TYPE, envelope.content_type.encode()),
+            (names.BRIDGE_OUTBOX, self._outbox),
+            (names.BRIDGE_ORIGIN, envelope.origin.encode()),
+        ]
+        # The envelope is kept, so that its id can't become another one's.
+        self._shared[id(envelope)] = (envelope, shared)
+        return shared
+
+    def _time(self, us: int) -> bytes:
+        """Write RFC 3339 in UTC; records of one second share its first half."""
+        second, fraction = divmod(us, 1_000_000)
+        if second != self._second:
+            self._second = second
+            moment = datetime.fromtimestamp(second, UTC)
+            self._second_text = moment.strftime("%Y-%m-%dT%H:%M:%S")
+        return f"{self._second_text}.{fraction:06d}Z".encode()
+
+
+def own_identity(headers: Iterable[Header], outbox_id: bytes) -> tuple[str, int] | None:
+    """
+    Read `ce_id` and `bridge_sequence` of a record that this outbox wrote.
+
+    Returns:
+        Both, or None for a record of somebody else.
+    """
+    found = dict(headers)
+    if found.get(names.BRIDGE_OUTBOX) != outbox_id:
+        return None
+    try:
+        return found[names.CE_ID].decode(), int(found[names.BRIDGE_SEQUENCE])
+    except (KeyError, ValueError):
+        return None

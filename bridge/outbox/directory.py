@@ -1,0 +1,138 @@
+"""
+The outbox's directory: made, checked and locked for one process.
+
+Only the directory is dealt with here; the database file inside it belongs to
+`schema` and `store`.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bridge.errors import OutboxDirectoryError, OutboxLockedError
+
+
+__all__ = ["OutboxDirectory"]
+
+# SQLite's WAL needs shared memory and working locks: https://sqlite.org/wal.html
+# says that it doesn't work over a network file system.
+_NETWORK_FILE_SYSTEMS = frozenset(
+    {"9p", "afs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "lustre", "ncpfs"}
+    | {"nfs", "nfs4", "smb3", "smbfs", "fuse.glusterfs", "fuse.s3fs", "webdav"}
+)
+
+
+class OutboxDirectory:
+    """
+    A directory that this process alone may use, from entry to exit.
+
+    Args:
+        path: Where the outbox lives; made with mode 0700 if it doesn't exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock_file: int | None = None
+
+    @property
+    def database(self) -> Path:
+        """The path of the database file."""
+        return self.path / "outbox.sqlite3"
+
+    def __enter__(self) -> Self:
+        """
+        Make, check and lock the directory.
+
+        Raises:
+            OutboxDirectoryError: It can't be made or written, or lies on a
+                network file system.
+            OutboxLockedError: Another process holds it; names its pid.
+        """
+        self._make()
+        file_system = _file_system_of(self.path)
+        if file_system in _NETWORK_FILE_SYSTEMS:
+            raise OutboxDirectoryError(
+                f"outbox.dir: {self.path} lies on {file_system}, a network file"
+                " system, on which SQLite's log is not safe; choose a local disk"
+                " (BRIDGE_OUTBOX_DIR, --outbox-dir)"
+            )
+        self._lock()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give the directory back; the kernel does the same for a dead process."""
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    def _make(self) -> None:
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unusable(self.path, error) from error
+
+    def _lock(self) -> None:
+        path = self.path / "lock"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _unusable(self.path, error) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            if error.errno not in {errno.EAGAIN, errno.EACCES}:
+                raise _unusable(self.path, error) from error
+            pid = int(holder) if holder.isdecimal() else None
+            who = f"process {pid}" if pid else "another process"
+            raise OutboxLockedError(
+                f"outbox.dir: {self.path} is in use by {who}; stop it, or give this"
+                " bridge a directory of its own (BRIDGE_OUTBOX_DIR, --outbox-dir)",
+                pid=pid,
+            ) from error
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except OSError:
+            # A full disk can't take the pid; the lock holds all the same.
+            pass
+        self._lock_file = descriptor
+
+
+def _unusable(path: Path, error: OSError) -> OutboxDirectoryError:
+    reason = error.strerror or str(error)
+    return OutboxDirectoryError(
+        f"outbox.dir: {path} can't be used ({reason}); it must be a directory that"
+        " this user may write to (BRIDGE_OUTBOX_DIR, --outbox-dir)"
+    )
+
+
+def _file_system_of(path: Path) -> str | None:
+    """Name the type of the file system of a path; None where it can't be told."""
+    if sys.platform != "linux":
+        return None
+    resolved = path.resolve()
+    best, kind = -1, None
+    try:
+        lines = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        _, mount, file_system, *_ = line.split(" ")
+        point = Path(mount.encode().decode("unicode_escape"))
+        # A later mount on the same point hides the earlier one.
+        if resolved.is_relative_to(point) and len(point.parts) >= best:
+            best, kind = len(point.parts), file_system
+    return kind

@@ -1,0 +1,188 @@
+"""
+The outbox's file: its tables, its format version, how it is opened.
+
+A row's primary key is its place: the lane's number in the high bits, the lane
+sequence in the low ones. So a lane's rows lie side by side, are read and
+deleted as one range, and need no second index.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3  # noqa: TID251 - this room speaks to SQLite
+import uuid
+from pathlib import Path
+
+from bridge.errors import OutboxDamagedError, OutboxDirectoryError
+
+
+__all__ = [
+    "FORMAT_VERSION",
+    "SEQUENCE_BITS",
+    "UNASSIGNED",
+    "new_incarnation",
+    "open_database",
+    "outbox_id",
+]
+
+FORMAT_VERSION = 1
+
+# 2**40 records a lane: 30 years at 1,000 a second on one partition; 23 bits
+# stay for lanes.
+SEQUENCE_BITS = 40
+
+# The partition of the lane that keeps a topic's records until their partition
+# can be computed.
+UNASSIGNED = -1
+
+# "brdg": `file` and other tools can tell whose database this is.
+_APPLICATION_ID = 0x62726467
+
+# Rows are a few hundred bytes to 100 KB. Pages of 8 KiB cost small events what
+# 4 KiB ones do (5.2 us each, written, acknowledged and deleted) and previews of
+# 20 KB a quarter less (87 us against 117); 16 KiB ones cost small events 10 % more.
+_PAGE_BYTES = 8192
+
+# A checkpoint syncs the disk. Every 1,000 pages (SQLite's default) a firehose
+# would sync several times a second; 2,048 pages of 8 KiB keep the log at 16 MiB.
+_CHECKPOINT_PAGES = 2048
+
+# How long SQLite waits for a lock. Only a person with a shell can hold one.
+_BUSY_SECONDS = 5.0
+
+_TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE envelopes (
+    id INTEGER PRIMARY KEY,
+    ce_source TEXT NOT NULL,
+    ce_type TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    content_type TEXT NOT NULL
+);
+-- floor_sequence: no sequence at or below it may be given to a new row.
+-- floor_offset: nothing of this lane lies in the log before it.
+CREATE TABLE lanes (
+    id INTEGER PRIMARY KEY,
+    topic TEXT NOT NULL,
+    partition INTEGER NOT NULL,
+    floor_sequence INTEGER NOT NULL DEFAULT 0,
+    floor_offset INTEGER,
+    UNIQUE (topic, partition)
+);
+CREATE TABLE rows (
+    position INTEGER PRIMARY KEY,
+    ce_id TEXT NOT NULL,
+    envelope INTEGER NOT NULL,
+    received_at_us INTEGER NOT NULL,
+    key BLOB,
+    value BLOB NOT NULL,
+    extra BLOB
+);
+-- One row for each run of acknowledged records: sequence first..last stand at
+-- offset base_offset and the ones after it.
+CREATE TABLE acknowledged (
+    lane INTEGER NOT NULL,
+    first_sequence INTEGER NOT NULL,
+    last_sequence INTEGER NOT NULL,
+    base_offset INTEGER NOT NULL,
+    acknowledged_at_us INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    PRIMARY KEY (lane, first_sequence)
+) WITHOUT ROWID;
+"""
+
+
+def new_incarnation() -> str:
+    """
+    Name this process: 64 random bits as hex.
+
+    A million starts of one outbox collide with a probability of 3 in 10^8.
+    """
+    return secrets.token_hex(8)
+
+
+def open_database(path: Path, *, max_bytes: int) -> sqlite3.Connection:
+    """
+    Open the outbox's file, making it if it doesn't exist.
+
+    Args:
+        path: The database file.
+        max_bytes: What the file may grow to; SQLite refuses to go past it.
+
+    Returns:
+        A connection in autocommit mode, in WAL mode with `synchronous=NORMAL`.
+
+    Raises:
+        OutboxDamagedError: The file is no outbox, or one of a newer version.
+        OutboxDirectoryError: The disk has no room, or refuses the file.
+    """
+    try:
+        connection = sqlite3.connect(
+            path,
+            timeout=_BUSY_SECONDS,
+            isolation_level=None,
+            # It is opened by one thread and then used by another one alone.
+            check_same_thread=False,
+            # Every insert of `store` has one shape for each power of two.
+            cached_statements=64,
+        )
+        try:
+            _prepare(connection, path, max_bytes)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.OperationalError as error:
+        raise OutboxDirectoryError(
+            f"outbox.dir: {path} can't be opened ({error}); see that the disk has"
+            " room and the file belongs to this user"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise OutboxDamagedError(
+            f"outbox.dir: {path} is not a readable outbox ({error}); move it away"
+            " and start again: the events in it that Kafka has not got are lost to"
+            " the bridge, but stay in the file"
+        ) from error
+    return connection
+
+
+def outbox_id(connection: sqlite3.Connection) -> str:
+    """Return the UUID that this outbox got when its file was made."""
+    row = connection.execute("SELECT value FROM meta WHERE name = 'outbox'").fetchone()
+    return str(row[0])
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, max_bytes: int) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if version > FORMAT_VERSION:
+        raise OutboxDamagedError(
+            f"outbox.dir: {path} has format {version}, this bridge knows formats up"
+            f" to {FORMAT_VERSION}; run the version that wrote it, or give this one"
+            " a directory of its own"
+        )
+    if version == 0 and tables:
+        raise OutboxDamagedError(
+            f"outbox.dir: {path} is a database, but no outbox; give the bridge a"
+            " directory of its own (BRIDGE_OUTBOX_DIR, --outbox-dir)"
+        )
+    if version == 0:
+        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    # NORMAL survives the death of the process; a power loss may take the last
+    # commits, which resume on ce_id allows for. https://sqlite.org/pragma.html
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+    if version == 0:
+        _create(connection)
+    (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+    pages = max(max_bytes // page_bytes, 1)
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    identity = str(uuid.uuid4())
+    connection.executescript(f"BEGIN IMMEDIATE; {_TABLES}")
+    connection.execute("INSERT INTO meta VALUES ('outbox', ?)", (identity,))
+    connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+    connection.execute("COMMIT")
