@@ -1,0 +1,199 @@
+"""
+`bridge sandbox`: the options, the banner and the signals.
+
+What a sandbox does stands in `bridge.sandbox`, which is imported only once the
+command runs: it needs Pillow, which comes with an extra.
+"""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+import trio
+
+from bridge.errors import BridgeError, ExitCode
+from bridge.operations import logs
+
+
+if TYPE_CHECKING:
+    from bridge.sandbox import Sandbox, SandboxConfig
+
+
+__all__ = ["command"]
+
+# The bridge's own default, which it needn't be told.
+_APP_KEY = "depin-api-prod-key"
+
+
+class _UsageExit(click.ClickException):
+    exit_code = ExitCode.USAGE
+
+
+@click.command("sandbox")
+@click.option(
+    "--listen",
+    default="127.0.0.1:6001",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="The one port for everything; port 0 takes a free one.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0),
+    default=20.0,
+    show_default=True,
+    metavar="EVENTS/S",
+    help="Simulated events per second; 0: only what POST /jobs starts.",
+)
+@click.option(
+    "--fail",
+    type=click.FloatRange(0, 1),
+    default=0.03,
+    show_default=True,
+    metavar="SHARE",
+    help="The share of jobs that fail; as upstream, no event tells of it.",
+)
+@click.option(
+    "--previews/--no-previews",
+    default=True,
+    show_default=True,
+    help="Whether in_progress events carry a picture.",
+)
+@click.option(
+    "--preview-bytes",
+    type=click.IntRange(600, 1_000_000),
+    default=3_000,
+    show_default=True,
+    metavar="BYTES",
+    help="About how long the sharpest preview is as a data URI.",
+)
+@click.option(
+    "--plan",
+    type=click.Choice(["basic", "premium"]),
+    default="basic",
+    show_default=True,
+    help="The status endpoint's limits: 50 a minute and 200 a day, or 300 a minute.",
+)
+@click.option(
+    "--wait-for-subscriber/--no-wait-for-subscriber",
+    default=True,
+    show_default=True,
+    help="Whether the simulation waits for the channel's first subscriber.",
+)
+@click.option(
+    "--stamp",
+    is_flag=True,
+    help="Add sandbox_emitted_at to events (upstream doesn't), to measure delays.",
+)
+@click.option("--seed", type=int, help="Make the sequence of jobs the same every time.")
+@click.option("--client-id", default="sandbox", show_default=True)
+@click.option("--api-token", default="sandbox-token", show_default=True)
+@click.option("--app-id", default="sandbox", show_default=True)
+@click.option("--app-key", default=_APP_KEY, show_default=True)
+@click.option(
+    "--app-secret",
+    envvar="SANDBOX_APP_SECRET",
+    show_envvar=True,
+    default="sandbox-secret",
+    show_default=True,
+    help="The variable keeps a real server's secret out of the process list.",
+)
+@click.option(
+    "--pusher-url",
+    metavar="WS://HOST:PORT",
+    help="Drive this Pusher server (a soketi) instead of the own endpoint;"
+    " it must know --app-id, --app-key and --app-secret.",
+)
+def command(**options: Any) -> None:
+    """
+    Run a dryAPI on this machine, with simulated jobs.
+
+    It serves what consumers of dryAPI's events talk to: the Pusher WebSocket,
+    channel authorisation, the status endpoint, previews and results. Any Pusher
+    client works with it, and so does `bridge`. The default values are made up
+    and meant for this machine: token and secret protect nothing.
+    """
+    try:
+        # Pillow and wsproto come with the extra.
+        from bridge.sandbox import Sandbox, SandboxConfig  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in {"PIL", "wsproto"}:
+            raise
+        raise _UsageExit(
+            f"the sandbox needs {package}, which isn't installed:"
+            " pip install 'dryapi-kafka-bridge[sandbox]'"
+        ) from error
+    logs.configure(stream=sys.stderr)
+    failure = None
+    try:
+        sandbox = Sandbox(SandboxConfig(**options))
+        trio.run(_run, sandbox, strict_exception_groups=True)
+    except* BridgeError as group:
+        failure = _first(group)
+    if failure is not None:
+        usage = failure.exit_code is ExitCode.USAGE
+        raise (_UsageExit if usage else click.ClickException)(str(failure))
+
+
+async def _run(sandbox: Sandbox) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            base = await nursery.start(_serve, sandbox)
+            click.echo(_banner(sandbox.config, base))
+            async for _ in signals:
+                break
+            await sandbox.stop()
+
+
+async def _serve(sandbox: Sandbox, task_status: trio.TaskStatus[str]) -> None:
+    await sandbox.serve(task_status=task_status)
+
+
+def _banner(config: SandboxConfig, base: str) -> str:
+    own = "ws" + base.removeprefix("http")
+    pusher = config.pusher_url or own
+    what = f"{config.rate:g} events/s" if config.rate else "only what POST /jobs starts"
+    settings = {
+        "BRIDGE_PUSHER_URL": pusher,
+        "BRIDGE_API_URL": base,
+        "BRIDGE_CLIENT_ID": config.client_id,
+        "BRIDGE_API_TOKEN": config.api_token,
+    }
+    if config.app_key != _APP_KEY:
+        settings["BRIDGE_PUSHER_APP_KEY"] = config.app_key
+    variables = [f"{name}={shlex.quote(value)}" for name, value in settings.items()]
+    lines = [
+        "The sandbox runs; Ctrl-C stops it.",
+        "",
+        f"  WebSocket   {pusher}/app/{config.app_key}",
+        f"  API         {base}",
+        f"  statistics  {base}/sandbox/statistics",
+        f"  client id   {config.client_id}",
+        f"  API token   {config.api_token}",
+        f"  app key     {config.app_key}",
+        f"  jobs        {what}",
+        "",
+        "Point the bridge at it:",
+        "",
+        f"  {' '.join(variables[:2])} \\",
+        f"  {' '.join(variables[2:])} bridge --topic jobs",
+        "",
+        "Start a job:",
+        "",
+        f"  curl -X POST {base}/jobs",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _first(group: BaseExceptionGroup[BridgeError]) -> BridgeError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, BridgeError)
+    return error
