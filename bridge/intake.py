@@ -43,6 +43,10 @@ class Event(Protocol):
     def data(self) -> object:
         """The decoded `data` member of the frame."""
 
+    @property
+    def original(self) -> bytes:
+        """The bytes of that member as they came."""
+
 
 class IntakeStatistics:
     """
@@ -133,7 +137,7 @@ class Intake:
                 status = parse(event.data, max_bytes)
             except InvalidEventError as error:
                 refused += 1
-                records.append(self._dead_letter(error, received_at_us))
+                records.append(self._dead_letter(event, error, received_at_us))
                 continue
             extra = self._note(status.normalized) if status.normalized else ()
             records.append(
@@ -149,7 +153,9 @@ class Intake:
             self.statistics.normalized[change] += 1
         return ((header_names.BRIDGE_NORMALIZED, ",".join(changes).encode()),)
 
-    def _dead_letter(self, error: InvalidEventError, received_at_us: int) -> Record:
+    def _dead_letter(
+        self, event: Event, error: InvalidEventError, received_at_us: int
+    ) -> Record:
         """Make the record of an event that doesn't conform and count it."""
         self.statistics.dead_letters[error.reason] += 1
         message = str(error)[:_MAX_MESSAGE_CHARACTERS]
@@ -159,7 +165,10 @@ class Intake:
             (header_names.ERROR_CLASS, _qualified_name(type(error)).encode()),
             (header_names.ERROR_MESSAGE, message.encode()),
         ]
-        value, original = error.original, error.original
+        # What was no string was written down anew for the error; the event knows it
+        # as it came.
+        original = error.original if isinstance(event.data, str) else event.original
+        value = original
         envelope = (
             self._dead_bytes if error.reason in _UNREAD_REASONS else self._dead_json
         )

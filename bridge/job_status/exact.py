@@ -181,19 +181,12 @@ class _Reading:
     # Reading: from text to members that can be written as strict JSON.
 
     def _members(self) -> dict[str, Any]:
-        try:
-            value = _decode(self._text)
-        except json.JSONDecodeError as error:
-            # The decoder's own error holds the whole text: it is not chained.
-            raise self._unread(
-                DeadLetterReason.NOT_JSON, f"malformed JSON at character {error.pos}"
-            ) from None
-        except _ConstantError as error:
-            raise self._unread(
-                DeadLetterReason.NOT_JSON, f"{error} is no JSON"
-            ) from None
-        except RecursionError:
-            raise self._too_deep() from None
+        value = self._decoded(self._text)
+        if isinstance(value, str) and value.lstrip().startswith("{"):
+            # Encoded once too often, or the text of a frame's `data` that its own
+            # decoder refused for a surrogate without its half.
+            value = self._decoded(value)
+            self.changes.add(Change.ENCODED_TWICE)
         value = self._clean(value, 1)
         if not isinstance(value, dict):
             raise self.error(
@@ -201,6 +194,19 @@ class _Reading:
                 f"the event is {_type_name(value)}, not an object",
             )
         return value
+
+    def _decoded(self, text: str) -> Any:
+        try:
+            return _decode(text)
+        except json.JSONDecodeError as error:
+            problem = f"malformed JSON at character {error.pos}"
+        except _ConstantError as error:
+            problem = f"{error} is no JSON"
+        except RecursionError:
+            raise self._too_deep() from None
+        # Outside of the handlers: the decoder's error holds the whole text, and
+        # would be kept by the one raised here.
+        raise self._unread(DeadLetterReason.NOT_JSON, problem)
 
     def _too_deep(self) -> InvalidEventError:
         return self._unread(

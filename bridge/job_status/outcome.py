@@ -40,6 +40,9 @@ class Change(StrEnum):
     PROGRESS_NUMBER = "progress_number"
     """`progress` was a JSON number and became a decimal string."""
 
+    ENCODED_TWICE = "encoded_twice"
+    """`data` held a JSON string that holds the object."""
+
 
 class JobStatus(msgspec.Struct, frozen=True, gc=False):
     """

@@ -72,7 +72,7 @@ Progress = Annotated[
 
 class JobStatusRecord(msgspec.Struct, frozen=True, gc=False):
     """
-    One status of one job, as dryAPI pushed it.
+    One status of one job, as dryAPI told it.
 
     What upstream did not say is null. Members beside these pass through as upstream
     sent them. Keys are unique, text is valid Unicode, numbers fit a double.
