@@ -1,0 +1,1 @@
+"""Tests of the sandbox; what only they need stands beside them."""

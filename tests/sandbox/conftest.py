@@ -1,0 +1,39 @@
+"""Fixtures of the sandbox's tests: a sandbox on a free port, and HTTP to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import httpx  # noqa: TID251 - the tests are the sandbox's clients
+import pytest
+import trio
+
+from bridge.sandbox import Sandbox, SandboxConfig
+
+
+Start = Callable[..., Awaitable[tuple[Sandbox, str]]]
+
+
+@pytest.fixture
+async def start(nursery: trio.Nursery) -> Start:
+    """Start a sandbox with the given options: returns it and its base address."""
+
+    async def begin(**options: Any) -> tuple[Sandbox, str]:
+        quiet: dict[str, Any] = {"listen": "127.0.0.1:0", "rate": 0, "seed": 1}
+        sandbox = Sandbox(SandboxConfig(**{**quiet, **options}))
+
+        async def serve(*, task_status: trio.TaskStatus[str]) -> None:
+            await sandbox.serve(task_status=task_status)
+
+        return sandbox, await nursery.start(serve)
+
+    return begin
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    """Speak HTTP with the sandbox's token."""
+    headers = {"Authorization": "Bearer sandbox-token"}
+    async with httpx.AsyncClient(headers=headers, trust_env=False) as client:
+        yield client
