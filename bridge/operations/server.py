@@ -63,7 +63,7 @@ async def serve(
         listen: `host:port`, with IPv6 `[::1]:8080`. Port 0 takes a free one. A
             name is resolved once, its IPv4 address preferred.
         setting: The setting that `listen` came from, for errors.
-        task_status: Is told the port once connections are accepted.
+        task_status: Is told the port once clients can connect.
 
     Raises:
         ListenError: The address makes no sense or can't be opened.
@@ -73,8 +73,10 @@ async def serve(
     config = _config(listener)
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
+        # The socket listens already: whoever connects before hypercorn accepts
+        # waits in the backlog.
+        nursery.start_soon(_serve_shielded, app, config, stop)
         try:
-            await nursery.start(_serve_shielded, app, config, stop)
             url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
             _log.info("operations.listening", url=url, setting=setting)
             task_status.started(port)
@@ -83,12 +85,7 @@ async def serve(
             stop.set()
 
 
-async def _serve_shielded(
-    app: Starlette,
-    config: Config,
-    stop: trio.Event,
-    task_status: trio.TaskStatus[list[str]],
-) -> None:
+async def _serve_shielded(app: Starlette, config: Config, stop: trio.Event) -> None:
     """Let hypercorn end by its own rules and deadlines once `stop` is set."""
     with trio.CancelScope(shield=True):
         await hypercorn.trio.serve(
@@ -96,7 +93,6 @@ async def _serve_shielded(
             cast("ASGIFramework", app),
             config,
             shutdown_trigger=stop.wait,
-            task_status=task_status,
             mode="asgi",
         )
 

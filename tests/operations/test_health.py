@@ -1,0 +1,355 @@
+"""Tests of the health port's answers, over real HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import httpx  # noqa: TID251 - the client of these tests
+import pytest
+import trio
+
+from bridge.operations import redaction
+from bridge.operations.health import Health
+from bridge.operations.metrics import Metrics
+from bridge.operations.server import serve
+from tests.operations.exposition import families
+from tests.operations.statistics import (
+    NOW,
+    NOW_US,
+    UPTIME,
+    Session,
+    Statistics,
+)
+
+
+@pytest.fixture
+def statistics() -> Statistics:
+    """What the rooms count; a test changes it under the running server."""
+    return Statistics()
+
+
+@pytest.fixture
+async def client(
+    statistics: Statistics, nursery: trio.Nursery
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a health port that is served for the test."""
+    sources = statistics.sources()
+    metrics = Metrics(sources, now=lambda: NOW)
+    health = Health(sources, metrics, clock=lambda: UPTIME, now=lambda: NOW)
+    port: int = await nursery.start(serve, health.app(), "127.0.0.1:0")
+    url = f"http://127.0.0.1:{port}"
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        yield client
+    nursery.cancel_scope.cancel()
+
+
+def _check(answer: httpx.Response, name: str) -> dict[str, object]:
+    found = [check for check in answer.json()["checks"] if check["name"] == name]
+    assert len(found) == 1
+    check: dict[str, object] = found[0]
+    return check
+
+
+async def test_live_process_is_alive(client: httpx.AsyncClient) -> None:
+    """With every heart beating, the answer is 200 and shows each."""
+    answer = await client.get("/livez")
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "status": "ok",
+        "reasons": [],
+        "checks": [
+            {
+                "name": "trio-loop",
+                "ok": True,
+                "detail": "last beat 0.5 s ago",
+                "required": True,
+            },
+            {
+                "name": "kafka-thread",
+                "ok": True,
+                "detail": "last beat 2.0 s ago",
+                "required": True,
+            },
+            {
+                "name": "sqlite-thread",
+                "ok": True,
+                "detail": "last beat 1.0 s ago",
+                "required": True,
+            },
+            {
+                "name": "loop-lag",
+                "ok": True,
+                "detail": "at most 0.020 s during the last minute",
+                "required": False,
+            },
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "stop"),
+    [
+        ("trio-loop", lambda s: setattr(s.loop, "last_beat", UPTIME - 11)),
+        ("kafka-thread", lambda s: setattr(s.relay, "last_beat", UPTIME - 11)),
+        ("sqlite-thread", lambda s: setattr(s.outbox, "last_beat", UPTIME - 11)),
+    ],
+)
+async def test_stale_beat_fails_liveness_by_name(
+    client: httpx.AsyncClient,
+    statistics: Statistics,
+    name: str,
+    stop: Callable[[Statistics], None],
+) -> None:
+    """A thread that stopped is named with the age of its last beat."""
+    stop(statistics)
+    answer = await client.get("/livez")
+    assert answer.status_code == 503
+    assert answer.json()["status"] == "failed"
+    assert answer.json()["reasons"] == [f"{name}: last beat 11.0 s ago"]
+
+
+async def test_late_beat_is_no_failure(
+    client: httpx.AsyncClient, statistics: Statistics
+) -> None:
+    """Up to ten seconds a thread may be busy."""
+    statistics.relay.last_beat = UPTIME - 9.9
+    assert (await client.get("/livez")).status_code == 200
+
+
+@pytest.mark.parametrize("beat", [None, 0.0])
+async def test_thread_that_does_not_run_is_no_failure(
+    client: httpx.AsyncClient, statistics: Statistics, beat: float | None
+) -> None:
+    """Before its thread starts, the process is alive all the same."""
+    statistics.relay.last_beat = beat
+    answer = await client.get("/livez")
+    assert answer.status_code == 200
+    assert _check(answer, "kafka-thread")["detail"] == "not running"
+
+
+async def test_nothing_remote_fails_liveness(
+    client: httpx.AsyncClient, statistics: Statistics
+) -> None:
+    """Neither a dead Kafka nor a dead dryAPI is a reason to restart."""
+    statistics.sessions[0].subscribed = False
+    statistics.relay.connected = statistics.relay.ever_connected = False
+    statistics.outbox.full = True
+    assert (await client.get("/livez")).status_code == 200
+
+
+async def test_past_stall_is_shown_and_no_failure(
+    client: httpx.AsyncClient, statistics: Statistics
+) -> None:
+    """After a stall the loop answers again, and says that there was one."""
+    statistics.loop.lag_seconds = 14.25
+    answer = await client.get("/livez")
+    assert answer.status_code == 200
+    assert _check(answer, "loop-lag") == {
+        "name": "loop-lag",
+        "ok": False,
+        "detail": "at most 14.250 s during the last minute",
+        "required": False,
+    }
+
+
+async def test_working_bridge_is_ready(client: httpx.AsyncClient) -> None:
+    """Subscribed, Kafka reached, outbox accepting: 200 with every check."""
+    answer = await client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "ok"
+    assert {c["name"]: c["detail"] for c in answer.json()["checks"]} == {
+        "subscribed": "1 of 1 accounts subscribed",
+        "kafka-reached": "reached since the start",
+        "outbox-accepting": "accepting",
+        "account:client-1": "subscribed, last frame 1.5 s ago",
+        "kafka-now": "connected",
+        "outbox-lag": "3 records wait, 8192 bytes on disk, the oldest 2.0 s ago",
+    }
+
+
+async def test_no_subscription_is_not_ready(
+    client: httpx.AsyncClient, statistics: Statistics
+) -> None:
+    """Without any subscribed account the reason says so, the check says why."""
+    statistics.sessions[0] = Session(
+        state="waiting",
+        subscribed=False,
+        last_frame_at_us=None,
+        last_error="authorization refused with 401",
+    )
+    answer = await client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["reasons"] == ["subscribed: 0 of 1 accounts subscribed"]
+    assert _check(answer, "account:client-1") == {
+        "name": "account:client-1",
+        "ok": False,
+        "detail": "waiting, no frame yet: authorization refused with 401",
+        "required": False,
+    }
+
+
+async def test_one_account_of_two_is_enough(
+    client: httpx.AsyncClient, statistics: Statistics
+) -> None:
+    """A refused account is listed and not fatal to the rest."""
+    statistics.sessions.append(
+        Session(client_id="client-2", state="refused", subscribed=False)
+    )
+    answer = await client.get("/readyz")
+    assert answer.status_code == 200
+    assert _check(answer, "account:client-2")["ok"] is False
+
+
+async def test_kafka_never_reached_is_not_ready(
+    client: httpx.AsyncClient, statistics: Statistics
+) -> None:
+    """Until Kafka was reached once, the bridge does not do its work."""
+    statistics.relay.ever_connected = statistics.relay.connected = False
+    statistics.relay.last_error = "no broker answers at broker:9092"
+    answer = await client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["reasons"] == [
+        "kafka-reached: not yet: no broker answers at broker:9092"
+    ]
+
+
+async def test_kafka_outage_shows_and_leaves_it_ready(
+    client: httpx.AsyncClient, statistics: Statistics
+) -> None:
+    """While the outbox accepts, an outage is shown and changes nothing."""
+    statistics.relay.connected = False
+    statistics.relay.last_error = "no broker answers"
+    answer = await client.get("/readyz")
+    assert answer.status_code == 200
+    assert _check(answer, "kafka-now") == {
+        "name": "kafka-now",
+        "ok": False,
+        "detail": "not connected: no broker answers",
+        "required": False,
+    }
+
+
+async def test_full_outbox_is_not_ready(
+    client: httpx.AsyncClient, statistics: Statistics
+) -> None:
+    """An outbox that takes nothing more makes the bridge lose events."""
+    statistics.outbox.full = True
+    answer = await client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["reasons"] == ["outbox-accepting: full: nothing is accepted"]
+
+
+async def test_empty_outbox_has_no_age(
+    client: httpx.AsyncClient, statistics: Statistics
+) -> None:
+    """Without rows nothing is the oldest."""
+    statistics.outbox.rows = 0
+    statistics.outbox.oldest_received_at_us = None
+    detail = _check(await client.get("/readyz"), "outbox-lag")["detail"]
+    assert detail == "0 records wait, 8192 bytes on disk"
+
+
+async def test_clock_that_was_set_back_makes_no_nonsense(
+    client: httpx.AsyncClient, statistics: Statistics
+) -> None:
+    """A frame from the future is no negative age."""
+    statistics.sessions[0].last_frame_at_us = NOW_US + 60_000_000
+    detail = _check(await client.get("/readyz"), "account:client-1")["detail"]
+    assert detail == "subscribed, last frame 0.0 s ago"
+
+
+async def test_no_secret_leaves_in_a_reason(
+    client: httpx.AsyncClient,
+    statistics: Statistics,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a library put into its message is blotted out here, too."""
+    monkeypatch.setattr(redaction._redactor, "_values", {})
+    monkeypatch.setattr(redaction._redactor, "_forms", ())
+    redaction.hide("c4nary-password")
+    statistics.relay.connected = statistics.relay.ever_connected = False
+    statistics.relay.last_error = "user x with c4nary-password refused"
+    for path in ("/readyz", "/readyz?verbose"):
+        text = (await client.get(path)).text
+        assert "c4nary" not in text
+        assert "user x with [hidden] refused" in text
+
+
+async def test_verbose_answer_is_kubernetes_text(
+    client: httpx.AsyncClient, statistics: Statistics
+) -> None:
+    """With `?verbose` there is a line for each check and a verdict."""
+    statistics.outbox.full = True
+    statistics.relay.connected = False
+    answer = await client.get("/readyz?verbose")
+    assert answer.status_code == 503
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.text.splitlines() == [
+        "[+]subscribed ok: 1 of 1 accounts subscribed",
+        "[+]kafka-reached ok: reached since the start",
+        "[-]outbox-accepting failed: full: nothing is accepted",
+        "[+]account:client-1 ok: subscribed, last frame 1.5 s ago",
+        "[~]kafka-now not ok, for information: not connected",
+        "[+]outbox-lag ok: 3 records wait, 8192 bytes on disk, the oldest 2.0 s ago",
+        "readyz check failed",
+    ]
+    assert (await client.get("/livez?verbose")).text.endswith("livez check passed\n")
+
+
+async def test_metrics_speak_openmetrics(client: httpx.AsyncClient) -> None:
+    """Who asks for OpenMetrics gets what its parser accepts."""
+    accept = "application/openmetrics-text; version=1.0.0, text/plain;q=0.5"
+    answer = await client.get("/metrics", headers={"Accept": accept})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+    names = set(families(answer.text))
+    assert {"bridge_outbox_rows", "bridge_build", "bridge_subscribed"} <= names
+
+
+async def test_metrics_speak_prometheus_text(client: httpx.AsyncClient) -> None:
+    """Everybody else gets Prometheus' text."""
+    answer = await client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert "\nbridge_outbox_rows 3.0\n" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/nowhere"])
+async def test_nothing_is_cached(client: httpx.AsyncClient, path: str) -> None:
+    """No answer may be kept by anything in between, and none names the server."""
+    answer = await client.get(path)
+    assert answer.headers["cache-control"] == "no-store"
+    assert "server" not in answer.headers
+
+
+async def test_other_paths_are_not_found_in_json(client: httpx.AsyncClient) -> None:
+    """A path that isn't there is a 404 that programs can read."""
+    answer = await client.get("/nowhere")
+    assert answer.status_code == 404
+    assert answer.json() == {"status": 404, "error": "Not Found"}
+
+
+async def test_other_methods_are_refused_in_json(client: httpx.AsyncClient) -> None:
+    """Nothing can be changed over this port; HEAD is a GET without body."""
+    answer = await client.post("/livez")
+    assert answer.status_code == 405
+    assert answer.json() == {"status": 405, "error": "Method Not Allowed"}
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
+    assert (await client.head("/readyz")).status_code == 200
+
+
+async def test_bug_is_a_500_in_json_and_a_log_line(
+    client: httpx.AsyncClient,
+    statistics: Statistics,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A failing collector hides nothing: 500 outside, the traceback in the log."""
+    statistics.relay.publish_duration.counts = []
+    answer = await client.get("/metrics")
+    assert answer.status_code == 500
+    assert answer.json() == {"status": 500, "error": "Internal Server Error"}
+    assert answer.headers["cache-control"] == "no-store"
+    assert (await client.get("/livez")).status_code == 200
+    (record,) = caplog.records
+    assert record.name == "hypercorn.error"
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ValueError

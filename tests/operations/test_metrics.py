@@ -1,0 +1,213 @@
+"""Tests of the metrics, read back by Prometheus' own parsers."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+
+import pytest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+import bridge
+from bridge.errors import DeadLetterReason
+from bridge.operations.metrics import Metrics
+from tests.operations.exposition import families
+from tests.operations.statistics import NOW, NOW_US, Session, Statistics
+
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
+
+@pytest.fixture
+def statistics() -> Statistics:
+    """What the rooms count."""
+    return Statistics()
+
+
+@pytest.fixture
+def metrics(statistics: Statistics) -> Metrics:
+    """The metrics under test, at a fixed moment."""
+    return Metrics(statistics.sources(), now=lambda: NOW)
+
+
+def _families(metrics: Metrics) -> dict[str, Metric]:
+    body, content_type = metrics.render(OPENMETRICS)
+    assert content_type.startswith("application/openmetrics-text; version=1.0.0")
+    return families(body.decode())
+
+
+def _samples(
+    metrics: Metrics,
+) -> Mapping[tuple[str, frozenset[tuple[str, str]]], float]:
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in _families(metrics).values()
+        for sample in family.samples
+    }
+
+
+def _value(metrics: Metrics, name: str, **labels: str) -> float:
+    return _samples(metrics)[name, frozenset(labels.items())]
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "value"),
+    [
+        ("bridge_frames_received_total", {"client_id": "client-1"}, 12),
+        ("bridge_events_received_total", {"client_id": "client-1"}, 10),
+        (
+            "bridge_connects_total",
+            {"client_id": "client-1", "outcome": "subscribed"},
+            1,
+        ),
+        ("bridge_subscribed", {"client_id": "client-1"}, 1),
+        (
+            "bridge_last_frame_timestamp_seconds",
+            {"client_id": "client-1"},
+            NOW - 1.5,
+        ),
+        ("bridge_events_accepted_total", {}, 10),
+        ("bridge_dlq_records_total", {"reason": "not_json"}, 1),
+        ("bridge_dlq_records_total", {"reason": "refused_by_broker"}, 2),
+        ("bridge_events_dropped_total", {"cause": "overflow"}, 0),
+        ("bridge_outbox_accepted_total", {}, 10),
+        ("bridge_outbox_committed_total", {}, 9),
+        ("bridge_outbox_acknowledged_total", {}, 7),
+        ("bridge_outbox_rows", {}, 3),
+        ("bridge_outbox_rows_at_start", {}, 1),
+        ("bridge_outbox_bytes", {}, 8192),
+        ("bridge_outbox_oldest_age_seconds", {}, 2),
+        ("bridge_outbox_full", {}, 0),
+        ("bridge_records_published_total", {"topic": "jobs"}, 6),
+        ("bridge_records_published_total", {"topic": "jobs.dlq"}, 1),
+        ("bridge_producer_recycles_total", {}, 1),
+        ("bridge_kafka_connected", {}, 1),
+        ("bridge_kafka_lanes", {}, 6),
+        ("bridge_loop_lag_seconds", {}, 0.02),
+    ],
+)
+def test_number_of_a_room_is_its_metric(
+    metrics: Metrics, name: str, labels: dict[str, str], value: float
+) -> None:
+    """Each number comes out under its conventional name, labels and unit."""
+    assert _value(metrics, name, **labels) == value
+
+
+def test_histogram_is_cumulative(metrics: Metrics) -> None:
+    """Buckets add up to the count, as Prometheus wants them."""
+    name = "bridge_publish_duration_seconds"
+    samples = _families(metrics)[name].samples
+    buckets = [s.value for s in samples if s.name == f"{name}_bucket"]
+    bounds = [s.labels["le"] for s in samples if s.name == f"{name}_bucket"]
+    assert bounds == ["0.005", "0.1", "1.0", "+Inf"]
+    assert buckets == [4, 7, 9, 10]
+    assert _value(metrics, f"{name}_count") == 10
+    assert _value(metrics, f"{name}_sum") == 7.25
+
+
+def test_build_is_named(metrics: Metrics) -> None:
+    """The version of bridge and interpreter stand in labels."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    labels = {"version": bridge.__version__, "python": python}
+    assert _value(metrics, "bridge_build_info", **labels) == 1
+
+
+def test_metrics_are_read_when_asked(metrics: Metrics, statistics: Statistics) -> None:
+    """A later count and a later account are in the next answer."""
+    statistics.relay.published["another"] = 5
+    statistics.sessions.append(Session(client_id="client-2", subscribed=False))
+    assert _value(metrics, "bridge_records_published_total", topic="another") == 5
+    assert _value(metrics, "bridge_subscribed", client_id="client-2") == 0
+
+
+def test_every_reason_is_there_from_the_start(
+    metrics: Metrics, statistics: Statistics
+) -> None:
+    """A rate over dead letters needs the zero before the first one."""
+    statistics.intake.dead_letters.clear()
+    statistics.relay.dead_letters.clear()
+    family = _families(metrics)["bridge_dlq_records"]
+    assert {sample.labels["reason"] for sample in family.samples} == set(
+        DeadLetterReason
+    )
+    assert {sample.value for sample in family.samples} == {0}
+
+
+def test_reason_counted_by_two_rooms_is_one_sample(
+    metrics: Metrics, statistics: Statistics
+) -> None:
+    """Intake and relay add up where both know a reason."""
+    statistics.intake.dead_letters[DeadLetterReason.TOO_LARGE] = 2
+    statistics.relay.dead_letters[DeadLetterReason.TOO_LARGE] = 3
+    assert _value(metrics, "bridge_dlq_records_total", reason="too_large") == 5
+
+
+def test_what_is_unknown_is_absent_or_zero(
+    metrics: Metrics, statistics: Statistics
+) -> None:
+    """No frame yet: no timestamp. An empty outbox: no age."""
+    statistics.sessions[0].last_frame_at_us = None
+    statistics.outbox.oldest_received_at_us = None
+    names = [name for name, _ in _samples(metrics)]
+    assert "bridge_last_frame_timestamp_seconds" not in names
+    assert _value(metrics, "bridge_outbox_oldest_age_seconds") == 0
+
+
+def test_age_is_never_negative(metrics: Metrics, statistics: Statistics) -> None:
+    """A wall clock that was set back makes no nonsense."""
+    statistics.outbox.oldest_received_at_us = NOW_US + 5_000_000
+    assert _value(metrics, "bridge_outbox_oldest_age_seconds") == 0
+
+
+def test_no_account_is_no_error(metrics: Metrics, statistics: Statistics) -> None:
+    """A bridge between accounts still shows the rest."""
+    statistics.sessions.clear()
+    assert _value(metrics, "bridge_outbox_rows") == 3
+
+
+def test_names_follow_the_conventions(metrics: Metrics) -> None:
+    """One prefix, base units, a suffix for counters and a help text for all."""
+    for family in _families(metrics).values():
+        assert re.fullmatch(r"(bridge|process)_[a-z_]+", family.name)
+        assert not re.search(r"_(us|ms|milliseconds|minutes|kib|mib)$", family.name)
+        assert family.documentation.endswith(".")
+        if family.type == "counter":
+            names = {sample.name for sample in family.samples}
+            assert names <= {f"{family.name}_total"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_process_metrics_are_there(metrics: Metrics) -> None:
+    """Memory and CPU of the process stand beside the bridge's own."""
+    assert _value(metrics, "process_resident_memory_bytes") > 1e6
+    assert ("process_cpu_seconds_total", frozenset()) in _samples(metrics)
+
+
+def test_prometheus_text_is_the_default(metrics: Metrics) -> None:
+    """Who asks for nothing in particular gets Prometheus' own format."""
+    body, content_type = metrics.render()
+    assert content_type.startswith("text/plain; version=0.0.4")
+    parsed = {
+        family.name: family for family in text_string_to_metric_families(body.decode())
+    }
+    (rows,) = parsed["bridge_outbox_rows"].samples
+    assert rows.value == 3
+
+
+class _Gaps(Collector):
+    """A collector of another room."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield one counter."""
+        yield CounterMetricFamily("bridge_gaps", "Gaps.", value=4)
+
+
+def test_another_room_adds_its_own(metrics: Metrics) -> None:
+    """A registered collector is in the answer beside the bridge's."""
+    metrics.register(_Gaps())
+    assert _value(metrics, "bridge_gaps_total") == 4
+    assert _value(metrics, "bridge_outbox_rows") == 3
