@@ -169,12 +169,15 @@ class Fetching:
         a broker with auto.create.topics.enable create it, and aiokafka's offset
         requests for an unknown topic hang until their timeout.
         """
-        cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001 - as above
+        client = consumer._client  # noqa: SLF001 - no public way
+        cluster = await client.fetch_all_metadata()
         missing = [
             topic for topic in self._topics if not cluster.partitions_for_topic(topic)
         ]
         if missing:
             raise topic_missing(self._settings, missing, cluster.topics())
+        # Known leaders spare the offset requests a failure and its backoff.
+        await client.set_topics(self._topics)
         self._seen = dict.fromkeys(self._topics, time.monotonic())
         return [
             TopicPartition(topic, partition)
