@@ -24,6 +24,7 @@ __all__ = [
     "KafkaRefusedError",
     "KafkaUnreachableError",
     "ListenError",
+    "MessageTooLargeError",
     "OutboxDamagedError",
     "OutboxDirectoryError",
     "OutboxError",
@@ -118,6 +119,14 @@ class ConnectionLostError(SessionError):
     def __init__(self, message: str, *, code: int | None = None) -> None:
         super().__init__(message)
         self.code = code
+
+
+class MessageTooLargeError(ConnectionLostError):
+    """
+    A message above `pusher.max_message_bytes` ended the connection: as above.
+
+    The message is lost, and whatever comes until the next subscription.
+    """
 
 
 class ProtocolError(SessionError):

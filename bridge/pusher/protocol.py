@@ -1,0 +1,327 @@
+"""
+The Pusher protocol, version 7, as the server speaks it: text in, events out.
+
+No socket, no clock, no trio, no state: what an event means at a given moment is
+`state`'s business, and what is done about it `attempt`'s. What the client says
+stands in `outgoing`.
+
+Tolerance is the rule: whatever a server sends becomes one of the events below,
+and nothing is raised. Control events are believed only where the protocol puts
+them: anyone who may publish to a channel can publish an event named
+`pusher:error` into it (soketi relays it, with the channel's name), so a control
+event that carries a channel it shouldn't carry is data like any other.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+import msgspec
+
+
+__all__ = [
+    "DEFAULT_ACTIVITY_TIMEOUT_SECONDS",
+    "ChannelEvent",
+    "Established",
+    "Event",
+    "Ping",
+    "Pong",
+    "ServerError",
+    "SubscriptionError",
+    "SubscriptionSucceeded",
+    "Unrecognised",
+    "decode",
+]
+
+DEFAULT_ACTIVITY_TIMEOUT_SECONDS: Final = 30.0
+"""Taken where a server says nothing usable: soketi's and Reverb's own default."""
+
+# Outside of these a server's activity timeout is a mistake, not a wish: pings
+# every few milliseconds, or none for hours.
+_ACTIVITY_TIMEOUT_RANGE: Final = (1.0, 3600.0)
+
+# Two numbers with a dot between: the signature covers the text, so anything
+# else could only be refused later.
+_SOCKET_ID: Final = re.compile(r"[0-9]{1,40}\.[0-9]{1,40}")
+
+
+class Established(msgspec.Struct, frozen=True):
+    """
+    The server gave the connection its identity.
+
+    Attributes:
+        socket_id: What a signature has to cover.
+        activity_timeout_seconds: Silence after which the client should ping;
+            the default where the server's value is unusable.
+    """
+
+    socket_id: str
+    activity_timeout_seconds: float
+
+
+class Ping(msgspec.Struct, frozen=True):
+    """The server asks for a pong."""
+
+
+class Pong(msgspec.Struct, frozen=True):
+    """The server answers a ping."""
+
+
+class SubscriptionSucceeded(msgspec.Struct, frozen=True):
+    """
+    The server subscribed us; a repeated subscription repeats it.
+
+    Attributes:
+        channel: Which channel.
+    """
+
+    channel: str
+
+
+class SubscriptionError(msgspec.Struct, frozen=True):
+    """
+    The server refused a subscription; the connection lives.
+
+    Attributes:
+        channel: Which channel.
+        status: An HTTP status or a Pusher code, where there is one.
+        kind: The server's word for it (`AuthError`), where there is one.
+        message: The server's sentence, shortened.
+    """
+
+    channel: str
+    status: int | None
+    kind: str | None
+    message: str
+
+
+class ServerError(msgspec.Struct, frozen=True):
+    """
+    The server complains; it may close the connection or keep it.
+
+    Attributes:
+        code: A code of the table in `closing`, where there is one.
+        message: The server's sentence, shortened.
+    """
+
+    code: int | None
+    message: str
+
+
+class ChannelEvent(msgspec.Struct, frozen=True, gc=False):
+    """
+    What someone published.
+
+    Attributes:
+        event: Its name.
+        channel: The channel it came through; None if the frame named none.
+        data: The payload as the frame had it: mostly a string (with JSON in
+            it), else the decoded JSON value. A payload that can't be decoded
+            is given as its JSON text.
+        text: The whole frame.
+    """
+
+    event: str
+    channel: str | None
+    data: object
+    text: str
+
+    @property
+    def original(self) -> bytes:
+        """The payload's own bytes: the string's UTF-8, else its JSON text."""
+        if isinstance(self.data, str):
+            return self.data.encode()
+        return bytes(_decode_odd_frame(self.text).data)
+
+
+class Unrecognised(msgspec.Struct, frozen=True):
+    """
+    A frame that is no event: count it and go on.
+
+    Attributes:
+        reason: What is wrong with it; never any of its content.
+    """
+
+    reason: str
+
+
+Event: TypeAlias = (
+    ChannelEvent
+    | Established
+    | Ping
+    | Pong
+    | ServerError
+    | SubscriptionError
+    | SubscriptionSucceeded
+    | Unrecognised
+)
+
+
+class _Frame(msgspec.Struct, gc=False):
+    """The shape of nearly every frame; unknown keys are passed over."""
+
+    event: str
+    channel: str | None = None
+    data: object = None
+
+
+class _OddFrame(msgspec.Struct, gc=False):
+    """The same, with the payload untouched and nothing demanded of the rest."""
+
+    event: object = None
+    channel: object = None
+    data: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_decode_frame = msgspec.json.Decoder(_Frame).decode
+_decode_odd_frame = msgspec.json.Decoder(_OddFrame).decode
+
+# MsgspecError: not JSON, or another shape. RecursionError: nested too deeply.
+# ValueError: a lone surrogate that no UTF-8 can hold, or a number too long.
+_UNDECODABLE: Final = (msgspec.MsgspecError, RecursionError, ValueError)
+
+
+def decode(message: str | bytes) -> Event:
+    """
+    Read one WebSocket message.
+
+    Args:
+        message: The text of a text message, or the bytes of a binary one,
+            which no Pusher server sends.
+
+    Returns:
+        The event; `Unrecognised` for whatever is none. Never raises.
+    """
+    if not isinstance(message, str):
+        return Unrecognised("a binary message")
+    try:
+        frame = _decode_frame(message)
+    except _UNDECODABLE:
+        return _decode_odd(message)
+    control = _CONTROL.get(frame.event)
+    if control is not None:
+        event = control(frame)
+        if event is not None:
+            return event
+    return ChannelEvent(frame.event, frame.channel, frame.data, message)
+
+
+def _decode_odd(message: str) -> Event:
+    """
+    Read a frame that the typed decoder refused.
+
+    Its payload may be JSON that msgspec has no value for (a number out of
+    range, a lone surrogate): it was published all the same, so it is handed on
+    as text. Control events don't come this way: no server writes them so.
+    """
+    try:
+        odd = _decode_odd_frame(message)
+        name, channel, data = odd.event, odd.channel, bytes(odd.data).decode()
+    except _UNDECODABLE:
+        try:
+            loaded = json.loads(message)
+        except _UNDECODABLE:
+            return Unrecognised("not JSON, or nested too deeply")
+        if not isinstance(loaded, dict):
+            return Unrecognised("not an object")
+        name, channel = loaded.get("event"), loaded.get("channel")
+        # ASCII escapes keep what can't be encoded; this can't nest too deeply,
+        # since it was just read.
+        data = json.dumps(loaded.get("data"))
+    if not isinstance(name, str):
+        return Unrecognised("no event name")
+    if channel is not None and not isinstance(channel, str):
+        return Unrecognised("the channel is not a string")
+    return ChannelEvent(name, channel, data, message)
+
+
+def _members(data: object) -> dict[str, object]:
+    """Give a control event's `data` as a dict: it comes as object or string."""
+    if isinstance(data, str):
+        try:
+            data = msgspec.json.decode(data)
+        except _UNDECODABLE:
+            return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _established(frame: _Frame) -> Event | None:
+    if frame.channel is not None:
+        return None
+    members = _members(frame.data)
+    socket_id = members.get("socket_id")
+    if not isinstance(socket_id, str) or not _SOCKET_ID.fullmatch(socket_id):
+        return Unrecognised("connection_established without a usable socket id")
+    return Established(socket_id, _activity_timeout(members.get("activity_timeout")))
+
+
+def _activity_timeout(value: object) -> float:
+    lowest, highest = _ACTIVITY_TIMEOUT_RANGE
+    if (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and lowest <= value <= highest
+    ):
+        return float(value)
+    return DEFAULT_ACTIVITY_TIMEOUT_SECONDS
+
+
+def _ping(frame: _Frame) -> Event | None:
+    return Ping() if frame.channel is None else None
+
+
+def _pong(frame: _Frame) -> Event | None:
+    return Pong() if frame.channel is None else None
+
+
+def _server_error(frame: _Frame) -> Event | None:
+    if frame.channel is not None:
+        return None
+    members = _members(frame.data)
+    return ServerError(_code(members.get("code")), _sentence(members.get("message")))
+
+
+def _subscription_succeeded(frame: _Frame) -> Event | None:
+    return None if frame.channel is None else SubscriptionSucceeded(frame.channel)
+
+
+def _subscription_error(frame: _Frame) -> Event | None:
+    if frame.channel is None:
+        return None
+    members = _members(frame.data)
+    kind = members.get("type")
+    return SubscriptionError(
+        frame.channel,
+        _code(members.get("status")),
+        _sentence(kind) if isinstance(kind, str) else None,
+        _sentence(members.get("error")),
+    )
+
+
+_CONTROL: Final[dict[str, Callable[[_Frame], Event | None]]] = {
+    "pusher:connection_established": _established,
+    "pusher:ping": _ping,
+    "pusher:pong": _pong,
+    "pusher:error": _server_error,
+    "pusher_internal:subscription_succeeded": _subscription_succeeded,
+    "pusher:subscription_error": _subscription_error,
+}
+
+
+def _code(value: object) -> int | None:
+    # Four digits at most, as a close code has; JSON knows larger ones.
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10_000:
+        return value
+    return None
+
+
+def _sentence(value: object) -> str:
+    # Strangers' text goes to logs: one short printable line of it.
+    if not isinstance(value, str):
+        return ""
+    return "".join(c if c.isprintable() else " " for c in value[:200]).strip()

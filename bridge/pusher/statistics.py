@@ -1,0 +1,92 @@
+"""
+What a session counts and remembers, as plain numbers.
+
+The session writes, operations reads; both run on the same thread, so nothing
+is locked. Rates, ages and names of metrics are made by whoever reads.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TypeAlias
+
+from bridge.pusher.state import State
+
+
+__all__ = ["Clock", "Outcome", "Statistics"]
+
+Clock: TypeAlias = Callable[[], int]
+"""The wall clock: microseconds since the epoch."""
+
+
+class Outcome(StrEnum):
+    """How far an attempt to connect came before it ended: a metric's label."""
+
+    SUBSCRIBED = "subscribed"
+    UNREACHABLE = "unreachable"
+    NOT_ESTABLISHED = "not_established"
+    NOT_AUTHORIZED = "not_authorized"
+    NOT_SUBSCRIBED = "not_subscribed"
+
+
+class Statistics:
+    """
+    One session's numbers.
+
+    Monotonic times are trio's clock in seconds; times that end in `_us` are
+    microseconds since the epoch. None means "not yet".
+
+    Attributes:
+        client_id: The account.
+        state: Where the connection stands.
+        frames: Messages received, of every kind.
+        events: Job events handed on.
+        other_events: Events of another name or channel, dropped.
+        unrecognised: Frames that no reading made sense of.
+        unexpected: Control events that came when they could mean nothing.
+        server_errors: `pusher:error` events.
+        connects: Attempts by outcome; `subscribed` is counted when it begins.
+        authorization_failures: Answers of the auth endpoint without signature.
+        reconnects: Subscriptions after the first.
+        last_frame_at: Receipt of the last message, monotonic.
+        last_frame_at_us: The same on the wall clock.
+        last_event_at_us: Receipt of the last job event.
+        last_subscribed_at: The last subscription's acknowledgement, monotonic.
+        last_subscribed_at_us: The same on the wall clock.
+        proved_until_us: When the last ping was sent whose pong came: what the
+            server had sent by then has arrived.
+        last_ended_at_us: When the last connection ended.
+        last_close_code: Its code, if it had one.
+    """
+
+    def __init__(self, client_id: str) -> None:
+        self.client_id = client_id
+        self.state = State.DISCONNECTED
+        self.frames = 0
+        self.events = 0
+        self.other_events = 0
+        self.unrecognised = 0
+        self.unexpected = 0
+        self.server_errors = 0
+        self.connects: Counter[Outcome] = Counter()
+        self.authorization_failures = 0
+        self.last_frame_at: float | None = None
+        self.last_frame_at_us: int | None = None
+        self.last_event_at_us: int | None = None
+        self.last_subscribed_at: float | None = None
+        self.last_subscribed_at_us: int | None = None
+        self.proved_until_us: int | None = None
+        self.last_ended_at_us: int | None = None
+        self.last_close_code: int | None = None
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether events can arrive at this moment."""
+        return self.state is State.SUBSCRIBED
+
+    @property
+    def reconnects(self) -> int:
+        """How often a subscription followed an earlier one."""
+        return max(0, self.connects[Outcome.SUBSCRIBED] - 1)

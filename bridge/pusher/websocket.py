@@ -1,0 +1,360 @@
+"""
+The WebSocket: the only module that speaks to trio_websocket.
+
+It upgrades a transport, gives its messages in runs, and turns every error of
+trio_websocket into one of ours with a sentence that names host and port. What a
+message says is not looked at here.
+
+**Runs.** trio_websocket hands each message through a memory channel whose two
+ends are checkpoints, which costs half of what a message costs (measured: 17 us
+with the channel, 9 without). One read of the socket often brings hundreds of
+messages, so `_Inbox` takes the channel's place: its `send` appends to a list
+and wakes whoever waits only if somebody does. `receive_run` then gives all that
+has come. This stands on names that trio_websocket keeps to itself (`_Socket`
+below lists them); pyproject.toml pins the release, and
+tests/pusher/test_websocket.py fails if a release moves one of them.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Final, Protocol, Self, TypeAlias, cast
+from urllib.parse import SplitResult, urlsplit
+
+import trio
+import trio_websocket  # noqa: TID251 - this is the module that may
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, RejectConnection
+from wsproto.utilities import ProtocolError as WebSocketProtocolError
+
+from bridge import __version__
+from bridge.errors import (
+    ConnectError,
+    ConnectionLostError,
+    MessageTooLargeError,
+    SessionError,
+)
+from bridge.pusher.transport import OpenStream, open_transport, place_of
+
+
+__all__ = ["Connect", "Connection", "Message", "connect_websocket"]
+
+# trio_websocket reads 4 KiB at a time by default. With 64 KiB a firehose of
+# small messages needs a sixteenth of the reads; more changed nothing.
+_RECEIVE_BUFFER_BYTES: Final = 65_536
+
+# Messages that wait for the session, in characters. The session takes a run
+# within the same pass of the scheduler, so one read's worth is the rule; the
+# limit is there for a reader that stands still, and then reading the socket
+# stops too, which is the only backpressure that TCP knows.
+_INBOX_CHARACTERS: Final = 4 * 1024 * 1024
+
+# How long a close handshake may take: an answer is one round trip, and nothing
+# depends on it.
+_CLOSE_SECONDS: Final = 1.0
+
+# RFC 6455 section 7.4.1: what trio_websocket notes for a message above its cap,
+# and for an end without close frame.
+_TOO_LARGE_CODE: Final = 1009
+_ABNORMAL_CODE: Final = 1006
+
+Message: TypeAlias = str | bytes
+
+
+class Connection(Protocol):
+    """
+    An open WebSocket.
+
+    Whoever opened it leaves it through its context manager, which closes it:
+    politely if it is still open, and within a second whatever happens.
+    """
+
+    async def receive_run(self) -> list[Message]:
+        """
+        Wait for messages.
+
+        Returns:
+            All that have come, in order, at least one: str for text messages,
+            bytes for binary ones.
+
+        Raises:
+            ConnectionLostError: The connection ended, and everything that came
+                before has been given out. `MessageTooLargeError` if it ended
+                because of a message above the cap.
+        """
+        ...
+
+    async def send(self, text: str) -> None:
+        """
+        Send a text message. A cancelled send leaves the connection unusable.
+
+        Args:
+            text: The message.
+
+        Raises:
+            ConnectionLostError: The connection ended.
+        """
+        ...
+
+    async def aclose(self, code: int = 1000) -> None:
+        """
+        Close with a handshake; `receive_run` and `send` raise from now on.
+
+        Args:
+            code: The close code that the server gets.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Give the connection up: leaving it will not wait for an answer."""
+        ...
+
+
+Connect: TypeAlias = Callable[[str], AbstractAsyncContextManager[Connection]]
+
+
+@asynccontextmanager
+async def connect_websocket(
+    url: str,
+    *,
+    max_message_bytes: int,
+    tls: ssl.SSLContext | None = None,
+    open_stream: OpenStream = trio.open_tcp_stream,
+) -> AsyncIterator[Connection]:
+    """
+    Open a WebSocket and close it on the way out.
+
+    The caller sets the deadline: every step can be cancelled. Errors of the
+    body that are `SessionError` pass as they are, not in a group.
+
+    Args:
+        url: Address to connect to, `ws://` or `wss://`.
+        max_message_bytes: The largest message, in characters; a larger one
+            ends the connection with code 1009.
+        tls: Context for `wss://`; the system's certificates if None.
+        open_stream: Opens the transport to a host and a port.
+
+    Yields:
+        The open connection.
+
+    Raises:
+        ConnectError: No connection came about; the message says why.
+    """
+    parts = urlsplit(url)
+    stream = await open_transport(parts, tls, open_stream)
+    try:
+        socket_ = _Socket(stream, parts, max_message_bytes)
+        failure: SessionError | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(socket_.read)
+            await socket_.settled.wait()
+            if socket_.opened:
+                connection = _Connection(socket_)
+                try:
+                    yield connection
+                except SessionError as error:
+                    # Raised below, outside the nursery, which would wrap it.
+                    failure = error
+                finally:
+                    await connection.leave()
+            else:
+                failure = socket_.refusal()
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+class _Inbox:
+    """
+    Where messages wait, in the place of both ends of a memory channel.
+
+    The reader task calls what a `trio.MemorySendChannel` would be called for,
+    the session calls `take`.
+    """
+
+    def __init__(self) -> None:
+        self._messages: list[Message] = []
+        self._characters = 0
+        self._closed = False
+        self._taker = trio.lowlevel.ParkingLot()
+        self._sender = trio.lowlevel.ParkingLot()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    async def send(self, message: Message) -> None:
+        """Add a message; wait only while too much waits already."""
+        if self._closed:
+            return
+        if not self._messages:
+            self._taker.unpark()
+        self._messages.append(message)
+        self._characters += len(message)
+        if self._characters > _INBOX_CHARACTERS:
+            # Until `take` or `close`: trio_websocket reads nothing meanwhile.
+            await self._sender.park()
+
+    async def aclose(self) -> None:
+        """End it, as `close`; both ends of a channel are closed this way."""
+        self.close()
+
+    def close(self) -> None:
+        """Take no more messages and wake everyone."""
+        self._closed = True
+        self._taker.unpark_all()
+        self._sender.unpark_all()
+
+    async def take(self) -> list[Message]:
+        """Give all that waits; nothing is lost if this is cancelled."""
+        if self._messages:
+            await trio.lowlevel.checkpoint()
+        while not self._messages:
+            if self._closed:
+                await trio.lowlevel.checkpoint()
+                return []
+            # No deadline: a quiet channel is no fault. The session's pings find
+            # out whether the server is still there.
+            await self._taker.park()
+        run, self._messages = self._messages, []
+        self._characters = 0
+        self._sender.unpark_all()
+        return run
+
+
+class _Socket(trio_websocket.WebSocketConnection):
+    """
+    trio_websocket's connection, with an inbox and with ends that are noticed.
+
+    It stands on these names of trio_websocket 0.12: `_send_channel` and
+    `_recv_channel` (replaced), `_reader_task` (run by `read`), `_open_handshake`
+    (an event), `_handle_accept_connection_event` and
+    `_handle_reject_connection_event` (overridden).
+    """
+
+    def __init__(
+        self, stream: trio.abc.Stream, parts: SplitResult, max_message_bytes: int
+    ) -> None:
+        host = place_of(parts)
+        if parts.port is None:
+            host = host.rpartition(":")[0]
+        path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path
+        super().__init__(
+            stream,
+            WSConnection(ConnectionType.CLIENT),
+            host=host,
+            path=path or "/",
+            client_extra_headers=[
+                (b"User-Agent", f"dryapi-kafka-bridge/{__version__}".encode())
+            ],
+            max_message_size=max_message_bytes,
+            receive_buffer_size=_RECEIVE_BUFFER_BYTES,
+        )
+        self._send_channel.close()
+        self._recv_channel.close()
+        self.inbox = _Inbox()
+        self._send_channel = cast("trio.MemorySendChannel[Message]", self.inbox)
+        self._recv_channel = cast("trio.MemoryReceiveChannel[Message]", self.inbox)
+        self.place = place_of(parts)
+        self.max_message_bytes = max_message_bytes
+        # Set when the upgrade has succeeded or can't any more.
+        self.settled = self._open_handshake
+        self.opened = False
+        self._rejected_with: int | None = None
+
+    async def read(self) -> None:
+        """Run trio_websocket's reader; its end is the inbox's end, never an error."""
+        try:
+            await self._reader_task()
+        except trio_websocket.ConnectionRejected as error:
+            self._rejected_with = error.status_code
+        except (trio_websocket.ConnectionClosed, WebSocketProtocolError, ValueError):
+            # `loss` and `refusal` say more. wsproto refuses what the server sent,
+            # or (LocalProtocolError) to answer a ping while the close handshake
+            # is under way; ValueError: bytes in a header that are no text.
+            pass
+        finally:
+            self.inbox.close()
+            self.settled.set()
+
+    async def _handle_accept_connection_event(self, event: AcceptConnection) -> None:
+        self.opened = True
+        await super()._handle_accept_connection_event(event)
+
+    async def _handle_reject_connection_event(self, event: RejectConnection) -> None:
+        # The status says all; the body may be of any size and is not waited for.
+        raise trio_websocket.ConnectionRejected(event.status_code, (), None)
+
+    def refusal(self) -> ConnectError:
+        """Say why the upgrade failed."""
+        status = self._rejected_with
+        if status is not None:
+            redirect = " (a redirect, not followed)" if 300 <= status < 400 else ""
+            return ConnectError(
+                f"{self.place} answered the WebSocket upgrade with HTTP"
+                f" {status}{redirect}",
+                status=status,
+            )
+        if self.closed is None:
+            return ConnectError(f"{self.place} doesn't answer like a WebSocket server")
+        return ConnectError(f"{self.place} ended the connection during the upgrade")
+
+    def loss(self) -> ConnectionLostError:
+        """Say how the connection ended."""
+        closed = self.closed
+        code = None if closed is None else closed.code
+        # A server that closes so would mean our messages, of some hundred bytes.
+        if code == _TOO_LARGE_CODE:
+            return MessageTooLargeError(
+                f"{self.place} sent a message above {self.max_message_bytes} bytes",
+                code=code,
+            )
+        if closed is None or code == _ABNORMAL_CODE:
+            return ConnectionLostError(f"the connection to {self.place} broke")
+        # A stranger's text, for the log: printable and short.
+        reason = f": {closed.reason[:200]!r}" if closed.reason else ""
+        return ConnectionLostError(
+            f"{self.place} closed the connection{reason}", code=code
+        )
+
+
+class _Connection:
+    """`Connection` on a `_Socket`."""
+
+    def __init__(self, socket_: _Socket) -> None:
+        self._socket = socket_
+        self._aborted = False
+
+    async def receive_run(self) -> list[Message]:
+        run = await self._socket.inbox.take()
+        if not run:
+            raise self._socket.loss()
+        return run
+
+    async def send(self, text: str) -> None:
+        try:
+            await self._socket.send_message(text)
+        except (trio_websocket.ConnectionClosed, WebSocketProtocolError) as error:
+            raise self._socket.loss() from error
+
+    async def aclose(self, code: int = 1000) -> None:
+        # A ping of the server's that comes now can't be answered any more.
+        with suppress(WebSocketProtocolError):
+            await self._socket.aclose(code)
+        self._socket.inbox.close()
+
+    def abort(self) -> None:
+        self._aborted = True
+
+    async def leave(self) -> None:
+        """Close it if it is open, shielded, within a short time."""
+        if self._aborted:
+            return
+        with trio.move_on_after(_CLOSE_SECONDS, shield=True):
+            await self.aclose()
