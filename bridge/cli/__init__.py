@@ -1,0 +1,75 @@
+"""
+The command line: `bridge` itself, which runs the service, and its subcommands.
+
+Commands hold no logic of their own: they find the settings and hand them to a
+room. A subcommand's module is imported when it is invoked, so that `bridge
+--help` and a start never wait for what they don't use.
+"""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+import bridge
+from bridge.cli.group import BridgeGroup, LazyCommand
+from bridge.cli.options import config_option, given_settings, setting_options
+from bridge.settings import load
+
+
+__all__ = ["root"]
+
+COMMANDS = {
+    "tail": LazyCommand(
+        "bridge.cli.tail:command", "Watch jobs live as a consumer of the topic."
+    ),
+    "sandbox": LazyCommand(
+        "bridge.cli.sandbox:command",
+        "Run a local dryAPI that emits simulated jobs.",
+        extra="sandbox",
+    ),
+    "config": LazyCommand(
+        "bridge.cli.config:command", "Show the effective settings and their sources."
+    ),
+}
+
+
+@click.group(
+    cls=BridgeGroup,
+    lazy_commands=COMMANDS,
+    invoke_without_command=True,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+)
+@setting_options()
+@config_option
+@click.version_option(
+    bridge.__version__, prog_name="bridge", message="%(prog)s %(version)s"
+)
+@click.pass_context
+def root(ctx: click.Context) -> None:
+    """
+    Keep dryAPI's status stream open and write every job event to Kafka.
+
+    bridge subscribes to your account's private channel on dryAPI's Pusher server
+    and publishes each job's status to a topic, keyed by request_id, in order.
+    What it has read stands in an outbox on disk until Kafka has it, so that an
+    outage or a restart loses none of it.
+    """
+    if ctx.invoked_subcommand is None:
+        _run(ctx)
+
+
+def _run(ctx: click.Context) -> None:
+    flags, config_file = given_settings(ctx)
+    loaded = load(flags, os.environ, config_file)
+
+    # Imported when needed: the service brings Kafka's and trio's modules along.
+    import trio  # noqa: PLC0415
+
+    from bridge.service import run  # noqa: PLC0415
+
+    trio.run(run, loaded.settings, loaded.warnings)

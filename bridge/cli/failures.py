@@ -1,0 +1,105 @@
+"""
+What a failure looks like from outside: lines on stderr and an exit code.
+
+Errors that the bridge raises on purpose become one line each. Everything else
+is a defect and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from bridge.errors import (
+    BridgeError,
+    ConfigError,
+    ExitCode,
+    KafkaError,
+    OutboxError,
+    RefusedError,
+)
+from bridge.settings import describe
+
+
+__all__ = ["MissingExtraError", "report", "report_usage", "telling"]
+
+# Several rooms may fail together. What dryAPI refuses explains more than what
+# Kafka then lacks, and both more than an outbox that can't be emptied.
+_TELLING = (RefusedError, KafkaError, OutboxError, BridgeError)
+
+
+class MissingExtraError(BridgeError):
+    """A command's optional packages are missing: say how to install them."""
+
+    exit_code = ExitCode.USAGE
+
+
+def telling(error: BaseException) -> BridgeError | KeyboardInterrupt | None:
+    """
+    Find the error to report.
+
+    Args:
+        error: An error, or a group of them out of trio's nurseries.
+
+    Returns:
+        The most telling of the bridge's own errors; KeyboardInterrupt if there
+        is nothing else; None if any part is a defect.
+    """
+    own: list[BridgeError] = []
+    interrupt: KeyboardInterrupt | None = None
+    for leaf in _leaves(error):
+        if isinstance(leaf, BridgeError):
+            own.append(leaf)
+        elif isinstance(leaf, KeyboardInterrupt):
+            interrupt = leaf
+        else:
+            return None
+    return min(own, key=_rank, default=interrupt)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _leaves(part)
+    else:
+        yield error
+
+
+def _rank(error: BridgeError) -> tuple[int, bool]:
+    place = next(i for i, kind in enumerate(_TELLING) if isinstance(error, kind))
+    # Of the same kind, one with an exit code of its own says more.
+    return place, error.exit_code is ExitCode.FAILED
+
+
+def report(error: BridgeError) -> int:
+    """Write an error to stderr and give the exit code."""
+    text = str(error) or type(error).__name__
+    # Settings list every problem on a line of its own; all others are one line.
+    lines = text.splitlines() if isinstance(error, ConfigError) else [text]
+    for line in lines:
+        click.echo(f"bridge: {' '.join(line.split())}", err=True)
+    return int(error.exit_code)
+
+
+def report_usage(error: click.ClickException) -> int:
+    """Write what click or a command raised to stderr and give the exit code."""
+    line = " ".join(error.format_message().split())
+    if isinstance(error, click.NoSuchOption):
+        line = _instead_of_flag(error.option_name) or line
+    if isinstance(error, click.UsageError):
+        command = "bridge" if error.ctx is None else error.ctx.command_path
+        line += f" `{command} --help` shows what there is."
+    click.echo(f"bridge: {line}", err=True)
+    return int(error.exit_code)
+
+
+def _instead_of_flag(option: str) -> str | None:
+    """Say how to give a setting that has no flag; a secret never has one."""
+    name = "BRIDGE_" + option.lstrip("-").replace("-", "_").upper()
+    for setting in describe():
+        if name in setting.environment_names:
+            names = " or ".join(setting.environment_names)
+            reason = "a secret is never a flag" if setting.secret else "it has no flag"
+            return f"No such option '{option}': {reason}, set {names} instead."
+    return None
