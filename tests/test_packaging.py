@@ -177,3 +177,37 @@ def test_artefact_runs_in_a_clean_environment(
     assert started.returncode == 2
     assert "BRIDGE_CLIENT_ID" in started.stderr
     assert "Traceback" not in started.stderr
+
+
+# Imports every module but the sandbox's, whose extra is not installed.
+_IMPORT_ALL = """
+import importlib, pkgutil, bridge
+names = [
+    module.name
+    for module in pkgutil.walk_packages(
+        bridge.__path__, "bridge.", onerror=lambda name: None
+    )
+    if "sandbox" not in module.name and not module.name.endswith("__main__")
+]
+for name in names:
+    importlib.import_module(name)
+print(len(names))
+"""
+
+
+@slow
+def test_dependencies_are_declared(
+    artefacts: Mapping[str, Path], clean_environment: Path, tmp_path: Path
+) -> None:
+    """Every module but the sandbox's imports with the locked dependencies alone."""
+    python = clean_environment / "bin" / "python"
+    _run(
+        *(python, "-m", "pip", "install", "--quiet", "--no-deps"),
+        *("--force-reinstall", artefacts["wheel"]),
+    )
+
+    assert int(_run(python, "-c", _IMPORT_ALL, at=tmp_path)) > 20
+
+    refused = _try(clean_environment / "bin" / "bridge", "sandbox", at=tmp_path)
+    assert refused.returncode == 2
+    assert "dryapi-kafka-bridge[sandbox]" in refused.stderr

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bridge.settings import load
 from tests.helm import chart
 
 
@@ -143,6 +145,28 @@ def test_secrets_are_files() -> None:
 
     assert named == files
     assert len(files) == 6
+
+
+@pytest.mark.parametrize("name", chart.examples())
+def test_settings_are_accepted(name: str, tmp_path: Path) -> None:
+    """The bridge takes the rendered environment as it is, without a warning."""
+    manifests = chart.render(chart.examples()[name])
+    pod = _pod(manifests.get("StatefulSet") or manifests["Deployment"])
+    environment = {}
+    for variable, value in _environment(pod).items():
+        # What comes from a Secret's key has no value here.
+        environment[variable] = value or "from-a-secret"
+        if variable.endswith("_FILE") and value is not None:
+            file = tmp_path / value.lstrip("/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("content", "ascii")
+            environment[variable] = str(file)
+
+    loaded = load({}, environment, None)
+
+    assert loaded.warnings == ()
+    assert loaded.settings.client_id == "client-1"
+    assert loaded.settings.outbox.dir == Path("/var/lib/bridge")
 
 
 def test_image_by_digest() -> None:
