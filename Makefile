@@ -43,6 +43,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 install: $(STAMP) ## make .venv with the project and its development tools (PYTHON=python3.12 chooses)
+	@echo "ready: $(BIN)/bridge"
 
 # The stamp is older than pyproject.toml when a dependency may have changed.
 $(STAMP): pyproject.toml
