@@ -7,8 +7,9 @@ only one folder's tests need belongs into that folder's own conftest.
 
 from __future__ import annotations
 
+import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -20,6 +21,8 @@ from tests.servers.process import ProcessError
 from tests.servers.publisher import Soketi, SoketiSettingError, existing_soketi
 from tests.servers.soketi import SoketiServer
 
+
+_FAILURES = pytest.StashKey[dict[str, downloads.FetchError]]()
 
 # Enough to tell partitions apart, and few enough to be filled by 50 jobs.
 _PARTITIONS = 3
@@ -57,14 +60,29 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     needed = set().union(*(_fixtures(item) for item in session.items))
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     progress = reporter.write_line if reporter else downloads.to_stderr
-    try:
-        if "kafka" in needed and not existing_kafka():
-            downloads.fetch_kafka(progress)
-        if "soketi" in needed and not existing_soketi():
-            downloads.fetch_soketi(progress)
-    except (downloads.FetchError, SoketiSettingError):
-        # The other tests run; those that need the server fail with this message.
-        pass
+    failures = session.config.stash.setdefault(_FAILURES, {})
+    fetches: dict[str, Callable[[downloads.Progress], object]] = {}
+    if not os.environ.get(broker.EXISTING_VARIABLE):
+        fetches["kafka"] = downloads.fetch_kafka
+    if not os.environ.get(publisher.EXISTING_VARIABLE):
+        fetches["soketi"] = downloads.fetch_soketi
+    for fixture in needed & fetches.keys():
+        try:
+            fetches[fixture](progress)
+        except downloads.FetchError as error:
+            # The other tests run; those that need the server fail with it.
+            failures[fixture] = error
+
+
+def _raise_failure(config: pytest.Config, fixture: str) -> None:
+    """Raise what kept a server from being fetched before the tests began.
+
+    Raises:
+        FetchError: It could not be fetched. A second try would only take long.
+    """
+    error = config.stash.get(_FAILURES, {}).get(fixture)
+    if error is not None:
+        raise error
 
 
 def _fixtures(item: pytest.Item) -> set[str]:
@@ -72,7 +90,7 @@ def _fixtures(item: pytest.Item) -> set[str]:
 
 
 @pytest.fixture(scope="session")
-def kafka() -> Iterator[KafkaBroker]:
+def kafka(pytestconfig: pytest.Config) -> Iterator[KafkaBroker]:
     """A real Kafka: the suite's own, or the one that BRIDGE_TEST_KAFKA names."""
     try:
         existing = existing_kafka()
@@ -80,6 +98,7 @@ def kafka() -> Iterator[KafkaBroker]:
             existing.check()
             yield existing
             return
+        _raise_failure(pytestconfig, "kafka")
         server = KafkaServer()
         server.__enter__()
     except (BrokerError, downloads.FetchError, ProcessError) as error:
@@ -91,7 +110,7 @@ def kafka() -> Iterator[KafkaBroker]:
 
 
 @pytest.fixture(scope="session")
-def soketi() -> Iterator[Soketi]:
+def soketi(pytestconfig: pytest.Config) -> Iterator[Soketi]:
     """A real soketi: the suite's own, or the one that BRIDGE_TEST_SOKETI names."""
     try:
         existing = existing_soketi()
@@ -100,6 +119,7 @@ def soketi() -> Iterator[Soketi]:
                 pytest.fail(f"no soketi answers at {existing.url}", pytrace=False)
             yield existing
             return
+        _raise_failure(pytestconfig, "soketi")
         server = SoketiServer()
         server.__enter__()
     except (SoketiSettingError, downloads.FetchError, ProcessError) as error:

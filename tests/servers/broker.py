@@ -39,19 +39,26 @@ class KafkaBroker:
 
     Args:
         bootstrap_servers: `host:port`, several joined by commas.
+        deadline_seconds: How long an order may take.
     """
 
-    def __init__(self, bootstrap_servers: str) -> None:
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        *,
+        deadline_seconds: float = _ADMIN_DEADLINE_SECONDS,
+    ) -> None:
         self.bootstrap_servers = bootstrap_servers
+        self._deadline_seconds = deadline_seconds
 
     def check(self) -> None:
         """Make sure that the broker answers.
 
         Raises:
-            BrokerError: It doesn't within 15 s.
+            BrokerError: It doesn't in time.
         """
         try:
-            self._admin().list_topics(timeout=_ADMIN_DEADLINE_SECONDS)
+            self._admin().list_topics(timeout=self._deadline_seconds)
         except KafkaException as error:
             raise BrokerError(f"no Kafka at {self.bootstrap_servers}") from error
 
@@ -72,7 +79,7 @@ class KafkaBroker:
             replication_factor: How many copies; -1 is the broker's default.
 
         Raises:
-            BrokerError: The broker refused, or a leader was missing after 15 s.
+            BrokerError: The broker refused, or a leader was missing at the end.
         """
         admin = self._admin()
         topic = NewTopic(
@@ -81,12 +88,10 @@ class KafkaBroker:
             replication_factor=replication_factor,
             config=dict(configs or {}),
         )
-        futures = admin.create_topics(
-            [topic], operation_timeout=_ADMIN_DEADLINE_SECONDS
-        )
-        deadline = time.monotonic() + _ADMIN_DEADLINE_SECONDS
+        futures = admin.create_topics([topic], operation_timeout=self._deadline_seconds)
+        deadline = time.monotonic() + self._deadline_seconds
         try:
-            futures[name].result(_ADMIN_DEADLINE_SECONDS)
+            futures[name].result(self._deadline_seconds)
             while not _has_leaders(admin, name, partitions):
                 if time.monotonic() > deadline:
                     raise BrokerError(f"topic {name} got no leaders")
@@ -100,12 +105,13 @@ class KafkaBroker:
         Raises:
             BrokerError: The broker refused one.
         """
-        futures = self._admin().delete_topics(
-            list(names), operation_timeout=_ADMIN_DEADLINE_SECONDS
+        admin = self._admin()  # the answers need it alive
+        futures = admin.delete_topics(
+            list(names), operation_timeout=self._deadline_seconds
         )
         try:
             for future in futures.values():
-                future.result(_ADMIN_DEADLINE_SECONDS)
+                future.result(self._deadline_seconds)
         except (KafkaException, TimeoutError) as error:
             raise BrokerError(f"topics were not deleted: {error}") from error
 

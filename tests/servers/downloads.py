@@ -169,6 +169,7 @@ def fetch_kafka(progress: Progress = to_stderr) -> str:
     digests = _KAFKA_DIGESTS.read_text()
 
     def fill(folder: Path) -> Path:
+        _wheel("jgo", "jgo, which fetches jars,", _EXISTING_KAFKA)
         resolver = Path(__file__).with_name("jars.py")
         output = _run(
             "jgo",

@@ -61,6 +61,7 @@ class SoketiServer(Soketi):
         app: Its only application.
         options: More of soketi's options by their dotted names. A nested mapping
             would replace all defaults below its name.
+        port: Its port on 127.0.0.1; None takes a free one.
         progress: Takes lines for people while something is downloaded.
     """
 
@@ -69,11 +70,13 @@ class SoketiServer(Soketi):
         app: App | None = None,
         options: Mapping[str, Any] | None = None,
         *,
+        port: int | None = None,
         progress: downloads.Progress = downloads.to_stderr,
     ) -> None:
         program = downloads.node()
         packages = downloads.fetch_soketi(progress)
-        (port,) = free_ports(1)
+        if port is None:
+            (port,) = free_ports(1)
         super().__init__(f"ws://127.0.0.1:{port}", app or App())
         self._folder = Path(tempfile.mkdtemp(prefix="bridge-soketi-"))
         config = self._folder / "soketi.json"
@@ -109,12 +112,20 @@ class SoketiServer(Soketi):
             "webhooks": [],
             **dict.fromkeys(unlimited, -1),
         }
+        metrics_port, cluster_port = free_ports(2)
         return {
             "debug": False,
             # Without it soketi listens on all addresses, whatever its log says.
             "host": "127.0.0.1",
             "port": self._port,
-            "metrics.enabled": False,
+            # A metrics port is opened even when metrics are off.
+            "metrics.host": "127.0.0.1",
+            "metrics.port": metrics_port,
+            # It looks for others of its kind, by broadcast into the local network
+            # unless it is given one address to ask, and that is its own.
+            "cluster.address": "127.0.0.1",
+            "cluster.unicast": "127.0.0.1",
+            "cluster.port": cluster_port,
             "appManager.array.apps": [app],
         }
 
