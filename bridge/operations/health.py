@@ -203,8 +203,8 @@ class Health:
         if read_at_us is not None:
             frame = f"last frame {self._ago(read_at_us)}"
         detail = f"{session.state}, {frame}"
-        if not session.subscribed:
-            detail = _because(detail, session.last_error)
+        if session.last_close_code is not None and not session.subscribed:
+            detail += f", last close code {session.last_close_code}"
         name = f"account:{session.client_id}"
         return Check(name, session.subscribed, detail, required=False)
 

@@ -103,7 +103,7 @@ class _Bridge(Collector):
             },
         )
         yield from _sessions(list(sources.sessions))
-        yield from _intake(sources.intake, sources.relay)
+        yield from _intakes(list(sources.intakes))
         yield from _outbox(sources.outbox, self._now())
         yield from _relay(sources.relay)
         yield from _loop(sources.loop)
@@ -134,8 +134,8 @@ def _sessions(sessions: Sequence[SessionStatistics]) -> Iterator[Metric]:
     )
     for session in sessions:
         who = [session.client_id]
-        frames.add_metric(who, session.frames_received)
-        events.add_metric(who, session.events_received)
+        frames.add_metric(who, session.frames)
+        events.add_metric(who, session.events)
         for outcome, count in dict(session.connects).items():
             connects.add_metric([*who, str(outcome)], count)
         subscribed.add_metric(who, session.subscribed)
@@ -145,20 +145,22 @@ def _sessions(sessions: Sequence[SessionStatistics]) -> Iterator[Metric]:
     yield from (frames, events, connects, subscribed, last_frame)
 
 
-def _intake(intake: IntakeStatistics, relay: RelayStatistics) -> Iterator[Metric]:
-    yield _counter(
-        "bridge_events_accepted",
-        "Events taken over by the intake, dead letters included.",
-        intake.accepted,
-    )
+def _intakes(intakes: Sequence[IntakeStatistics]) -> Iterator[Metric]:
     # Every reason from the start: a rate needs the zero before the first one.
     letters = dict.fromkeys(DeadLetterReason, 0)
-    for counted in (intake.dead_letters, relay.dead_letters):
-        for reason, count in dict(counted).items():
+    accepted = 0
+    for intake in intakes:
+        accepted += intake.accepted
+        for reason, count in dict(intake.dead_letters).items():
             letters[reason] += count
+    yield _counter(
+        "bridge_events_accepted",
+        "Events that the intake took over, dead letters included.",
+        accepted + sum(letters.values()),
+    )
     yield _counters(
         "bridge_dlq_records",
-        "Dead letters made, by reason.",
+        "Events that became a dead letter, by reason.",
         "reason",
         letters,
     )
@@ -216,9 +218,15 @@ def _outbox(outbox: OutboxStatistics, now: float) -> Iterator[Metric]:
 def _relay(relay: RelayStatistics) -> Iterator[Metric]:
     yield _counters(
         "bridge_records_published",
-        "Records that Kafka acknowledged for the first time.",
+        "Records that Kafka acknowledged.",
         "topic",
         dict(relay.published),
+    )
+    yield _counters(
+        "bridge_records_resumed",
+        "Records that were found in Kafka on resume and not sent again.",
+        "topic",
+        dict(relay.resumed),
     )
     yield _counter(
         "bridge_producer_recycles",
@@ -233,7 +241,7 @@ def _relay(relay: RelayStatistics) -> Iterator[Metric]:
     yield _gauge("bridge_kafka_lanes", "Lanes that are open.", relay.lanes)
     yield _histogram(
         "bridge_publish_duration_seconds",
-        "From a batch's commit in the outbox to its acknowledgement by Kafka.",
+        "From a batch's hand-over to the producer to Kafka's acknowledgement.",
         relay.publish_duration,
     )
 

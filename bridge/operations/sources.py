@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from bridge.errors import DeadLetterReason
 
@@ -59,36 +59,36 @@ class SessionStatistics(Protocol):
         """Whether the channel's subscription is acknowledged and stands."""
 
     @property
-    def frames_received(self) -> int:
+    def frames(self) -> int:
         """Text messages read from the socket, of any kind."""
 
     @property
-    def events_received(self) -> int:
-        """Job-status events handed to the intake."""
+    def events(self) -> int:
+        """Job-status events handed on."""
 
     @property
-    def connects(self) -> Mapping[str, int]:
-        """Attempts to connect and subscribe that ended, by outcome."""
+    def connects(self) -> Mapping[Any, int]:
+        """Attempts to connect and subscribe, by outcome (a text)."""
 
     @property
     def last_frame_at_us(self) -> int | None:
         """When a frame was read last, microseconds since the epoch."""
 
     @property
-    def last_error(self) -> str | None:
-        """Why the session is not subscribed, or was not; one sentence."""
+    def last_close_code(self) -> int | None:
+        """The code with which the last connection ended, if it had one."""
 
 
 class IntakeStatistics(Protocol):
-    """What becomes of events between session and outbox; owned by `intake`."""
+    """What became of one account's events; owned by `intake`."""
 
     @property
     def accepted(self) -> int:
-        """Events taken over, dead letters included."""
+        """Events that became a record on `jobs`."""
 
     @property
     def dead_letters(self) -> Mapping[DeadLetterReason, int]:
-        """Events that made a dead letter instead of a record on `jobs`."""
+        """Events that became a dead letter, by reason."""
 
 
 class OutboxStatistics(Protocol):
@@ -128,7 +128,7 @@ class OutboxStatistics(Protocol):
 
     @property
     def full(self) -> bool:
-        """Whether buffer or disk are at their limit: nothing is accepted."""
+        """Whether the disk or the limit refuses rows: nothing is committed."""
 
     @property
     def last_beat(self) -> float | None:
@@ -145,11 +145,11 @@ class RelayStatistics(Protocol):
 
     @property
     def published(self) -> Mapping[str, int]:
-        """Records that Kafka acknowledged for the first time, by topic."""
+        """Records that Kafka acknowledged, by topic."""
 
     @property
-    def dead_letters(self) -> Mapping[DeadLetterReason, int]:
-        """Records that the broker refused and the relay made dead letters of."""
+    def resumed(self) -> Mapping[str, int]:
+        """Records found in the log on resume, by topic; not in `published`."""
 
     @property
     def producer_recycles(self) -> int:
@@ -157,7 +157,7 @@ class RelayStatistics(Protocol):
 
     @property
     def publish_duration(self) -> Histogram:
-        """Seconds from a batch's commit in the outbox to its acknowledgement."""
+        """Seconds from a batch's hand-over to the producer to its acknowledgement."""
 
     @property
     def connected(self) -> bool:
@@ -199,14 +199,14 @@ class Sources:
 
     Attributes:
         sessions: One for each account; may grow and shrink while it is read.
-        intake: Between session and outbox.
+        intakes: Between sessions and outbox; likewise one for each account.
         outbox: What is not yet safely in Kafka.
         relay: What is.
         loop: The trio loop of this process.
     """
 
     sessions: Sequence[SessionStatistics]
-    intake: IntakeStatistics
+    intakes: Sequence[IntakeStatistics]
     outbox: OutboxStatistics
     relay: RelayStatistics
     loop: LoopStatistics

@@ -32,18 +32,18 @@ class Session:
     client_id: str = "client-1"
     state: str = "subscribed"
     subscribed: bool = True
-    frames_received: int = 12
-    events_received: int = 10
+    frames: int = 12
+    events: int = 10
     connects: dict[str, int] = field(default_factory=lambda: {"subscribed": 1})
     last_frame_at_us: int | None = NOW_US - 1_500_000
-    last_error: str | None = None
+    last_close_code: int | None = None
 
 
 @dataclass
 class Intake:
     """An intake that has made one dead letter."""
 
-    accepted: int = 10
+    accepted: int = 9
     dead_letters: dict[DeadLetterReason, int] = field(
         default_factory=lambda: {DeadLetterReason.NOT_JSON: 1}
     )
@@ -72,9 +72,7 @@ class Relay:
     published: dict[str, int] = field(
         default_factory=lambda: {"jobs": 6, "jobs.dlq": 1}
     )
-    dead_letters: dict[DeadLetterReason, int] = field(
-        default_factory=lambda: {DeadLetterReason.REFUSED_BY_BROKER: 2}
-    )
+    resumed: dict[str, int] = field(default_factory=lambda: {"jobs": 2})
     producer_recycles: int = 1
     publish_duration: Buckets = field(default_factory=Buckets)
     connected: bool = True
@@ -97,11 +95,11 @@ class Statistics:
     """Everything that a healthy bridge counts."""
 
     sessions: list[Session] = field(default_factory=lambda: [Session()])
-    intake: Intake = field(default_factory=Intake)
+    intakes: list[Intake] = field(default_factory=lambda: [Intake()])
     outbox: Outbox = field(default_factory=Outbox)
     relay: Relay = field(default_factory=Relay)
     loop: Loop = field(default_factory=Loop)
 
     def sources(self) -> Sources:
         """Give them to what reads them; later changes are seen."""
-        return Sources(self.sessions, self.intake, self.outbox, self.relay, self.loop)
+        return Sources(self.sessions, self.intakes, self.outbox, self.relay, self.loop)

@@ -172,10 +172,10 @@ async def test_no_subscription_is_not_ready(
 ) -> None:
     """Without any subscribed account the reason says so, the check says why."""
     statistics.sessions[0] = Session(
-        state="waiting",
+        state="connecting",
         subscribed=False,
         last_frame_at_us=None,
-        last_error="authorization refused with 401",
+        last_close_code=4200,
     )
     answer = await client.get("/readyz")
     assert answer.status_code == 503
@@ -183,7 +183,7 @@ async def test_no_subscription_is_not_ready(
     assert _check(answer, "account:client-1") == {
         "name": "account:client-1",
         "ok": False,
-        "detail": "waiting, no frame yet: authorization refused with 401",
+        "detail": "connecting, no frame yet, last close code 4200",
         "required": False,
     }
 

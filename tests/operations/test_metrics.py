@@ -16,7 +16,7 @@ import bridge
 from bridge.errors import DeadLetterReason
 from bridge.operations.metrics import Metrics
 from tests.operations.exposition import families
-from tests.operations.statistics import NOW, NOW_US, Session, Statistics
+from tests.operations.statistics import NOW, NOW_US, Intake, Session, Statistics
 
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -72,7 +72,7 @@ def _value(metrics: Metrics, name: str, **labels: str) -> float:
         ),
         ("bridge_events_accepted_total", {}, 10),
         ("bridge_dlq_records_total", {"reason": "not_json"}, 1),
-        ("bridge_dlq_records_total", {"reason": "refused_by_broker"}, 2),
+        ("bridge_dlq_records_total", {"reason": "refused_by_broker"}, 0),
         ("bridge_events_dropped_total", {"cause": "overflow"}, 0),
         ("bridge_outbox_accepted_total", {}, 10),
         ("bridge_outbox_committed_total", {}, 9),
@@ -84,6 +84,7 @@ def _value(metrics: Metrics, name: str, **labels: str) -> float:
         ("bridge_outbox_full", {}, 0),
         ("bridge_records_published_total", {"topic": "jobs"}, 6),
         ("bridge_records_published_total", {"topic": "jobs.dlq"}, 1),
+        ("bridge_records_resumed_total", {"topic": "jobs"}, 2),
         ("bridge_producer_recycles_total", {}, 1),
         ("bridge_kafka_connected", {}, 1),
         ("bridge_kafka_lanes", {}, 6),
@@ -128,8 +129,7 @@ def test_every_reason_is_there_from_the_start(
     metrics: Metrics, statistics: Statistics
 ) -> None:
     """A rate over dead letters needs the zero before the first one."""
-    statistics.intake.dead_letters.clear()
-    statistics.relay.dead_letters.clear()
+    statistics.intakes[0].dead_letters.clear()
     family = _families(metrics)["bridge_dlq_records"]
     assert {sample.labels["reason"] for sample in family.samples} == set(
         DeadLetterReason
@@ -137,13 +137,13 @@ def test_every_reason_is_there_from_the_start(
     assert {sample.value for sample in family.samples} == {0}
 
 
-def test_reason_counted_by_two_rooms_is_one_sample(
-    metrics: Metrics, statistics: Statistics
-) -> None:
-    """Intake and relay add up where both know a reason."""
-    statistics.intake.dead_letters[DeadLetterReason.TOO_LARGE] = 2
-    statistics.relay.dead_letters[DeadLetterReason.TOO_LARGE] = 3
-    assert _value(metrics, "bridge_dlq_records_total", reason="too_large") == 5
+def test_accounts_add_up(metrics: Metrics, statistics: Statistics) -> None:
+    """Events of all accounts are one number, dead letters included."""
+    letters = {DeadLetterReason.NOT_JSON: 3, DeadLetterReason.TOO_LARGE: 2}
+    statistics.intakes.append(Intake(accepted=20, dead_letters=letters))
+    assert _value(metrics, "bridge_events_accepted_total") == 9 + 1 + 20 + 3 + 2
+    assert _value(metrics, "bridge_dlq_records_total", reason="not_json") == 4
+    assert _value(metrics, "bridge_dlq_records_total", reason="too_large") == 2
 
 
 def test_what_is_unknown_is_absent_or_zero(
