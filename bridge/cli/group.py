@@ -94,7 +94,7 @@ class BridgeGroup(click.Group):
             self._explain(ctx.invoked_subcommand, error)
             raise
 
-    def main(  # type: ignore[override]  # click overloads it by a literal
+    def main(
         self,
         args: Sequence[str] | None = None,
         prog_name: str | None = None,

@@ -36,9 +36,9 @@ def split_address(text: str) -> tuple[str, int]:
         or (":" in host) != bracketed
         or any(character.isspace() or character in "/@,[]" for character in host)
     ):
-        raise ValueError("no host:port")
+        raise ValueError("not an address")
     if not (port.isascii() and port.isdigit() and len(port) <= 5):
-        raise ValueError("no port number")
+        raise ValueError("not a number after the colon")
     if int(port) > _LARGEST_PORT:
         raise ValueError("port out of range")
     return host, int(port)

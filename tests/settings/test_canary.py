@@ -1,0 +1,97 @@
+"""Tests that no message and no `repr` shows a secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import ConfigError
+from bridge.settings import Secret, inspect, load
+
+
+NEEDED = {"BRIDGE_CLIENT_ID": "client-1", "BRIDGE_API_TOKEN": "token-1"}
+CANARY = "canary7d1f"
+
+
+@pytest.mark.parametrize(
+    ("environ", "toml"),
+    [
+        ({"API_TOKEN": f"{CANARY} x"}, None),
+        ({"API_TOKEN": f"{CANARY}\n"}, None),
+        ({"API_TOKEN": f"{CANARY}é"}, None),
+        ({"API_TOKEN": f"{CANARY}\udcff"}, None),
+        ({"API_TOKEN_FILE": CANARY}, None),
+        ({"API_TOKEN_FILE": f"/run/{CANARY}"}, None),
+        ({"API_TOKEN": CANARY, "API_TOKEN_FILE": CANARY}, None),
+        ({"KAFKA_SSL_KEY_FILE": f"-----BEGIN KEY-----\n{CANARY}"}, None),
+        ({"CLIENT_ID": f"{CANARY}|x"}, None),
+        ({"KAFKA_SASL_USERNAME": f"{CANARY}\t"}, None),
+        ({"PUSHER_APP_KEY": f"{CANARY} x"}, None),
+        ({"API_URL": f"https://user:{CANARY}@host"}, None),
+        ({"PUSHER_URL": f"wss://{CANARY}@host"}, None),
+        ({"KAFKA_BOOTSTRAP_SERVERS": f"user:{CANARY}@host:1"}, None),
+        ({}, f'api_token = ["{CANARY}"]'),
+        ({}, f'api_token = {{value = "{CANARY}"}}'),
+        ({}, f'api_token_file = "{CANARY}"'),
+        ({}, f'api_token_file = ["{CANARY}"]'),
+        ({}, f'api_tokn = "{CANARY}"'),
+        ({}, f'[api_token]\nvalue = "{CANARY}"'),
+        ({}, f'api_token = "{CANARY}'),
+        ({}, f"api_token = {CANARY}"),
+        ({}, f'api_token = """{CANARY}'),
+        ({}, f'[kafka]\nsasl_password = "{CANARY}"\nsasl_password = "{CANARY}"'),
+        ({}, f'[kafka]\nsasl_password = ["{CANARY}"]'),
+        ({}, f'[kafka]\nsasl_password = "{CANARY}"'),
+        ({}, f'kafka = "{CANARY}"'),
+    ],
+)
+def test_no_problem_shows_a_secret(
+    tmp_path: Path, environ: dict[str, str], toml: str | None
+) -> None:
+    """A secret wrong, misplaced or half written stands in no message."""
+    variables = {f"BRIDGE_{name}": value for name, value in environ.items()}
+    file = None
+    if toml is not None:
+        file = tmp_path / "bridge.toml"
+        file.write_text(toml)
+    inspection = inspect({}, variables, file)
+    assert inspection.problems
+    shown = repr(inspection) + "".join(inspection.problems)
+    assert CANARY not in shown
+    with pytest.raises(ConfigError) as caught:
+        load({}, variables, file)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert CANARY not in str(error)
+        error = error.__cause__
+
+
+@pytest.mark.parametrize("line_end", ["", "\n", "\r\n"])
+def test_a_wrong_token_in_a_file_is_not_shown(tmp_path: Path, line_end: str) -> None:
+    """A file with more than the token is refused without being quoted."""
+    file = tmp_path / "token"
+    file.write_bytes(f"TOKEN={CANARY} # mine{line_end}".encode())
+    environ = {"BRIDGE_CLIENT_ID": "c", "BRIDGE_API_TOKEN_FILE": str(file)}
+    with pytest.raises(ConfigError) as caught:
+        load({}, environ, None)
+    line = str(caught.value)
+    assert "BRIDGE_API_TOKEN_FILE" in line
+    assert "not shown" in line
+    assert CANARY not in line
+
+
+def test_loaded_settings_show_no_secret() -> None:
+    """`repr` of everything that loading gives holds stars."""
+    environ = NEEDED | {
+        "BRIDGE_API_TOKEN": CANARY,
+        "BRIDGE_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "BRIDGE_KAFKA_SASL_MECHANISM": "PLAIN",
+        "BRIDGE_KAFKA_SASL_USERNAME": "u",
+        "BRIDGE_KAFKA_SASL_PASSWORD": f"{CANARY} with spaces",
+    }
+    loaded = load({}, environ, None)
+    assert isinstance(loaded.settings.api_token, Secret)
+    assert CANARY not in repr(loaded)
+    assert CANARY not in repr(inspect({}, environ, None))
+    assert CANARY not in f"{loaded.settings} {loaded.settings!r}"

@@ -1,0 +1,114 @@
+"""Tests of the list that help, documentation and schema are made from."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from bridge.settings import Kind, SettingDescription, Settings, describe
+from bridge.settings.catalogue import sections
+
+
+ALL = {setting.path: setting for setting in describe()}
+
+
+def test_the_required_settings_come_first() -> None:
+    """What nobody can do without is read first."""
+    first = [setting.path for setting in describe()[:3]]
+    assert first == ["client_id", "api_token", "topic"]
+    assert [path for path, one in ALL.items() if one.required] == first[:2]
+
+
+@pytest.mark.parametrize(
+    ("path", "environment", "flag"),
+    [
+        ("topic", ["BRIDGE_TOPIC"], "--topic"),
+        ("client_id", ["BRIDGE_CLIENT_ID"], "--client-id"),
+        ("api_token", ["BRIDGE_API_TOKEN", "BRIDGE_API_TOKEN_FILE"], None),
+        ("api_url", ["BRIDGE_API_URL"], "--api-url"),
+        ("pusher.url", ["BRIDGE_PUSHER_URL"], "--pusher-url"),
+        ("pusher.app_key", ["BRIDGE_PUSHER_APP_KEY"], None),
+        (
+            "kafka.bootstrap_servers",
+            ["BRIDGE_KAFKA_BOOTSTRAP_SERVERS"],
+            "--bootstrap-servers",
+        ),
+        (
+            "kafka.sasl_password",
+            ["BRIDGE_KAFKA_SASL_PASSWORD", "BRIDGE_KAFKA_SASL_PASSWORD_FILE"],
+            None,
+        ),
+        ("kafka.ssl_ca_file", ["BRIDGE_KAFKA_SSL_CA_FILE"], None),
+        ("delivery", ["BRIDGE_DELIVERY"], None),
+        ("outbox.dir", ["BRIDGE_OUTBOX_DIR"], "--outbox-dir"),
+        ("operations.listen", ["BRIDGE_OPERATIONS_LISTEN"], None),
+        ("topics.dead_letters", ["BRIDGE_TOPICS_DEAD_LETTERS"], None),
+        ("log.format", ["BRIDGE_LOG_FORMAT"], None),
+        ("shutdown_timeout_seconds", ["BRIDGE_SHUTDOWN_TIMEOUT_SECONDS"], None),
+    ],
+)
+def test_public_names_stay(path: str, environment: list[str], flag: str | None) -> None:
+    """Variables and flags that users rely on are as promised."""
+    assert list(ALL[path].environment_names) == environment
+    assert ALL[path].flag == flag
+
+
+@pytest.mark.parametrize("setting", describe(), ids=lambda setting: setting.path)
+def test_every_setting_describes_itself(setting: SettingDescription) -> None:
+    """Each has a sentence, what is expected, and a default or a reason for none."""
+    assert re.fullmatch(r"[A-Zd].*[^.]", setting.description)
+    assert setting.expected
+    assert setting.default_text
+    assert not (setting.secret and setting.flag)
+    if setting.kind in {Kind.INTEGER, Kind.NUMBER}:
+        assert setting.because
+        assert setting.minimum is not None or setting.exclusive_minimum is not None
+    if isinstance(setting.default, float):
+        assert setting.unit == "seconds"
+
+
+def test_names_are_unambiguous() -> None:
+    """No two settings share a variable, not even with the one that names a file."""
+    names = [name for setting in describe() for name in setting.environment_names]
+    assert len(names) == len(set(names))
+    assert len(sections()) == 6
+
+
+def test_limits_choices_and_units_are_listed() -> None:
+    """A generator of schemas finds what the types say."""
+    partitions = ALL["kafka.partitions"]
+    assert (partitions.minimum, partitions.maximum) == (1, 2**31 - 1)
+    assert ALL["pusher.pong_timeout_seconds"].exclusive_minimum == 0
+    assert ALL["outbox.max_bytes"].unit == "bytes"
+    assert ALL["kafka.sasl_mechanism"].optional
+    assert ALL["kafka.security_protocol"].choices == (
+        "PLAINTEXT",
+        "SSL",
+        "SASL_PLAINTEXT",
+        "SASL_SSL",
+    )
+    pattern = ALL["topic"].pattern
+    assert pattern is not None
+    assert re.search(pattern, "jobs")
+    assert not re.search(pattern, "jobs\n")
+
+
+def test_defaults_are_those_of_the_structs() -> None:
+    """The list and the values can't drift apart."""
+    for path, setting in ALL.items():
+        value: object = Settings()
+        for part in path.split("."):
+            value = getattr(value, part)
+        if path != "outbox.dir":
+            assert value == setting.default
+    assert ALL["outbox.dir"].default is None
+
+
+def test_a_name_in_a_message_has_variable_and_flag() -> None:
+    """Messages name the setting in every way it can be set."""
+    assert ALL["topic"].named == "topic (BRIDGE_TOPIC, --topic)"
+    assert (
+        ALL["api_token"].named
+        == "api_token (BRIDGE_API_TOKEN or BRIDGE_API_TOKEN_FILE)"
+    )

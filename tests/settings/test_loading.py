@@ -1,0 +1,257 @@
+"""Tests of the layers: which value wins, what is passed over, what is read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import ConfigError
+from bridge.settings import Settings, SourceKind, inspect, load, load_for_reading
+
+
+NEEDED = {"BRIDGE_CLIENT_ID": "client-1", "BRIDGE_API_TOKEN": "token-1"}
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Path:
+    """A TOML file that sets what the tests of precedence look at."""
+    file = tmp_path / "bridge.toml"
+    file.write_text(
+        """
+        topic = "from-file"
+        api_token = "file-token"
+        [kafka]
+        bootstrap_servers = "file:9092"
+        partitions = 12
+        create_topics = true
+        request_timeout_seconds = 60
+        """
+    )
+    return file
+
+
+def test_defaults_hold_where_nothing_is_said() -> None:
+    """Everything but the account has a default."""
+    loaded = load({}, NEEDED, None)
+    settings = loaded.settings
+    assert settings.topic == "jobs"
+    assert settings.api_url == "https://api.dryapi.dev"
+    assert settings.pusher.url == "wss://soketi.dryapi.dev:443"
+    assert settings.pusher.app_key == "depin-api-prod-key"
+    assert settings.kafka.bootstrap_servers == "localhost:9092"
+    assert not settings.kafka.create_topics
+    assert settings.operations.address == ("127.0.0.1", 8080)
+    assert settings.outbox.dir.parts[-2:] == ("dryapi-kafka-bridge", "outbox")
+    assert loaded.sources["topic"].kind is SourceKind.DEFAULT
+    assert loaded.warnings == ()
+
+
+def test_the_file_beats_the_default(toml: Path) -> None:
+    """TOML's own types are taken as they are."""
+    loaded = load({}, NEEDED, toml)
+    kafka = loaded.settings.kafka
+    assert (kafka.partitions, kafka.create_topics) == (12, True)
+    assert kafka.request_timeout_seconds == 60.0
+    assert loaded.settings.topic == "from-file"
+    assert str(loaded.sources["topic"]) == f"file {toml}"
+
+
+def test_the_environment_beats_the_file(toml: Path) -> None:
+    """Texts of the environment become the setting's type."""
+    environ = NEEDED | {
+        "BRIDGE_TOPIC": "from-environment",
+        "BRIDGE_KAFKA_PARTITIONS": "24",
+        "BRIDGE_KAFKA_CREATE_TOPICS": "false",
+        "BRIDGE_KAFKA_REQUEST_TIMEOUT_SECONDS": "0.5",
+    }
+    loaded = load({}, environ, toml)
+    kafka = loaded.settings.kafka
+    assert loaded.settings.topic == "from-environment"
+    assert (kafka.partitions, kafka.create_topics) == (24, False)
+    assert kafka.request_timeout_seconds == 0.5
+    assert kafka.bootstrap_servers == "file:9092"
+    token = loaded.settings.api_token
+    assert token is not None
+    assert token.reveal() == "token-1"
+    assert str(loaded.sources["topic"]) == "environment BRIDGE_TOPIC"
+
+
+def test_a_flag_beats_all(toml: Path) -> None:
+    """What is typed wins."""
+    environ = NEEDED | {"BRIDGE_TOPIC": "from-environment"}
+    flags = {"topic": "from-flag", "kafka.bootstrap_servers": "flag:1"}
+    loaded = load(flags, environ, toml)
+    assert loaded.settings.topic == "from-flag"
+    assert loaded.settings.kafka.bootstrap_servers == "flag:1"
+    assert str(loaded.sources["topic"]) == "flag --topic"
+
+
+def test_a_stronger_layer_covers_a_wrong_value_of_a_weaker(toml: Path) -> None:
+    """A value that isn't used can't be wrong."""
+    environ = NEEDED | {"BRIDGE_TOPIC": "not a topic"}
+    assert load({"topic": "good"}, environ, toml).settings.topic == "good"
+
+
+def test_other_topics_follow_the_main_one() -> None:
+    """Dead letters and gaps are named after the topic unless they are set."""
+    settings = load({"topic": "events"}, NEEDED, None).settings
+    assert settings.dead_letter_topic == "events.dlq"
+    assert settings.gap_topic == "events.gaps"
+    environ = NEEDED | {"BRIDGE_TOPICS_DEAD_LETTERS": "bad"}
+    assert load({}, environ, None).settings.dead_letter_topic == "bad"
+
+
+def test_a_secret_comes_from_a_file_named_in_the_environment(tmp_path: Path) -> None:
+    """A mounted secret is read, and read again when it changes."""
+    file = tmp_path / "token"
+    file.write_text("mounted\n")
+    environ = {"BRIDGE_CLIENT_ID": "c", "BRIDGE_API_TOKEN_FILE": str(file)}
+    token = load({}, environ, None).settings.api_token
+    assert token is not None
+    assert token.reveal() == "mounted"
+    file.write_text("rotated-since\n")
+    assert token.reveal() == "rotated-since"
+
+
+def test_a_secret_comes_from_a_file_named_in_toml(tmp_path: Path) -> None:
+    """`api_token_file` in TOML is the variable's twin."""
+    (tmp_path / "token").write_text("mounted")
+    config = tmp_path / "bridge.toml"
+    config.write_text(f'client_id = "c"\napi_token_file = "{tmp_path}/token"\n')
+    token = load({}, {}, config).settings.api_token
+    assert token is not None
+    assert token.reveal() == "mounted"
+
+
+def test_a_secret_of_the_environment_beats_the_file_named_in_toml(
+    tmp_path: Path,
+) -> None:
+    """Text and file exclude each other within a layer only."""
+    config = tmp_path / "bridge.toml"
+    config.write_text('api_token_file = "/nowhere/token"\n')
+    token = load({}, NEEDED, config).settings.api_token
+    assert token is not None
+    assert token.reveal() == "token-1"
+
+
+def test_an_empty_variable_takes_an_optional_value_away(tmp_path: Path) -> None:
+    """What may be left out can be emptied by a stronger layer."""
+    config = tmp_path / "bridge.toml"
+    config.write_text('[log]\nformat = "json"\n')
+    assert load({}, NEEDED, config).settings.log.format == "json"
+    environ = NEEDED | {"BRIDGE_LOG_FORMAT": ""}
+    assert load({}, environ, config).settings.log.format is None
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "path", "expected"),
+    [
+        ("BRIDGE_LOG_LEVEL", "WARNING", "log.level", "warning"),
+        ("BRIDGE_API_URL", "http://h:1/x/", "api_url", "http://h:1/x"),
+        ("BRIDGE_PUSHER_URL", "ws://[::1]:6001/", "pusher.url", "ws://[::1]:6001"),
+        (
+            "BRIDGE_KAFKA_BOOTSTRAP_SERVERS",
+            "a:1, b:2",
+            "kafka.bootstrap_servers",
+            "a:1,b:2",
+        ),
+        ("BRIDGE_KAFKA_CREATE_TOPICS", "TRUE", "kafka.create_topics", True),
+        ("BRIDGE_OUTBOX_DIR", "relative/dir", "outbox.dir", Path("relative/dir")),
+        ("BRIDGE_OUTBOX_DIR", "~/x", "outbox.dir", Path("~/x").expanduser()),
+        ("BRIDGE_OPERATIONS_LISTEN", "[::]:0", "operations.listen", "[::]:0"),
+    ],
+)
+def test_spellings_are_made_one(
+    variable: str, value: str, path: str, expected: object
+) -> None:
+    """Case of choices, slashes at the end, spaces and `~` don't matter later."""
+    found: object = load({}, NEEDED | {variable: value}, None).settings
+    for part in path.split("."):
+        found = getattr(found, part)
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "BRIDGE_SERVICE_HOST",
+        "BRIDGE_SERVICE_PORT",
+        "BRIDGE_SERVICE_PORT_OPERATIONS",
+        "BRIDGE_PORT",
+        "BRIDGE_PORT_8080_TCP",
+        "BRIDGE_PORT_8080_TCP_ADDR",
+        "BRIDGE_PORT_8080_TCP_PORT",
+        "BRIDGE_PORT_8080_TCP_PROTO",
+        "BRIDGE_PORT_53_UDP",
+        "BRIDGE_TEST_BOOTSTRAP_SERVERS",
+        "OTHER_TOPIC",
+    ],
+)
+def test_service_links_and_test_variables_are_passed_over(name: str) -> None:
+    """What Kubernetes and the test suite set causes no warning."""
+    assert load({}, NEEDED | {name: "x"}, None).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("BRIDGE_TOPC", "BRIDGE_TOPIC"),
+        ("BRIDGE_KAFKA_PARTITION", "BRIDGE_KAFKA_PARTITIONS"),
+        ("BRIDGE_API_TOKEN_FLE", "BRIDGE_API_TOKEN_FILE"),
+        ("BRIDGE_PORT_8080_TCP_HOST", None),
+        ("BRIDGE_SERVICE_HOSTS", None),
+    ],
+)
+def test_an_unknown_variable_is_a_warning(name: str, nearest: str | None) -> None:
+    """The warning names the variable and the nearest, and not its value."""
+    (warning,) = load({}, NEEDED | {name: "canary"}, None).warnings
+    assert name in warning
+    assert "canary" not in warning
+    if nearest is not None:
+        assert f"did you mean {nearest}?" in warning
+
+
+def test_a_reader_needs_no_account(toml: Path) -> None:
+    """A consumer's settings are found without client id and token."""
+    toml.write_text(toml.read_text().replace("file-token", "not a token"))
+    environ = {
+        "BRIDGE_API_TOKEN_FILE": "/only/the/service/reads/this",
+        "BRIDGE_DELIVERY": "transactional",
+        "BRIDGE_OUTBOX_MAX_BYTES": "many",
+        "BRIDGE_TOPICS_GAPS": "holes",
+    }
+    settings = load_for_reading({"topic": "x"}, environ, toml).settings
+    assert settings.topic == "x"
+    assert settings.gap_topic == "holes"
+    assert settings.kafka.bootstrap_servers == "file:9092"
+    assert settings.client_id is None
+    assert settings.api_token is None
+    assert settings.delivery == Settings().delivery
+
+
+def test_a_reader_still_learns_of_wrong_kafka_settings() -> None:
+    """What a consumer does need is judged as for the service."""
+    with pytest.raises(ConfigError, match=r"kafka\.partitions"):
+        load_for_reading({}, {"BRIDGE_KAFKA_PARTITIONS": "six"}, None)
+    with pytest.raises(ConfigError, match=r"kafka\.sasl_mechanism"):
+        load_for_reading({}, {"BRIDGE_KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, None)
+
+
+def test_inspection_shows_right_beside_wrong() -> None:
+    """Each setting is listed, the wrong ones with what is wrong."""
+    environ = {"BRIDGE_TOPIC": "good", "BRIDGE_KAFKA_PARTITIONS": "six"}
+    inspection = inspect({}, environ, None)
+    assert inspection.settings is None
+    found = {one.setting.path: one for one in inspection.effective}
+    assert found["topic"].value == "good"
+    assert found["topic"].problem is None
+    assert "six" in (found["kafka.partitions"].problem or "")
+    assert "missing" in (found["client_id"].problem or "")
+    assert len(inspection.problems) == 3
+
+
+def test_the_process_environment_can_be_handed_over() -> None:
+    """`os.environ` itself is accepted."""
+    assert isinstance(inspect({}, os.environ, None).problems, tuple)
