@@ -1,0 +1,1 @@
+"""The payload: what passes, what is changed, what is refused."""
