@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import trio
 from rich.console import Console, Group, RenderableType
@@ -18,18 +18,36 @@ from rich.live import Live
 from bridge.consumer.lines import json_line
 from bridge.consumer.tail import JobTable
 from bridge.consumer.view import JobView, Situation
-from bridge.kafka.reader import ConsumedRecord, TopicReader
+from bridge.kafka.reader import ConsumedRecord
 
 
-__all__ = ["follow_table", "write_lines"]
+__all__ = ["Source", "follow_table", "write_lines"]
 
 # Eight pictures a second: fluent for people, and a tenth of what a bar in
 # continuous motion would cost.
 _FRAME_SECONDS = 1 / 8
 
 
+class Source(Protocol):
+    """What is followed: a `TopicReader`, as far as this module needs one."""
+
+    async def receive_run(self) -> list[ConsumedRecord]:
+        """Wait for the next records; a cancelled call takes none."""
+        ...
+
+    @property
+    def lag(self) -> int:
+        """How many offsets lie before the ends."""
+        ...
+
+    @property
+    def silent_since_seconds(self) -> float | None:
+        """When the brokers fell silent (`time.monotonic`); None while they answer."""
+        ...
+
+
 async def follow_table(  # noqa: PLR0913 - each is one independent choice of the caller
-    reader: TopicReader,
+    reader: Source,
     title: str,
     console: Console,
     *,
@@ -89,7 +107,7 @@ async def follow_table(  # noqa: PLR0913 - each is one independent choice of the
 
 
 async def write_lines(
-    reader: TopicReader, out: BinaryIO, *, max_messages: int | None = None
+    reader: Source, out: BinaryIO, *, max_messages: int | None = None
 ) -> None:
     """
     Write each record as a line of JSON until cancelled; flushed after each run.
@@ -106,10 +124,10 @@ async def write_lines(
         KafkaError: Reading failed.
     """
     written = 0
-    async for run in reader:
-        records = run if max_messages is None else run[: max_messages - written]
-        out.write(b"".join(map(json_line, records)))
+    while max_messages is None or written < max_messages:
+        run = await reader.receive_run()
+        if max_messages is not None:
+            run = run[: max_messages - written]
+        out.write(b"".join(map(json_line, run)))
         out.flush()
-        written += len(records)
-        if max_messages is not None and written >= max_messages:
-            return
+        written += len(run)

@@ -70,7 +70,6 @@ class JobView:
         title: What is read, the topics' names.
         situation: What is known beside them.
         reserved_lines: Lines that somebody else uses on the same screen.
-        whole: Show all jobs there are, for a last picture that may scroll.
     """
 
     def __init__(
@@ -158,10 +157,17 @@ def summary_line(table: JobTable, title: str, situation: Situation) -> Text:
             f"  Kafka has not answered for {situation.silent_seconds:.0f} s",
             style="bold red",
         )
-    for status, count in sorted(table.by_status.items()):
+    for status, count in sorted(table.by_status.items(), key=_in_flow_order):
         line.append(f"  {count:,} ")
         line.append(_clean(status), style=_STATUS_STYLES.get(status, "magenta"))
     return line
+
+
+def _in_flow_order(item: tuple[str, int]) -> tuple[int, str]:
+    """Sort statuses as a job goes through them, unknown ones last."""
+    status = item[0]
+    known = list(_STATUS_STYLES)
+    return (known.index(status) if status in known else len(known), status)
 
 
 def _bar(job: Job, style: str) -> ProgressBar:

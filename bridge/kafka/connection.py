@@ -155,7 +155,9 @@ async def failed_start(settings: KafkaSettings, timeout_seconds: float) -> Kafka
             reason = f"{host}:{port}: no answer within {timeout_seconds:g} s"
         except ssl.SSLError as error:
             reason = f"{host}:{port}: TLS: {error.reason or error}"
-        except (OSError, aiokafka_errors.KafkaError) as error:
+        except OSError as error:
+            reason = f"{host}:{port}: {error.strerror or error}"
+        except aiokafka_errors.KafkaError as error:
             reason = f"{host}:{port}: {error}"
         else:
             connection.close()

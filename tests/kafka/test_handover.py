@@ -6,6 +6,7 @@ import asyncio  # noqa: TID251 - one side of the queue
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import msgspec
 import pytest
@@ -91,13 +92,16 @@ async def test_room_waits_until_items_are_taken() -> None:
             assert waited == (number >= 3)
             handover.put(Item(number))
 
+    def reached(count: int) -> bool:
+        return len(counts) >= count
+
     async with filled_by(fill, limit_bytes=30) as handover:
-        await until(lambda: len(counts) == 3)
+        await until(partial(reached, 3))
         await trio.sleep(0.05)
         assert counts == [0, 1, 2]
         for expected in range(6):
             assert (await handover.get()).number == expected
-            await until(lambda least=min(6, expected + 4): len(counts) >= least)
+            await until(partial(reached, min(6, expected + 4)))
 
 
 async def test_an_error_comes_after_the_last_item() -> None:

@@ -1,0 +1,124 @@
+"""
+`bridge tail`: options, signals and the choice between table and lines.
+
+What is shown stands in `bridge.consumer`, how topics are read in
+`bridge.kafka.reader`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import sys
+import time
+
+import click
+import trio
+from rich.console import Console
+
+from bridge.cli.options import reading_options
+from bridge.consumer.live import follow_table, write_lines
+from bridge.kafka.reader import Edge, Start, TopicReader
+from bridge.operations import logs
+from bridge.settings import Settings
+
+
+__all__ = ["command"]
+
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def _seconds(
+    _ctx: click.Context, _option: click.Parameter, span: str | None
+) -> int | None:
+    """Read a length of time such as 90s, 10m, 2h or 1d."""
+    if span is None:
+        return None
+    match = re.fullmatch(r"([0-9]{1,9})([smhd])", span)
+    if match is None:
+        raise click.BadParameter(f"{span!r} is no span such as 90s, 10m, 2h or 1d.")
+    return int(match[1]) * _UNIT_SECONDS[match[2]]
+
+
+@click.command("tail")
+@reading_options
+@click.option(
+    "--from-beginning", is_flag=True, help="Begin with the oldest record there is."
+)
+@click.option(
+    "--since",
+    callback=_seconds,
+    metavar="SPAN",
+    help="Begin so long ago: 90s, 10m, 2h, 1d.",
+)
+@click.option(
+    "--max-messages",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="End after N records.",
+)
+def command(
+    settings: Settings,
+    *,
+    from_beginning: bool,
+    since: int | None,
+    max_messages: int | None,
+) -> None:
+    """
+    Watch jobs live as a consumer of the topic.
+
+    On a terminal it is a table of the jobs, newest first. Otherwise each record
+    becomes a line of JSON: topic, partition, offset, timestamp, key, headers and
+    value. It joins no consumer group and commits nothing. Ctrl-C ends it.
+    """
+    if from_beginning and since is not None:
+        raise click.UsageError("--from-beginning and --since exclude each other.")
+    start: Start = Edge.BEGINNING if from_beginning else Edge.END
+    if since is not None:
+        start = max(0, int((time.time() - since) * 1000))
+    # Standard output is the data. On a terminal a log line would tear the table,
+    # which says itself when Kafka is away. A dumb terminal (Emacs, some CI) can't
+    # show one.
+    on_terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    level = "critical" if on_terminal else settings.log.level
+    logs.configure(settings.log.format, level, sys.stderr)
+    # The reader reports what matters of what aiokafka complains about.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    _treat_sigterm_as_sigint()
+    try:
+        trio.run(_tail, settings, start, max_messages, on_terminal)
+    except KeyboardInterrupt:
+        return
+    except BrokenPipeError:
+        # Whoever read the lines has seen enough. What the interpreter would
+        # still flush at its end must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+async def _tail(
+    settings: Settings,
+    start: Start,
+    max_messages: int | None,
+    on_terminal: bool,  # noqa: FBT001 - trio.run passes by position
+) -> None:
+    """Follow the topic until it is enough."""
+    topic = settings.topic
+    async with TopicReader(settings.kafka, [topic], start=start) as reader:
+        if on_terminal:
+            await follow_table(reader, topic, Console(), max_messages=max_messages)
+        else:
+            await write_lines(reader, sys.stdout.buffer, max_messages=max_messages)
+
+
+def _treat_sigterm_as_sigint() -> None:
+    """
+    End at SIGTERM as at Ctrl-C: the terminal is put back in order, the code is 0.
+
+    trio turns SIGINT into an exception also while a write to a full pipe blocks,
+    where a signal that wakes a task would wait for the pipe. Where SIGINT is
+    ignored (a shell's background job), SIGTERM keeps its own meaning.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
