@@ -1,8 +1,8 @@
 """
 Opens a port of the bridge's own and serves an application on it.
 
-The ONLY importer of hypercorn. What is answered belongs to the application;
-this module knows addresses, sockets and how serving ends.
+In the service the only importer of hypercorn. What is answered belongs to the
+application; this module knows addresses, sockets and how serving ends.
 """
 
 from __future__ import annotations
