@@ -1,0 +1,30 @@
+"""A service for tests of the command line: it notes its settings and may fail."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Sequence
+
+import pytest
+
+from bridge.settings import Settings
+
+
+class FakeService:
+    """Stands in for `bridge.service` while the command line is tested."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.settings: Settings | None = None
+        self.warnings: Sequence[str] = ()
+        self.error: BaseException | None = None
+        module = types.ModuleType("bridge.service")
+        module.run = self.run  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "bridge.service", module)
+
+    async def run(self, settings: Settings, warnings: Sequence[str]) -> None:
+        """Note what the command line hands over."""
+        self.settings = settings
+        self.warnings = warnings
+        if self.error is not None:
+            raise self.error

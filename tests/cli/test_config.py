@@ -1,0 +1,144 @@
+"""Tests of `bridge config show`."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from bridge.settings import describe
+from tests.cli.conftest import Invoke
+
+
+def test_it_prints_toml_with_the_source_of_each_value(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a terminal each setting is a line, grouped, with its source."""
+    file = tmp_path / "bridge.toml"
+    file.write_text("[kafka]\npartitions = 12\n")
+    monkeypatch.setenv("BRIDGE_LOG_LEVEL", "DEBUG")
+    result = invoke("--config", str(file), "config", "show", "--topic", "typed")
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert 'topic = "typed"  # flag --topic' in lines
+    assert 'client_id = "client-1"  # environment BRIDGE_CLIENT_ID' in lines
+    assert f"partitions = 12  # file {file}" in lines
+    assert 'level = "debug"  # environment BRIDGE_LOG_LEVEL' in lines
+    assert "replication_factor = 3  # default" in lines
+    assert "create_topics = false  # default" in lines
+    assert 'dead_letters = "typed.dlq"  # default' in lines
+    for setting in describe():
+        assert setting.path.rpartition(".")[2] in result.stdout
+
+
+def test_flags_count_before_and_after_the_command(invoke: Invoke) -> None:
+    """The flag nearest to the command wins, the other counts too."""
+    result = invoke("--topic=a", "--api-url=http://h", "config", "show", "--topic=b")
+    assert 'topic = "b"  # flag --topic' in result.stdout
+    assert 'api_url = "http://h"  # flag --api-url' in result.stdout
+
+
+def test_its_output_is_a_configuration(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it prints can be read with --config and gives the same values."""
+    monkeypatch.delenv("BRIDGE_API_TOKEN")
+    token = tmp_path / 'to"ken é'
+    token.write_text("canary-token")
+    monkeypatch.setenv("BRIDGE_API_TOKEN_FILE", str(token))
+    first = invoke("config", "show", "--topic", "events")
+    assert "canary" not in first.stdout
+    file = tmp_path / "shown.toml"
+    file.write_text(first.stdout)
+    monkeypatch.delenv("BRIDGE_API_TOKEN_FILE")
+    monkeypatch.delenv("BRIDGE_CLIENT_ID")
+    second = invoke("config", "show", "--config", str(file))
+    assert second.exit_code == 0
+    assert tomllib.loads(second.stdout) == tomllib.loads(first.stdout)
+    assert tomllib.loads(first.stdout)["api_token_file"] == str(token)
+
+
+def test_secrets_are_stars(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a secret is set is shown, and nothing more of it."""
+    monkeypatch.setenv("BRIDGE_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
+    monkeypatch.setenv("BRIDGE_KAFKA_SASL_MECHANISM", "PLAIN")
+    monkeypatch.setenv("BRIDGE_KAFKA_SASL_USERNAME", "u")
+    monkeypatch.setenv("BRIDGE_KAFKA_SASL_PASSWORD", "canary password")
+    result = invoke("config", "show")
+    assert result.exit_code == 0
+    assert '# api_token = "***"  # set, environment BRIDGE_API_TOKEN' in result.stdout
+    assert '# sasl_password = "***"  # set, environment BRIDGE_KAFKA_' in result.stdout
+    assert "canary" not in result.output
+
+
+def test_problems_end_it_with_2_after_the_list(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It shows what is right beside what is missing or wrong, then says why."""
+    monkeypatch.delenv("BRIDGE_API_TOKEN")
+    monkeypatch.setenv("BRIDGE_KAFKA_PARTITIONS", "six")
+    monkeypatch.setenv("BRIDGE_TOPC", "x")
+    result = invoke("config", "show")
+    assert result.exit_code == 2
+    assert "# api_token: missing  # default" in result.stdout
+    assert "# partitions: wrong  # environment BRIDGE_KAFKA_PARTITIONS" in result.stdout
+    assert 'client_id = "client-1"' in result.stdout
+    warning, token, partitions = result.stderr.splitlines()
+    assert warning.startswith("bridge: warning: the environment variable BRIDGE_TOPC")
+    assert token.startswith("bridge: api_token")
+    assert partitions.startswith("bridge: kafka.partitions")
+
+
+def test_a_terminal_gets_a_table(tmp_path: Path) -> None:
+    """On a terminal every setting is a row, sizes have their unit."""
+    token = tmp_path / "token"
+    token.write_text("canary-token")
+    environ = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "COLUMNS": "120",
+        "TERM": "xterm",
+        "BRIDGE_CLIENT_ID": "client-1",
+        "BRIDGE_API_TOKEN_FILE": str(token),
+        "BRIDGE_TOPIC": "a b",
+    }
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bridge", "config", "show"],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        env=environ,
+    )
+    os.close(theirs)
+    shown = _read_all(ours)
+    os.close(ours)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 2
+    assert b"bridge: topic (BRIDGE_TOPIC, --topic) must be" in errors
+    for setting in describe():
+        assert setting.path in shown
+    assert "16 MiB" in shown
+    assert "environment BRIDGE_CLIENT_ID" in shown
+    assert "*** (from" in shown
+    assert "wrong" in shown
+    assert "canary" not in shown
+
+
+def _read_all(descriptor: int) -> str:
+    parts = []
+    while True:
+        try:
+            part = os.read(descriptor, 65_536)
+        except OSError:
+            # Linux says EIO once the other side is closed.
+            break
+        if not part:
+            break
+        parts.append(part)
+    return b"".join(parts).decode()

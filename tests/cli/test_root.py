@@ -1,0 +1,152 @@
+"""Tests of `bridge` itself: what it starts, what it says, how it misunderstands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import bridge
+from bridge.cli import COMMANDS
+from tests.cli.conftest import Invoke
+from tests.cli.service import FakeService
+
+
+def test_it_runs_the_service_with_the_flags(
+    invoke: Invoke, service: FakeService
+) -> None:
+    """`bridge --topic x` starts the service with x and ends with 0."""
+    result = invoke(
+        "--topic=events",
+        "--client-id=other",
+        "--api-url=http://h",
+        "--pusher-url=ws://h:1",
+        "--bootstrap-servers=k:1",
+        "--outbox-dir=/o",
+    )
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert service.settings is not None
+    assert service.settings.topic == "events"
+    assert service.settings.client_id == "other"
+    assert service.settings.api_url == "http://h"
+    assert service.settings.pusher.url == "ws://h:1"
+    assert service.settings.kafka.bootstrap_servers == "k:1"
+    assert service.settings.outbox.dir == Path("/o")
+
+
+def test_the_service_gets_the_warnings(
+    invoke: Invoke, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unknown variables are the service's to log."""
+    monkeypatch.setenv("BRIDGE_TOPC", "x")
+    assert invoke().exit_code == 0
+    (warning,) = service.warnings
+    assert "BRIDGE_TOPC" in warning
+
+
+def test_a_configuration_file_is_read(
+    invoke: Invoke, service: FakeService, tmp_path: Path
+) -> None:
+    """`--config` gives the values that nothing else gives."""
+    file = tmp_path / "bridge.toml"
+    file.write_text('topic = "from-file"\n[log]\nlevel = "debug"\n')
+    assert invoke("--config", str(file), "--topic", "typed").exit_code == 0
+    assert service.settings is not None
+    assert service.settings.topic == "typed"
+    assert service.settings.log.level == "debug"
+
+
+def test_missing_settings_end_it_with_2(
+    invoke: Invoke, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each missing setting is a line of its own, and nothing is started."""
+    monkeypatch.delenv("BRIDGE_CLIENT_ID")
+    monkeypatch.delenv("BRIDGE_API_TOKEN")
+    result = invoke("--topic", "jobs")
+    assert result.exit_code == 2
+    client_id, token = result.stderr.splitlines()
+    assert client_id.startswith("bridge: client_id (BRIDGE_CLIENT_ID, --client-id)")
+    assert token.startswith("bridge: api_token (BRIDGE_API_TOKEN or BRIDGE_API_TOKEN_")
+    assert service.settings is None
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--topik", "jobs"], "--topic"),
+        (["--bootstrap-server", "h:1"], "--bootstrap-servers"),
+        (["--api-token", "x"], "set BRIDGE_API_TOKEN or BRIDGE_API_TOKEN_FILE"),
+        (["--api-token=canary-argument"], "a secret is never a flag"),
+        (["--kafka-partitions=3"], "it has no flag, set BRIDGE_KAFKA_PARTITIONS"),
+        (["--zzz"], "No such option"),
+        (["--topic"], "requires an argument"),
+        (["tial"], "Did you mean 'tail'?"),
+        (["sandbax"], "Did you mean 'sandbox'?"),
+        (["zzz"], "No such command 'zzz'"),
+        (["config", "shwo"], "show"),
+        (["config", "show", "--topik", "x"], "--topic"),
+    ],
+)
+def test_misuse_ends_with_2_and_a_line(
+    invoke: Invoke, service: FakeService, args: list[str], expected: str
+) -> None:
+    """One line says what is wrong, what is nearest and where help is."""
+    result = invoke(*args)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("bridge: ")
+    assert expected in line
+    assert "--help` shows what there is." in line
+    assert "canary" not in line
+    assert result.stdout == ""
+    assert service.settings is None
+
+
+def test_the_version_is_the_packages(invoke: Invoke) -> None:
+    """`--version` prints name and version."""
+    result = invoke("--version")
+    assert (result.exit_code, result.stdout) == (0, f"bridge {bridge.__version__}\n")
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_tells_a_newcomer_what_to_do(invoke: Invoke, option: str) -> None:
+    """Help has purpose, example, flags, variables, commands and exit codes."""
+    result = invoke(option)
+    assert result.exit_code == 0
+    text = " ".join(result.stdout.split())
+    for words in (
+        "write every job event to Kafka",
+        "bridge --topic jobs --bootstrap-servers",
+        "Flags:",
+        "--outbox-dir",
+        "default: jobs",
+        "BRIDGE_API_TOKEN or BRIDGE_API_TOKEN_FILE",
+        "BRIDGE_KAFKA_SECURITY_PROTOCOL",
+        "Exit codes:",
+        *COMMANDS,
+        *(lazy.help for lazy in COMMANDS.values()),
+    ):
+        assert words in text
+    environment = text.partition("Environment:")[2]
+    assert environment.startswith(" BRIDGE_CLIENT_ID")
+    assert environment.index("BRIDGE_API_TOKEN") < environment.index("BRIDGE_KAFKA")
+    assert "canary" not in text
+
+
+def test_help_imports_no_command(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of commands comes from the table alone."""
+    for lazy in COMMANDS.values():
+        # None in sys.modules makes an import fail.
+        monkeypatch.setitem(sys.modules, lazy.target.partition(":")[0], None)
+    assert invoke("--help").exit_code == 0
+
+
+@pytest.mark.parametrize("name", [*COMMANDS])
+def test_every_command_of_the_table_has_help(invoke: Invoke, name: str) -> None:
+    """Each can be imported and explains itself."""
+    result = invoke(name, "--help")
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"Usage: bridge {name}")
