@@ -1,8 +1,8 @@
 """
 `bridge sandbox`: the options, the banner and the signals.
 
-What a sandbox does stands in `bridge.sandbox`, which is imported only once the
-command runs: it needs Pillow, which comes with an extra.
+What a sandbox does stands in `bridge.sandbox`. Errors leave as they are: the
+root command tells them, a missing Pillow too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import click
 import trio
 
-from bridge.errors import BridgeError, ExitCode
 from bridge.operations import logs
 
 
@@ -27,10 +26,6 @@ __all__ = ["command"]
 
 # The bridge's own default, which it needn't be told.
 _APP_KEY = "depin-api-prod-key"
-
-
-class _UsageExit(click.ClickException):
-    exit_code = ExitCode.USAGE
 
 
 @click.command("sandbox")
@@ -117,27 +112,11 @@ def command(**options: Any) -> None:
     client works with it, and so does `bridge`. The default values are made up
     and meant for this machine: token and secret protect nothing.
     """
-    try:
-        # Pillow and wsproto come with the extra.
-        from bridge.sandbox import Sandbox, SandboxConfig  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in {"PIL", "wsproto"}:
-            raise
-        raise _UsageExit(
-            f"the sandbox needs {package}, which isn't installed:"
-            " pip install 'dryapi-kafka-bridge[sandbox]'"
-        ) from error
+    # Imported late: Pillow and wsproto come with the extra.
+    from bridge.sandbox import Sandbox, SandboxConfig  # noqa: PLC0415
+
     logs.configure(stream=sys.stderr)
-    failure = None
-    try:
-        sandbox = Sandbox(SandboxConfig(**options))
-        trio.run(_run, sandbox, strict_exception_groups=True)
-    except* BridgeError as group:
-        failure = _first(group)
-    if failure is not None:
-        usage = failure.exit_code is ExitCode.USAGE
-        raise (_UsageExit if usage else click.ClickException)(str(failure))
+    trio.run(_run, Sandbox(SandboxConfig(**options)))
 
 
 async def _run(sandbox: Sandbox) -> None:
@@ -189,11 +168,3 @@ def _banner(config: SandboxConfig, base: str) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def _first(group: BaseExceptionGroup[BridgeError]) -> BridgeError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, BridgeError)
-    return error

@@ -7,6 +7,7 @@ No route and no answer of its own: those stand in `dryapi`, `pusher_api` and
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -60,10 +61,13 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
         BodyTooLargeError: It is longer.
     """
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
-            raise BodyTooLargeError
+    # Closed here, since trio doesn't allow that a generator is left to the
+    # garbage collector half-way.
+    async with aclosing(request.stream()) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > max_bytes:
+                raise BodyTooLargeError
     return bytes(body)
 
 

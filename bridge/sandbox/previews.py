@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import math
 import random
+from functools import lru_cache
 from io import BytesIO
 
 import msgspec
@@ -55,9 +56,10 @@ class Pictures(msgspec.Struct, frozen=True):
         return int(request_id.replace("-", ""), 16) % len(self.results)
 
 
+@lru_cache(maxsize=4)
 def paint(preview_bytes: int) -> Pictures:
     """
-    Paint all pictures; takes a few tenths of a second.
+    Paint all pictures; takes a few tenths of a second, once for each size.
 
     Args:
         preview_bytes: About how long the sharpest preview is as a data URI.

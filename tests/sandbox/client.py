@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,9 +30,20 @@ from bridge.sandbox import Sandbox
 from bridge.sandbox.signing import App
 
 
-__all__ = ["Client", "connect", "subscribed"]
+__all__ = ["Client", "connect", "subscribed", "wait_until"]
 
 _DEADLINE_SECONDS = 10.0
+
+
+async def wait_until(
+    condition: Callable[[], object], *, seconds: float = _DEADLINE_SECONDS
+) -> None:
+    """Look again and again until something is so; fails after the deadline."""
+    with trio.fail_after(seconds):
+        while True:
+            if condition():
+                return
+            await trio.sleep(0.01)
 
 
 class Client:
