@@ -22,6 +22,8 @@ from tests.servers import downloads
 from tests.servers.downloads import FetchError
 
 
+_ROOT = Path(__file__).parents[2]  # where `tests` can be imported from
+
 # A process that is killed in the middle of fetching.
 _HALF_WAY = """
 import sys, time
@@ -121,6 +123,7 @@ def test_killed_fetch_is_never_taken_for_whole(cache: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        cwd=_ROOT,
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "half way\n"
@@ -287,6 +290,7 @@ def test_tests_that_need_it_fail_with_the_explanation(no_network: None) -> None:
         [*command, *files, "-k", "comes_out_as_it_went_in or ports_are_different"],
         capture_output=True,
         text=True,
+        cwd=_ROOT,
         env={**os.environ, "BRIDGE_TEST_KAFKA": ""},
         timeout=50,
         check=False,

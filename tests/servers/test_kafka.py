@@ -32,6 +32,8 @@ from tests.servers.process import ProcessError
 from tests.servers.reader import ReadTimeoutError, Record, read_topic
 
 
+_ROOT = Path(__file__).parents[2]  # where `tests` can be imported from
+
 _DEADLINE_SECONDS = 20.0
 
 
@@ -220,6 +222,7 @@ def test_existing_broker_is_used_and_never_stopped(own_kafka: KafkaServer) -> No
         [*command, "-k", "comes_out_as_it_went_in or stopped_broker_comes_back"],
         capture_output=True,
         text=True,
+        cwd=_ROOT,
         # With this cache a server of its own would have to be fetched.
         env={
             **os.environ,

@@ -26,6 +26,8 @@ from tests.servers.process import (
 )
 
 
+_ROOT = Path(__file__).parents[2]  # where `tests` can be imported from
+
 _DEADLINE_SECONDS = 10.0
 
 # A starter as a program of its own, so that it can be killed: it starts a child
@@ -94,7 +96,10 @@ def test_children_die_with_their_starter(tmp_path: Path, number: int) -> None:
     scratch.mkdir()
     (scratch / "file").write_text("x")
     with subprocess.Popen(
-        [sys.executable, "-c", _STARTER, scratch], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _STARTER, scratch],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=_ROOT,
     ) as starter:
         assert starter.stdout is not None
         pids = [int(word) for word in starter.stdout.readline().split()]
