@@ -311,8 +311,8 @@ def _decimal_string(literal: str) -> str | None:
         literal: The number as it stood in the text, finite.
 
     Returns:
-        45.5 gives "45.50", 7 "7.00", 1e1 "10.00", 33.333 "33.333". None for what
-        can't be a progress: numbers below 0 or far too long to be written out.
+        45.5 gives "45.50", 7 "7.00", 1e1 "10.00", 33.333 "33.333". None for
+        numbers that are far too long to be written out.
     """
     try:
         number = Decimal(literal)
@@ -321,7 +321,7 @@ def _decimal_string(literal: str) -> str | None:
     if number.is_zero():
         return "0.00"
     # Before anything is written out: 1e-999999999 would be a text of a gigabyte.
-    if number.is_signed() or abs(number.adjusted()) > MAX_PROGRESS_CHARACTERS:
+    if abs(number.adjusted()) > MAX_PROGRESS_CHARACTERS:
         return None
     whole, _, fraction = format(number, "f").partition(".")
     return f"{whole}.{fraction.rstrip('0').ljust(2, '0')}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -139,3 +140,16 @@ def test_five_megabytes_are_too_large_by_default() -> None:
 def test_quotes_are_counted_exactly(value: bytes) -> None:
     """The count that skips is the count that doesn't."""
     assert _count_quotes(value) == value.count(b'"')
+
+
+def test_preview_is_copied_once() -> None:
+    """Of a large event there is one copy at any time: the value itself."""
+    text = json.dumps(event(preview=LARGE_PREVIEW)).replace("/", "\\/")
+    parse(text)
+    tracemalloc.start()
+    try:
+        status = parse(text)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(status.value) < peak_bytes < 1.1 * len(status.value)
