@@ -128,7 +128,7 @@ def split_address(listen: str) -> tuple[str, int]:
     Raises:
         ConfigError: It isn't a host and a port.
     """
-    host, _, port = listen.rpartition(":")
-    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+    host, colon, port = listen.rpartition(":")
+    if not (colon and port.isascii() and port.isdigit() and int(port) <= 65535):
         raise ConfigError(f"listen: expected host:port, got {listen!r}")
     return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104 - `:port` asks for every interface

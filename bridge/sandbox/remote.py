@@ -34,6 +34,7 @@ _LANES = 2
 _LANE_LENGTH = 100
 _TIMEOUT_SECONDS = 10.0
 _FLUSH_SECONDS = 15.0
+_CLOSE_SECONDS = 1.0
 _LOOK_SECONDS = 0.25
 
 _log = structlog.get_logger("bridge.sandbox")
@@ -61,9 +62,13 @@ class RemotePublisher:
 
     async def run(self) -> None:
         """Serve the lanes until cancelled."""
-        async with self._client, trio.open_nursery() as nursery:
-            for _, lane in self._lanes:
-                nursery.start_soon(self._serve_lane, lane)
+        try:
+            async with trio.open_nursery() as nursery:
+                for _, lane in self._lanes:
+                    nursery.start_soon(self._serve_lane, lane)
+        finally:
+            with trio.move_on_after(_CLOSE_SECONDS, shield=True):
+                await self._client.aclose()
 
     async def publish(self, emissions: Sequence[Emission]) -> None:
         """See `Publisher`."""

@@ -139,11 +139,12 @@ class Simulation:
                 continue
             now = trio.current_time()
             due += (now - looked_at) * self.rate
-            due = min(due, max(1.0, self.rate * _CATCH_UP_SECONDS))
+            due = min(due, max(2.0, self.rate * _CATCH_UP_SECONDS))
             looked_at = now
             due -= await self._emit(int(due))
-            with trio.move_on_after(max(_TICK_SECONDS, (1 - due) / self.rate)):
-                await self._rate_changed.wait()
+            if self.rate:
+                with trio.move_on_after(max(_TICK_SECONDS, (1 - due) / self.rate)):
+                    await self._rate_changed.wait()
 
     async def _emit(self, count: int) -> int:
         emitted = 0
