@@ -128,6 +128,13 @@ async def write_lines(
         run = await reader.receive_run()
         if max_messages is not None:
             run = run[: max_messages - written]
-        out.write(b"".join(map(json_line, run)))
-        out.flush()
+        _write_all(out, b"".join(map(json_line, run)))
         written += len(run)
+
+
+def _write_all(out: BinaryIO, data: bytes) -> None:
+    """Write and flush; an unbuffered stream (PYTHONUNBUFFERED) may take a part."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[out.write(rest) :]
+    out.flush()

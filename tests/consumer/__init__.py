@@ -1,0 +1,1 @@
+"""Tests of what reads topics for people and proofs."""

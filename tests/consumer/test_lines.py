@@ -1,0 +1,108 @@
+"""Records as lines of JSON."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.consumer.lines import json_line
+from tests.consumer.records import job_record, raw_record
+
+
+def decoded(line: bytes) -> dict[str, Any]:
+    """Read a line back, as any program would."""
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    result: dict[str, Any] = json.loads(line)
+    return result
+
+
+def test_a_line_has_everything_of_its_record() -> None:
+    """Place, time, key, headers and the value as JSON, in the stated order."""
+    record = raw_record(
+        b'{"request_id":"a","status":"done"}',
+        key=b"a",
+        offset=7,
+        after_ms=123,
+        headers={"ce_id": b"x-1"},
+    )
+    line = json_line(record)
+    assert decoded(line) == {
+        "topic": "jobs",
+        "partition": 2,
+        "offset": 7,
+        "timestamp": "2023-11-14T22:13:20.123Z",
+        "key": "a",
+        "headers": {"ce_id": "x-1"},
+        "value": {"request_id": "a", "status": "done"},
+    }
+    assert list(decoded(line)) == [
+        "topic",
+        "partition",
+        "offset",
+        "timestamp",
+        "key",
+        "headers",
+        "value",
+    ]
+
+
+def test_a_value_is_given_as_it_is() -> None:
+    """Signatures, big numbers and repeated keys pass; line breaks between tokens go."""
+    value = (
+        b'{"n": 12345678901234567890.10,\n "u": "https://r.example/a?sig=s", "n": 1}'
+    )
+    line = json_line(raw_record(value))
+    assert b'"value":{"n":12345678901234567890.10,' in line
+    assert b"https://r.example/a?sig=s" in line
+    assert line.rstrip(b"}\n").endswith(b'"n":1')
+    decoded(line)
+
+
+def test_text_and_bytes_are_told_from_json() -> None:
+    """What is no JSON stands under another name, so that nothing is guessed."""
+    assert decoded(json_line(raw_record(b"plain\ntext")))["value_text"] == "plain\ntext"
+    assert decoded(json_line(raw_record(b"NaN")))["value_text"] == "NaN"
+    line = decoded(json_line(raw_record(b"\xff\xd8", key=b"\xff")))
+    assert base64.b64decode(line["value_base64"]) == b"\xff\xd8"
+    assert base64.b64decode(line["key_base64"]) == b"\xff"
+    assert decoded(json_line(raw_record(b'"text"')))["value"] == "text"
+
+
+def test_a_tombstone_is_null() -> None:
+    """No value and no key are null."""
+    line = decoded(json_line(raw_record(None, key=None)))
+    assert (line["value"], line["key"]) == (None, None)
+
+
+def test_a_record_without_a_timestamp_still_has_a_line() -> None:
+    """Kafka's -1, and a time no calendar has, are written in some form."""
+    assert decoded(json_line(raw_record(b"1", after_ms=10**18)))["timestamp"]
+
+
+@given(value=st.binary(max_size=60), key=st.binary(max_size=9) | st.none())
+def test_every_record_is_one_line_that_loses_nothing(
+    value: bytes, key: bytes | None
+) -> None:
+    """Whatever the bytes are, the line is JSON and they can be had back."""
+    line = decoded(json_line(raw_record(value, key=key, headers={"h": value})))
+    if "value_base64" in line:
+        assert base64.b64decode(line["value_base64"]) == value
+    elif "value_text" in line:
+        assert line["value_text"].encode() == value
+    else:
+        assert line["value"] == json.loads(value)
+    if "key_base64" in line:
+        assert base64.b64decode(line["key_base64"]) == key
+    else:
+        assert line["key"] == (None if key is None else key.decode())
+
+
+def test_a_job_can_be_read_by_field() -> None:
+    """The value is an object within the line, as `jq .value.status` wants it."""
+    line = decoded(json_line(job_record("a", "in_progress", progress="45.50")))
+    assert line["value"]["progress"] == "45.50"

@@ -1,0 +1,181 @@
+"""When something is drawn or written while a topic is read."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from rich.console import Console
+
+from bridge.consumer.live import follow_table, write_lines
+from bridge.errors import KafkaError
+from bridge.kafka.reader import ConsumedRecord
+from tests.consumer.records import job_record
+
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+class ScriptedSource:
+    """Gives runs at stated times, then waits; trio's clock is the test's."""
+
+    def __init__(
+        self,
+        *runs: tuple[float, list[ConsumedRecord]],
+        failure: KafkaError | None = None,
+    ) -> None:
+        self._runs = list(runs)
+        self._failure = failure
+        self.lag = 0
+        self.silent_since_seconds: float | None = None
+
+    async def receive_run(self) -> list[ConsumedRecord]:
+        """Wait for the next run's time."""
+        if not self._runs:
+            if self._failure is not None:
+                raise self._failure
+            await trio.sleep_forever()
+        await trio.sleep_until(self._runs[0][0])
+        await trio.lowlevel.checkpoint()
+        return self._runs.pop(0)[1]
+
+
+class CountingBytes(io.BytesIO):
+    """Counts flushes, and breaks after some."""
+
+    def __init__(self, breaks_after: int = 1_000) -> None:
+        super().__init__()
+        self.flushes = 0
+        self._breaks_after = breaks_after
+
+    def flush(self) -> None:
+        """Count, and break when it is time."""
+        self.flushes += 1
+        if self.flushes > self._breaks_after:
+            raise BrokenPipeError
+
+
+def jobs(*names: str) -> list[ConsumedRecord]:
+    """One record for each of these jobs."""
+    return [job_record(name, "processing") for name in names]
+
+
+def terminal() -> Console:
+    """A terminal that remembers."""
+    return Console(
+        file=io.StringIO(), width=80, height=20, force_terminal=True, color_system=None
+    )
+
+
+def written(console: Console) -> str:
+    """All that a terminal got."""
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+async def test_lines_are_flushed_after_each_run(autojump_clock: object) -> None:
+    """Every record becomes a line, and a reader of the pipe gets a run at once."""
+    out = CountingBytes()
+    source = ScriptedSource((1, jobs("a", "b")), (2, []), (3, jobs("c")))
+    with trio.move_on_after(10):
+        await write_lines(source, out)
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [line["key"] for line in lines] == ["a", "b", "c"]
+    assert out.flushes >= 2
+
+
+async def test_a_stream_that_takes_parts_gets_everything(
+    autojump_clock: object,
+) -> None:
+    """As a raw stream to a pipe does: each write takes a few bytes only."""
+
+    class Sparing(io.BytesIO):
+        def write(self, data: ReadableBuffer, /) -> int:
+            return super().write(memoryview(data)[:7])
+
+    out = Sparing()
+    with trio.fail_after(5):
+        await write_lines(ScriptedSource((1, jobs("a", "b"))), out, max_messages=2)
+    assert [json.loads(line)["key"] for line in out.getvalue().splitlines()] == [
+        "a",
+        "b",
+    ]
+
+
+async def test_lines_end_at_the_maximum(autojump_clock: object) -> None:
+    """Not one line more is written, within a run too."""
+    out = CountingBytes()
+    source = ScriptedSource((1, jobs("a", "b", "c")))
+    with trio.fail_after(5):
+        await write_lines(source, out, max_messages=2)
+    assert len(out.getvalue().splitlines()) == 2
+
+
+async def test_a_closed_pipe_ends_the_lines(autojump_clock: object) -> None:
+    """The caller is told that nobody reads any more."""
+    source = ScriptedSource((1, jobs("a")), (2, jobs("b")))
+    with pytest.raises(BrokenPipeError):
+        await write_lines(source, CountingBytes(breaks_after=1))
+
+
+async def test_the_table_is_drawn_at_most_eight_times_a_second(
+    autojump_clock: object,
+) -> None:
+    """Many runs make few pictures, and the last state is printed at the end."""
+    console = terminal()
+    runs = [(number / 100, jobs(f"job-{number}")) for number in range(200)]
+    with trio.move_on_after(2.0):
+        await follow_table(ScriptedSource(*runs), "jobs", console)
+    on_screen, _, left = written(console).rpartition("\x1b[?1049l")
+    pictures = on_screen.count("events/s")
+    assert 10 <= pictures <= 17
+    assert "job-199" in left
+    assert left.count("events/s") == 1
+
+
+async def test_the_terminal_is_put_back_whatever_ends_the_table(
+    autojump_clock: object,
+) -> None:
+    """An error of Kafka leaves the alternate screen, shows the cursor and comes out."""
+    console = terminal()
+    source = ScriptedSource((1, jobs("a")), failure=KafkaError("gone"))
+    with pytest.raises(KafkaError, match="gone"):
+        await follow_table(source, "jobs", console)
+    text = written(console)
+    assert text.count("\x1b[?1049h") == text.count("\x1b[?1049l") == 1
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+
+
+async def test_the_table_ends_at_the_maximum(autojump_clock: object) -> None:
+    """With a maximum the table ends by itself, and others see the same records."""
+    seen: list[ConsumedRecord] = []
+
+    def observe(records: Sequence[ConsumedRecord]) -> None:
+        seen.extend(records)
+
+    with trio.fail_after(5):
+        await follow_table(
+            ScriptedSource((1, jobs("a", "b", "c"))),
+            "jobs",
+            terminal(),
+            max_messages=2,
+            head=lambda: ["a line above"],
+            head_lines=1,
+            observe=observe,
+        )
+    assert [record.key for record in seen] == [b"a", b"b"]
+
+
+async def test_a_silent_broker_shows(autojump_clock: object) -> None:
+    """The table says that Kafka doesn't answer, without any record coming."""
+    console = terminal()
+    source = ScriptedSource()
+    source.silent_since_seconds = 0.0
+    with trio.move_on_after(1.0):
+        await follow_table(source, "jobs", console)
+    assert "Kafka has not answered" in written(console)
