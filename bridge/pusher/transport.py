@@ -7,6 +7,7 @@ that says what was wrong with which host and port. Nothing is sent here.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -114,7 +115,8 @@ def _os_reason(error: OSError) -> str:
             _os_reason(each) for each in cause.exceptions if isinstance(each, OSError)
         )
         return ", ".join(reasons)
-    return error.strerror or str(error)
+    # trio puts the address before the system's words, and there are two or more.
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _tls_reason(place: str, cause: BaseException | None) -> str:

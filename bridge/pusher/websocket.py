@@ -19,15 +19,16 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, Protocol, Self, TypeAlias, cast
 from urllib.parse import SplitResult, urlsplit
 
+import h11
 import trio
 import trio_websocket  # noqa: TID251 - this is the module that may
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, RejectConnection
-from wsproto.utilities import ProtocolError as WebSocketProtocolError
+from wsproto.utilities import ProtocolError as _WebSocketError
 
 from bridge import __version__
 from bridge.errors import (
@@ -59,6 +60,16 @@ _CLOSE_SECONDS: Final = 1.0
 # and for an end without close frame.
 _TOO_LARGE_CODE: Final = 1009
 _ABNORMAL_CODE: Final = 1006
+
+# What trio_websocket's reader lets through: wsproto refuses what the server sent,
+# or to answer a ping while the close handshake is under way; h11 refuses to
+# answer an answer that is no HTTP; bytes in a header are no text.
+_READER_ERRORS: Final = (
+    trio_websocket.ConnectionClosed,
+    _WebSocketError,
+    h11.ProtocolError,
+    ValueError,
+)
 
 Message: TypeAlias = str | bytes
 
@@ -100,7 +111,9 @@ class Connection(Protocol):
 
     async def aclose(self, code: int = 1000) -> None:
         """
-        Close with a handshake; `receive_run` and `send` raise from now on.
+        Close with a handshake, or without one after a second.
+
+        `receive_run` and `send` raise from now on.
 
         Args:
             code: The close code that the server gets.
@@ -149,19 +162,21 @@ async def connect_websocket(
         failure: SessionError | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(socket_.read)
-            await socket_.settled.wait()
-            if socket_.opened:
-                connection = _Connection(socket_)
-                try:
-                    yield connection
-                except SessionError as error:
-                    # Raised below, outside the nursery, which would wrap it.
-                    failure = error
-                finally:
-                    await connection.leave()
-            else:
-                failure = socket_.refusal()
-            nursery.cancel_scope.cancel()
+            try:
+                await socket_.settled.wait()
+                if socket_.opened:
+                    connection = _Connection(socket_)
+                    try:
+                        yield connection
+                    finally:
+                        await connection.leave()
+                else:
+                    failure = socket_.refusal()
+            except SessionError as error:
+                # Raised below, outside the nursery, which would wrap it.
+                failure = error
+            finally:
+                socket_.reading.cancel()
         if failure is not None:
             raise failure
     finally:
@@ -234,7 +249,7 @@ class _Socket(trio_websocket.WebSocketConnection):
 
     It stands on these names of trio_websocket 0.12: `_send_channel` and
     `_recv_channel` (replaced), `_reader_task` (run by `read`), `_open_handshake`
-    (an event), `_handle_accept_connection_event` and
+    and `_close_handshake` (events), `_handle_accept_connection_event` and
     `_handle_reject_connection_event` (overridden).
     """
 
@@ -265,23 +280,27 @@ class _Socket(trio_websocket.WebSocketConnection):
         self.max_message_bytes = max_message_bytes
         # Set when the upgrade has succeeded or can't any more.
         self.settled = self._open_handshake
+        # The reader outlives a cancellation of the connection's user, because the
+        # close handshake needs it; who runs it ends it.
+        self.reading = trio.CancelScope(shield=True)
         self.opened = False
         self._rejected_with: int | None = None
 
     async def read(self) -> None:
         """Run trio_websocket's reader; its end is the inbox's end, never an error."""
         try:
-            await self._reader_task()
+            with self.reading:
+                await self._reader_task()
         except trio_websocket.ConnectionRejected as error:
             self._rejected_with = error.status_code
-        except (trio_websocket.ConnectionClosed, WebSocketProtocolError, ValueError):
-            # `loss` and `refusal` say more. wsproto refuses what the server sent,
-            # or (LocalProtocolError) to answer a ping while the close handshake
-            # is under way; ValueError: bytes in a header that are no text.
+        except _READER_ERRORS:
+            # `loss` and `refusal` say what happened.
             pass
         finally:
             self.inbox.close()
             self.settled.set()
+            # Nobody else could answer a close handshake that is being waited for.
+            self._close_handshake.set()
 
     async def _handle_accept_connection_event(self, event: AcceptConnection) -> None:
         self.opened = True
@@ -340,21 +359,21 @@ class _Connection:
     async def send(self, text: str) -> None:
         try:
             await self._socket.send_message(text)
-        except (trio_websocket.ConnectionClosed, WebSocketProtocolError) as error:
+        except (trio_websocket.ConnectionClosed, _WebSocketError) as error:
             raise self._socket.loss() from error
 
     async def aclose(self, code: int = 1000) -> None:
-        # A ping of the server's that comes now can't be answered any more.
-        with suppress(WebSocketProtocolError):
-            await self._socket.aclose(code)
-        self._socket.inbox.close()
+        try:
+            with trio.move_on_after(_CLOSE_SECONDS):
+                await self._socket.aclose(code)
+        finally:
+            self._socket.inbox.close()
 
     def abort(self) -> None:
         self._aborted = True
 
     async def leave(self) -> None:
-        """Close it if it is open, shielded, within a short time."""
-        if self._aborted:
-            return
-        with trio.move_on_after(_CLOSE_SECONDS, shield=True):
-            await self.aclose()
+        """Close it if it is open, whether or not we are being cancelled."""
+        if not self._aborted:
+            with trio.CancelScope(shield=True):
+                await self.aclose()

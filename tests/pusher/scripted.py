@@ -1,0 +1,305 @@
+"""
+A Pusher server that does what a test says, and a session to try it on.
+
+Each connection runs the next script of a list, the last one for all that
+follow. Streams are trio's memory streams, so that a test may use
+`autojump_clock` and hours pass at once; both ends speak real WebSocket.
+Nothing here judges anything: tests do.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+import trio_websocket  # noqa: TID251 - the server's side of the wire is ours to play
+
+from bridge.errors import RefusedError
+from bridge.pusher.protocol import ChannelEvent
+from bridge.pusher.session import Session
+from bridge.pusher.websocket import connect_websocket
+from bridge.settings import PusherSettings
+
+
+APP_KEY = "app-key"
+CLIENT_ID = "42"
+CHANNEL = f"private-client.{CLIENT_ID}"
+URL = "ws://pusher.test"
+MAX_MESSAGE_BYTES = 1_000_000
+
+Script = Callable[[trio.abc.Stream], Awaitable[None]]
+
+
+class Peer:
+    """The server's end of one WebSocket."""
+
+    def __init__(
+        self, socket: trio_websocket.WebSocketConnection, path: str, socket_id: str
+    ) -> None:
+        self.socket = socket
+        self.path = path
+        self.socket_id = socket_id
+
+    @property
+    def stream(self) -> trio.abc.Stream:
+        """The bytes below, for what no WebSocket library would send."""
+        stream: trio.abc.Stream = self.socket._stream
+        return stream
+
+    async def say(self, event: str, **members: object) -> None:
+        """Send a frame."""
+        await self.socket.send_message(json.dumps({"event": event, **members}))
+
+    async def establish(self, **data: object) -> None:
+        """Greet as soketi does, with `data` in place of its members."""
+        greeting = {"socket_id": self.socket_id, "activity_timeout": 30, **data}
+        await self.say("pusher:connection_established", data=json.dumps(greeting))
+
+    async def read(self) -> dict[str, Any]:
+        """Wait for a frame of the client's."""
+        frame: dict[str, Any] = json.loads(await self.socket.get_message())
+        return frame
+
+    async def read_until(self, event: str) -> dict[str, Any]:
+        """Wait for a frame with this event's name, and pass over others."""
+        while True:
+            frame = await self.read()
+            if frame["event"] == event:
+                return frame
+
+    async def subscribe(self) -> dict[str, Any]:
+        """Wait for the subscription and acknowledge it as soketi does."""
+        frame = await self.read_until("pusher:subscribe")
+        await self.acknowledge()
+        return frame
+
+    async def acknowledge(self) -> None:
+        """Acknowledge a subscription; soketi sends no `data` with it."""
+        await self.say("pusher_internal:subscription_succeeded", channel=CHANNEL)
+
+    async def publish(
+        self,
+        data: object = "{}",
+        *,
+        event: str = "request.status.updated",
+        channel: str = CHANNEL,
+    ) -> None:
+        """Send an event of the channel."""
+        await self.say(event, channel=channel, data=data)
+
+    async def enrol(self, **data: object) -> None:
+        """Greet and subscribe."""
+        await self.establish(**data)
+        await self.subscribe()
+
+    async def answer_pings(self) -> None:
+        """Answer pings until the client goes."""
+        while True:
+            await self.read_until("pusher:ping")
+            await self.say("pusher:pong", data={})
+
+    async def complain(self, code: int, message: str = "no") -> None:
+        """Send `pusher:error` as soketi does, with an object."""
+        await self.say("pusher:error", data={"code": code, "message": message})
+
+    async def close(self, code: int) -> None:
+        """End the connection with a close code."""
+        await self.socket.aclose(code)
+
+
+class ScriptedServer:
+    """
+    Runs one script a connection.
+
+    Attributes:
+        dials: When connections were opened (trio's clock), refused ones too.
+        targets: Host and port of each.
+        live: How many connections are open now.
+    """
+
+    def __init__(self, scripts: Sequence[Script], nursery: trio.Nursery) -> None:
+        self._scripts = list(scripts)
+        self._nursery = nursery
+        self.dials: list[float] = []
+        self.targets: list[tuple[str, int]] = []
+        self.live = 0
+
+    async def open_stream(self, host: str, port: int) -> trio.abc.Stream:
+        """Stand in for `trio.open_tcp_stream`."""
+        self.dials.append(trio.current_time())
+        self.targets.append((host, port))
+        index = min(len(self.dials), len(self._scripts)) - 1
+        client, server = trio.testing.memory_stream_pair()
+        self._nursery.start_soon(self._serve, self._scripts[index], server)
+        await trio.lowlevel.checkpoint()
+        return client
+
+    async def _serve(self, script: Script, stream: trio.abc.Stream) -> None:
+        self.live += 1
+        try:
+            await script(stream)
+        finally:
+            self.live -= 1
+            await trio.aclose_forcefully(stream)
+
+
+_socket_ids = iter(range(1, 1_000_000))
+
+
+def spoken(script: Callable[[Peer], Awaitable[None]]) -> Script:
+    """Make a script that begins after the upgrade; it may end when the client goes."""
+
+    async def run(stream: trio.abc.Stream) -> None:
+        async with trio.open_nursery() as nursery:
+            request = await trio_websocket.wrap_server_stream(nursery, stream)
+            path = request.path
+            socket = await request.accept()
+            with suppress(trio_websocket.ConnectionClosed):
+                await script(Peer(socket, path, f"{next(_socket_ids)}.1"))
+            nursery.cancel_scope.cancel()
+
+    return run
+
+
+async def work(peer: Peer) -> None:
+    """Be a server that works."""
+    await peer.enrol()
+    await peer.answer_pings()
+
+
+def closing(code: int, *, say_so: bool = True) -> Script:
+    """Make a script that greets nobody and closes with a code."""
+
+    async def script(peer: Peer) -> None:
+        if say_so:
+            await peer.complain(code)
+        await peer.close(code)
+
+    return spoken(script)
+
+
+async def end_at_once(stream: trio.abc.Stream) -> None:
+    """End the connection before the upgrade."""
+
+
+class FakeAuthorizer:
+    """
+    Gives signatures, or what a test wants instead.
+
+    Attributes:
+        asked: The socket ids that were to be signed.
+    """
+
+    def __init__(self, *failures: Exception) -> None:
+        self._failures = list(failures)
+        self.asked: list[str] = []
+
+    async def authorize(self, socket_id: str, channel: str) -> str:
+        """Sign, unless a failure is left."""
+        assert channel == CHANNEL
+        self.asked.append(socket_id)
+        await trio.lowlevel.checkpoint()
+        if self._failures:
+            raise self._failures.pop(0)
+        return f"{APP_KEY}:signature-for-{socket_id}"
+
+
+class Deliveries:
+    """
+    Takes what the session delivers.
+
+    Attributes:
+        runs: Events and time of each delivery.
+    """
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[list[ChannelEvent], int]] = []
+
+    def __call__(self, events: Sequence[ChannelEvent], received_at_us: int) -> None:
+        """Take a run."""
+        self.runs.append((list(events), received_at_us))
+
+    @property
+    def events(self) -> list[ChannelEvent]:
+        """All events so far."""
+        return [event for run, _ in self.runs for event in run]
+
+
+class Stage:
+    """A session and all that it plays with."""
+
+    def __init__(self, server: ScriptedServer, authorizer: FakeAuthorizer) -> None:
+        self.server = server
+        self.authorizer = authorizer
+        self.deliveries = Deliveries()
+
+    def session(self, settings: Mapping[str, Any]) -> Session:
+        """Make the session."""
+        all_settings = PusherSettings(**{"url": URL, "app_key": APP_KEY, **settings})
+        return Session(
+            CLIENT_ID,
+            all_settings,
+            self.authorizer,
+            self.deliveries,
+            connect=partial(
+                connect_websocket,
+                max_message_bytes=all_settings.max_message_bytes,
+                open_stream=self.server.open_stream,
+            ),
+            clock=lambda: int(trio.current_time() * 1_000_000),
+            jitter=random.Random(7),
+        )
+
+
+@asynccontextmanager
+async def staged(
+    *scripts: Script, authorizer: FakeAuthorizer | None = None, **settings: Any
+) -> AsyncIterator[tuple[Stage, Session]]:
+    """
+    Run a session against scripts, in the background.
+
+    Args:
+        scripts: One for each connection, the last for all that follow.
+        authorizer: Signs; one that always does if None.
+        settings: Of `PusherSettings`.
+
+    Yields:
+        The stage and the session, which has just been started.
+    """
+    async with trio.open_nursery() as servers:
+        stage = Stage(ScriptedServer(scripts, servers), authorizer or FakeAuthorizer())
+        session = stage.session(settings)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.run)
+            yield stage, session
+            nursery.cancel_scope.cancel()
+        servers.cancel_scope.cancel()
+
+
+async def refusal(
+    *scripts: Script, authorizer: FakeAuthorizer | None = None, **settings: Any
+) -> tuple[RefusedError, Stage]:
+    """
+    Run a session that has to be refused.
+
+    Args:
+        scripts: As for `staged`.
+        authorizer: As for `staged`.
+        settings: As for `staged`.
+
+    Returns:
+        The error and the stage.
+    """
+    async with trio.open_nursery() as servers:
+        stage = Stage(ScriptedServer(scripts, servers), authorizer or FakeAuthorizer())
+        with pytest.raises(RefusedError) as caught:
+            await stage.session(settings).run()
+        servers.cancel_scope.cancel()
+    return caught.value, stage

@@ -1,0 +1,300 @@
+"""What the server says."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.pusher.protocol import (
+    DEFAULT_ACTIVITY_TIMEOUT_SECONDS,
+    ChannelEvent,
+    Established,
+    Ping,
+    Pong,
+    ServerError,
+    SubscriptionError,
+    SubscriptionSucceeded,
+    Unrecognised,
+    decode,
+)
+
+
+def _frame(event: object, **members: object) -> str:
+    return json.dumps({"event": event, **members})
+
+
+@pytest.mark.parametrize("wrap", [json.dumps, lambda data: data])
+def test_row_02_established_takes_its_data_as_string_or_object(wrap: Any) -> None:
+    """Pusher and soketi send a string, others an object."""
+    data = wrap({"socket_id": "12.34", "activity_timeout": 20})
+    frame = _frame("pusher:connection_established", data=data)
+    assert decode(frame) == Established("12.34", 20.0)
+
+
+@pytest.mark.parametrize("value", [None, 0, -1, 0.01, 1e9, "30", True, [], {}, 10**30])
+def test_row_03_an_unusable_activity_timeout_becomes_the_default(value: object) -> None:
+    """Missing, zero, negative, huge and ill-typed values do no harm."""
+    data = {"socket_id": "1.2", "activity_timeout": value}
+    event = decode(_frame("pusher:connection_established", data=data))
+    assert event == Established("1.2", DEFAULT_ACTIVITY_TIMEOUT_SECONDS)
+
+
+def test_row_03_a_missing_activity_timeout_becomes_the_default() -> None:
+    """A server may leave it out."""
+    event = decode(_frame("pusher:connection_established", data={"socket_id": "1.2"}))
+    assert event == Established("1.2", DEFAULT_ACTIVITY_TIMEOUT_SECONDS)
+
+
+def test_row_03_a_number_out_of_range_does_not_pass_for_a_timeout() -> None:
+    """1e999 is infinite for some readers of JSON."""
+    frame = (
+        '{"event":"pusher:connection_established",'
+        '"data":"{\\"socket_id\\":\\"1.2\\",\\"activity_timeout\\":1e999}"}'
+    )
+    assert isinstance(decode(frame), Unrecognised)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        "",
+        "not json",
+        "[]",
+        [],
+        {},
+        {"socket_id": None},
+        {"socket_id": 12.34},
+        {"socket_id": ""},
+        {"socket_id": "12"},
+        {"socket_id": "1.2\n"},
+        {"socket_id": "1.2:private-other"},
+        {"socket_id": "٣.٤"},
+    ],
+)
+def test_row_04_established_without_a_usable_socket_id_is_unrecognised(
+    data: object,
+) -> None:
+    """A signature could not be asked for."""
+    event = decode(_frame("pusher:connection_established", data=data))
+    assert isinstance(event, Unrecognised)
+    assert "socket id" in event.reason
+
+
+@pytest.mark.parametrize("members", [{}, {"data": {}}, {"data": ""}, {"data": "{}"}])
+def test_ping_and_pong_come_with_any_data(members: dict[str, object]) -> None:
+    """Soketi sends an object, Reverb nothing."""
+    assert decode(_frame("pusher:ping", **members)) == Ping()
+    assert decode(_frame("pusher:pong", **members)) == Pong()
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"code": 4200, "message": "bye"}, ServerError(4200, "bye")),
+        ('{"code":4200,"message":"bye"}', ServerError(4200, "bye")),
+        ({"message": "bye"}, ServerError(None, "bye")),
+        ({"code": "4200"}, ServerError(None, "")),
+        ({"code": True, "message": 5}, ServerError(None, "")),
+        ({"code": 10**9}, ServerError(None, "")),
+        ({"code": -1}, ServerError(None, "")),
+        (None, ServerError(None, "")),
+        ("bye", ServerError(None, "")),
+        ([], ServerError(None, "")),
+    ],
+)
+def test_row_23_error_data_is_taken_in_every_shape(
+    data: object, expected: ServerError
+) -> None:
+    """String, object, null and no code are all tolerated."""
+    assert decode(_frame("pusher:error", data=data)) == expected
+
+
+def test_a_servers_sentence_is_shortened_and_made_printable() -> None:
+    """No stranger writes escape sequences or a book into the log."""
+    event = decode(_frame("pusher:error", data={"message": "a\x1b[31m\nb" + "x" * 999}))
+    assert isinstance(event, ServerError)
+    assert event.message.startswith("a [31m bx")
+    assert len(event.message) <= 200
+
+
+@pytest.mark.parametrize("members", [{}, {"data": {}}, {"data": "{}"}, {"data": None}])
+def test_row_35_success_is_accepted_with_and_without_data(
+    members: dict[str, object],
+) -> None:
+    """Soketi sends no data, Reverb a string."""
+    frame = _frame("pusher_internal:subscription_succeeded", channel="c", **members)
+    assert decode(frame) == SubscriptionSucceeded("c")
+
+
+def test_row_32_a_subscription_error_is_read_with_and_without_type() -> None:
+    """Soketi leaves `type` out for names it doesn't like."""
+    data = {"type": "AuthError", "error": "no", "status": 401}
+    frame = _frame("pusher:subscription_error", channel="c", data=data)
+    assert decode(frame) == SubscriptionError("c", 401, "AuthError", "no")
+    data = {"error": "bad name", "status": 4009}
+    frame = _frame("pusher:subscription_error", channel="c", data=data)
+    assert decode(frame) == SubscriptionError("c", 4009, None, "bad name")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pusher:connection_established", "pusher:ping", "pusher:pong", "pusher:error"],
+)
+def test_row_37_a_control_event_in_a_channel_is_data(name: str) -> None:
+    """Whoever may publish can publish these names; they mean nothing there."""
+    data = {"socket_id": "6.6", "code": 4001}
+    event = decode(_frame(name, channel="c", data=data))
+    assert isinstance(event, ChannelEvent)
+    assert (event.event, event.channel, event.data) == (name, "c", data)
+
+
+@pytest.mark.parametrize(
+    "name", ["pusher_internal:subscription_succeeded", "pusher:subscription_error"]
+)
+def test_row_37_an_answer_to_no_channel_is_data(name: str) -> None:
+    """An answer to a subscription has to name the channel."""
+    assert isinstance(decode(_frame(name, data={})), ChannelEvent)
+
+
+def test_row_38_extra_keys_and_unknown_names_are_no_trouble() -> None:
+    """They make an event like any other."""
+    event = decode(_frame("pusher:new_thing", user_id="u", x=[1], channel="c"))
+    assert isinstance(event, ChannelEvent)
+    assert (event.event, event.channel, event.data) == ("pusher:new_thing", "c", None)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "",
+        "null",
+        "[]",
+        "1",
+        '"text"',
+        "{}",
+        '{"channel":"c"}',
+        '{"event":5}',
+        '{"event":null,"data":1e999}',
+        '{"event":"a","channel":5}',
+        '{"event":"a","channel":["c"],"data":"\\ud800"}',
+        '{"event":"a"',
+        "not json",
+        "[NaN]",
+        "[" * 100_000 + "]" * 100_000,
+        '{"event":"a","data":' + "[" * 100_000 + "]" * 100_000 + "}",
+        '{"event":"a","x":' + '{"a":' * 100_000 + "1" + "}" * 100_000 + "}",
+        '{"event":"a","data":"\\ud800","x":' + "9" * 5000 + "}",
+        b'{"event":"pusher:ping"}',
+        b"\xff\xfe",
+    ],
+)
+def test_row_39_a_frame_that_is_no_event_is_unrecognised(message: str | bytes) -> None:
+    """Whatever it is, nothing is raised and the reason quotes nothing."""
+    event = decode(message)
+    assert isinstance(event, Unrecognised)
+    assert len(event.reason) < 60
+
+
+@pytest.mark.parametrize(
+    ("data", "original"),
+    [
+        ("plain words", b"plain words"),
+        ("null", b"null"),
+        ('{"a": 1}', b'{"a": 1}'),
+        ("", b""),
+        ("ü€𝄞", "ü€𝄞".encode()),
+    ],
+)
+def test_row_40_string_data_is_delivered_with_its_bytes(
+    data: str, original: bytes
+) -> None:
+    """JSON or not, the string is the payload."""
+    event = decode(_frame("e", channel="c", data=data))
+    assert isinstance(event, ChannelEvent)
+    assert event.data == data
+    assert event.original == original
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ("0", 0),
+        ("null", None),
+        ("true", True),
+        ('{"b":1, "a":1.50, "a":2}', {"b": 1, "a": 2}),
+        ("[1 , 2]", [1, 2]),
+        ("9" * 30, 10**30 - 1),
+    ],
+)
+def test_row_40_other_data_is_delivered_decoded_and_as_its_text(
+    text: str, data: object
+) -> None:
+    """The payload's own bytes stay available, spaces and double keys included."""
+    event = decode(f'{{"event":"e","channel":"c","data":{text}}}')
+    assert isinstance(event, ChannelEvent)
+    assert event.data == data
+    assert event.original == text.encode()
+
+
+@pytest.mark.parametrize("text", ["1e999", "9" * 5000, "[1e999]"])
+def test_row_40_data_that_has_no_value_is_delivered_as_text(text: str) -> None:
+    """A number that msgspec refuses is still what was published."""
+    event = decode(f'{{"event":"e","channel":"c","data":{text}}}')
+    assert isinstance(event, ChannelEvent)
+    assert event.data == text
+    assert event.original == text.encode()
+
+
+def test_row_40_a_lone_surrogate_is_delivered_escaped() -> None:
+    """No UTF-8 has such a character, so its escape stands for it."""
+    event = decode('{"event":"e","channel":"c","data":"a\\ud800b"}')
+    assert isinstance(event, ChannelEvent)
+    assert event.data == '"a\\ud800b"'
+    assert event.original == b'"a\\ud800b"'
+
+
+def test_missing_data_is_null() -> None:
+    """An event without payload is delivered as one with null."""
+    event = decode('{"event":"e","channel":"c"}')
+    assert isinstance(event, ChannelEvent)
+    assert event.data is None
+    assert event.original == b"null"
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+_NAMES = st.sampled_from(
+    [
+        "pusher:connection_established",
+        "pusher:ping",
+        "pusher:error",
+        "pusher:subscription_error",
+        "pusher_internal:subscription_succeeded",
+    ]
+)
+
+
+@given(st.text() | st.binary())
+def test_row_39_no_message_raises(message: str | bytes) -> None:
+    """Any text and any bytes become an event."""
+    decode(message)
+
+
+@given(
+    event=_NAMES | _JSON,
+    channel=_JSON,
+    data=_JSON | _JSON.map(json.dumps),
+)
+def test_row_39_no_frame_raises(event: object, channel: object, data: object) -> None:
+    """Any JSON in any member becomes an event whose bytes can be asked for."""
+    decoded = decode(json.dumps({"event": event, "channel": channel, "data": data}))
+    if isinstance(decoded, ChannelEvent):
+        assert isinstance(decoded.original, bytes)

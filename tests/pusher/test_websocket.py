@@ -1,0 +1,580 @@
+"""
+The WebSocket seam.
+
+Timing and content come from scripts on memory streams; real sockets are used
+where the system's or TLS's own errors are the matter.
+"""
+
+from __future__ import annotations
+
+import inspect
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+
+import pytest
+import trio
+import trio_websocket  # noqa: TID251 - what websocket.py stands on is looked at
+import trustme
+from trio.testing import wait_all_tasks_blocked
+from wsproto import ConnectionType, WSConnection
+
+from bridge.errors import ConnectError, ConnectionLostError, MessageTooLargeError
+from bridge.pusher import websocket
+from bridge.pusher.websocket import Connection, connect_websocket
+from tests.pusher.scripted import (
+    MAX_MESSAGE_BYTES,
+    Peer,
+    Script,
+    ScriptedServer,
+    end_at_once,
+    spoken,
+)
+
+
+_UPGRADED = b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+
+
+async def _read_all(connection: Connection, received: list[str | bytes]) -> None:
+    while True:
+        received += await connection.receive_run()
+
+
+def _connect(
+    script: Script, nursery: trio.Nursery, url: str = "ws://pusher.test/app/k?x=1"
+) -> AbstractAsyncContextManager[Connection]:
+    server = ScriptedServer([script], nursery)
+    return connect_websocket(
+        url, max_message_bytes=MAX_MESSAGE_BYTES, open_stream=server.open_stream
+    )
+
+
+async def test_trio_websocket_has_the_names_that_the_seam_stands_on() -> None:
+    """A release that moves an internal name fails here, and says which."""
+    client, server = trio.testing.memory_stream_pair()
+    connection = trio_websocket.WebSocketConnection(
+        client, WSConnection(ConnectionType.CLIENT), host="h", path="/"
+    )
+    assert isinstance(connection._send_channel, trio.MemorySendChannel)
+    assert isinstance(connection._recv_channel, trio.MemoryReceiveChannel)
+    assert isinstance(connection._open_handshake, trio.Event)
+    for name in (
+        "_reader_task",
+        "_handle_accept_connection_event",
+        "_handle_reject_connection_event",
+    ):
+        assert inspect.iscoroutinefunction(getattr(connection, name)), name
+    # The reader sends whole messages through the one and closes the other.
+    reader = inspect.getsource(trio_websocket.WebSocketConnection)
+    assert "await self._send_channel.send(msg)" in reader
+    assert "async with self._send_channel" in reader
+    assert "await self._send_channel.aclose()" in reader
+    assert "await self._recv_channel.aclose()" in reader
+    connection._send_channel.close()
+    connection._recv_channel.close()
+    await trio.aclose_forcefully(client)
+    await trio.aclose_forcefully(server)
+
+
+async def test_one_read_of_the_socket_is_one_run(nursery: trio.Nursery) -> None:
+    """Messages that came together are given together, in order."""
+
+    async def script(peer: Peer) -> None:
+        await peer.socket.get_message()
+        frames = b"".join(b"\x81\x02%02d" % number for number in range(50))
+        await peer.stream.send_all(frames)
+        await trio.sleep_forever()
+
+    async with _connect(spoken(script), nursery) as connection:
+        await connection.send("go")
+        run = await connection.receive_run()
+        assert run == [f"{number:02d}" for number in range(50)]
+
+
+async def test_a_run_that_waits_already_is_given_whole(nursery: trio.Nursery) -> None:
+    """What came while nobody read is one run, and a cancelled wait loses nothing."""
+
+    async def script(peer: Peer) -> None:
+        for word in ("one", "two"):
+            await peer.socket.send_message(word)
+        await peer.socket.send_message(b"\x00")
+        await trio.sleep_forever()
+
+    async with _connect(spoken(script), nursery) as connection:
+        await wait_all_tasks_blocked()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await connection.receive_run()
+        assert await connection.receive_run() == ["one", "two", b"\x00"]
+
+
+async def test_what_came_before_the_end_is_given_before_the_end(
+    nursery: trio.Nursery,
+) -> None:
+    """The close frame comes after the messages, and its code is told."""
+
+    async def script(peer: Peer) -> None:
+        await peer.socket.send_message("last")
+        await peer.socket.aclose(4200, "Server closed\n")
+
+    async with _connect(spoken(script), nursery) as connection:
+        await wait_all_tasks_blocked()
+        assert await connection.receive_run() == ["last"]
+        for _ in range(2):
+            with pytest.raises(ConnectionLostError) as caught:
+                await connection.receive_run()
+        assert caught.value.code == 4200
+        assert "pusher.test:80" in str(caught.value)
+        assert "'Server closed\\n'" in str(caught.value)
+        with pytest.raises(ConnectionLostError):
+            await connection.send("too late")
+
+
+async def test_row_24_an_end_within_a_frame_delivers_no_part_of_it(
+    nursery: trio.Nursery,
+) -> None:
+    """Half a message is none, and an end without close frame has no code."""
+
+    async def script(peer: Peer) -> None:
+        await peer.socket.send_message("whole")
+        await peer.stream.send_all(b"\x81\x7e\x04\x00half of it")
+
+    async with _connect(spoken(script), nursery) as connection:
+        assert await connection.receive_run() == ["whole"]
+        with pytest.raises(ConnectionLostError, match="broke") as caught:
+            await connection.receive_run()
+        assert caught.value.code is None
+
+
+async def test_row_24_a_reset_ends_the_connection_without_code() -> None:
+    """A TCP reset of a real socket is an ordinary end."""
+
+    async def reset(stream: trio.SocketStream) -> None:
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        stream.socket.close()
+
+    async with _serving(spoken_socket(reset)) as port:
+        async with _open(f"ws://127.0.0.1:{port}") as connection:
+            with pytest.raises(ConnectionLostError) as caught:
+                await connection.receive_run()
+        assert caught.value.code is None
+
+
+async def test_row_39_bad_utf8_ends_the_connection_with_1007(
+    nursery: trio.Nursery,
+) -> None:
+    """The WebSocket standard forbids it; nothing but our error is raised."""
+
+    async def script(peer: Peer) -> None:
+        await peer.stream.send_all(b"\x81\x02\xff\xfe")
+        await trio.sleep_forever()
+
+    async with _connect(spoken(script), nursery) as connection:
+        with pytest.raises(ConnectionLostError) as caught:
+            await connection.receive_run()
+        assert caught.value.code == 1007
+
+
+async def test_row_41_a_fragmented_message_arrives_whole(nursery: trio.Nursery) -> None:
+    """Fragments, each with half of a character, make one message."""
+    payload = "ü" * 3
+    raw = payload.encode()
+
+    async def script(peer: Peer) -> None:
+        await peer.stream.send_all(b"\x01\x03" + raw[:3] + b"\x89\x00")
+        await peer.stream.send_all(b"\x80\x03" + raw[3:])
+        await trio.sleep_forever()
+
+    async with _connect(spoken(script), nursery) as connection:
+        assert await connection.receive_run() == [payload]
+
+
+async def test_row_41_a_message_up_to_the_cap_passes(nursery: trio.Nursery) -> None:
+    """Size alone is no trouble below the cap."""
+
+    async def script(peer: Peer) -> None:
+        await peer.socket.send_message("x" * MAX_MESSAGE_BYTES)
+        await trio.sleep_forever()
+
+    async with _connect(spoken(script), nursery) as connection:
+        assert await connection.receive_run() == ["x" * MAX_MESSAGE_BYTES]
+
+
+async def test_row_41_a_message_above_the_cap_is_a_typed_error(
+    nursery: trio.Nursery,
+) -> None:
+    """It ends the connection with 1009, and nothing after it is delivered."""
+
+    async def script(peer: Peer) -> None:
+        await peer.socket.send_message("before")
+        await peer.socket.send_message("x" * (MAX_MESSAGE_BYTES + 1))
+        await peer.socket.send_message("after")
+        await trio.sleep_forever()
+
+    async with _connect(spoken(script), nursery) as connection:
+        received: list[str | bytes] = []
+        with pytest.raises(MessageTooLargeError, match="1000000") as caught:
+            await _read_all(connection, received)
+        assert caught.value.code == 1009
+        assert received == ["before"]
+
+
+async def test_row_11_a_websocket_ping_is_answered_without_a_reader(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The answer goes out even while nobody takes messages."""
+    ponged = trio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.socket.ping()
+        ponged.set()
+
+    async with _connect(spoken(script), nursery):
+        with trio.fail_after(5):
+            await ponged.wait()
+
+
+async def test_row_13_a_reader_that_stands_still_bounds_what_waits(
+    nursery: trio.Nursery,
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Beyond the limit the socket is not read any further, and then all arrives."""
+    monkeypatch.setattr(websocket, "_INBOX_CHARACTERS", 1000)
+    read_on = trio.Event()
+
+    async def script(peer: Peer) -> None:
+        for number in range(100):
+            await peer.socket.send_message(f"{number:0100d}")
+        await peer.socket.ping()
+        read_on.set()
+        await trio.sleep_forever()
+
+    async with _connect(spoken(script), nursery) as connection:
+        await trio.sleep(200)
+        assert not read_on.is_set()
+        received = await connection.receive_run()
+        assert len(received) == 11
+        while len(received) < 100:
+            received += await connection.receive_run()
+        assert received == [f"{number:0100d}" for number in range(100)]
+        with trio.fail_after(5):
+            await read_on.wait()
+
+
+async def test_leaving_closes_politely(nursery: trio.Nursery) -> None:
+    """The server gets close code 1000 and the answer is awaited."""
+    peers: list[Peer] = []
+
+    async def script(peer: Peer) -> None:
+        peers.append(peer)
+        await peer.socket.get_message()
+
+    async with _connect(spoken(script), nursery):
+        pass
+    await wait_all_tasks_blocked()
+    assert peers[0].socket.closed is not None
+    assert peers[0].socket.closed.code == 1000
+
+
+async def test_leaving_a_dead_server_takes_a_second(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A close handshake that nobody answers is given up, cancelled or not."""
+
+    async def deaf(stream: trio.abc.Stream) -> None:
+        await spoken_upgrade(stream)
+        await trio.sleep_forever()
+
+    before = trio.current_time()
+    async with _connect(deaf, nursery):
+        pass
+    assert trio.current_time() - before == pytest.approx(1)
+    before = trio.current_time()
+    with trio.CancelScope() as scope:
+        async with _connect(deaf, nursery):
+            scope.cancel()
+            await trio.sleep_forever()
+    assert trio.current_time() - before == pytest.approx(1)
+
+
+async def test_leaving_an_aborted_connection_takes_no_time(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A connection that was given up is dropped."""
+
+    async def deaf(stream: trio.abc.Stream) -> None:
+        await spoken_upgrade(stream)
+        await trio.sleep_forever()
+
+    before = trio.current_time()
+    async with _connect(deaf, nursery) as connection:
+        connection.abort()
+    assert trio.current_time() == before
+
+
+async def test_a_ping_during_the_close_handshake_does_no_harm(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Wsproto refuses to answer it then; that is no error of anyone's."""
+
+    async def script(stream: trio.abc.Stream) -> None:
+        await spoken_upgrade(stream)
+        await stream.receive_some()
+        await stream.send_all(b"\x89\x00")
+        await trio.sleep_forever()
+
+    async with _connect(script, nursery) as connection:
+        await connection.aclose()
+        with pytest.raises(ConnectionLostError):
+            await connection.receive_run()
+
+
+async def test_errors_of_the_body_pass_as_they_are(nursery: trio.Nursery) -> None:
+    """A lost connection is not wrapped in a group."""
+
+    async def script(peer: Peer) -> None:
+        await peer.close(4100)
+
+    with pytest.raises(ConnectionLostError) as caught:
+        async with _connect(spoken(script), nursery) as connection:
+            await _read_all(connection, [])
+    assert caught.value.code == 4100
+
+
+@pytest.mark.parametrize("status", [101 + 300, 404, 503, 302])
+async def test_row_07_an_http_answer_is_a_typed_error(
+    nursery: trio.Nursery, status: int
+) -> None:
+    """The status is told, and an endless body is not waited for."""
+
+    async def script(stream: trio.abc.Stream) -> None:
+        await stream.receive_some()
+        head = f"HTTP/1.1 {status} No\r\nLocation: /login\r\nContent-Length: 99\r\n\r\n"
+        await stream.send_all(head.encode())
+        await trio.sleep_forever()
+
+    with pytest.raises(ConnectError, match=f"pusher.test:80.* {status}") as caught:
+        async with _connect(script, nursery):
+            pytest.fail("connected")
+    assert caught.value.status == status
+    assert ("redirect" in str(caught.value)) is (status == 302)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"\x00\x01\x02\x03\r\n\r\n",
+        _UPGRADED + b"\r\n",
+        _UPGRADED + b"Sec-WebSocket-Protocol: \xff\r\n\r\n",
+        _UPGRADED + b"Sec-WebSocket-Accept: \xff\r\n\r\n",
+    ],
+)
+async def test_an_answer_that_is_no_upgrade_is_a_typed_error(
+    nursery: trio.Nursery, answer: bytes
+) -> None:
+    """Another service on that port is named as what it isn't."""
+
+    async def script(stream: trio.abc.Stream) -> None:
+        await stream.receive_some()
+        await stream.send_all(answer)
+        await trio.sleep_forever()
+
+    with pytest.raises(ConnectError, match="doesn't answer like a WebSocket server"):
+        async with _connect(script, nursery):
+            pytest.fail("connected")
+
+
+async def test_an_end_during_the_upgrade_is_noticed_at_once(
+    nursery: trio.Nursery,
+) -> None:
+    """It is not waited for until a deadline."""
+    with pytest.raises(ConnectError, match="during the upgrade"):
+        async with _connect(end_at_once, nursery):
+            pytest.fail("connected")
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("ws://pusher.test", "pusher.test"),
+        ("ws://pusher.test:6001/app/k?x=1", "pusher.test:6001"),
+        ("ws://[::1]/app", "[::1]"),
+        ("ws://[::1]:6001", "[::1]:6001"),
+    ],
+)
+async def test_row_01_the_request_carries_host_path_and_user_agent(
+    nursery: trio.Nursery, url: str, host: str
+) -> None:
+    """The upgrade asks for the whole path of the right host."""
+    requests: list[bytes] = []
+
+    async def script(stream: trio.abc.Stream) -> None:
+        requests.append(bytes(await stream.receive_some()))
+
+    with pytest.raises(ConnectError):
+        async with _connect(script, nursery, url):
+            pytest.fail("connected")
+    head, *lines = requests[0].decode().split("\r\n")
+    target = url.partition("//")[2].partition("/")[2]
+    assert head == f"GET /{target} HTTP/1.1"
+    headers = dict(line.split(": ", 1) for line in lines if line)
+    headers = {name.lower(): value for name, value in headers.items()}
+    assert headers["host"] == host
+    assert headers["user-agent"].startswith("dryapi-kafka-bridge/")
+
+
+# Real sockets from here on.
+
+
+async def spoken_upgrade(stream: trio.abc.Stream) -> None:
+    """Accept an upgrade and then leave the stream to the test."""
+    async with trio.open_nursery() as nursery:
+        request = await trio_websocket.wrap_server_stream(nursery, stream)
+        await request.accept()
+        nursery.cancel_scope.cancel()
+
+
+def spoken_socket(
+    then: Callable[[trio.SocketStream], Awaitable[None]],
+) -> Callable[[trio.SocketStream], Awaitable[None]]:
+    """Make a handler that accepts the upgrade and goes on with the raw socket."""
+
+    async def handler(stream: trio.SocketStream) -> None:
+        await spoken_upgrade(stream)
+        await then(stream)
+
+    return handler
+
+
+class _serving:  # noqa: N801 - reads like the function that it stands for
+    """A TCP server on a free port of this machine."""
+
+    def __init__(self, handler: Callable[[trio.SocketStream], Awaitable[None]]) -> None:
+        self._handler = handler
+        self._manager = trio.open_nursery()
+
+    async def __aenter__(self) -> int:
+        nursery = await self._manager.__aenter__()
+        self._nursery = nursery
+        serve = partial(trio.serve_tcp, self._handler, 0, host="127.0.0.1")
+        (listener,) = await nursery.start(serve)
+        port: int = listener.socket.getsockname()[1]
+        return port
+
+    async def __aexit__(self, *error: object) -> None:
+        self._nursery.cancel_scope.cancel()
+        await self._manager.__aexit__(None, None, None)
+
+
+def _open(
+    url: str, tls: ssl.SSLContext | None = None
+) -> AbstractAsyncContextManager[Connection]:
+    return connect_websocket(url, max_message_bytes=MAX_MESSAGE_BYTES, tls=tls)
+
+
+async def _fails(url: str, match: str, tls: ssl.SSLContext | None = None) -> None:
+    with pytest.raises(ConnectError, match=match):
+        async with _open(url, tls):
+            pytest.fail("connected")
+
+
+async def test_a_refused_connection_is_named_with_its_port() -> None:
+    """Nothing listens there, and the error says where."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        await _fails(f"ws://127.0.0.1:{port}", f"127.0.0.1:{port}: Connection refused")
+
+
+async def test_a_name_that_does_not_resolve_is_named() -> None:
+    """The reserved top level domain has no hosts."""
+    await _fails("ws://no-such-host.invalid", "can't resolve 'no-such-host.invalid'")
+
+
+async def test_a_name_that_is_none_is_named() -> None:
+    """A label above 63 characters can't be looked up."""
+    await _fails(f"ws://{'a' * 64}.test", "is no host name")
+
+
+def _tls_handler(
+    authority: trustme.CA, name: str
+) -> Callable[[trio.SocketStream], Awaitable[None]]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+
+    async def handler(stream: trio.SocketStream) -> None:
+        secured = trio.SSLStream(
+            stream, context, server_side=True, https_compatible=True
+        )
+        try:
+            await secured.do_handshake()
+            async with trio.open_nursery() as nursery:
+                request = await trio_websocket.wrap_server_stream(nursery, secured)
+                connection = await request.accept()
+                await connection.send_message("secret hello")
+                with pytest.raises(trio_websocket.ConnectionClosed):
+                    await connection.get_message()
+                nursery.cancel_scope.cancel()
+        except trio.BrokenResourceError:
+            # The client did not like the certificate.
+            pass
+        finally:
+            await trio.aclose_forcefully(secured)
+
+    return handler
+
+
+async def test_tls_with_a_trusted_authority_works() -> None:
+    """A private authority's certificate is enough when it is trusted."""
+    authority = trustme.CA()
+    tls = ssl.create_default_context()
+    authority.configure_trust(tls)
+    async with (
+        _serving(_tls_handler(authority, "localhost")) as port,
+        _open(f"wss://localhost:{port}", tls) as connection,
+    ):
+        assert await connection.receive_run() == ["secret hello"]
+
+
+async def test_tls_for_another_name_is_a_typed_error() -> None:
+    """The error says which certificate was not accepted and why."""
+    authority = trustme.CA()
+    tls = ssl.create_default_context()
+    authority.configure_trust(tls)
+    async with _serving(_tls_handler(authority, "other.test")) as port:
+        await _fails(
+            f"wss://localhost:{port}",
+            f"certificate of localhost:{port} was not accepted: Hostname mismatch",
+            tls,
+        )
+
+
+async def test_tls_with_an_unknown_authority_names_the_setting() -> None:
+    """The error says where a private authority belongs."""
+    async with _serving(_tls_handler(trustme.CA(), "localhost")) as port:
+        await _fails(f"wss://localhost:{port}", "BRIDGE_PUSHER_CA_FILE")
+
+
+async def test_tls_with_a_server_that_speaks_none_is_a_typed_error() -> None:
+    """Plain text on the port is recognised."""
+
+    async def handler(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with _serving(handler) as port:
+        await _fails(f"wss://127.0.0.1:{port}", f"no TLS with 127.0.0.1:{port}")
+
+
+async def test_tls_with_a_server_that_hangs_up_is_a_typed_error() -> None:
+    """An end within the handshake is named as such."""
+
+    async def handler(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+
+    async with _serving(handler) as port:
+        await _fails(f"wss://127.0.0.1:{port}", "TLS")
