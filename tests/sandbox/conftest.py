@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx  # noqa: TID251 - the tests are the sandbox's clients
@@ -10,9 +12,31 @@ import pytest
 import trio
 
 from bridge.sandbox import Sandbox, SandboxConfig
+from tests.servers import downloads
 
 
 Start = Callable[..., Awaitable[tuple[Sandbox, str]]]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Download the documented clients outside of any test's deadline."""
+    if session.config.option.collectonly:
+        return
+    if any(
+        "seed_clients" in getattr(item, "fixturenames", ()) for item in session.items
+    ):
+        # Should it fail, the tests that need them fail with its message.
+        with contextlib.suppress(downloads.FetchError):
+            downloads.fetch_seed_clients()
+
+
+@pytest.fixture(scope="session")
+def seed_clients() -> Path:
+    """The folder with the `node_modules` of dryAPI's documented clients."""
+    try:
+        return downloads.fetch_seed_clients()
+    except downloads.FetchError as error:
+        pytest.fail(str(error), pytrace=False)
 
 
 @pytest.fixture

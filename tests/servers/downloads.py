@@ -41,6 +41,7 @@ __all__ = [
     "cache_folder",
     "clean",
     "fetch_kafka",
+    "fetch_seed_clients",
     "fetch_soketi",
     "java",
     "node",
@@ -76,6 +77,14 @@ _SOKETI_PACKAGE = {
 }
 
 _SOKETI_ENTRY = Path("node_modules/@soketi/soketi/bin/server.js")
+
+# What dryAPI's documentation installs.
+_SEED_CLIENTS_PACKAGE = {
+    "private": True,
+    "dependencies": {"laravel-echo": "2.4.0", "pusher-js": "8.6.0"},
+}
+
+_SEED_CLIENTS_ENTRY = Path("node_modules/laravel-echo/package.json")
 
 # Measured 14 to 70 s each; the rest is for slow lines.
 _FETCH_DEADLINE_SECONDS = 900.0
@@ -206,35 +215,69 @@ def fetch_soketi(progress: Progress = to_stderr) -> Path:
         FetchError: They can't be fetched.
     """
     package = json.dumps(_SOKETI_PACKAGE, indent=2)
-
-    def fill(folder: Path) -> Path:
-        target = folder / "soketi"
-        target.mkdir()
-        (target / "package.json").write_text(package)
-        program = node()
-        npm = program.parents[1] / "lib/node_modules/npm/bin/npm-cli.js"
-        options = ["--no-package-lock", "--no-audit", "--no-fund"]
-        # Scripts of the packages look for `node` on the path.
-        path = f"{program.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        _run(
-            "npm",
-            [program, npm, "install", *options, "--cache", folder / "npm"],
-            target,
-            env={**os.environ, "PATH": path},
-        )
-        if not (target / _SOKETI_ENTRY).is_file():
-            raise ValueError(f"npm installed no {_SOKETI_ENTRY}")
-        return target
-
     return _cached(
         "soketi",
         f"soketi {SOKETI_VERSION} (327 npm packages, 290 MB on disk)",
         recipe=package,
         source="an npm registry",
         way_on=_EXISTING_SOKETI,
-        fill=fill,
+        fill=lambda folder: _npm_install(folder, package, _SOKETI_ENTRY),
         progress=progress,
     )
+
+
+def fetch_seed_clients(progress: Progress = to_stderr) -> Path:
+    """Fetch the JavaScript clients of dryAPI's documentation unless they are there.
+
+    Args:
+        progress: Takes lines for people.
+
+    Returns:
+        The folder that holds `node_modules`.
+
+    Raises:
+        FetchError: They can't be fetched.
+    """
+    package = json.dumps(_SEED_CLIENTS_PACKAGE, indent=2)
+    return _cached(
+        "seed-clients",
+        "pusher-js and Laravel Echo",
+        recipe=package,
+        source="an npm registry",
+        way_on="leave out the tests that need them (-m 'not connected')",
+        fill=lambda folder: _npm_install(folder, package, _SEED_CLIENTS_ENTRY),
+        progress=progress,
+    )
+
+
+def _npm_install(folder: Path, package: str, entry: Path) -> Path:
+    """Install what a package.json asks for.
+
+    Args:
+        folder: An empty folder.
+        package: The package.json.
+        entry: A file that must then be there.
+
+    Returns:
+        The folder within it that holds `node_modules`.
+    """
+    target = folder / "packages"
+    target.mkdir()
+    (target / "package.json").write_text(package)
+    program = node()
+    npm = program.parents[1] / "lib/node_modules/npm/bin/npm-cli.js"
+    options = ["--no-package-lock", "--no-audit", "--no-fund"]
+    # Scripts of the packages look for `node` on the path.
+    path = f"{program.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    _run(
+        "npm",
+        [program, npm, "install", *options, "--cache", folder / "npm"],
+        target,
+        env={**os.environ, "PATH": path},
+    )
+    if not (target / entry).is_file():
+        raise ValueError(f"npm installed no {entry}")
+    return target
 
 
 def clean(progress: Progress = to_stderr) -> None:
@@ -243,7 +286,7 @@ def clean(progress: Progress = to_stderr) -> None:
     if not cache.is_dir():
         return
     with _lock(cache, progress):
-        for name in ("kafka", "soketi"):
+        for name in ("kafka", "soketi", "seed-clients"):
             for pattern in (f"{name}-*", f"{_PARTIAL_PREFIX}{name}-*"):
                 for folder in cache.glob(pattern):
                     progress(f"Removing {folder}")
