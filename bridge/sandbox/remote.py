@@ -29,7 +29,8 @@ __all__ = ["RemotePublisher"]
 # Pusher's HTTP API takes no more events in a call.
 _BATCH = 10
 # A job's events go through one lane, which keeps their order; a lane has one
-# call open at a time. Two hide the round trip: more gave no more events/s.
+# call open at a time. Measured with a soketi on two cores: 4,000 events/s with
+# one lane, 6,000 to 7,000 with two, no more with four.
 _LANES = 2
 _LANE_LENGTH = 100
 _TIMEOUT_SECONDS = 10.0

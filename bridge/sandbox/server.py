@@ -10,6 +10,7 @@ else goes through hypercorn to the application. Routes stand in `application`.
 from __future__ import annotations
 
 import errno
+import logging
 from typing import Any, cast
 
 import trio
@@ -72,7 +73,7 @@ class Server:
     def __init__(self, application: ASGIApp, endpoint: Endpoint | None) -> None:
         config = Config()
         config.accesslog = None
-        config.errorlog = None
+        config.errorlog = logging.getLogger("hypercorn.error")
         config.keep_alive_timeout = _KEEP_ALIVE_SECONDS
         config.include_server_header = False
         self._config = config

@@ -238,3 +238,27 @@ async def test_nonsense_jobs_are_refused(start: Start, http: httpx.AsyncClient) 
 
 def _started(sandbox: Sandbox) -> int:
     return sandbox.statistics.jobs_started
+
+
+async def test_a_form_of_endless_fields_is_refused(
+    start: Start, http: httpx.AsyncClient
+) -> None:
+    """A form with more fields than anybody needs counts as none."""
+    _, base = await start()
+    form = _GOOD | {f"field-{number}": "x" for number in range(200)}
+    answer = await http.post(f"{base}/broadcasting/auth", data=form)
+    assert answer.status_code == 422
+
+
+async def test_the_thousand_and_first_job_is_put_off(
+    start: Start, http: httpx.AsyncClient
+) -> None:
+    """So many jobs at once get 429 and a time to come back."""
+    sandbox, base = await start()
+    for _ in range(1_000):
+        answer = await http.post(f"{base}/jobs", json={"interval_seconds": 3600})
+        assert answer.status_code == 201
+    answer = await http.post(f"{base}/jobs")
+    assert answer.status_code == 429
+    assert int(answer.headers["Retry-After"]) > 0
+    assert _started(sandbox) == 1_000

@@ -149,3 +149,15 @@ async def test_a_channel_tells_of_its_subscribers(
         await client.receive()
         assert await look() == {"subscription_count": 1, "occupied": True}
     assert (await http.get(f"{base}{path}")).status_code == 401
+
+
+@pytest.mark.parametrize("content", [b"{", {"batch": 5}, {}, {"batch": [{}]}])
+async def test_a_nonsense_batch_is_refused(
+    start: Start, http: httpx.AsyncClient, content: Any
+) -> None:
+    """A batch that can't be read gets 400 and publishes nothing."""
+    sandbox, base = await start()
+    answer = await _call(http, base, "/apps/sandbox/batch_events", content)
+    assert answer.status_code == 400
+    assert answer.json()["code"] == 400
+    assert sandbox.statistics.events_published == 0

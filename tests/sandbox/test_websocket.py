@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 
+import httpx  # noqa: TID251 - the tests are the sandbox's clients
 import pytest
 import trio
 from trio.testing import MemorySendStream, MockClock, memory_stream_pair
@@ -369,3 +370,25 @@ async def test_stopping_says_goodbye(start: Start) -> None:
     with pytest.raises(OSError, match="all attempts to connect"):
         async with connect(base):
             pass
+
+
+async def test_a_plain_request_for_the_endpoint_gets_404(
+    start: Start, http: httpx.AsyncClient
+) -> None:
+    """Whoever asks for `/app/{key}` without upgrading finds nothing there."""
+    sandbox, base = await start()
+    assert (await http.get(f"{base}/app/depin-api-prod-key")).status_code == 404
+    assert sandbox.statistics.connections_total == 0
+
+
+async def test_whoever_comes_while_it_stops_is_sent_away(memory: _Memory) -> None:
+    """A connection that is accepted during the stop gets 4200 as well."""
+    await memory.endpoint.stop()
+    ours, theirs = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(memory._serve, theirs)
+        client = Client(ours)
+        await client.upgrade(_TARGET)
+        assert (await client.receive())["data"]["code"] == 4200
+        assert await client.wait_closed() == (4200, "")
+        await ours.aclose()
