@@ -1,0 +1,161 @@
+"""
+The processes of a run: how the sandbox and the bridge are started and ended.
+
+Owns their command lines, environments and when they count as ready. Kafka is
+`tests.servers`' business, the order of it all `run`'s.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from tests.local_run.endpoints import Bridge, EndpointError, Sandbox
+from tests.servers.process import ChildProcess, ProcessError, start_all, stop_all
+
+
+__all__ = ["bridge_child", "running", "sandbox_child", "stopped_by_itself"]
+
+# Both take well under 2 s on an idle machine.
+_START_SECONDS = 30.0
+# All must be gone 10 s after Ctrl-C: the bridge has most of it for its drain.
+BRIDGE_GRACE_SECONDS = 5.0
+_DRAIN_SECONDS = 4.0
+SANDBOX_GRACE_SECONDS = 1.5
+
+_CLIENT_ID = "sandbox"
+_API_TOKEN = "sandbox-token"  # the sandbox's own default: it protects nothing
+
+
+def sandbox_child(folder: Path, port: int, rate: float) -> ChildProcess:
+    """
+    Describe the sandbox's process.
+
+    Args:
+        folder: Its own folder, for its log.
+        port: The free port that it shall serve.
+        rate: Events a second that it emits once somebody subscribes.
+    """
+    options = {
+        "--listen": f"127.0.0.1:{port}",
+        "--rate": f"{rate:g}",
+        "--client-id": _CLIENT_ID,
+        "--api-token": _API_TOKEN,
+    }
+    argv = [sys.executable, "-m", "bridge", "sandbox", "--stamp"]
+    argv += [text for option in options.items() for text in option]
+    return _child("the sandbox", argv, folder, _environment(), Sandbox(port).answers)
+
+
+def bridge_child(
+    folder: Path, *, sandbox: Sandbox, kafka: str, topic: str, port: int
+) -> ChildProcess:
+    """
+    Describe the bridge's process.
+
+    Args:
+        folder: Its own folder, for its outbox and its log.
+        sandbox: The dryAPI that it shall listen to.
+        kafka: Bootstrap servers.
+        topic: The topic that it shall write, created if it is missing.
+        port: The free port for health and metrics.
+    """
+    environment = _environment() | {
+        "BRIDGE_CLIENT_ID": _CLIENT_ID,
+        "BRIDGE_API_TOKEN": _API_TOKEN,
+        "BRIDGE_API_URL": sandbox.url,
+        "BRIDGE_PUSHER_URL": sandbox.pusher_url,
+        "BRIDGE_KAFKA_BOOTSTRAP_SERVERS": kafka,
+        "BRIDGE_KAFKA_CREATE_TOPICS": "true",
+        "BRIDGE_KAFKA_REPLICATION_FACTOR": "1",
+        "BRIDGE_OUTBOX_DIR": str(folder / "outbox"),
+        "BRIDGE_OPERATIONS_LISTEN": f"127.0.0.1:{port}",
+        "BRIDGE_SHUTDOWN_TIMEOUT_SECONDS": f"{_DRAIN_SECONDS:g}",
+        "BRIDGE_LOG_FORMAT": "console",
+    }
+    argv = [sys.executable, "-m", "bridge", "--topic", topic]
+    return _child("the bridge", argv, folder, environment, Bridge(port).is_ready)
+
+
+def _environment() -> dict[str, str]:
+    """Give this process's environment without the user's own bridge in it."""
+    kept = {name: value for name, value in os.environ.items() if name[:7] != "BRIDGE_"}
+    level = os.environ.get("BRIDGE_LOG_LEVEL")
+    return kept | ({"BRIDGE_LOG_LEVEL": level} if level else {})
+
+
+def _child(
+    name: str,
+    argv: list[str],
+    folder: Path,
+    environment: dict[str, str],
+    ready: Callable[[], bool],
+) -> ChildProcess:
+    folder.mkdir()
+
+    def look(_: ChildProcess) -> bool:
+        try:
+            return ready()
+        except EndpointError:
+            return False
+
+    return ChildProcess(
+        name,
+        argv,
+        log=folder / "log",
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        scratch=folder,
+        ready=look,
+    )
+
+
+@asynccontextmanager
+async def running(child: ChildProcess, grace_seconds: float) -> AsyncIterator[None]:
+    """
+    Start a process, and end it with the block.
+
+    Args:
+        child: The process.
+        grace_seconds: How long it has after SIGTERM until it is killed.
+
+    Yields:
+        Once it is ready.
+
+    Raises:
+        ProcessError: It ended or was not ready in time.
+    """
+    await trio.to_thread.run_sync(
+        lambda: start_all(
+            [child],
+            deadline_seconds=_START_SECONDS,
+            checkpoint=trio.from_thread.check_cancelled,
+        )
+    )
+    try:
+        yield
+    finally:
+        # Shielded, since a cancelled run must still end its processes; the
+        # grace is the deadline.
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(
+                lambda: stop_all([child], grace_seconds=grace_seconds)
+            )
+
+
+def stopped_by_itself(children: list[ChildProcess]) -> ProcessError | None:
+    """Make the error for the first process that has ended without being asked."""
+    for child in children:
+        if not child.running:
+            code = child.exit_code
+            how = f"ended with exit code {code}"
+            if code is not None and code < 0:
+                how = f"was ended by {signal.Signals(-code).name}"
+            return child.error(f"{how}; the last lines of its log:")
+    return None

@@ -1,0 +1,81 @@
+"""
+What a newcomer is told: the addresses, and how other clients read the topic.
+
+Text alone; the commands are meant to be copied, so no line is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+__all__ = ["Addresses", "commands", "guide"]
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """
+    What a run has opened.
+
+    Attributes:
+        kafka: Bootstrap servers.
+        topic: The topic's name.
+        sandbox: The sandbox's URL.
+        health: The bridge's health port, as a URL.
+    """
+
+    kafka: str
+    topic: str
+    sandbox: str
+    health: str
+
+    def line(self) -> str:
+        """Put them into one line."""
+        return f"Kafka {self.kafka}  sandbox {self.sandbox}  health {self.health}"
+
+
+def commands(addresses: Addresses) -> dict[str, str]:
+    """Give a command line for each client that reads the topic."""
+    where = f"--bootstrap-server {addresses.kafka} --topic {addresses.topic}"
+    return {
+        "bridge": f".venv/bin/bridge tail --bootstrap-servers {addresses.kafka}"
+        f" --topic {addresses.topic}",
+        "kcat": f"kcat -C -b {addresses.kafka} -t {addresses.topic} -f '%k %s\\n'",
+        "Kafka's own": f"kafka-console-consumer.sh {where} --from-beginning",
+    }
+
+
+def guide(addresses: Addresses) -> Iterator[str]:
+    """
+    Say what runs where and what can be done with it.
+
+    Args:
+        addresses: What the run has opened.
+
+    Yields:
+        Lines.
+    """
+    yield ""
+    yield f"  Kafka      {addresses.kafka}  (topic {addresses.topic})"
+    yield f"  sandbox    {addresses.sandbox}/sandbox/statistics"
+    yield f"  health     {addresses.health}/readyz, /livez, /metrics"
+    yield ""
+    yield "Look at the topic with other clients:"
+    yield ""
+    for line in commands(addresses).values():
+        yield f"  {line}"
+    yield ""
+    yield "  from confluent_kafka import Consumer"
+    yield (
+        f'  consumer = Consumer({{"bootstrap.servers": "{addresses.kafka}",'
+        ' "group.id": "me", "auto.offset.reset": "earliest"})'
+    )
+    yield f'  consumer.subscribe(["{addresses.topic}"])'
+    yield "  while message := consumer.poll(10):"
+    yield "      print(message.key(), message.value())"
+    yield ""
+    yield "Start one more job:"
+    yield ""
+    yield f"  curl -X POST {addresses.sandbox}/jobs"
+    yield ""

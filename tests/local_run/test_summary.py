@@ -1,0 +1,77 @@
+"""Whether the counts of a run agree."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import pytest
+from rich.console import Console
+
+from tests.local_run.summary import Totals, summary_table
+
+
+_AGREEING = Totals(
+    emitted=1_000,
+    read=1_000,
+    on_topic=990,
+    distinct=990,
+    consumed=990,
+    dead_letters=10,
+    on_dead_letter_topic=10,
+    waiting=0,
+)
+
+
+def test_counts_that_account_for_every_event_agree() -> None:
+    """Each event is on the topic once or among the dead letters: nothing is said."""
+    assert _AGREEING.differences() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"emitted": 1_001}, ["the bridge read 1,000 of 1,001"]),
+        ({"on_topic": 989, "distinct": 989, "consumed": 989}, ["989 are on the topic"]),
+        ({"distinct": 980}, ["10 records are duplicates"]),
+        ({"consumed": 900}, ["the live view read 900 of 990"]),
+        ({"dead_letters": 9}, ["counted 9 dead letters, 10 are on"]),
+        ({"waiting": 3}, ["3 records still wait"]),
+        (
+            dict.fromkeys((f.name for f in dataclasses.fields(Totals)), 0),
+            ["emitted nothing"],
+        ),
+    ],
+)
+def test_each_difference_is_said(changes: dict[str, int], words: list[str]) -> None:
+    """Whatever doesn't agree is named with both numbers."""
+    found = dataclasses.replace(_AGREEING, **changes).differences()
+    assert len(found) == len(words)
+    for sentence, part in zip(found, words, strict=True):
+        assert part in sentence
+
+
+def lines_of(delays_seconds: list[float]) -> list[str]:
+    """The table's lines on a terminal of 80 columns."""
+    out = io.StringIO()
+    Console(file=out, width=80).print(summary_table(_AGREEING, delays_seconds))
+    return out.getvalue().splitlines()
+
+
+def test_the_table_has_counts_and_delays() -> None:
+    """Every count has its row, and p50 and p99 stand in milliseconds."""
+    text = "\n".join(lines_of([0.001 * n for n in range(1, 101)]))
+    for words, number in (
+        ("emitted by the sandbox", "1,000"),
+        ("read by the bridge", "1,000"),
+        ("on the topic", "990"),
+        ("dead letters", "10"),
+        ("p50 from emission to consumption", "50.0 ms"),
+        ("p99 from emission to consumption", "99.0 ms"),
+    ):
+        assert any(words in line and number in line for line in text.splitlines())
+
+
+def test_without_stamped_events_there_are_no_delays() -> None:
+    """A run whose events carry no time shows a dash."""
+    assert [line for line in lines_of([]) if "p99" in line and " - " in line]
