@@ -161,10 +161,13 @@ class Authorizer:
             ) as response,
         ):
             body = bytearray()
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > _MOST_BODY_BYTES:
-                    break
+            # Cancelled, not broken out of: httpx nests generators, and those that
+            # are left half-way are not closed.
+            with trio.CancelScope() as reading:
+                async for chunk in response.aiter_raw():
+                    body += chunk
+                    if len(body) > _MOST_BODY_BYTES:
+                        reading.cancel()
             return response, bytes(body)
 
     def _signature(self, response: httpx.Response, body: bytes) -> str:

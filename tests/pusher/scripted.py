@@ -20,8 +20,11 @@ import pytest
 import trio
 import trio.testing
 import trio_websocket  # noqa: TID251 - the server's side of the wire is ours to play
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import TextMessage
 
 from bridge.errors import RefusedError
+from bridge.pusher.attempt import Deliver
 from bridge.pusher.protocol import ChannelEvent
 from bridge.pusher.session import Session
 from bridge.pusher.websocket import connect_websocket
@@ -94,6 +97,17 @@ class Peer:
         """Send an event of the channel."""
         await self.say(event, channel=channel, data=data)
 
+    async def publish_at_once(self, *payloads: str) -> None:
+        """Send events of the channel in one write, which is one read for the client."""
+        frames = (
+            {"event": "request.status.updated", "channel": CHANNEL, "data": payload}
+            for payload in payloads
+        )
+        wire = self.socket._wsproto
+        await self.stream.send_all(
+            b"".join(wire.send(TextMessage(json.dumps(frame))) for frame in frames)
+        )
+
     async def enrol(self, **data: object) -> None:
         """Greet and subscribe."""
         await self.establish(**data)
@@ -136,9 +150,10 @@ class ScriptedServer:
         self.dials.append(trio.current_time())
         self.targets.append((host, port))
         index = min(len(self.dials), len(self._scripts)) - 1
+        # Whoever is cancelled here has no stream yet, as with a real one.
+        await trio.lowlevel.checkpoint()
         client, server = trio.testing.memory_stream_pair()
         self._nursery.start_soon(self._serve, self._scripts[index], server)
-        await trio.lowlevel.checkpoint()
         return client
 
     async def _serve(self, script: Script, stream: trio.abc.Stream) -> None:
@@ -157,12 +172,25 @@ def spoken(script: Callable[[Peer], Awaitable[None]]) -> Script:
     """Make a script that begins after the upgrade; it may end when the client goes."""
 
     async def run(stream: trio.abc.Stream) -> None:
+        socket = trio_websocket.WebSocketConnection(
+            stream, WSConnection(ConnectionType.SERVER)
+        )
+        asking = trio.CancelScope()
+
+        async def read() -> None:
+            await socket._reader_task()
+            # Nothing else tells of a client that goes before it has asked.
+            asking.cancel()
+
         async with trio.open_nursery() as nursery:
-            request = await trio_websocket.wrap_server_stream(nursery, stream)
-            path = request.path
-            socket = await request.accept()
-            with suppress(trio_websocket.ConnectionClosed):
-                await script(Peer(socket, path, f"{next(_socket_ids)}.1"))
+            nursery.start_soon(read)
+            request = None
+            with asking:
+                request = await socket._get_request()
+            if request is not None:
+                with suppress(trio_websocket.ConnectionClosed):
+                    await request.accept()
+                    await script(Peer(socket, request.path, f"{next(_socket_ids)}.1"))
             nursery.cancel_scope.cancel()
 
     return run
@@ -235,10 +263,16 @@ class Deliveries:
 class Stage:
     """A session and all that it plays with."""
 
-    def __init__(self, server: ScriptedServer, authorizer: FakeAuthorizer) -> None:
+    def __init__(
+        self,
+        server: ScriptedServer,
+        authorizer: FakeAuthorizer | None = None,
+        deliver: Deliver | None = None,
+    ) -> None:
         self.server = server
-        self.authorizer = authorizer
+        self.authorizer = authorizer or FakeAuthorizer()
         self.deliveries = Deliveries()
+        self._deliver = deliver or self.deliveries
 
     def session(self, settings: Mapping[str, Any]) -> Session:
         """Make the session."""
@@ -247,7 +281,7 @@ class Stage:
             CLIENT_ID,
             all_settings,
             self.authorizer,
-            self.deliveries,
+            self._deliver,
             connect=partial(
                 connect_websocket,
                 max_message_bytes=all_settings.max_message_bytes,
@@ -260,7 +294,10 @@ class Stage:
 
 @asynccontextmanager
 async def staged(
-    *scripts: Script, authorizer: FakeAuthorizer | None = None, **settings: Any
+    *scripts: Script,
+    authorizer: FakeAuthorizer | None = None,
+    deliver: Deliver | None = None,
+    **settings: Any,
 ) -> AsyncIterator[tuple[Stage, Session]]:
     """
     Run a session against scripts, in the background.
@@ -268,13 +305,14 @@ async def staged(
     Args:
         scripts: One for each connection, the last for all that follow.
         authorizer: Signs; one that always does if None.
+        deliver: Takes events; the stage's `deliveries` if None.
         settings: Of `PusherSettings`.
 
     Yields:
         The stage and the session, which has just been started.
     """
     async with trio.open_nursery() as servers:
-        stage = Stage(ScriptedServer(scripts, servers), authorizer or FakeAuthorizer())
+        stage = Stage(ScriptedServer(scripts, servers), authorizer, deliver)
         session = stage.session(settings)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(session.run)
@@ -298,7 +336,7 @@ async def refusal(
         The error and the stage.
     """
     async with trio.open_nursery() as servers:
-        stage = Stage(ScriptedServer(scripts, servers), authorizer or FakeAuthorizer())
+        stage = Stage(ScriptedServer(scripts, servers), authorizer)
         with pytest.raises(RefusedError) as caught:
             await stage.session(settings).run()
         servers.cancel_scope.cancel()

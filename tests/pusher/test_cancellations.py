@@ -1,0 +1,177 @@
+"""
+Cancelling a session at every await it makes.
+
+The session runs a whole life against a script (connect, authorise, subscribe,
+events, a loss, a wait, another connection). It is run again and again, cancelled
+one scheduler step later each time, until a run ends by itself. After each run
+nothing may be left: no connection open, no task alive, no state but disconnected.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from bridge.errors import AuthorizationError
+from bridge.pusher.session import Session
+from bridge.pusher.state import State
+from bridge.pusher.websocket import connect_websocket
+from bridge.settings import PusherSettings
+from tests.pusher.scripted import (
+    APP_KEY,
+    CLIENT_ID,
+    Deliveries,
+    FakeAuthorizer,
+    Peer,
+    ScriptedServer,
+    end_at_once,
+    spoken,
+    work,
+)
+
+
+class _CancelAfter(trio.abc.Instrument):
+    """Calls back after a number of the scheduler's steps."""
+
+    def __init__(self, steps: int, callback: Callable[[], None]) -> None:
+        self._steps = steps
+        self._callback = callback
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - trio's
+        self._steps -= 1
+        if self._steps == 0:
+            self._callback()
+
+
+async def _lost(peer: Peer) -> None:
+    await peer.establish()
+    await peer.subscribe()
+    await peer.publish()
+    await peer.say("pusher:ping")
+    await peer.read_until("pusher:pong")
+    await peer.complain(4100)
+    await peer.close(4100)
+
+
+async def _silent(peer: Peer) -> None:
+    await peer.socket.get_message()
+
+
+async def _mute(peer: Peer) -> None:
+    await peer.enrol()
+    while True:
+        await peer.read()
+
+
+async def _deaf(peer: Peer) -> None:
+    await peer.enrol()
+    await trio.sleep_forever()
+
+
+def _tasks(root: trio.lowlevel.Task) -> set[trio.lowlevel.Task]:
+    found = {root}
+    for nursery in root.child_nurseries:
+        for task in nursery.child_tasks:
+            found |= _tasks(task)
+    return found
+
+
+def _all_tasks() -> set[trio.lowlevel.Task]:
+    root = trio.lowlevel.current_root_task()
+    assert root is not None
+    return _tasks(root)
+
+
+async def _live_until(steps: int) -> bool:
+    """
+    Run a session and cancel it after so many steps.
+
+    Returns:
+        Whether it was cancelled by the count, not by its time being over.
+    """
+    before = _all_tasks()
+    failing = AuthorizationError("no", status=500)
+    async with trio.open_nursery() as servers:
+        server = ScriptedServer(
+            [
+                end_at_once,
+                spoken(_lost),
+                spoken(_silent),
+                spoken(_mute),
+                spoken(work),
+            ],
+            servers,
+        )
+        session = Session(
+            CLIENT_ID,
+            PusherSettings(url="ws://pusher.test", app_key=APP_KEY),
+            FakeAuthorizer(failing),
+            Deliveries(),
+            connect=partial(
+                connect_websocket,
+                max_message_bytes=1_000_000,
+                open_stream=server.open_stream,
+            ),
+            jitter=random.Random(3),
+        )
+        scope = trio.CancelScope()
+        by_count = False
+
+        def cancel() -> None:
+            nonlocal by_count
+            by_count = True
+            scope.cancel()
+
+        instrument = _CancelAfter(steps, cancel)
+        trio.lowlevel.add_instrument(instrument)
+        try:
+            with trio.move_on_after(100), scope:
+                await session.run()
+        finally:
+            trio.lowlevel.remove_instrument(instrument)
+        assert session.statistics.state is State.DISCONNECTED
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.live == 0, (steps, server.dials)
+        servers.cancel_scope.cancel()
+    assert _all_tasks() == before
+    return by_count
+
+
+async def test_row_42_a_session_cancelled_at_any_step_leaves_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    """Whatever it was waiting for, its tasks and its sockets are gone."""
+    steps = 1
+    while await _live_until(steps):
+        steps += 1
+    # A life of five connections has many steps; few would mean it never began.
+    assert steps > 300
+
+
+@pytest.mark.parametrize("moment", [0.5, 15.0, 30.0])
+async def test_a_session_is_cancelled_within_a_second(
+    moment: float, autojump_clock: MockClock
+) -> None:
+    """A server that answers nothing holds up the end no longer than that."""
+    async with trio.open_nursery() as servers:
+        server = ScriptedServer([spoken(_deaf)], servers)
+        session = Session(
+            CLIENT_ID,
+            PusherSettings(url="ws://pusher.test", app_key=APP_KEY),
+            FakeAuthorizer(),
+            Deliveries(),
+            connect=partial(
+                connect_websocket,
+                max_message_bytes=1_000_000,
+                open_stream=server.open_stream,
+            ),
+        )
+        with trio.move_on_after(moment):
+            await session.run()
+        assert trio.current_time() - moment <= 1
+        servers.cancel_scope.cancel()

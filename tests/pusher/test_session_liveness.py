@@ -1,0 +1,196 @@
+"""A session against a scripted server: pings, pongs and what goes quiet."""
+
+from __future__ import annotations
+
+import pytest
+import structlog.testing
+import trio
+from trio.testing import MockClock
+
+from tests.pusher.scripted import Peer, spoken, staged, work
+
+
+@pytest.mark.parametrize(
+    ("own", "servers", "interval"), [(30, 120, 30), (30, 20, 20), (100, "junk", 30)]
+)
+async def test_row_08_silence_is_broken_by_a_pusher_ping(
+    own: float, servers: object, interval: float, autojump_clock: MockClock
+) -> None:
+    """The shorter activity timeout counts, the default for an unusable one."""
+    at: list[float] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.enrol(activity_timeout=servers)
+        while True:
+            assert (await peer.read())["event"] == "pusher:ping"
+            at.append(trio.current_time())
+            await peer.say("pusher:pong", data={})
+
+    async with staged(spoken(script), activity_timeout_seconds=own) as (_, session):
+        await trio.sleep(interval * 3 + 1)
+        assert at == [interval, interval * 2, interval * 3]
+        assert session.statistics.proved_until_us == interval * 3 * 1_000_000
+
+
+async def test_row_09_a_missing_pong_ends_the_connection_in_time(
+    autojump_clock: MockClock,
+) -> None:
+    """Reconnected within activity timeout and pong timeout, without a farewell."""
+
+    async def deaf(peer: Peer) -> None:
+        await peer.enrol()
+        await peer.read()
+        await trio.sleep_forever()
+
+    async with staged(spoken(deaf), spoken(work)) as (stage, session):
+        with structlog.testing.capture_logs() as logs:
+            await trio.sleep(41)
+        assert session.statistics.subscribed
+        assert stage.server.dials == [0, 40]
+        assert session.statistics.proved_until_us is None
+    lost = next(log for log in logs if log["event"] == "session.lost")
+    assert lost["reason"] == "no pong within 10 s"
+    assert lost["delay_seconds"] == 0
+
+
+async def test_row_09_a_server_that_reads_nothing_is_as_dead(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """A ping that can't be sent counts as one that isn't answered."""
+    send_all = trio.StapledStream.send_all
+
+    async def stuck(
+        stream: trio.StapledStream[trio.abc.SendStream, trio.abc.ReceiveStream],
+        data: bytes,
+    ) -> None:
+        if 29 < trio.current_time() < 39:
+            await trio.sleep_forever()
+        await send_all(stream, data)
+
+    monkeypatch.setattr(trio.StapledStream, "send_all", stuck)
+    async with staged(spoken(work)) as (stage, session):
+        await trio.sleep(41)
+        assert session.statistics.subscribed
+        assert stage.server.dials == [0, 40]
+
+
+async def test_row_09_a_pong_resets_nothing_but_its_own_deadline(
+    autojump_clock: MockClock,
+) -> None:
+    """A server that answers every ping late, but in time, is kept."""
+
+    async def script(peer: Peer) -> None:
+        await peer.enrol()
+        while True:
+            await peer.read()
+            await trio.sleep(9.5)
+            await peer.say("pusher:pong")
+
+    async with staged(spoken(script)) as (stage, session):
+        await trio.sleep(1000)
+        assert session.statistics.subscribed
+        assert len(stage.server.dials) == 1
+
+
+async def test_row_10_traffic_does_not_silence_the_clock(
+    autojump_clock: MockClock,
+) -> None:
+    """With an event every second, pings go out as in silence."""
+    at: list[float] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.enrol()
+
+        async def publish() -> None:
+            while True:
+                await trio.sleep(1)
+                await peer.publish()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publish)
+            while True:
+                await peer.read_until("pusher:ping")
+                at.append(trio.current_time())
+                await peer.say("pusher:pong")
+
+    async with staged(spoken(script)) as (stage, session):
+        await trio.sleep(300.5)
+        assert at == [float(30 * number) for number in range(1, 11)]
+        assert session.statistics.events == 300
+        assert len(stage.server.dials) == 1
+
+
+async def test_row_11_the_servers_pings_are_answered(autojump_clock: MockClock) -> None:
+    """`pusher:ping` and a WebSocket ping each get their pong."""
+    answered: list[str] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.enrol()
+        await peer.say("pusher:ping", data={})
+        answered.append((await peer.read())["event"])
+        await peer.socket.ping()
+        answered.append("websocket")
+        await peer.say("pusher:ping")
+        answered.append((await peer.read())["event"])
+        await peer.answer_pings()
+
+    async with staged(spoken(script)):
+        await trio.sleep(1)
+        assert answered == ["pusher:pong", "websocket", "pusher:pong"]
+
+
+async def test_row_12_an_idle_connection_lives_as_long_as_soketi_lets_it(
+    autojump_clock: MockClock,
+) -> None:
+    """A server that drops clients without `pusher:ping` for 120 s keeps this one."""
+
+    async def script(peer: Peer) -> None:
+        await peer.enrol()
+        while True:
+            with trio.move_on_after(120) as idle:
+                await peer.read_until("pusher:ping")
+                await peer.say("pusher:pong", data={})
+            if idle.cancelled_caught:
+                await peer.close(4201)
+
+    async with staged(spoken(script)) as (stage, session):
+        await trio.sleep(3600)
+        assert session.statistics.subscribed
+        assert len(stage.server.dials) == 1
+
+
+async def test_a_process_that_stood_still_reads_before_it_judges(
+    autojump_clock: MockClock,
+) -> None:
+    """After a suspension past the pong's deadline, the pong that waits is taken."""
+
+    async def script(peer: Peer) -> None:
+        await peer.enrol()
+        await peer.read()
+        # The whole process stops for a minute; the pong came meanwhile.
+        autojump_clock.jump(60)
+        await trio.sleep(0.1)
+        await peer.say("pusher:pong")
+        await peer.answer_pings()
+
+    async with staged(spoken(script)) as (stage, session):
+        await trio.sleep(200)
+        assert session.statistics.subscribed
+        assert len(stage.server.dials) == 1
+
+
+async def test_a_process_that_stood_still_still_finds_a_dead_server(
+    autojump_clock: MockClock,
+) -> None:
+    """The pong gets one more timeout, not for ever."""
+
+    async def script(peer: Peer) -> None:
+        await peer.enrol()
+        await peer.read()
+        autojump_clock.jump(60)
+        await trio.sleep_forever()
+
+    async with staged(spoken(script), spoken(work)) as (stage, session):
+        await trio.sleep(130)
+        assert session.statistics.subscribed
+        assert stage.server.dials == [0, 100]
