@@ -171,7 +171,7 @@ async def _create(
 
 async def _max_bytes(admin: AIOKafkaAdminClient, name: str) -> int:
     resource = ConfigResource(
-        ConfigResourceType.TOPIC, name, configs=["max.message.bytes"]
+        ConfigResourceType.TOPIC, name, configs={"max.message.bytes": None}
     )
     for response in await admin.describe_configs([resource]):
         for entry in response.resources:
