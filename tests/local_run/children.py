@@ -111,7 +111,8 @@ def _child(
         log=folder / "log",
         cwd=Path(__file__).parents[2],
         env=environment,
-        scratch=folder,
+        # The whole run's: should the run be killed, nobody else removes it.
+        scratch=folder.parent,
         ready=look,
     )
 
