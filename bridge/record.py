@@ -12,7 +12,7 @@ from enum import StrEnum
 import msgspec
 
 
-__all__ = ["Envelope", "Origin", "Record", "StoredRecord"]
+__all__ = ["Envelope", "LaneState", "Origin", "Record", "StoredRecord"]
 
 
 class Origin(StrEnum):
@@ -83,3 +83,24 @@ class StoredRecord(msgspec.Struct, frozen=True, gc=False):
     received_at_us: int
     envelope: Envelope
     extra: tuple[tuple[str, bytes], ...] = ()
+
+
+class LaneState(msgspec.Struct, frozen=True):
+    """
+    A lane as the relay needs to know it before it sends.
+
+    Attributes:
+        topic: The lane's topic.
+        partition: The lane's partition.
+        acknowledged_sequence: The last record that is known to be in the log,
+            0 if there is none.
+        last_sequence: The last record that was given a sequence.
+        resume_offset: From where on records of this lane may lie in the log;
+            None for a lane that was never opened.
+    """
+
+    topic: str
+    partition: int
+    acknowledged_sequence: int
+    last_sequence: int
+    resume_offset: int | None

@@ -10,34 +10,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Protocol
 
-from bridge.record import StoredRecord
+from bridge.record import LaneState, StoredRecord
 
 
-__all__ = ["LaneStatePort", "OutboxPort"]
-
-
-class LaneStatePort(Protocol):
-    """A lane as the outbox knows it."""
-
-    @property
-    def topic(self) -> str:
-        """The lane's topic."""
-
-    @property
-    def partition(self) -> int:
-        """The lane's partition."""
-
-    @property
-    def acknowledged_sequence(self) -> int:
-        """The last record that is known to be in the log, 0 if there is none."""
-
-    @property
-    def last_sequence(self) -> int:
-        """The last record that was given a sequence."""
-
-    @property
-    def resume_offset(self) -> int | None:
-        """From where on the log may hold records of this lane."""
+__all__ = ["OutboxPort"]
 
 
 class OutboxPort(Protocol):
@@ -54,7 +30,7 @@ class OutboxPort(Protocol):
     ) -> None:
         """Name who is told of new rows, on the outbox's own thread."""
 
-    def lane_states(self) -> Future[list[LaneStatePort]]:
+    def lane_states(self) -> Future[list[LaneState]]:
         """Read the state of every lane."""
 
     def waiting_topics(self) -> Future[set[str]]:

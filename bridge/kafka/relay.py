@@ -22,11 +22,11 @@ from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.lane import Lane, Memory
 from bridge.kafka.log import ScanFrom, scan
 from bridge.kafka.partitioner import partitioner
-from bridge.kafka.ports import LaneStatePort, OutboxPort
+from bridge.kafka.ports import OutboxPort
 from bridge.kafka.producers import Producers
 from bridge.kafka.statistics import RelayStatistics
 from bridge.kafka.topics import TopicFacts, look_up
-from bridge.record import StoredRecord
+from bridge.record import LaneState, StoredRecord
 from bridge.settings import KafkaSettings
 
 
@@ -296,7 +296,7 @@ class Relay:
         return lanes
 
 
-def _unsure(state: LaneStatePort) -> bool:
+def _unsure(state: LaneState) -> bool:
     return state.last_sequence > state.acknowledged_sequence
 
 

@@ -154,12 +154,12 @@ async def _create(
     )
     for name, code, message in answer.topic_errors:
         if code not in {_NONE, _EXISTS}:
+            reason = message or errors.for_code(code).__name__
             raise KafkaRefusedError(
-                f"Kafka refuses to create the topic {name}:"
-                f" {message or errors.for_code(code).__name__}. Look at"
-                f" kafka.partitions ({settings.partitions}) and kafka.replication_factor"
-                f" ({settings.replication_factor}), at the user's right to Create,"
-                " or create the topic yourself."
+                f"Kafka refuses to create the topic {name}: {reason}. Look at"
+                f" kafka.partitions ({settings.partitions}), at"
+                f" kafka.replication_factor ({settings.replication_factor}) and at"
+                " the user's right to Create, or create the topic yourself."
             )
         _log.info(
             "topic.created",

@@ -7,7 +7,7 @@ come in as `Record`, get their place in a lane, and leave as `StoredRecord`.
 
 from bridge.outbox.directory import OutboxDirectory
 from bridge.outbox.outbox import Outbox, OutboxStatistics
-from bridge.outbox.store import LaneState
+from bridge.record import LaneState
 
 
 __all__ = ["LaneState", "Outbox", "OutboxDirectory", "OutboxStatistics"]

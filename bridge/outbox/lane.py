@@ -13,9 +13,10 @@ from collections.abc import Callable
 import msgspec
 
 from bridge.outbox.schema import SEQUENCE_BITS
+from bridge.record import LaneState
 
 
-__all__ = ["Lane", "LaneState", "Run", "Topic"]
+__all__ = ["Lane", "Run", "Topic"]
 
 
 class Run(msgspec.Struct, gc=False):
@@ -40,27 +41,6 @@ class Run(msgspec.Struct, gc=False):
     def last_offset(self) -> int:
         """The offset of the last record."""
         return self.base_offset + self.last_sequence - self.first_sequence
-
-
-class LaneState(msgspec.Struct, frozen=True):
-    """
-    A lane as the relay needs to know it before it sends.
-
-    Attributes:
-        topic: The lane's topic.
-        partition: The lane's partition.
-        acknowledged_sequence: The last record that is known to be in the log,
-            0 if there is none.
-        last_sequence: The last record that was given a sequence.
-        resume_offset: From where on records of this lane may lie in the log;
-            None for a lane that was never opened.
-    """
-
-    topic: str
-    partition: int
-    acknowledged_sequence: int
-    last_sequence: int
-    resume_offset: int | None
 
 
 class Lane:

@@ -23,9 +23,9 @@ from bridge.errors import OutboxDamagedError
 from bridge.outbox import schema
 from bridge.outbox.buffer import Buffer
 from bridge.outbox.directory import OutboxDirectory
-from bridge.outbox.lane import LaneState, Run
+from bridge.outbox.lane import Run
 from bridge.outbox.store import Placed, Store
-from bridge.record import Record, StoredRecord
+from bridge.record import LaneState, Record, StoredRecord
 from bridge.settings import OutboxSettings
 
 

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 
 import msgspec
 
-from bridge.outbox.lane import Lane, LaneState, Run, Topic
+from bridge.outbox.lane import Lane, Run, Topic
 from bridge.outbox.schema import UNASSIGNED
-from bridge.record import Envelope, Record, StoredRecord
+from bridge.record import Envelope, LaneState, Record, StoredRecord
 
 
-__all__ = ["LaneState", "Placed", "Store"]
+__all__ = ["Placed", "Store"]
 
 _Extra = tuple[tuple[str, bytes], ...]
 _encode_extra = msgspec.msgpack.Encoder().encode

@@ -1,0 +1,227 @@
+"""
+The service: which tasks there are, who owns them, in which order they stop.
+
+The rooms meet here and nowhere else. Stopping goes with the stream: first the
+socket closes, then the buffer reaches the disk, then the relay gets its
+deadline; what is left stays in the outbox for the next start.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Sequence
+
+import structlog
+import trio
+
+from bridge import __version__
+from bridge.errors import RefusedError
+from bridge.intake import Intake
+from bridge.kafka.relay import Relay
+from bridge.operations import logs
+from bridge.operations.health import Health
+from bridge.operations.heartbeat import LoopHeartbeat
+from bridge.operations.metrics import Metrics
+from bridge.operations.server import serve
+from bridge.operations.sources import Sources
+from bridge.outbox import Outbox, OutboxDirectory
+from bridge.pusher.authorizer import Authorizer
+from bridge.pusher.session import Session
+from bridge.pusher.transport import client_context
+from bridge.settings import Settings
+
+
+__all__ = ["run"]
+
+_log = structlog.get_logger("bridge.service")
+
+# How often a stop looks whether the buffer is on disk and the outbox empty.
+_LOOK_SECONDS = 0.02
+
+# What the outbox's thread gets to commit its buffer after everything else has
+# ended: a full buffer of 16 MiB took 0.2 s, a slow disk may take longer.
+_OUTBOX_GRACE_SECONDS = 5.0
+
+# A relay that is told to end closes its connections within this, or is left.
+_RELAY_GRACE_SECONDS = 4.0
+
+
+async def run(settings: Settings, warnings: Sequence[str] = ()) -> None:
+    """
+    Bridge dryAPI's events to Kafka until SIGTERM or SIGINT.
+
+    A second signal ends it at once; nothing that is on disk is lost by that.
+
+    Args:
+        settings: All settings, checked.
+        warnings: What was odd about them; goes into the log.
+
+    Raises:
+        RefusedError: DryAPI refuses, and the session never worked.
+        KafkaUnreachableError: Kafka was never reached and nothing waits for it.
+        KafkaRefusedError: Kafka refuses at a start that never worked.
+        OutboxError: The outbox can't be used.
+        ListenError: The health port can't be opened.
+        ConfigError: A setting that only its use shows to be wrong.
+    """
+    logs.configure(settings.log.format, settings.log.level)
+    for secret in (settings.api_token, settings.kafka.sasl_password):
+        if secret is not None:
+            logs.hide(secret.reveal())
+    for warning in warnings:
+        _log.warning("settings.odd", detail=warning)
+    with OutboxDirectory(settings.outbox.dir) as directory:
+        outbox = Outbox(directory, settings.outbox)
+        await _Service(settings, outbox).run()
+
+
+class _Service:
+    """One process's rooms, wired."""
+
+    def __init__(self, settings: Settings, outbox: Outbox) -> None:
+        assert settings.client_id is not None
+        assert settings.api_token is not None
+        self._settings = settings
+        self._outbox = outbox
+        self._relay = Relay(
+            settings.kafka, [[settings.topic], [settings.dead_letter_topic]], outbox
+        )
+        self._relay_ended = trio.Event()
+        self._intake = Intake(
+            ce_source=f"{settings.api_url}/clients/{settings.client_id}",
+            topic=settings.topic,
+            dead_letter_topic=settings.dead_letter_topic,
+            offer=outbox.offer,
+        )
+        self._session = Session(
+            settings.client_id,
+            settings.pusher,
+            Authorizer(
+                settings.api_url,
+                settings.api_token,
+                app_key=settings.pusher.app_key,
+                timeout_seconds=settings.pusher.authorization_timeout_seconds,
+                tls=client_context(settings.pusher.ca_file),
+            ),
+            self._intake.accept,
+        )
+        self._refusal: RefusedError | None = None
+
+    async def run(self) -> None:
+        """Run everything until a signal or a failure, and stop in order."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                _in_thread, self._outbox.run, self._outbox.stop, _OUTBOX_GRACE_SECONDS
+            )
+            nursery.start_soon(self._run_relay)
+            await self._start_operations(nursery)
+            async with trio.open_nursery() as intake:
+                nursery.start_soon(
+                    _watch_signals, intake.cancel_scope, nursery.cancel_scope
+                )
+                intake.start_soon(self._run_session, intake.cancel_scope)
+            await self._drain()
+            nursery.cancel_scope.cancel()
+        statistics = self._outbox.statistics
+        _log.info(
+            "service.stopped",
+            published=sum(self._relay.statistics.published.values()),
+            waiting=statistics.rows,
+            dropped=sum(statistics.dropped.values()),
+        )
+        if self._refusal is not None:
+            raise self._refusal
+
+    async def _start_operations(self, nursery: trio.Nursery) -> None:
+        loop = LoopHeartbeat()
+        sources = Sources(
+            [self._session.statistics],
+            [self._intake.statistics],
+            self._outbox.statistics,
+            self._relay.statistics,
+            loop,
+        )
+        nursery.start_soon(loop.beat)
+        nursery.start_soon(logs.report_repeats)
+        health = Health(sources, Metrics(sources))
+        await nursery.start(serve, health.app(), self._settings.operations.listen)
+        _log.info(
+            "service.started",
+            version=__version__,
+            client_id=self._settings.client_id,
+            topic=self._settings.topic,
+            outbox=self._outbox.id,
+            waiting=self._outbox.statistics.rows,
+        )
+
+    async def _run_session(self, intake: trio.CancelScope) -> None:
+        try:
+            await self._session.run()
+        except RefusedError as error:
+            # Rows of an earlier run may wait: they get the relay's deadline.
+            self._refusal = error
+            intake.cancel()
+
+    async def _run_relay(self) -> None:
+        try:
+            await self._relay.run()
+        finally:
+            self._relay_ended.set()
+
+    async def _drain(self) -> None:
+        """Bring what was read to disk and, as far as the deadline lets, to Kafka."""
+        statistics = self._outbox.statistics
+        deadline = self._settings.shutdown_timeout_seconds
+        _log.info(
+            "service.stopping", waiting=statistics.rows, deadline_seconds=deadline
+        )
+        with trio.move_on_after(deadline):
+            # The threads of outbox and relay change what is looked at.
+            while not self._outbox.drained:  # noqa: ASYNC110
+                await trio.sleep(_LOOK_SECONDS)
+            self._relay.drain()
+            while statistics.rows and not self._relay_ended.is_set():  # noqa: ASYNC110
+                await trio.sleep(_LOOK_SECONDS)
+        self._relay.abort()
+        with trio.move_on_after(_RELAY_GRACE_SECONDS):
+            await self._relay_ended.wait()
+
+
+async def _watch_signals(
+    intake: trio.CancelScope, everything: trio.CancelScope
+) -> None:
+    """Stop in order at the first signal, at once at the second."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        # No deadline: most processes get one signal in their life.
+        async for number in signals:
+            _log.info("service.signal", signal=signal.Signals(number).name)
+            if intake.cancel_called:
+                everything.cancel()
+            intake.cancel()
+
+
+async def _in_thread(
+    work: Callable[[], None], stop: Callable[[], None], grace_seconds: float
+) -> None:
+    """
+    Run blocking work in a thread; when cancelled, stop it and wait for its end.
+
+    Args:
+        work: Returns some time after `stop` was called.
+        stop: Tells it to; may be called at any time.
+        grace_seconds: After so long a thread that doesn't end is abandoned.
+    """
+    scope = trio.CancelScope(shield=True)
+
+    async def stop_when_cancelled() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            stop()
+            scope.deadline = trio.current_time() + grace_seconds
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stop_when_cancelled)
+        with scope:
+            await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+        nursery.cancel_scope.cancel()
