@@ -33,18 +33,17 @@ _CLIENT_ID = "sandbox"
 _API_TOKEN = "sandbox-token"  # the sandbox's own default: it protects nothing
 
 
-def sandbox_child(folder: Path, port: int, rate: float) -> ChildProcess:
+def sandbox_child(folder: Path, port: int) -> ChildProcess:
     """
-    Describe the sandbox's process.
+    Describe the sandbox's process; it emits nothing until it is told to.
 
     Args:
         folder: Its own folder, for its log.
         port: The free port that it shall serve.
-        rate: Events a second that it emits once somebody subscribes.
     """
     options = {
         "--listen": f"127.0.0.1:{port}",
-        "--rate": f"{rate:g}",
+        "--rate": "0",
         "--client-id": _CLIENT_ID,
         "--api-token": _API_TOKEN,
     }

@@ -71,14 +71,18 @@ class Sandbox:
         answer = json.loads(_ask(f"{self.url}/sandbox/statistics"))
         return int(answer["events_emitted"])
 
-    def stop_emission(self) -> None:
+    def emit(self, rate: float) -> None:
         """
-        Stop the simulation; what it has emitted is out when this returns.
+        Set the simulation's rate.
+
+        Args:
+            rate: Events a second; 0 stops it, and then what it has emitted is out
+                when this returns.
 
         Raises:
             EndpointError: It doesn't answer.
         """
-        _ask(f"{self.url}/sandbox/emission", {"rate": 0})
+        _ask(f"{self.url}/sandbox/emission", {"rate": rate})
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -78,6 +78,7 @@ class _Run:
         self._children: list[ChildProcess] = []
         self._numbers = Numbers()
         self._ledger = Ledger()
+        self._stopping_at: float | None = None
 
     async def run(self) -> bool:
         """
@@ -86,7 +87,7 @@ class _Run:
         Returns:
             Whether the counts agree; True for a run that was not asked to end.
         """
-        async with AsyncExitStack() as stack:
+        async with self._told_end(), AsyncExitStack() as stack:
             kafka, topic = await self._start_kafka(stack)
             await self._start_children(stack, kafka, topic)
             settings = KafkaSettings(bootstrap_servers=kafka.bootstrap_servers)
@@ -99,11 +100,27 @@ class _Run:
             )
             for line in guide(addresses):
                 self._screen.say(line)
-            stack.callback(self._screen.say, "Stopping ...")
+            stack.callback(self._tell_stop)
+            # Not before the reader is open: no delay shall be that of a start.
+            await _in_thread(partial(self._sandbox.emit, self._options.rate))
             drained = await self._watch(reader, addresses)
             if self._options.seconds is None:
                 return True
             return await self._sum_up(kafka.bootstrap_servers, topic) and drained
+
+    def _tell_stop(self) -> None:
+        self._stopping_at = trio.current_time()
+        self._screen.say("Stopping ...")
+
+    @asynccontextmanager
+    async def _told_end(self) -> AsyncIterator[None]:
+        """Say how long the stop took, once all has ended."""
+        try:
+            yield
+        finally:
+            if self._stopping_at is not None:
+                seconds = trio.current_time() - self._stopping_at
+                self._screen.say(f"Everything has stopped: {seconds:.1f} s")
 
     async def _start_kafka(self, stack: AsyncExitStack) -> tuple[KafkaBroker, str]:
         """Start a Kafka of our own, or take the one that the environment names."""
@@ -127,10 +144,8 @@ class _Run:
     async def _start_children(
         self, stack: AsyncExitStack, kafka: KafkaBroker, topic: str
     ) -> None:
-        """Start the sandbox and then the bridge, which makes it emit."""
-        sandbox = sandbox_child(
-            self._folder / "sandbox", self._sandbox_port, self._options.rate
-        )
+        """Start the sandbox and then the bridge."""
+        sandbox = sandbox_child(self._folder / "sandbox", self._sandbox_port)
         bridge = bridge_child(
             self._folder / "bridge",
             sandbox=self._sandbox,
@@ -152,7 +167,7 @@ class _Run:
         """Stop the sandbox's events, if it still answers."""
         with trio.move_on_after(_EMISSION_STOP_SECONDS, shield=True):
             try:
-                await _in_thread(self._sandbox.stop_emission)
+                await _in_thread(partial(self._sandbox.emit, 0.0))
             except EndpointError as error:
                 self._screen.say(f"The emission could not be stopped: {error}")
 
@@ -223,7 +238,7 @@ class _Run:
 
     async def _drain(self) -> bool:
         """Stop the emission and wait until every event is where it belongs."""
-        await _in_thread(self._sandbox.stop_emission)
+        await _in_thread(partial(self._sandbox.emit, 0.0))
         emitted = self._numbers.emitted = await _in_thread(self._sandbox.emitted)
         with trio.move_on_after(_DRAIN_SECONDS):
             while True:

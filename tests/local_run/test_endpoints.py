@@ -74,13 +74,17 @@ def test_the_bridges_numbers_are_sums_over_labels(port: int) -> None:
     )
 
 
-def test_the_sandbox_is_asked_and_stopped(port: int) -> None:
-    """Its count is read, and stopping posts a rate of nothing."""
+def test_the_sandbox_is_asked_and_told(port: int) -> None:
+    """Its count is read, and its rate is posted."""
     sandbox = Sandbox(port)
     assert sandbox.answers()
     assert sandbox.emitted() == 42
-    sandbox.stop_emission()
-    assert Answers.posted[-1] == ("/sandbox/emission", {"rate": 0})
+    sandbox.emit(12.5)
+    sandbox.emit(0)
+    assert Answers.posted[-2:] == [
+        ("/sandbox/emission", {"rate": 12.5}),
+        ("/sandbox/emission", {"rate": 0}),
+    ]
 
 
 def test_what_does_not_answer_is_told(port: int) -> None:
