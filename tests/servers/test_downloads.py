@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import downloads
+from tests.servers.cache import cached
 from tests.servers.downloads import FetchError
 
 
@@ -27,7 +28,7 @@ _ROOT = Path(__file__).parents[2]  # where `tests` can be imported from
 # A process that is killed in the middle of fetching.
 _HALF_WAY = """
 import sys, time
-from tests.servers import downloads
+from tests.servers import cache
 
 def fill(folder):
     (folder / "half").mkdir()
@@ -35,8 +36,8 @@ def fill(folder):
     print("half way", flush=True)
     time.sleep(600)
 
-downloads._cached("kafka", "t", recipe="r", source="s", way_on="w", fill=fill,
-                  progress=downloads.to_stderr)
+cache.cached("kafka", "t", recipe="r", source="s", way_on="w", fill=fill,
+             progress=cache.to_stderr)
 """
 
 
@@ -61,7 +62,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _cached(fill: Callable[[Path], Path], recipe: str = "r") -> Path:
-    return downloads._cached(
+    return cached(
         "kafka",
         "Kafka",
         recipe=recipe,
@@ -198,6 +199,11 @@ def test_foreign_jar_is_refused(tmp_path: Path) -> None:
             downloads.fetch_kafka,
             r"Apache Kafka 4\.3\.1 .* could not be fetched from a Maven repository",
             "BRIDGE_TEST_KAFKA=host:port",
+        ),
+        (
+            downloads.fetch_java_compiler,
+            r"compiler for Java .* could not be fetched from a Maven repository",
+            "-m 'not connected'",
         ),
         (
             downloads.fetch_soketi,
