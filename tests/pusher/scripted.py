@@ -196,6 +196,14 @@ def spoken(script: Callable[[Peer], Awaitable[None]]) -> Script:
     return run
 
 
+async def upgrade(stream: trio.abc.Stream) -> None:
+    """Accept an upgrade and leave the stream to the test."""
+    async with trio.open_nursery() as nursery:
+        request = await trio_websocket.wrap_server_stream(nursery, stream)
+        await request.accept()
+        nursery.cancel_scope.cancel()
+
+
 async def work(peer: Peer) -> None:
     """Be a server that works."""
     await peer.enrol()

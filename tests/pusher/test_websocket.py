@@ -1,23 +1,17 @@
 """
-The WebSocket seam.
+The WebSocket seam, on memory streams.
 
-Timing and content come from scripts on memory streams; real sockets are used
-where the system's or TLS's own errors are the matter.
+What a real socket and TLS add stands in test_transport.py.
 """
 
 from __future__ import annotations
 
 import inspect
-import socket
-import ssl
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 
 import pytest
 import trio
 import trio_websocket  # noqa: TID251 - what websocket.py stands on is looked at
-import trustme
 from trio.testing import wait_all_tasks_blocked
 from wsproto import ConnectionType, WSConnection
 
@@ -60,6 +54,7 @@ async def test_trio_websocket_has_the_names_that_the_seam_stands_on() -> None:
     assert isinstance(connection._send_channel, trio.MemorySendChannel)
     assert isinstance(connection._recv_channel, trio.MemoryReceiveChannel)
     assert isinstance(connection._open_handshake, trio.Event)
+    assert isinstance(connection._close_handshake, trio.Event)
     for name in (
         "_reader_task",
         "_handle_accept_connection_event",
@@ -68,10 +63,14 @@ async def test_trio_websocket_has_the_names_that_the_seam_stands_on() -> None:
         assert inspect.iscoroutinefunction(getattr(connection, name)), name
     # The reader sends whole messages through the one and closes the other.
     reader = inspect.getsource(trio_websocket.WebSocketConnection)
-    assert "await self._send_channel.send(msg)" in reader
-    assert "async with self._send_channel" in reader
-    assert "await self._send_channel.aclose()" in reader
-    assert "await self._recv_channel.aclose()" in reader
+    for code in (
+        "await self._send_channel.send(msg)",
+        "async with self._send_channel",
+        "await self._send_channel.aclose()",
+        "await self._recv_channel.aclose()",
+        "await self._close_handshake.wait()",
+    ):
+        assert code in reader, code
     connection._send_channel.close()
     connection._recv_channel.close()
     await trio.aclose_forcefully(client)
@@ -145,20 +144,6 @@ async def test_row_24_an_end_within_a_frame_delivers_no_part_of_it(
         assert await connection.receive_run() == ["whole"]
         with pytest.raises(ConnectionLostError, match="broke") as caught:
             await connection.receive_run()
-        assert caught.value.code is None
-
-
-async def test_row_24_a_reset_ends_the_connection_without_code() -> None:
-    """A TCP reset of a real socket is an ordinary end."""
-
-    async def reset(stream: trio.SocketStream) -> None:
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        stream.socket.close()
-
-    async with _serving(spoken_socket(reset)) as port:
-        async with _open(f"ws://127.0.0.1:{port}") as connection:
-            with pytest.raises(ConnectionLostError) as caught:
-                await connection.receive_run()
         assert caught.value.code is None
 
 
@@ -264,74 +249,6 @@ async def test_row_13_a_reader_that_stands_still_bounds_what_waits(
             await read_on.wait()
 
 
-async def test_leaving_closes_politely(nursery: trio.Nursery) -> None:
-    """The server gets close code 1000 and the answer is awaited."""
-    peers: list[Peer] = []
-
-    async def script(peer: Peer) -> None:
-        peers.append(peer)
-        await peer.socket.get_message()
-
-    async with _connect(spoken(script), nursery):
-        pass
-    await wait_all_tasks_blocked()
-    assert peers[0].socket.closed is not None
-    assert peers[0].socket.closed.code == 1000
-
-
-async def test_leaving_a_dead_server_takes_a_second(
-    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
-) -> None:
-    """A close handshake that nobody answers is given up, cancelled or not."""
-
-    async def deaf(stream: trio.abc.Stream) -> None:
-        await spoken_upgrade(stream)
-        await trio.sleep_forever()
-
-    before = trio.current_time()
-    async with _connect(deaf, nursery):
-        pass
-    assert trio.current_time() - before == pytest.approx(1)
-    before = trio.current_time()
-    with trio.CancelScope() as scope:
-        async with _connect(deaf, nursery):
-            scope.cancel()
-            await trio.sleep_forever()
-    assert trio.current_time() - before == pytest.approx(1)
-
-
-async def test_leaving_an_aborted_connection_takes_no_time(
-    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
-) -> None:
-    """A connection that was given up is dropped."""
-
-    async def deaf(stream: trio.abc.Stream) -> None:
-        await spoken_upgrade(stream)
-        await trio.sleep_forever()
-
-    before = trio.current_time()
-    async with _connect(deaf, nursery) as connection:
-        connection.abort()
-    assert trio.current_time() == before
-
-
-async def test_a_ping_during_the_close_handshake_does_no_harm(
-    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
-) -> None:
-    """Wsproto refuses to answer it then; that is no error of anyone's."""
-
-    async def script(stream: trio.abc.Stream) -> None:
-        await spoken_upgrade(stream)
-        await stream.receive_some()
-        await stream.send_all(b"\x89\x00")
-        await trio.sleep_forever()
-
-    async with _connect(script, nursery) as connection:
-        await connection.aclose()
-        with pytest.raises(ConnectionLostError):
-            await connection.receive_run()
-
-
 async def test_errors_of_the_body_pass_as_they_are(nursery: trio.Nursery) -> None:
     """A lost connection is not wrapped in a group."""
 
@@ -425,156 +342,3 @@ async def test_row_01_the_request_carries_host_path_and_user_agent(
     headers = {name.lower(): value for name, value in headers.items()}
     assert headers["host"] == host
     assert headers["user-agent"].startswith("dryapi-kafka-bridge/")
-
-
-# Real sockets from here on.
-
-
-async def spoken_upgrade(stream: trio.abc.Stream) -> None:
-    """Accept an upgrade and then leave the stream to the test."""
-    async with trio.open_nursery() as nursery:
-        request = await trio_websocket.wrap_server_stream(nursery, stream)
-        await request.accept()
-        nursery.cancel_scope.cancel()
-
-
-def spoken_socket(
-    then: Callable[[trio.SocketStream], Awaitable[None]],
-) -> Callable[[trio.SocketStream], Awaitable[None]]:
-    """Make a handler that accepts the upgrade and goes on with the raw socket."""
-
-    async def handler(stream: trio.SocketStream) -> None:
-        await spoken_upgrade(stream)
-        await then(stream)
-
-    return handler
-
-
-class _serving:  # noqa: N801 - reads like the function that it stands for
-    """A TCP server on a free port of this machine."""
-
-    def __init__(self, handler: Callable[[trio.SocketStream], Awaitable[None]]) -> None:
-        self._handler = handler
-        self._manager = trio.open_nursery()
-
-    async def __aenter__(self) -> int:
-        nursery = await self._manager.__aenter__()
-        self._nursery = nursery
-        serve = partial(trio.serve_tcp, self._handler, 0, host="127.0.0.1")
-        (listener,) = await nursery.start(serve)
-        port: int = listener.socket.getsockname()[1]
-        return port
-
-    async def __aexit__(self, *error: object) -> None:
-        self._nursery.cancel_scope.cancel()
-        await self._manager.__aexit__(None, None, None)
-
-
-def _open(
-    url: str, tls: ssl.SSLContext | None = None
-) -> AbstractAsyncContextManager[Connection]:
-    return connect_websocket(url, max_message_bytes=MAX_MESSAGE_BYTES, tls=tls)
-
-
-async def _fails(url: str, match: str, tls: ssl.SSLContext | None = None) -> None:
-    with pytest.raises(ConnectError, match=match):
-        async with _open(url, tls):
-            pytest.fail("connected")
-
-
-async def test_a_refused_connection_is_named_with_its_port() -> None:
-    """Nothing listens there, and the error says where."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-        await _fails(f"ws://127.0.0.1:{port}", f"127.0.0.1:{port}: Connection refused")
-
-
-async def test_a_name_that_does_not_resolve_is_named() -> None:
-    """The reserved top level domain has no hosts."""
-    await _fails("ws://no-such-host.invalid", "can't resolve 'no-such-host.invalid'")
-
-
-async def test_a_name_that_is_none_is_named() -> None:
-    """A label above 63 characters can't be looked up."""
-    await _fails(f"ws://{'a' * 64}.test", "is no host name")
-
-
-def _tls_handler(
-    authority: trustme.CA, name: str
-) -> Callable[[trio.SocketStream], Awaitable[None]]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(name).configure_cert(context)
-
-    async def handler(stream: trio.SocketStream) -> None:
-        secured = trio.SSLStream(
-            stream, context, server_side=True, https_compatible=True
-        )
-        try:
-            await secured.do_handshake()
-            async with trio.open_nursery() as nursery:
-                request = await trio_websocket.wrap_server_stream(nursery, secured)
-                connection = await request.accept()
-                await connection.send_message("secret hello")
-                with pytest.raises(trio_websocket.ConnectionClosed):
-                    await connection.get_message()
-                nursery.cancel_scope.cancel()
-        except trio.BrokenResourceError:
-            # The client did not like the certificate.
-            pass
-        finally:
-            await trio.aclose_forcefully(secured)
-
-    return handler
-
-
-async def test_tls_with_a_trusted_authority_works() -> None:
-    """A private authority's certificate is enough when it is trusted."""
-    authority = trustme.CA()
-    tls = ssl.create_default_context()
-    authority.configure_trust(tls)
-    async with (
-        _serving(_tls_handler(authority, "localhost")) as port,
-        _open(f"wss://localhost:{port}", tls) as connection,
-    ):
-        assert await connection.receive_run() == ["secret hello"]
-
-
-async def test_tls_for_another_name_is_a_typed_error() -> None:
-    """The error says which certificate was not accepted and why."""
-    authority = trustme.CA()
-    tls = ssl.create_default_context()
-    authority.configure_trust(tls)
-    async with _serving(_tls_handler(authority, "other.test")) as port:
-        await _fails(
-            f"wss://localhost:{port}",
-            f"certificate of localhost:{port} was not accepted: Hostname mismatch",
-            tls,
-        )
-
-
-async def test_tls_with_an_unknown_authority_names_the_setting() -> None:
-    """The error says where a private authority belongs."""
-    async with _serving(_tls_handler(trustme.CA(), "localhost")) as port:
-        await _fails(f"wss://localhost:{port}", "BRIDGE_PUSHER_CA_FILE")
-
-
-async def test_tls_with_a_server_that_speaks_none_is_a_typed_error() -> None:
-    """Plain text on the port is recognised."""
-
-    async def handler(stream: trio.SocketStream) -> None:
-        await stream.receive_some()
-        await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-
-    async with _serving(handler) as port:
-        await _fails(f"wss://127.0.0.1:{port}", f"no TLS with 127.0.0.1:{port}")
-
-
-async def test_tls_with_a_server_that_hangs_up_is_a_typed_error() -> None:
-    """An end within the handshake is named as such."""
-
-    async def handler(stream: trio.SocketStream) -> None:
-        await stream.receive_some()
-
-    async with _serving(handler) as port:
-        await _fails(f"wss://127.0.0.1:{port}", "TLS")

@@ -1,0 +1,335 @@
+"""A session against a scripted server: authorising and subscribing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import structlog.testing
+import trio
+from trio.testing import MockClock
+
+from bridge.errors import AuthorizationError
+from bridge.pusher.state import State
+from bridge.pusher.statistics import Outcome
+from tests.pusher.scripted import (
+    APP_KEY,
+    CHANNEL,
+    FakeAuthorizer,
+    Peer,
+    refusal,
+    spoken,
+    staged,
+    work,
+)
+
+
+async def test_row_26_each_connection_has_its_own_signature(
+    autojump_clock: MockClock,
+) -> None:
+    """After a reconnect the new socket id is signed, and its subscription acked."""
+    subscriptions: list[tuple[str, object]] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.establish()
+        frame = await peer.subscribe()
+        subscriptions.append((peer.socket_id, frame["data"]["auth"]))
+        await peer.close(4200)
+
+    async with staged(spoken(script)) as (stage, session):
+        await trio.sleep(5)
+        assert session.statistics.reconnects >= 2
+        assert stage.authorizer.asked == [socket_id for socket_id, _ in subscriptions]
+        assert len(set(stage.authorizer.asked)) == len(subscriptions)
+        for socket_id, auth in subscriptions:
+            assert auth == f"{APP_KEY}:signature-for-{socket_id}"
+
+
+async def test_row_27_a_signature_for_a_socket_id_that_is_gone_is_never_sent(
+    autojump_clock: MockClock,
+) -> None:
+    """The request ends with its connection."""
+    cancelled = trio.Event()
+
+    class Slow(FakeAuthorizer):
+        async def authorize(self, socket_id: str, channel: str) -> str:
+            auth = await super().authorize(socket_id, channel)
+            if len(self.asked) == 1:
+                try:
+                    await trio.sleep(60)
+                except trio.Cancelled:
+                    cancelled.set()
+                    raise
+            return auth
+
+    async def lost(peer: Peer) -> None:
+        await peer.establish()
+        await trio.sleep(2)
+        await peer.close(4200)
+
+    frames: list[object] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.establish()
+        frame = await peer.subscribe()
+        frames.append(frame["data"]["auth"].endswith(peer.socket_id))
+        while True:
+            frames.append((await peer.read())["event"])
+            await peer.say("pusher:pong")
+
+    async with staged(spoken(lost), spoken(script), authorizer=Slow()) as (_, session):
+        await trio.sleep(100)
+        assert cancelled.is_set()
+        assert session.statistics.subscribed
+        assert frames == [True, "pusher:ping", "pusher:ping", "pusher:ping"]
+
+
+async def test_row_28_a_failed_authorisation_is_asked_for_again(
+    autojump_clock: MockClock,
+) -> None:
+    """The connection stays open, Retry-After is kept, and pings go on."""
+    authorizer = FakeAuthorizer(
+        AuthorizationError("HTTP 500", status=500),
+        AuthorizationError("HTTP 429", status=429, retry_after_seconds=70),
+        AuthorizationError("no answer"),
+    )
+    pings = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal pings
+        await peer.establish()
+        while True:
+            frame = await peer.read()
+            if frame["event"] == "pusher:subscribe":
+                await peer.acknowledge()
+            else:
+                pings += 1
+                await peer.say("pusher:pong")
+
+    async with staged(spoken(script), authorizer=authorizer) as (stage, session):
+        with structlog.testing.capture_logs() as logs:
+            await trio.sleep(69)
+            assert session.statistics.state is State.AUTHORIZING
+            await trio.sleep(11)
+        assert session.statistics.subscribed
+        assert session.statistics.authorization_failures == 3
+        assert len(stage.server.dials) == 1
+        assert len(set(stage.authorizer.asked)) == 1
+        assert pings == 2
+    failures = [log for log in logs if log["event"] == "authorization.failed"]
+    assert [log["status"] for log in failures] == [500, 429, None]
+    assert failures[1]["delay_seconds"] == 70
+    assert all(log["delay_seconds"] >= 1 for log in failures)
+
+
+async def test_row_29_a_refused_token_ends_a_session_that_never_worked(
+    autojump_clock: MockClock,
+) -> None:
+    """The error says which token to check."""
+    terminal = AuthorizationError("check BRIDGE_API_TOKEN", status=401, terminal=True)
+    error, stage = await refusal(spoken(work), authorizer=FakeAuthorizer(terminal))
+    assert error.code == 401
+    assert "BRIDGE_API_TOKEN" in str(error)
+    assert len(stage.server.dials) == 1
+
+
+async def test_row_30_a_refusal_after_it_worked_is_tried_slowly(
+    autojump_clock: MockClock,
+) -> None:
+    """A session that was subscribed once comes back when it is let in again."""
+    terminal = AuthorizationError("HTTP 403", status=403, terminal=True)
+
+    class Revoked(FakeAuthorizer):
+        async def authorize(self, socket_id: str, channel: str) -> str:
+            auth = await super().authorize(socket_id, channel)
+            if 1 < len(self.asked) < 4:
+                raise terminal
+            return auth
+
+    async def once(peer: Peer) -> None:
+        await peer.enrol()
+        await peer.close(4200)
+
+    async with staged(spoken(once), spoken(work), authorizer=Revoked()) as (
+        stage,
+        session,
+    ):
+        with structlog.testing.capture_logs() as logs:
+            await trio.sleep(90)
+        assert session.statistics.subscribed
+        assert session.statistics.connects[Outcome.NOT_AUTHORIZED] == 2
+        assert stage.server.dials[2] - stage.server.dials[1] >= 22
+    assert [log.get("verdict") for log in logs] == [
+        None,
+        "retry_now",
+        "terminal",
+        "terminal",
+        None,
+    ]
+
+
+async def test_row_32_a_refused_subscription_is_tried_with_a_new_signature(
+    autojump_clock: MockClock,
+) -> None:
+    """Soketi's error ends nothing; the second subscription works."""
+
+    async def script(peer: Peer) -> None:
+        await peer.establish()
+        await peer.read_until("pusher:subscribe")
+        await peer.say(
+            "pusher:subscription_error",
+            channel=CHANNEL,
+            data={"type": "AuthError", "error": "no", "status": 401},
+        )
+        await peer.subscribe()
+        await peer.answer_pings()
+
+    async with staged(spoken(script)) as (stage, session):
+        await trio.sleep(5)
+        assert session.statistics.subscribed
+        assert len(stage.server.dials) == 1
+        assert len(stage.authorizer.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        ({"type": "AuthError", "error": "no", "status": 401}, 401),
+        ({"error": "bad name", "status": 4009}, 4009),
+    ],
+)
+async def test_row_32_a_subscription_that_stays_refused_is_final(
+    data: dict[str, object], code: int, autojump_clock: MockClock
+) -> None:
+    """The error names the settings that have to belong together."""
+
+    async def script(peer: Peer) -> None:
+        await peer.establish()
+        while True:
+            await peer.read_until("pusher:subscribe")
+            await peer.say("pusher:subscription_error", channel=CHANNEL, data=data)
+
+    error, stage = await refusal(spoken(script))
+    assert error.code == code
+    assert "BRIDGE_PUSHER_APP_KEY" in str(error)
+    assert len(stage.authorizer.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "least_seconds"), [(4100, 1.0), (None, 22.0), (4301, 22.0)]
+)
+async def test_row_32_other_refusals_are_tried_again(
+    status: int | None, least_seconds: float, autojump_clock: MockClock
+) -> None:
+    """A channel that is full may have room later."""
+
+    async def script(peer: Peer) -> None:
+        await peer.establish()
+        while True:
+            await peer.read_until("pusher:subscribe")
+            await peer.say(
+                "pusher:subscription_error", channel=CHANNEL, data={"status": status}
+            )
+
+    async with staged(spoken(script), spoken(work)) as (stage, session):
+        await trio.sleep(40)
+        assert session.statistics.subscribed
+        assert session.statistics.connects[Outcome.NOT_AUTHORIZED] == 1
+        assert stage.server.dials[1] >= least_seconds
+
+
+async def test_row_33_an_unanswered_subscription_is_sent_again(
+    autojump_clock: MockClock,
+) -> None:
+    """The second one is answered, on the same connection."""
+
+    async def script(peer: Peer) -> None:
+        await peer.establish()
+        await peer.read_until("pusher:subscribe")
+        await peer.subscribe()
+        await peer.answer_pings()
+
+    async with staged(spoken(script)) as (stage, session):
+        await trio.sleep(12)
+        assert session.statistics.subscribed
+        assert len(stage.server.dials) == 1
+        assert session.statistics.last_subscribed_at == 10
+
+
+async def test_row_33_a_late_answer_is_as_good_as_one_in_time(
+    autojump_clock: MockClock,
+) -> None:
+    """The answer to the first subscription comes after the second was sent."""
+
+    async def script(peer: Peer) -> None:
+        await peer.establish()
+        await peer.read_until("pusher:subscribe")
+        await peer.read_until("pusher:subscribe")
+        await peer.acknowledge()
+        await peer.say(
+            "pusher:subscription_error",
+            channel=CHANNEL,
+            data={"error": "Existing subscription", "status": 4009},
+        )
+        await peer.answer_pings()
+
+    async with staged(spoken(script)) as (_, session):
+        await trio.sleep(30)
+        assert session.statistics.subscribed
+        assert session.statistics.unexpected == 1
+
+
+async def test_row_33_two_unanswered_subscriptions_end_the_connection(
+    autojump_clock: MockClock,
+) -> None:
+    """The next connection is subscribed."""
+
+    async def script(peer: Peer) -> None:
+        await peer.establish()
+        await peer.answer_pings()
+
+    async with staged(spoken(script), spoken(work)) as (stage, session):
+        await trio.sleep(30)
+        assert session.statistics.subscribed
+        assert session.statistics.connects[Outcome.NOT_SUBSCRIBED] == 1
+        assert 20 <= stage.server.dials[1] <= 23
+
+
+async def test_row_34_an_error_without_channel_answers_the_subscription(
+    autojump_clock: MockClock,
+) -> None:
+    """Reverb refuses with 4009, keeps the connection and says no more."""
+
+    async def script(peer: Peer) -> None:
+        await peer.establish()
+        while True:
+            await peer.read_until("pusher:subscribe")
+            await peer.say(
+                "pusher:error",
+                data=json.dumps(
+                    {"code": 4009, "message": "Connection is unauthorized"}
+                ),
+            )
+
+    error, _ = await refusal(spoken(script))
+    assert error.code == 4009
+    assert "Connection is unauthorized" in str(error)
+    assert "BRIDGE_CLIENT_ID" in str(error)
+
+
+async def test_row_35_a_repeated_acknowledgement_changes_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    """It is one subscription, one log line."""
+
+    async def script(peer: Peer) -> None:
+        await peer.enrol()
+        await peer.acknowledge()
+        await peer.answer_pings()
+
+    with structlog.testing.capture_logs() as logs:
+        async with staged(spoken(script)) as (_, session):
+            await trio.sleep(5)
+            assert session.statistics.subscribed
+            assert session.statistics.connects == {Outcome.SUBSCRIBED: 1}
+    assert [log["event"] for log in logs] == ["session.subscribed"]
