@@ -27,8 +27,8 @@ from bridge.pusher.enrolment import Enrolment
 from bridge.pusher.keepalive import KeepAlive
 from bridge.pusher.protocol import (
     ChannelEvent,
+    ControlEvent,
     Established,
-    Event,
     Ping,
     Pong,
     ServerError,
@@ -208,7 +208,7 @@ class Attempt:
                 return ending
 
     def _control(
-        self, event: Event, connection: Connection, start: _Start
+        self, event: ControlEvent, connection: Connection, start: _Start
     ) -> Ending | None:
         """Act on what isn't an event of a channel; count what means nothing."""
         match event:
@@ -227,14 +227,14 @@ class Attempt:
             case ServerError():
                 expected = True
                 self._complained(event)
-            case Unrecognised() | ChannelEvent():
+            case Unrecognised():
                 expected = True
                 self._statistics.unrecognised += 1
         if not expected:
             self._statistics.unexpected += 1
         return self._misfit(event)
 
-    def _misfit(self, event: Event) -> Ending | None:
+    def _misfit(self, event: ControlEvent) -> Ending | None:
         """End a connection that opens with nonsense instead of a socket id."""
         if self._lifecycle.state is not State.ESTABLISHING:
             return None

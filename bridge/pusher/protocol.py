@@ -18,7 +18,7 @@ import json
 import math
 import re
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, final
 
 import msgspec
 
@@ -26,6 +26,7 @@ import msgspec
 __all__ = [
     "DEFAULT_ACTIVITY_TIMEOUT_SECONDS",
     "ChannelEvent",
+    "ControlEvent",
     "Established",
     "Event",
     "Ping",
@@ -112,6 +113,7 @@ class ServerError(msgspec.Struct, frozen=True):
     message: str
 
 
+@final
 class ChannelEvent(msgspec.Struct, frozen=True, gc=False):
     """
     What someone published.
@@ -149,9 +151,8 @@ class Unrecognised(msgspec.Struct, frozen=True):
     reason: str
 
 
-Event: TypeAlias = (
-    ChannelEvent
-    | Established
+ControlEvent: TypeAlias = (
+    Established
     | Ping
     | Pong
     | ServerError
@@ -159,6 +160,9 @@ Event: TypeAlias = (
     | SubscriptionSucceeded
     | Unrecognised
 )
+"""What concerns the connection itself."""
+
+Event: TypeAlias = ChannelEvent | ControlEvent
 
 
 class _Frame(msgspec.Struct, gc=False):

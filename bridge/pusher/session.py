@@ -127,7 +127,7 @@ class Session:
                 else "session.failed",
                 client_id=self.statistics.client_id,
                 code=ending.code,
-                reason=ending.message,
+                reason=_explained(ending),
                 verdict=str(verdict),
                 delay_seconds=round(delay_seconds, 3),
             )
@@ -160,9 +160,7 @@ class Session:
                 return verdict
             verdict = Verdict.TERMINAL
         if verdict is Verdict.TERMINAL and not self._worked:
-            sentence = f"dryAPI refuses the session: {ending.message}"
-            if ending.advice:
-                sentence = f"{sentence}; {ending.advice}"
+            sentence = f"dryAPI refuses the session: {_explained(ending)}"
             _log.error(
                 "session.refused",
                 client_id=self.statistics.client_id,
@@ -171,6 +169,10 @@ class Session:
             )
             raise RefusedError(sentence, code=ending.code)
         return verdict
+
+
+def _explained(ending: Ending) -> str:
+    return f"{ending.message}; {ending.advice}" if ending.advice else ending.message
 
 
 def _over_tls(url: str) -> str:

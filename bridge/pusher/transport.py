@@ -11,6 +11,7 @@ import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import TypeAlias
 from urllib.parse import SplitResult
 
@@ -84,13 +85,13 @@ async def open_transport(
         server_hostname=host,
         https_compatible=True,
     )
-    try:
-        await stream.do_handshake()
-    except BaseException as error:
-        await trio.aclose_forcefully(stream)
-        if isinstance(error, trio.BrokenResourceError):
+    async with AsyncExitStack() as undo:
+        undo.push_async_callback(trio.aclose_forcefully, stream)
+        try:
+            await stream.do_handshake()
+        except trio.BrokenResourceError as error:
             raise ConnectError(_tls_reason(place, error.__cause__)) from error
-        raise
+        undo.pop_all()
     return stream
 
 
@@ -107,8 +108,6 @@ def place_of(parts: SplitResult) -> str:
 def _os_reason(error: OSError) -> str:
     """Find the sentence of the system: trio groups those of all addresses."""
     cause = error.__cause__
-    if isinstance(cause, OSError):
-        return _os_reason(cause)
     if isinstance(cause, BaseExceptionGroup):
         # In an order that stays, each reason once.
         reasons = dict.fromkeys(
@@ -125,6 +124,6 @@ def _tls_reason(place: str, cause: BaseException | None) -> str:
             f"the certificate of {place} was not accepted: {cause.verify_message}"
             " (a private authority goes into pusher.ca_file, BRIDGE_PUSHER_CA_FILE)"
         )
-    if isinstance(cause, ssl.SSLError):
+    if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
         return f"no TLS with {place}: {cause.reason or 'handshake failed'}"
     return f"{place} ended the connection during the TLS handshake"

@@ -142,7 +142,13 @@ async def test_row_05_silence_after_the_upgrade_is_a_timeout(
 
 @pytest.mark.parametrize(
     "first",
-    ["junk", "null", '{"event":5}', '{"event":"pusher:pong"}'],
+    [
+        "junk",
+        "null",
+        '{"event":5}',
+        '{"event":"pusher:ping"}',
+        '{"event":"pusher:pong"}',
+    ],
 )
 async def test_row_06_a_first_frame_that_is_junk_fails_the_attempt(
     first: str, autojump_clock: MockClock

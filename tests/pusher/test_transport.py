@@ -141,7 +141,7 @@ async def test_tls_with_a_server_that_hangs_up_is_a_typed_error() -> None:
         await stream.receive_some()
 
     async with _serving(handler) as port:
-        await _fails(f"wss://127.0.0.1:{port}", "TLS")
+        await _fails(f"wss://127.0.0.1:{port}", "during the TLS handshake")
 
 
 async def test_row_24_a_reset_ends_the_connection_without_code() -> None:
