@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this room runs asyncio
 import contextlib
+import os
 import ssl
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -135,10 +136,10 @@ async def failed_start(settings: KafkaSettings, timeout_seconds: float) -> Kafka
 
     Returns:
         `KafkaRefusedError` where a broker refuses the credentials, else
-        `KafkaUnreachableError`, with the last address's reason.
+        `KafkaUnreachableError`, with each address's reason.
     """
     arguments = client_arguments(settings)
-    reason = "no answer"
+    reasons = []
     for host, port, _ in collect_hosts(arguments.pop("bootstrap_servers")):
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -151,18 +152,24 @@ async def failed_start(settings: KafkaSettings, timeout_seconds: float) -> Kafka
                 "(BRIDGE_KAFKA_SASL_MECHANISM, BRIDGE_KAFKA_SASL_USERNAME, "
                 "BRIDGE_KAFKA_SASL_PASSWORD)."
             )
-        except TimeoutError:
-            reason = f"{host}:{port}: no answer within {timeout_seconds:g} s"
-        except ssl.SSLError as error:
-            reason = f"{host}:{port}: TLS: {error.reason or error}"
-        except OSError as error:
-            reason = f"{host}:{port}: {error.strerror or error}"
-        except aiokafka_errors.KafkaError as error:
-            reason = f"{host}:{port}: {error}"
+        except (OSError, aiokafka_errors.KafkaError) as error:
+            reasons.append(f"{host}:{port}: {_in_words(error, timeout_seconds)}")
         else:
             connection.close()
-            reason = f"{host}:{port} answers now, but did not at the start"
-    return unreachable(settings, reason)
+            reasons.append(f"{host}:{port} answers now, but did not at the start")
+    return unreachable(settings, "; ".join(reasons))
+
+
+def _in_words(error: Exception, timeout_seconds: float) -> str:
+    """Say why a connection failed."""
+    if isinstance(error, TimeoutError):  # an OSError as well
+        return f"no answer within {timeout_seconds:g} s"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {error.reason or error}"
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        # asyncio's own text has the address once more.
+        return os.strerror(error.errno)
+    return str(error)
 
 
 def topic_missing(

@@ -32,6 +32,8 @@ log = structlog.get_logger("bridge.kafka")
 _BUFFER_BYTES = 16 * 1024 * 1024
 # The thread closes its sockets within 2 s; what is stuck longer is abandoned.
 _STOP_SECONDS = 5.0
+# A closing that was interrupted needs milliseconds to come to its end.
+_LEFT_OVER_SECONDS = 0.5
 
 
 class TopicReader:
@@ -178,16 +180,17 @@ class TopicReader:
         except BaseException as error:  # noqa: BLE001 - raised again in the trio task
             failure = error
         finally:
-            _cancel_left_over(loop)
+            _end_left_over(loop)
             handover.unbind()
             loop.close()
             handover.end(failure)
 
 
-def _cancel_left_over(loop: asyncio.AbstractEventLoop) -> None:
-    """End tasks that a consumer left behind when its deadline passed."""
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        loop.run_until_complete(asyncio.wait(tasks, timeout=1.0))
+def _end_left_over(loop: asyncio.AbstractEventLoop) -> None:
+    """End what a consumer's closing left behind, and what its deadline cut off."""
+    if tasks := asyncio.all_tasks(loop):
+        loop.run_until_complete(asyncio.wait(tasks, timeout=_LEFT_OVER_SECONDS))
+    if tasks := asyncio.all_tasks(loop):
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.wait(tasks, timeout=_LEFT_OVER_SECONDS))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio  # noqa: TID251 - the reader's thread runs it
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
+import aiokafka.errors as aiokafka_errors  # noqa: TID251 - the reader's library
 import psutil
 import pytest
 import trio
-from aiokafka import (  # noqa: TID251 - the reader's library
+from aiokafka import (  # noqa: TID251 - as above
     AIOKafkaConsumer,
     TopicPartition,
 )
@@ -21,7 +24,7 @@ from confluent_kafka import TopicPartition as ConfluentPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
-from bridge.errors import KafkaRefusedError, KafkaUnreachableError
+from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka import fetching, reader
 from bridge.kafka.reader import ConsumedRecord, Edge, TopicReader
 from bridge.settings import KafkaSettings
@@ -340,10 +343,15 @@ async def test_only_committed_records_come(topic: Topic) -> None:
     assert numbers(records) == [1, 3]
 
 
+@pytest.mark.parametrize("renew_after_seconds", [60.0, 1.5])
 async def test_goes_on_after_a_broker_restart(
-    topic: Topic, own_kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch
+    topic: Topic,
+    own_kafka: KafkaServer,
+    monkeypatch: pytest.MonkeyPatch,
+    renew_after_seconds: float,
 ) -> None:
-    """The reader says that the broker is silent, and reads on when it is back."""
+    """The reader says that the broker is silent and reads on, with a new client too."""
+    monkeypatch.setattr(fetching, "_RENEW_AFTER_SECONDS", renew_after_seconds)
     monkeypatch.setattr(fetching, "_SILENT_SECONDS", 1.0)
     async with TopicReader(settings_of(topic), [topic.name]) as source:
         await trio.to_thread.run_sync(lambda: produce(topic, 3))
@@ -352,6 +360,7 @@ async def test_goes_on_after_a_broker_restart(
         with trio.fail_after(_DEADLINE_SECONDS):
             while source.silent_since_seconds is None:
                 assert await source.receive_run() == []
+        await trio.sleep(2.0)  # past the renewal, where that is early
         await trio.to_thread.run_sync(own_kafka.start)
         await trio.to_thread.run_sync(lambda: produce(topic, 3, first=10))
         assert numbers(await read(source, 3)) == [10, 11, 12]
@@ -380,6 +389,49 @@ async def test_a_client_that_died_is_replaced(
         await trio.to_thread.run_sync(lambda: produce(topic, 3, first=10))
         assert numbers(await read(source, 3)) == [10, 11, 12]
     assert len(made) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (aiokafka_errors.NodeNotReadyError("x"), True),
+        (aiokafka_errors.KafkaTimeoutError("x"), True),
+        (TimeoutError(), True),
+        (aiokafka_errors.TopicAuthorizationFailedError("x"), False),
+        (aiokafka_errors.UnsupportedVersionError("x"), False),
+    ],
+)
+async def test_only_a_lasting_error_ends_the_reading(
+    topic: Topic,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    passes: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """What may pass leads to a new client, what won't to the reader's error."""
+    errors = [error]
+    getmany = AIOKafkaConsumer.getmany
+
+    async def failing(self: AIOKafkaConsumer, **options: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return await getmany(self, **options)
+
+    monkeypatch.setattr(AIOKafkaConsumer, "getmany", failing)
+    produce(topic, 3)
+    async with TopicReader(
+        settings_of(topic), [topic.name], start=Edge.BEGINNING
+    ) as source:
+        if passes:
+            assert numbers(await read(source, 3)) == [0, 1, 2]
+        else:
+            with pytest.raises(KafkaError):
+                await read(source, 3)
+
+
+async def test_a_reader_is_used_inside_its_block_alone() -> None:
+    """Asking a reader that was never opened is a mistake that is told."""
+    with pytest.raises(RuntimeError, match="async with"):
+        await TopicReader(KafkaSettings(), ["jobs"]).receive_run()
 
 
 async def test_offsets_that_retention_took_are_passed_over(
@@ -456,3 +508,18 @@ async def test_a_thread_that_is_stuck_is_abandoned(
         released.set()
         for thread in reader_threads():
             await trio.to_thread.run_sync(partial(thread.join, _DEADLINE_SECONDS))
+
+
+def test_tasks_that_a_client_left_behind_are_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What nearly ends by itself may do so, and the rest is cancelled."""
+    monkeypatch.setattr(reader, "_LEFT_OVER_SECONDS", 0.05)
+    loop = asyncio.new_event_loop()
+    ending = loop.create_task(asyncio.sleep(0.01))
+    stuck = loop.create_task(asyncio.sleep(3_600))
+    reader._end_left_over(loop)
+    loop.close()
+    assert ending.done()
+    assert not ending.cancelled()
+    assert stuck.cancelled()

@@ -32,7 +32,7 @@ from tests.local_run.summary import Totals, summary_table
 from tests.local_run.topics import count_records, delete_topics
 from tests.servers import downloads
 from tests.servers.broker import KafkaBroker, existing_kafka
-from tests.servers.kafka import start_kafka
+from tests.servers.kafka import KafkaServer, start_kafka
 from tests.servers.process import ChildProcess, free_ports
 
 
@@ -132,12 +132,13 @@ class _Run:
             stack.push_async_callback(_delete_topics, existing, topic)
             self._screen.say(f"Kafka at {existing.bootstrap_servers} is used")
             return existing, topic
-        # Given up at once when the run is stopped; the next one cleans up after it.
-        await _in_thread(partial(downloads.fetch_kafka, self._screen.say))
-        starting = start_kafka(progress=self._screen.say)
-        server = await self._screen.step(
-            "Starting Kafka", partial(stack.enter_async_context, starting)
-        )
+
+        async def fetch_and_start() -> KafkaServer:
+            # A download is given up at once when the run is stopped.
+            await _in_thread(partial(downloads.fetch_kafka, self._screen.say))
+            return await stack.enter_async_context(start_kafka())
+
+        server = await self._screen.step("Starting Kafka", fetch_and_start)
         self._children += [node.process for node in server._nodes]
         return server, "jobs"
 
