@@ -1,0 +1,148 @@
+"""
+Who is measured: one class each, which says how its processes are started.
+
+A contender runs as its users run it, in processes of its own, against the servers
+that a `Stage` names. To add one, write its program or command here or beside, and
+put it into `CONTENDERS`. How it is measured and judged must not be put here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks import websocket_alone
+from benchmarks.orders import Firehose, answers
+from benchmarks.traffic import APP_KEY, CLIENT_ID, Traffic
+from tests.servers.process import ChildProcess, free_ports
+
+
+__all__ = ["CONTENDERS", "FLOOR", "ROOT", "Contender", "Stage", "program"]
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """
+    What a contender of one run finds.
+
+    Attributes:
+        firehose: Where events come from.
+        kafka: Bootstrap servers.
+        topic: Where events go; `{topic}.dlq` is there too.
+        traffic: The events that will come.
+        folder: Empty, for files; removed after the run.
+    """
+
+    firehose: Firehose
+    kafka: str
+    topic: str
+    traffic: Traffic
+    folder: Path
+
+
+class Contender(Protocol):
+    """What is measured."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the report."""
+
+    @property
+    def publishes(self) -> bool:
+        """Whether it brings events to Kafka; if not, it prints `DONE_MARK`."""
+
+    def process(self, stage: Stage) -> ChildProcess:
+        """Describe its process, ready once it could take and pass on an event."""
+
+
+class WebsocketAlone:
+    """trio-websocket reading the same events: what receiving costs."""
+
+    name = "trio-websocket alone"
+    publishes = False
+
+    def process(self, stage: Stage) -> ChildProcess:
+        """Describe the reader's process."""
+        return program(
+            self.name,
+            [
+                websocket_alone.__name__,
+                stage.firehose.pusher_url,
+                str(stage.traffic.events),
+            ],
+            stage.folder,
+        )
+
+
+class Bridge:
+    """The bridge with its default settings, outbox on."""
+
+    name = "bridge"
+    publishes = True
+
+    def process(self, stage: Stage) -> ChildProcess:
+        """Describe the bridge's process."""
+        (port,) = free_ports(1)
+        settings = {
+            "BRIDGE_TOPIC": stage.topic,
+            "BRIDGE_CLIENT_ID": CLIENT_ID,
+            "BRIDGE_API_TOKEN": "any",
+            "BRIDGE_API_URL": stage.firehose.api_url,
+            "BRIDGE_PUSHER_APP_KEY": APP_KEY,
+            "BRIDGE_PUSHER_URL": stage.firehose.pusher_url,
+            "BRIDGE_KAFKA_BOOTSTRAP_SERVERS": stage.kafka,
+            "BRIDGE_OUTBOX_DIR": str(stage.folder / "outbox"),
+            "BRIDGE_OPERATIONS_LISTEN": f"127.0.0.1:{port}",
+        }
+        return program(
+            self.name,
+            ["bridge"],
+            stage.folder,
+            environment=settings,
+            ready=lambda _: answers(f"http://127.0.0.1:{port}/readyz"),
+        )
+
+
+FLOOR: Contender = WebsocketAlone()
+
+CONTENDERS: tuple[Contender, ...] = (FLOOR, Bridge())
+
+
+def _at_once(_: ChildProcess) -> bool:
+    return True
+
+
+def program(
+    name: str,
+    module: list[str],
+    folder: Path,
+    *,
+    environment: dict[str, str] | None = None,
+    ready: Callable[[ChildProcess], bool] = _at_once,
+) -> ChildProcess:
+    """
+    Describe the process of a Python module.
+
+    Args:
+        name: What it is called in messages.
+        module: The module and its arguments, as `python -m` takes them.
+        folder: Where its log is written.
+        environment: Variables beside this process's own.
+        ready: Says whether it is ready.
+    """
+    # The user's own bridge has no part in this.
+    kept = {key: value for key, value in os.environ.items() if key[:7] != "BRIDGE_"}
+    return ChildProcess(
+        name,
+        [sys.executable, "-m", *module],
+        log=folder / f"{name}.log",
+        cwd=ROOT,
+        env=kept | (environment or {}),
+        ready=ready,
+    )

@@ -1,0 +1,322 @@
+"""
+One run: start a contender, let the firehose write, measure, judge, tidy up.
+
+Owns the order of it and when a run is over. What is measured stands in
+`measuring`, what is right in `verification`, who runs in `contenders`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+
+from benchmarks import consumer, firehose
+from benchmarks.contenders import Contender, Stage, program
+from benchmarks.figures import percentile
+from benchmarks.measuring import Meter, Usage
+from benchmarks.orders import Emission, Firehose
+from benchmarks.traffic import Traffic
+from benchmarks.verification import Verdict, verify
+from benchmarks.websocket_alone import DONE_MARK
+from tests.servers.broker import KafkaBroker
+from tests.servers.process import ChildProcess, free_ports, start_all, stop_all
+from tests.servers.reader import read_topic
+
+
+__all__ = ["Course", "Latency", "Run", "RunError"]
+
+_PARTITIONS = 6
+
+_START_SECONDS = 30.0
+_STOP_SECONDS = 10.0
+
+# A run that is slower than this many events a second has gone wrong.
+_SLOWEST = 200.0
+_LEAST_SECONDS = 30.0
+
+# How often it is looked whether a flood has arrived: 1 % of 100,000 events.
+_LOOK_SECONDS = 0.02
+
+# Between the last record on the topic and the last reading, so that what a
+# contender does after a broker's acknowledgement is counted too.
+_SETTLE_SECONDS = 0.3
+
+# Of a trickle's latencies the first second's are left out: caches are filled then.
+_LEAD_SECONDS = 1.0
+
+
+# Which offset of a partition is asked for: its end.
+_LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call] # theirs
+
+
+class RunError(Exception):
+    """A run didn't come to its end."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """
+    From the server's write to the consumer's receipt, in milliseconds.
+
+    Attributes:
+        p50: Half of the events took no longer.
+        p99: 99 of 100.
+        p999: 999 of 1,000.
+    """
+
+    p50: float
+    p99: float
+    p999: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    What one run gave.
+
+    Attributes:
+        contender: Its name.
+        traffic: The events.
+        rate: Events a second that the firehose wrote; None for a flood.
+        start_seconds: From the process's start to its readiness.
+        events_per_second: From the first write to the last event's arrival: on
+            the topic, or in the reader that has no topic.
+        cpu_us_per_event: CPU of the contender's processes from the first write on.
+        usage: All that was measured.
+        load_average: Of the last minute, at the start.
+        verdict: What stood on the topic; None for a contender that has none.
+        latency: Only for a rate, and a contender that publishes.
+    """
+
+    contender: str
+    traffic: Traffic
+    rate: float | None
+    start_seconds: float
+    events_per_second: float
+    cpu_us_per_event: float
+    usage: Usage
+    load_average: float
+    verdict: Verdict | None
+    latency: Latency | None
+
+
+class Course:
+    """
+    Runs contenders one after the other on the same servers.
+
+    Args:
+        kafka: The broker.
+        kafka_pids: Its processes, if they are ours.
+        folder: For files; the caller removes it.
+    """
+
+    def __init__(
+        self, kafka: KafkaBroker, kafka_pids: tuple[int, ...], folder: Path
+    ) -> None:
+        self._kafka = kafka
+        self._folder = folder
+        self._helpers = kafka_pids
+        (port,) = free_ports(1)
+        self._firehose = Firehose(port)
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Have the firehose running inside the block."""
+        child = program(
+            "firehose",
+            [firehose.__name__, str(self._firehose.port)],
+            self._folder,
+            ready=lambda _: self._firehose.answers(),
+        )
+        with _running(child):
+            self._helpers = (*self._helpers, child.pid)
+            yield
+
+    def run(self, contender: Contender, traffic: Traffic, rate: float | None) -> Run:
+        """
+        Run a contender once.
+
+        Args:
+            contender: Who.
+            traffic: The events.
+            rate: Events a second; None for as fast as the socket takes them.
+
+        Raises:
+            RunError: Not all events arrived in time.
+            ProcessError: A process didn't start or ended by itself.
+            OrderError: The firehose failed.
+            BrokerError: The broker refused a topic.
+        """
+        with self._stage(traffic) as stage:
+            load_average = os.getloadavg()[0]
+            began = time.monotonic()
+            with _running(contender.process(stage)) as child:
+                self._firehose.wait_subscribed()
+                start_seconds = time.monotonic() - began
+                if rate is not None and contender.publishes:
+                    arrived = self._trickle_to_topic(stage, child, rate)
+                else:
+                    arrived = self._flood(contender, stage, child, rate)
+            seconds = (arrived.last_ns - arrived.emission.started_ns) / 1e9
+            return Run(
+                contender=contender.name,
+                traffic=traffic,
+                rate=rate,
+                start_seconds=start_seconds,
+                events_per_second=traffic.events / seconds,
+                cpu_us_per_event=arrived.usage.cpu_seconds * 1e6 / traffic.events,
+                usage=arrived.usage,
+                load_average=load_average,
+                verdict=self._judge(stage) if contender.publishes else None,
+                latency=arrived.latency,
+            )
+
+    @contextmanager
+    def _stage(self, traffic: Traffic) -> Iterator[Stage]:
+        topic = f"bench-{uuid.uuid4().hex[:12]}"
+        folder = self._folder / topic
+        folder.mkdir()
+        topics = {topic: _PARTITIONS, f"{topic}.dlq": 1, f"{topic}.gaps": 1}
+        for name, partitions in topics.items():
+            self._kafka.create_topic(name, partitions)
+        try:
+            yield Stage(
+                self._firehose, self._kafka.bootstrap_servers, topic, traffic, folder
+            )
+        finally:
+            self._kafka.delete_topics(*topics)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _flood(
+        self,
+        contender: Contender,
+        stage: Stage,
+        child: ChildProcess,
+        rate: float | None,
+    ) -> _Arrival:
+        """Write, and wait until the contender has brought or taken all."""
+        deadline_seconds = _deadline_seconds(stage.traffic, rate)
+        watermarks = _Watermarks(stage)
+        meter = Meter(child.pid, self._helpers)
+        emission = self._firehose.emit(stage.traffic, rate, deadline_seconds)
+        deadline = time.monotonic() + deadline_seconds
+
+        def mark() -> int | None:
+            if contender.publishes:
+                done = watermarks.total() >= stage.traffic.events
+                return time.monotonic_ns() if done else None
+            _, found, moment = child.output().partition(DONE_MARK)
+            return int(moment) if found and moment.endswith("\n") else None
+
+        last_ns = _await(mark, meter, child, deadline)
+        time.sleep(_SETTLE_SECONDS)
+        return _Arrival(emission, last_ns, meter.read(), None)
+
+    def _trickle_to_topic(
+        self, stage: Stage, child: ChildProcess, rate: float
+    ) -> _Arrival:
+        """Write at a rate, and have a consumer note when each event arrives."""
+        file = stage.folder / "received.json"
+        reader = program(
+            "consumer",
+            [
+                consumer.__name__,
+                stage.kafka,
+                stage.topic,
+                str(file),
+                json.dumps(asdict(stage.traffic)),
+            ],
+            stage.folder,
+            ready=lambda child: consumer.READY_MARK in child.output(),
+        )
+        deadline_seconds = _deadline_seconds(stage.traffic, rate)
+        with _running(reader):
+            meter = Meter(child.pid, (*self._helpers, reader.pid))
+            emission = self._firehose.emit(stage.traffic, rate, deadline_seconds)
+            deadline = time.monotonic() + deadline_seconds
+
+            def mark() -> int | None:
+                return 0 if consumer.DONE_MARK in reader.output() else None
+
+            _await(mark, meter, child, deadline)
+            time.sleep(_SETTLE_SECONDS)
+            usage = meter.read()
+        received_ns: list[int] = json.loads(file.read_text())
+        lead = min(int(rate * _LEAD_SECONDS), stage.traffic.events // 2)
+        latencies = [
+            (received - written) / 1e6
+            for received, written in zip(
+                received_ns[lead:], emission.stamps_ns[lead:], strict=True
+            )
+        ]
+        latency = Latency(*(percentile(latencies, share) for share in (50, 99, 99.9)))
+        return _Arrival(emission, max(received_ns), usage, latency)
+
+    def _judge(self, stage: Stage) -> Verdict:
+        records = read_topic(stage.kafka, stage.topic, None, timeout=_START_SECONDS)
+        return verify(records, stage.traffic)
+
+
+@dataclass(frozen=True)
+class _Arrival:
+    """When all had arrived, and what it took."""
+
+    emission: Emission
+    last_ns: int
+    usage: Usage
+    latency: Latency | None
+
+
+class _Watermarks:
+    """The ends of a topic's partitions, asked for in one request."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._admin = AdminClient({"bootstrap.servers": stage.kafka})
+        self._partitions = [
+            TopicPartition(stage.topic, number) for number in range(_PARTITIONS)
+        ]
+
+    def total(self) -> int:
+        """Count the records on the topic."""
+        latest = dict.fromkeys(self._partitions, _LATEST)
+        futures = self._admin.list_offsets(latest, request_timeout=_STOP_SECONDS)
+        return sum(future.result().offset for future in futures.values())
+
+
+@contextmanager
+def _running(child: ChildProcess) -> Iterator[ChildProcess]:
+    start_all([child], deadline_seconds=_START_SECONDS)
+    try:
+        yield child
+    finally:
+        stop_all([child], grace_seconds=_STOP_SECONDS)
+
+
+def _await(
+    mark: Callable[[], int | None], meter: Meter, child: ChildProcess, deadline: float
+) -> int:
+    """Wait until something has a moment to tell."""
+    while (moment := mark()) is None:
+        if not child.running:
+            raise RunError(str(child.error("ended before all events had arrived")))
+        if time.monotonic() > deadline:
+            raise RunError(str(child.error("did not bring all events in time")))
+        meter.look()
+        time.sleep(_LOOK_SECONDS)
+    return moment
+
+
+def _deadline_seconds(traffic: Traffic, rate: float | None) -> float:
+    slowest = _SLOWEST if rate is None else min(rate, _SLOWEST)
+    return _LEAST_SECONDS + traffic.events / slowest

@@ -1,0 +1,76 @@
+"""What a report must say about where it was made."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from benchmarks.contenders import ROOT
+from tests.servers.downloads import KAFKA_VERSION
+
+
+__all__ = ["Machine", "describe"]
+
+_PACKAGES = (
+    "trio",
+    "trio-websocket",
+    "wsproto",
+    "aiokafka",
+    "msgspec",
+    "confluent-kafka",
+)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """
+    Where and with what a report was made.
+
+    Attributes:
+        system: The operating system.
+        cores: How many of them.
+        python: Its version.
+        versions: Versions of what matters, by name.
+        revision: The commit that was measured, with `-dirty` for changed files.
+        load_average: Of 1, 5 and 15 minutes, before anything was started.
+    """
+
+    system: str
+    cores: int
+    python: str
+    versions: dict[str, str]
+    revision: str
+    load_average: tuple[float, float, float]
+
+
+def describe(*, own_kafka: bool) -> Machine:
+    """
+    Describe this machine.
+
+    Args:
+        own_kafka: Whether the broker is the one that `tests.servers` starts.
+    """
+    versions = {name: version(name) for name in _PACKAGES}
+    versions["Apache Kafka"] = KAFKA_VERSION if own_kafka else "an existing broker"
+    return Machine(
+        system=platform.platform(),
+        cores=os.cpu_count() or 1,
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        versions=versions,
+        revision=_revision(),
+        load_average=os.getloadavg(),
+    )
+
+
+def _revision() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]  # no tags
+    try:
+        answer = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return answer.stdout.strip()

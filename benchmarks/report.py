@@ -1,0 +1,210 @@
+"""
+Runs as a text for people (Markdown) and as JSON for programs.
+
+Owns medians, ratios, targets and how they are written. It measures nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+
+from benchmarks.course import Run
+from benchmarks.figures import Spread, spread
+from benchmarks.machine import Machine
+from benchmarks.traffic import Traffic, frame_of
+
+
+__all__ = ["CPU_TARGET", "Report"]
+
+# What the bridge may use of the CPU that trio-websocket alone needs in the same
+# run; the project's own target.
+CPU_TARGET = 1.8
+_TARGET_OF = "bridge"
+
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Report:
+    """
+    All runs of a benchmark.
+
+    Attributes:
+        machine: Where they were made.
+        floor: The contender that ratios are taken of.
+        runs: All of them, in the order in which they ran.
+    """
+
+    machine: Machine
+    floor: str
+    runs: Sequence[Run]
+
+    @property
+    def flawless(self) -> bool:
+        """Whether every run that has a topic had everything on it, once, in order."""
+        return all(run.verdict is None or run.verdict.flawless for run in self.runs)
+
+    def json(self) -> str:
+        """Write all that was measured, run by run."""
+        return json.dumps(asdict(self), indent=2)
+
+    def markdown(self) -> str:
+        """Write the medians, with the lowest and the highest run."""
+        parts = [_heading(self.machine)]
+        ordered = sorted(self.runs, key=_section)
+        for (rate, _, _), members in groupby(ordered, key=_section):
+            section = list(members)
+            parts.append(self._flood(section) if rate < 0 else _trickle(section))
+        parts.append(self._correctness())
+        return "\n\n".join(parts) + "\n"
+
+    def _flood(self, runs: Sequence[Run]) -> str:
+        by_name = _by_contender(runs)
+        floor = by_name.get(self.floor)
+        floor_us = _of(floor, lambda run: run.cpu_us_per_event).median if floor else 0.0
+        rows = []
+        for name, members in by_name.items():
+            cpu = _of(members, lambda run: run.cpu_us_per_event)
+            ratio = f"{cpu.median / floor_us:.2f}" if floor_us else ""
+            rows.append(
+                [
+                    name,
+                    _write(_of(members, lambda run: run.events_per_second), 0),
+                    _write(cpu, 1),
+                    ratio,
+                    *_always(members),
+                ]
+            )
+        head = ["contender", "events/s", "CPU us per event", f"CPU / {self.floor}"]
+        lines = [
+            f"## As fast as the socket takes them: {_amount(runs)}",
+            "",
+            *_table([*head, *_ALWAYS], rows),
+        ]
+        if floor_us and _TARGET_OF in by_name and not runs[0].traffic.preview_bytes:
+            cpu = _of(by_name[_TARGET_OF], lambda run: run.cpu_us_per_event)
+            ratio = f"{cpu.median / floor_us:.2f}"
+            met = "met" if cpu.median <= CPU_TARGET * floor_us else "missed"
+            bound = f"{CPU_TARGET} times {self.floor}'s"
+            lines += ["", f"Target: CPU per event at most {bound}: {ratio}, {met}."]
+        return "\n".join(lines)
+
+    def _correctness(self) -> str:
+        lines = ["## What stood on the topic", ""]
+        for name, members in _by_contender(self.runs).items():
+            verdicts = [run.verdict for run in members if run.verdict is not None]
+            if not verdicts:
+                continue
+            flawed = [verdict for verdict in verdicts if not verdict.flawless]
+            lines.append(
+                f"- {name}: every event once, whole and in order per job in"
+                f" {len(verdicts) - len(flawed)} of {len(verdicts)} runs"
+            )
+            lines += [f"  - {_write_flaws(asdict(verdict))}" for verdict in flawed]
+        return "\n".join(lines)
+
+
+_ALWAYS = ["memory at rest, peak (MiB)", "start (s)", "cores used by others"]
+
+
+def _always(runs: Sequence[Run]) -> list[str]:
+    rest = _of(runs, lambda run: run.usage.rest_bytes / _MIB).median
+    peak = _of(runs, lambda run: run.usage.peak_bytes / _MIB).median
+    start = _of(runs, lambda run: run.start_seconds)
+    others = _of(runs, lambda run: run.usage.others_cores)
+    return [f"{rest:.0f}, {peak:.0f}", f"{start.median:.1f}", _write(others, 2)]
+
+
+def _trickle(runs: Sequence[Run]) -> str:
+    rows = []
+    for name, members in _by_contender(runs).items():
+        latencies = [run.latency for run in members if run.latency is not None]
+        rows.append(
+            [
+                name,
+                _write(spread([one.p50 for one in latencies]), 2) if latencies else "",
+                _write(spread([one.p99 for one in latencies]), 2) if latencies else "",
+                _write(spread([one.p999 for one in latencies]), 2) if latencies else "",
+                _write(_of(members, lambda run: run.cpu_us_per_event), 0),
+                *_always(members),
+            ]
+        )
+    head = ["contender", "p50 ms", "p99 ms", "p99.9 ms", "CPU us per event"]
+    return "\n".join(
+        [
+            f"## At {runs[0].rate:g} events/s: {_amount(runs)}",
+            "",
+            "Latency from the server's write to the consumer's receipt.",
+            "",
+            *_table([*head, *_ALWAYS], rows),
+        ]
+    )
+
+
+def _section(run: Run) -> tuple[float, int, int]:
+    rate = -1.0 if run.rate is None else run.rate
+    return rate, run.traffic.preview_bytes, run.traffic.events
+
+
+def _by_contender(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    by_name: dict[str, list[Run]] = {}
+    for run in runs:
+        by_name.setdefault(run.contender, []).append(run)
+    return by_name
+
+
+def _of(runs: Sequence[Run], take: Callable[[Run], float]) -> Spread:
+    return spread([take(run) for run in runs])
+
+
+def _amount(runs: Sequence[Run]) -> str:
+    traffic: Traffic = runs[0].traffic
+    size = len(frame_of(traffic.payload(0)))
+    times = max(len(members) for members in _by_contender(runs).values())
+    return (
+        f"{traffic.events:,} events of {size:,} bytes, {traffic.jobs:,} jobs;"
+        f" {times} interleaved runs: median (lowest, highest)"
+    )
+
+
+def _heading(machine: Machine) -> str:
+    load = ", ".join(f"{value:.2f}" for value in machine.load_average)
+    versions = ", ".join(f"{name} {text}" for name, text in machine.versions.items())
+    return "\n".join(
+        [
+            "# Benchmark",
+            "",
+            f"- {machine.cores} cores, {machine.system}",
+            f"- {machine.python}, {versions}",
+            f"- revision {machine.revision}",
+            f"- load average before the start: {load}",
+        ]
+    )
+
+
+def _write(figure: Spread, digits: int) -> str:
+    median, lowest, highest = (
+        f"{value:,.{digits}f}"
+        for value in (figure.median, figure.lowest, figure.highest)
+    )
+    return f"{median} ({lowest}, {highest})"
+
+
+def _write_flaws(flaws: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in flaws.items() if count)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [head, ["-" * width for width in widths], *rows]
+    return [
+        "| "
+        + " | ".join(
+            cell.ljust(width) for cell, width in zip(line, widths, strict=True)
+        )
+        + " |"
+        for line in lines
+    ]
