@@ -1,0 +1,91 @@
+"""The house's arrows point one way; each seam has one importer."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import bridge
+
+
+PACKAGE = Path(bridge.__file__).parent
+
+LEAVES = {"errors", "record", "settings", "job_status"}
+
+# What a room may import of the package beside itself.
+ALLOWED = {
+    "errors": set(),
+    "record": set(),
+    "settings": {"errors"},
+    "job_status": {"errors"},
+    "pusher": LEAVES,
+    "outbox": LEAVES,
+    "kafka": LEAVES,
+    "operations": LEAVES,
+    "schemas": LEAVES,
+    "intake": LEAVES | {"kafka"},
+    "consumer": LEAVES | {"kafka"},
+    "sandbox": LEAVES,
+    "service": LEAVES | {"intake", "pusher", "outbox", "kafka", "operations"},
+}
+
+
+def modules_of(room: str) -> list[Path]:
+    """Give the files of a room, which is a module or a package."""
+    folder = PACKAGE / room
+    return sorted(folder.rglob("*.py")) if folder.is_dir() else [PACKAGE / f"{room}.py"]
+
+
+def imported_names(path: Path) -> set[str]:
+    """Give the dotted names that a file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module, *(f"{node.module}.{a.name}" for a in node.names)}
+    return names
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_a_room_imports_only_what_lies_below_it(room: str) -> None:
+    """No arrow runs back up, and the middle rooms don't know each other."""
+    reached = {
+        name.split(".")[1]
+        for path in modules_of(room)
+        for name in imported_names(path)
+        if name.startswith("bridge.")
+    }
+    assert reached - {room, "__version__"} <= ALLOWED[room]
+
+
+def test_every_room_has_its_place() -> None:
+    """A new room must be given one here."""
+    rooms = {
+        path.stem
+        for path in PACKAGE.iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert rooms - {"__init__", "__main__", "cli"} == set(ALLOWED)
+
+
+@pytest.mark.parametrize(
+    ("library", "importers"),
+    [
+        ("trio_websocket", {"pusher/websocket.py"}),
+        ("sqlite3", {"outbox"}),
+        ("asyncio", {"kafka"}),
+        ("aiokafka", {"kafka"}),
+        ("httpx", {"pusher/authorizer.py", "sandbox/remote.py"}),
+    ],
+)
+def test_a_seam_has_its_importer_alone(library: str, importers: set[str]) -> None:
+    """Only the room that owns a library speaks to it."""
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        if any(name.split(".")[0] == library for name in imported_names(path)):
+            place = path.relative_to(PACKAGE).as_posix()
+            found.add(place if place in importers else place.split("/")[0])
+    assert found == importers
