@@ -35,7 +35,7 @@ HADOLINT := $(TOOLS)/hadolint/bin/hadolint
 # More arguments for pytest, uv or the benchmarks: make test ARGS="-k outbox".
 ARGS ?=
 
-.PHONY: help install run fetch test test-long lint format types check schemas \
+.PHONY: help install run fetch test test-long lint format types check schemas docs \
 	chart-tools chart-lint image-lint lock bench clean clean-cache
 
 
@@ -85,18 +85,23 @@ lint: $(STAMP) ## report what is wrong with style, spelling and generated files;
 	@$(BIN)/ruff format --check .
 	@$(BIN)/codespell
 	@$(BIN)/python -m bridge.schemas --check
+	@$(BIN)/python -m bridge.settings.document --check
 
 format: $(STAMP) ## lay out the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
-types: $(STAMP) ## mypy, strict, tests included
+types: $(STAMP) ## mypy, strict, tests and examples included
 	@$(BIN)/mypy
+	@$(BIN)/mypy examples
 
 check: lint types test ## all that CI demands
 
 schemas: $(STAMP) ## write schemas/ anew from the types
 	@$(BIN)/python -m bridge.schemas
+
+docs: $(STAMP) ## write docs/settings.md anew from the settings
+	@$(BIN)/python -m bridge.settings.document
 
 bench: $(STAMP) ## measure the bridge against its peers
 	@$(BIN)/python -m benchmarks $(ARGS)
