@@ -1,0 +1,107 @@
+"""
+An example as a process: started, listened to, ended as an operator ends it.
+
+Owns the process and its output. Which example it is and what it says belongs to
+the tests.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+from confluent_kafka import Consumer, TopicPartition
+
+from tests.conftest import Topic
+
+
+__all__ = ["Program", "caught_up", "running"]
+
+# A JVM on a busy machine; most of it is the consumer group's first rebalance.
+_LINE_SECONDS = 20.0
+_END_SECONDS = 10.0
+
+
+class Program:
+    """A running example."""
+
+    def __init__(self, process: trio.Process, errors: Path) -> None:
+        self._process = process
+        self._errors = errors
+        self._buffer = b""
+
+    async def lines(self, count: int) -> list[str]:
+        """Wait for so many more lines."""
+        lines: list[str] = []
+        with trio.fail_after(_LINE_SECONDS):
+            while len(lines) < count:
+                lines.append(await self._line())
+        return lines
+
+    async def _line(self) -> str:
+        assert self._process.stdout is not None
+        while b"\n" not in self._buffer:
+            chunk = await self._process.stdout.receive_some()
+            assert chunk, f"the example ended: {self._errors.read_text()}"
+            self._buffer += chunk
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.decode()
+
+    async def end(self) -> tuple[int, str]:
+        """Send SIGTERM; give the exit code and what was still written."""
+        assert self._process.stdout is not None
+        self._process.terminate()
+        with trio.fail_after(_END_SECONDS):
+            async for chunk in self._process.stdout:
+                self._buffer += chunk
+            code = await self._process.wait()
+        return code, self._buffer.decode()
+
+
+@asynccontextmanager
+async def running(argv: Sequence[str | Path], folder: Path) -> AsyncIterator[Program]:
+    """Start an example in a folder; it is gone afterwards in any case."""
+    with (folder / "stderr").open("wb") as errors:
+        process = await trio.lowlevel.open_process(
+            [str(part) for part in argv],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            cwd=folder,
+        )
+    assert process.stdout is not None
+    try:
+        yield Program(process, folder / "stderr")
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+            await process.stdout.aclose()
+
+
+async def caught_up(topic: Topic, group: str) -> None:
+    """Wait until a group has committed the end of every partition."""
+    with trio.fail_after(_LINE_SECONDS):
+        # The broker tells nobody; it has to be asked.
+        while not await trio.to_thread.run_sync(  # noqa: ASYNC110
+            _is_caught_up, topic, group
+        ):
+            await trio.sleep(0.2)
+
+
+def _is_caught_up(topic: Topic, group: str) -> bool:
+    consumer = Consumer(
+        {"bootstrap.servers": topic.bootstrap_servers, "group.id": group}
+    )
+    try:
+        partitions = [TopicPartition(topic.name, n) for n in range(topic.partitions)]
+        for each in consumer.committed(partitions, timeout=5):
+            _, end = consumer.get_watermark_offsets(each, timeout=5)
+            # Nothing was ever committed where nothing ever was.
+            if max(each.offset, 0) != end:
+                return False
+        return True
+    finally:
+        consumer.close()

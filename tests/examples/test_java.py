@@ -1,0 +1,91 @@
+"""The Java example compiles without a warning and reads what the bridge wrote."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.conftest import Topic
+from tests.examples.conftest import Job, Publish
+from tests.examples.program import caught_up, running
+from tests.servers import downloads
+from tests.servers.reader import read_topic
+
+
+_EXAMPLE = Path(__file__).parents[2] / "examples" / "java" / "JobConsumer.java"
+
+# 128 + SIGTERM: what a JVM ends with when it is told to.
+_TERMINATED = 143
+
+
+@pytest.fixture
+def java(java_tools: tuple[Path, list[Path]], tmp_path: Path) -> list[str | Path]:
+    """Compile the example: the beginning of its command line."""
+    compiler, jars = java_tools
+    path = os.pathsep.join(str(jar) for jar in jars)
+    target = tmp_path / "classes"
+    options: list[str | Path] = ["-21", "-proc:none", "-failOnWarning", "-cp", path]
+    compiled = subprocess.run(
+        [downloads.java(), "-jar", compiler, *options, "-d", target, _EXAMPLE],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert compiled.returncode == 0, compiled.stdout + compiled.stderr
+    # Without -XX:-UsePerfData a JVM leaves a file in /tmp when it is killed.
+    machine = ["-XX:-UsePerfData", "-XX:TieredStopAtLevel=1"]
+    return [downloads.java(), *machine, "-cp", f"{path}{os.pathsep}{target}"]
+
+
+def _job(status: str, progress: str | None) -> Job:
+    return {
+        "request_id": "job-1",
+        "status": status,
+        "preview": None,
+        "result_url": None,
+        "progress": progress,
+    }
+
+
+async def test_prints_each_state_and_goes_on_where_it_was(
+    topic: Topic, publish: Publish, java: list[str | Path], tmp_path: Path
+) -> None:
+    """States come in order with their places and identities; a restart repeats none."""
+    command = [*java, "JobConsumer", topic.bootstrap_servers, topic.name, "java"]
+    await publish([_job("processing", None), _job("in_progress", "45.50")])
+    async with running(command, tmp_path) as program:
+        lines = await program.lines(2)
+        await caught_up(topic, "java")
+        code, _ = await program.end()
+    assert code == _TERMINATED
+
+    await publish([_job("done", "100.00")])
+    async with running(command, tmp_path) as program:
+        lines += await program.lines(1)
+
+    records = await trio.to_thread.run_sync(
+        read_topic, topic.bootstrap_servers, topic.name, 3, 10.0
+    )
+    states = [("processing", "-"), ("in_progress", "45.50"), ("done", "100.00")]
+    assert lines == [
+        f"{record.partition}/{record.offset} job-1 {status} {progress} "
+        f"{record.headers['ce_id'].decode()}"
+        for record, (status, progress) in zip(records, states, strict=True)
+    ]
+
+
+async def test_says_how_it_is_used(java: list[str | Path], tmp_path: Path) -> None:
+    """Without arguments it prints its usage and ends with 2."""
+    done = await trio.run_process(
+        [str(part) for part in [*java, "JobConsumer"]],
+        capture_stderr=True,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert b"usage: JobConsumer" in done.stderr
