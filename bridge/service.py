@@ -125,6 +125,7 @@ class _Service:
         statistics = self._outbox.statistics
         _log.info(
             "service.stopped",
+            read=self._session.statistics.events,
             published=sum(self._relay.statistics.published.values()),
             waiting=statistics.rows,
             dropped=sum(statistics.dropped.values()),

@@ -1,0 +1,104 @@
+"""An auth endpoint that answers what a test wants, and remembers who asked.
+
+Owns `POST /broadcasting/auth` of a dryAPI that misbehaves. The one that behaves
+is the sandbox's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+from tests.servers.publisher import Soketi
+
+
+__all__ = ["AuthEndpoint", "AuthRequest", "Reply", "signing"]
+
+
+@dataclass(frozen=True)
+class AuthRequest:
+    """One request as it came."""
+
+    path: str
+    authorization: str
+    accept: str
+    socket_id: str
+    channel: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What to answer."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def signing(soketi: Soketi) -> Callable[[AuthRequest], Reply]:
+    """Give the answers of a dryAPI that knows the app's secret."""
+
+    def sign(request: AuthRequest) -> Reply:
+        auth = soketi.sign_channel(request.socket_id, request.channel)
+        body = json.dumps({"auth": auth}).encode()
+        return Reply(200, body, {"Content-Type": "application/json"})
+
+    return sign
+
+
+class AuthEndpoint:
+    """
+    The endpoint.
+
+    Attributes:
+        url: dryAPI's base URL, as the bridge takes it.
+        answer: Makes the reply to a request; may be exchanged at any time.
+        requests: What was asked, in order.
+    """
+
+    def __init__(self, answer: Callable[[AuthRequest], Reply]) -> None:
+        self.answer = answer
+        self.requests: list[AuthRequest] = []
+        endpoint = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                length = int(self.headers["Content-Length"])
+                fields = json.loads(self.rfile.read(length))
+                request = AuthRequest(
+                    self.path,
+                    self.headers["Authorization"],
+                    self.headers["Accept"],
+                    fields["socket_id"],
+                    fields["channel_name"],
+                )
+                endpoint.requests.append(request)
+                reply = endpoint.answer(request)
+                self.send_response(reply.status)
+                self.send_header("Content-Length", str(len(reply.body)))
+                for name, value in reply.headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(reply.body)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing on stderr."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    @contextmanager
+    def serving(self) -> Iterator[AuthEndpoint]:
+        """Serve in a thread as long as the block runs."""
+        thread = Thread(target=self._server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._server.shutdown()
+            thread.join()
+            self._server.server_close()

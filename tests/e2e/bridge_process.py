@@ -1,0 +1,335 @@
+"""The bridge as its users run it: a process with settings, a port and a log.
+
+Owns the process, what it says and what its health port answers. What it should
+say is for the tests; how a child is started and never left over is
+`tests.servers.process`' business.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import sqlite3  # noqa: TID251 - looks into a dead bridge's file from outside
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trio
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from tests.servers.process import ChildProcess, free_ports
+
+
+__all__ = ["Answer", "BridgeProcess", "Metrics", "Row"]
+
+# A start takes 1 s on an idle machine; with all cores busy it has taken 6.
+PATIENCE_SECONDS = 25.0
+
+# The health port answers from memory.
+_HTTP_TIMEOUT_SECONDS = 5.0
+
+_LOOK_SECONDS = 0.03
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the health port said: the status and the JSON."""
+
+    status: int
+    body: Mapping[str, Any]
+
+    def check(self, name: str) -> Mapping[str, Any]:
+        """Give one check of the report by its name."""
+        (found,) = [each for each in self.body["checks"] if each["name"] == name]
+        assert isinstance(found, dict)
+        return found
+
+
+@dataclass(frozen=True)
+class Row:
+    """A committed row of the outbox's file: its identity and its value."""
+
+    ce_id: str
+    topic: str
+    value: bytes
+
+
+class Metrics:
+    """One reading of `/metrics`."""
+
+    def __init__(self, text: str) -> None:
+        self._samples: list[Sample] = [
+            sample
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        ]
+
+    def total(self, name: str, **labels: str) -> int:
+        """Add up a metric's samples that carry these labels; 0 without any."""
+        wanted = labels.items()
+        return int(
+            sum(
+                sample.value
+                for sample in self._samples
+                if sample.name == name and wanted <= sample.labels.items()
+            )
+        )
+
+    @property
+    def read(self) -> int:
+        """Events read from the socket."""
+        return self.total("bridge_events_received_total")
+
+    @property
+    def published(self) -> int:
+        """Records that Kafka has, dead letters included."""
+        return self.total("bridge_records_published_total")
+
+    @property
+    def committed(self) -> int:
+        """Records that are on disk."""
+        return self.total("bridge_outbox_committed_total")
+
+    @property
+    def waiting(self) -> int:
+        """Committed records that Kafka has not acknowledged."""
+        return self.total("bridge_outbox_rows")
+
+
+class BridgeProcess:
+    """
+    One bridge, that may be started, killed and started again on its outbox.
+
+    Args:
+        folder: Its own folder, for its outbox and its log.
+        topic: What it is told with `--topic`.
+        settings: Environment without the prefix `BRIDGE_`.
+        wrapper: A command that ends in executing what follows it.
+
+    Attributes:
+        outbox: The directory of its outbox, unless the settings name another.
+        port: Its health port.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        topic: str,
+        settings: Mapping[str, str],
+        wrapper: Sequence[str] = (),
+    ) -> None:
+        (self.port,) = free_ports(1)
+        folder.mkdir()
+        self.outbox = folder / "outbox"
+        own = {
+            "OUTBOX_DIR": str(self.outbox),
+            "OPERATIONS_LISTEN": f"127.0.0.1:{self.port}",
+            "LOG_FORMAT": "json",
+        }
+        # The user's own bridge must not speak into this one.
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("BRIDGE_")
+        }
+        for name, value in (own | dict(settings)).items():
+            environment[f"BRIDGE_{name}"] = value
+        self._child = ChildProcess(
+            "the bridge",
+            [*wrapper, sys.executable, "-m", "bridge", "--topic", topic],
+            log=folder / "log",
+            cwd=folder,
+            env=environment,
+        )
+
+    # -- The process ----------------------------------------------------------
+
+    def start(self) -> None:
+        """Start it, without waiting for anything."""
+        self._child.spawn()
+
+    async def start_and_wait(self) -> None:
+        """Start it and wait until it is subscribed and has reached Kafka."""
+        self.start()
+        await self.wait_ready()
+
+    @property
+    def pid(self) -> int:
+        """Its process id while it runs."""
+        return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has been started and has not ended."""
+        return self._child.running
+
+    def terminate(self) -> None:
+        """Ask it to end, as Kubernetes does."""
+        self._child.signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill it without a word (SIGKILL)."""
+        self._child.kill()
+
+    async def wait_exit(self, seconds: float = PATIENCE_SECONDS) -> int:
+        """Wait for its end and give the exit code."""
+        await self._wait(lambda: self._child.exit_code is not None, seconds, "end")
+        code = self._child.exit_code
+        assert code is not None
+        return code
+
+    async def stop(self, seconds: float = PATIENCE_SECONDS) -> int:
+        """Ask it to end, wait for it and give the exit code."""
+        self.terminate()
+        return await self.wait_exit(seconds)
+
+    # -- What it says ---------------------------------------------------------
+
+    @property
+    def all_output(self) -> str:
+        """Everything that it has written over all its starts."""
+        log = self._child.log
+        return log.read_text(errors="replace") if log.exists() else ""
+
+    @property
+    def sentences(self) -> list[str]:
+        """What it has said to people since its start: lines that are no logs."""
+        lines = self._child.output().splitlines()
+        return [line for line in lines if not line.startswith("{")]
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """Give the log lines with this event since its start, in order."""
+        lines = self._child.output().splitlines(keepends=True)
+        decoded = [
+            json.loads(line)
+            for line in lines
+            # The last line may be half written.
+            if line.startswith("{") and line.endswith("\n")
+        ]
+        return [line for line in decoded if line["event"] == event]
+
+    async def wait_logged(
+        self, event: str, seconds: float = PATIENCE_SECONDS
+    ) -> dict[str, Any]:
+        """Wait for a log line with this event and give the first one."""
+        await self._wait(lambda: bool(self.logged(event)), seconds, f"log {event}")
+        return self.logged(event)[0]
+
+    # -- What its health port answers -----------------------------------------
+
+    async def ask(self, path: str) -> Answer | None:
+        """Ask `/livez` or `/readyz`; None if nobody answers."""
+        answer = await trio.to_thread.run_sync(self._get, path)
+        if answer is None:
+            return None
+        status, text = answer
+        return Answer(status, json.loads(text))
+
+    async def metrics(self) -> Metrics:
+        """Read its metrics; it must be running."""
+        answer = await trio.to_thread.run_sync(self._get, "/metrics")
+        if answer is None:
+            raise self._child.error("gave no metrics")
+        return Metrics(answer[1])
+
+    def _get(self, path: str) -> tuple[int, str] | None:
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.port, timeout=_HTTP_TIMEOUT_SECONDS
+        )
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
+
+    async def wait_ready(self, seconds: float = PATIENCE_SECONDS) -> None:
+        """Wait until `/readyz` says so."""
+
+        def is_ready(answer: Answer) -> bool:
+            return answer.status == http.client.OK
+
+        await self.wait_answer("/readyz", is_ready, seconds)
+
+    async def wait_answer(
+        self,
+        path: str,
+        condition: Callable[[Answer], bool],
+        seconds: float = PATIENCE_SECONDS,
+    ) -> Answer:
+        """Ask again and again until the answer is as wanted, and give it."""
+        last: Answer | None = None
+        with trio.move_on_after(seconds):
+            while True:
+                if not self.running:
+                    raise self._child.error(f"ended before {path} was as wanted")
+                last = await self.ask(path)
+                if last is not None and condition(last):
+                    return last
+                await trio.sleep(_LOOK_SECONDS)
+        raise self._child.error(f"gave {last} for {path} after {seconds:g} s")
+
+    async def wait_metrics(
+        self, condition: Callable[[Metrics], bool], seconds: float = PATIENCE_SECONDS
+    ) -> Metrics:
+        """Read the metrics again and again until they are as wanted."""
+        last: Metrics | None = None
+        with trio.move_on_after(seconds):
+            while True:
+                last = await self.metrics()
+                if condition(last):
+                    return last
+                await trio.sleep(_LOOK_SECONDS)
+        numbers = last and (last.read, last.committed, last.published, last.waiting)
+        raise self._child.error(
+            f"has read, committed, published, waiting {numbers} after {seconds:g} s"
+        )
+
+    # -- Its file -------------------------------------------------------------
+
+    def rows(self) -> list[Row]:
+        """Give every row in the file of a bridge that doesn't run, sent or not."""
+        return self._select(
+            "SELECT ce_id, topic, value FROM rows"
+            " JOIN lanes ON lanes.id = rows.position >> 40"
+        )
+
+    def waiting_rows(self) -> list[Row]:
+        """Give the rows that Kafka has not acknowledged, as `rows` does."""
+        return self._select(
+            "SELECT ce_id, topic, value FROM rows"
+            " JOIN lanes ON lanes.id = rows.position >> 40"
+            " WHERE NOT EXISTS (SELECT 1 FROM acknowledged WHERE lane = lanes.id"
+            " AND (rows.position & ((1 << 40) - 1)) <= last_sequence)"
+        )
+
+    def _select(self, query: str) -> list[Row]:
+        """Ask a copy: opening the file itself would change its log."""
+        assert not self.running
+        with tempfile.TemporaryDirectory() as folder:
+            for file in self.outbox.glob("outbox.sqlite3*"):
+                shutil.copy(file, folder)
+            connection = sqlite3.connect(Path(folder) / "outbox.sqlite3")
+            try:
+                return [Row(*values) for values in connection.execute(query)]
+            finally:
+                connection.close()
+
+    async def _wait(
+        self, condition: Callable[[], bool], seconds: float, what: str
+    ) -> None:
+        with trio.move_on_after(seconds):
+            # Another process changes what is looked at.
+            while not condition():  # noqa: ASYNC110
+                await trio.sleep(_LOOK_SECONDS)
+            return
+        raise self._child.error(f"did not {what} within {seconds:g} s")

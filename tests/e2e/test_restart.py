@@ -1,0 +1,140 @@
+"""Ends and starts of the bridge: what it has read reaches Kafka, once, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import trio
+
+from tests.e2e.bridge_process import BridgeProcess, Row
+from tests.e2e.jobs import Load, job
+from tests.e2e.scene import Scene
+from tests.e2e.topic_records import by_key, check_dense, check_prefixes
+from tests.servers.kafka import KafkaServer
+from tests.servers.reader import Record
+
+
+def _check_once(records: Sequence[Record], rows: Sequence[Row]) -> None:
+    """Each row that was on disk stands in the topic once, under its identity."""
+    found = {record.headers["ce_id"].decode(): record.value for record in records}
+    for row in rows:
+        assert found[row.ce_id] == row.value
+
+
+def _check_order(records: Sequence[Record], load: Load) -> None:
+    """Of each job, no event is there twice, is foreign, or stands out of order."""
+    for key, values in by_key(records).items():
+        places = [load.accepted[key].index(value) for value in values]
+        assert places == sorted(set(places))
+    check_dense(records)
+
+
+async def _finish(scene: Scene, bridge: BridgeProcess, load: Load) -> list[Record]:
+    """Run ten more jobs, wait until all is in Kafka, and read the topic."""
+    before = set(load.accepted)
+    await load.run_together([job(3) for _ in range(10)])
+    last = load.accepted.keys() - before
+    # They arrive behind everything else of their lanes.
+    await bridge.wait_metrics(lambda now: now.read >= 50 and now.waiting == 0)
+    assert await bridge.stop() == 0
+    assert bridge.waiting_rows() == []
+    records = await scene.records()
+    found = by_key(records)
+    assert all(found[key] == load.accepted[key] for key in last)
+    return records
+
+
+async def test_what_was_on_disk_survives_kill_9_under_load(
+    scene: Scene, dryapi: str, nursery: trio.Nursery
+) -> None:
+    """Killed three times amid events, it delivers every committed one, in order."""
+    bridge = scene.bridge(dryapi)
+    rows: dict[str, Row] = {}
+    async with scene.load() as load:
+        for _ in range(3):
+            await bridge.start_and_wait()
+            nursery.start_soon(load.keep_running)
+            await bridge.wait_metrics(lambda now: now.committed >= 150)
+            bridge.kill()
+            await load.stop()
+            rows |= {row.ce_id: row for row in bridge.rows()}
+        await bridge.start_and_wait()
+        records = await _finish(scene, bridge, load)
+    assert len(rows) >= 450
+    _check_once(records, list(rows.values()))
+    _check_order(records, load)
+
+
+async def test_a_batch_of_a_killed_bridge_that_lands_late_is_not_sent_again(
+    scene: Scene, dryapi: str, own_kafka: KafkaServer
+) -> None:
+    """Killed while Kafka holds its batch, it finds the batch in the log later."""
+    bridge = scene.bridge(dryapi)
+    await bridge.start_and_wait()
+    async with scene.load() as load:
+        await load.run_together([job(10) for _ in range(10)])
+        await bridge.wait_metrics(lambda now: now.published == load.count)
+        own_kafka.pause()
+        await load.run_together([job(10) for _ in range(10)])
+        before = await bridge.wait_metrics(lambda now: now.committed == load.count)
+        assert before.waiting >= 100
+        bridge.kill()
+        rows = bridge.rows()
+        assert len(rows) == load.count
+        own_kafka.resume()
+        await bridge.start_and_wait()
+        resumed = await bridge.wait_metrics(lambda now: now.waiting == 0)
+        assert resumed.total("bridge_records_resumed_total") > 0
+        records = await _finish(scene, bridge, load)
+    _check_once(records, rows)
+    _check_order(records, load)
+    assert len(records) == load.count
+
+
+async def test_sigterm_under_load_drains(
+    scene: Scene, dryapi: str, nursery: trio.Nursery
+) -> None:
+    """It ends with 0, an empty outbox, and a record for each event that it read."""
+    bridge = scene.bridge(dryapi)
+    await bridge.start_and_wait()
+    async with scene.load() as load:
+        nursery.start_soon(load.keep_running)
+        seen = await bridge.wait_metrics(lambda now: now.read >= 300)
+        assert await bridge.stop() == 0
+        await load.stop()
+    (stopped,) = bridge.logged("service.stopped")
+    records = await scene.records()
+    assert stopped["read"] == stopped["published"] == len(records) >= seen.read
+    assert stopped["waiting"] == stopped["dropped"] == 0
+    assert bridge.waiting_rows() == []
+    check_prefixes(records, load.accepted)
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+async def test_sigterm_without_kafka_keeps_the_rows_for_the_next_start(
+    scene: Scene, dryapi: str, own_kafka: KafkaServer, signals: int
+) -> None:
+    """It ends within its deadline, at once at a second signal, and loses nothing."""
+    deadline_seconds = 1.0 if signals == 1 else 60.0
+    bridge = scene.bridge(dryapi, shutdown_timeout_seconds=deadline_seconds)
+    await bridge.start_and_wait()
+    async with scene.load() as load:
+        own_kafka.stop()
+        await load.run_together([job(10) for _ in range(10)])
+        await bridge.wait_metrics(lambda now: now.committed == load.count)
+        began = trio.current_time()
+        bridge.terminate()
+        await bridge.wait_logged("service.stopping")
+        if signals == 2:
+            bridge.terminate()
+        assert await bridge.wait_exit() == 0
+        # Its deadline, 4 s for the relay's connections, and a busy machine's part.
+        assert trio.current_time() - began < 8.0
+        assert len(bridge.waiting_rows()) == load.count
+
+        own_kafka.start()
+        await bridge.start_and_wait()
+        records = await _finish(scene, bridge, load)
+    assert len(records) == load.count
+    _check_order(records, load)
