@@ -19,6 +19,7 @@ from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
 
 from bridge.errors import KafkaUnreachableError
 from bridge.kafka.connection import client_arguments, failed_start
+from bridge.kafka.ending import end_client
 from bridge.kafka.headers import own_identity
 from bridge.settings import KafkaSettings
 
@@ -78,6 +79,8 @@ async def scan(
 
     Raises:
         KafkaUnreachableError: Kafka can't be read now.
+        KafkaRefusedError: A broker refuses the credentials.
+        ConfigError: A certificate or key can't be used.
     """
     consumer = AIOKafkaConsumer(
         **client_arguments(settings),
@@ -120,7 +123,7 @@ async def scan(
     else:
         return tails
     finally:
-        await consumer.stop()
+        await end_client(consumer._client, consumer.stop)  # noqa: SLF001
 
 
 class _TailReader:

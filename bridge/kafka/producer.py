@@ -8,51 +8,110 @@ so producers are made, used and thrown away; `relay` decides when.
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this room runs asyncio
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
     AIOKafkaProducer,
     errors,
 )
 
-from bridge.errors import KafkaRefusedError
+from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka.connection import client_arguments, failed_start
+from bridge.kafka.ending import end_client
 from bridge.kafka.headers import HeaderWriter
 from bridge.record import StoredRecord
 from bridge.settings import KafkaSettings
 
 
-ClientError = errors.KafkaError
+ClientError: TypeAlias = errors.KafkaError
 
-__all__ = ["ClientError", "Producer", "Sent"]
-
-# How long a producer may take to close its connections before it is left to
-# the garbage collector.
-_CLOSE_SECONDS = 3.0
+__all__ = ["BatchRefusedError", "ClientError", "Producer", "Sent"]
 
 # How long one address may take to say why it doesn't let a client in.
 _KNOCK_SECONDS = 5.0
+
+# What a broker answers because of what is in the batch; aiokafka 0.14 has no
+# class for INVALID_RECORD (87), which comes out as UnknownError.
+_REFUSALS = (
+    errors.CorruptRecordException,
+    errors.InvalidTimestampError,
+    errors.MessageSizeTooLargeError,
+    errors.PolicyViolationError,
+    errors.RecordListTooLargeError,
+    errors.UnknownError,
+)
+
+
+class BatchRefusedError(ClientError):  # type: ignore[misc] # aiokafka is untyped
+    """The broker refuses a batch for what is in it: send less, find the record."""
 
 
 class Sent:
     """
     A batch on its way.
 
-    Attributes:
+    Args:
         count: How many of the offered records it holds.
         size_bytes: Bytes of their keys and values.
+        future: What aiokafka gives the batch's metadata to.
     """
 
-    __slots__ = ("count", "future", "size_bytes")
+    __slots__ = ("_future", "count", "size_bytes")
 
     def __init__(
         self, count: int, size_bytes: int, future: asyncio.Future[Any]
     ) -> None:
         self.count = count
         self.size_bytes = size_bytes
-        self.future = future
+        self._future = future
+
+    async def base_offset(self) -> int:
+        """
+        Wait for the acknowledgement.
+
+        Returns:
+            The offset of the first record.
+
+        Raises:
+            BatchRefusedError: The broker refuses what is in the batch.
+            ClientError: It failed otherwise, and may be in the log all the same.
+        """
+        try:
+            metadata = await self._future
+        except _REFUSALS as error:
+            raise BatchRefusedError(str(error)) from error
+        if metadata.offset < 0:
+            # DUPLICATE_SEQUENCE_NUMBER, which aiokafka takes for a success.
+            raise ClientError("the batch is in the log, the broker doesn't say where")
+        return int(metadata.offset)
+
+
+class _Requests:
+    """
+    The produce requests on their way, so that they can be cancelled.
+
+    aiokafka 0.14 keeps their tasks in a local variable of its sender, and one
+    that is left over puts its batch back and fails noisily.
+
+    Args:
+        sender: The sender of a producer that has not been started.
+    """
+
+    def __init__(self, sender: Any) -> None:
+        self._send = sender._send_produce_req  # noqa: SLF001 - has no public name
+        sender._send_produce_req = self  # noqa: SLF001
+        self.tasks: set[asyncio.Task[Any]] = set()
+
+    async def __call__(self, node_id: int, batches: Mapping[Any, Any]) -> None:
+        """Send as the sender would."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        try:
+            await self._send(node_id, batches)
+        finally:
+            self.tasks.discard(task)
 
 
 class Producer:
@@ -68,6 +127,7 @@ class Producer:
         self._settings = settings
         self._writer = writer
         self._client: AIOKafkaProducer | None = None
+        self._requests: _Requests | None = None
 
     async def start(self) -> None:
         """
@@ -90,22 +150,20 @@ class Producer:
             max_batch_size=settings.max_batch_bytes,
             linger_ms=0,
         )
+        self._client = client
+        self._requests = _Requests(client._sender)  # noqa: SLF001
         try:
             async with asyncio.timeout(settings.start_timeout_seconds):
                 await client.start()
         except (errors.KafkaConnectionError, TimeoutError) as error:
-            await _close(client)
+            await self.close()
             raise await failed_start(settings, _KNOCK_SECONDS) from error
         except ClientError as error:
-            await _close(client)
-            raise KafkaRefusedError(
-                f"Kafka refuses an idempotent producer: {error}. Grant the user"
-                " Write on the topics (or IdempotentWrite on the cluster)."
-            ) from error
+            await self.close()
+            raise _no_producer(error) from error
         except BaseException:
-            await _close(client)
+            await self.close()
             raise
-        self._client = client
 
     @property
     def broken(self) -> bool:
@@ -174,28 +232,34 @@ class Producer:
         End it at once: batches that are still on their way fail.
 
         Whoever has sent one must resume from the log, since it may yet land.
+        aiokafka's own `stop` would wait until they are delivered (issue 1101).
         """
-        if self._client is not None:
-            client, self._client = self._client, None
-            await _close(client)
+        client, requests = self._client, self._requests
+        if client is None or requests is None:
+            return
+        self._client = self._requests = None
+        # `stop` would set it; without it the collector warns.
+        client._closed = True  # noqa: SLF001
+        given_up = ClientError("the producer was given up")
+        client._message_accumulator.fail_all(given_up)  # noqa: SLF001
+        sender = client._sender.sender_task  # noqa: SLF001
+        tasks = requests.tasks if sender is None else {*requests.tasks, sender}
+        for task in tasks:
+            task.cancel()
 
-
-async def _close(client: AIOKafkaProducer) -> None:
-    """
-    End a producer of aiokafka 0.14 without its `stop`, which waits for ever
-    while a batch can't be delivered (aiokafka issue 1101).
-    """
-    # `stop` is what would touch these; it can't be used.
-    client._closed = True  # noqa: SLF001
-    given_up = ClientError("the producer was given up")
-    client._message_accumulator.fail_all(given_up)  # noqa: SLF001
-    sender = client._sender.sender_task  # noqa: SLF001
-    if sender is not None:
-        sender.cancel()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_CLOSE_SECONDS):
-            # Closed connections end the produce requests that the sender
-            # waits for when it is cancelled.
+        async def stop() -> None:
+            await asyncio.gather(*tasks, return_exceptions=True)
             await client.client.close()
-            if sender is not None:
-                await asyncio.gather(sender, return_exceptions=True)
+
+        await end_client(client.client, stop)
+
+
+def _no_producer(error: ClientError) -> KafkaError:
+    if error.retriable:
+        return KafkaUnreachableError(
+            f"Kafka gives no producer id now: {error}; the bridge asks again"
+        )
+    return KafkaRefusedError(
+        f"Kafka refuses an idempotent producer: {error}. Grant the user Write on the"
+        " topics (or IdempotentWrite on the cluster)."
+    )

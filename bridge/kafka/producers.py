@@ -78,8 +78,11 @@ class Producers:
 
     async def _take(self) -> Producer:
         async with self._making:
-            if self._current is not None and self._current.broken:
-                self.give_up(self._current)
+            current = self._current
+            if current is not None and current.broken:
+                self.give_up(current)
+                if not self._users[current]:
+                    await self._end(current)
             if self._current is None:
                 producer = Producer(self._settings, self._writer)
                 await producer.start()

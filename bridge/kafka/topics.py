@@ -24,6 +24,7 @@ from aiokafka.admin.config_resource import (  # noqa: TID251 - as above
 
 from bridge.errors import KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka.connection import client_arguments, failed_start
+from bridge.kafka.ending import end_client
 from bridge.settings import KafkaSettings
 
 
@@ -35,6 +36,7 @@ _log = structlog.get_logger("bridge.kafka")
 _NONE = 0
 _UNKNOWN_TOPIC = 3
 _NO_LEADER_YET = 5
+_INVALID_NAME = 17
 _UNAUTHORISED = 29
 _EXISTS = 36
 
@@ -81,6 +83,7 @@ async def look_up(
     Raises:
         KafkaUnreachableError: No broker answers.
         KafkaRefusedError: A topic is missing or forbidden; says what to do.
+        ConfigError: A certificate or key can't be used.
     """
     async with _admin(settings) as admin:
         for attempt in range(_SETTLE_TRIES):
@@ -111,21 +114,17 @@ async def _admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
         retry_backoff_ms=int(settings.retry_backoff_seconds * 1000),
     )
     try:
-        try:
-            async with asyncio.timeout(settings.start_timeout_seconds):
-                await admin.start()
-        except (errors.KafkaConnectionError, TimeoutError) as error:
-            raise await failed_start(settings, _KNOCK_SECONDS) from error
-        try:
-            yield admin
-        except errors.KafkaConnectionError as error:
-            raise await failed_start(settings, _KNOCK_SECONDS) from error
-        except errors.KafkaError as error:
-            raise KafkaUnreachableError(
-                f"Kafka at {settings.bootstrap_servers} didn't answer: {error!r}"
-            ) from error
+        async with asyncio.timeout(settings.start_timeout_seconds):
+            await admin.start()
+        yield admin
+    except (errors.KafkaConnectionError, TimeoutError) as error:
+        raise await failed_start(settings, _KNOCK_SECONDS) from error
+    except errors.KafkaError as error:
+        raise KafkaUnreachableError(
+            f"Kafka at {settings.bootstrap_servers} didn't answer: {error!r}"
+        ) from error
     finally:
-        await admin.close()
+        await end_client(admin._client, admin.close)  # noqa: SLF001
 
 
 async def _describe(
@@ -201,6 +200,8 @@ def _raise_for(codes: dict[str, tuple[int, int]]) -> None:
                 f"Kafka forbids this user the topic {name}: grant Describe and"
                 " Write on it."
             )
+        if code == _INVALID_NAME:
+            raise KafkaRefusedError(f"Kafka takes no topic called {name!r}.")
         if code not in {_NONE, _UNKNOWN_TOPIC, _NO_LEADER_YET}:
             raise KafkaUnreachableError(
                 f"Kafka can't describe the topic {name}:"
