@@ -3,8 +3,9 @@ Notes when records reach a consumer of the topic.
 
 A program (`python -m benchmarks.consumer SERVERS TOPIC FILE TRAFFIC`): an ordinary
 confluent-kafka consumer with default settings. It says when it stands at the end of
-every partition, then notes the time of each record until all events have come, and
-writes the times to a file. Which event was written when is the firehose's to say.
+every partition, then notes the time of each record until all events have come, or
+none for a while, and writes the times (0 for what didn't come) to a file. Which
+event was written when is the firehose's to say.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ DONE_MARK = "received all records"
 
 _POLL_SECONDS = 1.0
 
+# After so long without a record the missing ones count as lost.
+_SILENCE_SECONDS = 10.0
+
 
 def _consume(servers: str, topic: str, file: Path, traffic: Traffic) -> None:
     consumer = Consumer(
@@ -43,17 +47,20 @@ def _consume(servers: str, topic: str, file: Path, traffic: Traffic) -> None:
     ended: set[int | None] = set()
     received_ns = array("q", bytes(8 * traffic.events))
     left = traffic.events
+    last_ns = None
     while left:
         message = consumer.poll(_POLL_SECONDS)
         now_ns = time.monotonic_ns()
         if message is None:
+            if last_ns is not None and now_ns - last_ns > _SILENCE_SECONDS * 1e9:
+                break
             continue
         error = message.error()
         if error is None:
             value = json.loads(message.value() or b"")
             index = traffic.index_of(value["request_id"], value["progress"])
             if not received_ns[index]:
-                received_ns[index] = now_ns
+                received_ns[index] = last_ns = now_ns
                 left -= 1
         elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - no public name
             raise KafkaException(error)
