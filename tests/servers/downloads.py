@@ -333,11 +333,13 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         fetch_kafka()
+        fetch_java_compiler()
         fetch_soketi()
+        fetch_seed_clients()
     except FetchError as error:
         to_stderr(str(error))
         return 1
-    to_stderr(f"Kafka and soketi are in {cache_folder()}")
+    to_stderr(f"Kafka, soketi and what their tests need are in {cache_folder()}")
     return 0
 
 
