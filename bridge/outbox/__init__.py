@@ -6,7 +6,8 @@ come in as `Record`, get their place in a lane, and leave as `StoredRecord`.
 """
 
 from bridge.outbox.directory import OutboxDirectory
-from bridge.outbox.outbox import Outbox, OutboxStatistics
+from bridge.outbox.outbox import Outbox
+from bridge.outbox.statistics import OutboxStatistics
 from bridge.record import LaneState
 
 

@@ -13,11 +13,23 @@ from collections.abc import Sequence
 from bridge.record import Record
 
 
-__all__ = ["Buffer"]
+__all__ = ["Buffer", "weigh"]
 
 # A Record with its key, tuple and bytes headers beside the value's own bytes,
 # by sys.getsizeof on CPython 3.11, rounded up.
 _RECORD_BYTES = 350
+
+# A header of one record: its tuple and the bytes object's own header.
+_HEADER_BYTES = 100
+
+
+def weigh(record: Record) -> int:
+    """Return what a record weighs in memory, in bytes."""
+    return len(record.value) + _RECORD_BYTES + _weigh_extra(record)
+
+
+def _weigh_extra(record: Record) -> int:
+    return sum([_HEADER_BYTES + len(value) for _, value in record.extra])
 
 
 class Buffer:
@@ -39,8 +51,13 @@ class Buffer:
 
     @property
     def size_bytes(self) -> int:
-        """What the records in the buffer weigh."""
+        """What the records weigh that were put and not yet released."""
         return self._put_bytes - self._taken_bytes
+
+    @property
+    def is_relaxed(self) -> bool:
+        """Whether at least half of it is free again."""
+        return 2 * self.size_bytes <= self._max_bytes
 
     def __bool__(self) -> bool:
         """Whether there is anything to take."""
@@ -50,34 +67,53 @@ class Buffer:
         """
         Add records in order, as many as there is room for.
 
+        Args:
+            records: Not changed by anybody from now on.
+
         Returns:
             How many were dropped, from the end.
         """
-        size = sum([len(record.value) for record in records])
-        size += _RECORD_BYTES * len(records)
-        # A buffer that holds nothing takes what it is given, so that a single
-        # record can never be too large for it.
-        if self._runs and self.size_bytes + size > self._max_bytes:
-            return self._put_some(records)
-        self._put_bytes += size
-        self._runs.append((records, size))
-        return 0
+        # As `weigh`, in a way that costs a firehose half of it.
+        weight = sum([len(record.value) for record in records])
+        weight += _RECORD_BYTES * len(records)
+        weight += sum([_weigh_extra(record) for record in records if record.extra])
+        room = self._max_bytes - self.size_bytes
+        dropped = 0
+        if weight > room:
+            # A buffer that holds nothing takes one record of any size, so that
+            # no record can be too large for it for good.
+            at_least = 1 if room == self._max_bytes else 0
+            kept, weight = _fitting(records, len(records), room, at_least)
+            dropped = len(records) - kept
+            records = records[:kept]
+        if records:
+            self._put_bytes += weight
+            self._runs.append((records, weight))
+        return dropped
 
     def take(self, max_rows: int, max_bytes: int) -> tuple[list[Record], int]:
         """
         Remove records from the front until a bound is reached.
 
         Args:
-            max_rows: Take no further run once there are so many.
-            max_bytes: Take no further run once they weigh so much.
+            max_rows: At most so many.
+            max_bytes: They weigh no more, unless the first one alone does.
 
         Returns:
             The records and the weight that `release` must be told.
         """
         taken: list[Record] = []
         size = 0
-        while self._runs and len(taken) < max_rows and size < max_bytes:
+        while self._runs:
             records, weight = self._runs.popleft()
+            rows, room = max_rows - len(taken), max_bytes - size
+            if len(records) > rows or weight > room:
+                at_least = 0 if taken else 1
+                kept, part = _fitting(records, rows, room, at_least)
+                if kept < len(records):
+                    self._runs.appendleft((records[kept:], weight - part))
+                taken += records[:kept]
+                return taken, size + part
             taken += records
             size += weight
         return taken, size
@@ -86,15 +122,15 @@ class Buffer:
         """Give back the room of records that `take` gave and disk now has."""
         self._taken_bytes += size_bytes
 
-    def _put_some(self, records: Sequence[Record]) -> int:
-        room = self._max_bytes - self.size_bytes
-        kept, size = 0, 0
-        for record in records:
-            weight = len(record.value) + _RECORD_BYTES
-            if size + weight > room:
-                break
-            kept, size = kept + 1, size + weight
-        if kept:
-            self._put_bytes += size
-            self._runs.append((records[:kept], size))
-        return len(records) - kept
+
+def _fitting(
+    records: Sequence[Record], max_rows: int, max_bytes: int, at_least: int
+) -> tuple[int, int]:
+    """Count the records from the front that keep two bounds, and weigh them."""
+    count = size = 0
+    for record in records[:max_rows]:
+        weight = weigh(record)
+        if size + weight > max_bytes and count >= at_least:
+            break
+        count, size = count + 1, size + weight
+    return count, size

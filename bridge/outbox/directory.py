@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import sys
+import re
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,6 +26,11 @@ _NETWORK_FILE_SYSTEMS = frozenset(
     {"9p", "afs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "lustre", "ncpfs"}
     | {"nfs", "nfs4", "smb3", "smbfs", "fuse.glusterfs", "fuse.s3fs", "webdav"}
 )
+
+_MOUNTS = Path("/proc/self/mounts")
+
+# proc(5): space, tab, newline and backslash are written as octal numbers there.
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 class OutboxDirectory:
@@ -79,6 +84,9 @@ class OutboxDirectory:
     def _make(self) -> None:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except FileExistsError as error:
+            reason = NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            raise _unusable(self.path, reason) from error
         except OSError as error:
             raise _unusable(self.path, error) from error
 
@@ -121,17 +129,16 @@ def _unusable(path: Path, error: OSError) -> OutboxDirectoryError:
 
 def _file_system_of(path: Path) -> str | None:
     """Name the type of the file system of a path; None where it can't be told."""
-    if sys.platform != "linux":
-        return None
     resolved = path.resolve()
     best, kind = -1, None
     try:
-        lines = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+        # Only Linux has it. A mount's name may be any bytes.
+        mounts = os.fsdecode(_MOUNTS.read_bytes())
     except OSError:
         return None
-    for line in lines:
-        _, mount, file_system, *_ = line.split(" ")
-        point = Path(mount.encode().decode("unicode_escape"))
+    for line in mounts.splitlines():
+        _, name, file_system, *_ = line.split(" ")
+        point = Path(_ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), name))
         # A later mount on the same point hides the earlier one.
         if resolved.is_relative_to(point) and len(point.parts) >= best:
             best, kind = len(point.parts), file_system

@@ -2,7 +2,8 @@
 What the outbox knows of its lanes while it runs.
 
 A lane is a (topic, partition). These objects mirror the tables `lanes` and
-`acknowledged`; `store` keeps both in step and is the only one to change them.
+`acknowledged`; `lanes` and `acknowledgements` keep both in step, and `store`
+gives out sequences. Nothing here touches the file.
 """
 
 from __future__ import annotations
@@ -12,14 +13,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from bridge.outbox.schema import SEQUENCE_BITS
-from bridge.record import LaneState
+from bridge.outbox.schema import MAX_SEQUENCE, SEQUENCE_BITS
 
 
 __all__ = ["Lane", "Run", "Topic"]
 
 
-class Run(msgspec.Struct, gc=False):
+class Run(msgspec.Struct, frozen=True, gc=False):
     """
     Records acknowledged side by side: dense in sequence and in offset.
 
@@ -38,61 +38,75 @@ class Run(msgspec.Struct, gc=False):
     size_bytes: int
 
     @property
+    def count(self) -> int:
+        """How many records."""
+        return self.last_sequence - self.first_sequence + 1
+
+    @property
     def last_offset(self) -> int:
         """The offset of the last record."""
         return self.base_offset + self.last_sequence - self.first_sequence
 
 
 class Lane:
-    """One lane; `number` is its key in the table."""
+    """
+    One lane.
+
+    Attributes:
+        number: Its key in the table.
+        base: The position before its first row.
+        end: The last position that its rows may have.
+        acknowledged_sequence: The last record that is known to be in the log.
+        last_sequence: The last sequence that must not be given out again.
+        skipped: How many sequences between those two have no row: they were
+            seen in the log by an older copy of the file that is in use again.
+        floor_offset: Nothing of this lane lies in the log before it.
+        runs: Acknowledged rows that are still kept, oldest first.
+    """
 
     __slots__ = (
         "acknowledged_sequence",
         "base",
+        "end",
         "floor_offset",
         "last_sequence",
         "number",
         "partition",
         "runs",
+        "skipped",
         "topic",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the columns of its table, in order
         self,
         number: int,
         topic: str,
         partition: int,
-        floor_sequence: int,
-        floor_offset: int | None,
+        acknowledged_sequence: int = 0,
+        last_sequence: int = 0,
+        skipped: int = 0,
+        floor_offset: int | None = None,
     ) -> None:
         self.number = number
         self.topic = topic
         self.partition = partition
         self.base = number << SEQUENCE_BITS
-        self.acknowledged_sequence = floor_sequence
-        self.last_sequence = floor_sequence
+        self.end = self.base + MAX_SEQUENCE
+        self.acknowledged_sequence = acknowledged_sequence
+        self.last_sequence = last_sequence
+        self.skipped = skipped
         self.floor_offset = floor_offset
         self.runs: deque[Run] = deque()
 
     @property
     def pending(self) -> int:
         """How many rows wait for their acknowledgement."""
-        return self.last_sequence - self.acknowledged_sequence
+        return self.last_sequence - self.acknowledged_sequence - self.skipped
 
     @property
     def resume_offset(self) -> int | None:
         """The offset from which on the log has to be read to resume."""
         return self.runs[-1].last_offset if self.runs else self.floor_offset
-
-    def state(self) -> LaneState:
-        """Describe the lane for another thread."""
-        return LaneState(
-            topic=self.topic,
-            partition=self.partition,
-            acknowledged_sequence=self.acknowledged_sequence,
-            last_sequence=self.last_sequence,
-            resume_offset=self.resume_offset,
-        )
 
 
 class Topic:

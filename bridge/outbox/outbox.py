@@ -8,36 +8,42 @@ So a firehose shares its commits and a lone event doesn't wait.
 
 from __future__ import annotations
 
-import sqlite3  # noqa: TID251 - this room speaks to SQLite
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import TypeVar
 
-import msgspec
 import structlog
 
-from bridge.errors import OutboxDamagedError
+from bridge.errors import OutboxFullError
 from bridge.outbox import schema
-from bridge.outbox.buffer import Buffer
+from bridge.outbox.buffer import Buffer, weigh
 from bridge.outbox.directory import OutboxDirectory
 from bridge.outbox.lane import Run
+from bridge.outbox.lanes import PartitionOf
+from bridge.outbox.requests import Requests
+from bridge.outbox.room import Room
+from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.store import Placed, Store
 from bridge.record import LaneState, Record, StoredRecord
 from bridge.settings import OutboxSettings
 
 
-__all__ = ["Outbox", "OutboxStatistics"]
+__all__ = ["Outbox"]
 
 _log = structlog.get_logger("bridge.outbox")
 _T = TypeVar("_T")
 
 # One transaction takes at most this, so that acknowledgements and requests wait
-# no longer than some 10 ms behind a full buffer.
+# no longer than some 10 ms behind a full buffer. A small outbox takes an eighth
+# of what its log gets, as this is an eighth of the usual one.
 _ROWS_A_COMMIT = 2000
 _BYTES_A_COMMIT = 4 * 2**20
+_LOG_SHARE = 8
 
 # Rows claimed or trimmed in one transaction: about 5 ms of work.
 _CLAIMED_A_COMMIT = 1000
@@ -47,34 +53,9 @@ _TRIMMED_A_COMMIT = 4000
 # and of tries on a full disk.
 _IDLE_SECONDS = 1.0
 
-
-class OutboxStatistics(msgspec.Struct):
-    """
-    What the outbox counts; its thread writes, anybody reads.
-
-    Attributes:
-        rows: Rows that wait for their acknowledgement.
-        rows_at_start: Rows that waited when this process opened the file.
-        bytes: Size of the database and its log on disk.
-        oldest_received_at_us: When the oldest waiting row was read.
-        accepted: Records that the buffer took.
-        committed: Records that were committed.
-        acknowledged: Rows that Kafka acknowledged.
-        dropped: Records that found no room, by cause.
-        full: Whether the disk or the limit refuses rows just now.
-        last_beat: `time.monotonic` of the loop's last round.
-    """
-
-    rows: int = 0
-    rows_at_start: int = 0
-    bytes: int = 0
-    oldest_received_at_us: int | None = None
-    accepted: int = 0
-    committed: int = 0
-    acknowledged: int = 0
-    dropped: dict[str, int] = msgspec.field(default_factory=lambda: {"overflow": 0})
-    full: bool = False
-    last_beat: float = 0.0
+# A full outbox at which rows come and go is told of once: it is full no more
+# when it has refused nothing for so long.
+_CALM_SECONDS = 3.0
 
 
 class Outbox:
@@ -96,33 +77,50 @@ class Outbox:
     def __init__(self, directory: OutboxDirectory, settings: OutboxSettings) -> None:
         self._path = directory.database
         self._settings = settings
-        connection = schema.open_database(self._path, max_bytes=settings.max_bytes)
-        self.id = schema.outbox_id(connection)
-        self._store = Store(connection, schema.new_incarnation())
+        self._commit_bytes = min(
+            _BYTES_A_COMMIT, schema.log_bytes(settings.max_bytes) // _LOG_SHARE
+        )
         self._buffer = Buffer(settings.buffer_bytes)
+        # Taken from the buffer, not yet on disk: (records, their weight).
+        self._held: tuple[list[Record], int] = ([], 0)
         self._wake = threading.Event()
         self._acknowledged: deque[tuple[str, int, Run]] = deque()
-        self._requests: deque[tuple[Callable[[Store], Any], Future[Any]]] = deque()
+        self._changes = Requests()
+        self._questions = Requests()
         self._on_committed: Callable[[list[Placed]], None] | None = None
         self._on_claimed: Callable[[list[tuple[str, int, int]]], None] | None = None
         self._stopping = False
+        self._awaits_room = False
         self._dropping = False
-        self.statistics = OutboxStatistics(last_beat=time.monotonic())
-        self._measure()
+        self._refused_at = 0.0
+        self._measured_at = 0.0
+        self.statistics = OutboxStatistics()
+        connection = schema.open_database(self._path, max_bytes=settings.max_bytes)
+        try:
+            self.id = schema.outbox_id(connection)
+            self._store = Store(connection, schema.new_incarnation())
+            self._room = Room(self._path, settings.max_bytes, self._store)
+            self._measure()
+        except BaseException:
+            connection.close()
+            raise
         self.statistics.rows_at_start = self.statistics.rows
 
     # -- The reader's door ----------------------------------------------------
 
     def offer(self, records: Sequence[Record]) -> None:
-        """Take records for the next commit; never waits, drops what has no room."""
+        """
+        Take records for the next commit; never waits, drops what has no room.
+
+        Args:
+            records: In order; not changed by anybody from now on.
+        """
         dropped = self._buffer.put(records)
         self.statistics.accepted += len(records) - dropped
-        if dropped:
-            self._note_drop(dropped)
-        elif self._dropping:
-            self._dropping = False
-            _log.info("buffer.has_room", dropped=self.statistics.dropped["overflow"])
-        if not self._wake.is_set():
+        if dropped or self._dropping:
+            self._note_drops(dropped)
+        # While the thread waits for room, more records are no reason to look.
+        if not (self._awaits_room or self._wake.is_set()):
             self._wake.set()
 
     # -- The relay's doors ----------------------------------------------------
@@ -172,31 +170,33 @@ class Outbox:
         self, topic: str, partition: int, after: int, max_rows: int, max_bytes: int
     ) -> Future[list[StoredRecord]]:
         """Read a lane's rows after a sequence: see `Store.read`."""
-        return self.request(
+        return self._ask(
             lambda store: store.read(topic, partition, after, max_rows, max_bytes)
         )
 
     def lane_states(self) -> Future[list[LaneState]]:
         """Read the state of every lane."""
-        return self.request(lambda store: store.lane_states())
+        return self._ask(lambda store: store.lane_states())
 
     def open_topic(
         self,
         topic: str,
-        partition_of: Callable[[bytes | None], int],
+        partition_of: PartitionOf,
         opened: dict[int, tuple[int, int]],
     ) -> Future[None]:
         """Let a topic's rows go to lanes from now on: see `Store.open_topic`."""
-        return self.request(lambda store: store.open_topic(topic, partition_of, opened))
+        future = self._changes.put(
+            lambda store: store.open_topic(topic, partition_of, opened)
+        )
+        self._wake.set()
+        return future
 
     def waiting_topics(self) -> Future[set[str]]:
         """Read for which topics rows wait."""
-        return self.request(lambda store: store.waiting_topics())
+        return self._ask(lambda store: store.waiting_topics())
 
-    def request(self, work: Callable[[Store], _T]) -> Future[_T]:
-        """Have work done on the outbox's thread, inside its next transaction."""
-        future: Future[_T] = Future()
-        self._requests.append((work, future))
+    def _ask(self, question: Callable[[Store], _T]) -> Future[_T]:
+        future = self._questions.put(question)
         self._wake.set()
         return future
 
@@ -216,138 +216,167 @@ class Outbox:
         """
         Work until `stop`; belongs to a thread of its own.
 
+        What a full disk refuses is kept and tried again; at `stop` it is tried
+        once more and then given up, counted.
+
         Raises:
             OutboxDamagedError: The file can't be read or written any more.
         """
         try:
             while True:
-                self._wake.wait(0.0 if self._buffer else _IDLE_SECONDS)
-                self._wake.clear()
+                self._wait()
                 stopping = self._stopping
-                fits = self._round()
-                if stopping and (not fits or not self._buffer):
+                is_moving = self._round()
+                if stopping and not (is_moving and self._buffer.size_bytes):
                     break
-        except sqlite3.DatabaseError as error:
-            raise OutboxDamagedError(
-                f"outbox.dir: {self._path} failed ({error}); what Kafka has not got"
-                " stays in the file"
-            ) from error
         finally:
             self._store.close()
-            for _, future in self._requests:
-                future.cancel()
+            self._changes.close()
+            self._questions.close()
+            self._give_up_rest()
+            self.statistics.last_beat = 0.0
+
+    def _wait(self) -> None:
+        if self._held[0]:
+            self._awaits_room = True
+            self._wake.wait(_IDLE_SECONDS)
+            self._awaits_room = False
+        elif not self._buffer:
+            self._wake.wait(_IDLE_SECONDS)
+        self._wake.clear()
 
     def _round(self) -> bool:
-        """Do one transaction; False if the disk or the limit refuses it."""
-        records, weight = self._buffer.take(_ROWS_A_COMMIT, _BYTES_A_COMMIT)
-        while not self._try_commit(records):
-            # Acknowledgements and requests go on, and make room: rows that
-            # Kafka has are the first to go.
-            if not self._try_commit([]) or self._stopping:
-                time.sleep(_IDLE_SECONDS)
-            else:
-                self._wake.wait(_IDLE_SECONDS)
-                self._wake.clear()
-            self._beat()
-            if self._stopping:
-                return False
-        self._note_room()
-        self._buffer.release(weight)
-        self.statistics.committed += len(records)
+        """Do one transaction; False if it brought nothing that waits any further."""
+        if not self._held[0]:
+            self._held = self._buffer.take(_ROWS_A_COMMIT, self._commit_bytes)
+        records, weight = self._held
+        fitting = self._room.fit(records, weight) if records else 0
+        if fitting < len(records):
+            self._note_full(self._room.reason)
+        moved = self._commit_what_fits(records[:fitting])
+        self._answer()
         self._beat()
-        return True
+        left = bool(self._held[0])
+        if left and moved:
+            self._wake.set()
+        return bool(moved) or not left
 
-    def _try_commit(self, records: list[Record]) -> bool:
-        try:
-            self._commit(records)
-        except sqlite3.OperationalError as error:
-            if not _is_refusal(error):
-                raise
-            self._note_full(error)
-            return False
-        return True
+    def _commit_what_fits(self, records: list[Record]) -> int:
+        """Return how many rows came, moved or went."""
+        # Where rows are refused, the rest goes on and makes room; where a claim
+        # is refused as well, acknowledgements alone do.
+        plans = [(records, True)] if records else []
+        for part, claims in [*plans, ([], True), ([], False)]:
+            try:
+                return self._commit(part, claims=claims)
+            except OutboxFullError as error:
+                self._note_full(str(error))
+        return 0
 
-    def _commit(self, records: list[Record]) -> None:
+    def _commit(self, records: list[Record], *, claims: bool) -> int:
         store = self._store
-        # The other threads only append to these: what is counted here stays.
+        # The other threads only append to this: what is counted here stays.
         runs = list(self._acknowledged)
-        requests = list(self._requests)
         with store.transaction():
             for topic, partition, run in runs:
                 store.acknowledge(topic, partition, run)
             placed = store.append(records) if records else []
-            results = [work(store) for work, _ in requests]
-            claimed = store.claim(_CLAIMED_A_COMMIT)
-            self._trim()
-        for _ in runs:
+            results = self._changes.work(store)
+            claimed = (
+                store.claim(_CLAIMED_A_COMMIT, self._commit_bytes) if claims else []
+            )
+            trimmed = self._trim()
+        statistics = self.statistics
+        for _, _, run in runs:
             self._acknowledged.popleft()
-        for result in results:
-            self._requests.popleft()[1].set_result(result)
-        self.statistics.acknowledged += sum(
-            [run.last_sequence - run.first_sequence + 1 for _, _, run in runs]
-        )
+            statistics.acknowledged += run.count
+        self._changes.answer(results)
+        statistics.rows = store.pending
+        statistics.committed += len(records)
         if placed and self._on_committed is not None:
             self._on_committed(placed)
         if claimed:
             self._wake.set()
             if self._on_claimed is not None:
                 self._on_claimed(claimed)
+        # Last: whoever sees the buffer drained finds everything else done.
+        self._release(records)
+        return len(records) + len(claimed) + trimmed
 
-    def _trim(self) -> None:
+    def _trim(self) -> int:
         keep_us = int(self._settings.keep_acked_seconds * 1_000_000)
-        self._store.trim(
+        return self._store.trim(
             older_than_us=time.time_ns() // 1000 - keep_us,
             keep_bytes=0 if self.statistics.full else self._settings.keep_acked_bytes,
             max_rows=_TRIMMED_A_COMMIT,
         )
 
+    def _release(self, committed: list[Record]) -> None:
+        records, weight = self._held
+        if len(committed) == len(records):
+            self._held = ([], 0)
+        else:
+            part = sum([weigh(record) for record in committed])
+            self._held = (records[len(committed) :], weight - part)
+            weight = part
+        self._buffer.release(weight)
+
+    def _answer(self) -> None:
+        if not self._questions:
+            return
+        try:
+            with self._store.reading():
+                results = self._questions.work(self._store)
+        except OutboxFullError as error:
+            self._note_full(str(error))
+        else:
+            self._questions.answer(results)
+
     # -- What it tells --------------------------------------------------------
 
     def _beat(self) -> None:
         now = time.monotonic()
-        self.statistics.rows = self._store.pending
         if now - self._measured_at > _IDLE_SECONDS:
             self._measure()
-        self.statistics.last_beat = now
+        statistics = self.statistics
+        if statistics.full and now - self._refused_at > _CALM_SECONDS:
+            statistics.full = False
+            _log.info("outbox.has_room", path=str(self._path))
+        statistics.last_beat = now
 
     def _measure(self) -> None:
         self._measured_at = time.monotonic()
+        self._room.measure()
         statistics = self.statistics
         statistics.rows = self._store.pending
-        statistics.oldest_received_at_us = self._store.oldest_pending_us()
-        log = self._path.with_name(self._path.name + "-wal")
-        try:
-            log_bytes = log.stat().st_size
-        except OSError:
-            log_bytes = 0
-        statistics.bytes = self._store.size_bytes + log_bytes
+        statistics.bytes = self._room.used_bytes
+        # What can't be read now is read the next time.
+        with suppress(OutboxFullError), self._store.reading():
+            statistics.oldest_received_at_us = self._store.oldest_pending_us()
 
-    def _note_drop(self, dropped: int) -> None:
-        self.statistics.dropped["overflow"] += dropped
-        if not self._dropping:
-            self._dropping = True
-            _log.error("buffer.overflow", outbox_full=self.statistics.full)
+    def _note_drops(self, dropped: int) -> None:
+        statistics = self.statistics
+        if dropped:
+            cause = "outbox_full" if statistics.full else "overflow"
+            statistics.dropped[cause] += dropped
+            if not self._dropping:
+                self._dropping = True
+                _log.error("buffer.overflow", cause=cause)
+        elif self._buffer.is_relaxed:
+            self._dropping = False
+            _log.info("buffer.has_room", dropped=sum(statistics.dropped.values()))
 
-    def _note_full(self, error: sqlite3.OperationalError) -> None:
+    def _note_full(self, reason: str) -> None:
+        self._refused_at = time.monotonic()
         if not self.statistics.full:
             self.statistics.full = True
-            _log.error("outbox.full", path=str(self._path), reason=str(error))
+            _log.error("outbox.full", path=str(self._path), reason=reason)
 
-    def _note_room(self) -> None:
-        if self.statistics.full:
-            self.statistics.full = False
-            _log.info("outbox.has_room", path=str(self._path))
-
-
-def _is_refusal(error: sqlite3.OperationalError) -> bool:
-    """Whether the error may go away by itself: no room, no writing, no handles."""
-    # https://sqlite.org/rescode.html: the low byte is the primary code.
-    primary = error.sqlite_errorcode & 0xFF
-    return primary in {
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-    }
+    def _give_up_rest(self) -> None:
+        """Count what was read and will not be written by this process."""
+        rest, _ = self._buffer.take(sys.maxsize, sys.maxsize)
+        left = len(self._held[0]) + len(rest)
+        if left:
+            cause = "outbox_full" if self.statistics.full else "outbox_damaged"
+            self.statistics.dropped[cause] += left
+            _log.error("outbox.gave_up", records=left, cause=cause)

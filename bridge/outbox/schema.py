@@ -13,13 +13,16 @@ import sqlite3  # noqa: TID251 - this room speaks to SQLite
 import uuid
 from pathlib import Path
 
-from bridge.errors import OutboxDamagedError, OutboxDirectoryError
+from bridge.errors import OutboxDamagedError, OutboxDirectoryError, OutboxFullError
+from bridge.outbox.failures import damaged, translated
 
 
 __all__ = [
     "FORMAT_VERSION",
+    "MAX_SEQUENCE",
     "SEQUENCE_BITS",
     "UNASSIGNED",
+    "log_bytes",
     "new_incarnation",
     "open_database",
     "outbox_id",
@@ -30,6 +33,7 @@ FORMAT_VERSION = 1
 # 2**40 records a lane: 30 years at 1,000 a second on one partition; 23 bits
 # stay for lanes.
 SEQUENCE_BITS = 40
+MAX_SEQUENCE = (1 << SEQUENCE_BITS) - 1
 
 # The partition of the lane that keeps a topic's records until their partition
 # can be computed.
@@ -43,9 +47,13 @@ _APPLICATION_ID = 0x62726467
 # 20 KB a quarter less (87 us against 117); 16 KiB ones cost small events 10 % more.
 _PAGE_BYTES = 8192
 
-# A checkpoint syncs the disk. Every 1,000 pages (SQLite's default) a firehose
-# would sync several times a second; 2,048 pages of 8 KiB keep the log at 16 MiB.
-_CHECKPOINT_PAGES = 2048
+# What the log (SQLite's WAL) gets of the outbox's size. It is emptied into the
+# database when it has half of this; a commit of 4 MiB, with pages that are half
+# empty, or a single large record finds room in the other half. A checkpoint syncs
+# the disk: at SQLite's default of 1,000 pages a firehose would sync several times
+# a second, at 16 MiB it does every few seconds.
+_LOG_BYTES = 32 * 2**20
+_LOG_SHARE = 4
 
 # How long SQLite waits for a lock. Only a person with a shell can hold one.
 _BUSY_SECONDS = 5.0
@@ -59,13 +67,18 @@ CREATE TABLE envelopes (
     origin TEXT NOT NULL,
     content_type TEXT NOT NULL
 );
+-- acknowledged_sequence: rows up to it are in Kafka (or, without a partition yet,
+-- in other lanes), as far as `acknowledged` doesn't say more.
 -- floor_sequence: no sequence at or below it may be given to a new row.
+-- skipped: how many sequences after the acknowledged ones never had a row here.
 -- floor_offset: nothing of this lane lies in the log before it.
 CREATE TABLE lanes (
     id INTEGER PRIMARY KEY,
     topic TEXT NOT NULL,
     partition INTEGER NOT NULL,
+    acknowledged_sequence INTEGER NOT NULL DEFAULT 0,
     floor_sequence INTEGER NOT NULL DEFAULT 0,
+    skipped INTEGER NOT NULL DEFAULT 0,
     floor_offset INTEGER,
     UNIQUE (topic, partition)
 );
@@ -101,13 +114,19 @@ def new_incarnation() -> str:
     return secrets.token_hex(8)
 
 
+def log_bytes(max_bytes: int) -> int:
+    """Return how much of an outbox's size is its log's, in bytes."""
+    return min(_LOG_BYTES, max_bytes // _LOG_SHARE)
+
+
 def open_database(path: Path, *, max_bytes: int) -> sqlite3.Connection:
     """
     Open the outbox's file, making it if it doesn't exist.
 
     Args:
         path: The database file.
-        max_bytes: What the file may grow to; SQLite refuses to go past it.
+        max_bytes: What database and log may take together; decides how often the
+            log is emptied. What may still be written `room` decides.
 
     Returns:
         A connection in autocommit mode, in WAL mode with `synchronous=NORMAL`.
@@ -131,17 +150,14 @@ def open_database(path: Path, *, max_bytes: int) -> sqlite3.Connection:
         except BaseException:
             connection.close()
             raise
-    except sqlite3.OperationalError as error:
-        raise OutboxDirectoryError(
-            f"outbox.dir: {path} can't be opened ({error}); see that the disk has"
-            " room and the file belongs to this user"
-        ) from error
-    except sqlite3.DatabaseError as error:
-        raise OutboxDamagedError(
-            f"outbox.dir: {path} is not a readable outbox ({error}); move it away"
-            " and start again: the events in it that Kafka has not got are lost to"
-            " the bridge, but stay in the file"
-        ) from error
+    except sqlite3.Error as error:
+        meaning = translated(error, path)
+        if isinstance(meaning, OutboxFullError):
+            raise OutboxDirectoryError(
+                f"outbox.dir: {path} can't be opened ({error}); see that the disk has"
+                " room and that this user may write to the file"
+            ) from error
+        raise meaning from error
     return connection
 
 
@@ -153,36 +169,44 @@ def outbox_id(connection: sqlite3.Connection) -> str:
 
 def _prepare(connection: sqlite3.Connection, path: Path, max_bytes: int) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if version > FORMAT_VERSION:
-        raise OutboxDamagedError(
-            f"outbox.dir: {path} has format {version}, this bridge knows formats up"
-            f" to {FORMAT_VERSION}; run the version that wrote it, or give this one"
-            " a directory of its own"
-        )
-    if version == 0 and tables:
+    is_new = version == application == tables == 0
+    if not is_new and application != _APPLICATION_ID:
         raise OutboxDamagedError(
             f"outbox.dir: {path} is a database, but no outbox; give the bridge a"
             " directory of its own (BRIDGE_OUTBOX_DIR, --outbox-dir)"
         )
-    if version == 0:
+    if version > FORMAT_VERSION:
+        raise OutboxDamagedError(
+            f"outbox.dir: {path} has format {version}, this bridge knows formats up"
+            f" to {FORMAT_VERSION}; run the version that wrote it, or give this one"
+            " a directory of its own (BRIDGE_OUTBOX_DIR, --outbox-dir)"
+        )
+    if is_new:
         connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
     connection.execute("PRAGMA journal_mode = WAL")
     # NORMAL survives the death of the process; a power loss may take the last
     # commits, which resume on ce_id allows for. https://sqlite.org/pragma.html
     connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-    if version == 0:
-        _create(connection)
+    emptied_at = log_bytes(max_bytes) // 2
     (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
-    pages = max(max_bytes // page_bytes, 1)
-    connection.execute(f"PRAGMA max_page_count = {pages}")
+    pages = max(emptied_at // page_bytes, 1)
+    connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+    # One huge record may make the log longer for a while, not for good.
+    connection.execute(f"PRAGMA journal_size_limit = {emptied_at}")
+    # Writing may be refused where reading isn't: better known now than later.
+    connection.execute("BEGIN IMMEDIATE")
+    if is_new:
+        _create(connection)
+    connection.execute("COMMIT")
+    if connection.execute("SELECT count(*) FROM meta").fetchone() == (0,):
+        raise damaged(path, "its name is missing")
 
 
 def _create(connection: sqlite3.Connection) -> None:
-    identity = str(uuid.uuid4())
-    connection.executescript(f"BEGIN IMMEDIATE; {_TABLES}")
-    connection.execute("INSERT INTO meta VALUES ('outbox', ?)", (identity,))
+    for statement in _TABLES.split(";\n"):
+        connection.execute(statement)
+    connection.execute("INSERT INTO meta VALUES ('outbox', ?)", (str(uuid.uuid4()),))
     connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
-    connection.execute("COMMIT")

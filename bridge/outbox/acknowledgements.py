@@ -1,0 +1,116 @@
+"""
+Rows that Kafka has: how they are remembered, and when they go.
+
+They stay for a while, because a log can lose its tail; until then each one's
+offset can be told from its run.
+"""
+
+from __future__ import annotations
+
+import sqlite3  # noqa: TID251 - this room speaks to SQLite
+
+import msgspec
+
+from bridge.outbox.lane import Lane, Run
+from bridge.outbox.lanes import Lanes
+
+
+__all__ = ["Acknowledgements"]
+
+# A run is trimmed by one statement: 1,000 small rows take about 1 ms.
+_ROWS_A_RUN = 1000
+_RUN_SPAN_US = 1_000_000
+
+# Where each acknowledgement is a run of its own (offsets with holes between
+# them), a run costs about 30 us to trim: no more than 5 ms at a time.
+_RUNS_A_TRIM = 150
+
+
+class Acknowledgements:
+    """
+    The runs of acknowledged rows that are still kept.
+
+    Args:
+        connection: The outbox's file.
+        lanes: Its lanes.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, lanes: Lanes) -> None:
+        self._connection = connection
+        self._lanes = lanes
+        self._kept_bytes = 0
+
+    def load(self) -> None:
+        """Count what the lanes keep, after they were read."""
+        self._kept_bytes = sum(
+            run.size_bytes for lane in self._lanes for run in lane.runs
+        )
+
+    def note(self, lane: Lane, run: Run) -> None:
+        """Note that a lane's next rows stand in the log."""
+        passed = run.first_sequence - lane.acknowledged_sequence - 1
+        assert 0 <= passed <= lane.skipped, "an acknowledgement out of order"
+        lane.acknowledged_sequence = run.last_sequence
+        if lane.skipped:
+            lane.skipped -= passed
+            self._lanes.settle(lane)
+            self._lanes.save(lane)
+        self._kept_bytes += run.size_bytes
+        last = lane.runs[-1] if lane.runs else None
+        if (
+            last is not None
+            and last.last_sequence + 1 == run.first_sequence
+            and last.last_offset + 1 == run.base_offset
+            and run.acknowledged_at_us - last.acknowledged_at_us < _RUN_SPAN_US
+            and run.last_sequence - last.first_sequence < _ROWS_A_RUN
+        ):
+            run = Run(
+                last.first_sequence,
+                run.last_sequence,
+                last.base_offset,
+                last.acknowledged_at_us,
+                last.size_bytes + run.size_bytes,
+            )
+            lane.runs[-1] = run
+        else:
+            lane.runs.append(run)
+        self._connection.execute(
+            "INSERT OR REPLACE INTO acknowledged VALUES (?, ?, ?, ?, ?, ?)",
+            (lane.number, *msgspec.structs.astuple(run)),
+        )
+
+    def trim(self, *, older_than_us: int, keep_bytes: int, max_rows: int) -> int:
+        """Delete acknowledged rows, oldest first: see `Store.trim`."""
+        gone = 0
+        for _ in range(_RUNS_A_TRIM):
+            lane = min(
+                (lane for lane in self._lanes if lane.runs),
+                key=lambda lane: lane.runs[0].acknowledged_at_us,
+                default=None,
+            )
+            if lane is None or gone >= max_rows:
+                break
+            run = lane.runs[0]
+            if (
+                run.acknowledged_at_us >= older_than_us
+                and self._kept_bytes <= keep_bytes
+            ):
+                break
+            self._drop_oldest(lane)
+            gone += run.count
+        return gone
+
+    def _drop_oldest(self, lane: Lane) -> None:
+        run = lane.runs.popleft()
+        self._connection.execute(
+            "DELETE FROM rows WHERE position BETWEEN ? AND ?",
+            (lane.base + run.first_sequence, lane.base + run.last_sequence),
+        )
+        self._connection.execute(
+            "DELETE FROM acknowledged WHERE lane = ? AND first_sequence = ?",
+            (lane.number, run.first_sequence),
+        )
+        self._kept_bytes -= run.size_bytes
+        lane.floor_offset = run.last_offset
+        # Without this run the table of lanes alone says how far it has come.
+        self._lanes.save(lane)

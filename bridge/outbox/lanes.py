@@ -1,0 +1,156 @@
+"""
+The table of lanes and its mirror in memory.
+
+Which lanes there are, to which topic they belong and how far each has come.
+The rows in them belong to `store`, their end to `acknowledgements`.
+"""
+
+from __future__ import annotations
+
+import sqlite3  # noqa: TID251 - this room speaks to SQLite
+from collections.abc import Callable, Iterator, Mapping
+
+from bridge.outbox.lane import Lane, Run, Topic
+from bridge.outbox.schema import UNASSIGNED
+from bridge.record import LaneState
+
+
+__all__ = ["Lanes", "PartitionOf"]
+
+PartitionOf = Callable[[bytes | None], int]
+
+
+class Lanes:
+    """
+    All lanes of an outbox.
+
+    Args:
+        connection: The outbox's file.
+
+    Attributes:
+        topics: The topics by name.
+        assignments: How keys find their partition, by topic; never changed in
+            place, so that a transaction can put the former one back.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._by_number: dict[int, Lane] = {}
+        self.topics: dict[str, Topic] = {}
+        self.assignments: Mapping[str, PartitionOf] = {}
+
+    def __iter__(self) -> Iterator[Lane]:
+        """Go through the lanes, those for unassigned records included."""
+        return iter(self._by_number.values())
+
+    def load(self) -> None:
+        """Read the lanes from the file."""
+        self._by_number.clear()
+        self.topics.clear()
+        # A topic's lane for unassigned records is made before its others.
+        for values in self._connection.execute(
+            "SELECT id, topic, partition, acknowledged_sequence, floor_sequence,"
+            " skipped, floor_offset FROM lanes ORDER BY id"
+        ):
+            self._keep(Lane(*values))
+        for number, *values in self._connection.execute(
+            "SELECT * FROM acknowledged ORDER BY lane, first_sequence"
+        ):
+            self._by_number[number].runs.append(Run(*values))
+        for lane in self:
+            if lane.runs:
+                lane.acknowledged_sequence = max(
+                    lane.acknowledged_sequence, lane.runs[-1].last_sequence
+                )
+            lane.last_sequence = max(
+                lane.last_sequence, lane.acknowledged_sequence, self._last_row(lane)
+            )
+
+    def states(self) -> list[LaneState]:
+        """Return the state of every lane that has a partition."""
+        return [
+            LaneState(
+                topic=lane.topic,
+                partition=lane.partition,
+                acknowledged_sequence=lane.acknowledged_sequence,
+                # Where sequences were skipped, the last of them may be no row.
+                last_sequence=max(lane.acknowledged_sequence, self._last_row(lane))
+                if lane.skipped
+                else lane.last_sequence,
+                resume_offset=lane.resume_offset,
+            )
+            for lane in self
+            if lane.partition != UNASSIGNED
+        ]
+
+    def topic(self, name: str) -> Topic:
+        """Give a topic, adding it if it is new."""
+        if name not in self.topics:
+            self._add(name, UNASSIGNED)
+        return self.topics[name]
+
+    def open(
+        self,
+        topic: str,
+        partition_of: PartitionOf,
+        opened: Mapping[int, tuple[int, int]],
+    ) -> None:
+        """Let a topic's records go to lanes: see `Store.open_topic`."""
+        entry = self.topic(topic)
+        for partition, (sequence, end_offset) in opened.items():
+            lane = entry.lanes.get(partition) or self._add(topic, partition)
+            if lane.resume_offset is None:
+                lane.floor_offset = end_offset
+            if sequence > lane.last_sequence:
+                # The log is ahead of a file that was put back to an older copy.
+                # Rows that wait may be in the log or not: the relay looks for
+                # each. New ones go on above both.
+                lane.skipped += sequence - lane.last_sequence
+                lane.last_sequence = sequence
+                self.settle(lane)
+            self.save(lane)
+        self.assignments = {**self.assignments, topic: partition_of}
+        entry.partition_of = partition_of
+
+    def settle(self, lane: Lane) -> None:
+        """Leave skipped sequences behind once no row waits before them."""
+        if lane.skipped and not lane.pending:
+            lane.acknowledged_sequence = lane.last_sequence
+            lane.skipped = 0
+
+    def save(self, lane: Lane) -> None:
+        """Write how far a lane has come."""
+        self._connection.execute(
+            "UPDATE lanes SET acknowledged_sequence = ?, floor_sequence = ?,"
+            " skipped = ?, floor_offset = ? WHERE id = ?",
+            (
+                lane.acknowledged_sequence,
+                lane.last_sequence,
+                lane.skipped,
+                lane.floor_offset,
+                lane.number,
+            ),
+        )
+
+    def _last_row(self, lane: Lane) -> int:
+        (last,) = self._connection.execute(
+            "SELECT max(position) FROM rows WHERE position BETWEEN ? AND ?",
+            (lane.base, lane.end),
+        ).fetchone()
+        return 0 if last is None else int(last) - lane.base
+
+    def _add(self, topic: str, partition: int) -> Lane:
+        cursor = self._connection.execute(
+            "INSERT INTO lanes (topic, partition) VALUES (?, ?)", (topic, partition)
+        )
+        assert cursor.lastrowid is not None
+        return self._keep(Lane(cursor.lastrowid, topic, partition))
+
+    def _keep(self, lane: Lane) -> Lane:
+        self._by_number[lane.number] = lane
+        if lane.partition == UNASSIGNED:
+            entry = self.topics[lane.topic] = Topic(lane)
+            entry.partition_of = self.assignments.get(lane.topic)
+        else:
+            self.topics[lane.topic].lanes[lane.partition] = lane
+        return lane

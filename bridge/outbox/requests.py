@@ -1,0 +1,76 @@
+"""
+Work that other threads want done on the outbox's thread.
+
+Every request's future comes to an end, also those that come too late. What is
+done and when is decided in `outbox`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from bridge.outbox.store import Store
+
+
+__all__ = ["Requests"]
+
+_T = TypeVar("_T")
+
+
+class Requests:
+    """A queue of requests; any thread puts, one answers and closes."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Callable[[Store], Any], Future[Any]]] = deque()
+        self._closed = False
+
+    def __bool__(self) -> bool:
+        """Whether any waits."""
+        return bool(self._waiting)
+
+    def put(self, work: Callable[[Store], _T]) -> Future[_T]:
+        """Ask for work; its future is cancelled if nobody will do it any more."""
+        future: Future[_T] = Future()
+        self._waiting.append((work, future))
+        # Looked at after appending: either `close` saw this one, or it is seen
+        # here that nobody comes by.
+        if self._closed:
+            self._cancel_all()
+        return future
+
+    def work(self, store: Store) -> list[Any]:
+        """
+        Do what waits now; nobody is told before `answer`.
+
+        Returns:
+            The results, in order.
+        """
+        return [
+            None if future.cancelled() else work(store)
+            for work, future in list(self._waiting)
+        ]
+
+    def answer(self, results: Sequence[Any]) -> None:
+        """Hand out the results of `work`, once they hold."""
+        for result in results:
+            _, future = self._waiting.popleft()
+            # Whoever asked may have given up meanwhile.
+            if future.set_running_or_notify_cancel():
+                future.set_result(result)
+
+    def close(self) -> None:
+        """Cancel what waits and whatever comes from now on."""
+        self._closed = True
+        self._cancel_all()
+
+    def _cancel_all(self) -> None:
+        # Two threads may be at it: each takes what it gets.
+        while self._waiting:
+            try:
+                _, future = self._waiting.popleft()
+            except IndexError:
+                return
+            future.cancel()
