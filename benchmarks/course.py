@@ -101,7 +101,8 @@ class Run:
         start_seconds: From the process's start to its readiness.
         events_per_second: From the first write to the last event's arrival: on
             the topic, or in the reader that has no topic.
-        cpu_us_per_event: CPU of the contender's processes from the first write on.
+        cpu_us_per_event: CPU of the contender's processes from the first write on,
+            for each event that arrived.
         usage: All that was measured.
         load_average: Of the last minute, at the start.
         verdict: What stood on the topic; None for a contender that has none.
@@ -186,7 +187,7 @@ class Course:
                 rate=rate,
                 start_seconds=start_seconds,
                 events_per_second=count / seconds,
-                cpu_us_per_event=arrived.usage.cpu_seconds * 1e6 / traffic.events,
+                cpu_us_per_event=arrived.usage.cpu_seconds * 1e6 / max(count, 1),
                 usage=arrived.usage,
                 load_average=load_average,
                 verdict=verdict,

@@ -45,7 +45,7 @@ class Report:
     @property
     def flawless(self) -> bool:
         """Whether every run that has a topic had everything on it, once, in order."""
-        return all(run.verdict is None or run.verdict.flawless for run in self.runs)
+        return _flawless(self.runs)
 
     def json(self) -> str:
         """Write all that was measured, run by run."""
@@ -84,13 +84,19 @@ class Report:
             "",
             *_table([*head, *_ALWAYS], rows),
         ]
-        if floor_us and _TARGET_OF in by_name and not runs[0].traffic.preview_bytes:
-            cpu = _of(by_name[_TARGET_OF], lambda run: run.cpu_us_per_event)
-            ratio = f"{cpu.median / floor_us:.2f}"
-            met = "met" if cpu.median <= CPU_TARGET * floor_us else "missed"
-            bound = f"{CPU_TARGET} times {self.floor}'s"
-            lines += ["", f"Target: CPU per event at most {bound}: {ratio}, {met}."]
+        measured = by_name.get(_TARGET_OF)
+        if floor_us and measured and not runs[0].traffic.preview_bytes:
+            lines += ["", self._target(measured, floor_us)]
         return "\n".join(lines)
+
+    def _target(self, runs: Sequence[Run], floor_us: float) -> str:
+        ratio = _of(runs, lambda run: run.cpu_us_per_event).median / floor_us
+        if not _flawless(runs):
+            verdict = "doesn't count, since not every event arrived as it should"
+        else:
+            verdict = "met" if ratio <= CPU_TARGET else "missed"
+        bound = f"{CPU_TARGET} times {self.floor}'s"
+        return f"Target: CPU per event at most {bound}: {ratio:.2f}, {verdict}."
 
     def _correctness(self) -> str:
         lines = ["## What stood on the topic", ""]
@@ -142,6 +148,10 @@ def _trickle(runs: Sequence[Run]) -> str:
             *_table([*head, *_ALWAYS], rows),
         ]
     )
+
+
+def _flawless(runs: Sequence[Run]) -> bool:
+    return all(run.verdict is None or run.verdict.flawless for run in runs)
 
 
 def _section(run: Run) -> tuple[float, int, int]:
