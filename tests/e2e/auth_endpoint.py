@@ -58,11 +58,13 @@ class AuthEndpoint:
         url: dryAPI's base URL, as the bridge takes it.
         answer: Makes the reply to a request; may be exchanged at any time.
         requests: What was asked, in order.
+        strayed: The paths that were asked with other methods than POST.
     """
 
     def __init__(self, answer: Callable[[AuthRequest], Reply]) -> None:
         self.answer = answer
         self.requests: list[AuthRequest] = []
+        self.strayed: list[str] = []
         endpoint = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -84,6 +86,10 @@ class AuthEndpoint:
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(reply.body)
+
+            def do_GET(self) -> None:
+                endpoint.strayed.append(self.path)
+                self.send_error(404)
 
             def log_message(self, *_: object) -> None:
                 """Say nothing on stderr."""

@@ -114,7 +114,7 @@ class BridgeProcess:
         wrapper: A command that ends in executing what follows it.
 
     Attributes:
-        outbox: The directory of its outbox, unless the settings name another.
+        outbox: The directory of its outbox.
         port: Its health port.
     """
 
@@ -127,7 +127,7 @@ class BridgeProcess:
     ) -> None:
         (self.port,) = free_ports(1)
         folder.mkdir()
-        self.outbox = folder / "outbox"
+        self.outbox = Path(settings.get("OUTBOX_DIR", folder / "outbox"))
         own = {
             "OUTBOX_DIR": str(self.outbox),
             "OPERATIONS_LISTEN": f"127.0.0.1:{self.port}",
@@ -222,6 +222,13 @@ class BridgeProcess:
         await self._wait(lambda: bool(self.logged(event)), seconds, f"log {event}")
         return self.logged(event)[0]
 
+    async def wait_refusal(self, code: int) -> str:
+        """Wait until it has ended with this code, and give the one sentence why."""
+        assert await self.wait_exit() == code, self.all_output
+        (sentence,) = self.sentences
+        assert sentence.startswith("bridge: ")
+        return sentence
+
     # -- What its health port answers -----------------------------------------
 
     async def ask(self, path: str) -> Answer | None:
@@ -233,11 +240,15 @@ class BridgeProcess:
         return Answer(status, json.loads(text))
 
     async def metrics(self) -> Metrics:
-        """Read its metrics; it must be running."""
-        answer = await trio.to_thread.run_sync(self._get, "/metrics")
-        if answer is None:
+        """Read its metrics; it must be serving them."""
+        metrics = await self._metrics()
+        if metrics is None:
             raise self._child.error("gave no metrics")
-        return Metrics(answer[1])
+        return metrics
+
+    async def _metrics(self) -> Metrics | None:
+        answer = await trio.to_thread.run_sync(self._get, "/metrics")
+        return None if answer is None else Metrics(answer[1])
 
     def _get(self, path: str) -> tuple[int, str] | None:
         connection = http.client.HTTPConnection(
@@ -285,8 +296,11 @@ class BridgeProcess:
         last: Metrics | None = None
         with trio.move_on_after(seconds):
             while True:
-                last = await self.metrics()
-                if condition(last):
+                if not self.running:
+                    raise self._child.error("ended before its metrics were as wanted")
+                # While it starts nobody listens yet.
+                last = await self._metrics()
+                if last is not None and condition(last):
                     return last
                 await trio.sleep(_LOOK_SECONDS)
         numbers = last and (last.read, last.committed, last.published, last.waiting)

@@ -30,6 +30,11 @@ _BATCH = 10
 
 _LOOK_SECONDS = 0.01
 
+# A steady load: jobs of ten events, and a pause after each batch that leaves the
+# machine's other work its part.
+_STEPS = 8
+_PAUSE = 0.01
+
 
 def job(steps: int, previews: Sequence[str] = ()) -> tuple[str, list[str]]:
     """
@@ -103,12 +108,12 @@ class Load:
             for first in range(0, len(jobs), _BATCH):
                 nursery.start_soon(self._run_group, jobs[first : first + _BATCH])
 
-    async def keep_running(self, steps: int = 8) -> None:
-        """Run ten jobs after the other ten, until `stop`."""
+    async def keep_running(self) -> None:
+        """Run ten jobs after the other ten, about 700 events a second, until `stop`."""
         async with self._running:
             self._stopped = False
             while not self._stopped:
-                await self._run_group([job(steps) for _ in range(_BATCH)])
+                await self._run_group([job(_STEPS) for _ in range(_BATCH)], _PAUSE)
 
     async def stop(self) -> None:
         """Let `keep_running` return when its present batch is accepted."""
@@ -116,7 +121,9 @@ class Load:
         async with self._running:
             self._stopped = False
 
-    async def _run_group(self, jobs: Sequence[tuple[str, list[str]]]) -> None:
+    async def _run_group(
+        self, jobs: Sequence[tuple[str, list[str]]], pause_seconds: float = 0.0
+    ) -> None:
         """Let up to ten jobs take their steps together, one batch a step."""
         for step in _steps(jobs):
             if self._stopped:
@@ -127,6 +134,7 @@ class Load:
             await self._publisher.publish_batch(events)
             for request_id, text in step:
                 self.accepted.setdefault(request_id, []).append(text.encode())
+            await trio.sleep(pause_seconds)
 
     async def _wait_for_reader(self, sizes: Sequence[int]) -> None:
         """Keep what is on its way to the bridge small."""

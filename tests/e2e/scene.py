@@ -78,13 +78,19 @@ class Scene:
         self._made: list[BridgeProcess] = []
 
     def bridge(
-        self, api_url: str, wrapper: Sequence[str] = (), **settings: object
+        self,
+        api_url: str,
+        *,
+        topic: str | None = None,
+        wrapper: Sequence[str] = (),
+        **settings: object,
     ) -> BridgeProcess:
         """
         Describe a bridge between the scene's soketi and its topic.
 
         Args:
             api_url: Where its dryAPI is.
+            topic: Another topic than the scene's.
             wrapper: A command that ends in executing what follows it.
             settings: More settings, or others, by their names.
         """
@@ -104,7 +110,7 @@ class Scene:
         }
         bridge = BridgeProcess(
             self._folder / f"bridge-{len(self._made) + 1}",
-            self.topic.name,
+            topic or self.topic.name,
             environment,
             wrapper,
         )
@@ -112,10 +118,25 @@ class Scene:
         return bridge
 
     @asynccontextmanager
-    async def load(self, reader: BridgeProcess | None = None) -> AsyncIterator[Load]:
-        """Publish on the account's channel; see `Load` for the reader."""
-        async with self.soketi.publisher() as publisher:
-            yield Load(publisher, self.account.channel, reader)
+    async def load(
+        self, reader: BridgeProcess | None = None, *, steady: bool = False
+    ) -> AsyncIterator[Load]:
+        """
+        Publish on the account's channel.
+
+        Args:
+            reader: As `Load` takes it.
+            steady: Whether jobs run from now on until the load's `stop`.
+
+        Yields:
+            The load; whatever it still does is cancelled at the end.
+        """
+        async with self.soketi.publisher() as publisher, trio.open_nursery() as nursery:
+            load = Load(publisher, self.account.channel, reader)
+            if steady:
+                nursery.start_soon(load.keep_running)
+            yield load
+            nursery.cancel_scope.cancel()
 
     async def records(self, expected: int | None = None) -> list[Record]:
         """Read the topic to its end, waiting for at least so many records."""

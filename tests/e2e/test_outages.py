@@ -24,17 +24,12 @@ def _kafka_is_back(answer: Answer) -> bool:
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
 async def test_events_are_read_while_kafka_is_away_and_arrive_when_it_is_back(
-    scene: Scene,
-    dryapi: str,
-    own_kafka: KafkaServer,
-    nursery: trio.Nursery,
-    how: str,
+    scene: Scene, dryapi: str, own_kafka: KafkaServer, how: str
 ) -> None:
     """The bridge stays alive and ready, says that Kafka is away, and loses nothing."""
     bridge = scene.bridge(dryapi)
     await bridge.start_and_wait()
-    async with scene.load() as load:
-        nursery.start_soon(load.keep_running)
+    async with scene.load(steady=True) as load:
         await bridge.wait_metrics(lambda now: now.published >= 100)
         await trio.to_thread.run_sync(getattr(own_kafka, how))
         away = await bridge.metrics()

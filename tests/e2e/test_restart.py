@@ -92,14 +92,11 @@ async def test_a_batch_of_a_killed_bridge_that_lands_late_is_not_sent_again(
     assert len(records) == load.count
 
 
-async def test_sigterm_under_load_drains(
-    scene: Scene, dryapi: str, nursery: trio.Nursery
-) -> None:
+async def test_sigterm_under_load_drains(scene: Scene, dryapi: str) -> None:
     """It ends with 0, an empty outbox, and a record for each event that it read."""
     bridge = scene.bridge(dryapi)
     await bridge.start_and_wait()
-    async with scene.load() as load:
-        nursery.start_soon(load.keep_running)
+    async with scene.load(steady=True) as load:
         seen = await bridge.wait_metrics(lambda now: now.read >= 300)
         assert await bridge.stop() == 0
         await load.stop()

@@ -1,0 +1,145 @@
+"""A full disk: the bridge stays up, says so, and goes on when there is room again."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.e2e.bridge_process import Answer, BridgeProcess
+from tests.e2e.jobs import Load, job
+from tests.e2e.scene import Scene
+from tests.e2e.topic_records import check_exactly
+from tests.servers.kafka import KafkaServer
+
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="limits a running process from outside"
+)
+
+# What the outbox has; the log is not much longer than its limit lets it be.
+_ROOM_BYTES = 1_500_000
+
+# No file may grow above this: SQLite gets EFBIG, an I/O error to it. Python has
+# the signal ignored that would come with it.
+_WITH_FILE_LIMIT = f"""
+import os, resource, sys
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, ({_ROOM_BYTES}, hard))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+# A disk of its own that only this process sees, and that ends with it: SQLite
+# gets ENOSPC, as on a real one.
+_WITH_SMALL_DISK = f"""
+mount -t tmpfs -o size={_ROOM_BYTES} none "$1" && shift && exec "$@"
+"""
+
+# As long as a third of what soketi lets through, so that a megabyte is 30 events.
+_PREVIEW = "data:image/jpeg;base64," + "A" * 30_000
+
+
+def _is_full(answer: Answer) -> bool:
+    return not answer.check("outbox-accepting")["ok"]
+
+
+async def _fill(bridge: BridgeProcess, load: Load) -> None:
+    """Give it 3 MB: twice what the disk has, a fifth of what memory has."""
+    await load.run_together([job(10, [_PREVIEW] * 10) for _ in range(10)])
+    full = await bridge.wait_answer("/readyz", _is_full)
+    assert full.status == 503
+    told = await bridge.wait_logged("outbox.full")
+    assert str(bridge.outbox) in told["path"]
+    live = await bridge.ask("/livez")
+    assert live is not None
+    assert live.status == 200
+    await bridge.wait_metrics(lambda now: now.read == load.count)
+
+
+async def _go_on(scene: Scene, bridge: BridgeProcess, load: Load) -> None:
+    """There is room again: everything that was read arrives, and what comes after."""
+    await bridge.wait_logged("outbox.has_room")
+    await bridge.wait_ready()
+    await load.run_together([job(3) for _ in range(10)])
+    now = await bridge.wait_metrics(lambda now: now.published == load.count)
+    assert now.total("bridge_events_dropped_total") == 0
+    check_exactly(await scene.records(load.count), load.accepted)
+    assert await bridge.stop() == 0
+
+
+async def test_files_that_may_not_grow_are_told_and_survived(
+    scene: Scene, dryapi: str, own_kafka: KafkaServer
+) -> None:
+    """With Kafka away the disk fills; when it may grow again nothing was lost."""
+    bridge = scene.bridge(dryapi, wrapper=[sys.executable, "-c", _WITH_FILE_LIMIT])
+    await bridge.start_and_wait()
+    async with scene.load(bridge) as load:
+        own_kafka.pause()
+        await _fill(bridge, load)
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.prlimit(bridge.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        await bridge.wait_logged("outbox.has_room")
+        own_kafka.resume()
+        await _go_on(scene, bridge, load)
+    assert bridge.waiting_rows() == []
+
+
+def _may_mount() -> bool:
+    """Whether this user may make a namespace with mounts of its own."""
+    if not all(map(shutil.which, ("unshare", "nsenter", "mount"))) or os.geteuid():
+        return False
+    probe = ["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]
+    return subprocess.run(probe, check=False, capture_output=True).returncode == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> tuple[Path, list[str]]:
+    """Where a small disk will be, and the wrapper that gives it to a process."""
+    if not _may_mount():
+        pytest.skip("takes the right to mount")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    shell = ["sh", "-c", _WITH_SMALL_DISK, "small-disk", str(disk)]
+    return disk, ["unshare", "--mount", *shell]
+
+
+async def test_a_disk_without_room_is_told_and_survived(
+    scene: Scene,
+    dryapi: str,
+    own_kafka: KafkaServer,
+    small_disk: tuple[Path, list[str]],
+) -> None:
+    """The same on a disk that is really full, until somebody makes it larger."""
+    disk, wrapper = small_disk
+    bridge = scene.bridge(dryapi, wrapper=wrapper, outbox_dir=disk)
+    await bridge.start_and_wait()
+    async with scene.load(bridge) as load:
+        own_kafka.pause()
+        await _fill(bridge, load)
+        larger = ["mount", "-o", "remount,size=64m", str(disk)]
+        inside = ["nsenter", "--target", str(bridge.pid), "--mount"]
+        await trio.run_process([*inside, *larger])
+        await bridge.wait_logged("outbox.has_room")
+        own_kafka.resume()
+        await _go_on(scene, bridge, load)
+
+
+async def test_a_disk_that_kafka_empties_makes_its_own_room(
+    scene: Scene, dryapi: str, small_disk: tuple[Path, list[str]]
+) -> None:
+    """While Kafka takes the rows, four times the disk's size flows through it."""
+    disk, wrapper = small_disk
+    bridge = scene.bridge(dryapi, wrapper=wrapper, outbox_dir=disk)
+    await bridge.start_and_wait()
+    async with scene.load(bridge) as load:
+        await load.run_together([job(20, [_PREVIEW] * 20) for _ in range(10)])
+        now = await bridge.wait_metrics(lambda now: now.published == load.count)
+        assert now.total("bridge_events_dropped_total") == 0
+        check_exactly(await scene.records(load.count), load.accepted)
+    assert await bridge.stop() == 0
