@@ -95,25 +95,27 @@ async def scan(
         async with asyncio.timeout(settings.start_timeout_seconds):
             await consumer.start()
         partitions = {TopicPartition(topic, number): number for number in starts}
-        consumer.assign(list(partitions))
         async with asyncio.timeout(settings.start_timeout_seconds):
             ends = await consumer.end_offsets(list(partitions))
             begins = await consumer.beginning_offsets(list(partitions))
         tails = {
             number: LogTail(ends[partition]) for partition, number in partitions.items()
         }
-        open_partitions = set()
+        firsts = {}
         for partition, number in partitions.items():
             start = starts[number].offset
             # Retention may have taken the rows in between: they were delivered.
             first = ends[partition] if start is None else max(start, begins[partition])
             if first < ends[partition]:
+                firsts[partition] = first
+        # These alone, and sought in the same step: aiokafka fails for an assigned
+        # partition that has no position, paused or not.
+        if firsts:
+            consumer.assign(list(firsts))
+            for partition, first in firsts.items():
                 consumer.seek(partition, first)
-                open_partitions.add(partition)
-            else:
-                consumer.pause(partition)
-        reader = _TailReader(settings, outbox_id, starts, tails)
-        await reader.read(consumer, open_partitions)
+            reader = _TailReader(settings, outbox_id, starts, tails)
+            await reader.read(consumer, set(firsts))
     except errors.KafkaConnectionError as error:
         raise await failed_start(settings, _KNOCK_SECONDS) from error
     except (errors.KafkaError, TimeoutError) as error:
