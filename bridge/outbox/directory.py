@@ -136,7 +136,7 @@ def _file_system_of(path: Path) -> str | None:
         mounts = os.fsdecode(_MOUNTS.read_bytes())
     except OSError:
         return None
-    for line in mounts.splitlines():
+    for line in mounts.rstrip("\n").split("\n"):
         _, name, file_system, *_ = line.split(" ")
         point = Path(_ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), name))
         # A later mount on the same point hides the earlier one.

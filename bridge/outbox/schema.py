@@ -199,10 +199,11 @@ def _prepare(connection: sqlite3.Connection, path: Path, max_bytes: int) -> None
     connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
     # One huge record may make the log longer for a while, not for good.
     connection.execute(f"PRAGMA journal_size_limit = {emptied_at}")
-    # Writing may be refused where reading isn't: better known now than later.
     connection.execute("BEGIN IMMEDIATE")
     if is_new:
         _create(connection)
+    # Writing may be refused where reading isn't: better known now than later.
+    connection.execute("UPDATE meta SET value = value WHERE name = ''")
     connection.execute("COMMIT")
     if connection.execute("SELECT count(*) FROM meta").fetchone() == (0,):
         raise damaged(path, "its name is missing")

@@ -1,0 +1,1 @@
+"""Tests of the outbox; every one of them writes a real file."""
