@@ -170,9 +170,9 @@ class BridgeProcess:
         """Whether it has been started and has not ended."""
         return self._child.running
 
-    def terminate(self) -> None:
-        """Ask it to end, as Kubernetes does."""
-        self._child.signal(signal.SIGTERM)
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._child.signal(number)
 
     def kill(self) -> None:
         """Kill it without a word (SIGKILL)."""
@@ -185,10 +185,10 @@ class BridgeProcess:
         assert code is not None
         return code
 
-    async def stop(self, seconds: float = PATIENCE_SECONDS) -> int:
-        """Ask it to end, wait for it and give the exit code."""
-        self.terminate()
-        return await self.wait_exit(seconds)
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to end, as Kubernetes does, wait for it and give the exit code."""
+        self.send(number)
+        return await self.wait_exit()
 
     # -- What it says ---------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 
 import pytest
@@ -10,7 +11,7 @@ import trio
 from tests.e2e.bridge_process import BridgeProcess, Row
 from tests.e2e.jobs import Load, job
 from tests.e2e.scene import Scene
-from tests.e2e.topic_records import by_key, check_dense, check_prefixes
+from tests.e2e.topic_records import by_key, check_dense, check_exactly, check_prefixes
 from tests.servers.kafka import KafkaServer
 from tests.servers.reader import Record
 
@@ -92,13 +93,16 @@ async def test_a_batch_of_a_killed_bridge_that_lands_late_is_not_sent_again(
     assert len(records) == load.count
 
 
-async def test_sigterm_under_load_drains(scene: Scene, dryapi: str) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_under_load_drains(
+    scene: Scene, dryapi: str, number: signal.Signals
+) -> None:
     """It ends with 0, an empty outbox, and a record for each event that it read."""
     bridge = scene.bridge(dryapi)
     await bridge.start_and_wait()
     async with scene.load(steady=True) as load:
         seen = await bridge.wait_metrics(lambda now: now.read >= 300)
-        assert await bridge.stop() == 0
+        assert await bridge.stop(number) == 0
         await load.stop()
     (stopped,) = bridge.logged("service.stopped")
     records = await scene.records()
@@ -121,10 +125,10 @@ async def test_sigterm_without_kafka_keeps_the_rows_for_the_next_start(
         await load.run_together([job(10) for _ in range(10)])
         await bridge.wait_metrics(lambda now: now.committed == load.count)
         began = trio.current_time()
-        bridge.terminate()
+        bridge.send(signal.SIGTERM)
         await bridge.wait_logged("service.stopping")
         if signals == 2:
-            bridge.terminate()
+            bridge.send(signal.SIGTERM)
         assert await bridge.wait_exit() == 0
         # Its deadline, 4 s for the relay's connections, and a busy machine's part.
         assert trio.current_time() - began < 8.0
@@ -135,3 +139,28 @@ async def test_sigterm_without_kafka_keeps_the_rows_for_the_next_start(
         records = await _finish(scene, bridge, load)
     assert len(records) == load.count
     _check_order(records, load)
+
+
+async def test_a_refused_start_still_delivers_what_an_earlier_run_left(
+    scene: Scene, dryapi: str, own_kafka: KafkaServer
+) -> None:
+    """With a token that is no longer good it ends with 3, and the rows are in Kafka."""
+    bridge = scene.bridge(dryapi, shutdown_timeout_seconds=0.1)
+    await bridge.start_and_wait()
+    async with scene.load() as load:
+        own_kafka.stop()
+        await load.run_together([job(10) for _ in range(10)])
+        await bridge.wait_metrics(lambda now: now.committed == load.count)
+        assert await bridge.stop() == 0
+        assert len(bridge.waiting_rows()) == load.count
+
+        own_kafka.start()
+        refused = scene.bridge(
+            dryapi,
+            outbox_dir=bridge.outbox,
+            api_token=f"{scene.account.token}-revoked",
+        )
+        refused.start()
+        assert "HTTP 401" in await refused.wait_refusal(3)
+        assert refused.waiting_rows() == []
+        check_exactly(await scene.records(load.count), load.accepted)
