@@ -153,6 +153,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/broadcasting/auth":
             self._answer({"auth": f"{APP_KEY}:{'0' * 64}"})
             return
+        if len(self.server.subscribers) != 1:
+            self.send_error(HTTPStatus.CONFLICT, "not one subscriber")
+            return
         order = json.loads(body)
         rate = order.pop("rate")
         self._answer(self.server.emit(Traffic(**order), rate))

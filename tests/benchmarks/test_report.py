@@ -1,0 +1,111 @@
+"""What `report` promises: medians, the ratio, the target and the flaws, in words."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks.course import Latency, Run
+from benchmarks.machine import Machine
+from benchmarks.measuring import Usage
+from benchmarks.report import Report
+from benchmarks.traffic import Traffic
+from benchmarks.verification import Verdict
+
+
+_FLOOR = "the floor"
+_MACHINE = Machine(
+    system="Plan 9",
+    cores=2,
+    python="CPython 3.11",
+    versions={"trio": "0.35"},
+    revision="abc",
+    load_average=(0.25, 0.5, 1.0),
+)
+
+
+def _run(
+    contender: str,
+    cpu_us: float,
+    *,
+    rate: float | None = None,
+    latency: Latency | None = None,
+    verdict: Verdict | None = None,
+) -> Run:
+    return Run(
+        contender=contender,
+        traffic=Traffic(1000),
+        rate=rate,
+        start_seconds=0.5,
+        events_per_second=40_000.0,
+        cpu_us_per_event=cpu_us,
+        usage=Usage(1.0, 0.25, 30 * 2**20, 60 * 2**20),
+        load_average=0.5,
+        verdict=verdict,
+        latency=latency,
+    )
+
+
+def _bridge(*cpu_us: float, verdict: Verdict | None = None) -> list[Run]:
+    return [_run("bridge", one, verdict=verdict or Verdict()) for one in cpu_us]
+
+
+def _report(*runs: Run) -> Report:
+    floor = [_run(_FLOOR, one) for one in (9.0, 10.0, 30.0)]
+    return Report(_MACHINE, _FLOOR, [*floor, *runs])
+
+
+@pytest.mark.parametrize(
+    ("cpu_us", "words"), [(18.0, "1.80, met"), (18.1, "1.81, missed")]
+)
+def test_target_is_judged_by_medians(cpu_us: float, words: str) -> None:
+    """The ratio of the medians decides, not that of the best or the worst runs."""
+    text = _report(*_bridge(1.0, cpu_us, 99.0)).markdown()
+
+    assert words in text
+    assert f"{cpu_us:.1f} (1.0, 99.0)" in text
+
+
+def test_lost_events_void_the_target() -> None:
+    """A bridge that loses events meets no target, however little it used."""
+    report = _report(*_bridge(1.0, 1.0, verdict=Verdict(lost=1234)))
+
+    text = report.markdown()
+
+    assert not report.flawless
+    assert ", met" not in text
+    assert "lost 1,234" in text
+    assert "in 0 of 2 runs" in text
+
+
+def test_rates_have_a_section_with_latencies() -> None:
+    """A run at a rate shows its latencies, and isn't mixed with the floods."""
+    latency = Latency(p50=1.25, p99=2.5, p999=3.75)
+    text = _report(
+        *_bridge(12.0),
+        _run("bridge", 400.0, rate=100.0, latency=latency, verdict=Verdict()),
+    ).markdown()
+
+    flood, trickle = text.split("## At 100 events/s")
+    assert "12.0 (12.0, 12.0)" in flood
+    assert "400" not in flood
+    assert "1.25 (1.25, 1.25)" in trickle
+    assert "3.75 (3.75, 3.75)" in trickle
+
+
+def test_report_says_where_it_was_made() -> None:
+    """Machine, versions, revision and load stand in the heading."""
+    text = _report(*_bridge(12.0)).markdown()
+
+    for words in ("2 cores, Plan 9", "trio 0.35", "revision abc", "0.25, 0.50, 1.00"):
+        assert words in text
+
+
+def test_json_holds_every_run() -> None:
+    """The file for programs has each run with all that was measured."""
+    content = json.loads(_report(*_bridge(12.0)).json())
+
+    assert len(content["runs"]) == 4
+    assert content["runs"][-1]["usage"]["peak_bytes"] == 60 * 2**20
+    assert content["machine"]["revision"] == "abc"
