@@ -1,22 +1,23 @@
 """
-Ending a client of aiokafka, whatever state it is in.
+Ending clients of aiokafka, whatever state they are in.
 
-Its own ways to stop wait for brokers that don't answer, and raise what their
-background tasks died of. Only connections and tasks are dealt with here.
+Its own ways to stop wait for brokers that don't answer, raise what their
+background tasks died of, and forget connections that were just being made. Only
+connections and tasks are dealt with here.
 """
 
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this room runs asyncio
+import weakref
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 
 
-__all__ = ["end_client"]
+__all__ = ["ClosingLoop", "end_client"]
 
 # Aborted connections and cancelled tasks end within milliseconds; a client that
-# doesn't is left to the garbage collector.
+# doesn't is left to the end of the loop.
 _END_SECONDS = 1.0
 
 
@@ -37,6 +38,38 @@ async def end_client(client: Any, stop: Callable[[], Awaitable[None]]) -> None:
         if writer is not None:
             # A broker that stands still would never take what is buffered.
             writer.transport.abort()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_END_SECONDS):
-            await stop()
+    # A task of its own: aiokafka takes the cancellation of a fetch of its own
+    # for the caller's, which would end the caller.
+    stopping = asyncio.ensure_future(stop())
+    await asyncio.wait([stopping], timeout=_END_SECONDS)
+    if not stopping.done():
+        stopping.cancel()
+    elif stopping.cancelled() or stopping.exception() is not None:
+        closing = asyncio.ensure_future(client.close())
+        await asyncio.wait([closing], timeout=_END_SECONDS)
+
+
+class ClosingLoop(asyncio.SelectorEventLoop):
+    """A loop that knows its connections, so that none outlives its work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._connected: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+
+    async def create_connection(self, *arguments: Any, **options: Any) -> Any:
+        """Connect, as any loop does."""
+        transport, protocol = await super().create_connection(*arguments, **options)
+        self._connected.add(transport)
+        return transport, protocol
+
+    async def abort_connections(self) -> None:
+        """
+        Close whatever is still open.
+
+        aiokafka 0.14 forgets a connection that is being made while its client
+        is stopped, or whose first answer nobody waits for any more.
+        """
+        for transport in list(self._connected):
+            transport.abort()
+        # Their protocols learn of it in the loop's next round.
+        await asyncio.sleep(0)

@@ -14,12 +14,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import cast
 
 import structlog
 import trio
 
 from bridge.errors import BridgeError
 from bridge.kafka.asking import answer
+from bridge.kafka.ending import ClosingLoop
 from bridge.kafka.group import Group
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.lane import Lane
@@ -148,7 +150,13 @@ class Relay:
 
     def _run_loop(self) -> None:
         try:
-            asyncio.run(self._main())
+            with asyncio.Runner(loop_factory=ClosingLoop) as runner:
+                try:
+                    runner.run(self._main())
+                finally:
+                    runner.run(
+                        cast("ClosingLoop", runner.get_loop()).abort_connections()
+                    )
         except asyncio.CancelledError:
             # `abort`, or the outbox has ended: nothing is lost, the rows stay.
             pass
