@@ -1,72 +1,112 @@
-"""Reading a topic's end to resume, on a real Kafka."""
+"""What a scan of the log finds, and that nothing in a log can hold it up."""
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - the room under test runs asyncio
+import asyncio  # noqa: TID251 - what is tested runs on asyncio
+import uuid
 
-import confluent_kafka
-import trio
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
-from bridge.kafka import header_names as names
+from bridge.errors import KafkaUnreachableError
 from bridge.kafka.log import LogTail, ScanFrom, scan
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
+from tests.kafka.relaying import DEADLINE_SECONDS, settings_for
+from tests.servers.process import free_ports
 
 
-OUTBOX = "3fc0197c-d874-4527-997b-d704e863d361"
+_OUTBOX = str(uuid.UUID(int=5))
 
 
-def write(topic: Topic, partition: int, *identities: tuple[str, int, str]) -> None:
-    """Write records with (ce_id, sequence, outbox) in their headers."""
-    producer = confluent_kafka.Producer({"bootstrap.servers": topic.bootstrap_servers})
-    for ce_id, sequence, outbox in identities:
+def write(
+    topic: Topic, sequences: list[int], *, outbox: str = _OUTBOX, **options: str
+) -> None:
+    """Write records as the outbox would, to partition 0; 0 is somebody else's."""
+    producer = Producer({"bootstrap.servers": topic.bootstrap_servers, **options})
+    if "transactional.id" in options:
+        producer.init_transactions(DEADLINE_SECONDS)
+        producer.begin_transaction()
+    for sequence in sequences:
+        headers: list[tuple[str, str | bytes | None]] = [
+            ("ce_id", f"id-{sequence}"),
+            ("bridge_outbox", outbox),
+            ("bridge_sequence", str(sequence)),
+        ]
         producer.produce(
-            topic.name,
-            value=b"{}",
-            partition=partition,
-            headers=[
-                (names.CE_ID, ce_id.encode()),
-                (names.BRIDGE_SEQUENCE, b"%d" % sequence),
-                (names.BRIDGE_OUTBOX, outbox.encode()),
-            ],
+            topic.name, value=b"", headers=headers if sequence else [], partition=0
         )
-    assert producer.flush(10) == 0
+    if "transactional.id" in options:
+        producer.commit_transaction(DEADLINE_SECONDS)
+    assert producer.flush(DEADLINE_SECONDS) == 0
 
 
-async def look(topic: Topic, starts: dict[int, ScanFrom]) -> dict[int, LogTail]:
-    """Scan in a thread with a loop of its own, as the relay does."""
-    settings = KafkaSettings(
-        bootstrap_servers=topic.bootstrap_servers, start_timeout_seconds=10.0
-    )
-    return await trio.to_thread.run_sync(
-        lambda: asyncio.run(scan(settings, OUTBOX, topic.name, starts))
-    )
+def tail(topic: Topic, start: ScanFrom, **changes: object) -> LogTail:
+    """Scan partition 0."""
+    starts = {0: start, 1: ScanFrom(None, 0)}
+    settings = settings_for(topic, **changes)
+    tails = asyncio.run(scan(settings, _OUTBOX, topic.name, starts))
+    assert tails[1] == LogTail(0)
+    return tails[0]
 
 
-async def test_a_partition_with_nothing_to_read_holds_up_no_other(topic: Topic) -> None:
-    """Empty, unread and written partitions are looked at in one scan."""
-    write(topic, 0, ("a-1", 1, OUTBOX), ("a-2", 2, OUTBOX))
-    write(topic, 2, ("b-1", 1, "another outbox"))
-    starts = {0: ScanFrom(0, 0), 1: ScanFrom(0, 0), 2: ScanFrom(None, 0)}
-    assert await look(topic, starts) == {
-        0: LogTail(end_offset=2, last_sequence=2, offsets={"a-1": 0, "a-2": 1}),
-        1: LogTail(end_offset=0),
-        2: LogTail(end_offset=1),
-    }
+def test_finds_what_was_not_known_to_be_there(topic: Topic) -> None:
+    """Own records after the acknowledged one, among those of others."""
+    write(topic, [1, 2, 3])
+    write(topic, [1, 2, 9], outbox="another")
+    write(topic, [0, 4, 5])
+    found = tail(topic, ScanFrom(1, 2))
+    assert found == LogTail(9, 5, {"id-3": 2, "id-4": 7, "id-5": 8})
 
 
-async def test_known_rows_and_rows_of_others_are_left_out(topic: Topic) -> None:
-    """Only rows of this outbox after the acknowledged one are found."""
-    write(topic, 1, ("a-1", 1, OUTBOX), ("x-1", 9, "another outbox"))
-    write(topic, 1, ("a-2", 2, OUTBOX))
-    tails = await look(topic, {1: ScanFrom(0, 1)})
-    assert tails[1].offsets == {"a-2": 2}
-    assert tails[1].last_sequence == 2
+def test_a_lane_that_never_was_takes_the_end_alone(topic: Topic) -> None:
+    """Without an offset nothing is read."""
+    write(topic, [1, 2, 3])
+    assert tail(topic, ScanFrom(None, 0)) == LogTail(3)
 
 
-async def test_a_scan_of_nothing_gives_the_end_offsets(topic: Topic) -> None:
-    """Lanes that are opened for the first time learn where the log ends."""
-    write(topic, 0, ("a-1", 1, OUTBOX))
-    starts = {number: ScanFrom(None, 0) for number in range(3)}
-    tails = await look(topic, starts)
-    assert [tails[number].end_offset for number in range(3)] == [1, 0, 0]
+def test_a_log_whose_head_was_deleted_is_read_from_where_it_begins(
+    topic: Topic,
+) -> None:
+    """What retention took was delivered; the rest is found."""
+    write(topic, [1, 2, 3, 4])
+    admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
+    cut = TopicPartition(topic.name, 0, 3)
+    for future in admin.delete_records([cut]).values():
+        future.result(DEADLINE_SECONDS)
+    assert tail(topic, ScanFrom(0, 1)) == LogTail(4, 4, {"id-4": 3})
+
+
+def test_an_offset_beyond_the_end_finds_nothing(topic: Topic) -> None:
+    """A topic that was made anew has no such offset and holds nothing up."""
+    write(topic, [1])
+    assert tail(topic, ScanFrom(500, 400)) == LogTail(1)
+
+
+def test_a_transaction_marker_at_the_end_does_not_hold_it_up(topic: Topic) -> None:
+    """The last offset may be a marker, which no consumer is given."""
+    write(topic, [1, 2], **{"transactional.id": f"t-{topic.name}"})
+    found = tail(topic, ScanFrom(0, 0), start_timeout_seconds=5.0)
+    assert found == LogTail(3, 2, {"id-1": 0, "id-2": 1})
+
+
+def test_compressed_records_are_read(topic: Topic) -> None:
+    """A topic may compress what the bridge wrote."""
+    write(topic, [1, 2, 3], **{"compression.type": "gzip", "linger.ms": "50"})
+    assert tail(topic, ScanFrom(0, 1)).offsets == {"id-2": 1, "id-3": 2}
+
+
+def test_a_missing_topic_is_an_error_within_the_deadline(topic: Topic) -> None:
+    """Kafka that doesn't know the topic ends the scan, not the bridge."""
+    settings = settings_for(topic, start_timeout_seconds=1.0)
+    with pytest.raises(KafkaUnreachableError, match="absent"):
+        asyncio.run(scan(settings, _OUTBOX, "absent", {0: ScanFrom(0, 0)}))
+
+
+def test_an_unreachable_broker_is_an_error() -> None:
+    """The error names the address."""
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    settings = KafkaSettings(bootstrap_servers=address, start_timeout_seconds=2.0)
+    with pytest.raises(KafkaUnreachableError, match=address):
+        asyncio.run(scan(settings, _OUTBOX, "jobs", {0: ScanFrom(0, 0)}))

@@ -1,0 +1,105 @@
+"""The headers, word for word, as consumers depend on them."""
+
+from __future__ import annotations
+
+from bridge.kafka import header_names
+from bridge.kafka.headers import HeaderWriter, own_identity
+from bridge.record import Envelope, StoredRecord
+from tests.kafka.relaying import ENVELOPE
+
+
+_OUTBOX = "0d6a2d3e-8d0c-4b5e-9c56-0a7d9f0f8f3b"
+
+
+def stored(
+    *,
+    key: bytes | None = b"req-1",
+    received_at_us: int = 1_764_000_000_000_007,
+    envelope: Envelope = ENVELOPE,
+    extra: tuple[tuple[str, bytes], ...] = (),
+) -> StoredRecord:
+    """A record as the outbox gives it."""
+    return StoredRecord(42, "f00d-17", key, b"{}", received_at_us, envelope, extra)
+
+
+def test_every_header_of_a_job_status() -> None:
+    """These and no others, with these values."""
+    headers = HeaderWriter(_OUTBOX).headers(stored())
+    assert len(dict(headers)) == len(headers)
+    assert dict(headers) == {
+        "ce_specversion": b"1.0",
+        "ce_id": b"f00d-17",
+        "ce_source": b"https://api.example/clients/7",
+        "ce_type": b"dev.dryapi.request.status.updated",
+        "ce_time": b"2025-11-24T16:00:00.000007Z",
+        "ce_subject": b"req-1",
+        "content-type": b"application/json",
+        "bridge_outbox": _OUTBOX.encode(),
+        "bridge_sequence": b"42",
+        "bridge_origin": b"socket",
+    }
+
+
+def test_headers_of_one_record_alone_come_beside_the_others() -> None:
+    """What a dead letter carries is added; without a key it has no subject."""
+    extra = (
+        (header_names.BRIDGE_REASON, b"not_json"),
+        (header_names.ERROR_STAGE, header_names.VALUE_CONVERTER_STAGE.encode()),
+    )
+    headers = HeaderWriter(_OUTBOX).headers(stored(key=None, extra=extra))
+    assert set(extra) <= set(headers)
+    assert "ce_subject" not in dict(headers)
+    assert len(headers) == 9 + len(extra)
+
+
+def test_times_keep_their_microseconds() -> None:
+    """Times of one second and of others, earlier ones too, are exact."""
+    writer = HeaderWriter(_OUTBOX)
+    times = [
+        dict(writer.headers(stored(received_at_us=us)))["ce_time"]
+        for us in (
+            1_764_000_000_000_000,
+            1_764_000_000_999_999,
+            1_764_000_001_000_000,
+            1_763_999_999_500_000,
+            0,
+        )
+    ]
+    assert times == [
+        b"2025-11-24T16:00:00.000000Z",
+        b"2025-11-24T16:00:00.999999Z",
+        b"2025-11-24T16:00:01.000000Z",
+        b"2025-11-24T15:59:59.500000Z",
+        b"1970-01-01T00:00:00.000000Z",
+    ]
+
+
+def test_envelopes_are_told_apart() -> None:
+    """Two accounts' records have their own sources, also where texts are equal."""
+    writer = HeaderWriter(_OUTBOX)
+    other = Envelope("https://api.example/clients/8", "type", "webhook", "text/plain")
+    twin = Envelope(*(getattr(other, name) for name in Envelope.__struct_fields__))
+    for envelope in (ENVELOPE, other, twin, ENVELOPE):
+        headers = dict(writer.headers(stored(envelope=envelope)))
+        assert headers["ce_source"] == envelope.ce_source.encode()
+        assert headers["bridge_origin"] == envelope.origin.encode()
+
+
+def test_own_records_are_recognised() -> None:
+    """Identity and sequence come back from what was written."""
+    headers = HeaderWriter(_OUTBOX).headers(stored())
+    assert own_identity(headers, _OUTBOX.encode()) == ("f00d-17", 42)
+
+
+def test_foreign_and_broken_records_are_passed_over() -> None:
+    """Other outboxes, other producers and spoilt headers are nobody's."""
+    own = _OUTBOX.encode()
+    headers = dict(HeaderWriter(_OUTBOX).headers(stored()))
+    assert own_identity(headers.items(), b"another") is None
+    assert own_identity([], own) is None
+    for broken in (
+        {**headers, "bridge_sequence": b"many"},
+        {**headers, "ce_id": b"\xff"},
+        {name: value for name, value in headers.items() if name != "ce_id"},
+    ):
+        assert own_identity(broken.items(), own) is None
