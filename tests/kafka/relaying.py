@@ -29,6 +29,7 @@ __all__ = [
     "ENVELOPE",
     "Rig",
     "check_topic",
+    "numbers_of",
     "read_back",
     "record",
     "rig",

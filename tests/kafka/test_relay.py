@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio  # noqa: TID251 - a producer of the bridge's runs on it
 from pathlib import Path
 
 import trio
 
+from bridge.kafka.headers import HeaderWriter
+from bridge.kafka.producer import Producer
 from bridge.kafka.relay import Relay
 from bridge.kafka.statistics import RelayStatistics
 from bridge.operations import sources
+from bridge.record import StoredRecord
+from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relaying import (
     DEADLINE_SECONDS,
     check_topic,
+    numbers_of,
     read_back,
     record,
     rig,
@@ -78,6 +84,53 @@ async def test_records_that_kafka_has_already_are_not_sent_again(
         assert running.relay.statistics.resumed == {topic.name: 60}
         assert running.relay.statistics.published == {topic.name: 10}
     check_topic(await read_back(topic), range(100))
+
+
+async def test_records_that_somebody_wrote_late_are_found_between_others(
+    topic: Topic, tmp_path: Path
+) -> None:
+    """Rows that stand in the log ahead of their turn are skipped at their turn."""
+    settings = settings_for(topic)
+    async with rig(settings, [[topic.name]], tmp_path) as running:
+        await until(lambda: running.relay.statistics.lanes == topic.partitions)
+        running.relay.abort()
+        await running.ended.wait()
+        # The lanes are open, and nobody sends.
+        running.offer(topic.name, range(90))
+        await running.committed(90)
+        for partition in range(topic.partitions):
+            reading = running.outbox.read(topic.name, partition, 0, 100, 2**20)
+            rows = await trio.to_thread.run_sync(reading.result)
+            await trio.to_thread.run_sync(
+                asyncio.run,
+                write_late(settings, running.outbox.id, topic, partition, rows[3:6]),
+            )
+    async with rig(settings, [[topic.name]], tmp_path) as running:
+        await running.all_sent(topic.name, 90)
+        statistics = running.relay.statistics
+        assert statistics.resumed == {topic.name: 3 * topic.partitions}
+        await until(lambda: running.outbox.statistics.rows == 0)
+    records = await read_back(topic)
+    assert sorted(numbers_of(records)) == list(range(90))
+    assert len({one.headers["ce_id"] for one in records}) == 90
+
+
+async def write_late(
+    settings: KafkaSettings,
+    outbox_id: str,
+    topic: Topic,
+    partition: int,
+    rows: list[StoredRecord],
+) -> None:
+    """Write rows as a producer that was given up may still do."""
+    producer = Producer(settings, HeaderWriter(outbox_id))
+    await producer.start()
+    try:
+        sent = await producer.send(topic.name, partition, rows, 2**20)
+        assert sent.count == len(rows)
+        await sent.base_offset()
+    finally:
+        await producer.close()
 
 
 async def test_rows_that_fit_no_memory_are_read_from_disk_in_order(
