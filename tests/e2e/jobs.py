@@ -142,7 +142,8 @@ class Load:
         async with self._turn:
             while self._unread and sum(self._unread) + sum(sizes) > _WINDOW_BYTES:
                 read = (await self._reader.metrics()).read
-                for _ in range(read - self._read):
+                # In the order of publishing, which is nearly that of arriving.
+                for _ in range(min(read - self._read, len(self._unread))):
                     self._unread.popleft()
                 self._read = read
                 await trio.sleep(_LOOK_SECONDS)

@@ -154,6 +154,8 @@ class Scene:
             output = bridge.all_output
             assert self.account.token not in output
             assert "Traceback" not in output
+            # Where a log line would hold one.
+            assert '"exception":' not in output
 
 
 async def start_sandbox(

@@ -80,6 +80,8 @@ async def test_a_batch_of_a_killed_bridge_that_lands_late_is_not_sent_again(
         await load.run_together([job(10) for _ in range(10)])
         before = await bridge.wait_metrics(lambda now: now.committed == load.count)
         assert before.waiting >= 100
+        # Now each lane is known to wait for an answer to what it has sent.
+        await bridge.wait_logged("kafka.silent")
         bridge.kill()
         rows = bridge.rows()
         assert len(rows) == load.count
@@ -130,8 +132,8 @@ async def test_sigterm_without_kafka_keeps_the_rows_for_the_next_start(
         if signals == 2:
             bridge.send(signal.SIGTERM)
         assert await bridge.wait_exit() == 0
-        # Its deadline, 4 s for the relay's connections, and a busy machine's part.
-        assert trio.current_time() - began < 8.0
+        # 1 s, or nothing, and the graces of relay and outbox on a busy machine.
+        assert trio.current_time() - began < 12.0
         assert len(bridge.waiting_rows()) == load.count
 
         own_kafka.start()
