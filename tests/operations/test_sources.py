@@ -9,7 +9,7 @@ from bridge.operations.health import Health
 from bridge.operations.heartbeat import LoopHeartbeat
 from bridge.operations.metrics import Metrics
 from bridge.operations.sources import Sources
-from bridge.outbox.outbox import OutboxStatistics
+from bridge.outbox import OutboxStatistics
 from bridge.pusher.state import State
 from bridge.pusher.statistics import Outcome, Statistics
 from tests.operations.exposition import families
