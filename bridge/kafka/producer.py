@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this room runs asyncio
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeAlias
 
 from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
     AIOKafkaProducer,
     errors,
+)
+from aiokafka.producer.message_accumulator import (  # noqa: TID251 - as above
+    MessageAccumulator,
 )
 
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
@@ -240,8 +244,7 @@ class Producer:
         self._client = self._requests = None
         # `stop` would set it; without it the collector warns.
         client._closed = True  # noqa: SLF001
-        given_up = ClientError("the producer was given up")
-        client._message_accumulator.fail_all(given_up)  # noqa: SLF001
+        _fail_all(client._message_accumulator)  # noqa: SLF001
         sender = client._sender.sender_task  # noqa: SLF001
         tasks = requests.tasks if sender is None else {*requests.tasks, sender}
         for task in tasks:
@@ -263,3 +266,14 @@ def _no_producer(error: ClientError) -> KafkaError:
         f"Kafka refuses an idempotent producer: {error}. Grant the user Write on the"
         " topics (or IdempotentWrite on the cluster)."
     )
+
+
+def _fail_all(queue: MessageAccumulator) -> None:
+    """Fail every batch; who waits for one hears of it, and nobody else."""
+    batches = [*queue._pending_batches, *chain(*queue._batches.values())]  # noqa: SLF001
+    queue.fail_all(ClientError("the producer was given up"))
+    for batch in batches:
+        for future in (batch.future, batch._drain_waiter):  # noqa: SLF001
+            # Otherwise asyncio logs it where a cancelled lane waits no more.
+            if future.done() and not future.cancelled():
+                future.exception()
