@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 if all events of all runs arrived once and in order, whatever the speed;
-        1 if not, or if a run failed; 2 for wrong options.
+        1 if not, or if a run failed; 2 for wrong options; 128 and the signal's
+        number when it was stopped.
     """
     options = _options(arguments)
     signal.signal(signal.SIGTERM, _exit)
@@ -60,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _EXPECTED as error:
         _say(f"make bench: {error}")
         return 1
+    except KeyboardInterrupt:
+        _say("make bench: stopped before the report")
+        return 130
     report = Report(machine, FLOOR.name, runs)
     sys.stdout.write(f"\n{report.markdown()}\n")
     _save(report)
