@@ -29,7 +29,9 @@ __all__ = [
     "ENVELOPE",
     "Rig",
     "check_topic",
+    "feed",
     "numbers_of",
+    "opened",
     "read_back",
     "record",
     "rig",
@@ -123,6 +125,18 @@ class Rig:
         """Let the relay finish, as a clean stop does."""
         self.relay.drain()
         await self.ended.wait()
+
+
+async def opened(running: Rig, topic: Topic) -> None:
+    """Wait until the topic's lanes are open."""
+    await until(lambda: running.relay.statistics.lanes >= topic.partitions)
+
+
+async def feed(running: Rig, topic: Topic, count: int, *, first: int = 0) -> None:
+    """Offer events at 1,000 a second."""
+    for number in range(first, first + count, 10):
+        running.offer(topic.name, range(number, number + 10))
+        await trio.sleep(0.01)
 
 
 async def until(condition: object, seconds: float = DEADLINE_SECONDS) -> None:
