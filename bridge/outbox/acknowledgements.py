@@ -25,6 +25,9 @@ _RUN_SPAN_US = 1_000_000
 # them), a run costs about 30 us to trim: no more than 5 ms at a time.
 _RUNS_A_TRIM = 150
 
+# What a row takes beside its key and value.
+_ROW_BYTES = 100
+
 
 class Acknowledgements:
     """
@@ -74,21 +77,20 @@ class Acknowledgements:
             lane.runs[-1] = run
         else:
             lane.runs.append(run)
-        self._connection.execute(
-            "INSERT OR REPLACE INTO acknowledged VALUES (?, ?, ?, ?, ?, ?)",
-            (lane.number, *msgspec.structs.astuple(run)),
-        )
+        self._write(lane, run)
 
-    def trim(self, *, older_than_us: int, keep_bytes: int, max_rows: int) -> int:
+    def trim(
+        self, *, older_than_us: int, keep_bytes: int, max_rows: int, max_bytes: int
+    ) -> int:
         """Delete acknowledged rows, oldest first: see `Store.trim`."""
-        gone = 0
+        rows = size = 0
         for _ in range(_RUNS_A_TRIM):
             lane = min(
                 (lane for lane in self._lanes if lane.runs),
                 key=lambda lane: lane.runs[0].acknowledged_at_us,
                 default=None,
             )
-            if lane is None or gone >= max_rows:
+            if lane is None:
                 break
             run = lane.runs[0]
             if (
@@ -96,12 +98,17 @@ class Acknowledgements:
                 and self._kept_bytes <= keep_bytes
             ):
                 break
-            self._drop_oldest(lane)
-            gone += run.count
-        return gone
+            row_bytes = run.size_bytes // run.count + _ROW_BYTES
+            count = min(max_rows - rows, (max_bytes - size) // row_bytes)
+            if count <= 0 < rows:
+                break
+            gone = self._drop_oldest(lane, max(count, 1))
+            rows += gone
+            size += gone * row_bytes
+        return rows
 
-    def _drop_oldest(self, lane: Lane) -> None:
-        run = lane.runs.popleft()
+    def _drop_oldest(self, lane: Lane, count: int) -> int:
+        run, rest = lane.runs.popleft().split(count)
         self._connection.execute(
             "DELETE FROM rows WHERE position BETWEEN ? AND ?",
             (lane.base + run.first_sequence, lane.base + run.last_sequence),
@@ -110,7 +117,17 @@ class Acknowledgements:
             "DELETE FROM acknowledged WHERE lane = ? AND first_sequence = ?",
             (lane.number, run.first_sequence),
         )
+        if rest is not None:
+            lane.runs.appendleft(rest)
+            self._write(lane, rest)
         self._kept_bytes -= run.size_bytes
         lane.floor_offset = run.last_offset
         # Without this run the table of lanes alone says how far it has come.
         self._lanes.save(lane)
+        return run.count
+
+    def _write(self, lane: Lane, run: Run) -> None:
+        self._connection.execute(
+            "INSERT OR REPLACE INTO acknowledged VALUES (?, ?, ?, ?, ?, ?)",
+            (lane.number, *msgspec.structs.astuple(run)),
+        )

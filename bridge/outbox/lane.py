@@ -47,6 +47,24 @@ class Run(msgspec.Struct, frozen=True, gc=False):
         """The offset of the last record."""
         return self.base_offset + self.last_sequence - self.first_sequence
 
+    def split(self, count: int) -> tuple[Run, Run | None]:
+        """Part the first records from the rest, if there is any rest."""
+        if count >= self.count:
+            return self, None
+        size_bytes = self.size_bytes * count // self.count
+        first = msgspec.structs.replace(
+            self,
+            last_sequence=self.first_sequence + count - 1,
+            size_bytes=size_bytes,
+        )
+        rest = msgspec.structs.replace(
+            self,
+            first_sequence=self.first_sequence + count,
+            base_offset=self.base_offset + count,
+            size_bytes=self.size_bytes - size_bytes,
+        )
+        return first, rest
+
 
 class Lane:
     """

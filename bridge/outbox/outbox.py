@@ -38,14 +38,9 @@ __all__ = ["Outbox"]
 _log = structlog.get_logger("bridge.outbox")
 _T = TypeVar("_T")
 
-# One transaction takes at most this, so that acknowledgements and requests wait
-# no longer than some 10 ms behind a full buffer. A small outbox takes an eighth
-# of what its log gets, as this is an eighth of the usual one.
+# Rows of one transaction, about 5 ms of work each; how many bytes it takes
+# `room` says.
 _ROWS_A_COMMIT = 2000
-_BYTES_A_COMMIT = 4 * 2**20
-_LOG_SHARE = 8
-
-# Rows claimed or trimmed in one transaction: about 5 ms of work.
 _CLAIMED_A_COMMIT = 1000
 _TRIMMED_A_COMMIT = 4000
 
@@ -77,9 +72,6 @@ class Outbox:
     def __init__(self, directory: OutboxDirectory, settings: OutboxSettings) -> None:
         self._path = directory.database
         self._settings = settings
-        self._commit_bytes = min(
-            _BYTES_A_COMMIT, schema.log_bytes(settings.max_bytes) // _LOG_SHARE
-        )
         self._buffer = Buffer(settings.buffer_bytes)
         # Taken from the buffer, not yet on disk: (records, their weight).
         self._held: tuple[list[Record], int] = ([], 0)
@@ -92,6 +84,7 @@ class Outbox:
         self._stopping = False
         self._awaits_room = False
         self._dropping = False
+        self._is_short = False
         self._refused_at = 0.0
         self._measured_at = 0.0
         self.statistics = OutboxStatistics()
@@ -122,6 +115,16 @@ class Outbox:
         # While the thread waits for room, more records are no reason to look.
         if not (self._awaits_room or self._wake.is_set()):
             self._wake.set()
+
+    @property
+    def is_crowded(self) -> bool:
+        """
+        Whether it would help if the reader stood back for some milliseconds.
+
+        The buffer is more than half full, and its thread is emptying it. A thread
+        that waits for room on disk is not helped: that takes longer.
+        """
+        return not (self._buffer.is_relaxed or self._awaits_room)
 
     # -- The relay's doors ----------------------------------------------------
 
@@ -248,12 +251,14 @@ class Outbox:
     def _round(self) -> bool:
         """Do one transaction; False if it brought nothing that waits any further."""
         if not self._held[0]:
-            self._held = self._buffer.take(_ROWS_A_COMMIT, self._commit_bytes)
+            self._held = self._buffer.take(_ROWS_A_COMMIT, self._room.step_bytes)
         records, weight = self._held
         fitting = self._room.fit(records, weight) if records else 0
-        if fitting < len(records):
-            self._note_full(self._room.reason)
+        self._is_short = bool(records) and not fitting
         moved = self._commit_what_fits(records[:fitting])
+        # Rows that Kafka has are the first to go; without any it is full.
+        if self._is_short and not moved:
+            self._note_full(self._room.reason)
         self._answer()
         self._beat()
         left = bool(self._held[0])
@@ -271,6 +276,8 @@ class Outbox:
                 return self._commit(part, claims=claims)
             except OutboxFullError as error:
                 self._note_full(str(error))
+                # This empties the log, as far as the disk lets it.
+                self._room.measure()
         return 0
 
     def _commit(self, records: list[Record], *, claims: bool) -> int:
@@ -283,7 +290,7 @@ class Outbox:
             placed = store.append(records) if records else []
             results = self._changes.work(store)
             claimed = (
-                store.claim(_CLAIMED_A_COMMIT, self._commit_bytes) if claims else []
+                store.claim(_CLAIMED_A_COMMIT, self._room.step_bytes) if claims else []
             )
             trimmed = self._trim()
         statistics = self.statistics
@@ -304,11 +311,13 @@ class Outbox:
         return len(records) + len(claimed) + trimmed
 
     def _trim(self) -> int:
+        is_short = self._is_short or self.statistics.full
         keep_us = int(self._settings.keep_acked_seconds * 1_000_000)
         return self._store.trim(
             older_than_us=time.time_ns() // 1000 - keep_us,
-            keep_bytes=0 if self.statistics.full else self._settings.keep_acked_bytes,
+            keep_bytes=0 if is_short else self._settings.keep_acked_bytes,
             max_rows=_TRIMMED_A_COMMIT,
+            max_bytes=self._room.step_bytes,
         )
 
     def _release(self, committed: list[Record]) -> None:

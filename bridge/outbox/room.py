@@ -31,6 +31,14 @@ _PAGES_A_ROW = 2
 _DISK_RESERVE_BYTES = 16 * 2**20
 _DISK_SHARE = 8
 
+# A transaction takes an eighth of the log's share, 4 MiB of the usual 32: so
+# acknowledgements and requests wait no longer than some 10 ms behind one. On a
+# disk that is short it takes a quarter of what is left, and the log another; and
+# where nothing is left, as little as is worth a commit.
+_USUAL_STEPS = 8
+_STEPS = 4
+_LEAST_STEP_BYTES = 64 * 1024
+
 
 class Room:
     """
@@ -43,15 +51,23 @@ class Room:
         path: The database file.
         max_bytes: What database and log may take together.
         store: The store of that file.
+
+    Attributes:
+        used_bytes: What database and log take on the disk.
+        step_bytes: What one transaction may write, claim or trim.
+        reason: Why there is no more room, where there is none.
     """
 
     def __init__(self, path: Path, max_bytes: int, store: Store) -> None:
         self._database = path
         self._log = path.with_name(f"{path.name}-wal")
         self._max_bytes = max_bytes
+        self._log_bytes = log_bytes(max_bytes)
         self._store = store
         self._bytes = 0
+        self._emptied_at = 0
         self.used_bytes = 0
+        self.step_bytes = _LEAST_STEP_BYTES
         self.reason = ""
 
     def fit(self, records: Sequence[Record], weight: int) -> int:
@@ -85,7 +101,7 @@ class Room:
         """
         try:
             by_limit, by_disk = self._look()
-            if by_disk < min(by_limit, _PAGES_A_ROW * log_bytes(self._max_bytes)):
+            if by_disk < min(by_limit, _PAGES_A_ROW * self._log_bytes):
                 # Where this fails, it is the disk that has no room.
                 with suppress(OutboxFullError):
                     self._store.checkpoint()
@@ -112,14 +128,28 @@ class Room:
             pages = self._store.pages()
         database, log = _size(self._database), _size(self._log)
         self.used_bytes = database + log
-        growth = self._max_bytes - log_bytes(self._max_bytes) - pages.total_bytes
+        growth = self._max_bytes - self._log_bytes - pages.total_bytes
         disk = os.statvfs(self._database.parent)
         free = disk.f_bavail * disk.f_frsize
         reserve = min(_DISK_RESERVE_BYTES, disk.f_blocks * disk.f_frsize // _DISK_SHARE)
         # Pages that stand in the log alone will want a place in the database.
         owed = max(pages.total_bytes - database, 0)
-        # What is written takes its room twice: in the log, then in the database.
-        return pages.free_bytes + max(growth, 0), (free - owed - reserve) // 2
+        # What is written takes room in the log, and then in the database, as far
+        # as no pages are free there. The log gives its room back: for it, half of
+        # the reserve is enough.
+        for_log = free - owed - reserve // 2
+        self._share(for_log // _STEPS)
+        by_disk = min(for_log, (free - owed - reserve + pages.free_bytes) // 2)
+        return pages.free_bytes + max(growth, 0), by_disk
+
+    def _share(self, step_bytes: int) -> None:
+        """Keep transactions and the log as small as a short disk needs them."""
+        usual = self._log_bytes // _USUAL_STEPS
+        self.step_bytes = min(max(step_bytes, _LEAST_STEP_BYTES), usual)
+        emptied_at = max(min(step_bytes, self._log_bytes // 2), 0)
+        if emptied_at != self._emptied_at:
+            self._emptied_at = emptied_at
+            self._store.empty_log_at(emptied_at)
 
 
 def _size(path: Path) -> int:

@@ -72,7 +72,7 @@ class Store:
         self._envelopes = Envelopes(connection)
         self._stale = True
         with self.reading():
-            pass
+            (self._page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
 
     def close(self) -> None:
         """Close the file; SQLite empties its log into the database then."""
@@ -129,6 +129,11 @@ class Store:
         with self._speaking():
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
+    def empty_log_at(self, size_bytes: int) -> None:
+        """Have each commit empty the log that has become so long."""
+        pages = max(size_bytes // self._page_bytes, 1)
+        self._connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+
     # -- What is there --------------------------------------------------------
 
     @property
@@ -138,11 +143,11 @@ class Store:
 
     def pages(self) -> Pages:
         """Tell how many bytes the database's pages take."""
-        total, free, size = (
+        total, free = (
             self._connection.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("page_count", "freelist_count", "page_size")
+            for name in ("page_count", "freelist_count")
         )
-        return Pages(total * size, free * size)
+        return Pages(total * self._page_bytes, free * self._page_bytes)
 
     def oldest_pending_us(self) -> int | None:
         """Return when the oldest waiting row was read, in us since the epoch."""
@@ -335,20 +340,27 @@ class Store:
         """
         self._acknowledgements.note(self._lanes.topics[topic].lanes[partition], run)
 
-    def trim(self, *, older_than_us: int, keep_bytes: int, max_rows: int) -> int:
+    def trim(
+        self, *, older_than_us: int, keep_bytes: int, max_rows: int, max_bytes: int
+    ) -> int:
         """
         Delete acknowledged rows that are old or too many, oldest first.
 
         Args:
             older_than_us: Runs acknowledged before go.
             keep_bytes: So many bytes of younger ones may stay.
-            max_rows: Stop after about so many rows; the rest goes next time.
+            max_rows: At most so many rows; the rest goes next time.
+            max_bytes: About so many bytes, and one row at least: SQLite writes
+                into its log most of the pages that it frees.
 
         Returns:
             How many rows went.
         """
         return self._acknowledgements.trim(
-            older_than_us=older_than_us, keep_bytes=keep_bytes, max_rows=max_rows
+            older_than_us=older_than_us,
+            keep_bytes=keep_bytes,
+            max_rows=max_rows,
+            max_bytes=max_bytes,
         )
 
     # -- Inside ---------------------------------------------------------------

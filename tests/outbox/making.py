@@ -12,7 +12,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, Self
 
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.outbox.lane import Run
@@ -25,6 +26,9 @@ from bridge.settings import OutboxSettings
 ENVELOPE = Envelope("https://api/clients/7", "a.type", "socket", "application/json")
 
 MIB = 2**20
+
+# Topic, partition, last sequence, and the rows if they were told.
+_News = tuple[str, int, int, list[StoredRecord]]
 
 # Far above everything that the tests here write.
 PLENTY_BYTES = 1024 * MIB
@@ -116,8 +120,10 @@ class Log:
     """
     The relay's and Kafka's part: takes rows, remembers them, acknowledges.
 
+    It works in a thread of its own from entry to exit.
+
     Args:
-        outbox: Whose rows it takes, once `listen` was called.
+        outbox: Whose rows it takes.
         delivers: Whether it acknowledges.
     """
 
@@ -125,26 +131,45 @@ class Log:
         self.rows: dict[tuple[str, int], list[StoredRecord]] = {}
         self.delivers = delivers
         self._outbox = outbox
-        outbox.subscribe(self._committed, self._claimed)
+        self._news: SimpleQueue[_News | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work)
 
-    def catch_up(self, topic: str, partition: int, last: int) -> None:
-        """Read a lane from the outbox up to a sequence, and deliver it."""
-        lane = self.rows.setdefault((topic, partition), [])
-        while (after := lane[-1].sequence if lane else 0) < last:
-            rows = self._outbox.read(topic, partition, after, 500, MIB)
-            self._deliver(topic, partition, rows.result(10))
+    def __enter__(self) -> Self:
+        self._outbox.subscribe(self._committed, self._claimed)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._news.put(None)
+        self._thread.join(20)
 
     def _committed(self, placed: list[Placed]) -> None:
         for topic, partition, rows in placed:
-            self._deliver(topic, partition, rows)
+            self._news.put((topic, partition, rows[-1].sequence, rows))
 
     def _claimed(self, lanes: list[tuple[str, int, int]]) -> None:
-        # The answer comes on the thread that calls this: somebody else waits.
-        for lane in lanes:
-            threading.Thread(target=self.catch_up, args=lane).start()
+        for topic, partition, last in lanes:
+            self._news.put((topic, partition, last, []))
 
-    def _deliver(self, topic: str, partition: int, rows: list[StoredRecord]) -> None:
-        lane = self.rows.setdefault((topic, partition), [])
+    def _work(self) -> None:
+        while (news := self._news.get()) is not None:
+            topic, partition, last, rows = news
+            lane = self.rows.setdefault((topic, partition), [])
+            while (after := lane[-1].sequence if lane else 0) < last:
+                if not rows or rows[0].sequence != after + 1:
+                    rows = self._outbox.read(topic, partition, after, 500, MIB).result(
+                        10
+                    )
+                self._deliver(topic, partition, lane, rows)
+                rows = []
+
+    def _deliver(
+        self,
+        topic: str,
+        partition: int,
+        lane: list[StoredRecord],
+        rows: list[StoredRecord],
+    ) -> None:
         base_offset = len(lane)
         lane += rows
         if self.delivers:

@@ -9,6 +9,7 @@ import pytest
 from bridge.outbox.lane import Run
 from bridge.outbox.store import Store
 from tests.outbox.making import (
+    MIB,
     acknowledge,
     append,
     fresh,
@@ -35,10 +36,19 @@ def _runs(store: Store) -> list[tuple[int, int, int, int]]:
     ).fetchall()
 
 
-def _trim(store: Store, older_than_us: int, keep_bytes: int, max_rows: int = 99) -> int:
+def _trim(
+    store: Store,
+    older_than_us: int,
+    keep_bytes: int,
+    max_rows: int = 99,
+    max_bytes: int = MIB,
+) -> int:
     with store.transaction():
         return store.trim(
-            older_than_us=older_than_us, keep_bytes=keep_bytes, max_rows=max_rows
+            older_than_us=older_than_us,
+            keep_bytes=keep_bytes,
+            max_rows=max_rows,
+            max_bytes=max_bytes,
         )
 
 
@@ -118,15 +128,37 @@ def test_rows_go_when_there_are_too_many_bytes(path: Path) -> None:
 
 
 def test_trimming_stops_after_enough_rows(path: Path) -> None:
-    """One transaction trims whole runs until it has enough; the next goes on."""
+    """One transaction trims until it has enough; the next one goes on there."""
     with stored(path) as store:
         open_jobs(store)
         append(store, numbered(0, 1000))
         for first in range(1, 1000, 2):
             acknowledge(store, first, first + 1, 2 * first)
-        assert _trim(store, 10**18, 0, max_rows=9) == 10
+        assert _trim(store, 10**18, 0, max_rows=9) == 9
+        assert [run[:3] for run in _runs(store)][:2] == [(10, 10, 19), (11, 12, 22)]
+        (state,) = store.lane_states()
+        assert state.acknowledged_sequence == 1000
         # However small the runs, it takes no longer than some milliseconds.
-        assert _trim(store, 10**18, 0, max_rows=10_000) == 300
+        assert _trim(store, 10**18, 0, max_rows=10_000) == 299
+
+
+def test_trimming_stops_after_enough_bytes(path: Path) -> None:
+    """Large rows go in smaller pieces, one at least; what is kept is known."""
+    with stored(path) as store:
+        open_jobs(store)
+        append(store, numbered(0, 11, size=1000))
+        acknowledge(store, 1, 10, 50, size=10_000)
+        assert _trim(store, 10**18, 0, max_bytes=3500) == 3
+        assert _runs(store) == [(4, 10, 53, 7000)]
+        assert _trim(store, 10**18, 0, max_bytes=1) == 1
+    with stored(path) as store:
+        assert _runs(store) == [(5, 10, 54, 6000)]
+        (state,) = store.lane_states()
+        assert (state.acknowledged_sequence, state.resume_offset) == (10, 59)
+        assert _trim(store, 0, keep_bytes=6000) == 0
+        assert _trim(store, 0, keep_bytes=5999, max_bytes=1) == 1
+        assert _trim(store, 10**18, 0) == 5
+        assert [row.sequence for row in read_all(store)] == [11]
 
 
 def test_the_floor_outlives_rows_and_restarts(path: Path) -> None:

@@ -122,7 +122,7 @@ def test_one_thread_puts_while_another_takes() -> None:
 
     thread = threading.Thread(target=put)
     thread.start()
-    while buffer or not is_done.is_set():
+    while not is_done.is_set() or buffer:
         rows, weight = buffer.take(3, 1_000_000)
         taken += [number_of(row) for row in rows]
         buffer.release(weight)

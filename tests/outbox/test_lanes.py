@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.outbox.making import (
+    MIB,
     acknowledge,
     append,
     fresh,
@@ -118,7 +119,12 @@ def test_rows_of_an_older_copy_wait_until_they_are_found(path: Path) -> None:
         acknowledge(store, 31, 31, 30)
         assert store.pending == 0
         with store.transaction():
-            assert store.trim(older_than_us=10**18, keep_bytes=0, max_rows=99) == 8
+            assert (
+                store.trim(
+                    older_than_us=10**18, keep_bytes=0, max_rows=99, max_bytes=MIB
+                )
+                == 8
+            )
         assert read_all(store) == []
     with stored(copy) as store:
         (state,) = store.lane_states()

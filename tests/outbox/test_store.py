@@ -13,6 +13,7 @@ from bridge.outbox.lane import Run
 from bridge.record import Envelope, Record
 from tests.outbox.making import (
     ENVELOPE,
+    MIB,
     PLENTY_BYTES,
     acknowledge,
     append,
@@ -245,7 +246,7 @@ def test_a_failed_transaction_leaves_nothing_behind(path: Path) -> None:
             store.append([*numbered(3, 5), record("x", topic="new")])
             store.append([Record("jobs", b"k", b"v", 1, other)])
             store.acknowledge("jobs", 0, Run(2, 3, 11, 0, 1))
-            store.trim(older_than_us=10**18, keep_bytes=0, max_rows=100)
+            store.trim(older_than_us=10**18, keep_bytes=0, max_rows=100, max_bytes=MIB)
         assert (store.lane_states(), store.pending, read_all(store)) == before
         again = append(store, [Record("jobs", b"k", b"v", 1, other)])
         acknowledge(store, 2, 2, 11)

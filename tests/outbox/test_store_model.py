@@ -24,7 +24,7 @@ from bridge.outbox.lane import Run
 from bridge.outbox.schema import new_incarnation, open_database
 from bridge.outbox.store import Store
 from bridge.record import Record
-from tests.outbox.making import PLENTY_BYTES, number_of, record, undone
+from tests.outbox.making import MIB, PLENTY_BYTES, number_of, record, undone
 
 
 _PARTITIONS = 2
@@ -182,13 +182,22 @@ class StoreAgainstModel(RuleBasedStateMachine):
         lane.acknowledged = last
         lane.settle()
 
-    @rule()
-    def trim(self) -> None:
-        """Everything that Kafka has goes."""
+    @rule(max_rows=st.integers(1, 9))
+    def trim(self, max_rows: int) -> None:
+        """Some of what Kafka has goes, in a lane the oldest first."""
         with self.store.transaction():
-            self.store.trim(older_than_us=10**18, keep_bytes=0, max_rows=10**6)
-        for lane in self.lanes.values():
-            lane.rows = lane.pending
+            gone = self.store.trim(
+                older_than_us=10**18, keep_bytes=0, max_rows=max_rows, max_bytes=MIB
+            )
+        kept = {p: len(lane.rows) - len(lane.pending) for p, lane in self.lanes.items()}
+        assert gone == min(max_rows, sum(kept.values()))
+        for partition, lane in self.lanes.items():
+            left = self.store.read("jobs", partition, 0, 1, MIB)
+            while lane.rows and (not left or lane.rows[0][0] < left[0].sequence):
+                assert lane.rows[0][0] <= lane.acknowledged
+                del lane.rows[0]
+                gone -= 1
+        assert gone == 0
 
     @rule(keys=st.lists(st.sampled_from(_KEYS), min_size=1, max_size=5))
     def fail(self, keys: list[str]) -> None:
@@ -199,7 +208,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 "jobs", _partition_of, dict.fromkeys(range(2), (99, 99))
             )
             self.store.claim(100, PLENTY_BYTES)
-            self.store.trim(older_than_us=10**18, keep_bytes=0, max_rows=10**6)
+            self.store.trim(
+                older_than_us=10**18, keep_bytes=0, max_rows=10**6, max_bytes=MIB
+            )
 
     @rule()
     def restart(self) -> None:

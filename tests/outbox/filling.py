@@ -1,0 +1,164 @@
+"""
+A process that fills a disk of its own, and tells what the outbox did.
+
+Started by `test_full_disk` with the name of a scene and a directory on a small
+disk; prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from structlog.testing import capture_logs
+
+from bridge.errors import OutboxError
+from bridge.outbox import Outbox
+from tests.outbox.making import (
+    MIB,
+    Log,
+    eventually,
+    fresh,
+    number_of,
+    numbered,
+    running,
+    spread,
+)
+
+
+_VALUE_BYTES = 1000
+_BUFFER_BYTES = 100_000
+
+
+def _open(outbox: Outbox) -> None:
+    outbox.open_topic("jobs", spread(1), fresh(1)).result(10)
+
+
+def _fill(path: Path) -> None:
+    """Take what the disk has left."""
+    with path.open("wb", buffering=0) as file:
+        for size in (64 * 1024, 4096, 1):
+            try:
+                while file.write(bytes(size)) == size:
+                    pass
+            except OSError:
+                continue
+
+
+def others_fill_it(disk: Path) -> dict[str, Any]:
+    """Somebody else's file takes all room, and goes away again."""
+    facts: dict[str, Any] = {}
+    with (
+        running(disk / "outbox", buffer_bytes=_BUFFER_BYTES) as outbox,
+        Log(outbox) as log,
+    ):
+        statistics = outbox.statistics
+        _open(outbox)
+        outbox.offer(numbered(0, 50, _VALUE_BYTES))
+        eventually(lambda: outbox.drained and statistics.rows == 0)
+        _fill(disk / "filler")
+        first = 50
+        while not statistics.dropped["outbox_full"]:
+            outbox.offer(numbered(first, 10, _VALUE_BYTES))
+            first += 10
+            eventually(lambda: outbox.drained or statistics.full)
+        facts["committed_when_full"] = statistics.committed
+        facts["read_when_full"] = len(outbox.read("jobs", 0, 0, 9, MIB).result(10))
+        facts["buffered_when_full"] = statistics.accepted - statistics.committed
+        (disk / "filler").unlink()
+        eventually(lambda: outbox.drained and statistics.rows == 0)
+        outbox.offer(numbered(first, 10, _VALUE_BYTES))
+        first += 10
+        eventually(lambda: outbox.drained and statistics.rows == 0)
+        eventually(lambda: not statistics.full)
+    facts |= {
+        "offered": first,
+        "accepted": statistics.accepted,
+        "dropped": statistics.dropped,
+        "committed": statistics.committed,
+        "acknowledged": statistics.acknowledged,
+        "numbers": [number_of(row) for row in log.rows["jobs", 0]],
+        "sequences": [row.sequence for row in log.rows["jobs", 0]],
+    }
+    return facts
+
+
+def the_outbox_fills_it(disk: Path) -> dict[str, Any]:
+    """Kafka is away until the disk is full, and comes back."""
+    facts: dict[str, Any] = {}
+    with (
+        running(disk / "outbox", buffer_bytes=_BUFFER_BYTES) as outbox,
+        Log(outbox, delivers=False) as log,
+    ):
+        statistics = outbox.statistics
+        _open(outbox)
+        first = 0
+        while not statistics.dropped["outbox_full"]:
+            outbox.offer(numbered(first, 10, _VALUE_BYTES))
+            first += 10
+            eventually(lambda: outbox.drained or statistics.full)
+        kept = facts["committed_when_full"] = statistics.committed
+        eventually(lambda: len(log.rows["jobs", 0]) == kept)
+        log.delivers = True
+        outbox.acknowledge("jobs", 0, 1, kept, 0, kept * _VALUE_BYTES)
+        eventually(lambda: outbox.drained and statistics.rows == 0)
+        # Four times what the disk can hold goes through it now.
+        for _ in range(800):
+            outbox.offer(numbered(first, 10, _VALUE_BYTES))
+            first += 10
+            eventually(lambda: outbox.drained)
+        eventually(lambda: statistics.rows == 0)
+    facts |= {
+        "offered": first,
+        "accepted": statistics.accepted,
+        "dropped": statistics.dropped,
+        "committed": statistics.committed,
+        "acknowledged": statistics.acknowledged,
+        "sequences": [row.sequence for row in log.rows["jobs", 0]],
+    }
+    return facts
+
+
+def it_is_full_at_the_start(disk: Path) -> dict[str, Any]:
+    """Nothing can be made on the disk."""
+    _fill(disk / "filler")
+    return _refused(disk)
+
+
+def it_is_read_only(disk: Path) -> dict[str, Any]:
+    """The directory is there, and nobody may write."""
+    return _refused(disk)
+
+
+def _refused(disk: Path) -> dict[str, Any]:
+    try:
+        with running(disk / "outbox"):
+            return {"error": None}
+    except OutboxError as error:
+        return {"error": str(error), "kind": type(error).__name__}
+
+
+_SCENES = {
+    scene.__name__: scene
+    for scene in (
+        others_fill_it,
+        the_outbox_fills_it,
+        it_is_full_at_the_start,
+        it_is_read_only,
+    )
+}
+
+
+def main() -> None:
+    """Play one scene."""
+    with capture_logs() as lines:
+        facts = _SCENES[sys.argv[1]](Path(sys.argv[2]))
+    facts["events"] = [line["event"] for line in lines]
+    facts["reasons"] = [line["reason"] for line in lines if "reason" in line]
+    print(json.dumps(facts))  # noqa: T201 - its answer
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""
+A disk without room, for real: a small tmpfs in a mount namespace of its own.
+
+The bridge keeps what it has, says so once, drops what finds no room in the
+buffer, counts it, and goes on by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@cache
+def _unshare() -> tuple[str, ...] | None:
+    """Find how this user may make a mount namespace; None if not at all."""
+    program = shutil.which("unshare")
+    if sys.platform != "linux" or program is None:
+        return None
+    ways = [(program, "-Urm")]
+    if os.geteuid() == 0:
+        ways.append((program, "-m"))
+    for way in ways:
+        tried = subprocess.run(
+            [*way, "sh", "-c", "mount -t tmpfs -o size=64k tmpfs /mnt"],
+            check=False,
+            capture_output=True,
+            timeout=20,
+        )
+        if tried.returncode == 0:
+            return way
+    return None
+
+
+def _play(scene: str, disk: Path, options: str = "size=2m") -> dict[str, Any]:
+    """Play a scene of `filling` on a disk of its own."""
+    way = _unshare()
+    if way is None:
+        pytest.skip("this user may not mount a small disk: no user namespaces, no root")
+    script = (
+        'mount -t tmpfs -o size=2m tmpfs "$1" && mkdir "$1/outbox" &&'
+        ' mount -o "remount,$2" "$1" && exec "$3" -m tests.outbox.filling "$4" "$1"'
+    )
+    played = subprocess.run(
+        [*way, "sh", "-c", script, "sh", str(disk), options, sys.executable, scene],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        cwd=Path(__file__).parents[2],
+    )
+    assert played.returncode == 0, played.stderr
+    facts: dict[str, Any] = json.loads(played.stdout.splitlines()[-1])
+    return facts
+
+
+def test_a_disk_that_others_fill_is_waited_out(tmp_path: Path) -> None:
+    """Nothing accepted is lost; drops are counted; it is told once and goes on."""
+    facts = _play("others_fill_it", tmp_path)
+    assert facts["committed_when_full"] >= 50
+    assert facts["read_when_full"] == 9
+    # A buffer of 100,000 bytes, less the batch that was refused, or with it.
+    assert 50 <= facts["buffered_when_full"] <= 75
+    dropped = facts["dropped"]
+    assert dropped["outbox_full"] > 0
+    assert facts["accepted"] + sum(dropped.values()) == facts["offered"]
+    assert facts["accepted"] == facts["committed"] == facts["acknowledged"]
+    assert facts["numbers"] == sorted(set(facts["numbers"]))
+    assert facts["sequences"] == list(range(1, facts["accepted"] + 1))
+    assert facts["events"].count("outbox.full") == 1
+    assert facts["events"].count("outbox.has_room") == 1
+    assert facts["events"].count("buffer.overflow") == 1
+    # Found by a look at the disk, or by the write that failed before the next one.
+    assert facts["reasons"][0] in {"the disk has no room", "database or disk is full"}
+
+
+def test_a_disk_that_the_outbox_fills_is_emptied_by_acknowledgements(
+    tmp_path: Path,
+) -> None:
+    """A volume smaller than the limit: when Kafka is back, everything goes on."""
+    facts = _play("the_outbox_fills_it", tmp_path)
+    # Most of the disk's 2 MiB was used for rows of 1,000 bytes.
+    assert facts["committed_when_full"] > 1000
+    dropped = facts["dropped"]
+    assert facts["accepted"] + sum(dropped.values()) == facts["offered"]
+    assert facts["accepted"] == facts["committed"] == facts["acknowledged"]
+    assert facts["sequences"] == list(range(1, facts["accepted"] + 1))
+    assert facts["accepted"] > 8000
+    assert facts["events"].count("outbox.full") == 1
+
+
+def test_a_disk_that_is_full_at_the_start_is_one_clear_line(tmp_path: Path) -> None:
+    """An outbox that can't even be made says why."""
+    facts = _play("it_is_full_at_the_start", tmp_path)
+    assert facts["kind"] == "OutboxDirectoryError"
+    assert "outbox.dir" in facts["error"]
+    assert str(tmp_path / "outbox") in facts["error"]
+
+
+def test_a_read_only_disk_is_one_clear_line(tmp_path: Path) -> None:
+    """A read-only file system is named as what it is."""
+    facts = _play("it_is_read_only", tmp_path, "ro")
+    assert facts["kind"] == "OutboxDirectoryError"
+    assert "Read-only file system" in facts["error"]
