@@ -43,11 +43,11 @@ def write(
 
 
 def tail(topic: Topic, start: ScanFrom, **changes: object) -> LogTail:
-    """Scan partition 0."""
-    starts = {0: start, 1: ScanFrom(None, 0)}
+    """Scan partition 0, beside one never opened and one with nothing to read."""
+    starts = {0: start, 1: ScanFrom(None, 0), 2: ScanFrom(0, 0)}
     settings = settings_for(topic, **changes)
     tails = asyncio.run(scan(settings, _OUTBOX, topic.name, starts))
-    assert tails[1] == LogTail(0)
+    assert tails[1] == tails[2] == LogTail(0)
     return tails[0]
 
 
@@ -91,9 +91,10 @@ def test_a_transaction_marker_at_the_end_does_not_hold_it_up(topic: Topic) -> No
     assert found == LogTail(3, 2, {"id-1": 0, "id-2": 1})
 
 
-def test_compressed_records_are_read(topic: Topic) -> None:
+@pytest.mark.parametrize("codec", ["gzip", "lz4", "snappy", "zstd"])
+def test_compressed_records_are_read(codec: str, topic: Topic) -> None:
     """A topic may compress what the bridge wrote."""
-    write(topic, [1, 2, 3], **{"compression.type": "gzip", "linger.ms": "50"})
+    write(topic, [1, 2, 3], **{"compression.type": codec, "linger.ms": "50"})
     assert tail(topic, ScanFrom(0, 1)).offsets == {"id-2": 1, "id-3": 2}
 
 
