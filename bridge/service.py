@@ -28,6 +28,7 @@ from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.authorizer import Authorizer
 from bridge.pusher.session import Session
 from bridge.pusher.transport import client_context
+from bridge.restraint import Restraint
 from bridge.settings import Settings
 
 
@@ -39,7 +40,7 @@ _log = structlog.get_logger("bridge.service")
 _LOOK_SECONDS = 0.02
 
 # What the outbox's thread gets to commit its buffer after everything else has
-# ended: a full buffer of 16 MiB took 0.2 s, a slow disk may take longer.
+# ended: a full buffer of 16 MiB took 0.15 s, a slow disk may take longer.
 _OUTBOX_GRACE_SECONDS = 5.0
 
 # A relay that is told to end closes its connections within this, or is left.
@@ -104,6 +105,7 @@ class _Service:
                 tls=client_context(settings.pusher.ca_file),
             ),
             self._intake.accept,
+            pause=Restraint(outbox.is_crowded),
         )
         self._refusal: RefusedError | None = None
 

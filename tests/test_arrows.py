@@ -26,9 +26,11 @@ ALLOWED = {
     "operations": LEAVES,
     "schemas": LEAVES,
     "intake": LEAVES | {"kafka"},
+    "restraint": set(),
     "consumer": LEAVES | {"kafka"},
     "sandbox": LEAVES,
-    "service": LEAVES | {"intake", "pusher", "outbox", "kafka", "operations"},
+    "service": LEAVES
+    | {"intake", "restraint", "pusher", "outbox", "kafka", "operations"},
 }
 
 

@@ -116,7 +116,6 @@ class Outbox:
         if not (self._awaits_room or self._wake.is_set()):
             self._wake.set()
 
-    @property
     def is_crowded(self) -> bool:
         """
         Whether it would help if the reader stood back for some milliseconds.

@@ -43,7 +43,7 @@ from bridge.pusher.websocket import Connect, Connection
 from bridge.settings import PusherSettings
 
 
-__all__ = ["JOB_EVENT", "Attempt", "Deliver"]
+__all__ = ["JOB_EVENT", "Attempt", "Deliver", "Pause"]
 
 JOB_EVENT: Final = "request.status.updated"
 """The event that dryAPI publishes for a job (its documentation, WebSocket)."""
@@ -53,6 +53,14 @@ Deliver: TypeAlias = Callable[[Sequence[ChannelEvent], int], None]
 Takes a run's job events and when they were read (microseconds since the epoch).
 
 It is called for each run of the socket, returns at once and doesn't raise.
+"""
+
+Pause: TypeAlias = Callable[[], Awaitable[None]]
+"""
+Awaited after each delivery, before more is read: slows down what comes too fast.
+
+It returns at once as a rule, and within seconds always: while it lasts no
+ping is answered, and what a server can't send it drops some time.
 """
 
 _Task: TypeAlias = Callable[[], Awaitable[Ending | None]]
@@ -80,6 +88,7 @@ class Attempt:
         connect: Opens a WebSocket.
         authorizer: Signs the socket id.
         deliver: Takes job events.
+        pause: Awaited after each delivery.
         statistics: What to count in.
         clock: The wall clock.
         jitter: Where chance comes from.
@@ -98,6 +107,7 @@ class Attempt:
         connect: Connect,
         authorizer: ChannelAuthorizer,
         deliver: Deliver,
+        pause: Pause,
         statistics: Statistics,
         clock: Clock,
         jitter: random.Random,
@@ -108,6 +118,7 @@ class Attempt:
         self._connect = connect
         self._authorizer = authorizer
         self._deliver = deliver
+        self._pause = pause
         self._statistics = statistics
         self._clock = clock
         self._jitter = jitter
@@ -206,6 +217,8 @@ class Attempt:
                 self._deliver(jobs, received_at_us)
             if ending is not None:
                 return ending
+            if jobs:
+                await self._pause()
 
     def _control(
         self, event: ControlEvent, connection: Connection, start: _Start

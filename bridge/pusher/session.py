@@ -24,7 +24,7 @@ import trio
 
 from bridge.errors import RefusedError
 from bridge.pusher import outgoing
-from bridge.pusher.attempt import Attempt, Deliver
+from bridge.pusher.attempt import Attempt, Deliver, Pause
 from bridge.pusher.authorizer import ChannelAuthorizer
 from bridge.pusher.backoff import Backoff
 from bridge.pusher.closing import Verdict
@@ -53,6 +53,7 @@ class Session:
         settings: Where, and how long to wait for what.
         authorizer: Gets signatures for the account's channel.
         deliver: Takes job events.
+        pause: Awaited after each delivery; may slow the session down.
         connect: Opens a WebSocket; trio_websocket's unless given.
         clock: Wall clock, microseconds since the epoch.
         jitter: Where the chance in waits comes from.
@@ -65,13 +66,14 @@ class Session:
             or the file of certificates can't be used.
     """
 
-    def __init__(  # noqa: PLR0913 - the last three are seams with defaults
+    def __init__(  # noqa: PLR0913 - the last four are seams with defaults
         self,
         client_id: str,
         settings: PusherSettings,
         authorizer: ChannelAuthorizer,
         deliver: Deliver,
         *,
+        pause: Pause = trio.lowlevel.checkpoint_if_cancelled,
         connect: Connect | None = None,
         clock: Clock = _wall_clock_us,
         jitter: random.Random | None = None,
@@ -82,6 +84,7 @@ class Session:
         self._url = outgoing.url(settings.url, settings.app_key)
         self._authorizer = authorizer
         self._deliver = deliver
+        self._pause = pause
         self._connect = connect or partial(
             connect_websocket,
             max_message_bytes=settings.max_message_bytes,
@@ -141,6 +144,7 @@ class Session:
             connect=self._connect,
             authorizer=self._authorizer,
             deliver=self._deliver,
+            pause=self._pause,
             statistics=self.statistics,
             clock=self._clock,
             jitter=self._jitter,

@@ -48,9 +48,11 @@ _RECEIVE_BUFFER_BYTES: Final = 65_536
 
 # Messages that wait for the session, in characters. The session takes a run
 # within the same pass of the scheduler, so one read's worth is the rule; the
-# limit is there for a reader that stands still, and then reading the socket
-# stops too, which is the only backpressure that TCP knows.
-_INBOX_CHARACTERS: Final = 4 * 1024 * 1024
+# limit is there for a session that is held back, and then reading the socket
+# stops too, which is the only backpressure that TCP knows. What waits here comes
+# out as one run: as records, small messages weigh twice as much, and they must
+# find room in the buffer that the session was held back for.
+_INBOX_CHARACTERS: Final = 1024 * 1024
 
 # How long a close handshake may take: an answer is one round trip, and nothing
 # depends on it.

@@ -24,7 +24,7 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import TextMessage
 
 from bridge.errors import RefusedError
-from bridge.pusher.attempt import Deliver
+from bridge.pusher.attempt import Deliver, Pause
 from bridge.pusher.protocol import ChannelEvent
 from bridge.pusher.session import Session
 from bridge.pusher.websocket import connect_websocket
@@ -276,11 +276,13 @@ class Stage:
         server: ScriptedServer,
         authorizer: FakeAuthorizer | None = None,
         deliver: Deliver | None = None,
+        pause: Pause = trio.lowlevel.checkpoint_if_cancelled,
     ) -> None:
         self.server = server
         self.authorizer = authorizer or FakeAuthorizer()
         self.deliveries = Deliveries()
         self._deliver = deliver or self.deliveries
+        self._pause = pause
 
     def session(self, settings: Mapping[str, Any]) -> Session:
         """Make the session."""
@@ -290,6 +292,7 @@ class Stage:
             all_settings,
             self.authorizer,
             self._deliver,
+            pause=self._pause,
             connect=partial(
                 connect_websocket,
                 max_message_bytes=all_settings.max_message_bytes,
@@ -305,6 +308,7 @@ async def staged(
     *scripts: Script,
     authorizer: FakeAuthorizer | None = None,
     deliver: Deliver | None = None,
+    pause: Pause = trio.lowlevel.checkpoint_if_cancelled,
     **settings: Any,
 ) -> AsyncIterator[tuple[Stage, Session]]:
     """
@@ -314,13 +318,14 @@ async def staged(
         scripts: One for each connection, the last for all that follow.
         authorizer: Signs; one that always does if None.
         deliver: Takes events; the stage's `deliveries` if None.
+        pause: Awaited after each delivery.
         settings: Of `PusherSettings`.
 
     Yields:
         The stage and the session, which has just been started.
     """
     async with trio.open_nursery() as servers:
-        stage = Stage(ScriptedServer(scripts, servers), authorizer, deliver)
+        stage = Stage(ScriptedServer(scripts, servers), authorizer, deliver, pause)
         session = stage.session(settings)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(session.run)

@@ -78,6 +78,25 @@ async def test_events_are_delivered_once_a_run_with_the_time_of_reading(
     assert session.statistics.state is State.DISCONNECTED
 
 
+async def test_nothing_is_read_during_a_pause(autojump_clock: MockClock) -> None:
+    """What comes while the session is held back is delivered after it, as one run."""
+
+    async def script(peer: Peer) -> None:
+        await peer.enrol()
+        for name in ("zero", "one", "two"):
+            await peer.publish_at_once(name)
+            await trio.sleep(1)
+        await peer.answer_pings()
+
+    async def pause() -> None:
+        await trio.sleep(5)
+
+    async with staged(spoken(script), pause=pause) as (stage, _):
+        await trio.sleep(9)
+        runs = [[one.data for one in run] for run, _ in stage.deliveries.runs]
+        assert runs == [["zero"], ["one", "two"]]
+
+
 async def test_an_event_right_behind_the_acknowledgement_is_delivered(
     autojump_clock: MockClock,
 ) -> None:
