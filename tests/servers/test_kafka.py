@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -27,7 +28,7 @@ from tests.servers.broker import (
     existing_kafka,
 )
 from tests.servers.downloads import CACHE_VARIABLE
-from tests.servers.kafka import KafkaServer, start_kafka
+from tests.servers.kafka import KafkaServer, new_cluster_id, start_kafka
 from tests.servers.process import ProcessError
 from tests.servers.reader import ReadTimeoutError, Record, read_topic
 
@@ -298,3 +299,11 @@ def test_failed_start_shows_the_log(tmp_path: Path) -> None:
         server.start()
     assert "meta.properties" in caught.value.tail
     assert caught.value.exit_code not in {None, -signal.SIGKILL}
+
+
+def test_no_cluster_is_named_like_a_flag() -> None:
+    """An id that begins with a dash, as one in 64 would, is not taken."""
+    dashed, plain = uuid.UUID(bytes=b"\xf8" + bytes(15)), uuid.UUID(int=7)
+    made = iter([dashed, plain])
+
+    assert new_cluster_id(lambda: next(made)) == "AAAAAAAAAAAAAAAAAAAAAA"[:-2] + "Bw"
