@@ -199,9 +199,9 @@ class OutboxSettings(Section, frozen=True):
     keep_acked_seconds: Annotated[
         float,
         about(
-            "How long acknowledged rows stay, to send them again if a log was cut",
-            because="a log that lost its tail (unclean election, restored broker) "
-            "shows it at the next acknowledgement; minutes pass until then",
+            "How long acknowledged rows stay on disk",
+            because="what a log lost after it was acknowledged (unclean election, "
+            "restored broker) is noticed minutes later, and is still here then",
             ge=0,
         ),
     ] = 300.0
