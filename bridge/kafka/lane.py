@@ -159,6 +159,10 @@ class Lane:
                         2 * self._batch_bytes,
                     )
                 )
+                if not rows:
+                    # Rows that the outbox counts and doesn't have: somebody else
+                    # was at the file. They are shown as waiting, by health too.
+                    await asyncio.sleep(_LONGEST_PAUSE_SECONDS)
                 self._rows += rows
                 self._group.memory.force(rows)
             elif self._draining:

@@ -347,6 +347,8 @@ class Outbox:
         if now - self._measured_at > _IDLE_SECONDS:
             self._measure()
         statistics = self.statistics
+        if not statistics.rows:
+            statistics.oldest_received_at_us = None
         if statistics.full and now - self._refused_at > _CALM_SECONDS:
             statistics.full = False
             _log.info("outbox.has_room", path=str(self._path))
