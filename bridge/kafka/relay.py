@@ -42,6 +42,9 @@ _log = structlog.get_logger("bridge.kafka")
 # The loop shows that it lives once a second; health calls it dead after ten.
 _BEAT_SECONDS = 1.0
 
+# How often a drain asks the outbox whether rows still wait.
+_LOOK_SECONDS = 0.02
+
 
 class Relay:
     """
@@ -206,11 +209,29 @@ class Relay:
             lanes = await open_lanes(group, self._lanes, draining)
             async with asyncio.TaskGroup() as workers:
                 for lane in lanes:
-                    if draining.is_set():
-                        lane.drain()
                     workers.create_task(lane.run())
+                await self._drain(lanes, group, draining)
         finally:
             await group.producers.close()
+
+    async def _drain(
+        self, lanes: Sequence[Lane], group: Group, draining: asyncio.Event
+    ) -> None:
+        """
+        Let lanes end once nothing waits for them, when draining has begun.
+
+        Only the outbox knows that: of rows that it has not yet given a lane, no
+        lane has heard.
+        """
+        # No deadline: most of a process's life nothing drains. `abort` ends it.
+        await draining.wait()
+        while lanes:
+            waiting = await answer(self._outbox.waiting_topics())
+            if waiting.isdisjoint(group.topics):
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        for lane in lanes:
+            lane.drain()
 
     def _distribute(self) -> None:
         self._told = False
@@ -221,8 +242,6 @@ class Relay:
     def _start_draining(self) -> None:
         assert self._draining is not None
         self._draining.set()
-        for lane in self._lanes.values():
-            lane.drain()
 
     def _cancel(self) -> None:
         if self._main_task is not None:
