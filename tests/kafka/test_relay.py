@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 - a producer of the bridge's runs on it
 from pathlib import Path
 
+import pytest
 import trio
 
 from bridge.kafka.headers import HeaderWriter
@@ -12,6 +13,7 @@ from bridge.kafka.producer import Producer
 from bridge.kafka.relay import Relay
 from bridge.kafka.statistics import RelayStatistics
 from bridge.operations import sources
+from bridge.outbox import outbox as outbox_module
 from bridge.record import StoredRecord
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
@@ -19,6 +21,7 @@ from tests.kafka.relaying import (
     DEADLINE_SECONDS,
     check_topic,
     numbers_of,
+    opened,
     read_back,
     record,
     rig,
@@ -191,6 +194,26 @@ async def test_drain_waits_for_what_was_committed(topic: Topic, tmp_path: Path) 
             await running.drain()
         assert running.sent(topic.name) == 2_000
         assert running.relay.statistics.last_beat == 0.0
+
+
+async def test_drain_waits_for_rows_that_have_no_lane_yet(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of the time before Kafka was reached are given lanes and sent as well."""
+    # The outbox is still giving rows to lanes when draining begins.
+    monkeypatch.setattr(outbox_module, "_CLAIMED_A_COMMIT", 5)
+    count = 20_000
+    async with rig(
+        settings_for(topic), [[topic.name]], tmp_path, relay_waits=True
+    ) as running:
+        running.offer(topic.name, range(count))
+        await running.committed(count)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(running.run)
+            await opened(running, topic)
+            with trio.fail_after(DEADLINE_SECONDS):
+                await running.drain()
+        assert running.sent(topic.name) == count
 
 
 async def test_drain_and_abort_work_before_the_loop_runs(
