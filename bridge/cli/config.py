@@ -36,7 +36,8 @@ __all__ = ["command"]
 _GROUP_HELP = "Show the effective settings and their sources."
 
 
-@click.group(help=_GROUP_HELP)
+# Without a command it says so in a line; `--help` has the rest.
+@click.group(help=_GROUP_HELP, no_args_is_help=False)
 def command() -> None:
     """Hold the commands that look at settings."""
 

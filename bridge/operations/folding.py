@@ -32,7 +32,7 @@ _VARYING = re.compile(r"0x[0-9a-fA-F]+|\d+")
 _TEMPLATE_CHARACTERS = 200
 
 # The fields that tell apart whom an event of the bridge is about.
-_SUBJECT_FIELDS = ("client_id", "topic", "partition")
+_SUBJECT_FIELDS = ("client_id", "topic", "topics", "partition")
 
 
 @dataclass(slots=True)

@@ -193,9 +193,6 @@ def _prepare(connection: sqlite3.Connection, path: Path, max_bytes: int) -> None
     # trimming sent all that it frees through the log: a disk of 64 MB that was
     # short never got its room back.
     connection.execute("PRAGMA secure_delete = OFF")
-    # Some systems' SQLite overwrites what is deleted with zeros: every row would
-    # be written twice, and a full disk had no room to delete anything.
-    connection.execute("PRAGMA secure_delete = OFF")
     emptied_at = log_bytes(max_bytes) // 2
     (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
     pages = max(emptied_at // page_bytes, 1)

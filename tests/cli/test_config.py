@@ -36,6 +36,14 @@ def test_it_prints_toml_with_the_source_of_each_value(
         assert setting.path.rpartition(".")[2] in result.stdout
 
 
+def test_without_a_command_it_says_so_in_a_line(invoke: Invoke) -> None:
+    """The whole help isn't pressed into an error."""
+    result = invoke("config")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("bridge: Missing command.")
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_flags_count_before_and_after_the_command(invoke: Invoke) -> None:
     """The flag nearest to the command wins, the other counts too."""
     result = invoke("--topic=a", "--api-url=http://h", "config", "show", "--topic=b")

@@ -50,6 +50,8 @@ class KafkaBroker:
     ) -> None:
         self.bootstrap_servers = bootstrap_servers
         self._deadline_seconds = deadline_seconds
+        # Where the address came from, for errors.
+        self._named_by = ""
 
     def check(self) -> None:
         """Make sure that the broker answers.
@@ -60,7 +62,9 @@ class KafkaBroker:
         try:
             self._admin().list_topics(timeout=self._deadline_seconds)
         except KafkaException as error:
-            raise BrokerError(f"no Kafka at {self.bootstrap_servers}") from error
+            raise BrokerError(
+                f"no Kafka at {self.bootstrap_servers}{self._named_by}"
+            ) from error
 
     def create_topic(
         self,
@@ -133,4 +137,8 @@ def _has_leaders(admin: AdminClient, name: str, partitions: int) -> bool:
 def existing_kafka() -> KafkaBroker | None:
     """The broker that BRIDGE_TEST_KAFKA names, or None."""
     servers = os.environ.get(EXISTING_VARIABLE)
-    return KafkaBroker(servers) if servers else None
+    if not servers:
+        return None
+    broker = KafkaBroker(servers)
+    broker._named_by = f" ({EXISTING_VARIABLE})"
+    return broker
