@@ -28,7 +28,6 @@ from bridge.kafka.connection import (
     topic_missing,
 )
 from bridge.kafka.consumed import ConsumedRecord, Delivery, Edge, Lane, Start
-from bridge.kafka.ending import end_client
 from bridge.kafka.handover import Handover
 from bridge.settings import KafkaSettings
 
@@ -54,6 +53,8 @@ _RETRY_BACKOFF_SECONDS = 0.5
 _RETRY_BACKOFF_MAX_SECONDS = 10.0
 # Knocking at each address to learn why the start failed.
 _DIAGNOSIS_SECONDS = 3.0
+# Closing connections is local work; a stuck one is left to the loop's end.
+_CLOSE_SECONDS = 2.0
 # How long one poll waits for records: the grain of every check above.
 _POLL_SECONDS = 0.2
 # One run: small enough that trio's side is woken every few milliseconds.
@@ -374,8 +375,18 @@ async def _start_offsets(
 
 
 async def _close(consumer: AIOKafkaConsumer) -> None:
-    """Stop a consumer, also one that never started."""
+    """Stop a consumer within its deadline, also one that never started."""
     # In a task of its own, so that a cancellation of the caller's doesn't leave
-    # it half closed; it has deadlines of its own.
-    client = consumer._client  # noqa: SLF001 - has no public name
-    await asyncio.wait([asyncio.ensure_future(end_client(client, consumer.stop))])
+    # it half closed.
+    closing = asyncio.ensure_future(_stop(consumer))
+    await asyncio.wait([closing], timeout=_CLOSE_SECONDS)
+
+
+async def _stop(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer and close its connections, whatever its state."""
+    stopping = asyncio.ensure_future(consumer.stop())
+    await asyncio.wait([stopping])
+    # aiokafka cancels a fetch that waits for its retry, takes that cancellation
+    # for its own, and leaves the connections open.
+    if stopping.cancelled() or stopping.exception() is not None:
+        await consumer._client.close()  # noqa: SLF001 - stop() has given up
