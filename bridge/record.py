@@ -7,12 +7,20 @@ nor Kafka: header names stand in `kafka.headers`, columns in `outbox.schema`.
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 import msgspec
 
 
-__all__ = ["Envelope", "LaneState", "Origin", "Record", "StoredRecord"]
+__all__ = [
+    "Delivered",
+    "Envelope",
+    "Importance",
+    "LaneState",
+    "Origin",
+    "Record",
+    "StoredRecord",
+]
 
 
 class Origin(StrEnum):
@@ -22,6 +30,16 @@ class Origin(StrEnum):
     STATUS_ENDPOINT = "status-endpoint"
     WEBHOOK = "webhook"
     REPLAY = "replay"
+
+
+class Importance(IntEnum):
+    """What goes first when there is no room for all: the lowest."""
+
+    # An event of a running job that can go without its preview.
+    PREVIEW = 0
+    EVENT = 1
+    # The last event of a job.
+    TERMINAL = 2
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -52,6 +70,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         received_at_us: When the bridge read it, microseconds since the epoch.
         envelope: What it shares with others.
         extra: Headers of this record alone, by name.
+        importance: What goes first when there is no room.
     """
 
     topic: str
@@ -60,6 +79,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     received_at_us: int
     envelope: Envelope
     extra: tuple[tuple[str, bytes], ...] = ()
+    importance: Importance = Importance.EVENT
 
 
 class StoredRecord(msgspec.Struct, frozen=True, gc=False):
@@ -97,6 +117,12 @@ class LaneState(msgspec.Struct, frozen=True):
         last_sequence: The last record that was given a sequence.
         resume_offset: From where on records of this lane may lie in the log;
             None for a lane that was never opened.
+        resume_ce_id: Whose record stands at that offset; None where the row has
+            been deleted since, or none of this lane was ever acknowledged.
+        resent_sequence: Rows up to it were acknowledged once, by a log that has
+            lost them since: they are sent again, marked. 0 if there are none.
+        topic_id: Kafka's id of the topic when the lane was opened last; None if
+            Kafka didn't tell. A topic that was made anew has another one.
     """
 
     topic: str
@@ -104,3 +130,21 @@ class LaneState(msgspec.Struct, frozen=True):
     acknowledged_sequence: int
     last_sequence: int
     resume_offset: int | None
+    resume_ce_id: str | None = None
+    resent_sequence: int = 0
+    topic_id: str | None = None
+
+
+class Delivered(msgspec.Struct, frozen=True, gc=False):
+    """
+    An acknowledged row that is still kept.
+
+    Attributes:
+        sequence: Its place in its lane.
+        ce_id: Its identity.
+        offset: Where the broker said that it stands.
+    """
+
+    sequence: int
+    ce_id: str
+    offset: int

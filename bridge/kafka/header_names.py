@@ -33,6 +33,10 @@ BRIDGE_REASON: Final = "bridge_reason"
 BRIDGE_TRUNCATED: Final = "bridge_truncated"
 BRIDGE_ORIGINAL_SIZE: Final = "bridge_original_size"
 BRIDGE_SHA256: Final = "bridge_sha256"
+# The place that a refused record leaves empty in its own topic.
+BRIDGE_REFUSED_TOPIC: Final = "bridge_refused_topic"
+BRIDGE_REFUSED_PARTITION: Final = "bridge_refused_partition"
+BRIDGE_REFUSED_SEQUENCE: Final = "bridge_refused_sequence"
 ERROR_STAGE: Final = "__connect.errors.stage"
 ERROR_CLASS: Final = "__connect.errors.exception.class.name"
 ERROR_MESSAGE: Final = "__connect.errors.exception.message"
@@ -40,6 +44,7 @@ ERROR_MESSAGE: Final = "__connect.errors.exception.message"
 # Values of `ce_type`.
 JOB_STATUS_TYPE: Final = "dev.dryapi.request.status.updated"
 DEAD_LETTER_TYPE: Final = "dev.dryapi.bridge.dead-letter"
+GAP_TYPE: Final = "dev.dryapi.bridge.gap"
 
 # Values of `content-type`.
 JSON_CONTENT: Final = "application/json"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Protocol
 
-from bridge.record import LaneState, StoredRecord
+from bridge.record import Delivered, LaneState, Record, StoredRecord
 
 
 __all__ = ["OutboxPort"]
@@ -27,8 +27,14 @@ class OutboxPort(Protocol):
         self,
         on_committed: Callable[[list[tuple[str, int, list[StoredRecord]]]], None],
         on_claimed: Callable[[list[tuple[str, int, int]]], None],
+        on_replaced: Callable[[], None],
     ) -> None:
-        """Name who is told of new rows, on the outbox's own thread."""
+        """
+        Name who is told of new rows, on the outbox's own thread.
+
+        `on_replaced` says that the file was damaged and another one is in its
+        place: `id` is another one, no lane is open, all that was known is void.
+        """
 
     def lane_states(self) -> Future[list[LaneState]]:
         """Read the state of every lane."""
@@ -41,8 +47,15 @@ class OutboxPort(Protocol):
         topic: str,
         partition_of: Callable[[bytes | None], int],
         opened: dict[int, tuple[int, int]],
+        topic_id: str | None,
     ) -> Future[None]:
-        """Let a topic's rows go to lanes: (last sequence, end offset) by partition."""
+        """
+        Let a topic's rows go to lanes: (last sequence, end offset) by partition.
+
+        Where the topic's id is another one than the lanes had, what was
+        acknowledged went to a topic that is gone: it counts as delivered, and
+        the lanes' offsets begin at 0 again.
+        """
 
     def read(
         self, topic: str, partition: int, after: int, max_rows: int, max_bytes: int
@@ -59,3 +72,28 @@ class OutboxPort(Protocol):
         size_bytes: int,
     ) -> None:
         """Note that rows stand in the log side by side, from an offset on."""
+
+    def delivered(
+        self, topic: str, partition: int, after: int, max_rows: int
+    ) -> Future[list[Delivered]]:
+        """Read a lane's acknowledged rows after a sequence that are still kept."""
+
+    def rewind(
+        self, topic: str, partition: int, sequence: int, resume_offset: int
+    ) -> Future[int]:
+        """
+        Take acknowledgements back: rows after a sequence aren't in the log.
+
+        Rows that were acknowledged until now become `resent_sequence`. Gives how
+        many rows wait again because of it.
+        """
+
+    def refuse(
+        self, topic: str, partition: int, sequence: int, dead_letter: Record
+    ) -> Future[None]:
+        """Replace a lane's first waiting row by a dead letter, in one commit."""
+
+    def quarantine(
+        self, topic: str, partition: int, sequence: int, reason: str
+    ) -> Future[None]:
+        """Put a lane's first waiting row aside for good: it stays in the file."""
