@@ -8,32 +8,17 @@ records are handed on, at once and without waiting.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
-from bridge import job_status
+from bridge import dead_letter, job_status
 from bridge.errors import DeadLetterReason, InvalidEventError
 from bridge.job_status import Change
 from bridge.kafka import header_names
 from bridge.record import Envelope, Origin, Record
 
 
-__all__ = ["DEFAULT_MAX_DEAD_LETTER_BYTES", "Event", "Intake", "IntakeStatistics"]
-
-# As `job_status.DEFAULT_MAX_BYTES`: what a topic takes by default, less the room for
-# key, headers and framing.
-DEFAULT_MAX_DEAD_LETTER_BYTES: Final = 1_000_000
-
-# Longer messages are cut: some brokers and tools limit the headers of a record.
-_MAX_MESSAGE_CHARACTERS: Final = 300
-
-# Of these it is not known whether the bytes are JSON.
-_UNREAD_REASONS: Final = frozenset(
-    {DeadLetterReason.NOT_JSON, DeadLetterReason.TOO_LARGE, DeadLetterReason.TOO_DEEP}
-)
-
-_STAGE: Final = header_names.VALUE_CONVERTER_STAGE.encode()
+__all__ = ["Event", "Intake", "IntakeStatistics"]
 
 
 class Event(Protocol):
@@ -83,7 +68,7 @@ class Intake:
         dead_letter_topic: str,
         offer: Callable[[list[Record]], None],
         max_value_bytes: int = job_status.DEFAULT_MAX_BYTES,
-        max_dead_letter_bytes: int = DEFAULT_MAX_DEAD_LETTER_BYTES,
+        max_dead_letter_bytes: int = dead_letter.DEFAULT_MAX_BYTES,
         origin: Origin = Origin.SOCKET,
     ) -> None:
         """
@@ -109,15 +94,6 @@ class Intake:
             ce_type=header_names.JOB_STATUS_TYPE,
             origin=origin,
             content_type=header_names.JSON_CONTENT,
-        )
-        self._dead_json, self._dead_bytes = (
-            Envelope(
-                ce_source=ce_source,
-                ce_type=header_names.DEAD_LETTER_TYPE,
-                origin=origin,
-                content_type=content_type,
-            )
-            for content_type in (header_names.JSON_CONTENT, header_names.BYTES_CONTENT)
         )
 
     def accept(self, events: Sequence[Event], received_at_us: int) -> None:
@@ -158,39 +134,15 @@ class Intake:
     ) -> Record:
         """Make the record of an event that doesn't conform and count it."""
         self.statistics.dead_letters[error.reason] += 1
-        message = str(error)[:_MAX_MESSAGE_CHARACTERS]
-        extra = [
-            (header_names.BRIDGE_REASON, error.reason.encode()),
-            (header_names.ERROR_STAGE, _STAGE),
-            (header_names.ERROR_CLASS, _qualified_name(type(error)).encode()),
-            (header_names.ERROR_MESSAGE, message.encode()),
-        ]
         # What was no string was written down anew for the error; the event knows it
         # as it came.
         original = error.original if isinstance(event.data, str) else event.original
-        value = original
-        envelope = (
-            self._dead_bytes if error.reason in _UNREAD_REASONS else self._dead_json
-        )
-        if len(original) > self._max_dead_letter_bytes:
-            value = original[: self._max_dead_letter_bytes]
-            envelope = self._dead_bytes
-            digest = hashlib.sha256(original).hexdigest()
-            extra += [
-                (header_names.BRIDGE_TRUNCATED, b"true"),
-                (header_names.BRIDGE_ORIGINAL_SIZE, str(len(original)).encode()),
-                (header_names.BRIDGE_SHA256, digest.encode()),
-            ]
-        request_id = error.request_id
-        return Record(
-            self._dead_letter_topic,
-            request_id.encode() if request_id is not None else None,
-            value,
+        return dead_letter.invalid(
+            error,
+            original,
             received_at_us,
-            envelope,
-            tuple(extra),
+            topic=self._dead_letter_topic,
+            max_bytes=self._max_dead_letter_bytes,
+            ce_source=self._envelope.ce_source,
+            origin=self._envelope.origin,
         )
-
-
-def _qualified_name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"

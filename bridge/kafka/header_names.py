@@ -37,6 +37,8 @@ BRIDGE_SHA256: Final = "bridge_sha256"
 BRIDGE_REFUSED_TOPIC: Final = "bridge_refused_topic"
 BRIDGE_REFUSED_PARTITION: Final = "bridge_refused_partition"
 BRIDGE_REFUSED_SEQUENCE: Final = "bridge_refused_sequence"
+# Its identity: a dead letter has one of its own.
+BRIDGE_REFUSED_CE_ID: Final = "bridge_refused_ce_id"
 ERROR_STAGE: Final = "__connect.errors.stage"
 ERROR_CLASS: Final = "__connect.errors.exception.class.name"
 ERROR_MESSAGE: Final = "__connect.errors.exception.message"
@@ -52,3 +54,4 @@ BYTES_CONTENT: Final = "application/octet-stream"
 
 # Values of `__connect.errors.stage`, from Connect's enumeration of stages.
 VALUE_CONVERTER_STAGE: Final = "VALUE_CONVERTER"
+KAFKA_PRODUCE_STAGE: Final = "KAFKA_PRODUCE"
