@@ -9,16 +9,25 @@ records are handed on, at once and without waiting.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
+
+import msgspec
 
 from bridge import dead_letter, job_status
 from bridge.errors import DeadLetterReason, InvalidEventError
 from bridge.job_status import Change
 from bridge.kafka import header_names
-from bridge.record import Envelope, Origin, Record
+from bridge.record import Envelope, Importance, Origin, Record
 
 
-__all__ = ["Event", "Intake", "IntakeStatistics"]
+__all__ = ["Event", "Intake", "IntakeStatistics", "lighten"]
+
+_IMPORTANCE: Final = dict.fromkeys(job_status.STATUSES, Importance.EVENT) | (
+    dict.fromkeys(job_status.TERMINAL_STATUSES, Importance.TERMINAL)
+)
+_WITH_PREVIEW: Final = _IMPORTANCE | {"in_progress": Importance.PREVIEW}
+
+_DROPPED: Final = Change.PREVIEW_DROPPED.encode()
 
 
 class Event(Protocol):
@@ -116,8 +125,17 @@ class Intake:
                 records.append(self._dead_letter(event, error, received_at_us))
                 continue
             extra = self._note(status.normalized) if status.normalized else ()
+            importance = _WITH_PREVIEW if status.has_preview else _IMPORTANCE
             records.append(
-                Record(topic, status.key, status.value, received_at_us, envelope, extra)
+                Record(
+                    topic,
+                    status.key,
+                    status.value,
+                    received_at_us,
+                    envelope,
+                    extra,
+                    importance[status.status],
+                )
             )
         self.statistics.accepted += len(records) - refused
         if records:
@@ -146,3 +164,29 @@ class Intake:
             ce_source=self._envelope.ce_source,
             origin=self._envelope.origin,
         )
+
+
+def lighten(record: Record) -> Record | None:
+    """
+    Take the preview out of an event's record, and say so in its headers.
+
+    Args:
+        record: Any record.
+
+    Returns:
+        The smaller record, as important as any event; None where there is no
+        preview that may go.
+    """
+    if record.importance is not Importance.PREVIEW:
+        return None
+    headers = dict(record.extra)
+    changes = headers.get(header_names.BRIDGE_NORMALIZED)
+    headers[header_names.BRIDGE_NORMALIZED] = (
+        _DROPPED if changes is None else b"%b,%b" % (changes, _DROPPED)
+    )
+    return msgspec.structs.replace(
+        record,
+        value=job_status.without_preview(record.value),
+        extra=tuple(headers.items()),
+        importance=Importance.EVENT,
+    )

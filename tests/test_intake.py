@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from bridge.errors import DeadLetterReason
-from bridge.intake import Intake
+from bridge.intake import Intake, lighten
 from bridge.job_status import Change
 from bridge.pusher.protocol import ChannelEvent, decode
-from bridge.record import Envelope, Origin, Record
+from bridge.record import Envelope, Importance, Origin, Record
 
 
 RECEIVED_AT_US = 1_700_000_000_000_001
@@ -73,7 +73,63 @@ def test_conforming_event_becomes_a_record() -> None:
             origin="socket",
             content_type="application/json",
         ),
+        importance=Importance.EVENT,
     )
+
+
+@pytest.mark.parametrize(
+    ("payload", "importance"),
+    [
+        (status(), Importance.EVENT),
+        (status(preview="p"), Importance.PREVIEW),
+        (status(preview="p" * 9000), Importance.PREVIEW),
+        (json.loads(status(preview="p")), Importance.PREVIEW),
+        (status(preview="p", x=1), Importance.PREVIEW),
+        (status(status="processing"), Importance.EVENT),
+        (status(status="processing", preview="p"), Importance.EVENT),
+        (status(status="done", preview="p"), Importance.TERMINAL),
+        (status(status="done"), Importance.TERMINAL),
+        (status(status="error"), Importance.TERMINAL),
+        ("no status", Importance.EVENT),
+    ],
+)
+def test_importance_says_what_goes_first(
+    payload: object, importance: Importance
+) -> None:
+    """A job's end outlives its middle, and that outlives a preview."""
+    [record] = Outlet().accept(payload)
+    assert record.importance is importance
+
+
+def test_lightened_record_has_lost_its_preview_and_says_so() -> None:
+    """Value, header and importance change; everything else stays."""
+    [record] = Outlet().accept(status(preview="p"))
+    assert lighten(record) == Record(
+        topic="jobs",
+        key=b"job-1",
+        value=status().encode(),
+        received_at_us=RECEIVED_AT_US,
+        envelope=record.envelope,
+        extra=(("bridge_normalized", b"preview_dropped"),),
+        importance=Importance.EVENT,
+    )
+
+
+def test_lightened_record_keeps_what_was_changed_before() -> None:
+    """The header lists the dropped preview after the other changes."""
+    [record] = Outlet().accept(status(preview="p", progress=1))
+    lightened = lighten(record)
+    assert lightened is not None
+    assert lightened.extra == (
+        ("bridge_normalized", b"progress_number,preview_dropped"),
+    )
+    assert lighten(lightened) is None
+
+
+def test_only_what_has_a_preview_of_its_middle_is_lightened() -> None:
+    """Terminal events and dead letters are whole or not at all."""
+    payloads = [status(), status(status="done", preview="p"), "bad"]
+    assert [lighten(record) for record in Outlet().accept(*payloads)] == [None] * 3
 
 
 def test_run_is_offered_once_and_in_order() -> None:

@@ -104,12 +104,14 @@ def _conforming(value: bytes) -> JobStatus | None:
     if len(value) < _LARGE_BYTES:
         record = _decode(value)
         quotes = value.count(b'"')
-        if record.preview is not None:
+        has_preview = record.preview is not None
+        if has_preview:
             expected += 2
     else:
         record = _decode_large(value)
         quotes = _count_quotes(value)
-        if record.preview != _NULL:
+        has_preview = record.preview != _NULL
+        if has_preview:
             if memoryview(record.preview)[0] != 0x22:  # neither null nor a string
                 return None
             expected += 2
@@ -124,7 +126,8 @@ def _conforming(value: bytes) -> JobStatus | None:
     # pattern, and `exact` has the last word.
     if quotes != expected or not request_id.isprintable():
         return None
-    return JobStatus(request_id, request_id.encode(), record.status, value)
+    key = request_id.encode()
+    return JobStatus(request_id, key, record.status, value, (), has_preview)
 
 
 def _count_quotes(value: bytes) -> int:

@@ -155,7 +155,12 @@ class _Reading:
         value = msgspec.json.encode(members) if self.changes else self._original
         self._limit(value, max_bytes)
         return JobStatus(
-            request_id, request_id.encode(), status, value, _in_order(self.changes)
+            request_id,
+            request_id.encode(),
+            status,
+            value,
+            _in_order(self.changes),
+            members["preview"] is not None,
         )
 
     def error(self, reason: DeadLetterReason, message: str) -> InvalidEventError:

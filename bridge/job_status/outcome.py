@@ -17,7 +17,7 @@ __all__ = ["Change", "JobStatus"]
 
 class Change(StrEnum):
     """
-    What was changed to make an event conform: a word in `bridge_normalized`.
+    What was changed of an event: a word in `bridge_normalized`.
 
     A closed vocabulary, also a metric's label; new words are added at the end.
     """
@@ -43,6 +43,9 @@ class Change(StrEnum):
     ENCODED_TWICE = "encoded_twice"
     """`data` held a JSON string that holds the object."""
 
+    PREVIEW_DROPPED = "preview_dropped"
+    """`preview` became null, because there was no room for all events."""
+
 
 class JobStatus(msgspec.Struct, frozen=True, gc=False):
     """
@@ -55,6 +58,7 @@ class JobStatus(msgspec.Struct, frozen=True, gc=False):
         value: The JSON that goes to Kafka: the bytes as they came where they
             conform, else the normalised form.
         normalized: What was changed, in the order of `Change`; mostly empty.
+        has_preview: Whether the preview is more than null.
     """
 
     request_id: str
@@ -62,3 +66,4 @@ class JobStatus(msgspec.Struct, frozen=True, gc=False):
     status: str
     value: bytes
     normalized: tuple[Change, ...] = ()
+    has_preview: bool = False

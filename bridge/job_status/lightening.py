@@ -1,0 +1,51 @@
+"""
+A job status without its preview, for when there is no room for all.
+
+Owns how a preview is taken out of bytes that conform. Whether one must go, and how
+that is told, is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+
+__all__ = ["without_preview"]
+
+_NULL: Final = b"null"
+
+# The key as nearly everybody writes it, up to where its value begins.
+_KEY: Final = re.compile(rb'"preview"[ \t\n\r]*:[ \t\n\r]*')
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def without_preview(value: bytes) -> bytes:
+    """
+    Make the preview of a job status null.
+
+    Args:
+        value: A conforming job status.
+
+    Returns:
+        The same bytes with `null` in the preview's place. Only where the key is
+        written with escapes, the members are written anew, each value as it was.
+        The value itself if it has no preview.
+    """
+    members = _members(value)
+    preview = members.get("preview")
+    if preview is None or bytes(preview) == _NULL:
+        return value
+    wanted = {**members, "preview": msgspec.Raw(_NULL)}
+    literal = bytes(preview)
+    for key in _KEY.finditer(value):
+        start = key.end()
+        if value.startswith(literal, start):
+            lightened = value[:start] + _NULL + value[start + len(literal) :]
+            # A member that nobody knows can hold a preview of its own.
+            if _members(lightened) == wanted:
+                return lightened
+    return msgspec.json.encode(wanted)
