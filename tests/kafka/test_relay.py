@@ -13,7 +13,7 @@ from bridge.kafka.producer import Producer
 from bridge.kafka.relay import Relay
 from bridge.kafka.statistics import RelayStatistics
 from bridge.operations import sources
-from bridge.outbox import outbox as outbox_module
+from bridge.outbox import writer
 from bridge.record import StoredRecord
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
@@ -201,7 +201,7 @@ async def test_drain_waits_for_rows_that_have_no_lane_yet(
 ) -> None:
     """Rows of the time before Kafka was reached are given lanes and sent as well."""
     # The outbox is still giving rows to lanes when draining begins.
-    monkeypatch.setattr(outbox_module, "_CLAIMED_A_COMMIT", 5)
+    monkeypatch.setattr(writer, "_CLAIMED_A_COMMIT", 5)
     count = 20_000
     async with rig(
         settings_for(topic), [[topic.name]], tmp_path, relay_waits=True

@@ -14,8 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.errors import OutboxDamagedError
-from bridge.outbox import Outbox, OutboxDirectory
-from bridge.outbox import outbox as outbox_module
+from bridge.outbox import Outbox, OutboxDirectory, writer
 from bridge.settings import OutboxSettings
 from tests.outbox.making import (
     MIB,
@@ -218,7 +217,7 @@ def test_a_full_outbox_waits_for_acknowledgements(
 ) -> None:
     """At its limit it keeps, then drops, then goes on by itself; the counts add up."""
     limit = 4 * MIB
-    monkeypatch.setattr(outbox_module, "_CALM_SECONDS", 0.3)
+    monkeypatch.setattr(writer, "_CALM_SECONDS", 0.3)
     with (
         capture_logs() as lines,
         running(tmp_path, max_bytes=limit, buffer_bytes=100_000) as outbox,
@@ -331,7 +330,7 @@ def test_a_stop_of_a_full_outbox_counts_what_it_gives_up(tmp_path: Path) -> None
 def test_reads_are_answered_while_nothing_can_be_written(tmp_path: Path) -> None:
     """A lock from a person's shell stops commits; the relay can read on."""
     with capture_logs() as lines, _standing(tmp_path) as outbox:
-        outbox._store._connection.execute("PRAGMA busy_timeout = 1")
+        outbox._writer._store._connection.execute("PRAGMA busy_timeout = 1")
         with threaded(outbox):
             _open(outbox)
             outbox.offer(numbered(0, 5))

@@ -1,0 +1,63 @@
+"""
+What other threads have laid down for the outbox's own thread.
+
+Each part has one side that adds and one that takes away, so that nobody waits
+for anybody. What is done with it is decided in `writer`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from bridge.outbox.buffer import Buffer
+from bridge.outbox.lane import Run
+from bridge.outbox.requests import Requests
+
+
+__all__ = ["Inbox"]
+
+
+class Inbox:
+    """
+    All that waits for the next transaction.
+
+    Args:
+        max_bytes: What the records in memory may weigh.
+
+    Attributes:
+        buffer: Records that were read.
+        acknowledged: Runs that Kafka has: (topic, partition, run).
+        changes: Requests that belong into a transaction.
+        questions: Requests that only read.
+        is_stopping: Whether the thread is to finish.
+        awaits_room: Whether the thread waits for room on disk: more records are
+            no reason to look for it again.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.buffer = Buffer(max_bytes)
+        self.acknowledged: deque[tuple[str, int, Run]] = deque()
+        self.changes = Requests()
+        self.questions = Requests()
+        self.is_stopping = False
+        self.awaits_room = False
+        self._news = threading.Event()
+
+    def ring(self) -> None:
+        """Say that something was laid down that must be looked at."""
+        if not self._news.is_set():
+            self._news.set()
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Wait until somebody rings; belongs to the outbox's thread."""
+        self._news.wait(timeout_seconds)
+
+    def listen(self) -> None:
+        """Hear rings from now on; before the thread looks at what is there."""
+        self._news.clear()
+
+    def close(self) -> None:
+        """Cancel the requests that wait and whatever comes from now on."""
+        self.changes.close()
+        self.questions.close()
