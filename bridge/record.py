@@ -17,6 +17,7 @@ __all__ = [
     "Envelope",
     "Importance",
     "LaneState",
+    "Loss",
     "Origin",
     "Record",
     "StoredRecord",
@@ -148,3 +149,22 @@ class Delivered(msgspec.Struct, frozen=True, gc=False):
     sequence: int
     ce_id: str
     offset: int
+
+
+class Loss(msgspec.Struct, frozen=True):
+    """
+    A time in which the outbox gave records up: told when it begins and when it ends.
+
+    Attributes:
+        number: Which one, of this process: the same at its begin and its end.
+        cause: `overflow`, `outbox_full` or `outbox_damaged`.
+        since_us: Before this moment nothing was lost, microseconds since the epoch.
+        until_us: From this moment on nothing is lost; None while it lasts.
+        records: How many were lost so far.
+    """
+
+    number: int
+    cause: str
+    since_us: int
+    until_us: int | None
+    records: int
