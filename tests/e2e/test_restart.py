@@ -3,47 +3,16 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
 
 import pytest
 import trio
 
-from tests.e2e.bridge_process import BridgeProcess, Row
-from tests.e2e.jobs import Load, job
+from tests.e2e.aftermath import check_once, check_order, finish
+from tests.e2e.bridge_process import Row
+from tests.e2e.jobs import job
 from tests.e2e.scene import Scene
-from tests.e2e.topic_records import by_key, check_dense, check_exactly, check_prefixes
+from tests.e2e.topic_records import check_exactly, check_prefixes
 from tests.servers.kafka import KafkaServer
-from tests.servers.reader import Record
-
-
-def _check_once(records: Sequence[Record], rows: Sequence[Row]) -> None:
-    """Each row that was on disk stands in the topic once, under its identity."""
-    found = {record.headers["ce_id"].decode(): record.value for record in records}
-    for row in rows:
-        assert found[row.ce_id] == row.value
-
-
-def _check_order(records: Sequence[Record], load: Load) -> None:
-    """Of each job, no event is there twice, is foreign, or stands out of order."""
-    for key, values in by_key(records).items():
-        places = [load.accepted[key].index(value) for value in values]
-        assert places == sorted(set(places))
-    check_dense(records)
-
-
-async def _finish(scene: Scene, bridge: BridgeProcess, load: Load) -> list[Record]:
-    """Run ten more jobs, wait until all is in Kafka, and read the topic."""
-    before = set(load.accepted)
-    await load.run_together([job(3) for _ in range(10)])
-    last = load.accepted.keys() - before
-    # They arrive behind everything else of their lanes.
-    await bridge.wait_metrics(lambda now: now.read >= 50 and now.waiting == 0)
-    assert await bridge.stop() == 0
-    assert bridge.waiting_rows() == []
-    records = await scene.records()
-    found = by_key(records)
-    assert all(found[key] == load.accepted[key] for key in last)
-    return records
 
 
 async def test_what_was_on_disk_survives_kill_9_under_load(
@@ -61,10 +30,10 @@ async def test_what_was_on_disk_survives_kill_9_under_load(
             await load.stop()
             rows |= {row.ce_id: row for row in bridge.rows()}
         await bridge.start_and_wait()
-        records = await _finish(scene, bridge, load)
+        records = await finish(scene, bridge, load)
     assert len(rows) >= 450
-    _check_once(records, list(rows.values()))
-    _check_order(records, load)
+    check_once(records, list(rows.values()))
+    check_order(records, load)
 
 
 async def test_a_batch_of_a_killed_bridge_that_lands_late_is_not_sent_again(
@@ -89,9 +58,9 @@ async def test_a_batch_of_a_killed_bridge_that_lands_late_is_not_sent_again(
         await bridge.start_and_wait()
         resumed = await bridge.wait_metrics(lambda now: now.waiting == 0)
         assert resumed.total("bridge_records_resumed_total") > 0
-        records = await _finish(scene, bridge, load)
-    _check_once(records, rows)
-    _check_order(records, load)
+        records = await finish(scene, bridge, load)
+    check_once(records, rows)
+    check_order(records, load)
     assert len(records) == load.count
 
 
@@ -138,9 +107,9 @@ async def test_sigterm_without_kafka_keeps_the_rows_for_the_next_start(
 
         own_kafka.start()
         await bridge.start_and_wait()
-        records = await _finish(scene, bridge, load)
+        records = await finish(scene, bridge, load)
     assert len(records) == load.count
-    _check_order(records, load)
+    check_order(records, load)
 
 
 async def test_a_refused_start_still_delivers_what_an_earlier_run_left(

@@ -38,7 +38,7 @@ from tests.servers.process import (
 )
 
 
-__all__ = ["KafkaServer", "new_cluster_id", "start_kafka"]
+__all__ = ["Detour", "KafkaServer", "new_cluster_id", "start_kafka"]
 
 # Measured: 3 s for one node and 9 s for three on two idle cores. Below pytest's
 # 60 s, so that the error with the log's tail comes first.
@@ -63,12 +63,27 @@ _READY_LINE = "Kafka Server started"
 
 
 @dataclass(frozen=True)
+class Detour:
+    """A second way to one broker, which leads through a proxy if a test runs one.
+
+    Attributes:
+        port: Where clients go; nothing listens there unless a test does.
+        broker_port: Where the broker listens for what the proxy passes on. Whoever
+            connects there is sent to `port` by the broker's metadata.
+    """
+
+    port: int
+    broker_port: int
+
+
+@dataclass(frozen=True)
 class _Node:
     """One combined broker and controller."""
 
     number: int
     port: int
     controller_port: int
+    detour: Detour
     folder: Path
     process: ChildProcess = field(repr=False)
 
@@ -110,14 +125,18 @@ class KafkaServer(KafkaBroker):
         self._own_folder = data_dir is None
         self.data_dir = data_dir or Path(tempfile.mkdtemp(prefix="bridge-kafka-"))
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        ports = free_ports(2 * nodes)
+        ports = iter(free_ports(4 * nodes))
         self._nodes = tuple(
-            self._node(number, *ports[2 * number - 2 : 2 * number])
+            self._node(
+                number, next(ports), next(ports), Detour(next(ports), next(ports))
+            )
             for number in range(1, nodes + 1)
         )
         super().__init__(",".join(f"127.0.0.1:{node.port}" for node in self._nodes))
 
-    def _node(self, number: int, port: int, controller_port: int) -> _Node:
+    def _node(
+        self, number: int, port: int, controller_port: int, detour: Detour
+    ) -> _Node:
         folder = self.data_dir / f"node-{number}"
         folder.mkdir(exist_ok=True)
         process = ChildProcess(
@@ -129,7 +148,7 @@ class KafkaServer(KafkaBroker):
             scratch=self.data_dir if self._own_folder else None,
             ready=lambda process: _READY_LINE in process.output(),
         )
-        return _Node(number, port, controller_port, folder, process)
+        return _Node(number, port, controller_port, detour, folder, process)
 
     def _command(self, folder: Path, *arguments: str | Path) -> list[str | Path]:
         # Native libraries are unpacked there; SIGKILL would leave them in /tmp.
@@ -172,6 +191,11 @@ class KafkaServer(KafkaBroker):
         return tuple(node.process.pid for node in self._nodes)
 
     @property
+    def detours(self) -> tuple[Detour, ...]:
+        """Each node's way for a proxy."""
+        return tuple(node.detour for node in self._nodes)
+
+    @property
     def running(self) -> bool:
         """Whether all nodes run (paused ones too)."""
         return all(node.process.running for node in self._nodes)
@@ -191,7 +215,7 @@ class KafkaServer(KafkaBroker):
         """
         nodes = [one for one in self._chosen(node) if not one.process.running]
         for one in nodes:
-            for port in (one.port, one.controller_port):
+            for port in (one.port, one.controller_port, one.detour.broker_port):
                 check_port_free(port)
         self._format(nodes, checkpoint)
         start_all(
@@ -277,14 +301,19 @@ class KafkaServer(KafkaBroker):
         voters = ",".join(
             f"{one.number}@127.0.0.1:{one.controller_port}" for one in self._nodes
         )
-        protocols = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"
+        # Between themselves brokers use the listener called PLAINTEXT.
+        protocols = "PLAINTEXT:PLAINTEXT,DETOUR:PLAINTEXT,CONTROLLER:PLAINTEXT"
+        plain = f"PLAINTEXT://127.0.0.1:{node.port}"
+        detour = f"DETOUR://127.0.0.1:{node.detour.port}"
+        behind = f"DETOUR://127.0.0.1:{node.detour.broker_port}"
         controller = f"CONTROLLER://127.0.0.1:{node.controller_port}"
         return "\n".join(
             (
                 "process.roles=broker,controller",
                 f"node.id={node.number}",
                 f"controller.quorum.voters={voters}",
-                f"listeners=PLAINTEXT://127.0.0.1:{node.port},{controller}",
+                f"listeners={plain},{behind},{controller}",
+                f"advertised.listeners={plain},{detour}",
                 "controller.listener.names=CONTROLLER",
                 f"listener.security.protocol.map={protocols}",
                 f"log.dirs={node.folder / 'data'}",
