@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from benchmarks.contenders import CONTENDERS, FLOOR, ROOT, Bridge
+from benchmarks.contenders import BRIDGE, CONTENDERS, FLOOR, IN_MEMORY, ROOT
 from benchmarks.course import Course, Run, RunError
 from benchmarks.machine import describe
 from benchmarks.orders import OrderError
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("make bench: stopped before the report")
         return 130
-    report = Report(machine, FLOOR.name, runs)
+    report = Report(machine, FLOOR.name, BRIDGE.name, IN_MEMORY.name, runs)
     sys.stdout.write(f"\n{report.markdown()}\n")
     _save(report)
     return 0 if report.flawless else 1
@@ -101,9 +101,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--rates",
         type=_counts,
-        default=[],
+        default=[100, 1_000, 10_000],
         metavar="EVENTS/S,...",
-        help="rates at which latency is measured too (default: none)",
+        help="rates at which latency is measured too, or 0 for none"
+        " (default: 100,1000,10000)",
     )
     parser.add_argument(
         "--seconds",
@@ -132,7 +133,7 @@ def _measure(options: argparse.Namespace, folder: Path) -> Iterator[Run]:
         course = Course(kafka, pids, folder)
         with course.open():
             _say("warming up")
-            course.run(Bridge(), Traffic(min(options.events, _WARM_UP_EVENTS)), None)
+            course.run(BRIDGE, Traffic(min(options.events, _WARM_UP_EVENTS)), None)
             for turn in range(options.runs):
                 for traffic, rate in _kinds(options):
                     # Each goes first in its turn: the machine drifts.
@@ -144,7 +145,7 @@ def _measure(options: argparse.Namespace, folder: Path) -> Iterator[Run]:
 def _kinds(options: argparse.Namespace) -> Iterator[tuple[Traffic, float | None]]:
     for preview_bytes in options.previews:
         yield Traffic(options.events, preview_bytes=preview_bytes), None
-    for rate in options.rates:
+    for rate in filter(None, options.rates):
         yield Traffic(rate * options.seconds), rate
 
 
@@ -162,12 +163,15 @@ def _kafka() -> Iterator[tuple[KafkaBroker, tuple[int, ...]]]:
 def _line(run: Run) -> str:
     rate = "flood" if run.rate is None else f"{run.rate:g}/s"
     parts = [
-        f"{run.contender:<22}{rate:>8}",
+        f"{run.contender:<26}{rate:>8}",
         f"{run.events_per_second:>9,.0f} events/s",
         f"{run.cpu_us_per_event:>6.1f} us CPU each",
     ]
     if run.latency is not None:
         parts.append(f"p50 {run.latency.p50:.2f} ms, p99 {run.latency.p99:.2f} ms")
+    if run.acknowledged is not None:
+        p50, p99 = run.acknowledged.p50, run.acknowledged.p99
+        parts.append(f"acknowledged after p50 {p50:.2f} ms, p99 {p99:.2f} ms")
     if run.verdict is not None and not run.verdict.flawless:
         parts.append(str(run.verdict))
     return "  ".join(parts)

@@ -21,9 +21,21 @@ from benchmarks.traffic import APP_KEY, CLIENT_ID, Traffic
 from tests.servers.process import ChildProcess, free_ports
 
 
-__all__ = ["CONTENDERS", "FLOOR", "ROOT", "Contender", "Stage", "program"]
+__all__ = [
+    "BRIDGE",
+    "CONTENDERS",
+    "FLOOR",
+    "IN_MEMORY",
+    "ROOT",
+    "Contender",
+    "Stage",
+    "program",
+]
 
 ROOT = Path(__file__).parents[1]
+
+# Not imported: it brings the bridge along.
+_BRIDGE_PROGRAM = "benchmarks.bridge_program"
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,11 @@ class Stage:
     topic: str
     traffic: Traffic
     folder: Path
+
+    @property
+    def acknowledgements(self) -> Path:
+        """Where a bridge notes when the broker acknowledged what."""
+        return self.folder / "acknowledgements.json"
 
 
 class Contender(Protocol):
@@ -81,10 +98,19 @@ class WebsocketAlone:
 
 
 class Bridge:
-    """The bridge with its default settings, outbox on."""
+    """
+    The bridge with its default settings.
 
-    name = "bridge"
+    Args:
+        name: What it is called in the report.
+        outbox: Which one, by `bridge_program`'s name for it.
+    """
+
     publishes = True
+
+    def __init__(self, name: str, outbox: str) -> None:
+        self.name = name
+        self._outbox = outbox
 
     def process(self, stage: Stage) -> ChildProcess:
         """Describe the bridge's process."""
@@ -102,7 +128,7 @@ class Bridge:
         }
         return program(
             self.name,
-            ["bridge"],
+            [_BRIDGE_PROGRAM, self._outbox, str(stage.acknowledgements)],
             stage.folder,
             environment=settings,
             ready=lambda _: answers(f"http://127.0.0.1:{port}/readyz"),
@@ -111,7 +137,12 @@ class Bridge:
 
 FLOOR: Contender = WebsocketAlone()
 
-CONTENDERS: tuple[Contender, ...] = (FLOOR, Bridge())
+BRIDGE: Contender = Bridge("bridge", "disk")
+
+# What the bridge would cost without its outbox on disk.
+IN_MEMORY: Contender = Bridge("bridge, outbox in memory", "memory")
+
+CONTENDERS: tuple[Contender, ...] = (FLOOR, BRIDGE, IN_MEMORY)
 
 
 def _at_once(_: ChildProcess) -> bool:

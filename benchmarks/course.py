@@ -22,9 +22,9 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
-from benchmarks import consumer, firehose
+from benchmarks import acknowledgements, consumer, firehose
 from benchmarks.contenders import Contender, Stage, program
-from benchmarks.figures import percentile
+from benchmarks.figures import Latency, latency_of
 from benchmarks.measuring import Meter, Usage
 from benchmarks.orders import Emission, Firehose
 from benchmarks.traffic import Traffic
@@ -35,7 +35,7 @@ from tests.servers.process import ChildProcess, free_ports, start_all, stop_all
 from tests.servers.reader import read_topic
 
 
-__all__ = ["Course", "Latency", "Run", "RunError"]
+__all__ = ["Course", "Run", "RunError"]
 
 _PARTITIONS = 6
 
@@ -74,22 +74,6 @@ class RunError(Exception):
 
 
 @dataclass(frozen=True)
-class Latency:
-    """
-    From the server's write to the consumer's receipt, in milliseconds.
-
-    Attributes:
-        p50: Half of the events took no longer.
-        p99: 99 of 100.
-        p999: 999 of 1,000.
-    """
-
-    p50: float
-    p99: float
-    p999: float
-
-
-@dataclass(frozen=True)
 class Run:
     """
     What one run gave.
@@ -106,7 +90,10 @@ class Run:
         usage: All that was measured.
         load_average: Of the last minute, at the start.
         verdict: What stood on the topic; None for a contender that has none.
-        latency: Only for a rate, and a contender that publishes.
+        latency: From the server's write to the consumer's receipt; only for a
+            rate, and a contender that publishes.
+        acknowledged: From the contender's read of the socket to the broker's
+            acknowledgement; None for a contender that doesn't publish.
     """
 
     contender: str
@@ -119,6 +106,7 @@ class Run:
     load_average: float
     verdict: Verdict | None
     latency: Latency | None
+    acknowledged: Latency | None
 
 
 class Course:
@@ -178,7 +166,18 @@ class Course:
                     arrived = self._trickle_to_topic(stage, child, rate)
                 else:
                     arrived = self._flood(contender, stage, child, rate)
-            verdict = self._judge(stage) if contender.publishes else None
+            verdict = acknowledged = None
+            if contender.publishes:
+                records = read_topic(
+                    stage.kafka, stage.topic, None, timeout=_START_SECONDS
+                )
+                verdict = verify(records, traffic)
+                acknowledged = acknowledgements.latency(
+                    stage.acknowledgements,
+                    stage.topic,
+                    records,
+                    lead_seconds=_lead_seconds(traffic, rate),
+                )
             count = traffic.events - (verdict.lost if verdict else 0)
             seconds = (arrived.last_ns - arrived.emission.started_ns) / 1e9
             return Run(
@@ -192,6 +191,7 @@ class Course:
                 load_average=load_average,
                 verdict=verdict,
                 latency=arrived.latency,
+                acknowledged=acknowledged,
             )
 
     @contextmanager
@@ -263,7 +263,7 @@ class Course:
             time.sleep(_SETTLE_SECONDS)
             usage = meter.read()
         received_ns: list[int] = json.loads(file.read_text())
-        lead = min(int(rate * _LEAD_SECONDS), stage.traffic.events // 2)
+        lead = int(rate * _lead_seconds(stage.traffic, rate))
         latencies = [
             (received - written) / 1e6
             for received, written in zip(
@@ -271,12 +271,7 @@ class Course:
             )
             if received  # 0 for what was lost, which the verdict tells
         ]
-        latency = Latency(*(percentile(latencies, share) for share in (50, 99, 99.9)))
-        return _Arrival(emission, max(received_ns), usage, latency)
-
-    def _judge(self, stage: Stage) -> Verdict:
-        records = read_topic(stage.kafka, stage.topic, None, timeout=_START_SECONDS)
-        return verify(records, stage.traffic)
+        return _Arrival(emission, max(received_ns), usage, latency_of(latencies))
 
 
 @dataclass(frozen=True)
@@ -348,6 +343,11 @@ def _check_running(*children: ChildProcess) -> None:
     for child in children:
         if not child.running:
             raise RunError(str(child.error("ended before all events had arrived")))
+
+
+def _lead_seconds(traffic: Traffic, rate: float | None) -> float:
+    """Give how much of a trickle's begin is left out: never more than half."""
+    return 0.0 if rate is None else min(_LEAD_SECONDS, traffic.events / rate / 2)
 
 
 def _deadline_seconds(traffic: Traffic, rate: float | None) -> float:

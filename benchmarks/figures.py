@@ -12,7 +12,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
-__all__ = ["Spread", "percentile", "spread"]
+__all__ = ["Latency", "Spread", "latency_of", "percentile", "spread"]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """
+    What events took, in milliseconds.
+
+    Attributes:
+        p50: Half of the events took no longer.
+        p99: 99 of 100.
+        p999: 999 of 1,000.
+    """
+
+    p50: float
+    p99: float
+    p999: float
 
 
 @dataclass(frozen=True)
@@ -46,3 +62,8 @@ def percentile(values: Sequence[float], percent: float) -> float:
     """
     rank = math.ceil(len(values) * percent / 100)
     return sorted(values)[max(rank, 1) - 1]
+
+
+def latency_of(milliseconds: Sequence[float]) -> Latency:
+    """Sum up what at least one event took."""
+    return Latency(*(percentile(milliseconds, share) for share in (50, 99, 99.9)))

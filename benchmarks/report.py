@@ -12,8 +12,10 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 
 from benchmarks.course import Run
-from benchmarks.figures import Spread, spread
+from benchmarks.figures import Latency
 from benchmarks.machine import Machine
+from benchmarks.share import describe_share
+from benchmarks.tables import by_contender, known, of, table, write
 from benchmarks.traffic import Traffic, frame_of
 
 
@@ -22,9 +24,13 @@ __all__ = ["CPU_TARGET", "Report"]
 # What the bridge may use of the CPU that trio-websocket alone needs in the same
 # run; the project's own target.
 CPU_TARGET = 1.8
-_TARGET_OF = "bridge"
 
 _MIB = 2**20
+
+_MEANING = (
+    "End to end is from the server's write to the consumer's receipt; to"
+    " acknowledgement from the read of the socket to the broker's answer."
+)
 
 
 @dataclass(frozen=True)
@@ -35,11 +41,15 @@ class Report:
     Attributes:
         machine: Where they were made.
         floor: The contender that ratios are taken of.
+        measured: The one that targets are set for.
+        in_memory: The same with its outbox in memory.
         runs: All of them, in the order in which they ran.
     """
 
     machine: Machine
     floor: str
+    measured: str
+    in_memory: str
     runs: Sequence[Run]
 
     @property
@@ -58,22 +68,25 @@ class Report:
         for (rate, _, _), members in groupby(ordered, key=_section):
             section = list(members)
             parts.append(self._flood(section) if rate < 0 else _trickle(section))
+        share = describe_share(self.runs, self.measured, self.in_memory)
+        if share:
+            parts.append("\n".join(share))
         parts.append(self._correctness())
         return "\n\n".join(parts) + "\n"
 
     def _flood(self, runs: Sequence[Run]) -> str:
-        by_name = _by_contender(runs)
+        by_name = by_contender(runs)
         floor = by_name.get(self.floor)
-        floor_us = _of(floor, lambda run: run.cpu_us_per_event).median if floor else 0.0
+        floor_us = of(floor, lambda run: run.cpu_us_per_event).median if floor else 0.0
         rows = []
         for name, members in by_name.items():
-            cpu = _of(members, lambda run: run.cpu_us_per_event)
+            cpu = of(members, lambda run: run.cpu_us_per_event)
             ratio = f"{cpu.median / floor_us:.2f}" if floor_us else ""
             rows.append(
                 [
                     name,
-                    _write(_of(members, lambda run: run.events_per_second), 0),
-                    _write(cpu, 1),
+                    write(of(members, lambda run: run.events_per_second), 0),
+                    write(cpu, 1),
                     ratio,
                     *_always(members),
                 ]
@@ -82,15 +95,15 @@ class Report:
         lines = [
             f"## As fast as the socket takes them: {_amount(runs)}",
             "",
-            *_table([*head, *_ALWAYS], rows),
+            *table([*head, *_ALWAYS], rows),
         ]
-        measured = by_name.get(_TARGET_OF)
+        measured = by_name.get(self.measured)
         if floor_us and measured and not runs[0].traffic.preview_bytes:
             lines += ["", self._target(measured, floor_us)]
         return "\n".join(lines)
 
     def _target(self, runs: Sequence[Run], floor_us: float) -> str:
-        ratio = _of(runs, lambda run: run.cpu_us_per_event).median / floor_us
+        ratio = of(runs, lambda run: run.cpu_us_per_event).median / floor_us
         if not _flawless(runs):
             verdict = "doesn't count, since not every event arrived as it should"
         else:
@@ -100,7 +113,7 @@ class Report:
 
     def _correctness(self) -> str:
         lines = ["## What stood on the topic", ""]
-        for name, members in _by_contender(self.runs).items():
+        for name, members in by_contender(self.runs).items():
             verdicts = [run.verdict for run in members if run.verdict is not None]
             if not verdicts:
                 continue
@@ -117,37 +130,67 @@ _ALWAYS = ["memory at rest, peak (MiB)", "start (s)", "cores used by others"]
 
 
 def _always(runs: Sequence[Run]) -> list[str]:
-    rest = _of(runs, lambda run: run.usage.rest_bytes / _MIB).median
-    peak = _of(runs, lambda run: run.usage.peak_bytes / _MIB).median
-    start = _of(runs, lambda run: run.start_seconds)
-    others = _of(runs, lambda run: run.usage.others_cores)
-    return [f"{rest:.0f}, {peak:.0f}", f"{start.median:.1f}", _write(others, 2)]
+    rest = of(runs, lambda run: run.usage.rest_bytes / _MIB).median
+    peak = of(runs, lambda run: run.usage.peak_bytes / _MIB).median
+    start = of(runs, lambda run: run.start_seconds)
+    others = of(runs, lambda run: run.usage.others_cores)
+    return [f"{rest:.0f}, {peak:.0f}", f"{start.median:.1f}", write(others, 2)]
 
 
 def _trickle(runs: Sequence[Run]) -> str:
     rows = []
-    for name, members in _by_contender(runs).items():
-        latencies = [run.latency for run in members if run.latency is not None]
+    for name, members in by_contender(runs).items():
         rows.append(
             [
                 name,
-                _write(spread([one.p50 for one in latencies]), 2) if latencies else "",
-                _write(spread([one.p99 for one in latencies]), 2) if latencies else "",
-                _write(spread([one.p999 for one in latencies]), 2) if latencies else "",
-                _write(_of(members, lambda run: run.cpu_us_per_event), 0),
+                *(
+                    write(known(members, _taken(_ended, share)), 2)
+                    for share in ("p50", "p99", "p999")
+                ),
+                *(
+                    write(known(members, _taken(_acknowledged, share)), 2)
+                    for share in ("p50", "p99")
+                ),
+                write(of(members, lambda run: run.cpu_us_per_event), 0),
                 *_always(members),
             ]
         )
-    head = ["contender", "p50 ms", "p99 ms", "p99.9 ms", "CPU us per event"]
+    head = [
+        "contender",
+        "end to end: p50 ms",
+        "p99 ms",
+        "p99.9 ms",
+        "to acknowledgement: p50 ms",
+        "p99 ms",
+        "CPU us per event",
+    ]
     return "\n".join(
         [
             f"## At {runs[0].rate:g} events/s: {_amount(runs)}",
             "",
-            "Latency from the server's write to the consumer's receipt.",
+            _MEANING,
             "",
-            *_table([*head, *_ALWAYS], rows),
+            *table([*head, *_ALWAYS], rows),
         ]
     )
+
+
+def _ended(run: Run) -> Latency | None:
+    return run.latency
+
+
+def _acknowledged(run: Run) -> Latency | None:
+    return run.acknowledged
+
+
+def _taken(
+    latency_of: Callable[[Run], Latency | None], share: str
+) -> Callable[[Run], float | None]:
+    def take(run: Run) -> float | None:
+        latency = latency_of(run)
+        return None if latency is None else float(getattr(latency, share))
+
+    return take
 
 
 def _flawless(runs: Sequence[Run]) -> bool:
@@ -159,21 +202,10 @@ def _section(run: Run) -> tuple[float, int, int]:
     return rate, run.traffic.preview_bytes, run.traffic.events
 
 
-def _by_contender(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    by_name: dict[str, list[Run]] = {}
-    for run in runs:
-        by_name.setdefault(run.contender, []).append(run)
-    return by_name
-
-
-def _of(runs: Sequence[Run], take: Callable[[Run], float]) -> Spread:
-    return spread([take(run) for run in runs])
-
-
 def _amount(runs: Sequence[Run]) -> str:
     traffic: Traffic = runs[0].traffic
     size = len(frame_of(traffic.payload(0)))
-    times = max(len(members) for members in _by_contender(runs).values())
+    times = max(len(members) for members in by_contender(runs).values())
     return (
         f"{traffic.events:,} events of {size:,} bytes, {traffic.jobs:,} jobs;"
         f" {times} interleaved runs: median (lowest, highest)"
@@ -195,26 +227,5 @@ def _heading(machine: Machine) -> str:
     )
 
 
-def _write(figure: Spread, digits: int) -> str:
-    median, lowest, highest = (
-        f"{value:,.{digits}f}"
-        for value in (figure.median, figure.lowest, figure.highest)
-    )
-    return f"{median} ({lowest}, {highest})"
-
-
 def _write_flaws(flaws: dict[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in flaws.items() if count)
-
-
-def _table(head: list[str], rows: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = [head, ["-" * width for width in widths], *rows]
-    return [
-        "| "
-        + " | ".join(
-            cell.ljust(width) for cell, width in zip(line, widths, strict=True)
-        )
-        + " |"
-        for line in lines
-    ]

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from benchmarks.course import Latency, Run
+from benchmarks.course import Run
+from benchmarks.figures import Latency
 from benchmarks.machine import Machine
-from benchmarks.measuring import Usage
 from benchmarks.report import Report
-from benchmarks.traffic import Traffic
 from benchmarks.verification import Verdict
+from tests.benchmarks.runs import made_run
 
 
 _FLOOR = "the floor"
@@ -25,35 +25,15 @@ _MACHINE = Machine(
 )
 
 
-def _run(
-    contender: str,
-    cpu_us: float,
-    *,
-    rate: float | None = None,
-    latency: Latency | None = None,
-    verdict: Verdict | None = None,
-) -> Run:
-    return Run(
-        contender=contender,
-        traffic=Traffic(1000),
-        rate=rate,
-        start_seconds=0.5,
-        events_per_second=40_000.0,
-        cpu_us_per_event=cpu_us,
-        usage=Usage(1.0, 0.25, 30 * 2**20, 60 * 2**20),
-        load_average=0.5,
-        verdict=verdict,
-        latency=latency,
-    )
-
-
 def _bridge(*cpu_us: float, verdict: Verdict | None = None) -> list[Run]:
-    return [_run("bridge", one, verdict=verdict or Verdict()) for one in cpu_us]
+    return [made_run("bridge", one, verdict=verdict or Verdict()) for one in cpu_us]
 
 
 def _report(*runs: Run) -> Report:
-    floor = [_run(_FLOOR, one) for one in (9.0, 10.0, 30.0)]
-    return Report(_MACHINE, _FLOOR, [*floor, *runs])
+    floor = [made_run(_FLOOR, one) for one in (9.0, 10.0, 30.0)]
+    return Report(
+        _MACHINE, _FLOOR, "bridge", "bridge, outbox in memory", [*floor, *runs]
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,17 +61,32 @@ def test_lost_events_void_the_target() -> None:
 
 def test_rates_have_a_section_with_latencies() -> None:
     """A run at a rate shows its latencies, and isn't mixed with the floods."""
-    latency = Latency(p50=1.25, p99=2.5, p999=3.75)
-    text = _report(
-        *_bridge(12.0),
-        _run("bridge", 400.0, rate=100.0, latency=latency, verdict=Verdict()),
-    ).markdown()
+    at_rate = made_run(
+        "bridge",
+        400.0,
+        rate=100.0,
+        latency=Latency(p50=1.25, p99=2.5, p999=3.75),
+        acknowledged=Latency(p50=0.75, p99=1.5, p999=2.25),
+        verdict=Verdict(),
+    )
+    text = _report(*_bridge(12.0), at_rate).markdown()
 
     flood, trickle = text.split("## At 100 events/s")
     assert "12.0 (12.0, 12.0)" in flood
     assert "400" not in flood
     assert "1.25 (1.25, 1.25)" in trickle
     assert "3.75 (3.75, 3.75)" in trickle
+    assert "0.75 (0.75, 0.75)" in trickle
+
+
+def test_outbox_in_memory_has_its_share_told() -> None:
+    """With both bridges measured the report says what the outbox adds."""
+    text = _report(
+        *_bridge(15.0), made_run("bridge, outbox in memory", 12.0, verdict=Verdict())
+    ).markdown()
+
+    assert "## What the outbox adds" in text
+    assert "flood: 3.00, met" in text
 
 
 def test_report_says_where_it_was_made() -> None:
@@ -102,7 +97,7 @@ def test_report_says_where_it_was_made() -> None:
         assert words in text
 
 
-def test_json_holds_every_run() -> None:
+def test_json_holds_everymade_run() -> None:
     """The file for programs has each run with all that was measured."""
     content = json.loads(_report(*_bridge(12.0)).json())
 

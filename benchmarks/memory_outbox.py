@@ -1,0 +1,260 @@
+"""
+An outbox that keeps its rows in memory: the floor that the real one is measured by.
+
+It stands behind the relay's Protocol and the service's doors and does for them all
+that the outbox on disk does, with no thread of its own and without a bound: whoever
+offers rows places them. What dies with the process is lost, so it is no outbox for
+anything but a benchmark.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TypeVar
+
+from benchmarks.memory_lane import MemoryLane
+from bridge.outbox import OutboxDirectory, OutboxStatistics
+from bridge.record import Delivered, LaneState, Record, StoredRecord
+from bridge.settings import OutboxSettings
+
+
+__all__ = ["MemoryOutbox"]
+
+_T = TypeVar("_T")
+_Placed = tuple[str, int, list[StoredRecord]]
+_PartitionOf = Callable[[bytes | None], int]
+
+# As the outbox on disk: health calls a thread dead that doesn't beat.
+_BEAT_SECONDS = 1.0
+
+
+class MemoryOutbox:
+    """
+    Rows in memory, by topic and partition; every method may be called from any thread.
+
+    Args:
+        directory: Not used: what the service gives an outbox.
+        settings: Likewise.
+
+    Attributes:
+        id: Its UUID.
+        statistics: As the outbox on disk has them.
+        quarantined: The rows that were put aside, each with the reason.
+    """
+
+    drained = True
+
+    def __init__(
+        self,
+        directory: OutboxDirectory | None = None,  # noqa: ARG002 - the service's call
+        settings: OutboxSettings | None = None,  # noqa: ARG002 - likewise
+    ) -> None:
+        self.id = str(uuid.uuid4())
+        self.statistics = OutboxStatistics()
+        self.quarantined: list[tuple[StoredRecord, str]] = []
+        self._prefix = f"{uuid.uuid4().hex[:16]}-"
+        self._counter = 0
+        # Held while news are told too, so that each lane hears them in order.
+        self._lock = threading.Lock()
+        self._lanes: dict[str, dict[int, MemoryLane]] = {}
+        self._partition_of: dict[str, _PartitionOf] = {}
+        self._unassigned: defaultdict[str, list[Record]] = defaultdict(list)
+        self._on_committed: Callable[[list[_Placed]], None] | None = None
+        self._on_claimed: Callable[[list[tuple[str, int, int]]], None] | None = None
+        self._stopped = threading.Event()
+
+    # -- The service's doors --------------------------------------------------
+
+    def offer(self, records: Sequence[Record]) -> None:
+        """Place records in order and tell the relay; they are committed by that."""
+        with self._lock:
+            placed = self._place(records)
+            statistics = self.statistics
+            statistics.accepted += len(records)
+            statistics.committed += len(records)
+            statistics.rows += len(records)
+            if placed and self._on_committed is not None:
+                self._on_committed(placed)
+
+    def is_crowded(self) -> bool:
+        """Whether the reader should stand back: there is no bound."""
+        return False
+
+    def run(self) -> None:
+        """Beat until `stop`; the work is done by those who call."""
+        while not self._stopped.wait(_BEAT_SECONDS):
+            self.statistics.last_beat = time.monotonic()
+        self.statistics.last_beat = 0.0
+
+    def stop(self) -> None:
+        """Let `run` return."""
+        self._stopped.set()
+
+    # -- The relay's doors ----------------------------------------------------
+
+    def subscribe(
+        self,
+        on_committed: Callable[[list[_Placed]], None],
+        on_claimed: Callable[[list[tuple[str, int, int]]], None],
+        on_replaced: Callable[[], None] | None = None,  # noqa: ARG002 - memory is not damaged
+    ) -> None:
+        """Name who is told of new rows, on the thread that brings them."""
+        with self._lock:
+            self._on_committed, self._on_claimed = on_committed, on_claimed
+
+    def lane_states(self) -> Future[list[LaneState]]:
+        """Give the state of every lane."""
+        return self._done(lambda: [lane.state() for lane in self._all()])
+
+    def waiting_topics(self) -> Future[set[str]]:
+        """Give the topics for which rows wait."""
+        return self._done(
+            lambda: (
+                {lane.topic for lane in self._all() if lane.pending}
+                | {topic for topic, rows in self._unassigned.items() if rows}
+            )
+        )
+
+    def open_topic(
+        self,
+        topic: str,
+        partition_of: _PartitionOf,
+        opened: dict[int, tuple[int, int]],
+        topic_id: str | None = None,
+    ) -> Future[None]:
+        """Let a topic's rows go to lanes, first those that waited without one."""
+
+        def work() -> None:
+            lanes = self._lanes.setdefault(topic, {})
+            for partition, (last_sequence, end_offset) in opened.items():
+                if partition not in lanes:
+                    lanes[partition] = MemoryLane(topic, partition)
+                lanes[partition].open(last_sequence, end_offset, topic_id)
+            self._partition_of[topic] = partition_of
+            claimed = self._place(self._unassigned.pop(topic, []))
+            if claimed and self._on_claimed is not None:
+                self._on_claimed(
+                    [(name, part, rows[-1].sequence) for name, part, rows in claimed]
+                )
+
+        return self._done(work)
+
+    def read(
+        self, topic: str, partition: int, after: int, max_rows: int, max_bytes: int
+    ) -> Future[list[StoredRecord]]:
+        """Give a lane's rows after a sequence, in order."""
+        return self._done(
+            lambda: self._lanes[topic][partition].read(after, max_rows, max_bytes)
+        )
+
+    def acknowledge(  # noqa: PLR0913, PLR0917 - the Protocol's
+        self,
+        topic: str,
+        partition: int,
+        first_sequence: int,
+        last_sequence: int,
+        base_offset: int,
+        size_bytes: int,  # noqa: ARG002 - the file's bound is counted in it
+    ) -> None:
+        """Note that rows stand in the log side by side, from an offset on."""
+        with self._lock:
+            lane = self._lanes[topic][partition]
+            lane.acknowledge(first_sequence, last_sequence, base_offset)
+            count = last_sequence - first_sequence + 1
+            self.statistics.acknowledged += count
+            self.statistics.rows -= count
+
+    def delivered(
+        self, topic: str, partition: int, after: int, max_rows: int
+    ) -> Future[list[Delivered]]:
+        """Give a lane's acknowledged rows after a sequence that are still kept."""
+        return self._done(
+            lambda: self._lanes[topic][partition].delivered(after, max_rows)
+        )
+
+    def rewind(
+        self, topic: str, partition: int, sequence: int, resume_offset: int
+    ) -> Future[int]:
+        """Take acknowledgements back: rows after a sequence aren't in the log."""
+
+        def work() -> int:
+            again = self._lanes[topic][partition].rewind(sequence, resume_offset)
+            self.statistics.rows += again
+            return again
+
+        return self._done(work)
+
+    def refuse(
+        self, topic: str, partition: int, sequence: int, dead_letter: Record
+    ) -> Future[None]:
+        """Replace a lane's first waiting row by a dead letter."""
+
+        def work() -> None:
+            self._lanes[topic][partition].take_out(sequence)
+            placed = self._place([dead_letter])
+            if placed and self._on_committed is not None:
+                self._on_committed(placed)
+
+        return self._done(work)
+
+    def quarantine(
+        self, topic: str, partition: int, sequence: int, reason: str
+    ) -> Future[None]:
+        """Put a lane's first waiting row aside for good."""
+
+        def work() -> None:
+            row = self._lanes[topic][partition].take_out(sequence)
+            self.quarantined.append((row, reason))
+            self.statistics.rows -= 1
+
+        return self._done(work)
+
+    # -- Inside ---------------------------------------------------------------
+
+    def _all(self) -> list[MemoryLane]:
+        return [lane for lanes in self._lanes.values() for lane in lanes.values()]
+
+    def _done(self, work: Callable[[], _T]) -> Future[_T]:
+        future: Future[_T] = Future()
+        with self._lock:
+            try:
+                result = work()
+            except Exception as error:  # noqa: BLE001 - whoever asked gets it
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+        return future
+
+    def _place(self, records: Sequence[Record]) -> list[_Placed]:
+        """Give records their lanes and sequences; the lock is held."""
+        placed: dict[MemoryLane, list[StoredRecord]] = {}
+        counter, prefix = self._counter, self._prefix
+        for record in records:
+            topic, key = record.topic, record.key
+            partition_of = self._partition_of.get(topic)
+            if partition_of is None:
+                self._unassigned[topic].append(record)
+                continue
+            lane = self._lanes[topic][partition_of(key)]
+            sequence = lane.last_sequence = lane.last_sequence + 1
+            counter += 1
+            row = lane.rows[sequence] = StoredRecord(
+                sequence,
+                f"{prefix}{counter}",
+                key,
+                record.value,
+                record.received_at_us,
+                record.envelope,
+                record.extra,
+            )
+            if lane in placed:
+                placed[lane].append(row)
+            else:
+                placed[lane] = [row]
+        self._counter = counter
+        return [(lane.topic, lane.partition, rows) for lane, rows in placed.items()]
