@@ -182,7 +182,7 @@ class Relay:
             return
         if self._drain_asked:
             self._draining.set()
-        self._outbox.subscribe(self._committed, self._claimed)
+        self._outbox.subscribe(self._committed, self._claimed, lambda: None)
         async with asyncio.TaskGroup() as tasks:
             beat = tasks.create_task(self._beat())
             known = {topic for group in self._groups for topic in group.topics}

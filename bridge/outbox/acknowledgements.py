@@ -13,6 +13,8 @@ import msgspec
 
 from bridge.outbox.lane import Lane, Run
 from bridge.outbox.lanes import Lanes
+from bridge.outbox.schema import SEQUENCE_BITS
+from bridge.record import Delivered
 
 
 __all__ = ["Acknowledgements"]
@@ -27,6 +29,21 @@ _RUNS_A_TRIM = 150
 
 # What a row takes beside its key and value.
 _ROW_BYTES = 100
+
+# Rows of the runs in their order, from the run on in which `after` lies.
+_DELIVERED = f"""
+SELECT position - (lane << {SEQUENCE_BITS}), ce_id,
+       base_offset + position - (lane << {SEQUENCE_BITS}) - first_sequence
+FROM acknowledged CROSS JOIN rows
+WHERE lane = ?1 AND base_offset >= 0
+  AND first_sequence >= coalesce(
+      (SELECT max(first_sequence) FROM acknowledged
+       WHERE lane = ?1 AND first_sequence <= ?2), 0)
+  AND position BETWEEN (lane << {SEQUENCE_BITS}) + max(first_sequence, ?2 + 1)
+                   AND (lane << {SEQUENCE_BITS}) + last_sequence
+ORDER BY first_sequence, position
+LIMIT ?3
+"""  # noqa: S608 - one number of ours
 
 
 class Acknowledgements:
@@ -51,13 +68,7 @@ class Acknowledgements:
 
     def note(self, lane: Lane, run: Run) -> None:
         """Note that a lane's next rows stand in the log."""
-        passed = run.first_sequence - lane.acknowledged_sequence - 1
-        assert 0 <= passed <= lane.skipped, "an acknowledgement out of order"
-        lane.acknowledged_sequence = run.last_sequence
-        if lane.skipped:
-            lane.skipped -= passed
-            self._lanes.settle(lane)
-            self._lanes.save(lane)
+        self._lanes.advance(lane, run.first_sequence, run.last_sequence)
         self._kept_bytes += run.size_bytes
         last = lane.runs[-1] if lane.runs else None
         if (
@@ -78,6 +89,48 @@ class Acknowledgements:
         else:
             lane.runs.append(run)
         self._write(lane, run)
+
+    def delivered(self, lane: Lane, after: int, max_rows: int) -> list[Delivered]:
+        """Read acknowledged rows that are kept: see `Store.delivered`."""
+        cursor = self._connection.execute(_DELIVERED, (lane.number, after, max_rows))
+        return [Delivered(*values) for values in cursor]
+
+    def rewind(self, lane: Lane, sequence: int, resume_offset: int) -> int:
+        """Let acknowledged rows wait again: see `Store.rewind`."""
+        until = lane.acknowledged_sequence
+        if not 0 <= sequence <= until:
+            raise ValueError(
+                f"{lane.topic}-{lane.partition} can't be rewound from {until} to"
+                f" {sequence}"
+            )
+        runs = lane.runs
+        while (last := lane.last_run) and last.last_sequence > sequence:
+            runs.pop()
+            self._kept_bytes -= last.size_bytes
+            if last.first_sequence <= sequence:
+                head, _ = last.split(sequence - last.first_sequence + 1)
+                runs.append(head)
+                self._kept_bytes += head.size_bytes
+                self._write(lane, head)
+        if runs:
+            # What stood in a log that is gone counts as delivered for good.
+            sequence = max(sequence, runs[-1].last_sequence)
+        self._connection.execute(
+            "DELETE FROM acknowledged WHERE lane = ? AND first_sequence > ?",
+            (lane.number, sequence),
+        )
+        (waiting,) = self._connection.execute(
+            "SELECT count(*) FROM rows WHERE position > ? AND position <= ?",
+            (lane.base + sequence, lane.base + until),
+        ).fetchone()
+        lane.acknowledged_sequence = sequence
+        # Trimmed rows can't come again, nor those that the broker refused.
+        lane.skipped += until - sequence - int(waiting)
+        lane.floor_offset = resume_offset
+        lane.resent_sequence = max(lane.resent_sequence, until)
+        self._lanes.settle(lane)
+        self._lanes.save(lane)
+        return int(waiting)
 
     def trim(
         self, *, older_than_us: int, keep_bytes: int, max_rows: int, max_bytes: int
@@ -121,7 +174,8 @@ class Acknowledgements:
             lane.runs.appendleft(rest)
             self._write(lane, rest)
         self._kept_bytes -= run.size_bytes
-        lane.floor_offset = run.last_offset
+        if not run.is_gone:
+            lane.floor_offset = run.last_offset
         # Without this run the table of lanes alone says how far it has come.
         self._lanes.save(lane)
         return run.count

@@ -38,6 +38,11 @@ class Run(msgspec.Struct, frozen=True, gc=False):
     size_bytes: int
 
     @property
+    def is_gone(self) -> bool:
+        """Whether the log that these records stood in is another one now."""
+        return self.base_offset < 0
+
+    @property
     def count(self) -> int:
         """How many records."""
         return self.last_sequence - self.first_sequence + 1
@@ -77,8 +82,13 @@ class Lane:
         acknowledged_sequence: The last record that is known to be in the log.
         last_sequence: The last sequence that must not be given out again.
         skipped: How many sequences between those two have no row: they were
-            seen in the log by an older copy of the file that is in use again.
-        floor_offset: Nothing of this lane lies in the log before it.
+            seen in the log by an older copy of the file that is in use again,
+            or were acknowledged and trimmed before the lane was rewound.
+        floor_offset: Nothing of this lane that isn't known lies in the log
+            before it.
+        resent_sequence: Rows up to it were acknowledged once by a log that has
+            lost them; 0 where none of them wait.
+        topic_id: The topic's id in Kafka, as far as it was ever told.
         runs: Acknowledged rows that are still kept, oldest first.
     """
 
@@ -90,9 +100,11 @@ class Lane:
         "last_sequence",
         "number",
         "partition",
+        "resent_sequence",
         "runs",
         "skipped",
         "topic",
+        "topic_id",
     )
 
     def __init__(  # noqa: PLR0913, PLR0917 - the columns of its table, in order
@@ -104,6 +116,8 @@ class Lane:
         last_sequence: int = 0,
         skipped: int = 0,
         floor_offset: int | None = None,
+        resent_sequence: int = 0,
+        topic_id: str | None = None,
     ) -> None:
         self.number = number
         self.topic = topic
@@ -114,6 +128,8 @@ class Lane:
         self.last_sequence = last_sequence
         self.skipped = skipped
         self.floor_offset = floor_offset
+        self.resent_sequence = resent_sequence
+        self.topic_id = topic_id
         self.runs: deque[Run] = deque()
 
     @property
@@ -124,7 +140,13 @@ class Lane:
     @property
     def resume_offset(self) -> int | None:
         """The offset from which on the log has to be read to resume."""
-        return self.runs[-1].last_offset if self.runs else self.floor_offset
+        run = self.last_run
+        return self.floor_offset if run is None else run.last_offset
+
+    @property
+    def last_run(self) -> Run | None:
+        """The last records that are known to stand in the log, if they are kept."""
+        return self.runs[-1] if self.runs and not self.runs[-1].is_gone else None
 
 
 class Topic:

@@ -8,16 +8,22 @@ The rows in them belong to `store`, their end to `acknowledgements`.
 from __future__ import annotations
 
 import sqlite3  # noqa: TID251 - this room speaks to SQLite
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 
+import msgspec
+
 from bridge.outbox.lane import Lane, Run, Topic
-from bridge.outbox.schema import UNASSIGNED
+from bridge.outbox.schema import MAX_SEQUENCE, UNASSIGNED
 from bridge.record import LaneState
 
 
 __all__ = ["Lanes", "PartitionOf"]
 
 PartitionOf = Callable[[bytes | None], int]
+
+# Far enough below 0 for any run to end there.
+_GONE_OFFSET = -MAX_SEQUENCE - 1
 
 
 class Lanes:
@@ -50,7 +56,7 @@ class Lanes:
         # A topic's lane for unassigned records is made before its others.
         for values in self._connection.execute(
             "SELECT id, topic, partition, acknowledged_sequence, floor_sequence,"
-            " skipped, floor_offset FROM lanes ORDER BY id"
+            " skipped, floor_offset, resent_sequence, topic_id FROM lanes ORDER BY id"
         ):
             self._keep(Lane(*values))
         for number, *values in self._connection.execute(
@@ -78,10 +84,26 @@ class Lanes:
                 if lane.skipped
                 else lane.last_sequence,
                 resume_offset=lane.resume_offset,
+                resume_ce_id=self._resume_ce_id(lane),
+                resent_sequence=lane.resent_sequence,
+                topic_id=lane.topic_id,
             )
             for lane in self
             if lane.partition != UNASSIGNED
         ]
+
+    def find(self, topic: str, partition: int) -> Lane:
+        """
+        Give a lane that was opened.
+
+        Raises:
+            ValueError: There is none.
+        """
+        entry = self.topics.get(topic)
+        lane = entry.lanes.get(partition) if entry else None
+        if lane is None:
+            raise ValueError(f"{topic}-{partition} is no lane of this outbox")
+        return lane
 
     def topic(self, name: str) -> Topic:
         """Give a topic, adding it if it is new."""
@@ -94,11 +116,16 @@ class Lanes:
         topic: str,
         partition_of: PartitionOf,
         opened: Mapping[int, tuple[int, int]],
+        topic_id: str | None,
     ) -> None:
         """Let a topic's records go to lanes: see `Store.open_topic`."""
         entry = self.topic(topic)
         for partition, (sequence, end_offset) in opened.items():
             lane = entry.lanes.get(partition) or self._add(topic, partition)
+            if topic_id is not None:
+                if lane.topic_id not in {None, topic_id}:
+                    self._forget_log(lane)
+                lane.topic_id = topic_id
             if lane.resume_offset is None:
                 lane.floor_offset = end_offset
             if sequence > lane.last_sequence:
@@ -112,25 +139,64 @@ class Lanes:
         self.assignments = {**self.assignments, topic: partition_of}
         entry.partition_of = partition_of
 
+    def advance(self, lane: Lane, first_sequence: int, last_sequence: int) -> None:
+        """Let a lane's next rows wait no more."""
+        passed = first_sequence - lane.acknowledged_sequence - 1
+        assert 0 <= passed <= lane.skipped, "an acknowledgement out of order"
+        if passed:
+            (rows,) = self._connection.execute(
+                "SELECT count(*) FROM rows WHERE position > ? AND position < ?",
+                (lane.base + lane.acknowledged_sequence, lane.base + first_sequence),
+            ).fetchone()
+            assert not rows, "an acknowledgement that passes over a row"
+            lane.skipped -= passed
+        lane.acknowledged_sequence = last_sequence
+        if lane.skipped or passed or lane.resent_sequence:
+            self.settle(lane)
+            self.save(lane)
+
     def settle(self, lane: Lane) -> None:
-        """Leave skipped sequences behind once no row waits before them."""
+        """Leave behind what was skipped or resent, once no row of it waits."""
         if lane.skipped and not lane.pending:
             lane.acknowledged_sequence = lane.last_sequence
             lane.skipped = 0
+        if lane.acknowledged_sequence >= lane.resent_sequence:
+            lane.resent_sequence = 0
 
     def save(self, lane: Lane) -> None:
         """Write how far a lane has come."""
         self._connection.execute(
             "UPDATE lanes SET acknowledged_sequence = ?, floor_sequence = ?,"
-            " skipped = ?, floor_offset = ? WHERE id = ?",
+            " skipped = ?, floor_offset = ?, resent_sequence = ?, topic_id = ?"
+            " WHERE id = ?",
             (
                 lane.acknowledged_sequence,
                 lane.last_sequence,
                 lane.skipped,
                 lane.floor_offset,
+                lane.resent_sequence,
+                lane.topic_id,
                 lane.number,
             ),
         )
+
+    def _forget_log(self, lane: Lane) -> None:
+        """
+        Let all that stands in a lane's log count as delivered: the log is gone.
+
+        The rows stay for `Acknowledgements.trim`, which takes them next, and no
+        more at a time than a transaction should.
+        """
+        self._connection.execute(
+            "UPDATE acknowledged SET base_offset = ?, acknowledged_at_us = 0"
+            " WHERE lane = ?",
+            (_GONE_OFFSET, lane.number),
+        )
+        lane.runs = deque(
+            msgspec.structs.replace(run, base_offset=_GONE_OFFSET, acknowledged_at_us=0)
+            for run in lane.runs
+        )
+        lane.floor_offset = 0
 
     def _last_row(self, lane: Lane) -> int:
         (last,) = self._connection.execute(
@@ -138,6 +204,16 @@ class Lanes:
             (lane.base, lane.end),
         ).fetchone()
         return 0 if last is None else int(last) - lane.base
+
+    def _resume_ce_id(self, lane: Lane) -> str | None:
+        run = lane.last_run
+        if run is None:
+            return None
+        row = self._connection.execute(
+            "SELECT ce_id FROM rows WHERE position = ?",
+            (lane.base + run.last_sequence,),
+        ).fetchone()
+        return None if row is None else str(row[0])
 
     def _add(self, topic: str, partition: int) -> Lane:
         cursor = self._connection.execute(

@@ -21,7 +21,7 @@ from bridge.outbox.lanes import PartitionOf
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.store import Placed, Store
 from bridge.outbox.writer import Writer
-from bridge.record import LaneState, Record, StoredRecord
+from bridge.record import Delivered, LaneState, Record, StoredRecord
 from bridge.settings import OutboxSettings
 
 
@@ -105,17 +105,20 @@ class Outbox:
         self,
         on_committed: Callable[[list[Placed]], None],
         on_claimed: Callable[[list[tuple[str, int, int]]], None],
+        on_replaced: Callable[[], None],
     ) -> None:
         """
-        Name who is told of new rows; both are called on the outbox's thread.
+        Name who is told of new rows; all are called on the outbox's thread.
 
         Args:
             on_committed: Gets the rows of each lane right after their commit.
             on_claimed: Gets (topic, partition, last sequence) of lanes that
                 were given rows which waited without one.
+            on_replaced: Called when another file is in the damaged one's place.
         """
         self._writer.on_committed = on_committed
         self._writer.on_claimed = on_claimed
+        self._writer.on_replaced = on_replaced
 
     def acknowledge(  # noqa: PLR0913, PLR0917 - one call a batch, no object
         self,
@@ -159,9 +162,44 @@ class Outbox:
         topic: str,
         partition_of: PartitionOf,
         opened: dict[int, tuple[int, int]],
+        topic_id: str | None,
     ) -> Future[None]:
         """Let a topic's rows go to lanes from now on: see `Store.open_topic`."""
-        return self._change(lambda store: store.open_topic(topic, partition_of, opened))
+        return self._change(
+            lambda store: store.open_topic(topic, partition_of, opened, topic_id)
+        )
+
+    def delivered(
+        self, topic: str, partition: int, after: int, max_rows: int
+    ) -> Future[list[Delivered]]:
+        """Read acknowledged rows that are kept: see `Store.delivered`."""
+        return self._ask(
+            lambda store: store.delivered(topic, partition, after, max_rows)
+        )
+
+    def rewind(
+        self, topic: str, partition: int, sequence: int, resume_offset: int
+    ) -> Future[int]:
+        """Let rows wait again that the log has lost: see `Store.rewind`."""
+        return self._change(
+            lambda store: store.rewind(topic, partition, sequence, resume_offset)
+        )
+
+    def refuse(
+        self, topic: str, partition: int, sequence: int, dead_letter: Record
+    ) -> Future[None]:
+        """Replace a row by a dead letter: see `Store.refuse`."""
+        return self._change(
+            lambda store: store.refuse(topic, partition, sequence, dead_letter)
+        )
+
+    def quarantine(
+        self, topic: str, partition: int, sequence: int, reason: str
+    ) -> Future[None]:
+        """Put a row aside for good: see `Store.quarantine`."""
+        return self._change(
+            lambda store: store.quarantine(topic, partition, sequence, reason)
+        )
 
     def waiting_topics(self) -> Future[set[str]]:
         """Read for which topics rows wait."""

@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from itertools import islice
 from typing import Any, TypeVar
+
+import msgspec
 
 from bridge.outbox.store import Store
 
@@ -20,6 +23,12 @@ __all__ = ["Requests"]
 _T = TypeVar("_T")
 
 
+class _Mistake(msgspec.Struct, frozen=True):
+    """Somebody asked for what can't be done; the store is as it was."""
+
+    error: ValueError
+
+
 class Requests:
     """A queue of requests; any thread puts, one answers and closes."""
 
@@ -27,9 +36,9 @@ class Requests:
         self._waiting: deque[tuple[Callable[[Store], Any], Future[Any]]] = deque()
         self._closed = False
 
-    def __bool__(self) -> bool:
-        """Whether any waits."""
-        return bool(self._waiting)
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
 
     def put(self, work: Callable[[Store], _T]) -> Future[_T]:
         """Ask for work; its future is cancelled if nobody will do it any more."""
@@ -41,16 +50,20 @@ class Requests:
             self._cancel_all()
         return future
 
-    def work(self, store: Store) -> list[Any]:
+    def work(self, store: Store, count: int | None = None) -> list[Any]:
         """
-        Do what waits now; nobody is told before `answer`.
+        Do what waits; nobody is told before `answer`.
+
+        Args:
+            store: What it is done with.
+            count: How many, from the front; all that wait now if None.
 
         Returns:
             The results, in order.
         """
         return [
-            None if future.cancelled() else work(store)
-            for work, future in list(self._waiting)
+            None if future.cancelled() else _done(work, store)
+            for work, future in islice(list(self._waiting), count)
         ]
 
     def answer(self, results: Sequence[Any]) -> None:
@@ -58,7 +71,11 @@ class Requests:
         for result in results:
             _, future = self._waiting.popleft()
             # Whoever asked may have given up meanwhile.
-            if future.set_running_or_notify_cancel():
+            if not future.set_running_or_notify_cancel():
+                continue
+            if isinstance(result, _Mistake):
+                future.set_exception(result.error)
+            else:
                 future.set_result(result)
 
     def close(self) -> None:
@@ -74,3 +91,10 @@ class Requests:
             except IndexError:
                 return
             future.cancel()
+
+
+def _done(work: Callable[[Store], Any], store: Store) -> Any:
+    try:
+        return work(store)
+    except ValueError as error:
+        return _Mistake(error)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bridge.errors import OutboxDamagedError, OutboxDirectoryError, OutboxFullError
 from bridge.outbox.failures import damaged, translated
+from bridge.outbox.migrations import migrate
 
 
 __all__ = [
@@ -28,7 +29,7 @@ __all__ = [
     "outbox_id",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 # 2**40 records a lane: 30 years at 1,000 a second on one partition; 23 bits
 # stay for lanes.
@@ -70,8 +71,10 @@ CREATE TABLE envelopes (
 -- acknowledged_sequence: rows up to it are in Kafka (or, without a partition yet,
 -- in other lanes), as far as `acknowledged` doesn't say more.
 -- floor_sequence: no sequence at or below it may be given to a new row.
--- skipped: how many sequences after the acknowledged ones never had a row here.
--- floor_offset: nothing of this lane lies in the log before it.
+-- skipped: how many sequences after the acknowledged ones have no row here.
+-- floor_offset: nothing of this lane that isn't known lies in the log before it.
+-- resent_sequence: rows up to it were acknowledged once by a log that lost them.
+-- topic_id: the topic's id in Kafka, if that was told.
 CREATE TABLE lanes (
     id INTEGER PRIMARY KEY,
     topic TEXT NOT NULL,
@@ -80,6 +83,8 @@ CREATE TABLE lanes (
     floor_sequence INTEGER NOT NULL DEFAULT 0,
     skipped INTEGER NOT NULL DEFAULT 0,
     floor_offset INTEGER,
+    resent_sequence INTEGER NOT NULL DEFAULT 0,
+    topic_id TEXT,
     UNIQUE (topic, partition)
 );
 CREATE TABLE rows (
@@ -89,10 +94,11 @@ CREATE TABLE rows (
     received_at_us INTEGER NOT NULL,
     key BLOB,
     value BLOB NOT NULL,
-    extra BLOB
+    extra BLOB,
+    checksum INTEGER
 );
 -- One row for each run of acknowledged records: sequence first..last stand at
--- offset base_offset and the ones after it.
+-- offset base_offset and the ones after it; below 0: in a log that is gone.
 CREATE TABLE acknowledged (
     lane INTEGER NOT NULL,
     first_sequence INTEGER NOT NULL,
@@ -102,6 +108,22 @@ CREATE TABLE acknowledged (
     size_bytes INTEGER NOT NULL,
     PRIMARY KEY (lane, first_sequence)
 ) WITHOUT ROWID;
+-- Rows that neither their topic nor the dead letters' took; never deleted here.
+CREATE TABLE quarantine (
+    id INTEGER PRIMARY KEY,
+    topic TEXT NOT NULL,
+    partition INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    ce_id TEXT NOT NULL,
+    envelope INTEGER NOT NULL,
+    received_at_us INTEGER NOT NULL,
+    key BLOB,
+    value BLOB NOT NULL,
+    extra BLOB,
+    checksum INTEGER,
+    reason TEXT NOT NULL,
+    put_at_us INTEGER NOT NULL
+);
 """
 
 
@@ -177,6 +199,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, max_bytes: int) -> None
             f"outbox.dir: {path} is a database, but no outbox; give the bridge a"
             " directory of its own (BRIDGE_OUTBOX_DIR, --outbox-dir)"
         )
+    if not is_new and version < 1:
+        raise damaged(path, f"its format is {version}")
     if version > FORMAT_VERSION:
         raise OutboxDamagedError(
             f"outbox.dir: {path} has format {version}, this bridge knows formats up"
@@ -202,6 +226,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, max_bytes: int) -> None
     connection.execute("BEGIN IMMEDIATE")
     if is_new:
         _create(connection)
+    elif version < FORMAT_VERSION:
+        migrate(connection, version, FORMAT_VERSION)
     # Writing may be refused where reading isn't: better known now than later.
     connection.execute("UPDATE meta SET value = value WHERE name = ''")
     connection.execute("COMMIT")

@@ -1,7 +1,8 @@
 """
 What the outbox counts.
 
-Plain attributes with one writer each; metrics and health read them.
+Plain attributes with one writer each (what was dropped: `losses`, for all
+threads); metrics and health read them.
 """
 
 from __future__ import annotations
@@ -24,12 +25,16 @@ class OutboxStatistics(msgspec.Struct):
         rows_at_start: Rows that waited when this process opened the file.
         bytes: Size of the database and its log on disk.
         oldest_received_at_us: When the oldest waiting row was read.
-        accepted: Records that the buffer took.
-        committed: Records that were committed.
+        quarantined: Rows that lie in quarantine, from other runs as well.
+        accepted: Records that came in. Each is committed, dropped or in memory.
+        committed: Records of those that were committed.
+        kept: Gap records that were committed; `accepted` doesn't count them.
         acknowledged: Rows that Kafka acknowledged.
         dropped: Records that were given up, by cause: `overflow` (the buffer had
             no room), `outbox_full` (because the disk or the limit had none),
             `outbox_damaged` (the file failed with them in the buffer).
+        dropped_previews: Records that lost their preview, and nothing else, for
+            want of room.
         full: Whether the disk or the limit refuses rows just now.
         last_beat: `time.monotonic` of the loop's last round, 0 while none runs.
     """
@@ -38,11 +43,14 @@ class OutboxStatistics(msgspec.Struct):
     rows_at_start: int = 0
     bytes: int = 0
     oldest_received_at_us: int | None = None
+    quarantined: int = 0
     accepted: int = 0
     committed: int = 0
+    kept: int = 0
     acknowledged: int = 0
     dropped: dict[str, int] = msgspec.field(
         default_factory=lambda: dict.fromkeys(_CAUSES, 0)
     )
+    dropped_previews: int = 0
     full: bool = False
     last_beat: float = 0.0

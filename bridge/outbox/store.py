@@ -15,25 +15,20 @@ from pathlib import Path
 
 import msgspec
 
+from bridge.outbox import rows
 from bridge.outbox.acknowledgements import Acknowledgements
 from bridge.outbox.envelopes import Envelopes
 from bridge.outbox.failures import translated
 from bridge.outbox.lane import Lane, Run
 from bridge.outbox.lanes import Lanes, PartitionOf
+from bridge.outbox.refusals import Refusals
 from bridge.outbox.schema import UNASSIGNED
-from bridge.record import LaneState, Record, StoredRecord
+from bridge.record import Delivered, LaneState, Record, StoredRecord
 
 
 __all__ = ["Pages", "Placed", "Store"]
 
-_Extra = tuple[tuple[str, bytes], ...]
 _encode_extra = msgspec.msgpack.Encoder().encode
-_decode_extra = msgspec.msgpack.Decoder(_Extra).decode
-
-# Each step of a statement gives up the GIL and may wait a switch interval for
-# it; so rows go in by the hundred. SQLite takes 32,766 parameters a statement.
-_COLUMNS = 7
-_ROWS_A_STATEMENT = (512, 128, 32, 8, 1)
 
 Placed = tuple[str, int, list[StoredRecord]]
 
@@ -59,6 +54,10 @@ class Store:
         connection: From `schema.open_database`; closed by `close`.
         incarnation: This process's random name, the first half of each `ce_id`.
 
+    Attributes:
+        dead_letters: Rows that `refuse` has added in the last transaction, as
+            `append` gives them.
+
     Raises:
         OutboxError: The tables can't be read.
     """
@@ -69,7 +68,9 @@ class Store:
         self._counter = 0
         self._lanes = Lanes(connection)
         self._acknowledgements = Acknowledgements(connection, self._lanes)
+        self._refusals = Refusals(connection, self._lanes)
         self._envelopes = Envelopes(connection)
+        self.dead_letters: list[Placed] = []
         self._stale = True
         with self.reading():
             (self._page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
@@ -88,6 +89,7 @@ class Store:
             OutboxDamagedError: It will not; all is undone.
         """
         assignments = self._lanes.assignments
+        self.dead_letters = []
         try:
             with self._speaking():
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -141,6 +143,11 @@ class Store:
         """Rows that wait for their acknowledgement."""
         return sum([lane.pending for lane in self._lanes])
 
+    @property
+    def quarantined(self) -> int:
+        """Rows that were put aside for good."""
+        return self._refusals.quarantined
+
     def pages(self) -> Pages:
         """Tell how many bytes the database's pages take."""
         total, free = (
@@ -191,22 +198,25 @@ class Store:
             sequence = lane.last_sequence = lane.last_sequence + 1
             counter += 1
             ce_id = f"{prefix}{counter}"
+            key, value = record.key, record.value
             envelope, extra = record.envelope, record.extra
+            extra_bytes = _encode_extra(extra) if extra else None
             parameters += (
                 lane.base + sequence,
                 ce_id,
                 numbers.get(id(envelope)) or envelopes.add(envelope),
                 record.received_at_us,
-                record.key,
-                record.value,
-                _encode_extra(extra) if extra else None,
+                key,
+                value,
+                extra_bytes,
+                rows.checksum(key, value, extra_bytes),
             )
             if lane.partition != UNASSIGNED:
                 stored = StoredRecord(
                     sequence,
                     ce_id,
-                    record.key,
-                    record.value,
+                    key,
+                    value,
                     record.received_at_us,
                     envelope,
                     extra,
@@ -216,14 +226,15 @@ class Store:
                 else:
                     placed[lane] = [stored]
         self._counter = counter
-        self._insert(parameters)
-        return [(lane.topic, lane.partition, rows) for lane, rows in placed.items()]
+        rows.insert(self._connection, parameters)
+        return [(lane.topic, lane.partition, told) for lane, told in placed.items()]
 
     def open_topic(
         self,
         topic: str,
         partition_of: PartitionOf,
         opened: Mapping[int, tuple[int, int]],
+        topic_id: str | None,
     ) -> None:
         """
         Let a topic's records go to lanes from now on.
@@ -234,8 +245,11 @@ class Store:
                 can give must be in `opened`.
             opened: For each partition, the last sequence of this outbox that
                 the log showed (0 if none) and the log's end offset.
+            topic_id: The topic's id in Kafka, None if that isn't known. Where
+                it is another one than before, what was acknowledged counts as
+                delivered, and offsets begin at 0 again.
         """
-        self._lanes.open(topic, partition_of, opened)
+        self._lanes.open(topic, partition_of, opened, topic_id)
 
     def claim(self, max_rows: int, max_bytes: int) -> list[tuple[str, int, int]]:
         """
@@ -298,35 +312,31 @@ class Store:
         Returns:
             Rows with sequences side by side: where some were skipped it stops.
         """
-        lane = self._lanes.topics[topic].lanes[partition]
-        cursor = self._connection.execute(
-            "SELECT position, ce_id, envelope, received_at_us, key, value, extra"
-            " FROM rows WHERE position > ? AND position <= ? ORDER BY position LIMIT ?",
-            (lane.base + after, lane.end, max_rows),
-        )
-        envelopes = self._envelopes.by_number
-        rows: list[StoredRecord] = []
-        size = 0
-        for position, ce_id, envelope, received_at_us, key, value, extra in cursor:
-            sequence = position - lane.base
-            if rows and sequence != rows[-1].sequence + 1:
-                break
-            rows.append(
-                StoredRecord(
-                    sequence,
-                    ce_id,
-                    key,
-                    value,
-                    received_at_us,
-                    envelopes[envelope],
-                    _decode_extra(extra) if extra else (),
-                )
+        lane = self._lanes.find(topic, partition)
+        with self._speaking():
+            return rows.read(
+                self._connection,
+                self._envelopes.by_number,
+                lane,
+                after,
+                max_rows,
+                max_bytes,
             )
-            size += len(value)
-            if size >= max_bytes:
-                break
-        cursor.close()
-        return rows
+
+    def delivered(
+        self, topic: str, partition: int, after: int, max_rows: int
+    ) -> list[Delivered]:
+        """
+        Read a lane's acknowledged rows that are still kept, in order.
+
+        Args:
+            topic: The lane's topic.
+            partition: The lane's partition.
+            after: The sequence before the first row that is wanted.
+            max_rows: At most so many rows.
+        """
+        lane = self._lanes.find(topic, partition)
+        return self._acknowledgements.delivered(lane, after, max_rows)
 
     def acknowledge(self, topic: str, partition: int, run: Run) -> None:
         """
@@ -338,7 +348,68 @@ class Store:
             run: Which rows, where they stand and when that was known; it must
                 begin with the row after the last acknowledged one.
         """
-        self._acknowledgements.note(self._lanes.topics[topic].lanes[partition], run)
+        self._acknowledgements.note(self._lanes.find(topic, partition), run)
+
+    def rewind(
+        self, topic: str, partition: int, sequence: int, resume_offset: int
+    ) -> int:
+        """
+        Let rows wait again that the log has lost.
+
+        Args:
+            topic: The lane's topic.
+            partition: The lane's partition.
+            sequence: The last row that the log still has. Rows after it that
+                were trimmed, or that stood in a topic that is gone, stay as
+                they are.
+            resume_offset: From where on the log has to be read to resume, where
+                no earlier row is kept whose offset is known.
+
+        Returns:
+            How many rows wait again.
+
+        Raises:
+            ValueError: That row isn't acknowledged; nothing was changed.
+        """
+        lane = self._lanes.find(topic, partition)
+        return self._acknowledgements.rewind(lane, sequence, resume_offset)
+
+    def refuse(
+        self, topic: str, partition: int, sequence: int, dead_letter: Record
+    ) -> None:
+        """
+        Replace a lane's first waiting row by a dead letter.
+
+        Args:
+            topic: The lane's topic.
+            partition: The lane's partition.
+            sequence: Which row that is.
+            dead_letter: Goes to its own topic's lane like any record; it is
+                told by `dead_letters`.
+
+        Raises:
+            ValueError: Another row is the first that waits; nothing was changed.
+        """
+        self._refusals.drop(self._lanes.find(topic, partition), sequence)
+        self.dead_letters += self.append([dead_letter])
+
+    def quarantine(
+        self, topic: str, partition: int, sequence: int, reason: str
+    ) -> None:
+        """
+        Put a lane's first waiting row aside; it stays in the file for good.
+
+        Args:
+            topic: The lane's topic.
+            partition: The lane's partition.
+            sequence: Which row that is.
+            reason: Why, for whoever looks at it.
+
+        Raises:
+            ValueError: Another row is the first that waits; nothing was changed.
+        """
+        lane = self._lanes.find(topic, partition)
+        self._refusals.quarantine(lane, sequence, reason)
 
     def trim(
         self, *, older_than_us: int, keep_bytes: int, max_rows: int, max_bytes: int
@@ -365,18 +436,11 @@ class Store:
 
     # -- Inside ---------------------------------------------------------------
 
-    def _insert(self, parameters: list[object]) -> None:
-        start, left = 0, len(parameters) // _COLUMNS
-        for size in _ROWS_A_STATEMENT:
-            while left >= size:
-                end = start + size * _COLUMNS
-                self._connection.execute(_INSERTS[size], parameters[start:end])
-                start, left = end, left - size
-
     def _refresh(self) -> None:
         if self._stale:
             self._lanes.load()
             self._acknowledgements.load()
+            self._refusals.load()
             self._envelopes.load()
             self._stale = False
 
@@ -387,10 +451,3 @@ class Store:
         except sqlite3.Error as error:
             _, _, path = self._connection.execute("PRAGMA database_list").fetchone()
             raise translated(error, Path(path)) from error
-
-
-_PLACES = f"({','.join('?' * _COLUMNS)})"
-_INSERTS = {
-    size: "INSERT INTO rows VALUES " + ",".join([_PLACES] * size)  # noqa: S608 - only marks
-    for size in _ROWS_A_STATEMENT
-}

@@ -60,6 +60,7 @@ class Writer:
         id: The file's UUID.
         on_committed: Gets the rows of each lane right after their commit.
         on_claimed: Gets (topic, partition, last sequence) of claimed lanes.
+        on_replaced: Told when another file is in the damaged one's place.
 
     Raises:
         OutboxDamagedError: The file is no outbox of this version.
@@ -81,6 +82,7 @@ class Writer:
         self._held: tuple[list[Record], int] = ([], 0)
         self.on_committed: Callable[[list[Placed]], None] | None = None
         self.on_claimed: Callable[[list[tuple[str, int, int]]], None] | None = None
+        self.on_replaced: Callable[[], None] | None = None
         self._is_short = False
         self._refused_at = 0.0
         self._measured_at = 0.0
@@ -156,13 +158,16 @@ class Writer:
 
     def _commit(self, records: list[Record], *, claims: bool) -> int:
         store, inbox = self._store, self._inbox
-        # The other threads only append to this: what is counted here stays.
+        # The other threads only append to these: what is counted here stays. A
+        # change comes after all acknowledgements that were there before it.
+        changes = len(inbox.changes)
         runs = list(inbox.acknowledged)
         with store.transaction():
             for topic, partition, run in runs:
                 store.acknowledge(topic, partition, run)
             placed = store.append(records) if records else []
-            results = inbox.changes.work(store)
+            results = inbox.changes.work(store, changes)
+            placed += store.dead_letters
             claimed = (
                 store.claim(_CLAIMED_A_COMMIT, self._room.step_bytes) if claims else []
             )
@@ -173,6 +178,7 @@ class Writer:
             statistics.acknowledged += run.count
         inbox.changes.answer(results)
         statistics.rows = store.pending
+        statistics.quarantined = store.quarantined
         statistics.committed += len(records)
         if placed and self.on_committed is not None:
             self.on_committed(placed)
@@ -235,6 +241,7 @@ class Writer:
         self._room.measure()
         statistics = self._statistics
         statistics.rows = self._store.pending
+        statistics.quarantined = self._store.quarantined
         statistics.bytes = self._room.used_bytes
         # What can't be read now is read the next time.
         with suppress(OutboxFullError), self._store.reading():

@@ -33,7 +33,7 @@ _BUFFER_BYTES = 100_000
 
 
 def _open(outbox: Outbox) -> None:
-    outbox.open_topic("jobs", spread(1), fresh(1)).result(10)
+    outbox.open_topic("jobs", spread(1), fresh(1), None).result(10)
 
 
 def _fill(path: Path) -> None:

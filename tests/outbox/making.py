@@ -77,7 +77,7 @@ def stored(path: Path) -> Iterator[Store]:
 def open_jobs(store: Store, partitions: int = 1) -> None:
     """Open the topic `jobs` with an empty log."""
     with store.transaction():
-        store.open_topic("jobs", spread(partitions), fresh(partitions))
+        store.open_topic("jobs", spread(partitions), fresh(partitions), None)
 
 
 class AbandonedError(Exception):
@@ -135,7 +135,7 @@ class Log:
         self._thread = threading.Thread(target=self._work)
 
     def __enter__(self) -> Self:
-        self._outbox.subscribe(self._committed, self._claimed)
+        self._outbox.subscribe(self._committed, self._claimed, lambda: None)
         self._thread.start()
         return self
 

@@ -98,7 +98,7 @@ def test_old_rows_go_first(path: Path) -> None:
     """Acknowledged rows go by age, whatever their lane; waiting ones never."""
     with stored(path) as store:
         with store.transaction():
-            store.open_topic("jobs", lambda key: int(key == b"job-1"), fresh(2))
+            store.open_topic("jobs", lambda key: int(key == b"job-1"), fresh(2), None)
         append(store, numbered(0, 4, keys=2))
         for partition, at_us in ((1, 100), (0, 200)):
             with store.transaction():
@@ -174,7 +174,7 @@ def test_the_floor_outlives_rows_and_restarts(path: Path) -> None:
         assert (state.acknowledged_sequence, state.last_sequence) == (5, 5)
         assert state.resume_offset == 104
         with store.transaction():
-            store.open_topic("jobs", spread(1), {0: (5, 300)})
+            store.open_topic("jobs", spread(1), {0: (5, 300)}, None)
         (state,) = store.lane_states()
         assert state.resume_offset == 104
         assert append(store, numbered(5, 1))[0].sequence == 6

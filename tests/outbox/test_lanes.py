@@ -31,14 +31,14 @@ def test_a_new_lane_resumes_at_the_end_of_its_log(path: Path) -> None:
     """Nothing of a new outbox can lie before the end that its log had."""
     with stored(path) as store:
         with store.transaction():
-            store.open_topic("jobs", spread(1), fresh(1, end_offset=500))
+            store.open_topic("jobs", spread(1), fresh(1, end_offset=500), None)
         (state,) = store.lane_states()
         assert state.resume_offset == 500
         assert (state.acknowledged_sequence, state.last_sequence) == (0, 0)
     with stored(path) as store:
         # Opened again the log is longer; where to resume stays as it was.
         with store.transaction():
-            store.open_topic("jobs", spread(1), fresh(1, end_offset=900))
+            store.open_topic("jobs", spread(1), fresh(1, end_offset=900), None)
         (state,) = store.lane_states()
         assert state.resume_offset == 500
 
@@ -60,7 +60,7 @@ def test_a_log_ahead_of_the_file_is_not_repeated(path: Path) -> None:
         append(store, numbered(0, 5))
         acknowledge(store, 1, 5, 0)
         with store.transaction():
-            store.open_topic("jobs", spread(1), {0: (20, 20)})
+            store.open_topic("jobs", spread(1), {0: (20, 20)}, None)
         assert store.pending == 0
         (state,) = store.lane_states()
         assert (state.acknowledged_sequence, state.last_sequence) == (20, 20)
@@ -91,7 +91,7 @@ def test_rows_of_an_older_copy_wait_until_they_are_found(path: Path) -> None:
     shutil.copy(path, copy)
     with stored(copy) as store:
         with store.transaction():
-            store.open_topic("jobs", spread(1), {0: (9, 9)})
+            store.open_topic("jobs", spread(1), {0: (9, 9)}, None)
         assert store.pending == 3
         (state,) = store.lane_states()
         assert (state.acknowledged_sequence, state.last_sequence) == (2, 5)
@@ -104,7 +104,7 @@ def test_rows_of_an_older_copy_wait_until_they_are_found(path: Path) -> None:
         (state,) = store.lane_states()
         assert (state.acknowledged_sequence, state.last_sequence) == (2, 11)
         with store.transaction():
-            store.open_topic("jobs", spread(1), {0: (30, 30)})
+            store.open_topic("jobs", spread(1), {0: (30, 30)}, None)
         assert append(store, numbered(200, 1))[0].sequence == 31
         # A read never spans what was skipped: offsets beside it would be wrong.
         assert [row.sequence for row in store.read("jobs", 0, 2, 9, 999)] == [3, 4, 5]

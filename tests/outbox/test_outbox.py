@@ -40,7 +40,7 @@ def _standing(path: Path, **limits: float) -> Iterator[Outbox]:
 
 
 def _open(outbox: Outbox, partitions: int = 1) -> None:
-    outbox.open_topic("jobs", spread(partitions), fresh(partitions)).result(10)
+    outbox.open_topic("jobs", spread(partitions), fresh(partitions), None).result(10)
 
 
 def _database(path: Path) -> Path:
@@ -172,14 +172,14 @@ def test_requests_after_the_end_are_cancelled(tmp_path: Path) -> None:
         pass
     assert outbox.lane_states().cancelled()
     assert outbox.read("jobs", 0, 0, 1, 1).cancelled()
-    assert outbox.open_topic("jobs", spread(1), fresh(1)).cancelled()
+    assert outbox.open_topic("jobs", spread(1), fresh(1), None).cancelled()
 
 
 def test_a_cancelled_request_harms_nobody(tmp_path: Path) -> None:
     """A relay that gives up while it reads leaves the outbox running."""
     with _standing(tmp_path) as outbox:
         outbox.lane_states().cancel()
-        outbox.open_topic("jobs", spread(1), fresh(1)).cancel()
+        outbox.open_topic("jobs", spread(1), fresh(1), None).cancel()
         with threaded(outbox):
             assert outbox.lane_states().result(10) == []
             for _ in range(200):
@@ -357,7 +357,7 @@ def test_a_damaged_file_ends_the_thread_and_answers_everybody(tmp_path: Path) ->
         outbox.offer(numbered(0, 5))
         with closing(sqlite3.connect(_database(tmp_path))) as other:
             other.execute("DROP TABLE rows")
-        future = outbox.open_topic("jobs", spread(1), fresh(1))
+        future = outbox.open_topic("jobs", spread(1), fresh(1), None)
         question = outbox.lane_states()
         with pytest.raises(OutboxDamagedError, match="no such table"):
             outbox.run()

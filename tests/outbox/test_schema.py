@@ -77,7 +77,7 @@ def test_a_newer_format_is_refused(path: Path) -> None:
         append(store, numbered(0, 1))
     _alter(path, f"PRAGMA user_version = {FORMAT_VERSION + 1}")
     before = path.read_bytes()
-    with pytest.raises(OutboxDamagedError, match="has format 2, this bridge knows"):
+    with pytest.raises(OutboxDamagedError, match="has format 3, this bridge knows"):
         open_database(path, max_bytes=PLENTY_BYTES)
     assert path.read_bytes() == before
 

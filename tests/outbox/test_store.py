@@ -79,7 +79,7 @@ def test_topics_have_lanes_of_their_own(path: Path) -> None:
     with stored(path) as store:
         for topic in ("jobs", "jobs.dlq"):
             with store.transaction():
-                store.open_topic(topic, spread(1), fresh(1))
+                store.open_topic(topic, spread(1), fresh(1), None)
         with store.transaction():
             placed = store.append([record("a"), record("a", topic="jobs.dlq")])
         assert [(topic, rows[0].sequence) for topic, _, rows in placed] == [
@@ -258,7 +258,7 @@ def test_a_topic_whose_opening_failed_is_not_open(path: Path) -> None:
     """Records go on without a lane until an opening is committed."""
     with stored(path) as store:
         with undone(store):
-            store.open_topic("jobs", spread(1), fresh(1))
+            store.open_topic("jobs", spread(1), fresh(1), None)
         assert append(store, numbered(0, 2)) == []
         open_jobs(store)
         with undone(store):

@@ -132,7 +132,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 lane.last += more
                 lane.settle()
         with self.store.transaction():
-            self.store.open_topic("jobs", _partition_of, opened)
+            self.store.open_topic("jobs", _partition_of, opened, None)
         self.is_open = True
 
     @rule(max_rows=st.integers(1, 8))
@@ -205,7 +205,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         with undone(self.store):
             self.store.append(self._records(keys))
             self.store.open_topic(
-                "jobs", _partition_of, dict.fromkeys(range(2), (99, 99))
+                "jobs", _partition_of, dict.fromkeys(range(2), (99, 99)), None
             )
             self.store.claim(100, PLENTY_BYTES)
             self.store.trim(

@@ -42,8 +42,8 @@ def main() -> None:
                     outbox.acknowledge(topic, partition, first, last, first, 10)
 
         acknowledged = dict.fromkeys(range(3), 0)
-        outbox.subscribe(told, lambda _: None)
-        outbox.open_topic("jobs", spread(3), fresh(3)).result(10)
+        outbox.subscribe(told, lambda _: None, lambda: None)
+        outbox.open_topic("jobs", spread(3), fresh(3), None).result(10)
         number = int(sys.argv[2])
         while True:
             for size in (1, 40, 3, 700):

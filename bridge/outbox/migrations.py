@@ -1,0 +1,56 @@
+"""
+How a file of an older format becomes one of this version.
+
+Each step is what one format has that the one before had not. Statements that
+were published are never changed: files in the field were made by them. What a
+new file looks like stands in `schema`.
+"""
+
+from __future__ import annotations
+
+import sqlite3  # noqa: TID251 - this room speaks to SQLite
+
+
+__all__ = ["migrate"]
+
+# Adding a column writes no row, so a file of any size is migrated at once; rows
+# that are there already have no checksum.
+_STEPS = {
+    1: (
+        "ALTER TABLE lanes ADD COLUMN resent_sequence INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE lanes ADD COLUMN topic_id TEXT",
+        "ALTER TABLE rows ADD COLUMN checksum INTEGER",
+        """
+        CREATE TABLE quarantine (
+            id INTEGER PRIMARY KEY,
+            topic TEXT NOT NULL,
+            partition INTEGER NOT NULL,
+            sequence INTEGER NOT NULL,
+            ce_id TEXT NOT NULL,
+            envelope INTEGER NOT NULL,
+            received_at_us INTEGER NOT NULL,
+            key BLOB,
+            value BLOB NOT NULL,
+            extra BLOB,
+            checksum INTEGER,
+            reason TEXT NOT NULL,
+            put_at_us INTEGER NOT NULL
+        )
+        """,
+    ),
+}
+
+
+def migrate(connection: sqlite3.Connection, version: int, wanted: int) -> None:
+    """
+    Bring a file to the wanted format; belongs into a transaction.
+
+    Args:
+        connection: The file.
+        version: Its format.
+        wanted: The format that it is to have.
+    """
+    for step in range(version, wanted):
+        for statement in _STEPS[step]:
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {wanted}")

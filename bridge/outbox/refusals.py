@@ -1,0 +1,95 @@
+"""
+Rows that the broker refuses for good: taken out, so that their lane goes on.
+
+Their sequence is passed without a place in the log. What is written instead of
+a refused row is the relay's business; a row put into quarantine stays in the
+file until a person has looked at it.
+"""
+
+from __future__ import annotations
+
+import sqlite3  # noqa: TID251 - this room speaks to SQLite
+import time
+
+from bridge.outbox import rows
+from bridge.outbox.lane import Lane
+from bridge.outbox.lanes import Lanes
+
+
+__all__ = ["Refusals"]
+
+
+class Refusals:
+    """
+    The way out of a lane that doesn't lead into the log.
+
+    Args:
+        connection: The outbox's file.
+        lanes: Its lanes.
+
+    Attributes:
+        quarantined: How many rows lie in quarantine.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, lanes: Lanes) -> None:
+        self._connection = connection
+        self._lanes = lanes
+        self.quarantined = 0
+
+    def load(self) -> None:
+        """Count what lies in quarantine."""
+        (self.quarantined,) = self._connection.execute(
+            "SELECT count(*) FROM quarantine"
+        ).fetchone()
+
+    def drop(self, lane: Lane, sequence: int) -> None:
+        """
+        Take a lane's first waiting row out.
+
+        Raises:
+            ValueError: It is another one; nothing was changed.
+        """
+        self._check(lane, sequence)
+        self._take(lane, sequence)
+
+    def quarantine(self, lane: Lane, sequence: int, reason: str) -> None:
+        """
+        Move a lane's first waiting row into quarantine.
+
+        Raises:
+            ValueError: It is another one; nothing was changed.
+        """
+        self._check(lane, sequence)
+        self._connection.execute(
+            "INSERT INTO quarantine (topic, partition, sequence, ce_id, envelope,"
+            " received_at_us, key, value, extra, checksum, reason, put_at_us)"
+            " SELECT ?, ?, ?, ce_id, envelope, received_at_us, key, value, extra,"
+            " checksum, ?, ? FROM rows WHERE position = ?",
+            (
+                lane.topic,
+                lane.partition,
+                sequence,
+                reason,
+                time.time_ns() // 1000,
+                lane.base + sequence,
+            ),
+        )
+        self.quarantined += 1
+        self._take(lane, sequence)
+
+    def _check(self, lane: Lane, sequence: int) -> None:
+        (first,) = self._connection.execute(
+            "SELECT min(position) FROM rows WHERE position > ? AND position <= ?",
+            (lane.base + lane.acknowledged_sequence, lane.end),
+        ).fetchone()
+        if first != lane.base + sequence:
+            raise ValueError(
+                f"row {sequence} of {lane.topic}-{lane.partition} isn't the first"
+                " that waits"
+            )
+
+    def _take(self, lane: Lane, sequence: int) -> None:
+        rows.remove(self._connection, lane, sequence)
+        self._lanes.advance(lane, sequence, sequence)
+        # No run says how far this lane has come now.
+        self._lanes.save(lane)
