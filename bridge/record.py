@@ -158,13 +158,14 @@ class Loss(msgspec.Struct, frozen=True):
     Attributes:
         number: Which one, of this process: the same at its begin and its end.
         cause: `overflow`, `outbox_full` or `outbox_damaged`.
-        since_us: Before this moment nothing was lost, microseconds since the epoch.
+        since_us: Before this moment nothing was lost, microseconds since the epoch;
+            None if that isn't known.
         until_us: From this moment on nothing is lost; None while it lasts.
-        records: How many were lost so far.
+        records: How many were lost so far, as far as that is known.
     """
 
     number: int
     cause: str
-    since_us: int
+    since_us: int | None
     until_us: int | None
     records: int
