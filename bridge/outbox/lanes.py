@@ -92,6 +92,19 @@ class Lanes:
             if lane.partition != UNASSIGNED
         ]
 
+    def oldest_pending_us(self) -> int | None:
+        """Return when the oldest waiting row was read, in us since the epoch."""
+        heads = [
+            self._connection.execute(
+                "SELECT received_at_us FROM rows WHERE position > ? AND position <= ?"
+                " ORDER BY position LIMIT 1",
+                (lane.base + lane.acknowledged_sequence, lane.end),
+            ).fetchone()
+            for lane in self
+            if lane.pending
+        ]
+        return min((int(head[0]) for head in heads if head), default=None)
+
     def find(self, topic: str, partition: int) -> Lane:
         """
         Give a lane that was opened.

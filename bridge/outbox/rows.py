@@ -33,10 +33,14 @@ _INSERTS = {
     for size in _ROWS_A_STATEMENT
 }
 
+# For more `crc32` gives up the GIL and has to wait for it again: beside a busy
+# thread 20 KB then take 39 us instead of 21.
+_SUMMED_AT_ONCE = 5 * 1024
+
 
 def checksum(key: bytes | None, value: bytes, extra: bytes | None) -> int:
     """Sum up a row's bytes, as they stand in the file."""
-    total = crc32(value, crc32(key)) if key else crc32(value)
+    total = _sum(value, crc32(key)) if key else _sum(value, 0)
     return crc32(extra, total) if extra else total
 
 
@@ -102,6 +106,14 @@ def read(  # noqa: PLR0913, PLR0917 - a lane's rows and their bounds
 def remove(connection: sqlite3.Connection, lane: Lane, sequence: int) -> None:
     """Delete one row."""
     connection.execute("DELETE FROM rows WHERE position = ?", (lane.base + sequence,))
+
+
+def _sum(data: bytes, total: int) -> int:
+    if len(data) <= _SUMMED_AT_ONCE:
+        return crc32(data, total)
+    for start in range(0, len(data), _SUMMED_AT_ONCE):
+        total = crc32(data[start : start + _SUMMED_AT_ONCE], total)
+    return total
 
 
 def _changed(lane: Lane, sequence: int) -> sqlite3.DatabaseError:

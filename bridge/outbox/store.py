@@ -17,6 +17,7 @@ import msgspec
 
 from bridge.outbox import rows
 from bridge.outbox.acknowledgements import Acknowledgements
+from bridge.outbox.claims import claim
 from bridge.outbox.envelopes import Envelopes
 from bridge.outbox.failures import translated
 from bridge.outbox.lane import Lane, Run
@@ -158,16 +159,7 @@ class Store:
 
     def oldest_pending_us(self) -> int | None:
         """Return when the oldest waiting row was read, in us since the epoch."""
-        heads = [
-            self._connection.execute(
-                "SELECT received_at_us FROM rows WHERE position > ? AND position <= ?"
-                " ORDER BY position LIMIT 1",
-                (lane.base + lane.acknowledged_sequence, lane.end),
-            ).fetchone()
-            for lane in self._lanes
-            if lane.pending
-        ]
-        return min((int(head[0]) for head in heads if head), default=None)
+        return self._lanes.oldest_pending_us()
 
     def lane_states(self) -> list[LaneState]:
         """Return the state of every lane that has a partition."""
@@ -263,36 +255,7 @@ class Store:
         Returns:
             (topic, partition, last sequence) of each lane that got rows.
         """
-        touched: dict[Lane, None] = {}
-        for topic in self._lanes.topics.values():
-            waiting = topic.unassigned
-            if topic.partition_of is None or not waiting.pending:
-                continue
-            moves: list[tuple[int, int]] = []
-            size = 0
-            cursor = self._connection.execute(
-                "SELECT position, key, length(value) FROM rows"
-                " WHERE position > ? AND position <= ? ORDER BY position LIMIT ?",
-                (waiting.base + waiting.acknowledged_sequence, waiting.end, max_rows),
-            )
-            for position, key, value_bytes in cursor:
-                lane = topic.lanes[topic.partition_of(key)]
-                lane.last_sequence += 1
-                moves.append((lane.base + lane.last_sequence, position))
-                touched[lane] = None
-                size += value_bytes
-                if size >= max_bytes:
-                    break
-            cursor.close()
-            self._connection.executemany(
-                "UPDATE rows SET position = ? WHERE position = ?", moves
-            )
-            # The last row alone counts: a person may have deleted others.
-            waiting.acknowledged_sequence = (
-                moves[-1][1] - waiting.base if moves else waiting.last_sequence
-            )
-            self._lanes.save(waiting)
-        return [(lane.topic, lane.partition, lane.last_sequence) for lane in touched]
+        return claim(self._connection, self._lanes, max_rows, max_bytes)
 
     # -- Out of the outbox ----------------------------------------------------
 
@@ -326,15 +289,7 @@ class Store:
     def delivered(
         self, topic: str, partition: int, after: int, max_rows: int
     ) -> list[Delivered]:
-        """
-        Read a lane's acknowledged rows that are still kept, in order.
-
-        Args:
-            topic: The lane's topic.
-            partition: The lane's partition.
-            after: The sequence before the first row that is wanted.
-            max_rows: At most so many rows.
-        """
+        """Read acknowledged rows after a sequence, in order, as far as kept."""
         lane = self._lanes.find(topic, partition)
         return self._acknowledgements.delivered(lane, after, max_rows)
 
@@ -378,14 +333,7 @@ class Store:
         self, topic: str, partition: int, sequence: int, dead_letter: Record
     ) -> None:
         """
-        Replace a lane's first waiting row by a dead letter.
-
-        Args:
-            topic: The lane's topic.
-            partition: The lane's partition.
-            sequence: Which row that is.
-            dead_letter: Goes to its own topic's lane like any record; it is
-                told by `dead_letters`.
+        Replace a lane's first waiting row by a dead letter, told by `dead_letters`.
 
         Raises:
             ValueError: Another row is the first that waits; nothing was changed.
@@ -398,12 +346,6 @@ class Store:
     ) -> None:
         """
         Put a lane's first waiting row aside; it stays in the file for good.
-
-        Args:
-            topic: The lane's topic.
-            partition: The lane's partition.
-            sequence: Which row that is.
-            reason: Why, for whoever looks at it.
 
         Raises:
             ValueError: Another row is the first that waits; nothing was changed.
