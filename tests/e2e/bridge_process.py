@@ -326,12 +326,25 @@ class BridgeProcess:
             " AND (rows.position & ((1 << 40) - 1)) <= last_sequence)"
         )
 
+    def copy_file(self, folder: Path) -> None:
+        """Copy the file and its log; the bridge is dead, or has nothing to write."""
+        folder.mkdir(exist_ok=True)
+        for file in self.outbox.glob("outbox.sqlite3*"):
+            shutil.copy(file, folder)
+
+    def put_back(self, folder: Path) -> None:
+        """Put an older copy in the file's place, as a power loss may do."""
+        assert not self.running
+        for file in self.outbox.glob("outbox.sqlite3*"):
+            file.unlink()
+        for file in folder.iterdir():
+            shutil.copy(file, self.outbox)
+
     def _select(self, query: str) -> list[Row]:
         """Ask a copy: opening the file itself would change its log."""
         assert not self.running
         with tempfile.TemporaryDirectory() as folder:
-            for file in self.outbox.glob("outbox.sqlite3*"):
-                shutil.copy(file, folder)
+            self.copy_file(Path(folder))
             connection = sqlite3.connect(Path(folder) / "outbox.sqlite3")
             try:
                 return [Row(*values) for values in connection.execute(query)]

@@ -14,6 +14,13 @@ from tests.servers.kafka import KafkaServer
 from tests.servers.soketi import SoketiServer
 
 
+# Longer than a broker's session and than health's patience with a thread.
+_STANDSTILL_SECONDS = 30.0
+
+# That it is silent, that it works again, and what aiokafka says once.
+_LINES_OF_A_STANDSTILL = 8
+
+
 def _kafka_is_away(answer: Answer) -> bool:
     return not answer.check("kafka-now")["ok"]
 
@@ -51,6 +58,32 @@ async def test_events_are_read_while_kafka_is_away_and_arrive_when_it_is_back(
         )
         assert after.total("bridge_events_dropped_total") == 0
         await bridge.wait_answer("/readyz", _kafka_is_back)
+        check_exactly(await scene.records(load.count), load.accepted)
+    assert await bridge.stop() == 0
+
+
+@pytest.mark.long
+@pytest.mark.timeout(120)
+async def test_a_broker_that_stands_still_for_half_a_minute_costs_nothing(
+    scene: Scene, dryapi: str, own_kafka: KafkaServer
+) -> None:
+    """The session stays up, the log stays short, and all arrives once and in order."""
+    bridge = scene.bridge(dryapi)
+    await bridge.start_and_wait()
+    async with scene.load(steady=True) as load:
+        await bridge.wait_metrics(lambda now: now.published >= 100)
+        lines = len(bridge.all_output.splitlines())
+        own_kafka.pause()
+        await trio.sleep(_STANDSTILL_SECONDS)
+        own_kafka.resume()
+        await bridge.wait_logged("kafka.works_again")
+        assert len(bridge.all_output.splitlines()) - lines <= _LINES_OF_A_STANDSTILL
+        await load.stop()
+        after = await bridge.wait_metrics(
+            lambda now: now.read == load.count and now.waiting == 0
+        )
+        assert after.total("bridge_connects_total", outcome="subscribed") == 1
+        assert after.total("bridge_events_dropped_total") == 0
         check_exactly(await scene.records(load.count), load.accepted)
     assert await bridge.stop() == 0
 

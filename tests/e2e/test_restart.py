@@ -112,6 +112,33 @@ async def test_sigterm_without_kafka_keeps_the_rows_for_the_next_start(
     check_order(records, load)
 
 
+async def test_sigterm_under_load_while_kafka_hangs_keeps_the_rows(
+    scene: Scene, dryapi: str, own_kafka: KafkaServer
+) -> None:
+    """A broker that is connected and silent holds the end up no longer than allowed."""
+    bridge = scene.bridge(dryapi, shutdown_timeout_seconds=1)
+    await bridge.start_and_wait()
+    async with scene.load(steady=True) as load:
+        await bridge.wait_metrics(lambda now: now.published >= 100)
+        own_kafka.pause()
+        hung = await bridge.metrics()
+        await bridge.wait_metrics(lambda now: now.committed >= hung.committed + 200)
+        began = trio.current_time()
+        assert await bridge.stop() == 0
+        assert trio.current_time() - began < 12.0
+        await load.stop()
+        (stopped,) = bridge.logged("service.stopped")
+        assert stopped["waiting"] == len(bridge.waiting_rows()) >= 200
+        rows = bridge.rows()
+        assert stopped["read"] == len(rows)
+
+        own_kafka.resume()
+        await bridge.start_and_wait()
+        records = await finish(scene, bridge, load)
+    check_once(records, rows)
+    check_order(records, load)
+
+
 async def test_a_refused_start_still_delivers_what_an_earlier_run_left(
     scene: Scene, dryapi: str, own_kafka: KafkaServer
 ) -> None:
