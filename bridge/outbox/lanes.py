@@ -18,12 +18,16 @@ from bridge.outbox.schema import MAX_SEQUENCE, UNASSIGNED
 from bridge.record import LaneState
 
 
-__all__ = ["Lanes", "PartitionOf"]
+__all__ = ["Lanes", "PartitionOf", "UnknownLaneError"]
 
 PartitionOf = Callable[[bytes | None], int]
 
 # Far enough below 0 for any run to end there.
 _GONE_OFFSET = -MAX_SEQUENCE - 1
+
+
+class UnknownLaneError(ValueError):
+    """A lane was asked for that this file doesn't have."""
 
 
 class Lanes:
@@ -37,6 +41,7 @@ class Lanes:
         topics: The topics by name.
         assignments: How keys find their partition, by topic; never changed in
             place, so that a transaction can put the former one back.
+        are_new: Whether a lane was added since somebody set this to False.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -44,6 +49,7 @@ class Lanes:
         self._by_number: dict[int, Lane] = {}
         self.topics: dict[str, Topic] = {}
         self.assignments: Mapping[str, PartitionOf] = {}
+        self.are_new = False
 
     def __iter__(self) -> Iterator[Lane]:
         """Go through the lanes, those for unassigned records included."""
@@ -110,12 +116,12 @@ class Lanes:
         Give a lane that was opened.
 
         Raises:
-            ValueError: There is none.
+            UnknownLaneError: There is none.
         """
         entry = self.topics.get(topic)
         lane = entry.lanes.get(partition) if entry else None
         if lane is None:
-            raise ValueError(f"{topic}-{partition} is no lane of this outbox")
+            raise UnknownLaneError(f"{topic}-{partition} is no lane of this outbox")
         return lane
 
     def topic(self, name: str) -> Topic:
@@ -233,6 +239,7 @@ class Lanes:
             "INSERT INTO lanes (topic, partition) VALUES (?, ?)", (topic, partition)
         )
         assert cursor.lastrowid is not None
+        self.are_new = True
         return self._keep(Lane(cursor.lastrowid, topic, partition))
 
     def _keep(self, lane: Lane) -> Lane:

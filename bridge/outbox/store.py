@@ -15,13 +15,14 @@ from pathlib import Path
 
 import msgspec
 
+from bridge.errors import OutboxError
 from bridge.outbox import rows
 from bridge.outbox.acknowledgements import Acknowledgements
 from bridge.outbox.claims import claim
 from bridge.outbox.envelopes import Envelopes
 from bridge.outbox.failures import translated
 from bridge.outbox.lane import Lane, Run
-from bridge.outbox.lanes import Lanes, PartitionOf
+from bridge.outbox.lanes import Lanes, PartitionOf, UnknownLaneError
 from bridge.outbox.refusals import Refusals
 from bridge.outbox.schema import UNASSIGNED
 from bridge.record import Delivered, LaneState, Record, StoredRecord
@@ -89,8 +90,9 @@ class Store:
             OutboxFullError: The same may succeed later; all is undone.
             OutboxDamagedError: It will not; all is undone.
         """
-        assignments = self._lanes.assignments
-        self.dead_letters = []
+        lanes = self._lanes
+        assignments = lanes.assignments
+        self.dead_letters, lanes.are_new = [], False
         try:
             with self._speaking():
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -98,7 +100,7 @@ class Store:
                 yield
                 self._connection.execute("COMMIT")
         except BaseException:
-            self._lanes.assignments = assignments
+            lanes.assignments = assignments
             self._stale = True
             # Where the file can't be read now, the next use reads it.
             with suppress(sqlite3.Error):
@@ -107,6 +109,11 @@ class Store:
                     self._connection.execute("ROLLBACK")
                 self._refresh()
             raise
+        if lanes.are_new:
+            # A power loss may take what wasn't synced. A lane that it took would
+            # begin again at 1, beside what the log has of it.
+            with suppress(OutboxError):
+                self.checkpoint()
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -275,15 +282,10 @@ class Store:
         Returns:
             Rows with sequences side by side: where some were skipped it stops.
         """
-        lane = self._lanes.find(topic, partition)
+        lane, envelopes = self._lanes.find(topic, partition), self._envelopes.by_number
         with self._speaking():
             return rows.read(
-                self._connection,
-                self._envelopes.by_number,
-                lane,
-                after,
-                max_rows,
-                max_bytes,
+                self._connection, envelopes, lane, after, max_rows, max_bytes
             )
 
     def delivered(
@@ -299,11 +301,13 @@ class Store:
 
         Args:
             topic: The lane's topic.
-            partition: The lane's partition.
+            partition: The lane's partition. One that isn't there was in a file
+                which was replaced: nothing is noted.
             run: Which rows, where they stand and when that was known; it must
                 begin with the row after the last acknowledged one.
         """
-        self._acknowledgements.note(self._lanes.find(topic, partition), run)
+        with suppress(UnknownLaneError):
+            self._acknowledgements.note(self._lanes.find(topic, partition), run)
 
     def rewind(
         self, topic: str, partition: int, sequence: int, resume_offset: int
@@ -311,14 +315,13 @@ class Store:
         """
         Let rows wait again that the log has lost.
 
+        Rows that were trimmed, or stood in a topic that is gone, stay delivered.
+
         Args:
             topic: The lane's topic.
             partition: The lane's partition.
-            sequence: The last row that the log still has. Rows after it that
-                were trimmed, or that stood in a topic that is gone, stay as
-                they are.
-            resume_offset: From where on the log has to be read to resume, where
-                no earlier row is kept whose offset is known.
+            sequence: The last row that the log still has.
+            resume_offset: Where to resume if no row up to that one is kept.
 
         Returns:
             How many rows wait again.
