@@ -20,6 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from bridge.job_status import JobStatusRecord
+from bridge.recovery.gap import GapCause, GapRecord
 
 
 __all__ = ["PUBLISHED", "PublishedSchema", "build", "main"]
@@ -36,6 +37,7 @@ _KEYWORD_ORDER: Final = (
     "type",
     "enum",
     "pattern",
+    "minimum",
     "minLength",
     "maxLength",
     "anyOf",
@@ -65,6 +67,18 @@ class PublishedSchema(msgspec.Struct, frozen=True):
     record: type[msgspec.Struct]
     examples: tuple[msgspec.Struct, ...]
 
+
+_OPENED: Final = GapRecord(
+    gap_id="5f0c1c52-6a2f-4c53-9d35-0d8f2f6f7a11",
+    cause=GapCause.OUTBOX_FULL.value,
+    client_id="client-42",
+    since="2026-01-31T12:00:00.000000Z",
+    until=None,
+    duration_seconds=None,
+    close_code=None,
+    jobs_in_flight=None,
+)
+_CLOSED: Final = {"until": "2026-01-31T12:00:07.250000Z", "duration_seconds": 7.25}
 
 PUBLISHED: Final = (
     PublishedSchema(
@@ -97,6 +111,13 @@ PUBLISHED: Final = (
                 error_message="The worker did not answer in time.",
             ),
         ),
+    ),
+    PublishedSchema(
+        file_name="gap.schema.json",
+        urn="urn:dryapi-kafka-bridge:gap:1",
+        title="Gap",
+        record=GapRecord,
+        examples=(_OPENED, msgspec.structs.replace(_OPENED, **_CLOSED)),
     ),
 )
 

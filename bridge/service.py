@@ -28,6 +28,7 @@ from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.authorizer import Authorizer
 from bridge.pusher.session import Session
 from bridge.pusher.transport import client_context
+from bridge.recovery.ledger import Ledger
 from bridge.restraint import Restraint
 from bridge.settings import Settings
 
@@ -72,24 +73,29 @@ async def run(settings: Settings, warnings: Sequence[str] = ()) -> None:
     for warning in warnings:
         _log.warning("settings.odd", detail=warning)
     with OutboxDirectory(settings.outbox.dir) as directory:
-        outbox = Outbox(directory, settings.outbox)
-        await _Service(settings, outbox).run()
+        await _Service(settings, directory).run()
 
 
 class _Service:
     """One process's rooms, wired."""
 
-    def __init__(self, settings: Settings, outbox: Outbox) -> None:
+    def __init__(self, settings: Settings, directory: OutboxDirectory) -> None:
         assert settings.client_id is not None
         assert settings.api_token is not None
         self._settings = settings
-        self._outbox = outbox
+        ce_source = f"{settings.api_url}/clients/{settings.client_id}"
+        # Between outbox and outbox: what it gives up, it is handed back as a gap.
+        self._ledger = Ledger(settings.gap_topic, {settings.client_id: ce_source})
+        self._outbox = outbox = Outbox(directory, settings.outbox)
+        self._ledger.connect(lambda gap: outbox.offer([gap]))
         self._relay = Relay(
-            settings.kafka, [[settings.topic], [settings.dead_letter_topic]], outbox
+            settings.kafka,
+            [[settings.topic], [settings.dead_letter_topic], [settings.gap_topic]],
+            outbox,
         )
         self._relay_ended = trio.Event()
         self._intake = Intake(
-            ce_source=f"{settings.api_url}/clients/{settings.client_id}",
+            ce_source=ce_source,
             topic=settings.topic,
             dead_letter_topic=settings.dead_letter_topic,
             offer=outbox.offer,
@@ -142,6 +148,7 @@ class _Service:
             [self._intake.statistics],
             self._outbox.statistics,
             self._relay.statistics,
+            self._ledger.statistics,
             loop,
         )
         nursery.start_soon(loop.beat)

@@ -30,17 +30,19 @@ _PARTITIONS = 3
 
 @dataclass(frozen=True)
 class Topic:
-    """A fresh topic and its dead-letter topic.
+    """A fresh topic, its dead-letter topic and its ledger of gaps.
 
     Attributes:
         name: The topic's name.
         dead_letter: The dead-letter topic's name: `{name}.dlq`, one partition.
+        gaps: The name of the topic of gaps: `{name}.gaps`, one partition.
         partitions: How many partitions the topic has.
         bootstrap_servers: Where to reach its broker.
     """
 
     name: str
     dead_letter: str
+    gaps: str
     partitions: int
     bootstrap_servers: str
 
@@ -156,10 +158,13 @@ def own_soketi(soketi: Soketi) -> Iterator[SoketiServer]:
 
 @pytest.fixture
 def topic(kafka: KafkaBroker) -> Iterator[Topic]:
-    """A topic with a name of its own and its dead letters; gone after the test."""
+    """A topic with a name of its own, its dead letters and gaps; gone afterwards."""
     name = f"jobs-{uuid.uuid4().hex[:12]}"
-    fresh = Topic(name, f"{name}.dlq", _PARTITIONS, kafka.bootstrap_servers)
+    fresh = Topic(
+        name, f"{name}.dlq", f"{name}.gaps", _PARTITIONS, kafka.bootstrap_servers
+    )
     kafka.create_topic(fresh.name, fresh.partitions)
     kafka.create_topic(fresh.dead_letter, 1)
+    kafka.create_topic(fresh.gaps, 1)
     yield fresh
-    kafka.delete_topics(fresh.name, fresh.dead_letter)
+    kafka.delete_topics(fresh.name, fresh.dead_letter, fresh.gaps)

@@ -25,16 +25,25 @@ ALLOWED = {
     "job_status": {"errors"},
     "pusher": LEAVES,
     "outbox": LEAVES,
+    "recovery": LEAVES,
     "kafka": LEAVES | {"dead_letter"},
     "operations": LEAVES,
-    "schemas": LEAVES,
+    "schemas": LEAVES | {"recovery"},
     "dead_letter": LEAVES,
     "intake": LEAVES | {"dead_letter"},
     "restraint": set(),
     "consumer": LEAVES | {"kafka"},
     "sandbox": LEAVES,
     "service": LEAVES
-    | {"intake", "restraint", "pusher", "outbox", "kafka", "operations"},
+    | {
+        "intake",
+        "restraint",
+        "pusher",
+        "outbox",
+        "kafka",
+        "recovery",
+        "operations",
+    },
 }
 
 

@@ -27,6 +27,7 @@ from prometheus_client.registry import Collector
 import bridge
 from bridge.errors import DeadLetterReason
 from bridge.operations.sources import (
+    GapStatistics,
     Histogram,
     IntakeStatistics,
     LoopStatistics,
@@ -106,6 +107,7 @@ class _Bridge(Collector):
         yield from _intakes(list(sources.intakes))
         yield from _outbox(sources.outbox, self._now())
         yield from _relay(sources.relay)
+        yield from _gaps(sources.gaps)
         yield from _loop(sources.loop)
 
 
@@ -244,6 +246,31 @@ def _relay(relay: RelayStatistics) -> Iterator[Metric]:
         "From a batch's hand-over to the producer to Kafka's acknowledgement.",
         relay.publish_duration,
     )
+
+
+def _gaps(gaps: GapStatistics) -> Iterator[Metric]:
+    opened = CounterMetricFamily(
+        "bridge_gaps",
+        "Times in which events may have been missed, by cause.",
+        labels=["client_id", "cause"],
+    )
+    for (client_id, cause), count in dict(gaps.gaps).items():
+        opened.add_metric([client_id, str(cause)], count)
+    now = GaugeMetricFamily(
+        "bridge_gap_open",
+        "Gaps that are open now: events may be missed at this moment.",
+        labels=["client_id"],
+    )
+    for client_id, count in dict(gaps.open).items():
+        now.add_metric([client_id], count)
+    seconds = CounterMetricFamily(
+        "bridge_gap_seconds",
+        "How long the gaps were that have closed.",
+        labels=["client_id"],
+    )
+    for client_id, total in dict(gaps.seconds).items():
+        seconds.add_metric([client_id], total)
+    yield from (opened, now, seconds)
 
 
 def _loop(loop: LoopStatistics) -> Iterator[Metric]:

@@ -17,6 +17,7 @@ from bridge.errors import DeadLetterReason
 
 
 __all__ = [
+    "GapStatistics",
     "Histogram",
     "IntakeStatistics",
     "LoopStatistics",
@@ -180,6 +181,22 @@ class RelayStatistics(Protocol):
         """`time.monotonic()` of the Kafka thread's latest beat, as in the outbox."""
 
 
+class GapStatistics(Protocol):
+    """The gaps of all accounts; owned by `recovery`."""
+
+    @property
+    def gaps(self) -> Mapping[tuple[str, str], int]:
+        """Gaps that opened, by client id and cause."""
+
+    @property
+    def open(self) -> Mapping[str, int]:
+        """Gaps that are open now, by client id."""
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Seconds of the gaps that have closed, by client id."""
+
+
 class LoopStatistics(Protocol):
     """How promptly the trio loop runs; `heartbeat` measures it."""
 
@@ -202,6 +219,7 @@ class Sources:
         intakes: Between sessions and outbox; likewise one for each account.
         outbox: What is not yet safely in Kafka.
         relay: What is.
+        gaps: What may have been missed.
         loop: The trio loop of this process.
     """
 
@@ -209,4 +227,5 @@ class Sources:
     intakes: Sequence[IntakeStatistics]
     outbox: OutboxStatistics
     relay: RelayStatistics
+    gaps: GapStatistics
     loop: LoopStatistics

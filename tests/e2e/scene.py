@@ -146,6 +146,10 @@ class Scene:
         """Read the dead letters in the same way."""
         return await read(self.kafka, self.topic.dead_letter, expected)
 
+    async def gaps(self, expected: int | None = None) -> list[Record]:
+        """Read the ledger of gaps in the same way."""
+        return await read(self.kafka, self.topic.gaps, expected)
+
     def close(self) -> None:
         """Kill what still runs, and look at everything that was said."""
         for bridge in self._made:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 
 from tests.e2e.jobs import job
@@ -72,7 +73,10 @@ async def test_brokers_that_never_answered_are_waited_for_with_events_in_the_out
 async def test_a_missing_topic_ends_the_start(scene: Scene, dryapi: str) -> None:
     """Exit code 4, and the sentence names the topic and how it could be made."""
     bridge = scene.bridge(
-        dryapi, topic="no-such", topics_dead_letters=scene.topic.dead_letter
+        dryapi,
+        topic="no-such",
+        topics_dead_letters=scene.topic.dead_letter,
+        topics_gaps=scene.topic.gaps,
     )
     bridge.start()
     sentence = await bridge.wait_refusal(4)
@@ -80,19 +84,20 @@ async def test_a_missing_topic_ends_the_start(scene: Scene, dryapi: str) -> None
     assert "BRIDGE_KAFKA_CREATE_TOPICS" in sentence
 
 
-async def test_a_missing_dead_letter_topic_ends_the_start(
-    scene: Scene, dryapi: str
+@pytest.mark.parametrize("setting", ["topics_dead_letters", "topics_gaps"])
+async def test_a_missing_topic_beside_it_ends_the_start(
+    scene: Scene, dryapi: str, setting: str
 ) -> None:
-    """Exit code 4: the bridge never runs without a place for what doesn't conform."""
-    bridge = scene.bridge(dryapi, topics_dead_letters="no-such.dlq")
+    """Exit code 4: the bridge never runs without a place for what can't be a job."""
+    bridge = scene.bridge(dryapi, **{setting: "no-such.beside"})
     bridge.start()
-    assert "Kafka has no topic no-such.dlq" in await bridge.wait_refusal(4)
+    assert "Kafka has no topic no-such.beside" in await bridge.wait_refusal(4)
 
 
 async def test_missing_topics_are_made_where_that_is_wanted(
     scene: Scene, dryapi: str
 ) -> None:
-    """With `kafka.create_topics` both topics are there before the bridge is ready."""
+    """With `kafka.create_topics` all topics are there before the bridge is ready."""
     name = f"{scene.topic.name}.new"
     bridge = scene.bridge(
         dryapi,
@@ -104,9 +109,9 @@ async def test_missing_topics_are_made_where_that_is_wanted(
     try:
         await bridge.start_and_wait()
         made = {each["topic"]: each for each in bridge.logged("topic.created")}
-        assert made.keys() == {name, f"{name}.dlq"}
+        assert made.keys() == {name, f"{name}.dlq", f"{name}.gaps"}
         assert made[name]["partitions"] == 2
         assert await bridge.stop() == 0
     finally:
         bridge.kill()
-        scene.kafka.delete_topics(name, f"{name}.dlq")
+        scene.kafka.delete_topics(name, f"{name}.dlq", f"{name}.gaps")

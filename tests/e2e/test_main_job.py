@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 
@@ -33,7 +34,7 @@ def scratch(kafka: KafkaBroker, topic: Topic) -> Iterator[Topic]:
     """A second topic with as many partitions, for another client's choice."""
     name = f"{topic.name}.scratch"
     kafka.create_topic(name, topic.partitions)
-    yield Topic(name, topic.dead_letter, topic.partitions, topic.bootstrap_servers)
+    yield dataclasses.replace(topic, name=name)
     kafka.delete_topics(name)
 
 

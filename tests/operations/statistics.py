@@ -83,6 +83,17 @@ class Relay:
 
 
 @dataclass
+class Gaps:
+    """Two gaps of one account, one of which is still open."""
+
+    gaps: dict[tuple[str, str], int] = field(
+        default_factory=lambda: {("client-1", "overflow"): 2, ("client-1", "deaf"): 0}
+    )
+    open: dict[str, int] = field(default_factory=lambda: {"client-1": 1})
+    seconds: dict[str, float] = field(default_factory=lambda: {"client-1": 7.25})
+
+
+@dataclass
 class Loop:
     """A loop that was late once, by 20 ms."""
 
@@ -98,8 +109,16 @@ class Statistics:
     intakes: list[Intake] = field(default_factory=lambda: [Intake()])
     outbox: Outbox = field(default_factory=Outbox)
     relay: Relay = field(default_factory=Relay)
+    gaps: Gaps = field(default_factory=Gaps)
     loop: Loop = field(default_factory=Loop)
 
     def sources(self) -> Sources:
         """Give them to what reads them; later changes are seen."""
-        return Sources(self.sessions, self.intakes, self.outbox, self.relay, self.loop)
+        return Sources(
+            self.sessions,
+            self.intakes,
+            self.outbox,
+            self.relay,
+            self.gaps,
+            self.loop,
+        )

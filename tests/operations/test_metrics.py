@@ -88,6 +88,10 @@ def _value(metrics: Metrics, name: str, **labels: str) -> float:
         ("bridge_producer_recycles_total", {}, 1),
         ("bridge_kafka_connected", {}, 1),
         ("bridge_kafka_lanes", {}, 6),
+        ("bridge_gaps_total", {"client_id": "client-1", "cause": "overflow"}, 2),
+        ("bridge_gaps_total", {"client_id": "client-1", "cause": "deaf"}, 0),
+        ("bridge_gap_open", {"client_id": "client-1"}, 1),
+        ("bridge_gap_seconds_total", {"client_id": "client-1"}, 7.25),
         ("bridge_loop_lag_seconds", {}, 0.02),
     ],
 )
@@ -198,16 +202,16 @@ def test_prometheus_text_is_the_default(metrics: Metrics) -> None:
     assert rows.value == 3
 
 
-class _Gaps(Collector):
+class _Webhooks(Collector):
     """A collector of another room."""
 
     def collect(self) -> Iterator[Metric]:
         """Yield one counter."""
-        yield CounterMetricFamily("bridge_gaps", "Gaps.", value=4)
+        yield CounterMetricFamily("bridge_webhooks", "Webhooks.", value=4)
 
 
 def test_another_room_adds_its_own(metrics: Metrics) -> None:
     """A registered collector is in the answer beside the bridge's."""
-    metrics.register(_Gaps())
-    assert _value(metrics, "bridge_gaps_total") == 4
+    metrics.register(_Webhooks())
+    assert _value(metrics, "bridge_webhooks_total") == 4
     assert _value(metrics, "bridge_outbox_rows") == 3

@@ -12,6 +12,8 @@ from bridge.operations.sources import Sources
 from bridge.outbox import OutboxStatistics
 from bridge.pusher.state import State
 from bridge.pusher.statistics import Outcome, Statistics
+from bridge.recovery.gap import GapCause
+from bridge.recovery.ledger import GapStatistics
 from tests.operations.exposition import families
 
 
@@ -19,7 +21,8 @@ def test_statistics_of_the_rooms_fit() -> None:
     """What the rooms count in fits the protocols, and shows when it is read."""
     session, intake = Statistics("client-1"), IntakeStatistics()
     outbox, relay = OutboxStatistics(), RelayStatistics()
-    sources = Sources([session], [intake], outbox, relay, LoopHeartbeat())
+    gaps = GapStatistics(["client-1"])
+    sources = Sources([session], [intake], outbox, relay, gaps, LoopHeartbeat())
     metrics = Metrics(sources)
     assert Health(sources, metrics).ready().status == "failed"
 
@@ -27,6 +30,8 @@ def test_statistics_of_the_rooms_fit() -> None:
     session.connects[Outcome.SUBSCRIBED] += 1
     intake.dead_letters[DeadLetterReason.NOT_JSON] += 1
     outbox.accepted += 1
+    gaps.gaps["client-1", GapCause.OVERFLOW] += 1
+    gaps.seconds["client-1"] += 1.5
     relay.worked()
     relay.published["jobs.dlq"] = 1
     relay.publish_duration.observe(0.004)
@@ -43,6 +48,10 @@ def test_statistics_of_the_rooms_fit() -> None:
     assert shown["bridge_events_accepted_total",] == 1
     assert shown["bridge_dlq_records_total", "not_json"] == 1
     assert shown["bridge_outbox_accepted_total",] == 1
+    assert shown["bridge_gaps_total", "overflow", "client-1"] == 1
+    assert shown["bridge_gaps_total", "outbox_damaged", "client-1"] == 0
+    assert shown["bridge_gap_open", "client-1"] == 0
+    assert shown["bridge_gap_seconds_total", "client-1"] == 1.5
     assert shown["bridge_records_published_total", "jobs.dlq"] == 1
     assert shown["bridge_publish_duration_seconds_bucket", "0.0025"] == 0
     assert shown["bridge_publish_duration_seconds_bucket", "0.005"] == 1

@@ -1,0 +1,197 @@
+"""
+What a gap is, and the form in which it stands on `jobs.gaps`.
+
+Owns the causes, the value that the bridge works with and the published type, from
+which `schemas/gap.schema.json` is made. When a gap opens and closes is `ledger`'s.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+
+__all__ = ["Gap", "GapCause", "GapRecord"]
+
+_US_PER_SECOND: Final = 1_000_000
+
+_TIME_PATTERN: Final = (
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$"
+)
+
+
+class GapCause(StrEnum):
+    """Why events may have been missed: a closed vocabulary, also a metric's label."""
+
+    FIRST_START = "first_start"
+    """Nothing is known of the time before: a new outbox."""
+
+    STOPPED = "stopped"
+    """The bridge was stopped, and started again."""
+
+    CRASHED = "crashed"
+    """The bridge ended without having been stopped."""
+
+    DISCONNECTED = "disconnected"
+    """The connection was lost."""
+
+    DEAF = "deaf"
+    """The connection stood, but nothing came through it."""
+
+    REFUSED = "refused"
+    """DryAPI refused the account for a time."""
+
+    SUSPENDED = "suspended"
+    """The process stood still: a stopped process, a machine asleep."""
+
+    OVERFLOW = "overflow"
+    """Events came faster than the disk took them, and memory was full."""
+
+    OUTBOX_FULL = "outbox_full"
+    """The outbox had no room on disk, and memory was full."""
+
+    OUTBOX_DAMAGED = "outbox_damaged"
+    """The outbox's file was damaged, with what had not reached Kafka yet."""
+
+
+_CAUSES_TEXT: Final = (
+    "Why: `first_start` (nothing is known of the time before), `stopped` and `crashed`"
+    " (of the bridge), `disconnected`, `deaf` (connected, but nothing came through),"
+    " `refused` (by dryAPI), `suspended` (the process stood still), `overflow` (memory"
+    " was full), `outbox_full` (disk and memory were), `outbox_damaged`."
+)
+
+_Time = Annotated[str, Meta(extra_json_schema={"pattern": _TIME_PATTERN})]
+
+
+class GapRecord(msgspec.Struct, frozen=True):
+    """
+    One interval in which events of one account may have been missed.
+
+    A gap is written when it opens, with `until` null, and again with the same `gap_id`
+    when it closes. Members beside these may be added.
+    """
+
+    gap_id: Annotated[
+        str,
+        Meta(
+            description="Which gap: the same when it opens and when it closes; a UUID.",
+            examples=["5f0c1c52-6a2f-4c53-9d35-0d8f2f6f7a11"],
+        ),
+    ]
+    cause: Annotated[
+        str,
+        Meta(
+            description=_CAUSES_TEXT,
+            examples=["outbox_full"],
+            extra_json_schema={"enum": [cause.value for cause in GapCause]},
+        ),
+    ]
+    client_id: Annotated[
+        str,
+        Meta(
+            description="Whose events. Also the record's key.", examples=["client-42"]
+        ),
+    ]
+    since: Annotated[
+        _Time | None,
+        Meta(
+            description=(
+                "What was sent before this moment had arrived: RFC 3339, UTC,"
+                " microseconds. Null where nothing is known of the time before."
+            ),
+            examples=["2026-01-31T12:00:00.000000Z", None],
+        ),
+    ]
+    until: Annotated[
+        _Time | None,
+        Meta(
+            description="What is sent from this moment on arrives. Null while open.",
+            examples=["2026-01-31T12:00:07.250000Z", None],
+        ),
+    ]
+    duration_seconds: Annotated[
+        Annotated[float, Meta(ge=0)] | None,
+        Meta(
+            description="From `since` to `until`; null where one of them is.",
+            examples=[7.25, None],
+        ),
+    ]
+    close_code: Annotated[
+        int | None,
+        Meta(
+            description=(
+                "The WebSocket close code that ended the connection; null without one."
+            ),
+            examples=[1006, None],
+        ),
+    ]
+    jobs_in_flight: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(
+            description=(
+                "How many jobs were known to be unfinished when the gap opened; null"
+                " where that is not known."
+            ),
+            examples=[3, None],
+        ),
+    ]
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """
+    A gap as the bridge works with it; times are microseconds since the epoch.
+
+    Attributes:
+        gap_id: A UUID.
+        cause: Why.
+        client_id: Whose events.
+        since_us: What was sent before had arrived; None if nothing is known.
+        until_us: What is sent from then on arrives; None while the gap is open.
+        close_code: What ended the connection, if a code did.
+        jobs_in_flight: Known when the gap opened; None if nobody knows.
+    """
+
+    gap_id: str
+    cause: GapCause
+    client_id: str
+    since_us: int | None
+    until_us: int | None = None
+    close_code: int | None = None
+    jobs_in_flight: int | None = None
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """How long it was; never below zero, though a clock may be set back."""
+        if self.since_us is None or self.until_us is None:
+            return None
+        return max(0, self.until_us - self.since_us) / _US_PER_SECOND
+
+    def published(self) -> GapRecord:
+        """Give it as it stands on `jobs.gaps`."""
+        return GapRecord(
+            gap_id=self.gap_id,
+            cause=self.cause.value,
+            client_id=self.client_id,
+            since=_time(self.since_us),
+            until=_time(self.until_us),
+            duration_seconds=self.duration_seconds,
+            close_code=self.close_code,
+            jobs_in_flight=self.jobs_in_flight,
+        )
+
+    def encode(self) -> bytes:
+        """Give it as the JSON of its record."""
+        return msgspec.json.encode(self.published())
+
+
+def _time(us: int | None) -> str | None:
+    if us is None:
+        return None
+    second, fraction = divmod(us, _US_PER_SECOND)
+    moment = datetime.fromtimestamp(second, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{fraction:06d}Z"

@@ -1,0 +1,133 @@
+"""A gap is published as the schema and the design say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from bridge.recovery.gap import Gap, GapCause
+
+
+VALIDATOR = Draft202012Validator(
+    json.loads(
+        (Path(__file__).parents[2] / "schemas" / "gap.schema.json").read_text(
+            encoding="utf-8"
+        )
+    )
+)
+
+# 2026-01-31T12:00:00Z.
+NOON_US = 1_769_860_800_000_000
+
+# From the epoch into the year 9999, which RFC 3339 ends with.
+MOMENTS = st.integers(0, 253_402_300_799_999_999)
+
+
+def published(**members: Any) -> dict[str, Any]:
+    """Give what a reader reads of a gap with some members changed."""
+    plain = {
+        "gap_id": "g-1",
+        "cause": GapCause.OVERFLOW,
+        "client_id": "client-42",
+        "since_us": NOON_US,
+    }
+    record = json.loads(Gap(**{**plain, **members}).encode())
+    VALIDATOR.validate(record)
+    assert isinstance(record, dict)
+    return record
+
+
+def test_open_gap_has_no_end_and_no_duration() -> None:
+    """While it is open, nobody knows how long it is."""
+    assert published() == {
+        "gap_id": "g-1",
+        "cause": "overflow",
+        "client_id": "client-42",
+        "since": "2026-01-31T12:00:00.000000Z",
+        "until": None,
+        "duration_seconds": None,
+        "close_code": None,
+        "jobs_in_flight": None,
+    }
+
+
+def test_closed_gap_has_all_that_is_known() -> None:
+    """Times have microseconds, whole seconds too; the duration is theirs."""
+    assert published(
+        cause=GapCause.DISCONNECTED,
+        until_us=NOON_US + 7_250_001,
+        close_code=1006,
+        jobs_in_flight=3,
+    ) == {
+        "gap_id": "g-1",
+        "cause": "disconnected",
+        "client_id": "client-42",
+        "since": "2026-01-31T12:00:00.000000Z",
+        "until": "2026-01-31T12:00:07.250001Z",
+        "duration_seconds": 7.250001,
+        "close_code": 1006,
+        "jobs_in_flight": 3,
+    }
+
+
+def test_gap_since_nobody_knows_when_has_no_duration() -> None:
+    """A first start has an end alone."""
+    record = published(
+        cause=GapCause.FIRST_START, since_us=None, until_us=NOON_US, jobs_in_flight=0
+    )
+    assert record["since"] is None
+    assert record["until"] == "2026-01-31T12:00:00.000000Z"
+    assert record["duration_seconds"] is None
+
+
+def test_clock_that_was_set_back_makes_no_negative_duration() -> None:
+    """A duration below zero would be nonsense that a sum believes."""
+    assert published(until_us=NOON_US - 5_000_000)["duration_seconds"] == 0
+
+
+@given(st.sampled_from(GapCause), st.none() | MOMENTS, st.none() | MOMENTS)
+def test_every_gap_validates(
+    cause: GapCause, since_us: int | None, until_us: int | None
+) -> None:
+    """Whatever its cause and its times, a gap keeps the published form."""
+    assert (
+        published(cause=cause, since_us=since_us, until_us=until_us)["cause"] == cause
+    )
+
+
+def test_causes_are_the_closed_list() -> None:
+    """The ten words are those that consumers were promised."""
+    assert [cause.value for cause in GapCause] == [
+        "first_start",
+        "stopped",
+        "crashed",
+        "disconnected",
+        "deaf",
+        "refused",
+        "suspended",
+        "overflow",
+        "outbox_full",
+        "outbox_damaged",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("cause", "bad_luck"),
+        ("since", "2026-01-31T12:00:00Z"),
+        ("until", "2026-01-31 12:00:00.000000Z"),
+        ("duration_seconds", -1),
+        ("jobs_in_flight", -1),
+        ("jobs_in_flight", 1.5),
+    ],
+)
+def test_schema_refuses_what_no_gap_has(name: str, value: object) -> None:
+    """Other causes, other forms of time and numbers below zero don't validate."""
+    assert not VALIDATOR.is_valid({**published(), name: value})
