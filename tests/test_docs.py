@@ -12,6 +12,7 @@ import pytest
 from bridge.errors import DeadLetterReason, ExitCode
 from bridge.job_status import Change
 from bridge.kafka import header_names
+from bridge.recovery.gap import GapCause
 from bridge.settings import load
 
 
@@ -90,9 +91,10 @@ def test_headers_are_those_of_the_code() -> None:
 
 
 def test_vocabularies_are_those_of_the_code() -> None:
-    """Reasons and changes are listed whole."""
+    """Reasons, changes and causes are listed whole."""
     assert _table("docs/records.md", "reason") == set(DeadLetterReason)
     assert _table("docs/records.md", "change") == set(Change)
+    assert _table("docs/records.md", "cause") == set(GapCause)
 
 
 def test_log_events_are_those_of_the_code() -> None:
