@@ -92,7 +92,8 @@ class BridgeNumbers:
 
     Attributes:
         read: Events read from the socket.
-        published: Records that Kafka has acknowledged, dead letters included.
+        published: Records that Kafka has acknowledged, dead letters included, gaps
+            not: they are no events.
         dead_letters: Events that became dead letters.
         waiting: Committed records in the outbox without acknowledgement.
     """
@@ -139,6 +140,8 @@ def numbers_in(metrics: str) -> BridgeNumbers:
     sums: dict[str, float] = {}
     for family in text_string_to_metric_families(metrics):
         for sample in family.samples:
+            if sample.labels.get("topic", "").endswith(".gaps"):
+                continue
             sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
     return BridgeNumbers(
         read=int(sums["bridge_events_received_total"]),

@@ -57,7 +57,8 @@ def guide(addresses: Addresses) -> Iterator[str]:
         Lines.
     """
     yield ""
-    yield f"  Kafka      {addresses.kafka}  (topic {addresses.topic})"
+    topics = (addresses.topic, f"{addresses.topic}.dlq", f"{addresses.topic}.gaps")
+    yield f"  Kafka      {addresses.kafka}  (topics {', '.join(topics)})"
     yield f"  sandbox    {addresses.sandbox}/sandbox/statistics"
     yield f"  health     {addresses.health}/readyz, /livez, /metrics"
     yield ""

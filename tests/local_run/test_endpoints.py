@@ -20,6 +20,7 @@ bridge_events_received_total{client_id="b"} 3.0
 # TYPE bridge_records_published_total counter
 bridge_records_published_total{topic="jobs"} 121.0
 bridge_records_published_total{topic="jobs.dlq"} 2.0
+bridge_records_published_total{topic="jobs.gaps"} 4.0
 # TYPE bridge_dlq_records_total counter
 bridge_dlq_records_total{reason="not_json"} 2.0
 bridge_dlq_records_total{reason="too_large"} 0.0
@@ -68,7 +69,7 @@ def port() -> Iterator[int]:
 
 
 def test_the_bridges_numbers_are_sums_over_labels(port: int) -> None:
-    """Accounts, topics and reasons add up."""
+    """Accounts, topics and reasons add up; records of gaps are no events."""
     assert Bridge(port).numbers() == BridgeNumbers(
         read=123, published=123, dead_letters=2, waiting=7
     )
