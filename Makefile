@@ -35,12 +35,15 @@ HADOLINT := $(TOOLS)/hadolint/bin/hadolint
 # More arguments for pytest, uv or the benchmarks: make test ARGS="-k outbox".
 ARGS ?=
 
-.PHONY: help install run fetch test test-long lint format types check schemas docs \
-	chart-tools chart-lint image-lint lock bench clean clean-cache
+# What both kinds of chaos take.
+CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(RATE),--rate $(RATE))
+
+.PHONY: help install run fetch test test-long chaos chaos-brokers lint format types check \
+	schemas docs chart-tools chart-lint image-lint lock bench clean clean-cache
 
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 install: $(STAMP) ## make .venv with the project and its development tools (PYTHON=python3.12 chooses)
 	@echo "ready: $(BIN)/bridge"
@@ -79,6 +82,12 @@ test: $(STAMP) ## the tests, without those marked long; reports branch coverage 
 
 test-long: $(STAMP) ## the tests marked long
 	@HELM="$(HELM)" $(BIN)/pytest -m long $(ARGS)
+
+chaos: $(STAMP) ## kill the bridge again and again under load (KILLS=50, SEED=, DELIVERY=, RATE=events/s)
+	@$(BIN)/python -m tests.chaos kills $(if $(KILLS),--kills $(KILLS)) $(CHAOS)
+
+chaos-brokers: $(STAMP) ## let brokers fail under load; ten minutes (ONLY=name,..., SEED=, DELIVERY=, RATE=)
+	@$(BIN)/python -m tests.chaos brokers $(if $(ONLY),--only $(ONLY)) $(CHAOS)
 
 lint: $(STAMP) ## report what is wrong with style, spelling and generated files; never writes
 	@$(BIN)/ruff check .

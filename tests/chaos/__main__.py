@@ -1,0 +1,187 @@
+"""The command line of `make chaos` and `make chaos-brokers`: options, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+
+import trio
+from rich.console import Console
+
+from tests.chaos.course import measure, table
+from tests.chaos.drain import DRAIN, drain
+from tests.chaos.faults import FAULTS, NODES
+from tests.chaos.kills import Killer
+from tests.chaos.stage import Options, Servers, Stage
+from tests.e2e.auth_endpoint import AuthEndpoint, signing
+from tests.servers.broker import BrokerError
+from tests.servers.downloads import FetchError
+from tests.servers.kafka import KafkaServer
+from tests.servers.process import PortTakenError, ProcessError
+from tests.servers.reader import ReadTimeoutError
+from tests.servers.soketi import SoketiServer
+
+
+_EXPECTED = (BrokerError, FetchError, PortTakenError, ProcessError, ReadTimeoutError)
+
+# A verdict with more lines is read by nobody.
+_MOST_LINES = 20
+
+# Wide enough for a line a fault; narrower terminals wrap it.
+_TABLE_WIDTH = 200
+
+# Seeds that a person can type.
+_SEEDS = 1_000_000
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Do what was asked for and tell the outcome.
+
+    Returns:
+        0 if nothing was found, 1 if something was or a part of the run failed, 2
+        for wrong options.
+    """
+    asked = _options(arguments)
+    options = Options(asked.seed, asked.delivery, asked.rate)
+    _say(f"seed {options.seed}, {options.delivery}, {options.rate:g} events/s")
+    try:
+        with tempfile.TemporaryDirectory(prefix="bridge-chaos-") as folder:
+            return int(asked.work(asked, options, Path(folder)))
+    except BaseExceptionGroup as group:
+        expected, defects = group.split(_EXPECTED)
+        if defects is not None or expected is None:
+            raise
+        error = _first(expected)
+    except _EXPECTED as single:
+        error = single
+    _say(f"FAILED with seed {options.seed}: {error}")
+    return 1
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos",
+        description="Let things die around the bridge, and judge what is in Kafka.",
+    )
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--seed", type=int, default=secrets.randbelow(_SEEDS), help="default: random"
+    )
+    common.add_argument(
+        "--delivery", choices=("idempotent", "transactional"), default="idempotent"
+    )
+    common.add_argument(
+        "--rate", type=float, default=300.0, help="events a second (default: 300)"
+    )
+    commands = parser.add_subparsers(required=True)
+    kills = commands.add_parser(
+        "kills", parents=[common], help="kill the bridge again and again"
+    )
+    kills.add_argument("--kills", type=int, default=50, help="how often (default: 50)")
+    kills.set_defaults(work=_kill)
+    brokers = commands.add_parser(
+        "brokers", parents=[common], help="let brokers fail, and measure"
+    )
+    names = [*(fault.name for fault in FAULTS), DRAIN]
+    brokers.add_argument(
+        "--only",
+        type=lambda text: text.split(","),
+        default=names,
+        metavar="NAME,...",
+        help=f"of {', '.join(names)} (default: all)",
+    )
+    brokers.set_defaults(work=_fail_brokers)
+    return parser.parse_args(arguments)
+
+
+# -- Killing the bridge ---------------------------------------------------
+
+
+def _kill(asked: argparse.Namespace, options: Options, folder: Path) -> int:
+    with _servers(1) as servers:
+        stage = Stage("chaos", folder, servers, options)
+        killer = Killer(stage, Random(options.seed), folder, _say)
+        try:
+            verdict = trio.run(killer.run, asked.kills)
+        finally:
+            stage.bridge.kill()
+    _say(
+        f"{len(killer.committed):,} events were committed over {asked.kills} kills,"
+        f" {verdict.records:,} records are on the topic"
+    )
+    # A late write may be one; here Kafka has always had time to take it first.
+    return _tell([*verdict.findings, *verdict.repeats], options)
+
+
+# -- Faults of brokers ----------------------------------------------------
+
+
+def _fail_brokers(asked: argparse.Namespace, options: Options, folder: Path) -> int:
+    measured = []
+    faults = [fault for fault in FAULTS if fault.name in asked.only]
+    findings = []
+    if faults:
+        with _servers(NODES) as servers:
+            for fault in faults:
+                _say(f"{fault.name}: {fault.meaning} ...")
+                measured.append(trio.run(measure, fault, servers, options, folder))
+                findings += [f"{fault.name}: {line}" for line in measured[-1].findings]
+                for line in measured[-1].verdict.repeats[:_MOST_LINES]:
+                    _say(f"repeat: {line}")
+    if DRAIN in asked.only:
+        drained = trio.run(drain, options, folder, _say)
+        _say(str(drained))
+        findings += [f"{DRAIN}: {line}" for line in drained.findings]
+    if measured:
+        Console(width=_TABLE_WIDTH).print(table(measured))
+    return _tell(findings, options)
+
+
+# -- Words ----------------------------------------------------------------
+
+
+def _tell(findings: Sequence[str], options: Options) -> int:
+    """Tell what was found; gives the exit code."""
+    for line in findings[:_MOST_LINES]:
+        _say(f"FINDING: {line}")
+    if len(findings) > _MOST_LINES:
+        _say(f"... and {len(findings) - _MOST_LINES:,} more")
+    if findings:
+        _say(f"FAILED: {len(findings):,} findings, seed {options.seed}")
+        return 1
+    _say("good: every committed event is on the topic, in order")
+    return 0
+
+
+@contextmanager
+def _servers(nodes: int) -> Iterator[Servers]:
+    with (
+        KafkaServer(nodes) as kafka,
+        SoketiServer() as soketi,
+        AuthEndpoint(signing(soketi)).serving() as endpoint,
+    ):
+        yield Servers(kafka, soketi, endpoint.url)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    # A pipe would show it at the end only.
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""One scenario's topic, bridge and load.
+
+Owns what every scenario begins and ends with. What happens in between belongs to
+`kills` and `faults`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import trio
+
+from tests.chaos.traffic import SteadyLoad
+from tests.e2e.bridge_process import BridgeProcess
+from tests.servers.kafka import KafkaServer
+from tests.servers.publisher import Soketi
+from tests.servers.reader import Record, read_topic
+
+
+__all__ = ["Options", "Servers", "Stage"]
+
+PARTITIONS = 6
+
+# A topic of 100,000 records takes 2 s.
+_READ_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """
+    What a run was asked for.
+
+    Attributes:
+        seed: What decides on everything that is left to chance.
+        delivery: The bridge's mode.
+        rate: Events a second.
+    """
+
+    seed: int
+    delivery: str
+    rate: float
+
+
+@dataclass(frozen=True)
+class Servers:
+    """
+    What the bridge stands between.
+
+    Attributes:
+        kafka: Where events go.
+        soketi: Where they come from.
+        api_url: A dryAPI that authorises everybody.
+    """
+
+    kafka: KafkaServer
+    soketi: Soketi
+    api_url: str
+
+
+class Stage:
+    """
+    One scenario's topic, bridge and load.
+
+    Args:
+        name: The scenario's name; nothing else in the cluster has it.
+        folder: Where the bridge gets its folder.
+        servers: The servers.
+        options: What the run was asked for.
+        settings: Settings of the topic, by Kafka's names.
+        replication_factor: Copies of the topic; -1 is the cluster's default.
+
+    Attributes:
+        topic: The topic.
+        bridge: The bridge, which is not started.
+        servers: The servers.
+    """
+
+    def __init__(  # noqa: PLR0917 - what a scenario consists of
+        self,
+        name: str,
+        folder: Path,
+        servers: Servers,
+        options: Options,
+        settings: Mapping[str, str] | None = None,
+        replication_factor: int = -1,
+    ) -> None:
+        self.topic = name
+        self.servers = servers
+        self._options = options
+        for topic in (name, f"{name}.dlq", f"{name}.gaps"):
+            servers.kafka.create_topic(
+                topic,
+                PARTITIONS if topic == name else 1,
+                settings,
+                # The others must not be what a scenario is about.
+                replication_factor=replication_factor if topic == name else -1,
+            )
+        self.bridge = BridgeProcess(
+            folder / name,
+            name,
+            {
+                "CLIENT_ID": name,
+                "API_TOKEN": "any",
+                "API_URL": servers.api_url,
+                "PUSHER_URL": servers.soketi.url,
+                "PUSHER_APP_KEY": servers.soketi.app.key,
+                "KAFKA_BOOTSTRAP_SERVERS": servers.kafka.bootstrap_servers,
+                "DELIVERY": options.delivery,
+            },
+        )
+
+    @asynccontextmanager
+    async def load(self) -> AsyncIterator[SteadyLoad]:
+        """
+        Keep up a steady load.
+
+        Yields:
+            The load; it is cancelled at the end unless it was stopped.
+        """
+        async with (
+            self.servers.soketi.publisher() as publisher,
+            trio.open_nursery() as nursery,
+        ):
+            load = SteadyLoad(
+                publisher,
+                f"private-client.{self.topic}",
+                self._options.rate,
+                Random(self._options.seed),
+            )
+            nursery.start_soon(load.run)
+            yield load
+            nursery.cancel_scope.cancel()
+
+    async def records(self) -> list[Record]:
+        """Read the topic to its end, as a consumer of committed records does."""
+        return await self._read(self.topic)
+
+    async def dead_letters(self) -> list[Record]:
+        """Read the dead letters."""
+        return await self._read(f"{self.topic}.dlq")
+
+    async def _read(self, topic: str) -> list[Record]:
+        return await trio.to_thread.run_sync(
+            read_topic,
+            self.servers.kafka.bootstrap_servers,
+            topic,
+            None,
+            _READ_SECONDS,
+        )
