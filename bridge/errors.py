@@ -21,6 +21,7 @@ __all__ = [
     "ExitCode",
     "InvalidEventError",
     "KafkaError",
+    "KafkaFencedError",
     "KafkaRefusedError",
     "KafkaUnreachableError",
     "ListenError",
@@ -28,6 +29,7 @@ __all__ = [
     "OutboxDamagedError",
     "OutboxDirectoryError",
     "OutboxError",
+    "OutboxFormatError",
     "OutboxFullError",
     "OutboxLockedError",
     "ProtocolError",
@@ -225,8 +227,16 @@ class OutboxFullError(OutboxError):
     """The disk or the limit of the outbox is reached: keep the batch, try again."""
 
 
+class OutboxFormatError(OutboxError):
+    """A file that is whole, but no outbox or a newer one: leave it alone, exit."""
+
+
 class OutboxDamagedError(OutboxError):
-    """The outbox file can't be read as what it should be: say so and exit."""
+    """
+    The outbox file can't be read as what it should be: set it aside.
+
+    Where that has been tried already: say so and exit.
+    """
 
 
 class KafkaError(BridgeError):
@@ -243,3 +253,7 @@ class KafkaRefusedError(KafkaError):
     """Kafka refuses for good (credentials, ACL, topic): end a first start."""
 
     exit_code = ExitCode.REFUSED_BY_KAFKA
+
+
+class KafkaFencedError(KafkaError):
+    """Another bridge writes with this outbox's transactional ids: say so and exit."""

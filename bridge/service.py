@@ -16,7 +16,7 @@ import trio
 
 from bridge import __version__
 from bridge.errors import RefusedError
-from bridge.intake import Intake
+from bridge.intake import Intake, lighten
 from bridge.kafka.relay import Relay
 from bridge.operations import logs
 from bridge.operations.health import Health
@@ -86,12 +86,16 @@ class _Service:
         ce_source = f"{settings.api_url}/clients/{settings.client_id}"
         # Between outbox and outbox: what it gives up, it is handed back as a gap.
         self._ledger = Ledger(settings.gap_topic, {settings.client_id: ce_source})
-        self._outbox = outbox = Outbox(directory, settings.outbox)
-        self._ledger.connect(lambda gap: outbox.offer([gap]))
+        self._outbox = outbox = Outbox(
+            directory, settings.outbox, lighten=lighten, on_loss=self._ledger.on_loss
+        )
+        self._ledger.connect(outbox.keep)
         self._relay = Relay(
             settings.kafka,
             [[settings.topic], [settings.dead_letter_topic], [settings.gap_topic]],
             outbox,
+            dead_letter_topic=settings.dead_letter_topic,
+            delivery=settings.delivery,
         )
         self._relay_ended = trio.Event()
         self._intake = Intake(

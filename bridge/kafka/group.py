@@ -1,39 +1,83 @@
-"""What the lanes of one producer share; it is wired here and does nothing itself."""
+"""
+What the lanes of one group share, and what carries them.
+
+It is wired here and does nothing itself.
+"""
 
 from __future__ import annotations
 
+import asyncio  # noqa: TID251 - this room runs asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from bridge.kafka.memory import Memory
 from bridge.kafka.outage import Outage
 from bridge.kafka.ports import OutboxPort
-from bridge.kafka.producers import Producers
 from bridge.kafka.statistics import RelayStatistics
 from bridge.settings import KafkaSettings
 
 
-__all__ = ["Group"]
+if TYPE_CHECKING:
+    from bridge.kafka.lane import Lane
+
+
+__all__ = ["Delivery", "Group"]
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
     """
-    Topics whose lanes use the same producer: a failure stays inside.
+    Topics whose lanes use the same producers: a failure stays inside.
 
     Attributes:
         topics: Their names.
         settings: How to reach Kafka, sizes and times.
         outbox: Where rows are read and acknowledged.
-        producers: Who lends producers.
         outage: Whether Kafka works, as this group meets it.
         memory: The room that the lanes of all groups share.
         statistics: The relay's figures.
+        dead_letter_topic: Where records go that the broker refuses; None for
+            quarantine alone.
+        limits: What topics that are open take as one batch, in bytes; all groups
+            share it.
     """
 
     topics: tuple[str, ...]
     settings: KafkaSettings
     outbox: OutboxPort
-    producers: Producers
     outage: Outage
     memory: Memory
     statistics: RelayStatistics
+    dead_letter_topic: str | None
+    limits: dict[str, int]
+
+
+class Delivery(Protocol):
+    """How a group's rows get into the log; the setting `delivery` chooses."""
+
+    @property
+    def wake(self) -> asyncio.Event | None:
+        """What wakes all lanes together; None where each is on its own."""
+
+    async def prepare(self) -> None:
+        """
+        Be ready to write.
+
+        Raises:
+            KafkaUnreachableError: No broker answers now.
+            KafkaRefusedError: A broker refuses.
+            ConfigError: A certificate or key can't be used.
+        """
+
+    async def carry(self, lanes: Sequence[Lane]) -> None:
+        """
+        Send the lanes' rows as they come, until all are drained.
+
+        Raises:
+            TopicReplacedError: A topic was made anew.
+            KafkaFencedError: Another bridge writes for the same outbox.
+        """
+
+    async def close(self) -> None:
+        """End the producers; batches on their way fail."""

@@ -43,6 +43,9 @@ ERROR_STAGE: Final = "__connect.errors.stage"
 ERROR_CLASS: Final = "__connect.errors.exception.class.name"
 ERROR_MESSAGE: Final = "__connect.errors.exception.message"
 
+# Values of `bridge_anomaly`.
+RESENT: Final = b"resent"
+
 # Values of `ce_type`.
 JOB_STATUS_TYPE: Final = "dev.dryapi.request.status.updated"
 DEAD_LETTER_TYPE: Final = "dev.dryapi.bridge.dead-letter"

@@ -33,8 +33,14 @@ class HeaderWriter:
         self._second = -1
         self._second_text = ""
 
-    def headers(self, record: StoredRecord) -> list[Header]:
-        """Give a record's headers."""
+    def headers(self, record: StoredRecord, *, is_resent: bool = False) -> list[Header]:
+        """
+        Give a record's headers.
+
+        Args:
+            record: The record.
+            is_resent: Whether a log had it already and lost it.
+        """
         envelope = record.envelope
         # Identity first: an Envelope's own hash would cost more than the list.
         entry = self._shared.get(id(envelope))
@@ -49,6 +55,8 @@ class HeaderWriter:
             headers.append((names.CE_SUBJECT, record.key))
         if record.extra:
             headers += record.extra
+        if is_resent:
+            headers.append((names.BRIDGE_ANOMALY, names.RESENT))
         return headers
 
     def _share(self, envelope: Envelope) -> list[Header]:

@@ -1,32 +1,24 @@
 """
 One lane: the rows of a partition on their way from the outbox into the log.
 
-A lane sends at once when it is idle and batches while it is busy, with one
-batch on its way. Rows come from memory while it keeps up and from the outbox
-when it doesn't. After a failure it asks the log what it has, and goes on there.
+Rows come from memory while the lane keeps up and from the outbox when it doesn't.
+How they are sent depends on the delivery: see `idempotent` and `transactional`.
 """
 
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this room runs asyncio
-import time
 from collections import deque
 from itertools import islice
 
-import structlog
-
-from bridge.errors import ConfigError, KafkaError
 from bridge.kafka.asking import answer
 from bridge.kafka.group import Group
-from bridge.kafka.log import ScanFrom, scan
-from bridge.kafka.producer import BatchRefusedError, ClientError
+from bridge.kafka.tails import ScanFrom
 from bridge.kafka.topics import TopicFacts
-from bridge.record import StoredRecord
+from bridge.record import LaneState, StoredRecord
 
 
 __all__ = ["Lane"]
-
-_log = structlog.get_logger("bridge.kafka")
 
 # One read of the outbox while a lane catches up: about 10 ms of SQLite.
 _ROWS_A_READ = 2000
@@ -35,32 +27,28 @@ _ROWS_A_READ = 2000
 # into `max_batch_bytes`, but into what the broker takes: leave them room.
 _BATCH_ROOM = 0.75
 
-# aiokafka itself gives a batch up after the request timeout; a batch that is
-# still on its way so much later never comes back (aiokafka issue 1018).
-_GRACE_SECONDS = 30.0
-
-# The longest wait between two tries while Kafka can't be used: what a lane may
-# lose of the time after an outage.
-_LONGEST_PAUSE_SECONDS = 10.0
-
-# A record that the broker refuses stays refused until somebody changes the
-# topic; each try costs its group a new producer.
-_REFUSED_PAUSE_SECONDS = 30.0
+# How long a lane waits for rows that the outbox counts and doesn't have.
+_MISSING_PAUSE_SECONDS = 10.0
 
 
 class Lane:
     """
-    The sender of one partition.
+    The rows of one partition that wait, and how far the partition has come.
 
     Args:
         group: What it shares with other lanes.
         topic: Facts of the topic.
         partition: Which partition.
-        acknowledged_sequence: The last row that is known to be in the log.
-        last_sequence: The last row that the outbox has for this lane.
-        resume_offset: From where on the log may hold rows of this lane.
+        known: What the outbox knows of it; None for a new lane.
+        start: What is known to be in the log, and from where on it may hold more.
+        end_offset: Where the log ended when it was looked at.
+        wake: Set whenever there is something to do; None for one of its own.
+
+    Attributes:
         found: Offset by ce_id of rows after the acknowledged ones that the log
             holds already.
+        batch_bytes: Keys and values of one batch.
+        resent_sequence: Rows up to it stood in the log once, which lost them.
     """
 
     def __init__(  # noqa: PLR0913 - what the outbox and the log know of it
@@ -69,28 +57,27 @@ class Lane:
         topic: TopicFacts,
         partition: int,
         *,
-        acknowledged_sequence: int,
-        last_sequence: int,
-        resume_offset: int,
-        found: dict[str, int],
+        known: LaneState | None,
+        start: ScanFrom,
+        end_offset: int,
+        wake: asyncio.Event | None,
     ) -> None:
         self._group = group
+        self.facts = topic
         self._topic = topic.name
         self._partition = partition
-        self._cursor = acknowledged_sequence
-        self._last = last_sequence
-        self._resume_offset = resume_offset
-        self._found = found
-        self._batch_bytes = int(
+        self._cursor = start.acknowledged_sequence
+        self._last = 0 if known is None else known.last_sequence
+        self._resume_offset = end_offset if start.offset is None else start.offset
+        self._resume_ce_id = start.ce_id
+        self.resent_sequence = 0 if known is None else known.resent_sequence
+        self.found: dict[str, int] = {}
+        self.batch_bytes = int(
             min(group.settings.max_batch_bytes, topic.max_message_bytes * _BATCH_ROOM)
         )
-        self._batch_rows = _ROWS_A_READ
-        self._on_way = 0
-        self._narrow_until = 0
-        self._failures = 0
         self._rows: deque[StoredRecord] = deque()
-        self._wake = asyncio.Event()
-        self._draining = False
+        self._wake = wake or asyncio.Event()
+        self.draining = False
 
     @property
     def key(self) -> tuple[str, int]:
@@ -101,6 +88,21 @@ class Lane:
     def waiting(self) -> int:
         """Rows that are not known to be in the log."""
         return self._last - self._cursor
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether rows are at hand."""
+        return bool(self._rows)
+
+    @property
+    def next_sequence(self) -> int:
+        """The row after the last one that is known to be in the log."""
+        return self._cursor + 1
+
+    @property
+    def start(self) -> ScanFrom:
+        """From where on the log has to be read to know what it holds."""
+        return ScanFrom(self._resume_offset, self._cursor, self._resume_ce_id)
 
     # -- What the outbox tells ------------------------------------------------
 
@@ -118,54 +120,22 @@ class Lane:
         self._wake.set()
 
     def drain(self) -> None:
-        """Let `run` return once every row that was committed is in the log."""
-        self._draining = True
+        """Let the lane end once every row that was committed is in the log."""
+        self.draining = True
         self._wake.set()
 
-    # -- The work -------------------------------------------------------------
-
-    async def run(self) -> None:
-        """Send rows as they come, until `drain`."""
-        while await self._gather():
-            try:
-                if self._rows[0].ce_id in self._found:
-                    self._skip_found()
-                else:
-                    await self._send()
-            except (ClientError, ConfigError, KafkaError, TimeoutError) as error:
-                self._failures += 1
-                self._group.outage.failed(
-                    "lane.failed", error, self.key, next_sequence=self._cursor + 1
-                )
-                pause = self._pause()
-                if isinstance(error, BatchRefusedError):
-                    pause = self._narrow(error)
-                await self._resume(pause)
+    # -- Rows to send ---------------------------------------------------------
 
     @property
     def _tail(self) -> int:
         return self._rows[-1].sequence if self._rows else self._cursor
 
-    async def _gather(self) -> bool:
+    async def gather(self) -> bool:
         """Have rows at hand; False if there are none left and none will come."""
         while not self._rows:
-            if self._cursor < self._last:
-                rows = await answer(
-                    self._group.outbox.read(
-                        self._topic,
-                        self._partition,
-                        self._cursor,
-                        _ROWS_A_READ,
-                        2 * self._batch_bytes,
-                    )
-                )
-                if not rows:
-                    # Rows that the outbox counts and doesn't have: somebody else
-                    # was at the file. They are shown as waiting, by health too.
-                    await asyncio.sleep(_LONGEST_PAUSE_SECONDS)
-                self._rows += rows
-                self._group.memory.force(rows)
-            elif self._draining:
+            if self.waiting:
+                await self.read()
+            elif self.draining:
                 return False
             else:
                 # No deadline: a lane without rows has nothing to do.
@@ -173,47 +143,49 @@ class Lane:
             self._wake.clear()
         return True
 
-    async def _send(self) -> None:
-        offered = list(islice(self._rows, self._batch_rows))
-        if self._found:
-            offered = _before_found(offered, self._found)
-        outage, settings = self._group.outage, self._group.settings
-        started = time.monotonic()
-        outage.sending(self.key)
-        async with self._group.producers.lend() as producer:
-            try:
-                sent = await producer.send(
-                    self._topic, self._partition, offered, self._batch_bytes
-                )
-                self._on_way = sent.count
-                patience = settings.request_timeout_seconds + _GRACE_SECONDS
-                async with asyncio.timeout(patience):
-                    base_offset = await sent.base_offset()
-            except (ClientError, TimeoutError):
-                self._group.producers.give_up(producer)
-                raise
-        outage.worked(self.key)
-        statistics = self._group.statistics
-        statistics.publish_duration.observe(time.monotonic() - started)
-        published = statistics.published
-        published[self._topic] = published.get(self._topic, 0) + sent.count
-        self._failures = 0
-        self._advance(sent.count, base_offset, sent.size_bytes)
+    async def read(self) -> None:
+        """Have the next rows at hand, from the outbox if they aren't in memory."""
+        if self._rows or not self.waiting:
+            return
+        rows = await answer(
+            self._group.outbox.read(
+                self._topic,
+                self._partition,
+                self._cursor,
+                _ROWS_A_READ,
+                2 * self.batch_bytes,
+            )
+        )
+        if not rows:
+            # Rows that the outbox counts and doesn't have: somebody else was at
+            # the file. They are shown as waiting, by health too.
+            await asyncio.sleep(_MISSING_PAUSE_SECONDS)
+        self._rows += rows
+        self._group.memory.force(rows)
 
-    def _skip_found(self) -> None:
-        """Acknowledge the rows ahead that the log holds already, one by one."""
-        resumed = self._group.statistics.resumed
-        while self._rows and (ce_id := self._rows[0].ce_id) in self._found:
-            resumed[self._topic] = resumed.get(self._topic, 0) + 1
-            self._advance(1, self._found.pop(ce_id), len(self._rows[0].value))
+    def offered(self, max_rows: int) -> list[StoredRecord]:
+        """Give the next rows, up to the first one that the log holds already."""
+        offered = list(islice(self._rows, max_rows))
+        if self.found:
+            for index, row in enumerate(offered):
+                if row.ce_id in self.found:
+                    return offered[:index]
+        return offered
 
-    def _advance(self, count: int, base_offset: int, size_bytes: int) -> None:
+    def forget(self) -> None:
+        """Leave the rows at hand to the outbox, which has them all."""
+        self._group.memory.release(self._rows)
+        self._rows.clear()
+
+    # -- How far it has come --------------------------------------------------
+
+    def advance(self, count: int, base_offset: int, size_bytes: int) -> None:
+        """Note that the next rows stand in the log side by side."""
         rows = [self._rows.popleft() for _ in range(count)]
         self._group.memory.release(rows)
         self._cursor = rows[-1].sequence
         self._resume_offset = base_offset + count - 1
-        if self._cursor >= self._narrow_until:
-            self._batch_rows = _ROWS_A_READ
+        self._resume_ce_id = rows[-1].ce_id
         self._group.outbox.acknowledge(
             self._topic,
             self._partition,
@@ -223,78 +195,37 @@ class Lane:
             size_bytes,
         )
 
-    # -- After a failure ------------------------------------------------------
+    def skip_found(self) -> bool:
+        """Acknowledge the rows ahead that the log holds already; tell if any were."""
+        if not self.found:
+            return False
+        resumed = self._group.statistics.resumed
+        skipped = 0
+        while self._rows and (ce_id := self._rows[0].ce_id) in self.found:
+            self.advance(1, self.found.pop(ce_id), len(self._rows[0].value))
+            skipped += 1
+        resumed[self._topic] = resumed.get(self._topic, 0) + skipped
+        return bool(skipped)
 
-    def _pause(self) -> float:
-        """Give the seconds to wait: long enough for late writes, then longer."""
-        settings = self._group.settings
-        quiet = settings.resume_quiet_seconds
-        if self._failures == 1:
-            return quiet
-        # 2**8 times any backoff is beyond the longest pause.
-        backoff = settings.retry_backoff_seconds * (1 << min(self._failures, 8))
-        return max(quiet, min(backoff, _LONGEST_PAUSE_SECONDS))
-
-    def _narrow(self, error: BatchRefusedError) -> float:
+    def steps_back(self, base_offset: int) -> bool:
         """
-        Send half of a refused batch next, down to the record that is refused.
+        Whether an acknowledged batch stands where earlier rows stood.
 
-        Returns:
-            How long to wait: the broker has answered, so nothing can land late.
+        A log that only grows can't do that: it has lost its tail meanwhile.
         """
-        if self._on_way > 1:
-            last = self._rows[self._on_way - 1].sequence
-            self._narrow_until = max(self._narrow_until, last)
-            self._batch_rows = self._on_way // 2
-            return 0.0
-        row = self._rows[0]
-        _log.error(
-            "record.refused",
-            topic=self._topic,
-            partition=self._partition,
-            sequence=row.sequence,
-            ce_id=row.ce_id,
-            size_bytes=len(row.value) + len(row.key or b""),
-            reason=str(error),
-            again_in_seconds=_REFUSED_PAUSE_SECONDS,
-        )
-        return _REFUSED_PAUSE_SECONDS
+        return self._resume_ce_id is not None and base_offset <= self._resume_offset
 
-    async def _resume(self, pause_seconds: float) -> None:
-        """Wait until nothing late can land, then learn what the log holds."""
-        self._group.memory.release(self._rows)
-        self._rows.clear()
-        start = ScanFrom(self._resume_offset, self._cursor)
-        while True:
-            await asyncio.sleep(pause_seconds)
-            try:
-                tails = await scan(
-                    self._group.settings,
-                    self._group.outbox.id,
-                    self._topic,
-                    {self._partition: start},
-                )
-            except (ConfigError, KafkaError) as error:
-                self._failures += 1
-                self._group.outage.failed("lane.waits", error, self.key)
-                pause_seconds = self._pause()
-            else:
-                break
-        self._found = tails[self._partition].offsets
-        _log.debug(
-            "lane.resumes",
-            topic=self._topic,
-            partition=self._partition,
-            next_sequence=self._cursor + 1,
-            found_in_log=len(self._found),
-        )
+    def pass_over(self, sequence: int) -> None:
+        """Note that the next row went elsewhere: it will never be in the log."""
+        if self._rows:
+            self._group.memory.release([self._rows.popleft()])
+        self._cursor = sequence
 
-
-def _before_found(
-    rows: list[StoredRecord], found: dict[str, int]
-) -> list[StoredRecord]:
-    """Give the rows before the first one that the log holds already."""
-    for index, row in enumerate(rows):
-        if row.ce_id in found:
-            return rows[:index]
-    return rows
+    def rewind(self, sequence: int, resume_offset: int) -> None:
+        """Note that the log lost all rows after a sequence."""
+        self.forget()
+        self.found = {}
+        self.resent_sequence = max(self.resent_sequence, self._cursor)
+        self._cursor = sequence
+        self._resume_offset = resume_offset
+        self._resume_ce_id = None

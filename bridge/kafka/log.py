@@ -1,13 +1,15 @@
 """
-The partition's log as the truth about what was written: read to resume.
+Reading partitions' logs from an offset to their present ends.
 
-Only identities are looked at; values are left alone.
+Only how a log is read stands here; what its records mean for a lane is said in
+`tails` and `cut`.
 """
 
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this room runs asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 
 import msgspec
 from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
@@ -16,15 +18,19 @@ from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
     TopicPartition,
     errors,
 )
+from aiokafka.consumer.fetcher import (  # noqa: TID251 - as above
+    READ_COMMITTED,
+    READ_UNCOMMITTED,
+)
 
 from bridge.errors import KafkaUnreachableError
 from bridge.kafka.connection import client_arguments, failed_start
 from bridge.kafka.ending import end_client
-from bridge.kafka.headers import own_identity
+from bridge.kafka.topic_ids import topic_ids
 from bridge.settings import KafkaSettings
 
 
-__all__ = ["LogTail", "ScanFrom", "scan"]
+__all__ = ["Bounds", "Log", "open_log"]
 
 # One fetch answers at the latest after this, so that an empty end is seen soon.
 _FETCH_WAIT_MS = 100
@@ -32,50 +38,28 @@ _FETCH_WAIT_MS = 100
 _KNOCK_SECONDS = 5.0
 
 
-class ScanFrom(msgspec.Struct, frozen=True):
+class Bounds(msgspec.Struct, frozen=True):
     """
-    Where to read a partition from.
+    Where a partition's log begins and ends.
 
     Attributes:
-        offset: The first offset that may hold a record of this outbox that
-            isn't known to be there; None reads the end offset alone.
-        acknowledged_sequence: Records up to it are known to be there.
+        begin_offset: The first offset that retention has left.
+        end_offset: The high watermark: the offset of the next record, open
+            transactions included.
     """
 
-    offset: int | None
-    acknowledged_sequence: int
-
-
-class LogTail(msgspec.Struct):
-    """
-    What a partition's end shows.
-
-    Attributes:
-        end_offset: The offset that the next record will get.
-        last_sequence: The highest sequence of this outbox that was seen.
-        offsets: Offset by `ce_id` of this outbox's records that weren't known
-            to be there.
-    """
-
+    begin_offset: int
     end_offset: int
-    last_sequence: int = 0
-    offsets: dict[str, int] = msgspec.field(default_factory=dict)
 
 
-async def scan(
-    settings: KafkaSettings,
-    outbox_id: str,
-    topic: str,
-    starts: Mapping[int, ScanFrom],
-) -> dict[int, LogTail]:
+@asynccontextmanager
+async def open_log(settings: KafkaSettings, topic: str) -> AsyncIterator[Log]:
     """
-    Read partitions from given offsets to their present ends.
+    Open a topic for reading; what goes wrong inside is translated.
 
     Args:
         settings: How to reach Kafka.
-        outbox_id: Whose records are looked for.
         topic: The topic; it must exist.
-        starts: Where to begin, by partition.
 
     Raises:
         KafkaUnreachableError: Kafka can't be read now.
@@ -87,6 +71,8 @@ async def scan(
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="none",
+        # What an aborted transaction left in the log was never written.
+        isolation_level="read_committed",
         fetch_max_wait_ms=_FETCH_WAIT_MS,
         retry_backoff_ms=int(settings.retry_backoff_seconds * 1000),
         request_timeout_ms=int(settings.start_timeout_seconds * 1000),
@@ -94,81 +80,113 @@ async def scan(
     try:
         async with asyncio.timeout(settings.start_timeout_seconds):
             await consumer.start()
-        partitions = {TopicPartition(topic, number): number for number in starts}
-        async with asyncio.timeout(settings.start_timeout_seconds):
-            ends = await consumer.end_offsets(list(partitions))
-            begins = await consumer.beginning_offsets(list(partitions))
-        tails = {
-            number: LogTail(ends[partition]) for partition, number in partitions.items()
-        }
-        firsts = {}
-        for partition, number in partitions.items():
-            start = starts[number].offset
-            # Retention may have taken the rows in between: they were delivered.
-            first = ends[partition] if start is None else max(start, begins[partition])
-            if first < ends[partition]:
-                firsts[partition] = first
-        # These alone, and sought in the same step: aiokafka fails for an assigned
-        # partition that has no position, paused or not.
-        if firsts:
-            consumer.assign(list(firsts))
-            for partition, first in firsts.items():
-                consumer.seek(partition, first)
-            reader = _TailReader(settings, outbox_id, starts, tails)
-            await reader.read(consumer, set(firsts))
+        yield Log(consumer, topic, settings.start_timeout_seconds)
     except errors.KafkaConnectionError as error:
         raise await failed_start(settings, _KNOCK_SECONDS) from error
     except (errors.KafkaError, TimeoutError) as error:
         raise KafkaUnreachableError(
             f"Kafka can't be read at {topic}: {error!r}; the bridge resumes when it can"
         ) from error
-    else:
-        return tails
     finally:
         await end_client(consumer._client, consumer.stop)  # noqa: SLF001
 
 
-class _TailReader:
-    """Reads until every partition has come to the end that it had at first."""
+class Log:
+    """
+    A topic's log, open for reading; made by `open_log`.
+
+    Args:
+        consumer: A started consumer without partitions.
+        topic: The topic.
+        patience_seconds: How long nothing may come where something must.
+    """
 
     def __init__(
-        self,
-        settings: KafkaSettings,
-        outbox_id: str,
-        starts: Mapping[int, ScanFrom],
-        tails: dict[int, LogTail],
+        self, consumer: AIOKafkaConsumer, topic: str, patience_seconds: float
     ) -> None:
-        self._patience_seconds = settings.start_timeout_seconds
-        self._own = outbox_id.encode()
-        self._starts = starts
-        self._tails = tails
+        self._consumer = consumer
+        self._topic = topic
+        self._patience_seconds = patience_seconds
 
-    async def read(
-        self, consumer: AIOKafkaConsumer, partitions: set[TopicPartition]
-    ) -> None:
-        """Read; TimeoutError if nothing comes for the start timeout."""
+    async def bounds(self, numbers: Collection[int]) -> dict[int, Bounds]:
+        """Ask the leaders of partitions where their logs begin and end."""
+        consumer = self._consumer
+        partitions = [TopicPartition(self._topic, number) for number in numbers]
+        fetcher = consumer._fetcher  # noqa: SLF001 - has no public name
+        # Asked as `read_committed`, a leader would tell the last stable offset,
+        # which a transaction of somebody else can hold before records of ours.
+        fetcher._isolation_level = READ_UNCOMMITTED  # noqa: SLF001
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                ends = await consumer.end_offsets(partitions)
+                begins = await consumer.beginning_offsets(partitions)
+        finally:
+            fetcher._isolation_level = READ_COMMITTED  # noqa: SLF001
+        return {
+            number: Bounds(begins[partition], ends[partition])
+            for number, partition in zip(numbers, partitions, strict=True)
+        }
+
+    async def topic_id(self) -> str | None:
+        """Ask for the id of the topic that has the name now; None if unknown."""
+        client = self._consumer._client  # noqa: SLF001 - has no public name
+        return (await topic_ids(client, [self._topic])).get(self._topic)
+
+    async def records(
+        self, firsts: Mapping[int, int], ends: Mapping[int, Bounds]
+    ) -> AsyncGenerator[tuple[int, list[ConsumerRecord]], None]:
+        """
+        Read partitions, each in order, up to the ends that they had.
+
+        Args:
+            firsts: Where to begin, by partition.
+            ends: Their bounds.
+
+        Yields:
+            A partition and its next records.
+
+        Raises:
+            KafkaUnreachableError: A transaction of somebody else is open.
+            TimeoutError: Nothing came for the patience.
+        """
+        # These alone, and sought in the same step: aiokafka fails for an assigned
+        # partition that has no position, paused or not.
+        left = {
+            TopicPartition(self._topic, number): max(first, ends[number].begin_offset)
+            for number, first in firsts.items()
+            if max(first, ends[number].begin_offset) < ends[number].end_offset
+        }
+        if not left:
+            return
+        consumer = self._consumer
+        consumer.assign(list(left))
+        for partition, first in left.items():
+            consumer.seek(partition, first)
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(self._patience_seconds) as patience:
-            while partitions:
-                fetched = await consumer.getmany(timeout_ms=2 * _FETCH_WAIT_MS)
-                if fetched:
-                    patience.reschedule(loop.time() + self._patience_seconds)
-                for partition, records in fetched.items():
-                    self._note(partition.partition, records)
-                for partition in list(partitions):
-                    position = await consumer.position(partition)
-                    if position >= self._tails[partition.partition].end_offset:
-                        consumer.pause(partition)
-                        partitions.discard(partition)
+        until = loop.time() + self._patience_seconds
+        while left:
+            fetched = await consumer.getmany(timeout_ms=2 * _FETCH_WAIT_MS)
+            for partition, records in fetched.items():
+                yield partition.partition, records
+            for partition, before in list(left.items()):
+                position = await consumer.position(partition)
+                if position > before:
+                    until = loop.time() + self._patience_seconds
+                    left[partition] = position
+                if position >= ends[partition.partition].end_offset:
+                    consumer.pause(partition)
+                    del left[partition]
+            if left and loop.time() > until:
+                raise self._stuck(left)
 
-    def _note(self, partition: int, records: list[ConsumerRecord]) -> None:
-        tail = self._tails[partition]
-        known = self._starts[partition].acknowledged_sequence
-        for record in records:
-            identity = own_identity(record.headers, self._own)
-            if identity is None:
-                continue
-            ce_id, sequence = identity
-            tail.last_sequence = max(tail.last_sequence, sequence)
-            if sequence > known:
-                tail.offsets[ce_id] = record.offset
+    def _stuck(self, left: Mapping[TopicPartition, int]) -> Exception:
+        for partition, position in left.items():
+            stable = self._consumer.last_stable_offset(partition)
+            if stable is not None and 0 <= stable <= position:
+                return KafkaUnreachableError(
+                    f"somebody's open transaction holds {partition.topic}"
+                    f" partition {partition.partition} at offset {stable}: what stands"
+                    " behind it can't be judged before it ends, at the latest when"
+                    " its timeout is over; the bridge resumes then"
+                )
+        return TimeoutError(f"nothing came from {self._topic}")

@@ -15,10 +15,12 @@ import structlog
 
 from bridge.errors import BridgeError, ConfigError, KafkaError, KafkaUnreachableError
 from bridge.kafka.asking import answer
-from bridge.kafka.group import Group
+from bridge.kafka.group import Delivery, Group
 from bridge.kafka.lane import Lane
-from bridge.kafka.log import LogTail, ScanFrom, scan
+from bridge.kafka.log import open_log
 from bridge.kafka.partitioner import partitioner
+from bridge.kafka.resuming import settle
+from bridge.kafka.tails import ScanFrom, scan
 from bridge.kafka.topics import TopicFacts, look_up
 from bridge.record import LaneState
 
@@ -31,19 +33,24 @@ _log = structlog.get_logger("bridge.kafka")
 # since nothing is lost meanwhile.
 _RETRY_SECONDS = 2.0
 
-_Starts = Mapping[int, ScanFrom]
-
 
 async def open_lanes(
-    group: Group, lanes: dict[tuple[str, int], Lane], draining: asyncio.Event
+    group: Group,
+    delivery: Delivery,
+    lanes: dict[tuple[str, int], Lane],
+    draining: asyncio.Event,
+    *,
+    is_start: bool,
 ) -> list[Lane]:
     """
     Open a group's lanes as soon as Kafka lets it.
 
     Args:
         group: The topics and what their lanes share.
+        delivery: What will carry them.
         lanes: Where the outbox's news find a lane; those opened are added.
         draining: Set when there is no more time to wait for Kafka.
+        is_start: Whether a refusal may end the process: not once it has worked.
 
     Returns:
         The lanes; none if draining began before Kafka was reached.
@@ -57,10 +64,11 @@ async def open_lanes(
     begun = time.monotonic()
     while not draining.is_set():
         try:
-            return await _open(group, lanes)
+            return await _open(group, delivery, lanes)
         except (ConfigError, KafkaError) as error:
             group.outage.failed("kafka.waits", error)
-            if await _ends_start(group, error, time.monotonic() - begun):
+            waited_seconds = time.monotonic() - begun
+            if is_start and await _ends_start(group, error, waited_seconds):
                 raise
         try:
             async with asyncio.timeout(_RETRY_SECONDS):
@@ -89,11 +97,13 @@ async def _ends_start(group: Group, error: BridgeError, waited_seconds: float) -
     return not group.statistics.ever_connected or waited_seconds < timeout
 
 
-async def _open(group: Group, lanes: dict[tuple[str, int], Lane]) -> list[Lane]:
+async def _open(
+    group: Group, delivery: Delivery, lanes: dict[tuple[str, int], Lane]
+) -> list[Lane]:
     facts = await look_up(group.settings, group.topics)
-    # The producer first: it shows whether the user may write idempotently.
-    async with group.producers.lend():
-        pass
+    # The producer first: it shows whether the user may write as configured, and a
+    # transactional one fences whoever wrote before.
+    await delivery.prepare()
     states = [
         state
         for state in await answer(group.outbox.lane_states())
@@ -102,17 +112,10 @@ async def _open(group: Group, lanes: dict[tuple[str, int], Lane]) -> list[Lane]:
     if any(state.last_sequence > state.acknowledged_sequence for state in states):
         # A batch of the process before this one may still be on its way.
         await asyncio.sleep(group.settings.resume_quiet_seconds)
-    read = []
+    opened: list[Lane] = []
     for topic in facts.values():
         known = _known_lanes(topic, states)
-        starts = _starts(topic, known)
-        tails = await scan(group.settings, group.outbox.id, topic.name, starts)
-        read.append((topic, known, starts, tails))
-    # From here on nothing can fail and be tried again: the outbox never has
-    # rows for a lane that isn't the one to send them.
-    opened: list[Lane] = []
-    for topic, known, starts, tails in read:
-        opened += await _hand_over(group, lanes, topic, known, starts, tails)
+        opened += await _open_topic(group, delivery, lanes, topic, known)
     group.statistics.lanes += len(opened)
     group.outage.worked()
     _log.info(
@@ -144,40 +147,60 @@ def _known_lanes(
     return known
 
 
-def _starts(topic: TopicFacts, known: Mapping[int, LaneState]) -> _Starts:
+def _starts(topic: TopicFacts, known: Mapping[int, LaneState]) -> dict[int, ScanFrom]:
     starts = {number: ScanFrom(None, 0) for number in range(topic.partitions)}
     for number, state in known.items():
-        starts[number] = ScanFrom(state.resume_offset, state.acknowledged_sequence)
+        if state.topic_id is not None and topic.topic_id not in {None, state.topic_id}:
+            # Made anew: offsets begin again. A producer that didn't notice may
+            # have written to the new topic already.
+            starts[number] = ScanFrom(0, state.acknowledged_sequence)
+        else:
+            starts[number] = ScanFrom(
+                state.resume_offset, state.acknowledged_sequence, state.resume_ce_id
+            )
     return starts
 
 
-async def _hand_over(  # noqa: PLR0913, PLR0917 - what was read of one topic
+async def _open_topic(
     group: Group,
+    delivery: Delivery,
     lanes: dict[tuple[str, int], Lane],
     topic: TopicFacts,
     known: Mapping[int, LaneState],
-    starts: _Starts,
-    tails: Mapping[int, LogTail],
 ) -> list[Lane]:
-    """Make a topic's lanes, then let the outbox give them rows."""
-    opened = []
-    for number, tail in tails.items():
-        state, start = known.get(number), starts[number]
-        lane = Lane(
-            group,
-            topic,
-            number,
-            acknowledged_sequence=start.acknowledged_sequence,
-            last_sequence=0 if state is None else state.last_sequence,
-            resume_offset=tail.end_offset if start.offset is None else start.offset,
-            found=tail.offsets,
+    """Read the logs of a topic, make its lanes, let the outbox give them rows."""
+    starts = _starts(topic, known)
+    if any(state.topic_id not in {None, topic.topic_id} for state in known.values()):
+        _log.warning("topic.made_anew", topic=topic.name)
+    async with open_log(group.settings, topic.name) as log:
+        tails = await scan(log, group.outbox.id, starts)
+        opened = {}
+        for number, tail in tails.items():
+            lane = Lane(
+                group,
+                topic,
+                number,
+                known=known.get(number),
+                start=starts[number],
+                end_offset=tail.end_offset,
+                wake=delivery.wake,
+            )
+            lanes[lane.key] = opened[number] = lane
+        ends = {
+            number: (tail.last_sequence, tail.end_offset)
+            for number, tail in tails.items()
+        }
+        # From here on the outbox may have rows for these lanes.
+        await answer(
+            group.outbox.open_topic(
+                topic.name, partitioner(topic.partitions), ends, topic.topic_id
+            )
         )
-        lanes[lane.key] = lane
-        opened.append(lane)
-    ends = {
-        number: (tail.last_sequence, tail.end_offset) for number, tail in tails.items()
-    }
-    await answer(
-        group.outbox.open_topic(topic.name, partitioner(topic.partitions), ends)
-    )
-    return opened
+        for number, tail in tails.items():
+            await settle(group, opened[number], log, starts[number], tail)
+    group.limits[topic.name] = topic.max_message_bytes
+    # Rows that were told to lanes of an earlier opening.
+    for state in await answer(group.outbox.lane_states()):
+        if state.topic == topic.name and state.partition in opened:
+            opened[state.partition].claimed(state.last_sequence)
+    return list(opened.values())

@@ -1,16 +1,18 @@
 """
-One idempotent producer from its start to its end.
+One producer from its start to its end.
 
 Any failed batch poisons an idempotent producer of aiokafka for that partition,
-so producers are made, used and thrown away; `relay` decides when.
+so producers are made, used and thrown away; who uses them decides when.
 """
 
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this room runs asyncio
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import Any
 
 from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
     AIOKafkaProducer,
@@ -21,6 +23,7 @@ from aiokafka.producer.message_accumulator import (  # noqa: TID251 - as above
 )
 
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
+from bridge.kafka.answers import REFUSALS, BatchRefusedError, ClientError
 from bridge.kafka.connection import client_arguments, failed_start
 from bridge.kafka.ending import end_client
 from bridge.kafka.headers import HeaderWriter
@@ -28,27 +31,17 @@ from bridge.record import StoredRecord
 from bridge.settings import KafkaSettings
 
 
-ClientError: TypeAlias = errors.KafkaError
-
-__all__ = ["BatchRefusedError", "ClientError", "Producer", "Sent"]
+__all__ = ["Producer", "Sent"]
 
 # How long one address may take to say why it doesn't let a client in.
 _KNOCK_SECONDS = 5.0
 
-# What a broker answers because of what is in the batch; aiokafka 0.14 has no
-# class for INVALID_RECORD (87), which comes out as UnknownError.
-_REFUSALS = (
-    errors.CorruptRecordException,
-    errors.InvalidTimestampError,
-    errors.MessageSizeTooLargeError,
-    errors.PolicyViolationError,
-    errors.RecordListTooLargeError,
-    errors.UnknownError,
-)
+# How often a producer looks whether it still lives.
+_WATCH_SECONDS = 1.0
 
-
-class BatchRefusedError(ClientError):  # type: ignore[misc] # aiokafka is untyped
-    """The broker refuses a batch for what is in it: send less, find the record."""
+# A batch that waits for so much longer than a request may take, while the list of
+# brokers is as old, is held by a client that knows none of today's brokers.
+_LOST_GRACE_SECONDS = 10.0
 
 
 class Sent:
@@ -83,8 +76,8 @@ class Sent:
         """
         try:
             metadata = await self._future
-        except _REFUSALS as error:
-            raise BatchRefusedError(str(error)) from error
+        except REFUSALS as error:
+            raise BatchRefusedError(error) from error
         if metadata.offset < 0:
             # DUPLICATE_SEQUENCE_NUMBER, which aiokafka takes for a success.
             raise ClientError("the batch is in the log, the broker doesn't say where")
@@ -120,22 +113,36 @@ class _Requests:
 
 class Producer:
     """
-    An idempotent producer with `acks=all`.
+    A producer with `acks=all`, idempotent or transactional.
 
     Args:
         settings: How to reach Kafka, and the sizes and times.
         writer: Writes the headers.
+        transactional_id: Its transactional id; None for an idempotent one.
     """
 
-    def __init__(self, settings: KafkaSettings, writer: HeaderWriter) -> None:
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        writer: HeaderWriter,
+        transactional_id: str | None = None,
+    ) -> None:
         self._settings = settings
         self._writer = writer
+        self._transactional_id = transactional_id
         self._client: AIOKafkaProducer | None = None
         self._requests: _Requests | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._is_lost = False
+        # Batches without an answer, by when they were sent.
+        self._on_way: dict[asyncio.Future[Any], float] = {}
 
     async def start(self) -> None:
         """
         Connect and get a producer id.
+
+        With a transactional id this fences every older producer that has it, and
+        aborts its transaction.
 
         Raises:
             KafkaUnreachableError: No broker answered in time.
@@ -147,13 +154,24 @@ class Producer:
             **client_arguments(settings),
             enable_idempotence=True,
             acks="all",
-            # kafka.request_timeout_seconds is also how long a partition may be
-            # without a leader before aiokafka gives up a batch.
+            # A broker that hangs is left after it: the request goes to the
+            # partition's next leader, which knows the batch if it was appended.
             request_timeout_ms=int(settings.request_timeout_seconds * 1000),
             retry_backoff_ms=int(settings.retry_backoff_seconds * 1000),
             max_batch_size=settings.max_batch_bytes,
             linger_ms=0,
+            transactional_id=self._transactional_id,
+            transaction_timeout_ms=int(settings.transaction_timeout_seconds * 1000),
         )
+        # aiokafka knows one timeout for both: how long a partition may be without
+        # leader before it gives a batch up is another matter than a request.
+        client._message_accumulator._batch_ttl = (  # noqa: SLF001
+            settings.delivery_timeout_seconds
+        )
+        # Its own way to tell that its sender died breaks without a transactional
+        # id (AttributeError); the watch below tells.
+        if self._transactional_id is None:
+            client._sender._fail_all = _leave  # noqa: SLF001
         self._client = client
         self._requests = _Requests(client._sender)  # noqa: SLF001
         try:
@@ -168,16 +186,19 @@ class Producer:
         except BaseException:
             await self.close()
             raise
+        self._watch = asyncio.create_task(self._watching(client))
 
     @property
     def broken(self) -> bool:
         """
-        Whether one of aiokafka's own tasks has died, which nothing revives.
+        Whether nothing revives it: make another one.
 
-        aiokafka 0.14 names them `_sender.sender_task` and `client._sync_task`.
+        One of aiokafka's own tasks has died (0.14 names them
+        `_sender.sender_task` and `client._sync_task`), or it knows none of
+        today's brokers.
         """
         client = self._client
-        if client is None:
+        if client is None or self._is_lost:
             return True
         sender = client._sender.sender_task  # noqa: SLF001 - has no public name
         metadata = client.client._sync_task  # noqa: SLF001 - has no public name
@@ -189,6 +210,8 @@ class Producer:
         partition: int,
         records: Sequence[StoredRecord],
         max_bytes: int,
+        *,
+        marked_until: int = 0,
     ) -> Sent:
         """
         Send as many records as fit one batch, in order.
@@ -198,6 +221,7 @@ class Producer:
             partition: Where to.
             records: At least one; the first always goes.
             max_bytes: Add no record that makes keys and values larger.
+            marked_until: Records up to this sequence are marked as resent.
 
         Raises:
             ClientError: aiokafka didn't take the batch.
@@ -220,7 +244,7 @@ class Producer:
                     timestamp=record.received_at_us // 1000,
                     key=key,
                     value=value,
-                    headers=headers(record),
+                    headers=headers(record, is_resent=record.sequence <= marked_until),
                 )
                 is None
             ):
@@ -229,7 +253,55 @@ class Producer:
             count += 1
         batch.close()
         future = await client.send_batch(batch, topic, partition=partition)
+        self._on_way[future] = time.monotonic()
+        future.add_done_callback(self._arrived)
         return Sent(count, size, future)
+
+    async def begin(self) -> None:
+        """
+        Begin a transaction.
+
+        Raises:
+            ClientError: The producer can't be used any more.
+        """
+        client = self._client
+        assert client is not None
+        with _state_checked():
+            await client.begin_transaction()
+
+    async def commit(self) -> None:
+        """
+        Commit the transaction; unless it returns, nobody knows whether it did.
+
+        Raises:
+            ClientError: The producer can't be used any more, or was fenced.
+        """
+        client = self._client
+        assert client is not None
+        with _state_checked():
+            await client.commit_transaction()
+
+    def _arrived(self, future: asyncio.Future[Any]) -> None:
+        self._on_way.pop(future, None)
+
+    async def _watching(self, client: AIOKafkaProducer) -> None:
+        """
+        Fail what is on its way once the client can't deliver it any more.
+
+        It keeps the list of brokers that it got at first and refreshes it from
+        those alone (aiokafka issues 456 and 624): when all have moved, only a new
+        client asks the bootstrap servers again.
+        """
+        patience = self._settings.request_timeout_seconds + _LOST_GRACE_SECONDS
+        while not self.broken:
+            await asyncio.sleep(_WATCH_SECONDS)
+            if not self._on_way:
+                continue
+            waited = time.monotonic() - min(self._on_way.values())
+            refreshed_ms = client.client.cluster._last_successful_refresh_ms  # noqa: SLF001
+            silent = time.time() - refreshed_ms / 1000
+            self._is_lost = min(waited, silent) > patience
+        _fail_all(client._message_accumulator)  # noqa: SLF001
 
     async def close(self) -> None:
         """
@@ -242,6 +314,8 @@ class Producer:
         if client is None or requests is None:
             return
         self._client = self._requests = None
+        if self._watch is not None:
+            self._watch.cancel()
         # `stop` would set it; without it the collector warns.
         client._closed = True  # noqa: SLF001
         _fail_all(client._message_accumulator)  # noqa: SLF001
@@ -255,6 +329,22 @@ class Producer:
             await client.client.close()
 
         await end_client(client.client, stop)
+
+
+@contextmanager
+def _state_checked() -> Iterator[None]:
+    """Translate what aiokafka 0.14 says where a transaction's state is wrong."""
+    try:
+        yield
+    except AssertionError as error:
+        # It asserts the state, which its own background task may have changed.
+        raise ClientError(
+            "the transactional producer can't be used any more"
+        ) from error
+
+
+def _leave(_: asyncio.Task[None]) -> None:
+    """Do nothing where aiokafka would fail at telling of a sender's death."""
 
 
 def _no_producer(error: ClientError) -> KafkaError:
@@ -271,6 +361,9 @@ def _no_producer(error: ClientError) -> KafkaError:
 def _fail_all(queue: MessageAccumulator) -> None:
     """Fail every batch; who waits for one hears of it, and nobody else."""
     batches = [*queue._pending_batches, *chain(*queue._batches.values())]  # noqa: SLF001
+    # aiokafka 0.14 takes a batch out of this set when its future is done, and fails
+    # at that for one that waits to be sent again.
+    queue._pending_batches.update(batches)  # noqa: SLF001
     queue.fail_all(ClientError("the producer was given up"))
     for batch in batches:
         for future in (batch.future, batch._drain_waiter):  # noqa: SLF001

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import cast
+from typing import Literal, cast
 
 import structlog
 import trio
@@ -22,15 +22,17 @@ import trio
 from bridge.errors import BridgeError
 from bridge.kafka.asking import answer
 from bridge.kafka.ending import ClosingLoop
-from bridge.kafka.group import Group
+from bridge.kafka.group import Delivery, Group
 from bridge.kafka.headers import HeaderWriter
+from bridge.kafka.idempotent import IdempotentDelivery
 from bridge.kafka.lane import Lane
 from bridge.kafka.memory import Memory
 from bridge.kafka.opening import open_lanes
 from bridge.kafka.outage import Outage
 from bridge.kafka.ports import OutboxPort
-from bridge.kafka.producers import Producers
+from bridge.kafka.resuming import TopicReplacedError
 from bridge.kafka.statistics import RelayStatistics
+from bridge.kafka.transactional import TransactionalDelivery
 from bridge.record import StoredRecord
 from bridge.settings import KafkaSettings
 
@@ -55,6 +57,9 @@ class Relay:
         groups: Topics by producer: a failure in one group doesn't touch the
             others. The first group is what health calls Kafka.
         outbox: The outbox.
+        dead_letter_topic: Where records go that the broker refuses for good; it
+            must be in a group. Without one they go to quarantine.
+        delivery: What the writes promise.
     """
 
     def __init__(
@@ -62,36 +67,41 @@ class Relay:
         settings: KafkaSettings,
         groups: Sequence[Sequence[str]],
         outbox: OutboxPort,
+        *,
+        dead_letter_topic: str | None = None,
+        delivery: Literal["idempotent", "transactional"] = "idempotent",
     ) -> None:
         self._settings = settings
+        self._topics = [tuple(topics) for topics in groups]
         self._outbox = outbox
-        self._writer = HeaderWriter(outbox.id)
+        self._dead_letter_topic = dead_letter_topic
+        self._delivery = delivery
         self._memory = Memory()
+        self._limits: dict[str, int] = {}
         self.statistics = RelayStatistics()
-        self._groups = [
-            self._group(topics, self.statistics if number == 0 else None)
-            for number, topics in enumerate(groups)
-        ]
         self._lanes: dict[tuple[str, int], Lane] = {}
+        self._outages: list[Outage] = []
         self._inbox: deque[list[tuple[str, int, list[StoredRecord]]]] = deque()
         self._told = False
         self._aborted = False
+        self._replaced = False
         self._drain_asked = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main_task: asyncio.Task[None] | None = None
         self._draining: asyncio.Event | None = None
 
-    def _group(
-        self, topics: Sequence[str], health: RelayStatistics | None = None
-    ) -> Group:
+    def _group(self, topics: Sequence[str], *, is_first: bool = False) -> Group:
+        outage = Outage(topics, self.statistics if is_first else None)
+        self._outages.append(outage)
         return Group(
             topics=tuple(topics),
             settings=self._settings,
             outbox=self._outbox,
-            producers=Producers(self._settings, self._writer, self.statistics),
-            outage=Outage(topics, health),
+            outage=outage,
             memory=self._memory,
             statistics=self.statistics,
+            dead_letter_topic=self._dead_letter_topic,
+            limits=self._limits,
         )
 
     # -- Trio's doors ---------------------------------------------------------
@@ -141,6 +151,11 @@ class Relay:
 
         self._in_loop(tell)
 
+    def _was_replaced(self) -> None:
+        # Looked at before anything else is done with the new file.
+        self._replaced = True
+        self._in_loop(self._cancel)
+
     def _in_loop(self, callback: Callable[[], None]) -> None:
         loop = self._loop
         if loop is None:
@@ -153,16 +168,13 @@ class Relay:
 
     def _run_loop(self) -> None:
         try:
-            with asyncio.Runner(loop_factory=ClosingLoop) as runner:
-                try:
-                    runner.run(self._main())
-                finally:
-                    runner.run(
-                        cast("ClosingLoop", runner.get_loop()).abort_connections()
-                    )
-        except asyncio.CancelledError:
-            # `abort`, or the outbox has ended: nothing is lost, the rows stay.
-            pass
+            while True:
+                self._replaced = False
+                with suppress(asyncio.CancelledError):
+                    self._run_once()
+                if not self._replaced or self._aborted:
+                    break
+                _log.warning("relay.begins_anew", outbox=self._outbox.id)
         except BaseExceptionGroup as group:
             ours, rest = group.split(BridgeError)
             if rest is not None or ours is None:
@@ -173,46 +185,102 @@ class Relay:
             # Zero: it doesn't run, and isn't stuck.
             self.statistics.last_beat = 0.0
 
+    def _run_once(self) -> None:
+        """
+        Work with one outbox, in a loop of its own.
+
+        Raises:
+            asyncio.CancelledError: `abort`, the outbox has ended, or another file
+                is in its place: rows that were committed stay where they are.
+        """
+        with asyncio.Runner(loop_factory=ClosingLoop) as runner:
+            try:
+                runner.run(self._main())
+            finally:
+                runner.run(cast("ClosingLoop", runner.get_loop()).abort_connections())
+
     async def _main(self) -> None:
         self._main_task = asyncio.current_task()
         self._draining = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         # Asked before there was a loop to tell.
-        if self._aborted:
+        if self._aborted or self._replaced:
             return
         if self._drain_asked:
             self._draining.set()
-        self._outbox.subscribe(self._committed, self._claimed, lambda: None)
+        self._outages.clear()
+        self._lanes.clear()
+        self._inbox.clear()
+        self._told = False
+        self.statistics.lanes = 0
+        self._outbox.subscribe(self._committed, self._claimed, self._was_replaced)
+        groups = [
+            self._group(topics, is_first=number == 0)
+            for number, topics in enumerate(self._topics)
+        ]
         async with asyncio.TaskGroup() as tasks:
             beat = tasks.create_task(self._beat())
-            known = {topic for group in self._groups for topic in group.topics}
+            known = {topic for topics in self._topics for topic in topics}
             left = sorted(await answer(self._outbox.waiting_topics()) - known)
             if left:
                 # They were written under other settings; they go where they
                 # were meant to go.
                 _log.info("topics.left_over", topics=left)
-                self._groups += [self._group([topic]) for topic in left]
+                groups += [self._group([topic]) for topic in left]
+            writer = HeaderWriter(self._outbox.id)
             async with asyncio.TaskGroup() as workers:
-                for group in self._groups:
-                    workers.create_task(self._serve(group, self._draining))
+                for group in groups:
+                    workers.create_task(self._serve(group, writer, self._draining))
             beat.cancel()
 
     async def _beat(self) -> None:
         while True:
             self.statistics.last_beat = time.monotonic()
-            for group in self._groups:
-                group.outage.look()
+            for outage in self._outages:
+                outage.look()
             await asyncio.sleep(_BEAT_SECONDS)
 
-    async def _serve(self, group: Group, draining: asyncio.Event) -> None:
+    async def _serve(
+        self, group: Group, writer: HeaderWriter, draining: asyncio.Event
+    ) -> None:
+        is_start = True
+        delivery: Delivery
+        if self._delivery == "transactional":
+            delivery = TransactionalDelivery(group, writer)
+        else:
+            delivery = IdempotentDelivery(group, writer)
         try:
-            lanes = await open_lanes(group, self._lanes, draining)
-            async with asyncio.TaskGroup() as workers:
-                for lane in lanes:
-                    workers.create_task(lane.run())
-                await self._drain(lanes, group, draining)
+            while not await self._serve_once(
+                group, delivery, draining, is_start=is_start
+            ):
+                is_start = False
         finally:
-            await group.producers.close()
+            await delivery.close()
+
+    async def _serve_once(
+        self,
+        group: Group,
+        delivery: Delivery,
+        draining: asyncio.Event,
+        *,
+        is_start: bool,
+    ) -> bool:
+        """Serve until all is drained; False if lanes have to be opened again."""
+        lanes = await open_lanes(
+            group, delivery, self._lanes, draining, is_start=is_start
+        )
+        ended = True
+        try:
+            async with asyncio.TaskGroup() as workers:
+                workers.create_task(delivery.carry(lanes))
+                await self._drain(lanes, group, draining)
+        except* TopicReplacedError:
+            ended = False
+            _log.warning("lanes.reopen", topics=list(group.topics))
+            group.statistics.lanes -= len(lanes)
+            for lane in lanes:
+                lane.forget()
+        return ended
 
     async def _drain(
         self, lanes: Sequence[Lane], group: Group, draining: asyncio.Event

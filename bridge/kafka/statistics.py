@@ -45,6 +45,8 @@ class RelayStatistics(msgspec.Struct):
     Attributes:
         published: Records acknowledged by Kafka, by topic.
         resumed: Records found in the log on resume, by topic; not in `published`.
+        refused: Records that the broker refused for good, by topic.
+        resent: Records sent again because a log had lost them, by topic.
         producer_recycles: Producers given up after a failure.
         publish_duration: From a batch's hand-over to its acknowledgement.
         connected: Whether the last thing asked of Kafka worked.
@@ -56,6 +58,8 @@ class RelayStatistics(msgspec.Struct):
 
     published: dict[str, int] = msgspec.field(default_factory=dict)
     resumed: dict[str, int] = msgspec.field(default_factory=dict)
+    refused: dict[str, int] = msgspec.field(default_factory=dict)
+    resent: dict[str, int] = msgspec.field(default_factory=dict)
     producer_recycles: int = 0
     publish_duration: Durations = msgspec.field(default_factory=Durations)
     connected: bool = False
@@ -68,6 +72,10 @@ class RelayStatistics(msgspec.Struct):
         """Note that Kafka answered."""
         self.connected = self.ever_connected = True
         self.last_error = None
+
+    def count_published(self, topic: str, count: int) -> None:
+        """Count records that Kafka has acknowledged."""
+        self.published[topic] = self.published.get(topic, 0) + count
 
     def failed(self, error: BaseException) -> None:
         """Note that Kafka didn't do what was asked of it."""

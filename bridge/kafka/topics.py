@@ -25,6 +25,7 @@ from aiokafka.admin.config_resource import (  # noqa: TID251 - as above
 from bridge.errors import KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka.connection import client_arguments, failed_start
 from bridge.kafka.ending import end_client
+from bridge.kafka.topic_ids import topic_ids
 from bridge.settings import KafkaSettings
 
 
@@ -60,11 +61,13 @@ class TopicFacts(msgspec.Struct, frozen=True):
         name: The topic.
         partitions: How many it has.
         max_message_bytes: What the broker takes as one batch.
+        topic_id: Kafka's id of it; None if the brokers are older than ids.
     """
 
     name: str
     partitions: int
     max_message_bytes: int
+    topic_id: str | None = None
 
 
 async def look_up(
@@ -94,8 +97,11 @@ async def look_up(
             elif missing and not settings.create_topics:
                 raise _missing(missing)
             elif all(code == _NONE for code, _ in codes.values()):
+                ids = await topic_ids(admin._client, names)  # noqa: SLF001
                 return {
-                    name: TopicFacts(name, count, await _max_bytes(admin, name))
+                    name: TopicFacts(
+                        name, count, await _max_bytes(admin, name), ids.get(name)
+                    )
                     for name, (_, count) in codes.items()
                 }
             else:

@@ -90,13 +90,34 @@ class KafkaSettings(Section, frozen=True):
         float,
         about(
             "Longest time of one request to a broker",
-            because="a partition without leader for longer fails its batches, and one "
-            "failed batch spoils the idempotent producer",
+            because="twice the 9 s after which a cluster counts a silent broker as "
+            "gone: by then its partitions have another leader",
             gt=0,
             # The protocol carries it as int32 milliseconds.
             le=LARGEST_INT32 // 1000,
         ),
+    ] = 20.0
+    delivery_timeout_seconds: Annotated[
+        float,
+        about(
+            "How long a batch may wait while its partition has no leader",
+            because="Kafka's own default of delivery.timeout.ms; a batch that is given "
+            "up spoils its producer and has its lane read the log",
+            gt=0,
+            le=LARGEST_INT32 // 1000,
+        ),
     ] = 120.0
+    transaction_timeout_seconds: Annotated[
+        float,
+        about(
+            "Longest transaction, with transactional delivery",
+            because="a bridge that died holds consumers back for as long, and up to "
+            "10 s more; a transaction takes some 4 ms",
+            ge=1,
+            # Brokers take up to transaction.max.timeout.ms, 15 minutes by default.
+            le=900,
+        ),
+    ] = 20.0
     retry_backoff_seconds: Annotated[
         float,
         about(

@@ -66,13 +66,12 @@ class Settings(Section, frozen=True):
             flag="--api-url",
         ),
     ] = "https://api.dryapi.dev"
-    # "transactional" is the second mode of the design; until the relay has it,
-    # loading refuses the word with a sentence of its own.
     delivery: Annotated[
-        Literal["idempotent"],
+        Literal["idempotent", "transactional"],
         about(
-            "What the writes to Kafka promise",
-            because="a partition without leader delays only itself in this mode",
+            "What the writes to Kafka promise: see the page on delivery",
+            because="a partition without leader delays only itself in this mode, and "
+            "no consumer waits for a bridge that died",
         ),
     ] = "idempotent"
     topics: TopicSettings = msgspec.field(default_factory=TopicSettings)

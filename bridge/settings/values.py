@@ -124,11 +124,6 @@ def _secret(given: Given) -> Secret:
 
 def _wrong(given: Given) -> str:
     setting = given.setting
-    if setting.path == "delivery" and given.value == "transactional":
-        return (
-            f'must be idempotent, but {given.source.says} says "transactional": '
-            "transactional delivery is not available in this version"
-        )
     line = (
         f"must be {setting.expected}, but {given.source.says} says "
         f"{_shown(setting, given.value)}"

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import trio
 
@@ -154,6 +155,8 @@ async def rig(
     folder: Path,
     *,
     relay_waits: bool = False,
+    dead_letter_topic: str | None = None,
+    delivery: Literal["idempotent", "transactional"] = "idempotent",
 ) -> AsyncIterator[Rig]:
     """Run an outbox and its relay; leaving aborts the relay, as a crash would.
 
@@ -162,6 +165,8 @@ async def rig(
         groups: The relay's topics by producer.
         folder: The outbox's directory.
         relay_waits: Whether the test starts the relay itself.
+        dead_letter_topic: Where refused records go.
+        delivery: What the writes promise.
 
     Yields:
         Both, running.
@@ -169,7 +174,14 @@ async def rig(
     limits = OutboxSettings(dir=folder, buffer_bytes=256 * 2**20)
     with OutboxDirectory(folder) as directory:
         outbox = Outbox(directory, limits)
-        running = Rig(outbox, Relay(settings, groups, outbox))
+        relay = Relay(
+            settings,
+            groups,
+            outbox,
+            dead_letter_topic=dead_letter_topic,
+            delivery=delivery,
+        )
+        running = Rig(outbox, relay)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(partial(trio.to_thread.run_sync, outbox.run))
             if not relay_waits:

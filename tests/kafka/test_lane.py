@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import structlog
 import trio
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
-from confluent_kafka.admin._resource import ResourceType
 
 from bridge.errors import KafkaRefusedError
-from bridge.kafka import lane as lane_module
-from bridge.kafka import log
+from bridge.kafka import resuming, tails
+from bridge.kafka.idempotent import IdempotentDelivery
+from bridge.kafka.lane import Lane
 from bridge.kafka.partitioner import partitioner
 from bridge.kafka.producer import Producer
-from bridge.record import Record
 from tests.conftest import Topic
 from tests.kafka.faults import Forgery, forge_answers
 from tests.kafka.relaying import (
-    DEADLINE_SECONDS,
-    ENVELOPE,
     check_topic,
     feed,
     opened,
@@ -30,27 +26,6 @@ from tests.kafka.relaying import (
     settings_for,
     until,
 )
-
-
-def alter(topic: Topic, **configs: str) -> None:
-    """Change a topic's settings; underscores stand for dots."""
-    entries = [
-        ConfigEntry(
-            name.replace("_", "."),
-            value,
-            incremental_operation=AlterConfigOpType.SET,
-        )
-        for name, value in configs.items()
-    ]
-    resource = ConfigResource(
-        ResourceType.TOPIC, topic.name, incremental_configs=entries
-    )
-    admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
-    for future in admin.incremental_alter_configs([resource]).values():
-        future.result(DEADLINE_SECONDS)
-
-
-# -- Producers ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("code", [10, 45])
@@ -64,9 +39,9 @@ async def test_a_failed_batch_leaves_no_hole_and_no_duplicate(
     appended: bool,
 ) -> None:
     """Too large or out of order: a new producer goes on from what the log holds."""
-    # A batch of one record that is refused is tried again much later.
-    monkeypatch.setattr(lane_module, "_REFUSED_PAUSE_SECONDS", 0.2)
-    forgery = Forgery(topic.name, 1, code, times=2, appended=appended)
+    # A record that is refused alone for the second time would be put aside.
+    times = 2 if code == 45 else 1
+    forgery = Forgery(topic.name, 1, code, times=times, appended=appended)
     async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
         await opened(running, topic)
         await feed(running, topic, 100)
@@ -74,8 +49,8 @@ async def test_a_failed_batch_leaves_no_hole_and_no_duplicate(
         await feed(running, topic, 1_000, first=100)
         await running.all_sent(topic.name, 1_100)
         statistics = running.relay.statistics
-        assert forgery.forged == 2
-        assert statistics.producer_recycles >= 2
+        assert forgery.forged == times
+        assert statistics.producer_recycles >= times
         assert (topic.name in statistics.resumed) == appended
         assert statistics.connected
     check_topic(await read_back(topic), range(1_100))
@@ -125,12 +100,20 @@ async def test_a_client_whose_task_died_is_replaced(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
 ) -> None:
     """Nothing revives aiokafka's own tasks; the next batch takes a new producer."""
+    deliveries: list[IdempotentDelivery] = []
+    carry = IdempotentDelivery.carry
+
+    async def watched(self: IdempotentDelivery, lanes: Sequence[Lane]) -> None:
+        deliveries.append(self)
+        await carry(self, lanes)
+
+    monkeypatch.setattr(IdempotentDelivery, "carry", watched)
     async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
         await opened(running, topic)
         running.offer(topic.name, range(100))
         await running.all_sent(topic.name, 100)
         relay = running.relay
-        producer = relay._groups[0].producers._current
+        producer = deliveries[0]._producers._current
         assert isinstance(producer, Producer)
         client = producer._client
         assert client is not None
@@ -159,84 +142,12 @@ async def test_a_refusal_during_an_outage_does_not_end_the_relay(
         refused += 1
         if refused <= 2:
             raise KafkaRefusedError("the password was changed")
-        return await log.scan(*arguments)  # type: ignore[arg-type]
+        return await tails.scan(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(lane_module, "scan", refuse)
+    monkeypatch.setattr(resuming, "scan", refuse)
     async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
         running.offer(topic.name, range(100))
         await running.all_sent(topic.name, 100)
         assert refused == 3
         assert running.errors == []
     check_topic(await read_back(topic), range(100))
-
-
-# -- Records that the broker refuses for good ---------------------------------
-
-
-async def test_a_record_that_is_too_large_holds_up_its_lane_alone(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is named once per try, others arrive, and it does when the topic takes it."""
-    monkeypatch.setattr(lane_module, "_REFUSED_PAUSE_SECONDS", 0.5)
-    alter(topic, max_message_bytes="20000")
-    where = partitioner(topic.partitions)
-    held = where(b"job-0")
-    with structlog.testing.capture_logs() as lines:
-        async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
-            await opened(running, topic)
-            running.offer(topic.name, range(20))
-            running.offer(topic.name, [20], size_bytes=50_000)
-            running.offer(topic.name, range(21, 60))
-            reach = 20 + sum(where(b"job-%d" % (n % 20)) != held for n in range(21, 60))
-            await running.all_sent(topic.name, reach)
-            await until(
-                lambda: any(line["event"] == "record.refused" for line in lines)
-            )
-            assert running.sent(topic.name) == reach
-            alter(topic, max_message_bytes="1000000")
-            await running.all_sent(topic.name, 60)
-    told = next(line for line in lines if line["event"] == "record.refused")
-    assert told["log_level"] == "error"
-    assert (told["topic"], told["partition"]) == (topic.name, held)
-    assert told["sequence"] > 1
-    assert told["size_bytes"] == 50_000 + len(b"job-0")
-    assert "MessageSizeTooLarge" in told["reason"]
-    check_topic(await read_back(topic), range(60))
-
-
-async def test_a_refused_record_is_found_by_halving(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One record with an impossible time in a batch of hundreds is singled out."""
-    monkeypatch.setattr(lane_module, "_REFUSED_PAUSE_SECONDS", 0.5)
-    # Ten years back from now; the others' times are within them.
-    # Retention would take rows of that age while the test runs.
-    alter(
-        topic,
-        message_timestamp_before_max_ms=str(10 * 365 * 86_400_000),
-        retention_ms="-1",
-    )
-    good = [
-        Record(topic.name, b"job", b"%d" % number, 1_700_000_000_000_000, ENVELOPE)
-        for number in range(300)
-    ]
-    bad = Record(topic.name, b"job", b"200", 1, ENVELOPE)
-    settings = settings_for(topic)
-    with structlog.testing.capture_logs() as lines:
-        async with rig(settings, [[topic.name]], tmp_path, relay_waits=True) as running:
-            running.outbox.offer([*good[:200], bad, *good[201:]])
-            await running.committed(300)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(running.run)
-                await until(
-                    lambda: any(line["event"] == "record.refused" for line in lines)
-                )
-                assert running.sent(topic.name) == 200
-                # 300 rows are halved at most nine times until one is left.
-                assert running.relay.statistics.producer_recycles <= 10
-                alter(topic, message_timestamp_before_max_ms=str(2**62))
-                await running.all_sent(topic.name, 300)
-                running.relay.abort()
-    told = next(line for line in lines if line["event"] == "record.refused")
-    assert told["sequence"] == 201
-    check_topic(await read_back(topic), range(300))

@@ -10,7 +10,8 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from bridge.errors import KafkaUnreachableError
-from bridge.kafka.log import LogTail, ScanFrom, scan
+from bridge.kafka.log import open_log
+from bridge.kafka.tails import LogTail, ScanFrom, scan
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relaying import DEADLINE_SECONDS, settings_for
@@ -42,12 +43,20 @@ def write(
     assert producer.flush(DEADLINE_SECONDS) == 0
 
 
+async def scanned(
+    settings: KafkaSettings, topic: str, starts: dict[int, ScanFrom]
+) -> dict[int, LogTail]:
+    """Scan in a log that is opened for it."""
+    async with open_log(settings, topic) as log:
+        return await scan(log, _OUTBOX, starts)
+
+
 def tail(topic: Topic, start: ScanFrom, **changes: object) -> LogTail:
     """Scan partition 0, beside one never opened and one with nothing to read."""
     starts = {0: start, 1: ScanFrom(None, 0), 2: ScanFrom(0, 0)}
     settings = settings_for(topic, **changes)
-    tails = asyncio.run(scan(settings, _OUTBOX, topic.name, starts))
-    assert tails[1] == tails[2] == LogTail(0)
+    tails = asyncio.run(scanned(settings, topic.name, starts))
+    assert tails[1] == tails[2] == LogTail(0, 0)
     return tails[0]
 
 
@@ -57,13 +66,13 @@ def test_finds_what_was_not_known_to_be_there(topic: Topic) -> None:
     write(topic, [1, 2, 9], outbox="another")
     write(topic, [0, 4, 5])
     found = tail(topic, ScanFrom(1, 2))
-    assert found == LogTail(9, 5, {"id-3": 2, "id-4": 7, "id-5": 8})
+    assert found == LogTail(0, 9, 5, {"id-3": 2, "id-4": 7, "id-5": 8}, "id-2")
 
 
 def test_a_lane_that_never_was_takes_the_end_alone(topic: Topic) -> None:
     """Without an offset nothing is read."""
     write(topic, [1, 2, 3])
-    assert tail(topic, ScanFrom(None, 0)) == LogTail(3)
+    assert tail(topic, ScanFrom(None, 0)) == LogTail(0, 3)
 
 
 def test_a_log_whose_head_was_deleted_is_read_from_where_it_begins(
@@ -75,20 +84,20 @@ def test_a_log_whose_head_was_deleted_is_read_from_where_it_begins(
     cut = TopicPartition(topic.name, 0, 3)
     for future in admin.delete_records([cut]).values():
         future.result(DEADLINE_SECONDS)
-    assert tail(topic, ScanFrom(0, 1)) == LogTail(4, 4, {"id-4": 3})
+    assert tail(topic, ScanFrom(0, 1)) == LogTail(3, 4, 4, {"id-4": 3})
 
 
 def test_an_offset_beyond_the_end_finds_nothing(topic: Topic) -> None:
     """A topic that was made anew has no such offset and holds nothing up."""
     write(topic, [1])
-    assert tail(topic, ScanFrom(500, 400)) == LogTail(1)
+    assert tail(topic, ScanFrom(500, 400)) == LogTail(0, 1)
 
 
 def test_a_transaction_marker_at_the_end_does_not_hold_it_up(topic: Topic) -> None:
     """The last offset may be a marker, which no consumer is given."""
     write(topic, [1, 2], **{"transactional.id": f"t-{topic.name}"})
     found = tail(topic, ScanFrom(0, 0), start_timeout_seconds=5.0)
-    assert found == LogTail(3, 2, {"id-1": 0, "id-2": 1})
+    assert found == LogTail(0, 3, 2, {"id-1": 0, "id-2": 1}, "id-1")
 
 
 @pytest.mark.parametrize("codec", ["gzip", "lz4", "snappy", "zstd"])
@@ -102,7 +111,7 @@ def test_a_missing_topic_is_an_error_within_the_deadline(topic: Topic) -> None:
     """Kafka that doesn't know the topic ends the scan, not the bridge."""
     settings = settings_for(topic, start_timeout_seconds=1.0)
     with pytest.raises(KafkaUnreachableError, match="absent"):
-        asyncio.run(scan(settings, _OUTBOX, "absent", {0: ScanFrom(0, 0)}))
+        asyncio.run(scanned(settings, "absent", {0: ScanFrom(0, 0)}))
 
 
 def test_an_unreachable_broker_is_an_error() -> None:
@@ -110,4 +119,4 @@ def test_an_unreachable_broker_is_an_error() -> None:
     address = f"127.0.0.1:{free_ports(1)[0]}"
     settings = KafkaSettings(bootstrap_servers=address, start_timeout_seconds=2.0)
     with pytest.raises(KafkaUnreachableError, match=address):
-        asyncio.run(scan(settings, _OUTBOX, "jobs", {0: ScanFrom(0, 0)}))
+        asyncio.run(scanned(settings, "jobs", {0: ScanFrom(0, 0)}))

@@ -142,7 +142,7 @@ async def test_a_deleted_topic_does_not_end_the_relay(
 ) -> None:
     """Other topics go on; the deleted one gets its rows when it is there again."""
     settings = settings_for(
-        topic, request_timeout_seconds=2.0, start_timeout_seconds=2.0
+        topic, delivery_timeout_seconds=2.0, start_timeout_seconds=2.0
     )
     groups = [[topic.name], [topic.dead_letter]]
     async with rig(settings, groups, tmp_path) as running:

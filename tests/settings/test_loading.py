@@ -218,7 +218,7 @@ def test_a_reader_needs_no_account(toml: Path) -> None:
     toml.write_text(toml.read_text().replace("file-token", "not a token"))
     environ = {
         "BRIDGE_API_TOKEN_FILE": "/only/the/service/reads/this",
-        "BRIDGE_DELIVERY": "transactional",
+        "BRIDGE_DELIVERY": "at-most-once",
         "BRIDGE_OUTBOX_MAX_BYTES": "many",
         "BRIDGE_TOPICS_GAPS": "holes",
     }

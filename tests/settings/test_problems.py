@@ -63,8 +63,7 @@ def test_what_is_missing_is_a_line_each() -> None:
         ("BRIDGE_PUSHER_URL", "wss://[::1", "pusher.url", "wss:// or ws://"),
         ("BRIDGE_PUSHER_APP_KEY", "", "pusher.app_key", "not empty"),
         ("BRIDGE_PUSHER_APP_KEY", "a/b", "pusher.app_key", "app key"),
-        ("BRIDGE_DELIVERY", "transactional", "delivery", "not available in this"),
-        ("BRIDGE_DELIVERY", "at-most-once", "delivery", "must be idempotent"),
+        ("BRIDGE_DELIVERY", "at-most-once", "delivery", "idempotent or transactional"),
         ("BRIDGE_KAFKA_BOOTSTRAP_SERVERS", "h", "kafka.bootstrap_servers", "host:port"),
         (
             "BRIDGE_KAFKA_BOOTSTRAP_SERVERS",

@@ -1,0 +1,89 @@
+"""
+What brokers answer to a batch, in the terms of those who sent it.
+
+Codes: https://kafka.apache.org/protocol#protocol_error_codes. What is done about an
+answer is the sender's business.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from aiokafka import errors  # noqa: TID251 - this room speaks to aiokafka
+
+
+__all__ = ["REFUSALS", "BatchRefusedError", "ClientError", "is_fenced"]
+
+ClientError: TypeAlias = errors.KafkaError
+
+
+class _InvalidRecordError(errors.BrokerResponseError):  # type: ignore[misc] # untyped
+    """A record doesn't fit the topic: compacted without key, or a bad value."""
+
+    errno = 87
+    message = "INVALID_RECORD"
+    description = "A record doesn't meet what its topic demands."
+
+
+# aiokafka 0.14 doesn't know the code, which would come out as UnknownError, the
+# name of a broker's own bug (-1): that one says nothing of the record.
+errors.kafka_errors.setdefault(_InvalidRecordError.errno, _InvalidRecordError)
+
+# What a broker answers because of what is in the batch.
+REFUSALS = (
+    errors.CorruptRecordException,
+    errors.InvalidTimestampError,
+    errors.MessageSizeTooLargeError,
+    errors.PolicyViolationError,
+    errors.RecordListTooLargeError,
+    errors.kafka_errors[_InvalidRecordError.errno],
+)
+
+
+class _ProducerFencedError(errors.BrokerResponseError):  # type: ignore[misc] # untyped
+    """Another producer with the same transactional id has a newer epoch."""
+
+    errno = 90
+    message = "PRODUCER_FENCED"
+    description = "There is a newer producer with the same transactional id."
+
+
+# Brokers tell it old requests as INVALID_PRODUCER_EPOCH (47), newer ones with a
+# code of its own, which aiokafka 0.14 doesn't know.
+errors.kafka_errors.setdefault(_ProducerFencedError.errno, _ProducerFencedError)
+
+_FENCES = (
+    errors.ProducerFenced,
+    errors.InvalidProducerEpoch,
+    errors.kafka_errors[_ProducerFencedError.errno],
+)
+
+
+class BatchRefusedError(ClientError):  # type: ignore[misc] # aiokafka is untyped
+    """
+    The broker refuses a batch for what is in it: send less, find the record.
+
+    Attributes:
+        message: What the broker said.
+        error_class: The class of its error, with the module.
+    """
+
+    def __init__(self, error: ClientError) -> None:
+        super().__init__(str(error))
+        kind = type(error)
+        self.message = str(error)
+        self.error_class = f"{kind.__module__}.{kind.__qualname__}"
+
+
+def is_fenced(error: BaseException) -> bool:
+    """
+    Whether a failure came from another producer's newer epoch.
+
+    aiokafka wraps what ends its sender, so the causes are looked at too.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, _FENCES):
+            return True
+        cause = cause.__cause__
+    return False

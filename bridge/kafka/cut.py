@@ -1,0 +1,119 @@
+"""
+A log that lost its tail: which acknowledged rows aren't in it any more.
+
+An unclean election or a broker whose data directory was put back to an older copy
+takes records away that were acknowledged. Retention, DeleteRecords and compaction
+take records away too, and those were delivered: only what a log must still have,
+and hasn't, counts as lost.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import aclosing
+
+from bridge.kafka.asking import answer
+from bridge.kafka.headers import own_identity
+from bridge.kafka.log import Bounds, Log
+from bridge.kafka.ports import OutboxPort
+from bridge.record import Delivered
+
+
+__all__ = ["first_missing"]
+
+# Acknowledged rows are read from the outbox in portions of about 1 MB of memory.
+_ROWS_A_READ = 5000
+
+
+async def first_missing(
+    log: Log, outbox: OutboxPort, topic: str, partition: int, bounds: Bounds
+) -> int | None:
+    """
+    Compare a lane's acknowledged rows with the log, in order.
+
+    Args:
+        log: The topic's log.
+        outbox: Where acknowledged rows are kept, for a while.
+        topic: The lane's topic.
+        partition: The lane's partition.
+        bounds: Where the log begins and ends.
+
+    Returns:
+        The sequence of the first row that the log lost, or None if it has lost
+        none of those that are kept.
+
+    Raises:
+        BridgeError: As `open_log` says.
+    """
+    rows = _Rows(outbox, topic, partition, bounds.begin_offset)
+    await rows.advance()
+    if rows.current is None:
+        return None
+    own = outbox.id.encode()
+    first = {partition: rows.current.offset}
+    async with aclosing(log.records(first, {partition: bounds})) as portions:
+        async for _, records in portions:
+            for record in records:
+                row = await rows.pass_before(record.offset)
+                if row is None or row.offset != record.offset:
+                    continue
+                identity = own_identity(record.headers, own)
+                if identity is None or identity[0] != row.ce_id:
+                    return rows.first_doubtful(row)
+                rows.confirm()
+                await rows.advance()
+    row = await rows.pass_before(bounds.end_offset)
+    return None if row is None else rows.first_doubtful(row)
+
+
+class _Rows:
+    """
+    A lane's acknowledged rows, one after the other.
+
+    Attributes:
+        current: The row that is looked at; None after the last.
+    """
+
+    def __init__(
+        self, outbox: OutboxPort, topic: str, partition: int, begin_offset: int
+    ) -> None:
+        self._outbox = outbox
+        self._lane = (topic, partition)
+        self._begin_offset = begin_offset
+        self._rows: deque[Delivered] = deque()
+        self._after = 0
+        self._ended = False
+        # The first of the rows just before at whose offsets nothing is: compacted
+        # away, or lost where something that readers don't see (an aborted record,
+        # a transaction's marker) stands now. What comes after them tells.
+        self._doubtful: int | None = None
+        self.current: Delivered | None = None
+
+    async def advance(self) -> None:
+        """Go to the next row."""
+        if not self._rows and not self._ended:
+            read = await answer(
+                self._outbox.delivered(*self._lane, self._after, _ROWS_A_READ)
+            )
+            self._rows.extend(read)
+            if read:
+                self._after = read[-1].sequence
+            self._ended = len(read) < _ROWS_A_READ
+        self.current = self._rows.popleft() if self._rows else None
+
+    async def pass_before(self, offset: int) -> Delivered | None:
+        """Go to the first row at an offset or after it; nothing is at the others'."""
+        while self.current is not None and self.current.offset < offset:
+            # What retention took was delivered.
+            if self.current.offset >= self._begin_offset and self._doubtful is None:
+                self._doubtful = self.current.sequence
+            await self.advance()
+        return self.current
+
+    def confirm(self) -> None:
+        """Note that the log has the current row, so that it lost none before."""
+        self._doubtful = None
+
+    def first_doubtful(self, lost: Delivered) -> int:
+        """Give the first row that may be lost with one that is."""
+        return lost.sequence if self._doubtful is None else self._doubtful

@@ -1,0 +1,165 @@
+"""
+Resuming a lane: what does the log hold, and is it still the one that it was?
+
+After a failure nobody knows what of the batches on their way was appended. So a
+lane waits until nothing can land any more, reads the end of its partition's log,
+and goes on after what is there.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - this room runs asyncio
+
+import structlog
+
+from bridge.errors import ConfigError, KafkaError
+from bridge.kafka.asking import answer
+from bridge.kafka.cut import first_missing
+from bridge.kafka.group import Group
+from bridge.kafka.lane import Lane
+from bridge.kafka.log import Bounds, Log, open_log
+from bridge.kafka.tails import LogTail, ScanFrom, scan
+
+
+__all__ = ["Backoff", "TopicReplacedError", "resume", "settle"]
+
+_log = structlog.get_logger("bridge.kafka")
+
+# The longest wait between two tries while Kafka can't be used: what a lane may
+# lose of the time after an outage.
+_LONGEST_PAUSE_SECONDS = 10.0
+
+
+class TopicReplacedError(Exception):
+    """A topic was deleted and made anew: open its group's lanes again."""
+
+
+class Backoff:
+    """
+    The wait before another try, doubling.
+
+    Args:
+        first_seconds: The first wait.
+    """
+
+    def __init__(self, first_seconds: float) -> None:
+        self._first_seconds = first_seconds
+        self.failures = 0
+
+    def next(self) -> float:
+        """Count a failure and give the seconds to wait; none after the first."""
+        self.failures += 1
+        if self.failures == 1:
+            return 0.0
+        # 2**8 times any backoff is beyond the longest pause.
+        seconds = self._first_seconds * (1 << min(self.failures, 8))
+        return min(seconds, _LONGEST_PAUSE_SECONDS)
+
+    def reset(self) -> None:
+        """Note that it worked."""
+        self.failures = 0
+
+
+async def resume(
+    group: Group, lane: Lane, backoff: Backoff, *, quiet_seconds: float
+) -> None:
+    """
+    Learn what the log holds of a lane; tried until Kafka answers.
+
+    Args:
+        group: What the lane shares with others.
+        lane: The lane.
+        backoff: The lane's; its first wait is due.
+        quiet_seconds: How long a late write may still land, counted from when
+            the partition's leader answers: what stood in its queue before our
+            question is appended within that time.
+
+    Raises:
+        TopicReplacedError: The log is another topic's.
+    """
+    lane.forget()
+    topic, partition = lane.key
+    pause_seconds = backoff.next()
+    while True:
+        await asyncio.sleep(pause_seconds)
+        try:
+            async with open_log(group.settings, topic) as log:
+                if quiet_seconds:
+                    await log.bounds([partition])
+                    await asyncio.sleep(quiet_seconds)
+                start = lane.start
+                tails = await scan(log, group.outbox.id, {partition: start})
+                await settle(group, lane, log, start, tails[partition])
+        except (ConfigError, KafkaError) as error:
+            group.outage.failed("lane.waits", error, lane.key)
+            pause_seconds = backoff.next()
+        else:
+            break
+    _log.debug(
+        "lane.resumes",
+        topic=topic,
+        partition=partition,
+        next_sequence=lane.next_sequence,
+        found_in_log=len(lane.found),
+    )
+
+
+async def settle(  # noqa: PLR0913 - a lane and what was read of its log
+    group: Group,
+    lane: Lane,
+    log: Log,
+    start: ScanFrom,
+    tail: LogTail,
+    *,
+    is_cut: bool = False,
+) -> None:
+    """
+    Take over what the log shows; send again what it has lost.
+
+    Args:
+        group: What the lane shares with others.
+        lane: The lane.
+        log: Its topic's log.
+        start: From where on it was read.
+        tail: What it showed.
+        is_cut: Whether it is known to have lost its tail.
+
+    Raises:
+        TopicReplacedError: The log is another topic's.
+        BridgeError: As `open_log` says.
+    """
+    lane.found = tail.offsets
+    if not is_cut and not tail.contradicts(start):
+        return
+    topic, partition = lane.key
+    topic_id = await log.topic_id()
+    if topic_id is not None and topic_id != lane.facts.topic_id is not None:
+        raise TopicReplacedError(topic)
+    bounds = Bounds(tail.begin_offset, tail.end_offset)
+    missing = await first_missing(log, group.outbox, topic, partition, bounds)
+    if missing is None and not is_cut and start.ce_id is not None:
+        # Compacted away, which takes nothing that wasn't delivered.
+        return
+    # What was in the log behind the lost rows is acknowledged first, so that it
+    # counts among those that are sent again, in order and marked.
+    while lane.found and lane.waiting and await lane.gather():
+        if not lane.skip_found():
+            break
+    last = lane.next_sequence - 1
+    sequence = last if missing is None else missing - 1
+    waiting = await answer(
+        group.outbox.rewind(topic, partition, sequence, tail.end_offset)
+    )
+    lane.rewind(sequence, tail.end_offset)
+    resent = group.statistics.resent
+    resent[topic] = resent.get(topic, 0) + waiting
+    _log.error(
+        "lane.log_cut",
+        topic=topic,
+        partition=partition,
+        log_end=tail.end_offset,
+        acknowledged_offset=start.offset,
+        sent_again=waiting,
+        first_sequence=sequence + 1,
+        last_sequence=last,
+    )

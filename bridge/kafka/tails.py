@@ -1,0 +1,120 @@
+"""
+What the end of a partition's log shows to a lane that resumes.
+
+The log is the truth about what was written. Only identities are looked at; values
+are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
+    ConsumerRecord,
+)
+
+from bridge.kafka.headers import own_identity
+from bridge.kafka.log import Log
+
+
+__all__ = ["LogTail", "ScanFrom", "scan"]
+
+
+class ScanFrom(msgspec.Struct, frozen=True):
+    """
+    Where to read a partition from.
+
+    Attributes:
+        offset: The first offset that may hold a record of this outbox that
+            isn't known to be there; None reads the end offset alone.
+        acknowledged_sequence: Records up to it are known to be there.
+        ce_id: Whose record was acknowledged at that offset; None if that isn't
+            known any more.
+    """
+
+    offset: int | None
+    acknowledged_sequence: int
+    ce_id: str | None = None
+
+
+class LogTail(msgspec.Struct):
+    """
+    What a partition's end shows.
+
+    Attributes:
+        begin_offset: The first offset that retention has left.
+        end_offset: The offset that the next record will get.
+        last_sequence: The highest sequence of this outbox that was seen.
+        offsets: Offset by `ce_id` of this outbox's records that weren't known
+            to be there.
+        first_ce_id: Whose record stands at the offset from which was read: ""
+            for somebody else's, None for none at all.
+    """
+
+    begin_offset: int
+    end_offset: int
+    last_sequence: int = 0
+    offsets: dict[str, int] = msgspec.field(default_factory=dict)
+    first_ce_id: str | None = None
+
+    def contradicts(self, start: ScanFrom) -> bool:
+        """
+        Whether the log isn't the one that acknowledged what it did.
+
+        A record that retention took is no contradiction. One of which nothing is
+        left at its offset may have been compacted away; only a look at more
+        records can tell.
+        """
+        if start.offset is None:
+            return False
+        if start.ce_id is None:
+            return self.end_offset < start.offset
+        if start.offset < self.begin_offset:
+            return False
+        return self.end_offset <= start.offset or self.first_ce_id != start.ce_id
+
+
+async def scan(
+    log: Log, outbox_id: str, starts: Mapping[int, ScanFrom]
+) -> dict[int, LogTail]:
+    """
+    Read partitions from given offsets to their present ends.
+
+    Args:
+        log: The topic's log.
+        outbox_id: Whose records are looked for.
+        starts: Where to begin, by partition.
+
+    Raises:
+        BridgeError: As `open_log` says.
+    """
+    bounds = await log.bounds(starts)
+    tails = {
+        number: LogTail(found.begin_offset, found.end_offset)
+        for number, found in bounds.items()
+    }
+    firsts = {
+        number: start.offset
+        for number, start in starts.items()
+        if start.offset is not None
+    }
+    own = outbox_id.encode()
+    async for partition, records in log.records(firsts, bounds):
+        _note(tails[partition], starts[partition], own, records)
+    return tails
+
+
+def _note(
+    tail: LogTail, start: ScanFrom, own: bytes, records: list[ConsumerRecord]
+) -> None:
+    for record in records:
+        identity = own_identity(record.headers, own)
+        if record.offset == start.offset:
+            tail.first_ce_id = "" if identity is None else identity[0]
+        if identity is None:
+            continue
+        ce_id, sequence = identity
+        tail.last_sequence = max(tail.last_sequence, sequence)
+        if sequence > start.acknowledged_sequence:
+            tail.offsets[ce_id] = record.offset

@@ -1,0 +1,262 @@
+"""
+Transactional delivery: one transaction at a time carries rows of all lanes.
+
+A `read_committed` consumer sees each row once, whatever fails. Two transactional
+ids take turns, since aiokafka waits 20 ms before an id that has just committed may
+add partitions again (CONCURRENT_TRANSACTIONS). One id begins only after the other's
+commit was acknowledged. After any failure both are initialised again: that aborts
+what was open and fences whoever else writes with them; only then the logs are read.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - this room runs asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+
+import msgspec
+import structlog
+
+from bridge.errors import ConfigError, KafkaError, KafkaFencedError
+from bridge.kafka.answers import BatchRefusedError, ClientError, is_fenced
+from bridge.kafka.group import Group
+from bridge.kafka.headers import HeaderWriter
+from bridge.kafka.lane import Lane
+from bridge.kafka.log import open_log
+from bridge.kafka.producer import Producer, Sent
+from bridge.kafka.refusal import Refusals
+from bridge.kafka.resuming import Backoff, settle
+from bridge.kafka.tails import scan
+from bridge.record import StoredRecord
+
+
+__all__ = ["TransactionalDelivery"]
+
+_log = structlog.get_logger("bridge.kafka")
+
+_IDS = 2
+
+# Fenced twice within so long: somebody else initialises the ids again and again.
+# Once can be the last breath of a process that has been replaced.
+_DUEL_SECONDS = 600.0
+
+
+class _Part(msgspec.Struct):
+    """
+    What a transaction carries of one lane.
+
+    Attributes:
+        lane: The lane.
+        rows: Its rows in the transaction.
+        sent: The batch on its way.
+    """
+
+    lane: Lane
+    rows: list[StoredRecord]
+    sent: Sent
+
+
+class TransactionalDelivery:
+    """
+    Carries a group's lanes together.
+
+    Args:
+        group: What the lanes share.
+        writer: Writes the headers.
+
+    Attributes:
+        wake: Set when one of the lanes has something to do.
+    """
+
+    def __init__(self, group: Group, writer: HeaderWriter) -> None:
+        self._group = group
+        self._writer = writer
+        self.wake: asyncio.Event | None = asyncio.Event()
+        self._producers: deque[Producer] = deque()
+        self._backoff = Backoff(group.settings.retry_backoff_seconds)
+        self._refusals: dict[tuple[str, int], Refusals] = {}
+        self._parts: list[_Part] = []
+        self._begun_at = 0.0
+        self._fenced_at = float("-inf")
+
+    async def prepare(self) -> None:
+        """Initialise both ids: see `Delivery.prepare`."""
+        await self.close()
+        settings, group = self._group.settings, self._group
+        for number in range(_IDS):
+            producer = Producer(
+                settings,
+                self._writer,
+                f"{settings.client_id}.{group.outbox.id}.{group.topics[0]}.{number}",
+            )
+            await producer.start()
+            self._producers.append(producer)
+
+    async def carry(self, lanes: Sequence[Lane]) -> None:
+        """Send until all lanes are drained: see `Delivery.carry`."""
+        self._refusals = {lane.key: Refusals(self._group, lane) for lane in lanes}
+        while busy := await self._gather(lanes):
+            try:
+                await self._transaction(busy)
+            except BatchRefusedError as error:
+                self._failed(error)
+                await self._recover(lanes, error)
+            except (ClientError, ConfigError, KafkaError, TimeoutError) as error:
+                self._failed(error)
+                self._look_for_fence(error)
+                await self._recover(lanes)
+
+    async def close(self) -> None:
+        """End the producers: see `Delivery.close`."""
+        while self._producers:
+            await self._producers.popleft().close()
+
+    async def _gather(self, lanes: Sequence[Lane]) -> list[Lane]:
+        """Have rows at hand; no lanes if none are left and none will come."""
+        wake = self.wake
+        assert wake is not None
+        while True:
+            wake.clear()
+            for lane in lanes:
+                await lane.read()
+                while lane.skip_found():
+                    await lane.read()
+            busy = [lane for lane in lanes if lane.has_rows]
+            if busy or all(lane.draining for lane in lanes):
+                return busy
+            # No deadline: lanes without rows have nothing to do.
+            await wake.wait()
+
+    async def _transaction(self, busy: Sequence[Lane]) -> None:
+        group, settings = self._group, self._group.settings
+        producer = self._producers[0]
+        self._producers.rotate(-1)
+        self._parts = []
+        started = self._begun_at = time.monotonic()
+        for lane in busy:
+            group.outage.sending(lane.key)
+        # aiokafka tries a transaction's requests again for ever.
+        async with asyncio.timeout(settings.transaction_timeout_seconds):
+            await producer.begin()
+            for lane in busy:
+                self._parts.append(await self._send(producer, lane))
+            offsets = [await part.sent.base_offset() for part in self._parts]
+            await producer.commit()
+        self._backoff.reset()
+        group.statistics.publish_duration.observe(time.monotonic() - started)
+        cut = []
+        for part, base_offset in zip(self._parts, offsets, strict=True):
+            lane = part.lane
+            group.outage.worked(lane.key)
+            group.statistics.count_published(lane.key[0], part.sent.count)
+            if lane.steps_back(base_offset):
+                cut.append((lane, lane.start))
+            lane.advance(part.sent.count, base_offset, part.sent.size_bytes)
+            self._refusals[lane.key].passed()
+        for lane, start in cut:
+            topic, partition = lane.key
+            async with open_log(settings, topic) as log:
+                tails = await scan(log, group.outbox.id, {partition: start})
+                await settle(group, lane, log, start, tails[partition], is_cut=True)
+
+    async def _send(self, producer: Producer, lane: Lane) -> _Part:
+        topic, partition = lane.key
+        rows = lane.offered(self._refusals[lane.key].max_rows)
+        sent = await producer.send(
+            topic,
+            partition,
+            rows,
+            lane.batch_bytes,
+            marked_until=lane.resent_sequence,
+        )
+        return _Part(lane, rows[: sent.count], sent)
+
+    def _failed(self, error: Exception) -> None:
+        group = self._group
+        group.statistics.producer_recycles += 1
+        for part in self._parts:
+            group.outage.failed(
+                "lane.failed",
+                error,
+                part.lane.key,
+                next_sequence=part.lane.next_sequence,
+            )
+        if not self._parts:
+            group.outage.failed("transaction.failed", error)
+
+    def _look_for_fence(self, error: Exception) -> None:
+        """
+        Tell a stall of our own from another bridge with the same ids.
+
+        The coordinator fences a transaction that has become too old, too.
+
+        Raises:
+            KafkaFencedError: Another bridge initialises the ids again and again.
+        """
+        now = time.monotonic()
+        is_late = (
+            now - self._begun_at >= self._group.settings.transaction_timeout_seconds
+        )
+        if is_late or not is_fenced(error):
+            return
+        if now - self._fenced_at < _DUEL_SECONDS:
+            raise KafkaFencedError(
+                "another bridge writes with the transactional ids of this outbox"
+                f" ({self._group.outbox.id}): two processes use copies of one outbox."
+                " Stop one of them, and give each bridge a directory of its own"
+                " (BRIDGE_OUTBOX_DIR, --outbox-dir)"
+            )
+        self._fenced_at = now
+        _log.warning("transaction.fenced", topics=list(self._group.topics))
+
+    async def _recover(
+        self, lanes: Sequence[Lane], refusal: BatchRefusedError | None = None
+    ) -> None:
+        """Initialise both ids, read what the logs hold; tried until it works."""
+        refused = await self._refused_part() if refusal is not None else None
+        for lane in lanes:
+            lane.forget()
+        pause_seconds = self._backoff.next()
+        while True:
+            await asyncio.sleep(pause_seconds)
+            try:
+                await self.prepare()
+                await self._read_logs(lanes)
+            except (ConfigError, KafkaError) as error:
+                self._group.outage.failed("kafka.waits", error)
+                pause_seconds = self._backoff.next()
+            else:
+                break
+        if (
+            refused is not None
+            and refusal is not None
+            and refused.rows[0].ce_id not in refused.lane.found
+        ):
+            refusals = self._refusals[refused.lane.key]
+            await refusals.refused(refused.rows, refusal)
+
+    async def _refused_part(self) -> _Part | None:
+        """Find whose batch was refused: others failed with the transaction."""
+        for part in self._parts:
+            try:
+                async with asyncio.timeout(0):
+                    await part.sent.base_offset()
+            except BatchRefusedError:
+                return part
+            except (ClientError, TimeoutError):
+                continue
+        return None
+
+    async def _read_logs(self, lanes: Sequence[Lane]) -> None:
+        group = self._group
+        for topic in group.topics:
+            own = {lane.key[1]: lane for lane in lanes if lane.key[0] == topic}
+            if not own:
+                continue
+            starts = {number: lane.start for number, lane in own.items()}
+            async with open_log(group.settings, topic) as log:
+                tails = await scan(log, group.outbox.id, starts)
+                for number, lane in own.items():
+                    await settle(group, lane, log, starts[number], tails[number])
+        group.outage.worked()
