@@ -28,6 +28,8 @@ from tests.servers.reader import ReadTimeoutError
 from tests.servers.soketi import SoketiServer
 
 
+_NAMES = [*(fault.name for fault in FAULTS), DRAIN]
+
 _EXPECTED = (BrokerError, FetchError, PortTakenError, ProcessError, ReadTimeoutError)
 
 # A verdict with more lines is read by nobody.
@@ -89,16 +91,22 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     brokers = commands.add_parser(
         "brokers", parents=[common], help="let brokers fail, and measure"
     )
-    names = [*(fault.name for fault in FAULTS), DRAIN]
     brokers.add_argument(
         "--only",
-        type=lambda text: text.split(","),
-        default=names,
+        type=_names,
+        default=_NAMES,
         metavar="NAME,...",
-        help=f"of {', '.join(names)} (default: all)",
+        help=f"of {', '.join(_NAMES)} (default: all)",
     )
     brokers.set_defaults(work=_fail_brokers)
     return parser.parse_args(arguments)
+
+
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    if set(names) <= set(_NAMES):
+        return names
+    raise argparse.ArgumentTypeError(f"{text!r} is not of {', '.join(_NAMES)}")
 
 
 # -- Killing the bridge ---------------------------------------------------

@@ -317,11 +317,11 @@ class BridgeProcess:
     # -- Its file -------------------------------------------------------------
 
     def rows(self) -> list[Row]:
-        """Give every row in the file of a bridge that doesn't run, sent or not."""
+        """Give every event in the file of a bridge that doesn't run, sent or not."""
         return self._ask_copy(rows_in)
 
     def waiting_rows(self) -> list[Row]:
-        """Give the rows that Kafka has not acknowledged, as `rows` does."""
+        """Give the events that Kafka has not acknowledged, as `rows` does."""
         return self._ask_copy(waiting_rows_in)
 
     def copy_file(self, folder: Path) -> None:
@@ -357,15 +357,15 @@ class BridgeProcess:
 
 
 def rows_in(folder: Path) -> list[Row]:
-    """Give every row in a copy of an outbox's file, sent or not."""
+    """Give every event in a copy of an outbox's file, sent or not."""
     return _select(folder, "")
 
 
 def waiting_rows_in(folder: Path) -> list[Row]:
-    """Give the rows in a copy that Kafka has not acknowledged."""
+    """Give the events in a copy that Kafka has not acknowledged."""
     return _select(
         folder,
-        " WHERE NOT EXISTS (SELECT 1 FROM acknowledged WHERE lane = lanes.id"
+        " AND NOT EXISTS (SELECT 1 FROM acknowledged WHERE lane = lanes.id"
         " AND (rows.position & ((1 << 40) - 1)) <= last_sequence)",
     )
 
@@ -376,6 +376,8 @@ def _select(folder: Path, condition: str) -> list[Row]:
         query = (
             "SELECT ce_id, topic, value FROM rows"
             " JOIN lanes ON lanes.id = rows.position >> 40"
+            # Gaps are no events.
+            " WHERE topic NOT LIKE '%.gaps'"
         )
         return [Row(*values) for values in connection.execute(query + condition)]
     finally:
