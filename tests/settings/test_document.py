@@ -39,7 +39,7 @@ def test_every_setting_is_on_the_page_with_all_its_names() -> None:
         ("client_id", "required"),
         ("topic", "`jobs`"),
         ("outbox.max_bytes", "`8589934592` (8 GiB)"),
-        ("kafka.request_timeout_seconds", "`120` s"),
+        ("kafka.request_timeout_seconds", "`20` s"),
         ("log.format", "console on a terminal, else json"),
         ("kafka.create_topics", "`false`"),
     ],
