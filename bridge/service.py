@@ -135,10 +135,13 @@ class _Service:
             await self._drain()
             nursery.cancel_scope.cancel()
         statistics = self._outbox.statistics
+        # Of events: gaps are none, and these numbers are to add up.
+        published = dict(self._relay.statistics.published)
+        published.pop(self._settings.gap_topic, None)
         _log.info(
             "service.stopped",
             read=self._session.statistics.events,
-            published=sum(self._relay.statistics.published.values()),
+            published=sum(published.values()),
             waiting=statistics.rows,
             dropped=sum(statistics.dropped.values()),
         )

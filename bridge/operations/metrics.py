@@ -190,6 +190,16 @@ def _outbox(outbox: OutboxStatistics, now: float) -> Iterator[Metric]:
         "cause",
         dict(outbox.dropped),
     )
+    yield _counter(
+        "bridge_previews_dropped",
+        "Events that lost their preview, and nothing else, for want of room.",
+        outbox.dropped_previews,
+    )
+    yield _gauge(
+        "bridge_outbox_quarantined",
+        "Records put aside in the outbox: Kafka takes them on no topic.",
+        outbox.quarantined,
+    )
     yield _gauge(
         "bridge_outbox_rows",
         "Committed records that Kafka has not acknowledged.",

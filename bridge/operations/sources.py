@@ -128,6 +128,14 @@ class OutboxStatistics(Protocol):
         """Records given up by a named policy, by cause."""
 
     @property
+    def dropped_previews(self) -> int:
+        """Records that lost their preview, and nothing else, for want of room."""
+
+    @property
+    def quarantined(self) -> int:
+        """Records put aside: neither their topic nor the dead letters take them."""
+
+    @property
     def full(self) -> bool:
         """Whether the disk or the limit refuses rows: nothing is committed."""
 

@@ -61,6 +61,8 @@ class Outbox:
     committed: int = 9
     acknowledged: int = 7
     dropped: dict[str, int] = field(default_factory=lambda: {"overflow": 0})
+    dropped_previews: int = 4
+    quarantined: int = 0
     full: bool = False
     last_beat: float | None = UPTIME - 1
 

@@ -74,6 +74,8 @@ def _value(metrics: Metrics, name: str, **labels: str) -> float:
         ("bridge_dlq_records_total", {"reason": "not_json"}, 1),
         ("bridge_dlq_records_total", {"reason": "refused_by_broker"}, 0),
         ("bridge_events_dropped_total", {"cause": "overflow"}, 0),
+        ("bridge_previews_dropped_total", {}, 4),
+        ("bridge_outbox_quarantined", {}, 0),
         ("bridge_outbox_accepted_total", {}, 10),
         ("bridge_outbox_committed_total", {}, 9),
         ("bridge_outbox_acknowledged_total", {}, 7),
