@@ -1,39 +1,29 @@
 """
 How commands and pages of the bridge read topics.
 
-Owns the trio side of reading and the thread that runs asyncio for it: tail,
-verify, dead letters, gaps and the board all read through `TopicReader`. What a
-record means is its reader's business.
+Owns the trio side of reading: tail, dead letters, gaps and the board all read
+through `TopicReader`. What a record means is its reader's business. A proof,
+which needs no values but all the offsets, reads through `scanner`.
 """
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - this room runs asyncio
-import threading
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-import structlog
-import trio
-
 from bridge.kafka.consumed import ConsumedRecord, Delivery, Edge, Lane, Start
 from bridge.kafka.fetching import Fetching
 from bridge.kafka.handover import Handover
+from bridge.kafka.loop_thread import LoopThread
 from bridge.settings import KafkaSettings
 
 
 __all__ = ["ConsumedRecord", "Edge", "Lane", "Start", "TopicReader"]
 
-log = structlog.get_logger("bridge.kafka")
-
 # Some thousand records with headers, or 180 previews of 90 KB: enough to keep
 # a fast reader busy while the next fetch is under way.
 _BUFFER_BYTES = 16 * 1024 * 1024
-# The thread closes its sockets within 2 s; what is stuck longer is abandoned.
-_STOP_SECONDS = 5.0
-# A closing that was interrupted needs milliseconds to come to its end.
-_LEFT_OVER_SECONDS = 0.5
 
 
 class TopicReader:
@@ -73,24 +63,22 @@ class TopicReader:
         self._start = start
         self._buffer_bytes = buffer_bytes
         self._handover: Handover[Delivery] | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: LoopThread[Delivery] | None = None
         self._known = Delivery([], 0, {}, {}, None)
 
     async def __aenter__(self) -> Self:
-        self._handover = Handover(self._buffer_bytes)
-        # A daemon: a thread stuck in a system call must not keep the process.
-        self._thread = threading.Thread(
-            target=self._run_thread,
-            args=(self._handover,),
-            name="bridge-kafka-reader",
-            daemon=True,
+        handover = self._handover = Handover(self._buffer_bytes)
+        self._thread = LoopThread(
+            "bridge-kafka-reader",
+            handover,
+            lambda: Fetching(self._settings, self._topics, self._start, handover).run(),
         )
         self._thread.start()
         try:
             # The thread has its own deadline, kafka.start_timeout_seconds.
             self._known = await self._handover.get()
         except BaseException:
-            await self._stop()
+            await self._thread.stop()
             raise
         return self
 
@@ -100,7 +88,8 @@ class TopicReader:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._stop()
+        assert self._thread is not None
+        await self._thread.stop()
 
     async def receive_run(self) -> list[ConsumedRecord]:
         """
@@ -153,44 +142,3 @@ class TopicReader:
         """Tell whether reading has come to these offsets, `ends` of earlier say."""
         positions = self.positions
         return all(positions.get(lane, 0) >= end for lane, end in ends.items())
-
-    async def _stop(self) -> None:
-        """Stop the thread within its deadline, whatever happens around."""
-        assert self._handover is not None
-        assert self._thread is not None
-        with trio.move_on_after(_STOP_SECONDS, shield=True) as scope:
-            await self._handover.stop()
-        if scope.cancelled_caught:
-            log.warning("reader.abandoned", after_seconds=_STOP_SECONDS)
-            return
-        # Its last word came; what is left of it takes microseconds.
-        self._thread.join(timeout=1.0)
-
-    def _run_thread(self, handover: Handover[Delivery]) -> None:
-        """Run asyncio for one `Fetching`; the thread's whole life."""
-        failure: BaseException | None = None
-        loop = asyncio.new_event_loop()
-        try:
-            fetching = Fetching(self._settings, self._topics, self._start, handover)
-            task = loop.create_task(fetching.run())
-            handover.bind(task)
-            loop.run_until_complete(task)
-        except asyncio.CancelledError:
-            pass
-        except BaseException as error:  # noqa: BLE001 - raised again in the trio task
-            failure = error
-        finally:
-            _end_left_over(loop)
-            handover.unbind()
-            loop.close()
-            handover.end(failure)
-
-
-def _end_left_over(loop: asyncio.AbstractEventLoop) -> None:
-    """End what a consumer's closing left behind, and what its deadline cut off."""
-    if tasks := asyncio.all_tasks(loop):
-        loop.run_until_complete(asyncio.wait(tasks, timeout=_LEFT_OVER_SECONDS))
-    if tasks := asyncio.all_tasks(loop):
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.wait(tasks, timeout=_LEFT_OVER_SECONDS))

@@ -19,7 +19,7 @@ from confluent_kafka import TopicPartition as ConfluentPartition
 from confluent_kafka.admin import AdminClient
 
 from bridge.errors import KafkaError, KafkaRefusedError
-from bridge.kafka import fetching, reader
+from bridge.kafka import fetching, loop_thread
 from bridge.kafka.reader import Edge, TopicReader
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
@@ -184,7 +184,7 @@ async def test_a_thread_that_is_stuck_is_abandoned(
 ) -> None:
     """Leaving the reader takes no longer than its deadline."""
     released = threading.Event()
-    monkeypatch.setattr(reader, "_STOP_SECONDS", 0.3)
+    monkeypatch.setattr(loop_thread, "_STOP_SECONDS", 0.3)
 
     close = fetching._close
 
@@ -209,11 +209,11 @@ def test_tasks_that_a_client_left_behind_are_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What nearly ends by itself may do so, and the rest is cancelled."""
-    monkeypatch.setattr(reader, "_LEFT_OVER_SECONDS", 0.05)
+    monkeypatch.setattr(loop_thread, "_LEFT_OVER_SECONDS", 0.05)
     loop = asyncio.new_event_loop()
     ending = loop.create_task(asyncio.sleep(0.01))
     stuck = loop.create_task(asyncio.sleep(3_600))
-    reader._end_left_over(loop)
+    loop_thread._end_left_over(loop)
     loop.close()
     assert ending.done()
     assert not ending.cancelled()
