@@ -24,6 +24,10 @@ COMMANDS = {
     "tail": LazyCommand(
         "bridge.cli.tail:command", "Watch jobs live as a consumer of the topic."
     ),
+    "verify": LazyCommand(
+        "bridge.cli.verify:command",
+        "Prove that a topic has no hole, duplicate or reordering.",
+    ),
     "sandbox": LazyCommand(
         "bridge.cli.sandbox:command",
         "Run a local dryAPI that emits simulated jobs.",

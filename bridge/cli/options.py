@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ __all__ = [
     "reading_options",
     "setting_options",
     "show_warnings",
+    "span_seconds",
 ]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -33,6 +35,8 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 # are the same.
 _FLAGS = "bridge.flags"
 _CONFIG_FILE = "bridge.config_file"
+
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 _READING_FLAGS = frozenset({"topic", "kafka.bootstrap_servers"})
 
@@ -142,3 +146,15 @@ def show_warnings(warnings: tuple[str, ...]) -> None:
     """Write warnings to stderr, for commands that have no log."""
     for line in warnings:
         click.echo(f"bridge: warning: {line}", err=True)
+
+
+def span_seconds(
+    _ctx: click.Context, _option: click.Parameter, span: str | None
+) -> int | None:
+    """Read a length of time such as 90s, 10m, 2h or 1d: an option's callback."""
+    if span is None:
+        return None
+    match = re.fullmatch(r"([0-9]{1,9})([smhd])", span)
+    if match is None:
+        raise click.BadParameter(f"{span!r} is no span such as 90s, 10m, 2h or 1d.")
+    return int(match[1]) * _UNIT_SECONDS[match[2]]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import signal
 import sys
 import time
@@ -18,7 +17,7 @@ import click
 import trio
 from rich.console import Console
 
-from bridge.cli.options import reading_options
+from bridge.cli.options import reading_options, span_seconds
 from bridge.consumer.live import follow_table, write_lines
 from bridge.kafka.reader import Edge, Start, TopicReader
 from bridge.operations import logs
@@ -26,20 +25,6 @@ from bridge.settings import Settings
 
 
 __all__ = ["command"]
-
-_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-
-
-def _seconds(
-    _ctx: click.Context, _option: click.Parameter, span: str | None
-) -> int | None:
-    """Read a length of time such as 90s, 10m, 2h or 1d."""
-    if span is None:
-        return None
-    match = re.fullmatch(r"([0-9]{1,9})([smhd])", span)
-    if match is None:
-        raise click.BadParameter(f"{span!r} is no span such as 90s, 10m, 2h or 1d.")
-    return int(match[1]) * _UNIT_SECONDS[match[2]]
 
 
 @click.command("tail")
@@ -49,7 +34,7 @@ def _seconds(
 )
 @click.option(
     "--since",
-    callback=_seconds,
+    callback=span_seconds,
     metavar="SPAN",
     help="Begin so long ago: 90s, 10m, 2h, 1d.",
 )
