@@ -17,11 +17,9 @@ from bridge.kafka.answers import BatchRefusedError, ClientError
 from bridge.kafka.group import Group
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.lane import Lane
-from bridge.kafka.log import open_log
 from bridge.kafka.producers import Producers
 from bridge.kafka.refusal import Refusals
-from bridge.kafka.resuming import Backoff, resume, settle
-from bridge.kafka.tails import scan
+from bridge.kafka.resuming import Backoff, resume, verify
 from bridge.record import StoredRecord
 
 
@@ -126,13 +124,10 @@ class _LaneSender:
         statistics.publish_duration.observe(time.monotonic() - started)
         statistics.count_published(topic, sent.count)
         self._backoff.reset()
-        start, steps_back = lane.start, lane.steps_back(base_offset)
-        lane.advance(sent.count, base_offset, sent.size_bytes)
+        start, connection = lane.start, sent.connection
+        if lane.advance(sent.count, base_offset, sent.size_bytes, connection):
+            await verify(group, lane, start, connection)
         self._refusals.passed()
-        if steps_back:
-            async with open_log(settings, topic) as log:
-                tails = await scan(log, group.outbox.id, {partition: start})
-                await settle(group, lane, log, start, tails[partition], is_cut=True)
 
     async def _refused(self, error: BatchRefusedError) -> None:
         """Have the record found that is refused, unless the log has it after all."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 - this room runs asyncio
 from collections import deque
 from itertools import islice
+from weakref import WeakSet
 
 from bridge.kafka.asking import answer
 from bridge.kafka.group import Group
@@ -70,6 +71,9 @@ class Lane:
         self._last = 0 if known is None else known.last_sequence
         self._resume_offset = end_offset if start.offset is None else start.offset
         self._resume_ce_id = start.ce_id
+        self._verified = (self._resume_offset, self._resume_ce_id)
+        # Over these the leader has acknowledged since the log was looked at.
+        self._connections: WeakSet[object] = WeakSet()
         self.resent_sequence = 0 if known is None else known.resent_sequence
         self.found: dict[str, int] = {}
         self.batch_bytes = int(
@@ -102,7 +106,8 @@ class Lane:
     @property
     def start(self) -> ScanFrom:
         """From where on the log has to be read to know what it holds."""
-        return ScanFrom(self._resume_offset, self._cursor, self._resume_ce_id)
+        offset, ce_id = self._verified
+        return ScanFrom(offset, self._cursor, ce_id)
 
     # -- What the outbox tells ------------------------------------------------
 
@@ -179,8 +184,31 @@ class Lane:
 
     # -- How far it has come --------------------------------------------------
 
-    def advance(self, count: int, base_offset: int, size_bytes: int) -> None:
-        """Note that the next rows stand in the log side by side."""
+    def advance(
+        self,
+        count: int,
+        base_offset: int,
+        size_bytes: int,
+        connection: object | None = None,
+    ) -> bool:
+        """
+        Note that the next rows stand in the log side by side.
+
+        Args:
+            count: How many rows.
+            base_offset: The offset of the first.
+            size_bytes: Bytes of their keys and values.
+            connection: Over which the leader said so; None where it was read.
+
+        Returns:
+            Whether it must be verified that this is still the log that it was: a
+            log that only grows can't go back, and while a connection lasts its
+            broker hasn't started again with an older copy of its files.
+        """
+        doubtful = self._resume_ce_id is not None and (
+            base_offset <= self._resume_offset
+            or (connection is not None and connection not in self._connections)
+        )
         rows = [self._rows.popleft() for _ in range(count)]
         self._group.memory.release(rows)
         self._cursor = rows[-1].sequence
@@ -194,6 +222,15 @@ class Lane:
             base_offset,
             size_bytes,
         )
+        if not doubtful:
+            self.verified(connection)
+        return doubtful
+
+    def verified(self, connection: object | None = None) -> None:
+        """Note that the log still has what it acknowledged."""
+        self._verified = (self._resume_offset, self._resume_ce_id)
+        if connection is not None:
+            self._connections.add(connection)
 
     def skip_found(self) -> bool:
         """Acknowledge the rows ahead that the log holds already; tell if any were."""
@@ -206,14 +243,6 @@ class Lane:
             skipped += 1
         resumed[self._topic] = resumed.get(self._topic, 0) + skipped
         return bool(skipped)
-
-    def steps_back(self, base_offset: int) -> bool:
-        """
-        Whether an acknowledged batch stands where earlier rows stood.
-
-        A log that only grows can't do that: it has lost its tail meanwhile.
-        """
-        return self._resume_ce_id is not None and base_offset <= self._resume_offset
 
     def pass_over(self, sequence: int) -> None:
         """Note that the next row went elsewhere: it will never be in the log."""
@@ -229,3 +258,4 @@ class Lane:
         self._cursor = sequence
         self._resume_offset = resume_offset
         self._resume_ce_id = None
+        self.verified()

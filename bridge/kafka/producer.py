@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this room runs asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
 from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
     AIOKafkaProducer,
+    TopicPartition,
     errors,
 )
+from aiokafka.client import ConnectionGroup  # noqa: TID251 - as above
 from aiokafka.producer.message_accumulator import (  # noqa: TID251 - as above
     MessageAccumulator,
 )
@@ -52,16 +54,27 @@ class Sent:
         count: How many of the offered records it holds.
         size_bytes: Bytes of their keys and values.
         future: What aiokafka gives the batch's metadata to.
+        connection: Gives the connection to the partition's leader.
     """
 
-    __slots__ = ("_future", "count", "size_bytes")
+    __slots__ = ("_connection", "_future", "count", "size_bytes")
 
     def __init__(
-        self, count: int, size_bytes: int, future: asyncio.Future[Any]
+        self,
+        count: int,
+        size_bytes: int,
+        future: asyncio.Future[Any],
+        connection: Callable[[], object | None],
     ) -> None:
         self.count = count
         self.size_bytes = size_bytes
         self._future = future
+        self._connection = connection
+
+    @property
+    def connection(self) -> object | None:
+        """The connection over which the acknowledgement came, while it lasts."""
+        return self._connection()
 
     async def base_offset(self) -> int:
         """
@@ -255,7 +268,16 @@ class Producer:
         future = await client.send_batch(batch, topic, partition=partition)
         self._on_way[future] = time.monotonic()
         future.add_done_callback(self._arrived)
-        return Sent(count, size, future)
+
+        def connection() -> object | None:
+            leader = client.client.cluster.leader_for_partition(
+                TopicPartition(topic, partition)
+            )
+            key = (leader, ConnectionGroup.DEFAULT)
+            found: object | None = client.client._conns.get(key)  # noqa: SLF001
+            return found
+
+        return Sent(count, size, future, connection)
 
     async def begin(self) -> None:
         """

@@ -21,7 +21,7 @@ from bridge.kafka.log import Bounds, Log, open_log
 from bridge.kafka.tails import LogTail, ScanFrom, scan
 
 
-__all__ = ["Backoff", "TopicReplacedError", "resume", "settle"]
+__all__ = ["Backoff", "TopicReplacedError", "resume", "settle", "verify"]
 
 _log = structlog.get_logger("bridge.kafka")
 
@@ -104,14 +104,38 @@ async def resume(
     )
 
 
-async def settle(  # noqa: PLR0913 - a lane and what was read of its log
+async def verify(
+    group: Group, lane: Lane, start: ScanFrom, connection: object | None
+) -> None:
+    """
+    See that the log still has what it acknowledged before its last answer.
+
+    Args:
+        group: What the lane shares with others.
+        lane: The lane; it has taken the answer over.
+        start: What it knew of the log before.
+        connection: Over which the answer came.
+
+    Raises:
+        TopicReplacedError: The log is another topic's.
+        BridgeError: As `open_log` says; nothing counts as verified then.
+    """
+    topic, partition = lane.key
+    async with open_log(group.settings, topic) as log:
+        tails = await scan(log, group.outbox.id, {partition: start})
+        tail = tails[partition]
+        if tail.contradicts(start):
+            await settle(group, lane, log, start, tail)
+    lane.found = {}
+    lane.verified(connection)
+
+
+async def settle(
     group: Group,
     lane: Lane,
     log: Log,
     start: ScanFrom,
     tail: LogTail,
-    *,
-    is_cut: bool = False,
 ) -> None:
     """
     Take over what the log shows; send again what it has lost.
@@ -122,14 +146,14 @@ async def settle(  # noqa: PLR0913 - a lane and what was read of its log
         log: Its topic's log.
         start: From where on it was read.
         tail: What it showed.
-        is_cut: Whether it is known to have lost its tail.
 
     Raises:
         TopicReplacedError: The log is another topic's.
         BridgeError: As `open_log` says.
     """
     lane.found = tail.offsets
-    if not is_cut and not tail.contradicts(start):
+    if not tail.contradicts(start):
+        lane.verified()
         return
     topic, partition = lane.key
     topic_id = await log.topic_id()
@@ -137,8 +161,9 @@ async def settle(  # noqa: PLR0913 - a lane and what was read of its log
         raise TopicReplacedError(topic)
     bounds = Bounds(tail.begin_offset, tail.end_offset)
     missing = await first_missing(log, group.outbox, topic, partition, bounds)
-    if missing is None and not is_cut and start.ce_id is not None:
+    if missing is None and start.ce_id is not None:
         # Compacted away, which takes nothing that wasn't delivered.
+        lane.verified()
         return
     # What was in the log behind the lost rows is acknowledged first, so that it
     # counts among those that are sent again, in order and marked.

@@ -26,7 +26,7 @@ from bridge.kafka.lane import Lane
 from bridge.kafka.log import open_log
 from bridge.kafka.producer import Producer, Sent
 from bridge.kafka.refusal import Refusals
-from bridge.kafka.resuming import Backoff, settle
+from bridge.kafka.resuming import Backoff, settle, verify
 from bridge.kafka.tails import scan
 from bridge.record import StoredRecord
 
@@ -76,7 +76,10 @@ class TransactionalDelivery:
         self._producers: deque[Producer] = deque()
         self._backoff = Backoff(group.settings.retry_backoff_seconds)
         self._refusals: dict[tuple[str, int], Refusals] = {}
+        self._busy: Sequence[Lane] = ()
         self._parts: list[_Part] = []
+        # Whose acknowledgement is waited for.
+        self._asked: Lane | None = None
         self._begun_at = 0.0
         self._fenced_at = float("-inf")
 
@@ -121,6 +124,7 @@ class TransactionalDelivery:
             for lane in lanes:
                 await lane.read()
                 while lane.skip_found():
+                    self._group.outage.worked(lane.key)
                     await lane.read()
             busy = [lane for lane in lanes if lane.has_rows]
             if busy or all(lane.draining for lane in lanes):
@@ -132,33 +136,34 @@ class TransactionalDelivery:
         group, settings = self._group, self._group.settings
         producer = self._producers[0]
         self._producers.rotate(-1)
-        self._parts = []
+        self._busy, self._parts, self._asked = busy, [], None
         started = self._begun_at = time.monotonic()
         for lane in busy:
             group.outage.sending(lane.key)
+        offsets = []
         # aiokafka tries a transaction's requests again for ever.
         async with asyncio.timeout(settings.transaction_timeout_seconds):
             await producer.begin()
             for lane in busy:
                 self._parts.append(await self._send(producer, lane))
-            offsets = [await part.sent.base_offset() for part in self._parts]
+            for part in self._parts:
+                self._asked = part.lane
+                offsets.append(await part.sent.base_offset())
+            self._asked = None
             await producer.commit()
         self._backoff.reset()
         group.statistics.publish_duration.observe(time.monotonic() - started)
-        cut = []
+        doubtful = []
         for part, base_offset in zip(self._parts, offsets, strict=True):
-            lane = part.lane
+            lane, sent = part.lane, part.sent
             group.outage.worked(lane.key)
-            group.statistics.count_published(lane.key[0], part.sent.count)
-            if lane.steps_back(base_offset):
-                cut.append((lane, lane.start))
-            lane.advance(part.sent.count, base_offset, part.sent.size_bytes)
+            group.statistics.count_published(lane.key[0], sent.count)
+            start, connection = lane.start, sent.connection
+            if lane.advance(sent.count, base_offset, sent.size_bytes, connection):
+                doubtful.append((lane, start, connection))
             self._refusals[lane.key].passed()
-        for lane, start in cut:
-            topic, partition = lane.key
-            async with open_log(settings, topic) as log:
-                tails = await scan(log, group.outbox.id, {partition: start})
-                await settle(group, lane, log, start, tails[partition], is_cut=True)
+        for lane, start, connection in doubtful:
+            await verify(group, lane, start, connection)
 
     async def _send(self, producer: Producer, lane: Lane) -> _Part:
         topic, partition = lane.key
@@ -173,17 +178,19 @@ class TransactionalDelivery:
         return _Part(lane, rows[: sent.count], sent)
 
     def _failed(self, error: Exception) -> None:
-        group = self._group
+        """Note that all lanes of the transaction failed, by the one that was first."""
+        group, asked = self._group, self._asked
         group.statistics.producer_recycles += 1
-        for part in self._parts:
-            group.outage.failed(
-                "lane.failed",
-                error,
-                part.lane.key,
-                next_sequence=part.lane.next_sequence,
-            )
-        if not self._parts:
+        if isinstance(error, TimeoutError) and not error.args:
+            seconds = group.settings.transaction_timeout_seconds
+            error = TimeoutError(f"a transaction took longer than {seconds:g} s")
+        if asked is None:
             group.outage.failed("transaction.failed", error)
+        for lane in sorted(self._busy, key=lambda lane: lane is not asked):
+            event = "transaction.failed" if asked is None else "lane.failed"
+            group.outage.failed(
+                event, error, lane.key, next_sequence=lane.next_sequence
+            )
 
     def _look_for_fence(self, error: Exception) -> None:
         """
@@ -232,6 +239,8 @@ class TransactionalDelivery:
             refused is not None
             and refusal is not None
             and refused.rows[0].ce_id not in refused.lane.found
+            # Unless the log was cut before it.
+            and refused.rows[0].sequence == refused.lane.next_sequence
         ):
             refusals = self._refusals[refused.lane.key]
             await refusals.refused(refused.rows, refusal)
