@@ -1,16 +1,19 @@
 """
 The store against a model that keeps everything in lists.
 
-Hypothesis looks for orders of append, claim, open, acknowledge, trim, failure
-and restart after which the two disagree.
+Hypothesis looks for orders of append, claim, open, acknowledge, refuse, rewind,
+trim, failure, restart, a topic made anew and an older copy of the file after
+which the two disagree, or an event is lost or named twice.
 """
 
 from __future__ import annotations
 
+import copy
+import shutil
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -23,44 +26,25 @@ from hypothesis.stateful import (
 from bridge.outbox.lane import Run
 from bridge.outbox.schema import new_incarnation, open_database
 from bridge.outbox.store import Store
-from bridge.record import Record
+from bridge.record import Record, StoredRecord
 from tests.outbox.making import MIB, PLENTY_BYTES, number_of, record, undone
+from tests.outbox.model import Log, Model, ModelLane
 
 
 _PARTITIONS = 2
 _KEYS = ("a", "b", "c")
+_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - faster
+_some_keys = st.lists(st.sampled_from(_KEYS), min_size=1, max_size=9)
+_partitions = st.integers(0, _PARTITIONS - 1)
 
 
 def _partition_of(key: bytes | None) -> int:
     return int(key == b"a")
 
 
-@dataclass
-class _Lane:
-    """
-    One lane as it should be.
-
-    Attributes:
-        rows: (sequence, number) of rows that are still in the file.
-        acknowledged: The last sequence that Kafka has.
-        last: The last sequence that must not come again.
-    """
-
-    rows: list[tuple[int, int]] = field(default_factory=list)
-    acknowledged: int = 0
-    last: int = 0
-
-    @property
-    def pending(self) -> list[tuple[int, int]]:
-        return [row for row in self.rows if row[0] > self.acknowledged]
-
-    def add(self, number: int) -> None:
-        self.last += 1
-        self.rows.append((self.last, number))
-
-    def settle(self) -> None:
-        if not self.pending:
-            self.acknowledged = self.last
+def _is_rare(machine: StoreAgainstModel) -> bool:
+    """Leave room for something to undo; by a number that changes all the time."""
+    return machine.now % 3 == 0
 
 
 class StoreAgainstModel(RuleBasedStateMachine):
@@ -68,15 +52,19 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = tempfile.TemporaryDirectory(dir=_FOLDER)
         self.path = Path(self.folder.name) / "outbox.sqlite3"
-        self.unassigned: list[int] = []
-        self.lanes: dict[int, _Lane] = {}
-        self.is_open = False
+        self.model = Model()
+        self.copy: Model | None = None
+        self.was_put_back = False
+        # The world: it goes on whatever happens to the file.
+        self.logs = [Log() for _ in range(_PARTITIONS)]
+        self.topics = 1
         self.count = 0
-        self.offset = 0
+        self.now = 0
         self.keys: dict[int, bytes | None] = {}
         self.ce_ids: dict[int, str] = {}
+        self.sent: set[int] = set()
         self._start()
 
     def _start(self) -> None:
@@ -96,10 +84,15 @@ class StoreAgainstModel(RuleBasedStateMachine):
             for index, key in enumerate(keys)
         ]
 
-    @rule(keys=st.lists(st.sampled_from(_KEYS), min_size=1, max_size=12))
+    def _read(self, partition: int, after: int, rows: int) -> list[StoredRecord]:
+        return self.store.read("jobs", partition, after, rows, PLENTY_BYTES)
+
+    # -- The reader ------------------------------------------------------------
+
+    @rule(keys=_some_keys)
     def append(self, keys: list[str]) -> None:
         """Records go to their lanes, or wait behind those that have none."""
-        records = self._records(keys)
+        records, model = self._records(keys), self.model
         with self.store.transaction():
             placed = self.store.append(records)
         told = {
@@ -107,156 +100,289 @@ class StoreAgainstModel(RuleBasedStateMachine):
             for _, partition, rows in placed
             for row in rows
         }
-        is_direct = self.is_open and not self.unassigned
+        is_direct = self.is_open and not model.unassigned
         for one in records:
             number = number_of(one)
             if is_direct:
                 partition = _partition_of(one.key)
-                self.lanes[partition].add(number)
-                assert told[number] == (partition, self.lanes[partition].last)
+                model.lanes[partition].add(number)
+                assert told[number] == (partition, model.lanes[partition].last)
             else:
-                self.unassigned.append(number)
+                model.unassigned.append(number)
                 assert number not in told
             self.keys[number] = one.key
             self.ce_ids[number] = ""
+            model.numbers.add(number)
         self.count += len(keys)
 
-    @rule(ahead=st.lists(st.integers(0, 4), min_size=2, max_size=2))
-    def open_topic(self, ahead: list[int]) -> None:
+    # -- The relay -------------------------------------------------------------
+
+    @rule()
+    def open_topic(self) -> None:
         """Kafka is reached; its log may have seen more than the file knows."""
+        self._open()
+
+    @precondition(_is_rare)
+    @rule()
+    def make_topic_anew(self) -> None:
+        """Somebody deletes the topic, and it is made again."""
+        self.topics += 1
+        self.logs = [Log() for _ in range(_PARTITIONS)]
+        self._open()
+
+    def _open(self) -> None:
+        topic_id = f"id-{self.topics}"
         opened = {}
-        for partition, more in enumerate(ahead):
-            lane = self.lanes.setdefault(partition, _Lane())
-            opened[partition] = (lane.last + more if more > 1 else 0, self.offset)
-            if more > 1:
-                lane.last += more
-                lane.settle()
+        for partition, log in enumerate(self.logs):
+            lane = self.model.lanes.setdefault(partition, ModelLane())
+            is_same = lane.topic_id in {None, topic_id}
+            start = lane.resume_offset if is_same else 0
+            opened[partition] = (log.last_sequence(start), len(log.records))
+            lane.open(*opened[partition], topic_id)
         with self.store.transaction():
-            self.store.open_topic("jobs", _partition_of, opened, None)
+            self.store.open_topic("jobs", _partition_of, opened, topic_id)
         self.is_open = True
+        for partition in range(_PARTITIONS):
+            self._look_for_losses(partition)
+
+    def _reach_kafka(self) -> None:
+        if not self.is_open:
+            self._open()
+
+    def _look_for_losses(self, partition: int) -> None:
+        lane, log = self.model.lanes[partition], self.logs[partition]
+        good, resume_offset = 0, 0
+        for row in self.store.delivered("jobs", partition, 0, 10**6):
+            if not log.holds(row.offset, row.ce_id):
+                good = row.sequence - 1
+                break
+            good, resume_offset = row.sequence, row.offset
+        else:
+            return
+        with self.store.transaction():
+            again = self.store.rewind("jobs", partition, good, resume_offset)
+        assert again == lane.rewind(good, resume_offset)
 
     @rule(max_rows=st.integers(1, 8))
     def claim(self, max_rows: int) -> None:
         """Waiting rows go to their lanes, oldest first, as many as may."""
+        model = self.model
         with self.store.transaction():
             claimed = self.store.claim(max_rows, PLENTY_BYTES)
         if not self.is_open:
             assert claimed == []
             return
         touched = set()
-        for number in self.unassigned[:max_rows]:
+        for number in model.unassigned[:max_rows]:
             partition = _partition_of(self.keys[number])
-            self.lanes[partition].add(number)
+            model.lanes[partition].add(number)
             touched.add(partition)
-        del self.unassigned[:max_rows]
+        del model.unassigned[:max_rows]
         assert {(partition, last) for _, partition, last in claimed} == {
-            (partition, self.lanes[partition].last) for partition in touched
+            (partition, model.lanes[partition].last) for partition in touched
         }
 
-    @precondition(lambda self: any(lane.pending for lane in self.lanes.values()))
+    @rule(keys=_some_keys, foreign=st.integers(0, 1))
+    def live(self, keys: list[str], foreign: int) -> None:
+        """Records come, and Kafka takes what waits: how most of the time goes by."""
+        self.append(keys)
+        self.deliver([5, 5], foreign, is_undone=False)
+
     @rule(
-        partition=st.integers(0, _PARTITIONS - 1),
-        rows=st.integers(1, 6),
+        counts=st.lists(st.integers(0, 6), min_size=2, max_size=2),
         foreign=st.integers(0, 1),
         is_undone=st.booleans(),
     )
-    def acknowledge(
-        self, partition: int, rows: int, foreign: int, *, is_undone: bool
+    def deliver(self, counts: list[int], foreign: int, *, is_undone: bool) -> None:
+        """The next rows go to Kafka, but for those that it has."""
+        self._reach_kafka()
+        for partition, count in enumerate(counts):
+            self._deliver(partition, count, foreign, is_undone=is_undone)
+
+    def _deliver(
+        self, partition: int, count: int, foreign: int, *, is_undone: bool
     ) -> None:
-        """Kafka has the next rows of a lane, as a read gave them."""
-        lane = self.lanes[partition]
-        found = self.store.read(
-            "jobs", partition, lane.acknowledged, rows, PLENTY_BYTES
-        )
-        if not found:
+        lane, log = self.model.lanes[partition], self.logs[partition]
+        rows = self._read(partition, lane.acknowledged, count)
+        if not rows:
             return
-        self.offset += foreign
-        last = found[-1].sequence
-        run = Run(found[0].sequence, last, self.offset, self.offset, 10 * len(found))
+        found = log.found(lane.resume_offset)
+        if rows[0].ce_id in found:
+            rows, base_offset = rows[:1], found[rows[0].ce_id]
+        else:
+            log.records += [None] * foreign
+            base_offset = len(log.records)
+            rows = [row for row in rows if row.ce_id not in found]
+            known = log.found(0)
+            # An older copy doesn't know where the log was cut after it.
+            assert self.was_put_back or known.keys().isdisjoint(r.ce_id for r in rows)
+            for row in rows:
+                log.append(row.sequence, row.ce_id)
+            self.sent.update(number_of(row) for row in rows)
+        first, last = rows[0].sequence, rows[-1].sequence
+        run = Run(first, last, base_offset, self.now, 10 * len(rows))
         if is_undone:
             with undone(self.store):
                 self.store.acknowledge("jobs", partition, run)
         with self.store.transaction():
             self.store.acknowledge("jobs", partition, run)
-        self.offset += len(found)
-        lane.acknowledged = last
-        lane.settle()
+        for index, row in enumerate(rows):
+            lane.offsets[row.sequence] = base_offset + index
+        lane.pass_by(last)
 
-    @rule(max_rows=st.integers(1, 9))
+    @rule(partition=_partitions, is_kept=st.booleans())
+    def refuse(self, partition: int, *, is_kept: bool) -> None:
+        """The broker refuses a row for good: it gets out of its lane's way."""
+        self._reach_kafka()
+        lane, log = self.model.lanes[partition], self.logs[partition]
+        rows = self._read(partition, lane.acknowledged, 1)
+        if not rows or rows[0].ce_id in log.found(0):
+            return
+        sequence, letter = rows[0].sequence, record("x", topic="dlq")
+        with self.store.transaction():
+            for wrong in (sequence - 1, sequence + 1):
+                with pytest.raises(ValueError, match="isn't the first that waits"):
+                    self.store.refuse("jobs", partition, wrong, letter)
+            if is_kept:
+                self.store.quarantine("jobs", partition, sequence, "too large")
+            else:
+                self.store.refuse("jobs", partition, sequence, letter)
+        self.model.set_aside.add(lane.rows.pop(sequence))
+        self.model.quarantined += is_kept
+        self.model.dead_letters += not is_kept
+        lane.pass_by(sequence)
+
+    @rule(partition=_partitions, lost=st.integers(1, 8), foreign=st.integers(0, 2))
+    def lose_tail(self, partition: int, lost: int, foreign: int) -> None:
+        """The log loses acknowledged records, and others write there."""
+        self._reach_kafka()
+        log = self.logs[partition]
+        del log.records[-lost:]
+        log.records += [None] * foreign
+        self._look_for_losses(partition)
+
+    # -- The outbox itself -----------------------------------------------------
+
+    @rule(max_rows=st.integers(1, 4))
     def trim(self, max_rows: int) -> None:
         """Some of what Kafka has goes, in a lane the oldest first."""
         with self.store.transaction():
             gone = self.store.trim(
                 older_than_us=10**18, keep_bytes=0, max_rows=max_rows, max_bytes=MIB
             )
-        kept = {p: len(lane.rows) - len(lane.pending) for p, lane in self.lanes.items()}
-        assert gone == min(max_rows, sum(kept.values()))
-        for partition, lane in self.lanes.items():
-            left = self.store.read("jobs", partition, 0, 1, MIB)
-            while lane.rows and (not left or lane.rows[0][0] < left[0].sequence):
-                assert lane.rows[0][0] <= lane.acknowledged
-                del lane.rows[0]
-                gone -= 1
+        lanes = self.model.lanes
+        kept = [len(lane.rows) - len(lane.pending) for lane in lanes.values()]
+        assert gone == min(max_rows, sum(kept))
+        for partition, lane in lanes.items():
+            left = self._read(partition, 0, 1)
+            gone -= lane.trim_before(left[0].sequence if left else lane.last + 1)
         assert gone == 0
 
-    @rule(keys=st.lists(st.sampled_from(_KEYS), min_size=1, max_size=5))
+    @precondition(_is_rare)
+    @rule(keys=_some_keys)
     def fail(self, keys: list[str]) -> None:
         """A transaction that doesn't come to its end has never been."""
         with undone(self.store):
             self.store.append(self._records(keys))
             self.store.open_topic(
-                "jobs", _partition_of, dict.fromkeys(range(2), (99, 99)), None
+                "jobs", _partition_of, dict.fromkeys(range(2), (99, 99)), "other"
             )
             self.store.claim(100, PLENTY_BYTES)
+            for state in self.store.lane_states():
+                self.store.rewind("jobs", state.partition, 0, 0)
+                rows = self._read(state.partition, 0, 1)
+                if rows and rows[0].sequence > state.acknowledged_sequence:
+                    self.store.quarantine("jobs", state.partition, rows[0].sequence, "")
             self.store.trim(
                 older_than_us=10**18, keep_bytes=0, max_rows=10**6, max_bytes=MIB
             )
 
+    @precondition(_is_rare)
     @rule()
     def restart(self) -> None:
         """Another process opens the file; Kafka is not reached yet."""
         self.store.close()
         self._start()
-        # A sequence that was only seen in the log is learned from it again.
-        for lane in self.lanes.values():
-            assert all(sequence <= lane.last for sequence, _ in lane.rows)
+
+    @rule()
+    def keep_copy(self) -> None:
+        """Somebody takes a snapshot of the file."""
+        self.store.checkpoint()
+        shutil.copy(self.path, self.path.with_name("copy"))
+        self.copy = copy.deepcopy(self.model)
+
+    @precondition(lambda self: self.copy is not None and _is_rare(self))
+    @rule()
+    def put_back(self) -> None:
+        """The file is put back to its snapshot; Kafka isn't."""
+        assert self.copy is not None
+        self.store.close()
+        shutil.copy(self.path.with_name("copy"), self.path)
+        self.model = copy.deepcopy(self.copy)
+        self.was_put_back = True
+        self._start()
+
+    # -- What must hold --------------------------------------------------------
 
     @invariant()
     def counts_agree(self) -> None:
         """Nothing that waits is forgotten, nothing that doesn't is counted."""
-        waiting = sum(len(lane.pending) for lane in self.lanes.values())
-        assert self.store.pending == waiting + len(self.unassigned)
+        self.now += 1
+        waiting, letters = len(self.model.waiting), self.model.dead_letters
+        assert self.store.pending == waiting + letters
+        assert self.store.quarantined == self.model.quarantined
+        (kept_bytes,) = self.store._connection.execute(
+            "SELECT coalesce(sum(size_bytes), 0) FROM acknowledged"
+        ).fetchone()
+        assert self.store._acknowledgements._kept_bytes == kept_bytes
 
     @invariant()
     def states_agree(self) -> None:
         """The relay is told what is so."""
-        states = {
-            state.partition: (state.acknowledged_sequence, state.last_sequence)
-            for state in self.store.lane_states()
-        }
-        for partition, lane in self.lanes.items():
-            last = max([lane.acknowledged, *(sequence for sequence, _ in lane.rows)])
-            assert states[partition] == (lane.acknowledged, last)
+        states = {state.partition: state for state in self.store.lane_states()}
+        for partition, lane in self.model.lanes.items():
+            state = states[partition]
+            assert state.acknowledged_sequence == lane.acknowledged
+            assert state.last_sequence == max([lane.acknowledged, *lane.rows])
+            assert state.resent_sequence == lane.resent
+            assert state.topic_id == lane.topic_id
+            assert state.resume_offset == lane.resume_offset
+            last = lane.rows[max(lane.offsets)] if lane.offsets else None
+            assert state.resume_ce_id == (None if last is None else self.ce_ids[last])
 
     @invariant()
     def rows_agree(self) -> None:
         """Every lane reads as it should, and no identity changes or comes twice."""
-        for partition, lane in self.lanes.items():
+        for partition, lane in self.model.lanes.items():
             after, rows = 0, []
-            while more := self.store.read("jobs", partition, after, 5, PLENTY_BYTES):
+            while more := self._read(partition, after, 5):
                 rows += more
                 after = more[-1].sequence
-            assert [(row.sequence, number_of(row)) for row in rows] == lane.rows
+            assert {row.sequence: number_of(row) for row in rows} == lane.rows
             for row in rows:
                 known = self.ce_ids[number_of(row)] or row.ce_id
                 assert known == row.ce_id
                 self.ce_ids[number_of(row)] = row.ce_id
+            after, offsets = 0, {}
+            while told := self.store.delivered("jobs", partition, after, 3):
+                offsets.update({row.sequence: row.offset for row in told})
+                after = told[-1].sequence
+                assert [self.ce_ids[lane.rows[row.sequence]] for row in told] == [
+                    row.ce_id for row in told
+                ]
+            assert offsets == lane.offsets
         seen = [ce_id for ce_id in self.ce_ids.values() if ce_id]
         assert len(set(seen)) == len(seen)
 
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        """What doesn't wait was sent once, or set aside."""
+        model = self.model
+        assert model.numbers - model.waiting <= self.sent | model.set_aside
+
 
 TestStoreAgainstModel = StoreAgainstModel.TestCase
-# Some 15 s of exploring at most; each step checks everything.
+# Some 5 s of exploring; each step checks everything.
 TestStoreAgainstModel.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None
+    max_examples=150, stateful_step_count=50, deadline=None
 )
