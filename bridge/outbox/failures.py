@@ -15,8 +15,8 @@ from bridge.errors import OutboxDamagedError, OutboxError, OutboxFullError
 
 __all__ = ["damaged", "translated"]
 
-# No room, no writing, no handles, or a person's shell that holds a lock: the
-# file is as it was, and the error may go away by itself.
+# No room, no writing, no memory, no handles, or a person's shell that holds a lock:
+# the file is as it was, and the error may go away by itself.
 _REFUSALS = frozenset(
     {
         sqlite3.SQLITE_FULL,
@@ -25,6 +25,21 @@ _REFUSALS = frozenset(
         sqlite3.SQLITE_CANTOPEN,
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_NOLFS,
+    }
+)
+
+# Among those, by their extended code: a page that isn't there any more, a file system
+# or a checksum of it that says so itself, and a file that is no longer where it was.
+# Other errors of reading may be a disk that is away for a moment.
+_DAMAGES = frozenset(
+    {
+        sqlite3.SQLITE_IOERR_SHORT_READ,
+        sqlite3.SQLITE_IOERR_CORRUPTFS,
+        sqlite3.SQLITE_IOERR_DATA,
+        sqlite3.SQLITE_READONLY_DBMOVED,
     }
 )
 
@@ -38,20 +53,21 @@ def translated(error: sqlite3.Error, path: Path) -> OutboxError:
         path: The database file.
 
     Returns:
-        `OutboxFullError` if the same may succeed later, else
-        `OutboxDamagedError`.
+        `OutboxFullError` if the same may succeed later, `OutboxDamagedError` if
+        not, and just an `OutboxError` where SQLite was asked for nonsense.
     """
-    # Errors of the module itself carry no code. The low byte is the primary one.
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    if code & 0xFF in _REFUSALS:
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        # Of the module itself: a text that is no text any more, or a mistake here.
+        if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError):
+            return OutboxError(f"outbox.dir: {path}: {error}")
+        return damaged(path, error)
+    # The low byte is the primary code.
+    if code & 0xFF in _REFUSALS and code not in _DAMAGES:
         return OutboxFullError(str(error))
     return damaged(path, error)
 
 
 def damaged(path: Path, reason: object) -> OutboxDamagedError:
-    """Say that a file can't be used and what may be done with it."""
-    return OutboxDamagedError(
-        f"outbox.dir: {path} is not a readable outbox ({reason}); move it away and"
-        " start again: the events in it that Kafka has not got are lost to the"
-        " bridge, but stay in the file"
-    )
+    """Say that a file can't be used."""
+    return OutboxDamagedError(f"{path} is not a readable outbox ({reason})")

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from bridge.outbox.buffer import Buffer
 from bridge.outbox.lane import Run
 from bridge.outbox.requests import Requests
+from bridge.record import Record
 
 
 __all__ = ["Inbox"]
@@ -24,9 +26,11 @@ class Inbox:
 
     Args:
         max_bytes: What the records in memory may weigh.
+        lighten: Gives a record without its preview, None if it has none.
 
     Attributes:
         buffer: Records that were read.
+        reserved: Gap records: no bound holds them up.
         acknowledged: Runs that Kafka has: (topic, partition, run).
         changes: Requests that belong into a transaction.
         questions: Requests that only read.
@@ -35,14 +39,22 @@ class Inbox:
             no reason to look for it again.
     """
 
-    def __init__(self, max_bytes: int) -> None:
-        self.buffer = Buffer(max_bytes)
+    def __init__(
+        self, max_bytes: int, lighten: Callable[[Record], Record | None]
+    ) -> None:
+        self.buffer = Buffer(max_bytes, lighten)
+        self.reserved: deque[Record] = deque()
         self.acknowledged: deque[tuple[str, int, Run]] = deque()
         self.changes = Requests()
         self.questions = Requests()
         self.is_stopping = False
         self.awaits_room = False
         self._news = threading.Event()
+
+    @property
+    def is_relaxed(self) -> bool:
+        """Whether there is room again, in memory and on disk."""
+        return self.buffer.is_relaxed and not self.awaits_room
 
     def ring(self) -> None:
         """Say that something was laid down that must be looked at."""

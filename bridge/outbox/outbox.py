@@ -12,22 +12,20 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
-import structlog
-
 from bridge.outbox.directory import OutboxDirectory
 from bridge.outbox.inbox import Inbox
 from bridge.outbox.lane import Run
 from bridge.outbox.lanes import PartitionOf
+from bridge.outbox.losses import Losses
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.store import Placed, Store
 from bridge.outbox.writer import Writer
-from bridge.record import Delivered, LaneState, Record, StoredRecord
+from bridge.record import Delivered, LaneState, Loss, Record, StoredRecord
 from bridge.settings import OutboxSettings
 
 
 __all__ = ["Outbox"]
 
-_log = structlog.get_logger("bridge.outbox")
 _T = TypeVar("_T")
 
 
@@ -41,18 +39,30 @@ class Outbox:
     Args:
         directory: The locked directory.
         settings: The limits.
+        lighten: Gives a record without its preview, no longer as important as one
+            that can go without; None if it has none. Called by any thread.
+        on_loss: Is told by any thread of records that were given up: when it
+            begins and when it is over, also what ends with `run`. It must not
+            wait and must not offer; it may `keep`.
 
     Raises:
         OutboxDamagedError: The file is no outbox of this version.
         OutboxDirectoryError: The file can't be opened.
     """
 
-    def __init__(self, directory: OutboxDirectory, settings: OutboxSettings) -> None:
+    def __init__(
+        self,
+        directory: OutboxDirectory,
+        settings: OutboxSettings,
+        *,
+        lighten: Callable[[Record], Record | None] = lambda _: None,
+        on_loss: Callable[[Loss], None] = lambda _: None,
+    ) -> None:
         self.statistics = OutboxStatistics()
-        self._inbox = Inbox(settings.buffer_bytes)
-        self._dropping = False
+        self._inbox = Inbox(settings.buffer_bytes, lighten)
+        self._losses = Losses(self.statistics, on_loss)
         self._writer = Writer(
-            directory.database, settings, self._inbox, self.statistics
+            directory.database, settings, self._inbox, self._losses, self.statistics
         )
 
     @property
@@ -70,10 +80,13 @@ class Outbox:
             records: In order; not changed by anybody from now on.
         """
         inbox = self._inbox
+        self.statistics.accepted += len(records)
         dropped = inbox.buffer.put(records)
-        self.statistics.accepted += len(records) - dropped
-        if dropped or self._dropping:
-            self._note_drops(dropped)
+        if dropped is not None:
+            cause = "outbox_full" if self.statistics.full else "overflow"
+            self._losses.note(cause, dropped)
+        elif self._losses.is_open and inbox.is_relaxed:
+            self._losses.survive(records)
         # While the thread waits for room, more records are no reason to look.
         if not inbox.awaits_room:
             inbox.ring()
@@ -87,17 +100,20 @@ class Outbox:
         """
         return not (self._inbox.buffer.is_relaxed or self._inbox.awaits_room)
 
-    def _note_drops(self, dropped: int) -> None:
-        statistics = self.statistics
-        if dropped:
-            cause = "outbox_full" if statistics.full else "overflow"
-            statistics.dropped[cause] += dropped
-            if not self._dropping:
-                self._dropping = True
-                _log.error("buffer.overflow", cause=cause)
-        elif self._inbox.buffer.is_relaxed:
-            self._dropping = False
-            _log.info("buffer.has_room", dropped=sum(statistics.dropped.values()))
+    # -- The gap ledger's door ------------------------------------------------
+
+    def keep(self, record: Record) -> None:
+        """
+        Take a gap record for the next commit, past the bounds of buffer and disk.
+
+        It is written into room that is reserved, as soon as SQLite lets it be. What
+        the process can't write until its end is logged.
+
+        Args:
+            record: Not changed by anybody from now on.
+        """
+        self._inbox.reserved.append(record)
+        self._inbox.ring()
 
     # -- The relay's doors ----------------------------------------------------
 
@@ -233,6 +249,11 @@ class Outbox:
         """Let `run` commit what has gathered, close the file and return."""
         self._inbox.is_stopping = True
         self._inbox.ring()
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether nothing at all could be written lately, no acknowledgement either."""
+        return self._writer.is_stuck
 
     @property
     def drained(self) -> bool:

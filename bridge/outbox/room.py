@@ -9,6 +9,8 @@ the log something is always left.
 from __future__ import annotations
 
 import os
+import resource
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,10 +19,15 @@ from bridge.errors import OutboxFullError
 from bridge.outbox.buffer import weigh
 from bridge.outbox.schema import log_bytes
 from bridge.outbox.store import Store
-from bridge.record import Record
+from bridge.record import Importance, Record
 
 
 __all__ = ["Room"]
+
+# What can bound it, as it is told.
+_LIMIT = "outbox.max_bytes"
+_DISK = "the disk has no room"
+_FILE = "no file of this process may be longer (RLIMIT_FSIZE)"
 
 # A row of just over a page takes two, and one of 200 bytes a little more than
 # itself: twice its weight is never too little.
@@ -30,6 +37,13 @@ _PAGES_A_ROW = 2
 # once into the log and once into the database. Small disks keep a smaller share.
 _DISK_RESERVE_BYTES = 16 * 2**20
 _DISK_SHARE = 8
+
+# What outbox and disk have is divided: in the last eighth previews go. The last
+# 32nd (256 MiB of the usual 8 GiB: some 250,000 rows) is for the last events of
+# jobs alone, and the last quarter of that for gap records alone.
+_PREVIEWS_SHARE = 8
+_LAST_EVENTS_SHARE = 32
+_GAPS_SHARE = 128
 
 # A transaction takes an eighth of the log's share, 4 MiB of the usual 32: so
 # acknowledgements and requests wait no longer than some 10 ms behind one. On a
@@ -65,6 +79,7 @@ class Room:
         self._log_bytes = log_bytes(max_bytes)
         self._store = store
         self._bytes = 0
+        self._divided_bytes = max_bytes
         self._emptied_at = 0
         self.used_bytes = 0
         self.step_bytes = _LEAST_STEP_BYTES
@@ -82,15 +97,33 @@ class Room:
             How many fit, from the front. What isn't written after all is found
             again by the next measurement.
         """
-        if self._take(weight):
-            return len(records)
-        self.measure()
-        if self._take(weight):
+        if self.take(weight):
             return len(records)
         count = 0
-        while count < len(records) and self._take(weigh(records[count])):
+        for record in records:
+            is_last = record.importance is Importance.TERMINAL
+            if not self._take(
+                weigh(record), _GAPS_SHARE if is_last else _LAST_EVENTS_SHARE
+            ):
+                break
             count += 1
         return count
+
+    def take(self, weight: int) -> bool:
+        """Take room as `fit` does, for all or for nothing."""
+        if self._take(weight, _LAST_EVENTS_SHARE):
+            return True
+        self.measure()
+        return self._take(weight, _LAST_EVENTS_SHARE)
+
+    def spend(self, weight: int) -> None:
+        """Count what is written whether there is room for it or not."""
+        self._bytes -= _PAGES_A_ROW * weight
+
+    @property
+    def is_near_its_end(self) -> bool:
+        """Whether so little is left that previews aren't worth it."""
+        return self._bytes < self._divided_bytes // _PREVIEWS_SHARE
 
     def measure(self) -> None:
         """
@@ -100,47 +133,54 @@ class Room:
         room of two.
         """
         try:
-            by_limit, by_disk = self._look()
-            if by_disk < min(by_limit, _PAGES_A_ROW * self._log_bytes):
+            room = self._look()
+            if room[_DISK] < min(room[_LIMIT], _PAGES_A_ROW * self._log_bytes):
                 # Where this fails, it is the disk that has no room.
                 with suppress(OutboxFullError):
                     self._store.checkpoint()
-                by_limit, by_disk = self._look()
+                room = self._look()
         except (OutboxFullError, OSError) as error:
             self._bytes, self.reason = 0, str(error)
             return
-        self._bytes = min(by_limit, by_disk)
-        self.reason = (
-            f"outbox.max_bytes is {self._max_bytes}"
-            if by_limit <= by_disk
-            else "the disk has no room"
-        )
+        self.reason, self._bytes = min(room.items(), key=lambda item: item[1])
+        if self.reason == _LIMIT:
+            self.reason = f"{_LIMIT} is {self._max_bytes}"
 
-    def _take(self, weight: int) -> bool:
-        if self._bytes < _PAGES_A_ROW * weight:
+    def _take(self, weight: int, share: int) -> bool:
+        left = self._bytes - _PAGES_A_ROW * weight
+        if left < self._divided_bytes // share:
             return False
-        self._bytes -= _PAGES_A_ROW * weight
+        self._bytes = left
         return True
 
-    def _look(self) -> tuple[int, int]:
-        """Return the bytes of pages that limit and disk still allow."""
+    def _look(self) -> dict[str, int]:
+        """Return the bytes of pages that each bound still allows."""
         with self._store.reading():
             pages = self._store.pages()
         database, log = _size(self._database), _size(self._log)
         self.used_bytes = database + log
         growth = self._max_bytes - self._log_bytes - pages.total_bytes
         disk = os.statvfs(self._database.parent)
-        free = disk.f_bavail * disk.f_frsize
-        reserve = min(_DISK_RESERVE_BYTES, disk.f_blocks * disk.f_frsize // _DISK_SHARE)
+        free, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+        reserve = min(_DISK_RESERVE_BYTES, total // _DISK_SHARE)
+        # Each byte needs two on the disk: see below.
+        self._divided_bytes = min(self._max_bytes, total // 2)
         # Pages that stand in the log alone will want a place in the database.
         owed = max(pages.total_bytes - database, 0)
         # What is written takes room in the log, and then in the database, as far
         # as no pages are free there. The log gives its room back: for it, half of
         # the reserve is enough.
         for_log = free - owed - reserve // 2
-        self._share(for_log // _STEPS)
         by_disk = min(for_log, (free - owed - reserve + pages.free_bytes) // 2)
-        return pages.free_bytes + max(growth, 0), by_disk
+        longest = _longest_file_bytes()
+        self._share(min(for_log, longest) // _STEPS)
+        return {
+            _LIMIT: pages.free_bytes + max(growth, 0),
+            _DISK: by_disk,
+            _FILE: longest
+            - longest // _DISK_SHARE
+            - (pages.total_bytes - pages.free_bytes),
+        }
 
     def _share(self, step_bytes: int) -> None:
         """Keep transactions and the log as small as a short disk needs them."""
@@ -150,6 +190,12 @@ class Room:
         if emptied_at != self._emptied_at:
             self._emptied_at = emptied_at
             self._store.empty_log_at(emptied_at)
+
+
+def _longest_file_bytes() -> int:
+    """Tell how long this process may make a file (setrlimit(2), `ulimit -f`)."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
 def _size(path: Path) -> int:

@@ -13,7 +13,9 @@ import sqlite3  # noqa: TID251 - this room speaks to SQLite
 import uuid
 from pathlib import Path
 
-from bridge.errors import OutboxDamagedError, OutboxDirectoryError, OutboxFullError
+import msgspec
+
+from bridge.errors import OutboxDirectoryError, OutboxFormatError, OutboxFullError
 from bridge.outbox.failures import damaged, translated
 from bridge.outbox.migrations import migrate
 
@@ -23,10 +25,12 @@ __all__ = [
     "MAX_SEQUENCE",
     "SEQUENCE_BITS",
     "UNASSIGNED",
+    "Pages",
     "log_bytes",
     "new_incarnation",
     "open_database",
     "outbox_id",
+    "pages",
 ]
 
 FORMAT_VERSION = 2
@@ -127,6 +131,19 @@ CREATE TABLE quarantine (
 """
 
 
+class Pages(msgspec.Struct, frozen=True):
+    """
+    What the database takes, once its log is emptied into it.
+
+    Attributes:
+        total_bytes: All pages.
+        free_bytes: Those of them that hold nothing.
+    """
+
+    total_bytes: int
+    free_bytes: int
+
+
 def new_incarnation() -> str:
     """
     Name this process: 64 random bits as hex.
@@ -154,7 +171,8 @@ def open_database(path: Path, *, max_bytes: int) -> sqlite3.Connection:
         A connection in autocommit mode, in WAL mode with `synchronous=NORMAL`.
 
     Raises:
-        OutboxDamagedError: The file is no outbox, or one of a newer version.
+        OutboxDamagedError: The file can't be read.
+        OutboxFormatError: It is no outbox, or one of a newer version.
         OutboxDirectoryError: The disk has no room, or refuses the file.
     """
     try:
@@ -189,20 +207,29 @@ def outbox_id(connection: sqlite3.Connection) -> str:
     return str(row[0])
 
 
+def pages(connection: sqlite3.Connection) -> Pages:
+    """Tell how many bytes a database's pages take."""
+    size, total, free = (
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_size", "page_count", "freelist_count")
+    )
+    return Pages(total * size, free * size)
+
+
 def _prepare(connection: sqlite3.Connection, path: Path, max_bytes: int) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     is_new = version == application == tables == 0
     if not is_new and application != _APPLICATION_ID:
-        raise OutboxDamagedError(
+        raise OutboxFormatError(
             f"outbox.dir: {path} is a database, but no outbox; give the bridge a"
             " directory of its own (BRIDGE_OUTBOX_DIR, --outbox-dir)"
         )
     if not is_new and version < 1:
         raise damaged(path, f"its format is {version}")
     if version > FORMAT_VERSION:
-        raise OutboxDamagedError(
+        raise OutboxFormatError(
             f"outbox.dir: {path} has format {version}, this bridge knows formats up"
             f" to {FORMAT_VERSION}; run the version that wrote it, or give this one"
             " a directory of its own (BRIDGE_OUTBOX_DIR, --outbox-dir)"

@@ -35,6 +35,8 @@ class OutboxStatistics(msgspec.Struct):
             `outbox_damaged` (the file failed with them in the buffer).
         dropped_previews: Records that lost their preview, and nothing else, for
             want of room.
+        lost_rows: Committed rows that could not be read of a damaged file, as far as
+            that is known.
         full: Whether the disk or the limit refuses rows just now.
         last_beat: `time.monotonic` of the loop's last round, 0 while none runs.
     """
@@ -52,5 +54,6 @@ class OutboxStatistics(msgspec.Struct):
         default_factory=lambda: dict.fromkeys(_CAUSES, 0)
     )
     dropped_previews: int = 0
+    lost_rows: int = 0
     full: bool = False
     last_beat: float = 0.0

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from bridge.errors import OutboxError
-from bridge.outbox import rows
+from bridge.outbox import rows, schema
 from bridge.outbox.acknowledgements import Acknowledgements
 from bridge.outbox.claims import claim
 from bridge.outbox.envelopes import Envelopes
@@ -24,28 +24,16 @@ from bridge.outbox.failures import translated
 from bridge.outbox.lane import Lane, Run
 from bridge.outbox.lanes import Lanes, PartitionOf, UnknownLaneError
 from bridge.outbox.refusals import Refusals
-from bridge.outbox.schema import UNASSIGNED
+from bridge.outbox.restoring import restore
+from bridge.outbox.schema import UNASSIGNED, Pages
 from bridge.record import Delivered, LaneState, Record, StoredRecord
 
 
-__all__ = ["Pages", "Placed", "Store"]
+__all__ = ["Placed", "Store"]
 
 _encode_extra = msgspec.msgpack.Encoder().encode
 
 Placed = tuple[str, int, list[StoredRecord]]
-
-
-class Pages(msgspec.Struct, frozen=True):
-    """
-    What the database takes, once its log is emptied into it.
-
-    Attributes:
-        total_bytes: All pages.
-        free_bytes: Those of them that hold nothing.
-    """
-
-    total_bytes: int
-    free_bytes: int
 
 
 class Store:
@@ -158,11 +146,7 @@ class Store:
 
     def pages(self) -> Pages:
         """Tell how many bytes the database's pages take."""
-        total, free = (
-            self._connection.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("page_count", "freelist_count")
-        )
-        return Pages(total * self._page_bytes, free * self._page_bytes)
+        return schema.pages(self._connection)
 
     def oldest_pending_us(self) -> int | None:
         """Return when the oldest waiting row was read, in us since the epoch."""
@@ -227,6 +211,17 @@ class Store:
         self._counter = counter
         rows.insert(self._connection, parameters)
         return [(lane.topic, lane.partition, told) for lane, told in placed.items()]
+
+    def restore(self, topic: str, records: Sequence[StoredRecord]) -> None:
+        """
+        Write rows of a damaged file in their order, before all newer ones.
+
+        Args:
+            topic: Their topic.
+            records: They keep their identity. Their place was another file's: they
+                get one when they are claimed.
+        """
+        restore(self._connection, self._lanes, self._envelopes, topic, records)
 
     def open_topic(
         self,
@@ -321,7 +316,8 @@ class Store:
             topic: The lane's topic.
             partition: The lane's partition.
             sequence: The last row that the log still has.
-            resume_offset: Where to resume if no row up to that one is kept.
+            resume_offset: Where to resume: where the log ended when its loss was
+                noticed, since what is sent again stands behind that.
 
         Returns:
             How many rows wait again.

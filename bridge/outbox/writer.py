@@ -12,17 +12,20 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import structlog
 
-from bridge.errors import OutboxFullError
-from bridge.outbox import schema
-from bridge.outbox.buffer import weigh
+from bridge.errors import OutboxDamagedError, OutboxDirectoryError, OutboxFullError
+from bridge.outbox.buffer import total_weight
 from bridge.outbox.inbox import Inbox
+from bridge.outbox.losses import Dropped, Losses
+from bridge.outbox.opening import Opened
 from bridge.outbox.room import Room
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.store import Placed, Store
+from bridge.outbox.succession import Succession
 from bridge.record import Record
 from bridge.settings import OutboxSettings
 
@@ -36,6 +39,9 @@ _log = structlog.get_logger("bridge.outbox")
 _ROWS_A_COMMIT = 2000
 _CLAIMED_A_COMMIT = 1000
 _TRIMMED_A_COMMIT = 4000
+
+# Gap records of one transaction: they go with it whether there is room or not.
+_RESERVED_A_COMMIT = 100
 
 # The loop comes by at least so often: its heartbeat, and the pace of trimming
 # and of tries on a full disk.
@@ -54,16 +60,18 @@ class Writer:
         path: The database file.
         settings: The limits.
         inbox: What it works off.
+        losses: Told of what is given up.
         statistics: What it counts.
 
     Attributes:
         id: The file's UUID.
+        is_stuck: Whether nothing at all could be written lately.
         on_committed: Gets the rows of each lane right after their commit.
         on_claimed: Gets (topic, partition, last sequence) of claimed lanes.
         on_replaced: Told when another file is in the damaged one's place.
 
     Raises:
-        OutboxDamagedError: The file is no outbox of this version.
+        OutboxFormatError: The file is no outbox of this version.
         OutboxDirectoryError: The file can't be opened.
     """
 
@@ -72,92 +80,119 @@ class Writer:
         path: Path,
         settings: OutboxSettings,
         inbox: Inbox,
+        losses: Losses,
         statistics: OutboxStatistics,
     ) -> None:
         self._path = path
         self._settings = settings
         self._inbox = inbox
+        self._losses = losses
         self._statistics = statistics
         # Taken from the buffer, not yet on disk: (records, their weight).
         self._held: tuple[list[Record], int] = ([], 0)
+        # When the last record was read that is on disk.
+        self._kept_us: int | None = None
         self.on_committed: Callable[[list[Placed]], None] | None = None
         self.on_claimed: Callable[[list[tuple[str, int, int]]], None] | None = None
         self.on_replaced: Callable[[], None] | None = None
+        self.is_stuck = False
         self._is_short = False
+        self._trimmed = 0
         self._refused_at = 0.0
         self._measured_at = 0.0
-        connection = schema.open_database(path, max_bytes=settings.max_bytes)
+        self._store: Store
+        self._room: Room
+        self._files = Succession(path, settings.max_bytes, losses, statistics)
         try:
-            self.id = schema.outbox_id(connection)
-            self._store = Store(connection, schema.new_incarnation())
-            self._room = Room(path, settings.max_bytes, self._store)
-            self._measure()
-        except BaseException:
-            connection.close()
-            raise
+            self._use(self._files.opened)
+        except OutboxDamagedError as error:
+            self._files.set_aside(error, None)
+            self._files.renew()
+            self._use(self._files.opened)
         statistics.rows_at_start = statistics.rows
 
     def run(self) -> None:
         """Work until the inbox says to stop: see `Outbox.run`."""
         try:
             while True:
-                self._wait()
-                stopping = self._inbox.is_stopping
-                is_moving = self._round()
-                if stopping and not (is_moving and self._inbox.buffer.size_bytes):
+                try:
+                    self._work()
                     break
+                except OutboxDamagedError as error:
+                    self._replace(error)
         finally:
-            self._store.close()
+            self._files.opened.connection.close()
             self._inbox.close()
             self._give_up_rest()
+            self._give_up_reserved()
             self._statistics.last_beat = 0.0
+
+    def _work(self) -> None:
+        self._files.salvage(self._acknowledged_up_to, self._beat)
+        while True:
+            self._wait()
+            stopping = self._inbox.is_stopping
+            is_moving = self._round()
+            if stopping and not (is_moving and self._inbox.buffer.size_bytes):
+                break
+        self._finish()
 
     # -- One round ------------------------------------------------------------
 
     def _wait(self) -> None:
         inbox = self._inbox
-        if self._held[0]:
-            inbox.awaits_room = True
-            inbox.wait(_IDLE_SECONDS)
-            inbox.awaits_room = False
-        elif not inbox.buffer:
+        if inbox.awaits_room or not inbox.buffer:
             inbox.wait(_IDLE_SECONDS)
         inbox.listen()
 
     def _round(self) -> bool:
         """Do one transaction; False if it brought nothing that waits any further."""
-        if not self._held[0]:
-            self._held = self._inbox.buffer.take(_ROWS_A_COMMIT, self._room.step_bytes)
+        inbox, room = self._inbox, self._room
+        self._held = inbox.buffer.take(_ROWS_A_COMMIT, room.step_bytes)
+        if self._held[0] and room.is_near_its_end:
+            self._lighten_held()
         records, weight = self._held
-        fitting = self._room.fit(records, weight) if records else 0
+        fitting = room.fit(records, weight) if records else 0
         self._is_short = bool(records) and not fitting
         moved = self._commit_what_fits(records[:fitting])
         # Rows that Kafka has are the first to go; without any it is full.
         if self._is_short and not moved:
-            self._note_full(self._room.reason)
+            self._note_full(room.reason)
+        left = self._put_back()
+        inbox.awaits_room = left and not moved
+        if left and (moved or self._shed()):
+            inbox.ring()
         self._answer()
         self._beat()
-        left = bool(self._held[0])
-        if left and moved:
-            self._inbox.ring()
         return bool(moved) or not left
 
     def _commit_what_fits(self, records: list[Record]) -> int:
         """Return how many rows came, moved or went."""
+        reserved = list(islice(self._inbox.reserved, _RESERVED_A_COMMIT))
         # Where rows are refused, the rest goes on and makes room; where a claim
-        # is refused as well, acknowledgements alone do.
-        plans = [(records, True)] if records else []
-        for part, claims in [*plans, ([], True), ([], False)]:
+        # is refused as well, acknowledgements alone do. What has reserved room
+        # goes with as much as it can.
+        plans = [(records, reserved, True)] if records else []
+        plans.append(([], reserved, True))
+        if reserved:
+            plans.append(([], reserved, False))
+        for part, more, claims in [*plans, ([], [], True), ([], [], False)]:
             try:
-                return self._commit(part, claims=claims)
+                moved = self._commit(part, more, claims=claims)
             except OutboxFullError as error:
                 self._note_full(str(error))
                 # This empties the log, as far as the disk lets it.
                 self._room.measure()
+            else:
+                self.is_stuck = False
+                return moved
+        self.is_stuck = True
         return 0
 
-    def _commit(self, records: list[Record], *, claims: bool) -> int:
-        store, inbox = self._store, self._inbox
+    def _commit(
+        self, records: list[Record], reserved: list[Record], *, claims: bool
+    ) -> int:
+        store, inbox, room = self._store, self._inbox, self._room
         # The other threads only append to these: what is counted here stays. A
         # change comes after all acknowledgements that were there before it.
         changes = len(inbox.changes)
@@ -165,21 +200,25 @@ class Writer:
         with store.transaction():
             for topic, partition, run in runs:
                 store.acknowledge(topic, partition, run)
-            placed = store.append(records) if records else []
+            added = [*records, *reserved] if reserved else records
+            placed = store.append(added) if added else []
             results = inbox.changes.work(store, changes)
             placed += store.dead_letters
-            claimed = (
-                store.claim(_CLAIMED_A_COMMIT, self._room.step_bytes) if claims else []
-            )
-            trimmed = self._trim()
+            claimed = store.claim(_CLAIMED_A_COMMIT, room.step_bytes) if claims else []
+            self._trimmed = self._trim()
         statistics = self._statistics
         for _, _, run in runs:
             inbox.acknowledged.popleft()
             statistics.acknowledged += run.count
+        for _ in reserved:
+            inbox.reserved.popleft()
         inbox.changes.answer(results)
         statistics.rows = store.pending
         statistics.quarantined = store.quarantined
         statistics.committed += len(records)
+        if reserved:
+            room.spend(total_weight(reserved))
+            statistics.kept += len(reserved)
         if placed and self.on_committed is not None:
             self.on_committed(placed)
         if claimed:
@@ -188,10 +227,10 @@ class Writer:
                 self.on_claimed(claimed)
         # Last: whoever sees the buffer drained finds everything else done.
         self._release(records)
-        return len(records) + len(claimed) + trimmed
+        return len(added) + len(claimed) + self._trimmed
 
     def _trim(self) -> int:
-        is_short = self._is_short or self._statistics.full
+        is_short = self._is_short or self._statistics.full or self._room.is_near_its_end
         keep_us = int(self._settings.keep_acked_seconds * 1_000_000)
         return self._store.trim(
             older_than_us=time.time_ns() // 1000 - keep_us,
@@ -201,14 +240,27 @@ class Writer:
         )
 
     def _release(self, committed: list[Record]) -> None:
+        if not committed:
+            return
         records, weight = self._held
         if len(committed) == len(records):
             self._held = ([], 0)
         else:
-            part = sum([weigh(record) for record in committed])
+            part = total_weight(committed)
             self._held = (records[len(committed) :], weight - part)
             weight = part
-        self._inbox.buffer.release(weight)
+        buffer = self._inbox.buffer
+        buffer.release(weight)
+        self._kept_us = committed[-1].received_at_us
+        if self._losses.is_open and not self._is_short and buffer.is_relaxed:
+            self._losses.survive(committed)
+
+    def _put_back(self) -> bool:
+        """Lay what was not written back; False if there is no such thing."""
+        records, weight = self._held
+        self._held = ([], 0)
+        self._inbox.buffer.put_back(records, weight)
+        return bool(records)
 
     def _answer(self) -> None:
         questions = self._inbox.questions
@@ -221,6 +273,98 @@ class Writer:
             self._note_full(str(error))
         else:
             questions.answer(results)
+
+    # -- What goes when there is no room ---------------------------------------
+
+    def _lighten_held(self) -> None:
+        """Have rows go without their previews, once Kafka's rows have gone."""
+        if self._trimmed:
+            self._room.measure()
+            return
+        records, weight = self._held
+        records, dropped = self._inbox.buffer.lighten(records)
+        if dropped.previews:
+            lighter = total_weight(records)
+            self._inbox.buffer.release(weight - lighter)
+            self._held = records, lighter
+            self._losses.note("outbox_full", dropped)
+
+    def _shed(self) -> bool:
+        """Make room in memory where the disk gives none; False if none was made."""
+        buffer = self._inbox.buffer
+        if not buffer.is_crowded:
+            return False
+        dropped = buffer.shed(self._kept_us)
+        self._losses.note("outbox_full", dropped)
+        return bool(dropped.records or dropped.previews)
+
+    def _finish(self) -> None:
+        """Write what may still be written, and give up the rest."""
+        buffer = self._inbox.buffer
+        if buffer.size_bytes:
+            given_up = buffer.shed(self._kept_us, to_the_end=True)
+            self._note_given_up(given_up)
+            while buffer and self._round():
+                pass
+        self._give_up_rest()
+        while self._inbox.reserved and self._commit_what_fits([]):
+            pass
+
+    def _give_up_rest(self) -> None:
+        """Count what was read and will not be written by this process."""
+        self._put_back()
+        rest, weight = self._inbox.buffer.take(sys.maxsize, sys.maxsize)
+        dropped = Dropped()
+        for record in rest:
+            dropped.add(record, self._kept_us)
+        self._note_given_up(dropped)
+        self._inbox.buffer.release(weight)
+        self._losses.close(time.time_ns() // 1000)
+
+    def _give_up_reserved(self) -> None:
+        records = len(self._inbox.reserved)
+        if records:
+            _log.error("outbox.gave_up", gap_records=records)
+
+    def _note_given_up(self, dropped: Dropped) -> None:
+        if dropped.records:
+            cause = "outbox_full" if self._statistics.full else "outbox_damaged"
+            self._losses.note(cause, dropped)
+            _log.error("outbox.gave_up", records=dropped.records, cause=cause)
+
+    # -- Another file ----------------------------------------------------------
+
+    def _use(self, opened: Opened) -> None:
+        self._store, self._room, self.id = opened.store, opened.room, opened.id
+        self._measure()
+
+    def _replace(self, error: OutboxDamagedError) -> None:
+        """Set the damaged file aside and go on with a new one."""
+        self._put_back()
+        oldest_us = self._statistics.oldest_received_at_us
+        since_us = self._kept_us if oldest_us is None else oldest_us
+        self._files.set_aside(error, since_us)
+        while True:
+            try:
+                self._files.renew()
+                break
+            except OutboxDirectoryError as failure:
+                if self._inbox.is_stopping:
+                    raise
+                # What was read waits in memory, as far as it finds room there.
+                self._note_full(str(failure))
+                self._statistics.last_beat = time.monotonic()
+                self._inbox.listen()
+                self._inbox.wait(_IDLE_SECONDS)
+        self._use(self._files.opened)
+        if self.on_replaced is not None:
+            self.on_replaced()
+
+    def _acknowledged_up_to(self, topic: str, partition: int) -> int:
+        """Give the last row of a lane of the former file that Kafka has told of."""
+        lane = (topic, partition)
+        told = [run for *where, run in self._inbox.acknowledged if (*where,) == lane]
+        return max((run.last_sequence for run in told), default=0)
 
     # -- What it tells --------------------------------------------------------
 
@@ -252,12 +396,3 @@ class Writer:
         if not self._statistics.full:
             self._statistics.full = True
             _log.error("outbox.full", path=str(self._path), reason=reason)
-
-    def _give_up_rest(self) -> None:
-        """Count what was read and will not be written by this process."""
-        rest, _ = self._inbox.buffer.take(sys.maxsize, sys.maxsize)
-        left = len(self._held[0]) + len(rest)
-        if left:
-            cause = "outbox_full" if self._statistics.full else "outbox_damaged"
-            self._statistics.dropped[cause] += left
-            _log.error("outbox.gave_up", records=left, cause=cause)

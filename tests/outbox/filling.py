@@ -66,7 +66,11 @@ def others_fill_it(disk: Path) -> dict[str, Any]:
             eventually(lambda: outbox.drained or statistics.full)
         facts["committed_when_full"] = statistics.committed
         facts["read_when_full"] = len(outbox.read("jobs", 0, 0, 9, MIB).result(10))
-        facts["buffered_when_full"] = statistics.accepted - statistics.committed
+        facts["buffered_when_full"] = (
+            statistics.accepted
+            - statistics.committed
+            - sum(statistics.dropped.values())
+        )
         (disk / "filler").unlink()
         eventually(lambda: outbox.drained and statistics.rows == 0)
         outbox.offer(numbered(first, 10, _VALUE_BYTES))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from msgspec import structs
 
 from bridge.outbox.buffer import weigh
 from bridge.outbox.room import Room
 from bridge.outbox.schema import log_bytes, new_incarnation, open_database
 from bridge.outbox.store import Store
+from bridge.record import Importance
 from tests.outbox.making import MIB, acknowledge, append, numbered, open_jobs, stored
 
 
@@ -70,16 +73,60 @@ def test_takes_as_many_from_the_front_as_fit(
     with stored(path) as store:
         open_jobs(store)
         store.checkpoint()
-        room = Room(path, 100 * MIB, store)
-        # 16 MiB are kept for what makes room; each row counts twice, and once
-        # more for the log; 20 KiB are left free in the database's pages.
-        _disk(monkeypatch, 16 * MIB + 3 * 4 * one)
+        room = Room(path, 128 * MIB, store)
+        # 16 MiB are kept for what makes room, 4 MiB for more important rows; each
+        # row counts twice, and once more for the log; 20 KiB are left free in the
+        # database's pages.
+        kept = (16 + 2 * 4) * MIB
+        _disk(monkeypatch, kept + 3 * 4 * one)
         assert room.fit(records, 10 * one) == 3
         assert room.reason == "the disk has no room"
-        _disk(monkeypatch, 16 * MIB)
+        _disk(monkeypatch, kept)
         assert room.fit(records, 10 * one) == 0
         _disk(monkeypatch, 1000 * MIB)
         assert room.fit(records, 10 * one) == 10
+
+
+def test_the_last_room_is_for_the_last_events_and_gaps(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where events are refused, last events still fit, down to what gaps have."""
+    event = numbered(0, 1, size=1000)[0]
+    last = structs.replace(event, importance=Importance.TERMINAL)
+    one = weigh(event)
+    with stored(path) as store:
+        room = Room(path, 128 * MIB, store)
+        _disk(monkeypatch, (16 + 2 * 4) * MIB)
+        assert room.fit([event], one) == 0
+        assert room.is_near_its_end
+        assert room.fit([last, last, event, last], 4 * one) == 2
+        _disk(monkeypatch, (16 + 2 * 1) * MIB)
+        assert room.fit([last], one) == 0
+        # What is written in spite of it is counted.
+        _disk(monkeypatch, (16 + 2 * 1) * MIB + 4 * one)
+        room.measure()
+        room.spend(one)
+        _disk(monkeypatch, 0)
+        assert room.fit([last], one) == 0
+        _disk(monkeypatch, 1000 * MIB)
+        room.measure()
+        assert not room.is_near_its_end
+
+
+def test_a_limit_of_files_is_seen_before_it_is_reached(path: Path) -> None:
+    """What no disk shows, `ulimit -f`, refuses rows in time as well."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with stored(path) as store:
+        room = Room(path, 128 * MIB, store)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (6 * MIB, hard))
+            room.measure()
+            assert room.fit(numbered(0, 1, size=3 * MIB), 3 * MIB) == 0
+            assert "RLIMIT_FSIZE" in room.reason
+            assert room.step_bytes <= 2 * MIB
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert room.fit(numbered(0, 1, size=3 * MIB), 3 * MIB) == 1
 
 
 def test_a_disk_that_gets_short_has_the_log_emptied(

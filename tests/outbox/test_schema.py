@@ -11,7 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import ExitCode, OutboxDamagedError, OutboxDirectoryError
+from bridge.errors import (
+    ExitCode,
+    OutboxDamagedError,
+    OutboxDirectoryError,
+    OutboxFormatError,
+)
 from bridge.outbox.schema import (
     FORMAT_VERSION,
     log_bytes,
@@ -77,7 +82,7 @@ def test_a_newer_format_is_refused(path: Path) -> None:
         append(store, numbered(0, 1))
     _alter(path, f"PRAGMA user_version = {FORMAT_VERSION + 1}")
     before = path.read_bytes()
-    with pytest.raises(OutboxDamagedError, match="has format 3, this bridge knows"):
+    with pytest.raises(OutboxFormatError, match="has format 3, this bridge knows"):
         open_database(path, max_bytes=PLENTY_BYTES)
     assert path.read_bytes() == before
 
@@ -87,7 +92,7 @@ def test_a_foreign_database_is_refused(path: Path, version: int) -> None:
     """Another program's database is not touched, whatever version it calls itself."""
     _alter(path, "CREATE TABLE theirs (x)", f"PRAGMA user_version = {version}")
     before = path.read_bytes()
-    with pytest.raises(OutboxDamagedError, match="is a database, but no outbox"):
+    with pytest.raises(OutboxFormatError, match="is a database, but no outbox"):
         open_database(path, max_bytes=PLENTY_BYTES)
     assert path.read_bytes() == before
 
@@ -97,7 +102,6 @@ def test_what_is_no_database_is_refused(path: Path) -> None:
     path.write_text("dear diary, " * 1000)
     with pytest.raises(OutboxDamagedError, match="not a readable outbox") as caught:
         open_database(path, max_bytes=PLENTY_BYTES)
-    assert "move it away" in str(caught.value)
     assert caught.value.exit_code is ExitCode.FAILED
     assert path.read_text().startswith("dear diary")
 
