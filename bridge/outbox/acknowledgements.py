@@ -175,7 +175,7 @@ class Acknowledgements:
             self._write(lane, rest)
         self._kept_bytes -= run.size_bytes
         if not run.is_gone:
-            lane.floor_offset = run.last_offset
+            lane.floor_offset = max(lane.floor_offset or 0, run.last_offset)
         # Without this run the table of lanes alone says how far it has come.
         self._lanes.save(lane)
         return run.count

@@ -140,8 +140,12 @@ class Lane:
     @property
     def resume_offset(self) -> int | None:
         """The offset from which on the log has to be read to resume."""
-        run = self.last_run
-        return self.floor_offset if run is None else run.last_offset
+        run, floor = self.last_run, self.floor_offset
+        if run is None:
+            return floor
+        # The floor is higher where the log lost what had been acknowledged after
+        # this run: what stands between was written before it was noticed.
+        return run.last_offset if floor is None else max(run.last_offset, floor)
 
     @property
     def last_run(self) -> Run | None:

@@ -226,7 +226,7 @@ class Lanes:
 
     def _resume_ce_id(self, lane: Lane) -> str | None:
         run = lane.last_run
-        if run is None:
+        if run is None or run.last_offset != lane.resume_offset:
             return None
         row = self._connection.execute(
             "SELECT ce_id FROM rows WHERE position = ?",
