@@ -1,5 +1,5 @@
 """
-What brokers answer to a batch, in the terms of those who sent it.
+What brokers answer to a producer, in the terms of those who made it.
 
 Codes: https://kafka.apache.org/protocol#protocol_error_codes. What is done about an
 answer is the sender's business.
@@ -11,8 +11,10 @@ from typing import TypeAlias
 
 from aiokafka import errors  # noqa: TID251 - this room speaks to aiokafka
 
+from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
 
-__all__ = ["REFUSALS", "BatchRefusedError", "ClientError", "is_fenced"]
+
+__all__ = ["REFUSALS", "BatchRefusedError", "ClientError", "is_fenced", "no_producer"]
 
 ClientError: TypeAlias = errors.KafkaError
 
@@ -87,3 +89,26 @@ def is_fenced(error: BaseException) -> bool:
             return True
         cause = cause.__cause__
     return False
+
+
+def no_producer(error: ClientError, id_prefix: str | None) -> KafkaError:
+    """
+    Say why a producer got no id.
+
+    Args:
+        error: What Kafka said.
+        id_prefix: How the transactional ids begin; None for an idempotent producer.
+    """
+    if error.retriable:
+        return KafkaUnreachableError(
+            f"Kafka gives no producer id now: {error}; the bridge asks again"
+        )
+    if id_prefix is None:
+        return KafkaRefusedError(
+            f"Kafka refuses an idempotent producer: {error}. Grant the user Write on"
+            " the topics (or IdempotentWrite on the cluster)."
+        )
+    return KafkaRefusedError(
+        f"Kafka refuses a transactional producer: {error}. Grant the user Write and"
+        f" Describe on all transactional ids that begin with {id_prefix}"
+    )

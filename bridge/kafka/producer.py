@@ -24,8 +24,12 @@ from aiokafka.producer.message_accumulator import (  # noqa: TID251 - as above
     MessageAccumulator,
 )
 
-from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
-from bridge.kafka.answers import REFUSALS, BatchRefusedError, ClientError
+from bridge.kafka.answers import (
+    REFUSALS,
+    BatchRefusedError,
+    ClientError,
+    no_producer,
+)
 from bridge.kafka.connection import client_arguments, failed_start
 from bridge.kafka.ending import end_client
 from bridge.kafka.headers import HeaderWriter
@@ -132,6 +136,7 @@ class Producer:
         settings: How to reach Kafka, and the sizes and times.
         writer: Writes the headers.
         transactional_id: Its transactional id; None for an idempotent one.
+        id_prefix: How all such ids of this outbox begin, for whoever grants rights.
     """
 
     def __init__(
@@ -139,10 +144,13 @@ class Producer:
         settings: KafkaSettings,
         writer: HeaderWriter,
         transactional_id: str | None = None,
+        *,
+        id_prefix: str | None = None,
     ) -> None:
         self._settings = settings
         self._writer = writer
         self._transactional_id = transactional_id
+        self._id_prefix = id_prefix
         self._client: AIOKafkaProducer | None = None
         self._requests: _Requests | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -195,7 +203,7 @@ class Producer:
             raise await failed_start(settings, _KNOCK_SECONDS) from error
         except ClientError as error:
             await self.close()
-            raise _no_producer(error) from error
+            raise no_producer(error, self._id_prefix) from error
         except BaseException:
             await self.close()
             raise
@@ -340,6 +348,7 @@ class Producer:
             self._watch.cancel()
         # `stop` would set it; without it the collector warns.
         client._closed = True  # noqa: SLF001
+        _look_at_end(client)
         _fail_all(client._message_accumulator)  # noqa: SLF001
         sender = client._sender.sender_task  # noqa: SLF001
         tasks = requests.tasks if sender is None else {*requests.tasks, sender}
@@ -369,15 +378,11 @@ def _leave(_: asyncio.Task[None]) -> None:
     """Do nothing where aiokafka would fail at telling of a sender's death."""
 
 
-def _no_producer(error: ClientError) -> KafkaError:
-    if error.retriable:
-        return KafkaUnreachableError(
-            f"Kafka gives no producer id now: {error}; the bridge asks again"
-        )
-    return KafkaRefusedError(
-        f"Kafka refuses an idempotent producer: {error}. Grant the user Write on the"
-        " topics (or IdempotentWrite on the cluster)."
-    )
+def _look_at_end(client: AIOKafkaProducer) -> None:
+    """See how a transaction ended, or asyncio logs that nobody did."""
+    ended = client._txn_manager._transaction_waiter  # noqa: SLF001 - has no name
+    if ended is not None and ended.done() and not ended.cancelled():
+        ended.exception()
 
 
 def _fail_all(queue: MessageAccumulator) -> None:

@@ -87,11 +87,13 @@ class TransactionalDelivery:
         """Initialise both ids: see `Delivery.prepare`."""
         await self.close()
         settings, group = self._group.settings, self._group
+        prefix = f"{settings.client_id}.{group.outbox.id}."
         for number in range(_IDS):
             producer = Producer(
                 settings,
                 self._writer,
-                f"{settings.client_id}.{group.outbox.id}.{group.topics[0]}.{number}",
+                f"{prefix}{group.topics[0]}.{number}",
+                id_prefix=prefix,
             )
             await producer.start()
             self._producers.append(producer)

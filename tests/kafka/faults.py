@@ -86,7 +86,7 @@ def _without(request: ProduceRequest, topic: str, partition: int) -> ProduceRequ
         for name, batches in request._topics
     ]
     return ProduceRequest(
-        transactional_id=None,
+        transactional_id=request._transactional_id,
         required_acks=request.required_acks,
         timeout=request._timeout,
         topics=[(name, batches) for name, batches in kept if batches],
