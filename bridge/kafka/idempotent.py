@@ -132,7 +132,8 @@ class _LaneSender:
     async def _refused(self, error: BatchRefusedError) -> None:
         """Have the record found that is refused, unless the log has it after all."""
         rows = self._on_way
-        # The broker has answered: nothing lands late.
+        # The broker has answered: nothing lands late, and waiting helps nobody.
+        self._backoff.reset()
         await resume(self._group, self._lane, self._backoff, quiet_seconds=0.0)
         if rows[0].ce_id not in self._lane.found:
             await self._refusals.refused(rows, error)
