@@ -1,0 +1,253 @@
+"""The judge without a broker: its bounds, and a naive model that remembers all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.consumer.verify import lane
+from bridge.consumer.verify.identities import Identities
+from bridge.consumer.verify.judge import Judge, Markers
+from bridge.consumer.verify.missing import Gap, MissingSequences, without
+from bridge.consumer.verify.report import Finding
+from bridge.kafka.scanner import Extent, Scanned, ScannedRecord
+from tests.consumer.verify.topics import OTHER, OUTBOX, Sent, rows
+
+
+def scanned(records: Iterable[Sent | None], *, start: int = 0) -> list[ScannedRecord]:
+    """Give records offsets side by side from `start`; None leaves an offset empty."""
+    found: list[ScannedRecord] = []
+    absent = start
+    for offset, record in enumerate(records, start):
+        if record is None:
+            absent += 1
+        else:
+            key = record.key.encode()
+            found.append((offset, absent, key, dict(record.headers)))
+    return found
+
+
+def judged(
+    records: Sequence[Sent | None],
+    *,
+    start: int = 0,
+    log_start: int = 0,
+    refused: Sequence[int] = (),
+    parts: int = 1,
+) -> Judge:
+    """Judge one partition."""
+    markers = Markers("jobs")
+    markers.put_aside(OUTBOX, 0, refused)
+    end = start + len(records)
+    judge = Judge({0: Extent(log_start, start, end, end)}, markers)
+    found = scanned(records, start=start)
+    absent = start + len(records) - len(found)
+    size = max(1, len(found) // parts)
+    for first in range(0, len(found), size):
+        chunk = found[first : first + size]
+        judge.add(Scanned(0, chunk, chunk[-1][0] + 1, absent, log_start))
+    judge.conclude()
+    return judge
+
+
+def told(findings: Iterable[Finding]) -> Counter[tuple[str, int]]:
+    """Count findings by kind and sequence, holes sequence by sequence."""
+    return Counter(
+        (one.kind.value, sequence)
+        for one in findings
+        for sequence in range(one.first_sequence or 0, (one.last_sequence or 0) + 1)
+    )
+
+
+class NaiveJudge:
+    """What the judge should say where no offset is empty: it keeps everything."""
+
+    def __init__(self, refused: Iterable[int]) -> None:
+        self.refused = set(refused)
+        self.seen: set[int] = set()
+        self.identities: set[str] = set()
+        self.high = 0
+        self.found: Counter[tuple[str, int]] = Counter()
+
+    def add(self, sequence: int, identity: str, *, resent: bool) -> None:
+        """Judge one record."""
+        known = identity in self.identities
+        self.identities.add(identity)
+        if not resent:
+            self._judge(sequence, known=known)
+        self.seen.add(sequence)
+        self.high = max(self.high, sequence)
+
+    def _judge(self, sequence: int, *, known: bool) -> None:
+        if sequence > self.high:
+            if known:
+                self.found["repeated_id", sequence] += 1
+        elif sequence not in self.seen and sequence not in self.refused:
+            self.found["reordered", sequence] += 1
+        elif known:
+            self.found["duplicate", sequence] += 1
+        else:
+            self.found["conflict", sequence] += 1
+
+    def conclude(self) -> Counter[tuple[str, int]]:
+        """Add the holes."""
+        for sequence in range(1, self.high + 1):
+            if sequence not in self.seen | self.refused:
+                self.found["hole", sequence] += 1
+        return self.found
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[Sent]:
+    """A lane's log with records lost, moved, doubled and sent again."""
+    numbers = list(range(1, draw(st.integers(1, 14)) + 1))
+    records = [Sent(number) for number in numbers]
+    for _ in range(draw(st.integers(0, 5))):
+        place = draw(st.integers(0, max(0, len(records) - 1)))
+        match draw(st.sampled_from(["lose", "double", "move", "again", "other", "id"])):
+            case "lose" if len(records) > 1:
+                del records[place]
+            case "double":
+                records.insert(draw(st.integers(0, len(records))), records[place])
+            case "move":
+                records.insert(
+                    draw(st.integers(0, len(records) - 1)), records.pop(place)
+                )
+            case "again":
+                first = records[place].sequence or 1
+                again = rows(*range(first, len(numbers) + 1), resent=True)
+                records += again
+            case "other":
+                sequence = records[place].sequence
+                records.insert(place, Sent(sequence, ce_id=f"new-{len(records)}"))
+            case "id":
+                records[place] = Sent(records[place].sequence, ce_id="same-1")
+    return records
+
+
+@given(logs(), st.sets(st.integers(1, 14)), st.integers(1, 5))
+def test_it_says_what_a_judge_with_endless_memory_says(
+    records: list[Sent], refused: set[int], parts: int
+) -> None:
+    """Findings are exactly those of a model that keeps every record."""
+    model = NaiveJudge(refused)
+    for record in records:
+        headers = dict(record.headers)
+        model.add(
+            record.sequence or 0,
+            headers["ce_id"].decode(),
+            resent="bridge_anomaly" in headers,
+        )
+    judge = judged(records, refused=sorted(refused), parts=parts)
+    assert told(judge.findings()) == model.conclude()
+
+
+@given(st.lists(st.sampled_from([OUTBOX, OTHER, None]), max_size=60), st.data())
+def test_whatever_compaction_takes_it_stays_clean(
+    writers: list[str | None], data: st.DataObject
+) -> None:
+    """Records that left their offsets empty are never a finding."""
+    log: list[Sent | None] = []
+    counts: Counter[str] = Counter()
+    for writer in writers:
+        if writer is None:
+            log.append(Sent(None))
+        else:
+            counts[writer] += 1
+            log.append(Sent(counts[writer], writer))
+    taken = data.draw(st.sets(st.integers(0, max(0, len(log) - 1))))
+    start = data.draw(st.integers(0, len(log)))
+    left = [None if at in taken else record for at, record in enumerate(log)][start:]
+    judge = judged(left, start=start, log_start=start)
+    assert not judge.findings()
+    for report in judge.lanes():
+        lost = report.last_sequence - report.records
+        assert report.trimmed + report.compacted == lost
+
+
+@given(st.integers(1, 30), st.sets(st.integers(1, 30)), st.integers(0, 4))
+def test_losses_beyond_the_empty_offsets_are_holes(
+    count: int, lost: set[int], empty: int
+) -> None:
+    """As many sequences are holes as offsets can't account for."""
+    lost = {number for number in lost if number <= count}
+    kept = [Sent(number) for number in range(1, count + 1) if number not in lost]
+    judge = judged([*[None] * empty, *kept, Sent(count + 1)])
+    first = kept[0].sequence or 0 if kept else count + 1
+    head = len([number for number in lost if number < first])
+    assert judge.counts.total() == len(lost) - min(empty, head)
+
+
+def test_more_gaps_than_it_keeps_are_holes_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is lost of what no longer fits, though a late record looks new."""
+    monkeypatch.setattr(lane, "_MAX_GAPS", 3)
+    judge = judged([*rows(*range(2, 22, 2)), *rows(3), *rows(19)])
+    assert judge.counts == {"hole": 9, "reordered": 2}
+
+
+def test_findings_are_named_up_to_a_bound() -> None:
+    """The hundred and first of a kind is counted alone."""
+    judge = judged([*rows(1), *rows(1) * 250])
+    assert judge.counts == {"duplicate": 250}
+    assert len(judge.findings()) == 100
+
+
+def test_keys_outside_their_partition_are_counted() -> None:
+    """With one partition every key is at home."""
+    judge = judged(rows(1, 2))
+    assert judge.partitions()[0].astray == 0
+    both = Judge({0: Extent(0, 0, 9, 9), 1: Extent(0, 0, 9, 9)}, Markers("jobs"))
+    records = scanned([Sent(1, key=f"job-{number}") for number in range(20)])
+    both.add(Scanned(0, records, 20, 0, 0))
+    both.add(Scanned(1, records, 20, 0, 0))
+    here, there = both.partitions()
+    assert here.astray + there.astray == 20
+    assert here.astray
+    assert there.astray
+
+
+def test_ids_are_remembered_for_certain() -> None:
+    """An id is new once; one of another form is never judged."""
+    identities = Identities()
+    assert [identities.add(b"a-1"), identities.add(b"a-1")] == [True, False]
+    assert [identities.add(b"a-20000"), identities.add(b"b-1")] == [True, True]
+    for odd in (b"", b"1", b"-1", b"a-", b"a-+1", b"a-1x", b"a-" + b"9" * 19):
+        assert identities.add(odd) is None
+
+
+def test_ids_take_bounded_memory() -> None:
+    """The oldest page goes first, and that is told."""
+    identities = Identities(max_pages=2)
+    for name in (b"a", b"b", b"c"):
+        assert identities.add(name + b"-1")
+    assert not identities.is_whole
+    assert identities.add(b"a-1")
+    assert not identities.add(b"c-1")
+
+
+def test_gaps_are_filled_in_any_order() -> None:
+    """What is left stays in order, and excuses stay with what is left."""
+    missing = MissingSequences()
+    missing.append(Gap(3, 9, 1, 5, excused=2))
+    missing.append(Gap(12, 12, 7, 9))
+    assert [missing.fill(number) for number in (5, 12, 5, 2, 10, 9)] == [
+        *[True, True, False, False, False, True],
+    ]
+    assert [(gap.first, gap.last, gap.excused) for gap in missing] == [
+        (3, 4, 2),
+        (6, 8, 0),
+    ]
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.sets(st.integers(1, 25)))
+def test_runs_are_what_is_left(first: int, last: int, taken: set[int]) -> None:
+    """The runs are exactly the sequences that were not taken."""
+    runs = without(first, last, sorted(taken))
+    left = [number for start, stop in runs for number in range(start, stop + 1)]
+    assert left == [n for n in range(first, last + 1) if n not in taken]

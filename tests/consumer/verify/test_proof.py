@@ -1,0 +1,319 @@
+"""What a proof finds, and what it tells apart from a finding, on a real Kafka."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+from confluent_kafka import Producer
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+
+from tests.conftest import Topic
+from tests.consumer.verify.topics import (
+    DEADLINE_SECONDS,
+    OTHER,
+    OUTBOX,
+    Sent,
+    claim,
+    delete_before,
+    kinds,
+    marker,
+    proof_of,
+    rows,
+    write,
+    write_transaction,
+)
+from tests.kafka.relaying import rig, settings_for
+from tests.servers.broker import KafkaBroker
+from tests.servers.kafka import KafkaServer
+
+
+in_thread = trio.to_thread.run_sync
+
+
+def hurry_the_cleaner(kafka: KafkaServer) -> None:
+    """Have the suite's own broker look for work more often than every 15 s."""
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    every = ConfigEntry(
+        "log.cleaner.backoff.ms", "200", incremental_operation=AlterConfigOpType.SET
+    )
+    node = ConfigResource(ResourceType.BROKER, "1", incremental_configs=[every])
+    for future in admin.incremental_alter_configs([node]).values():
+        future.result(DEADLINE_SECONDS)
+
+
+@pytest.fixture
+def compacted(kafka: KafkaBroker, topic: Topic) -> Iterator[Topic]:
+    """A topic whose broker compacts it as soon as it can."""
+    if isinstance(kafka, KafkaServer):
+        hurry_the_cleaner(kafka)
+    name = f"{topic.name}-compacted"
+    kafka.create_topic(
+        name,
+        1,
+        {
+            "cleanup.policy": "compact",
+            "min.cleanable.dirty.ratio": "0.001",
+            "segment.ms": "100",
+            "min.compaction.lag.ms": "0",
+            "max.compaction.lag.ms": "100",
+            "delete.retention.ms": "0",
+        },
+    )
+    yield replace(topic, name=name, partitions=1)
+    kafka.delete_topics(name)
+
+
+async def test_what_outbox_and_relay_wrote_is_clean(
+    topic: Topic, tmp_path: Path
+) -> None:
+    """The real chain's topic has no finding, and its outbox's word is kept."""
+    async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
+        running.offer(topic.name, range(3_000))
+        await running.all_sent(topic.name, 3_000)
+    report = await proof_of(topic)
+    assert report.is_clean
+    assert report.records == 3_000
+    assert sum(lane.last_sequence for lane in report.lanes) == 3_000
+    assert all(one.foreign == one.astray == 0 for one in report.partitions)
+    assert any("can't be proven" in note for note in report.notes)
+
+
+async def test_findings_are_named_with_their_offsets(topic: Topic) -> None:
+    """A hole, a late record, a duplicate and a conflict each name their place."""
+    write(topic, [*rows(1, 2, 5, 6, 4), *rows(6), *rows(7)])
+    write(topic, [*rows(1, 2), Sent(2, ce_id="another-9")], partition=1)
+    report = await proof_of(topic)
+    assert kinds(report) == [
+        ("hole", 3, 3, 2),
+        ("reordered", 4, 4, 4),
+        ("duplicate", 6, 6, 5),
+        # The same records as in partition 0, and so the same ce_id.
+        ("repeated_id", 1, 1, 0),
+        ("repeated_id", 2, 2, 1),
+        ("conflict", 2, 2, 2),
+    ]
+    assert report.findings[0].after_offset == 1
+    assert report.counts == {
+        "hole": 1,
+        "reordered": 1,
+        "duplicate": 1,
+        "repeated_id": 2,
+        "conflict": 1,
+    }
+
+
+async def test_a_late_write_of_a_producer_is_a_duplicate(topic: Topic) -> None:
+    """A batch that landed after all, unmarked, is found whole."""
+    write(topic, [*rows(*range(1, 11)), *rows(8, 9, 10), *rows(11)])
+    report = await proof_of(topic)
+    assert [finding[:2] for finding in kinds(report)] == [
+        ("duplicate", 8),
+        ("duplicate", 9),
+        ("duplicate", 10),
+    ]
+
+
+async def test_records_sent_again_are_no_finding(topic: Topic) -> None:
+    """The sequence steps back and goes on; marks tell why."""
+    write(topic, rows(*range(1, 11)))
+    write(topic, rows(*range(6, 11), resent=True))
+    # A hole until the lost ones are sent again behind what came meanwhile.
+    write(topic, [*rows(11), *rows(14), *rows(12, 13, 14, resent=True), *rows(15)])
+    report = await proof_of(topic)
+    assert report.is_clean
+    assert report.lanes[0].resent == 8
+    assert any("sent again" in note for note in report.notes)
+
+
+async def test_a_trimmed_head_is_no_hole(topic: Topic) -> None:
+    """What DeleteRecords took is counted as trimmed, and a hole after it is found."""
+    write(topic, rows(*range(1, 21)))
+    delete_before(topic, 10)
+    report = await proof_of(topic)
+    assert report.is_clean
+    assert (report.lanes[0].first_sequence, report.lanes[0].trimmed) == (11, 10)
+
+    write(topic, rows(22))
+    report = await proof_of(topic)
+    assert kinds(report) == [("hole", 21, 21, 20)]
+
+
+async def test_more_is_missing_than_was_trimmed(topic: Topic) -> None:
+    """Ten offsets can't have held a hundred records."""
+    write(topic, [*rows(*range(1, 11)), *rows(111)])
+    delete_before(topic, 10)
+    report = await proof_of(topic)
+    assert [(one.kind, one.count) for one in report.findings] == [("hole", 100)]
+
+
+async def test_a_log_that_begins_late_without_a_trim_has_a_hole(topic: Topic) -> None:
+    """The first sequence is 1 where the log begins at 0."""
+    write(topic, rows(3, 4))
+    report = await proof_of(topic)
+    assert kinds(report) == [("hole", 1, 2, 0)]
+    assert report.findings[0].after_offset is None
+
+
+async def test_compaction_is_no_hole(compacted: Topic) -> None:
+    """A sequence that is missing where offsets are missing was compacted away."""
+
+    def fill() -> None:
+        # The first one stays: otherwise the broker moves the log's start.
+        write(compacted, [Sent(1, key="job-0"), *rows(*range(2, 41))])
+        time.sleep(0.2)  # the segment's age, after which it is rolled
+        write(compacted, [Sent(number, key="job-2") for number in range(41, 44)])
+
+    await in_thread(fill)
+    with trio.fail_after(DEADLINE_SECONDS):
+        report = await proof_of(compacted)
+        while report.records >= 43:
+            await trio.sleep(0.2)
+            report = await proof_of(compacted)
+    assert report.is_clean
+    assert report.lanes[0].compacted == 43 - report.records > 0
+    write(compacted, [Sent(45, key="job-3")])
+    report = await proof_of(compacted)
+    assert [(one.kind, one.first_sequence) for one in report.findings] == [("hole", 44)]
+
+
+async def test_refused_records_are_no_holes(topic: Topic) -> None:
+    """A dead letter that names the sequence accounts for it; others don't."""
+    write(topic, rows(1, 2, 4, 6))
+    write(
+        topic,
+        [
+            marker(topic.name, 3),
+            marker("another-topic", 5),
+            marker(topic.name, 5, outbox=OTHER),
+            Sent(9, extra=(("bridge_refused_topic", topic.name.encode()),)),
+        ],
+        name=topic.dead_letter,
+    )
+    report = await proof_of(topic)
+    assert kinds(report) == [("hole", 5, 5, 3)]
+    assert report.lanes[0].refused == 1
+
+
+async def test_without_dead_letters_it_says_so(topic: Topic) -> None:
+    """A missing dead-letter topic is a note, not an error."""
+    write(topic, rows(1))
+    report = await proof_of(topic, dead_letter_topic=f"{topic.name}.nothing")
+    assert report.is_clean
+    assert any(f"{topic.name}.nothing" in note for note in report.notes)
+
+
+async def test_outboxes_are_followed_apart(topic: Topic) -> None:
+    """Two outboxes and a stranger interleave; only the one with a hole is named."""
+    stranger = Sent(None)
+    replay = Sent(1, "replay-box", extra=(("bridge_origin", b"replay"),))
+    mixed = [*rows(1), *rows(1, outbox=OTHER), stranger, *rows(2), replay]
+    write(topic, [*mixed, *rows(3, outbox=OTHER), *rows(3)])
+    report = await proof_of(topic)
+    assert [(one.outbox, one.first_sequence) for one in report.findings] == [(OTHER, 2)]
+    assert report.partitions[0].foreign == 1
+    assert any("order between them" in note for note in report.notes)
+
+
+async def test_aborted_transactions_are_left_out(topic: Topic) -> None:
+    """Their records show with read_uncommitted alone; markers leave no hole."""
+
+    def transact() -> None:
+        write_transaction(topic, rows(1, 2), commit=True)
+        write_transaction(topic, rows(3, 4), commit=False)
+        write_transaction(topic, rows(3, 4), commit=True)
+        write(topic, rows(5))
+
+    await in_thread(transact)
+    report = await proof_of(topic)
+    assert report.is_clean
+    assert report.records == 5
+    assert report.lanes[0].compacted == 0
+    report = await proof_of(topic, committed_only=False)
+    assert kinds(report) == [("duplicate", 3, 3, 6), ("duplicate", 4, 4, 7)]
+
+
+async def test_an_open_transaction_is_named(topic: Topic) -> None:
+    """What stands behind it isn't read, and the end isn't called missing."""
+    write(topic, rows(1, 2))
+    producer = Producer(
+        {
+            "bootstrap.servers": topic.bootstrap_servers,
+            "transactional.id": topic.name,
+        }
+    )
+    await in_thread(partial(producer.init_transactions, DEADLINE_SECONDS))
+    producer.begin_transaction()
+    for record in rows(3):
+        producer.produce(topic.name, b"{}", b"job-1", 0, headers=record.headers)
+    await in_thread(producer.flush, DEADLINE_SECONDS)
+    write(topic, rows(4))
+    try:
+        report = await proof_of(topic, claims=[claim(topic.name, 4)])
+    finally:
+        await in_thread(producer.abort_transaction, DEADLINE_SECONDS)
+    assert report.is_clean
+    assert report.lanes[0].end == "unstable"
+    assert any("2 offsets lie behind a transaction" in note for note in report.notes)
+
+
+async def test_the_outbox_proves_the_end(topic: Topic) -> None:
+    """What it holds for delivered must be there; what waits needn't."""
+    write(topic, rows(1, 2, 3))
+    write(topic, [marker(topic.name, 4)], name=topic.dead_letter)
+    report = await proof_of(topic, claims=[claim(topic.name, 4, waiting=7)])
+    assert report.is_clean
+    assert (report.lanes[0].end, report.lanes[0].waiting) == ("proven", 7)
+
+    claims = [claim(topic.name, 6, quarantined=[6]), claim(topic.name, 1, outbox=OTHER)]
+    report = await proof_of(topic, claims=claims)
+    assert kinds(report) == [("missing_end", 1, 1, 3), ("missing_end", 5, 5, 3)]
+    assert {lane.outbox: lane.end for lane in report.lanes} == {
+        OUTBOX: "missing",
+        OTHER: "missing",
+    }
+    assert any("quarantine" in note for note in report.notes)
+
+
+async def test_a_start_in_between_claims_nothing_of_what_is_before(
+    topic: Topic,
+) -> None:
+    """Sequences before the chosen time are unread, not missing."""
+    write(topic, rows(1, 2, 3))
+    since_ms = int(time.time() * 1000) + 50
+    await trio.sleep(0.1)
+    write(topic, rows(4, 6))
+    report = await proof_of(topic, since_ms=since_ms)
+    assert kinds(report) == [("hole", 5, 5, 4)]
+    assert (report.records, report.lanes[0].unread) == (2, 3)
+
+
+async def test_headers_that_cannot_be_read_are_found(topic: Topic) -> None:
+    """A bridge's record without sequence, or with nonsense in it, is a finding."""
+    outbox = ("bridge_outbox", OUTBOX.encode())
+    odd = [
+        Sent(None, extra=(outbox,)),
+        Sent(None, extra=(outbox, ("bridge_sequence", b"x"), ("ce_id", b"a-1"))),
+        Sent(0),
+    ]
+    write(topic, [*rows(1), *odd, *rows(2)])
+    report = await proof_of(topic)
+    assert kinds(report) == [("unreadable", None, None, at) for at in (1, 2, 3)]
+
+
+async def test_an_empty_topic_is_clean(topic: Topic) -> None:
+    """Nothing is no hole."""
+    report = await proof_of(topic)
+    assert report.is_clean
+    assert report.records == 0

@@ -1,0 +1,177 @@
+"""Records with a bridge's headers, for the judge alone and for real topics.
+
+Owns how such records are made and written; what they should lead to is for each
+test to say.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import TopicPartition
+
+from bridge.consumer.verify import Claim, Report, prove
+from bridge.settings import KafkaSettings
+from tests.conftest import Topic
+
+
+__all__ = [
+    "DEADLINE_SECONDS",
+    "OTHER",
+    "OUTBOX",
+    "Sent",
+    "claim",
+    "delete_before",
+    "kinds",
+    "marker",
+    "proof_of",
+    "rows",
+    "write",
+    "write_transaction",
+]
+
+DEADLINE_SECONDS = 30.0
+
+OUTBOX = "0b6f4c5e-0000-4000-8000-000000000001"
+OTHER = "0b6f4c5e-0000-4000-8000-000000000002"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One record to write.
+
+    Attributes:
+        sequence: Its lane sequence; None for a record that no bridge wrote.
+        outbox: Its outbox.
+        ce_id: Its identity; None makes one that fits outbox and sequence.
+        key: Its key.
+        extra: Headers beside the usual ones.
+        value: Its value.
+    """
+
+    sequence: int | None
+    outbox: str = OUTBOX
+    ce_id: str | None = None
+    key: str = "job-1"
+    extra: tuple[tuple[str, bytes], ...] = ()
+    value: bytes = b"{}"
+    headers: list[tuple[str, bytes]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the headers."""
+        headers = list(self.extra)
+        if self.sequence is not None:
+            ce_id = self.ce_id or f"{self.outbox[-1] * 16}-{self.sequence}"
+            headers += [
+                ("ce_id", ce_id.encode()),
+                ("bridge_outbox", self.outbox.encode()),
+                ("bridge_sequence", b"%d" % self.sequence),
+                ("bridge_origin", b"socket"),
+            ]
+        object.__setattr__(self, "headers", headers)
+
+
+def rows(*sequences: int, outbox: str = OUTBOX, resent: bool = False) -> list[Sent]:
+    """Make records of one outbox, marked as sent again or not."""
+    extra = (("bridge_anomaly", b"resent"),) if resent else ()
+    return [Sent(number, outbox, extra=extra) for number in sequences]
+
+
+def marker(topic: str, sequence: int, *, outbox: str = OUTBOX) -> Sent:
+    """Make the dead letter of a refused record of partition 0."""
+    extra = (
+        ("bridge_refused_topic", topic.encode()),
+        ("bridge_refused_partition", b"0"),
+        ("bridge_refused_sequence", b"%d" % sequence),
+    )
+    return Sent(sequence, outbox, f"dead-{sequence}", extra=extra)
+
+
+def claim(
+    topic: str,
+    delivered: int,
+    *,
+    waiting: int = 0,
+    quarantined: Sequence[int] = (),
+    outbox: str = OUTBOX,
+) -> Claim:
+    """Say what the outbox holds of partition 0."""
+    return Claim(
+        outbox=outbox,
+        topic=topic,
+        partition=0,
+        delivered=delivered,
+        waiting=waiting,
+        quarantined=quarantined,
+    )
+
+
+def write(
+    topic: Topic,
+    records: Iterable[Sent],
+    *,
+    name: str | None = None,
+    partition: int = 0,
+) -> None:
+    """Write records in one partition, in their order."""
+    producer = Producer({"bootstrap.servers": topic.bootstrap_servers})
+    _produce(producer, name or topic.name, records, partition)
+    assert producer.flush(DEADLINE_SECONDS) == 0
+
+
+def write_transaction(topic: Topic, records: Iterable[Sent], *, commit: bool) -> None:
+    """Write records of partition 0 in a transaction, and end it."""
+    producer = Producer(
+        {
+            "bootstrap.servers": topic.bootstrap_servers,
+            "transactional.id": uuid.uuid4().hex,
+        }
+    )
+    producer.init_transactions(DEADLINE_SECONDS)
+    producer.begin_transaction()
+    _produce(producer, topic.name, records, 0)
+    producer.flush(DEADLINE_SECONDS)
+    if commit:
+        producer.commit_transaction(DEADLINE_SECONDS)
+    else:
+        producer.abort_transaction(DEADLINE_SECONDS)
+
+
+def _produce(
+    producer: Producer, name: str, records: Iterable[Sent], partition: int
+) -> None:
+    for record in records:
+        producer.produce(
+            name,
+            record.value,
+            record.key.encode(),
+            partition=partition,
+            headers=record.headers,
+        )
+
+
+def delete_before(topic: Topic, offset: int) -> None:
+    """Have the broker delete what lies before an offset of partition 0."""
+    admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
+    futures = admin.delete_records([TopicPartition(topic.name, 0, offset)])
+    for future in futures.values():
+        future.result(DEADLINE_SECONDS)
+
+
+async def proof_of(topic: Topic, **choices: object) -> Report:
+    """Prove a topic as the command does."""
+    settings = KafkaSettings(bootstrap_servers=topic.bootstrap_servers)
+    chosen: dict[str, object] = {"dead_letter_topic": topic.dead_letter, **choices}
+    return await prove(settings, topic.name, **chosen)  # type: ignore[arg-type]
+
+
+def kinds(report: Report) -> list[tuple[str, int | None, int | None, int]]:
+    """Give kind, first and last sequence and offset of each finding."""
+    return [
+        (one.kind.value, one.first_sequence, one.last_sequence, one.offset)
+        for one in report.findings
+    ]
