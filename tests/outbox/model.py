@@ -20,7 +20,7 @@ class ModelLane:
         acknowledged: The last sequence that waits no more.
         last: The last sequence that must not come again.
         offsets: Where acknowledged rows that are kept stand in the topic of now.
-        floor: Where to resume if there are none of those.
+        floor: Where to resume unless one of those stands later.
         resent: The last row that a log has had and lost.
         topic_id: The topic's id.
     """
@@ -41,7 +41,9 @@ class ModelLane:
     @property
     def resume_offset(self) -> int | None:
         """From where on the log has to be read."""
-        return self.offsets[max(self.offsets)] if self.offsets else self.floor
+        last = self.offsets[max(self.offsets)] if self.offsets else None
+        known = [offset for offset in (last, self.floor) if offset is not None]
+        return max(known, default=None)
 
     def add(self, number: int) -> None:
         """Append a row."""
@@ -79,7 +81,7 @@ class ModelLane:
             assert one <= self.acknowledged
             del self.rows[one]
             if one in self.offsets:
-                self.floor = self.offsets.pop(one)
+                self.floor = max(self.floor or 0, self.offsets.pop(one))
         return len(gone)
 
     def rewind(self, sequence: int, resume_offset: int) -> int:

@@ -151,12 +151,12 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     def _look_for_losses(self, partition: int) -> None:
         lane, log = self.model.lanes[partition], self.logs[partition]
-        good, resume_offset = 0, 0
+        good, resume_offset = 0, len(log.records)
         for row in self.store.delivered("jobs", partition, 0, 10**6):
             if not log.holds(row.offset, row.ce_id):
                 good = row.sequence - 1
                 break
-            good, resume_offset = row.sequence, row.offset
+            good = row.sequence
         else:
             return
         with self.store.transaction():
@@ -347,8 +347,11 @@ class StoreAgainstModel(RuleBasedStateMachine):
             assert state.resent_sequence == lane.resent
             assert state.topic_id == lane.topic_id
             assert state.resume_offset == lane.resume_offset
-            last = lane.rows[max(lane.offsets)] if lane.offsets else None
-            assert state.resume_ce_id == (None if last is None else self.ce_ids[last])
+            last = max(lane.offsets, default=0)
+            stands = last and lane.offsets[last] == lane.resume_offset
+            assert state.resume_ce_id == (
+                self.ce_ids[lane.rows[last]] if stands else None
+            )
 
     @invariant()
     def rows_agree(self) -> None:
