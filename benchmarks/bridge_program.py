@@ -9,6 +9,7 @@ acknowledged what. Settings come from the environment, as for `bridge` itself.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
 
@@ -17,6 +18,7 @@ from benchmarks.memory_outbox import MemoryOutbox
 from bridge import service
 from bridge.cli import root
 from bridge.outbox import Outbox, OutboxDirectory
+from bridge.record import Loss, Record
 from bridge.settings import OutboxSettings
 
 
@@ -32,9 +34,13 @@ def _run(kind: str, file: Path) -> None:
     notes = Notes()
 
     def outbox(
-        directory: OutboxDirectory, settings: OutboxSettings
+        directory: OutboxDirectory,
+        settings: OutboxSettings,
+        *,
+        lighten: Callable[[Record], Record | None],
+        on_loss: Callable[[Loss], None],
     ) -> Outbox | MemoryOutbox:
-        made = _OUTBOXES[kind](directory, settings)
+        made = _OUTBOXES[kind](directory, settings, lighten=lighten, on_loss=on_loss)
         notes.watch(made)
         return made
 

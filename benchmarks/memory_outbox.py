@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from benchmarks.memory_lane import MemoryLane
 from bridge.outbox import OutboxDirectory, OutboxStatistics
-from bridge.record import Delivered, LaneState, Record, StoredRecord
+from bridge.record import Delivered, LaneState, Loss, Record, StoredRecord
 from bridge.settings import OutboxSettings
 
 
@@ -38,8 +38,10 @@ class MemoryOutbox:
     Rows in memory, by topic and partition; every method may be called from any thread.
 
     Args:
-        directory: Not used: what the service gives an outbox.
-        settings: Likewise.
+        directory: Not used, as all that follow: what the service gives an outbox.
+        settings: It has no bounds.
+        lighten: No record has to be made lighter.
+        on_loss: Nothing is given up.
 
     Attributes:
         id: Its UUID.
@@ -48,11 +50,15 @@ class MemoryOutbox:
     """
 
     drained = True
+    is_stuck = False
 
     def __init__(
         self,
         directory: OutboxDirectory | None = None,  # noqa: ARG002 - the service's call
-        settings: OutboxSettings | None = None,  # noqa: ARG002 - likewise
+        settings: OutboxSettings | None = None,  # noqa: ARG002
+        *,
+        lighten: Callable[[Record], Record | None] | None = None,  # noqa: ARG002
+        on_loss: Callable[[Loss], None] | None = None,  # noqa: ARG002
     ) -> None:
         self.id = str(uuid.uuid4())
         self.statistics = OutboxStatistics()
@@ -73,13 +79,16 @@ class MemoryOutbox:
     def offer(self, records: Sequence[Record]) -> None:
         """Place records in order and tell the relay; they are committed by that."""
         with self._lock:
-            placed = self._place(records)
             statistics = self.statistics
             statistics.accepted += len(records)
             statistics.committed += len(records)
-            statistics.rows += len(records)
-            if placed and self._on_committed is not None:
-                self._on_committed(placed)
+            self._take(records)
+
+    def keep(self, record: Record) -> None:
+        """Place a gap record: here there is room for all."""
+        with self._lock:
+            self.statistics.kept += 1
+            self._take([record])
 
     def is_crowded(self) -> bool:
         """Whether the reader should stand back: there is no bound."""
@@ -196,9 +205,8 @@ class MemoryOutbox:
 
         def work() -> None:
             self._lanes[topic][partition].take_out(sequence)
-            placed = self._place([dead_letter])
-            if placed and self._on_committed is not None:
-                self._on_committed(placed)
+            self.statistics.rows -= 1
+            self._take([dead_letter])
 
         return self._done(work)
 
@@ -229,6 +237,13 @@ class MemoryOutbox:
             else:
                 future.set_result(result)
         return future
+
+    def _take(self, records: Sequence[Record]) -> None:
+        """Place records and tell the relay; the lock is held."""
+        placed = self._place(records)
+        self.statistics.rows += len(records)
+        if placed and self._on_committed is not None:
+            self._on_committed(placed)
 
     def _place(self, records: Sequence[Record]) -> list[_Placed]:
         """Give records their lanes and sequences; the lock is held."""
