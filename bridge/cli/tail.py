@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import time
 
@@ -18,6 +17,7 @@ import trio
 from rich.console import Console
 
 from bridge.cli.options import reading_options, span_seconds
+from bridge.cli.signals import treat_sigterm_as_sigint
 from bridge.consumer.live import follow_table, write_lines
 from bridge.kafka.reader import Edge, Start, TopicReader
 from bridge.operations import logs
@@ -71,7 +71,7 @@ def command(
     logs.configure(settings.log.format, level, sys.stderr)
     # The reader reports what matters of what aiokafka complains about.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    _treat_sigterm_as_sigint()
+    treat_sigterm_as_sigint()
     try:
         trio.run(_tail, settings, start, max_messages, on_terminal)
     except KeyboardInterrupt:
@@ -95,15 +95,3 @@ async def _tail(
             await follow_table(reader, topic, Console(), max_messages=max_messages)
         else:
             await write_lines(reader, sys.stdout.buffer, max_messages=max_messages)
-
-
-def _treat_sigterm_as_sigint() -> None:
-    """
-    End at SIGTERM as at Ctrl-C: the terminal is put back in order, the code is 0.
-
-    trio turns SIGINT into an exception also while a write to a full pipe blocks,
-    where a signal that wakes a task would wait for the pipe. Where SIGINT is
-    ignored (a shell's background job), SIGTERM keeps its own meaning.
-    """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))

@@ -17,7 +17,8 @@ import click
 import trio
 from rich.console import Console
 
-from bridge.cli.options import reading_options, span_seconds
+from bridge.cli.options import reading_options, show_warnings, span_seconds
+from bridge.cli.signals import treat_sigterm_as_sigint
 from bridge.consumer.verify import Claim, Report, Watch, as_json, prove, show
 from bridge.errors import ExitCode
 from bridge.operations import logs
@@ -84,7 +85,8 @@ def command(  # noqa: PLR0913 - one for each option
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     # Before the topic's ends are known: what an outbox holds for delivered by now
     # must be before them.
-    claims = [claim for path in outbox_dirs for claim in _claims(path)]
+    claims = [claim for path in outbox_dirs for claim in _claims(path, settings.topic)]
+    treat_sigterm_as_sigint()
     watch = Watch(
         settings.topic,
         Console(stderr=True),
@@ -115,10 +117,10 @@ def command(  # noqa: PLR0913 - one for each option
     ctx.exit(ExitCode.CLEAN if report.is_clean else ExitCode.FAILED)
 
 
-def _claims(directory: Path) -> list[Claim]:
+def _claims(directory: Path, topic: str) -> list[Claim]:
     """Read what an outbox says of its lanes."""
     outbox = look(directory)
-    return [
+    claims = [
         Claim(
             outbox=outbox.id,
             topic=lane.topic,
@@ -128,7 +130,11 @@ def _claims(directory: Path) -> list[Claim]:
             quarantined=lane.quarantined,
         )
         for lane in outbox.lanes
+        if lane.topic == topic
     ]
+    if not claims:
+        show_warnings((f"{directory} holds an outbox without records of {topic}",))
+    return claims
 
 
 def _write(report: Report, *, to_json: bool) -> None:

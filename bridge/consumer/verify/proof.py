@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from bridge.consumer.verify.judge import Judge, Markers
 from bridge.consumer.verify.notes import notes
-from bridge.consumer.verify.report import Claim, Report
+from bridge.consumer.verify.report import Claim, Kind, Report
 from bridge.errors import KafkaRefusedError
 from bridge.kafka.scanner import Extent, Progress, Scanned, scan
 from bridge.settings import KafkaSettings
@@ -109,7 +109,7 @@ async def prove(  # noqa: PLR0913 - each is one independent choice of the caller
         seconds=round(time.monotonic() - began, 3),
         partitions=judge.partitions(),
         lanes=judge.lanes(),
-        counts={kind.value: count for kind, count in judge.counts.items()},
+        counts={kind.value: judge.counts[kind] for kind in Kind if judge.counts[kind]},
         findings=judge.findings(),
         notes=notes(judge, proof.claims, missing),
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 from confluent_kafka import Producer
-from confluent_kafka.admin import (
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not in its __all__
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
@@ -256,7 +256,7 @@ async def test_an_open_transaction_is_named(topic: Topic) -> None:
     await in_thread(partial(producer.init_transactions, DEADLINE_SECONDS))
     producer.begin_transaction()
     for record in rows(3):
-        producer.produce(topic.name, b"{}", b"job-1", 0, headers=record.headers)
+        producer.produce(topic.name, b"{}", b"job-1", 0, headers=[*record.headers])
     await in_thread(producer.flush, DEADLINE_SECONDS)
     write(topic, rows(4))
     try:

@@ -150,7 +150,7 @@ def _produce(
             record.value,
             record.key.encode(),
             partition=partition,
-            headers=record.headers,
+            headers=[*record.headers],
         )
 
 
