@@ -42,16 +42,22 @@ mount -t tmpfs -o size={_ROOM_BYTES} none "$1" && shift && exec "$@"
 """
 
 # As long as a third of what soketi lets through, so that a megabyte is 30 events.
-_PREVIEW = "data:image/jpeg;base64," + "A" * 30_000
+_LARGE = "A" * 30_000
 
 
 def _is_full(answer: Answer) -> bool:
     return not answer.check("outbox-accepting")["ok"]
 
 
+def _large_job() -> tuple[str, list[str]]:
+    """Make a job whose events are large, though they have no preview to lose."""
+    request_id, texts = job(8)
+    return request_id, [f'{text[:-1]}, "log": "{_LARGE}"}}' for text in texts]
+
+
 async def _fill(bridge: BridgeProcess, load: Load) -> None:
     """Give it 3 MB: twice what the disk has, a fifth of what memory has."""
-    await load.run_together([job(10, [_PREVIEW] * 10) for _ in range(10)])
+    await load.run_together([_large_job() for _ in range(10)])
     full = await bridge.wait_answer("/readyz", _is_full)
     assert full.status == 503
     told = await bridge.wait_logged("outbox.full")
@@ -138,7 +144,7 @@ async def test_a_disk_that_kafka_empties_makes_its_own_room(
     bridge = scene.bridge(dryapi, wrapper=wrapper, outbox_dir=disk)
     await bridge.start_and_wait()
     async with scene.load(bridge) as load:
-        await load.run_together([job(20, [_PREVIEW] * 20) for _ in range(10)])
+        await load.run_together([_large_job() for _ in range(20)])
         now = await bridge.wait_metrics(lambda now: now.published == load.count)
         assert now.total("bridge_events_dropped_total") == 0
         check_exactly(await scene.records(load.count), load.accepted)
