@@ -35,8 +35,9 @@ _CATCH_UP_SECONDS = 120.0
 
 _ROWS_ON_THE_WAY = 20
 
-# Above what allocators do on their own; the outbox is on disk.
-_FLAT_BYTES = 32 * 2**20
+# The relay keeps up to 32 MiB of rows in memory, and Python's objects take half as
+# much again; what waits beyond that is on disk alone.
+_FLAT_BYTES = 64 * 2**20
 
 # A handful of lines a minute.
 _QUIET_LINES = 20

@@ -55,3 +55,70 @@ async def test_a_late_write_is_at_most_a_repeat_with_the_same_identity(
     assert len(once) < len(records)
     check_once(once, rows)
     check_exactly(once, load.accepted)
+
+
+async def test_a_late_commit_of_a_killed_bridge_is_refused(
+    scene: Scene, dryapi: str, proxy: KafkaProxy
+) -> None:
+    """Its successor has aborted the transaction, and sends the rows itself."""
+    dying = scene.bridge(
+        dryapi,
+        delivery="transactional",
+        kafka_bootstrap_servers=proxy.bootstrap_servers,
+    )
+    await dying.start_and_wait()
+    async with scene.load() as load:
+        proxy.hold(RequestKind.END_TXN)
+        await load.run_together([job(10) for _ in range(10)])
+        await dying.wait_metrics(lambda now: now.committed == load.count)
+        with trio.fail_after(_DEADLINE_SECONDS):
+            await proxy.wait_held()
+        dying.kill()
+
+        successor = scene.bridge(
+            dryapi, delivery="transactional", outbox_dir=dying.outbox
+        )
+        await successor.start_and_wait()
+        await successor.wait_metrics(lambda now: now.waiting == 0)
+        with trio.fail_after(_DEADLINE_SECONDS):
+            await proxy.release()
+        records = await finish(scene, successor, load)
+    check_exactly(records, load.accepted)
+
+
+async def test_a_bridge_that_was_cut_off_is_fenced_by_its_successor(
+    scene: Scene, dryapi: str, proxy: KafkaProxy
+) -> None:
+    """Its batch comes late, its commit would follow: no reader of committed sees it."""
+    zombie = scene.bridge(
+        dryapi,
+        delivery="transactional",
+        kafka_bootstrap_servers=proxy.bootstrap_servers,
+        # It must not give up by itself, however slow the machine.
+        kafka_transaction_timeout_seconds=60,
+    )
+    await zombie.start_and_wait()
+    async with scene.load() as load:
+        await load.run_together([job(10) for _ in range(10)])
+        await zombie.wait_metrics(lambda now: now.published == load.count)
+        proxy.hold(RequestKind.PRODUCE)
+        await load.run_together([job(10) for _ in range(10)])
+        await zombie.wait_metrics(lambda now: now.committed == load.count)
+        with trio.fail_after(_DEADLINE_SECONDS):
+            await proxy.wait_held()
+        (late,) = proxy.held
+
+        # Another machine gets the volume, while the first is cut off and lives.
+        successor = scene.bridge(dryapi, delivery="transactional")
+        zombie.copy_file(successor.outbox)
+        await successor.start_and_wait()
+        await successor.wait_metrics(lambda now: now.waiting == 0)
+        # Unfenced it would commit now; fenced it would fence its successor.
+        proxy.hold(RequestKind.END_TXN, RequestKind.INIT_PRODUCER_ID)
+        with trio.fail_after(_DEADLINE_SECONDS):
+            await late.wait_answer()
+            await proxy.wait_held()
+            zombie.kill()
+            await proxy.release()
+        records = await finish(scene, successor, load)
+    check_exactly(records, load.accepted)

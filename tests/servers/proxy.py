@@ -101,10 +101,11 @@ class KafkaProxy:
     # -- What a test orders ---------------------------------------------------
 
     def hold(self, *kinds: RequestKind) -> None:
-        """From now on hold requests of these kinds, and what comes behind them."""
+        """Let go what is held; hold these kinds now, and what comes behind them."""
+        released, self._released = self._released, trio.Event()
         self.held = []
-        self._released = trio.Event()
         self._kinds = kinds
+        released.set()
 
     async def wait_held(self, count: int = 1) -> None:
         """Wait until so many requests are held; the caller has a deadline."""
@@ -114,9 +115,9 @@ class KafkaProxy:
 
     async def release(self) -> None:
         """Let go what is held, and wait until the broker has answered all of it."""
-        self._kinds = ()
-        self._released.set()
-        for request in self.held:
+        held = self.held
+        self.hold()
+        for request in held:
             await request.wait_answer()
 
     # -- The way of the bytes -------------------------------------------------

@@ -55,14 +55,14 @@ async def test_a_held_request_arrives_after_its_client_is_gone(
     assert await produce(proxy.bootstrap_servers, b"passes") == 0
     proxy.hold(RequestKind.PRODUCE)
     assert await produce(proxy.bootstrap_servers, b"held") == 1
-    assert len(proxy.held) == 1
+    (held,) = proxy.held
     assert await produce(topic.bootstrap_servers, b"direct") == 0
     assert await _values(topic, 2) == [b"passes", b"direct"]
 
     with trio.fail_after(_DEADLINE_SECONDS):
         await proxy.release()
 
-    assert proxy.held[0].answer is not None
+    assert held.answer is not None
     assert await _values(topic, 3) == [b"passes", b"direct", b"held"]
 
 
