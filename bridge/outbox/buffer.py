@@ -7,6 +7,7 @@ important first. Only this module knows what a record weighs in memory.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
@@ -33,6 +34,10 @@ _EVENTS_UP_TO = 7 / 8
 # While the disk takes nothing, its thread keeps room for what is read meanwhile: it
 # makes room between those two bounds, so that the reader seldom has to drop.
 _CROWDED_AT = 13 / 16
+
+# What the disk's thread may have in its hands: the rest can make room for last events
+# meanwhile. Of 16 MiB this is what one transaction takes.
+_IN_HANDS = 1 / 4
 
 _Runs = list[tuple[Sequence[Record], int]]
 _Lighten = Callable[[Record], Record | None]
@@ -72,6 +77,7 @@ class Buffer:
         self._previews_up_to = int(max_bytes * _PREVIEWS_UP_TO)
         self._events_up_to = int(max_bytes * _EVENTS_UP_TO)
         self._crowded_at = int(max_bytes * _CROWDED_AT)
+        self._in_hands_bytes = int(max_bytes * _IN_HANDS)
         self._lighten = lighten
         self._runs: deque[tuple[Sequence[Record], int]] = deque()
         # Each counter has one writer, so that no lock is needed.
@@ -79,6 +85,9 @@ class Buffer:
         self._taken_bytes = 0
         # Of the last record that was put.
         self._last_us: int | None = None
+        # Held where one side looks at what the other one may touch as well: only
+        # where the buffer is full, and for some milliseconds.
+        self._lock = threading.Lock()
         # Whether there may be others than last events to give up.
         self._may_displace = True
 
@@ -143,7 +152,8 @@ class Buffer:
                 if size and size + own > self._max_bytes:
                     self._append(kept, weight)
                     kept, weight = [], 0
-                    size = self._displace(own, dropped)
+                    with self._lock:
+                        size = self._displace(own, dropped)
                 bound = self._max_bytes
             else:
                 bound = self._events_up_to
@@ -225,11 +235,13 @@ class Buffer:
 
         Args:
             max_rows: At most so many.
-            max_bytes: They weigh no more, unless the first one alone does.
+            max_bytes: They weigh no more, nor more than a quarter of the buffer,
+                unless the first one alone does.
 
         Returns:
             The records and the weight that `release` must be told.
         """
+        max_bytes = min(max_bytes, self._in_hands_bytes)
         taken: list[Record] = []
         size = 0
         while self._runs:
@@ -270,11 +282,6 @@ class Buffer:
             to_the_end: Drop all that aren't last events.
         """
         dropped = Dropped()
-        enough_bytes = 0 if to_the_end else self._previews_up_to
-        if not to_the_end:
-            self._go_through(
-                lambda record, _: self._lightened(record, 0, dropped)[0], enough_bytes
-            )
 
         def spare(record: Record, before_us: int | None) -> Record | None:
             if record.importance is Importance.TERMINAL:
@@ -282,7 +289,14 @@ class Buffer:
             dropped.add(record, since_us if before_us is None else before_us)
             return None
 
-        self._go_through(spare, enough_bytes)
+        enough_bytes = 0 if to_the_end else self._previews_up_to
+        with self._lock:
+            if not to_the_end:
+                self._go_through(
+                    lambda record, _: self._lightened(record, 0, dropped)[0],
+                    enough_bytes,
+                )
+            self._go_through(spare, enough_bytes)
         return dropped
 
     def _go_through(
@@ -294,10 +308,7 @@ class Buffer:
         runs: _Runs = []
         before_us: int | None = None
         while self.size_bytes > enough_bytes and self._runs:
-            try:
-                records, weight = self._runs.popleft()
-            except IndexError:
-                break
+            records, weight = self._runs.popleft()
             kept: list[Record] = []
             size = self.size_bytes
             for place, record in enumerate(records):
