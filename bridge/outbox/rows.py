@@ -40,7 +40,13 @@ _SUMMED_AT_ONCE = 5 * 1024
 
 def checksum(key: bytes | None, value: bytes, extra: bytes | None) -> int:
     """Sum up a row's bytes, as they stand in the file."""
-    total = _sum(value, crc32(key)) if key else _sum(value, 0)
+    total = crc32(key) if key else 0
+    if len(value) <= _SUMMED_AT_ONCE:
+        total = crc32(value, total)
+    else:
+        pieces = memoryview(value)
+        for start in range(0, len(value), _SUMMED_AT_ONCE):
+            total = crc32(pieces[start : start + _SUMMED_AT_ONCE], total)
     return crc32(extra, total) if extra else total
 
 
@@ -106,14 +112,6 @@ def read(  # noqa: PLR0913, PLR0917 - a lane's rows and their bounds
 def remove(connection: sqlite3.Connection, lane: Lane, sequence: int) -> None:
     """Delete one row."""
     connection.execute("DELETE FROM rows WHERE position = ?", (lane.base + sequence,))
-
-
-def _sum(data: bytes, total: int) -> int:
-    if len(data) <= _SUMMED_AT_ONCE:
-        return crc32(data, total)
-    for start in range(0, len(data), _SUMMED_AT_ONCE):
-        total = crc32(data[start : start + _SUMMED_AT_ONCE], total)
-    return total
 
 
 def _changed(lane: Lane, sequence: int) -> sqlite3.DatabaseError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -186,3 +187,23 @@ def test_a_mistaken_request_harms_nobody_else(tmp_path: Path) -> None:
         # As after a damaged file was replaced: of a lane that isn't there.
         outbox.acknowledge("gone", 0, 1, 1, 0, 10)
         assert outbox.lane_states().result(10)
+
+
+def test_a_request_comes_after_earlier_acknowledgements(tmp_path: Path) -> None:
+    """Also where both come in the middle of a transaction."""
+    requests: list[Future[None]] = []
+
+    def partition_of(key: bytes | None) -> int:
+        if key == b"late":
+            outbox.acknowledge("jobs", 0, 1, 1, 0, 10)
+            requests.append(outbox.refuse("jobs", 0, 2, LETTER))
+        return 0
+
+    with running(tmp_path) as outbox:
+        outbox.open_topic("jobs", partition_of, fresh(1), None).result(10)
+        outbox.offer(numbered(0, 3))
+        eventually(lambda: outbox.statistics.committed == 3)
+        outbox.offer([record("late")])
+        eventually(lambda: bool(requests))
+        requests[0].result(10)
+        assert outbox.statistics.rows == 3
