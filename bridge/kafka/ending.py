@@ -1,5 +1,5 @@
 """
-Ending clients of aiokafka, whatever state they are in.
+Starting clients of aiokafka and ending them, whatever state they are in.
 
 Its own ways to stop wait for brokers that don't answer, raise what their
 background tasks died of, and forget connections that were just being made. Only
@@ -14,11 +14,31 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 
-__all__ = ["ClosingLoop", "end_client"]
+__all__ = ["ClosingLoop", "end_client", "start_client"]
 
 # Aborted connections and cancelled tasks end within milliseconds; a client that
 # doesn't is left to the end of the loop.
 _END_SECONDS = 1.0
+
+
+async def start_client(start: Callable[[], Awaitable[None]]) -> None:
+    """
+    Start a client; a start that is cancelled gets a moment to come to its end.
+
+    aiokafka 0.14 forgets the connection over which it was looking for brokers.
+
+    Args:
+        start: What starts it.
+    """
+    starting = asyncio.ensure_future(start())
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait([starting], timeout=_END_SECONDS)
+        if starting.done() and not starting.cancelled():
+            starting.exception()
+        starting.cancel()
+        raise
 
 
 async def end_client(client: Any, stop: Callable[[], Awaitable[None]]) -> None:

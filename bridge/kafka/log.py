@@ -25,7 +25,7 @@ from aiokafka.consumer.fetcher import (  # noqa: TID251 - as above
 
 from bridge.errors import KafkaUnreachableError
 from bridge.kafka.connection import client_arguments, failed_start
-from bridge.kafka.ending import end_client
+from bridge.kafka.ending import end_client, start_client
 from bridge.kafka.topic_ids import topic_ids
 from bridge.settings import KafkaSettings
 
@@ -79,7 +79,7 @@ async def open_log(settings: KafkaSettings, topic: str) -> AsyncIterator[Log]:
     )
     try:
         async with asyncio.timeout(settings.start_timeout_seconds):
-            await consumer.start()
+            await start_client(consumer.start)
         yield Log(consumer, topic, settings.start_timeout_seconds)
     except errors.KafkaConnectionError as error:
         raise await failed_start(settings, _KNOCK_SECONDS) from error

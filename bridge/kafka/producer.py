@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this room runs asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -31,8 +31,9 @@ from bridge.kafka.answers import (
     no_producer,
 )
 from bridge.kafka.connection import client_arguments, failed_start
-from bridge.kafka.ending import end_client
+from bridge.kafka.ending import end_client, start_client
 from bridge.kafka.headers import HeaderWriter
+from bridge.kafka.sender_tasks import SenderTasks
 from bridge.record import StoredRecord
 from bridge.settings import KafkaSettings
 
@@ -101,33 +102,6 @@ class Sent:
         return int(metadata.offset)
 
 
-class _Requests:
-    """
-    The produce requests on their way, so that they can be cancelled.
-
-    aiokafka 0.14 keeps their tasks in a local variable of its sender, and one
-    that is left over puts its batch back and fails noisily.
-
-    Args:
-        sender: The sender of a producer that has not been started.
-    """
-
-    def __init__(self, sender: Any) -> None:
-        self._send = sender._send_produce_req  # noqa: SLF001 - has no public name
-        sender._send_produce_req = self  # noqa: SLF001
-        self.tasks: set[asyncio.Task[Any]] = set()
-
-    async def __call__(self, node_id: int, batches: Mapping[Any, Any]) -> None:
-        """Send as the sender would."""
-        task = asyncio.current_task()
-        assert task is not None
-        self.tasks.add(task)
-        try:
-            await self._send(node_id, batches)
-        finally:
-            self.tasks.discard(task)
-
-
 class Producer:
     """
     A producer with `acks=all`, idempotent or transactional.
@@ -152,7 +126,7 @@ class Producer:
         self._transactional_id = transactional_id
         self._id_prefix = id_prefix
         self._client: AIOKafkaProducer | None = None
-        self._requests: _Requests | None = None
+        self._tasks: SenderTasks | None = None
         self._watch: asyncio.Task[None] | None = None
         self._is_lost = False
         # Batches without an answer, by when they were sent.
@@ -194,10 +168,10 @@ class Producer:
         if self._transactional_id is None:
             client._sender._fail_all = _leave  # noqa: SLF001
         self._client = client
-        self._requests = _Requests(client._sender)  # noqa: SLF001
+        self._tasks = SenderTasks(client._sender)  # noqa: SLF001
         try:
             async with asyncio.timeout(settings.start_timeout_seconds):
-                await client.start()
+                await start_client(client.start)
         except (errors.KafkaConnectionError, TimeoutError) as error:
             await self.close()
             raise await failed_start(settings, _KNOCK_SECONDS) from error
@@ -313,6 +287,9 @@ class Producer:
 
     def _arrived(self, future: asyncio.Future[Any]) -> None:
         self._on_way.pop(future, None)
+        if not future.cancelled():
+            # Who waits for another batch of the transaction looks no more.
+            future.exception()
 
     async def _watching(self, client: AIOKafkaProducer) -> None:
         """
@@ -340,20 +317,17 @@ class Producer:
         Whoever has sent one must resume from the log, since it may yet land.
         aiokafka's own `stop` would wait until they are delivered (issue 1101).
         """
-        client, requests = self._client, self._requests
-        if client is None or requests is None:
+        client, sender = self._client, self._tasks
+        if client is None or sender is None:
             return
-        self._client = self._requests = None
+        self._client = self._tasks = None
         if self._watch is not None:
             self._watch.cancel()
         # `stop` would set it; without it the collector warns.
         client._closed = True  # noqa: SLF001
         _look_at_end(client)
         _fail_all(client._message_accumulator)  # noqa: SLF001
-        sender = client._sender.sender_task  # noqa: SLF001
-        tasks = requests.tasks if sender is None else {*requests.tasks, sender}
-        for task in tasks:
-            task.cancel()
+        tasks = sender.cancel()
 
         async def stop() -> None:
             await asyncio.gather(*tasks, return_exceptions=True)
