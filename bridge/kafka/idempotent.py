@@ -117,7 +117,8 @@ class _LaneSender:
                 patience = settings.delivery_timeout_seconds + _GRACE_SECONDS
                 async with asyncio.timeout(patience):
                     base_offset = await sent.base_offset()
-            except (ClientError, TimeoutError):
+            except (ClientError, TimeoutError, asyncio.CancelledError):
+                # Whoever opens the lane next must not meet this batch in a queue.
                 self._producers.give_up(producer)
                 raise
         group.outage.worked(lane.key)

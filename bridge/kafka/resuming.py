@@ -89,6 +89,8 @@ async def resume(
                     await asyncio.sleep(quiet_seconds)
                 start = lane.start
                 tails = await scan(log, group.outbox.id, {partition: start})
+                # Where nothing was acknowledged yet, no record tells it.
+                await _check_topic(log, lane)
                 await settle(group, lane, log, start, tails[partition])
         except (ConfigError, KafkaError) as error:
             group.outage.failed("lane.waits", error, lane.key)
@@ -156,9 +158,7 @@ async def settle(
         lane.verified()
         return
     topic, partition = lane.key
-    topic_id = await log.topic_id()
-    if topic_id is not None and topic_id != lane.facts.topic_id is not None:
-        raise TopicReplacedError(topic)
+    await _check_topic(log, lane)
     bounds = Bounds(tail.begin_offset, tail.end_offset)
     missing = await first_missing(log, group.outbox, topic, partition, bounds)
     if missing is None and start.ce_id is not None:
@@ -188,3 +188,9 @@ async def settle(
         first_sequence=sequence + 1,
         last_sequence=last,
     )
+
+
+async def _check_topic(log: Log, lane: Lane) -> None:
+    topic_id = await log.topic_id()
+    if topic_id is not None and topic_id != lane.facts.topic_id is not None:
+        raise TopicReplacedError(lane.facts.name)

@@ -1,20 +1,41 @@
 """Faults of a broker that a real one can't be made to show on demand.
 
-Owns how answers to produce requests are forged under aiokafka; the tests say which.
+Owns how aiokafka is deceived: answers to produce requests that are forged or lost,
+metadata that shows no leader or doesn't come. The tests say which.
 """
 
 from __future__ import annotations
 
+import asyncio  # noqa: TID251 - what is deceived runs on asyncio
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.client import AIOKafkaClient  # noqa: TID251 - what is forged
+from aiokafka import TopicPartition  # noqa: TID251 - what is deceived
+from aiokafka.client import AIOKafkaClient  # noqa: TID251 - likewise
+from aiokafka.cluster import ClusterMetadata  # noqa: TID251 - likewise
+from aiokafka.conn import AIOKafkaConnection  # noqa: TID251 - likewise
+from aiokafka.errors import (  # noqa: TID251 - likewise
+    KafkaConnectionError,
+    RequestTimedOutError,
+)
+from aiokafka.producer.sender import (  # noqa: TID251 - likewise
+    SendProduceReqHandler,
+)
+from aiokafka.protocol.metadata import MetadataRequest  # noqa: TID251 - likewise
 from aiokafka.protocol.produce import ProduceRequest  # noqa: TID251 - likewise
 
 
-__all__ = ["Forgery", "forge_answers"]
+__all__ = [
+    "Forgery",
+    "Switch",
+    "forge_answers",
+    "hide_leader",
+    "kill_sender",
+    "lose_answers",
+    "withhold_metadata",
+]
 
 
 class Forgery:
@@ -42,13 +63,7 @@ class Forgery:
     ) -> SimpleNamespace | None:
         """Answer a request that has a batch for the partition; None leaves it alone."""
         topic, partition = self._place
-        concerned = partition in [
-            number
-            for name, batches in request._topics
-            if name == topic
-            for number, _ in batches
-        ]
-        if not concerned or self._left == 0:
+        if not _concerns(request, topic, partition) or self._left == 0:
             return None
         self._left -= 1
         self.forged += 1
@@ -74,6 +89,16 @@ class Forgery:
         forged: tuple[Any, ...] = (partition, self._code, -1, -1, -1, [], None)
         answers.append((topic, [forged[: 5 if version < 8 else 7]]))
         return SimpleNamespace(API_VERSION=version, topics=answers)
+
+
+def _concerns(request: ProduceRequest, topic: str, partition: int) -> bool:
+    """Whether a request has a batch for a partition."""
+    return partition in [
+        number
+        for name, batches in request._topics
+        if name == topic
+        for number, _ in batches
+    ]
 
 
 def _without(request: ProduceRequest, topic: str, partition: int) -> ProduceRequest:
@@ -110,3 +135,90 @@ def forge_answers(monkeypatch: pytest.MonkeyPatch, forgery: Forgery) -> None:
         return await onward(request)
 
     monkeypatch.setattr(AIOKafkaClient, "send", send)
+
+
+class Switch:
+    """Whether a fault is on, and how often it struck.
+
+    Args:
+        on: Whether it is on from the beginning.
+    """
+
+    def __init__(self, *, on: bool = True) -> None:
+        self.on = on
+        self.struck = 0
+
+
+def lose_answers(
+    monkeypatch: pytest.MonkeyPatch, topic: str, partition: int, times: int
+) -> Switch:
+    """Let connections break after a partition's batch was appended, so many times."""
+    original = AIOKafkaClient.send
+    switch = Switch()
+
+    async def send(
+        self: AIOKafkaClient, node_id: int, request: object, **options: object
+    ) -> object:
+        answer = await original(self, node_id, request, **options)
+        if (
+            isinstance(request, ProduceRequest)
+            and _concerns(request, topic, partition)
+            and switch.struck < times
+        ):
+            switch.struck += 1
+            raise KafkaConnectionError("the connection broke before the answer came")
+        return answer
+
+    monkeypatch.setattr(AIOKafkaClient, "send", send)
+    return switch
+
+
+def kill_sender(monkeypatch: pytest.MonkeyPatch, *, after_append: bool) -> Switch:
+    """Let the next batch that is sent end its producer's sender with an exception."""
+    original = SendProduceReqHandler.do
+    switch = Switch()
+
+    async def do(self: SendProduceReqHandler, node_id: int) -> object:
+        if switch.struck:
+            return await original(self, node_id)
+        switch.struck += 1
+        if after_append:
+            await self._client.send(node_id, self.create_request())
+        raise RuntimeError("a bug in the client")
+
+    monkeypatch.setattr(SendProduceReqHandler, "do", do)
+    return switch
+
+
+def hide_leader(monkeypatch: pytest.MonkeyPatch, topic: str, partition: int) -> Switch:
+    """Let every client's metadata show no leader of a partition while it is on."""
+    original = ClusterMetadata.leader_for_partition
+    switch = Switch(on=False)
+
+    def leader_for_partition(self: ClusterMetadata, place: TopicPartition) -> object:
+        if switch.on and place == TopicPartition(topic, partition):
+            switch.struck += 1
+            return -1
+        return original(self, place)
+
+    monkeypatch.setattr(ClusterMetadata, "leader_for_partition", leader_for_partition)
+    return switch
+
+
+def withhold_metadata(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Switch:
+    """Let requests for metadata end without an answer after so long while it is on."""
+    original = AIOKafkaConnection.send
+    switch = Switch(on=False)
+
+    async def nothing() -> object:
+        await asyncio.sleep(seconds)
+        raise RequestTimedOutError
+
+    def send(self: AIOKafkaConnection, request: object, **options: object) -> object:
+        if switch.on and isinstance(request, MetadataRequest):
+            switch.struck += 1
+            return nothing()
+        return original(self, request, **options)
+
+    monkeypatch.setattr(AIOKafkaConnection, "send", send)
+    return switch
