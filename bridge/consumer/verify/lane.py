@@ -114,7 +114,7 @@ class Lane:
         explained = min(missing, absent - self.absent)
         if self.last_offset < 0 and start > log_start:
             self._unread += explained
-        elif self.last_offset < gone_before:
+        elif max(self.last_offset, 0) < gone_before:
             self._trimmed += explained
         else:
             self._compacted += explained
