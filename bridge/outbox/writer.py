@@ -128,7 +128,7 @@ class Writer:
             self._statistics.last_beat = 0.0
 
     def _work(self) -> None:
-        self._files.salvage(self._acknowledged_up_to, self._beat)
+        self._files.salvage(self._inbox.acknowledged_up_to, self._beat)
         while True:
             self._wait()
             stopping = self._inbox.is_stopping
@@ -252,7 +252,9 @@ class Writer:
         buffer = self._inbox.buffer
         buffer.release(weight)
         self._kept_us = committed[-1].received_at_us
-        if self._losses.is_open and not self._is_short and buffer.is_relaxed:
+        # At a stop a loss ends with the process: more of it may follow.
+        is_short = self._is_short or self._inbox.is_stopping
+        if self._losses.is_open and not is_short and buffer.is_relaxed:
             self._losses.survive(committed)
 
     def _put_back(self) -> bool:
@@ -344,27 +346,24 @@ class Writer:
         oldest_us = self._statistics.oldest_received_at_us
         since_us = self._kept_us if oldest_us is None else oldest_us
         self._files.set_aside(error, since_us)
-        while True:
-            try:
-                self._files.renew()
-                break
-            except OutboxDirectoryError as failure:
-                if self._inbox.is_stopping:
-                    raise
-                # What was read waits in memory, as far as it finds room there.
-                self._note_full(str(failure))
-                self._statistics.last_beat = time.monotonic()
-                self._inbox.listen()
-                self._inbox.wait(_IDLE_SECONDS)
+        while not self._is_renewed():
+            # What was read waits in memory, as far as it finds room there.
+            self._statistics.last_beat = time.monotonic()
+            self._inbox.listen()
+            self._inbox.wait(_IDLE_SECONDS)
         self._use(self._files.opened)
         if self.on_replaced is not None:
             self.on_replaced()
 
-    def _acknowledged_up_to(self, topic: str, partition: int) -> int:
-        """Give the last row of a lane of the former file that Kafka has told of."""
-        lane = (topic, partition)
-        told = [run for *where, run in self._inbox.acknowledged if (*where,) == lane]
-        return max((run.last_sequence for run in told), default=0)
+    def _is_renewed(self) -> bool:
+        try:
+            self._files.renew()
+        except OutboxDirectoryError as failure:
+            if self._inbox.is_stopping:
+                raise
+            self._note_full(str(failure))
+            return False
+        return True
 
     # -- What it tells --------------------------------------------------------
 

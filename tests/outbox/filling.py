@@ -12,10 +12,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from structlog.testing import capture_logs
 
 from bridge.errors import OutboxError
-from bridge.outbox import Outbox
+from bridge.outbox import Outbox, OutboxDirectory
+from bridge.record import Importance, Loss, Record
+from bridge.settings import OutboxSettings
 from tests.outbox.making import (
     MIB,
     Log,
@@ -23,8 +26,12 @@ from tests.outbox.making import (
     fresh,
     number_of,
     numbered,
+    read_all,
+    record,
     running,
     spread,
+    stored,
+    threaded,
 )
 
 
@@ -125,6 +132,73 @@ def the_outbox_fills_it(disk: Path) -> dict[str, Any]:
     return facts
 
 
+def last_events_outlive_the_others(disk: Path) -> dict[str, Any]:
+    """With Kafka away, far more comes than the disk has: most of it is given up."""
+    facts: dict[str, Any] = {"losses": []}
+    kept: list[Outbox] = []
+
+    def on_loss(loss: Loss) -> None:
+        facts["losses"].append(msgspec.structs.asdict(loss))
+        gap = record("7", f"{len(facts['losses'])}:".encode(), topic="jobs.gaps")
+        kept[0].keep(gap)
+
+    limits = OutboxSettings(dir=disk / "outbox", buffer_bytes=4 * _BUFFER_BYTES)
+    with OutboxDirectory(limits.dir) as directory:
+        outbox = Outbox(directory, limits, lighten=_lighten, on_loss=on_loss)
+        kept.append(outbox)
+        statistics = outbox.statistics
+        with threaded(outbox):
+            for topic in ("jobs", "jobs.gaps"):
+                outbox.open_topic(topic, spread(1), fresh(1), None).result(10)
+            first = 0
+            while not (statistics.dropped_previews and _committed_in_time(outbox)):
+                outbox.offer(_life_of_a_job(first))
+                first += 5
+            facts["dropped_before_any_preview"] = sum(statistics.dropped.values())
+            while sum(statistics.dropped.values()) < 200:
+                outbox.offer(_life_of_a_job(first))
+                first += 5
+                _committed_in_time(outbox)
+            eventually(lambda: statistics.kept == 1)
+            facts["full_with_a_gap"] = statistics.full
+            facts["bytes"] = sum(file.stat().st_size for file in limits.dir.iterdir())
+    with stored(limits.dir / "outbox.sqlite3") as store:
+        rows = read_all(store)
+        facts["gaps"] = len(store.read("jobs.gaps", 0, 0, 10, MIB))
+    return facts | {
+        "offered": first,
+        "dropped": statistics.dropped,
+        "dropped_previews": statistics.dropped_previews,
+        "committed": statistics.committed,
+        "numbers": [number_of(row) for row in rows],
+        "lightened": sum(len(row.value) < _VALUE_BYTES // 2 for row in rows),
+    }
+
+
+def _life_of_a_job(first: int) -> list[Record]:
+    """Make two events with previews, two without and the last one."""
+    importance = [Importance.PREVIEW, Importance.PREVIEW, Importance.EVENT]
+    importance += [Importance.EVENT, Importance.TERMINAL]
+    records = numbered(first, 5, _VALUE_BYTES)
+    return [
+        msgspec.structs.replace(one, importance=of_one)
+        for one, of_one in zip(records, importance, strict=True)
+    ]
+
+
+def _lighten(given: Record) -> Record | None:
+    if given.importance is not Importance.PREVIEW:
+        return None
+    value = given.value[: _VALUE_BYTES // 4]
+    return msgspec.structs.replace(given, value=value, importance=Importance.EVENT)
+
+
+def _committed_in_time(outbox: Outbox) -> bool:
+    """Stand back while the disk takes rows, as the reader does; always true."""
+    eventually(lambda: not outbox.is_crowded())
+    return True
+
+
 def it_is_full_at_the_start(disk: Path) -> dict[str, Any]:
     """Nothing can be made on the disk."""
     _fill(disk / "filler")
@@ -149,6 +223,7 @@ _SCENES = {
     for scene in (
         others_fill_it,
         the_outbox_fills_it,
+        last_events_outlive_the_others,
         it_is_full_at_the_start,
         it_is_read_only,
     )

@@ -99,6 +99,24 @@ def test_a_disk_that_the_outbox_fills_is_emptied_by_acknowledgements(
     assert facts["events"].count("outbox.full") == 1
 
 
+def test_what_matters_most_comes_to_a_full_disk(tmp_path: Path) -> None:
+    """Previews go first, then events; last events and the gap's record come to disk."""
+    facts = _play("last_events_outlive_the_others", tmp_path, "size=6m")
+    assert facts["dropped_before_any_preview"] == 0
+    numbers, offered = facts["numbers"], facts["offered"]
+    assert numbers == sorted(set(numbers))
+    assert set(range(4, offered, 5)) <= set(numbers)
+    dropped = sum(facts["dropped"].values())
+    assert len(numbers) == facts["committed"] == offered - dropped
+    assert 0 < facts["lightened"] <= facts["dropped_previews"]
+    assert facts["full_with_a_gap"]
+    assert facts["bytes"] < 6 * 2**20
+    begin, end = facts["losses"]
+    assert (begin["cause"], begin["until_us"]) == ("outbox_full", None)
+    assert end["records"] == dropped
+    assert facts["gaps"] == 2
+
+
 def test_a_disk_that_is_full_at_the_start_is_one_clear_line(tmp_path: Path) -> None:
     """An outbox that can't even be made says why."""
     facts = _play("it_is_full_at_the_start", tmp_path)
