@@ -7,10 +7,10 @@ for anybody. What is done with it is decided in `writer`.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
 
+from bridge.outbox.bell import Bell
 from bridge.outbox.buffer import Buffer
 from bridge.outbox.lane import Run
 from bridge.outbox.requests import Requests
@@ -34,6 +34,7 @@ class Inbox:
         acknowledged: Runs that Kafka has: (topic, partition, run).
         changes: Requests that belong into a transaction.
         questions: Requests that only read.
+        bell: Rung when something was laid down that must be looked at.
         is_stopping: Whether the thread is to finish.
         awaits_room: Whether the thread waits for room on disk: more records are
             no reason to look for it again.
@@ -49,7 +50,7 @@ class Inbox:
         self.questions = Requests()
         self.is_stopping = False
         self.awaits_room = False
-        self._news = threading.Event()
+        self.bell = Bell()
 
     @property
     def is_relaxed(self) -> bool:
@@ -62,19 +63,6 @@ class Inbox:
             run for *lane, run in list(self.acknowledged) if lane == [topic, partition]
         ]
         return max((run.last_sequence for run in runs), default=0)
-
-    def ring(self) -> None:
-        """Say that something was laid down that must be looked at."""
-        if not self._news.is_set():
-            self._news.set()
-
-    def wait(self, timeout_seconds: float) -> None:
-        """Wait until somebody rings; belongs to the outbox's thread."""
-        self._news.wait(timeout_seconds)
-
-    def listen(self) -> None:
-        """Hear rings from now on; before the thread looks at what is there."""
-        self._news.clear()
 
     def close(self) -> None:
         """Cancel the requests that wait and whatever comes from now on."""

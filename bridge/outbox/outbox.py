@@ -89,7 +89,7 @@ class Outbox:
             self._losses.survive(records)
         # While the thread waits for room, more records are no reason to look.
         if not inbox.awaits_room:
-            inbox.ring()
+            inbox.bell.ring()
 
     def is_crowded(self) -> bool:
         """
@@ -113,7 +113,7 @@ class Outbox:
             record: Not changed by anybody from now on.
         """
         self._inbox.reserved.append(record)
-        self._inbox.ring()
+        self._inbox.bell.ring()
 
     # -- The relay's doors ----------------------------------------------------
 
@@ -159,7 +159,8 @@ class Outbox:
         now_us = time.time_ns() // 1000
         run = Run(first_sequence, last_sequence, base_offset, now_us, size_bytes)
         self._inbox.acknowledged.append((topic, partition, run))
-        self._inbox.ring()
+        # Whatever comes next takes it along.
+        self._inbox.bell.hint()
 
     def read(
         self, topic: str, partition: int, after: int, max_rows: int, max_bytes: int
@@ -223,12 +224,12 @@ class Outbox:
 
     def _ask(self, question: Callable[[Store], _T]) -> Future[_T]:
         future = self._inbox.questions.put(question)
-        self._inbox.ring()
+        self._inbox.bell.ring()
         return future
 
     def _change(self, change: Callable[[Store], _T]) -> Future[_T]:
         future = self._inbox.changes.put(change)
-        self._inbox.ring()
+        self._inbox.bell.ring()
         return future
 
     # -- Start and stop -------------------------------------------------------
@@ -248,7 +249,7 @@ class Outbox:
     def stop(self) -> None:
         """Let `run` commit what has gathered, close the file and return."""
         self._inbox.is_stopping = True
-        self._inbox.ring()
+        self._inbox.bell.ring()
 
     @property
     def is_stuck(self) -> bool:

@@ -142,8 +142,8 @@ class Writer:
     def _wait(self) -> None:
         inbox = self._inbox
         if inbox.awaits_room or not inbox.buffer:
-            inbox.wait(_IDLE_SECONDS)
-        inbox.listen()
+            inbox.bell.wait(_IDLE_SECONDS)
+        inbox.bell.listen()
 
     def _round(self) -> bool:
         """Do one transaction; False if it brought nothing that waits any further."""
@@ -161,7 +161,7 @@ class Writer:
         left = self._put_back()
         inbox.awaits_room = left and not moved
         if left and (moved or self._shed()):
-            inbox.ring()
+            inbox.bell.ring()
         self._answer()
         self._beat()
         return bool(moved) or not left
@@ -222,7 +222,7 @@ class Writer:
         if placed and self.on_committed is not None:
             self.on_committed(placed)
         if claimed:
-            inbox.ring()
+            inbox.bell.ring()
             if self.on_claimed is not None:
                 self.on_claimed(claimed)
         # Last: whoever sees the buffer drained finds everything else done.
@@ -349,8 +349,8 @@ class Writer:
         while not self._is_renewed():
             # What was read waits in memory, as far as it finds room there.
             self._statistics.last_beat = time.monotonic()
-            self._inbox.listen()
-            self._inbox.wait(_IDLE_SECONDS)
+            self._inbox.bell.listen()
+            self._inbox.bell.wait(_IDLE_SECONDS)
         self._use(self._files.opened)
         if self.on_replaced is not None:
             self.on_replaced()

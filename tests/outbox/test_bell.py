@@ -1,0 +1,113 @@
+"""When the outbox's thread gets up: at once, soon, and not too often."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from bridge.outbox import bell as bell_module
+from bridge.outbox.bell import Bell
+
+
+# Longer than anything here takes on a busy machine.
+_LONG_SECONDS = 20.0
+
+
+@pytest.fixture
+def bell(monkeypatch: pytest.MonkeyPatch) -> Bell:
+    """A bell whose pace nobody notices; a hint is heard after 0.3 s."""
+    monkeypatch.setattr(bell_module, "_PACE_SECONDS", 0.0)
+    monkeypatch.setattr(bell_module, "_PATIENCE_SECONDS", 0.3)
+    return Bell()
+
+
+def _waited(bell: Bell) -> float:
+    begun = time.monotonic()
+    bell.wait(_LONG_SECONDS)
+    bell.listen()
+    return time.monotonic() - begun
+
+
+def _after(seconds: float, call: Callable[[], None]) -> threading.Timer:
+    timer = threading.Timer(seconds, call)
+    timer.start()
+    return timer
+
+
+def test_ring_wakes_who_waits(bell: Bell) -> None:
+    """It does in the first moments and long afterwards."""
+    for seconds in (0.05, 0.6):
+        timer = _after(seconds, bell.ring)
+        assert seconds * 0.9 < _waited(bell) < _LONG_SECONDS / 2
+        timer.join()
+
+
+def test_ring_before_the_wait_is_heard(bell: Bell) -> None:
+    """Nobody has to be waiting when it rings."""
+    bell.ring()
+
+    assert _waited(bell) < 0.3
+
+
+def test_rings_that_were_listened_to_are_over(bell: Bell) -> None:
+    """What rang before one listens wakes nobody afterwards."""
+    bell.ring()
+    bell.ring()
+    bell.listen()
+    begun = time.monotonic()
+
+    bell.wait(0.2)
+
+    assert time.monotonic() - begun >= 0.2
+
+
+def test_hint_is_heard_when_its_patience_is_over(bell: Bell) -> None:
+    """It wakes nobody who has just begun to wait, and is not forgotten."""
+    timer = _after(0.05, bell.hint)
+
+    assert 0.29 < _waited(bell) < _LONG_SECONDS / 2
+    timer.join()
+
+
+def test_hint_wakes_who_has_slept_for_long(bell: Bell) -> None:
+    """After a quiet time it is as good as a ring."""
+    timer = _after(0.6, bell.hint)
+
+    assert 0.5 < _waited(bell) < _LONG_SECONDS / 2
+    timer.join()
+
+
+def test_rounds_keep_a_pace(bell: Bell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ring right after a round waits for the pace, one that comes late doesn't."""
+    monkeypatch.setattr(bell_module, "_PACE_SECONDS", 0.2)
+    bell.listen()
+    bell.ring()
+    assert _waited(bell) > 0.19
+
+    time.sleep(0.25)  # the pace is over: that is the case to be tried
+    bell.ring()
+    assert _waited(bell) < 0.15
+
+
+def test_no_ring_is_lost_among_threads(bell: Bell) -> None:
+    """What was laid down before a ring is found after the wait, whoever rings too."""
+    count, ringers = 3_000, 4
+    laid: list[int] = []
+
+    def lay() -> None:
+        for number in range(count):
+            laid.append(number)
+            bell.ring()
+
+    threads = [threading.Thread(target=lay) for _ in range(ringers)]
+    for thread in threads:
+        thread.start()
+    found = 0
+    while found < count * ringers:
+        assert _waited(bell) < _LONG_SECONDS / 2
+        found = len(laid)
+    for thread in threads:
+        thread.join()
