@@ -8,6 +8,7 @@ disk; prints one line of JSON.
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,13 @@ def the_outbox_fills_it(disk: Path) -> dict[str, Any]:
     return facts
 
 
+def no_file_may_grow_longer(disk: Path) -> dict[str, Any]:
+    """The same where the disk has room, but files have a limit."""
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3 * MIB, hard))
+    return the_outbox_fills_it(disk)
+
+
 def last_events_outlive_the_others(disk: Path) -> dict[str, Any]:
     """With Kafka away, far more comes than the disk has: most of it is given up."""
     facts: dict[str, Any] = {"losses": []}
@@ -223,6 +231,7 @@ _SCENES = {
     for scene in (
         others_fill_it,
         the_outbox_fills_it,
+        no_file_may_grow_longer,
         last_events_outlive_the_others,
         it_is_full_at_the_start,
         it_is_read_only,

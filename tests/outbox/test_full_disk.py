@@ -83,11 +83,15 @@ def test_a_disk_that_others_fill_is_waited_out(tmp_path: Path) -> None:
     assert facts["reasons"][0] in {"the disk has no room", "database or disk is full"}
 
 
+@pytest.mark.parametrize(
+    ("scene", "options"),
+    [("the_outbox_fills_it", "size=2m"), ("no_file_may_grow_longer", "size=64m")],
+)
 def test_a_disk_that_the_outbox_fills_is_emptied_by_acknowledgements(
-    tmp_path: Path,
+    tmp_path: Path, scene: str, options: str
 ) -> None:
     """A volume smaller than the limit: when Kafka is back, everything goes on."""
-    facts = _play("the_outbox_fills_it", tmp_path)
+    facts = _play(scene, tmp_path, options)
     # Most of the disk's 2 MiB was used for rows of 1,000 bytes.
     assert facts["committed_when_full"] > 1000
     dropped = facts["dropped"]
