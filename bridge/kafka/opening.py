@@ -19,7 +19,7 @@ from bridge.kafka.group import Delivery, Group
 from bridge.kafka.lane import Lane
 from bridge.kafka.log import open_log
 from bridge.kafka.partitioner import partitioner
-from bridge.kafka.resuming import settle
+from bridge.kafka.resuming import TopicReplacedError, settle
 from bridge.kafka.tails import ScanFrom, scan
 from bridge.kafka.topics import TopicFacts, look_up
 from bridge.record import LaneState
@@ -65,6 +65,9 @@ async def open_lanes(
     while not draining.is_set():
         try:
             return await _open(group, delivery, lanes)
+        except TopicReplacedError:
+            # Between two questions: what was looked up is of the former topic.
+            continue
         except (ConfigError, KafkaError) as error:
             group.outage.failed("kafka.waits", error)
             waited_seconds = time.monotonic() - begun
@@ -147,10 +150,15 @@ def _known_lanes(
     return known
 
 
+def _was_made_anew(topic: TopicFacts, state: LaneState) -> bool:
+    ids = (topic.topic_id, state.topic_id)
+    return None not in ids and ids[0] != ids[1]
+
+
 def _starts(topic: TopicFacts, known: Mapping[int, LaneState]) -> dict[int, ScanFrom]:
     starts = {number: ScanFrom(None, 0) for number in range(topic.partitions)}
     for number, state in known.items():
-        if state.topic_id is not None and topic.topic_id not in {None, state.topic_id}:
+        if _was_made_anew(topic, state):
             # Made anew: offsets begin again. A producer that didn't notice may
             # have written to the new topic already.
             starts[number] = ScanFrom(0, state.acknowledged_sequence)
@@ -170,7 +178,7 @@ async def _open_topic(
 ) -> list[Lane]:
     """Read the logs of a topic, make its lanes, let the outbox give them rows."""
     starts = _starts(topic, known)
-    if any(state.topic_id not in {None, topic.topic_id} for state in known.values()):
+    if any(_was_made_anew(topic, state) for state in known.values()):
         _log.warning("topic.made_anew", topic=topic.name)
     async with open_log(group.settings, topic.name) as log:
         tails = await scan(log, group.outbox.id, starts)

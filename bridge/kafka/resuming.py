@@ -126,7 +126,7 @@ async def verify(
     async with open_log(group.settings, topic) as log:
         tails = await scan(log, group.outbox.id, {partition: start})
         tail = tails[partition]
-        if tail.contradicts(start):
+        if not tail.confirms(start):
             await settle(group, lane, log, start, tail)
     lane.found = {}
     lane.verified(connection)
@@ -154,14 +154,15 @@ async def settle(
         BridgeError: As `open_log` says.
     """
     lane.found = tail.offsets
-    if not tail.contradicts(start):
+    if tail.confirms(start):
         lane.verified()
         return
     topic, partition = lane.key
     await _check_topic(log, lane)
     bounds = Bounds(tail.begin_offset, tail.end_offset)
     missing = await first_missing(log, group.outbox, topic, partition, bounds)
-    if missing is None and start.ce_id is not None:
+    is_shorter = start.offset is not None and tail.end_offset < start.offset
+    if missing is None and not is_shorter:
         # Compacted away, which takes nothing that wasn't delivered.
         lane.verified()
         return

@@ -58,21 +58,16 @@ class LogTail(msgspec.Struct):
     offsets: dict[str, int] = msgspec.field(default_factory=dict)
     first_ce_id: str | None = None
 
-    def contradicts(self, start: ScanFrom) -> bool:
+    def confirms(self, start: ScanFrom) -> bool:
         """
-        Whether the log isn't the one that acknowledged what it did.
+        Whether the log shows the record that was acknowledged last.
 
-        A record that retention took is no contradiction. One of which nothing is
-        left at its offset may have been compacted away; only a look at more
-        records can tell.
+        Retention may have taken it. Where nothing is at its offset it may have been
+        compacted away; only a look at more records can tell.
         """
-        if start.offset is None:
-            return False
-        if start.ce_id is None:
-            return self.end_offset < start.offset
-        if start.offset < self.begin_offset:
-            return False
-        return self.end_offset <= start.offset or self.first_ce_id != start.ce_id
+        if start.offset is None or start.offset < self.begin_offset:
+            return True
+        return start.ce_id is not None and self.first_ce_id == start.ce_id
 
 
 async def scan(

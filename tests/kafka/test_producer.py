@@ -10,7 +10,8 @@ from aiokafka import AIOKafkaProducer, errors  # noqa: TID251 - what is made to 
 
 from bridge.errors import KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka.headers import HeaderWriter
-from bridge.kafka.producer import ClientError, Producer
+from bridge.kafka.answers import ClientError
+from bridge.kafka.producer import Producer
 from bridge.kafka.producers import Producers
 from bridge.kafka.statistics import RelayStatistics
 from bridge.record import StoredRecord
