@@ -9,8 +9,8 @@ import pytest
 from aiokafka import AIOKafkaProducer, errors  # noqa: TID251 - what is made to fail
 
 from bridge.errors import KafkaRefusedError, KafkaUnreachableError
-from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.answers import ClientError
+from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.producer import Producer
 from bridge.kafka.producers import Producers
 from bridge.kafka.statistics import RelayStatistics
