@@ -8,8 +8,8 @@ aiokafka's parsers alone: no connection, no clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
 
 from aiokafka.record.control_record import (  # noqa: TID251 - this room's library
     ABORT_MARKER,
@@ -27,9 +27,11 @@ __all__ = ["CorruptBatchError", "PartitionDecoder", "ScannedRecord"]
 # long to make.
 ScannedRecord: TypeAlias = tuple[int, int, bytes | None, dict[str, bytes | None]]
 
-if TYPE_CHECKING:
-    # (producer id, first offset of its transaction)
-    Aborted: TypeAlias = tuple[int, int]
+# (producer id, first offset of its transaction)
+Aborted: TypeAlias = tuple[int, int]
+
+# (first offset, offset behind, the batch or None where nobody gets its records)
+_Stretch: TypeAlias = tuple[int, int, Any]
 
 
 class CorruptBatchError(Exception):
@@ -49,6 +51,10 @@ class PartitionDecoder:
     """
     One partition on its way from its start to its end.
 
+    What a fetch brought is looked through at once, so that the next one can begin,
+    and its records are made one by one when they are taken: thousands at a time
+    would double what each costs. They are taken whole, and in the fetches' order.
+
     Args:
         start: The first offset to read.
         end: The offset behind the last one.
@@ -56,7 +62,7 @@ class PartitionDecoder:
 
     Attributes:
         position: The next offset to ask for.
-        absent: How many offsets below it were not read or hold nothing.
+        absent: How many offsets below what was taken were not read or hold nothing.
         end: As given.
     """
 
@@ -64,22 +70,25 @@ class PartitionDecoder:
         self.position = start
         self.absent = start
         self.end = end
+        self._taken = start
         self._committed_only = committed_only
         self._aborted_producers: set[int] = set()
 
     @property
     def is_done(self) -> bool:
-        """Whether everything up to the end was read."""
+        """Whether everything up to the end was fetched."""
         return self.position >= self.end
 
-    def skip_to(self, offset: int) -> None:
+    def skip_to(self, offset: int) -> Iterator[ScannedRecord]:
         """Go on at a later offset: what lies before it is gone."""
-        self.absent += max(0, offset - self.position)
-        self.position = max(self.position, offset)
+        self.position = min(offset, self.end)
+        return self._records([(self.position, self.position, None)])
 
-    def decode(self, data: bytes, aborted: Iterable[Aborted]) -> list[ScannedRecord]:
+    def decode(
+        self, data: bytes, aborted: Iterable[Aborted]
+    ) -> Iterator[ScannedRecord]:
         """
-        Take what a fetch from `position` brought.
+        Look through what a fetch from `position` brought.
 
         Args:
             data: Record batches; the last one may be cut off.
@@ -91,24 +100,25 @@ class PartitionDecoder:
         Raises:
             CorruptBatchError: A checksum is wrong.
         """
-        records: list[ScannedRecord] = []
+        stretches: list[_Stretch] = []
         upcoming = sorted(aborted, key=lambda one: one[1], reverse=True)
         batches = MemoryRecords(data)
         while batches.has_next() and self.position < self.end:
             batch = batches.next_batch()
             if not batch.validate_crc():
                 raise CorruptBatchError(batch.base_offset)
-            if batch.next_offset <= self.position:
+            behind = batch.next_offset
+            if behind <= self.position:
                 continue
-            if batch.base_offset > self.position:
-                self.skip_to(min(batch.base_offset, self.end))
             # A batch may hold a single record: what few batches need comes last.
             special = batch.is_transactional or batch.is_control_batch
-            if special and not self._holds_records(batch, upcoming):
-                self.position = min(batch.next_offset, self.end)
-            else:
-                self._take(batch, records)
-        return records
+            holds = not special or self._holds_records(batch, upcoming)
+            first = max(batch.base_offset, self.position)
+            self.position = min(behind, self.end)
+            stretches.append(
+                (min(first, self.end), self.position, batch if holds else None)
+            )
+        return self._records(stretches)
 
     def _holds_records(self, batch: Any, upcoming: list[Aborted]) -> bool:
         """Tell whether a batch has records that a reader gets."""
@@ -124,24 +134,26 @@ class PartitionDecoder:
                 return False
         return not batch.is_control_batch
 
-    def _take(self, batch: Any, records: list[ScannedRecord]) -> None:
-        """Take a batch's records; compaction may have left holes between them."""
-        position, absent, end = self.position, self.absent, self.end
-        append = records.append
-        for record in batch:
-            offset = record.offset
-            if offset != position:
-                if offset < position:
-                    continue
-                absent += min(offset, end) - position
-                position = min(offset, end)
-            if offset >= end:
-                break
-            append((offset, absent, record.key, dict(record.headers)))
-            position = offset + 1
-        self.position, self.absent = position, absent
-        if position != batch.next_offset:
-            self.skip_to(min(batch.next_offset, end))
+    def _records(self, stretches: Iterable[_Stretch]) -> Iterator[ScannedRecord]:
+        """Make the records, and count the offsets that hold nothing."""
+        end = self.end
+        for first, behind, batch in stretches:
+            absent = self.absent + first - self._taken
+            position = first
+            for record in batch or ():
+                offset = record.offset
+                if offset != position:
+                    if offset < position:
+                        continue
+                    absent += min(offset, end) - position
+                    position = min(offset, end)
+                if offset >= end:
+                    break
+                yield offset, absent, record.key, dict(record.headers)
+                position = offset + 1
+            # Aborted records and markers are there, though nobody gets them.
+            self.absent = absent if batch is None else absent + behind - position
+            self._taken = behind
 
 
 def _is_abort(batch: Any) -> bool:

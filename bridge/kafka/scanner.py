@@ -33,8 +33,8 @@ async def scan(  # noqa: PLR0913 - each is one independent choice of the caller
     """
     Read one topic up to the ends that it has now.
 
-    Memory stays bounded by two fetches per broker (8 MiB each) and the records of
-    one of them, whatever the topic has.
+    Memory stays bounded by two fetches per broker (8 MiB each), whatever the topic
+    has.
 
     Args:
         settings: How to reach the brokers.

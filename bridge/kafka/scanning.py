@@ -94,17 +94,17 @@ class Scanned(msgspec.Struct, frozen=True):
 
     Attributes:
         partition: Which.
-        records: Its records, in order.
-        position: The offset behind what was read.
-        absent: How many offsets below it were not read or hold nothing.
+        records: Its records, in order; made while they are taken, all of them before
+            the next part.
+        absent: Tells, after that, how many offsets before the part's end were not
+            read or hold nothing.
         gone_before: Records below this offset were deleted: retention, or a
             person who called for it.
     """
 
     partition: int
-    records: list[ScannedRecord]
-    position: int
-    absent: int
+    records: Iterable[ScannedRecord]
+    absent: Callable[[], int]
     gone_before: int
 
 
@@ -362,8 +362,8 @@ class Scanning:
             known_end = stable_end if self._committed_only else high_watermark
             if code == 0 and known_end >= decoder.end:
                 before = decoder.position
-                decoder.skip_to(decoder.end)
-                self._note(partition, decoder, [], before)
+                records = decoder.skip_to(decoder.end)
+                self._note(partition, decoder, records, before)
                 moved = True
         return moved
 
@@ -386,14 +386,14 @@ class Scanning:
         log.warning("scan.jumped", partition=partition, to=start)
         self._gone_before[partition] = start
         before = decoder.position
-        decoder.skip_to(min(start, decoder.end))
-        self._note(partition, decoder, [], before)
+        records = decoder.skip_to(start)
+        self._note(partition, decoder, records, before)
 
     def _note(
         self,
         partition: int,
         decoder: PartitionDecoder,
-        records: list[ScannedRecord],
+        records: Iterable[ScannedRecord],
         before: int,
     ) -> None:
         """Keep a part for whoever takes it, and ask the partition last next time."""
@@ -406,8 +406,7 @@ class Scanning:
             Scanned(
                 partition=partition,
                 records=records,
-                position=decoder.position,
-                absent=decoder.absent,
+                absent=lambda: decoder.absent,
                 gone_before=self._gone_before[partition],
             )
         )

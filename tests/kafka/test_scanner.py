@@ -31,26 +31,22 @@ class Taken:
     def __init__(self, first: Callable[[], object] = lambda: None) -> None:
         self.extents: Mapping[int, Extent] = {}
         self.parts: list[Scanned] = []
+        # The records' offsets by partition.
+        self.offsets: dict[int, list[int]] = {}
         self.progress: list[Progress] = []
         self._first = first
 
     def begin(self, extents: Mapping[int, Extent]) -> Callable[[Scanned], None]:
         """Learn what will be read."""
         self.extents = extents
+        self.offsets = {partition: [] for partition in extents}
         return self._take
 
     def _take(self, part: Scanned) -> None:
         self.parts.append(part)
+        self.offsets[part.partition] += [record[0] for record in part.records]
         if len(self.parts) == 1:
             self._first()
-
-    @property
-    def offsets(self) -> dict[int, list[int]]:
-        """The records' offsets by partition."""
-        found: dict[int, list[int]] = {partition: [] for partition in self.extents}
-        for part in self.parts:
-            found[part.partition] += [record[0] for record in part.records]
-        return found
 
 
 def scanner_threads() -> list[threading.Thread]:
@@ -105,7 +101,7 @@ async def test_records_deleted_meanwhile_are_jumped_over(
     assert offsets[-5:] == [25, 26, 27, 28, 29]
     last = taken.parts[-1]
     assert last.gone_before == 25
-    assert last.absent == 30 - len(offsets) > 0
+    assert last.absent() == 30 - len(offsets) > 0
 
 
 async def test_a_broker_that_comes_back_is_read_on(

@@ -128,10 +128,10 @@ class Judge:
         """Judge the next records of a partition, in the order of their offsets."""
         partition = self._partitions[part.partition]
         partition.gone_before = part.gone_before
-        partition.records += len(part.records)
         lanes, number = partition.lanes, part.partition
         homes, is_new = self._homes, self._identities.add
         for offset, absent, key, headers in part.records:
+            partition.records += 1
             outbox = headers.get(_OUTBOX)
             if outbox is None:
                 partition.foreign += 1
@@ -161,7 +161,7 @@ class Judge:
             else:
                 record = (offset, absent, sequence, ce_id)
                 self._out_of_line(partition, lane, record, new=new, resent=resent)
-        partition.absent = part.absent
+        partition.absent = part.absent()
 
     def _home(self, key: bytes) -> int:
         """Give the partition that a key belongs to, and keep it for a while."""

@@ -49,7 +49,7 @@ def judged(
     size = max(1, len(found) // parts)
     for first in range(0, len(found), size):
         chunk = found[first : first + size]
-        judge.add(Scanned(0, chunk, chunk[-1][0] + 1, absent, log_start))
+        judge.add(Scanned(0, chunk, lambda: absent, log_start))
     judge.conclude()
     return judge
 
@@ -205,8 +205,8 @@ def test_keys_outside_their_partition_are_counted() -> None:
     assert judge.partitions()[0].astray == 0
     both = Judge({0: Extent(0, 0, 9, 9), 1: Extent(0, 0, 9, 9)}, Markers("jobs"))
     records = scanned([Sent(1, key=f"job-{number}") for number in range(20)])
-    both.add(Scanned(0, records, 20, 0, 0))
-    both.add(Scanned(1, records, 20, 0, 0))
+    both.add(Scanned(0, records, lambda: 0, 0))
+    both.add(Scanned(1, records, lambda: 0, 0))
     here, there = both.partitions()
     assert here.astray + there.astray == 20
     assert here.astray
