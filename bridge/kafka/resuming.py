@@ -161,8 +161,7 @@ async def settle(
     await _check_topic(log, lane)
     bounds = Bounds(tail.begin_offset, tail.end_offset)
     missing = await first_missing(log, group.outbox, topic, partition, bounds)
-    is_shorter = start.offset is not None and tail.end_offset < start.offset
-    if missing is None and not is_shorter:
+    if missing is None and not tail.contradicts(start):
         # Compacted away, which takes nothing that wasn't delivered.
         lane.verified()
         return

@@ -69,6 +69,18 @@ class LogTail(msgspec.Struct):
             return True
         return start.ce_id is not None and self.first_ce_id == start.ce_id
 
+    def contradicts(self, start: ScanFrom) -> bool:
+        """
+        Whether the log has lost its tail for certain.
+
+        It ends too early, or another record stands where the acknowledged one did.
+        """
+        if self.confirms(start) or start.offset is None:
+            return False
+        if start.ce_id is None:
+            return self.end_offset < start.offset
+        return self.end_offset <= start.offset or self.first_ce_id is not None
+
 
 async def scan(
     log: Log, outbox_id: str, starts: Mapping[int, ScanFrom]

@@ -6,6 +6,8 @@ test: settings changed, a log's head deleted, somebody else's records written.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from confluent_kafka import OFFSET_END, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
@@ -15,11 +17,22 @@ from tests.conftest import Topic
 from tests.kafka.relaying import DEADLINE_SECONDS
 
 
-__all__ = ["alter", "delete_until", "write_foreign"]
+__all__ = ["alter", "delete_until", "speed_up_cleaner", "write_foreign"]
 
 
 def alter(topic: Topic, name: str | None = None, **configs: str) -> None:
     """Change a topic's settings; underscores stand for dots."""
+    _alter(topic, ResourceType.TOPIC, name or topic.name, configs)
+
+
+def speed_up_cleaner(topic: Topic) -> None:
+    """Let the broker compact every half second instead of every 15 s."""
+    _alter(topic, ResourceType.BROKER, "1", {"log_cleaner_backoff_ms": "500"})
+
+
+def _alter(
+    topic: Topic, kind: ResourceType, name: str, configs: Mapping[str, str]
+) -> None:
     entries = [
         ConfigEntry(
             key.replace("_", "."),
@@ -28,9 +41,7 @@ def alter(topic: Topic, name: str | None = None, **configs: str) -> None:
         )
         for key, value in configs.items()
     ]
-    resource = ConfigResource(
-        ResourceType.TOPIC, name or topic.name, incremental_configs=entries
-    )
+    resource = ConfigResource(kind, name, incremental_configs=entries)
     admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
     for future in admin.incremental_alter_configs([resource]).values():
         future.result(DEADLINE_SECONDS)

@@ -157,6 +157,7 @@ async def rig(
     relay_waits: bool = False,
     dead_letter_topic: str | None = None,
     delivery: Literal["idempotent", "transactional"] = "idempotent",
+    keep_acked_seconds: float = 300.0,
 ) -> AsyncIterator[Rig]:
     """Run an outbox and its relay; leaving aborts the relay, as a crash would.
 
@@ -167,11 +168,14 @@ async def rig(
         relay_waits: Whether the test starts the relay itself.
         dead_letter_topic: Where refused records go.
         delivery: What the writes promise.
+        keep_acked_seconds: How long the outbox keeps acknowledged rows.
 
     Yields:
         Both, running.
     """
-    limits = OutboxSettings(dir=folder, buffer_bytes=256 * 2**20)
+    limits = OutboxSettings(
+        dir=folder, buffer_bytes=256 * 2**20, keep_acked_seconds=keep_acked_seconds
+    )
     with OutboxDirectory(folder) as directory:
         outbox = Outbox(directory, limits)
         relay = Relay(
