@@ -141,6 +141,8 @@ def _fail_brokers(asked: argparse.Namespace, options: Options, folder: Path) -> 
                 _say(f"{fault.name}: {fault.meaning} ...")
                 measured.append(trio.run(measure, fault, servers, options, folder))
                 findings += [f"{fault.name}: {line}" for line in measured[-1].findings]
+                for what, count in measured[-1].said.items():
+                    _say(f"    logged {count:>3} x {what}")
                 for line in measured[-1].verdict.repeats[:_MOST_LINES]:
                     _say(f"repeat: {line}")
     if DRAIN in asked.only:
@@ -149,6 +151,8 @@ def _fail_brokers(asked: argparse.Namespace, options: Options, folder: Path) -> 
         findings += [f"{DRAIN}: {line}" for line in drained.findings]
     if measured:
         Console(width=_TABLE_WIDTH).print(table(measured))
+        repeats = sum(len(each.verdict.repeats) for each in measured)
+        _say(f"{repeats:,} records stand there once more, with the same ce_id")
     return _tell(findings, options)
 
 

@@ -6,8 +6,10 @@ Owns what is measured around a fault and the table of it. The faults stand in
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,6 +62,7 @@ class Measured:
         after: A look when nothing waited any more.
         peak_rss_bytes: The most memory at any time from the fault's begin.
         lines: Log lines from its begin until nothing waited.
+        said: How often it logged what, with the error where there is one, over all.
         calm: Latencies before it.
         touched: Latencies of the partitions that it touches, of events emitted
             during it.
@@ -75,6 +78,7 @@ class Measured:
     after: Sample
     peak_rss_bytes: int
     lines: int
+    said: Mapping[str, int]
     calm: Latency | None
     touched: Latency | None
     others: Latency | None
@@ -158,6 +162,7 @@ async def _measure(fault: Fault, stage: Stage) -> Measured:
         after=after,
         peak_rss_bytes=max(each.rss_bytes for each in until_calm),
         lines=after.lines - before.lines,
+        said=_said(bridge),
         calm=latency(records, Span(began, fault_began - _LULL_SECONDS), everything),
         touched=latency(records, span, touched),
         others=latency(records, span, everything - touched),
@@ -175,6 +180,15 @@ async def _caught_up(watch: Watch, bridge: BridgeProcess) -> bool:
             raise
         return False
     return True
+
+
+def _said(bridge: BridgeProcess) -> Counter[str]:
+    """Count log lines by what they say."""
+    lines = [json.loads(line) for line in bridge.all_output.splitlines()]
+    return Counter(
+        f"{line['event']} ({line['error']})" if "error" in line else line["event"]
+        for line in lines
+    )
 
 
 def _delivered(stage: Stage) -> dict[str, NumberedEvent]:

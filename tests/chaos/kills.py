@@ -65,6 +65,7 @@ class Killer:
         self._ways = [
             _Way("under load", 8, self._under_load),
             _Way("with a batch under way", 4, self._with_batch_under_way),
+            _Way("while Kafka is dead", 2, self._while_kafka_is_dead),
             _Way("right after its start", 4, self._after_start),
             _Way("while it resumes", 4, self._while_resuming),
             _Way("while it stops", 2, self._while_stopping),
@@ -132,6 +133,16 @@ class Killer:
             return await self._sleep_and_kill(0.02, 0.8)
         finally:
             kafka.resume()
+
+    async def _while_kafka_is_dead(self) -> str | None:
+        """Nobody knows whether what was under way has been taken."""
+        kafka = self._stage.servers.kafka
+        await self._bridge.wait_ready()
+        await trio.sleep(self._random.uniform(0.05, 1.0))
+        kafka.kill()
+        wrong = await self._sleep_and_kill(0.02, 1.5)
+        await trio.to_thread.run_sync(kafka.start)
+        return wrong
 
     async def _after_start(self) -> str | None:
         return await self._sleep_and_kill(0.0, 1.5)
