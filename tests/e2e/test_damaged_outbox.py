@@ -1,0 +1,75 @@
+"""A damaged outbox: set aside, read as far as it goes, told as a gap; it goes on."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+from tests.e2e.jobs import job
+from tests.e2e.scene import Scene
+from tests.e2e.topic_records import by_key
+from tests.servers.kafka import KafkaServer
+
+
+_PAGE_BYTES = 8192
+
+
+def _damage(database: Path) -> None:
+    """Overwrite a page in the middle, where rows lie."""
+    pages = database.stat().st_size // _PAGE_BYTES
+    with database.open("r+b") as file:
+        file.seek(pages // 2 * _PAGE_BYTES)
+        file.write(random.Random(1).randbytes(_PAGE_BYTES))
+
+
+def _content(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
+async def test_a_damaged_file_costs_the_rows_on_its_page_and_is_told(
+    scene: Scene, dryapi: str, own_kafka: KafkaServer
+) -> None:
+    """All other waiting events reach Kafka in order, and a gap tells of the damage."""
+    bridge = scene.bridge(dryapi, shutdown_timeout_seconds=0.5)
+    await bridge.start_and_wait()
+    async with scene.load() as load:
+        own_kafka.pause()
+        await load.run_together([job(10) for _ in range(80)])
+        await bridge.wait_metrics(lambda now: now.committed == load.count)
+        assert await bridge.stop() == 0
+        waiting = load.count
+        database = bridge.outbox / "outbox.sqlite3"
+        _damage(database)
+        damaged = _content(str(database))
+
+        own_kafka.resume()
+        await bridge.start_and_wait()
+        told = await bridge.wait_logged("outbox.damaged")
+        salvaged = await bridge.wait_logged("outbox.salvaged")
+        await load.run_together([job(3) for _ in range(10)])
+        await bridge.wait_metrics(lambda now: now.read == load.count - waiting)
+        await bridge.wait_metrics(lambda now: now.waiting == 0)
+        records = await scene.records()
+        gaps = await scene.gaps(2)
+    assert await bridge.stop() == 0
+
+    # What was on its way when the file was set aside may have come twice.
+    once = list({record.headers["ce_id"]: record for record in records}.values())
+    found = by_key(once)
+    assert found.keys() == load.accepted.keys()
+    for key, values in found.items():
+        places = [load.accepted[key].index(value) for value in values]
+        assert places == sorted(set(places))
+    # A page of 8 KiB has some 20 rows.
+    assert 0 < salvaged["given_up"] < 40
+    assert len(once) == load.count - salvaged["given_up"]
+
+    # Not a byte of it was changed.
+    assert _content(told["set_aside"]) == damaged
+    first, last = (json.loads(gap.value or b"") for gap in gaps)
+    assert first["cause"] == last["cause"] == "outbox_damaged"
+    assert (first["until"], first["gap_id"]) == (None, last["gap_id"])
+    assert last["since"] < last["until"]
+    (closed,) = bridge.logged("gap.closed")
+    assert closed["records_lost"] == salvaged["given_up"]
