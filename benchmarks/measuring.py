@@ -9,13 +9,19 @@ report should see it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 
 
-__all__ = ["Meter", "Usage"]
+__all__ = ["MAIN_THREAD", "Meter", "Usage"]
+
+# What a process's first thread is called here; others have the name that the
+# process gave them.
+MAIN_THREAD = "main"
 
 
 @dataclass(frozen=True)
@@ -30,12 +36,14 @@ class Usage:
             have no part in the benchmark.
         rest_bytes: The contender's resident memory at the start.
         peak_bytes: The largest that was seen.
+        thread_seconds: The CPU time by thread; without those that have ended.
     """
 
     cpu_seconds: float
     others_cores: float
     rest_bytes: int
     peak_bytes: int
+    thread_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 class Meter:
@@ -53,6 +61,7 @@ class Meter:
         self._rest_bytes = self._peak_bytes = self._resident_bytes()
         self._cpu_seconds = self._contender_seconds()
         self._helpers_seconds = self._helper_seconds()
+        self._thread_seconds = self._threads()
         self._machine_seconds, self._idle_seconds = _machine()
 
     def look(self) -> None:
@@ -64,6 +73,10 @@ class Meter:
         self.look()
         cpu_seconds = self._contender_seconds() - self._cpu_seconds
         helpers_seconds = self._helper_seconds() - self._helpers_seconds
+        threads = {
+            name: seconds - self._thread_seconds.get(name, 0.0)
+            for name, seconds in self._threads().items()
+        }
         machine, idle = _machine()
         machine, idle = machine - self._machine_seconds, idle - self._idle_seconds
         wall_seconds = machine / (os.cpu_count() or 1)
@@ -73,6 +86,7 @@ class Meter:
             others_cores=max(others_seconds / wall_seconds, 0.0),
             rest_bytes=self._rest_bytes,
             peak_bytes=self._peak_bytes,
+            thread_seconds=threads,
         )
 
     def _family(self) -> list[psutil.Process]:
@@ -84,6 +98,14 @@ class Meter:
     def _contender_seconds(self) -> float:
         return sum(map(_seconds, self._family()))
 
+    def _threads(self) -> dict[str, float]:
+        seconds: defaultdict[str, float] = defaultdict(float)
+        pid = self._contender.pid
+        for thread in self._contender.threads():
+            name = MAIN_THREAD if thread.id == pid else _thread_name(pid, thread.id)
+            seconds[name] += thread.user_time + thread.system_time
+        return seconds
+
     def _helper_seconds(self) -> float:
         return sum(map(_seconds, self._helpers))
 
@@ -91,6 +113,13 @@ class Meter:
 def _seconds(process: psutil.Process) -> float:
     times = process.cpu_times()
     return times.user + times.system
+
+
+def _thread_name(pid: int, thread: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/task/{thread}/comm").read_text().strip()
+    except OSError:
+        return "other"  # it has just ended, or this isn't Linux
 
 
 def _machine() -> tuple[float, float]:

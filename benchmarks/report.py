@@ -16,6 +16,7 @@ from benchmarks.figures import Latency
 from benchmarks.machine import Machine
 from benchmarks.share import describe_share
 from benchmarks.tables import by_contender, known, of, table, write
+from benchmarks.threads import describe_threads
 from benchmarks.traffic import Traffic, frame_of
 
 
@@ -68,9 +69,11 @@ class Report:
         for (rate, _, _), members in groupby(ordered, key=_section):
             section = list(members)
             parts.append(self._flood(section) if rate < 0 else _trickle(section))
-        share = describe_share(self.runs, self.measured, self.in_memory)
-        if share:
-            parts.append("\n".join(share))
+        compared = (
+            describe_share(self.runs, self.measured, self.in_memory),
+            describe_threads(self.runs),
+        )
+        parts += ["\n".join(lines) for lines in compared if lines]
         parts.append(self._correctness())
         return "\n\n".join(parts) + "\n"
 

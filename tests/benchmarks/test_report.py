@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from benchmarks.course import Run
 from benchmarks.figures import Latency
 from benchmarks.machine import Machine
+from benchmarks.measuring import Usage
 from benchmarks.report import Report
 from benchmarks.verification import Verdict
 from tests.benchmarks.runs import made_run
@@ -104,3 +106,14 @@ def test_json_holds_everymade_run() -> None:
     assert len(content["runs"]) == 4
     assert content["runs"][-1]["usage"]["peak_bytes"] == 60 * 2**20
     assert content["machine"]["revision"] == "abc"
+
+
+def test_cpu_stands_by_thread() -> None:
+    """Each thread's seconds are dealt to the run's events."""
+    usage = Usage(0.5, 0.0, 0, 0, {"main": 0.1, "outbox": 0.25, "kafka": 0.5})
+    run = replace(made_run("bridge", 1.0, verdict=Verdict()), usage=usage)
+
+    (_, text) = _report(run).markdown().split("## Where the CPU goes")
+
+    for figure in ("100.0 (", "250.0 (", "500.0 ("):
+        assert figure in text
