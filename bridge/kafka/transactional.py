@@ -41,6 +41,10 @@ _IDS = 2
 # Once can be the last breath of a process that has been replaced.
 _DUEL_SECONDS = 600.0
 
+# Who is fenced lets the other one initialise both ids first, which takes some 50 ms:
+# begun at the same time, each would fence one id of the other, and both would end.
+_FENCED_PAUSE_SECONDS = 1.0
+
 
 class _Part(msgspec.Struct):
     """
@@ -109,7 +113,8 @@ class TransactionalDelivery:
                 await self._recover(lanes, error)
             except (ClientError, ConfigError, KafkaError, TimeoutError) as error:
                 self._failed(error)
-                self._look_for_fence(error)
+                if self._is_fenced(error):
+                    await asyncio.sleep(_FENCED_PAUSE_SECONDS)
                 await self._recover(lanes)
 
     async def close(self) -> None:
@@ -194,7 +199,7 @@ class TransactionalDelivery:
                 event, error, lane.key, next_sequence=lane.next_sequence
             )
 
-    def _look_for_fence(self, error: Exception) -> None:
+    def _is_fenced(self, error: Exception) -> bool:
         """
         Tell a stall of our own from another bridge with the same ids.
 
@@ -208,7 +213,7 @@ class TransactionalDelivery:
             now - self._begun_at >= self._group.settings.transaction_timeout_seconds
         )
         if is_late or not is_fenced(error):
-            return
+            return False
         if now - self._fenced_at < _DUEL_SECONDS:
             raise KafkaFencedError(
                 "another bridge writes with the transactional ids of this outbox"
@@ -218,6 +223,7 @@ class TransactionalDelivery:
             )
         self._fenced_at = now
         _log.warning("transaction.fenced", topics=list(self._group.topics))
+        return True
 
     async def _recover(
         self, lanes: Sequence[Lane], refusal: BatchRefusedError | None = None

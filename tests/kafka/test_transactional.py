@@ -7,6 +7,7 @@ in order per key and without a hole.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -242,9 +243,7 @@ async def test_a_relay_killed_in_midst_of_transactions_goes_on_where_it_was(
         ) as running:
             await opened(running, topic)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(
-                    lambda r=running, c=count: feed(r, topic, 400, first=c)
-                )
+                nursery.start_soon(partial(feed, running, topic, 400, first=count))
                 await until(lambda r=running, k=kill_after: r.sent(topic.name) >= k)
                 running.relay.abort()
                 await running.ended.wait()

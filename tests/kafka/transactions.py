@@ -5,6 +5,7 @@ Owns how these are brought about; what the relay makes of them is for the tests.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -14,14 +15,21 @@ import pytest
 from aiokafka import errors  # noqa: TID251 - what is forged
 from aiokafka.client import AIOKafkaClient  # noqa: TID251 - likewise
 from aiokafka.protocol.transaction import EndTxnRequest  # noqa: TID251 - likewise
-from confluent_kafka import Producer
+from confluent_kafka import IsolationLevel, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from bridge.kafka.producer import Producer as BridgeProducer
 from bridge.kafka.transactional import TransactionalDelivery
 from tests.conftest import Topic
 
 
-__all__ = ["Deliveries", "LostEnds", "foreign_transaction", "intercept"]
+__all__ = [
+    "Deliveries",
+    "LostEnds",
+    "foreign_transaction",
+    "intercept",
+    "wait_held_back",
+]
 
 _Send = Callable[[], Awaitable[Any]]
 
@@ -129,3 +137,27 @@ def foreign_transaction(topic: Topic, partitions: range) -> Iterator[Producer]:
         producer.produce(topic.name, value=b"foreign", partition=partition)
     assert producer.flush(_PATIENCE_SECONDS) == 0
     yield producer
+
+
+def wait_held_back(topic: Topic) -> None:
+    """
+    Wait until an open transaction keeps records from readers of committed ones.
+
+    It blocks.
+    """
+    admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while _ends(admin, topic, IsolationLevel.READ_COMMITTED) == _ends(
+        admin, topic, IsolationLevel.READ_UNCOMMITTED
+    ):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def _ends(admin: AdminClient, topic: Topic, level: IsolationLevel) -> list[int]:
+    asked = {
+        TopicPartition(topic.name, number): OffsetSpec.latest()
+        for number in range(topic.partitions)
+    }
+    answers = admin.list_offsets(asked, isolation_level=level)
+    return [answer.result(_PATIENCE_SECONDS).offset for answer in answers.values()]

@@ -327,6 +327,9 @@ class KafkaServer(KafkaBroker):
                 # Fewer internal partitions than 50: they are made at first use.
                 "offsets.topic.num.partitions=5",
                 "transaction.state.log.num.partitions=5",
+                # How often it looks for transactions that are too old; Kafka's own
+                # 10 s would have tests wait.
+                "transaction.abort.timed.out.transaction.cleanup.interval.ms=1000",
                 "group.initial.rebalance.delay.ms=0",
                 # A killed broker may come back when its session has ended: with
                 # Kafka's 9 s a restart took 11.5 s.
