@@ -7,12 +7,15 @@ in order per key and without a hole.
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 import structlog
 import trio
+from aiokafka import errors  # noqa: TID251 - what is forged
+from aiokafka.protocol.produce import ProduceRequest  # noqa: TID251 - likewise
 
 from tests.conftest import Topic
 from tests.kafka.faults import Forgery, forge_answers
@@ -27,7 +30,8 @@ from tests.kafka.relaying import (
     settings_for,
     until,
 )
-from tests.kafka.transactions import Deliveries, LostEnds
+from tests.kafka.transactions import Deliveries, LostEnds, intercept
+from tests.servers.kafka import KafkaServer
 
 
 async def test_events_are_committed_once_and_in_order(
@@ -192,6 +196,33 @@ async def test_a_client_whose_task_died_is_replaced_with_its_twin(
     check_topic(await read_back(topic), range(400))
 
 
+async def test_a_lost_answer_to_a_batch_changes_nothing(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch is sent again under its number; the broker has it already."""
+    lost = 0
+
+    async def lose(send: Callable[[], Awaitable[object]]) -> object:
+        nonlocal lost
+        answer = await send()
+        if lost < 3:
+            lost += 1
+            raise errors.KafkaConnectionError
+        return answer
+
+    async with rig(
+        settings_for(topic), [[topic.name]], tmp_path, delivery="transactional"
+    ) as running:
+        await opened(running, topic)
+        await feed(running, topic, 100)
+        intercept(monkeypatch, ProduceRequest, lose)
+        await feed(running, topic, 200, first=100)
+        await running.all_sent(topic.name, 300)
+        assert lost == 3
+        assert running.relay.statistics.producer_recycles == 0
+    check_topic(await read_back(topic), range(300))
+
+
 @pytest.mark.parametrize("applied", [False, True])
 @pytest.mark.parametrize("error", ["timeouts", "unexpected"])
 async def test_a_commit_of_unknown_outcome_is_looked_up(
@@ -270,3 +301,24 @@ async def test_an_aborted_transaction_ends_quietly(
         await until(lambda: running.sent(topic.name) > 0)
     loud = [one for one in caplog.records if one.levelno >= logging.ERROR]
     assert [one.getMessage() for one in loud] == []
+
+
+@pytest.mark.timeout(90)
+async def test_a_broker_killed_under_load_leaves_no_hole(
+    own_kafka: KafkaServer, topic: Topic, tmp_path: Path
+) -> None:
+    """What was open when the only broker died is taken back and sent again."""
+    count = 2_000
+    async with rig(
+        settings_for(topic), [[topic.name]], tmp_path, delivery="transactional"
+    ) as running:
+        await opened(running, topic)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(feed, running, topic, count)
+            await trio.sleep(0.7)
+            await trio.to_thread.run_sync(own_kafka.kill)
+        assert running.sent(topic.name) < count
+        await trio.to_thread.run_sync(own_kafka.start)
+        await running.all_sent(topic.name, count)
+        assert running.errors == []
+    check_topic(await read_back(topic), range(count))
