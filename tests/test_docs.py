@@ -74,6 +74,22 @@ def test_files_that_the_readme_cites_are_there() -> None:
     assert [name for name in cited if not (_ROOT / name).is_file()] == []
 
 
+def test_tests_that_the_docs_cite_are_there() -> None:
+    """A fault's row names tests that exist."""
+    cited = {
+        found
+        for page in _PAGES
+        for found in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text("utf-8"))
+    }
+    assert cited
+    missing = {
+        f"{path}::{name}"
+        for path, name in cited
+        if not re.search(rf"def {name}\(", (_ROOT / path).read_text("utf-8"))
+    }
+    assert not missing
+
+
 def test_headers_are_those_of_the_code() -> None:
     """The tables of headers name every header that is written, and no other."""
     written = {
