@@ -237,7 +237,7 @@ class Scanning:
         self._heard_at = time.monotonic()
         asked = self._ask(client)
         try:
-            while self._open:
+            while asked or self._open:
                 moved = await asyncio.gather(*asked)
                 parts, self._parts = self._parts, []
                 if not any(moved):
