@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
-from confluent_kafka import Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not in its __all__
     AdminClient,
     AlterConfigOpType,
@@ -19,6 +17,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not in its 
     ResourceType,
 )
 
+from bridge.consumer.verify import Claim
+from bridge.outbox.looking import LookedAtLane, look
 from tests.conftest import Topic
 from tests.consumer.verify.topics import (
     DEADLINE_SECONDS,
@@ -29,12 +29,13 @@ from tests.consumer.verify.topics import (
     delete_before,
     kinds,
     marker,
+    open_transaction,
     proof_of,
     rows,
     write,
     write_transaction,
 )
-from tests.kafka.relaying import rig, settings_for
+from tests.kafka.relaying import rig, settings_for, until
 from tests.servers.broker import KafkaBroker
 from tests.servers.kafka import KafkaServer
 
@@ -75,6 +76,16 @@ def compacted(kafka: KafkaBroker, topic: Topic) -> Iterator[Topic]:
     kafka.delete_topics(name)
 
 
+def acknowledged(folder: Path) -> int:
+    """How many rows an outbox holds for delivered, read from outside."""
+    return sum(lane.acknowledged_sequence for lane in look(folder).lanes)
+
+
+def progress(lane: LookedAtLane) -> tuple[int, int]:
+    """What a claim says of a lane."""
+    return lane.acknowledged_sequence, lane.waiting
+
+
 async def test_what_outbox_and_relay_wrote_is_clean(
     topic: Topic, tmp_path: Path
 ) -> None:
@@ -82,6 +93,13 @@ async def test_what_outbox_and_relay_wrote_is_clean(
     async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
         running.offer(topic.name, range(3_000))
         await running.all_sent(topic.name, 3_000)
+        await until(lambda: acknowledged(tmp_path) == 3_000)
+        claims = [
+            Claim(look(tmp_path).id, lane.topic, lane.partition, *progress(lane))
+            for lane in look(tmp_path).lanes
+        ]
+        report = await proof_of(topic, claims=claims)
+        assert [lane.end for lane in report.lanes] == ["proven"] * 3
     report = await proof_of(topic)
     assert report.is_clean
     assert report.records == 3_000
@@ -247,22 +265,9 @@ async def test_aborted_transactions_are_left_out(topic: Topic) -> None:
 async def test_an_open_transaction_is_named(topic: Topic) -> None:
     """What stands behind it isn't read, and the end isn't called missing."""
     write(topic, rows(1, 2))
-    producer = Producer(
-        {
-            "bootstrap.servers": topic.bootstrap_servers,
-            "transactional.id": topic.name,
-        }
-    )
-    await in_thread(partial(producer.init_transactions, DEADLINE_SECONDS))
-    producer.begin_transaction()
-    for record in rows(3):
-        producer.produce(topic.name, b"{}", b"job-1", 0, headers=[*record.headers])
-    await in_thread(producer.flush, DEADLINE_SECONDS)
-    write(topic, rows(4))
-    try:
+    with open_transaction(topic, rows(3)):
+        write(topic, rows(4))
         report = await proof_of(topic, claims=[claim(topic.name, 4)])
-    finally:
-        await in_thread(producer.abort_transaction, DEADLINE_SECONDS)
     assert report.is_clean
     assert report.lanes[0].end == "unstable"
     assert any("2 offsets lie behind a transaction" in note for note in report.notes)

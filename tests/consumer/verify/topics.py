@@ -7,7 +7,8 @@ test to say.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from confluent_kafka import Producer
@@ -28,6 +29,7 @@ __all__ = [
     "delete_before",
     "kinds",
     "marker",
+    "open_transaction",
     "proof_of",
     "rows",
     "write",
@@ -50,7 +52,7 @@ class Sent:
         ce_id: Its identity; None makes one that fits outbox and sequence.
         key: Its key.
         extra: Headers beside the usual ones.
-        value: Its value.
+        value: Its value; None makes a tombstone.
     """
 
     sequence: int | None
@@ -58,7 +60,7 @@ class Sent:
     ce_id: str | None = None
     key: str = "job-1"
     extra: tuple[tuple[str, bytes], ...] = ()
-    value: bytes = b"{}"
+    value: bytes | None = b"{}"
     headers: list[tuple[str, bytes]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -125,6 +127,24 @@ def write(
 
 def write_transaction(topic: Topic, records: Iterable[Sent], *, commit: bool) -> None:
     """Write records of partition 0 in a transaction, and end it."""
+    producer = _begun(topic, records)
+    if commit:
+        producer.commit_transaction(DEADLINE_SECONDS)
+    else:
+        producer.abort_transaction(DEADLINE_SECONDS)
+
+
+@contextmanager
+def open_transaction(topic: Topic, records: Iterable[Sent]) -> Iterator[None]:
+    """Keep a transaction of partition 0 open."""
+    producer = _begun(topic, records)
+    try:
+        yield
+    finally:
+        producer.abort_transaction(DEADLINE_SECONDS)
+
+
+def _begun(topic: Topic, records: Iterable[Sent]) -> Producer:
     producer = Producer(
         {
             "bootstrap.servers": topic.bootstrap_servers,
@@ -135,10 +155,7 @@ def write_transaction(topic: Topic, records: Iterable[Sent], *, commit: bool) ->
     producer.begin_transaction()
     _produce(producer, topic.name, records, 0)
     producer.flush(DEADLINE_SECONDS)
-    if commit:
-        producer.commit_transaction(DEADLINE_SECONDS)
-    else:
-        producer.abort_transaction(DEADLINE_SECONDS)
+    return producer
 
 
 def _produce(
