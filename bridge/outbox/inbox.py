@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+
+import structlog
 
 from bridge.outbox.bell import Bell
 from bridge.outbox.buffer import Buffer
@@ -18,6 +21,8 @@ from bridge.record import Record
 
 
 __all__ = ["Inbox"]
+
+_log = structlog.get_logger("bridge.outbox")
 
 
 class Inbox:
@@ -36,6 +41,7 @@ class Inbox:
         questions: Requests that only read.
         bell: Rung when something was laid down that must be looked at.
         is_stopping: Whether the thread is to finish.
+        is_closed: Whether it has ended, so that nobody comes by any more.
         awaits_room: Whether the thread waits for room on disk: more records are
             no reason to look for it again.
     """
@@ -49,6 +55,7 @@ class Inbox:
         self.changes = Requests()
         self.questions = Requests()
         self.is_stopping = False
+        self.is_closed = False
         self.awaits_room = False
         self.bell = Bell()
 
@@ -64,7 +71,27 @@ class Inbox:
         ]
         return max((run.last_sequence for run in runs), default=0)
 
+    def reserve(self, record: Record) -> None:
+        """Lay a gap record down; what comes too late is given up at once."""
+        self.reserved.append(record)
+        self.bell.ring()
+        # Looked at after appending: either the thread saw it at its end, or it is
+        # seen here that it has ended.
+        if self.is_closed:
+            self.give_up_reserved()
+
+    def give_up_reserved(self) -> None:
+        """Tell of gap records that nobody will write any more."""
+        count = 0
+        with suppress(IndexError):
+            while True:
+                self.reserved.popleft()
+                count += 1
+        if count:
+            _log.error("outbox.gave_up", gap_records=count)
+
     def close(self) -> None:
         """Cancel the requests that wait and whatever comes from now on."""
+        self.is_closed = True
         self.changes.close()
         self.questions.close()

@@ -112,8 +112,7 @@ class Outbox:
         Args:
             record: Not changed by anybody from now on.
         """
-        self._inbox.reserved.append(record)
-        self._inbox.bell.ring()
+        self._inbox.reserve(record)
 
     # -- The relay's doors ----------------------------------------------------
 

@@ -124,7 +124,7 @@ class Writer:
             self._files.opened.connection.close()
             self._inbox.close()
             self._give_up_rest()
-            self._give_up_reserved()
+            self._inbox.give_up_reserved()
             self._statistics.last_beat = 0.0
 
     def _work(self) -> None:
@@ -322,11 +322,6 @@ class Writer:
         self._note_given_up(dropped)
         self._inbox.buffer.release(weight)
         self._losses.close(time.time_ns() // 1000)
-
-    def _give_up_reserved(self) -> None:
-        records = len(self._inbox.reserved)
-        if records:
-            _log.error("outbox.gave_up", gap_records=records)
 
     def _note_given_up(self, dropped: Dropped) -> None:
         if dropped.records:

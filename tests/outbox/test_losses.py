@@ -193,3 +193,15 @@ def test_a_loss_at_the_disk_ends_with_the_first_record_that_has_room(
     assert begin.since_us is not None
     assert begin.since_us + 1 == min(lost)
     assert max(lost) < end.until_us
+
+
+def test_a_gap_record_that_comes_too_late_is_told(tmp_path: Path) -> None:
+    """After the outbox has ended nothing can be written, and that is said."""
+    ledger = _Ledger()
+    with capture_logs() as lines, _standing(tmp_path, ledger) as outbox:
+        with threaded(outbox):
+            outbox.keep(record("7", b"1: in time", topic="jobs.gaps"))
+        outbox.keep(record("7", b"2: too late", topic="jobs.gaps"))
+    assert _numbers(_on_disk(tmp_path, "jobs.gaps")) == [1]
+    (told,) = lines
+    assert (told["event"], told["gap_records"]) == ("outbox.gave_up", 1)

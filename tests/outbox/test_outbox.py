@@ -340,11 +340,13 @@ def test_reads_are_answered_while_nothing_can_be_written(tmp_path: Path) -> None
                 other.execute("BEGIN IMMEDIATE")
                 outbox.offer(numbered(5, 5))
                 outbox.acknowledge("jobs", 0, 1, 5, 0, 50)
-                eventually(lambda: outbox.statistics.full)
+                eventually(lambda: outbox.is_stuck)
+                assert outbox.statistics.full
                 assert len(outbox.read("jobs", 0, 0, 9, MIB).result(10)) == 5
                 assert not outbox.drained
                 other.execute("ROLLBACK")
             eventually(lambda: outbox.drained)
+            assert not outbox.is_stuck
             assert outbox.statistics.acknowledged == 5
             assert outbox.statistics.rows == 5
     assert [line["reason"] for line in lines] == ["database is locked"]
