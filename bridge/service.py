@@ -193,11 +193,16 @@ class _Service:
             "service.stopping", waiting=statistics.rows, deadline_seconds=deadline
         )
         with trio.move_on_after(deadline):
-            # The threads of outbox and relay change what is looked at.
-            while not self._outbox.drained:  # noqa: ASYNC110
+            # The threads of outbox and relay change what is looked at. Where nothing
+            # can be written, not even acknowledgements, waiting changes nothing.
+            while not (self._outbox.drained or self._outbox.is_stuck):  # noqa: ASYNC110
                 await trio.sleep(_LOOK_SECONDS)
             self._relay.drain()
-            while statistics.rows and not self._relay_ended.is_set():  # noqa: ASYNC110
+            while not (  # noqa: ASYNC110
+                statistics.rows == 0
+                or self._relay_ended.is_set()
+                or self._outbox.is_stuck
+            ):
                 await trio.sleep(_LOOK_SECONDS)
         self._relay.abort()
         with trio.move_on_after(_RELAY_GRACE_SECONDS):
