@@ -14,7 +14,8 @@ import trio
 from bridge.kafka.batches import ScannedRecord
 from bridge.kafka.handover import Handover
 from bridge.kafka.loop_thread import LoopThread
-from bridge.kafka.scanning import Begin, Extent, Progress, Scanned, Scanning
+from bridge.kafka.scanned import Begin, Extent, Progress, Scanned
+from bridge.kafka.scanning import Scanning
 from bridge.settings import KafkaSettings
 
 

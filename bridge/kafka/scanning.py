@@ -12,10 +12,9 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from typing import Any
 
 import aiokafka.errors as aiokafka_errors  # noqa: TID251 - this room's library
-import msgspec
 import structlog
 from aiokafka.client import AIOKafkaClient  # noqa: TID251 - as above
 from aiokafka.protocol.fetch import FetchRequest  # noqa: TID251 - as above
@@ -32,10 +31,11 @@ from bridge.kafka.connection import (
 from bridge.kafka.ending import end_client
 from bridge.kafka.handover import Handover
 from bridge.kafka.offsets import EARLIEST, LATEST, ask_offsets
+from bridge.kafka.scanned import Begin, Extent, Progress, Scanned
 from bridge.settings import KafkaSettings
 
 
-__all__ = ["Begin", "Extent", "Progress", "Scanned", "Scanning"]
+__all__ = ["Scanning"]
 
 log = structlog.get_logger("bridge.kafka")
 
@@ -54,62 +54,6 @@ _RETRY_SECONDS = 0.5
 # An election takes seconds; a proof that can't go on for longer has failed.
 _SILENT_SECONDS = 60.0
 _DIAGNOSIS_SECONDS = 3.0
-
-
-class Extent(msgspec.Struct, frozen=True):
-    """
-    What of a partition is read.
-
-    Attributes:
-        log_start: The first offset that the log still has.
-        start: The first offset to read.
-        end: The offset behind the last one to read.
-        log_end: The offset behind the last record, committed or not.
-    """
-
-    log_start: int
-    start: int
-    end: int
-    log_end: int
-
-
-class Progress(msgspec.Struct, frozen=True):
-    """
-    How far a scan has come.
-
-    Attributes:
-        done: Offsets that were read, or found empty.
-        total: Offsets that are to be read.
-        size_bytes: None.
-    """
-
-    done: int
-    total: int
-    size_bytes: int = 0
-
-
-class Scanned(msgspec.Struct, frozen=True):
-    """
-    A part of one partition.
-
-    Attributes:
-        partition: Which.
-        records: Its records, in order; made while they are taken, all of them before
-            the next part.
-        absent: Tells, after that, how many offsets before the part's end were not
-            read or hold nothing.
-        gone_before: Records below this offset were deleted: retention, or a
-            person who called for it.
-    """
-
-    partition: int
-    records: Iterable[ScannedRecord]
-    absent: Callable[[], int]
-    gone_before: int
-
-
-# Is told what will be read, and gives what takes the parts.
-Begin: TypeAlias = Callable[[Mapping[int, Extent]], Callable[[Scanned], None]]
 
 
 class Scanning:

@@ -12,7 +12,8 @@ import pytest
 from bridge.errors import KafkaError, KafkaUnreachableError
 from bridge.kafka import scanning
 from bridge.kafka.batches import PartitionDecoder
-from bridge.kafka.scanning import Scanned, Scanning
+from bridge.kafka.scanned import Scanned
+from bridge.kafka.scanning import Scanning
 from bridge.settings import KafkaSettings
 from tests.kafka.test_batches import batch
 
