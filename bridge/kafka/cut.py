@@ -51,7 +51,9 @@ async def first_missing(
         return None
     own = outbox.id.encode()
     first = {partition: rows.current.offset}
-    async with aclosing(log.records(first, {partition: bounds})) as portions:
+    # What others wrote over lost records overwrote them, aborted or not.
+    reading = log.records(first, {partition: bounds}, aborted=True)
+    async with aclosing(reading) as portions:
         async for _, records in portions:
             for record in records:
                 row = await rows.pass_before(record.offset)
@@ -84,8 +86,8 @@ class _Rows:
         self._after = 0
         self._ended = False
         # The first of the rows just before at whose offsets nothing is: compacted
-        # away, or lost where something that readers don't see (an aborted record,
-        # a transaction's marker) stands now. What comes after them tells.
+        # away, or lost where something that readers don't see (the marker of a
+        # transaction's end) stands now. What comes after them tells.
         self._doubtful: int | None = None
         self.current: Delivered | None = None
 

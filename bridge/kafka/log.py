@@ -133,7 +133,11 @@ class Log:
         return (await topic_ids(client, [self._topic])).get(self._topic)
 
     async def records(
-        self, firsts: Mapping[int, int], ends: Mapping[int, Bounds]
+        self,
+        firsts: Mapping[int, int],
+        ends: Mapping[int, Bounds],
+        *,
+        aborted: bool = False,
     ) -> AsyncGenerator[tuple[int, list[ConsumerRecord]], None]:
         """
         Read partitions, each in order, up to the ends that they had.
@@ -141,6 +145,8 @@ class Log:
         Args:
             firsts: Where to begin, by partition.
             ends: Their bounds.
+            aborted: Whether records count of transactions that were aborted or are
+                still open: they don't say what was delivered, but what stands where.
 
         Yields:
             A partition and its next records.
@@ -159,6 +165,9 @@ class Log:
         if not left:
             return
         consumer = self._consumer
+        fetcher = consumer._fetcher  # noqa: SLF001 - has no public name
+        level = READ_UNCOMMITTED if aborted else READ_COMMITTED
+        fetcher._isolation_level = level  # noqa: SLF001
         consumer.assign(list(left))
         for partition, first in left.items():
             consumer.seek(partition, first)

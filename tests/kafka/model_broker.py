@@ -198,13 +198,15 @@ class ModelBroker:
         """Whether a `read_committed` consumer is given it."""
         return record.transaction is None or record.transaction in self.committed
 
-    def visible(self, place: tuple[str, int]) -> list[Written]:
-        """What a `read_committed` consumer sees of a partition."""
+    def visible(
+        self, place: tuple[str, int], *, aborted: bool = False
+    ) -> list[Written]:
+        """What a consumer sees of a partition: one that is `read_committed`, or any."""
         log = self.logs[place]
         return [
             one
             for one in log.records[log.begin_offset :]
-            if one is not None and self.is_visible(one)
+            if one is not None and (aborted or self.is_visible(one))
         ]
 
     # -- What producers do -----------------------------------------------------
@@ -306,14 +308,18 @@ class _ModelLog:
         }
 
     async def records(
-        self, firsts: Mapping[int, int], ends: Mapping[int, Bounds]
+        self,
+        firsts: Mapping[int, int],
+        ends: Mapping[int, Bounds],
+        *,
+        aborted: bool = False,
     ) -> AsyncGenerator[tuple[int, list[SimpleNamespace]], None]:
-        """What a `read_committed` consumer is given up to the ends."""
+        """What a consumer is given up to the ends."""
         for number, first in firsts.items():
             await self._broker.answer()
             found = [
                 SimpleNamespace(offset=one.offset, headers=_headers(one))
-                for one in self._broker.visible((self._topic, number))
+                for one in self._broker.visible((self._topic, number), aborted=aborted)
                 if first <= one.offset < ends[number].end_offset
             ]
             for begin in range(0, len(found), 3):

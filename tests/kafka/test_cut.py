@@ -60,9 +60,14 @@ class Broker:
         )
 
     async def records(
-        self, firsts: Mapping[int, int], ends: Mapping[int, Bounds]
+        self,
+        firsts: Mapping[int, int],
+        ends: Mapping[int, Bounds],
+        *,
+        aborted: bool = False,
     ) -> AsyncGenerator[tuple[int, list[ConsumerRecord]], None]:
         """Give the records from an offset on, as `Log.records` does."""
+        assert aborted
         self.first_read = max(firsts[0], ends[0].begin_offset)
         left = [one for one in self._records if one.offset >= self.first_read]
         while left:
@@ -156,7 +161,7 @@ SIDE_BY_SIDE = [(sequence, sequence - 1) for sequence in range(1, 9)]
             0,
             [1, 2, 3, None, None, FOREIGN],
             4,
-            id="cut, an aborted record and its marker before a foreign one",
+            id="cut, a compacted foreign record before another",
         ),
         pytest.param(
             [(1, 0), (2, 2), (3, 4)],

@@ -35,11 +35,11 @@ async def bridge(stage: Stage, numbers: range) -> None:
         await running.drain()
 
 
-async def overwrite(stage: Stage) -> None:
+async def overwrite(stage: Stage, *, commits: bool | None = None) -> None:
     """Write more foreign records to each partition than were lost there."""
     for partition in range(stage.topic.partitions):
         await trio.to_thread.run_sync(
-            partial(write_foreign, stage.topic, partition, len(LOST))
+            partial(write_foreign, stage.topic, partition, len(LOST), commits=commits)
         )
 
 
@@ -59,7 +59,9 @@ async def settled(running: Rig, stage: Stage) -> None:
     assert running.errors == []
 
 
-async def it_runs_on(stage: Stage, *, anew: bool, others: bool) -> None:
+async def it_runs_on(
+    stage: Stage, *, anew: bool, others: bool, commits: bool | None = None
+) -> None:
     """
     A bridge runs while the log is cut.
 
@@ -68,6 +70,7 @@ async def it_runs_on(stage: Stage, *, anew: bool, others: bool) -> None:
         anew: Whether it started after the copy, which so knows nothing of its
             producer: its next batch isn't refused for its sequence.
         others: Whether foreign records stand where the lost ones stood.
+        commits: How their transaction ended, if they were written in one.
     """
     topic, settings = stage.topic, settings_for(stage.topic)
     if anew:
@@ -84,7 +87,7 @@ async def it_runs_on(stage: Stage, *, anew: bool, others: bool) -> None:
         await running.all_sent(topic.name, sent + len(LOST))
         await stage.cut.reach()
         if others:
-            await overwrite(stage)
+            await overwrite(stage, commits=commits)
         await feed(running, topic, len(LATER), first=LATER[0])
         await until(lambda: running.relay.statistics.resent)
         await settled(running, stage)
@@ -168,6 +171,9 @@ STORIES: dict[str, Story] = {
     "runs beside others": partial(it_runs_on, anew=False, others=True),
     "runs anew": partial(it_runs_on, anew=True, others=False),
     "runs anew beside others": partial(it_runs_on, anew=True, others=True),
+    "runs anew beside others who aborted": partial(
+        it_runs_on, anew=True, others=True, commits=False
+    ),
     "down": partial(it_is_down, others=False),
     "down beside others": partial(it_is_down, others=True),
     "crashes": it_crashes_again_and_again,
@@ -175,7 +181,7 @@ STORIES: dict[str, Story] = {
 }
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)  # it takes 20 s where nothing else runs
 async def test_a_log_that_lost_its_tail_gets_it_again(tmp_path: Path) -> None:
     """From the first missing row on, in order and marked; each loss is told once."""
     with structlog.testing.capture_logs() as lines:
