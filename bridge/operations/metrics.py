@@ -240,6 +240,18 @@ def _relay(relay: RelayStatistics) -> Iterator[Metric]:
         "topic",
         dict(relay.resumed),
     )
+    yield _counters(
+        "bridge_records_refused",
+        "Records that the broker refused for good: dead letters, or in quarantine.",
+        "topic",
+        dict(relay.refused),
+    )
+    yield _counters(
+        "bridge_records_resent",
+        "Records sent again, marked, because a log had lost them.",
+        "topic",
+        dict(relay.resent),
+    )
     yield _counter(
         "bridge_producer_recycles",
         "Producers given up after a failure and made anew.",

@@ -161,6 +161,14 @@ class RelayStatistics(Protocol):
         """Records found in the log on resume, by topic; not in `published`."""
 
     @property
+    def refused(self) -> Mapping[str, int]:
+        """Records that the broker refused for good, by topic."""
+
+    @property
+    def resent(self) -> Mapping[str, int]:
+        """Records sent again because a log had lost them, by topic."""
+
+    @property
     def producer_recycles(self) -> int:
         """Producers given up after a failure and made anew."""
 

@@ -75,6 +75,8 @@ class Relay:
         default_factory=lambda: {"jobs": 6, "jobs.dlq": 1}
     )
     resumed: dict[str, int] = field(default_factory=lambda: {"jobs": 2})
+    refused: dict[str, int] = field(default_factory=lambda: {"jobs": 3})
+    resent: dict[str, int] = field(default_factory=lambda: {"jobs": 5})
     producer_recycles: int = 1
     publish_duration: Buckets = field(default_factory=Buckets)
     connected: bool = True

@@ -87,6 +87,8 @@ def _value(metrics: Metrics, name: str, **labels: str) -> float:
         ("bridge_records_published_total", {"topic": "jobs"}, 6),
         ("bridge_records_published_total", {"topic": "jobs.dlq"}, 1),
         ("bridge_records_resumed_total", {"topic": "jobs"}, 2),
+        ("bridge_records_refused_total", {"topic": "jobs"}, 3),
+        ("bridge_records_resent_total", {"topic": "jobs"}, 5),
         ("bridge_producer_recycles_total", {}, 1),
         ("bridge_kafka_connected", {}, 1),
         ("bridge_kafka_lanes", {}, 6),
