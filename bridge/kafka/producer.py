@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this room runs asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -250,16 +251,37 @@ class Producer:
         future = await client.send_batch(batch, topic, partition=partition)
         self._on_way[future] = time.monotonic()
         future.add_done_callback(self._arrived)
+        return Sent(count, size, future, partial(self.connection, topic, partition))
 
-        def connection() -> object | None:
-            leader = client.client.cluster.leader_for_partition(
-                TopicPartition(topic, partition)
-            )
-            key = (leader, ConnectionGroup.DEFAULT)
-            found: object | None = client.client._conns.get(key)  # noqa: SLF001
-            return found
+    async def connect(self, topics: Iterable[str]) -> list[object | None]:
+        """Connect to the leaders of topics' partitions, as far as they answer."""
+        client = self._client
+        assert client is not None
+        connections: list[object | None] = []
+        # What fails here fails again where it is needed.
+        with suppress(ClientError, TimeoutError):
+            async with asyncio.timeout(self._settings.start_timeout_seconds):
+                for topic in topics:
+                    for partition in await client.partitions_for(topic):
+                        leader = self._leader(client, topic, partition)
+                        if leader is not None and await client.client.ready(leader):
+                            connections.append(self.connection(topic, partition))
+        return connections
 
-        return Sent(count, size, future, connection)
+    def connection(self, topic: str, partition: int) -> object | None:
+        """Give the connection to a partition's leader, if there is one."""
+        client = self._client
+        if client is None:
+            return None
+        key = (self._leader(client, topic, partition), ConnectionGroup.DEFAULT)
+        found: object | None = client.client._conns.get(key)  # noqa: SLF001
+        return found
+
+    @staticmethod
+    def _leader(client: AIOKafkaProducer, topic: str, partition: int) -> int | None:
+        place = TopicPartition(topic, partition)
+        leader: int | None = client.client.cluster.leader_for_partition(place)
+        return None if leader == -1 else leader
 
     async def begin(self) -> None:
         """

@@ -14,6 +14,7 @@ import asyncio  # noqa: TID251 - this room runs asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
+from weakref import WeakSet
 
 import msgspec
 import structlog
@@ -78,6 +79,8 @@ class TransactionalDelivery:
         self._writer = writer
         self.wake: asyncio.Event | None = asyncio.Event()
         self._producers: deque[Producer] = deque()
+        # Made before the logs were read.
+        self._connections: WeakSet[object] = WeakSet()
         self._backoff = Backoff(group.settings.retry_backoff_seconds)
         self._refusals: dict[tuple[str, int], Refusals] = {}
         self._busy: Sequence[Lane] = ()
@@ -101,10 +104,13 @@ class TransactionalDelivery:
             )
             await producer.start()
             self._producers.append(producer)
+            connections = await producer.connect(group.topics)
+            self._connections.update(one for one in connections if one is not None)
 
     async def carry(self, lanes: Sequence[Lane]) -> None:
         """Send until all lanes are drained: see `Delivery.carry`."""
         self._refusals = {lane.key: Refusals(self._group, lane) for lane in lanes}
+        self._trust(lanes)
         while busy := await self._gather(lanes):
             try:
                 await self._transaction(busy)
@@ -121,6 +127,20 @@ class TransactionalDelivery:
         """End the producers: see `Delivery.close`."""
         while self._producers:
             await self._producers.popleft().close()
+
+    def _trust(self, lanes: Sequence[Lane]) -> None:
+        """
+        Tell lanes whose logs were just read over which connections that holds.
+
+        What is acknowledged over those that were there before comes from the same
+        run of the broker. Otherwise each lane would look again at its first batch
+        of either producer, and all would wait for it.
+        """
+        for lane in lanes:
+            for producer in self._producers:
+                connection = producer.connection(*lane.key)
+                if connection is not None and connection in self._connections:
+                    lane.verified(connection)
 
     async def _gather(self, lanes: Sequence[Lane]) -> list[Lane]:
         """Have rows at hand; no lanes if none are left and none will come."""
@@ -238,6 +258,7 @@ class TransactionalDelivery:
             try:
                 await self.prepare()
                 await self._read_logs(lanes)
+                self._trust(lanes)
             except (ConfigError, KafkaError) as error:
                 self._group.outage.failed("kafka.waits", error)
                 pause_seconds = self._backoff.next()

@@ -384,6 +384,14 @@ class _Producer:
             if left is not None:
                 self._broker.end(left, commits=False)
 
+    async def connect(self, _: Sequence[str]) -> list[object]:
+        """Connect ahead."""
+        return [] if self._broker.is_away else [self._broker.connection]
+
+    def connection(self, _: str, __: int) -> object:
+        """The connection of now."""
+        return self._broker.connection
+
     async def begin(self) -> None:
         """Begin a transaction."""
         assert self._id is not None

@@ -177,8 +177,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(where=place, count=st.integers(1, 8))
     def trim(self, where: tuple[str, int], count: int) -> None:
-        """Retention takes the head."""
-        self.broker.trim(where, count)
+        """Retention takes the head; never what no consumer could have read yet."""
+        if self.delivery == "idempotent" or not self.broker.open:
+            self.broker.trim(where, count)
 
     @rule()
     def make_anew(self) -> None:
