@@ -63,6 +63,9 @@ class Bell:
 
     def listen(self) -> None:
         """Hear rings from now on; before one looks at what is there."""
-        self._rang = self._hinted = False
+        # In this order: a ring in between finds that somebody rang, and what it is
+        # about is looked at afterwards. The other way round it would free a lock that
+        # is taken at once, and no later ring would free it again.
         self._silence.acquire(blocking=False)
+        self._rang = self._hinted = False
         self._heard_at = time.monotonic()

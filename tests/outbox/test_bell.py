@@ -111,3 +111,26 @@ def test_no_ring_is_lost_among_threads(bell: Bell) -> None:
         found = len(laid)
     for thread in threads:
         thread.join()
+
+
+def test_a_ring_in_midst_of_listening_spoils_no_later_one(bell: Bell) -> None:
+    """Who rings while the ring before is being heard doesn't leave the bell dumb."""
+
+    class Interrupted:
+        """The bell's lock, with another thread's ring before it is taken."""
+
+        def __init__(self) -> None:
+            self.lock = bell._silence
+            self.release = self.lock.release
+
+        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:  # noqa: FBT001, FBT002 - as a lock's
+            if not blocking:
+                bell.ring()
+            return self.lock.acquire(blocking, timeout)
+
+    bell.ring()
+    bell._silence = Interrupted()  # type: ignore[assignment]
+    bell.listen()
+    bell.ring()
+
+    assert _waited(bell) < _LONG_SECONDS / 2
