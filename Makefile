@@ -112,9 +112,10 @@ schemas: $(STAMP) ## write schemas/ anew from the types
 docs: $(STAMP) ## write docs/settings.md anew from the settings
 	@$(BIN)/python -m bridge.settings.document
 
-bench: $(STAMP) ## measure the bridge beside others (EVENTS=, RUNS=, RATES=100,1000, or 0, PREVIEWS=bytes,...)
+bench: $(STAMP) ## measure the bridge beside others (EVENTS=, RUNS=, RATES=100,1000, or 0, PREVIEWS=bytes,..., DELIVERY=)
 	@$(BIN)/python -m benchmarks $(if $(EVENTS),--events $(EVENTS)) $(if $(RUNS),--runs $(RUNS)) \
-		$(if $(RATES),--rates $(RATES)) $(if $(PREVIEWS),--previews $(PREVIEWS)) $(ARGS)
+		$(if $(RATES),--rates $(RATES)) $(if $(PREVIEWS),--previews $(PREVIEWS)) \
+		$(if $(DELIVERY),--delivery $(DELIVERY)) $(ARGS)
 
 chart-tools: $(HELM_BUILT) ## build helm for chart-lint into the tools folder (needs Go; minutes, once)
 

@@ -13,7 +13,14 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from benchmarks.contenders import BRIDGE, CONTENDERS, FLOOR, IN_MEMORY, ROOT
+from benchmarks.contenders import (
+    BRIDGE,
+    CONTENDERS,
+    FLOOR,
+    IN_MEMORY,
+    ROOT,
+    TRANSACTIONAL,
+)
 from benchmarks.course import Course, Run, RunError
 from benchmarks.machine import describe
 from benchmarks.orders import OrderError
@@ -112,6 +119,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=5,
         help="how long a rate is kept up (default: %(default)s)",
     )
+    parser.add_argument(
+        "--delivery",
+        choices=("idempotent", "transactional"),
+        default="idempotent",
+        help="transactional measures the bridge with that delivery beside the others",
+    )
     return parser.parse_args(arguments)
 
 
@@ -129,6 +142,9 @@ def _counts(text: str) -> list[int]:
 
 
 def _measure(options: argparse.Namespace, folder: Path) -> Iterator[Run]:
+    contenders = CONTENDERS
+    if options.delivery == "transactional":
+        contenders = (*CONTENDERS, TRANSACTIONAL)
     with _kafka() as (kafka, pids):
         course = Course(kafka, pids, folder)
         with course.open():
@@ -137,8 +153,8 @@ def _measure(options: argparse.Namespace, folder: Path) -> Iterator[Run]:
             for turn in range(options.runs):
                 for traffic, rate in _kinds(options):
                     # Each goes first in its turn: the machine drifts.
-                    for place in range(len(CONTENDERS)):
-                        contender = CONTENDERS[(turn + place) % len(CONTENDERS)]
+                    for place in range(len(contenders)):
+                        contender = contenders[(turn + place) % len(contenders)]
                         yield course.run(contender, traffic, rate)
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "FLOOR",
     "IN_MEMORY",
     "ROOT",
+    "TRANSACTIONAL",
     "Contender",
     "Stage",
     "program",
@@ -104,19 +105,22 @@ class Bridge:
     Args:
         name: What it is called in the report.
         outbox: Which one, by `bridge_program`'s name for it.
+        delivery: Its setting `delivery`.
     """
 
     publishes = True
 
-    def __init__(self, name: str, outbox: str) -> None:
+    def __init__(self, name: str, outbox: str, delivery: str = "idempotent") -> None:
         self.name = name
         self._outbox = outbox
+        self._delivery = delivery
 
     def process(self, stage: Stage) -> ChildProcess:
         """Describe the bridge's process."""
         (port,) = free_ports(1)
         settings = {
             "BRIDGE_TOPIC": stage.topic,
+            "BRIDGE_DELIVERY": self._delivery,
             "BRIDGE_CLIENT_ID": CLIENT_ID,
             "BRIDGE_API_TOKEN": "any",
             "BRIDGE_API_URL": stage.firehose.api_url,
@@ -141,6 +145,9 @@ BRIDGE: Contender = Bridge("bridge", "disk")
 
 # What the bridge would cost without its outbox on disk.
 IN_MEMORY: Contender = Bridge("bridge, outbox in memory", "memory")
+
+# Only where it is asked for.
+TRANSACTIONAL: Contender = Bridge("bridge, transactional", "disk", "transactional")
 
 CONTENDERS: tuple[Contender, ...] = (FLOOR, BRIDGE, IN_MEMORY)
 
