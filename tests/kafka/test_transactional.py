@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -17,6 +18,8 @@ import trio
 from aiokafka import errors  # noqa: TID251 - what is forged
 from aiokafka.protocol.produce import ProduceRequest  # noqa: TID251 - likewise
 
+from bridge.kafka import transactional
+from bridge.kafka.resuming import verify
 from tests.conftest import Topic
 from tests.kafka.faults import Forgery, forge_answers
 from tests.kafka.relaying import (
@@ -96,6 +99,34 @@ async def test_a_failed_batch_takes_its_transaction_back(
 def asyncio_errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What asyncio has to say of tasks and futures that failed unseen."""
     return [one.getMessage() for one in caplog.records if one.name == "asyncio"]
+
+
+async def test_a_log_that_was_just_read_is_not_looked_at_again(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither after a start nor after a failure do first batches wait for a look."""
+    looks = 0
+
+    async def look(*arguments: Any) -> None:
+        nonlocal looks
+        looks += 1
+        await verify(*arguments)
+
+    monkeypatch.setattr(transactional, "verify", look)
+    for first in (0, 600):
+        async with rig(
+            settings_for(topic), [[topic.name]], tmp_path, delivery="transactional"
+        ) as running:
+            await opened(running, topic)
+            await feed(running, topic, 300, first=first)
+            forge_answers(
+                monkeypatch, Forgery(topic.name, 1, 45, times=1, appended=False)
+            )
+            await feed(running, topic, 300, first=first + 300)
+            await running.all_sent(topic.name, 600)
+            assert running.relay.statistics.producer_recycles == 1
+    assert looks == 0
+    check_topic(await read_back(topic), range(1_200))
 
 
 async def test_a_refused_record_is_found_and_stops_nothing(
