@@ -48,6 +48,8 @@ class Lane:
     Attributes:
         found: Offset by ce_id of rows after the acknowledged ones that the log
             holds already.
+        trimmed: Rows up to this sequence have been in the log, which doesn't go
+            back to them; the last offset that they may have had.
         batch_bytes: Keys and values of one batch.
         resent_sequence: Rows up to it stood in the log once, which lost them.
     """
@@ -76,6 +78,7 @@ class Lane:
         self._connections: WeakSet[object] = WeakSet()
         self.resent_sequence = 0 if known is None else known.resent_sequence
         self.found: dict[str, int] = {}
+        self.trimmed = (0, 0)
         self.batch_bytes = int(
             min(group.settings.max_batch_bytes, topic.max_message_bytes * _BATCH_ROOM)
         )
@@ -238,8 +241,15 @@ class Lane:
             return False
         resumed = self._group.statistics.resumed
         skipped = 0
-        while self._rows and (ce_id := self._rows[0].ce_id) in self.found:
-            self.advance(1, self.found.pop(ce_id), len(self._rows[0].value))
+        until, last_offset = self.trimmed
+        while self._rows:
+            row = self._rows[0]
+            offset = self.found.pop(row.ce_id, None)
+            if offset is None and row.sequence <= until:
+                offset = last_offset
+            if offset is None:
+                break
+            self.advance(1, offset, len(row.value))
             skipped += 1
         resumed[self._topic] = resumed.get(self._topic, 0) + skipped
         return bool(skipped)

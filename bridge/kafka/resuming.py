@@ -154,6 +154,10 @@ async def settle(
         BridgeError: As `open_log` says.
     """
     lane.found = tail.offsets
+    if start.offset is not None and start.offset < tail.begin_offset:
+        # Rows are written in order: those before the first one that is left stood
+        # where retention has been meanwhile.
+        lane.trimmed = (tail.first_sequence - 1, tail.begin_offset - 1)
     if tail.confirms(start):
         lane.verified()
         return

@@ -50,6 +50,7 @@ class LogTail(msgspec.Struct):
             to be there.
         first_ce_id: Whose record stands at the offset from which was read: ""
             for somebody else's, None for none at all.
+        first_sequence: The first sequence of those in `offsets`; 0 if there are none.
     """
 
     begin_offset: int
@@ -57,6 +58,7 @@ class LogTail(msgspec.Struct):
     last_sequence: int = 0
     offsets: dict[str, int] = msgspec.field(default_factory=dict)
     first_ce_id: str | None = None
+    first_sequence: int = 0
 
     def confirms(self, start: ScanFrom) -> bool:
         """
@@ -125,3 +127,4 @@ def _note(
         tail.last_sequence = max(tail.last_sequence, sequence)
         if sequence > start.acknowledged_sequence:
             tail.offsets[ce_id] = record.offset
+            tail.first_sequence = tail.first_sequence or sequence

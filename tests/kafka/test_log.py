@@ -66,7 +66,7 @@ def test_finds_what_was_not_known_to_be_there(topic: Topic) -> None:
     write(topic, [1, 2, 9], outbox="another")
     write(topic, [0, 4, 5])
     found = tail(topic, ScanFrom(1, 2))
-    assert found == LogTail(0, 9, 5, {"id-3": 2, "id-4": 7, "id-5": 8}, "id-2")
+    assert found == LogTail(0, 9, 5, {"id-3": 2, "id-4": 7, "id-5": 8}, "id-2", 3)
 
 
 def test_a_lane_that_never_was_takes_the_end_alone(topic: Topic) -> None:
@@ -84,7 +84,7 @@ def test_a_log_whose_head_was_deleted_is_read_from_where_it_begins(
     cut = TopicPartition(topic.name, 0, 3)
     for future in admin.delete_records([cut]).values():
         future.result(DEADLINE_SECONDS)
-    assert tail(topic, ScanFrom(0, 1)) == LogTail(3, 4, 4, {"id-4": 3})
+    assert tail(topic, ScanFrom(0, 1)) == LogTail(3, 4, 4, {"id-4": 3}, None, 4)
 
 
 def test_an_offset_beyond_the_end_finds_nothing(topic: Topic) -> None:
@@ -97,7 +97,7 @@ def test_a_transaction_marker_at_the_end_does_not_hold_it_up(topic: Topic) -> No
     """The last offset may be a marker, which no consumer is given."""
     write(topic, [1, 2], **{"transactional.id": f"t-{topic.name}"})
     found = tail(topic, ScanFrom(0, 0), start_timeout_seconds=5.0)
-    assert found == LogTail(0, 3, 2, {"id-1": 0, "id-2": 1}, "id-1")
+    assert found == LogTail(0, 3, 2, {"id-1": 0, "id-2": 1}, "id-1", 1)
 
 
 @pytest.mark.parametrize("codec", ["gzip", "lz4", "snappy", "zstd"])

@@ -115,6 +115,33 @@ async def test_a_head_that_was_deleted_is_no_cut(
     }
 
 
+async def test_a_head_deleted_before_a_lane_resumes_is_not_sent_again(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that were appended unheard and trimmed don't come behind later ones."""
+    place = partitioner(topic.partitions)(b"job-0")
+    settings = settings_for(topic, resume_quiet_seconds=2.0)
+    with nothing_is_called_lost():
+        async with rig(settings, [[topic.name]], tmp_path) as running:
+            await opened(running, topic)
+            running.offer(topic.name, range(0, 100, 20))
+            await running.all_sent(topic.name, 5)
+            forge_answers(
+                monkeypatch, Forgery(topic.name, place, 45, times=1, appended=True)
+            )
+            running.offer(topic.name, range(100, 300, 20))
+            await until(lambda: running.relay.statistics.producer_recycles == 1)
+            # Eight have been acknowledged or appended, and are gone.
+            await trio.to_thread.run_sync(delete_until, topic, place, 8)
+            running.offer(topic.name, range(300, 400, 20))
+            await running.all_sent(topic.name, 20)
+            await until(lambda: running.outbox.statistics.rows == 0)
+            await looked_again(running, topic, monkeypatch, range(400, 480))
+            assert running.relay.statistics.resent == {}
+    records = [one for one in ours(await read_back(topic)) if one.key == b"job-0"]
+    assert numbers_of(records) == list(range(160, 480, 20))
+
+
 @pytest.mark.parametrize("others", [False, True])
 @pytest.mark.timeout(90)
 async def test_a_topic_made_anew_under_a_running_bridge_is_no_cut(
