@@ -69,7 +69,7 @@ class Settings(Section, frozen=True):
     delivery: Annotated[
         Literal["idempotent", "transactional"],
         about(
-            "What the writes to Kafka promise: see the page on delivery",
+            "What the writes to Kafka promise: see docs/delivery.md",
             because="a partition without leader delays only itself in this mode, and "
             "no consumer waits for a bridge that died",
         ),
