@@ -7,6 +7,7 @@ metadata that shows no leader or doesn't come. The tests say which.
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - what is deceived runs on asyncio
+import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +35,7 @@ __all__ = [
     "hide_leader",
     "kill_sender",
     "lose_answers",
+    "move_brokers",
     "withhold_metadata",
 ]
 
@@ -221,4 +223,27 @@ def withhold_metadata(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Switch
         return original(self, request, **options)
 
     monkeypatch.setattr(AIOKafkaConnection, "send", send)
+    return switch
+
+
+def move_brokers(monkeypatch: pytest.MonkeyPatch) -> Switch:
+    """Let clients made until it is on reach no broker any more; later ones do."""
+    make, connect = AIOKafkaClient.__init__, AIOKafkaClient._get_conn
+    switch = Switch(on=False)
+    former: weakref.WeakSet[AIOKafkaClient] = weakref.WeakSet()
+
+    def init(self: AIOKafkaClient, **options: object) -> None:
+        make(self, **options)
+        if not switch.on:
+            former.add(self)
+
+    async def get_conn(self: AIOKafkaClient, node_id: int, **options: object) -> object:
+        if switch.on and self in former:
+            switch.struck += 1
+            self.force_metadata_update()
+            return None
+        return await connect(self, node_id, **options)
+
+    monkeypatch.setattr(AIOKafkaClient, "__init__", init)
+    monkeypatch.setattr(AIOKafkaClient, "_get_conn", get_conn)
     return switch

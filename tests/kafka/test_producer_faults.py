@@ -10,6 +10,7 @@ import pytest
 import structlog
 import trio
 
+from bridge.kafka import producer
 from bridge.kafka.partitioner import partitioner
 from bridge.kafka.producer import Producer, Sent
 from tests.conftest import Topic
@@ -19,6 +20,7 @@ from tests.kafka.faults import (
     hide_leader,
     kill_sender,
     lose_answers,
+    move_brokers,
     withhold_metadata,
 )
 from tests.kafka.relaying import (
@@ -221,6 +223,24 @@ async def test_metadata_that_never_comes_is_waited_for(
             await delivered(running, topic, EVENTS)
     told = [line["event"] for line in lines if line["log_level"] == "warning"]
     assert len(told) <= 4, told
+
+
+async def test_a_client_that_knows_none_of_todays_brokers_is_replaced(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks its own list for ever; a new one asks the bootstrap servers."""
+    monkeypatch.setattr(producer, "_LOST_GRACE_SECONDS", 0.5)
+    moved = move_brokers(monkeypatch)
+    settings = settings_for(topic, request_timeout_seconds=1.0)
+    async with rig(settings, [[topic.name]], tmp_path) as running:
+        await opened(running, topic)
+        await feed(running, topic, 100)
+        await running.all_sent(topic.name, 100)
+        moved.on = True
+        await feed(running, topic, EVENTS - 100, first=100)
+        await delivered(running, topic, EVENTS)
+        assert moved.struck > 0
+        assert running.relay.statistics.producer_recycles == 1
 
 
 # -- Other groups --------------------------------------------------------------
