@@ -26,6 +26,7 @@ from aiokafka.consumer.fetcher import (  # noqa: TID251 - as above
 from bridge.errors import KafkaUnreachableError
 from bridge.kafka.connection import client_arguments, failed_start
 from bridge.kafka.ending import end_client, start_client
+from bridge.kafka.offsets import CONSUMER, DEBUGGER, EARLIEST, LATEST, ask_offsets
 from bridge.kafka.topic_ids import topic_ids
 from bridge.settings import KafkaSettings
 
@@ -36,6 +37,10 @@ __all__ = ["Bounds", "Log", "open_log"]
 _FETCH_WAIT_MS = 100
 
 _KNOCK_SECONDS = 5.0
+
+# How often it is looked whether replicas have come after; they do so within
+# milliseconds, or when a broker is back.
+_REPLICATION_LOOK_SECONDS = 0.2
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -110,22 +115,44 @@ class Log:
 
     async def bounds(self, numbers: Collection[int]) -> dict[int, Bounds]:
         """Ask the leaders of partitions where their logs begin and end."""
-        consumer = self._consumer
-        partitions = [TopicPartition(self._topic, number) for number in numbers]
-        fetcher = consumer._fetcher  # noqa: SLF001 - has no public name
-        # Asked as `read_committed`, a leader would tell the last stable offset,
-        # which a transaction of somebody else can hold before records of ours.
-        fetcher._isolation_level = READ_UNCOMMITTED  # noqa: SLF001
-        try:
+        async with asyncio.timeout(self._patience_seconds):
+            # As a reader of committed records, one would be told the last stable
+            # offset, which a transaction of somebody else can hold before ours.
+            ends = await self._ask(numbers, LATEST, CONSUMER)
+            begins = await self._ask(numbers, EARLIEST, CONSUMER)
+        return {number: Bounds(begins[number], ends[number]) for number in numbers}
+
+    async def replicated(self, numbers: Collection[int]) -> None:
+        """
+        Wait until all that the leaders have appended is replicated.
+
+        A batch that lacks replicas is in the leader's log, above what readers are
+        shown, and comes out when the replicas are back. Without them nothing else
+        can be written either: whoever waits here loses nothing.
+        """
+        async with asyncio.timeout(self._patience_seconds):
+            appended = await self._ask(numbers, LATEST, DEBUGGER)
+        while True:
             async with asyncio.timeout(self._patience_seconds):
-                ends = await consumer.end_offsets(partitions)
-                begins = await consumer.beginning_offsets(partitions)
-        finally:
-            fetcher._isolation_level = READ_COMMITTED  # noqa: SLF001
-        return {
-            number: Bounds(begins[partition], ends[partition])
-            for number, partition in zip(numbers, partitions, strict=True)
-        }
+                ends = await self._ask(numbers, LATEST, CONSUMER)
+                if all(ends[number] >= appended[number] for number in numbers):
+                    return
+                # Another leader may not have it at all.
+                now = await self._ask(numbers, LATEST, DEBUGGER)
+                appended = {
+                    number: min(appended[number], now[number]) for number in numbers
+                }
+            await asyncio.sleep(_REPLICATION_LOOK_SECONDS)
+
+    async def _ask(
+        self, numbers: Collection[int], moment: int, asker: int
+    ) -> dict[int, int]:
+        client = self._consumer._client  # noqa: SLF001 - has no public name
+        await client.add_topic(self._topic)
+        committed_only = False
+        return await ask_offsets(
+            client, self._topic, numbers, moment, committed_only, asker
+        )
 
     async def topic_id(self) -> str | None:
         """Ask for the id of the topic that has the name now; None if unknown."""

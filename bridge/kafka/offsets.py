@@ -17,21 +17,27 @@ from aiokafka.protocol.offset import OffsetRequest  # noqa: TID251 - as above
 from aiokafka.structs import TopicPartition  # noqa: TID251 - as above
 
 
-__all__ = ["EARLIEST", "LATEST", "ask_offsets"]
+__all__ = ["CONSUMER", "DEBUGGER", "EARLIEST", "LATEST", "ask_offsets"]
 
 # Moments that the protocol gives a meaning of their own.
 EARLIEST: Final = -2
 LATEST: Final = -1
 
+# Who asks, as `replica_id` has it: a consumer is told of what is replicated, a
+# debugger also of what the leader alone has appended so far.
+CONSUMER: Final = -1
+DEBUGGER: Final = -2
+
 _RETRY_SECONDS = 0.2
 
 
-async def ask_offsets(
+async def ask_offsets(  # noqa: PLR0913, PLR0917 - the parts of one question
     client: AIOKafkaClient,
     topic: str,
     partitions: Iterable[int],
     moment: int,
     committed_only: bool,  # noqa: FBT001 - one of Kafka's two isolation levels
+    asker: int = CONSUMER,
 ) -> dict[int, int]:
     """
     Ask until every partition's leader has answered; the caller has the deadline.
@@ -43,6 +49,7 @@ async def ask_offsets(
         moment: `EARLIEST`, `LATEST` or milliseconds since the epoch.
         committed_only: Whether the latest offset is that behind the last record
             whose transaction has ended.
+        asker: `CONSUMER` or `DEBUGGER`.
 
     Returns:
         Offsets by partition; -1 where nothing is as young as the moment.
@@ -60,7 +67,9 @@ async def ask_offsets(
             if leader is None or leader < 0:
                 continue
             request = OffsetRequest(
-                -1, int(committed_only), [(topic, [(lane, moment) for lane in lanes])]
+                asker,
+                int(committed_only),
+                [(topic, [(lane, moment) for lane in lanes])],
             )
             try:
                 offsets |= _read(await client.send(leader, request))

@@ -180,7 +180,14 @@ async def _open_topic(
     starts = _starts(topic, known)
     if any(_was_made_anew(topic, state) for state in known.values()):
         _log.warning("topic.made_anew", topic=topic.name)
+    waiting = [
+        number
+        for number, state in known.items()
+        if state.last_sequence > state.acknowledged_sequence
+    ]
     async with open_log(group.settings, topic.name) as log:
+        if waiting:
+            await log.replicated(waiting)
         tails = await scan(log, group.outbox.id, starts)
         opened = {}
         for number, tail in tails.items():

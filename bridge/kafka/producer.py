@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this room runs asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
@@ -25,21 +25,17 @@ from aiokafka.producer.message_accumulator import (  # noqa: TID251 - as above
     MessageAccumulator,
 )
 
-from bridge.kafka.answers import (
-    REFUSALS,
-    BatchRefusedError,
-    ClientError,
-    no_producer,
-)
+from bridge.kafka.answers import ClientError, no_producer
 from bridge.kafka.connection import client_arguments, failed_start
 from bridge.kafka.ending import end_client, start_client
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.sender_tasks import SenderTasks
+from bridge.kafka.sent import Sent
 from bridge.record import StoredRecord
 from bridge.settings import KafkaSettings
 
 
-__all__ = ["Producer", "Sent"]
+__all__ = ["Producer"]
 
 # How long one address may take to say why it doesn't let a client in.
 _KNOCK_SECONDS = 5.0
@@ -47,60 +43,9 @@ _KNOCK_SECONDS = 5.0
 # How often a producer looks whether it still lives.
 _WATCH_SECONDS = 1.0
 
-# A batch that waits for so much longer than a request may take, while the list of
-# brokers is as old, is held by a client that knows none of today's brokers.
+# A batch that waits for so much longer than a request may take, while no broker
+# answers anything, is held by a client that knows none of today's brokers.
 _LOST_GRACE_SECONDS = 10.0
-
-
-class Sent:
-    """
-    A batch on its way.
-
-    Args:
-        count: How many of the offered records it holds.
-        size_bytes: Bytes of their keys and values.
-        future: What aiokafka gives the batch's metadata to.
-        connection: Gives the connection to the partition's leader.
-    """
-
-    __slots__ = ("_connection", "_future", "count", "size_bytes")
-
-    def __init__(
-        self,
-        count: int,
-        size_bytes: int,
-        future: asyncio.Future[Any],
-        connection: Callable[[], object | None],
-    ) -> None:
-        self.count = count
-        self.size_bytes = size_bytes
-        self._future = future
-        self._connection = connection
-
-    @property
-    def connection(self) -> object | None:
-        """The connection over which the acknowledgement came, while it lasts."""
-        return self._connection()
-
-    async def base_offset(self) -> int:
-        """
-        Wait for the acknowledgement.
-
-        Returns:
-            The offset of the first record.
-
-        Raises:
-            BatchRefusedError: The broker refuses what is in the batch.
-            ClientError: It failed otherwise, and may be in the log all the same.
-        """
-        try:
-            metadata = await self._future
-        except REFUSALS as error:
-            raise BatchRefusedError(error) from error
-        if metadata.offset < 0:
-            # DUPLICATE_SEQUENCE_NUMBER, which aiokafka takes for a success.
-            raise ClientError("the batch is in the log, the broker doesn't say where")
-        return int(metadata.offset)
 
 
 class Producer:
@@ -130,6 +75,7 @@ class Producer:
         self._tasks: SenderTasks | None = None
         self._watch: asyncio.Task[None] | None = None
         self._is_lost = False
+        self._answered_at = 0.0
         # Batches without an answer, by when they were sent.
         self._on_way: dict[asyncio.Future[Any], float] = {}
 
@@ -168,6 +114,7 @@ class Producer:
         # id (AttributeError); the watch below tells.
         if self._transactional_id is None:
             client._sender._fail_all = _leave  # noqa: SLF001
+        client.client.send = partial(self._ask, client.client)
         self._client = client
         self._tasks = SenderTasks(client._sender)  # noqa: SLF001
         try:
@@ -313,6 +260,12 @@ class Producer:
             # Who waits for another batch of the transaction looks no more.
             future.exception()
 
+    async def _ask(self, client: Any, *arguments: Any, **options: Any) -> Any:
+        """Send a request as the client would, and note that a broker answered."""
+        answer = await type(client).send(client, *arguments, **options)
+        self._answered_at = time.monotonic()
+        return answer
+
     async def _watching(self, client: AIOKafkaProducer) -> None:
         """
         Fail what is on its way once the client can't deliver it any more.
@@ -326,7 +279,8 @@ class Producer:
             await asyncio.sleep(_WATCH_SECONDS)
             if not self._on_way:
                 continue
-            waited = time.monotonic() - min(self._on_way.values())
+            now = time.monotonic()
+            waited = now - max(self._answered_at, min(self._on_way.values()))
             refreshed_ms = client.client.cluster._last_successful_refresh_ms  # noqa: SLF001
             silent = time.time() - refreshed_ms / 1000
             self._is_lost = min(waited, silent) > patience

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this room runs asyncio
 
+import msgspec
 import structlog
 
 from bridge.errors import ConfigError, KafkaError
@@ -87,6 +88,7 @@ async def resume(
                 if quiet_seconds:
                     await log.bounds([partition])
                     await asyncio.sleep(quiet_seconds)
+                    await log.replicated([partition])
                 start = lane.start
                 tails = await scan(log, group.outbox.id, {partition: start})
                 # Where nothing was acknowledged yet, no record tells it.
@@ -123,12 +125,11 @@ async def verify(
         BridgeError: As `open_log` says; nothing counts as verified then.
     """
     topic, partition = lane.key
+    # What it has acknowledged since isn't looked for.
+    start = msgspec.structs.replace(start, acknowledged_sequence=lane.next_sequence - 1)
     async with open_log(group.settings, topic) as log:
         tails = await scan(log, group.outbox.id, {partition: start})
-        tail = tails[partition]
-        if not tail.confirms(start):
-            await settle(group, lane, log, start, tail)
-    lane.found = {}
+        await settle(group, lane, log, start, tails[partition])
     lane.verified(connection)
 
 

@@ -25,9 +25,10 @@ from bridge.kafka.group import Group
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.lane import Lane
 from bridge.kafka.log import open_log
-from bridge.kafka.producer import Producer, Sent
+from bridge.kafka.producer import Producer
 from bridge.kafka.refusal import Refusals
 from bridge.kafka.resuming import Backoff, settle, verify
+from bridge.kafka.sent import Sent
 from bridge.kafka.tails import scan
 from bridge.record import StoredRecord
 

@@ -307,6 +307,10 @@ class _ModelLog:
             for number, log in logs.items()
         }
 
+    async def replicated(self, _: Collection[int]) -> None:
+        """The model has no replicas that could lag."""
+        await self._broker.answer()
+
     async def records(
         self,
         firsts: Mapping[int, int],
@@ -337,7 +341,7 @@ def _headers(one: Written) -> list[tuple[str, bytes]]:
 
 
 class _Sent:
-    """A batch on its way, as `bridge.kafka.producer.Sent`."""
+    """A batch on its way, as `bridge.kafka.sent.Sent`."""
 
     def __init__(
         self, count: int, outcome: int | ClientError, connection: object

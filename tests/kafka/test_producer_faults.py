@@ -12,7 +12,8 @@ import trio
 
 from bridge.kafka import producer
 from bridge.kafka.partitioner import partitioner
-from bridge.kafka.producer import Producer, Sent
+from bridge.kafka.producer import Producer
+from bridge.kafka.sent import Sent
 from tests.conftest import Topic
 from tests.kafka.faults import (
     Forgery,
