@@ -253,6 +253,9 @@ class TransactionalDelivery:
         refused = await self._refused_part() if refusal is not None else None
         for lane in lanes:
             lane.forget()
+        if refusal is not None:
+            # The broker has answered, and waiting helps nobody.
+            self._backoff.reset()
         pause_seconds = self._backoff.next()
         while True:
             await asyncio.sleep(pause_seconds)

@@ -22,7 +22,8 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from bridge.kafka.relay import Relay
 from bridge.record import Record
 from bridge.settings import KafkaSettings
-from tests.kafka.model_broker import POISON, Fault, ModelBroker, Written
+from tests.kafka.model_broker import ModelBroker
+from tests.kafka.model_log import POISON, Fault, Written
 from tests.kafka.plain_outbox import PlainOutbox
 from tests.kafka.relaying import ENVELOPE
 from tests.kafka.virtual_time import VirtualLoop

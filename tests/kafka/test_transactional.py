@@ -314,6 +314,7 @@ async def test_a_relay_killed_in_midst_of_transactions_goes_on_where_it_was(
     async with rig(
         settings_for(topic), [[topic.name]], tmp_path, delivery="transactional"
     ) as running:
+        await opened(running, topic)
         await until(lambda: running.outbox.statistics.rows == 0)
         with trio.fail_after(DEADLINE_SECONDS):
             await running.drain()

@@ -214,6 +214,7 @@ async def test_the_delivery_may_change_with_a_transaction_left_open(
                 await running.ended.wait()
         count += 260
     async with rig(settings, groups, tmp_path) as running:
+        await opened(running, topic)
         await until(lambda: running.outbox.statistics.rows == 0)
     check_topic(await read_back(topic), range(count))
 

@@ -1,0 +1,75 @@
+"""What a model broker's logs hold, and what can become of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+
+__all__ = ["ANSWER_SECONDS", "POISON", "Connection", "Fault", "Log", "Written"]
+
+# A record with this in its value is refused wherever it is sent.
+POISON = b"poison"
+
+# How long the model takes for an answer.
+ANSWER_SECONDS = 0.004
+
+
+class Fault(Enum):
+    """What becomes of the next batch for a partition."""
+
+    # Not appended, and said so.
+    FAILED = auto()
+    # Appended, but said to have failed.
+    FAILED_AFTER_APPEND = auto()
+    # Not appended now, but later, when everybody has given it up.
+    LATE = auto()
+
+
+@dataclass(frozen=True)
+class Written:
+    """A record in a log.
+
+    Attributes:
+        offset: Where it stands.
+        outbox: Whose it is; None for somebody else's.
+        ce_id: Its identity.
+        sequence: Its lane sequence.
+        key: Its key.
+        value: Its value.
+        is_marked: Whether it says that it was sent again.
+        is_late: Whether it was appended after its producer had been given up.
+        transaction: Which transaction wrote it; None for none.
+    """
+
+    offset: int
+    outbox: bytes | None
+    ce_id: bytes
+    sequence: bytes
+    key: bytes | None
+    value: bytes
+    is_marked: bool
+    is_late: bool = False
+    transaction: int | None = None
+
+
+@dataclass
+class Log:
+    """A partition's log.
+
+    Attributes:
+        records: What it holds, by offset; None stands for a marker.
+        begin_offset: What retention has left.
+    """
+
+    records: list[Written | None] = field(default_factory=list)
+    begin_offset: int = 0
+
+    @property
+    def end_offset(self) -> int:
+        """The offset of the next record."""
+        return len(self.records)
+
+
+class Connection:
+    """Stands for a connection: another one after the broker came back."""
