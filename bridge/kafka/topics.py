@@ -24,7 +24,7 @@ from aiokafka.admin.config_resource import (  # noqa: TID251 - as above
 
 from bridge.errors import KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka.connection import client_arguments, failed_start
-from bridge.kafka.ending import end_client
+from bridge.kafka.ending import end_client, start_client
 from bridge.kafka.topic_ids import topic_ids
 from bridge.settings import KafkaSettings
 
@@ -121,7 +121,7 @@ async def _admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
     )
     try:
         async with asyncio.timeout(settings.start_timeout_seconds):
-            await admin.start()
+            await start_client(admin.start)
         yield admin
     except (errors.KafkaConnectionError, TimeoutError) as error:
         raise await failed_start(settings, _KNOCK_SECONDS) from error
