@@ -16,7 +16,8 @@ from aiokafka import errors  # noqa: TID251 - what is forged
 from aiokafka.client import AIOKafkaClient  # noqa: TID251 - likewise
 from aiokafka.protocol.transaction import EndTxnRequest  # noqa: TID251 - likewise
 from confluent_kafka import IsolationLevel, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from bridge.kafka.producer import Producer as BridgeProducer
 from bridge.kafka.transactional import TransactionalDelivery
@@ -156,7 +157,7 @@ def wait_held_back(topic: Topic) -> None:
 
 def _ends(admin: AdminClient, topic: Topic, level: IsolationLevel) -> list[int]:
     asked = {
-        TopicPartition(topic.name, number): OffsetSpec.latest()
+        TopicPartition(topic.name, number): OffsetSpec.latest()  # type: ignore[no-untyped-call]
         for number in range(topic.partitions)
     }
     answers = admin.list_offsets(asked, isolation_level=level)
