@@ -6,14 +6,14 @@ whatever upstream sent to that form (`parse`). It knows neither where an event
 came from nor where it goes: no Pusher, no Kafka, no clock and no I/O here.
 
 The way of an event: `conforming.parse` looks at it once and lets conforming
-bytes through untouched; `exact` decides about everything else. `lightening` makes a
+bytes through untouched; `exact` decides about everything else. `lighter` makes a
 status smaller when there is no room for all.
 """
 
 from __future__ import annotations
 
 from bridge.job_status.conforming import DEFAULT_MAX_BYTES, parse
-from bridge.job_status.lightening import without_preview
+from bridge.job_status.lighter import without_preview
 from bridge.job_status.outcome import Change, JobStatus
 from bridge.job_status.published import (
     STATUSES,

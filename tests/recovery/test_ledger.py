@@ -150,8 +150,8 @@ def test_gaps_wait_for_somebody_to_take_them() -> None:
     records: list[Record] = []
     ledger.connect(records.append)
     ledger.close(gap_id, NOW_US)
-    untils = [json.loads(record.value)["until"] for record in records]
-    assert untils == [None, "2026-01-31T12:00:00.000000Z"]
+    ends_us = [json.loads(record.value)["until"] for record in records]
+    assert ends_us == [None, "2026-01-31T12:00:00.000000Z"]
 
 
 def test_counts_are_by_account_and_cause() -> None:
