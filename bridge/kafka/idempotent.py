@@ -136,7 +136,5 @@ class _LaneSender:
         # The broker has answered: nothing lands late, and waiting helps nobody.
         self._backoff.reset()
         await resume(self._group, self._lane, self._backoff, quiet_seconds=0.0)
-        # Unless the log was cut before it.
-        is_next = rows[0].sequence == self._lane.next_sequence
-        if is_next and rows[0].ce_id not in self._lane.found:
+        if await self._lane.is_next(rows[0]):
             await self._refusals.refused(rows, error)

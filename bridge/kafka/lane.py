@@ -171,6 +171,19 @@ class Lane:
         self._rows += rows
         self._group.memory.force(rows)
 
+    async def is_next(self, row: StoredRecord) -> bool:
+        """
+        Whether a row is the next one to be sent.
+
+        It isn't once it was found in the log, or the log was cut before it.
+        """
+        await self.read()
+        return (
+            bool(self._rows)
+            and self._rows[0].ce_id == row.ce_id
+            and row.ce_id not in self.found
+        )
+
     def offered(self, max_rows: int) -> list[StoredRecord]:
         """Give the next rows, up to the first one that the log holds already."""
         offered = list(islice(self._rows, max_rows))

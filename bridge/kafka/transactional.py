@@ -271,9 +271,7 @@ class TransactionalDelivery:
         if (
             refused is not None
             and refusal is not None
-            and refused.rows[0].ce_id not in refused.lane.found
-            # Unless the log was cut before it.
-            and refused.rows[0].sequence == refused.lane.next_sequence
+            and await refused.lane.is_next(refused.rows[0])
         ):
             refusals = self._refusals[refused.lane.key]
             await refusals.refused(refused.rows, refusal)

@@ -253,10 +253,29 @@ class Machine(RuleBasedStateMachine):
             assert numbers == sorted(numbers)
 
 
+@pytest.mark.parametrize("mode", ["idempotent", "transactional"])
+def test_a_refused_row_behind_one_that_was_cut_stops_nothing(
+    mode: Literal["idempotent", "transactional"],
+) -> None:
+    """Where a sequence is left out, the row after it is still the next one."""
+    machine = _machine(mode)()
+    machine.offer(keys=[1])
+    machine.offer_poison(key=3)
+    machine.crash()
+    machine.time_passes(seconds=5.0)
+    machine.cut(where=(JOBS, 0), count=6)
+    machine.offer_poison(key=3)
+    machine.others_write(where=(JOBS, 0))
+    machine.teardown()
+
+
+def _machine(mode: Literal["idempotent", "transactional"]) -> type[Machine]:
+    return type("Machine", (Machine,), {"delivery": mode})
+
+
 def _explore(mode: Literal["idempotent", "transactional"], examples: int) -> None:
-    machine = type("Machine", (Machine,), {"delivery": mode})
     run_state_machine_as_test(
-        machine,
+        _machine(mode),
         settings=settings(
             max_examples=examples,
             stateful_step_count=30,
