@@ -1,0 +1,99 @@
+"""A Kafka with an owner: who comes over its guarded listener needs a right for all.
+
+Owns that listener, its one user and his rights. The other listeners are those of
+every `KafkaServer`, and whoever comes over them may do anything.
+"""
+
+from __future__ import annotations
+
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from bridge.settings import Secret
+from tests.servers.kafka import KafkaServer, _Node
+
+
+__all__ = ["GuardedKafka"]
+
+_USER = "bridge"
+_PASSWORD = "only-for-tests"
+_PATIENCE_SECONDS = 30.0
+
+
+class GuardedKafka(KafkaServer):
+    """One broker whose second listener knows one user, without any right at first."""
+
+    @property
+    def guarded_servers(self) -> str:
+        """Where the user is asked for his password."""
+        return f"127.0.0.1:{self.detours[0].broker_port}"
+
+    @property
+    def credentials(self) -> dict[str, object]:
+        """The bridge's settings for this listener."""
+        return {
+            "bootstrap_servers": self.guarded_servers,
+            "security_protocol": "SASL_PLAINTEXT",
+            "sasl_mechanism": "PLAIN",
+            "sasl_username": _USER,
+            "sasl_password": Secret(_PASSWORD),
+        }
+
+    def allow(self, kind: ResourceType, name: str, *operations: AclOperation) -> None:
+        """Give the user rights on all that begins with a name."""
+        bindings = [
+            AclBinding(
+                kind,
+                name,
+                ResourcePatternType.PREFIXED,
+                f"User:{_USER}",
+                "*",
+                operation,
+                AclPermissionType.ALLOW,
+            )
+            for operation in operations
+        ]
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+        for future in admin.create_acls(bindings).values():
+            future.result(_PATIENCE_SECONDS)
+
+    def forbid(self, kind: ResourceType, name: str, operation: AclOperation) -> None:
+        """Take a right back."""
+        asked = AclBindingFilter(
+            kind,
+            name,
+            ResourcePatternType.PREFIXED,
+            f"User:{_USER}",
+            "*",
+            operation,
+            AclPermissionType.ALLOW,
+        )
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+        for future in admin.delete_acls([asked]).values():
+            assert future.result(_PATIENCE_SECONDS)
+
+    def _properties(self, node: _Node) -> str:
+        # Of two lines with one name the later one counts.
+        plain = f"PLAINTEXT://127.0.0.1:{node.port}"
+        protocols = "PLAINTEXT:PLAINTEXT,DETOUR:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT"
+        login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+        users = f'{login} user_{_USER}="{_PASSWORD}";'
+        guard = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+        return super()._properties(node) + "\n".join(
+            (
+                f"listener.security.protocol.map={protocols}",
+                f"advertised.listeners={plain},DETOUR://{self.guarded_servers}",
+                "sasl.enabled.mechanisms=PLAIN",
+                f"listener.name.detour.plain.sasl.jaas.config={users}",
+                f"authorizer.class.name={guard}",
+                "super.users=User:ANONYMOUS",
+                "",
+            )
+        )
