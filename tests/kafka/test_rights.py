@@ -9,7 +9,8 @@ from typing import Literal
 import pytest
 import structlog
 import trio
-from confluent_kafka.admin import AclOperation, ResourceType
+from confluent_kafka.admin._acl import AclOperation
+from confluent_kafka.admin._resource import ResourceType
 
 from tests.conftest import Topic
 from tests.kafka.relaying import (

@@ -6,15 +6,14 @@ every `KafkaServer`, and whoever comes over them may do anything.
 
 from __future__ import annotations
 
-from confluent_kafka.admin import (
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import (
     AclBinding,
     AclBindingFilter,
     AclOperation,
     AclPermissionType,
-    AdminClient,
-    ResourcePatternType,
-    ResourceType,
 )
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from bridge.settings import Secret
 from tests.servers.kafka import KafkaServer, _Node
