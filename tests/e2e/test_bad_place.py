@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3  # noqa: TID251 - plays another program
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -86,24 +88,22 @@ async def test_a_taken_health_port_ends_the_start(scene: Scene, dryapi: str) -> 
 @pytest.mark.parametrize(
     "content", [b"This is no database.\n" * 1000, b"SQLite format"]
 )
-async def test_a_damaged_outbox_ends_the_start_and_stays_as_it_is(
+async def test_a_file_that_is_no_outbox_is_set_aside_as_it_is(
     scene: Scene, dryapi: str, content: bytes
 ) -> None:
-    """Exit code 1: the sentence says what to do, and nobody touches the file."""
+    """The bridge says where it put it, and works with a new one."""
     bridge = scene.bridge(dryapi)
     bridge.outbox.mkdir()
-    file = bridge.outbox / "outbox.sqlite3"
-    file.write_bytes(content)
-    bridge.start()
-    sentence = await bridge.wait_refusal(1)
-    assert f"{file} is not a readable outbox" in sentence
-    assert "move it away" in sentence
-    assert file.read_bytes() == content
+    (bridge.outbox / "outbox.sqlite3").write_bytes(content)
+    await bridge.start_and_wait()
+    told = await bridge.wait_logged("outbox.damaged")
+    assert await bridge.stop() == 0
+    (aside,) = bridge.outbox.glob("outbox.sqlite3.damaged-*")
+    assert told["set_aside"] == str(aside)
+    assert aside.read_bytes() == content
 
 
-async def test_an_outbox_damaged_inside_ends_the_start(
-    scene: Scene, dryapi: str
-) -> None:
+async def test_an_outbox_damaged_inside_is_set_aside(scene: Scene, dryapi: str) -> None:
     """A file that was overwritten behind its first page is told in the same way."""
     bridge = scene.bridge(dryapi)
     await bridge.start_and_wait()
@@ -112,6 +112,28 @@ async def test_an_outbox_damaged_inside_ends_the_start(
     with file.open("r+b") as content:
         content.seek(8192)
         content.write(os.urandom(file.stat().st_size - 8192))
+    damaged = file.read_bytes()
+    await bridge.start_and_wait()
+    told = await bridge.wait_logged("outbox.damaged")
+    assert await bridge.stop() == 0
+    (aside,) = bridge.outbox.glob("outbox.sqlite3.damaged-*")
+    assert told["set_aside"] == str(aside)
+    assert aside.read_bytes() == damaged
+
+
+async def test_another_programs_database_ends_the_start(
+    scene: Scene, dryapi: str
+) -> None:
+    """Exit code 1: the sentence says what to do, and nobody touches the file."""
+    bridge = scene.bridge(dryapi)
+    bridge.outbox.mkdir()
+    file = bridge.outbox / "outbox.sqlite3"
+    with closing(sqlite3.connect(file)) as other:
+        other.execute("CREATE TABLE theirs (value)")
+        other.commit()
+    content = file.read_bytes()
     bridge.start()
     sentence = await bridge.wait_refusal(1)
-    assert str(file) in sentence
+    assert f"{file} is a database, but no outbox" in sentence
+    assert "BRIDGE_OUTBOX_DIR" in sentence
+    assert file.read_bytes() == content
