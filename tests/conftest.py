@@ -7,13 +7,16 @@ only one folder's tests need belongs into that folder's own conftest.
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
+import structlog
 
+from bridge.operations import logs, redaction
 from tests.servers import broker, downloads, publisher
 from tests.servers.broker import BrokerError, KafkaBroker, existing_kafka
 from tests.servers.kafka import KafkaServer
@@ -168,3 +171,24 @@ def topic(kafka: KafkaBroker) -> Iterator[Topic]:
     kafka.create_topic(fresh.gaps, 1)
     yield fresh
     kafka.delete_topics(fresh.name, fresh.dead_letter, fresh.gaps)
+
+
+@pytest.fixture
+def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leave logging to pytest as it was, and no secret in the process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    monkeypatch.setattr(redaction._redactor, "_values", {})
+    monkeypatch.setattr(redaction._redactor, "_forms", ())
+    yield
+    for handler in root.handlers[:]:
+        root.removeHandler(handler)
+        if handler not in handlers:
+            handler.close()
+    for handler in handlers:
+        root.addHandler(handler)
+    root.setLevel(level)
+    for name in logs._WARNINGS_ONLY:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    logging.captureWarnings(False)
+    structlog.reset_defaults()

@@ -16,8 +16,10 @@ Invoke = Callable[..., Result]
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def environment(monkeypatch: pytest.MonkeyPatch, logging_as_before: None) -> None:
     """An account in the environment, and nothing else of the bridge's."""
+    # Commands set logging up for their own process.
+    del logging_as_before
     for name in os.environ:
         if name.startswith("BRIDGE_"):
             monkeypatch.delenv(name)
