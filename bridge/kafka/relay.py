@@ -170,8 +170,14 @@ class Relay:
         try:
             while True:
                 self._replaced = False
-                with suppress(asyncio.CancelledError):
+                try:
                     self._run_once()
+                except asyncio.CancelledError:
+                    pass
+                except BaseExceptionGroup:
+                    # What failed may have asked for a lane of the file before.
+                    if not self._replaced:
+                        raise
                 if not self._replaced or self._aborted:
                     break
                 _log.warning("relay.begins_anew", outbox=self._outbox.id)
@@ -280,6 +286,10 @@ class Relay:
             group.statistics.lanes -= len(lanes)
             for lane in lanes:
                 lane.forget()
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # A task group that fails while it is cancelled tells of its failure alone.
+            raise asyncio.CancelledError
         return ended
 
     async def _drain(
