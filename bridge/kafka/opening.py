@@ -200,6 +200,10 @@ async def _open_topic(
                 end_offset=tail.end_offset,
                 wake=delivery.wake,
             )
+            former = lanes.get(lane.key)
+            if former is not None:
+                # It was told of rows while it was closed.
+                former.forget()
             lanes[lane.key] = opened[number] = lane
         ends = {
             number: (tail.last_sequence, tail.end_offset)

@@ -106,6 +106,21 @@ def values(broker: ModelBroker) -> list[bytes]:
     return [one.value.strip() for one in broker.visible(PLACE)]
 
 
+def test_lanes_that_are_closed_keep_no_room(broker: ModelBroker, life: Life) -> None:
+    """What comes while a topic's lanes are opened again is counted only once."""
+    life.offer(1)
+    life.loop.run_for(1.0)
+    broker.remake(JOBS)
+    broker.cut(PLACE, 0)
+    life.offer(2)
+    while life.relay.statistics.lanes:
+        life.loop.run_for(0.001)
+    life.offer(3)
+    life.loop.run_for(LONG_SECONDS)
+    assert life.outbox.pending == 0
+    assert life.relay._memory.used_bytes == 0
+
+
 class Replaced(PlainOutbox):
     """An outbox whose file is found damaged by the first who reads."""
 
