@@ -79,6 +79,7 @@ class _LaneSender:
         lane, group = self._lane, self._group
         while await lane.gather():
             if lane.skip_found():
+                group.outage.worked(lane.key)
                 continue
             try:
                 await self._send()

@@ -99,6 +99,7 @@ async def resume(
             pause_seconds = backoff.next()
         else:
             break
+    group.outage.worked()
     _log.debug(
         "lane.resumes",
         topic=topic,

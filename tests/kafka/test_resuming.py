@@ -22,6 +22,7 @@ from bridge.outbox.store import Placed
 from bridge.record import StoredRecord
 from bridge.settings import KafkaSettings
 from tests.kafka.model_broker import ModelBroker
+from tests.kafka.model_log import Fault
 from tests.kafka.plain_outbox import PlainOutbox
 from tests.kafka.relaying import record, until
 from tests.kafka.virtual_time import VirtualLoop
@@ -104,6 +105,20 @@ def life(broker: ModelBroker, path: Path) -> Iterator[Life]:
 def values(broker: ModelBroker) -> list[bytes]:
     """What stands on the topic."""
     return [one.value.strip() for one in broker.visible(PLACE)]
+
+
+def test_a_lane_that_finds_all_its_rows_counts_as_connected(
+    broker: ModelBroker, life: Life
+) -> None:
+    """A batch was appended unheard: once the log told that, nothing is wrong."""
+    broker.faults[PLACE].append(Fault.FAILED_AFTER_APPEND)
+    life.offer(1)
+    life.loop.run_for(0.02)
+    assert life.relay.statistics.last_error is not None
+    life.loop.run_for(LONG_SECONDS)
+    assert life.outbox.pending == 0
+    assert values(broker) == [b"1"]
+    assert life.relay.statistics.connected
 
 
 def test_lanes_that_are_closed_keep_no_room(broker: ModelBroker, life: Life) -> None:
