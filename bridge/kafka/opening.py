@@ -19,7 +19,7 @@ from bridge.kafka.group import Delivery, Group
 from bridge.kafka.lane import Lane
 from bridge.kafka.log import open_log
 from bridge.kafka.partitioner import partitioner
-from bridge.kafka.resuming import TopicReplacedError, settle
+from bridge.kafka.resuming import TopicReplacedError, let_land, settle
 from bridge.kafka.tails import ScanFrom, scan
 from bridge.kafka.topics import TopicFacts, look_up
 from bridge.record import LaneState
@@ -112,9 +112,6 @@ async def _open(
         for state in await answer(group.outbox.lane_states())
         if state.topic in facts
     ]
-    if any(state.last_sequence > state.acknowledged_sequence for state in states):
-        # A batch of the process before this one may still be on its way.
-        await asyncio.sleep(group.settings.resume_quiet_seconds)
     opened: list[Lane] = []
     for topic in facts.values():
         known = _known_lanes(topic, states)
@@ -187,7 +184,8 @@ async def _open_topic(
     ]
     async with open_log(group.settings, topic.name) as log:
         if waiting:
-            await log.replicated(waiting)
+            # A batch of the process before this one may still be on its way.
+            await let_land(log, waiting, group.settings.resume_quiet_seconds)
         tails = await scan(log, group.outbox.id, starts)
         opened = {}
         for number, tail in tails.items():

@@ -9,6 +9,7 @@ and goes on after what is there.
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this room runs asyncio
+from collections.abc import Collection
 
 import msgspec
 import structlog
@@ -22,7 +23,14 @@ from bridge.kafka.log import Bounds, Log, open_log
 from bridge.kafka.tails import LogTail, ScanFrom, scan
 
 
-__all__ = ["Backoff", "TopicReplacedError", "resume", "settle", "verify"]
+__all__ = [
+    "Backoff",
+    "TopicReplacedError",
+    "let_land",
+    "resume",
+    "settle",
+    "verify",
+]
 
 _log = structlog.get_logger("bridge.kafka")
 
@@ -71,9 +79,7 @@ async def resume(
         group: What the lane shares with others.
         lane: The lane.
         backoff: The lane's; its first wait is due.
-        quiet_seconds: How long a late write may still land, counted from when
-            the partition's leader answers: what stood in its queue before our
-            question is appended within that time.
+        quiet_seconds: How long a late write may still land; 0 if none can.
 
     Raises:
         TopicReplacedError: The log is another topic's.
@@ -86,9 +92,7 @@ async def resume(
         try:
             async with open_log(group.settings, topic) as log:
                 if quiet_seconds:
-                    await log.bounds([partition])
-                    await asyncio.sleep(quiet_seconds)
-                    await log.replicated([partition])
+                    await let_land(log, [partition], quiet_seconds)
                 start = lane.start
                 tails = await scan(log, group.outbox.id, {partition: start})
                 # Where nothing was acknowledged yet, no record tells it.
@@ -107,6 +111,22 @@ async def resume(
         next_sequence=lane.next_sequence,
         found_in_log=len(lane.found),
     )
+
+
+async def let_land(log: Log, partitions: Collection[int], quiet_seconds: float) -> None:
+    """
+    Wait until a write that nobody waits for any more has landed, or never will.
+
+    Args:
+        log: The topic's log.
+        partitions: Which may get such a write.
+        quiet_seconds: How long that may take, counted from when their leaders
+            answer: what stood in their queues before our question is appended
+            within that time.
+    """
+    await log.bounds(partitions)
+    await asyncio.sleep(quiet_seconds)
+    await log.replicated(partitions)
 
 
 async def verify(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - what is tested runs on asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +22,7 @@ from bridge.outbox.store import Placed
 from bridge.record import StoredRecord
 from bridge.settings import KafkaSettings
 from tests.kafka.model_broker import ModelBroker
+from tests.kafka.model_client import ModelLog
 from tests.kafka.model_log import Fault
 from tests.kafka.plain_outbox import PlainOutbox
 from tests.kafka.relaying import record, until
@@ -134,6 +135,34 @@ def test_lanes_that_are_closed_keep_no_room(broker: ModelBroker, life: Life) -> 
     life.loop.run_for(LONG_SECONDS)
     assert life.outbox.pending == 0
     assert life.relay._memory.used_bytes == 0
+
+
+def test_a_start_waits_until_the_leader_has_worked_off_its_queue(
+    broker: ModelBroker, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A late write lands after the leader stood still: the next process finds it."""
+    first = Life(PlainOutbox(path))
+    first.loop.run_for(5.0)
+    broker.faults[PLACE].append(Fault.LATE)
+    first.offer(1)
+    first.loop.run_for(0.002)
+    assert broker.late
+    first.end()
+
+    second = Life(PlainOutbox(path))
+    bounds = ModelLog.bounds
+
+    async def stand_still(self: ModelLog, numbers: Collection[int]) -> object:
+        if (left := 5.0 - second.loop.time()) > 0:
+            await asyncio.sleep(left)
+            second.loop.call_later(QUIET_SECONDS / 2, broker.land)
+        return await bounds(self, numbers)
+
+    monkeypatch.setattr(ModelLog, "bounds", stand_still)
+    second.loop.run_for(LONG_SECONDS)
+    assert second.outbox.pending == 0
+    assert values(broker) == [b"1"]
+    second.end()
 
 
 class Replaced(PlainOutbox):
