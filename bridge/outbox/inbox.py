@@ -90,6 +90,11 @@ class Inbox:
         if count:
             _log.error("outbox.gave_up", gap_records=count)
 
+    def cancel_requests(self) -> None:
+        """Cancel the requests that wait: they speak of a file that is gone."""
+        self.changes.cancel()
+        self.questions.cancel()
+
     def close(self) -> None:
         """Cancel the requests that wait and whatever comes from now on."""
         self.is_closed = True

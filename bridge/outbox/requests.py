@@ -47,7 +47,7 @@ class Requests:
         # Looked at after appending: either `close` saw this one, or it is seen
         # here that nobody comes by.
         if self._closed:
-            self._cancel_all()
+            self.cancel()
         return future
 
     def work(self, store: Store, count: int | None = None) -> list[Any]:
@@ -81,9 +81,10 @@ class Requests:
     def close(self) -> None:
         """Cancel what waits and whatever comes from now on."""
         self._closed = True
-        self._cancel_all()
+        self.cancel()
 
-    def _cancel_all(self) -> None:
+    def cancel(self) -> None:
+        """Cancel what waits."""
         # Two threads may be at it: each takes what it gets.
         while self._waiting:
             try:

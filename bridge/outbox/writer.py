@@ -349,6 +349,8 @@ class Writer:
         self._use(self._files.opened)
         if self.on_replaced is not None:
             self.on_replaced()
+        # Whoever asked hears first why nobody answers.
+        self._inbox.cancel_requests()
 
     def _is_renewed(self) -> bool:
         try:

@@ -7,12 +7,14 @@ import sqlite3  # noqa: TID251 - plays the person with a shell
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from bridge.errors import OutboxDamagedError
 from bridge.outbox import Outbox, OutboxDirectory, writer
 from bridge.settings import OutboxSettings
 from tests.outbox.making import (
@@ -24,6 +26,7 @@ from tests.outbox.making import (
     numbered,
     open_jobs,
     read_all,
+    record,
     running,
     spread,
     stored,
@@ -350,3 +353,23 @@ def test_reads_are_answered_while_nothing_can_be_written(tmp_path: Path) -> None
             assert outbox.statistics.acknowledged == 5
             assert outbox.statistics.rows == 5
     assert [line["reason"] for line in lines] == ["database is locked"]
+
+
+def test_requests_end_with_the_file_that_they_are_about(tmp_path: Path) -> None:
+    """What was asked of a damaged file is not done to the one in its place."""
+    asked: list[Future[None]] = []
+
+    def partition_of(key: bytes | None) -> int:
+        if key == b"late":
+            asked.append(outbox.open_topic("jobs", spread(1), {0: (7, 7)}, None))
+            raise OutboxDamagedError("a page can't be read")
+        return 0
+
+    with running(tmp_path) as outbox:
+        outbox.open_topic("jobs", partition_of, fresh(1), None).result(10)
+        before = outbox.id
+        outbox.offer([record("late")])
+        eventually(lambda: bool(asked) and asked[0].done())
+        assert asked[0].cancelled()
+        assert outbox.id != before
+        assert outbox.lane_states().result(10) == []
