@@ -170,8 +170,8 @@ class Outbox:
         )
 
     def lane_states(self) -> Future[list[LaneState]]:
-        """Read the state of every lane."""
-        return self._ask(lambda store: store.lane_states())
+        """Read the state of every lane, with all that was acknowledged before."""
+        return self._change(lambda store: store.lane_states())
 
     def open_topic(
         self,
@@ -189,7 +189,7 @@ class Outbox:
         self, topic: str, partition: int, after: int, max_rows: int
     ) -> Future[list[Delivered]]:
         """Read acknowledged rows that are kept: see `Store.delivered`."""
-        return self._ask(
+        return self._change(
             lambda store: store.delivered(topic, partition, after, max_rows)
         )
 
@@ -227,6 +227,7 @@ class Outbox:
         return future
 
     def _change(self, change: Callable[[Store], _T]) -> Future[_T]:
+        """Ask for what is done after all acknowledgements that were there before."""
         future = self._inbox.changes.put(change)
         self._inbox.bell.ring()
         return future

@@ -9,7 +9,7 @@ import pytest
 
 from bridge.outbox import Outbox
 from bridge.outbox.store import Placed
-from bridge.record import Record
+from bridge.record import Delivered, LaneState, Record
 from tests.outbox.making import (
     ENVELOPE,
     MIB,
@@ -207,3 +207,24 @@ def test_a_request_comes_after_earlier_acknowledgements(tmp_path: Path) -> None:
         eventually(lambda: bool(requests))
         requests[0].result(10)
         assert outbox.statistics.rows == 3
+
+
+def test_what_is_told_of_lanes_has_earlier_acknowledgements(tmp_path: Path) -> None:
+    """Whoever opens a lane again would send, or acknowledge, rows for a second time."""
+    asked: list[tuple[Future[list[LaneState]], Future[list[Delivered]]]] = []
+
+    def partition_of(key: bytes | None) -> int:
+        if key == b"late":
+            outbox.acknowledge("jobs", 0, 1, 1, 0, 10)
+            asked.append((outbox.lane_states(), outbox.delivered("jobs", 0, 0, 9)))
+        return 0
+
+    with running(tmp_path) as outbox:
+        outbox.open_topic("jobs", partition_of, fresh(1), None).result(10)
+        outbox.offer(numbered(0, 3))
+        eventually(lambda: outbox.statistics.committed == 3)
+        outbox.offer([record("late")])
+        eventually(lambda: bool(asked))
+        states, delivered = asked[0]
+        assert [state.acknowledged_sequence for state in states.result(10)] == [1]
+        assert [row.sequence for row in delivered.result(10)] == [1]
