@@ -159,15 +159,25 @@ class Lanes:
         entry.partition_of = partition_of
 
     def advance(self, lane: Lane, first_sequence: int, last_sequence: int) -> None:
-        """Let a lane's next rows wait no more."""
+        """
+        Let a lane's next rows wait no more.
+
+        Raises:
+            sqlite3.DatabaseError: Rows before them aren't in the file any more.
+        """
         passed = first_sequence - lane.acknowledged_sequence - 1
-        assert 0 <= passed <= lane.skipped, "an acknowledgement out of order"
+        assert passed >= 0, "an acknowledgement out of order"
         if passed:
             (rows,) = self._connection.execute(
                 "SELECT count(*) FROM rows WHERE position > ? AND position < ?",
                 (lane.base + lane.acknowledged_sequence, lane.base + first_sequence),
             ).fetchone()
-            assert not rows, "an acknowledgement that passes over a row"
+            assert not rows, "an acknowledgement out of order passes over a row"
+            if passed > lane.skipped:
+                raise sqlite3.DatabaseError(
+                    f"rows before {first_sequence} of {lane.topic}-{lane.partition}"
+                    " are gone"
+                )
             lane.skipped -= passed
         lane.acknowledged_sequence = last_sequence
         if lane.skipped or passed or lane.resent_sequence:

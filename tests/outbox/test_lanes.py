@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3  # noqa: TID251 - plays the person with a shell
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from bridge.errors import OutboxDamagedError
 from tests.outbox.making import (
     MIB,
     acknowledge,
@@ -141,3 +144,18 @@ def test_an_acknowledgement_out_of_order_is_a_mistake(path: Path) -> None:
             with pytest.raises(AssertionError, match="out of order"):
                 acknowledge(store, first, 5, 2)
         assert store.pending == 3
+
+
+def test_rows_that_are_gone_from_a_lane_are_damage(path: Path) -> None:
+    """A place that changed on the disk, or a person: no lane passes over it unheard."""
+    with stored(path) as store:
+        open_jobs(store)
+        append(store, numbered(0, 5))
+        acknowledge(store, 1, 2, 100)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("DELETE FROM rows WHERE value = ?", (b"2:xxxxxxxx",))
+    with stored(path) as store:
+        (row, _) = store.read("jobs", 0, 2, 9, MIB)
+        assert row.sequence == 4
+        with pytest.raises(OutboxDamagedError, match="before 4 of jobs-0 are gone"):
+            acknowledge(store, 4, 5, 102)
