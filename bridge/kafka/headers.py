@@ -18,6 +18,10 @@ __all__ = ["HeaderWriter", "own_identity"]
 
 Header = tuple[str, bytes]
 
+# As many as there are dead letters' envelopes; rows that are read from disk bring
+# objects of their own, and others after each commit that failed.
+_ENVELOPES_KNOWN = 1024
+
 
 class HeaderWriter:
     """
@@ -68,6 +72,8 @@ class HeaderWriter:
             (names.BRIDGE_OUTBOX, self._outbox),
             (names.BRIDGE_ORIGIN, envelope.origin.encode()),
         ]
+        if len(self._shared) >= _ENVELOPES_KNOWN:
+            self._shared.clear()
         # The envelope is kept, so that its id can't become another one's.
         self._shared[id(envelope)] = (envelope, shared)
         return shared
