@@ -9,8 +9,11 @@ connections and tasks are dealt with here.
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this room runs asyncio
+import socket
+import threading
 import weakref
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 
@@ -81,6 +84,36 @@ class ClosingLoop(asyncio.SelectorEventLoop):
         transport, protocol = await super().create_connection(*arguments, **options)
         self._connected.add(transport)
         return transport, protocol
+
+    async def getaddrinfo(self, host: Any, port: Any, **hints: Any) -> Any:
+        """
+        Look a name up, as any loop does, but for the end.
+
+        A resolver that gets no answer takes half a minute, and both the loop and
+        the interpreter would wait for the thread that asyncio lends it.
+        """
+        found: asyncio.Future[Any] = self.create_future()
+
+        def settle(answer: Any, error: OSError | UnicodeError | None) -> None:
+            if found.done():
+                return
+            if error is None:
+                found.set_result(answer)
+            else:
+                found.set_exception(error)
+
+        def look() -> None:
+            answer, failure = None, None
+            try:
+                answer = socket.getaddrinfo(host, port, **hints)
+            except (OSError, UnicodeError) as error:
+                failure = error
+            # RuntimeError: the loop has ended, nobody waits any more.
+            with suppress(RuntimeError):
+                self.call_soon_threadsafe(settle, answer, failure)
+
+        threading.Thread(target=look, name="bridge-kafka-names", daemon=True).start()
+        return await found
 
     async def abort_connections(self) -> None:
         """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -150,3 +152,27 @@ async def test_an_unreadable_certificate_ends_the_start_as_a_setting(
         (error,) = running.errors
         assert isinstance(error, ConfigError)
         assert "kafka.ssl_ca_file" in str(error)
+
+
+async def test_a_resolver_that_hangs_holds_no_end_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name of a broker is being looked up when the relay is told to end."""
+    looked, answers = threading.Event(), threading.Event()
+
+    def hang(*_: object, **__: object) -> list[object]:
+        looked.set()
+        answers.wait(DEADLINE_SECONDS)
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    settings = KafkaSettings(bootstrap_servers="kafka.invalid:9092")
+    async with rig(settings, [["jobs"]], tmp_path) as running:
+        await until(looked.is_set)
+        running.relay.abort()
+        try:
+            # A client that is being started gets a second or two.
+            with trio.fail_after(10.0):
+                await running.ended.wait()
+        finally:
+            answers.set()
