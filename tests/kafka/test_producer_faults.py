@@ -279,6 +279,7 @@ async def test_refused_dead_letters_and_gaps_leave_jobs_alone(
     check_topic(await read_back(topic), range(EVENTS))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(90)
 async def test_dead_letters_that_are_deleted_leave_jobs_alone(
     kafka: KafkaBroker, topic: Topic, tmp_path: Path
