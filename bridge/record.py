@@ -124,6 +124,8 @@ class LaneState(msgspec.Struct, frozen=True):
             lost them since: they are sent again, marked. 0 if there are none.
         topic_id: Kafka's id of the topic when the lane was opened last; None if
             Kafka didn't tell. A topic that was made anew has another one.
+        highest_sequence: The highest sequence that any row of the file can have in
+            the log, those counted that wait without a lane.
     """
 
     topic: str
@@ -134,6 +136,7 @@ class LaneState(msgspec.Struct, frozen=True):
     resume_ce_id: str | None = None
     resent_sequence: int = 0
     topic_id: str | None = None
+    highest_sequence: int | None = None
 
 
 class Delivered(msgspec.Struct, frozen=True, gc=False):

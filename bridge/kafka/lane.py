@@ -110,7 +110,7 @@ class Lane:
     def start(self) -> ScanFrom:
         """From where on the log has to be read to know what it holds."""
         offset, ce_id = self._verified
-        return ScanFrom(offset, self._cursor, ce_id)
+        return ScanFrom(offset, self._cursor, ce_id, self._last)
 
     # -- What the outbox tells ------------------------------------------------
 

@@ -67,7 +67,7 @@ async def open_lanes(
             return await _open(group, delivery, lanes)
         except TopicReplacedError:
             # Between two questions: what was looked up is of the former topic.
-            continue
+            pass
         except (ConfigError, KafkaError) as error:
             group.outage.failed("kafka.waits", error)
             waited_seconds = time.monotonic() - begun
@@ -154,15 +154,18 @@ def _was_made_anew(topic: TopicFacts, state: LaneState) -> bool:
 
 def _starts(topic: TopicFacts, known: Mapping[int, LaneState]) -> dict[int, ScanFrom]:
     starts = {number: ScanFrom(None, 0) for number in range(topic.partitions)}
+    offset: int | None
+    ce_id: str | None
     for number, state in known.items():
         if _was_made_anew(topic, state):
             # Made anew: offsets begin again. A producer that didn't notice may
             # have written to the new topic already.
-            starts[number] = ScanFrom(0, state.acknowledged_sequence)
+            offset, ce_id = 0, None
         else:
-            starts[number] = ScanFrom(
-                state.resume_offset, state.acknowledged_sequence, state.resume_ce_id
-            )
+            offset, ce_id = state.resume_offset, state.resume_ce_id
+        starts[number] = ScanFrom(
+            offset, state.acknowledged_sequence, ce_id, state.highest_sequence
+        )
     return starts
 
 

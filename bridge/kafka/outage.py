@@ -106,6 +106,11 @@ class Outage:
                 fields = {"topics": self._topics, **fields}
             _log.warning(event, error=f"{kind[1]}: {error}", **fields)
 
+    def forget(self, lane: _Who) -> None:
+        """Expect nothing more of a lane: its partition may be gone."""
+        self._sent_at.pop(lane, None)
+        self._failing.discard(lane)
+
     def look(self) -> None:
         """Notice that Kafka keeps lanes waiting for too long; called on a beat."""
         if not self._sent_at:

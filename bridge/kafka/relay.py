@@ -147,7 +147,8 @@ class Relay:
     def _claimed(self, lanes: list[tuple[str, int, int]]) -> None:
         def tell() -> None:
             for topic, partition, last_sequence in lanes:
-                self._lanes[topic, partition].claimed(last_sequence)
+                if lane := self._lanes.get((topic, partition)):
+                    lane.claimed(last_sequence)
 
         self._in_loop(tell)
 
@@ -286,6 +287,7 @@ class Relay:
             group.statistics.lanes -= len(lanes)
             for lane in lanes:
                 lane.forget()
+                group.outage.forget(lane.key)
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             # A task group that fails while it is cancelled tells of its failure alone.
@@ -315,7 +317,9 @@ class Relay:
         self._told = False
         while self._inbox:
             for topic, partition, rows in self._inbox.popleft():
-                self._lanes[topic, partition].committed(rows)
+                # One that isn't open yet reads its rows from the outbox.
+                if lane := self._lanes.get((topic, partition)):
+                    lane.committed(rows)
 
     def _start_draining(self) -> None:
         assert self._draining is not None

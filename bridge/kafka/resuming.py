@@ -91,8 +91,7 @@ async def resume(
         await asyncio.sleep(pause_seconds)
         try:
             async with open_log(group.settings, topic) as log:
-                if quiet_seconds:
-                    await let_land(log, [partition], quiet_seconds)
+                await let_land(log, [partition], quiet_seconds)
                 start = lane.start
                 tails = await scan(log, group.outbox.id, {partition: start})
                 # Where nothing was acknowledged yet, no record tells it.

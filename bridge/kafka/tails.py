@@ -31,11 +31,14 @@ class ScanFrom(msgspec.Struct, frozen=True):
         acknowledged_sequence: Records up to it are known to be there.
         ce_id: Whose record was acknowledged at that offset; None if that isn't
             known any more.
+        last_sequence: The last record that is looked for; None for no end. Of an
+            outbox that was put back to an old copy the log may hold millions more.
     """
 
     offset: int | None
     acknowledged_sequence: int
     ce_id: str | None = None
+    last_sequence: int | None = None
 
 
 class LogTail(msgspec.Struct):
@@ -125,6 +128,9 @@ def _note(
             continue
         ce_id, sequence = identity
         tail.last_sequence = max(tail.last_sequence, sequence)
-        if sequence > start.acknowledged_sequence:
+        until = start.last_sequence
+        if sequence > start.acknowledged_sequence and (
+            until is None or sequence <= until
+        ):
             tail.offsets[ce_id] = record.offset
             tail.first_sequence = tail.first_sequence or sequence

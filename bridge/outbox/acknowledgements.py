@@ -70,6 +70,10 @@ class Acknowledgements:
         """Note that a lane's next rows stand in the log."""
         self._lanes.advance(lane, run.first_sequence, run.last_sequence)
         self._kept_bytes += run.size_bytes
+        if lane.floor_offset is not None and run.base_offset < lane.floor_offset:
+            # The log was cut below the end that it had when the lane was opened.
+            lane.floor_offset = run.base_offset
+            self._lanes.save(lane)
         last = lane.runs[-1] if lane.runs else None
         if (
             last is not None

@@ -93,6 +93,8 @@ class Lanes:
                 resume_ce_id=self._resume_ce_id(lane),
                 resent_sequence=lane.resent_sequence,
                 topic_id=lane.topic_id,
+                highest_sequence=lane.last_sequence
+                + self.topics[lane.topic].unassigned.pending,
             )
             for lane in self
             if lane.partition != UNASSIGNED

@@ -181,6 +181,8 @@ class Writer:
                 moved = self._commit(part, more, claims=claims)
             except OutboxFullError as error:
                 self._note_full(str(error))
+                # Each try may wait for a lock that somebody's shell holds.
+                self._statistics.last_beat = time.monotonic()
                 # This empties the log, as far as the disk lets it.
                 self._room.measure()
             else:

@@ -70,6 +70,14 @@ def test_finds_what_was_not_known_to_be_there(topic: Topic) -> None:
     assert found == LogTail(0, 9, 5, {"id-3": 2, "id-4": 7, "id-5": 8}, "id-2", 3)
 
 
+def test_what_no_row_can_be_is_not_kept(topic: Topic) -> None:
+    """Of an old copy's outbox the log holds any number of later records."""
+    write(topic, [1, 2, 3, 4, 5])
+    found = tail(topic, ScanFrom(0, 1, "id-1", 3))
+    assert found.offsets == {"id-2": 1, "id-3": 2}
+    assert found.last_sequence == 5
+
+
 def test_a_lane_that_never_was_takes_the_end_alone(topic: Topic) -> None:
     """Without an offset nothing is read."""
     write(topic, [1, 2, 3])
