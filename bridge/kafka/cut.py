@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections import deque
 from contextlib import aclosing
 
+import msgspec
+
 from bridge.kafka.asking import answer
 from bridge.kafka.headers import own_identity
 from bridge.kafka.log import Bounds, Log
@@ -19,15 +21,30 @@ from bridge.kafka.ports import OutboxPort
 from bridge.record import Delivered
 
 
-__all__ = ["first_missing"]
+__all__ = ["Lost", "first_missing"]
 
 # Acknowledged rows are read from the outbox in portions of about 1 MB of memory.
 _ROWS_A_READ = 5000
 
 
+class Lost(msgspec.Struct, frozen=True):
+    """
+    What a log that was cut doesn't have any more.
+
+    Attributes:
+        sequence: The first row that it lost; all after it are lost too.
+        offset: From where on rows may stand that were written since: behind the
+            last one that is confirmed. Where none of those kept is, where the first
+            one stood: the log may have been cut even before that.
+    """
+
+    sequence: int
+    offset: int
+
+
 async def first_missing(
     log: Log, outbox: OutboxPort, topic: str, partition: int, bounds: Bounds
-) -> int | None:
+) -> Lost | None:
     """
     Compare a lane's acknowledged rows with the log, in order.
 
@@ -39,8 +56,7 @@ async def first_missing(
         bounds: Where the log begins and ends.
 
     Returns:
-        The sequence of the first row that the log lost, or None if it has lost
-        none of those that are kept.
+        What the log lost; None if it has lost none of the rows that are kept.
 
     Raises:
         BridgeError: As `open_log` says.
@@ -61,11 +77,11 @@ async def first_missing(
                     continue
                 identity = own_identity(record.headers, own)
                 if identity is None or identity[0] != row.ce_id:
-                    return rows.first_doubtful(row)
+                    return rows.lost(row)
                 rows.confirm()
                 await rows.advance()
     row = await rows.pass_before(bounds.end_offset)
-    return None if row is None else rows.first_doubtful(row)
+    return None if row is None else rows.lost(row)
 
 
 class _Rows:
@@ -88,7 +104,8 @@ class _Rows:
         # The first of the rows just before at whose offsets nothing is: compacted
         # away, or lost where something that readers don't see (the marker of a
         # transaction's end) stands now. What comes after them tells.
-        self._doubtful: int | None = None
+        self._doubtful: Delivered | None = None
+        self._confirmed_offset: int | None = None
         self.current: Delivered | None = None
 
     async def advance(self) -> None:
@@ -108,14 +125,18 @@ class _Rows:
         while self.current is not None and self.current.offset < offset:
             # What retention took was delivered.
             if self.current.offset >= self._begin_offset and self._doubtful is None:
-                self._doubtful = self.current.sequence
+                self._doubtful = self.current
             await self.advance()
         return self.current
 
     def confirm(self) -> None:
         """Note that the log has the current row, so that it lost none before."""
+        assert self.current is not None
+        self._confirmed_offset = self.current.offset
         self._doubtful = None
 
-    def first_doubtful(self, lost: Delivered) -> int:
-        """Give the first row that may be lost with one that is."""
-        return lost.sequence if self._doubtful is None else self._doubtful
+    def lost(self, row: Delivered) -> Lost:
+        """Tell what is lost with a row that is."""
+        first = row if self._doubtful is None else self._doubtful
+        before = self._confirmed_offset
+        return Lost(first.sequence, first.offset if before is None else before + 1)

@@ -102,6 +102,11 @@ class Lane:
         return bool(self._rows)
 
     @property
+    def last(self) -> int:
+        """The last row that the outbox has for this lane."""
+        return self._last
+
+    @property
     def next_sequence(self) -> int:
         """The row after the last one that is known to be in the log."""
         return self._cursor + 1

@@ -190,13 +190,18 @@ async def settle(
         # Compacted away, which takes nothing that wasn't delivered.
         lane.verified()
         return
-    # What was in the log behind the lost rows is acknowledged first, so that it
-    # counts among those that are sent again, in order and marked.
+    if missing is not None:
+        # Rows that were written where lost ones stood, before that was noticed.
+        again = ScanFrom(missing.offset, lane.next_sequence - 1, None, lane.last)
+        tail = (await scan(log, group.outbox.id, {partition: again}))[partition]
+        lane.found = tail.offsets
+    # They are acknowledged first, so that they count among those that are sent
+    # again, in order and marked.
     while lane.found and lane.waiting and await lane.gather():
         if not lane.skip_found():
             break
     last = lane.next_sequence - 1
-    sequence = last if missing is None else missing - 1
+    sequence = last if missing is None else missing.sequence - 1
     waiting = await answer(
         group.outbox.rewind(topic, partition, sequence, tail.end_offset)
     )

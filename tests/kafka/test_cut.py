@@ -100,7 +100,8 @@ class Kept:
 def missing(kept: Iterable[tuple[int, int]], broker: Broker) -> int | None:
     """Ask for the first row that the log has lost."""
     log, outbox = cast("Log", broker), cast("OutboxPort", Kept(kept))
-    return asyncio.run(first_missing(log, outbox, "jobs", 0, broker.bounds))
+    row = asyncio.run(first_missing(log, outbox, "jobs", 0, broker.bounds))
+    return None if row is None else row.sequence
 
 
 @pytest.fixture(autouse=True)

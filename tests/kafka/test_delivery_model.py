@@ -173,13 +173,21 @@ class Machine(RuleBasedStateMachine):
     @rule(where=place, count=st.integers(1, 8))
     def cut(self, where: tuple[str, int], count: int) -> None:
         """The log loses its acknowledged tail."""
-        # Until a first acknowledgement is on disk, a lane resumes from the end that
-        # its log had when it was opened.
-        has_written = any(
-            (state.topic, state.partition) == where and state.acknowledged_sequence
+        # Of what stood before all rows that it keeps an outbox knows nothing.
+        acknowledged = {
+            (state.topic, state.partition): state.acknowledged_sequence
             for state in self.outbox.lane_states().result()
+        }
+        log = self.broker.logs[where]
+        left = log.records[log.begin_offset : max(log.end_offset - count, 0)]
+        has_kept = any(
+            one is not None
+            and one.outbox is not None
+            and not one.is_late
+            and int(one.sequence) <= acknowledged.get(where, 0)
+            for one in left
         )
-        if has_written and (self.delivery == "idempotent" or not self.broker.open):
+        if has_kept and (self.delivery == "idempotent" or not self.broker.open):
             self.broker.cut(where, count)
 
     @rule(where=place, count=st.integers(1, 8))
@@ -266,12 +274,31 @@ def test_a_refused_row_behind_one_that_was_cut_stops_nothing(
     """Where a sequence is left out, the row after it is still the next one."""
     machine = _machine(mode)()
     machine.offer(keys=[1])
+    machine.time_passes(seconds=0.05)
+    machine.offer(keys=[1])
     machine.offer_poison(key=3)
     machine.crash()
     machine.time_passes(seconds=5.0)
-    machine.cut(where=(JOBS, 0), count=6)
+    machine.cut(where=(JOBS, 0), count=1)
     machine.offer_poison(key=3)
     machine.others_write(where=(JOBS, 0))
+    machine.teardown()
+
+
+@pytest.mark.parametrize("mode", ["idempotent", "transactional"])
+def test_a_row_written_behind_a_cut_by_a_process_that_died_is_found(
+    mode: Literal["idempotent", "transactional"],
+) -> None:
+    """It stands before the place from which the next process would resume."""
+    machine = _machine(mode)()
+    machine.offer(keys=[1])
+    machine.time_passes(seconds=0.05)
+    machine.others_write(where=(JOBS, 0))
+    machine.offer(keys=[1])
+    machine.time_passes(seconds=0.05)
+    machine.cut(where=(JOBS, 0), count=2)
+    machine.offer(keys=[1])
+    machine.crash()
     machine.teardown()
 
 
