@@ -8,11 +8,25 @@ back and fails noisily, or ends a transaction after its producer was given up.
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this room runs asyncio
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 
 __all__ = ["SenderTasks"]
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Say in the line itself what ended the sender."""
+    if record.exc_info:
+        record.msg = f"{record.getMessage()}: {record.exc_info[1]!r}"
+        record.args, record.exc_info = None, None
+    return True
+
+
+# aiokafka logs with its traceback what ends a sender, for instance an answer that it
+# doesn't know. The batches on their way fail with it, and the relay tells of those.
+logging.getLogger("aiokafka.producer.sender").addFilter(_without_traceback)
 
 
 class SenderTasks:
