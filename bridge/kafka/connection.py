@@ -36,6 +36,9 @@ __all__ = [
     "unreachable",
 ]
 
+# How long one address may take to say why it doesn't let a client in.
+_KNOCK_SECONDS = 5.0
+
 
 # A refusal of these kinds stays one, however often it is tried.
 _REFUSALS = (
@@ -123,7 +126,9 @@ def unreachable(settings: KafkaSettings, reason: str) -> KafkaUnreachableError:
     )
 
 
-async def failed_start(settings: KafkaSettings, timeout_seconds: float) -> KafkaError:
+async def failed_start(
+    settings: KafkaSettings, timeout_seconds: float = _KNOCK_SECONDS
+) -> KafkaError:
     """
     Find out why a client couldn't start.
 

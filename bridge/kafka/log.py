@@ -36,8 +36,6 @@ __all__ = ["Bounds", "Log", "open_log"]
 # One fetch answers at the latest after this, so that an empty end is seen soon.
 _FETCH_WAIT_MS = 100
 
-_KNOCK_SECONDS = 5.0
-
 # How often it is looked whether replicas have come after; they do so within
 # milliseconds, or when a broker is back.
 _REPLICATION_LOOK_SECONDS = 0.2
@@ -87,7 +85,7 @@ async def open_log(settings: KafkaSettings, topic: str) -> AsyncIterator[Log]:
             await start_client(consumer.start)
         yield Log(consumer, topic, settings.start_timeout_seconds)
     except errors.KafkaConnectionError as error:
-        raise await failed_start(settings, _KNOCK_SECONDS) from error
+        raise await failed_start(settings) from error
     except (errors.KafkaError, TimeoutError) as error:
         raise KafkaUnreachableError(
             f"Kafka can't be read at {topic}: {error!r}; the bridge resumes when it can"

@@ -37,9 +37,6 @@ from bridge.settings import KafkaSettings
 
 __all__ = ["Producer"]
 
-# How long one address may take to say why it doesn't let a client in.
-_KNOCK_SECONDS = 5.0
-
 # How often a producer looks whether it still lives.
 _WATCH_SECONDS = 1.0
 
@@ -122,7 +119,7 @@ class Producer:
                 await start_client(client.start)
         except (errors.KafkaConnectionError, TimeoutError) as error:
             await self.close()
-            raise await failed_start(settings, _KNOCK_SECONDS) from error
+            raise await failed_start(settings) from error
         except ClientError as error:
             await self.close()
             raise no_producer(error, self._id_prefix) from error

@@ -50,8 +50,6 @@ _SETTLE_SECONDS = 0.2
 # may not be read (it takes DescribeConfigs, which the bridge can do without).
 _DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 
-_KNOCK_SECONDS = 5.0
-
 
 class TopicFacts(msgspec.Struct, frozen=True):
     """
@@ -124,7 +122,7 @@ async def _admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
             await start_client(admin.start)
         yield admin
     except (errors.KafkaConnectionError, TimeoutError) as error:
-        raise await failed_start(settings, _KNOCK_SECONDS) from error
+        raise await failed_start(settings) from error
     except errors.KafkaError as error:
         raise KafkaUnreachableError(
             f"Kafka at {settings.bootstrap_servers} didn't answer: {error!r}"
