@@ -20,6 +20,7 @@ from bridge.kafka.lane import Lane
 from bridge.kafka.producers import Producers
 from bridge.kafka.refusal import Refusals
 from bridge.kafka.resuming import Backoff, resume, verify
+from bridge.kafka.statistics import add
 from bridge.record import StoredRecord
 
 
@@ -124,7 +125,7 @@ class _LaneSender:
                 raise
         group.outage.worked(lane.key)
         statistics.publish_duration.observe(time.monotonic() - started)
-        statistics.count_published(topic, sent.count)
+        add(statistics.published, topic, sent.count)
         self._backoff.reset()
         start, connection = lane.start, sent.connection
         if lane.advance(sent.count, base_offset, sent.size_bytes, connection):

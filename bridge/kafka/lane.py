@@ -14,6 +14,7 @@ from weakref import WeakSet
 
 from bridge.kafka.asking import answer
 from bridge.kafka.group import Group
+from bridge.kafka.statistics import add
 from bridge.kafka.tails import ScanFrom
 from bridge.kafka.topics import TopicFacts
 from bridge.record import LaneState, StoredRecord
@@ -257,7 +258,6 @@ class Lane:
         """Acknowledge the rows ahead that the log holds already; tell if any were."""
         if not self.found:
             return False
-        resumed = self._group.statistics.resumed
         skipped = 0
         until, last_offset = self.trimmed
         while self._rows:
@@ -269,7 +269,7 @@ class Lane:
                 break
             self.advance(1, offset, len(row.value))
             skipped += 1
-        resumed[self._topic] = resumed.get(self._topic, 0) + skipped
+        add(self._group.statistics.resumed, self._topic, skipped)
         return bool(skipped)
 
     def pass_over(self, sequence: int) -> None:

@@ -17,6 +17,7 @@ from bridge.kafka.answers import BatchRefusedError
 from bridge.kafka.asking import answer
 from bridge.kafka.group import Group
 from bridge.kafka.lane import Lane
+from bridge.kafka.statistics import add
 from bridge.record import StoredRecord
 
 
@@ -107,8 +108,7 @@ class Refusals:
                 group.outbox.refuse(topic, partition, row.sequence, dead_letter)
             )
         self._lane.pass_over(row.sequence)
-        counts = group.statistics.refused
-        counts[topic] = counts.get(topic, 0) + 1
+        add(group.statistics.refused, topic, 1)
         _log.error(
             "record.refused",
             topic=topic,

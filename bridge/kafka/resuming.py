@@ -20,6 +20,7 @@ from bridge.kafka.cut import first_missing
 from bridge.kafka.group import Group
 from bridge.kafka.lane import Lane
 from bridge.kafka.log import Bounds, Log, open_log
+from bridge.kafka.statistics import add
 from bridge.kafka.tails import LogTail, ScanFrom, scan
 
 
@@ -206,8 +207,7 @@ async def settle(
         group.outbox.rewind(topic, partition, sequence, tail.end_offset)
     )
     lane.rewind(sequence, tail.end_offset)
-    resent = group.statistics.resent
-    resent[topic] = resent.get(topic, 0) + waiting
+    add(group.statistics.resent, topic, waiting)
     _log.error(
         "lane.log_cut",
         topic=topic,

@@ -7,7 +7,7 @@ from bisect import bisect_left
 import msgspec
 
 
-__all__ = ["Durations", "RelayStatistics"]
+__all__ = ["Durations", "RelayStatistics", "add"]
 
 # From the 1 ms of an idle broker on loopback to the minute of an outage.
 _BOUNDS_SECONDS = (
@@ -73,11 +73,12 @@ class RelayStatistics(msgspec.Struct):
         self.connected = self.ever_connected = True
         self.last_error = None
 
-    def count_published(self, topic: str, count: int) -> None:
-        """Count records that Kafka has acknowledged."""
-        self.published[topic] = self.published.get(topic, 0) + count
-
     def failed(self, error: BaseException) -> None:
         """Note that Kafka didn't do what was asked of it."""
         self.connected = False
         self.last_error = f"{type(error).__name__}: {error}"
+
+
+def add(counts: dict[str, int], topic: str, count: int) -> None:
+    """Count records of a topic, which may be new."""
+    counts[topic] = counts.get(topic, 0) + count
