@@ -7,6 +7,7 @@ nor Kafka: header names stand in `kafka.headers`, columns in `outbox.schema`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum, StrEnum
 
 import msgspec
@@ -16,8 +17,10 @@ __all__ = [
     "Delivered",
     "Envelope",
     "Importance",
+    "JobInFlight",
     "LaneState",
     "Loss",
+    "Memory",
     "Origin",
     "Record",
     "StoredRecord",
@@ -72,6 +75,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         envelope: What it shares with others.
         extra: Headers of this record alone, by name.
         importance: What goes first when there is no room.
+        status: What it says of the job that `key` names; None if it is no job's.
+        progress: How far the job is, a decimal string; None if that isn't said.
     """
 
     topic: str
@@ -81,6 +86,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     envelope: Envelope
     extra: tuple[tuple[str, bytes], ...] = ()
     importance: Importance = Importance.EVENT
+    status: str | None = None
+    progress: str | None = None
 
 
 class StoredRecord(msgspec.Struct, frozen=True, gc=False):
@@ -172,3 +179,37 @@ class Loss(msgspec.Struct, frozen=True):
     since_us: int | None
     until_us: int | None
     records: int
+
+
+class JobInFlight(msgspec.Struct, frozen=True, gc=False):
+    """
+    A job whose end has not been seen.
+
+    Attributes:
+        request_id: The job.
+        status: The last one that was read.
+        progress: As in that event; None if it said nothing.
+        last_seen_us: When that event was read, microseconds since the epoch.
+    """
+
+    request_id: str
+    status: str
+    progress: str | None
+    last_seen_us: int
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """
+    What the outbox remembers of the process before.
+
+    Attributes:
+        proved_us: For each account, by its `ce_source`: all that was sent before
+            this moment had arrived and was on disk; microseconds since the epoch.
+        was_stopped: Whether that process ended in order.
+        open_gaps: The values of the records, as they stand on `jobs.gaps`, of gaps
+            that it opened and did not close.
+    """
+
+    proved_us: Mapping[str, int]
+    was_stopped: bool
+    open_gaps: tuple[bytes, ...]

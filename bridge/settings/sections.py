@@ -149,10 +149,35 @@ class PusherSettings(Section, frozen=True):
             ge=0,
         ),
     ] = 30.0
+    refused_timeout_seconds: Annotated[
+        float,
+        about(
+            "How long a session that once worked is refused before it counts as "
+            "refused for good; the token is read again for each try",
+            because="an incident or a deployment of dryAPI's passes within minutes",
+            ge=0,
+        ),
+    ] = 300.0
+    probe_interval_seconds: Annotated[
+        float,
+        about(
+            "How often the subscription is repeated, to prove that it stands",
+            because="a few bytes; deafness is noticed within minutes",
+            gt=0,
+        ),
+    ] = 240.0
+    probe_silence_seconds: Annotated[
+        float,
+        about(
+            "Silence after which it is repeated at once while jobs are in flight",
+            because="a running job is heard of every few seconds",
+            gt=0,
+        ),
+    ] = 60.0
     max_message_bytes: Annotated[
         int,
         about(
-            "Largest WebSocket message that is read",
+            "Largest WebSocket message that is read; a larger one ends the connection",
             because="soketi was measured to send frames of 15 MB",
             ge=KIB,
         ),
@@ -213,6 +238,23 @@ class OutboxSettings(Section, frozen=True):
             ge=0,
         ),
     ] = 256 * MIB
+    max_jobs_in_flight: Annotated[
+        int,
+        about(
+            "How many unfinished jobs are remembered at most, the latest ones",
+            because="about 20 MB of memory; an hour of 13 jobs a second that all fail, "
+            "which the socket never tells",
+            ge=1,
+        ),
+    ] = 50_000
+    keep_jobs_seconds: Annotated[
+        float,
+        about(
+            "How long an unfinished job is remembered that nothing is heard of",
+            because="dryAPI's result URLs last about a day",
+            gt=0,
+        ),
+    ] = 86_400.0
 
 
 class OperationsSettings(Section, frozen=True):
