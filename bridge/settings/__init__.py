@@ -10,6 +10,7 @@ must not be seen. Nothing here starts, connects or writes anything.
 
 from __future__ import annotations
 
+from bridge.settings.accounts import Account, AccountSettings
 from bridge.settings.addresses import split_address
 from bridge.settings.catalogue import Kind, SettingDescription, describe
 from bridge.settings.kafka import KafkaSettings
@@ -34,6 +35,8 @@ from bridge.settings.sections import (
 
 
 __all__ = [
+    "Account",
+    "AccountSettings",
     "EffectiveSetting",
     "Inspection",
     "KafkaSettings",

@@ -14,6 +14,8 @@ from msgspec import Meta
 
 
 __all__ = [
+    "API_TOKEN_EXPECTED",
+    "CLIENT_ID_EXPECTED",
     "GIB",
     "KIB",
     "LARGEST_INT16",
@@ -86,6 +88,12 @@ AppKey = Annotated[str, Meta(pattern=r"^[^\s/?#]+$(?!\n)")]
 TOPIC_EXPECTED = (
     "a Kafka topic's name: 1 to 249 letters, digits, dots, underscores or hyphens,"
     " and neither '.' nor '..'"
+)
+CLIENT_ID_EXPECTED = (
+    "the client id from dryAPI's dashboard, 1 to 185 letters, digits or any of -_=@,.;"
+)
+API_TOKEN_EXPECTED = (
+    "the API token of your dryAPI account, ASCII without spaces or line ends"  # noqa: S105 - words
 )
 
 

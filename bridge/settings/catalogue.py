@@ -164,6 +164,8 @@ def _fields(owner: type[msgspec.Struct], prefix: str) -> Iterator[SettingDescrip
     hints = typing.get_type_hints(owner, include_extras=True)
     for field in msgspec.structs.fields(owner):
         hint = hints[field.name]
+        if field.name == "accounts":
+            continue  # a list of groups, which only the file can give
         if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
             yield from _fields(hint, f"{prefix}{field.name}.")
         else:

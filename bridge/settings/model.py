@@ -11,7 +11,16 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from bridge.settings.about import TOPIC_EXPECTED, ClientId, Section, TopicName, about
+from bridge.settings.about import (
+    API_TOKEN_EXPECTED,
+    CLIENT_ID_EXPECTED,
+    TOPIC_EXPECTED,
+    ClientId,
+    Section,
+    TopicName,
+    about,
+)
+from bridge.settings.accounts import Account, AccountSettings
 from bridge.settings.kafka import KafkaSettings
 from bridge.settings.secret import Secret
 from bridge.settings.sections import (
@@ -30,8 +39,8 @@ class Settings(Section, frozen=True):
     """
     All settings of the bridge.
 
-    `client_id` and `api_token` are None only in what `load_for_reading`
-    gives; `load` refuses to go on without them.
+    `client_id` and `api_token` are None where `accounts` lists others instead, and
+    in what `load_for_reading` gives: `all_accounts` has them either way.
     """
 
     topic: Annotated[
@@ -42,8 +51,7 @@ class Settings(Section, frozen=True):
         ClientId | None,
         about(
             "Your dryAPI client id, from its dashboard",
-            expected="the client id from dryAPI's dashboard, 1 to 185 letters, digits"
-            " or any of -_=@,.;",
+            expected=CLIENT_ID_EXPECTED,
             flag="--client-id",
             required=True,
         ),
@@ -52,8 +60,7 @@ class Settings(Section, frozen=True):
         Secret | None,
         about(
             "Your dryAPI API token",
-            expected="the API token of your dryAPI account, ASCII without spaces or"
-            " line ends",
+            expected=API_TOKEN_EXPECTED,
             required=True,
         ),
     ] = None
@@ -80,6 +87,7 @@ class Settings(Section, frozen=True):
     outbox: OutboxSettings = msgspec.field(default_factory=OutboxSettings)
     operations: OperationsSettings = msgspec.field(default_factory=OperationsSettings)
     log: LogSettings = msgspec.field(default_factory=LogSettings)
+    accounts: tuple[AccountSettings, ...] = ()
     shutdown_timeout_seconds: Annotated[
         float,
         about(
@@ -88,6 +96,15 @@ class Settings(Section, frozen=True):
             ge=0,
         ),
     ] = 20.0
+
+    @property
+    def all_accounts(self) -> tuple[Account, ...]:
+        """The accounts to run, listed or single; after `load` at least one."""
+        if self.accounts:
+            return tuple(Account(one.client_id, one.api_token) for one in self.accounts)
+        if self.client_id is None or self.api_token is None:
+            return ()
+        return (Account(self.client_id, self.api_token),)
 
     @property
     def dead_letter_topic(self) -> str:
