@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import NoReturn
 from urllib.parse import urlsplit, urlunsplit
@@ -29,6 +30,8 @@ from bridge.pusher.authorizer import ChannelAuthorizer
 from bridge.pusher.backoff import Backoff
 from bridge.pusher.closing import Verdict
 from bridge.pusher.ending import Ending
+from bridge.pusher.interruption import Listener, Nobody
+from bridge.pusher.stalls import Stalls
 from bridge.pusher.statistics import Clock, Statistics
 from bridge.pusher.transport import client_context
 from bridge.pusher.websocket import Connect, connect_websocket
@@ -54,6 +57,9 @@ class Session:
         authorizer: Gets signatures for the account's channel.
         deliver: Takes job events.
         pause: Awaited after each delivery; may slow the session down.
+        listener: Hears of subscriptions and of what may have been missed.
+        has_jobs: Whether jobs of the account are known to be in flight.
+        stalls: Tells when the process stood still; one for all sessions.
         connect: Opens a WebSocket; trio_websocket's unless given.
         clock: Wall clock, microseconds since the epoch.
         jitter: Where the chance in waits comes from.
@@ -66,7 +72,7 @@ class Session:
             or the file of certificates can't be used.
     """
 
-    def __init__(  # noqa: PLR0913 - the last four are seams with defaults
+    def __init__(  # noqa: PLR0913 - what has a default is a seam or an extra
         self,
         client_id: str,
         settings: PusherSettings,
@@ -74,6 +80,9 @@ class Session:
         deliver: Deliver,
         *,
         pause: Pause = trio.lowlevel.checkpoint_if_cancelled,
+        listener: Listener | None = None,
+        has_jobs: Callable[[], bool] = lambda: False,
+        stalls: Stalls | None = None,
         connect: Connect | None = None,
         clock: Clock = _wall_clock_us,
         jitter: random.Random | None = None,
@@ -85,6 +94,9 @@ class Session:
         self._authorizer = authorizer
         self._deliver = deliver
         self._pause = pause
+        self._listener = listener or Nobody()
+        self._has_jobs = has_jobs
+        self._stalls = stalls or Stalls()
         self._connect = connect or partial(
             connect_websocket,
             max_message_bytes=settings.max_message_bytes,

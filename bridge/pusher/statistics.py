@@ -82,6 +82,11 @@ class Statistics:
         self.last_close_code: int | None = None
 
     @property
+    def proved_us(self) -> int | None:
+        """Up to when everything sent is known to have arrived; None if unknown."""
+        return self.proved_until_us
+
+    @property
     def subscribed(self) -> bool:
         """Whether events can arrive at this moment."""
         return self.state is State.SUBSCRIBED
