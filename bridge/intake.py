@@ -135,6 +135,8 @@ class Intake:
                     envelope,
                     extra,
                     importance[status.status],
+                    status.status,
+                    status.progress,
                 )
             )
         self.statistics.accepted += len(records) - refused

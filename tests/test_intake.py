@@ -74,6 +74,8 @@ def test_conforming_event_becomes_a_record() -> None:
             content_type="application/json",
         ),
         importance=Importance.EVENT,
+        status="in_progress",
+        progress="45.50",
     )
 
 
@@ -101,6 +103,25 @@ def test_importance_says_what_goes_first(
     assert record.importance is importance
 
 
+@pytest.mark.parametrize(
+    ("payload", "status_and_progress"),
+    [
+        (status(status="processing", progress=None), ("processing", None)),
+        (status(status="done", progress="100"), ("done", "100")),
+        (status(preview="p" * 9000), ("in_progress", "45.50")),
+        (status(progress=7), ("in_progress", "7.00")),
+        ('{"request_id":"a","status":"error"}', ("error", None)),
+        (status(status="sleeping"), (None, None)),
+    ],
+)
+def test_record_says_where_its_job_stands(
+    payload: object, status_and_progress: tuple[str | None, str | None]
+) -> None:
+    """Status and progress are those of the value; a dead letter is no job's."""
+    [record] = Outlet().accept(payload)
+    assert (record.status, record.progress) == status_and_progress
+
+
 def test_lightened_record_has_lost_its_preview_and_says_so() -> None:
     """Value, header and importance change; everything else stays."""
     [record] = Outlet().accept(status(preview="p"))
@@ -112,6 +133,8 @@ def test_lightened_record_has_lost_its_preview_and_says_so() -> None:
         envelope=record.envelope,
         extra=(("bridge_normalized", b"preview_dropped"),),
         importance=Importance.EVENT,
+        status="in_progress",
+        progress="45.50",
     )
 
 

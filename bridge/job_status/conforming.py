@@ -117,8 +117,9 @@ def _conforming(value: bytes) -> JobStatus | None:
             expected += 2
     if record.result_url is not None:
         expected += 2
-    if record.progress is not None:
-        if not _is_progress(record.progress):
+    progress = record.progress
+    if progress is not None:
+        if not _is_progress(progress):
             return None
         expected += 2
     request_id = record.request_id
@@ -127,7 +128,7 @@ def _conforming(value: bytes) -> JobStatus | None:
     if quotes != expected or not request_id.isprintable():
         return None
     key = request_id.encode()
-    return JobStatus(request_id, key, record.status, value, (), has_preview)
+    return JobStatus(request_id, key, record.status, value, (), has_preview, progress)
 
 
 def _count_quotes(value: bytes) -> int:

@@ -161,6 +161,7 @@ class _Reading:
             value,
             _in_order(self.changes),
             members["preview"] is not None,
+            members["progress"],
         )
 
     def error(self, reason: DeadLetterReason, message: str) -> InvalidEventError:

@@ -59,6 +59,7 @@ class JobStatus(msgspec.Struct, frozen=True, gc=False):
             conform, else the normalised form.
         normalized: What was changed, in the order of `Change`; mostly empty.
         has_preview: Whether the preview is more than null.
+        progress: The percentage done as the value has it; None if it says nothing.
     """
 
     request_id: str
@@ -67,3 +68,4 @@ class JobStatus(msgspec.Struct, frozen=True, gc=False):
     value: bytes
     normalized: tuple[Change, ...] = ()
     has_preview: bool = False
+    progress: str | None = None

@@ -8,19 +8,20 @@ works in `writer`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
 from bridge.outbox.directory import OutboxDirectory
 from bridge.outbox.inbox import Inbox
+from bridge.outbox.jobs import Jobs
 from bridge.outbox.lane import Run
 from bridge.outbox.lanes import PartitionOf
 from bridge.outbox.losses import Losses
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.store import Placed, Store
 from bridge.outbox.writer import Writer
-from bridge.record import Delivered, LaneState, Loss, Record, StoredRecord
+from bridge.record import Delivered, LaneState, Loss, Memory, Record, StoredRecord
 from bridge.settings import OutboxSettings
 
 
@@ -59,6 +60,9 @@ class Outbox:
         on_loss: Callable[[Loss], None] = lambda _: None,
     ) -> None:
         self.statistics = OutboxStatistics()
+        self._jobs = Jobs(
+            settings.max_jobs_in_flight, settings.keep_jobs_seconds, self.statistics
+        )
         self._inbox = Inbox(settings.buffer_bytes, lighten)
         self._losses = Losses(self.statistics, on_loss)
         self._writer = Writer(
@@ -69,6 +73,16 @@ class Outbox:
     def id(self) -> str:
         """The UUID that this outbox got when its file was made."""
         return self._writer.id
+
+    @property
+    def memory(self) -> Memory:
+        """What the process before left behind, as it was found at the opening."""
+        return Memory(proved_us={}, was_stopped=False, open_gaps=())
+
+    @property
+    def jobs(self) -> Jobs:
+        """The jobs in flight, as far as committed events tell."""
+        return self._jobs
 
     # -- The reader's door ----------------------------------------------------
 
@@ -102,7 +116,9 @@ class Outbox:
 
     # -- The gap ledger's door ------------------------------------------------
 
-    def keep(self, record: Record) -> None:
+    def keep(
+        self, record: Record, *, opens: str | None = None, closes: str | None = None
+    ) -> None:
         """
         Take a gap record for the next commit, past the bounds of buffer and disk.
 
@@ -111,8 +127,22 @@ class Outbox:
 
         Args:
             record: Not changed by anybody from now on.
+            opens: A gap whose value is remembered from this record on.
+            closes: A gap that is forgotten with this record.
         """
         self._inbox.reserve(record)
+
+    def prove(self, proofs: Mapping[str, int]) -> None:
+        """
+        Take proofs that accounts were heard; never waits.
+
+        They are written when all that was offered before is on disk.
+
+        Args:
+            proofs: By `ce_source`: all that was sent before this moment has arrived
+                and was offered, in microseconds since the epoch. Never lowers what
+                is known; not changed by anybody from now on.
+        """
 
     # -- The relay's doors ----------------------------------------------------
 

@@ -37,6 +37,8 @@ class OutboxStatistics(msgspec.Struct):
             want of room.
         lost_rows: Committed rows that could not be read of a damaged file, as far as
             that is known.
+        forgotten_jobs: Jobs that are in flight for all that is known, but are too many
+            or weren't heard of for too long to be remembered.
         full: Whether the disk or the limit refuses rows just now.
         last_beat: `time.monotonic` of the loop's last round, 0 while none runs.
     """
@@ -55,5 +57,6 @@ class OutboxStatistics(msgspec.Struct):
     )
     dropped_previews: int = 0
     lost_rows: int = 0
+    forgotten_jobs: int = 0
     full: bool = False
     last_beat: float = 0.0
