@@ -94,7 +94,9 @@ def _toml_lines(effective: Iterable[EffectiveSetting]) -> Iterator[str]:
     for section, members in _by_section(effective):
         if section:
             yield ""
-            yield f"[{section}]"
+            # accounts[1] and its like are tables of one list.
+            name, listed, _ = section.partition("[")
+            yield f"[[{name}]]" if listed else f"[{name}]"
         for one in members:
             yield from _toml_line(one)
 

@@ -102,5 +102,7 @@ def _write_environment(formatter: click.HelpFormatter) -> None:
         formatter.write_text(
             "Every setting is BRIDGE_ and its path in capitals, or stands in the TOML "
             "file of --config; a secret is never a flag. "
-            "`bridge config show` lists all of them with their values."
+            "`bridge config show` lists all of them with their values. "
+            "In place of one client id and token the file may list several "
+            "[[accounts]], each with client_id and api_token_file."
         )

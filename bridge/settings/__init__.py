@@ -4,8 +4,9 @@ Every setting: its name, type, unit, default, reason and where a value came from
 This is the one source for the command line's help, `bridge config show`, the
 documentation and the chart's schema. `model`, `sections` and `kafka` hold the
 values' shapes, `catalogue` describes them, `layers` reads flags, environment and file,
-`checks` judges values, `loading` puts them together and `secret` keeps what
-must not be seen. Nothing here starts, connects or writes anything.
+`checks` judges values, `loading` puts them together into `findings` and `secret` keeps
+what must not be seen. Several accounts are shaped in `accounts` and read in `listing`.
+Nothing here starts, connects or writes anything.
 """
 
 from __future__ import annotations
@@ -13,16 +14,10 @@ from __future__ import annotations
 from bridge.settings.accounts import Account, AccountSettings
 from bridge.settings.addresses import split_address
 from bridge.settings.catalogue import Kind, SettingDescription, describe
+from bridge.settings.findings import EffectiveSetting, Inspection, Loaded
 from bridge.settings.kafka import KafkaSettings
 from bridge.settings.layers import Source, SourceKind
-from bridge.settings.loading import (
-    EffectiveSetting,
-    Inspection,
-    Loaded,
-    inspect,
-    load,
-    load_for_reading,
-)
+from bridge.settings.loading import inspect, load, load_for_reading
 from bridge.settings.model import Settings
 from bridge.settings.secret import Secret
 from bridge.settings.sections import (

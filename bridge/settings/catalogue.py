@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from bridge.settings.accounts import AccountSettings
 from bridge.settings.model import Settings
 from bridge.settings.secret import Secret
 
@@ -27,6 +28,7 @@ __all__ = [
     "SettingDescription",
     "by_path",
     "describe",
+    "describe_account",
     "nearest",
     "sections",
     "suggestion",
@@ -70,6 +72,8 @@ class SettingDescription(msgspec.Struct, frozen=True, kw_only=True):
         required: Whether the service can't run without it.
         optional: Whether it may be left without a value.
         type: The annotation, for `msgspec.convert`.
+        listed_at: Whose setting it is, of the accounts that the file lists: 1 for
+            the first; None for a setting of no such account.
     """
 
     path: str
@@ -89,6 +93,12 @@ class SettingDescription(msgspec.Struct, frozen=True, kw_only=True):
     required: bool
     optional: bool
     type: Any
+    listed_at: int | None = None
+
+    @property
+    def rules(self) -> str:
+        """The path whose rules hold for it: a listed account's are the single one's."""
+        return self.path.partition("].")[2] if self.listed_at else self.path
 
     @property
     def environment(self) -> str:
@@ -102,7 +112,9 @@ class SettingDescription(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def environment_names(self) -> tuple[str, ...]:
-        """Its environment variable, and for a secret the one that names a file."""
+        """Its variable, and for a secret the one that names a file; none in a list."""
+        if self.listed_at:
+            return ()
         if self.secret:
             return (self.environment, f"{self.environment}_FILE")
         return (self.environment,)
@@ -114,7 +126,9 @@ class SettingDescription(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def named(self) -> str:
-        """Its names as a message gives them: path, variable, flag."""
+        """Its names as a message gives them: path, variable, flag or place."""
+        if self.listed_at:
+            return f"{self.path} (number {self.listed_at} of [[accounts]])"
         others = " or ".join(self.environment_names)
         if self.flag is not None:
             others += f", {self.flag}"
@@ -128,6 +142,19 @@ def describe() -> tuple[SettingDescription, ...]:
     # Single values first, groups after them: the order that TOML demands too.
     found.sort(key=lambda setting: (not setting.required, "." in setting.path))
     return tuple(found)
+
+
+def describe_account(position: int) -> tuple[SettingDescription, ...]:
+    """
+    List the settings of one of the file's accounts.
+
+    Args:
+        position: Which one, 1 for the first.
+    """
+    return tuple(
+        msgspec.structs.replace(setting, listed_at=position)
+        for setting in _fields(AccountSettings, f"accounts[{position}].")
+    )
 
 
 @functools.cache
@@ -165,7 +192,8 @@ def _fields(owner: type[msgspec.Struct], prefix: str) -> Iterator[SettingDescrip
     for field in msgspec.structs.fields(owner):
         hint = hints[field.name]
         if field.name == "accounts":
-            continue  # a list of groups, which only the file can give
+            # A list, which neither a variable nor a flag can give.
+            continue
         if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
             yield from _fields(hint, f"{prefix}{field.name}.")
         else:

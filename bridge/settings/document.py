@@ -17,7 +17,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from bridge.settings.catalogue import SettingDescription, describe, sections
+from bridge.settings.catalogue import (
+    SettingDescription,
+    describe,
+    describe_account,
+    sections,
+)
 
 
 __all__ = ["build", "main"]
@@ -40,6 +45,24 @@ An unknown name in the file or among the flags is an error that suggests the nea
 In the environment it is a warning.
 """
 
+_ACCOUNTS: Final = """\
+## `[[accounts]]`
+
+Several accounts in one bridge: the TOML file has one such table for each, in place of
+`client_id` and `api_token`, which must then be set nowhere. Each account has a session
+of its own, and a refused one leaves the others running.
+
+```toml
+[[accounts]]
+client_id = "client-1"
+api_token_file = "/run/secrets/client-1"
+
+[[accounts]]
+client_id = "client-2"
+api_token_file = "/run/secrets/client-2"
+```
+"""
+
 _COLUMNS: Final = ("setting", "environment, flag", "default", "meaning")
 
 # Larger units of bytes, as people read them.
@@ -60,6 +83,8 @@ def build() -> str:
         if name:
             title, words = f"`[{name}]`", f"{titles[name]}."
         blocks.append(f"## {title}\n\n{words}\n\n{_table(members)}")
+        if not name:
+            blocks.append(f"{_ACCOUNTS}\n{_table(iter(describe_account(1)))}")
     return "\n".join(blocks)
 
 
@@ -79,13 +104,15 @@ def _row(setting: SettingDescription) -> tuple[str, ...]:
     meaning = f"{setting.description}. Must be {setting.expected}."
     if setting.because is not None:
         meaning += f" *Why this default:* {setting.because}."
-    cells = (f"`{setting.path}`", "<br>".join(names), _default(setting), meaning)
+    if not names:
+        names = ["in the file alone"]
+    cells = (f"`{setting.rules}`", "<br>".join(names), _default(setting), meaning)
     return tuple(cell.replace("|", "\\|") for cell in cells)
 
 
 def _default(setting: SettingDescription) -> str:
     if setting.required:
-        return "required"
+        return "required" if setting.listed_at else "required, unless `[[accounts]]`"
     default = setting.default
     if default is None:
         return setting.default_text

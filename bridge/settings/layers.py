@@ -30,6 +30,7 @@ __all__ = [
     "DEFAULT",
     "Given",
     "Layer",
+    "RawList",
     "Source",
     "SourceKind",
     "read_environment",
@@ -103,6 +104,19 @@ class Given(msgspec.Struct, frozen=True):
     in_file: bool = False
 
 
+class RawList(msgspec.Struct, frozen=True):
+    """
+    The file's list of accounts before anybody looked into it.
+
+    Attributes:
+        value: What TOML made of it.
+        source: The file.
+    """
+
+    value: Any
+    source: Source
+
+
 class Layer(msgspec.Struct):
     """
     What one source says.
@@ -112,12 +126,14 @@ class Layer(msgspec.Struct):
         conflicts: A line by path for each setting that it gives twice.
         problems: A line for each name that is wrong.
         warnings: A line for each name that is passed over.
+        accounts: The list of accounts, if the source has one: only a file can.
     """
 
     given: dict[str, Given] = {}
     conflicts: dict[str, str] = {}
     problems: list[str] = []
     warnings: list[str] = []
+    accounts: RawList | None = None
 
     def add(self, given: Given) -> None:
         """Take a value; a secret's text and its file exclude each other."""
@@ -211,13 +227,15 @@ def read_file(file: Path) -> Layer:
             if path in known:
                 setting, in_file = known[path]
                 layer.add(Given(setting, value, source, in_file))
+            elif path == "accounts":
+                layer.accounts = RawList(value, source)
             elif path in sections():
                 layer.problems.append(
                     f"{path} in {source.says} must be a table: write [{path}] and its "
                     "settings below it"
                 )
             else:
-                names = [*known, *sections()]
+                names = [*known, *sections(), "accounts"]
                 layer.problems.append(
                     f"{path} in {source.says} is no setting: {suggestion(path, names)}"
                 )

@@ -2,12 +2,13 @@
 Puts the layers together: flag over environment over file over default.
 
 All problems are found in one go, a line each, before anything starts. Names
-are read in `layers`, values that stand together are judged in `checks`.
+are read in `layers`, values that stand together are judged in `checks`, listed
+accounts in `listing`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,80 +21,25 @@ from bridge.settings.catalogue import (
     describe,
 )
 from bridge.settings.checks import contradictions
+from bridge.settings.findings import EffectiveSetting, Inspection, Loaded
 from bridge.settings.layers import (
     DEFAULT,
     Given,
     Layer,
-    Source,
     read_environment,
     read_file,
     read_flags,
 )
+from bridge.settings.listing import SINGLE, Listed, excluded, judge
 from bridge.settings.model import Settings
 from bridge.settings.values import WrongValueError, convert
 
 
-__all__ = [
-    "EffectiveSetting",
-    "Inspection",
-    "Loaded",
-    "inspect",
-    "load",
-    "load_for_reading",
-]
+__all__ = ["inspect", "load", "load_for_reading"]
 
 # What a consumer of the topics needs; a token or an outbox directory that only
 # the service can read must not keep anybody from looking at a topic.
 _FOR_READING = ("topic", "topics.", "kafka.", "log.")
-
-
-class Loaded(msgspec.Struct, frozen=True):
-    """
-    Settings that may be used.
-
-    Attributes:
-        settings: The values.
-        warnings: A line for each variable that was passed over; for the log.
-        sources: Where each value came from, by path.
-    """
-
-    settings: Settings
-    warnings: tuple[str, ...]
-    sources: Mapping[str, Source]
-
-
-class EffectiveSetting(msgspec.Struct, frozen=True):
-    """
-    One setting as it stands, right or wrong.
-
-    Attributes:
-        setting: What it is.
-        value: Its value; None for none, a missing or a wrong one.
-        source: Where it came from.
-        problem: What is wrong with it, a line, or None.
-    """
-
-    setting: SettingDescription
-    value: Any
-    source: Source
-    problem: str | None
-
-
-class Inspection(msgspec.Struct, frozen=True):
-    """
-    What the layers say, whether or not the service could run with it.
-
-    Attributes:
-        settings: The values, or None if there is a problem.
-        effective: Every setting in the order of `describe`.
-        problems: A line for each thing that is wrong.
-        warnings: A line for each variable that was passed over.
-    """
-
-    settings: Settings | None
-    effective: tuple[EffectiveSetting, ...]
-    problems: tuple[str, ...]
-    warnings: tuple[str, ...]
 
 
 def load(
@@ -108,7 +54,7 @@ def load(
         config_file: A TOML file, if there is one.
 
     Returns:
-        The settings; `client_id` and `api_token` are there.
+        The settings; `all_accounts` has one at least.
 
     Raises:
         ConfigError: Something is missing or wrong; a line of the message for
@@ -158,17 +104,25 @@ def inspect(
     layers = [read_environment(environ), read_flags(flags)]
     if config_file is not None:
         layers.insert(0, read_file(config_file))
-    given: dict[str, Given] = {}
-    for layer in layers:
-        given.update(layer.given)
-    considered = _considered(reading=reading)
-    given = {path: given[path] for path in considered if path in given}
+    raw = layers[0].accounts
+    listed = Listed() if raw is None else judge(raw, reading=reading)
+    considered = _considered(reading=reading, listed=raw is not None)
 
     problems = {
         path: line
         for layer in layers
         for path, line in layer.conflicts.items()
         if path in considered
+    }
+    if raw is not None and not reading:
+        problems |= excluded(layers, raw)
+    given: dict[str, Given] = {}
+    for layer in layers:
+        given.update(layer.given)
+    given = {
+        path: given[path]
+        for path in by_path()
+        if path in given and (path in considered or path in problems)
     }
     values = _converted(given, problems)
     for path, setting in considered.items():
@@ -180,7 +134,7 @@ def inspect(
             values.setdefault(path, setting.default)
     for path, sentence in contradictions(values):
         problems.setdefault(path, f"{by_path()[path].named} {sentence}")
-    return _inspection(layers, given, values, problems)
+    return _inspection(layers, given, values, problems, listed)
 
 
 def _converted(given: Mapping[str, Given], problems: dict[str, str]) -> dict[str, Any]:
@@ -201,12 +155,16 @@ def _inspection(
     given: Mapping[str, Given],
     values: Mapping[str, Any],
     problems: Mapping[str, str],
+    listed: Listed,
 ) -> Inspection:
     lines = [line for layer in layers for line in layer.problems]
     # In the order of the catalogue: what is missing first.
     lines += [problems[path] for path in by_path() if path in problems]
-    settings = None if lines else _build({path: values[path] for path in given})
-    effective = tuple(
+    lines += listed.problems
+    settings = None
+    if not lines:
+        settings = _build({path: values[path] for path in given}, listed.accounts)
+    effective = [
         EffectiveSetting(
             setting=setting,
             value=_effective_value(setting.path, values, settings),
@@ -214,24 +172,29 @@ def _inspection(
             problem=problems.get(setting.path),
         )
         for setting in describe()
-    )
+    ]
+    # Behind those of no group, as TOML has it.
+    first = next(i for i, one in enumerate(effective) if "." in one.setting.path)
+    effective[first:first] = listed.effective
     warnings = tuple(line for layer in layers for line in layer.warnings)
-    return Inspection(settings, effective, tuple(lines), warnings)
+    return Inspection(settings, tuple(effective), tuple(lines), warnings)
 
 
-def _considered(*, reading: bool) -> dict[str, SettingDescription]:
-    if not reading:
-        return by_path()
+def _considered(*, reading: bool, listed: bool) -> dict[str, SettingDescription]:
+    """Give what is judged: of a list's neighbours only that they are there."""
     return {
         path: setting
         for path, setting in by_path().items()
-        if path in _FOR_READING or path.startswith(_FOR_READING[1:])
+        if not (listed and path in SINGLE)
+        and (not reading or path in _FOR_READING or path.startswith(_FOR_READING[1:]))
     }
 
 
-def _build(values: Mapping[str, Any]) -> Settings:
+def _build(
+    values: Mapping[str, Any], accounts: Sequence[Mapping[str, Any]]
+) -> Settings:
     """Nest the values and let msgspec make the structs, with their defaults."""
-    nested: dict[str, Any] = {}
+    nested: dict[str, Any] = {"accounts": accounts}
     for path, value in values.items():
         section, _, name = path.rpartition(".")
         (nested.setdefault(section, {}) if section else nested)[name] = value
@@ -259,4 +222,6 @@ def _how_to_set(setting: SettingDescription) -> str:
     ways = " or ".join(setting.environment_names)
     if setting.flag is not None:
         ways += f" or {setting.flag}"
+    if setting.path == "client_id":
+        ways += ", or several [[accounts]] in the file of --config,"
     return f"set {ways} to {setting.expected}"

@@ -49,7 +49,7 @@ def convert(given: Given) -> Any:
             f'must be {setting.expected}, but {given.source.says} says ""'
         )
     value = _converted(setting, raw, lenient=_is_text(given.source))
-    accepts = ACCEPTS.get(setting.path)
+    accepts = ACCEPTS.get(setting.rules)
     if value is _FAILED or (accepts is not None and not accepts(value)):
         raise WrongValueError(_wrong(given))
     if setting.path in {"api_url", "pusher.url"}:
@@ -88,7 +88,7 @@ def _converted(setting: SettingDescription, raw: Any, *, lenient: bool) -> Any:
 
 def _secret(given: Given) -> Secret:
     setting, raw = given.setting, given.value
-    accepts = ACCEPTS.get(setting.path, bool)
+    accepts = ACCEPTS.get(setting.rules, bool)
     if not isinstance(raw, str) or not raw:
         what = "is empty" if raw == "" else "isn't text"
         where = f"what {given.source.says} says {what}"
@@ -142,7 +142,7 @@ def _shown(setting: SettingDescription, value: Any) -> str:
         return "a table"
     if isinstance(value, list):
         return "a list"
-    if setting.path in _PRIVATE or setting.path.endswith("_file"):
+    if setting.rules in _PRIVATE or setting.path.endswith("_file"):
         return "something else (not shown)"
     text = json.dumps(value, default=str)
     if "@" in text:

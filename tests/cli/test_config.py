@@ -71,6 +71,58 @@ def test_its_output_is_a_configuration(
     assert tomllib.loads(first.stdout)["api_token_file"] == str(token)
 
 
+def test_listed_accounts_are_shown_as_such(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is a table of the list, its token a star, and the output is read again."""
+    monkeypatch.delenv("BRIDGE_CLIENT_ID")
+    monkeypatch.delenv("BRIDGE_API_TOKEN")
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(f"canary-{name}")
+    file = tmp_path / "bridge.toml"
+    file.write_text(
+        f'[[accounts]]\nclient_id = "a"\napi_token_file = "{tmp_path}/one"\n'
+        f'[[accounts]]\nclient_id = "b"\napi_token_file = "{tmp_path}/two"\n'
+    )
+    result = invoke("config", "show", "--config", str(file))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "canary" not in result.stdout
+    assert f'client_id = "b"  # file {file}' in result.stdout.splitlines()
+    assert tomllib.loads(result.stdout)["accounts"] == [
+        {"client_id": "a", "api_token_file": f"{tmp_path}/one"},
+        {"client_id": "b", "api_token_file": f"{tmp_path}/two"},
+    ]
+    shown = tmp_path / "shown.toml"
+    shown.write_text(result.stdout)
+    again = invoke("config", "show", "--config", str(shown))
+    assert tomllib.loads(again.stdout) == tomllib.loads(result.stdout)
+
+
+def test_a_wrong_account_is_shown_beside_a_right_one(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is missing or wrong has its place in the list, and the lines say why."""
+    monkeypatch.delenv("BRIDGE_API_TOKEN")
+    file = tmp_path / "bridge.toml"
+    file.write_text(
+        '[[accounts]]\nclient_id = "a"\napi_token = "canary-1"\n'
+        '[[accounts]]\napi_token = "canary two"\n'
+    )
+    result = invoke("config", "show", "--config", str(file))
+    assert result.exit_code == 2
+    assert "# client_id: wrong  # environment BRIDGE_CLIENT_ID" in result.stdout
+    first, second = result.stdout.split("[[accounts]]")[1:]
+    assert f'# api_token = "***"  # set, file {file}' in first
+    assert "# client_id: missing  # default" in second
+    assert f"# api_token: wrong  # file {file}" in second
+    assert [line.split()[1] for line in result.stderr.splitlines()] == [
+        "client_id",
+        "accounts[2].client_id",
+        "accounts[2].api_token",
+    ]
+    assert "canary" not in result.output
+
+
 def test_secrets_are_stars(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether a secret is set is shown, and nothing more of it."""
     monkeypatch.setenv("BRIDGE_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")

@@ -123,6 +123,7 @@ def test_help_tells_a_newcomer_what_to_do(invoke: Invoke, option: str) -> None:
         "default: jobs",
         "BRIDGE_API_TOKEN or BRIDGE_API_TOKEN_FILE",
         "BRIDGE_KAFKA_SECURITY_PROTOCOL",
+        "the file may list several [[accounts]]",
         "Exit codes:",
         *COMMANDS,
         *(lazy.help for lazy in COMMANDS.values()),

@@ -44,6 +44,23 @@ CANARY = "canary7d1f"
         ({}, f'[kafka]\nsasl_password = ["{CANARY}"]'),
         ({}, f'[kafka]\nsasl_password = "{CANARY}"'),
         ({}, f'kafka = "{CANARY}"'),
+        ({}, f'accounts = "{CANARY}"'),
+        ({}, f'accounts = ["{CANARY}"]'),
+        ({}, f'[accounts]\napi_token = "{CANARY}"'),
+        ({}, f'[[accounts]]\nclient_id = "c"\napi_token = "{CANARY} x"'),
+        ({}, f'[[accounts]]\nclient_id = "c"\napi_token = ["{CANARY}"]'),
+        ({}, f'[[accounts]]\nclient_id = "c"\napi_token_file = "{CANARY}"'),
+        ({}, f'[[accounts]]\nclient_id = "c"\napi_tokn = "{CANARY}"'),
+        ({}, f'[[accounts]]\nclient_id = "{CANARY}|x"\napi_token = "t"'),
+        ({}, f'[[accounts]]\napi_token = "{CANARY}"\napi_token_file = "{CANARY}"'),
+        (
+            {},
+            2 * f'[[accounts]]\nclient_id = "c"\napi_token = "{CANARY}"\n',
+        ),
+        (
+            {"API_TOKEN": CANARY, "CLIENT_ID": CANARY},
+            f'[[accounts]]\nclient_id = "c"\napi_token = "{CANARY}"',
+        ),
     ],
 )
 def test_no_problem_shows_a_secret(
@@ -95,3 +112,22 @@ def test_loaded_settings_show_no_secret() -> None:
     assert CANARY not in repr(loaded)
     assert CANARY not in repr(inspect({}, environ, None))
     assert CANARY not in f"{loaded.settings} {loaded.settings!r}"
+
+
+def test_listed_accounts_show_no_secret(tmp_path: Path) -> None:
+    """`repr` of accounts, as given and as the service takes them, holds stars."""
+    (tmp_path / "token").write_text(f"{CANARY}-2")
+    file = tmp_path / "bridge.toml"
+    file.write_text(
+        f'[[accounts]]\nclient_id = "one"\napi_token = "{CANARY}-1"\n'
+        f'[[accounts]]\nclient_id = "two"\napi_token_file = "{tmp_path}/token"\n'
+    )
+    settings = load({}, {}, file).settings
+    tokens = [account.api_token.reveal() for account in settings.all_accounts]
+    assert tokens == [f"{CANARY}-1", f"{CANARY}-2"]
+    for shown in (
+        repr(inspect({}, {}, file)),
+        f"{settings} {settings!r} {settings.accounts!r}",
+        f"{settings.all_accounts} {settings.all_accounts[0]}",
+    ):
+        assert CANARY not in shown

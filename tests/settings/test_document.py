@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from bridge.settings import describe
+from bridge.settings import describe, load
+from bridge.settings.catalogue import describe_account
 from bridge.settings.document import build, main
 
 
@@ -20,7 +22,9 @@ def test_page_on_disk_is_current() -> None:
 
 def test_every_setting_is_on_the_page_with_all_its_names() -> None:
     """Each setting has one row with its path, variables, flag, meaning and reason."""
-    rows = [line for line in build().splitlines() if line.startswith("| `")]
+    page, _, rest = build().partition("## `[[accounts]]`")
+    page += rest.partition("\n## ")[2]
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
     assert len(rows) == len(describe())
     for setting, row in zip(describe(), rows, strict=True):
         path, names, default, meaning = row.strip("| ").split(" | ")
@@ -33,10 +37,29 @@ def test_every_setting_is_on_the_page_with_all_its_names() -> None:
         assert setting.because is None or setting.because in meaning
 
 
+def test_the_settings_of_listed_accounts_have_a_table_and_an_example(
+    tmp_path: Path,
+) -> None:
+    """Each has a row, and what the page shows is accepted as it is."""
+    section = build().partition("## `[[accounts]]`")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    assert len(rows) == len(describe_account(1))
+    for setting, row in zip(describe_account(1), rows, strict=True):
+        assert row.startswith(f"| `{setting.rules}` | in the file alone | required |")
+        assert setting.description in row
+    (example,) = re.findall(r"```toml\n(.*?)```", section, re.DOTALL)
+    for name in ("client-1", "client-2"):
+        (tmp_path / name).write_text(f"token of {name}".replace(" ", "-"))
+    file = tmp_path / "bridge.toml"
+    file.write_text(example.replace("/run/secrets", str(tmp_path)))
+    accounts = load({}, {}, file).settings.all_accounts
+    assert [account.client_id for account in accounts] == ["client-1", "client-2"]
+
+
 @pytest.mark.parametrize(
     ("path", "default"),
     [
-        ("client_id", "required"),
+        ("client_id", "required, unless `[[accounts]]`"),
         ("topic", "`jobs`"),
         ("outbox.max_bytes", "`8589934592` (8 GiB)"),
         ("kafka.request_timeout_seconds", "`20` s"),
@@ -46,7 +69,7 @@ def test_every_setting_is_on_the_page_with_all_its_names() -> None:
 )
 def test_defaults_are_readable(path: str, default: str) -> None:
     """A default is shown as it is written, with its unit, or in words."""
-    (row,) = (line for line in build().splitlines() if line.startswith(f"| `{path}`"))
+    row = next(line for line in build().splitlines() if line.startswith(f"| `{path}`"))
     assert row.split(" | ")[2] == default
 
 

@@ -206,7 +206,7 @@ def test_a_wrong_flag_names_the_flag(tmp_path: Path) -> None:
         ("zzz = 3", ["zzz", "bridge config show"]),
         ("bootstrap_servers = 'h:1'", ["did you mean kafka.bootstrap_servers?"]),
         ("[topic]\nname = 'x'", ["topic (BRIDGE_TOPIC, --topic)", "says a table"]),
-        ("[[accounts]]\nclient_id = 'x'", ["accounts"]),
+        ("[[account]]\nclient_id = 'x'", ["did you mean accounts?"]),
     ],
 )
 def test_an_unknown_name_in_toml_suggests_the_nearest(

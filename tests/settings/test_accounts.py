@@ -1,0 +1,258 @@
+"""Tests of several accounts: how the file lists them, what is said of wrong ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import ConfigError
+from bridge.settings import SourceKind, inspect, load, load_for_reading
+
+
+TWO = """\
+[[accounts]]
+client_id = "one"
+api_token = "token-1"
+
+[[accounts]]
+client_id = "two"
+api_token = "token-2"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A TOML file with two accounts."""
+    file = tmp_path / "bridge.toml"
+    file.write_text(TWO)
+    return file
+
+
+def problems(
+    file: Path,
+    toml: str,
+    environ: dict[str, str] | None = None,
+    flags: dict[str, str] | None = None,
+) -> list[str]:
+    """Load the file with this content and return the lines of the error."""
+    file.write_text(toml)
+    with pytest.raises(ConfigError) as caught:
+        load(flags or {}, environ or {}, file)
+    return str(caught.value).split("\n")
+
+
+def test_listed_accounts_are_all_accounts(file: Path) -> None:
+    """They come in the file's order, and the single account is none."""
+    settings = load({}, {}, file).settings
+    found = [(one.client_id, one.api_token.reveal()) for one in settings.all_accounts]
+    assert found == [("one", "token-1"), ("two", "token-2")]
+    assert [one.client_id for one in settings.accounts] == ["one", "two"]
+    assert settings.client_id is None
+    assert settings.api_token is None
+
+
+def test_the_single_account_is_all_accounts_too() -> None:
+    """Who takes all accounts needn't know how they were given."""
+    environ = {"BRIDGE_CLIENT_ID": "one", "BRIDGE_API_TOKEN": "token-1"}
+    settings = load({}, environ, None).settings
+    (account,) = settings.all_accounts
+    assert account.client_id == "one"
+    assert account.api_token is settings.api_token
+    assert settings.accounts == ()
+
+
+def test_the_token_of_a_listed_account_follows_its_file(tmp_path: Path) -> None:
+    """A rotated token counts at the next use; an unfit one leaves the last."""
+    token = tmp_path / "token"
+    token.write_text("first\n")
+    file = tmp_path / "bridge.toml"
+    file.write_text(f'[[accounts]]\nclient_id = "c"\napi_token_file = "{token}"\n')
+    (account,) = load({}, {}, file).settings.all_accounts
+    assert account.api_token.reveal() == "first"
+    token.write_text("rotated\n")
+    assert account.api_token.reveal() == "rotated"
+    token.write_text("not a token\n")
+    assert account.api_token.reveal() == "rotated"
+
+
+@pytest.mark.parametrize(
+    ("environ", "flags", "place"),
+    [
+        ({"BRIDGE_CLIENT_ID": "x"}, {}, "client_id (BRIDGE_CLIENT_ID, --client-id)"),
+        ({"BRIDGE_API_TOKEN": "x"}, {}, "api_token (BRIDGE_API_TOKEN or"),
+        ({"BRIDGE_API_TOKEN_FILE": "/x"}, {}, "api_token (BRIDGE_API_TOKEN or"),
+        ({}, {"client_id": "x"}, "client_id (BRIDGE_CLIENT_ID, --client-id)"),
+    ],
+)
+def test_the_single_account_beside_a_list_is_refused(
+    file: Path, environ: dict[str, str], flags: dict[str, str], place: str
+) -> None:
+    """The line names both places, whichever layer the single account is in."""
+    (line,) = problems(file, TWO, environ, flags)
+    by = "the flag --client-id" if flags else "the environment"
+    assert line.startswith(place)
+    assert f"is set by {by}, but the file {file} lists [[accounts]]" in line
+
+
+def test_each_place_of_the_single_account_is_named(file: Path) -> None:
+    """Whoever removes what a line names isn't refused a second time."""
+    toml = f'client_id = "x"\napi_token = "y"\napi_token_file = "z"\n{TWO}'
+    environ = {"BRIDGE_CLIENT_ID": "x"}
+    client_id, token = problems(file, toml, environ, {"client_id": "x"})
+    places = f"the file {file} and by the environment and by the flag --client-id"
+    assert f"is set by {places}, but" in client_id
+    assert token.startswith("api_token (")
+    assert f"is set by the file {file}, but" in token
+
+
+def test_an_empty_variable_excludes_no_list(file: Path) -> None:
+    """What a compose file hands on as nothing is nothing."""
+    environ = {"BRIDGE_CLIENT_ID": "", "BRIDGE_API_TOKEN_FILE": ""}
+    assert len(load({}, environ, file).settings.all_accounts) == 2
+
+
+_GOOD = 'client_id = "c"\napi_token = "t"\n'
+
+
+@pytest.mark.parametrize(
+    ("toml", "start", "words"),
+    [
+        ("accounts = []", "accounts in", "is an empty list"),
+        ("accounts = 5", "accounts in", "write [[accounts]]"),
+        (f"[accounts]\n{_GOOD}", "accounts in", "must be a list of tables"),
+        ("accounts = [5]", "accounts[1] in", "must be a table"),
+        (
+            '[[accounts]]\napi_token = "t"',
+            "accounts[1].client_id (number 1 of [[accounts]]) is missing in",
+            "dashboard",
+        ),
+        (
+            f'[[accounts]]\n{_GOOD}[[accounts]]\nclient_id = "d"',
+            "accounts[2].api_token (number 2 of [[accounts]]) is missing in",
+            "set api_token or api_token_file to",
+        ),
+        (
+            f'[[accounts]]\n{_GOOD}client_idd = "d"',
+            "accounts[1].client_idd (number 1 of [[accounts]])",
+            "did you mean accounts[1].client_id?",
+        ),
+        (
+            f'[[accounts]]\n{_GOOD}webhook_secret_file = "d"',
+            "accounts[1].webhook_secret_file (number 1 of [[accounts]])",
+            "an account has client_id, api_token, api_token_file",
+        ),
+        (
+            '[[accounts]]\nclient_id = ""\napi_token = "t"',
+            "accounts[1].client_id (number 1 of [[accounts]]) must be",
+            'says ""',
+        ),
+        (
+            '[[accounts]]\nclient_id = 5\napi_token = "t"',
+            "accounts[1].client_id (number 1 of [[accounts]]) must be",
+            "185 letters",
+        ),
+        (
+            '[[accounts]]\nclient_id = "c"\napi_token = "a b"',
+            "accounts[1].api_token (number 1 of [[accounts]]) must be",
+            "not shown",
+        ),
+        (
+            '[[accounts]]\nclient_id = "c"\napi_token_file = "/nowhere/token"',
+            "accounts[1].api_token (number 1 of [[accounts]]) must be",
+            "the file that accounts[1].api_token_file in",
+        ),
+        (
+            f'[[accounts]]\n{_GOOD}api_token_file = "/nowhere/token"',
+            "accounts[1].api_token (number 1 of [[accounts]]) is set twice",
+            "as accounts[1].api_token and as accounts[1].api_token_file",
+        ),
+        (
+            f"{TWO}[[accounts]]\n{_GOOD}".replace('"c"', '"one"'),
+            "accounts[3].client_id (number 3 of [[accounts]])",
+            "is that of accounts[1].client_id",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_list_is_one_line(
+    file: Path, toml: str, start: str, words: str
+) -> None:
+    """It names the place, counted from 1, the file, and what would be right."""
+    (line,) = problems(file, toml)
+    assert line.startswith(start)
+    assert words in line
+    assert f"the file {file}" in line
+
+
+def test_all_that_is_wrong_is_found_at_once(file: Path) -> None:
+    """Wrong accounts are told beside each other and beside other settings."""
+    toml = (
+        f'topic = "a b"\n{TWO}[[accounts]]\nclient_id = "two"\n'
+        "[[accounts]]\napi_tokn = 5\n"
+    )
+    lines = problems(file, toml, {"BRIDGE_CLIENT_ID": "c"})
+    assert [line.partition(" ")[0] for line in lines] == [
+        "client_id",
+        "topic",
+        "accounts[4].api_tokn",
+        "accounts[3].client_id",
+        "accounts[3].api_token",
+        "accounts[4].client_id",
+        "accounts[4].api_token",
+    ]
+
+
+def test_a_missing_account_hints_at_the_list() -> None:
+    """Who has several accounts learns where they are listed."""
+    with pytest.raises(ConfigError) as caught:
+        load({}, {}, None)
+    assert "[[accounts]] in the file of --config" in str(caught.value).split("\n")[0]
+
+
+def test_only_a_file_lists_accounts() -> None:
+    """A variable is passed over with a warning, and a flag there is none."""
+    environ = {
+        "BRIDGE_CLIENT_ID": "c",
+        "BRIDGE_API_TOKEN": "t",
+        "BRIDGE_ACCOUNTS": "canary",
+    }
+    loaded = load({}, environ, None)
+    (warning,) = loaded.warnings
+    assert warning.startswith("the environment variable BRIDGE_ACCOUNTS is no setting")
+    assert "canary" not in warning
+    assert len(loaded.settings.all_accounts) == 1
+    with pytest.raises(ConfigError, match="there is no flag for accounts"):
+        load({"accounts": "canary"}, environ, None)
+
+
+def test_a_reader_neither_needs_nor_judges_accounts(file: Path) -> None:
+    """A token that only the service can read keeps nobody from looking at a topic."""
+    file.write_text('[[accounts]]\napi_token_file = "/only/the/service"\n')
+    settings = load_for_reading({}, {"BRIDGE_CLIENT_ID": "c"}, file).settings
+    assert settings.all_accounts == ()
+    file.write_text("[[accounts]]\nclient_idd = 5\n")
+    with pytest.raises(ConfigError, match=r"did you mean accounts\[1\]\.client_id"):
+        load_for_reading({}, {}, file)
+
+
+def test_inspection_shows_each_account_in_its_place(file: Path) -> None:
+    """Right ones stand beside wrong ones, behind the settings of no group."""
+    file.write_text(TWO.replace('client_id = "two"\n', ""))
+    effective = inspect({}, {}, file).effective
+    at = next(i for i, one in enumerate(effective) if "." in one.setting.path)
+    shown = [
+        (one.setting.path, one.value, one.source.kind, one.problem is None)
+        for one in effective[at : at + 4]
+        if one.setting.kind != "secret"
+    ]
+    assert shown == [
+        ("accounts[1].client_id", "one", SourceKind.FILE, True),
+        ("accounts[2].client_id", None, SourceKind.DEFAULT, False),
+    ]
+
+
+def test_the_sources_of_listed_accounts_are_kept(file: Path) -> None:
+    """Each value's source is found by its place in the list."""
+    sources = load({}, {}, file).sources
+    assert str(sources["accounts[2].client_id"]) == f"file {file}"
+    assert sources["client_id"].kind is SourceKind.DEFAULT
