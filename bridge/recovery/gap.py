@@ -7,7 +7,7 @@ which `schemas/gap.schema.json` is made. When a gap opens and closes is `ledger`
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -18,6 +18,9 @@ from msgspec import Meta
 __all__ = ["Gap", "GapCause", "GapRecord"]
 
 _US_PER_SECOND: Final = 1_000_000
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 _TIME_PATTERN: Final = (
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$"
@@ -57,6 +60,15 @@ class GapCause(StrEnum):
     OUTBOX_DAMAGED = "outbox_damaged"
     """The outbox's file was damaged, with what had not reached Kafka yet."""
 
+    @property
+    def is_loss(self) -> bool:
+        """Whether the outbox gave up what had been read; else nothing was heard."""
+        return self in _LOSSES
+
+
+_LOSSES: Final = frozenset(
+    {GapCause.OVERFLOW, GapCause.OUTBOX_FULL, GapCause.OUTBOX_DAMAGED}
+)
 
 _CAUSES_TEXT: Final = (
     "Why: `first_start` (nothing is known of the time before), `stopped` and `crashed`"
@@ -65,6 +77,7 @@ _CAUSES_TEXT: Final = (
     " was full), `outbox_full` (disk and memory were), `outbox_damaged`."
 )
 
+_Moment = Annotated[datetime, Meta(tz=True)]
 _Time = Annotated[str, Meta(extra_json_schema={"pattern": _TIME_PATTERN})]
 
 
@@ -187,6 +200,35 @@ class Gap(msgspec.Struct, frozen=True):
     def encode(self) -> bytes:
         """Give it as the JSON of its record."""
         return msgspec.json.encode(self.published())
+
+    @classmethod
+    def decode(cls, value: bytes) -> Gap:
+        """
+        Read what `encode` gave.
+
+        Args:
+            value: The JSON of a gap's record.
+
+        Raises:
+            ValueError: It is not that, or another version's.
+        """
+        record = msgspec.json.decode(value, type=GapRecord)
+        return cls(
+            gap_id=record.gap_id,
+            cause=GapCause(record.cause),
+            client_id=record.client_id,
+            since_us=_microseconds(record.since),
+            until_us=_microseconds(record.until),
+            close_code=record.close_code,
+            jobs_in_flight=record.jobs_in_flight,
+        )
+
+
+def _microseconds(time: str | None) -> int | None:
+    if time is None:
+        return None
+    # In whole numbers: a float of seconds since the epoch rounds microseconds.
+    return (msgspec.convert(time, _Moment) - _EPOCH) // _MICROSECOND
 
 
 def _time(us: int | None) -> str | None:

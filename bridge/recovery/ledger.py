@@ -7,21 +7,22 @@ no gap itself and knows no outbox: gaps are told to it, records are handed on.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Final, Protocol
 from uuid import uuid4
 
 import msgspec
 import structlog
 
 from bridge.kafka import header_names
-from bridge.record import Envelope, Importance, Loss, Origin, Record
+from bridge.record import Envelope, Importance, Loss, Memory, Origin, Record
 from bridge.recovery.gap import Gap, GapCause
 
 
-__all__ = ["GapStatistics", "Ledger"]
+__all__ = ["GapStatistics", "HandOn", "Ledger"]
 
 _log = structlog.get_logger("bridge.recovery")
 
@@ -50,12 +51,29 @@ class GapStatistics:
         self.seconds = dict.fromkeys(accounts, 0.0)
 
 
+class HandOn(Protocol):
+    """Who takes the records of gaps."""
+
+    def __call__(
+        self, record: Record, *, opens: str | None = None, closes: str | None = None
+    ) -> None:
+        """
+        Take a record; must not wait, and must not tell of a gap.
+
+        Args:
+            record: What is to be published.
+            opens: The gap that it opens, for the memory of the next process.
+            closes: The gap that it closes, which may be forgotten.
+        """
+
+
 class Ledger:
     """
     The gaps of all accounts of one process; every method may be called anywhere.
 
     Records are handed on in the order in which gaps opened and closed. Those that
-    come before there is somebody to take them wait for `connect`.
+    come before there is somebody to take them wait for `connect`. A gap that the
+    process before left open is the same gap in this one: see `restore`.
 
     Args:
         topic: Where gaps go.
@@ -91,21 +109,95 @@ class Ledger:
         self._lock = threading.Lock()
         self._open: dict[str, Gap] = {}
         self._of_loss: dict[int, list[str]] = {}
-        self._waiting: list[Record] = []
-        self._hand_on: Callable[[Record], None] = self._waiting.append
+        self._waiting: list[tuple[Record, str | None, str | None]] = []
+        self._hand_on: HandOn | None = None
 
-    def connect(self, hand_on: Callable[[Record], None]) -> None:
+    def connect(self, hand_on: HandOn) -> None:
         """
         Name who takes the records, and give it those that wait.
 
         Args:
-            hand_on: Must not wait, and must not tell of a gap.
+            hand_on: Gets each from now on.
         """
         with self._lock:
             self._hand_on = hand_on
-            for record in self._waiting:
-                hand_on(record)
+            for record, opens, closes in self._waiting:
+                hand_on(record, opens=opens, closes=closes)
             self._waiting.clear()
+
+    def restore(self, memory: Memory) -> None:
+        """
+        Take over what the process before left open, before any hearing begins.
+
+        A gap of an account's hearing goes on until its next subscription. A loss
+        ended with the process, and is closed where that gap, or the one of this
+        start, begins. What belongs to no account of this process stays as it is, for
+        the start at which the account is there again: nobody hears it until then.
+
+        Args:
+            memory: What the outbox remembers.
+        """
+        left: dict[str, dict[str, Gap]] = {}
+        for value in memory.open_gaps:
+            try:
+                gap = Gap.decode(value)
+            except ValueError as error:
+                # Its interval is not lost by that: the gap of the start covers it.
+                _log.warning("gap.unreadable", error=str(error))
+                continue
+            left.setdefault(gap.client_id, {})[gap.gap_id] = gap
+        with self._lock:
+            for client_id, gaps in left.items():
+                envelope = self._envelopes.get(client_id)
+                if envelope is None:
+                    _log.info("gap.left_open", client_id=client_id, gaps=len(gaps))
+                    continue
+                self._take_over(
+                    list(gaps.values()), memory.proved_us.get(envelope.ce_source)
+                )
+
+    def _take_over(self, gaps: list[Gap], proved_us: int | None) -> None:
+        """Continue the one gap of hearing, if there is one, and close all others."""
+        hearing = min(
+            (gap for gap in gaps if not gap.cause.is_loss),
+            key=lambda gap: _moment(gap.since_us),
+            default=None,
+        )
+        for gap in gaps:
+            self._open[gap.gap_id] = gap
+            self.statistics.open[gap.client_id] += 1
+        if hearing is not None:
+            # A gap's record reaches the disk before events that came before it, if
+            # many wait there: those went with the process, and had not been proved.
+            proved_us = _earlier(hearing.since_us, proved_us)
+            self._open[hearing.gap_id] = msgspec.structs.replace(
+                hearing, since_us=proved_us
+            )
+            _log.info("gap.continued", **_named(self._open[hearing.gap_id]))
+        for gap in gaps:
+            if gap is not hearing:
+                self._write_close(gap.gap_id, self._end_of(gap, proved_us))
+
+    def _end_of(self, gap: Gap, hearing_since_us: int | None) -> int:
+        """Give the moment from which on an account's gap of hearing covers a loss."""
+        known = [us for us in (gap.since_us, hearing_since_us) if us is not None]
+        return max(known, default=self._now_us)
+
+    def hearing_of(self, client_id: str) -> Gap | None:
+        """
+        Give the open gap in which an account hears nothing.
+
+        Args:
+            client_id: Whose.
+
+        Returns:
+            The gap; None while the account is heard.
+        """
+        with self._lock:
+            for gap in self._open.values():
+                if gap.client_id == client_id and not gap.cause.is_loss:
+                    return gap
+        return None
 
     def open(
         self,
@@ -189,21 +281,15 @@ class Ledger:
         self._open[gap.gap_id] = gap
         self.statistics.gaps[gap.client_id, gap.cause] += 1
         self.statistics.open[gap.client_id] += 1
-        self._write(gap)
-        _log.warning(
-            "gap.opened",
-            gap_id=gap.gap_id,
-            cause=gap.cause.value,
-            client_id=gap.client_id,
-            since=gap.published().since,
-        )
+        self._write(gap, opens=gap.gap_id)
+        _log.warning("gap.opened", **_named(gap))
         return gap.gap_id
 
     def _write_close(self, gap_id: str, until_us: int, **more: object) -> None:
         gap = msgspec.structs.replace(self._open.pop(gap_id), until_us=until_us)
         self.statistics.open[gap.client_id] -= 1
         self.statistics.seconds[gap.client_id] += gap.duration_seconds or 0.0
-        self._write(gap)
+        self._write(gap, closes=gap_id)
         _log.info(
             "gap.closed",
             gap_id=gap.gap_id,
@@ -213,14 +299,41 @@ class Ledger:
             **more,
         )
 
-    def _write(self, gap: Gap) -> None:
-        self._hand_on(
-            Record(
-                topic=self._topic,
-                key=gap.client_id.encode(),
-                value=gap.encode(),
-                received_at_us=self._now_ns() // _NS_PER_US,
-                envelope=self._envelopes[gap.client_id],
-                importance=Importance.TERMINAL,
-            )
+    def _write(
+        self, gap: Gap, *, opens: str | None = None, closes: str | None = None
+    ) -> None:
+        record = Record(
+            topic=self._topic,
+            key=gap.client_id.encode(),
+            value=gap.encode(),
+            received_at_us=self._now_us,
+            envelope=self._envelopes[gap.client_id],
+            importance=Importance.TERMINAL,
         )
+        if self._hand_on is None:
+            self._waiting.append((record, opens, closes))
+        else:
+            self._hand_on(record, opens=opens, closes=closes)
+
+    @property
+    def _now_us(self) -> int:
+        return self._now_ns() // _NS_PER_US
+
+
+def _named(gap: Gap) -> dict[str, str | None]:
+    """Give what the log says of a gap that is open."""
+    return {
+        "gap_id": gap.gap_id,
+        "cause": gap.cause.value,
+        "client_id": gap.client_id,
+        "since": gap.published().since,
+    }
+
+
+def _moment(since_us: int | None) -> float:
+    """Make a begin comparable: one that isn't known may be any."""
+    return -math.inf if since_us is None else since_us
+
+
+def _earlier(one_us: int | None, other_us: int | None) -> int | None:
+    return min(one_us, other_us, key=_moment)

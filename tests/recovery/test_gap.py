@@ -101,6 +101,23 @@ def test_every_gap_validates(
     )
 
 
+@given(
+    st.builds(
+        Gap,
+        gap_id=st.uuids().map(str),
+        cause=st.sampled_from(GapCause),
+        client_id=st.text(),
+        since_us=st.none() | MOMENTS,
+        until_us=st.none() | MOMENTS,
+        close_code=st.none() | st.integers(1000, 4999),
+        jobs_in_flight=st.none() | st.integers(0, 10_000),
+    )
+)
+def test_gap_is_read_as_it_was_written(gap: Gap) -> None:
+    """A start knows to the microsecond what the process before left open."""
+    assert Gap.decode(gap.encode()) == gap
+
+
 def test_causes_are_the_closed_list() -> None:
     """The ten words are those that consumers were promised."""
     assert [cause.value for cause in GapCause] == [

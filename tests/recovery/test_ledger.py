@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from typing import Any
 
 import msgspec
 import pytest
@@ -13,25 +11,7 @@ import structlog
 from bridge.record import Envelope, Importance, Loss, Record
 from bridge.recovery.gap import GapCause
 from bridge.recovery.ledger import Ledger
-
-
-SOURCE = "https://api.dryapi.dev/clients/"
-NOW_US = 1_769_860_800_000_000
-
-
-class Books:
-    """A ledger of some accounts, and the records that it has handed on."""
-
-    def __init__(self, *client_ids: str) -> None:
-        accounts = {who: SOURCE + who for who in client_ids}
-        self.ledger = Ledger("jobs.gaps", accounts, now_ns=lambda: NOW_US * 1000)
-        self.records: list[Record] = []
-        self.ledger.connect(self.records.append)
-
-    @property
-    def gaps(self) -> list[dict[str, Any]]:
-        """What a reader of the topic has read so far."""
-        return [json.loads(record.value) for record in self.records]
+from tests.recovery.books import NOW_US, SOURCE, Books
 
 
 def loss(until_us: int | None = None, records: int = 1, number: int = 1) -> Loss:
@@ -145,12 +125,14 @@ def test_loss_concerns_every_account() -> None:
 
 def test_gaps_wait_for_somebody_to_take_them() -> None:
     """What is found before the outbox is there comes first when it is."""
+    books = Books("42")
     ledger = Ledger("jobs.gaps", {"42": SOURCE + "42"})
     gap_id = ledger.open("42", GapCause.OUTBOX_DAMAGED, None)
-    records: list[Record] = []
-    ledger.connect(records.append)
+    ledger.connect(books.keep)
+    assert set(books.remembered) == {gap_id}
     ledger.close(gap_id, NOW_US)
-    ends_us = [json.loads(record.value)["until"] for record in records]
+    assert not books.remembered
+    ends_us = [gap["until"] for gap in books.gaps]
     assert ends_us == [None, "2026-01-31T12:00:00.000000Z"]
 
 

@@ -1,0 +1,335 @@
+"""
+Hearing and ledger over many processes, against a world that knows what was missed.
+
+Hypothesis looks for an order of events, interruptions, losses, stops and kills after
+which an event that was missed lies in no gap, or a gap is told where none was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from bridge.pusher.interruption import Cause, Interruption
+from bridge.record import Loss
+from bridge.recovery.gap import Gap, GapCause
+from bridge.recovery.hearing import Hearing
+from tests.recovery.books import NOW_US, Books
+
+
+_ACCOUNTS = ("1", "2")
+_accounts = st.sampled_from(_ACCOUNTS)
+_losses = st.sampled_from([cause.value for cause in GapCause if cause.is_loss])
+_OF_KILL = {GapCause.FIRST_START, GapCause.CRASHED}
+
+
+class _Account:
+    """
+    An account as the world and its session see it.
+
+    Attributes:
+        connected: Whether what is sent arrives.
+        noticed: Whether the session knows that nothing arrives.
+        heard_us: What was sent up to then has arrived, as its session proves it.
+        told: Intervals of this process that must be gaps, one each.
+    """
+
+    def __init__(self) -> None:
+        self.connected = False
+        self.noticed = True
+        self.heard_us: int | None = None
+        self.told = 0
+
+
+class _Told:
+    """A gap as a reader of the topic sees it."""
+
+    def __init__(self, gap: Gap, *, may_overlap: bool) -> None:
+        self.gap = gap
+        self.may_overlap = may_overlap
+
+    @property
+    def begin(self) -> float:
+        """Its begin, or minus infinity."""
+        return -math.inf if self.gap.since_us is None else self.gap.since_us
+
+    @property
+    def end(self) -> float:
+        """Its end, or infinity."""
+        return math.inf if self.gap.until_us is None else self.gap.until_us
+
+
+class HearingAgainstWorld(RuleBasedStateMachine):
+    """Rules let things happen; invariants read what was told of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = NOW_US
+        self.missed: set[tuple[str, int]] = set()
+        # On disk: what the outbox remembers beside the gaps that are open.
+        self.proved: dict[str, int] = {}
+        # In the buffer, and lost with the process.
+        self.buffer: list[tuple[str, int]] = []
+        self.topic: dict[str, _Told] = {}
+        self.closed: set[str] = set()
+        self.start(_ACCOUNTS, {}, was_stopped=False)
+
+    def start(
+        self, accounts: tuple[str, ...], remembered: dict[str, bytes], **how: bool
+    ) -> None:
+        """Start a process with what is on disk."""
+        self.was_killed = not how["was_stopped"]
+        self.accounts = {who: _Account() for who in accounts}
+        self.losses: dict[str, tuple[int, int]] = {}
+        self.loss_count = 0
+        self.opened: dict[tuple[str, str], int] = defaultdict(int)
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.read = 0
+        going_on = {
+            gap.client_id
+            for gap in map(Gap.decode, remembered.values())
+            if not gap.cause.is_loss
+        }
+        self.books = Books(
+            *accounts, remembered=remembered, proved_us=self.proved, **how
+        )
+        self.hearings: dict[str, Hearing] = {}
+        for who in accounts:
+            self.hearings[who] = self.books.begin(who)
+            self.accounts[who].told = int(who not in going_on)
+
+    def tick(self) -> int:
+        """Let time go on."""
+        self.now += 1
+        return self.now
+
+    # -- What happens ---------------------------------------------------------
+
+    @rule(who=_accounts)
+    def send(self, who: str) -> None:
+        """An event arrives if its account is subscribed, and waits for the disk."""
+        at_us = self.tick()
+        account = self.accounts.get(who)
+        if account is not None and account.connected:
+            account.heard_us = at_us
+            self.buffer.append((who, at_us))
+        else:
+            self.missed.add((who, at_us))
+
+    @rule(who=_accounts)
+    def subscribe(self, who: str) -> None:
+        """A session that isn't subscribed, and knows it, is again."""
+        account = self.accounts.get(who)
+        if account is not None and not account.connected and account.noticed:
+            account.heard_us = self.tick()
+            account.connected = True
+            self.hearings[who].subscribed(account.heard_us)
+
+    @rule(who=_accounts)
+    def go_deaf(self, who: str) -> None:
+        """Nothing arrives any more, and nobody has noticed yet."""
+        account = self.accounts.get(who)
+        if account is not None and account.connected:
+            account.connected = account.noticed = False
+
+    @rule(who=_accounts, cause=st.sampled_from(Cause))
+    def notice(self, who: str, cause: Cause) -> None:
+        """The session finds that nothing has arrived since its last proof."""
+        account = self.accounts.get(who)
+        if account is not None and not account.noticed:
+            assert account.heard_us is not None
+            account.noticed = True
+            account.told += 1
+            self.hearings[who].interrupted(Interruption(cause, account.heard_us))
+
+    @rule(who=_accounts)
+    def miss_some(self, who: str) -> None:
+        """Something was missed, and the account is heard again already."""
+        account = self.accounts.get(who)
+        if account is not None and account.connected:
+            since_us = account.heard_us
+            assert since_us is not None
+            self.missed.add((who, self.tick()))
+            account.heard_us = self.tick()
+            account.told += 1
+            self.hearings[who].interrupted(
+                Interruption(Cause.SUSPENDED, since_us, account.heard_us)
+            )
+
+    @rule(who=_accounts, is_over=st.booleans())
+    def interrupt_what_is_not_heard(self, who: str, *, is_over: bool) -> None:
+        """A session tells what it need not: it was not subscribed."""
+        account = self.accounts.get(who)
+        if account is not None and not account.connected and account.noticed:
+            at_us = self.tick()
+            until_us = self.tick() if is_over else None
+            self.hearings[who].interrupted(
+                Interruption(Cause.DISCONNECTED, at_us, until_us)
+            )
+
+    # -- What becomes of what was read ----------------------------------------
+
+    @rule()
+    def write(self) -> None:
+        """The buffer reaches the disk, and with it what the sessions have proved."""
+        self.buffer.clear()
+        for who, account in self.accounts.items():
+            if account.heard_us is not None:
+                self.proved[who] = account.heard_us
+
+    @precondition(lambda self: self.buffer)
+    @rule(cause=_losses)
+    def lose(self, cause: str) -> None:
+        """The buffer is given up; it is told when that begins."""
+        first_us = self.buffer[0][1]
+        self.missed |= set(self.buffer)
+        self.buffer.clear()
+        if cause in self.losses:
+            number, since_us = self.losses[cause]
+            self.losses[cause] = number, min(since_us, first_us)
+            return
+        self.loss_count += 1
+        self.losses[cause] = self.loss_count, first_us
+        self.books.ledger.on_loss(Loss(self.loss_count, cause, first_us, None, 1))
+
+    @rule(cause=_losses)
+    def lose_no_more(self, cause: str) -> None:
+        """There is room again."""
+        if cause in self.losses:
+            number, since_us = self.losses.pop(cause)
+            self.books.ledger.on_loss(Loss(number, cause, since_us, self.tick(), 1))
+
+    # -- The end of a process -------------------------------------------------
+
+    @rule(accounts=st.sampled_from([_ACCOUNTS, _ACCOUNTS, ("1",)]))
+    def stop(self, accounts: tuple[str, ...]) -> None:
+        """All is written and told, and another process starts."""
+        for cause in list(self.losses):
+            self.lose_no_more(cause)
+        self.write()
+        self.restart(accounts, was_stopped=True)
+
+    @rule(accounts=st.sampled_from([_ACCOUNTS, _ACCOUNTS, ("1",)]))
+    def kill(self, accounts: tuple[str, ...]) -> None:
+        """What had not reached the disk is lost, and another process starts."""
+        self.missed |= set(self.buffer)
+        self.buffer.clear()
+        self.restart(accounts, was_stopped=False)
+
+    def restart(self, accounts: tuple[str, ...], *, was_stopped: bool) -> None:
+        """Start another process after a while in which something is sent."""
+        self.read_topic()
+        self.missed |= {(who, self.tick()) for who in _ACCOUNTS}
+        self.start(accounts, self.books.remembered, was_stopped=was_stopped)
+
+    # -- What was told of it --------------------------------------------------
+
+    def read_topic(self) -> None:
+        """Read what has come to the topic: each gap opens once and closes once."""
+        for record in self.books.records[self.read :]:
+            gap = Gap.decode(record.value)
+            assert record.key == gap.client_id.encode()
+            if gap.until_us is None:
+                assert gap.gap_id not in self.topic
+                # Proofs lag behind: a kill costs what came after the last one.
+                is_of_kill = self.was_killed and gap.cause in _OF_KILL
+                self.topic[gap.gap_id] = _Told(gap, may_overlap=is_of_kill)
+                self.opened[gap.client_id, gap.cause] += 1
+            else:
+                assert gap.gap_id not in self.closed
+                before = self.topic[gap.gap_id].gap
+                assert gap == msgspec.structs.replace(
+                    before, since_us=gap.since_us, until_us=gap.until_us
+                )
+                if gap.since_us != before.since_us:
+                    assert gap.since_us is None or gap.since_us < (before.since_us or 0)
+                    self.topic[gap.gap_id].may_overlap = True
+                self.topic[gap.gap_id].gap = gap
+                self.closed.add(gap.gap_id)
+                self.seconds[gap.client_id] += gap.duration_seconds or 0
+        self.read = len(self.books.records)
+
+    def told(self, who: str, *, losses: bool) -> list[_Told]:
+        """Give an account's gaps, of one of the two kinds."""
+        return [
+            told
+            for told in self.topic.values()
+            if told.gap.client_id == who and told.gap.cause.is_loss == losses
+        ]
+
+    @invariant()
+    def what_is_open_is_remembered(self) -> None:
+        """The next process learns of exactly those that are open."""
+        self.read_topic()
+        assert set(self.books.remembered) == set(self.topic) - self.closed
+
+    @invariant()
+    def what_was_missed_lies_in_a_gap(self) -> None:
+        """Nothing lost is silent, but what nobody can have noticed yet."""
+        for who, us in self.missed:
+            account = self.accounts.get(who)
+            if account is None:
+                continue  # Told when the account is there again.
+            if not account.noticed and us > (account.heard_us or 0):
+                continue
+            gaps = self.told(who, losses=False) + self.told(who, losses=True)
+            assert any(self.begin_of(told) <= us <= told.end for told in gaps), (
+                who,
+                us,
+            )
+
+    def begin_of(self, told: _Told) -> float:
+        """Give a gap's begin as the record that closes it will tell it."""
+        gap = self.books.ledger._open.get(told.gap.gap_id)
+        if gap is None:
+            return told.begin
+        if gap.cause in self.losses:
+            return self.losses[gap.cause][1]
+        return -math.inf if gap.since_us is None else gap.since_us
+
+    @invariant()
+    def gaps_of_hearing_come_one_after_another(self) -> None:
+        """One at most is open, and it is there exactly while nothing is heard."""
+        for who in _ACCOUNTS:
+            gaps = self.told(who, losses=False)
+            assert all(told.gap.until_us is not None for told in gaps[:-1])
+            for told, after in pairwise(gaps):
+                assert told.end <= after.begin or after.may_overlap
+            if who in self.accounts:
+                account = self.accounts[who]
+                is_open = bool(gaps) and gaps[-1].gap.until_us is None
+                assert is_open == (account.noticed and not account.connected)
+
+    @invariant()
+    def counts_add_up(self) -> None:
+        """They are those of the records; each interval of hearing is one gap."""
+        self.read_topic()
+        statistics = self.books.ledger.statistics
+        assert {key: n for key, n in statistics.gaps.items() if n} == dict(self.opened)
+        for who, account in self.accounts.items():
+            still_open: list[Any] = [
+                told
+                for told in self.told(who, losses=True) + self.told(who, losses=False)
+                if told.gap.until_us is None
+            ]
+            assert statistics.open[who] == len(still_open)
+            assert statistics.seconds[who] == pytest.approx(self.seconds[who])
+            assert account.told == sum(
+                count
+                for (whose, cause), count in self.opened.items()
+                if whose == who and not GapCause(cause).is_loss
+            )
+
+
+TestHearingAgainstWorld = HearingAgainstWorld.TestCase
+TestHearingAgainstWorld.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None
+)
