@@ -141,6 +141,31 @@ class Soketi:
         signature = self._sign(f"POST\n{path}\n{query}")
         return f"{path}?{query}&auth_signature={signature}"
 
+    async def subscriptions(self, channel: str) -> int:
+        """Ask how many connections are subscribed to a channel.
+
+        Raises:
+            SoketiError: soketi gave no number.
+        """
+        path = f"/apps/{self.app.id}/channels/{channel}"
+        query = urlencode(
+            {
+                "auth_key": self.app.key,
+                "auth_timestamp": str(int(time.time())),
+                "auth_version": "1.0",
+            }
+        )
+        signature = self._sign(f"GET\n{path}\n{query}")
+        async with self.publisher() as publisher:
+            response = await publisher.client.get(
+                f"{path}?{query}&auth_signature={signature}"
+            )
+        try:
+            count = response.json()["subscription_count"]
+        except (ValueError, KeyError) as error:
+            raise SoketiError(response.status_code, None, response.text) from error
+        return int(count)
+
     def _sign(self, text: str) -> str:
         secret = self.app.secret.encode()
         return hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
@@ -186,16 +211,25 @@ class Soketi:
 
 
 class Publisher:
-    """Publishes through soketi's HTTP API, with the signature of Pusher's libraries."""
+    """
+    Publishes through soketi's HTTP API, with the signature of Pusher's libraries.
+
+    Attributes:
+        client: What speaks HTTP to it.
+    """
 
     def __init__(self, soketi: Soketi, client: httpx.AsyncClient) -> None:
         self._soketi = soketi
-        self._client = client
+        self.client = client
 
     async def publish(self, channel: str, event: str, data: Any) -> None:
         """Publish one event, as `Soketi.publish` does."""
         text = data if isinstance(data, str) else json.dumps(data)
-        await self._post("events", {"name": event, "channel": channel, "data": text})
+        await self.publish_raw(channel, event, text)
+
+    async def publish_raw(self, channel: str, event: str, data: object) -> None:
+        """Publish one event whose data is of any JSON type, as it is."""
+        await self._post("events", {"name": event, "channel": channel, "data": data})
 
     async def publish_batch(self, events: Sequence[Event]) -> None:
         """Publish several events, as `Soketi.publish_batch` does."""
@@ -208,7 +242,7 @@ class Publisher:
     async def _post(self, endpoint: str, message: Mapping[str, Any]) -> None:
         body = json.dumps(message).encode()
         path = f"/apps/{self._soketi.app.id}/{endpoint}"
-        response = await self._client.post(
+        response = await self.client.post(
             self._soketi.sign_request(path, body),
             content=body,
             headers={"content-type": "application/json"},

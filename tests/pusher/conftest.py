@@ -1,0 +1,61 @@
+"""A second soketi, for what the suite's own can't show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.servers.publisher import App, Soketi
+from tests.servers.soketi import SoketiServer
+
+
+FULL = App("full-id", "full-key", "full-secret")
+"""An app that has room for one connection."""
+
+DISABLED = App("disabled-id", "disabled-key", "disabled-secret")
+"""An app that is switched off."""
+
+SIGNED_IN = App("signed-id", "signed-key", "signed-secret")
+"""An app that closes whoever hasn't signed in as a user within a fifth of a second."""
+
+MOST_KIB = 16_000
+"""What one event of the second soketi's own app may have."""
+
+
+def _app(app: App, **members: Any) -> dict[str, Any]:
+    return {
+        "id": app.id,
+        "key": app.key,
+        "secret": app.secret,
+        "enabled": True,
+        "enableClientMessages": False,
+        "maxConnections": -1,
+        "maxBackendEventsPerSecond": -1,
+        "maxClientEventsPerSecond": -1,
+        "maxReadRequestsPerSecond": -1,
+        "webhooks": [],
+        **members,
+    }
+
+
+@pytest.fixture(scope="session")
+def _second_soketi(soketi: Soketi) -> Iterator[SoketiServer]:
+    apps = [
+        _app(App(), maxEventPayloadInKb=MOST_KIB),
+        _app(FULL, maxConnections=1),
+        _app(DISABLED, enabled=False),
+        _app(SIGNED_IN, enableUserAuthentication=True),
+    ]
+    options = {"appManager.array.apps": apps, "userAuthenticationTimeout": 200}
+    with SoketiServer(options=options) as server:
+        yield server
+
+
+@pytest.fixture
+def odd_soketi(_second_soketi: SoketiServer) -> Iterator[SoketiServer]:
+    """A soketi with apps that refuse and a limit of 15 MiB; may be killed."""
+    yield _second_soketi
+    _second_soketi.resume()
+    _second_soketi.start()

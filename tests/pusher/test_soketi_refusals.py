@@ -1,0 +1,137 @@
+"""A session that a real soketi, or the endpoint that signs for it, refuses."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import structlog.testing
+import trio
+
+from bridge.errors import AuthorizationError, RefusedError
+from bridge.pusher import outgoing
+from bridge.pusher.attempt import JOB_EVENT
+from bridge.pusher.statistics import Outcome
+from bridge.pusher.websocket import connect_websocket
+from tests.pusher.account import (
+    DEADLINE_SECONDS,
+    Account,
+    Signer,
+    running,
+    subscribed,
+    until,
+)
+from tests.pusher.conftest import DISABLED, FULL, SIGNED_IN
+from tests.servers.publisher import App, Soketi
+
+
+async def _refusal(account: Account) -> RefusedError:
+    with trio.fail_after(DEADLINE_SECONDS), pytest.raises(RefusedError) as caught:
+        await account.session.run()
+    return caught.value
+
+
+async def test_row_16_soketis_full_app_is_tried_again_politely(
+    odd_soketi: Soketi,
+) -> None:
+    """After 4100 each wait is a second or more, until there is room."""
+    soketi = Soketi(odd_soketi.url, FULL)
+    address = outgoing.url(soketi.url, FULL.key)
+    account = Account(soketi)
+    with structlog.testing.capture_logs() as logs:
+        async with connect_websocket(address, max_message_bytes=1000) as holder:
+            await holder.receive_run()
+            async with running(account):
+                await until(lambda: len(account.wires) == 2)
+                assert not account.subscribed
+                await holder.aclose()
+                await until(lambda: account.subscribed)
+    dials = [wire.dialled_at for wire in account.wires]
+    assert len(dials) == 3
+    assert all(later - earlier >= 1 for earlier, later in pairwise(dials))
+    assert account.wires[0].heard[0]["data"]["code"] == 4100
+    failures = [log for log in logs if log["event"] == "session.failed"]
+    assert {(log["code"], log["verdict"]) for log in failures} == {
+        (4100, "retry_later")
+    }
+
+
+@pytest.mark.parametrize(
+    ("app", "code"),
+    [(App(key="no-such-key"), 4001), (DISABLED, 4003)],
+)
+async def test_rows_17_23_an_app_that_soketi_does_not_serve_is_final(
+    odd_soketi: Soketi, app: App, code: int
+) -> None:
+    """Soketi upgrades, says why in an object and closes; the error names the key."""
+    account = Account(Soketi(odd_soketi.url, app))
+    error = await _refusal(account)
+    assert error.code == code
+    assert "BRIDGE_PUSHER_APP_KEY" in str(error)
+    (wire,) = account.wires
+    (complaint,) = wire.heard
+    assert complaint["event"] == "pusher:error"
+    assert complaint["data"]["code"] == code
+    assert complaint["data"]["message"] in str(error)
+
+
+async def test_row_17_soketis_4009_is_final(odd_soketi: Soketi) -> None:
+    """Soketi closes a connection that didn't sign in as a user, before it signed."""
+    soketi = Soketi(odd_soketi.url, SIGNED_IN)
+
+    class Slow(Signer):
+        async def authorize(self, socket_id: str, channel: str) -> str:
+            await trio.sleep(DEADLINE_SECONDS)
+            return await super().authorize(socket_id, channel)
+
+    error = await _refusal(Account(soketi, authorizer=Slow(soketi.sign_channel)))
+    assert error.code == 4009
+    assert "not authorized within timeout" in str(error)
+    assert "BRIDGE_CLIENT_ID" in str(error)
+
+
+async def test_row_30_a_refused_account_leaves_the_others_alone(
+    soketi: Soketi,
+) -> None:
+    """A 403 for one channel is one session's end."""
+
+    class Forbidding(Signer):
+        async def authorize(self, socket_id: str, channel: str) -> str:
+            await super().authorize(socket_id, channel)
+            raise AuthorizationError("HTTP 403", status=403, terminal=True)
+
+    async with subscribed(soketi) as other:
+        signer = Forbidding(soketi.sign_channel)
+        error = await _refusal(Account(soketi, authorizer=signer))
+        assert error.code == 403
+        await soketi.publish(other.channel, JOB_EVENT, "still here")
+        await until(lambda: other.data == ["still here"])
+        assert len(other.wires) == 1
+
+
+async def test_row_32_a_wrong_signature_is_refused(soketi: Soketi) -> None:
+    """Soketi answers with a subscription error, twice."""
+    signer = Signer(lambda *_: f"{soketi.app.key}:{'0' * 64}")
+    account = Account(soketi, authorizer=signer)
+    error = await _refusal(account)
+    assert error.code == 401
+    assert "unauthorized" in str(error)
+    (wire,) = account.wires
+    refusals = wire.heard[1:]
+    assert [refusal["event"] for refusal in refusals] == [
+        "pusher:subscription_error"
+    ] * 2
+    assert refusals[0]["data"]["type"] == "AuthError"
+
+
+async def test_row_32_a_right_signature_after_a_wrong_one_works(
+    soketi: Soketi,
+) -> None:
+    """On the same connection, a second later."""
+    signer = Signer(lambda *_: f"{soketi.app.key}:{'0' * 64}", soketi.sign_channel)
+    async with subscribed(soketi, authorizer=signer) as account:
+        assert len(account.wires) == 1
+        assert signer.asked == [account.wire.socket_id] * 2
+        assert account.session.statistics.connects == {Outcome.SUBSCRIBED: 1}
+        await soketi.publish(account.channel, JOB_EVENT, "heard")
+        await until(lambda: account.data == ["heard"])
