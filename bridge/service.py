@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import structlog
 import trio
 
 from bridge import __version__
 from bridge.errors import RefusedError
-from bridge.intake import Intake, lighten
+from bridge.intake import lighten
 from bridge.kafka.relay import Relay
 from bridge.operations import logs
 from bridge.operations.health import Health
@@ -25,11 +26,9 @@ from bridge.operations.metrics import Metrics
 from bridge.operations.server import serve
 from bridge.operations.sources import Sources
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.pusher.authorizer import Authorizer
-from bridge.pusher.session import Session
-from bridge.pusher.transport import client_context
+from bridge.pusher.recording import Recorder
 from bridge.recovery.ledger import Ledger
-from bridge.restraint import Restraint
+from bridge.sessions import Sessions, sources_of
 from bridge.settings import Settings
 
 
@@ -44,11 +43,16 @@ _LOOK_SECONDS = 0.02
 # ended: a full buffer of 16 MiB took 0.15 s, a slow disk may take longer.
 _OUTBOX_GRACE_SECONDS = 5.0
 
+# The recorder gives its last write less than a second; a disk that hangs is left.
+_RECORDER_GRACE_SECONDS = 1.0
+
 # A relay that is told to end closes its connections within this, or is left.
 _RELAY_GRACE_SECONDS = 4.0
 
 
-async def run(settings: Settings, warnings: Sequence[str] = ()) -> None:
+async def run(
+    settings: Settings, warnings: Sequence[str] = (), *, record: Path | None = None
+) -> None:
     """
     Bridge dryAPI's events to Kafka until SIGTERM or SIGINT.
 
@@ -57,9 +61,11 @@ async def run(settings: Settings, warnings: Sequence[str] = ()) -> None:
     Args:
         settings: All settings, checked.
         warnings: What was odd about them; goes into the log.
+        record: Where to write the wire down, if anywhere.
 
     Raises:
-        RefusedError: DryAPI refuses, and the session never worked.
+        RefusedError: DryAPI refuses every account: at once if none ever worked,
+            else when that has lasted.
         KafkaUnreachableError: Kafka was never reached and nothing waits for it.
         KafkaRefusedError: Kafka refuses at a start that never worked.
         OutboxError: The outbox can't be used.
@@ -67,25 +73,26 @@ async def run(settings: Settings, warnings: Sequence[str] = ()) -> None:
         ConfigError: A setting that only its use shows to be wrong.
     """
     logs.configure(settings.log.format, settings.log.level)
-    for secret in (settings.api_token, settings.kafka.sasl_password):
+    tokens = [account.api_token for account in settings.all_accounts]
+    for secret in (*tokens, settings.kafka.sasl_password):
         if secret is not None:
             logs.hide(secret.reveal())
     for warning in warnings:
         _log.warning("settings.odd", detail=warning)
+    recorder = None if record is None else Recorder(record, settings.pusher)
     with OutboxDirectory(settings.outbox.dir) as directory:
-        await _Service(settings, directory).run()
+        await _Service(settings, directory, recorder).run()
 
 
 class _Service:
     """One process's rooms, wired."""
 
-    def __init__(self, settings: Settings, directory: OutboxDirectory) -> None:
-        assert settings.client_id is not None
-        assert settings.api_token is not None
+    def __init__(
+        self, settings: Settings, directory: OutboxDirectory, recorder: Recorder | None
+    ) -> None:
         self._settings = settings
-        ce_source = f"{settings.api_url}/clients/{settings.client_id}"
         # Between outbox and outbox: what it gives up, it is handed back as a gap.
-        self._ledger = Ledger(settings.gap_topic, {settings.client_id: ce_source})
+        self._ledger = Ledger(settings.gap_topic, sources_of(settings))
         self._outbox = outbox = Outbox(
             directory, settings.outbox, lighten=lighten, on_loss=self._ledger.on_loss
         )
@@ -98,25 +105,8 @@ class _Service:
             delivery=settings.delivery,
         )
         self._relay_ended = trio.Event()
-        self._intake = Intake(
-            ce_source=ce_source,
-            topic=settings.topic,
-            dead_letter_topic=settings.dead_letter_topic,
-            offer=outbox.offer,
-        )
-        self._session = Session(
-            settings.client_id,
-            settings.pusher,
-            Authorizer(
-                settings.api_url,
-                settings.api_token,
-                app_key=settings.pusher.app_key,
-                timeout_seconds=settings.pusher.authorization_timeout_seconds,
-                tls=client_context(settings.pusher.ca_file),
-            ),
-            self._intake.accept,
-            pause=Restraint(outbox.is_crowded),
-        )
+        self._recorder = recorder
+        self._sessions = Sessions(settings, outbox, self._ledger, recorder)
         self._refusal: RefusedError | None = None
 
     async def run(self) -> None:
@@ -126,12 +116,19 @@ class _Service:
                 _in_thread, self._outbox.run, self._outbox.stop, _OUTBOX_GRACE_SECONDS
             )
             nursery.start_soon(self._run_relay)
+            if self._recorder is not None:
+                nursery.start_soon(
+                    _in_thread,
+                    self._recorder.run,
+                    self._recorder.stop,
+                    _RECORDER_GRACE_SECONDS,
+                )
             await self._start_operations(nursery)
             async with trio.open_nursery() as intake:
                 nursery.start_soon(
                     _watch_signals, intake.cancel_scope, nursery.cancel_scope
                 )
-                intake.start_soon(self._run_session, intake.cancel_scope)
+                intake.start_soon(self._run_sessions, intake.cancel_scope)
             await self._drain()
             nursery.cancel_scope.cancel()
         statistics = self._outbox.statistics
@@ -140,7 +137,7 @@ class _Service:
         published.pop(self._settings.gap_topic, None)
         _log.info(
             "service.stopped",
-            read=self._session.statistics.events,
+            read=self._sessions.events_read,
             published=sum(published.values()),
             waiting=statistics.rows,
             dropped=sum(statistics.dropped.values()),
@@ -151,8 +148,8 @@ class _Service:
     async def _start_operations(self, nursery: trio.Nursery) -> None:
         loop = LoopHeartbeat()
         sources = Sources(
-            [self._session.statistics],
-            [self._intake.statistics],
+            [session.statistics for session in self._sessions.sessions],
+            [intake.statistics for intake in self._sessions.intakes],
             self._outbox.statistics,
             self._relay.statistics,
             self._ledger.statistics,
@@ -165,15 +162,15 @@ class _Service:
         _log.info(
             "service.started",
             version=__version__,
-            client_id=self._settings.client_id,
+            accounts=len(self._settings.all_accounts),
             topic=self._settings.topic,
             outbox=self._outbox.id,
             waiting=self._outbox.statistics.rows,
         )
 
-    async def _run_session(self, intake: trio.CancelScope) -> None:
+    async def _run_sessions(self, intake: trio.CancelScope) -> None:
         try:
-            await self._session.run()
+            await self._sessions.run()
         except RefusedError as error:
             # Rows of an earlier run may wait: they get the relay's deadline.
             self._refusal = error

@@ -34,16 +34,9 @@ ALLOWED = {
     "restraint": set(),
     "consumer": LEAVES | {"kafka"},
     "sandbox": LEAVES,
+    "sessions": LEAVES | {"intake", "restraint", "pusher", "outbox", "recovery"},
     "service": LEAVES
-    | {
-        "intake",
-        "restraint",
-        "pusher",
-        "outbox",
-        "kafka",
-        "recovery",
-        "operations",
-    },
+    | {"intake", "sessions", "pusher", "outbox", "kafka", "recovery", "operations"},
 }
 
 

@@ -1,0 +1,103 @@
+"""Sessions side by side: who is given up, who goes on, when all of it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+import msgspec
+import pytest
+import trio
+from trio.testing import MockClock
+
+from bridge.errors import RefusedError
+from bridge.sessions import keep
+
+
+class _Statistics(msgspec.Struct):
+    client_id: str
+    refused: bool = False
+
+
+class _Session:
+    """
+    Refused and subscribed when a test says so.
+
+    Each step is a time in seconds and whether the session is refused after it; a
+    refusal makes `run` raise, the last subscription lasts.
+    """
+
+    def __init__(self, client_id: str, *steps: tuple[float, bool]) -> None:
+        self.statistics = _Statistics(client_id)
+        self._steps = list(steps)
+        self.runs = 0
+        self.live = 0
+
+    async def run(self) -> NoReturn:
+        self.runs += 1
+        self.live += 1
+        try:
+            while self._steps:
+                seconds, refused = self._steps.pop(0)
+                await trio.sleep(seconds)
+                self.statistics.refused = refused
+                if refused:
+                    raise RefusedError(f"{self.statistics.client_id} no", code=4009)
+            await trio.sleep_forever()
+        finally:
+            self.live -= 1
+        raise AssertionError
+
+
+async def _refused(sessions: Sequence[_Session]) -> tuple[RefusedError, float]:
+    began = trio.current_time()
+    with pytest.raises(RefusedError) as caught:
+        await keep(sessions)
+    assert not any(session.live for session in sessions)
+    return caught.value, trio.current_time() - began
+
+
+async def test_a_single_account_that_is_refused_ends_all(
+    autojump_clock: MockClock,
+) -> None:
+    """With nobody else there, its own error comes out, with its code."""
+    error, after = await _refused([_Session("a", (3, True))])
+    assert (str(error), error.code, after) == ("a no", 4009, 3)
+
+
+async def test_a_refused_account_is_tried_while_another_lives(
+    autojump_clock: MockClock,
+) -> None:
+    """It runs again each time, and joins the others when it is let in."""
+    refused = _Session("a", (1, True), (30, True), (30, True), (30, False))
+    well = _Session("b", (1, False))
+    with trio.move_on_after(1000) as scope:
+        await keep([refused, well])
+    assert scope.cancelled_caught
+    assert (refused.runs, refused.statistics.refused, well.runs) == (4, False, 1)
+    assert (refused.live, well.live) == (0, 0)
+
+
+async def test_all_accounts_refused_end_all_with_one_sentence(
+    autojump_clock: MockClock,
+) -> None:
+    """The last one to be given up ends it; the sentence names the first three."""
+    sessions = [_Session(name, (seconds, True)) for seconds, name in enumerate("abcde")]
+    sessions[0] = _Session("a", (0, True), (1000, True))
+    for early in sessions[1:4]:
+        early._steps.append((1000, True))
+    error, after = await _refused(sessions)
+    assert after == 4
+    assert str(error) == (
+        "dryAPI refuses all 5 accounts. a: a no; b: b no; c: c no; and 2 more"
+    )
+
+
+async def test_an_account_that_came_back_counts_as_living(
+    autojump_clock: MockClock,
+) -> None:
+    """Having been given up once says nothing, once it was let in again."""
+    back = _Session("a", (1, True), (1, False), (100, True))
+    late = _Session("b", (10, True), (200, True))
+    _, after = await _refused([back, late])
+    assert after == 102
