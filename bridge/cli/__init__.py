@@ -9,11 +9,14 @@ room. A subcommand's module is imported when it is invoked, so that `bridge
 from __future__ import annotations
 
 import os
+from functools import partial
+from pathlib import Path
 
 import click
 
 import bridge
 from bridge.cli.group import BridgeGroup, LazyCommand
+from bridge.cli.new_file import create
 from bridge.cli.options import config_option, given_settings, setting_options
 from bridge.settings import load
 
@@ -50,11 +53,17 @@ COMMANDS = {
 )
 @setting_options()
 @config_option
+@click.option(
+    "--record",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the wire to this new file, redacted, for a replay in tests.",
+)
 @click.version_option(
     bridge.__version__, prog_name="bridge", message="%(prog)s %(version)s"
 )
 @click.pass_context
-def root(ctx: click.Context) -> None:
+def root(ctx: click.Context, record: Path | None) -> None:
     """
     Keep dryAPI's status stream open and write every job event to Kafka.
 
@@ -64,16 +73,24 @@ def root(ctx: click.Context) -> None:
     outage or a restart loses none of it.
     """
     if ctx.invoked_subcommand is None:
-        _run(ctx)
+        _run(ctx, record)
+    elif record is not None:
+        raise click.UsageError(
+            f"--record is for `bridge` itself: `{ctx.invoked_subcommand}` opens no "
+            "connection to dryAPI.",
+            ctx,
+        )
 
 
-def _run(ctx: click.Context) -> None:
+def _run(ctx: click.Context, record: Path | None) -> None:
     flags, config_file = given_settings(ctx)
     loaded = load(flags, os.environ, config_file)
+    if record is not None:
+        create(record, "--record")
 
     # Imported when needed: the service brings Kafka's and trio's modules along.
     import trio  # noqa: PLC0415
 
     from bridge.service import run  # noqa: PLC0415
 
-    trio.run(run, loaded.settings, loaded.warnings)
+    trio.run(partial(run, loaded.settings, loaded.warnings, record=record))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -17,14 +18,18 @@ class FakeService:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.settings: Settings | None = None
         self.warnings: Sequence[str] = ()
+        self.record: Path | None = None
         self.error: BaseException | None = None
         module = types.ModuleType("bridge.service")
         module.run = self.run  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "bridge.service", module)
 
-    async def run(self, settings: Settings, warnings: Sequence[str]) -> None:
+    async def run(
+        self, settings: Settings, warnings: Sequence[str], *, record: Path | None
+    ) -> None:
         """Note what the command line hands over."""
         self.settings = settings
         self.warnings = warnings
+        self.record = record
         if self.error is not None:
             raise self.error

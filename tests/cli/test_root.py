@@ -120,6 +120,7 @@ def test_help_tells_a_newcomer_what_to_do(invoke: Invoke, option: str) -> None:
         "bridge --topic jobs --bootstrap-servers",
         "Flags:",
         "--outbox-dir",
+        "--record FILE",
         "default: jobs",
         "BRIDGE_API_TOKEN or BRIDGE_API_TOKEN_FILE",
         "BRIDGE_KAFKA_SECURITY_PROTOCOL",
