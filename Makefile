@@ -35,15 +35,15 @@ HADOLINT := $(TOOLS)/hadolint/bin/hadolint
 # More arguments for pytest, uv or the benchmarks: make test ARGS="-k outbox".
 ARGS ?=
 
-# What both kinds of chaos take.
+# What all kinds of chaos take.
 CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(RATE),--rate $(RATE))
 
-.PHONY: help install run fetch test test-long chaos chaos-brokers lint format types check \
-	schemas docs chart-tools chart-lint image-lint lock bench clean clean-cache
+.PHONY: help install run fetch test test-long chaos chaos-brokers soak restarts lint format types check \
+	schemas docs chart-tools chart-lint image-lint lock bench bench-sessions clean clean-cache
 
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 install: $(STAMP) ## make .venv with the project and its development tools (PYTHON=python3.12 chooses)
 	@echo "ready: $(BIN)/bridge"
@@ -89,6 +89,12 @@ chaos: $(STAMP) ## kill the bridge again and again under load (KILLS=50, SEED=, 
 chaos-brokers: $(STAMP) ## let brokers fail under load; ten minutes (ONLY=name,..., SEED=, DELIVERY=, RATE=)
 	@$(BIN)/python -m tests.chaos brokers $(if $(ONLY),--only $(ONLY)) $(CHAOS)
 
+soak: $(STAMP) ## let everything fail under load, and demand each event or its gap (FOR=1h, SEED=, DELIVERY=, RATE=)
+	@$(BIN)/python -m tests.chaos soak $(if $(FOR),--for $(FOR)) $(CHAOS)
+
+restarts: $(STAMP) ## restart soketi again and again under load; ten minutes (TIMES=50, SEED=, DELIVERY=, RATE=)
+	@$(BIN)/python -m tests.chaos restarts $(if $(TIMES),--times $(TIMES)) $(CHAOS)
+
 lint: $(STAMP) ## report what is wrong with style, spelling and generated files; never writes
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -116,6 +122,11 @@ bench: $(STAMP) ## measure the bridge beside others (EVENTS=, RUNS=, RATES=100,1
 	@$(BIN)/python -m benchmarks $(if $(EVENTS),--events $(EVENTS)) $(if $(RUNS),--runs $(RUNS)) \
 		$(if $(RATES),--rates $(RATES)) $(if $(PREVIEWS),--previews $(PREVIEWS)) \
 		$(if $(DELIVERY),--delivery $(DELIVERY)) $(ARGS)
+
+bench-sessions: $(STAMP) ## measure what one more account costs a bridge (ACCOUNTS=200, REST=seconds, TURNS=, EVENTS=)
+	@$(BIN)/python -m benchmarks.sessions $(if $(ACCOUNTS),--accounts $(ACCOUNTS)) \
+		$(if $(REST),--seconds $(REST)) $(if $(TURNS),--turns $(TURNS)) \
+		$(if $(EVENTS),--events $(EVENTS)) $(ARGS)
 
 chart-tools: $(HELM_BUILT) ## build helm for chart-lint into the tools folder (needs Go; minutes, once)
 

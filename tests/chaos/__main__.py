@@ -1,4 +1,4 @@
-"""The command line of `make chaos` and `make chaos-brokers`: options, exit codes."""
+"""The command line of `make chaos`, `make soak` and their like: options, exit codes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from random import Random
 import trio
 from rich.console import Console
 
+from tests.chaos import soak_report
 from tests.chaos.course import measure, table
 from tests.chaos.drain import DRAIN, drain
 from tests.chaos.faults import FAULTS, NODES
 from tests.chaos.kills import Killer
+from tests.chaos.restarts import restarts
+from tests.chaos.soak import Outcome, Place, soak
 from tests.chaos.stage import Options, Servers, Stage
 from tests.e2e.auth_endpoint import AuthEndpoint, signing
 from tests.servers.broker import BrokerError
@@ -37,6 +40,12 @@ _MOST_LINES = 20
 
 # Wide enough for a line a fault; narrower terminals wrap it.
 _TABLE_WIDTH = 200
+
+# Slow enough that a suspended bridge gets behind, and that an hour's topic is read
+# in a minute; soketi delivers it to a witness, which each run shows.
+_SLOW_RATE = 100.0
+
+_REPORTS = Path("build", "chaos")
 
 # Seeds that a person can type.
 _SEEDS = 1_000_000
@@ -79,17 +88,22 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     common.add_argument(
         "--delivery", choices=("idempotent", "transactional"), default="idempotent"
     )
-    common.add_argument(
-        "--rate", type=float, default=300.0, help="events a second (default: 300)"
-    )
+    fast, slow = (argparse.ArgumentParser(add_help=False) for _ in range(2))
+    for rated, rate in ((fast, 300.0), (slow, _SLOW_RATE)):
+        rated.add_argument(
+            "--rate",
+            type=float,
+            default=rate,
+            help=f"events a second (default: {rate:g})",
+        )
     commands = parser.add_subparsers(required=True)
     kills = commands.add_parser(
-        "kills", parents=[common], help="kill the bridge again and again"
+        "kills", parents=[common, fast], help="kill the bridge again and again"
     )
     kills.add_argument("--kills", type=int, default=50, help="how often (default: 50)")
     kills.set_defaults(work=_kill)
     brokers = commands.add_parser(
-        "brokers", parents=[common], help="let brokers fail, and measure"
+        "brokers", parents=[common, fast], help="let brokers fail, and measure"
     )
     brokers.add_argument(
         "--only",
@@ -99,7 +113,34 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help=f"of {', '.join(_NAMES)} (default: all)",
     )
     brokers.set_defaults(work=_fail_brokers)
+    soaked = commands.add_parser(
+        "soak", parents=[common, slow], help="let everything fail, for a time"
+    )
+    soaked.add_argument(
+        "--for",
+        dest="seconds",
+        type=_seconds,
+        default=_seconds("10m"),
+        metavar="TIME",
+        help="90s, 10m, 1h (default: 10m)",
+    )
+    soaked.set_defaults(work=_soak)
+    restarted = commands.add_parser(
+        "restarts", parents=[common, slow], help="restart soketi again and again"
+    )
+    restarted.add_argument(
+        "--times", type=int, default=50, help="how often (default: 50)"
+    )
+    restarted.set_defaults(work=_restart)
     return parser.parse_args(arguments)
+
+
+def _seconds(text: str) -> float:
+    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
+    number = text[:-1] if unit else text
+    if not number.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 90s, 10m or 1h")
+    return float(number) * (unit or 1)
 
 
 def _names(text: str) -> list[str]:
@@ -156,10 +197,38 @@ def _fail_brokers(asked: argparse.Namespace, options: Options, folder: Path) -> 
     return _tell(findings, options)
 
 
+# -- Faults of everything -------------------------------------------------
+
+
+def _soak(asked: argparse.Namespace, options: Options, folder: Path) -> int:
+    with _place(folder) as place:
+        outcome = trio.run(soak, asked.seconds, place, options, _say)
+    return _tell_outcome(outcome, options, "soak")
+
+
+def _restart(asked: argparse.Namespace, options: Options, folder: Path) -> int:
+    with _place(folder) as place:
+        outcome = trio.run(restarts, asked.times, place, options, _say)
+    return _tell_outcome(outcome, options, "restarts")
+
+
+def _tell_outcome(outcome: Outcome, options: Options, name: str) -> int:
+    for line in soak_report.lines(outcome):
+        _say(line)
+    report = soak_report.write(outcome, options, _REPORTS, name)
+    _say(f"report: {report}, the bridge's log beside it")
+    good = "good: every emitted event is on the topic or in a gap, and no gap is false"
+    return _tell(outcome.verdict.findings, options, good)
+
+
 # -- Words ----------------------------------------------------------------
 
 
-def _tell(findings: Sequence[str], options: Options) -> int:
+def _tell(
+    findings: Sequence[str],
+    options: Options,
+    good: str = "good: every committed event is on the topic, in order",
+) -> int:
     """Tell what was found; gives the exit code."""
     for line in findings[:_MOST_LINES]:
         _say(f"FINDING: {line}")
@@ -168,7 +237,7 @@ def _tell(findings: Sequence[str], options: Options) -> int:
     if findings:
         _say(f"FAILED: {len(findings):,} findings, seed {options.seed}")
         return 1
-    _say("good: every committed event is on the topic, in order")
+    _say(good)
     return 0
 
 
@@ -180,6 +249,16 @@ def _servers(nodes: int) -> Iterator[Servers]:
         AuthEndpoint(signing(soketi)).serving() as endpoint,
     ):
         yield Servers(kafka, soketi, endpoint.url)
+
+
+@contextmanager
+def _place(folder: Path) -> Iterator[Place]:
+    with (
+        KafkaServer() as kafka,
+        SoketiServer() as soketi,
+        AuthEndpoint(signing(soketi)).serving() as endpoint,
+    ):
+        yield Place(kafka, soketi, endpoint, folder)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -54,11 +54,13 @@ class Servers:
         kafka: Where events go.
         soketi: Where they come from.
         api_url: A dryAPI that authorises everybody.
+        pusher_url: Where the bridge finds soketi; None for soketi's own address.
     """
 
     kafka: KafkaServer
     soketi: Soketi
     api_url: str
+    pusher_url: str | None = None
 
 
 class Stage:
@@ -74,7 +76,8 @@ class Stage:
         replication_factor: Copies of the topic; -1 is the cluster's default.
 
     Attributes:
-        topic: The topic.
+        topic: The topic; the account has the same name.
+        channel: The account's channel.
         bridge: The bridge, which is not started.
         servers: The servers.
     """
@@ -89,6 +92,7 @@ class Stage:
         replication_factor: int = -1,
     ) -> None:
         self.topic = name
+        self.channel = f"private-client.{name}"
         self.servers = servers
         self._options = options
         for topic in (name, f"{name}.dlq", f"{name}.gaps"):
@@ -106,7 +110,7 @@ class Stage:
                 "CLIENT_ID": name,
                 "API_TOKEN": "any",
                 "API_URL": servers.api_url,
-                "PUSHER_URL": servers.soketi.url,
+                "PUSHER_URL": servers.pusher_url or servers.soketi.url,
                 "PUSHER_APP_KEY": servers.soketi.app.key,
                 "KAFKA_BOOTSTRAP_SERVERS": servers.kafka.bootstrap_servers,
                 "DELIVERY": options.delivery,
@@ -127,7 +131,7 @@ class Stage:
         ):
             load = SteadyLoad(
                 publisher,
-                f"private-client.{self.topic}",
+                self.channel,
                 self._options.rate,
                 Random(self._options.seed),
             )
@@ -142,6 +146,10 @@ class Stage:
     async def dead_letters(self) -> list[Record]:
         """Read the dead letters."""
         return await self._read(f"{self.topic}.dlq")
+
+    async def gaps(self) -> list[Record]:
+        """Read the ledger of gaps."""
+        return await self._read(f"{self.topic}.gaps")
 
     async def _read(self, topic: str) -> list[Record]:
         return await trio.to_thread.run_sync(

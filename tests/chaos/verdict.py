@@ -34,13 +34,16 @@ class Verdict:
     repeats: list[str] = field(default_factory=list)
 
 
-def judge(records: Sequence[Record], committed: Mapping[str, NumberedEvent]) -> Verdict:
+def judge(
+    records: Sequence[Record], committed: Mapping[str, NumberedEvent] | None
+) -> Verdict:
     """
     Judge a topic.
 
     Args:
         records: All its records, by partition and offset.
-        committed: Which event each `ce_id` is by the outbox's file.
+        committed: Which event each `ce_id` is by the outbox's file; None where that
+            was not looked at.
     """
     verdict = Verdict(len(records))
     first: dict[str, Record] = {}
@@ -58,7 +61,8 @@ def judge(records: Sequence[Record], committed: Mapping[str, NumberedEvent]) -> 
             )
     verdict.findings += _order(first.values())
     verdict.findings += _density(first.values())
-    verdict.findings += _completeness(first, committed)
+    if committed is not None:
+        verdict.findings += _completeness(first, committed)
     return verdict
 
 
