@@ -16,9 +16,9 @@ import click
 
 import bridge
 from bridge.cli.group import BridgeGroup, LazyCommand
-from bridge.cli.new_file import create
+from bridge.cli.new_file import new_file
 from bridge.cli.options import config_option, given_settings, setting_options
-from bridge.settings import load
+from bridge.settings import Loaded, load
 
 
 __all__ = ["root"]
@@ -85,9 +85,14 @@ def root(ctx: click.Context, record: Path | None) -> None:
 def _run(ctx: click.Context, record: Path | None) -> None:
     flags, config_file = given_settings(ctx)
     loaded = load(flags, os.environ, config_file)
-    if record is not None:
-        create(record, "--record")
+    if record is None:
+        _start(loaded, None)
+        return
+    with new_file(record, "--record"):
+        _start(loaded, record)
 
+
+def _start(loaded: Loaded, record: Path | None) -> None:
     # Imported when needed: the service brings Kafka's and trio's modules along.
     import trio  # noqa: PLC0415
 

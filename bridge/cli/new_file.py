@@ -7,17 +7,22 @@ What stands in it is for the room that writes it.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
 
 
-__all__ = ["create"]
+__all__ = ["new_file"]
 
 
-def create(path: Path, option: str) -> None:
+@contextmanager
+def new_file(path: Path, option: str) -> Iterator[None]:
     """
-    Create an empty file that its owner alone may read.
+    Create an empty file that its owner alone may read, and take an unused one away.
+
+    So a start that came to nothing can be repeated as it was typed.
 
     Args:
         path: Where. Nothing may stand there, not even a link that leads nowhere.
@@ -38,3 +43,10 @@ def create(path: Path, option: str) -> None:
             f"{option}: {path} can't be created: {error.strerror}."
         ) from None
     os.close(descriptor)
+    try:
+        yield
+    finally:
+        # Whoever took it away or wrote to it meanwhile has the say.
+        with suppress(OSError):
+            if path.stat().st_size == 0:
+                path.unlink()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from bridge.errors import OutboxError
 from tests.cli.conftest import Invoke
 from tests.cli.service import FakeService
 
@@ -29,8 +29,8 @@ def test_the_service_gets_a_new_file_of_its_owner_alone(
     result = invoke("--topic", "jobs", "--record", str(file))
     assert (result.exit_code, result.stderr) == (0, "")
     assert service.record == file
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert file.read_bytes() == b""
+    assert service.recorded == (0o600, b"")
+    assert file.read_bytes() == service.wire
 
 
 def test_nothing_is_recorded_unless_asked_for(
@@ -108,6 +108,20 @@ def test_wrong_settings_leave_no_file(
     assert not file.exists()
     assert invoke("--topic", "ab", "--record", str(file)).exit_code == 0
     assert service.record == file
+
+
+def test_a_start_that_recorded_nothing_leaves_no_file(
+    invoke: Invoke, service: FakeService, tmp_path: Path
+) -> None:
+    """It can be repeated as it was typed; what a failure recorded stays."""
+    file = tmp_path / "wire.jsonl"
+    service.error = OutboxError("in use")
+    wire, service.wire = service.wire, b""
+    assert invoke("--record", str(file)).exit_code == 1
+    assert not file.exists()
+    service.wire = wire
+    assert invoke("--record", str(file)).exit_code == 1
+    assert file.read_bytes() == wire
 
 
 @pytest.mark.parametrize("command", [("tail",), ("config", "show"), ("verify",)])
