@@ -178,7 +178,7 @@ def test_an_event_with_two_identities_is_found() -> None:
 # -- The ledger's records -------------------------------------------------
 
 
-_OPENED = {
+_OPENED: dict[str, object] = {
     "gap_id": "5f0c1c52-6a2f-4c53-9d35-0d8f2f6f7a11",
     "cause": "disconnected",
     "client_id": "me",
@@ -188,7 +188,7 @@ _OPENED = {
     "close_code": 4200,
     "jobs_in_flight": 3,
 }
-_CLOSED = {
+_CLOSED: dict[str, object] = {
     **_OPENED,
     "until": "1970-01-01T00:01:42.500000Z",
     "duration_seconds": 2.5,
