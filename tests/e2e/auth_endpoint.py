@@ -50,6 +50,13 @@ def signing(soketi: Soketi) -> Callable[[AuthRequest], Reply]:
     return sign
 
 
+class _Server(ThreadingHTTPServer):
+    """A thread for each connection."""
+
+    # The library's 5 would drop most of some hundred accounts that connect at once.
+    request_queue_size = 512
+
+
 class AuthEndpoint:
     """
     The endpoint.
@@ -94,7 +101,7 @@ class AuthEndpoint:
             def log_message(self, *_: object) -> None:
                 """Say nothing on stderr."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     @contextmanager

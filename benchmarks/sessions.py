@@ -1,0 +1,225 @@
+"""
+The command line of `make bench-sessions`: what one more account costs a bridge.
+
+Owns options, the order of runs and the table. What happens in a run stands in
+`many_sessions`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.course import RunError
+from benchmarks.figures import Spread, spread
+from benchmarks.machine import Machine, describe
+from benchmarks.many_sessions import Ground, Rest, Stream
+from benchmarks.tables import table, write
+from tests.servers.broker import BrokerError
+from tests.servers.downloads import SOKETI_VERSION, FetchError
+from tests.servers.kafka import KafkaServer
+from tests.servers.process import PortTakenError, ProcessError
+from tests.servers.reader import ReadTimeoutError
+from tests.servers.soketi import SoketiServer
+
+
+__all__ = ["report"]
+
+_EXPECTED = (
+    BrokerError,
+    FetchError,
+    PortTakenError,
+    ProcessError,
+    ReadTimeoutError,
+    RunError,
+)
+
+_MIB, _KIB = 2**20, 2**10
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Measure and print.
+
+    Returns:
+        0 if every event of every account arrived once, in order and under its own
+        account; 1 if not, or if a run failed; 130 when it was interrupted.
+    """
+    options = _options(arguments)
+    # As Ctrl-C: the servers have to be ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    machine = describe(own_kafka=True)
+    rests: list[Rest] = []
+    streams: list[Stream] = []
+    try:
+        with _ground() as ground:
+            for turn in range(options.turns):
+                # The lonely account first, then last: the machine drifts.
+                for accounts in sorted({1, options.accounts}, reverse=turn % 2 == 1):
+                    events = options.events if accounts > 1 else 0
+                    rest, stream = ground.run(accounts, options.seconds, events)
+                    rests.append(rest)
+                    _say(_line(rest))
+                    if stream is not None:
+                        streams.append(stream)
+                        _say(_line_of_events(stream))
+    except _EXPECTED as error:
+        _say(f"make bench-sessions: {error}")
+        return 1
+    except KeyboardInterrupt:
+        _say("make bench-sessions: stopped before the report")
+        return 130
+    sys.stdout.write(f"\n{report(machine, rests, streams)}\n")
+    return 1 if any(stream.flaws for stream in streams) else 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.sessions",
+        description="Measure what one more idle account costs a bridge.",
+    )
+    for name, default, meaning in (
+        ("--accounts", 200, "accounts of the large bridge"),
+        ("--seconds", 60, "how long each bridge is watched at rest"),
+        ("--turns", 3, "runs of each bridge"),
+        ("--events", 20_000, "events for all accounts after each rest, 0 for none"),
+    ):
+        parser.add_argument(
+            name, type=int, default=default, help=f"{meaning} (default: %(default)s)"
+        )
+    options = parser.parse_args(arguments)
+    if min(options.accounts, options.seconds, options.turns) < 1:
+        parser.error("accounts, seconds and turns are at least 1")
+    return options
+
+
+@contextmanager
+def _ground() -> Iterator[Ground]:
+    with (
+        tempfile.TemporaryDirectory(prefix="bridge-bench-") as folder,
+        KafkaServer() as kafka,
+        SoketiServer() as soketi,
+    ):
+        yield Ground(kafka, soketi, (*kafka.pids, soketi.pid), Path(folder))
+
+
+def report(machine: Machine, rests: Sequence[Rest], streams: Sequence[Stream]) -> str:
+    """
+    Write the medians, with the lowest and the highest run.
+
+    Args:
+        machine: Where they were made.
+        rests: Runs with two numbers of accounts, so many of each.
+        streams: What came of the events, if there were some.
+    """
+    by_size = {
+        accounts: [rest for rest in rests if rest.accounts == accounts]
+        for accounts in sorted({rest.accounts for rest in rests})
+    }
+    rows = [
+        [
+            f"{accounts:,}",
+            write(_of(runs, lambda run: run.memory_bytes / _MIB), 1),
+            write(_of(runs, lambda run: run.cpu_seconds / run.seconds * 1e3), 2),
+            write(_of(runs, lambda run: run.start_seconds), 2),
+            write(_of(runs, lambda run: run.subscribed_seconds), 2),
+            write(_of(runs, lambda run: run.connects_a_second), 0),
+            write(_of(runs, lambda run: run.others_cores), 2),
+        ]
+        for accounts, runs in by_size.items()
+    ]
+    head = [
+        "accounts",
+        "memory (MiB)",
+        "CPU at rest (ms/s)",
+        "to the first connect (s)",
+        "until all are subscribed (s)",
+        "connects in one second",
+        "cores used by others",
+    ]
+    versions = ", ".join(f"{name} {text}" for name, text in machine.versions.items())
+    lines = [
+        "# What one more account costs",
+        "",
+        f"- {machine.cores} cores, {machine.system}",
+        f"- {machine.python}, {versions}, soketi {SOKETI_VERSION}",
+        f"- revision {machine.revision}",
+        _amount(rests, len(by_size)),
+        "",
+        *table(head, rows),
+    ]
+    if len(by_size) > 1:
+        lines += ["", _of_one(by_size)]
+    return "\n".join([*lines, *_of_events(streams)])
+
+
+def _amount(rests: Sequence[Rest], sizes: int) -> str:
+    return (
+        f"- {len(rests) // sizes} interleaved runs of {rests[0].seconds:.0f} s:"
+        " median (lowest, highest)"
+    )
+
+
+def _of(runs: Sequence[Rest], take: Callable[[Rest], float]) -> Spread:
+    return spread([take(run) for run in runs])
+
+
+def _of_one(by_size: dict[int, list[Rest]]) -> str:
+    """Write what one more account costs: the difference, dealt to the accounts."""
+    (few, small), (many, large) = by_size.items()
+    more = many - few
+
+    def each(take: Callable[[Rest], float]) -> float:
+        return (_of(large, take).median - _of(small, take).median) / more
+
+    memory = each(lambda run: run.memory_bytes) / _KIB
+    cpu = each(lambda run: run.cpu_seconds / run.seconds) * 1e6
+    return (
+        f"Each idle account more: {memory:.0f} KiB of memory and {cpu:.0f} us of CPU"
+        " a second."
+    )
+
+
+def _of_events(streams: Sequence[Stream]) -> list[str]:
+    if not streams:
+        return []
+    whole = sum(not stream.flaws for stream in streams)
+    rate = write(spread([stream.events_per_second for stream in streams]), 0)
+    flaws = [f"- {flaw}" for stream in streams for flaw in stream.flaws[:5]]
+    sentence = (
+        f"{streams[0].events:,} events of all accounts at once: each arrived once, in"
+        f" order and under its account in {whole} of {len(streams)} runs, {rate}"
+        " events/s with soketi's publishing."
+    )
+    return ["", sentence, *flaws]
+
+
+def _line(rest: Rest) -> str:
+    return (
+        f"{rest.accounts:>5} accounts  {rest.memory_bytes / _MIB:>7.1f} MiB"
+        f"  {rest.cpu_seconds / rest.seconds * 1e3:>7.2f} ms/s"
+        f"  all subscribed in {rest.subscribed_seconds:.2f} s,"
+        f" at most {rest.connects_a_second} connects in a second"
+    )
+
+
+def _line_of_events(stream: Stream) -> str:
+    verdict = "; ".join(stream.flaws[:3]) or "each once, in order, under its account"
+    return (
+        f"{stream.accounts:>5} accounts  {stream.events:,} events at"
+        f" {stream.events_per_second:,.0f}/s: {verdict}"
+    )
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
