@@ -118,6 +118,7 @@ class BridgeProcess:
         topic: What it is told with `--topic`.
         settings: Environment without the prefix `BRIDGE_`.
         wrapper: A command that ends in executing what follows it.
+        flags: More of its command line.
 
     Attributes:
         outbox: The directory of its outbox.
@@ -130,6 +131,7 @@ class BridgeProcess:
         topic: str,
         settings: Mapping[str, str],
         wrapper: Sequence[str] = (),
+        flags: Sequence[str] = (),
     ) -> None:
         (self.port,) = free_ports(1)
         folder.mkdir()
@@ -149,7 +151,7 @@ class BridgeProcess:
             environment[f"BRIDGE_{name}"] = value
         self._child = ChildProcess(
             "the bridge",
-            [*wrapper, sys.executable, "-m", "bridge", "--topic", topic],
+            [*wrapper, sys.executable, "-m", "bridge", "--topic", topic, *flags],
             log=folder / "log",
             cwd=folder,
             env=environment,

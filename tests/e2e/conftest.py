@@ -9,6 +9,8 @@ import pytest
 import trio
 
 from tests.conftest import Topic
+from tests.e2e.auth_endpoint import AuthEndpoint
+from tests.e2e.membership import Membership
 from tests.e2e.scene import Account, Scene, start_sandbox
 from tests.servers.broker import KafkaBroker
 from tests.servers.publisher import Soketi
@@ -29,3 +31,16 @@ async def dryapi(nursery: trio.Nursery, scene: Scene) -> str:
     """The base URL of a dryAPI that authorises the account and emits nothing."""
     _, url = await start_sandbox(nursery, scene, rate=0, wait_for_subscriber=False)
     return url
+
+
+@pytest.fixture
+def membership(scene: Scene, tmp_path: Path) -> Membership:
+    """Three accounts, and the bridge's files."""
+    return Membership(scene.soketi, tmp_path, scene.more_accounts(3))
+
+
+@pytest.fixture
+def auth(membership: Membership) -> Iterator[AuthEndpoint]:
+    """The dryAPI that knows them."""
+    with AuthEndpoint(membership.answer).serving() as endpoint:
+        yield endpoint

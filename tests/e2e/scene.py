@@ -76,6 +76,13 @@ class Scene:
         self.soketi = soketi
         self._folder = folder
         self._made: list[BridgeProcess] = []
+        self._tokens = {account.token}
+
+    def more_accounts(self, count: int) -> list[Account]:
+        """Make accounts beside the scene's, whose tokens no bridge may show either."""
+        accounts = [Account.new() for _ in range(count)]
+        self._tokens.update(account.token for account in accounts)
+        return accounts
 
     def bridge(
         self,
@@ -83,6 +90,7 @@ class Scene:
         *,
         topic: str | None = None,
         wrapper: Sequence[str] = (),
+        flags: Sequence[str] = (),
         **settings: object,
     ) -> BridgeProcess:
         """
@@ -92,7 +100,8 @@ class Scene:
             api_url: Where its dryAPI is.
             topic: Another topic than the scene's.
             wrapper: A command that ends in executing what follows it.
-            settings: More settings, or others, by their names.
+            flags: More of its command line.
+            settings: More settings, or others, by their names; None for none.
         """
         usual = {
             "client_id": self.account.client_id,
@@ -106,33 +115,41 @@ class Scene:
             "pusher_backoff_initial_seconds": 0.1,
         }
         environment = {
-            name.upper(): str(value) for name, value in (usual | settings).items()
+            name.upper(): str(value)
+            for name, value in (usual | settings).items()
+            if value is not None
         }
         bridge = BridgeProcess(
             self._folder / f"bridge-{len(self._made) + 1}",
             topic or self.topic.name,
             environment,
             wrapper,
+            flags,
         )
         self._made.append(bridge)
         return bridge
 
     @asynccontextmanager
     async def load(
-        self, reader: BridgeProcess | None = None, *, steady: bool = False
+        self,
+        reader: BridgeProcess | None = None,
+        *,
+        account: Account | None = None,
+        steady: bool = False,
     ) -> AsyncIterator[Load]:
         """
-        Publish on the account's channel.
+        Publish on an account's channel.
 
         Args:
             reader: As `Load` takes it.
+            account: Another account than the scene's.
             steady: Whether jobs run from now on until the load's `stop`.
 
         Yields:
             The load; whatever it still does is cancelled at the end.
         """
         async with self.soketi.publisher() as publisher, trio.open_nursery() as nursery:
-            load = Load(publisher, self.account.channel, reader)
+            load = Load(publisher, (account or self.account).channel, reader)
             if steady:
                 nursery.start_soon(load.keep_running)
             yield load
@@ -156,7 +173,7 @@ class Scene:
             bridge.kill()
         for bridge in self._made:
             output = bridge.all_output
-            assert self.account.token not in output
+            assert not [token for token in self._tokens if token in output]
             assert "Traceback" not in output
             # Where a log line would hold one.
             assert '"exception":' not in output
