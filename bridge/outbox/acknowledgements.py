@@ -166,6 +166,7 @@ class Acknowledgements:
 
     def _drop_oldest(self, lane: Lane, count: int) -> int:
         run, rest = lane.runs.popleft().split(count)
+        self._lanes.secure(lane, run.last_sequence)
         self._connection.execute(
             "DELETE FROM rows WHERE position BETWEEN ? AND ?",
             (lane.base + run.first_sequence, lane.base + run.last_sequence),

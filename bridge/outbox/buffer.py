@@ -97,6 +97,20 @@ class Buffer:
         return self._put_bytes - self._taken_bytes
 
     @property
+    def mark(self) -> int:
+        """A place behind all that was put: see `has_passed`."""
+        return self._put_bytes
+
+    def has_passed(self, mark: int, in_hands: int) -> bool:
+        """
+        Whether what was put before a mark is released, or will be with `in_hands`.
+
+        What is given up counts as released.
+        """
+        # Where the newest records were given up, the mark lies too far behind.
+        return self._taken_bytes + in_hands >= mark or self.size_bytes <= in_hands
+
+    @property
     def is_relaxed(self) -> bool:
         """Whether at least half of it is free again."""
         return 2 * self.size_bytes <= self._max_bytes

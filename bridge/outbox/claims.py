@@ -25,6 +25,8 @@ def claim(
         waiting = topic.unassigned
         if topic.partition_of is None or not waiting.pending:
             continue
+        for lane in (waiting, *topic.lanes.values()):
+            lanes.secure(lane, lane.last_sequence)
         moves: list[tuple[int, int]] = []
         size = 0
         cursor = connection.execute(
@@ -47,4 +49,8 @@ def claim(
             moves[-1][1] - waiting.base if moves else waiting.last_sequence
         )
         lanes.save(waiting)
+    for lane in touched:
+        # All of it was noted where it stood before.
+        lane.noted_sequence = lane.last_sequence
+        lanes.save(lane)
     return [(lane.topic, lane.partition, lane.last_sequence) for lane in touched]

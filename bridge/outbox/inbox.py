@@ -11,18 +11,35 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
+import msgspec
 import structlog
 
 from bridge.outbox.bell import Bell
 from bridge.outbox.buffer import Buffer
 from bridge.outbox.lane import Run
+from bridge.outbox.proofs import Proofs
 from bridge.outbox.requests import Requests
 from bridge.record import Record
 
 
-__all__ = ["Inbox"]
+__all__ = ["Inbox", "Kept"]
 
 _log = structlog.get_logger("bridge.outbox")
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """
+    A gap record, and what it does to the gaps that are open.
+
+    Attributes:
+        record: It.
+        opens: A gap that is remembered from it on, with its value.
+        closes: A gap that is forgotten with it.
+    """
+
+    record: Record
+    opens: str | None = None
+    closes: str | None = None
 
 
 class Inbox:
@@ -35,6 +52,7 @@ class Inbox:
 
     Attributes:
         buffer: Records that were read.
+        proofs: That accounts were heard.
         reserved: Gap records: no bound holds them up.
         acknowledged: Runs that Kafka has: (topic, partition, run).
         changes: Requests that belong into a transaction.
@@ -50,7 +68,8 @@ class Inbox:
         self, max_bytes: int, lighten: Callable[[Record], Record | None]
     ) -> None:
         self.buffer = Buffer(max_bytes, lighten)
-        self.reserved: deque[Record] = deque()
+        self.proofs = Proofs(self.buffer)
+        self.reserved: deque[Kept] = deque()
         self.acknowledged: deque[tuple[str, int, Run]] = deque()
         self.changes = Requests()
         self.questions = Requests()
@@ -71,9 +90,9 @@ class Inbox:
         ]
         return max((run.last_sequence for run in runs), default=0)
 
-    def reserve(self, record: Record) -> None:
+    def reserve(self, kept: Kept) -> None:
         """Lay a gap record down; what comes too late is given up at once."""
-        self.reserved.append(record)
+        self.reserved.append(kept)
         self.bell.ring()
         # Looked at after appending: either the thread saw it at its end, or it is
         # seen here that it has ended.

@@ -2,20 +2,22 @@
 The jobs whose end has not been seen, in memory.
 
 What was committed decides, never what only was read. How this outlives the process
-is the business of `checkpoint`.
+is the business of `job_table`.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from heapq import merge
 from itertools import islice
+from math import inf
 
 from bridge.job_status import TERMINAL_STATUSES
 from bridge.outbox.statistics import OutboxStatistics
-from bridge.record import JobInFlight, Record
+from bridge.record import Envelope, JobInFlight, Origin, Record
 
 
 __all__ = ["Account", "Heard", "Jobs"]
@@ -36,15 +38,22 @@ class Account:
     The jobs of one account.
 
     Attributes:
+        ce_source: Whose they are.
         jobs: What is known of each, by key; the one not heard of for longest first.
         changed: Keys of which the file doesn't have what is known here.
+        places: Where jobs stand in the file, by key.
+        heard_us: When the last event was read that is written, of those that
+            the socket brought; 0 if there was none.
     """
 
-    __slots__ = ("changed", "jobs")
+    __slots__ = ("ce_source", "changed", "heard_us", "jobs", "places")
 
-    def __init__(self) -> None:
+    def __init__(self, ce_source: str) -> None:
+        self.ce_source = ce_source
         self.jobs: OrderedDict[bytes, Heard] = OrderedDict()
         self.changed: set[bytes] = set()
+        self.places: dict[bytes, int] = {}
+        self.heard_us = 0
 
 
 class Jobs:
@@ -61,11 +70,14 @@ class Jobs:
     """
 
     def __init__(
-        self, max_jobs: int, keep_seconds: float, statistics: OutboxStatistics
+        self,
+        max_jobs: int = sys.maxsize,
+        keep_seconds: float = inf,
+        statistics: OutboxStatistics | None = None,
     ) -> None:
         self._max_jobs = max_jobs
-        self._keep_us = int(keep_seconds * 1_000_000)
-        self._statistics = statistics
+        self._keep_us = keep_seconds * 1_000_000
+        self._statistics = statistics or OutboxStatistics()
         self._count = 0
         self._ended: set[tuple[str, bytes]] = set()
         self._ended_before: set[tuple[str, bytes]] = set()
@@ -94,33 +106,59 @@ class Jobs:
 
     def note(self, records: Sequence[Record]) -> None:
         """Learn from committed records, in their order."""
-        heard = self.heard
+        envelope: Envelope | None = None
+        hear = self._hear
         with self._lock:
             for record in records:
-                status = record.status
-                if status is not None and record.key is not None:
-                    heard(
-                        record.envelope.ce_source,
-                        record.key,
-                        (status, record.progress, record.received_at_us),
-                    )
+                status, key = record.status, record.key
+                if status is None or key is None:
+                    continue
+                if record.envelope is not envelope:
+                    envelope = record.envelope
+                    account = self.account(envelope.ce_source)
+                    # What was asked for, or came by another way, says nothing of
+                    # the socket.
+                    is_pushed = envelope.origin == Origin.SOCKET
+                heard_us = record.received_at_us
+                hear(account, key, (status, record.progress, heard_us))
+                if is_pushed and heard_us > account.heard_us:
+                    account.heard_us = heard_us
             self._forget(self._count - self._max_jobs)
 
-    def heard(self, ce_source: str, key: bytes, heard: Heard) -> None:
-        """Learn of one event; belongs under the lock, or before there are readers."""
+    def account(self, ce_source: str) -> Account:
+        """Give an account, adding it if it is new."""
         account = self.accounts.get(ce_source)
         if account is None:
-            account = self.accounts[ce_source] = Account()
+            account = self.accounts[ce_source] = Account(ce_source)
+        return account
+
+    def restore(self, account: Account, key: bytes, heard: Heard) -> None:
+        """Learn what a file has of a job, before there are readers."""
+        self._count += key not in account.jobs
+        account.jobs[key] = heard
+
+    def heard_us(self) -> dict[str, int]:
+        """Give when each account was heard by its socket, as far as it was."""
+        return {
+            account.ce_source: account.heard_us
+            for account in self.accounts.values()
+            if account.heard_us
+        }
+
+    def _hear(self, account: Account, key: bytes, heard: Heard) -> None:
         jobs = account.jobs
-        if heard[0] in TERMINAL_STATUSES:
-            self._end(ce_source, key)
-            if jobs.pop(key, None) is None:
-                return
-            self._count -= 1
-        elif key in jobs:
-            jobs[key] = heard
-            jobs.move_to_end(key)
-        elif self._has_ended(ce_source, key):
+        if key in jobs:
+            if heard[0] in TERMINAL_STATUSES:
+                del jobs[key]
+                self._count -= 1
+                self._end(account, key)
+            else:
+                jobs[key] = heard
+                jobs.move_to_end(key)
+        elif heard[0] in TERMINAL_STATUSES:
+            self._end(account, key)
+            return
+        elif self._has_ended(account, key):
             return
         else:
             jobs[key] = heard
@@ -150,14 +188,14 @@ class Jobs:
         self._count -= count
         self._statistics.forgotten_jobs += count
 
-    def _end(self, ce_source: str, key: bytes) -> None:
+    def _end(self, account: Account, key: bytes) -> None:
         if len(self._ended) >= _ENDS_KNOWN:
             self._ended_before = self._ended
             self._ended = set()
-        self._ended.add((ce_source, key))
+        self._ended.add((account.ce_source, key))
 
-    def _has_ended(self, ce_source: str, key: bytes) -> bool:
-        job = (ce_source, key)
+    def _has_ended(self, account: Account, key: bytes) -> bool:
+        job = (account.ce_source, key)
         return job in self._ended or job in self._ended_before
 
 

@@ -89,6 +89,7 @@ class Lane:
         resent_sequence: Rows up to it were acknowledged once by a log that has
             lost them; 0 where none of them wait.
         topic_id: The topic's id in Kafka, as far as it was ever told.
+        noted_sequence: Rows up to it are told in the table of jobs.
         runs: Acknowledged rows that are still kept, oldest first.
     """
 
@@ -98,6 +99,7 @@ class Lane:
         "end",
         "floor_offset",
         "last_sequence",
+        "noted_sequence",
         "number",
         "partition",
         "resent_sequence",
@@ -118,6 +120,7 @@ class Lane:
         floor_offset: int | None = None,
         resent_sequence: int = 0,
         topic_id: str | None = None,
+        noted_sequence: int = 0,
     ) -> None:
         self.number = number
         self.topic = topic
@@ -130,6 +133,7 @@ class Lane:
         self.floor_offset = floor_offset
         self.resent_sequence = resent_sequence
         self.topic_id = topic_id
+        self.noted_sequence = noted_sequence
         self.runs: deque[Run] = deque()
 
     @property

@@ -42,6 +42,7 @@ class Lanes:
         assignments: How keys find their partition, by topic; never changed in
             place, so that a transaction can put the former one back.
         are_new: Whether a lane was added since somebody set this to False.
+        note_down: Has all rows noted in the table of jobs.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -50,6 +51,7 @@ class Lanes:
         self.topics: dict[str, Topic] = {}
         self.assignments: Mapping[str, PartitionOf] = {}
         self.are_new = False
+        self.note_down: Callable[[], None] = lambda: None
 
     def __iter__(self) -> Iterator[Lane]:
         """Go through the lanes, those for unassigned records included."""
@@ -59,11 +61,9 @@ class Lanes:
         """Read the lanes from the file."""
         self._by_number.clear()
         self.topics.clear()
-        # A topic's lane for unassigned records is made before its others.
-        for values in self._connection.execute(
-            "SELECT id, topic, partition, acknowledged_sequence, floor_sequence,"
-            " skipped, floor_offset, resent_sequence, topic_id FROM lanes ORDER BY id"
-        ):
+        # A topic's lane for unassigned records is made before its others. A damaged
+        # file of an older format may have fewer columns.
+        for values in self._connection.execute("SELECT * FROM lanes ORDER BY id"):
             self._keep(Lane(*values))
         for number, *values in self._connection.execute(
             "SELECT * FROM acknowledged ORDER BY lane, first_sequence"
@@ -186,6 +186,15 @@ class Lanes:
             self.settle(lane)
             self.save(lane)
 
+    def secure(self, lane: Lane, sequence: int) -> None:
+        """
+        Have a lane's rows noted up to one, before they are moved or deleted.
+
+        The rows that are left wouldn't tell how far their jobs have come.
+        """
+        if sequence > lane.noted_sequence:
+            self.note_down()
+
     def settle(self, lane: Lane) -> None:
         """Leave behind what was skipped or resent, once no row of it waits."""
         if lane.skipped and not lane.pending:
@@ -198,8 +207,8 @@ class Lanes:
         """Write how far a lane has come."""
         self._connection.execute(
             "UPDATE lanes SET acknowledged_sequence = ?, floor_sequence = ?,"
-            " skipped = ?, floor_offset = ?, resent_sequence = ?, topic_id = ?"
-            " WHERE id = ?",
+            " skipped = ?, floor_offset = ?, resent_sequence = ?, topic_id = ?,"
+            " noted_sequence = ? WHERE id = ?",
             (
                 lane.acknowledged_sequence,
                 lane.last_sequence,
@@ -207,6 +216,7 @@ class Lanes:
                 lane.floor_offset,
                 lane.resent_sequence,
                 lane.topic_id,
+                lane.noted_sequence,
                 lane.number,
             ),
         )

@@ -38,6 +38,33 @@ _STEPS = {
         )
         """,
     ),
+    # No row is noted: the next opening reads them all once, for the jobs in them.
+    2: (
+        "ALTER TABLE lanes ADD COLUMN noted_sequence INTEGER NOT NULL DEFAULT 0",
+        """
+        CREATE TABLE jobs (
+            id INTEGER PRIMARY KEY,
+            ce_source TEXT NOT NULL,
+            key BLOB NOT NULL,
+            status TEXT NOT NULL,
+            progress TEXT,
+            last_seen_us INTEGER NOT NULL
+        )
+        """,
+        """
+        CREATE TABLE accounts (
+            ce_source TEXT PRIMARY KEY,
+            proved_us INTEGER NOT NULL
+        ) WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE gaps (
+            id INTEGER PRIMARY KEY,
+            gap_id TEXT NOT NULL UNIQUE,
+            value BLOB NOT NULL
+        )
+        """,
+    ),
 }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from bridge.outbox import schema
+from bridge.outbox.jobs import Jobs
 from bridge.outbox.room import Room
 from bridge.outbox.store import Store
 
@@ -36,13 +37,17 @@ class Opened(msgspec.Struct, frozen=True):
     room: Room
 
 
-def open_outbox(path: Path, max_bytes: int) -> Opened:
+def open_outbox(
+    path: Path, max_bytes: int, jobs: Jobs | None = None, *, is_heir: bool = False
+) -> Opened:
     """
     Open the file, or make it.
 
     Args:
         path: The database file.
         max_bytes: What database and log may take together.
+        jobs: As `Store` has it.
+        is_heir: As `Store` has it.
 
     Raises:
         OutboxFormatError: It is no outbox, or one of a newer version.
@@ -52,7 +57,7 @@ def open_outbox(path: Path, max_bytes: int) -> Opened:
     connection = schema.open_database(path, max_bytes=max_bytes)
     try:
         # What is new gets a new incarnation, so that no `ce_id` comes twice.
-        store = Store(connection, schema.new_incarnation())
+        store = Store(connection, schema.new_incarnation(), jobs, is_heir=is_heir)
         room = Room(path, max_bytes, store)
         return Opened(schema.outbox_id(connection), connection, store, room)
     except BaseException:

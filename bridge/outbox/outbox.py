@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from bridge.outbox.directory import OutboxDirectory
-from bridge.outbox.inbox import Inbox
+from bridge.outbox.inbox import Inbox, Kept
 from bridge.outbox.jobs import Jobs
 from bridge.outbox.lane import Run
 from bridge.outbox.lanes import PartitionOf
@@ -34,7 +34,7 @@ class Outbox:
     """
     The outbox of one process, from the opened file to its closing.
 
-    `offer` belongs to the reader's thread, `run` to a thread of its own; all
+    `offer` and `prove` belong to the reader's thread, `run` to a thread of its own; all
     other methods may be called from any.
 
     Args:
@@ -60,9 +60,6 @@ class Outbox:
         on_loss: Callable[[Loss], None] = lambda _: None,
     ) -> None:
         self.statistics = OutboxStatistics()
-        self._jobs = Jobs(
-            settings.max_jobs_in_flight, settings.keep_jobs_seconds, self.statistics
-        )
         self._inbox = Inbox(settings.buffer_bytes, lighten)
         self._losses = Losses(self.statistics, on_loss)
         self._writer = Writer(
@@ -77,12 +74,12 @@ class Outbox:
     @property
     def memory(self) -> Memory:
         """What the process before left behind, as it was found at the opening."""
-        return Memory(proved_us={}, was_stopped=False, open_gaps=())
+        return self._writer.memory
 
     @property
     def jobs(self) -> Jobs:
         """The jobs in flight, as far as committed events tell."""
-        return self._jobs
+        return self._writer.jobs
 
     # -- The reader's door ----------------------------------------------------
 
@@ -130,7 +127,7 @@ class Outbox:
             opens: A gap whose value is remembered from this record on.
             closes: A gap that is forgotten with this record.
         """
-        self._inbox.reserve(record)
+        self._inbox.reserve(Kept(record, opens, closes))
 
     def prove(self, proofs: Mapping[str, int]) -> None:
         """
@@ -143,6 +140,8 @@ class Outbox:
                 and was offered, in microseconds since the epoch. Never lowers what
                 is known; not changed by anybody from now on.
         """
+        self._inbox.proofs.lay(proofs)
+        self._inbox.bell.hint()
 
     # -- The relay's doors ----------------------------------------------------
 

@@ -89,6 +89,7 @@ class Refusals:
             )
 
     def _take(self, lane: Lane, sequence: int) -> None:
+        self._lanes.secure(lane, sequence)
         rows.remove(self._connection, lane, sequence)
         self._lanes.advance(lane, sequence, sequence)
         # No run says how far this lane has come now.

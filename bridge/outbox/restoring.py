@@ -31,6 +31,7 @@ def restore(
 ) -> None:
     """Write rows with the identity that they have: see `Store.restore`."""
     lane = lanes.topic(topic).unassigned
+    lanes.secure(lane, lane.last_sequence)
     parameters: list[object] = []
     for record in records:
         lane.last_sequence += 1
@@ -46,3 +47,6 @@ def restore(
             rows.checksum(record.key, record.value, extra),
         )
     rows.insert(connection, parameters)
+    # What they tell of their jobs was read beside them, see `inheriting`.
+    lane.noted_sequence = lane.last_sequence
+    lanes.save(lane)

@@ -9,12 +9,13 @@ must not change a record.
 from __future__ import annotations
 
 import sqlite3  # noqa: TID251 - this room speaks to SQLite
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from zlib import crc32
 
 import msgspec
 
 from bridge.outbox.lane import Lane
+from bridge.outbox.statements import ManyRows
 from bridge.record import Envelope, StoredRecord
 
 
@@ -23,15 +24,8 @@ __all__ = ["checksum", "insert", "read", "remove"]
 _Extra = tuple[tuple[str, bytes], ...]
 _decode_extra = msgspec.msgpack.Decoder(_Extra).decode
 
-# Each step of a statement gives up the GIL and may wait a switch interval for
-# it; so rows go in by the hundred. SQLite takes 32,766 parameters a statement.
-_COLUMNS = 8
-_ROWS_A_STATEMENT = (512, 128, 32, 8, 1)
-_PLACES = f"({','.join('?' * _COLUMNS)})"
-_INSERTS = {
-    size: "INSERT INTO rows VALUES " + ",".join([_PLACES] * size)  # noqa: S608 - only marks
-    for size in _ROWS_A_STATEMENT
-}
+# Writes rows, all their columns one after the other.
+insert = ManyRows("INSERT INTO rows VALUES", columns=8).run
 
 # For more `crc32` gives up the GIL and has to wait for it again: beside a busy
 # thread 20 KB then take 39 us instead of 21.
@@ -48,16 +42,6 @@ def checksum(key: bytes | None, value: bytes, extra: bytes | None) -> int:
         for start in range(0, len(value), _SUMMED_AT_ONCE):
             total = crc32(pieces[start : start + _SUMMED_AT_ONCE], total)
     return crc32(extra, total) if extra else total
-
-
-def insert(connection: sqlite3.Connection, parameters: Sequence[object]) -> None:
-    """Write rows, all their columns one after the other."""
-    start, left = 0, len(parameters) // _COLUMNS
-    for size in _ROWS_A_STATEMENT:
-        while left >= size:
-            end = start + size * _COLUMNS
-            connection.execute(_INSERTS[size], parameters[start:end])
-            start, left = end, left - size
 
 
 def read(  # noqa: PLR0913, PLR0917 - a lane's rows and their bounds

@@ -27,7 +27,7 @@ from bridge.outbox.schema import UNASSIGNED
 from bridge.record import StoredRecord
 
 
-__all__ = ["Salvaged", "salvage"]
+__all__ = ["Salvaged", "open_damaged", "salvage"]
 
 _ROWS_A_STEP = 500
 _STEP_BYTES = 2**20
@@ -90,21 +90,36 @@ def salvage(
         OutboxDamagedError: The new file is damaged as well.
     """
     salvaged = Salvaged()
-    address = f"file:{quote(str(aside.absolute()))}?mode=ro"
     try:
-        with closing(
-            sqlite3.connect(
-                address, uri=True, isolation_level=None, check_same_thread=False
-            )
-        ) as source:
-            # Then a file that is too short is read as far as it goes.
-            source.execute("PRAGMA writable_schema = ON")
+        with closing(open_damaged(aside)) as source:
             _Salvage(source, aside.name, into, salvaged).run(acknowledged, beat)
     except sqlite3.Error as error:
         salvaged.reason = str(error)
     except OutboxFullError as error:
         salvaged.reason = f"the new file takes no more: {error}"
     return salvaged
+
+
+def open_damaged(aside: Path) -> sqlite3.Connection:
+    """
+    Open a damaged file, to be read as far as it goes.
+
+    Raises:
+        sqlite3.Error: It can't be opened.
+    """
+    source = sqlite3.connect(
+        f"file:{quote(str(aside.absolute()))}?mode=ro",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        # Then a file that is too short is read as far as it goes.
+        source.execute("PRAGMA writable_schema = ON")
+    except BaseException:
+        source.close()
+        raise
+    return source
 
 
 class _Salvage:

@@ -33,7 +33,7 @@ __all__ = [
     "pages",
 ]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 # 2**40 records a lane: 30 years at 1,000 a second on one partition; 23 bits
 # stay for lanes.
@@ -79,6 +79,7 @@ CREATE TABLE envelopes (
 -- floor_offset: nothing of this lane that isn't known lies in the log before it.
 -- resent_sequence: rows up to it were acknowledged once by a log that lost them.
 -- topic_id: the topic's id in Kafka, if that was told.
+-- noted_sequence: rows up to it are told in `jobs` and `accounts`, later ones aren't.
 CREATE TABLE lanes (
     id INTEGER PRIMARY KEY,
     topic TEXT NOT NULL,
@@ -89,6 +90,7 @@ CREATE TABLE lanes (
     floor_offset INTEGER,
     resent_sequence INTEGER NOT NULL DEFAULT 0,
     topic_id TEXT,
+    noted_sequence INTEGER NOT NULL DEFAULT 0,
     UNIQUE (topic, partition)
 );
 CREATE TABLE rows (
@@ -127,6 +129,27 @@ CREATE TABLE quarantine (
     checksum INTEGER,
     reason TEXT NOT NULL,
     put_at_us INTEGER NOT NULL
+);
+-- Jobs whose end was not seen, as far as rows are noted. At most
+-- `outbox.max_jobs_in_flight` of some 150 bytes: 8 MB of the usual 50,000.
+CREATE TABLE jobs (
+    id INTEGER PRIMARY KEY,
+    ce_source TEXT NOT NULL,
+    key BLOB NOT NULL,
+    status TEXT NOT NULL,
+    progress TEXT,
+    last_seen_us INTEGER NOT NULL
+);
+-- What was sent to an account before proved_us had arrived and was written.
+CREATE TABLE accounts (
+    ce_source TEXT PRIMARY KEY,
+    proved_us INTEGER NOT NULL
+) WITHOUT ROWID;
+-- Gaps that were opened and not closed: the values of their records.
+CREATE TABLE gaps (
+    id INTEGER PRIMARY KEY,
+    gap_id TEXT NOT NULL UNIQUE,
+    value BLOB NOT NULL
 );
 """
 

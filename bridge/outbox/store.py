@@ -13,27 +13,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import msgspec
-
 from bridge.errors import OutboxError
 from bridge.outbox import rows, schema
 from bridge.outbox.acknowledgements import Acknowledgements
+from bridge.outbox.appending import Appending, Placed
 from bridge.outbox.claims import claim
 from bridge.outbox.envelopes import Envelopes
 from bridge.outbox.failures import translated
-from bridge.outbox.lane import Lane, Run
+from bridge.outbox.job_table import JobTable
+from bridge.outbox.jobs import Jobs
+from bridge.outbox.lane import Run
 from bridge.outbox.lanes import Lanes, PartitionOf, UnknownLaneError
 from bridge.outbox.refusals import Refusals
+from bridge.outbox.remembered import Remembered
 from bridge.outbox.restoring import restore
-from bridge.outbox.schema import UNASSIGNED, Pages
+from bridge.outbox.schema import Pages
 from bridge.record import Delivered, LaneState, Record, StoredRecord
 
 
 __all__ = ["Placed", "Store"]
-
-_encode_extra = msgspec.msgpack.Encoder().encode
-
-Placed = tuple[str, int, list[StoredRecord]]
 
 
 class Store:
@@ -43,36 +41,62 @@ class Store:
     Args:
         connection: From `schema.open_database`; closed by `close`.
         incarnation: This process's random name, the first half of each `ce_id`.
+        jobs: Kept in step with what is committed.
+        is_heir: Whether the file takes the place of another one: what is remembered
+            isn't read of it then, see `inheriting`.
 
     Attributes:
         dead_letters: Rows that `refuse` has added in the last transaction, as
             `append` gives them.
+        remembered: What one process leaves to the next.
+        jobs: The jobs in flight.
+        job_table: What the file has of them.
 
     Raises:
         OutboxError: The tables can't be read.
     """
 
-    def __init__(self, connection: sqlite3.Connection, incarnation: str) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        incarnation: str,
+        jobs: Jobs | None = None,
+        *,
+        is_heir: bool = False,
+    ) -> None:
         self._connection = connection
-        self._prefix = f"{incarnation}-"
-        self._counter = 0
         self._lanes = Lanes(connection)
         self._acknowledgements = Acknowledgements(connection, self._lanes)
         self._refusals = Refusals(connection, self._lanes)
         self._envelopes = Envelopes(connection)
+        self._appending = Appending(
+            connection, self._lanes, self._envelopes, incarnation
+        )
+        self.remembered = Remembered(connection)
+        self.jobs = jobs or Jobs()
+        self.job_table = JobTable(
+            connection, self._lanes, self._envelopes, self.jobs, self.remembered
+        )
         self.dead_letters: list[Placed] = []
         self._stale = True
         with self.reading():
             (self._page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+            if not is_heir:
+                self.remembered.load()
+                self.job_table.load()
 
     def close(self) -> None:
         """Close the file; SQLite empties its log into the database then."""
         self._connection.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, *, is_last_resort: bool = False) -> Iterator[None]:
         """
         Commit what is done inside as one, or nothing of it.
+
+        Args:
+            is_last_resort: Let rows go of which the table of jobs knows nothing: see
+                `JobTable.is_waived`.
 
         Raises:
             OutboxFullError: The same may succeed later; all is undone.
@@ -81,6 +105,7 @@ class Store:
         lanes = self._lanes
         assignments = lanes.assignments
         self.dead_letters, lanes.are_new = [], False
+        self.job_table.is_waived = is_last_resort
         try:
             with self._speaking():
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -90,6 +115,8 @@ class Store:
         except BaseException:
             lanes.assignments = assignments
             self._stale = True
+            self.job_table.rolled_back()
+            self.remembered.rolled_back()
             # Where the file can't be read now, the next use reads it.
             with suppress(sqlite3.Error):
                 # SQLite itself rolls back on a full disk and some I/O errors.
@@ -97,6 +124,8 @@ class Store:
                     self._connection.execute("ROLLBACK")
                 self._refresh()
             raise
+        self.job_table.committed()
+        self.remembered.committed()
         if lanes.are_new:
             # A power loss may take what wasn't synced. A lane that it took would
             # begin again at 1, beside what the log has of it.
@@ -170,47 +199,8 @@ class Store:
             The stored records of each lane, for the relay; records without a
             lane are left out: the relay gets them when they are claimed.
         """
-        placed: dict[Lane, list[StoredRecord]] = {}
-        parameters: list[object] = []
-        counter, prefix = self._counter, self._prefix
-        lanes, topics = self._lanes, self._lanes.topics
-        envelopes, numbers = self._envelopes, self._envelopes.number_by_id
-        for record in records:
-            topic = topics.get(record.topic) or lanes.topic(record.topic)
-            lane = topic.lane_for(record.key)
-            sequence = lane.last_sequence = lane.last_sequence + 1
-            counter += 1
-            ce_id = f"{prefix}{counter}"
-            key, value = record.key, record.value
-            envelope, extra = record.envelope, record.extra
-            extra_bytes = _encode_extra(extra) if extra else None
-            parameters += (
-                lane.base + sequence,
-                ce_id,
-                numbers.get(id(envelope)) or envelopes.add(envelope),
-                record.received_at_us,
-                key,
-                value,
-                extra_bytes,
-                rows.checksum(key, value, extra_bytes),
-            )
-            if lane.partition != UNASSIGNED:
-                stored = StoredRecord(
-                    sequence,
-                    ce_id,
-                    key,
-                    value,
-                    record.received_at_us,
-                    envelope,
-                    extra,
-                )
-                if lane in placed:
-                    placed[lane].append(stored)
-                else:
-                    placed[lane] = [stored]
-        self._counter = counter
-        rows.insert(self._connection, parameters)
-        return [(lane.topic, lane.partition, told) for lane, told in placed.items()]
+        self.job_table.appended(records)
+        return self._appending.append(records)
 
     def restore(self, topic: str, records: Sequence[StoredRecord]) -> None:
         """

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import structlog
 
-from bridge.errors import OutboxDamagedError, OutboxDirectoryError
+from bridge.errors import OutboxDamagedError, OutboxDirectoryError, OutboxFullError
 from bridge.outbox import damage
+from bridge.outbox.inheriting import inherit, is_inherited, take_over
+from bridge.outbox.jobs import Jobs
 from bridge.outbox.losses import Losses
 from bridge.outbox.opening import Opened, open_outbox
 from bridge.outbox.salvage import Acknowledged, salvage
@@ -41,6 +43,7 @@ class Succession:
         max_bytes: What database and log may take together.
         losses: Told of what a damaged file takes with it.
         statistics: Where lost rows are counted.
+        jobs: Kept in step with the file in use; goes from file to file.
 
     Attributes:
         opened: The file in use.
@@ -51,13 +54,21 @@ class Succession:
     """
 
     def __init__(
-        self, path: Path, max_bytes: int, losses: Losses, statistics: OutboxStatistics
+        self,
+        path: Path,
+        max_bytes: int,
+        losses: Losses,
+        statistics: OutboxStatistics,
+        jobs: Jobs,
     ) -> None:
         self._path = path
         self._max_bytes = max_bytes
         self._losses = losses
         self._statistics = statistics
+        self._jobs = jobs
         self._damaged_at: float | None = None
+        # The file before, while another one is to take its place.
+        self._aside = path
         try:
             damage.finish_setting_aside(path)
         except OSError as error:
@@ -67,6 +78,7 @@ class Succession:
         except OutboxDamagedError as error:
             self._move_away(error, None)
             self.opened = self._open()
+        self._inherit()
 
     def set_aside(self, error: OutboxDamagedError, since_us: int | None) -> None:
         """
@@ -86,12 +98,21 @@ class Succession:
 
     def renew(self) -> None:
         """
-        Open a new file.
+        Open a new file; it remembers what the one before did.
 
         Raises:
             OutboxDirectoryError: Not now: the disk has no room, for instance.
         """
-        self.opened = self._open()
+        before = self.opened.store.remembered
+        opened = self._open(is_heir=True)
+        try:
+            take_over(self._aside, before, opened)
+        except BaseException as error:
+            opened.connection.close()
+            if isinstance(error, OutboxFullError):
+                raise _without_room(self._path, error) from error
+            raise
+        self.opened = opened
 
     def salvage(self, acknowledged: Acknowledged, beat: Callable[[], None]) -> None:
         """
@@ -119,8 +140,20 @@ class Succession:
         self._statistics.lost_rows += lost
         self._losses.end(_CAUSE, time.time_ns() // 1000, lost)
 
-    def _open(self) -> Opened:
-        return open_outbox(self._path, self._max_bytes)
+    def _open(self, *, is_heir: bool = False) -> Opened:
+        return open_outbox(self._path, self._max_bytes, self._jobs, is_heir=is_heir)
+
+    def _inherit(self) -> None:
+        """Remember what files did that were set aside and not read to their end."""
+        try:
+            for aside in damage.unsalvaged(self._path):
+                if not is_inherited(aside, self.opened):
+                    inherit(aside, self.opened)
+        except BaseException as error:
+            self.opened.connection.close()
+            if isinstance(error, OutboxFullError):
+                raise _without_room(self._path, error) from error
+            raise
 
     def _move_away(self, error: OutboxDamagedError, since_us: int | None) -> None:
         now = time.monotonic()
@@ -132,7 +165,7 @@ class Succession:
         self._damaged_at = now
         self._losses.begin(_CAUSE, since_us)
         try:
-            aside = damage.set_aside(self._path)
+            aside = self._aside = damage.set_aside(self._path)
         except OSError as failure:
             raise _immovable(self._path, failure) from error
         _log.error(
@@ -141,6 +174,12 @@ class Succession:
             set_aside=str(aside),
             advice="a new file is used; keep this one until you know why",
         )
+
+
+def _without_room(path: Path, error: OutboxFullError) -> OutboxDirectoryError:
+    return OutboxDirectoryError(
+        f"outbox.dir: {path} can't be used ({error}); see that the disk has room"
+    )
 
 
 def _immovable(path: Path, error: OSError) -> OutboxDirectoryError:

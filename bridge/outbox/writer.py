@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,9 @@ import structlog
 
 from bridge.errors import OutboxDamagedError, OutboxDirectoryError, OutboxFullError
 from bridge.outbox.buffer import total_weight
+from bridge.outbox.commit import Plan, commit, say_goodbye, settle_in
 from bridge.outbox.inbox import Inbox
+from bridge.outbox.jobs import Jobs
 from bridge.outbox.losses import Dropped, Losses
 from bridge.outbox.opening import Opened
 from bridge.outbox.room import Room
@@ -65,6 +67,8 @@ class Writer:
 
     Attributes:
         id: The file's UUID.
+        memory: What the process before has left.
+        jobs: The jobs in flight.
         is_stuck: Whether nothing at all could be written lately.
         on_committed: Gets the rows of each lane right after their commit.
         on_claimed: Gets (topic, partition, last sequence) of claimed lanes.
@@ -102,9 +106,17 @@ class Writer:
         self._measured_at = 0.0
         self._store: Store
         self._room: Room
-        self._files = Succession(path, settings.max_bytes, losses, statistics)
+        self.jobs = Jobs(
+            settings.max_jobs_in_flight, settings.keep_jobs_seconds, statistics
+        )
+        self._files = Succession(
+            path, settings.max_bytes, losses, statistics, self.jobs
+        )
+        store = self._files.opened.store
+        self.memory = store.remembered.memory(self.jobs.heard_us())
         try:
             self._use(self._files.opened)
+            settle_in(store)
         except OutboxDamagedError as error:
             self._files.set_aside(error, None)
             self._files.renew()
@@ -168,17 +180,17 @@ class Writer:
 
     def _commit_what_fits(self, records: list[Record]) -> int:
         """Return how many rows came, moved or went."""
-        reserved = list(islice(self._inbox.reserved, _RESERVED_A_COMMIT))
-        # Where rows are refused, the rest goes on and makes room; where a claim
-        # is refused as well, acknowledgements alone do. What has reserved room
-        # goes with as much as it can.
-        plans = [(records, reserved, True)] if records else []
-        plans.append(([], reserved, True))
-        if reserved:
-            plans.append(([], reserved, False))
-        for part, more, claims in [*plans, ([], [], True), ([], [], False)]:
+        held, weight = self._held
+        plan = Plan(
+            records,
+            in_hands=weight if len(records) == len(held) else 0,
+            kept=list(islice(self._inbox.reserved, _RESERVED_A_COMMIT)),
+            claims=_CLAIMED_A_COMMIT,
+            claim_bytes=self._room.step_bytes,
+        )
+        for part in plan.parts():
             try:
-                moved = self._commit(part, more, claims=claims)
+                moved = self._commit(part)
             except OutboxFullError as error:
                 self._note_full(str(error))
                 # Each try may wait for a lock that somebody's shell holds.
@@ -191,45 +203,27 @@ class Writer:
         self.is_stuck = True
         return 0
 
-    def _commit(
-        self, records: list[Record], reserved: list[Record], *, claims: bool
-    ) -> int:
-        store, inbox, room = self._store, self._inbox, self._room
-        # The other threads only append to these: what is counted here stays. A
-        # change comes after all acknowledgements that were there before it.
-        changes = len(inbox.changes)
-        runs = list(inbox.acknowledged)
-        with store.transaction():
-            for topic, partition, run in runs:
-                store.acknowledge(topic, partition, run)
-            added = [*records, *reserved] if reserved else records
-            placed = store.append(added) if added else []
-            results = inbox.changes.work(store, changes)
-            placed += store.dead_letters
-            claimed = store.claim(_CLAIMED_A_COMMIT, room.step_bytes) if claims else []
-            self._trimmed = self._trim()
-        statistics = self._statistics
-        for _, _, run in runs:
-            inbox.acknowledged.popleft()
-            statistics.acknowledged += run.count
-        for _ in reserved:
-            inbox.reserved.popleft()
-        inbox.changes.answer(results)
+    def _commit(self, plan: Plan) -> int:
+        store, inbox, statistics = self._store, self._inbox, self._statistics
+        done = commit(store, inbox, plan, self._trim)
+        self._trimmed = done.trimmed
+        statistics.acknowledged += sum([run.count for _, _, run in done.runs])
+        inbox.changes.answer(done.results)
         statistics.rows = store.pending
         statistics.quarantined = store.quarantined
-        statistics.committed += len(records)
-        if reserved:
-            room.spend(total_weight(reserved))
-            statistics.kept += len(reserved)
-        if placed and self.on_committed is not None:
-            self.on_committed(placed)
-        if claimed:
+        statistics.committed += len(plan.records)
+        if plan.kept:
+            self._room.spend(total_weight([kept.record for kept in plan.kept]))
+            statistics.kept += len(plan.kept)
+        if done.claimed:
             inbox.bell.ring()
             if self.on_claimed is not None:
-                self.on_claimed(claimed)
+                self.on_claimed(done.claimed)
+        if done.placed and self.on_committed is not None:
+            self.on_committed(done.placed)
         # Last: whoever sees the buffer drained finds everything else done.
-        self._release(records)
-        return len(added) + len(claimed) + self._trimmed
+        self._release(plan.records)
+        return done.added + len(done.claimed) + done.trimmed
 
     def _trim(self) -> int:
         is_short = self._is_short or self._statistics.full or self._room.is_near_its_end
@@ -241,7 +235,7 @@ class Writer:
             max_bytes=self._room.step_bytes,
         )
 
-    def _release(self, committed: list[Record]) -> None:
+    def _release(self, committed: Sequence[Record]) -> None:
         if not committed:
             return
         records, weight = self._held
@@ -313,6 +307,7 @@ class Writer:
         self._give_up_rest()
         while self._inbox.reserved and self._commit_what_fits([]):
             pass
+        say_goodbye(self._store, self._inbox)
 
     def _give_up_rest(self) -> None:
         """Count what was read and will not be written by this process."""
@@ -380,6 +375,7 @@ class Writer:
 
     def _measure(self) -> None:
         self._measured_at = time.monotonic()
+        self.jobs.expire(time.time_ns() // 1000)
         self._room.measure()
         statistics = self._statistics
         statistics.rows = self._store.pending

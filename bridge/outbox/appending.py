@@ -1,0 +1,95 @@
+"""
+New records become rows here: each gets its identity, its lane and its sequence.
+
+What becomes of rows afterwards is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import sqlite3  # noqa: TID251 - this room speaks to SQLite
+from collections.abc import Sequence
+
+import msgspec
+
+from bridge.outbox import rows
+from bridge.outbox.envelopes import Envelopes
+from bridge.outbox.lane import Lane
+from bridge.outbox.lanes import Lanes
+from bridge.outbox.schema import UNASSIGNED
+from bridge.record import Record, StoredRecord
+
+
+__all__ = ["Appending", "Placed"]
+
+_encode_extra = msgspec.msgpack.Encoder().encode
+
+Placed = tuple[str, int, list[StoredRecord]]
+
+
+class Appending:
+    """
+    The way into the table of rows.
+
+    Args:
+        connection: The outbox's file.
+        lanes: Its lanes.
+        envelopes: Its envelopes.
+        incarnation: This process's random name, the first half of each `ce_id`.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        lanes: Lanes,
+        envelopes: Envelopes,
+        incarnation: str,
+    ) -> None:
+        self._connection = connection
+        self._lanes = lanes
+        self._envelopes = envelopes
+        self._prefix = f"{incarnation}-"
+        self._counter = 0
+
+    def append(self, records: Sequence[Record]) -> list[Placed]:
+        """Write records: see `Store.append`."""
+        placed: dict[Lane, list[StoredRecord]] = {}
+        parameters: list[object] = []
+        counter, prefix = self._counter, self._prefix
+        lanes, topics = self._lanes, self._lanes.topics
+        envelopes, numbers = self._envelopes, self._envelopes.number_by_id
+        for record in records:
+            topic = topics.get(record.topic) or lanes.topic(record.topic)
+            lane = topic.lane_for(record.key)
+            sequence = lane.last_sequence = lane.last_sequence + 1
+            counter += 1
+            ce_id = f"{prefix}{counter}"
+            key, value = record.key, record.value
+            envelope, extra = record.envelope, record.extra
+            extra_bytes = _encode_extra(extra) if extra else None
+            parameters += (
+                lane.base + sequence,
+                ce_id,
+                numbers.get(id(envelope)) or envelopes.add(envelope),
+                record.received_at_us,
+                key,
+                value,
+                extra_bytes,
+                rows.checksum(key, value, extra_bytes),
+            )
+            if lane.partition != UNASSIGNED:
+                stored = StoredRecord(
+                    sequence,
+                    ce_id,
+                    key,
+                    value,
+                    record.received_at_us,
+                    envelope,
+                    extra,
+                )
+                if lane in placed:
+                    placed[lane].append(stored)
+                else:
+                    placed[lane] = [stored]
+        self._counter = counter
+        rows.insert(self._connection, parameters)
+        return [(lane.topic, lane.partition, told) for lane, told in placed.items()]

@@ -1,0 +1,162 @@
+"""
+A transaction of all that has gathered, in the one order in which it holds.
+
+And the first one of a process and its last one. What goes with each, and what is
+done when it fails, is decided in `writer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from bridge.errors import OutboxFullError
+from bridge.outbox.inbox import Inbox, Kept
+from bridge.outbox.lane import Run
+from bridge.outbox.store import Placed, Store
+from bridge.record import Record
+
+
+__all__ = ["Committed", "Plan", "commit", "say_goodbye", "settle_in"]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """
+    What one transaction is to do beside what never waits: acknowledge, change, trim.
+
+    Attributes:
+        records: What it writes of the buffer.
+        in_hands: What they weigh if nothing is held back of what was taken, else 0.
+        kept: What it writes of the gap records.
+        claims: Rows that are given lanes, at most.
+        claim_bytes: The same in bytes.
+        is_last_resort: Whether only what makes room matters.
+    """
+
+    records: Sequence[Record] = ()
+    in_hands: int = 0
+    kept: Sequence[Kept] = ()
+    claims: int = 0
+    claim_bytes: int = 0
+    is_last_resort: bool = False
+
+    def parts(self) -> Iterator[Plan]:
+        """Give the plan, and less and less of it for a disk that refuses it."""
+        yield self
+        # Where rows are refused, the rest goes on and makes room; where a claim is
+        # refused as well, acknowledgements alone do. What has reserved room goes with
+        # as much as it can.
+        without = msgspec.structs.replace(self, records=(), in_hands=0)
+        if self.records:
+            yield without
+        if self.kept:
+            yield msgspec.structs.replace(without, claims=0)
+            yield msgspec.structs.replace(without, kept=())
+        yield Plan(is_last_resort=True)
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """
+    What it did.
+
+    Attributes:
+        runs: What was acknowledged.
+        results: What was asked for; to be answered now.
+        placed: New rows with a lane.
+        claimed: Lanes that got rows.
+        trimmed: How many rows went.
+        added: How many rows came.
+    """
+
+    runs: list[tuple[str, int, Run]]
+    results: list[Any]
+    placed: list[Placed]
+    claimed: list[tuple[str, int, int]]
+    trimmed: int
+    added: int
+
+
+def commit(
+    store: Store, inbox: Inbox, plan: Plan, trim: Callable[[], int]
+) -> Committed:
+    """
+    Do it, all or nothing, and take off the inbox what was done.
+
+    Args:
+        store: The file.
+        inbox: What has gathered; its requests are still to be answered.
+        plan: What is done of it.
+        trim: Lets rows go that Kafka has.
+
+    Raises:
+        OutboxFullError: The same may succeed later; all is undone.
+        OutboxDamagedError: It will not; all is undone.
+    """
+    # The other threads only append to these: what is counted here stays. A change
+    # comes after all acknowledgements that were there before it.
+    changes = len(inbox.changes)
+    runs = list(inbox.acknowledged)
+    records = [*plan.records, *[kept.record for kept in plan.kept]]
+    proofs = {} if plan.is_last_resort else inbox.proofs.due(plan.in_hands)
+    remembered = store.remembered
+    with store.transaction(is_last_resort=plan.is_last_resort):
+        if not plan.is_last_resort:
+            store.job_table.write_if_due()
+        remembered.note_start()
+        for topic, partition, run in runs:
+            store.acknowledge(topic, partition, run)
+        results = inbox.changes.work(store, changes)
+        claimed = store.claim(plan.claims, plan.claim_bytes) if plan.claims else []
+        trimmed = trim()
+        # Now, when all rows are where they stay: new ones are noted later on.
+        placed = store.dead_letters
+        if records:
+            placed += store.append(records)
+        for kept in plan.kept:
+            if kept.opens is not None:
+                remembered.open_gap(kept.opens, kept.record.value)
+            if kept.closes is not None:
+                remembered.close_gap(kept.closes)
+        remembered.raise_to(proofs)
+    for _ in runs:
+        inbox.acknowledged.popleft()
+    for _ in plan.kept:
+        inbox.reserved.popleft()
+    if proofs:
+        inbox.proofs.written()
+    return Committed(runs, results, placed, claimed, trimmed, len(records))
+
+
+def settle_in(store: Store) -> None:
+    """
+    Begin to use a file: from now on it is no stopped process's.
+
+    What a full disk refuses here goes with the first commit.
+
+    Raises:
+        OutboxDamagedError: The file can't be used.
+    """
+    with suppress(OutboxFullError), store.transaction():
+        store.job_table.write()
+        store.remembered.note_start()
+
+
+def say_goodbye(store: Store, inbox: Inbox) -> None:
+    """
+    Write that the process ends in order; what it had to say must be written before.
+
+    Where gap records found no room, or this finds none, it looks like a crash: nothing
+    that was proved late counts then, and no gap is taken for shorter than it is.
+
+    Raises:
+        OutboxDamagedError: The file can't be used.
+    """
+    if inbox.reserved:
+        return
+    with suppress(OutboxFullError), store.transaction():
+        store.job_table.write()
+        store.remembered.raise_to(inbox.proofs.due(0))
+        store.remembered.note_stop()
