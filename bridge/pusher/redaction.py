@@ -2,8 +2,8 @@
 What a recording of the wire may show: the shape of everything, the content of nothing.
 
 The rule is that a text is masked unless it belongs to a closed vocabulary: letters
-become `x`, digits `0` or `1`, and what is kept is the protocol's own words and numbers
-of a few digits. So no content gets through by being unforeseen, in a member without a
+and digits are replaced, and what is kept is the protocol's own words and numbers of a
+few digits. So no content gets through by being unforeseen, in a member without a
 name, in JSON cut in the middle, or in no JSON at all: nothing here depends on a text
 being well-formed, and nothing raises.
 
@@ -53,7 +53,12 @@ _KEPT: Final = {
     "status": frozenset({*STATUSES, "pending"}),
     "type": frozenset({"AuthError", "LimitReached", "ServerError"}),
     # What soketi 1.6 was seen to say.
-    "message": frozenset({"Server closed. Please reconnect shortly."}),
+    "message": frozenset(
+        {
+            "Server closed. Please reconnect shortly.",
+            "Server is closing. Please reconnect shortly.",
+        }
+    ),
     "error": frozenset({"The connection is unauthorized."}),
 }
 
@@ -163,7 +168,11 @@ class _Mask(dict[int, int]):
 
 _MASK: Final = _Mask({code: _alike(code) for code in range(0x80)})
 
-# Of a preview nothing but its length counts, and a run of one letter is written short.
+# In a string digits are no numbers, so they may look like letters.
+_VEILED: Final = _Mask(_MASK | dict.fromkeys(range(48, 58), 120))
+
+# Of these nothing but the length counts, and a run of one letter is written short.
+_BLANK: Final = frozenset({"auth", "preview"})
 _BLANKED: Final = _Mask(
     {code: 0x78 if 0x20 < code < 0x7F else _alike(code) for code in range(0x80)}
 )
@@ -287,22 +296,24 @@ class Redactor:
     def _name(self, name: str) -> str:
         return name if name in _KEYS else self.pseudonym(name)
 
-    def _value(self, text: str, key: str | None, depth: int) -> str:
-        if text in _KEPT.get(key or "", ()) or (
-            key == "progress" and _PERCENTAGE.fullmatch(text)
-        ):
+    def _value(  # noqa: PLR0911 - a table would hide which rule comes first
+        self, text: str, key: str | None, depth: int
+    ) -> str:
+        if text in _KEPT.get(key or "", ()):
             return text
         if key == "channel" and text.startswith(_CLIENT_CHANNEL):
             client_id = text.removeprefix(_CLIENT_CHANNEL)
             return _CLIENT_CHANNEL + self.pseudonym(client_id)
         if key in _PSEUDONYMOUS:
             return self.pseudonym(text)
-        if key == "preview":
+        if key in _BLANK:
             return text.translate(_BLANKED)
+        if key == "progress":
+            return text if _PERCENTAGE.fullmatch(text) else text.translate(_MASK)
         may_be_json = key == "data" or text.lstrip().startswith(("{", "[", '"'))
         if may_be_json and depth < _DEEPEST:
             return self._text(text, depth + 1)
-        return text.translate(_MASK)
+        return text.translate(_VEILED)
 
 
 def _masked(number: str, key: str | None) -> str:
