@@ -12,19 +12,21 @@ for a socket id that is gone finds no one, because the request was cancelled.
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, TypeAlias
 
 import structlog
 import trio
 
 from bridge.errors import ConnectError, ConnectionLostError
-from bridge.pusher.authorizer import ChannelAuthorizer
+from bridge.pusher import outgoing
 from bridge.pusher.closing import Verdict
 from bridge.pusher.ending import Ending, LastWords
 from bridge.pusher.enrolment import Enrolment
 from bridge.pusher.keepalive import KeepAlive
+from bridge.pusher.parts import Parts
+from bridge.pusher.probe import Probe
 from bridge.pusher.protocol import (
     ChannelEvent,
     ControlEvent,
@@ -38,33 +40,21 @@ from bridge.pusher.protocol import (
     decode,
 )
 from bridge.pusher.state import Lifecycle, LocalStep, RemoteStep, State
-from bridge.pusher.statistics import Clock, Outcome, Statistics
-from bridge.pusher.websocket import Connect, Connection
-from bridge.settings import PusherSettings
+from bridge.pusher.statistics import Outcome
+from bridge.pusher.websocket import Connection
 
 
-__all__ = ["JOB_EVENT", "Attempt", "Deliver", "Pause"]
+__all__ = ["JOB_EVENT", "Attempt"]
 
 JOB_EVENT: Final = "request.status.updated"
 """The event that dryAPI publishes for a job (its documentation, WebSocket)."""
 
-Deliver: TypeAlias = Callable[[Sequence[ChannelEvent], int], None]
-"""
-Takes a run's job events and when they were read (microseconds since the epoch).
-
-It is called for each run of the socket, returns at once and doesn't raise.
-"""
-
-Pause: TypeAlias = Callable[[], Awaitable[None]]
-"""
-Awaited after each delivery, before more is read: slows down what comes too fast.
-
-It returns at once as a rule, and within seconds always: while it lasts no
-ping is answered, and what a server can't send it drops some time.
-"""
-
 _Task: TypeAlias = Callable[[], Awaitable[Ending | None]]
 _Start: TypeAlias = Callable[[_Task], None]
+
+# A pause of this length is looked at like a stall of the process: a server that
+# sends more than a megabyte a second drops what it can't get rid of.
+_LONG_PAUSE_SECONDS: Final = 1.0
 
 # How far an attempt came, by the state that it ended in.
 _OUTCOMES: Final = {
@@ -82,52 +72,27 @@ class Attempt:
     One connection's life.
 
     Args:
-        channel: The channel to subscribe.
+        parts: What the session gives to each.
         url: Where to connect to.
-        settings: Deadlines and limits.
-        connect: Opens a WebSocket.
-        authorizer: Signs the socket id.
-        deliver: Takes job events.
-        pause: Awaited after each delivery.
-        statistics: What to count in.
-        clock: The wall clock.
-        jitter: Where chance comes from.
 
     Attributes:
         subscribed_at: When the subscription was acknowledged (monotonic); None
             if it never was.
     """
 
-    def __init__(  # noqa: PLR0913 - the session's parts, each given once
-        self,
-        *,
-        channel: str,
-        url: str,
-        settings: PusherSettings,
-        connect: Connect,
-        authorizer: ChannelAuthorizer,
-        deliver: Deliver,
-        pause: Pause,
-        statistics: Statistics,
-        clock: Clock,
-        jitter: random.Random,
-    ) -> None:
-        self._channel = channel
+    def __init__(self, parts: Parts, url: str) -> None:
+        self._parts = parts
         self._url = url
-        self._settings = settings
-        self._connect = connect
-        self._authorizer = authorizer
-        self._deliver = deliver
-        self._pause = pause
-        self._statistics = statistics
-        self._clock = clock
-        self._jitter = jitter
+        self._statistics = parts.statistics
+        self._continuity = parts.continuity
         self._lifecycle = Lifecycle()
         self._last_words = LastWords()
         self._opening = trio.CancelScope()
         self._ending: Ending | None = None
         self._keep_alive: KeepAlive | None = None
         self._enrolment: Enrolment | None = None
+        self._probe: Probe | None = None
+        self._asked_at_us = 0
         self.subscribed_at: float | None = None
 
     async def run(self) -> Ending:
@@ -137,13 +102,23 @@ class Attempt:
         Returns:
             How it ended.
         """
+        stalls = self._parts.stalls
+        with stalls.watched(self._stalled):
+            try:
+                return await self._run()
+            finally:
+                # A stall that explains the end may not have been seen yet.
+                stalls.look()
+                self._continuity.closed()
+
+    async def _run(self) -> Ending:
         self._step(LocalStep.DIALLED)
-        timeout_seconds = self._settings.connect_timeout_seconds
+        timeout_seconds = self._parts.settings.connect_timeout_seconds
         # Name, TCP, TLS, upgrade and socket id together; lifted by the last.
         self._opening.deadline = trio.current_time() + timeout_seconds
         try:
             with self._opening:
-                async with self._connect(self._url) as connection:
+                async with self._parts.connect(self._url) as connection:
                     self._step(LocalStep.OPENED)
                     await self._live(connection)
         except ConnectError as error:
@@ -163,7 +138,7 @@ class Attempt:
         assert self._ending is not None, "a connection ends for a reason"
         if self.subscribed_at is None:
             self._statistics.connects[_OUTCOMES[reached]] += 1
-        self._statistics.last_ended_at_us = self._clock()
+        self._statistics.last_ended_at_us = self._parts.clock()
         self._statistics.last_close_code = self._ending.code
         return self._ending
 
@@ -190,17 +165,23 @@ class Attempt:
 
     async def _receive(self, connection: Connection, start: _Start) -> Ending:
         """Read until the connection ends; the only loop that sees each event."""
-        statistics, channel = self._statistics, self._channel
+        parts, statistics = self._parts, self._statistics
+        channel, clock, look = parts.channel, parts.clock, parts.stalls.look
+        proofs = statistics.proofs
         while True:
             try:
                 # No deadline: a quiet channel is no fault, and pings watch it.
                 run = await connection.receive_run()
             except ConnectionLostError as error:
                 return self._last_words.lost(error, trio.current_time())
-            received_at_us = self._clock()
+            received_at_us = clock()
+            # Before anything of it counts as read in time.
+            look()
+            if proofs.held:
+                self._continuity.waited(run)
             statistics.frames += len(run)
             statistics.last_frame_at = trio.current_time()
-            statistics.last_frame_at_us = received_at_us
+            statistics.last_frame_at_us = proofs.frame_us = received_at_us
             jobs = []
             ending = None
             for message in run:
@@ -213,12 +194,19 @@ class Attempt:
                     statistics.other_events += 1
             if jobs:
                 statistics.events += len(jobs)
-                statistics.last_event_at_us = received_at_us
-                self._deliver(jobs, received_at_us)
+                statistics.last_event_at = statistics.last_frame_at
+                statistics.last_event_at_us = proofs.event_us = received_at_us
+                parts.deliver(jobs, received_at_us)
             if ending is not None:
                 return ending
             if jobs:
-                await self._pause()
+                await self._stand_back(statistics.last_frame_at)
+
+    async def _stand_back(self, read_at: float) -> None:
+        """Pause as long as others need it, and notice if that was long."""
+        await self._parts.pause()
+        if trio.current_time() - read_at > _LONG_PAUSE_SECONDS:
+            self._stalled()
 
     def _control(
         self, event: ControlEvent, connection: Connection, start: _Start
@@ -264,55 +252,102 @@ class Attempt:
         self, event: Established, connection: Connection, start: _Start
     ) -> None:
         self._opening.deadline = math.inf
+        parts = self._parts
+        settings = parts.settings
         self._keep_alive = KeepAlive(
             connection,
             interval_seconds=min(
-                self._settings.activity_timeout_seconds, event.activity_timeout_seconds
+                settings.activity_timeout_seconds, event.activity_timeout_seconds
             ),
-            pong_timeout_seconds=self._settings.pong_timeout_seconds,
-            clock=self._clock,
-            statistics=self._statistics,
+            pong_timeout_seconds=settings.pong_timeout_seconds,
+            continuity=self._continuity,
         )
         self._enrolment = Enrolment(
             connection,
             socket_id=event.socket_id,
-            channel=self._channel,
-            authorizer=self._authorizer,
-            settings=self._settings,
+            channel=parts.channel,
+            authorizer=parts.authorizer,
+            settings=settings,
             sending=self._sending,
             last_words=self._last_words,
             statistics=self._statistics,
-            jitter=self._jitter,
+            jitter=parts.jitter,
         )
         start(self._keep_alive.ping)
         start(self._keep_alive.answer)
-        start(self._enrolment.run)
+        start(partial(self._enrol, connection, self._enrolment, self._keep_alive))
+
+    async def _enrol(
+        self, connection: Connection, enrolment: Enrolment, keep_alive: KeepAlive
+    ) -> Ending | None:
+        """Subscribe, and see from time to time that the subscription stands."""
+        ending = await enrolment.run()
+        if self.subscribed_at is None:
+            return ending
+        auth = enrolment.auth
+        assert auth is not None, "nobody is subscribed without a signature"
+
+        async def repeat() -> None:
+            self._sending()
+            await connection.send(outgoing.subscribe(self._parts.channel, auth))
+
+        self._probe = Probe(
+            repeat,
+            habit=self._parts.habit,
+            keep_alive=keep_alive,
+            has_jobs=self._parts.has_jobs,
+            settings=self._parts.settings,
+            continuity=self._continuity,
+            statistics=self._statistics,
+            clock=self._parts.clock,
+        )
+        return await self._probe.run()
+
+    def _stalled(self) -> None:
+        """Take nothing for a proof until a new ping is answered."""
+        self._continuity.stalled()
+        if self._keep_alive is not None:
+            self._keep_alive.urge()
 
     def _sending(self) -> None:
         self._step(LocalStep.SUBSCRIBE_SENT)
+        if self.subscribed_at is None:
+            self._asked_at_us = self._parts.clock()
 
     def _answered(self, event: SubscriptionSucceeded | SubscriptionError) -> bool:
         """Take an answer to a subscription, if one to this channel is awaited."""
-        if event.channel != self._channel or self._enrolment is None:
+        if event.channel != self._parts.channel or self._enrolment is None:
             return False
         succeeded = isinstance(event, SubscriptionSucceeded)
         if not self._step(
             RemoteStep.ACKNOWLEDGED if succeeded else RemoteStep.REJECTED
         ):
             return False
-        if succeeded and self.subscribed_at is None:
-            self.subscribed_at = trio.current_time()
-            self._statistics.last_subscribed_at = self.subscribed_at
-            self._statistics.last_subscribed_at_us = self._clock()
-            self._statistics.connects[Outcome.SUBSCRIBED] += 1
-            _log.info(
-                "session.subscribed",
-                client_id=self._statistics.client_id,
-                channel=self._channel,
-                subscriptions=self._statistics.connects[Outcome.SUBSCRIBED],
-            )
+        if self.subscribed_at is not None:
+            # Repeated, because a probe asked for it or for no reason.
+            if self._probe is not None:
+                self._probe.acknowledged()
+            return True
+        if succeeded:
+            self._subscribed()
         self._enrolment.answer(event)
         return True
+
+    def _subscribed(self) -> None:
+        statistics = self._statistics
+        self.subscribed_at = trio.current_time()
+        statistics.last_subscribed_at = self.subscribed_at
+        statistics.connects[Outcome.SUBSCRIBED] += 1
+        self._parts.refusal.worked()
+        statistics.last_subscribed_at_us = self._continuity.subscribed(
+            self._asked_at_us
+        )
+        _log.info(
+            "session.subscribed",
+            client_id=statistics.client_id,
+            channel=self._parts.channel,
+            subscriptions=statistics.connects[Outcome.SUBSCRIBED],
+        )
 
     def _complained(self, event: ServerError) -> None:
         self._statistics.server_errors += 1

@@ -35,12 +35,14 @@ class Ending(msgspec.Struct, frozen=True):
         verdict: What it means for the next attempt.
         code: Close code, Pusher code or HTTP status, if there was one.
         advice: What the user has to do, if the verdict is terminal.
+        deaf: Whether the connection stood and an answer didn't come through it.
     """
 
     message: str
     verdict: Verdict
     code: int | None = None
     advice: str = ""
+    deaf: bool = False
 
 
 class LastWords:

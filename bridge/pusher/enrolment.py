@@ -55,6 +55,9 @@ class Enrolment:
         last_words: What the server complained of on this connection.
         statistics: What to count in.
         jitter: Where chance comes from.
+
+    Attributes:
+        auth: The last signature for the channel; good as long as the socket id.
     """
 
     def __init__(  # noqa: PLR0913 - a connection's parts, each given once
@@ -79,6 +82,7 @@ class Enrolment:
         self._last_words = last_words
         self._statistics = statistics
         self._jitter = jitter
+        self.auth: str | None = None
         self._answer: Answer | None = None
         self._answered = trio.Event()
 
@@ -100,15 +104,14 @@ class Enrolment:
             None when the server has acknowledged the subscription, or the
             connection ended by itself; else why it has to end.
         """
-        auth: str | None = None
         for _ in range(_TRIES):
             if isinstance(self._answer, SubscriptionError):
                 # The signature is what the server refused: get another.
-                auth = None
+                self.auth = None
                 await trio.sleep(_PAUSE_SECONDS)
             try:
-                auth = auth or await self._authorize()
-                await self._subscribe(auth)
+                self.auth = self.auth or await self._authorize()
+                await self._subscribe(self.auth)
             except AuthorizationError as error:
                 return Ending(str(error), Verdict.TERMINAL, error.status)
             except ConnectionLostError:

@@ -11,23 +11,18 @@ What the end of a connection leads to is not decided here.
 
 from __future__ import annotations
 
-from typing import Final
-
 import trio
 
 from bridge.errors import ConnectionLostError
 from bridge.pusher import outgoing
 from bridge.pusher.closing import Verdict
+from bridge.pusher.continuity import Continuity
 from bridge.pusher.ending import Ending
-from bridge.pusher.statistics import Clock, Statistics
+from bridge.pusher.patience import answered
 from bridge.pusher.websocket import Connection
 
 
 __all__ = ["KeepAlive"]
-
-# Waking so long after a deadline means that the whole process stood still
-# (suspended, starved): what has arrived meanwhile has to be read first.
-_STALL_SECONDS: Final = 1.0
 
 
 class KeepAlive:
@@ -38,8 +33,7 @@ class KeepAlive:
         connection: The open WebSocket.
         interval_seconds: From one ping to the next.
         pong_timeout_seconds: From a ping to its pong.
-        clock: The wall clock.
-        statistics: Where proofs of life are noted.
+        continuity: Where proofs of life are noted.
     """
 
     def __init__(
@@ -48,16 +42,22 @@ class KeepAlive:
         *,
         interval_seconds: float,
         pong_timeout_seconds: float,
-        clock: Clock,
-        statistics: Statistics,
+        continuity: Continuity,
     ) -> None:
         self._connection = connection
         self._interval_seconds = interval_seconds
         self._pong_timeout_seconds = pong_timeout_seconds
-        self._clock = clock
-        self._statistics = statistics
+        self._continuity = continuity
+        self._urged = trio.Event()
         self._ponged: trio.Event | None = None
         self._pong_owed = trio.Event()
+        self._pings = 0
+        self._pongs = 0
+        self._proof = trio.lowlevel.ParkingLot()
+
+    def urge(self) -> None:
+        """Have a ping sent at once, or as soon as the last one's pong has come."""
+        self._urged.set()
 
     def ponged(self) -> bool:
         """
@@ -66,10 +66,20 @@ class KeepAlive:
         Returns:
             Whether a ping was waiting for it.
         """
-        if self._ponged is None:
+        if self._ponged is None or self._ponged.is_set():
             return False
         self._ponged.set()
+        self._continuity.ponged()
+        self._pongs = self._pings
+        self._proof.unpark_all()
         return True
+
+    async def proof(self) -> None:
+        """Wait until a ping is answered that is sent from now on."""
+        # No deadline: a pong that doesn't come ends the connection.
+        pings = self._pings
+        while self._pongs <= pings:
+            await self._proof.park()
 
     def pinged(self) -> None:
         """Note that the server wants a pong; `answer` sends it."""
@@ -84,36 +94,30 @@ class KeepAlive:
         """
         due = trio.current_time() + self._interval_seconds
         while True:
-            await trio.sleep_until(due)
+            with trio.move_on_at(due):
+                await self._urged.wait()
             due = trio.current_time() + self._interval_seconds
-            sent_at_us = self._clock()
-            self._ponged = trio.Event()
+            self._urged = trio.Event()
+            ponged = self._ponged = trio.Event()
+            self._pings += 1
+            self._continuity.pinging()
             try:
-                answered = await self._exchange(self._ponged)
+                in_time = await answered(
+                    lambda: self._connection.send(outgoing.ping()),
+                    ponged,
+                    self._pong_timeout_seconds,
+                )
             except ConnectionLostError:
                 return None
-            if not answered:
+            if not in_time:
                 # Nobody would answer a close frame either.
                 self._connection.abort()
                 return Ending(
                     f"no pong within {self._pong_timeout_seconds:g} s",
                     Verdict.RETRY_NOW,
+                    deaf=True,
                 )
             self._ponged = None
-            self._statistics.proved_until_us = sent_at_us
-
-    async def _exchange(self, ponged: trio.Event) -> bool:
-        deadline = trio.current_time() + self._pong_timeout_seconds
-        # The sending has the same deadline: a peer that reads nothing is dead.
-        with trio.move_on_at(deadline):
-            await self._connection.send(outgoing.ping())
-            await ponged.wait()
-            return True
-        if trio.current_time() - deadline > _STALL_SECONDS:
-            with trio.move_on_after(self._pong_timeout_seconds):
-                await ponged.wait()
-                return True
-        return ponged.is_set()
 
     async def answer(self) -> None:
         """Send a pong whenever one is owed; several pings at once get one."""

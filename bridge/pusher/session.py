@@ -6,13 +6,13 @@ whether to switch to TLS, whether a refusal is final. What happens within a
 connection stands in `attempt`, what a code means in `closing`, how long a wait
 is in `backoff`.
 
-A refusal (wrong token, unknown app) is final only for a session that was never
-subscribed: then a setting is wrong and waiting helps nobody. A session that
-once worked keeps trying, slowly, with the token read again each time.
+A refusal (wrong token, unknown app) is tried again slowly, with the token read
+again each time; when it is final is decided in `refusal`.
 """
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -25,12 +25,16 @@ import trio
 
 from bridge.errors import RefusedError
 from bridge.pusher import outgoing
-from bridge.pusher.attempt import Attempt, Deliver, Pause
+from bridge.pusher.attempt import Attempt
 from bridge.pusher.authorizer import ChannelAuthorizer
 from bridge.pusher.backoff import Backoff
 from bridge.pusher.closing import Verdict
+from bridge.pusher.continuity import Continuity
 from bridge.pusher.ending import Ending
-from bridge.pusher.interruption import Listener, Nobody
+from bridge.pusher.interruption import Cause, Listener, Nobody
+from bridge.pusher.parts import Deliver, Parts, Pause
+from bridge.pusher.probe import Habit
+from bridge.pusher.refusal import Refusal
 from bridge.pusher.stalls import Stalls
 from bridge.pusher.statistics import Clock, Statistics
 from bridge.pusher.transport import client_context
@@ -88,54 +92,65 @@ class Session:
         jitter: random.Random | None = None,
     ) -> None:
         self.statistics = Statistics(client_id)
-        self._channel = outgoing.check_channel(f"private-client.{client_id}")
         self._settings = settings
         self._url = outgoing.url(settings.url, settings.app_key)
-        self._authorizer = authorizer
-        self._deliver = deliver
-        self._pause = pause
-        self._listener = listener or Nobody()
-        self._has_jobs = has_jobs
-        self._stalls = stalls or Stalls()
-        self._connect = connect or partial(
-            connect_websocket,
-            max_message_bytes=settings.max_message_bytes,
-            tls=client_context(settings.ca_file),
+        jitter = jitter or random.Random()
+        self._refusal = Refusal(settings.refused_timeout_seconds, self.statistics)
+        self._parts = Parts(
+            channel=outgoing.check_channel(f"private-client.{client_id}"),
+            settings=settings,
+            connect=connect
+            or partial(
+                connect_websocket,
+                max_message_bytes=settings.max_message_bytes,
+                tls=client_context(settings.ca_file),
+            ),
+            authorizer=authorizer,
+            deliver=deliver,
+            pause=pause,
+            has_jobs=has_jobs,
+            statistics=self.statistics,
+            continuity=Continuity(listener or Nobody(), self.statistics, clock),
+            refusal=self._refusal,
+            habit=Habit(self.statistics),
+            stalls=stalls or Stalls(),
+            clock=clock,
+            jitter=jitter,
         )
-        self._clock = clock
-        self._jitter = jitter or random.Random()
         self._backoff = Backoff(
             settings.backoff_initial_seconds,
             settings.backoff_max_seconds,
-            self._jitter,
+            jitter,
         )
-        self._worked = False
 
     async def run(self) -> NoReturn:
         """
         Connect, and connect again, until cancelled.
 
-        Cancelling it closes the socket with code 1000 within a second.
+        Cancelling it closes the socket with code 1000 within a second. It may be
+        called again after it raised: it waits first, and raises at the next
+        refusal unless it was subscribed before.
 
         Raises:
-            RefusedError: DryAPI refuses for good, and the session was never
-                subscribed; the message says what to do.
+            RefusedError: DryAPI refuses for good, see `refusal`; the message says
+                what to do.
         """
         outage_since = trio.current_time()
+        if self._refusal.is_final:
+            await trio.sleep(self._delay_seconds(Verdict.TERMINAL, outage_since))
         while True:
-            attempt = self._attempt()
+            attempt = Attempt(self._parts, self._url)
             self._backoff.connecting(trio.current_time())
             ending = await attempt.run()
             now = trio.current_time()
+            verdict = self._verdict(ending)
             if attempt.subscribed_at is not None:
-                self._worked = True
                 outage_since = now
                 if now - attempt.subscribed_at >= self._settings.stable_after_seconds:
                     self._backoff.reset()
-            verdict = self._settle(ending)
-            delay_seconds = self._backoff.delay(
-                verdict, now=now, outage_since=outage_since
-            )
+                self._parts.continuity.interrupted(_cause(ending, verdict), ending.code)
+            self._settle(ending, verdict, now)
+            delay_seconds = self._delay_seconds(verdict, outage_since)
             _log.warning(
                 "session.lost"
                 if attempt.subscribed_at is not None
@@ -148,43 +163,49 @@ class Session:
             )
             await trio.sleep(delay_seconds)
 
-    def _attempt(self) -> Attempt:
-        return Attempt(
-            channel=self._channel,
-            url=self._url,
-            settings=self._settings,
-            connect=self._connect,
-            authorizer=self._authorizer,
-            deliver=self._deliver,
-            pause=self._pause,
-            statistics=self.statistics,
-            clock=self._clock,
-            jitter=self._jitter,
+    def _delay_seconds(self, verdict: Verdict, outage_since: float) -> float:
+        return self._backoff.delay(
+            verdict, now=trio.current_time(), outage_since=outage_since
         )
 
-    def _settle(self, ending: Ending) -> Verdict:
+    def _verdict(self, ending: Ending) -> Verdict:
+        """Decide what an end means for this session's address."""
+        if ending.verdict is not Verdict.USE_TLS:
+            return ending.verdict
+        if not self._url.startswith("ws:"):
+            return Verdict.TERMINAL
+        self._url = _over_tls(self._url)
+        return Verdict.USE_TLS
+
+    def _settle(self, ending: Ending, verdict: Verdict, now: float) -> None:
         """
-        Decide what an end means at this point of the session's life.
+        Decide whether an end is one for good.
 
         Raises:
-            RefusedError: It is final.
+            RefusedError: It is.
         """
-        verdict = ending.verdict
-        if verdict is Verdict.USE_TLS:
-            if self._url.startswith("ws:"):
-                self._url = _over_tls(self._url)
-                return verdict
-            verdict = Verdict.TERMINAL
-        if verdict is Verdict.TERMINAL and not self._worked:
-            sentence = f"dryAPI refuses the session: {_explained(ending)}"
-            _log.error(
+        if verdict is not Verdict.TERMINAL:
+            self._refusal.failed()
+            return
+        sentence = f"dryAPI refuses the session: {_explained(ending)}"
+        known = self._refusal.is_final
+        if self._refusal.refused(sentence, now):
+            # An error once; whoever tries again after it knows.
+            _log.log(
+                logging.WARNING if known else logging.ERROR,
                 "session.refused",
                 client_id=self.statistics.client_id,
                 code=ending.code,
                 reason=sentence,
             )
             raise RefusedError(sentence, code=ending.code)
-        return verdict
+
+
+def _cause(ending: Ending, verdict: Verdict) -> Cause:
+    """Name what a subscribed connection's end looked like."""
+    if verdict is Verdict.TERMINAL:
+        return Cause.REFUSED
+    return Cause.DEAF if ending.deaf else Cause.DISCONNECTED
 
 
 def _explained(ending: Ending) -> str:

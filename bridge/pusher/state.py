@@ -86,6 +86,9 @@ TRANSITIONS: dict[State, dict[LocalStep | RemoteStep, State]] = {
         LocalStep.ENDED: State.DISCONNECTED,
     },
     State.SUBSCRIBED: {
+        # Repeated to see that it stands. Until it is answered nothing changes, and
+        # an error has no row: whoever may publish to the channel can forge it.
+        LocalStep.SUBSCRIBE_SENT: State.SUBSCRIBED,
         RemoteStep.ACKNOWLEDGED: State.SUBSCRIBED,
         LocalStep.ENDED: State.DISCONNECTED,
     },

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import TypeAlias
 
+from bridge.pusher.proofs import Proofs
 from bridge.pusher.state import State
 
 
-__all__ = ["Clock", "Outcome", "Statistics"]
+__all__ = ["Clock", "Outcome", "ProbeOutcome", "Probing", "Statistics"]
 
 Clock: TypeAlias = Callable[[], int]
 """The wall clock: microseconds since the epoch."""
@@ -29,6 +30,28 @@ class Outcome(StrEnum):
     NOT_ESTABLISHED = "not_established"
     NOT_AUTHORIZED = "not_authorized"
     NOT_SUBSCRIBED = "not_subscribed"
+
+
+class Probing(StrEnum):
+    """Whether subscriptions are probed: depends on what the server does."""
+
+    UNKNOWN = "unknown"
+    """It is not known yet whether the server acknowledges a repeated one."""
+
+    ON = "on"
+    """The server does."""
+
+    OFF = "off"
+    """The server doesn't; only pings watch the connection."""
+
+
+class ProbeOutcome(StrEnum):
+    """What came of a repeated subscription: a metric's label."""
+
+    ACKNOWLEDGED = "acknowledged"
+    HEARD = "heard"
+    """No acknowledgement, but events of the channel, in the time for it."""
+    UNANSWERED = "unanswered"
 
 
 class Statistics:
@@ -49,10 +72,16 @@ class Statistics:
         server_errors: `pusher:error` events.
         connects: Attempts by outcome; `subscribed` is counted when it begins.
         authorization_failures: Answers of the auth endpoint without signature.
+        probing: Whether subscriptions are probed.
+        probes: Repeated subscriptions by outcome.
+        refused_reason: Why dryAPI refuses the account, since it was subscribed
+            last; a sentence without secrets, None while it doesn't.
+        proofs: What proves that everything was heard.
         reconnects: Subscriptions after the first.
         last_frame_at: Receipt of the last message, monotonic.
         last_frame_at_us: The same on the wall clock.
-        last_event_at_us: Receipt of the last job event.
+        last_event_at: Receipt of the last job event, monotonic.
+        last_event_at_us: The same on the wall clock.
         last_subscribed_at: The last subscription's acknowledgement, monotonic.
         last_subscribed_at_us: The same on the wall clock.
         proved_until_us: When the last ping was sent whose pong came: what the
@@ -72,8 +101,13 @@ class Statistics:
         self.server_errors = 0
         self.connects: Counter[Outcome] = Counter()
         self.authorization_failures = 0
+        self.probing = Probing.UNKNOWN
+        self.probes: Counter[ProbeOutcome] = Counter()
+        self.refused_reason: str | None = None
+        self.proofs = Proofs()
         self.last_frame_at: float | None = None
         self.last_frame_at_us: int | None = None
+        self.last_event_at: float | None = None
         self.last_event_at_us: int | None = None
         self.last_subscribed_at: float | None = None
         self.last_subscribed_at_us: int | None = None
@@ -83,8 +117,13 @@ class Statistics:
 
     @property
     def proved_us(self) -> int | None:
-        """Up to when everything sent is known to have arrived; None if unknown."""
-        return self.proved_until_us
+        """Up to when everything sent had arrived; None before the first time."""
+        return self.proofs.proved_us
+
+    @property
+    def refused(self) -> bool:
+        """Whether dryAPI's last word on the account was a refusal."""
+        return self.refused_reason is not None
 
     @property
     def subscribed(self) -> bool:

@@ -20,14 +20,19 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Final, Protocol, Self, TypeAlias, cast
+from typing import Any, Final, Protocol, Self, TypeAlias, cast
 from urllib.parse import SplitResult, urlsplit
 
 import h11
 import trio
 import trio_websocket  # noqa: TID251 - this is the module that may
 from wsproto import ConnectionType, WSConnection
-from wsproto.events import AcceptConnection, RejectConnection
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    RejectConnection,
+    TextMessage,
+)
 from wsproto.utilities import ProtocolError as _WebSocketError
 
 from bridge import __version__
@@ -53,6 +58,16 @@ _RECEIVE_BUFFER_BYTES: Final = 65_536
 # out as one run: as records, small messages weigh twice as much, and they must
 # find room in the buffer that the session was held back for.
 _INBOX_CHARACTERS: Final = 1024 * 1024
+
+# What a message costs beside its characters, rounded: an entry of the list and the
+# object. Without it empty messages could wait in any number.
+_MESSAGE_CHARACTERS: Final = 64
+
+# Parts of one message that wait for its end: fragments, and what one read brought
+# of them. Each costs some 80 bytes, however little it holds, and the cap counts
+# characters only; so when there are as many as this, they are made one. A message
+# of 16 MiB in packets of 1,400 bytes is joined three times on its way.
+_MOST_PARTS: Final = 4096
 
 # How long a close handshake may take: an answer is one round trip, and nothing
 # depends on it.
@@ -213,7 +228,7 @@ class _Inbox:
         if not self._messages:
             self._taker.unpark()
         self._messages.append(message)
-        self._characters += len(message)
+        self._characters += len(message) + _MESSAGE_CHARACTERS
         if self._characters > _INBOX_CHARACTERS:
             # Until `take` or `close`: trio_websocket reads nothing meanwhile.
             await self._sender.park()
@@ -251,8 +266,9 @@ class _Socket(trio_websocket.WebSocketConnection):
 
     It stands on these names of trio_websocket 0.12: `_send_channel` and
     `_recv_channel` (replaced), `_reader_task` (run by `read`), `_open_handshake`
-    and `_close_handshake` (events), `_handle_accept_connection_event` and
-    `_handle_reject_connection_event` (overridden).
+    and `_close_handshake` (events), `_handle_accept_connection_event`,
+    `_handle_reject_connection_event` and `_handle_message_event` (overridden),
+    `_message_parts` (a list).
     """
 
     def __init__(
@@ -311,6 +327,13 @@ class _Socket(trio_websocket.WebSocketConnection):
     async def _handle_reject_connection_event(self, event: RejectConnection) -> None:
         # The status says all; the body may be of any size and is not waited for.
         raise trio_websocket.ConnectionRejected(event.status_code, (), None)
+
+    async def _handle_message_event(self, event: BytesMessage | TextMessage) -> None:
+        if len(self._message_parts) >= _MOST_PARTS:
+            # All of one kind, as the message is.
+            parts: list[Any] = self._message_parts
+            parts[:] = [parts[0][:0].join(parts)]
+        await super()._handle_message_event(event)
 
     def refusal(self) -> ConnectError:
         """Say why the upgrade failed."""

@@ -24,9 +24,11 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import TextMessage
 
 from bridge.errors import RefusedError
-from bridge.pusher.attempt import Deliver, Pause
+from bridge.pusher.interruption import Listener
+from bridge.pusher.parts import Deliver, Pause
 from bridge.pusher.protocol import ChannelEvent
 from bridge.pusher.session import Session
+from bridge.pusher.stalls import Stalls
 from bridge.pusher.websocket import connect_websocket
 from bridge.settings import PusherSettings
 
@@ -41,7 +43,14 @@ Script = Callable[[trio.abc.Stream], Awaitable[None]]
 
 
 class Peer:
-    """The server's end of one WebSocket."""
+    """
+    The server's end of one WebSocket.
+
+    Attributes:
+        acknowledges: Whether a repeated subscription is acknowledged by whatever
+            reads it, as soketi does; if not, it is passed over.
+        repeats: When subscriptions were repeated (trio's clock).
+    """
 
     def __init__(
         self, socket: trio_websocket.WebSocketConnection, path: str, socket_id: str
@@ -49,6 +58,9 @@ class Peer:
         self.socket = socket
         self.path = path
         self.socket_id = socket_id
+        self.acknowledges = True
+        self.repeats: list[float] = []
+        self._subscribed = False
 
     @property
     def stream(self) -> trio.abc.Stream:
@@ -66,9 +78,14 @@ class Peer:
         await self.say("pusher:connection_established", data=json.dumps(greeting))
 
     async def read(self) -> dict[str, Any]:
-        """Wait for a frame of the client's."""
-        frame: dict[str, Any] = json.loads(await self.socket.get_message())
-        return frame
+        """Wait for a frame of the client's that isn't a repeated subscription."""
+        while True:
+            frame: dict[str, Any] = json.loads(await self.socket.get_message())
+            if not self._subscribed or frame["event"] != "pusher:subscribe":
+                return frame
+            self.repeats.append(trio.current_time())
+            if self.acknowledges:
+                await self.acknowledge()
 
     async def read_until(self, event: str) -> dict[str, Any]:
         """Wait for a frame with this event's name, and pass over others."""
@@ -85,6 +102,7 @@ class Peer:
 
     async def acknowledge(self) -> None:
         """Acknowledge a subscription; soketi sends no `data` with it."""
+        self._subscribed = True
         await self.say("pusher_internal:subscription_succeeded", channel=CHANNEL)
 
     async def publish(
@@ -277,12 +295,14 @@ class Stage:
         authorizer: FakeAuthorizer | None = None,
         deliver: Deliver | None = None,
         pause: Pause = trio.lowlevel.checkpoint_if_cancelled,
+        **more: Any,
     ) -> None:
         self.server = server
         self.authorizer = authorizer or FakeAuthorizer()
         self.deliveries = Deliveries()
         self._deliver = deliver or self.deliveries
         self._pause = pause
+        self._more = more
 
     def session(self, settings: Mapping[str, Any]) -> Session:
         """Make the session."""
@@ -300,6 +320,7 @@ class Stage:
             ),
             clock=lambda: int(trio.current_time() * 1_000_000),
             jitter=random.Random(7),
+            **self._more,
         )
 
 
@@ -309,6 +330,9 @@ async def staged(
     authorizer: FakeAuthorizer | None = None,
     deliver: Deliver | None = None,
     pause: Pause = trio.lowlevel.checkpoint_if_cancelled,
+    listener: Listener | None = None,
+    has_jobs: Callable[[], bool] = lambda: False,
+    stalls: Stalls | None = None,
     **settings: Any,
 ) -> AsyncIterator[tuple[Stage, Session]]:
     """
@@ -319,16 +343,29 @@ async def staged(
         authorizer: Signs; one that always does if None.
         deliver: Takes events; the stage's `deliveries` if None.
         pause: Awaited after each delivery.
+        listener: Told of the session's hearing.
+        has_jobs: Whether jobs are in flight.
+        stalls: Run beside the session, if given.
         settings: Of `PusherSettings`.
 
     Yields:
         The stage and the session, which has just been started.
     """
     async with trio.open_nursery() as servers:
-        stage = Stage(ScriptedServer(scripts, servers), authorizer, deliver, pause)
+        stage = Stage(
+            ScriptedServer(scripts, servers),
+            authorizer,
+            deliver,
+            pause,
+            listener=listener,
+            has_jobs=has_jobs,
+            stalls=stalls,
+        )
         session = stage.session(settings)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(session.run)
+            if stalls is not None:
+                nursery.start_soon(stalls.run)
             yield stage, session
             nursery.cancel_scope.cancel()
         servers.cancel_scope.cancel()

@@ -9,8 +9,10 @@ import trio
 from trio.testing import MockClock
 
 from bridge.errors import ConnectionLostError
+from bridge.pusher.continuity import Continuity
 from bridge.pusher.ending import LastWords
 from bridge.pusher.enrolment import Enrolment
+from bridge.pusher.interruption import Nobody
 from bridge.pusher.keepalive import KeepAlive
 from bridge.pusher.statistics import Statistics
 from bridge.settings import PusherSettings
@@ -39,8 +41,7 @@ def _keep_alive() -> KeepAlive:
         _Gone(),
         interval_seconds=30,
         pong_timeout_seconds=10,
-        clock=lambda: 0,
-        statistics=Statistics("42"),
+        continuity=Continuity(Nobody(), Statistics("42"), lambda: 0),
     )
 
 
