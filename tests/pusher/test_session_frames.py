@@ -1,23 +1,16 @@
-"""A session against a scripted server: frames of every kind."""
+"""
+A session against a scripted server: frames of every kind.
+
+Those that chance makes stand in test_session_fuzz.py.
+"""
 
 from __future__ import annotations
 
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from bridge.errors import RefusedError
-from tests.pusher.scripted import (
-    CHANNEL,
-    Peer,
-    Script,
-    spoken,
-    staged,
-    upgrade,
-    work,
-)
+from tests.pusher.scripted import CHANNEL, Peer, spoken, staged
 
 
 async def test_row_37_a_forged_control_event_changes_nothing(
@@ -129,62 +122,3 @@ async def test_row_42_an_error_of_the_receiver_leaks_nothing(
         async with staged(spoken(script), deliver=deliver) as (stage, _):
             await trio.sleep(1)
     assert stage.server.live == 0
-
-
-def _survives(script: Script) -> bool:
-    """Run a session against the script, then against a server that works."""
-    subscribed = False
-
-    async def run() -> None:
-        nonlocal subscribed
-        try:
-            async with staged(script, script, spoken(work)) as (_, session):
-                await trio.sleep(60)
-                subscribed = session.statistics.subscribed
-        except* RefusedError:
-            # Chance may write a close frame with a code that is final.
-            subscribed = True
-
-    trio.run(run, clock=MockClock(autojump_threshold=0))
-    return subscribed
-
-
-@given(st.binary(max_size=300))
-def test_row_39_no_bytes_after_the_upgrade_do_harm(noise: bytes) -> None:
-    """Whatever a server sends, the session is subscribed to the next one."""
-
-    async def script(stream: trio.abc.Stream) -> None:
-        await upgrade(stream)
-        await stream.send_all(noise)
-        await trio.sleep(1)
-
-    assert _survives(script)
-
-
-@given(st.binary(max_size=300))
-def test_row_39_no_bytes_in_place_of_the_upgrade_do_harm(noise: bytes) -> None:
-    """The same before the connection is one."""
-
-    async def script(stream: trio.abc.Stream) -> None:
-        await stream.receive_some()
-        await stream.send_all(noise)
-        await trio.sleep(1)
-
-    assert _survives(script)
-
-
-@given(
-    st.sampled_from([b"\x81", b"\x82", b"\x01", b"\x00", b"\x80", b"\x88"]), st.data()
-)
-def test_row_39_no_frame_of_the_wire_does_harm(
-    first: bytes, data: st.DataObject
-) -> None:
-    """Frames of right shape with any content, among them fragments and closes."""
-    payload = data.draw(st.binary(max_size=125))
-
-    async def script(stream: trio.abc.Stream) -> None:
-        await upgrade(stream)
-        await stream.send_all(first + bytes([len(payload)]) + payload)
-        await trio.sleep(1)
-
-    assert _survives(script)

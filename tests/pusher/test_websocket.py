@@ -59,11 +59,13 @@ async def test_trio_websocket_has_the_names_that_the_seam_stands_on() -> None:
         "_reader_task",
         "_handle_accept_connection_event",
         "_handle_reject_connection_event",
+        "_handle_message_event",
     ):
         assert inspect.iscoroutinefunction(getattr(connection, name)), name
     # The reader sends whole messages through the one and closes the other.
     reader = inspect.getsource(trio_websocket.WebSocketConnection)
     for code in (
+        "self._message_parts.append(event.data)",
         "await self._send_channel.send(msg)",
         "async with self._send_channel",
         "await self._send_channel.aclose()",
@@ -176,6 +178,44 @@ async def test_row_41_a_fragmented_message_arrives_whole(nursery: trio.Nursery) 
         assert await connection.receive_run() == [payload]
 
 
+async def test_row_41_a_message_in_very_many_fragments_arrives_whole(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Joining what came on the way loses and moves nothing, whatever its kind."""
+    monkeypatch.setattr(websocket, "_MOST_PARTS", 4)
+    raw = "äö".encode() * 50
+
+    async def script(peer: Peer) -> None:
+        for first in (b"\x01", b"\x02"):
+            fragments = b"".join(b"\x00\x01%c" % byte for byte in raw[1:])
+            await peer.stream.send_all(first + b"\x01" + raw[:1] + fragments)
+            await peer.stream.send_all(b"\x80\x00")
+        await trio.sleep_forever()
+
+    async with _connect(spoken(script), nursery) as connection:
+        received: list[str | bytes] = []
+        while len(received) < 2:
+            received += await connection.receive_run()
+        assert received == [raw.decode(), raw]
+
+
+async def test_row_13_empty_messages_are_bounded_too(
+    nursery: trio.Nursery,
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A message without characters is still one that waits."""
+    monkeypatch.setattr(websocket, "_INBOX_CHARACTERS", 1000)
+
+    async def script(peer: Peer) -> None:
+        await peer.stream.send_all(b"\x81\x00" * 100)
+        await trio.sleep_forever()
+
+    async with _connect(spoken(script), nursery) as connection:
+        await trio.sleep(1)
+        assert await connection.receive_run() == [""] * 16
+
+
 async def test_row_41_a_message_up_to_the_cap_passes(nursery: trio.Nursery) -> None:
     """Size alone is no trouble below the cap."""
 
@@ -241,7 +281,8 @@ async def test_row_13_a_reader_that_stands_still_bounds_what_waits(
         await trio.sleep(200)
         assert not read_on.is_set()
         received = await connection.receive_run()
-        assert len(received) == 11
+        # Each counts its characters and some for being a message.
+        assert len(received) == 7
         while len(received) < 100:
             received += await connection.receive_run()
         assert received == [f"{number:0100d}" for number in range(100)]

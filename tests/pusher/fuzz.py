@@ -1,0 +1,329 @@
+"""
+What a server could send, made by chance, and a session that has to survive it.
+
+Owns the strategies and the judgement: whatever comes, a session ends with nothing
+but a documented error or is subscribed to the next server that works, keeps what it
+promises to its listener, and leaves no connection and no task.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TypeAlias
+
+import trio
+from hypothesis import strategies as st
+from trio.testing import MockClock
+from wsproto.events import Ping
+from wsproto.utilities import LocalProtocolError
+
+from bridge.errors import RefusedError
+from bridge.pusher.session import Session
+from bridge.pusher.state import State
+from bridge.pusher.websocket import connect_websocket
+from bridge.settings import PusherSettings
+from tests.pusher.ear import Ear
+from tests.pusher.scripted import (
+    APP_KEY,
+    CHANNEL,
+    CLIENT_ID,
+    Deliveries,
+    FakeAuthorizer,
+    Peer,
+    Script,
+    ScriptedServer,
+    spoken,
+    upgrade,
+)
+
+
+# Far more than any script lasts, with the slowest waits between.
+_PATIENCE_SECONDS = 5000.0
+
+# Small, so that chance reaches it.
+_MOST_BYTES = 4096
+
+
+def survives(*scripts: Script) -> None:
+    """
+    Run a session against each script once, then against a server that works.
+
+    Args:
+        scripts: One for each connection.
+
+    Raises:
+        AssertionError: The session didn't come back, or left something behind.
+    """
+    trio.run(_survive, scripts, clock=MockClock(autojump_threshold=0))
+
+
+async def _survive(scripts: Sequence[Script]) -> None:
+    # A clock of trio's own begins at 0, which no wall clock shows.
+    await trio.sleep(1)
+    before = _tasks()
+    recovered = trio.Event()
+
+    async def work(peer: Peer) -> None:
+        await peer.enrol()
+        recovered.set()
+        await peer.answer_pings()
+
+    async with trio.open_nursery() as servers:
+        server = ScriptedServer([*scripts, spoken(work)], servers)
+        session = _session(server)
+        refused = False
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(session.run)
+                with trio.move_on_after(_PATIENCE_SECONDS):
+                    await recovered.wait()
+                await trio.sleep(1)
+                assert session.statistics.subscribed, server.dials
+                nursery.cancel_scope.cancel()
+        except* RefusedError:
+            # Chance may write a code that is final for a first start.
+            refused = True
+        assert refused or recovered.is_set()
+        assert session.statistics.state is State.DISCONNECTED
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.live == 0, server.dials
+        servers.cancel_scope.cancel()
+    assert _tasks() == before
+
+
+def _session(server: ScriptedServer) -> Session:
+    return Session(
+        CLIENT_ID,
+        PusherSettings(url="ws://pusher.test", app_key=APP_KEY),
+        FakeAuthorizer(),
+        Deliveries(),
+        listener=Ear(),
+        connect=partial(
+            connect_websocket,
+            max_message_bytes=_MOST_BYTES,
+            open_stream=server.open_stream,
+        ),
+        clock=lambda: int(trio.current_time() * 1_000_000),
+        jitter=random.Random(7),
+    )
+
+
+def _tasks() -> int:
+    return trio.lowlevel.current_statistics().tasks_living
+
+
+# -- Bytes ---------------------------------------------------------------------
+
+
+@st.composite
+def frames(draw: st.DrawFn) -> bytes:
+    """
+    A WebSocket frame that is valid but for what chance changed in it.
+
+    Its reserved bits, opcode, mask, way of writing the length and the length itself
+    may be wrong; control frames may come between fragments.
+    """
+    payload = draw(
+        st.binary(max_size=200) | texts.map(str.encode) | st.just(b"x" * 5000)
+    )
+    opcode = draw(st.sampled_from([0, 1, 1, 2, 8, 9, 10]) | st.integers(0, 15))
+    first = (0x80 if draw(st.booleans()) else 0) | opcode
+    if draw(st.integers(0, 9)) == 0:
+        first |= draw(st.integers(0, 7)) << 4
+    declared = draw(
+        st.just(len(payload))
+        | st.integers(0, 2**63 - 1)
+        | st.sampled_from([0, 125, 126, 65_535, 65_536, 2**63 - 1, 2**63, 2**64 - 1])
+    )
+    least = 0 if declared < 126 else 1 if declared < 65_536 else 2
+    width = max(least, draw(st.sampled_from([0, 0, 0, 1, 2])))
+    masked = 0x80 if draw(st.integers(0, 9)) == 0 else 0
+    head = bytes([first, masked | (declared, 126, 127)[width]])
+    return head + (
+        declared.to_bytes((0, 2, 8)[width]) + b"mask"[: masked and 4] + payload
+        if width
+        else b"mask"[: masked and 4] + payload
+    )
+
+
+def after_the_upgrade(noise: Sequence[bytes], *, greeted: bool) -> Script:
+    """
+    Make a script that sends bytes over an open WebSocket, and goes.
+
+    Args:
+        noise: What is sent, in as many writes.
+        greeted: Whether the session has been subscribed before.
+    """
+
+    async def script(stream: trio.abc.Stream) -> None:
+        await upgrade(stream)
+        if greeted:
+            for event, members in (
+                ("pusher:connection_established", {"data": '{"socket_id":"1.2"}'}),
+                ("pusher_internal:subscription_succeeded", {"channel": CHANNEL}),
+            ):
+                text = json.dumps({"event": event, **members}).encode()
+                await stream.send_all(bytes([0x81, len(text)]) + text)
+                # The subscription goes out between the two.
+                await trio.sleep(0.1)
+        with suppress(trio.BrokenResourceError):
+            for piece in noise:
+                await stream.send_all(piece)
+                await trio.sleep(0.1)
+        await trio.sleep(1)
+
+    return script
+
+
+def in_place_of_the_upgrade(noise: bytes) -> Script:
+    """Make a script that answers the upgrade with bytes, and goes."""
+
+    async def script(stream: trio.abc.Stream) -> None:
+        await stream.receive_some()
+        await stream.send_all(noise)
+        await trio.sleep(1)
+
+    return script
+
+
+# -- Pusher's frames -------------------------------------------------------------
+
+_CODES = st.sampled_from([4000, 4001, 4004, 4009, 4100, 4200, 4201, 4301, 1, None])
+_CHANNELS = st.sampled_from([CHANNEL, "private-client.43", "", None])
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+_ERRORS = st.fixed_dictionaries(
+    {}, optional={"code": _CODES | _JSON, "message": _JSON, "status": _CODES | _JSON}
+)
+_GREETINGS = st.fixed_dictionaries(
+    {},
+    optional={
+        "socket_id": st.sampled_from(["1.2", "3.4", "5", ""]) | _JSON,
+        "activity_timeout": st.sampled_from([1, 30, 0, -1, 10**9]) | _JSON,
+    },
+)
+_DATA = _ERRORS | _GREETINGS | _JSON
+_EVENTS = st.sampled_from(
+    [
+        "pusher:connection_established",
+        "pusher:ping",
+        "pusher:pong",
+        "pusher:error",
+        "pusher:subscription_error",
+        "pusher_internal:subscription_succeeded",
+        "request.status.updated",
+        "another.event",
+    ]
+)
+_VALID = st.sampled_from(
+    [
+        {"event": "pusher:connection_established", "data": '{"socket_id":"1.2"}'},
+        {"event": "pusher_internal:subscription_succeeded", "channel": CHANNEL},
+        {"event": "pusher:pong", "data": {}},
+        {"event": "pusher:ping", "data": {}},
+        {"event": "request.status.updated", "channel": CHANNEL, "data": "{}"},
+    ]
+).map(json.dumps)
+_FORGED = st.fixed_dictionaries(
+    {"event": _EVENTS | _JSON},
+    optional={"channel": _CHANNELS | _JSON, "data": _DATA | _DATA.map(json.dumps)},
+).map(json.dumps)
+
+
+@st.composite
+def _mutated(draw: st.DrawFn) -> str:
+    """A frame of which a part was replaced."""
+    text = draw(_VALID | _FORGED)
+    start, end = sorted((draw(st.integers(0, len(text))), draw(st.integers(0, 400))))
+    return text[:start] + draw(st.text(max_size=10)) + text[end:]
+
+
+texts: st.SearchStrategy[str] = (
+    _VALID | _FORGED | _mutated().filter(lambda text: text.isprintable())
+)
+"""Frames of Pusher's protocol: valid, forged and mutated ones."""
+
+Deed: TypeAlias = Callable[[Peer], Awaitable[None]]
+
+
+def _says(text: str) -> Deed:
+    async def say(peer: Peer) -> None:
+        await peer.socket.send_message(text)
+
+    return say
+
+
+def _ignores(seconds: float) -> Deed:
+    async def ignore(peer: Peer) -> None:
+        # It hears of a client that goes, and answers nothing.
+        with trio.move_on_after(seconds):
+            while True:
+                await peer.socket.get_message()
+
+    return ignore
+
+
+def _serves(seconds: float) -> Deed:
+    async def serve(peer: Peer) -> None:
+        with trio.move_on_after(seconds):
+            await peer.answer_pings()
+
+    return serve
+
+
+def _closes(code: int) -> Deed:
+    async def close(peer: Peer) -> None:
+        await peer.close(code)
+
+    return close
+
+
+async def _goes(peer: Peer) -> None:
+    await trio.aclose_forcefully(peer.stream)
+
+
+async def _pings(peer: Peer) -> None:
+    with suppress(LocalProtocolError):  # after its own close
+        await peer.socket._send(Ping(b"p"))
+
+
+async def _enrols(peer: Peer) -> None:
+    with trio.move_on_after(5):
+        await peer.enrol()
+
+
+deeds: st.SearchStrategy[list[Deed]] = st.lists(
+    st.one_of(
+        texts.map(_says),
+        texts.map(_says),
+        st.just(_enrols),
+        st.sampled_from([0.0, 0.5, 5.0, 45.0]).map(_ignores),
+        st.sampled_from([1.0, 45.0, 300.0]).map(_serves),
+        st.just(_pings),
+        (st.sampled_from([1000, 1001, 1011]) | st.integers(3000, 4999)).map(_closes),
+        st.just(_goes),
+    ),
+    max_size=12,
+)
+"""What a server does on one connection, in any order."""
+
+
+def doing(some: Sequence[Deed]) -> Script:
+    """Make a script of deeds that goes in the end."""
+
+    async def script(peer: Peer) -> None:
+        for deed in some:
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await deed(peer)
+
+    return spoken(script)

@@ -1,0 +1,110 @@
+"""
+A session against servers that chance made up.
+
+What it has to survive, and how it is judged, stands in fuzz.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.pusher import fuzz
+
+
+# An example takes some milliseconds; a busy machine may stop it for longer.
+_quick = settings(max_examples=100, deadline=None)
+_long = settings(max_examples=5000, deadline=None)
+
+_bytes = st.lists(st.binary(max_size=300), max_size=4)
+_frames = st.lists(fuzz.frames(), min_size=1, max_size=8)
+
+
+@st.composite
+def _cut(draw: st.DrawFn) -> list[bytes]:
+    """Frames as a network delivers them: in pieces that end anywhere."""
+    wire = b"".join(draw(_frames))
+    ends = sorted(draw(st.lists(st.integers(0, len(wire)), max_size=4)))
+    return [
+        wire[start:end]
+        for start, end in zip([0, *ends], [*ends, len(wire)], strict=True)
+    ]
+
+
+def _bytes_after_the_upgrade(noise: Sequence[bytes], *, greeted: bool) -> None:
+    script = fuzz.after_the_upgrade(noise, greeted=greeted)
+    fuzz.survives(script, script)
+
+
+@_quick
+@given(_bytes, st.booleans())
+def test_row_39_no_bytes_after_the_upgrade_do_harm(
+    noise: list[bytes],
+    greeted: bool,  # noqa: FBT001 - hypothesis gives it by position
+) -> None:
+    """Whatever a server sends, the session is subscribed to the next one."""
+    _bytes_after_the_upgrade(noise, greeted=greeted)
+
+
+@_quick
+@given(st.binary(max_size=300))
+def test_row_39_no_bytes_in_place_of_the_upgrade_do_harm(noise: bytes) -> None:
+    """The same before the connection is one."""
+    fuzz.survives(fuzz.in_place_of_the_upgrade(noise))
+
+
+@_quick
+@given(_cut(), st.booleans())
+def test_row_39_no_mutated_websocket_frames_do_harm(
+    noise: list[bytes],
+    greeted: bool,  # noqa: FBT001
+) -> None:
+    """Wrong lengths, opcodes, fragments, masks and reserved bits, cut anywhere."""
+    _bytes_after_the_upgrade(noise, greeted=greeted)
+
+
+@_quick
+@given(st.lists(fuzz.deeds, min_size=1, max_size=3))
+def test_row_39_no_server_of_any_manners_does_harm(
+    connections: list[list[fuzz.Deed]],
+) -> None:
+    """Valid, forged and mutated Pusher frames in any order, with waits and ends."""
+    fuzz.survives(*map(fuzz.doing, connections))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@_long
+@given(_cut(), st.booleans())
+def test_row_39_no_mutated_websocket_frames_do_harm_in_many_tries(
+    noise: list[bytes],
+    greeted: bool,  # noqa: FBT001
+) -> None:
+    """The same with fifty times the chance."""
+    _bytes_after_the_upgrade(noise, greeted=greeted)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@_long
+@given(_bytes, st.booleans())
+def test_row_39_no_bytes_after_the_upgrade_do_harm_in_many_tries(
+    noise: list[bytes],
+    greeted: bool,  # noqa: FBT001
+) -> None:
+    """The same with fifty times the chance."""
+    _bytes_after_the_upgrade(noise, greeted=greeted)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@_long
+@given(st.lists(fuzz.deeds, min_size=1, max_size=3))
+def test_row_39_no_server_of_any_manners_does_harm_in_many_tries(
+    connections: list[list[fuzz.Deed]],
+) -> None:
+    """The same with fifty times the chance."""
+    fuzz.survives(*map(fuzz.doing, connections))

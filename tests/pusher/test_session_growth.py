@@ -1,0 +1,236 @@
+"""
+A session under floods that have no end: its memory has one.
+
+Over a real socket, whose buffers hold back who writes too fast. What is kept is
+weighed after some thousands of frames, and again after as many more: it must not
+depend on how much came.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import json
+import logging
+import random
+import re
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any
+
+import pytest
+import structlog
+import trio
+
+from bridge.pusher import websocket
+from bridge.pusher.session import Session
+from bridge.pusher.websocket import connect_websocket
+from bridge.settings import PusherSettings
+from tests.pusher.account import until
+from tests.pusher.scripted import (
+    APP_KEY,
+    CHANNEL,
+    CLIENT_ID,
+    FakeAuthorizer,
+    upgrade,
+)
+
+
+# A pointer kept for each of 2000 frames would be 16,000 bytes. What comes and goes by
+# itself (buffers, caches of the interpreter) was seen to be below 5000.
+_MOST_GROWTH_BYTES = 8000
+
+_counts = pytest.mark.parametrize(
+    "count", [2000, pytest.param(50_000, marks=pytest.mark.long)]
+)
+
+_PONG_TIMEOUT_SECONDS = 0.5
+
+
+def _text(event: str, **members: object) -> bytes:
+    text = json.dumps({"event": event, **members}).encode()
+    return _frame(0x81, text)
+
+
+def _frame(first: int, payload: bytes) -> bytes:
+    if len(payload) < 126:
+        return bytes([first, len(payload)]) + payload
+    return bytes([first, 126]) + len(payload).to_bytes(2) + payload
+
+
+_FLOODS = {
+    "websocket pings": _frame(0x89, b"p" * 125),
+    "websocket pongs": _frame(0x8A, b"p" * 125),
+    "pings": _text("pusher:ping", data={}),
+    "pongs": _text("pusher:pong", data={}),
+    "errors": _text("pusher:error", data={"code": 4301, "message": "m" * 99}),
+    "greetings": _text("pusher:connection_established", data={"socket_id": "1.2"}),
+    "acknowledgements": _text(
+        "pusher_internal:subscription_succeeded", channel=CHANNEL
+    ),
+    "refusals": _text("pusher:subscription_error", channel=CHANNEL, data={}),
+    "other events": _text("another", channel="other", data="x" * 99),
+    "job events": _text("request.status.updated", channel=CHANNEL, data="x" * 99),
+    "junk": _frame(0x81, b"junk"),
+    "nothing": _frame(0x81, b""),
+    "binary": _frame(0x82, b"\x00" * 99),
+}
+
+_FRAGMENTS = {"empty fragments": b"", "fragments of a character": "€".encode()}
+"""Fragments of one message that never ends, and stays far below the cap."""
+
+
+def _has_pong(received: bytearray) -> bool:
+    """Look for the pong to the mark; the client's payloads are masked."""
+    for found in re.finditer(rb"\x8a\x84(.{4})(.{4})", received, re.DOTALL):
+        mask, masked = found.groups()
+        if bytes(a ^ b for a, b in zip(mask, masked, strict=True)) == b"mark":
+            return True
+    return False
+
+
+class _Flooded:
+    """A session, and the server's end of its only connection, as bytes."""
+
+    def __init__(self, session: Session, stream: trio.SocketStream) -> None:
+        self.session = session
+        self.stream = stream
+
+    async def flood(self, frame: bytes, count: int) -> None:
+        """Send a frame so many times, and wait until all of them were read."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read)
+            for _ in range(count // 100):
+                await self.stream.send_all(frame * 100)
+            nursery.cancel_scope.cancel()
+        await self.stream.send_all(_frame(0x89, b"mark"))
+        received = bytearray()
+        while not _has_pong(received):
+            data = await self.stream.receive_some()
+            assert data, "the session went"
+            received += data
+
+    async def weigh(self) -> int:
+        """Weigh what is kept; the last thing that was read is a short message."""
+        await self.flood(_text("pusher:pong"), 100)
+        await self.flood(_text("pusher:pong"), 100)
+        return self.weigh_within_a_message()
+
+    def weigh_within_a_message(self) -> int:
+        """Weigh what is kept."""
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    async def _read(self) -> None:
+        while await self.stream.receive_some():
+            pass
+
+
+@asynccontextmanager
+async def _flooded(**settings: Any) -> AsyncIterator[_Flooded]:
+    """Subscribe a session over a pair of sockets."""
+    ours, theirs = map(trio.SocketStream, trio.socket.socketpair())
+
+    async def open_stream(host: str, port: int) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        if theirs.socket.fileno() < 0:
+            raise OSError(errno.ECONNREFUSED, "there is only one")
+        return theirs
+
+    session = Session(
+        CLIENT_ID,
+        PusherSettings(url="ws://pusher.test", app_key=APP_KEY, **settings),
+        FakeAuthorizer(),
+        lambda *_: None,
+        connect=partial(
+            connect_websocket, max_message_bytes=1_000_000, open_stream=open_stream
+        ),
+        jitter=random.Random(7),
+    )
+    async with ours, theirs, trio.open_nursery() as nursery:
+        nursery.start_soon(session.run)
+        await upgrade(ours)
+        await ours.send_all(
+            _text("pusher:connection_established", data={"socket_id": "1.2"})
+        )
+        # The subscription.
+        await ours.receive_some()
+        await ours.send_all(
+            _text("pusher_internal:subscription_succeeded", channel=CHANNEL)
+        )
+        await until(lambda: session.statistics.subscribed)
+        yield _Flooded(session, ours)
+        # Otherwise an answer to the close frame would be waited for.
+        await ours.aclose()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture(autouse=True)
+def _traced() -> Iterator[None]:
+    """Trace memory, and write no line for each of thousands of errors."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
+    )
+    # What was there before need not be looked through again and again.
+    gc.freeze()
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+    gc.unfreeze()
+    structlog.reset_defaults()
+
+
+@_counts
+@pytest.mark.parametrize("name", _FLOODS)
+async def test_row_39_no_flood_of_frames_makes_a_session_grow(
+    name: str, count: int
+) -> None:
+    """What is kept after twice as many is the same."""
+    frame = _FLOODS[name]
+    async with _flooded() as flooded:
+        await flooded.flood(frame, count)
+        few = await flooded.weigh()
+        await flooded.flood(frame, count)
+        many = await flooded.weigh()
+        assert many - few < _MOST_GROWTH_BYTES
+        assert flooded.session.statistics.subscribed
+
+
+@_counts
+@pytest.mark.parametrize("name", _FRAGMENTS)
+async def test_row_41_no_endless_fragments_make_a_session_grow(
+    name: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message is never much larger than what it holds, however it is cut."""
+    monkeypatch.setattr(websocket, "_MOST_PARTS", 64)
+    payload = _FRAGMENTS[name]
+    async with _flooded() as flooded:
+        await flooded.stream.send_all(_frame(0x01, b"begin"))
+        await flooded.flood(_frame(0x00, payload), count)
+        few = flooded.weigh_within_a_message()
+        await flooded.flood(_frame(0x00, payload), count)
+        many = flooded.weigh_within_a_message()
+        # Python keeps a character of this kind in two bytes, UTF-8 in three.
+        holds = len(payload) * count
+        assert many - few < holds + _MOST_GROWTH_BYTES
+
+
+@pytest.mark.parametrize("name", ["websocket pings", "pings"])
+async def test_row_09_a_server_that_asks_and_reads_no_answer_is_left(
+    name: str,
+) -> None:
+    """Answers that nobody takes hold the reading up, and then the pong is missing."""
+    async with _flooded(
+        activity_timeout_seconds=0.3, pong_timeout_seconds=_PONG_TIMEOUT_SECONDS
+    ) as flooded:
+        flood = _FLOODS[name] * 100
+        begun_at = trio.current_time()
+        with suppress(trio.BrokenResourceError):
+            while trio.current_time() < begun_at + 10:
+                await flooded.stream.send_all(flood)
+        assert trio.current_time() - begun_at < 0.3 + _PONG_TIMEOUT_SECONDS + 1
+        statistics = flooded.session.statistics
+        await until(lambda: statistics.last_ended_at_us is not None)
+        assert statistics.last_close_code is None
