@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Callable
+from enum import Enum, auto
 from itertools import pairwise
 from typing import Any
 
@@ -26,9 +28,20 @@ from tests.recovery.books import NOW_US, Books
 
 
 _ACCOUNTS = ("1", "2")
-_accounts = st.sampled_from(_ACCOUNTS)
+_which = st.integers(0, len(_ACCOUNTS) - 1)
+_configured = st.sampled_from([_ACCOUNTS, _ACCOUNTS[:1], _ACCOUNTS])
 _losses = st.sampled_from([cause.value for cause in GapCause if cause.is_loss])
-_OF_KILL = {GapCause.FIRST_START, GapCause.CRASHED}
+_OF_START = {GapCause.FIRST_START, GapCause.STOPPED, GapCause.CRASHED}
+
+
+class _State(Enum):
+    """Whether what is sent to an account arrives."""
+
+    HEARD = auto()
+    DEAF = auto()
+    """It doesn't, and the session hasn't noticed."""
+    UNHEARD = auto()
+    """It doesn't, as the session knows."""
 
 
 class _Account:
@@ -36,16 +49,15 @@ class _Account:
     An account as the world and its session see it.
 
     Attributes:
-        connected: Whether what is sent arrives.
-        noticed: Whether the session knows that nothing arrives.
-        heard_us: What was sent up to then has arrived, as its session proves it.
+        state: Whether what is sent arrives.
+        heard_us: What was sent up to then has arrived, as its session proves it; 0
+            before its first subscription.
         told: Intervals of this process that must be gaps, one each.
     """
 
     def __init__(self) -> None:
-        self.connected = False
-        self.noticed = True
-        self.heard_us: int | None = None
+        self.state = _State.UNHEARD
+        self.heard_us = 0
         self.told = 0
 
 
@@ -67,6 +79,18 @@ class _Told:
         return math.inf if self.gap.until_us is None else self.gap.until_us
 
 
+def _is_rare(machine: HearingAgainstWorld) -> bool:
+    """Leave room for something to end; by a number that changes all the time."""
+    return machine.now % 3 == 0
+
+
+def _when(state: _State) -> Callable[[Any], Any]:
+    """Give what lets a rule happen only while some account is in a state."""
+    return precondition(
+        lambda self: any(one.state is state for one in self.accounts.values())
+    )
+
+
 class HearingAgainstWorld(RuleBasedStateMachine):
     """Rules let things happen; invariants read what was told of them."""
 
@@ -80,13 +104,17 @@ class HearingAgainstWorld(RuleBasedStateMachine):
         self.buffer: list[tuple[str, int]] = []
         self.topic: dict[str, _Told] = {}
         self.closed: set[str] = set()
+        self.to_be_told: set[str] = set()
         self.start(_ACCOUNTS, {}, was_stopped=False)
+        self.subscribe(0)
 
     def start(
         self, accounts: tuple[str, ...], remembered: dict[str, bytes], **how: bool
     ) -> None:
         """Start a process with what is on disk."""
-        self.was_killed = not how["was_stopped"]
+        # Accounts whose own last process was killed.
+        self.killed = self.to_be_told & set(accounts)
+        self.to_be_told -= self.killed
         self.accounts = {who: _Account() for who in accounts}
         self.losses: dict[str, tuple[int, int]] = {}
         self.loss_count = 0
@@ -111,124 +139,151 @@ class HearingAgainstWorld(RuleBasedStateMachine):
         self.now += 1
         return self.now
 
+    def one_of(self, state: _State, which: int) -> tuple[str, _Account]:
+        """Give one of the accounts that are in a state."""
+        those = [
+            (who, account)
+            for who, account in self.accounts.items()
+            if account.state is state
+        ]
+        return those[which % len(those)]
+
     # -- What happens ---------------------------------------------------------
 
-    @rule(who=_accounts)
-    def send(self, who: str) -> None:
-        """An event arrives if its account is subscribed, and waits for the disk."""
-        at_us = self.tick()
-        account = self.accounts.get(who)
-        if account is not None and account.connected:
-            account.heard_us = at_us
-            self.buffer.append((who, at_us))
-        else:
-            self.missed.add((who, at_us))
-
-    @rule(who=_accounts)
-    def subscribe(self, who: str) -> None:
-        """A session that isn't subscribed, and knows it, is again."""
-        account = self.accounts.get(who)
-        if account is not None and not account.connected and account.noticed:
-            account.heard_us = self.tick()
-            account.connected = True
-            self.hearings[who].subscribed(account.heard_us)
-
-    @rule(who=_accounts)
-    def go_deaf(self, who: str) -> None:
-        """Nothing arrives any more, and nobody has noticed yet."""
-        account = self.accounts.get(who)
-        if account is not None and account.connected:
-            account.connected = account.noticed = False
-
-    @rule(who=_accounts, cause=st.sampled_from(Cause))
-    def notice(self, who: str, cause: Cause) -> None:
-        """The session finds that nothing has arrived since its last proof."""
-        account = self.accounts.get(who)
-        if account is not None and not account.noticed:
-            assert account.heard_us is not None
-            account.noticed = True
-            account.told += 1
-            self.hearings[who].interrupted(Interruption(cause, account.heard_us))
-
-    @rule(who=_accounts)
-    def miss_some(self, who: str) -> None:
-        """Something was missed, and the account is heard again already."""
-        account = self.accounts.get(who)
-        if account is not None and account.connected:
-            since_us = account.heard_us
-            assert since_us is not None
-            self.missed.add((who, self.tick()))
-            account.heard_us = self.tick()
-            account.told += 1
-            self.hearings[who].interrupted(
-                Interruption(Cause.SUSPENDED, since_us, account.heard_us)
-            )
-
-    @rule(who=_accounts, is_over=st.booleans())
-    def interrupt_what_is_not_heard(self, who: str, *, is_over: bool) -> None:
-        """A session tells what it need not: it was not subscribed."""
-        account = self.accounts.get(who)
-        if account is not None and not account.connected and account.noticed:
+    @rule()
+    def send(self) -> None:
+        """Events arrive if their accounts are subscribed, and wait for the disk."""
+        for who in _ACCOUNTS:
             at_us = self.tick()
-            until_us = self.tick() if is_over else None
-            self.hearings[who].interrupted(
-                Interruption(Cause.DISCONNECTED, at_us, until_us)
-            )
+            account = self.accounts.get(who)
+            if account is not None and account.state is _State.HEARD:
+                account.heard_us = at_us
+                self.buffer.append((who, at_us))
+            else:
+                self.missed.add((who, at_us))
+
+    @_when(_State.UNHEARD)
+    @rule(which=_which)
+    def subscribe(self, which: int) -> None:
+        """A session that isn't subscribed, and knows it, is again."""
+        who, account = self.one_of(_State.UNHEARD, which)
+        account.heard_us = self.tick()
+        account.state = _State.HEARD
+        self.hearings[who].subscribed(account.heard_us)
+
+    @_when(_State.HEARD)
+    @rule(which=_which, at_once=st.booleans())
+    def go_deaf(self, which: int, *, at_once: bool) -> None:
+        """Nothing arrives any more; some sessions notice that only later."""
+        who, account = self.one_of(_State.HEARD, which)
+        account.state = _State.DEAF
+        if at_once:
+            self.find(who, Cause.DISCONNECTED)
+
+    @_when(_State.DEAF)
+    @rule(which=_which, cause=st.sampled_from(Cause))
+    def notice(self, which: int, cause: Cause) -> None:
+        """The session finds that nothing has arrived since its last proof."""
+        who, _ = self.one_of(_State.DEAF, which)
+        self.find(who, cause)
+
+    def find(self, who: str, cause: Cause) -> None:
+        """Let a session tell that its account isn't heard."""
+        account = self.accounts[who]
+        account.state = _State.UNHEARD
+        account.told += 1
+        self.hearings[who].interrupted(Interruption(cause, account.heard_us))
+
+    @_when(_State.HEARD)
+    @rule(which=_which)
+    def miss_some(self, which: int) -> None:
+        """Something was missed, and the account is heard again already."""
+        who, account = self.one_of(_State.HEARD, which)
+        since_us = account.heard_us
+        self.missed.add((who, self.tick()))
+        account.heard_us = self.tick()
+        account.told += 1
+        self.hearings[who].interrupted(
+            Interruption(Cause.SUSPENDED, since_us, account.heard_us)
+        )
+
+    @_when(_State.UNHEARD)
+    @rule(which=_which, is_over=st.booleans())
+    def interrupt_what_is_not_heard(self, which: int, *, is_over: bool) -> None:
+        """A session tells what it need not: it was not subscribed."""
+        who, _ = self.one_of(_State.UNHEARD, which)
+        since_us = self.tick()
+        until_us = self.tick() if is_over else None
+        self.hearings[who].interrupted(
+            Interruption(Cause.DISCONNECTED, since_us, until_us)
+        )
 
     # -- What becomes of what was read ----------------------------------------
 
+    @precondition(_is_rare)
     @rule()
     def write(self) -> None:
         """The buffer reaches the disk, and with it what the sessions have proved."""
         self.buffer.clear()
         for who, account in self.accounts.items():
-            if account.heard_us is not None:
+            if account.heard_us:
                 self.proved[who] = account.heard_us
 
     @precondition(lambda self: self.buffer)
-    @rule(cause=_losses)
-    def lose(self, cause: str) -> None:
+    @rule(cause=_losses, is_proved=st.booleans())
+    def lose(self, cause: str, *, is_proved: bool) -> None:
         """The buffer is given up; it is told when that begins."""
-        first_us = self.buffer[0][1]
+        before_us = self.buffer[0][1] - 1
         self.missed |= set(self.buffer)
         self.buffer.clear()
+        if is_proved:
+            self.write()
         if cause in self.losses:
             number, since_us = self.losses[cause]
-            self.losses[cause] = number, min(since_us, first_us)
+            self.losses[cause] = number, min(since_us, before_us)
             return
         self.loss_count += 1
-        self.losses[cause] = self.loss_count, first_us
-        self.books.ledger.on_loss(Loss(self.loss_count, cause, first_us, None, 1))
+        self.losses[cause] = self.loss_count, before_us
+        self.books.ledger.on_loss(Loss(self.loss_count, cause, before_us, None, 1))
 
-    @rule(cause=_losses)
-    def lose_no_more(self, cause: str) -> None:
-        """There is room again."""
-        if cause in self.losses:
-            number, since_us = self.losses.pop(cause)
-            self.books.ledger.on_loss(Loss(number, cause, since_us, self.tick(), 1))
+    @precondition(lambda self: self.losses and _is_rare(self))
+    @rule()
+    def lose_no_more(self) -> None:
+        """There is room again, for what was short of it first."""
+        cause = next(iter(self.losses))
+        number, since_us = self.losses.pop(cause)
+        self.books.ledger.on_loss(Loss(number, cause, since_us, self.tick(), 1))
 
     # -- The end of a process -------------------------------------------------
 
-    @rule(accounts=st.sampled_from([_ACCOUNTS, _ACCOUNTS, ("1",)]))
-    def stop(self, accounts: tuple[str, ...]) -> None:
+    @precondition(_is_rare)
+    @rule(accounts=_configured, is_heard=st.booleans())
+    def stop(self, accounts: tuple[str, ...], *, is_heard: bool) -> None:
         """All is written and told, and another process starts."""
-        for cause in list(self.losses):
-            self.lose_no_more(cause)
+        while self.losses:
+            self.lose_no_more()
         self.write()
-        self.restart(accounts, was_stopped=True)
+        self.restart(accounts, was_stopped=True, is_heard=is_heard)
 
-    @rule(accounts=st.sampled_from([_ACCOUNTS, _ACCOUNTS, ("1",)]))
-    def kill(self, accounts: tuple[str, ...]) -> None:
+    @precondition(_is_rare)
+    @rule(accounts=_configured, is_heard=st.booleans())
+    def kill(self, accounts: tuple[str, ...], *, is_heard: bool) -> None:
         """What had not reached the disk is lost, and another process starts."""
         self.missed |= set(self.buffer)
         self.buffer.clear()
-        self.restart(accounts, was_stopped=False)
+        self.to_be_told |= set(self.accounts)
+        self.restart(accounts, was_stopped=False, is_heard=is_heard)
 
-    def restart(self, accounts: tuple[str, ...], *, was_stopped: bool) -> None:
-        """Start another process after a while in which something is sent."""
+    def restart(
+        self, accounts: tuple[str, ...], *, was_stopped: bool, is_heard: bool
+    ) -> None:
+        """Start another process, some time later; all may subscribe at once."""
         self.read_topic()
         self.missed |= {(who, self.tick()) for who in _ACCOUNTS}
         self.start(accounts, self.books.remembered, was_stopped=was_stopped)
+        if is_heard:
+            for _ in accounts:
+                self.subscribe(0)
 
     # -- What was told of it --------------------------------------------------
 
@@ -240,7 +295,7 @@ class HearingAgainstWorld(RuleBasedStateMachine):
             if gap.until_us is None:
                 assert gap.gap_id not in self.topic
                 # Proofs lag behind: a kill costs what came after the last one.
-                is_of_kill = self.was_killed and gap.cause in _OF_KILL
+                is_of_kill = gap.client_id in self.killed and gap.cause in _OF_START
                 self.topic[gap.gap_id] = _Told(gap, may_overlap=is_of_kill)
                 self.opened[gap.client_id, gap.cause] += 1
             else:
@@ -278,10 +333,10 @@ class HearingAgainstWorld(RuleBasedStateMachine):
             account = self.accounts.get(who)
             if account is None:
                 continue  # Told when the account is there again.
-            if not account.noticed and us > (account.heard_us or 0):
+            if account.state is _State.DEAF and us > account.heard_us:
                 continue
             gaps = self.told(who, losses=False) + self.told(who, losses=True)
-            assert any(self.begin_of(told) <= us <= told.end for told in gaps), (
+            assert any(self.begin_of(told) < us <= told.end for told in gaps), (
                 who,
                 us,
             )
@@ -306,7 +361,7 @@ class HearingAgainstWorld(RuleBasedStateMachine):
             if who in self.accounts:
                 account = self.accounts[who]
                 is_open = bool(gaps) and gaps[-1].gap.until_us is None
-                assert is_open == (account.noticed and not account.connected)
+                assert is_open == (account.state is _State.UNHEARD)
 
     @invariant()
     def counts_add_up(self) -> None:
@@ -331,5 +386,5 @@ class HearingAgainstWorld(RuleBasedStateMachine):
 
 TestHearingAgainstWorld = HearingAgainstWorld.TestCase
 TestHearingAgainstWorld.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None
+    max_examples=150, stateful_step_count=40, deadline=None
 )
