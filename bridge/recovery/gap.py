@@ -115,7 +115,8 @@ class GapRecord(msgspec.Struct, frozen=True):
         Meta(
             description=(
                 "What was sent before this moment had arrived: RFC 3339, UTC,"
-                " microseconds. Null where nothing is known of the time before."
+                " microseconds. Null where nothing is known of the time before. It may"
+                " turn out to be earlier: the last record of a gap counts."
             ),
             examples=["2026-01-31T12:00:00.000000Z", None],
         ),
@@ -123,7 +124,10 @@ class GapRecord(msgspec.Struct, frozen=True):
     until: Annotated[
         _Time | None,
         Meta(
-            description="What is sent from this moment on arrives. Null while open.",
+            description=(
+                "What is sent from this moment on arrives, or lies in another gap. Null"
+                " while open."
+            ),
             examples=["2026-01-31T12:00:07.250000Z", None],
         ),
     ]
