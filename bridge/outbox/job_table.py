@@ -15,12 +15,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from heapq import merge
 from itertools import chain, islice
+from math import inf
+
+import msgspec
 
 from bridge import job_status
 from bridge.errors import InvalidEventError
 from bridge.kafka import header_names
 from bridge.outbox.envelopes import Envelopes
-from bridge.outbox.jobs import Jobs
+from bridge.outbox.jobs import Account, Jobs
 from bridge.outbox.lane import Lane
 from bridge.outbox.lanes import Lanes
 from bridge.outbox.remembered import Remembered
@@ -32,14 +35,35 @@ from bridge.record import Record
 __all__ = ["JobTable"]
 
 # What a crash leaves to be read again: at 2,000 events a second 10,000 rows, 0.1 s.
-# A writing may take a twentieth of the time: 50,000 jobs take some 0.1 s.
 _INTERVAL_SECONDS = 5.0
-_SHARE = 20
+
+# Jobs of one transaction, some 5 ms of work. So acknowledgements and requests don't
+# wait until 50,000 of them are written.
+_JOBS_A_COMMIT = 1000
+
+# With a UUID as key and an `ce_source` of 50 characters.
+_JOB_BYTES = 150
 
 _ROWS_A_STEP = 1000
 
 _upsert = ManyRows("INSERT OR REPLACE INTO jobs VALUES", columns=6).run
 _delete = ManyRows("DELETE FROM jobs WHERE id IN (VALUES", columns=1, tail=")").run
+
+
+_Job = tuple[Account, bytes]
+
+
+class _Writing(msgspec.Struct):
+    """
+    Some jobs on their way into the table.
+
+    Attributes:
+        jobs: Those that are still to be written, the last one first.
+        marks: Up to where lanes are noted when that is done, by their number.
+    """
+
+    jobs: list[_Job]
+    marks: dict[int, int]
 
 
 class JobTable:
@@ -54,6 +78,7 @@ class JobTable:
         remembered: Keeps when each account was heard last.
 
     Attributes:
+        written_bytes: About what the last transaction wrote into the table.
         is_waived: Whether rows may go that are not noted: where a disk is so full that
             they can't be, it is worse that nothing moves any more. Should the process
             be killed then, jobs whose last events went may be in flight that aren't.
@@ -75,9 +100,15 @@ class JobTable:
         # Rows of this transaction: in memory once it is committed.
         self._appended: list[Sequence[Record]] = []
         self._last_place = 0
-        self._is_written = False
+        # What is written in steps, and what this transaction does of it.
+        self._writing: _Writing | None = None
+        self._step: list[_Job] | None = None
+        # Whether this transaction writes all there is.
+        self._is_whole = False
+        # Whether rows were appended since a writing began.
         self._is_behind = True
         self._due_at = 0.0
+        self.written_bytes = 0
         self.is_waived = False
         lanes.note_down = self._note_down
 
@@ -151,45 +182,89 @@ class JobTable:
 
     # -- In a transaction -----------------------------------------------------
 
+    def begin(self, *, is_last_resort: bool) -> None:
+        """Learn that a transaction begins; for the last resort see `is_waived`."""
+        self.is_waived = is_last_resort
+        self.written_bytes = 0
+
     def write_if_due(self) -> None:
-        """Write the table now and then; belongs before what is appended."""
-        if self._is_behind and time.monotonic() >= self._due_at:
-            self._note_down()
+        """
+        Write a part of what has changed, now and then; belongs before `append`.
+
+        A job is written as it is now. Only when all are that had changed in the
+        beginning do the marks move to where they were then: until that is so, rows
+        above the old marks tell everything once more.
+        """
+        writing = self._writing
+        if time.monotonic() < self._due_at or not (writing or self._is_behind):
+            return
+        if writing is None:
+            writing = self._writing = _Writing(self._take_changed(), self._marks())
+            self._is_behind = False
+        self._write(writing.jobs[-_JOBS_A_COMMIT:])
+        if len(writing.jobs) <= _JOBS_A_COMMIT:
+            self._mark(writing.marks)
 
     def write(self) -> None:
         """
-        Write what has changed, and move the marks; belongs before what is appended.
+        Write all that has changed, and move the marks; belongs before `append`.
 
         Should the transaction be undone, all of it is still to be written.
         """
         assert not any(
             record.status for record in chain.from_iterable(self._appended)
         ), "jobs are noted before rows are appended"
-        began = time.monotonic()
+        if self._writing is not None:
+            self._dissolve(self._writing)
+        jobs = self._take_changed()
+        self._writing = _Writing(jobs, self._marks())
+        self._is_whole = True
+        self._write(jobs)
+        self._mark(self._writing.marks)
+
+    def _take_changed(self) -> list[_Job]:
+        """Give all changed jobs, those side by side in the file at the end."""
+        jobs = [
+            (account, key)
+            for account in self._jobs.accounts.values()
+            for key in account.changed
+        ]
+        for account in self._jobs.accounts.values():
+            account.changed.clear()
+        jobs.sort(key=_place, reverse=True)
+        return jobs
+
+    def _write(self, jobs: list[_Job]) -> None:
         written: list[object] = []
         gone: list[int] = []
-        for ce_source, account in self._jobs.accounts.items():
-            for key in account.changed:
-                heard = account.jobs.get(key)
-                place = account.places.get(key)
-                if heard is not None:
-                    if place is None:
-                        # Nobody takes a place again, written or not.
-                        place = self._last_place = self._last_place + 1
-                        account.places[key] = place
-                    written += (place, ce_source, key, *heard)
-                elif place is not None:
-                    gone.append(place)
+        for account, key in jobs:
+            heard, place = account.jobs.get(key), account.places.get(key)
+            if heard is not None:
+                if place is None:
+                    # Nobody takes a place again, written or not.
+                    place = self._last_place = self._last_place + 1
+                    account.places[key] = place
+                written += (place, account.ce_source, key, *heard)
+            elif place is not None:
+                gone.append(place)
         _upsert(self._connection, written)
         _delete(self._connection, gone)
+        self._step = jobs
+        self.written_bytes = _JOB_BYTES * len(jobs)
+
+    def _marks(self) -> dict[int, int]:
+        return {lane.number: lane.last_sequence for lane in self._lanes}
+
+    def _mark(self, marks: dict[int, int]) -> None:
         self._remembered.raise_to(self._jobs.heard_us())
         for lane in self._lanes:
-            if lane.noted_sequence != lane.last_sequence:
-                lane.noted_sequence = lane.last_sequence
+            mark = marks.get(lane.number, 0)
+            # It was too high where somebody deleted the last rows.
+            if mark > lane.noted_sequence or (
+                self._is_whole and mark != lane.noted_sequence
+            ):
+                lane.noted_sequence = mark
                 self._lanes.save(lane)
-        self._is_written = True
-        now = time.monotonic()
-        self._due_at = now + max(_INTERVAL_SECONDS, _SHARE * (now - began))
 
     def appended(self, records: Sequence[Record]) -> None:
         """Learn what this transaction appends."""
@@ -197,13 +272,16 @@ class JobTable:
 
     def committed(self) -> None:
         """Learn that the transaction holds."""
-        if self._is_written:
-            self._is_written = self._is_behind = False
-            for account in self._jobs.accounts.values():
-                for key in account.changed:
-                    if key not in account.jobs:
-                        account.places.pop(key, None)
-                account.changed.clear()
+        if self._writing is not None and self._step is not None:
+            for account, key in self._step:
+                if key not in account.jobs:
+                    account.places.pop(key, None)
+            del self._writing.jobs[len(self._writing.jobs) - len(self._step) :]
+            if not self._writing.jobs:
+                self._writing = None
+                self._is_behind &= not self._is_whole
+                self._due_at = time.monotonic() + _INTERVAL_SECONDS
+            self._step, self._is_whole = None, False
         if self._appended:
             self._is_behind = True
             for records in self._appended:
@@ -212,15 +290,28 @@ class JobTable:
 
     def rolled_back(self) -> None:
         """Learn that the transaction was undone."""
-        if self._is_written:
-            # Not at each try: other things may still find room where this doesn't.
-            self._due_at = time.monotonic() + _INTERVAL_SECONDS
-        self._is_written = False
         self._appended.clear()
+        if self._writing is not None:
+            # Its marks may be those of rows that never were.
+            self._dissolve(self._writing)
+        if self._step is not None:
+            # Not at each try: other things may find room where this doesn't.
+            self._due_at = time.monotonic() + _INTERVAL_SECONDS
+        self._step, self._is_whole = None, False
+
+    def _dissolve(self, writing: _Writing) -> None:
+        for account, key in writing.jobs:
+            account.changed.add(key)
+        self._writing, self._is_behind = None, True
 
     def _note_down(self) -> None:
         if not self.is_waived:
             self.write()
+
+
+def _place(job: _Job) -> float:
+    account, key = job
+    return account.places.get(key, inf)
 
 
 def _received_at(record: Record) -> int:

@@ -287,5 +287,5 @@ class Outbox:
 
     @property
     def drained(self) -> bool:
-        """Whether the buffer is empty and everything in it committed."""
-        return self._inbox.buffer.size_bytes == 0
+        """Whether everything that came in, gap records too, is committed."""
+        return self._inbox.buffer.size_bytes == 0 and not self._inbox.reserved

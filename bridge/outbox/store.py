@@ -105,7 +105,7 @@ class Store:
         lanes = self._lanes
         assignments = lanes.assignments
         self.dead_letters, lanes.are_new = [], False
-        self.job_table.is_waived = is_last_resort
+        self.job_table.begin(is_last_resort=is_last_resort)
         try:
             with self._speaking():
                 self._connection.execute("BEGIN IMMEDIATE")

@@ -215,6 +215,7 @@ class Writer:
         if plan.kept:
             self._room.spend(total_weight([kept.record for kept in plan.kept]))
             statistics.kept += len(plan.kept)
+        self._room.spend(store.job_table.written_bytes)
         if done.claimed:
             inbox.bell.ring()
             if self.on_claimed is not None:
