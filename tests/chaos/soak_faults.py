@@ -136,12 +136,12 @@ class Faults:
         self._answer = endpoint.answer
         self._log = log
         self._down_on_purpose = False
-        # Means chosen so that of a soak's time about half is free of any fault, and
-        # one fault in three meets another.
+        # Means chosen so that the bridge hears more than half of what is emitted, and
+        # that one fault in four meets another.
         self._lanes = [
             Lane(
                 "soketi",
-                30.0,
+                60.0,
                 [
                     (3, partial(self._soketi_restarts, "terminated")),
                     (3, partial(self._soketi_restarts, "killed")),
@@ -150,7 +150,7 @@ class Faults:
             ),
             Lane(
                 "cable",
-                30.0,
+                60.0,
                 [
                     (3, self._cable_resets),
                     (2, self._cable_loses),
@@ -160,7 +160,7 @@ class Faults:
             ),
             Lane(
                 "bridge",
-                45.0,
+                80.0,
                 [
                     (2, self._bridge_is_killed),
                     (2, self._bridge_is_terminated),
@@ -176,7 +176,7 @@ class Faults:
                     (1, self._kafka_pauses),
                 ],
             ),
-            Lane("auth", 75.0, [(1, self._auth_fails)]),
+            Lane("auth", 120.0, [(1, self._auth_fails)]),
         ]
 
     async def run(self, seed: int) -> None:
@@ -323,6 +323,6 @@ class Faults:
             self._endpoint.answer = refuse
             try:
                 await self._cable_resets(random)
-                await trio.sleep(random.uniform(1.0, 40.0))
+                await trio.sleep(random.uniform(1.0, 30.0))
             finally:
                 self._endpoint.answer = self._answer
