@@ -286,6 +286,10 @@ class Deliveries:
         return [event for run, _ in self.runs for event in run]
 
 
+def _microseconds() -> int:
+    return int(trio.current_time() * 1_000_000)
+
+
 class Stage:
     """A session and all that it plays with."""
 
@@ -318,9 +322,8 @@ class Stage:
                 max_message_bytes=all_settings.max_message_bytes,
                 open_stream=self.server.open_stream,
             ),
-            clock=lambda: int(trio.current_time() * 1_000_000),
             jitter=random.Random(7),
-            **self._more,
+            **{"clock": _microseconds, **self._more},
         )
 
 
@@ -333,6 +336,7 @@ async def staged(
     listener: Listener | None = None,
     has_jobs: Callable[[], bool] = lambda: False,
     stalls: Stalls | None = None,
+    wall_clock: Callable[[], int] = _microseconds,
     **settings: Any,
 ) -> AsyncIterator[tuple[Stage, Session]]:
     """
@@ -346,6 +350,7 @@ async def staged(
         listener: Told of the session's hearing.
         has_jobs: Whether jobs are in flight.
         stalls: Run beside the session, if given.
+        wall_clock: The session's.
         settings: Of `PusherSettings`.
 
     Yields:
@@ -360,6 +365,7 @@ async def staged(
             listener=listener,
             has_jobs=has_jobs,
             stalls=stalls,
+            clock=wall_clock,
         )
         session = stage.session(settings)
         async with trio.open_nursery() as nursery:
@@ -372,7 +378,10 @@ async def staged(
 
 
 async def refusal(
-    *scripts: Script, authorizer: FakeAuthorizer | None = None, **settings: Any
+    *scripts: Script,
+    authorizer: FakeAuthorizer | None = None,
+    listener: Listener | None = None,
+    **settings: Any,
 ) -> tuple[RefusedError, Stage]:
     """
     Run a session that has to be refused.
@@ -380,13 +389,14 @@ async def refusal(
     Args:
         scripts: As for `staged`.
         authorizer: As for `staged`.
+        listener: As for `staged`.
         settings: As for `staged`.
 
     Returns:
         The error and the stage.
     """
     async with trio.open_nursery() as servers:
-        stage = Stage(ScriptedServer(scripts, servers), authorizer)
+        stage = Stage(ScriptedServer(scripts, servers), authorizer, listener=listener)
         with pytest.raises(RefusedError) as caught:
             await stage.session(settings).run()
         servers.cancel_scope.cancel()
