@@ -1,0 +1,73 @@
+"""What a hearing leaves in a real outbox is what the next process goes on with."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bridge.outbox import Outbox, OutboxDirectory
+from bridge.pusher.interruption import Cause, Interruption
+from bridge.recovery.gap import GapCause
+from bridge.recovery.hearing import Hearing
+from bridge.recovery.ledger import Ledger
+from bridge.settings import OutboxSettings
+from tests.recovery.books import NOW_US, SOURCE
+
+
+class _Process:
+    """One process's outbox, ledger and hearing, in the order of the service."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.outbox = outbox
+        self.ledger = Ledger("jobs.gaps", {"42": SOURCE + "42"})
+        self.ledger.connect(outbox.keep)
+        self.ledger.restore(outbox.memory)
+        self.hearing = Hearing(
+            "42", self.ledger, lambda: outbox.jobs.count(SOURCE + "42")
+        )
+        self.hearing.begin(
+            outbox.memory.proved_us.get(SOURCE + "42"), outbox.memory.was_stopped
+        )
+
+    @property
+    def open_gap(self) -> tuple[GapCause, int | None] | None:
+        """Cause and begin of what isn't heard."""
+        gap = self.ledger.hearing_of("42")
+        return None if gap is None else (gap.cause, gap.since_us)
+
+
+@contextmanager
+def _process(path: Path) -> Iterator[_Process]:
+    """Run one until its end, which is in order."""
+    settings = OutboxSettings(dir=path)
+    with OutboxDirectory(path) as directory:
+        outbox = Outbox(directory, settings)
+        process = _Process(outbox)
+        thread = threading.Thread(target=outbox.run)
+        thread.start()
+        try:
+            yield process
+        finally:
+            outbox.stop()
+            thread.join()
+
+
+def test_gaps_outlive_processes(tmp_path: Path) -> None:
+    """First start, interruption over a restart, a stop: three gaps and no other."""
+    with _process(tmp_path) as first:
+        assert first.open_gap == (GapCause.FIRST_START, None)
+        first.hearing.subscribed(NOW_US)
+        first.hearing.interrupted(Interruption(Cause.DEAF, NOW_US + 5))
+        first.outbox.prove({SOURCE + "42": NOW_US + 5})
+        first.ledger.open("42", GapCause.OVERFLOW, NOW_US + 1)
+    with _process(tmp_path) as second:
+        assert second.open_gap == (GapCause.DEAF, NOW_US + 5)
+        assert second.ledger.statistics.open == {"42": 1}
+        assert sum(second.ledger.statistics.gaps.values()) == 0
+        second.hearing.subscribed(NOW_US + 9)
+        second.outbox.prove({SOURCE + "42": NOW_US + 20})
+    with _process(tmp_path) as third:
+        assert third.open_gap == (GapCause.STOPPED, NOW_US + 20)
+        assert third.ledger.statistics.open == {"42": 1}
