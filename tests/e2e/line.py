@@ -7,8 +7,8 @@ What fails when, and what must follow from it, is for the tests.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 import trio
@@ -29,6 +29,7 @@ _END_OF_HEAD = b"\r\n\r\n"
 _CONTROL, _LENGTH = 0x08, 0x7F
 _LONGER = {126: 2, 127: 8}
 
+_ACKNOWLEDGEMENT = b'"pusher_internal:subscription_succeeded"'
 _PONG = b'"pusher:pong"'
 
 
@@ -43,6 +44,8 @@ class Line:
     Attributes:
         url: What the bridge is told instead of soketi's own.
         connects: How many connections were made through it.
+        acknowledgements: How many subscriptions soketi acknowledged through it,
+            repeated ones too.
     """
 
     def __init__(self, soketi: Soketi, port: int) -> None:
@@ -52,9 +55,11 @@ class Line:
         self._soketi = parts.hostname, parts.port
         self.url = f"ws://127.0.0.1:{port}"
         self.connects = 0
+        self.acknowledgements = 0
         self._connections: set[_Connection] = set()
         self._passes = trio.Event()
         self._passes.set()
+        self._leads_nowhere = False
 
     def hang(self) -> None:
         """Let nothing pass, and tell nobody: old and new connections stand."""
@@ -63,11 +68,17 @@ class Line:
     def resume(self) -> None:
         """Let everything pass again, what was on its way too."""
         self._passes.set()
+        self._leads_nowhere = False
 
     def cut(self) -> None:
         """End the connections of now."""
         for connection in list(self._connections):
             connection.scope.cancel()
+
+    def break_off(self) -> None:
+        """End the connections of now, and at once each that comes."""
+        self._leads_nowhere = True
+        self.cut()
 
     def deafen(self) -> None:
         """Let no message but pongs reach the bridge on the connections of now."""
@@ -79,6 +90,8 @@ class Line:
         self.connects += 1
         connection = _Connection()
         async with bridge:
+            if self._leads_nowhere:
+                return
             with suppress(OSError, *_BROKEN), connection.scope:
                 # Without soketi the bridge sees its connection end at once.
                 async with await trio.open_tcp_stream(*self._soketi) as soketi:
@@ -107,10 +120,12 @@ class Line:
         connection: _Connection,
     ) -> None:
         with suppress(*_BROKEN):
-            async for piece in _pieces(soketi):
-                await self._passes.wait()
-                if not connection.deaf or _is_sign_of_life(piece):
-                    await bridge.send_all(piece)
+            async with aclosing(_pieces(soketi)) as pieces:
+                async for piece in pieces:
+                    await self._passes.wait()
+                    self.acknowledgements += _ACKNOWLEDGEMENT in piece
+                    if not connection.deaf or _is_sign_of_life(piece):
+                        await bridge.send_all(piece)
         connection.scope.cancel()
 
 
@@ -126,7 +141,7 @@ def _is_sign_of_life(frame: bytes) -> bool:
     return bool(frame[0] & _CONTROL) or _PONG in frame
 
 
-async def _pieces(stream: trio.SocketStream) -> AsyncIterator[bytes]:
+async def _pieces(stream: trio.SocketStream) -> AsyncGenerator[bytes, None]:
     """Give the head of the upgrade's answer, then frame by frame."""
     gathered = bytearray()
     length_of: Callable[[bytearray], int | None] = _head_length

@@ -7,6 +7,7 @@ import trio
 
 from tests.e2e.auth_endpoint import AuthEndpoint, signing
 from tests.e2e.bridge_process import Answer
+from tests.e2e.gap_records import gaps_of, now
 from tests.e2e.jobs import job
 from tests.e2e.scene import Scene
 from tests.e2e.topic_records import check_exactly
@@ -92,7 +93,7 @@ async def test_a_broker_that_stands_still_for_half_a_minute_costs_nothing(
 async def test_a_restarted_soketi_is_subscribed_again_with_a_new_signature(
     scene: Scene, own_soketi: SoketiServer, how: str
 ) -> None:
-    """Events flow again, authorised for the new socket, and the old ones stay."""
+    """Events flow again, authorised for the new socket; the time between is a gap."""
     with AuthEndpoint(signing(own_soketi)).serving() as auth:
         bridge = scene.bridge(auth.url)
         await bridge.start_and_wait()
@@ -101,19 +102,25 @@ async def test_a_restarted_soketi_is_subscribed_again_with_a_new_signature(
             await bridge.wait_metrics(lambda now: now.read == load.count)
 
             await trio.to_thread.run_sync(getattr(own_soketi, how))
+            away = now()
             lost = await bridge.wait_logged("session.lost")
-            assert lost["code"] == (4200 if how == "stop" else None)
+            code = 4200 if how == "stop" else None
+            assert lost["code"] == code
             unready = await bridge.ask("/readyz")
             assert unready is not None
             assert unready.status == 503
             assert not unready.check("subscribed")["ok"]
 
+            back = now()
             await trio.to_thread.run_sync(own_soketi.start)
             await bridge.wait_ready()
             await load.run_together([job(10) for _ in range(10)])
             await bridge.wait_metrics(lambda now: now.published == load.count)
             check_exactly(await scene.records(load.count), load.accepted)
         assert await bridge.stop() == 0
+        _, gap = gaps_of(await scene.gaps(4))
+        assert (gap.cause, gap.close_code) == ("disconnected", code)
+        assert gap.covers(away, back)
         first, *_, last = [request.socket_id for request in auth.requests]
     assert first != last
     assert {request.channel for request in auth.requests} == {scene.account.channel}
