@@ -8,6 +8,7 @@ in test_session_ends.py.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -15,6 +16,7 @@ import structlog.testing
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from bridge import __version__
 from bridge.errors import ConfigError
 from bridge.pusher.session import Session
 from bridge.pusher.state import State
@@ -46,7 +48,10 @@ async def test_row_01_the_server_is_asked_for_protocol_7(
         assert stage.server.targets == [("pusher.test", 6001)]
     parts = urlsplit(paths[0])
     assert parts.path == f"/prefix/app/{APP_KEY}"
-    assert parse_qs(parts.query)["protocol"] == ["7"]
+    query = parse_qs(parts.query)
+    assert query["protocol"] == ["7"]
+    assert query["client"] == ["dryapi-kafka-bridge"]
+    assert query["version"] == [__version__]
 
 
 async def test_events_are_delivered_once_a_run_with_the_time_of_reading(
@@ -179,10 +184,12 @@ async def test_row_06_a_first_frame_that_is_junk_fails_the_attempt(
         await trio.sleep_forever()
 
     junk = spoken(script)
-    async with staged(junk, junk, junk, spoken(work)) as (_, session):
+    async with staged(junk, junk, junk, spoken(work)) as (stage, session):
         await trio.sleep(10)
         assert session.statistics.subscribed
         assert session.statistics.connects[Outcome.NOT_ESTABLISHED] == 3
+        dials = stage.server.dials
+        assert all(later - earlier >= 1 for earlier, later in pairwise(dials))
 
 
 async def test_row_06_another_event_first_is_passed_over(
@@ -223,7 +230,8 @@ async def test_row_07_an_http_answer_to_the_upgrade_is_tried_again(
 
     async def script(stream: trio.abc.Stream) -> None:
         await stream.receive_some()
-        await stream.send_all(f"HTTP/1.1 {status} No\r\n\r\n".encode())
+        head = f"HTTP/1.1 {status} No\r\nLocation: ws://elsewhere.test/\r\n\r\n"
+        await stream.send_all(head.encode())
 
     async with staged(script, spoken(work)) as (stage, session):
         with structlog.testing.capture_logs() as logs:
@@ -231,13 +239,14 @@ async def test_row_07_an_http_answer_to_the_upgrade_is_tried_again(
         assert session.statistics.subscribed
         assert session.statistics.connects[Outcome.UNREACHABLE] == 1
         assert stage.server.dials[1] >= 1
+        assert set(stage.server.targets) == {("pusher.test", 80)}
     failed = logs[0]
     assert failed["event"] == "session.failed"
     assert failed["code"] == status
     assert f"HTTP {status}" in failed["reason"]
 
 
-async def test_a_cancelled_session_closes_its_socket_politely(
+async def test_row_42_a_cancelled_session_closes_its_socket_politely(
     autojump_clock: MockClock,
 ) -> None:
     """The server sees close code 1000 and nothing of it is left."""
@@ -257,7 +266,9 @@ async def test_a_cancelled_session_closes_its_socket_politely(
     assert not session.statistics.subscribed
 
 
-async def test_no_secret_is_in_any_log_line(autojump_clock: MockClock) -> None:
+async def test_row_42_no_secret_is_in_any_log_line(
+    autojump_clock: MockClock,
+) -> None:
     """Signatures stay between the endpoint and the server."""
 
     async def script(peer: Peer) -> None:

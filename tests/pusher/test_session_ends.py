@@ -10,7 +10,9 @@ import trio
 from trio.testing import MockClock
 
 from bridge.pusher.closing import Verdict
+from bridge.pusher.interruption import Cause
 from bridge.pusher.statistics import Outcome
+from tests.pusher.ear import Ear
 from tests.pusher.scripted import (
     Peer,
     closing,
@@ -54,11 +56,16 @@ async def test_row_15_a_server_that_restarts_is_found_within_two_seconds(
             return
         await spoken(work)(stream)
 
+    ear = Ear()
     with structlog.testing.capture_logs() as logs:
-        async with staged(spoken(first), later) as (_, session):
+        async with staged(spoken(first), later, listener=ear) as (_, session):
             await trio.sleep_until(back_at + 2)
             assert session.statistics.subscribed
             assert session.statistics.reconnects == 1
+    (gap,) = ear.interruptions
+    assert (gap.cause, gap.close_code, gap.until_us) == (Cause.DISCONNECTED, 4200, None)
+    assert 0 <= gap.since_us <= closes_at * 1_000_000
+    assert back_at * 1_000_000 <= ear.subscriptions[1]
     assert [log["event"] for log in logs].count("session.lost") == 1
     lost = next(log for log in logs if log["event"] == "session.lost")
     assert (lost["code"], lost["verdict"]) == (4200, "retry_now")
@@ -70,11 +77,21 @@ async def test_row_16_over_capacity_backs_off_from_a_second_on(
 ) -> None:
     """4100 is never retried at once; waits grow, within bounds."""
     async with staged(closing(4100)) as (stage, _):
-        await trio.sleep(300)
+        await trio.sleep(600)
         waits = [later - earlier for earlier, later in pairwise(stage.server.dials)]
     assert min(waits) >= 1
     assert max(waits[:10]) <= 2
-    assert 20 <= max(waits) <= 30
+    assert 22.5 <= max(waits) <= 30
+    assert len(set(waits)) == len(waits)
+    # After half a minute each is twice the one before but for the jitter, which
+    # takes a quarter at most, until the cap.
+    grown = [wait for wait in waits if wait > 2]
+    assert all(
+        earlier * 1.5 <= later <= earlier * 2.7
+        for earlier, later in pairwise(grown)
+        if later < 22.5
+    )
+    assert all(wait >= 22.5 for wait in grown[4:])
 
 
 @pytest.mark.parametrize(
@@ -166,6 +183,18 @@ async def test_row_20_an_unknown_code_is_no_fast_loop(
         assert 4 <= len(stage.server.dials) <= 6
 
 
+@pytest.mark.parametrize("code", [1011, 3000, 3999])
+async def test_row_20_a_code_of_nobodys_is_no_fast_loop(
+    code: int, autojump_clock: MockClock
+) -> None:
+    """Codes below Pusher's are tried from a second on, and slower and slower."""
+    async with staged(closing(code, say_so=False)) as (stage, _):
+        await trio.sleep(300)
+        waits = [later - earlier for earlier, later in pairwise(stage.server.dials)]
+    assert min(waits) >= 1
+    assert max(waits) >= 22.5
+
+
 async def test_row_21_an_error_and_a_bare_end_are_judged_by_the_error(
     autojump_clock: MockClock,
 ) -> None:
@@ -218,15 +247,18 @@ async def test_row_23_an_error_of_any_shape_is_tolerated(
         assert session.statistics.server_errors == 1
 
 
+@pytest.mark.parametrize(
+    "last", [b"", b"\x81", b"\x81\x7e", b"\x81\x7e\x04\x00{", b"\x01\x02{}"]
+)
 async def test_row_24_an_end_within_a_frame_is_an_ordinary_loss(
-    autojump_clock: MockClock,
+    last: bytes, autojump_clock: MockClock
 ) -> None:
     """What was whole is delivered, what was not isn't, and the session is back."""
 
     async def script(peer: Peer) -> None:
         await peer.enrol()
         await peer.publish("whole")
-        await peer.stream.send_all(b"\x81\x7e\x04\x00{")
+        await peer.stream.send_all(last)
         await trio.aclose_forcefully(peer.stream)
 
     async with staged(spoken(script), spoken(work)) as (stage, session):
@@ -280,22 +312,26 @@ async def test_row_25_a_server_that_flaps_is_found_within_two_seconds(
 async def test_row_41_a_message_above_the_cap_is_a_loss_with_its_reason(
     autojump_clock: MockClock,
 ) -> None:
-    """The session is back after it, and the log says what it was."""
+    """The session is back after it; the log says what it was, the gap its code."""
+    ear = Ear()
 
     async def script(peer: Peer) -> None:
+        await trio.sleep(1)
         await peer.enrol()
         await peer.publish("x" * 2000)
         await peer.answer_pings()
 
     with structlog.testing.capture_logs() as logs:
-        async with staged(spoken(script), spoken(work), max_message_bytes=1024) as (
-            stage,
-            session,
-        ):
+        async with staged(
+            spoken(script), spoken(work), max_message_bytes=1024, listener=ear
+        ) as (stage, session):
             await trio.sleep(5)
             assert session.statistics.subscribed
             assert session.statistics.last_close_code == 1009
             assert stage.deliveries.events == []
+    (gap,) = ear.interruptions
+    assert (gap.cause, gap.close_code) == (Cause.DISCONNECTED, 1009)
+    assert len(ear.subscriptions) == 2
     lost = next(log for log in logs if log["event"] == "session.lost")
     assert "above 1024 bytes" in lost["reason"]
     assert lost["verdict"] == Verdict.RETRY_LATER

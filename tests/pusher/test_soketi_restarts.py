@@ -10,6 +10,7 @@ import structlog.testing
 import trio
 
 from bridge.pusher.attempt import JOB_EVENT
+from bridge.pusher.interruption import Cause
 from bridge.pusher.state import State
 from bridge.pusher.statistics import Outcome
 from tests.pusher.account import (
@@ -78,6 +79,8 @@ async def test_rows_14_15_a_soketi_that_shuts_down_is_found_again(
         assert min(waits) > 0.3
         assert len(account.wires) <= 10
         assert statistics.reconnects == 1
+        (gap,) = account.ear.interruptions
+        assert (gap.cause, gap.close_code) == (Cause.DISCONNECTED, 4200)
         await own_soketi.publish(account.channel, JOB_EVENT, "again")
         await until(lambda: account.data == ["again"])
         _assert_fresh_signatures(own_soketi, account)
@@ -96,6 +99,10 @@ async def test_rows_15_24_a_soketi_that_is_killed_is_found_again(
         lost = [log for log in logs if log["event"] == "session.lost"]
         assert [(log["code"], log["verdict"]) for log in lost] == [(None, "retry_now")]
         assert account.session.statistics.reconnects == 1
+        (gap,) = account.ear.interruptions
+        assert (gap.cause, gap.close_code) == (Cause.DISCONNECTED, None)
+        began, back = account.ear.subscriptions
+        assert began <= gap.since_us < back
         await own_soketi.publish(account.channel, JOB_EVENT, "again")
         await until(lambda: account.data == ["again"])
 
@@ -119,6 +126,8 @@ async def test_rows_25_26_only_a_stable_connection_is_retried_at_once(
             await _restarted(odd_soketi, account)
         assert at_once == [True, False, True]
         assert account.session.statistics.reconnects == 3
+        assert len(account.ear.interruptions) == 3
+        assert len(account.ear.subscriptions) == 4
         await odd_soketi.publish(account.channel, JOB_EVENT, "again")
         await until(lambda: account.data == ["again"])
         _assert_fresh_signatures(odd_soketi, account)

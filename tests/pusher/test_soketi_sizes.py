@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog.testing
 
 from bridge.pusher.attempt import JOB_EVENT
+from bridge.pusher.interruption import Cause
 from tests.pusher.account import subscribed, until
 from tests.servers.publisher import Soketi
 from tests.servers.soketi import SoketiServer
@@ -39,6 +40,8 @@ async def test_row_41_soketis_message_above_the_cap_is_a_loss_with_its_reason(
             assert account.data == ["before", "after"]
             dials = [wire.dialled_at for wire in account.wires]
             assert dials[1] - dials[0] >= 1
+            (gap,) = account.ear.interruptions
+            assert (gap.cause, gap.close_code) == (Cause.DISCONNECTED, 1009)
     (lost,) = [log for log in logs if log["event"] == "session.lost"]
     assert (lost["code"], lost["verdict"]) == (1009, "retry_later")
     assert "above 50000 bytes" in lost["reason"]
