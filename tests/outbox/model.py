@@ -110,6 +110,7 @@ class Model:
         set_aside: Numbers of refused rows.
         dead_letters: How many replace some of them.
         quarantined: How many lie in quarantine.
+        jobs: What the last event of each job in flight told, by account and key.
     """
 
     unassigned: list[int] = field(default_factory=list)
@@ -118,6 +119,9 @@ class Model:
     set_aside: set[int] = field(default_factory=set)
     dead_letters: int = 0
     quarantined: int = 0
+    jobs: dict[tuple[int, bytes], tuple[str, str | None, int]] = field(
+        default_factory=dict
+    )
 
     @property
     def waiting(self) -> set[int]:

@@ -82,7 +82,9 @@ def test_a_newer_format_is_refused(path: Path) -> None:
         append(store, numbered(0, 1))
     _alter(path, f"PRAGMA user_version = {FORMAT_VERSION + 1}")
     before = path.read_bytes()
-    with pytest.raises(OutboxFormatError, match=f"has format {FORMAT_VERSION + 1}, this"):
+    with pytest.raises(
+        OutboxFormatError, match=f"has format {FORMAT_VERSION + 1}, this"
+    ):
         open_database(path, max_bytes=PLENTY_BYTES)
     assert path.read_bytes() == before
 

@@ -3,7 +3,7 @@ The store against a model that keeps everything in lists.
 
 Hypothesis looks for orders of append, claim, open, acknowledge, refuse, rewind,
 trim, failure, restart, a topic made anew and an older copy of the file after
-which the two disagree, or an event is lost or named twice.
+which the two disagree, an event is lost or named twice, or a job forgets its last one.
 """
 
 from __future__ import annotations
@@ -16,30 +16,20 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    invariant,
-    precondition,
-    rule,
-)
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bridge.outbox.lane import Run
 from bridge.outbox.schema import new_incarnation, open_database
 from bridge.outbox.store import Store
-from bridge.record import Record, StoredRecord
-from tests.outbox.making import MIB, PLENTY_BYTES, number_of, record, undone
+from bridge.record import StoredRecord
+from tests.outbox import lives
+from tests.outbox.making import MIB, PLENTY_BYTES, record, undone
 from tests.outbox.model import Log, Model, ModelLane
 
 
 _PARTITIONS = 2
-_KEYS = ("a", "b", "c")
 _FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - faster
-_some_keys = st.lists(st.sampled_from(_KEYS), min_size=1, max_size=9)
 _partitions = st.integers(0, _PARTITIONS - 1)
-
-
-def _partition_of(key: bytes | None) -> int:
-    return int(key == b"a")
 
 
 def _is_rare(machine: StoreAgainstModel) -> bool:
@@ -65,6 +55,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.keys: dict[int, bytes | None] = {}
         self.ce_ids: dict[int, str] = {}
         self.sent: set[int] = set()
+        self.lives = lives.Lives()
+        self.small_steps = lives.small_steps()
+        self.small_steps.start()
         self._start()
 
     def _start(self) -> None:
@@ -77,34 +70,32 @@ class StoreAgainstModel(RuleBasedStateMachine):
         """Leave no file behind."""
         self.store.close()
         self.folder.cleanup()
-
-    def _records(self, keys: list[str]) -> list[Record]:
-        return [
-            record(key, f"{self.count + index}:".encode())
-            for index, key in enumerate(keys)
-        ]
+        self.small_steps.stop()
 
     def _read(self, partition: int, after: int, rows: int) -> list[StoredRecord]:
         return self.store.read("jobs", partition, after, rows, PLENTY_BYTES)
 
     # -- The reader ------------------------------------------------------------
 
-    @rule(keys=_some_keys)
-    def append(self, keys: list[str]) -> None:
+    @rule(events=lives.some_events, notes=st.booleans())
+    def append(self, events: lives.Events, *, notes: bool) -> None:
         """Records go to their lanes, or wait behind those that have none."""
-        records, model = self._records(keys), self.model
+        records, model = self.lives.records(self.count, events), self.model
         with self.store.transaction():
+            if notes:
+                self.store.job_table.write_if_due()
             placed = self.store.append(records)
+        self.lives.hear(model.jobs, events, records)
         told = {
-            number_of(row): (partition, row.sequence)
+            lives.number_of(row): (partition, row.sequence)
             for _, partition, rows in placed
             for row in rows
         }
         is_direct = self.is_open and not model.unassigned
         for one in records:
-            number = number_of(one)
+            number = lives.number_of(one)
             if is_direct:
-                partition = _partition_of(one.key)
+                partition = lives.partition_of(one.key)
                 model.lanes[partition].add(number)
                 assert told[number] == (partition, model.lanes[partition].last)
             else:
@@ -113,7 +104,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
             self.keys[number] = one.key
             self.ce_ids[number] = ""
             model.numbers.add(number)
-        self.count += len(keys)
+        self.count += len(events)
 
     # -- The relay -------------------------------------------------------------
 
@@ -140,7 +131,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
             opened[partition] = (log.last_sequence(start), len(log.records))
             lane.open(*opened[partition], topic_id)
         with self.store.transaction():
-            self.store.open_topic("jobs", _partition_of, opened, topic_id)
+            self.store.open_topic("jobs", lives.partition_of, opened, topic_id)
         self.is_open = True
         for partition in range(_PARTITIONS):
             self._look_for_losses(partition)
@@ -174,7 +165,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
             return
         touched = set()
         for number in model.unassigned[:max_rows]:
-            partition = _partition_of(self.keys[number])
+            partition = lives.partition_of(self.keys[number])
             model.lanes[partition].add(number)
             touched.add(partition)
         del model.unassigned[:max_rows]
@@ -182,10 +173,10 @@ class StoreAgainstModel(RuleBasedStateMachine):
             (partition, model.lanes[partition].last) for partition in touched
         }
 
-    @rule(keys=_some_keys, foreign=st.integers(0, 1))
-    def live(self, keys: list[str], foreign: int) -> None:
+    @rule(events=lives.some_events, foreign=st.integers(0, 1))
+    def live(self, events: lives.Events, foreign: int) -> None:
         """Records come, and Kafka takes what waits: how most of the time goes by."""
-        self.append(keys)
+        self.append(events, notes=False)
         self.deliver([5, 5], foreign, is_undone=False)
 
     @rule(
@@ -218,7 +209,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
             assert self.was_put_back or known.keys().isdisjoint(r.ce_id for r in rows)
             for row in rows:
                 log.append(row.sequence, row.ce_id)
-            self.sent.update(number_of(row) for row in rows)
+            self.sent.update(lives.number_of(row) for row in rows)
         first, last = rows[0].sequence, rows[-1].sequence
         run = Run(first, last, base_offset, self.now, 10 * len(rows))
         if is_undone:
@@ -281,14 +272,21 @@ class StoreAgainstModel(RuleBasedStateMachine):
             gone -= lane.trim_before(left[0].sequence if left else lane.last + 1)
         assert gone == 0
 
+    @rule(is_whole=st.booleans(), is_undone=st.booleans())
+    def note_jobs(self, *, is_whole: bool, is_undone: bool) -> None:
+        """The table of jobs is written, or a part of it."""
+        table = self.store.job_table
+        with undone(self.store) if is_undone else self.store.transaction():
+            (table.write if is_whole else table.write_if_due)()
+
     @precondition(_is_rare)
-    @rule(keys=_some_keys)
-    def fail(self, keys: list[str]) -> None:
+    @rule(events=lives.some_events)
+    def fail(self, events: lives.Events) -> None:
         """A transaction that doesn't come to its end has never been."""
+        before = copy.deepcopy(self.lives)
         with undone(self.store):
-            self.store.append(self._records(keys))
             self.store.open_topic(
-                "jobs", _partition_of, dict.fromkeys(range(2), (99, 99)), "other"
+                "jobs", lives.partition_of, dict.fromkeys(range(2), (99, 99)), "other"
             )
             self.store.claim(100, PLENTY_BYTES)
             for state in self.store.lane_states():
@@ -299,6 +297,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
             self.store.trim(
                 older_than_us=10**18, keep_bytes=0, max_rows=10**6, max_bytes=MIB
             )
+            self.store.append(self.lives.records(self.count, events))
+        self.lives = before
 
     @precondition(_is_rare)
     @rule()
@@ -340,6 +340,11 @@ class StoreAgainstModel(RuleBasedStateMachine):
         assert self.store._acknowledgements._kept_bytes == kept_bytes
 
     @invariant()
+    def jobs_agree(self) -> None:
+        """A job is where its last committed event left it, after a restart as well."""
+        self.lives.check(self.model.jobs, self.store)
+
+    @invariant()
     def states_agree(self) -> None:
         """The relay is told what is so."""
         states = {state.partition: state for state in self.store.lane_states()}
@@ -364,11 +369,11 @@ class StoreAgainstModel(RuleBasedStateMachine):
             while more := self._read(partition, after, 5):
                 rows += more
                 after = more[-1].sequence
-            assert {row.sequence: number_of(row) for row in rows} == lane.rows
+            assert {row.sequence: lives.number_of(row) for row in rows} == lane.rows
             for row in rows:
-                known = self.ce_ids[number_of(row)] or row.ce_id
+                known = self.ce_ids[lives.number_of(row)] or row.ce_id
                 assert known == row.ce_id
-                self.ce_ids[number_of(row)] = row.ce_id
+                self.ce_ids[lives.number_of(row)] = row.ce_id
             after, offsets = 0, {}
             while told := self.store.delivered("jobs", partition, after, 3):
                 offsets.update({row.sequence: row.offset for row in told})

@@ -1,0 +1,125 @@
+"""
+Jobs that begin, go on and end, for the store's model.
+
+Nobody knows what a process makes of an event that comes after the end of its job: one
+that saw the end passes it over, one that was started since doesn't. All other jobs
+stand where their last event left them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from unittest.mock import patch
+
+from hypothesis import strategies as st
+
+from bridge.kafka import header_names
+from bridge.outbox import job_table
+from bridge.outbox.store import Store
+from bridge.record import Envelope, Record, StoredRecord
+
+
+Heard = tuple[str, str | None, int]
+_Family = tuple[str, int]
+Events = list[tuple[_Family, str]]
+
+_ACCOUNTS = tuple(
+    Envelope(
+        f"https://api/clients/{number}", header_names.JOB_STATUS_TYPE, "socket", ""
+    )
+    for number in range(2)
+)
+# A family of jobs that follow each other, and its account: one key names jobs of two.
+_FAMILIES = (("a", 0), ("b", 0), ("a", 1))
+_EVENTS = ("goes on", "goes on", "ends", "comes late")
+
+some_events = st.lists(
+    st.tuples(st.sampled_from(_FAMILIES), st.sampled_from(_EVENTS)),
+    min_size=1,
+    max_size=9,
+)
+
+
+def small_steps() -> Any:
+    """Have the table of jobs written in steps of one; to be started and stopped."""
+    return patch.multiple(job_table, _JOBS_A_COMMIT=1, _INTERVAL_SECONDS=0.0)
+
+
+def partition_of(key: bytes | None) -> int:
+    """Give the partition of a family."""
+    return int(key is not None and key.startswith(b"a"))
+
+
+def number_of(row: StoredRecord | Record) -> int:
+    """Read back the number that `Lives` gave."""
+    return int(dict(row.extra)["number"])
+
+
+class Lives:
+    """
+    The jobs of the world; it goes on whatever happens to a file.
+
+    Attributes:
+        ended: How many jobs of a family have ended.
+        late: Jobs that were heard of after their end, by account and key.
+    """
+
+    def __init__(self) -> None:
+        self.ended = dict.fromkeys(_FAMILIES, 0)
+        self.late: set[tuple[int, bytes]] = set()
+
+    def records(self, first: int, events: Events) -> list[Record]:
+        """Let events happen; their records are numbered."""
+        return [
+            self._record(number, *event) for number, event in enumerate(events, first)
+        ]
+
+    def hear(
+        self, jobs: dict[tuple[int, bytes], Heard], events: Events, told: list[Record]
+    ) -> None:
+        """Learn what a file's jobs are once these records are in it."""
+        for ((_, account), event), one in zip(events, told, strict=True):
+            assert one.key is not None
+            assert one.status is not None
+            job = (account, one.key)
+            if event == "ends":
+                jobs.pop(job, None)
+            elif event == "comes late" and job not in jobs:
+                self.late.add(job)
+            else:
+                jobs[job] = (one.status, one.progress, one.received_at_us)
+
+    def check(self, jobs: dict[tuple[int, bytes], Heard], store: Store) -> None:
+        """See that a store knows what it should, count included."""
+        known: dict[tuple[int, bytes], Heard] = {}
+        for account, envelope in enumerate(_ACCOUNTS):
+            found = store.jobs.of(envelope.ce_source)
+            assert len(found) == store.jobs.count(envelope.ce_source)
+            for job in found:
+                heard = (job.status, job.progress, job.last_seen_us)
+                known[account, job.request_id.encode()] = heard
+        assert self._certain(known) == self._certain(jobs)
+
+    def _certain(
+        self, jobs: dict[tuple[int, bytes], Heard]
+    ) -> dict[tuple[int, bytes], Heard]:
+        return {job: heard for job, heard in jobs.items() if job not in self.late}
+
+    def _record(self, number: int, family: _Family, event: str) -> Record:
+        letter, account = family
+        generation = max(self.ended[family] - (event == "comes late"), 0)
+        self.ended[family] += event == "ends"
+        key, progress = f"{letter}{generation}", f"{number}.00"
+        status = "done" if event == "ends" else "in_progress"
+        told = {"request_id": key, "status": status, "progress": progress}
+        return Record(
+            "jobs",
+            key.encode(),
+            json.dumps(told | {"preview": None, "result_url": None}).encode(),
+            number,
+            _ACCOUNTS[account],
+            (("number", str(number).encode()),),
+            status=status,
+            progress=progress,
+        )
