@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from itertools import pairwise
 from typing import Any
 
 import msgspec
 import pytest
+import structlog
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -77,6 +78,13 @@ class _Told:
     def end(self) -> float:
         """Its end, or infinity."""
         return math.inf if self.gap.until_us is None else self.gap.until_us
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Keep thousands of lines out of what pytest captures: half of the time."""
+    with structlog.testing.capture_logs():
+        yield
 
 
 def _is_rare(machine: HearingAgainstWorld) -> bool:
