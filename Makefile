@@ -38,7 +38,7 @@ ARGS ?=
 # What all kinds of chaos take.
 CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(RATE),--rate $(RATE))
 
-.PHONY: help install run fetch test test-long chaos chaos-brokers soak restarts lint format types check \
+.PHONY: help install run fetch test cover-protocol test-long chaos chaos-brokers soak restarts lint format types check \
 	schemas docs chart-tools chart-lint image-lint lock bench bench-sessions clean clean-cache
 
 
@@ -80,6 +80,13 @@ fetch: $(STAMP) ## download what `run` and `test` start (Kafka, soketi, Java, No
 test: $(STAMP) ## the tests, without those marked long; reports branch coverage (ARGS="-k outbox")
 	@HELM="$(HELM)" $(BIN)/pytest -m "not long" --cov --cov-report=term $(ARGS)
 
+# What decides without a socket or a clock, by the tests that need neither.
+SANS_IO := protocol state closing backoff ending outgoing
+
+cover-protocol: $(STAMP) ## fail unless every branch of the Pusher protocol and its tables is tested
+	@COVERAGE_FILE=.coverage.protocol $(BIN)/pytest -q $(SANS_IO:%=tests/pusher/test_%.py) \
+		$(SANS_IO:%=--cov=bridge.pusher.%) --cov-branch --cov-report=term --cov-fail-under=100
+
 test-long: $(STAMP) ## the tests marked long
 	@HELM="$(HELM)" $(BIN)/pytest -m long $(ARGS)
 
@@ -101,6 +108,7 @@ lint: $(STAMP) ## report what is wrong with style, spelling and generated files;
 	@$(BIN)/codespell
 	@$(BIN)/python -m bridge.schemas --check
 	@$(BIN)/python -m bridge.settings.document --check
+	@$(BIN)/python -m tests.pusher.conformance --check
 
 format: $(STAMP) ## lay out the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix-only --quiet .
@@ -110,13 +118,14 @@ types: $(STAMP) ## mypy, strict, tests and examples included
 	@$(BIN)/mypy
 	@$(BIN)/mypy examples
 
-check: lint types test ## all that CI demands
+check: lint types cover-protocol test ## all that CI demands
 
 schemas: $(STAMP) ## write schemas/ anew from the types
 	@$(BIN)/python -m bridge.schemas
 
-docs: $(STAMP) ## write docs/settings.md anew from the settings
+docs: $(STAMP) ## write docs/settings.md anew from the settings, docs/conformance.md from the tests
 	@$(BIN)/python -m bridge.settings.document
+	@$(BIN)/python -m tests.pusher.conformance
 
 bench: $(STAMP) ## measure the bridge beside others (EVENTS=, RUNS=, RATES=100,1000, or 0, PREVIEWS=bytes,..., DELIVERY=)
 	@$(BIN)/python -m benchmarks $(if $(EVENTS),--events $(EVENTS)) $(if $(RUNS),--runs $(RUNS)) \
