@@ -1,5 +1,5 @@
 """
-One bridge with so many accounts on a real soketi: its start, its rest, its events.
+One bridge with so many accounts on a real soketi: its start, rest, events and return.
 
 Owns what happens in such a run and what is counted. The order of runs and the table
 are `sessions`'.
@@ -30,13 +30,13 @@ from benchmarks.course import RunError
 from benchmarks.measuring import Meter
 from tests.e2e.auth_endpoint import AuthEndpoint, AuthRequest, Reply, signing
 from tests.e2e.jobs import Load, job
-from tests.servers.broker import KafkaBroker
+from tests.servers.kafka import KafkaServer
 from tests.servers.process import ChildProcess, free_ports, start_all, stop_all
-from tests.servers.publisher import Soketi
 from tests.servers.reader import Record, read_topic
+from tests.servers.soketi import SoketiServer
 
 
-__all__ = ["Ground", "Rest", "Stream", "most_in_a_second"]
+__all__ = ["Ground", "Rest", "Result", "Return", "Stream", "most_in_a_second"]
 
 _PARTITIONS = 6
 
@@ -109,6 +109,36 @@ class Stream:
     flaws: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Return:
+    """
+    What became of a bridge whose soketi was killed and started again.
+
+    Attributes:
+        subscribed_seconds: From soketi's first answer until all were subscribed.
+        connects_a_second: The most authorisations asked for in any second.
+    """
+
+    subscribed_seconds: float
+    connects_a_second: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """
+    What one bridge gave.
+
+    Attributes:
+        rest: Its start, and what it needs at rest.
+        stream: Its events; None if there were to be none.
+        back: Its return after a restart of soketi.
+    """
+
+    rest: Rest
+    stream: Stream | None
+    back: Return
+
+
 class Ground:
     """
     The servers, on which bridges are started one after the other.
@@ -116,32 +146,27 @@ class Ground:
     Args:
         kafka: The broker.
         soketi: The Pusher server.
-        helpers: Their processes.
         folder: For files; the caller removes it.
     """
 
     def __init__(
         self,
-        kafka: KafkaBroker,
-        soketi: Soketi,
-        helpers: Sequence[int],
+        kafka: KafkaServer,
+        soketi: SoketiServer,
         folder: Path,
     ) -> None:
         self._kafka = kafka
         self._soketi = soketi
-        self._helpers = helpers
         self._folder = folder
 
-    def run(
-        self, accounts: int, seconds: float, events: int = 0
-    ) -> tuple[Rest, Stream | None]:
+    def run(self, accounts: int, seconds: float, events: int) -> Result:
         """
         Run a bridge once.
 
         Args:
             accounts: How many it has.
             seconds: How long it is watched at rest.
-            events: How many to publish afterwards.
+            events: How many to publish afterwards; 0 for none.
 
         Raises:
             RunError: Not all were subscribed, or not all arrived, in time.
@@ -149,16 +174,16 @@ class Ground:
         """
         bridge = _Bridge(self._kafka, self._soketi, self._folder, accounts)
         with bridge.running():
-            rest = bridge.rest(seconds, self._helpers)
+            rest = bridge.rest(seconds, (*self._kafka.pids, self._soketi.pid))
             stream = bridge.stream(events) if events else None
-        return rest, stream
+            return Result(rest, stream, bridge.back())
 
 
 class _Bridge:
     """One bridge with its accounts, topics and files."""
 
     def __init__(
-        self, kafka: KafkaBroker, soketi: Soketi, folder: Path, accounts: int
+        self, kafka: KafkaServer, soketi: SoketiServer, folder: Path, accounts: int
     ) -> None:
         self._kafka = kafka
         self._soketi = soketi
@@ -231,13 +256,7 @@ class _Bridge:
 
     def rest(self, seconds: float, helpers: Sequence[int]) -> Rest:
         """Wait until all are subscribed, then watch it."""
-        accounts = len(self._client_ids)
-        self._wait(
-            lambda: len(_SUBSCRIBED.findall(self._metrics())) >= accounts,
-            _START_SECONDS,
-            "all were subscribed",
-        )
-        subscribed = time.monotonic()
+        subscribed = self._wait_subscribed()
         first = min(self._asked)
         time.sleep(_SETTLE_SECONDS)
         process = psutil.Process(self._child.pid)
@@ -249,7 +268,7 @@ class _Bridge:
             sizes.append(process.memory_info().rss)
         usage = meter.read()
         return Rest(
-            accounts=accounts,
+            accounts=len(self._client_ids),
             seconds=time.monotonic() - watched,
             start_seconds=first - self._began,
             subscribed_seconds=subscribed - first,
@@ -305,6 +324,21 @@ class _Bridge:
             if f'"{self._topic}"' in line[0]
         )
 
+    # -- After a restart of soketi --------------------------------------------
+
+    def back(self) -> Return:
+        """Kill soketi, start it again, and wait until all are subscribed."""
+        self._asked.clear()
+        self._soketi.kill()
+        self._wait(
+            lambda: not _SUBSCRIBED.search(self._metrics()),
+            _STOP_SECONDS,
+            "it had noticed the end of soketi",
+        )
+        self._soketi.start()
+        up = time.monotonic()
+        return Return(self._wait_subscribed() - up, most_in_a_second(self._asked))
+
     # -- What it says ---------------------------------------------------------
 
     def _metrics(self) -> str:
@@ -313,6 +347,15 @@ class _Bridge:
             assert answer.status == HTTPStatus.OK
             text: str = answer.read().decode()
             return text
+
+    def _wait_subscribed(self) -> float:
+        """Wait until all are subscribed, and tell when they were."""
+        self._wait(
+            lambda: len(_SUBSCRIBED.findall(self._metrics())) == len(self._client_ids),
+            _START_SECONDS,
+            "all were subscribed",
+        )
+        return time.monotonic()
 
     def _wait(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
         deadline = time.monotonic() + seconds

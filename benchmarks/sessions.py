@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.course import RunError
 from benchmarks.figures import Spread, spread
 from benchmarks.machine import Machine, describe
-from benchmarks.many_sessions import Ground, Rest, Stream
+from benchmarks.many_sessions import Ground, Result, Stream
 from benchmarks.tables import table, write
 from tests.servers.broker import BrokerError
 from tests.servers.downloads import SOKETI_VERSION, FetchError
@@ -54,28 +54,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # As Ctrl-C: the servers have to be ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     machine = describe(own_kafka=True)
-    rests: list[Rest] = []
-    streams: list[Stream] = []
+    results: list[Result] = []
     try:
         with _ground() as ground:
             for turn in range(options.turns):
                 # The lonely account first, then last: the machine drifts.
                 for accounts in sorted({1, options.accounts}, reverse=turn % 2 == 1):
                     events = options.events if accounts > 1 else 0
-                    rest, stream = ground.run(accounts, options.seconds, events)
-                    rests.append(rest)
-                    _say(_line(rest))
-                    if stream is not None:
-                        streams.append(stream)
-                        _say(_line_of_events(stream))
+                    result = ground.run(accounts, options.seconds, events)
+                    results.append(result)
+                    _say(_line(result))
     except _EXPECTED as error:
         _say(f"make bench-sessions: {error}")
         return 1
     except KeyboardInterrupt:
         _say("make bench-sessions: stopped before the report")
         return 130
-    sys.stdout.write(f"\n{report(machine, rests, streams)}\n")
-    return 1 if any(stream.flaws for stream in streams) else 0
+    sys.stdout.write(f"\n{report(machine, results)}\n")
+    return 1 if any(result.stream.flaws for result in results if result.stream) else 0
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -105,42 +101,27 @@ def _ground() -> Iterator[Ground]:
         KafkaServer() as kafka,
         SoketiServer() as soketi,
     ):
-        yield Ground(kafka, soketi, (*kafka.pids, soketi.pid), Path(folder))
+        yield Ground(kafka, soketi, Path(folder))
 
 
-def report(machine: Machine, rests: Sequence[Rest], streams: Sequence[Stream]) -> str:
+def report(machine: Machine, results: Sequence[Result]) -> str:
     """
     Write the medians, with the lowest and the highest run.
 
     Args:
         machine: Where they were made.
-        rests: Runs with two numbers of accounts, so many of each.
-        streams: What came of the events, if there were some.
+        results: With two numbers of accounts, so many of each; or with one number.
     """
     by_size = {
-        accounts: [rest for rest in rests if rest.accounts == accounts]
-        for accounts in sorted({rest.accounts for rest in rests})
+        accounts: [one for one in results if one.rest.accounts == accounts]
+        for accounts in sorted({result.rest.accounts for result in results})
     }
     rows = [
         [
             f"{accounts:,}",
-            write(_of(runs, lambda run: run.memory_bytes / _MIB), 1),
-            write(_of(runs, lambda run: run.cpu_seconds / run.seconds * 1e3), 2),
-            write(_of(runs, lambda run: run.start_seconds), 2),
-            write(_of(runs, lambda run: run.subscribed_seconds), 2),
-            write(_of(runs, lambda run: run.connects_a_second), 0),
-            write(_of(runs, lambda run: run.others_cores), 2),
+            *(write(_of(runs, take), digits) for take, digits in _COLUMNS),
         ]
         for accounts, runs in by_size.items()
-    ]
-    head = [
-        "accounts",
-        "memory (MiB)",
-        "CPU at rest (ms/s)",
-        "to the first connect (s)",
-        "until all are subscribed (s)",
-        "connects in one second",
-        "cores used by others",
     ]
     versions = ", ".join(f"{name} {text}" for name, text in machine.versions.items())
     lines = [
@@ -149,36 +130,59 @@ def report(machine: Machine, rests: Sequence[Rest], streams: Sequence[Stream]) -
         f"- {machine.cores} cores, {machine.system}",
         f"- {machine.python}, {versions}, soketi {SOKETI_VERSION}",
         f"- revision {machine.revision}",
-        _amount(rests, len(by_size)),
+        _amount(results, len(by_size)),
         "",
-        *table(head, rows),
+        *table(_HEAD, rows),
     ]
     if len(by_size) > 1:
         lines += ["", _of_one(by_size)]
+    streams = [result.stream for result in results if result.stream is not None]
     return "\n".join([*lines, *_of_events(streams)])
 
 
-def _amount(rests: Sequence[Rest], sizes: int) -> str:
-    return (
-        f"- {len(rests) // sizes} interleaved runs of {rests[0].seconds:.0f} s:"
-        " median (lowest, highest)"
-    )
+_HEAD = [
+    "accounts",
+    "memory (MiB)",
+    "CPU at rest (ms/s)",
+    "to the first connect (s)",
+    "until all are subscribed (s)",
+    "connects in one second",
+    "back after a restart (s)",
+    "connects in one second",
+    "cores used by others",
+]
+
+_COLUMNS: list[tuple[Callable[[Result], float], int]] = [
+    (lambda run: run.rest.memory_bytes / _MIB, 1),
+    (lambda run: run.rest.cpu_seconds / run.rest.seconds * 1e3, 2),
+    (lambda run: run.rest.start_seconds, 2),
+    (lambda run: run.rest.subscribed_seconds, 2),
+    (lambda run: run.rest.connects_a_second, 0),
+    (lambda run: run.back.subscribed_seconds, 2),
+    (lambda run: run.back.connects_a_second, 0),
+    (lambda run: run.rest.others_cores, 2),
+]
 
 
-def _of(runs: Sequence[Rest], take: Callable[[Rest], float]) -> Spread:
+def _amount(results: Sequence[Result], sizes: int) -> str:
+    runs, seconds = len(results) // sizes, results[0].rest.seconds
+    return f"- {runs} interleaved runs of {seconds:.0f} s: median (lowest, highest)"
+
+
+def _of(runs: Sequence[Result], take: Callable[[Result], float]) -> Spread:
     return spread([take(run) for run in runs])
 
 
-def _of_one(by_size: dict[int, list[Rest]]) -> str:
+def _of_one(by_size: dict[int, list[Result]]) -> str:
     """Write what one more account costs: the difference, dealt to the accounts."""
     (few, small), (many, large) = by_size.items()
     more = many - few
 
-    def each(take: Callable[[Rest], float]) -> float:
+    def each(take: Callable[[Result], float]) -> float:
         return (_of(large, take).median - _of(small, take).median) / more
 
-    memory = each(lambda run: run.memory_bytes) / _KIB
-    cpu = each(lambda run: run.cpu_seconds / run.seconds) * 1e6
+    memory = each(lambda run: run.rest.memory_bytes) / _KIB
+    cpu = each(lambda run: run.rest.cpu_seconds / run.rest.seconds) * 1e6
     return (
         f"Each idle account more: {memory:.0f} KiB of memory and {cpu:.0f} us of CPU"
         " a second."
@@ -199,21 +203,19 @@ def _of_events(streams: Sequence[Stream]) -> list[str]:
     return ["", sentence, *flaws]
 
 
-def _line(rest: Rest) -> str:
-    return (
-        f"{rest.accounts:>5} accounts  {rest.memory_bytes / _MIB:>7.1f} MiB"
-        f"  {rest.cpu_seconds / rest.seconds * 1e3:>7.2f} ms/s"
-        f"  all subscribed in {rest.subscribed_seconds:.2f} s,"
-        f" at most {rest.connects_a_second} connects in a second"
-    )
-
-
-def _line_of_events(stream: Stream) -> str:
-    verdict = "; ".join(stream.flaws[:3]) or "each once, in order, under its account"
-    return (
-        f"{stream.accounts:>5} accounts  {stream.events:,} events at"
-        f" {stream.events_per_second:,.0f}/s: {verdict}"
-    )
+def _line(result: Result) -> str:
+    rest, stream, back = result.rest, result.stream, result.back
+    parts = [
+        f"{rest.accounts:>5} accounts  {rest.memory_bytes / _MIB:.1f} MiB",
+        f"{rest.cpu_seconds / rest.seconds * 1e3:.2f} ms/s",
+        f"subscribed in {rest.subscribed_seconds:.2f} s",
+        f"{rest.connects_a_second} connects in a second",
+        f"back in {back.subscribed_seconds:.2f} s, {back.connects_a_second} connects",
+    ]
+    if stream is not None:
+        parts.append(f"{stream.events:,} events at {stream.events_per_second:,.0f}/s")
+        parts += stream.flaws[:3]
+    return "  ".join(parts)
 
 
 def _say(line: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.machine import Machine
-from benchmarks.many_sessions import Rest, Stream, most_in_a_second
+from benchmarks.many_sessions import Rest, Result, Return, Stream, most_in_a_second
 from benchmarks.sessions import report
 
 
@@ -19,8 +19,10 @@ _MACHINE = Machine(
 )
 
 
-def _rest(accounts: int, memory_kib: float, cpu_seconds: float) -> Rest:
-    return Rest(
+def _result(
+    accounts: int, memory_kib: float, cpu_seconds: float, stream: Stream | None = None
+) -> Result:
+    rest = Rest(
         accounts=accounts,
         seconds=60.0,
         start_seconds=1.0,
@@ -30,6 +32,7 @@ def _rest(accounts: int, memory_kib: float, cpu_seconds: float) -> Rest:
         cpu_seconds=cpu_seconds,
         others_cores=0.0,
     )
+    return Result(rest, stream, Return(1.5, accounts))
 
 
 @pytest.mark.parametrize(
@@ -43,18 +46,18 @@ def test_connects_of_any_second_are_counted(moments: list[float], most: int) -> 
 
 def test_one_account_is_the_difference_of_medians_dealt_out() -> None:
     """A run that went astray changes nothing, nor does what a lone bridge needs."""
-    rests = [
+    results = [
         *(
-            _rest(1, memory, cpu)
+            _result(1, memory, cpu)
             for memory, cpu in ((900, 0.5), (1000, 0.6), (9000, 9))
         ),
         *(
-            _rest(201, memory, cpu)
+            _result(201, memory, cpu)
             for memory, cpu in ((5000, 1.8), (1, 0), (5100, 2.0))
         ),
     ]
 
-    text = report(_MACHINE, rests, [])
+    text = report(_MACHINE, results)
 
     assert (
         "Each idle account more: 20 KiB of memory and 100 us of CPU a second." in text
@@ -69,7 +72,7 @@ def test_what_went_wrong_with_events_is_named() -> None:
         Stream(200, 1000, 600.0, ("account-007, job x: 9 of 10",)),
     ]
 
-    text = report(_MACHINE, [_rest(200, 1, 1)], streams)
+    text = report(_MACHINE, [_result(200, 1, 1, stream) for stream in streams])
 
     assert "under its account in 1 of 2 runs" in text
     assert "- account-007, job x: 9 of 10" in text
