@@ -2,8 +2,9 @@
 What a server could send, made by chance, and a session that has to survive it.
 
 Owns the strategies and the judgement: whatever comes, a session ends with nothing
-but a documented error or is subscribed to the next server that works, keeps what it
-promises to its listener, and leaves no connection and no task.
+but a documented error or is subscribed to the next server that works, delivers only
+events of its channel, keeps what it promises to its listener, and leaves no connection
+and no task.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from wsproto.events import Ping
 from wsproto.utilities import LocalProtocolError
 
 from bridge.errors import RefusedError
+from bridge.pusher.attempt import JOB_EVENT
 from bridge.pusher.session import Session
 from bridge.pusher.state import State
 from bridge.pusher.websocket import connect_websocket
@@ -74,7 +76,8 @@ async def _survive(scripts: Sequence[Script]) -> None:
 
     async with trio.open_nursery() as servers:
         server = ScriptedServer([*scripts, spoken(work)], servers)
-        session = _session(server)
+        deliveries = Deliveries()
+        session = _session(server, deliveries)
         refused = False
         try:
             async with trio.open_nursery() as nursery:
@@ -88,6 +91,9 @@ async def _survive(scripts: Sequence[Script]) -> None:
             # Chance may write a code that is final for a first start.
             refused = True
         assert refused or recovered.is_set()
+        assert session.statistics.events == len(deliveries.events)
+        named = {(event.event, event.channel) for event in deliveries.events}
+        assert named <= {(JOB_EVENT, CHANNEL)}
         assert session.statistics.state is State.DISCONNECTED
         await trio.testing.wait_all_tasks_blocked()
         assert server.live == 0, server.dials
@@ -95,13 +101,15 @@ async def _survive(scripts: Sequence[Script]) -> None:
     assert _tasks() == before
 
 
-def _session(server: ScriptedServer) -> Session:
+def _session(server: ScriptedServer, deliver: Deliveries) -> Session:
     return Session(
         CLIENT_ID,
         PusherSettings(url="ws://pusher.test", app_key=APP_KEY),
         FakeAuthorizer(),
-        Deliveries(),
+        deliver,
         listener=Ear(),
+        # So that silence is probed.
+        has_jobs=lambda: True,
         connect=partial(
             connect_websocket,
             max_message_bytes=_MOST_BYTES,

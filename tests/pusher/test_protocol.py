@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from bridge.pusher.protocol import (
     Unrecognised,
     decode,
 )
+from tests.pusher import fuzz
 
 
 def _frame(event: object, **members: object) -> str:
@@ -280,6 +282,26 @@ _NAMES = st.sampled_from(
         "pusher_internal:subscription_succeeded",
     ]
 )
+
+
+@given(fuzz.texts)
+def test_row_39_what_is_read_is_within_its_bounds(text: str) -> None:
+    """No valid, forged or mutated frame makes a value that others can't rely on."""
+    match decode(text):
+        case Established(socket_id, timeout_seconds):
+            assert re.fullmatch(r"[0-9]{1,40}\.[0-9]{1,40}", socket_id)
+            assert 1 <= timeout_seconds <= 3600
+        case ServerError(code, message) | SubscriptionError(_, code, _, message):
+            assert code is None or 0 < code < 10_000
+            assert len(message) <= 200
+            assert message.isprintable()
+        case ChannelEvent() as event:
+            assert event.text == text
+            assert isinstance(event.original, bytes)
+        case Unrecognised(reason):
+            assert len(reason) < 60
+        case event:
+            assert event in {Ping(), Pong()} or isinstance(event, SubscriptionSucceeded)
 
 
 @given(st.text() | st.binary())

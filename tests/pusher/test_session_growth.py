@@ -48,6 +48,9 @@ _counts = pytest.mark.parametrize(
 
 _PONG_TIMEOUT_SECONDS = 0.5
 
+# The longer floods take up to half a minute each, on a quiet machine.
+pytestmark = pytest.mark.timeout(300)
+
 
 def _text(event: str, **members: object) -> bytes:
     text = json.dumps({"event": event, **members}).encode()
