@@ -181,17 +181,18 @@ class Probe:
                 self._patience_seconds = self._silence_seconds
             regular_at = self._asked_at + self._interval_seconds
             quiet_at = self._quiet_since + self._patience_seconds
+            if now >= quiet_at:
+                self._quiet_since = now
+                if self._has_jobs():
+                    self._patience_seconds = min(
+                        self._patience_seconds * 2, self._interval_seconds
+                    )
+                    return
             if now >= regular_at:
                 return
-            if now < quiet_at:
-                await trio.sleep_until(min(regular_at, quiet_at))
-                continue
-            self._quiet_since = now
-            if self._has_jobs():
-                self._patience_seconds = min(
-                    self._patience_seconds * 2, self._interval_seconds
-                )
-                return
+            # An event may come meanwhile, and then the silence begins anew.
+            look_at = now + self._silence_seconds
+            await trio.sleep_until(min(regular_at, quiet_at, look_at))
 
     async def _ask(self) -> ProbeOutcome:
         pending = self._pending = trio.Event()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -206,9 +206,11 @@ def spoken(script: Callable[[Peer], Awaitable[None]]) -> Script:
             with asking:
                 request = await socket._get_request()
             if request is not None:
-                with suppress(trio_websocket.ConnectionClosed):
+                try:
                     await request.accept()
                     await script(Peer(socket, request.path, f"{next(_socket_ids)}.1"))
+                except* trio_websocket.ConnectionClosed:
+                    pass
             nursery.cancel_scope.cancel()
 
     return run
