@@ -102,6 +102,7 @@ class _Service:
             [[settings.topic], [settings.dead_letter_topic], [settings.gap_topic]],
             outbox,
             dead_letter_topic=settings.dead_letter_topic,
+            gap_topic=settings.gap_topic,
             delivery=settings.delivery,
         )
         self._relay_ended = trio.Event()
@@ -195,7 +196,9 @@ class _Service:
             while not (self._outbox.drained or self._outbox.is_stuck):  # noqa: ASYNC110
                 await trio.sleep(_LOOK_SECONDS)
             self._relay.drain()
-            while not (  # noqa: ASYNC110
+            if await self._waits_for_nothing():
+                deadline = 0.0
+            while deadline and not (  # noqa: ASYNC110
                 statistics.rows == 0
                 or self._relay_ended.is_set()
                 or self._outbox.is_stuck
@@ -204,6 +207,19 @@ class _Service:
         self._relay.abort()
         with trio.move_on_after(_RELAY_GRACE_SECONDS):
             await self._relay_ended.wait()
+
+    async def _waits_for_nothing(self) -> bool:
+        """
+        Whether a stop would wait for a Kafka that never answered, with nothing to send.
+
+        The gap of this start always waits; it has time until the next one.
+        """
+        if self._relay.statistics.ever_connected:
+            return False
+        waiting = self._outbox.waiting_topics()
+        while not waiting.done():  # noqa: ASYNC110 - the outbox's thread answers
+            await trio.sleep(_LOOK_SECONDS)
+        return waiting.result() <= {self._settings.gap_topic}
 
 
 async def _watch_signals(

@@ -39,6 +39,8 @@ class Group:
         statistics: The relay's figures.
         dead_letter_topic: Where records go that the broker refuses; None for
             quarantine alone.
+        gap_topic: Where gaps go. Every start has one that waits: it is no reason to
+            keep a start that doesn't work.
         limits: What topics that are open take as one batch, in bytes; all groups
             share it.
     """
@@ -50,6 +52,7 @@ class Group:
     memory: Memory
     statistics: RelayStatistics
     dead_letter_topic: str | None
+    gap_topic: str | None
     limits: dict[str, int]
 
 

@@ -89,7 +89,7 @@ async def _ends_start(group: Group, error: BridgeError, waited_seconds: float) -
     Kafka asked again. An outbox that has been to Kafka before was set right
     once, so that only a refusal tells of a mistake.
     """
-    if await answer(group.outbox.waiting_topics()):
+    if await answer(group.outbox.waiting_topics()) - {group.gap_topic}:
         return False
     timeout = group.settings.start_timeout_seconds
     if isinstance(error, KafkaUnreachableError):

@@ -59,22 +59,25 @@ class Relay:
         outbox: The outbox.
         dead_letter_topic: Where records go that the broker refuses for good; it
             must be in a group. Without one they go to quarantine.
+        gap_topic: Where gaps go, if they do: see `Group`.
         delivery: What the writes promise.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it carries, each given by name
         self,
         settings: KafkaSettings,
         groups: Sequence[Sequence[str]],
         outbox: OutboxPort,
         *,
         dead_letter_topic: str | None = None,
+        gap_topic: str | None = None,
         delivery: Literal["idempotent", "transactional"] = "idempotent",
     ) -> None:
         self._settings = settings
         self._topics = [tuple(topics) for topics in groups]
         self._outbox = outbox
         self._dead_letter_topic = dead_letter_topic
+        self._gap_topic = gap_topic
         self._delivery = delivery
         self._memory = Memory()
         self._limits: dict[str, int] = {}
@@ -101,6 +104,7 @@ class Relay:
             memory=self._memory,
             statistics=self.statistics,
             dead_letter_topic=self._dead_letter_topic,
+            gap_topic=self._gap_topic,
             limits=self._limits,
         )
 
