@@ -31,8 +31,8 @@ FORMAT: Final = 1
 # Beside its text, an entry of the queue takes about so much memory.
 _ENTRY_BYTES: Final = 400
 
-# From so many equal characters on, a run is written as the character and its length.
-_RUN: Final = re.compile(r"(.)\1{31,}", re.DOTALL)
+# From so many letters of a mask on, a run is written as the letter and its length.
+_RUN: Final = re.compile(r"x{32,}")
 
 # A message that is longer than this even so loses its middle, which becomes a run.
 _MOST_CHARACTERS: Final = 64 * 1024
@@ -128,7 +128,7 @@ def _parts(text: str) -> list[str | list[str | int]]:
     for match in _RUN.finditer(text):
         if match.start() > position:
             parts.append(text[position : match.start()])
-        parts.append([match[1], len(match[0])])
+        parts.append(["x", len(match[0])])
         position = match.end()
     if position < len(text) or not parts:
         parts.append(text[position:])

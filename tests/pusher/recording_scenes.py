@@ -2,7 +2,8 @@
 Scenes against a real soketi that are recorded, each with what the session made of it.
 
 `python -m tests.pusher.recording_scenes` records them anew into the folder
-`recordings`, with their summaries beside them as what a replay must give.
+`recordings`, with their summaries beside them as what a replay must give. Everything
+private in them holds a canary.
 """
 
 from __future__ import annotations
@@ -25,15 +26,13 @@ from bridge.pusher.recording import Recorder
 from bridge.pusher.session import Session
 from bridge.pusher.websocket import connect_websocket
 from bridge.settings import PusherSettings
+from tests.pusher.canary import CANARY
 from tests.pusher.ear import Ear
 from tests.pusher.replaying import Replayed
 from tests.servers.soketi import SoketiServer, start_soketi
 
 
 RECORDINGS = Path(__file__).with_name("recordings")
-
-CANARY = "Canary7b21cd94"
-"""Part of everything private in the scenes: no recording has it."""
 
 _DEADLINE_SECONDS = 20.0
 
