@@ -120,6 +120,39 @@ async def test_a_connection_is_recorded_and_left_as_it_is(tmp_path: Path) -> Non
     ]
 
 
+async def test_an_end_is_recorded_once(tmp_path: Path) -> None:
+    """Whether sending or reading finds it first; closing is passed on."""
+    path = tmp_path / "wire.jsonl"
+    end = ConnectionLostError("the connection to a.test:80 broke")
+
+    class Lost(_Scripted):
+        closed_with = 0
+
+        async def send(self, text: str) -> None:
+            await trio.lowlevel.checkpoint()
+            raise self._end
+
+        async def aclose(self, code: int = 1000) -> None:
+            self.closed_with = code
+
+    lost = Lost([], end)
+
+    @asynccontextmanager
+    async def connect(_: str) -> AsyncIterator[Connection]:
+        yield lost
+
+    recorder = Recorder(path)
+    async with _running(recorder), recorder.connect(connect, "42")(_URL) as connection:
+        with pytest.raises(ConnectionLostError):
+            await connection.send(outgoing.ping())
+        with pytest.raises(ConnectionLostError):
+            await connection.receive_run()
+        await connection.aclose(4000)
+
+    assert lost.closed_with == 4000
+    assert _kinds(path)[2:] == ["opened", "sent", "ended", "closed", "stopped"]
+
+
 async def test_what_fails_is_recorded_with_its_code(tmp_path: Path) -> None:
     """A refused upgrade and an endpoint without signature are raised as they were."""
     path = tmp_path / "wire.jsonl"

@@ -240,6 +240,11 @@ def test_a_job_keeps_its_pseudonym_within_a_recording_alone() -> None:
     assert Redactor().pseudonym(job) != redactor.pseudonym(job)
 
 
+def test_a_text_too_long_for_a_name_is_masked() -> None:
+    """Nobody follows a job by a thousand characters."""
+    assert Redactor().pseudonym("job1" * 1000) == "xxx0" * 1000
+
+
 def test_a_message_of_nothing_but_quotes_is_redacted_in_time() -> None:
     """Costs are bounded where every character begins something."""
     started_at = time.monotonic()
