@@ -32,9 +32,10 @@ from bridge.settings import Settings
 
 __all__ = ["KeptSession", "Sessions", "keep", "sources_of"]
 
-# How much a crash can add to its gap where no events come: pings prove anew every
-# 30 s by default, and proofs are written no oftener than they come.
-_PROVE_SECONDS: Final = 5.0
+# How late what was proved is remembered, and so how much a crash adds to its gap.
+# With events the outbox knows by itself; without them a ping proves something new
+# every 30 s by default, so this is no write a second.
+_PROVE_SECONDS: Final = 1.0
 
 # A message that names more accounts than these is read by nobody.
 _MOST_NAMED: Final = 3
@@ -77,6 +78,8 @@ class Sessions:
         self._ledger = ledger
         self._sources = sources_of(settings)
         self._stalls = Stalls()
+        # What the outbox was told last.
+        self._proved: dict[str, int] = {}
         self.intakes: list[Intake] = []
         self.sessions: list[Session] = []
         self._hearings: list[Hearing] = []
@@ -165,12 +168,18 @@ class Sessions:
 
     def _prove(self) -> None:
         """Have the outbox remember up to when each account had heard everything."""
-        proofs: Mapping[str, int] = {
-            self._sources[session.statistics.client_id]: proved_us
+        proved = {
+            self._sources[session.statistics.client_id]: session.statistics.proved_us
             for session in self.sessions
-            if (proved_us := session.statistics.proved_us) is not None
         }
-        self._outbox.prove(proofs)
+        news = {
+            ce_source: us
+            for ce_source, us in proved.items()
+            if us is not None and us != self._proved.get(ce_source)
+        }
+        if news:
+            self._proved |= news
+            self._outbox.prove(news)
 
 
 def _is_any(count: Callable[[], int]) -> bool:
