@@ -38,7 +38,7 @@ async def _wait_subscribed(bridge: BridgeProcess, *accounts: Account) -> None:
 async def test_each_accounts_events_arrive_under_its_own_source(
     scene: Scene, auth: AuthEndpoint, membership: Membership
 ) -> None:
-    """Once and in order, from one process, which has a gap of its own for each."""
+    """Once and in order, from one process, which counts them by account."""
     bridge = _bridge(scene, auth, membership)
     await bridge.start_and_wait()
     await _wait_subscribed(bridge, *membership.accounts)
@@ -61,10 +61,39 @@ async def test_each_accounts_events_arrive_under_its_own_source(
     for account in membership.accounts:
         name, each = "bridge_events_received_total", count / len(membership.accounts)
         assert metrics.total(name, client_id=account.client_id) == each
-    gaps = gaps_of(await scene.gaps(6))
-    assert {(gap.client_id, gap.cause) for gap in gaps} == {
-        (account.client_id, "first_start") for account in membership.accounts
+
+
+async def test_each_account_has_gaps_of_its_own(
+    scene: Scene, auth: AuthEndpoint, membership: Membership
+) -> None:
+    """A restart is one gap for each, with the jobs of that account alone."""
+    bridge = _bridge(scene, auth, membership)
+    await bridge.start_and_wait()
+    await _wait_subscribed(bridge, *membership.accounts)
+    begun: dict[str, int] = {}
+    for count, account in enumerate(membership.accounts):
+        async with scene.load(account=account) as load:
+            jobs = [job(1) for _ in range(3)]
+            begun[account.client_id] = count
+            await load.run_together(
+                [
+                    (request_id, texts[:-1] if number < count else texts)
+                    for number, (request_id, texts) in enumerate(jobs)
+                ]
+            )
+    await bridge.wait_metrics(lambda now: now.committed >= now.read == 24)
+    assert await bridge.stop() == 0
+    await bridge.start_and_wait()
+    await _wait_subscribed(bridge, *membership.accounts)
+    assert await bridge.stop() == 0
+
+    gaps = gaps_of(await scene.gaps(12))
+    first, second = gaps[:3], gaps[3:]
+    assert {(gap.client_id, gap.cause) for gap in first} == {
+        (client_id, "first_start") for client_id in begun
     }
+    assert {gap.cause for gap in second} == {"stopped"}
+    assert {gap.client_id: gap.jobs_in_flight for gap in second} == begun
 
 
 async def test_a_refused_account_leaves_the_others_running(
