@@ -16,8 +16,8 @@ import click
 
 import bridge
 from bridge.cli.group import BridgeGroup, LazyCommand
-from bridge.cli.new_file import new_file
 from bridge.cli.options import config_option, given_settings, setting_options
+from bridge.cli.recording_file import recording_file
 from bridge.settings import Loaded, load
 
 
@@ -57,7 +57,7 @@ COMMANDS = {
     "--record",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write the wire to this new file, redacted, for a replay in tests.",
+    help="Write the wire to this file, redacted, for a replay in tests.",
 )
 @click.version_option(
     bridge.__version__, prog_name="bridge", message="%(prog)s %(version)s"
@@ -88,7 +88,7 @@ def _run(ctx: click.Context, record: Path | None) -> None:
     if record is None:
         _start(loaded, None)
         return
-    with new_file(record, "--record"):
+    with recording_file(record, "--record"):
         _start(loaded, record)
 
 

@@ -43,4 +43,5 @@ class FakeService:
     def _write(self, record: Path) -> None:
         """Note how the file is handed over, and write to it."""
         self.recorded = stat.S_IMODE(record.stat().st_mode), record.read_bytes()
-        record.write_bytes(self.wire)
+        with record.open("ab") as file:
+            file.write(self.wire)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import OutboxError
+from bridge.pusher.recorded_lines import first_line
+from bridge.settings import PusherSettings
 from tests.cli.conftest import Invoke
 from tests.cli.service import FakeService
 
@@ -53,7 +55,7 @@ def test_nothing_is_recorded_unless_asked_for(
     assert list(tmp_path.iterdir()) == [config]
 
 
-def test_an_older_recording_is_not_written_over(
+def test_another_file_is_not_written_to(
     invoke: Invoke, service: FakeService, tmp_path: Path
 ) -> None:
     """The line names the file, which stays as it is, and nothing starts."""
@@ -62,9 +64,22 @@ def test_an_older_recording_is_not_written_over(
     result = invoke("--record", str(file))
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
-    assert line.startswith(f"bridge: --record: {file} exists and is not written over")
+    assert line.startswith(f"bridge: --record: {file} exists and is no recording")
     assert file.read_text() == "evidence"
     assert service.settings is None
+
+
+def test_a_recording_is_gone_on_with(
+    invoke: Invoke, service: FakeService, tmp_path: Path
+) -> None:
+    """A supervisor may repeat the command: what was recorded before stays."""
+    file = tmp_path / "wire.jsonl"
+    before = first_line(PusherSettings()) + b'{"at":1.5,"ki'
+    file.write_bytes(before)
+    assert invoke("--record", str(file)).exit_code == 0
+    assert service.recorded is not None
+    assert service.recorded[1] == before
+    assert file.read_bytes() == before + service.wire
 
 
 def test_a_link_that_leads_nowhere_is_not_followed(
