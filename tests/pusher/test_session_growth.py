@@ -42,11 +42,9 @@ from tests.pusher.scripted import (
 # itself (buffers, caches of the interpreter) was seen to be below 5000.
 _MOST_GROWTH_BYTES = 8000
 
-_counts = pytest.mark.parametrize(
-    "count", [2000, pytest.param(50_000, marks=pytest.mark.long)]
-)
 
 _PONG_TIMEOUT_SECONDS = 0.5
+_HOUR_SECONDS = 3600
 
 # The longer floods take up to half a minute each, on a quiet machine.
 pytestmark = pytest.mark.timeout(300)
@@ -80,6 +78,9 @@ _FLOODS = {
     "nothing": _frame(0x81, b""),
     "binary": _frame(0x82, b"\x00" * 99),
 }
+
+# Those that take ways of their own through the session; all of them are long tests.
+_QUICK = ("pings", "errors", "job events", "nothing")
 
 _FRAGMENTS = {"empty fragments": b"", "fragments of a character": "€".encode()}
 """Fragments of one message that never ends, and stays far below the cap."""
@@ -144,7 +145,12 @@ async def _flooded(**settings: Any) -> AsyncIterator[_Flooded]:
 
     session = Session(
         CLIENT_ID,
-        PusherSettings(url="ws://pusher.test", app_key=APP_KEY, **settings),
+        PusherSettings(
+            url="ws://pusher.test",
+            app_key=APP_KEY,
+            # Nobody answers pings while a flood lasts.
+            **{"activity_timeout_seconds": _HOUR_SECONDS, **settings},
+        ),
         FakeAuthorizer(),
         lambda *_: None,
         connect=partial(
@@ -156,7 +162,10 @@ async def _flooded(**settings: Any) -> AsyncIterator[_Flooded]:
         nursery.start_soon(session.run)
         await upgrade(ours)
         await ours.send_all(
-            _text("pusher:connection_established", data={"socket_id": "1.2"})
+            _text(
+                "pusher:connection_established",
+                data={"socket_id": "1.2", "activity_timeout": _HOUR_SECONDS},
+            )
         )
         # The subscription.
         await ours.receive_some()
@@ -185,8 +194,13 @@ def _traced() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-@_counts
-@pytest.mark.parametrize("name", _FLOODS)
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        *((name, 2000) for name in _QUICK),
+        *(pytest.param(name, 20_000, marks=pytest.mark.long) for name in _FLOODS),
+    ],
+)
 async def test_row_39_no_flood_of_frames_makes_a_session_grow(
     name: str, count: int
 ) -> None:
@@ -201,7 +215,7 @@ async def test_row_39_no_flood_of_frames_makes_a_session_grow(
         assert flooded.session.statistics.subscribed
 
 
-@_counts
+@pytest.mark.parametrize("count", [2000, pytest.param(20_000, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", _FRAGMENTS)
 async def test_row_41_no_endless_fragments_make_a_session_grow(
     name: str, count: int, monkeypatch: pytest.MonkeyPatch
