@@ -161,26 +161,29 @@ class Attempt:
                     self._ending = ending
                     nursery.cancel_scope.cancel()
 
-            start(lambda: self._receive(connection, start))
+            start(lambda: self._read(connection, start))
+
+    async def _read(self, connection: Connection, start: _Start) -> Ending:
+        try:
+            return await self._receive(connection, start)
+        except ConnectionLostError as error:
+            return self._last_words.lost(error, trio.current_time())
 
     async def _receive(self, connection: Connection, start: _Start) -> Ending:
-        """Read until the connection ends; the only loop that sees each event."""
+        """Read until there is an end; the only loop that sees each event."""
         parts, statistics = self._parts, self._statistics
-        channel, clock, look = parts.channel, parts.clock, parts.stalls.look
-        proofs = statistics.proofs
+        channel, clock, pause = parts.channel, parts.clock, parts.pause
+        look, proofs = parts.stalls.look, statistics.proofs
         while True:
-            try:
-                # No deadline: a quiet channel is no fault, and pings watch it.
-                run = await connection.receive_run()
-            except ConnectionLostError as error:
-                return self._last_words.lost(error, trio.current_time())
+            # No deadline: a quiet channel is no fault, and pings watch it.
+            run = await connection.receive_run()
             received_at_us = clock()
             # Before anything of it counts as read in time.
             look()
             if proofs.held:
                 self._continuity.waited(run)
             statistics.frames += len(run)
-            statistics.last_frame_at = trio.current_time()
+            statistics.last_frame_at = read_at = trio.current_time()
             statistics.last_frame_at_us = proofs.frame_us = received_at_us
             jobs = []
             ending = None
@@ -194,19 +197,15 @@ class Attempt:
                     statistics.other_events += 1
             if jobs:
                 statistics.events += len(jobs)
-                statistics.last_event_at = statistics.last_frame_at
+                statistics.last_event_at = read_at
                 statistics.last_event_at_us = proofs.event_us = received_at_us
                 parts.deliver(jobs, received_at_us)
             if ending is not None:
                 return ending
             if jobs:
-                await self._stand_back(statistics.last_frame_at)
-
-    async def _stand_back(self, read_at: float) -> None:
-        """Pause as long as others need it, and notice if that was long."""
-        await self._parts.pause()
-        if trio.current_time() - read_at > _LONG_PAUSE_SECONDS:
-            self._stalled()
+                await pause()
+                if trio.current_time() - read_at > _LONG_PAUSE_SECONDS:
+                    self._stalled()
 
     def _control(
         self, event: ControlEvent, connection: Connection, start: _Start

@@ -18,6 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import structlog
@@ -33,13 +34,12 @@ _BEAT_SECONDS: Final = 0.25
 # nothing is lost by that: a deadline of seconds hangs on nothing shorter.
 _LATE_SECONDS: Final = 1.0
 
-_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+# Not a function around it: it is asked once for each run of messages.
+_clock: Final[Callable[[], float]] = partial(
+    time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+)
 
 _log = structlog.get_logger("bridge.pusher")
-
-
-def _clock() -> float:
-    return time.clock_gettime(_CLOCK)
 
 
 class Stalls:
