@@ -17,6 +17,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -71,9 +72,10 @@ class Proof:
     long: bool
 
 
-def proofs(folder: Path = _TESTS) -> list[Proof]:
+@cache
+def proofs(folder: Path = _TESTS) -> tuple[Proof, ...]:
     """
-    Read the tests that show rows.
+    Read the tests that show rows; once, as they don't change meanwhile.
 
     Args:
         folder: Where to look.
@@ -87,7 +89,7 @@ def proofs(folder: Path = _TESTS) -> list[Proof]:
         if "def test_row" in code:
             where = path.relative_to(folder.parent).as_posix()
             found += _proofs_of(ast.parse(code), where)
-    return found
+    return tuple(found)
 
 
 def _proofs_of(module: ast.Module, where: str) -> Iterator[Proof]:
