@@ -115,6 +115,7 @@ class Proofs:
             since_us: Up to when everything had arrived after all.
         """
         self._settled = (since_us, since_us)
+        self.held = False
 
     def _settle(self) -> None:
         proved_us, heard_us = self.proved_us, self.heard_us

@@ -283,6 +283,35 @@ async def test_a_stall_between_two_subscriptions_is_not_told(
     assert [one.cause for one in ear.interruptions] == [Cause.DISCONNECTED]
 
 
+async def test_what_a_stall_left_open_ends_with_its_connection(
+    autojump_clock: MockClock,
+) -> None:
+    """A pong on the next connection, before its subscription, tells nothing more."""
+
+    async def first(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        await peer.enrol()
+        await trio.sleep_until(10.1)
+        autojump_clock.jump(60)
+        await peer.close(4201)
+
+    async def slow(peer: Peer) -> None:
+        await peer.establish(activity_timeout=1)
+        for payload in _FLOOD:
+            await peer.publish(payload)
+        await peer.read_until("pusher:ping")
+        await peer.say("pusher:pong")
+        await peer.read_until("pusher:ping")
+        await peer.acknowledge()
+        await peer.answer_pings()
+
+    ear = Ear()
+    async with staged(spoken(first), spoken(slow), listener=ear, stalls=_stalls()):
+        await trio.sleep_until(100)
+    assert [one.until_us for one in ear.interruptions] == [None]
+    assert len(ear.subscriptions) == 2
+
+
 async def test_a_refusal_after_a_stall_is_a_refusal(autojump_clock: MockClock) -> None:
     """What dryAPI says is more than what a clock says."""
 

@@ -49,6 +49,16 @@ def test_a_step_of_our_own_that_does_not_fit_is_a_bug() -> None:
         Lifecycle().advance(LocalStep.SUBSCRIBE_SENT)
 
 
+def test_a_repeated_subscription_leaves_a_subscription_as_it_is() -> None:
+    """Neither sending it, nor its answer, nor an error is a step away from it."""
+    lifecycle = Lifecycle()
+    lifecycle.state = State.SUBSCRIBED
+    assert lifecycle.advance(LocalStep.SUBSCRIBE_SENT)
+    assert lifecycle.advance(RemoteStep.ACKNOWLEDGED)
+    assert not lifecycle.advance(RemoteStep.REJECTED)
+    assert lifecycle.state is State.SUBSCRIBED
+
+
 def test_a_refused_subscription_goes_back_to_authorising() -> None:
     """A rejection while subscribing asks for another signature."""
     lifecycle = Lifecycle()
