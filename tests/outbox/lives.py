@@ -9,6 +9,7 @@ stand where their last event left them.
 from __future__ import annotations
 
 import json
+import sqlite3  # noqa: TID251 - looks into the file
 from typing import Any
 from unittest.mock import patch
 
@@ -16,6 +17,11 @@ from hypothesis import strategies as st
 
 from bridge.kafka import header_names
 from bridge.outbox import job_table
+from bridge.outbox.envelopes import Envelopes
+from bridge.outbox.job_table import JobTable
+from bridge.outbox.jobs import Jobs
+from bridge.outbox.lanes import Lanes
+from bridge.outbox.remembered import Remembered
 from bridge.outbox.store import Store
 from bridge.record import Envelope, Record, StoredRecord
 
@@ -91,15 +97,9 @@ class Lives:
                 jobs[job] = (one.status, one.progress, one.received_at_us)
 
     def check(self, jobs: dict[tuple[int, bytes], Heard], store: Store) -> None:
-        """See that a store knows what it should, count included."""
-        known: dict[tuple[int, bytes], Heard] = {}
-        for account, envelope in enumerate(_ACCOUNTS):
-            found = store.jobs.of(envelope.ce_source)
-            assert len(found) == store.jobs.count(envelope.ce_source)
-            for job in found:
-                heard = (job.status, job.progress, job.last_seen_us)
-                known[account, job.request_id.encode()] = heard
-        assert self._certain(known) == self._certain(jobs)
+        """See that a store knows what it should, and whoever opens its file now."""
+        for known in (store.jobs, _as_opened_now(store._connection)):
+            assert self._certain(_in_flight(known)) == self._certain(jobs)
 
     def _certain(
         self, jobs: dict[tuple[int, bytes], Heard]
@@ -123,3 +123,22 @@ class Lives:
             status=status,
             progress=progress,
         )
+
+
+def _in_flight(known: Jobs) -> dict[tuple[int, bytes], Heard]:
+    jobs: dict[tuple[int, bytes], Heard] = {}
+    for account, envelope in enumerate(_ACCOUNTS):
+        found = known.of(envelope.ce_source)
+        assert len(found) == known.count(envelope.ce_source)
+        for job in found:
+            heard = (job.status, job.progress, job.last_seen_us)
+            jobs[account, job.request_id.encode()] = heard
+    return jobs
+
+
+def _as_opened_now(connection: sqlite3.Connection) -> Jobs:
+    lanes, envelopes, jobs = Lanes(connection), Envelopes(connection), Jobs()
+    lanes.load()
+    envelopes.load()
+    JobTable(connection, lanes, envelopes, jobs, Remembered(connection)).load()
+    return jobs
