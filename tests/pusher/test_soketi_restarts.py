@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 
 import httpx  # noqa: TID251  # what publishing to a killed soketi raises
 import structlog.testing
@@ -29,18 +28,14 @@ from tests.servers.soketi import SoketiServer
 # for what a busy machine takes to do it.
 _FOUND_SECONDS = 2.5
 
-# What the timers of this process may be late on a busy machine.
-_LATE_SECONDS = 0.3
+# What this process may be late on a busy machine.
+_LATE_SECONDS = 1.0
 
 
 async def _restarted(soketi: SoketiServer, account: Account) -> None:
     """Start a soketi that is down, and wait until the account is subscribed."""
     await trio.to_thread.run_sync(soketi.start)
     await until(lambda: account.subscribed, _FOUND_SECONDS)
-
-
-def _dialled(account: Account, times: int) -> bool:
-    return len(account.wires) >= times
 
 
 def _assert_fresh_signatures(soketi: SoketiServer, account: Account) -> None:
@@ -111,20 +106,16 @@ async def test_rows_25_26_only_a_stable_connection_is_retried_at_once(
     odd_soketi: SoketiServer,
 ) -> None:
     """Killed three times: young, young again, and after a stable second."""
-    at_once: list[bool] = []
     settings = {"stable_after_seconds": 1, "backoff_initial_seconds": 0.4}
     async with subscribed(odd_soketi, **settings) as account:
-        for uptime_seconds in (0.0, 0.0, 1.2):
-            await trio.sleep(uptime_seconds)
-            dials = len(account.wires)
-            odd_soketi.kill()
-            await until(partial(_dialled, account, dials + 1))
-            ended_at = account.wires[dials - 1].ended_at
-            assert ended_at is not None
-            wait_seconds = account.wires[dials].dialled_at - ended_at
-            at_once.append(wait_seconds < 0.2)
-            await _restarted(odd_soketi, account)
-        assert at_once == [True, False, True]
+        with structlog.testing.capture_logs() as logs:
+            for uptime_seconds in (0.0, 0.0, 1.2):
+                await trio.sleep(uptime_seconds)
+                odd_soketi.kill()
+                await until(lambda: not account.subscribed)
+                await _restarted(odd_soketi, account)
+        lost = [log for log in logs if log["event"] == "session.lost"]
+        assert [log["delay_seconds"] == 0 for log in lost] == [True, False, True]
         assert account.session.statistics.reconnects == 3
         assert len(account.ear.interruptions) == 3
         assert len(account.ear.subscriptions) == 4
@@ -201,7 +192,7 @@ async def test_row_33_a_soketi_that_acknowledges_nothing_is_left(
         statistics = account.session.statistics
         await until(lambda: statistics.connects[Outcome.NOT_SUBSCRIBED] == 1)
         # Two timeouts, and a second for a close handshake that nobody answers.
-        assert 0.6 <= trio.current_time() - begun_at < 1.6 + 2 * _LATE_SECONDS
+        assert 0.6 <= trio.current_time() - begun_at < 1.6 + _LATE_SECONDS
         own_soketi.resume()
         await until(lambda: account.subscribed, _FOUND_SECONDS + 1)
     said = [frame["event"] for frame in account.wires[0].said]
