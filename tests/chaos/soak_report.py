@@ -85,6 +85,7 @@ def write(outcome: Outcome, options: Options, folder: Path, name: str) -> Path:
             for fault, over in returns(outcome.faults, outcome.gaps)
         ],
         "lives": [asdict(life) for life in lives(outcome.looks)],
+        "looks": [asdict(look) for look in outcome.looks],
     }
     report.write_text(json.dumps(content, indent=1, default=str))
     report.with_suffix(".log").write_text(outcome.log)
