@@ -1,7 +1,7 @@
 """
 What a session tells of its hearing: one interruption a loss, and its bounds.
 
-Probes stand in test_probe.py, what a stall costs in test_stalls.py. One sequence of
+Probes stand in test_probe.py, what a stall costs in test_session_stalls.py. One sequence of
 whatever a server may do is played in test_interruption_sequences.py.
 """
 
@@ -268,3 +268,29 @@ async def test_a_wall_clock_that_is_set_back_turns_nothing_around(
     (lost,) = ear.interruptions
     assert lost.since_us == 5 * SECOND
     assert ear.subscriptions[1] >= lost.since_us
+
+
+async def test_a_wall_clock_that_is_set_back_in_between_makes_no_negative_gap(
+    autojump_clock: MockClock,
+) -> None:
+    """A subscription isn't told to be before the interruption that it ends."""
+    offset_us = 3600 * SECOND
+
+    def clock() -> int:
+        return offset_us + int(trio.current_time() * SECOND)
+
+    async def after(peer: Peer) -> None:
+        await trio.sleep_until(3)
+        await peer.publish()
+
+    async def slow(peer: Peer) -> None:
+        nonlocal offset_us
+        offset_us = 0
+        await trio.sleep_until(8)
+        await work(peer)
+
+    ear = _Ear()
+    async with staged(_lost(after), spoken(slow), listener=ear, wall_clock=clock):
+        await trio.sleep_until(10)
+    assert [one.since_us for one in ear.interruptions] == [3603 * SECOND]
+    assert ear.subscriptions[1] == 3603 * SECOND

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import structlog.testing
 import trio
 from trio.testing import MockClock
 
 from bridge.pusher.interruption import Cause, Interruption
-from bridge.pusher.statistics import ProbeOutcome, Probing
+from bridge.pusher.probe import Habit
+from bridge.pusher.statistics import ProbeOutcome, Probing, Statistics
 from tests.pusher.ear import Ear
 from tests.pusher.scripted import CHANNEL, Peer, Script, spoken, staged, work
 
@@ -206,6 +208,26 @@ async def test_a_server_that_answers_with_an_error_is_not_probed(
     assert [log["event"] for log in logs].count("session.not_probed") == 1
 
 
+async def test_events_don_t_teach_that_a_server_acknowledges(
+    autojump_clock: MockClock,
+) -> None:
+    """They come from Pusher's own servers, too."""
+
+    async def script(peer: Peer) -> None:
+        await peer.enrol()
+        peer.acknowledges = False
+        while True:
+            with trio.move_on_after(2):
+                await peer.answer_pings()
+            await peer.publish()
+
+    async with staged(spoken(script)) as (stage, session):
+        await trio.sleep_until(400)
+        assert session.statistics.probing is Probing.OFF
+        assert session.statistics.probes == {ProbeOutcome.UNANSWERED: 1}
+        assert len(stage.server.dials) == 1
+
+
 async def test_a_connection_that_dies_teaches_nothing(
     autojump_clock: MockClock,
 ) -> None:
@@ -328,3 +350,28 @@ async def test_a_server_that_was_replaced_by_another_kind_is_learnt_anew(
         assert len(stage.server.dials) == 4
     assert [one.cause for one in ear.interruptions] == [Cause.DEAF] * 3
     assert [len(peer.repeats) for peer in peers] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("steps", "state"),
+    [
+        # a: acknowledged, m: missed by a server that acknowledges.
+        ("a", Probing.ON),
+        ("amm", Probing.ON),
+        ("ammm", Probing.UNKNOWN),
+        ("ammamm", Probing.ON),
+        ("ammmamm", Probing.ON),
+        ("ammmammm", Probing.UNKNOWN),
+    ],
+)
+def test_three_misses_in_a_row_make_a_habit_doubtful(
+    steps: str, state: Probing
+) -> None:
+    """One acknowledgement is enough to know it again."""
+    habit = Habit(Statistics("42"))
+    for step in steps:
+        if step == "a":
+            habit.acknowledged()
+        else:
+            habit.missed()
+    assert habit.state is state

@@ -1,0 +1,371 @@
+"""
+A session in a process that stands still: what it tells, and what it may not.
+
+How a stall is found stands in test_stalls.py.
+"""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from bridge.pusher.interruption import Cause, Interruption
+from bridge.pusher.stalls import Stalls
+from tests.pusher.ear import Ear
+from tests.pusher.scripted import Peer, spoken, staged, work
+
+
+SECOND = 1_000_000
+
+# More than what soketi keeps for a slow reader, in 12 messages.
+_FLOOD = ["x" * 100_000] * 12
+
+
+def _stalls() -> Stalls:
+    """Make stalls that see a jump of the test's clock."""
+    return Stalls(clock=trio.current_time)
+
+
+class _LastToWake(Stalls):
+    """Stalls whose own beat doesn't come after the tenth second."""
+
+    async def run(self) -> None:
+        while trio.current_time() < 10:
+            self._beaten_at = self._clock()
+            await trio.sleep(0.25)
+        await trio.sleep_forever()
+
+
+async def test_a_reader_that_wakes_before_the_beat_finds_the_stall(
+    autojump_clock: MockClock,
+) -> None:
+    """Before it takes what it has read for a proof."""
+
+    async def script(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        await peer.enrol()
+        await trio.sleep_until(20)
+        await peer.publish("waited")
+        await trio.sleep_forever()
+
+    stalls = _LastToWake(clock=trio.current_time)
+    async with staged(spoken(script), stalls=stalls) as (_, session):
+        await trio.sleep_until(21)
+        assert stalls.count == 1
+        assert session.statistics.proved_us == 1 * SECOND
+
+
+async def test_an_end_that_is_noticed_before_the_beat_is_explained_by_the_stall(
+    autojump_clock: MockClock,
+) -> None:
+    """Nothing was read; the attempt looks once more when it ends."""
+
+    async def script(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        await peer.enrol()
+        await trio.sleep_until(20)
+        await peer.close(4201)
+
+    ear, stalls = Ear(), _LastToWake(clock=trio.current_time)
+    async with staged(spoken(script), spoken(work), listener=ear, stalls=stalls):
+        await trio.sleep_until(21)
+    assert [one.cause for one in ear.interruptions] == [Cause.SUSPENDED]
+
+
+async def test_a_stall_that_a_connection_survives_costs_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    """Little was waiting: nothing is told, and what was read late proves later on."""
+
+    async def script(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        await peer.enrol()
+        await trio.sleep_until(10.1)
+        await peer.publish("waits")
+        autojump_clock.jump(30)
+        await peer.read_until("pusher:ping")
+        await peer.say("pusher:pong")
+        await peer.answer_pings()
+
+    ear, stalls = Ear(), _stalls()
+    async with staged(spoken(script), listener=ear, stalls=stalls) as (stage, session):
+        await trio.sleep_until(60)
+        assert stalls.count == 1
+        assert ear.interruptions == []
+        assert [event.data for event in stage.deliveries.events] == ["waits"]
+        # The ping after the wake-up, at 40.1 s, was the last one answered.
+        assert session.statistics.proved_us == pytest.approx(40.1 * SECOND, abs=SECOND)
+        assert len(stage.server.dials) == 1
+
+
+async def test_what_is_read_after_a_stall_proves_nothing_before_a_new_pong(
+    autojump_clock: MockClock,
+) -> None:
+    """It was sent before or during the stall, and more may have been dropped since."""
+
+    async def script(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        await peer.enrol()
+        await trio.sleep_until(5)
+        await peer.publish("proves")
+        await trio.sleep_until(10.1)
+        await peer.publish("waits")
+        autojump_clock.jump(30)
+        await peer.read_until("pusher:ping")
+        await trio.sleep(3)
+        await peer.publish("is read")
+        await trio.sleep(3)
+        await peer.say("pusher:pong")
+        await peer.answer_pings()
+
+    async with staged(spoken(script), stalls=_stalls()) as (_, session):
+        await trio.sleep_until(45)
+        assert session.statistics.proved_us == 5 * SECOND
+        await trio.sleep_until(60)
+        assert session.statistics.proved_us is not None
+        assert session.statistics.proved_us >= 40 * SECOND
+
+
+async def test_a_stall_that_left_more_waiting_than_a_server_keeps_is_told(
+    autojump_clock: MockClock,
+) -> None:
+    """From what was proved before it to the answer of a ping sent after it."""
+
+    async def script(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        await peer.enrol()
+        await trio.sleep_until(5)
+        await peer.publish("proves")
+        await trio.sleep_until(10.1)
+        autojump_clock.jump(15)
+        for payload in _FLOOD:
+            await peer.publish(payload)
+        await peer.read_until("pusher:ping")
+        await trio.sleep_until(27)
+        await peer.say("pusher:pong")
+        await peer.answer_pings()
+
+    ear = Ear()
+    async with staged(spoken(script), listener=ear, stalls=_stalls()) as (
+        stage,
+        session,
+    ):
+        await trio.sleep_until(40)
+        assert ear.interruptions == [
+            Interruption(Cause.SUSPENDED, 5 * SECOND, 27 * SECOND)
+        ]
+        assert len(ear.subscriptions) == 1
+        assert session.statistics.proved_us == 27 * SECOND
+        assert len(stage.deliveries.events) == 1 + len(_FLOOD)
+
+
+async def test_each_stall_is_measured_by_itself(autojump_clock: MockClock) -> None:
+    """Twice half of what a server keeps is nothing lost."""
+
+    async def script(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        await peer.enrol()
+        for at in (10.1, 50.1):
+            with trio.move_on_at(at):
+                await peer.answer_pings()
+            autojump_clock.jump(5)
+            for payload in _FLOOD[:7]:
+                await peer.publish(payload)
+        await peer.answer_pings()
+
+    ear, stalls = Ear(), _stalls()
+    async with staged(spoken(script), listener=ear, stalls=stalls) as (stage, _):
+        await trio.sleep_until(100)
+        assert stalls.count == 2
+        assert len(stage.deliveries.events) == 14
+    assert ear.interruptions == []
+
+
+async def test_bytes_are_counted_not_characters(autojump_clock: MockClock) -> None:
+    """A message of 400,000 letters that need three bytes each is above the limit."""
+
+    async def script(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        await peer.enrol()
+        await trio.sleep_until(10.1)
+        autojump_clock.jump(30)
+        frame = '{"event":"other","data":"' + "\N{EURO SIGN}" * 400_000 + '"}'
+        await peer.socket.send_message(frame)
+        await peer.answer_pings()
+
+    ear = Ear()
+    async with staged(spoken(script), listener=ear, stalls=_stalls()):
+        await trio.sleep_until(50)
+    assert [one.cause for one in ear.interruptions] == [Cause.SUSPENDED]
+
+
+async def test_a_ping_from_before_the_stall_proves_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    """Its pong may have waited; another ping goes out right behind it."""
+
+    async def script(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        await peer.enrol()
+        await peer.read_until("pusher:ping")
+        autojump_clock.jump(5)
+        await peer.say("pusher:pong")
+        await trio.sleep(0.5)
+        for payload in _FLOOD:
+            await peer.publish(payload)
+        await peer.answer_pings()
+
+    ear = Ear()
+    async with staged(spoken(script), listener=ear, stalls=_stalls()):
+        await trio.sleep_until(50)
+    (lost,) = ear.interruptions
+    assert lost.cause is Cause.SUSPENDED
+    # The answer to the first probe, before it.
+    assert lost.since_us == 6 * SECOND
+    assert lost.until_us == pytest.approx(36.5 * SECOND, abs=0.5 * SECOND)
+
+
+async def test_a_connection_that_ended_during_a_stall_is_one_interruption(
+    autojump_clock: MockClock,
+) -> None:
+    """The stall is its cause, and what waited on the socket moves no bound."""
+
+    async def script(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        await peer.enrol()
+        await trio.sleep_until(5)
+        await peer.publish("proves")
+        await trio.sleep_until(10.1)
+        await peer.publish("waits")
+        autojump_clock.jump(200)
+        await peer.close(4201)
+
+    ear = Ear()
+    async with staged(spoken(script), spoken(work), listener=ear, stalls=_stalls()) as (
+        stage,
+        _,
+    ):
+        await trio.sleep_until(250)
+        assert [event.data for event in stage.deliveries.events] == ["proves", "waits"]
+    assert ear.interruptions == [Interruption(Cause.SUSPENDED, 5 * SECOND, None, 4201)]
+    assert len(ear.subscriptions) == 2
+
+
+async def test_a_connection_that_is_dead_after_a_stall_is_found_by_a_ping_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    """A laptop that wakes in another network doesn't wait for the next ping's turn."""
+
+    async def script(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        await peer.enrol()
+        await peer.publish("proves")
+        await trio.sleep_until(10.1)
+        autojump_clock.jump(3600)
+        await trio.sleep_forever()
+
+    ear = Ear()
+    async with staged(spoken(script), spoken(work), listener=ear, stalls=_stalls()) as (
+        stage,
+        session,
+    ):
+        await trio.sleep_until(3640)
+        assert session.statistics.subscribed
+    assert ear.interruptions == [Interruption(Cause.SUSPENDED, 1 * SECOND)]
+    assert stage.server.dials[1] <= 3610.1 + 10 + 1
+
+
+async def test_a_stall_between_two_subscriptions_is_not_told(
+    autojump_clock: MockClock,
+) -> None:
+    """Nothing was heard anyway: the interruption that is open says so."""
+
+    async def first(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        await peer.enrol()
+        await peer.close(4200)
+
+    async def mute(peer: Peer) -> None:
+        await trio.sleep_until(4)
+        autojump_clock.jump(60)
+        await peer.close(4200)
+
+    ear = Ear()
+    async with staged(
+        spoken(first), spoken(mute), spoken(work), listener=ear, stalls=_stalls()
+    ):
+        await trio.sleep_until(100)
+    assert [one.cause for one in ear.interruptions] == [Cause.DISCONNECTED]
+
+
+async def test_what_a_stall_left_open_ends_with_its_connection(
+    autojump_clock: MockClock,
+) -> None:
+    """A pong on the next connection, before its subscription, tells nothing more."""
+
+    async def first(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        await peer.enrol()
+        await trio.sleep_until(10.1)
+        autojump_clock.jump(60)
+        await peer.close(4201)
+
+    async def slow(peer: Peer) -> None:
+        await peer.establish(activity_timeout=1)
+        for payload in _FLOOD:
+            await peer.publish(payload)
+        await peer.read_until("pusher:ping")
+        await peer.say("pusher:pong")
+        await trio.sleep(0.5)
+        await peer.acknowledge()
+        await peer.answer_pings()
+
+    ear = Ear()
+    async with staged(spoken(first), spoken(slow), listener=ear, stalls=_stalls()):
+        await trio.sleep_until(100)
+    assert [one.until_us for one in ear.interruptions] == [None]
+    assert len(ear.subscriptions) == 2
+
+
+async def test_a_refusal_after_a_stall_is_a_refusal(autojump_clock: MockClock) -> None:
+    """What dryAPI says is more than what a clock says."""
+
+    async def script(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        await peer.enrol()
+        await trio.sleep_until(10.1)
+        autojump_clock.jump(60)
+        await peer.close(4009)
+
+    ear = Ear()
+    async with staged(spoken(script), spoken(work), listener=ear, stalls=_stalls()):
+        await trio.sleep_until(80)
+    assert ear.interruptions == [Interruption(Cause.REFUSED, 1 * SECOND, None, 4009)]
+
+
+async def test_a_long_pause_is_looked_at_like_a_stall(
+    autojump_clock: MockClock,
+) -> None:
+    """A session that is held back for two seconds may cost what a stall costs."""
+
+    async def pause() -> None:
+        if 9 < trio.current_time() < 11:
+            await trio.sleep(2)
+
+    async def script(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        await peer.enrol()
+        await trio.sleep_until(10)
+        await peer.publish("is delivered, and then the session is held back")
+        for payload in _FLOOD:
+            await peer.publish(payload)
+        await peer.answer_pings()
+
+    ear = Ear()
+    async with staged(spoken(script), listener=ear, pause=pause) as (stage, _):
+        await trio.sleep_until(20)
+        assert len(stage.deliveries.events) == 1 + len(_FLOOD)
+    assert ear.interruptions == [
+        Interruption(Cause.SUSPENDED, 10 * SECOND, 12 * SECOND)
+    ]
