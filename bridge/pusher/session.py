@@ -12,7 +12,6 @@ again each time; when it is final is decided in `refusal`.
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Callable
@@ -190,14 +189,16 @@ class Session:
         sentence = f"dryAPI refuses the session: {_explained(ending)}"
         known = self._refusal.is_final
         if self._refusal.refused(sentence, now):
+            told = {"code": ending.code, "reason": sentence}
             # An error once; whoever tries again after it knows.
-            _log.log(
-                logging.WARNING if known else logging.ERROR,
-                "session.refused",
-                client_id=self.statistics.client_id,
-                code=ending.code,
-                reason=sentence,
-            )
+            if known:
+                _log.warning(
+                    "session.refused", client_id=self.statistics.client_id, **told
+                )
+            else:
+                _log.error(
+                    "session.refused", client_id=self.statistics.client_id, **told
+                )
             raise RefusedError(sentence, code=ending.code)
 
 
