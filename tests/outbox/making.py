@@ -6,6 +6,7 @@ What a single test module needs stands there; nothing here asserts.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import zlib
@@ -15,6 +16,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Self
 
+from bridge.kafka import header_names
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.outbox.lane import Run
 from bridge.outbox.schema import new_incarnation, open_database
@@ -37,6 +39,35 @@ PLENTY_BYTES = 1024 * MIB
 def record(key: str | None, value: bytes = b"{}", topic: str = "jobs") -> Record:
     """Make a record; its key also decides its partition."""
     return Record(topic, None if key is None else key.encode(), value, 1, ENVELOPE)
+
+
+def source_of(account: int) -> str:
+    """Give an account's `ce_source`."""
+    return f"https://api/clients/{account}"
+
+
+def event(  # noqa: PLR0917 - in the order of their weight
+    job: str,
+    status: str = "in_progress",
+    at_us: int = 1,
+    account: int = 7,
+    progress: str | None = None,
+    origin: str = "socket",
+) -> Record:
+    """Make the record of a job's status, as the intake does."""
+    told = {"request_id": job, "status": status, "progress": progress}
+    envelope = Envelope(
+        source_of(account), header_names.JOB_STATUS_TYPE, origin, "application/json"
+    )
+    return Record(
+        "jobs",
+        job.encode(),
+        json.dumps(told | {"preview": None, "result_url": None}).encode(),
+        at_us,
+        envelope,
+        status=status,
+        progress=progress,
+    )
 
 
 def numbered(first: int, count: int, size: int = 10, keys: int = 7) -> list[Record]:
