@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.e2e.bridge_process import BridgeProcess
+from tests.e2e.bridge_process import BridgeProcess, Metrics
 from tests.e2e.gap_records import Gap, gaps_of, now, read_at
 from tests.e2e.jobs import Load, job
 from tests.e2e.line import open_line
@@ -30,7 +30,7 @@ _ALERT: dict[str, Any] = {
 _WATCHFUL: dict[str, Any] = {
     **_ALERT,
     "pusher_subscribe_timeout_seconds": 1,
-    "pusher_probe_silence_seconds": 1,
+    "pusher_probe_silence_seconds": 0.5,
 }
 
 # From soketi to the bridge: some milliseconds, if the machine has time for it.
@@ -60,6 +60,17 @@ async def _published(bridge: BridgeProcess, load: Load) -> None:
     )
 
 
+def _check_told(bridge: BridgeProcess, metrics: Metrics) -> None:
+    """The gap of its start is told in one pair of log lines, and counted once."""
+    (opened,) = bridge.logged("gap.opened")
+    (closed,) = bridge.logged("gap.closed")
+    assert opened["gap_id"] == closed["gap_id"]
+    cause = opened["cause"]
+    assert metrics.total("bridge_gaps_total", cause=cause) == 1
+    assert metrics.total("bridge_gaps_total") == 1
+    assert metrics.total("bridge_gap_open") == 0
+
+
 async def _closed(bridge: BridgeProcess, count: int) -> None:
     """Wait until so many gaps have opened since its start, and none is open."""
     await bridge.wait_metrics(
@@ -86,38 +97,18 @@ def _begun(count: int) -> Sequence[tuple[str, list[str]]]:
     return [(request_id, texts[:-1]) for request_id, texts in jobs]
 
 
-async def test_a_first_start_is_a_gap_that_nobody_knows_the_begin_of(
-    scene: Scene, dryapi: str
-) -> None:
-    """It opens and closes, until the subscription; the account had no jobs yet."""
-    before = now()
-    bridge = scene.bridge(dryapi)
-    await bridge.start_and_wait()
-    after = now()
-    metrics = await bridge.metrics()
-    assert await bridge.stop() == 0
-
-    (gap,) = await _gaps(scene, 1)
-    assert (gap.cause, gap.since, gap.close_code) == ("first_start", None, None)
-    assert gap.until is not None
-    assert before < gap.until < after
-    assert not gap.jobs_in_flight
-    assert metrics.total("bridge_gaps_total") == 1
-    assert metrics.total("bridge_gap_open") == 0
-    (opened,) = bridge.logged("gap.opened")
-    (closed,) = bridge.logged("gap.closed")
-    assert opened["gap_id"] == closed["gap_id"] == gap.gap_id
-
-
 @pytest.mark.parametrize(
     ("how", "cause"), [(signal.SIGTERM, "stopped"), (signal.SIGKILL, "crashed")]
 )
-async def test_the_time_without_a_bridge_is_a_gap(
+async def test_the_time_without_a_bridge_is_a_gap_and_so_is_that_before_the_first(
     scene: Scene, dryapi: str, how: signal.Signals, cause: str
 ) -> None:
-    """From its last proof of hearing, not before its last event, to the next start."""
+    """From its last event or proof to the next start; of the first nobody knows."""
     bridge = scene.bridge(dryapi)
+    before = now()
     await bridge.start_and_wait()
+    after = now()
+    _check_told(bridge, await bridge.metrics())
     async with scene.load() as load:
         await load.run_together([job(2) for _ in range(10)])
         await load.run_together(_begun(4))
@@ -131,11 +122,16 @@ async def test_the_time_without_a_bridge_is_a_gap(
         emitted = now()
 
         await bridge.start_and_wait()
+        _check_told(bridge, await bridge.metrics())
         await load.run_together([job(2) for _ in range(10)])
         await bridge.wait_metrics(lambda now: now.waiting == 0 and now.read == 40)
         assert await bridge.stop() == 0
         check_exactly(await scene.records(load.count), load.accepted)
-    gap = await _gap_after_the_first_start(scene)
+    first, gap = await _gaps(scene, 2)
+    assert (first.cause, first.since, first.close_code) == ("first_start", None, None)
+    assert first.until is not None
+    assert before < first.until < after
+    assert not first.jobs_in_flight
     assert (gap.cause, gap.close_code, gap.jobs_in_flight) == (cause, None, 4)
     assert gap.covers(ended, emitted)
     assert _begins_near(gap, last_read)
