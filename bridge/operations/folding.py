@@ -31,8 +31,9 @@ _MOST_KINDS = 512
 _VARYING = re.compile(r"0x[0-9a-fA-F]+|\d+")
 _TEMPLATE_CHARACTERS = 200
 
-# The fields that tell apart whom an event of the bridge is about.
-_SUBJECT_FIELDS = ("client_id", "topic", "topics", "partition")
+# The fields that tell apart whom an event of the bridge is about. Each gap is one of
+# its own: some come within seconds, and every one is told.
+_SUBJECT_FIELDS = ("client_id", "topic", "topics", "partition", "gap_id")
 
 
 @dataclass(slots=True)

@@ -205,6 +205,8 @@ class Health:
         detail = f"{session.state}, {frame}"
         if session.last_close_code is not None and not session.subscribed:
             detail += f", last close code {session.last_close_code}"
+        if session.refused_reason is not None:
+            detail += f"; {redact(session.refused_reason)}"
         name = f"account:{session.client_id}"
         return Check(name, session.subscribed, detail, required=False)
 

@@ -79,6 +79,10 @@ class SessionStatistics(Protocol):
     def last_close_code(self) -> int | None:
         """The code with which the last connection ended, if it had one."""
 
+    @property
+    def refused_reason(self) -> str | None:
+        """Why dryAPI refuses the account, a sentence; None while it doesn't."""
+
 
 class IntakeStatistics(Protocol):
     """What became of one account's events; owned by `intake`."""

@@ -116,7 +116,7 @@ async def test_a_refused_account_leaves_the_others_running(
     assert ready is not None
     assert ready.status == 200
     assert not ready.check(f"account:{refused.client_id}")["ok"]
-    assert "401" in ready.check(f"account:{refused.client_id}")["detail"]
+    assert "HTTP 401" in ready.check(f"account:{refused.client_id}")["detail"]
     assert all(ready.check(f"account:{other.client_id}")["ok"] for other in others)
     metrics = await bridge.metrics()
     assert metrics.total("bridge_subscribed") == 2

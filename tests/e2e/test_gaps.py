@@ -292,6 +292,8 @@ async def test_gaps_of_a_time_without_kafka_are_told_later_in_order(
             await load.run_together([job(2)])
         own_kafka.resume()
         await _published(bridge, load)
+        # Within seconds, and yet each is told.
+        assert len(bridge.logged("gap.opened")) == 4
         assert await bridge.stop() == 0
         check_exactly(await scene.records(load.count), load.accepted)
     gaps = await _gaps(scene, 4)

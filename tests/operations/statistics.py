@@ -37,6 +37,7 @@ class Session:
     connects: dict[str, int] = field(default_factory=lambda: {"subscribed": 1})
     last_frame_at_us: int | None = NOW_US - 1_500_000
     last_close_code: int | None = None
+    refused_reason: str | None = None
 
 
 @dataclass

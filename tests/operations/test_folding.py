@@ -178,6 +178,13 @@ def test_warnings_of_the_bridge_fold_for_each_subject(
     assert len(lines.seen) == 2
 
 
+def test_every_gap_has_its_line(handler: FoldingHandler, lines: Lines) -> None:
+    """Gaps of one account that open within seconds are not one event repeated."""
+    for number in range(3):
+        handler.handle(_event("gap.opened", client_id="a", gap_id=f"gap-{number}"))
+    assert len(lines.seen) == 3
+
+
 def test_exception_does_not_stay_alive(
     handler: FoldingHandler, clock: Clock, lines: Lines
 ) -> None:

@@ -192,13 +192,25 @@ async def test_no_subscription_is_not_ready(
 async def test_one_account_of_two_is_enough(
     client: httpx.AsyncClient, statistics: Statistics
 ) -> None:
-    """A refused account is listed and not fatal to the rest."""
+    """A refused account is listed, with the reason, and not fatal to the rest."""
     statistics.sessions.append(
-        Session(client_id="client-2", state="refused", subscribed=False)
+        Session(
+            client_id="client-2",
+            state="disconnected",
+            subscribed=False,
+            last_close_code=401,
+            refused_reason="dryAPI refuses the session: check the token",
+        )
     )
     answer = await client.get("/readyz")
     assert answer.status_code == 200
-    assert _check(answer, "account:client-2")["ok"] is False
+    assert _check(answer, "account:client-2") == {
+        "name": "account:client-2",
+        "ok": False,
+        "detail": "disconnected, last frame 1.5 s ago, last close code 401;"
+        " dryAPI refuses the session: check the token",
+        "required": False,
+    }
 
 
 async def test_kafka_never_reached_is_not_ready(
