@@ -84,7 +84,6 @@ class Habit:
         """Note that a server that does it didn't."""
         self._deaf_in_a_row += 1
         if self._deaf_in_a_row == _MOST_DEAF:
-            self._deaf_in_a_row = 0
             self._statistics.probing = Probing.UNKNOWN
 
 

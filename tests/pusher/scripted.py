@@ -47,8 +47,7 @@ class Peer:
     The server's end of one WebSocket.
 
     Attributes:
-        acknowledges: Whether a repeated subscription is acknowledged by whatever
-            reads it, as soketi does; if not, it is passed over.
+        acknowledges: Whether reading acknowledges repeats, as soketi does.
         repeats: When subscriptions were repeated (trio's clock).
     """
 
@@ -117,10 +116,11 @@ class Peer:
 
     async def publish_at_once(self, *payloads: str) -> None:
         """Send events of the channel in one write, which is one read for the client."""
-        frames = (
-            {"event": "request.status.updated", "channel": CHANNEL, "data": payload}
-            for payload in payloads
-        )
+        event = {"event": "request.status.updated", "channel": CHANNEL}
+        await self.say_at_once(*({**event, "data": payload} for payload in payloads))
+
+    async def say_at_once(self, *frames: Mapping[str, object]) -> None:
+        """Send frames in one write."""
         wire = self.socket._wsproto
         await self.stream.send_all(
             b"".join(wire.send(TextMessage(json.dumps(frame))) for frame in frames)
@@ -300,14 +300,12 @@ class Stage:
         server: ScriptedServer,
         authorizer: FakeAuthorizer | None = None,
         deliver: Deliver | None = None,
-        pause: Pause = trio.lowlevel.checkpoint_if_cancelled,
         **more: Any,
     ) -> None:
         self.server = server
         self.authorizer = authorizer or FakeAuthorizer()
         self.deliveries = Deliveries()
         self._deliver = deliver or self.deliveries
-        self._pause = pause
         self._more = more
 
     def session(self, settings: Mapping[str, Any]) -> Session:
@@ -318,7 +316,6 @@ class Stage:
             all_settings,
             self.authorizer,
             self._deliver,
-            pause=self._pause,
             connect=partial(
                 connect_websocket,
                 max_message_bytes=all_settings.max_message_bytes,
@@ -363,7 +360,7 @@ async def staged(
             ScriptedServer(scripts, servers),
             authorizer,
             deliver,
-            pause,
+            pause=pause,
             listener=listener,
             has_jobs=has_jobs,
             stalls=stalls,
@@ -388,11 +385,7 @@ async def refusal(
     """
     Run a session that has to be refused.
 
-    Args:
-        scripts: As for `staged`.
-        authorizer: As for `staged`.
-        listener: As for `staged`.
-        settings: As for `staged`.
+    The arguments are those of `staged`.
 
     Returns:
         The error and the stage.

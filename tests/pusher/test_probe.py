@@ -1,19 +1,28 @@
-"""The subscription probe: when it is sent, and what its answers mean."""
+"""
+The subscription probe: when it is sent, and what its answers mean.
+
+How a session learns whether its server answers stands in test_probe_habit.py.
+"""
 
 from __future__ import annotations
 
-import math
+from typing import cast
 
-import pytest
 import structlog.testing
 import trio
 from trio.testing import MockClock
 
-from bridge.pusher.interruption import Cause, Interruption
-from bridge.pusher.probe import Habit
+from bridge.errors import ConnectionLostError
+from bridge.pusher.continuity import Continuity
+from bridge.pusher.interruption import Cause, Interruption, Nobody
+from bridge.pusher.keepalive import KeepAlive
+from bridge.pusher.probe import Habit, Probe
 from bridge.pusher.statistics import ProbeOutcome, Probing, Statistics
+from bridge.pusher.websocket import Connection
+from bridge.settings import PusherSettings
 from tests.pusher.ear import Ear
-from tests.pusher.scripted import CHANNEL, Peer, Script, spoken, staged, work
+from tests.pusher.scripted import CHANNEL, Peer, spoken, staged, work
+from tests.pusher.soketi_alike import soketi_alike
 
 
 SECOND = 1_000_000
@@ -22,44 +31,12 @@ SECOND = 1_000_000
 _LEARNT_AT = 6.0
 
 
-def _server(
-    peers: list[Peer],
-    *events_at: float,
-    deaf_from: float = math.inf,
-    closes_at: float = math.inf,
-) -> Script:
-    """Make a soketi that publishes at some moments, grows deaf at one and closes."""
-
-    async def script(peer: Peer) -> None:
-        peers.append(peer)
-        await trio.sleep_until(1)
-        await peer.enrol()
-
-        async def publish() -> None:
-            for at in events_at:
-                await trio.sleep_until(at)
-                await peer.publish()
-
-        async def grow_deaf() -> None:
-            await trio.sleep_until(deaf_from)
-            peer.acknowledges = False
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(publish)
-            nursery.start_soon(grow_deaf)
-            with trio.move_on_at(closes_at):
-                await peer.answer_pings()
-            await peer.close(4200)
-
-    return spoken(script)
-
-
 async def test_a_server_that_acknowledges_is_probed_at_every_interval(
     autojump_clock: MockClock,
 ) -> None:
     """One early probe to learn from, then one every interval, on each connection."""
     peers: list[Peer] = []
-    async with staged(_server(peers, closes_at=1000), _server(peers)) as (
+    async with staged(soketi_alike(peers, closes_at=1000), soketi_alike(peers)) as (
         stage,
         session,
     ):
@@ -75,13 +52,67 @@ async def test_a_server_that_acknowledges_is_probed_at_every_interval(
         assert peers[1].repeats == [1240]
 
 
+async def test_an_acknowledgement_that_comes_twice_at_once_is_one(
+    autojump_clock: MockClock,
+) -> None:
+    """The second is read before anything could have asked for it."""
+
+    async def script(peer: Peer) -> None:
+        await peer.establish()
+        await peer.read_until("pusher:subscribe")
+        acknowledgement = {
+            "event": "pusher_internal:subscription_succeeded",
+            "channel": CHANNEL,
+        }
+        await peer.say_at_once(acknowledgement, acknowledgement)
+        await peer.answer_pings()
+
+    async with staged(spoken(script)) as (_, session):
+        await trio.sleep(1)
+        assert session.statistics.subscribed
+        assert session.statistics.probing is Probing.UNKNOWN
+        assert session.statistics.unexpected == 0
+
+
+async def test_a_probe_on_a_lost_connection_ends_without_a_word(
+    autojump_clock: MockClock,
+) -> None:
+    """The reader knows how it ended."""
+
+    async def gone() -> None:
+        await trio.lowlevel.checkpoint()
+        raise ConnectionLostError("gone")
+
+    statistics = Statistics("42")
+    statistics.probing = Probing.ON
+    continuity = Continuity(Nobody(), statistics, lambda: 0)
+    probe = Probe(
+        gone,
+        habit=Habit(statistics),
+        keep_alive=KeepAlive(
+            # Nothing is sent by it here.
+            cast("Connection", None),
+            interval_seconds=30,
+            pong_timeout_seconds=10,
+            continuity=continuity,
+        ),
+        has_jobs=lambda: False,
+        settings=PusherSettings(),
+        continuity=continuity,
+        statistics=statistics,
+        clock=lambda: 0,
+    )
+    assert await probe.run() is None
+    assert not statistics.probes
+
+
 async def test_a_repeated_acknowledgement_is_no_new_subscription(
     autojump_clock: MockClock,
 ) -> None:
     """It is told to nobody, and proves that the subscription stood when asked."""
     peers: list[Peer] = []
     ear = Ear()
-    async with staged(_server(peers), listener=ear) as (_, session):
+    async with staged(soketi_alike(peers), listener=ear) as (_, session):
         with structlog.testing.capture_logs() as logs:
             await trio.sleep_until(300)
         assert ear.subscriptions == [1 * SECOND]
@@ -94,7 +125,7 @@ async def test_silence_with_jobs_in_flight_is_probed_at_doubling_distances(
 ) -> None:
     """After a minute, two more, then at the interval; an event begins it anew."""
     peers: list[Peer] = []
-    async with staged(_server(peers, 10, 1000), has_jobs=lambda: True):
+    async with staged(soketi_alike(peers, 10, 1000), has_jobs=lambda: True):
         await trio.sleep_until(1200)
     assert peers[0].repeats == [_LEARNT_AT, 70, 190, 430, 670, 910, 1060, 1180]
 
@@ -102,7 +133,9 @@ async def test_silence_with_jobs_in_flight_is_probed_at_doubling_distances(
 async def test_silence_without_jobs_is_no_reason(autojump_clock: MockClock) -> None:
     """Only the interval counts; a job that becomes known later is noticed."""
     peers: list[Peer] = []
-    async with staged(_server(peers, 10), has_jobs=lambda: trio.current_time() > 300):
+    async with staged(
+        soketi_alike(peers, 10), has_jobs=lambda: trio.current_time() > 300
+    ):
         await trio.sleep_until(330)
     # Looked at every minute since the event.
     assert peers[0].repeats == [_LEARNT_AT, 246, 310]
@@ -114,7 +147,9 @@ async def test_a_missing_acknowledgement_ends_the_connection_as_deaf(
     """Tried twice; pongs that come all the while prove nothing."""
     peers: list[Peer] = []
     ear = Ear()
-    async with staged(_server(peers, 20, deaf_from=30), spoken(work), listener=ear) as (
+    async with staged(
+        soketi_alike(peers, 20, deaf_from=30), spoken(work), listener=ear
+    ) as (
         stage,
         session,
     ):
@@ -164,7 +199,7 @@ async def test_an_event_that_comes_meanwhile_stands_for_the_acknowledgement(
     """An acknowledgement may wait behind a flood, or be dropped by it."""
     peers: list[Peer] = []
     ear = Ear()
-    async with staged(_server(peers, 250, deaf_from=30), listener=ear) as (
+    async with staged(soketi_alike(peers, 250, deaf_from=30), listener=ear) as (
         stage,
         session,
     ):
@@ -174,96 +209,6 @@ async def test_an_event_that_comes_meanwhile_stands_for_the_acknowledgement(
         assert session.statistics.subscribed
         assert ear.interruptions == []
         assert len(stage.server.dials) == 1
-
-
-async def test_a_server_that_answers_with_an_error_is_not_probed(
-    autojump_clock: MockClock,
-) -> None:
-    """Pusher's own: one probe in two tries, one log line, and silence."""
-    peers: list[Peer] = []
-
-    async def script(peer: Peer) -> None:
-        peers.append(peer)
-        peer.acknowledges = False
-        await peer.enrol()
-        await trio.sleep_until(5.5)
-        await peer.complain(4100, f"Existing subscription to channel {CHANNEL}")
-        with trio.move_on_at(2000):
-            await peer.answer_pings()
-        if trio.current_time() >= 2000 and len(peers) == 1:
-            await peer.close(4200)
-        await peer.answer_pings()
-
-    async with staged(spoken(script), has_jobs=lambda: True) as (stage, session):
-        with structlog.testing.capture_logs() as logs:
-            await trio.sleep_until(25)
-            # Only a pong after it shows that the answer isn't just under way.
-            states = [session.statistics.probing]
-            await trio.sleep_until(4000)
-            states.append(session.statistics.probing)
-        assert states == [Probing.UNKNOWN, Probing.OFF]
-        assert session.statistics.probes == {ProbeOutcome.UNANSWERED: 1}
-        assert [peer.repeats for peer in peers] == [[5.5, 15], []]
-        assert len(stage.server.dials) == 2
-    assert [log["event"] for log in logs].count("session.not_probed") == 1
-
-
-async def test_events_don_t_teach_that_a_server_acknowledges(
-    autojump_clock: MockClock,
-) -> None:
-    """They come from Pusher's own servers, too."""
-
-    async def script(peer: Peer) -> None:
-        await peer.enrol()
-        peer.acknowledges = False
-        while True:
-            with trio.move_on_after(2):
-                await peer.answer_pings()
-            await peer.publish()
-
-    async with staged(spoken(script)) as (stage, session):
-        await trio.sleep_until(400)
-        assert session.statistics.probing is Probing.OFF
-        assert session.statistics.probes == {ProbeOutcome.UNANSWERED: 1}
-        assert len(stage.server.dials) == 1
-
-
-async def test_a_connection_that_dies_teaches_nothing(
-    autojump_clock: MockClock,
-) -> None:
-    """A probe without answer on a dead connection says nothing about the server."""
-    peers: list[Peer] = []
-
-    async def dead(peer: Peer) -> None:
-        await trio.sleep_until(1)
-        await peer.enrol()
-        await trio.sleep_forever()
-
-    async with staged(spoken(dead), _server(peers)) as (stage, session):
-        await trio.sleep_until(60)
-        assert len(stage.server.dials) == 2
-        assert session.statistics.probing is Probing.ON
-        assert peers[0].repeats == [46]
-
-
-async def test_an_answer_behind_the_learning_is_still_learnt_from(
-    autojump_clock: MockClock,
-) -> None:
-    """A slow server answers after both tries, before the next pong."""
-
-    async def script(peer: Peer) -> None:
-        await trio.sleep_until(1)
-        peer.acknowledges = False
-        await peer.enrol()
-        with trio.move_on_at(28):
-            await peer.answer_pings()
-        peer.acknowledges = True
-        await peer.acknowledge()
-        await peer.answer_pings()
-
-    async with staged(spoken(script)) as (_, session):
-        await trio.sleep_until(40)
-        assert session.statistics.probing is Probing.ON
 
 
 async def test_row_37_a_forged_error_during_a_probe_ends_nothing(
@@ -313,8 +258,9 @@ async def test_a_process_that_stood_still_reads_before_it_misses_an_answer(
         with trio.move_on_at(240):
             await peer.answer_pings()
         peer.acknowledges = False
-        with trio.move_on_at(250):
+        with trio.move_on_at(260):
             await peer.answer_pings()
+        # The second try waits for its answer.
         autojump_clock.jump(60)
         await trio.sleep(0.1)
         await peer.acknowledge()
@@ -325,53 +271,3 @@ async def test_a_process_that_stood_still_reads_before_it_misses_an_answer(
         await trio.sleep_until(400)
         assert session.statistics.probes == {ProbeOutcome.ACKNOWLEDGED: 2}
         assert len(stage.server.dials) == 1
-
-
-async def test_a_server_that_was_replaced_by_another_kind_is_learnt_anew(
-    autojump_clock: MockClock,
-) -> None:
-    """Three connections in a row end at their first probe; the fourth is kept."""
-    peers: list[Peer] = []
-
-    async def hosted(peer: Peer) -> None:
-        peers.append(peer)
-        peer.acknowledges = False
-        await peer.enrol()
-        await peer.answer_pings()
-
-    ear = Ear()
-    async with staged(_server([], deaf_from=30), spoken(hosted), listener=ear) as (
-        stage,
-        session,
-    ):
-        await trio.sleep_until(4000)
-        assert session.statistics.probing is Probing.OFF
-        assert session.statistics.subscribed
-        assert len(stage.server.dials) == 4
-    assert [one.cause for one in ear.interruptions] == [Cause.DEAF] * 3
-    assert [len(peer.repeats) for peer in peers] == [2, 2, 2]
-
-
-@pytest.mark.parametrize(
-    ("steps", "state"),
-    [
-        # a: acknowledged, m: missed by a server that acknowledges.
-        ("a", Probing.ON),
-        ("amm", Probing.ON),
-        ("ammm", Probing.UNKNOWN),
-        ("ammamm", Probing.ON),
-        ("ammmamm", Probing.ON),
-        ("ammmammm", Probing.UNKNOWN),
-    ],
-)
-def test_three_misses_in_a_row_make_a_habit_doubtful(
-    steps: str, state: Probing
-) -> None:
-    """One acknowledgement is enough to know it again."""
-    habit = Habit(Statistics("42"))
-    for step in steps:
-        if step == "a":
-            habit.acknowledged()
-        else:
-            habit.missed()
-    assert habit.state is state

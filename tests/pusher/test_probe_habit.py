@@ -1,0 +1,155 @@
+"""How a session learns whether its server acknowledges a repeated subscription."""
+
+from __future__ import annotations
+
+import pytest
+import structlog.testing
+import trio
+from trio.testing import MockClock
+
+from bridge.pusher.interruption import Cause
+from bridge.pusher.probe import Habit
+from bridge.pusher.statistics import ProbeOutcome, Probing, Statistics
+from tests.pusher.ear import Ear
+from tests.pusher.scripted import CHANNEL, Peer, spoken, staged
+from tests.pusher.soketi_alike import soketi_alike
+
+
+async def test_a_server_that_answers_with_an_error_is_not_probed(
+    autojump_clock: MockClock,
+) -> None:
+    """Pusher's own: one probe in two tries, one log line, and silence."""
+    peers: list[Peer] = []
+
+    async def script(peer: Peer) -> None:
+        peers.append(peer)
+        peer.acknowledges = False
+        await peer.enrol()
+        await trio.sleep_until(5.5)
+        await peer.complain(4100, f"Existing subscription to channel {CHANNEL}")
+        with trio.move_on_at(2000):
+            await peer.answer_pings()
+        if trio.current_time() >= 2000 and len(peers) == 1:
+            await peer.close(4200)
+        await peer.answer_pings()
+
+    async with staged(spoken(script), has_jobs=lambda: True) as (stage, session):
+        with structlog.testing.capture_logs() as logs:
+            await trio.sleep_until(25)
+            # Only a pong after it shows that the answer isn't just under way.
+            states = [session.statistics.probing]
+            await trio.sleep_until(4000)
+            states.append(session.statistics.probing)
+        assert states == [Probing.UNKNOWN, Probing.OFF]
+        assert session.statistics.probes == {ProbeOutcome.UNANSWERED: 1}
+        assert [peer.repeats for peer in peers] == [[5.5, 15], []]
+        assert len(stage.server.dials) == 2
+    assert [log["event"] for log in logs].count("session.not_probed") == 1
+
+
+async def test_events_don_t_teach_that_a_server_acknowledges(
+    autojump_clock: MockClock,
+) -> None:
+    """They come from Pusher's own servers, too."""
+
+    async def script(peer: Peer) -> None:
+        await peer.enrol()
+        peer.acknowledges = False
+        while True:
+            with trio.move_on_after(2):
+                await peer.answer_pings()
+            await peer.publish()
+
+    async with staged(spoken(script)) as (stage, session):
+        await trio.sleep_until(400)
+        assert session.statistics.probing is Probing.OFF
+        assert session.statistics.probes == {ProbeOutcome.UNANSWERED: 1}
+        assert len(stage.server.dials) == 1
+
+
+async def test_a_connection_that_dies_teaches_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    """A probe without answer on a dead connection says nothing about the server."""
+    peers: list[Peer] = []
+
+    async def dead(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        await peer.enrol()
+        await trio.sleep_forever()
+
+    async with staged(spoken(dead), soketi_alike(peers)) as (stage, session):
+        await trio.sleep_until(60)
+        assert len(stage.server.dials) == 2
+        assert session.statistics.probing is Probing.ON
+        assert peers[0].repeats == [46]
+
+
+async def test_an_answer_behind_the_learning_is_still_learnt_from(
+    autojump_clock: MockClock,
+) -> None:
+    """A slow server answers after both tries, before the next pong."""
+
+    async def script(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        peer.acknowledges = False
+        await peer.enrol()
+        with trio.move_on_at(28):
+            await peer.answer_pings()
+        peer.acknowledges = True
+        await peer.acknowledge()
+        await peer.answer_pings()
+
+    async with staged(spoken(script)) as (_, session):
+        await trio.sleep_until(40)
+        assert session.statistics.probing is Probing.ON
+
+
+async def test_a_server_that_was_replaced_by_another_kind_is_learnt_anew(
+    autojump_clock: MockClock,
+) -> None:
+    """Three connections in a row end at their first probe; the fourth is kept."""
+    peers: list[Peer] = []
+
+    async def hosted(peer: Peer) -> None:
+        peers.append(peer)
+        peer.acknowledges = False
+        await peer.enrol()
+        await peer.answer_pings()
+
+    ear = Ear()
+    async with staged(soketi_alike([], deaf_from=30), spoken(hosted), listener=ear) as (
+        stage,
+        session,
+    ):
+        await trio.sleep_until(4000)
+        assert session.statistics.probing is Probing.OFF
+        assert session.statistics.subscribed
+        assert len(stage.server.dials) == 4
+    assert [one.cause for one in ear.interruptions] == [Cause.DEAF] * 3
+    assert [len(peer.repeats) for peer in peers] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("steps", "state"),
+    [
+        # a: acknowledged, m: missed by a server that acknowledges.
+        ("a", Probing.ON),
+        ("amm", Probing.ON),
+        ("ammm", Probing.UNKNOWN),
+        ("ammamm", Probing.ON),
+        ("ammmamm", Probing.ON),
+        ("ammmammm", Probing.UNKNOWN),
+    ],
+)
+def test_three_misses_in_a_row_make_a_habit_doubtful(
+    steps: str, state: Probing
+) -> None:
+    """One acknowledgement is enough to know it again."""
+    habit = Habit(Statistics("42"))
+    for step in steps:
+        if step == "a":
+            habit.acknowledged()
+        else:
+            habit.missed()
+    assert habit.state is state
