@@ -19,6 +19,7 @@ import trio
 from bridge.pusher.authorizer import ChannelAuthorizer
 from bridge.pusher.protocol import ChannelEvent
 from bridge.pusher.session import Session
+from bridge.pusher.stalls import Stalls
 from bridge.pusher.transport import OpenStream
 from bridge.pusher.websocket import Connection, connect_websocket
 from bridge.settings import PusherSettings
@@ -203,6 +204,7 @@ class Account:
         deliver: Takes job events in place of `events`.
         pause: Awaited after each delivery.
         on_received: Called with the wire whenever something came.
+        stalls: The process's, if the test runs them.
         settings: Of `PusherSettings`, in place of soketi's address, its app's key
             and the defaults.
 
@@ -224,6 +226,7 @@ class Account:
         deliver: Deliver | None = None,
         pause: Pause = trio.lowlevel.checkpoint_if_cancelled,
         on_received: Callable[[Wire], None] = lambda _: None,
+        stalls: Stalls | None = None,
         **settings: Any,
     ) -> None:
         client_id = client_id or uuid.uuid4().hex
@@ -243,6 +246,7 @@ class Account:
             deliver or self._deliver,
             pause=pause,
             listener=self.ear,
+            stalls=stalls,
             connect=self._connect,
         )
 
