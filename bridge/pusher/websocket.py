@@ -8,7 +8,7 @@ message says is not looked at here.
 **Runs.** trio_websocket hands each message through a memory channel whose two
 ends are checkpoints, which costs half of what a message costs (measured: 17 us
 with the channel, 9 without). One read of the socket often brings hundreds of
-messages, so `_Inbox` takes the channel's place: its `send` appends to a list
+messages, so `Inbox` takes the channel's place: its `send` appends to a list
 and wakes whoever waits only if somebody does. `receive_run` then gives all that
 has come. This stands on names that trio_websocket keeps to itself (`_Socket`
 below lists them); pyproject.toml pins the release, and
@@ -20,7 +20,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Final, Protocol, Self, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 from urllib.parse import SplitResult, urlsplit
 
 import h11
@@ -42,6 +42,7 @@ from bridge.errors import (
     MessageTooLargeError,
     SessionError,
 )
+from bridge.pusher.inbox import Inbox, Message
 from bridge.pusher.transport import OpenStream, open_transport, place_of
 
 
@@ -50,18 +51,6 @@ __all__ = ["Connect", "Connection", "Message", "connect_websocket"]
 # trio_websocket reads 4 KiB at a time by default. With 64 KiB a firehose of
 # small messages needs a sixteenth of the reads; more changed nothing.
 _RECEIVE_BUFFER_BYTES: Final = 65_536
-
-# Messages that wait for the session, in characters. The session takes a run
-# within the same pass of the scheduler, so one read's worth is the rule; the
-# limit is there for a session that is held back, and then reading the socket
-# stops too, which is the only backpressure that TCP knows. What waits here comes
-# out as one run: as records, small messages weigh twice as much, and they must
-# find room in the buffer that the session was held back for.
-_INBOX_CHARACTERS: Final = 1024 * 1024
-
-# What a message costs beside its characters, rounded: an entry of the list and the
-# object. Without it empty messages could wait in any number.
-_MESSAGE_CHARACTERS: Final = 64
 
 # Parts of one message that wait for its end: fragments, and what one read brought
 # of them. Each costs some 80 bytes, however little it holds, and the cap counts
@@ -87,8 +76,6 @@ _READER_ERRORS: Final = (
     h11.ProtocolError,
     ValueError,
 )
-
-Message: TypeAlias = str | bytes
 
 
 class Connection(Protocol):
@@ -200,66 +187,6 @@ async def connect_websocket(
         await trio.aclose_forcefully(stream)
 
 
-class _Inbox:
-    """
-    Where messages wait, in the place of both ends of a memory channel.
-
-    The reader task calls what a `trio.MemorySendChannel` would be called for,
-    the session calls `take`.
-    """
-
-    def __init__(self) -> None:
-        self._messages: list[Message] = []
-        self._characters = 0
-        self._closed = False
-        self._taker = trio.lowlevel.ParkingLot()
-        self._sender = trio.lowlevel.ParkingLot()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-
-    async def send(self, message: Message) -> None:
-        """Add a message; wait only while too much waits already."""
-        if self._closed:
-            return
-        if not self._messages:
-            self._taker.unpark()
-        self._messages.append(message)
-        self._characters += len(message) + _MESSAGE_CHARACTERS
-        if self._characters > _INBOX_CHARACTERS:
-            # Until `take` or `close`: trio_websocket reads nothing meanwhile.
-            await self._sender.park()
-
-    async def aclose(self) -> None:
-        """End it, as `close`; both ends of a channel are closed this way."""
-        self.close()
-
-    def close(self) -> None:
-        """Take no more messages and wake everyone."""
-        self._closed = True
-        self._taker.unpark_all()
-        self._sender.unpark_all()
-
-    async def take(self) -> list[Message]:
-        """Give all that waits; nothing is lost if this is cancelled."""
-        if self._messages:
-            await trio.lowlevel.checkpoint()
-        while not self._messages:
-            if self._closed:
-                await trio.lowlevel.checkpoint()
-                return []
-            # No deadline: a quiet channel is no fault. The session's pings find
-            # out whether the server is still there.
-            await self._taker.park()
-        run, self._messages = self._messages, []
-        self._characters = 0
-        self._sender.unpark_all()
-        return run
-
-
 class _Socket(trio_websocket.WebSocketConnection):
     """
     trio_websocket's connection, with an inbox and with ends that are noticed.
@@ -291,7 +218,7 @@ class _Socket(trio_websocket.WebSocketConnection):
         )
         self._send_channel.close()
         self._recv_channel.close()
-        self.inbox = _Inbox()
+        self.inbox = Inbox()
         self._send_channel = cast("trio.MemorySendChannel[Message]", self.inbox)
         self._recv_channel = cast("trio.MemoryReceiveChannel[Message]", self.inbox)
         self.place = place_of(parts)

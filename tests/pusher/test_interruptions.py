@@ -1,8 +1,8 @@
 """
 What a session tells of its hearing: one interruption a loss, and its bounds.
 
-Probes stand in test_probe.py, what a stall costs in test_session_stalls.py. One sequence of
-whatever a server may do is played in test_interruption_sequences.py.
+Probes stand in test_probe.py, what a stall costs in test_session_stalls.py,
+sequences of whatever servers may do in test_interruption_sequences.py.
 """
 
 from __future__ import annotations

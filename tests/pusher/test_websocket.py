@@ -16,7 +16,7 @@ from trio.testing import wait_all_tasks_blocked
 from wsproto import ConnectionType, WSConnection
 
 from bridge.errors import ConnectError, ConnectionLostError, MessageTooLargeError
-from bridge.pusher import websocket
+from bridge.pusher import inbox, websocket
 from bridge.pusher.websocket import Connection, connect_websocket
 from tests.pusher.scripted import (
     MAX_MESSAGE_BYTES,
@@ -205,7 +205,7 @@ async def test_row_13_empty_messages_are_bounded_too(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """A message without characters is still one that waits."""
-    monkeypatch.setattr(websocket, "_INBOX_CHARACTERS", 1000)
+    monkeypatch.setattr(inbox, "_MOST_CHARACTERS", 1000)
 
     async def script(peer: Peer) -> None:
         await peer.stream.send_all(b"\x81\x00" * 100)
@@ -267,7 +267,7 @@ async def test_row_13_a_reader_that_stands_still_bounds_what_waits(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """Beyond the limit the socket is not read any further, and then all arrives."""
-    monkeypatch.setattr(websocket, "_INBOX_CHARACTERS", 1000)
+    monkeypatch.setattr(inbox, "_MOST_CHARACTERS", 1000)
     read_on = trio.Event()
 
     async def script(peer: Peer) -> None:
