@@ -33,6 +33,8 @@ class Plan(msgspec.Struct, frozen=True):
         kept: What it writes of the gap records.
         claims: Rows that are given lanes, at most.
         claim_bytes: The same in bytes.
+        notes: Whether the table of jobs may be written now: not where there is no room,
+            since what is reserved is for what makes some.
         is_last_resort: Whether only what makes room matters.
     """
 
@@ -41,6 +43,7 @@ class Plan(msgspec.Struct, frozen=True):
     kept: Sequence[Kept] = ()
     claims: int = 0
     claim_bytes: int = 0
+    notes: bool = False
     is_last_resort: bool = False
 
     def parts(self) -> Iterator[Plan]:
@@ -49,7 +52,7 @@ class Plan(msgspec.Struct, frozen=True):
         # Where rows are refused, the rest goes on and makes room; where a claim is
         # refused as well, acknowledgements alone do. What has reserved room goes with
         # as much as it can.
-        without = msgspec.structs.replace(self, records=(), in_hands=0)
+        without = msgspec.structs.replace(self, records=(), in_hands=0, notes=False)
         if self.records:
             yield without
         if self.kept:
@@ -68,7 +71,7 @@ class Committed(msgspec.Struct, frozen=True):
         placed: New rows with a lane.
         claimed: Lanes that got rows.
         trimmed: How many rows went.
-        added: How many rows came.
+        moved: How many rows came, moved or went.
     """
 
     runs: list[tuple[str, int, Run]]
@@ -76,7 +79,7 @@ class Committed(msgspec.Struct, frozen=True):
     placed: list[Placed]
     claimed: list[tuple[str, int, int]]
     trimmed: int
-    added: int
+    moved: int
 
 
 def commit(
@@ -103,7 +106,7 @@ def commit(
     proofs = {} if plan.is_last_resort else inbox.proofs.due(plan.in_hands)
     remembered = store.remembered
     with store.transaction(is_last_resort=plan.is_last_resort):
-        if not plan.is_last_resort:
+        if plan.notes:
             store.job_table.write_if_due()
         remembered.note_start()
         for topic, partition, run in runs:
@@ -127,36 +130,54 @@ def commit(
         inbox.reserved.popleft()
     if proofs:
         inbox.proofs.written()
-    return Committed(runs, results, placed, claimed, trimmed, len(records))
+    moved = len(records) + len(claimed) + trimmed
+    return Committed(runs, results, placed, claimed, trimmed, moved)
 
 
-def settle_in(store: Store) -> None:
+def settle_in(store: Store, *, notes: bool) -> None:
     """
     Begin to use a file: from now on it is no stopped process's.
 
-    What a full disk refuses here goes with the first commit.
+    Args:
+        store: The file. What it refuses here goes with the first commit.
+        notes: As in `Plan`.
 
     Raises:
         OutboxDamagedError: The file can't be used.
     """
-    with suppress(OutboxFullError), store.transaction():
-        store.job_table.write()
-        store.remembered.note_start()
+    with suppress(OutboxFullError):
+        with store.transaction():
+            store.remembered.note_start()
+        if notes:
+            _note_all(store)
 
 
-def say_goodbye(store: Store, inbox: Inbox) -> None:
+def say_goodbye(store: Store, inbox: Inbox, *, notes: bool) -> None:
     """
     Write that the process ends in order; what it had to say must be written before.
 
     Where gap records found no room, or this finds none, it looks like a crash: nothing
     that was proved late counts then, and no gap is taken for shorter than it is.
 
+    Args:
+        store: The file.
+        inbox: What has been laid down for it.
+        notes: As in `Plan`.
+
     Raises:
         OutboxDamagedError: The file can't be used.
     """
     if inbox.reserved:
         return
-    with suppress(OutboxFullError), store.transaction():
-        store.job_table.write()
-        store.remembered.raise_to(inbox.proofs.due(0))
-        store.remembered.note_stop()
+    with suppress(OutboxFullError):
+        if notes:
+            _note_all(store)
+        with store.transaction():
+            store.remembered.raise_to(inbox.proofs.due(0))
+            store.remembered.note_stop()
+
+
+def _note_all(store: Store) -> None:
+    while store.job_table.has_more:
+        with store.transaction():
+            store.job_table.write_part()

@@ -32,7 +32,7 @@ from bridge.outbox.statements import ManyRows
 from bridge.record import Record
 
 
-__all__ = ["JobTable"]
+__all__ = ["JOB_BYTES", "JobTable"]
 
 # What a crash leaves to be read again: at 2,000 events a second 10,000 rows, 0.1 s.
 _INTERVAL_SECONDS = 5.0
@@ -41,8 +41,8 @@ _INTERVAL_SECONDS = 5.0
 # wait until 50,000 of them are written.
 _JOBS_A_COMMIT = 1000
 
-# With a UUID as key and an `ce_source` of 50 characters.
-_JOB_BYTES = 150
+# About what a job takes, with a UUID as key and a `ce_source` of 50 characters.
+JOB_BYTES = 150
 
 _ROWS_A_STEP = 1000
 
@@ -78,7 +78,7 @@ class JobTable:
         remembered: Keeps when each account was heard last.
 
     Attributes:
-        written_bytes: About what the last transaction wrote into the table.
+        written: How many jobs the last transaction wrote or deleted.
         is_waived: Whether rows may go that are not noted: where a disk is so full that
             they can't be, it is worse that nothing moves any more. Should the process
             be killed then, jobs whose last events went may be in flight that aren't.
@@ -108,7 +108,7 @@ class JobTable:
         # Whether rows were appended since a writing began.
         self._is_behind = True
         self._due_at = 0.0
-        self.written_bytes = 0
+        self.written = 0
         self.is_waived = False
         lanes.note_down = self._note_down
 
@@ -185,7 +185,7 @@ class JobTable:
     def begin(self, *, is_last_resort: bool) -> None:
         """Learn that a transaction begins; for the last resort see `is_waived`."""
         self.is_waived = is_last_resort
-        self.written_bytes = 0
+        self.written = 0
 
     def write_if_due(self) -> None:
         """
@@ -195,9 +195,17 @@ class JobTable:
         beginning do the marks move to where they were then: until that is so, rows
         above the old marks tell everything once more.
         """
+        if self.has_more and time.monotonic() >= self._due_at:
+            self.write_part()
+
+    @property
+    def has_more(self) -> bool:
+        """Whether anything was appended that isn't noted."""
+        return self._is_behind or self._writing is not None
+
+    def write_part(self) -> None:
+        """Write as `write_if_due` does, due or not."""
         writing = self._writing
-        if time.monotonic() < self._due_at or not (writing or self._is_behind):
-            return
         if writing is None:
             writing = self._writing = _Writing(self._take_changed(), self._marks())
             self._is_behind = False
@@ -250,7 +258,7 @@ class JobTable:
         _upsert(self._connection, written)
         _delete(self._connection, gone)
         self._step = jobs
-        self.written_bytes = _JOB_BYTES * len(jobs)
+        self.written = len(jobs)
 
     def _marks(self) -> dict[int, int]:
         return {lane.number: lane.last_sequence for lane in self._lanes}

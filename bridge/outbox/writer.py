@@ -21,6 +21,7 @@ from bridge.errors import OutboxDamagedError, OutboxDirectoryError, OutboxFullEr
 from bridge.outbox.buffer import total_weight
 from bridge.outbox.commit import Plan, commit, say_goodbye, settle_in
 from bridge.outbox.inbox import Inbox
+from bridge.outbox.job_table import JOB_BYTES
 from bridge.outbox.jobs import Jobs
 from bridge.outbox.losses import Dropped, Losses
 from bridge.outbox.opening import Opened
@@ -99,8 +100,7 @@ class Writer:
         self.on_committed: Callable[[list[Placed]], None] | None = None
         self.on_claimed: Callable[[list[tuple[str, int, int]]], None] | None = None
         self.on_replaced: Callable[[], None] | None = None
-        self.is_stuck = False
-        self._is_short = False
+        self.is_stuck = self._is_short = False
         self._trimmed = 0
         self._refused_at = 0.0
         self._measured_at = 0.0
@@ -116,7 +116,7 @@ class Writer:
         self.memory = store.remembered.memory(self.jobs.heard_us())
         try:
             self._use(self._files.opened)
-            settle_in(store)
+            settle_in(store, notes=not self._room.is_near_its_end)
         except OutboxDamagedError as error:
             self._files.set_aside(error, None)
             self._files.renew()
@@ -187,6 +187,7 @@ class Writer:
             kept=list(islice(self._inbox.reserved, _RESERVED_A_COMMIT)),
             claims=_CLAIMED_A_COMMIT,
             claim_bytes=self._room.step_bytes,
+            notes=self._has_room,
         )
         for part in plan.parts():
             try:
@@ -215,7 +216,7 @@ class Writer:
         if plan.kept:
             self._room.spend(total_weight([kept.record for kept in plan.kept]))
             statistics.kept += len(plan.kept)
-        self._room.spend(store.job_table.written_bytes)
+        self._room.spend(JOB_BYTES * store.job_table.written)
         if done.claimed:
             inbox.bell.ring()
             if self.on_claimed is not None:
@@ -224,14 +225,18 @@ class Writer:
             self.on_committed(done.placed)
         # Last: whoever sees the buffer drained finds everything else done.
         self._release(plan.records)
-        return done.added + len(done.claimed) + done.trimmed
+        return done.moved
+
+    @property
+    def _has_room(self) -> bool:
+        is_refusing = self._is_short or self._statistics.full
+        return not (is_refusing or self._room.is_near_its_end)
 
     def _trim(self) -> int:
-        is_short = self._is_short or self._statistics.full or self._room.is_near_its_end
         keep_us = int(self._settings.keep_acked_seconds * 1_000_000)
         return self._store.trim(
             older_than_us=time.time_ns() // 1000 - keep_us,
-            keep_bytes=0 if is_short else self._settings.keep_acked_bytes,
+            keep_bytes=self._settings.keep_acked_bytes if self._has_room else 0,
             max_rows=_TRIMMED_A_COMMIT,
             max_bytes=self._room.step_bytes,
         )
@@ -308,7 +313,9 @@ class Writer:
         self._give_up_rest()
         while self._inbox.reserved and self._commit_what_fits([]):
             pass
-        say_goodbye(self._store, self._inbox)
+        room = self._room
+        room.measure()
+        say_goodbye(self._store, self._inbox, notes=not room.is_near_its_end)
 
     def _give_up_rest(self) -> None:
         """Count what was read and will not be written by this process."""

@@ -23,6 +23,7 @@ from bridge.settings import OutboxSettings
 from tests.outbox.making import (
     MIB,
     Log,
+    event,
     eventually,
     fresh,
     number_of,
@@ -30,6 +31,7 @@ from tests.outbox.making import (
     read_all,
     record,
     running,
+    source_of,
     spread,
     stored,
     threaded,
@@ -38,6 +40,7 @@ from tests.outbox.making import (
 
 _VALUE_BYTES = 1000
 _BUFFER_BYTES = 100_000
+_FOR_EVER = 1e11
 
 
 def _open(outbox: Outbox) -> None:
@@ -140,6 +143,47 @@ def no_file_may_grow_longer(disk: Path) -> dict[str, Any]:
     return the_outbox_fills_it(disk)
 
 
+def jobs_of_a_full_disk(disk: Path) -> dict[str, Any]:
+    """Kafka is away until the disk is full of jobs that have begun, and comes back."""
+    facts: dict[str, Any] = {}
+    limits = {"buffer_bytes": _BUFFER_BYTES, "keep_jobs_seconds": _FOR_EVER}
+    with (
+        running(disk / "outbox", **limits) as outbox,
+        Log(outbox, delivers=False) as log,
+    ):
+        statistics, jobs = outbox.statistics, outbox.jobs
+        _open(outbox)
+        first = 0
+        while not statistics.dropped["outbox_full"]:
+            outbox.offer([_large(f"{n}", n) for n in range(first, first + 20)])
+            first += 20
+            eventually(lambda: outbox.drained or statistics.full)
+            outbox.prove({source_of(7): 10 * first})
+        facts["proved_when_full"] = dict(outbox._writer._store.remembered.proved_us)
+        kept = facts["committed_when_full"] = statistics.committed
+        facts["given_up_when_full"] = sum(statistics.dropped.values())
+        facts["jobs_when_full"] = jobs.count(source_of(7))
+        eventually(lambda: len(log.rows["jobs", 0]) == kept)
+        log.delivers = True
+        outbox.acknowledge("jobs", 0, 1, kept, 0, kept * _VALUE_BYTES)
+        eventually(lambda: outbox.drained and statistics.rows == 0)
+        outbox.offer([event("0", "done", first), event("last", at_us=first)])
+        eventually(lambda: outbox.drained and statistics.rows == 0)
+        facts["jobs"] = sorted(job.request_id for job in jobs.of(source_of(7)))
+    with stored(disk / "outbox" / "outbox.sqlite3") as store:
+        known = store.jobs.of(source_of(7))
+        facts["known"] = sorted(job.request_id for job in known)
+        facts["was_stopped"] = store.remembered.was_stopped
+    return facts | {"offered": first, "committed": statistics.committed}
+
+
+def _large(job: str, at_us: int) -> Record:
+    small = event(job, at_us=at_us)
+    preview = b'"preview": "%b"' % (_VALUE_BYTES * b"x")
+    value = small.value.replace(b'"preview": null', preview)
+    return msgspec.structs.replace(small, value=value)
+
+
 def last_events_outlive_the_others(disk: Path) -> dict[str, Any]:
     """With Kafka away, far more comes than the disk has: most of it is given up."""
     facts: dict[str, Any] = {"losses": []}
@@ -232,6 +276,7 @@ _SCENES = {
         others_fill_it,
         the_outbox_fills_it,
         no_file_may_grow_longer,
+        jobs_of_a_full_disk,
         last_events_outlive_the_others,
         it_is_full_at_the_start,
         it_is_read_only,

@@ -103,6 +103,21 @@ def test_a_disk_that_the_outbox_fills_is_emptied_by_acknowledgements(
     assert facts["events"].count("outbox.full") == 1
 
 
+def test_jobs_are_exact_on_a_full_disk(tmp_path: Path) -> None:
+    """The table of jobs finds its room or waits for it; no proof gets ahead of rows."""
+    facts = _play("jobs_of_a_full_disk", tmp_path)
+    kept = facts["committed_when_full"]
+    assert facts["jobs_when_full"] == kept > 1000
+    (proved_us,) = facts["proved_when_full"].values()
+    # Of the last offer whose events are all on disk or given up; others wait in memory.
+    assert proved_us <= 10 * (kept + facts["given_up_when_full"])
+    assert len(facts["jobs"]) == facts["committed"] - 2
+    assert "last" in facts["jobs"]
+    assert "0" not in facts["jobs"]
+    assert facts["known"] == facts["jobs"]
+    assert facts["was_stopped"]
+
+
 def test_what_matters_most_comes_to_a_full_disk(tmp_path: Path) -> None:
     """Previews go first, then events; last events and the gap's record come to disk."""
     facts = _play("last_events_outlive_the_others", tmp_path, "size=6m")

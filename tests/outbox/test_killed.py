@@ -1,4 +1,4 @@
-"""What was committed is there after kill -9, under the identity that it had."""
+"""What was committed is there after kill -9, with its identity, and is remembered."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import sys
 import time
 from pathlib import Path
 
-from tests.outbox.making import number_of, open_jobs, read_all, stored
+from tests.outbox.making import number_of, open_jobs, read_all, source_of, stored
 
 
-def _write_and_kill(path: Path, first: int, seconds: float) -> dict[int, list[str]]:
+def _write_and_kill(
+    path: Path, first: int, seconds: float, program: str = "writing"
+) -> dict[int, list[str]]:
     """Let a process write for a while; give what it said was committed."""
     told = path.parent / f"told-{first}"
     with told.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.outbox.writing", str(path), str(first)],
+            [sys.executable, "-m", f"tests.outbox.{program}", str(path), str(first)],
             stdout=output,
             cwd=Path(__file__).parents[2],
         )
@@ -29,6 +31,35 @@ def _write_and_kill(path: Path, first: int, seconds: float) -> dict[int, list[st
     # The last line may have been cut short.
     lines = [line.split() for line in told.read_text().split("\n")[:-1]]
     return {int(number): rest for number, *rest in lines}
+
+
+def test_jobs_are_exact_after_kill_9(tmp_path: Path) -> None:
+    """Killed again and again: they are what all committed events make of them."""
+    path = tmp_path / "outbox"
+    told: dict[int, list[str]] = {}
+    for index, seconds in enumerate((0.2, 0.1, 0.0, 0.05)):
+        told |= _write_and_kill(path, index * 10_000_000, seconds, "living")
+        with stored(path / "outbox.sqlite3") as store:
+            # What was committed at last may not have been told.
+            for _, key, number, value in store._connection.execute(
+                "SELECT position, key, received_at_us, value FROM rows"
+            ):
+                status = "done" if b'"done"' in value else "in_progress"
+                told[number] = [key.decode(), status]
+            jobs: dict[str, tuple[str, int]] = {}
+            for number, (job, status) in sorted(told.items()):
+                jobs.pop(job, None)
+                if status != "done":
+                    jobs[job] = (status, number)
+            assert {
+                job.request_id: (job.status, job.last_seen_us)
+                for job in store.jobs.of(source_of(7))
+            } == jobs
+            with store.reading():
+                heard = store.remembered.memory(store.jobs.heard_us())
+            assert heard.proved_us == {source_of(7): max(told)}
+    assert len(jobs) > 400
+    assert len(told) > 2000
 
 
 def test_committed_rows_outlive_kill_9(tmp_path: Path) -> None:
