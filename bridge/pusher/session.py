@@ -92,7 +92,8 @@ class Session:
     ) -> None:
         self.statistics = Statistics(client_id)
         self._settings = settings
-        self._url = outgoing.url(settings.url, settings.app_key)
+        self._configured_url = outgoing.url(settings.url, settings.app_key)
+        self._url = self._configured_url
         jitter = jitter or random.Random()
         self._refusal = Refusal(settings.refused_timeout_seconds, self.statistics)
         self._parts = Parts(
@@ -148,6 +149,9 @@ class Session:
                 if now - attempt.subscribed_at >= self._settings.stable_after_seconds:
                     self._backoff.reset()
                 self._parts.continuity.interrupted(_cause(ending, verdict), ending.code)
+            elif verdict is not Verdict.USE_TLS:
+                # TLS that was asked for and leads nowhere may be asked for no more.
+                self._url = self._configured_url
             self._settle(ending, verdict, now)
             delay_seconds = self._delay_seconds(verdict, outage_since)
             _log.warning(

@@ -144,18 +144,22 @@ async def test_row_18_a_quota_that_is_used_up_is_tried_slowly(
 
 
 async def test_row_19_4000_switches_to_tls(autojump_clock: MockClock) -> None:
-    """The next connect goes to the TLS port, and plain text is not tried again."""
+    """The next connect goes to the TLS port; if that leads nowhere, back and again."""
 
     async def silent(stream: trio.abc.Stream) -> None:
         hello = await stream.receive_some()
         # The first byte of a TLS handshake record.
         assert bytes(hello[:1]) == b"\x16"
 
-    async with staged(closing(4000), silent, url="ws://pusher.test:80") as (stage, _):
-        await trio.sleep(5)
-        assert stage.server.targets[0] == ("pusher.test", 80)
-        assert set(stage.server.targets[1:]) == {("pusher.test", 443)}
+    asking = closing(4000)
+    async with staged(
+        asking, silent, asking, silent, spoken(work), url="ws://pusher.test:80"
+    ) as (stage, session):
+        await trio.sleep(30)
+        plain, secure = ("pusher.test", 80), ("pusher.test", 443)
+        assert stage.server.targets == [plain, secure, plain, secure, plain]
         assert stage.server.dials[1] == stage.server.dials[0]
+        assert session.statistics.subscribed
 
 
 async def test_row_19_4000_over_tls_is_final(
