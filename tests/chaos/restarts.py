@@ -54,6 +54,10 @@ _DOWN_SECONDS = ((0.0, 8.0), (8.0, 35.0))
 _UP_SECONDS = ((0.5, 6.0), (25.0, 35.0))
 _RARE = (7, 1)
 
+# A connection that was lost behind the bridge's back is noticed by then: activity
+# and pong timeout.
+_UNSEEN_SECONDS = 40.0
+
 _SUBSCRIBED_SECONDS = 60.0
 _LOOK_SECONDS = 0.1
 
@@ -152,8 +156,14 @@ def _alone(fault: Fault, gap: ReportedGap, faults: Sequence[Fault]) -> bool:
     """Tell whether nothing else happened between soketi's end and the return."""
     assert gap.until is not None
     until = gap.until
+
+    def touches(other: Fault) -> bool:
+        lingers = _UNSEEN_SECONDS if other.kind == "cable lost" else 0.0
+        ended = float("inf") if other.ended is None else other.ended + lingers
+        return other.begun <= until and ended >= fault.begun
+
     return not any(
-        other.begun <= until and (other.ended is None or other.ended >= fault.begun)
+        touches(other)
         for other in faults
         # Kafka is no part of the session.
         if other is not fault and not other.kind.startswith("kafka")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -82,6 +83,8 @@ def test_a_return_that_another_fault_disturbed_makes_no_figure() -> None:
     """How fast the bridge is back shows only where nothing else kept it away."""
     reset = Fault("cable reset", 105.6, 105.6)
     assert len(summary(_outcome([_GAP], faults=[_RESTART, reset]))) == 1
+    unseen = Fault("cable lost", 61.0, 61.0)
+    assert len(summary(_outcome([_GAP], faults=[unseen, _RESTART]))) == 1
     kafka = Fault("kafka killed", 90.0, 120.0)
     assert len(summary(_outcome([_GAP], faults=[_RESTART, kafka]))) == 2
 
@@ -136,8 +139,13 @@ def test_what_grows_is_told() -> None:
 @pytest.mark.long
 @pytest.mark.connected
 @pytest.mark.timeout(180)
-def test_three_restarts_find_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_three_restarts_find_nothing(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
     """Soketi restarts three times under load: a gap each, and back within 2 s."""
+    monkeypatch.chdir(tmp_path)
     code = main(["restarts", "--times", "3", "--seed", "1"])
     said = capsys.readouterr().out
     assert code == 0, said
