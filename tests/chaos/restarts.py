@@ -208,15 +208,22 @@ def shortcomings(outcome: Outcome) -> list[str]:
     return found
 
 
-def growth(life: Life) -> list[str]:
-    """Say what a life has more of at its end than when it was warm."""
+def growth(life: Life, *, few: int = _FEW, flat_bytes: int = _FLAT_BYTES) -> list[str]:
+    """
+    Say what a life has more of at its end than when it was warm.
+
+    Args:
+        life: The life.
+        few: How many more descriptors and threads are none.
+        flat_bytes: How much more memory is none.
+    """
     first, last = life.first, life.last
     found = []
-    if last.descriptors > first.descriptors + _FEW:
+    if last.descriptors > first.descriptors + few:
         found.append(f"descriptors: {first.descriptors}, then {last.descriptors}")
-    if last.threads > first.threads + _FEW:
+    if last.threads > first.threads + few:
         found.append(f"threads: {first.threads}, then {last.threads}")
-    if last.rss_bytes > first.rss_bytes + _FLAT_BYTES:
+    if last.rss_bytes > first.rss_bytes + flat_bytes:
         grown = (last.rss_bytes - first.rss_bytes) / 2**20
         found.append(f"memory grew by {grown:.1f} MiB in {life.seconds:.0f} s")
     return found

@@ -55,7 +55,7 @@ def lines(outcome: Outcome) -> Iterator[str]:
     )
     yield from summary(outcome)
     of_bridge = lives(outcome.looks)
-    yield f"lives of the bridge of over 20 s: {len(of_bridge)}"
+    yield f"lives of the bridge, from when it was warm: {len(of_bridge)}"
     for life in of_bridge:
         yield f"  {_life(life)}"
 

@@ -111,13 +111,13 @@ def test_more_than_ten_connects_within_ten_seconds_are_told() -> None:
 
 
 def test_a_life_begins_when_it_is_warm() -> None:
-    """The first 20 s don't count, each process is its own, and a slope is a slope."""
-    cold = [Vitals(second, 1, 1_000_000, 9, 2) for second in range(0, 20, 2)]
+    """The first 80 s don't count, each process is its own, and a slope is a slope."""
+    cold = [Vitals(second, 1, 1_000_000, 9, 2) for second in range(0, 80, 2)]
     warm = [
         Vitals(second, 1, 50_000_000 + 1000 * second, 20, 3)
-        for second in range(20, 122, 2)
+        for second in range(80, 182, 2)
     ]
-    brief = [Vitals(130 + second, 2, 1, 1, 1) for second in range(0, 20, 2)]
+    brief = [Vitals(190 + second, 2, 1, 1, 1) for second in range(0, 80, 2)]
     (life,) = lives([*cold, *warm, *brief])
     assert (life.first, life.last, life.seconds) == (warm[0], warm[-1], 100)
     assert life.rss_bytes_per_hour == pytest.approx(3_600_000)
