@@ -193,10 +193,6 @@ class _Statistics(Protocol):
     def client_id(self) -> str:
         """Whose it is."""
 
-    @property
-    def refused(self) -> bool:
-        """Whether dryAPI refuses it, as far as is known."""
-
 
 class KeptSession(Protocol):
     """What `keep` needs of a session."""
@@ -204,6 +200,10 @@ class KeptSession(Protocol):
     @property
     def statistics(self) -> _Statistics:
         """What it counts."""
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether it was refused for good, and has not been subscribed since."""
 
     async def run(self) -> NoReturn:
         """Run until cancelled; may be called again after it raised."""
@@ -217,27 +217,25 @@ async def keep(sessions: Sequence[KeptSession]) -> NoReturn:
         sessions: One for each account, at least one.
 
     Raises:
-        RefusedError: Every one has been given up, and is refused still.
+        RefusedError: Every one is given up, at the same time.
     """
-    given_up: dict[str, RefusedError] = {}
+    refusals: dict[str, RefusedError] = {}
 
     async def keep_one(session: KeptSession, all_of_them: trio.CancelScope) -> None:
         while True:
             try:
                 await session.run()
             except RefusedError as error:
-                given_up[session.statistics.client_id] = error
-            if all(
-                other.statistics.refused and other.statistics.client_id in given_up
-                for other in sessions
-            ):
+                refusals[session.statistics.client_id] = error
+            # Not who was given up once: whoever was let in again has all its time.
+            if all(other.is_given_up for other in sessions):
                 all_of_them.cancel()
                 return
 
     async with trio.open_nursery() as nursery:
         for session in sessions:
             nursery.start_soon(keep_one, session, nursery.cancel_scope)
-    raise _of_all(given_up)
+    raise _of_all(refusals)
 
 
 def _of_all(refusals: Mapping[str, RefusedError]) -> RefusedError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -12,23 +13,31 @@ from trio.testing import MockClock
 
 from bridge.errors import RefusedError
 from bridge.sessions import keep
+from tests.pusher.scripted import (
+    Peer,
+    Script,
+    ScriptedServer,
+    Stage,
+    spoken,
+    work,
+)
 
 
 class _Statistics(msgspec.Struct):
     client_id: str
-    refused: bool = False
 
 
 class _Session:
     """
-    Refused and subscribed when a test says so.
+    Given up and subscribed when a test says so.
 
-    Each step is a time in seconds and whether the session is refused after it; a
-    refusal makes `run` raise, the last subscription lasts.
+    Each step is a time in seconds and whether the session is refused for good after
+    it, which makes `run` raise; the last subscription lasts.
     """
 
     def __init__(self, client_id: str, *steps: tuple[float, bool]) -> None:
         self.statistics = _Statistics(client_id)
+        self.is_given_up = False
         self._steps = list(steps)
         self.runs = 0
         self.live = 0
@@ -40,7 +49,7 @@ class _Session:
             while self._steps:
                 seconds, refused = self._steps.pop(0)
                 await trio.sleep(seconds)
-                self.statistics.refused = refused
+                self.is_given_up = refused
                 if refused:
                     raise RefusedError(f"{self.statistics.client_id} no", code=4009)
             await trio.sleep_forever()
@@ -74,7 +83,7 @@ async def test_a_refused_account_is_tried_while_another_lives(
     with trio.move_on_after(1000) as scope:
         await keep([refused, well])
     assert scope.cancelled_caught
-    assert (refused.runs, refused.statistics.refused, well.runs) == (4, False, 1)
+    assert (refused.runs, refused.is_given_up, well.runs) == (4, False, 1)
     assert (refused.live, well.live) == (0, 0)
 
 
@@ -101,3 +110,40 @@ async def test_an_account_that_came_back_counts_as_living(
     late = _Session("b", (10, True), (200, True))
     _, after = await _refused([back, late])
     assert after == 102
+
+
+def _refusing(*times: tuple[float, float]) -> Script:
+    """A server that works except within these times, in which it knows no such app."""
+
+    async def script(peer: Peer) -> None:
+        now = trio.current_time()
+        if any(since <= now < until for since, until in times):
+            await peer.complain(4001)
+            await peer.close(4001)
+            return
+        ends_at = min((since for since, _ in times if since > now), default=math.inf)
+        with trio.move_on_at(ends_at):
+            await work(peer)
+        await peer.close(4200)
+
+    return spoken(script)
+
+
+async def test_a_new_refusal_of_an_account_that_came_back_has_all_its_time(
+    autojump_clock: MockClock,
+) -> None:
+    """Refused at the start, then let in: an incident of 30 s later on ends nothing."""
+    async with trio.open_nursery() as servers:
+        for_good, briefly = (
+            Stage(ScriptedServer([_refusing(*times)], servers)).session(
+                {"refused_timeout_seconds": 300}
+            )
+            for times in (((200, math.inf),), ((0, 100), (600, 630)))
+        )
+        briefly.statistics.client_id = "another"
+        with trio.move_on_after(2000) as scope:
+            await keep([for_good, briefly])
+        assert scope.cancelled_caught
+        assert for_good.is_given_up
+        assert briefly.statistics.reconnects == 1
+        servers.cancel_scope.cancel()

@@ -123,6 +123,11 @@ class Session:
             jitter,
         )
 
+    @property
+    def is_given_up(self) -> bool:
+        """Whether dryAPI refused it for good, and it was not subscribed since."""
+        return self._refusal.is_final
+
     async def run(self) -> NoReturn:
         """
         Connect, and connect again, until cancelled.

@@ -121,11 +121,6 @@ class Statistics:
         return self.proofs.proved_us
 
     @property
-    def refused(self) -> bool:
-        """Whether dryAPI's last word on the account was a refusal."""
-        return self.refused_reason is not None
-
-    @property
     def subscribed(self) -> bool:
         """Whether events can arrive at this moment."""
         return self.state is State.SUBSCRIBED

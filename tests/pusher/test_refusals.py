@@ -55,7 +55,7 @@ async def test_a_refusal_that_lasts_ends_a_session_that_has_worked(
     # The first refusal came at 2 s; a try every 22 to 30 s found the end of the time.
     assert 302 <= at <= 332
     assert 11 <= len(server.dials) <= 16
-    assert session.statistics.refused
+    assert session.is_given_up
     assert session.statistics.refused_reason == str(error)
     assert [one.cause for one in ear.interruptions] == [Cause.DISCONNECTED]
 
@@ -84,7 +84,8 @@ async def test_the_token_is_asked_for_again_at_each_try(
         reasons.append(session.statistics.refused_reason)
         assert reasons == ["dryAPI refuses the session: 401", None]
         assert session.statistics.subscribed
-        assert not session.statistics.refused
+        assert not session.is_given_up
+        assert session.statistics.refused_reason is None
         assert len(authorizer.asked) == len(set(authorizer.asked)) == 7
 
 
