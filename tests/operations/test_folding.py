@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -183,6 +184,21 @@ def test_every_gap_has_its_line(handler: FoldingHandler, lines: Lines) -> None:
     for number in range(3):
         handler.handle(_event("gap.opened", client_id="a", gap_id=f"gap-{number}"))
     assert len(lines.seen) == 3
+
+
+def test_an_outage_of_many_accounts_is_folded_for_each(
+    handler: FoldingHandler, lines: Lines
+) -> None:
+    """200 accounts fail in turn, with a gap each: one line of each event for each."""
+    events = ("session.lost", "session.failed", "session.server_error")
+    for turn in range(5):
+        for account in range(200):
+            gap_id = f"gap-{turn}-{account}"
+            handler.handle(_event("gap.opened", client_id=account, gap_id=gap_id))
+            for event in events:
+                handler.handle(_event(event, client_id=account))
+    told = Counter(text for text, _ in lines.seen)
+    assert told == {"gap.opened": 5 * 200, **dict.fromkeys(events, 200)}
 
 
 def test_exception_does_not_stay_alive(
