@@ -16,6 +16,7 @@ import msgspec
 from bridge.errors import OutboxFullError
 from bridge.outbox.inbox import Inbox, Kept
 from bridge.outbox.lane import Run
+from bridge.outbox.remembered import Remembered
 from bridge.outbox.store import Placed, Store
 from bridge.record import Record
 
@@ -102,7 +103,9 @@ def commit(
     # comes after all acknowledgements that were there before it.
     changes = len(inbox.changes)
     runs = list(inbox.acknowledged)
-    records = [*plan.records, *[kept.record for kept in plan.kept]]
+    records = plan.records
+    if plan.kept:
+        records = [*records, *[kept.record for kept in plan.kept]]
     proofs = {} if plan.is_last_resort else inbox.proofs.due(plan.in_hands)
     remembered = store.remembered
     with store.transaction(is_last_resort=plan.is_last_resort):
@@ -118,12 +121,10 @@ def commit(
         placed = store.dead_letters
         if records:
             placed += store.append(records)
-        for kept in plan.kept:
-            if kept.opens is not None:
-                remembered.open_gap(kept.opens, kept.record.value)
-            if kept.closes is not None:
-                remembered.close_gap(kept.closes)
-        remembered.raise_to(proofs)
+        if plan.kept:
+            _remember_gaps(remembered, plan.kept)
+        if proofs:
+            remembered.raise_to(proofs)
     for _ in runs:
         inbox.acknowledged.popleft()
     for _ in plan.kept:
@@ -132,6 +133,14 @@ def commit(
         inbox.proofs.written()
     moved = len(records) + len(claimed) + trimmed
     return Committed(runs, results, placed, claimed, trimmed, moved)
+
+
+def _remember_gaps(remembered: Remembered, all_kept: Sequence[Kept]) -> None:
+    for kept in all_kept:
+        if kept.opens is not None:
+            remembered.open_gap(kept.opens, kept.record.value)
+        if kept.closes is not None:
+            remembered.close_gap(kept.closes)
 
 
 def settle_in(store: Store, *, notes: bool) -> None:

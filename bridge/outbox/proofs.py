@@ -16,6 +16,8 @@ from bridge.outbox.remembered import highest
 
 __all__ = ["Proofs"]
 
+_NONE: Mapping[str, int] = {}
+
 _Laid = tuple[int, Mapping[str, int]]
 
 
@@ -47,17 +49,18 @@ class Proofs:
         Args:
             in_hands: What those weigh of which nothing is held back.
         """
+        if not self._laid and self._next is None:
+            return _NONE
         while self._laid:
             mark, proofs = self._laid.popleft()
             known = {} if self._later is None else self._later[1]
             self._later = (mark, highest(known, proofs))
         if self._next is None:
             self._next, self._later = self._later, None
-        if self._next is None:
-            return {}
+        assert self._next is not None
         mark, proofs = self._next
-        return proofs if self._buffer.has_passed(mark, in_hands) else {}
+        return proofs if self._buffer.has_passed(mark, in_hands) else _NONE
 
     def written(self) -> None:
         """Forget what `due` gave last."""
-        self._next = None
+        self._next, self._later = self._later, None

@@ -122,8 +122,9 @@ class Remembered:
 
     def committed(self) -> None:
         """Learn that the transaction holds."""
-        self.proved_us.update(self._raised)
-        self._raised.clear()
+        if self._raised:
+            self.proved_us.update(self._raised)
+            self._raised.clear()
         for gap_id, value in self._changed_gaps:
             if value is None:
                 self.gaps.pop(gap_id, None)

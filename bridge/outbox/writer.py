@@ -102,8 +102,7 @@ class Writer:
         self.on_replaced: Callable[[], None] | None = None
         self.is_stuck = self._is_short = False
         self._trimmed = 0
-        self._refused_at = 0.0
-        self._measured_at = 0.0
+        self._refused_at = self._measured_at = 0.0
         self._store: Store
         self._room: Room
         self.jobs = Jobs(
@@ -216,7 +215,8 @@ class Writer:
         if plan.kept:
             self._room.spend(total_weight([kept.record for kept in plan.kept]))
             statistics.kept += len(plan.kept)
-        self._room.spend(JOB_BYTES * store.job_table.written)
+        if store.job_table.written:
+            self._room.spend(JOB_BYTES * store.job_table.written)
         if done.claimed:
             inbox.bell.ring()
             if self.on_claimed is not None:
@@ -313,9 +313,9 @@ class Writer:
         self._give_up_rest()
         while self._inbox.reserved and self._commit_what_fits([]):
             pass
-        room = self._room
-        room.measure()
-        say_goodbye(self._store, self._inbox, notes=not room.is_near_its_end)
+        self._room.measure()
+        has_room = not self._room.is_near_its_end
+        say_goodbye(self._store, self._inbox, notes=has_room)
 
     def _give_up_rest(self) -> None:
         """Count what was read and will not be written by this process."""

@@ -172,6 +172,20 @@ def test_a_proof_doesn_t_overtake_an_event(path: Path) -> None:
         assert _found(path).proved_us == {source_of(7): 30_000}
 
 
+def test_a_proof_waits_for_what_a_commit_leaves_out(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is room for some events only, the others are still in memory."""
+    with _standing(path) as outbox:
+        outbox.offer([event(f"{n}", at_us=n) for n in (1, 2, 3)])
+        outbox.prove({source_of(7): 100})
+        writer = outbox._writer
+        monkeypatch.setattr(writer._room, "fit", lambda *_: 1)
+        for proved_us in (1, 2, 100):
+            writer._round()
+            assert _found(path).proved_us == {source_of(7): proved_us}
+
+
 def test_proofs_of_hours_on_a_full_disk_are_put_together() -> None:
     """Each waits for what was offered before it, and there are never many."""
     buffer = Buffer(10 * MIB, lambda _: None)
