@@ -42,8 +42,9 @@ _LEARN_AFTER_SECONDS: Final = 5.0
 # soketi drops answers to a slow reader, so one missing answer means nothing.
 _TRIES: Final = 2
 
-# A server may be replaced by one of the other kind. Each connection to it would end
-# at its first probe; after so many in a row the session learns anew.
+# Silence on a repeat is deafness: soketi and Reverb acknowledge it, Pusher's own
+# servers complain. A server that keeps silent on so many connections in a row, and
+# answers pings, is of another kind, and connecting anew changes nothing.
 _MOST_DEAF: Final = 3
 
 _log = structlog.get_logger("bridge.pusher")
@@ -71,19 +72,25 @@ class Habit:
         self._deaf_in_a_row = 0
         self._statistics.probing = Probing.ON
 
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether so many connections were deaf that it must be the server's kind."""
+        return self._deaf_in_a_row >= _MOST_DEAF
+
     def refrains(self) -> None:
         """Note that the server doesn't do it, though it answers pings."""
+        if self.state is not Probing.OFF:
+            _log.info(
+                "session.not_probed",
+                client_id=self._statistics.client_id,
+                reason="the server doesn't acknowledge a repeated subscription",
+            )
         self._statistics.probing = Probing.OFF
-        _log.info(
-            "session.not_probed",
-            client_id=self._statistics.client_id,
-            reason="the server doesn't acknowledge a repeated subscription",
-        )
 
     def missed(self) -> None:
-        """Note that a server that does it didn't."""
+        """Note that an acknowledgement didn't come, nor anything in its place."""
         self._deaf_in_a_row += 1
-        if self._deaf_in_a_row == _MOST_DEAF:
+        if self.is_hopeless:
             self._statistics.probing = Probing.UNKNOWN
 
 
@@ -146,29 +153,47 @@ class Probe:
             its server acknowledges nothing.
         """
         try:
-            if self._habit.state is Probing.UNKNOWN:
-                await self._learn()
+            # What was off on one connection is learnt anew on the next.
+            if self._habit.state is not Probing.ON and await self._is_deaf():
+                return self._deaf()
             while self._habit.state is Probing.ON:
                 await self._due()
                 if await self._ask() is ProbeOutcome.UNANSWERED:
-                    self._habit.missed()
-                    return Ending(
-                        f"no answer to {_TRIES} repeated subscriptions within"
-                        f" {self._timeout_seconds:g} s each",
-                        Verdict.RETRY_NOW,
-                        deaf=True,
-                    )
+                    return self._deaf()
         except ConnectionLostError:
             pass
         return None
 
-    async def _learn(self) -> None:
+    async def _is_deaf(self) -> bool:
+        """Learn whether the server acknowledges; True if nothing comes of a probe."""
         await trio.sleep(_LEARN_AFTER_SECONDS)
-        if await self._ask() is ProbeOutcome.UNANSWERED:
+        statistics, habit = self._statistics, self._habit
+        while True:
+            errors, events = statistics.server_errors, statistics.events
+            if await self._ask() is ProbeOutcome.ACKNOWLEDGED:
+                return False
             # The answer is missing for sure only if the connection lives.
             await self._keep_alive.proof()
-            if self._habit.state is Probing.UNKNOWN:
-                self._habit.refrains()
+            if habit.state is Probing.ON:
+                return False
+            if statistics.server_errors > errors or (
+                statistics.events == events and habit.is_hopeless
+            ):
+                habit.refrains()
+                return False
+            if statistics.events == events:
+                return True
+            # Events come, so all is well, and the answer may have been dropped.
+            await trio.sleep(self._interval_seconds)
+
+    def _deaf(self) -> Ending:
+        self._habit.missed()
+        return Ending(
+            f"no answer to {_TRIES} repeated subscriptions within"
+            f" {self._timeout_seconds:g} s each",
+            Verdict.RETRY_NOW,
+            deaf=True,
+        )
 
     async def _due(self) -> None:
         """Wait for the moment of the next probe."""

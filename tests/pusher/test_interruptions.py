@@ -112,6 +112,53 @@ async def test_an_event_proves_what_was_sent_a_trip_before_it(
     assert [one.since_us for one in ear.interruptions] == [37 * SECOND]
 
 
+async def test_what_waited_for_a_busy_reader_may_have_been_sent_long_before(
+    autojump_clock: MockClock,
+) -> None:
+    """The reader stood back for 0.5 s twice: so much longer may the third have waited.
+
+    A server that dies then takes with it what was sent meanwhile. What the reader
+    does after the last event delays nothing that has been read.
+    """
+
+    async def after(peer: Peer) -> None:
+        for at in (5, 6, 7):
+            await trio.sleep_until(at)
+            await peer.publish()
+        await trio.sleep_until(10)
+
+    async def busy() -> None:
+        await trio.sleep(0.5)
+
+    ear = _Ear()
+    async with staged(_lost(after), spoken(work), listener=ear, pause=busy):
+        await trio.sleep_until(20)
+    assert [one.since_us for one in ear.interruptions] == [6 * SECOND]
+
+
+async def test_a_pong_tells_what_a_busy_reader_cost(
+    autojump_clock: MockClock,
+) -> None:
+    """The ping at 31 s was answered at once: nothing had waited any more."""
+
+    async def after(peer: Peer) -> None:
+        await trio.sleep_until(5)
+        await peer.publish()
+        await peer.read_until("pusher:ping")
+        await peer.say("pusher:pong")
+        await trio.sleep_until(35)
+        await peer.publish()
+        await trio.sleep_until(36)
+
+    async def busy() -> None:
+        await trio.sleep(0.5)
+
+    ear = _Ear()
+    async with staged(_lost(after), spoken(work), listener=ear, pause=busy):
+        await trio.sleep_until(40)
+    assert [one.since_us for one in ear.interruptions] == [35 * SECOND]
+
+
 async def test_any_frame_proves_what_was_sent_before_it(
     autojump_clock: MockClock,
 ) -> None:
@@ -152,8 +199,9 @@ async def test_a_connection_without_pong_was_deaf_since_the_last_event(
 
     async def script(peer: Peer) -> None:
         await trio.sleep_until(1)
-        peer.acknowledges = False
         await peer.enrol()
+        with trio.move_on_at(20):
+            await peer.answer_pings()
         await peer.publish()
         with trio.move_on_at(60):
             await peer.answer_pings()
@@ -162,7 +210,7 @@ async def test_a_connection_without_pong_was_deaf_since_the_last_event(
     ear = _Ear()
     async with staged(spoken(script), spoken(work), listener=ear):
         await trio.sleep_until(120)
-    assert ear.interruptions == [Interruption(Cause.DEAF, 1 * SECOND)]
+    assert ear.interruptions == [Interruption(Cause.DEAF, 20 * SECOND)]
     # Pings at 31, 61, and ten seconds for the pong.
     assert ear.told_at == [71]
 

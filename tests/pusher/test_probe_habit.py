@@ -18,14 +18,14 @@ from tests.pusher.soketi_alike import soketi_alike
 async def test_a_server_that_answers_with_an_error_is_not_probed(
     autojump_clock: MockClock,
 ) -> None:
-    """Pusher's own: one probe in two tries, one log line, and silence."""
+    """Pusher's own: one probe in two tries for each connection, and one log line."""
     peers: list[Peer] = []
 
     async def script(peer: Peer) -> None:
         peers.append(peer)
         peer.acknowledges = False
         await peer.enrol()
-        await trio.sleep_until(5.5)
+        await trio.sleep(5.5)
         await peer.complain(4100, f"Existing subscription to channel {CHANNEL}")
         with trio.move_on_at(2000):
             await peer.answer_pings()
@@ -41,8 +41,8 @@ async def test_a_server_that_answers_with_an_error_is_not_probed(
             await trio.sleep_until(4000)
             states.append(session.statistics.probing)
         assert states == [Probing.UNKNOWN, Probing.OFF]
-        assert session.statistics.probes == {ProbeOutcome.UNANSWERED: 1}
-        assert [peer.repeats for peer in peers] == [[5.5, 15], []]
+        assert session.statistics.probes == {ProbeOutcome.UNANSWERED: 2}
+        assert [peer.repeats for peer in peers] == [[5.5, 15], [2005.5, 2015]]
         assert len(stage.server.dials) == 2
     assert [log["event"] for log in logs].count("session.not_probed") == 1
 
@@ -50,7 +50,7 @@ async def test_a_server_that_answers_with_an_error_is_not_probed(
 async def test_events_don_t_teach_that_a_server_acknowledges(
     autojump_clock: MockClock,
 ) -> None:
-    """They come from Pusher's own servers, too."""
+    """They come from Pusher's own servers, too; but a server that sends them lives."""
 
     async def script(peer: Peer) -> None:
         await peer.enrol()
@@ -62,9 +62,63 @@ async def test_events_don_t_teach_that_a_server_acknowledges(
 
     async with staged(spoken(script)) as (stage, session):
         await trio.sleep_until(400)
-        assert session.statistics.probing is Probing.OFF
-        assert session.statistics.probes == {ProbeOutcome.UNANSWERED: 1}
+        assert session.statistics.probing is Probing.UNKNOWN
+        assert session.statistics.probes == {ProbeOutcome.UNANSWERED: 2}
         assert len(stage.server.dials) == 1
+
+
+async def test_silence_on_the_first_probe_is_deafness(
+    autojump_clock: MockClock,
+) -> None:
+    """A subscription lost within seconds is noticed, though nothing was learnt yet."""
+    peers: list[Peer] = []
+
+    async def deaf(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        peer.acknowledges = False
+        await peer.enrol()
+        await peer.answer_pings()
+
+    ear = Ear()
+    async with staged(spoken(deaf), soketi_alike(peers), listener=ear) as (
+        stage,
+        session,
+    ):
+        await trio.sleep_until(100)
+        assert session.statistics.probing is Probing.ON
+        assert len(stage.server.dials) == 2
+    assert [one.cause for one in ear.interruptions] == [Cause.DEAF]
+
+
+async def test_a_server_that_stays_silent_is_kept_in_the_end(
+    autojump_clock: MockClock,
+) -> None:
+    """It may be of a kind of its own: the fourth connection stays, without probes."""
+    peers: list[Peer] = []
+
+    async def silent(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        peers.append(peer)
+        peer.acknowledges = False
+        await peer.enrol()
+        with trio.move_on_at(4000):
+            await peer.answer_pings()
+        if trio.current_time() >= 4000 and len(peers) == 4:
+            await peer.close(4200)
+        await peer.answer_pings()
+
+    ear = Ear()
+    async with staged(spoken(silent), listener=ear) as (_, session):
+        await trio.sleep_until(3900)
+        assert (session.statistics.probing, len(peers)) == (Probing.OFF, 4)
+        await trio.sleep_until(8000)
+        # The next connection is asked once, and kept as well.
+        assert (session.statistics.probing, len(peers)) == (Probing.OFF, 5)
+        assert len(peers[4].repeats) == 2
+    assert [one.cause for one in ear.interruptions] == [
+        *[Cause.DEAF] * 3,
+        Cause.DISCONNECTED,
+    ]
 
 
 async def test_a_connection_that_dies_teaches_nothing(
