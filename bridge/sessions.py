@@ -23,6 +23,7 @@ from bridge.pusher.recording import Recorder
 from bridge.pusher.session import Session
 from bridge.pusher.stalls import Stalls
 from bridge.pusher.transport import client_context
+from bridge.pusher.turns import Turns
 from bridge.pusher.websocket import Connect, connect_websocket
 from bridge.recovery.hearing import Hearing
 from bridge.recovery.ledger import Ledger
@@ -91,7 +92,7 @@ class Sessions:
             max_message_bytes=settings.pusher.max_message_bytes,
             tls=tls,
         )
-        restraint = Restraint(outbox.is_crowded)
+        restraint, turns = Restraint(outbox.is_crowded), Turns()
         for account in settings.all_accounts:
             client_id = account.client_id
             ce_source = self._sources[client_id]
@@ -124,6 +125,7 @@ class Sessions:
                 listener=hearing,
                 has_jobs=partial(_is_any, count),
                 stalls=self._stalls,
+                turns=turns,
             )
             self.intakes.append(intake)
             self.sessions.append(session)

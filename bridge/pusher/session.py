@@ -37,6 +37,7 @@ from bridge.pusher.refusal import Refusal
 from bridge.pusher.stalls import Stalls
 from bridge.pusher.statistics import Clock, Statistics
 from bridge.pusher.transport import client_context
+from bridge.pusher.turns import Turns
 from bridge.pusher.websocket import Connect, connect_websocket
 from bridge.settings import PusherSettings
 
@@ -63,6 +64,7 @@ class Session:
         listener: Hears of subscriptions and of what may have been missed.
         has_jobs: Whether jobs of the account are known to be in flight.
         stalls: Tells when the process stood still; one for all sessions.
+        turns: Keeps sessions from connecting all at once; one for all of them.
         connect: Opens a WebSocket; trio_websocket's unless given.
         clock: Wall clock, microseconds since the epoch.
         jitter: Where the chance in waits comes from.
@@ -86,12 +88,14 @@ class Session:
         listener: Listener | None = None,
         has_jobs: Callable[[], bool] = lambda: False,
         stalls: Stalls | None = None,
+        turns: Turns | None = None,
         connect: Connect | None = None,
         clock: Clock = _wall_clock_us,
         jitter: random.Random | None = None,
     ) -> None:
         self.statistics = Statistics(client_id)
         self._settings = settings
+        self._turns = turns or Turns()
         self._configured_url = outgoing.url(settings.url, settings.app_key)
         self._url = self._configured_url
         jitter = jitter or random.Random()
@@ -144,6 +148,7 @@ class Session:
         if self._refusal.is_final:
             await trio.sleep(self._delay_seconds(Verdict.TERMINAL, outage_since))
         while True:
+            await self._turns.take()
             attempt = Attempt(self._parts, self._url)
             self._backoff.connecting(trio.current_time())
             ending = await attempt.run()
