@@ -174,6 +174,7 @@ class Attempt:
         parts, statistics = self._parts, self._statistics
         channel, clock, pause = parts.channel, parts.clock, parts.pause
         look, proofs = parts.stalls.look, statistics.proofs
+        busy_us = 0
         while True:
             # No deadline: a quiet channel is no fault, and pings watch it.
             run = await connection.receive_run()
@@ -182,6 +183,9 @@ class Attempt:
             look()
             if proofs.held:
                 self._continuity.waited(run)
+            # What is read now may have waited for so much longer than what came
+            # before it; the next answer to a ping measures it anew.
+            proofs.trip_us += busy_us
             statistics.frames += len(run)
             statistics.last_frame_at = read_at = trio.current_time()
             statistics.last_frame_at_us = proofs.frame_us = received_at_us
@@ -202,9 +206,12 @@ class Attempt:
                 parts.deliver(jobs, received_at_us)
             if ending is not None:
                 return ending
+            busy_us = 0
             if jobs:
                 await pause()
-                if trio.current_time() - read_at > _LONG_PAUSE_SECONDS:
+                busy_seconds = trio.current_time() - read_at
+                busy_us = int(busy_seconds * 1_000_000)
+                if busy_seconds > _LONG_PAUSE_SECONDS:
                     self._stalled()
 
     def _control(

@@ -4,7 +4,8 @@ Up to when a session has heard everything: the proofs, and the moment they prove
 Frames come in the order in which they were sent. So each one proves that whatever
 the server sent before it has arrived. It was sent a trip before it was read, and
 what was sent meanwhile may still get lost; the last measured round trip stands for
-that trip. For a pong this comes to the sending of its ping.
+that trip, with the time that the reader has been busy since: so much longer what
+comes may have waited to be read. For a pong this comes to the sending of its ping.
 
 There are two grades. Any frame proves that the connection carries what is sent.
 Only an event of the channel, or an acknowledgement, proves that the subscription
@@ -26,7 +27,8 @@ class Proofs:
     Attributes:
         frame_us: Receipt of the last message.
         event_us: Receipt of the last job event.
-        trip_us: The last measured time from a question to its answer.
+        trip_us: The last measured time from a question to its answer, and how long
+            the reader has been busy since.
         held: Whether what is read proves nothing at present, because it may have
             waited long.
     """
