@@ -77,8 +77,8 @@ run: $(STAMP) ## the main job on this machine: sandbox, Kafka, bridge, live view
 fetch: $(STAMP) ## download what `run` and `test` start (Kafka, soketi, Java, Node), once
 	@$(BIN)/python -m tests.servers.downloads
 
-test: $(STAMP) ## the tests, without those marked long; reports branch coverage (ARGS="-k outbox")
-	@HELM="$(HELM)" $(BIN)/pytest -m "not long" --cov --cov-report=term $(ARGS)
+test: $(STAMP) ## the tests, without those marked long; reports branch coverage (ARGS="-k outbox", JOBS=0)
+	@HELM="$(HELM)" $(BIN)/pytest -m "not long" --numprocesses $(JOBS) --dist worksteal --cov --cov-report=term $(ARGS)
 
 # What decides without a socket or a clock, by the tests that need neither.
 SANS_IO := protocol state closing backoff ending outgoing

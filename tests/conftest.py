@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import hypothesis
 import pytest
 import structlog
 
@@ -24,6 +25,12 @@ from tests.servers.process import ProcessError
 from tests.servers.publisher import Soketi, SoketiSettingError, existing_soketi
 from tests.servers.soketi import SoketiServer
 
+
+# Other processes may hold the processors: how long an input takes says nothing of it.
+hypothesis.settings.register_profile(
+    "bridge", suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("bridge")
 
 _FAILURES = pytest.StashKey[dict[str, downloads.FetchError]]()
 
