@@ -116,8 +116,8 @@ class Authorizer:
         if not token.isascii() or not token.isprintable() or token != token.strip():
             # Caught here because libraries repeat the header in their errors.
             raise AuthorizationError(
-                "the API token (BRIDGE_API_TOKEN) has characters that no HTTP header"
-                " can carry",
+                "the API token (BRIDGE_API_TOKEN, or the account's api_token_file) has"
+                " characters that no HTTP header can carry",
                 terminal=True,
             )
         try:
@@ -174,14 +174,16 @@ class Authorizer:
         status = response.status_code
         if status == 401:
             raise AuthorizationError(
-                "dryAPI refused the API token (HTTP 401): check BRIDGE_API_TOKEN",
+                "dryAPI refused the API token (HTTP 401): check BRIDGE_API_TOKEN, or"
+                " the account's api_token_file in [[accounts]]",
                 status=status,
                 terminal=True,
             )
         if status == 403:
             raise AuthorizationError(
                 "dryAPI refused the channel (HTTP 403): check BRIDGE_CLIENT_ID and"
-                " that the API token (BRIDGE_API_TOKEN) belongs to it",
+                " that the API token (BRIDGE_API_TOKEN) belongs to it, or client_id"
+                " and api_token_file of the account in [[accounts]]",
                 status=status,
                 terminal=True,
             )

@@ -61,7 +61,7 @@ _APP_KEY = "check the app key: setting pusher.app_key (BRIDGE_PUSHER_APP_KEY)"
 _URL = "check the server's address: setting pusher.url (BRIDGE_PUSHER_URL)"
 _CLIENT = (
     "check the client id (BRIDGE_CLIENT_ID) and that the API token"
-    " (BRIDGE_API_TOKEN) belongs to it"
+    " (BRIDGE_API_TOKEN) belongs to it, or those of the account in [[accounts]]"
 )
 
 # Sorted, without overlap; a test holds it to that.

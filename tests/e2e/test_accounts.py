@@ -164,3 +164,4 @@ async def test_accounts_that_are_all_refused_end_the_start(
     for account in membership.accounts:
         assert account.client_id in sentence
     assert "HTTP 401" in sentence
+    assert "api_token_file" in sentence
