@@ -92,7 +92,7 @@ class Attempt:
         self._keep_alive: KeepAlive | None = None
         self._enrolment: Enrolment | None = None
         self._probe: Probe | None = None
-        self._asked_at_us = 0
+        self._asked_at_us: int | None = None
         self.subscribed_at: float | None = None
 
     async def run(self) -> Ending:
@@ -317,7 +317,8 @@ class Attempt:
 
     def _sending(self) -> None:
         self._step(LocalStep.SUBSCRIBE_SENT)
-        if self.subscribed_at is None:
+        if self._asked_at_us is None:
+            # The first one: its answer may come when it has been sent once more.
             self._asked_at_us = self._parts.clock()
 
     def _answered(self, event: SubscriptionSucceeded | SubscriptionError) -> bool:
@@ -340,6 +341,7 @@ class Attempt:
         return True
 
     def _subscribed(self) -> None:
+        assert self._asked_at_us is not None, "an answer is to a question"
         statistics = self._statistics
         self.subscribed_at = trio.current_time()
         statistics.last_subscribed_at = self.subscribed_at

@@ -38,6 +38,10 @@ _TRIES: Final = 2
 # Between a refused subscription and the next: time for what is being rolled out.
 _PAUSE_SECONDS: Final = 1.0
 
+# A server that says when to ask again says the same to all accounts of a process.
+# 200 of them spread over this come as slowly as their connects do (see `turns`).
+_SPREAD_SECONDS: Final = 2.0
+
 _log = structlog.get_logger("bridge.pusher")
 
 
@@ -154,14 +158,14 @@ class Enrolment:
                 self._statistics.authorization_failures += 1
                 if error.terminal:
                     raise
-                delay_seconds = max(
-                    backoff.delay(
-                        Verdict.RETRY_LATER,
-                        now=trio.current_time(),
-                        outage_since=since,
-                    ),
-                    error.retry_after_seconds or 0.0,
+                delay_seconds = backoff.delay(
+                    Verdict.RETRY_LATER, now=trio.current_time(), outage_since=since
                 )
+                if error.retry_after_seconds is not None:
+                    spread_seconds = self._jitter.uniform(0.0, _SPREAD_SECONDS)
+                    delay_seconds = max(
+                        delay_seconds, error.retry_after_seconds + spread_seconds
+                    )
                 _log.warning(
                     "authorization.failed",
                     client_id=self._statistics.client_id,

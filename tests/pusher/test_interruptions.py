@@ -112,6 +112,29 @@ async def test_an_event_proves_what_was_sent_a_trip_before_it(
     assert [one.since_us for one in ear.interruptions] == [37 * SECOND]
 
 
+async def test_the_trip_of_a_subscription_begins_with_the_first_request(
+    autojump_clock: MockClock,
+) -> None:
+    """Answered a second after it was sent again, it took ten seconds."""
+
+    async def slow(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        await peer.establish()
+        for _ in range(2):
+            await peer.read_until("pusher:subscribe")
+        await trio.sleep_until(11)
+        await peer.acknowledge()
+        await trio.sleep_until(24)
+        await peer.publish()
+        await trio.sleep_until(25)
+        await peer.close(4200)
+
+    ear = _Ear()
+    async with staged(spoken(slow), spoken(work), listener=ear):
+        await trio.sleep_until(30)
+    assert [one.since_us for one in ear.interruptions] == [14 * SECOND]
+
+
 async def test_what_waited_for_a_busy_reader_may_have_been_sent_long_before(
     autojump_clock: MockClock,
 ) -> None:

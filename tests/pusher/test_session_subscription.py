@@ -87,7 +87,10 @@ async def test_row_27_a_signature_for_a_socket_id_that_is_gone_is_never_sent(
 async def test_row_28_a_failed_authorisation_is_asked_for_again(
     autojump_clock: MockClock,
 ) -> None:
-    """The connection stays open, Retry-After is kept, and pings go on."""
+    """The connection stays open, Retry-After is kept, and pings go on.
+
+    Not to the second: a server says the same to all accounts of a process.
+    """
     authorizer = FakeAuthorizer(
         AuthorizationError("HTTP 500", status=500),
         AuthorizationError("HTTP 429", status=429, retry_after_seconds=70),
@@ -118,7 +121,7 @@ async def test_row_28_a_failed_authorisation_is_asked_for_again(
         assert pings == 2
     failures = [log for log in logs if log["event"] == "authorization.failed"]
     assert [log["status"] for log in failures] == [500, 429, None]
-    assert failures[1]["delay_seconds"] == 70
+    assert 70 < failures[1]["delay_seconds"] <= 72
     assert all(log["delay_seconds"] >= 1 for log in failures)
 
 
