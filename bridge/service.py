@@ -219,7 +219,10 @@ class _Service:
         waiting = self._outbox.waiting_topics()
         while not waiting.done():  # noqa: ASYNC110 - the outbox's thread answers
             await trio.sleep(_LOOK_SECONDS)
-        return waiting.result() <= {self._settings.gap_topic}
+        # Cancelled by an outbox that is at its end, or gets another file just now.
+        return not waiting.cancelled() and (
+            waiting.result() <= {self._settings.gap_topic}
+        )
 
 
 async def _watch_signals(
