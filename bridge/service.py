@@ -112,6 +112,7 @@ class _Service:
 
     async def run(self) -> None:
         """Run everything until a signal or a failure, and stop in order."""
+        self._sessions.begin()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(
                 _in_thread, self._outbox.run, self._outbox.stop, _OUTBOX_GRACE_SECONDS

@@ -136,18 +136,26 @@ class Sessions:
         """Job events of all accounts since the start."""
         return sum(session.statistics.events for session in self.sessions)
 
-    async def run(self) -> NoReturn:
+    def begin(self) -> None:
         """
-        Keep every account subscribed, until cancelled.
+        Go on with the gaps that the process before left, or open those of this start.
 
-        Raises:
-            RefusedError: DryAPI refuses every account for good.
+        Before anything else that can fail: a process that ends before it has begun
+        would leave the next one with its own end in place of the one before.
         """
         memory = self._outbox.memory
         self._ledger.restore(memory)
         for session, hearing in zip(self.sessions, self._hearings, strict=True):
             ce_source = self._sources[session.statistics.client_id]
             hearing.begin(memory.proved_us.get(ce_source), memory.was_stopped)
+
+    async def run(self) -> NoReturn:
+        """
+        Keep every account subscribed, after `begin`, until cancelled.
+
+        Raises:
+            RefusedError: DryAPI refuses every account for good.
+        """
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._stalls.run)

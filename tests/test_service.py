@@ -1,12 +1,24 @@
-"""The service's stop, where its rooms don't answer any more."""
+"""The service's start and stop, where something fails."""
 
 from __future__ import annotations
 
+import socket
+from contextlib import closing
 from pathlib import Path
 
-from bridge.outbox import OutboxDirectory
+import pytest
+
+from bridge.errors import ListenError
+from bridge.outbox import Outbox, OutboxDirectory
+from bridge.recovery.gap import Gap, GapCause
 from bridge.service import _Service
-from bridge.settings import OutboxSettings, Secret, Settings
+from bridge.settings import (
+    KafkaSettings,
+    OperationsSettings,
+    OutboxSettings,
+    Secret,
+    Settings,
+)
 
 
 async def test_a_stop_bears_an_outbox_that_answers_nobody_any_more(
@@ -21,3 +33,36 @@ async def test_a_stop_bears_an_outbox_that_answers_nobody_any_more(
         service._outbox.stop()
         service._outbox.run()
         assert not await service._waits_for_nothing()
+
+
+async def test_a_start_that_fails_leaves_the_gap_of_the_end_before_it(
+    tmp_path: Path,
+) -> None:
+    """It ends in order itself, but nobody listened since the crash."""
+    outbox = OutboxSettings(dir=tmp_path)
+    with OutboxDirectory(tmp_path) as directory:
+        crashed = Outbox(directory, outbox)
+        crashed.prove({"https://api.dryapi.dev/clients/42": 1})
+        crashed._writer._round()
+        crashed._writer._files.opened.connection.close()
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        settings = Settings(
+            client_id="42",
+            api_token=Secret("x"),
+            outbox=outbox,
+            operations=OperationsSettings(listen=f"127.0.0.1:{taken.getsockname()[1]}"),
+            kafka=KafkaSettings(bootstrap_servers="127.0.0.1:1"),
+        )
+        with (
+            OutboxDirectory(tmp_path) as directory,
+            pytest.RaisesGroup(ListenError),
+        ):
+            await _Service(settings, directory, None).run()
+    with OutboxDirectory(tmp_path) as directory:
+        next_one = Outbox(directory, outbox)
+        next_one.stop()
+        next_one.run()
+    (left,) = next_one.memory.open_gaps
+    assert Gap.decode(left).cause is GapCause.CRASHED
