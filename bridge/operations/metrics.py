@@ -124,6 +124,11 @@ def _sessions(sessions: Sequence[SessionStatistics]) -> Iterator[Metric]:
         "Attempts to connect and subscribe, by their outcome.",
         labels=["client_id", "outcome"],
     )
+    probes = CounterMetricFamily(
+        "bridge_probes",
+        "Subscriptions repeated to see whether they stand, by what came of it.",
+        labels=["client_id", "outcome"],
+    )
     subscribed = GaugeMetricFamily(
         "bridge_subscribed",
         "Whether the account's channel is subscribed (1) or not (0).",
@@ -140,11 +145,13 @@ def _sessions(sessions: Sequence[SessionStatistics]) -> Iterator[Metric]:
         events.add_metric(who, session.events)
         for outcome, count in dict(session.connects).items():
             connects.add_metric([*who, str(outcome)], count)
+        for outcome, count in dict(session.probes).items():
+            probes.add_metric([*who, str(outcome)], count)
         subscribed.add_metric(who, session.subscribed)
         read_at_us = session.last_frame_at_us
         if read_at_us is not None:
             last_frame.add_metric(who, read_at_us / _US_PER_SECOND)
-    yield from (frames, events, connects, subscribed, last_frame)
+    yield from (frames, events, connects, probes, subscribed, last_frame)
 
 
 def _intakes(intakes: Sequence[IntakeStatistics]) -> Iterator[Metric]:

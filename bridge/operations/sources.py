@@ -72,6 +72,10 @@ class SessionStatistics(Protocol):
         """Attempts to connect and subscribe, by outcome (a text)."""
 
     @property
+    def probes(self) -> Mapping[Any, int]:
+        """Repeated subscriptions, by outcome (a text)."""
+
+    @property
     def last_frame_at_us(self) -> int | None:
         """When a frame was read last, microseconds since the epoch."""
 

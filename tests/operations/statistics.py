@@ -35,6 +35,7 @@ class Session:
     frames: int = 12
     events: int = 10
     connects: dict[str, int] = field(default_factory=lambda: {"subscribed": 1})
+    probes: dict[str, int] = field(default_factory=lambda: {"acknowledged": 3})
     last_frame_at_us: int | None = NOW_US - 1_500_000
     last_close_code: int | None = None
     refused_reason: str | None = None

@@ -64,6 +64,11 @@ def _value(metrics: Metrics, name: str, **labels: str) -> float:
             {"client_id": "client-1", "outcome": "subscribed"},
             1,
         ),
+        (
+            "bridge_probes_total",
+            {"client_id": "client-1", "outcome": "acknowledged"},
+            3,
+        ),
         ("bridge_subscribed", {"client_id": "client-1"}, 1),
         (
             "bridge_last_frame_timestamp_seconds",

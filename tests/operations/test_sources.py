@@ -11,7 +11,7 @@ from bridge.operations.metrics import Metrics
 from bridge.operations.sources import Sources
 from bridge.outbox import OutboxStatistics
 from bridge.pusher.state import State
-from bridge.pusher.statistics import Outcome, Statistics
+from bridge.pusher.statistics import Outcome, ProbeOutcome, Statistics
 from bridge.recovery.gap import GapCause
 from bridge.recovery.ledger import GapStatistics
 from tests.operations.exposition import families
@@ -28,6 +28,7 @@ def test_statistics_of_the_rooms_fit() -> None:
 
     session.state = State.SUBSCRIBED
     session.connects[Outcome.SUBSCRIBED] += 1
+    session.probes[ProbeOutcome.HEARD] += 1
     intake.dead_letters[DeadLetterReason.NOT_JSON] += 1
     outbox.accepted += 1
     gaps.gaps["client-1", GapCause.OVERFLOW] += 1
@@ -44,6 +45,7 @@ def test_statistics_of_the_rooms_fit() -> None:
         for sample in family.samples
     }
     assert shown["bridge_connects_total", "client-1", "subscribed"] == 1
+    assert shown["bridge_probes_total", "client-1", "heard"] == 1
     assert shown["bridge_subscribed", "client-1"] == 1
     assert shown["bridge_events_accepted_total",] == 1
     assert shown["bridge_dlq_records_total", "not_json"] == 1
