@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -135,6 +135,7 @@ class MemoryOutbox:
         partition_of: _PartitionOf,
         opened: dict[int, tuple[int, int]],
         topic_id: str | None = None,
+        _: Mapping[int, Mapping[str, int]] | None = None,
     ) -> Future[None]:
         """Let a topic's rows go to lanes, first those that waited without one."""
 

@@ -72,6 +72,8 @@ class Lane:
         self._partition = partition
         self._cursor = start.acknowledged_sequence
         self._last = 0 if known is None else known.last_sequence
+        # Rows without a lane may get theirs after the log was looked at again.
+        self._highest = start.last_sequence or 0
         self._resume_offset = end_offset if start.offset is None else start.offset
         self._resume_ce_id = start.ce_id
         self._verified = (self._resume_offset, self._resume_ce_id)
@@ -116,7 +118,7 @@ class Lane:
     def start(self) -> ScanFrom:
         """From where on the log has to be read to know what it holds."""
         offset, ce_id = self._verified
-        return ScanFrom(offset, self._cursor, ce_id, self._last)
+        return ScanFrom(offset, self._cursor, ce_id, max(self._last, self._highest))
 
     # -- What the outbox tells ------------------------------------------------
 

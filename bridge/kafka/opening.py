@@ -164,7 +164,11 @@ def _starts(topic: TopicFacts, known: Mapping[int, LaneState]) -> dict[int, Scan
         else:
             offset, ce_id = state.resume_offset, state.resume_ce_id
         starts[number] = ScanFrom(
-            offset, state.acknowledged_sequence, ce_id, state.highest_sequence
+            offset,
+            state.acknowledged_sequence,
+            ce_id,
+            state.highest_sequence,
+            state.last_sequence,
         )
     return starts
 
@@ -210,10 +214,17 @@ async def _open_topic(
             number: (tail.last_sequence, tail.end_offset)
             for number, tail in tails.items()
         }
+        unplaced = {
+            number: tail.unplaced for number, tail in tails.items() if tail.unplaced
+        }
         # From here on the outbox may have rows for these lanes.
         await answer(
             group.outbox.open_topic(
-                topic.name, partitioner(topic.partitions), ends, topic.topic_id
+                topic.name,
+                partitioner(topic.partitions),
+                ends,
+                topic.topic_id,
+                unplaced,
             )
         )
         for number, tail in tails.items():

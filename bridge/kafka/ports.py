@@ -6,7 +6,7 @@ The rooms don't import each other: `service` gives an `Outbox` to the relay.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -48,9 +48,13 @@ class OutboxPort(Protocol):
         partition_of: Callable[[bytes | None], int],
         opened: dict[int, tuple[int, int]],
         topic_id: str | None,
+        unplaced: Mapping[int, Mapping[str, int]],
     ) -> Future[None]:
         """
         Let a topic's rows go to lanes: (last sequence, end offset) by partition.
+
+        Rows without a lane that the log has already, sequence by ce_id by
+        partition, get the sequences that they have there.
 
         Where the topic's id is another one than the lanes had, what was
         acknowledged went to a topic that is gone: it counts as delivered, and

@@ -33,12 +33,15 @@ class ScanFrom(msgspec.Struct, frozen=True):
             known any more.
         last_sequence: The last record that is looked for; None for no end. Of an
             outbox that was put back to an old copy the log may hold millions more.
+        placed_sequence: The last sequence that a row of the outbox has: records
+            after it are told with theirs. None where nobody asks for that.
     """
 
     offset: int | None
     acknowledged_sequence: int
     ce_id: str | None = None
     last_sequence: int | None = None
+    placed_sequence: int | None = None
 
 
 class LogTail(msgspec.Struct):
@@ -54,6 +57,8 @@ class LogTail(msgspec.Struct):
         first_ce_id: Whose record stands at the offset from which was read: ""
             for somebody else's, None for none at all.
         first_sequence: The first sequence of those in `offsets`; 0 if there are none.
+        unplaced: Sequence by `ce_id` of those in `offsets` that can only belong to
+            rows without a lane, in a copy made before they got one.
     """
 
     begin_offset: int
@@ -62,6 +67,7 @@ class LogTail(msgspec.Struct):
     offsets: dict[str, int] = msgspec.field(default_factory=dict)
     first_ce_id: str | None = None
     first_sequence: int = 0
+    unplaced: dict[str, int] = msgspec.field(default_factory=dict)
 
     def confirms(self, start: ScanFrom) -> bool:
         """
@@ -134,3 +140,6 @@ def _note(
         ):
             tail.offsets[ce_id] = record.offset
             tail.first_sequence = tail.first_sequence or sequence
+            placed = start.placed_sequence
+            if placed is not None and sequence > placed:
+                tail.unplaced[ce_id] = sequence

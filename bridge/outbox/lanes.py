@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3  # noqa: TID251 - this room speaks to SQLite
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -18,9 +19,13 @@ from bridge.outbox.schema import MAX_SEQUENCE, UNASSIGNED
 from bridge.record import LaneState
 
 
-__all__ = ["Lanes", "PartitionOf", "UnknownLaneError"]
+__all__ = ["NONE_UNPLACED", "Lanes", "PartitionOf", "UnknownLaneError", "Unplaced"]
 
 PartitionOf = Callable[[bytes | None], int]
+
+# Sequence by ce_id by partition.
+Unplaced = Mapping[int, Mapping[str, int]]
+NONE_UNPLACED: Unplaced = MappingProxyType({})
 
 # Far enough below 0 for any run to end there.
 _GONE_OFFSET = -MAX_SEQUENCE - 1
@@ -41,6 +46,8 @@ class Lanes:
         topics: The topics by name.
         assignments: How keys find their partition, by topic; never changed in
             place, so that a transaction can put the former one back.
+        unplaced: What the log has of rows without a lane, by topic, until they all
+            have one. What a log has stays true if a transaction is undone.
         are_new: Whether a lane was added since somebody set this to False.
         note_down: Has all rows noted in the table of jobs.
     """
@@ -50,6 +57,7 @@ class Lanes:
         self._by_number: dict[int, Lane] = {}
         self.topics: dict[str, Topic] = {}
         self.assignments: Mapping[str, PartitionOf] = {}
+        self.unplaced: dict[str, Unplaced] = {}
         self.are_new = False
         self.note_down: Callable[[], None] = lambda: None
 
@@ -75,7 +83,7 @@ class Lanes:
                     lane.acknowledged_sequence, lane.runs[-1].last_sequence
                 )
             lane.last_sequence = max(
-                lane.last_sequence, lane.acknowledged_sequence, self._last_row(lane)
+                lane.last_sequence, lane.acknowledged_sequence, self.last_row(lane)
             )
 
     def states(self) -> list[LaneState]:
@@ -86,7 +94,7 @@ class Lanes:
                 partition=lane.partition,
                 acknowledged_sequence=lane.acknowledged_sequence,
                 # Where sequences were skipped, the last of them may be no row.
-                last_sequence=max(lane.acknowledged_sequence, self._last_row(lane))
+                last_sequence=max(lane.acknowledged_sequence, self.last_row(lane))
                 if lane.skipped
                 else lane.last_sequence,
                 resume_offset=lane.resume_offset,
@@ -138,9 +146,11 @@ class Lanes:
         partition_of: PartitionOf,
         opened: Mapping[int, tuple[int, int]],
         topic_id: str | None,
+        unplaced: Unplaced,
     ) -> None:
         """Let a topic's records go to lanes: see `Store.open_topic`."""
         entry = self.topic(topic)
+        self.unplaced[topic] = unplaced
         for partition, (sequence, end_offset) in opened.items():
             lane = entry.lanes.get(partition) or self._add(topic, partition)
             if topic_id is not None:
@@ -196,12 +206,25 @@ class Lanes:
             self.note_down()
 
     def settle(self, lane: Lane) -> None:
-        """Leave behind what was skipped or resent, once no row of it waits."""
-        if lane.skipped and not lane.pending:
+        """
+        Leave behind what was skipped or resent, once no row of it waits.
+
+        Rows without a lane may have their places among what was skipped.
+        """
+        unassigned = self.topics[lane.topic].unassigned
+        if lane.skipped and not lane.pending and not unassigned.pending:
             lane.acknowledged_sequence = lane.last_sequence
             lane.skipped = 0
         if lane.acknowledged_sequence >= lane.resent_sequence:
             lane.resent_sequence = 0
+
+    def last_row(self, lane: Lane) -> int:
+        """Give the last sequence that has a row; 0 if none has."""
+        (last,) = self._connection.execute(
+            "SELECT max(position) FROM rows WHERE position BETWEEN ? AND ?",
+            (lane.base, lane.end),
+        ).fetchone()
+        return 0 if last is None else int(last) - lane.base
 
     def save(self, lane: Lane) -> None:
         """Write how far a lane has come."""
@@ -238,13 +261,6 @@ class Lanes:
             for run in lane.runs
         )
         lane.floor_offset = 0
-
-    def _last_row(self, lane: Lane) -> int:
-        (last,) = self._connection.execute(
-            "SELECT max(position) FROM rows WHERE position BETWEEN ? AND ?",
-            (lane.base, lane.end),
-        ).fetchone()
-        return 0 if last is None else int(last) - lane.base
 
     def _resume_ce_id(self, lane: Lane) -> str | None:
         run = lane.last_run

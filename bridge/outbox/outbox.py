@@ -16,7 +16,7 @@ from bridge.outbox.directory import OutboxDirectory
 from bridge.outbox.inbox import Inbox, Kept
 from bridge.outbox.jobs import Jobs
 from bridge.outbox.lane import Run
-from bridge.outbox.lanes import PartitionOf
+from bridge.outbox.lanes import NONE_UNPLACED, PartitionOf, Unplaced
 from bridge.outbox.losses import Losses
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.store import Placed, Store
@@ -208,10 +208,13 @@ class Outbox:
         partition_of: PartitionOf,
         opened: dict[int, tuple[int, int]],
         topic_id: str | None,
+        unplaced: Unplaced = NONE_UNPLACED,
     ) -> Future[None]:
         """Let a topic's rows go to lanes from now on: see `Store.open_topic`."""
         return self._change(
-            lambda store: store.open_topic(topic, partition_of, opened, topic_id)
+            lambda store: store.open_topic(
+                topic, partition_of, opened, topic_id, unplaced
+            )
         )
 
     def delivered(

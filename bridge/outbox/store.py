@@ -23,7 +23,13 @@ from bridge.outbox.failures import translated
 from bridge.outbox.job_table import JobTable
 from bridge.outbox.jobs import Jobs
 from bridge.outbox.lane import Run
-from bridge.outbox.lanes import Lanes, PartitionOf, UnknownLaneError
+from bridge.outbox.lanes import (
+    NONE_UNPLACED,
+    Lanes,
+    PartitionOf,
+    UnknownLaneError,
+    Unplaced,
+)
 from bridge.outbox.refusals import Refusals
 from bridge.outbox.remembered import Remembered
 from bridge.outbox.restoring import restore
@@ -219,6 +225,7 @@ class Store:
         partition_of: PartitionOf,
         opened: Mapping[int, tuple[int, int]],
         topic_id: str | None,
+        unplaced: Unplaced = NONE_UNPLACED,
     ) -> None:
         """
         Let a topic's records go to lanes from now on.
@@ -232,12 +239,17 @@ class Store:
             topic_id: The topic's id in Kafka, None if that isn't known. Where
                 it is another one than before, what was acknowledged counts as
                 delivered, and offsets begin at 0 again.
+            unplaced: By partition, the sequence by `ce_id` of records after its
+                last row that the log showed: see `claim`.
         """
-        self._lanes.open(topic, partition_of, opened, topic_id)
+        self._lanes.open(topic, partition_of, opened, topic_id, unplaced)
 
     def claim(self, max_rows: int, max_bytes: int) -> list[tuple[str, int, int]]:
         """
         Give lanes to rows that were written before Kafka was reached.
+
+        One that the log has already, in a file put back to a copy from before it
+        got its lane, is given the sequence that it has there.
 
         Args:
             max_rows: At most so many rows of a topic.

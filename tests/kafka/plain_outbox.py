@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +29,9 @@ _ROWS = 10_000
 class PlainOutbox:
     """The outbox of one life of a process.
 
+    Attributes:
+        opened: The topics whose lanes were opened in this life.
+
     Args:
         path: The database file.
     """
@@ -38,6 +41,7 @@ class PlainOutbox:
         self._store: Store = self._opened.store
         self._path = path
         self._is_closed = False
+        self.opened: set[str] = set()
         self._runs: list[tuple[str, int, Run]] = []
         self._on_committed: Callable[[list[Placed]], None] = lambda _: None
         self._on_claimed: Callable[[list[tuple[str, int, int]]], None] = lambda _: None
@@ -133,10 +137,14 @@ class PlainOutbox:
         partition_of: Callable[[bytes | None], int],
         opened: dict[int, tuple[int, int]],
         topic_id: str | None,
+        unplaced: Mapping[int, Mapping[str, int]],
     ) -> Future[None]:
         """As `OutboxPort`."""
+        self.opened.add(topic)
         return self._do(
-            lambda store: store.open_topic(topic, partition_of, opened, topic_id)
+            lambda store: store.open_topic(
+                topic, partition_of, opened, topic_id, unplaced
+            )
         )
 
     def read(

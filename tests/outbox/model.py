@@ -23,6 +23,7 @@ class ModelLane:
         floor: Where to resume unless one of those stands later.
         resent: The last row that a log has had and lost.
         topic_id: The topic's id.
+        unassigned: The model's: they may get places that were skipped.
     """
 
     rows: dict[int, int] = field(default_factory=dict)
@@ -32,11 +33,17 @@ class ModelLane:
     floor: int | None = None
     resent: int = 0
     topic_id: str | None = None
+    unassigned: list[int] = field(default_factory=list)
 
     @property
     def pending(self) -> list[int]:
         """The sequences of rows that wait."""
         return [sequence for sequence in self.rows if sequence > self.acknowledged]
+
+    @property
+    def last_row(self) -> int:
+        """The last sequence that has a row, or had one."""
+        return max([self.acknowledged, *self.rows])
 
     @property
     def resume_offset(self) -> int | None:
@@ -52,7 +59,7 @@ class ModelLane:
 
     def settle(self) -> None:
         """Leave behind what can't be waited for."""
-        if not self.pending:
+        if not self.pending and not self.unassigned:
             self.acknowledged = self.last
         if self.acknowledged >= self.resent:
             self.resent = 0
@@ -171,3 +178,12 @@ class Log:
         offsets = self.found(start).values()
         records = [self.records[offset] for offset in offsets]
         return max((record[0] for record in records if record), default=0)
+
+    def sequences(self, start: int | None, after: int) -> dict[str, int]:
+        """Give the sequences by ce_id from a start on, those after one."""
+        records = [self.records[offset] for offset in self.found(start).values()]
+        return {
+            ce_id: sequence
+            for sequence, ce_id in filter(None, records)
+            if sequence > after
+        }

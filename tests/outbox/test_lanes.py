@@ -79,6 +79,64 @@ def test_a_log_ahead_of_the_file_is_not_repeated(path: Path) -> None:
         assert store.pending == 0
 
 
+def _without_lane(path: Path) -> list[str]:
+    """Write rows 1 and 2, acknowledged, and five that have no lane: their ce_ids."""
+    with stored(path) as store:
+        open_jobs(store)
+        append(store, numbered(0, 2))
+        acknowledge(store, 1, 2, 0)
+    with stored(path) as store:
+        append(store, numbered(2, 5))
+        cursor = store._connection.execute("SELECT ce_id FROM rows ORDER BY position")
+        # Those without a lane come first.
+        return [ce_id for (ce_id,) in cursor][:5]
+
+
+def test_rows_without_a_lane_get_the_sequences_that_the_log_has(path: Path) -> None:
+    """
+    The file was put back to a copy from before its rows got their lanes.
+
+    One that was refused then has its place in between; what the log doesn't have
+    goes above all that it ever had. A crash in the middle changes nothing.
+    """
+    first, _, third, fourth, _ = _without_lane(path)
+    shown = {first: 3, third: 5, fourth: 6, "lost since": 7}
+    with stored(path) as store:
+        with store.transaction():
+            store.open_topic("jobs", spread(1), {0: (20, 20)}, None, {0: shown})
+            assert store.claim(3, MIB) == [("jobs", 0, 5)]
+        acknowledge(store, 3, 3, 2)
+        acknowledge(store, 4, 5, 3)
+        assert store.pending == 2
+    with stored(path) as store:
+        (state,) = store.lane_states()
+        assert (state.acknowledged_sequence, state.last_sequence) == (5, 5)
+        shown = {fourth: 6, "lost since": 7}
+        with store.transaction():
+            store.open_topic("jobs", spread(1), {0: (20, 20)}, None, {0: shown})
+            assert store.claim(9, MIB) == [("jobs", 0, 21)]
+        rows = read_all(store, after=5)
+        assert [(row.sequence, number_of(row)) for row in rows] == [(6, 5), (21, 6)]
+        acknowledge(store, 6, 6, 5)
+        acknowledge(store, 21, 21, 20)
+        assert store.pending == 0
+
+
+def test_a_sequence_of_the_log_never_stands_for_two_events(path: Path) -> None:
+    """Where the log's sequences don't fit to the rows' order they get new ones."""
+    first, _, third, _, _ = _without_lane(path)
+    # As after more partitions: the second row stood in another lane, and what has
+    # the sequence between the two is now in another one.
+    shown = {first: 3, "elsewhere": 4, third: 5}
+    with stored(path) as store:
+        with store.transaction():
+            store.open_topic("jobs", spread(1), {0: (20, 20)}, None, {0: shown})
+            store.claim(9, MIB)
+        rows = read_all(store, after=2)
+        assert [row.sequence for row in rows] == [21, 22, 23, 24, 25]
+        assert [number_of(row) for row in rows] == [2, 3, 4, 5, 6]
+
+
 def test_rows_of_an_older_copy_wait_until_they_are_found(path: Path) -> None:
     """
     The file was put back to an older copy with rows in it that wait.

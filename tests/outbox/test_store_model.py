@@ -50,6 +50,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
         # The world: it goes on whatever happens to the file.
         self.logs = [Log() for _ in range(_PARTITIONS)]
         self.topics = 1
+        # What each log showed of rows without a lane, at the opening.
+        self.unplaced: dict[int, dict[str, int]] = {}
         self.count = 0
         self.now = 0
         self.keys: dict[int, bytes | None] = {}
@@ -125,13 +127,18 @@ class StoreAgainstModel(RuleBasedStateMachine):
         topic_id = f"id-{self.topics}"
         opened = {}
         for partition, log in enumerate(self.logs):
-            lane = self.model.lanes.setdefault(partition, ModelLane())
+            lane = self.model.lanes.setdefault(
+                partition, ModelLane(unassigned=self.model.unassigned)
+            )
             is_same = lane.topic_id in {None, topic_id}
             start = lane.resume_offset if is_same else 0
             opened[partition] = (log.last_sequence(start), len(log.records))
+            self.unplaced[partition] = log.sequences(start, lane.last_row)
             lane.open(*opened[partition], topic_id)
         with self.store.transaction():
-            self.store.open_topic("jobs", lives.partition_of, opened, topic_id)
+            self.store.open_topic(
+                "jobs", lives.partition_of, opened, topic_id, self.unplaced
+            )
         self.is_open = True
         for partition in range(_PARTITIONS):
             self._look_for_losses(partition)
@@ -163,15 +170,41 @@ class StoreAgainstModel(RuleBasedStateMachine):
         if not self.is_open:
             assert claimed == []
             return
-        touched = set()
+        chosen: dict[int, list[int]] = {}
         for number in model.unassigned[:max_rows]:
             partition = lives.partition_of(self.keys[number])
-            model.lanes[partition].add(number)
-            touched.add(partition)
+            chosen.setdefault(partition, []).append(number)
+        had_some = bool(model.unassigned)
         del model.unassigned[:max_rows]
+        for partition, numbers in chosen.items():
+            self._place(partition, numbers)
+        if had_some:
+            for lane in model.lanes.values():
+                lane.settle()
         assert {(partition, last) for _, partition, last in claimed} == {
-            (partition, model.lanes[partition].last) for partition in touched
+            (partition, model.lanes[partition].last_row) for partition in chosen
         }
+
+    def _place(self, partition: int, numbers: list[int]) -> None:
+        """Rows stand above all others, or where the log has them."""
+        lane, unplaced = self.model.lanes[partition], self.unplaced[partition]
+        shown = {sequence: ce_id for ce_id, sequence in unplaced.items()}
+        first, after, rows = lane.last + 1, lane.last_row, []
+        while more := self._read(partition, after, 5):
+            rows += more
+            after = more[-1].sequence
+        assert [lives.number_of(row) for row in rows] == numbers
+        # Without a refused one the rows that the log has come first, as they were.
+        is_known = [row.ce_id in unplaced for row in rows]
+        as_they_were = is_known == sorted(is_known, reverse=True)
+        for row in rows:
+            place = unplaced.get(row.ce_id, 0)
+            if as_they_were and lane.last_row < place <= lane.last:
+                assert row.sequence == place
+            elif row.sequence < first:
+                assert shown.get(row.sequence, row.ce_id) == row.ce_id
+            lane.rows[row.sequence] = lives.number_of(row)
+            lane.last = max(lane.last, row.sequence)
 
     @rule(events=lives.some_events, foreign=st.integers(0, 1))
     def live(self, events: lives.Events, foreign: int) -> None:
@@ -351,7 +384,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         for partition, lane in self.model.lanes.items():
             state = states[partition]
             assert state.acknowledged_sequence == lane.acknowledged
-            assert state.last_sequence == max([lane.acknowledged, *lane.rows])
+            assert state.last_sequence == lane.last_row
             assert state.resent_sequence == lane.resent
             assert state.topic_id == lane.topic_id
             assert state.resume_offset == lane.resume_offset
