@@ -7,21 +7,23 @@ done when it fails, is decided in `writer`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from bridge.errors import OutboxFullError
+from bridge.outbox.buffer import total_weight
 from bridge.outbox.inbox import Inbox, Kept
 from bridge.outbox.lane import Run
 from bridge.outbox.remembered import Remembered
+from bridge.outbox.room import Room
 from bridge.outbox.store import Placed, Store
 from bridge.record import Record
 
 
-__all__ = ["Committed", "Plan", "commit", "say_goodbye", "settle_in"]
+__all__ = ["Committed", "Plan", "commit", "say_goodbye", "settle_in", "write_gaps"]
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -106,7 +108,7 @@ def commit(
     records = plan.records
     if plan.kept:
         records = [*records, *[kept.record for kept in plan.kept]]
-    proofs = {} if plan.is_last_resort else inbox.proofs.due(plan.in_hands)
+    proofs = _due(inbox, plan)
     remembered = store.remembered
     with store.transaction(is_last_resort=plan.is_last_resort):
         if plan.notes:
@@ -135,6 +137,14 @@ def commit(
     return Committed(runs, results, placed, claimed, trimmed, moved)
 
 
+def _due(inbox: Inbox, plan: Plan) -> Mapping[str, int]:
+    """Give proofs that hold with this transaction: no gap is left behind them."""
+    proofs = inbox.proofs.due(plan.in_hands)
+    # Looked at afterwards: a gap that was told before a proof is seen with it. Killed
+    # between the two, nobody would know of that gap any more.
+    return proofs if len(inbox.reserved) <= len(plan.kept) else {}
+
+
 def _remember_gaps(remembered: Remembered, all_kept: Sequence[Kept]) -> None:
     for kept in all_kept:
         if kept.opens is not None:
@@ -161,6 +171,40 @@ def settle_in(store: Store, *, notes: bool) -> None:
             _note_all(store)
 
 
+def write_gaps(store: Store, inbox: Inbox, room: Room) -> int:
+    """
+    Write all gap records that wait, and nothing else.
+
+    Before a salvage, which may take minutes and seldom finds everything: should the
+    process be killed meanwhile, the gap of what is lost has to be known.
+
+    Args:
+        store: The file. What it refuses here goes with the first commit.
+        inbox: What has gathered.
+        room: Told of what is written.
+
+    Returns:
+        How many.
+
+    Raises:
+        OutboxDamagedError: The file can't be used.
+    """
+    all_kept = list(inbox.reserved)
+    if not all_kept:
+        return 0
+    records = [kept.record for kept in all_kept]
+    try:
+        with store.transaction():
+            store.append(records)
+            _remember_gaps(store.remembered, all_kept)
+    except OutboxFullError:
+        return 0
+    for _ in all_kept:
+        inbox.reserved.popleft()
+    room.spend(total_weight(records))
+    return len(all_kept)
+
+
 def say_goodbye(store: Store, inbox: Inbox, *, notes: bool) -> None:
     """
     Write that the process ends in order; what it had to say must be written before.
@@ -176,13 +220,15 @@ def say_goodbye(store: Store, inbox: Inbox, *, notes: bool) -> None:
     Raises:
         OutboxDamagedError: The file can't be used.
     """
+    proofs = inbox.proofs.all_due()
+    # Looked at afterwards, as in `_due`.
     if inbox.reserved:
         return
     with suppress(OutboxFullError):
         if notes:
             _note_all(store)
         with store.transaction():
-            store.remembered.raise_to(inbox.proofs.due(0))
+            store.remembered.raise_to(proofs)
             store.remembered.note_stop()
 
 

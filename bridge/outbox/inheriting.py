@@ -53,7 +53,7 @@ def inherit(aside: Path, heir: Opened) -> None:
     with suppress(sqlite3.Error), closing(open_damaged(aside)) as source:
         remembered = Remembered(source)
         lanes, envelopes = Lanes(source), Envelopes(source)
-        table = JobTable(source, lanes, envelopes, heir.store.jobs, remembered)
+        table = JobTable(source, lanes, envelopes, heir.store.jobs)
         for load in (remembered.load, envelopes.load, lanes.load, table.load):
             _as_far_as_it_goes(load)
         take_over(aside, remembered, heir)

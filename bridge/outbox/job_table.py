@@ -26,7 +26,6 @@ from bridge.outbox.envelopes import Envelopes
 from bridge.outbox.jobs import Account, Jobs
 from bridge.outbox.lane import Lane
 from bridge.outbox.lanes import Lanes
-from bridge.outbox.remembered import Remembered
 from bridge.outbox.schema import UNASSIGNED
 from bridge.outbox.statements import ManyRows
 from bridge.record import Record
@@ -75,7 +74,6 @@ class JobTable:
         lanes: Its lanes.
         envelopes: Its envelopes.
         jobs: The truth.
-        remembered: Keeps when each account was heard last.
 
     Attributes:
         written: How many jobs the last transaction wrote or deleted.
@@ -90,13 +88,11 @@ class JobTable:
         lanes: Lanes,
         envelopes: Envelopes,
         jobs: Jobs,
-        remembered: Remembered,
     ) -> None:
         self._connection = connection
         self._lanes = lanes
         self._envelopes = envelopes
         self._jobs = jobs
-        self._remembered = remembered
         # Rows of this transaction: in memory once it is committed.
         self._appended: list[Sequence[Record]] = []
         self._last_place = 0
@@ -264,7 +260,6 @@ class JobTable:
         return {lane.number: lane.last_sequence for lane in self._lanes}
 
     def _mark(self, marks: dict[int, int]) -> None:
-        self._remembered.raise_to(self._jobs.heard_us())
         for lane in self._lanes:
             mark = marks.get(lane.number, 0)
             # It was too high where somebody deleted the last rows.

@@ -17,7 +17,7 @@ from math import inf
 
 from bridge.job_status import TERMINAL_STATUSES
 from bridge.outbox.statistics import OutboxStatistics
-from bridge.record import Envelope, JobInFlight, Origin, Record
+from bridge.record import Envelope, JobInFlight, Record
 
 
 __all__ = ["Account", "Heard", "Jobs"]
@@ -42,18 +42,15 @@ class Account:
         jobs: What is known of each, by key; the one not heard of for longest first.
         changed: Keys of which the file doesn't have what is known here.
         places: Where jobs stand in the file, by key.
-        heard_us: When the last event was read that is written, of those that
-            the socket brought; 0 if there was none.
     """
 
-    __slots__ = ("ce_source", "changed", "heard_us", "jobs", "places")
+    __slots__ = ("ce_source", "changed", "jobs", "places")
 
     def __init__(self, ce_source: str) -> None:
         self.ce_source = ce_source
         self.jobs: OrderedDict[bytes, Heard] = OrderedDict()
         self.changed: set[bytes] = set()
         self.places: dict[bytes, int] = {}
-        self.heard_us = 0
 
 
 class Jobs:
@@ -116,13 +113,7 @@ class Jobs:
                 if record.envelope is not envelope:
                     envelope = record.envelope
                     account = self.account(envelope.ce_source)
-                    # What was asked for, or came by another way, says nothing of
-                    # the socket.
-                    is_pushed = envelope.origin == Origin.SOCKET
-                heard_us = record.received_at_us
-                hear(account, key, (status, record.progress, heard_us))
-                if is_pushed and heard_us > account.heard_us:
-                    account.heard_us = heard_us
+                hear(account, key, (status, record.progress, record.received_at_us))
             self._forget(self._count - self._max_jobs)
 
     def account(self, ce_source: str) -> Account:
@@ -137,14 +128,6 @@ class Jobs:
         self._count += key not in account.jobs
         account.jobs[key] = heard
 
-    def heard_us(self) -> dict[str, int]:
-        """Give when each account was heard by its socket, as far as it was."""
-        return {
-            account.ce_source: account.heard_us
-            for account in self.accounts.values()
-            if account.heard_us
-        }
-
     def _hear(self, account: Account, key: bytes, heard: Heard) -> None:
         jobs = account.jobs
         if key in jobs:
@@ -152,9 +135,10 @@ class Jobs:
                 del jobs[key]
                 self._count -= 1
                 self._end(account, key)
-            else:
-                jobs[key] = heard
-                jobs.move_to_end(key)
+                _forget_in_file(account, key)
+                return
+            jobs[key] = heard
+            jobs.move_to_end(key)
         elif heard[0] in TERMINAL_STATUSES:
             self._end(account, key)
             return
@@ -184,7 +168,7 @@ class Jobs:
         oldest = merge(*map(_by_age, self.accounts.values()), key=_seen_us)
         for account, key, _ in list(islice(oldest, count)):
             del account.jobs[key]
-            account.changed.add(key)
+            _forget_in_file(account, key)
         self._count -= count
         self._statistics.forgotten_jobs += count
 
@@ -197,6 +181,14 @@ class Jobs:
     def _has_ended(self, account: Account, key: bytes) -> bool:
         job = (account.ce_source, key)
         return job in self._ended or job in self._ended_before
+
+
+def _forget_in_file(account: Account, key: bytes) -> None:
+    if key in account.places:
+        account.changed.add(key)
+    else:
+        # It was never written, and won't be.
+        account.changed.discard(key)
 
 
 def _by_age(account: Account) -> Iterator[tuple[Account, bytes, int]]:

@@ -61,6 +61,14 @@ class Proofs:
         mark, proofs = self._next
         return proofs if self._buffer.has_passed(mark, in_hands) else _NONE
 
+    def all_due(self) -> Mapping[str, int]:
+        """Give all that hold, those too that wait behind others, and forget them."""
+        together: Mapping[str, int] = _NONE
+        while due := self.due(0):
+            together = highest(together, due)
+            self.written()
+        return together
+
     def written(self) -> None:
         """Forget what `due` gave last."""
         self._next, self._later = self._later, None

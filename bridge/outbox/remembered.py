@@ -60,15 +60,10 @@ class Remembered:
         ).fetchone()
         self.was_stopped = self._is_marked = self._will_be_marked = bool(stopped)
 
-    def memory(self, heard_us: Mapping[str, int]) -> Memory:
-        """
-        Tell what the process before has left.
-
-        Args:
-            heard_us: When accounts were heard that are told in rows.
-        """
+    def memory(self) -> Memory:
+        """Tell what the process before has left."""
         return Memory(
-            proved_us=highest(self.proved_us, heard_us),
+            proved_us=dict(self.proved_us),
             was_stopped=self.was_stopped,
             open_gaps=tuple(self.gaps.values()),
         )

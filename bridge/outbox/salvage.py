@@ -78,7 +78,8 @@ def salvage(
 
     Args:
         aside: The damaged file.
-        into: The new file; holds nothing but what was salvaged before.
+        into: The new file; beside gap records it holds nothing but what was salvaged
+            before.
         acknowledged: Gives the last sequence of a lane of the damaged file that is
             known to be in Kafka, beside what the file says; 0 if nothing is.
         beat: Called now and then: this may take a while.

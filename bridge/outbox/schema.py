@@ -79,7 +79,7 @@ CREATE TABLE envelopes (
 -- floor_offset: nothing of this lane that isn't known lies in the log before it.
 -- resent_sequence: rows up to it were acknowledged once by a log that lost them.
 -- topic_id: the topic's id in Kafka, if that was told.
--- noted_sequence: rows up to it are told in `jobs` and `accounts`, later ones aren't.
+-- noted_sequence: rows up to it are told in `jobs`, later ones aren't.
 CREATE TABLE lanes (
     id INTEGER PRIMARY KEY,
     topic TEXT NOT NULL,

@@ -80,9 +80,7 @@ class Store:
         )
         self.remembered = Remembered(connection)
         self.jobs = jobs or Jobs()
-        self.job_table = JobTable(
-            connection, self._lanes, self._envelopes, self.jobs, self.remembered
-        )
+        self.job_table = JobTable(connection, self._lanes, self._envelopes, self.jobs)
         self.dead_letters: list[Placed] = []
         self._stale = True
         with self.reading():

@@ -130,6 +130,10 @@ class Succession:
             salvaged = salvage(aside, self.opened, acknowledged, beat)
             damage.is_salvaged(aside)
             lost += salvaged.given_up
+            if salvaged.given_up or salvaged.reason is not None:
+                # It goes on already, unless it was another process that found the
+                # damage; that may have been killed before it could tell.
+                self._losses.begin(_CAUSE, None)
             _log.warning(
                 "outbox.salvaged",
                 set_aside=str(aside),

@@ -19,7 +19,7 @@ import structlog
 
 from bridge.errors import OutboxDamagedError, OutboxDirectoryError, OutboxFullError
 from bridge.outbox.buffer import total_weight
-from bridge.outbox.commit import Plan, commit, say_goodbye, settle_in
+from bridge.outbox.commit import Plan, commit, say_goodbye, settle_in, write_gaps
 from bridge.outbox.inbox import Inbox
 from bridge.outbox.job_table import JOB_BYTES
 from bridge.outbox.jobs import Jobs
@@ -112,7 +112,7 @@ class Writer:
             path, settings.max_bytes, losses, statistics, self.jobs
         )
         store = self._files.opened.store
-        self.memory = store.remembered.memory(self.jobs.heard_us())
+        self.memory = store.remembered.memory()
         try:
             self._use(self._files.opened)
             settle_in(store, notes=not self._room.is_near_its_end)
@@ -139,6 +139,7 @@ class Writer:
             self._statistics.last_beat = 0.0
 
     def _work(self) -> None:
+        self._statistics.kept += write_gaps(self._store, self._inbox, self._room)
         self._files.salvage(self._inbox.acknowledged_up_to, self._beat)
         while True:
             self._wait()
@@ -215,12 +216,11 @@ class Writer:
         if plan.kept:
             self._room.spend(total_weight([kept.record for kept in plan.kept]))
             statistics.kept += len(plan.kept)
-        if store.job_table.written:
-            self._room.spend(JOB_BYTES * store.job_table.written)
-        if done.claimed:
+        self._room.spend(JOB_BYTES * store.job_table.written)
+        if done.claimed or (plan.kept and inbox.reserved):
             inbox.bell.ring()
-            if self.on_claimed is not None:
-                self.on_claimed(done.claimed)
+        if done.claimed and self.on_claimed is not None:
+            self.on_claimed(done.claimed)
         if done.placed and self.on_committed is not None:
             self.on_committed(done.placed)
         # Last: whoever sees the buffer drained finds everything else done.

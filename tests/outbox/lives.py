@@ -21,7 +21,6 @@ from bridge.outbox.envelopes import Envelopes
 from bridge.outbox.job_table import JobTable
 from bridge.outbox.jobs import Jobs
 from bridge.outbox.lanes import Lanes
-from bridge.outbox.remembered import Remembered
 from bridge.outbox.store import Store
 from bridge.record import Envelope, Record, StoredRecord
 
@@ -140,5 +139,5 @@ def _as_opened_now(connection: sqlite3.Connection) -> Jobs:
     lanes, envelopes, jobs = Lanes(connection), Envelopes(connection), Jobs()
     lanes.load()
     envelopes.load()
-    JobTable(connection, lanes, envelopes, jobs, Remembered(connection)).load()
+    JobTable(connection, lanes, envelopes, jobs).load()
     return jobs

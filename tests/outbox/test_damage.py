@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from bridge.errors import OutboxDamagedError, OutboxFormatError
 from bridge.outbox import Outbox, OutboxDirectory, succession
-from bridge.record import Loss, StoredRecord
+from bridge.record import Loss, Memory, StoredRecord
 from bridge.settings import OutboxSettings
 from tests.outbox.making import (
     MIB,
@@ -23,7 +23,9 @@ from tests.outbox.making import (
     fresh,
     number_of,
     numbered,
+    record,
     spread,
+    stored,
     threaded,
 )
 
@@ -391,3 +393,40 @@ def test_a_salvage_that_was_begun_is_finished(
         _open(outbox)
         eventually(lambda: outbox.statistics.rows == _COUNT)
         assert _numbers(_read_all(outbox)) == list(range(_COUNT))
+
+
+@pytest.mark.parametrize("harm", [_halve, _overwrite_header])
+def test_what_a_salvage_doesn_t_find_is_a_loss_whoever_found_the_damage(
+    scene: _Scene, harm: Callable[[Path], None]
+) -> None:
+    """The process that set the file aside was killed before it told anybody."""
+    scene.fill()
+    harm(scene.database)
+    scene.database.rename(scene.path / "outbox.sqlite3.damaged-20260101T000000Z")
+    (scene.path / "outbox.sqlite3.damaged-20260101T000000Z.to-salvage").touch()
+    with scene.running() as outbox:
+        _open(outbox)
+    scene.check_losses(since_us=None)
+    assert scene.losses[1].records == outbox.statistics.lost_rows
+
+
+def test_a_gap_of_damage_is_on_disk_before_the_salvage(
+    scene: _Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That may take minutes: killed meanwhile, the next process knows of it."""
+    scene.fill()
+    _halve(scene.database)
+
+    def die(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bridge.outbox.writer.Writer._beat", die)
+    with OutboxDirectory(scene.path) as directory:
+        outbox = Outbox(directory, OutboxSettings(dir=scene.path))
+        outbox.keep(record("7", b"gap", topic="jobs.gaps"), opens="1")
+        with pytest.raises(KeyboardInterrupt), threaded(outbox):
+            pass
+    with stored(scene.database) as store:
+        assert store.remembered.memory() == Memory({}, False, (b"gap",))
+        assert store.waiting_topics() == {"jobs.gaps"}
+    assert outbox.statistics.kept == 1

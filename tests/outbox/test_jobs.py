@@ -91,14 +91,12 @@ def test_a_job_not_heard_of_for_too_long_is_forgotten() -> None:
     assert _names(jobs) == ["c", "a"]
 
 
-def test_only_the_socket_s_own_events_prove_that_it_was_heard() -> None:
-    """A webhook or a status answer comes while the socket is deaf; clocks go back."""
-    jobs = Jobs()
-    jobs.note([event("a", at_us=5), event("a", at_us=9, origin="webhook")])
-    jobs.note([event("b", at_us=8, account=8, origin="status-endpoint")])
-    assert jobs.heard_us() == {source_of(7): 5}
-    jobs.note([event("a", at_us=7), event("a", at_us=6)])
-    assert jobs.heard_us() == {source_of(7): 7}
+def test_what_the_file_never_heard_of_waits_for_no_writing() -> None:
+    """While the table isn't written, short jobs take no memory."""
+    jobs = Jobs(max_jobs=2)
+    jobs.note([event(f"{n}") for n in range(1000)])
+    jobs.note([event(f"{n}", "done") for n in range(998, 1000)])
+    assert jobs.accounts[source_of(7)].changed == set()
 
 
 def test_it_is_read_while_it_is_written() -> None:

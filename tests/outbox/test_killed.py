@@ -55,9 +55,6 @@ def test_jobs_are_exact_after_kill_9(tmp_path: Path) -> None:
                 job.request_id: (job.status, job.last_seen_us)
                 for job in store.jobs.of(source_of(7))
             } == jobs
-            with store.reading():
-                heard = store.remembered.memory(store.jobs.heard_us())
-            assert heard.proved_us == {source_of(7): max(told)}
     assert len(jobs) > 400
     assert len(told) > 2000
 

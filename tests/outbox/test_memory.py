@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import OutboxFullError
-from bridge.outbox import Outbox, OutboxDirectory
+from bridge.outbox import Outbox, OutboxDirectory, commit
 from bridge.outbox.buffer import Buffer
 from bridge.outbox.proofs import Proofs
 from bridge.outbox.store import Store
@@ -64,6 +64,10 @@ def _gap(number: int) -> bytes:
     return b'{"gap_id":"%d"}' % number
 
 
+def _refuse(*_: object) -> None:
+    raise OutboxFullError("no room")
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A directory for an outbox."""
@@ -95,13 +99,9 @@ def test_a_stop_that_could_not_write_all_is_none(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A gap record that found no room must not look like an orderly end."""
-
-    def refuse(*_: object) -> None:
-        raise OutboxFullError("no room")
-
     with running(path) as outbox:
         eventually(lambda: outbox.statistics.last_beat > 0)
-        monkeypatch.setattr(Store, "append", refuse)
+        monkeypatch.setattr(Store, "append", _refuse)
         outbox.keep(record("7", topic="jobs.gaps"))
     monkeypatch.undo()
     assert not _found(path).was_stopped
@@ -110,24 +110,14 @@ def test_a_stop_that_could_not_write_all_is_none(
 # -- Proofs --------------------------------------------------------------------
 
 
-def test_a_committed_event_is_a_proof(path: Path) -> None:
-    """Of each account the last one, whether the process stopped or was killed."""
+def test_no_event_is_a_proof(path: Path) -> None:
+    """It was sent before it was read, and may have waited: its session knows by it."""
     with running(path) as outbox:
+        outbox.prove({source_of(7): 3})
         outbox.offer([event("a", at_us=5), event("b", at_us=9, account=8)])
-        outbox.offer([event("a", "done", 11)])
-        eventually(lambda: outbox.drained)
-        assert _found(path).proved_us == {source_of(7): 11, source_of(8): 9}
-        assert not _found(path).was_stopped
-    assert _found(path).proved_us == {source_of(7): 11, source_of(8): 9}
-
-
-def test_a_gap_record_is_no_proof(path: Path) -> None:
-    """Nor is a dead letter that the broker's refusal made: both tell of the past."""
-    with running(path) as outbox:
-        outbox.offer([event("a", at_us=5)])
         outbox.keep(record("7", topic="jobs.gaps"))
         eventually(lambda: outbox.drained and outbox.statistics.kept == 1)
-    assert _found(path).proved_us == {source_of(7): 5}
+    assert _found(path).proved_us == {source_of(7): 3}
 
 
 def test_a_proof_is_written_without_any_event(path: Path) -> None:
@@ -146,7 +136,6 @@ def test_a_proof_never_goes_back(path: Path) -> None:
     with running(path) as outbox:
         outbox.prove({source_of(7): 50})
         outbox.prove({source_of(7): 40})
-        outbox.offer([event("a", at_us=30)])
     with running(path) as outbox:
         assert outbox.memory.proved_us == {source_of(7): 50}
         outbox.prove({source_of(7): 45})
@@ -162,12 +151,12 @@ def test_a_proof_doesn_t_overtake_an_event(path: Path) -> None:
         writer = outbox._writer
         # A commit takes 2,000 rows at most.
         writer._round()
-        assert _found(path).proved_us == {source_of(7): 2000}
+        assert _found(path).proved_us == {}
         writer._round()
-        assert _found(path).proved_us == {source_of(7): 20_000}
+        assert _found(path).proved_us == {source_of(7): 10_000}
         outbox.offer([event("x", at_us=20_001)])
         outbox.prove({source_of(7): 30_000})
-        assert _found(path).proved_us == {source_of(7): 20_000}
+        assert _found(path).proved_us == {source_of(7): 10_000}
         writer._round()
         assert _found(path).proved_us == {source_of(7): 30_000}
 
@@ -181,9 +170,81 @@ def test_a_proof_waits_for_what_a_commit_leaves_out(
         outbox.prove({source_of(7): 100})
         writer = outbox._writer
         monkeypatch.setattr(writer._room, "fit", lambda *_: 1)
-        for proved_us in (1, 2, 100):
+        for proofs in ({}, {}, {source_of(7): 100}):
             writer._round()
-            assert _found(path).proved_us == {source_of(7): proved_us}
+            assert _found(path).proved_us == proofs
+
+
+def test_a_proof_leaves_no_gap_behind(path: Path) -> None:
+    """More gaps than a commit takes: killed on the way, the proof before them holds."""
+    with _standing(path) as outbox:
+        outbox.prove({source_of(7): 1})
+        writer = outbox._writer
+        writer._round()
+        for number in range(250):
+            gap = record("7", _gap(number), topic="jobs.gaps")
+            outbox.keep(gap, opens=f"{number}")
+        outbox.offer([event("a", at_us=5)])
+        outbox.prove({source_of(7): 10})
+        for gaps, proved_us in ((100, 1), (200, 1), (250, 10)):
+            writer._round()
+            memory = _found(path)
+            assert len(memory.open_gaps) == gaps
+            assert memory.proved_us == {source_of(7): proved_us}
+
+
+def test_a_proof_waits_for_a_gap_that_a_full_disk_refuses(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What else the disk takes then mustn't say that all is known."""
+    with _standing(path) as outbox:
+        outbox.keep(record("7", _gap(1), topic="jobs.gaps"), opens="1")
+        outbox.prove({source_of(7): 10})
+        monkeypatch.setattr(Store, "append", _refuse)
+        outbox._writer._round()
+        assert _found(path) == _NOTHING
+        monkeypatch.undo()
+        outbox._writer._round()
+        assert _found(path) == Memory({source_of(7): 10}, False, (_gap(1),))
+
+
+def test_a_proof_waits_for_a_gap_that_was_told_meanwhile(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other thread tells of it, and proves, after gap records were taken."""
+    with _standing(path) as outbox:
+        writer = outbox._writer
+        has_room = writer._has_room
+
+        def tell(_: object) -> bool:
+            outbox.keep(record("7", _gap(1), topic="jobs.gaps"), opens="1")
+            outbox.prove({source_of(7): 10})
+            return has_room
+
+        monkeypatch.setattr(type(writer), "_has_room", property(tell))
+        writer._round()
+        monkeypatch.undo()
+        assert _found(path) == _NOTHING
+        writer._round()
+        assert _found(path).open_gaps[0] == _gap(1)
+        assert _found(path).proved_us == {source_of(7): 10}
+
+
+def test_a_stop_writes_proofs_that_wait_behind_others(path: Path) -> None:
+    """The last one counts: the gap of the next start is no longer than it must be."""
+    with _standing(path) as outbox:
+        inbox, writer = outbox._inbox, outbox._writer
+        outbox.offer([event("a", at_us=1)])
+        outbox.prove({source_of(7): 10, source_of(8): 9})
+        assert inbox.proofs.due(0) == {}
+        outbox.offer([event("b", at_us=11)])
+        outbox.prove({source_of(7): 20})
+        assert inbox.proofs.due(0) == {}
+        for _ in range(2):
+            _, weight = inbox.buffer.take(1, MIB)
+            inbox.buffer.release(weight)
+        commit.say_goodbye(writer._store, inbox, notes=True)
+    assert _found(path) == Memory({source_of(7): 20, source_of(8): 9}, True, ())
 
 
 def test_proofs_of_hours_on_a_full_disk_are_put_together() -> None:
@@ -276,7 +337,7 @@ def _fill(path: Path) -> None:
         outbox.open_topic("jobs", spread(1), fresh(1), None).result(10)
         outbox.offer([event(f"{n}", at_us=n, account=7 + n % 2) for n in range(1, 200)])
         outbox.keep(record("7", _gap(1), topic="jobs.gaps"), opens="1")
-        outbox.prove({source_of(7): 10_000})
+        outbox.prove({source_of(7): 10_000, source_of(8): 199})
 
 
 def _find_damage(store: Store) -> None:
@@ -324,7 +385,7 @@ def test_what_can_t_be_read_is_not_remembered(path: Path) -> None:
     with running(path, keep_jobs_seconds=_FOR_EVER) as outbox:
         assert outbox.memory == _NOTHING
         assert outbox.jobs.of(source_of(7)) == []
-        outbox.offer([event("a", at_us=5)])
+        outbox.prove({source_of(7): 5})
     assert _found(path).proved_us == {source_of(7): 5}
 
 
@@ -333,6 +394,7 @@ def test_a_file_that_fails_leaves_its_memory_to_the_next(path: Path) -> None:
     _fill(path)
     with running(path, keep_jobs_seconds=_FOR_EVER) as outbox:
         outbox.offer([event("1", "done", 300, 8), event("new", at_us=301, account=8)])
+        outbox.prove({source_of(8): 301})
         eventually(lambda: outbox.drained)
         replaced: list[bool] = []
         outbox.subscribe(lambda _: None, lambda _: None, lambda: replaced.append(True))
@@ -363,7 +425,9 @@ with running(Path(sys.argv[1]), keep_jobs_seconds=1e11) as outbox:
     outbox.prove({source_of(7): 1000})
     eventually(lambda: outbox.drained and outbox.statistics.kept == 1)
     outbox.offer([event(f"{n}", "done", n + 1000) for n in range(1, 51)])
-    eventually(lambda: outbox.drained)
+    outbox.prove({source_of(7): 1050})
+    proved = outbox._writer._store.remembered.proved_us
+    eventually(lambda: outbox.drained and proved[source_of(7)] == 1050)
     os._exit(9)
 """
 
