@@ -92,7 +92,6 @@ class Attempt:
         self._keep_alive: KeepAlive | None = None
         self._enrolment: Enrolment | None = None
         self._probe: Probe | None = None
-        self._asked_at_us: int | None = None
         self.subscribed_at: float | None = None
 
     async def run(self) -> Ending:
@@ -174,7 +173,6 @@ class Attempt:
         parts, statistics = self._parts, self._statistics
         channel, clock, pause = parts.channel, parts.clock, parts.pause
         look, proofs = parts.stalls.look, statistics.proofs
-        busy_us = 0
         while True:
             # No deadline: a quiet channel is no fault, and pings watch it.
             run = await connection.receive_run()
@@ -183,12 +181,9 @@ class Attempt:
             look()
             if proofs.held:
                 self._continuity.waited(run)
-            # What is read now may have waited for so much longer than what came
-            # before it; the next answer to a ping measures it anew.
-            proofs.trip_us += busy_us
             statistics.frames += len(run)
             statistics.last_frame_at = read_at = trio.current_time()
-            statistics.last_frame_at_us = proofs.frame_us = received_at_us
+            statistics.last_frame_at_us = received_at_us
             jobs = []
             ending = None
             for message in run:
@@ -197,21 +192,21 @@ class Attempt:
                     ending = ending or self._control(event, connection, start)
                 elif event.event == JOB_EVENT and event.channel == channel:
                     jobs.append(event)
+                    # Each for itself: a pong may stand between two of a run.
+                    proofs.echoed_us = proofs.answered_us
                 else:
                     statistics.other_events += 1
             if jobs:
                 statistics.events += len(jobs)
                 statistics.last_event_at = read_at
-                statistics.last_event_at_us = proofs.event_us = received_at_us
+                statistics.last_event_at_us = received_at_us
+                self._prove(read_at)
                 parts.deliver(jobs, received_at_us)
             if ending is not None:
                 return ending
-            busy_us = 0
             if jobs:
                 await pause()
-                busy_seconds = trio.current_time() - read_at
-                busy_us = int(busy_seconds * 1_000_000)
-                if busy_seconds > _LONG_PAUSE_SECONDS:
+                if trio.current_time() - read_at > _LONG_PAUSE_SECONDS:
                     self._stalled()
 
     def _control(
@@ -309,6 +304,11 @@ class Attempt:
         )
         return await self._probe.run()
 
+    def _prove(self, now: float) -> None:
+        """Have a ping sent behind events, if the last one was long enough ago."""
+        if self._keep_alive is not None and now >= self._keep_alive.stale_at:
+            self._keep_alive.urge()
+
     def _stalled(self) -> None:
         """Take nothing for a proof until a new ping is answered."""
         self._continuity.stalled()
@@ -317,9 +317,6 @@ class Attempt:
 
     def _sending(self) -> None:
         self._step(LocalStep.SUBSCRIBE_SENT)
-        if self._asked_at_us is None:
-            # The first one: its answer may come when it has been sent once more.
-            self._asked_at_us = self._parts.clock()
 
     def _answered(self, event: SubscriptionSucceeded | SubscriptionError) -> bool:
         """Take an answer to a subscription, if one to this channel is awaited."""
@@ -341,15 +338,12 @@ class Attempt:
         return True
 
     def _subscribed(self) -> None:
-        assert self._asked_at_us is not None, "an answer is to a question"
         statistics = self._statistics
         self.subscribed_at = trio.current_time()
         statistics.last_subscribed_at = self.subscribed_at
         statistics.connects[Outcome.SUBSCRIBED] += 1
         self._parts.refusal.worked()
-        statistics.last_subscribed_at_us = self._continuity.subscribed(
-            self._asked_at_us
-        )
+        statistics.last_subscribed_at_us = self._continuity.subscribed()
         _log.info(
             "session.subscribed",
             client_id=statistics.client_id,

@@ -51,12 +51,9 @@ class Continuity:
         self._pinged_awake = False
         self._waited_bytes = 0
 
-    def subscribed(self, asked_at_us: int) -> int:
+    def subscribed(self) -> int:
         """
         Note and tell that a new subscription was acknowledged.
-
-        Args:
-            asked_at_us: When it was asked for.
 
         Returns:
             The acknowledgement's receipt.
@@ -65,7 +62,6 @@ class Continuity:
         # A wall clock that was set back doesn't make an interruption negative.
         at_us = max(now_us, self._proofs.proved_us or now_us)
         self._proofs.begin(at_us)
-        self._proofs.trip_us = max(0, now_us - asked_at_us)
         self._listener.subscribed(at_us)
         return at_us
 
@@ -77,18 +73,18 @@ class Continuity:
             asked_at_us: When it was repeated first.
         """
         self._proofs.confirm(asked_at_us)
-        self._proofs.trip_us = max(0, self._clock() - asked_at_us)
 
     def pinging(self) -> None:
         """Note that a ping goes out now; the one before was answered."""
-        self._pinged_at_us = self._clock()
+        self._pinged_at_us = now_us = self._clock()
+        self._proofs.believe(now_us)
         self._pinged_awake = True
 
     def ponged(self) -> None:
         """Note the last ping's pong, and tell of what a stall may have cost."""
         now_us = self._clock()
         self._statistics.proved_until_us = self._pinged_at_us
-        self._proofs.trip_us = max(0, now_us - self._pinged_at_us)
+        self._proofs.answered_us = self._pinged_at_us
         if not (self._proofs.held and self._pinged_awake):
             return
         if self._waited_bytes <= _KEPT_BYTES:

@@ -6,10 +6,15 @@ is, and WebSocket pings don't count (measured); other servers drop listeners
 that only listen. So a ping goes out at every interval, whatever comes in. A
 pong that doesn't come is the only sign of a connection that died without a word.
 
+While events come, there are more: a gap begins where the last answered ping was sent,
+and with events on their way it matters how long ago that was.
+
 What the end of a connection leads to is not decided here.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 import trio
 
@@ -24,6 +29,10 @@ from bridge.pusher.websocket import Connection
 
 __all__ = ["KeepAlive"]
 
+# How much too early a gap may begin for want of a newer ping. A ping and its pong cost
+# about as much as two events.
+_PROOF_SECONDS: Final = 2.0
+
 
 class KeepAlive:
     """
@@ -34,6 +43,9 @@ class KeepAlive:
         interval_seconds: From one ping to the next.
         pong_timeout_seconds: From a ping to its pong.
         continuity: Where proofs of life are noted.
+
+    Attributes:
+        stale_at: From when on an event is worth a ping of its own (monotonic).
     """
 
     def __init__(
@@ -48,6 +60,7 @@ class KeepAlive:
         self._interval_seconds = interval_seconds
         self._pong_timeout_seconds = pong_timeout_seconds
         self._continuity = continuity
+        self.stale_at = trio.current_time()
         self._urged = trio.Event()
         self._ponged: trio.Event | None = None
         self._pong_owed = trio.Event()
@@ -96,7 +109,8 @@ class KeepAlive:
         while True:
             with trio.move_on_at(due):
                 await self._urged.wait()
-            due = trio.current_time() + self._interval_seconds
+            now = trio.current_time()
+            due, self.stale_at = now + self._interval_seconds, now + _PROOF_SECONDS
             self._urged = trio.Event()
             ponged = self._ponged = trio.Event()
             self._pings += 1

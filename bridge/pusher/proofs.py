@@ -1,15 +1,15 @@
 """
 Up to when a session has heard everything: the proofs, and the moment they prove.
 
-Frames come in the order in which they were sent. So each one proves that whatever
-the server sent before it has arrived. It was sent a trip before it was read, and
-what was sent meanwhile may still get lost; the last measured round trip stands for
-that trip, with the time that the reader has been busy since: so much longer what
-comes may have waited to be read. For a pong this comes to the sending of its ping.
+Frames come in the order in which they were sent. So the answer to a question proves
+that whatever the server had sent when it was asked has arrived. A frame that nobody
+asked for proves less than it seems to: what was sent behind it may still be on its
+way, and how long that is can't be known (measured: with a line that had become half a
+second slower, forty events were lost that were sent before the last one was read).
 
-There are two grades. Any frame proves that the connection carries what is sent.
-Only an event of the channel, or an acknowledgement, proves that the subscription
-stands as well: a deaf connection answers pings.
+There are two grades. A pong proves that the connection carries what is sent. That the
+subscription stands is proved by the acknowledgement of a repeated one, or by an event
+that comes behind a pong: a deaf connection answers pings.
 
 No clock, no listener: the writers give the times, `continuity` draws conclusions.
 """
@@ -25,22 +25,19 @@ class Proofs:
     One session's proofs; microseconds since the epoch.
 
     Attributes:
-        frame_us: Receipt of the last message.
-        event_us: Receipt of the last job event.
-        trip_us: The last measured time from a question to its answer, and how long
-            the reader has been busy since.
+        answered_us: When the last ping was sent whose pong came since the subscription
+            was acknowledged; 0 if there was none.
+        echoed_us: The same of the last ping behind whose pong an event came.
         held: Whether what is read proves nothing at present, because it may have
             waited long.
     """
 
     def __init__(self) -> None:
-        self.frame_us: int | None = None
-        self.event_us: int | None = None
-        self.trip_us = 0
+        self.answered_us = 0
+        self.echoed_us = 0
         self.held = False
         self._standing = False
-        self._floor_us = 0
-        self._confirmed_us: int | None = None
+        self._floor_us = self._confirmed_us = 0
         # Proved and heard, as they were when they were held or it ended.
         self._settled: tuple[int, int] | None = None
 
@@ -48,15 +45,14 @@ class Proofs:
     def proved_us(self) -> int | None:
         """Up to when everything had arrived; None before the first subscription."""
         if self._standing and not self.held:
-            return self._latest(self.frame_us)
+            return max(self._floor_us, self.answered_us)
         return None if self._settled is None else self._settled[0]
 
     @property
     def heard_us(self) -> int | None:
         """The same by the subscription's own proofs alone."""
         if self._standing and not self.held:
-            latest_us = self._latest(self.event_us)
-            return max(latest_us, self._confirmed_us or latest_us)
+            return max(self._floor_us, self.echoed_us, self._confirmed_us)
         return None if self._settled is None else self._settled[1]
 
     def begin(self, at_us: int) -> None:
@@ -69,7 +65,7 @@ class Proofs:
         self._standing = True
         self.held = False
         self._floor_us = at_us
-        self.frame_us = self.event_us = self._confirmed_us = None
+        self.answered_us = self.echoed_us = self._confirmed_us = 0
 
     def confirm(self, asked_at_us: int) -> None:
         """
@@ -79,6 +75,18 @@ class Proofs:
             asked_at_us: When the subscription was repeated.
         """
         self._confirmed_us = asked_at_us
+
+    def believe(self, now_us: int) -> None:
+        """
+        Give up what lies in the future: the wall clock was set back since.
+
+        Args:
+            now_us: What the clock says.
+        """
+        self._floor_us = min(self._floor_us, now_us)
+        self.answered_us = min(self.answered_us, now_us)
+        self.echoed_us = min(self.echoed_us, now_us)
+        self._confirmed_us = min(self._confirmed_us, now_us)
 
     def hold(self) -> None:
         """Stay with what is proved until `release`: old things are being read."""
@@ -124,12 +132,3 @@ class Proofs:
         assert proved_us is not None
         assert heard_us is not None
         self._settled = (proved_us, heard_us)
-
-    def _latest(self, receipt_us: int | None) -> int:
-        if receipt_us is None:
-            return self._floor_us
-        sent_us = receipt_us - self.trip_us
-        if receipt_us < self._floor_us:
-            # The wall clock was set back since: only its new time means anything.
-            return sent_us
-        return max(self._floor_us, sent_us)

@@ -93,7 +93,8 @@ class PusherSettings(Section, frozen=True):
     activity_timeout_seconds: Annotated[
         float,
         about(
-            "Interval of the bridge's pings; the server's shorter one wins",
+            "Longest time between two of the bridge's pings; the server's shorter "
+            "one wins",
             because="soketi's and Reverb's default, a quarter of soketi's "
             "idle limit of 120 s",
             gt=0,

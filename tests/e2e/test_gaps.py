@@ -33,6 +33,9 @@ _WATCHFUL: dict[str, Any] = {
     "pusher_probe_silence_seconds": 0.5,
 }
 
+# From one ping to the next while events come: a gap may begin so much too early.
+_PROOF = timedelta(seconds=2)
+
 # From soketi to the bridge: some milliseconds, if the machine has time for it.
 _TRIP = timedelta(seconds=0.5)
 _PROVED = timedelta(seconds=0.5)
@@ -87,9 +90,9 @@ async def _last_read(scene: Scene, load: Load) -> datetime:
 
 
 def _begins_near(gap: Gap, last_read: datetime) -> bool:
-    """Tell whether it begins when what was read last was sent, a trip before."""
+    """Tell whether it begins at the last ping that may be expected to be answered."""
     assert gap.since is not None
-    return gap.since >= last_read - _TRIP
+    return gap.since >= last_read - _PROOF - _TRIP
 
 
 def _begun(count: int) -> Sequence[tuple[str, list[str]]]:

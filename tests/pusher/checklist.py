@@ -71,7 +71,7 @@ ROWS: dict[int, Row] = {
     ),
     10: Row(
         "Events arrive steadily for five minutes",
-        "Pings go out by the clock as in silence",
+        "Pings go out as in silence, and behind events one in two seconds",
     ),
     11: Row(
         "`pusher:ping` from the server, and a WebSocket ping",

@@ -62,7 +62,7 @@ async def test_a_pong_on_a_lost_connection_ends_without_a_word(
         await keep_alive.answer()
 
 
-def test_a_pong_that_nobody_waits_for_is_told() -> None:
+async def test_a_pong_that_nobody_waits_for_is_told() -> None:
     """Without a ping there is no proof of life in it."""
     assert not _keep_alive().ponged()
 

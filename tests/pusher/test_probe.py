@@ -148,7 +148,10 @@ async def test_a_missing_acknowledgement_ends_the_connection_as_deaf(
     peers: list[Peer] = []
     ear = Ear()
     async with staged(
-        soketi_alike(peers, 20, deaf_from=30), spoken(work), listener=ear
+        # The ping behind the first event is proved by the second.
+        soketi_alike(peers, 20, 21, deaf_from=30),
+        spoken(work),
+        listener=ear,
     ) as (
         stage,
         session,

@@ -74,7 +74,8 @@ async def test_events_are_delivered_once_a_run_with_the_time_of_reading(
         assert statistics.subscribed
         assert statistics.state is State.SUBSCRIBED
         assert statistics.events == 3
-        assert statistics.frames == 5
+        # Two of the enrolment, and the pong behind the events.
+        assert statistics.frames == 6
         assert statistics.last_event_at_us == 4_000_000
         assert statistics.last_frame_at == 4
         assert statistics.last_subscribed_at_us == 0

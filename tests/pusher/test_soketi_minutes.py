@@ -121,10 +121,12 @@ def _pongs(account: Account) -> int:
 
 
 def test_row_10_steady_traffic_does_not_silence_the_pings(minutes: _Minutes) -> None:
-    """With ten events a second, a ping goes out every 30 s all the same."""
+    """With ten events a second, a ping goes out every two seconds, for the proof."""
     assert len(minutes.busy.wires) == 1
     assert len(minutes.busy.events) > _BUSY_SECONDS / _EVERY_SECONDS / 2
-    assert _pings(minutes.busy) == _pongs(minutes.busy) == 10
+    pings = _pings(minutes.busy)
+    assert _BUSY_SECONDS / 2 * 0.9 < pings <= _BUSY_SECONDS / 2 + 2
+    assert _pongs(minutes.busy) == pings
 
 
 def test_row_11_soketis_websocket_ping_is_answered(minutes: _Minutes) -> None:
@@ -142,7 +144,9 @@ def test_row_11_soketis_websocket_ping_is_answered(minutes: _Minutes) -> None:
 def test_row_12_an_idle_session_is_not_closed(minutes: _Minutes) -> None:
     """Soketi's limit of 120 s passes twice, and events still come."""
     assert len(minutes.idle.wires) == 1
-    assert _pings(minutes.idle) == _pongs(minutes.idle) == 10
+    # Ten by the clock; the last event may have had one more sent behind it.
+    assert _pings(minutes.idle) in {10, 11}
+    assert _pongs(minutes.idle) in {10, 11}
     assert minutes.idle.data == ["after"]
 
 
@@ -153,7 +157,7 @@ def test_row_13_a_consumer_that_stands_still_holds_nothing_up(
     account, stand = minutes.stalled, minutes.standstill
     assert len(account.wires) == 1
     assert account.session.statistics.events == minutes.published > 1000
-    assert _pings(account) == _pongs(account) == 10
+    assert _pings(account) == _pongs(account) > _STALL_SECONDS / 2 * 0.9
     assert account.ear.interruptions == []
     begin, end = stand.losses
     assert (begin.cause, begin.until_us) == ("overflow", None)

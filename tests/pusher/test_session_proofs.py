@@ -1,0 +1,376 @@
+"""
+What a session takes for a proof that it has heard everything, on the wire.
+
+The arithmetic stands in test_proofs.py, what is told in test_interruptions.py.
+"""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from bridge.pusher.interruption import Cause, Interruption
+from tests.pusher.ear import Ear
+from tests.pusher.losing import lost
+from tests.pusher.scripted import CHANNEL, Peer, spoken, staged, work
+
+
+SECOND = 1_000_000
+
+
+async def test_a_quiet_connection_is_proved_by_the_ping_that_was_answered(
+    autojump_clock: MockClock,
+) -> None:
+    """Not by the pong's receipt: what was sent behind it may be lost."""
+
+    async def after(peer: Peer) -> None:
+        await peer.read_until("pusher:ping")
+        await trio.sleep_until(33)
+        await peer.say("pusher:pong")
+        await trio.sleep_until(40)
+
+    ear = Ear()
+    async with staged(lost(after), spoken(work), listener=ear) as (_, session):
+        await trio.sleep_until(39)
+        assert session.statistics.proved_us == 31 * SECOND
+        await trio.sleep_until(50)
+    assert [one.since_us for one in ear.interruptions] == [31 * SECOND]
+
+
+async def test_an_event_is_proved_by_the_ping_that_goes_out_behind_it(
+    autojump_clock: MockClock,
+) -> None:
+    """Its receipt proves nothing: what was sent before it was read may be under way."""
+
+    async def after(peer: Peer) -> None:
+        await trio.sleep_until(10)
+        await peer.publish()
+        await peer.read_until("pusher:ping")
+        assert trio.current_time() == 10
+        await trio.sleep_until(13)
+        await peer.say("pusher:pong")
+        await trio.sleep_until(14)
+        await peer.publish("whose ping finds no answer")
+        await peer.read_until("pusher:ping")
+        assert trio.current_time() == 14
+
+    ear = Ear()
+    async with staged(lost(after), spoken(work), listener=ear):
+        await trio.sleep_until(20)
+    assert [one.since_us for one in ear.interruptions] == [10 * SECOND]
+
+
+async def test_a_pong_that_waits_for_a_busy_reader_proves_its_ping(
+    autojump_clock: MockClock,
+) -> None:
+    """The reader stood back for 0.5 s; what came meanwhile moves no bound."""
+
+    async def after(peer: Peer) -> None:
+        for at in (5, 6, 7):
+            with trio.move_on_at(at):
+                await peer.answer_pings()
+            await peer.publish()
+        with trio.move_on_at(10):
+            await peer.answer_pings()
+
+    async def busy() -> None:
+        await trio.sleep(0.5)
+
+    ear = Ear()
+    async with staged(lost(after), spoken(work), listener=ear, pause=busy) as (
+        _,
+        session,
+    ):
+        await trio.sleep_until(7.25)
+        assert session.statistics.proved_us == 5 * SECOND
+        await trio.sleep_until(20)
+    assert [one.since_us for one in ear.interruptions] == [7 * SECOND]
+
+
+async def test_a_frame_that_nobody_asked_for_proves_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    """What the server says last of all may have been under way for long."""
+
+    async def after(peer: Peer) -> None:
+        await trio.sleep_until(8)
+        await peer.publish(channel="other")
+        await peer.say("pusher:ping")
+        await peer.say("pusher:pong")
+        await trio.sleep_until(9)
+        await peer.complain(4200)
+        await trio.sleep_until(10)
+
+    ear = Ear()
+    async with staged(lost(after), spoken(work), listener=ear):
+        await trio.sleep_until(20)
+    assert [one.since_us for one in ear.interruptions] == [1 * SECOND]
+
+
+async def test_a_ping_from_before_the_subscription_proves_its_acknowledgement(
+    autojump_clock: MockClock,
+) -> None:
+    """Its pong comes behind it, and yet it was asked for when nobody was subscribed."""
+
+    async def script(peer: Peer) -> None:
+        await peer.establish(activity_timeout=1)
+        await peer.read_until("pusher:ping")
+        await trio.sleep_until(2)
+        await peer.acknowledge()
+        await trio.sleep_until(3)
+        await peer.say("pusher:pong")
+        await trio.sleep_until(4)
+        await peer.close(4200)
+
+    ear = Ear()
+    async with staged(spoken(script), spoken(work), listener=ear):
+        await trio.sleep_until(10)
+    assert [one.since_us for one in ear.interruptions] == [2 * SECOND]
+
+
+async def test_a_connection_without_pong_was_deaf_since_the_last_echo(
+    autojump_clock: MockClock,
+) -> None:
+    """Pongs prove nothing of a deaf connection, but for those before an event."""
+
+    async def script(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        await peer.enrol()
+        for at in (20, 21):
+            with trio.move_on_at(at):
+                await peer.answer_pings()
+            await peer.publish()
+        with trio.move_on_at(60):
+            await peer.answer_pings()
+        await trio.sleep_forever()
+
+    ear = Ear()
+    async with staged(spoken(script), spoken(work), listener=ear) as (stage, _):
+        await trio.sleep_until(120)
+    assert ear.interruptions == [Interruption(Cause.DEAF, 20 * SECOND)]
+    # Pings at 20, 50, 80, and ten seconds for the pong.
+    assert stage.server.dials == [0, 90]
+
+
+_JOB_FRAME = {"event": "request.status.updated", "channel": CHANNEL, "data": "{}"}
+_PONG_FRAME = {"event": "pusher:pong"}
+
+
+@pytest.mark.parametrize(
+    ("run", "since_us"),
+    [
+        ([_PONG_FRAME, _JOB_FRAME], 31 * SECOND),
+        ([_JOB_FRAME, _PONG_FRAME], 1 * SECOND),
+        ([_JOB_FRAME, _PONG_FRAME, _JOB_FRAME], 31 * SECOND),
+    ],
+)
+async def test_only_an_event_behind_the_pong_is_its_echo(
+    run: list[dict[str, str]], since_us: int, autojump_clock: MockClock
+) -> None:
+    """In one run of messages too: before it, the subscription may just have gone."""
+
+    async def script(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        await peer.enrol()
+        peer.acknowledges = False
+        await peer.read_until("pusher:ping")
+        await peer.say_at_once(*run)
+        await trio.sleep_forever()
+
+    ear = Ear()
+    # Its server keeps silent on repeats, so that only echoes prove anything.
+    async with staged(
+        spoken(script), spoken(work), listener=ear, subscribe_timeout_seconds=60
+    ) as (_, session):
+        await trio.sleep_until(32)
+        assert session.statistics.proved_us == 31 * SECOND
+        await trio.sleep_until(80)
+    assert ear.interruptions == [Interruption(Cause.DEAF, since_us)]
+
+
+async def test_an_event_right_behind_the_acknowledgement_is_no_earlier_echo(
+    autojump_clock: MockClock,
+) -> None:
+    """What the connection before was proved by means nothing on this one."""
+
+    async def first(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        await peer.enrol()
+        for at in (2, 3):
+            await trio.sleep_until(at)
+            await peer.publish()
+            with trio.move_on_after(0.5):
+                await peer.answer_pings()
+        await peer.close(4200)
+
+    async def second(peer: Peer) -> None:
+        await peer.establish()
+        await peer.read_until("pusher:subscribe")
+        await trio.sleep_until(5)
+        acknowledgement = {
+            "event": "pusher_internal:subscription_succeeded",
+            "channel": CHANNEL,
+        }
+        await peer.say_at_once(acknowledgement, _JOB_FRAME)
+        await trio.sleep_forever()
+
+    ear = Ear()
+    async with staged(spoken(first), spoken(second), spoken(work), listener=ear):
+        await trio.sleep_until(60)
+    assert [(one.cause, one.since_us) for one in ear.interruptions] == [
+        (Cause.DISCONNECTED, 2 * SECOND),
+        (Cause.DEAF, 5 * SECOND),
+    ]
+
+
+class _Line:
+    """
+    A way from a server that may become slower; what is on it when it is cut is lost.
+
+    Attributes:
+        delay_seconds: How long a frame is under way.
+    """
+
+    def __init__(self, peer: Peer, nursery: trio.Nursery) -> None:
+        self._peer = peer
+        self.delay_seconds = 0.0
+        self._sender, self._frames = trio.open_memory_channel[
+            tuple[float, dict[str, str]]
+        ](10_000)
+        nursery.start_soon(self._carry)
+
+    def send(self, frame: dict[str, str]) -> None:
+        """Have it arrive after the delay, behind what was sent before."""
+        due = trio.current_time() + self.delay_seconds
+        self._sender.send_nowait((due, frame))
+
+    async def _carry(self) -> None:
+        async for due, frame in self._frames:
+            await trio.sleep_until(due)
+            await self._peer.say_at_once(frame)
+
+
+@pytest.mark.parametrize("delay_seconds", [0.5, 1.9, 4])
+async def test_a_line_that_becomes_slower_before_it_is_cut_loses_nothing_silently(
+    delay_seconds: float, autojump_clock: MockClock
+) -> None:
+    """Events that were sent before the last one was read lie in the gap too."""
+    slow_at, cut_at = 20.2, 25.0
+    sent: list[float] = []
+
+    async def script(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        await peer.enrol()
+        async with trio.open_nursery() as nursery:
+            line = _Line(peer, nursery)
+
+            async def publish() -> None:
+                while True:
+                    await trio.sleep(0.1)
+                    sent.append(trio.current_time())
+                    line.send({**_JOB_FRAME, "data": str(len(sent) - 1)})
+
+            async def slow_down() -> None:
+                await trio.sleep_until(slow_at)
+                line.delay_seconds = delay_seconds
+
+            nursery.start_soon(publish)
+            nursery.start_soon(slow_down)
+            with trio.move_on_at(cut_at):
+                while True:
+                    await peer.read_until("pusher:ping")
+                    line.send(_PONG_FRAME)
+            nursery.cancel_scope.cancel()
+        await trio.aclose_forcefully(peer.stream)
+
+    ear = Ear()
+    async with staged(spoken(script), spoken(work), listener=ear) as (stage, session):
+        await trio.sleep_until(30)
+        read = {int(str(event.data)) for event in stage.deliveries.events}
+        last_read_at = (session.statistics.last_event_at_us or 0) / SECOND
+    lost_at = [at for number, at in enumerate(sent) if number not in read]
+    (told,) = ear.interruptions
+    since = told.since_us / SECOND
+    # The trap: they were on their way while others were read.
+    assert any(at < last_read_at for at in lost_at)
+    assert min(lost_at) >= since
+    # Two pings that weren't answered yet, at worst: one of them is under way.
+    assert since >= min(lost_at) - 2 - delay_seconds - 0.2
+
+
+async def _pings(peer: Peer, at: list[float]) -> None:
+    while True:
+        await peer.read_until("pusher:ping")
+        at.append(trio.current_time())
+        await peer.say("pusher:pong")
+
+
+async def test_an_event_after_silence_has_a_ping_sent_behind_it_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    """Also the first one of a connection; the clock of silence begins anew with it."""
+    at: list[float] = []
+
+    async def script(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        await peer.enrol()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_pings, peer, at)
+            for moment in (7, 50, 51.9):
+                await trio.sleep_until(moment)
+                await peer.publish()
+
+    async with staged(spoken(script)) as (_, session):
+        await trio.sleep_until(100)
+        assert session.statistics.proved_us == 80 * SECOND
+    assert at == [7, 37, 50, 80]
+
+
+async def test_a_steady_stream_has_one_ping_in_two_seconds(
+    autojump_clock: MockClock,
+) -> None:
+    """A hundred events a second, and no more pings than for one."""
+    at: list[float] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.enrol()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_pings, peer, at)
+            for hundredth in range(1, 3001):
+                await trio.sleep_until(hundredth / 100)
+                await peer.publish()
+
+    async with staged(spoken(script)) as (stage, session):
+        await trio.sleep_until(30.5)
+        assert session.statistics.events == 3000
+        assert len(stage.server.dials) == 1
+    assert at == pytest.approx([0.01 + 2 * number for number in range(15)], abs=0.02)
+
+
+async def test_no_ping_goes_out_while_a_pong_is_awaited(
+    autojump_clock: MockClock,
+) -> None:
+    """On a slow line the next one follows the pong; it is never two at a time."""
+    at: list[float] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.enrol()
+
+        async def publish() -> None:
+            while True:
+                await trio.sleep(1)
+                await peer.publish()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publish)
+            while True:
+                await peer.read_until("pusher:ping")
+                at.append(trio.current_time())
+                await trio.sleep(5)
+                await peer.say("pusher:pong")
+
+    async with staged(spoken(script)) as (stage, _):
+        await trio.sleep_until(30.5)
+        assert len(stage.server.dials) == 1
+    assert at == [1, 6, 11, 16, 21, 26]
