@@ -126,7 +126,7 @@ def commit(
         if plan.kept:
             _remember_gaps(remembered, plan.kept)
         if proofs:
-            remembered.raise_to(proofs)
+            remembered.prove(proofs)
     for _ in runs:
         inbox.acknowledged.popleft()
     for _ in plan.kept:
@@ -228,7 +228,7 @@ def say_goodbye(store: Store, inbox: Inbox, *, notes: bool) -> None:
         if notes:
             _note_all(store)
         with store.transaction():
-            store.remembered.raise_to(proofs)
+            store.remembered.prove(proofs)
             store.remembered.note_stop()
 
 

@@ -137,8 +137,9 @@ class Outbox:
 
         Args:
             proofs: By `ce_source`: all that was sent before this moment has arrived
-                and was offered, in microseconds since the epoch. Never lowers what
-                is known; not changed by anybody from now on.
+                and was offered, in microseconds since the epoch. The last one counts,
+                though it may be earlier: clocks are set back, and what looked like a
+                proof is taken back. Not changed by anybody from now on.
         """
         self._inbox.proofs.lay(proofs)
         self._inbox.bell.hint()

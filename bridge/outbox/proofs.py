@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Mapping
 
 from bridge.outbox.buffer import Buffer
-from bridge.outbox.remembered import highest
 
 
 __all__ = ["Proofs"]
@@ -54,7 +53,7 @@ class Proofs:
         while self._laid:
             mark, proofs = self._laid.popleft()
             known = {} if self._later is None else self._later[1]
-            self._later = (mark, highest(known, proofs))
+            self._later = (mark, {**known, **proofs})
         if self._next is None:
             self._next, self._later = self._later, None
         assert self._next is not None
@@ -65,7 +64,7 @@ class Proofs:
         """Give all that hold, those too that wait behind others, and forget them."""
         together: Mapping[str, int] = _NONE
         while due := self.due(0):
-            together = highest(together, due)
+            together = {**together, **due}
             self.written()
         return together
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from bridge.record import Memory
 
 
-__all__ = ["Remembered", "highest"]
+__all__ = ["Remembered"]
 
 # Under this name a process that ends in order says so.
 _STOPPED = "stopped"
@@ -36,7 +36,7 @@ class Remembered:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._raised: dict[str, int] = {}
+        self._proved: dict[str, int] = {}
         # None for a gap that is closed.
         self._changed_gaps: list[tuple[str, bytes | None]] = []
         # Whether the mark stands in the file, and what this transaction makes of it.
@@ -70,16 +70,13 @@ class Remembered:
 
     # -- In a transaction -----------------------------------------------------
 
-    def raise_to(self, proofs: Mapping[str, int]) -> None:
-        """Raise what is proved; a proof that is lower changes nothing."""
+    def prove(self, proofs: Mapping[str, int]) -> None:
+        """Write what is proved, in place of what was: it may be earlier."""
         for ce_source, proved_us in proofs.items():
-            known = self._raised.get(ce_source) or self.proved_us.get(ce_source)
-            if known is None or proved_us > known:
-                self._connection.execute(
-                    "INSERT OR REPLACE INTO accounts VALUES (?, ?)",
-                    (ce_source, proved_us),
-                )
-                self._raised[ce_source] = proved_us
+            self._connection.execute(
+                "INSERT OR REPLACE INTO accounts VALUES (?, ?)", (ce_source, proved_us)
+            )
+            self._proved[ce_source] = proved_us
 
     def open_gap(self, gap_id: str, value: bytes) -> None:
         """Remember a gap's value."""
@@ -110,16 +107,16 @@ class Remembered:
 
     def take_over(self, before: Remembered) -> None:
         """Write what was remembered in another file."""
-        self.raise_to(before.proved_us)
+        self.prove(before.proved_us)
         for gap_id, value in before.gaps.items():
             self.open_gap(gap_id, value)
         self.was_stopped = before.was_stopped
 
     def committed(self) -> None:
         """Learn that the transaction holds."""
-        if self._raised:
-            self.proved_us.update(self._raised)
-            self._raised.clear()
+        if self._proved:
+            self.proved_us.update(self._proved)
+            self._proved.clear()
         for gap_id, value in self._changed_gaps:
             if value is None:
                 self.gaps.pop(gap_id, None)
@@ -131,13 +128,5 @@ class Remembered:
     def rolled_back(self) -> None:
         """Learn that the transaction was undone."""
         self._will_be_marked = self._is_marked
-        self._raised.clear()
+        self._proved.clear()
         self._changed_gaps.clear()
-
-
-def highest(known: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
-    """Put proofs together: of each account the latest."""
-    together = dict(known)
-    for ce_source, proved_us in more.items():
-        together[ce_source] = max(proved_us, known.get(ce_source, proved_us))
-    return together

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import threading
+from unittest.mock import patch
 
 from bridge.outbox import jobs as jobs_module
 from bridge.outbox.jobs import Jobs
@@ -76,6 +78,18 @@ def test_too_many_jobs_push_out_those_not_heard_of_for_longest() -> None:
     jobs.note([event("b", at_us=6, account=8), event("e", at_us=7, account=8)])
     assert (_names(jobs), _names(jobs, 8)) == (["d"], ["b", "e"])
     assert statistics.forgotten_jobs == 3
+
+
+def test_many_jobs_are_pushed_out_together() -> None:
+    """Each search costs as much as hundreds of events; most find room without one."""
+    jobs = Jobs(1000)
+    jobs.note([event(f"{n}", at_us=n, account=n % 10) for n in range(1000)])
+    with patch.object(jobs_module, "merge", wraps=heapq.merge) as search:
+        for n in range(1000, 1100):
+            jobs.note([event(f"{n}", at_us=n, account=n % 10)])
+    assert search.call_count == 10
+    left = sorted(int(name) for n in range(10) for name in _names(jobs, n))
+    assert left == list(range(110, 1100))
 
 
 def test_a_job_not_heard_of_for_too_long_is_forgotten() -> None:
