@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from bridge.pusher.interruption import Cause, Interruption, Listener
-from bridge.pusher.statistics import Clock, Statistics
+from bridge.pusher.statistics import Clock, Probing, Statistics
 from bridge.pusher.websocket import Message
 
 
@@ -126,7 +126,9 @@ class Continuity:
             cause: What it looked like.
             close_code: The code that ended it, if one did.
         """
-        deaf = cause is Cause.DEAF
+        # Where the server isn't probed, nothing but pongs tells anything of a silence:
+        # without them a gap would begin at the last event, days ago perhaps.
+        deaf = cause is Cause.DEAF and self._statistics.probing is not Probing.OFF
         since_us = self._proofs.heard_us if deaf else self._proofs.proved_us
         assert since_us is not None, "it was subscribed"
         if self._proofs.held and cause is not Cause.REFUSED:

@@ -47,6 +47,29 @@ async def test_a_server_that_answers_with_an_error_is_not_probed(
     assert [log["event"] for log in logs].count("session.not_probed") == 1
 
 
+async def test_a_deaf_connection_that_is_not_probed_was_heard_at_its_last_pong(
+    autojump_clock: MockClock,
+) -> None:
+    """A gap from the last event on could be days long, with nothing to show for it."""
+
+    async def script(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        peer.acknowledges = False
+        await peer.enrol()
+        await trio.sleep(5.5)
+        await peer.complain(4100, f"Existing subscription to channel {CHANNEL}")
+        with trio.move_on_at(1000):
+            await peer.answer_pings()
+        await trio.sleep_forever()
+
+    ear = Ear()
+    async with staged(spoken(script), soketi_alike([]), listener=ear):
+        await trio.sleep_until(1100)
+    (interruption,) = ear.interruptions
+    assert interruption.cause is Cause.DEAF
+    assert 960_000_000 <= interruption.since_us <= 1_000_000_000
+
+
 async def test_events_don_t_teach_that_a_server_acknowledges(
     autojump_clock: MockClock,
 ) -> None:
