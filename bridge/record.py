@@ -163,11 +163,12 @@ class Delivered(msgspec.Struct, frozen=True, gc=False):
 
 class Loss(msgspec.Struct, frozen=True):
     """
-    A time in which the outbox gave records up: told when it begins and when it ends.
+    A time in which the outbox gave records up: told when it begins and when it is over.
 
     Attributes:
         number: Which one, of this process: the same at its begin and its end.
         cause: `overflow`, `outbox_full` or `outbox_damaged`.
+        ce_source: Whose records; None where that isn't known: of any account.
         since_us: Before this moment nothing was lost, microseconds since the epoch;
             None if that isn't known.
         until_us: From this moment on nothing is lost; None while it lasts.
@@ -176,6 +177,7 @@ class Loss(msgspec.Struct, frozen=True):
 
     number: int
     cause: str
+    ce_source: str | None
     since_us: int | None
     until_us: int | None
     records: int

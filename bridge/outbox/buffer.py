@@ -179,7 +179,7 @@ class Buffer:
             kept.append(record)
             weight += own
         self._append(kept, weight)
-        return dropped if dropped.records or dropped.previews else None
+        return dropped if dropped.shares or dropped.previews else None
 
     def _append(self, records: list[Record], weight: int) -> None:
         if records:
@@ -233,11 +233,10 @@ class Buffer:
     def _note_displaced(
         records: Sequence[Record], places: list[int], dropped: Dropped
     ) -> None:
-        """Count records of a run; what is older than the run isn't known."""
+        """Count records of a run; of older ones only that they were read before."""
         first = min(places)
-        since_us = records[max(first - 1, 0)].received_at_us
-        if dropped.records:
-            dropped.since_us = min(dropped.since_us or since_us, since_us)
+        before_us = records[0].received_at_us - 1
+        since_us = records[first - 1].received_at_us if first else before_us
         for place in places:
             dropped.add(records[place], since_us)
 

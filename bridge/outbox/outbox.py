@@ -96,7 +96,7 @@ class Outbox:
         if dropped is not None:
             cause = "outbox_full" if self.statistics.full else "overflow"
             self._losses.note(cause, dropped)
-        elif self._losses.is_open and inbox.is_relaxed:
+        elif self._losses.await_record and inbox.is_relaxed:
             self._losses.survive(records)
         # While the thread waits for room, more records are no reason to look.
         if not inbox.awaits_room:

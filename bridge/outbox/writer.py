@@ -256,7 +256,7 @@ class Writer:
         self._kept_us = committed[-1].received_at_us
         # At a stop a loss ends with the process: more of it may follow.
         is_short = self._is_short or self._inbox.is_stopping
-        if self._losses.is_open and not is_short and buffer.is_relaxed:
+        if self._losses.await_record and not is_short and buffer.is_relaxed:
             self._losses.survive(committed)
 
     def _put_back(self) -> bool:
@@ -321,10 +321,7 @@ class Writer:
         """Count what was read and will not be written by this process."""
         self._put_back()
         rest, weight = self._inbox.buffer.take(sys.maxsize, sys.maxsize)
-        dropped = Dropped()
-        for record in rest:
-            dropped.add(record, self._kept_us)
-        self._note_given_up(dropped)
+        self._note_given_up(Dropped.of(rest, self._kept_us))
         self._inbox.buffer.release(weight)
         self._losses.close(time.time_ns() // 1000)
 
@@ -379,6 +376,7 @@ class Writer:
         if statistics.full and now - self._refused_at > _CALM_SECONDS:
             statistics.full = False
             _log.info("outbox.has_room", path=str(self._path))
+        self._losses.settle()
         statistics.last_beat = now
 
     def _measure(self) -> None:

@@ -104,6 +104,9 @@ class Ledger:
             )
             for client_id, ce_source in accounts.items()
         }
+        self._client_ids = {
+            ce_source: client_id for client_id, ce_source in accounts.items()
+        }
         # Held while a record is handed on: two threads may tell of gaps, and the
         # record that closes one must not overtake the one that opened it.
         self._lock = threading.Lock()
@@ -248,8 +251,10 @@ class Ledger:
         """
         Write down that the outbox loses records, or that it has ceased to.
 
-        Every account has a gap of its own: whose records were lost isn't told. A loss
-        that is told when it is over already opens and closes its gaps at once.
+        It is a gap of the account whose records were lost; where that isn't known, each
+        account has one. A loss that is told when it is over already opens and closes
+        its gaps at once. Records of no account of this process are a line in the log:
+        nobody would close their gap.
 
         Args:
             loss: As the outbox tells it.
@@ -266,7 +271,7 @@ class Ledger:
                             since_us=loss.since_us,
                         )
                     )
-                    for client_id in self._envelopes
+                    for client_id in self._concerned(loss.ce_source)
                 ]
             if loss.until_us is not None:
                 for gap_id in gap_ids:
@@ -275,7 +280,21 @@ class Ledger:
                         self._open[gap_id], since_us=loss.since_us
                     )
                     self._write_close(gap_id, loss.until_us, records_lost=loss.records)
+                if not gap_ids:
+                    _log.warning(
+                        "gap.without_account",
+                        cause=loss.cause,
+                        ce_source=loss.ce_source,
+                        records_lost=loss.records,
+                    )
                 del self._of_loss[loss.number]
+
+    def _concerned(self, ce_source: str | None) -> list[str]:
+        """Give the accounts of which records may be those of a source."""
+        if ce_source is None:
+            return list(self._envelopes)
+        client_id = self._client_ids.get(ce_source)
+        return [] if client_id is None else [client_id]
 
     def _write_open(self, gap: Gap) -> str:
         self._open[gap.gap_id] = gap

@@ -116,5 +116,7 @@ async def test_what_has_no_room_is_a_gap_and_the_least_important_goes_first(
     assert await bridge.stop() == 0
     _, told = bridge.logged("gap.closed")
     assert told["records_lost"] == _dropped(now)
+    (over,) = bridge.logged("buffer.has_room")
+    assert over["dropped"] == _dropped(now)
     (stopped,) = bridge.logged("service.stopped")
     assert stopped["read"] == stopped["published"] + stopped["dropped"]

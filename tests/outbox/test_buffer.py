@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from bridge.outbox.buffer import Buffer, weigh
+from bridge.outbox.losses import Dropped, Share
 from bridge.record import Importance, Record
-from tests.outbox.making import ENVELOPE, number_of, numbered, record
+from tests.outbox.making import ENVELOPE, number_of, numbered, record, source_of
 
 
 _ONE = weigh(record("job", b"x" * 50))
@@ -42,6 +43,17 @@ def _records(
     ]
 
 
+def _of(account: int, records: list[Record]) -> list[Record]:
+    """Have records come from an account."""
+    envelope = structs.replace(ENVELOPE, ce_source=source_of(account))
+    return [structs.replace(one, envelope=envelope) for one in records]
+
+
+def _gone(records: int, since_us: int, last_us: int) -> Dropped:
+    """Tell of records that were given up of the one account."""
+    return Dropped(shares={ENVELOPE.ce_source: Share(records, since_us, last_us)})
+
+
 def _numbers(records: Sequence[Record]) -> list[int]:
     return [number_of(one) for one in records]
 
@@ -62,8 +74,7 @@ def test_takes_events_up_to_seven_eighths_and_last_events_up_to_the_end() -> Non
     buffer = _buffer(8 * _ONE)
     assert buffer.put(_records(3)) is None
     dropped = buffer.put(_records(6, first=3))
-    assert dropped is not None
-    assert (dropped.records, dropped.since_us, dropped.last_us) == (2, 6, 8)
+    assert dropped == _gone(2, 6, 8)
     assert buffer.put(_records(1, Importance.TERMINAL, first=9)) is None
     assert _numbers(_rest(buffer)) == [0, 1, 2, 3, 4, 5, 6, 9]
     assert buffer.size_bytes == 8 * _ONE
@@ -132,8 +143,7 @@ def test_the_newest_events_make_room_for_a_last_one() -> None:
     buffer.put(_records(7))
     buffer.put(_records(1, Importance.TERMINAL, first=7))
     dropped = buffer.put(_records(2, Importance.TERMINAL, first=8))
-    assert dropped is not None
-    assert (dropped.records, dropped.since_us, dropped.last_us) == (2, 4, 6)
+    assert dropped == _gone(2, 4, 6)
     assert _numbers(_rest(buffer)) == [0, 1, 2, 3, 4, 7, 8, 9]
 
 
@@ -143,8 +153,7 @@ def test_last_events_are_dropped_when_there_is_nothing_else() -> None:
     assert buffer.put(_records(4, Importance.TERMINAL)) is None
     for number in (4, 5):
         dropped = buffer.put(_records(1, Importance.TERMINAL, first=number))
-        assert dropped is not None
-        assert (dropped.records, dropped.since_us) == (1, 3)
+        assert dropped == _gone(1, 3, number)
     taken: list[Record] = []
     for _ in range(2):
         rows, weight = buffer.take(1, 1_000_000)
@@ -164,7 +173,7 @@ def test_sheds_previews_then_the_oldest_events() -> None:
         buffer.put(_records(1, Importance.TERMINAL, first=2 * number + 1))
     assert buffer.is_crowded
     dropped = buffer.shed(since_us=-1)
-    assert (dropped.records, dropped.since_us, dropped.last_us) == (2, -1, 2)
+    assert dropped == _gone(2, -1, 2)
     assert buffer.size_bytes == 12 * _ONE
     assert buffer.shed(since_us=-1).records == 0
     assert buffer.shed(since_us=-1, to_the_end=True).records == 5
@@ -187,6 +196,27 @@ def test_shedding_spares_events_where_previews_are_enough() -> None:
     assert _numbers(taken) == list(range(14))
     assert buffer.size_bytes == sum(map(weigh, taken))
     assert [len(one.value) for one in taken[:3]] == [2, 2, 1000]
+
+
+def test_what_goes_is_told_by_account() -> None:
+    """Refused, displaced or shed: each account's part has its own bounds."""
+    buffer = _buffer(16 * _ONE)
+    buffer.put(_of(1, _records(10)))
+    refused = buffer.put(_of(2, _records(5, first=10)) + _of(1, _records(1, first=15)))
+    assert refused is not None
+    assert refused.shares == {
+        source_of(2): Share(1, 13, 14),
+        source_of(1): Share(1, 13, 15),
+    }
+    displaced = buffer.put(_of(3, _records(7, Importance.TERMINAL, first=16)))
+    assert displaced is not None
+    assert displaced.shares == {
+        source_of(2): Share(4, 9, 13),
+        source_of(1): Share(1, 8, 9),
+    }
+    shed = buffer.shed(since_us=-1)
+    assert shed.shares == {source_of(1): Share(4, -1, 3)}
+    assert (refused.records, displaced.records, shed.records) == (2, 5, 4)
 
 
 # -- Whatever comes --------------------------------------------------------------

@@ -25,13 +25,13 @@ from bridge.pusher.interruption import Cause, Interruption
 from bridge.record import Loss
 from bridge.recovery.gap import Gap, GapCause
 from bridge.recovery.hearing import Hearing
-from tests.recovery.books import NOW_US, Books
+from tests.recovery.books import NOW_US, SOURCE, Books
 
 
 _ACCOUNTS = ("1", "2")
 _which = st.integers(0, len(_ACCOUNTS) - 1)
 _configured = st.sampled_from([_ACCOUNTS, _ACCOUNTS[:1], _ACCOUNTS])
-_losses = st.sampled_from([cause.value for cause in GapCause if cause.is_loss])
+_losses = st.sampled_from([cause for cause in GapCause if cause.is_loss])
 _OF_START = {GapCause.FIRST_START, GapCause.STOPPED, GapCause.CRASHED}
 
 
@@ -54,12 +54,14 @@ class _Account:
         heard_us: What was sent up to then has arrived, as its session proves it; 0
             before its first subscription.
         told: Intervals of this process that must be gaps, one each.
+        losses: Losses of its events that must be gaps, one each.
     """
 
     def __init__(self) -> None:
         self.state = _State.UNHEARD
         self.heard_us = 0
         self.told = 0
+        self.losses = 0
 
 
 class _Told:
@@ -124,7 +126,8 @@ class HearingAgainstWorld(RuleBasedStateMachine):
         self.killed = self.to_be_told & set(accounts)
         self.to_be_told -= self.killed
         self.accounts = {who: _Account() for who in accounts}
-        self.losses: dict[str, tuple[int, int]] = {}
+        # Number and begin of each that goes on, by cause and account, if one is known.
+        self.losses: dict[tuple[GapCause, str | None], tuple[int, int]] = {}
         self.loss_count = 0
         self.opened: dict[tuple[str, str], int] = defaultdict(int)
         self.seconds: dict[str, float] = defaultdict(float)
@@ -239,28 +242,47 @@ class HearingAgainstWorld(RuleBasedStateMachine):
 
     @precondition(lambda self: self.buffer)
     @rule(cause=_losses, is_proved=st.booleans())
-    def lose(self, cause: str, *, is_proved: bool) -> None:
+    def lose(self, cause: GapCause, *, is_proved: bool) -> None:
         """The buffer is given up; it is told when that begins."""
-        before_us = self.buffer[0][1] - 1
+        begins_us: dict[str | None, int] = {}
+        for who, us in self.buffer:
+            # What goes with a damaged file may be of any account.
+            whose = None if cause is GapCause.OUTBOX_DAMAGED else who
+            begins_us.setdefault(whose, us - 1)
         self.missed |= set(self.buffer)
         self.buffer.clear()
         if is_proved:
             self.write()
-        if cause in self.losses:
-            number, since_us = self.losses[cause]
-            self.losses[cause] = number, min(since_us, before_us)
+        for whose, before_us in begins_us.items():
+            self.lose_of(cause, whose, before_us)
+
+    def lose_of(self, cause: GapCause, whose: str | None, before_us: int) -> None:
+        """Begin or prolong the loss of an account, or of any."""
+        if (cause, whose) in self.losses:
+            number, since_us = self.losses[cause, whose]
+            self.losses[cause, whose] = number, min(since_us, before_us)
             return
         self.loss_count += 1
-        self.losses[cause] = self.loss_count, before_us
-        self.books.ledger.on_loss(Loss(self.loss_count, cause, before_us, None, 1))
+        self.losses[cause, whose] = self.loss_count, before_us
+        for who, account in self.accounts.items():
+            account.losses += whose in {None, who}
+        self.tell_loss(cause, whose, None)
+
+    def tell_loss(
+        self, cause: GapCause, whose: str | None, until_us: int | None
+    ) -> None:
+        """Tell the ledger of a loss as the outbox does."""
+        number, since_us = self.losses[cause, whose]
+        source = None if whose is None else SOURCE + whose
+        self.books.ledger.on_loss(Loss(number, cause, source, since_us, until_us, 1))
 
     @precondition(lambda self: self.losses and _is_rare(self))
     @rule()
     def lose_no_more(self) -> None:
         """There is room again, for what was short of it first."""
-        cause = next(iter(self.losses))
-        number, since_us = self.losses.pop(cause)
-        self.books.ledger.on_loss(Loss(number, cause, since_us, self.tick(), 1))
+        cause, whose = next(iter(self.losses))
+        self.tell_loss(cause, whose, self.tick())
+        del self.losses[cause, whose]
 
     # -- The end of a process -------------------------------------------------
 
@@ -354,8 +376,9 @@ class HearingAgainstWorld(RuleBasedStateMachine):
         gap = self.books.ledger._open.get(told.gap.gap_id)
         if gap is None:
             return told.begin
-        if gap.cause in self.losses:
-            return self.losses[gap.cause][1]
+        for whose in (None, gap.client_id):
+            if (gap.cause, whose) in self.losses:
+                return self.losses[gap.cause, whose][1]
         return -math.inf if gap.since_us is None else gap.since_us
 
     @invariant()
@@ -373,7 +396,7 @@ class HearingAgainstWorld(RuleBasedStateMachine):
 
     @invariant()
     def counts_add_up(self) -> None:
-        """They are those of the records; each interval of hearing is one gap."""
+        """They are those of the records; each interval and each loss is one gap."""
         self.read_topic()
         statistics = self.books.ledger.statistics
         assert {key: n for key, n in statistics.gaps.items() if n} == dict(self.opened)
@@ -385,11 +408,11 @@ class HearingAgainstWorld(RuleBasedStateMachine):
             ]
             assert statistics.open[who] == len(still_open)
             assert statistics.seconds[who] == pytest.approx(self.seconds[who])
-            assert account.told == sum(
-                count
-                for (whose, cause), count in self.opened.items()
-                if whose == who and not GapCause(cause).is_loss
-            )
+            opened = {False: 0, True: 0}
+            for (whose, cause), count in self.opened.items():
+                if whose == who:
+                    opened[GapCause(cause).is_loss] += count
+            assert opened == {False: account.told, True: account.losses}
 
 
 TestHearingAgainstWorld = HearingAgainstWorld.TestCase

@@ -14,11 +14,17 @@ from bridge.recovery.ledger import Ledger
 from tests.recovery.books import NOW_US, SOURCE, Books
 
 
-def loss(until_us: int | None = None, records: int = 1, number: int = 1) -> Loss:
-    """Give a loss of the outbox, at its begin or at its end."""
+def loss(
+    until_us: int | None = None,
+    records: int = 1,
+    number: int = 1,
+    client_id: str | None = "42",
+) -> Loss:
+    """Give a loss of the outbox, of an account or of any, at its begin or its end."""
     return Loss(
         number=number,
         cause="outbox_full",
+        ce_source=None if client_id is None else SOURCE + client_id,
         since_us=NOW_US - 9_000_000,
         until_us=until_us,
         records=records,
@@ -113,11 +119,45 @@ def test_losses_are_kept_apart() -> None:
     assert first["gap_id"] == closed["gap_id"] != second["gap_id"]
 
 
-def test_loss_concerns_every_account() -> None:
+def test_loss_is_a_gap_of_the_account_whose_records_went() -> None:
+    """No other account has one, and each gap tells of its own records."""
+    books = Books("1", "2", "3")
+    with structlog.testing.capture_logs() as lines:
+        for number, client_id in enumerate("31"):
+            books.ledger.on_loss(loss(number=number, client_id=client_id))
+        for number, client_id in enumerate("31"):
+            end = loss(NOW_US, 10 + number, number, client_id)
+            books.ledger.on_loss(end)
+    assert [gap["client_id"] for gap in books.gaps] == ["3", "1", "3", "1"]
+    assert books.ledger.statistics.gaps["2", GapCause.OUTBOX_FULL] == 0
+    told = [(one["client_id"], one.get("records_lost")) for one in lines]
+    assert told == [("3", None), ("1", None), ("3", 10), ("1", 11)]
+
+
+def test_loss_of_an_account_that_is_not_configured_is_a_line_in_the_log() -> None:
+    """Nobody hears that account, and nobody would close its gap."""
+    books = Books("1")
+    with structlog.testing.capture_logs() as lines:
+        books.ledger.on_loss(loss(client_id="2"))
+        books.ledger.on_loss(loss(NOW_US, 5, client_id="2"))
+    assert books.records == []
+    assert books.ledger.statistics.open == {"1": 0}
+    assert lines == [
+        {
+            "event": "gap.without_account",
+            "log_level": "warning",
+            "cause": "outbox_full",
+            "ce_source": SOURCE + "2",
+            "records_lost": 5,
+        }
+    ]
+
+
+def test_loss_of_nobody_knows_whom_concerns_every_account() -> None:
     """Each has a gap of its own, as it isn't known whose records were lost."""
     books = Books("1", "2")
-    books.ledger.on_loss(loss())
-    books.ledger.on_loss(loss(until_us=NOW_US))
+    books.ledger.on_loss(loss(client_id=None))
+    books.ledger.on_loss(loss(until_us=NOW_US, client_id=None))
     assert [gap["client_id"] for gap in books.gaps] == ["1", "2", "1", "2"]
     assert len({gap["gap_id"] for gap in books.gaps}) == 2
     assert [record.key for record in books.records] == [b"1", b"2"] * 2

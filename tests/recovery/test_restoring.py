@@ -8,7 +8,7 @@ import structlog
 
 from bridge.record import Loss
 from bridge.recovery.gap import Gap, GapCause
-from tests.recovery.books import NOW_US, Books
+from tests.recovery.books import NOW_US, SOURCE, Books
 
 
 def at(seconds: int) -> int:
@@ -168,10 +168,10 @@ def test_gap_that_is_remembered_twice_is_one() -> None:
 def test_losses_of_this_process_are_not_those_of_the_one_before() -> None:
     """They are numbered anew, and the damage that the start found is one of them."""
     before = Books("42")
-    before.ledger.on_loss(Loss(1, "overflow", at(0), None, 5))
+    before.ledger.on_loss(Loss(1, "overflow", SOURCE + "42", at(0), None, 5))
     books = Books("42", remembered=before.remembered, proved_us={"42": at(1)})
-    books.ledger.on_loss(Loss(1, "outbox_damaged", at(2), None, 0))
-    books.ledger.on_loss(Loss(1, "outbox_damaged", at(2), at(4), 0))
+    books.ledger.on_loss(Loss(1, "outbox_damaged", None, at(2), None, 0))
+    books.ledger.on_loss(Loss(1, "outbox_damaged", None, at(2), at(4), 0))
     assert [
         (gap["cause"], gap["until"] and gap["until"][17:19]) for gap in books.gaps
     ] == [
