@@ -200,7 +200,7 @@ class Attempt:
                 statistics.events += len(jobs)
                 statistics.last_event_at = read_at
                 statistics.last_event_at_us = received_at_us
-                self._prove(read_at)
+                self._heard()
                 parts.deliver(jobs, received_at_us)
             if ending is not None:
                 return ending
@@ -304,10 +304,10 @@ class Attempt:
         )
         return await self._probe.run()
 
-    def _prove(self, now: float) -> None:
-        """Have a ping sent behind events, if the last one was long enough ago."""
-        if self._keep_alive is not None and now >= self._keep_alive.stale_at:
-            self._keep_alive.urge()
+    def _heard(self) -> None:
+        # Without one, the server sent an event before it said who we are.
+        if self._keep_alive is not None:
+            self._keep_alive.heard()
 
     def _stalled(self) -> None:
         """Take nothing for a proof until a new ping is answered."""

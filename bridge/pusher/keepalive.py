@@ -43,9 +43,6 @@ class KeepAlive:
         interval_seconds: From one ping to the next.
         pong_timeout_seconds: From a ping to its pong.
         continuity: Where proofs of life are noted.
-
-    Attributes:
-        stale_at: From when on an event is worth a ping of its own (monotonic).
     """
 
     def __init__(
@@ -60,7 +57,10 @@ class KeepAlive:
         self._interval_seconds = interval_seconds
         self._pong_timeout_seconds = pong_timeout_seconds
         self._continuity = continuity
-        self.stale_at = trio.current_time()
+        # When the next ping is due, and when it is due if an event comes before.
+        self._proof_due = trio.current_time()
+        self._due = self._proof_due + interval_seconds
+        self._wait = trio.CancelScope(deadline=self._due)
         self._urged = trio.Event()
         self._ponged: trio.Event | None = None
         self._pong_owed = trio.Event()
@@ -71,6 +71,11 @@ class KeepAlive:
     def urge(self) -> None:
         """Have a ping sent at once, or as soon as the last one's pong has come."""
         self._urged.set()
+
+    def heard(self) -> None:
+        """Have a ping sent soon, so that it proves what came before the event too."""
+        if self._due > self._proof_due:
+            self._wait.deadline = self._due = self._proof_due
 
     def ponged(self) -> bool:
         """
@@ -105,12 +110,14 @@ class KeepAlive:
         Returns:
             The end, when one doesn't; None if the connection ended by itself.
         """
-        due = trio.current_time() + self._interval_seconds
         while True:
-            with trio.move_on_at(due):
+            with self._wait:
                 await self._urged.wait()
             now = trio.current_time()
-            due, self.stale_at = now + self._interval_seconds, now + _PROOF_SECONDS
+            self._proof_due = now + _PROOF_SECONDS
+            self._due = now + self._interval_seconds
+            # Entered when the pong has come; an event may be heard before.
+            self._wait = trio.CancelScope(deadline=self._due)
             self._urged = trio.Event()
             ponged = self._ponged = trio.Event()
             self._pings += 1

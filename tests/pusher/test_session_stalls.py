@@ -94,8 +94,8 @@ async def test_a_stall_that_a_connection_survives_costs_nothing(
         assert stalls.count == 1
         assert ear.interruptions == []
         assert [event.data for event in stage.deliveries.events] == ["waits"]
-        # The ping after the wake-up, at 40.1 s, was the last one answered.
-        assert session.statistics.proved_us == pytest.approx(40.1 * SECOND, abs=SECOND)
+        # By the ping after the wake-up, at 40.1 s, or by one behind the late event.
+        assert session.statistics.proved_us in {40.1 * SECOND, 42.1 * SECOND}
         assert len(stage.server.dials) == 1
 
 
@@ -158,7 +158,8 @@ async def test_a_stall_that_left_more_waiting_than_a_server_keeps_is_told(
             Interruption(Cause.SUSPENDED, 5 * SECOND, 27 * SECOND)
         ]
         assert len(ear.subscriptions) == 1
-        assert session.statistics.proved_us == 27 * SECOND
+        # The next ping went out behind all that came after the pong.
+        assert session.statistics.proved_us == 27.1 * SECOND
         assert len(stage.deliveries.events) == 1 + len(_FLOOD)
 
 
