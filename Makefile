@@ -35,6 +35,10 @@ HADOLINT := $(TOOLS)/hadolint/bin/hadolint
 # More arguments for pytest, uv or the benchmarks: make test ARGS="-k outbox".
 ARGS ?=
 
+# How many tests run at once, each in a process with servers of its own; 0 runs them
+# all in this one, for a debugger.
+PROCESSES ?= 2
+
 # What all kinds of chaos take.
 CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(RATE),--rate $(RATE))
 
@@ -77,8 +81,8 @@ run: $(STAMP) ## the main job on this machine: sandbox, Kafka, bridge, live view
 fetch: $(STAMP) ## download what `run` and `test` start (Kafka, soketi, Java, Node), once
 	@$(BIN)/python -m tests.servers.downloads
 
-test: $(STAMP) ## the tests, without those marked long; reports branch coverage (ARGS="-k outbox", JOBS=0)
-	@HELM="$(HELM)" $(BIN)/pytest -m "not long" --numprocesses $(JOBS) --dist worksteal --cov --cov-report=term $(ARGS)
+test: $(STAMP) ## the tests, without those marked long; reports branch coverage (ARGS="-k outbox", PROCESSES=0)
+	@HELM="$(HELM)" $(BIN)/pytest -m "not long" --numprocesses $(PROCESSES) --dist worksteal --cov --cov-report=term $(ARGS)
 
 # What decides without a socket or a clock, by the tests that need neither.
 SANS_IO := protocol state closing backoff ending outgoing
