@@ -83,7 +83,6 @@ class Continuity:
     def ponged(self) -> None:
         """Note the last ping's pong, and tell of what a stall may have cost."""
         now_us = self._clock()
-        self._statistics.proved_until_us = self._pinged_at_us
         self._proofs.answered_us = self._pinged_at_us
         if not (self._proofs.held and self._pinged_awake):
             return

@@ -84,8 +84,6 @@ class Statistics:
         last_event_at_us: The same on the wall clock.
         last_subscribed_at: The last subscription's acknowledgement, monotonic.
         last_subscribed_at_us: The same on the wall clock.
-        proved_until_us: When the last ping was sent whose pong came: what the
-            server had sent by then has arrived.
         last_ended_at_us: When the last connection ended.
         last_close_code: Its code, if it had one.
     """
@@ -111,7 +109,6 @@ class Statistics:
         self.last_event_at_us: int | None = None
         self.last_subscribed_at: float | None = None
         self.last_subscribed_at_us: int | None = None
-        self.proved_until_us: int | None = None
         self.last_ended_at_us: int | None = None
         self.last_close_code: int | None = None
 

@@ -53,7 +53,7 @@ async def test_row_08_silence_is_broken_by_a_pusher_ping(
     async with staged(spoken(script), activity_timeout_seconds=own) as (_, session):
         await trio.sleep(interval * 3 + 1)
         assert at == [interval, interval * 2, interval * 3]
-        assert session.statistics.proved_until_us == interval * 3 * 1_000_000
+        assert session.statistics.proofs.answered_us == interval * 3 * 1_000_000
 
 
 async def test_row_09_a_missing_pong_ends_the_connection_in_time(
@@ -71,7 +71,7 @@ async def test_row_09_a_missing_pong_ends_the_connection_in_time(
             await trio.sleep(41)
         assert session.statistics.subscribed
         assert stage.server.dials == [0, 40]
-        assert session.statistics.proved_until_us is None
+        assert session.statistics.proofs.answered_us == 0
     lost = next(log for log in logs if log["event"] == "session.lost")
     assert lost["reason"] == "no pong within 10 s"
     assert lost["delay_seconds"] == 0

@@ -130,7 +130,7 @@ async def test_row_09_a_soketi_that_stands_still_is_left_in_time(
     """Its kernel still accepts everything; only the pong doesn't come."""
     settings = {"activity_timeout_seconds": 0.3, "pong_timeout_seconds": 0.4}
     async with subscribed(own_soketi, **settings) as account:
-        await until(lambda: account.session.statistics.proved_until_us is not None)
+        await until(lambda: account.session.statistics.proofs.answered_us > 0)
         own_soketi.pause()
         paused_at = trio.current_time()
         await until(lambda: not account.subscribed)
