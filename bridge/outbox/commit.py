@@ -155,7 +155,10 @@ def _remember_gaps(remembered: Remembered, all_kept: Sequence[Kept]) -> None:
 
 def settle_in(store: Store, *, notes: bool) -> None:
     """
-    Begin to use a file: from now on it is no stopped process's.
+    Begin to use a file: write what was read of it anew.
+
+    That its process has started stands in the first commit: one that ends before,
+    for a setting that is wrong, leaves no trace of its own.
 
     Args:
         store: The file. What it refuses here goes with the first commit.
@@ -164,10 +167,8 @@ def settle_in(store: Store, *, notes: bool) -> None:
     Raises:
         OutboxDamagedError: The file can't be used.
     """
-    with suppress(OutboxFullError):
-        with store.transaction():
-            store.remembered.note_start()
-        if notes:
+    if notes:
+        with suppress(OutboxFullError):
             _note_all(store)
 
 
