@@ -29,12 +29,17 @@ class LoopHeartbeat:
 
     Args:
         clock: Monotonic seconds, the same clock as that of `Health`.
+
+    Attributes:
+        last_beat: When it beat last.
+        tasks: How many tasks lived then.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lags: deque[float] = deque([0.0], maxlen=_BEATS_KEPT)
         self.last_beat: float | None = None
+        self.tasks = 0
 
     @property
     def lag_seconds(self) -> float:
@@ -50,6 +55,7 @@ class LoopHeartbeat:
         """
         while True:
             self.last_beat = self._clock()
+            self.tasks = trio.lowlevel.current_statistics().tasks_living
             await trio.sleep(_INTERVAL_SECONDS)
             late = self._clock() - self.last_beat - _INTERVAL_SECONDS
             self._lags.append(max(0.0, late))

@@ -308,6 +308,11 @@ def _loop(loop: LoopStatistics) -> Iterator[Metric]:
         "The longest delay of a task on the trio loop during the last minute.",
         loop.lag_seconds,
     )
+    yield _gauge(
+        "bridge_loop_tasks",
+        "Tasks on the trio loop; some for each account, and no more with time.",
+        loop.tasks,
+    )
 
 
 def _age_seconds(received_at_us: int | None, now: float) -> float:

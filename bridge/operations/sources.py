@@ -229,6 +229,10 @@ class LoopStatistics(Protocol):
         """The longest delay of a beat during the last minute."""
 
     @property
+    def tasks(self) -> int:
+        """How many tasks lived at the latest beat."""
+
+    @property
     def last_beat(self) -> float | None:
         """`time.monotonic()` of the loop's latest beat."""
 

@@ -214,7 +214,7 @@ def growth(life: Life, *, few: int = _FEW, flat_bytes: int = _FLAT_BYTES) -> lis
 
     Args:
         life: The life.
-        few: How many more descriptors and threads are none.
+        few: How many more descriptors, threads and tasks are none.
         flat_bytes: How much more memory is none.
     """
     first, last = life.first, life.last
@@ -223,6 +223,10 @@ def growth(life: Life, *, few: int = _FEW, flat_bytes: int = _FLAT_BYTES) -> lis
         found.append(f"descriptors: {first.descriptors}, then {last.descriptors}")
     if last.threads > first.threads + few:
         found.append(f"threads: {first.threads}, then {last.threads}")
+    # A look that got no answer tells nothing.
+    fewest = last.tasks if first.tasks is None else first.tasks
+    if last.tasks is not None and fewest is not None and last.tasks > fewest + few:
+        found.append(f"tasks: {fewest}, then {last.tasks}")
     if last.rss_bytes > first.rss_bytes + flat_bytes:
         grown = (last.rss_bytes - first.rss_bytes) / 2**20
         found.append(f"memory grew by {grown:.1f} MiB in {life.seconds:.0f} s")

@@ -104,5 +104,6 @@ def _life(life: Life) -> str:
         f" {last.rss_bytes / _MIB:.1f} MiB"
         + ("" if slope is None else f" ({slope / _MIB:+.1f} MiB an hour)")
         + f", descriptors {first.descriptors} to {last.descriptors},"
-        f" threads {first.threads} to {last.threads}"
+        f" threads {first.threads} to {last.threads},"
+        f" tasks {first.tasks} to {last.tasks}"
     )

@@ -124,14 +124,17 @@ def test_a_life_begins_when_it_is_warm() -> None:
 
 
 def test_what_grows_is_told() -> None:
-    """Descriptors, threads and memory each have their bound."""
-    first = Vitals(0.0, 1, 50 * _MIB, 20, 3)
-    few = Vitals(600.0, 1, 60 * _MIB, 23, 5)
+    """Descriptors, threads, tasks and memory each have their bound."""
+    first = Vitals(0.0, 1, 50 * _MIB, 20, 3, 17)
+    few = Vitals(600.0, 1, 60 * _MIB, 23, 5, 20)
     assert growth(Life(first, few, None)) == []
-    many = Vitals(600.0, 1, 70 * _MIB, 25, 8)
+    silent = Vitals(600.0, 1, 60 * _MIB, 23, 5)
+    assert growth(Life(first, silent, None)) == []
+    many = Vitals(600.0, 1, 70 * _MIB, 25, 8, 22)
     assert growth(Life(first, many, None)) == [
         "descriptors: 20, then 25",
         "threads: 3, then 8",
+        "tasks: 17, then 22",
         "memory grew by 20.0 MiB in 600 s",
     ]
 

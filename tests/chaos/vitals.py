@@ -1,4 +1,4 @@
-"""What a bridge takes of the machine while it lives: memory, descriptors, threads.
+"""What a bridge takes of the machine: memory, descriptors, threads and tasks.
 
 Owns the samples and what is said of them. Each start of the bridge begins a life of
 its own.
@@ -43,6 +43,7 @@ class Vitals:
         rss_bytes: Resident memory.
         descriptors: Open files and sockets.
         threads: Threads.
+        tasks: Tasks on its loop; None where it didn't say.
     """
 
     at: float
@@ -50,6 +51,7 @@ class Vitals:
     rss_bytes: int
     descriptors: int
     threads: int
+    tasks: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,10 @@ async def watch(bridge: BridgeProcess, looks: list[Vitals]) -> None:
     """Look at a bridge every two seconds, if it lives, until cancelled."""
     while True:
         try:
+            tasks = (await bridge.metrics()).total("bridge_loop_tasks")
+        except ProcessError:
+            tasks = None  # it was stopped, or has died
+        try:
             process = psutil.Process(bridge.pid)
             with process.oneshot():
                 look = Vitals(
@@ -86,6 +92,7 @@ async def watch(bridge: BridgeProcess, looks: list[Vitals]) -> None:
                     process.memory_info().rss,
                     process.num_fds(),
                     process.num_threads(),
+                    tasks,
                 )
             looks.append(look)
         except (ProcessError, psutil.Error):

@@ -104,6 +104,7 @@ class Loop:
     """A loop that was late once, by 20 ms."""
 
     lag_seconds: float = 0.02
+    tasks: int = 17
     last_beat: float | None = UPTIME - 0.5
 
 

@@ -18,6 +18,7 @@ async def test_loop_in_time_has_no_lag(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(heartbeat.beat)
         await trio.sleep(30.5)
+        assert heartbeat.tasks == trio.lowlevel.current_statistics().tasks_living
         assert trio.current_time() - (heartbeat.last_beat or 0) <= 1
         assert heartbeat.lag_seconds < 1e-6
         nursery.cancel_scope.cancel()

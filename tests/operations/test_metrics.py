@@ -102,6 +102,7 @@ def _value(metrics: Metrics, name: str, **labels: str) -> float:
         ("bridge_gap_open", {"client_id": "client-1"}, 1),
         ("bridge_gap_seconds_total", {"client_id": "client-1"}, 7.25),
         ("bridge_loop_lag_seconds", {}, 0.02),
+        ("bridge_loop_tasks", {}, 17),
     ],
 )
 def test_number_of_a_room_is_its_metric(
