@@ -197,10 +197,10 @@ class _Service:
             while not (self._outbox.drained or self._outbox.is_stuck):  # noqa: ASYNC110
                 await trio.sleep(_LOOK_SECONDS)
             self._relay.drain()
-            if await self._waits_for_nothing():
-                deadline = 0.0
-            while deadline and not (  # noqa: ASYNC110
-                statistics.rows == 0
+            pointless = await self._waits_for_nothing()
+            while not (  # noqa: ASYNC110
+                pointless
+                or statistics.rows == 0
                 or self._relay_ended.is_set()
                 or self._outbox.is_stuck
             ):

@@ -46,18 +46,17 @@ def source_of(account: int) -> str:
     return f"https://api/clients/{account}"
 
 
-def event(  # noqa: PLR0917 - in the order of their weight
+def event(
     job: str,
     status: str = "in_progress",
     at_us: int = 1,
     account: int = 7,
     progress: str | None = None,
-    origin: str = "socket",
 ) -> Record:
     """Make the record of a job's status, as the intake does."""
     told = {"request_id": job, "status": status, "progress": progress}
     envelope = Envelope(
-        source_of(account), header_names.JOB_STATUS_TYPE, origin, "application/json"
+        source_of(account), header_names.JOB_STATUS_TYPE, "socket", "application/json"
     )
     return Record(
         "jobs",
