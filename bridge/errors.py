@@ -59,6 +59,8 @@ class DeadLetterReason(StrEnum):
     TOO_LARGE = "too_large"
     TOO_DEEP = "too_deep"
     REFUSED_BY_BROKER = "refused_by_broker"
+    AFTER_TERMINAL = "after_terminal"
+    INVALID_PREVIEW = "invalid_preview"
 
 
 class BridgeError(Exception):

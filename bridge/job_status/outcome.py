@@ -46,6 +46,18 @@ class Change(StrEnum):
     PREVIEW_DROPPED = "preview_dropped"
     """`preview` became null, because there was no room for all events."""
 
+    PREVIEW_OMITTED = "preview_omitted"
+    """`preview` became null, because the setting `previews` is `drop`."""
+
+    PREVIEW_MOVED = "preview_moved"
+    """`preview` became null: it stands on the topic of previews."""
+
+    PREVIEW_INVALID = "preview_invalid"
+    """`preview` became null: it is no image and became a dead letter alone."""
+
+    PREVIEW_TOO_LARGE = "preview_too_large"
+    """`preview` became null: with it the event would have been too large."""
+
 
 class JobStatus(msgspec.Struct, frozen=True, gc=False):
     """

@@ -43,13 +43,21 @@ ERROR_STAGE: Final = "__connect.errors.stage"
 ERROR_CLASS: Final = "__connect.errors.exception.class.name"
 ERROR_MESSAGE: Final = "__connect.errors.exception.message"
 
-# Values of `bridge_anomaly`.
+# The digest of the preview that stands on a topic of its own, as hex: in a job's record
+# and in the preview's.
+BRIDGE_PREVIEW_SHA256: Final = "bridge_preview_sha256"
+
+# Values of `bridge_anomaly`, with commas between where there are several.
+DUPLICATE: Final = b"duplicate"
+REGRESSION: Final = b"regression"
 RESENT: Final = b"resent"
+REPLAYED: Final = b"replayed"
 
 # Values of `ce_type`.
 JOB_STATUS_TYPE: Final = "dev.dryapi.request.status.updated"
 DEAD_LETTER_TYPE: Final = "dev.dryapi.bridge.dead-letter"
 GAP_TYPE: Final = "dev.dryapi.bridge.gap"
+PREVIEW_TYPE: Final = "dev.dryapi.request.preview"
 
 # Values of `content-type`.
 JSON_CONTENT: Final = "application/json"

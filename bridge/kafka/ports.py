@@ -13,7 +13,7 @@ from typing import Protocol
 from bridge.record import Delivered, LaneState, Record, StoredRecord
 
 
-__all__ = ["OutboxPort"]
+__all__ = ["Framing", "OutboxPort"]
 
 
 class OutboxPort(Protocol):
@@ -101,3 +101,18 @@ class OutboxPort(Protocol):
         self, topic: str, partition: int, sequence: int, reason: str
     ) -> Future[None]:
         """Put a lane's first waiting row aside for good: it stays in the file."""
+
+
+class Framing(Protocol):
+    """What stands before the values of a topic, a registry's wire format for one."""
+
+    async def prefix(self, topic: str) -> bytes:
+        """
+        Give the bytes before each value of a topic; empty for none.
+
+        It is asked in the Kafka thread's loop each time that the topic is opened.
+
+        Raises:
+            KafkaUnreachableError: It can't be told now.
+            KafkaRefusedError: It can't be told until somebody changes something.
+        """

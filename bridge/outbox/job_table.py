@@ -45,7 +45,11 @@ JOB_BYTES = 150
 
 _ROWS_A_STEP = 1000
 
-_upsert = ManyRows("INSERT OR REPLACE INTO jobs VALUES", columns=6).run
+_upsert = ManyRows(
+    "INSERT OR REPLACE INTO jobs (id, ce_source, key, status, progress, last_seen_us)"
+    " VALUES",
+    columns=6,
+).run
 _delete = ManyRows("DELETE FROM jobs WHERE id IN (VALUES", columns=1, tail=")").run
 
 

@@ -65,6 +65,32 @@ _STEPS = {
         )
         """,
     ),
+    3: (
+        "ALTER TABLE jobs ADD COLUMN fingerprint INTEGER",
+        """
+        CREATE TABLE ended (
+            id INTEGER PRIMARY KEY,
+            ended_at_us INTEGER NOT NULL,
+            digests BLOB NOT NULL
+        )
+        """,
+        """
+        CREATE TABLE pinned (
+            topic TEXT NOT NULL,
+            key BLOB NOT NULL,
+            partition INTEGER NOT NULL,
+            PRIMARY KEY (topic, key)
+        ) WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE positions (
+            topic TEXT NOT NULL,
+            partition INTEGER NOT NULL,
+            offset INTEGER NOT NULL,
+            PRIMARY KEY (topic, partition)
+        ) WITHOUT ROWID
+        """,
+    ),
 }
 
 

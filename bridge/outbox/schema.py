@@ -33,7 +33,7 @@ __all__ = [
     "pages",
 ]
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 # 2**40 records a lane: 30 years at 1,000 a second on one partition; 23 bits
 # stay for lanes.
@@ -138,8 +138,30 @@ CREATE TABLE jobs (
     key BLOB NOT NULL,
     status TEXT NOT NULL,
     progress TEXT,
-    last_seen_us INTEGER NOT NULL
+    last_seen_us INTEGER NOT NULL,
+    fingerprint INTEGER
 );
+-- Jobs that have ended, as far as rows are noted: digests of 8 bytes, some of them
+-- together as they were written, and when the last of them ended.
+CREATE TABLE ended (
+    id INTEGER PRIMARY KEY,
+    ended_at_us INTEGER NOT NULL,
+    digests BLOB NOT NULL
+);
+-- Jobs in flight whose topic has got more partitions: they stay where they began.
+CREATE TABLE pinned (
+    topic TEXT NOT NULL,
+    key BLOB NOT NULL,
+    partition INTEGER NOT NULL,
+    PRIMARY KEY (topic, key)
+) WITHOUT ROWID;
+-- How far what is replayed through this outbox has been read.
+CREATE TABLE positions (
+    topic TEXT NOT NULL,
+    partition INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    PRIMARY KEY (topic, partition)
+) WITHOUT ROWID;
 -- What was sent to an account before proved_us had arrived and was written.
 CREATE TABLE accounts (
     ce_source TEXT PRIMARY KEY,

@@ -19,8 +19,10 @@ from bridge.settings.kafka import KafkaSettings
 from bridge.settings.layers import Source, SourceKind
 from bridge.settings.loading import inspect, load, load_for_reading
 from bridge.settings.model import Settings
+from bridge.settings.schema_registry import SchemaRegistrySettings
 from bridge.settings.secret import Secret
 from bridge.settings.sections import (
+    LimitSettings,
     LogSettings,
     OperationsSettings,
     OutboxSettings,
@@ -36,11 +38,13 @@ __all__ = [
     "Inspection",
     "KafkaSettings",
     "Kind",
+    "LimitSettings",
     "Loaded",
     "LogSettings",
     "OperationsSettings",
     "OutboxSettings",
     "PusherSettings",
+    "SchemaRegistrySettings",
     "Secret",
     "SettingDescription",
     "Settings",

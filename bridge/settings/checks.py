@@ -73,6 +73,7 @@ ACCEPTS: Mapping[str, Callable[[str], bool]] = {
     "api_url": _is_url("https", "http"),
     "pusher.url": _is_url("wss", "ws"),
     "kafka.bootstrap_servers": _is_server_list,
+    "schema_registry.url": _is_url("https", "http"),
     "operations.listen": _is_address,
     "api_token": is_api_token,
 }
@@ -92,6 +93,7 @@ def contradictions(values: Values) -> Iterator[tuple[str, str]]:
     yield from _sasl(values)
     yield from _tls(values)
     yield from _files(values)
+    yield from _registry(values)
     first, longest = (
         values.get("pusher.backoff_initial_seconds"),
         values.get("pusher.backoff_max_seconds"),
@@ -108,7 +110,10 @@ def _topics(values: Values) -> Iterator[tuple[str, str]]:
     if topic is None:
         return
     seen = {topic: "topic"}
-    for path, suffix in (("topics.dead_letters", ".dlq"), ("topics.gaps", ".gaps")):
+    suffixes = {"topics.dead_letters": ".dlq", "topics.gaps": ".gaps"}
+    if values.get("previews") == "topic":
+        suffixes["topics.previews"] = ".previews"
+    for path, suffix in suffixes.items():
         if path not in values:
             continue
         name = values[path] or topic + suffix
@@ -155,6 +160,21 @@ def _tls(values: Values) -> Iterator[tuple[str, str]]:
             yield path, _unused(protocol, "SSL or SASL_SSL")
 
 
+def _registry(values: Values) -> Iterator[tuple[str, str]]:
+    if "schema_registry.url" not in values:
+        return
+    names = ("schema_registry.username", "schema_registry.password")
+    given = {path for path in names if values.get(path) is not None}
+    if values["schema_registry.url"] is None:
+        for path in (*names, "schema_registry.ca_file"):
+            if values.get(path) is not None:
+                yield path, "is set, but schema_registry.url is not"
+    elif len(given) == 1:
+        (path,) = set(names) - given
+        if path in values:
+            yield path, f"is missing: {given.pop()} needs it"
+
+
 def _unused(protocol: str, needed: str) -> str:
     return (
         "is set, but kafka.security_protocol (BRIDGE_KAFKA_SECURITY_PROTOCOL) is "
@@ -165,6 +185,7 @@ def _unused(protocol: str, needed: str) -> str:
 def _files(values: Values) -> Iterator[tuple[str, str]]:
     for path in (
         "pusher.ca_file",
+        "schema_registry.ca_file",
         "kafka.ssl_ca_file",
         "kafka.ssl_cert_file",
         "kafka.ssl_key_file",

@@ -86,6 +86,22 @@ class KafkaSettings(Section, frozen=True):
             le=LARGEST_INT16,
         ),
     ] = 3
+    compression: Annotated[
+        Literal["none", "gzip", "snappy", "lz4", "zstd"],
+        about(
+            "How batches are compressed",
+            because="previews are JPEGs in base64: see docs/previews.md for what each "
+            "codec saves",
+        ),
+    ] = "none"
+    topics_check_seconds: Annotated[
+        float,
+        about(
+            "How often the topics are looked at for partitions that were added",
+            because="Kafka's own clients look every 5 minutes; a request to one broker",
+            gt=0,
+        ),
+    ] = 60.0
     request_timeout_seconds: Annotated[
         float,
         about(

@@ -22,8 +22,10 @@ from bridge.settings.about import (
 )
 from bridge.settings.accounts import Account, AccountSettings
 from bridge.settings.kafka import KafkaSettings
+from bridge.settings.schema_registry import SchemaRegistrySettings
 from bridge.settings.secret import Secret
 from bridge.settings.sections import (
+    LimitSettings,
     LogSettings,
     OperationsSettings,
     OutboxSettings,
@@ -81,9 +83,29 @@ class Settings(Section, frozen=True):
             "no consumer waits for a bridge that died",
         ),
     ] = "idempotent"
+    previews: Annotated[
+        Literal["inline", "drop", "topic"],
+        about(
+            "Where previews go: with their event, nowhere, or to a topic of their own; "
+            "see docs/previews.md",
+            because="the event's own bytes go through untouched",
+        ),
+    ] = "inline"
+    after_terminal: Annotated[
+        Literal["dead-letter", "publish"],
+        about(
+            "What becomes of an event that comes after its job's last one",
+            because="the last record of a key is right for good: a compacted topic "
+            "holds how each job ended",
+        ),
+    ] = "dead-letter"
     topics: TopicSettings = msgspec.field(default_factory=TopicSettings)
+    limits: LimitSettings = msgspec.field(default_factory=LimitSettings)
     pusher: PusherSettings = msgspec.field(default_factory=PusherSettings)
     kafka: KafkaSettings = msgspec.field(default_factory=KafkaSettings)
+    schema_registry: SchemaRegistrySettings = msgspec.field(
+        default_factory=SchemaRegistrySettings
+    )
     outbox: OutboxSettings = msgspec.field(default_factory=OutboxSettings)
     operations: OperationsSettings = msgspec.field(default_factory=OperationsSettings)
     log: LogSettings = msgspec.field(default_factory=LogSettings)
@@ -115,3 +137,8 @@ class Settings(Section, frozen=True):
     def gap_topic(self) -> str:
         """The topic for the ledger of gaps."""
         return self.topics.gaps or f"{self.topic}.gaps"
+
+    @property
+    def preview_topic(self) -> str:
+        """The topic for previews, where `previews` is `topic`."""
+        return self.topics.previews or f"{self.topic}.previews"

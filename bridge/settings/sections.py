@@ -15,6 +15,7 @@ import msgspec
 from bridge.settings.about import (
     GIB,
     KIB,
+    LARGEST_INT32,
     MIB,
     TOPIC_EXPECTED,
     AppKey,
@@ -26,6 +27,7 @@ from bridge.settings.addresses import split_address
 
 
 __all__ = [
+    "LimitSettings",
     "LogSettings",
     "OperationsSettings",
     "OutboxSettings",
@@ -53,6 +55,53 @@ class TopicSettings(Section, frozen=True):
             default_text="{topic}.gaps",
         ),
     ] = None
+    previews: Annotated[
+        TopicName | None,
+        about(
+            "Topic for previews, where previews is topic",
+            expected=TOPIC_EXPECTED,
+            default_text="{topic}.previews",
+        ),
+    ] = None
+
+
+# A topic takes batches of 1,048,588 bytes by default (`max.message.bytes`); the
+# difference is room for key, headers and the batch's own framing.
+_FITS_A_TOPIC = 1_000_000
+
+
+class LimitSettings(Section, frozen=True):
+    """How large what goes to Kafka may be; checked against each topic at the start."""
+
+    event_bytes: Annotated[
+        int,
+        about(
+            "Largest job event; a larger one goes without its preview, or becomes a "
+            "dead letter",
+            because="fits a topic's default max.message.bytes, with its headers",
+            ge=KIB,
+            le=LARGEST_INT32,
+        ),
+    ] = _FITS_A_TOPIC
+    preview_bytes: Annotated[
+        int,
+        about(
+            "Largest preview on a topic of its own, decoded; a larger one becomes a "
+            "dead letter",
+            because="fits a topic's default max.message.bytes, with its headers",
+            ge=KIB,
+            le=LARGEST_INT32,
+        ),
+    ] = _FITS_A_TOPIC
+    dead_letter_bytes: Annotated[
+        int,
+        about(
+            "Of a larger dead letter only the first part is kept",
+            because="fits a topic's default max.message.bytes, with its headers",
+            ge=KIB,
+            le=LARGEST_INT32,
+        ),
+    ] = _FITS_A_TOPIC
 
 
 class PusherSettings(Section, frozen=True):
@@ -256,6 +305,23 @@ class OutboxSettings(Section, frozen=True):
             gt=0,
         ),
     ] = 86_400.0
+    keep_ended_seconds: Annotated[
+        float,
+        about(
+            "How long it is remembered which jobs have ended, so that nothing comes "
+            "after a job's last record",
+            because="25 h: dryAPI repeats a webhook for about a day",
+            ge=0,
+        ),
+    ] = 90_000.0
+    max_ended_jobs: Annotated[
+        int,
+        about(
+            "How many ended jobs are remembered at most, the latest ones",
+            because="16 MB of memory and of disk; twice a million jobs a day",
+            ge=1,
+        ),
+    ] = 2_000_000
 
 
 class OperationsSettings(Section, frozen=True):
