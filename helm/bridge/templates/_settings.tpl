@@ -17,6 +17,20 @@ rotated Secret needs no restart; that is why none is mounted by subPath. */}}
 - name: BRIDGE_TOPICS_GAPS
   value: {{ . | quote }}
 {{- end }}
+{{- with .Values.topics.previews }}
+- name: BRIDGE_TOPICS_PREVIEWS
+  value: {{ . | quote }}
+{{- end }}
+- name: BRIDGE_PREVIEWS
+  value: {{ .Values.previews | quote }}
+- name: BRIDGE_AFTER_TERMINAL
+  value: {{ .Values.afterTerminal | quote }}
+- name: BRIDGE_LIMITS_EVENT_BYTES
+  value: {{ int64 .Values.limits.eventBytes | quote }}
+- name: BRIDGE_LIMITS_PREVIEW_BYTES
+  value: {{ int64 .Values.limits.previewBytes | quote }}
+- name: BRIDGE_LIMITS_DEAD_LETTER_BYTES
+  value: {{ int64 .Values.limits.deadLetterBytes | quote }}
 - name: BRIDGE_DELIVERY
   value: {{ .Values.delivery | quote }}
 - name: BRIDGE_SHUTDOWN_TIMEOUT_SECONDS
@@ -36,6 +50,9 @@ rotated Secret needs no restart; that is why none is mounted by subPath. */}}
   value: /etc/bridge/pusher-tls/ca.crt
 {{- end }}
 {{ include "bridge.kafkaEnv" .Values.kafka }}
+{{- if .Values.schemaRegistry.url }}
+{{ include "bridge.registryEnv" . }}
+{{- end }}
 - name: BRIDGE_OUTBOX_DIR
   value: /var/lib/bridge
 - name: BRIDGE_OUTBOX_BUFFER_BYTES
@@ -65,6 +82,8 @@ rotated Secret needs no restart; that is why none is mounted by subPath. */}}
   value: {{ int64 .partitions | quote }}
 - name: BRIDGE_KAFKA_REPLICATION_FACTOR
   value: {{ int64 .replicationFactor | quote }}
+- name: BRIDGE_KAFKA_COMPRESSION
+  value: {{ .compression | quote }}
 {{- if hasPrefix "SASL_" .securityProtocol }}
 - name: BRIDGE_KAFKA_SASL_MECHANISM
   value: {{ .sasl.mechanism | quote }}
@@ -94,6 +113,25 @@ rotated Secret needs no restart; that is why none is mounted by subPath. */}}
 {{- end }}
 {{- end -}}
 
+{{- define "bridge.registryEnv" -}}
+- name: BRIDGE_SCHEMA_REGISTRY_URL
+  value: {{ .Values.schemaRegistry.url | quote }}
+- name: BRIDGE_SCHEMA_REGISTRY_SUBJECT_NAMING
+  value: {{ .Values.schemaRegistry.subjectNaming | quote }}
+- name: BRIDGE_SCHEMA_REGISTRY_REGISTER
+  value: {{ .Values.schemaRegistry.register | quote }}
+{{- if .Values.schemaRegistry.existingSecret }}
+- name: BRIDGE_SCHEMA_REGISTRY_USERNAME
+  value: {{ .Values.schemaRegistry.username | quote }}
+- name: BRIDGE_SCHEMA_REGISTRY_PASSWORD_FILE
+  value: /etc/bridge/registry/password
+{{- end }}
+{{- if .Values.schemaRegistry.tls.existingSecret }}
+- name: BRIDGE_SCHEMA_REGISTRY_CA_FILE
+  value: /etc/bridge/registry-tls/ca.crt
+{{- end }}
+{{- end -}}
+
 {{- define "bridge.secretMounts" -}}
 - name: dryapi
   mountPath: /etc/bridge/dryapi
@@ -111,6 +149,16 @@ rotated Secret needs no restart; that is why none is mounted by subPath. */}}
 {{- if .Values.kafka.tls.existingSecret }}
 - name: kafka-tls
   mountPath: /etc/bridge/kafka-tls
+  readOnly: true
+{{- end }}
+{{- if .Values.schemaRegistry.existingSecret }}
+- name: registry
+  mountPath: /etc/bridge/registry
+  readOnly: true
+{{- end }}
+{{- if .Values.schemaRegistry.tls.existingSecret }}
+- name: registry-tls
+  mountPath: /etc/bridge/registry-tls
   readOnly: true
 {{- end }}
 {{- end -}}
@@ -161,6 +209,26 @@ rotated Secret needs no restart; that is why none is mounted by subPath. */}}
       - key: {{ .keyKey }}
         path: tls.key
       {{- end }}
+{{- end }}
+{{- end }}
+{{- with .Values.schemaRegistry }}
+{{- if .existingSecret }}
+- name: registry
+  secret:
+    secretName: {{ .existingSecret }}
+    defaultMode: 0440
+    items:
+      - key: {{ .passwordKey }}
+        path: password
+{{- end }}
+{{- if .tls.existingSecret }}
+- name: registry-tls
+  secret:
+    secretName: {{ .tls.existingSecret }}
+    defaultMode: 0440
+    items:
+      - key: {{ .tls.caKey }}
+        path: ca.crt
 {{- end }}
 {{- end }}
 {{- end -}}
