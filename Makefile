@@ -110,7 +110,7 @@ lint: $(STAMP) ## report what is wrong with style, spelling and generated files;
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/codespell
-	@$(BIN)/python -m bridge.schemas --check
+	@$(BIN)/python -m bridge.contract --check
 	@$(BIN)/python -m bridge.settings.document --check
 	@$(BIN)/python -m tests.pusher.conformance --check
 
@@ -125,7 +125,7 @@ types: $(STAMP) ## mypy, strict, tests and examples included
 check: lint types cover-protocol test ## all that CI demands
 
 schemas: $(STAMP) ## write schemas/ anew from the types
-	@$(BIN)/python -m bridge.schemas
+	@$(BIN)/python -m bridge.contract
 
 docs: $(STAMP) ## write docs/settings.md anew from the settings, docs/conformance.md from the tests
 	@$(BIN)/python -m bridge.settings.document

@@ -28,7 +28,7 @@ ALLOWED = {
     "recovery": LEAVES,
     "kafka": LEAVES | {"dead_letter"},
     "operations": LEAVES,
-    "schemas": LEAVES | {"recovery"},
+    "contract": LEAVES | {"recovery"},
     "dead_letter": LEAVES,
     "intake": LEAVES | {"dead_letter"},
     "restraint": set(),

@@ -11,10 +11,12 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from bridge.schemas import PUBLISHED, PublishedSchema, build, main
+from bridge.contract import PUBLISHED, PublishedSchema, text_of
+from bridge.contract.__main__ import main
+from bridge.contract.json_schema import build
 
 
-SCHEMAS = Path(__file__).parents[1] / "schemas"
+SCHEMAS = Path(__file__).parents[2] / "schemas"
 
 
 class Inner(msgspec.Struct):
@@ -97,7 +99,7 @@ def test_types_inside_a_record_are_defined_beside_it() -> None:
 
 def test_module_runs_as_the_makefile_runs_it() -> None:
     """The command checks `schemas/` of the folder that it is called in."""
-    command = [sys.executable, "-m", "bridge.schemas", "--check"]
+    command = [sys.executable, "-m", "bridge.contract", "--check"]
     finished = subprocess.run(
         command, cwd=SCHEMAS.parent, capture_output=True, text=True, check=False
     )
@@ -121,3 +123,16 @@ def test_check_names_a_stale_file(
     assert path.read_text() == "{}"
     assert main(options) == 0
     assert path.read_text(encoding="utf-8") == build(PUBLISHED[0])
+
+
+@each_schema
+def test_text_is_given_by_name(published: PublishedSchema) -> None:
+    """Whoever runs without the files has their text all the same."""
+    name = published.file_name.removesuffix(".schema.json")
+    assert text_of(name) == (SCHEMAS / published.file_name).read_text(encoding="utf-8")
+
+
+def test_unknown_name_is_an_error() -> None:
+    """A text is not made up."""
+    with pytest.raises(KeyError, match="nothing"):
+        text_of("nothing")
