@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 
 import msgspec
+
+from bridge.kafka.topic_finding import TopicFinding
 
 
 __all__ = ["Durations", "RelayStatistics", "add"]
@@ -54,6 +57,8 @@ class RelayStatistics(msgspec.Struct):
         last_error: What failed last while not connected, else None.
         lanes: Lanes that are open.
         last_beat: `time.monotonic` of the loop's last round.
+        topic_findings: What each topic was found to be like when it was looked at
+            last, by topic; replaced as a whole, never changed in place.
     """
 
     published: dict[str, int] = msgspec.field(default_factory=dict)
@@ -67,6 +72,9 @@ class RelayStatistics(msgspec.Struct):
     last_error: str | None = None
     lanes: int = 0
     last_beat: float = 0.0
+    topic_findings: Mapping[str, Sequence[TopicFinding]] = msgspec.field(
+        default_factory=dict
+    )
 
     def worked(self) -> None:
         """Note that Kafka answered."""
