@@ -43,6 +43,10 @@ ERROR_STAGE: Final = "__connect.errors.stage"
 ERROR_CLASS: Final = "__connect.errors.exception.class.name"
 ERROR_MESSAGE: Final = "__connect.errors.exception.message"
 
+# A record that was made of a dead letter: where that stands, and its identity.
+BRIDGE_REPLAYED_FROM: Final = "bridge_replayed_from"
+BRIDGE_REPLAYED_CE_ID: Final = "bridge_replayed_ce_id"
+
 # The digest of the preview that stands on a topic of its own, as hex: in a job's record
 # and in the preview's.
 BRIDGE_PREVIEW_SHA256: Final = "bridge_preview_sha256"

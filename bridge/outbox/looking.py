@@ -8,17 +8,20 @@ has; the file's owner reads it through `store`.
 from __future__ import annotations
 
 import sqlite3  # noqa: TID251 - this room speaks to SQLite
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
 
 from bridge.errors import OutboxDirectoryError
 from bridge.outbox.directory import OutboxDirectory
+from bridge.outbox.replayed import Replayed
 from bridge.outbox.schema import SEQUENCE_BITS, UNASSIGNED
+from bridge.record import Origin
 
 
-__all__ = ["LookedAt", "LookedAtLane", "look"]
+__all__ = ["LookedAt", "LookedAtLane", "is_for_replays", "look", "replayed_in"]
 
 # A writer commits within milliseconds, and readers don't wait for it.
 _BUSY_SECONDS = 5.0
@@ -75,6 +78,52 @@ def look(directory: Path) -> LookedAt:
             f"--outbox-dir: {directory} holds no outbox ({path.name} is missing);"
             " give the directory that the bridge has as outbox.dir"
         )
+    with _opened(path) as connection:
+        return _look(connection)
+
+
+def is_for_replays(directory: Path) -> bool:
+    """
+    Tell whether nothing but replayed records went through a directory's outbox.
+
+    Args:
+        directory: The outbox directory; one without an outbox may become one.
+
+    Raises:
+        OutboxDirectoryError: It can't be read.
+    """
+    path = OutboxDirectory(directory).database
+    if not path.is_file():
+        return True
+    with _opened(path) as connection:
+        others = connection.execute(
+            "SELECT 1 FROM envelopes WHERE origin <> ? LIMIT 1", (Origin.REPLAY,)
+        )
+        return others.fetchone() is None
+
+
+def replayed_in(directory: Path, ce_ids: Sequence[str]) -> set[str]:
+    """
+    Give those of some dead letters that were replayed through a directory's outbox.
+
+    Args:
+        directory: The outbox directory; without an outbox none was.
+        ce_ids: The letters.
+
+    Raises:
+        OutboxDirectoryError: It can't be read.
+    """
+    path = OutboxDirectory(directory).database
+    if not path.is_file():
+        return set()
+    with _opened(path) as connection:
+        has_table = _has_table(connection, "replayed")
+        return Replayed(connection).known(ce_ids) if has_table else set()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a file for one moment's look."""
     # Without a log nobody has it open, and it can be read without making files
     # beside it, which would be this user's. With one, SQLite reads both.
     log = path.with_name(f"{path.name}-wal")
@@ -89,7 +138,7 @@ def look(directory: Path) -> LookedAt:
             )
         ) as connection:
             connection.execute("BEGIN")
-            return _look(connection)
+            yield connection
     except (sqlite3.Error, TypeError) as error:
         raise OutboxDirectoryError(
             f"--outbox-dir: {path} can't be read as an outbox ({error}); see that this"
@@ -132,10 +181,7 @@ def _quarantined(
     connection: sqlite3.Connection, topic: str, partition: int
 ) -> list[int]:
     """Read what lies in quarantine, which files of format 1 don't have."""
-    has_table = connection.execute(
-        "SELECT 1 FROM sqlite_schema WHERE name = 'quarantine'"
-    ).fetchone()
-    if has_table is None:
+    if not _has_table(connection, "quarantine"):
         return []
     return [
         sequence
@@ -145,3 +191,8 @@ def _quarantined(
             (topic, partition),
         )
     ]
+
+
+def _has_table(connection: sqlite3.Connection, name: str) -> bool:
+    found = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (name,))
+    return found.fetchone() is not None

@@ -82,14 +82,7 @@ _STEPS = {
             PRIMARY KEY (topic, key)
         ) WITHOUT ROWID
         """,
-        """
-        CREATE TABLE positions (
-            topic TEXT NOT NULL,
-            partition INTEGER NOT NULL,
-            offset INTEGER NOT NULL,
-            PRIMARY KEY (topic, partition)
-        ) WITHOUT ROWID
-        """,
+        "CREATE TABLE replayed (ce_id TEXT PRIMARY KEY) WITHOUT ROWID",
     ),
 }
 

@@ -254,6 +254,18 @@ class Outbox:
         """Read for which topics rows wait."""
         return self._ask(lambda store: store.waiting_topics())
 
+    # -- The replay's doors ---------------------------------------------------
+
+    def replay(self, letters: Mapping[str, Sequence[Record]]) -> Future[set[str]]:
+        """Write what became of dead letters, none twice: see `Store.replay`."""
+        return self._change(lambda store: store.replay(letters))
+
+    def replayed(self, ce_ids: Sequence[str]) -> Future[set[str]]:
+        """Read which dead letters were replayed: see `Store.replayed`."""
+        return self._ask(lambda store: store.replayed(ce_ids))
+
+    # -- Inside ---------------------------------------------------------------
+
     def _ask(self, question: Callable[[Store], _T]) -> Future[_T]:
         future = self._inbox.questions.put(question)
         self._inbox.bell.ring()

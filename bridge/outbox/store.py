@@ -32,6 +32,7 @@ from bridge.outbox.lanes import (
 )
 from bridge.outbox.refusals import Refusals
 from bridge.outbox.remembered import Remembered
+from bridge.outbox.replayed import Replayed
 from bridge.outbox.restoring import restore
 from bridge.outbox.schema import Pages
 from bridge.record import Delivered, LaneState, Record, StoredRecord
@@ -52,8 +53,8 @@ class Store:
             isn't read of it then, see `inheriting`.
 
     Attributes:
-        dead_letters: Rows that `refuse` has added in the last transaction, as
-            `append` gives them.
+        dead_letters: Rows that `refuse` and `replay` have added in the last
+            transaction, as `append` gives them.
         remembered: What one process leaves to the next.
         jobs: The jobs in flight.
         job_table: What the file has of them.
@@ -78,6 +79,7 @@ class Store:
         self._appending = Appending(
             connection, self._lanes, self._envelopes, incarnation
         )
+        self._replayed = Replayed(connection)
         self.remembered = Remembered(connection)
         self.jobs = jobs or Jobs()
         self.job_table = JobTable(connection, self._lanes, self._envelopes, self.jobs)
@@ -205,6 +207,26 @@ class Store:
         """
         self.job_table.appended(records)
         return self._appending.append(records)
+
+    def replay(self, letters: Mapping[str, Sequence[Record]]) -> set[str]:
+        """
+        Write what became of dead letters, told by `dead_letters`; none goes twice.
+
+        Args:
+            letters: The records of each letter, by its `ce_id`.
+
+        Returns:
+            The letters that were not replayed before.
+        """
+        new = self._replayed.note(letters)
+        self.dead_letters += self.append(
+            [record for ce_id in letters if ce_id in new for record in letters[ce_id]]
+        )
+        return new
+
+    def replayed(self, ce_ids: Sequence[str]) -> set[str]:
+        """Give those of the dead letters that were replayed."""
+        return self._replayed.known(ce_ids)
 
     def restore(self, topic: str, records: Sequence[StoredRecord]) -> None:
         """
