@@ -34,6 +34,8 @@ __all__ = [
     "OutboxLockedError",
     "ProtocolError",
     "RefusedError",
+    "RegistryRefusedError",
+    "RegistryUnreachableError",
     "SessionError",
 ]
 
@@ -255,6 +257,14 @@ class KafkaRefusedError(KafkaError):
     """Kafka refuses for good (credentials, ACL, topic): end a first start."""
 
     exit_code = ExitCode.REFUSED_BY_KAFKA
+
+
+class RegistryUnreachableError(KafkaUnreachableError):
+    """The Schema Registry gives no answer that helps now: as above."""
+
+
+class RegistryRefusedError(KafkaRefusedError):
+    """The Schema Registry refuses for good (credentials, schema): as above."""
 
 
 class KafkaFencedError(KafkaError):

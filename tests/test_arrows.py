@@ -26,6 +26,7 @@ ALLOWED = {
     "pusher": LEAVES,
     "outbox": LEAVES,
     "recovery": LEAVES,
+    "registry": LEAVES,
     "kafka": LEAVES | {"dead_letter"},
     "operations": LEAVES,
     "contract": LEAVES | {"recovery"},
@@ -36,7 +37,16 @@ ALLOWED = {
     "sandbox": LEAVES,
     "sessions": LEAVES | {"intake", "restraint", "pusher", "outbox", "recovery"},
     "service": LEAVES
-    | {"intake", "sessions", "pusher", "outbox", "kafka", "recovery", "operations"},
+    | {
+        "intake",
+        "sessions",
+        "pusher",
+        "outbox",
+        "kafka",
+        "recovery",
+        "registry",
+        "operations",
+    },
 }
 
 
@@ -97,7 +107,10 @@ def test_every_room_has_its_place() -> None:
         ("sqlite3", {"outbox"}),
         ("asyncio", {"kafka"}),
         ("aiokafka", {"kafka"}),
-        ("httpx", {"pusher/authorizer.py", "sandbox/remote.py"}),
+        (
+            "httpx",
+            {"pusher/authorizer.py", "registry/client.py", "sandbox/remote.py"},
+        ),
     ],
 )
 def test_a_seam_has_its_importer_alone(library: str, importers: set[str]) -> None:

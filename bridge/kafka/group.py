@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this room runs asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from bridge.kafka.memory import Memory
 from bridge.kafka.outage import Outage
-from bridge.kafka.ports import OutboxPort
+from bridge.kafka.ports import Framing, OutboxPort
 from bridge.kafka.statistics import RelayStatistics
 from bridge.settings import KafkaSettings
 
@@ -43,6 +43,8 @@ class Group:
             keep a start that doesn't work.
         limits: What topics that are open take as one batch, in bytes; all groups
             share it.
+        framing: What stands before the values of topics; None for nothing.
+        prefixes: By topic that is open, the bytes before each value.
     """
 
     topics: tuple[str, ...]
@@ -54,6 +56,8 @@ class Group:
     dead_letter_topic: str | None
     gap_topic: str | None
     limits: dict[str, int]
+    framing: Framing | None = None
+    prefixes: dict[str, bytes] = field(default_factory=dict)
 
 
 class Delivery(Protocol):

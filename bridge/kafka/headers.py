@@ -34,21 +34,33 @@ class HeaderWriter:
     def __init__(self, outbox_id: str) -> None:
         self._outbox = outbox_id.encode()
         self._shared: dict[int, tuple[Envelope, list[Header]]] = {}
+        self._framed: dict[int, tuple[Envelope, list[Header]]] = {}
         self._second = -1
         self._second_text = ""
 
-    def headers(self, record: StoredRecord, *, is_resent: bool = False) -> list[Header]:
+    def headers(
+        self,
+        record: StoredRecord,
+        *,
+        is_resent: bool = False,
+        is_framed: bool = False,
+    ) -> list[Header]:
         """
         Give a record's headers.
 
         Args:
             record: The record.
             is_resent: Whether a log had it already and lost it.
+            is_framed: Whether a prefix stands before its value.
         """
         envelope = record.envelope
         # Identity first: an Envelope's own hash would cost more than the list.
-        entry = self._shared.get(id(envelope))
-        shared = self._share(envelope) if entry is None else entry[1]
+        known = self._framed if is_framed else self._shared
+        entry = known.get(id(envelope))
+        if entry is None:
+            shared = self._share(envelope, known, is_framed=is_framed)
+        else:
+            shared = entry[1]
         headers = [
             *shared,
             (names.CE_ID, record.ce_id.encode()),
@@ -63,19 +75,28 @@ class HeaderWriter:
             headers.append((names.BRIDGE_ANOMALY, names.RESENT))
         return headers
 
-    def _share(self, envelope: Envelope) -> list[Header]:
+    def _share(
+        self,
+        envelope: Envelope,
+        known: dict[int, tuple[Envelope, list[Header]]],
+        *,
+        is_framed: bool,
+    ) -> list[Header]:
+        # With a prefix it is what the envelope says no more, and there is no other
+        # name for it: whoever goes by the content type must not parse it.
+        content = names.BYTES_CONTENT if is_framed else envelope.content_type
         shared = [
             (names.CE_SPECVERSION, b"1.0"),
             (names.CE_SOURCE, envelope.ce_source.encode()),
             (names.CE_TYPE, envelope.ce_type.encode()),
-            (names.CONTENT_TYPE, envelope.content_type.encode()),
+            (names.CONTENT_TYPE, content.encode()),
             (names.BRIDGE_OUTBOX, self._outbox),
             (names.BRIDGE_ORIGIN, envelope.origin.encode()),
         ]
-        if len(self._shared) >= _ENVELOPES_KNOWN:
-            self._shared.clear()
+        if len(known) >= _ENVELOPES_KNOWN:
+            known.clear()
         # The envelope is kept, so that its id can't become another one's.
-        self._shared[id(envelope)] = (envelope, shared)
+        known[id(envelope)] = (envelope, shared)
         return shared
 
     def _time(self, us: int) -> bytes:

@@ -114,6 +114,7 @@ class _LaneSender:
                     rows,
                     lane.batch_bytes,
                     marked_until=lane.resent_sequence,
+                    prefix=group.prefixes.get(topic, b""),
                 )
                 self._on_way = rows[: sent.count]
                 patience = settings.delivery_timeout_seconds + _GRACE_SECONDS

@@ -104,6 +104,9 @@ async def _open(
     group: Group, delivery: Delivery, lanes: dict[tuple[str, int], Lane]
 ) -> list[Lane]:
     facts = await look_up(group.settings, group.topics)
+    if group.framing is not None:
+        for name in facts:
+            group.prefixes[name] = await group.framing.prefix(name)
     # The producer first: it shows whether the user may write as configured, and a
     # transactional one fences whoever wrote before.
     await delivery.prepare()

@@ -110,9 +110,11 @@ class Framing(Protocol):
         """
         Give the bytes before each value of a topic; empty for none.
 
-        It is asked in the Kafka thread's loop each time that the topic is opened.
+        It is asked in the Kafka thread's loop each time that the topic is opened; one
+        that can't be told is asked for again, and until then nothing is written.
 
         Raises:
             KafkaUnreachableError: It can't be told now.
             KafkaRefusedError: It can't be told until somebody changes something.
+            ConfigError: A certificate can't be used.
         """

@@ -144,7 +144,7 @@ class Producer:
         metadata = client.client._sync_task  # noqa: SLF001 - has no public name
         return sender is None or sender.done() or metadata is None or metadata.done()
 
-    async def send(
+    async def send(  # noqa: PLR0913 - what a batch is made of, no object
         self,
         topic: str,
         partition: int,
@@ -152,6 +152,7 @@ class Producer:
         max_bytes: int,
         *,
         marked_until: int = 0,
+        prefix: bytes = b"",
     ) -> Sent:
         """
         Send as many records as fit one batch, in order.
@@ -162,6 +163,7 @@ class Producer:
             records: At least one; the first always goes.
             max_bytes: Add no record that makes keys and values larger.
             marked_until: Records up to this sequence are marked as resent.
+            prefix: Stands before each value, and counts into the batch's bytes.
 
         Raises:
             ClientError: aiokafka didn't take the batch.
@@ -173,9 +175,12 @@ class Producer:
             raise errors.UnknownTopicOrPartitionError(f"{topic}-{partition}")
         batch = client.create_batch()
         headers = self._writer.headers
+        framed = bool(prefix)
         size = count = 0
         for record in records:
             key, value = record.key, record.value
+            if framed:
+                value = prefix + value
             weight = len(value) + (len(key) if key else 0)
             if count and size + weight > max_bytes:
                 break
@@ -184,7 +189,11 @@ class Producer:
                     timestamp=record.received_at_us // 1000,
                     key=key,
                     value=value,
-                    headers=headers(record, is_resent=record.sequence <= marked_until),
+                    headers=headers(
+                        record,
+                        is_resent=record.sequence <= marked_until,
+                        is_framed=framed,
+                    ),
                 )
                 is None
             ):
@@ -195,7 +204,9 @@ class Producer:
         future = await client.send_batch(batch, topic, partition=partition)
         self._on_way[future] = time.monotonic()
         future.add_done_callback(self._arrived)
-        return Sent(count, size, future, partial(self.connection, topic, partition))
+        connection = partial(self.connection, topic, partition)
+        # What the outbox keeps of them is without prefix.
+        return Sent(count, size - count * len(prefix), future, connection)
 
     async def connect(self, topics: Iterable[str]) -> list[object | None]:
         """Connect to the leaders of topics' partitions, as far as they answer."""

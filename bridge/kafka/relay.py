@@ -29,7 +29,7 @@ from bridge.kafka.lane import Lane
 from bridge.kafka.memory import Memory
 from bridge.kafka.opening import open_lanes
 from bridge.kafka.outage import Outage
-from bridge.kafka.ports import OutboxPort
+from bridge.kafka.ports import Framing, OutboxPort
 from bridge.kafka.resuming import TopicReplacedError
 from bridge.kafka.statistics import RelayStatistics
 from bridge.kafka.transactional import TransactionalDelivery
@@ -61,6 +61,7 @@ class Relay:
             must be in a group. Without one they go to quarantine.
         gap_topic: Where gaps go, if they do: see `Group`.
         delivery: What the writes promise.
+        framing: What stands before the values of topics; nothing without it.
     """
 
     def __init__(  # noqa: PLR0913 - what it carries, each given by name
@@ -72,6 +73,7 @@ class Relay:
         dead_letter_topic: str | None = None,
         gap_topic: str | None = None,
         delivery: Literal["idempotent", "transactional"] = "idempotent",
+        framing: Framing | None = None,
     ) -> None:
         self._settings = settings
         self._topics = [tuple(topics) for topics in groups]
@@ -79,6 +81,7 @@ class Relay:
         self._dead_letter_topic = dead_letter_topic
         self._gap_topic = gap_topic
         self._delivery = delivery
+        self._framing = framing
         self._memory = Memory()
         self._limits: dict[str, int] = {}
         self.statistics = RelayStatistics()
@@ -106,6 +109,7 @@ class Relay:
             dead_letter_topic=self._dead_letter_topic,
             gap_topic=self._gap_topic,
             limits=self._limits,
+            framing=self._framing,
         )
 
     # -- Trio's doors ---------------------------------------------------------

@@ -203,6 +203,7 @@ class TransactionalDelivery:
             rows,
             lane.batch_bytes,
             marked_until=lane.resent_sequence,
+            prefix=self._group.prefixes.get(topic, b""),
         )
         return _Part(lane, rows[: sent.count], sent)
 

@@ -176,9 +176,11 @@ class ModelProducer:
         max_bytes: int,
         *,
         marked_until: int = 0,
+        prefix: bytes = b"",
     ) -> _Sent:
         """Append a batch of at most four records, unless something is in the way."""
         del max_bytes
+        assert not prefix  # the model's values are the outbox's
         broker, place = self._broker, (topic, partition)
         records = records[:4]
         if broker.is_away:
