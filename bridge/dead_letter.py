@@ -1,9 +1,10 @@
 """
 The records of `jobs.dlq`: what can't go to its own topic, and why.
 
-Owns their headers and how they are cut, for both who make them: the intake, of
-events that don't conform, and the relay, of records that the broker refuses for
-good. Who decides that, and who counts it, is theirs.
+Owns their headers and how they are cut, for all who make them: the intake, of
+events that don't conform, the outbox, of what comes after its job's last record, and
+the relay, of records that the broker refuses for good. Who decides that, and who
+counts it, is theirs.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import hashlib
 from functools import lru_cache
 from typing import Final
 
-from bridge.errors import DeadLetterReason, InvalidEventError
+from bridge.errors import DeadLetterReason, InvalidEventError, LateEventError
 from bridge.kafka import header_names as names
 from bridge.record import Envelope, Record, StoredRecord
 
 
-__all__ = ["DEFAULT_MAX_BYTES", "envelope", "invalid", "refused"]
+__all__ = ["DEFAULT_MAX_BYTES", "envelope", "invalid", "late", "refused"]
 
 # As `job_status.DEFAULT_MAX_BYTES`: what a topic takes by default, less the room for
 # key, headers and framing.
@@ -26,10 +27,17 @@ DEFAULT_MAX_BYTES: Final = 1_000_000
 # Longer messages are cut: some brokers and tools limit the headers of a record.
 _MAX_MESSAGE_CHARACTERS: Final = 300
 
-# Of these it is not known whether the bytes are JSON.
+# Of these the bytes are no JSON, or it isn't known whether they are.
 _UNREAD_REASONS: Final = frozenset(
-    {DeadLetterReason.NOT_JSON, DeadLetterReason.TOO_LARGE, DeadLetterReason.TOO_DEEP}
+    {
+        DeadLetterReason.NOT_JSON,
+        DeadLetterReason.TOO_LARGE,
+        DeadLetterReason.TOO_DEEP,
+        DeadLetterReason.INVALID_PREVIEW,
+    }
 )
+
+_LATE_CLASS: Final = f"{LateEventError.__module__}.{LateEventError.__qualname__}"
 
 # Two content types by account and origin; whoever keeps envelopes by identity
 # (outbox, header writer) must not see a new one with each record.
@@ -146,6 +154,36 @@ def refused(  # noqa: PLR0913  # facts of their own, each given by name
         stored.received_at_us,
         envelope(shared.ce_source, shared.origin, content_type),
         stored.extra + why + place + cut,
+    )
+
+
+def late(record: Record, *, topic: str, max_bytes: int) -> Record:
+    """
+    Make the dead letter of a job's event that comes after the job's last record.
+
+    It has the record's key, value, time and own headers. Of its job it tells nothing:
+    that has ended.
+
+    Args:
+        record: The record.
+        topic: Where dead letters go.
+        max_bytes: Of a longer value only the first part is kept.
+    """
+    shared = record.envelope
+    value, content_type, cut = _fit(record.value, shared.content_type, max_bytes)
+    why = _why(
+        DeadLetterReason.AFTER_TERMINAL,
+        names.TRANSFORMATION_STAGE,
+        _LATE_CLASS,
+        f"{record.status} came after the last record of its job",
+    )
+    return Record(
+        topic,
+        record.key,
+        value,
+        record.received_at_us,
+        envelope(shared.ce_source, shared.origin, content_type),
+        record.extra + why + cut,
     )
 
 

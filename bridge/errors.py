@@ -20,10 +20,12 @@ __all__ = [
     "DeadLetterReason",
     "ExitCode",
     "InvalidEventError",
+    "InvalidPreviewError",
     "KafkaError",
     "KafkaFencedError",
     "KafkaRefusedError",
     "KafkaUnreachableError",
+    "LateEventError",
     "ListenError",
     "MessageTooLargeError",
     "OutboxDamagedError",
@@ -200,6 +202,22 @@ class InvalidEventError(BridgeError):
         self.reason = reason
         self.original = original
         self.request_id = request_id
+
+
+class InvalidPreviewError(InvalidEventError):
+    """
+    A preview alone can't go to its topic: its event goes out without it.
+
+    `original` is the preview's text.
+    """
+
+
+class LateEventError(BridgeError):
+    """
+    An event comes after its job's last record: send it to the dead letters.
+
+    It is named there and never raised: who finds it goes on with the next record.
+    """
 
 
 class OutboxError(BridgeError):

@@ -69,4 +69,5 @@ BYTES_CONTENT: Final = "application/octet-stream"
 
 # Values of `__connect.errors.stage`, from Connect's enumeration of stages.
 VALUE_CONVERTER_STAGE: Final = "VALUE_CONVERTER"
+TRANSFORMATION_STAGE: Final = "TRANSFORMATION"
 KAFKA_PRODUCE_STAGE: Final = "KAFKA_PRODUCE"

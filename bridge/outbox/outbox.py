@@ -45,6 +45,8 @@ class Outbox:
         on_loss: Is told by any thread of records that were given up: when it
             begins and when it is over, also what ends with `run`. It must not
             wait and must not offer; it may `keep`.
+        refuse_late: Gives the dead letter of a record that comes after its job's
+            last one; called by the outbox's thread. None publishes such a record.
 
     Raises:
         OutboxDamagedError: The file is no outbox of this version.
@@ -58,8 +60,10 @@ class Outbox:
         *,
         lighten: Callable[[Record], Record | None] = lambda _: None,
         on_loss: Callable[[Loss], None] = lambda _: None,
+        refuse_late: Callable[[Record], Record] | None = None,
     ) -> None:
         self.statistics = OutboxStatistics()
+        self._refuse_late = refuse_late
         self._inbox = Inbox(settings.buffer_bytes, lighten)
         self._losses = Losses(self.statistics, on_loss)
         self._writer = Writer(

@@ -15,6 +15,9 @@ __all__ = ["OutboxStatistics"]
 # The causes are those of the gap ledger.
 _CAUSES = ("overflow", "outbox_full", "outbox_damaged")
 
+# Words of `bridge_anomaly` that the outbox gives.
+_ANOMALIES = ("duplicate", "regression")
+
 
 class OutboxStatistics(msgspec.Struct):
     """
@@ -39,6 +42,8 @@ class OutboxStatistics(msgspec.Struct):
             that is known.
         forgotten_jobs: Jobs that are in flight for all that is known, but are too many
             or weren't heard of for too long to be remembered.
+        anomalies: Committed records that were marked, by word.
+        late: Committed dead letters of records that came after their job's last one.
         full: Whether the disk or the limit refuses rows just now.
         last_beat: `time.monotonic` of the loop's last round, 0 while none runs.
     """
@@ -58,5 +63,9 @@ class OutboxStatistics(msgspec.Struct):
     dropped_previews: int = 0
     lost_rows: int = 0
     forgotten_jobs: int = 0
+    anomalies: dict[str, int] = msgspec.field(
+        default_factory=lambda: dict.fromkeys(_ANOMALIES, 0)
+    )
+    late: int = 0
     full: bool = False
     last_beat: float = 0.0
