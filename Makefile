@@ -43,7 +43,7 @@ PROCESSES ?= 2
 CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(RATE),--rate $(RATE))
 
 .PHONY: help install run fetch test cover-protocol test-long chaos chaos-brokers soak restarts lint format types check \
-	schemas docs chart-tools chart-lint image-lint lock bench bench-sessions clean clean-cache
+	schemas docs chart-tools chart-lint image-lint lock bench bench-sessions bench-contract clean clean-cache
 
 
 help: ## list the targets
@@ -140,6 +140,9 @@ bench-sessions: $(STAMP) ## measure what one more account costs a bridge (ACCOUN
 	@$(BIN)/python -m benchmarks.sessions $(if $(ACCOUNTS),--accounts $(ACCOUNTS)) \
 		$(if $(REST),--seconds $(REST)) $(if $(TURNS),--turns $(TURNS)) \
 		$(if $(EVENTS),--events $(EVENTS)) $(ARGS)
+
+bench-contract: $(STAMP) ## measure an event between its frame's text and its record, without any server (ROUNDS=)
+	@$(BIN)/python -m benchmarks.contract $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
 chart-tools: $(HELM_BUILT) ## build helm for chart-lint into the tools folder (needs Go; minutes, once)
 

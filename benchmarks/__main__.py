@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from benchmarks import contract
 from benchmarks.contenders import (
     BRIDGE,
     CONTENDERS,
@@ -61,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machine = describe(own_kafka=existing_kafka() is None)
     runs: list[Run] = []
     try:
+        _say("what the contract costs")
+        costs = contract.measure()  # before servers are about
         with tempfile.TemporaryDirectory(prefix="bridge-bench-") as folder:
             for run in _measure(options, Path(folder)):
                 runs.append(run)
@@ -71,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("make bench: stopped before the report")
         return 130
-    report = Report(machine, FLOOR.name, BRIDGE.name, IN_MEMORY.name, runs)
+    report = Report(machine, FLOOR.name, BRIDGE.name, IN_MEMORY.name, runs, costs)
     sys.stdout.write(f"\n{report.markdown()}\n")
     _save(report)
     return 0 if report.flawless else 1

@@ -12,7 +12,7 @@ from benchmarks.contenders import ROOT
 from tests.servers.downloads import KAFKA_VERSION
 
 
-__all__ = ["Machine", "describe"]
+__all__ = ["Machine", "describe", "heading"]
 
 _PACKAGES = (
     "trio",
@@ -46,15 +46,17 @@ class Machine:
     load_average: tuple[float, float, float]
 
 
-def describe(*, own_kafka: bool) -> Machine:
+def describe(*, own_kafka: bool | None) -> Machine:
     """
     Describe this machine.
 
     Args:
-        own_kafka: Whether the broker is the one that `tests.servers` starts.
+        own_kafka: Whether the broker is the one that `tests.servers` starts; None if
+            there is no broker.
     """
     versions = {name: version(name) for name in _PACKAGES}
-    versions["Apache Kafka"] = KAFKA_VERSION if own_kafka else "an existing broker"
+    if own_kafka is not None:
+        versions["Apache Kafka"] = KAFKA_VERSION if own_kafka else "an existing broker"
     return Machine(
         system=platform.platform(),
         cores=os.cpu_count() or 1,
@@ -62,6 +64,22 @@ def describe(*, own_kafka: bool) -> Machine:
         versions=versions,
         revision=_revision(),
         load_average=os.getloadavg(),
+    )
+
+
+def heading(title: str, machine: Machine) -> str:
+    """Write the first lines of a report."""
+    load = ", ".join(f"{value:.2f}" for value in machine.load_average)
+    versions = ", ".join(f"{name} {text}" for name, text in machine.versions.items())
+    return "\n".join(
+        [
+            f"# {title}",
+            "",
+            f"- {machine.cores} cores, {machine.system}",
+            f"- {machine.python}, {versions}",
+            f"- revision {machine.revision}",
+            f"- load average before the start: {load}",
+        ]
     )
 
 

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 
+from benchmarks.contract_report import Cost, describe_contract
 from benchmarks.course import Run
 from benchmarks.figures import Latency
-from benchmarks.machine import Machine
+from benchmarks.machine import Machine, heading
 from benchmarks.share import describe_share
 from benchmarks.tables import by_contender, known, of, table, write
 from benchmarks.threads import describe_threads
@@ -45,6 +46,7 @@ class Report:
         measured: The one that targets are set for.
         in_memory: The same with its outbox in memory.
         runs: All of them, in the order in which they ran.
+        contract: What an event costs between its frame's text and its record.
     """
 
     machine: Machine
@@ -52,6 +54,7 @@ class Report:
     measured: str
     in_memory: str
     runs: Sequence[Run]
+    contract: Sequence[Cost] = ()
 
     @property
     def flawless(self) -> bool:
@@ -64,7 +67,7 @@ class Report:
 
     def markdown(self) -> str:
         """Write the medians, with the lowest and the highest run."""
-        parts = [_heading(self.machine)]
+        parts = [heading("Benchmark", self.machine)]
         ordered = sorted(self.runs, key=_section)
         for (rate, _, _), members in groupby(ordered, key=_section):
             section = list(members)
@@ -72,6 +75,7 @@ class Report:
         compared = (
             describe_share(self.runs, self.measured, self.in_memory),
             describe_threads(self.runs),
+            describe_contract(self.contract),
         )
         parts += ["\n".join(lines) for lines in compared if lines]
         parts.append(self._correctness())
@@ -212,21 +216,6 @@ def _amount(runs: Sequence[Run]) -> str:
     return (
         f"{traffic.events:,} events of {size:,} bytes, {traffic.jobs:,} jobs;"
         f" {times} interleaved runs: median (lowest, highest)"
-    )
-
-
-def _heading(machine: Machine) -> str:
-    load = ", ".join(f"{value:.2f}" for value in machine.load_average)
-    versions = ", ".join(f"{name} {text}" for name, text in machine.versions.items())
-    return "\n".join(
-        [
-            "# Benchmark",
-            "",
-            f"- {machine.cores} cores, {machine.system}",
-            f"- {machine.python}, {versions}",
-            f"- revision {machine.revision}",
-            f"- load average before the start: {load}",
-        ]
     )
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "EVENT",
     "Traffic",
     "frame_of",
+    "message_of",
     "text_frame",
 ]
 
@@ -109,13 +110,17 @@ class Traffic:
 
 def frame_of(payload: str) -> bytes:
     """Wrap a payload as dryAPI's server sends it: a Pusher event in a frame."""
-    # Written like soketi, which is JavaScript: no blanks, text left as it is.
-    message = json.dumps(
+    return text_frame(message_of(payload))
+
+
+def message_of(payload: object) -> str:
+    """Give a Pusher event's text, as soketi writes it; mostly `data` is a text too."""
+    # soketi is JavaScript: no blanks, text left as it is.
+    return json.dumps(
         {"event": EVENT, "channel": CHANNEL, "data": payload},
         separators=(",", ":"),
         ensure_ascii=False,
     )
-    return text_frame(message)
 
 
 def text_frame(message: str) -> bytes:
