@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 
-__all__ = ["PublishedSchema", "build"]
+__all__ = ["PublishedSchema", "build", "laid_out", "schema_of"]
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -24,7 +24,9 @@ _KEYWORD_ORDER: Final = (
     "title",
     "description",
     "type",
+    "const",
     "enum",
+    "format",
     "pattern",
     "minimum",
     "minLength",
@@ -40,21 +42,32 @@ _KEYWORD_ORDER: Final = (
 
 class PublishedSchema(msgspec.Struct, frozen=True):
     """
-    One file of `schemas/`.
+    One schema of `schemas/`.
 
     Attributes:
-        file_name: Its name there.
-        urn: Its `$id`; the number at its end changes with an incompatible change.
+        name: What it is called, in its file's name and its `$id`.
+        number: Its version, at the end of its `$id`: it changes when records may no
+            longer be what readers of the number before were promised.
         title: What a documentation page calls it.
         record: The type that says what is in it.
         examples: Records of that type.
     """
 
-    file_name: str
-    urn: str
+    name: str
+    number: int
     title: str
     record: type[msgspec.Struct]
     examples: tuple[msgspec.Struct, ...]
+
+    @property
+    def file_name(self) -> str:
+        """Its file's name in `schemas/`."""
+        return f"{self.name}.schema.json"
+
+    @property
+    def urn(self) -> str:
+        """Its `$id`."""
+        return f"urn:dryapi-kafka-bridge:{self.name}:{self.number}"
 
 
 def build(published: PublishedSchema) -> str:
@@ -66,6 +79,24 @@ def build(published: PublishedSchema) -> str:
 
     Returns:
         Indented JSON in a fixed order, with a newline at its end.
+    """
+    return laid_out(schema_of(published))
+
+
+def laid_out(document: dict[str, Any]) -> str:
+    """Give a document as text, indented, with a newline at its end."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def schema_of(published: PublishedSchema) -> dict[str, Any]:
+    """
+    Make one schema.
+
+    Args:
+        published: Which one.
+
+    Returns:
+        The schema, its keywords in a fixed order.
     """
     generated = msgspec.json.schema(published.record)
     definitions = generated["$defs"]
@@ -86,7 +117,7 @@ def build(published: PublishedSchema) -> str:
     }
     if definitions:
         root["$defs"] = definitions
-    return json.dumps(_ordered(root), indent=2, ensure_ascii=False) + "\n"
+    return _ordered(root)
 
 
 def _ordered(schema: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 """
-The list of published schemas, with an example of each kind of record.
+The list of published schemas.
 
 Owns which there are, what they are called and their numbers. What a record holds is
 said where its type stands.
@@ -9,65 +9,44 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
+from bridge.contract import examples
+from bridge.contract.dead_letter_headers import DeadLetterHeaders
+from bridge.contract.headers import GapHeaders, JobStatusHeaders, PreviewHeaders
 from bridge.contract.json_schema import PublishedSchema, build
 from bridge.job_status import JobStatusRecord
-from bridge.recovery.gap import GapCause, GapRecord
+from bridge.recovery.gap import GapRecord
 
 
 __all__ = ["PUBLISHED", "text_of"]
 
-_OPENED: Final = GapRecord(
-    gap_id="5f0c1c52-6a2f-4c53-9d35-0d8f2f6f7a11",
-    cause=GapCause.OUTBOX_FULL.value,
-    client_id="client-42",
-    since="2026-01-31T12:00:00.000000Z",
-    until=None,
-    duration_seconds=None,
-    close_code=None,
-    jobs_in_flight=None,
-)
-_CLOSED: Final = {"until": "2026-01-31T12:00:07.250000Z", "duration_seconds": 7.25}
-
 PUBLISHED: Final = (
     PublishedSchema(
-        file_name="job-status.schema.json",
-        urn="urn:dryapi-kafka-bridge:job-status:1",
-        title="Job status",
-        record=JobStatusRecord,
-        examples=(
-            JobStatusRecord(
-                request_id="123e4567-e89b-12d3-a456-426614174000",
-                status="in_progress",
-                preview="data:image/jpeg;base64,/9j/4AAQSkZJRg==",
-                result_url=None,
-                progress="45.50",
-            ),
-            JobStatusRecord(
-                request_id="123e4567-e89b-12d3-a456-426614174000",
-                status="done",
-                preview=None,
-                result_url="https://storage.dryapi.dev/results/1.png?signature=abc",
-                progress="100.00",
-            ),
-            JobStatusRecord(
-                request_id="9b2f61d0-7c1e-4c55-8f0b-6d7f3a0a2c11",
-                status="error",
-                preview=None,
-                result_url=None,
-                progress=None,
-                error_code="WORKER_TIMEOUT",
-                error_message="The worker did not answer in time.",
-            ),
-        ),
+        "job-status", 1, "Job status", JobStatusRecord, examples.JOB_STATUSES
     ),
     PublishedSchema(
-        file_name="gap.schema.json",
-        urn="urn:dryapi-kafka-bridge:gap:1",
-        title="Gap",
-        record=GapRecord,
-        examples=(_OPENED, msgspec.structs.replace(_OPENED, **_CLOSED)),
+        "job-status-headers",
+        1,
+        "Headers of a job status",
+        JobStatusHeaders,
+        examples.JOB_STATUS_HEADERS,
+    ),
+    PublishedSchema(
+        "dead-letter-headers",
+        1,
+        "Headers of a dead letter",
+        DeadLetterHeaders,
+        examples.DEAD_LETTER_HEADERS,
+    ),
+    PublishedSchema("gap", 1, "Gap", GapRecord, examples.GAPS),
+    PublishedSchema(
+        "gap-headers", 1, "Headers of a gap", GapHeaders, examples.GAP_HEADERS
+    ),
+    PublishedSchema(
+        "preview-headers",
+        1,
+        "Headers of a preview",
+        PreviewHeaders,
+        examples.PREVIEW_HEADERS,
     ),
 )
 
@@ -80,12 +59,9 @@ def text_of(name: str) -> str:
     needs no file.
 
     Args:
-        name: The part of its file's name before the dot: `job-status`, `gap`.
+        name: The schema's: `job-status`, `gap`.
 
     Raises:
         KeyError: No schema has that name.
     """
-    for published in PUBLISHED:
-        if published.file_name.partition(".")[0] == name:
-            return build(published)
-    raise KeyError(name)
+    return build({published.name: published for published in PUBLISHED}[name])

@@ -15,16 +15,18 @@ import msgspec
 from msgspec import Meta
 
 
-__all__ = ["Gap", "GapCause", "GapRecord"]
+__all__ = ["TIME_SCHEMA", "Gap", "GapCause", "GapRecord"]
 
 _US_PER_SECOND: Final = 1_000_000
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
-_TIME_PATTERN: Final = (
-    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$"
-)
+# How a moment is written, as JSON Schema says it; headers write theirs alike.
+TIME_SCHEMA: Final = {
+    "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$",
+    "format": "date-time",
+}
 
 
 class GapCause(StrEnum):
@@ -78,7 +80,7 @@ _CAUSES_TEXT: Final = (
 )
 
 _Moment = Annotated[datetime, Meta(tz=True)]
-_Time = Annotated[str, Meta(extra_json_schema={"pattern": _TIME_PATTERN})]
+_Time = Annotated[str, Meta(extra_json_schema=TIME_SCHEMA)]
 
 
 class GapRecord(msgspec.Struct, frozen=True):
@@ -94,6 +96,7 @@ class GapRecord(msgspec.Struct, frozen=True):
         Meta(
             description="Which gap: the same when it opens and when it closes; a UUID.",
             examples=["5f0c1c52-6a2f-4c53-9d35-0d8f2f6f7a11"],
+            extra_json_schema={"format": "uuid"},
         ),
     ]
     cause: Annotated[
