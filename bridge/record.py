@@ -39,11 +39,13 @@ class Origin(StrEnum):
 class Importance(IntEnum):
     """What goes first when there is no room for all: the lowest."""
 
+    # A preview that stands apart from its event: it goes whole, and no event with it.
+    PICTURE = 0
     # An event of a running job that can go without its preview.
-    PREVIEW = 0
-    EVENT = 1
+    PREVIEW = 1
+    EVENT = 2
     # The last event of a job.
-    TERMINAL = 2
+    TERMINAL = 3
 
 
 class Envelope(msgspec.Struct, frozen=True):

@@ -156,12 +156,15 @@ class Buffer:
         kept: list[Record] = []
         weight = 0
         for given in records:
-            record, own = given, weigh(given)
+            own = weigh(given)
             size = self.size_bytes + weight
-            if record.importance is Importance.PREVIEW and (
-                size + own > self._previews_up_to
-            ):
-                record, own = self._lightened(given, own, dropped)
+            # As below: no preview can be too large for good.
+            is_crowded = size and size + own > self._previews_up_to
+            record = self._lightened(given, dropped) if is_crowded else given
+            if record is None:
+                continue
+            if record is not given:
+                own = weigh(record)
             if record.importance is Importance.TERMINAL:
                 if size and size + own > self._max_bytes:
                     self._append(kept, weight)
@@ -179,7 +182,7 @@ class Buffer:
             kept.append(record)
             weight += own
         self._append(kept, weight)
-        return dropped if dropped.shares or dropped.previews else None
+        return dropped or None
 
     def _append(self, records: list[Record], weight: int) -> None:
         if records:
@@ -306,7 +309,7 @@ class Buffer:
         with self._lock:
             if not to_the_end:
                 self._go_through(
-                    lambda record, _: self._lightened(record, 0, dropped)[0],
+                    lambda record, _: self._lightened(record, dropped),
                     enough_bytes,
                 )
             self._go_through(spare, enough_bytes)
@@ -346,18 +349,21 @@ class Buffer:
     def lighten(self, records: Iterable[Record]) -> tuple[list[Record], Dropped]:
         """Give records without the previews that can go."""
         dropped = Dropped()
-        return [self._lightened(record, 0, dropped)[0] for record in records], dropped
+        lightened = [self._lightened(record, dropped) for record in records]
+        return [record for record in lightened if record is not None], dropped
 
-    def _lightened(
-        self, record: Record, weight: int, dropped: Dropped
-    ) -> tuple[Record, int]:
+    def _lightened(self, record: Record, dropped: Dropped) -> Record | None:
+        """Give what is left of a record where previews must go."""
+        if record.importance is Importance.PICTURE:
+            dropped.pictures += 1
+            return None
         if record.importance is not Importance.PREVIEW:
-            return record, weight
+            return record
         lighter = self._lighten(record)
         if lighter is None:
-            return record, weight
+            return record
         dropped.previews += 1
-        return lighter, weigh(lighter)
+        return lighter
 
 
 def _fitting(

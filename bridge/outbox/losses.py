@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from bridge.outbox.statistics import OutboxStatistics
-from bridge.record import Loss, Record
+from bridge.record import Importance, Loss, Record
 
 
 __all__ = ["Dropped", "Losses", "Share"]
@@ -58,10 +58,12 @@ class Dropped(msgspec.Struct):
 
     Attributes:
         previews: How many records only lost their preview.
-        shares: What was given up, by `ce_source`.
+        pictures: How many records of previews alone; no event is lost with them.
+        shares: What was given up of the others, by `ce_source`.
     """
 
     previews: int = 0
+    pictures: int = 0
     shares: dict[str, Share] = msgspec.field(default_factory=dict)
 
     @classmethod
@@ -74,11 +76,18 @@ class Dropped(msgspec.Struct):
 
     @property
     def records(self) -> int:
-        """How many records, of all accounts."""
+        """How many records beside those of previews, of all accounts."""
         return sum([share.records for share in self.shares.values()])
+
+    def __bool__(self) -> bool:
+        """Whether anything was given up."""
+        return bool(self.shares or self.previews or self.pictures)
 
     def add(self, record: Record, since_us: int | None) -> None:
         """Count a record that is given up; `since_us` as in `Share`."""
+        if record.importance is Importance.PICTURE:
+            self.pictures += 1
+            return
         ce_source = record.envelope.ce_source
         share = self.shares.get(ce_source)
         if share is None:
@@ -140,6 +149,7 @@ class Losses:
         """Count what was dropped; the losses of its accounts begin or go on."""
         with self._lock:
             self._statistics.dropped_previews += dropped.previews
+            self._statistics.dropped_pictures += dropped.pictures
             if not dropped.shares:
                 return
             self._moved_at = time.monotonic()

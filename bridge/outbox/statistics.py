@@ -38,6 +38,8 @@ class OutboxStatistics(msgspec.Struct):
             `outbox_damaged` (the file failed with them in the buffer).
         dropped_previews: Records that lost their preview, and nothing else, for
             want of room.
+        dropped_pictures: Records of previews alone that were given up for want of
+            room, whole: no event is lost with them.
         lost_rows: Committed rows that could not be read of a damaged file, as far as
             that is known.
         forgotten_jobs: Jobs that are in flight for all that is known, but are too many
@@ -61,6 +63,7 @@ class OutboxStatistics(msgspec.Struct):
         default_factory=lambda: dict.fromkeys(_CAUSES, 0)
     )
     dropped_previews: int = 0
+    dropped_pictures: int = 0
     lost_rows: int = 0
     forgotten_jobs: int = 0
     anomalies: dict[str, int] = msgspec.field(

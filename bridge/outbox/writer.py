@@ -287,7 +287,7 @@ class Writer:
             return
         records, weight = self._held
         records, dropped = self._inbox.buffer.lighten(records)
-        if dropped.previews:
+        if dropped:
             lighter = total_weight(records)
             self._inbox.buffer.release(weight - lighter)
             self._held = records, lighter
@@ -300,7 +300,7 @@ class Writer:
             return False
         dropped = buffer.shed(self._kept_us)
         self._losses.note("outbox_full", dropped)
-        return bool(dropped.records or dropped.previews)
+        return bool(dropped)
 
     def _finish(self) -> None:
         """Write what may still be written, and give up the rest."""
@@ -326,9 +326,9 @@ class Writer:
         self._losses.close(time.time_ns() // 1000)
 
     def _note_given_up(self, dropped: Dropped) -> None:
+        cause = "outbox_full" if self._statistics.full else "outbox_damaged"
+        self._losses.note(cause, dropped)
         if dropped.records:
-            cause = "outbox_full" if self._statistics.full else "outbox_damaged"
-            self._losses.note(cause, dropped)
             _log.error("outbox.gave_up", records=dropped.records, cause=cause)
 
     # -- Another file ----------------------------------------------------------

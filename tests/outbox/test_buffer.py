@@ -137,6 +137,58 @@ def test_previews_go_before_any_event_does() -> None:
     assert [len(one.value) for one in taken] == [50] * 6 + [2]
 
 
+def test_previews_on_their_own_go_whole_and_are_no_loss() -> None:
+    """From three quarters on none is taken; jobs' events are, and no gap is told."""
+    buffer = _buffer(8 * _ONE)
+    buffer.put(_records(6))
+    pairs = _records(1, Importance.PICTURE, first=6) + _records(1, first=7)
+    dropped = buffer.put(pairs)
+    assert dropped == Dropped(pictures=1)
+    assert dropped.records == 0
+    assert _numbers(_rest(buffer)) == [0, 1, 2, 3, 4, 5, 7]
+
+
+def test_preview_on_its_own_is_taken_when_there_is_nothing_else() -> None:
+    """One that is larger than three quarters of the buffer is no loss for good."""
+    buffer = _buffer(_ONE)
+    assert buffer.put(_records(1, Importance.PICTURE)) is None
+    assert buffer.put(_records(1, Importance.PICTURE, first=1)) == Dropped(pictures=1)
+    assert _numbers(_rest(buffer)) == [0]
+
+
+def test_shedding_begins_with_previews_on_their_own() -> None:
+    """No event goes where records of previews make room enough."""
+    buffer = _buffer(16 * _ONE)
+    buffer.put(_records(10))
+    buffer.put(_records(2, Importance.PICTURE, first=10))
+    buffer.put(_records(2, first=12))
+    assert buffer.is_crowded
+    assert buffer.shed(since_us=-1) == Dropped(pictures=2)
+    assert _numbers(_rest(buffer)) == [*range(10), 12, 13]
+    buffer.release(buffer.size_bytes)
+    buffer.put(_records(3, Importance.PICTURE))
+    assert buffer.shed(since_us=-1, to_the_end=True) == Dropped(pictures=3)
+
+
+def test_a_last_event_displaces_previews_on_their_own() -> None:
+    """What is given up for a job's end is counted as what it is."""
+    buffer = _buffer(8 * _ONE)
+    buffer.put(_records(6, Importance.PICTURE))
+    buffer.put(_records(2, Importance.TERMINAL, first=6))
+    dropped = buffer.put(_records(1, Importance.TERMINAL, first=8))
+    assert dropped == Dropped(pictures=1)
+    assert _numbers(_rest(buffer)) == [0, 1, 2, 3, 4, 6, 7, 8]
+
+
+def test_events_lose_previews_and_previews_go_where_the_disk_is_short() -> None:
+    """What is already in the disk's hands is lightened in the same way."""
+    records = _records(1, Importance.PICTURE) + _records(1, Importance.PREVIEW, first=1)
+    records += _records(2, first=2)
+    lighter, dropped = _buffer(_ONE).lighten(records)
+    assert _numbers(lighter) == [1, 2, 3]
+    assert dropped == Dropped(previews=1, pictures=1)
+
+
 def test_the_newest_events_make_room_for_a_last_one() -> None:
     """A full buffer gives up what matters less; what stays keeps its order."""
     buffer = _buffer(8 * _ONE)
@@ -239,7 +291,8 @@ def test_keeps_its_bounds_and_its_order_of_dropping(
     dropped = 0
     for step in steps:
         if step == "shed":
-            dropped += buffer.shed(None).records
+            told = buffer.shed(None)
+            dropped += told.records + told.pictures
         elif isinstance(step, list):
             records = [
                 structs.replace(one, importance=importance)
@@ -247,9 +300,11 @@ def test_keeps_its_bounds_and_its_order_of_dropping(
                     numbered(len(came), len(step), size=50), step, strict=True
                 )
             ]
-            told = buffer.put(records)
+            given_up = buffer.put(records)
             came += records
-            dropped += told.records if told is not None else 0
+            if given_up is not None:
+                dropped += given_up.records + given_up.pictures
+                _check_that_previews_went_first(buffer, given_up, records)
             assert buffer.size_bytes <= max(max_bytes, weigh(records[0]))
             _check_that_last_events_went_last(buffer, records)
         elif isinstance(step, tuple):
@@ -285,6 +340,25 @@ def _check_that_last_events_went_last(buffer: Buffer, records: list[Record]) -> 
     # A single record of any size may stand in a buffer that is too small for it.
     if lost and len(inside) > 1:
         assert {one.importance for one in inside} == {Importance.TERMINAL}
+
+
+def _check_that_previews_went_first(
+    buffer: Buffer, dropped: Dropped, records: list[Record]
+) -> None:
+    """No event was refused where a preview that came later was taken."""
+    inside = _rest(buffer)
+    buffer.put_back(inside, sum(map(weigh, inside)))
+    numbers = set(_numbers(inside))
+    refused = [
+        one
+        for one in records
+        if one.importance is Importance.EVENT and number_of(one) not in numbers
+    ]
+    assert bool(dropped.shares) or not refused
+    if refused:
+        after = records[records.index(refused[0]) :]
+        pictures = [one for one in after if one.importance is Importance.PICTURE]
+        assert not {number_of(one) for one in pictures} & numbers
 
 
 def test_one_thread_puts_while_another_takes() -> None:
