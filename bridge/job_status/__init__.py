@@ -13,7 +13,7 @@ status smaller when there is no room for all.
 from __future__ import annotations
 
 from bridge.job_status.conforming import DEFAULT_MAX_BYTES, parse
-from bridge.job_status.lighter import without_preview
+from bridge.job_status.lighter import take_preview, without_preview
 from bridge.job_status.outcome import Change, JobStatus
 from bridge.job_status.published import (
     STATUSES,
@@ -32,5 +32,6 @@ __all__ = [
     "JobStatusRecord",
     "Status",
     "parse",
+    "take_preview",
     "without_preview",
 ]

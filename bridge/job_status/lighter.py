@@ -1,5 +1,5 @@
 """
-A job status without its preview, for when there is no room for all.
+A job status without its preview, and that preview.
 
 Owns how a preview is taken out of bytes that conform. Whether one must go, and how
 that is told, is decided elsewhere.
@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 
-__all__ = ["without_preview"]
+__all__ = ["take_preview", "without_preview"]
 
 _NULL: Final = b"null"
 
@@ -21,6 +21,7 @@ _NULL: Final = b"null"
 _KEY: Final = re.compile(rb'"preview"[ \t\n\r]*:[ \t\n\r]*')
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_text = msgspec.json.Decoder(str).decode
 
 
 def without_preview(value: bytes) -> bytes:
@@ -39,8 +40,26 @@ def without_preview(value: bytes) -> bytes:
     preview = members.get("preview")
     if preview is None or bytes(preview) == _NULL:
         return value
+    return _without(value, members, bytes(preview))
+
+
+def take_preview(value: bytes) -> tuple[str, bytes]:
+    """
+    Take the preview out of a job status.
+
+    Args:
+        value: A conforming job status that has one.
+
+    Returns:
+        The preview, and what `without_preview` gives.
+    """
+    members = _members(value)
+    literal = bytes(members["preview"])
+    return _text(literal), _without(value, members, literal)
+
+
+def _without(value: bytes, members: dict[str, msgspec.Raw], literal: bytes) -> bytes:
     wanted = {**members, "preview": msgspec.Raw(_NULL)}
-    literal = bytes(preview)
     for key in _KEY.finditer(value):
         start = key.end()
         if value.startswith(literal, start):

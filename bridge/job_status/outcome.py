@@ -56,7 +56,10 @@ class Change(StrEnum):
     """`preview` became null: it is no image and became a dead letter alone."""
 
     PREVIEW_TOO_LARGE = "preview_too_large"
-    """`preview` became null: with it the event would have been too large."""
+    """`preview` became null: with it the event, or it alone, was too large."""
+
+    PREVIEW_TYPE = "preview_type"
+    """A preview's `content-type` is what its bytes are: it was called another one."""
 
 
 class JobStatus(msgspec.Struct, frozen=True, gc=False):
