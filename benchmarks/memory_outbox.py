@@ -136,8 +136,10 @@ class MemoryOutbox:
         opened: dict[int, tuple[int, int]],
         topic_id: str | None = None,
         _: Mapping[int, Mapping[str, int]] | None = None,
+        former_partition_of: _PartitionOf | None = None,
     ) -> Future[None]:
         """Let a topic's rows go to lanes, first those that waited without one."""
+        assert former_partition_of is None, "no benchmark adds partitions"
 
         def work() -> None:
             lanes = self._lanes.setdefault(topic, {})

@@ -42,16 +42,21 @@ class OutboxPort(Protocol):
     def waiting_topics(self) -> Future[set[str]]:
         """Read for which topics rows wait."""
 
-    def open_topic(
+    def open_topic(  # noqa: PLR0913 - what is known of it, of the log, and before
         self,
         topic: str,
         partition_of: Callable[[bytes | None], int],
         opened: dict[int, tuple[int, int]],
         topic_id: str | None,
         unplaced: Mapping[int, Mapping[str, int]],
+        *,
+        former_partition_of: Callable[[bytes | None], int] | None = None,
     ) -> Future[None]:
         """
         Let a topic's rows go to lanes: (last sequence, end offset) by partition.
+
+        Jobs in flight stay where `former_partition_of` puts them, which is given
+        where keys belong elsewhere from now on.
 
         Rows without a lane that the log has already, sequence by ce_id by
         partition, get the sequences that they have there.

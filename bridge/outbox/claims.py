@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from bridge.outbox.lane import Lane, Topic
-from bridge.outbox.lanes import NONE_UNPLACED, Lanes, PartitionOf
+from bridge.outbox.lanes import NONE_UNPLACED, Lanes
 
 
 __all__ = ["claim"]
@@ -33,9 +33,7 @@ def claim(
             continue
         for lane in (waiting, *topic.lanes.values()):
             lanes.secure(lane, lane.last_sequence)
-        chosen, last = _choose(
-            connection, topic, topic.partition_of, max_rows, max_bytes
-        )
+        chosen, last = _choose(connection, topic, max_rows, max_bytes)
         # The last row alone counts: a person may have deleted others.
         waiting.acknowledged_sequence = last
         lanes.save(waiting)
@@ -60,11 +58,7 @@ def claim(
 
 
 def _choose(
-    connection: sqlite3.Connection,
-    topic: Topic,
-    partition_of: PartitionOf,
-    max_rows: int,
-    max_bytes: int,
+    connection: sqlite3.Connection, topic: Topic, max_rows: int, max_bytes: int
 ) -> tuple[dict[Lane, list[tuple[int, str]]], int]:
     """Give positions and ce_ids of the next rows by lane, and how far they go."""
     waiting = topic.unassigned
@@ -77,7 +71,7 @@ def _choose(
         (waiting.base + waiting.acknowledged_sequence, waiting.end, max_rows),
     )
     for position, ce_id, key, value_bytes in cursor:
-        lane = topic.lanes[partition_of(key)]
+        lane = topic.lane_of_waiting(key)
         chosen.setdefault(lane, []).append((position, ce_id))
         size += value_bytes
         if size >= max_bytes:

@@ -19,6 +19,7 @@ from bridge.outbox.envelopes import Envelopes
 from bridge.outbox.job_table import JobTable
 from bridge.outbox.lanes import Lanes
 from bridge.outbox.opening import Opened
+from bridge.outbox.pins import Pins
 from bridge.outbox.remembered import Remembered
 from bridge.outbox.salvage import open_damaged
 
@@ -54,12 +55,13 @@ def inherit(aside: Path, heir: Opened) -> None:
         remembered = Remembered(source)
         lanes, envelopes = Lanes(source), Envelopes(source)
         table = JobTable(source, lanes, envelopes, heir.store.jobs)
-        for load in (remembered.load, envelopes.load, lanes.load, table.load):
-            _as_far_as_it_goes(load)
-        take_over(aside, remembered, heir)
+        pins = Pins(source, lanes)
+        for one in (remembered, envelopes, lanes, pins, table):
+            _as_far_as_it_goes(one.load)
+        take_over(aside, remembered, pins, heir)
 
 
-def take_over(aside: Path, remembered: Remembered, heir: Opened) -> None:
+def take_over(aside: Path, remembered: Remembered, pins: Pins, heir: Opened) -> None:
     """
     Write what is remembered into a new file; jobs are those in memory.
 
@@ -70,6 +72,7 @@ def take_over(aside: Path, remembered: Remembered, heir: Opened) -> None:
     with heir.store.transaction():
         heir.store.remembered.take_over(remembered)
         heir.store.job_table.take_over()
+        heir.store.pins.take_over(pins)
         heir.connection.execute(
             "INSERT OR REPLACE INTO meta VALUES (?, ?)", (_HEIR, aside.name)
         )

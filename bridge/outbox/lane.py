@@ -158,12 +158,19 @@ class Lane:
 
 
 class Topic:
-    """The lanes of a topic; `partition_of` is None until Kafka was reached."""
+    """
+    The lanes of a topic; `partition_of` is None until Kafka was reached.
 
-    __slots__ = ("lanes", "partition_of", "unassigned")
+    Args:
+        unassigned: Its lane for records without a partition.
+        pins: Partitions of keys for which `partition_of` doesn't count.
+    """
 
-    def __init__(self, unassigned: Lane) -> None:
+    __slots__ = ("lanes", "partition_of", "pins", "unassigned")
+
+    def __init__(self, unassigned: Lane, pins: dict[bytes, int]) -> None:
         self.unassigned = unassigned
+        self.pins = pins
         self.lanes: dict[int, Lane] = {}
         self.partition_of: Callable[[bytes | None], int] | None = None
 
@@ -171,4 +178,12 @@ class Topic:
         """Give the lane where a new record goes: never ahead of waiting ones."""
         if self.partition_of is None or self.unassigned.pending:
             return self.unassigned
+        if self.pins and key in self.pins:
+            return self.lanes[self.pins[key]]
         return self.lanes[self.partition_of(key)]
+
+    def lane_of_waiting(self, key: bytes | None) -> Lane:
+        """Give the lane where a record goes that waits without one."""
+        assert self.partition_of is not None
+        partition = self.pins.get(key) if key is not None else None
+        return self.lanes[self.partition_of(key) if partition is None else partition]

@@ -48,6 +48,8 @@ class Lanes:
             place, so that a transaction can put the former one back.
         unplaced: What the log has of rows without a lane, by topic, until they all
             have one. What a log has stays true if a transaction is undone.
+        pins: Partition by key by topic, of keys that don't go where others go: filled
+            by `Pins`, the same object for as long as the topic is known.
         are_new: Whether a lane was added since somebody set this to False.
         note_down: Has all rows noted in the table of jobs.
     """
@@ -58,6 +60,7 @@ class Lanes:
         self.topics: dict[str, Topic] = {}
         self.assignments: Mapping[str, PartitionOf] = {}
         self.unplaced: dict[str, Unplaced] = {}
+        self.pins: dict[str, dict[bytes, int]] = {}
         self.are_new = False
         self.note_down: Callable[[], None] = lambda: None
 
@@ -283,7 +286,8 @@ class Lanes:
     def _keep(self, lane: Lane) -> Lane:
         self._by_number[lane.number] = lane
         if lane.partition == UNASSIGNED:
-            entry = self.topics[lane.topic] = Topic(lane)
+            pins = self.pins.setdefault(lane.topic, {})
+            entry = self.topics[lane.topic] = Topic(lane, pins)
             entry.partition_of = self.assignments.get(lane.topic)
         else:
             self.topics[lane.topic].lanes[lane.partition] = lane

@@ -207,18 +207,25 @@ class Outbox:
         """Read the state of every lane, with all that was acknowledged before."""
         return self._change(lambda store: store.lane_states())
 
-    def open_topic(
+    def open_topic(  # noqa: PLR0913 - what is known of it, of the log, and before
         self,
         topic: str,
         partition_of: PartitionOf,
         opened: dict[int, tuple[int, int]],
         topic_id: str | None,
         unplaced: Unplaced = NONE_UNPLACED,
+        *,
+        former_partition_of: PartitionOf | None = None,
     ) -> Future[None]:
         """Let a topic's rows go to lanes from now on: see `Store.open_topic`."""
         return self._change(
             lambda store: store.open_topic(
-                topic, partition_of, opened, topic_id, unplaced
+                topic,
+                partition_of,
+                opened,
+                topic_id,
+                unplaced,
+                former_partition_of=former_partition_of,
             )
         )
 

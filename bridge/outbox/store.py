@@ -30,6 +30,7 @@ from bridge.outbox.lanes import (
     UnknownLaneError,
     Unplaced,
 )
+from bridge.outbox.pins import Pins
 from bridge.outbox.refusals import Refusals
 from bridge.outbox.remembered import Remembered
 from bridge.outbox.replayed import Replayed
@@ -58,6 +59,7 @@ class Store:
         remembered: What one process leaves to the next.
         jobs: The jobs in flight.
         job_table: What the file has of them.
+        pins: Those that stay where they began.
 
     Raises:
         OutboxError: The tables can't be read.
@@ -73,6 +75,7 @@ class Store:
     ) -> None:
         self._connection = connection
         self._lanes = Lanes(connection)
+        self.pins = Pins(connection, self._lanes)
         self._acknowledgements = Acknowledgements(connection, self._lanes)
         self._refusals = Refusals(connection, self._lanes)
         self._envelopes = Envelopes(connection)
@@ -239,13 +242,15 @@ class Store:
         """
         restore(self._connection, self._lanes, self._envelopes, topic, records)
 
-    def open_topic(
+    def open_topic(  # noqa: PLR0913 - what is known of it, of the log, and before
         self,
         topic: str,
         partition_of: PartitionOf,
         opened: Mapping[int, tuple[int, int]],
         topic_id: str | None,
         unplaced: Unplaced = NONE_UNPLACED,
+        *,
+        former_partition_of: PartitionOf | None = None,
     ) -> None:
         """
         Let a topic's records go to lanes from now on.
@@ -261,8 +266,11 @@ class Store:
                 delivered, and offsets begin at 0 again.
             unplaced: By partition, the sequence by `ce_id` of records after its
                 last row that the log showed: see `claim`.
+            former_partition_of: Gave the partition of a key until now; None where
+                that hasn't changed. Jobs in flight stay where it puts them.
         """
         self._lanes.open(topic, partition_of, opened, topic_id, unplaced)
+        self.pins.open(topic, opened, former_partition_of, self.jobs)
 
     def claim(self, max_rows: int, max_bytes: int) -> list[tuple[str, int, int]]:
         """
@@ -279,7 +287,9 @@ class Store:
         Returns:
             (topic, partition, last sequence) of each lane that got rows.
         """
-        return claim(self._connection, self._lanes, max_rows, max_bytes)
+        claimed = claim(self._connection, self._lanes, max_rows, max_bytes)
+        self.pins.let_go(self.jobs)
+        return claimed
 
     # -- Out of the outbox ----------------------------------------------------
 
@@ -402,6 +412,7 @@ class Store:
     def _refresh(self) -> None:
         if self._stale:
             self._lanes.load()
+            self.pins.load()
             self._acknowledgements.load()
             self._refusals.load()
             self._envelopes.load()

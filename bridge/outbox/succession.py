@@ -103,10 +103,10 @@ class Succession:
         Raises:
             OutboxDirectoryError: Not now: the disk has no room, for instance.
         """
-        before = self.opened.store.remembered
+        before = self.opened.store
         opened = self._open(is_heir=True)
         try:
-            take_over(self._aside, before, opened)
+            take_over(self._aside, before.remembered, before.pins, opened)
         except BaseException as error:
             opened.connection.close()
             if isinstance(error, OutboxFullError):

@@ -138,12 +138,19 @@ class PlainOutbox:
         opened: dict[int, tuple[int, int]],
         topic_id: str | None,
         unplaced: Mapping[int, Mapping[str, int]],
+        *,
+        former_partition_of: Callable[[bytes | None], int] | None = None,
     ) -> Future[None]:
         """As `OutboxPort`."""
         self.opened.add(topic)
         return self._do(
             lambda store: store.open_topic(
-                topic, partition_of, opened, topic_id, unplaced
+                topic,
+                partition_of,
+                opened,
+                topic_id,
+                unplaced,
+                former_partition_of=former_partition_of,
             )
         )
 
