@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 - this room runs asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Literal, cast
 
@@ -32,6 +32,7 @@ from bridge.kafka.outage import Outage
 from bridge.kafka.ports import Framing, OutboxPort
 from bridge.kafka.resuming import TopicReplacedError
 from bridge.kafka.statistics import RelayStatistics
+from bridge.kafka.topic_needs import NO_NEEDS, TopicNeeds
 from bridge.kafka.transactional import TransactionalDelivery
 from bridge.record import StoredRecord
 from bridge.settings import KafkaSettings
@@ -62,6 +63,8 @@ class Relay:
         gap_topic: Where gaps go, if they do: see `Group`.
         delivery: What the writes promise.
         framing: What stands before the values of topics; nothing without it.
+        needs: What topics must be like, by name: see `topic_needs`. Others are taken
+            as they are.
     """
 
     def __init__(  # noqa: PLR0913 - what it carries, each given by name
@@ -74,6 +77,7 @@ class Relay:
         gap_topic: str | None = None,
         delivery: Literal["idempotent", "transactional"] = "idempotent",
         framing: Framing | None = None,
+        needs: Mapping[str, TopicNeeds] = NO_NEEDS,
     ) -> None:
         self._settings = settings
         self._topics = [tuple(topics) for topics in groups]
@@ -81,6 +85,7 @@ class Relay:
         self._dead_letter_topic = dead_letter_topic
         self._gap_topic = gap_topic
         self._delivery = delivery
+        self._needs = needs
         self._framing = framing
         self._memory = Memory()
         self._limits: dict[str, int] = {}
