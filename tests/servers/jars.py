@@ -1,4 +1,4 @@
-"""Resolves Maven coordinates into a folder of jars; run as a program of its own.
+"""Resolves Maven coordinates into jars or one archive; run as a program of its own.
 
 Owns the talk with jgo, in a process apart so that it can be killed and its output
 kept. What is fetched, where it belongs and what its digests must be stands in
@@ -7,8 +7,10 @@ kept. What is fetched, where it belongs and what its digests must be stands in
     python -P jars.py FOLDER COORDINATES
 
 prints the path of the environment, whose `jars` and `modules` belong on the class
-path. jgo's own settings are honoured: repositories named in its configuration
-file come beside the central one, and proxies come from the environment.
+path. Coordinates of five parts (group, artifact, version, classifier, packaging) name
+one file, without what it depends on: its path is printed. jgo's own settings are
+honoured: repositories named in its configuration file come beside the central one, and
+proxies come from the environment.
 """
 
 from __future__ import annotations
@@ -25,13 +27,16 @@ from jgo.maven import MavenContext
 # jgo gives a server 10 s to answer; a busy proxy has needed more.
 _TIMEOUT_SECONDS = 60
 
+# Jars are named by three, joined by `+`.
+_PARTS_OF_ONE_FILE = 5
+
 
 def main(folder: Path, coordinates: str) -> None:
-    """Resolve the coordinates and download their jars.
+    """Resolve the coordinates and download what they name.
 
     Args:
         folder: Where jgo puts its repository and its environments.
-        coordinates: Maven coordinates, joined by `+`.
+        coordinates: Maven coordinates, joined by `+`; or one file's.
     """
     repositories = GlobalSettings.load().repositories
     context = MavenContext(
@@ -39,6 +44,12 @@ def main(folder: Path, coordinates: str) -> None:
         remote_repos={"central": MAVEN_CENTRAL_URL, **repositories},
         timeout=_TIMEOUT_SECONDS,
     )
+    parts = coordinates.split(":")
+    if len(parts) == _PARTS_OF_ONE_FILE:
+        group, artifact, version, classifier, packaging = parts
+        component = context.project(group, artifact).at_version(version)
+        sys.stdout.write(f"{component.artifact(classifier, packaging).resolve()}\n")
+        return
     builder = EnvironmentBuilder(
         context=context,
         cache_dir=folder,
