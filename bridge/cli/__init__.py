@@ -31,6 +31,10 @@ COMMANDS = {
         "bridge.cli.verify:command",
         "Prove that a topic has no hole, duplicate or reordering.",
     ),
+    "dlq": LazyCommand(
+        "bridge.cli.dlq:command",
+        "Look at dead letters, and replay those that can be read now.",
+    ),
     "sandbox": LazyCommand(
         "bridge.cli.sandbox:command",
         "Run a local dryAPI that emits simulated jobs.",

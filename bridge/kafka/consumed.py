@@ -7,6 +7,7 @@ the bridge's own records mean in `headers`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import TypeAlias
 
@@ -25,8 +26,9 @@ class Edge(Enum):
     END = "end"
 
 
-# An int is a time: milliseconds since the epoch.
-Start: TypeAlias = Edge | int
+# An int is a time: milliseconds since the epoch. A mapping has the first offset of
+# lanes; a lane that it doesn't name is read from its beginning.
+Start: TypeAlias = Edge | int | Mapping[Lane, int]
 
 
 class ConsumedRecord(msgspec.Struct, frozen=True, gc=False):

@@ -366,6 +366,13 @@ async def _start_offsets(
         return dict(await consumer.beginning_offsets(lanes))
     if start is Edge.END:
         return {lane: ends[lane] for lane in lanes}
+    if isinstance(start, Mapping):
+        first = await consumer.beginning_offsets(lanes)
+        # Before and behind the log there is nothing to read.
+        return {
+            lane: min(max(start.get(lane, 0), first[lane]), ends[lane])
+            for lane in lanes
+        }
     found = await consumer.offsets_for_times(dict.fromkeys(lanes, start))
     # No offset: nothing in the lane is as young as that.
     return {

@@ -38,8 +38,9 @@ class TopicReader:
     Args:
         settings: How to reach the brokers.
         topics: What to read; all of them must exist.
-        start: Where to start: an edge, or milliseconds since the epoch. A
-            partition that appears later is read from its beginning.
+        start: Where to start: an edge, milliseconds since the epoch, or offsets by
+            (topic, partition). A partition that appears later, or that has no
+            offset, is read from its beginning.
         buffer_bytes: How much waits for the reader before fetching pauses.
 
     Raises:

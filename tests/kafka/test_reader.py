@@ -70,6 +70,21 @@ async def test_from_the_end_gives_only_what_comes_later(topic: Topic) -> None:
         assert numbers(await read(source, 6)) == list(range(100, 106))
 
 
+async def test_from_offsets_gives_what_stands_behind_them(topic: Topic) -> None:
+    """Each partition begins at its own; one that isn't named, at its beginning."""
+    produce(topic, 9)
+    start = {(topic.name, 0): 2, (topic.name, 1): 500}
+    async with TopicReader(settings_of(topic), [topic.name], start=start) as source:
+        assert source.positions == {
+            (topic.name, 0): 2,
+            (topic.name, 1): 3,
+            (topic.name, 2): 0,
+        }
+        # The third one of partition 0, and all of partition 2.
+        assert numbers(await read(source, 4)) == [2, 5, 6, 8]
+        assert source.is_at_end
+
+
 async def test_from_a_time_gives_what_is_as_young(topic: Topic) -> None:
     """Records with that timestamp or a later one come, older ones don't."""
     now_ms = int(time.time() * 1000)

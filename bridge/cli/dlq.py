@@ -1,0 +1,175 @@
+"""
+`bridge dlq`: looks at dead letters.
+
+What they are and how they are shown stands in `bridge.consumer.dead_letters`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
+
+import click
+import trio
+from rich.console import Console
+
+from bridge.cli.options import reading_options, span_seconds
+from bridge.cli.signals import treat_sigterm_as_sigint
+from bridge.consumer.dead_letters import (
+    NO_REASON,
+    Letter,
+    latest_letters,
+    letters_as_lines,
+    reasons_as_json,
+    reasons_of,
+    show_letters,
+    show_reasons,
+)
+from bridge.consumer.verify import Watch
+from bridge.errors import DeadLetterReason, ExitCode
+from bridge.operations import logs
+from bridge.settings import Settings
+
+
+__all__ = ["command"]
+
+_T = TypeVar("_T")
+
+_GROUP_HELP = "Look at dead letters, and replay those that this version can read."
+
+# The table's last column is wide; a narrower one is torn apart in a CI's log.
+_PIPE_COLUMNS = 160
+
+# What a screen or two take.
+_LETTERS = 20
+# With values of a megabyte, a gigabyte of memory.
+_MOST_LETTERS = 1_000
+
+# How letters without a reason are asked for.
+_NO_REASON = "none"
+
+_dead_letter_topic = click.option(
+    "--dead-letter-topic",
+    metavar="NAME",
+    help="Where the dead letters are. [default: as the bridge has it, TOPIC.dlq]",
+)
+
+
+# Without a command it says so in a line; `--help` has the rest.
+@click.group(help=_GROUP_HELP, no_args_is_help=False)
+def command() -> None:
+    """Hold the commands that look at dead letters."""
+
+
+@command.command("list")
+@reading_options
+@_dead_letter_topic
+@click.option(
+    "--since",
+    callback=span_seconds,
+    metavar="SPAN",
+    help="Begin so long ago: 90s, 10m, 2h, 1d. [default: at the oldest one]",
+)
+@click.option(
+    "--reason",
+    metavar="WORD",
+    help="Show the dead letters of this reason; `none` for those that have none.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, _MOST_LETTERS),
+    metavar="N",
+    help=f"With --reason: only the newest N. [default: {_LETTERS}]",
+)
+@click.option("--json", "to_json", is_flag=True, help="Write JSON.")
+@click.pass_context
+def list_(  # noqa: PLR0913 - one for each option
+    ctx: click.Context,
+    settings: Settings,
+    *,
+    dead_letter_topic: str | None,
+    since: int | None,
+    reason: str | None,
+    limit: int | None,
+    to_json: bool,
+) -> None:
+    """
+    Show what stands on the dead-letter topic.
+
+    It is a table by reason: how many there are, since when and until when, and the
+    last of them. With --reason it is the letters themselves, the newest last. What
+    comes while it reads is left out. It writes nothing anywhere.
+    """
+    if limit is not None and reason is None:
+        raise click.UsageError("--limit goes with --reason.")
+    be_quiet(settings)
+    topic = dead_letter_topic or settings.dead_letter_topic
+    since_ms = None if since is None else milliseconds_ago(since)
+    if reason is None:
+        count = partial(reasons_of, settings.kafka, topic, since_ms=since_ms)
+        reasons = _watched(ctx, topic, count)
+        if to_json:
+            click.echo(reasons_as_json(topic, reasons))
+        else:
+            show_reasons(topic, reasons, _console())
+        return
+    find = partial(
+        latest_letters,
+        settings.kafka,
+        topic,
+        _of(reason),
+        limit or _LETTERS,
+        since_ms=since_ms,
+    )
+    letters, found = _watched(ctx, topic, find)
+    if to_json:
+        click.echo(letters_as_lines(letters), nl=False)
+    else:
+        show_letters(topic, letters, found, _console())
+    if not found:
+        known = ", ".join(DeadLetterReason)
+        tell(f"no dead letter has the reason {reason!r}; the bridge's own are {known}.")
+
+
+def _of(word: str) -> Callable[[Letter], bool]:
+    """Choose the letters of one reason."""
+    wanted = NO_REASON if word == _NO_REASON else word
+    return lambda letter: letter.reason == wanted
+
+
+def _watched(ctx: click.Context, topic: str, work: Callable[..., Awaitable[_T]]) -> _T:
+    """Run what reads the topic, and show how far it has come."""
+    watch = Watch(topic, Console(stderr=True), tell)
+    try:
+        with watch:
+            return trio.run(partial(work, on_progress=watch.update))
+    except KeyboardInterrupt:
+        done = watch.last
+        tell(f"interrupted after {done.done:,} of {done.total:,} offsets.")
+        ctx.exit(ExitCode.FAILED)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
+
+
+def be_quiet(settings: Settings) -> None:
+    """Let standard output be the data, and a signal the end."""
+    logs.configure(settings.log.format, settings.log.level, sys.stderr)
+    # The reader reports what matters of what aiokafka complains about.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    treat_sigterm_as_sigint()
+
+
+def tell(line: str) -> None:
+    """Write a line to standard error."""
+    click.echo(f"bridge: {line}", err=True)
+
+
+def milliseconds_ago(seconds: int) -> int:
+    """Give a moment of the past in milliseconds since the epoch."""
+    return max(0, int((time.time() - seconds) * 1000))

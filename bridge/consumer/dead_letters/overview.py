@@ -1,0 +1,173 @@
+"""
+What stands on a dead-letter topic: how much of each reason, or its latest letters.
+
+Owns what is kept of letters while a topic of any size is read. How it looks stands
+in `view`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from bridge.consumer.dead_letters.letter import Letter, as_letter
+from bridge.consumer.dead_letters.reading import (
+    OnProgress,
+    nobody_watches,
+    read_through,
+)
+from bridge.kafka.reader import ConsumedRecord, Edge
+from bridge.settings import KafkaSettings
+
+
+__all__ = ["OTHER_REASONS", "Example", "Reason", "latest_letters", "reasons_of"]
+
+# The vocabulary has a dozen words. Whoever else writes to the topic may have more,
+# but must not fill the memory with them.
+_MAX_REASONS = 100
+
+# What the rest is counted under.
+OTHER_REASONS = "(others)"
+
+
+class Example(msgspec.Struct, frozen=True):
+    """
+    One letter, as an example.
+
+    Attributes:
+        place: Where it stands: topic-partition@offset.
+        key: Its key as text, None where it has none.
+        message: What was wrong with it.
+    """
+
+    place: str
+    key: str | None
+    message: str
+
+
+class Reason(msgspec.Struct):
+    """
+    What is known of the letters of one reason.
+
+    Attributes:
+        reason: The word.
+        count: How many there are.
+        first_ms: The oldest one's timestamp, milliseconds since the epoch.
+        last_ms: The latest one's.
+        example: The latest one.
+    """
+
+    reason: str
+    count: int
+    first_ms: int
+    last_ms: int
+    example: Example
+
+
+async def reasons_of(
+    settings: KafkaSettings,
+    topic: str,
+    *,
+    since_ms: int | None = None,
+    on_progress: OnProgress = nobody_watches,
+) -> list[Reason]:
+    """
+    Read a dead-letter topic to the ends that it has now, and count by reason.
+
+    Args:
+        settings: How to reach the brokers.
+        topic: What to read.
+        since_ms: Where to start, milliseconds since the epoch; None starts at the
+            beginning.
+        on_progress: Is told how far it has come.
+
+    Returns:
+        The reasons, the most frequent first.
+
+    Raises:
+        KafkaError: The topic can't be read; the subclass says why.
+        ConfigError: A certificate or key can't be used.
+    """
+    reasons: dict[str, Reason] = {}
+
+    async def take(run: Iterable[ConsumedRecord]) -> bool:
+        for record in run:
+            _count(reasons, as_letter(record))
+        return False
+
+    start = Edge.BEGINNING if since_ms is None else since_ms
+    await read_through(settings, topic, take, start=start, on_progress=on_progress)
+    return sorted(reasons.values(), key=lambda one: (-one.count, one.reason))
+
+
+async def latest_letters(  # noqa: PLR0913 - each is one independent choice of the caller
+    settings: KafkaSettings,
+    topic: str,
+    chosen: Callable[[Letter], bool],
+    limit: int,
+    *,
+    since_ms: int | None = None,
+    on_progress: OnProgress = nobody_watches,
+) -> tuple[list[Letter], int]:
+    """
+    Read a dead-letter topic to the ends that it has now, and keep its latest letters.
+
+    Args:
+        settings: How to reach the brokers.
+        topic: What to read.
+        chosen: Tells which letters are wanted.
+        limit: How many are kept.
+        since_ms: As in `reasons_of`.
+        on_progress: As in `reasons_of`.
+
+    Returns:
+        The latest ones by their timestamps, the newest last, and how many there are.
+
+    Raises:
+        KafkaError: The topic can't be read; the subclass says why.
+        ConfigError: A certificate or key can't be used.
+    """
+    # The oldest one of those kept is the first to go.
+    kept: list[tuple[tuple[int, int, int], Letter]] = []
+    count = 0
+
+    async def take(run: Iterable[ConsumedRecord]) -> bool:
+        nonlocal count
+        for record in run:
+            letter = as_letter(record)
+            if not chosen(letter):
+                continue
+            count += 1
+            order = (record.timestamp_ms, record.partition, record.offset)
+            heapq.heappush(kept, (order, letter))
+            if len(kept) > limit:
+                heapq.heappop(kept)
+        return False
+
+    start = Edge.BEGINNING if since_ms is None else since_ms
+    await read_through(settings, topic, take, start=start, on_progress=on_progress)
+    return [letter for _, letter in sorted(kept, key=lambda one: one[0])], count
+
+
+def _count(reasons: dict[str, Reason], letter: Letter) -> None:
+    word = letter.reason
+    if word not in reasons and len(reasons) >= _MAX_REASONS:
+        word = OTHER_REASONS
+    at_ms = letter.record.timestamp_ms
+    found = reasons.get(word)
+    if found is None:
+        reasons[word] = Reason(word, 1, at_ms, at_ms, _example(letter))
+        return
+    found.count += 1
+    found.first_ms = min(found.first_ms, at_ms)
+    if at_ms >= found.last_ms:
+        found.last_ms = at_ms
+        found.example = _example(letter)
+
+
+def _example(letter: Letter) -> Example:
+    key = letter.record.key
+    text = None if key is None else key.decode(errors="backslashreplace")
+    return Example(letter.place, text, letter.message)

@@ -1,0 +1,158 @@
+"""
+How dead letters look: a table by reason, single letters, or JSON.
+
+Owns words, columns and colours, and that nothing from a letter reaches the terminal
+as a command to it: what isn't printable is shown as an escape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bridge.consumer.dead_letters.letter import Letter
+from bridge.consumer.dead_letters.overview import Reason
+from bridge.consumer.lines import json_line
+
+
+__all__ = [
+    "letters_as_lines",
+    "plain",
+    "reasons_as_json",
+    "show_letters",
+    "show_reasons",
+    "utc",
+]
+
+# A key or a message that is longer is cut: a hostile one must not push the rest
+# from the screen.
+_SHOWN_CHARACTERS = 200
+# Of a value, what tells what it is; the rest is for --json.
+_SHOWN_BYTES = 160
+
+
+def plain(text: str, limit: int = _SHOWN_CHARACTERS) -> str:
+    r"""
+    Show text so that no terminal takes any of it for a command.
+
+    Control characters, escapes and the marks of the other writing direction become
+    what Python writes for them, `\x1b` for instance.
+
+    Args:
+        text: Any text.
+        limit: A longer one is cut and ends with an ellipsis.
+    """
+    cut = text[:limit] + ("…" if len(text) > limit else "")
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in cut
+    )
+
+
+def utc(timestamp_ms: int) -> str:
+    """Write a record's timestamp, to the second; Kafka has -1 where there is none."""
+    try:
+        moment = datetime.fromtimestamp(timestamp_ms // 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return str(timestamp_ms)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def show_reasons(topic: str, reasons: Sequence[Reason], console: Console) -> None:
+    """Print how many dead letters there are of each reason."""
+    total = sum(one.count for one in reasons)
+    if not total:
+        console.print(Text(f"{plain(topic)} holds no dead letters."), soft_wrap=True)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("reason", no_wrap=True)
+    table.add_column("count", justify="right", no_wrap=True)
+    table.add_column("first (UTC)", no_wrap=True)
+    table.add_column("last (UTC)", no_wrap=True)
+    table.add_column("the last one", overflow="fold")
+    for one in reasons:
+        table.add_row(
+            Text(plain(one.reason)),
+            f"{one.count:,}",
+            utc(one.first_ms),
+            utc(one.last_ms),
+            _example(one),
+        )
+    console.print(table)
+    letters = "dead letter" if total == 1 else "dead letters"
+    console.print(
+        Text(
+            f"{total:,} {letters} on {plain(topic)}. --reason WORD shows single ones."
+        ),
+        soft_wrap=True,
+    )
+
+
+def _example(reason: Reason) -> RenderableType:
+    example = reason.example
+    text = Text(plain(example.place))
+    if example.key is not None:
+        text.append(f" {plain(example.key)}", style="bold")
+    if example.message:
+        text.append(f": {plain(example.message)}", style="dim")
+    return text
+
+
+def show_letters(
+    topic: str, letters: Sequence[Letter], count: int, console: Console
+) -> None:
+    """Print letters, three lines each, and how many there are in all."""
+    for letter in letters:
+        record = letter.record
+        head = Text(plain(letter.place), style="bold")
+        head.append(f"  {utc(record.timestamp_ms)}  ", style="not bold")
+        head.append(plain(letter.reason), style="not bold yellow")
+        if record.key is not None:
+            head.append(f"  {plain(record.key.decode(errors='backslashreplace'))}")
+        console.print(head, soft_wrap=True)
+        if letter.message:
+            console.print(Text(f"  {plain(letter.message)}"), soft_wrap=True)
+        console.print(Text(f"  {_value(record.value)}", style="dim"), soft_wrap=True)
+    shown = f"{len(letters):,} of {count:,}" if len(letters) < count else f"{count:,}"
+    more = ", the newest last" if len(letters) > 1 else ""
+    letters_ = "dead letter" if count == 1 else "dead letters"
+    console.print(Text(f"{shown} {letters_} on {plain(topic)}{more}."), soft_wrap=True)
+
+
+def _value(value: bytes | None) -> str:
+    if value is None:
+        return "null"
+    # A character has at most four bytes: one more than is shown is enough.
+    head = value[:_SHOWN_BYTES].decode(errors="backslashreplace")
+    rest = f"… ({len(value):,} bytes)" if len(value) > _SHOWN_BYTES else ""
+    # Each byte that is no text takes four characters.
+    return plain(head, 4 * _SHOWN_BYTES) + rest
+
+
+def reasons_as_json(topic: str, reasons: Sequence[Reason]) -> bytes:
+    """Write the table as one JSON object; times in milliseconds become RFC 3339."""
+    encoded = {
+        "topic": topic,
+        "count": sum(one.count for one in reasons),
+        "reasons": [
+            {
+                "reason": one.reason,
+                "count": one.count,
+                "first": utc(one.first_ms),
+                "last": utc(one.last_ms),
+                "example": msgspec.to_builtins(one.example),
+            }
+            for one in reasons
+        ],
+    }
+    return msgspec.json.format(msgspec.json.encode(encoded))
+
+
+def letters_as_lines(letters: Sequence[Letter]) -> bytes:
+    """Write letters as lines of JSON, as `bridge tail` writes records."""
+    return b"".join(json_line(letter.record) for letter in letters)
