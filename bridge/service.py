@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import structlog
 import trio
 
-from bridge import __version__
+from bridge import __version__, dead_letter
+from bridge.contract import text_of
 from bridge.errors import RefusedError
 from bridge.intake import lighten
 from bridge.kafka.relay import Relay
+from bridge.kafka.topic_needs import topic_needs
 from bridge.operations import logs
 from bridge.operations.health import Health
 from bridge.operations.heartbeat import LoopHeartbeat
@@ -27,7 +30,9 @@ from bridge.operations.server import serve
 from bridge.operations.sources import Sources
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.recording import Recorder
+from bridge.record import Record
 from bridge.recovery.ledger import Ledger
+from bridge.registry import SchemaRegistry, TopicSchema
 from bridge.sessions import Sessions, sources_of
 from bridge.settings import Settings
 
@@ -74,7 +79,8 @@ async def run(
     """
     logs.configure(settings.log.format, settings.log.level)
     tokens = [account.api_token for account in settings.all_accounts]
-    for secret in (*tokens, settings.kafka.sasl_password):
+    passwords = settings.kafka.sasl_password, settings.schema_registry.password
+    for secret in (*tokens, *passwords):
         if secret is not None:
             logs.hide(secret.reveal())
     for warning in warnings:
@@ -94,16 +100,24 @@ class _Service:
         # Between outbox and outbox: what it gives up, it is handed back as a gap.
         self._ledger = Ledger(settings.gap_topic, sources_of(settings))
         self._outbox = outbox = Outbox(
-            directory, settings.outbox, lighten=lighten, on_loss=self._ledger.on_loss
+            directory,
+            settings.outbox,
+            lighten=lighten,
+            on_loss=self._ledger.on_loss,
+            refuse_late=_refuse_late(settings),
         )
         self._ledger.connect(outbox.keep)
+        needs = topic_needs(settings)
         self._relay = Relay(
             settings.kafka,
-            [[settings.topic], [settings.dead_letter_topic], [settings.gap_topic]],
+            # Each on its own: a topic that refuses stops no other one.
+            [[topic] for topic in needs],
             outbox,
             dead_letter_topic=settings.dead_letter_topic,
             gap_topic=settings.gap_topic,
             delivery=settings.delivery,
+            framing=_framing(settings),
+            needs=needs,
         )
         self._relay_ended = trio.Event()
         self._recorder = recorder
@@ -134,9 +148,10 @@ class _Service:
             await self._drain()
             nursery.cancel_scope.cancel()
         statistics = self._outbox.statistics
-        # Of events: gaps are none, and these numbers are to add up.
+        # Of events: gaps and previews are none, and these numbers are to add up.
         published = dict(self._relay.statistics.published)
-        published.pop(self._settings.gap_topic, None)
+        for topic in (self._settings.gap_topic, self._settings.preview_topic):
+            published.pop(topic, None)
         _log.info(
             "service.stopped",
             read=self._sessions.events_read,
@@ -237,6 +252,31 @@ async def _watch_signals(
             if intake.cancel_called:
                 everything.cancel()
             intake.cancel()
+
+
+def _refuse_late(settings: Settings) -> Callable[[Record], Record] | None:
+    """What becomes of an event that comes after its job's last one."""
+    if settings.after_terminal == "publish":
+        return None
+    return partial(
+        dead_letter.late,
+        topic=settings.dead_letter_topic,
+        max_bytes=settings.limits.dead_letter_bytes,
+    )
+
+
+def _framing(settings: Settings) -> SchemaRegistry | None:
+    """The Schema Registry's word for the topics whose values are JSON, if it is set."""
+    if settings.schema_registry.url is None:
+        return None
+    names = {settings.topic: "job-status", settings.gap_topic: "gap"}
+    return SchemaRegistry(
+        settings.schema_registry,
+        {
+            topic: TopicSchema(text_of(name), f"{name}.schema.json")
+            for topic, name in names.items()
+        },
+    )
 
 
 async def _in_thread(

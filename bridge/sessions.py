@@ -113,6 +113,11 @@ class Sessions:
                 topic=settings.topic,
                 dead_letter_topic=settings.dead_letter_topic,
                 offer=outbox.offer,
+                previews=settings.previews,
+                preview_topic=settings.preview_topic,
+                max_value_bytes=settings.limits.event_bytes,
+                max_dead_letter_bytes=settings.limits.dead_letter_bytes,
+                max_preview_bytes=settings.limits.preview_bytes,
             )
             hearing = Hearing(client_id, ledger, count)
             session = Session(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from bridge.dead_letter import DEFAULT_MAX_BYTES, refused
+from bridge.dead_letter import refused
 from bridge.kafka.answers import BatchRefusedError
 from bridge.kafka.asking import answer
 from bridge.kafka.group import Group
@@ -107,6 +107,7 @@ class Refusals:
             await answer(
                 group.outbox.refuse(topic, partition, row.sequence, dead_letter)
             )
+            group.statistics.dead_letters += 1
         self._lane.pass_over(row.sequence)
         add(group.statistics.refused, topic, 1)
         _log.error(
@@ -121,7 +122,6 @@ class Refusals:
         )
 
     def _dead_letter_bytes(self, target: str) -> int:
+        most = self._group.max_dead_letter_bytes
         limit = self._group.limits.get(target)
-        if limit is None:
-            return DEFAULT_MAX_BYTES
-        return max(min(DEFAULT_MAX_BYTES, limit - _HEADERS_BYTES), 0)
+        return most if limit is None else max(min(most, limit - _HEADERS_BYTES), 0)

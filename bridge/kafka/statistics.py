@@ -49,6 +49,8 @@ class RelayStatistics(msgspec.Struct):
         published: Records acknowledged by Kafka, by topic.
         resumed: Records found in the log on resume, by topic; not in `published`.
         refused: Records that the broker refused for good, by topic.
+        dead_letters: How many of those became a dead letter; the others lie in
+            quarantine.
         resent: Records sent again because a log had lost them, by topic.
         producer_recycles: Producers given up after a failure.
         publish_duration: From a batch's hand-over to its acknowledgement.
@@ -64,6 +66,7 @@ class RelayStatistics(msgspec.Struct):
     published: dict[str, int] = msgspec.field(default_factory=dict)
     resumed: dict[str, int] = msgspec.field(default_factory=dict)
     refused: dict[str, int] = msgspec.field(default_factory=dict)
+    dead_letters: int = 0
     resent: dict[str, int] = msgspec.field(default_factory=dict)
     producer_recycles: int = 0
     publish_duration: Durations = msgspec.field(default_factory=Durations)

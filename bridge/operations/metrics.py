@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
@@ -105,6 +106,7 @@ class _Bridge(Collector):
         )
         yield from _sessions(list(sources.sessions))
         yield from _intakes(list(sources.intakes))
+        yield from _dead_letters(sources)
         yield from _outbox(sources.outbox, self._now())
         yield from _relay(sources.relay)
         yield from _gaps(sources.gaps)
@@ -155,21 +157,43 @@ def _sessions(sessions: Sequence[SessionStatistics]) -> Iterator[Metric]:
 
 
 def _intakes(intakes: Sequence[IntakeStatistics]) -> Iterator[Metric]:
-    # Every reason from the start: a rate needs the zero before the first one.
-    letters = dict.fromkeys(DeadLetterReason, 0)
-    accepted = 0
+    normalized: Counter[str] = Counter()
+    accepted = previews = 0
     for intake in intakes:
-        accepted += intake.accepted
-        for reason, count in dict(intake.dead_letters).items():
-            letters[reason] += count
+        accepted += intake.accepted + sum(dict(intake.dead_letters).values())
+        previews += intake.previews
+        for change, count in dict(intake.normalized).items():
+            normalized[str(change)] += count
     yield _counter(
         "bridge_events_accepted",
         "Events that the intake took over, dead letters included.",
-        accepted + sum(letters.values()),
+        accepted,
     )
     yield _counters(
+        "bridge_events_normalized",
+        "Changes made to events, by kind: the words of bridge_normalized.",
+        "change",
+        normalized,
+    )
+    yield _counter(
+        "bridge_previews_accepted",
+        "Previews that became a record of their own.",
+        previews,
+    )
+
+
+def _dead_letters(sources: Sources) -> Iterator[Metric]:
+    # Every reason from the start: a rate needs the zero before the first one.
+    letters = dict.fromkeys(DeadLetterReason, 0)
+    for intake in list(sources.intakes):
+        for made in (intake.dead_letters, intake.preview_dead_letters):
+            for reason, count in dict(made).items():
+                letters[reason] += count
+    letters[DeadLetterReason.AFTER_TERMINAL] += sources.outbox.late
+    letters[DeadLetterReason.REFUSED_BY_BROKER] += sources.relay.dead_letters
+    yield _counters(
         "bridge_dlq_records",
-        "Events that became a dead letter, by reason.",
+        "Dead letters, by reason: events, and previews that go alone.",
         "reason",
         letters,
     )
@@ -199,8 +223,14 @@ def _outbox(outbox: OutboxStatistics, now: float) -> Iterator[Metric]:
     )
     yield _counter(
         "bridge_previews_dropped",
-        "Events that lost their preview, and nothing else, for want of room.",
-        outbox.dropped_previews,
+        "Previews given up for want of room; no event was lost with them.",
+        outbox.dropped_previews + outbox.dropped_pictures,
+    )
+    yield _counters(
+        "bridge_anomalies",
+        "Events marked for the state of their job: the words of bridge_anomaly.",
+        "anomaly",
+        dict(outbox.anomalies),
     )
     yield _gauge(
         "bridge_outbox_quarantined",

@@ -99,6 +99,18 @@ class IntakeStatistics(Protocol):
     def dead_letters(self) -> Mapping[DeadLetterReason, int]:
         """Events that became a dead letter, by reason."""
 
+    @property
+    def normalized(self) -> Mapping[Any, int]:
+        """Changes made to events and previews, by kind (a text)."""
+
+    @property
+    def previews(self) -> int:
+        """Previews that became a record of their own."""
+
+    @property
+    def preview_dead_letters(self) -> Mapping[DeadLetterReason, int]:
+        """Previews that became a dead letter alone, by reason."""
+
 
 class OutboxStatistics(Protocol):
     """What the outbox holds and has seen; owned by `outbox`."""
@@ -140,6 +152,18 @@ class OutboxStatistics(Protocol):
         """Records that lost their preview, and nothing else, for want of room."""
 
     @property
+    def dropped_pictures(self) -> int:
+        """Records of previews alone that were given up for want of room."""
+
+    @property
+    def anomalies(self) -> Mapping[str, int]:
+        """Records that were marked for the state of their job, by word."""
+
+    @property
+    def late(self) -> int:
+        """Dead letters of events that came after their job's last one."""
+
+    @property
     def quarantined(self) -> int:
         """Records put aside: neither their topic nor the dead letters take them."""
 
@@ -171,6 +195,10 @@ class RelayStatistics(Protocol):
     @property
     def refused(self) -> Mapping[str, int]:
         """Records that the broker refused for good, by topic."""
+
+    @property
+    def dead_letters(self) -> int:
+        """How many of those became a dead letter."""
 
     @property
     def resent(self) -> Mapping[str, int]:

@@ -49,6 +49,16 @@ class Intake:
     dead_letters: dict[DeadLetterReason, int] = field(
         default_factory=lambda: {DeadLetterReason.NOT_JSON: 1}
     )
+    normalized: dict[str, int] = field(
+        default_factory=lambda: {"missing_field": 2, "preview_moved": 0}
+    )
+    previews: int = 5
+    preview_dead_letters: dict[DeadLetterReason, int] = field(
+        default_factory=lambda: {
+            DeadLetterReason.INVALID_PREVIEW: 1,
+            DeadLetterReason.TOO_LARGE: 2,
+        }
+    )
 
 
 @dataclass
@@ -64,6 +74,11 @@ class Outbox:
     acknowledged: int = 7
     dropped: dict[str, int] = field(default_factory=lambda: {"overflow": 0})
     dropped_previews: int = 4
+    dropped_pictures: int = 2
+    anomalies: dict[str, int] = field(
+        default_factory=lambda: {"duplicate": 3, "regression": 1}
+    )
+    late: int = 2
     quarantined: int = 0
     full: bool = False
     last_beat: float | None = UPTIME - 1
@@ -78,6 +93,7 @@ class Relay:
     )
     resumed: dict[str, int] = field(default_factory=lambda: {"jobs": 2})
     refused: dict[str, int] = field(default_factory=lambda: {"jobs": 3})
+    dead_letters: int = 3
     resent: dict[str, int] = field(default_factory=lambda: {"jobs": 5})
     producer_recycles: int = 1
     publish_duration: Buckets = field(default_factory=Buckets)

@@ -77,9 +77,19 @@ def _value(metrics: Metrics, name: str, **labels: str) -> float:
         ),
         ("bridge_events_accepted_total", {}, 10),
         ("bridge_dlq_records_total", {"reason": "not_json"}, 1),
-        ("bridge_dlq_records_total", {"reason": "refused_by_broker"}, 0),
+        # Of an event, of previews alone, of the outbox and of the relay.
+        ("bridge_dlq_records_total", {"reason": "too_large"}, 2),
+        ("bridge_dlq_records_total", {"reason": "invalid_preview"}, 1),
+        ("bridge_dlq_records_total", {"reason": "after_terminal"}, 2),
+        ("bridge_dlq_records_total", {"reason": "refused_by_broker"}, 3),
+        ("bridge_dlq_records_total", {"reason": "not_an_object"}, 0),
+        ("bridge_events_normalized_total", {"change": "missing_field"}, 2),
+        ("bridge_events_normalized_total", {"change": "preview_moved"}, 0),
+        ("bridge_previews_accepted_total", {}, 5),
+        ("bridge_anomalies_total", {"anomaly": "duplicate"}, 3),
+        ("bridge_anomalies_total", {"anomaly": "regression"}, 1),
         ("bridge_events_dropped_total", {"cause": "overflow"}, 0),
-        ("bridge_previews_dropped_total", {}, 4),
+        ("bridge_previews_dropped_total", {}, 6),
         ("bridge_outbox_quarantined", {}, 0),
         ("bridge_outbox_accepted_total", {}, 10),
         ("bridge_outbox_committed_total", {}, 9),
@@ -144,6 +154,8 @@ def test_every_reason_is_there_from_the_start(
 ) -> None:
     """A rate over dead letters needs the zero before the first one."""
     statistics.intakes[0].dead_letters.clear()
+    statistics.intakes[0].preview_dead_letters.clear()
+    statistics.outbox.late = statistics.relay.dead_letters = 0
     family = _families(metrics)["bridge_dlq_records"]
     assert {sample.labels["reason"] for sample in family.samples} == set(
         DeadLetterReason
@@ -155,9 +167,10 @@ def test_accounts_add_up(metrics: Metrics, statistics: Statistics) -> None:
     """Events of all accounts are one number, dead letters included."""
     letters = {DeadLetterReason.NOT_JSON: 3, DeadLetterReason.TOO_LARGE: 2}
     statistics.intakes.append(Intake(accepted=20, dead_letters=letters))
+    # Each intake has two previews more that were too large.
     assert _value(metrics, "bridge_events_accepted_total") == 9 + 1 + 20 + 3 + 2
     assert _value(metrics, "bridge_dlq_records_total", reason="not_json") == 4
-    assert _value(metrics, "bridge_dlq_records_total", reason="too_large") == 2
+    assert _value(metrics, "bridge_dlq_records_total", reason="too_large") == 6
 
 
 def test_what_is_unknown_is_absent_or_zero(
