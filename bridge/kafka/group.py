@@ -39,6 +39,7 @@ class Group:
         statistics: The relay's figures.
         dead_letter_topic: Where records go that the broker refuses; None for
             quarantine alone.
+        max_dead_letter_bytes: Of larger ones only the first part is kept.
         gap_topic: Where gaps go. Every start has one that waits: it is no reason to
             keep a start that doesn't work.
         limits: What topics that are open take as one batch, in bytes; all groups
@@ -54,6 +55,7 @@ class Group:
     memory: Memory
     statistics: RelayStatistics
     dead_letter_topic: str | None
+    max_dead_letter_bytes: int
     gap_topic: str | None
     limits: dict[str, int]
     framing: Framing | None = None

@@ -89,6 +89,7 @@ class Producer:
                 write idempotently.
         """
         settings = self._settings
+        codec = settings.compression
         client = AIOKafkaProducer(
             **client_arguments(settings),
             enable_idempotence=True,
@@ -97,7 +98,10 @@ class Producer:
             # partition's next leader, which knows the batch if it was appended.
             request_timeout_ms=int(settings.request_timeout_seconds * 1000),
             retry_backoff_ms=int(settings.retry_backoff_seconds * 1000),
+            # Before compression: what a batch takes in memory, here and in readers,
+            # is bounded, whatever the codec makes of it.
             max_batch_size=settings.max_batch_bytes,
+            compression_type=None if codec == "none" else codec,
             linger_ms=0,
             transactional_id=self._transactional_id,
             transaction_timeout_ms=int(settings.transaction_timeout_seconds * 1000),

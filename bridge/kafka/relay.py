@@ -19,6 +19,7 @@ from typing import Literal, cast
 import structlog
 import trio
 
+from bridge.dead_letter import DEFAULT_MAX_BYTES
 from bridge.errors import BridgeError
 from bridge.kafka.asking import answer
 from bridge.kafka.ending import ClosingLoop
@@ -60,6 +61,7 @@ class Relay:
         outbox: The outbox.
         dead_letter_topic: Where records go that the broker refuses for good; it
             must be in a group. Without one they go to quarantine.
+        max_dead_letter_bytes: Of larger ones only the first part is kept.
         gap_topic: Where gaps go, if they do: see `Group`.
         delivery: What the writes promise.
         framing: What stands before the values of topics; nothing without it.
@@ -74,6 +76,7 @@ class Relay:
         outbox: OutboxPort,
         *,
         dead_letter_topic: str | None = None,
+        max_dead_letter_bytes: int = DEFAULT_MAX_BYTES,
         gap_topic: str | None = None,
         delivery: Literal["idempotent", "transactional"] = "idempotent",
         framing: Framing | None = None,
@@ -83,6 +86,7 @@ class Relay:
         self._topics = [tuple(topics) for topics in groups]
         self._outbox = outbox
         self._dead_letter_topic = dead_letter_topic
+        self._max_dead_letter_bytes = max_dead_letter_bytes
         self._gap_topic = gap_topic
         self._delivery = delivery
         self._needs = needs
@@ -112,6 +116,7 @@ class Relay:
             memory=self._memory,
             statistics=self.statistics,
             dead_letter_topic=self._dead_letter_topic,
+            max_dead_letter_bytes=self._max_dead_letter_bytes,
             gap_topic=self._gap_topic,
             limits=self._limits,
             framing=self._framing,

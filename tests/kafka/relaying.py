@@ -156,6 +156,7 @@ async def rig(
     *,
     relay_waits: bool = False,
     dead_letter_topic: str | None = None,
+    max_dead_letter_bytes: int = 1_000_000,
     delivery: Literal["idempotent", "transactional"] = "idempotent",
     keep_acked_seconds: float = 300.0,
 ) -> AsyncIterator[Rig]:
@@ -167,6 +168,7 @@ async def rig(
         folder: The outbox's directory.
         relay_waits: Whether the test starts the relay itself.
         dead_letter_topic: Where refused records go.
+        max_dead_letter_bytes: Of larger ones only the first part is kept.
         delivery: What the writes promise.
         keep_acked_seconds: How long the outbox keeps acknowledged rows.
 
@@ -183,6 +185,7 @@ async def rig(
             groups,
             outbox,
             dead_letter_topic=dead_letter_topic,
+            max_dead_letter_bytes=max_dead_letter_bytes,
             delivery=delivery,
         )
         running = Rig(outbox, relay)

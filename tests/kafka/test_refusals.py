@@ -184,6 +184,25 @@ async def test_a_smaller_limit_of_the_dead_letters_cuts_the_value(
     assert 20_000 < len(letter.value or b"") < 30_000
 
 
+async def test_a_refused_record_is_cut_as_the_setting_says(
+    topic: Topic, tmp_path: Path
+) -> None:
+    """`limits.dead_letter_bytes` holds for what the broker refuses as well."""
+    alter(topic, max_message_bytes="20000")
+    async with rig(
+        settings_for(topic),
+        groups(topic),
+        tmp_path,
+        dead_letter_topic=topic.dead_letter,
+        max_dead_letter_bytes=3000,
+    ) as running:
+        running.offer(topic.name, [1], size_bytes=50_000)
+        await gone(running, 1)
+    (letter,) = await read_back(topic, topic.dead_letter)
+    assert letter.value == b"1 ".ljust(3000, b"x")
+    assert letter.headers["bridge_original_size"] == b"50000"
+
+
 async def test_a_refused_record_is_found_by_halving(
     topic: Topic, tmp_path: Path
 ) -> None:
