@@ -29,6 +29,7 @@ from bridge.kafka.answers import ClientError, no_producer
 from bridge.kafka.connection import client_arguments, failed_start
 from bridge.kafka.ending import end_client, start_client
 from bridge.kafka.headers import HeaderWriter
+from bridge.kafka.one_piece import in_one_piece
 from bridge.kafka.sender_tasks import SenderTasks
 from bridge.kafka.sent import Sent
 from bridge.record import StoredRecord
@@ -272,9 +273,10 @@ class Producer:
             # Who waits for another batch of the transaction looks no more.
             future.exception()
 
-    async def _ask(self, client: Any, *arguments: Any, **options: Any) -> Any:
+    async def _ask(self, client: Any, node: Any, request: Any, **options: Any) -> Any:
         """Send a request as the client would, and note that a broker answered."""
-        answer = await type(client).send(client, *arguments, **options)
+        request = in_one_piece(request)
+        answer = await type(client).send(client, node, request, **options)
         self._answered_at = time.monotonic()
         return answer
 
