@@ -13,7 +13,6 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -24,10 +23,10 @@ from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.protocol import ChannelEvent, decode
 from bridge.settings import KafkaSettings, OutboxSettings
 from tests.conftest import Topic
+from tests.examples.jobs import Job
 from tests.servers import downloads
 
 
-Job = dict[str, Any]
 Publish = Callable[[list[Job]], Awaitable[None]]
 
 _DEADLINE_SECONDS = 20.0

@@ -7,6 +7,7 @@ the tests.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -45,15 +46,20 @@ class Program:
         assert self._process.stdout is not None
         while b"\n" not in self._buffer:
             chunk = await self._process.stdout.receive_some()
-            assert chunk, f"the example ended: {self._errors.read_text()}"
+            assert chunk, f"the example ended: {self.errors}"
             self._buffer += chunk
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line.decode()
 
-    async def end(self) -> tuple[int, str]:
-        """Send SIGTERM; give the exit code and what was still written."""
+    @property
+    def errors(self) -> str:
+        """What it has written to standard error so far."""
+        return self._errors.read_text()
+
+    async def end(self, how: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
+        """Send SIGTERM, or SIGINT; give the exit code and what was still written."""
         assert self._process.stdout is not None
-        self._process.terminate()
+        self._process.send_signal(how)
         with trio.fail_after(_END_SECONDS):
             async for chunk in self._process.stdout:
                 self._buffer += chunk
@@ -62,9 +68,11 @@ class Program:
 
 
 @asynccontextmanager
-async def running(argv: Sequence[str | Path], folder: Path) -> AsyncIterator[Program]:
+async def running(
+    argv: Sequence[str | Path], folder: Path, *, errors_to: str = "stderr"
+) -> AsyncIterator[Program]:
     """Start an example in a folder; it is gone afterwards in any case."""
-    with (folder / "stderr").open("wb") as errors:
+    with (folder / errors_to).open("wb") as errors:
         process = await trio.lowlevel.open_process(
             [str(part) for part in argv],
             stdout=subprocess.PIPE,
@@ -73,7 +81,7 @@ async def running(argv: Sequence[str | Path], folder: Path) -> AsyncIterator[Pro
         )
     assert process.stdout is not None
     try:
-        yield Program(process, folder / "stderr")
+        yield Program(process, folder / errors_to)
     finally:
         process.kill()
         with trio.CancelScope(shield=True):

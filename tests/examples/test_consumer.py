@@ -2,58 +2,28 @@
 
 from __future__ import annotations
 
-import sqlite3  # noqa: TID251 - the example's own database
-import sys
-from contextlib import closing
+import signal
 from pathlib import Path
 
+import trio
+
 from tests.conftest import Topic
-from tests.examples.conftest import Job, Publish
+from tests.examples.conftest import Publish
+from tests.examples.database import command, rows
+from tests.examples.jobs import status, whole_job
 from tests.examples.program import caught_up, running
-
-
-_EXAMPLE = Path(__file__).parents[2] / "examples" / "consumer.py"
-
-
-def _job(request_id: str, status: str, progress: str) -> Job:
-    done = f"https://storage.example/{request_id}.png" if status == "done" else None
-    return {
-        "request_id": request_id,
-        "status": status,
-        "preview": None,
-        "result_url": done,
-        "progress": progress,
-    }
-
-
-def _whole_job(request_id: str) -> list[Job]:
-    return [
-        _job(request_id, "processing", "0.00"),
-        _job(request_id, "in_progress", "45.50"),
-        _job(request_id, "done", "100.00"),
-    ]
-
-
-def _command(topic: Topic, group: str) -> list[str | Path]:
-    options = ["--bootstrap-servers", topic.bootstrap_servers, "--topic", topic.name]
-    return [sys.executable, _EXAMPLE, *options, "--group", group]
-
-
-def _rows(folder: Path) -> list[tuple[str, str, str]]:
-    with closing(sqlite3.connect(folder / "jobs.sqlite3")) as database:
-        query = "SELECT request_id, status, progress FROM jobs ORDER BY request_id"
-        return database.execute(query).fetchall()
+from tests.servers.kafka import KafkaServer
 
 
 async def test_keeps_a_row_and_says_once_that_a_job_finished(
     topic: Topic, publish: Publish, tmp_path: Path
 ) -> None:
     """Each job has one row with its last state, and each finished job one line."""
-    jobs = [_whole_job(f"job-{number}") for number in range(4)]
-    await publish([status for job in jobs for status in job])
-    await publish([_job("job-9", "in_progress", "12.25")])
+    jobs = [whole_job(f"job-{number}") for number in range(4)]
+    await publish([one for job in jobs for one in job])
+    await publish([status("job-9", "in_progress", "12.25")])
 
-    async with running(_command(topic, "first"), tmp_path) as program:
+    async with running(command(topic, "first"), tmp_path) as program:
         lines = await program.lines(4)
         await caught_up(topic, "first")
         code, rest = await program.end()
@@ -63,44 +33,99 @@ async def test_keeps_a_row_and_says_once_that_a_job_finished(
         for number in range(4)
     ]
     assert (code, rest) == (0, "")
-    finished = [(f"job-{number}", "done", "100.00") for number in range(4)]
-    assert _rows(tmp_path) == [*finished, ("job-9", "in_progress", "12.25")]
+    finished = [(f"job-{number}", "done", "100.00", 3) for number in range(4)]
+    assert rows(tmp_path) == [*finished, ("job-9", "in_progress", "12.25", 1)]
 
 
 async def test_reading_everything_again_changes_nothing(
     topic: Topic, publish: Publish, tmp_path: Path
 ) -> None:
     """A second pass over the same records writes no line and undoes no row."""
-    await publish(_whole_job("job-1"))
-    async with running(_command(topic, "first"), tmp_path) as program:
+    await publish(whole_job("job-1"))
+    async with running(command(topic, "first"), tmp_path) as program:
         await program.lines(1)
         await program.end()
-    before = _rows(tmp_path)
+    before = rows(tmp_path)
 
-    async with running(_command(topic, "second"), tmp_path) as program:
+    async with running(command(topic, "second"), tmp_path) as program:
         await caught_up(topic, "second")
         code, output = await program.end()
 
     assert (code, output) == (0, "")
-    assert _rows(tmp_path) == before == [("job-1", "done", "100.00")]
+    assert rows(tmp_path) == before == [("job-1", "done", "100.00", 3)]
 
 
-async def test_goes_on_where_it_was(
+async def test_goes_on_where_it_was_after_ctrl_c(
     topic: Topic, publish: Publish, tmp_path: Path
 ) -> None:
-    """A restarted consumer handles what came meanwhile, and that alone."""
-    await publish(_whole_job("job-1"))
-    async with running(_command(topic, "first"), tmp_path) as program:
+    """Ctrl-C ends it with 0; the next one handles what came meanwhile, and no more."""
+    await publish(whole_job("job-1"))
+    async with running(command(topic, "first"), tmp_path) as program:
         await program.lines(1)
         await caught_up(topic, "first")
-        await program.end()
+        code, _ = await program.end(signal.SIGINT)
+        assert code == 0
+        assert "Traceback" not in program.errors
     (tmp_path / "jobs.sqlite3").unlink()
-    await publish(_whole_job("job-2"))
+    await publish(whole_job("job-2"))
 
-    async with running(_command(topic, "first"), tmp_path) as program:
+    async with running(command(topic, "first"), tmp_path) as program:
         (line,) = await program.lines(1)
         await caught_up(topic, "first")
         await program.end()
 
     assert line.startswith("job-2 done")
-    assert _rows(tmp_path) == [("job-2", "done", "100.00")]
+    assert rows(tmp_path) == [("job-2", "done", "100.00", 3)]
+
+
+async def test_two_share_the_work_and_take_over_from_each_other(
+    topic: Topic, publish: Publish, tmp_path: Path
+) -> None:
+    """Partitions move to one that joins, and back when it ends; no event counts twice.
+
+    Both have one database, as instances of a service do.
+    """
+    names = [f"job-{number}" for number in range(30)]
+    await publish([status(name, "processing") for name in names])
+    argv = command(topic, "shared")
+    async with running(argv, tmp_path, errors_to="first") as first:
+        await caught_up(topic, "shared")
+        async with running(argv, tmp_path, errors_to="second") as second:
+            with trio.fail_after(20.0):
+                while "assigned: partitions [" not in second.errors.replace("[]", ""):
+                    await trio.sleep(0.1)
+                    await publish([status("job-0", "in_progress", "50.00")])
+            assert "revoked: partitions [" in first.errors
+            await publish([status(name, "in_progress", "60.00") for name in names])
+            await second.end(signal.SIGINT)
+        await publish([status(name, "done", "100.00") for name in names])
+        lines = await first.lines(len(names))
+        await caught_up(topic, "shared")
+        await first.end(signal.SIGINT)
+
+    assert sorted(line.split()[0] for line in lines) == sorted(names)
+    found = {row[0]: row[1:] for row in rows(tmp_path)}
+    assert all(row[:2] == ("done", "100.00") for row in found.values())
+    assert {row[2] for name, row in found.items() if name != "job-0"} == {3}
+
+
+async def test_outlives_a_restart_of_the_broker(
+    own_kafka: KafkaServer, topic: Topic, publish: Publish, tmp_path: Path
+) -> None:
+    """It waits while no broker answers, and has then handled everything once."""
+    await publish(whole_job("job-1"))
+    async with running(command(topic, "first"), tmp_path) as program:
+        lines = await program.lines(1)
+        await trio.to_thread.run_sync(own_kafka.stop)
+        await trio.to_thread.run_sync(own_kafka.start)
+        await publish(whole_job("job-2"))
+        lines += await program.lines(1)
+        await caught_up(topic, "first")
+        code, rest = await program.end()
+
+    assert [line.split()[0] for line in lines] == ["job-1", "job-2"]
+    assert (code, rest) == (0, "")
+    assert rows(tmp_path) == [
+        ("job-1", "done", "100.00", 3),
+        ("job-2", "done", "100.00", 3),
+    ]

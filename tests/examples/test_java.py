@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from tests.conftest import Topic
-from tests.examples.conftest import Job, Publish
+from tests.examples.conftest import Publish
+from tests.examples.jobs import status
 from tests.examples.program import caught_up, running
 from tests.servers import downloads
 from tests.servers.reader import read_topic
@@ -42,29 +43,21 @@ def java(java_tools: tuple[Path, list[Path]], tmp_path: Path) -> list[str | Path
     return [downloads.java(), *machine, "-cp", f"{path}{os.pathsep}{target}"]
 
 
-def _job(status: str, progress: str | None) -> Job:
-    return {
-        "request_id": "job-1",
-        "status": status,
-        "preview": None,
-        "result_url": None,
-        "progress": progress,
-    }
-
-
 async def test_prints_each_state_and_goes_on_where_it_was(
     topic: Topic, publish: Publish, java: list[str | Path], tmp_path: Path
 ) -> None:
     """States come in order with their places and identities; a restart repeats none."""
     command = [*java, "JobConsumer", topic.bootstrap_servers, topic.name, "java"]
-    await publish([_job("processing", None), _job("in_progress", "45.50")])
+    await publish(
+        [status("job-1", "processing"), status("job-1", "in_progress", "45.50")]
+    )
     async with running(command, tmp_path) as program:
         lines = await program.lines(2)
         await caught_up(topic, "java")
         code, _ = await program.end()
     assert code == _TERMINATED
 
-    await publish([_job("done", "100.00")])
+    await publish([status("job-1", "done", "100.00")])
     async with running(command, tmp_path) as program:
         lines += await program.lines(1)
 
@@ -73,9 +66,9 @@ async def test_prints_each_state_and_goes_on_where_it_was(
     )
     states = [("processing", "-"), ("in_progress", "45.50"), ("done", "100.00")]
     assert lines == [
-        f"{record.partition}/{record.offset} job-1 {status} {progress} "
+        f"{record.partition}/{record.offset} job-1 {word} {progress} "
         f"{record.headers['ce_id'].decode()}"
-        for record, (status, progress) in zip(records, states, strict=True)
+        for record, (word, progress) in zip(records, states, strict=True)
     ]
 
 

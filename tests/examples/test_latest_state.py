@@ -1,0 +1,225 @@
+"""The table of latest states is right: on a compacted topic, and over interruptions."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import sqlite3  # noqa: TID251 - the example's own database
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import trio
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import (
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+)
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewPartitions
+
+from tests.conftest import Topic
+from tests.examples.conftest import Publish
+from tests.examples.jobs import status, whole_job
+from tests.examples.program import running
+from tests.examples.writing import write_again
+from tests.servers.kafka import KafkaServer
+from tests.servers.reader import Record, read_topic
+
+
+_EXAMPLE = Path(__file__).parents[2] / "examples" / "latest_state.py"
+
+# Measured: 1 to 3 s from the roll of the segment to the cleaner's end.
+_COMPACTION_SECONDS = 25.0
+
+
+def _command(topic: Topic, *options: str) -> list[str | Path]:
+    where = ["--bootstrap-servers", topic.bootstrap_servers, "--topic", topic.name]
+    return [sys.executable, _EXAMPLE, *where, *options]
+
+
+def _rows(folder: Path) -> list[tuple[str, str, str]]:
+    with closing(sqlite3.connect(folder / "latest.sqlite3")) as database:
+        query = "SELECT request_id, status, progress FROM jobs ORDER BY request_id"
+        return database.execute(query).fetchall()
+
+
+async def _records(topic: Topic, expected: int | None = None) -> list[Record]:
+    return await trio.to_thread.run_sync(
+        read_topic, topic.bootstrap_servers, topic.name, expected, 10.0
+    )
+
+
+def _alter(
+    servers: str, resource: ResourceType, name: str, **configs: str | None
+) -> None:
+    """Set configs of a topic or a broker; None takes one away."""
+    entries = [
+        ConfigEntry(
+            config.replace("_", "."),
+            value,
+            incremental_operation=(
+                AlterConfigOpType.DELETE if value is None else AlterConfigOpType.SET
+            ),
+        )
+        for config, value in configs.items()
+    ]
+    target = ConfigResource(resource, name, incremental_configs=entries)
+    admin = AdminClient({"bootstrap.servers": servers})
+    for future in admin.incremental_alter_configs([target]).values():
+        future.result(10.0)
+
+
+@pytest.fixture
+def compacted(own_kafka: KafkaServer, topic: Topic) -> Iterator[Topic]:
+    """A topic that the broker compacts as soon as it can."""
+    servers = topic.bootstrap_servers
+    _alter(
+        servers,
+        ResourceType.TOPIC,
+        topic.name,
+        cleanup_policy="compact",
+        segment_ms="100",
+        min_cleanable_dirty_ratio="0.01",
+    )
+    # The cleaner looks every 15 s; the change wakes it up as well.
+    _alter(servers, ResourceType.BROKER, "1", log_cleaner_backoff_ms="200")
+    yield topic
+    _alter(servers, ResourceType.BROKER, "1", log_cleaner_backoff_ms=None)
+
+
+async def _wait_for_compaction(topic: Topic, publish: Publish) -> list[Record]:
+    """Write until the broker has compacted everything that was there before."""
+    written = len(await _records(topic))
+    with trio.fail_after(_COMPACTION_SECONDS):
+        for number in range(1000):
+            # A segment is compacted once another record has closed it.
+            await publish([status(f"filler-{number}", "processing")])
+            records = [
+                record
+                for record in await _records(topic)
+                if not (record.key or b"").startswith(b"filler")
+            ]
+            keys = {record.key for record in records}
+            if len(records) == len(keys) < written:
+                return records
+            await trio.sleep(0.3)
+    raise AssertionError
+
+
+async def test_is_right_on_a_compacted_topic(
+    compacted: Topic, publish: Publish, tmp_path: Path
+) -> None:
+    """Of compacted histories it makes the same table as of whole ones.
+
+    For each finished job what is left is its terminal record.
+    """
+    for number in range(6):
+        await publish(whole_job(f"job-{number}"))
+    await publish([status("job-8", "processing")])
+    await publish([status("job-8", "in_progress", "12.25")])
+    async with running(_command(compacted, "--table", "whole"), tmp_path) as program:
+        whole = await program.lines(1)
+        await program.end()
+
+    left = await _wait_for_compaction(compacted, publish)
+    async with running(_command(compacted), tmp_path) as program:
+        await program.lines(1)
+        await program.end()
+
+    assert whole == ["caught up: 6 done, 1 in_progress"]
+    assert len(left) == 7
+    jobs = [row for row in _rows(tmp_path) if not row[0].startswith("filler")]
+    finished = [(f"job-{number}", "done", "100.00") for number in range(6)]
+    assert jobs == [*finished, ("job-8", "in_progress", "12.25")]
+
+
+async def test_follows_and_goes_on_after_ctrl_c(
+    topic: Topic, publish: Publish, tmp_path: Path
+) -> None:
+    """It tells of each change, ends with 0, and tells nothing twice when it is back."""
+    await publish(whole_job("job-1"))
+    async with running(_command(topic), tmp_path) as program:
+        lines = await program.lines(1)
+        await publish([status("job-2", "in_progress", "10.00")])
+        lines += await program.lines(1)
+        ends = [await program.end(signal.SIGINT)]
+        assert "Traceback" not in program.errors
+    await publish([status("job-2", "done", "100.00")])
+    async with running(_command(topic), tmp_path) as program:
+        lines += await program.lines(1)
+        await publish([status("job-3", "processing")])
+        lines += await program.lines(1)
+        ends.append(await program.end())
+
+    assert lines == [
+        "caught up: 1 done",
+        "job-2 in_progress 10.00",
+        "caught up: 2 done",
+        "job-3 processing None",
+    ]
+    assert ends == [(0, ""), (0, "")]
+
+
+async def test_lets_an_end_stand(
+    topic: Topic, publish: Publish, tmp_path: Path
+) -> None:
+    """A record behind the terminal one changes nothing, an erased job is gone.
+
+    The bridge writes neither, so another client does.
+    """
+    await publish([*whole_job("job-1"), status("job-2", "processing")])
+    records = await _records(topic, 4)
+    (earlier,) = [one for one in records if b'"in_progress"' in (one.value or b"")]
+    (erased,) = [one for one in records if one.key == b"job-2"]
+    write_again(topic, earlier, ce_id=b"late-1")
+    producer = Producer({"bootstrap.servers": topic.bootstrap_servers})
+    producer.produce(topic.name, key=b"job-2", partition=erased.partition)
+    assert producer.flush(10.0) == 0
+
+    async with running(_command(topic, "--once"), tmp_path) as program:
+        (line,) = await program.lines(1)
+
+    assert line == "caught up: 1 done"
+    assert _rows(tmp_path) == [("job-1", "done", "100.00")]
+
+
+async def test_reads_partitions_that_are_added(
+    topic: Topic, publish: Publish, tmp_path: Path
+) -> None:
+    """Records on a partition that was added while it ran come into the table."""
+    await publish([status("job-1", "processing")])
+    (record,) = await _records(topic, 1)
+    admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
+    async with running(_command(topic), tmp_path) as program:
+        await program.lines(1)
+        added = admin.create_partitions([NewPartitions(topic.name, 4)])
+        added[topic.name].result(10.0)
+        value = (record.value or b"").replace(b"job-1", b"job-2")
+        on_it = dataclasses.replace(record, partition=3, key=b"job-2", value=value)
+        await trio.to_thread.run_sync(write_again, topic, on_it)
+        lines = await program.lines(1)
+        await program.end()
+
+    assert lines == ["job-2 processing None"]
+
+
+async def test_outlives_a_restart_of_the_broker(
+    own_kafka: KafkaServer, topic: Topic, publish: Publish, tmp_path: Path
+) -> None:
+    """It waits while no broker answers, and goes on."""
+    await publish([status("job-1", "processing")])
+    async with running(_command(topic), tmp_path) as program:
+        await program.lines(1)
+        await trio.to_thread.run_sync(own_kafka.stop)
+        await trio.to_thread.run_sync(own_kafka.start)
+        await publish([status("job-1", "done", "100.00")])
+        lines = await program.lines(1)
+        ended = await program.end()
+
+    assert lines == ["job-1 done 100.00"]
+    assert ended == (0, "")
