@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -70,12 +70,14 @@ class Load:
     Attributes:
         name: What a reader of the report sees.
         messages: Makes the texts of their frames.
-        conforms: Whether their payloads conform as they come.
+        conforms: Whether their payloads go on as they come: what the floor can do.
+        previews: The bridge's setting of that name.
     """
 
     name: str
     messages: Callable[[], list[str]]
     conforms: bool = True
+    previews: Literal["inline", "drop", "topic"] = "inline"
 
 
 def _small() -> list[str]:
@@ -120,7 +122,11 @@ LOADS = (
     Load("no preview, progress a number", _numeric_progress, conforms=False),
     Load("no preview, data no string", _no_string, conforms=False),
     Load("preview of 20 KB", _previews(20_000)),
+    Load("preview of 20 KB, dropped", _previews(20_000), False, "drop"),
+    Load("preview of 20 KB, to its topic", _previews(20_000), False, "topic"),
     Load("preview of 100 KB", _previews(100_000)),
+    Load("preview of 100 KB, dropped", _previews(100_000), False, "drop"),
+    Load("preview of 100 KB, to its topic", _previews(100_000), False, "topic"),
 )
 
 
@@ -188,6 +194,8 @@ def _timings(load: Load) -> Iterator[_Timing]:
         topic="jobs",
         dead_letter_topic="jobs.dlq",
         offer=_offer,
+        previews=load.previews,
+        preview_topic="jobs.previews",
     )
     works: dict[Step, _Work] = {
         Step.FRAME: partial(_frame, messages),
