@@ -2,15 +2,16 @@
 From a preview's text to bytes: data URIs and bare base64.
 
 Owns which spellings are understood. A data URI is read as the Fetch Standard's
-"data: URL processor" reads it and base64 as the Infra Standard's "forgiving-base64
-decode", so that whatever a browser shows is understood here, and nothing that a
-browser refuses but the URL-safe alphabet, which some encoders write.
+"data: URL processor" reads it, but for line ends before its comma, and base64 as the
+Infra Standard's "forgiving-base64 decode": what a browser shows is understood here.
+What it refuses is refused, but for the URL-safe alphabet, which some encoders write.
 """
 
 from __future__ import annotations
 
 import binascii
 import re
+from contextlib import suppress
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -88,18 +89,21 @@ def _from_url(body: str) -> bytes:
 
 def _from_base64(body: str, *, is_url: bool = False) -> bytes:
     """Undo base64, at once where it is written as nearly everybody does."""
-    try:
-        return binascii.a2b_base64(body, strict_mode=True)
-    except ValueError:  # also of a text that isn't ASCII
-        pass
+    # CPython 3.11 lets any number of "=" stand behind the last four characters.
+    if len(body) % 4 == 0 and not body.endswith("==="):
+        with suppress(ValueError):  # also of a text that isn't ASCII
+            return binascii.a2b_base64(body, strict_mode=True)
     if is_url:
         body = _from_url(body).decode("latin-1")
     body = body.translate(_TIDY)
-    # Padding is right or left out: both standards refuse a wrong one.
+    # Padding is whole or left out: the standard refuses any other.
     if len(body) % 4 == 0:
         body = body.removesuffix("=").removesuffix("=")
-    try:
-        return binascii.a2b_base64(body + "=" * (-len(body) % 4), strict_mode=True)
-    except ValueError:
-        pass
-    raise UndecodableError("is no data URI and no base64")
+    data = None
+    if not body.endswith("="):
+        with suppress(ValueError):
+            padded = body + "=" * (-len(body) % 4)
+            data = binascii.a2b_base64(padded, strict_mode=True)
+    if data is None:
+        raise UndecodableError("is no data URI and no base64")
+    return data

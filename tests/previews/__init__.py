@@ -1,0 +1,1 @@
+"""From a preview's text to its image: what is understood, what is let through."""
