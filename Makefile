@@ -124,7 +124,7 @@ types: $(STAMP) ## mypy, strict, tests and examples included
 
 check: lint types cover-protocol test ## all that CI demands
 
-schemas: $(STAMP) ## write schemas/ anew from the types
+schemas: $(STAMP) ## write schemas/ and docs/contract-reference.md anew from the types
 	@$(BIN)/python -m bridge.contract
 
 docs: $(STAMP) ## write docs/settings.md anew from the settings, docs/conformance.md from the tests

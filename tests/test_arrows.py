@@ -29,7 +29,7 @@ ALLOWED = {
     "registry": LEAVES,
     "kafka": LEAVES | {"dead_letter"},
     "operations": LEAVES,
-    "contract": LEAVES | {"recovery"},
+    "contract": LEAVES | {"recovery", "previews"},
     "dead_letter": LEAVES,
     "previews": {"errors"},
     "intake": LEAVES | {"dead_letter", "previews"},
@@ -37,15 +37,20 @@ ALLOWED = {
     "consumer": LEAVES | {"kafka"},
     "sandbox": LEAVES,
     "sessions": LEAVES | {"intake", "restraint", "pusher", "outbox", "recovery"},
+    "framing": LEAVES | {"contract", "registry"},
+    # A service of its own: a writer beside the bridge.
+    "replay": LEAVES
+    | {"framing", "intake", "outbox", "kafka", "consumer", "operations"},
     "service": LEAVES
     | {
+        "dead_letter",
+        "framing",
         "intake",
         "sessions",
         "pusher",
         "outbox",
         "kafka",
         "recovery",
-        "registry",
         "operations",
     },
 }

@@ -85,7 +85,7 @@ class DeadLetterHeaders(NotedHeaders, frozen=True, kw_only=True):
         said(
             "What is wrong, in a sentence for people: names of members, never what"
             " stands in them.",
-            "the status is none of processing, in_progress, done, error",
+            "request_id is empty",
         ),
     ] = field(name=names.ERROR_MESSAGE)
     bridge_truncated: Annotated[

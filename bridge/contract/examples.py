@@ -14,8 +14,9 @@ import msgspec
 from bridge.contract.dead_letter_headers import DeadLetterHeaders
 from bridge.contract.headers import GapHeaders, JobStatusHeaders, PreviewHeaders
 from bridge.errors import DeadLetterReason
-from bridge.job_status import Change, JobStatusRecord
+from bridge.job_status import STATUSES, Change, JobStatusRecord
 from bridge.kafka import header_names as names
+from bridge.previews.sniffing import CONTENT_TYPES
 from bridge.record import Origin
 from bridge.recovery.gap import GapCause, GapRecord
 
@@ -42,6 +43,13 @@ JOB_STATUSES: Final = (
         preview="data:image/jpeg;base64,/9j/4AAQSkZJRg==",
         result_url=None,
         progress="45.50",
+    ),
+    JobStatusRecord(
+        request_id=_JOB,
+        status="in_progress",
+        preview=None,
+        result_url=None,
+        progress="62.00",
     ),
     JobStatusRecord(
         request_id=_JOB,
@@ -109,12 +117,16 @@ JOB_STATUS_HEADERS: Final = (
     ),
 )
 
+_OF_GAP: Final = GapHeaders(
+    **_shared(7),
+    ce_type=names.GAP_TYPE,
+    ce_subject=_CLIENT_ID,
+    content_type=names.JSON_CONTENT,
+)
 GAP_HEADERS: Final = (
-    GapHeaders(
-        **_shared(7),
-        ce_type=names.GAP_TYPE,
-        ce_subject=_CLIENT_ID,
-        content_type=names.JSON_CONTENT,
+    _OF_GAP,
+    msgspec.structs.replace(
+        _OF_GAP, ce_id="5f0c1c526a2f4c53-8", ce_time=_CLOSED_AT, bridge_sequence="8"
     ),
 )
 
@@ -123,7 +135,7 @@ PREVIEW_HEADERS: Final = (
         **_shared(41),
         ce_type=names.PREVIEW_TYPE,
         ce_subject=_JOB,
-        content_type="image/jpeg",
+        content_type=CONTENT_TYPES[0],
         bridge_preview_sha256=_DIGEST,
     ),
 )
@@ -136,7 +148,7 @@ _OF_DEAD_LETTER: Final = DeadLetterHeaders(
     bridge_reason=DeadLetterReason.UNKNOWN_STATUS.value,
     error_stage=names.VALUE_CONVERTER_STAGE,
     error_class="bridge.errors.InvalidEventError",
-    error_message="status is missing or none of the four",
+    error_message=f"status is a string that is none of {', '.join(STATUSES)}",
 )
 DEAD_LETTER_HEADERS: Final = (
     _OF_DEAD_LETTER,

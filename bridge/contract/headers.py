@@ -17,6 +17,7 @@ from msgspec import UNSET, Meta, UnsetType, field
 from bridge.job_status import Change
 from bridge.job_status.published import RequestId
 from bridge.kafka import header_names as names
+from bridge.previews.sniffing import CONTENT_TYPES
 from bridge.record import Origin
 from bridge.recovery.gap import TIME_SCHEMA
 
@@ -33,14 +34,6 @@ __all__ = [
     "one_of",
     "said",
 ]
-
-_PREVIEW_CONTENTS: Final = (
-    "image/jpeg",
-    "image/png",
-    "image/webp",
-    "image/gif",
-    "image/avif",
-)
 
 DIGEST: Final = {"pattern": "^[0-9a-f]{64}$"}
 
@@ -116,9 +109,13 @@ class RecordHeaders(msgspec.Struct, frozen=True, kw_only=True):
             {"format": "uri-reference"},
         ),
     ] = field(name=names.CE_SOURCE)
+    # What happened: each kind of record has a word of its own.
+    ce_type: str = field(name=names.CE_TYPE)
+    ce_subject: str | UnsetType = field(name=names.CE_SUBJECT, default=UNSET)
     ce_time: Annotated[
         str, said(_TIME_SAYS, "2026-01-31T12:00:00.000000Z", TIME_SCHEMA)
     ] = field(name=names.CE_TIME)
+    content_type: str = field(name=names.CONTENT_TYPE)
     bridge_outbox: Annotated[
         str,
         said(
@@ -222,7 +219,7 @@ class PreviewHeaders(RecordHeaders, frozen=True, kw_only=True):
     content_type: Annotated[
         str,
         one_of(
-            "What the image is, found by its bytes.", _PREVIEW_CONTENTS, "image/jpeg"
+            "What the image is, found by its bytes.", CONTENT_TYPES, CONTENT_TYPES[0]
         ),
     ] = field(name=names.CONTENT_TYPE)
     bridge_preview_sha256: Annotated[

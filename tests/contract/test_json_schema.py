@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import msgspec
@@ -12,7 +10,6 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from bridge.contract import PUBLISHED, PublishedSchema, text_of
-from bridge.contract.__main__ import main
 from bridge.contract.json_schema import build
 
 
@@ -95,34 +92,6 @@ def test_types_inside_a_record_are_defined_beside_it() -> None:
     assert list(schema["$defs"]) == ["Inner"]
     Draft202012Validator(schema).validate({"part": {"size": 1}})
     assert not Draft202012Validator(schema).is_valid({"part": {"size": "1"}})
-
-
-def test_module_runs_as_the_makefile_runs_it() -> None:
-    """The command checks `schemas/` of the folder that it is called in."""
-    command = [sys.executable, "-m", "bridge.contract", "--check"]
-    finished = subprocess.run(
-        command, cwd=SCHEMAS.parent, capture_output=True, text=True, check=False
-    )
-    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
-
-
-def test_check_names_a_stale_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Writing makes the check pass; a changed or missing file makes it fail."""
-    options = ["--directory", str(tmp_path / "schemas")]
-    path = tmp_path / "schemas" / PUBLISHED[0].file_name
-    assert main([*options, "--check"]) == 1
-    assert not path.exists()
-    assert main(options) == 0
-    assert main([*options, "--check"]) == 0
-    capsys.readouterr()
-    path.write_text("{}")
-    assert main([*options, "--check"]) == 1
-    assert capsys.readouterr().out == f"{path} is stale: run `make schemas`\n"
-    assert path.read_text() == "{}"
-    assert main(options) == 0
-    assert path.read_text(encoding="utf-8") == build(PUBLISHED[0])
 
 
 @each_schema
