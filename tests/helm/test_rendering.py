@@ -144,7 +144,7 @@ def test_secrets_are_files() -> None:
     }
 
     assert named == files
-    assert len(files) == 6
+    assert len(files) == 8
 
 
 @pytest.mark.parametrize("name", chart.examples())
