@@ -1,35 +1,21 @@
 """
 What the examples read and run with: records, and a Java runtime with a compiler.
 
-Owns the way from events to a topic through the bridge's own rooms, so that the
-examples meet exactly what consumers will. What an example makes of it is for its
-test to say.
+Owns when they are there. How records come about is `rooms`'s, what an example makes
+of them is for its test to say.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import trio
 
-from bridge.intake import Intake
-from bridge.kafka.relay import Relay
-from bridge.outbox import Outbox, OutboxDirectory
-from bridge.pusher.protocol import ChannelEvent, decode
-from bridge.settings import KafkaSettings, OutboxSettings
 from tests.conftest import Topic
-from tests.examples.jobs import Job
+from tests.examples.rooms import Publish, Rooms, open_rooms
 from tests.servers import downloads
-
-
-Publish = Callable[[list[Job]], Awaitable[None]]
-
-_DEADLINE_SECONDS = 20.0
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -63,51 +49,13 @@ def java_tools() -> tuple[Path, list[Path]]:
 
 
 @pytest.fixture
-async def publish(topic: Topic, tmp_path: Path) -> AsyncIterator[Publish]:
+async def rooms(topic: Topic, tmp_path: Path) -> AsyncIterator[Rooms]:
+    """The bridge's own rooms, between events and the topic."""
+    async with open_rooms(topic, tmp_path / "outbox") as opened:
+        yield opened
+
+
+@pytest.fixture
+def publish(rooms: Rooms) -> Publish:
     """Give a function that takes jobs' statuses all the way to the topic."""
-    settings = OutboxSettings(dir=tmp_path / "outbox")
-    with OutboxDirectory(settings.dir) as directory:
-        outbox = Outbox(directory, settings)
-        relay = Relay(
-            KafkaSettings(bootstrap_servers=topic.bootstrap_servers),
-            [[topic.name], [topic.dead_letter]],
-            outbox,
-        )
-        intake = Intake(
-            ce_source="https://api.dryapi.dev/clients/client-42",
-            topic=topic.name,
-            dead_letter_topic=topic.dead_letter,
-            offer=outbox.offer,
-        )
-
-        async def publish(jobs: list[Job]) -> None:
-            statistics = outbox.statistics
-            acknowledged = statistics.acknowledged + len(jobs)
-            intake.accept([_event(job) for job in jobs], _now_us())
-            with trio.fail_after(_DEADLINE_SECONDS):
-                # Another thread changes what is looked at.
-                while statistics.acknowledged < acknowledged:  # noqa: ASYNC110
-                    await trio.sleep(0.02)
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.to_thread.run_sync, outbox.run)
-            nursery.start_soon(relay.run)
-            yield publish
-            nursery.cancel_scope.cancel()
-            outbox.stop()
-
-
-def _event(job: Job) -> ChannelEvent:
-    """Make the event of a frame such as soketi sends it."""
-    frame = {
-        "event": "request.status.updated",
-        "channel": "private-client.client-42",
-        "data": json.dumps(job, separators=(",", ":")),
-    }
-    event = decode(json.dumps(frame))
-    assert isinstance(event, ChannelEvent)
-    return event
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
+    return rooms.publish

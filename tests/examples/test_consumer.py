@@ -8,10 +8,10 @@ from pathlib import Path
 import trio
 
 from tests.conftest import Topic
-from tests.examples.conftest import Publish
 from tests.examples.database import command, rows
 from tests.examples.jobs import status, whole_job
 from tests.examples.program import caught_up, running
+from tests.examples.rooms import Publish
 from tests.servers.kafka import KafkaServer
 
 

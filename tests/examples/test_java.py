@@ -10,11 +10,11 @@ import pytest
 import trio
 
 from tests.conftest import Topic
-from tests.examples.conftest import Publish
 from tests.examples.jobs import status
 from tests.examples.program import caught_up, running
+from tests.examples.records import records_of, write_aborted, write_again
+from tests.examples.rooms import Publish
 from tests.servers import downloads
-from tests.servers.reader import read_topic
 
 
 _EXAMPLE = Path(__file__).parents[2] / "examples" / "java" / "JobConsumer.java"
@@ -46,7 +46,10 @@ def java(java_tools: tuple[Path, list[Path]], tmp_path: Path) -> list[str | Path
 async def test_prints_each_state_and_goes_on_where_it_was(
     topic: Topic, publish: Publish, java: list[str | Path], tmp_path: Path
 ) -> None:
-    """States come in order with their places and identities; a restart repeats none."""
+    """States come in order with their places, identities and marks.
+
+    A restart repeats none, and a record of an aborted transaction is never printed.
+    """
     command = [*java, "JobConsumer", topic.bootstrap_servers, topic.name, "java"]
     await publish(
         [status("job-1", "processing"), status("job-1", "in_progress", "45.50")]
@@ -57,19 +60,28 @@ async def test_prints_each_state_and_goes_on_where_it_was(
         code, _ = await program.end()
     assert code == _TERMINATED
 
+    first, *_ = await records_of(topic, 2)
+    write_again(topic, first, bridge_anomaly=b"resent")
+    write_aborted(topic, first, ce_id=b"never-1")
     await publish([status("job-1", "done", "100.00")])
     async with running(command, tmp_path) as program:
-        lines += await program.lines(1)
+        lines += await program.lines(2)
 
-    records = await trio.to_thread.run_sync(
-        read_topic, topic.bootstrap_servers, topic.name, 3, 10.0
-    )
-    states = [("processing", "-"), ("in_progress", "45.50"), ("done", "100.00")]
+    states = [
+        ("processing", "-"),
+        ("in_progress", "45.50"),
+        ("processing", "-"),
+        ("done", "100.00"),
+    ]
     assert lines == [
         f"{record.partition}/{record.offset} job-1 {word} {progress} "
-        f"{record.headers['ce_id'].decode()}"
-        for record, (word, progress) in zip(records, states, strict=True)
+        f"{record.headers['ce_id'].decode()} "
+        f"{record.headers.get('bridge_anomaly', b'-').decode()}"
+        for record, (word, progress) in zip(
+            await records_of(topic, 4), states, strict=True
+        )
     ]
+    assert [line.rpartition(" ")[2] for line in lines] == ["-", "-", "resent", "-"]
 
 
 async def test_says_how_it_is_used(java: list[str | Path], tmp_path: Path) -> None:

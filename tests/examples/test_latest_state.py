@@ -23,12 +23,12 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewPartitions
 
 from tests.conftest import Topic
-from tests.examples.conftest import Publish
 from tests.examples.jobs import status, whole_job
 from tests.examples.program import running
-from tests.examples.writing import write_again
+from tests.examples.records import records_of, write_again
+from tests.examples.rooms import Publish
 from tests.servers.kafka import KafkaServer
-from tests.servers.reader import Record, read_topic
+from tests.servers.reader import Record
 
 
 _EXAMPLE = Path(__file__).parents[2] / "examples" / "latest_state.py"
@@ -46,12 +46,6 @@ def _rows(folder: Path) -> list[tuple[str, str, str]]:
     with closing(sqlite3.connect(folder / "latest.sqlite3")) as database:
         query = "SELECT request_id, status, progress FROM jobs ORDER BY request_id"
         return database.execute(query).fetchall()
-
-
-async def _records(topic: Topic, expected: int | None = None) -> list[Record]:
-    return await trio.to_thread.run_sync(
-        read_topic, topic.bootstrap_servers, topic.name, expected, 10.0
-    )
 
 
 def _alter(
@@ -94,14 +88,14 @@ def compacted(own_kafka: KafkaServer, topic: Topic) -> Iterator[Topic]:
 
 async def _wait_for_compaction(topic: Topic, publish: Publish) -> list[Record]:
     """Write until the broker has compacted everything that was there before."""
-    written = len(await _records(topic))
+    written = len(await records_of(topic))
     with trio.fail_after(_COMPACTION_SECONDS):
         for number in range(1000):
             # A segment is compacted once another record has closed it.
             await publish([status(f"filler-{number}", "processing")])
             records = [
                 record
-                for record in await _records(topic)
+                for record in await records_of(topic)
                 if not (record.key or b"").startswith(b"filler")
             ]
             keys = {record.key for record in records}
@@ -173,7 +167,7 @@ async def test_lets_an_end_stand(
     The bridge writes neither, so another client does.
     """
     await publish([*whole_job("job-1"), status("job-2", "processing")])
-    records = await _records(topic, 4)
+    records = await records_of(topic, 4)
     (earlier,) = [one for one in records if b'"in_progress"' in (one.value or b"")]
     (erased,) = [one for one in records if one.key == b"job-2"]
     write_again(topic, earlier, ce_id=b"late-1")
@@ -193,7 +187,7 @@ async def test_reads_partitions_that_are_added(
 ) -> None:
     """Records on a partition that was added while it ran come into the table."""
     await publish([status("job-1", "processing")])
-    (record,) = await _records(topic, 1)
+    (record,) = await records_of(topic, 1)
     admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
     async with running(_command(topic), tmp_path) as program:
         await program.lines(1)

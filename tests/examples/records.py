@@ -1,5 +1,5 @@
 """
-Records that stand on a topic, written there once more by another client.
+The records of a topic, read back and written once more by another client.
 
 Owns what the bridge does only when something breaks: a record that comes twice, and
 one of a transaction that was aborted. The records themselves are the bridge's own.
@@ -9,15 +9,23 @@ from __future__ import annotations
 
 import uuid
 
+import trio
 from confluent_kafka import Producer
 
 from tests.conftest import Topic
-from tests.servers.reader import Record
+from tests.servers.reader import Record, read_topic
 
 
-__all__ = ["write_aborted", "write_again"]
+__all__ = ["records_of", "write_aborted", "write_again"]
 
 _DEADLINE_SECONDS = 15.0
+
+
+async def records_of(topic: Topic, expected: int | None = None) -> list[Record]:
+    """Read a topic to its end, waiting for at least so many records."""
+    return await trio.to_thread.run_sync(
+        read_topic, topic.bootstrap_servers, topic.name, expected, _DEADLINE_SECONDS
+    )
 
 
 def write_again(topic: Topic, record: Record, **headers: bytes) -> None:

@@ -1,0 +1,119 @@
+"""
+The bridge's rooms between events and a topic, so that examples read what they write.
+
+Owns the way from a frame of soketi's to Kafka and from a gap to its record, through
+the rooms' own doors as the service joins them. Sockets play no part.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Literal
+
+import trio
+
+from bridge.intake import Intake
+from bridge.kafka.relay import Relay
+from bridge.outbox import Outbox, OutboxDirectory
+from bridge.pusher.protocol import ChannelEvent, decode
+from bridge.recovery.ledger import Ledger
+from bridge.settings import KafkaSettings, OutboxSettings
+from tests.conftest import Topic
+from tests.examples.jobs import Job
+
+
+__all__ = ["CLIENT_ID", "Publish", "Rooms", "open_rooms"]
+
+Publish = Callable[[Sequence[Job]], Awaitable[None]]
+
+CLIENT_ID = "client-42"
+_SOURCE = f"https://api.dryapi.dev/clients/{CLIENT_ID}"
+
+_DEADLINE_SECONDS = 20.0
+
+
+class Rooms:
+    """
+    Intake, outbox, relay and ledger of one account.
+
+    Attributes:
+        ledger: Where gaps open and close; each takes two records.
+    """
+
+    def __init__(self, outbox: Outbox, intake: Intake, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._outbox = outbox
+        self._intake = intake
+
+    async def publish(self, jobs: Sequence[Job]) -> None:
+        """Take jobs' statuses all the way to the topic, with what goes beside it."""
+        before = self._made()
+        acknowledged = self._outbox.statistics.acknowledged
+        self._intake.accept([_event(job) for job in jobs], time.time_ns() // 1000)
+        await self.acknowledged(acknowledged + self._made() - before)
+
+    async def acknowledged(self, count: int) -> None:
+        """Wait until Kafka has so many records in all."""
+        statistics = self._outbox.statistics
+        with trio.fail_after(_DEADLINE_SECONDS):
+            # Another thread changes what is looked at.
+            while statistics.acknowledged < count:  # noqa: ASYNC110
+                await trio.sleep(0.02)
+
+    def _made(self) -> int:
+        """Count the records that the intake has made."""
+        made = self._intake.statistics
+        letters = [*made.dead_letters.values(), *made.preview_dead_letters.values()]
+        return made.accepted + made.previews + sum(letters)
+
+
+@asynccontextmanager
+async def open_rooms(
+    topic: Topic,
+    folder: Path,
+    *,
+    previews: Literal["inline", "topic"] = "inline",
+) -> AsyncIterator[Rooms]:
+    """Open the rooms around an outbox in a folder, for as long as the block runs."""
+    settings = OutboxSettings(dir=folder)
+    preview_topic = f"{topic.name}.previews"
+    groups = [[topic.name], [topic.dead_letter], [topic.gaps]]
+    if previews == "topic":
+        groups.append([preview_topic])
+    with OutboxDirectory(folder) as directory:
+        outbox = Outbox(directory, settings)
+        relay = Relay(
+            KafkaSettings(bootstrap_servers=topic.bootstrap_servers), groups, outbox
+        )
+        ledger = Ledger(topic.gaps, {CLIENT_ID: _SOURCE})
+        ledger.connect(outbox.keep)
+        intake = Intake(
+            ce_source=_SOURCE,
+            topic=topic.name,
+            dead_letter_topic=topic.dead_letter,
+            offer=outbox.offer,
+            previews=previews,
+            preview_topic=preview_topic,
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, outbox.run)
+            nursery.start_soon(relay.run)
+            yield Rooms(outbox, intake, ledger)
+            nursery.cancel_scope.cancel()
+            outbox.stop()
+
+
+def _event(job: Job) -> ChannelEvent:
+    """Make the event of a frame such as soketi sends it."""
+    frame = {
+        "event": "request.status.updated",
+        "channel": f"private-client.{CLIENT_ID}",
+        "data": json.dumps(job, separators=(",", ":")),
+    }
+    event = decode(json.dumps(frame))
+    assert isinstance(event, ChannelEvent)
+    return event
