@@ -43,7 +43,7 @@ PROCESSES ?= 2
 CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(RATE),--rate $(RATE))
 
 .PHONY: help install run fetch test cover-protocol test-long chaos chaos-brokers soak restarts lint format types check \
-	schemas docs chart-tools chart-lint image-lint lock bench bench-sessions bench-contract clean clean-cache
+	schemas docs chart-tools chart-lint image-lint lock bench bench-sessions bench-contract bench-copies clean clean-cache
 
 
 help: ## list the targets
@@ -143,6 +143,9 @@ bench-sessions: $(STAMP) ## measure what one more account costs a bridge (ACCOUN
 
 bench-contract: $(STAMP) ## measure an event between its frame's text and its record, without any server (ROUNDS=)
 	@$(BIN)/python -m benchmarks.contract $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
+
+bench-copies: $(STAMP) ## count how often a preview of 100 KB is copied between the socket and Kafka
+	@$(BIN)/python -m benchmarks.copies $(ARGS)
 
 chart-tools: $(HELM_BUILT) ## build helm for chart-lint into the tools folder (needs Go; minutes, once)
 

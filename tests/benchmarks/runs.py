@@ -1,15 +1,25 @@
-"""Runs that nobody made, for what is written about them."""
+"""Runs that nobody made on a machine that is none, for what is written about them."""
 
 from __future__ import annotations
 
 from benchmarks.course import Run
 from benchmarks.figures import Latency
+from benchmarks.machine import Machine
 from benchmarks.measuring import Usage
 from benchmarks.traffic import Traffic
 from benchmarks.verification import Verdict
 
 
-__all__ = ["made_run"]
+__all__ = ["MACHINE", "made_run"]
+
+MACHINE = Machine(
+    system="Plan 9",
+    cores=2,
+    python="CPython 3.11",
+    versions={"trio": "0.35"},
+    revision="abc",
+    load_average=(0.25, 0.5, 1.0),
+)
 
 
 def made_run(

@@ -4,19 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.machine import Machine
 from benchmarks.many_sessions import Rest, Result, Return, Stream, most_in_a_second
 from benchmarks.sessions import report
-
-
-_MACHINE = Machine(
-    system="Plan 9",
-    cores=2,
-    python="CPython 3.11",
-    versions={"trio": "0.35"},
-    revision="abc",
-    load_average=(0.25, 0.5, 1.0),
-)
+from tests.benchmarks.runs import MACHINE
 
 
 def _result(
@@ -57,7 +47,7 @@ def test_one_account_is_the_difference_of_medians_dealt_out() -> None:
         ),
     ]
 
-    text = report(_MACHINE, results)
+    text = report(MACHINE, results)
 
     assert (
         "Each idle account more: 20 KiB of memory and 100 us of CPU a second." in text
@@ -72,7 +62,7 @@ def test_what_went_wrong_with_events_is_named() -> None:
         Stream(200, 1000, 600.0, ("account-007, job x: 9 of 10",)),
     ]
 
-    text = report(_MACHINE, [_result(200, 1, 1, stream) for stream in streams])
+    text = report(MACHINE, [_result(200, 1, 1, stream) for stream in streams])
 
     assert "under its account in 1 of 2 runs" in text
     assert "- account-007, job x: 9 of 10" in text
