@@ -38,9 +38,9 @@ def without_preview(value: bytes) -> bytes:
     """
     members = _members(value)
     preview = members.get("preview")
-    if preview is None or bytes(preview) == _NULL:
-        return value
-    return _without(value, members, bytes(preview))
+    # Once: it is nearly all of the value.
+    literal = _NULL if preview is None else bytes(preview)
+    return value if literal == _NULL else _without(value, members, literal)
 
 
 def take_preview(value: bytes) -> tuple[str, bytes]:
