@@ -71,10 +71,8 @@ async def test_joins_jobs_with_their_images(
         lines += await program.lines(1)
         ends.append(await program.end())
 
-    assert lines == [
-        f"a/../job {_name(red, '.jpg')}",
-        f"a/../job {_name(green, '.png')}",
-    ]
+    names = [_name(red, ".jpg"), _name(green, ".png")]
+    assert lines == [f"a/../job {name}" for name in names]
     assert ends == [(0, ""), (0, "")]
     files = {file.name: file.read_bytes() for file in (tmp_path / "previews").iterdir()}
     del files["previews.sqlite3"]
