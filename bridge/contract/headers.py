@@ -78,6 +78,11 @@ _NORMALIZED_SAYS: Final = (
     f"{', '.join(f'`{change}`' for change in Change)}. Pass over words that you don't"
     " know."
 )
+_CONTENTS: Final = (names.JSON_CONTENT, names.BYTES_CONTENT)
+_CONTENT_SAYS: Final = (
+    f"What the value's bytes are: `{names.BYTES_CONTENT}` where a Schema Registry's"
+    " prefix stands before the JSON."
+)
 _TIME_SAYS: Final = (
     "When the bridge read the event, or made the record of a gap: RFC 3339, UTC,"
     " microseconds. The record's timestamp is the same, in milliseconds."
@@ -136,7 +141,7 @@ class RecordHeaders(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NotedHeaders(RecordHeaders, frozen=True, kw_only=True):
-    """What is noted of a job's event, on `jobs` and where it is a dead letter."""
+    """What is noted of what came from dryAPI, on whichever topic it stands."""
 
     bridge_normalized: Annotated[
         str | UnsetType,
@@ -144,15 +149,6 @@ class NotedHeaders(RecordHeaders, frozen=True, kw_only=True):
             _NORMALIZED_SAYS, f"{Change.MISSING_FIELD},{Change.PROGRESS_NUMBER}", _WORDS
         ),
     ] = field(name=names.BRIDGE_NORMALIZED, default=UNSET)
-    bridge_preview_sha256: Annotated[
-        str | UnsetType,
-        said(
-            "Only where the event's preview is a record of its own, with the same key,"
-            " on the topic of previews: SHA-256 of its bytes, in hexadecimal.",
-            "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-            DIGEST,
-        ),
-    ] = field(name=names.BRIDGE_PREVIEW_SHA256, default=UNSET)
     bridge_replayed_from: Annotated[
         str | UnsetType,
         said(
@@ -163,12 +159,22 @@ class NotedHeaders(RecordHeaders, frozen=True, kw_only=True):
         ),
     ] = field(name=names.BRIDGE_REPLAYED_FROM, default=UNSET)
     bridge_replayed_ce_id: Annotated[
-        Text | UnsetType,
+        str | UnsetType,
         said(
-            f"Only with the origin `{Origin.REPLAY}`: the `ce_id` of that dead letter.",
+            f"Only with the origin `{Origin.REPLAY}`: the `ce_id` of that dead letter;"
+            " empty where it had none.",
             "5f0c1c526a2f4c53-16",
         ),
     ] = field(name=names.BRIDGE_REPLAYED_CE_ID, default=UNSET)
+    bridge_preview_sha256: Annotated[
+        str | UnsetType,
+        said(
+            "Only where the event's preview is a record of its own, with the same key,"
+            " on the topic of previews: SHA-256 of the image, in hexadecimal.",
+            "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            DIGEST,
+        ),
+    ] = field(name=names.BRIDGE_PREVIEW_SHA256, default=UNSET)
 
 
 class JobStatusHeaders(NotedHeaders, frozen=True, kw_only=True):
@@ -183,7 +189,7 @@ class JobStatusHeaders(NotedHeaders, frozen=True, kw_only=True):
     )
     ce_subject: RequestId = field(name=names.CE_SUBJECT)
     content_type: Annotated[
-        str, always("What the value's bytes are.", names.JSON_CONTENT)
+        str, one_of(_CONTENT_SAYS, _CONTENTS, names.JSON_CONTENT)
     ] = field(name=names.CONTENT_TYPE)
 
 
@@ -201,11 +207,11 @@ class GapHeaders(RecordHeaders, frozen=True, kw_only=True):
         Text, said("The client id. Also the record's key.", "client-42")
     ] = field(name=names.CE_SUBJECT)
     content_type: Annotated[
-        str, always("What the value's bytes are.", names.JSON_CONTENT)
+        str, one_of(_CONTENT_SAYS, _CONTENTS, names.JSON_CONTENT)
     ] = field(name=names.CONTENT_TYPE)
 
 
-class PreviewHeaders(RecordHeaders, frozen=True, kw_only=True):
+class PreviewHeaders(NotedHeaders, frozen=True, kw_only=True):
     """
     The headers of a record on `jobs.previews`, each a text in UTF-8.
 

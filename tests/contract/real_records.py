@@ -1,0 +1,149 @@
+"""
+One of each record that the bridge can write, made by the code that writes it.
+
+Owns which there are. What is asked of them is `test_real_records`'.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from bridge import dead_letter
+from bridge.intake import lighten
+from bridge.kafka import header_names as names
+from bridge.kafka.headers import HeaderWriter
+from bridge.record import Origin, Record, StoredRecord
+from bridge.recovery.gap import GapCause
+from tests.previews.images import KINDS, data_uri, image
+from tests.recovery.books import NOW_US, Books
+from tests.test_intake import Outlet, status
+
+
+__all__ = ["Written", "written"]
+
+_WRITER = HeaderWriter("0d6a2d3e-8d0c-4b5e-9c56-0a7d9f0f8f3b")
+_DEAD_LETTERS = "jobs.dlq"
+_JPEG = image("image/jpeg")
+
+
+class Written(msgspec.Struct, frozen=True):
+    """
+    A record as it stands on its topic.
+
+    Attributes:
+        topic: Which one.
+        headers: By name; as texts, and each once.
+        value: The bytes.
+    """
+
+    topic: str
+    headers: dict[str, str]
+    value: bytes
+
+
+def _events() -> Iterator[object]:
+    """Give payloads of all kinds: conforming, to be changed, to be refused."""
+    deep = "[" * 70 + "]" * 70
+    yield status(status="processing", progress=None)
+    yield status(preview=data_uri(_JPEG))
+    yield json.loads(status())
+    yield json.dumps(status())
+    yield status(progress=45.5)
+    yield status()[:-1] + ',"progress":"1.00"}'
+    yield status(result_url="\ud800")
+    yield status()[:-1] + ',"x":1e999}'
+    yield '{"request_id":"job-1","status":"done"}'
+    yield status(status="error", error_code="WORKER_TIMEOUT", error_message=None)
+    yield "nothing"
+    yield "[]"
+    yield "{}"
+    yield status(status="paused")
+    yield status(preview=5)
+    yield status(x="x" * 5000)
+    yield status(preview="x" * 5000)
+    yield status()[:-1] + f',"x":{deep}}}'
+
+
+def _of_events() -> Iterator[Record]:
+    """Give what the intake makes of them, under each setting of `previews`."""
+    small: dict[str, Any] = {"max_value_bytes": 4000, "max_dead_letter_bytes": 3000}
+    for how in ("inline", "drop", "topic"):
+        outlet = Outlet(previews=how, preview_topic="jobs.previews", **small)
+        yield from outlet.accept(*_events())
+    for kind in KINDS:
+        yield from outlet.accept(status(preview=data_uri(image(kind))))
+    mislabelled = data_uri(_JPEG, "image/png")
+    yield from outlet.accept(status(preview=mislabelled))
+    yield from outlet.accept(status(preview="no image"))
+    tight = Outlet(previews="topic", preview_topic="jobs.previews", max_preview_bytes=2)
+    yield from tight.accept(status(preview=data_uri(_JPEG)))
+    for origin in (Origin.STATUS_ENDPOINT, Origin.WEBHOOK):
+        yield from Outlet(origin=origin).accept(status())
+    (inline,) = Outlet().accept(status(preview=data_uri(_JPEG)))
+    light = lighten(inline)
+    assert light is not None
+    yield light
+
+
+def _of_gaps() -> Iterator[Record]:
+    """Give a gap of each cause when it opens and when it closes."""
+    books = Books("42")
+    for cause in GapCause:
+        gap_id = books.ledger.open("42", cause, NOW_US, close_code=1006)
+        books.ledger.close(gap_id, NOW_US + 1)
+    books.ledger.open("42", GapCause.STOPPED, None, jobs_in_flight=3)
+    yield from books.records
+
+
+def _of_the_broker(stored: StoredRecord, topic: str) -> Iterator[Record]:
+    """Give the dead letters of a record that the broker refuses."""
+    for max_bytes in (1_000_000, 10):
+        yield dead_letter.refused(
+            stored,
+            topic=topic,
+            partition=3,
+            dead_letter_topic=_DEAD_LETTERS,
+            max_bytes=max_bytes,
+            message="too large",
+            error_class="aiokafka.errors.MessageSizeTooLargeError",
+        )
+
+
+def _records() -> Iterator[Record]:
+    first = [*_of_events(), *_of_gaps()]
+    yield from first
+    for record in first:
+        if record.topic != _DEAD_LETTERS:
+            yield from _of_the_broker(_stored(record), record.topic)
+        if record.topic == "jobs":
+            for max_bytes in (1_000_000, 10):
+                yield dead_letter.late(record, topic=_DEAD_LETTERS, max_bytes=max_bytes)
+
+
+def _stored(record: Record) -> StoredRecord:
+    """Give a record as the relay gets it."""
+    return StoredRecord(
+        sequence=17,
+        ce_id="5f0c1c526a2f4c53-17",
+        key=record.key,
+        value=record.value,
+        received_at_us=record.received_at_us,
+        envelope=record.envelope,
+        extra=record.extra,
+    )
+
+
+def written() -> Iterator[Written]:
+    """Give each record as it stands on its topic, the first time and sent again."""
+    for record in _records():
+        for is_resent in (False, True):
+            headers = _WRITER.headers(_stored(record), is_resent=is_resent)
+            by_name = {name: value.decode() for name, value in headers}
+            assert len(by_name) == len(headers), "a header stands there twice"
+            subject = None if record.key is None else record.key.decode()
+            assert by_name.get(names.CE_SUBJECT) == subject
+            yield Written(record.topic, by_name, record.value)
