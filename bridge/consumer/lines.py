@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from bridge.consumer.framed import unframed
 from bridge.kafka.reader import ConsumedRecord
 
 
@@ -26,14 +27,16 @@ def json_line(record: ConsumedRecord) -> bytes:
 
     The value stands under `value` where it is JSON (as it is, without line
     breaks), or null for a tombstone; under `value_text` where it is other text;
-    else under `value_base64`. The key stands under `key` or `key_base64`.
+    else under `value_base64`. The key stands under `key` or `key_base64`. A JSON value
+    in a Schema Registry's wire format is given without it, with the id under
+    `schema_id`.
 
     Args:
         record: The record.
 
     Returns:
         The line with its end, UTF-8: `topic`, `partition`, `offset`, `timestamp`
-        (RFC 3339, UTC), key, `headers` and value, in this order.
+        (RFC 3339, UTC), key, `headers`, `schema_id` and value, in this order.
     """
     line: dict[str, object] = {
         "topic": record.topic,
@@ -46,21 +49,24 @@ def json_line(record: ConsumedRecord) -> bytes:
         name: value.decode(errors="backslashreplace")
         for name, value in record.headers.items()
     }
-    line |= _value(record.value)
+    line |= _value(record)
     return _encode(line) + b"\n"
 
 
-def _value(value: bytes | None) -> dict[str, object]:
-    if value is None:
+def _value(record: ConsumedRecord) -> dict[str, object]:
+    if record.value is None:
         return {"value": None}
+    schema_id, value = unframed(record)
     try:
         msgspec.json.decode(value)
         # Strings are UTF-8 or it would be no JSON; decode doesn't look at all.
         value.decode()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _text("value", value, text_name="value_text")
+        return _text("value", record.value, text_name="value_text")
     # White space between tokens may hold line breaks; strings can't.
-    return {"value": msgspec.Raw(msgspec.json.format(value, indent=-1))}
+    shown: dict[str, object] = {} if schema_id is None else {"schema_id": schema_id}
+    shown["value"] = msgspec.Raw(msgspec.json.format(value, indent=-1))
+    return shown
 
 
 def _text(name: str, value: bytes | None, *, text_name: str) -> dict[str, object]:

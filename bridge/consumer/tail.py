@@ -14,6 +14,7 @@ from itertools import islice
 
 import msgspec
 
+from bridge.consumer.framed import unframed
 from bridge.kafka.reader import ConsumedRecord
 
 
@@ -207,7 +208,7 @@ class JobTable:
 def _read(record: ConsumedRecord) -> Job:
     """Make a job of one record, whatever the record is."""
     try:
-        payload = _decode(record.value or b"")
+        payload = _decode(unframed(record)[1])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         reason = record.headers.get("bridge_reason", b"unreadable")
         payload = _Payload(_text(reason))

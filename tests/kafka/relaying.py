@@ -17,6 +17,7 @@ from typing import Literal
 
 import trio
 
+from bridge.kafka.ports import Framing
 from bridge.kafka.relay import Relay
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.record import Envelope, Record
@@ -159,6 +160,7 @@ async def rig(
     max_dead_letter_bytes: int = 1_000_000,
     delivery: Literal["idempotent", "transactional"] = "idempotent",
     keep_acked_seconds: float = 300.0,
+    framing: Framing | None = None,
 ) -> AsyncIterator[Rig]:
     """Run an outbox and its relay; leaving aborts the relay, as a crash would.
 
@@ -171,6 +173,7 @@ async def rig(
         max_dead_letter_bytes: Of larger ones only the first part is kept.
         delivery: What the writes promise.
         keep_acked_seconds: How long the outbox keeps acknowledged rows.
+        framing: What stands before the values.
 
     Yields:
         Both, running.
@@ -187,6 +190,7 @@ async def rig(
             dead_letter_topic=dead_letter_topic,
             max_dead_letter_bytes=max_dead_letter_bytes,
             delivery=delivery,
+            framing=framing,
         )
         running = Rig(outbox, relay)
         async with trio.open_nursery() as nursery:

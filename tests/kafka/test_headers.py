@@ -87,6 +87,17 @@ def test_envelopes_are_told_apart() -> None:
         assert headers["bridge_origin"] == envelope.origin.encode()
 
 
+def test_behind_a_prefix_the_content_is_bytes() -> None:
+    """A value with something before it is no JSON; the same envelope's others are."""
+    writer = HeaderWriter(_OUTBOX)
+    plain = dict(writer.headers(stored()))
+    framed = dict(writer.headers(stored(), is_framed=True))
+
+    assert plain["content-type"] == b"application/json"
+    assert framed == {**plain, "content-type": b"application/octet-stream"}
+    assert dict(writer.headers(stored())) == plain
+
+
 def test_own_records_are_recognised() -> None:
     """Identity and sequence come back from what was written."""
     headers = HeaderWriter(_OUTBOX).headers(stored())

@@ -116,6 +116,25 @@ def test_sends_what_fits_one_batch(topic: Topic) -> None:
     asyncio.run(send())
 
 
+def test_a_prefix_counts_into_the_batch_and_not_into_the_rows(topic: Topic) -> None:
+    """It ends a batch sooner; what the outbox keeps of the rows is without it."""
+
+    async def send() -> None:
+        producer = make(settings_for(topic))
+        await producer.start()
+        try:
+            limit = 3 * 103 + 2 * 5
+            sent = await producer.send(
+                topic.name, 0, rows(10, 100), limit, prefix=b"12345"
+            )
+            assert (sent.count, sent.size_bytes) == (2, 2 * 103)
+            await sent.base_offset()
+        finally:
+            await producer.close()
+
+    asyncio.run(send())
+
+
 def test_a_partition_that_is_not_there_takes_nothing(topic: Topic) -> None:
     """It is an error like others, where aiokafka would fail an assertion."""
 
