@@ -1,0 +1,226 @@
+"""Values in a registry's wire format, from an outbox through a real Kafka.
+
+They are read back as a consumer reads them that knows nothing of the bridge: with
+Confluent's own client of the registry and its own deserialiser, which validates.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import structlog
+import trio
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.json_schema import JSONDeserializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+
+from bridge.consumer.tail import JobTable
+from bridge.contract import text_of
+from bridge.kafka.reader import ConsumedRecord
+from bridge.record import Record
+from bridge.registry import SchemaRegistry, TopicSchema
+from bridge.settings import SchemaRegistrySettings
+from tests.conftest import Topic
+from tests.kafka.relaying import ENVELOPE, read_back, rig, settings_for, until
+from tests.registry.asking import JOB_STATUS, made
+from tests.servers import reader
+from tests.servers.broker import KafkaBroker
+from tests.servers.registry import RegistryServer
+
+
+_JOBS = 20
+
+
+def jobs(topic: str, count: int = _JOBS, first: int = 0) -> list[Record]:
+    """Make job events, each of a job of its own."""
+    return [
+        _record(topic, number, _value(number)) for number in range(first, first + count)
+    ]
+
+
+def _value(number: int) -> dict[str, Any]:
+    return {
+        "request_id": f"job-{number}",
+        "status": "in_progress",
+        "preview": None,
+        "result_url": None,
+        "progress": "45.50",
+    }
+
+
+def _record(topic: str, number: int, value: object) -> Record:
+    return Record(
+        topic=topic,
+        key=b"job-%d" % number,
+        value=json.dumps(value).encode(),
+        received_at_us=time.time_ns() // 1000,
+        envelope=ENVELOPE,
+    )
+
+
+class Deserialiser:
+    """
+    Confluent's, with its client of the registry.
+
+    Args:
+        url: The registry.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.client = SchemaRegistryClient({"url": url})
+        self._deserialise = JSONDeserializer(None, schema_registry_client=self.client)
+
+    def values(self, topic: str, records: Sequence[reader.Record]) -> list[Any]:
+        """Read and validate values; one without a prefix, or that is none, raises."""
+        context = SerializationContext(topic, MessageField.VALUE)
+        return [self._deserialise(one.value, context) for one in records]
+
+
+@pytest.fixture
+def deserialiser(registry: RegistryServer) -> Iterator[Deserialiser]:
+    """Confluent's deserialiser at the real registry."""
+    one = Deserialiser(registry.url)
+    with one.client:
+        yield one
+
+
+@pytest.mark.parametrize("delivery", ["idempotent", "transactional"])
+async def test_values_are_what_confluents_deserialiser_expects(
+    registry: RegistryServer,
+    deserialiser: Deserialiser,
+    topic: Topic,
+    tmp_path: Path,
+    delivery: Literal["idempotent", "transactional"],
+) -> None:
+    """Each topic has its own schema; dead letters have none, and stay as they were."""
+    gap = json.loads(text_of("gap"))["examples"][0]
+    framing = SchemaRegistry(
+        SchemaRegistrySettings(url=registry.url, register=True),
+        {
+            topic.name: JOB_STATUS,
+            topic.gaps: TopicSchema(text_of("gap"), "gap.schema.json"),
+        },
+    )
+    groups = [[topic.name], [topic.dead_letter], [topic.gaps]]
+    async with rig(
+        settings_for(topic), groups, tmp_path, delivery=delivery, framing=framing
+    ) as running:
+        running.outbox.offer(jobs(topic.name))
+        running.outbox.offer([_record(topic.gaps, 0, gap)])
+        running.outbox.offer([_record(topic.dead_letter, 0, "no job")])
+        for name, count in ((topic.name, _JOBS), (topic.gaps, 1)):
+            await running.all_sent(name, count)
+        await running.all_sent(topic.dead_letter, 1)
+
+    records = await read_back(topic)
+    read = deserialiser.values(topic.name, records)
+    assert sorted(read, key=str) == sorted(map(_value, range(_JOBS)), key=str)
+    assert {one.headers["content-type"] for one in records} == {
+        b"application/octet-stream"
+    }
+    gaps = await read_back(topic, topic.gaps)
+    assert deserialiser.values(topic.gaps, gaps) == [gap]
+    (dead,) = await read_back(topic, topic.dead_letter)
+    assert dead.value == b'"no job"'
+    assert dead.headers["content-type"] == b"application/json"
+    subjects = deserialiser.client.get_subjects()
+    assert {f"{topic.name}-value", f"{topic.gaps}-value"} <= set(subjects)
+    assert f"{topic.dead_letter}-value" not in subjects
+
+
+async def test_rows_wait_for_a_registry_and_then_no_more(
+    registry: RegistryServer, deserialiser: Deserialiser, topic: Topic, tmp_path: Path
+) -> None:
+    """Rows of before it was reached get its prefix; once an id is told, it may go."""
+    framing = made(registry.url, topic.name, register=True, timeout_seconds=0.3)
+    registry.pause()
+    try:
+        with structlog.testing.capture_logs() as logged:
+            async with rig(
+                settings_for(topic), [[topic.name]], tmp_path, framing=framing
+            ) as running:
+                running.outbox.offer(jobs(topic.name))
+                await running.committed(_JOBS)
+                statistics = running.relay.statistics
+                await until(lambda: statistics.last_error is not None)
+                assert "Schema Registry" in str(statistics.last_error)
+                assert running.sent(topic.name) == 0
+                registry.resume()
+                await running.all_sent(topic.name, _JOBS)
+
+                registry.pause()
+                running.outbox.offer(jobs(topic.name, first=_JOBS))
+                await running.all_sent(topic.name, 2 * _JOBS)
+    finally:
+        registry.resume()
+
+    (waits,) = [one for one in logged if one["event"] == "kafka.waits"]
+    assert waits["error"].startswith("RegistryUnreachableError: the Schema Registry")
+    read = deserialiser.values(topic.name, await read_back(topic))
+    assert len(read) == 2 * _JOBS
+
+
+async def test_a_refused_records_dead_letter_is_without_prefix(
+    kafka: KafkaBroker, registry: RegistryServer, topic: Topic, tmp_path: Path
+) -> None:
+    """The dead letter holds the event's own bytes, and the lane goes on."""
+    narrow = f"{topic.name}.narrow"
+    kafka.create_topic(narrow, 1, {"max.message.bytes": "2000"})
+    framing = made(registry.url, narrow, register=True)
+    large = _value(0) | {"preview": "x" * 3_000}
+    try:
+        async with rig(
+            settings_for(topic),
+            [[narrow], [topic.dead_letter]],
+            tmp_path,
+            dead_letter_topic=topic.dead_letter,
+            framing=framing,
+        ) as running:
+            running.outbox.offer([_record(narrow, 0, large), *jobs(narrow, 1, first=1)])
+            await running.all_sent(topic.dead_letter, 1)
+            await running.all_sent(narrow, 1)
+        (kept,) = await read_back(topic, narrow)
+    finally:
+        kafka.delete_topics(narrow)
+
+    (dead,) = await read_back(topic, topic.dead_letter)
+    assert json.loads(dead.value or b"") == large
+    assert dead.headers["bridge_reason"] == b"refused_by_broker"
+    assert json.loads((kept.value or b"")[5:]) == _value(1)
+
+
+async def test_the_bridges_own_readers_look_behind_the_prefix(
+    registry: RegistryServer, topic: Topic, tmp_path: Path
+) -> None:
+    """The table of `bridge tail` shows the jobs as it does without a registry."""
+    framing = made(registry.url, topic.name, register=True)
+    async with rig(
+        settings_for(topic), [[topic.name]], tmp_path, framing=framing
+    ) as running:
+        running.outbox.offer(jobs(topic.name, 3))
+        await running.all_sent(topic.name, 3)
+    table = JobTable()
+
+    table.add(
+        [
+            ConsumedRecord(
+                topic.name,
+                one.partition,
+                one.offset,
+                one.timestamp,
+                one.key,
+                one.value,
+                dict(one.headers),
+            )
+            for one in await read_back(topic)
+        ],
+        trio.current_time(),
+    )
+
+    assert table.by_status == {"in_progress": 3}
+    assert {job.progress for job in table.newest(3)} == {45.5}

@@ -1,0 +1,160 @@
+"""A real registry as the bridge meets it, looked at with Confluent's own client."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry.json_schema import JSONSerializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+
+from bridge.errors import RegistryRefusedError, RegistryUnreachableError
+from bridge.registry import TopicSchema
+from bridge.registry.schema import SubjectNaming, subject_of
+from tests.registry.asking import JOB_STATUS, made, prefix_of
+from tests.servers.registry import RegistryServer
+
+
+_ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def client(registry: RegistryServer) -> Iterator[SchemaRegistryClient]:
+    """Confluent's client of the registry."""
+    with SchemaRegistryClient({"url": registry.url}) as made_here:
+        yield made_here
+
+
+@pytest.fixture
+def name() -> str:
+    """A topic's name that no other test uses; the registry is shared."""
+    return f"jobs-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.mark.parametrize("naming", ["topic", "record", "topic-record"])
+def test_a_schema_is_registered_once_under_its_subject(
+    registry: RegistryServer,
+    client: SchemaRegistryClient,
+    name: str,
+    naming: SubjectNaming,
+) -> None:
+    """Whoever asks again is told the same id, and needs no right to register."""
+    first = made(registry.url, name, register=True, subject_naming=naming)
+    prefix = prefix_of(first, name)
+    again = made(registry.url, name, register=True, subject_naming=naming)
+    looked_up = made(registry.url, name, subject_naming=naming)
+
+    assert {prefix_of(one, name) for one in (first, again, looked_up)} == {prefix}
+    subject = subject_of(naming, name, JOB_STATUS)
+    assert client.get_versions(subject) == [1]
+    latest = client.get_latest_version(subject)
+    assert latest.schema_id is not None
+    assert prefix == b"\0" + latest.schema_id.to_bytes(4, "big")
+    assert latest.schema.schema_type == "JSON"
+    assert latest.schema.schema_str == JOB_STATUS.text
+
+
+def test_what_another_writer_registered_is_found(
+    registry: RegistryServer, client: SchemaRegistryClient, name: str
+) -> None:
+    """An older version of the subject counts as well as the latest."""
+    schema_id = client.register_schema(f"{name}-value", Schema(JOB_STATUS.text, "JSON"))
+    later = JOB_STATUS.text.replace('"Job status"', '"Job status, later"')
+    assert later != JOB_STATUS.text
+    client.register_schema(f"{name}-value", Schema(later, "JSON"))
+
+    assert prefix_of(made(registry.url, name), name)[1:] == schema_id.to_bytes(4, "big")
+
+
+def test_the_errors_own_way_to_register_works(
+    registry: RegistryServer, name: str
+) -> None:
+    """Whoever copies the command out of the log has the schema there."""
+    if not (shutil.which("jq") and shutil.which("curl")):
+        pytest.skip("the command needs jq and curl")
+    client = made(registry.url, name)
+    with pytest.raises(RegistryRefusedError) as caught:
+        prefix_of(client, name)
+
+    command = str(caught.value).partition("for instance with: ")[2].partition(" -- ")[0]
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], cwd=_ROOT, capture_output=True, check=True
+    )
+
+    assert prefix_of(client, name)[1:] == json.loads(done.stdout)["id"].to_bytes(4)
+
+
+def test_an_incompatible_schema_is_refused(
+    registry: RegistryServer, client: SchemaRegistryClient, name: str
+) -> None:
+    """The registry's own judgement is told, with the subject."""
+
+    def numbered(kind: str) -> str:
+        # Apicurio judges no draft later than 7.
+        return json.dumps(
+            {
+                "$schema": "http://json-schema.org/draft-07/schema#",
+                "title": "Number",
+                "type": "object",
+                "properties": {"number": {"type": kind}},
+            }
+        )
+
+    client.register_schema(f"{name}-value", Schema(numbered("integer"), "JSON"))
+    client.set_compatibility(f"{name}-value", "BACKWARD")
+    changed = TopicSchema(numbered("string"), "number.schema.json")
+
+    with pytest.raises(RegistryRefusedError, match=r"HTTP 409.*It says: ") as caught:
+        prefix_of(made(registry.url, name, changed, register=True), name)
+
+    assert f"number.schema.json as a new version of subject {name}-value" in str(
+        caught.value
+    )
+    assert client.get_versions(f"{name}-value") == [1]
+
+
+def test_another_address_of_the_registrys_is_told_from_its_api(
+    registry: RegistryServer, name: str
+) -> None:
+    """A URL that ends too early is refused with how it should end."""
+    url = registry.url.partition("/apis")[0]
+
+    with pytest.raises(RegistryRefusedError, match="apis/ccompat/v7"):
+        prefix_of(made(url, name, register=True), name)
+
+
+def test_a_registry_that_stands_still_keeps_nobody(
+    registry: RegistryServer, name: str
+) -> None:
+    """Its address takes connections all the same."""
+    client = made(registry.url, name, register=True, timeout_seconds=0.2)
+    registry.pause()
+    try:
+        with pytest.raises(RegistryUnreachableError, match="timeout_seconds"):
+            prefix_of(client, name)
+    finally:
+        registry.resume()
+
+    assert prefix_of(made(registry.url, name, register=True), name)[:1] == b"\0"
+
+
+def test_confluents_serialiser_writes_the_same_prefix(
+    registry: RegistryServer, client: SchemaRegistryClient, name: str
+) -> None:
+    """Bytes of the bridge's and of another writer's can't be told apart by it."""
+    prefix = prefix_of(made(registry.url, name, register=True), name)
+    options = {"auto.register.schemas": False, "subject.name.strategy.type": "TOPIC"}
+    serialise = JSONSerializer(JOB_STATUS.text, client, conf=options)
+    job = json.loads(JOB_STATUS.text)["examples"][0]
+
+    written = serialise(job, SerializationContext(name, MessageField.VALUE))
+
+    assert written is not None
+    assert written[:5] == prefix
+    assert json.loads(written[5:]) == job
