@@ -219,7 +219,12 @@ def test_dead_letter_has_bytes_key_and_reason() -> None:
         ("{}", "missing_request_id", None, "application/json"),
         (status(status="x"), "unknown_status", b"job-1", "application/json"),
         (status(preview=5), "invalid_field", b"job-1", "application/json"),
-        (status(preview="x" * 5000), "too_large", b"job-1", "application/octet-stream"),
+        (
+            status(result_url="x" * 5000),
+            "too_large",
+            b"job-1",
+            "application/octet-stream",
+        ),
         (
             '{"request_id":"a","x":' + "[" * 99 + "]" * 99 + "}",
             "too_deep",

@@ -163,8 +163,8 @@ def soketi() -> Iterator[SoketiServer]:
 
 async def test_an_event_of_5_mb_is_cut_and_told(scene: Scene, dryapi: str) -> None:
     """Its first part is kept, with the size and hash of all of it."""
-    preview = "data:image/jpeg;base64," + "A" * 5_000_000
-    event = {"request_id": _ID, "status": "in_progress", "preview": preview}
+    url = "https://storage.dryapi.example/" + "A" * 5_000_000
+    event = {"request_id": _ID, "status": "done", "result_url": url}
     text = json.dumps(event)
     bridge = scene.bridge(dryapi)
     await bridge.start_and_wait()

@@ -21,6 +21,7 @@ from jsonschema import Draft202012Validator
 from bridge.errors import InvalidEventError
 from bridge.job_status import STATUSES, JobStatus, parse
 from bridge.job_status.exact import parse_text
+from tests.previews.images import KINDS, SPELLINGS, image
 
 
 SCHEMA = json.loads(
@@ -137,6 +138,19 @@ LONG_TEXTS = st.builds(
     TEXTS.filter(bool),
     st.sampled_from([1000, 3000, 5000, 12_000]),
 )
+# Images of every kind in every spelling, whole, called something else or spoilt; some
+# write a slash with its escape, as PHP does.
+PREVIEWS = st.builds(
+    lambda kind, claimed, side, spell, cut, slash: json.dumps(
+        spell(image(kind, side), claimed)[cut:]
+    ).replace("/", slash),
+    st.sampled_from(list(KINDS)),
+    st.sampled_from([*KINDS, "image/svg+xml", "text/plain"]),
+    st.sampled_from([1, 16, 64]),
+    st.sampled_from(list(SPELLINGS.values())),
+    st.sampled_from([0, 0, 0, 1, 40]),
+    st.sampled_from(["/", r"\/"]),
+)
 FIELDS = {
     "request_id": st.one_of(
         st.uuids().map(lambda uuid: f'"{uuid}"'),
@@ -146,7 +160,7 @@ FIELDS = {
     "status": st.sampled_from(
         [*(json.dumps(status) for status in STATUSES), '"pending"', "1"]
     ),
-    "preview": st.one_of(st.just("null"), SCALARS, LONG_TEXTS, LITERALS),
+    "preview": st.one_of(st.just("null"), SCALARS, LONG_TEXTS, LITERALS, PREVIEWS),
     "result_url": st.one_of(st.just("null"), SCALARS, LONG_TEXTS),
     "progress": st.one_of(
         st.decimals(0, 100, places=2).map(lambda number: f'"{number}"'),
@@ -167,7 +181,10 @@ def conforming_members(draw: st.DrawFn) -> list[tuple[str, str]]:
     members = [
         ("request_id", draw(st.uuids().map(lambda uuid: f'"{uuid}"'))),
         ("status", draw(st.sampled_from([json.dumps(item) for item in STATUSES]))),
-        ("preview", draw(st.just("null") | LONG_TEXTS | TEXTS.map(json.dumps))),
+        (
+            "preview",
+            draw(st.just("null") | LONG_TEXTS | TEXTS.map(json.dumps) | PREVIEWS),
+        ),
         ("result_url", draw(st.just("null") | TEXTS.map(json.dumps))),
         (
             "progress",
