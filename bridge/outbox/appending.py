@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3  # noqa: TID251 - this room speaks to SQLite
 from collections.abc import Sequence
+from zlib import crc32
 
 import msgspec
 
@@ -50,14 +51,20 @@ class Appending:
         self._prefix = f"{incarnation}-"
         self._counter = 0
 
-    def append(self, records: Sequence[Record]) -> list[Placed]:
-        """Write records: see `Store.append`."""
+    def append(self, records: Sequence[Record], sums: Sequence[int]) -> list[Placed]:
+        """
+        Write records: see `Store.append`.
+
+        Args:
+            records: In their order.
+            sums: The checksum of each one's key and value.
+        """
         placed: dict[Lane, list[StoredRecord]] = {}
         parameters: list[object] = []
         counter, prefix = self._counter, self._prefix
         lanes, topics = self._lanes, self._lanes.topics
         envelopes, numbers = self._envelopes, self._envelopes.number_by_id
-        for record in records:
+        for record, total in zip(records, sums, strict=True):
             topic = topics.get(record.topic) or lanes.topic(record.topic)
             lane = topic.lane_for(record.key)
             sequence = lane.last_sequence = lane.last_sequence + 1
@@ -74,7 +81,7 @@ class Appending:
                 key,
                 value,
                 extra_bytes,
-                rows.checksum(key, value, extra_bytes),
+                crc32(extra_bytes, total) if extra_bytes else total,
             )
             if lane.partition != UNASSIGNED:
                 stored = StoredRecord(

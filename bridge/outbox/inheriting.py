@@ -1,11 +1,11 @@
 """
 What a file that was set aside remembers is brought into the new one.
 
-Before any of its rows, and at once, since whoever starts asks for it: jobs in flight,
-proofs, open gaps and how its last process ended. As far as it can be read: a job whose
-last events can't be read stays in flight until `outbox.keep_jobs_seconds`, one whose
-events can't be read at all isn't known; without proofs nothing is known of the time
-before, and the next gap has no beginning.
+Before any of its rows, and at once, since whoever starts asks for it: jobs in flight
+and jobs that have ended, proofs, open gaps and how its last process ended. As far as
+it can be read: a job whose last events can't be read stays in flight until
+`outbox.keep_jobs_seconds`, one whose events can't be read at all isn't known; without
+proofs nothing is known of the time before, and the next gap has no beginning.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def inherit(aside: Path, heir: Opened) -> None:
     with suppress(sqlite3.Error), closing(open_damaged(aside)) as source:
         remembered = Remembered(source)
         lanes, envelopes = Lanes(source), Envelopes(source)
-        table = JobTable(source, lanes, envelopes, heir.store.jobs)
+        table = JobTable(source, lanes, envelopes, heir.store.order)
         pins = Pins(source, lanes)
-        for one in (remembered, envelopes, lanes, pins, table):
+        for one in (remembered, envelopes, lanes, pins, table.ended, table):
             _as_far_as_it_goes(one.load)
         take_over(aside, remembered, pins, heir)
 

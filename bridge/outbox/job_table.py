@@ -3,8 +3,8 @@ How the jobs in flight outlive the process: a table that is written behind.
 
 The rows are the log. Each lane has a mark up to which the table knows its rows; at
 the opening those above the marks are read once more. So an event costs nothing here,
-and a job that begins and ends between two writings never touches the disk. Nothing
-above a mark may be moved or deleted: `Lanes.secure` has all noted before.
+and of a job that begins and ends between two writings only its end touches the disk.
+Nothing above a mark may be moved or deleted: `Lanes.secure` has all noted before.
 """
 
 from __future__ import annotations
@@ -22,16 +22,19 @@ import msgspec
 from bridge import job_status
 from bridge.errors import InvalidEventError
 from bridge.kafka import header_names
+from bridge.outbox import rows
+from bridge.outbox.ended_table import EndedTable
 from bridge.outbox.envelopes import Envelopes
-from bridge.outbox.jobs import Account, Jobs
+from bridge.outbox.jobs import Account
 from bridge.outbox.lane import Lane
 from bridge.outbox.lanes import Lanes
+from bridge.outbox.order import Order
 from bridge.outbox.schema import UNASSIGNED
 from bridge.outbox.statements import ManyRows
 from bridge.record import Record
 
 
-__all__ = ["JOB_BYTES", "JobTable"]
+__all__ = ["JobTable"]
 
 # What a crash leaves to be read again: at 2,000 events a second 10,000 rows, 0.1 s.
 _INTERVAL_SECONDS = 5.0
@@ -41,14 +44,14 @@ _INTERVAL_SECONDS = 5.0
 _JOBS_A_COMMIT = 1000
 
 # About what a job takes, with a UUID as key and a `ce_source` of 50 characters.
-JOB_BYTES = 150
+_JOB_BYTES = 150
 
 _ROWS_A_STEP = 1000
 
 _upsert = ManyRows(
-    "INSERT OR REPLACE INTO jobs (id, ce_source, key, status, progress, last_seen_us)"
-    " VALUES",
-    columns=6,
+    "INSERT OR REPLACE INTO jobs"
+    " (id, ce_source, key, status, progress, last_seen_us, fingerprint) VALUES",
+    columns=7,
 ).run
 _delete = ManyRows("DELETE FROM jobs WHERE id IN (VALUES", columns=1, tail=")").run
 
@@ -77,10 +80,11 @@ class JobTable:
         connection: The outbox's file.
         lanes: Its lanes.
         envelopes: Its envelopes.
-        jobs: The truth.
+        order: Who judges what is appended, and knows the truth.
 
     Attributes:
-        written: How many jobs the last transaction wrote or deleted.
+        ended: The table beside it, of jobs that have ended.
+        written_bytes: About how much the last transaction wrote or deleted.
         is_waived: Whether rows may go that are not noted: where a disk is so full that
             they can't be, it is worse that nothing moves any more. Should the process
             be killed then, jobs whose last events went may be in flight that aren't.
@@ -91,14 +95,16 @@ class JobTable:
         connection: sqlite3.Connection,
         lanes: Lanes,
         envelopes: Envelopes,
-        jobs: Jobs,
+        order: Order,
     ) -> None:
         self._connection = connection
         self._lanes = lanes
         self._envelopes = envelopes
-        self._jobs = jobs
-        # Rows of this transaction: in memory once it is committed.
-        self._appended: list[Sequence[Record]] = []
+        self._order = order
+        self._jobs = order.jobs
+        self.ended = EndedTable(connection, order.jobs.ended)
+        # Whether this transaction has appended rows.
+        self._has_appended = False
         self._last_place = 0
         # What is written in steps, and what this transaction does of it.
         self._writing: _Writing | None = None
@@ -108,7 +114,7 @@ class JobTable:
         # Whether rows were appended since a writing began.
         self._is_behind = True
         self._due_at = 0.0
-        self.written = 0
+        self.written_bytes = 0
         self.is_waived = False
         lanes.note_down = self._note_down
 
@@ -117,6 +123,8 @@ class JobTable:
     def load(self) -> None:
         """
         Learn the jobs from the file: the table first, then what is above the marks.
+
+        Those that have ended must be known by then, see `ended`.
 
         Raises:
             sqlite3.Error: The table can't be read. A row that can't be read is passed
@@ -131,8 +139,9 @@ class JobTable:
             # Within a lane the order is exact; between lanes only a job matters whose
             # partition has just been changed.
             events = merge(*map(self._above_mark, lanes), key=_received_at)
-            while batch := list(islice(events, _ROWS_A_STEP)):
-                self._jobs.note(batch)
+            # One by one: their values may be large.
+            for first in events:
+                self._order.learn(chain([first], islice(events, _ROWS_A_STEP)))
 
     def take_over(self) -> None:
         """Write all that is in memory into this file; belongs into a transaction."""
@@ -140,18 +149,22 @@ class JobTable:
         for account in self._jobs.accounts.values():
             account.places.clear()
             account.changed.update(account.jobs)
+        self.ended.take_over()
         self.write()
 
     def _read_table(self) -> None:
-        rows = self._connection.execute(
-            "SELECT id, ce_source, key, status, progress, last_seen_us FROM jobs"
-            " ORDER BY last_seen_us, id"
-        )
-        for place, ce_source, key, *heard in rows:
-            account = self._jobs.account(ce_source)
-            account.places[key] = place
+        # In a damaged file of an older format fingerprints are missing.
+        for place, ce_source, key, *heard in self._connection.execute(
+            "SELECT * FROM jobs ORDER BY last_seen_us, id"
+        ):
+            status, progress, seen_us, fingerprint = [*heard, None][:4]
             self._last_place = max(self._last_place, place)
-            self._jobs.restore(account, key, tuple(heard))
+            self._jobs.restore(
+                self._jobs.account(ce_source),
+                key,
+                place,
+                (status, progress, seen_us, fingerprint),
+            )
 
     def _above_mark(self, lane: Lane) -> Iterator[Record]:
         """Give the rows of a lane that tell of jobs and aren't noted."""
@@ -159,8 +172,8 @@ class JobTable:
             return
         envelopes = self._envelopes.by_number
         with suppress(sqlite3.Error):
-            for number, received_at_us, key, value in self._connection.execute(
-                "SELECT envelope, received_at_us, key, value FROM rows"
+            for number, received_at_us, key, value, extra in self._connection.execute(
+                "SELECT envelope, received_at_us, key, value, extra FROM rows"
                 " WHERE position > ? AND position <= ? ORDER BY position",
                 (lane.base + lane.noted_sequence, lane.end),
             ):
@@ -168,14 +181,17 @@ class JobTable:
                 if envelope is None or envelope.ce_type != header_names.JOB_STATUS_TYPE:
                     continue
                 # One that isn't what was written is found by who sends it.
-                with suppress(InvalidEventError, UnicodeDecodeError):
+                with suppress(
+                    InvalidEventError, UnicodeDecodeError, msgspec.MsgspecError
+                ):
                     status = job_status.parse(value.decode(), len(value))
                     yield Record(
                         lane.topic,
                         key,
-                        b"",
+                        value,
                         received_at_us,
                         envelope,
+                        rows.decode_extra(extra),
                         status=status.status,
                         progress=status.progress,
                     )
@@ -185,7 +201,7 @@ class JobTable:
     def begin(self, *, is_last_resort: bool) -> None:
         """Learn that a transaction begins; for the last resort see `is_waived`."""
         self.is_waived = is_last_resort
-        self.written = 0
+        self.written_bytes = 0
 
     def write_if_due(self) -> None:
         """
@@ -219,9 +235,7 @@ class JobTable:
 
         Should the transaction be undone, all of it is still to be written.
         """
-        assert not any(
-            record.status for record in chain.from_iterable(self._appended)
-        ), "jobs are noted before rows are appended"
+        assert self._order.is_idle, "jobs are noted before rows are appended"
         if self._writing is not None:
             self._dissolve(self._writing)
         jobs = self._take_changed()
@@ -258,7 +272,7 @@ class JobTable:
         _upsert(self._connection, written)
         _delete(self._connection, gone)
         self._step = jobs
-        self.written = len(jobs)
+        self.written_bytes += _JOB_BYTES * len(jobs) + self.ended.write()
 
     def _marks(self) -> dict[int, int]:
         return {lane.number: lane.last_sequence for lane in self._lanes}
@@ -273,9 +287,10 @@ class JobTable:
                 lane.noted_sequence = mark
                 self._lanes.save(lane)
 
-    def appended(self, records: Sequence[Record]) -> None:
-        """Learn what this transaction appends."""
-        self._appended.append(records)
+    def judge(self, records: Sequence[Record]) -> tuple[Sequence[Record], list[int]]:
+        """Judge what this transaction is about to append: see `Order.judge`."""
+        self._has_appended = True
+        return self._order.judge(records)
 
     def committed(self) -> None:
         """Learn that the transaction holds."""
@@ -289,15 +304,17 @@ class JobTable:
                 self._is_behind &= not self._is_whole
                 self._due_at = time.monotonic() + _INTERVAL_SECONDS
             self._step, self._is_whole = None, False
-        if self._appended:
-            self._is_behind = True
-            for records in self._appended:
-                self._jobs.note(records)
-            self._appended.clear()
+        # Before what this transaction appends is known: it isn't written.
+        self.ended.committed()
+        self._is_behind |= self._has_appended
+        self._has_appended = False
+        self._order.committed()
 
     def rolled_back(self) -> None:
         """Learn that the transaction was undone."""
-        self._appended.clear()
+        self._has_appended = False
+        self._order.rolled_back()
+        self.ended.rolled_back()
         if self._writing is not None:
             # Its marks may be those of rows that never were.
             self._dissolve(self._writing)

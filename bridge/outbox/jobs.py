@@ -10,27 +10,28 @@ from __future__ import annotations
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
 from heapq import merge
 from itertools import islice
 from math import inf
+from typing import Self
 
-from bridge.job_status import TERMINAL_STATUSES
+from bridge.outbox.ended import DIGEST_BYTES, Ended
 from bridge.outbox.statistics import OutboxStatistics
-from bridge.record import Envelope, JobInFlight, Record
+from bridge.record import JobInFlight
+from bridge.settings import OutboxSettings
 
 
-__all__ = ["Account", "Heard", "Jobs"]
+__all__ = ["ENDED", "Account", "Heard", "Jobs"]
 
-# (status, progress, when it was read): what is known of a job.
-Heard = tuple[str, str | None, int]
+# What is known of a job: (status and progress, the furthest that were told; when its
+# last event was read; the fingerprint of the last event that took it further, None
+# from files that had none).
+Heard = tuple[str, str | None, int, int | None]
 
-# An event can come after the end of its job: dryAPI's servers are many. It must not
-# bring the job back, which nothing would end any more. So the last 10,000 ends and up
-# to as many older ones are known, in 3 MB: some ten minutes of 20 jobs a second. They
-# are not written down: after a restart an event that comes so late brings its job back
-# until `outbox.keep_jobs_seconds` or a status query ends it.
-_ENDS_KNOWN = 10_000
+# What is known of one that has ended.
+ENDED: Heard = ("ended", None, 0, None)
 
 # The oldest jobs of 200 accounts take 0.25 ms to find, so that too many of them are
 # forgotten a hundredth at a time: 500 of the usual 50,000.
@@ -48,13 +49,18 @@ class Account:
         places: Where jobs stand in the file, by key.
     """
 
-    __slots__ = ("ce_source", "changed", "jobs", "places")
+    __slots__ = ("_salt", "ce_source", "changed", "jobs", "places")
 
     def __init__(self, ce_source: str) -> None:
         self.ce_source = ce_source
         self.jobs: OrderedDict[bytes, Heard] = OrderedDict()
         self.changed: set[bytes] = set()
         self.places: dict[bytes, int] = {}
+        self._salt = blake2b(ce_source.encode()).digest()
+
+    def digest(self, key: bytes) -> bytes:
+        """Give what `Ended` keeps of a job; two accounts may use one key."""
+        return blake2b(self._salt + key, digest_size=DIGEST_BYTES).digest()
 
 
 class Jobs:
@@ -66,9 +72,12 @@ class Jobs:
             than must.
         keep_seconds: One not heard of for so long goes.
         statistics: Where those are counted that went without their end.
+        ended: The jobs that have ended.
 
     Attributes:
         accounts: The accounts by their `ce_source`.
+        ended: The jobs that have ended; for the outbox's thread.
+        statistics: Where is counted what becomes of jobs.
     """
 
     def __init__(
@@ -76,17 +85,26 @@ class Jobs:
         max_jobs: int = sys.maxsize,
         keep_seconds: float = inf,
         statistics: OutboxStatistics | None = None,
+        ended: Ended | None = None,
     ) -> None:
         self._max_jobs = max_jobs
         self._keep_us = keep_seconds * 1_000_000
-        self._statistics = statistics or OutboxStatistics()
+        self.statistics = statistics or OutboxStatistics()
+        # One that is empty counts as False.
+        self.ended = Ended(statistics=self.statistics) if ended is None else ended
         self._count = 0
-        self._ended: set[tuple[str, bytes]] = set()
-        self._ended_before: set[tuple[str, bytes]] = set()
         # Held for as long as it takes to copy an account's jobs, or to note the
         # events of one commit: below a millisecond or two.
         self._lock = threading.Lock()
         self.accounts: dict[str, Account] = {}
+
+    @classmethod
+    def within(cls, settings: OutboxSettings, statistics: OutboxStatistics) -> Self:
+        """Make one that knows no more than the settings let it."""
+        ended = Ended(settings.max_ended_jobs, settings.keep_ended_seconds, statistics)
+        return cls(
+            settings.max_jobs_in_flight, settings.keep_jobs_seconds, statistics, ended
+        )
 
     # -- For any thread -------------------------------------------------------
 
@@ -102,26 +120,44 @@ class Jobs:
             return []
         with self._lock:
             known = list(account.jobs.items())
-        return [JobInFlight(key.decode(), *heard) for key, heard in known]
+        return [JobInFlight(key.decode(), *heard[:3]) for key, heard in known]
 
     # -- For the outbox's thread ----------------------------------------------
 
-    def note(self, records: Sequence[Record]) -> None:
-        """Learn from committed records, in their order."""
-        envelope: Envelope | None = None
-        hear = self._hear
+    def learn(self, told: Mapping[Account, Mapping[bytes, Heard]]) -> None:
+        """
+        Learn what committed events tell.
+
+        Args:
+            told: What is known now of each job that they are of, by account and key,
+                the one heard of last at the end; `ENDED` of one that has ended.
+        """
+        ended = bytearray()
         with self._lock:
-            for record in records:
-                status, key = record.status, record.key
-                if status is None or key is None:
-                    continue
-                if record.envelope is not envelope:
-                    envelope = record.envelope
-                    account = self.account(envelope.ce_source)
-                hear(account, key, (status, record.progress, record.received_at_us))
+            for account, jobs_told in told.items():
+                jobs, changed = account.jobs, account.changed
+                for key, heard in jobs_told.items():
+                    if heard is ENDED:
+                        ended += account.digest(key)
+                        if jobs.pop(key, None) is not None:
+                            self._count -= 1
+                            _forget_in_file(account, key)
+                        continue
+                    if key in jobs:
+                        jobs.move_to_end(key)
+                    else:
+                        self._count += 1
+                    jobs[key] = heard
+                    changed.add(key)
             if self._count > self._max_jobs:
                 spare = self._max_jobs // _SPARE_SHARE
                 self._forget(self._count - self._max_jobs + spare)
+        if ended:
+            self.ended.add(ended)
+
+    def has_ended(self, account: Account, key: bytes) -> bool:
+        """Whether a job that isn't in flight has ended, as far as that is known."""
+        return account.digest(key) in self.ended
 
     def account(self, ce_source: str) -> Account:
         """Give an account, adding it if it is new."""
@@ -130,31 +166,23 @@ class Jobs:
             account = self.accounts[ce_source] = Account(ce_source)
         return account
 
-    def restore(self, account: Account, key: bytes, heard: Heard) -> None:
-        """Learn what a file has of a job, before there are readers."""
+    def restore(self, account: Account, key: bytes, place: int, heard: Heard) -> None:
+        """
+        Learn what a file has of a job, before there are readers.
+
+        Args:
+            account: Whose job it is.
+            key: Its key.
+            place: Where it stands in the file.
+            heard: What is known of it. Should it be known to have ended, the file has
+                that alone from now on.
+        """
+        account.places[key] = place
+        if self.has_ended(account, key):
+            account.changed.add(key)
+            return
         self._count += key not in account.jobs
         account.jobs[key] = heard
-
-    def _hear(self, account: Account, key: bytes, heard: Heard) -> None:
-        jobs = account.jobs
-        if key in jobs:
-            if heard[0] in TERMINAL_STATUSES:
-                del jobs[key]
-                self._count -= 1
-                self._end(account, key)
-                _forget_in_file(account, key)
-                return
-            jobs[key] = heard
-            jobs.move_to_end(key)
-        elif heard[0] in TERMINAL_STATUSES:
-            self._end(account, key)
-            return
-        elif self._has_ended(account, key):
-            return
-        else:
-            jobs[key] = heard
-            self._count += 1
-        account.changed.add(key)
 
     def expire(self, now_us: int) -> None:
         """Forget what wasn't heard of for too long."""
@@ -162,11 +190,12 @@ class Jobs:
         with self._lock:
             old = 0
             for account in self.accounts.values():
-                for _, _, seen_us in account.jobs.values():
+                for _, _, seen_us, _ in account.jobs.values():
                     if seen_us >= before_us:
                         break
                     old += 1
             self._forget(max(old, self._count - self._max_jobs))
+        self.ended.expire()
 
     def _forget(self, count: int) -> None:
         """Forget the jobs of all accounts that were not heard of for longest."""
@@ -177,17 +206,7 @@ class Jobs:
             del account.jobs[key]
             _forget_in_file(account, key)
         self._count -= count
-        self._statistics.forgotten_jobs += count
-
-    def _end(self, account: Account, key: bytes) -> None:
-        if len(self._ended) >= _ENDS_KNOWN:
-            self._ended_before = self._ended
-            self._ended = set()
-        self._ended.add((account.ce_source, key))
-
-    def _has_ended(self, account: Account, key: bytes) -> bool:
-        job = (account.ce_source, key)
-        return job in self._ended or job in self._ended_before
+        self.statistics.forgotten_jobs += count
 
 
 def _forget_in_file(account: Account, key: bytes) -> None:
@@ -199,7 +218,7 @@ def _forget_in_file(account: Account, key: bytes) -> None:
 
 
 def _by_age(account: Account) -> Iterator[tuple[Account, bytes, int]]:
-    for key, (_, _, seen_us) in account.jobs.items():
+    for key, (_, _, seen_us, _) in account.jobs.items():
         yield account, key, seen_us
 
 

@@ -65,7 +65,9 @@ _STEPS = {
         )
         """,
     ),
+    # No row is noted once more: those that are left tell which jobs have ended.
     3: (
+        "UPDATE lanes SET noted_sequence = 0",
         "ALTER TABLE jobs ADD COLUMN fingerprint INTEGER",
         """
         CREATE TABLE ended (

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from bridge.outbox import schema
-from bridge.outbox.jobs import Jobs
+from bridge.outbox.order import Order
 from bridge.outbox.room import Room
 from bridge.outbox.store import Store
 
@@ -38,7 +38,7 @@ class Opened(msgspec.Struct, frozen=True):
 
 
 def open_outbox(
-    path: Path, max_bytes: int, jobs: Jobs | None = None, *, is_heir: bool = False
+    path: Path, max_bytes: int, order: Order | None = None, *, is_heir: bool = False
 ) -> Opened:
     """
     Open the file, or make it.
@@ -46,7 +46,7 @@ def open_outbox(
     Args:
         path: The database file.
         max_bytes: What database and log may take together.
-        jobs: As `Store` has it.
+        order: As `Store` has it.
         is_heir: As `Store` has it.
 
     Raises:
@@ -57,7 +57,7 @@ def open_outbox(
     connection = schema.open_database(path, max_bytes=max_bytes)
     try:
         # What is new gets a new incarnation, so that no `ce_id` comes twice.
-        store = Store(connection, schema.new_incarnation(), jobs, is_heir=is_heir)
+        store = Store(connection, schema.new_incarnation(), order, is_heir=is_heir)
         room = Room(path, max_bytes, store)
         return Opened(schema.outbox_id(connection), connection, store, room)
     except BaseException:

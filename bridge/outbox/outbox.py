@@ -18,6 +18,7 @@ from bridge.outbox.jobs import Jobs
 from bridge.outbox.lane import Run
 from bridge.outbox.lanes import NONE_UNPLACED, PartitionOf, Unplaced
 from bridge.outbox.losses import Losses
+from bridge.outbox.order import Order
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.store import Placed, Store
 from bridge.outbox.writer import Writer
@@ -63,11 +64,15 @@ class Outbox:
         refuse_late: Callable[[Record], Record] | None = None,
     ) -> None:
         self.statistics = OutboxStatistics()
-        self._refuse_late = refuse_late
         self._inbox = Inbox(settings.buffer_bytes, lighten)
         self._losses = Losses(self.statistics, on_loss)
         self._writer = Writer(
-            directory.database, settings, self._inbox, self._losses, self.statistics
+            directory.database,
+            settings,
+            self._inbox,
+            self._losses,
+            self.statistics,
+            Order(Jobs.within(settings, self.statistics), refuse_late),
         )
 
     @property

@@ -19,7 +19,7 @@ from bridge.outbox.statements import ManyRows
 from bridge.record import Envelope, StoredRecord
 
 
-__all__ = ["checksum", "insert", "read", "remove"]
+__all__ = ["SUMMED_AT_ONCE", "checksum", "decode_extra", "insert", "read", "remove"]
 
 _Extra = tuple[tuple[str, bytes], ...]
 _decode_extra = msgspec.msgpack.Decoder(_Extra).decode
@@ -29,19 +29,29 @@ insert = ManyRows("INSERT INTO rows VALUES", columns=8).run
 
 # For more `crc32` gives up the GIL and has to wait for it again: beside a busy
 # thread 20 KB then take 39 us instead of 21.
-_SUMMED_AT_ONCE = 5 * 1024
+SUMMED_AT_ONCE = 5 * 1024
 
 
 def checksum(key: bytes | None, value: bytes, extra: bytes | None) -> int:
     """Sum up a row's bytes, as they stand in the file."""
     total = crc32(key) if key else 0
-    if len(value) <= _SUMMED_AT_ONCE:
+    if len(value) <= SUMMED_AT_ONCE:
         total = crc32(value, total)
     else:
         pieces = memoryview(value)
-        for start in range(0, len(value), _SUMMED_AT_ONCE):
-            total = crc32(pieces[start : start + _SUMMED_AT_ONCE], total)
+        for start in range(0, len(value), SUMMED_AT_ONCE):
+            total = crc32(pieces[start : start + SUMMED_AT_ONCE], total)
     return crc32(extra, total) if extra else total
+
+
+def decode_extra(extra: bytes | None) -> _Extra:
+    """
+    Give a row's own headers.
+
+    Raises:
+        msgspec.MsgspecError: They aren't what was written.
+    """
+    return _decode_extra(extra) if extra else ()
 
 
 def read(  # noqa: PLR0913, PLR0917 - a lane's rows and their bounds
@@ -81,7 +91,7 @@ def read(  # noqa: PLR0913, PLR0917 - a lane's rows and their bounds
                     value,
                     received_at_us,
                     envelopes[envelope],
-                    _decode_extra(extra) if extra else (),
+                    decode_extra(extra),
                 )
             )
         except (KeyError, TypeError, msgspec.MsgspecError) as error:

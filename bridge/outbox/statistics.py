@@ -46,6 +46,9 @@ class OutboxStatistics(msgspec.Struct):
             or weren't heard of for too long to be remembered.
         anomalies: Committed records that were marked, by word.
         late: Committed dead letters of records that came after their job's last one.
+        ended_jobs: Jobs of which it is known just now that they have ended.
+        forgotten_ends: Ended jobs that are too many to be remembered for as long as
+            they should be.
         full: Whether the disk or the limit refuses rows just now.
         last_beat: `time.monotonic` of the loop's last round, 0 while none runs.
     """
@@ -70,5 +73,7 @@ class OutboxStatistics(msgspec.Struct):
         default_factory=lambda: dict.fromkeys(_ANOMALIES, 0)
     )
     late: int = 0
+    ended_jobs: int = 0
+    forgotten_ends: int = 0
     full: bool = False
     last_beat: float = 0.0

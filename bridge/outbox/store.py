@@ -30,6 +30,7 @@ from bridge.outbox.lanes import (
     UnknownLaneError,
     Unplaced,
 )
+from bridge.outbox.order import Order
 from bridge.outbox.pins import Pins
 from bridge.outbox.refusals import Refusals
 from bridge.outbox.remembered import Remembered
@@ -49,7 +50,7 @@ class Store:
     Args:
         connection: From `schema.open_database`; closed by `close`.
         incarnation: This process's random name, the first half of each `ce_id`.
-        jobs: Kept in step with what is committed.
+        order: Judges what is appended, against what is committed.
         is_heir: Whether the file takes the place of another one: what is remembered
             isn't read of it then, see `inheriting`.
 
@@ -57,6 +58,7 @@ class Store:
         dead_letters: Rows that `refuse` and `replay` have added in the last
             transaction, as `append` gives them.
         remembered: What one process leaves to the next.
+        order: Who judges what is appended.
         jobs: The jobs in flight.
         job_table: What the file has of them.
         pins: Those that stay where they began.
@@ -69,7 +71,7 @@ class Store:
         self,
         connection: sqlite3.Connection,
         incarnation: str,
-        jobs: Jobs | None = None,
+        order: Order | None = None,
         *,
         is_heir: bool = False,
     ) -> None:
@@ -84,14 +86,16 @@ class Store:
         )
         self._replayed = Replayed(connection)
         self.remembered = Remembered(connection)
-        self.jobs = jobs or Jobs()
-        self.job_table = JobTable(connection, self._lanes, self._envelopes, self.jobs)
+        self.order = order or Order(Jobs())
+        self.jobs = self.order.jobs
+        self.job_table = JobTable(connection, self._lanes, self._envelopes, self.order)
         self.dead_letters: list[Placed] = []
         self._stale = True
         with self.reading():
             (self._page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
             if not is_heir:
                 self.remembered.load()
+                self.job_table.ended.load()
                 self.job_table.load()
 
     def close(self) -> None:
@@ -202,14 +206,13 @@ class Store:
 
     def append(self, records: Sequence[Record]) -> list[Placed]:
         """
-        Write records in their order; give each its lane and sequence.
+        Write records in their order, as `Order` judges them; give each its place.
 
         Returns:
             The stored records of each lane, for the relay; records without a
             lane are left out: the relay gets them when they are claimed.
         """
-        self.job_table.appended(records)
-        return self._appending.append(records)
+        return self._appending.append(*self.job_table.judge(records))
 
     def replay(self, letters: Mapping[str, Sequence[Record]]) -> set[str]:
         """

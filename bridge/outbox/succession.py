@@ -16,9 +16,9 @@ import structlog
 from bridge.errors import OutboxDamagedError, OutboxDirectoryError, OutboxFullError
 from bridge.outbox import damage
 from bridge.outbox.inheriting import inherit, is_inherited, take_over
-from bridge.outbox.jobs import Jobs
 from bridge.outbox.losses import Losses
 from bridge.outbox.opening import Opened, open_outbox
+from bridge.outbox.order import Order
 from bridge.outbox.salvage import Acknowledged, salvage
 from bridge.outbox.statistics import OutboxStatistics
 
@@ -43,7 +43,7 @@ class Succession:
         max_bytes: What database and log may take together.
         losses: Told of what a damaged file takes with it.
         statistics: Where lost rows are counted.
-        jobs: Kept in step with the file in use; goes from file to file.
+        order: Who judges what is appended; goes from file to file.
 
     Attributes:
         opened: The file in use.
@@ -59,13 +59,13 @@ class Succession:
         max_bytes: int,
         losses: Losses,
         statistics: OutboxStatistics,
-        jobs: Jobs,
+        order: Order,
     ) -> None:
         self._path = path
         self._max_bytes = max_bytes
         self._losses = losses
         self._statistics = statistics
-        self._jobs = jobs
+        self._order = order
         self._damaged_at: float | None = None
         # The file before, while another one is to take its place.
         self._aside = path
@@ -145,7 +145,7 @@ class Succession:
         self._losses.end(_CAUSE, time.time_ns() // 1000, lost)
 
     def _open(self, *, is_heir: bool = False) -> Opened:
-        return open_outbox(self._path, self._max_bytes, self._jobs, is_heir=is_heir)
+        return open_outbox(self._path, self._max_bytes, self._order, is_heir=is_heir)
 
     def _inherit(self) -> None:
         """Remember what files did that were set aside and not read to their end."""

@@ -21,10 +21,9 @@ from bridge.errors import OutboxDamagedError, OutboxDirectoryError, OutboxFullEr
 from bridge.outbox.buffer import total_weight
 from bridge.outbox.commit import Plan, commit, say_goodbye, settle_in, write_gaps
 from bridge.outbox.inbox import Inbox
-from bridge.outbox.job_table import JOB_BYTES
-from bridge.outbox.jobs import Jobs
 from bridge.outbox.losses import Dropped, Losses
 from bridge.outbox.opening import Opened
+from bridge.outbox.order import Order
 from bridge.outbox.room import Room
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.store import Placed, Store
@@ -65,6 +64,7 @@ class Writer:
         inbox: What it works off.
         losses: Told of what is given up.
         statistics: What it counts.
+        order: Judges what is written.
 
     Attributes:
         id: The file's UUID.
@@ -80,13 +80,14 @@ class Writer:
         OutboxDirectoryError: The file can't be opened.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - once a process, and each is another thing
         self,
         path: Path,
         settings: OutboxSettings,
         inbox: Inbox,
         losses: Losses,
         statistics: OutboxStatistics,
+        order: Order,
     ) -> None:
         self._path = path
         self._settings = settings
@@ -105,12 +106,8 @@ class Writer:
         self._refused_at = self._measured_at = 0.0
         self._store: Store
         self._room: Room
-        self.jobs = Jobs(
-            settings.max_jobs_in_flight, settings.keep_jobs_seconds, statistics
-        )
-        self._files = Succession(
-            path, settings.max_bytes, losses, statistics, self.jobs
-        )
+        self.jobs = order.jobs
+        self._files = Succession(path, settings.max_bytes, losses, statistics, order)
         store = self._files.opened.store
         self.memory = store.remembered.memory()
         try:
@@ -216,7 +213,7 @@ class Writer:
         if plan.kept:
             self._room.spend(total_weight([kept.record for kept in plan.kept]))
             statistics.kept += len(plan.kept)
-        self._room.spend(JOB_BYTES * store.job_table.written)
+        self._room.spend(store.job_table.written_bytes)
         if done.claimed or (plan.kept and inbox.reserved):
             inbox.bell.ring()
         if done.claimed and self.on_claimed is not None:

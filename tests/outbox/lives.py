@@ -1,9 +1,8 @@
 """
 Jobs that begin, go on and end, for the store's model.
 
-Nobody knows what a process makes of an event that comes after the end of its job: one
-that saw the end passes it over, one that was started since doesn't. All other jobs
-stand where their last event left them.
+A job stands where its last event left it; one that has ended stays so, whatever comes
+after its end, unless its file was put back to a time before that.
 """
 
 from __future__ import annotations
@@ -21,8 +20,10 @@ from bridge.outbox.envelopes import Envelopes
 from bridge.outbox.job_table import JobTable
 from bridge.outbox.jobs import Jobs
 from bridge.outbox.lanes import Lanes
+from bridge.outbox.order import Order
 from bridge.outbox.store import Store
 from bridge.record import Envelope, Record, StoredRecord
+from tests.outbox.model import Model
 
 
 Heard = tuple[str, str | None, int]
@@ -67,12 +68,10 @@ class Lives:
 
     Attributes:
         ended: How many jobs of a family have ended.
-        late: Jobs that were heard of after their end, by account and key.
     """
 
     def __init__(self) -> None:
         self.ended = dict.fromkeys(_FAMILIES, 0)
-        self.late: set[tuple[int, bytes]] = set()
 
     def records(self, first: int, events: Events) -> list[Record]:
         """Let events happen; their records are numbered."""
@@ -80,30 +79,25 @@ class Lives:
             self._record(number, *event) for number, event in enumerate(events, first)
         ]
 
-    def hear(
-        self, jobs: dict[tuple[int, bytes], Heard], events: Events, told: list[Record]
-    ) -> None:
+    def hear(self, model: Model, events: Events, told: list[Record]) -> None:
         """Learn what a file's jobs are once these records are in it."""
         for ((_, account), event), one in zip(events, told, strict=True):
             assert one.key is not None
             assert one.status is not None
             job = (account, one.key)
             if event == "ends":
-                jobs.pop(job, None)
-            elif event == "comes late" and job not in jobs:
-                self.late.add(job)
-            else:
-                jobs[job] = (one.status, one.progress, one.received_at_us)
+                model.jobs.pop(job, None)
+                model.ended.add(job)
+            elif job not in model.ended:
+                model.jobs[job] = (one.status, one.progress, one.received_at_us)
 
-    def check(self, jobs: dict[tuple[int, bytes], Heard], store: Store) -> None:
+    def check(self, model: Model, store: Store) -> None:
         """See that a store knows what it should, and whoever opens its file now."""
         for known in (store.jobs, _as_opened_now(store._connection)):
-            assert self._certain(_in_flight(known)) == self._certain(jobs)
-
-    def _certain(
-        self, jobs: dict[tuple[int, bytes], Heard]
-    ) -> dict[tuple[int, bytes], Heard]:
-        return {job: heard for job, heard in jobs.items() if job not in self.late}
+            assert _in_flight(known) == model.jobs
+            for account, key in model.ended:
+                whose = known.account(_ACCOUNTS[account].ce_source)
+                assert known.has_ended(whose, key)
 
     def _record(self, number: int, family: _Family, event: str) -> Record:
         letter, account = family
@@ -137,7 +131,7 @@ def _in_flight(known: Jobs) -> dict[tuple[int, bytes], Heard]:
 
 def _as_opened_now(connection: sqlite3.Connection) -> Jobs:
     lanes, envelopes, jobs = Lanes(connection), Envelopes(connection), Jobs()
-    lanes.load()
-    envelopes.load()
-    JobTable(connection, lanes, envelopes, jobs).load()
+    table = JobTable(connection, lanes, envelopes, Order(jobs))
+    for one in (lanes, envelopes, table.ended, table):
+        one.load()
     return jobs

@@ -118,6 +118,7 @@ class Model:
         dead_letters: How many replace some of them.
         quarantined: How many lie in quarantine.
         jobs: What the last event of each job in flight told, by account and key.
+        ended: The jobs that have ended, by account and key.
     """
 
     unassigned: list[int] = field(default_factory=list)
@@ -129,6 +130,7 @@ class Model:
     jobs: dict[tuple[int, bytes], tuple[str, str | None, int]] = field(
         default_factory=dict
     )
+    ended: set[tuple[int, bytes]] = field(default_factory=set)
 
     @property
     def waiting(self) -> set[int]:

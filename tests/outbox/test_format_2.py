@@ -148,7 +148,7 @@ def test_it_has_the_columns_of_a_new_one_in_their_order(path: Path) -> None:
             shapes.append(
                 [
                     connection.execute(f"PRAGMA table_info({table})").fetchall()
-                    for table in ("lanes", "jobs", "accounts", "gaps")
+                    for table in ("lanes", "jobs", "ended", "accounts", "gaps")
                 ]
             )
     assert shapes[0] == shapes[1]

@@ -190,7 +190,7 @@ open_database(Path(sys.argv[1]), max_bytes=2**30)
 """
 
 
-@pytest.mark.parametrize("after", ["topic_id", "CREATE TABLE", "user_version = 3"])
+@pytest.mark.parametrize("after", ["topic_id", "CREATE TABLE", "user_version = 4"])
 def test_a_crash_in_the_middle_leaves_the_older_file(path: Path, after: str) -> None:
     """Before the commit it is a file of version 1, which the older bridge reads."""
     before = _shape(path)

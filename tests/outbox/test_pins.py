@@ -10,7 +10,6 @@ import pytest
 
 from bridge.outbox import pins
 from bridge.outbox.inheriting import inherit
-from bridge.outbox.jobs import Jobs
 from bridge.outbox.opening import open_outbox
 from bridge.outbox.store import Store
 from bridge.record import Record
@@ -217,7 +216,7 @@ def test_a_file_that_takes_a_damaged_ones_place_has_its_pins(
     """Jobs in flight stay where they are, though the new file has no lanes yet."""
     wanted = pinned(grown)
     grown.close()
-    heir = open_outbox(path.with_name("heir"), PLENTY_BYTES, Jobs(), is_heir=True)
+    heir = open_outbox(path.with_name("heir"), PLENTY_BYTES, is_heir=True)
     inherit(path, heir)
     store = heir.store
     assert pinned(store) == wanted

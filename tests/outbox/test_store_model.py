@@ -87,7 +87,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
             if notes:
                 self.store.job_table.write_if_due()
             placed = self.store.append(records)
-        self.lives.hear(model.jobs, events, records)
+        self.lives.hear(model, events, records)
         told = {
             lives.number_of(row): (partition, row.sequence)
             for _, partition, rows in placed
@@ -375,7 +375,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     @invariant()
     def jobs_agree(self) -> None:
         """A job is where its last committed event left it, after a restart as well."""
-        self.lives.check(self.model.jobs, self.store)
+        self.lives.check(self.model, self.store)
 
     @invariant()
     def states_agree(self) -> None:
