@@ -17,8 +17,8 @@ import structlog
 import trio
 
 from bridge import __version__, dead_letter
-from bridge.contract import text_of
 from bridge.errors import RefusedError
+from bridge.framing import framing_of
 from bridge.intake import lighten
 from bridge.kafka.relay import Relay
 from bridge.kafka.topic_needs import topic_needs
@@ -32,9 +32,9 @@ from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.recording import Recorder
 from bridge.record import Record
 from bridge.recovery.ledger import Ledger
-from bridge.registry import SchemaRegistry, TopicSchema
 from bridge.sessions import Sessions, sources_of
 from bridge.settings import Settings
+from bridge.threads import in_thread
 
 
 __all__ = ["run"]
@@ -116,7 +116,7 @@ class _Service:
             dead_letter_topic=settings.dead_letter_topic,
             gap_topic=settings.gap_topic,
             delivery=settings.delivery,
-            framing=_framing(settings),
+            framing=framing_of(settings),
             needs=needs,
         )
         self._relay_ended = trio.Event()
@@ -129,12 +129,12 @@ class _Service:
         self._sessions.begin()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(
-                _in_thread, self._outbox.run, self._outbox.stop, _OUTBOX_GRACE_SECONDS
+                in_thread, self._outbox.run, self._outbox.stop, _OUTBOX_GRACE_SECONDS
             )
             nursery.start_soon(self._run_relay)
             if self._recorder is not None:
                 nursery.start_soon(
-                    _in_thread,
+                    in_thread,
                     self._recorder.run,
                     self._recorder.stop,
                     _RECORDER_GRACE_SECONDS,
@@ -263,44 +263,3 @@ def _refuse_late(settings: Settings) -> Callable[[Record], Record] | None:
         topic=settings.dead_letter_topic,
         max_bytes=settings.limits.dead_letter_bytes,
     )
-
-
-def _framing(settings: Settings) -> SchemaRegistry | None:
-    """The Schema Registry's word for the topics whose values are JSON, if it is set."""
-    if settings.schema_registry.url is None:
-        return None
-    names = {settings.topic: "job-status", settings.gap_topic: "gap"}
-    return SchemaRegistry(
-        settings.schema_registry,
-        {
-            topic: TopicSchema(text_of(name), f"{name}.schema.json")
-            for topic, name in names.items()
-        },
-    )
-
-
-async def _in_thread(
-    work: Callable[[], None], stop: Callable[[], None], grace_seconds: float
-) -> None:
-    """
-    Run blocking work in a thread; when cancelled, stop it and wait for its end.
-
-    Args:
-        work: Returns some time after `stop` was called.
-        stop: Tells it to; may be called at any time.
-        grace_seconds: After so long a thread that doesn't end is abandoned.
-    """
-    scope = trio.CancelScope(shield=True)
-
-    async def stop_when_cancelled() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            stop()
-            scope.deadline = trio.current_time() + grace_seconds
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(stop_when_cancelled)
-        with scope:
-            await trio.to_thread.run_sync(work, abandon_on_cancel=True)
-        nursery.cancel_scope.cancel()

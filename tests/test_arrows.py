@@ -34,17 +34,19 @@ ALLOWED = {
     "previews": {"errors"},
     "intake": LEAVES | {"dead_letter", "previews"},
     "restraint": set(),
+    "threads": set(),
     "consumer": LEAVES | {"kafka"},
     "sandbox": LEAVES,
     "sessions": LEAVES | {"intake", "restraint", "pusher", "outbox", "recovery"},
     "framing": LEAVES | {"contract", "registry"},
     # A service of its own: a writer beside the bridge.
     "replay": LEAVES
-    | {"framing", "intake", "outbox", "kafka", "consumer", "operations"},
+    | {"framing", "intake", "outbox", "kafka", "consumer", "operations", "threads"},
     "service": LEAVES
     | {
         "dead_letter",
         "framing",
+        "threads",
         "intake",
         "sessions",
         "pusher",

@@ -1,7 +1,8 @@
 """
-`bridge dlq`: looks at dead letters.
+`bridge dlq`: options, progress, exit codes.
 
-What they are and how they are shown stands in `bridge.consumer.dead_letters`.
+What dead letters are, how they are shown and which of them may go stands in
+`bridge.consumer.dead_letters`; how they go, in `bridge.replay`.
 """
 
 from __future__ import annotations
@@ -11,23 +12,28 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import click
 import trio
 from rich.console import Console
 
-from bridge.cli.options import reading_options, span_seconds
+from bridge.cli.options import reading_options, replaying_options, span_seconds
 from bridge.cli.signals import treat_sigterm_as_sigint
 from bridge.consumer.dead_letters import (
     NO_REASON,
+    Choice,
     Letter,
+    Phases,
     latest_letters,
     letters_as_lines,
     reasons_as_json,
     reasons_of,
     show_letters,
     show_reasons,
+    show_tally,
+    tally_as_json,
 )
 from bridge.consumer.verify import Watch
 from bridge.errors import DeadLetterReason, ExitCode
@@ -173,3 +179,81 @@ def tell(line: str) -> None:
 def milliseconds_ago(seconds: int) -> int:
     """Give a moment of the past in milliseconds since the epoch."""
     return max(0, int((time.time() - seconds) * 1000))
+
+
+@command.command("replay")
+@replaying_options
+@_dead_letter_topic
+@click.option(
+    "--outbox-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The replay's own outbox directory. [default: replay, in the bridge's]",
+)
+@click.option(
+    "--since",
+    callback=span_seconds,
+    metavar="SPAN",
+    help="Only letters that came since: 90s, 10m, 2h, 1d. [default: all]",
+)
+@click.option(
+    "--reason",
+    type=click.Choice([*DeadLetterReason]),
+    metavar="WORD",
+    help="Only letters of this reason; refused_by_broker is replayed only so.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would go, and write nothing.")
+@click.option("--json", "to_json", is_flag=True, help="Write JSON.")
+@click.pass_context
+def replay(  # noqa: PLR0913 - one for each option
+    ctx: click.Context,
+    settings: Settings,
+    *,
+    dead_letter_topic: str | None,
+    outbox_dir: Path | None,
+    since: int | None,
+    reason: str | None,
+    dry_run: bool,
+    to_json: bool,
+) -> None:
+    """
+    Carry dead letters that this version can read to the topic of jobs.
+
+    It is for after an upgrade. What can't be read yet stays where it is, and so does
+    what its job has overtaken; nothing is replayed twice, however often this is run
+    and whatever interrupts it. It may run beside a bridge. It exits with 0 when all
+    is done, and with 1 if something is left to be published: run it again then.
+    """
+    # Imported when needed: it brings the outbox and the relay along.
+    from bridge.replay import directory_of  # noqa: PLC0415
+    from bridge.replay import replay as run  # noqa: PLC0415
+
+    # A log line would tear the bar; what matters is said at the end.
+    level = "critical" if sys.stderr.isatty() else settings.log.level
+    logs.configure(settings.log.format, level, sys.stderr)
+    letters = dead_letter_topic or settings.dead_letter_topic
+    with Phases(Console(stderr=True), tell) as phases:
+        done = trio.run(
+            partial(
+                run,
+                settings,
+                directory=directory_of(settings, outbox_dir),
+                dead_letter_topic=letters,
+                since_ms=None if since is None else milliseconds_ago(since),
+                reason=reason,
+                is_dry=dry_run,
+                on_progress=phases.update,
+            )
+        )
+    choice = Choice(dead_letter_topic=letters, topic=settings.topic)
+    if to_json:
+        more = {"dry_run": dry_run, "trouble": done.trouble, "waiting": done.waiting}
+        click.echo(tally_as_json(choice, done.tally, **more))
+    else:
+        show_tally(choice, done.tally, _console(), is_dry=dry_run)
+    if done.trouble is not None:
+        tell(
+            f"not complete ({done.trouble}); {done.waiting:,} records wait in the "
+            "replay's outbox. Run it again: it does the rest, and nothing twice."
+        )
+        ctx.exit(ExitCode.FAILED)

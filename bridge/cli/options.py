@@ -16,13 +16,20 @@ from typing import Any, TypeVar
 
 import click
 
-from bridge.settings import SettingDescription, describe, load_for_reading
+from bridge.settings import (
+    Loaded,
+    SettingDescription,
+    describe,
+    load_for_reading,
+    load_for_replaying,
+)
 
 
 __all__ = [
     "config_option",
     "given_settings",
     "reading_options",
+    "replaying_options",
     "setting_options",
     "show_warnings",
     "span_seconds",
@@ -130,11 +137,19 @@ def reading_options(function: _Function) -> _Function:
     Raises:
         ConfigError: When the command is invoked with a wrong setting.
     """
+    return _with_settings(function, load_for_reading)
 
+
+def replaying_options(function: _Function) -> _Function:
+    """Give a command the same with all settings that a replay needs."""
+    return _with_settings(function, load_for_replaying)
+
+
+def _with_settings(function: _Function, load: Callable[..., Loaded]) -> _Function:
     @functools.wraps(function)
     def invoke(*args: Any, **options: Any) -> Any:
         flags, config_file = given_settings(click.get_current_context())
-        loaded = load_for_reading(flags, os.environ, config_file)
+        loaded = load(flags, os.environ, config_file)
         show_warnings(loaded.warnings)
         return function(*args, settings=loaded.settings, **options)
 

@@ -72,7 +72,7 @@ class HeaderWriter:
         if record.extra:
             headers += record.extra
         if is_resent:
-            headers.append((names.BRIDGE_ANOMALY, names.RESENT))
+            _note(headers, names.RESENT)
         return headers
 
     def _share(
@@ -107,6 +107,15 @@ class HeaderWriter:
             moment = datetime.fromtimestamp(second, UTC)
             self._second_text = moment.strftime("%Y-%m-%dT%H:%M:%S")
         return f"{self._second_text}.{fraction:06d}Z".encode()
+
+
+def _note(headers: list[Header], anomaly: bytes) -> None:
+    """Add a word to what is said to be odd about a record."""
+    for number, (name, words) in enumerate(headers):
+        if name == names.BRIDGE_ANOMALY:
+            headers[number] = (name, b"%b,%b" % (words, anomaly))
+            return
+    headers.append((names.BRIDGE_ANOMALY, anomaly))
 
 
 def own_identity(headers: Iterable[Header], outbox_id: bytes) -> tuple[str, int] | None:

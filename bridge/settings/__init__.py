@@ -17,7 +17,12 @@ from bridge.settings.catalogue import Kind, SettingDescription, describe
 from bridge.settings.findings import EffectiveSetting, Inspection, Loaded
 from bridge.settings.kafka import KafkaSettings
 from bridge.settings.layers import Source, SourceKind
-from bridge.settings.loading import inspect, load, load_for_reading
+from bridge.settings.loading import (
+    inspect,
+    load,
+    load_for_reading,
+    load_for_replaying,
+)
 from bridge.settings.model import Settings
 from bridge.settings.schema_registry import SchemaRegistrySettings
 from bridge.settings.secret import Secret
@@ -55,5 +60,6 @@ __all__ = [
     "inspect",
     "load",
     "load_for_reading",
+    "load_for_replaying",
     "split_address",
 ]

@@ -35,11 +35,22 @@ from bridge.settings.model import Settings
 from bridge.settings.values import WrongValueError, convert
 
 
-__all__ = ["inspect", "load", "load_for_reading"]
+__all__ = ["inspect", "load", "load_for_reading", "load_for_replaying"]
 
 # What a consumer of the topics needs; a token or an outbox directory that only
 # the service can read must not keep anybody from looking at a topic.
 _FOR_READING = ("topic", "topics.", "kafka.", "log.")
+
+# A replay makes records as the service does, of events that were read before.
+_FOR_REPLAYING = (
+    *_FOR_READING,
+    "delivery",
+    "limits.",
+    "outbox.",
+    "previews",
+    "schema_registry.",
+    "shutdown_timeout_seconds",
+)
 
 
 def load(
@@ -72,7 +83,18 @@ def load_for_reading(
     It is `load`, but client id and token may be missing, and values of
     other settings are neither judged nor read: they stay at their defaults.
     """
-    return _loaded(inspect(flags, environ, config_file, reading=True))
+    return _loaded(inspect(flags, environ, config_file, only=_FOR_READING))
+
+
+def load_for_replaying(
+    flags: Mapping[str, str], environ: Mapping[str, str], config_file: Path | None
+) -> Loaded:
+    """
+    Find what a replay of dead letters needs: all but accounts, dryAPI and health.
+
+    Apart from that it is as `load_for_reading`.
+    """
+    return _loaded(inspect(flags, environ, config_file, only=_FOR_REPLAYING))
 
 
 def _loaded(inspection: Inspection) -> Loaded:
@@ -90,7 +112,7 @@ def inspect(
     environ: Mapping[str, str],
     config_file: Path | None,
     *,
-    reading: bool = False,
+    only: Sequence[str] = (),
 ) -> Inspection:
     """
     Look at every setting without failing.
@@ -99,14 +121,16 @@ def inspect(
         flags: As in `load`.
         environ: As in `load`.
         config_file: As in `load`.
-        reading: Whether only what a consumer needs matters.
+        only: What matters, paths and sections with their dot, where client id and
+            token may be missing; all that the service needs if it is empty.
     """
+    reading = bool(only)
     layers = [read_environment(environ), read_flags(flags)]
     if config_file is not None:
         layers.insert(0, read_file(config_file))
     raw = layers[0].accounts
     listed = Listed() if raw is None else judge(raw, reading=reading)
-    considered = _considered(reading=reading, listed=raw is not None)
+    considered = _considered(only, listed=raw is not None)
 
     problems = {
         path: line
@@ -180,13 +204,14 @@ def _inspection(
     return Inspection(settings, tuple(effective), tuple(lines), warnings)
 
 
-def _considered(*, reading: bool, listed: bool) -> dict[str, SettingDescription]:
+def _considered(only: Sequence[str], *, listed: bool) -> dict[str, SettingDescription]:
     """Give what is judged: of a list's neighbours only that they are there."""
+    sections = tuple(each for each in only if each.endswith("."))
     return {
         path: setting
         for path, setting in by_path().items()
         if not (listed and path in SINGLE)
-        and (not reading or path in _FOR_READING or path.startswith(_FOR_READING[1:]))
+        and (not only or path in only or path.startswith(sections))
     }
 
 

@@ -54,6 +54,16 @@ def test_headers_of_one_record_alone_come_beside_the_others() -> None:
     assert len(headers) == 9 + len(extra)
 
 
+def test_what_is_odd_about_a_record_stands_in_one_header() -> None:
+    """Consumers read the last header of a name: two would hide one."""
+    writer = HeaderWriter(_OUTBOX)
+    replayed = stored(extra=((header_names.BRIDGE_ANOMALY, b"replayed"),))
+    for record, expected in ((replayed, b"replayed,resent"), (stored(), b"resent")):
+        headers = writer.headers(record, is_resent=True)
+        assert len(dict(headers)) == len(headers)
+        assert dict(headers)["bridge_anomaly"] == expected
+
+
 def test_times_keep_their_microseconds() -> None:
     """Times of one second and of others, earlier ones too, are exact."""
     writer = HeaderWriter(_OUTBOX)

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import ConfigError
-from bridge.settings import Settings, SourceKind, inspect, load, load_for_reading
+from bridge.settings import (
+    Settings,
+    SourceKind,
+    inspect,
+    load,
+    load_for_reading,
+    load_for_replaying,
+)
 
 
 NEEDED = {"BRIDGE_CLIENT_ID": "client-1", "BRIDGE_API_TOKEN": "token-1"}
@@ -229,6 +236,28 @@ def test_a_reader_needs_no_account(toml: Path) -> None:
     assert settings.client_id is None
     assert settings.api_token is None
     assert settings.delivery == Settings().delivery
+
+
+def test_a_replay_has_the_settings_of_what_it_writes(toml: Path) -> None:
+    """Account and dryAPI are none of its business; delivery, sizes and outbox are."""
+    toml.write_text(toml.read_text().replace("file-token", "not a token"))
+    environ = {
+        "BRIDGE_API_TOKEN_FILE": "/only/the/service/reads/this",
+        "BRIDGE_PUSHER_URL": "nowhere",
+        "BRIDGE_DELIVERY": "transactional",
+        "BRIDGE_OUTBOX_DIR": "/o",
+        "BRIDGE_LIMITS_EVENT_BYTES": "5000",
+        "BRIDGE_PREVIEWS": "drop",
+    }
+    settings = load_for_replaying({"topic": "x"}, environ, toml).settings
+    assert settings.topic == "x"
+    assert settings.delivery == "transactional"
+    assert settings.outbox.dir == Path("/o")
+    assert settings.limits.event_bytes == 5000
+    assert settings.previews == "drop"
+    assert (settings.client_id, settings.api_token) == (None, None)
+    with pytest.raises(ConfigError, match=r"outbox\.max_bytes"):
+        load_for_replaying({}, {"BRIDGE_OUTBOX_MAX_BYTES": "many"}, None)
 
 
 def test_a_reader_still_learns_of_wrong_kafka_settings() -> None:

@@ -15,7 +15,7 @@ from bridge.kafka import header_names as names
 from bridge.kafka.reader import ConsumedRecord
 
 
-__all__ = ["NO_REASON", "Letter", "as_letter"]
+__all__ = ["NO_REASON", "Letter", "as_letter", "received_at_us"]
 
 # What is shown for a letter that says no reason: no bridge wrote it. A reason of that
 # name can't come about, since the vocabulary's words have no brackets.
@@ -55,22 +55,22 @@ class Letter(msgspec.Struct, frozen=True):
         """Whether only the first part of the original is there."""
         return names.BRIDGE_TRUNCATED in self.record.headers
 
-    @property
-    def received_at_us(self) -> int:
-        """When the bridge read the event, in microseconds since the epoch."""
-        time = self.text(names.CE_TIME)
-        try:
-            moment = datetime.fromisoformat(time or "")
-            # Whole microseconds: a float of this size has none to spare.
-            seconds = int(moment.replace(microsecond=0).timestamp())
-            return max(seconds * 1_000_000 + moment.microsecond, 0)
-        except (ValueError, OverflowError):
-            return max(self.record.timestamp_ms, 0) * 1000
-
     def text(self, name: str) -> str | None:
         """Give a header as text, None where it is missing or empty."""
         value = self.record.headers.get(name)
         return value[:_MAX_TEXT].decode(errors="backslashreplace") if value else None
+
+
+def received_at_us(record: ConsumedRecord) -> int:
+    """Tell when a bridge read a record's event, in microseconds since the epoch."""
+    time = record.headers.get(names.CE_TIME, b"")
+    try:
+        moment = datetime.fromisoformat(time.decode())
+        # Whole seconds first: a double has no microseconds to spare at this size.
+        seconds = int(moment.replace(microsecond=0).timestamp())
+    except (ValueError, OverflowError):
+        return max(record.timestamp_ms, 0) * 1000
+    return max(seconds * 1_000_000 + moment.microsecond, 0)
 
 
 def as_letter(record: ConsumedRecord) -> Letter:

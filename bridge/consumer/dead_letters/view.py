@@ -15,8 +15,10 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bridge.consumer.dead_letters.judge import Outcome
 from bridge.consumer.dead_letters.letter import Letter
 from bridge.consumer.dead_letters.overview import Reason
+from bridge.consumer.dead_letters.replaying import Choice, Tally
 from bridge.consumer.lines import json_line
 
 
@@ -26,6 +28,8 @@ __all__ = [
     "reasons_as_json",
     "show_letters",
     "show_reasons",
+    "show_tally",
+    "tally_as_json",
     "utc",
 ]
 
@@ -156,3 +160,43 @@ def reasons_as_json(topic: str, reasons: Sequence[Reason]) -> bytes:
 def letters_as_lines(letters: Sequence[Letter]) -> bytes:
     """Write letters as lines of JSON, as `bridge tail` writes records."""
     return b"".join(json_line(letter.record) for letter in letters)
+
+
+def show_tally(choice: Choice, tally: Tally, console: Console, *, is_dry: bool) -> None:
+    """Print what became of dead letters in a replay, or would."""
+    outcomes = [outcome for outcome in Outcome if tally.outcomes[outcome]]
+    if outcomes:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("outcome", no_wrap=True)
+        table.add_column("count", justify="right", no_wrap=True)
+        table.add_column("meaning", overflow="fold")
+        for outcome in outcomes:
+            meaning = outcome.meaning
+            if outcome is Outcome.STILL_INVALID:
+                parts = [f"{n:,} {word}" for word, n in tally.invalid.most_common()]
+                meaning = f"{meaning}: {', '.join(parts)}"
+            table.add_row(outcome.value, f"{tally.outcomes[outcome]:,}", Text(meaning))
+        console.print(table)
+    replayed, letters = tally.outcomes[Outcome.REPLAYED], tally.letters
+    what = "would be replayed" if is_dry else "replayed"
+    end = "Nothing was written." if is_dry else "The others stay where they are."
+    console.print(
+        Text(
+            f"{replayed:,} of {letters:,} dead letters on "
+            f"{plain(choice.dead_letter_topic)} {what} to {plain(choice.topic)}. {end}"
+        ),
+        soft_wrap=True,
+    )
+
+
+def tally_as_json(choice: Choice, tally: Tally, **more: object) -> bytes:
+    """Write the same as one JSON object."""
+    encoded = {
+        "topic": choice.topic,
+        "dead_letter_topic": choice.dead_letter_topic,
+        **more,
+        "letters": tally.letters,
+        "outcomes": {outcome.value: tally.outcomes[outcome] for outcome in Outcome},
+        "still_invalid": dict(tally.invalid),
+    }
+    return msgspec.json.format(msgspec.json.encode(encoded))

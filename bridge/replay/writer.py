@@ -1,0 +1,177 @@
+"""
+The replay's own outbox and relay: where replayed records go, and wait for Kafka.
+
+Owns their life and the bounds of what waits. Which records they are is decided where
+dead letters are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from typing import TypeVar
+
+import msgspec
+import trio
+
+from bridge.framing import framing_of
+from bridge.kafka.relay import Relay
+from bridge.kafka.topic_needs import topic_needs
+from bridge.outbox import Outbox, OutboxDirectory
+from bridge.record import Record
+from bridge.settings import Settings
+from bridge.threads import in_thread
+
+
+__all__ = ["StalledError", "Writer"]
+
+_T = TypeVar("_T")
+
+# How often the outbox is looked at while something waits.
+_LOOK_SECONDS = 0.02
+
+# Rows that may wait while more are written: what the relay sends in some 100 ms.
+_MOST_WAITING = 5_000
+
+# As for a reader: an election takes seconds, and what can't go on for longer has
+# failed.
+_STALLED_SECONDS = 60.0
+
+# As in `bridge.service`: what each thread gets for its end.
+_OUTBOX_GRACE_SECONDS = 5.0
+_RELAY_GRACE_SECONDS = 4.0
+
+
+class StalledError(Exception):
+    """Nothing gets any further; what is written waits for the next run."""
+
+
+class Writer:
+    """
+    An outbox with its relay, as the sink of a replay.
+
+    Args:
+        settings: The bridge's.
+        directory: The replay's own, locked.
+        dead_letter_topic: Where records go that the broker refuses.
+
+    Raises:
+        OutboxError: The outbox can't be used.
+    """
+
+    def __init__(
+        self, settings: Settings, directory: OutboxDirectory, dead_letter_topic: str
+    ) -> None:
+        self._drain_seconds = settings.shutdown_timeout_seconds
+        self._outbox = Outbox(
+            directory, msgspec.structs.replace(settings.outbox, dir=directory.path)
+        )
+        needs = topic_needs(settings)
+        # What it gives up it can't have lost: there are no gaps.
+        del needs[settings.gap_topic]
+        self._relay = Relay(
+            settings.kafka,
+            # Each on its own: a topic that refuses stops no other one.
+            [[topic] for topic in dict.fromkeys([*needs, dead_letter_topic])],
+            self._outbox,
+            dead_letter_topic=dead_letter_topic,
+            max_dead_letter_bytes=settings.limits.dead_letter_bytes,
+            delivery=settings.delivery,
+            framing=framing_of(settings),
+            needs=needs,
+        )
+        self._relay_ended = trio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """How many rows wait for Kafka."""
+        return self._outbox.statistics.rows
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Let both work in a nursery until it is cancelled."""
+        outbox = self._outbox
+        nursery.start_soon(in_thread, outbox.run, outbox.stop, _OUTBOX_GRACE_SECONDS)
+        nursery.start_soon(self._run_relay)
+
+    async def drain(self) -> None:
+        """Give what waits its time to reach Kafka, and end the relay."""
+        self._relay.drain()
+        with trio.move_on_after(self._drain_seconds):
+            # The threads of outbox and relay change what is looked at.
+            while not (  # noqa: ASYNC110
+                self.waiting == 0 or self._relay_ended.is_set() or self._outbox.is_stuck
+            ):
+                await trio.sleep(_LOOK_SECONDS)
+        self._relay.abort()
+        with trio.move_on_after(_RELAY_GRACE_SECONDS):
+            await self._relay_ended.wait()
+
+    # -- As a sink ------------------------------------------------------------
+
+    async def known(self, ce_ids: Sequence[str]) -> set[str]:
+        """Give those of some letters that were replayed."""
+        return await self._answer(self._outbox.replayed(ce_ids)) if ce_ids else set()
+
+    async def write(self, letters: Mapping[str, Sequence[Record]]) -> set[str]:
+        """
+        Write the records of letters, and note the letters, in one transaction.
+
+        Raises:
+            StalledError: The disk or Kafka takes nothing.
+        """
+        await self._wait_for(_MOST_WAITING)
+        return await self._answer(self._outbox.replay(letters))
+
+    async def settle(self) -> None:
+        """
+        Wait until all that was written stands in Kafka.
+
+        Raises:
+            StalledError: Kafka takes nothing.
+        """
+        await self._wait_for(0)
+
+    async def _wait_for(self, most: int) -> None:
+        least, moved_at = self.waiting, trio.current_time()
+        while self.waiting > most:
+            if self.waiting < least:
+                least, moved_at = self.waiting, trio.current_time()
+            if trio.current_time() > moved_at + _STALLED_SECONDS:
+                raise StalledError(
+                    f"Kafka has taken none of {least:,} records for "
+                    f"{_STALLED_SECONDS:.0f} s"
+                )
+            await trio.sleep(_LOOK_SECONDS)
+            self._check()
+
+    async def _answer(self, future: Future[_T]) -> _T:
+        """Wait for the outbox's thread, also when cancelled: it takes milliseconds."""
+        done = trio.Event()
+        token = trio.lowlevel.current_trio_token()
+
+        def tell(_future: Future[_T]) -> None:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(done.set)
+
+        future.add_done_callback(tell)
+        with trio.CancelScope(shield=True):
+            while not done.is_set():
+                with trio.move_on_after(1.0):
+                    await done.wait()
+                if not done.is_set():
+                    self._check()
+        try:
+            return future.result()
+        except CancelledError as error:
+            raise StalledError("the outbox was damaged, or is at its end") from error
+
+    def _check(self) -> None:
+        if self._outbox.is_stuck:
+            raise StalledError("nothing can be written to the disk of the outbox")
+
+    async def _run_relay(self) -> None:
+        try:
+            await self._relay.run()
+        finally:
+            self._relay_ended.set()
