@@ -1,0 +1,109 @@
+"""A bridge with a Schema Registry, from soketi to Confluent's own deserialiser."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import trio
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.json_schema import JSONDeserializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+
+from tests.e2e.bridge_process import Answer
+from tests.e2e.jobs import job
+from tests.e2e.scene import Scene
+from tests.e2e.topic_records import check_dense
+from tests.servers.reader import Record
+from tests.servers.registry import RegistryServer
+
+
+# A start of a command takes a second on an idle machine.
+_COMMAND_SECONDS = 20.0
+
+
+def _waits_for_registry(answer: Answer) -> bool:
+    subscribed = answer.check("subscribed")["ok"]
+    return subscribed and "Schema Registry" in answer.check("kafka-now")["detail"]
+
+
+def _deserialised(
+    registry: RegistryServer, topic: str, records: Sequence[Record]
+) -> list[Any]:
+    """Read values as a consumer does that has the registry's URL alone."""
+    context = SerializationContext(topic, MessageField.VALUE)
+    with SchemaRegistryClient({"url": registry.url}) as client:
+        deserialise = JSONDeserializer(None, schema_registry_client=client)
+        return [deserialise(record.value, context) for record in records]
+
+
+async def _command(scene: Scene, *words: str) -> str:
+    """Run one of the bridge's commands on the topic; gives what it printed."""
+    topic = scene.topic
+    options = ["--topic", topic.name, "--bootstrap-servers", topic.bootstrap_servers]
+    line = [sys.executable, "-m", "bridge", *words, *options]
+    alone = {
+        name: text
+        for name, text in os.environ.items()
+        if not name.startswith("BRIDGE_")
+    }
+    with trio.fail_after(_COMMAND_SECONDS):
+        done = await trio.run_process(
+            line, capture_stdout=True, stderr=subprocess.STDOUT, env=alone
+        )
+    return done.stdout.decode()
+
+
+async def test_events_wait_for_the_registry_and_go_out_in_its_format(
+    scene: Scene, dryapi: str, registry: RegistryServer
+) -> None:
+    """Intake goes on and health says why; then all values validate, gaps too."""
+    bridge = scene.bridge(
+        dryapi,
+        schema_registry_url=registry.url,
+        schema_registry_register="true",
+        schema_registry_timeout_seconds=0.5,
+        schema_registry_username="bridge",
+        # One that must turn up nowhere.
+        schema_registry_password=scene.more_accounts(1)[0].token,
+    )
+    registry.pause()
+    try:
+        bridge.start()
+        away = await bridge.wait_answer("/readyz", _waits_for_registry)
+        assert away.check("outbox-accepting")["ok"]
+        async with scene.load() as load:
+            await load.run_together([job(5) for _ in range(4)])
+            during = await bridge.wait_metrics(lambda now: now.read == load.count)
+            assert during.published == 0
+    finally:
+        registry.resume()
+    await bridge.wait_metrics(lambda now: now.published == load.count)
+    await bridge.wait_ready()
+    assert await bridge.stop() == 0
+
+    records = await scene.records(load.count)
+    check_dense(records)
+    found: dict[str, list[Any]] = defaultdict(list)
+    for value in _deserialised(registry, scene.topic.name, records):
+        found[value["request_id"]].append(value)
+    assert found == {
+        key: [json.loads(value) for value in values]
+        for key, values in load.accepted.items()
+    }
+    gaps = _deserialised(registry, scene.topic.gaps, await scene.gaps(2))
+    assert {gap["cause"] for gap in gaps} == {"first_start"}
+
+    # The bridge's own readers look behind the prefix.
+    assert "Clean: no hole" in await _command(scene, "verify")
+    count = str(load.count)
+    lines = await _command(scene, "tail", "--from-beginning", "--max-messages", count)
+    shown = [json.loads(line)["value"] for line in lines.splitlines()]
+    assert sorted(map(str, shown)) == sorted(
+        str(value) for values in found.values() for value in values
+    )
