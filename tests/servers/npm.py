@@ -1,0 +1,159 @@
+"""npm packages that tests need: soketi, dryAPI's documented clients, AsyncAPI's parser.
+
+Owns which, at which versions, and how they are installed. What is fetched goes into
+the cache that `cache` owns.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from tests.servers.cache import Progress, cached, to_stderr
+from tests.servers.wheels import EXISTING_SOKETI, WITHOUT_CONNECTED, node, run_program
+
+
+__all__ = [
+    "ASYNCAPI_PARSER_VERSION",
+    "SOKETI_VERSION",
+    "fetch_asyncapi_parser",
+    "fetch_seed_clients",
+    "fetch_soketi",
+]
+
+SOKETI_VERSION = "1.6.1"
+ASYNCAPI_PARSER_VERSION = "3.6.6"
+
+# soketi's own uWebSockets.js is a git address; this build is near it and runs on
+# glibc 2.27 and later.
+_SOKETI_PACKAGE = {
+    "private": True,
+    "dependencies": {"@soketi/soketi": SOKETI_VERSION},
+    "overrides": {
+        "uWebSockets.js": "npm:@trufflesuite/uws-js-unofficial@20.30.0-unofficial.0"
+    },
+}
+
+_SOKETI_ENTRY = Path("node_modules/@soketi/soketi/bin/server.js")
+
+# What dryAPI's documentation installs.
+_SEED_CLIENTS_PACKAGE = {
+    "private": True,
+    "dependencies": {"laravel-echo": "2.4.0", "pusher-js": "8.6.0"},
+}
+
+_SEED_CLIENTS_ENTRY = Path("node_modules/laravel-echo/package.json")
+
+_ASYNCAPI_PACKAGE = {
+    "private": True,
+    "dependencies": {"@asyncapi/parser": ASYNCAPI_PARSER_VERSION},
+}
+
+_ASYNCAPI_ENTRY = Path("node_modules/@asyncapi/parser/package.json")
+
+
+def fetch_soketi(progress: Progress = to_stderr) -> Path:
+    """Fetch soketi and the npm packages it needs unless the cache has them.
+
+    Args:
+        progress: Takes lines for people.
+
+    Returns:
+        The folder that holds `node_modules`.
+
+    Raises:
+        FetchError: They can't be fetched.
+    """
+    package = json.dumps(_SOKETI_PACKAGE, indent=2)
+    return cached(
+        "soketi",
+        f"soketi {SOKETI_VERSION} (327 npm packages, 290 MB on disk)",
+        recipe=package,
+        source="an npm registry",
+        way_on=EXISTING_SOKETI,
+        fill=lambda folder: _install(folder, package, _SOKETI_ENTRY),
+        progress=progress,
+    )
+
+
+def fetch_seed_clients(progress: Progress = to_stderr) -> Path:
+    """Fetch the JavaScript clients of dryAPI's documentation unless they are there.
+
+    Args:
+        progress: Takes lines for people.
+
+    Returns:
+        The folder that holds `node_modules`.
+
+    Raises:
+        FetchError: They can't be fetched.
+    """
+    package = json.dumps(_SEED_CLIENTS_PACKAGE, indent=2)
+    return cached(
+        "seed-clients",
+        "pusher-js and Laravel Echo",
+        recipe=package,
+        source="an npm registry",
+        way_on=WITHOUT_CONNECTED,
+        fill=lambda folder: _install(folder, package, _SEED_CLIENTS_ENTRY),
+        progress=progress,
+    )
+
+
+def fetch_asyncapi_parser(progress: Progress = to_stderr) -> Path:
+    """Fetch AsyncAPI's official parser unless it is there.
+
+    Args:
+        progress: Takes lines for people.
+
+    Returns:
+        The folder that holds `node_modules`.
+
+    Raises:
+        FetchError: It can't be fetched.
+    """
+    package = json.dumps(_ASYNCAPI_PACKAGE, indent=2)
+    return cached(
+        "asyncapi",
+        f"AsyncAPI's parser {ASYNCAPI_PARSER_VERSION} (168 npm packages, 54 MB)",
+        recipe=package,
+        source="an npm registry",
+        way_on=WITHOUT_CONNECTED,
+        # One of its packages reports each installation when its script may run.
+        fill=lambda folder: _install(
+            folder, package, _ASYNCAPI_ENTRY, "--ignore-scripts"
+        ),
+        progress=progress,
+    )
+
+
+def _install(folder: Path, package: str, entry: Path, *more_options: str) -> Path:
+    """Install what a package.json asks for.
+
+    Args:
+        folder: An empty folder.
+        package: The package.json.
+        entry: A file that must then be there.
+        more_options: Options for npm beside the usual ones.
+
+    Returns:
+        The folder within it that holds `node_modules`.
+    """
+    target = folder / "packages"
+    target.mkdir()
+    (target / "package.json").write_text(package)
+    program = node()
+    npm = program.parents[1] / "lib/node_modules/npm/bin/npm-cli.js"
+    options = ["--no-package-lock", "--no-audit", "--no-fund", *more_options]
+    # Scripts of the packages look for `node` on the path.
+    path = f"{program.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    run_program(
+        "npm",
+        [program, npm, "install", *options, "--cache", folder / "npm"],
+        target,
+        env={**os.environ, "PATH": path},
+    )
+    if not (target / entry).is_file():
+        raise ValueError(f"npm installed no {entry}")
+    return target

