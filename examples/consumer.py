@@ -89,7 +89,7 @@ def handle(database: sqlite3.Connection, messages: Iterable[Message]) -> list[st
             # Kinds of records may be added; this program knows one.
             if headers.get("ce_type") != JOB_STATUS:
                 continue
-            job = json.loads(message.value() or b"")
+            job = json_of(message)
             if handle_event(database, headers, job):
                 finished.append(
                     f"{job['request_id']} {job['status']} {job['result_url']}"
@@ -126,6 +126,14 @@ def headers_of(message: Message) -> dict[str, str]:
     """Give a record's headers, which are all text."""
     pairs: Any = message.headers() or []
     return {name: value.decode() for name, value in pairs}
+
+
+def json_of(message: Message) -> dict[str, Any]:
+    """Give a record's value, the object of schemas/job-status.schema.json."""
+    value = message.value() or b""
+    # With a Schema Registry a zero byte and the schema's id stand before it.
+    job: dict[str, Any] = json.loads(value[5:] if value.startswith(b"\0") else value)
+    return job
 
 
 def run(consumer: Consumer, database: sqlite3.Connection) -> None:

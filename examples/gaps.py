@@ -58,7 +58,8 @@ def last_of_each(values: Iterable[bytes]) -> list[dict[str, Any]]:
     """Give each gap once: it has several records, and the last one counts."""
     gaps = {}
     for value in values:
-        gap = json.loads(value)
+        # With a Schema Registry a zero byte and the schema's id stand before the JSON.
+        gap = json.loads(value[5:] if value.startswith(b"\0") else value)
         gaps[gap["gap_id"]] = gap
     return list(gaps.values())
 

@@ -90,7 +90,9 @@ def apply(database: sqlite3.Connection, message: Message) -> str | None:
     # Kinds of records may be added; this program knows one.
     if headers.get("ce_type") != JOB_STATUS:
         return None
-    job = json.loads(value or b"")
+    value = value or b""
+    # With a Schema Registry a zero byte and the schema's id stand before the JSON.
+    job = json.loads(value[5:] if value.startswith(b"\0") else value)
     replayed = headers["bridge_origin"] == "replay"
     values = job | {"time": headers["ce_time"], "replayed": replayed}
     if not database.execute(UPSERT, values).rowcount:

@@ -78,7 +78,10 @@ public final class JobConsumer {
 
     /** Gives partition/offset, job, state, progress, the event's identity, and what is odd about it. */
     private static String describe(ConsumerRecord<String, byte[]> record) throws IOException {
-        JsonNode job = JSON.readTree(record.value());
+        byte[] value = record.value();
+        // With a Schema Registry a zero byte and the schema's id stand before the JSON.
+        int start = value.length > 0 && value[0] == 0 ? 5 : 0;
+        JsonNode job = JSON.readTree(value, start, value.length - start);
         return String.format("%d/%d %s %s %s %s %s", record.partition(), record.offset(), record.key(),
                 job.path("status").asText(), job.path("progress").asText("-"),
                 header(record, "ce_id"), header(record, "bridge_anomaly"));

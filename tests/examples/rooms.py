@@ -11,12 +11,15 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import trio
 
+from bridge import dead_letter
 from bridge.intake import Intake
+from bridge.kafka.ports import Framing
 from bridge.kafka.relay import Relay
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.protocol import ChannelEvent, decode
@@ -77,6 +80,7 @@ async def open_rooms(
     folder: Path,
     *,
     previews: Literal["inline", "topic"] = "inline",
+    framing: Framing | None = None,
 ) -> AsyncIterator[Rooms]:
     """Open the rooms around an outbox in a folder, for as long as the block runs."""
     settings = OutboxSettings(dir=folder)
@@ -85,9 +89,20 @@ async def open_rooms(
     if previews == "topic":
         groups.append([preview_topic])
     with OutboxDirectory(folder) as directory:
-        outbox = Outbox(directory, settings)
+        outbox = Outbox(
+            directory,
+            settings,
+            refuse_late=partial(
+                dead_letter.late,
+                topic=topic.dead_letter,
+                max_bytes=dead_letter.DEFAULT_MAX_BYTES,
+            ),
+        )
         relay = Relay(
-            KafkaSettings(bootstrap_servers=topic.bootstrap_servers), groups, outbox
+            KafkaSettings(bootstrap_servers=topic.bootstrap_servers),
+            groups,
+            outbox,
+            framing=framing,
         )
         ledger = Ledger(topic.gaps, {CLIENT_ID: _SOURCE})
         ledger.connect(outbox.keep)
