@@ -13,11 +13,15 @@ from typing import Any
 import msgspec
 
 from bridge import dead_letter
+from bridge.consumer.dead_letters.letter import as_letter
 from bridge.intake import lighten
 from bridge.kafka import header_names as names
+from bridge.kafka.consumed import ConsumedRecord
 from bridge.kafka.headers import HeaderWriter
 from bridge.record import Origin, Record, StoredRecord
 from bridge.recovery.gap import GapCause
+from bridge.replay.shaping import Shaping
+from bridge.settings import Settings
 from tests.previews.images import KINDS, data_uri, image
 from tests.recovery.books import NOW_US, Books
 from tests.test_intake import Outlet, status
@@ -113,7 +117,20 @@ def _of_the_broker(stored: StoredRecord, topic: str) -> Iterator[Record]:
         )
 
 
+def _replayed(letter: Record) -> Iterator[Record]:
+    """Give what a replay makes of a dead letter whose bytes are an event."""
+    headers = dict(_WRITER.headers(_stored(letter)))
+    consumed = ConsumedRecord(
+        _DEAD_LETTERS, 0, 17, 0, letter.key, letter.value, headers
+    )
+    settings = Settings(topic="jobs", previews="topic")
+    shaped = Shaping(settings, _DEAD_LETTERS).shape(as_letter(consumed))
+    assert not isinstance(shaped, str)
+    yield from shaped.records
+
+
 def _records() -> Iterator[Record]:
+    """Give them all: what comes first, and what becomes of it later."""
     first = [*_of_events(), *_of_gaps()]
     yield from first
     for record in first:
@@ -122,6 +139,10 @@ def _records() -> Iterator[Record]:
         if record.topic == "jobs":
             for max_bytes in (1_000_000, 10):
                 yield dead_letter.late(record, topic=_DEAD_LETTERS, max_bytes=max_bytes)
+            late = dead_letter.late(record, topic=_DEAD_LETTERS, max_bytes=1_000_000)
+            for replayed in _replayed(late):
+                yield replayed
+                yield from _of_the_broker(_stored(replayed), replayed.topic)
 
 
 def _stored(record: Record) -> StoredRecord:
@@ -138,10 +159,11 @@ def _stored(record: Record) -> StoredRecord:
 
 
 def written() -> Iterator[Written]:
-    """Give each record as it stands on its topic, the first time and sent again."""
+    """Give each record as it stands on its topic: first, sent again, with a prefix."""
     for record in _records():
-        for is_resent in (False, True):
-            headers = _WRITER.headers(_stored(record), is_resent=is_resent)
+        is_json = record.envelope.content_type == names.JSON_CONTENT
+        for how in ({}, {"is_resent": True}, {"is_framed": True} if is_json else {}):
+            headers = _WRITER.headers(_stored(record), **how)
             by_name = {name: value.decode() for name, value in headers}
             assert len(by_name) == len(headers), "a header stands there twice"
             subject = None if record.key is None else record.key.decode()
