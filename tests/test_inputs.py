@@ -22,6 +22,8 @@ _ROW = re.compile(r"^\| (?!input )(?!---)(.+) \| (.+) \|$", re.MULTILINE)
 # Above `test_contract.MAX_BYTES`, the limit of events here.
 _LARGE = "x" * 30_000
 
+_CONTAINERS: tuple[Any, ...] = ([], {}, [1], {"a": "b"})
+
 
 def _with(member: str) -> str:
     """Write a member behind those of a conforming event."""
@@ -126,7 +128,7 @@ INPUTS: dict[str, list[Any]] = {
         for text in ("", "abc", "1e2", "-1", ".5", "5.", " 5", -1, "1" * 33)
     ],
     "`progress` as a boolean, array or object": [
-        status(progress=value) for value in (True, [], {}, [1])
+        status(progress=value) for value in (True, *_CONTAINERS)
     ],
     "`request_id` with any characters but control characters, up to 256 of them": [
         status(request_id=text)
@@ -147,7 +149,7 @@ INPUTS: dict[str, list[Any]] = {
     " as neither text nor null": [
         status(**{name: value})
         for name in ("preview", "result_url", "error_code", "error_message")
-        for value in (5, True, [], {"a": 1})
+        for value in (5, True, *_CONTAINERS)
     ],
     # Sizes and previews.
     'any text as `preview`, with `previews = "inline"`': [
