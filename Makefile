@@ -43,7 +43,7 @@ PROCESSES ?= 2
 CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(RATE),--rate $(RATE))
 
 .PHONY: help install run fetch test cover-protocol test-long chaos chaos-brokers soak restarts lint format types check \
-	schemas docs chart-tools chart-lint image-lint lock bench bench-sessions bench-contract bench-copies clean clean-cache
+	schemas docs chart-tools chart-lint image-lint lock bench bench-sessions bench-contract bench-copies bench-previews clean clean-cache
 
 
 help: ## list the targets
@@ -146,6 +146,9 @@ bench-contract: $(STAMP) ## measure an event between its frame's text and its re
 
 bench-copies: $(STAMP) ## count how often a preview of 100 KB is copied between the socket and Kafka
 	@$(BIN)/python -m benchmarks.copies $(ARGS)
+
+bench-previews: $(STAMP) ## measure the bytes of previews in Kafka under each setting and codec (TURNS=)
+	@$(BIN)/python -m benchmarks.previews $(if $(TURNS),--turns $(TURNS)) $(ARGS)
 
 chart-tools: $(HELM_BUILT) ## build helm for chart-lint into the tools folder (needs Go; minutes, once)
 
