@@ -203,7 +203,11 @@ def last_events_outlive_the_others(disk: Path) -> dict[str, Any]:
             for topic in ("jobs", "jobs.gaps"):
                 outbox.open_topic(topic, spread(1), fresh(1), None).result(10)
             first = 0
-            while not (statistics.dropped_previews and _committed_in_time(outbox)):
+            while not (
+                statistics.dropped_previews
+                and statistics.dropped_pictures
+                and _committed_in_time(outbox)
+            ):
                 outbox.offer(_life_of_a_job(first))
                 first += 5
             facts["dropped_before_any_preview"] = sum(statistics.dropped.values())
@@ -221,6 +225,7 @@ def last_events_outlive_the_others(disk: Path) -> dict[str, Any]:
         "offered": first,
         "dropped": statistics.dropped,
         "dropped_previews": statistics.dropped_previews,
+        "dropped_pictures": statistics.dropped_pictures,
         "committed": statistics.committed,
         "numbers": [number_of(row) for row in rows],
         "lightened": sum(len(row.value) < _VALUE_BYTES // 2 for row in rows),
@@ -228,8 +233,8 @@ def last_events_outlive_the_others(disk: Path) -> dict[str, Any]:
 
 
 def _life_of_a_job(first: int) -> list[Record]:
-    """Make two events with previews, two without and the last one."""
-    importance = [Importance.PREVIEW, Importance.PREVIEW, Importance.EVENT]
+    """Make a preview alone, an event with one, two without and the last one."""
+    importance = [Importance.PICTURE, Importance.PREVIEW, Importance.EVENT]
     importance += [Importance.EVENT, Importance.TERMINAL]
     records = numbered(first, 5, _VALUE_BYTES)
     return [
