@@ -320,3 +320,15 @@ def test_the_limit_of_events_is_not_that_of_previews() -> None:
         status(preview=data_uri(data))
     )
     assert record.extra == (("bridge_normalized", b"preview_omitted"),)
+
+
+@pytest.mark.parametrize("previews", ["inline", "drop", "topic"])
+def test_without_its_preview_an_event_may_have_just_the_limit(previews: str) -> None:
+    """One byte less room, and it is a dead letter."""
+    payload = status(preview=data_uri(PICTURE))
+    size = len(without(payload))
+    for limit, topic in ((size, "jobs"), (size - 1, "jobs.dlq")):
+        outlet = Outlet(
+            previews=previews, preview_topic="jobs.previews", max_value_bytes=limit
+        )
+        assert outlet.accept(payload)[-1].topic == topic
