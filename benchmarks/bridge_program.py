@@ -45,8 +45,15 @@ def _run(kind: str, file: Path) -> None:
         *,
         lighten: Callable[[Record], Record | None],
         on_loss: Callable[[Loss], None],
+        refuse_late: Callable[[Record], Record] | None,
     ) -> Outbox | MemoryOutbox:
-        made = _OUTBOXES[kind](directory, settings, lighten=lighten, on_loss=on_loss)
+        made = _OUTBOXES[kind](
+            directory,
+            settings,
+            lighten=lighten,
+            on_loss=on_loss,
+            refuse_late=refuse_late,
+        )
         notes.watch(made)
         # Both are called first in the threads that they name.
         made.run = _naming("outbox", made.run)  # type: ignore[method-assign]

@@ -19,7 +19,8 @@ from typing import TypeVar
 
 from benchmarks.memory_lane import MemoryLane
 from bridge.outbox import OutboxDirectory, OutboxStatistics
-from bridge.record import Delivered, LaneState, Loss, Record, StoredRecord
+from bridge.outbox.jobs import Jobs
+from bridge.record import Delivered, LaneState, Loss, Memory, Record, StoredRecord
 from bridge.settings import OutboxSettings
 
 
@@ -42,10 +43,13 @@ class MemoryOutbox:
         settings: It has no bounds.
         lighten: No record has to be made lighter.
         on_loss: Nothing is given up.
+        refuse_late: No order is looked at.
 
     Attributes:
         id: Its UUID.
         statistics: As the outbox on disk has them.
+        memory: It begins with none.
+        jobs: It notes none.
         quarantined: The rows that were put aside, each with the reason.
     """
 
@@ -59,9 +63,12 @@ class MemoryOutbox:
         *,
         lighten: Callable[[Record], Record | None] | None = None,  # noqa: ARG002
         on_loss: Callable[[Loss], None] | None = None,  # noqa: ARG002
+        refuse_late: Callable[[Record], Record] | None = None,  # noqa: ARG002
     ) -> None:
         self.id = str(uuid.uuid4())
         self.statistics = OutboxStatistics()
+        self.memory = Memory({}, was_stopped=True, open_gaps=())
+        self.jobs = Jobs()
         self.quarantined: list[tuple[StoredRecord, str]] = []
         self._prefix = f"{uuid.uuid4().hex[:16]}-"
         self._counter = 0
@@ -84,11 +91,20 @@ class MemoryOutbox:
             statistics.committed += len(records)
             self._take(records)
 
-    def keep(self, record: Record) -> None:
+    def keep(
+        self,
+        record: Record,
+        *,
+        opens: str | None = None,  # noqa: ARG002 - nobody comes after it
+        closes: str | None = None,  # noqa: ARG002
+    ) -> None:
         """Place a gap record: here there is room for all."""
         with self._lock:
             self.statistics.kept += 1
             self._take([record])
+
+    def prove(self, proofs: Mapping[str, int]) -> None:
+        """Take proofs that accounts were heard, for nobody."""
 
     def is_crowded(self) -> bool:
         """Whether the reader should stand back: there is no bound."""
@@ -129,13 +145,13 @@ class MemoryOutbox:
             )
         )
 
-    def open_topic(
+    def open_topic(  # noqa: PLR0913, PLR0917 - the Protocol's
         self,
         topic: str,
         partition_of: _PartitionOf,
         opened: dict[int, tuple[int, int]],
         topic_id: str | None = None,
-        _: Mapping[int, Mapping[str, int]] | None = None,
+        unplaced: Mapping[int, Mapping[str, int]] | None = None,  # noqa: ARG002
         former_partition_of: _PartitionOf | None = None,
     ) -> Future[None]:
         """Let a topic's rows go to lanes, first those that waited without one."""
