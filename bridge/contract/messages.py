@@ -13,6 +13,7 @@ import msgspec
 
 from bridge.contract import examples
 from bridge.kafka import header_names as names
+from bridge.record import Origin
 from bridge.settings import Settings
 
 
@@ -105,10 +106,12 @@ CHANNELS: Final = (
         summary="One status of one job, as dryAPI told it.",
         description=(
             "All records of a job stand on one partition, in the order in which the"
-            " bridge read them: the partition is that of Java's default partitioner"
-            " (murmur2 over the key). The record with `done` or `error` is the job's"
-            " last one, so that the latest record of each key, in a compacted topic or"
-            " a table, is how the job stands.\n\nThe value is the event's own bytes"
+            " bridge read them, as long as the topic's partition count stays: the"
+            " partition is that of Java's default partitioner (murmur2 over the key)."
+            f" Records with the origin `{Origin.REPLAY}` come when they are replayed."
+            "\n\nThe record with `done` or `error` is the job's last one, unless the"
+            " setting `after_terminal` is `publish`: so the latest record of each key,"
+            " in a compacted topic or a table, is how the job stands.\n\nThe value is the event's own bytes"
             f" wherever they conform; otherwise `{names.BRIDGE_NORMALIZED}` says what"
             " was changed. Members that the schema doesn't name pass through."
         ),
