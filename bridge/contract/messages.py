@@ -111,8 +111,9 @@ CHANNELS: Final = (
             f" Records with the origin `{Origin.REPLAY}` come when they are replayed."
             "\n\nThe record with `done` or `error` is the job's last one, unless the"
             " setting `after_terminal` is `publish`: so the latest record of each key,"
-            " in a compacted topic or a table, is how the job stands.\n\nThe value is the event's own bytes"
-            f" wherever they conform; otherwise `{names.BRIDGE_NORMALIZED}` says what"
+            " in a compacted topic or a table, is how the job stands."
+            "\n\nThe value is the event's own bytes wherever they conform; otherwise"
+            f" `{names.BRIDGE_NORMALIZED}` says what"
             " was changed. Members that the schema doesn't name pass through."
         ),
         key=_REQUEST_ID_KEY,
