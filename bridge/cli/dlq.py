@@ -198,7 +198,7 @@ def milliseconds_ago(seconds: int) -> int:
 )
 @click.option(
     "--reason",
-    type=click.Choice([*DeadLetterReason]),
+    type=click.Choice([reason.value for reason in DeadLetterReason]),
     metavar="WORD",
     help="Only letters of this reason; refused_by_broker is replayed only so.",
 )
@@ -228,8 +228,10 @@ def replay(  # noqa: PLR0913 - one for each option
     from bridge.replay import directory_of  # noqa: PLC0415
     from bridge.replay import replay as run  # noqa: PLC0415
 
-    # A log line would tear the bar; what matters is said at the end.
-    level = "critical" if sys.stderr.isatty() else settings.log.level
+    # Of a command that ends, the log is for trouble. It would tear a terminal's bar,
+    # and what matters is said at the end.
+    quiet = "critical" if sys.stderr.isatty() else "warning"
+    level = quiet if settings.log.level == "info" else settings.log.level
     logs.configure(settings.log.format, level, sys.stderr)
     letters = dead_letter_topic or settings.dead_letter_topic
     with Phases(Console(stderr=True), tell) as phases:

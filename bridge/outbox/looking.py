@@ -96,6 +96,9 @@ def is_for_replays(directory: Path) -> bool:
     if not path.is_file():
         return True
     with _opened(path) as connection:
+        # Another process may be making it just now.
+        if not _has_table(connection, "envelopes"):
+            return True
         others = connection.execute(
             "SELECT 1 FROM envelopes WHERE origin <> ? LIMIT 1", (Origin.REPLAY,)
         )

@@ -117,16 +117,20 @@ async def replay(  # noqa: PLR0913 - each is one independent choice of the calle
     shape = Shaping(settings, dead_letter_topic).shape
     prepare = partial(Replaying, settings.kafka, choice, shape, on_progress=on_progress)
     if is_dry:
-        return await _run(prepare(sink=_DrySink(directory)), None)
+        return await _run(prepare(sink=_DrySink(directory)), None, 0.0)
     # Made as the bridge would make it, should none have run here yet.
     with suppress(OSError):
         settings.outbox.dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with OutboxDirectory(directory) as locked:
         writer = Writer(settings, locked, dead_letter_topic)
-        return await _run(prepare(sink=writer), writer)
+        return await _run(
+            prepare(sink=writer), writer, settings.shutdown_timeout_seconds
+        )
 
 
-async def _run(replaying: Replaying, writer: Writer | None) -> Replayed:
+async def _run(
+    replaying: Replaying, writer: Writer | None, drain_seconds: float
+) -> Replayed:
     trouble: str | None = "it was interrupted"
     async with trio.open_nursery() as nursery:
         if writer is not None:
@@ -137,9 +141,9 @@ async def _run(replaying: Replaying, writer: Writer | None) -> Replayed:
                 await replaying.run()
                 trouble = None
             except StalledError as error:
-                trouble = str(error)
+                trouble, drain_seconds = str(error), 0.0
         if writer is not None:
-            await writer.drain()
+            await writer.drain(drain_seconds)
         nursery.cancel_scope.cancel()
     if writer is None or not writer.waiting:
         return Replayed(replaying.tally, trouble)

@@ -17,7 +17,6 @@ import trio
 
 from bridge.framing import framing_of
 from bridge.kafka.relay import Relay
-from bridge.kafka.topic_needs import topic_needs
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.record import Record
 from bridge.settings import Settings
@@ -63,23 +62,22 @@ class Writer:
     def __init__(
         self, settings: Settings, directory: OutboxDirectory, dead_letter_topic: str
     ) -> None:
-        self._drain_seconds = settings.shutdown_timeout_seconds
         self._outbox = Outbox(
             directory, msgspec.structs.replace(settings.outbox, dir=directory.path)
         )
-        needs = topic_needs(settings)
-        # What it gives up it can't have lost: there are no gaps.
-        del needs[settings.gap_topic]
+        topics = [settings.topic, dead_letter_topic]
+        if settings.previews == "topic":
+            topics.append(settings.preview_topic)
         self._relay = Relay(
-            settings.kafka,
+            # Making topics, and judging them, is the bridge's.
+            msgspec.structs.replace(settings.kafka, create_topics=False),
             # Each on its own: a topic that refuses stops no other one.
-            [[topic] for topic in dict.fromkeys([*needs, dead_letter_topic])],
+            [[topic] for topic in topics],
             self._outbox,
             dead_letter_topic=dead_letter_topic,
             max_dead_letter_bytes=settings.limits.dead_letter_bytes,
             delivery=settings.delivery,
             framing=framing_of(settings),
-            needs=needs,
         )
         self._relay_ended = trio.Event()
 
@@ -94,10 +92,10 @@ class Writer:
         nursery.start_soon(in_thread, outbox.run, outbox.stop, _OUTBOX_GRACE_SECONDS)
         nursery.start_soon(self._run_relay)
 
-    async def drain(self) -> None:
+    async def drain(self, seconds: float) -> None:
         """Give what waits its time to reach Kafka, and end the relay."""
         self._relay.drain()
-        with trio.move_on_after(self._drain_seconds):
+        with trio.move_on_after(seconds):
             # The threads of outbox and relay change what is looked at.
             while not (  # noqa: ASYNC110
                 self.waiting == 0 or self._relay_ended.is_set() or self._outbox.is_stuck

@@ -105,13 +105,14 @@ def test_single_letters_come_newest_last_and_limited(topic: Topic) -> None:
 
 
 def test_since_leaves_older_ones_out(topic: Topic) -> None:
-    """Reading starts at the first letter that is as young."""
+    """Also those that stand behind a younger one."""
     now_ms = int(time.time() * 1000)
     write(
         topic,
         [
             sent(b"{}", timestamp_ms=now_ms - 7_200_000),
             sent(b"{}", timestamp_ms=now_ms - 60_000),
+            sent(b"{}", timestamp_ms=now_ms - 7_200_000),
         ],
     )
     report = json.loads(run(command(topic, "list", "--since", "1h", "--json")).stdout)

@@ -52,7 +52,7 @@ _MEANINGS = {
     Outcome.OTHER_TOPIC: "was on its way to another topic",
     Outcome.UNKNOWN_REASON: "a newer bridge wrote it",
     Outcome.FOREIGN: "no bridge wrote it",
-    Outcome.NOT_CHOSEN: "has another reason than the chosen one",
+    Outcome.NOT_CHOSEN: "left out by --reason or --since",
 }
 
 

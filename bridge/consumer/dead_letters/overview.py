@@ -94,7 +94,8 @@ async def reasons_of(
 
     async def take(run: Iterable[ConsumedRecord]) -> bool:
         for record in run:
-            _count(reasons, as_letter(record))
+            if _is_young(record, since_ms):
+                _count(reasons, as_letter(record))
         return False
 
     start = Edge.BEGINNING if since_ms is None else since_ms
@@ -137,7 +138,7 @@ async def latest_letters(  # noqa: PLR0913 - each is one independent choice of t
         nonlocal count
         for record in run:
             letter = as_letter(record)
-            if not chosen(letter):
+            if not (_is_young(record, since_ms) and chosen(letter)):
                 continue
             count += 1
             order = (record.timestamp_ms, record.partition, record.offset)
@@ -149,6 +150,11 @@ async def latest_letters(  # noqa: PLR0913 - each is one independent choice of t
     start = Edge.BEGINNING if since_ms is None else since_ms
     await read_through(settings, topic, take, start=start, on_progress=on_progress)
     return [letter for _, letter in sorted(kept, key=lambda one: one[0])], count
+
+
+def _is_young(record: ConsumedRecord, since_ms: int | None) -> bool:
+    """Judge each: reading begins with the first of that age, older ones may follow."""
+    return since_ms is None or record.timestamp_ms >= since_ms
 
 
 def _count(reasons: dict[str, Reason], letter: Letter) -> None:

@@ -31,7 +31,7 @@ __all__ = ["Choice", "Replaying", "Shaped", "Sink", "Tally"]
 _JOBS_A_SLICE = 100_000
 
 # What is handed to the outbox at once, beside at most 2,000 letters.
-_BATCH_BYTES = 2 * 1024 * 1024
+_BATCH_BYTES = 1024 * 1024
 
 
 class Shaped(msgspec.Struct, frozen=True):
@@ -198,6 +198,10 @@ class Replaying:
 
     def _judge(self, letter: Letter) -> Outcome | Shaped | str:
         """Give what becomes of a letter, or its records, or why it is still invalid."""
+        since_ms = self._choice.since_ms
+        # Reading begins with the first one of that age; older ones may follow it.
+        if since_ms is not None and letter.record.timestamp_ms < since_ms:
+            return Outcome.NOT_CHOSEN
         unread = outcome_unread(letter, self._choice.topic, self._choice.reason)
         return self._shape(letter) if unread is None else unread
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from confluent_kafka import KafkaError, Producer
 
@@ -78,7 +79,7 @@ def sent(
     timestamp_ms: int = NOW_MS,
     partition: int = 0,
     ce_id: str | None = None,
-    **more: bytes,
+    more: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Sent:
     """Make a dead letter with all the headers that a bridge writes."""
     seconds, thousandths = divmod(timestamp_ms, 1000)
@@ -101,7 +102,7 @@ def sent(
     return Sent(
         value,
         key.encode() if key is not None else None,
-        headers | more,
+        headers | dict(more),
         timestamp_ms,
         partition,
     )

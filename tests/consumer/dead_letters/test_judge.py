@@ -35,7 +35,10 @@ def test_what_did_not_conform_is_read_again(reason: str) -> None:
     [
         (sent(payload("job-1"), "after_terminal"), Outcome.AFTER_TERMINAL),
         (sent(b"\x89PNG", "invalid_preview"), Outcome.INVALID_PREVIEW),
-        (sent(b"{", "too_large", bridge_truncated=b"true"), Outcome.TRUNCATED),
+        (
+            sent(b"{", "too_large", more={"bridge_truncated": b"true"}),
+            Outcome.TRUNCATED,
+        ),
         (sent(payload("job-1"), "too_pretty"), Outcome.UNKNOWN_REASON),
         (Sent(payload("job-1")), Outcome.FOREIGN),
         (sent(payload("job-1")).without("ce_id"), Outcome.FOREIGN),
@@ -50,7 +53,7 @@ def test_what_stays(letter: Sent, expected: Outcome) -> None:
 
 def test_what_a_broker_refused_is_tried_only_when_asked_for() -> None:
     """Else each replay could add another letter of the same record."""
-    letter = sent(payload("job-1"), "refused_by_broker", **_REFUSED)
+    letter = sent(payload("job-1"), "refused_by_broker", more=_REFUSED)
     assert outcome(letter) is Outcome.REFUSED_BY_BROKER
     assert outcome(letter, "refused_by_broker") is None
 
@@ -58,7 +61,7 @@ def test_what_a_broker_refused_is_tried_only_when_asked_for() -> None:
 def test_a_record_of_another_topic_is_no_event() -> None:
     """Gaps and previews can be refused as well."""
     refused = _REFUSED | {"bridge_refused_topic": b"jobs.gaps"}
-    letter = sent(b"{}", "refused_by_broker", **refused)
+    letter = sent(b"{}", "refused_by_broker", more=refused)
     assert outcome(letter, "refused_by_broker") is Outcome.OTHER_TOPIC
 
 

@@ -1,0 +1,229 @@
+"""`bridge dlq replay` as a process: kills, signals, and what it says at its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from bridge.outbox.looking import replayed_in
+from tests.conftest import Topic
+from tests.consumer.dead_letters.letters import payload, sent, write
+from tests.consumer.verify.topics import proof_of
+from tests.servers.reader import Record, read_topic
+
+
+# A start takes a second on an idle machine; below a test's 60 s.
+_DEADLINE_SECONDS = 30.0
+
+# Enough for the outbox to take them in several transactions.
+_LETTERS = 3_000
+_PADDING = "x" * 2_000
+
+
+@pytest.fixture(autouse=True)
+def quick_resume(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten a wait for late writes that no test here has."""
+    del environment
+    monkeypatch.setenv("BRIDGE_KAFKA_RESUME_QUIET_SECONDS", "0.1")
+
+
+def command(topic: Topic, folder: Path, *options: str) -> list[str]:
+    """The command line for a topic, with directories of the test's own."""
+    where = ["--topic", topic.name, "--bootstrap-servers", topic.bootstrap_servers]
+    bridge = [sys.executable, "-m", "bridge", "--outbox-dir", str(folder / "outbox")]
+    return [*bridge, "dlq", "replay", *options, *where]
+
+
+def run(line: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        line, capture_output=True, text=True, timeout=_DEADLINE_SECONDS, check=False
+    )
+
+
+def read(topic: Topic) -> list[Record]:
+    """Read the topic of jobs to its end."""
+    servers = topic.bootstrap_servers
+    return read_topic(servers, topic.name, None, _DEADLINE_SECONDS)
+
+
+def interrupt(
+    line: list[str], directory: Path, ce_ids: list[str], number: signal.Signals
+) -> subprocess.CompletedProcess[str]:
+    """Start a replay, and send it a signal as soon as it has written some more."""
+    some = ce_ids[::50]  # asked for often, and less than a transaction apart
+    before = len(replayed_in(directory, some))
+    child = subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + _DEADLINE_SECONDS
+    while child.poll() is None and time.monotonic() < deadline:
+        if len(replayed_in(directory, some)) > before:
+            break
+        time.sleep(0.005)
+    child.send_signal(number)
+    out, errors = child.communicate(timeout=_DEADLINE_SECONDS)
+    return subprocess.CompletedProcess(line, child.returncode, out, errors)
+
+
+async def test_kills_in_the_middle_neither_lose_nor_repeat_a_letter(
+    topic: Topic, tmp_path: Path
+) -> None:
+    """Killed again and again, and told to stop: at the end each is there once."""
+    ce_ids = [f"00112233445566bb-{n}" for n in range(_LETTERS)]
+    write(
+        topic,
+        (
+            sent(payload(f"job-{n}", padding=_PADDING), key=f"job-{n}", ce_id=ce_id)
+            for n, ce_id in enumerate(ce_ids)
+        ),
+    )
+    line = command(topic, tmp_path)
+    directory = tmp_path / "outbox" / "replay"
+    for _ in range(2):
+        killed = interrupt(line, directory, ce_ids, signal.SIGKILL)
+        assert killed.returncode == -signal.SIGKILL
+    stopped = interrupt(line, directory, ce_ids, signal.SIGTERM)
+    assert stopped.returncode == 1
+    assert "not complete (it was interrupted); 0 records wait" in stopped.stderr
+    assert "Run it again" in stopped.stderr
+    done = len(replayed_in(directory, ce_ids))
+    assert 0 < done < _LETTERS
+    rest = run(line)
+    assert (rest.returncode, rest.stderr) == (0, "")
+    assert f"{_LETTERS - done:,} of {_LETTERS:,} dead letters" in rest.stdout
+    records = read(topic)
+    found = Counter(record.headers["bridge_replayed_ce_id"] for record in records)
+    assert found == {ce_id.encode(): 1 for ce_id in ce_ids}
+    report = await proof_of(topic)
+    assert report.is_clean
+    assert len({lane.outbox for lane in report.lanes}) == 1
+
+
+def test_it_ends_with_a_table_and_0(topic: Topic, tmp_path: Path) -> None:
+    """Each outcome with its count and meaning; again there is nothing to do."""
+    write(topic, [sent(payload("job-1")), sent(b"[", "not_json"), sent(b"5")])
+    result = run(command(topic, tmp_path))
+    assert (result.returncode, result.stderr) == (0, "")
+    head, replayed, invalid, last = result.stdout.splitlines()
+    assert head.split() == ["outcome", "count", "meaning"]
+    assert replayed.split()[:2] == ["replayed", "1"]
+    assert invalid.split()[:2] == ["still_invalid", "2"]
+    assert "1 not_json" in invalid
+    assert "1 not_an_object" in invalid
+    assert last.startswith(f"1 of 3 dead letters on {topic.dead_letter} replayed to")
+    again = run(command(topic, tmp_path, "--json"))
+    assert again.returncode == 0
+    report = json.loads(again.stdout)
+    assert report["trouble"] is None
+    assert report["outcomes"]["replayed"] == 0
+    assert report["outcomes"]["already_replayed"] == 1
+    assert report["still_invalid"] == {"not_json": 1, "not_an_object": 1}
+
+
+def test_a_dry_run_says_so_and_writes_nothing(topic: Topic, tmp_path: Path) -> None:
+    """No record, no directory."""
+    write(topic, [sent(payload("job-1"))])
+    result = run(command(topic, tmp_path, "--dry-run"))
+    assert result.returncode == 0
+    last = result.stdout.splitlines()[-1]
+    assert last.startswith("1 of 1 dead letters")
+    assert last.endswith(f"would be replayed to {topic.name}. Nothing was written.")
+    assert list(tmp_path.iterdir()) == []
+    assert read(topic) == []
+
+
+def test_a_terminal_gets_bars_that_go(topic: Topic, tmp_path: Path) -> None:
+    """Progress is drawn on the terminal, without a line of the log between."""
+    write(topic, [sent(payload(f"job-{n}")) for n in range(20)])
+    leader, follower = pty.openpty()
+    result = subprocess.run(
+        command(topic, tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=follower,
+        timeout=_DEADLINE_SECONDS,
+        check=False,
+        env={**os.environ, "TERM": "xterm"},
+    )
+    os.close(follower)
+    drawn = os.read(leader, 65_536)
+    os.close(leader)
+    assert result.returncode == 0
+    assert b"dead letters" in drawn
+    assert b"20/20" in drawn
+    assert b"\x1b[?25h" in drawn  # the cursor is back
+    assert b"topics.open" not in drawn
+
+
+def test_two_at_once_are_one_too_many(topic: Topic, tmp_path: Path) -> None:
+    """The directory is locked; the second one ends with the other's process id."""
+    write(topic, [sent(payload(f"job-{n}", padding=_PADDING)) for n in range(2_000)])
+    directory = tmp_path / "outbox" / "replay"
+    line = command(topic, tmp_path)
+    first = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + _DEADLINE_SECONDS
+        while not (directory / "outbox.sqlite3").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        first.send_signal(signal.SIGSTOP)
+        second = run(line)
+        assert (second.returncode, second.stdout) == (2, "")
+        assert f"in use by process {first.pid}" in second.stderr
+    finally:
+        first.send_signal(signal.SIGCONT)
+        first.communicate(timeout=_DEADLINE_SECONDS)
+    assert first.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--reason", "no_json"], "not_json"),
+        (["--outbox-dir", "/o"], "writer of its own"),
+        (["--bootstrap-servers", "nowhere"], "bootstrap_servers"),
+    ],
+)
+def test_wrong_options_say_what_is_expected(
+    invoke: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    words: str,
+) -> None:
+    """Usage errors end with 2 and a line that helps."""
+    monkeypatch.setenv("BRIDGE_OUTBOX_DIR", "/o")
+    result = invoke("dlq", "replay", *options)
+    assert result.exit_code == 2
+    assert words in result.output
+
+
+def test_no_broker_is_one_line(tmp_path: Path) -> None:
+    """The error names the setting and the address, also where nothing waits."""
+    address = "127.0.0.1:1"  # nobody listens on tcpmux
+    line = [sys.executable, "-m", "bridge", "dlq", "replay", "--outbox-dir"]
+    env = {**os.environ, "BRIDGE_OUTBOX_DIR": str(tmp_path / "outbox")}
+    result = subprocess.run(
+        [*line, str(tmp_path / "replay"), "--bootstrap-servers", address],
+        capture_output=True,
+        text=True,
+        timeout=_DEADLINE_SECONDS,
+        check=False,
+        env=env,
+    )
+    assert (result.returncode, result.stdout) == (4, "")
+    sentences = [
+        line for line in result.stderr.splitlines() if line.startswith("bridge: ")
+    ]
+    assert len(sentences) == 1
+    assert address in sentences[0]

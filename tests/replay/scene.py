@@ -1,0 +1,105 @@
+"""A topic, its dead letters and a replay between them.
+
+Owns how a replay is run in this process and how its records are read back. What it
+should do is for each test to say.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+
+from bridge.replay import Replayed, directory_of, replay
+from bridge.settings import KafkaSettings, OutboxSettings, Settings, TopicSettings
+from tests.conftest import Topic
+from tests.consumer.dead_letters.letters import Sent, write
+from tests.servers.reader import Record, read_topic
+
+
+__all__ = ["DEADLINE_SECONDS", "Scene"]
+
+DEADLINE_SECONDS = 40.0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """
+    One test's topics and directories.
+
+    Attributes:
+        topic: The topics.
+        folder: Where the bridge's outbox directory would be.
+    """
+
+    topic: Topic
+    folder: Path
+
+    def settings(self, **more: Any) -> Settings:
+        """Give the settings of a bridge for the topic."""
+        return msgspec.structs.replace(
+            Settings(
+                topic=self.topic.name,
+                topics=TopicSettings(),
+                kafka=KafkaSettings(
+                    bootstrap_servers=self.topic.bootstrap_servers,
+                    # A wait that is long for people's sake, and for nothing here.
+                    resume_quiet_seconds=0.1,
+                ),
+                outbox=OutboxSettings(dir=self.folder / "outbox"),
+            ),
+            **more,
+        )
+
+    async def letters(self, *letters: Sent) -> None:
+        """Write dead letters."""
+        await trio.to_thread.run_sync(write, self.topic, letters)
+
+    async def jobs(self, *records: Sent) -> None:
+        """Write records of the topic of jobs."""
+        await trio.to_thread.run_sync(
+            lambda: write(self.topic, records, name=self.topic.name)
+        )
+
+    async def replay(
+        self, settings: Settings | None = None, **choices: Any
+    ) -> Replayed:
+        """Replay as the command does."""
+        settings = settings or self.settings()
+        with trio.fail_after(DEADLINE_SECONDS):
+            return await replay(
+                settings,
+                directory=directory_of(settings, None),
+                dead_letter_topic=self.topic.dead_letter,
+                **choices,
+            )
+
+    async def outcomes(
+        self, settings: Settings | None = None, **choices: Any
+    ) -> dict[str, int]:
+        """Replay, and give what became of the letters of those outcomes there are."""
+        done = await self.replay(settings, **choices)
+        assert (done.trouble, done.waiting) == (None, 0)
+        return {outcome.value: n for outcome, n in done.tally.outcomes.items() if n}
+
+    async def read(self, name: str | None = None) -> list[Record]:
+        """Read the topic of jobs, or another one, to its end."""
+        return await trio.to_thread.run_sync(
+            read_topic,
+            self.topic.bootstrap_servers,
+            name or self.topic.name,
+            None,
+            DEADLINE_SECONDS,
+        )
+
+    async def sources(self) -> Counter[bytes]:
+        """Tell how often each letter's event stands on the topic of jobs."""
+        return Counter(
+            record.headers["bridge_replayed_ce_id"]
+            for record in await self.read()
+            if "bridge_replayed_ce_id" in record.headers
+        )

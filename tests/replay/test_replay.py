@@ -1,0 +1,336 @@
+"""A replay against a real Kafka: what goes, how it looks, and what stays."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from bridge.consumer.dead_letters import replaying
+from bridge.errors import KafkaRefusedError, OutboxDirectoryError
+from bridge.outbox.looking import look
+from bridge.record import Envelope, Record
+from bridge.replay import directory_of, writer
+from bridge.settings import LimitSettings, OutboxSettings
+from tests.consumer.dead_letters.letters import NOW_MS, SOURCE, Sent, payload, sent
+from tests.consumer.verify.topics import proof_of
+from tests.outbox.making import stored
+from tests.replay.scene import Scene
+
+
+def numeric(job: str, status: str = "in_progress") -> bytes:
+    """A payload that a version which takes strings alone for progress refuses."""
+    return json.dumps(
+        {"request_id": job, "status": status, "progress": 45.5, "preview": None}
+    ).encode()
+
+
+async def test_a_letter_that_can_be_read_now_becomes_a_record(scene: Scene) -> None:
+    """As the bridge would write it, and marked with where it comes from."""
+    await scene.letters(sent(numeric("job-1"), key="job-1", ce_id="a-1"))
+    assert await scene.outcomes() == {"replayed": 1}
+    (record,) = await scene.read()
+    assert record.key == b"job-1"
+    assert record.value is not None
+    assert json.loads(record.value) == {
+        "request_id": "job-1",
+        "status": "in_progress",
+        "preview": None,
+        "result_url": None,
+        "progress": "45.50",
+    }
+    assert record.timestamp == NOW_MS
+    headers = dict(record.headers)
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(NOW_MS // 1000))
+    assert headers.pop("ce_time").decode() == f"{moment}.000123Z"
+    assert headers.pop("bridge_outbox") != b"0b6f4c5e-0000-4000-8000-000000000001"
+    assert headers.pop("ce_id") != b"a-1"
+    assert headers == {
+        "ce_specversion": b"1.0",
+        "ce_source": SOURCE.encode(),
+        "ce_type": b"dev.dryapi.request.status.updated",
+        "ce_subject": b"job-1",
+        "content-type": b"application/json",
+        "bridge_sequence": b"1",
+        "bridge_origin": b"replay",
+        "bridge_normalized": b"missing_field,progress_number",
+        "bridge_anomaly": b"replayed",
+        "bridge_replayed_from": f"{scene.topic.dead_letter}-0@0".encode(),
+        "bridge_replayed_ce_id": b"a-1",
+    }
+    # The letter itself stays.
+    assert len(await scene.read(scene.topic.dead_letter)) == 1
+
+
+async def test_each_kind_of_letter_has_its_outcome(scene: Scene) -> None:
+    """What stays is counted by why it does, and what is invalid by its new reason."""
+    refused = {"bridge_refused_topic": scene.topic.name.encode()}
+    await scene.letters(
+        sent(payload("job-1"), "not_json"),
+        sent(b"no JSON", "not_json"),
+        sent(b"\xff\xfe", "not_json"),
+        sent(b'{"status": "done"}', "missing_request_id"),
+        sent(payload("job-2"), "after_terminal", key="job-2"),
+        sent(b"\x89PNG", "invalid_preview", key="job-3"),
+        sent(b'{"request', "too_large", more={"bridge_truncated": b"true"}),
+        sent(payload("job-4"), "refused_by_broker", key="job-4", more=refused),
+        sent(payload("job-5"), "too_pretty"),
+        Sent(payload("job-6")),
+        Sent(None),
+    )
+    done = await scene.replay()
+    assert {outcome.value: n for outcome, n in done.tally.outcomes.items() if n} == {
+        "replayed": 1,
+        "still_invalid": 3,
+        "after_terminal": 1,
+        "invalid_preview": 1,
+        "truncated": 1,
+        "refused_by_broker": 1,
+        "unknown_reason": 1,
+        "foreign": 2,
+    }
+    assert done.tally.invalid == {"not_json": 2, "missing_request_id": 1}
+    assert done.tally.letters == 11
+    assert [record.key for record in await scene.read()] == [b"job-1"]
+
+
+async def test_no_mixture_of_runs_replays_a_letter_twice(scene: Scene) -> None:
+    """Narrowed runs and whole ones, whatever stood where, and one letter twice."""
+    old_ms = NOW_MS - 3_600_000
+    await scene.letters(
+        sent(payload("job-1"), "not_json", ce_id="a-1"),
+        sent(payload("job-2"), "invalid_field", ce_id="a-2", timestamp_ms=old_ms),
+        sent(payload("job-3"), "invalid_field", ce_id="a-3"),
+        sent(payload("job-3"), "invalid_field", ce_id="a-3"),
+    )
+    assert await scene.outcomes(reason="not_json") == {"replayed": 1, "not_chosen": 3}
+    # The old one stands behind a younger one.
+    assert await scene.outcomes(since_ms=NOW_MS - 1_800_000) == {
+        "already_replayed": 2,
+        "replayed": 1,
+        "not_chosen": 1,
+    }
+    assert await scene.outcomes() == {"already_replayed": 3, "replayed": 1}
+    await scene.letters(sent(payload("job-4"), ce_id="a-4"))
+    assert await scene.outcomes() == {"already_replayed": 4, "replayed": 1}
+    assert await scene.sources() == dict.fromkeys((b"a-1", b"a-2", b"a-3", b"a-4"), 1)
+    assert (await proof_of(scene.topic)).is_clean
+
+
+async def test_what_an_earlier_version_let_lie_is_found_by_a_later_one(
+    scene: Scene,
+) -> None:
+    """No run passes over a letter for good."""
+    await scene.letters(sent(payload("job-1"), ce_id="a-1"))
+    small = LimitSettings(event_bytes=10)
+    assert await scene.outcomes(scene.settings(limits=small)) == {"still_invalid": 1}
+    assert await scene.outcomes() == {"replayed": 1}
+
+
+async def test_a_replay_whose_outbox_is_gone_repeats_nothing(scene: Scene) -> None:
+    """The records themselves say which letters they come from."""
+    await scene.letters(
+        sent(payload("job-1", "processing"), ce_id="a-1"),
+        sent(payload("job-2", "processing"), ce_id="a-2"),
+    )
+    assert await scene.outcomes(reason="invalid_field") == {"replayed": 2}
+    elsewhere = OutboxSettings(dir=scene.folder / "other")
+    await scene.letters(sent(payload("job-3"), ce_id="a-3"))
+    assert await scene.outcomes(scene.settings(outbox=elsewhere)) == {
+        "already_replayed": 2,
+        "replayed": 1,
+    }
+    assert await scene.sources() == {b"a-1": 1, b"a-2": 1, b"a-3": 1}
+
+
+async def test_a_topic_made_anew_is_another_one(scene: Scene) -> None:
+    """Its offsets begin again, and its letters are others."""
+    await scene.letters(sent(payload("job-1"), ce_id="a-1"))
+    assert await scene.outcomes() == {"replayed": 1}
+    # As a new topic is: the same places, other letters.
+    other = replace(scene, topic=replace(scene.topic, dead_letter=scene.topic.gaps))
+    await other.letters(sent(payload("job-2"), ce_id="a-2"))
+    assert await other.outcomes() == {"replayed": 1}
+    assert await scene.sources() == {b"a-1": 1, b"a-2": 1}
+
+
+async def test_a_job_that_went_on_is_left_alone(scene: Scene) -> None:
+    """Its last record stays its last, and it makes no step back."""
+
+    def on_topic(job: str, status: str, at_ms: int, *, prefix: bytes = b"") -> Sent:
+        moment = sent(b"", timestamp_ms=at_ms).headers["ce_time"]
+        value = prefix + payload(job, status)
+        return Sent(value, job.encode(), {"ce_time": moment}, at_ms)
+
+    await scene.jobs(
+        on_topic("ended", "done", NOW_MS - 60_000),
+        on_topic("framed", "done", NOW_MS, prefix=b"\0\0\0\0\7"),
+        on_topic("ahead", "in_progress", NOW_MS + 1000),
+        on_topic("behind", "in_progress", NOW_MS - 1000),
+        on_topic("ahead-of-its-end", "in_progress", NOW_MS + 1000),
+    )
+    await scene.letters(
+        *(
+            sent(numeric(job, status), key=job)
+            for job, status in (
+                ("ended", "done"),
+                ("framed", "in_progress"),
+                ("ahead", "in_progress"),
+                ("behind", "in_progress"),
+                ("ahead-of-its-end", "error"),
+                # Two of a job that the topic doesn't know, and one behind its end.
+                ("new", "processing"),
+                ("new", "done"),
+                ("new", "in_progress"),
+            )
+        )
+    )
+    assert await scene.outcomes() == {"overtaken": 4, "replayed": 4}
+    replayed = [
+        (record.key, json.loads(record.value or b"")["status"])
+        for record in await scene.read()
+        if "bridge_replayed_from" in record.headers
+    ]
+    assert sorted(replayed) == [
+        (b"ahead-of-its-end", "error"),
+        (b"behind", "in_progress"),
+        (b"new", "done"),
+        (b"new", "processing"),
+    ]
+
+
+async def test_many_jobs_are_replayed_part_by_part(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept in memory of jobs has a bound; all of them go, in their order."""
+    monkeypatch.setattr(replaying, "_JOBS_A_SLICE", 10)
+    monkeypatch.setattr("bridge.kafka.fetching._RUN_RECORDS", 7)
+    monkeypatch.setattr(replaying, "_BATCH_BYTES", 300)
+    steps = ("processing", "in_progress", "done")
+    await scene.letters(
+        *(sent(numeric(f"job-{n}", step)) for step in steps for n in range(40)),
+    )
+    assert await scene.outcomes() == {"replayed": 120}
+    found: dict[bytes, list[str]] = {}
+    for record in await scene.read():
+        status = json.loads(record.value or b"")["status"]
+        found.setdefault(record.key or b"", []).append(status)
+    assert len(found) == 40
+    assert all(statuses == [*steps] for statuses in found.values())
+    assert (await proof_of(scene.topic)).is_clean
+    assert await scene.outcomes() == {"already_replayed": 120}
+
+
+async def test_a_dry_run_leaves_no_trace(scene: Scene) -> None:
+    """It tells what would go, also beside what went, and makes no directory."""
+    await scene.letters(
+        sent(payload("job-1"), ce_id="a-1"),
+        sent(payload("job-2", "processing"), ce_id="a-2"),
+        sent(payload("job-2", "processing"), ce_id="a-2"),
+        sent(b"[", "not_json"),
+    )
+    expected = {"replayed": 2, "already_replayed": 1, "still_invalid": 1}
+    assert await scene.outcomes(is_dry=True) == expected
+    assert not (scene.folder / "outbox").exists()
+    assert await scene.read() == []
+    assert await scene.outcomes() == expected
+    assert await scene.outcomes(is_dry=True) == {
+        "already_replayed": 3,
+        "still_invalid": 1,
+    }
+
+
+async def test_what_the_broker_refused_goes_when_it_is_asked_for(scene: Scene) -> None:
+    """With what had been changed of it before, which its new record says too."""
+    letter = sent(
+        payload("job-1"),
+        "refused_by_broker",
+        key="job-1",
+        more={
+            "bridge_refused_topic": scene.topic.name.encode(),
+            "bridge_normalized": b"progress_number",
+        },
+    )
+    await scene.letters(letter)
+    assert await scene.outcomes() == {"refused_by_broker": 1}
+    assert await scene.outcomes(reason="refused_by_broker") == {"replayed": 1}
+    (record,) = await scene.read()
+    assert record.headers["bridge_normalized"] == b"progress_number"
+
+
+async def test_previews_go_where_the_setting_sends_them(scene: Scene) -> None:
+    """A replayed event is treated as one that is read now."""
+    event = payload("job-1", "in_progress", preview="data:image/png;base64,AAAA")
+    await scene.letters(sent(event, "invalid_field"))
+    assert await scene.outcomes(scene.settings(previews="drop")) == {"replayed": 1}
+    (record,) = await scene.read()
+    assert json.loads(record.value or b"")["preview"] is None
+    assert record.headers["bridge_normalized"] == b"preview_omitted"
+
+
+async def test_transactional_delivery_carries_a_replay(scene: Scene) -> None:
+    """Its records are committed when it ends."""
+    await scene.letters(*(sent(payload(f"job-{n}")) for n in range(20)))
+    settings = scene.settings(delivery="transactional")
+    assert await scene.outcomes(settings) == {"replayed": 20}
+    assert len(await scene.read()) == 20
+    assert (await proof_of(scene.topic)).is_clean
+
+
+async def test_what_kafka_does_not_take_waits_for_the_next_run(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says how much waits and why, and the next run publishes it."""
+    await scene.letters(sent(payload("job-1"), ce_id="a-1"))
+    settings = scene.settings()
+    waiting = Record(
+        scene.topic.name,
+        b"job-1",
+        payload("job-1"),
+        NOW_MS * 1000,
+        Envelope(SOURCE, "dev.dryapi.request.status.updated", "replay", "text/plain"),
+        (("bridge_replayed_ce_id", b"a-1"),),
+    )
+    (scene.folder / "outbox" / "replay").mkdir(parents=True)
+    with (
+        stored(scene.folder / "outbox" / "replay" / "outbox.sqlite3") as store,
+        store.transaction(),
+    ):
+        store.replay({"a-1": [waiting]})
+    monkeypatch.setattr(writer, "_STALLED_SECONDS", 0.5)
+    nobody = msgspec.structs.replace(settings.kafka, bootstrap_servers="127.0.0.1:1")
+    done = await scene.replay(scene.settings(kafka=nobody))
+    assert done.waiting == 1
+    assert done.trouble == "Kafka has taken none of 1 records for 0 s"
+    assert done.tally.letters == 0
+    monkeypatch.undo()
+    assert await scene.outcomes() == {"already_replayed": 1}
+    assert await scene.sources() == {b"a-1": 1}
+
+
+async def test_an_empty_topic_is_done_at_once(scene: Scene) -> None:
+    """Nothing there is nothing to do."""
+    assert await scene.outcomes() == {}
+
+
+async def test_a_missing_topic_is_kafkas_refusal(scene: Scene) -> None:
+    """It is told with what to do, and nothing is lost by it."""
+    await scene.letters(sent(payload("job-1")))
+    settings = msgspec.structs.replace(scene.settings(), topic="nothing-here")
+    with pytest.RaisesGroup(KafkaRefusedError, flatten_subgroups=True):
+        await scene.replay(settings)
+    assert await scene.outcomes() == {"replayed": 1}
+
+
+async def test_a_bridges_directory_is_refused(scene: Scene) -> None:
+    """Its own by its name, and another one's by what went through it."""
+    settings = scene.settings()
+    with pytest.raises(OutboxDirectoryError, match="writer of its own"):
+        directory_of(settings, settings.outbox.dir)
+    await scene.letters(sent(payload("job-1")))
+    await scene.outcomes()
+    assert directory_of(settings, None) == settings.outbox.dir / "replay"
+    assert look(settings.outbox.dir / "replay").lanes
