@@ -118,6 +118,7 @@ class _Service:
             delivery=settings.delivery,
             framing=framing_of(settings),
             needs=needs,
+            max_dead_letter_bytes=settings.limits.dead_letter_bytes,
         )
         self._relay_ended = trio.Event()
         self._recorder = recorder
