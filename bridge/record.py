@@ -191,9 +191,9 @@ class JobInFlight(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         request_id: The job.
-        status: The last one that was read.
-        progress: As in that event; None if it said nothing.
-        last_seen_us: When that event was read, microseconds since the epoch.
+        status: The furthest that was read.
+        progress: The highest that was read with that status; None if none was.
+        last_seen_us: When its last event was read, microseconds since the epoch.
     """
 
     request_id: str

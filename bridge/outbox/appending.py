@@ -7,7 +7,7 @@ What becomes of rows afterwards is decided elsewhere.
 from __future__ import annotations
 
 import sqlite3  # noqa: TID251 - this room speaks to SQLite
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from zlib import crc32
 
 import msgspec
@@ -62,11 +62,14 @@ class Appending:
         placed: dict[Lane, list[StoredRecord]] = {}
         parameters: list[object] = []
         counter, prefix = self._counter, self._prefix
-        lanes, topics = self._lanes, self._lanes.topics
+        lanes = self._lanes
         envelopes, numbers = self._envelopes, self._envelopes.number_by_id
+        finders: dict[str, Callable[[bytes | None], Lane]] = {}
         for record, total in zip(records, sums, strict=True):
-            topic = topics.get(record.topic) or lanes.topic(record.topic)
-            lane = topic.lane_for(record.key)
+            name = record.topic
+            if name not in finders:
+                finders[name] = lanes.topic(name).find_lanes()
+            lane = finders[name](record.key)
             sequence = lane.last_sequence = lane.last_sequence + 1
             counter += 1
             ce_id = f"{prefix}{counter}"

@@ -26,8 +26,7 @@ from bridge.settings import OutboxSettings
 __all__ = ["ENDED", "Account", "Heard", "Jobs"]
 
 # What is known of a job: (status and progress, the furthest that were told; when its
-# last event was read; the fingerprint of the last event that took it further, None
-# from files that had none).
+# last event was read; that event's fingerprint, None from files that had none).
 Heard = tuple[str, str | None, int, int | None]
 
 # What is known of one that has ended.

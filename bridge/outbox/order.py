@@ -32,10 +32,11 @@ _PROCESSING = "processing"
 class _Verdict(StrEnum):
     """What is wrong with an event's place."""
 
-    # The job's last event once more: same status, same progress, same bytes. Of 4
-    # billion events that differ in their preview alone one is taken for such.
+    # The job's last event once more, byte for byte. Of 4 billion events that aren't one
+    # is taken for such.
     DUPLICATE = header_names.DUPLICATE.decode()
-    # Less far than the job was already.
+    # Less far than the job was already, whatever came since: so the events without a
+    # mark never go back.
     REGRESSION = header_names.REGRESSION.decode()
     # After the job's last record.
     LATE = "late"
@@ -196,16 +197,13 @@ def _weigh(known: Heard | None, heard: Heard) -> tuple[Heard, _Verdict | None]:
         return ENDED, None
     if known is None:
         return heard, None
-    furthest = known[1]
+    stays = (known[0], known[1], at_us, total)
+    if total == known[3]:
+        return stays, _Verdict.DUPLICATE
     if _is_behind(known, status, progress):
-        return (known[0], furthest, at_us, known[3]), _Verdict.REGRESSION
-    if status != known[0]:
-        return heard, None
-    if progress is None:
-        # It says nothing, and takes nothing back.
-        progress = furthest
-    is_same = progress == furthest and total == known[3]
-    return (status, progress, at_us, total), _Verdict.DUPLICATE if is_same else None
+        return stays, _Verdict.REGRESSION
+    # Without a progress it says nothing of it, and takes nothing back.
+    return (stays if status == known[0] and progress is None else heard), None
 
 
 def _is_behind(known: Heard, status: str, progress: str | None) -> bool:
