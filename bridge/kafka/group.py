@@ -15,6 +15,7 @@ from bridge.kafka.memory import Memory
 from bridge.kafka.outage import Outage
 from bridge.kafka.ports import Framing, OutboxPort
 from bridge.kafka.statistics import RelayStatistics
+from bridge.kafka.topic_watch import TopicWatch
 from bridge.settings import KafkaSettings
 
 
@@ -44,6 +45,7 @@ class Group:
             keep a start that doesn't work.
         limits: What topics that are open take as one batch, in bytes; all groups
             share it.
+        watch: Looks at the topics of all groups.
         framing: What stands before the values of topics; None for nothing.
         prefixes: By topic that is open, the bytes before each value.
     """
@@ -58,6 +60,7 @@ class Group:
     max_dead_letter_bytes: int
     gap_topic: str | None
     limits: dict[str, int]
+    watch: TopicWatch
     framing: Framing | None = None
     prefixes: dict[str, bytes] = field(default_factory=dict)
 

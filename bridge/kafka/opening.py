@@ -21,7 +21,7 @@ from bridge.kafka.log import open_log
 from bridge.kafka.partitioner import partitioner
 from bridge.kafka.resuming import TopicReplacedError, let_land, settle
 from bridge.kafka.tails import ScanFrom, scan
-from bridge.kafka.topics import TopicFacts, look_up
+from bridge.kafka.topics import TopicFacts
 from bridge.record import LaneState
 
 
@@ -64,7 +64,13 @@ async def open_lanes(
     begun = time.monotonic()
     while not draining.is_set():
         try:
-            return await _open(group, delivery, lanes)
+            facts = await group.watch.facts(group.topics)
+            unfit = group.watch.unfit(group.topics) if is_start else None
+            if unfit is not None and await _ends_start(
+                group, unfit, time.monotonic() - begun
+            ):
+                raise unfit
+            return await _open(group, delivery, lanes, facts)
         except TopicReplacedError:
             # Between two questions: what was looked up is of the former topic.
             pass
@@ -101,9 +107,11 @@ async def _ends_start(group: Group, error: BridgeError, waited_seconds: float) -
 
 
 async def _open(
-    group: Group, delivery: Delivery, lanes: dict[tuple[str, int], Lane]
+    group: Group,
+    delivery: Delivery,
+    lanes: dict[tuple[str, int], Lane],
+    facts: Mapping[str, TopicFacts],
 ) -> list[Lane]:
-    facts = await look_up(group.settings, group.topics)
     if group.framing is not None:
         for name in facts:
             group.prefixes[name] = await group.framing.prefix(name)
@@ -118,7 +126,8 @@ async def _open(
     opened: list[Lane] = []
     for topic in facts.values():
         known = _known_lanes(topic, states)
-        opened += await _open_topic(group, delivery, lanes, topic, known)
+        former = _former_partitions(topic, states)
+        opened += await _open_topic(group, delivery, lanes, topic, known, former)
     group.statistics.lanes += len(opened)
     group.outage.worked()
     _log.info(
@@ -150,6 +159,18 @@ def _known_lanes(
     return known
 
 
+def _former_partitions(topic: TopicFacts, states: Sequence[LaneState]) -> int:
+    """
+    Tell how many partitions a topic had when it was opened last; 0 if it never was.
+
+    Lanes of partitions that were gone by then have the id of the topic before it.
+    """
+    ids = {
+        state.partition: state.topic_id for state in states if state.topic == topic.name
+    }
+    return sum(one in {ids[0], None} for one in ids.values()) if 0 in ids else 0
+
+
 def _was_made_anew(topic: TopicFacts, state: LaneState) -> bool:
     ids = (topic.topic_id, state.topic_id)
     return None not in ids and ids[0] != ids[1]
@@ -176,17 +197,25 @@ def _starts(topic: TopicFacts, known: Mapping[int, LaneState]) -> dict[int, Scan
     return starts
 
 
-async def _open_topic(
+async def _open_topic(  # noqa: PLR0913, PLR0917 - what Kafka and the outbox know of it
     group: Group,
     delivery: Delivery,
     lanes: dict[tuple[str, int], Lane],
     topic: TopicFacts,
     known: Mapping[int, LaneState],
+    former: int,
 ) -> list[Lane]:
     """Read the logs of a topic, make its lanes, let the outbox give them rows."""
     starts = _starts(topic, known)
     if any(_was_made_anew(topic, state) for state in known.values()):
         _log.warning("topic.made_anew", topic=topic.name)
+    elif 0 < former < topic.partitions:
+        _log.warning(
+            "topic.partitions_added",
+            topic=topic.name,
+            partitions=topic.partitions,
+            before=former,
+        )
     waiting = [
         number
         for number, state in known.items()
@@ -208,10 +237,10 @@ async def _open_topic(
                 end_offset=tail.end_offset,
                 wake=delivery.wake,
             )
-            former = lanes.get(lane.key)
-            if former is not None:
+            closed = lanes.get(lane.key)
+            if closed is not None:
                 # It was told of rows while it was closed.
-                former.forget()
+                closed.forget()
             lanes[lane.key] = opened[number] = lane
         ends = {
             number: (tail.last_sequence, tail.end_offset)
@@ -228,6 +257,9 @@ async def _open_topic(
                 ends,
                 topic.topic_id,
                 unplaced,
+                former_partition_of=partitioner(former)
+                if former not in {0, topic.partitions}
+                else None,
             )
         )
         for number, tail in tails.items():

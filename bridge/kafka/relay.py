@@ -34,6 +34,7 @@ from bridge.kafka.ports import Framing, OutboxPort
 from bridge.kafka.resuming import TopicReplacedError
 from bridge.kafka.statistics import RelayStatistics
 from bridge.kafka.topic_needs import NO_NEEDS, TopicNeeds
+from bridge.kafka.topic_watch import TopicWatch
 from bridge.kafka.transactional import TransactionalDelivery
 from bridge.record import StoredRecord
 from bridge.settings import KafkaSettings
@@ -105,7 +106,10 @@ class Relay:
         self._main_task: asyncio.Task[None] | None = None
         self._draining: asyncio.Event | None = None
 
-    def _group(self, topics: Sequence[str], *, is_first: bool = False) -> Group:
+    def _group(
+        self, topics: Sequence[str], watch: TopicWatch, *, is_first: bool = False
+    ) -> Group:
+        watch.add(topics)
         outage = Outage(topics, self.statistics if is_first else None)
         self._outages.append(outage)
         return Group(
@@ -119,6 +123,7 @@ class Relay:
             max_dead_letter_bytes=self._max_dead_letter_bytes,
             gap_topic=self._gap_topic,
             limits=self._limits,
+            watch=watch,
             framing=self._framing,
         )
 
@@ -239,24 +244,27 @@ class Relay:
         self._told = False
         self.statistics.lanes = 0
         self._outbox.subscribe(self._committed, self._claimed, self._was_replaced)
+        watch = TopicWatch(self._settings, self._needs, self.statistics)
         groups = [
-            self._group(topics, is_first=number == 0)
+            self._group(topics, watch, is_first=number == 0)
             for number, topics in enumerate(self._topics)
         ]
         async with asyncio.TaskGroup() as tasks:
             beat = tasks.create_task(self._beat())
+            watching = tasks.create_task(watch.run())
             known = {topic for topics in self._topics for topic in topics}
             left = sorted(await answer(self._outbox.waiting_topics()) - known)
             if left:
                 # They were written under other settings; they go where they
                 # were meant to go.
                 _log.info("topics.left_over", topics=left)
-                groups += [self._group([topic]) for topic in left]
+                groups += [self._group([topic], watch) for topic in left]
             writer = HeaderWriter(self._outbox.id)
             async with asyncio.TaskGroup() as workers:
                 for group in groups:
                     workers.create_task(self._serve(group, writer, self._draining))
             beat.cancel()
+            watching.cancel()
 
     async def _beat(self) -> None:
         while True:
@@ -297,7 +305,9 @@ class Relay:
         ended = True
         try:
             async with asyncio.TaskGroup() as workers:
-                workers.create_task(delivery.carry(lanes))
+                watching = workers.create_task(_watch(group, lanes, draining))
+                carrying = workers.create_task(delivery.carry(lanes))
+                carrying.add_done_callback(lambda _: watching.cancel())
                 await self._drain(lanes, group, draining)
         except* TopicReplacedError:
             ended = False
@@ -346,6 +356,18 @@ class Relay:
     def _cancel(self) -> None:
         if self._main_task is not None:
             self._main_task.cancel()
+
+
+async def _watch(group: Group, lanes: Sequence[Lane], draining: asyncio.Event) -> None:
+    """
+    Have lanes opened again once they don't fit their topics any more.
+
+    Raises:
+        TopicReplacedError: They don't; not while they drain, which ends them anyway.
+    """
+    await group.watch.until_changed({lane.facts.name: lane.facts for lane in lanes})
+    if not draining.is_set():
+        raise TopicReplacedError(", ".join(group.topics))
 
 
 def _first(group: BaseExceptionGroup[BridgeError]) -> BridgeError:

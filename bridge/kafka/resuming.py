@@ -41,7 +41,7 @@ _LONGEST_PAUSE_SECONDS = 10.0
 
 
 class TopicReplacedError(Exception):
-    """A topic was deleted and made anew: open its group's lanes again."""
+    """A topic isn't the one that lanes were opened for: open its group's again."""
 
 
 class Backoff:

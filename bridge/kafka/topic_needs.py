@@ -16,7 +16,26 @@ import msgspec
 from bridge.settings import Settings
 
 
-__all__ = ["NO_NEEDS", "TopicNeeds", "TopicRole", "topic_needs"]
+__all__ = ["NO_NEEDS", "READ_CONFIGS", "TopicNeeds", "TopicRole", "topic_needs"]
+
+# What is read of a topic's configuration.
+READ_CONFIGS = (
+    "cleanup.policy",
+    "compression.type",
+    "max.message.bytes",
+    "message.timestamp.before.max.ms",
+    # Its name before Kafka 3.6.
+    "message.timestamp.difference.max.ms",
+    "message.timestamp.type",
+    "min.insync.replicas",
+    "retention.ms",
+    "unclean.leader.election.enable",
+)
+
+# What a batch with one record takes beside its value: key and headers below 4 KiB (see
+# `refusal`), 61 bytes of the batch's own header, some 100 of framing and a registry's
+# prefix of 5. Twice as much, for headers to come.
+_ROOM_BYTES = 8192
 
 # A gap's record is JSON with a dozen short fields: below 1 KiB.
 _GAP_BYTES = 4096
@@ -42,6 +61,11 @@ class TopicNeeds(msgspec.Struct, frozen=True):
 
     role: TopicRole
     value_bytes: int
+
+    @property
+    def batch_bytes(self) -> int:
+        """What the topic has to take as one batch: its `max.message.bytes`."""
+        return self.value_bytes + _ROOM_BYTES
 
 
 NO_NEEDS: Mapping[str, TopicNeeds] = MappingProxyType({})

@@ -1,14 +1,16 @@
 """
-The topics that the bridge writes to: looked up, verified, created.
+The topics that the bridge writes to: looked up, and created where they are missing.
 
-What a topic must be like is known here; what is written to it is not.
+What they must be like stands in `topic_report`, when they are looked at in
+`topic_watch`.
 """
 
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this room runs asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 import structlog
@@ -22,14 +24,16 @@ from aiokafka.admin.config_resource import (  # noqa: TID251 - as above
     ConfigResourceType,
 )
 
-from bridge.errors import KafkaRefusedError, KafkaUnreachableError
+from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka.connection import client_arguments, failed_start
 from bridge.kafka.ending import end_client, start_client
+from bridge.kafka.topic_creation import Creation
 from bridge.kafka.topic_ids import topic_ids
+from bridge.kafka.topic_needs import READ_CONFIGS
 from bridge.settings import KafkaSettings
 
 
-__all__ = ["TopicFacts", "look_up"]
+__all__ = ["LookedUp", "TopicFacts", "look_up"]
 
 _log = structlog.get_logger("bridge.kafka")
 
@@ -40,6 +44,9 @@ _NO_LEADER_YET = 5
 _INVALID_NAME = 17
 _UNAUTHORISED = 29
 _EXISTS = 36
+
+# Error code and partitions by topic, as aiokafka gives them.
+_Described = dict[str, tuple[int, list[dict[str, Any]]]]
 
 # A topic just created has leaders within some 100 ms on one broker; other
 # brokers learn of it a little later.
@@ -53,61 +60,115 @@ _DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 
 class TopicFacts(msgspec.Struct, frozen=True):
     """
-    What the relay has to know of a topic.
+    What is known of a topic.
 
     Attributes:
         name: The topic.
         partitions: How many it has.
         max_message_bytes: What the broker takes as one batch.
         topic_id: Kafka's id of it; None if the brokers are older than ids.
+        replicas: How many its partition with the fewest has.
+        is_led: Whether each of its partitions has a leader.
+        configs: Its configuration, the brokers' defaults included, by name; None if
+            this user may not read it.
     """
 
     name: str
     partitions: int
     max_message_bytes: int
     topic_id: str | None = None
+    replicas: int = 0
+    is_led: bool = True
+    configs: Mapping[str, str] | None = None
+
+
+class LookedUp(msgspec.Struct, frozen=True):
+    """
+    What came of a look at topics.
+
+    Attributes:
+        facts: Those that are there, by name.
+        missing: Those that Kafka doesn't have, or doesn't show to this user.
+        problems: Why others can't be used, by name.
+    """
+
+    facts: Mapping[str, TopicFacts]
+    missing: tuple[str, ...] = ()
+    problems: Mapping[str, KafkaError] = msgspec.field(default_factory=dict)
 
 
 async def look_up(
-    settings: KafkaSettings, names: Sequence[str]
-) -> dict[str, TopicFacts]:
+    settings: KafkaSettings,
+    names: Sequence[str],
+    creations: Mapping[str, Creation] | None = None,
+) -> LookedUp:
     """
-    Find topics; create missing ones where `kafka.create_topics` is on.
+    Find topics; create missing ones.
 
     Args:
-        settings: How to reach Kafka, and what new topics are like.
+        settings: How to reach Kafka.
         names: The topics.
+        creations: Those that may be created, and what they are like then.
 
     Returns:
-        The facts of each, by name.
+        What is known of each.
 
     Raises:
         KafkaUnreachableError: No broker answers.
-        KafkaRefusedError: A topic is missing or forbidden; says what to do.
+        KafkaRefusedError: The brokers refuse this user.
         ConfigError: A certificate or key can't be used.
     """
+    creations = creations or {}
+    problems: dict[str, KafkaError] = {}
+    tried: set[str] = set()
     async with _admin(settings) as admin:
-        for attempt in range(_SETTLE_TRIES):
-            codes = await _describe(admin, names)
-            missing = [name for name in names if codes[name][0] == _UNKNOWN_TOPIC]
-            if missing and attempt == 0 and settings.create_topics:
-                await _create(admin, settings, missing)
-            elif missing and not settings.create_topics:
-                raise _missing(missing)
-            elif all(code == _NONE for code, _ in codes.values()):
-                ids = await topic_ids(admin._client, names)  # noqa: SLF001
-                return {
-                    name: TopicFacts(
-                        name, count, await _max_bytes(admin, name), ids.get(name)
-                    )
-                    for name, (_, count) in codes.items()
-                }
-            else:
-                _raise_for(codes)
+        for _ in range(_SETTLE_TRIES):
+            described = await _describe(admin, names)
+            missing = [
+                name
+                for name, (code, _) in described.items()
+                if code == _UNKNOWN_TOPIC and name in creations and name not in problems
+            ]
+            wanted = [creations[name] for name in missing if name not in tried]
+            tried.update(missing)
+            if wanted:
+                problems |= await _create(admin, wanted)
+            elif not missing and all(
+                code != _NO_LEADER_YET for code, _ in described.values()
+            ):
+                break
             await asyncio.sleep(_SETTLE_SECONDS)
-    raise KafkaUnreachableError(
-        f"Kafka gives no leader for {', '.join(names)}; see that its brokers are up"
-    )
+        return await _told(admin, described, problems)
+
+
+async def _told(
+    admin: AIOKafkaAdminClient, described: _Described, problems: dict[str, KafkaError]
+) -> LookedUp:
+    """Put together what is known of topics."""
+    there = [name for name, (code, _) in described.items() if code == _NONE]
+    configs = await _configs(admin, there)
+    ids = await topic_ids(admin._client, there) if there else {}  # noqa: SLF001
+    facts, missing = {}, []
+    for name, (code, partitions) in described.items():
+        if name in problems:
+            continue
+        if code == _UNKNOWN_TOPIC:
+            missing.append(name)
+            continue
+        if code != _NONE:
+            problems[name] = _problem(name, code)
+            continue
+        own = configs.get(name)
+        facts[name] = TopicFacts(
+            name,
+            len(partitions),
+            int((own or {}).get("max.message.bytes", _DEFAULT_MAX_MESSAGE_BYTES)),
+            ids.get(name),
+            min((len(one["replicas"]) for one in partitions), default=0),
+            all(one["leader"] >= 0 for one in partitions),
+            own,
+        )
+    return LookedUp(facts, tuple(missing), problems)
 
 
 @asynccontextmanager
@@ -131,83 +192,74 @@ async def _admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
         await end_client(admin._client, admin.close)  # noqa: SLF001
 
 
-async def _describe(
-    admin: AIOKafkaAdminClient, names: Sequence[str]
-) -> dict[str, tuple[int, int]]:
-    """Give (error code, partition count) by topic; a leaderless one is code 5."""
-    found = {}
-    for topic in await admin.describe_topics(list(names)):
-        code, partitions = topic["error_code"], topic["partitions"]
-        found[topic["topic"]] = (code, len(partitions))
-    return found
+async def _describe(admin: AIOKafkaAdminClient, names: Sequence[str]) -> _Described:
+    """Give error code and partitions by topic."""
+    return {
+        topic["topic"]: (topic["error_code"], topic["partitions"])
+        for topic in await admin.describe_topics(list(names))
+    }
 
 
 async def _create(
-    admin: AIOKafkaAdminClient, settings: KafkaSettings, names: Sequence[str]
-) -> None:
+    admin: AIOKafkaAdminClient, wanted: Sequence[Creation]
+) -> dict[str, KafkaError]:
+    """Create topics; gives why some can't be."""
     answer = await admin.create_topics(
         [
             NewTopic(
-                name=name,
-                num_partitions=settings.partitions,
-                replication_factor=settings.replication_factor,
+                name=one.topic,
+                num_partitions=one.partitions,
+                replication_factor=one.replication_factor,
+                topic_configs=dict(one.configs),
             )
-            for name in names
+            for one in wanted
         ]
     )
+    by_name = {one.topic: one for one in wanted}
+    problems: dict[str, KafkaError] = {}
     for name, code, message in answer.topic_errors:
         if code not in {_NONE, _EXISTS}:
             reason = message or errors.for_code(code).__name__
-            raise KafkaRefusedError(
+            problems[name] = KafkaRefusedError(
                 f"Kafka refuses to create the topic {name}: {reason}. Look at"
-                f" kafka.partitions ({settings.partitions}), at"
-                f" kafka.replication_factor ({settings.replication_factor}) and at"
+                f" kafka.partitions ({by_name[name].partitions}), at"
+                f" kafka.replication_factor ({by_name[name].replication_factor}) and at"
                 " the user's right to Create, or create the topic yourself."
             )
-        _log.info(
-            "topic.created",
-            topic=name,
-            partitions=settings.partitions,
-            replication_factor=settings.replication_factor,
+        elif code == _NONE:
+            _log.info("topic.created", **msgspec.structs.asdict(by_name[name]))
+    return problems
+
+
+async def _configs(
+    admin: AIOKafkaAdminClient, names: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    """Give what may be read of the topics' configurations, by topic."""
+    if not names:
+        return {}
+    wanted = dict.fromkeys(READ_CONFIGS)
+    resources = [
+        ConfigResource(ConfigResourceType.TOPIC, name, configs=wanted) for name in names
+    ]
+    found = {}
+    for response in await admin.describe_configs(resources):
+        for code, _, _, name, entries in response.resources:
+            if code == _NONE:
+                found[name] = {entry[0]: entry[1] for entry in entries}
+    return found
+
+
+def _problem(name: str, code: int) -> KafkaError:
+    if code == _UNAUTHORISED:
+        return KafkaRefusedError(
+            f"Kafka forbids this user the topic {name}: grant Describe and Write on it."
         )
-
-
-async def _max_bytes(admin: AIOKafkaAdminClient, name: str) -> int:
-    resource = ConfigResource(
-        ConfigResourceType.TOPIC, name, configs={"max.message.bytes": None}
+    if code == _INVALID_NAME:
+        return KafkaRefusedError(f"Kafka takes no topic called {name!r}.")
+    if code == _NO_LEADER_YET:
+        return KafkaUnreachableError(
+            f"Kafka gives no leader for {name}; see that its brokers are up"
+        )
+    return KafkaUnreachableError(
+        f"Kafka can't describe the topic {name}: {errors.for_code(code).__name__}"
     )
-    for response in await admin.describe_configs([resource]):
-        for entry in response.resources:
-            code, *_, configs = entry
-            if code != _NONE:
-                break
-            for config in configs:
-                if config[0] == "max.message.bytes":
-                    return int(config[1])
-    return _DEFAULT_MAX_MESSAGE_BYTES
-
-
-def _missing(names: Sequence[str]) -> KafkaRefusedError:
-    many = len(names) > 1
-    it = "them" if many else "it"
-    return KafkaRefusedError(
-        f"Kafka has no topic{'s' if many else ''} {' and '.join(names)}, or this user"
-        f" may not see {it}. Create {it}, or let the bridge do so with"
-        " kafka.create_topics (BRIDGE_KAFKA_CREATE_TOPICS=true)."
-    )
-
-
-def _raise_for(codes: dict[str, tuple[int, int]]) -> None:
-    for name, (code, _) in codes.items():
-        if code == _UNAUTHORISED:
-            raise KafkaRefusedError(
-                f"Kafka forbids this user the topic {name}: grant Describe and"
-                " Write on it."
-            )
-        if code == _INVALID_NAME:
-            raise KafkaRefusedError(f"Kafka takes no topic called {name!r}.")
-        if code not in {_NONE, _UNKNOWN_TOPIC, _NO_LEADER_YET}:
-            raise KafkaUnreachableError(
-                f"Kafka can't describe the topic {name}:"
-                f" {errors.for_code(code).__name__}"
-            )

@@ -22,9 +22,9 @@ from typing import Any
 from unittest import mock
 
 from bridge.errors import KafkaUnreachableError
-from bridge.kafka import opening, producers, resuming, transactional
+from bridge.kafka import opening, producers, resuming, topic_watch, transactional
 from bridge.kafka.headers import HeaderWriter
-from bridge.kafka.topics import TopicFacts
+from bridge.kafka.topics import LookedUp, TopicFacts
 from bridge.settings import KafkaSettings
 from tests.kafka.model_client import ModelLog, ModelProducer
 from tests.kafka.model_log import ANSWER_SECONDS, Connection, Fault, Log, Written
@@ -182,7 +182,7 @@ class ModelBroker:
         return [
             mock.patch.object(producers, "Producer", made),
             mock.patch.object(transactional, "Producer", made),
-            mock.patch.object(opening, "look_up", self._look_up),
+            mock.patch.object(topic_watch, "look_up", self._look_up),
             *(
                 mock.patch.object(module, "open_log", self._open_log)
                 for module in (opening, resuming, transactional)
@@ -190,13 +190,15 @@ class ModelBroker:
         ]
 
     async def _look_up(
-        self, _: KafkaSettings, wanted: Sequence[str]
-    ) -> dict[str, TopicFacts]:
+        self, _: KafkaSettings, wanted: Sequence[str], __: object
+    ) -> LookedUp:
         await self.answer()
-        return {
-            name: TopicFacts(name, self.topics[name], 1_000_000, self.ids[name])
-            for name in wanted
-        }
+        return LookedUp(
+            {
+                name: TopicFacts(name, self.topics[name], 1_000_000, self.ids[name])
+                for name in wanted
+            }
+        )
 
     @asynccontextmanager
     async def _open_log(self, _: KafkaSettings, topic: str) -> AsyncIterator[ModelLog]:
