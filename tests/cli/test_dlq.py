@@ -206,7 +206,7 @@ def test_a_signal_ends_a_list(number: signal.Signals) -> None:
     [
         (["list", "--since", "soon"], "10m"),
         (["list", "--limit", "3"], "--reason"),
-        (["lsit"], "No such command"),
+        (["shwo"], "No such command"),
         ([], "--help"),
     ],
 )
