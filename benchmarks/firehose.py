@@ -212,8 +212,10 @@ class _Handler(BaseHTTPRequestHandler):
             elif name == "pusher:subscribe":
                 succeeded = "pusher_internal:subscription_succeeded"
                 client.write(_event(succeeded, {}, channel=CHANNEL))
-                # Last, so that no event can come before the answer.
-                self.server.subscribers.append(client)
+                # Last, so that no event can come before the answer. A client that asks
+                # whether it is still subscribed is no other one.
+                if client not in self.server.subscribers:
+                    self.server.subscribers.append(client)
         return True
 
 

@@ -104,9 +104,14 @@ async def test_pings_are_answered(firehose: Firehose) -> None:
 
 
 async def test_leaver_is_forgotten(firehose: Firehose) -> None:
-    """Who has left is no subscriber any more."""
-    async with _subscribed(firehose):
-        pass
+    """Who has left is no subscriber any more, however often it had subscribed."""
+    async with _subscribed(firehose) as client:
+        data = {"channel": CHANNEL, "auth": "any:any"}
+        await client.send_message(
+            json.dumps({"event": "pusher:subscribe", "data": data})
+        )
+        answer = await _receive(client)
+        assert answer["event"] == "pusher_internal:subscription_succeeded"
 
     await trio.to_thread.run_sync(firehose.wait_subscribed, 0)
 
