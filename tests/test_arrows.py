@@ -29,7 +29,7 @@ ALLOWED = {
     "registry": LEAVES,
     "kafka": LEAVES | {"dead_letter"},
     "operations": LEAVES,
-    "contract": LEAVES | {"recovery", "previews"},
+    "contract": LEAVES | {"recovery", "previews", "kafka"},
     "dead_letter": LEAVES,
     "previews": {"errors"},
     "intake": LEAVES | {"dead_letter", "previews"},

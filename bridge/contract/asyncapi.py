@@ -16,7 +16,9 @@ from bridge.contract.json_schema import schema_of
 from bridge.contract.messages import CHANNELS, Channel, Example
 from bridge.contract.published import PUBLISHED
 from bridge.kafka import header_names as names
-from bridge.settings import KafkaSettings
+from bridge.kafka.topic_creation import creation
+from bridge.kafka.topic_needs import topic_needs
+from bridge.settings import Settings
 
 
 __all__ = ["FILE_NAME", "build_document"]
@@ -28,6 +30,9 @@ _VERSION: Final = "3.0.0"
 
 # https://github.com/asyncapi/bindings/tree/master/kafka
 _BINDING_VERSION: Final = "0.5.0"
+
+# Of a topic's configuration what the binding has a place for.
+_SHOWN_CONFIGS: Final = ("cleanup.policy", "retention.ms", "max.message.bytes")
 
 _DESCRIPTION: Final = f"""\
 What stands on the topics that the bridge writes, for `--topic jobs`: with another name
@@ -50,7 +55,7 @@ before the JSON.
 
 def build_document() -> dict[str, Any]:
     """Make the document; its parts are in the order in which people read it."""
-    kafka = KafkaSettings()
+    settings = Settings(topic="jobs", previews="topic")
     return {
         "asyncapi": _VERSION,
         "id": "urn:dryapi-kafka-bridge",
@@ -69,13 +74,13 @@ def build_document() -> dict[str, Any]:
                 "description": "Your cluster.",
                 "variables": {
                     "bootstrap": {
-                        "default": kafka.bootstrap_servers,
+                        "default": settings.kafka.bootstrap_servers,
                         "description": "As the setting `kafka.bootstrap_servers`.",
                     }
                 },
             }
         },
-        "channels": {item.name: _channel(item, kafka) for item in CHANNELS},
+        "channels": {item.name: _channel(item, settings) for item in CHANNELS},
         "operations": {
             f"publish{_capital(item.name)}": _operation(item) for item in CHANNELS
         },
@@ -89,14 +94,22 @@ def build_document() -> dict[str, Any]:
     }
 
 
-def _channel(item: Channel, kafka: KafkaSettings) -> dict[str, Any]:
-    binding: dict[str, Any] = {
-        "topic": item.address,
-        "partitions": kafka.partitions,
-        "replicas": kafka.replication_factor,
+def _channel(item: Channel, settings: Settings) -> dict[str, Any]:
+    """Say of a topic what it is like where the bridge creates it."""
+    made = creation(item.address, topic_needs(settings), settings.kafka)
+    configs = {
+        name: made.configs[name] for name in _SHOWN_CONFIGS if name in made.configs
     }
-    if item.compacted:
-        binding["topicConfiguration"] = {"cleanup.policy": ["compact"]}
+    binding = {
+        "topic": item.address,
+        "partitions": made.partitions,
+        "replicas": made.replication_factor,
+        "topicConfiguration": {
+            name: text.split(",") if name == "cleanup.policy" else int(text)
+            for name, text in configs.items()
+        },
+        "bindingVersion": _BINDING_VERSION,
+    }
     return {
         "address": item.address,
         "title": item.title,
@@ -107,7 +120,7 @@ def _channel(item: Channel, kafka: KafkaSettings) -> dict[str, Any]:
                 "$ref": f"#/components/messages/{_message_name(item)}"
             }
         },
-        "bindings": {"kafka": binding | {"bindingVersion": _BINDING_VERSION}},
+        "bindings": {"kafka": binding},
     }
 
 

@@ -57,7 +57,6 @@ class Channel(msgspec.Struct, frozen=True):
         content_type: What all values are; None where each record says its own.
         correlation: Where what belongs together says so: a runtime expression.
         correlation_says: What belongs together.
-        compacted: Whether the topic is to be compacted.
         examples: Records, each valid.
     """
 
@@ -74,7 +73,6 @@ class Channel(msgspec.Struct, frozen=True):
     payload: str | None = None
     bytes_are: str = ""
     content_type: str | None = None
-    compacted: bool = False
 
 
 _OF_SUBJECT: Final = f"$message.header#/{names.CE_SUBJECT}"
@@ -220,7 +218,8 @@ CHANNELS: Final = (
             "Only with the setting `previews` at `topic`. The record on `jobs` that it"
             " belongs to has `preview` null and the digest of the image in"
             f" `{names.BRIDGE_PREVIEW_SHA256}`: key and digest together are the"
-            " reference. The topic is compacted: of each job the latest preview stays."
+            " reference. Where the topic is compacted, the latest preview of a job"
+            " stays, and with it the digests that older records name lead nowhere."
         ),
         key=_REQUEST_ID_KEY,
         headers="preview-headers",
@@ -229,7 +228,6 @@ CHANNELS: Final = (
         ),
         correlation=_OF_SUBJECT,
         correlation_says="The job whose preview it is.",
-        compacted=True,
         examples=(
             Example(
                 name="jpeg",

@@ -87,15 +87,14 @@ def _message(channel: dict[str, Any]) -> dict[str, Any]:
 def _section(channel: dict[str, Any]) -> Iterator[str]:
     message = _message(channel)
     kafka = channel["bindings"]["kafka"]
-    policy = kafka.get("topicConfiguration", {}).get("cleanup.policy", [])
-    made = (
-        f"Where the bridge creates it: {kafka['partitions']} partitions,"
-        f" {kafka['replicas']} replicas"
-    )
+    made = [f"partitions: {kafka['partitions']}", f"replicas: {kafka['replicas']}"]
+    for name, value in kafka["topicConfiguration"].items():
+        text = ",".join(value) if isinstance(value, list) else value
+        made.append(f"`{name}={text}`")
     yield f"## {channel['address']}\n"
     yield f"{channel['description']}\n"
     yield f"{message['description']} {message['correlationId']['description']}\n"
-    yield f"{made}{''.join(f', `cleanup.policy={word}`' for word in policy)}.\n"
+    yield f"Where the bridge creates it, by default: {', '.join(made)}.\n"
     yield f"### Headers of {channel['address']}\n"
     yield _members(message["headers"], "header")
     yield f"### Value of {channel['address']}\n"
