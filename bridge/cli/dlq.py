@@ -254,8 +254,9 @@ def replay(  # noqa: PLR0913 - one for each option
     else:
         show_tally(choice, done.tally, _console(), is_dry=dry_run)
     if done.trouble is not None:
+        waits = f"; {done.waiting:,} records wait in the replay's outbox"
         tell(
-            f"not complete ({done.trouble}); {done.waiting:,} records wait in the "
-            "replay's outbox. Run it again: it does the rest, and nothing twice."
+            f"not complete ({done.trouble}){'' if dry_run else waits}. Run it again: "
+            "it does the rest, and nothing twice."
         )
         ctx.exit(ExitCode.FAILED)

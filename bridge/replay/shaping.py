@@ -20,6 +20,10 @@ from bridge.settings import Settings
 __all__ = ["Shaping"]
 
 
+# As the envelopes that the outbox and the relay know by their objects.
+_INTAKES_KNOWN = 1024
+
+
 class Shaping:
     """
     Makes records of letters' payloads, as the bridge does of what it reads.
@@ -32,7 +36,7 @@ class Shaping:
     def __init__(self, settings: Settings, dead_letter_topic: str) -> None:
         self._settings = settings
         self._dead_letter_topic = dead_letter_topic
-        # By account: one, or as many as the bridge has.
+        # By account, as many as the bridge has; strangers' letters have a bound too.
         self._intakes: dict[str, Intake] = {}
         self._records: list[Record] = []
 
@@ -60,6 +64,8 @@ class Shaping:
     def _intake(self, ce_source: str) -> Intake:
         intake = self._intakes.get(ce_source)
         if intake is None:
+            if len(self._intakes) >= _INTAKES_KNOWN:
+                self._intakes.clear()
             settings = self._settings
             intake = self._intakes[ce_source] = Intake(
                 ce_source=ce_source,

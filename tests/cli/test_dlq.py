@@ -155,6 +155,23 @@ def test_nothing_of_a_letter_commands_the_terminal(
     assert "\N{RIGHT-TO-LEFT OVERRIDE}".encode() not in drawn
 
 
+def test_a_reader_that_has_seen_enough_ends_it(topic: Topic) -> None:
+    """`bridge dlq list ... | head -1` shows no traceback."""
+    write(topic, [sent(b"{}" * 1000) for _ in range(300)])
+    line = command(topic, "list", "--reason", "invalid_field", "--limit", "300")
+    for options in ([], ["--json"]):
+        child = subprocess.Popen(
+            [*line, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert child.stdout is not None
+        child.stdout.readline()
+        child.stdout.close()
+        assert child.stderr is not None
+        with child.stderr as errors:
+            assert b"Traceback" not in errors.read()
+        child.wait(_DEADLINE_SECONDS)
+
+
 def test_an_empty_topic_has_a_sentence(topic: Topic) -> None:
     """Nothing there is no failure."""
     result = run(command(topic, "list"))

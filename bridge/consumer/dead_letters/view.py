@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -36,6 +36,8 @@ __all__ = [
 # A key or a message that is longer is cut: a hostile one must not push the rest
 # from the screen.
 _SHOWN_CHARACTERS = 200
+# From which width on the example is a column; else it is a line.
+_EXAMPLE_FROM_COLUMNS = 110
 # Of a value, what tells what it is; the rest is for --json.
 _SHOWN_BYTES = 160
 
@@ -78,16 +80,21 @@ def show_reasons(topic: str, reasons: Sequence[Reason], console: Console) -> Non
     table.add_column("count", justify="right", no_wrap=True)
     table.add_column("first (UTC)", no_wrap=True)
     table.add_column("last (UTC)", no_wrap=True)
-    table.add_column("the last one", overflow="fold")
+    is_wide = console.width >= _EXAMPLE_FROM_COLUMNS
+    if is_wide:
+        table.add_column("the last one", overflow="fold")
     for one in reasons:
         table.add_row(
             Text(plain(one.reason)),
             f"{one.count:,}",
             utc(one.first_ms),
             utc(one.last_ms),
-            _example(one),
+            *([_example(one)] if is_wide else []),
         )
     console.print(table)
+    for one in [] if is_wide else reasons:
+        line = Text.assemble("the last ", (plain(one.reason), "bold"), ": ")
+        console.print(line.append_text(_example(one)), soft_wrap=True)
     letters = "dead letter" if total == 1 else "dead letters"
     console.print(
         Text(
@@ -97,7 +104,7 @@ def show_reasons(topic: str, reasons: Sequence[Reason], console: Console) -> Non
     )
 
 
-def _example(reason: Reason) -> RenderableType:
+def _example(reason: Reason) -> Text:
     example = reason.example
     text = Text(plain(example.place))
     if example.key is not None:
@@ -172,6 +179,8 @@ def show_tally(choice: Choice, tally: Tally, console: Console, *, is_dry: bool) 
         table.add_column("meaning", overflow="fold")
         for outcome in outcomes:
             meaning = outcome.meaning
+            if is_dry and outcome is Outcome.REPLAYED:
+                meaning = "valid now, and would go to the topic of jobs"
             if outcome is Outcome.STILL_INVALID:
                 parts = [f"{n:,} {word}" for word, n in tally.invalid.most_common()]
                 meaning = f"{meaning}: {', '.join(parts)}"
