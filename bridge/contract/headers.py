@@ -69,9 +69,9 @@ def one_of(description: str, words: Iterable[str], example: str) -> Meta:
 
 _ANOMALY_SAYS: Final = (
     "Only where something is out of the ordinary: words with commas between, of"
-    " `duplicate` (says of its job what the record before it said), `regression` (a"
-    " step back of its job), `resent` (sent again, because Kafka had lost it) and"
-    " `replayed` (was a dead letter). Pass over words that you don't know."
+    " `duplicate` (the job's last event once more), `regression` (less far than the job"
+    " was already, or after its end), `resent` (sent again, because Kafka had lost it)"
+    " and `replayed` (was a dead letter). Pass over words that you don't know."
 )
 _NORMALIZED_SAYS: Final = (
     "Only where the event's bytes were changed: words with commas between, of "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,6 +19,8 @@ from bridge.intake import lighten
 from bridge.kafka import header_names as names
 from bridge.kafka.consumed import ConsumedRecord
 from bridge.kafka.headers import HeaderWriter
+from bridge.outbox.jobs import Jobs
+from bridge.outbox.order import Order
 from bridge.record import Origin, Record, StoredRecord
 from bridge.recovery.gap import GapCause
 from bridge.replay.shaping import Shaping
@@ -129,18 +132,30 @@ def _replayed(letter: Record) -> Iterator[Record]:
     yield from shaped.records
 
 
+def _of_order(max_bytes: int) -> Iterator[Record]:
+    """Give what the outbox makes of a job's events out of order, and after its end."""
+    outlet = Outlet()
+    step = status(preview=data_uri(_JPEG), progress="50.00")
+    events = [step, step, status(progress=40), status(status="done", result_url="u")]
+    records = outlet.accept(*events, step, status(progress=41))
+    late = partial(dead_letter.late, topic=_DEAD_LETTERS, max_bytes=max_bytes)
+    judged, _ = Order(Jobs(), late).judge(records)
+    yield from judged
+
+
 def _records() -> Iterator[Record]:
     """Give them all: what comes first, and what becomes of it later."""
-    first = [*_of_events(), *_of_gaps()]
-    yield from first
+    first = [*_of_events(), *_of_gaps(), *_of_order(1_000_000), *_of_order(10)]
     for record in first:
+        yield record
         if record.topic != _DEAD_LETTERS:
             yield from _of_the_broker(_stored(record), record.topic)
-        if record.topic == "jobs":
-            for max_bytes in (1_000_000, 10):
-                yield dead_letter.late(record, topic=_DEAD_LETTERS, max_bytes=max_bytes)
-            late = dead_letter.late(record, topic=_DEAD_LETTERS, max_bytes=1_000_000)
-            for replayed in _replayed(late):
+            continue
+        headers = dict(record.extra)
+        is_late = headers[names.BRIDGE_REASON] == b"after_terminal"
+        # One that was cut is no event any more.
+        if is_late and names.BRIDGE_TRUNCATED not in headers:
+            for replayed in _replayed(record):
                 yield replayed
                 yield from _of_the_broker(_stored(replayed), replayed.topic)
 
