@@ -77,7 +77,7 @@ class TopicWatch:
         if isinstance(found, LookedUp):
             for name in names:
                 if name not in found.facts:
-                    raise self._wrong(found, name)
+                    raise self._wrong(found.problems.get(name))
             return {name: found.facts[name] for name in names}
         raise found
 
@@ -94,7 +94,7 @@ class TopicWatch:
             for name in names
             for finding in told.get(name, ())
         ):
-            return KafkaRefusedError(" ".join(self._shortcomings()))
+            return self._refusal()
         return None
 
     async def run(self) -> None:
@@ -166,30 +166,31 @@ class TopicWatch:
             findings=[msgspec.to_builtins(row) for row in rows],
         )
 
-    def _wrong(self, found: LookedUp, name: str) -> KafkaError:
-        """Say what is wrong with a topic; where it is refused, with all of them."""
-        problem = found.problems.get(name)
+    def _wrong(self, problem: KafkaError | None) -> KafkaError:
+        """Say what is wrong with a topic; a refusal tells of all topics."""
         if problem is not None and not isinstance(problem, KafkaRefusedError):
             return problem
-        parts = []
-        if found.missing:
-            parts.append(_missing(found.missing))
-        parts += (
-            str(one)
-            for one in found.problems.values()
-            if isinstance(one, KafkaRefusedError)
-        )
-        return KafkaRefusedError(" ".join([*parts, *self._shortcomings()]))
+        return self._refusal()
 
-    def _shortcomings(self) -> list[str]:
-        """Say of topics that are there what they lack."""
-        return [
+    def _refusal(self) -> KafkaRefusedError:
+        """Say everything that keeps the bridge from its work."""
+        parts = []
+        if isinstance(self._found, LookedUp):
+            if self._found.missing:
+                parts.append(_missing(self._found.missing))
+            parts += (
+                str(one)
+                for one in self._found.problems.values()
+                if isinstance(one, KafkaRefusedError)
+            )
+        parts += (
             f"The topic {one.topic} has {one.what} {one.found}, and {one.needed} is"
             f" needed. {one.remedy}"
             for own in self._statistics.topic_findings.values()
             for one in own
             if one.verdict is Verdict.MISSING and one.what != "topic"
-        ]
+        )
+        return KafkaRefusedError(" ".join(parts))
 
 
 def _is_another(opened: TopicFacts, now: TopicFacts | None) -> bool:

@@ -193,11 +193,12 @@ async def _admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
 
 
 async def _describe(admin: AIOKafkaAdminClient, names: Sequence[str]) -> _Described:
-    """Give error code and partitions by topic."""
-    return {
+    """Give error code and partitions by topic, in the order in which was asked."""
+    found = {
         topic["topic"]: (topic["error_code"], topic["partitions"])
         for topic in await admin.describe_topics(list(names))
     }
+    return {name: found[name] for name in names}
 
 
 async def _create(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +19,7 @@ import trio
 
 from bridge.kafka.ports import Framing
 from bridge.kafka.relay import Relay
+from bridge.kafka.topic_needs import NO_NEEDS, TopicNeeds
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.record import Envelope, Record
 from bridge.settings import KafkaSettings, OutboxSettings
@@ -161,6 +162,7 @@ async def rig(
     delivery: Literal["idempotent", "transactional"] = "idempotent",
     keep_acked_seconds: float = 300.0,
     framing: Framing | None = None,
+    needs: Mapping[str, TopicNeeds] = NO_NEEDS,
 ) -> AsyncIterator[Rig]:
     """Run an outbox and its relay; leaving aborts the relay, as a crash would.
 
@@ -174,6 +176,7 @@ async def rig(
         delivery: What the writes promise.
         keep_acked_seconds: How long the outbox keeps acknowledged rows.
         framing: What stands before the values.
+        needs: What topics must be like.
 
     Yields:
         Both, running.
@@ -191,6 +194,7 @@ async def rig(
             max_dead_letter_bytes=max_dead_letter_bytes,
             delivery=delivery,
             framing=framing,
+            needs=needs,
         )
         running = Rig(outbox, relay)
         async with trio.open_nursery() as nursery:
