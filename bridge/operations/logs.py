@@ -28,6 +28,7 @@ from bridge.operations.rendering import (
     name_fields,
     print_exception,
 )
+from bridge.operations.tables import with_tables
 
 
 __all__ = ["configure", "hide", "redact", "report_repeats"]
@@ -130,4 +131,4 @@ def _processors(format: str, on_terminal: bool) -> list[Processor]:  # noqa: A00
         colors=on_terminal and not os.environ.get("NO_COLOR"),
         exception_formatter=structlog.dev.plain_traceback,
     )
-    return [name_fields, print_exception, clean, console]
+    return [name_fields, print_exception, clean, with_tables(console)]
