@@ -168,7 +168,8 @@ class _Topic:
 
     def _min_insync(self, what: str, found: str) -> TopicFinding:
         value, replicas = int(found), self._facts.replicas
-        needed = "2" if replicas >= _LEAST_REPLICAS else "1"
+        least = min(_LEAST_REPLICAS, replicas)
+        needed = f"{least} or more"
         if value > replicas:
             return self._finding(
                 what,
@@ -176,7 +177,7 @@ class _Topic:
                 needed,
                 Verdict.DANGEROUS,
                 "No more than there are replicas can ever be in sync: some brokers"
-                f" refuse every write. {self._set(f'{what}={needed}')}",
+                f" refuse every write. {self._set(f'{what}={least}')}",
             )
         if value < _LEAST_REPLICAS <= replicas:
             return self._finding(
@@ -185,7 +186,7 @@ class _Topic:
                 needed,
                 Verdict.DANGEROUS,
                 "A record counts as written when one broker has it, and is lost with"
-                f" that one. {self._set(f'{what}={needed}')}",
+                f" that one. {self._set(f'{what}={least}')}",
             )
         return self._finding(what, f"{value} of {replicas}", needed)
 

@@ -12,8 +12,12 @@ import trio
 from confluent_kafka.admin._acl import AclOperation
 from confluent_kafka.admin._resource import ResourceType
 
+from bridge.errors import KafkaRefusedError
+from bridge.kafka.topic_finding import Verdict
+from bridge.kafka.topic_needs import TopicNeeds, TopicRole
 from tests.conftest import Topic
 from tests.kafka.relaying import (
+    Rig,
     check_topic,
     feed,
     opened,
@@ -23,6 +27,25 @@ from tests.kafka.relaying import (
     until,
 )
 from tests.servers.guarded import GuardedKafka
+
+
+def needs_of(topic: Topic) -> dict[str, TopicNeeds]:
+    """What the topics are for."""
+    return {
+        topic.name: TopicNeeds(TopicRole.EVENTS, 1_000_000),
+        topic.dead_letter: TopicNeeds(TopicRole.DEAD_LETTERS, 1_000_000),
+    }
+
+
+def unknown(running: Rig) -> list[str]:
+    """What couldn't be judged of any topic."""
+    findings = running.relay.statistics.topic_findings
+    return [
+        one.what
+        for own in findings.values()
+        for one in own
+        if one.verdict is Verdict.UNKNOWN
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +99,53 @@ async def test_a_right_that_is_taken_away_and_given_back_costs_nothing(
     told = next(line for line in lines if line["event"] == "lane.failed")
     assert "TopicAuthorizationFailed" in told["error"]
     check_topic(await read_back(topic), range(600))
+
+
+@pytest.mark.timeout(180)
+async def test_what_a_user_may_not_read_is_unknown_until_he_may(
+    guarded: GuardedKafka, tmp_path: Path
+) -> None:
+    """Without DescribeConfigs the bridge works; with it, it tells what is there."""
+    name = "seen"
+    topic = Topic(name, f"{name}.dlq", f"{name}.gaps", 1, guarded.bootstrap_servers)
+    guarded.create_topic(topic.name, 1, {"max.message.bytes": "1500000"})
+    guarded.create_topic(topic.dead_letter, 1, {"max.message.bytes": "1500000"})
+    guarded.allow(ResourceType.TOPIC, name, *(AclOperation.READ, AclOperation.WRITE))
+    settings = settings_for(topic, topics_check_seconds=0.2, **guarded.credentials)
+    groups = [[topic.name], [topic.dead_letter]]
+
+    async with rig(settings, groups, tmp_path, needs=needs_of(topic)) as running:
+        await opened(running, topic)
+        running.offer(topic.name, range(20))
+        await running.all_sent(topic.name, 20)
+        assert unknown(running) == ["configuration", "configuration"]
+        await trio.to_thread.run_sync(
+            guarded.allow, ResourceType.TOPIC, name, AclOperation.DESCRIBE_CONFIGS
+        )
+        await until(lambda: not unknown(running))
+        told = running.relay.statistics.topic_findings[topic.name]
+        assert "1500000" in {one.found for one in told}
+        assert running.errors == []
+    check_topic(await read_back(topic), range(20))
+
+
+@pytest.mark.timeout(180)
+async def test_a_start_without_any_right_names_all_topics(
+    guarded: GuardedKafka, tmp_path: Path
+) -> None:
+    """Kafka hides what a user may not see: the error says that as well."""
+    name = "hidden"
+    topic = Topic(name, f"{name}.dlq", f"{name}.gaps", 1, guarded.bootstrap_servers)
+    guarded.create_topic(topic.name, 1)
+    guarded.create_topic(topic.dead_letter, 1)
+    settings = settings_for(topic, **guarded.credentials)
+    groups = [[topic.name], [topic.dead_letter]]
+    async with rig(settings, groups, tmp_path, needs=needs_of(topic)) as running:
+        with trio.fail_after(30):
+            await running.ended.wait()
+        (error,) = running.errors
+        assert isinstance(error, KafkaRefusedError)
+        for one in (topic.name, topic.dead_letter):
+            assert one in str(error)
+            (finding,) = running.relay.statistics.topic_findings[one]
+            assert finding.verdict is Verdict.MISSING
