@@ -158,13 +158,19 @@ class TopicWatch:
             verdict.value: sum(row.verdict is verdict for row in rows)
             for verdict in Verdict
         }
-        is_bad = counts[Verdict.DANGEROUS] or counts[Verdict.MISSING]
-        tell = _log.warning if is_bad else _log.info
-        tell(
-            "topics.changed" if before else "topics.checked",
-            **counts,
-            findings=[msgspec.to_builtins(row) for row in rows],
-        )
+        table = [msgspec.to_builtins(row) for row in rows]
+        if counts[Verdict.DANGEROUS] or counts[Verdict.MISSING]:
+            _log.warning(
+                "topics.changed" if before else "topics.checked",
+                **counts,
+                findings=table,
+            )
+        else:
+            _log.info(
+                "topics.changed" if before else "topics.checked",
+                **counts,
+                findings=table,
+            )
 
     def _wrong(self, problem: KafkaError | None) -> KafkaError:
         """Say what is wrong with a topic; a refusal tells of all topics."""

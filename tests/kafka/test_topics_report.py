@@ -6,6 +6,7 @@ import asyncio  # noqa: TID251 - what is tested runs on asyncio
 import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -277,3 +278,14 @@ def test_the_command_of_a_missing_topic_creates_what_the_bridge_would() -> None:
     (absent,) = report(LookedUp({}, ("jobs.gaps",)), needs, settings)["jobs.gaps"]
     assert absent.verdict is Verdict.MISSING
     assert creation_command(made, settings) in absent.remedy
+
+
+def test_the_page_has_the_commands_that_the_bridge_would_give() -> None:
+    """What docs/topics.md tells a person to create is what is created."""
+    page = (Path(__file__).parents[2] / "docs" / "topics.md").read_text("utf-8")
+    needs = topic_needs(Settings(previews="topic"))
+    settings = KafkaSettings(bootstrap_servers="kafka:9092")
+    told = [line for line in page.splitlines() if line.startswith("kafka-topics.sh")]
+    assert told == [
+        creation_command(creation(name, needs, settings), settings) for name in needs
+    ]
