@@ -3,9 +3,9 @@ Jobs that stay on the partition where they began, though their topic has got mor
 
 Kafka keeps an order within a partition alone: a job whose key belongs to another
 partition from one moment on would be read in two orders. So each job in flight is
-pinned then, in the file as well, until it has ended or is forgotten. With 50,000 jobs in
-flight that took 0.9 s, on a machine that was busy. Without pins, which is nearly always,
-they cost an event nothing.
+pinned then, in the file as well, until it has ended or is forgotten. With 50,000 jobs
+in flight that took 0.9 s, on a machine that was busy. Without pins, which is nearly
+always, they cost an event nothing.
 """
 
 from __future__ import annotations
