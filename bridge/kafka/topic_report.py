@@ -176,7 +176,7 @@ class _Topic:
                 f"{value} of {replicas}",
                 needed,
                 Verdict.DANGEROUS,
-                "No more than there are replicas can ever be in sync: some brokers"
+                "No more than there are replicas can ever be in sync: older brokers"
                 f" refuse every write. {self._set(f'{what}={least}')}",
             )
         if value < _LEAST_REPLICAS <= replicas:
