@@ -7,7 +7,7 @@ import hashlib
 import msgspec
 
 from bridge import dead_letter
-from bridge.record import Envelope, Record, StoredRecord
+from bridge.record import Envelope, Importance, Record, StoredRecord
 
 
 STORED = StoredRecord(
@@ -94,3 +94,42 @@ def test_message_of_a_broker_is_cut() -> None:
 def test_dead_letters_of_an_account_share_their_envelope() -> None:
     """Many of them cost one envelope, for those who know envelopes by identity."""
     assert refused(STORED).envelope is refused(STORED).envelope
+
+
+def test_a_late_record_keeps_what_it_was_and_tells_of_no_job() -> None:
+    """Key, bytes, time and headers stay; its job has ended, and stays so."""
+    record = Record(
+        "jobs",
+        b"job-1",
+        STORED.value,
+        STORED.received_at_us,
+        STORED.envelope,
+        STORED.extra,
+        Importance.TERMINAL,
+        "error",
+        "45.50",
+    )
+    letter = dead_letter.late(record, topic="jobs.dlq", max_bytes=1000)
+    assert letter == Record(
+        topic="jobs.dlq",
+        key=b"job-1",
+        value=STORED.value,
+        received_at_us=STORED.received_at_us,
+        envelope=OF_DEAD_LETTERS,
+        extra=(
+            ("bridge_normalized", b"progress_number"),
+            ("bridge_reason", b"after_terminal"),
+            ("__connect.errors.stage", b"TRANSFORMATION"),
+            (
+                "__connect.errors.exception.class.name",
+                b"bridge.errors.LateEventError",
+            ),
+            (
+                "__connect.errors.exception.message",
+                b"error came after the last record of its job",
+            ),
+        ),
+    )
+    cut = dead_letter.late(record, topic="jobs.dlq", max_bytes=5)
+    assert cut.value == STORED.value[:5]
+    assert ("bridge_truncated", b"true") in cut.extra

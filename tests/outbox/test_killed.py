@@ -55,6 +55,10 @@ def test_jobs_are_exact_after_kill_9(tmp_path: Path) -> None:
                 job.request_id: (job.status, job.last_seen_us)
                 for job in store.jobs.of(source_of(7))
             } == jobs
+            whose = store.jobs.account(source_of(7))
+            ended = {job for job, status in told.values() if status == "done"}
+            assert all(store.jobs.has_ended(whose, job.encode()) for job in ended)
+            assert len(store.jobs.ended) == len(ended)
     assert len(jobs) > 400
     assert len(told) > 2000
 
