@@ -37,8 +37,13 @@ def _deserialised(
 ) -> list[Any]:
     """Read values as a consumer does that has the registry's URL alone."""
     context = SerializationContext(topic, MessageField.VALUE)
-    with SchemaRegistryClient({"url": registry.url}) as client:
-        deserialise = JSONDeserializer(None, schema_registry_client=client)
+    with SchemaRegistryClient({"url": registry.url, "timeout": 10}) as client:
+        # As in `tests/registry/test_records.py`: Apicurio has no associations.
+        deserialise = JSONDeserializer(
+            None,
+            schema_registry_client=client,
+            conf={"subject.name.strategy.type": "TOPIC"},
+        )
         return [deserialise(record.value, context) for record in records]
 
 

@@ -7,8 +7,12 @@ Confluent's own client of the registry and its own deserialiser, which validates
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,14 +23,25 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.json_schema import JSONDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from bridge.consumer.tail import JobTable
 from bridge.contract import text_of
-from bridge.kafka.reader import ConsumedRecord
+from bridge.errors import (
+    ExitCode,
+    KafkaError,
+    RegistryRefusedError,
+    RegistryUnreachableError,
+)
 from bridge.record import Record
 from bridge.registry import SchemaRegistry, TopicSchema
 from bridge.settings import SchemaRegistrySettings
 from tests.conftest import Topic
-from tests.kafka.relaying import ENVELOPE, read_back, rig, settings_for, until
+from tests.kafka.relaying import (
+    DEADLINE_SECONDS,
+    ENVELOPE,
+    read_back,
+    rig,
+    settings_for,
+    until,
+)
 from tests.registry.asking import JOB_STATUS, made
 from tests.servers import reader
 from tests.servers.broker import KafkaBroker
@@ -34,6 +49,8 @@ from tests.servers.registry import RegistryServer
 
 
 _JOBS = 20
+
+_DOCS = Path(__file__).parents[2] / "docs" / "schema-registry.md"
 
 
 def jobs(topic: str, count: int = _JOBS, first: int = 0) -> list[Record]:
@@ -72,8 +89,14 @@ class Deserialiser:
     """
 
     def __init__(self, url: str) -> None:
-        self.client = SchemaRegistryClient({"url": url})
-        self._deserialise = JSONDeserializer(None, schema_registry_client=self.client)
+        self.client = SchemaRegistryClient({"url": url, "timeout": 10})
+        # Without it the client asks for associations of topics and schemas first.
+        # Apicurio has none, and on a busy machine some of its answers never came.
+        self._deserialise = JSONDeserializer(
+            None,
+            schema_registry_client=self.client,
+            conf={"subject.name.strategy.type": "TOPIC"},
+        )
 
     def values(self, topic: str, records: Sequence[reader.Record]) -> list[Any]:
         """Read and validate values; one without a prefix, or that is none, raises."""
@@ -134,9 +157,14 @@ async def test_values_are_what_confluents_deserialiser_expects(
 
 
 async def test_rows_wait_for_a_registry_and_then_no_more(
-    registry: RegistryServer, deserialiser: Deserialiser, topic: Topic, tmp_path: Path
+    registry: RegistryServer,
+    deserialiser: Deserialiser,
+    topic: Topic,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Rows of before it was reached get its prefix; once an id is told, it may go."""
+    monkeypatch.setattr("bridge.kafka.opening._RETRY_SECONDS", 0.1)
     framing = made(registry.url, topic.name, register=True, timeout_seconds=0.3)
     registry.pause()
     try:
@@ -194,33 +222,67 @@ async def test_a_refused_records_dead_letter_is_without_prefix(
     assert json.loads((kept.value or b"")[5:]) == _value(1)
 
 
-async def test_the_bridges_own_readers_look_behind_the_prefix(
+@pytest.mark.parametrize(
+    ("timeout_seconds", "error"),
+    [(10.0, RegistryRefusedError), (1e-6, RegistryUnreachableError)],
+)
+async def test_a_first_start_without_an_id_ends_if_nothing_waits(
+    registry: RegistryServer,
+    topic: Topic,
+    tmp_path: Path,
+    timeout_seconds: float,
+    error: type[KafkaError],
+) -> None:
+    """A refusal at once, silence when the start's time is over, as with Kafka."""
+    framing = made(registry.url, topic.name, timeout_seconds=timeout_seconds)
+    settings = settings_for(topic, start_timeout_seconds=1.0)
+    async with rig(settings, [[topic.name]], tmp_path, framing=framing) as running:
+        with trio.fail_after(DEADLINE_SECONDS):
+            await running.ended.wait()
+
+    (raised,) = running.errors
+    assert type(raised) is error
+    assert error.exit_code is ExitCode.REFUSED_BY_KAFKA
+    assert await read_back(topic) == []
+
+
+async def test_the_program_of_the_docs_reads_jobs(
     registry: RegistryServer, topic: Topic, tmp_path: Path
 ) -> None:
-    """The table of `bridge tail` shows the jobs as it does without a registry."""
+    """Whoever copies it gets each job, once the addresses are theirs."""
+    (program,) = re.findall(r"```python\n(.*?)```", _DOCS.read_text("utf-8"), re.DOTALL)
+    for printed, own in (
+        ("http://localhost:8081", registry.url),
+        ("localhost:9092", topic.bootstrap_servers),
+        ('["jobs"]', f'["{topic.name}"]'),
+    ):
+        assert program.count(printed) == 1
+        program = program.replace(printed, own)
     framing = made(registry.url, topic.name, register=True)
     async with rig(
         settings_for(topic), [[topic.name]], tmp_path, framing=framing
     ) as running:
         running.outbox.offer(jobs(topic.name, 3))
         await running.all_sent(topic.name, 3)
-    table = JobTable()
 
-    table.add(
-        [
-            ConsumedRecord(
-                topic.name,
-                one.partition,
-                one.offset,
-                one.timestamp,
-                one.key,
-                one.value,
-                dict(one.headers),
+    async with trio.open_nursery() as nursery:
+        child: trio.Process = await nursery.start(
+            partial(
+                trio.run_process,
+                [sys.executable, "-c", program],
+                stdout=subprocess.PIPE,
+                check=False,
             )
-            for one in await read_back(topic)
-        ],
-        trio.current_time(),
-    )
+        )
+        assert child.stdout is not None
+        printed_lines = b""
+        with trio.fail_after(DEADLINE_SECONDS):
+            while printed_lines.count(b"\n") < 3:
+                chunk = await child.stdout.receive_some()
+                assert chunk, "the program ended"
+                printed_lines += chunk
+        child.kill()
 
-    assert table.by_status == {"in_progress": 3}
-    assert {job.progress for job in table.newest(3)} == {45.5}
+    assert sorted(printed_lines.decode().splitlines()) == [
+        f"job-{number} in_progress" for number in range(3)
+    ]
