@@ -233,6 +233,21 @@ def _outbox(outbox: OutboxStatistics, now: float) -> Iterator[Metric]:
         dict(outbox.anomalies),
     )
     yield _gauge(
+        "bridge_jobs_ended",
+        "Jobs of which it is known that they have ended: nothing may follow.",
+        outbox.ended_jobs,
+    )
+    yield _counter(
+        "bridge_jobs_forgotten",
+        "Unfinished jobs that were too many or too old to be remembered.",
+        outbox.forgotten_jobs,
+    )
+    yield _counter(
+        "bridge_jobs_ended_forgotten",
+        "Ended jobs forgotten early, being too many: what follows them isn't noticed.",
+        outbox.forgotten_ends,
+    )
+    yield _gauge(
         "bridge_outbox_quarantined",
         "Records put aside in the outbox: Kafka takes them on no topic.",
         outbox.quarantined,

@@ -164,6 +164,18 @@ class OutboxStatistics(Protocol):
         """Dead letters of events that came after their job's last one."""
 
     @property
+    def ended_jobs(self) -> int:
+        """Jobs of which it is known just now that they have ended."""
+
+    @property
+    def forgotten_jobs(self) -> int:
+        """Unfinished jobs that were too many or too old to be remembered."""
+
+    @property
+    def forgotten_ends(self) -> int:
+        """Ended jobs that were too many to be remembered as long as is set."""
+
+    @property
     def quarantined(self) -> int:
         """Records put aside: neither their topic nor the dead letters take them."""
 

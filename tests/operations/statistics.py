@@ -79,6 +79,9 @@ class Outbox:
         default_factory=lambda: {"duplicate": 3, "regression": 1}
     )
     late: int = 2
+    ended_jobs: int = 50
+    forgotten_jobs: int = 6
+    forgotten_ends: int = 8
     quarantined: int = 0
     full: bool = False
     last_beat: float | None = UPTIME - 1
