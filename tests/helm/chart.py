@@ -16,10 +16,19 @@ from typing import Any
 
 import yaml
 
+from helm.values import CHART, Value, read
 
-__all__ = ["CHART", "HELM", "examples", "leaves", "render", "schema", "values"]
 
-CHART = Path(__file__).parents[2] / "helm" / "bridge"
+__all__ = [
+    "CHART",
+    "HELM",
+    "examples",
+    "leaves",
+    "listed",
+    "render",
+    "schema",
+    "values",
+]
 
 # The Makefile names the helm that `make chart-tools` built.
 HELM = os.environ.get("HELM") or shutil.which("helm")
@@ -28,6 +37,11 @@ HELM = os.environ.get("HELM") or shutil.which("helm")
 def values() -> dict[str, Any]:
     """Read the chart's default values."""
     return _mapping(CHART / "values.yaml")
+
+
+def listed() -> tuple[Value, ...]:
+    """List the values with their defaults and comments."""
+    return read((CHART / "values.yaml").read_text("utf-8"))
 
 
 def schema() -> dict[str, Any]:
@@ -50,7 +64,7 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield prefix + name, value
 
 
-def render(overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def render(overrides: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     Let helm render the chart as release `bridge` in namespace `default`.
 
@@ -58,25 +72,25 @@ def render(overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         overrides: Values beside the defaults.
 
     Returns:
-        The manifests by kind.
+        The manifests.
 
     Raises:
         subprocess.CalledProcessError: Helm refused; `stderr` says why.
     """
     assert HELM is not None
     done = subprocess.run(
-        [HELM, "template", "bridge", str(CHART), "--values", "-"],
+        # A helm that `go install` built takes 1.20 for the cluster's version.
+        [
+            *(HELM, "template", "bridge", str(CHART)),
+            *("--values", "-", "--kube-version", "1.37"),
+        ],
         input=json.dumps(overrides),
         capture_output=True,
         check=True,
         text=True,
         timeout=30,
     )
-    return {
-        manifest["kind"]: manifest
-        for manifest in yaml.safe_load_all(done.stdout)
-        if manifest
-    }
+    return [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
 
 
 def _mapping(path: Path) -> dict[str, Any]:
