@@ -1,4 +1,8 @@
-"""What helm makes of the chart; skipped where there is no helm (make chart-tools)."""
+"""
+What the bridge makes of a rendered chart; skipped where there is no helm.
+
+How values become manifests is tested in helm/bridge/tests (`make chart-test`).
+"""
 
 from __future__ import annotations
 
@@ -9,35 +13,23 @@ from typing import Any
 
 import pytest
 
-from bridge.settings import load
+from bridge.settings import Kind, SettingDescription, describe, load
+from helm.values import variable
 from tests.helm import chart
 
 
 pytestmark = pytest.mark.skipif(
-    chart.HELM is None, reason="no helm on the PATH: make chart-lint runs these"
+    chart.HELM is None, reason="no helm on the PATH: make chart-test runs these"
 )
 
 
-def _minimal(**more: Any) -> dict[str, Any]:
-    values = copy.deepcopy(chart.examples()["minimal.yaml"])
-    for path, value in more.items():
-        *parents, last = path.split("__")
-        place = values
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = value
-    return values
-
-
-def _refusal(values: dict[str, Any]) -> str:
-    with pytest.raises(subprocess.CalledProcessError) as caught:
-        chart.render(values)
-    message: str = caught.value.stderr
-    return message
-
-
-def _pod(manifest: dict[str, Any]) -> dict[str, Any]:
-    pod: dict[str, Any] = manifest["spec"]["template"]["spec"]
+def _pod(manifests: list[dict[str, Any]]) -> dict[str, Any]:
+    (workload,) = (
+        manifest
+        for manifest in manifests
+        if manifest["kind"] in {"StatefulSet", "Deployment"}
+    )
+    pod: dict[str, Any] = workload["spec"]["template"]["spec"]
     return pod
 
 
@@ -46,96 +38,31 @@ def _environment(pod: dict[str, Any]) -> dict[str, Any]:
     return {entry["name"]: entry.get("value") for entry in container["env"]}
 
 
-def test_volume_makes_a_stateful_set() -> None:
-    """The default is one pod with a volume of its own that outlives it."""
-    manifests = chart.render(_minimal())
-
-    assert set(manifests) == {"ServiceAccount", "Service", "StatefulSet"}
-    spec = manifests["StatefulSet"]["spec"]
-    assert spec["replicas"] == 1
-    assert [claim["metadata"]["name"] for claim in spec["volumeClaimTemplates"]] == [
-        "outbox"
-    ]
-    assert spec["serviceName"] == manifests["Service"]["metadata"]["name"]
-
-
-def test_no_volume_makes_a_deployment() -> None:
-    """Without persistence one pod is stopped before the next starts."""
-    manifests = chart.render(chart.examples()["no-volume.yaml"])
-
-    assert set(manifests) == {"Service", "Deployment"}
-    assert manifests["Deployment"]["spec"]["strategy"] == {"type": "Recreate"}
-    volumes = {
-        volume["name"]: volume for volume in _pod(manifests["Deployment"])["volumes"]
-    }
-    assert volumes["outbox"]["emptyDir"] == {"sizeLimit": "1.5Gi"}
-
-
-def test_existing_claim_is_mounted() -> None:
-    """A claim that exists takes the place of one that is made."""
-    made = chart.render(_minimal(persistence__existingClaim="kept"))["StatefulSet"]
-
-    assert "volumeClaimTemplates" not in made["spec"]
-    assert {
-        "name": "outbox",
-        "persistentVolumeClaim": {"claimName": "kept"},
-    } in _pod(made)["volumes"]
-
-
-def test_pod_is_restricted() -> None:
-    """The pod fulfils Kubernetes' restricted profile and sees no service links."""
-    pod = _pod(chart.render(_minimal())["StatefulSet"])
+def _files(pod: dict[str, Any]) -> set[str]:
+    """Give the path of each file that the pod mounts from a Secret."""
     (container,) = pod["containers"]
-
-    assert pod["enableServiceLinks"] is False
-    assert pod["automountServiceAccountToken"] is False
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["runAsUser"] == 65532
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"]},
-        "readOnlyRootFilesystem": True,
-    }
-
-
-def test_probes_ask_the_operations_port() -> None:
-    """Start and life are asked of /livez, readiness of /readyz, on one port."""
-    (container,) = _pod(chart.render(_minimal())["StatefulSet"])["containers"]
-
-    asked = {
-        probe: container[probe]["httpGet"]
-        for probe in ("startupProbe", "livenessProbe", "readinessProbe")
-    }
-    assert asked == {
-        "startupProbe": {"path": "/livez", "port": "operations"},
-        "livenessProbe": {"path": "/livez", "port": "operations"},
-        "readinessProbe": {"path": "/readyz", "port": "operations"},
-    }
-    (port,) = container["ports"]
-    assert (port["name"], port["containerPort"]) == ("operations", 8080)
+    folders = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    found = set()
+    for volume in pod["volumes"]:
+        secrets = [source["secret"] for source in _sources(volume)]
+        found |= {
+            f"{folders[volume['name']]}/{item['path']}"
+            for secret in secrets
+            for item in secret["items"]
+        }
+    return found
 
 
-def test_large_numbers_stay_whole() -> None:
-    """A size in bytes reaches the bridge as digits, not as 1e+11."""
-    values = _minimal(outbox__maxBytes=100_000_000_000, persistence__size="1Ti")
-
-    environment = _environment(_pod(chart.render(values)["StatefulSet"]))
-
-    assert environment["BRIDGE_OUTBOX_MAX_BYTES"] == "100000000000"
+def _sources(volume: dict[str, Any]) -> list[dict[str, Any]]:
+    if "secret" in volume:
+        return [volume]
+    sources: list[dict[str, Any]] = volume.get("projected", {}).get("sources", [])
+    return sources
 
 
 def test_secrets_are_files() -> None:
     """Each secret is a mounted file, and the variable that names it fits the mount."""
-    pod = _pod(chart.render(chart.examples()["everything.yaml"])["StatefulSet"])
-    (container,) = pod["containers"]
-    folders = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-    files = {
-        f"{folders[volume['name']]}/{item['path']}"
-        for volume in pod["volumes"]
-        if "secret" in volume
-        for item in volume["secret"]["items"]
-    }
+    pod = _pod(chart.render(chart.examples()["everything.yaml"]))
 
     named = {
         value
@@ -143,90 +70,126 @@ def test_secrets_are_files() -> None:
         if name.endswith("_FILE") and value is not None
     }
 
-    assert named == files
-    assert len(files) == 8
+    assert named == _files(pod)
+    assert len(named) == 9
 
 
 @pytest.mark.parametrize("name", chart.examples())
 def test_settings_are_accepted(name: str, tmp_path: Path) -> None:
-    """The bridge takes the rendered environment as it is, without a warning."""
+    """The bridge takes what is rendered as it is: environment, file and mounts."""
     manifests = chart.render(chart.examples()[name])
-    pod = _pod(manifests.get("StatefulSet") or manifests["Deployment"])
+    pod = _pod(manifests)
+    for path in _files(pod):
+        file = tmp_path / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("content", "ascii")
     environment = {}
-    for variable, value in _environment(pod).items():
+    for variable_name, value in _environment(pod).items():
         # What comes from a Secret's key has no value here.
-        environment[variable] = value or "from-a-secret"
-        if variable.endswith("_FILE") and value is not None:
-            file = tmp_path / value.lstrip("/")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text("content", "ascii")
-            environment[variable] = str(file)
+        environment[variable_name] = value or "from-a-secret"
+        if variable_name.endswith("_FILE") and value is not None:
+            environment[variable_name] = f"{tmp_path}{value}"
+    config = None
+    for manifest in manifests:
+        if text := manifest.get("data", {}).get("bridge.toml"):
+            config = tmp_path / "bridge.toml"
+            config.write_text(text.replace("/etc/bridge", f"{tmp_path}/etc/bridge"))
 
-    loaded = load({}, environment, None)
+    loaded = load({}, environment, config)
 
-    assert loaded.warnings == ()
-    assert loaded.settings.client_id == "client-1"
+    expected = {"accounts.yaml": ["client-1", "client-2"]}.get(name, ["client-1"])
+    assert [one.client_id for one in loaded.settings.all_accounts] == expected
     assert loaded.settings.outbox.dir == Path("/var/lib/bridge")
+    # No name is odd; that a cluster's own network does without TLS is told.
+    assert all("can be read and changed" in warning for warning in loaded.warnings)
 
 
-def test_image_by_digest() -> None:
-    """A digest wins over the tag, and the registry stands in front."""
-    pod = _pod(chart.render(chart.examples()["everything.yaml"])["StatefulSet"])
+def test_every_value_reaches_its_setting() -> None:
+    """A value that is a setting changes that setting's variable, and to its text."""
+    known = {setting.environment: setting for setting in describe()}
+    values = {
+        value.path: known[variable(value.path)]
+        for value in chart.listed()
+        if variable(value.path) in known
+    }
+    reached = set()
+    for mechanism in ("SCRAM-SHA-512", "OAUTHBEARER", "AWS_MSK_IAM"):
+        changed = _changed(values, mechanism)
+        environment = _environment(_pod(chart.render(changed)))
+        for path, setting in values.items():
+            given = _got(changed, path)
+            if given is not None and setting.environment in environment:
+                text = str(given).lower() if isinstance(given, bool) else str(given)
+                assert environment[setting.environment] == text, path
+                reached.add(path)
 
-    assert pod["containers"][0]["image"] == (
-        "images.example.com/team/dryapi-kafka-bridge@sha256:" + 64 * "0"
-    )
+    assert set(values) - reached == set()
 
 
-def test_missing_values_are_named_together() -> None:
-    """Without any values, one message names all that must be given."""
-    message = _refusal({})
+def _changed(settings: dict[str, SettingDescription], mechanism: str) -> dict[str, Any]:
+    """Give values none of which is a default, and that fit a mechanism."""
+    values = copy.deepcopy(chart.examples()["everything.yaml"])
+    values["kafka"]["sasl"] = {}
+    ours = {"OAUTHBEARER": "kafka.sasl.oauth.", "AWS_MSK_IAM": "kafka.sasl.aws."}
+    group = ours.get(mechanism, "kafka.sasl.username")
+    for path, setting in settings.items():
+        if not path.startswith("kafka.sasl.") or path.startswith(group):
+            _put(values, path, _another(setting))
+    if mechanism == "SCRAM-SHA-512":
+        _put(values, "kafka.sasl.existingSecret", "kafka-user")
+    if mechanism == "OAUTHBEARER":
+        _put(values, "kafka.sasl.oauth.existingSecret", "oauth")
+    _put(values, "kafka.sasl.mechanism", mechanism)
+    _put(values, "kafka.securityProtocol", "SASL_SSL")
+    # These two have to fit the rest.
+    _put(values, "terminationGracePeriodSeconds", 600)
+    _put(values, "persistence.size", "1Ti")
+    return values
 
-    for name in (
-        "image.repository",
-        "dryapi.clientId",
-        "dryapi.existingSecret",
-        "kafka.bootstrapServers",
-    ):
-        assert f"{name} is empty" in message
+
+def _got(values: dict[str, Any], path: str) -> Any:
+    found: Any = values
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+def _another(setting: SettingDescription) -> Any:
+    """Give a value that the setting may have, unlike its default."""
+    default = setting.default
+    if setting.kind is Kind.BOOLEAN:
+        return not default
+    if setting.kind is Kind.CHOICE:
+        return next(word for word in setting.choices if word != default)
+    if setting.path.endswith("url"):
+        return f"{default or 'https://somewhere'}/changed"
+    if isinstance(default, int | float):
+        return default + (1 if setting.kind is Kind.INTEGER else 0.25)
+    return f"{default or ''}changed"
+
+
+def _put(values: dict[str, Any], path: str, value: Any) -> None:
+    *groups, name = path.split(".")
+    for group in groups:
+        values = values.setdefault(group, {})
+    values[name] = value
 
 
 @pytest.mark.parametrize(
-    ("values", "sentence"),
+    ("path", "value"),
     [
-        (
-            {"terminationGracePeriodSeconds": 20},
-            "(20) must be more than shutdownTimeoutSeconds (20)",
-        ),
-        (
-            {"persistence__size": "8Gi"},
-            "persistence.size (8Gi) must be more than outbox.maxBytes (8589934592)",
-        ),
-        ({"kafka__securityProtocol": "SASL_SSL"}, "kafka.sasl.mechanism is empty"),
-        ({"kafka__sasl__mechanism": "PLAIN"}, "kafka.sasl is set, but"),
-        ({"kafka__tls__existingSecret": "x"}, "kafka.tls.existingSecret is set, but"),
-        (
-            {
-                "kafka__securityProtocol": "SSL",
-                "kafka__tls": {"existingSecret": "x", "certKey": "tls.crt"},
-            },
-            "kafka.tls.certKey and kafka.tls.keyKey belong together",
-        ),
-        (
-            {"kafka__securityProtocol": "SSL", "kafka__tls__certKey": "tls.crt"},
-            "kafka.tls.existingSecret is empty",
-        ),
-        (
-            {"extraEnv": [{"name": "BRIDGE_API_TOKEN", "value": "x"}]},
-            "extraEnv gives BRIDGE_API_TOKEN in plain",
-        ),
+        ("replicaCount", 2),
+        ("topic", ".."),
+        ("kafka.partitions", 0),
+        ("kafka.retryBackoffSeconds", 0),
     ],
 )
-def test_contradiction_is_refused(values: dict[str, Any], sentence: str) -> None:
-    """Values that don't go together are refused with a sentence that names them."""
-    assert sentence in _refusal(_minimal(**values))
+def test_schema_is_enforced(path: str, value: Any) -> None:
+    """Helm itself understands the schema and refuses by it."""
+    values = copy.deepcopy(chart.examples()["minimal.yaml"])
+    _put(values, path, value)
 
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        chart.render(values)
 
-def test_schema_is_enforced() -> None:
-    """Helm itself refuses a second replica, by the schema."""
-    assert "/replicaCount" in _refusal(_minimal(replicaCount=2))
+    assert f"/{path.replace('.', '/')}" in caught.value.stderr

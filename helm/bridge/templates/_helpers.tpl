@@ -23,6 +23,12 @@ app.kubernetes.io/name: {{ include "bridge.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{- /* Of the pod of `helm test`: no Service and no budget may take it for the bridge. */ -}}
+{{- define "bridge.testLabels" -}}
+app.kubernetes.io/name: {{ include "bridge.name" . | trunc 58 }}-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
 {{- define "bridge.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{ include "bridge.selectorLabels" . }}
@@ -51,4 +57,25 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $factors := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000
   "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
 {{- mulf (float64 $number) (get $factors (trimPrefix $number $quantity)) | int64 -}}
+{{- end -}}
+
+{{- /* Metadata of an object that a monitoring system looks for by labels, perhaps in a
+namespace of its own: a list of the root, the object's values, and an ending of its name. */ -}}
+{{- define "bridge.monitoring" -}}
+{{- $root := first . -}}
+{{- $values := index . 1 -}}
+name: {{ include "bridge.fullname" $root }}{{ if gt (len .) 2 }}{{ last . }}{{ end }}
+namespace: {{ $values.namespace | default $root.Release.Namespace }}
+labels:
+  {{- toYaml (mergeOverwrite (include "bridge.labels" $root | fromYaml) $values.labels) | nindent 2 }}
+{{- with $values.annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- /* The port of an address with or without a scheme. */ -}}
+{{- define "bridge.port" -}}
+{{- $default := ternary 443 80 (or (hasPrefix "https:" .) (hasPrefix "wss:" .)) -}}
+{{- regexFind "^[0-9]+" (regexFind ":[0-9]+(/|$)" . | trimPrefix ":") | default $default -}}
 {{- end -}}

@@ -1,8 +1,14 @@
 {{/* The pod, the same in the StatefulSet and in the Deployment. */}}
 
 {{- define "bridge.pod" -}}
+{{- /* The checksum restarts the pod for a list of accounts that has changed: the bridge
+reads it once. It reads mounted Secrets again by itself, and a restart opens a gap. */ -}}
+{{- $annotations := deepCopy .Values.podAnnotations -}}
+{{- if .Values.accounts -}}
+{{- $_ := set $annotations "checksum/config" (include "bridge.config" . | sha256sum) -}}
+{{- end -}}
 metadata:
-  {{- with .Values.podAnnotations }}
+  {{- with $annotations }}
   annotations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
@@ -34,12 +40,15 @@ spec:
     - name: bridge
       image: {{ include "bridge.image" . | quote }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
+      {{- if .Values.accounts }}
+      args: ["--config", "/etc/bridge/config/bridge.toml"]
+      {{- end }}
       {{- with .Values.securityContext }}
       securityContext:
         {{- toYaml . | nindent 8 }}
       {{- end }}
       env:
-        {{- include "bridge.env" . | nindent 8 }}
+        {{- include "bridge.env" . | trim | nindent 8 }}
         {{- with .Values.extraEnv }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -75,7 +84,7 @@ spec:
           mountPath: /var/lib/bridge
         - name: tmp
           mountPath: /tmp
-        {{- include "bridge.secretMounts" . | nindent 8 }}
+        {{- include "bridge.secretMounts" . | trim | nindent 8 }}
         {{- with .Values.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -92,7 +101,7 @@ spec:
     - name: tmp
       emptyDir:
         sizeLimit: 64Mi
-    {{- include "bridge.secretVolumes" . | nindent 4 }}
+    {{- include "bridge.secretVolumes" . | trim | nindent 4 }}
     {{- with .Values.extraVolumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}

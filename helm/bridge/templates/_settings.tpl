@@ -1,234 +1,171 @@
-{{/* The bridge's settings: which value becomes which BRIDGE_* variable, and which
-Secret is mounted where. The bridge reads a *_FILE again when it changes, so a
-rotated Secret needs no restart; that is why none is mounted by subPath. */}}
+{{/* The bridge's settings: which value becomes which BRIDGE_* variable. */}}
 
-{{- define "bridge.sasl" -}}
-{{- if hasPrefix "SASL_" .Values.kafka.securityProtocol }}true{{ end -}}
+{{- /* Variables with their values, without those that are empty. Numbers as digits: Helm
+would write 1e+09. */ -}}
+{{- define "bridge.variables" -}}
+{{- range $name, $value := . }}
+{{- if not (or (kindIs "invalid" $value) (eq (toString $value) "")) }}
+- name: {{ $name }}
+  {{- if and (kindIs "float64" $value) (eq (floor $value) $value) }}
+  value: {{ int64 $value | quote }}
+  {{- else }}
+  value: {{ $value | quote }}
+  {{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- /* What the bridge signs in to Kafka with: password, oauth, aws or nothing; of .Values.kafka. */ -}}
+{{- define "bridge.signIn" -}}
+{{- if hasPrefix "SASL_" .securityProtocol -}}
+{{- get (dict "OAUTHBEARER" "oauth" "AWS_MSK_IAM" "aws") .sasl.mechanism | default "password" -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "bridge.env" -}}
-- name: BRIDGE_TOPIC
-  value: {{ .Values.topic | quote }}
-{{- with .Values.topics.deadLetters }}
-- name: BRIDGE_TOPICS_DEAD_LETTERS
-  value: {{ . | quote }}
-{{- end }}
-{{- with .Values.topics.gaps }}
-- name: BRIDGE_TOPICS_GAPS
-  value: {{ . | quote }}
-{{- end }}
-{{- with .Values.topics.previews }}
-- name: BRIDGE_TOPICS_PREVIEWS
-  value: {{ . | quote }}
-{{- end }}
-- name: BRIDGE_PREVIEWS
-  value: {{ .Values.previews | quote }}
-- name: BRIDGE_AFTER_TERMINAL
-  value: {{ .Values.afterTerminal | quote }}
-- name: BRIDGE_LIMITS_EVENT_BYTES
-  value: {{ int64 .Values.limits.eventBytes | quote }}
-- name: BRIDGE_LIMITS_PREVIEW_BYTES
-  value: {{ int64 .Values.limits.previewBytes | quote }}
-- name: BRIDGE_LIMITS_DEAD_LETTER_BYTES
-  value: {{ int64 .Values.limits.deadLetterBytes | quote }}
-- name: BRIDGE_DELIVERY
-  value: {{ .Values.delivery | quote }}
-- name: BRIDGE_SHUTDOWN_TIMEOUT_SECONDS
-  value: {{ .Values.shutdownTimeoutSeconds | quote }}
-- name: BRIDGE_CLIENT_ID
-  value: {{ .Values.dryapi.clientId | quote }}
-- name: BRIDGE_API_TOKEN_FILE
-  value: /etc/bridge/dryapi/api-token
-- name: BRIDGE_API_URL
-  value: {{ .Values.dryapi.apiUrl | quote }}
-- name: BRIDGE_PUSHER_URL
-  value: {{ .Values.pusher.url | quote }}
-- name: BRIDGE_PUSHER_APP_KEY
-  value: {{ .Values.pusher.appKey | quote }}
-{{- if .Values.pusher.tls.existingSecret }}
-- name: BRIDGE_PUSHER_CA_FILE
-  value: /etc/bridge/pusher-tls/ca.crt
-{{- end }}
-{{ include "bridge.kafkaEnv" .Values.kafka }}
+{{- include "bridge.ownEnv" . }}
+{{- include "bridge.accountEnv" . }}
+{{- include "bridge.pusherEnv" .Values.pusher }}
+{{- include "bridge.kafkaEnv" .Values.kafka }}
 {{- if .Values.schemaRegistry.url }}
-{{ include "bridge.registryEnv" . }}
+{{- include "bridge.registryEnv" .Values.schemaRegistry }}
 {{- end }}
-- name: BRIDGE_OUTBOX_DIR
-  value: /var/lib/bridge
-- name: BRIDGE_OUTBOX_BUFFER_BYTES
-  value: {{ int64 .Values.outbox.bufferBytes | quote }}
-- name: BRIDGE_OUTBOX_MAX_BYTES
-  value: {{ int64 .Values.outbox.maxBytes | quote }}
-- name: BRIDGE_OUTBOX_KEEP_ACKED_SECONDS
-  value: {{ .Values.outbox.keepAckedSeconds | quote }}
-- name: BRIDGE_OUTBOX_KEEP_ACKED_BYTES
-  value: {{ int64 .Values.outbox.keepAckedBytes | quote }}
-- name: BRIDGE_OPERATIONS_LISTEN
-  value: {{ printf "%s:%d" .Values.operations.address (int .Values.operations.port) | quote }}
-- name: BRIDGE_LOG_FORMAT
-  value: {{ .Values.log.format | quote }}
-- name: BRIDGE_LOG_LEVEL
-  value: {{ .Values.log.level | quote }}
+{{- end -}}
+
+{{- define "bridge.ownEnv" -}}
+{{- include "bridge.variables" (dict
+  "BRIDGE_TOPIC" .Values.topic
+  "BRIDGE_TOPICS_DEAD_LETTERS" .Values.topics.deadLetters
+  "BRIDGE_TOPICS_GAPS" .Values.topics.gaps
+  "BRIDGE_TOPICS_PREVIEWS" .Values.topics.previews
+  "BRIDGE_PREVIEWS" .Values.previews
+  "BRIDGE_AFTER_TERMINAL" .Values.afterTerminal
+  "BRIDGE_LIMITS_EVENT_BYTES" .Values.limits.eventBytes
+  "BRIDGE_LIMITS_PREVIEW_BYTES" .Values.limits.previewBytes
+  "BRIDGE_LIMITS_DEAD_LETTER_BYTES" .Values.limits.deadLetterBytes
+  "BRIDGE_DELIVERY" .Values.delivery
+  "BRIDGE_ALLOW_CLEARTEXT_CREDENTIALS" .Values.allowCleartextCredentials
+  "BRIDGE_SHUTDOWN_TIMEOUT_SECONDS" .Values.shutdownTimeoutSeconds
+  "BRIDGE_API_URL" .Values.dryapi.apiUrl
+  "BRIDGE_OUTBOX_DIR" "/var/lib/bridge"
+  "BRIDGE_OUTBOX_BUFFER_BYTES" .Values.outbox.bufferBytes
+  "BRIDGE_OUTBOX_MAX_BYTES" .Values.outbox.maxBytes
+  "BRIDGE_OUTBOX_KEEP_ACKED_SECONDS" .Values.outbox.keepAckedSeconds
+  "BRIDGE_OUTBOX_KEEP_ACKED_BYTES" .Values.outbox.keepAckedBytes
+  "BRIDGE_OUTBOX_MAX_JOBS_IN_FLIGHT" .Values.outbox.maxJobsInFlight
+  "BRIDGE_OUTBOX_KEEP_JOBS_SECONDS" .Values.outbox.keepJobsSeconds
+  "BRIDGE_OUTBOX_MAX_ENDED_JOBS" .Values.outbox.maxEndedJobs
+  "BRIDGE_OUTBOX_KEEP_ENDED_SECONDS" .Values.outbox.keepEndedSeconds
+  "BRIDGE_OPERATIONS_LISTEN" (printf "%s:%d" .Values.operations.address (int .Values.operations.port))
+  "BRIDGE_LOG_FORMAT" .Values.log.format
+  "BRIDGE_LOG_LEVEL" .Values.log.level
+) }}
+{{- end -}}
+
+{{- /* The one account; several stand in the file that --config names. */ -}}
+{{- define "bridge.accountEnv" -}}
+{{- if not .Values.accounts }}
+{{- include "bridge.variables" (dict
+  "BRIDGE_CLIENT_ID" .Values.dryapi.clientId
+  "BRIDGE_API_TOKEN_FILE" "/etc/bridge/dryapi/api-token"
+) }}
+{{- end }}
+{{- end -}}
+
+{{- define "bridge.pusherEnv" -}}
+{{- include "bridge.variables" (dict
+  "BRIDGE_PUSHER_URL" .url
+  "BRIDGE_PUSHER_APP_KEY" .appKey
+  "BRIDGE_PUSHER_CA_FILE" (ternary "/etc/bridge/pusher-tls/ca.crt" "" (not (empty .tls.existingSecret)))
+  "BRIDGE_PUSHER_CONNECT_TIMEOUT_SECONDS" .connectTimeoutSeconds
+  "BRIDGE_PUSHER_ACTIVITY_TIMEOUT_SECONDS" .activityTimeoutSeconds
+  "BRIDGE_PUSHER_PONG_TIMEOUT_SECONDS" .pongTimeoutSeconds
+  "BRIDGE_PUSHER_SUBSCRIBE_TIMEOUT_SECONDS" .subscribeTimeoutSeconds
+  "BRIDGE_PUSHER_AUTHORIZATION_TIMEOUT_SECONDS" .authorizationTimeoutSeconds
+  "BRIDGE_PUSHER_BACKOFF_INITIAL_SECONDS" .backoffInitialSeconds
+  "BRIDGE_PUSHER_BACKOFF_MAX_SECONDS" .backoffMaxSeconds
+  "BRIDGE_PUSHER_STABLE_AFTER_SECONDS" .stableAfterSeconds
+  "BRIDGE_PUSHER_REFUSED_TIMEOUT_SECONDS" .refusedTimeoutSeconds
+  "BRIDGE_PUSHER_PROBE_INTERVAL_SECONDS" .probeIntervalSeconds
+  "BRIDGE_PUSHER_PROBE_SILENCE_SECONDS" .probeSilenceSeconds
+  "BRIDGE_PUSHER_MAX_MESSAGE_BYTES" .maxMessageBytes
+) }}
 {{- end -}}
 
 {{- define "bridge.kafkaEnv" -}}
-- name: BRIDGE_KAFKA_BOOTSTRAP_SERVERS
-  value: {{ .bootstrapServers | quote }}
-- name: BRIDGE_KAFKA_SECURITY_PROTOCOL
-  value: {{ .securityProtocol | quote }}
-- name: BRIDGE_KAFKA_CREATE_TOPICS
-  value: {{ .createTopics | quote }}
-- name: BRIDGE_KAFKA_PARTITIONS
-  value: {{ int64 .partitions | quote }}
-- name: BRIDGE_KAFKA_REPLICATION_FACTOR
-  value: {{ int64 .replicationFactor | quote }}
-- name: BRIDGE_KAFKA_COMPRESSION
-  value: {{ .compression | quote }}
+{{- include "bridge.variables" (dict
+  "BRIDGE_KAFKA_BOOTSTRAP_SERVERS" .bootstrapServers
+  "BRIDGE_KAFKA_SECURITY_PROTOCOL" .securityProtocol
+  "BRIDGE_KAFKA_CREATE_TOPICS" .createTopics
+  "BRIDGE_KAFKA_PARTITIONS" .partitions
+  "BRIDGE_KAFKA_REPLICATION_FACTOR" .replicationFactor
+  "BRIDGE_KAFKA_COMPRESSION" .compression
+  "BRIDGE_KAFKA_MAX_BATCH_BYTES" .maxBatchBytes
+  "BRIDGE_KAFKA_CLIENT_ID" .clientId
+  "BRIDGE_KAFKA_TOPICS_CHECK_SECONDS" .topicsCheckSeconds
+  "BRIDGE_KAFKA_START_TIMEOUT_SECONDS" .startTimeoutSeconds
+  "BRIDGE_KAFKA_REQUEST_TIMEOUT_SECONDS" .requestTimeoutSeconds
+  "BRIDGE_KAFKA_DELIVERY_TIMEOUT_SECONDS" .deliveryTimeoutSeconds
+  "BRIDGE_KAFKA_TRANSACTION_TIMEOUT_SECONDS" .transactionTimeoutSeconds
+  "BRIDGE_KAFKA_RETRY_BACKOFF_SECONDS" .retryBackoffSeconds
+  "BRIDGE_KAFKA_RESUME_QUIET_SECONDS" .resumeQuietSeconds
+) }}
 {{- if hasPrefix "SASL_" .securityProtocol }}
-- name: BRIDGE_KAFKA_SASL_MECHANISM
-  value: {{ .sasl.mechanism | quote }}
+{{- include "bridge.saslEnv" . }}
+{{- end }}
+{{- if .tls.existingSecret }}
+{{- include "bridge.variables" (dict
+  "BRIDGE_KAFKA_SSL_CA_FILE" (ternary "/etc/bridge/kafka-tls/ca.crt" "" (not (empty .tls.caKey)))
+  "BRIDGE_KAFKA_SSL_CERT_FILE" (ternary "/etc/bridge/kafka-tls/tls.crt" "" (not (empty .tls.certKey)))
+  "BRIDGE_KAFKA_SSL_KEY_FILE" (ternary "/etc/bridge/kafka-tls/tls.key" "" (not (empty .tls.keyKey)))
+  "BRIDGE_KAFKA_SSL_KEY_PASSWORD_FILE" (ternary "/etc/bridge/kafka-tls/key-password" "" (not (empty .tls.keyPasswordKey)))
+) }}
+{{- end }}
+{{- end -}}
+
+{{- /* Of what belongs to another mechanism nothing is passed on: the bridge would refuse it. */ -}}
+{{- define "bridge.saslEnv" -}}
+{{- include "bridge.variables" (dict
+  "BRIDGE_KAFKA_SASL_MECHANISM" .sasl.mechanism
+) }}
+{{- $way := include "bridge.signIn" . }}
+{{- if eq $way "password" }}
+{{- include "bridge.variables" (dict
+  "BRIDGE_KAFKA_SASL_USERNAME" .sasl.username
+  "BRIDGE_KAFKA_SASL_PASSWORD_FILE" "/etc/bridge/kafka-sasl/password"
+) }}
+{{- if not .sasl.username }}
 - name: BRIDGE_KAFKA_SASL_USERNAME
-  {{- if .sasl.username }}
-  value: {{ .sasl.username | quote }}
-  {{- else }}
   valueFrom:
     secretKeyRef:
       name: {{ .sasl.existingSecret }}
       key: {{ .sasl.usernameKey }}
-  {{- end }}
-- name: BRIDGE_KAFKA_SASL_PASSWORD_FILE
-  value: /etc/bridge/kafka-sasl/password
 {{- end }}
-{{- if .tls.existingSecret }}
-{{- if .tls.caKey }}
-- name: BRIDGE_KAFKA_SSL_CA_FILE
-  value: /etc/bridge/kafka-tls/ca.crt
-{{- end }}
-{{- if .tls.certKey }}
-- name: BRIDGE_KAFKA_SSL_CERT_FILE
-  value: /etc/bridge/kafka-tls/tls.crt
-- name: BRIDGE_KAFKA_SSL_KEY_FILE
-  value: /etc/bridge/kafka-tls/tls.key
-{{- end }}
+{{- else if eq $way "oauth" }}
+{{- include "bridge.variables" (dict
+  "BRIDGE_KAFKA_SASL_OAUTH_TOKEN_URL" .sasl.oauth.tokenUrl
+  "BRIDGE_KAFKA_SASL_OAUTH_CLIENT_ID" .sasl.oauth.clientId
+  "BRIDGE_KAFKA_SASL_OAUTH_CLIENT_SECRET_FILE" "/etc/bridge/kafka-oauth/client-secret"
+  "BRIDGE_KAFKA_SASL_OAUTH_SCOPE" .sasl.oauth.scope
+  "BRIDGE_KAFKA_SASL_OAUTH_AUDIENCE" .sasl.oauth.audience
+  "BRIDGE_KAFKA_SASL_OAUTH_EXTENSIONS" .sasl.oauth.extensions
+  "BRIDGE_KAFKA_SASL_OAUTH_CA_FILE" (ternary "/etc/bridge/kafka-oauth-tls/ca.crt" "" (not (empty .sasl.oauth.tls.existingSecret)))
+) }}
+{{- else if eq $way "aws" }}
+{{- include "bridge.variables" (dict
+  "BRIDGE_KAFKA_SASL_AWS_REGION" .sasl.aws.region
+) }}
 {{- end }}
 {{- end -}}
 
 {{- define "bridge.registryEnv" -}}
-- name: BRIDGE_SCHEMA_REGISTRY_URL
-  value: {{ .Values.schemaRegistry.url | quote }}
-- name: BRIDGE_SCHEMA_REGISTRY_SUBJECT_NAMING
-  value: {{ .Values.schemaRegistry.subjectNaming | quote }}
-- name: BRIDGE_SCHEMA_REGISTRY_REGISTER
-  value: {{ .Values.schemaRegistry.register | quote }}
-{{- if .Values.schemaRegistry.existingSecret }}
-- name: BRIDGE_SCHEMA_REGISTRY_USERNAME
-  value: {{ .Values.schemaRegistry.username | quote }}
-- name: BRIDGE_SCHEMA_REGISTRY_PASSWORD_FILE
-  value: /etc/bridge/registry/password
-{{- end }}
-{{- if .Values.schemaRegistry.tls.existingSecret }}
-- name: BRIDGE_SCHEMA_REGISTRY_CA_FILE
-  value: /etc/bridge/registry-tls/ca.crt
-{{- end }}
-{{- end -}}
-
-{{- define "bridge.secretMounts" -}}
-- name: dryapi
-  mountPath: /etc/bridge/dryapi
-  readOnly: true
-{{- if .Values.pusher.tls.existingSecret }}
-- name: pusher-tls
-  mountPath: /etc/bridge/pusher-tls
-  readOnly: true
-{{- end }}
-{{- if include "bridge.sasl" . }}
-- name: kafka-sasl
-  mountPath: /etc/bridge/kafka-sasl
-  readOnly: true
-{{- end }}
-{{- if .Values.kafka.tls.existingSecret }}
-- name: kafka-tls
-  mountPath: /etc/bridge/kafka-tls
-  readOnly: true
-{{- end }}
-{{- if .Values.schemaRegistry.existingSecret }}
-- name: registry
-  mountPath: /etc/bridge/registry
-  readOnly: true
-{{- end }}
-{{- if .Values.schemaRegistry.tls.existingSecret }}
-- name: registry-tls
-  mountPath: /etc/bridge/registry-tls
-  readOnly: true
-{{- end }}
-{{- end -}}
-
-{{- /* Mode 0440: the files belong to root and to the pod's fsGroup. */ -}}
-{{- define "bridge.secretVolumes" -}}
-- name: dryapi
-  secret:
-    secretName: {{ .Values.dryapi.existingSecret }}
-    defaultMode: 0440
-    items:
-      - key: {{ .Values.dryapi.apiTokenKey }}
-        path: api-token
-{{- with .Values.pusher.tls }}
-{{- if .existingSecret }}
-- name: pusher-tls
-  secret:
-    secretName: {{ .existingSecret }}
-    defaultMode: 0440
-    items:
-      - key: {{ .caKey }}
-        path: ca.crt
-{{- end }}
-{{- end }}
-{{- if include "bridge.sasl" . }}
-- name: kafka-sasl
-  secret:
-    secretName: {{ .Values.kafka.sasl.existingSecret }}
-    defaultMode: 0440
-    items:
-      - key: {{ .Values.kafka.sasl.passwordKey }}
-        path: password
-{{- end }}
-{{- with .Values.kafka.tls }}
-{{- if .existingSecret }}
-- name: kafka-tls
-  secret:
-    secretName: {{ .existingSecret }}
-    defaultMode: 0440
-    items:
-      {{- with .caKey }}
-      - key: {{ . }}
-        path: ca.crt
-      {{- end }}
-      {{- if .certKey }}
-      - key: {{ .certKey }}
-        path: tls.crt
-      - key: {{ .keyKey }}
-        path: tls.key
-      {{- end }}
-{{- end }}
-{{- end }}
-{{- with .Values.schemaRegistry }}
-{{- if .existingSecret }}
-- name: registry
-  secret:
-    secretName: {{ .existingSecret }}
-    defaultMode: 0440
-    items:
-      - key: {{ .passwordKey }}
-        path: password
-{{- end }}
-{{- if .tls.existingSecret }}
-- name: registry-tls
-  secret:
-    secretName: {{ .tls.existingSecret }}
-    defaultMode: 0440
-    items:
-      - key: {{ .tls.caKey }}
-        path: ca.crt
-{{- end }}
-{{- end }}
+{{- include "bridge.variables" (dict
+  "BRIDGE_SCHEMA_REGISTRY_URL" .url
+  "BRIDGE_SCHEMA_REGISTRY_SUBJECT_NAMING" .subjectNaming
+  "BRIDGE_SCHEMA_REGISTRY_REGISTER" .register
+  "BRIDGE_SCHEMA_REGISTRY_TIMEOUT_SECONDS" .timeoutSeconds
+  "BRIDGE_SCHEMA_REGISTRY_USERNAME" .username
+  "BRIDGE_SCHEMA_REGISTRY_PASSWORD_FILE" (ternary "/etc/bridge/registry/password" "" (not (empty .existingSecret)))
+  "BRIDGE_SCHEMA_REGISTRY_CA_FILE" (ternary "/etc/bridge/registry-tls/ca.crt" "" (not (empty .tls.existingSecret)))
+) }}
 {{- end -}}

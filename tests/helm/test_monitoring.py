@@ -1,0 +1,126 @@
+"""Alerts and dashboards name metrics and labels that the bridge has."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from bridge.operations.metrics import Metrics
+from tests.helm import chart
+from tests.operations.exposition import families
+from tests.operations.statistics import Statistics
+
+
+DASHBOARDS = sorted((chart.CHART / "files" / "dashboards").glob("*.json"))
+
+_METRIC = re.compile(r"\b((?:bridge|process)_[a-z0-9_]+)(?:\{([^}]*)\})?")
+_LABEL = re.compile(r"(\w+)\s*(?:=|!=|=~|!~)\s*\"")
+# What Prometheus adds to every metric that it reads.
+_ADDED = {"job", "namespace", "instance"}
+
+
+def _alerts() -> list[dict[str, Any]]:
+    rules = yaml.safe_load((chart.CHART / "files" / "rules.yaml").read_text("utf-8"))
+    return [rule for group in rules["groups"] for rule in group["rules"]]
+
+
+def _exposed() -> dict[str, set[str]]:
+    """Give the labels of every series of the bridge, by its name."""
+    body, _ = Metrics(Statistics().sources()).render(
+        "application/openmetrics-text; version=1.0.0"
+    )
+    found: dict[str, set[str]] = {}
+    for family in families(body.decode()).values():
+        for sample in family.samples:
+            found.setdefault(sample.name, set()).update(sample.labels)
+    return found
+
+
+def _expressions() -> Iterator[tuple[str, str]]:
+    for alert in _alerts():
+        yield alert["alert"], alert["expr"]
+    for path in DASHBOARDS:
+        for panel in json.loads(path.read_text("utf-8"))["panels"]:
+            for target in panel.get("targets", ()):
+                yield f"{path.stem}: {panel['title']}", target["expr"]
+
+
+def test_expressions_name_what_the_bridge_has() -> None:
+    """Each metric in an alert or a panel is exposed, with the labels asked for."""
+    exposed = _exposed()
+    named = 0
+    for where, expression in _expressions():
+        for name, selector in _METRIC.findall(expression):
+            named += 1
+            if name.startswith("process_"):
+                continue
+            assert name in exposed, f"{where}: {name}"
+            asked = set(_LABEL.findall(selector))
+            assert asked <= exposed[name] | _ADDED, f"{where}: {name}"
+    assert named > 50
+
+
+def test_alerts_are_whole() -> None:
+    """An alert has a severity, words for people, and its place in the runbook."""
+    alerts = _alerts()
+    for alert in alerts:
+        name = alert["alert"]
+        assert re.fullmatch(r"Bridge[A-Za-z]+", name)
+        assert alert["labels"]["severity"] in {"critical", "warning"}, name
+        annotations = alert["annotations"]
+        assert annotations["summary"].endswith("."), name
+        assert annotations["description"].endswith("."), name
+        assert annotations["runbook_url"].endswith(f"docs/runbook.md#{name.lower()}"), (
+            name
+        )
+    assert len({alert["alert"] for alert in alerts}) == len(alerts) > 10
+
+
+def test_alerts_look_at_one_job() -> None:
+    """Each metric is selected by the job that the chart puts its own in place of."""
+    for alert in _alerts():
+        selectors = [selector for _, selector in _METRIC.findall(alert["expr"])]
+        assert selectors, alert["alert"]
+        for selector in selectors:
+            assert 'job="bridge"' in selector, alert["alert"]
+
+
+def test_limit_is_the_default() -> None:
+    """The number that the chart replaces by outbox.maxBytes is its default."""
+    default = chart.values()["outbox"]["maxBytes"]
+    expressions = [alert["expr"] for alert in _alerts()]
+
+    assert sum(str(default) in expression for expression in expressions) == 1
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_dashboard_is_whole(path: Any) -> None:
+    """A dashboard asks the chosen data source, names each panel once, overlaps none."""
+    dashboard = json.loads(path.read_text("utf-8"))
+    variables = {one["name"]: one for one in dashboard["templating"]["list"]}
+    panels = dashboard["panels"]
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        assert max(x for x, _ in cells) < 24, panel["title"]
+        taken |= cells
+        if panel["type"] != "row":
+            assert panel["description"], panel["title"]
+            assert panel["datasource"]["uid"] == "${datasource}", panel["title"]
+            assert panel["targets"], panel["title"]
+
+    assert variables["datasource"]["type"] == "datasource"
+    assert len({panel["id"] for panel in panels}) == len(panels) > 20
+    # Grafana's own limit of a UID.
+    assert 0 < len(dashboard["uid"]) <= 40
