@@ -28,6 +28,7 @@ from bridge.kafka.connection import (
     topic_missing,
 )
 from bridge.kafka.consumed import ConsumedRecord, Delivery, Edge, Lane, Start
+from bridge.kafka.ending import start_client
 from bridge.kafka.handover import Handover
 from bridge.settings import KafkaSettings
 
@@ -145,7 +146,7 @@ class Fetching:
         )
         try:
             async with asyncio.timeout(self._settings.start_timeout_seconds):
-                await consumer.start()
+                await start_client(consumer.start)
                 lanes = await self._lanes(consumer)
                 await self._assign(consumer, lanes)
         except aiokafka_errors.KafkaConnectionError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import time
 import uuid
@@ -201,6 +202,20 @@ async def test_cancelling_leaves_no_thread_and_no_connection(topic: Topic) -> No
                 assert run == []
     assert scope.cancelled_caught
     assert trio.current_time() - began < 3
+    assert reader_threads() == []
+    assert len(process.net_connections()) == before
+
+
+async def test_cancelling_a_start_leaves_no_connection(topic: Topic) -> None:
+    """Whatever the client was at: aiokafka forgets one that is just being made."""
+    process = psutil.Process()
+    before = len(process.net_connections())
+    for tries in range(20):
+        # A start takes some 20 ms; what is forgotten warns of it.
+        with trio.move_on_after(tries * 0.002):
+            async with TopicReader(settings_of(topic), [topic.name]):
+                pass
+    gc.collect()
     assert reader_threads() == []
     assert len(process.net_connections()) == before
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from bridge.cli.failures import telling
 from bridge.consumer.dead_letters import replaying
 from bridge.errors import KafkaRefusedError, OutboxDirectoryError
 from bridge.outbox.looking import look
@@ -320,8 +321,10 @@ async def test_a_missing_topic_is_kafkas_refusal(scene: Scene) -> None:
     """It is told with what to do, and nothing is lost by it."""
     await scene.letters(sent(payload("job-1")))
     settings = msgspec.structs.replace(scene.settings(), topic="nothing-here")
-    with pytest.RaisesGroup(KafkaRefusedError, flatten_subgroups=True):
+    with pytest.raises(BaseExceptionGroup) as raised:
         await scene.replay(settings)
+    # The reader and the relay may both have met it.
+    assert isinstance(telling(raised.value), KafkaRefusedError)
     assert await scene.outcomes() == {"replayed": 1}
 
 
