@@ -9,6 +9,8 @@
 ARG PYTHON_IMAGE=python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS build
+# Which lock is installed: service, or extras with what Amazon MSK's sign-in needs beside.
+ARG REQUIREMENTS=service
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
 WORKDIR /src
@@ -20,7 +22,7 @@ COPY requirements/ requirements/
 RUN python -m venv /opt/build \
     && /opt/build/bin/pip install --require-hashes --only-binary :all: -r requirements/build.txt \
     && python -m venv --without-pip /opt/bridge \
-    && /opt/build/bin/pip --python /opt/bridge/bin/python install --require-hashes --only-binary :all: -r requirements/service.txt
+    && /opt/build/bin/pip --python /opt/bridge/bin/python install --require-hashes --only-binary :all: -r "requirements/${REQUIREMENTS}.txt"
 
 COPY pyproject.toml README.md CHANGELOG.md LICENSE ./
 COPY schemas/ schemas/
@@ -34,7 +36,9 @@ ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="dryapi-kafka-bridge" \
       org.opencontainers.image.description="Keeps dryAPI's Pusher session alive and publishes every job-status event to Kafka, keyed by request_id." \
+      org.opencontainers.image.url="https://github.com/dryapi/kafka-bridge" \
       org.opencontainers.image.source="https://github.com/dryapi/kafka-bridge" \
+      org.opencontainers.image.documentation="https://github.com/dryapi/kafka-bridge#readme" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"

@@ -21,7 +21,10 @@ from bridge import __version__
 
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ("service", "build")
+LOCKS = ("service", "extras", "build")
+
+# No image has it: it is for a laptop.
+_NOT_IN_AN_IMAGE = {"sandbox"}
 
 # Measured: 7 s for the slowest with all wheels in pip's cache; the rest is for slow
 # lines.
@@ -30,6 +33,17 @@ slow = pytest.mark.timeout(300)
 
 def _project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def _with_extras() -> list[str]:
+    """List what the service and its extras need (EXTRAS in the Makefile)."""
+    project = _project()["project"]
+    extras = project["optional-dependencies"]
+    return project["dependencies"] + [
+        requirement
+        for name in sorted(extras.keys() - _NOT_IN_AN_IMAGE)
+        for requirement in extras[name]
+    ]
 
 
 def _lock(name: str) -> str:
@@ -48,6 +62,7 @@ def _locked(name: str) -> dict[str, Version]:
     ("name", "wanted"),
     [
         ("service", _project()["project"]["dependencies"]),
+        ("extras", _with_extras()),
         ("build", _project()["build-system"]["requires"]),
     ],
 )
@@ -59,6 +74,11 @@ def test_lock_fits_the_ranges(name: str, wanted: Sequence[str]) -> None:
         version = locked.get(canonicalize_name(requirement.name))
         assert version is not None, f"{requirement} is not locked: make lock"
         assert version in requirement.specifier, f"{requirement}: make lock"
+
+
+def test_locks_agree() -> None:
+    """With its extras the service runs on the same versions as without."""
+    assert _locked("service").items() <= _locked("extras").items()
 
 
 @pytest.mark.parametrize("name", LOCKS)
