@@ -28,6 +28,19 @@ HELM_VERSION := 3.22.0
 HELM_BUILT := $(TOOLS)/helm-$(HELM_VERSION)/helm
 # A helm on the PATH serves too when ours has not been built.
 HELM ?= $(or $(wildcard $(HELM_BUILT)),$(shell command -v helm 2>/dev/null))
+# Go's own installer leaves it off the PATH.
+GO ?= $(or $(shell command -v go 2>/dev/null),$(wildcard /usr/local/go/bin/go))
+
+# What looks at the chart: its unit tests, the schemas of Kubernetes, an opinion, and
+# Prometheus' own judge of the alerts.
+UNITTEST_VERSION := 1.1.2
+UNITTEST := $(TOOLS)/helm-unittest-$(UNITTEST_VERSION)/helm-unittest
+KUBE_SCORE_VERSION := 1.20.0
+KUBE_SCORE := $(TOOLS)/kube-score-$(KUBE_SCORE_VERSION)/kube-score
+PROMTOOL_VERSION := 0.316.0
+PROMTOOL := $(TOOLS)/promtool-$(PROMTOOL_VERSION)/promtool
+KUBERNETES_VALIDATE_VERSION := 1.37.0
+KUBERNETES_VALIDATE := $(TOOLS)/kubernetes-validate-$(KUBERNETES_VALIDATE_VERSION)/bin/kubernetes-validate
 
 UV := $(TOOLS)/uv/bin/uv
 HADOLINT := $(TOOLS)/hadolint/bin/hadolint
@@ -43,7 +56,7 @@ PROCESSES ?= 2
 CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(RATE),--rate $(RATE))
 
 .PHONY: help install run fetch test cover-protocol test-long chaos chaos-brokers soak restarts lint format types check \
-	schemas docs chart-tools chart-lint image-lint lock bench bench-sessions bench-contract bench-copies bench-previews clean clean-cache
+	schemas docs chart chart-tools chart-lint chart-test image-lint lock bench bench-sessions bench-contract bench-copies bench-previews clean clean-cache
 
 
 help: ## list the targets
@@ -113,6 +126,7 @@ lint: $(STAMP) ## report what is wrong with style, spelling and generated files;
 	@$(BIN)/python -m bridge.contract --check
 	@$(BIN)/python -m bridge.settings.document --check
 	@$(BIN)/python -m tests.pusher.conformance --check
+	@$(BIN)/python -m helm --check
 
 format: $(STAMP) ## lay out the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix-only --quiet .
@@ -150,30 +164,87 @@ bench-copies: $(STAMP) ## count how often a preview of 100 KB is copied between 
 bench-previews: $(STAMP) ## measure the bytes of previews in Kafka under each setting and codec (TURNS=)
 	@$(BIN)/python -m benchmarks.previews $(if $(TURNS),--turns $(TURNS)) $(ARGS)
 
-chart-tools: $(HELM_BUILT) ## build helm for chart-lint into the tools folder (needs Go; minutes, once)
+chart: $(STAMP) ## write the chart's values.schema.json and VALUES.md anew from its values and the settings
+	@$(BIN)/python -m helm
+
+# $(call go-needed,TOOL,VERSION): says what is built, or what is missing for it.
+define go-needed
+	@[ -n "$(GO)" ] || { echo "$(1) is built with Go, and there is no go." >&2; exit 1; }
+	@echo "building $(1) $(2) into $(@D)"
+	@mkdir -p $(@D)
+endef
+
+chart-tools: $(HELM_BUILT) $(UNITTEST) $(KUBE_SCORE) $(PROMTOOL) $(KUBERNETES_VALIDATE) ## build what chart-test needs into the tools folder (needs Go; half an hour, once)
 
 $(HELM_BUILT):
-	@command -v go >/dev/null 2>&1 || { \
-		echo "helm is built with Go, and no go is on the PATH." >&2; \
-		echo "Install Go, or put a helm 3 on the PATH: chart-lint takes that one." >&2; \
-		exit 1; \
-	}
-	@echo "building helm $(HELM_VERSION) into $(dir $@)"
-	@mkdir -p $(dir $@)
-	@GOBIN="$(dir $@)" go install helm.sh/helm/v3/cmd/helm@v$(HELM_VERSION)
+	$(call go-needed,helm,$(HELM_VERSION))
+	@GOBIN="$(@D)" $(GO) install helm.sh/helm/v3/cmd/helm@v$(HELM_VERSION)
+
+# `go install` refuses a module that replaces another one; a module around it may.
+$(UNITTEST):
+	$(call go-needed,helm-unittest,$(UNITTEST_VERSION))
+	@cd $(@D) && rm -f go.mod go.sum && $(GO) mod init tools && $(GO) mod edit \
+		-require=github.com/helm-unittest/helm-unittest@v$(UNITTEST_VERSION) \
+		-replace=github.com/vmware-labs/yaml-jsonpath@v0.3.2=github.com/helm-unittest/yaml-jsonpath@v0.4.0
+	@cd $(@D) && $(GO) build -mod=mod -o $@ github.com/helm-unittest/helm-unittest/cmd/helm-unittest
+
+$(KUBE_SCORE):
+	$(call go-needed,kube-score,$(KUBE_SCORE_VERSION))
+	@GOBIN="$(@D)" $(GO) install github.com/zegl/kube-score/cmd/kube-score@v$(KUBE_SCORE_VERSION)
+
+$(PROMTOOL):
+	$(call go-needed,promtool,$(PROMTOOL_VERSION))
+	@GOBIN="$(@D)" $(GO) install github.com/prometheus/prometheus/cmd/promtool@v$(PROMTOOL_VERSION)
+
+$(KUBERNETES_VALIDATE): | $(STAMP)
+	@$(BIN)/python -m venv $(TOOLS)/kubernetes-validate-$(KUBERNETES_VALIDATE_VERSION)
+	@$(@D)/pip install --quiet kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION)
 
 chart-lint: $(STAMP) ## helm lint --strict and helm template over helm/bridge and its example values
 	@if [ -z "$(HELM)" ]; then \
 		echo "no helm found: make chart-tools builds one." >&2; \
 		exit 1; \
 	fi
-	@$(HELM) lint --strict helm/bridge
+	@$(BIN)/python -m helm --check
+	@$(HELM) lint --strict $(NEWEST) helm/bridge
+	@mkdir -p $(MANIFESTS)
 	@for values in helm/bridge/ci/*.yaml; do \
-		$(HELM) lint --strict --quiet helm/bridge --values $$values && \
-		$(HELM) template bridge helm/bridge --values $$values >/dev/null && \
+		name=$$(basename $$values) && \
+		$(HELM) lint --strict --quiet $(NEWEST) helm/bridge --values $$values && \
+		$(HELM) template $(NEWEST) bridge helm/bridge --values $$values >$(MANIFESTS)/$$name && \
 		echo "$$values renders" || exit 1; \
 	done
 	@HELM="$(HELM)" $(BIN)/pytest tests/helm $(ARGS)
+
+# Where chart-lint puts what it renders.
+MANIFESTS := build/chart
+
+# The oldest that Chart.yaml takes and the newest whose schemas there are.
+KUBERNETES_VERSIONS := 1.25 1.37
+# A helm that `go install` built takes 1.20 for the cluster's version.
+NEWEST := --kube-version $(lastword $(KUBERNETES_VERSIONS))
+
+# kube-score's findings that are not taken, and why:
+# - CPU limit: a throttled process answers pings late, and is cut off.
+# - Always pulling: a tag of this chart's is a version and doesn't move; a digest can't.
+# - ephemeral storage: its limit counts the pod's log and, without persistence, the outbox;
+#   what it is worth only the cluster's owner knows (resources).
+# - network policy: whether there is one is for the cluster's network to say
+#   (networkPolicy.enabled); everything.yaml has it, but not for the pod of helm test.
+# - a Deployment's replicas and strategy: two bridges would publish every event twice.
+SCORE_IGNORED := --ignore-container-cpu-limit $(foreach test,container-image-pull-policy \
+	container-ephemeral-storage-request-and-limit pod-networkpolicy deployment-replicas \
+	deployment-strategy,--ignore-test $(test))
+
+chart-test: chart-tools chart-lint ## chart-lint, and: unit tests, schemas of two Kubernetes versions, kube-score, promtool
+	@$(UNITTEST) --strict helm/bridge
+	@for version in $(KUBERNETES_VERSIONS); do \
+		$(KUBERNETES_VALIDATE) --strict --quiet --no-warn --kubernetes-version $$version $(MANIFESTS)/*.yaml && \
+		echo "the manifests are Kubernetes $$version's" || exit 1; \
+	done
+	@$(KUBE_SCORE) score $(SCORE_IGNORED) $(MANIFESTS)/*.yaml
+	@$(PROMTOOL) check rules --lint=all --lint-fatal helm/bridge/files/rules.yaml
+	@$(PROMTOOL) test rules tests/helm/alerts.yaml
 
 image-lint: $(HADOLINT) ## hadolint over the Dockerfile
 	@$(HADOLINT) Dockerfile
@@ -187,8 +258,12 @@ $(HADOLINT): | $(STAMP)
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock"
 
+# What the image has beside the service, where it is built with REQUIREMENTS=extras.
+EXTRAS := msk
+
 lock: $(UV) ## lock what the image installs, with hashes (ARGS=--upgrade takes newer versions)
 	@$(LOCK) $(ARGS) pyproject.toml --output-file requirements/service.txt
+	@$(LOCK) $(ARGS) $(EXTRAS:%=--extra %) --constraint requirements/service.txt pyproject.toml --output-file requirements/extras.txt
 	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(LOCK) $(ARGS) - --output-file requirements/build.txt
 
