@@ -4,9 +4,9 @@ Every setting: its name, type, unit, default, reason and where a value came from
 This is the one source for the command line's help, `bridge config show`, the
 documentation and the chart's schema. `model`, `sections` and `kafka` hold the
 values' shapes, `catalogue` describes them, `layers` reads flags, environment and file,
-`checks` judges values, `loading` puts them together into `findings` and `secret` keeps
-what must not be seen. Several accounts are shaped in `accounts` and read in `listing`.
-Nothing here starts, connects or writes anything.
+`checks`, `sign_in` and `exposure` judge values, `loading` puts them together into
+`findings` and `secret` keeps what must not be seen. Several accounts are shaped in
+`accounts` and read in `listing`. Nothing here starts, connects or writes anything.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from bridge.settings.sections import (
     PusherSettings,
     TopicSettings,
 )
+from bridge.settings.sign_in import split_extensions
 
 
 __all__ = [
@@ -62,4 +63,5 @@ __all__ = [
     "load_for_reading",
     "load_for_replaying",
     "split_address",
+    "split_extensions",
 ]

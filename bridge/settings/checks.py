@@ -2,7 +2,9 @@
 What types can't say: addresses, files, and settings that must fit each other.
 
 Each check looks at finished values and gives the setting that is wrong with
-what is wrong. It neither knows where a value came from nor prints anything.
+what is wrong. It neither knows where a value came from nor prints anything. How
+the bridge signs in to Kafka is judged in `sign_in`, what it would send in the clear in
+`exposure`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from bridge.settings.addresses import split_address
+from bridge.settings.exposure import exposed_credentials
+from bridge.settings.sign_in import (
+    is_extension_list,
+    is_region,
+    sign_in_problems,
+    tls_problems,
+)
 
 
 __all__ = ["ACCEPTS", "contradictions", "is_api_token"]
@@ -73,6 +82,9 @@ ACCEPTS: Mapping[str, Callable[[str], bool]] = {
     "api_url": _is_url("https", "http"),
     "pusher.url": _is_url("wss", "ws"),
     "kafka.bootstrap_servers": _is_server_list,
+    "kafka.sasl_oauth_token_url": _is_url("https", "http"),
+    "kafka.sasl_oauth_extensions": is_extension_list,
+    "kafka.sasl_aws_region": is_region,
     "schema_registry.url": _is_url("https", "http"),
     "operations.listen": _is_address,
     "api_token": is_api_token,
@@ -90,8 +102,9 @@ def contradictions(values: Values) -> Iterator[tuple[str, str]]:
         The path of a setting, and a sentence's end that follows its names.
     """
     yield from _topics(values)
-    yield from _sasl(values)
-    yield from _tls(values)
+    yield from sign_in_problems(values)
+    yield from tls_problems(values)
+    yield from exposed_credentials(values)
     yield from _files(values)
     yield from _registry(values)
     first, longest = (
@@ -130,36 +143,6 @@ def _topics(values: Values) -> Iterator[tuple[str, str]]:
         seen.setdefault(name, path)
 
 
-def _sasl(values: Values) -> Iterator[tuple[str, str]]:
-    protocol = values.get("kafka.security_protocol")
-    if protocol is None:
-        return
-    names = ("kafka.sasl_mechanism", "kafka.sasl_username", "kafka.sasl_password")
-    for path in names:
-        if path not in values:
-            continue
-        if protocol.startswith("SASL_"):
-            if values[path] is None:
-                yield path, f"is missing: kafka.security_protocol {protocol} needs it"
-        elif values[path] is not None:
-            yield path, _unused(protocol, "SASL_SSL or SASL_PLAINTEXT")
-
-
-def _tls(values: Values) -> Iterator[tuple[str, str]]:
-    protocol = values.get("kafka.security_protocol")
-    certificate = values.get("kafka.ssl_cert_file")
-    key = values.get("kafka.ssl_key_file")
-    if certificate is not None and key is None and "kafka.ssl_key_file" in values:
-        yield "kafka.ssl_key_file", "is missing: kafka.ssl_cert_file needs it"
-    if key is not None and certificate is None and "kafka.ssl_cert_file" in values:
-        yield "kafka.ssl_cert_file", "is missing: kafka.ssl_key_file needs it"
-    if protocol is None or protocol.endswith("SSL"):
-        return
-    for path in ("kafka.ssl_ca_file", "kafka.ssl_cert_file", "kafka.ssl_key_file"):
-        if values.get(path) is not None:
-            yield path, _unused(protocol, "SSL or SASL_SSL")
-
-
 def _registry(values: Values) -> Iterator[tuple[str, str]]:
     if "schema_registry.url" not in values:
         return
@@ -175,13 +158,6 @@ def _registry(values: Values) -> Iterator[tuple[str, str]]:
             yield path, f"is missing: {given.pop()} needs it"
 
 
-def _unused(protocol: str, needed: str) -> str:
-    return (
-        "is set, but kafka.security_protocol (BRIDGE_KAFKA_SECURITY_PROTOCOL) is "
-        f"{protocol}: it must be {needed}"
-    )
-
-
 def _files(values: Values) -> Iterator[tuple[str, str]]:
     for path in (
         "pusher.ca_file",
@@ -189,6 +165,7 @@ def _files(values: Values) -> Iterator[tuple[str, str]]:
         "kafka.ssl_ca_file",
         "kafka.ssl_cert_file",
         "kafka.ssl_key_file",
+        "kafka.sasl_oauth_ca_file",
     ):
         name = values.get(path)
         if name is None:

@@ -25,7 +25,8 @@ class Loaded(msgspec.Struct, frozen=True):
 
     Attributes:
         settings: The values.
-        warnings: A line for each variable that was passed over; for the log.
+        warnings: A line for each variable that was passed over, and for each
+            connection to another machine that nothing encrypts; for the log.
         sources: Where each value came from, by path.
     """
 
@@ -60,7 +61,7 @@ class Inspection(msgspec.Struct, frozen=True):
         effective: Every setting in the order of `describe`, and where accounts are
             listed, those of each behind the ones that belong to no group.
         problems: A line for each thing that is wrong.
-        warnings: A line for each variable that was passed over.
+        warnings: As in `Loaded`.
     """
 
     settings: Settings | None

@@ -33,12 +33,63 @@ class KafkaSettings(Section, frozen=True):
         about("How connections are secured", because="Kafka's own default"),
     ] = "PLAINTEXT"
     sasl_mechanism: Annotated[
-        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None,
-        about("SASL mechanism, with security protocol SASL_*"),
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "AWS_MSK_IAM"]
+        | None,
+        about("SASL mechanism, with security protocol SASL_*: see docs/security.md"),
     ] = None
-    sasl_username: Annotated[str | None, about("SASL user name")] = None
+    sasl_username: Annotated[
+        str | None, about("SASL user name, for PLAIN and SCRAM")
+    ] = None
     sasl_password: Annotated[
-        Secret | None, about("SASL password", expected="text that is not empty")
+        Secret | None,
+        about("SASL password, for PLAIN and SCRAM", expected="text that is not empty"),
+    ] = None
+    sasl_oauth_token_url: Annotated[
+        str | None,
+        about(
+            "Where OAUTHBEARER gets its tokens: the token endpoint of an OIDC provider",
+            expected="a URL that begins with https:// or http:// and names a host",
+        ),
+    ] = None
+    sasl_oauth_client_id: Annotated[
+        str | None, about("Client id at the token endpoint, for OAUTHBEARER")
+    ] = None
+    sasl_oauth_client_secret: Annotated[
+        Secret | None,
+        about(
+            "Client secret at the token endpoint, for OAUTHBEARER",
+            expected="text that is not empty",
+        ),
+    ] = None
+    sasl_oauth_scope: Annotated[
+        str | None,
+        about("Scopes to ask the token endpoint for, with spaces between"),
+    ] = None
+    sasl_oauth_audience: Annotated[
+        str | None,
+        about("Audience to ask the token endpoint for, where it wants one named"),
+    ] = None
+    sasl_oauth_extensions: Annotated[
+        str | None,
+        about(
+            "SASL extensions that the brokers want beside a token",
+            expected="name=value, several with commas between; names of letters alone",
+        ),
+    ] = None
+    sasl_oauth_ca_file: Annotated[
+        str | None,
+        about(
+            "Certificates (PEM) to trust at the token endpoint, instead of the "
+            "system's",
+            expected="the path of a PEM file",
+        ),
+    ] = None
+    sasl_aws_region: Annotated[
+        str | None,
+        about(
+            "AWS region of the cluster, for AWS_MSK_IAM",
+            expected="the name of an AWS region, eu-west-1 for instance",
+        ),
     ] = None
     ssl_ca_file: Annotated[
         str | None,
@@ -60,6 +111,10 @@ class KafkaSettings(Section, frozen=True):
             "Private key (PEM) of the bridge's own certificate",
             expected="the path of a PEM file",
         ),
+    ] = None
+    ssl_key_password: Annotated[
+        Secret | None,
+        about("Password of the private key", expected="text that is not empty"),
     ] = None
     create_topics: Annotated[
         bool,

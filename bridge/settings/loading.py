@@ -21,6 +21,7 @@ from bridge.settings.catalogue import (
     describe,
 )
 from bridge.settings.checks import contradictions
+from bridge.settings.exposure import exposed_connections
 from bridge.settings.findings import EffectiveSetting, Inspection, Loaded
 from bridge.settings.layers import (
     DEFAULT,
@@ -39,7 +40,7 @@ __all__ = ["inspect", "load", "load_for_reading", "load_for_replaying"]
 
 # What a consumer of the topics needs; a token or an outbox directory that only
 # the service can read must not keep anybody from looking at a topic.
-_FOR_READING = ("topic", "topics.", "kafka.", "log.")
+_FOR_READING = ("topic", "topics.", "kafka.", "log.", "allow_cleartext_credentials")
 
 # A replay makes records as the service does, of events that were read before.
 _FOR_REPLAYING = (
@@ -158,7 +159,10 @@ def inspect(
             values.setdefault(path, setting.default)
     for path, sentence in contradictions(values):
         problems.setdefault(path, f"{by_path()[path].named} {sentence}")
-    return _inspection(layers, given, values, problems, listed)
+    # Who reads a topic or replays is not told each time.
+    exposed = () if reading else exposed_connections(values)
+    warnings = [f"{by_path()[path].named} {sentence}" for path, sentence in exposed]
+    return _inspection(layers, given, values, problems, listed, warnings)
 
 
 def _converted(given: Mapping[str, Given], problems: dict[str, str]) -> dict[str, Any]:
@@ -174,12 +178,13 @@ def _converted(given: Mapping[str, Given], problems: dict[str, str]) -> dict[str
     return values
 
 
-def _inspection(
+def _inspection(  # noqa: PLR0913, PLR0917 - all that the steps before it found
     layers: list[Layer],
     given: Mapping[str, Given],
     values: Mapping[str, Any],
     problems: Mapping[str, str],
     listed: Listed,
+    exposed: Sequence[str],
 ) -> Inspection:
     lines = [line for layer in layers for line in layer.problems]
     # In the order of the catalogue: what is missing first.
@@ -200,8 +205,10 @@ def _inspection(
     # Behind those of no group, as TOML has it.
     first = next(i for i, one in enumerate(effective) if "." in one.setting.path)
     effective[first:first] = listed.effective
-    warnings = tuple(line for layer in layers for line in layer.warnings)
-    return Inspection(settings, tuple(effective), tuple(lines), warnings)
+    passed_over = tuple(line for layer in layers for line in layer.warnings)
+    return Inspection(
+        settings, tuple(effective), tuple(lines), (*passed_over, *exposed)
+    )
 
 
 def _considered(only: Sequence[str], *, listed: bool) -> dict[str, SettingDescription]:

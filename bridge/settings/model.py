@@ -99,6 +99,13 @@ class Settings(Section, frozen=True):
             "holds how each job ended",
         ),
     ] = "dead-letter"
+    allow_cleartext_credentials: Annotated[
+        bool,
+        about(
+            "Send passwords and tokens to other machines without TLS",
+            because="whoever listens on the way could use them",
+        ),
+    ] = False
     topics: TopicSettings = msgspec.field(default_factory=TopicSettings)
     limits: LimitSettings = msgspec.field(default_factory=LimitSettings)
     pusher: PusherSettings = msgspec.field(default_factory=PusherSettings)

@@ -46,9 +46,9 @@ def test_without_a_command_it_says_so_in_a_line(invoke: Invoke) -> None:
 
 def test_flags_count_before_and_after_the_command(invoke: Invoke) -> None:
     """The flag nearest to the command wins, the other counts too."""
-    result = invoke("--topic=a", "--api-url=http://h", "config", "show", "--topic=b")
+    result = invoke("--topic=a", "--api-url=https://h", "config", "show", "--topic=b")
     assert 'topic = "b"  # flag --topic' in result.stdout
-    assert 'api_url = "http://h"  # flag --api-url' in result.stdout
+    assert 'api_url = "https://h"  # flag --api-url' in result.stdout
 
 
 def test_its_output_is_a_configuration(

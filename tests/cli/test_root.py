@@ -20,7 +20,7 @@ def test_it_runs_the_service_with_the_flags(
     result = invoke(
         "--topic=events",
         "--client-id=other",
-        "--api-url=http://h",
+        "--api-url=https://h",
         "--pusher-url=ws://h:1",
         "--bootstrap-servers=k:1",
         "--outbox-dir=/o",
@@ -29,7 +29,7 @@ def test_it_runs_the_service_with_the_flags(
     assert service.settings is not None
     assert service.settings.topic == "events"
     assert service.settings.client_id == "other"
-    assert service.settings.api_url == "http://h"
+    assert service.settings.api_url == "https://h"
     assert service.settings.pusher.url == "ws://h:1"
     assert service.settings.kafka.bootstrap_servers == "k:1"
     assert service.settings.outbox.dir == Path("/o")

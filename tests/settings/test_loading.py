@@ -156,7 +156,7 @@ def test_an_empty_variable_takes_an_optional_value_away(tmp_path: Path) -> None:
     ("variable", "value", "path", "expected"),
     [
         ("BRIDGE_LOG_LEVEL", "WARNING", "log.level", "warning"),
-        ("BRIDGE_API_URL", "http://h:1/x/", "api_url", "http://h:1/x"),
+        ("BRIDGE_API_URL", "https://h:1/x/", "api_url", "https://h:1/x"),
         ("BRIDGE_PUSHER_URL", "ws://[::1]:6001/", "pusher.url", "ws://[::1]:6001"),
         (
             "BRIDGE_KAFKA_BOOTSTRAP_SERVERS",

@@ -165,7 +165,7 @@ def test_a_wrong_variable_is_one_line_that_names_everything(
         (
             '[kafka]\nsasl_mechanism = ""',
             "kafka.sasl_mechanism",
-            "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
+            "SCRAM-SHA-512, OAUTHBEARER or AWS_MSK_IAM",
         ),
     ],
 )
@@ -269,7 +269,7 @@ def test_a_flag_that_does_not_exist_is_refused(tmp_path: Path) -> None:
                 "KAFKA_SASL_PASSWORD": CANARY,
             },
             "kafka.sasl_username",
-            "is missing: kafka.security_protocol SASL_SSL needs it",
+            "is missing: kafka.sasl_mechanism PLAIN needs it",
         ),
         (
             {
