@@ -23,11 +23,11 @@ from aiokafka import (  # noqa: TID251 - as above
 from bridge.errors import KafkaError, KafkaRefusedError
 from bridge.kafka.connection import (
     client_arguments,
-    failed_start,
     read_error,
     topic_missing,
 )
 from bridge.kafka.consumed import ConsumedRecord, Delivery, Edge, Lane, Start
+from bridge.kafka.diagnosis import failed_start
 from bridge.kafka.ending import start_client
 from bridge.kafka.handover import Handover
 from bridge.settings import KafkaSettings

@@ -24,7 +24,8 @@ from aiokafka.consumer.fetcher import (  # noqa: TID251 - as above
 )
 
 from bridge.errors import KafkaUnreachableError
-from bridge.kafka.connection import client_arguments, failed_start
+from bridge.kafka.connection import client_arguments
+from bridge.kafka.diagnosis import failed_start
 from bridge.kafka.ending import end_client, start_client
 from bridge.kafka.offsets import CONSUMER, DEBUGGER, EARLIEST, LATEST, ask_offsets
 from bridge.kafka.topic_ids import topic_ids
@@ -84,7 +85,7 @@ async def open_log(settings: KafkaSettings, topic: str) -> AsyncIterator[Log]:
         async with asyncio.timeout(settings.start_timeout_seconds):
             await start_client(consumer.start)
         yield Log(consumer, topic, settings.start_timeout_seconds)
-    except errors.KafkaConnectionError as error:
+    except (errors.KafkaConnectionError, errors.NodeNotReadyError) as error:
         raise await failed_start(settings) from error
     except (errors.KafkaError, TimeoutError) as error:
         raise KafkaUnreachableError(

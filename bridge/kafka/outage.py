@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from bridge.errors import KafkaError, KafkaRefusedError
 from bridge.kafka.statistics import RelayStatistics
 
 
@@ -55,6 +56,7 @@ class Outage:
         self._begun_at = 0.0
         self._told_at: dict[tuple[str, str], float] = {}
         self._owes_end = False
+        self._reason: KafkaError | None = None
 
     def sending(self, lane: _Who) -> None:
         """Note that a lane waits for an answer from now on."""
@@ -63,6 +65,7 @@ class Outage:
     def worked(self, lane: _Who | None = None) -> None:
         """Note that Kafka answered a lane, or the group as a whole."""
         self._answered_at = self._clock()
+        self._reason = None
         if lane is not None:
             self._sent_at.pop(lane, None)
         if self._statistics is not None:
@@ -113,12 +116,30 @@ class Outage:
 
     def look(self) -> None:
         """Notice that Kafka keeps lanes waiting for too long; called on a beat."""
-        if not self._sent_at:
+        if not self.is_silent:
             return
-        waited = self._clock() - max(min(self._sent_at.values()), self._answered_at)
-        if waited > _SILENT_SECONDS:
-            error = TimeoutError(f"no acknowledgement for {waited:.0f} s")
-            self.failed("kafka.silent", error)
+        if isinstance(self._reason, KafkaRefusedError):
+            self.failed("kafka.silent", self._reason)
+            return
+        silent = f"no acknowledgement for {self._waited():.0f} s"
+        if self._reason is not None:
+            silent += f"; {self._reason}"
+        self.failed("kafka.silent", TimeoutError(silent))
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether Kafka keeps lanes waiting for too long."""
+        return self._waited() > _SILENT_SECONDS
+
+    def explain(self, reason: KafkaError) -> None:
+        """Note what has been found out about a silence; the next answer ends it."""
+        if self.is_silent:
+            self._reason = reason
+
+    def _waited(self) -> float:
+        if not self._sent_at:
+            return 0.0
+        return self._clock() - max(min(self._sent_at.values()), self._answered_at)
 
     def _tell_end(self) -> None:
         if self._owes_end and not self._failing:

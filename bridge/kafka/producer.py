@@ -26,7 +26,9 @@ from aiokafka.producer.message_accumulator import (  # noqa: TID251 - as above
 )
 
 from bridge.kafka.answers import ClientError, no_producer
-from bridge.kafka.connection import client_arguments, failed_start
+from bridge.kafka.connection import client_arguments
+from bridge.kafka.credentials import Credentials
+from bridge.kafka.diagnosis import failed_start
 from bridge.kafka.ending import end_client, start_client
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.one_piece import in_one_piece
@@ -72,6 +74,7 @@ class Producer:
         self._client: AIOKafkaProducer | None = None
         self._tasks: SenderTasks | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._credentials: Credentials | None = None
         self._is_lost = False
         self._answered_at = 0.0
         # Batches without an answer, by when they were sent.
@@ -91,6 +94,7 @@ class Producer:
         """
         settings = self._settings
         codec = settings.compression
+        self._credentials = Credentials(settings)
         client = AIOKafkaProducer(
             **client_arguments(settings),
             enable_idempotence=True,
@@ -282,7 +286,7 @@ class Producer:
 
     async def _watching(self, client: AIOKafkaProducer) -> None:
         """
-        Fail what is on its way once the client can't deliver it any more.
+        Keep it signing in, fail what is on its way once it can't deliver any more.
 
         It keeps the list of brokers that it got at first and refreshes it from
         those alone (aiokafka issues 456 and 624): when all have moved, only a new
@@ -291,6 +295,8 @@ class Producer:
         patience = self._settings.request_timeout_seconds + _LOST_GRACE_SECONDS
         while not self.broken:
             await asyncio.sleep(_WATCH_SECONDS)
+            if self._credentials is not None:
+                self._credentials.follow(client.client)
             if not self._on_way:
                 continue
             now = time.monotonic()

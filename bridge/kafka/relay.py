@@ -32,6 +32,7 @@ from bridge.kafka.opening import open_lanes
 from bridge.kafka.outage import Outage
 from bridge.kafka.ports import Framing, OutboxPort
 from bridge.kafka.resuming import TopicReplacedError
+from bridge.kafka.silence import explain_silence
 from bridge.kafka.statistics import RelayStatistics
 from bridge.kafka.topic_needs import NO_NEEDS, TopicNeeds
 from bridge.kafka.topic_watch import TopicWatch
@@ -252,6 +253,9 @@ class Relay:
         async with asyncio.TaskGroup() as tasks:
             beat = tasks.create_task(self._beat())
             watching = tasks.create_task(watch.run())
+            explaining = tasks.create_task(
+                explain_silence(self._settings, self._outages)
+            )
             known = {topic for topics in self._topics for topic in topics}
             left = sorted(await answer(self._outbox.waiting_topics()) - known)
             if left:
@@ -265,6 +269,7 @@ class Relay:
                     workers.create_task(self._serve(group, writer, self._draining))
             beat.cancel()
             watching.cancel()
+            explaining.cancel()
 
     async def _beat(self) -> None:
         while True:

@@ -24,10 +24,10 @@ from bridge.errors import KafkaError, KafkaUnreachableError
 from bridge.kafka.batches import CorruptBatchError, PartitionDecoder, ScannedRecord
 from bridge.kafka.connection import (
     client_arguments,
-    failed_start,
     read_error,
     topic_missing,
 )
+from bridge.kafka.diagnosis import failed_start
 from bridge.kafka.ending import end_client
 from bridge.kafka.handover import Handover
 from bridge.kafka.offsets import EARLIEST, LATEST, ask_offsets

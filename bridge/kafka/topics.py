@@ -25,7 +25,8 @@ from aiokafka.admin.config_resource import (  # noqa: TID251 - as above
 )
 
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
-from bridge.kafka.connection import client_arguments, failed_start
+from bridge.kafka.connection import client_arguments
+from bridge.kafka.diagnosis import failed_start
 from bridge.kafka.ending import end_client, start_client
 from bridge.kafka.topic_creation import Creation
 from bridge.kafka.topic_ids import topic_ids
@@ -182,7 +183,12 @@ async def _admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
         async with asyncio.timeout(settings.start_timeout_seconds):
             await start_client(admin.start)
         yield admin
-    except (errors.KafkaConnectionError, TimeoutError) as error:
+    # Not ready: the brokers that the first ones name don't let it in.
+    except (
+        errors.KafkaConnectionError,
+        errors.NodeNotReadyError,
+        TimeoutError,
+    ) as error:
         raise await failed_start(settings) from error
     except errors.KafkaError as error:
         raise KafkaUnreachableError(

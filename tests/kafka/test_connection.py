@@ -23,8 +23,10 @@ from bridge.errors import (
     KafkaRefusedError,
     KafkaUnreachableError,
 )
-from bridge.kafka.connection import client_arguments, failed_start, read_error
+from bridge.kafka.connection import client_arguments, read_error
+from bridge.kafka.diagnosis import failed_start
 from bridge.settings import KafkaSettings, Secret
+from tests.servers.broker import KafkaBroker
 
 
 _PASSWORD = "swordfish-7"  # a made-up secret that must not be seen
@@ -174,16 +176,15 @@ def test_an_address_that_accepts_and_is_silent_is_told() -> None:
     assert "no answer within 0.2 s" in str(error)
 
 
-def test_a_broker_that_is_back_meanwhile_is_told() -> None:
+def test_a_broker_that_is_back_meanwhile_is_told(kafka: KafkaBroker) -> None:
     """When the second knock succeeds the sentence says so instead of a cause."""
-    versions = struct.pack(">hi", 0, 0)
-    with scripted_broker(versions) as address:
-        error = diagnose(KafkaSettings(bootstrap_servers=address))
+    error = diagnose(KafkaSettings(bootstrap_servers=kafka.bootstrap_servers))
+    assert isinstance(error, KafkaUnreachableError)
     assert "answers now, but did not at the start" in str(error)
 
 
 def test_a_foreign_authority_is_told(tmp_path: Path) -> None:
-    """A broker whose certificate nobody vouches for is no broker, and TLS is named."""
+    """A broker whose certificate nobody vouches for is refused, with the setting."""
     certificate = trustme.CA().issue_cert("localhost")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)
@@ -206,7 +207,7 @@ def test_a_foreign_authority_is_told(tmp_path: Path) -> None:
             )
         )
         thread.join(timeout=5)
-    assert isinstance(error, KafkaUnreachableError)
+    assert isinstance(error, KafkaRefusedError)
     assert "certificate verify failed" in str(error).lower().replace("_", " ")
 
 

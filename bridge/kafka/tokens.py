@@ -1,0 +1,194 @@
+"""
+Tokens for OAUTHBEARER: kept until shortly before they expire, the broker's answer read.
+
+Owns what aiokafka asks for when it connects. Where a token comes from stands in `oidc`
+and `msk`. Clients come and go; those of one loop share a token.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - this room runs asyncio
+import time
+from collections.abc import Awaitable, Callable
+from weakref import WeakKeyDictionary
+
+import msgspec
+from aiokafka.abc import (  # noqa: TID251 - this room speaks to aiokafka
+    AbstractTokenProvider,
+)
+from aiokafka.conn import (  # noqa: TID251 - as above
+    AIOKafkaConnection,
+    OAuthAuthenticator,
+)
+from aiokafka.errors import KafkaConnectionError  # noqa: TID251 - as above
+
+from bridge.errors import BridgeError
+
+
+__all__ = ["Token", "TokenProvider", "TokenSource", "shared_source"]
+
+# Kafka's own sasl.login.refresh.window.factor: a connection made with the last of a
+# token is ended by the broker soon after.
+_USED_SHARE = 0.8
+
+# A provider that refuses, or a broker that refuses a token, is asked again after so
+# long: three producers that try twice a second would be taken for an attack.
+_PAUSE_SECONDS = 5.0
+
+
+class Token(msgspec.Struct, frozen=True):
+    """
+    A token as it was got.
+
+    Attributes:
+        text: What the broker wants to see.
+        lifetime_seconds: How long it is good from now; 0 where nobody says, and then
+            it is used once.
+    """
+
+    text: str
+    lifetime_seconds: float
+
+    def __repr__(self) -> str:
+        return "Token('***')"
+
+
+class TokenSource:
+    """
+    Gives a token that will do for a while, and gets another one in time.
+
+    Args:
+        fetch: Gets a new one, within a deadline of its own; it raises nothing but
+            `BridgeError`.
+    """
+
+    def __init__(self, fetch: Callable[[], Awaitable[Token]]) -> None:
+        self._fetch = fetch
+        self._fetching = asyncio.Lock()
+        self._token: Token | None = None
+        self._failure: BridgeError | None = None
+        self._got_at = float("-inf")
+
+    async def token(self) -> str:
+        """
+        Give a token.
+
+        Raises:
+            KafkaRefusedError: Whoever gives them refuses.
+            KafkaUnreachableError: He doesn't answer.
+            ConfigError: A file can't be used.
+        """
+        # One asks, the others take what he gets. No deadline: `fetch` has its own.
+        async with self._fetching:
+            age = time.monotonic() - self._got_at
+            if self._token is not None and (
+                age < self._token.lifetime_seconds * _USED_SHARE
+            ):
+                return self._token.text
+            if self._failure is not None and age < _PAUSE_SECONDS:
+                raise self._failure
+            self._token = self._failure = None
+            try:
+                self._token = await self._fetch()
+            except BridgeError as error:
+                self._failure = error
+                raise
+            finally:
+                self._got_at = time.monotonic()
+            return self._token.text
+
+    def refused(self) -> None:
+        """Note that a broker refuses the token: the next one asks for another."""
+        if time.monotonic() - self._got_at >= _PAUSE_SECONDS:
+            self._token = None
+
+
+# A source's lock belongs to a loop, and a reader's loop is another than the relay's.
+_sources: WeakKeyDictionary[
+    asyncio.AbstractEventLoop, dict[int, tuple[object, TokenSource]]
+] = WeakKeyDictionary()
+
+
+def shared_source(owner: object, make: Callable[[], TokenSource]) -> TokenSource:
+    """
+    Give the running loop's source of an owner; made where there is none.
+
+    Args:
+        owner: Whose it is, by identity: settings.
+        make: Makes one.
+    """
+    own = _sources.setdefault(asyncio.get_running_loop(), {})
+    if id(owner) not in own:
+        # The owner is kept with it, so that its identity can't become another's.
+        own[id(owner)] = owner, make()
+    return own[id(owner)][1]
+
+
+class TokenProvider(AbstractTokenProvider):  # type: ignore[misc] # aiokafka is untyped
+    """
+    What aiokafka asks when it connects.
+
+    Args:
+        source: Gives the tokens.
+        extensions: SASL extensions that go with each.
+    """
+
+    def __init__(
+        self, source: TokenSource, extensions: dict[str, str] | None = None
+    ) -> None:
+        self._source = source
+        self._extensions = extensions or {}
+
+    async def token(self) -> str:
+        """
+        Give a token.
+
+        Raises:
+            KafkaConnectionError: There is none. Any other error would end aiokafka's
+                own tasks for ever.
+        """
+        try:
+            return await self._source.token()
+        except BridgeError as error:
+            raise KafkaConnectionError(str(error)) from error
+
+    def extensions(self) -> dict[str, str]:
+        """Give the SASL extensions."""
+        return self._extensions
+
+    def refused(self) -> None:
+        """Note that a broker refuses the token."""
+        self._source.refused()
+
+
+class _AnswerRead(OAuthAuthenticator):  # type: ignore[misc] # aiokafka is untyped
+    """
+    The exchange with a broker's refusal in it.
+
+    aiokafka 0.14 sends the token and takes any answer for a yes: a producer then tries
+    again and again in silence. An answer that isn't empty is a no, and the reason
+    comes for a dummy reply (RFC 7628, section 3.2.3).
+    """
+
+    def __init__(self, provider: TokenProvider) -> None:
+        super().__init__(sasl_oauth_token_provider=provider)
+        self._provider = provider
+        self._is_told = False
+
+    async def step(self, payload: bytes | None) -> tuple[bytes, bool] | None:
+        """Give what is to be sent next, None at the end."""
+        if payload and not self._is_told:
+            self._is_told = True
+            self._provider.refused()
+            return b"\x01", True
+        step: tuple[bytes, bool] | None = await super().step(payload)
+        return step
+
+
+def _authenticator(connection: AIOKafkaConnection) -> _AnswerRead:
+    provider = connection._sasl_oauth_token_provider  # noqa: SLF001 - has no name
+    return _AnswerRead(provider)
+
+
+# Each connection makes its own authenticator, and nothing else lets one be chosen.
+AIOKafkaConnection.authenticator_oauth = _authenticator

@@ -1,0 +1,24 @@
+"""Knocking at a broker from a test: in a loop as the relay has it, left empty."""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - runs the room's coroutines
+
+from bridge.errors import KafkaError
+from bridge.kafka.diagnosis import diagnose
+from bridge.kafka.ending import ClosingLoop
+from bridge.settings import KafkaSettings
+
+
+__all__ = ["knock"]
+
+
+def knock(settings: KafkaSettings) -> KafkaError | None:
+    """Find out what keeps a client with these settings from the broker."""
+    with asyncio.Runner(loop_factory=ClosingLoop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, ClosingLoop)
+        try:
+            return runner.run(diagnose(settings))
+        finally:
+            runner.run(loop.abort_connections())

@@ -1,0 +1,129 @@
+"""Each way to sign in lets events through to a broker that demands it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.settings import KafkaSettings, Secret
+from tests.conftest import Topic
+from tests.kafka.relaying import check_topic, opened, read_back, rig, settings_for
+from tests.servers.authorities import Identity
+from tests.servers.secure_kafka import SecureKafka
+
+
+def topic_of(secure: SecureKafka, partitions: int = 1) -> Topic:
+    """Make a topic that is read back over the listener without any guard."""
+    name = f"jobs-{uuid.uuid4().hex[:12]}"
+    secure.create_topic(name, partitions)
+    servers = secure.bootstrap_servers
+    return Topic(name, f"{name}.dlq", f"{name}.gaps", partitions, servers)
+
+
+async def carry(settings: KafkaSettings, topic: Topic, folder: Path) -> None:
+    """Bring events to Kafka and read them back."""
+    async with rig(settings, [[topic.name]], folder) as running:
+        await opened(running, topic)
+        running.offer(topic.name, range(30))
+        await running.all_sent(topic.name, 30)
+        assert running.errors == []
+    check_topic(await read_back(topic), range(30))
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("listener", "mechanism"),
+    [
+        ("PASSWORDS", "PLAIN"),
+        ("PASSWORDS", "SCRAM-SHA-256"),
+        ("PASSWORDS", "SCRAM-SHA-512"),
+        ("OPENLY", "PLAIN"),
+        ("MUTUAL", None),
+        ("TOKENS", "OAUTHBEARER"),
+    ],
+)
+async def test_events_reach_a_broker_that_demands_it(
+    secure: SecureKafka, tmp_path: Path, listener: str, mechanism: str | None
+) -> None:
+    """Producer, log reader and admin sign in alike."""
+    topic = topic_of(secure)
+    settings = settings_for(topic, **secure.settings(listener, mechanism))
+    await carry(settings, topic, tmp_path)
+
+
+@pytest.mark.timeout(120)
+async def test_transactions_are_signed_in_for_as_well(
+    secure: SecureKafka, tmp_path: Path
+) -> None:
+    """Both transactional producers and the coordinator's connections take a token."""
+    topic = topic_of(secure)
+    settings = settings_for(topic, **secure.settings("TOKENS"))
+    async with rig(
+        settings, [[topic.name]], tmp_path, delivery="transactional"
+    ) as running:
+        await opened(running, topic)
+        running.offer(topic.name, range(30))
+        await running.all_sent(topic.name, 30)
+    records = await read_back(topic)
+    assert len(records) == 30
+
+
+@pytest.mark.timeout(120)
+async def test_a_key_with_a_password_is_opened(
+    secure: SecureKafka, tmp_path: Path
+) -> None:
+    """`kafka.ssl_key_password` opens the key of the bridge's own certificate."""
+    topic = topic_of(secure)
+    client = secure.authority.identity("locked", "bridge.example")
+    locked: Identity = client.locked("open-sesame")
+    settings = settings_for(
+        topic,
+        **{
+            **secure.settings("MUTUAL"),
+            "ssl_cert_file": str(locked.certificate),
+            "ssl_key_file": str(locked.key),
+            "ssl_key_password": Secret("open-sesame"),
+        },
+    )
+    await carry(settings, topic, tmp_path)
+
+
+@pytest.mark.timeout(120)
+async def test_one_token_serves_all_clients_and_asks_for_what_is_set(
+    secure: SecureKafka, tmp_path: Path
+) -> None:
+    """Scope and audience go to the endpoint, and one token is fetched for all."""
+    provider = secure.provider
+    provider.reset()
+    topic = topic_of(secure)
+    settings = settings_for(
+        topic,
+        **{
+            **secure.settings("TOKENS"),
+            "sasl_oauth_scope": "kafka write",
+            "sasl_oauth_audience": "kafka",
+            "sasl_oauth_extensions": "logicalCluster=lkc-1,identityPoolId=pool-2",
+        },
+    )
+    await carry(settings, topic, tmp_path)
+    assert provider.requests == [
+        {
+            "grant_type": "client_credentials",
+            "scope": "kafka write",
+            "audience": "kafka",
+        }
+    ]
+
+
+def decoded(token: str) -> dict[str, Any]:
+    """Give a token's claims."""
+    payload = token.split(".")[1]
+    claims: dict[str, Any] = json.loads(
+        base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+    )
+    return claims
