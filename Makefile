@@ -38,7 +38,9 @@ UNITTEST := $(TOOLS)/helm-unittest-$(UNITTEST_VERSION)/helm-unittest
 KUBE_SCORE_VERSION := 1.20.0
 KUBE_SCORE := $(TOOLS)/kube-score-$(KUBE_SCORE_VERSION)/kube-score
 PROMTOOL_VERSION := 0.316.0
-PROMTOOL := $(TOOLS)/promtool-$(PROMTOOL_VERSION)/promtool
+PROMTOOL_BUILT := $(TOOLS)/promtool-$(PROMTOOL_VERSION)/promtool
+# Its build is the longest: a promtool on the PATH saves it.
+PROMTOOL ?= $(or $(wildcard $(PROMTOOL_BUILT)),$(shell command -v promtool 2>/dev/null),$(PROMTOOL_BUILT))
 KUBERNETES_VALIDATE_VERSION := 1.37.0
 KUBERNETES_VALIDATE := $(TOOLS)/kubernetes-validate-$(KUBERNETES_VALIDATE_VERSION)/bin/kubernetes-validate
 
@@ -192,7 +194,7 @@ $(KUBE_SCORE):
 	$(call go-needed,kube-score,$(KUBE_SCORE_VERSION))
 	@GOBIN="$(@D)" $(GO) install github.com/zegl/kube-score/cmd/kube-score@v$(KUBE_SCORE_VERSION)
 
-$(PROMTOOL):
+$(PROMTOOL_BUILT):
 	$(call go-needed,promtool,$(PROMTOOL_VERSION))
 	@GOBIN="$(@D)" $(GO) install github.com/prometheus/prometheus/cmd/promtool@v$(PROMTOOL_VERSION)
 
