@@ -65,6 +65,7 @@ _LISTENERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "EXPIRED": ("SSL", ()),
     "MISNAMED": ("SSL", ()),
     "ROTATING": ("SASL_SSL", ("SCRAM-SHA-512",)),
+    "FLEETING": ("SASL_SSL", ("OAUTHBEARER",)),
 }
 
 
@@ -73,8 +74,8 @@ class SecureKafka(KafkaServer):
     One broker that asks in many ways who comes.
 
     `EXPIRED` shows a certificate that was good once; `MISNAMED` sends its clients on to
-    an address that doesn't stand in its certificate; `ROTATING` ends each connection
-    after a second and a half.
+    an address that doesn't stand in its certificate; `ROTATING` and `FLEETING` end each
+    connection after a second and a half.
 
     Attributes:
         folder: Where certificates stand; tests put their own there.
@@ -232,18 +233,22 @@ class SecureKafka(KafkaServer):
                     login += f' user_{USER}="{PASSWORD}";'
                 key = f"{prefix}.{mechanism.lower()}.sasl.jaas.config"
                 lines.append(f"{key}={login}")
-        tokens = "listener.name.tokens"
+        for name in ("tokens", "fleeting"):
+            prefix = f"listener.name.{name}"
+            lines += [
+                f"{prefix}.oauthbearer.sasl.server.callback.handler.class={_VALIDATOR}",
+                f"{prefix}.sasl.oauthbearer.jwks.endpoint.url={self.provider.keys_url}",
+                f"{prefix}.sasl.oauthbearer.expected.audience=kafka",
+                f"{prefix}.sasl.oauthbearer.expected.issuer={self.provider.issuer}",
+            ]
         lines += [
-            f"{tokens}.oauthbearer.sasl.server.callback.handler.class={_VALIDATOR}",
-            f"{tokens}.sasl.oauthbearer.jwks.endpoint.url={self.provider.keys_url}",
-            f"{tokens}.sasl.oauthbearer.expected.audience=kafka",
-            f"{tokens}.sasl.oauthbearer.expected.issuer={self.provider.issuer}",
             "listener.name.mutual.ssl.client.auth=required",
             "listener.name.expired.ssl.keystore.type=PEM",
             f"listener.name.expired.ssl.keystore.location={self._expired.both}",
             "listener.name.rotating.ssl.keystore.type=PEM",
             f"listener.name.rotating.ssl.keystore.location={self._rotating.both}",
             f"listener.name.rotating.connections.max.reauth.ms={_SESSION_MS}",
+            f"listener.name.fleeting.connections.max.reauth.ms={_SESSION_MS}",
             "",
         ]
         return super()._properties(node) + "\n".join(lines)

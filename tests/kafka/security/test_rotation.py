@@ -1,0 +1,204 @@
+"""Passwords and certificates that are exchanged while events flow.
+
+The listener `ROTATING` ends each connection after a second and a half, so that a client
+that doesn't follow its files is locked out soon.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import structlog
+import trio
+
+from bridge.settings import KafkaSettings, Secret
+from tests.conftest import Topic
+from tests.kafka.relaying import (
+    Rig,
+    check_topic,
+    feed,
+    opened,
+    read_back,
+    rig,
+    settings_for,
+    until,
+)
+from tests.kafka.security.test_signing_in import topic_of
+from tests.servers.authorities import Authority
+from tests.servers.secure_kafka import PASSWORD, USER, SecureKafka
+
+
+def put(file: Path, content: bytes) -> None:
+    """Exchange a file at once, as Kubernetes does."""
+    fresh = file.with_suffix(".fresh")
+    fresh.write_bytes(content)
+    os.replace(fresh, file)  # noqa: PTH105 - blocking, and quick
+
+
+class Mounted:
+    """The files of a bridge that signs in at `ROTATING`, as they were mounted.
+
+    Args:
+        secure: The broker, which is set back to where they are right.
+        folder: Where they go.
+    """
+
+    def __init__(self, secure: SecureKafka, folder: Path) -> None:
+        secure.set_password(USER, PASSWORD)
+        secure.set_certificate(secure.authority)
+        self._secure = secure
+        self.password = folder / "password"
+        self.trust = folder / "trust.pem"
+        put(self.password, PASSWORD.encode())
+        put(self.trust, secure.authority.certificate)
+
+    def settings(self, topic: Topic, **changes: object) -> KafkaSettings:
+        """Settings that name the files."""
+        chosen: dict[str, Any] = {
+            **self._secure.settings("ROTATING"),
+            "sasl_password": Secret.from_file(self.password),
+            "ssl_ca_file": str(self.trust),
+            **changes,
+        }
+        return settings_for(topic, **chosen)
+
+
+async def in_thread(work: object, *arguments: object) -> None:
+    """Do what blocks without holding up the load."""
+    assert callable(work)
+    await trio.to_thread.run_sync(work, *arguments)
+
+
+async def changed_under_load(running: Rig, topic: Topic, *changes: object) -> int:
+    """Feed events, make each change after a second, and give their number."""
+    count = 1_000 * (len(changes) + 2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(feed, running, topic, count)
+        for change in changes:
+            await trio.sleep(1)
+            await in_thread(change)
+    return count
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("delivery", ["idempotent", "transactional"])
+async def test_a_password_exchanged_under_load_costs_nothing(
+    secure: SecureKafka,
+    tmp_path: Path,
+    delivery: Literal["idempotent", "transactional"],
+) -> None:
+    """At the broker first, in the file a second later: all arrives once, in order."""
+    mounted = await trio.to_thread.run_sync(Mounted, secure, tmp_path)
+    topic = topic_of(secure, 2)
+    folder = tmp_path / "outbox"
+    folder.mkdir()
+    with structlog.testing.capture_logs() as lines:
+        async with rig(
+            mounted.settings(topic), [[topic.name]], folder, delivery=delivery
+        ) as running:
+            await opened(running, topic)
+            count = await changed_under_load(
+                running,
+                topic,
+                lambda: secure.set_password(USER, "canary-of-the-next"),
+                lambda: put(mounted.password, b"canary-of-the-next\n"),
+            )
+            await running.all_sent(topic.name, count)
+            assert running.errors == []
+    check_topic(await read_back(topic), range(count))
+    renewed = [line for line in lines if line["event"] == "credentials.renewed"]
+    assert {line["what"] for line in renewed} == {"password"}
+    assert "canary" not in str(lines)
+
+
+@pytest.mark.timeout(120)
+async def test_an_authority_exchanged_under_load_costs_nothing(
+    secure: SecureKafka, tmp_path: Path
+) -> None:
+    """The broker's certificate is another authority's, and so is the file of ours."""
+    mounted = await trio.to_thread.run_sync(Mounted, secure, tmp_path)
+    successor = Authority(secure.folder, f"successor-{tmp_path.name}")
+    topic = topic_of(secure, 2)
+    folder = tmp_path / "outbox"
+    folder.mkdir()
+    async with rig(mounted.settings(topic), [[topic.name]], folder) as running:
+        await opened(running, topic)
+        count = await changed_under_load(
+            running,
+            topic,
+            lambda: secure.set_certificate(successor),
+            # What is half written leaves what was there in place.
+            lambda: put(mounted.trust, successor.certificate[:300]),
+            lambda: put(mounted.trust, successor.certificate),
+        )
+        await running.all_sent(topic.name, count)
+        assert running.errors == []
+    check_topic(await read_back(topic), range(count))
+
+
+@pytest.mark.timeout(120)
+async def test_a_password_that_is_wrong_by_now_is_told_while_events_gather(
+    secure: SecureKafka, tmp_path: Path
+) -> None:
+    """Health and log have the sentence; the outbox takes events; set right, all go."""
+    mounted = await trio.to_thread.run_sync(Mounted, secure, tmp_path)
+    topic = topic_of(secure)
+    folder = tmp_path / "outbox"
+    folder.mkdir()
+    with structlog.testing.capture_logs() as lines:
+        async with rig(mounted.settings(topic), [[topic.name]], folder) as running:
+            await opened(running, topic)
+            running.offer(topic.name, range(100))
+            await running.all_sent(topic.name, 100)
+            await in_thread(secure.set_password, USER, "canary-that-was-set")
+            # The connection of before goes on until the broker ends it.
+            await trio.sleep(2)
+            running.offer(topic.name, range(100, 200))
+            statistics = running.relay.statistics
+            await until(lambda: "kafka.sasl_password" in str(statistics.last_error))
+            assert "refuses to let 'bridge' in" in str(statistics.last_error)
+            assert not statistics.connected
+            running.offer(topic.name, range(200, 300))
+            await running.committed(300)
+            assert running.sent(topic.name) < 300
+            put(mounted.password, b"canary-that-was-set")
+            await running.all_sent(topic.name, 300)
+            await until(lambda: statistics.last_error is None)
+            assert running.errors == []
+    check_topic(await read_back(topic), range(300))
+    told = [line for line in lines if line["event"] == "kafka.silent"]
+    assert any("BRIDGE_KAFKA_SASL_PASSWORD" in line["error"] for line in told)
+    assert any(line["event"] == "kafka.works_again" for line in lines)
+    assert "canary" not in str(lines)
+
+
+@pytest.mark.timeout(120)
+async def test_tokens_that_are_refused_by_now_are_told_while_events_gather(
+    secure: SecureKafka, tmp_path: Path
+) -> None:
+    """The same for a provider that no longer knows the client."""
+    provider = secure.provider
+    provider.reset()
+    # Each connection wants a token of its own.
+    provider.lifetime_seconds = None
+    topic = topic_of(secure)
+    settings = settings_for(topic, **secure.settings("FLEETING"))
+    async with rig(settings, [[topic.name]], tmp_path) as running:
+        await opened(running, topic)
+        statistics = running.relay.statistics
+        try:
+            provider.client_secret = "another"
+            # The connection of before goes on until the broker ends it.
+            await trio.sleep(2)
+            running.offer(topic.name, range(100))
+            await until(lambda: "client_secret" in str(statistics.last_error))
+            assert "HTTP 401" in str(statistics.last_error)
+            await running.committed(100)
+        finally:
+            provider.reset()
+        await running.all_sent(topic.name, 100)
+        assert running.errors == []
+    check_topic(await read_back(topic), range(100))
