@@ -1,8 +1,8 @@
 """
 A job status without its preview, and that preview.
 
-Owns how a preview is taken out of bytes that conform. Whether one must go, and how
-that is told, is decided elsewhere.
+Owns how a preview is found in bytes that conform and taken out of them. Whether one
+must go, and how that is told, is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -16,9 +16,17 @@ import msgspec
 __all__ = ["take_preview", "without_preview"]
 
 _NULL: Final = b"null"
+_NAME: Final = b"preview"
+_QUOTE: Final = 0x22
 
-# The key as nearly everybody writes it, up to where its value begins.
-_KEY: Final = re.compile(rb'"preview"[ \t\n\r]*:[ \t\n\r]*')
+# A member's key with what stands before it, up to where its value begins. Possessive:
+# there is one way to read it, and of a long key nothing is kept to return to.
+_KEY: Final = re.compile(
+    rb'[ \t\n\r,{]*+"([^"\\]*+(?:\\.[^"\\]*+)*+)"[ \t\n\r]*+:[ \t\n\r]*+'
+)
+_SCALAR: Final = re.compile(rb"[-+.0-9eE]++|null|true|false")
+
+_Span = tuple[int, int]
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _text = msgspec.json.Decoder(str).decode
@@ -32,15 +40,10 @@ def without_preview(value: bytes) -> bytes:
         value: A conforming job status.
 
     Returns:
-        The same bytes with `null` in the preview's place. Only where the key is
-        written with escapes, the members are written anew, each value as it was.
-        The value itself if it has no preview.
+        The same bytes with `null` in the preview's place; the value itself if it
+        stands there already.
     """
-    members = _members(value)
-    preview = members.get("preview")
-    # Once: it is nearly all of the value.
-    literal = _NULL if preview is None else bytes(preview)
-    return value if literal == _NULL else _without(value, members, literal)
+    return _without(value, _find(value))
 
 
 def take_preview(value: bytes) -> tuple[str, bytes]:
@@ -53,18 +56,59 @@ def take_preview(value: bytes) -> tuple[str, bytes]:
     Returns:
         The preview, and what `without_preview` gives.
     """
-    members = _members(value)
-    literal = bytes(members["preview"])
-    return _text(literal), _without(value, members, literal)
+    start, end = span = _find(value)
+    if value.find(b"\\", start, end) < 0:
+        # 6 us of 100 KB, where the decoder of JSON takes 39.
+        text = str(memoryview(value)[start + 1 : end - 1], "utf-8")
+    else:
+        text = _text(value[start:end])
+    return text, _without(value, span)
 
 
-def _without(value: bytes, members: dict[str, msgspec.Raw], literal: bytes) -> bytes:
-    wanted = {**members, "preview": msgspec.Raw(_NULL)}
-    for key in _KEY.finditer(value):
+def _without(value: bytes, span: _Span) -> bytes:
+    start, end = span
+    if value.startswith(_NULL, start):
+        return value
+    return value[:start] + _NULL + value[end:]
+
+
+def _find(value: bytes) -> _Span:
+    """
+    Find where the preview begins and ends.
+
+    Member by member, since one that nobody knows can hold any number of previews of
+    its own. Where what stands before it is plain, nothing is decoded: searching two
+    bytes crosses a preview of 100 KB in 2 us, decoding it takes 31.
+    """
+    place = 0
+    while (key := _KEY.match(value, place)) is not None:
         start = key.end()
-        if value.startswith(literal, start):
-            lightened = value[:start] + _NULL + value[start + len(literal) :]
-            # A member that nobody knows can hold a preview of its own.
-            if _members(lightened) == wanted:
-                return lightened
-    return msgspec.json.encode(wanted)
+        end = _plain_end(value, start)
+        if end is None or b"\\" in key[1]:
+            break
+        if key[1] == _NAME:
+            return start, end
+        place = end
+    return _find_decoded(value)
+
+
+def _plain_end(value: bytes, start: int) -> int | None:
+    """Tell where a value ends that has neither escapes nor members."""
+    if value[start] != _QUOTE:
+        scalar = _SCALAR.match(value, start)
+        return None if scalar is None else scalar.end()
+    end = value.find(b'"', start + 1) + 1
+    return None if value.find(b"\\", start, end) >= 0 else end
+
+
+def _find_decoded(value: bytes) -> _Span:
+    """Find the preview by the lengths of the values before it, whatever they are."""
+    place = 0
+    # In their order: keys are unique.
+    for name, literal in _members(value).items():
+        key = _KEY.match(value, place)
+        assert key is not None
+        place = key.end() + len(literal)
+        if name == "preview":
+            return key.end(), place
+    raise ValueError("a conforming status has a preview, be it null")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import given, settings
 
-from bridge.job_status import JobStatus, without_preview
+from bridge.job_status import JobStatus, take_preview, without_preview
 from tests.job_status.test_conforming import LARGE_PREVIEW, REQUEST_ID, event
 from tests.job_status.test_contract import OBJECTS, events, judge, outcome
 
@@ -56,13 +57,45 @@ def test_preview_of_a_member_nobody_knows_stays() -> None:
         assert lightened == {**members, "preview": None}
 
 
-def test_key_written_with_escapes_is_found() -> None:
+@pytest.mark.parametrize("name", ["\\u0070review", "pre\\u0076iew"])
+@pytest.mark.parametrize("before", ["1.50", '["preview", {"preview": "a"}]', r'"\""'])
+def test_key_written_with_escapes_is_found(name: str, before: str) -> None:
     """A preview goes though its key is written so that only a decoder sees it."""
-    text = json.dumps(event(preview="a")).replace('"preview', '"\\u0070review')
-    text = text.replace("{", '{"x": 1.50, ')
-    lightened = without_preview(text.encode())
-    assert json.loads(lightened) == event(preview=None, x=1.5)
-    assert b'"x":1.50' in lightened
+    text = json.dumps(event(preview="HERE")).replace('"preview', f'"{name}')
+    text = text.replace("{", f'{{"x" : {before}, "pre\\n\\"view": {{}},')
+    value = text.replace("HERE", "a").encode()
+    assert without_preview(value) == text.replace('"HERE"', "null").encode()
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        '"x":[' + '{"preview":"a"},' * 50_000 + "0]",
+        ",".join(f'"x{number}":[]' for number in range(50_000)),
+        '"' + "x" * 500_000 + '":null',
+        '"' + "\\u0061" * 80_000 + '":null',
+        '"x":"' + '\\"' * 250_000 + '"',
+    ],
+    ids=["previews", "members", "long key", "escaped key", "escaped text"],
+)
+def test_what_stands_before_a_preview_is_crossed_once(before: str) -> None:
+    """The time grows as the event does: half a megabyte takes no second."""
+    text = f"{{{before},{json.dumps(event(preview='HERE'))[1:]}"
+    value = text.replace("HERE", "a").encode()
+    begun = time.process_time()
+    lightened = without_preview(value)
+    assert time.process_time() - begun < 1
+    assert lightened == text.replace('"HERE"', "null").encode()
+
+
+@pytest.mark.parametrize("preview", ["", "plain", 'a"b\\c\n', "\N{SNOWMAN}", "\0"])
+@pytest.mark.parametrize("is_ascii", [True, False])
+def test_preview_that_is_taken_is_what_a_decoder_reads(
+    preview: str, *, is_ascii: bool
+) -> None:
+    """With its escapes undone, however it was written."""
+    value = json.dumps(event(preview=preview), ensure_ascii=is_ascii).encode()
+    assert take_preview(value) == (preview, without_preview(value))
 
 
 def test_status_without_a_preview_stays_the_same_object() -> None:
