@@ -22,13 +22,17 @@ COPY requirements/ requirements/
 RUN python -m venv /opt/build \
     && /opt/build/bin/pip install --require-hashes --only-binary :all: -r requirements/build.txt \
     && python -m venv --without-pip /opt/bridge \
-    && /opt/build/bin/pip --python /opt/bridge/bin/python install --require-hashes --only-binary :all: -r "requirements/${REQUIREMENTS}.txt"
+    && /opt/build/bin/pip --python /opt/bridge/bin/python install --no-compile --require-hashes --only-binary :all: -r "requirements/${REQUIREMENTS}.txt"
 
 COPY pyproject.toml README.md CHANGELOG.md LICENSE ./
 COPY schemas/ schemas/
 COPY bridge/ bridge/
 RUN /opt/build/bin/pip wheel --no-build-isolation --no-deps --wheel-dir /wheels . \
-    && /opt/build/bin/pip --python /opt/bridge/bin/python install --no-index --no-deps /wheels/*.whl
+    && /opt/build/bin/pip --python /opt/bridge/bin/python install --no-compile --no-index --no-deps /wheels/*.whl
+
+# Bytecode that holds no time, so that two builds give the same files, and that is never
+# compared with its source, which doesn't change in an image. The seed orders sets.
+RUN PYTHONHASHSEED=0 /opt/bridge/bin/python -m compileall -q -f --invalidation-mode unchecked-hash /opt/bridge/lib
 
 
 FROM ${PYTHON_IMAGE}
@@ -47,8 +51,8 @@ COPY --from=build /opt/bridge /opt/bridge
 # A volume that is created from the image takes over this owner.
 RUN install -d -m 0750 -o 65532 -g 65532 /var/lib/bridge
 
-# The bytecode was compiled when the wheels were installed; a read-only root
-# takes no more. Health and metrics must be reachable from outside the container.
+# The bytecode was compiled above; a read-only root takes no more. Health and
+# metrics must be reachable from outside the container.
 ENV PATH=/opt/bridge/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
