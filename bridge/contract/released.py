@@ -43,6 +43,10 @@ def broken_promises(folder: Path, current: Mapping[str, str]) -> Iterator[str]:
         if number < was:
             yield f"{release}: it had the number {was}, and now it is {number}"
         elif number == was:
+            # A Schema Registry's subject may be called after it, see `registry`.
+            if newer["title"] != older["title"]:
+                title, before = newer["title"], older["title"]
+                yield f"{release}: its title was {before!r}, now it is {title!r}"
             for breach in breaches(newer, older):
                 yield f"{release}: {breach}"
 

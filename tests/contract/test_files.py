@@ -89,6 +89,10 @@ def test_release_keeps_the_schemas_once(
             {"$id": "urn:dryapi-kafka-bridge:gap:2"},
             "gap.schema.json: it had the number 2, and now it is 1",
         ),
+        (
+            {"title": "Hole"},
+            "gap.schema.json: its title was 'Hole', now it is 'Gap'",
+        ),
     ],
 )
 def test_broken_promise_fails_the_check(
