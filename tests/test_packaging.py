@@ -38,8 +38,9 @@ def _project() -> dict[str, Any]:
 def _with_extras() -> list[str]:
     """List what the service and its extras need (EXTRAS in the Makefile)."""
     project = _project()["project"]
+    needed: list[str] = project["dependencies"]
     extras = project["optional-dependencies"]
-    return project["dependencies"] + [
+    return needed + [
         requirement
         for name in sorted(extras.keys() - _NOT_IN_AN_IMAGE)
         for requirement in extras[name]
