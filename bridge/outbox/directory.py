@@ -2,7 +2,7 @@
 The outbox's directory: made, checked and locked for one process.
 
 Only the directory is dealt with here; the database file inside it belongs to
-`schema` and `store`.
+`schema` and `store`. `look_at` says what would come of it, and changes nothing.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from bridge.errors import OutboxDirectoryError, OutboxLockedError
 
 
-__all__ = ["OutboxDirectory"]
+__all__ = ["DirectoryState", "OutboxDirectory", "look_at"]
 
 # SQLite's WAL needs shared memory and working locks: https://sqlite.org/wal.html
 # says that it doesn't work over a network file system.
@@ -28,6 +30,11 @@ _NETWORK_FILE_SYSTEMS = frozenset(
 )
 
 _MOUNTS = Path("/proc/self/mounts")
+
+_NO_DIRECTORY = os.strerror(errno.ENOTDIR)
+
+# Whether access(2) can ask for the user as which this process acts.
+_EFFECTIVE = os.access in os.supports_effective_ids
 
 # proc(5): space, tab, newline and backslash are written as octal numbers there.
 _ESCAPED = re.compile(r"\\([0-7]{3})")
@@ -60,13 +67,7 @@ class OutboxDirectory:
             OutboxLockedError: Another process holds it; names its pid.
         """
         self._make()
-        file_system = _file_system_of(self.path)
-        if file_system in _NETWORK_FILE_SYSTEMS:
-            raise OutboxDirectoryError(
-                f"outbox.dir: {self.path} lies on {file_system}, a network file"
-                " system, on which SQLite's log is not safe; choose a local disk"
-                " (BRIDGE_OUTBOX_DIR, --outbox-dir)"
-            )
+        _local_file_system(self.path)
         self._lock()
         return self
 
@@ -85,7 +86,7 @@ class OutboxDirectory:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except FileExistsError as error:
-            reason = NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            reason = NotADirectoryError(errno.ENOTDIR, _NO_DIRECTORY)
             raise _unusable(self.path, reason) from error
         except OSError as error:
             raise _unusable(self.path, error) from error
@@ -117,6 +118,102 @@ class OutboxDirectory:
             # A full disk can't take the pid; the lock holds all the same.
             pass
         self._lock_file = descriptor
+
+
+class DirectoryState(msgspec.Struct, frozen=True):
+    """
+    What a directory is like.
+
+    Attributes:
+        exists: Whether it is there; if not, it can be made.
+        file_system: The type of file system that it lies on, where that can be told.
+        is_held: Whether a process has it.
+        holder: That process's id, if it could be read.
+        total_bytes: The size of the disk.
+        free_bytes: What this user may still write there.
+    """
+
+    exists: bool
+    file_system: str | None
+    is_held: bool
+    holder: int | None
+    total_bytes: int
+    free_bytes: int
+
+
+def look_at(path: Path) -> DirectoryState:
+    """
+    Tell whether a directory would do, without making or keeping anything.
+
+    To see whether it is held, its lock is shared for some microseconds if it is free.
+
+    Args:
+        path: Where the outbox would live.
+
+    Raises:
+        OutboxDirectoryError: It can't be made or written, or lies on a network file
+            system.
+    """
+    exists = path.exists()
+    nearest = path.absolute()
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise _unusable(path, NotADirectoryError(errno.ENOTDIR, _NO_DIRECTORY))
+    file_system = _local_file_system(path)
+    # As the kernel judges: of root too, and of a file system mounted for reading.
+    if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=_EFFECTIVE):
+        number = errno.EROFS if _is_read_only(nearest) else errno.EACCES
+        raise _unusable(path, OSError(number, os.strerror(number)))
+    is_held, holder = _holder(path / "lock")
+    disk = os.statvfs(nearest)
+    return DirectoryState(
+        exists,
+        file_system,
+        is_held,
+        holder,
+        disk.f_blocks * disk.f_frsize,
+        disk.f_bavail * disk.f_frsize,
+    )
+
+
+def _is_read_only(path: Path) -> bool:
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def _holder(lock: Path) -> tuple[bool, int | None]:
+    """Tell whether a lock is held, and by whom."""
+    try:
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False, None
+    except OSError as error:
+        raise _unusable(lock.parent, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        text = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+        return True, int(text) if text.isdecimal() else None
+    finally:
+        os.close(descriptor)
+    return False, None
+
+
+def _local_file_system(path: Path) -> str | None:
+    """
+    Name a path's file system.
+
+    Raises:
+        OutboxDirectoryError: It is one of a network.
+    """
+    file_system = _file_system_of(path)
+    if file_system in _NETWORK_FILE_SYSTEMS:
+        raise OutboxDirectoryError(
+            f"outbox.dir: {path} lies on {file_system}, a network file"
+            " system, on which SQLite's log is not safe; choose a local disk"
+            " (BRIDGE_OUTBOX_DIR, --outbox-dir)"
+        )
+    return file_system
 
 
 def _unusable(path: Path, error: OSError) -> OutboxDirectoryError:

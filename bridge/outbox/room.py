@@ -22,7 +22,7 @@ from bridge.outbox.store import Store
 from bridge.record import Importance, Record
 
 
-__all__ = ["Room"]
+__all__ = ["Room", "reserve_bytes"]
 
 # What can bound it, as it is told.
 _LIMIT = "outbox.max_bytes"
@@ -162,7 +162,7 @@ class Room:
         growth = self._max_bytes - self._log_bytes - pages.total_bytes
         disk = os.statvfs(self._database.parent)
         free, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
-        reserve = min(_DISK_RESERVE_BYTES, total // _DISK_SHARE)
+        reserve = reserve_bytes(total)
         # Each byte needs two on the disk: see below.
         self._divided_bytes = min(self._max_bytes, total // 2)
         # Pages that stand in the log alone will want a place in the database.
@@ -190,6 +190,11 @@ class Room:
         if emptied_at != self._emptied_at:
             self._emptied_at = emptied_at
             self._store.empty_log_at(emptied_at)
+
+
+def reserve_bytes(total: int) -> int:
+    """Tell how much of a disk of a size is kept free of records."""
+    return min(_DISK_RESERVE_BYTES, total // _DISK_SHARE)
 
 
 def _longest_file_bytes() -> int:
