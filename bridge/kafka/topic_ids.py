@@ -32,7 +32,7 @@ from aiokafka.protocol.types import (  # noqa: TID251 - as above
 )
 
 
-__all__ = ["topic_ids"]
+__all__ = ["Metadata", "topic_ids"]
 
 _METADATA = 3
 _VERSION = 10
@@ -119,16 +119,26 @@ class _Question(RequestStruct):  # type: ignore[misc] # aiokafka is untyped
     )
 
 
-class _Metadata(Request[_Question]):  # type: ignore[misc] # aiokafka is untyped
+class Metadata(Request[_Question]):  # type: ignore[misc] # aiokafka is untyped
+    """
+    The request: topics by name, none of which is created.
+
+    Args:
+        names: The topics.
+        rights: Whether to ask what this user may do with each (KIP-430).
+    """
+
     API_KEY = _METADATA
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], *, rights: bool = False) -> None:
         self._names = names
+        self._rights = rights
 
     def build(self, request_struct_class: type[_Question]) -> _Question:
+        """Give it in the one version that is known."""
         no_tags: dict[int, bytes] = {}
         topics = [(_NO_ID, name, no_tags) for name in self._names]
-        return request_struct_class(topics, False, False, False, no_tags)
+        return request_struct_class(topics, False, False, self._rights, no_tags)
 
 
 async def topic_ids(client: Any, names: Sequence[str]) -> dict[str, str]:
@@ -150,7 +160,7 @@ async def topic_ids(client: Any, names: Sequence[str]) -> dict[str, str]:
     if node is None:
         return {}
     try:
-        answer = await client.send(node, _Metadata(names))
+        answer = await client.send(node, Metadata(names))
     except (IncompatibleBrokerVersion, NotImplementedError):
         # aiokafka raises the second where it has no version that the broker has.
         return {}
