@@ -27,7 +27,7 @@ from bridge.pusher.websocket import Connection
 from bridge.settings import PusherSettings
 
 
-__all__ = ["Answer", "Enrolment"]
+__all__ = ["Answer", "Enrolment", "refused"]
 
 Answer: TypeAlias = SubscriptionSucceeded | SubscriptionError
 
@@ -123,7 +123,7 @@ class Enrolment:
             if isinstance(self._answer, SubscriptionSucceeded):
                 return None
         if isinstance(self._answer, SubscriptionError):
-            return _refused(self._answer)
+            return refused(self._answer)
         return self._last_words.unanswered(
             f"no answer to {_TRIES} subscriptions within"
             f" {self._settings.subscribe_timeout_seconds:g} s each"
@@ -176,8 +176,16 @@ class Enrolment:
             await trio.sleep(delay_seconds)
 
 
-def _refused(error: SubscriptionError) -> Ending:
-    """Judge a refused subscription: soketi sends HTTP statuses or Pusher codes."""
+def refused(error: SubscriptionError) -> Ending:
+    """
+    Judge a refused subscription: soketi sends HTTP statuses or Pusher codes.
+
+    Args:
+        error: The server's answer.
+
+    Returns:
+        The end of a connection that tried for nothing.
+    """
     status, words = error.status, " ".join(filter(None, (error.kind, error.message)))
     message = f"the server refused channel {error.channel} ({words!r}, {status})"
     if status in {401, 403, 4009}:
