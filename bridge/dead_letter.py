@@ -159,7 +159,7 @@ def refused(  # noqa: PLR0913  # facts of their own, each given by name
 
 def late(record: Record, *, topic: str, max_bytes: int) -> Record:
     """
-    Make the dead letter of a job's event that comes after the job's last record.
+    Make the dead letter of what comes after its job's last record: event or preview.
 
     It has the record's key, value, time and own headers. Of its job it tells nothing:
     that has ended.
@@ -175,7 +175,7 @@ def late(record: Record, *, topic: str, max_bytes: int) -> Record:
         DeadLetterReason.AFTER_TERMINAL,
         names.TRANSFORMATION_STAGE,
         _LATE_CLASS,
-        f"{record.status} came after the last record of its job",
+        f"{record.status or 'a preview'} came after the last record of its job",
     )
     return Record(
         topic,

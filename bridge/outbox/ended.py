@@ -127,6 +127,12 @@ class Ended:
         self._note_row(row)
         self._bound()
 
+    def missing(self, digests: bytes) -> bytes:
+        """Give those that aren't known."""
+        starts = range(0, len(digests), DIGEST_BYTES)
+        each = (digests[start : start + DIGEST_BYTES] for start in starts)
+        return b"".join([digest for digest in each if digest not in self])
+
     def written(self, row: int) -> None:
         """Learn that all that was unwritten stands in a row now."""
         self.unwritten.clear()

@@ -45,17 +45,26 @@ class EndedTable:
         Learn from the file which jobs have ended.
 
         Raises:
-            sqlite3.Error: It can't be read.
+            sqlite3.Error: It can't be read, or has changed since it was written; what
+                could be read is known then.
         """
         now_us = time.time_ns() // 1000
-        for row, ended_at_us, digests in self._connection.execute(
+        # Where a file before this one, or this one, was read already in part.
+        is_filled = len(self._ended) > 0
+        for row, ended_at_us, written in self._connection.execute(
             "SELECT id, ended_at_us, digests FROM ended ORDER BY id"
         ):
             self._last_row = row
+            if not isinstance(ended_at_us, int) or not isinstance(written, bytes):
+                raise sqlite3.DatabaseError(
+                    f"row {row} of ended jobs has changed since it was written"
+                )
             # A row from a time to come was written by a clock that was wrong.
             age_us = max(now_us - ended_at_us, 0)
-            whole = len(digests) - len(digests) % DIGEST_BYTES
-            self._ended.restore(digests[:whole], age_us / 1_000_000, row)
+            digests = written[: len(written) - len(written) % DIGEST_BYTES]
+            if is_filled:
+                digests = self._ended.missing(digests)
+            self._ended.restore(digests, age_us / 1_000_000, row)
         self._ended.expire()
 
     # -- In a transaction -----------------------------------------------------

@@ -56,8 +56,10 @@ def inherit(aside: Path, heir: Opened) -> None:
         lanes, envelopes = Lanes(source), Envelopes(source)
         table = JobTable(source, lanes, envelopes, heir.store.order)
         pins = Pins(source, lanes)
-        for one in (remembered, envelopes, lanes, pins, table.ended, table):
+        for one in (remembered, envelopes, lanes, pins, table.ended):
             _as_far_as_it_goes(one.load)
+        _as_far_as_it_goes(table.load_table)
+        _as_far_as_it_goes(table.load_rows)
         take_over(aside, remembered, pins, heir)
 
 

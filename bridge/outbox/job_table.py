@@ -11,25 +11,18 @@ from __future__ import annotations
 
 import sqlite3  # noqa: TID251 - this room speaks to SQLite
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from heapq import merge
+from collections.abc import Sequence
 from itertools import chain, islice
 from math import inf
 
 import msgspec
 
-from bridge import job_status
-from bridge.errors import InvalidEventError
-from bridge.kafka import header_names
-from bridge.outbox import rows
 from bridge.outbox.ended_table import EndedTable
 from bridge.outbox.envelopes import Envelopes
+from bridge.outbox.job_reading import events_not_noted, jobs_written
 from bridge.outbox.jobs import Account
-from bridge.outbox.lane import Lane
 from bridge.outbox.lanes import Lanes
 from bridge.outbox.order import Order
-from bridge.outbox.schema import UNASSIGNED
 from bridge.outbox.statements import ManyRows
 from bridge.record import Record
 
@@ -127,21 +120,41 @@ class JobTable:
         Those that have ended must be known by then, see `ended`.
 
         Raises:
-            sqlite3.Error: The table can't be read. A row that can't be read is passed
-                over with those behind it: whoever needs it will find the damage.
+            sqlite3.Error: The table can't be read, or has changed since it was written.
         """
-        self._read_table()
-        # A topic's rows without a lane are younger than its others.
-        for waits in (False, True):
-            lanes = [
-                lane for lane in self._lanes if (lane.partition == UNASSIGNED) is waits
-            ]
-            # Within a lane the order is exact; between lanes only a job matters whose
-            # partition has just been changed.
-            events = merge(*map(self._above_mark, lanes), key=_received_at)
-            # One by one: their values may be large.
-            for first in events:
-                self._order.learn(chain([first], islice(events, _ROWS_A_STEP)))
+        self.load_table()
+        self.load_rows()
+
+    def load_table(self) -> None:
+        """
+        Learn what the table says.
+
+        Raises:
+            sqlite3.Error: As `load`; what could be read is known then.
+        """
+        changed = 0
+        for job in jobs_written(self._connection):
+            if job is None:
+                changed += 1
+                continue
+            self._last_place = max(self._last_place, job.place)
+            self._jobs.restore(
+                self._jobs.account(job.ce_source),
+                job.key,
+                job.place,
+                (job.status, job.progress, job.last_seen_us, job.fingerprint),
+            )
+        if changed:
+            raise sqlite3.DatabaseError(
+                f"{changed} rows of jobs in flight have changed since they were written"
+            )
+
+    def load_rows(self) -> None:
+        """Learn what rows above the marks tell, as far as they can be read."""
+        events = events_not_noted(self._connection, self._lanes, self._envelopes)
+        # One by one: their values may be large.
+        for first in events:
+            self._order.learn(chain([first], islice(events, _ROWS_A_STEP)))
 
     def take_over(self) -> None:
         """Write all that is in memory into this file; belongs into a transaction."""
@@ -151,50 +164,6 @@ class JobTable:
             account.changed.update(account.jobs)
         self.ended.take_over()
         self.write()
-
-    def _read_table(self) -> None:
-        # In a damaged file of an older format fingerprints are missing.
-        for place, ce_source, key, *heard in self._connection.execute(
-            "SELECT * FROM jobs ORDER BY last_seen_us, id"
-        ):
-            status, progress, seen_us, fingerprint = [*heard, None][:4]
-            self._last_place = max(self._last_place, place)
-            self._jobs.restore(
-                self._jobs.account(ce_source),
-                key,
-                place,
-                (status, progress, seen_us, fingerprint),
-            )
-
-    def _above_mark(self, lane: Lane) -> Iterator[Record]:
-        """Give the rows of a lane that tell of jobs and aren't noted."""
-        if lane.last_sequence <= lane.noted_sequence:
-            return
-        envelopes = self._envelopes.by_number
-        with suppress(sqlite3.Error):
-            for number, received_at_us, key, value, extra in self._connection.execute(
-                "SELECT envelope, received_at_us, key, value, extra FROM rows"
-                " WHERE position > ? AND position <= ? ORDER BY position",
-                (lane.base + lane.noted_sequence, lane.end),
-            ):
-                envelope = envelopes.get(number)
-                if envelope is None or envelope.ce_type != header_names.JOB_STATUS_TYPE:
-                    continue
-                # One that isn't what was written is found by who sends it.
-                with suppress(
-                    InvalidEventError, UnicodeDecodeError, msgspec.MsgspecError
-                ):
-                    status = job_status.parse(value.decode(), len(value))
-                    yield Record(
-                        lane.topic,
-                        key,
-                        value,
-                        received_at_us,
-                        envelope,
-                        rows.decode_extra(extra),
-                        status=status.status,
-                        progress=status.progress,
-                    )
 
     # -- In a transaction -----------------------------------------------------
 
@@ -336,7 +305,3 @@ class JobTable:
 def _place(job: _Job) -> float:
     account, key = job
     return account.places.get(key, inf)
-
-
-def _received_at(record: Record) -> int:
-    return record.received_at_us

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
 from heapq import merge
 from itertools import islice
@@ -35,6 +36,9 @@ ENDED: Heard = ("ended", None, 0, None)
 # The oldest jobs of 200 accounts take 0.25 ms to find, so that too many of them are
 # forgotten a hundredth at a time: 500 of the usual 50,000.
 _SPARE_SHARE = 100
+
+# What a clock does in one step that isn't slewed, as NTP does up to 0.5 ms a second.
+_JUMP_US = 1_000_000
 
 
 class Account:
@@ -72,6 +76,7 @@ class Jobs:
         keep_seconds: One not heard of for so long goes.
         statistics: Where those are counted that went without their end.
         ended: The jobs that have ended.
+        clock: Tells seconds and never jumps, as events' own times may.
 
     Attributes:
         accounts: The accounts by their `ce_source`.
@@ -85,12 +90,19 @@ class Jobs:
         keep_seconds: float = inf,
         statistics: OutboxStatistics | None = None,
         ended: Ended | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_jobs = max_jobs
         self._keep_us = keep_seconds * 1_000_000
         self.statistics = statistics or OutboxStatistics()
         # One that is empty counts as False.
         self.ended = Ended(statistics=self.statistics) if ended is None else ended
+        self._clock = clock
+        # When it was looked at last by both clocks, and how far the events' one has
+        # jumped ahead since it would have told what has been kept for too long.
+        self._looked: tuple[int, float] | None = None
+        self._ahead_us = 0.0
+        self._jumped_at = -inf
         self._count = 0
         # Held for as long as it takes to copy an account's jobs, or to note the
         # events of one commit: below a millisecond or two.
@@ -185,7 +197,7 @@ class Jobs:
 
     def expire(self, now_us: int) -> None:
         """Forget what wasn't heard of for too long."""
-        before_us = now_us - self._keep_us
+        before_us = now_us - self._jumped_ahead_us(now_us) - self._keep_us
         with self._lock:
             old = 0
             for account in self.accounts.values():
@@ -195,6 +207,25 @@ class Jobs:
                     old += 1
             self._forget(max(old, self._count - self._max_jobs))
         self.ended.expire()
+
+    def _jumped_ahead_us(self, now_us: int) -> float:
+        """
+        Tell how far the clock has jumped ahead since the oldest job was heard of.
+
+        Once as much time has passed since then as a job is kept for, those are gone
+        that were heard of before.
+        """
+        at = self._clock()
+        if self._looked is not None:
+            before_us, before = self._looked
+            jump_us = now_us - before_us - (at - before) * 1_000_000
+            if abs(jump_us) > _JUMP_US:
+                self._ahead_us = max(self._ahead_us + jump_us, 0.0)
+                self._jumped_at = at
+        if (at - self._jumped_at) * 1_000_000 > self._keep_us:
+            self._ahead_us = 0.0
+        self._looked = now_us, at
+        return self._ahead_us
 
     def _forget(self, count: int) -> None:
         """Forget the jobs of all accounts that were not heard of for longest."""

@@ -21,7 +21,7 @@ from bridge.job_status import TERMINAL_STATUSES
 from bridge.kafka import header_names
 from bridge.outbox import rows
 from bridge.outbox.jobs import ENDED, Account, Heard, Jobs
-from bridge.record import Envelope, Record
+from bridge.record import Envelope, Importance, Record
 
 
 __all__ = ["Order"]
@@ -138,6 +138,7 @@ class Order:
                 total = rows.checksum(key, value, None)
             sums.append(total)
             if status is None or key is None:
+                found += self._late_picture(record, len(sums) - 1)
                 continue
             if record.envelope is not envelope:
                 envelope = record.envelope
@@ -165,6 +166,31 @@ class Order:
             if verdict is not None:
                 found.append((len(sums) - 1, verdict))
         return found
+
+    def _late_picture(
+        self, record: Record, index: int
+    ) -> tuple[tuple[int, _Verdict], ...]:
+        """
+        Find a preview whose event, the next one of its job, will be late.
+
+        Nothing can come between the two: they were read as one, and offered as one.
+        Where late events are published, their previews are as well.
+        """
+        key, envelope = record.key, record.envelope
+        if (
+            record.importance is not Importance.PICTURE
+            or envelope.ce_type != header_names.PREVIEW_TYPE
+            or key is None
+            or self._refuse_late is None
+        ):
+            return ()
+        account = self.jobs.account(envelope.ce_source)
+        known = self._told.get(account, {}).get(key) or account.jobs.get(key)
+        if known is None:
+            has_ended = self.jobs.has_ended(account, key)
+        else:
+            has_ended = known is ENDED
+        return ((index, _Verdict.LATE),) if has_ended else ()
 
     def _answer(self, verdict: _Verdict, record: Record) -> Record:
         if verdict is _Verdict.LATE:

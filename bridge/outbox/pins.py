@@ -46,14 +46,18 @@ class Pins:
         Read the pins from the file.
 
         Raises:
-            sqlite3.Error: They can't be read.
+            sqlite3.Error: They can't be read. What was known of them stays, for the
+                file that takes this one's place.
         """
-        for pins in self._lanes.pins.values():
-            pins.clear()
+        found: dict[str, set[bytes]] = {}
         for topic, key, partition in self._connection.execute(
             "SELECT topic, key, partition FROM pinned"
         ):
             self._lanes.pins.setdefault(topic, {})[key] = partition
+            found.setdefault(topic, set()).add(key)
+        for topic, pins in self._lanes.pins.items():
+            for key in pins.keys() - found.get(topic, set()):
+                del pins[key]
 
     def take_over(self, others: Pins) -> None:
         """Write another file's pins into this one; belongs into a transaction."""

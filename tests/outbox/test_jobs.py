@@ -6,6 +6,8 @@ import heapq
 import threading
 from unittest.mock import patch
 
+import pytest
+
 from bridge.outbox import jobs as jobs_module
 from bridge.outbox.jobs import Jobs
 from bridge.outbox.order import Order
@@ -89,6 +91,29 @@ def test_a_job_not_heard_of_for_too_long_is_forgotten() -> None:
     assert statistics.forgotten_jobs == 1
     _learn(jobs, [event("a", at_us=13_000_000)])
     assert _names(jobs) == ["c", "a"]
+
+
+@pytest.mark.parametrize("jump_us", [-80_000_000, 80_000_000])
+def test_a_clock_that_is_set_forgets_no_job_early(jump_us: int) -> None:
+    """What was heard of before it is judged by the time that has passed."""
+    now = 0.0
+    jobs = Jobs(keep_seconds=10, clock=lambda: now)
+
+    def look() -> None:
+        jobs.expire(100_000_000 + int(now * 1_000_000) + (jump_us if now > 1 else 0))
+
+    _learn(jobs, [event("a", at_us=100_000_000)])
+    look()
+    now = 2.0
+    _learn(jobs, [event("b", at_us=102_000_000 + jump_us)])
+    look()
+    now = 9.0
+    look()
+    assert _names(jobs) == ["a", "b"]
+    now = 12.5
+    look()
+    # The time of a clock that was set back has yet to come.
+    assert _names(jobs) == ([] if jump_us > 0 else ["a", "b"])
 
 
 def test_what_the_file_never_heard_of_waits_for_no_writing() -> None:

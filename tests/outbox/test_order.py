@@ -15,7 +15,7 @@ from bridge.outbox.jobs import Jobs
 from bridge.outbox.order import Order
 from bridge.outbox.rows import checksum
 from bridge.outbox.statistics import OutboxStatistics
-from bridge.record import Record
+from bridge.record import Importance, Record
 from bridge.settings import OutboxSettings
 from tests.outbox.making import (
     event,
@@ -222,6 +222,76 @@ def test_other_records_are_not_judged() -> None:
     written, _ = order.judge([letter, letter])
     assert list(written) == [letter, letter]
     assert order.is_idle
+
+
+def _pictured(job: str, status: str, kind: str, progress: str) -> list[Record]:
+    """Make an event with a preview on a topic of its own, as the intake does."""
+    told = event(job, status, progress=progress)
+    envelope = msgspec.structs.replace(
+        told.envelope, ce_type=kind, content_type="image/png"
+    )
+    picture = msgspec.structs.replace(
+        told,
+        topic="jobs.previews",
+        value=b"image",
+        envelope=envelope,
+        importance=Importance.PICTURE,
+        status=None,
+        progress=None,
+    )
+    return [picture, told]
+
+
+def _commit_pictures(order: Order, *sizes: int) -> list[list[tuple[str, bytes]]]:
+    """Commit four events with previews in parts of so many records."""
+    records = [
+        *_pictured("a", "in_progress", header_names.PREVIEW_TYPE, "50"),
+        *_pictured("a", "done", header_names.PREVIEW_TYPE, "100"),
+        *_pictured("a", "in_progress", header_names.PREVIEW_TYPE, "60"),
+        *_pictured("b", "in_progress", header_names.PREVIEW_TYPE, "60"),
+    ]
+    found = []
+    for size in sizes:
+        written, _ = order.judge(records[:size])
+        del records[:size]
+        order.committed()
+        found += [(each.topic, each.value) for each in written]
+    return [found[at : at + 2] for at in range(0, len(found), 2)]
+
+
+@pytest.mark.parametrize("sizes", [(8,), (5, 3), (4, 4), (1,) * 8])
+def test_a_late_event_s_preview_goes_with_it(sizes: tuple[int, ...]) -> None:
+    """Of a job that has ended the topic of previews keeps what its end showed."""
+    order = Order(Jobs(), _refused)
+    found = _commit_pictures(order, *sizes)
+    assert [[topic for topic, _ in pair] for pair in found] == [
+        ["jobs.previews", "jobs"],
+        ["jobs.previews", "jobs"],
+        ["jobs.dlq", "jobs.dlq"],
+        ["jobs.previews", "jobs"],
+    ]
+    assert found[2][0] == ("jobs.dlq", b"image")
+    assert order.jobs.statistics.late == 2
+
+
+def test_a_late_event_that_is_published_keeps_its_preview() -> None:
+    """Both stand on their topics; the preview bears no mark."""
+    order = Order(Jobs())
+    found = _commit_pictures(order, 8)
+    assert [topic for pair in found for topic, _ in pair] == [
+        "jobs.previews",
+        "jobs",
+    ] * 4
+    assert order.jobs.statistics.anomalies["regression"] == 1
+
+
+def test_a_dead_letter_of_a_preview_is_not_judged() -> None:
+    """It is one already, whenever it comes."""
+    order = Order(Jobs(), _refused)
+    _commit(order, event("a", "done"))
+    letter, _ = _pictured("a", "done", header_names.DEAD_LETTER_TYPE, "60")
+    written, _ = order.judge([letter])
+    assert list(written) == [letter]
 
 
 def test_it_is_counted_once_it_is_committed(tmp_path: Path) -> None:

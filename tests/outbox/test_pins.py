@@ -13,7 +13,7 @@ from bridge.outbox.inheriting import inherit
 from bridge.outbox.opening import open_outbox
 from bridge.outbox.store import Store
 from bridge.record import Record
-from tests.outbox.making import PLENTY_BYTES, event, fresh, spread, stored
+from tests.outbox.making import PLENTY_BYTES, event, fresh, spread, stored, undone
 
 
 JOBS = [f"job-{number}" for number in range(40)]
@@ -208,6 +208,17 @@ def test_a_change_that_is_undone_pins_nobody(path: Path) -> None:
         commit(store, *(event(f"new-{number}") for number in range(40)))
         assert pinned(store) == set()
         assert {one for found in homes(store).values() for one in found} == {0, 1, 2}
+
+
+def test_pins_that_cant_be_read_again_are_not_forgotten(grown: Store) -> None:
+    """The file that takes the damaged one's place gets them from memory."""
+    known = {topic: dict(pins) for topic, pins in grown._lanes.pins.items()}
+    assert known["jobs"]
+    # What is read anew after a transaction was undone.
+    grown._connection.execute("ALTER TABLE pinned RENAME TO elsewhere")
+    with undone(grown):
+        pass
+    assert grown._lanes.pins == known
 
 
 def test_a_file_that_takes_a_damaged_ones_place_has_its_pins(
