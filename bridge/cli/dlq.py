@@ -217,7 +217,7 @@ def replay(  # noqa: PLR0913 - one for each option
     to_json: bool,
 ) -> None:
     """
-    Carry dead letters that this version can read to the topic of jobs.
+    Carry those that this version can read to the topic of jobs.
 
     It is for after an upgrade. What can't be read yet stays where it is, and so does
     what its job has overtaken; nothing is replayed twice, however often this is run
