@@ -79,8 +79,8 @@ async def run(
     """
     logs.configure(settings.log.format, settings.log.level)
     tokens = [account.api_token for account in settings.all_accounts]
-    passwords = settings.kafka.sasl_password, settings.schema_registry.password
-    for secret in (*tokens, *passwords):
+    password = settings.schema_registry.password
+    for secret in (*tokens, *settings.kafka.secrets, password):
         if secret is not None:
             logs.hide(secret.reveal())
     for warning in warnings:

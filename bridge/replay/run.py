@@ -104,7 +104,7 @@ async def replay(  # noqa: PLR0913 - each is one independent choice of the calle
         OutboxError: The outbox can't be used.
         ConfigError: A setting that only its use shows to be wrong.
     """
-    for secret in (settings.kafka.sasl_password, settings.schema_registry.password):
+    for secret in (*settings.kafka.secrets, settings.schema_registry.password):
         if secret is not None:
             logs.hide(secret.reveal())
     choice = Choice(

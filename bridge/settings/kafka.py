@@ -230,3 +230,13 @@ class KafkaSettings(Section, frozen=True):
         str,
         about("Name of the bridge in the brokers' logs and quotas"),
     ] = "dryapi-kafka-bridge"
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """All secrets that are set, to be kept out of every output."""
+        given = (
+            self.sasl_password,
+            self.sasl_oauth_client_secret,
+            self.ssl_key_password,
+        )
+        return tuple(secret for secret in given if secret is not None)

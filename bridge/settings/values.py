@@ -29,7 +29,15 @@ _SHOWN_CHARACTERS = 60
 
 # Neighbours of a secret: what is put here by mistake is likely one. The same
 # holds for paths of files, in whose place the file's content is often pasted.
-_PRIVATE = frozenset({"client_id", "pusher.app_key", "kafka.sasl_username"})
+_PRIVATE = frozenset(
+    {
+        "client_id",
+        "pusher.app_key",
+        "kafka.sasl_username",
+        "kafka.sasl_oauth_client_id",
+        "kafka.sasl_oauth_extensions",
+    }
+)
 
 
 class WrongValueError(Exception):

@@ -1,0 +1,151 @@
+"""Tests of what leaves this machine in the clear: told, or refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge.errors import ConfigError
+from bridge.settings import load, load_for_reading
+from bridge.settings.exposure import is_this_machine
+
+
+NEEDED = {"BRIDGE_CLIENT_ID": "client-1", "BRIDGE_API_TOKEN": "token-1"}
+PLAIN = {
+    "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+    "KAFKA_SASL_MECHANISM": "PLAIN",
+    "KAFKA_SASL_USERNAME": "u",
+    "KAFKA_SASL_PASSWORD": "canary7d1f",
+}
+OAUTH = {
+    "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+    "KAFKA_SASL_MECHANISM": "OAUTHBEARER",
+    "KAFKA_SASL_OAUTH_TOKEN_URL": "https://id.example/token",
+    "KAFKA_SASL_OAUTH_CLIENT_ID": "bridge",
+    "KAFKA_SASL_OAUTH_CLIENT_SECRET": "canary7d1f",
+}
+REMOTE = {"KAFKA_BOOTSTRAP_SERVERS": "localhost:9092,kafka.prod.svc:9092"}
+REGISTRY = {
+    "SCHEMA_REGISTRY_URL": "http://registry:8081",
+    "SCHEMA_REGISTRY_USERNAME": "u",
+    "SCHEMA_REGISTRY_PASSWORD": "canary7d1f",
+}
+
+
+def environment(*groups: dict[str, str]) -> dict[str, str]:
+    """Give settings as variables, beside what all need."""
+    chosen = dict(NEEDED)
+    for group in groups:
+        chosen |= {f"BRIDGE_{name}": text for name, text in group.items()}
+    return chosen
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("localhost", True),
+        ("LOCALHOST.", True),
+        ("kafka.localhost", True),
+        ("127.0.0.1", True),
+        ("127.8.9.1", True),
+        ("::1", True),
+        ("kafka", False),
+        ("localhost.example", False),
+        ("10.0.0.1", False),
+        ("0.0.0.0", False),  # noqa: S104 - nothing is bound
+        ("fe80::1", False),
+    ],
+)
+def test_loopback_alone_is_this_machine(host: str, *, expected: bool) -> None:
+    """By its name; nothing is looked up."""
+    assert is_this_machine(host) is expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "path", "words"),
+    [
+        (REMOTE, "kafka.security_protocol", "kafka.prod.svc can be read"),
+        ({"PUSHER_URL": "ws://soketi.example"}, "pusher.url", "wss:// is what"),
+        ({"SCHEMA_REGISTRY_URL": "http://registry"}, "schema_registry.url", "https://"),
+        (
+            {
+                **PLAIN,
+                **REMOTE,
+                "KAFKA_SASL_MECHANISM": "SCRAM-SHA-256",
+            },
+            "kafka.security_protocol",
+            "SASL_SSL is what encrypts",
+        ),
+    ],
+)
+def test_a_connection_without_tls_to_another_machine_is_told(
+    settings: dict[str, str], path: str, words: str
+) -> None:
+    """It may be a cluster's own network, so that the bridge starts, and says so."""
+    loaded = load({}, environment(settings), None)
+    (line,) = loaded.warnings
+    assert line.startswith(f"{path} (BRIDGE_")
+    assert words in line
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        PLAIN,
+        {"API_URL": "http://127.0.0.1:1", "PUSHER_URL": "ws://[::1]:6001"},
+        {"KAFKA_SECURITY_PROTOCOL": "SSL", **REMOTE},
+    ],
+)
+def test_nothing_is_told_of_this_machine_or_of_tls(settings: dict[str, str]) -> None:
+    """The defaults, a laptop's servers and encrypted ones pass without a word."""
+    assert load({}, environment(settings), None).warnings == ()
+
+
+SHOWN = [
+    ({**PLAIN, **REMOTE}, "kafka.security_protocol", "the password of PLAIN"),
+    ({**OAUTH, **REMOTE}, "kafka.security_protocol", "the token of OAUTHBEARER"),
+    ({"API_URL": "http://api.example"}, "api_url", "the API token"),
+    (
+        {
+            **OAUTH,
+            "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+            "KAFKA_SASL_OAUTH_TOKEN_URL": "http://id.example/token",
+        },
+        "kafka.sasl_oauth_token_url",
+        "the client secret",
+    ),
+    (REGISTRY, "schema_registry.url", "schema_registry.password"),
+]
+
+
+@pytest.mark.parametrize(("settings", "path", "words"), SHOWN)
+def test_a_secret_does_not_leave_this_machine_in_the_clear(
+    settings: dict[str, str], path: str, words: str
+) -> None:
+    """It is refused, with what would encrypt it and with the setting that lets it."""
+    with pytest.raises(ConfigError) as caught:
+        load({}, environment(settings), None)
+    (line,) = str(caught.value).split("\n")
+    assert line.startswith(f"{path} (BRIDGE_")
+    assert words in line
+    assert "BRIDGE_ALLOW_CLEARTEXT_CREDENTIALS" in line
+    assert "canary" not in line
+
+
+@pytest.mark.parametrize(("settings", "path", "words"), SHOWN)
+def test_who_wants_it_may_and_is_told(
+    settings: dict[str, str], path: str, words: str
+) -> None:
+    """With the setting it starts, and the log says what is in the clear."""
+    allowed = {"ALLOW_CLEARTEXT_CREDENTIALS": "true"}
+    loaded = load({}, environment(settings, allowed), None)
+    assert any(line.startswith(f"{path} (") for line in loaded.warnings)
+
+
+def test_readers_are_held_to_it_and_not_told() -> None:
+    """`bridge tail` sends the same password; a warning each time would be noise."""
+    with pytest.raises(ConfigError, match="the password of PLAIN"):
+        load_for_reading({}, environment(PLAIN, REMOTE), None)
+    assert load_for_reading({}, environment(REMOTE), None).warnings == ()
+    allowed = {"ALLOW_CLEARTEXT_CREDENTIALS": "true"}
+    load_for_reading({}, environment(PLAIN, REMOTE, allowed), None)

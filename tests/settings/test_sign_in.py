@@ -1,0 +1,153 @@
+"""Tests of what each way to sign in to Kafka needs, and what it leaves unused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import ConfigError
+from bridge.settings import load, split_extensions
+
+
+NEEDED = {"BRIDGE_CLIENT_ID": "client-1", "BRIDGE_API_TOKEN": "token-1"}
+CANARY = "canary7d1f"
+
+OAUTH = {
+    "SECURITY_PROTOCOL": "SASL_SSL",
+    "SASL_MECHANISM": "OAUTHBEARER",
+    "SASL_OAUTH_TOKEN_URL": "https://id.example/token",
+    "SASL_OAUTH_CLIENT_ID": "bridge",
+    "SASL_OAUTH_CLIENT_SECRET": CANARY,
+}
+AWS = {
+    "SECURITY_PROTOCOL": "SASL_SSL",
+    "SASL_MECHANISM": "AWS_MSK_IAM",
+    "SASL_AWS_REGION": "eu-west-1",
+}
+SCRAM = {
+    "SECURITY_PROTOCOL": "SASL_SSL",
+    "SASL_MECHANISM": "SCRAM-SHA-512",
+    "SASL_USERNAME": "u",
+    "SASL_PASSWORD": CANARY,
+}
+
+
+def environment(settings: dict[str, str]) -> dict[str, str]:
+    """Give Kafka's settings as variables, beside what all need."""
+    return NEEDED | {f"BRIDGE_KAFKA_{name}": text for name, text in settings.items()}
+
+
+def lines(settings: dict[str, str]) -> list[str]:
+    """Give what is wrong, a line each; no secret stands in it."""
+    with pytest.raises(ConfigError) as caught:
+        load({}, environment(settings), None)
+    assert CANARY not in str(caught.value)
+    return str(caught.value).split("\n")
+
+
+@pytest.mark.parametrize("settings", [OAUTH, AWS, SCRAM])
+def test_what_is_needed_is_enough(settings: dict[str, str]) -> None:
+    """With these alone each mechanism loads, and shows no secret."""
+    loaded = load({}, environment(settings), None)
+    assert loaded.settings.kafka.sasl_mechanism == settings["SASL_MECHANISM"]
+    assert CANARY not in repr(loaded)
+
+
+@pytest.mark.parametrize(
+    ("settings", "missing"),
+    [
+        (OAUTH, "SASL_OAUTH_TOKEN_URL"),
+        (OAUTH, "SASL_OAUTH_CLIENT_ID"),
+        (OAUTH, "SASL_OAUTH_CLIENT_SECRET"),
+        (AWS, "SASL_AWS_REGION"),
+        (SCRAM, "SASL_USERNAME"),
+        (SCRAM, "SASL_PASSWORD"),
+    ],
+)
+def test_what_is_missing_is_named_with_its_mechanism(
+    settings: dict[str, str], missing: str
+) -> None:
+    """One line, which says what wants it."""
+    (line,) = lines({name: settings[name] for name in settings if name != missing})
+    assert line.startswith(f"kafka.{missing.lower()} (BRIDGE_KAFKA_{missing}")
+    assert f"kafka.sasl_mechanism {settings['SASL_MECHANISM']} needs it" in line
+
+
+@pytest.mark.parametrize(
+    ("settings", "more", "fitting"),
+    [
+        (OAUTH, {"SASL_USERNAME": "u"}, "PLAIN or SCRAM-SHA-256 or SCRAM-SHA-512"),
+        (OAUTH, {"SASL_AWS_REGION": "eu-west-1"}, "AWS_MSK_IAM"),
+        (AWS, {"SASL_PASSWORD": CANARY}, "PLAIN or SCRAM-SHA-256 or SCRAM-SHA-512"),
+        (SCRAM, {"SASL_OAUTH_SCOPE": "kafka"}, "OAUTHBEARER"),
+        (SCRAM, {"SASL_OAUTH_EXTENSIONS": "a=b"}, "OAUTHBEARER"),
+    ],
+)
+def test_what_another_mechanism_uses_is_named(
+    settings: dict[str, str], more: dict[str, str], fitting: str
+) -> None:
+    """A setting that nothing uses is a mistake, and whose it is stands there."""
+    (line,) = lines(settings | more)
+    (name,) = more
+    assert line.startswith(f"kafka.{name.lower()} (")
+    assert f"it must be {fitting}" in line
+
+
+def test_without_sasl_all_of_it_is_unused() -> None:
+    """Each setting is named once when the protocol is another one."""
+    found = lines(OAUTH | {"SECURITY_PROTOCOL": "SSL"})
+    assert len(found) == 4
+    assert all("it must be SASL_SSL or SASL_PLAINTEXT" in line for line in found)
+
+
+def test_a_password_of_a_key_wants_a_key() -> None:
+    """A password without a file is told as what it is."""
+    (line,) = lines({"SECURITY_PROTOCOL": "SSL", "SSL_KEY_PASSWORD": CANARY})
+    assert "kafka.ssl_key_file is not" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("SASL_OAUTH_TOKEN_URL", "id.example"),
+        ("SASL_OAUTH_TOKEN_URL", f"https://u:{CANARY}@id.example"),
+        ("SASL_OAUTH_EXTENSIONS", "a"),
+        ("SASL_OAUTH_EXTENSIONS", "a=1,a=2"),
+        ("SASL_OAUTH_EXTENSIONS", "a1=1"),
+        ("SASL_OAUTH_EXTENSIONS", f"auth={CANARY}"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused(name: str, text: str) -> None:
+    """What would only fail at the broker is told at the start."""
+    (line,) = lines(OAUTH | {name: text})
+    assert line.startswith(f"kafka.{name.lower()} (")
+
+
+def test_a_region_is_part_of_a_host_name() -> None:
+    """Nothing but a region's name gets into the address that is signed."""
+    (line,) = lines(AWS | {"SASL_AWS_REGION": "eu-west-1.evil.example/"})
+    assert "kafka.sasl_aws_region" in line
+
+
+def test_extensions_are_split_at_commas() -> None:
+    """Blanks around the commas are people's, and no part of a value."""
+    text = "logicalCluster=lkc-1, identityPoolId=pool=2"
+    loaded = load({}, environment(OAUTH | {"SASL_OAUTH_EXTENSIONS": text}), None)
+    assert loaded.settings.kafka.sasl_oauth_extensions == text
+    assert split_extensions(text) == ["logicalCluster=lkc-1", "identityPoolId=pool=2"]
+
+
+def test_secrets_are_read_from_files(tmp_path: Path) -> None:
+    """The client secret and the key's password follow files as all secrets do."""
+    secret = tmp_path / "secret"
+    secret.write_text(CANARY)
+    settings = {
+        **{name: text for name, text in OAUTH.items() if "SECRET" not in name},
+        "SASL_OAUTH_CLIENT_SECRET_FILE": str(secret),
+    }
+    kafka = load({}, environment(settings), None).settings.kafka
+    (found,) = kafka.secrets
+    assert found.reveal() == CANARY
+    secret.write_text(f"{CANARY}-2")
+    assert found.reveal() == f"{CANARY}-2"
