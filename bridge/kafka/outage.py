@@ -119,7 +119,7 @@ class Outage:
         if not self.is_silent:
             return
         if isinstance(self._reason, KafkaRefusedError):
-            self.failed("kafka.silent", self._reason)
+            self.failed("kafka.refuses", self._reason)
             return
         silent = f"no acknowledgement for {self._waited():.0f} s"
         if self._reason is not None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import structlog
 
+from bridge.errors import KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka.outage import Outage
 from bridge.kafka.statistics import RelayStatistics
 
@@ -108,6 +109,33 @@ def test_silence_shows_while_something_waits() -> None:
     clock.now += 60
     outage.look()
     assert statistics.connected
+
+
+def test_a_silence_that_is_explained_shows_its_reason_until_the_next_answer() -> None:
+    """A refusal takes the place of silence; what is merely away stands beside it."""
+    clock, statistics = Clock(), RelayStatistics()
+    outage = Outage(["jobs"], statistics, clock)
+    refused, away = KafkaRefusedError("wrong password"), KafkaUnreachableError("away")
+    outage.explain(refused)  # nothing waits: it is of another group
+    outage.sending(("jobs", 0))
+    clock.now += 6
+    with structlog.testing.capture_logs() as lines:
+        outage.look()
+        outage.explain(away)
+        outage.look()
+        assert health(statistics) == (
+            False,
+            "TimeoutError: no acknowledgement for 6 s; away",
+        )
+        outage.explain(refused)
+        outage.look()
+        assert health(statistics) == (False, "KafkaRefusedError: wrong password")
+    assert [line["event"] for line in lines] == ["kafka.silent", "kafka.refuses"]
+    outage.worked(("jobs", 0))
+    outage.sending(("jobs", 0))
+    clock.now += 6
+    outage.look()
+    assert health(statistics) == (False, "TimeoutError: no acknowledgement for 6 s")
 
 
 def health(statistics: RelayStatistics) -> tuple[bool, str | None]:
