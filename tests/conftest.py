@@ -24,6 +24,7 @@ from tests.servers.kafka import KafkaServer
 from tests.servers.process import ProcessError
 from tests.servers.publisher import Soketi, SoketiSettingError, existing_soketi
 from tests.servers.registry import RegistryServer
+from tests.servers.secure_kafka import SecureKafka
 from tests.servers.soketi import SoketiServer
 
 
@@ -62,7 +63,7 @@ class Topic:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that stand on a real server."""
     for item in items:
-        if {"kafka", "soketi", "registry"} & _fixtures(item):
+        if {"kafka", "secure", "soketi", "registry"} & _fixtures(item):
             item.add_marker(pytest.mark.connected)
 
 
@@ -79,6 +80,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         fetches["kafka"] = downloads.fetch_kafka
     if not os.environ.get(publisher.EXISTING_VARIABLE):
         fetches["soketi"] = downloads.fetch_soketi
+    fetches["secure"] = downloads.fetch_kafka
     fetches["registry"] = downloads.fetch_registry
     for fixture in needed & fetches.keys():
         try:
@@ -150,6 +152,21 @@ def registry(pytestconfig: pytest.Config) -> Iterator[RegistryServer]:
     try:
         _raise_failure(pytestconfig, "registry")
         server = RegistryServer()
+        server.__enter__()
+    except (downloads.FetchError, ProcessError) as error:
+        pytest.fail(str(error), pytrace=False)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def secure(pytestconfig: pytest.Config) -> Iterator[SecureKafka]:
+    """A real Kafka of the suite's own, with a listener for each way to sign in."""
+    try:
+        _raise_failure(pytestconfig, "secure")
+        server = SecureKafka()
         server.__enter__()
     except (downloads.FetchError, ProcessError) as error:
         pytest.fail(str(error), pytrace=False)

@@ -35,9 +35,11 @@ from tests.servers.kafka import KafkaServer, _Node
 from tests.servers.process import free_ports
 
 
-__all__ = ["PASSWORD", "USER", "SecureKafka"]
+__all__ = ["PASSWORD", "ROTATING_USER", "USER", "SecureKafka"]
 
 USER = "bridge"
+# Whose password tests change, at `ROTATING` alone.
+ROTATING_USER = "rotating"
 PASSWORD = "canary-of-a-password"
 _PATIENCE_SECONDS = 30.0
 _LOOK_SECONDS = 0.05
@@ -148,7 +150,8 @@ class SecureKafka(KafkaServer):
                 "sasl_oauth_ca_file": str(self.authority.file),
             }
         elif mechanisms:
-            chosen |= {"sasl_username": USER, "sasl_password": Secret(PASSWORD)}
+            user = ROTATING_USER if listener == "ROTATING" else USER
+            chosen |= {"sasl_username": user, "sasl_password": Secret(PASSWORD)}
         if listener == "MUTUAL":
             client = self.authority.identity("client", "bridge.example")
             chosen["ssl_cert_file"] = str(client.certificate)

@@ -28,7 +28,7 @@ from tests.kafka.relaying import (
 )
 from tests.kafka.security.test_signing_in import topic_of
 from tests.servers.authorities import Authority
-from tests.servers.secure_kafka import PASSWORD, USER, SecureKafka
+from tests.servers.secure_kafka import PASSWORD, ROTATING_USER, SecureKafka
 
 
 def put(file: Path, content: bytes) -> None:
@@ -47,7 +47,7 @@ class Mounted:
     """
 
     def __init__(self, secure: SecureKafka, folder: Path) -> None:
-        secure.set_password(USER, PASSWORD)
+        secure.set_password(ROTATING_USER, PASSWORD)
         secure.set_certificate(secure.authority)
         self._secure = secure
         self.password = folder / "password"
@@ -103,14 +103,18 @@ async def test_a_password_exchanged_under_load_costs_nothing(
             count = await changed_under_load(
                 running,
                 topic,
-                lambda: secure.set_password(USER, "canary-of-the-next"),
+                lambda: secure.set_password(ROTATING_USER, "canary-of-the-next"),
                 lambda: put(mounted.password, b"canary-of-the-next\n"),
             )
             await running.all_sent(topic.name, count)
+            recycles = running.relay.statistics.producer_recycles
             assert running.errors == []
     check_topic(await read_back(topic), range(count))
-    renewed = [line for line in lines if line["event"] == "credentials.renewed"]
-    assert {line["what"] for line in renewed} == {"password"}
+    if delivery == "idempotent":
+        # A transaction that finds the door shut is begun anew, by new producers.
+        assert recycles == 0
+        renewed = [line for line in lines if line["event"] == "credentials.renewed"]
+        assert {line["what"] for line in renewed} == {"password"}
     assert "canary" not in str(lines)
 
 
@@ -135,51 +139,16 @@ async def test_an_authority_exchanged_under_load_costs_nothing(
             lambda: put(mounted.trust, successor.certificate),
         )
         await running.all_sent(topic.name, count)
+        assert running.relay.statistics.producer_recycles == 0
         assert running.errors == []
     check_topic(await read_back(topic), range(count))
-
-
-@pytest.mark.timeout(120)
-async def test_a_password_that_is_wrong_by_now_is_told_while_events_gather(
-    secure: SecureKafka, tmp_path: Path
-) -> None:
-    """Health and log have the sentence; the outbox takes events; set right, all go."""
-    mounted = await trio.to_thread.run_sync(Mounted, secure, tmp_path)
-    topic = topic_of(secure)
-    folder = tmp_path / "outbox"
-    folder.mkdir()
-    with structlog.testing.capture_logs() as lines:
-        async with rig(mounted.settings(topic), [[topic.name]], folder) as running:
-            await opened(running, topic)
-            running.offer(topic.name, range(100))
-            await running.all_sent(topic.name, 100)
-            await in_thread(secure.set_password, USER, "canary-that-was-set")
-            # The connection of before goes on until the broker ends it.
-            await trio.sleep(2)
-            running.offer(topic.name, range(100, 200))
-            statistics = running.relay.statistics
-            await until(lambda: "kafka.sasl_password" in str(statistics.last_error))
-            assert "refuses to let 'bridge' in" in str(statistics.last_error)
-            assert not statistics.connected
-            running.offer(topic.name, range(200, 300))
-            await running.committed(300)
-            assert running.sent(topic.name) < 300
-            put(mounted.password, b"canary-that-was-set")
-            await running.all_sent(topic.name, 300)
-            await until(lambda: statistics.last_error is None)
-            assert running.errors == []
-    check_topic(await read_back(topic), range(300))
-    told = [line for line in lines if line["event"] == "kafka.silent"]
-    assert any("BRIDGE_KAFKA_SASL_PASSWORD" in line["error"] for line in told)
-    assert any(line["event"] == "kafka.works_again" for line in lines)
-    assert "canary" not in str(lines)
 
 
 @pytest.mark.timeout(120)
 async def test_tokens_that_are_refused_by_now_are_told_while_events_gather(
     secure: SecureKafka, tmp_path: Path
 ) -> None:
-    """The same for a provider that no longer knows the client."""
+    """Statistics have the sentence of the provider; set right, all arrive."""
     provider = secure.provider
     provider.reset()
     # Each connection wants a token of its own.

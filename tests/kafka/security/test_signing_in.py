@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import uuid
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -118,12 +115,3 @@ async def test_one_token_serves_all_clients_and_asks_for_what_is_set(
             "audience": "kafka",
         }
     ]
-
-
-def decoded(token: str) -> dict[str, Any]:
-    """Give a token's claims."""
-    payload = token.split(".")[1]
-    claims: dict[str, Any] = json.loads(
-        base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
-    )
-    return claims
