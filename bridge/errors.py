@@ -37,6 +37,7 @@ __all__ = [
     "ProtocolError",
     "RefusedError",
     "RegistryRefusedError",
+    "RegistryUnknownSchemaError",
     "RegistryUnreachableError",
     "SessionError",
 ]
@@ -283,6 +284,10 @@ class RegistryUnreachableError(KafkaUnreachableError):
 
 class RegistryRefusedError(KafkaRefusedError):
     """The Schema Registry refuses for good (credentials, schema): as above."""
+
+
+class RegistryUnknownSchemaError(RegistryRefusedError):
+    """The Schema Registry doesn't have a schema: register it, or let the bridge."""
 
 
 class KafkaFencedError(KafkaError):

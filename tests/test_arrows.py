@@ -35,10 +35,13 @@ ALLOWED = {
     "intake": LEAVES | {"dead_letter", "previews"},
     "restraint": set(),
     "threads": set(),
+    "tracing": LEAVES,
     "consumer": LEAVES | {"kafka"},
     "sandbox": LEAVES,
     "sessions": LEAVES | {"intake", "restraint", "pusher", "outbox", "recovery"},
     "framing": LEAVES | {"contract", "registry"},
+    # Beside the service: it asks of each room what that would ask.
+    "doctor": LEAVES | {"framing", "outbox", "kafka", "pusher"},
     # A service of its own: a writer beside the bridge.
     "replay": LEAVES
     | {"framing", "intake", "outbox", "kafka", "consumer", "operations", "threads"},
@@ -54,6 +57,7 @@ ALLOWED = {
         "kafka",
         "recovery",
         "operations",
+        "tracing",
     },
 }
 
@@ -115,6 +119,7 @@ def test_every_room_has_its_place() -> None:
         ("sqlite3", {"outbox"}),
         ("asyncio", {"kafka"}),
         ("aiokafka", {"kafka"}),
+        ("opentelemetry", {"tracing/sdk.py"}),
         (
             "httpx",
             {

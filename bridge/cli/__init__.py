@@ -24,6 +24,10 @@ from bridge.settings import Loaded, load
 __all__ = ["root"]
 
 COMMANDS = {
+    "check": LazyCommand(
+        "bridge.cli.check:command",
+        "Look for what would keep the bridge from working, and say what to do.",
+    ),
     "tail": LazyCommand(
         "bridge.cli.tail:command", "Watch jobs live as a consumer of the topic."
     ),

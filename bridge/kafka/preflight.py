@@ -9,6 +9,7 @@ stands in `topic_report`, why a broker lets nobody in in `verdict`.
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this room runs asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -90,13 +91,15 @@ class Knock(msgspec.Struct, frozen=True):
     Attributes:
         error: Why it came to nothing; None where it is as it should be.
         is_sign_in: Whether it is a broker, who wants somebody else to come.
-        is_silent: Whether nothing was answered in time.
+        is_asked: Whether the broker was asked; without a token there is no use in it.
+        is_tls: Whether one of both doesn't like the other's certificate, or its TLS.
         brokers: Where the brokers are, by the word of this one.
     """
 
     error: KafkaError | None = None
     is_sign_in: bool = False
-    is_silent: bool = False
+    is_asked: bool = True
+    is_tls: bool = False
     brokers: frozenset[tuple[str, int]] = frozenset()
 
 
@@ -241,10 +244,10 @@ async def _knock(
             async with asyncio.timeout(seconds):
                 await token_source(settings).token()
         except KafkaError as error:
-            return Knock(error, is_sign_in=True)
+            return Knock(error, is_sign_in=True, is_asked=False)
         except TimeoutError:
-            reason = f"no token within {seconds:g} s"
-            return Knock(KafkaUnreachableError(reason), is_sign_in=True)
+            late = KafkaUnreachableError(f"no token within {seconds:g} s")
+            return Knock(late, is_sign_in=True, is_asked=False)
     arguments = client_arguments(settings)
     del arguments["bootstrap_servers"]
     place = Place(settings, arguments, host, port)
@@ -279,7 +282,7 @@ async def _failed(place: Place, error: Exception, seconds: float) -> Knock:
     return Knock(
         refused or KafkaUnreachableError(in_words(error, seconds)),
         is_sign_in=is_sign_in,
-        is_silent=isinstance(error, TimeoutError),
+        is_tls=isinstance(error, ssl.SSLError),
     )
 
 

@@ -72,7 +72,8 @@ def survey(directory: Path, seconds: float, *, is_held: bool) -> Survey | None:
     uri = f"{path.absolute().as_uri()}?{mode}"
     try:
         with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as opened:
-            _check_format(opened, path)
+            if not _has_format(opened, path):
+                return None
             is_read = is_held or _is_whole(opened, path, seconds)
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN:
@@ -85,14 +86,17 @@ def survey(directory: Path, seconds: float, *, is_held: bool) -> Survey | None:
     return Survey(look(directory), is_read, sum(sizes))
 
 
-def _check_format(opened: sqlite3.Connection, path: Path) -> None:
+def _has_format(opened: sqlite3.Connection, path: Path) -> bool:
+    """Tell whether anything stands in a file; whoever was killed first left none."""
     (version,) = opened.execute("PRAGMA user_version").fetchone()
+    (tables,) = opened.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if version > FORMAT_VERSION:
         raise OutboxFormatError(
             f"outbox.dir: {path} has format {version}, this bridge knows formats up"
             f" to {FORMAT_VERSION}; run the version that wrote it, or give this one"
             " a directory of its own (BRIDGE_OUTBOX_DIR, --outbox-dir)"
         )
+    return bool(version or tables)
 
 
 def _is_whole(opened: sqlite3.Connection, path: Path, seconds: float) -> bool:

@@ -16,6 +16,7 @@ import msgspec
 from bridge.errors import (
     KafkaError,
     RegistryRefusedError,
+    RegistryUnknownSchemaError,
     RegistryUnreachableError,
 )
 from bridge.registry.schema import TopicSchema
@@ -156,11 +157,11 @@ def _error(answer: Answer, place: Place) -> KafkaError:
     return _foreign(answer, place)
 
 
-def _unregistered(place: Place) -> RegistryRefusedError:
+def _unregistered(place: Place) -> RegistryUnknownSchemaError:
     file = f"schemas/{place.schema.file_name}"
     user = "" if place.settings.username is None else f" -u {place.settings.username}"
     subject = quote(place.subject, safe="")
-    return RegistryRefusedError(
+    return RegistryUnknownSchemaError(
         f"the Schema Registry at {place.url} has no schema under subject"
         f" {place.subject} that is {file}. Register it, for instance with:"
         f" jq -Rs '{{schemaType: \"JSON\", schema: .}}' {file} |"

@@ -1,0 +1,106 @@
+"""
+`bridge check`: options, the choice between lines and JSON, exit code.
+
+What is looked at stands in `bridge.doctor`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+import msgspec
+import trio
+from rich.console import Console
+
+from bridge.cli.options import config_option, given_settings, setting_options
+from bridge.cli.signals import treat_sigterm_as_sigint
+from bridge.doctor import Report, as_json, check, refused_settings, show
+from bridge.errors import ConfigError, ExitCode
+from bridge.operations import logs
+from bridge.settings import Settings, load
+
+
+__all__ = ["command"]
+
+# A line is a finding; a narrower one is torn apart in a CI's log.
+_PIPE_COLUMNS = 160
+
+
+@click.command("check")
+@setting_options()
+@config_option
+@click.option("--json", "to_json", is_flag=True, help="Write the report as JSON.")
+@click.pass_context
+def command(ctx: click.Context, *, to_json: bool) -> None:
+    """
+    Look for what would keep the bridge from working.
+
+    It goes the way from the settings to the brokers: names, TCP, TLS, the Pusher
+    handshake, authorisation and subscription of each account, sign-in, topics, rights
+    and sizes, the Schema Registry, the outbox directory and the clock. Each step is a
+    line: ok, warning, failure or skipped, with what to do. It takes less than 10 s,
+    changes nothing, and may run beside a bridge. It exits with 0 if nothing failed,
+    else with the code with which the bridge would end.
+    """
+    flags, config_file = given_settings(ctx)
+    # What a library would say is said by a step.
+    logs.configure("console", "critical", sys.stderr)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    treat_sigterm_as_sigint()
+    try:
+        loaded = load(flags, os.environ, config_file)
+        _hide_secrets(loaded.settings)
+    except ConfigError as error:
+        report = refused_settings(error)
+    else:
+        try:
+            with _waiting():
+                report = trio.run(check, loaded.settings, loaded.warnings)
+        except KeyboardInterrupt:
+            click.echo("bridge: interrupted; that tells nothing.", err=True)
+            ctx.exit(ExitCode.FAILED)
+    _write(_redacted(report), to_json=to_json)
+    ctx.exit(report.exit_code)
+
+
+@contextmanager
+def _waiting() -> Iterator[None]:
+    """Show on a terminal that something goes on."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status("looking..."):
+        yield
+
+
+def _hide_secrets(settings: Settings) -> None:
+    tokens = [account.api_token for account in settings.all_accounts]
+    password = settings.schema_registry.password
+    for secret in (*tokens, *settings.kafka.secrets, password):
+        if secret is not None:
+            logs.hide(secret.reveal())
+
+
+def _redacted(report: Report) -> Report:
+    """Blot out secrets that a server repeats."""
+    lines = tuple(
+        msgspec.structs.replace(
+            line, detail=logs.redact(line.detail), remedy=logs.redact(line.remedy)
+        )
+        for line in report.lines
+    )
+    return msgspec.structs.replace(report, lines=lines)
+
+
+def _write(report: Report, *, to_json: bool) -> None:
+    if to_json:
+        click.echo(as_json(report))
+        return
+    width = None if sys.stdout.isatty() else _PIPE_COLUMNS
+    show(report, Console(width=width, highlight=False))

@@ -1,0 +1,184 @@
+"""
+The way to dryAPI's API, up to an answer in HTTP, and what time it is there.
+
+It asks for nothing but headers and shows no token. Authorisation belongs to `accounts`.
+"""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+import h11
+import trio
+
+from bridge import __version__
+from bridge.doctor.branch import Branch, Found
+from bridge.doctor.network import Place, connect, resolve, secure
+from bridge.doctor.remedies import ProblemError
+from bridge.settings import Settings
+
+
+__all__ = ["api_branches", "walk_api"]
+
+_SETTING: Final = "api_url (BRIDGE_API_URL)"
+
+_READ_BYTES: Final = 65_536
+
+# `Date` has whole seconds, and an answer may be a second on its way.
+_SKEW_SECONDS: Final = 5.0
+
+# dryAPI's rule for webhooks: an older or newer timestamp is to be refused.
+_WEBHOOK_SECONDS: Final = 300.0
+
+
+def api_branches(settings: Settings, end: float) -> tuple[Branch, Branch]:
+    """Give the branch to the API, and the one of the clock."""
+    parts = urlsplit(settings.api_url)
+    steps = ["api.dns", "api.tcp", "api.http"]
+    if parts.scheme == "https":
+        steps.insert(2, "api.tls")
+    other = "https" if parts.scheme == "http" else "http"
+    silence = {
+        "api.tls": ProblemError("it takes connections and says nothing", _SAYS_NOTHING),
+        "api.http": ProblemError(
+            "it takes connections and says nothing",
+            f"{_SAYS_NOTHING}; if this port wants {other}://, say so in {_SETTING}",
+        ),
+        "api.tcp": ProblemError("packets are lost on the way", _LOST),
+    }
+    subject = str(_place(parts))
+    return Branch(subject, steps, end, silence), Branch(subject, ["clock"], end)
+
+
+_SAYS_NOTHING: Final = (
+    f"See what listens there, and that {_SETTING} names dryAPI's API or a proxy that"
+    " passes it on"
+)
+_LOST: Final = (
+    f"See that a firewall or network policy lets this machine out to {_SETTING}"
+)
+
+
+def _place(parts: SplitResult) -> Place:
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return Place(
+        parts.hostname or "",
+        port,
+        _SETTING,
+        "pusher.ca_file (BRIDGE_PUSHER_CA_FILE)",
+        f"if it is meant to speak none, begin {_SETTING} with http://",
+    )
+
+
+async def walk_api(
+    branch: Branch, clock: Branch, settings: Settings, tls: ssl.SSLContext
+) -> None:
+    """
+    Go to the API.
+
+    Args:
+        branch: Where its steps are noted.
+        clock: Where the clock's is.
+        settings: All settings.
+        tls: Whom to trust.
+    """
+    parts = urlsplit(settings.api_url)
+    place = _place(parts)
+    with branch:
+        async with AsyncExitStack() as stack:
+            with branch.step("api.dns") as found:
+                await resolve(place, found)
+            with branch.step("api.tcp") as found:
+                stream: trio.abc.Stream = await _closed_at_the_end(
+                    stack, await connect(place, found)
+                )
+            if parts.scheme == "https":
+                with branch.step("api.tls") as found:
+                    assert isinstance(stream, trio.SocketStream)
+                    stream = await secure(stream, place, tls, found)
+            with branch.step("api.http") as found:
+                date = await _date(stream, parts, found)
+    clock.failed = branch.failed
+    if branch.failed is None:
+        with clock, clock.step("clock") as found:
+            _compare(date, found)
+
+
+async def _closed_at_the_end(
+    stack: AsyncExitStack, stream: trio.SocketStream
+) -> trio.SocketStream:
+    stack.push_async_callback(trio.aclose_forcefully, stream)
+    return stream
+
+
+async def _date(stream: trio.abc.Stream, parts: SplitResult, found: Found) -> str:
+    """
+    Ask for headers, whatever the status, and give that of the time.
+
+    Raises:
+        ProblemError: What answers speaks no HTTP.
+    """
+    connection = h11.Connection(h11.CLIENT)
+    request = h11.Request(
+        method="HEAD",
+        target=parts.path or "/",
+        headers=[
+            ("Host", parts.netloc),
+            ("Accept", "application/json"),
+            ("Connection", "close"),
+            ("User-Agent", f"dryapi-kafka-bridge/{__version__}"),
+        ],
+    )
+    remedy = f"See that {_SETTING} names dryAPI's API and its port"
+    try:
+        await stream.send_all(
+            connection.send(request) + connection.send(h11.EndOfMessage())
+        )
+        while True:
+            event = connection.next_event()
+            if isinstance(event, h11.Response):
+                break
+            if event is h11.NEED_DATA:
+                connection.receive_data(bytes(await stream.receive_some(_READ_BYTES)))
+    except (h11.RemoteProtocolError, trio.BrokenResourceError) as error:
+        raise ProblemError("what answers speaks no HTTP", remedy) from error
+    found.detail = f"answers (HTTP {event.status_code})"
+    for name, value in event.headers:
+        if name == b"date":
+            return value.decode("ascii", "replace")
+    return ""
+
+
+def _compare(date: str, found: Found) -> None:
+    """Compare the API's clock with this machine's."""
+    try:
+        theirs = parsedate_to_datetime(date)
+    except ValueError:
+        found.warn(
+            "dryAPI's answer has no time to compare with",
+            "See that this machine's clock is kept right (NTP)",
+        )
+        return
+    if theirs.tzinfo is None:
+        theirs = theirs.replace(tzinfo=UTC)
+    seconds = (datetime.now(UTC) - theirs).total_seconds()
+    if abs(seconds) <= _SKEW_SECONDS:
+        found.detail = f"within {_SKEW_SECONDS:g} s of dryAPI's"
+        return
+    way = "ahead of" if seconds > 0 else "behind"
+    then = (
+        ": signed webhooks would be refused, as those may be"
+        f" {_WEBHOOK_SECONDS:g} s old"
+        if abs(seconds) > _WEBHOOK_SECONDS
+        else ""
+    )
+    found.warn(
+        f"this machine's clock is {abs(seconds):.0f} s {way} dryAPI's{then}",
+        "Have this machine's clock kept right (NTP, chrony): records and gaps bear its"
+        " time",
+    )

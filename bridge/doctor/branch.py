@@ -1,0 +1,181 @@
+"""
+Steps that follow one another: what each found, and what a failed one cuts off.
+
+Owns deadlines and the order of lines. Nothing is looked at here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import NoReturn, Self
+
+import trio
+
+from bridge.doctor.remedies import ProblemError, problem_of
+from bridge.doctor.report import Line, Outcome
+from bridge.errors import BridgeError
+
+
+__all__ = ["Branch", "Found"]
+
+# A name, a connection or an answer takes milliseconds; a packet that is lost is sent
+# again after one second. Three steps in a row may take so long within the 10 s.
+_STEP_SECONDS = 3.0
+
+
+class _BrokenOffError(Exception):
+    """A step failed, and its branch is left."""
+
+
+class Found:
+    """
+    What a step has to say.
+
+    Attributes:
+        detail: What was found.
+    """
+
+    def __init__(self) -> None:
+        self.detail = ""
+        self.warnings: list[tuple[str, str]] = []
+
+    def warn(self, detail: str, remedy: str) -> None:
+        """Note something that works and should be otherwise."""
+        self.warnings.append((detail, remedy))
+
+
+class Branch:
+    """
+    Steps of which each needs the one before.
+
+    As a context manager it ends where a step fails; what is left is noted as skipped.
+
+    Args:
+        subject: What they are about.
+        steps: Their names, in order.
+        end: When the check ends (trio's clock): no step goes on for longer.
+        silence: What to do about a step that gets no answer, by its name.
+
+    Attributes:
+        failed: The step that failed, if one did, or why none was tried.
+    """
+
+    def __init__(
+        self,
+        subject: str,
+        steps: Sequence[str],
+        end: float,
+        silence: dict[str, ProblemError] | None = None,
+    ) -> None:
+        self.subject = subject
+        self._steps = steps
+        self._end = end
+        self._silence = silence or {}
+        self._lines: dict[str, list[Line]] = {}
+        self.failed: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        return isinstance(error, _BrokenOffError)
+
+    @property
+    def lines(self) -> list[Line]:
+        """What is known of each step, in order."""
+        lines = []
+        for step in self._steps:
+            why = self.failed or "an earlier step failed"
+            skipped = Line(step, self.subject, Outcome.SKIPPED, f"needs {why}")
+            lines += self._lines.get(step, [skipped])
+        return lines
+
+    def until(self, seconds: float = _STEP_SECONDS) -> float:
+        """Tell when a step that begins now has to be done."""
+        return min(trio.current_time() + seconds, self._end)
+
+    @contextmanager
+    def step(self, name: str, seconds: float = _STEP_SECONDS) -> Iterator[Found]:
+        """
+        Take a step; an error of ours in it is a failure, and so is no end in time.
+
+        Args:
+            name: Its name.
+            seconds: How long it may take.
+        """
+        found = Found()
+        begun = trio.current_time()
+        try:
+            with trio.CancelScope(deadline=self.until(seconds)) as scope:
+                yield found
+            if scope.cancelled_caught:
+                raise self._unanswered(name, trio.current_time() - begun)
+        except BridgeError as error:
+            self.fail(name, problem_of(error))
+            raise _BrokenOffError from error
+        self.passed(name, found)
+
+    def _unanswered(self, name: str, seconds: float) -> ProblemError:
+        silence = self._silence.get(name)
+        detail = f"no answer within {seconds:.1f} s"
+        if silence is None:
+            return ProblemError(detail)
+        return ProblemError(
+            f"{detail}: {silence.detail}", silence.remedy, silence.exit_code
+        )
+
+    def passed(self, name: str, found: Found) -> None:
+        """Note that a step went well, apart from what it warns of."""
+        lines = [
+            Line(name, self.subject, Outcome.WARNING, detail, remedy)
+            for detail, remedy in found.warnings
+        ]
+        if found.detail or not lines:
+            lines.insert(0, Line(name, self.subject, Outcome.OK, found.detail))
+        self._lines[name] = lines
+
+    def has(self, name: str) -> bool:
+        """Tell whether something is known of a step."""
+        return name in self._lines
+
+    def fail(self, name: str, problem: ProblemError) -> None:
+        """Note that a step failed."""
+        self.failed = f"{name} of {self.subject}" if self.subject else name
+        self._lines[name] = [
+            Line(
+                name,
+                self.subject,
+                Outcome.FAILURE,
+                problem.detail,
+                problem.remedy,
+                problem.exit_code,
+            )
+        ]
+
+    def blame(self, name: str, problem: ProblemError) -> NoReturn:
+        """Note that an earlier step failed after all, and leave the branch."""
+        self.fail(name, problem)
+        raise _BrokenOffError from problem
+
+    def soften(self, remark: str) -> None:
+        """Let failures count as warnings, because others make up for them."""
+        for lines in self._lines.values():
+            lines[:] = [
+                Line(
+                    line.step,
+                    line.subject,
+                    Outcome.WARNING,
+                    f"{line.detail} ({remark})",
+                    line.remedy,
+                )
+                if line.outcome is Outcome.FAILURE
+                else line
+                for line in lines
+            ]

@@ -1,0 +1,285 @@
+"""
+The way to Kafka: each address, its brokers, then topics, sizes and rights.
+
+What is asked stands in `bridge.kafka.preflight`, what topics must be like in
+`bridge.kafka.topic_report`. Here it becomes lines.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final
+
+import trio
+
+from bridge.doctor.branch import Branch
+from bridge.doctor.network import Place, connect, resolve, secure
+from bridge.doctor.remedies import ProblemError, problem_of, split
+from bridge.doctor.topics import Told, Topic, tell_writing
+from bridge.errors import ExitCode, KafkaError
+from bridge.kafka.preflight import ask_rights, find_topics, knock, places_of
+from bridge.kafka.tls import tls_context
+from bridge.kafka.topic_creation import creation
+from bridge.kafka.topic_needs import topic_needs
+from bridge.kafka.topic_report import report
+from bridge.settings import KafkaSettings, Settings
+
+
+__all__ = ["Cluster"]
+
+_SETTING: Final = "kafka.bootstrap_servers (BRIDGE_KAFKA_BOOTSTRAP_SERVERS)"
+_PROTOCOL: Final = "kafka.security_protocol (BRIDGE_KAFKA_SECURITY_PROTOCOL)"
+_REFUSED: Final = ExitCode.REFUSED_BY_KAFKA
+
+# A broker answers within milliseconds, a new one within a second.
+_KNOCK_SECONDS: Final = 2.0
+_TOPICS_SECONDS: Final = 3.0
+
+
+class Cluster:
+    """
+    The cluster, as it is found step by step.
+
+    Args:
+        settings: All settings.
+        end: When the check ends (trio's clock).
+    """
+
+    def __init__(self, settings: Settings, end: float) -> None:
+        self._settings = settings
+        self._kafka = kafka = settings.kafka
+        self._needs = topic_needs(settings)
+        self._servers = [
+            Branch(str(place), _steps(kafka), end, _silence())
+            for place in _places(kafka)
+        ]
+        silence = dict.fromkeys(
+            ("kafka.brokers", "kafka.lookup"),
+            ProblemError(
+                "a broker takes requests and says nothing",
+                "See to the brokers' logs",
+                _REFUSED,
+            ),
+        )
+        self._brokers = Branch("", ["kafka.brokers"], end, silence)
+        self._looking = Branch("", ["kafka.lookup"], end, silence)
+        self._topics = [Topic(name, end) for name in self._needs]
+        steps = ["kafka.producer"]
+        if settings.delivery == "transactional":
+            steps.append("kafka.transactions")
+        self._writing = Branch("", steps, end)
+        self._known: frozenset[tuple[str, int]] = frozenset()
+
+    @property
+    def branches(self) -> Iterable[Branch]:
+        """All of it, in walking order."""
+        yield from self._servers
+        yield self._brokers
+        yield self._looking
+        for topic in self._topics:
+            yield from topic.branches
+        yield self._writing
+
+    async def walk(self, outbox_id: Callable[[], Awaitable[str | None]]) -> None:
+        """
+        Go there.
+
+        Args:
+            outbox_id: Gives the outbox's, after which transactional ids are named.
+        """
+        places = _places(self._kafka)
+        async with trio.open_nursery() as nursery:
+            for branch, place in zip(self._servers, places, strict=True):
+                nursery.start_soon(self._reach, branch, place)
+        failed = [branch for branch in self._servers if branch.failed]
+        if len(failed) == len(self._servers):
+            self._leave(failed[0].failed)
+            return
+        for branch in failed:
+            branch.soften("others of the list answer")
+        await self._reach_others({(place.host, place.port) for place in places})
+        if self._brokers.failed:
+            self._leave(self._brokers.failed)
+            return
+        await self._look(outbox_id)
+
+    def _leave(self, why: str | None) -> None:
+        for branch in (self._brokers, self._looking, self._writing):
+            branch.failed = branch.failed or why
+        for topic in self._topics:
+            topic.leave(why)
+
+    # -- Addresses ----------------------------------------------------------------
+
+    async def _reach(self, branch: Branch, place: Place) -> None:
+        kafka = self._kafka
+        with branch:
+            with branch.step("kafka.dns") as found:
+                await resolve(place, found)
+            with branch.step("kafka.tcp") as found:
+                stream = await connect(place, found)
+            try:
+                if kafka.security_protocol in {"SSL", "SASL_SSL"}:
+                    with branch.step("kafka.tls") as found:
+                        await secure(stream, place, tls_context(kafka), found)
+            finally:
+                await trio.aclose_forcefully(stream)
+            await self._sign_in(branch, place)
+
+    async def _sign_in(self, branch: Branch, place: Place) -> None:
+        kafka = self._kafka
+        # Two questions, and a moment for their thread.
+        seconds = 2 * _KNOCK_SECONDS + 0.5
+        with branch.step("kafka.broker", seconds) as found:
+            answer = await knock(kafka, place.host, place.port, _KNOCK_SECONDS)
+            error = answer.error
+            if error is not None and answer.is_tls and branch.has("kafka.tls"):
+                branch.blame("kafka.tls", problem_of(error))
+            if error is not None and not answer.is_sign_in:
+                raise await _no_broker(place, error)
+            found.detail = (
+                "speaks Kafka"
+                if answer.is_asked
+                else "takes connections; without a token it isn't asked"
+            )
+        if _has_sasl(kafka):
+            with branch.step("kafka.sasl") as found:
+                if error is not None:
+                    raise error
+                found.detail = f"let in with {kafka.sasl_mechanism}"
+        self._known |= answer.brokers
+
+    async def _reach_others(self, first: set[tuple[str, int]]) -> None:
+        """Knock at the addresses that the brokers send their clients on to."""
+        others = sorted(self._known - first)
+        problems: dict[str, KafkaError] = {}
+
+        async def try_one(host: str, port: int) -> None:
+            answer = await knock(self._kafka, host, port, _KNOCK_SECONDS)
+            if answer.error is not None:
+                problems[f"{host}:{port}"] = answer.error
+
+        seconds = 2 * _KNOCK_SECONDS + 0.5
+        with self._brokers as branch, branch.step("kafka.brokers", seconds) as found:
+            async with trio.open_nursery() as nursery:
+                for host, port in others:
+                    nursery.start_soon(try_one, host, port)
+            if problems:
+                raise _sent_astray(problems)
+            count = len(self._known)
+            found.detail = "the one broker answers" if count == 1 else f"{count} answer"
+
+    # -- Topics and rights --------------------------------------------------------
+
+    async def _look(self, outbox_id: Callable[[], Awaitable[str | None]]) -> None:
+        names = list(self._needs)
+        id_prefix = None
+        if self._settings.delivery == "transactional":
+            # As `transactional` names them; without an outbox there is no id yet.
+            own = await outbox_id() or uuid.uuid4()
+            id_prefix = f"{self._kafka.client_id}.{own}."
+        told: Told | None = None
+        # Two questions, and a moment for each one's thread.
+        seconds = 2 * (_TOPICS_SECONDS + 0.5)
+        with self._looking as branch, branch.step("kafka.lookup", seconds) as found:
+            looked_up = await find_topics(self._kafka, names, _TOPICS_SECONDS)
+            creations = [
+                creation(name, self._needs, self._kafka)
+                for name in looked_up.missing
+                if self._kafka.create_topics
+            ]
+            rights = await ask_rights(
+                self._kafka,
+                list(looked_up.facts),
+                id_prefix=id_prefix,
+                creations=creations,
+                seconds=_TOPICS_SECONDS,
+            )
+            findings = report(looked_up, self._needs, self._kafka)
+            told = Told(self._kafka, looked_up, findings, rights)
+            found.detail = f"{len(looked_up.facts)} of {len(names)} topics are there"
+        if told is None:
+            self._leave(self._looking.failed)
+            return
+        for topic in self._topics:
+            topic.tell(told)
+        with self._writing as branch:
+            tell_writing(branch, told.rights, id_prefix)
+
+
+def _sent_astray(problems: Mapping[str, KafkaError]) -> ProblemError:
+    told = "; ".join(
+        f"{where}: {split(str(error))[0]}" for where, error in sorted(problems.items())
+    )
+    return ProblemError(
+        f"the brokers send their clients on to {told}",
+        "Set the brokers' advertised.listeners to addresses that this machine reaches,"
+        f" or {_SETTING} to a listener whose addresses it does",
+        _REFUSED,
+    )
+
+
+def _places(kafka: KafkaSettings) -> list[Place]:
+    plainly = f"if it is meant to speak none, set {_PROTOCOL} to " + (
+        "SASL_PLAINTEXT" if _has_sasl(kafka) else "PLAINTEXT"
+    )
+    ca_setting = "kafka.ssl_ca_file (BRIDGE_KAFKA_SSL_CA_FILE)"
+    return [
+        Place(host, port, _SETTING, ca_setting, plainly, _REFUSED)
+        for host, port in places_of(kafka)
+    ]
+
+
+def _has_sasl(kafka: KafkaSettings) -> bool:
+    return kafka.security_protocol.startswith("SASL_")
+
+
+def _steps(kafka: KafkaSettings) -> list[str]:
+    steps = ["kafka.dns", "kafka.tcp", "kafka.broker"]
+    if kafka.security_protocol in {"SSL", "SASL_SSL"}:
+        steps.insert(2, "kafka.tls")
+    if _has_sasl(kafka):
+        steps.append("kafka.sasl")
+    return steps
+
+
+def _silence() -> dict[str, ProblemError]:
+    way = "See that a firewall or network policy lets this machine out to the brokers"
+    return {
+        "kafka.dns": ProblemError("", f"See to DNS, and to {_SETTING}", _REFUSED),
+        "kafka.tcp": ProblemError("packets are lost on the way", way, _REFUSED),
+        "kafka.tls": ProblemError(
+            "it takes connections and says nothing",
+            f"See that {_SETTING} names brokers, and {_PROTOCOL} is theirs",
+            _REFUSED,
+        ),
+        "kafka.broker": ProblemError(
+            "it takes connections and says nothing",
+            f"See that {_SETTING} names brokers, and {_PROTOCOL} is theirs",
+            _REFUSED,
+        ),
+    }
+
+
+async def _no_broker(place: Place, error: KafkaError) -> ProblemError:
+    problem = problem_of(error)
+    remedy = f"See that {_SETTING} names brokers, and {_PROTOCOL} is theirs"
+    if await _is_web_server(place):
+        return ProblemError(
+            "a web server (HTTP) answers, and no broker", remedy, _REFUSED
+        )
+    return ProblemError(problem.detail, problem.remedy or remedy, _REFUSED)
+
+
+async def _is_web_server(place: Place) -> bool:
+    """Ask, without any secret, in HTTP."""
+    answer = b""
+    with trio.move_on_after(0.5):
+        try:
+            async with await trio.open_tcp_stream(place.host, place.port) as stream:
+                await stream.send_all(b"GET / HTTP/1.0\r\n\r\n")
+                answer = await stream.receive_some(5)
+        except (OSError, trio.BrokenResourceError):
+            pass
+    return answer == b"HTTP/"

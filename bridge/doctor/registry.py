@@ -1,0 +1,65 @@
+"""
+The Schema Registry, if one is set: whether it has the schemas of the topics.
+
+It is given none. How it is asked stands in `bridge.registry`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from bridge.doctor.branch import Branch
+from bridge.doctor.remedies import ProblemError, problem_of
+from bridge.errors import RegistryUnknownSchemaError, RegistryUnreachableError
+from bridge.framing import framing_of
+from bridge.settings import Settings
+
+
+__all__ = ["registry_branches", "walk_registry"]
+
+_SECONDS = 3.0
+
+
+def registry_branches(settings: Settings, end: float) -> list[Branch]:
+    """Give a branch for each topic with a schema; none without a registry."""
+    if settings.schema_registry.url is None:
+        return []
+    topics = (settings.topic, settings.gap_topic)
+    return [Branch(topic, ["schema_registry"], end) for topic in topics]
+
+
+async def walk_registry(branch: Branch, settings: Settings) -> None:
+    """
+    Ask for the schema of a topic.
+
+    Args:
+        branch: The topic's.
+        settings: All settings.
+    """
+    given = settings.schema_registry
+    # Looked up alone, and given up before the step's own deadline.
+    asking = msgspec.structs.replace(
+        given,
+        register=False,
+        timeout_seconds=min(given.timeout_seconds, 0.9 * _SECONDS),
+    )
+    with branch, branch.step("schema_registry", _SECONDS) as found:
+        framing = framing_of(msgspec.structs.replace(settings, schema_registry=asking))
+        assert framing is not None
+        try:
+            prefix = await framing.prefix(branch.subject)
+        except RegistryUnknownSchemaError:
+            if not given.register:
+                raise
+            found.detail = "not registered yet; the bridge registers it at its start"
+        except RegistryUnreachableError as error:
+            problem = problem_of(error)
+            raise ProblemError(
+                problem.detail,
+                problem.remedy
+                or "See that it runs, and that schema_registry.url"
+                " (BRIDGE_SCHEMA_REGISTRY_URL) names it",
+                problem.exit_code,
+            ) from error
+        else:
+            found.detail = f"schema {int.from_bytes(prefix[1:])}"

@@ -1,0 +1,193 @@
+"""
+What is said of topics, sizes and rights: lines out of what the brokers told.
+
+What topics must be like stands in `bridge.kafka.topic_report`. Nobody is asked here.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from bridge.doctor.branch import Branch, Found
+from bridge.doctor.remedies import ProblemError, problem_of
+from bridge.errors import ExitCode
+from bridge.kafka.preflight import Right, Rights
+from bridge.kafka.topic_finding import TopicFinding, Verdict
+from bridge.kafka.topics import LookedUp
+from bridge.settings import KafkaSettings
+
+
+__all__ = ["Told", "Topic", "tell_writing"]
+
+_REFUSED: Final = ExitCode.REFUSED_BY_KAFKA
+
+_SIZE: Final = "max.message.bytes"
+# What `topic_report` calls a configuration that it may not see.
+_HIDDEN: Final = "configuration"
+
+
+class Told(msgspec.Struct, frozen=True):
+    """
+    What the brokers told of all topics.
+
+    Attributes:
+        kafka: How to reach them.
+        looked_up: What they have.
+        findings: What that is like, by topic.
+        rights: What this user may do.
+    """
+
+    kafka: KafkaSettings
+    looked_up: LookedUp
+    findings: Mapping[str, Sequence[TopicFinding]]
+    rights: Rights
+
+
+class Topic:
+    """
+    The lines of a topic: whether it is there, and what needs that alone.
+
+    Args:
+        name: The topic.
+        end: When the check ends (trio's clock).
+    """
+
+    def __init__(self, name: str, end: float) -> None:
+        self._name = name
+        self._there = Branch(name, ["kafka.topics"], end)
+        self._rights = Branch(name, ["kafka.acls"], end)
+        self._size = Branch(name, ["kafka.sizes"], end)
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """All of it, in walking order."""
+        return self._there, self._rights, self._size
+
+    def leave(self, why: str | None) -> None:
+        """Note that nothing is known of it, and why."""
+        for branch in self.branches:
+            branch.failed = why
+
+    def tell(self, told: Told) -> None:
+        """Make lines of what was told."""
+        facts = told.looked_up.facts.get(self._name)
+        with self._there as branch, branch.step("kafka.topics") as found:
+            if facts is None:
+                _tell_absent(self._name, told, found)
+            else:
+                found.detail = (
+                    f"{facts.partitions} partitions, {facts.replicas} replicas"
+                )
+                _warn(told.findings[self._name], found, but=_SIZE)
+                if not facts.is_led:
+                    found.warn(
+                        "a partition has no leader: its records wait",
+                        "See that the brokers of its replicas are up",
+                    )
+        if facts is None:
+            self._rights.failed = self._size.failed = "the topic"
+            return
+        with self._rights as branch, branch.step("kafka.acls") as found:
+            right = told.rights.topics.get(self._name)
+            _tell_right(self._name, right, told.kafka, found)
+        with self._size as branch, branch.step("kafka.sizes") as found:
+            _tell_size(told.findings[self._name], found)
+
+
+def _tell_size(findings: Iterable[TopicFinding], found: Found) -> None:
+    sizes = [one for one in findings if one.what == _SIZE]
+    if not sizes:
+        found.detail = "the topic's configuration is hidden; Kafka's default holds"
+    for one in sizes:
+        if one.verdict is Verdict.MISSING:
+            raise ProblemError(
+                f"{_SIZE} is {one.found}, and {one.needed} is needed",
+                one.remedy,
+                _REFUSED,
+            )
+        found.detail = f"{one.found} bytes a batch, {one.needed} wanted"
+    _warn(sizes, found)
+
+
+def _tell_absent(name: str, told: Told, found: Found) -> None:
+    problems = told.looked_up.problems
+    if name in problems:
+        problem = problem_of(problems[name])
+        remedy = problem.remedy or "See to the brokers' logs"
+        raise ProblemError(problem.detail, remedy, _REFUSED)
+    if told.kafka.create_topics:
+        refused = told.rights.creations.get(name)
+        if refused is not None:
+            raise refused
+        found.detail = "not there; the bridge can create it"
+        return
+    (missing,) = told.findings[name]
+    raise ProblemError(
+        "not there, or this user may not see it", missing.remedy, _REFUSED
+    )
+
+
+def _warn(findings: Iterable[TopicFinding], found: Found, *, but: str = "") -> None:
+    for one in findings:
+        if one.what == but or one.verdict is Verdict.FINE:
+            continue
+        if one.verdict is Verdict.UNKNOWN and one.what == _HIDDEN:
+            # Said of the rights, where they are told.
+            continue
+        found.warn(f"{one.what} is {one.found}, wanted is {one.needed}", one.remedy)
+
+
+def _tell_right(
+    name: str, right: Right | None, kafka: KafkaSettings, found: Found
+) -> None:
+    if right is None:
+        found.detail = "these brokers don't tell what a user may do"
+        return
+    if right.needed:
+        raise ProblemError(
+            f"this user lacks {' and '.join(right.needed)} on the topic",
+            _grant(name, right.needed, kafka),
+            _REFUSED,
+        )
+    found.detail = "Read, Write and Describe; no consumer group is used"
+    if right.wished:
+        found.warn(
+            "this user lacks DescribeConfigs: what is dangerous about the topic can't"
+            " be told",
+            _grant(name, right.wished, kafka),
+        )
+
+
+def _grant(name: str, operations: Iterable[str], kafka: KafkaSettings) -> str:
+    """Give the command that grants rights."""
+    user = kafka.sasl_username or "<the bridge's user>"
+    words = ["kafka-acls.sh", "--bootstrap-server", kafka.bootstrap_servers, "--add"]
+    words += ["--allow-principal", f"User:{user}"]
+    for operation in operations:
+        words += ["--operation", operation]
+    words += ["--topic", name]
+    return f"Grant it: {shlex.join(words)}"
+
+
+def tell_writing(branch: Branch, rights: Rights, id_prefix: str | None) -> None:
+    """
+    Say whether this user may write as the bridge does.
+
+    Args:
+        branch: Where that is noted.
+        rights: What the brokers told.
+        id_prefix: How the transactional ids begin; None for idempotent delivery.
+    """
+    with branch.step("kafka.producer") as found:
+        if rights.producer is not None:
+            raise rights.producer
+        found.detail = "may write idempotently"
+    if id_prefix is not None:
+        with branch.step("kafka.transactions") as found:
+            if rights.transactions is not None:
+                raise rights.transactions
+            found.detail = f"may use ids that begin with {id_prefix}"
