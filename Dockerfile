@@ -9,8 +9,8 @@
 ARG PYTHON_IMAGE=python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS build
-# Which lock is installed: service, or extras with what Amazon MSK's sign-in needs beside.
-ARG REQUIREMENTS=service
+# What is installed beside the service: the project's extras, by name, with spaces between.
+ARG EXTRAS=""
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
 WORKDIR /src
@@ -22,7 +22,9 @@ COPY requirements/ requirements/
 RUN python -m venv /opt/build \
     && /opt/build/bin/pip install --require-hashes --only-binary :all: -r requirements/build.txt \
     && python -m venv --without-pip /opt/bridge \
-    && /opt/build/bin/pip --python /opt/bridge/bin/python install --no-compile --require-hashes --only-binary :all: -r "requirements/${REQUIREMENTS}.txt"
+    && set -- \
+    && for lock in service ${EXTRAS}; do set -- "$@" -r "requirements/${lock}.txt"; done \
+    && /opt/build/bin/pip --python /opt/bridge/bin/python install --no-compile --require-hashes --only-binary :all: "$@"
 
 COPY pyproject.toml README.md CHANGELOG.md LICENSE ./
 COPY schemas/ schemas/

@@ -128,6 +128,7 @@ lint: $(STAMP) ## report what is wrong with style, spelling and generated files;
 	@$(BIN)/python -m bridge.contract --check
 	@$(BIN)/python -m bridge.settings.document --check
 	@$(BIN)/python -m tests.pusher.conformance --check
+	@$(BIN)/python -m tests.operations.page --check
 	@$(BIN)/python -m helm --check
 
 format: $(STAMP) ## lay out the code and fix what ruff can fix
@@ -143,8 +144,9 @@ check: lint types cover-protocol test ## all that CI demands
 schemas: $(STAMP) ## write schemas/ and docs/contract-reference.md anew from the types
 	@$(BIN)/python -m bridge.contract
 
-docs: $(STAMP) ## write docs/settings.md anew from the settings, docs/conformance.md from the tests
+docs: $(STAMP) ## write docs/settings.md and docs/metrics.md anew from the code, docs/conformance.md from the tests
 	@$(BIN)/python -m bridge.settings.document
+	@$(BIN)/python -m tests.operations.page
 	@$(BIN)/python -m tests.pusher.conformance
 
 bench: $(STAMP) ## measure the bridge beside others (EVENTS=, RUNS=, RATES=100,1000, or 0, PREVIEWS=bytes,..., DELIVERY=)
@@ -260,12 +262,17 @@ $(HADOLINT): | $(STAMP)
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock"
 
-# What the image has beside the service, where it is built with REQUIREMENTS=extras.
-EXTRAS := msk
+# What an image may have beside the service: every extra but that for a laptop.
+EXTRAS = $(sort $(filter-out sandbox,$(shell $(BIN)/python -c \
+	'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"])')))
 
+# An extra's lock agrees with those before it, so that any of them go into one image.
 lock: $(UV) ## lock what the image installs, with hashes (ARGS=--upgrade takes newer versions)
 	@$(LOCK) $(ARGS) pyproject.toml --output-file requirements/service.txt
-	@$(LOCK) $(ARGS) $(EXTRAS:%=--extra %) --constraint requirements/service.txt pyproject.toml --output-file requirements/extras.txt
+	@before="--constraint requirements/service.txt"; for extra in $(EXTRAS); do \
+		$(LOCK) $(ARGS) --extra $$extra $$before pyproject.toml --output-file requirements/$$extra.txt || exit 1; \
+		before="$$before --constraint requirements/$$extra.txt"; \
+	done
 	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(LOCK) $(ARGS) - --output-file requirements/build.txt
 

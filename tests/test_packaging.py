@@ -21,10 +21,6 @@ from bridge import __version__
 
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ("service", "extras", "build")
-
-# No image has it: it is for a laptop.
-_NOT_IN_AN_IMAGE = {"sandbox"}
 
 # Measured: 7 s for the slowest with all wheels in pip's cache; the rest is for slow
 # lines.
@@ -35,16 +31,25 @@ def _project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 
-def _with_extras() -> list[str]:
-    """List what the service and its extras need (EXTRAS in the Makefile)."""
-    project = _project()["project"]
-    needed: list[str] = project["dependencies"]
-    extras = project["optional-dependencies"]
-    return needed + [
-        requirement
-        for name in sorted(extras.keys() - _NOT_IN_AN_IMAGE)
-        for requirement in extras[name]
-    ]
+def _requirements() -> dict[str, list[str]]:
+    """Give what each lock is made of, by the lock's name."""
+    described = _project()
+    project = described["project"]
+    service: list[str] = project["dependencies"]
+    # The sandbox is for a laptop.
+    extras = {
+        name: service + extra
+        for name, extra in project["optional-dependencies"].items()
+        if name != "sandbox"
+    }
+    return {
+        "service": service,
+        "build": described["build-system"]["requires"],
+        **extras,
+    }
+
+
+REQUIREMENTS = _requirements()
 
 
 def _lock(name: str) -> str:
@@ -59,14 +64,14 @@ def _locked(name: str) -> dict[str, Version]:
     }
 
 
-@pytest.mark.parametrize(
-    ("name", "wanted"),
-    [
-        ("service", _project()["project"]["dependencies"]),
-        ("extras", _with_extras()),
-        ("build", _project()["build-system"]["requires"]),
-    ],
-)
+def test_each_extra_has_a_lock() -> None:
+    """There is a lock for the service, for each extra, and no other."""
+    locks = {path.stem for path in (ROOT / "requirements").iterdir()}
+
+    assert locks == REQUIREMENTS.keys(), "make lock, and remove what is left over"
+
+
+@pytest.mark.parametrize(("name", "wanted"), REQUIREMENTS.items())
 def test_lock_fits_the_ranges(name: str, wanted: Sequence[str]) -> None:
     """Each direct dependency is locked, at a version that pyproject.toml allows."""
     locked = _locked(name)
@@ -78,11 +83,15 @@ def test_lock_fits_the_ranges(name: str, wanted: Sequence[str]) -> None:
 
 
 def test_locks_agree() -> None:
-    """With its extras the service runs on the same versions as without."""
-    assert _locked("service").items() <= _locked("extras").items()
+    """Any extras go into one image: no two locks have different versions."""
+    locked: dict[str, Version] = {}
+    for name in REQUIREMENTS.keys() - {"build"}:
+        for distribution, version in _locked(name).items():
+            assert locked.setdefault(distribution, version) == version, distribution
+        assert _locked("service").keys() <= _locked(name).keys(), name
 
 
-@pytest.mark.parametrize("name", LOCKS)
+@pytest.mark.parametrize("name", REQUIREMENTS)
 def test_lock_names_no_address(name: str) -> None:
     """A lock holds versions and hashes, and no word on where they come from."""
     text = _lock(name)
@@ -91,7 +100,7 @@ def test_lock_names_no_address(name: str) -> None:
     assert not re.search(r"^\s*-(?!-hash=sha256:)", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", LOCKS)
+@pytest.mark.parametrize("name", REQUIREMENTS)
 def test_lock_has_hashes(name: str) -> None:
     """Each locked distribution has at least one hash."""
     text = _lock(name)
@@ -200,7 +209,8 @@ def test_artefact_runs_in_a_clean_environment(
     assert "Traceback" not in started.stderr
 
 
-# Imports every module but the sandbox's, whose extra is not installed.
+# Imports every module but the sandbox's and the one that makes spans, whose extras
+# are not installed.
 _IMPORT_ALL = """
 import importlib, pkgutil, bridge
 names = [
@@ -208,7 +218,9 @@ names = [
     for module in pkgutil.walk_packages(
         bridge.__path__, "bridge.", onerror=lambda name: None
     )
-    if "sandbox" not in module.name and not module.name.endswith("__main__")
+    if "sandbox" not in module.name
+    and module.name != "bridge.tracing.sdk"
+    and not module.name.endswith("__main__")
 ]
 for name in names:
     importlib.import_module(name)
