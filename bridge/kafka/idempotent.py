@@ -20,7 +20,7 @@ from bridge.kafka.lane import Lane
 from bridge.kafka.producers import Producers
 from bridge.kafka.refusal import Refusals
 from bridge.kafka.resuming import Backoff, resume, verify
-from bridge.kafka.statistics import add
+from bridge.kafka.statistics import delivered
 from bridge.record import StoredRecord
 
 
@@ -126,7 +126,7 @@ class _LaneSender:
                 raise
         group.outage.worked(lane.key)
         statistics.publish_duration.observe(time.monotonic() - started)
-        add(statistics.published, topic, sent.count)
+        delivered(statistics, topic, self._on_way, lane.resent_sequence)
         self._backoff.reset()
         start, connection = lane.start, sent.connection
         if lane.advance(sent.count, base_offset, sent.size_bytes, connection):

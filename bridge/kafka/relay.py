@@ -272,10 +272,13 @@ class Relay:
             explaining.cancel()
 
     async def _beat(self) -> None:
+        due = time.monotonic()
         while True:
-            self.statistics.last_beat = time.monotonic()
+            now = time.monotonic()
+            self.statistics.beat(now, now - due)
             for outage in self._outages:
                 outage.look()
+            due = time.monotonic() + _BEAT_SECONDS
             await asyncio.sleep(_BEAT_SECONDS)
 
     async def _serve(

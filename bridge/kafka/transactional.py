@@ -29,7 +29,7 @@ from bridge.kafka.producer import Producer
 from bridge.kafka.refusal import Refusals
 from bridge.kafka.resuming import Backoff, settle, verify
 from bridge.kafka.sent import Sent
-from bridge.kafka.statistics import add
+from bridge.kafka.statistics import delivered
 from bridge.kafka.tails import scan
 from bridge.record import StoredRecord
 
@@ -186,7 +186,7 @@ class TransactionalDelivery:
         for part, base_offset in zip(self._parts, offsets, strict=True):
             lane, sent = part.lane, part.sent
             group.outage.worked(lane.key)
-            add(group.statistics.published, lane.key[0], sent.count)
+            delivered(group.statistics, lane.key[0], part.rows, lane.resent_sequence)
             start, connection = lane.start, sent.connection
             if lane.advance(sent.count, base_offset, sent.size_bytes, connection):
                 doubtful.append((lane, start, connection))

@@ -30,6 +30,11 @@ __all__ = ["Check", "Health", "Report"]
 # slow disk or a stall of the machine is no reason to restart the process.
 _STALE_SECONDS = 10.0
 
+# What a finding about a topic means: see `sources.VERDICTS`. What can't be seen is no
+# fault.
+_FINE = "fine"
+_UNFIT = ("dangerous", "missing")
+
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -156,11 +161,11 @@ class Health:
     def _requirements(self) -> Iterator[Check]:
         sessions = list(self._sources.sessions)
         subscribed = sum(session.subscribed for session in sessions)
-        yield Check(
-            "subscribed",
-            subscribed > 0,
-            f"{subscribed} of {len(sessions)} accounts subscribed",
-        )
+        detail = f"{subscribed} of {len(sessions)} accounts subscribed"
+        refused = sum(session.refused_reason is not None for session in sessions)
+        if refused:
+            detail += f", {refused} refused"
+        yield Check("subscribed", subscribed > 0, detail)
         relay = self._sources.relay
         reached = relay.ever_connected
         yield Check(
@@ -189,6 +194,7 @@ class Health:
             else _because("not connected", relay.last_error),
             required=False,
         )
+        yield from self._topics()
         outbox = self._sources.outbox
         detail = f"{outbox.rows} records wait, {outbox.bytes} bytes on disk"
         oldest_at_us = outbox.oldest_received_at_us
@@ -209,6 +215,21 @@ class Health:
             detail += f"; {redact(session.refused_reason)}"
         name = f"account:{session.client_id}"
         return Check(name, session.subscribed, detail, required=False)
+
+    def _topics(self) -> Iterator[Check]:
+        """Show what was found of each topic; the log has the remedies."""
+        for topic, findings in self._sources.relay.topic_findings.items():
+            wrong = [one for one in findings if one.verdict != _FINE]
+            detail = "; ".join(
+                f"{one.verdict}: {one.what} is {one.found}, needed is {one.needed}"
+                for one in wrong
+            )
+            yield Check(
+                f"topic:{topic}",
+                all(one.verdict not in _UNFIT for one in wrong),
+                detail or f"{len(findings)} facts are as needed",
+                required=False,
+            )
 
     def _ago(self, at_us: int) -> str:
         return f"{max(0.0, self._now() - at_us / 1_000_000):.1f} s ago"

@@ -17,6 +17,7 @@ from bridge.errors import DeadLetterReason
 
 
 __all__ = [
+    "VERDICTS",
     "GapStatistics",
     "Histogram",
     "IntakeStatistics",
@@ -25,7 +26,11 @@ __all__ = [
     "RelayStatistics",
     "SessionStatistics",
     "Sources",
+    "TopicFinding",
 ]
+
+# What a finding about a topic may mean: the words of `kafka.topic_finding`.
+VERDICTS = ("fine", "dangerous", "missing", "unknown")
 
 
 class Histogram(Protocol):
@@ -66,6 +71,14 @@ class SessionStatistics(Protocol):
     @property
     def events(self) -> int:
         """Job-status events handed on."""
+
+    @property
+    def other_events(self) -> int:
+        """Events of another name or channel, passed over."""
+
+    @property
+    def unrecognised(self) -> int:
+        """Text messages that no reading made sense of."""
 
     @property
     def connects(self) -> Mapping[Any, int]:
@@ -193,6 +206,26 @@ class OutboxStatistics(Protocol):
         """
 
 
+class TopicFinding(Protocol):
+    """One thing that was looked at of a topic; owned by `kafka`."""
+
+    @property
+    def what(self) -> str:
+        """What was looked at: a topic configuration, for one."""
+
+    @property
+    def found(self) -> str:
+        """What Kafka has."""
+
+    @property
+    def needed(self) -> str:
+        """What the bridge needs."""
+
+    @property
+    def verdict(self) -> str:
+        """What that means: one of `VERDICTS`."""
+
+
 class RelayStatistics(Protocol):
     """What has gone to Kafka; owned by `kafka`."""
 
@@ -225,6 +258,14 @@ class RelayStatistics(Protocol):
         """Seconds from a batch's hand-over to the producer to its acknowledgement."""
 
     @property
+    def delivery_durations(self) -> Mapping[str, Histogram]:
+        """Seconds from a record's reading to its acknowledgement, by topic."""
+
+    @property
+    def topic_findings(self) -> Mapping[str, Sequence[TopicFinding]]:
+        """What each topic was found to be like last; replaced as a whole."""
+
+    @property
     def connected(self) -> bool:
         """Whether Kafka answers now."""
 
@@ -243,6 +284,10 @@ class RelayStatistics(Protocol):
     @property
     def last_beat(self) -> float | None:
         """`time.monotonic()` of the Kafka thread's latest beat, as in the outbox."""
+
+    @property
+    def lag_seconds(self) -> float:
+        """The longest delay of a beat of its loop during the last minute."""
 
 
 class GapStatistics(Protocol):

@@ -26,6 +26,16 @@ class Buckets:
 
 
 @dataclass
+class Finding:
+    """A fact about a topic that is as it should be."""
+
+    what: str = "partitions"
+    found: str = "6"
+    needed: str = "1 or more"
+    verdict: str = "fine"
+
+
+@dataclass
 class Session:
     """A session that is subscribed and has just read a frame."""
 
@@ -34,6 +44,8 @@ class Session:
     subscribed: bool = True
     frames: int = 12
     events: int = 10
+    other_events: int = 1
+    unrecognised: int = 0
     connects: dict[str, int] = field(default_factory=lambda: {"subscribed": 1})
     probes: dict[str, int] = field(default_factory=lambda: {"acknowledged": 3})
     last_frame_at_us: int | None = NOW_US - 1_500_000
@@ -100,11 +112,18 @@ class Relay:
     resent: dict[str, int] = field(default_factory=lambda: {"jobs": 5})
     producer_recycles: int = 1
     publish_duration: Buckets = field(default_factory=Buckets)
+    delivery_durations: dict[str, Buckets] = field(
+        default_factory=lambda: {"jobs": Buckets()}
+    )
+    topic_findings: dict[str, list[Finding]] = field(
+        default_factory=lambda: {"jobs": [Finding(), Finding("cleanup.policy")]}
+    )
     connected: bool = True
     ever_connected: bool = True
     last_error: str | None = None
     lanes: int = 6
     last_beat: float | None = UPTIME - 2
+    lag_seconds: float = 0.03
 
 
 @dataclass

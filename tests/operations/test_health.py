@@ -18,6 +18,7 @@ from tests.operations.statistics import (
     NOW,
     NOW_US,
     UPTIME,
+    Finding,
     Session,
     Statistics,
 )
@@ -164,6 +165,7 @@ async def test_working_bridge_is_ready(client: httpx.AsyncClient) -> None:
         "outbox-accepting": "accepting",
         "account:client-1": "subscribed, last frame 1.5 s ago",
         "kafka-now": "connected",
+        "topic:jobs": "2 facts are as needed",
         "outbox-lag": "3 records wait, 8192 bytes on disk, the oldest 2.0 s ago",
     }
 
@@ -204,6 +206,8 @@ async def test_one_account_of_two_is_enough(
     )
     answer = await client.get("/readyz")
     assert answer.status_code == 200
+    subscribed = _check(answer, "subscribed")["detail"]
+    assert subscribed == "1 of 2 accounts subscribed, 1 refused"
     assert _check(answer, "account:client-2") == {
         "name": "account:client-2",
         "ok": False,
@@ -250,6 +254,26 @@ async def test_full_outbox_is_not_ready(
     answer = await client.get("/readyz")
     assert answer.status_code == 503
     assert answer.json()["reasons"] == ["outbox-accepting: full: nothing is accepted"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "is_ok"), [("dangerous", False), ("missing", False), ("unknown", True)]
+)
+async def test_topic_that_does_not_fit_is_shown_and_no_failure(
+    client: httpx.AsyncClient, statistics: Statistics, verdict: str, *, is_ok: bool
+) -> None:
+    """What is wrong with a topic stands in the answer, and leaves it ready."""
+    statistics.relay.topic_findings["jobs"][0] = Finding(
+        "min.insync.replicas", "1", "2 or more", verdict
+    )
+    answer = await client.get("/readyz")
+    assert answer.status_code == 200
+    assert _check(answer, "topic:jobs") == {
+        "name": "topic:jobs",
+        "ok": is_ok,
+        "detail": f"{verdict}: min.insync.replicas is 1, needed is 2 or more",
+        "required": False,
+    }
 
 
 async def test_empty_outbox_has_no_age(
@@ -303,6 +327,7 @@ async def test_verbose_answer_is_kubernetes_text(
         "[-]outbox-accepting failed: full: nothing is accepted",
         "[+]account:client-1 ok: subscribed, last frame 1.5 s ago",
         "[~]kafka-now not ok, for information: not connected",
+        "[+]topic:jobs ok: 2 facts are as needed",
         "[+]outbox-lag ok: 3 records wait, 8192 bytes on disk, the oldest 2.0 s ago",
         "readyz check failed",
     ]

@@ -69,7 +69,10 @@ def _value(metrics: Metrics, name: str, **labels: str) -> float:
             {"client_id": "client-1", "outcome": "acknowledged"},
             3,
         ),
+        ("bridge_events_filtered_total", {"client_id": "client-1"}, 1),
+        ("bridge_frames_unrecognised_total", {"client_id": "client-1"}, 0),
         ("bridge_subscribed", {"client_id": "client-1"}, 1),
+        ("bridge_account_refused", {"client_id": "client-1"}, 0),
         (
             "bridge_last_frame_timestamp_seconds",
             {"client_id": "client-1"},
@@ -114,7 +117,10 @@ def _value(metrics: Metrics, name: str, **labels: str) -> float:
         ("bridge_gaps_total", {"client_id": "client-1", "cause": "deaf"}, 0),
         ("bridge_gap_open", {"client_id": "client-1"}, 1),
         ("bridge_gap_seconds_total", {"client_id": "client-1"}, 7.25),
-        ("bridge_loop_lag_seconds", {}, 0.02),
+        ("bridge_topic_findings", {"topic": "jobs", "verdict": "fine"}, 2),
+        ("bridge_topic_findings", {"topic": "jobs", "verdict": "missing"}, 0),
+        ("bridge_loop_lag_seconds", {"loop": "trio"}, 0.02),
+        ("bridge_loop_lag_seconds", {"loop": "kafka"}, 0.03),
         ("bridge_loop_tasks", {}, 17),
     ],
 )
@@ -123,6 +129,39 @@ def test_number_of_a_room_is_its_metric(
 ) -> None:
     """Each number comes out under its conventional name, labels and unit."""
     assert _value(metrics, name, **labels) == value
+
+
+def test_refused_account_is_told_from_a_disconnected_one(
+    metrics: Metrics, statistics: Statistics
+) -> None:
+    """Neither is subscribed; the one that dryAPI refuses says so."""
+    reason = "dryAPI refuses the session"
+    statistics.sessions += [
+        Session(client_id="refused", subscribed=False, refused_reason=reason),
+        Session(client_id="disconnected", subscribed=False),
+    ]
+    for client_id, refused in (("refused", 1), ("disconnected", 0)):
+        assert _value(metrics, "bridge_subscribed", client_id=client_id) == 0
+        assert _value(metrics, "bridge_account_refused", client_id=client_id) == refused
+
+
+def test_finding_that_was_put_right_goes_down(
+    metrics: Metrics, statistics: Statistics
+) -> None:
+    """Each verdict has a number, so that an alert ends."""
+    name = "bridge_topic_findings"
+    (finding, _) = statistics.relay.topic_findings["jobs"]
+    finding.verdict = "dangerous"
+    assert _value(metrics, name, topic="jobs", verdict="dangerous") == 1
+    finding.verdict = "fine"
+    assert _value(metrics, name, topic="jobs", verdict="dangerous") == 0
+
+
+def test_histogram_has_a_topic(metrics: Metrics) -> None:
+    """How long records took is told for each topic."""
+    name = "bridge_delivery_duration_seconds"
+    assert _value(metrics, f"{name}_count", topic="jobs") == 10
+    assert _value(metrics, f"{name}_bucket", topic="jobs", le="0.1") == 7
 
 
 def test_histogram_is_cumulative(metrics: Metrics) -> None:
@@ -205,6 +244,9 @@ def test_names_follow_the_conventions(metrics: Metrics) -> None:
         assert re.fullmatch(r"(bridge|process)_[a-z_]+", family.name)
         assert not re.search(r"_(us|ms|milliseconds|minutes|kib|mib)$", family.name)
         assert family.documentation.endswith(".")
+        unit = re.search(r"_(seconds|bytes)$", family.name)
+        if family.name.startswith("bridge"):
+            assert family.unit == (unit[1] if unit else "")
         if family.type == "counter":
             names = {sample.name for sample in family.samples}
             assert names <= {f"{family.name}_total"}

@@ -1,0 +1,138 @@
+"""
+The metrics of accounts: what each hears, how it is let in, and what it may miss.
+
+The numbers are those of the sessions, of the intake and of the gap ledger.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from prometheus_client.metrics_core import Metric
+
+from bridge.operations.families import US_PER_SECOND, counter, counters, counts, gauges
+from bridge.operations.sources import (
+    GapStatistics,
+    IntakeStatistics,
+    SessionStatistics,
+)
+
+
+__all__ = ["of_gaps", "of_intakes", "of_sessions"]
+
+
+def of_sessions(sessions: Sequence[SessionStatistics]) -> Iterator[Metric]:
+    """Yield what is read of the accounts' sessions."""
+    frames = counters(
+        "bridge_frames_received", "Text frames read from the socket.", "client_id"
+    )
+    events = counters("bridge_events_received", "Job-status events read.", "client_id")
+    filtered = counters(
+        "bridge_events_filtered",
+        "Events of another name or channel, passed over; no event of a job is.",
+        "client_id",
+    )
+    unrecognised = counters(
+        "bridge_frames_unrecognised",
+        "Frames that no reading made sense of.",
+        "client_id",
+    )
+    connects = counters(
+        "bridge_connects",
+        "Attempts to connect and subscribe, by their outcome.",
+        "client_id",
+        "outcome",
+    )
+    probes = counters(
+        "bridge_probes",
+        "Subscriptions repeated to see whether they stand, by what came of it.",
+        "client_id",
+        "outcome",
+    )
+    subscribed = gauges(
+        "bridge_subscribed",
+        "Whether the account's channel is subscribed (1) or not (0).",
+        "client_id",
+    )
+    refused = gauges(
+        "bridge_account_refused",
+        "Whether dryAPI refuses the account (1); 0 with its next subscription.",
+        "client_id",
+    )
+    last_frame = gauges(
+        "bridge_last_frame_timestamp_seconds",
+        "When the last frame was read, since the epoch; absent before the first.",
+        "client_id",
+    )
+    for session in sessions:
+        who = [session.client_id]
+        frames.add_metric(who, session.frames)
+        events.add_metric(who, session.events)
+        filtered.add_metric(who, session.other_events)
+        unrecognised.add_metric(who, session.unrecognised)
+        for outcome, count in dict(session.connects).items():
+            connects.add_metric([*who, str(outcome)], count)
+        for outcome, count in dict(session.probes).items():
+            probes.add_metric([*who, str(outcome)], count)
+        subscribed.add_metric(who, session.subscribed)
+        refused.add_metric(who, session.refused_reason is not None)
+        read_at_us = session.last_frame_at_us
+        if read_at_us is not None:
+            last_frame.add_metric(who, read_at_us / US_PER_SECOND)
+    yield from (frames, unrecognised, events, filtered)
+    yield from (connects, probes, subscribed, refused, last_frame)
+
+
+def of_intakes(intakes: Sequence[IntakeStatistics]) -> Iterator[Metric]:
+    """Yield what became of all accounts' events before the outbox."""
+    normalized: Counter[str] = Counter()
+    accepted = previews = 0
+    for intake in intakes:
+        accepted += intake.accepted + sum(dict(intake.dead_letters).values())
+        previews += intake.previews
+        for change, count in dict(intake.normalized).items():
+            normalized[str(change)] += count
+    yield counter(
+        "bridge_events_accepted",
+        "Events that the intake took over, dead letters included.",
+        accepted,
+    )
+    yield counts(
+        "bridge_events_normalized",
+        "Changes made to events, by kind: the words of bridge_normalized.",
+        "change",
+        normalized,
+    )
+    yield counter(
+        "bridge_previews_accepted",
+        "Previews that became a record of their own.",
+        previews,
+    )
+
+
+def of_gaps(gaps: GapStatistics) -> Iterator[Metric]:
+    """Yield what may have been missed."""
+    opened = counters(
+        "bridge_gaps",
+        "Times in which events may have been missed, by cause.",
+        "client_id",
+        "cause",
+    )
+    for (client_id, cause), count in dict(gaps.gaps).items():
+        opened.add_metric([client_id, str(cause)], count)
+    now = gauges(
+        "bridge_gap_open",
+        "Gaps that are open now: events may be missed at this moment.",
+        "client_id",
+    )
+    for client_id, count in dict(gaps.open).items():
+        now.add_metric([client_id], count)
+    seconds = counters(
+        "bridge_gap_seconds",
+        "How long the gaps were that have closed.",
+        "client_id",
+    )
+    for client_id, total in dict(gaps.seconds).items():
+        seconds.add_metric([client_id], total)
+    yield from (opened, now, seconds)

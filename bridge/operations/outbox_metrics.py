@@ -1,0 +1,101 @@
+"""The metrics of the outbox: what came in, what waits, what went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.metrics_core import Metric
+
+from bridge.operations.families import US_PER_SECOND, counter, counts, gauge
+from bridge.operations.sources import OutboxStatistics
+
+
+__all__ = ["of_outbox"]
+
+
+def of_outbox(outbox: OutboxStatistics, now: float) -> Iterator[Metric]:
+    """Yield what the outbox counts; `now` is in seconds since the epoch."""
+    yield counter(
+        "bridge_outbox_accepted",
+        "Records taken into the outbox's buffer.",
+        outbox.accepted,
+    )
+    yield counter(
+        "bridge_outbox_committed",
+        "Records committed to the outbox's database.",
+        outbox.committed,
+    )
+    yield counter(
+        "bridge_outbox_acknowledged",
+        "Rows of the outbox that Kafka acknowledged.",
+        outbox.acknowledged,
+    )
+    yield counts(
+        "bridge_events_dropped",
+        "Events given up by a policy, by cause.",
+        "cause",
+        dict(outbox.dropped),
+    )
+    yield counter(
+        "bridge_previews_dropped",
+        "Previews given up for want of room; no event was lost with them.",
+        outbox.dropped_previews + outbox.dropped_pictures,
+    )
+    yield counts(
+        "bridge_anomalies",
+        "Events marked for the state of their job: the words of bridge_anomaly.",
+        "anomaly",
+        dict(outbox.anomalies),
+    )
+    yield gauge(
+        "bridge_jobs_ended",
+        "Jobs of which it is known that they have ended: nothing may follow.",
+        outbox.ended_jobs,
+    )
+    yield counter(
+        "bridge_jobs_forgotten",
+        "Unfinished jobs that were too many or too old to be remembered.",
+        outbox.forgotten_jobs,
+    )
+    yield counter(
+        "bridge_jobs_ended_forgotten",
+        "Ended jobs forgotten early, being too many: what follows them isn't noticed.",
+        outbox.forgotten_ends,
+    )
+    yield gauge(
+        "bridge_outbox_quarantined",
+        "Records put aside in the outbox: Kafka takes them on no topic.",
+        outbox.quarantined,
+    )
+    yield gauge(
+        "bridge_outbox_rows",
+        "Committed records that Kafka has not acknowledged.",
+        outbox.rows,
+    )
+    yield gauge(
+        "bridge_outbox_rows_at_start",
+        "Rows that waited when this process opened the outbox.",
+        outbox.rows_at_start,
+    )
+    yield gauge(
+        "bridge_outbox_bytes",
+        "Size of the outbox's database and write-ahead log.",
+        outbox.bytes,
+    )
+    yield gauge(
+        "bridge_outbox_oldest_age_seconds",
+        "Age of the oldest record that Kafka has not acknowledged; 0 without one.",
+        _age_seconds(outbox.oldest_received_at_us, now),
+    )
+    yield gauge(
+        "bridge_outbox_full",
+        "Whether the outbox is at its limit (1) or accepts records (0).",
+        outbox.full,
+    )
+
+
+def _age_seconds(received_at_us: int | None, now: float) -> float:
+    """Tell an age; never below zero, though the wall clock may be set back."""
+    if received_at_us is None:
+        return 0.0
+    return max(0.0, now - received_at_us / US_PER_SECOND)

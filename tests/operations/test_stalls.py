@@ -1,0 +1,151 @@
+"""Loops that really stand still, and what `/livez` says of it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from bridge.operations import health
+from bridge.operations.health import Health
+from bridge.operations.heartbeat import LoopHeartbeat
+from bridge.operations.metrics import Metrics
+from bridge.operations.server import serve
+from bridge.operations.sources import Sources
+from bridge.settings import KafkaSettings
+from tests.kafka.relaying import Rig, rig, until
+from tests.operations.statistics import Statistics
+
+
+# Above the second between two beats, below anybody's patience.
+_STALE_SECONDS = 1.5
+
+_PATIENCE_SECONDS = 20.0
+
+# The default of a Kubernetes probe's `timeoutSeconds`.
+_PROBE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    body: dict[str, Any]
+
+    @property
+    def failed(self) -> list[str]:
+        return [reason.partition(":")[0] for reason in self.body["reasons"]]
+
+
+@dataclass(frozen=True)
+class _Bridge:
+    """A bridge's three loops, and its health port."""
+
+    rooms: Rig
+    loop: LoopHeartbeat
+    port: int
+
+    def probe(self) -> _Answer | None:
+        """Ask `/livez` as a probe does; None if it gives no answer in time."""
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.port, timeout=_PROBE_SECONDS
+        )
+        try:
+            connection.request("GET", "/livez")
+            answer = connection.getresponse()
+            return _Answer(answer.status, json.loads(answer.read()))
+        except TimeoutError:
+            return None
+        finally:
+            connection.close()
+
+    async def wait_for(self, status: int) -> _Answer:
+        """Probe until the answer has this status."""
+        with trio.fail_after(_PATIENCE_SECONDS):
+            while True:
+                answer = await trio.to_thread.run_sync(self.probe)
+                if answer is not None and answer.status == status:
+                    return answer
+                await trio.sleep(0.05)
+
+
+@pytest.fixture
+async def bridge(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[_Bridge]:
+    """A bridge whose Kafka is nowhere."""
+    others = Statistics()
+    loop = LoopHeartbeat()
+    settings = KafkaSettings(bootstrap_servers="127.0.0.1:1")
+    async with rig(settings, [["jobs"]], tmp_path) as rooms:
+        sources = Sources(
+            others.sessions,
+            others.intakes,
+            rooms.outbox.statistics,
+            rooms.relay.statistics,
+            others.gaps,
+            loop,
+        )
+        app = Health(sources, Metrics(sources)).app()
+        nursery.start_soon(loop.beat)
+        port: int = await nursery.start(serve, app, "127.0.0.1:0")
+        yield _Bridge(rooms, loop, port)
+    nursery.cancel_scope.cancel()
+
+
+def _block_kafka(rooms: Rig, released: threading.Event) -> None:
+    def block() -> None:
+        released.wait(_PATIENCE_SECONDS)
+
+    rooms.relay._in_loop(block)
+
+
+def _block_sqlite(rooms: Rig, released: threading.Event) -> None:
+    rooms.outbox._ask(lambda _: released.wait(_PATIENCE_SECONDS))
+
+
+@pytest.mark.parametrize(
+    ("name", "block"),
+    [("kafka-thread", _block_kafka), ("sqlite-thread", _block_sqlite)],
+)
+async def test_a_loop_that_stands_still_fails_liveness(
+    bridge: _Bridge,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    block: Callable[[Rig, threading.Event], None],
+) -> None:
+    """It is named as long as it stands still, and no longer; a dead Kafka never is."""
+    monkeypatch.setattr(health, "_STALE_SECONDS", _STALE_SECONDS)
+    statistics = bridge.rooms.relay.statistics
+    await until(lambda: statistics.last_error is not None)
+    await bridge.wait_for(200)
+    released = threading.Event()
+    block(bridge.rooms, released)
+    try:
+        answer = await bridge.wait_for(503)
+    finally:
+        released.set()
+    assert answer.failed == [name]
+    await bridge.wait_for(200)
+    assert not statistics.connected
+    if name == "kafka-thread":
+        assert statistics.lag_seconds > _STALE_SECONDS - 1
+
+
+async def test_a_trio_loop_that_stands_still_answers_no_probe(bridge: _Bridge) -> None:
+    """The probe runs into its timeout; afterwards the answer shows the lag."""
+    assert (await bridge.wait_for(200)).failed == []
+    answers: list[_Answer | None] = []
+    probing = threading.Thread(target=lambda: answers.append(bridge.probe()))
+    probing.start()
+    # The fault under test: a call that blocks the loop, for as long as it is probed.
+    probing.join(_PATIENCE_SECONDS)
+    assert answers == [None]
+    await until(lambda: bridge.loop.lag_seconds > 0)
+    answer = await bridge.wait_for(200)
+    (lag,) = [one for one in answer.body["checks"] if one["name"] == "loop-lag"]
+    assert lag["detail"] != "at most 0.000 s during the last minute"
