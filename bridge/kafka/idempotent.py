@@ -137,6 +137,7 @@ class _LaneSender:
         """Have the record found that is refused, unless the log has it after all."""
         rows = self._on_way
         # The broker has answered: nothing lands late, and waiting helps nobody.
+        self._lane.offered_sequence = 0
         self._backoff.reset()
         await resume(self._group, self._lane, self._backoff, quiet_seconds=0.0)
         if await self._lane.is_next(rows[0]):

@@ -51,6 +51,8 @@ class Lane:
             holds already.
         trimmed: Rows up to this sequence have been in the log, which doesn't go
             back to them; the last offset that they may have had.
+        offered_sequence: The last row that was offered to a producer; 0 once it has
+            been answered.
         batch_bytes: Keys and values of one batch.
         resent_sequence: Rows up to it stood in the log once, which lost them.
     """
@@ -82,6 +84,7 @@ class Lane:
         self.resent_sequence = 0 if known is None else known.resent_sequence
         self.found: dict[str, int] = {}
         self.trimmed = (0, 0)
+        self.offered_sequence = 0
         self.batch_bytes = int(
             min(group.settings.max_batch_bytes, topic.max_message_bytes * _BATCH_ROOM)
         )
@@ -198,7 +201,9 @@ class Lane:
         if self.found:
             for index, row in enumerate(offered):
                 if row.ce_id in self.found:
-                    return offered[:index]
+                    offered = offered[:index]
+                    break
+        self.offered_sequence = offered[-1].sequence
         return offered
 
     def forget(self) -> None:
@@ -238,6 +243,7 @@ class Lane:
         self._cursor = rows[-1].sequence
         self._resume_offset = base_offset + count - 1
         self._resume_ce_id = rows[-1].ce_id
+        self.offered_sequence = 0
         self._group.outbox.acknowledge(
             self._topic,
             self._partition,
@@ -284,6 +290,7 @@ class Lane:
         """Note that the log lost all rows after a sequence."""
         self.forget()
         self.found = {}
+        self.trimmed, self.offered_sequence = (0, 0), 0
         self.resent_sequence = max(self.resent_sequence, self._cursor)
         self._cursor = sequence
         self._resume_offset = resume_offset

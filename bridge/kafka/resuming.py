@@ -176,10 +176,7 @@ async def settle(
         BridgeError: As `open_log` says.
     """
     lane.found = tail.offsets
-    if start.offset is not None and start.offset < tail.begin_offset:
-        # Rows are written in order: those before the first one that is left stood
-        # where retention has been meanwhile.
-        lane.trimmed = (tail.first_sequence - 1, tail.begin_offset - 1)
+    lane.trimmed = _trimmed(lane, start, tail)
     if tail.confirms(start):
         lane.verified()
         return
@@ -218,6 +215,22 @@ async def settle(
         first_sequence=sequence + 1,
         last_sequence=last,
     )
+
+
+def _trimmed(lane: Lane, start: ScanFrom, tail: LogTail) -> tuple[int, int]:
+    """
+    Tell up to which row retention took what nobody has seen in the log.
+
+    Rows are written in order: those of one batch that are missing before the first
+    one that is left stood where retention has been meanwhile. What another process
+    wrote doesn't say so. A row that it put aside, of an outbox that has lost this
+    since (a loss of power, a copy that was put back), is missing in the same way:
+    it has to be offered again, or it is nowhere.
+    """
+    is_ours = tail.first_sequence <= lane.offered_sequence
+    if start.offset is None or start.offset >= tail.begin_offset or not is_ours:
+        return 0, 0
+    return tail.first_sequence - 1, tail.begin_offset - 1
 
 
 async def _check_topic(log: Log, lane: Lane) -> None:
