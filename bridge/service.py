@@ -8,10 +8,12 @@ deadline; what is left stays in the outbox for the next start.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 import trio
@@ -35,6 +37,11 @@ from bridge.recovery.ledger import Ledger
 from bridge.sessions import Sessions, sources_of
 from bridge.settings import Settings
 from bridge.threads import in_thread
+from bridge.tracing import open_tracing, secrets_in
+
+
+if TYPE_CHECKING:
+    from bridge.tracing.sdk import Tracing
 
 
 __all__ = ["run"]
@@ -83,20 +90,28 @@ async def run(
     for secret in (*tokens, *settings.kafka.secrets, password):
         if secret is not None:
             logs.hide(secret.reveal())
+    for text in secrets_in(os.environ):
+        logs.hide(text)
     for warning in warnings:
         _log.warning("settings.odd", detail=warning)
+    tracing = open_tracing(settings, os.environ)
     recorder = None if record is None else Recorder(record, settings.pusher)
     with OutboxDirectory(settings.outbox.dir) as directory:
-        await _Service(settings, directory, recorder).run()
+        await _Service(settings, directory, recorder, tracing).run()
 
 
 class _Service:
     """One process's rooms, wired."""
 
     def __init__(
-        self, settings: Settings, directory: OutboxDirectory, recorder: Recorder | None
+        self,
+        settings: Settings,
+        directory: OutboxDirectory,
+        recorder: Recorder | None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._settings = settings
+        self._tracing = tracing
         # Between outbox and outbox: what it gives up, it is handed back as a gap.
         self._ledger = Ledger(settings.gap_topic, sources_of(settings))
         self._outbox = outbox = Outbox(
@@ -119,10 +134,18 @@ class _Service:
             framing=framing_of(settings),
             needs=needs,
             max_dead_letter_bytes=settings.limits.dead_letter_bytes,
+            trace=None if tracing is None else tracing.published,
         )
         self._relay_ended = trio.Event()
         self._recorder = recorder
-        self._sessions = Sessions(settings, outbox, self._ledger, recorder)
+        self._sessions = Sessions(
+            settings,
+            outbox,
+            self._ledger,
+            recorder,
+            # Without tracing nothing lies between, and an event costs what it did.
+            offer=outbox.offer if tracing is None else tracing.offering(outbox.offer),
+        )
         self._refusal: RefusedError | None = None
 
     async def run(self) -> None:
@@ -140,6 +163,8 @@ class _Service:
                     self._recorder.stop,
                     _RECORDER_GRACE_SECONDS,
                 )
+            if self._tracing is not None:
+                nursery.start_soon(self._tracing.run)
             await self._start_operations(nursery)
             async with trio.open_nursery() as intake:
                 nursery.start_soon(

@@ -25,6 +25,7 @@ from bridge.pusher.stalls import Stalls
 from bridge.pusher.transport import client_context
 from bridge.pusher.turns import Turns
 from bridge.pusher.websocket import Connect, connect_websocket
+from bridge.record import Record
 from bridge.recovery.hearing import Hearing
 from bridge.recovery.ledger import Ledger
 from bridge.restraint import Restraint
@@ -59,6 +60,7 @@ class Sessions:
         outbox: Where records go; remembers what the process before had proved.
         ledger: Where gaps go.
         recorder: Writes the wire down, if that is wanted.
+        offer: Takes the intakes' records; must not wait.
 
     Attributes:
         intakes: What became of each account's events, in the order of accounts.
@@ -74,6 +76,8 @@ class Sessions:
         outbox: Outbox,
         ledger: Ledger,
         recorder: Recorder | None = None,
+        *,
+        offer: Callable[[list[Record]], None],
     ) -> None:
         self._outbox = outbox
         self._ledger = ledger
@@ -112,7 +116,7 @@ class Sessions:
                 ce_source=ce_source,
                 topic=settings.topic,
                 dead_letter_topic=settings.dead_letter_topic,
-                offer=outbox.offer,
+                offer=offer,
                 previews=settings.previews,
                 preview_topic=settings.preview_topic,
                 max_value_bytes=settings.limits.event_bytes,

@@ -166,6 +166,16 @@ class NotedHeaders(RecordHeaders, frozen=True, kw_only=True):
             "5f0c1c526a2f4c53-16",
         ),
     ] = field(name=names.BRIDGE_REPLAYED_CE_ID, default=UNSET)
+    traceparent: Annotated[
+        str | UnsetType,
+        said(
+            "Only with tracing: W3C's Trace Context, of the span in which the bridge"
+            " made the record. Where it is not sampled the lowest bit of the last two"
+            " digits is 0, and no span of it is kept.",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            {"pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"},
+        ),
+    ] = field(name=names.TRACEPARENT, default=UNSET)
     bridge_preview_sha256: Annotated[
         str | UnsetType,
         said(

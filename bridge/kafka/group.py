@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from bridge.kafka.memory import Memory
 from bridge.kafka.outage import Outage
 from bridge.kafka.ports import Framing, OutboxPort
+from bridge.kafka.publications import PublicationTrace
 from bridge.kafka.statistics import RelayStatistics
 from bridge.kafka.topic_watch import TopicWatch
 from bridge.settings import KafkaSettings
@@ -48,6 +49,7 @@ class Group:
         watch: Looks at the topics of all groups.
         framing: What stands before the values of topics; None for nothing.
         prefixes: By topic that is open, the bytes before each value.
+        trace: Is told of each batch; None where nobody is.
     """
 
     topics: tuple[str, ...]
@@ -63,6 +65,7 @@ class Group:
     watch: TopicWatch
     framing: Framing | None = None
     prefixes: dict[str, bytes] = field(default_factory=dict)
+    trace: PublicationTrace | None = None
 
 
 class Delivery(Protocol):

@@ -20,6 +20,9 @@ CE_TIME: Final = "ce_time"
 CE_SUBJECT: Final = "ce_subject"
 CONTENT_TYPE: Final = "content-type"
 
+# W3C's Trace Context: plain, as clients instrumented with OpenTelemetry look for it.
+TRACEPARENT: Final = "traceparent"
+
 # The bridge's own.
 BRIDGE_OUTBOX: Final = "bridge_outbox"
 BRIDGE_SEQUENCE: Final = "bridge_sequence"

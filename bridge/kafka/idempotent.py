@@ -18,6 +18,7 @@ from bridge.kafka.group import Group
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.lane import Lane
 from bridge.kafka.producers import Producers
+from bridge.kafka.publications import error_type
 from bridge.kafka.refusal import Refusals
 from bridge.kafka.resuming import Backoff, resume, verify
 from bridge.kafka.statistics import delivered
@@ -74,6 +75,7 @@ class _LaneSender:
         self._backoff = Backoff(group.settings.retry_backoff_seconds)
         # What the batch holds that failed last.
         self._on_way: list[StoredRecord] = []
+        self._began_ns = 0
 
     async def run(self) -> None:
         """Send rows as they come, until the lane is drained."""
@@ -85,9 +87,11 @@ class _LaneSender:
             try:
                 await self._send()
             except BatchRefusedError as error:
+                self._trace_failure(error)
                 group.outage.failed("lane.failed", error, lane.key)
                 await self._refused(error)
             except (ClientError, ConfigError, KafkaError, TimeoutError) as error:
+                self._trace_failure(error)
                 group.outage.failed(
                     "lane.failed", error, lane.key, next_sequence=lane.next_sequence
                 )
@@ -104,7 +108,7 @@ class _LaneSender:
         rows = lane.offered(self._refusals.max_rows)
         self._on_way = rows
         topic, partition = lane.key
-        started = time.monotonic()
+        started, self._began_ns = time.monotonic(), time.time_ns()
         group.outage.sending(lane.key)
         async with self._producers.lend() as producer:
             try:
@@ -127,11 +131,28 @@ class _LaneSender:
         group.outage.worked(lane.key)
         statistics.publish_duration.observe(time.monotonic() - started)
         delivered(statistics, topic, self._on_way, lane.resent_sequence)
+        if group.trace is not None:
+            group.trace(
+                topic,
+                partition,
+                self._on_way,
+                self._began_ns,
+                base_offset=base_offset,
+            )
         self._backoff.reset()
         start, connection = lane.start, sent.connection
         if lane.advance(sent.count, base_offset, sent.size_bytes, connection):
             await verify(group, lane, start, connection)
         self._refusals.passed()
+
+    def _trace_failure(self, error: Exception) -> None:
+        if self._group.trace is not None:
+            self._group.trace(
+                *self._lane.key,
+                self._on_way,
+                self._began_ns,
+                error_type=error_type(error),
+            )
 
     async def _refused(self, error: BatchRefusedError) -> None:
         """Have the record found that is refused, unless the log has it after all."""

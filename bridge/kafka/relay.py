@@ -31,6 +31,7 @@ from bridge.kafka.memory import Memory
 from bridge.kafka.opening import open_lanes
 from bridge.kafka.outage import Outage
 from bridge.kafka.ports import Framing, OutboxPort
+from bridge.kafka.publications import PublicationTrace
 from bridge.kafka.resuming import TopicReplacedError
 from bridge.kafka.silence import explain_silence
 from bridge.kafka.statistics import RelayStatistics
@@ -69,6 +70,7 @@ class Relay:
         framing: What stands before the values of topics; nothing without it.
         needs: What topics must be like, by name: see `topic_needs`. Others are taken
             as they are.
+        trace: Is told of each batch, on the relay's thread.
     """
 
     def __init__(  # noqa: PLR0913 - what it carries, each given by name
@@ -83,6 +85,7 @@ class Relay:
         delivery: Literal["idempotent", "transactional"] = "idempotent",
         framing: Framing | None = None,
         needs: Mapping[str, TopicNeeds] = NO_NEEDS,
+        trace: PublicationTrace | None = None,
     ) -> None:
         self._settings = settings
         self._topics = [tuple(topics) for topics in groups]
@@ -93,6 +96,7 @@ class Relay:
         self._delivery = delivery
         self._needs = needs
         self._framing = framing
+        self._trace = trace
         self._memory = Memory()
         self._limits: dict[str, int] = {}
         self.statistics = RelayStatistics()
@@ -126,6 +130,7 @@ class Relay:
             limits=self._limits,
             watch=watch,
             framing=self._framing,
+            trace=self._trace,
         )
 
     # -- Trio's doors ---------------------------------------------------------

@@ -26,6 +26,7 @@ from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.lane import Lane
 from bridge.kafka.log import open_log
 from bridge.kafka.producer import Producer
+from bridge.kafka.publications import error_type
 from bridge.kafka.refusal import Refusals
 from bridge.kafka.resuming import Backoff, settle, verify
 from bridge.kafka.sent import Sent
@@ -90,6 +91,7 @@ class TransactionalDelivery:
         # Whose acknowledgement is waited for.
         self._asked: Lane | None = None
         self._begun_at = 0.0
+        self._begun_ns = 0
         self._fenced_at = float("-inf")
 
     async def prepare(self) -> None:
@@ -167,6 +169,7 @@ class TransactionalDelivery:
         self._producers.rotate(-1)
         self._busy, self._parts, self._asked = busy, [], None
         started = self._begun_at = time.monotonic()
+        self._begun_ns = time.time_ns()
         for lane in busy:
             group.outage.sending(lane.key)
         offsets = []
@@ -187,6 +190,7 @@ class TransactionalDelivery:
             lane, sent = part.lane, part.sent
             group.outage.worked(lane.key)
             delivered(group.statistics, lane.key[0], part.rows, lane.resent_sequence)
+            self._trace(part, base_offset=base_offset)
             start, connection = lane.start, sent.connection
             if lane.advance(sent.count, base_offset, sent.size_bytes, connection):
                 doubtful.append((lane, start, connection))
@@ -211,6 +215,8 @@ class TransactionalDelivery:
         """Note that all lanes of the transaction failed, by the one that was first."""
         group, asked = self._group, self._asked
         group.statistics.producer_recycles += 1
+        for part in self._parts:
+            self._trace(part, error=error)
         if isinstance(error, TimeoutError) and not error.args:
             seconds = group.settings.transaction_timeout_seconds
             error = TimeoutError(f"a transaction took longer than {seconds:g} s")
@@ -220,6 +226,23 @@ class TransactionalDelivery:
             event = "transaction.failed" if asked is None else "lane.failed"
             group.outage.failed(
                 event, error, lane.key, next_sequence=lane.next_sequence
+            )
+
+    def _trace(
+        self,
+        part: _Part,
+        *,
+        base_offset: int | None = None,
+        error: Exception | None = None,
+    ) -> None:
+        """Tell of a lane's part; it took as long as its transaction."""
+        if self._group.trace is not None:
+            self._group.trace(
+                *part.lane.key,
+                part.rows,
+                self._begun_ns,
+                base_offset=base_offset,
+                error_type=None if error is None else error_type(error),
             )
 
     def _is_fenced(self, error: Exception) -> bool:

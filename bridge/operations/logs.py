@@ -41,7 +41,9 @@ _WARNINGS_ONLY = (
     "httpcore",
     "httpx",
     "hypercorn",
+    "opentelemetry",
     "trio_websocket",
+    "urllib3",
 )
 
 # Often enough that a summary is never late by more than a sixth of its window.

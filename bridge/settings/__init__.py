@@ -35,6 +35,7 @@ from bridge.settings.sections import (
     TopicSettings,
 )
 from bridge.settings.sign_in import split_extensions
+from bridge.settings.tracing import TracingSettings
 
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "Source",
     "SourceKind",
     "TopicSettings",
+    "TracingSettings",
     "describe",
     "inspect",
     "load",

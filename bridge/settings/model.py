@@ -32,6 +32,7 @@ from bridge.settings.sections import (
     PusherSettings,
     TopicSettings,
 )
+from bridge.settings.tracing import TracingSettings
 
 
 __all__ = ["Settings"]
@@ -116,6 +117,7 @@ class Settings(Section, frozen=True):
     outbox: OutboxSettings = msgspec.field(default_factory=OutboxSettings)
     operations: OperationsSettings = msgspec.field(default_factory=OperationsSettings)
     log: LogSettings = msgspec.field(default_factory=LogSettings)
+    tracing: TracingSettings = msgspec.field(default_factory=TracingSettings)
     accounts: tuple[AccountSettings, ...] = ()
     shutdown_timeout_seconds: Annotated[
         float,

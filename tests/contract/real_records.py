@@ -12,6 +12,9 @@ from functools import partial
 from typing import Any
 
 import msgspec
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import (  # noqa: TID251 - keeps what the bridge makes
+    InMemorySpanExporter,
+)
 
 from bridge import dead_letter
 from bridge.consumer.dead_letters.letter import as_letter
@@ -25,6 +28,7 @@ from bridge.record import Origin, Record, StoredRecord
 from bridge.recovery.gap import GapCause
 from bridge.replay.shaping import Shaping
 from bridge.settings import Settings
+from bridge.tracing.sdk import Tracing
 from tests.previews.images import KINDS, data_uri, image
 from tests.recovery.books import NOW_US, Books
 from tests.test_intake import Outlet, status
@@ -96,6 +100,17 @@ def _of_events() -> Iterator[Record]:
     yield light
 
 
+def _of_traced_events() -> Iterator[Record]:
+    """Give an event, its preview and a dead letter of a bridge that makes spans."""
+    outlet = Outlet(previews="topic", preview_topic="jobs.previews")
+    records = outlet.accept(status(preview=data_uri(_JPEG)), "nothing")
+    traced: list[Record] = []
+    tracing = Tracing("bridge", InMemorySpanExporter())
+    tracing.offering(traced.extend)(records)
+    tracing._provider.shutdown()
+    yield from traced
+
+
 def _of_gaps() -> Iterator[Record]:
     """Give a gap of each cause when it opens and when it closes."""
     books = Books("42")
@@ -145,7 +160,13 @@ def _of_order(max_bytes: int) -> Iterator[Record]:
 
 def _records() -> Iterator[Record]:
     """Give them all: what comes first, and what becomes of it later."""
-    first = [*_of_events(), *_of_gaps(), *_of_order(1_000_000), *_of_order(10)]
+    first = [
+        *_of_events(),
+        *_of_traced_events(),
+        *_of_gaps(),
+        *_of_order(1_000_000),
+        *_of_order(10),
+    ]
     for record in first:
         yield record
         if record.topic != _DEAD_LETTERS:

@@ -59,6 +59,7 @@ would write 1e+09. */ -}}
   "BRIDGE_OPERATIONS_LISTEN" (printf "%s:%d" .Values.operations.address (int .Values.operations.port))
   "BRIDGE_LOG_FORMAT" .Values.log.format
   "BRIDGE_LOG_LEVEL" .Values.log.level
+  "BRIDGE_TRACING_ENABLED" .Values.tracing.enabled
 ) }}
 {{- end -}}
 

@@ -1,0 +1,142 @@
+"""Spans and their contexts, from soketi through the outbox to a topic's readers."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+
+import pytest
+import trio
+
+from tests.e2e.jobs import job
+from tests.e2e.scene import Scene
+from tests.servers.kafka import KafkaServer
+from tests.servers.reader import Record
+from tests.tracing.collector import Collector, ReceivedSpan
+
+
+_CANARY = f"canary-{secrets.token_hex(12)}"
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    """A collector that the standard variables lead the bridge to."""
+    with Collector() as started:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", started.url)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", f"x-token={_CANARY}")
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+        yield started
+
+
+async def _wait_created(collector: Collector, name: str, count: int) -> None:
+    await trio.to_thread.run_sync(
+        collector.wait, lambda now: len(now.named(name)) >= count
+    )
+
+
+def _creations(
+    topic: str, records: Sequence[Record], collector: Collector
+) -> dict[str, ReceivedSpan]:
+    """Find the span that each record's header names; gives them by span id."""
+    created = {span.span_id: span for span in collector.named(f"create {topic}")}
+    assert len(created) == len(records)
+    for record in records:
+        span = created[record.headers["traceparent"].decode().split("-")[2]]
+        assert span.is_of(record.headers["traceparent"].decode())
+        assert record.key is not None
+        assert span.attributes["messaging.kafka.message.key"] == record.key.decode()
+        assert span.started_ns // 1_000_000 == record.timestamp
+    return created
+
+
+def _sent(
+    topic: str, records: Sequence[Record], collector: Collector
+) -> dict[str, ReceivedSpan]:
+    """Find the batch that brought each record; gives them by `ce_id`."""
+    created = _creations(topic, records, collector)
+    by_id = {record.headers["ce_id"].decode(): record for record in records}
+    found: dict[str, ReceivedSpan] = {}
+    for batch in collector.named(f"send {topic}"):
+        if batch.failed:
+            continue
+        for link in batch.links:
+            ce_id = link.attributes["messaging.message.id"]
+            assert isinstance(ce_id, str)
+            record = by_id[ce_id]
+            trace_id, span_id = record.headers["traceparent"].decode().split("-")[1:3]
+            assert (link.trace_id, link.span_id) == (trace_id, span_id)
+            assert link.attributes["messaging.kafka.offset"] == record.offset
+            partition = batch.attributes["messaging.destination.partition.id"]
+            assert partition == str(record.partition)
+            assert batch.ended_ns >= created[span_id].ended_ns
+            assert ce_id not in found
+            found[ce_id] = batch
+    return found
+
+
+async def test_a_context_lasts_over_a_crash(
+    scene: Scene, dryapi: str, own_kafka: KafkaServer, collector: Collector
+) -> None:
+    """What came in before a kill goes out after it with the context of then."""
+    topic = scene.topic.name
+    bridge = scene.bridge(dryapi, tracing_enabled="true")
+    await bridge.start_and_wait()
+    async with scene.load(bridge) as load:
+        await load.run_together([job(8), job(8)])
+        first = load.count
+        await bridge.wait_metrics(lambda now: now.published >= first)
+        own_kafka.pause()
+        await load.run_together([job(8), job(8)])
+    await bridge.wait_metrics(lambda now: now.committed >= load.count)
+    await _wait_created(collector, f"create {topic}", load.count)
+    bridge.kill()
+    own_kafka.resume()
+    await bridge.start_and_wait()
+    await bridge.wait_metrics(lambda now: now.waiting == 0)
+    records = await scene.records(load.count)
+    assert await bridge.stop() == 0
+    assert bridge.logged("settings.odd") == []
+
+    sent = _sent(topic, records, collector)
+    processes = {
+        ce_id: batch.resource["service.instance.id"] for ce_id, batch in sent.items()
+    }
+    before = [*processes.values()].count(processes[_first(records)])
+    after = len(processes) - before
+    # What was on its way at the kill stands in the log, and nobody was told so.
+    assert before == first
+    assert 0 < after <= load.count - first
+    assert len(set(processes.values())) == 2
+    _check_secrets(scene, collector, bridge.all_output)
+
+
+async def test_a_transaction_is_told_by_its_lanes(
+    scene: Scene, dryapi: str, collector: Collector
+) -> None:
+    """With transactional delivery each record has its batch's span, too."""
+    bridge = scene.bridge(dryapi, tracing_enabled="true", delivery="transactional")
+    await bridge.start_and_wait()
+    async with scene.load(bridge) as load:
+        await load.run_together([job(3), job(3), job(3)])
+    await bridge.wait_metrics(lambda now: now.published >= load.count)
+    records = await scene.records(load.count)
+    assert await bridge.stop() == 0
+    sent = _sent(scene.topic.name, records, collector)
+    assert len(sent) == len(records) == load.count
+    _check_secrets(scene, collector, bridge.all_output)
+
+
+def _first(records: Sequence[Record]) -> str:
+    """Give the `ce_id` of the record that was read first."""
+    first = min(records, key=lambda record: record.headers["ce_time"])
+    return first.headers["ce_id"].decode()
+
+
+def _check_secrets(scene: Scene, collector: Collector, output: str) -> None:
+    """Look for what no log line may hold, and what no span may."""
+    assert collector.headers
+    assert all(headers["x-token"] == _CANARY for headers in collector.headers)
+    assert _CANARY not in output
+    for body in collector.bodies:
+        assert scene.account.token.encode() not in body
+        assert b"signature=" not in body

@@ -1,0 +1,1 @@
+"""Tests of the spans, and a collector that takes them."""
