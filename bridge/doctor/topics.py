@@ -29,6 +29,9 @@ _SIZE: Final = "max.message.bytes"
 # What `topic_report` calls a configuration that it may not see.
 _HIDDEN: Final = "configuration"
 
+# What it calls what this user may do.
+_RIGHTS: Final = "rights"
+
 
 class Told(msgspec.Struct, frozen=True):
     """
@@ -134,6 +137,9 @@ def _tell_absent(name: str, told: Told, found: Found) -> None:
 def _warn(findings: Iterable[TopicFinding], found: Found, *, but: str = "") -> None:
     for one in findings:
         if one.what == but or one.verdict is Verdict.FINE:
+            continue
+        if one.what == _RIGHTS:
+            # Told in a step of its own.
             continue
         if one.verdict is Verdict.UNKNOWN and one.what == _HIDDEN:
             # Said of the rights, where they are told.

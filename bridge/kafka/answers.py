@@ -14,7 +14,14 @@ from aiokafka import errors  # noqa: TID251 - this room speaks to aiokafka
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
 
 
-__all__ = ["REFUSALS", "BatchRefusedError", "ClientError", "is_fenced", "no_producer"]
+__all__ = [
+    "REFUSALS",
+    "BatchRefusedError",
+    "ClientError",
+    "forbidden",
+    "is_fenced",
+    "no_producer",
+]
 
 ClientError: TypeAlias = errors.KafkaError
 
@@ -89,6 +96,37 @@ def is_fenced(error: BaseException) -> bool:
             return True
         cause = cause.__cause__
     return False
+
+
+def forbidden(error: BaseException, topic: str | None) -> KafkaRefusedError | None:
+    """
+    Say what to grant, where a write failed because this user may not do it.
+
+    Args:
+        error: What the broker said.
+        topic: Where to was written; None where it is one of several.
+
+    Returns:
+        What to say; None where it is something else.
+    """
+    if isinstance(error, errors.TopicAuthorizationFailedError):
+        where = "the topic" if topic is None else f"the topic {topic}"
+        return KafkaRefusedError(
+            f"Kafka forbids this user to write to {where} ({error}). Grant the user"
+            f" Write on {where}."
+        )
+    if isinstance(error, errors.TransactionalIdAuthorizationFailed):
+        return KafkaRefusedError(
+            f"Kafka forbids this user the transactional ids of the bridge ({error})."
+            " Grant the user Write and Describe on all transactional ids that begin"
+            " with kafka.client_id (BRIDGE_KAFKA_CLIENT_ID)."
+        )
+    if isinstance(error, errors.ClusterAuthorizationFailedError):
+        return KafkaRefusedError(
+            f"Kafka forbids this user to write idempotently ({error}). Grant the user"
+            " IdempotentWrite on the cluster."
+        )
+    return None
 
 
 def no_producer(error: ClientError, id_prefix: str | None) -> KafkaError:

@@ -125,8 +125,8 @@ def read_error(
     names = ", ".join(topics)
     if isinstance(error, aiokafka_errors.TopicAuthorizationFailedError):
         return KafkaRefusedError(
-            f"Kafka refuses to let this user read {names}: it needs the READ and "
-            "DESCRIBE permissions (ACLs) on the topic."
+            f"Kafka forbids this user to read {names} ({error}). Grant the user Read "
+            f"on the topic {names}."
         )
     if isinstance(error, aiokafka_errors.KafkaTimeoutError):
         return KafkaUnreachableError(

@@ -24,7 +24,7 @@ from aiokafka.consumer.fetcher import (  # noqa: TID251 - as above
 )
 
 from bridge.errors import KafkaUnreachableError
-from bridge.kafka.connection import client_arguments
+from bridge.kafka.connection import client_arguments, read_error
 from bridge.kafka.diagnosis import failed_start
 from bridge.kafka.ending import end_client, start_client
 from bridge.kafka.offsets import CONSUMER, DEBUGGER, EARLIEST, LATEST, ask_offsets
@@ -87,6 +87,8 @@ async def open_log(settings: KafkaSettings, topic: str) -> AsyncIterator[Log]:
         yield Log(consumer, topic, settings.start_timeout_seconds)
     except (errors.KafkaConnectionError, errors.NodeNotReadyError) as error:
         raise await failed_start(settings) from error
+    except errors.TopicAuthorizationFailedError as error:
+        raise read_error(settings, [topic], error) from error
     except (errors.KafkaError, TimeoutError) as error:
         raise KafkaUnreachableError(
             f"Kafka can't be read at {topic}: {error!r}; the bridge resumes when it can"

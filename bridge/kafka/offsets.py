@@ -59,6 +59,9 @@ async def ask_offsets(  # noqa: PLR0913, PLR0917 - the parts of one question
     """
     wanted, offsets = set(partitions), dict[int, int]()
     while True:
+        if topic in client.cluster.unauthorized_topics:
+            # Nobody tells such a user who leads it.
+            raise aiokafka_errors.TopicAuthorizationFailedError(topic)
         by_leader = defaultdict(list)
         for partition in wanted - offsets.keys():
             lane = TopicPartition(topic, partition)

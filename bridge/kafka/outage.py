@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from bridge.errors import KafkaError, KafkaRefusedError
+from bridge.kafka.answers import forbidden
 from bridge.kafka.statistics import RelayStatistics
 
 
@@ -91,6 +92,7 @@ class Outage:
             **fields: What the log shall show besides.
         """
         now = self._clock()
+        error = forbidden(error, None if lane is None else lane[0]) or error
         if lane is not None:
             self._sent_at.pop(lane, None)
         if self._statistics is not None:

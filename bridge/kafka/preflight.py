@@ -36,6 +36,7 @@ from bridge.errors import (
 from bridge.kafka.answers import no_producer
 from bridge.kafka.connection import client_arguments, token_source, unreachable
 from bridge.kafka.ending import ClosingLoop, end_client, start_client
+from bridge.kafka.rights import NEEDED, WISHED, lacking
 from bridge.kafka.topic_creation import Creation
 from bridge.kafka.topic_ids import Metadata
 from bridge.kafka.topics import LookedUp, look_up
@@ -54,15 +55,6 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
-
-# Bits of KIP-430 by the protocol's AclOperation.
-_READ: Final = 3
-_WRITE: Final = 4
-_DESCRIBE: Final = 8
-_DESCRIBE_CONFIGS: Final = 10
-
-# What a broker answers that doesn't tell (KIP-430).
-_NOT_TOLD: Final = -(2**31)
 
 # https://kafka.apache.org/protocol#protocol_error_codes
 _NONE: Final = 0
@@ -323,18 +315,12 @@ async def _topic_rights(client: Any, names: Sequence[str]) -> dict[str, Right]:
     except (errors.IncompatibleBrokerVersion, NotImplementedError):
         # aiokafka raises the second where it has no version that the broker has.
         return {}
-    return {
-        topic[1]: Right(
-            _lacking(topic[5], {_READ: "Read", _WRITE: "Write", _DESCRIBE: "Describe"}),
-            _lacking(topic[5], {_DESCRIBE_CONFIGS: "DescribeConfigs"}),
-        )
-        for topic in answer.topics
-        if topic[0] == _NONE and topic[5] != _NOT_TOLD
-    }
-
-
-def _lacking(bits: int, wanted: Mapping[int, str]) -> tuple[str, ...]:
-    return tuple(name for bit, name in wanted.items() if not bits >> bit & 1)
+    rights = {}
+    for topic in answer.topics:
+        needed, wished = lacking(topic[5], NEEDED), lacking(topic[5], WISHED)
+        if topic[0] == _NONE and needed is not None and wished is not None:
+            rights[topic[1]] = Right(needed, wished)
+    return rights
 
 
 async def _producer(client: Any) -> KafkaError | None:

@@ -1,5 +1,6 @@
 """
-Kafka's ids of topics: what tells a topic from one of the same name made anew.
+Kafka's ids of topics, what tells a topic from one of the same name made anew, and
+what this user may do with them.
 
 aiokafka 0.14 speaks metadata up to version 5, ids came with version 10 (KIP-516,
 Kafka 2.8). So that one version of the request is written down here.
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
+import msgspec
 from aiokafka.errors import (  # noqa: TID251 - this room speaks to aiokafka
     IncompatibleBrokerVersion,
 )
@@ -32,11 +34,24 @@ from aiokafka.protocol.types import (  # noqa: TID251 - as above
 )
 
 
-__all__ = ["Metadata", "topic_ids"]
+__all__ = ["Metadata", "Shown", "ask_topics", "topic_ids"]
 
 _METADATA = 3
 _VERSION = 10
 _NO_ID = uuid.UUID(int=0)
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """
+    What metadata shows of a topic that is there.
+
+    Attributes:
+        topic_id: Its id.
+        operations: What this user may do with it: see `rights`.
+    """
+
+    topic_id: str
+    operations: int
 
 
 class _Uuid(AbstractType[uuid.UUID]):  # type: ignore[misc] # aiokafka is untyped
@@ -141,16 +156,16 @@ class Metadata(Request[_Question]):  # type: ignore[misc] # aiokafka is untyped
         return request_struct_class(topics, False, False, self._rights, no_tags)
 
 
-async def topic_ids(client: Any, names: Sequence[str]) -> dict[str, str]:
+async def ask_topics(client: Any, names: Sequence[str]) -> dict[str, Shown]:
     """
-    Ask a broker for the ids of topics.
+    Ask a broker for topics.
 
     Args:
         client: A started `AIOKafkaClient` (0.14).
         names: The topics.
 
     Returns:
-        Ids by name, without topics that the broker doesn't know; empty if the
+        What it shows by name, without topics that it doesn't know; empty if the
         broker is older than ids.
 
     Raises:
@@ -160,12 +175,18 @@ async def topic_ids(client: Any, names: Sequence[str]) -> dict[str, str]:
     if node is None:
         return {}
     try:
-        answer = await client.send(node, Metadata(names))
+        answer = await client.send(node, Metadata(names, rights=True))
     except (IncompatibleBrokerVersion, NotImplementedError):
         # aiokafka raises the second where it has no version that the broker has.
         return {}
     return {
-        name: str(topic_id)
-        for _, name, topic_id, *_ in answer.topics
-        if topic_id != _NO_ID
+        topic[1]: Shown(str(topic[2]), topic[5])
+        for topic in answer.topics
+        if topic[2] != _NO_ID
     }
+
+
+async def topic_ids(client: Any, names: Sequence[str]) -> dict[str, str]:
+    """Ask a broker for the ids of topics: as `ask_topics`."""
+    shown = await ask_topics(client, names)
+    return {name: one.topic_id for name, one in shown.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from bridge.kafka.rights import NEEDED
 from bridge.kafka.topic_creation import creation, creation_command
 from bridge.kafka.topic_finding import TopicFinding, Verdict
 from bridge.kafka.topic_needs import TopicNeeds, TopicRole
@@ -101,6 +102,7 @@ class _Topic:
     def findings(self) -> Iterator[TopicFinding]:
         """Judge it."""
         yield self._finding("topic", "there", "there")
+        yield from self._rights()
         yield self._finding("partitions", str(self._facts.partitions), "1 or more")
         yield self._replicas()
         if self._facts.configs is None:
@@ -150,6 +152,24 @@ class _Topic:
         return (
             f"kafka-configs.sh --bootstrap-server {servers} --alter --entity-type"
             f" topics --entity-name {self._facts.name} --add-config {config}"
+        )
+
+    def _rights(self) -> Iterator[TopicFinding]:
+        lacks = self._facts.lacks
+        if lacks is None:
+            # Older brokers refuse when it comes to it.
+            return
+        needed = ", ".join(NEEDED.values())
+        if not lacks:
+            yield self._finding("rights", needed, needed)
+            return
+        have = [name for name in NEEDED.values() if name not in lacks]
+        yield self._finding(
+            "rights",
+            ", ".join(have),
+            needed,
+            Verdict.MISSING,
+            f"Grant the user {' and '.join(lacks)} on the topic {self._facts.name}.",
         )
 
     def _replicas(self) -> TopicFinding:

@@ -28,8 +28,9 @@ from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka.connection import client_arguments
 from bridge.kafka.diagnosis import failed_start
 from bridge.kafka.ending import end_client, start_client
+from bridge.kafka.rights import NEEDED, lacking
 from bridge.kafka.topic_creation import Creation
-from bridge.kafka.topic_ids import topic_ids
+from bridge.kafka.topic_ids import ask_topics
 from bridge.kafka.topic_needs import READ_CONFIGS
 from bridge.settings import KafkaSettings
 
@@ -44,6 +45,7 @@ _UNKNOWN_TOPIC = 3
 _NO_LEADER_YET = 5
 _INVALID_NAME = 17
 _UNAUTHORISED = 29
+_CLUSTER_UNAUTHORISED = 31
 _EXISTS = 36
 
 # Error code and partitions by topic, as aiokafka gives them.
@@ -72,6 +74,8 @@ class TopicFacts(msgspec.Struct, frozen=True):
         is_led: Whether each of its partitions has a leader.
         configs: Its configuration, the brokers' defaults included, by name; None if
             this user may not read it.
+        lacks: What this user may not do with it, of what the bridge needs; None if
+            the brokers don't tell.
     """
 
     name: str
@@ -81,6 +85,7 @@ class TopicFacts(msgspec.Struct, frozen=True):
     replicas: int = 0
     is_led: bool = True
     configs: Mapping[str, str] | None = None
+    lacks: tuple[str, ...] | None = None
 
 
 class LookedUp(msgspec.Struct, frozen=True):
@@ -148,7 +153,7 @@ async def _told(
     """Put together what is known of topics."""
     there = [name for name, (code, _) in described.items() if code == _NONE]
     configs = await _configs(admin, there)
-    ids = await topic_ids(admin._client, there) if there else {}  # noqa: SLF001
+    shown = await ask_topics(admin._client, there) if there else {}  # noqa: SLF001
     facts, missing = {}, []
     for name, (code, partitions) in described.items():
         if name in problems:
@@ -159,15 +164,16 @@ async def _told(
         if code != _NONE:
             problems[name] = _problem(name, code)
             continue
-        own = configs.get(name)
+        own, seen = configs.get(name), shown.get(name)
         facts[name] = TopicFacts(
             name,
             len(partitions),
             int((own or {}).get("max.message.bytes", _DEFAULT_MAX_MESSAGE_BYTES)),
-            ids.get(name),
+            None if seen is None else seen.topic_id,
             min((len(one["replicas"]) for one in partitions), default=0),
             all(one["leader"] >= 0 for one in partitions),
             own,
+            None if seen is None else lacking(seen.operations, NEEDED),
         )
     return LookedUp(facts, tuple(missing), problems)
 
@@ -225,13 +231,19 @@ async def _create(
     by_name = {one.topic: one for one in wanted}
     problems: dict[str, KafkaError] = {}
     for name, code, message in answer.topic_errors:
-        if code not in {_NONE, _EXISTS}:
+        if code in {_UNAUTHORISED, _CLUSTER_UNAUTHORISED}:
+            problems[name] = KafkaRefusedError(
+                f"Kafka forbids this user to create the topic {name}. Grant the user"
+                f" Create on the topic {name} (or on the cluster), or create the topic"
+                " yourself."
+            )
+        elif code not in {_NONE, _EXISTS}:
             reason = message or errors.for_code(code).__name__
             problems[name] = KafkaRefusedError(
                 f"Kafka refuses to create the topic {name}: {reason}. Look at"
-                f" kafka.partitions ({by_name[name].partitions}), at"
-                f" kafka.replication_factor ({by_name[name].replication_factor}) and at"
-                " the user's right to Create, or create the topic yourself."
+                f" kafka.partitions ({by_name[name].partitions}) and at"
+                f" kafka.replication_factor ({by_name[name].replication_factor}), or"
+                " create the topic yourself."
             )
         elif code == _NONE:
             _log.info("topic.created", **msgspec.structs.asdict(by_name[name]))
@@ -259,7 +271,8 @@ async def _configs(
 def _problem(name: str, code: int) -> KafkaError:
     if code == _UNAUTHORISED:
         return KafkaRefusedError(
-            f"Kafka forbids this user the topic {name}: grant Describe and Write on it."
+            f"Kafka forbids this user the topic {name}. Grant the user Read and Write"
+            f" on the topic {name}."
         )
     if code == _INVALID_NAME:
         return KafkaRefusedError(f"Kafka takes no topic called {name!r}.")

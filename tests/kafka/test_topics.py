@@ -72,7 +72,7 @@ def test_a_forbidden_topic_is_refused(
     answer_with(monkeypatch, 29)
     problem = look(topic).problems[topic.name]
     assert isinstance(problem, KafkaRefusedError)
-    assert f"{topic.name}: grant Describe and Write" in str(problem)
+    assert f"Grant the user Read and Write on the topic {topic.name}." in str(problem)
 
 
 def test_a_missing_topic_hides_no_other(topic: Topic) -> None:

@@ -153,6 +153,7 @@ def test_what_is_fine_is_told_as_well(found: _Found) -> None:
     """The table has a row for everything that was looked at."""
     assert [one.what for one in found["plain"]] == [
         "topic",
+        "rights",
         "partitions",
         "replication.factor",
         "min.insync.replicas",

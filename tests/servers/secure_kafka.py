@@ -2,7 +2,8 @@
 
 Owns the listeners, their certificates, users and the OIDC provider that one of them
 trusts. The plain listener stays: over it tests make topics, change passwords and read
-back. Rights are `guarded`'s business: here whoever is let in may do anything.
+back. All whom it knows from its start may do anything; who comes later is a guest, and
+what one may do stands in `guest`.
 """
 
 from __future__ import annotations
@@ -52,6 +53,11 @@ _LOGIN = {
     "OAUTHBEARER": f"{_MODULES}.oauthbearer.OAuthBearerLoginModule required;",
 }
 _VALIDATOR = f"{_MODULES}.oauthbearer.OAuthBearerValidatorCallbackHandler"
+
+# Whoever comes with a certificate, whatever stands in it.
+_MUTUAL_USER = "mutual"
+
+_GUARD = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
 
 # After so long a broker ends a connection whose client doesn't sign in anew, which
 # aiokafka's don't: a test of a password that is exchanged waits for it.
@@ -200,6 +206,12 @@ class SecureKafka(KafkaServer):
                     raise
                 time.sleep(_LOOK_SECONDS)
 
+    @property
+    def _owners(self) -> list[str]:
+        """Who may do anything; the first comes over listeners that ask nobody."""
+        client = self.provider.client_id
+        return ["ANONYMOUS", USER, ROTATING_USER, _MUTUAL_USER, client]
+
     def _command(self, folder: Path, *arguments: str | Path) -> list[str | Path]:
         java, *rest = super()._command(folder, *arguments)
         allowed = "-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls"
@@ -225,6 +237,9 @@ class SecureKafka(KafkaServer):
             "ssl.allow.dn.changes=true",
             "ssl.truststore.type=PEM",
             f"ssl.truststore.location={self.authority.file}",
+            f"ssl.principal.mapping.rules=RULE:^.*$/{_MUTUAL_USER}/",
+            f"authorizer.class.name={_GUARD}",
+            "super.users=" + ";".join(f"User:{name}" for name in self._owners),
         ]
         for name, (_, mechanisms) in _LISTENERS.items():
             prefix = f"listener.name.{name.lower()}"

@@ -1,0 +1,61 @@
+"""What docs/security.md has an operator grant, read from its commands.
+
+Owns the way from a command line to rights, with a test's topics in place of `jobs`.
+What the bridge does with and without them is for the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+from confluent_kafka.admin._acl import AclOperation
+from confluent_kafka.admin._resource import ResourceType
+
+from tests.servers.guest import Right
+
+
+__all__ = ["documented", "least"]
+
+_PAGE = Path(__file__).parents[3] / "docs" / "security.md"
+_TOOL = "kafka-acls.sh"
+
+
+def documented(topic: str) -> list[Right]:
+    """Give every right that the page's commands grant, for another topic than `jobs`.
+
+    Args:
+        topic: What the bridge is told with `--topic`.
+    """
+    parser = argparse.ArgumentParser()
+    for flag in ("--bootstrap-server", "--allow-principal", "--topic"):
+        parser.add_argument(flag)
+    parser.add_argument("--transactional-id")
+    parser.add_argument("--add", action="store_true", required=True)
+    parser.add_argument("--operation", action="append")
+    parser.add_argument("--resource-pattern-type", default="literal")
+    rights = []
+    for line in _PAGE.read_text(encoding="utf-8").splitlines():
+        if not line.startswith(_TOOL):
+            continue
+        given = parser.parse_args(shlex.split(line)[1:])
+        kind, name = ResourceType.TRANSACTIONAL_ID, given.transactional_id
+        if name is None:
+            kind, name = ResourceType.TOPIC, given.topic.replace("jobs", topic)
+        is_prefix = given.resource_pattern_type == "prefixed"
+        rights += [
+            Right(kind, name, AclOperation[operation.upper()], is_prefix)
+            for operation in given.operation
+        ]
+    return rights
+
+
+def least(topic: str, delivery: str) -> list[Right]:
+    """Give those that a bridge can't do without whose topics are there."""
+    return [
+        right
+        for right in documented(topic)
+        if right.operation is not AclOperation.CREATE
+        and (right.kind is ResourceType.TOPIC or delivery == "transactional")
+    ]
