@@ -7,7 +7,6 @@ What is asked stands in `bridge.kafka.preflight`, what topics must be like in
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
 
@@ -176,9 +175,11 @@ class Cluster:
         names = list(self._needs)
         id_prefix = None
         if self._settings.delivery == "transactional":
-            # As `transactional` names them; without an outbox there is no id yet.
-            own = await outbox_id() or uuid.uuid4()
-            id_prefix = f"{self._kafka.client_id}.{own}."
+            # As `transactional` names them; without an outbox the rest isn't known yet.
+            own = await outbox_id()
+            id_prefix = f"{self._kafka.client_id}."
+            if own is not None:
+                id_prefix += f"{own}."
         told: Told | None = None
         # Two questions, and a moment for each one's thread.
         seconds = 2 * (_TOPICS_SECONDS + 0.5)

@@ -149,7 +149,9 @@ async def secure(
 def _refused(place: Place, cause: BaseException | None) -> ProblemError:
     if isinstance(cause, ssl.SSLCertVerificationError):
         return _untrusted(place, cause)
-    reason = cause.reason if isinstance(cause, ssl.SSLError) else None
+    reason = None
+    if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
+        reason = cause.reason
     if reason in {"WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL"}:
         return ProblemError(
             f"speaks no TLS ({reason})",

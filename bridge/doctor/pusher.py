@@ -17,7 +17,7 @@ import trio
 from bridge.doctor.branch import Branch, Found
 from bridge.doctor.conversation import Conversation
 from bridge.doctor.network import Place, connect, resolve, secure
-from bridge.doctor.remedies import ProblemError, problem_of
+from bridge.doctor.remedies import ProblemError, problem_of, sentence
 from bridge.errors import BridgeError, ConfigError, ExitCode, SessionError
 from bridge.pusher import outgoing
 from bridge.pusher.closing import Verdict
@@ -146,15 +146,16 @@ def _problem_of_error(error: BridgeError) -> ProblemError:
 
 def problem_of_ending(ending: Ending) -> ProblemError:
     """Tell of a connection's end what it means at a start."""
-    code = "" if ending.code is None else f", {ending.code}"
+    code = "" if ending.code is None else str(ending.code)
+    told = "" if code in ending.message else f", {code}"
     remedy = _REMEDY
     if ending.advice:
-        remedy = ending.advice[:1].upper() + ending.advice[1:]
+        remedy = sentence(ending.advice)
     elif ending.code is not None and 4000 <= ending.code < 4300:
         remedy = "It may pass: the bridge tries again. If it stays, ask dryAPI"
     is_final = ending.verdict is Verdict.TERMINAL
     return ProblemError(
-        f"{ending.message}{code}",
+        f"{ending.message}{told}",
         remedy,
         ExitCode.REFUSED_BY_DRYAPI if is_final else ExitCode.FAILED,
     )

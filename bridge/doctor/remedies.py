@@ -12,12 +12,12 @@ import re
 from bridge.errors import BridgeError, ExitCode
 
 
-__all__ = ["ProblemError", "problem_of", "split"]
+__all__ = ["ProblemError", "problem_of", "sentence", "split"]
 
 # How the part of a sentence begins that says what to do.
 _ADVICE = re.compile(
-    r"[.:;,] +(?:and )?(?=(?:a private authority|check|choose|create|enable|give|grant|"
-    r"kafka\.|look|lower|register|renew|run|schema_registry\.|see|set|stop|use|"
+    r"[.:;,] +(?:and )?(?=(?:a private authority|check|choose|create|did you mean|"
+    r"enable|expected|give|grant|kafka\.|look|lower|register|renew|run|schema_registry\.|see|set|stop|use|"
     r"what it wants|it must|their policy)\b)",
     re.IGNORECASE,
 )
@@ -56,5 +56,10 @@ def split(text: str) -> tuple[str, str]:
     found = _ADVICE.search(text)
     if found is None:
         return text.rstrip("."), ""
-    advice = text[found.end() :].rstrip(".")
-    return text[: found.start()], advice[:1].upper() + advice[1:]
+    return text[: found.start()], sentence(text[found.end() :].rstrip("."))
+
+
+def sentence(text: str) -> str:
+    """Begin with a capital, unless it begins with a setting's name."""
+    first, *_ = text.split(maxsplit=1) or [""]
+    return text if "." in first or "_" in first else text[:1].upper() + text[1:]

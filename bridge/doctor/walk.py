@@ -20,7 +20,7 @@ from bridge.doctor.kafka import Cluster
 from bridge.doctor.outbox import outbox_branch, walk_outbox
 from bridge.doctor.pusher import pusher_branch, walk_pusher
 from bridge.doctor.registry import registry_branches, walk_registry
-from bridge.doctor.remedies import split
+from bridge.doctor.remedies import ProblemError, split
 from bridge.doctor.report import Line, Outcome, Report
 from bridge.errors import ConfigError, ExitCode
 from bridge.pusher.protocol import Established
@@ -117,7 +117,14 @@ class _Walk:
     def _look_at_settings(self) -> None:
         """Take what was read, and see whom to trust at dryAPI."""
         with self._own as branch, branch.step(_STEP) as found:
-            self._tls = client_context(self._settings.pusher.ca_file)
+            try:
+                self._tls = client_context(self._settings.pusher.ca_file)
+            except ConfigError as error:
+                raise ProblemError(
+                    str(error),
+                    "Set it to a readable file with certificates (PEM)",
+                    error.exit_code,
+                ) from error
             for warning in self._warnings:
                 found.warn(*split(warning))
             if not self._warnings:

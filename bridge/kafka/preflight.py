@@ -67,6 +67,10 @@ _BAD_TIMEOUT: Final = 50
 # TransactionCoordinator.handleInitProducerId).
 _NO_TIMEOUT_MS: Final = 0
 
+# A broker gets its first producer ids from the controller within a tenth of a second.
+_TRIES: Final = 5
+_PAUSE_SECONDS: Final = 0.2
+
 _SIGN_IN_ERRORS: Final = (
     errors.AuthenticationFailedError,
     errors.AuthenticationMethodNotSupported,
@@ -274,8 +278,15 @@ async def _failed(place: Place, error: Exception, seconds: float) -> Knock:
     return Knock(
         refused or KafkaUnreachableError(in_words(error, seconds)),
         is_sign_in=is_sign_in,
-        is_tls=isinstance(error, ssl.SSLError),
+        is_tls=_is_of_tls(error),
     )
+
+
+def _is_of_tls(error: BaseException) -> bool:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__
+    return cause is not None
 
 
 # -- Rights -----------------------------------------------------------------------
@@ -324,23 +335,28 @@ async def _topic_rights(client: Any, names: Sequence[str]) -> dict[str, Right]:
 
 
 async def _producer(client: Any) -> KafkaError | None:
-    answer = await client.send(
-        client.get_random_node(), InitProducerIdRequest(None, _NO_TIMEOUT_MS)
-    )
-    if answer.error_code == _NONE:
-        return None
-    return no_producer(errors.for_code(answer.error_code)(), None)
+    code = await _ask_for_id(client, None)
+    return None if code == _NONE else no_producer(errors.for_code(code)(), None)
 
 
 async def _transactions(client: Any, id_prefix: str) -> KafkaError | None:
     # An id of nobody's: a broker that isn't Apache's might take it in earnest.
-    answer = await client.send(
-        client.get_random_node(),
-        InitProducerIdRequest(f"{id_prefix}check", _NO_TIMEOUT_MS),
-    )
-    if answer.error_code in {_NONE, _BAD_TIMEOUT}:
+    code = await _ask_for_id(client, f"{id_prefix}check")
+    if code in {_NONE, _BAD_TIMEOUT}:
         return None
-    return no_producer(errors.for_code(answer.error_code)(), id_prefix)
+    return no_producer(errors.for_code(code)(), id_prefix)
+
+
+async def _ask_for_id(client: Any, transactional_id: str | None) -> int:
+    """Ask for a producer's id; a broker that has just started says to wait."""
+    request = InitProducerIdRequest(transactional_id, _NO_TIMEOUT_MS)
+    for _ in range(_TRIES):
+        answer = await client.send(client.get_random_node(), request)
+        if not errors.for_code(answer.error_code).retriable:
+            break
+        await asyncio.sleep(_PAUSE_SECONDS)
+    code: int = answer.error_code
+    return code
 
 
 async def _creatable(

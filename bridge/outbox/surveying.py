@@ -89,7 +89,12 @@ def survey(directory: Path, seconds: float, *, is_held: bool) -> Survey | None:
 def _has_format(opened: sqlite3.Connection, path: Path) -> bool:
     """Tell whether anything stands in a file; whoever was killed first left none."""
     (version,) = opened.execute("PRAGMA user_version").fetchone()
-    (tables,) = opened.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    tables = {name for (name,) in opened.execute("SELECT name FROM sqlite_schema")}
+    if tables and "meta" not in tables:
+        raise OutboxFormatError(
+            f"outbox.dir: {path} is a database, but no outbox; give the bridge a"
+            " directory of its own (BRIDGE_OUTBOX_DIR, --outbox-dir)"
+        )
     if version > FORMAT_VERSION:
         raise OutboxFormatError(
             f"outbox.dir: {path} has format {version}, this bridge knows formats up"

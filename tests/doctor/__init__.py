@@ -1,0 +1,1 @@
+"""`bridge check`: each fault is named by the step that meets it, with its remedy."""

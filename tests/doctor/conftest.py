@@ -1,0 +1,46 @@
+"""The servers that a check goes to, started once for this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.doctor.ground import Ground
+from tests.servers.authorities import Authority
+from tests.servers.guarded import GuardedKafka
+from tests.servers.publisher import Soketi
+
+
+@pytest.fixture(scope="package")
+def guarded() -> Iterator[GuardedKafka]:
+    """A broker that asks who comes."""
+    with GuardedKafka() as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def fine_topics(guarded: GuardedKafka) -> dict[str, str]:
+    """Topics that are as they should be, and the variables that name them."""
+    return Ground.make_topics(guarded)
+
+
+@pytest.fixture(scope="package")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Who vouches for servers here."""
+    return Authority(tmp_path_factory.mktemp("authority"), "authority")
+
+
+@pytest.fixture
+def ground(
+    tmp_path: Path,
+    soketi: Soketi,
+    guarded: GuardedKafka,
+    authority: Authority,
+    fine_topics: dict[str, str],
+) -> Iterator[Ground]:
+    """Surroundings in which all is well."""
+    with ExitStack() as stack:
+        yield Ground.make(tmp_path, soketi, guarded, authority, fine_topics, stack)

@@ -1,0 +1,183 @@
+"""A bridge's surroundings in which all is well, and what `bridge check` says of them.
+
+Owns the settings of a bridge that works. What is wrong with one of them, and how that
+is to be told, stands in the tests.
+"""
+
+from __future__ import annotations
+
+import ssl
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from confluent_kafka.admin._acl import AclOperation
+from confluent_kafka.admin._resource import ResourceType
+
+from bridge.doctor import Line, Outcome, Report, check
+from bridge.settings import Secret, load
+from tests.doctor.dry_api import Answer, DryApi, signing
+from tests.servers.authorities import Authority, Identity
+from tests.servers.guarded import GuardedKafka
+from tests.servers.publisher import Soketi
+
+
+__all__ = [
+    "CANARY",
+    "CLIENT_ID",
+    "RIGHTS",
+    "ROLES",
+    "Ground",
+    "remarkable",
+    "variables",
+]
+
+CLIENT_ID = "42"
+CANARY = "canary-of-a-token"
+
+# Topics by what they are for, and the variable that names each.
+ROLES = {
+    "jobs": "BRIDGE_TOPIC",
+    "letters": "BRIDGE_TOPICS_DEAD_LETTERS",
+    "gaps": "BRIDGE_TOPICS_GAPS",
+}
+
+# What the bridge wants on each of them.
+RIGHTS = (
+    AclOperation.READ,
+    AclOperation.WRITE,
+    AclOperation.DESCRIBE,
+    AclOperation.DESCRIBE_CONFIGS,
+)
+
+# One broker holds the suite's topics, and a tests' folder may lie in memory.
+_OF_THE_SUITE = ("replication.factor is 1", "lies in memory")
+
+
+def variables(kafka: Mapping[str, object]) -> dict[str, str]:
+    """Give Kafka's settings as environment variables."""
+    return {
+        f"BRIDGE_KAFKA_{name.upper()}": (
+            value.reveal() if isinstance(value, Secret) else str(value)
+        )
+        for name, value in kafka.items()
+    }
+
+
+@dataclass
+class Ground:
+    """
+    All that a bridge needs.
+
+    Attributes:
+        folder: Where the outbox directory lies.
+        soketi: The Pusher server.
+        guarded: The Kafka that asks who comes.
+        authority: Who vouches for a server's certificate.
+        api: DryAPI.
+        environ: The settings of a bridge that works.
+        stack: Ends what a test starts.
+    """
+
+    folder: Path
+    soketi: Soketi
+    guarded: GuardedKafka
+    authority: Authority
+    api: DryApi
+    environ: dict[str, str]
+    stack: ExitStack
+
+    @classmethod
+    def make(  # noqa: PLR0917 - the servers, in the order of a walk
+        cls,
+        folder: Path,
+        soketi: Soketi,
+        guarded: GuardedKafka,
+        authority: Authority,
+        topics: Mapping[str, str],
+        stack: ExitStack,
+    ) -> Self:
+        """Give a ground on which all is well."""
+        api = stack.enter_context(DryApi(signing(soketi)).serving())
+        environ = {
+            "BRIDGE_CLIENT_ID": CLIENT_ID,
+            "BRIDGE_API_TOKEN": CANARY,
+            "BRIDGE_API_URL": api.url,
+            "BRIDGE_PUSHER_URL": soketi.url,
+            "BRIDGE_PUSHER_APP_KEY": soketi.app.key,
+            "BRIDGE_OUTBOX_DIR": str(folder / "outbox"),
+            **topics,
+            **variables(guarded.credentials),
+        }
+        return cls(folder, soketi, guarded, authority, api, environ, stack)
+
+    @staticmethod
+    def make_topics(
+        guarded: GuardedKafka,
+        *,
+        configs: Mapping[str, Mapping[str, str]] | None = None,
+        rights: Mapping[str, Iterable[AclOperation]] | None = None,
+        missing: Iterable[str] = (),
+    ) -> dict[str, str]:
+        """
+        Make topics with names of their own, as they should be but for some.
+
+        Args:
+            guarded: Where.
+            configs: What some are like, by their place in `ROLES`.
+            rights: What the user may do with some, likewise.
+            missing: Those that are not made, likewise.
+
+        Returns:
+            The variables that name them.
+        """
+        mark = uuid.uuid4().hex[:12]
+        names = {}
+        for role, variable in ROLES.items():
+            # None begins with another one: rights go by the beginning.
+            names[variable] = name = f"{role}-{mark}"
+            if role not in missing:
+                guarded.create_topic(name, 1, (configs or {}).get(role))
+            granted = (rights or {}).get(role, RIGHTS)
+            if granted:
+                guarded.allow(ResourceType.TOPIC, name, *granted)
+        return names
+
+    def answering(
+        self, answer: Answer, *, skew_seconds: float | None = 0.0
+    ) -> dict[str, str]:
+        """Start another dryAPI, which answers so, and give the variable for it."""
+        api = DryApi(answer, skew_seconds=skew_seconds)
+        return {"BRIDGE_API_URL": self.stack.enter_context(api.serving()).url}
+
+    def tls_port(self, identity: Identity) -> int:
+        """Start a server that shows a certificate, and give its port."""
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(identity.certificate, identity.key)
+        api = DryApi(signing(self.soketi), tls)
+        return self.stack.enter_context(api.serving()).port
+
+    async def check(
+        self, changes: Mapping[str, str | None] | None = None, **options: float
+    ) -> Report:
+        """Have everything looked at, some settings being others."""
+        environ = {
+            name: value
+            for name, value in {**self.environ, **(changes or {})}.items()
+            if value is not None
+        }
+        loaded = load({}, environ, None)
+        return await check(loaded.settings, loaded.warnings, **options)
+
+
+def remarkable(report: Report) -> Iterator[Line]:
+    """Give the lines that aren't ok, or skipped because of one of these."""
+    for line in report.lines:
+        if line.outcome in {Outcome.OK, Outcome.SKIPPED}:
+            continue
+        if line.detail.startswith(_OF_THE_SUITE):
+            continue
+        yield line

@@ -1,0 +1,191 @@
+"""Ways to put a fault in, for real: into a server, a certificate, a right, a file.
+
+Each gives the settings that lead to the fault. How it is to be told stands in `faults`.
+"""
+
+from __future__ import annotations
+
+import sqlite3  # noqa: TID251 - makes outboxes that are none
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from confluent_kafka.admin._acl import AclOperation
+
+from bridge.outbox import OutboxDirectory
+from bridge.outbox.schema import FORMAT_VERSION
+from tests.doctor.dry_api import signing
+from tests.doctor.ground import RIGHTS, Ground
+from tests.outbox.making import append, numbered, open_jobs, stored
+from tests.registry.scripted import Reply, ScriptedRegistry, failure
+from tests.servers.publisher import App, Soketi
+
+
+# Variables that are others than those of a bridge that works; None for one that goes.
+Changes = Mapping[str, str | None]
+Make = Callable[[Ground], Changes]
+
+
+def given(**changes: str) -> Make:
+    """Set variables, by the end of their names."""
+    return lambda _: {f"BRIDGE_{name}": value for name, value in changes.items()}
+
+
+def no_certificate(ground: Ground) -> Changes:
+    """Have a text for the file of whom to trust."""
+    file = ground.folder / "ca.pem"
+    file.write_text("no certificate")
+    return {"BRIDGE_PUSHER_CA_FILE": str(file)}
+
+
+# -- DryAPI --------------------------------------------------------------------------
+
+
+def status(code: int) -> Make:
+    """Have the auth endpoint answer with a status."""
+    return lambda ground: ground.answering(
+        lambda _socket, _channel: (code, "application/json", b"{}")
+    )
+
+
+def login_page(ground: Ground) -> Changes:
+    """Have a page for people answer."""
+    page = b"<html>canary-of-a-page</html>"
+    return ground.answering(lambda _socket, _channel: (200, "text/html", page))
+
+
+def signed_by_another(ground: Ground) -> Changes:
+    """Have signatures made with the secret of another deployment."""
+    app = App(ground.soketi.app.id, ground.soketi.app.key, "another-secret")
+    return ground.answering(signing(Soketi(ground.soketi.url, app)))
+
+
+def skewed(seconds: float | None) -> Make:
+    """Have dryAPI's clock ahead of ours; None for answers without time."""
+    return lambda ground: ground.answering(signing(ground.soketi), skew_seconds=seconds)
+
+
+def over_tls(
+    variable: str,
+    scheme: str,
+    host: str,
+    *names: str,
+    days: int = 30,
+    trusted: bool = True,
+) -> Make:
+    """Have a server show a certificate."""
+
+    def make(ground: Ground) -> Changes:
+        identity = ground.authority.identity(f"of-{variable}-{days}", *names, days=days)
+        changes: dict[str, str | None] = {
+            variable: f"{scheme}://{host}:{ground.tls_port(identity)}"
+        }
+        if trusted:
+            changes["BRIDGE_PUSHER_CA_FILE"] = str(ground.authority.file)
+        return changes
+
+    return make
+
+
+def no_tls(variable: str, scheme: str) -> Make:
+    """Ask a server for TLS that has none."""
+    return lambda ground: {variable: f"{scheme}://127.0.0.1:{ground.api.port}"}
+
+
+def web_server(variable: str, form: str) -> Make:
+    """Have a web server where another one is meant to be."""
+    return lambda ground: {variable: form.format(ground.api.port)}
+
+
+# -- Kafka ---------------------------------------------------------------------------
+
+
+def topics(
+    *,
+    configs: Mapping[str, Mapping[str, str]] | None = None,
+    rights: Mapping[str, Iterable[AclOperation]] | None = None,
+    missing: Iterable[str] = (),
+) -> Make:
+    """Have topics of their own, some of which are not as they should be."""
+    return lambda ground: ground.make_topics(
+        ground.guarded, configs=configs, rights=rights, missing=missing
+    )
+
+
+def without(role: str, *lacking: AclOperation) -> Make:
+    """Take rights on a topic away; reading and writing bring the right to describe."""
+    return topics(rights={role: [one for one in RIGHTS if one not in lacking]})
+
+
+def transactional(ground: Ground) -> Changes:
+    """Write transactionally, which takes a right of its own."""
+    return {"BRIDGE_DELIVERY": "transactional"}
+
+
+def uncreated(ground: Ground) -> Changes:
+    """Let the bridge create a topic, for which it has no right."""
+    names = ground.make_topics(ground.guarded, missing=["gaps"])
+    return {**names, "BRIDGE_KAFKA_CREATE_TOPICS": "true"}
+
+
+# -- The outbox ----------------------------------------------------------------------
+
+
+def filled(ground: Ground) -> Path:
+    """Make an outbox with some rows, and give its file."""
+    folder = Path(ground.environ["BRIDGE_OUTBOX_DIR"])
+    folder.mkdir()
+    path = OutboxDirectory(folder).database
+    with stored(path) as store:
+        open_jobs(store)
+        append(store, numbered(0, 3_000))
+    return path
+
+
+def damaged(ground: Ground) -> Changes:
+    """Overwrite a page in the middle of the file."""
+    path = filled(ground)
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2 // 4096 * 4096)
+        file.write(b"\xff" * 4096)
+    return {}
+
+
+def newer(ground: Ground) -> Changes:
+    """Let a newer version have written the file."""
+    with sqlite3.connect(filled(ground)) as connection:
+        connection.execute(f"PRAGMA user_version = {FORMAT_VERSION + 1}")
+    connection.close()
+    return {}
+
+
+def foreign(ground: Ground) -> Changes:
+    """Have somebody else's database in its place."""
+    folder = Path(ground.environ["BRIDGE_OUTBOX_DIR"])
+    folder.mkdir()
+    with sqlite3.connect(OutboxDirectory(folder).database) as connection:
+        connection.execute("CREATE TABLE shopping (item TEXT)")
+    connection.close()
+    return {}
+
+
+def no_directory(ground: Ground) -> Changes:
+    """Have a file where the directory should be."""
+    (ground.folder / "outbox").write_text("in the way")
+    return {}
+
+
+# -- The registry --------------------------------------------------------------------
+
+
+def registry(reply: Reply) -> Make:
+    """Have a registry that gives one answer."""
+
+    def make(ground: Ground) -> Changes:
+        server = ScriptedRegistry(lambda _: reply)
+        url = ground.stack.enter_context(server.serving()).url
+        return {"BRIDGE_SCHEMA_REGISTRY_URL": url}
+
+    return make
+
+
+NO_SUBJECT = failure(404, 40401, "Subject not found.")
