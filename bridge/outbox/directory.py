@@ -154,6 +154,14 @@ def look_at(path: Path) -> DirectoryState:
         OutboxDirectoryError: It can't be made or written, or lies on a network file
             system.
     """
+    try:
+        return _state_of(path)
+    except OSError as error:
+        # Of a directory above, into which this user may not look.
+        raise _unusable(path, error) from error
+
+
+def _state_of(path: Path) -> DirectoryState:
     exists = path.exists()
     nearest = path.absolute()
     while not nearest.exists() and nearest != nearest.parent:
