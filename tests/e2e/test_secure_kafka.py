@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 import trio
+from confluent_kafka.admin._acl import AclOperation
 
 from bridge.settings import Secret
 from tests.conftest import Topic
 from tests.e2e.jobs import job
 from tests.e2e.scene import Account, Scene
 from tests.e2e.topic_records import check_exactly
+from tests.kafka.security.granting import least
 from tests.kafka.security.test_rotation import put
 from tests.kafka.security.test_signing_in import topic_of
+from tests.servers.guest import Guest
 from tests.servers.publisher import Soketi
 from tests.servers.secure_kafka import PASSWORD, ROTATING_USER, SecureKafka
 
@@ -150,4 +153,53 @@ async def test_a_password_that_is_exchanged_is_told_and_followed(
     assert "BRIDGE_KAFKA_SASL_PASSWORD" in bridge.logged("kafka.refuses")[0]["error"]
     assert bridge.logged("kafka.works_again")
     assert bridge.logged("credentials.renewed")
+    assert await bridge.stop() == 0
+
+
+@pytest.mark.parametrize("delivery", ["idempotent", "transactional"])
+async def test_the_least_rights_are_enough_and_one_taken_away_is_told(
+    scene: Scene, dryapi: str, secure: SecureKafka, tmp_path: Path, delivery: str
+) -> None:
+    """Health, metrics and log say what to grant; given back, all events arrive."""
+    guest = await trio.to_thread.run_sync(Guest, secure)
+    topic = scene.topic.name
+    rights = least(topic, delivery)
+    await trio.to_thread.run_sync(guest.allow, *rights)
+    (write,) = [
+        right
+        for right in rights
+        if (right.name, right.operation) == (topic, AclOperation.WRITE)
+    ]
+    grant = "Grant the user Write on the topic"
+    settings = named(guest.settings(), tmp_path)
+    bridge = scene.bridge(
+        dryapi, delivery=delivery, kafka_topics_check_seconds=0.5, **settings
+    )
+    await bridge.start_and_wait()
+    async with scene.load() as load:
+        await load.run_together([job(3) for _ in range(5)])
+        await bridge.wait_metrics(lambda now: now.published == load.count)
+        await trio.to_thread.run_sync(guest.forbid, write)
+        await load.run_together([job(3) for _ in range(5)])
+        told = await bridge.wait_answer(
+            "/readyz", lambda now: grant in now.check("kafka-now")["detail"]
+        )
+        # Ready all the same: the outbox is there for it.
+        assert told.status == 200
+        during = await bridge.wait_metrics(
+            lambda now: (
+                now.read == load.count
+                and now.total("bridge_kafka_connected") == 0
+                and now.total("bridge_topic_findings", topic=topic, verdict="missing")
+                == 1
+            )
+        )
+        assert during.published < load.count
+        await trio.to_thread.run_sync(guest.allow, write)
+        await bridge.wait_metrics(lambda now: now.published == load.count)
+        check_exactly(await scene.records(load.count), load.accepted)
+    assert await scene.gaps(2)
+    lines = bridge.logged("lane.failed") + bridge.logged("transaction.failed")
+    assert any(grant in line["error"] for line in lines)
+    assert bridge.logged("kafka.works_again")
     assert await bridge.stop() == 0

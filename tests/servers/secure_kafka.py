@@ -9,7 +9,6 @@ what one may do stands in `guest`.
 from __future__ import annotations
 
 import shutil
-import socket
 import ssl
 import time
 import uuid
@@ -176,35 +175,30 @@ class SecureKafka(KafkaServer):
         for future in admin.alter_user_scram_credentials([change]).values():
             future.result(_PATIENCE_SECONDS)
 
-    def set_certificate(self, authority: Authority) -> None:
-        """Have `ROTATING` show another authority's certificate from now on."""
-        file = authority.identity(f"rotating-{uuid.uuid4().hex}", "localhost").both
+    def set_certificate(self, authority: Authority, *, days: int = 30) -> None:
+        """Have `ROTATING` show another certificate from now on.
+
+        Args:
+            authority: Who vouches for it.
+            days: How long it is good; below zero for one that has expired.
+        """
+        file = f"rotating-{uuid.uuid4().hex}"
+        made = authority.identity(file, "localhost", days=days)
         name = "listener.name.rotating.ssl.keystore.location"
         entry = ConfigEntry(
-            name, str(file), incremental_operation=AlterConfigOpType.SET
+            name, str(made.both), incremental_operation=AlterConfigOpType.SET
         )
         resource = ConfigResource(ResourceType.BROKER, "1", incremental_configs=[entry])
         admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
         for future in admin.incremental_alter_configs([resource]).values():
             future.result(_PATIENCE_SECONDS)
-        self._await_certificate(authority)
-
-    def _await_certificate(self, authority: Authority) -> None:
-        """Wait until `ROTATING` shows a certificate that an authority vouches for."""
-        context = ssl.create_default_context(cafile=authority.file)
-        port = self.port_of("ROTATING")
+        # The authorities' own come behind it.
+        leaf = made.certificate.read_text().partition("-----END")[0]
+        place = ("127.0.0.1", self.port_of("ROTATING"))
         deadline = time.monotonic() + _PATIENCE_SECONDS
-        while True:
-            try:
-                with (
-                    socket.create_connection(("127.0.0.1", port)) as plain,
-                    context.wrap_socket(plain, server_hostname="localhost"),
-                ):
-                    return
-            except ssl.SSLCertVerificationError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(_LOOK_SECONDS)
+        while not ssl.get_server_certificate(place).startswith(leaf):
+            assert time.monotonic() < deadline, "the broker keeps its certificate"
+            time.sleep(_LOOK_SECONDS)
 
     @property
     def _owners(self) -> list[str]:

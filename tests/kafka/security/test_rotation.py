@@ -7,6 +7,7 @@ that doesn't follow its files is locked out soon.
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ import pytest
 import structlog
 import trio
 
+from bridge.kafka import outage, silence
 from bridge.settings import KafkaSettings, Secret
 from tests.conftest import Topic
 from tests.kafka.relaying import (
@@ -64,6 +66,14 @@ class Mounted:
             **changes,
         }
         return settings_for(topic, **chosen)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a silence looked into at once, instead of after some seconds."""
+    monkeypatch.setattr(outage, "_SILENT_SECONDS", 0.3)
+    monkeypatch.setattr(silence, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(silence, "_KNOCK_PAUSE_SECONDS", 0.5)
 
 
 async def in_thread(work: object, *arguments: object) -> None:
@@ -145,6 +155,45 @@ async def test_an_authority_exchanged_under_load_costs_nothing(
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("is_stranger", "days", "words"),
+    [
+        (True, 30, "kafka.ssl_ca_file (BRIDGE_KAFKA_SSL_CA_FILE)"),
+        (False, -1, "certificate has expired): renew it there"),
+    ],
+)
+async def test_a_broker_that_is_not_trusted_by_now_is_told_while_events_gather(
+    secure: SecureKafka, tmp_path: Path, *, is_stranger: bool, days: int, words: str
+) -> None:
+    """Its certificate is another authority's, or has expired; renewed, all arrive."""
+    mounted = await trio.to_thread.run_sync(Mounted, secure, tmp_path)
+    topic = topic_of(secure)
+    folder = tmp_path / "outbox"
+    folder.mkdir()
+    async with rig(mounted.settings(topic), [[topic.name]], folder) as running:
+        await opened(running, topic)
+        statistics = running.relay.statistics
+        authority = secure.stranger if is_stranger else secure.authority
+        try:
+            await in_thread(partial(secure.set_certificate, authority, days=days))
+            # The connection of before goes on until the broker ends it.
+            await trio.sleep(2)
+            running.offer(topic.name, range(100))
+            await until(lambda: words in str(statistics.last_error))
+            assert not statistics.connected
+            await running.committed(100)
+            assert running.sent(topic.name) == 0
+        finally:
+            await in_thread(secure.set_certificate, secure.authority)
+        await running.all_sent(topic.name, 100)
+        await until(lambda: statistics.connected)
+        assert running.errors == []
+    check_topic(await read_back(topic), range(100))
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("impatient")
 async def test_tokens_that_are_refused_by_now_are_told_while_events_gather(
     secure: SecureKafka, tmp_path: Path
 ) -> None:
