@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from benchmarks.figures import Latency, latency_of
+from bridge.record import Envelope
 from tests.servers.reader import Record
 
 
@@ -35,6 +36,7 @@ class _Outbox(Protocol):
         last_sequence: int,
         base_offset: int,
         size_bytes: int,
+        envelopes: Mapping[Envelope, int] | None = None,
     ) -> None:
         """Note that rows stand in the log."""
 
@@ -56,11 +58,18 @@ class Notes:
             last_sequence: int,
             base_offset: int,
             size_bytes: int,
+            envelopes: Mapping[Envelope, int] | None = None,
         ) -> None:
             count = last_sequence - first_sequence + 1
             note((time.time_ns(), topic, partition, base_offset, count))
             acknowledge(
-                topic, partition, first_sequence, last_sequence, base_offset, size_bytes
+                topic,
+                partition,
+                first_sequence,
+                last_sequence,
+                base_offset,
+                size_bytes,
+                envelopes,
             )
 
         outbox.acknowledge = noting  # type: ignore[method-assign] # on this one alone

@@ -20,7 +20,15 @@ from typing import TypeVar
 from benchmarks.memory_lane import MemoryLane
 from bridge.outbox import OutboxDirectory, OutboxStatistics
 from bridge.outbox.jobs import Jobs
-from bridge.record import Delivered, LaneState, Loss, Memory, Record, StoredRecord
+from bridge.record import (
+    Delivered,
+    Envelope,
+    LaneState,
+    Loss,
+    Memory,
+    Record,
+    StoredRecord,
+)
 from bridge.settings import OutboxSettings
 
 
@@ -188,6 +196,7 @@ class MemoryOutbox:
         last_sequence: int,
         base_offset: int,
         size_bytes: int,  # noqa: ARG002 - the file's bound is counted in it
+        envelopes: Mapping[Envelope, int] | None = None,  # noqa: ARG002 - for metrics
     ) -> None:
         """Note that rows stand in the log side by side, from an offset on."""
         with self._lock:

@@ -13,9 +13,14 @@ import hashlib
 from functools import lru_cache
 from typing import Final
 
-from bridge.errors import DeadLetterReason, InvalidEventError, LateEventError
+from bridge.errors import (
+    DeadLetterReason,
+    InvalidEventError,
+    InvalidPreviewError,
+    LateEventError,
+)
 from bridge.kafka import header_names as names
-from bridge.record import Envelope, Record, StoredRecord
+from bridge.record import Envelope, Kind, Record, StoredRecord
 
 
 __all__ = ["DEFAULT_MAX_BYTES", "envelope", "invalid", "late", "refused"]
@@ -47,7 +52,9 @@ _Headers = tuple[tuple[str, bytes], ...]
 
 
 @lru_cache(maxsize=_ENVELOPES_KNOWN)
-def envelope(ce_source: str, origin: str, content_type: str) -> Envelope:
+def envelope(
+    ce_source: str, origin: str, content_type: str, kind: str = Kind.EVENT
+) -> Envelope:
     """
     Give the envelope of dead letters, the same object for the same arguments.
 
@@ -55,12 +62,14 @@ def envelope(ce_source: str, origin: str, content_type: str) -> Envelope:
         ce_source: `{api_url}/clients/{client_id}`.
         origin: How the bridge learned of the event.
         content_type: What the value's bytes are.
+        kind: What it stands for.
     """
     return Envelope(
         ce_source=ce_source,
         ce_type=names.DEAD_LETTER_TYPE,
         origin=origin,
         content_type=content_type,
+        kind=kind,
     )
 
 
@@ -89,20 +98,22 @@ def invalid(  # noqa: PLR0913  # facts of their own, most given by name
     is_read = error.reason not in _UNREAD_REASONS
     content_type = names.JSON_CONTENT if is_read else names.BYTES_CONTENT
     value, content_type, cut = _fit(original, content_type, max_bytes)
-    kind = type(error)
+    error_class = type(error)
     why = _why(
         error.reason,
         names.VALUE_CONVERTER_STAGE,
-        f"{kind.__module__}.{kind.__qualname__}",
+        f"{error_class.__module__}.{error_class.__qualname__}",
         str(error),
     )
     key = error.request_id
+    is_preview = isinstance(error, InvalidPreviewError)
+    kind = Kind.PREVIEW if is_preview else Kind.EVENT
     return Record(
         topic,
         key.encode() if key is not None else None,
         value,
         received_at_us,
-        envelope(ce_source, origin, content_type),
+        envelope(ce_source, origin, content_type, kind),
         why + cut,
     )
 
@@ -152,7 +163,7 @@ def refused(  # noqa: PLR0913  # facts of their own, each given by name
         stored.key,
         value,
         stored.received_at_us,
-        envelope(shared.ce_source, shared.origin, content_type),
+        envelope(shared.ce_source, shared.origin, content_type, shared.kind),
         stored.extra + why + place + cut,
     )
 
@@ -182,7 +193,7 @@ def late(record: Record, *, topic: str, max_bytes: int) -> Record:
         record.key,
         value,
         record.received_at_us,
-        envelope(shared.ce_source, shared.origin, content_type),
+        envelope(shared.ce_source, shared.origin, content_type, shared.kind),
         record.extra + why + cut,
     )
 

@@ -19,7 +19,7 @@ from bridge.errors import DeadLetterReason, InvalidEventError, InvalidPreviewErr
 from bridge.job_status import Change, JobStatus
 from bridge.kafka import header_names
 from bridge.previews import Image, read_image
-from bridge.record import Envelope, Importance, Origin, Record
+from bridge.record import Envelope, Importance, Kind, Origin, Record
 
 
 __all__ = ["Event", "Intake", "IntakeStatistics", "lighten"]
@@ -283,6 +283,7 @@ class Intake:
                 self._envelope,
                 ce_type=header_names.PREVIEW_TYPE,
                 content_type=image.content_type,
+                kind=Kind.PREVIEW,
             )
             self._preview_envelopes[image.content_type] = envelope
         told = self._note((Change.PREVIEW_TYPE,)) if image.is_mislabelled else ()

@@ -92,6 +92,7 @@ def test_topic_makes_two_records_of_an_event_with_a_preview() -> None:
             ce_type="dev.dryapi.request.preview",
             origin="socket",
             content_type="image/jpeg",
+            kind="preview",
         ),
         extra=(("bridge_preview_sha256", DIGEST),),
         importance=Importance.PICTURE,
@@ -175,6 +176,7 @@ def test_an_invalid_preview_is_a_dead_letter_alone() -> None:
             ce_type="dev.dryapi.bridge.dead-letter",
             origin="socket",
             content_type="application/octet-stream",
+            kind="preview",
         ),
         extra=(
             ("bridge_reason", b"invalid_preview"),

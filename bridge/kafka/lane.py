@@ -17,7 +17,7 @@ from bridge.kafka.group import Group
 from bridge.kafka.statistics import add
 from bridge.kafka.tails import ScanFrom
 from bridge.kafka.topics import TopicFacts
-from bridge.record import LaneState, StoredRecord
+from bridge.record import LaneState, StoredRecord, by_envelope
 
 
 __all__ = ["Lane"]
@@ -251,6 +251,7 @@ class Lane:
             self._cursor,
             base_offset,
             size_bytes,
+            by_envelope(rows),
         )
         if not doubtful:
             self.verified(connection)

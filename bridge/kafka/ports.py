@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Protocol
 
-from bridge.record import Delivered, LaneState, Record, StoredRecord
+from bridge.record import Delivered, Envelope, LaneState, Record, StoredRecord
 
 
 __all__ = ["Framing", "OutboxPort"]
@@ -79,8 +79,14 @@ class OutboxPort(Protocol):
         last_sequence: int,
         base_offset: int,
         size_bytes: int,
+        envelopes: Mapping[Envelope, int],
     ) -> None:
-        """Note that rows stand in the log side by side, from an offset on."""
+        """
+        Note that rows stand in the log side by side, from an offset on.
+
+        How many have which envelope is told as well: the outbox would have to read
+        it.
+        """
 
     def delivered(
         self, topic: str, partition: int, after: int, max_rows: int

@@ -355,7 +355,7 @@ class Buffer:
     def _lightened(self, record: Record, dropped: Dropped) -> Record | None:
         """Give what is left of a record where previews must go."""
         if record.importance is Importance.PICTURE:
-            dropped.pictures += 1
+            dropped.add(record, None)
             return None
         if record.importance is not Importance.PREVIEW:
             return record

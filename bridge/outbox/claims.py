@@ -8,7 +8,7 @@ is decided elsewhere.
 from __future__ import annotations
 
 import sqlite3  # noqa: TID251 - this room speaks to SQLite
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 from bridge.outbox.lane import Lane, Topic
@@ -19,9 +19,22 @@ __all__ = ["claim"]
 
 
 def claim(
-    connection: sqlite3.Connection, lanes: Lanes, max_rows: int, max_bytes: int
+    connection: sqlite3.Connection,
+    lanes: Lanes,
+    max_rows: int,
+    max_bytes: int,
+    leaves: Callable[[Lane, int, int], None],
 ) -> list[tuple[str, int, int]]:
-    """Give lanes to rows that have none: see `Store.claim`."""
+    """
+    Give lanes to rows that have none: see `Store.claim`.
+
+    Args:
+        connection: The outbox's file.
+        lanes: Its lanes.
+        max_rows: At most so many rows of a topic.
+        max_bytes: Stop after the row that reaches so many bytes of values.
+        leaves: Is told of the first and last row that leave a lane, before they do.
+    """
     claimed: list[tuple[str, int, int]] = []
     for name, topic in lanes.topics.items():
         waiting = topic.unassigned
@@ -34,6 +47,7 @@ def claim(
         for lane in (waiting, *topic.lanes.values()):
             lanes.secure(lane, lane.last_sequence)
         chosen, last = _choose(connection, topic, max_rows, max_bytes)
+        leaves(waiting, waiting.acknowledged_sequence + 1, last)
         # The last row alone counts: a person may have deleted others.
         waiting.acknowledged_sequence = last
         lanes.save(waiting)

@@ -15,8 +15,7 @@ import msgspec
 
 from bridge.errors import OutboxFullError
 from bridge.outbox.buffer import total_weight
-from bridge.outbox.inbox import Inbox, Kept
-from bridge.outbox.lane import Run
+from bridge.outbox.inbox import Acknowledged, Inbox, Kept
 from bridge.outbox.remembered import Remembered
 from bridge.outbox.room import Room
 from bridge.outbox.store import Placed, Store
@@ -77,7 +76,7 @@ class Committed(msgspec.Struct, frozen=True):
         moved: How many rows came, moved or went.
     """
 
-    runs: list[tuple[str, int, Run]]
+    runs: list[Acknowledged]
     results: list[Any]
     placed: list[Placed]
     claimed: list[tuple[str, int, int]]
@@ -114,8 +113,8 @@ def commit(
         if plan.notes:
             store.job_table.write_if_due()
         remembered.note_start()
-        for topic, partition, run in runs:
-            store.acknowledge(topic, partition, run)
+        for topic, partition, run, envelopes in runs:
+            store.acknowledge(topic, partition, run, envelopes)
         results = inbox.changes.work(store, changes)
         claimed = store.claim(plan.claims, plan.claim_bytes) if plan.claims else []
         trimmed = trim()

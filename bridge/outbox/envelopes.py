@@ -56,7 +56,7 @@ class Envelopes:
         if number is None:
             number = len(self._numbers) + 1
             self._connection.execute(
-                "INSERT INTO envelopes VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO envelopes VALUES (?, ?, ?, ?, ?, ?)",
                 (number, *msgspec.structs.astuple(envelope)),
             )
             self._numbers[envelope] = number

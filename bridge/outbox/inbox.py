@@ -8,7 +8,7 @@ for anybody. What is done with it is decided in `writer`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import msgspec
@@ -19,12 +19,15 @@ from bridge.outbox.buffer import Buffer
 from bridge.outbox.lane import Run
 from bridge.outbox.proofs import Proofs
 from bridge.outbox.requests import Requests
-from bridge.record import Record
+from bridge.record import Envelope, Record
 
 
-__all__ = ["Inbox", "Kept"]
+__all__ = ["Acknowledged", "Inbox", "Kept"]
 
 _log = structlog.get_logger("bridge.outbox")
+
+
+Acknowledged = tuple[str, int, Run, Mapping[Envelope, int] | None]
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -54,7 +57,8 @@ class Inbox:
         buffer: Records that were read.
         proofs: That accounts were heard.
         reserved: Gap records: no bound holds them up.
-        acknowledged: Runs that Kafka has: (topic, partition, run).
+        acknowledged: Runs that Kafka has: topic, partition, run, and how many of its
+            rows have which envelope.
         changes: Requests that belong into a transaction.
         questions: Requests that only read.
         bell: Rung when something was laid down that must be looked at.
@@ -70,7 +74,7 @@ class Inbox:
         self.buffer = Buffer(max_bytes, lighten)
         self.proofs = Proofs(self.buffer)
         self.reserved: deque[Kept] = deque()
-        self.acknowledged: deque[tuple[str, int, Run]] = deque()
+        self.acknowledged: deque[Acknowledged] = deque()
         self.changes = Requests()
         self.questions = Requests()
         self.is_stopping = False
@@ -86,7 +90,9 @@ class Inbox:
     def acknowledged_up_to(self, topic: str, partition: int) -> int:
         """Give the last row of a lane that Kafka has, of those told of here; or 0."""
         runs = [
-            run for *lane, run in list(self.acknowledged) if lane == [topic, partition]
+            run
+            for *lane, run, _ in list(self.acknowledged)
+            if lane == [topic, partition]
         ]
         return max((run.last_sequence for run in runs), default=0)
 

@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from bridge.outbox.statistics import OutboxStatistics
+from bridge.outbox.tallies import Cell
 from bridge.record import Importance, Loss, Record
 
 
@@ -60,11 +61,13 @@ class Dropped(msgspec.Struct):
         previews: How many records only lost their preview.
         pictures: How many records of previews alone; no event is lost with them.
         shares: What was given up of the others, by `ce_source`.
+        cells: How many records of both, by their kind and origin.
     """
 
     previews: int = 0
     pictures: int = 0
     shares: dict[str, Share] = msgspec.field(default_factory=dict)
+    cells: dict[Cell, int] = msgspec.field(default_factory=dict)
 
     @classmethod
     def of(cls, records: Iterable[Record], since_us: int | None) -> Self:
@@ -85,10 +88,13 @@ class Dropped(msgspec.Struct):
 
     def add(self, record: Record, since_us: int | None) -> None:
         """Count a record that is given up; `since_us` as in `Share`."""
+        envelope = record.envelope
+        cell = envelope.kind, envelope.origin
+        self.cells[cell] = self.cells.get(cell, 0) + 1
         if record.importance is Importance.PICTURE:
             self.pictures += 1
             return
-        ce_source = record.envelope.ce_source
+        ce_source = envelope.ce_source
         share = self.shares.get(ce_source)
         if share is None:
             self.shares[ce_source] = Share(1, since_us, record.received_at_us)
@@ -150,6 +156,7 @@ class Losses:
         with self._lock:
             self._statistics.dropped_previews += dropped.previews
             self._statistics.dropped_pictures += dropped.pictures
+            self._statistics.tallies.drop(dropped.cells)
             if not dropped.shares:
                 return
             self._moved_at = time.monotonic()

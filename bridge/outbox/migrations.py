@@ -86,6 +86,15 @@ _STEPS = {
         """,
         "CREATE TABLE replayed (ce_id TEXT PRIMARY KEY) WITHOUT ROWID",
     ),
+    # Dead letters of previews and of gaps that wait count as events.
+    4: (
+        "ALTER TABLE envelopes ADD COLUMN kind TEXT NOT NULL DEFAULT 'event'",
+        "UPDATE envelopes SET kind = 'gap' WHERE ce_type = 'dev.dryapi.bridge.gap'",
+        """
+        UPDATE envelopes SET kind = 'preview'
+        WHERE ce_type = 'dev.dryapi.request.preview'
+        """,
+    ),
 }
 
 

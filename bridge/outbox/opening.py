@@ -15,6 +15,7 @@ from bridge.outbox import schema
 from bridge.outbox.order import Order
 from bridge.outbox.room import Room
 from bridge.outbox.store import Store
+from bridge.outbox.tallies import Tallies
 
 
 __all__ = ["Opened", "open_outbox"]
@@ -38,7 +39,12 @@ class Opened(msgspec.Struct, frozen=True):
 
 
 def open_outbox(
-    path: Path, max_bytes: int, order: Order | None = None, *, is_heir: bool = False
+    path: Path,
+    max_bytes: int,
+    order: Order | None = None,
+    *,
+    is_heir: bool = False,
+    tallies: Tallies | None = None,
 ) -> Opened:
     """
     Open the file, or make it.
@@ -48,6 +54,7 @@ def open_outbox(
         max_bytes: What database and log may take together.
         order: As `Store` has it.
         is_heir: As `Store` has it.
+        tallies: As `Store` has them.
 
     Raises:
         OutboxFormatError: It is no outbox, or one of a newer version.
@@ -57,7 +64,8 @@ def open_outbox(
     connection = schema.open_database(path, max_bytes=max_bytes)
     try:
         # What is new gets a new incarnation, so that no `ce_id` comes twice.
-        store = Store(connection, schema.new_incarnation(), order, is_heir=is_heir)
+        name = schema.new_incarnation()
+        store = Store(connection, name, order, is_heir=is_heir, tallies=tallies)
         room = Room(path, max_bytes, store)
         return Opened(schema.outbox_id(connection), connection, store, room)
     except BaseException:

@@ -22,7 +22,15 @@ from bridge.outbox.order import Order
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.store import Placed, Store
 from bridge.outbox.writer import Writer
-from bridge.record import Delivered, LaneState, Loss, Memory, Record, StoredRecord
+from bridge.record import (
+    Delivered,
+    Envelope,
+    LaneState,
+    Loss,
+    Memory,
+    Record,
+    StoredRecord,
+)
 from bridge.settings import OutboxSettings
 
 
@@ -182,6 +190,7 @@ class Outbox:
         last_sequence: int,
         base_offset: int,
         size_bytes: int,
+        envelopes: Mapping[Envelope, int] | None = None,
     ) -> None:
         """
         Note in the next commit that rows stand in the log side by side.
@@ -193,10 +202,11 @@ class Outbox:
             last_sequence: The last row of the run.
             base_offset: The offset of the first row.
             size_bytes: Bytes of the rows' keys and values.
+            envelopes: How many of them have which; None has the rows looked at.
         """
         now_us = time.time_ns() // 1000
         run = Run(first_sequence, last_sequence, base_offset, now_us, size_bytes)
-        self._inbox.acknowledged.append((topic, partition, run))
+        self._inbox.acknowledged.append((topic, partition, run, envelopes))
         # Whatever comes next takes it along.
         self._inbox.bell.hint()
 

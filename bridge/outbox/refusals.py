@@ -42,24 +42,25 @@ class Refusals:
             "SELECT count(*) FROM quarantine"
         ).fetchone()
 
-    def drop(self, lane: Lane, sequence: int) -> None:
+    def check(self, lane: Lane, sequence: int) -> None:
         """
-        Take a lane's first waiting row out.
+        See that a row is a lane's first one that waits: no other may be taken.
 
         Raises:
-            ValueError: It is another one; nothing was changed.
+            ValueError: It is another one.
         """
-        self._check(lane, sequence)
-        self._take(lane, sequence)
+        (first,) = self._connection.execute(
+            "SELECT min(position) FROM rows WHERE position > ? AND position <= ?",
+            (lane.base + lane.acknowledged_sequence, lane.end),
+        ).fetchone()
+        if first != lane.base + sequence:
+            raise ValueError(
+                f"row {sequence} of {lane.topic}-{lane.partition} isn't the first"
+                " that waits"
+            )
 
     def quarantine(self, lane: Lane, sequence: int, reason: str) -> None:
-        """
-        Move a lane's first waiting row into quarantine.
-
-        Raises:
-            ValueError: It is another one; nothing was changed.
-        """
-        self._check(lane, sequence)
+        """Move a row into quarantine that `check` let pass."""
         self._connection.execute(
             "INSERT INTO quarantine (topic, partition, sequence, ce_id, envelope,"
             " received_at_us, key, value, extra, checksum, reason, put_at_us)"
@@ -75,20 +76,10 @@ class Refusals:
             ),
         )
         self.quarantined += 1
-        self._take(lane, sequence)
+        self.drop(lane, sequence)
 
-    def _check(self, lane: Lane, sequence: int) -> None:
-        (first,) = self._connection.execute(
-            "SELECT min(position) FROM rows WHERE position > ? AND position <= ?",
-            (lane.base + lane.acknowledged_sequence, lane.end),
-        ).fetchone()
-        if first != lane.base + sequence:
-            raise ValueError(
-                f"row {sequence} of {lane.topic}-{lane.partition} isn't the first"
-                " that waits"
-            )
-
-    def _take(self, lane: Lane, sequence: int) -> None:
+    def drop(self, lane: Lane, sequence: int) -> None:
+        """Take a row out that `check` let pass."""
         self._lanes.secure(lane, sequence)
         rows.remove(self._connection, lane, sequence)
         self._lanes.advance(lane, sequence, sequence)

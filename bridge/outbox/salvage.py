@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3  # noqa: TID251 - this room speaks to SQLite
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,6 +19,7 @@ import msgspec
 from bridge.errors import OutboxFullError
 from bridge.outbox import rows
 from bridge.outbox.buffer import weigh
+from bridge.outbox.counting import count_rows
 from bridge.outbox.envelopes import Envelopes
 from bridge.outbox.lane import Lane
 from bridge.outbox.lanes import Lanes
@@ -154,9 +155,18 @@ class _Salvage:
 
     def _bring(self, lane: Lane, acknowledged: int, beat: Callable[[], None]) -> None:
         last_run = lane.runs[-1].last_sequence if lane.runs else 0
-        after = max(lane.acknowledged_sequence, last_run, acknowledged)
+        after = max(lane.acknowledged_sequence, last_run)
         after = max(after, self._progress.lanes.get(str(lane.number), 0))
         store = self._into.store
+        if acknowledged > after:
+            # Those that can't be read are counted as lost, and aren't.
+            with store.transaction(), suppress(sqlite3.Error):
+                store.counting.was_delivered(
+                    count_rows(
+                        self._source, self._envelopes, lane, after + 1, acknowledged
+                    )
+                )
+            after = acknowledged
         for records, last in self._read(lane, after):
             beat()
             if not self._into.room.take(sum(map(weigh, records))):

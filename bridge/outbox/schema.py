@@ -33,7 +33,7 @@ __all__ = [
     "pages",
 ]
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 # 2**40 records a lane: 30 years at 1,000 a second on one partition; 23 bits
 # stay for lanes.
@@ -70,7 +70,8 @@ CREATE TABLE envelopes (
     ce_source TEXT NOT NULL,
     ce_type TEXT NOT NULL,
     origin TEXT NOT NULL,
-    content_type TEXT NOT NULL
+    content_type TEXT NOT NULL,
+    kind TEXT NOT NULL DEFAULT 'event'
 );
 -- acknowledged_sequence: rows up to it are in Kafka (or, without a partition yet,
 -- in other lanes), as far as `acknowledged` doesn't say more.

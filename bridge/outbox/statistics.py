@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
+from bridge.outbox.tallies import Tallies
+
 
 __all__ = ["OutboxStatistics"]
 
@@ -51,6 +53,7 @@ class OutboxStatistics(msgspec.Struct):
             they should be.
         full: Whether the disk or the limit refuses rows just now.
         last_beat: `time.monotonic` of the loop's last round, 0 while none runs.
+        tallies: What became of rows, by kind and origin, in one reading.
     """
 
     rows: int = 0
@@ -77,3 +80,4 @@ class OutboxStatistics(msgspec.Struct):
     forgotten_ends: int = 0
     full: bool = False
     last_beat: float = 0.0
+    tallies: Tallies = msgspec.field(default_factory=Tallies)

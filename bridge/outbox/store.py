@@ -18,6 +18,7 @@ from bridge.outbox import rows, schema
 from bridge.outbox.acknowledgements import Acknowledgements
 from bridge.outbox.appending import Appending, Placed
 from bridge.outbox.claims import claim
+from bridge.outbox.counting import Counting
 from bridge.outbox.envelopes import Envelopes
 from bridge.outbox.failures import translated
 from bridge.outbox.job_table import JobTable
@@ -37,7 +38,8 @@ from bridge.outbox.remembered import Remembered
 from bridge.outbox.replayed import Replayed
 from bridge.outbox.restoring import restore
 from bridge.outbox.schema import Pages
-from bridge.record import Delivered, LaneState, Record, StoredRecord
+from bridge.outbox.tallies import Tallies
+from bridge.record import Delivered, Envelope, LaneState, Record, StoredRecord
 
 
 __all__ = ["Placed", "Store"]
@@ -53,6 +55,7 @@ class Store:
         order: Judges what is appended, against what is committed.
         is_heir: Whether the file takes the place of another one: what is remembered
             isn't read of it then, see `inheriting`.
+        tallies: Where it is counted what becomes of rows.
 
     Attributes:
         dead_letters: Rows that `refuse` and `replay` have added in the last
@@ -62,6 +65,7 @@ class Store:
         jobs: The jobs in flight.
         job_table: What the file has of them.
         pins: Those that stay where they began.
+        counting: What becomes of its rows.
 
     Raises:
         OutboxError: The tables can't be read.
@@ -74,6 +78,7 @@ class Store:
         order: Order | None = None,
         *,
         is_heir: bool = False,
+        tallies: Tallies | None = None,
     ) -> None:
         self._connection = connection
         self._lanes = Lanes(connection)
@@ -89,11 +94,15 @@ class Store:
         self.order = order or Order(Jobs())
         self.jobs = self.order.jobs
         self.job_table = JobTable(connection, self._lanes, self._envelopes, self.order)
+        self.counting = Counting(
+            connection, self._lanes, self._envelopes, tallies or Tallies()
+        )
         self.dead_letters: list[Placed] = []
         self._stale = True
         with self.reading():
             (self._page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
             if not is_heir:
+                self.counting.load()
                 self.remembered.load()
                 self.job_table.ended.load()
                 self.job_table.load()
@@ -130,6 +139,7 @@ class Store:
             self._stale = True
             self.job_table.rolled_back()
             self.remembered.rolled_back()
+            self.counting.rolled_back()
             # Where the file can't be read now, the next use reads it.
             with suppress(sqlite3.Error):
                 # SQLite itself rolls back on a full disk and some I/O errors.
@@ -139,6 +149,7 @@ class Store:
             raise
         self.job_table.committed()
         self.remembered.committed()
+        self.counting.committed()
         if lanes.are_new:
             # A power loss may take what wasn't synced. A lane that it took would
             # begin again at 1, beside what the log has of it.
@@ -212,7 +223,8 @@ class Store:
             The stored records of each lane, for the relay; records without a
             lane are left out: the relay gets them when they are claimed.
         """
-        return self._appending.append(*self.job_table.judge(records))
+        self.counting.came(records)
+        return self._append(records)
 
     def replay(self, letters: Mapping[str, Sequence[Record]]) -> set[str]:
         """
@@ -244,6 +256,7 @@ class Store:
                 get one when they are claimed.
         """
         restore(self._connection, self._lanes, self._envelopes, topic, records)
+        self.counting.was_salvaged(records)
 
     def open_topic(  # noqa: PLR0913 - what is known of it, of the log, and before
         self,
@@ -290,7 +303,9 @@ class Store:
         Returns:
             (topic, partition, last sequence) of each lane that got rows.
         """
-        claimed = claim(self._connection, self._lanes, max_rows, max_bytes)
+        claimed = claim(
+            self._connection, self._lanes, max_rows, max_bytes, self.counting.leaves
+        )
         self.pins.let_go(self.jobs)
         return claimed
 
@@ -325,7 +340,13 @@ class Store:
         lane = self._lanes.find(topic, partition)
         return self._acknowledgements.delivered(lane, after, max_rows)
 
-    def acknowledge(self, topic: str, partition: int, run: Run) -> None:
+    def acknowledge(
+        self,
+        topic: str,
+        partition: int,
+        run: Run,
+        envelopes: Mapping[Envelope, int] | None = None,
+    ) -> None:
         """
         Note that a lane's next rows stand in the log.
 
@@ -335,9 +356,13 @@ class Store:
                 which was replaced: nothing is noted.
             run: Which rows, where they stand and when that was known; it must
                 begin with the row after the last acknowledged one.
+            envelopes: How many of them have which; None has them looked at.
         """
         with suppress(UnknownLaneError):
-            self._acknowledgements.note(self._lanes.find(topic, partition), run)
+            lane = self._lanes.find(topic, partition)
+            first, last = run.first_sequence, run.last_sequence
+            self.counting.delivered(lane, first, last, envelopes)
+            self._acknowledgements.note(lane, run)
 
     def rewind(
         self, topic: str, partition: int, sequence: int, resume_offset: int
@@ -361,7 +386,10 @@ class Store:
             ValueError: That row isn't acknowledged; nothing was changed.
         """
         lane = self._lanes.find(topic, partition)
-        return self._acknowledgements.rewind(lane, sequence, resume_offset)
+        until = lane.acknowledged_sequence
+        waiting = self._acknowledgements.rewind(lane, sequence, resume_offset)
+        self.counting.waits_again(lane, until)
+        return waiting
 
     def refuse(
         self, topic: str, partition: int, sequence: int, dead_letter: Record
@@ -372,8 +400,12 @@ class Store:
         Raises:
             ValueError: Another row is the first that waits; nothing was changed.
         """
-        self._refusals.drop(self._lanes.find(topic, partition), sequence)
-        self.dead_letters += self.append([dead_letter])
+        lane = self._lanes.find(topic, partition)
+        self._refusals.check(lane, sequence)
+        self.counting.goes(lane, sequence)
+        self._refusals.drop(lane, sequence)
+        self.counting.took_its_place(dead_letter)
+        self.dead_letters += self._append([dead_letter])
 
     def quarantine(
         self, topic: str, partition: int, sequence: int, reason: str
@@ -385,6 +417,8 @@ class Store:
             ValueError: Another row is the first that waits; nothing was changed.
         """
         lane = self._lanes.find(topic, partition)
+        self._refusals.check(lane, sequence)
+        self.counting.is_put_aside(lane, sequence)
         self._refusals.quarantine(lane, sequence, reason)
 
     def trim(
@@ -411,6 +445,9 @@ class Store:
         )
 
     # -- Inside ---------------------------------------------------------------
+
+    def _append(self, records: Sequence[Record]) -> list[Placed]:
+        return self._appending.append(*self.job_table.judge(records))
 
     def _refresh(self) -> None:
         if self._stale:

@@ -113,6 +113,7 @@ class Succession:
                 raise _without_room(self._path, error) from error
             raise
         self.opened = opened
+        self._statistics.tallies.set_adrift()
 
     def salvage(self, acknowledged: Acknowledged, beat: Callable[[], None]) -> None:
         """
@@ -142,10 +143,17 @@ class Succession:
                 stopped_by=salvaged.reason,
             )
         self._statistics.lost_rows += lost
+        self._statistics.tallies.give_up_adrift()
         self._losses.end(_CAUSE, time.time_ns() // 1000, lost)
 
     def _open(self, *, is_heir: bool = False) -> Opened:
-        return open_outbox(self._path, self._max_bytes, self._order, is_heir=is_heir)
+        return open_outbox(
+            self._path,
+            self._max_bytes,
+            self._order,
+            is_heir=is_heir,
+            tallies=self._statistics.tallies,
+        )
 
     def _inherit(self) -> None:
         """Remember what files did that were set aside and not read to their end."""

@@ -205,7 +205,7 @@ class Writer:
         store, inbox, statistics = self._store, self._inbox, self._statistics
         done = commit(store, inbox, plan, self._trim)
         self._trimmed = done.trimmed
-        statistics.acknowledged += sum([run.count for _, _, run in done.runs])
+        statistics.acknowledged += sum([run.count for _, _, run, _ in done.runs])
         inbox.changes.answer(done.results)
         statistics.rows = store.pending
         statistics.quarantined = store.quarantined

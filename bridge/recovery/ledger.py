@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from bridge.kafka import header_names
-from bridge.record import Envelope, Importance, Loss, Memory, Origin, Record
+from bridge.record import Envelope, Importance, Kind, Loss, Memory, Origin, Record
 from bridge.recovery.gap import Gap, GapCause
 
 
@@ -101,6 +101,7 @@ class Ledger:
                 # A gap is one of the socket: what other ways bring has none.
                 origin=Origin.SOCKET,
                 content_type=header_names.JSON_CONTENT,
+                kind=Kind.GAP,
             )
             for client_id, ce_source in accounts.items()
         }

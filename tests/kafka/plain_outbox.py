@@ -13,10 +13,11 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bridge.outbox.inbox import Acknowledged
 from bridge.outbox.lane import Run
 from bridge.outbox.opening import open_outbox
 from bridge.outbox.store import Placed, Store
-from bridge.record import Delivered, LaneState, Record, StoredRecord
+from bridge.record import Delivered, Envelope, LaneState, Record, StoredRecord
 
 
 __all__ = ["PlainOutbox"]
@@ -42,7 +43,7 @@ class PlainOutbox:
         self._path = path
         self._is_closed = False
         self.opened: set[str] = set()
-        self._runs: list[tuple[str, int, Run]] = []
+        self._runs: list[Acknowledged] = []
         self._on_committed: Callable[[list[Placed]], None] = lambda _: None
         self._on_claimed: Callable[[list[tuple[str, int, int]]], None] = lambda _: None
 
@@ -81,8 +82,8 @@ class PlainOutbox:
     def _change(self, work: Callable[[Store], list[Placed]]) -> None:
         store = self._store
         with store.transaction():
-            for topic, partition, run in self._runs:
-                store.acknowledge(topic, partition, run)
+            for topic, partition, run, envelopes in self._runs:
+                store.acknowledge(topic, partition, run, envelopes)
             placed = work(store)
             placed += store.dead_letters
             claimed = store.claim(_ROWS, _MAX_BYTES)
@@ -170,11 +171,12 @@ class PlainOutbox:
         last_sequence: int,
         base_offset: int,
         size_bytes: int,
+        envelopes: Mapping[Envelope, int] | None = None,
     ) -> None:
         """As `OutboxPort`: known with the next commit."""
         now_us = time.time_ns() // 1000
         run = Run(first_sequence, last_sequence, base_offset, now_us, size_bytes)
-        self._runs.append((topic, partition, run))
+        self._runs.append((topic, partition, run, envelopes))
 
     def delivered(
         self, topic: str, partition: int, after: int, max_rows: int

@@ -31,10 +31,8 @@ _Family = tuple[str, int]
 Events = list[tuple[_Family, str]]
 
 _ACCOUNTS = tuple(
-    Envelope(
-        f"https://api/clients/{number}", header_names.JOB_STATUS_TYPE, "socket", ""
-    )
-    for number in range(2)
+    Envelope(f"https://api/clients/{number}", header_names.JOB_STATUS_TYPE, origin, "")
+    for number, origin in enumerate(("socket", "webhook"))
 )
 # A family of jobs that follow each other, and its account: one key names jobs of two.
 _FAMILIES = (("a", 0), ("b", 0), ("a", 1))

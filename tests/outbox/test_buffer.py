@@ -17,6 +17,9 @@ from tests.outbox.making import ENVELOPE, number_of, numbered, record, source_of
 
 _ONE = weigh(record("job", b"x" * 50))
 
+# Of all records here.
+_CELL = "event", "socket"
+
 
 def _buffer(max_bytes: int) -> Buffer:
     return Buffer(max_bytes, lighten)
@@ -51,7 +54,13 @@ def _of(account: int, records: list[Record]) -> list[Record]:
 
 def _gone(records: int, since_us: int, last_us: int) -> Dropped:
     """Tell of records that were given up of the one account."""
-    return Dropped(shares={ENVELOPE.ce_source: Share(records, since_us, last_us)})
+    share = Share(records, since_us, last_us)
+    return Dropped(shares={ENVELOPE.ce_source: share}, cells={_CELL: records})
+
+
+def _without(pictures: int, previews: int = 0) -> Dropped:
+    """Tell of previews that were given up, on a topic of their own or not."""
+    return Dropped(previews, pictures, cells={_CELL: pictures})
 
 
 def _numbers(records: Sequence[Record]) -> list[int]:
@@ -143,7 +152,7 @@ def test_previews_on_their_own_go_whole_and_are_no_loss() -> None:
     buffer.put(_records(6))
     pairs = _records(1, Importance.PICTURE, first=6) + _records(1, first=7)
     dropped = buffer.put(pairs)
-    assert dropped == Dropped(pictures=1)
+    assert dropped == _without(1)
     assert dropped.records == 0
     assert _numbers(_rest(buffer)) == [0, 1, 2, 3, 4, 5, 7]
 
@@ -152,7 +161,7 @@ def test_preview_on_its_own_is_taken_when_there_is_nothing_else() -> None:
     """One that is larger than three quarters of the buffer is no loss for good."""
     buffer = _buffer(_ONE)
     assert buffer.put(_records(1, Importance.PICTURE)) is None
-    assert buffer.put(_records(1, Importance.PICTURE, first=1)) == Dropped(pictures=1)
+    assert buffer.put(_records(1, Importance.PICTURE, first=1)) == _without(1)
     assert _numbers(_rest(buffer)) == [0]
 
 
@@ -163,11 +172,11 @@ def test_shedding_begins_with_previews_on_their_own() -> None:
     buffer.put(_records(2, Importance.PICTURE, first=10))
     buffer.put(_records(2, first=12))
     assert buffer.is_crowded
-    assert buffer.shed(since_us=-1) == Dropped(pictures=2)
+    assert buffer.shed(since_us=-1) == _without(2)
     assert _numbers(_rest(buffer)) == [*range(10), 12, 13]
     buffer.release(buffer.size_bytes)
     buffer.put(_records(3, Importance.PICTURE))
-    assert buffer.shed(since_us=-1, to_the_end=True) == Dropped(pictures=3)
+    assert buffer.shed(since_us=-1, to_the_end=True) == _without(3)
 
 
 def test_a_last_event_displaces_previews_on_their_own() -> None:
@@ -176,7 +185,7 @@ def test_a_last_event_displaces_previews_on_their_own() -> None:
     buffer.put(_records(6, Importance.PICTURE))
     buffer.put(_records(2, Importance.TERMINAL, first=6))
     dropped = buffer.put(_records(1, Importance.TERMINAL, first=8))
-    assert dropped == Dropped(pictures=1)
+    assert dropped == _without(1)
     assert _numbers(_rest(buffer)) == [0, 1, 2, 3, 4, 6, 7, 8]
 
 
@@ -186,7 +195,7 @@ def test_events_lose_previews_and_previews_go_where_the_disk_is_short() -> None:
     records += _records(2, first=2)
     lighter, dropped = _buffer(_ONE).lighten(records)
     assert _numbers(lighter) == [1, 2, 3]
-    assert dropped == Dropped(previews=1, pictures=1)
+    assert dropped == _without(1, previews=1)
 
 
 def test_the_newest_events_make_room_for_a_last_one() -> None:

@@ -228,6 +228,7 @@ def test_rows_of_an_older_file_tell_which_jobs_have_ended(path: Path) -> None:
         _write(store)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("ALTER TABLE jobs DROP COLUMN fingerprint")
+        connection.execute("ALTER TABLE envelopes DROP COLUMN kind")
         for table in ("ended", "pinned", "replayed"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("PRAGMA user_version = 3")

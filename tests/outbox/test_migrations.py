@@ -164,6 +164,30 @@ def test_a_migrated_file_is_like_a_new_one(path: Path) -> None:
     assert "rows.checksum INTEGER0" in columns
 
 
+def test_what_waits_is_of_the_kind_that_its_type_tells(path: Path) -> None:
+    """Which kind a dead letter stands for an older file doesn't say: an event."""
+    types = [
+        "dev.dryapi.request.status.updated",
+        "dev.dryapi.request.preview",
+        "dev.dryapi.bridge.gap",
+        "dev.dryapi.bridge.dead-letter",
+    ]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executemany(
+            "INSERT INTO envelopes VALUES (?, 'a', ?, 'socket', 'b')",
+            enumerate(types, 2),
+        )
+    with stored(path) as store, store.reading():
+        envelopes = store._envelopes.by_number
+        assert [envelopes[number].kind for number in sorted(envelopes)] == [
+            "event",
+            "event",
+            "preview",
+            "gap",
+            "event",
+        ]
+
+
 def test_it_is_done_once(path: Path) -> None:
     """A second opening changes nothing more."""
     open_database(path, max_bytes=PLENTY_BYTES).close()
@@ -190,7 +214,7 @@ open_database(Path(sys.argv[1]), max_bytes=2**30)
 """
 
 
-@pytest.mark.parametrize("after", ["topic_id", "CREATE TABLE", "user_version = 4"])
+@pytest.mark.parametrize("after", ["topic_id", "CREATE TABLE", "user_version = 5"])
 def test_a_crash_in_the_middle_leaves_the_older_file(path: Path, after: str) -> None:
     """Before the commit it is a file of version 1, which the older bridge reads."""
     before = _shape(path)

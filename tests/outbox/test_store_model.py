@@ -11,16 +11,20 @@ from __future__ import annotations
 import copy
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from bridge.kafka.header_names import DEAD_LETTER_TYPE
 from bridge.outbox.lane import Run
 from bridge.outbox.schema import new_incarnation, open_database
 from bridge.outbox.store import Store
+from bridge.outbox.tallies import Tally
 from bridge.record import StoredRecord
 from tests.outbox import lives
 from tests.outbox.making import MIB, PLENTY_BYTES, record, undone
@@ -55,6 +59,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.count = 0
         self.now = 0
         self.keys: dict[int, bytes | None] = {}
+        self.origins: dict[int, str] = {}
         self.ce_ids: dict[int, str] = {}
         self.sent: set[int] = set()
         self.lives = lives.Lives()
@@ -67,6 +72,11 @@ class StoreAgainstModel(RuleBasedStateMachine):
             open_database(self.path, max_bytes=PLENTY_BYTES), new_incarnation()
         )
         self.is_open = False
+        # What this process has seen of rows, and so can tell of them.
+        self.appended: Counter[str] = Counter()
+        self.seen: set[int] = set()
+        self.letters: Counter[str] = Counter()
+        self.put_aside: Counter[str] = Counter()
 
     def teardown(self) -> None:
         """Leave no file behind."""
@@ -104,6 +114,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 model.unassigned.append(number)
                 assert number not in told
             self.keys[number] = one.key
+            self.origins[number] = one.envelope.origin
+            self.appended[one.envelope.origin] += 1
+            self.seen.add(number)
             self.ce_ids[number] = ""
             model.numbers.add(number)
         self.count += len(events)
@@ -157,9 +170,13 @@ class StoreAgainstModel(RuleBasedStateMachine):
             good = row.sequence
         else:
             return
+        before = lane.acknowledged
         with self.store.transaction():
             again = self.store.rewind("jobs", partition, good, resume_offset)
         assert again == lane.rewind(good, resume_offset)
+        self.seen.update(
+            number for place, number in lane.rows.items() if good < place <= before
+        )
 
     @rule(max_rows=st.integers(1, 8))
     def claim(self, max_rows: int) -> None:
@@ -171,6 +188,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
             assert claimed == []
             return
         chosen: dict[int, list[int]] = {}
+        self.seen.update(model.unassigned[:max_rows])
         for number in model.unassigned[:max_rows]:
             partition = lives.partition_of(self.keys[number])
             chosen.setdefault(partition, []).append(number)
@@ -265,7 +283,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
         rows = self._read(partition, lane.acknowledged, 1)
         if not rows or rows[0].ce_id in log.found(0):
             return
-        sequence, letter = rows[0].sequence, record("x", topic="dlq")
+        sequence, origin = rows[0].sequence, rows[0].envelope.origin
+        kind = msgspec.structs.replace(rows[0].envelope, ce_type=DEAD_LETTER_TYPE)
+        letter = msgspec.structs.replace(record("x", topic="dlq"), envelope=kind)
         with self.store.transaction():
             for wrong in (sequence - 1, sequence + 1):
                 with pytest.raises(ValueError, match="isn't the first that waits"):
@@ -275,6 +295,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
             else:
                 self.store.refuse("jobs", partition, sequence, letter)
         self.model.set_aside.add(lane.rows.pop(sequence))
+        self.put_aside[origin] += is_kept
+        self.letters[origin] += not is_kept
         self.model.quarantined += is_kept
         self.model.dead_letters += not is_kept
         lane.pass_by(sequence)
@@ -371,6 +393,23 @@ class StoreAgainstModel(RuleBasedStateMachine):
             "SELECT coalesce(sum(size_bytes), 0) FROM acknowledged"
         ).fetchone()
         assert self.store._acknowledgements._kept_bytes == kept_bytes
+
+    @invariant()
+    def tallies_agree(self) -> None:
+        """What came is what went and what waits, by origin, whatever happened."""
+        waits = Counter(
+            self.origins[number] for number in self.model.waiting if number in self.seen
+        )
+        tallies = self.store.counting.tallies.read()
+        for origin in ("socket", "webhook"):
+            tally = tallies.get(("event", origin), Tally())
+            came = tally.committed + tally.found + tally.resent
+            went = tally.published + tally.dead_lettered + tally.quarantined
+            assert came == went + tally.lost + tally.waiting
+            assert tally.committed == self.appended[origin]
+            assert tally.waiting == waits[origin] + self.letters[origin]
+            assert tally.quarantined == self.put_aside[origin]
+        assert tallies.keys() <= {("event", "socket"), ("event", "webhook")}
 
     @invariant()
     def jobs_agree(self) -> None:

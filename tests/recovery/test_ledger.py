@@ -46,6 +46,7 @@ def test_gap_is_a_record_of_its_account() -> None:
             ce_type="dev.dryapi.bridge.gap",
             origin="socket",
             content_type="application/json",
+            kind="gap",
         ),
         importance=Importance.TERMINAL,
     )
