@@ -18,6 +18,7 @@ from typing import Literal
 import trio
 
 from bridge.kafka.ports import Framing
+from bridge.kafka.publications import PublicationTrace
 from bridge.kafka.relay import Relay
 from bridge.kafka.topic_needs import NO_NEEDS, TopicNeeds
 from bridge.outbox import Outbox, OutboxDirectory
@@ -163,6 +164,7 @@ async def rig(
     keep_acked_seconds: float = 300.0,
     framing: Framing | None = None,
     needs: Mapping[str, TopicNeeds] = NO_NEEDS,
+    trace: PublicationTrace | None = None,
 ) -> AsyncIterator[Rig]:
     """Run an outbox and its relay; leaving aborts the relay, as a crash would.
 
@@ -177,6 +179,7 @@ async def rig(
         keep_acked_seconds: How long the outbox keeps acknowledged rows.
         framing: What stands before the values.
         needs: What topics must be like.
+        trace: Is told of each batch.
 
     Yields:
         Both, running.
@@ -195,6 +198,7 @@ async def rig(
             delivery=delivery,
             framing=framing,
             needs=needs,
+            trace=trace,
         )
         running = Rig(outbox, relay)
         async with trio.open_nursery() as nursery:
