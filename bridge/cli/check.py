@@ -88,10 +88,13 @@ def _hide_secrets(settings: Settings) -> None:
 
 
 def _redacted(report: Report) -> Report:
-    """Blot out secrets that a server repeats."""
+    """Blot out secrets that a server repeats, or that stand in a wrong place."""
     lines = tuple(
         msgspec.structs.replace(
-            line, detail=logs.redact(line.detail), remedy=logs.redact(line.remedy)
+            line,
+            subject=logs.redact(line.subject),
+            detail=logs.redact(line.detail),
+            remedy=logs.redact(line.remedy),
         )
         for line in report.lines
     )

@@ -1,0 +1,177 @@
+"""`bridge check`: what it prints, where, and its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import ExitCode
+from tests.cli.conftest import Invoke
+from tests.doctor.holes import closed_port
+
+
+# More than the 10 s that it may take.
+_DEADLINE_SECONDS = 30.0
+
+
+@pytest.fixture(autouse=True)
+def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Settings with which all servers refuse the connection."""
+    monkeypatch.setenv("BRIDGE_PUSHER_URL", f"ws://127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("BRIDGE_API_URL", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("BRIDGE_OUTBOX_DIR", str(tmp_path / "outbox"))
+    servers = f"127.0.0.1:{closed_port()}"
+    monkeypatch.setenv("BRIDGE_KAFKA_BOOTSTRAP_SERVERS", servers)
+
+
+def test_lines_have_an_outcome_and_failures_a_remedy(invoke: Invoke) -> None:
+    """Into a pipe go plain words, one step a line, and the whole at the end."""
+    result = invoke("check", "--topic", "events")
+    assert result.exit_code == 1
+    assert result.stderr == ""
+    assert "\x1b" not in result.stdout
+    lines = result.stdout.splitlines()
+    assert lines[0].split(maxsplit=2)[:2] == ["ok", "settings"]
+    failed = next(n for n, line in enumerate(lines) if line.startswith("failure"))
+    assert lines[failed].split()[:2] == ["failure", "pusher.tcp"]
+    assert "Connection refused" in lines[failed]
+    assert lines[failed + 1].startswith("          -> See that the server listens")
+    assert any(
+        line.startswith("skipped kafka.topics") and "events.gaps" in line
+        for line in lines
+    )
+    assert lines[-1].startswith("The bridge would not work: ")
+    assert lines[-1].endswith("Exit code 1.")
+
+
+def test_the_flags_are_those_of_the_bridge(invoke: Invoke) -> None:
+    """Before the command or behind it."""
+    before = invoke("--topic=events", "check", "--client-id=somebody")
+    assert "events.dlq" in before.stdout
+    assert "somebody: needs pusher.tcp" in before.stdout
+
+
+def test_a_file_of_settings_is_read(invoke: Invoke, tmp_path: Path) -> None:
+    """`--config` gives what nothing else gives."""
+    file = tmp_path / "bridge.toml"
+    file.write_text('topic = "from-file"\n')
+    assert "from-file.dlq" in invoke("check", "--config", str(file)).stdout
+
+
+def test_json_is_one_object(invoke: Invoke) -> None:
+    """Scripts get each step with its outcome, and the same exit code."""
+    result = invoke("check", "--json")
+    report = json.loads(result.stdout)
+    assert result.exit_code == report["exit_code"] == ExitCode.FAILED
+    assert report["outcome"] == "failure"
+    assert 0 < report["seconds"] < 10
+    by_step = {one["step"]: one for one in report["checks"]}
+    assert by_step["settings"]["outcome"] == "ok"
+    assert by_step["kafka.tcp"] == {
+        "step": "kafka.tcp",
+        "subject": os.environ["BRIDGE_KAFKA_BOOTSTRAP_SERVERS"],
+        "outcome": "failure",
+        "detail": "can't connect: Connection refused",
+        "remedy": by_step["kafka.tcp"]["remedy"],
+        "exit_code": ExitCode.REFUSED_BY_KAFKA,
+    }
+    assert by_step["kafka.acls"]["outcome"] == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("BRIDGE_CLIENT_ID", None, ("client_id", "BRIDGE_CLIENT_ID")),
+        ("BRIDGE_API_TOKEN", None, ("api_token", "BRIDGE_API_TOKEN")),
+        ("BRIDGE_API_TOKEN_FILE", "/nowhere", ("api_token", "BRIDGE_API_TOKEN_FILE")),
+        ("BRIDGE_TOPIC", "a b", ("topic (BRIDGE_TOPIC", "1 to 249")),
+        ("BRIDGE_DELIVERY", "best-effort", ("delivery", "transactional")),
+        (
+            "BRIDGE_PUSHER_CA_FILE",
+            "/nowhere",
+            ("can't be read", "BRIDGE_PUSHER_CA_FILE"),
+        ),
+        ("BRIDGE_KAFKA_SECURITY_PROTOCOL", "SASL_SSL", ("sasl_mechanism", "SASL_SSL")),
+        ("BRIDGE_KAFKA_PARTITIONS", "six", ("kafka.partitions", "whole number")),
+    ],
+)
+def test_wrong_settings_end_the_way(
+    invoke: Invoke,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str | None,
+    words: tuple[str, ...],
+) -> None:
+    """Each is a failure of the step `settings`, and the code is the bridge's own: 2."""
+    if value is None:
+        monkeypatch.delenv(variable)
+    else:
+        monkeypatch.setenv(variable, value)
+    result = invoke("check", "--json")
+    report = json.loads(result.stdout)
+    assert result.exit_code == report["exit_code"] == ExitCode.USAGE
+    for one in report["checks"]:
+        assert (one["step"], one["outcome"]) == ("settings", "failure")
+    text = " ".join(f"{one['detail']} {one['remedy']}" for one in report["checks"])
+    for word in words:
+        assert word in text
+    assert "canary" not in result.output
+
+
+def test_a_secret_that_stands_elsewhere_is_not_shown(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token that was pasted into another setting is blotted out."""
+    monkeypatch.setenv("BRIDGE_KAFKA_BOOTSTRAP_SERVERS", "canary-token:9092")
+    for arguments in (["check"], ["check", "--json"]):
+        result = invoke(*arguments)
+        assert "canary" not in result.output
+        assert "[hidden]" in result.output
+
+
+def test_a_terminal_gets_marks() -> None:
+    """Colours and marks stand where people look, and nothing of the waiting stays."""
+    master, slave = pty.openpty()
+    # Without a size a pseudo-terminal has 0 columns.
+    environ = {**os.environ, "COLUMNS": "200", "TERM": "xterm", "LC_ALL": "C.UTF-8"}
+    command = [sys.executable, "-m", "bridge", "check"]
+    with subprocess.Popen(
+        command, stdout=slave, stderr=subprocess.DEVNULL, env=environ
+    ) as child:
+        os.close(slave)
+        shown = bytearray()
+        while True:
+            try:
+                chunk = os.read(master, 4096)
+            except OSError:
+                # Linux says so when the other end is closed.
+                break
+            if not chunk:
+                break
+            shown += chunk
+        assert child.wait(_DEADLINE_SECONDS) == 1
+    os.close(master)
+    text = shown.decode()
+    assert "\x1b[32m✓" in text
+    assert "✗" in text
+    assert "   -> See that" in text
+
+
+def test_ctrl_c_ends_it_without_a_verdict(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line says that nothing was told, and the code is 1."""
+
+    async def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bridge.cli.check.check", interrupted)
+    result = invoke("check")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "bridge: interrupted; that tells nothing.\n"
