@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
 from bridge.cli import root
+from bridge.cli.failures import show_defect
 
 
 __all__ = ["main"]
@@ -10,6 +13,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    sys.excepthook = show_defect
     root.main(prog_name="bridge")
 
 

@@ -89,7 +89,7 @@ async def run(
     password = settings.schema_registry.password
     for secret in (*tokens, *settings.kafka.secrets, password):
         if secret is not None:
-            logs.hide(secret.reveal())
+            secret.hide_with(logs.hide)
     for text in secrets_in(os.environ):
         logs.hide(text)
     for warning in warnings:

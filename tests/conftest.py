@@ -229,7 +229,6 @@ def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for handler in handlers:
         root.addHandler(handler)
     root.setLevel(level)
-    for name in logs._WARNINGS_ONLY:
-        logging.getLogger(name).setLevel(logging.NOTSET)
+    logging.getLogger(logs._OWN).setLevel(logging.NOTSET)
     logging.captureWarnings(False)
     structlog.reset_defaults()

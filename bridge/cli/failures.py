@@ -7,7 +7,9 @@ is a defect and keeps its traceback.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
+from types import TracebackType
 
 import click
 
@@ -19,10 +21,11 @@ from bridge.errors import (
     OutboxError,
     RefusedError,
 )
+from bridge.operations.redaction import redact
 from bridge.settings import describe
 
 
-__all__ = ["MissingExtraError", "report", "report_usage", "telling"]
+__all__ = ["MissingExtraError", "report", "report_usage", "show_defect", "telling"]
 
 # Several rooms may fail together. What dryAPI refuses explains more than what
 # Kafka then lacks, and both more than an outbox that can't be emptied.
@@ -78,8 +81,20 @@ def report(error: BridgeError) -> int:
     # Settings list every problem on a line of its own; all others are one line.
     lines = text.splitlines() if isinstance(error, ConfigError) else [text]
     for line in lines:
-        click.echo(f"bridge: {' '.join(line.split())}", err=True)
+        click.echo(f"bridge: {' '.join(redact(line).split())}", err=True)
     return int(error.exit_code)
+
+
+def show_defect(
+    _: type[BaseException], error: BaseException, __: TracebackType | None
+) -> None:
+    """
+    Write a defect's traceback to stderr as Python would, without any secret.
+
+    It is Python's `sys.excepthook`: a library's message may repeat what it was given.
+    """
+    text = "".join(traceback.format_exception(error))
+    click.echo(redact(text), err=True, nl=False)
 
 
 def report_usage(error: click.ClickException) -> int:

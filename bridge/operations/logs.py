@@ -34,17 +34,8 @@ from bridge.operations.tables import with_tables
 __all__ = ["configure", "hide", "redact", "report_repeats"]
 
 # What libraries say below a warning is noise here, and at debug httpcore prints
-# request headers. `debug` is for the bridge's own rooms.
-_WARNINGS_ONLY = (
-    "aiokafka",
-    "asyncio",
-    "httpcore",
-    "httpx",
-    "hypercorn",
-    "opentelemetry",
-    "trio_websocket",
-    "urllib3",
-)
+# request headers: a level below is for the bridge's own rooms alone.
+_OWN = "bridge"
 
 # Often enough that a summary is never late by more than a sixth of its window.
 _REPORT_INTERVAL_SECONDS = 5.0
@@ -93,9 +84,8 @@ def configure(
         if isinstance(handler, FoldingHandler):
             handler.close()
     root.addHandler(FoldingHandler(writer, Folding(clock)))
-    root.setLevel(threshold)
-    for name in _WARNINGS_ONLY:
-        logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+    root.setLevel(max(threshold, logging.WARNING))
+    logging.getLogger(_OWN).setLevel(threshold)
     logging.captureWarnings(True)
 
     structlog.configure(

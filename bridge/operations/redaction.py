@@ -1,14 +1,16 @@
 """
-Keeps known secrets out of text: the last line of defence, not the first.
+Keeps secrets out of text: the last line of defence, not the first.
 
 Secrets are kept out of messages where messages are made. What slips through a
-library's exception or an echoed request is caught here, by value. What a
-secret is, and where it is read from, belongs to the settings.
+library's exception or an echoed request is caught here: by value what is known, by
+its looks what is made for one connection or one job. What a secret is, and where it
+is read from, belongs to the settings.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from urllib.parse import quote
@@ -25,6 +27,22 @@ _SHORTEST_SECRET = 4
 # Each rotation adds a value. Several thousand accounts fit; beyond that the
 # values that were registered longest ago go first.
 _MOST_SECRETS = 4096
+
+# What is made for one connection or one job is known by its looks. A signature is 64
+# hexadecimal digits, or the beginning of them in a sentence that was cut; Pusher's
+# servers repeat the one that they don't accept. A result URL's signature stands in its
+# query, a password in front of a host. A preview is base64, mostly of a data URI.
+# None goes over the same characters again and again.
+_ADDRESS = re.compile(r"""(:\\?/\\?/)([^\s"'<>]+)""")
+_USER = re.compile(r"^[^/\\?#@]*@")
+_QUERY = re.compile(r"\?.*", re.DOTALL)
+_LOOKS = (
+    # Words are shorter.
+    re.compile(r"([Bb]earer\s++)[\w.~+/|=-]{16,}"),
+    re.compile(r"(base64,)[^\s\"'<>]+"),
+    re.compile(r"()(?<![0-9A-Za-z+/])[0-9A-Za-z+/]{128,}={0,2}"),
+    re.compile(r"()(?<![0-9A-Fa-f])[0-9A-Fa-f]{40,}"),
+)
 
 
 class Redactor:
@@ -55,7 +73,7 @@ class Redactor:
 
     def redact(self, text: str) -> str:
         """
-        Return a text without any hidden value, nor its escaped forms.
+        Return a text without any hidden value, and without what looks like a secret.
 
         Args:
             text: Any text, for instance the message of an exception.
@@ -63,6 +81,9 @@ class Redactor:
         for form in self._all_forms():
             if form in text:
                 text = text.replace(form, _MARK)
+        text = _ADDRESS.sub(_bare, text)
+        for looks in _LOOKS:
+            text = looks.sub(rf"\1{_MARK}", text)
         return text
 
     def _all_forms(self) -> tuple[str, ...]:
@@ -87,6 +108,12 @@ def _escaped(value: str) -> Iterator[str]:
     for line in value.splitlines():
         if len(line) >= _SHORTEST_SECRET:
             yield line
+
+
+def _bare(address: re.Match[str]) -> str:
+    """Give an address without user, password and query."""
+    rest = _QUERY.sub(f"?{_MARK}", address[2])
+    return address[1] + _USER.sub(f"{_MARK}@", rest)
 
 
 _redactor = Redactor()

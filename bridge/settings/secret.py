@@ -35,13 +35,14 @@ class Secret:
     running service must not die of one; a warning goes to the log.
     """
 
-    __slots__ = ("_accepts", "_file", "_signature", "_value")
+    __slots__ = ("_accepts", "_file", "_signature", "_tell", "_value")
 
     def __init__(self, value: str) -> None:
         self._value = value
         self._file: Path | None = None
         self._signature: _Signature | None = None
         self._accepts: Callable[[str], bool] = bool
+        self._tell: Callable[[str], None] = lambda _: None
 
     @classmethod
     def from_file(cls, file: Path, *, accepts: Callable[[str], bool] = bool) -> Secret:
@@ -85,6 +86,16 @@ class Secret:
             self._follow(self._file)
         return self._value
 
+    def hide_with(self, hide: Callable[[str], None]) -> None:
+        """
+        Have each value hidden before anybody gets it, those to come as well.
+
+        Args:
+            hide: Is told the value of now, and each one that the file has later.
+        """
+        self._tell = hide
+        hide(self.reveal())
+
     def _follow(self, file: Path) -> None:
         try:
             signature = _signature(file.stat())
@@ -101,6 +112,7 @@ class Secret:
         if not self._accepts(value):
             _log("secret.unfit", file, "has characters that it must not have")
             return
+        self._tell(value)
         self._value = value
 
     def __repr__(self) -> str:

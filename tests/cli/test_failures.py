@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from bridge.cli.failures import telling
+from bridge.cli.failures import report, show_defect, telling
 from bridge.cli.group import BridgeGroup, LazyCommand
 from bridge.errors import (
     BridgeError,
@@ -20,6 +20,7 @@ from bridge.errors import (
     OutboxLockedError,
     RefusedError,
 )
+from bridge.operations import redaction
 from tests.cli.conftest import Invoke
 from tests.cli.service import FakeService
 
@@ -188,3 +189,19 @@ def test_the_caller_may_keep_errors(service: FakeService) -> None:
     service.error = RefusedError("no")
     with pytest.raises(RefusedError):
         root.main([], prog_name="bridge", standalone_mode=False)
+
+
+def test_no_secret_leaves_with_a_failure(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a line nor a defect's traceback has what somebody's message repeats."""
+    monkeypatch.setattr(redaction._redactor, "_values", {})
+    monkeypatch.setattr(redaction._redactor, "_forms", ())
+    redaction.hide("c4nary-token")
+    signature = "ab" * 32
+    report(RefusedError(f"refused c4nary-token, but got {signature}"))
+    defect = ValueError(f"c4nary-token and {signature}")
+    show_defect(ValueError, defect, None)
+    told = capsys.readouterr().err
+    assert "bridge: refused [hidden], but got [hidden]\n" in told
+    assert told.endswith("ValueError: [hidden] and [hidden]\n")

@@ -28,6 +28,7 @@ _END_OF_HEAD = b"\r\n\r\n"
 # 125 stands in two bytes, above 65,535 in eight; what a server sends has no mask.
 _CONTROL, _LENGTH = 0x08, 0x7F
 _LONGER = {126: 2, 127: 8}
+_LONGEST_SHORT = 125
 
 _ACKNOWLEDGEMENT = b'"pusher_internal:subscription_succeeded"'
 _PONG = b'"pusher:pong"'
@@ -60,6 +61,7 @@ class Line:
         self._passes = trio.Event()
         self._passes.set()
         self._leads_nowhere = False
+        self._words: list[str] = []
 
     def hang(self) -> None:
         """Let nothing pass, and tell nobody: old and new connections stand."""
@@ -84,6 +86,10 @@ class Line:
         """Let no message but pongs reach the bridge on the connections of now."""
         for connection in self._connections:
             connection.deaf = True
+
+    def say(self, text: str) -> None:
+        """Put in a message of the server's, behind the next one that comes."""
+        self._words.append(text)
 
     async def carry(self, bridge: trio.SocketStream) -> None:
         """Carry one connection until either side ends it."""
@@ -126,6 +132,8 @@ class Line:
                     self.acknowledgements += _ACKNOWLEDGEMENT in piece
                     if not connection.deaf or _is_sign_of_life(piece):
                         await bridge.send_all(piece)
+                        while self._words:
+                            await bridge.send_all(_text_frame(self._words.pop(0)))
         connection.scope.cancel()
 
 
@@ -135,6 +143,12 @@ class _Connection:
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
         self.deaf = False
+
+
+def _text_frame(text: str) -> bytes:
+    content = text.encode()
+    assert _LONGEST_SHORT < len(content) < 1 << 16
+    return b"\x81\x7e" + len(content).to_bytes(2, "big") + content
 
 
 def _is_sign_of_life(frame: bytes) -> bool:

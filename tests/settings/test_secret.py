@@ -148,3 +148,18 @@ def test_a_name_with_a_null_is_an_error(tmp_path: Path) -> None:
     """A name that no file can have is an error like any other."""
     with pytest.raises(ConfigError, match="no valid name"):
         Secret.from_file(tmp_path / "a\0b")
+
+
+def test_each_value_is_hidden_before_anybody_has_it(tmp_path: Path) -> None:
+    """Who hides secrets is told the first value, and each that the file has later."""
+    file = tmp_path / "token"
+    write(file, "first", at=1)
+    secret = Secret.from_file(file, accepts=str.isalpha)
+    hidden: list[str] = []
+    secret.hide_with(hidden.append)
+    assert hidden == ["first"]
+    write(file, "second", at=2)
+    assert secret.reveal() == "second"
+    write(file, "un fit", at=3)
+    assert secret.reveal() == "second"
+    assert hidden == ["first", "second"]
