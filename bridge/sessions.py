@@ -10,6 +10,7 @@ long as any other account isn't refused as well. What a session does stands in
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Final, NoReturn, Protocol
 
@@ -22,9 +23,9 @@ from bridge.pusher.authorizer import Authorizer, ChannelAuthorizer
 from bridge.pusher.recording import Recorder
 from bridge.pusher.session import Session
 from bridge.pusher.stalls import Stalls
-from bridge.pusher.transport import client_context
+from bridge.pusher.trust import Trust
 from bridge.pusher.turns import Turns
-from bridge.pusher.websocket import Connect, connect_websocket
+from bridge.pusher.websocket import Connect, Connection, connect_websocket
 from bridge.record import Record
 from bridge.recovery.hearing import Hearing
 from bridge.recovery.ledger import Ledger
@@ -88,14 +89,12 @@ class Sessions:
         self.intakes: list[Intake] = []
         self.sessions: list[Session] = []
         self._hearings: list[Hearing] = []
-        # Read once: the system's certificates take tens of milliseconds and half a
-        # megabyte, for each account if they were read anew.
-        tls = client_context(settings.pusher.ca_file)
-        connect: Connect = partial(
-            connect_websocket,
-            max_message_bytes=settings.pusher.max_message_bytes,
-            tls=tls,
-        )
+        trust = Trust(settings.pusher.ca_file)
+
+        def connect(url: str) -> AbstractAsyncContextManager[Connection]:
+            most = settings.pusher.max_message_bytes
+            return connect_websocket(url, max_message_bytes=most, tls=trust.context())
+
         restraint, turns = Restraint(outbox.is_crowded), Turns()
         for account in settings.all_accounts:
             client_id = account.client_id
@@ -106,9 +105,9 @@ class Sessions:
                 account.api_token,
                 app_key=settings.pusher.app_key,
                 timeout_seconds=settings.pusher.authorization_timeout_seconds,
-                tls=tls,
+                tls=trust.context,
             )
-            dial = connect
+            dial: Connect = connect
             if recorder is not None:
                 authorizer = recorder.authorizer(authorizer, client_id)
                 dial = recorder.connect(connect, client_id)

@@ -104,7 +104,7 @@ async def _enrol(  # noqa: PLR0913, PLR0917 - what one account's way needs
                 app_key=settings.pusher.app_key,
                 # The step's deadline comes first, and says more.
                 timeout_seconds=10 * _ANSWER_SECONDS,
-                tls=tls,
+                tls=lambda: tls,
             )
             try:
                 auth = await authorizer.authorize(

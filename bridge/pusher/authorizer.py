@@ -11,6 +11,7 @@ signature, and a login page helps nobody.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final, Protocol
@@ -21,6 +22,8 @@ import trio
 
 from bridge import __version__
 from bridge.errors import AuthorizationError, ConfigError
+from bridge.pusher.transport import untrusted
+from bridge.pusher.trust import Trust
 from bridge.settings import Secret
 
 
@@ -63,7 +66,7 @@ class Authorizer:
         token: The API token, read again for each request.
         app_key: The key that the signature has to be for.
         timeout_seconds: The longest time of one request.
-        tls: Whom to trust; the system's certificates if None.
+        tls: Says for each request whom to trust; the system's certificates if None.
         transport: Carries requests in place of the network, for tests.
 
     Raises:
@@ -77,7 +80,7 @@ class Authorizer:
         *,
         app_key: str,
         timeout_seconds: float,
-        tls: ssl.SSLContext | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         try:
@@ -96,8 +99,7 @@ class Authorizer:
         self._token = token
         self._app_key = app_key
         self._timeout_seconds = timeout_seconds
-        # Made once: reading the system's certificates takes tens of milliseconds.
-        self._tls = tls or ssl.create_default_context()
+        self._tls = tls or Trust(None).context
         self._transport = transport
 
     async def authorize(self, socket_id: str, channel: str) -> str:
@@ -128,7 +130,8 @@ class Authorizer:
                 f"{self._place} gave no answer within {self._timeout_seconds:g} s"
             ) from error
         except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
+            place = f"{self._url.host}:{self._url.port or 443}"
+            reason = untrusted(place, error) or str(error) or type(error).__name__
             raise AuthorizationError(f"can't ask {self._place}: {reason}") from error
         return self._signature(response, body)
 
@@ -140,7 +143,7 @@ class Authorizer:
         # token, and the WebSocket couldn't go through the proxy either.
         async with (
             httpx.AsyncClient(
-                verify=self._tls,
+                verify=self._tls(),
                 transport=self._transport,
                 timeout=None,  # noqa: S113 - the caller's cancel scope is the timeout
                 trust_env=False,

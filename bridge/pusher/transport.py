@@ -20,7 +20,13 @@ import trio
 from bridge.errors import ConfigError, ConnectError
 
 
-__all__ = ["OpenStream", "client_context", "open_transport", "place_of"]
+__all__ = [
+    "OpenStream",
+    "client_context",
+    "open_transport",
+    "place_of",
+    "untrusted",
+]
 
 OpenStream: TypeAlias = Callable[[str, int], Awaitable[trio.abc.Stream]]
 
@@ -105,6 +111,19 @@ def place_of(parts: SplitResult) -> str:
     return f"[{host}]:{_port(parts)}" if ":" in host else f"{host}:{_port(parts)}"
 
 
+def untrusted(place: str, error: BaseException | None) -> str | None:
+    """Say so if what failed is that a certificate isn't trusted."""
+    cause = error
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        return None
+    return (
+        f"the certificate of {place} was not accepted: {cause.verify_message}"
+        " (a private authority goes into pusher.ca_file, BRIDGE_PUSHER_CA_FILE)"
+    )
+
+
 def _os_reason(error: OSError) -> str:
     """Find the sentence of the system: trio groups those of all addresses."""
     cause = error.__cause__
@@ -119,11 +138,8 @@ def _os_reason(error: OSError) -> str:
 
 
 def _tls_reason(place: str, cause: BaseException | None) -> str:
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return (
-            f"the certificate of {place} was not accepted: {cause.verify_message}"
-            " (a private authority goes into pusher.ca_file, BRIDGE_PUSHER_CA_FILE)"
-        )
+    if sentence := untrusted(place, cause):
+        return sentence
     if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
         return f"no TLS with {place}: {cause.reason or 'handshake failed'}"
     return f"{place} ended the connection during the TLS handshake"

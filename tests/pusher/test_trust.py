@@ -1,0 +1,96 @@
+"""The file of authorities for dryAPI, exchanged while the bridge runs."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import structlog
+import trio
+import trustme
+
+from bridge.errors import AuthorizationError
+from bridge.pusher.authorizer import Authorizer
+from bridge.pusher.trust import Trust
+from bridge.settings import Secret
+
+
+_ANSWER = b'{"auth":"app-key:%s"}' % (b"0" * 64)
+
+
+@asynccontextmanager
+async def endpoint(authority: trustme.CA) -> AsyncIterator[str]:
+    """An authorisation endpoint with a certificate of an authority; its base URL."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+
+    async def handle(stream: trio.SSLStream[trio.SocketStream]) -> None:
+        try:
+            await stream.receive_some()
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+            length = b"Content-Length: %d\r\n\r\n" % len(_ANSWER)
+            await stream.send_all(head + length + _ANSWER)
+        except trio.BrokenResourceError:
+            # The client did not like the certificate.
+            pass
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    async with trio.open_nursery() as nursery:
+        secured = trio.SSLListener(listener, context, https_compatible=True)
+        nursery.start_soon(trio.serve_listeners, handle, [secured])
+        yield f"https://localhost:{port}"
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_authority_that_is_exchanged_is_trusted_and_the_one_before_is_not(
+    tmp_path: Path,
+) -> None:
+    """What is half written, or gone, leaves what was there in place."""
+    old, new = trustme.CA(), trustme.CA()
+    file = tmp_path / "authority.pem"
+    old.cert_pem.write_to_path(file)
+    trust = Trust(str(file))
+    with structlog.testing.capture_logs() as lines:
+        async with endpoint(old) as old_url, endpoint(new) as new_url:
+
+            async def ask(url: str) -> str:
+                authorizer = Authorizer(
+                    url,
+                    Secret("a-token"),
+                    app_key="app-key",
+                    timeout_seconds=5,
+                    tls=trust.context,
+                )
+                return await authorizer.authorize("1.2", "private-client.7")
+
+            signature = await ask(old_url)
+            with pytest.raises(AuthorizationError, match=r"pusher\.ca_file"):
+                await ask(new_url)
+            file.write_bytes(new.cert_pem.bytes()[:300])
+            assert await ask(old_url) == signature
+            file.unlink()
+            assert await ask(old_url) == signature
+            new.cert_pem.write_to_path(file)
+            assert await ask(new_url) == signature
+            with pytest.raises(AuthorizationError, match=r"pusher\.ca_file"):
+                await ask(old_url)
+    assert [line["event"] for line in lines] == [
+        "credentials.unfit",
+        "credentials.unfit",
+        "credentials.renewed",
+    ]
+    assert "pusher.ca_file (BRIDGE_PUSHER_CA_FILE)" in lines[0]["error"]
+
+
+def test_without_a_change_the_certificates_are_read_once(tmp_path: Path) -> None:
+    """All connections share one context: the system's takes half a megabyte."""
+    file = tmp_path / "authority.pem"
+    trustme.CA().cert_pem.write_to_path(file)
+    for trust in (Trust(str(file)), Trust(None)):
+        assert trust.context() is trust.context()
