@@ -107,7 +107,7 @@ def _tell_file(surveyed: Survey | None, found: Found) -> None:
     lanes = surveyed.outbox.lanes
     waiting = sum(lane.waiting for lane in lanes)
     quarantined = sum(len(lane.quarantined) for lane in lanes)
-    whole = "whole" if surveyed.is_read else "readable, as far as there was time"
+    whole = "whole" if surveyed.is_read else "readable"
     found.detail = f"{whole}; {waiting:,} rows wait for Kafka"
     if quarantined:
         found.warn(

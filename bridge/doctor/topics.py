@@ -26,8 +26,9 @@ __all__ = ["Told", "Topic", "tell_writing"]
 _REFUSED: Final = ExitCode.REFUSED_BY_KAFKA
 
 _SIZE: Final = "max.message.bytes"
-# What `topic_report` calls a configuration that it may not see.
-_HIDDEN: Final = "configuration"
+# What `topic_report` calls rights, and a configuration that this user may not see:
+# `kafka.acls` tells of both.
+_OF_RIGHTS: Final = frozenset({"rights", "configuration"})
 
 # What it calls what this user may do.
 _RIGHTS: Final = "rights"
@@ -85,7 +86,14 @@ class Topic:
                 found.detail = (
                     f"{facts.partitions} partitions, {facts.replicas} replicas"
                 )
-                _warn(told.findings[self._name], found, but=_SIZE)
+                _warn(
+                    (
+                        one
+                        for one in told.findings[self._name]
+                        if one.what != _SIZE and one.what not in _OF_RIGHTS
+                    ),
+                    found,
+                )
                 if not facts.is_led:
                     found.warn(
                         "a partition has no leader: its records wait",
@@ -134,17 +142,10 @@ def _tell_absent(name: str, told: Told, found: Found) -> None:
     )
 
 
-def _warn(findings: Iterable[TopicFinding], found: Found, *, but: str = "") -> None:
+def _warn(findings: Iterable[TopicFinding], found: Found) -> None:
     for one in findings:
-        if one.what == but or one.verdict is Verdict.FINE:
-            continue
-        if one.what == _RIGHTS:
-            # Told in a step of its own.
-            continue
-        if one.verdict is Verdict.UNKNOWN and one.what == _HIDDEN:
-            # Said of the rights, where they are told.
-            continue
-        found.warn(f"{one.what} is {one.found}, wanted is {one.needed}", one.remedy)
+        if one.verdict is not Verdict.FINE:
+            found.warn(f"{one.what} is {one.found}, wanted is {one.needed}", one.remedy)
 
 
 def _tell_right(

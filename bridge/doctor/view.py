@@ -26,6 +26,9 @@ _MARKS: Final = {
     Outcome.SKIPPED: ("-", "dim"),
 }
 
+_QUIET: Final = frozenset({Outcome.OK, Outcome.SKIPPED})
+_COUNTED: Final = frozenset({Outcome.WARNING, Outcome.FAILURE})
+
 # A step's name and a remedy's arrow begin in the same column on each line.
 _WORD_WIDTH: Final = max(len(outcome) for outcome in Outcome)
 
@@ -65,28 +68,22 @@ def _line(line: Line, width: int, *, has_marks: bool) -> Text:
     mark, style = _MARKS[line.outcome]
     word = mark if has_marks else f"{line.outcome:{_WORD_WIDTH}}"
     rest = ": ".join(_plain(part) for part in (line.subject, line.detail) if part)
-    text = Text(word, style)
-    text.append(f" {line.step:{width}} ", "" if line.outcome is Outcome.OK else style)
-    # What is well is there to be passed over.
-    text.append(f" {rest}", "dim" if line.outcome in _QUIET else "")
-    return text
-
-
-_QUIET: Final = frozenset({Outcome.OK, Outcome.SKIPPED})
+    is_ok, is_quiet = line.outcome is Outcome.OK, line.outcome in _QUIET
+    return Text.assemble(
+        (word, style),
+        (f" {line.step:{width}} ", "" if is_ok else style),
+        # What is well is there to be passed over.
+        (f" {rest}", "dim" if is_quiet else ""),
+    )
 
 
 def _verdict(report: Report) -> Text:
-    counts = ", ".join(
-        f"{report.count(outcome)} {word}"
-        for outcome, word in (
-            (Outcome.OK, "ok"),
-            (Outcome.WARNING, "warnings"),
-            (Outcome.FAILURE, "failures"),
-            (Outcome.SKIPPED, "skipped"),
-        )
-        if report.count(outcome) or outcome is Outcome.OK
-    )
-    took = f"{counts}, in {report.seconds:.1f} s."
+    counts = [
+        f"{count} {outcome}{'s' if outcome in _COUNTED and count > 1 else ''}"
+        for outcome in Outcome
+        if (count := report.count(outcome))
+    ]
+    took = f"{', '.join(counts)}, in {report.seconds:.1f} s."
     if report.outcome is Outcome.FAILURE:
         code = int(report.exit_code)
         told = ("The bridge would not work: ", "bold red")

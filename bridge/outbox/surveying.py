@@ -36,7 +36,8 @@ class Survey(msgspec.Struct, frozen=True):
 
     Attributes:
         outbox: What it says of its lanes.
-        is_read: Whether all of it was read; a large one may take too long.
+        is_read: Whether all of it was read; a large one takes too long, and one that a
+            bridge has open is left alone.
         size_bytes: The size of database and log.
     """
 
@@ -74,7 +75,7 @@ def survey(directory: Path, seconds: float, *, is_held: bool) -> Survey | None:
         with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as opened:
             if not _has_format(opened, path):
                 return None
-            is_read = is_held or _is_whole(opened, path, seconds)
+            is_read = not is_held and _is_whole(opened, path, seconds)
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN:
             raise OutboxDirectoryError(
