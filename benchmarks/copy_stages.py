@@ -273,14 +273,14 @@ def through_outbox(
     for _ in range(_WARM_UPS):
         with store.transaction():
             store.append([record])
-    store.checkpoint()
+    store.file.checkpoint()
     found: list[Copy] = []
     with disk.watching(found), store.transaction(), Watch() as watch:
         ((_, _, (row,)),) = store.append([record])
     stages = [_joined("record to disk", watch, size, found)]
     found = []
     with disk.watching(found):
-        store.checkpoint()
+        store.file.checkpoint()
     stages.append(Stage("log to database, later", tuple(found)))
     found = []
     with disk.watching(found), store.reading(), Watch() as watch:

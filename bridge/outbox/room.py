@@ -137,7 +137,7 @@ class Room:
             if room[_DISK] < min(room[_LIMIT], _PAGES_A_ROW * self._log_bytes):
                 # Where this fails, it is the disk that has no room.
                 with suppress(OutboxFullError):
-                    self._store.checkpoint()
+                    self._store.file.checkpoint()
                 room = self._look()
         except (OutboxFullError, OSError) as error:
             self._bytes, self.reason = 0, str(error)
@@ -156,7 +156,7 @@ class Room:
     def _look(self) -> dict[str, int]:
         """Return the bytes of pages that each bound still allows."""
         with self._store.reading():
-            pages = self._store.pages()
+            pages = self._store.file.pages()
         database, log = _size(self._database), _size(self._log)
         self.used_bytes = database + log
         growth = self._max_bytes - self._log_bytes - pages.total_bytes
@@ -189,7 +189,7 @@ class Room:
         emptied_at = max(min(step_bytes, self._log_bytes // 2), 0)
         if emptied_at != self._emptied_at:
             self._emptied_at = emptied_at
-            self._store.empty_log_at(emptied_at)
+            self._store.file.empty_log_at(emptied_at)
 
 
 def reserve_bytes(total: int) -> int:

@@ -1,26 +1,23 @@
 """
 The outbox's rows: append, claim and read, each step inside a transaction.
 
-One thread owns a `Store`. Where a transaction is undone, the mirrors in memory
-are read anew, so that they never run ahead of the file. How far a lane has come
-belongs to `lanes`, what Kafka has to `acknowledgements`.
+One thread owns a `Store`. What a transaction is stands in `file`, how far a lane has
+come in `lanes`, what Kafka has in `acknowledgements`.
 """
 
 from __future__ import annotations
 
 import sqlite3  # noqa: TID251 - this room speaks to SQLite
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager, suppress
 
-from bridge.errors import OutboxError
-from bridge.outbox import rows, schema
+from bridge.outbox import rows
 from bridge.outbox.acknowledgements import Acknowledgements
 from bridge.outbox.appending import Appending, Placed
 from bridge.outbox.claims import claim
 from bridge.outbox.counting import Counting
 from bridge.outbox.envelopes import Envelopes
-from bridge.outbox.failures import translated
+from bridge.outbox.file import File
 from bridge.outbox.job_table import JobTable
 from bridge.outbox.jobs import Jobs
 from bridge.outbox.lane import Run
@@ -37,7 +34,6 @@ from bridge.outbox.refusals import Refusals
 from bridge.outbox.remembered import Remembered
 from bridge.outbox.replayed import Replayed
 from bridge.outbox.restoring import restore
-from bridge.outbox.schema import Pages
 from bridge.outbox.tallies import Tallies
 from bridge.record import Delivered, Envelope, LaneState, Record, StoredRecord
 
@@ -66,6 +62,7 @@ class Store:
         job_table: What the file has of them.
         pins: Those that stay where they began.
         counting: What becomes of its rows.
+        file: Where they stand.
 
     Raises:
         OutboxError: The tables can't be read.
@@ -98,9 +95,13 @@ class Store:
             connection, self._lanes, self._envelopes, tallies or Tallies()
         )
         self.dead_letters: list[Placed] = []
-        self._stale = True
+        self.file = File(
+            connection,
+            self._lanes,
+            (self.pins, self._acknowledgements, self._refusals, self._envelopes),
+            (self.job_table, self.remembered, self.counting),
+        )
         with self.reading():
-            (self._page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
             if not is_heir:
                 self.counting.load()
                 self.remembered.load()
@@ -124,66 +125,14 @@ class Store:
             OutboxFullError: The same may succeed later; all is undone.
             OutboxDamagedError: It will not; all is undone.
         """
-        lanes = self._lanes
-        assignments = lanes.assignments
-        self.dead_letters, lanes.are_new = [], False
+        self.dead_letters = []
         self.job_table.begin(is_last_resort=is_last_resort)
-        try:
-            with self._speaking():
-                self._connection.execute("BEGIN IMMEDIATE")
-                self._refresh()
-                yield
-                self._connection.execute("COMMIT")
-        except BaseException:
-            lanes.assignments = assignments
-            self._stale = True
-            self.job_table.rolled_back()
-            self.remembered.rolled_back()
-            self.counting.rolled_back()
-            # Where the file can't be read now, the next use reads it.
-            with suppress(sqlite3.Error):
-                # SQLite itself rolls back on a full disk and some I/O errors.
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                self._refresh()
-            raise
-        self.job_table.committed()
-        self.remembered.committed()
-        self.counting.committed()
-        if lanes.are_new:
-            # A power loss may take what wasn't synced. A lane that it took would
-            # begin again at 1, beside what the log has of it.
-            with suppress(OutboxError):
-                self.checkpoint()
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """
-        Read what is committed, inside.
-
-        Raises:
-            OutboxFullError: The same may succeed later.
-            OutboxDamagedError: It will not.
-        """
-        with self._speaking():
-            self._refresh()
+        with self.file.transaction():
             yield
 
-    def checkpoint(self) -> None:
-        """
-        Empty the log into the database and make its file short.
-
-        Raises:
-            OutboxFullError: There is no room for it; nothing is lost by that.
-            OutboxDamagedError: A file can't be used any more.
-        """
-        with self._speaking():
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-
-    def empty_log_at(self, size_bytes: int) -> None:
-        """Have each commit empty the log that has become so long."""
-        pages = max(size_bytes // self._page_bytes, 1)
-        self._connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+    def reading(self) -> AbstractContextManager[None]:
+        """Read what is committed, inside: see `File.reading`."""
+        return self.file.reading()
 
     # -- What is there --------------------------------------------------------
 
@@ -196,10 +145,6 @@ class Store:
     def quarantined(self) -> int:
         """Rows that were put aside for good."""
         return self._refusals.quarantined
-
-    def pages(self) -> Pages:
-        """Tell how many bytes the database's pages take."""
-        return schema.pages(self._connection)
 
     def oldest_pending_us(self) -> int | None:
         """Return when the oldest waiting row was read, in us since the epoch."""
@@ -328,7 +273,7 @@ class Store:
             Rows with sequences side by side: where some were skipped it stops.
         """
         lane, envelopes = self._lanes.find(topic, partition), self._envelopes.by_number
-        with self._speaking():
+        with self.file.speaking():
             return rows.read(
                 self._connection, envelopes, lane, after, max_rows, max_bytes
             )
@@ -448,20 +393,3 @@ class Store:
 
     def _append(self, records: Sequence[Record]) -> list[Placed]:
         return self._appending.append(*self.job_table.judge(records))
-
-    def _refresh(self) -> None:
-        if self._stale:
-            self._lanes.load()
-            self.pins.load()
-            self._acknowledgements.load()
-            self._refusals.load()
-            self._envelopes.load()
-            self._stale = False
-
-    @contextmanager
-    def _speaking(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            _, _, path = self._connection.execute("PRAGMA database_list").fetchone()
-            raise translated(error, Path(path)) from error

@@ -70,7 +70,7 @@ class PlainOutbox:
 
     def copy_to(self, path: Path) -> None:
         """Take a copy of the committed file."""
-        self._store.checkpoint()
+        self._store.file.checkpoint()
         shutil.copy(self._path, path)
 
     # -- What a thread would do ------------------------------------------------

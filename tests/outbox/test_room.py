@@ -72,7 +72,7 @@ def test_takes_as_many_from_the_front_as_fit(
     one = weigh(records[0])
     with stored(path) as store:
         open_jobs(store)
-        store.checkpoint()
+        store.file.checkpoint()
         room = Room(path, 128 * MIB, store)
         # 16 MiB are kept for what makes room, 4 MiB for more important rows; each
         # row counts twice, and once more for the log; 20 KiB are left free in the

@@ -365,7 +365,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     @rule()
     def keep_copy(self) -> None:
         """Somebody takes a snapshot of the file."""
-        self.store.checkpoint()
+        self.store.file.checkpoint()
         shutil.copy(self.path, self.path.with_name("copy"))
         self.copy = copy.deepcopy(self.model)
 

@@ -123,7 +123,7 @@ def test_a_new_topic_ahead_of_an_older_copy(store: Store, path: Path) -> None:
     Its waiting rows may be in either topic, so that they wait; new rows are
     numbered above both.
     """
-    store.checkpoint()
+    store.file.checkpoint()
     copy = path.with_name("copy")
     shutil.copy(path, copy)
     with stored(copy) as older:
