@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from typing import Any
 
 import pytest
 
+from bridge import dead_letter
 from bridge.errors import DeadLetterReason
 from bridge.intake import Intake, lighten
 from bridge.job_status import Change
+from bridge.outbox.jobs import Jobs
+from bridge.outbox.order import Order
 from bridge.record import Envelope, Importance, Record
 from tests.previews.images import KINDS, SPELLINGS, data_uri, image
 from tests.test_intake import RECEIVED_AT_US, SOURCE, Outlet, status
@@ -18,6 +22,7 @@ from tests.test_intake import RECEIVED_AT_US, SOURCE, Outlet, status
 
 PICTURE = image("image/jpeg")
 DIGEST = hashlib.sha256(PICTURE).hexdigest().encode()
+MIB = 2**20
 
 
 def topic_outlet(**options: Any) -> Outlet:
@@ -131,6 +136,34 @@ def test_topic_moves_the_preview_of_a_job_s_end_too() -> None:
     assert record.importance is Importance.TERMINAL
     assert lighten(record) is None
     assert lighten(picture) is None
+
+
+def test_topic_gets_no_preview_of_a_job_that_has_ended() -> None:
+    """Judged with its event, it is a dead letter too: the image, named as one."""
+    order = Order(Jobs(), partial(dead_letter.late, topic="jobs.dlq", max_bytes=MIB))
+    preview = data_uri(PICTURE)
+    records = topic_outlet().accept(
+        status(status="done", preview=preview), status(preview=preview)
+    )
+    written, _ = order.judge(records)
+    assert list(written[:2]) == records[:2]
+    picture, late = written[2:]
+    assert (picture.topic, picture.key, picture.value) == (
+        "jobs.dlq",
+        b"job-1",
+        PICTURE,
+    )
+    assert picture.envelope.content_type == "image/jpeg"
+    assert picture.envelope.kind == "preview"
+    headers = dict(picture.extra)
+    assert headers["bridge_reason"] == b"after_terminal"
+    assert headers["__connect.errors.exception.message"] == (
+        b"a preview came after the last record of its job"
+    )
+    # Key and digest refer from one letter to the other.
+    assert late.topic == "jobs.dlq"
+    assert headers["bridge_preview_sha256"] == DIGEST
+    assert dict(late.extra)["bridge_preview_sha256"] == DIGEST
 
 
 def test_records_of_one_kind_share_an_envelope() -> None:
