@@ -113,8 +113,8 @@ def topic_missing(
     there = ", ".join(sorted(present)[:10]) or "none"
     return KafkaRefusedError(
         f"Kafka at {settings.bootstrap_servers} has no topic {', '.join(missing)}, or "
-        f"this user may not see it (topics it sees: {there}). Create it, or name "
-        "another with --topic (BRIDGE_TOPIC)."
+        f"this user may not see it (topics it sees: {there}). Create it, grant the "
+        "user Read on it, or name another with --topic (BRIDGE_TOPIC)."
     )
 
 

@@ -136,9 +136,12 @@ class Writer:
             if self.waiting < least:
                 least, moved_at = self.waiting, trio.current_time()
             if trio.current_time() > moved_at + _STALLED_SECONDS:
+                told = self._relay.statistics.last_error
+                # Without the error's name.
+                reason = f": {told.partition(': ')[2]}" if told else ""
                 raise StalledError(
                     f"Kafka has taken none of {least:,} records for "
-                    f"{_STALLED_SECONDS:.0f} s"
+                    f"{_STALLED_SECONDS:.0f} s{reason}"
                 )
             await trio.sleep(_LOOK_SECONDS)
             self._check()
