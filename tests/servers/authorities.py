@@ -68,7 +68,7 @@ class Authority:
         """Its own certificate, PEM."""
         return self._authority.cert_pem.bytes()
 
-    def identity(self, file: str, *names: str, days: int = 30) -> Identity:
+    def identity(self, file: str, *names: str, days: float = 30) -> Identity:
         """Make a certificate.
 
         Args:

@@ -53,6 +53,9 @@ _LOGIN = {
 }
 _VALIDATOR = f"{_MODULES}.oauthbearer.OAuthBearerValidatorCallbackHandler"
 
+# Where clients have to show one of their own, alone or beside a password.
+_WITH_CERTIFICATE = ("MUTUAL", "ROTATING")
+
 # Whoever comes with a certificate, whatever stands in it.
 _MUTUAL_USER = "mutual"
 
@@ -86,7 +89,7 @@ class SecureKafka(KafkaServer):
 
     Attributes:
         folder: Where certificates stand; tests put their own there.
-        authority: Who vouches for the broker and, on `MUTUAL`, for clients.
+        authority: Who vouches for the broker and for clients.
         stranger: One that nobody trusts.
         provider: The OIDC provider whose tokens `TOKENS` takes.
     """
@@ -157,7 +160,7 @@ class SecureKafka(KafkaServer):
         elif mechanisms:
             user = ROTATING_USER if listener == "ROTATING" else USER
             chosen |= {"sasl_username": user, "sasl_password": Secret(PASSWORD)}
-        if listener == "MUTUAL":
+        if listener in _WITH_CERTIFICATE:
             client = self.authority.identity("client", "bridge.example")
             chosen["ssl_cert_file"] = str(client.certificate)
             chosen["ssl_key_file"] = str(client.key)
@@ -254,7 +257,10 @@ class SecureKafka(KafkaServer):
                 f"{prefix}.sasl.oauthbearer.expected.issuer={self.provider.issuer}",
             ]
         lines += [
-            "listener.name.mutual.ssl.client.auth=required",
+            *(
+                f"listener.name.{name.lower()}.ssl.client.auth=required"
+                for name in _WITH_CERTIFICATE
+            ),
             "listener.name.expired.ssl.keystore.type=PEM",
             f"listener.name.expired.ssl.keystore.location={self._expired.both}",
             "listener.name.rotating.ssl.keystore.type=PEM",

@@ -7,6 +7,8 @@ that doesn't follow its files is locked out soon.
 from __future__ import annotations
 
 import os
+import time
+import uuid
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -29,8 +31,12 @@ from tests.kafka.relaying import (
     until,
 )
 from tests.kafka.security.test_signing_in import topic_of
-from tests.servers.authorities import Authority
+from tests.servers.authorities import Authority, Identity
 from tests.servers.secure_kafka import PASSWORD, ROTATING_USER, SecureKafka
+
+
+# Longer than the exchange takes on a machine that is busy otherwise.
+_LIFE_SECONDS = 10.0
 
 
 def put(file: Path, content: bytes) -> None:
@@ -54,8 +60,19 @@ class Mounted:
         self._secure = secure
         self.password = folder / "password"
         self.trust = folder / "trust.pem"
+        self.certificate = folder / "tls.crt"
+        self.key = folder / "tls.key"
         put(self.password, PASSWORD.encode())
         put(self.trust, secure.authority.certificate)
+        own = self.identity()
+        put(self.certificate, own.certificate.read_bytes())
+        put(self.key, own.key.read_bytes())
+
+    def identity(self, life_seconds: float = 3_600) -> Identity:
+        """Make a certificate for the bridge, which the broker takes."""
+        name = f"mounted-{uuid.uuid4().hex}"
+        days = life_seconds / 86_400
+        return self._secure.authority.identity(name, "bridge.example", days=days)
 
     def settings(self, topic: Topic, **changes: object) -> KafkaSettings:
         """Settings that name the files."""
@@ -63,6 +80,8 @@ class Mounted:
             **self._secure.settings("ROTATING"),
             "sasl_password": Secret.from_file(self.password),
             "ssl_ca_file": str(self.trust),
+            "ssl_cert_file": str(self.certificate),
+            "ssl_key_file": str(self.key),
             **changes,
         }
         return settings_for(topic, **chosen)
@@ -152,6 +171,41 @@ async def test_an_authority_exchanged_under_load_costs_nothing(
         assert running.relay.statistics.producer_recycles == 0
         assert running.errors == []
     check_topic(await read_back(topic), range(count))
+
+
+@pytest.mark.timeout(120)
+async def test_a_certificate_that_runs_out_under_load_is_exchanged_in_time(
+    secure: SecureKafka, tmp_path: Path
+) -> None:
+    """The bridge's own, one file after the other, before the broker refuses it."""
+    mounted = await trio.to_thread.run_sync(Mounted, secure, tmp_path)
+    topic = topic_of(secure, 2)
+    folder = tmp_path / "outbox"
+    folder.mkdir()
+    ends_at = time.time() + _LIFE_SECONDS
+    short, long = mounted.identity(_LIFE_SECONDS), mounted.identity()
+    put(mounted.certificate, short.certificate.read_bytes())
+    put(mounted.key, short.key.read_bytes())
+    with structlog.testing.capture_logs() as lines:
+        async with rig(mounted.settings(topic), [[topic.name]], folder) as running:
+            await opened(running, topic)
+            count = await changed_under_load(
+                running,
+                topic,
+                lambda: put(mounted.certificate, long.certificate.read_bytes()),
+                lambda: put(mounted.key, long.key.read_bytes()),
+            )
+            assert time.time() < ends_at, "the machine is too slow for this test"
+            # No connection of before outlives this.
+            await trio.sleep(ends_at + 2 - time.time())
+            running.offer(topic.name, range(count, count + 100))
+            await running.all_sent(topic.name, count + 100)
+            assert running.relay.statistics.producer_recycles == 0
+            assert running.errors == []
+    check_topic(await read_back(topic), range(count + 100))
+    told = [line["event"] for line in lines if line["event"].startswith("credentials")]
+    # Whether the two files were looked at in between is chance.
+    assert told[-1] == "credentials.renewed"
 
 
 @pytest.mark.timeout(120)
