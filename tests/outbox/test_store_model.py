@@ -10,30 +10,22 @@ from __future__ import annotations
 
 import copy
 import shutil
-import tempfile
-from collections import Counter
-from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import precondition, rule
 
 from bridge.kafka.header_names import DEAD_LETTER_TYPE
 from bridge.outbox.lane import Run
-from bridge.outbox.schema import new_incarnation, open_database
-from bridge.outbox.store import Store
-from bridge.outbox.tallies import Tally
-from bridge.record import StoredRecord
 from tests.outbox import lives
+from tests.outbox.agreeing import PARTITIONS, Agreement
 from tests.outbox.making import MIB, PLENTY_BYTES, record, undone
-from tests.outbox.model import Log, Model, ModelLane
+from tests.outbox.model import Log, ModelLane
 
 
-_PARTITIONS = 2
-_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - faster
-_partitions = st.integers(0, _PARTITIONS - 1)
+_partitions = st.integers(0, PARTITIONS - 1)
 
 
 def _is_rare(machine: StoreAgainstModel) -> bool:
@@ -41,51 +33,8 @@ def _is_rare(machine: StoreAgainstModel) -> bool:
     return machine.now % 3 == 0
 
 
-class StoreAgainstModel(RuleBasedStateMachine):
-    """Rules change both; invariants compare them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.folder = tempfile.TemporaryDirectory(dir=_FOLDER)
-        self.path = Path(self.folder.name) / "outbox.sqlite3"
-        self.model = Model()
-        self.copy: Model | None = None
-        self.was_put_back = False
-        # The world: it goes on whatever happens to the file.
-        self.logs = [Log() for _ in range(_PARTITIONS)]
-        self.topics = 1
-        # What each log showed of rows without a lane, at the opening.
-        self.unplaced: dict[int, dict[str, int]] = {}
-        self.count = 0
-        self.now = 0
-        self.keys: dict[int, bytes | None] = {}
-        self.origins: dict[int, str] = {}
-        self.ce_ids: dict[int, str] = {}
-        self.sent: set[int] = set()
-        self.lives = lives.Lives()
-        self.small_steps = lives.small_steps()
-        self.small_steps.start()
-        self._start()
-
-    def _start(self) -> None:
-        self.store = Store(
-            open_database(self.path, max_bytes=PLENTY_BYTES), new_incarnation()
-        )
-        self.is_open = False
-        # What this process has seen of rows, and so can tell of them.
-        self.appended: Counter[str] = Counter()
-        self.seen: set[int] = set()
-        self.letters: Counter[str] = Counter()
-        self.put_aside: Counter[str] = Counter()
-
-    def teardown(self) -> None:
-        """Leave no file behind."""
-        self.store.close()
-        self.folder.cleanup()
-        self.small_steps.stop()
-
-    def _read(self, partition: int, after: int, rows: int) -> list[StoredRecord]:
-        return self.store.read("jobs", partition, after, rows, PLENTY_BYTES)
+class StoreAgainstModel(Agreement):
+    """Rules change both, and what must hold of them is inherited."""
 
     # -- The reader ------------------------------------------------------------
 
@@ -133,7 +82,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def make_topic_anew(self) -> None:
         """Somebody deletes the topic, and it is made again."""
         self.topics += 1
-        self.logs = [Log() for _ in range(_PARTITIONS)]
+        self.logs = [Log() for _ in range(PARTITIONS)]
         self._open()
 
     def _open(self) -> None:
@@ -153,7 +102,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 "jobs", lives.partition_of, opened, topic_id, self.unplaced
             )
         self.is_open = True
-        for partition in range(_PARTITIONS):
+        for partition in range(PARTITIONS):
             self._look_for_losses(partition)
 
     def _reach_kafka(self) -> None:
@@ -208,7 +157,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         lane, unplaced = self.model.lanes[partition], self.unplaced[partition]
         shown = {sequence: ce_id for ce_id, sequence in unplaced.items()}
         first, after, rows = lane.last + 1, lane.last_row, []
-        while more := self._read(partition, after, 5):
+        while more := self.read(partition, after, 5):
             rows += more
             after = more[-1].sequence
         assert [lives.number_of(row) for row in rows] == numbers
@@ -245,7 +194,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self, partition: int, count: int, foreign: int, *, is_undone: bool
     ) -> None:
         lane, log = self.model.lanes[partition], self.logs[partition]
-        rows = self._read(partition, lane.acknowledged, count)
+        rows = self.read(partition, lane.acknowledged, count)
         if not rows:
             return
         found = log.found(lane.resume_offset)
@@ -280,7 +229,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         """The broker refuses a row for good: it gets out of its lane's way."""
         self._reach_kafka()
         lane, log = self.model.lanes[partition], self.logs[partition]
-        rows = self._read(partition, lane.acknowledged, 1)
+        rows = self.read(partition, lane.acknowledged, 1)
         if not rows or rows[0].ce_id in log.found(0):
             return
         sequence, origin = rows[0].sequence, rows[0].envelope.origin
@@ -323,7 +272,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         kept = [len(lane.rows) - len(lane.pending) for lane in lanes.values()]
         assert gone == min(max_rows, sum(kept))
         for partition, lane in lanes.items():
-            left = self._read(partition, 0, 1)
+            left = self.read(partition, 0, 1)
             gone -= lane.trim_before(left[0].sequence if left else lane.last + 1)
         assert gone == 0
 
@@ -346,7 +295,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
             self.store.claim(100, PLENTY_BYTES)
             for state in self.store.lane_states():
                 self.store.rewind("jobs", state.partition, 0, 0)
-                rows = self._read(state.partition, 0, 1)
+                rows = self.read(state.partition, 0, 1)
                 if rows and rows[0].sequence > state.acknowledged_sequence:
                     self.store.quarantine("jobs", state.partition, rows[0].sequence, "")
             self.store.trim(
@@ -360,7 +309,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def restart(self) -> None:
         """Another process opens the file; Kafka is not reached yet."""
         self.store.close()
-        self._start()
+        self.start()
 
     @rule()
     def keep_copy(self) -> None:
@@ -378,90 +327,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         shutil.copy(self.path.with_name("copy"), self.path)
         self.model = copy.deepcopy(self.copy)
         self.was_put_back = True
-        self._start()
-
-    # -- What must hold --------------------------------------------------------
-
-    @invariant()
-    def counts_agree(self) -> None:
-        """Nothing that waits is forgotten, nothing that doesn't is counted."""
-        self.now += 1
-        waiting, letters = len(self.model.waiting), self.model.dead_letters
-        assert self.store.pending == waiting + letters
-        assert self.store.quarantined == self.model.quarantined
-        (kept_bytes,) = self.store._connection.execute(
-            "SELECT coalesce(sum(size_bytes), 0) FROM acknowledged"
-        ).fetchone()
-        assert self.store._acknowledgements._kept_bytes == kept_bytes
-
-    @invariant()
-    def tallies_agree(self) -> None:
-        """What came is what went and what waits, by origin, whatever happened."""
-        waits = Counter(
-            self.origins[number] for number in self.model.waiting if number in self.seen
-        )
-        tallies = self.store.counting.tallies.read()
-        for origin in ("socket", "webhook"):
-            tally = tallies.get(("event", origin), Tally())
-            came = tally.committed + tally.found + tally.resent
-            went = tally.published + tally.dead_lettered + tally.quarantined
-            assert came == went + tally.lost + tally.waiting
-            assert tally.committed == self.appended[origin]
-            assert tally.waiting == waits[origin] + self.letters[origin]
-            assert tally.quarantined == self.put_aside[origin]
-        assert tallies.keys() <= {("event", "socket"), ("event", "webhook")}
-
-    @invariant()
-    def jobs_agree(self) -> None:
-        """A job is where its last committed event left it, after a restart as well."""
-        self.lives.check(self.model, self.store)
-
-    @invariant()
-    def states_agree(self) -> None:
-        """The relay is told what is so."""
-        states = {state.partition: state for state in self.store.lane_states()}
-        for partition, lane in self.model.lanes.items():
-            state = states[partition]
-            assert state.acknowledged_sequence == lane.acknowledged
-            assert state.last_sequence == lane.last_row
-            assert state.resent_sequence == lane.resent
-            assert state.topic_id == lane.topic_id
-            assert state.resume_offset == lane.resume_offset
-            last = max(lane.offsets, default=0)
-            stands = last and lane.offsets[last] == lane.resume_offset
-            assert state.resume_ce_id == (
-                self.ce_ids[lane.rows[last]] if stands else None
-            )
-
-    @invariant()
-    def rows_agree(self) -> None:
-        """Every lane reads as it should, and no identity changes or comes twice."""
-        for partition, lane in self.model.lanes.items():
-            after, rows = 0, []
-            while more := self._read(partition, after, 5):
-                rows += more
-                after = more[-1].sequence
-            assert {row.sequence: lives.number_of(row) for row in rows} == lane.rows
-            for row in rows:
-                known = self.ce_ids[lives.number_of(row)] or row.ce_id
-                assert known == row.ce_id
-                self.ce_ids[lives.number_of(row)] = row.ce_id
-            after, offsets = 0, {}
-            while told := self.store.delivered("jobs", partition, after, 3):
-                offsets.update({row.sequence: row.offset for row in told})
-                after = told[-1].sequence
-                assert [self.ce_ids[lane.rows[row.sequence]] for row in told] == [
-                    row.ce_id for row in told
-                ]
-            assert offsets == lane.offsets
-        seen = [ce_id for ce_id in self.ce_ids.values() if ce_id]
-        assert len(set(seen)) == len(seen)
-
-    @invariant()
-    def nothing_is_lost(self) -> None:
-        """What doesn't wait was sent once, or set aside."""
-        model = self.model
-        assert model.numbers - model.waiting <= self.sent | model.set_aside
+        self.start()
 
 
 TestStoreAgainstModel = StoreAgainstModel.TestCase
