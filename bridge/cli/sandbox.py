@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 import trio
@@ -26,6 +27,8 @@ __all__ = ["command"]
 
 # The bridge's own default, which it needn't be told.
 _APP_KEY = "depin-api-prod-key"
+# Made up, as the other defaults are.
+_WEBHOOK_SECRET = "whsec_made-up-for-this-machine-only"  # noqa: S105
 
 
 @click.command("sandbox")
@@ -103,14 +106,46 @@ _APP_KEY = "depin-api-prod-key"
     help="Drive this Pusher server (a soketi) instead of the own endpoint;"
     " it must know --app-id, --app-key and --app-secret.",
 )
+@click.option(
+    "--webhook-url",
+    metavar="URL",
+    help="Post signed webhooks of every job here; SSL_CERT_FILE names a CA of its own.",
+)
+@click.option(
+    "--webhook-secret",
+    envvar="SANDBOX_WEBHOOK_SECRET",
+    show_envvar=True,
+    default=_WEBHOOK_SECRET,
+    show_default=True,
+    help="What signs webhooks.",
+)
+@click.option(
+    "--webhook-prefix",
+    type=click.Choice(["DryAPI", "DeAPI"]),
+    default="DryAPI",
+    show_default=True,
+    help="What their headers begin with: X-DryAPI- or X-DeAPI-.",
+)
+@click.option(
+    "--webhook-retry-scale",
+    type=click.FloatRange(0, 1),
+    default=1.0,
+    show_default=True,
+    metavar="FACTOR",
+    help="Shorten the waits between ten tries (1 minute to 12 hours) for tests.",
+)
 def command(**options: Any) -> None:
     """
     Run a dryAPI on this machine, with simulated jobs.
 
     It serves what consumers of dryAPI's events talk to: the Pusher WebSocket,
-    channel authorisation, the status endpoint, previews and results. Any Pusher
-    client works with it, and so does `bridge`. The default values are made up
-    and meant for this machine: token and secret protect nothing.
+    channel authorisation, the status endpoint, previews and results, and it
+    sends webhooks. Any Pusher client works with it, and so does `bridge`. The
+    default values are made up and meant for this machine: token and secrets
+    protect nothing.
+
+    Posting to /sandbox/... makes faults: it drops sockets, breaks the status
+    endpoint, ends jobs. docs/sandbox.md lists all of it.
     """
     # Imported late: Pillow and wsproto come with the extra.
     from bridge.sandbox import Sandbox, SandboxConfig  # noqa: PLC0415
@@ -156,6 +191,7 @@ def _banner(config: SandboxConfig, base: str) -> str:
         f"  API token   {config.api_token}",
         f"  app key     {config.app_key}",
         f"  jobs        {what}",
+        f"  webhooks    {_place(config.webhook_url)}",
         "",
         "Point the bridge at it:",
         "",
@@ -168,3 +204,11 @@ def _banner(config: SandboxConfig, base: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _place(webhook_url: str | None) -> str:
+    if webhook_url is None:
+        return "none: --webhook-url sends them"
+    # Without the user and password that it may hold.
+    url = urlsplit(webhook_url)
+    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"

@@ -17,12 +17,15 @@ from bridge.errors import ConfigError
 from bridge.sandbox.signing import App
 
 
-__all__ = ["EVENT_NAME", "Plan", "SandboxConfig", "split_address"]
+__all__ = ["EVENT_NAME", "Plan", "Prefix", "SandboxConfig", "split_address"]
 
 # The one event dryAPI sends on a client's channel (its WebSocket documentation).
 EVENT_NAME = "request.status.updated"
 
 Plan = Literal["basic", "premium"]
+
+# Between `X-` and the rest of a webhook's headers; deployments differ.
+Prefix = Literal["DryAPI", "DeAPI"]
 
 
 class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +51,11 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True):
         wait_for_subscriber: Whether the simulation waits for the channel's first
             subscriber.
         plan: The account's plan, which sets the status endpoint's limits.
+        webhook_url: Where webhooks are posted to; None sends none.
+        webhook_secret: Signs webhooks.
+        webhook_prefix: What their headers' names begin with, after `X-`.
+        webhook_retry_scale: What the documented waits between tries are multiplied
+            by; 0 to 1.
         keep_finished_jobs: How many finished jobs the status endpoint remembers.
         seed: Makes the sequence of jobs repeatable; None takes a new one.
     """
@@ -68,6 +76,11 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True):
     stamp: bool = False
     wait_for_subscriber: bool = True
     plan: Plan = "basic"
+    webhook_url: str | None = None
+    # Made up as well. dryAPI's own begin with `whsec_`, and have 32 characters or more.
+    webhook_secret: str = "whsec_made-up-for-this-machine-only"  # noqa: S105
+    webhook_prefix: Prefix = "DryAPI"
+    webhook_retry_scale: float = 1.0
     keep_finished_jobs: int = 10_000
     seed: int | None = None
 
@@ -96,9 +109,22 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(
                 f"pusher_url: expected ws://host:port, got {self.pusher_url!r}"
             )
+        self._check_webhooks()
         for name in ("client_id", "api_token", "app_id", "app_key", "app_secret"):
             if not getattr(self, name):
                 raise ConfigError(f"{name}: expected a value, got none")
+
+    def _check_webhooks(self) -> None:
+        if self.webhook_url is not None and not _is_http(self.webhook_url):
+            # Not repeated: it may hold a password.
+            raise ConfigError("webhook_url: expected http:// or https:// and a host")
+        # An empty secret would sign too, and nobody would notice.
+        if not self.webhook_secret:
+            raise ConfigError("webhook_secret: expected a value, got none")
+        if not 0 <= self.webhook_retry_scale <= 1:
+            raise ConfigError(
+                f"webhook_retry_scale: expected 0 to 1, got {self.webhook_retry_scale}"
+            )
 
     def __repr__(self) -> str:
         """Name what tells sandboxes apart, and no secret."""
@@ -113,6 +139,15 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True):
     def app(self) -> App:
         """What signs in the Pusher app's name."""
         return App(self.app_key, self.app_secret)
+
+
+def _is_http(address: str) -> bool:
+    try:
+        url = urlsplit(address)
+        # Reading the port checks it.
+        return url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False
 
 
 def split_address(listen: str) -> tuple[str, int]:

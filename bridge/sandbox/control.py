@@ -6,59 +6,184 @@ Nothing here imitates dryAPI.
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bridge.sandbox.http import json_response, read_body
+from bridge.sandbox.deliveries import Deliveries
+from bridge.sandbox.endpoint import Endpoint
+from bridge.sandbox.faults import Refusal, StatusFaults
+from bridge.sandbox.http import json_response, read_as
+from bridge.sandbox.jobs import JobBook, JobError
 from bridge.sandbox.simulation import Simulation
 from bridge.sandbox.statistics import Statistics
+from bridge.sandbox.webhooks import Webhooks
 
 
-__all__ = ["Control"]
+__all__ = ["Control", "Doors"]
 
 _MAX_BODY_BYTES = 4 * 1024
 
+# A year is as good as for ever, and 0 ends what lasts.
+_Seconds = Annotated[float, msgspec.Meta(ge=0, le=31_536_000)]
+# RFC 6455 keeps these for what was never said on the wire.
+_NEVER_SENT = {1004, 1005, 1006, 1015}
+
 
 class _Emission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    rate: float
+    rate: Annotated[float, msgspec.Meta(ge=0)]
+
+
+class _Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    seconds: _Seconds
+    by: Refusal = "http"
+
+
+class _Drop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    # Code null is a reset. The refusal begins at the same moment.
+    code: Annotated[int, msgspec.Meta(ge=1000, le=4999)] | None = 4200
+    message: str | None = None
+    refuse: _Refusal | None = None
+
+    def __post_init__(self) -> None:
+        if self.code in _NEVER_SENT:
+            raise ValueError("code: no close frame may carry this one")
+
+
+class _StatusFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    seconds: _Seconds
+    share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
+    code: Annotated[int, msgspec.Meta(ge=500, le=599)] = 503
+
+
+class _Failure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    error_code: str = "PROCESSING_ERROR"
+    error_message: str = "The sandbox was told to let it fail."
+
+
+class Doors(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What is looked at and commanded.
+
+    Attributes:
+        simulation: The rate, and the ends of jobs.
+        statistics: What is shown.
+        book: Where jobs are looked up.
+        status_faults: The faults of the status endpoint.
+        endpoint: The WebSocket connections; None if another server has them.
+        webhooks: What is sent on command; None if none are sent.
+        deliveries: What is switched on again.
+    """
+
+    simulation: Simulation
+    statistics: Statistics
+    book: JobBook
+    status_faults: StatusFaults
+    endpoint: Endpoint | None
+    webhooks: Webhooks | None
+    deliveries: Deliveries
+
+
+def _refuse(status: int, message: str) -> Response:
+    return json_response({"message": message}, status)
 
 
 class Control:
     """The handlers and their routes."""
 
-    def __init__(self, simulation: Simulation, statistics: Statistics) -> None:
-        self._simulation = simulation
-        self._statistics = statistics
+    def __init__(self, doors: Doors) -> None:
+        self._doors = doors
 
     def routes(self) -> list[Route]:
         """List what is served where."""
+        commands = {
+            "emission": self._set_rate,
+            "sockets/drop": self._drop_sockets,
+            "sockets/refuse": self._refuse_sockets,
+            "status-endpoint": self._fail_status,
+            "jobs/{request_id}/finish": self._finish_job,
+            "jobs/{request_id}/fail": self._fail_job,
+            "webhooks/validate": self._validate_webhooks,
+            "webhooks/switch-on": self._switch_webhooks_on,
+        }
         return [
             Route("/sandbox/statistics", self._show, methods=["GET"]),
-            Route("/sandbox/emission", self._set_rate, methods=["POST"]),
+            *(
+                Route(f"/sandbox/{path}", handler, methods=["POST"])
+                for path, handler in commands.items()
+            ),
         ]
 
     def _report(self) -> dict[str, Any]:
+        simulation = self._doors.simulation
         return {
-            **self._statistics.as_dict(),
-            "rate": self._simulation.rate,
-            "emitting": self._simulation.emitting and self._simulation.rate > 0,
+            **self._doors.statistics.as_dict(),
+            "rate": simulation.rate,
+            "emitting": simulation.emitting and simulation.rate > 0,
         }
 
     async def _show(self, _request: Request) -> Response:
         return json_response(self._report())
 
     async def _set_rate(self, request: Request) -> Response:
-        body = await read_body(request, _MAX_BODY_BYTES)
-        try:
-            rate = msgspec.json.decode(body, type=_Emission).rate
-        except (msgspec.DecodeError, RecursionError) as error:
-            return json_response({"message": str(error)}, 422)
-        if not (math.isfinite(rate) and rate >= 0):
-            return json_response({"message": "rate: expected 0 or more"}, 422)
-        await self._simulation.set_rate(rate)
+        wanted = await read_as(request, _MAX_BODY_BYTES, _Emission)
+        await self._doors.simulation.set_rate(wanted.rate)
         return json_response(self._report())
+
+    async def _drop_sockets(self, request: Request) -> Response:
+        drop = await read_as(request, _MAX_BODY_BYTES, _Drop)
+        endpoint = self._doors.endpoint
+        if endpoint is None:
+            return _no_sockets()
+        if drop.refuse is not None:
+            endpoint.faults.refuse(drop.refuse.seconds, drop.refuse.by)
+        return json_response({"dropped": endpoint.drop(drop.code, drop.message)})
+
+    async def _refuse_sockets(self, request: Request) -> Response:
+        refusal = await read_as(request, _MAX_BODY_BYTES, _Refusal)
+        if self._doors.endpoint is None:
+            return _no_sockets()
+        self._doors.endpoint.faults.refuse(refusal.seconds, refusal.by)
+        return json_response(self._report())
+
+    async def _fail_status(self, request: Request) -> Response:
+        fault = await read_as(request, _MAX_BODY_BYTES, _StatusFault)
+        self._doors.status_faults.fail(fault.seconds, fault.share, fault.code)
+        return json_response(self._report())
+
+    async def _finish_job(self, request: Request) -> Response:
+        return await self._end_job(request, None)
+
+    async def _fail_job(self, request: Request) -> Response:
+        why = await read_as(request, _MAX_BODY_BYTES, _Failure)
+        return await self._end_job(request, JobError(why.error_code, why.error_message))
+
+    async def _end_job(self, request: Request, error: JobError | None) -> Response:
+        job = self._doors.book.get(request.path_params["request_id"])
+        if job is None:
+            return _refuse(404, "there is no such job")
+        if not await self._doors.simulation.end(job, error):
+            return _refuse(409, f"the job has ended already: {job.status}")
+        return json_response({"request_id": job.request_id, "status": job.status})
+
+    async def _validate_webhooks(self, _request: Request) -> Response:
+        if self._doors.webhooks is None:
+            return _no_webhooks()
+        return json_response({"delivery_id": self._doors.webhooks.validate()}, 202)
+
+    async def _switch_webhooks_on(self, _request: Request) -> Response:
+        if self._doors.webhooks is None:
+            return _no_webhooks()
+        self._doors.deliveries.switch_on()
+        return json_response(self._report())
+
+
+def _no_sockets() -> Response:
+    return _refuse(409, "the sockets are those of the server that --pusher-url names")
+
+
+def _no_webhooks() -> Response:
+    return _refuse(409, "no webhooks are sent: start the sandbox with --webhook-url")

@@ -18,11 +18,13 @@ from starlette.routing import Route
 from bridge.sandbox.addresses import Addresses
 from bridge.sandbox.config import SandboxConfig
 from bridge.sandbox.errors import TooManyJobsError
+from bridge.sandbox.faults import StatusFaults
 from bridge.sandbox.http import error_body, fields, has_token, json_response, read_body
 from bridge.sandbox.jobs import Job, JobBook, JobRequest
 from bridge.sandbox.limits import RateLimiter
 from bridge.sandbox.previews import Pictures
 from bridge.sandbox.simulation import Simulation
+from bridge.sandbox.statistics import Statistics
 
 
 __all__ = ["DryApi"]
@@ -41,16 +43,25 @@ def _error(
 
 
 class DryApi:
-    """The handlers and their routes."""
+    """
+    The handlers and their routes.
 
-    def __init__(
+    Attributes:
+        faults: Whether the status endpoint fails.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a part of its own
         self,
         config: SandboxConfig,
         book: JobBook,
         simulation: Simulation,
         pictures: Pictures,
         addresses: Addresses,
+        *,
+        statistics: Statistics,
     ) -> None:
+        self.faults = StatusFaults(config.seed)
+        self._statistics = statistics
         self._config = config
         self._book = book
         self._simulation = simulation
@@ -91,6 +102,16 @@ class DryApi:
         return json_response({"auth": auth})
 
     async def _status(self, request: Request) -> Response:
+        answer = self._answer_status(request)
+        self._statistics.answered_status(answer.status_code)
+        return answer
+
+    def _answer_status(self, request: Request) -> Response:
+        # What a broken server does about the limits is left open: here it is a proxy
+        # that answers, which neither looks at a token nor counts.
+        fault = self.faults.code()
+        if fault is not None:
+            return _error(fault, "Server Error")
         if not has_token(request, self._config.api_token):
             return _error(401, "Unauthenticated.")
         allowance = self._limiter.take()

@@ -8,7 +8,7 @@ No route and no answer of its own: those stand in `dryapi`, `pusher_api` and
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -20,16 +20,24 @@ from bridge.sandbox import signing
 
 __all__ = [
     "BodyTooLargeError",
+    "UnreadableBodyError",
     "error_body",
     "fields",
     "has_token",
     "json_response",
+    "read_as",
     "read_body",
 ]
+
+_T = TypeVar("_T")
 
 
 class BodyTooLargeError(Exception):
     """A request's body is longer than the handler takes: answer 413."""
+
+
+class UnreadableBodyError(Exception):
+    """A request's body isn't what was asked for: answer 422 and the message."""
 
 
 def json_response(
@@ -69,6 +77,26 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
             if len(body) > max_bytes:
                 raise BodyTooLargeError
     return bytes(body)
+
+
+async def read_as(request: Request, max_bytes: int, shape: type[_T]) -> _T:
+    """
+    Read a request's body as JSON of a known shape; no body counts as `{}`.
+
+    Args:
+        request: The request.
+        max_bytes: How much is taken.
+        shape: What it must be.
+
+    Raises:
+        BodyTooLargeError: It is longer.
+        UnreadableBodyError: It is something else; the message says what.
+    """
+    body = await read_body(request, max_bytes)
+    try:
+        return msgspec.json.decode(body or b"{}", type=shape)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise UnreadableBodyError(str(error)) from error
 
 
 def fields(request: Request, body: bytes) -> dict[str, Any]:

@@ -23,12 +23,36 @@ from bridge.sandbox.previews import STAGES, Pictures
 from bridge.sandbox.statistics import Statistics
 
 
-__all__ = ["Job", "JobBook", "JobRequest", "Status"]
+__all__ = ["Job", "JobBook", "JobError", "JobRequest", "Status"]
 
 Status = Literal["pending", "processing", "in_progress", "done", "error"]
 
 # How many `in_progress` events a job has, unless it is told.
 _STEPS = (8, 30)
+
+
+class JobError(msgspec.Struct, frozen=True):
+    """
+    Why a job failed; webhooks alone say it.
+
+    Attributes:
+        error_code: One of dryAPI's documented codes, or another: more may come.
+        error_message: A sentence for people.
+    """
+
+    error_code: str
+    error_message: str
+
+
+# The documented codes; the sentences are made up.
+_ERRORS = (
+    JobError("WORKER_TIMEOUT", "The worker did not answer in time."),
+    JobError("PROCESSING_ERROR", "The worker failed while it painted."),
+    JobError("AGE_RESTRICTED", "The prompt asks for age-restricted content."),
+    JobError("CONTEXT_LENGTH_EXCEEDED", "The prompt is longer than the model reads."),
+    JobError("INVALID_INPUT", "The model can't read this input."),
+    JobError("UNKNOWN_ERROR", "Something went wrong."),
+)
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,15 +104,21 @@ class Job:
         status: Where it stands; `in_progress` is `processing` to the status endpoint.
         progress: Percent, never falling.
         picture: Which picture it paints.
+        error: Why it failed.
+        started_at: When it was `processing` first, seconds since the epoch.
+        ended_at: When it ended.
     """
 
     __slots__ = (
         "_fails_at",
         "_step",
         "_steps",
+        "ended_at",
+        "error",
         "picture",
         "progress",
         "request_id",
+        "started_at",
         "status",
     )
 
@@ -99,6 +129,9 @@ class Job:
         self.status: Status = "pending"
         self.progress = 0.0
         self.picture = picture
+        self.error: JobError | None = None
+        self.started_at: float | None = None
+        self.ended_at: float | None = None
         self._step = -1
         self._steps = steps
         self._fails_at = fails_at
@@ -146,6 +179,8 @@ class JobBook:
         self._running: dict[str, Job] = {}
         self._finished: OrderedDict[str, Job] = OrderedDict()
         self._rng = random.Random(config.seed)
+        # Of its own, so that what failures say changes no job.
+        self._errors_rng = random.Random(config.seed)
 
     def start(self, request: JobRequest | None = None) -> Job:
         """
@@ -186,12 +221,37 @@ class JobBook:
             is never pushed.
         """
         job.advance(self._rng)
+        return self._take_note(job)
+
+    def end(self, job: Job, error: JobError | None = None) -> bytes | None:
+        """
+        End a running job at once, wherever it stands.
+
+        Args:
+            job: The job.
+            error: Why it fails; None lets it be done.
+
+        Returns:
+            The event's `data`, or None if no event tells of the end.
+        """
+        if error is None:
+            job.status, job.progress = "done", 100.0
+        else:
+            job.status, job.error = "error", error
+        return self._take_note(job)
+
+    def _take_note(self, job: Job) -> bytes | None:
+        if job.started_at is None:
+            job.started_at = time.time()
         if job.finished:
             self._finish(job)
         return None if job.status == "error" else self._encode(job)
 
     def _finish(self, job: Job) -> None:
         del self._running[job.request_id]
+        job.ended_at = time.time()
+        if job.status == "error" and job.error is None:
+            job.error = self._errors_rng.choice(_ERRORS)
         if job.status == "done":
             self._statistics.jobs_done += 1
         else:

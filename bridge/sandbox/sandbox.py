@@ -6,24 +6,28 @@ Everything that a part does stands in the part's own module.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import trio
 
 from bridge.sandbox import application
 from bridge.sandbox.addresses import Addresses
 from bridge.sandbox.channels import Channels
 from bridge.sandbox.config import SandboxConfig
-from bridge.sandbox.control import Control
+from bridge.sandbox.control import Control, Doors
+from bridge.sandbox.deliveries import Deliveries
 from bridge.sandbox.dryapi import DryApi
+from bridge.sandbox.endpoint import Endpoint
 from bridge.sandbox.errors import SandboxError
 from bridge.sandbox.jobs import JobBook
-from bridge.sandbox.previews import paint
+from bridge.sandbox.previews import Pictures, paint
 from bridge.sandbox.publisher import ChannelPublisher, Publisher
 from bridge.sandbox.pusher_api import PusherApi
 from bridge.sandbox.remote import RemotePublisher
 from bridge.sandbox.server import Server, open_listeners
 from bridge.sandbox.simulation import Simulation
 from bridge.sandbox.statistics import Statistics
-from bridge.sandbox.websocket import Endpoint
+from bridge.sandbox.webhooks import Webhooks
 
 
 __all__ = ["Sandbox"]
@@ -43,6 +47,8 @@ class Sandbox:
         self.statistics = Statistics()
         self._simulation: Simulation | None = None
         self._endpoint: Endpoint | None = None
+        # What runs beside the server.
+        self._beside: list[Callable[[], Awaitable[None]]] = []
         self._scope = trio.CancelScope()
 
     async def serve(
@@ -63,33 +69,52 @@ class Sandbox:
         try:
             pictures = await trio.to_thread.run_sync(paint, self.config.preview_bytes)
             base = _base_address(listeners[0])
-            addresses = Addresses(self.config.public_url or base, self.config.app)
-            book = JobBook(self.config, pictures, addresses, self.statistics)
-            channels = Channels()
-            publisher: Publisher
-            if self.config.pusher_url is None:
-                self._endpoint = Endpoint(self.config, channels, self.statistics)
-                publisher = ChannelPublisher(
-                    self.config.channel, channels, self.statistics
-                )
-            else:
-                publisher = RemotePublisher(self.config, self.statistics)
-            simulation = Simulation(self.config, book, publisher)
-            api = DryApi(self.config, book, simulation, pictures, addresses)
-            routes = [*api.routes(), *Control(simulation, self.statistics).routes()]
-            if self.config.pusher_url is None:
-                pusher_api = PusherApi(self.config, channels, self.statistics)
-                routes += pusher_api.routes()
-            server = Server(application.build(routes), self._endpoint)
+            server = self._assemble(base, pictures)
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(server.serve, listeners)
-                    nursery.start_soon(simulation.run)
-                    self._simulation = simulation
+                    for run in self._beside:
+                        nursery.start_soon(run)
                     task_status.started(base)
         finally:
             for listener in listeners:
                 listener.socket.close()
+
+    def _assemble(self, base: str, pictures: Pictures) -> Server:
+        config = self.config
+        addresses = Addresses(config.public_url or base, config.app)
+        book = JobBook(config, pictures, addresses, self.statistics)
+        channels = Channels()
+        publisher: Publisher
+        if config.pusher_url is None:
+            self._endpoint = Endpoint(config, channels, self.statistics)
+            publisher = ChannelPublisher(config.channel, channels, self.statistics)
+        else:
+            publisher = RemotePublisher(config, self.statistics)
+        deliveries = Deliveries(config, self.statistics.webhooks)
+        webhooks = Webhooks(addresses, deliveries.send)
+        sends = config.webhook_url is not None
+        simulation = Simulation(
+            config, book, publisher, *([webhooks.announce] if sends else [])
+        )
+        api = DryApi(
+            config, book, simulation, pictures, addresses, statistics=self.statistics
+        )
+        doors = Doors(
+            simulation=simulation,
+            statistics=self.statistics,
+            book=book,
+            status_faults=api.faults,
+            endpoint=self._endpoint,
+            webhooks=webhooks if sends else None,
+            deliveries=deliveries,
+        )
+        routes = [*api.routes(), *Control(doors).routes()]
+        if config.pusher_url is None:
+            routes += PusherApi(config, channels, self.statistics).routes()
+        self._simulation = simulation
+        self._beside = [simulation.run, *([deliveries.run] if sends else [])]
+        return Server(application.build(routes), self._endpoint)
 
     async def set_rate(self, rate: float) -> None:
         """

@@ -22,8 +22,8 @@ from hypercorn.utils import wrap_app
 from starlette.types import ASGIApp
 
 from bridge.sandbox.config import split_address
+from bridge.sandbox.endpoint import Endpoint
 from bridge.sandbox.errors import SandboxError
-from bridge.sandbox.websocket import Endpoint
 
 
 __all__ = ["Server", "open_listeners"]

@@ -2,7 +2,8 @@
 The signatures that a Pusher server and dryAPI check.
 
 Pure functions over bytes and text. Who is asked for a signature, and what a
-wrong one is answered with, stands in `pusher_api` and `dryapi`.
+wrong one is answered with, stands in `pusher_api` and `dryapi`; what webhooks
+say in `webhooks`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 import msgspec
 
 
-__all__ = ["App", "Call", "equal"]
+__all__ = ["App", "Call", "equal", "webhook_signature"]
 
 # Pusher's HTTP API refuses a request whose timestamp is further away than this.
 _TIMESTAMP_WINDOW_SECONDS = 600.0
@@ -23,6 +24,22 @@ _TIMESTAMP_WINDOW_SECONDS = 600.0
 def equal(given: str, expected: str) -> bool:
     """Compare in constant time, whatever characters `given` holds."""
     return hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode())
+
+
+def webhook_signature(secret: str, timestamp: str, body: bytes) -> str:
+    """
+    Sign one try of a webhook.
+
+    Args:
+        secret: The account's webhook secret, `whsec_` and all.
+        timestamp: The header's text; it is signed with the body.
+        body: The raw body, byte for byte.
+
+    Returns:
+        The signature header's value.
+    """
+    message = timestamp.encode() + b"." + body
+    return "sha256=" + hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
 
 
 class Call(msgspec.Struct, frozen=True):

@@ -3,19 +3,20 @@ When jobs start and take their steps: the simulation's clock.
 
 Two kinds of jobs run: those that keep the event rate, and those that somebody
 asked for, each at its own pace. What a step is stands in `jobs`, where its
-event goes in `publisher`.
+event goes in `publisher`, what a webhook says of it in `webhooks`.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import structlog
 import trio
 
 from bridge.sandbox.config import SandboxConfig
 from bridge.sandbox.errors import TooManyJobsError
-from bridge.sandbox.jobs import Job, JobBook, JobRequest
+from bridge.sandbox.jobs import Job, JobBook, JobError, JobRequest, Status
 from bridge.sandbox.publisher import Emission, Publisher
 
 
@@ -36,9 +37,28 @@ _CHUNK_BYTES = 64 * 1024
 _log = structlog.get_logger("bridge.sandbox")
 
 
+class _Pace:
+    # How a requested job goes on: whether it may, and what ends it.
+    def __init__(self) -> None:
+        self.may_go_on = trio.Event()
+        self.may_go_on.set()
+        self.scope = trio.CancelScope()
+
+
+def _tell_nobody(_job: Job, _previous: Status) -> None:
+    pass
+
+
 class Simulation:
     """
     Drives the jobs.
+
+    Args:
+        config: The rate, and whether to wait for a subscriber.
+        book: Where jobs are written down.
+        publisher: Takes the events.
+        announce: Called at each step, after it and before its event, with the job
+            and the status it had; must not wait.
 
     Attributes:
         rate: Events per second of the jobs that nobody asked for.
@@ -47,16 +67,21 @@ class Simulation:
     """
 
     def __init__(
-        self, config: SandboxConfig, book: JobBook, publisher: Publisher
+        self,
+        config: SandboxConfig,
+        book: JobBook,
+        publisher: Publisher,
+        announce: Callable[[Job, Status], None] = _tell_nobody,
     ) -> None:
         self.rate = config.rate
         self.emitting = False
         self._config = config
         self._book = book
         self._publisher = publisher
+        self._announce = announce
         self._rng = random.Random(config.seed)
         self._running: list[Job] = []
-        self._requested: dict[Job, trio.Event] = {}
+        self._requested: dict[Job, _Pace] = {}
         self._rate_changed = trio.Event()
         # Held while events are handed over: whoever holds it knows that none is
         # between a job's step and the publisher.
@@ -86,11 +111,11 @@ class Simulation:
         self.rate = rate
         self._rate_changed.set()
         self._rate_changed = trio.Event()
-        for job, may_go_on in self._requested.items():
+        for pace in self._requested.values():
             if rate:
-                may_go_on.set()
+                pace.may_go_on.set()
             else:
-                self._requested[job] = trio.Event()
+                pace.may_go_on = trio.Event()
         if not rate:
             async with self._publishing:
                 await self._publisher.flush()
@@ -107,22 +132,48 @@ class Simulation:
         if self._nursery is None:
             raise TooManyJobsError("the simulation doesn't run yet")
         job = self._book.start(request)
-        self._requested[job] = trio.Event()
-        self._requested[job].set()
+        self._requested[job] = _Pace()
         self._nursery.start_soon(self._run_requested, job, request.interval_seconds)
         return job
 
     async def _run_requested(self, job: Job, interval_seconds: float) -> None:
-        while not job.finished:
-            await trio.sleep(interval_seconds)
-            # No deadline: a stopped emission may stay stopped.
-            await self._requested[job].wait()
-            async with self._publishing:
-                if self._requested[job].is_set():
-                    emission = self._step(job)
-                    if emission is not None:
-                        await self._publisher.publish([emission])
+        pace = self._requested[job]
+        with pace.scope:
+            while not job.finished:
+                await trio.sleep(interval_seconds)
+                # No deadline: a stopped emission may stay stopped.
+                await pace.may_go_on.wait()
+                async with self._publishing:
+                    if pace.may_go_on.is_set():
+                        emission = self._step(job)
+                        if emission is not None:
+                            await self._publisher.publish([emission])
         del self._requested[job]
+
+    async def end(self, job: Job, error: JobError | None = None) -> bool:
+        """
+        End a job now, whatever the rate is and whoever is subscribed.
+
+        Args:
+            job: A simulated or a requested one.
+            error: Why it fails; None lets it be done.
+
+        Returns:
+            False if it has ended already.
+        """
+        async with self._publishing:
+            if job.finished:
+                return False
+            if job in self._requested:
+                # It waits for its next step: whoever takes one holds the lock.
+                self._requested[job].scope.cancel()
+            else:
+                self._running.remove(job)
+            previous = job.status
+            emission = self._emission(job, previous, self._book.end(job, error))
+            if emission is not None:
+                await self._publisher.publish([emission])
+        return True
 
     async def _keep_rate(self) -> None:
         if self._config.wait_for_subscriber:
@@ -174,7 +225,13 @@ class Simulation:
                 return emission
 
     def _step(self, job: Job) -> Emission | None:
-        data = self._book.advance(job)
+        previous = job.status
+        return self._emission(job, previous, self._book.advance(job))
+
+    def _emission(
+        self, job: Job, previous: Status, data: bytes | None
+    ) -> Emission | None:
+        self._announce(job, previous)
         if data is None:
             return None
         return Emission(job.request_id, job.status, data.decode())

@@ -9,7 +9,51 @@ from __future__ import annotations
 from typing import Any
 
 
-__all__ = ["Statistics"]
+__all__ = ["Statistics", "WebhookStatistics"]
+
+
+class WebhookStatistics:
+    """
+    What became of webhooks.
+
+    Each delivery is one of `delivered`, `failed`, `dropped`, `silenced` and `open`.
+
+    Attributes:
+        by_event: Deliveries by event; all there were.
+        delivered: Those that got 2xx, at whichever try.
+        failed: Those that didn't, ten times.
+        dropped: Those never tried because too many waited already.
+        silenced: Those that weren't tried, or not again, because webhooks were off.
+        open: Those that wait for a try, or for its answer.
+        tries: Requests that ended.
+        retries: Those of them that weren't a delivery's first.
+        faults: Tries without 2xx, by what was wrong.
+        failed_in_a_row: Failed deliveries since the last delivered one.
+        switched_off: Whether webhooks are off, after ten of those.
+        switched_off_total: How often that has happened.
+    """
+
+    def __init__(self) -> None:
+        self.by_event: dict[str, int] = {}
+        self.delivered = 0
+        self.failed = 0
+        self.dropped = 0
+        self.silenced = 0
+        self.open = 0
+        self.tries = 0
+        self.retries = 0
+        self.faults = {"redirect": 0, "status": 0, "timeout": 0, "unreachable": 0}
+        self.failed_in_a_row = 0
+        self.switched_off = False
+        self.switched_off_total = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """List every number under its attribute's name, ready for JSON."""
+        return {
+            **vars(self),
+            "by_event": dict(self.by_event),
+            "faults": dict(self.faults),
+        }
 
 
 class Statistics:
@@ -29,6 +73,9 @@ class Statistics:
         subscriptions: Subscriptions now, over all connections.
         frames_dropped: Frames dropped in silence for slow readers.
         bytes_dropped: Their size.
+        connections_refused: Those that were turned away on command.
+        status_answers: The status endpoint's answers by their HTTP status.
+        webhooks: What became of webhooks.
     """
 
     def __init__(self) -> None:
@@ -44,6 +91,9 @@ class Statistics:
         self.subscriptions = 0
         self.frames_dropped = 0
         self.bytes_dropped = 0
+        self.connections_refused = 0
+        self.status_answers: dict[str, int] = {}
+        self.webhooks = WebhookStatistics()
 
     @property
     def jobs_running(self) -> int:
@@ -54,6 +104,11 @@ class Statistics:
         """Count one simulated event that was accepted for the channel."""
         self.events_emitted += 1
         self.events_by_status[status] += 1
+
+    def answered_status(self, code: int) -> None:
+        """Count one answer of the status endpoint."""
+        name = str(code)
+        self.status_answers[name] = self.status_answers.get(name, 0) + 1
 
     def as_dict(self) -> dict[str, Any]:
         """
@@ -66,4 +121,6 @@ class Statistics:
             **vars(self),
             "events_by_status": dict(self.events_by_status),
             "jobs_running": self.jobs_running,
+            "status_answers": dict(self.status_answers),
+            "webhooks": self.webhooks.as_dict(),
         }

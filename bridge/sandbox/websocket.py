@@ -4,12 +4,14 @@ One client's connection at `/app/{key}`, with soketi's habits.
 The only place of the sandbox that speaks wsproto. A connection has a reader
 and a writer; what it is sent waits in a queue with an end, and past that end
 frames are dropped without a word, as soketi does to slow readers. Messages are
-built in `frames`; the port is opened in `server`.
+built in `frames`; who is let in, and sent away, in `endpoint`.
 """
 
 from __future__ import annotations
 
 import random
+import socket
+import struct
 from collections import deque
 from urllib.parse import unquote, urlsplit
 
@@ -33,7 +35,7 @@ from bridge.sandbox.config import SandboxConfig
 from bridge.sandbox.statistics import Statistics
 
 
-__all__ = ["Connection", "Endpoint"]
+__all__ = ["LINGER_SECONDS", "Connection", "reset_when_closed"]
 
 # soketi ends a connection to which it has sent no message for so long; what the
 # client sends doesn't count (measured with 1.6.1).
@@ -43,73 +45,18 @@ _MAX_QUEUED_BYTES = 1024 * 1024
 # No client of this protocol has more to say: an authorised subscription is 200
 # bytes, a client event 10 KB.
 _MAX_MESSAGE_BYTES = 1024 * 1024
-# uWebSockets gives a request this long to arrive.
-_HANDSHAKE_SECONDS = 10.0
 # How long a closed connection waits for the other side's end.
-_LINGER_SECONDS = 2.0
+LINGER_SECONDS = 2.0
 # Small enough that the queue's length is true, large enough to save calls.
 _WRITE_BYTES = 64 * 1024
 _READ_BYTES = 64 * 1024
 
-_NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_NO_BODY = b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+_NOT_FOUND = b"HTTP/1.1 404 Not Found\r\n" + _NO_BODY
+# What a proxy says while the server behind it is away.
+_UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\n" + _NO_BODY
 
 _log = structlog.get_logger("bridge.sandbox")
-
-
-class Endpoint:
-    """Every connection at `/app/{key}`."""
-
-    def __init__(
-        self, config: SandboxConfig, channels: Channels, statistics: Statistics
-    ) -> None:
-        self._config = config
-        self._channels = channels
-        self._statistics = statistics
-        self._connections: set[Connection] = set()
-        self._stopping = False
-        self._gone = trio.Event()
-
-    async def serve(self, stream: trio.abc.HalfCloseableStream, head: bytes) -> None:
-        """
-        Serve one client to its end; the caller closes the stream.
-
-        Args:
-            stream: The client.
-            head: What has been read of it already.
-        """
-        connection = Connection(stream, self._config, self._channels, self._statistics)
-        with trio.move_on_after(_HANDSHAKE_SECONDS) as patience:
-            path = await connection.shake_hands(head)
-        if patience.cancelled_caught or path is None:
-            return
-        self._connections.add(connection)
-        self._statistics.connections += 1
-        self._statistics.connections_total += 1
-        try:
-            if self._stopping:
-                connection.refuse(4200, "Server closed. Please reconnect shortly.")
-            elif path != self._config.app_key:
-                connection.refuse(4001, f"App key {path} does not exist.")
-            else:
-                connection.offer(frames.established(connection.socket_id))
-            await connection.run()
-        finally:
-            self._statistics.connections -= 1
-            self._connections.discard(connection)
-            self._check_gone()
-
-    async def stop(self) -> None:
-        """Send every client away with 4200 and wait until they are gone."""
-        self._stopping = True
-        for connection in self._connections:
-            connection.refuse(4200, "Server closed. Please reconnect shortly.")
-        self._check_gone()
-        with trio.move_on_after(_LINGER_SECONDS):
-            await self._gone.wait()
-
-    def _check_gone(self) -> None:
-        if self._stopping and not self._connections:
-            self._gone.set()
 
 
 class Connection:
@@ -141,13 +88,15 @@ class Connection:
         self._closing = False
         self._dropping = False
         self._idle_at = trio.current_time() + _IDLE_SECONDS
+        self._scope = trio.CancelScope()
 
-    async def shake_hands(self, head: bytes) -> str | None:
+    async def shake_hands(self, head: bytes, *, accept: bool = True) -> str | None:
         """
         Read the upgrade and accept it; anything else gets 404.
 
         Args:
             head: What has been read already.
+            accept: Whether an upgrade is accepted; else it gets 503.
 
         Returns:
             The app key that was asked for, or None if there is no connection.
@@ -158,28 +107,28 @@ class Connection:
                 self._websocket.receive_data(bytes(data) if data else None)
                 for event in self._websocket.events():
                     if isinstance(event, Request):
-                        return await self._answer(event)
+                        return await self._answer(event, accept=accept)
                 if not data:
                     return None
                 data = await self._stream.receive_some(_READ_BYTES)
         except RemoteProtocolError:
-            await self._send_not_found()
+            await self._turn_away(_NOT_FOUND)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         return None
 
-    async def _answer(self, request: Request) -> str | None:
+    async def _answer(self, request: Request, *, accept: bool) -> str | None:
         key = unquote(urlsplit(request.target).path.removeprefix("/app/"))
-        if not key or "/" in key:
-            await self._send_not_found()
+        if not key or "/" in key or not accept:
+            await self._turn_away(_NOT_FOUND if accept else _UNAVAILABLE)
             return None
         # Without extensions: soketi agrees on no compression either.
         await self._stream.send_all(self._websocket.send(AcceptConnection()))
         return key
 
-    async def _send_not_found(self) -> None:
+    async def _turn_away(self, answer: bytes) -> None:
         try:
-            await self._stream.send_all(_NOT_FOUND)
+            await self._stream.send_all(answer)
             await self._stream.send_eof()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
@@ -218,6 +167,12 @@ class Connection:
             frame = b""  # The client has closed already.
         self._finish(frame)
 
+    def reset(self) -> None:
+        """End it by a TCP reset: what is queued or under way is lost."""
+        reset_when_closed(self._stream)
+        self._closing = True
+        self._scope.cancel()
+
     def _finish(self, frame: bytes) -> None:
         self._queue.append(frame)
         self._queued_bytes += len(frame)
@@ -227,15 +182,16 @@ class Connection:
     async def run(self) -> None:
         """Read and write until either side has ended the connection."""
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write, nursery.cancel_scope)
-                await self._read()
-                nursery.cancel_scope.cancel()
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write)
+                    await self._read()
+                    self._scope.cancel()
         finally:
             for channel in tuple(self._subscriptions):
                 self._leave(channel)
 
-    async def _write(self, connection: trio.CancelScope) -> None:
+    async def _write(self) -> None:
         try:
             while True:
                 batch = self._next_batch()
@@ -247,7 +203,7 @@ class Connection:
                     self._queued_bytes -= len(batch)
                 elif self._closing:
                     await self._stream.send_eof()
-                    await trio.sleep(_LINGER_SECONDS)
+                    await trio.sleep(LINGER_SECONDS)
                     return
                 elif trio.current_time() >= self._idle_at:
                     self.close(4201)
@@ -258,7 +214,7 @@ class Connection:
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             pass  # The client is gone: nobody is left to tell.
         finally:
-            connection.cancel()
+            self._scope.cancel()
 
     def _next_batch(self) -> bytes:
         batch: list[bytes] = []
@@ -351,3 +307,12 @@ class Connection:
             self._subscriptions.discard(channel)
             self._statistics.subscriptions -= 1
             self._channels.unsubscribe(channel, self)
+
+
+def reset_when_closed(stream: trio.abc.HalfCloseableStream) -> None:
+    """Let a stream's close be a TCP reset."""
+    # Tests' streams in memory have no socket; their end is an end all the same.
+    if isinstance(stream, trio.SocketStream):
+        # On, and no seconds to linger: the kernel sends a reset.
+        linger = struct.pack("ii", 1, 0)
+        stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

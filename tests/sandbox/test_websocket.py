@@ -13,7 +13,7 @@ from wsproto.events import BytesMessage, CloseConnection, TextMessage
 
 from bridge.sandbox import SandboxConfig, Statistics, frames
 from bridge.sandbox.channels import Channels
-from bridge.sandbox.websocket import Endpoint
+from bridge.sandbox.endpoint import Endpoint
 from tests.sandbox.client import Client, connect, subscribed, wait_until
 from tests.sandbox.conftest import Start
 
