@@ -125,7 +125,10 @@ async def _enrol(  # noqa: PLR0913, PLR0917 - what one account's way needs
 def _unauthorized(error: AuthorizationError) -> ProblemError:
     problem = problem_of(error)
     code = ExitCode.REFUSED_BY_DRYAPI if error.terminal else ExitCode.FAILED
-    remedy = problem.remedy
-    if not remedy and error.status is not None and error.status >= 500:
-        remedy = "It may pass: the bridge asks again. If it stays, ask dryAPI"
-    return ProblemError(problem.detail, remedy or _ENDPOINT, code)
+    return ProblemError(problem.detail, problem.remedy or _remedy(error), code)
+
+
+def _remedy(error: AuthorizationError) -> str:
+    if error.status is not None and error.status >= 500:
+        return "It may pass: the bridge asks again. If it stays, ask dryAPI"
+    return _ENDPOINT

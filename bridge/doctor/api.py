@@ -18,7 +18,7 @@ import trio
 
 from bridge import __version__
 from bridge.doctor.branch import Branch, Found
-from bridge.doctor.network import Place, connect, resolve, secure
+from bridge.doctor.network import Place, connect, resolve, secure, unanswered_name
 from bridge.doctor.remedies import ProblemError
 from bridge.settings import Settings
 
@@ -44,6 +44,7 @@ def api_branches(settings: Settings, end: float) -> tuple[Branch, Branch]:
         steps.insert(2, "api.tls")
     other = "https" if parts.scheme == "http" else "http"
     silence = {
+        "api.dns": unanswered_name(_SETTING),
         "api.tls": ProblemError("it takes connections and says nothing", _SAYS_NOTHING),
         "api.http": ProblemError(
             "it takes connections and says nothing",
@@ -102,7 +103,7 @@ async def walk_api(
                     assert isinstance(stream, trio.SocketStream)
                     stream = await secure(stream, place, tls, found)
             with branch.step("api.http") as found:
-                date = await _date(stream, parts, found)
+                date = await _date(stream, place, parts.path, found)
     clock.failed = branch.failed
     if branch.failed is None:
         with clock, clock.step("clock") as found:
@@ -116,7 +117,7 @@ async def _closed_at_the_end(
     return stream
 
 
-async def _date(stream: trio.abc.Stream, parts: SplitResult, found: Found) -> str:
+async def _date(stream: trio.abc.Stream, place: Place, path: str, found: Found) -> str:
     """
     Ask for headers, whatever the status, and give that of the time.
 
@@ -126,9 +127,9 @@ async def _date(stream: trio.abc.Stream, parts: SplitResult, found: Found) -> st
     connection = h11.Connection(h11.CLIENT)
     request = h11.Request(
         method="HEAD",
-        target=parts.path or "/",
+        target=path or "/",
         headers=[
-            ("Host", parts.netloc),
+            ("Host", str(place)),
             ("Accept", "application/json"),
             ("Connection", "close"),
             ("User-Agent", f"dryapi-kafka-bridge/{__version__}"),

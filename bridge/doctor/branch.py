@@ -127,9 +127,8 @@ class Branch:
         detail = f"no answer within {seconds:.1f} s"
         if silence is None:
             return ProblemError(detail)
-        return ProblemError(
-            f"{detail}: {silence.detail}", silence.remedy, silence.exit_code
-        )
+        detail += f": {silence.detail}"
+        return ProblemError(detail, silence.remedy, silence.exit_code)
 
     def passed(self, name: str, found: Found) -> None:
         """Note that a step went well, apart from what it warns of."""

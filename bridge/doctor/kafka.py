@@ -13,7 +13,7 @@ from typing import Final
 import trio
 
 from bridge.doctor.branch import Branch
-from bridge.doctor.network import Place, connect, resolve, secure
+from bridge.doctor.network import Place, connect, resolve, secure, unanswered_name
 from bridge.doctor.remedies import ProblemError, problem_of, split
 from bridge.doctor.topics import Told, Topic, tell_writing
 from bridge.errors import ExitCode, KafkaError
@@ -248,7 +248,7 @@ def _steps(kafka: KafkaSettings) -> list[str]:
 def _silence() -> dict[str, ProblemError]:
     way = "See that a firewall or network policy lets this machine out to the brokers"
     return {
-        "kafka.dns": ProblemError("", f"See to DNS, and to {_SETTING}", _REFUSED),
+        "kafka.dns": unanswered_name(_SETTING, _REFUSED),
         "kafka.tcp": ProblemError("packets are lost on the way", way, _REFUSED),
         "kafka.tls": ProblemError(
             "it takes connections and says nothing",

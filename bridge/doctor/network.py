@@ -22,7 +22,7 @@ from bridge.doctor.remedies import ProblemError
 from bridge.errors import ExitCode
 
 
-__all__ = ["Place", "connect", "resolve", "secure"]
+__all__ = ["Place", "connect", "resolve", "secure", "unanswered_name"]
 
 # OpenSSL's X509_V_ERR_*: see its manual page of X509_STORE_CTX_get_error.
 _NOT_YET_VALID: Final = 9
@@ -87,6 +87,17 @@ async def resolve(place: Place, found: Found) -> None:
     more = len(addresses) - _MOST_ADDRESSES
     rest = f" and {more} more" if more > 0 else ""
     found.detail = f"{', '.join(addresses[:_MOST_ADDRESSES])}{rest}"
+
+
+def unanswered_name(
+    setting: str, exit_code: ExitCode = ExitCode.FAILED
+) -> ProblemError:
+    """Say that nobody tells where a host is, for a setting that names it."""
+    return ProblemError(
+        "DNS says nothing",
+        f"See that this machine's DNS works, and that {setting} names the right host",
+        exit_code,
+    )
 
 
 async def connect(place: Place, found: Found) -> trio.SocketStream:

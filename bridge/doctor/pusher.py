@@ -16,7 +16,7 @@ import trio
 
 from bridge.doctor.branch import Branch, Found
 from bridge.doctor.conversation import Conversation
-from bridge.doctor.network import Place, connect, resolve, secure
+from bridge.doctor.network import Place, connect, resolve, secure, unanswered_name
 from bridge.doctor.remedies import ProblemError, problem_of, sentence
 from bridge.errors import BridgeError, ConfigError, ExitCode, SessionError
 from bridge.pusher import outgoing
@@ -44,6 +44,7 @@ def pusher_branch(settings: Settings, end: float) -> Branch:
     if parts.scheme == "wss":
         steps.insert(2, "pusher.tls")
     silence = {
+        "pusher.dns": unanswered_name(_SETTING),
         "pusher.tcp": ProblemError(
             "packets are lost on the way",
             f"See that a firewall or network policy lets this machine out to"

@@ -6,18 +6,25 @@ It is given none. How it is asked stands in `bridge.registry`.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from bridge.doctor.branch import Branch
 from bridge.doctor.remedies import ProblemError, problem_of
-from bridge.errors import RegistryUnknownSchemaError, RegistryUnreachableError
+from bridge.errors import ExitCode, RegistryUnknownSchemaError, RegistryUnreachableError
 from bridge.framing import framing_of
 from bridge.settings import Settings
 
 
 __all__ = ["registry_branches", "walk_registry"]
 
-_SECONDS = 3.0
+_SECONDS: Final = 3.0
+
+_REMEDY: Final = (
+    "See that it runs, and that schema_registry.url (BRIDGE_SCHEMA_REGISTRY_URL) names"
+    " it"
+)
 
 
 def registry_branches(settings: Settings, end: float) -> list[Branch]:
@@ -25,7 +32,12 @@ def registry_branches(settings: Settings, end: float) -> list[Branch]:
     if settings.schema_registry.url is None:
         return []
     topics = (settings.topic, settings.gap_topic)
-    return [Branch(topic, ["schema_registry"], end) for topic in topics]
+    silence = {
+        "schema_registry": ProblemError(
+            "the Schema Registry says nothing", _REMEDY, ExitCode.REFUSED_BY_KAFKA
+        )
+    }
+    return [Branch(topic, ["schema_registry"], end, silence) for topic in topics]
 
 
 async def walk_registry(branch: Branch, settings: Settings) -> None:
@@ -56,9 +68,7 @@ async def walk_registry(branch: Branch, settings: Settings) -> None:
             problem = problem_of(error)
             raise ProblemError(
                 problem.detail,
-                problem.remedy
-                or "See that it runs, and that schema_registry.url"
-                " (BRIDGE_SCHEMA_REGISTRY_URL) names it",
+                problem.remedy or _REMEDY,
                 problem.exit_code,
             ) from error
         else:

@@ -18,7 +18,7 @@ __all__ = ["ProblemError", "problem_of", "sentence", "split"]
 _ADVICE = re.compile(
     r"[.:;,] +(?:and )?(?=(?:a private authority|check|choose|create|did you mean|"
     r"enable|expected|give|grant|kafka\.|look|lower|register|renew|run|schema_registry\.|see|set|stop|use|"
-    r"what it wants|it must|their policy)\b)",
+    r"\S+ is what encrypts|what it wants|it must|their policy)\b)",
     re.IGNORECASE,
 )
 

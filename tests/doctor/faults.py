@@ -168,6 +168,12 @@ FAULTS: dict[str, Fault] = {
         "api.tls",
         ("nobody that is trusted", "BRIDGE_PUSHER_CA_FILE"),
     ),
+    "an API certificate that ends soon": warning(
+        over_tls(_API, "https", "127.0.0.1", "127.0.0.1", days=3),
+        "api.tls",
+        "ends in 2 d",
+        "Renew it",
+    ),
     "a broker for an API": Fault(
         lambda ground: {_API: f"http://{ground.guarded.bootstrap_servers}"},
         "api.http",

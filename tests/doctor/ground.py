@@ -161,15 +161,18 @@ class Ground:
         return self.stack.enter_context(api.serving()).port
 
     async def check(
-        self, changes: Mapping[str, str | None] | None = None, **options: float
+        self,
+        changes: Mapping[str, str | None] | None = None,
+        config: Path | None = None,
+        **options: float,
     ) -> Report:
-        """Have everything looked at, some settings being others."""
+        """Have everything looked at, some settings being others or in a file."""
         environ = {
             name: value
             for name, value in {**self.environ, **(changes or {})}.items()
             if value is not None
         }
-        loaded = load({}, environ, None)
+        loaded = load({}, environ, config)
         return await check(loaded.settings, loaded.warnings, **options)
 
 

@@ -1,0 +1,52 @@
+"""Each account is told for itself; all go over one connection."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge.doctor import Outcome
+from bridge.errors import ExitCode
+from tests.doctor.dry_api import signing
+from tests.doctor.ground import Ground, remarkable
+
+
+# The first test waits for brokers to start, on a machine that others use.
+pytestmark = pytest.mark.timeout(180)
+
+_ACCOUNTS = 40
+
+
+async def test_one_refused_account_of_many_is_named(ground: Ground) -> None:
+    """The others' channels are signed for and subscribed."""
+    token = ground.folder / "token"
+    token.write_text("canary-of-all")
+    file = ground.folder / "bridge.toml"
+    file.write_text(
+        "".join(
+            f'[[accounts]]\nclient_id = "a{number}"\napi_token_file = "{token}"\n'
+            for number in range(_ACCOUNTS)
+        )
+    )
+    sign = signing(ground.soketi)
+
+    def answer(socket_id: str, channel: str) -> tuple[int, str, bytes]:
+        sockets.add(socket_id)
+        if channel == "private-client.a7":
+            return 403, "application/json", b"{}"
+        return sign(socket_id, channel)
+
+    sockets: set[str] = set()
+    alone = {"BRIDGE_CLIENT_ID": None, "BRIDGE_API_TOKEN": None}
+    report = await ground.check({**ground.answering(answer), **alone}, file)
+    (line,) = remarkable(report)
+    assert (line.step, line.subject) == ("authorization", "a7")
+    assert "[[accounts]]" in line.remedy
+    assert report.exit_code is ExitCode.REFUSED_BY_DRYAPI
+    subscribed = {
+        one.subject: one.outcome for one in report.lines if one.step == "subscription"
+    }
+    assert subscribed.pop("a7") is Outcome.SKIPPED
+    assert len(subscribed) == _ACCOUNTS - 1
+    assert set(subscribed.values()) == {Outcome.OK}
+    assert len(sockets) == 1
+    assert "canary" not in str(report)

@@ -1,0 +1,121 @@
+"""A Pusher server that takes the upgrade and then doesn't do what it should."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+import trio
+
+from bridge.doctor import Outcome, Report
+from bridge.errors import ExitCode
+from tests.doctor.ground import Ground, remarkable
+from tests.pusher.scripted import Peer, closing, spoken
+
+
+# The first test waits for brokers to start, on a machine that others use.
+pytestmark = pytest.mark.timeout(180)
+
+
+async def say_nothing(_: Peer) -> None:
+    """Upgrade, and forget the greeting."""
+    await trio.sleep_forever()
+
+
+async def only_complain(peer: Peer) -> None:
+    """Say that there are too many, and leave it at that."""
+    await peer.complain(4100, "Over capacity")
+    await trio.sleep_forever()
+
+
+async def begin_with_something_else(peer: Peer) -> None:
+    """Answer a ping that nobody sent."""
+    await peer.say("pusher:pong", data={})
+    await trio.sleep_forever()
+
+
+async def forget_the_subscription(peer: Peer) -> None:
+    """Greet, and never answer."""
+    await peer.establish()
+    await trio.sleep_forever()
+
+
+async def refuse_the_connection(peer: Peer) -> None:
+    """Take the subscription for a reason to end."""
+    await peer.establish()
+    await peer.read()
+    await peer.complain(4009, "Connection not authorized")
+    await peer.close(4009)
+
+
+async def break_down(peer: Peer) -> None:
+    """Greet, and be gone."""
+    await peer.establish()
+    await peer.read()
+    await peer.stream.aclose()
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a server does, and how that is told."""
+
+    script: Callable[[trio.abc.Stream], Awaitable[None]]
+    step: str
+    words: tuple[str, ...]
+    exit_code: ExitCode = ExitCode.FAILED
+
+
+_CASES = [
+    Case(spoken(say_nothing), "pusher.handshake", ("no greeting within 3 s",)),
+    Case(
+        spoken(only_complain),
+        "pusher.handshake",
+        ("Over capacity", "4100", "It may pass"),
+    ),
+    Case(closing(4200), "pusher.handshake", ("4200", "It may pass")),
+    Case(
+        spoken(begin_with_something_else),
+        "pusher.handshake",
+        ("instead of connection_established", "BRIDGE_PUSHER_URL"),
+    ),
+    Case(
+        spoken(forget_the_subscription),
+        "subscription",
+        ("no answer within", "the same deployment"),
+    ),
+    Case(
+        spoken(refuse_the_connection),
+        "subscription",
+        ("4009", "BRIDGE_CLIENT_ID"),
+        ExitCode.REFUSED_BY_DRYAPI,
+    ),
+    Case(spoken(break_down), "subscription", ("broke", "BRIDGE_PUSHER_URL")),
+]
+
+
+async def test_the_step_that_it_spoils_says_so(ground: Ground) -> None:
+    """All else is ok, the ways before it and those beside it."""
+    reports: list[tuple[Case, Report]] = []
+
+    async def look(case: Case) -> None:
+        async with trio.open_nursery() as nursery:
+            serve = partial(trio.serve_tcp, case.script, 0, host="127.0.0.1")
+            (listener,) = await nursery.start(serve)
+            port = listener.socket.getsockname()[1]
+            changes = {"BRIDGE_PUSHER_URL": f"ws://127.0.0.1:{port}"}
+            reports.append((case, await ground.check(changes)))
+            nursery.cancel_scope.cancel()
+
+    # Side by side: some wait for seconds.
+    async with trio.open_nursery() as nursery:
+        for case in _CASES:
+            nursery.start_soon(look, case)
+    assert len(reports) == len(_CASES)
+    for case, report in reports:
+        (line,) = remarkable(report)
+        assert (line.step, line.outcome) == (case.step, Outcome.FAILURE)
+        for word in case.words:
+            assert word in f"{line.detail} {line.remedy}"
+        assert report.exit_code is case.exit_code
