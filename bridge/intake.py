@@ -58,6 +58,7 @@ class IntakeStatistics:
     Counts since the start; every event is in `accepted` or in one dead letter.
 
     Attributes:
+        origin: How the bridge learned of them.
         accepted: Events that became a record on `jobs`.
         dead_letters: Events that became a dead letter, by reason.
         normalized: Changes made to accepted events and their previews, by kind; one
@@ -67,7 +68,8 @@ class IntakeStatistics:
             alone, by reason.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, origin: Origin = Origin.SOCKET) -> None:
+        self.origin = origin
         self.accepted = 0
         self.dead_letters: dict[DeadLetterReason, int] = dict.fromkeys(
             DeadLetterReason, 0
@@ -120,7 +122,7 @@ class Intake:
         """
         if previews == "topic" and preview_topic is None:
             raise ValueError("previews need a topic to go to")
-        self.statistics = IntakeStatistics()
+        self.statistics = IntakeStatistics(origin)
         self._topic = topic
         self._dead_letter_topic = dead_letter_topic
         self._offer = offer

@@ -25,6 +25,7 @@ from bridge.operations.families import counts, gauge, gauges
 from bridge.operations.outbox_metrics import of_outbox
 from bridge.operations.relay_metrics import of_relay
 from bridge.operations.sources import LoopStatistics, RelayStatistics, Sources
+from bridge.operations.tally_metrics import of_tallies
 
 
 __all__ = ["Metrics"]
@@ -94,6 +95,7 @@ class _Bridge(Collector):
         yield from of_intakes(list(sources.intakes))
         yield from _dead_letters(sources)
         yield from of_outbox(sources.outbox, self._now())
+        yield from of_tallies(list(sources.intakes), sources.outbox)
         yield from of_relay(sources.relay)
         yield from of_gaps(sources.gaps)
         yield from _loops(sources.loop, sources.relay)

@@ -26,6 +26,8 @@ __all__ = [
     "RelayStatistics",
     "SessionStatistics",
     "Sources",
+    "Tallies",
+    "Tally",
     "TopicFinding",
 ]
 
@@ -105,6 +107,10 @@ class IntakeStatistics(Protocol):
     """What became of one account's events; owned by `intake`."""
 
     @property
+    def origin(self) -> str:
+        """How the bridge learned of them, a word of `bridge_origin`."""
+
+    @property
     def accepted(self) -> int:
         """Events that became a record on `jobs`."""
 
@@ -123,6 +129,58 @@ class IntakeStatistics(Protocol):
     @property
     def preview_dead_letters(self) -> Mapping[DeadLetterReason, int]:
         """Previews that became a dead letter alone, by reason."""
+
+
+class Tally(Protocol):
+    """
+    What became of records of one kind and origin; owned by `outbox`.
+
+    `committed + found + resent` is `published + dead_lettered + quarantined + lost +
+    waiting`, in each reading.
+    """
+
+    @property
+    def dropped(self) -> int:
+        """Records that were given up before they were rows."""
+
+    @property
+    def committed(self) -> int:
+        """Rows of what this process has read."""
+
+    @property
+    def found(self) -> int:
+        """Rows that were there before; counted as they leave or get their lane."""
+
+    @property
+    def resent(self) -> int:
+        """Rows that a log had and lost, so that they wait and count again."""
+
+    @property
+    def published(self) -> int:
+        """Rows that Kafka has, on their topic."""
+
+    @property
+    def dead_lettered(self) -> int:
+        """Dead letters that Kafka has."""
+
+    @property
+    def quarantined(self) -> int:
+        """Rows that were put aside."""
+
+    @property
+    def lost(self) -> int:
+        """Rows that could not be read of a damaged file."""
+
+    @property
+    def waiting(self) -> int:
+        """Rows that are there and were counted."""
+
+
+class Tallies(Protocol):
+    """All of them, of one moment."""
+
+    def read(self) -> Mapping[tuple[str, str], Tally]:
+        """Give them by kind (`event`, `preview`, `gap`) and origin."""
 
 
 class OutboxStatistics(Protocol):
@@ -195,6 +253,10 @@ class OutboxStatistics(Protocol):
     @property
     def full(self) -> bool:
         """Whether the disk or the limit refuses rows: nothing is committed."""
+
+    @property
+    def tallies(self) -> Tallies:
+        """What became of records, so that it adds up."""
 
     @property
     def last_beat(self) -> float | None:

@@ -82,6 +82,19 @@ class Metrics:
             )
         )
 
+    def table(self, name: str) -> dict[tuple[str, ...], int]:
+        """Give a metric's samples by the values of their labels."""
+        return {
+            tuple(sample.labels.values()): int(sample.value)
+            for sample in self._samples
+            if sample.name == name
+        }
+
+    @property
+    def words(self) -> set[str]:
+        """All values of all labels."""
+        return {word for sample in self._samples for word in sample.labels.values()}
+
     @property
     def read(self) -> int:
         """Events read from the socket."""

@@ -40,6 +40,17 @@ at 0 with it. No label has a value for each job: there are as many series as acc
 topics and words of closed lists make, and no more with time. `client_id` is an
 account's, `topic` a topic's name.
 
+Of each kind (`event`, `preview`, `gap`) and origin, what came is in each scrape what
+became of it and what is on its way; of gaps nothing is `offered`, dropped or buffered:
+
+    bridge_records_offered_total + bridge_rows_found_total + bridge_rows_resent_total
+      = bridge_rows_published_total + bridge_rows_dead_lettered_total
+      + bridge_rows_quarantined_total + bridge_rows_lost_total
+      + bridge_records_dropped_total + bridge_records_buffered + bridge_rows_waiting
+
+What is sent again is counted again where it goes to: without
+`bridge_rows_resent_total`, the right side tells what was there for the first time.
+
 Beside these there are `process_*`: memory, processor time, open files and start of the
 process, as Prometheus' own client gives them on Linux.
 

@@ -57,6 +57,7 @@ class Session:
 class Intake:
     """An intake that has made one dead letter."""
 
+    origin: str = "socket"
     accepted: int = 9
     dead_letters: dict[DeadLetterReason, int] = field(
         default_factory=lambda: {DeadLetterReason.NOT_JSON: 1}
@@ -71,6 +72,32 @@ class Intake:
             DeadLetterReason.TOO_LARGE: 2,
         }
     )
+
+
+@dataclass
+class Tally:
+    """What became of ten events, of two rows that were there, and of two sent again."""
+
+    dropped: int = 1
+    committed: int = 7
+    found: int = 2
+    resent: int = 2
+    published: int = 4
+    dead_lettered: int = 3
+    quarantined: int = 1
+    lost: int = 1
+    waiting: int = 2
+
+
+@dataclass
+class Tallies:
+    """The tallies of events from the socket alone."""
+
+    events: Tally = field(default_factory=Tally)
+
+    def read(self) -> dict[tuple[str, str], Tally]:
+        """Give them."""
+        return {("event", "socket"): self.events}
 
 
 @dataclass
@@ -96,6 +123,7 @@ class Outbox:
     forgotten_ends: int = 8
     quarantined: int = 0
     full: bool = False
+    tallies: Tallies = field(default_factory=Tallies)
     last_beat: float | None = UPTIME - 1
 
 

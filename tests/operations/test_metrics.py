@@ -19,6 +19,8 @@ from tests.operations.exposition import families
 from tests.operations.statistics import NOW, NOW_US, Intake, Session, Statistics
 
 
+_EVENTS = {"kind": "event", "origin": "socket"}
+
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
@@ -100,6 +102,19 @@ def _value(metrics: Metrics, name: str, **labels: str) -> float:
         ("bridge_outbox_accepted_total", {}, 10),
         ("bridge_outbox_committed_total", {}, 9),
         ("bridge_outbox_acknowledged_total", {}, 7),
+        ("bridge_records_offered_total", _EVENTS, 10),
+        ("bridge_records_dropped_total", _EVENTS, 1),
+        ("bridge_records_buffered", _EVENTS, 2),
+        ("bridge_rows_committed_total", _EVENTS, 7),
+        ("bridge_rows_found_total", _EVENTS, 2),
+        ("bridge_rows_resent_total", _EVENTS, 2),
+        ("bridge_rows_published_total", _EVENTS, 4),
+        ("bridge_rows_dead_lettered_total", _EVENTS, 3),
+        ("bridge_rows_quarantined_total", _EVENTS, 1),
+        ("bridge_rows_lost_total", _EVENTS, 1),
+        ("bridge_rows_waiting", _EVENTS, 2),
+        # Of previews that are buffered nothing stands in a tally yet.
+        ("bridge_records_buffered", {"kind": "preview", "origin": "socket"}, 8),
         ("bridge_outbox_rows", {}, 3),
         ("bridge_outbox_rows_at_start", {}, 1),
         ("bridge_outbox_bytes", {}, 8192),

@@ -1,0 +1,218 @@
+"""The counts add up: whatever happens, at each moment that somebody looks."""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+import trio
+
+from tests.conftest import Topic
+from tests.e2e.bridge_process import BridgeProcess, Metrics
+from tests.e2e.jobs import JOB_EVENT, Load, job
+from tests.e2e.scene import Scene
+from tests.e2e.test_previews import _jpeg
+from tests.e2e.topic_records import read
+from tests.kafka.orders import alter
+from tests.servers.broker import KafkaBroker
+from tests.servers.kafka import KafkaServer
+from tests.servers.publisher import Event
+
+
+# Full after some hundred events.
+_OUTBOX_BYTES = 400_000
+_BUFFER_BYTES = 50_000
+
+_LOST = 50
+
+# A preview of the flood's is no image: it fills the disk as a dead letter.
+_NO_IMAGE = "data:image/jpeg;base64," + "A" * 8_000
+
+_CAME = ("records_offered_total", "rows_found_total", "rows_resent_total")
+_WENT = (
+    "rows_published_total",
+    "rows_dead_lettered_total",
+    "rows_quarantined_total",
+    "rows_lost_total",
+    "records_dropped_total",
+)
+_THERE = ("records_buffered", "rows_waiting")
+
+_SCRAPE_SECONDS = 0.05
+
+_Cells = Counter[tuple[str, ...]]
+
+
+def _sum(metrics: Metrics, names: tuple[str, ...]) -> _Cells:
+    """Add up metrics by kind and origin; gaps are offered by nobody."""
+    total: _Cells = Counter()
+    for name in names:
+        total.update(metrics.table(f"bridge_{name}"))
+    return Counter({cell: count for cell, count in total.items() if cell[0] != "gap"})
+
+
+def _check(metrics: Metrics) -> None:
+    """What came is what went and what is there, of each kind and origin."""
+    assert _sum(metrics, _CAME) == _sum(metrics, (*_WENT, *_THERE))
+    rows = ("rows_committed_total", *_CAME[1:])
+    for name in (*rows, *_WENT, *_THERE):
+        assert min(metrics.table(f"bridge_{name}").values(), default=0) >= 0
+    came, went = Counter[tuple[str, ...]](), Counter[tuple[str, ...]]()
+    for name in rows:
+        came.update(metrics.table(f"bridge_{name}"))
+    for name in (*_WENT[:-1], "rows_waiting"):
+        went.update(metrics.table(f"bridge_{name}"))
+    # Gaps as well.
+    assert came == went
+
+
+@asynccontextmanager
+async def _scraped(bridge: BridgeProcess) -> AsyncIterator[list[Metrics]]:
+    """Look at each reading's sums inside the block, from its start on; keep them."""
+    readings: list[Metrics] = []
+
+    async def scrape() -> None:
+        while True:
+            now = await bridge.wait_metrics(lambda _: True)
+            _check(now)
+            readings.append(now)
+            await trio.sleep(_SCRAPE_SECONDS)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scrape)
+        yield readings
+        nursery.cancel_scope.cancel()
+
+
+def _poison() -> Iterator[str]:
+    """Give what becomes a dead letter, and what comes after its job's end."""
+    request_id = str(uuid.uuid4())
+    for number in range(10):
+        yield f"no JSON {number}"
+        yield json.dumps({"request_id": request_id, "status": f"dreaming {number}"})
+    for status in ("done", "in_progress", "in_progress"):
+        fields = {"request_id": request_id, "status": status, "progress": "1.00"}
+        yield json.dumps({**fields, "preview": None, "result_url": None})
+
+
+async def _publish(scene: Scene, texts: list[str]) -> int:
+    async with scene.soketi.publisher() as publisher:
+        for text in texts:
+            event = Event(scene.account.channel, JOB_EVENT, text)
+            await publisher.publish_batch([event])
+    return len(texts)
+
+
+@pytest.fixture
+def preview_topic(
+    kafka: KafkaBroker, own_kafka: KafkaServer, topic: Topic
+) -> Iterator[str]:
+    """The topic of previews beside the test's own topic; Kafka goes on afterwards."""
+    name = f"{topic.name}.previews"
+    kafka.create_topic(name, 1)
+    yield name
+    own_kafka.resume()
+    kafka.delete_topics(name)
+
+
+def _image() -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(_jpeg(10)).decode()}"
+
+
+async def _fill(bridge: BridgeProcess, load: Load) -> None:
+    """Have more come than memory and disk take."""
+    await load.run_together([job(2, [_image()]) for _ in range(3)])
+    await load.run_together([job(4, [_NO_IMAGE] * 4) for _ in range(10)])
+    while (await bridge.metrics()).total("bridge_events_dropped_total") < _LOST:
+        await load.run_together([job(20) for _ in range(10)])
+
+
+def _delivered(*readings: Metrics) -> int:
+    """Add up what Kafka has, by several processes."""
+    return sum(
+        _sum(one, ("rows_published_total", "rows_dead_lettered_total")).total()
+        for one in readings
+    )
+
+
+async def _ids(scene: Scene, *topics: str) -> set[bytes]:
+    """Read who stands on topics."""
+    return {
+        record.headers["ce_id"]
+        for topic in topics
+        for record in await read(scene.kafka, topic)
+    }
+
+
+@pytest.mark.timeout(90)
+async def test_whatever_came_is_accounted_for_at_any_moment(
+    scene: Scene,
+    dryapi: str,
+    own_kafka: KafkaServer,
+    topic: Topic,
+    preview_topic: str,
+) -> None:
+    """Poison, previews, refusals, drops, a crash, a backlog: each scrape adds up."""
+    bridge = scene.bridge(
+        dryapi,
+        previews="topic",
+        outbox_max_bytes=_OUTBOX_BYTES,
+        outbox_buffer_bytes=_BUFFER_BYTES,
+    )
+    await bridge.start_and_wait()
+    async with scene.load(bridge) as load, _scraped(bridge):
+        said = bridge.all_output
+        await load.run_together([job(3, [_image()]) for _ in range(10)])
+        # Previews are records of their own.
+        await bridge.wait_metrics(lambda now: now.published == load.count + 10)
+        # Nothing is said of a stream that flows.
+        assert bridge.all_output == said
+        await trio.to_thread.run_sync(
+            partial(alter, topic, preview_topic, max_message_bytes="600")
+        )
+        poison = await _publish(scene, list(_poison()))
+        await bridge.wait_metrics(lambda now: now.read == load.count + poison)
+        await bridge.wait_metrics(lambda now: now.waiting == 0)
+        own_kafka.pause()
+        await _fill(bridge, load)
+        crashed = await bridge.wait_metrics(lambda now: now.read == load.count + poison)
+    bridge.kill()
+    left = len(bridge.waiting_rows())
+    own_kafka.resume()
+    offered = crashed.table("bridge_records_offered_total")
+    assert offered["event", "socket"] == load.count + poison
+    assert _sum(crashed, ("rows_dead_lettered_total",)).total() >= poison - 1
+    assert crashed.total("bridge_records_dropped_total") > _LOST
+
+    # With room, and under load while what was found goes out.
+    bridge = scene.bridge(dryapi, previews="topic", outbox_dir=bridge.outbox)
+    bridge.start()
+    async with _scraped(bridge) as readings:
+        await bridge.wait_ready()
+        async with scene.load(bridge, steady=True) as load:
+            await bridge.wait_metrics(
+                lambda now: _sum(now, ("rows_found_total",)).total() == left
+            )
+            await load.stop()
+        rested = await bridge.wait_metrics(
+            lambda now: now.read == load.count and now.waiting == 0
+        )
+    assert len(readings) > 3
+    assert _sum(rested, _THERE).total() == 0
+    assert rested.table("bridge_records_offered_total")["event", "socket"] == load.count
+    assert rested.total("bridge_rows_found_total") == rested.total(
+        "bridge_outbox_rows_at_start"
+    )
+    assert rested.total("bridge_dlq_records_total", reason="refused_by_broker") > 0
+    # As an independent reader counts them.
+    names = (topic.name, topic.dead_letter, preview_topic)
+    assert len(await _ids(scene, *names)) == _delivered(crashed, rested)
+    # There are as many series as before, whatever jobs there are.
+    assert not load.accepted.keys() & rested.words
+    assert await bridge.stop() == 0
