@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import yaml
 
 from bridge.errors import DeadLetterReason, ExitCode
@@ -14,8 +16,7 @@ from bridge.settings import describe
 
 
 _ROOT = Path(__file__).parents[1]
-_RULES = _ROOT / "helm" / "bridge" / "files" / "rules.yaml"
-_VALUES = _ROOT / "helm" / "bridge" / "values.yaml"
+_CHART = _ROOT / "helm" / "bridge"
 
 _SETTING = re.compile(
     r"`((?:api|kafka|limits|outbox|pusher|schema_registry)\.[a-z_.]+)`"
@@ -35,7 +36,7 @@ def _entries() -> dict[str, str]:
 
 def _alerts() -> dict[str, str]:
     """Give the page that each alert leads to, by its name."""
-    rules = yaml.safe_load(_RULES.read_text("utf-8"))
+    rules = yaml.safe_load((_CHART / "files" / "rules.yaml").read_text("utf-8"))
     return {
         rule["alert"]: rule["annotations"]["runbook_url"]
         for group in rules["groups"]
@@ -43,8 +44,13 @@ def _alerts() -> dict[str, str]:
     }
 
 
+def _examples() -> list[dict[str, Any]]:
+    blocks = re.findall(r"```yaml\n(.*?)```", _page("installation.md"), re.DOTALL)
+    return [yaml.safe_load(block) for block in blocks]
+
+
 def _values() -> dict[str, Any]:
-    values: dict[str, Any] = yaml.safe_load(_VALUES.read_text("utf-8"))
+    values: dict[str, Any] = yaml.safe_load((_CHART / "values.yaml").read_text("utf-8"))
     return values
 
 
@@ -111,10 +117,21 @@ def test_settings_and_values_exist() -> None:
     assert named > 15
 
 
+def test_values_of_the_installation_fit_the_chart() -> None:
+    """The example is taken by the chart's schema, and has all that is required."""
+    (example,) = (read for read in _examples() if "image" in read)
+    schema = json.loads((_CHART / "values.schema.json").read_text("utf-8"))
+
+    jsonschema.validate(example, schema)
+
+    assert example["image"]["repository"]
+    assert example["dryapi"].keys() == {"clientId", "existingSecret"}
+    assert example["kafka"]["bootstrapServers"]
+
+
 def test_pod_of_the_backup_reaches_the_charts_volume() -> None:
     """The helper pod runs as the chart's user and mounts the outbox where it lies."""
-    blocks = re.findall(r"```yaml\n(.*?)```", _page("installation.md"), re.DOTALL)
-    (pod,) = (read for text in blocks if (read := yaml.safe_load(text)).get("kind"))
+    (pod,) = (read for read in _examples() if "kind" in read)
     values = _values()
     security = pod["spec"]["securityContext"]
     (container,) = pod["spec"]["containers"]
