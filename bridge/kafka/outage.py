@@ -8,7 +8,7 @@ the log needs one line. What a lane does about a failure stands in `lane`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -29,6 +29,9 @@ _REMIND_SECONDS = 60.0
 _SILENT_SECONDS = 5.0
 
 _Who = tuple[str, int]
+
+# What fails beside the lanes: a connection of somebody else's.
+_BESIDE: _Who = ("", -1)
 
 
 class Outage:
@@ -91,24 +94,55 @@ class Outage:
             lane: Whose failure it is; None for the group's.
             **fields: What the log shall show besides.
         """
-        now = self._clock()
-        error = forbidden(error, None if lane is None else lane[0]) or error
-        if lane is not None:
+        if lane is None:
+            fields = {"topics": self._topics, **fields}
+        else:
             self._sent_at.pop(lane, None)
+            fields = {"topic": lane[0], "partition": lane[1], **fields}
+        error = forbidden(error, None if lane is None else lane[0]) or error
+        self._note(lane, event, error, fields)
+
+    def shut_out(self, error: KafkaError) -> None:
+        """
+        Note that a connection beside those of the lanes came to nothing.
+
+        Theirs may stand, and their next answer counts more; but where nothing is sent
+        nobody else would notice. A group that health leaves out doesn't tell of it.
+        """
+        statistics = self._statistics
+        # Before it has ever worked, whoever opens the lanes tells.
+        if statistics is not None and statistics.ever_connected:
+            is_refused = isinstance(error, KafkaRefusedError)
+            event = "kafka.refuses" if is_refused else "kafka.waits"
+            self._note(_BESIDE, event, error, {"topics": self._topics})
+
+    def let_in(self) -> None:
+        """Note that such a connection came about."""
+        if _BESIDE not in self._failing:
+            return
+        self._failing.discard(_BESIDE)
+        if not self._failing and self._statistics is not None:
+            self._statistics.worked()
+        self._tell_end()
+
+    def _note(
+        self,
+        who: _Who | None,
+        event: str,
+        error: BaseException,
+        fields: Mapping[str, object],
+    ) -> None:
+        now = self._clock()
         if self._statistics is not None:
             self._statistics.failed(error)
         if not self._failing:
             self._begun_at = now
-        self._failing.add(lane)
+        self._failing.add(who)
         kind = (event, type(error).__name__)
         told_at = self._told_at.get(kind)
         if told_at is None or now - told_at >= _REMIND_SECONDS:
             self._told_at[kind] = now
             self._owes_end = True
-            if lane is not None:
-                fields = {"topic": lane[0], "partition": lane[1], **fields}
-            else:
-                fields = {"topics": self._topics, **fields}
             _log.warning(event, error=f"{kind[1]}: {error}", **fields)
 
     def forget(self, lane: _Who) -> None:

@@ -257,7 +257,7 @@ class Relay:
         ]
         async with asyncio.TaskGroup() as tasks:
             beat = tasks.create_task(self._beat())
-            watching = tasks.create_task(watch.run())
+            watching = tasks.create_task(watch.run(self._outages[0]))
             explaining = tasks.create_task(
                 explain_silence(self._settings, self._outages)
             )

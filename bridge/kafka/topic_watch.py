@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from bridge.errors import ConfigError, KafkaError, KafkaRefusedError
+from bridge.kafka.outage import Outage
 from bridge.kafka.statistics import RelayStatistics
 from bridge.kafka.topic_creation import creation
 from bridge.kafka.topic_finding import TopicFinding, Verdict
@@ -97,13 +98,22 @@ class TopicWatch:
             return self._refusal()
         return None
 
-    async def run(self) -> None:
-        """Look now and then; ends only by being cancelled."""
+    async def run(self, outage: Outage) -> None:
+        """
+        Look now and then; ends only by being cancelled.
+
+        Args:
+            outage: Is told whether it was let in.
+        """
         while True:
             await asyncio.sleep(self._settings.topics_check_seconds)
             found = await self._look()
-            if not isinstance(found, LookedUp):
-                # Whoever sends tells of it, in time and once.
+            if isinstance(found, LookedUp):
+                outage.let_in()
+            elif isinstance(found, KafkaError):
+                outage.shut_out(found)
+            else:
+                # Files that are being exchanged: whoever follows them tells.
                 _log.debug("topics.not_seen", error=f"{type(found).__name__}: {found}")
 
     async def until_changed(self, opened: Mapping[str, TopicFacts]) -> None:

@@ -138,6 +138,45 @@ def test_a_silence_that_is_explained_shows_its_reason_until_the_next_answer() ->
     assert health(statistics) == (False, "TimeoutError: no acknowledgement for 6 s")
 
 
+def test_who_sends_nothing_hears_that_nobody_would_be_let_in() -> None:
+    """An answer over a connection that stands shows first, and ends nothing."""
+    clock, statistics = Clock(), RelayStatistics()
+    outage = Outage(["jobs"], statistics, clock)
+    refused, away = KafkaRefusedError("wrong password"), KafkaUnreachableError("away")
+    with structlog.testing.capture_logs() as lines:
+        outage.shut_out(refused)
+        assert not lines  # whoever opens lanes tells
+        outage.worked()
+        outage.let_in()
+        for _ in range(3):
+            outage.shut_out(refused)
+            assert health(statistics) == (False, "KafkaRefusedError: wrong password")
+            outage.sending(("jobs", 0))
+            outage.worked(("jobs", 0))
+            assert health(statistics) == (True, None)
+            clock.now += 10
+        outage.shut_out(away)
+        outage.failed("lane.failed", OSError("reset"), ("jobs", 0))
+        outage.let_in()
+        assert health(statistics) == (False, "OSError: reset")
+        outage.worked(("jobs", 0))
+    assert [line["event"] for line in lines] == [
+        "kafka.refuses",
+        "kafka.waits",
+        "lane.failed",
+        "kafka.works_again",
+    ]
+
+
+def test_a_group_that_health_leaves_out_tells_of_its_lanes_alone() -> None:
+    """All groups meet the same door."""
+    outage = Outage(["jobs.dlq"], None)
+    with structlog.testing.capture_logs() as lines:
+        outage.shut_out(KafkaRefusedError("wrong password"))
+        outage.let_in()
+    assert lines == []
+
+
 def health(statistics: RelayStatistics) -> tuple[bool, str | None]:
     """What health shows of Kafka."""
     return statistics.connected, statistics.last_error

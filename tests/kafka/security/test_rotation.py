@@ -174,6 +174,29 @@ async def test_an_authority_exchanged_under_load_costs_nothing(
 
 
 @pytest.mark.timeout(120)
+async def test_who_has_nothing_to_send_is_told_of_a_wrong_password(
+    secure: SecureKafka, tmp_path: Path
+) -> None:
+    """Its connections may stand; the next look at the topics finds it out."""
+    mounted = await trio.to_thread.run_sync(Mounted, secure, tmp_path)
+    topic = topic_of(secure)
+    settings = mounted.settings(topic, topics_check_seconds=0.2)
+    folder = tmp_path / "outbox"
+    folder.mkdir()
+    async with rig(settings, [[topic.name]], folder) as running:
+        await opened(running, topic)
+        statistics = running.relay.statistics
+        await until(lambda: statistics.connected)
+        await in_thread(secure.set_password, ROTATING_USER, "canary-of-tonight")
+        await until(lambda: "kafka.sasl_password" in str(statistics.last_error))
+        assert not statistics.connected
+        put(mounted.password, b"canary-of-tonight")
+        await until(lambda: statistics.connected)
+        assert statistics.last_error is None
+        assert running.errors == []
+
+
+@pytest.mark.timeout(120)
 async def test_a_certificate_that_runs_out_under_load_is_exchanged_in_time(
     secure: SecureKafka, tmp_path: Path
 ) -> None:
