@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 import msgspec
+import trio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -131,7 +132,9 @@ class Health:
             return _answer(request, "readyz", self.ready())
 
         async def metrics(request: Request) -> Response:
-            body, content_type = self._metrics.render(request.headers.get("accept", ""))
+            write, content_type = self._metrics.read(request.headers.get("accept", ""))
+            # With 200 accounts it takes 40 ms, in which the loop reads the socket.
+            body = await trio.to_thread.run_sync(write)
             return Response(body, headers={**_NO_STORE, "Content-Type": content_type})
 
         return Starlette(

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import InfoMetricFamily
@@ -58,19 +59,37 @@ class Metrics:
         """
         self._registry.register(collector)
 
-    def render(self, accept: str = "") -> tuple[bytes, str]:
+    def read(self, accept: str = "") -> tuple[Callable[[], bytes], str]:
         """
-        Read all statistics and write them down.
+        Read all statistics, now.
 
         Args:
             accept: The request's `Accept` header: OpenMetrics if it asks for
                 that, else Prometheus' own text format.
 
         Returns:
-            The body and its content type.
+            What writes them down, which takes seven times as long and may be called in
+            any thread; and the content type.
         """
         encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
+        return partial(encode, _Reading(list(self._registry.collect()))), content_type
+
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """Do both at once: give the body and its content type, as `read` does."""
+        write, content_type = self.read(accept)
+        return write(), content_type
+
+
+class _Reading(CollectorRegistry):
+    """What was read, in a registry's place."""
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        super().__init__()
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield it."""
+        yield from self._families
 
 
 class _Bridge(Collector):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable
 
 import httpx  # noqa: TID251 - the client of these tests
 import pytest
 import trio
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
-from bridge.operations import redaction
+from bridge.operations import metrics, redaction
 from bridge.operations.health import Health
 from bridge.operations.metrics import Metrics
 from bridge.operations.server import serve
@@ -36,8 +39,12 @@ async def client(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a health port that is served for the test."""
     sources = statistics.sources()
-    metrics = Metrics(sources, now=lambda: NOW)
-    health = Health(sources, metrics, clock=lambda: UPTIME, now=lambda: NOW)
+    health = Health(
+        sources,
+        Metrics(sources, now=lambda: NOW),
+        clock=lambda: UPTIME,
+        now=lambda: NOW,
+    )
     port: int = await nursery.start(serve, health.app(), "127.0.0.1:0")
     url = f"http://127.0.0.1:{port}"
     async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
@@ -349,6 +356,23 @@ async def test_metrics_speak_prometheus_text(client: httpx.AsyncClient) -> None:
     answer = await client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert "\nbridge_outbox_rows 3.0\n" in answer.text
+
+
+async def test_metrics_are_written_beside_the_loop(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading takes little; writing megabytes down keeps nobody from the socket."""
+    encode, content_type = choose_encoder("")
+    wrote: list[int] = []
+
+    def note(registry: CollectorRegistry) -> bytes:
+        wrote.append(threading.get_ident())
+        return encode(registry)
+
+    monkeypatch.setattr(metrics, "choose_encoder", lambda _: (note, content_type))
+    assert "\nbridge_outbox_rows 3.0\n" in (await client.get("/metrics")).text
+    (thread,) = wrote
+    assert thread != threading.get_ident()
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/nowhere"])
