@@ -69,11 +69,6 @@ def named(settings: Mapping[str, object], folder: Path) -> dict[str, Any]:
         ),
         ("EXPIRED", {}, ("has expired", "renew it there")),
         (
-            "MUTUAL",
-            {"ssl_cert_file": None, "ssl_key_file": None},
-            ("certificate required", "BRIDGE_KAFKA_SSL_CERT_FILE"),
-        ),
-        (
             "TOKENS",
             {"sasl_oauth_client_secret": Secret("canary-that-is-wrong")},
             ("HTTP 401", "BRIDGE_KAFKA_SASL_OAUTH_CLIENT_SECRET"),

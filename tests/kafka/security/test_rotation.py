@@ -17,7 +17,7 @@ import pytest
 import structlog
 import trio
 
-from bridge.kafka import outage, silence
+from bridge.kafka import outage, silence, tokens
 from bridge.settings import KafkaSettings, Secret
 from tests.conftest import Topic
 from tests.kafka.relaying import (
@@ -36,7 +36,7 @@ from tests.servers.secure_kafka import PASSWORD, ROTATING_USER, SecureKafka
 
 
 # Longer than the exchange takes on a machine that is busy otherwise.
-_LIFE_SECONDS = 10.0
+_LIFE_SECONDS = 8.0
 
 
 def put(file: Path, content: bytes) -> None:
@@ -93,6 +93,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outage, "_SILENT_SECONDS", 0.3)
     monkeypatch.setattr(silence, "_LOOK_SECONDS", 0.1)
     monkeypatch.setattr(silence, "_KNOCK_PAUSE_SECONDS", 0.5)
+    monkeypatch.setattr(tokens, "_PAUSE_SECONDS", 0.5)
 
 
 async def in_thread(work: object, *arguments: object) -> None:
