@@ -14,6 +14,7 @@ from bridge import dead_letter
 from bridge.kafka import header_names
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.outbox.opening import open_outbox
+from bridge.outbox.salvage import salvage
 from bridge.outbox.store import Store
 from bridge.outbox.tallies import Cell, News, Tallies, Tally
 from bridge.record import Envelope, Importance, Kind, Origin, Record
@@ -233,6 +234,24 @@ def test_rows_of_a_damaged_file_are_salvaged_or_lost(tmp_path: Path) -> None:
         assert found.lost == outbox.statistics.lost_rows
         assert (found.committed, found.found) == (200, 0)
         assert found.waiting == 200 - found.lost
+
+
+def test_rows_that_kafka_has_are_published_though_their_file_is_damaged(
+    path: Path,
+) -> None:
+    """What was acknowledged last didn't reach the file: it is known all the same."""
+    tallies = Tallies()
+    opened = open_outbox(path, PLENTY_BYTES, tallies=tallies)
+    open_jobs(opened.store)
+    append(opened.store, numbered(0, 10))
+    opened.store.close()
+    aside = path.rename(path.with_name("aside"))
+    tallies.set_adrift()
+    heir = open_outbox(path, PLENTY_BYTES, tallies=tallies)
+    salvage(aside, heir, lambda topic, _: 4 if topic == "jobs" else 0, lambda: None)
+    tallies.give_up_adrift()
+    assert _adds_up(tallies) == {_EVENTS: Tally(committed=10, published=4, waiting=6)}
+    heir.store.close()
 
 
 def _of_both(tallies: Tallies) -> None:
