@@ -1,0 +1,52 @@
+"""What a process would leave behind, if it died just now."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bridge.errors import OutboxFullError
+from bridge.outbox import Outbox, OutboxDirectory
+from bridge.record import Memory
+from bridge.settings import OutboxSettings
+
+
+# The events of these tests are of 1970.
+FOR_EVER = 1e11
+
+NOTHING = Memory(proved_us={}, was_stopped=False, open_gaps=())
+
+
+@contextmanager
+def standing(path: Path) -> Iterator[Outbox]:
+    """Hold an outbox whose thread doesn't run; what it holds is lost, as by a crash."""
+    with OutboxDirectory(path) as directory:
+        limits = OutboxSettings(dir=path, keep_jobs_seconds=FOR_EVER)
+        outbox = Outbox(directory, limits)
+        try:
+            yield outbox
+        finally:
+            outbox._writer._files.opened.connection.close()
+
+
+def found(path: Path) -> Memory:
+    """Read what another process would find now; nothing is changed by that."""
+    copies = path.with_name(f"{path.name}-copy-{os.urandom(4).hex()}")
+    copies.mkdir()
+    for name in ("outbox.sqlite3", "outbox.sqlite3-wal"):
+        if (path / name).exists():
+            (copies / name).write_bytes((path / name).read_bytes())
+    with standing(copies) as outbox:
+        return outbox.memory
+
+
+def gap_value(number: int) -> bytes:
+    """Give what a gap record says."""
+    return b'{"gap_id":"%d"}' % number
+
+
+def refuse(*_: object) -> None:
+    """Be a disk that is full."""
+    raise OutboxFullError("no room")
