@@ -8,18 +8,17 @@ Owns the way from the settings' files to a TLS context. When files are read agai
 from __future__ import annotations
 
 import contextlib
-import os
 import ssl
 from collections.abc import Iterator
 
 from bridge.errors import ConfigError
-from bridge.settings import KafkaSettings
+from bridge.settings import KafkaSettings, Signature, signature
 
 
 __all__ = ["TlsFiles", "authorities", "tls_context", "tls_files"]
 
-# Device, inode, time and size of each file; None for one that isn't there.
-TlsFiles = tuple[tuple[int, int, int, int] | None, ...]
+# Of each file; None for one that isn't there.
+TlsFiles = tuple[Signature | None, ...]
 
 
 def tls_context(settings: KafkaSettings) -> ssl.SSLContext:
@@ -59,20 +58,8 @@ def authorities(setting: str, path: str | None) -> ssl.SSLContext:
 
 def tls_files(settings: KafkaSettings) -> TlsFiles:
     """Tell the state of the files that a context is made of, to compare with later."""
-    found: list[tuple[int, int, int, int] | None] = []
-    for path in (settings.ssl_ca_file, settings.ssl_cert_file, settings.ssl_key_file):
-        if path is None:
-            continue
-        try:
-            # It follows links: Kubernetes exchanges a mounted secret's link alone.
-            status = os.stat(path)  # noqa: PTH116 - Path adds nothing here
-        except OSError:
-            found.append(None)
-        else:
-            found.append(
-                (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
-            )
-    return tuple(found)
+    paths = (settings.ssl_ca_file, settings.ssl_cert_file, settings.ssl_key_file)
+    return tuple(signature(path) for path in paths if path is not None)
 
 
 @contextlib.contextmanager

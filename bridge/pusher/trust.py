@@ -7,21 +7,18 @@ accepted means stands in `transport`.
 
 from __future__ import annotations
 
-import os
 import ssl
 
 import structlog
 
 from bridge.errors import ConfigError
 from bridge.pusher.transport import client_context
+from bridge.settings import signature
 
 
 __all__ = ["Trust"]
 
 _log = structlog.get_logger("bridge.pusher")
-
-# Device, inode, time and size; None for a file that isn't there.
-_Signature = tuple[int, int, int, int] | None
 
 
 class Trust:
@@ -41,7 +38,7 @@ class Trust:
     def __init__(self, ca_file: str | None) -> None:
         self._ca_file = ca_file
         # Before it is read: what changes meanwhile is not missed.
-        self._signature = _signature(ca_file)
+        self._signature = signature(ca_file) if ca_file else None
         self._context = client_context(ca_file)
 
     def context(self) -> ssl.SSLContext:
@@ -51,10 +48,10 @@ class Trust:
         A file that can't be used leaves the one of before in place, until it changes
         again: rotations are seldom atomic.
         """
-        signature = _signature(self._ca_file)
-        if signature == self._signature:
+        found = signature(self._ca_file) if self._ca_file else None
+        if found == self._signature:
             return self._context
-        self._signature = signature
+        self._signature = found
         try:
             self._context = client_context(self._ca_file)
         except ConfigError as error:
@@ -62,13 +59,3 @@ class Trust:
         else:
             _log.info("credentials.renewed", what="certificates of pusher.ca_file")
         return self._context
-
-
-def _signature(path: str | None) -> _Signature:
-    if path is None:
-        return None
-    try:
-        status = os.stat(path)  # noqa: PTH116 - Path adds nothing here
-    except OSError:
-        return None
-    return (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)

@@ -5,8 +5,9 @@ This is the one source for the command line's help, `bridge config show`, the
 documentation and the chart's schema. `model`, `sections` and `kafka` hold the
 values' shapes, `catalogue` describes them, `layers` reads flags, environment and file,
 `checks`, `sign_in` and `exposure` judge values, `loading` puts them together into
-`findings` and `secret` keeps what must not be seen. Several accounts are shaped in
-`accounts` and read in `listing`. Nothing here starts, connects or writes anything.
+`findings` and `secret` keeps what must not be seen; `exchanged` tells whether a file is
+another one by now. Several accounts are shaped in `accounts` and read in `listing`.
+Nothing here starts, connects or writes anything.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 from bridge.settings.accounts import Account, AccountSettings
 from bridge.settings.addresses import split_address
 from bridge.settings.catalogue import Kind, SettingDescription, describe
+from bridge.settings.exchanged import Signature, signature
 from bridge.settings.findings import EffectiveSetting, Inspection, Loaded
 from bridge.settings.kafka import KafkaSettings
 from bridge.settings.layers import Source, SourceKind
@@ -55,6 +57,7 @@ __all__ = [
     "Secret",
     "SettingDescription",
     "Settings",
+    "Signature",
     "Source",
     "SourceKind",
     "TopicSettings",
@@ -64,6 +67,7 @@ __all__ = [
     "load",
     "load_for_reading",
     "load_for_replaying",
+    "signature",
     "split_address",
     "split_extensions",
 ]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bridge.errors import ConfigError
+from bridge.settings.exchanged import Signature, signature, signature_of
 
 
 __all__ = ["Secret"]
@@ -21,8 +22,6 @@ __all__ = ["Secret"]
 # Kubernetes caps a whole Secret at 1 MiB, and tokens and passwords have some
 # hundred bytes; the cap keeps a device or a wrong file from filling the memory.
 _LARGEST_FILE_BYTES = 65_536
-
-_Signature = tuple[int, int, int, int]
 
 
 class Secret:
@@ -40,7 +39,7 @@ class Secret:
     def __init__(self, value: str) -> None:
         self._value = value
         self._file: Path | None = None
-        self._signature: _Signature | None = None
+        self._signature: Signature | None = None
         self._accepts: Callable[[str], bool] = bool
         self._tell: Callable[[str], None] = lambda _: None
 
@@ -64,10 +63,10 @@ class Secret:
                 UTF-8. The message names neither the path nor the value,
                 because a token put where its path belongs must not leak.
         """
-        value, signature = _read(file)
+        value, found = _read(file)
         secret = cls(value)
         secret._file = file
-        secret._signature = signature
+        secret._signature = found
         secret._accepts = accepts
         return secret
 
@@ -97,13 +96,10 @@ class Secret:
         hide(self.reveal())
 
     def _follow(self, file: Path) -> None:
-        try:
-            signature = _signature(file.stat())
-        except OSError:
-            signature = None
-        if signature == self._signature:
+        found = signature(file)
+        if found == self._signature:
             return
-        self._signature = signature
+        self._signature = found
         try:
             value, self._signature = _read(file)
         except ConfigError as error:
@@ -140,10 +136,10 @@ class Secret:
         raise TypeError("a secret is neither pickled nor copied")
 
 
-def _read(file: Path) -> tuple[str, _Signature]:
+def _read(file: Path) -> tuple[str, Signature]:
     try:
         with file.open("rb") as opened:
-            signature = _signature(os.fstat(opened.fileno()))
+            found = signature_of(os.fstat(opened.fileno()))
             content = opened.read(_LARGEST_FILE_BYTES + 1)
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -161,11 +157,7 @@ def _read(file: Path) -> tuple[str, _Signature]:
     value = text.removesuffix("\n").removesuffix("\r")
     if not value.strip():
         raise ConfigError("is empty")
-    return value, signature
-
-
-def _signature(status: os.stat_result) -> _Signature:
-    return (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+    return value, found
 
 
 def _log(event: str, file: Path, reason: str) -> None:

@@ -217,7 +217,7 @@ def test_a_foreign_authority_is_told(tmp_path: Path) -> None:
         (
             aiokafka_errors.TopicAuthorizationFailedError("jobs"),
             KafkaRefusedError,
-            "READ",
+            "Grant the user Read on the topic jobs.",
         ),
         (aiokafka_errors.KafkaTimeoutError(), KafkaUnreachableError, "leader"),
         (TimeoutError(), KafkaUnreachableError, "start_timeout_seconds"),
