@@ -138,6 +138,7 @@ class _LaneSender:
                 self._on_way,
                 self._began_ns,
                 base_offset=base_offset,
+                broker=sent.broker,
             )
         self._backoff.reset()
         start, connection = lane.start, sent.connection

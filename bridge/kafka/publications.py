@@ -27,6 +27,7 @@ class PublicationTrace(Protocol):
         began_ns: int,
         *,
         base_offset: int | None = None,
+        broker: tuple[str, int] | None = None,
         error_type: str | None = None,
     ) -> None:
         """
@@ -38,6 +39,7 @@ class PublicationTrace(Protocol):
             rows: What the batch held.
             began_ns: When it was handed to the producer, nanoseconds since the epoch.
             base_offset: The offset of the first; None where it failed.
+            broker: Host and port of who acknowledged it, where that is known.
             error_type: What failed; None where nothing did.
         """
 

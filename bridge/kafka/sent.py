@@ -46,6 +46,12 @@ class Sent:
         """The connection over which the acknowledgement came, while it lasts."""
         return self._connection()
 
+    @property
+    def broker(self) -> tuple[str, int] | None:
+        """Host and port at the other end of that connection."""
+        connection: Any = self._connection()
+        return None if connection is None else (connection.host, connection.port)
+
     async def base_offset(self) -> int:
         """
         Wait for the acknowledgement.

@@ -242,6 +242,7 @@ class TransactionalDelivery:
                 part.rows,
                 self._begun_ns,
                 base_offset=base_offset,
+                broker=part.sent.broker if error is None else None,
                 error_type=None if error is None else error_type(error),
             )
 

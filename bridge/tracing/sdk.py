@@ -139,6 +139,7 @@ class Tracing:
         began_ns: int,
         *,
         base_offset: int | None = None,
+        broker: tuple[str, int] | None = None,
         error_type: str | None = None,
     ) -> None:
         """
@@ -153,6 +154,7 @@ class Tracing:
             rows: What the batch held.
             began_ns: When it was handed to the producer, nanoseconds since the epoch.
             base_offset: The offset of the first; None where it failed.
+            broker: Host and port of who acknowledged it, where that is known.
             error_type: What failed; None where nothing did.
         """
         links = []
@@ -170,6 +172,8 @@ class Tracing:
             attributes["messaging.batch.message_count"] = len(rows)
         else:
             attributes |= _of_message(rows[0], base_offset)
+        if broker is not None:
+            attributes["server.address"], attributes["server.port"] = broker
         if error_type is not None:
             attributes["error.type"] = error_type
         span = self._tracer.start_span(

@@ -12,6 +12,7 @@ import pytest
 from bridge.kafka.answers import BatchRefusedError, ClientError
 from bridge.kafka.publications import error_type
 from bridge.record import StoredRecord
+from bridge.settings import split_address
 from tests.conftest import Topic
 from tests.kafka.orders import alter
 from tests.kafka.relaying import opened, read_back, rig, settings_for, until
@@ -25,6 +26,7 @@ class Told:
     rows: Sequence[StoredRecord]
     began_ns: int
     base_offset: int | None
+    broker: tuple[str, int] | None
     error_type: str | None
 
 
@@ -42,10 +44,12 @@ class Listener:
         began_ns: int,
         *,
         base_offset: int | None = None,
+        broker: tuple[str, int] | None = None,
         error_type: str | None = None,
     ) -> None:
         place = (topic, partition)
-        self.told.append(Told(place, [*rows], began_ns, base_offset, error_type))
+        told = Told(place, [*rows], began_ns, base_offset, broker, error_type)
+        self.told.append(told)
 
 
 @pytest.mark.parametrize("delivery", ["idempotent", "transactional"])
@@ -89,8 +93,12 @@ async def test_each_batch_is_told_with_its_end(
     }
     assert all(one.base_offset is None and one.rows for one in failed)
     assert any(b"20 " in row.value[:3] for one in failed for row in one.rows)
-    ends = [one.base_offset for one in listener.told if one.error_type is None]
-    assert None not in ends
+    ended = [one for one in listener.told if one.error_type is None]
+    assert all(one.base_offset is not None for one in ended)
+    # The one broker there is.
+    assert {one.broker for one in ended} == {
+        split_address(topic.bootstrap_servers.split(",")[0])
+    }
     assert all(one.began_ns > 0 for one in listener.told)
 
 

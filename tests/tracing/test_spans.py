@@ -104,7 +104,8 @@ def test_a_batch_links_to_its_events(collector: Collector) -> None:
     tracing = Tracing("bridge-1")
     rows = _stored(_offer(tracing, _record(1), _record(2), _record(3)))
     began = time.time_ns()
-    tracing.published("jobs", 2, rows, began, base_offset=40)
+    broker = ("kafka-1", 9092)
+    tracing.published("jobs", 2, rows, began, base_offset=40, broker=broker)
     *created, sent = _ended(tracing, collector)
 
     assert (sent.name, sent.kind, sent.failed) == ("send jobs", _CLIENT, False)
@@ -129,6 +130,8 @@ def test_a_batch_links_to_its_events(collector: Collector) -> None:
         "messaging.destination.partition.id": "2",
         "messaging.client.id": "bridge-1",
         "messaging.batch.message_count": 3,
+        "server.address": "kafka-1",
+        "server.port": 9092,
     }
 
 
