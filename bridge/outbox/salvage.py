@@ -159,7 +159,7 @@ class _Salvage:
         after = max(after, self._progress.lanes.get(str(lane.number), 0))
         store = self._into.store
         if acknowledged > after:
-            # Those that can't be read are counted as lost, and aren't.
+            # Where they can't be counted they pass for lost in the tallies alone.
             with store.transaction(), suppress(sqlite3.Error):
                 store.counting.was_delivered(
                     count_rows(
