@@ -121,10 +121,10 @@ class MemoryLane:
                 break
         return found
 
-    def rewind(self, sequence: int, resume_offset: int) -> int:
+    def rewind(self, sequence: int, resume_offset: int, resent_sequence: int) -> int:
         """Let rows after a sequence wait again; gives how many."""
         waited = self.pending
-        self._resent = max(self._resent, self._acknowledged)
+        self._resent = max(self._resent, self._acknowledged, resent_sequence)
         self._acknowledged = min(self._acknowledged, sequence)
         self._holes = sum(
             number not in self.rows

@@ -215,12 +215,18 @@ class MemoryOutbox:
         )
 
     def rewind(
-        self, topic: str, partition: int, sequence: int, resume_offset: int
+        self,
+        topic: str,
+        partition: int,
+        sequence: int,
+        resume_offset: int,
+        resent_sequence: int,
     ) -> Future[int]:
         """Take acknowledgements back: rows after a sequence aren't in the log."""
 
         def work() -> int:
-            again = self._lanes[topic][partition].rewind(sequence, resume_offset)
+            lane = self._lanes[topic][partition]
+            again = lane.rewind(sequence, resume_offset, resent_sequence)
             self.statistics.rows += again
             return again
 

@@ -73,14 +73,17 @@ async def first_missing(
         async for _, records in portions:
             for record in records:
                 row = await rows.pass_before(record.offset)
-                if row is None or row.offset != record.offset:
+                if row is None:
                     continue
                 identity = own_identity(record.headers, own)
+                if row.offset != record.offset:
+                    rows.note(0 if identity is None else identity[1])
+                    continue
                 if identity is None or identity[0] != row.ce_id:
                     return rows.lost(row)
                 rows.confirm()
                 await rows.advance()
-    row = await rows.pass_before(bounds.end_offset)
+    row = await rows.pass_before(bounds.end_offset) or rows.overtaken
     return None if row is None else rows.lost(row)
 
 
@@ -106,6 +109,9 @@ class _Rows:
         # transaction's end) stands now. What comes after them tells.
         self._doubtful: Delivered | None = None
         self._confirmed_offset: int | None = None
+        # The highest sequence that stands before the place of a row behind the last
+        # one that is confirmed.
+        self._highest = 0
         self.current: Delivered | None = None
 
     async def advance(self) -> None:
@@ -129,11 +135,26 @@ class _Rows:
             await self.advance()
         return self.current
 
+    def note(self, sequence: int) -> None:
+        """Note a record of this outbox before the current row's place."""
+        self._highest = max(self._highest, sequence)
+
+    @property
+    def overtaken(self) -> Delivered | None:
+        """
+        Give the first row that is lost though nothing tells by its place; at the end.
+
+        Rows are written in order: a later one that stands before it was written when
+        it was gone. What was compacted away leaves later ones behind it.
+        """
+        return self._doubtful if self._highest > self._after else None
+
     def confirm(self) -> None:
         """Note that the log has the current row, so that it lost none before."""
         assert self.current is not None
         self._confirmed_offset = self.current.offset
         self._doubtful = None
+        self._highest = 0
 
     def lost(self, row: Delivered) -> Lost:
         """Tell what is lost with a row that is."""

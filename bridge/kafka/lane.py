@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this room runs asyncio
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from weakref import WeakSet
 
@@ -81,6 +83,8 @@ class Lane:
         self._verified = (self._resume_offset, self._resume_ce_id)
         # Over these the leader has acknowledged since the log was looked at.
         self._connections: WeakSet[object] = WeakSet()
+        # Tells the outbox what is acknowledged and not yet verified.
+        self._withheld: Callable[[], None] | None = None
         self.resent_sequence = 0 if known is None else known.resent_sequence
         self.found: dict[str, int] = {}
         self.trimmed = (0, 0)
@@ -227,24 +231,36 @@ class Lane:
             count: How many rows.
             base_offset: The offset of the first.
             size_bytes: Bytes of their keys and values.
-            connection: Over which the leader said so; None where it was read.
+            connection: Over which the leader said so.
 
         Returns:
             Whether it must be verified that this is still the log that it was: a
             log that only grows can't go back, and while a connection lasts its
-            broker hasn't started again with an older copy of its files.
+            broker hasn't started again with an older copy of its files. The outbox
+            hears of the rows when that is done: with them the next process would
+            begin behind what the log has lost.
         """
         doubtful = self._resume_ce_id is not None and (
             base_offset <= self._resume_offset
             or (connection is not None and connection not in self._connections)
         )
+        self._withheld = self._passed(count, base_offset, size_bytes)
+        if not doubtful:
+            self.verified(connection)
+        return doubtful
+
+    def _passed(
+        self, count: int, base_offset: int, size_bytes: int
+    ) -> Callable[[], None]:
+        """Go on behind the next rows; gives what tells the outbox."""
         rows = [self._rows.popleft() for _ in range(count)]
         self._group.memory.release(rows)
         self._cursor = rows[-1].sequence
         self._resume_offset = base_offset + count - 1
         self._resume_ce_id = rows[-1].ce_id
         self.offered_sequence = 0
-        self._group.outbox.acknowledge(
+        return partial(
+            self._group.outbox.acknowledge,
             self._topic,
             self._partition,
             rows[0].sequence,
@@ -253,13 +269,13 @@ class Lane:
             size_bytes,
             by_envelope(rows),
         )
-        if not doubtful:
-            self.verified(connection)
-        return doubtful
 
     def verified(self, connection: object | None = None) -> None:
         """Note that the log still has what it acknowledged."""
         self._verified = (self._resume_offset, self._resume_ce_id)
+        if self._withheld is not None:
+            self._withheld()
+            self._withheld = None
         if connection is not None:
             self._connections.add(connection)
 
@@ -276,7 +292,8 @@ class Lane:
                 offset = last_offset
             if offset is None:
                 break
-            self.advance(1, offset, len(row.value))
+            self._passed(1, offset, len(row.value))()
+            self.verified()
             skipped += 1
         add(self._group.statistics.resumed, self._topic, skipped)
         return bool(skipped)
@@ -287,12 +304,13 @@ class Lane:
             self._group.memory.release([self._rows.popleft()])
         self._cursor = sequence
 
-    def rewind(self, sequence: int, resume_offset: int) -> None:
+    def rewind(self, sequence: int, resume_offset: int, resent: int) -> None:
         """Note that the log lost all rows after a sequence."""
         self.forget()
         self.found = {}
         self.trimmed, self.offered_sequence = (0, 0), 0
-        self.resent_sequence = max(self.resent_sequence, self._cursor)
+        self._withheld = None
+        self.resent_sequence = max(self.resent_sequence, resent)
         self._cursor = sequence
         self._resume_offset = resume_offset
         self._resume_ce_id = None

@@ -94,13 +94,18 @@ class OutboxPort(Protocol):
         """Read a lane's acknowledged rows after a sequence that are still kept."""
 
     def rewind(
-        self, topic: str, partition: int, sequence: int, resume_offset: int
+        self,
+        topic: str,
+        partition: int,
+        sequence: int,
+        resume_offset: int,
+        resent_sequence: int,
     ) -> Future[int]:
         """
         Take acknowledgements back: rows after a sequence aren't in the log.
 
-        Rows that were acknowledged until now become `resent_sequence`. Gives how
-        many rows wait again because of it.
+        Rows up to `resent_sequence` have been there, acknowledged or not. Gives how
+        many of them wait now.
         """
 
     def refuse(

@@ -188,22 +188,24 @@ async def settle(
         # Compacted away, which takes nothing that wasn't delivered.
         lane.verified()
         return
-    if missing is not None:
-        # Rows that were written where lost ones stood, before that was noticed.
+    if missing is None:
+        # What was lost is no longer kept. What the log has needs no second time.
+        lane.verified()
+        while lane.found and lane.waiting and await lane.gather():
+            if not lane.skip_found():
+                break
+        sequence = lane.next_sequence - 1
+    else:
+        # Rows that were written where lost ones stood, before that was noticed, are
+        # sent again as well, in order and marked.
         again = ScanFrom(missing.offset, lane.next_sequence - 1, None, lane.last)
         tail = (await scan(log, group.outbox.id, {partition: again}))[partition]
-        lane.found = tail.offsets
-    # They are acknowledged first, so that they count among those that are sent
-    # again, in order and marked.
-    while lane.found and lane.waiting and await lane.gather():
-        if not lane.skip_found():
-            break
-    last = lane.next_sequence - 1
-    sequence = last if missing is None else missing.sequence - 1
+        sequence = missing.sequence - 1
+    last = max(lane.next_sequence - 1, tail.highest_sequence)
     waiting = await answer(
-        group.outbox.rewind(topic, partition, sequence, tail.end_offset)
+        group.outbox.rewind(topic, partition, sequence, tail.end_offset, last)
     )
-    lane.rewind(sequence, tail.end_offset)
+    lane.rewind(sequence, tail.end_offset, last)
     add(group.statistics.resent, topic, waiting)
     _log.error(
         "lane.log_cut",

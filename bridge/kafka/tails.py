@@ -57,6 +57,7 @@ class LogTail(msgspec.Struct):
         first_ce_id: Whose record stands at the offset from which was read: ""
             for somebody else's, None for none at all.
         first_sequence: The first sequence of those in `offsets`; 0 if there are none.
+        highest_sequence: The highest sequence of those.
         unplaced: Sequence by `ce_id` of those in `offsets` that can only belong to
             rows without a lane, in a copy made before they got one.
     """
@@ -67,6 +68,7 @@ class LogTail(msgspec.Struct):
     offsets: dict[str, int] = msgspec.field(default_factory=dict)
     first_ce_id: str | None = None
     first_sequence: int = 0
+    highest_sequence: int = 0
     unplaced: dict[str, int] = msgspec.field(default_factory=dict)
 
     def confirms(self, start: ScanFrom) -> bool:
@@ -140,6 +142,7 @@ def _note(
         ):
             tail.offsets[ce_id] = record.offset
             tail.first_sequence = tail.first_sequence or sequence
+            tail.highest_sequence = max(tail.highest_sequence, sequence)
             placed = start.placed_sequence
             if placed is not None and sequence > placed:
                 tail.unplaced[ce_id] = sequence

@@ -99,7 +99,9 @@ class Acknowledgements:
         cursor = self._connection.execute(_DELIVERED, (lane.number, after, max_rows))
         return [Delivered(*values) for values in cursor]
 
-    def rewind(self, lane: Lane, sequence: int, resume_offset: int) -> int:
+    def rewind(
+        self, lane: Lane, sequence: int, resume_offset: int, resent: int = 0
+    ) -> int:
         """Let acknowledged rows wait again: see `Store.rewind`."""
         until = lane.acknowledged_sequence
         if not 0 <= sequence <= until:
@@ -123,18 +125,22 @@ class Acknowledgements:
             "DELETE FROM acknowledged WHERE lane = ? AND first_sequence > ?",
             (lane.number, sequence),
         )
-        (waiting,) = self._connection.execute(
-            "SELECT count(*) FROM rows WHERE position > ? AND position <= ?",
-            (lane.base + sequence, lane.base + until),
-        ).fetchone()
+        waiting = self._count(lane, sequence, until)
         lane.acknowledged_sequence = sequence
         # Trimmed rows can't come again, nor those that the broker refused.
-        lane.skipped += until - sequence - int(waiting)
+        lane.skipped += until - sequence - waiting
         lane.floor_offset = resume_offset
-        lane.resent_sequence = max(lane.resent_sequence, until)
+        lane.resent_sequence = max(lane.resent_sequence, until, resent)
         self._lanes.settle(lane)
         self._lanes.save(lane)
-        return int(waiting)
+        return waiting + self._count(lane, until, resent)
+
+    def _count(self, lane: Lane, after: int, until: int) -> int:
+        (count,) = self._connection.execute(
+            "SELECT count(*) FROM rows WHERE position > ? AND position <= ?",
+            (lane.base + after, lane.base + until),
+        ).fetchone()
+        return int(count)
 
     def trim(
         self, *, older_than_us: int, keep_bytes: int, max_rows: int, max_bytes: int

@@ -86,8 +86,8 @@ class Lane:
             or were acknowledged and trimmed before the lane was rewound.
         floor_offset: Nothing of this lane that isn't known lies in the log
             before it.
-        resent_sequence: Rows up to it were acknowledged once by a log that has
-            lost them; 0 where none of them wait.
+        resent_sequence: Rows up to it stood once in a log that has lost them, or
+            those before them; 0 where none of them wait.
         topic_id: The topic's id in Kafka, as far as it was ever told.
         noted_sequence: Rows up to it are told in the table of jobs.
         runs: Acknowledged rows that are still kept, oldest first.

@@ -253,11 +253,18 @@ class Outbox:
         )
 
     def rewind(
-        self, topic: str, partition: int, sequence: int, resume_offset: int
+        self,
+        topic: str,
+        partition: int,
+        sequence: int,
+        resume_offset: int,
+        resent_sequence: int = 0,
     ) -> Future[int]:
         """Let rows wait again that the log has lost: see `Store.rewind`."""
         return self._change(
-            lambda store: store.rewind(topic, partition, sequence, resume_offset)
+            lambda store: store.rewind(
+                topic, partition, sequence, resume_offset, resent_sequence
+            )
         )
 
     def refuse(

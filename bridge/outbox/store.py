@@ -310,12 +310,15 @@ class Store:
             self._acknowledgements.note(lane, run)
 
     def rewind(
-        self, topic: str, partition: int, sequence: int, resume_offset: int
+        self,
+        topic: str,
+        partition: int,
+        sequence: int,
+        resume_offset: int,
+        resent: int = 0,
     ) -> int:
         """
-        Let rows wait again that the log has lost.
-
-        Rows that were trimmed, or stood in a topic that is gone, stay delivered.
+        Let lost rows wait again; those trimmed, or of a topic that is gone, don't.
 
         Args:
             topic: The lane's topic.
@@ -323,16 +326,17 @@ class Store:
             sequence: The last row that the log still has.
             resume_offset: Where to resume: where the log ended when its loss was
                 noticed, since what is sent again stands behind that.
+            resent: Rows up to this sequence have been there, acknowledged or not.
 
         Returns:
-            How many rows wait again.
+            How many of the rows that have been in the log wait now.
 
         Raises:
             ValueError: That row isn't acknowledged; nothing was changed.
         """
         lane = self._lanes.find(topic, partition)
         until = lane.acknowledged_sequence
-        waiting = self._acknowledgements.rewind(lane, sequence, resume_offset)
+        waiting = self._acknowledgements.rewind(lane, sequence, resume_offset, resent)
         self.counting.waits_again(lane, until)
         return waiting
 

@@ -123,7 +123,7 @@ def test_rewound_rows_wait_again_and_are_marked() -> None:
     ((_, _, rows),) = told
     outbox.acknowledge("t", 0, 1, 3, 40, 100)
 
-    assert outbox.rewind("t", 0, 1, 40).result() == 2
+    assert outbox.rewind("t", 0, 1, 40, 0).result() == 2
 
     (state, _) = outbox.lane_states().result()
     assert (state.acknowledged_sequence, state.resent_sequence) == (1, 3)
@@ -158,7 +158,7 @@ def test_quarantined_row_is_kept_aside() -> None:
     ((row, reason),) = outbox.quarantined
     assert (row.sequence, reason) == (2, "refused twice")
     assert outbox.statistics.rows == 0
-    assert outbox.rewind("t", 0, 0, 40).result() == 2
+    assert outbox.rewind("t", 0, 0, 40, 0).result() == 2
     assert _sequences(outbox) == [1]
     assert _sequences(outbox, after=1) == [3]
 

@@ -187,11 +187,18 @@ class PlainOutbox:
         )
 
     def rewind(
-        self, topic: str, partition: int, sequence: int, resume_offset: int
+        self,
+        topic: str,
+        partition: int,
+        sequence: int,
+        resume_offset: int,
+        resent_sequence: int,
     ) -> Future[int]:
         """As `OutboxPort`."""
         return self._do(
-            lambda store: store.rewind(topic, partition, sequence, resume_offset)
+            lambda store: store.rewind(
+                topic, partition, sequence, resume_offset, resent_sequence
+            )
         )
 
     def refuse(

@@ -187,6 +187,20 @@ SIDE_BY_SIDE = [(sequence, sequence - 1) for sequence in range(1, 9)]
         pytest.param(
             [(1, 0), (2, 1), (3, 0), (4, 1)], 0, [3, 4], 1, id="acknowledged over all"
         ),
+        pytest.param(
+            [(1, 0), (2, 2), (3, 4)],
+            0,
+            [1, None, 2, 4, None],
+            3,
+            id="the marker of a later one stands there",
+        ),
+        pytest.param(
+            [(1, 0), (2, 3), (3, 4)],
+            0,
+            [1, FOREIGN, 3, None, None, FOREIGN],
+            None,
+            id="compacted, one that was sent again stood ahead once",
+        ),
     ],
 )
 def test_the_first_row_that_is_lost_is_found(

@@ -131,6 +131,47 @@ def test_a_late_row_of_a_former_process_says_nothing_of_one_that_is_refused() ->
 
 
 @pytest.mark.parametrize("mode", ["idempotent", "transactional"])
+def test_rows_of_a_copy_that_are_sent_again_behind_a_cut_are_marked(mode: Mode) -> None:
+    """Also those behind one that was refused since: they were found alone."""
+    machine = machine_for(mode)()
+    machine.time_passes(seconds=0.05)
+    for _ in range(2):
+        machine.offer(keys=[1])
+        machine.time_passes(seconds=0.05)
+    machine.go_away(is_away=True)
+    machine.offer_poison(key=1)
+    machine.offer(keys=[1])
+    machine.copy()
+    machine.cut(where=(JOBS, 0), count=1 if mode == "idempotent" else 2)
+    machine.others_write(where=(JOBS, 0))
+    machine.go_away(is_away=False)
+    machine.time_passes(seconds=5.0)
+    machine.put_copy_back()
+    machine.teardown()
+
+
+@pytest.mark.parametrize("after_seconds", [0.004, 0.008, 0.014, 0.02, 0.026])
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("mode", ["idempotent", "transactional"])
+def test_a_process_that_dies_before_it_has_looked_at_a_log_that_was_cut_loses_nothing(
+    mode: Mode, count: int, after_seconds: float
+) -> None:
+    """What a log acknowledged that may not be the one of before isn't built upon."""
+    machine = machine_for(mode)()
+    machine.time_passes(seconds=0.05)
+    for _ in range(3):
+        machine.offer(keys=[1])
+        machine.time_passes(seconds=0.05)
+    machine.cut(where=(JOBS, 0), count=count)
+    machine.offer(keys=[1])
+    machine.time_passes(seconds=after_seconds)
+    # What is acknowledged comes onto the disk with the next event.
+    machine.offer(keys=[0])
+    machine.crash()
+    machine.teardown()
+
+
+@pytest.mark.parametrize("mode", ["idempotent", "transactional"])
 def test_whatever_happens_each_event_arrives_in_order(mode: Mode) -> None:
     """No order of faults loses an event, doubles one without a mark or turns two."""
     _explore(mode, 60)

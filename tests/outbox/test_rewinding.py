@@ -119,6 +119,19 @@ def test_the_mark_goes_when_the_lane_has_passed_it(store: Store, path: Path) -> 
         assert again.pending == 1
 
 
+def test_rows_that_stood_there_unheard_are_marked_too(store: Store, path: Path) -> None:
+    """They wait as before, and are told with those that wait again."""
+    with store.transaction():
+        assert store.rewind("jobs", 0, 5, 105, 9) == 4
+    store.close()
+    with stored(path) as again:
+        assert (_state(again).resent_sequence, again.pending) == (9, 5)
+        acknowledge(again, 6, 8, 105)
+        assert _state(again).resent_sequence == 9
+        acknowledge(again, 9, 9, 108)
+        assert (_state(again).resent_sequence, again.pending) == (0, 1)
+
+
 def test_trimmed_rows_do_not_wait_again(store: Store, path: Path) -> None:
     """What isn't kept can't be sent: its sequences are passed over."""
     _trim(store, 6)
