@@ -95,6 +95,19 @@ async def test_an_own_key_is_part_of_the_banner() -> None:
         assert "/app/mine" in banner
 
 
+async def test_the_banner_says_where_webhooks_go() -> None:
+    """The address without its password, and no secret; nowhere by default."""
+    url = "http://user:pa55word@127.0.0.1:9/hook"
+    secret = "whsec_not-for-the-screen"
+    options = ("--webhook-url", url, "--webhook-secret", secret)
+    async with _running("--rate", "0", *options) as (_, banner):
+        assert "webhooks    http://127.0.0.1:9/hook\n" in banner
+        assert "pa55word" not in banner
+        assert secret not in banner
+    async with _running("--rate", "0") as (_, banner):
+        assert "webhooks    none: --webhook-url" in banner
+
+
 async def test_a_port_in_use_is_one_line() -> None:
     """Exit code 1, and a line that names the address and the option."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -123,6 +136,9 @@ async def test_a_missing_pillow_is_one_line() -> None:
         ["--listen", "nowhere"],
         ["--pusher-url", "http://x"],
         ["--preview-bytes", "1"],
+        ["--webhook-url", "nowhere"],
+        ["--webhook-prefix", "Other"],
+        ["--webhook-retry-scale", "2"],
     ],
 )
 async def test_wrong_options_are_one_line(options: list[str]) -> None:

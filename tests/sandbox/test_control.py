@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import httpx  # noqa: TID251 - the tests are the sandbox's clients
 import pytest
 import trio
 
-from bridge.sandbox import Sandbox, SandboxConfig, SandboxError
+from bridge.sandbox import Sandbox, SandboxConfig, SandboxError, control
+from bridge.sandbox.statistics import WebhookStatistics
 from tests.sandbox.client import connect, subscribed, wait_until
 from tests.sandbox.conftest import Start
 
@@ -127,8 +130,7 @@ async def test_new_sockets_are_turned_away(
     for _ in range(2):
         await _turned_away(base, by)
     assert sandbox.statistics.connections_refused == 2
-    body = {"seconds": 0}
-    await http.post(f"{base}/sandbox/sockets/refuse", json=body)
+    await http.post(f"{base}/sandbox/sockets/refuse", json={"seconds": 0})
     async with subscribed(sandbox, base):
         pass
     await http.post(f"{base}/sandbox/sockets/refuse", json={"seconds": 0.3, "by": by})
@@ -279,3 +281,14 @@ async def test_nonsense_makes_no_fault(
         pass
     answer = await http.get(f"{base}/api/v1/client/request-status/x")
     assert answer.status_code == 404
+
+
+def test_the_documentation_lists_every_command_and_count() -> None:
+    """The page's table has the paths that are served, and no count is missing."""
+    page = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text("utf-8")
+    listed = re.findall(r"^\| `([\w/{}-]+)` \|", page, re.MULTILINE)
+    served = Path(control.__file__).read_text("utf-8")
+    assert listed == re.findall(r'"([\w/{}-]+)": self\._(?!doors)', served)
+    counts = WebhookStatistics().as_dict()
+    for name in (*counts, *counts["faults"], "status_answers", "connections_refused"):
+        assert f"`{name}`" in page

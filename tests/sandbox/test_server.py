@@ -37,6 +37,12 @@ def test_addresses_are_taken_apart() -> None:
         {"pusher_url": "http://127.0.0.1:80"},
         {"pusher_url": "ws://"},
         {"app_key": ""},
+        {"webhook_url": "ftp://receiver/hook"},
+        {"webhook_url": "http:///hook"},
+        {"webhook_url": "http://receiver:99999/"},
+        {"webhook_secret": ""},
+        {"webhook_retry_scale": 1.5},
+        {"webhook_retry_scale": float("nan")},
         {"listen": "nowhere"},
     ],
 )
@@ -49,9 +55,12 @@ def test_wrong_options_are_named(options: dict[str, Any]) -> None:
 
 def test_a_configuration_shows_no_secret() -> None:
     """Neither token nor secret is in the text of a configuration."""
-    config = SandboxConfig(api_token="t0ken", app_secret="s3cret")
-    assert "t0ken" not in repr(config)
-    assert "s3cret" not in str(config)
+    config = SandboxConfig(
+        api_token="t0ken", app_secret="s3cret", webhook_secret="whsec_x"
+    )
+    for secret in ("t0ken", "s3cret", "whsec_x"):
+        assert secret not in repr(config)
+        assert secret not in str(config)
 
 
 async def test_a_port_in_use_is_one_clear_error(start: Start) -> None:
