@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,13 +23,16 @@ _DEADLINE_SECONDS = 30.0
 
 
 @pytest.fixture(autouse=True)
-def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Settings with which all servers refuse the connection."""
+def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Settings with which all servers refuse the connection; signals as before."""
     monkeypatch.setenv("BRIDGE_PUSHER_URL", f"ws://127.0.0.1:{closed_port()}")
     monkeypatch.setenv("BRIDGE_API_URL", f"http://127.0.0.1:{closed_port()}")
     monkeypatch.setenv("BRIDGE_OUTBOX_DIR", str(tmp_path / "outbox"))
     servers = f"127.0.0.1:{closed_port()}"
     monkeypatch.setenv("BRIDGE_KAFKA_BOOTSTRAP_SERVERS", servers)
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
 
 
 def test_lines_have_an_outcome_and_failures_a_remedy(invoke: Invoke) -> None:
