@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx  # noqa: TID251 - the tests are the sandbox's clients
 import pytest
 import trio
+import trustme
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -221,3 +224,42 @@ async def test_without_an_address_there_is_nothing_to_command(
         answer = await http.post(f"{base}/sandbox/webhooks/{path}")
         assert answer.status_code == 409
         assert "--webhook-url" in answer.json()["message"]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_https_is_checked(
+    start: Start,
+    http: httpx.AsyncClient,
+    *,
+    nursery: trio.Nursery,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    trusted: bool,
+) -> None:
+    """A certificate of an unknown CA is a fault, until SSL_CERT_FILE names the CA."""
+    ca = trustme.CA()
+    if trusted:
+        ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("localhost").configure_cert(tls)
+    listeners = await trio.open_ssl_over_tcp_listeners(0, tls, host="127.0.0.1")
+    nursery.start_soon(trio.serve_listeners, _answer_once, listeners)
+    tcp = listeners[0].transport_listener
+    assert isinstance(tcp, trio.SocketListener)
+    url = f"https://localhost:{tcp.socket.getsockname()[1]}/hook"
+    sandbox, base = await start(webhook_url=url)
+    await http.post(f"{base}/sandbox/webhooks/validate")
+    counts = sandbox.statistics.webhooks
+    await wait_until(lambda: counts.tries == 1)
+    assert counts.delivered == int(trusted)
+    assert counts.faults["unreachable"] == int(not trusted)
+
+
+async def _answer_once(stream: trio.SSLStream[trio.SocketStream]) -> None:
+    try:
+        async with stream:
+            await stream.receive_some()
+            await stream.send_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+    except trio.BrokenResourceError:
+        pass  # A client that doesn't trust the certificate hangs up.
