@@ -117,6 +117,11 @@ class Machine(RuleBasedStateMachine):
         self.loop.run_for(seconds)
         assert not self._main.done()
 
+    @rule()
+    def write_down(self) -> None:
+        """The outbox commits what was acknowledged, as it does by itself."""
+        self.outbox.commit([])
+
     @rule(where=place, fault=st.sampled_from(list(Fault)))
     def fail(self, where: tuple[str, int], fault: Fault) -> None:
         """One of the next batches fails."""

@@ -165,8 +165,7 @@ def test_a_process_that_dies_before_it_has_looked_at_a_log_that_was_cut_loses_no
     machine.cut(where=(JOBS, 0), count=count)
     machine.offer(keys=[1])
     machine.time_passes(seconds=after_seconds)
-    # What is acknowledged comes onto the disk with the next event.
-    machine.offer(keys=[0])
+    machine.write_down()
     machine.crash()
     machine.teardown()
 
