@@ -115,9 +115,19 @@ def canaries(scene: Scene) -> Canaries:
     return Canaries(scene.account.token)
 
 
+def _sign(
+    scene: Scene, canaries: Canaries, request: AuthRequest, *, is_right: bool = True
+) -> Reply:
+    auth = scene.soketi.sign_channel(request.socket_id, request.channel)
+    if not is_right:
+        auth = f"{auth[:-64]}{secrets.token_hex(32)}"
+    canaries.signatures.append(auth[-64:])
+    return Reply(200, json.dumps({"auth": auth}).encode())
+
+
 @pytest.fixture
 def auth(scene: Scene, canaries: Canaries) -> Iterator[AuthEndpoint]:
-    """A dryAPI that repeats the token in errors, and signs wrongly before rightly."""
+    """A dryAPI that repeats the token in an error, and signs wrongly before rightly."""
 
     def answer(request: AuthRequest) -> Reply:
         asked = len(endpoint.requests)
@@ -125,11 +135,7 @@ def auth(scene: Scene, canaries: Canaries) -> Iterator[AuthEndpoint]:
             # Its type stands in the error, its body doesn't.
             echo = {"Content-Type": f"text/{request.authorization}"}
             return Reply(200, request.authorization.encode(), echo)
-        auth = scene.soketi.sign_channel(request.socket_id, request.channel)
-        if asked == 2:
-            auth = f"{auth[:-64]}{secrets.token_hex(32)}"
-        canaries.signatures.append(auth[-64:])
-        return Reply(200, json.dumps({"auth": auth}).encode())
+        return _sign(scene, canaries, request, is_right=asked > 2)
 
     endpoint = AuthEndpoint(answer)
     with endpoint.serving():
@@ -278,6 +284,7 @@ async def test_a_refusal_and_a_defect_lead_no_secret_out(
     scene: Scene, line: Line, auth: AuthEndpoint, canaries: Canaries, tmp_path: Path
 ) -> None:
     """Neither the last sentence nor a traceback repeats what it was made of."""
+    auth.answer = partial(_sign, scene, canaries)
     bridge = scene.bridge(
         auth.url,
         pusher_url=line.url,
