@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bridge.errors import DeadLetterReason
+from bridge.operations.tallied import Tallies
 
 
 __all__ = [
@@ -26,8 +27,6 @@ __all__ = [
     "RelayStatistics",
     "SessionStatistics",
     "Sources",
-    "Tallies",
-    "Tally",
     "TopicFinding",
 ]
 
@@ -129,58 +128,6 @@ class IntakeStatistics(Protocol):
     @property
     def preview_dead_letters(self) -> Mapping[DeadLetterReason, int]:
         """Previews that became a dead letter alone, by reason."""
-
-
-class Tally(Protocol):
-    """
-    What became of records of one kind and origin; owned by `outbox`.
-
-    `committed + found + resent` is `published + dead_lettered + quarantined + lost +
-    waiting`, in each reading.
-    """
-
-    @property
-    def dropped(self) -> int:
-        """Records that were given up before they were rows."""
-
-    @property
-    def committed(self) -> int:
-        """Rows of what this process has read."""
-
-    @property
-    def found(self) -> int:
-        """Rows that were there before; counted as they leave or get their lane."""
-
-    @property
-    def resent(self) -> int:
-        """Rows that a log had and lost, so that they wait and count again."""
-
-    @property
-    def published(self) -> int:
-        """Rows that Kafka has, on their topic."""
-
-    @property
-    def dead_lettered(self) -> int:
-        """Dead letters that Kafka has."""
-
-    @property
-    def quarantined(self) -> int:
-        """Rows that were put aside."""
-
-    @property
-    def lost(self) -> int:
-        """Rows that could not be read of a damaged file."""
-
-    @property
-    def waiting(self) -> int:
-        """Rows that are there and were counted."""
-
-
-class Tallies(Protocol):
-    """All of them, of one moment."""
-
-    def read(self) -> Mapping[tuple[str, str], Tally]:
-        """Give them by kind (`event`, `preview`, `gap`) and origin."""
 
 
 class OutboxStatistics(Protocol):

@@ -2,54 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import httpx  # noqa: TID251 - the client of these tests
 import pytest
-import trio
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
-from bridge.operations import metrics, redaction
-from bridge.operations.health import Health
-from bridge.operations.metrics import Metrics
-from bridge.operations.server import serve
-from tests.operations.exposition import families
+from bridge.operations import redaction
 from tests.operations.statistics import (
-    NOW,
     NOW_US,
     UPTIME,
     Finding,
     Session,
     Statistics,
 )
-
-
-@pytest.fixture
-def statistics() -> Statistics:
-    """What the rooms count; a test changes it under the running server."""
-    return Statistics()
-
-
-@pytest.fixture
-async def client(
-    statistics: Statistics, nursery: trio.Nursery
-) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a health port that is served for the test."""
-    sources = statistics.sources()
-    health = Health(
-        sources,
-        Metrics(sources, now=lambda: NOW),
-        clock=lambda: UPTIME,
-        now=lambda: NOW,
-    )
-    port: int = await nursery.start(serve, health.app(), "127.0.0.1:0")
-    url = f"http://127.0.0.1:{port}"
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
-        yield client
-    nursery.cancel_scope.cancel()
 
 
 def _check(answer: httpx.Response, name: str) -> dict[str, object]:
@@ -339,79 +304,3 @@ async def test_verbose_answer_is_kubernetes_text(
         "readyz check failed",
     ]
     assert (await client.get("/livez?verbose")).text.endswith("livez check passed\n")
-
-
-async def test_metrics_speak_openmetrics(client: httpx.AsyncClient) -> None:
-    """Who asks for OpenMetrics gets what its parser accepts."""
-    accept = "application/openmetrics-text; version=1.0.0, text/plain;q=0.5"
-    answer = await client.get("/metrics", headers={"Accept": accept})
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("application/openmetrics-text")
-    names = set(families(answer.text))
-    assert {"bridge_outbox_rows", "bridge_build", "bridge_subscribed"} <= names
-
-
-async def test_metrics_speak_prometheus_text(client: httpx.AsyncClient) -> None:
-    """Everybody else gets Prometheus' text."""
-    answer = await client.get("/metrics")
-    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-    assert "\nbridge_outbox_rows 3.0\n" in answer.text
-
-
-async def test_metrics_are_written_beside_the_loop(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Reading takes little; writing megabytes down keeps nobody from the socket."""
-    encode, content_type = choose_encoder("")
-    wrote: list[int] = []
-
-    def note(registry: CollectorRegistry) -> bytes:
-        wrote.append(threading.get_ident())
-        return encode(registry)
-
-    monkeypatch.setattr(metrics, "choose_encoder", lambda _: (note, content_type))
-    assert "\nbridge_outbox_rows 3.0\n" in (await client.get("/metrics")).text
-    (thread,) = wrote
-    assert thread != threading.get_ident()
-
-
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/nowhere"])
-async def test_nothing_is_cached(client: httpx.AsyncClient, path: str) -> None:
-    """No answer may be kept by anything in between, and none names the server."""
-    answer = await client.get(path)
-    assert answer.headers["cache-control"] == "no-store"
-    assert "server" not in answer.headers
-
-
-async def test_other_paths_are_not_found_in_json(client: httpx.AsyncClient) -> None:
-    """A path that isn't there is a 404 that programs can read."""
-    answer = await client.get("/nowhere")
-    assert answer.status_code == 404
-    assert answer.json() == {"status": 404, "error": "Not Found"}
-
-
-async def test_other_methods_are_refused_in_json(client: httpx.AsyncClient) -> None:
-    """Nothing can be changed over this port; HEAD is a GET without body."""
-    answer = await client.post("/livez")
-    assert answer.status_code == 405
-    assert answer.json() == {"status": 405, "error": "Method Not Allowed"}
-    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
-    assert (await client.head("/readyz")).status_code == 200
-
-
-async def test_bug_is_a_500_in_json_and_a_log_line(
-    client: httpx.AsyncClient,
-    statistics: Statistics,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """A failing collector hides nothing: 500 outside, the traceback in the log."""
-    statistics.relay.publish_duration.counts = []
-    answer = await client.get("/metrics")
-    assert answer.status_code == 500
-    assert answer.json() == {"status": 500, "error": "Internal Server Error"}
-    assert answer.headers["cache-control"] == "no-store"
-    assert (await client.get("/livez")).status_code == 200
-    (record,) = [one for one in caplog.records if one.levelno >= logging.ERROR]
-    assert record.name == "hypercorn.error"
-    assert record.exc_info is not None
-    assert record.exc_info[0] is ValueError

@@ -25,12 +25,6 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
 @pytest.fixture
-def statistics() -> Statistics:
-    """What the rooms count."""
-    return Statistics()
-
-
-@pytest.fixture
 def metrics(statistics: Statistics) -> Metrics:
     """The metrics under test, at a fixed moment."""
     return Metrics(statistics.sources(), now=lambda: NOW)
