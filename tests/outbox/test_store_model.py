@@ -203,7 +203,7 @@ class StoreAgainstModel(Agreement):
         else:
             log.records += [None] * foreign
             base_offset = len(log.records)
-            rows = [row for row in rows if row.ce_id not in found]
+            # Those behind it that a copy doesn't know to be there go again, in order.
             known = log.found(0)
             # An older copy doesn't know where the log was cut after it.
             assert self.was_put_back or known.keys().isdisjoint(r.ce_id for r in rows)
