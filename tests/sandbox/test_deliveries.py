@@ -375,10 +375,10 @@ async def test_a_slow_receiver_holds_no_job_up(
     )
     nursery.start_soon(receiver.deliveries.run)
     nursery.start_soon(simulation.run)
-    await trio.sleep(60)
-    assert statistics.events_emitted == pytest.approx(200 * 60, rel=0.02)
+    await trio.sleep(30)
+    assert statistics.events_emitted == pytest.approx(200 * 30, rel=0.02)
     by_event = receiver.statistics.by_event
-    assert by_event["job.completed"] == statistics.jobs_done > 300
+    assert by_event["job.completed"] == statistics.jobs_done > 100
     assert by_event["job.failed"] == statistics.jobs_failed > 0
     assert by_event["job.processing"] <= statistics.jobs_started
     receiver.check(delivered=0, dropped=0)

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from bridge.sandbox import SandboxConfig, Statistics
 from bridge.sandbox.addresses import Addresses
 from bridge.sandbox.errors import TooManyJobsError
-from bridge.sandbox.jobs import JobBook, JobRequest
+from bridge.sandbox.jobs import JobBook, JobError, JobRequest, Status
 from bridge.sandbox.previews import STAGES, Pictures
 from bridge.sandbox.publisher import Emission
 from bridge.sandbox.simulation import Simulation
@@ -202,4 +202,57 @@ async def test_requested_jobs_are_bounded(
     with pytest.raises(TooManyJobsError):
         room.simulation.start_requested(JobRequest())
     assert room.statistics.jobs_started == 1_000
+    nursery.cancel_scope.cancel()
+
+
+async def test_an_ended_job_takes_no_further_step(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """Its end comes at once, once, and leaves its place to another job."""
+    room = _Room(rate=0, wait_for_subscriber=False)
+    nursery.start_soon(room.simulation.run)
+    await trio.testing.wait_all_tasks_blocked()
+    wanted = JobRequest(interval_seconds=10, steps=0, fail=False)
+    jobs = [room.simulation.start_requested(wanted) for _ in range(1_000)]
+    await trio.sleep(15)
+    assert room.count == 1_000
+    done, failed, *_ = jobs
+    assert await room.simulation.end(done)
+    assert await room.simulation.end(failed, JobError("UNKNOWN_ERROR", "because"))
+    assert not await room.simulation.end(done)
+    assert not await room.simulation.end(failed)
+    (last,) = [emission for _, emission in room.publisher.emissions[1_000:]]
+    assert (last.request_id, last.status) == (done.request_id, "done")
+    await trio.testing.wait_all_tasks_blocked()
+    for _ in range(2):
+        room.simulation.start_requested(wanted)
+    await trio.sleep(1_000)
+    about = [
+        one for _, one in room.publisher.emissions if one.request_id == done.request_id
+    ]
+    assert [one.status for one in about] == ["processing", "done"]
+    assert (room.statistics.jobs_done, room.statistics.jobs_failed) == (1_001, 1)
+    nursery.cancel_scope.cancel()
+
+
+async def test_every_step_is_announced_before_its_event(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """Whoever is told hears of pending, of each step and of the end on command."""
+    heard: list[tuple[Status, Status, int]] = []
+    room = _Room(rate=0, wait_for_subscriber=False)
+    room.simulation._announce = lambda job, previous: heard.append(
+        (previous, job.status, room.count)
+    )
+    nursery.start_soon(room.simulation.run)
+    await trio.testing.wait_all_tasks_blocked()
+    wanted = JobRequest(interval_seconds=10, steps=5, fail=False)
+    job = room.simulation.start_requested(wanted)
+    await trio.sleep(25)
+    await room.simulation.end(job, JobError("UNKNOWN_ERROR", "because"))
+    assert heard == [
+        ("pending", "processing", 0),
+        ("processing", "in_progress", 1),
+        ("in_progress", "error", 2),
+    ]
     nursery.cancel_scope.cancel()

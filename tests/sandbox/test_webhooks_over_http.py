@@ -150,7 +150,7 @@ async def test_webhooks_are_switched_off_and_on_again(
     counts = sandbox.statistics.webhooks
     for _ in range(10):
         await http.post(f"{base}/sandbox/webhooks/validate")
-    await wait_until(lambda: counts.switched_off)
+    await wait_until(lambda: counts.switched_off, seconds=30)
     assert len(receiver.calls) == 100
     await _start_job(http, base)
     await wait_until(lambda: counts.silenced == 2)
@@ -188,7 +188,7 @@ async def test_every_job_is_told_once(
         for number in range(40)
     ]
     counts = sandbox.statistics.webhooks
-    await wait_until(lambda: counts.delivered == 80)
+    await wait_until(lambda: counts.delivered == 80, seconds=30)
     told = sorted((data["job_request_id"], data["status"]) for data in receiver.data)
     ends = ["done", "error"]
     assert told == sorted(
