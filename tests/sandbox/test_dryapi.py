@@ -256,11 +256,11 @@ async def test_the_thousand_and_first_job_is_put_off(
 ) -> None:
     """So many jobs at once get 429 and a time to come back."""
     sandbox, base = await start()
+    answer = await http.post(f"{base}/jobs", json={"interval_seconds": 3600})
+    assert answer.status_code == 201
     assert sandbox._simulation is not None
     for _ in range(999):
         sandbox._simulation.start_requested(JobRequest(interval_seconds=3600))
-    answer = await http.post(f"{base}/jobs", json={"interval_seconds": 3600})
-    assert answer.status_code == 201
     answer = await http.post(f"{base}/jobs")
     assert answer.status_code == 429
     assert int(answer.headers["Retry-After"]) > 0
