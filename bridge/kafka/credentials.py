@@ -9,7 +9,8 @@ no producer is given up.
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio  # noqa: TID251 - this room runs asyncio
+from typing import Any, Final
 
 import structlog
 
@@ -21,6 +22,9 @@ from bridge.settings import KafkaSettings
 __all__ = ["Credentials"]
 
 _log = structlog.get_logger("bridge.kafka")
+
+# As often as a producer does.
+_LOOK_SECONDS: Final = 1.0
 
 
 class Credentials:
@@ -65,6 +69,12 @@ class Credentials:
         self._files, self._told = files, None
         client._ssl_context = context  # noqa: SLF001
         _log.info("credentials.renewed", what="certificates")
+
+    async def keep_following(self, client: Any) -> None:
+        """Look again and again, for a client that only reads; until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            self.follow(client)
 
     def _follow_password(self, client: Any) -> None:
         secret = self._settings.sasl_password

@@ -25,6 +25,7 @@ from aiokafka.consumer.fetcher import (  # noqa: TID251 - as above
 
 from bridge.errors import KafkaUnreachableError
 from bridge.kafka.connection import client_arguments, read_error
+from bridge.kafka.credentials import Credentials
 from bridge.kafka.diagnosis import failed_start
 from bridge.kafka.ending import end_client, start_client
 from bridge.kafka.offsets import CONSUMER, DEBUGGER, EARLIEST, LATEST, ask_offsets
@@ -70,6 +71,7 @@ async def open_log(settings: KafkaSettings, topic: str) -> AsyncIterator[Log]:
         KafkaRefusedError: A broker refuses the credentials.
         ConfigError: A certificate or key can't be used.
     """
+    credentials = Credentials(settings)
     consumer = AIOKafkaConsumer(
         **client_arguments(settings),
         group_id=None,
@@ -80,6 +82,10 @@ async def open_log(settings: KafkaSettings, topic: str) -> AsyncIterator[Log]:
         fetch_max_wait_ms=_FETCH_WAIT_MS,
         retry_backoff_ms=int(settings.retry_backoff_seconds * 1000),
         request_timeout_ms=int(settings.start_timeout_seconds * 1000),
+    )
+    # Exchanged while it reads, it would knock in vain until its patience is over.
+    following = asyncio.create_task(
+        credentials.keep_following(consumer._client)  # noqa: SLF001 - has no name
     )
     try:
         async with asyncio.timeout(settings.start_timeout_seconds):
@@ -94,6 +100,7 @@ async def open_log(settings: KafkaSettings, topic: str) -> AsyncIterator[Log]:
             f"Kafka can't be read at {topic}: {error!r}; the bridge resumes when it can"
         ) from error
     finally:
+        following.cancel()
         await end_client(consumer._client, consumer.stop)  # noqa: SLF001
 
 

@@ -103,6 +103,7 @@ class SecureKafka(KafkaServer):
         self._broker = self.authority.identity("broker", "localhost")
         self._expired = self.authority.identity("expired", "localhost", days=-1)
         self._rotating = self.authority.identity("rotating", "localhost")
+        self._shown = (self.authority, 30)
         self._stack = ExitStack()
         super().__init__()
 
@@ -179,12 +180,14 @@ class SecureKafka(KafkaServer):
             future.result(_PATIENCE_SECONDS)
 
     def set_certificate(self, authority: Authority, *, days: int = 30) -> None:
-        """Have `ROTATING` show another certificate from now on.
+        """Have `ROTATING` show such a certificate from now on.
 
         Args:
             authority: Who vouches for it.
             days: How long it is good; below zero for one that has expired.
         """
+        if self._shown == (authority, days):
+            return
         file = f"rotating-{uuid.uuid4().hex}"
         made = authority.identity(file, "localhost", days=days)
         name = "listener.name.rotating.ssl.keystore.location"
@@ -202,6 +205,7 @@ class SecureKafka(KafkaServer):
         while not ssl.get_server_certificate(place).startswith(leaf):
             assert time.monotonic() < deadline, "the broker keeps its certificate"
             time.sleep(_LOOK_SECONDS)
+        self._shown = (authority, days)
 
     @property
     def _owners(self) -> list[str]:
