@@ -66,13 +66,15 @@ WHY: Final = {
     SQLITE: "the bound value or the one read, the row of it, the pages of that",
     FILE_WRITTEN: "into the kernel",
     FILE_READ: "out of the kernel",
-    "bridge.outbox.rows.read": "the row becomes bytes of Python",
+    "bridge.outbox.rows.table.read": "the row becomes bytes of Python",
     "aiokafka.producer.message_accumulator.BatchBuilder.append": "the batch",
     "aiokafka.codec.has_lz4": "what the codec reads, and room for what it gives",
     "aiokafka.codec.lz4_encode": "compressed: a buffer, and what is used of it",
     "aiokafka.codec.has_zstd": "what the codec reads, and room for what it gives",
     "aiokafka.codec.zstd_encode": "compressed",
-    "bridge.kafka.one_piece._Unjoined.__radd__": "the request, around the batch",
+    "bridge.kafka.producer.one_piece._Unjoined.__radd__": (
+        "the request, around the batch"
+    ),
 }
 """What each copy is for, by who makes it."""
 

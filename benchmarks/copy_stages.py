@@ -30,7 +30,7 @@ from benchmarks.allocations import Watch
 from benchmarks.traffic import message_of, text_frame
 from bridge.intake import Intake
 from bridge.kafka.headers import HeaderWriter
-from bridge.kafka.producer import Producer
+from bridge.kafka.producer.producer import Producer
 from bridge.outbox.opening import Opened, open_outbox
 from bridge.pusher.protocol import ChannelEvent, decode
 from bridge.pusher.websocket import connect_websocket

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from benchmarks.memory_lane import MemoryLane
 from bridge.outbox import OutboxDirectory, OutboxStatistics
-from bridge.outbox.jobs import Jobs
+from bridge.outbox.jobs.in_flight import Jobs
 from bridge.record import (
     Delivered,
     Envelope,

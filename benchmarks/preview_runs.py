@@ -21,7 +21,7 @@ import trio
 from benchmarks.course import RunError
 from benchmarks.preview_load import EVENTS_A_JOB, PREVIEWS_A_JOB, PreviewLoad
 from bridge.intake import Intake, lighten
-from bridge.kafka.relay import Relay
+from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.protocol import ChannelEvent, decode
 from bridge.settings import KafkaSettings, OutboxSettings

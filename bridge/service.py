@@ -22,8 +22,8 @@ from bridge import __version__, dead_letter
 from bridge.errors import RefusedError
 from bridge.framing import framing_of
 from bridge.intake import lighten
-from bridge.kafka.relay import Relay
-from bridge.kafka.topic_needs import topic_needs
+from bridge.kafka.relay.relay import Relay
+from bridge.kafka.topics.needs import topic_needs
 from bridge.operations import logs
 from bridge.operations.health import Health
 from bridge.operations.heartbeat import LoopHeartbeat

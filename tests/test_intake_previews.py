@@ -13,8 +13,8 @@ from bridge import dead_letter
 from bridge.errors import DeadLetterReason
 from bridge.intake import Intake, lighten
 from bridge.job_status import Change
-from bridge.outbox.jobs import Jobs
-from bridge.outbox.order import Order
+from bridge.outbox.jobs.in_flight import Jobs
+from bridge.outbox.jobs.order import Order
 from bridge.record import Envelope, Importance, Record
 from tests.previews.images import KINDS, SPELLINGS, data_uri, image
 from tests.test_intake import RECEIVED_AT_US, SOURCE, Outlet, status

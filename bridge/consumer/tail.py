@@ -15,7 +15,7 @@ from itertools import islice
 import msgspec
 
 from bridge.consumer.framed import unframed
-from bridge.kafka.reader import ConsumedRecord
+from bridge.kafka.reading.reader import ConsumedRecord
 
 
 __all__ = ["Job", "JobTable"]

@@ -2,7 +2,7 @@
 The way to Kafka: each address, its brokers, then topics, sizes and rights.
 
 What is asked stands in `bridge.kafka.preflight`, what topics must be like in
-`bridge.kafka.topic_report`. Here it becomes lines.
+`bridge.kafka.topics.report`. Here it becomes lines.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from bridge.doctor.network import Place, connect, resolve, secure, unanswered_na
 from bridge.doctor.remedies import ProblemError, problem_of, split
 from bridge.doctor.topics import Told, Topic, tell_writing
 from bridge.errors import ExitCode, KafkaError
+from bridge.kafka.client.tls import tls_context
 from bridge.kafka.preflight import ask_rights, find_topics, knock, places_of
-from bridge.kafka.tls import tls_context
-from bridge.kafka.topic_creation import creation
-from bridge.kafka.topic_needs import topic_needs
-from bridge.kafka.topic_report import report
+from bridge.kafka.topics.creation import creation
+from bridge.kafka.topics.needs import topic_needs
+from bridge.kafka.topics.report import report
 from bridge.settings import KafkaSettings, Settings
 
 

@@ -14,9 +14,9 @@ import trio
 from bridge.doctor.branch import Branch, Found
 from bridge.doctor.remedies import ProblemError
 from bridge.errors import ExitCode, OutboxDamagedError
-from bridge.outbox.directory import DirectoryState, look_at
+from bridge.outbox.disk.directory import DirectoryState, look_at
+from bridge.outbox.disk.surveying import Survey, survey
 from bridge.outbox.room import reserve_bytes
-from bridge.outbox.surveying import Survey, survey
 from bridge.settings import Settings
 
 

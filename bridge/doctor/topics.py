@@ -1,7 +1,7 @@
 """
 What is said of topics, sizes and rights: lines out of what the brokers told.
 
-What topics must be like stands in `bridge.kafka.topic_report`. Nobody is asked here.
+What topics must be like stands in `bridge.kafka.topics.report`. Nobody is asked here.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from bridge.doctor.branch import Branch, Found
 from bridge.doctor.remedies import ProblemError, problem_of
 from bridge.errors import ExitCode
 from bridge.kafka.preflight import Right, Rights
-from bridge.kafka.topic_finding import TopicFinding, Verdict
-from bridge.kafka.topics import LookedUp
+from bridge.kafka.topics.facts import LookedUp
+from bridge.kafka.topics.finding import TopicFinding, Verdict
 from bridge.settings import KafkaSettings
 
 
@@ -26,7 +26,7 @@ __all__ = ["Told", "Topic", "tell_writing"]
 _REFUSED: Final = ExitCode.REFUSED_BY_KAFKA
 
 _SIZE: Final = "max.message.bytes"
-# What `topic_report` calls rights, and a configuration that this user may not see:
+# What `topics.report` calls rights, and a configuration that this user may not see:
 # `kafka.acls` tells of both.
 _OF_RIGHTS: Final = frozenset({"rights", "configuration"})
 

@@ -3,7 +3,7 @@ What the brokers say to somebody who would do what the bridge does, and does not
 
 Owns the questions of `bridge check`: each is asked over connections of its own, in a
 thread that ends with its answer, and none changes anything. What topics must be like
-stands in `topic_report`, why a broker lets nobody in in `verdict`.
+stands in `topics.report`, why a broker lets nobody in in `verdict`.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from bridge.errors import (
     KafkaRefusedError,
     KafkaUnreachableError,
 )
-from bridge.kafka.answers import no_producer
-from bridge.kafka.connection import client_arguments, token_source, unreachable
-from bridge.kafka.ending import ClosingLoop, end_client, start_client
-from bridge.kafka.rights import NEEDED, WISHED, lacking
-from bridge.kafka.topic_creation import Creation
-from bridge.kafka.topic_ids import Metadata
-from bridge.kafka.topics import LookedUp, look_up
-from bridge.kafka.verdict import Place, in_words, refusal
+from bridge.kafka.client.connection import client_arguments, token_source, unreachable
+from bridge.kafka.client.ending import ClosingLoop, end_client, start_client
+from bridge.kafka.client.verdict import Place, in_words, refusal
+from bridge.kafka.producer.answers import no_producer
+from bridge.kafka.topics.creation import Creation
+from bridge.kafka.topics.facts import LookedUp, look_up
+from bridge.kafka.topics.ids import Metadata
+from bridge.kafka.topics.rights import NEEDED, WISHED, lacking
 from bridge.settings import KafkaSettings
 
 

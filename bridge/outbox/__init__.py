@@ -5,7 +5,7 @@ The transactional outbox: what has been read and is not yet safely in Kafka.
 come in as `Record`, get their place in a lane, and leave as `StoredRecord`.
 """
 
-from bridge.outbox.directory import OutboxDirectory
+from bridge.outbox.disk.directory import OutboxDirectory
 from bridge.outbox.outbox import Outbox
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.record import LaneState

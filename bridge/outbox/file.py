@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Protocol
 
 from bridge.errors import OutboxError
-from bridge.outbox import schema
-from bridge.outbox.failures import translated
-from bridge.outbox.lanes import Lanes
-from bridge.outbox.schema import Pages
+from bridge.outbox.disk import schema
+from bridge.outbox.disk.failures import translated
+from bridge.outbox.disk.schema import Pages
+from bridge.outbox.rows.lanes import Lanes
 
 
 __all__ = ["File"]

@@ -16,9 +16,9 @@ import structlog
 
 from bridge.outbox.bell import Bell
 from bridge.outbox.buffer import Buffer
-from bridge.outbox.lane import Run
 from bridge.outbox.proofs import Proofs
 from bridge.outbox.requests import Requests
+from bridge.outbox.rows.lane import Run
 from bridge.record import Envelope, Record
 
 

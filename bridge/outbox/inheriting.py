@@ -15,12 +15,12 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
-from bridge.outbox.envelopes import Envelopes
-from bridge.outbox.job_table import JobTable
-from bridge.outbox.lanes import Lanes
+from bridge.outbox.jobs.pins import Pins
+from bridge.outbox.jobs.table import JobTable
 from bridge.outbox.opening import Opened
-from bridge.outbox.pins import Pins
 from bridge.outbox.remembered import Remembered
+from bridge.outbox.rows.envelopes import Envelopes
+from bridge.outbox.rows.lanes import Lanes
 from bridge.outbox.salvage import open_damaged
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from bridge.outbox import schema
-from bridge.outbox.order import Order
+from bridge.outbox.disk import schema
+from bridge.outbox.jobs.order import Order
 from bridge.outbox.room import Room
 from bridge.outbox.store import Store
 from bridge.outbox.tallies import Tallies

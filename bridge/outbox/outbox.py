@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
-from bridge.outbox.directory import OutboxDirectory
+from bridge.outbox.disk.directory import OutboxDirectory
 from bridge.outbox.inbox import Inbox, Kept
-from bridge.outbox.jobs import Jobs
-from bridge.outbox.lane import Run
-from bridge.outbox.lanes import NONE_UNPLACED, PartitionOf, Unplaced
+from bridge.outbox.jobs.in_flight import Jobs
+from bridge.outbox.jobs.order import Order
 from bridge.outbox.losses import Losses
-from bridge.outbox.order import Order
+from bridge.outbox.rows.lane import Run
+from bridge.outbox.rows.lanes import NONE_UNPLACED, PartitionOf, Unplaced
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.store import Placed, Store
 from bridge.outbox.writer import Writer

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bridge.errors import OutboxFullError
 from bridge.outbox.buffer import weigh
-from bridge.outbox.schema import log_bytes
+from bridge.outbox.disk.schema import log_bytes
 from bridge.outbox.store import Store
 from bridge.record import Importance, Record
 

@@ -17,14 +17,14 @@ from urllib.parse import quote
 import msgspec
 
 from bridge.errors import OutboxFullError
-from bridge.outbox import rows
 from bridge.outbox.buffer import weigh
-from bridge.outbox.counting import count_rows
-from bridge.outbox.envelopes import Envelopes
-from bridge.outbox.lane import Lane
-from bridge.outbox.lanes import Lanes
+from bridge.outbox.disk.schema import UNASSIGNED
 from bridge.outbox.opening import Opened
-from bridge.outbox.schema import UNASSIGNED
+from bridge.outbox.rows import table as rows
+from bridge.outbox.rows.counting import count_rows
+from bridge.outbox.rows.envelopes import Envelopes
+from bridge.outbox.rows.lane import Lane
+from bridge.outbox.rows.lanes import Lanes
 from bridge.record import StoredRecord
 
 

@@ -11,29 +11,29 @@ import sqlite3  # noqa: TID251 - this room speaks to SQLite
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 
-from bridge.outbox import rows
-from bridge.outbox.acknowledgements import Acknowledgements
-from bridge.outbox.appending import Appending, Placed
-from bridge.outbox.claims import claim
-from bridge.outbox.counting import Counting
-from bridge.outbox.envelopes import Envelopes
+from bridge.outbox.disk.replayed import Replayed
 from bridge.outbox.file import File
-from bridge.outbox.job_table import JobTable
-from bridge.outbox.jobs import Jobs
-from bridge.outbox.lane import Run
-from bridge.outbox.lanes import (
+from bridge.outbox.jobs.in_flight import Jobs
+from bridge.outbox.jobs.order import Order
+from bridge.outbox.jobs.pins import Pins
+from bridge.outbox.jobs.table import JobTable
+from bridge.outbox.remembered import Remembered
+from bridge.outbox.rows import table as rows
+from bridge.outbox.rows.acknowledgements import Acknowledgements
+from bridge.outbox.rows.appending import Appending, Placed
+from bridge.outbox.rows.claims import claim
+from bridge.outbox.rows.counting import Counting
+from bridge.outbox.rows.envelopes import Envelopes
+from bridge.outbox.rows.lane import Run
+from bridge.outbox.rows.lanes import (
     NONE_UNPLACED,
     Lanes,
     PartitionOf,
     UnknownLaneError,
     Unplaced,
 )
-from bridge.outbox.order import Order
-from bridge.outbox.pins import Pins
-from bridge.outbox.refusals import Refusals
-from bridge.outbox.remembered import Remembered
-from bridge.outbox.replayed import Replayed
-from bridge.outbox.restoring import restore
+from bridge.outbox.rows.refusals import Refusals
+from bridge.outbox.rows.restoring import restore
 from bridge.outbox.tallies import Tallies
 from bridge.record import Delivered, Envelope, LaneState, Record, StoredRecord
 

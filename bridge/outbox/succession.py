@@ -14,11 +14,11 @@ from pathlib import Path
 import structlog
 
 from bridge.errors import OutboxDamagedError, OutboxDirectoryError, OutboxFullError
-from bridge.outbox import damage
+from bridge.outbox.disk import damage
 from bridge.outbox.inheriting import inherit, is_inherited, take_over
+from bridge.outbox.jobs.order import Order
 from bridge.outbox.losses import Losses
 from bridge.outbox.opening import Opened, open_outbox
-from bridge.outbox.order import Order
 from bridge.outbox.salvage import Acknowledged, salvage
 from bridge.outbox.statistics import OutboxStatistics
 

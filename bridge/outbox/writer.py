@@ -21,9 +21,9 @@ from bridge.errors import OutboxDamagedError, OutboxDirectoryError, OutboxFullEr
 from bridge.outbox.buffer import total_weight
 from bridge.outbox.commit import Plan, commit, say_goodbye, settle_in, write_gaps
 from bridge.outbox.inbox import Inbox
+from bridge.outbox.jobs.order import Order
 from bridge.outbox.losses import Dropped, Losses
 from bridge.outbox.opening import Opened
-from bridge.outbox.order import Order
 from bridge.outbox.room import Room
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.store import Placed, Store

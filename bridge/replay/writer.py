@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from bridge.framing import framing_of
-from bridge.kafka.relay import Relay
+from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.record import Record
 from bridge.settings import Settings

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.acknowledgements import Notes, latency
 from benchmarks.memory_outbox import MemoryOutbox
-from tests.kafka.relaying import record
+from tests.kafka.relay.relaying import record
 from tests.servers.reader import Record
 
 

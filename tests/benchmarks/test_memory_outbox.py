@@ -8,11 +8,11 @@ from functools import partial
 import trio
 
 from benchmarks.memory_outbox import MemoryOutbox
-from bridge.kafka.relay import Relay
+from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox
 from bridge.record import Delivered, Record, StoredRecord
 from tests.conftest import Topic
-from tests.kafka.relaying import (
+from tests.kafka.relay.relaying import (
     DEADLINE_SECONDS,
     check_topic,
     read_back,

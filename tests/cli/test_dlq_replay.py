@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from bridge.outbox.looking import replayed_in
+from bridge.outbox.disk.looking import replayed_in
 from tests.conftest import Topic
 from tests.consumer.dead_letters.letters import payload, sent, write
 from tests.consumer.verify.topics import proof_of

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from bridge.outbox.lane import Run
+from bridge.outbox.rows.lane import Run
 from tests.conftest import Topic
 from tests.consumer.verify.topics import Sent, rows, write
 from tests.outbox.making import fresh, record, stored

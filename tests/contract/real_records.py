@@ -20,10 +20,10 @@ from bridge import dead_letter
 from bridge.consumer.dead_letters.letter import as_letter
 from bridge.intake import lighten
 from bridge.kafka import header_names as names
-from bridge.kafka.consumed import ConsumedRecord
 from bridge.kafka.headers import HeaderWriter
-from bridge.outbox.jobs import Jobs
-from bridge.outbox.order import Order
+from bridge.kafka.reading.consumed import ConsumedRecord
+from bridge.outbox.jobs.in_flight import Jobs
+from bridge.outbox.jobs.order import Order
 from bridge.record import Origin, Record, StoredRecord
 from bridge.recovery.gap import GapCause
 from bridge.replay.shaping import Shaping

@@ -12,7 +12,7 @@ from pathlib import Path
 from confluent_kafka.admin._acl import AclOperation
 
 from bridge.outbox import OutboxDirectory
-from bridge.outbox.schema import FORMAT_VERSION
+from bridge.outbox.disk.schema import FORMAT_VERSION
 from tests.doctor.dry_api import signing
 from tests.doctor.ground import RIGHTS, Ground
 from tests.outbox.making import append, numbered, open_jobs, stored

@@ -14,10 +14,10 @@ from aiokafka.protocol.transaction import (  # noqa: TID251 - likewise
 )
 
 from bridge.doctor import Outcome, Report
-from bridge.kafka.topic_ids import Metadata
+from bridge.kafka.topics.ids import Metadata
 from tests.doctor.ground import Ground, remarkable
 from tests.doctor.planting import NO_SUBJECT, registry
-from tests.kafka.transactions import intercept
+from tests.kafka.relay.transactions import intercept
 from tests.registry.scripted import Asked, Reply, ScriptedRegistry
 
 

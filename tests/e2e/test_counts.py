@@ -19,7 +19,7 @@ from tests.e2e.jobs import JOB_EVENT, Load, job
 from tests.e2e.scene import Scene
 from tests.e2e.test_previews import _jpeg
 from tests.e2e.topic_records import read
-from tests.kafka.orders import alter
+from tests.kafka.relay.orders import alter
 from tests.servers.broker import KafkaBroker
 from tests.servers.kafka import KafkaServer
 from tests.servers.publisher import Event

@@ -21,7 +21,7 @@ from tests.e2e.jobs import JOB_EVENT, job
 from tests.e2e.line import Line, open_line
 from tests.e2e.scene import Scene
 from tests.e2e.test_previews import _jpeg
-from tests.kafka.orders import alter
+from tests.kafka.relay.orders import alter
 from tests.servers.broker import KafkaBroker
 from tests.servers.publisher import Event
 from tests.servers.secure_kafka import SecureKafka

@@ -19,8 +19,8 @@ import trio
 
 from bridge import dead_letter
 from bridge.intake import Intake
-from bridge.kafka.ports import Framing
-from bridge.kafka.relay import Relay
+from bridge.kafka.relay.ports import Framing
+from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.protocol import ChannelEvent, decode
 from bridge.recovery.ledger import Ledger

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.kafka.reading import reader_threads
+from tests.kafka.reading.readers import reader_threads
 
 
 @pytest.fixture

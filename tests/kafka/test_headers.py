@@ -7,7 +7,7 @@ import msgspec
 from bridge.kafka import header_names
 from bridge.kafka.headers import HeaderWriter, own_identity
 from bridge.record import Envelope, StoredRecord
-from tests.kafka.relaying import ENVELOPE
+from tests.kafka.relay.relaying import ENVELOPE
 
 
 _OUTBOX = "0d6a2d3e-8d0c-4b5e-9c56-0a7d9f0f8f3b"

@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 
 from bridge.kafka.partitioner import murmur2, partitioner
 from tests.conftest import Topic
-from tests.kafka.relaying import DEADLINE_SECONDS, read_back
+from tests.kafka.relay.relaying import DEADLINE_SECONDS, read_back
 
 
 # org.apache.kafka.common.utils.UtilsTest.testMurmur2

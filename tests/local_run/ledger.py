@@ -15,7 +15,7 @@ from math import ceil
 
 import msgspec
 
-from bridge.kafka.reader import ConsumedRecord
+from bridge.kafka.reading.reader import ConsumedRecord
 
 
 __all__ = ["Ledger", "percentile"]

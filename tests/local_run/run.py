@@ -20,7 +20,7 @@ import trio
 from rich.text import Text
 
 from bridge.consumer.live import follow_table
-from bridge.kafka.reader import Edge, TopicReader
+from bridge.kafka.reading.reader import Edge, TopicReader
 from bridge.settings import KafkaSettings
 from tests.local_run import children
 from tests.local_run.children import bridge_child, running, sandbox_child

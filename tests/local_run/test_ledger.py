@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bridge.kafka.reader import ConsumedRecord
+from bridge.kafka.reading.reader import ConsumedRecord
 from tests.local_run.ledger import Ledger, percentile
 
 

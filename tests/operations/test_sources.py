@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bridge.errors import DeadLetterReason
 from bridge.intake import IntakeStatistics
-from bridge.kafka.statistics import RelayStatistics
+from bridge.kafka.relay.statistics import RelayStatistics
 from bridge.operations.health import Health
 from bridge.operations.heartbeat import LoopHeartbeat
 from bridge.operations.metrics import Metrics

@@ -20,7 +20,7 @@ from bridge.operations.metrics import Metrics
 from bridge.operations.server import serve
 from bridge.operations.sources import Sources
 from bridge.settings import KafkaSettings
-from tests.kafka.relaying import Rig, rig, until
+from tests.kafka.relay.relaying import Rig, rig, until
 from tests.operations.statistics import Statistics
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
-from bridge.outbox.schema import new_incarnation, open_database
+from bridge.outbox.disk.schema import new_incarnation, open_database
 from bridge.outbox.store import Store
 from bridge.outbox.tallies import Tally
 from bridge.record import StoredRecord

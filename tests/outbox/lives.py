@@ -15,12 +15,12 @@ from unittest.mock import patch
 from hypothesis import strategies as st
 
 from bridge.kafka import header_names
-from bridge.outbox import job_table
-from bridge.outbox.envelopes import Envelopes
-from bridge.outbox.job_table import JobTable
-from bridge.outbox.jobs import Jobs
-from bridge.outbox.lanes import Lanes
-from bridge.outbox.order import Order
+from bridge.outbox.jobs import table as job_table
+from bridge.outbox.jobs.in_flight import Jobs
+from bridge.outbox.jobs.order import Order
+from bridge.outbox.jobs.table import JobTable
+from bridge.outbox.rows.envelopes import Envelopes
+from bridge.outbox.rows.lanes import Lanes
 from bridge.outbox.store import Store
 from bridge.record import Envelope, Record, StoredRecord
 from tests.outbox.model import Model

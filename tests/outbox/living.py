@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from bridge.outbox import job_table
+from bridge.outbox.jobs import table as job_table
 from bridge.outbox.store import Placed
 from bridge.record import Record
 from tests.outbox.making import event, fresh, running, spread

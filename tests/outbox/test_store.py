@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import OutboxDamagedError, OutboxFullError
-from bridge.outbox.lane import Run
+from bridge.outbox.rows.lane import Run
 from bridge.record import Envelope, Record
 from tests.outbox.making import (
     ENVELOPE,

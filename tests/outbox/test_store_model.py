@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from bridge.kafka.header_names import DEAD_LETTER_TYPE
-from bridge.outbox.lane import Run
+from bridge.outbox.rows.lane import Run
 from tests.outbox import lives
 from tests.outbox.agreeing import PARTITIONS, Agreement
 from tests.outbox.making import MIB, PLENTY_BYTES, record, undone

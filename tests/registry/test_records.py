@@ -34,7 +34,7 @@ from bridge.record import Record
 from bridge.registry import SchemaRegistry, TopicSchema
 from bridge.settings import SchemaRegistrySettings
 from tests.conftest import Topic
-from tests.kafka.relaying import (
+from tests.kafka.relay.relaying import (
     DEADLINE_SECONDS,
     ENVELOPE,
     read_back,
@@ -164,7 +164,7 @@ async def test_rows_wait_for_a_registry_and_then_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Rows of before it was reached get its prefix; once an id is told, it may go."""
-    monkeypatch.setattr("bridge.kafka.opening._RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("bridge.kafka.relay.opening._RETRY_SECONDS", 0.1)
     framing = made(registry.url, topic.name, register=True, timeout_seconds=0.3)
     registry.pause()
     try:

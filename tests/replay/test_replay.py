@@ -12,7 +12,7 @@ import pytest
 from bridge.cli.failures import telling
 from bridge.consumer.dead_letters import replaying
 from bridge.errors import KafkaRefusedError, OutboxDirectoryError
-from bridge.outbox.looking import look
+from bridge.outbox.disk.looking import look
 from bridge.record import Envelope, Record
 from bridge.replay import directory_of, writer
 from bridge.settings import LimitSettings, OutboxSettings
@@ -208,7 +208,7 @@ async def test_many_jobs_are_replayed_part_by_part(
 ) -> None:
     """What is kept in memory of jobs has a bound; all of them go, in their order."""
     monkeypatch.setattr(replaying, "_JOBS_A_SLICE", 10)
-    monkeypatch.setattr("bridge.kafka.fetching._RUN_RECORDS", 7)
+    monkeypatch.setattr("bridge.kafka.reading.fetching._RUN_RECORDS", 7)
     monkeypatch.setattr(replaying, "_BATCH_BYTES", 300)
     steps = ("processing", "in_progress", "done")
     await scene.letters(

@@ -18,7 +18,7 @@ from bridge.consumer.dead_letters.reading import (
     nobody_watches,
     read_through,
 )
-from bridge.kafka.reader import ConsumedRecord, Edge
+from bridge.kafka.reading.reader import ConsumedRecord, Edge
 from bridge.settings import KafkaSettings
 
 

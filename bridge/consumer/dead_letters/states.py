@@ -15,7 +15,7 @@ from bridge.consumer.dead_letters.letter import received_at_us
 from bridge.consumer.framed import unframed
 from bridge.job_status import STATUSES, TERMINAL_STATUSES
 from bridge.kafka import header_names as names
-from bridge.kafka.reader import ConsumedRecord
+from bridge.kafka.reading.reader import ConsumedRecord
 
 
 __all__ = ["JobStates"]

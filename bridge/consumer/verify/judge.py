@@ -18,7 +18,7 @@ from bridge.consumer.verify.lane import Lane
 from bridge.consumer.verify.report import Finding, Kind, LaneReport, PartitionReport
 from bridge.kafka import header_names as names
 from bridge.kafka.partitioner import murmur2
-from bridge.kafka.scanner import Extent, Scanned, ScannedRecord
+from bridge.kafka.reading.scanner import Extent, Scanned, ScannedRecord
 
 
 __all__ = ["Judge", "Markers"]

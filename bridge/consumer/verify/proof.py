@@ -14,7 +14,7 @@ from bridge.consumer.verify.judge import Judge, Markers
 from bridge.consumer.verify.notes import notes
 from bridge.consumer.verify.report import Claim, Kind, Report
 from bridge.errors import KafkaRefusedError
-from bridge.kafka.scanner import Extent, Progress, Scanned, scan
+from bridge.kafka.reading.scanner import Extent, Progress, Scanned, scan
 from bridge.settings import KafkaSettings
 
 

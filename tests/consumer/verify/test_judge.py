@@ -14,7 +14,7 @@ from bridge.consumer.verify.identities import Identities
 from bridge.consumer.verify.judge import Judge, Markers
 from bridge.consumer.verify.missing import Gap, MissingSequences, without
 from bridge.consumer.verify.report import Finding
-from bridge.kafka.scanner import Extent, Scanned, ScannedRecord
+from bridge.kafka.reading.scanner import Extent, Scanned, ScannedRecord
 from tests.consumer.verify.topics import OTHER, OUTBOX, Sent, rows
 
 

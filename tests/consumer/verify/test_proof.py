@@ -18,7 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not in its 
 )
 
 from bridge.consumer.verify import Claim
-from bridge.outbox.looking import LookedAtLane, look
+from bridge.outbox.disk.looking import LookedAtLane, look
 from tests.conftest import Topic
 from tests.consumer.verify.topics import (
     DEADLINE_SECONDS,
@@ -35,7 +35,7 @@ from tests.consumer.verify.topics import (
     write,
     write_transaction,
 )
-from tests.kafka.relaying import rig, settings_for, until
+from tests.kafka.relay.relaying import rig, settings_for, until
 from tests.servers.broker import KafkaBroker
 from tests.servers.kafka import KafkaServer
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 - runs the room's coroutines
 
 from bridge.errors import KafkaError
-from bridge.kafka.diagnosis import diagnose
-from bridge.kafka.ending import ClosingLoop
+from bridge.kafka.client.diagnosis import diagnose
+from bridge.kafka.client.ending import ClosingLoop
 from bridge.settings import KafkaSettings
 
 

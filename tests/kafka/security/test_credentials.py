@@ -11,8 +11,8 @@ import pytest
 import structlog
 
 from bridge.errors import ConfigError
-from bridge.kafka.connection import client_arguments
-from bridge.kafka.credentials import Credentials
+from bridge.kafka.client.connection import client_arguments
+from bridge.kafka.client.credentials import Credentials
 from bridge.settings import KafkaSettings, Secret
 from tests.kafka.security.test_rotation import put
 from tests.servers.authorities import Authority

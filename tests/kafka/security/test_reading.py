@@ -10,11 +10,11 @@ from confluent_kafka.admin._acl import AclOperation
 from confluent_kafka.admin._resource import ResourceType
 
 from bridge.errors import KafkaRefusedError
-from bridge.kafka.reader import Edge, TopicReader
-from bridge.kafka.scanner import Scanned, scan
+from bridge.kafka.reading.reader import Edge, TopicReader
+from bridge.kafka.reading.scanner import Scanned, scan
 from bridge.settings import KafkaSettings, Secret
 from tests.conftest import Topic
-from tests.kafka.reading import produce, read
+from tests.kafka.reading.readers import produce, read
 from tests.kafka.security.test_signing_in import topic_of
 from tests.servers.guest import Guest, Right
 from tests.servers.secure_kafka import SecureKafka

@@ -17,7 +17,7 @@ from bridge.errors import (
     KafkaUnreachableError,
 )
 from bridge.settings import KafkaSettings, Secret
-from tests.kafka.relaying import rig, settings_for
+from tests.kafka.relay.relaying import rig, settings_for
 from tests.kafka.security.knocking import knock
 from tests.kafka.security.test_signing_in import topic_of
 from tests.servers.process import free_ports

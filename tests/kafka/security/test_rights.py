@@ -12,11 +12,11 @@ from confluent_kafka.admin._acl import AclOperation
 from confluent_kafka.admin._resource import ResourceType
 
 from bridge.errors import ExitCode, KafkaRefusedError
-from bridge.kafka.topic_finding import Verdict
-from bridge.kafka.topic_needs import TopicNeeds, TopicRole
+from bridge.kafka.topics.finding import Verdict
+from bridge.kafka.topics.needs import TopicNeeds, TopicRole
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
-from tests.kafka.relaying import (
+from tests.kafka.relay.relaying import (
     Rig,
     check_topic,
     feed,

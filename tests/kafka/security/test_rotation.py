@@ -17,10 +17,11 @@ import pytest
 import structlog
 import trio
 
-from bridge.kafka import outage, silence, tokens
+from bridge.kafka.client import tokens
+from bridge.kafka.relay import outage, silence
 from bridge.settings import KafkaSettings, Secret
 from tests.conftest import Topic
-from tests.kafka.relaying import (
+from tests.kafka.relay.relaying import (
     Rig,
     check_topic,
     opened,

@@ -9,7 +9,7 @@ import pytest
 
 from bridge.settings import KafkaSettings, Secret
 from tests.conftest import Topic
-from tests.kafka.relaying import check_topic, opened, read_back, rig, settings_for
+from tests.kafka.relay.relaying import check_topic, opened, read_back, rig, settings_for
 from tests.servers.authorities import Identity
 from tests.servers.secure_kafka import SecureKafka
 

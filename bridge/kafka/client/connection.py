@@ -1,0 +1,142 @@
+"""
+How a client of this room reaches the brokers.
+
+Owns the way from `KafkaSettings` to aiokafka's arguments, and what is said of topics
+that can't be read. Why a client can't start is `diagnosis`' business; what it does
+once it is connected doesn't belong here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import aiokafka.errors as aiokafka_errors  # noqa: TID251 - this room speaks to aiokafka
+
+from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
+from bridge.kafka.client.msk import check_installed, sign_token
+from bridge.kafka.client.oidc import fetch_token
+from bridge.kafka.client.tls import tls_context
+from bridge.kafka.client.tokens import TokenProvider, TokenSource, shared_source
+from bridge.settings import KafkaSettings, split_extensions
+
+
+__all__ = [
+    "client_arguments",
+    "read_error",
+    "token_source",
+    "topic_missing",
+    "unreachable",
+]
+
+
+def client_arguments(settings: KafkaSettings) -> dict[str, Any]:
+    """
+    Give the arguments that every aiokafka client of the bridge shares.
+
+    Passwords and files are read when this is called, so that a client made later takes
+    what is there by then; `credentials` keeps one that lives on up to date. Tokens
+    need the loop that the client will run in.
+
+    Args:
+        settings: Where the brokers are and how to speak to them.
+
+    Returns:
+        Keyword arguments of `AIOKafkaProducer`, `AIOKafkaConsumer` and
+        `AIOKafkaAdminClient`.
+
+    Raises:
+        ConfigError: A certificate or key can't be used, or an extra is missing.
+    """
+    arguments: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap_servers,
+        "client_id": settings.client_id,
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.security_protocol in {"SSL", "SASL_SSL"}:
+        arguments["ssl_context"] = tls_context(settings)
+    if settings.security_protocol in {"SASL_PLAINTEXT", "SASL_SSL"}:
+        arguments |= _sasl_arguments(settings)
+    return arguments
+
+
+def _sasl_arguments(settings: KafkaSettings) -> dict[str, Any]:
+    if settings.sasl_mechanism in {"OAUTHBEARER", "AWS_MSK_IAM"}:
+        text = settings.sasl_oauth_extensions
+        pairs = [] if text is None else split_extensions(text)
+        return {
+            # To a broker IAM is a token too, and how it looks.
+            "sasl_mechanism": "OAUTHBEARER",
+            "sasl_oauth_token_provider": TokenProvider(
+                token_source(settings),
+                {name: value for name, _, value in (p.partition("=") for p in pairs)},
+            ),
+        }
+    password = settings.sasl_password
+    return {
+        "sasl_mechanism": settings.sasl_mechanism,
+        "sasl_plain_username": settings.sasl_username,
+        "sasl_plain_password": None if password is None else password.reveal(),
+    }
+
+
+def token_source(settings: KafkaSettings) -> TokenSource:
+    """
+    Give what the running loop's clients with these settings get their tokens from.
+
+    Raises:
+        ConfigError: An extra is missing.
+    """
+    if settings.sasl_mechanism == "AWS_MSK_IAM":
+        region = settings.sasl_aws_region
+        assert region is not None
+        check_installed()
+        return shared_source(settings, lambda: TokenSource(partial(sign_token, region)))
+    return shared_source(settings, lambda: TokenSource(partial(fetch_token, settings)))
+
+
+def unreachable(settings: KafkaSettings, reason: str) -> KafkaUnreachableError:
+    """Make the error that says which brokers don't answer and where they are set."""
+    return KafkaUnreachableError(
+        f"No Kafka broker answers at {settings.bootstrap_servers} ({reason}). Set "
+        "kafka.bootstrap_servers (BRIDGE_KAFKA_BOOTSTRAP_SERVERS, "
+        "--bootstrap-servers) to where the brokers listen."
+    )
+
+
+def topic_missing(
+    settings: KafkaSettings, missing: Sequence[str], present: Iterable[str]
+) -> KafkaRefusedError:
+    """Make the error for topics that are not there, with some that are."""
+    # Ten names fit a line or two of a terminal.
+    there = ", ".join(sorted(present)[:10]) or "none"
+    return KafkaRefusedError(
+        f"Kafka at {settings.bootstrap_servers} has no topic {', '.join(missing)}, or "
+        f"this user may not see it (topics it sees: {there}). Create it, grant the "
+        "user Read on it, or name another with --topic (BRIDGE_TOPIC)."
+    )
+
+
+def read_error(
+    settings: KafkaSettings, topics: Sequence[str], error: Exception
+) -> KafkaError:
+    """Turn what aiokafka raised while reading into an error that says what to do."""
+    names = ", ".join(topics)
+    if isinstance(error, aiokafka_errors.TopicAuthorizationFailedError):
+        return KafkaRefusedError(
+            f"Kafka forbids this user to read {names} ({error}). Grant the user Read "
+            f"on the topic {names}."
+        )
+    if isinstance(error, aiokafka_errors.KafkaTimeoutError):
+        return KafkaUnreachableError(
+            f"Kafka at {settings.bootstrap_servers} gave no offsets of {names}: a "
+            "partition may be without leader."
+        )
+    if isinstance(error, TimeoutError):
+        return unreachable(
+            settings,
+            f"nothing within {settings.start_timeout_seconds:g} s, "
+            "kafka.start_timeout_seconds",
+        )
+    return KafkaError(f"Reading {names} from Kafka failed: {error!r}")

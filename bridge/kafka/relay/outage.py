@@ -1,0 +1,187 @@
+"""
+Kafka's failing as one group of lanes meets it: told once, and so is its end.
+
+A dozen lanes meet the same outage and try again every few seconds; whoever reads
+the log needs one line. What a lane does about a failure stands in `lane`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from bridge.errors import KafkaError, KafkaRefusedError
+from bridge.kafka.producer.answers import forbidden
+from bridge.kafka.relay.statistics import RelayStatistics
+
+
+__all__ = ["Outage"]
+
+_log = structlog.get_logger("bridge.kafka")
+
+# A trouble that stays is told again after so long.
+_REMIND_SECONDS = 60.0
+
+# An idempotent producer of aiokafka hides a dead broker: it tries again for
+# minutes and fails nothing. A loaded broker acknowledges within a second.
+_SILENT_SECONDS = 5.0
+
+_Who = tuple[str, int]
+
+# What fails beside the lanes: a connection of somebody else's.
+_BESIDE: _Who = ("", -1)
+
+
+class Outage:
+    """
+    What a group of lanes knows of whether Kafka works.
+
+    Args:
+        topics: The group's topics, for the log.
+        statistics: Where health reads it; None for a group that health leaves
+            out.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        topics: Sequence[str],
+        statistics: RelayStatistics | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._topics = list(topics)
+        self._statistics = statistics
+        self._clock = clock
+        self._sent_at: dict[_Who, float] = {}
+        self._answered_at = clock()
+        self._failing: set[_Who | None] = set()
+        self._begun_at = 0.0
+        self._told_at: dict[tuple[str, str], float] = {}
+        self._owes_end = False
+        self._reason: KafkaError | None = None
+
+    def sending(self, lane: _Who) -> None:
+        """Note that a lane waits for an answer from now on."""
+        self._sent_at[lane] = self._clock()
+
+    def worked(self, lane: _Who | None = None) -> None:
+        """Note that Kafka answered a lane, or the group as a whole."""
+        self._answered_at = self._clock()
+        self._reason = None
+        if lane is not None:
+            self._sent_at.pop(lane, None)
+        if self._statistics is not None:
+            self._statistics.worked()
+        if self._failing:
+            self._failing -= {None, lane}
+            self._tell_end()
+
+    def failed(
+        self,
+        event: str,
+        error: BaseException,
+        lane: _Who | None = None,
+        **fields: object,
+    ) -> None:
+        """
+        Note that Kafka didn't do what was asked; log it unless that was told.
+
+        Args:
+            event: The log's event.
+            error: What went wrong.
+            lane: Whose failure it is; None for the group's.
+            **fields: What the log shall show besides.
+        """
+        if lane is None:
+            fields = {"topics": self._topics, **fields}
+        else:
+            self._sent_at.pop(lane, None)
+            fields = {"topic": lane[0], "partition": lane[1], **fields}
+        error = forbidden(error, None if lane is None else lane[0]) or error
+        self._note(lane, event, error, fields)
+
+    def shut_out(self, error: KafkaError) -> None:
+        """
+        Note that a connection beside those of the lanes came to nothing.
+
+        Theirs may stand, and their next answer counts more; but where nothing is sent
+        nobody else would notice. A group that health leaves out doesn't tell of it.
+        """
+        statistics = self._statistics
+        # Before it has ever worked, whoever opens the lanes tells.
+        if statistics is not None and statistics.ever_connected:
+            is_refused = isinstance(error, KafkaRefusedError)
+            event = "kafka.refuses" if is_refused else "kafka.waits"
+            self._note(_BESIDE, event, error, {"topics": self._topics})
+
+    def let_in(self) -> None:
+        """Note that such a connection came about."""
+        if _BESIDE not in self._failing:
+            return
+        self._failing.discard(_BESIDE)
+        if not self._failing and self._statistics is not None:
+            self._statistics.worked()
+        self._tell_end()
+
+    def _note(
+        self,
+        who: _Who | None,
+        event: str,
+        error: BaseException,
+        fields: Mapping[str, object],
+    ) -> None:
+        now = self._clock()
+        if self._statistics is not None:
+            self._statistics.failed(error)
+        if not self._failing:
+            self._begun_at = now
+        self._failing.add(who)
+        kind = (event, type(error).__name__)
+        told_at = self._told_at.get(kind)
+        if told_at is None or now - told_at >= _REMIND_SECONDS:
+            self._told_at[kind] = now
+            self._owes_end = True
+            _log.warning(event, error=f"{kind[1]}: {error}", **fields)
+
+    def forget(self, lane: _Who) -> None:
+        """Expect nothing more of a lane: its partition may be gone."""
+        self._sent_at.pop(lane, None)
+        self._failing.discard(lane)
+
+    def look(self) -> None:
+        """Notice that Kafka keeps lanes waiting for too long; called on a beat."""
+        if not self.is_silent:
+            return
+        if isinstance(self._reason, KafkaRefusedError):
+            self.failed("kafka.refuses", self._reason)
+            return
+        silent = f"no acknowledgement for {self._waited():.0f} s"
+        if self._reason is not None:
+            silent += f"; {self._reason}"
+        self.failed("kafka.silent", TimeoutError(silent))
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether Kafka keeps lanes waiting for too long."""
+        return self._waited() > _SILENT_SECONDS
+
+    def explain(self, reason: KafkaError) -> None:
+        """Note what has been found out about a silence; the next answer ends it."""
+        if self.is_silent:
+            self._reason = reason
+
+    def _waited(self) -> float:
+        if not self._sent_at:
+            return 0.0
+        return self._clock() - max(min(self._sent_at.values()), self._answered_at)
+
+    def _tell_end(self) -> None:
+        if self._owes_end and not self._failing:
+            self._owes_end = False
+            _log.info(
+                "kafka.works_again",
+                topics=self._topics,
+                after_seconds=round(self._clock() - self._begun_at, 1),
+            )

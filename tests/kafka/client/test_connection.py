@@ -1,0 +1,233 @@
+"""From settings to a client's arguments, and from a failed start to a sentence."""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - runs the room's coroutines
+import contextlib
+import re
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiokafka.errors as aiokafka_errors  # noqa: TID251 - what it translates
+import pytest
+import trustme
+
+from bridge.errors import (
+    ConfigError,
+    KafkaError,
+    KafkaRefusedError,
+    KafkaUnreachableError,
+)
+from bridge.kafka.client.connection import client_arguments, read_error
+from bridge.kafka.client.diagnosis import failed_start
+from bridge.settings import KafkaSettings, Secret
+from tests.servers.broker import KafkaBroker
+
+
+_PASSWORD = "swordfish-7"  # a made-up secret that must not be seen
+
+
+def test_plaintext_needs_no_more_than_an_address() -> None:
+    """The defaults give the address, the name and the protocol."""
+    assert client_arguments(KafkaSettings()) == {
+        "bootstrap_servers": "localhost:9092",
+        "client_id": "dryapi-kafka-bridge",
+        "security_protocol": "PLAINTEXT",
+    }
+
+
+def test_sasl_over_tls_carries_credentials_and_a_context(tmp_path: Path) -> None:
+    """Mechanism, user and revealed password are there, and names are checked."""
+    authority = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(authority)
+    arguments = client_arguments(
+        KafkaSettings(
+            security_protocol="SASL_SSL",
+            sasl_mechanism="SCRAM-SHA-512",
+            sasl_username="bridge",
+            sasl_password=Secret(_PASSWORD),
+            ssl_ca_file=str(authority),
+        )
+    )
+    context = arguments["ssl_context"]
+    assert arguments["sasl_mechanism"] == "SCRAM-SHA-512"
+    assert arguments["sasl_plain_username"] == "bridge"
+    assert arguments["sasl_plain_password"] == _PASSWORD
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+
+
+def test_a_missing_certificate_names_its_setting(tmp_path: Path) -> None:
+    """The error says which setting and variable, which file and what is expected."""
+    settings = KafkaSettings(
+        security_protocol="SSL", ssl_ca_file=str(tmp_path / "none.pem")
+    )
+    with pytest.raises(ConfigError, match=r"none\.pem") as caught:
+        client_arguments(settings)
+    assert "kafka.ssl_ca_file (BRIDGE_KAFKA_SSL_CA_FILE)" in str(caught.value)
+
+
+def test_a_key_that_does_not_fit_names_both_settings(tmp_path: Path) -> None:
+    """A certificate with another's key is refused with the two settings' names."""
+    authority = trustme.CA()
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    authority.issue_cert("a.example").cert_chain_pems[0].write_to_path(certificate)
+    authority.issue_cert("b.example").private_key_pem.write_to_path(key)
+    settings = KafkaSettings(
+        security_protocol="SSL",
+        ssl_cert_file=str(certificate),
+        ssl_key_file=str(key),
+    )
+    with pytest.raises(ConfigError, match=r"kafka\.ssl_cert_file") as caught:
+        client_arguments(settings)
+    assert "kafka.ssl_key_file" in str(caught.value)
+
+
+def diagnose(settings: KafkaSettings) -> KafkaError:
+    """Run the diagnosis in a loop of its own."""
+    return asyncio.run(failed_start(settings, timeout_seconds=2.0))
+
+
+@contextmanager
+def scripted_broker(*answers: bytes) -> Iterator[str]:
+    """Answer the requests of one connection in turn, each with its correlation id."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection, connection.makefile("rwb") as stream:
+                for answer in answers:
+                    (size,) = struct.unpack(">i", stream.read(4))
+                    correlation = stream.read(size)[4:8]
+                    body = correlation + answer
+                    stream.write(struct.pack(">i", len(body)) + body)
+                    stream.flush()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        thread.join(timeout=5)
+
+
+def string(text: str) -> bytes:
+    """Kafka's string: an int16 length and UTF-8."""
+    return struct.pack(">h", len(text)) + text.encode()
+
+
+def test_refused_credentials_are_told_from_a_broker_that_is_away() -> None:
+    """A broker that says no to the password is a refusal that names the settings."""
+    versions = struct.pack(">hi", 0, 2)
+    versions += struct.pack(">hhh", 17, 0, 1)  # SaslHandshake
+    versions += struct.pack(">hhh", 36, 0, 0)  # SaslAuthenticate
+    handshake = struct.pack(">hi", 0, 1) + string("PLAIN")
+    refusal = struct.pack(">h", 58) + string("Invalid credentials")
+    refusal += struct.pack(">i", 0)
+    with scripted_broker(versions, handshake, refusal) as address:
+        error = diagnose(
+            KafkaSettings(
+                bootstrap_servers=address,
+                security_protocol="SASL_PLAINTEXT",
+                sasl_mechanism="PLAIN",
+                sasl_username="bridge",
+                sasl_password=Secret(_PASSWORD),
+            )
+        )
+    assert isinstance(error, KafkaRefusedError)
+    assert "BRIDGE_KAFKA_SASL_PASSWORD" in str(error)
+    assert "'bridge'" in str(error)
+    assert _PASSWORD not in str(error)
+
+
+def test_a_server_without_tls_is_told() -> None:
+    """TLS towards a server that speaks something else is an unreachable broker."""
+    with scripted_broker(b"no tls here" * 10) as address:
+        error = diagnose(
+            KafkaSettings(bootstrap_servers=address, security_protocol="SSL")
+        )
+    assert isinstance(error, KafkaUnreachableError)
+    assert address in str(error)
+
+
+def test_each_address_has_its_reason() -> None:
+    """With several brokers all are tried, and the sentence says why each failed."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    servers = f"127.0.0.1:{port},no-such-host.invalid:9092"
+    error = diagnose(KafkaSettings(bootstrap_servers=servers))
+    assert isinstance(error, KafkaUnreachableError)
+    assert servers in str(error)
+    assert f"127.0.0.1:{port}: Connection refused" in str(error)
+    assert re.search(r"no-such-host\.invalid:9092: \S", str(error))
+
+
+def test_an_address_that_accepts_and_is_silent_is_told() -> None:
+    """A server that never answers is given up at the timeout, which is said."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings = KafkaSettings(
+            bootstrap_servers=f"127.0.0.1:{silent.getsockname()[1]}"
+        )
+        error = asyncio.run(failed_start(settings, timeout_seconds=0.2))
+    assert "no answer within 0.2 s" in str(error)
+
+
+def test_a_broker_that_is_back_meanwhile_is_told(kafka: KafkaBroker) -> None:
+    """When the second knock succeeds the sentence says so instead of a cause."""
+    error = diagnose(KafkaSettings(bootstrap_servers=kafka.bootstrap_servers))
+    assert isinstance(error, KafkaUnreachableError)
+    assert "answers now, but did not at the start" in str(error)
+
+
+def test_a_foreign_authority_is_told(tmp_path: Path) -> None:
+    """A broker whose certificate nobody vouches for is refused, with the setting."""
+    certificate = trustme.CA().issue_cert("localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    authority = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(authority)
+
+    def serve(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(ssl.SSLError, OSError):
+            context.wrap_socket(connection, server_side=True).close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,), daemon=True)
+        thread.start()
+        error = diagnose(
+            KafkaSettings(
+                bootstrap_servers=f"localhost:{server.getsockname()[1]}",
+                security_protocol="SSL",
+                ssl_ca_file=str(authority),
+            )
+        )
+        thread.join(timeout=5)
+    assert isinstance(error, KafkaRefusedError)
+    assert "certificate verify failed" in str(error).lower().replace("_", " ")
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "word"),
+    [
+        (
+            aiokafka_errors.TopicAuthorizationFailedError("jobs"),
+            KafkaRefusedError,
+            "Grant the user Read on the topic jobs.",
+        ),
+        (aiokafka_errors.KafkaTimeoutError(), KafkaUnreachableError, "leader"),
+        (TimeoutError(), KafkaUnreachableError, "start_timeout_seconds"),
+        (aiokafka_errors.CorruptRecordException("x"), KafkaError, "CorruptRecord"),
+    ],
+)
+def test_each_failure_while_reading_has_its_sentence(
+    raised: Exception, kind: type[KafkaError], word: str
+) -> None:
+    """What aiokafka raises becomes the bridge's error with what to look at."""
+    error = read_error(KafkaSettings(), ["jobs"], raised)
+    assert type(error) is kind
+    assert word in str(error)

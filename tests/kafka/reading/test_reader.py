@@ -1,0 +1,316 @@
+"""The reader against a real Kafka: where it starts and what it gives."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import time
+import uuid
+from functools import partial
+
+import psutil
+import pytest
+import trio
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
+
+from bridge.errors import KafkaRefusedError, KafkaUnreachableError
+from bridge.kafka.reading import fetching
+from bridge.kafka.reading.reader import ConsumedRecord, Edge, TopicReader
+from bridge.settings import KafkaSettings
+from tests.conftest import Topic
+from tests.kafka.reading.readers import (
+    DEADLINE_SECONDS,
+    numbers,
+    produce,
+    read,
+    reader_threads,
+    settings_of,
+)
+
+
+# A time that no retention takes while the tests run.
+_YOUNG_MS = time.time_ns() // 1_000_000 - 60_000
+
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
+
+
+async def test_gives_everything_from_the_beginning(topic: Topic) -> None:
+    """Every record comes once, in order per partition, with all that it carries."""
+    produce(topic, 30, timestamp_ms=_YOUNG_MS)
+    async with TopicReader(
+        settings_of(topic), [topic.name], start=Edge.BEGINNING
+    ) as source:
+        assert source.lag == 30
+        records = await read(source, 30)
+        assert source.is_at_end
+        assert source.lag == 0
+    assert numbers(records) == list(range(30))
+    for partition in range(topic.partitions):
+        offsets = [r.offset for r in records if r.partition == partition]
+        assert offsets == list(range(10))
+    one = next(record for record in records if record.key == b"key-7")
+    assert one == ConsumedRecord(
+        topic=topic.name,
+        partition=7 % topic.partitions,
+        offset=7 // topic.partitions,
+        timestamp_ms=_YOUNG_MS,
+        key=b"key-7",
+        value=b"7".ljust(10),
+        headers={"ce_id": b"id-7", "empty": b""},
+    )
+
+
+async def test_from_the_end_gives_only_what_comes_later(topic: Topic) -> None:
+    """A reader that starts at the end sees nothing of what stood there."""
+    produce(topic, 9)
+    async with TopicReader(settings_of(topic), [topic.name]) as source:
+        assert source.is_at_end
+        await trio.to_thread.run_sync(lambda: produce(topic, 6, first=100))
+        assert numbers(await read(source, 6)) == list(range(100, 106))
+
+
+async def test_from_offsets_gives_what_stands_behind_them(topic: Topic) -> None:
+    """Each partition begins at its own; one that isn't named, at its beginning."""
+    produce(topic, 9)
+    start = {(topic.name, 0): 2, (topic.name, 1): 500}
+    async with TopicReader(settings_of(topic), [topic.name], start=start) as source:
+        assert source.positions == {
+            (topic.name, 0): 2,
+            (topic.name, 1): 3,
+            (topic.name, 2): 0,
+        }
+        # The third one of partition 0, and all of partition 2.
+        assert numbers(await read(source, 4)) == [2, 5, 6, 8]
+        assert source.is_at_end
+
+
+async def test_from_a_time_gives_what_is_as_young(topic: Topic) -> None:
+    """Records with that timestamp or a later one come, older ones don't."""
+    now_ms = int(time.time() * 1000)
+    produce(topic, 6, timestamp_ms=now_ms - 60_000)
+    produce(topic, 3, first=50, timestamp_ms=now_ms - 10_000)
+    async with TopicReader(
+        settings_of(topic), [topic.name], start=now_ms - 10_000
+    ) as source:
+        assert numbers(await read(source, 3)) == [50, 51, 52]
+        assert source.is_at_end
+
+
+async def test_a_time_after_the_last_record_is_the_end(topic: Topic) -> None:
+    """Where nothing is as young as asked for, reading starts at the end."""
+    produce(topic, 3)
+    start = int(time.time() * 1000) + 60_000
+    async with TopicReader(settings_of(topic), [topic.name], start=start) as source:
+        assert source.is_at_end
+
+
+async def test_reads_several_topics(topic: Topic) -> None:
+    """Records of all topics come, each with its topic's name."""
+    produce(topic, 3)
+    produce(topic, 2, first=10, name=topic.dead_letter)
+    async with TopicReader(
+        settings_of(topic), [topic.name, topic.dead_letter], start=Edge.BEGINNING
+    ) as source:
+        records = await read(source, 5)
+    by_topic = {r.topic: 0 for r in records}
+    for record in records:
+        by_topic[record.topic] += 1
+    assert by_topic == {topic.name: 3, topic.dead_letter: 2}
+
+
+async def test_a_tombstone_has_no_value(topic: Topic) -> None:
+    """A record without value or key comes as such."""
+    producer = Producer({"bootstrap.servers": topic.bootstrap_servers})
+    producer.produce(topic.name, value=None)
+    producer.flush(DEADLINE_SECONDS)
+    async with TopicReader(
+        settings_of(topic), [topic.name], start=Edge.BEGINNING
+    ) as source:
+        (record,) = await read(source, 1)
+    assert (record.key, record.value, record.headers) == (None, None, {})
+
+
+async def test_a_missing_topic_is_an_error_at_once(topic: Topic) -> None:
+    """The message names the topic, what is there, and the setting."""
+    with (
+        trio.fail_after(10),
+        pytest.raises(KafkaRefusedError, match="no topic not-there-1") as caught,
+    ):
+        async with TopicReader(settings_of(topic), [topic.name, "not-there-1"]):
+            pytest.fail("the reader opened")
+    assert "BRIDGE_TOPIC" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+async def test_an_unreachable_broker_is_an_error_that_names_the_setting() -> None:
+    """A refused connection ends the start at once with where to set the brokers."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{port}")
+    with (
+        trio.fail_after(10),
+        pytest.raises(KafkaUnreachableError, match=str(port)) as caught,
+    ):
+        async with TopicReader(settings, ["jobs"]):
+            pytest.fail("the reader opened")
+    assert "kafka.bootstrap_servers" in str(caught.value)
+    assert "BRIDGE_KAFKA_BOOTSTRAP_SERVERS" in str(caught.value)
+
+
+async def test_a_silent_server_is_given_up_at_the_deadline() -> None:
+    """A server that accepts and never answers ends the start at its timeout."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        settings = KafkaSettings(
+            bootstrap_servers=f"127.0.0.1:{port}", start_timeout_seconds=0.5
+        )
+        with (
+            trio.fail_after(10),
+            pytest.raises(KafkaUnreachableError, match="start_timeout_seconds"),
+        ):
+            async with TopicReader(settings, ["jobs"]):
+                pytest.fail("the reader opened")
+
+
+async def test_cancelling_the_start_ends_the_thread() -> None:
+    """A start that hangs is cancelled without waiting for its own deadline."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{port}")
+        began = trio.current_time()
+        with trio.move_on_after(0.5) as scope:
+            async with TopicReader(settings, ["jobs"]):
+                pytest.fail("the reader opened")
+        assert scope.cancelled_caught
+        assert trio.current_time() - began < 4
+        assert reader_threads() == []
+
+
+async def test_cancelling_leaves_no_thread_and_no_connection(topic: Topic) -> None:
+    """A reader cancelled while it waits is gone at once, sockets included."""
+    process = psutil.Process()
+    before = len(process.net_connections())
+    with trio.CancelScope() as scope:
+        async with TopicReader(settings_of(topic), [topic.name]) as source:
+            assert len(process.net_connections()) > before
+            began = trio.current_time()
+            scope.deadline = began + 0.3
+            async for run in source:
+                assert run == []
+    assert scope.cancelled_caught
+    assert trio.current_time() - began < 3
+    assert reader_threads() == []
+    assert len(process.net_connections()) == before
+
+
+async def test_cancelling_a_start_leaves_no_connection(topic: Topic) -> None:
+    """Whatever the client was at: aiokafka forgets one that is just being made."""
+    process = psutil.Process()
+    before = len(process.net_connections())
+    for tries in range(20):
+        # A start takes some 20 ms; what is forgotten warns of it.
+        with trio.move_on_after(tries * 0.002):
+            async with TopicReader(settings_of(topic), [topic.name]):
+                pass
+    gc.collect()
+    assert reader_threads() == []
+    assert len(process.net_connections()) == before
+
+
+async def test_a_cancelled_call_takes_no_record(topic: Topic) -> None:
+    """Calls that are cancelled again and again lose nothing."""
+    records: list[ConsumedRecord] = []
+    async with (
+        TopicReader(settings_of(topic), [topic.name]) as source,
+        trio.open_nursery() as nursery,
+    ):
+        for first in range(0, 60, 6):
+            write = partial(produce, topic, 6, first=first)
+            nursery.start_soon(trio.to_thread.run_sync, write)
+        with trio.fail_after(DEADLINE_SECONDS):
+            while len(records) < 60:
+                with trio.move_on_after(0.001):
+                    records += await source.receive_run()
+    assert numbers(records) == list(range(60))
+
+
+async def test_a_reader_that_lags_holds_the_thread_back(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits is bounded while nobody reads, and nothing is lost after."""
+    limit_bytes = 200_000
+    monkeypatch.setattr(fetching, "_RUN_RECORDS", 20)
+    produce(topic, 900, size_bytes=10_000)
+    async with TopicReader(
+        settings_of(topic),
+        [topic.name],
+        start=Edge.BEGINNING,
+        buffer_bytes=limit_bytes,
+    ) as source:
+        await trio.sleep(1.5)
+        handover = source._handover
+        assert handover is not None
+        # Soft by one run of 20 records.
+        assert limit_bytes <= handover._queued_bytes < limit_bytes + 20 * 13_000
+        records = await read(source, 900)
+    assert numbers(records) == list(range(900))
+
+
+async def test_new_partitions_are_read_from_their_beginning(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A partition added while reading is found, and all of it comes."""
+    monkeypatch.setattr(fetching, "_METADATA_AGE_SECONDS", 0.3)
+    produce(topic, 3)
+    async with TopicReader(settings_of(topic), [topic.name]) as source:
+
+        def grow() -> None:
+            admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
+            futures = admin.create_partitions([NewPartitions(topic.name, 5)])
+            futures[topic.name].result(DEADLINE_SECONDS)
+            producer = Producer({"bootstrap.servers": topic.bootstrap_servers})
+            for partition in (0, 4):
+                producer.produce(topic.name, value=b"77", partition=partition)
+            producer.flush(DEADLINE_SECONDS)
+
+        await trio.to_thread.run_sync(grow)
+        records = await read(source, 2)
+        assert {r.partition for r in records} == {0, 4}
+        assert {partition for _, partition in source.positions} == set(range(5))
+
+
+async def test_only_committed_records_come(topic: Topic) -> None:
+    """Aborted records are passed over, and the end lies behind the markers."""
+
+    def transact() -> None:
+        producer = Producer(
+            {
+                "bootstrap.servers": topic.bootstrap_servers,
+                "transactional.id": uuid.uuid4().hex,
+            }
+        )
+        producer.init_transactions(DEADLINE_SECONDS)
+        for number, ending in ((1, "commit"), (2, "abort"), (3, "commit")):
+            producer.begin_transaction()
+            producer.produce(topic.name, value=str(number).encode(), partition=0)
+            if ending == "commit":
+                producer.commit_transaction(DEADLINE_SECONDS)
+            else:
+                producer.flush(DEADLINE_SECONDS)
+                producer.abort_transaction(DEADLINE_SECONDS)
+
+    await trio.to_thread.run_sync(transact)
+    async with TopicReader(
+        settings_of(topic), [topic.name], start=Edge.BEGINNING
+    ) as source:
+        ends = source.ends
+        assert ends[topic.name, 0] == 6
+        records: list[ConsumedRecord] = []
+        with trio.fail_after(DEADLINE_SECONDS):
+            while not source.has_reached(ends):
+                records += await source.receive_run()
+        assert source.is_at_end
+    assert numbers(records) == [1, 3]

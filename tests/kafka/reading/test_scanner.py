@@ -1,0 +1,192 @@
+"""Scanning every offset of a topic, on a real Kafka that may go away meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+
+import pytest
+import trio
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import TopicPartition
+
+from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
+from bridge.kafka.reading import scanning
+from bridge.kafka.reading.scanner import Extent, Progress, Scanned, scan
+from bridge.settings import KafkaSettings
+from tests.conftest import Topic
+from tests.kafka.reading.readers import DEADLINE_SECONDS, produce, settings_of
+from tests.servers.broker import KafkaBroker
+from tests.servers.kafka import KafkaServer
+
+
+class Taken:
+    """
+    Takes a scan's parts.
+
+    Args:
+        first: Called in the scanner's thread with the first part.
+    """
+
+    def __init__(self, first: Callable[[], object] = lambda: None) -> None:
+        self.extents: Mapping[int, Extent] = {}
+        self.parts: list[Scanned] = []
+        # The records' offsets by partition.
+        self.offsets: dict[int, list[int]] = {}
+        self.progress: list[Progress] = []
+        self._first = first
+
+    def begin(self, extents: Mapping[int, Extent]) -> Callable[[Scanned], None]:
+        """Learn what will be read."""
+        self.extents = extents
+        self.offsets = {partition: [] for partition in extents}
+        return self._take
+
+    def _take(self, part: Scanned) -> None:
+        self.parts.append(part)
+        self.offsets[part.partition] += [record[0] for record in part.records]
+        if len(self.parts) == 1:
+            self._first()
+
+
+def scanner_threads() -> list[threading.Thread]:
+    """The scanners' threads that are alive."""
+    return [t for t in threading.enumerate() if t.name == "bridge-kafka-scanner"]
+
+
+async def test_every_record_comes_once_and_the_scan_ends(topic: Topic) -> None:
+    """All partitions are read to the ends that they had, and progress is told."""
+    produce(topic, 900)
+    # What is written after the ends were taken isn't read.
+    taken = Taken(lambda: produce(topic, 30, first=900))
+    await scan(
+        settings_of(topic), topic.name, taken.begin, on_progress=taken.progress.append
+    )
+    assert taken.offsets == {partition: list(range(300)) for partition in range(3)}
+    assert taken.progress[-1] == Progress(900, 900)
+    assert [extent.end for extent in taken.extents.values()] == [300] * 3
+    assert scanner_threads() == []
+
+
+async def test_small_fetches_bring_the_same(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch larger than what is asked for comes all the same."""
+    monkeypatch.setattr(scanning, "_PARTITION_BYTES", 1_000)
+    monkeypatch.setattr(scanning, "_FETCH_BYTES", 2_000)
+    produce(topic, 60, size_bytes=900)
+    taken = Taken()
+    await scan(settings_of(topic), topic.name, taken.begin)
+    assert taken.offsets == {partition: list(range(20)) for partition in range(3)}
+
+
+async def test_records_deleted_meanwhile_are_jumped_over(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scan goes on where the log begins now, and says what is gone."""
+    monkeypatch.setattr(scanning, "_PARTITION_BYTES", 1_000)
+    monkeypatch.setattr(scanning, "_FETCH_BYTES", 2_000)
+    for number in range(30):
+        produce(topic, 1, first=3 * number, size_bytes=1_000)
+
+    def trim() -> None:
+        admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
+        futures = admin.delete_records([TopicPartition(topic.name, 0, 25)])
+        for future in futures.values():
+            future.result(DEADLINE_SECONDS)
+
+    taken = Taken(trim)
+    await scan(settings_of(topic), topic.name, taken.begin)
+    offsets = taken.offsets[0]
+    assert offsets[-5:] == [25, 26, 27, 28, 29]
+    last = taken.parts[-1]
+    assert last.gone_before == 25
+    assert last.absent() == 30 - len(offsets) > 0
+
+
+async def test_a_broker_that_comes_back_is_read_on(
+    own_kafka: KafkaServer, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restart in the middle costs time and no record."""
+    monkeypatch.setattr(scanning, "_PARTITION_BYTES", 10_000)
+    monkeypatch.setattr(scanning, "_FETCH_BYTES", 20_000)
+    for number in range(10):
+        produce(topic, 60, first=60 * number, size_bytes=500)
+
+    def restart() -> None:
+        own_kafka.kill()
+        own_kafka.start()
+
+    taken = Taken(restart)
+    await scan(settings_of(topic), topic.name, taken.begin)
+    assert taken.offsets == {partition: list(range(200)) for partition in range(3)}
+
+
+async def test_a_broker_that_stays_away_ends_the_scan(
+    own_kafka: KafkaServer, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing for a minute is an error that names the address."""
+    monkeypatch.setattr(scanning, "_PARTITION_BYTES", 1_000)
+    monkeypatch.setattr(scanning, "_FETCH_BYTES", 1_000)
+    monkeypatch.setattr(scanning, "_SILENT_SECONDS", 1.0)
+    for number in range(6):
+        produce(topic, 3, first=3 * number, size_bytes=1_000)
+    with pytest.raises(KafkaUnreachableError, match=topic.bootstrap_servers):
+        await scan(settings_of(topic), topic.name, Taken(own_kafka.kill).begin)
+    own_kafka.start()
+
+
+async def test_a_topic_made_anew_meanwhile_ends_the_scan(
+    kafka: KafkaBroker, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log that became shorter than what was read can't be judged."""
+    monkeypatch.setattr(scanning, "_PARTITION_BYTES", 1_000)
+    monkeypatch.setattr(scanning, "_FETCH_BYTES", 1_000)
+    for number in range(10):
+        produce(topic, 3, first=3 * number, size_bytes=1_000)
+
+    def replace() -> None:
+        kafka.delete_topics(topic.name)
+        kafka.create_topic(topic.name, topic.partitions)
+
+    with pytest.raises(KafkaError, match="shorter"):
+        await scan(settings_of(topic), topic.name, Taken(replace).begin)
+
+
+async def test_a_missing_topic_is_refused(topic: Topic) -> None:
+    """It is named, and not created by the asking."""
+    for _ in range(2):
+        with pytest.raises(KafkaRefusedError, match="nothing-here"):
+            await scan(settings_of(topic), "nothing-here", Taken().begin)
+
+
+async def test_no_broker_is_told() -> None:
+    """The start fails with the reason of each address."""
+    settings = KafkaSettings(bootstrap_servers="127.0.0.1:1")
+    with pytest.raises(KafkaUnreachableError, match="refused"):
+        await scan(settings, "jobs", Taken().begin)
+
+
+async def test_what_takes_the_parts_may_fail(topic: Topic) -> None:
+    """Its error ends the scan and comes to the caller; no thread is left."""
+    produce(topic, 3)
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await scan(settings_of(topic), topic.name, Taken(fail).begin)
+    assert scanner_threads() == []
+
+
+async def test_a_cancelled_scan_leaves_nothing_behind(topic: Topic) -> None:
+    """It ends within a moment, and so does its thread."""
+    produce(topic, 900)
+    began = threading.Event()
+    with trio.fail_after(DEADLINE_SECONDS):
+        async with trio.open_nursery() as nursery:
+            taken = Taken(began.set)
+            nursery.start_soon(scan, settings_of(topic), topic.name, taken.begin)
+            await trio.to_thread.run_sync(began.wait, DEADLINE_SECONDS)
+            nursery.cancel_scope.cancel()
+    assert scanner_threads() == []

@@ -1,0 +1,226 @@
+"""The model's stand-ins for a producer and a log that is read."""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - what is tested runs on asyncio
+from collections.abc import (
+    AsyncGenerator,
+    Collection,
+    Mapping,
+    Sequence,
+)
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+from aiokafka import errors  # noqa: TID251 - what real brokers answer
+
+from bridge.kafka import header_names as names
+from bridge.kafka.headers import HeaderWriter
+from bridge.kafka.producer.answers import BatchRefusedError, ClientError
+from bridge.kafka.relay.log import Bounds
+from bridge.record import StoredRecord
+from tests.kafka.relay.model_log import ANSWER_SECONDS, POISON, Fault, Written
+
+
+if TYPE_CHECKING:
+    from tests.kafka.relay.model_broker import ModelBroker
+
+
+__all__ = ["ModelLog", "ModelProducer"]
+
+
+class ModelLog:
+    """A topic's log, as `bridge.kafka.relay.log.Log` shows it."""
+
+    def __init__(self, broker: ModelBroker, topic: str) -> None:
+        self._broker = broker
+        self._topic = topic
+
+    async def topic_id(self) -> str:
+        """The id that the topic has now."""
+        await self._broker.answer()
+        return self._broker.ids[self._topic]
+
+    async def bounds(self, numbers: Collection[int]) -> dict[int, Bounds]:
+        """Begin and high watermark."""
+        await self._broker.answer()
+        logs = {number: self._broker.logs[self._topic, number] for number in numbers}
+        return {
+            number: Bounds(log.begin_offset, log.end_offset)
+            for number, log in logs.items()
+        }
+
+    async def replicated(self, _: Collection[int]) -> None:
+        """The model has no replicas that could lag."""
+        await self._broker.answer()
+
+    async def records(
+        self,
+        firsts: Mapping[int, int],
+        ends: Mapping[int, Bounds],
+        *,
+        aborted: bool = False,
+    ) -> AsyncGenerator[tuple[int, list[SimpleNamespace]], None]:
+        """What a consumer is given up to the ends."""
+        for number, first in firsts.items():
+            await self._broker.answer()
+            found = [
+                SimpleNamespace(offset=one.offset, headers=_headers(one))
+                for one in self._broker.visible((self._topic, number), aborted=aborted)
+                if first <= one.offset < ends[number].end_offset
+            ]
+            for begin in range(0, len(found), 3):
+                yield number, found[begin : begin + 3]
+
+
+def _headers(one: Written) -> list[tuple[str, bytes]]:
+    if one.outbox is None:
+        return []
+    return [
+        (names.BRIDGE_OUTBOX, one.outbox),
+        (names.CE_ID, one.ce_id),
+        (names.BRIDGE_SEQUENCE, one.sequence),
+    ]
+
+
+class _Sent:
+    """A batch on its way, as `bridge.kafka.producer.sent.Sent`."""
+
+    def __init__(
+        self, count: int, outcome: int | ClientError, connection: object
+    ) -> None:
+        self.count = count
+        self.size_bytes = count
+        self.connection = connection
+        self._outcome = outcome
+        self._has_answered = False
+
+    async def base_offset(self) -> int:
+        """The offset, or what went wrong."""
+        if not self._has_answered:
+            await asyncio.sleep(ANSWER_SECONDS)
+            self._has_answered = True
+        if isinstance(self._outcome, int):
+            return self._outcome
+        raise self._outcome
+
+
+class ModelProducer:
+    """A producer of the model, as `bridge.kafka.producer.producer.Producer`."""
+
+    def __init__(
+        self,
+        broker: ModelBroker,
+        writer: HeaderWriter,
+        transactional_id: str | None,
+    ) -> None:
+        self._broker = broker
+        self._writer = writer
+        self._id = transactional_id
+        self._epoch = 0
+        self._transaction: int | None = None
+        self.broken = False
+
+    async def start(self) -> None:
+        """Get an epoch: aborts what older ones of the same id left open."""
+        await self._broker.answer()
+        if self._id is not None:
+            epochs = self._broker.epochs
+            self._epoch = epochs[self._id] = epochs.get(self._id, 0) + 1
+            left = self._broker.open.pop(self._id, None)
+            if left is not None:
+                self._broker.end(left, commits=False)
+
+    async def connect(self, _: Sequence[str]) -> list[object]:
+        """Connect ahead."""
+        return [] if self._broker.is_away else [self._broker.connection]
+
+    def connection(self, _: str, __: int) -> object:
+        """The connection of now."""
+        return self._broker.connection
+
+    async def begin(self) -> None:
+        """Begin a transaction."""
+        assert self._id is not None
+        broker = self._broker
+        broker.transactions += 1
+        self._transaction = broker.transactions
+        if not self._is_fenced:
+            broker.open[self._id] = self._transaction
+
+    async def commit(self) -> None:
+        """Commit, or leave open whether it was."""
+        assert self._id is not None
+        broker = self._broker
+        await asyncio.sleep(ANSWER_SECONDS)
+        if self._is_fenced:
+            raise errors.ProducerFenced
+        assert self._transaction is not None
+        is_lost = bool(broker.commit_faults)
+        applies = broker.commit_faults.popleft() if is_lost else True
+        if applies:
+            del broker.open[self._id]
+            broker.end(self._transaction, commits=True)
+        if is_lost:
+            raise ClientError("the answer to the commit was lost")
+
+    @property
+    def _is_fenced(self) -> bool:
+        return self._id is not None and self._broker.epochs[self._id] != self._epoch
+
+    async def send(
+        self,
+        topic: str,
+        partition: int,
+        records: Sequence[StoredRecord],
+        max_bytes: int,
+        *,
+        marked_until: int = 0,
+        prefix: bytes = b"",
+    ) -> _Sent:
+        """Append a batch of at most four records, unless something is in the way."""
+        del max_bytes
+        assert not prefix  # the model's values are the outbox's
+        broker, place = self._broker, (topic, partition)
+        records = records[:4]
+        if broker.is_away:
+            raise ClientError("the model is away")
+        outcome: int | ClientError
+        batch = [self._written(one, marked_until) for one in records]
+        fault = broker.faults[place].popleft() if broker.faults[place] else None
+        if self._is_fenced:
+            outcome = errors.ProducerFenced()
+        elif self.broken:
+            outcome = errors.OutOfOrderSequenceNumber()
+        elif topic in broker.poisoned and any(POISON in one.value for one in records):
+            outcome = BatchRefusedError(errors.MessageSizeTooLargeError())
+        elif fault is None:
+            outcome = broker.append(place, batch, self._transaction)
+        else:
+            outcome = ClientError(fault.name)
+            if fault is Fault.FAILED_AFTER_APPEND:
+                broker.append(place, batch, self._transaction)
+            elif fault is Fault.LATE:
+                broker.late.append((place, batch, self._transaction))
+        if not isinstance(outcome, int):
+            # As aiokafka's: one failed batch spoils it.
+            self.broken = True
+        return _Sent(len(batch), outcome, broker.connection)
+
+    def _written(self, record: StoredRecord, marked_until: int) -> Written:
+        headers = dict(
+            self._writer.headers(record, is_resent=record.sequence <= marked_until)
+        )
+        return Written(
+            -1,
+            headers[names.BRIDGE_OUTBOX],
+            headers[names.CE_ID],
+            headers[names.BRIDGE_SEQUENCE],
+            record.key,
+            record.value,
+            names.BRIDGE_ANOMALY in headers,
+        )
+
+    async def close(self) -> None:
+        """End it; what is on its way may land late."""
+        self.broken = True

@@ -1,0 +1,261 @@
+"""An outbox and a relay as the service runs them, and what a topic must show.
+
+Owns how the two are started, fed and ended in this folder's tests. Which fault is
+tried and what comes of it is for each test to say.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import trio
+
+from bridge.kafka.relay.ports import Framing
+from bridge.kafka.relay.publications import PublicationTrace
+from bridge.kafka.relay.relay import Relay
+from bridge.kafka.topics.needs import NO_NEEDS, TopicNeeds
+from bridge.outbox import Outbox, OutboxDirectory
+from bridge.record import Envelope, Record
+from bridge.settings import KafkaSettings, OutboxSettings
+from tests.conftest import Topic
+from tests.servers import reader
+
+
+__all__ = [
+    "DEADLINE_SECONDS",
+    "ENVELOPE",
+    "Rig",
+    "check_topic",
+    "feed",
+    "numbers_of",
+    "opened",
+    "read_back",
+    "record",
+    "rig",
+    "settings_for",
+    "until",
+]
+
+# Far above what any wait takes on a busy machine, below the 60 s of a test.
+DEADLINE_SECONDS = 40.0
+
+JOBS = 20
+
+ENVELOPE = Envelope(
+    ce_source="https://api.example/clients/7",
+    ce_type="dev.dryapi.request.status.updated",
+    origin="socket",
+    content_type="application/json",
+)
+
+
+def settings_for(topic: Topic, **changes: object) -> KafkaSettings:
+    """Settings for the topic's broker, with waits that suit a test."""
+    chosen: dict[str, object] = {
+        "bootstrap_servers": topic.bootstrap_servers,
+        "replication_factor": 1,
+        "resume_quiet_seconds": 0.2,
+        "retry_backoff_seconds": 0.1,
+        **changes,
+    }
+    return KafkaSettings(**chosen)  # type: ignore[arg-type]
+
+
+def record(topic: str, number: int, *, size_bytes: int = 0, jobs: int = JOBS) -> Record:
+    """Event `number`, of job `number % jobs`; its value begins with its number."""
+    return Record(
+        topic=topic,
+        key=b"job-%d" % (number % jobs),
+        value=(b"%d " % number).ljust(size_bytes, b"x"),
+        # Now: a broker forgets an idempotent producer by its records' times, so
+        # that old ones would be doubled by a retry after the broker's crash.
+        received_at_us=time.time_ns() // 1000,
+        envelope=ENVELOPE,
+    )
+
+
+@dataclass
+class Rig:
+    """A running outbox and its relay.
+
+    Attributes:
+        outbox: The outbox.
+        relay: The relay.
+        ended: Set when the relay's `run` has returned or raised.
+        errors: What it raised.
+    """
+
+    outbox: Outbox
+    relay: Relay
+    ended: trio.Event = field(default_factory=trio.Event)
+    errors: list[Exception] = field(default_factory=list)
+
+    def offer(self, topic: str, numbers: Iterable[int], size_bytes: int = 0) -> None:
+        """Give the outbox events by their numbers."""
+        self.outbox.offer(
+            [record(topic, number, size_bytes=size_bytes) for number in numbers]
+        )
+
+    def sent(self, topic: str) -> int:
+        """How many of a topic's rows Kafka has: acknowledged, or found there."""
+        statistics = self.relay.statistics
+        return statistics.published.get(topic, 0) + statistics.resumed.get(topic, 0)
+
+    async def all_sent(self, topic: str, count: int) -> None:
+        """Wait until Kafka has so many of the topic's rows."""
+        await until(lambda: self.sent(topic) >= count)
+
+    async def committed(self, count: int) -> None:
+        """Wait until so many records are on disk."""
+        await until(lambda: self.outbox.statistics.committed >= count)
+
+    async def run(self) -> None:
+        """Run the relay and keep what it raises."""
+        try:
+            await self.relay.run()
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            self.errors.append(error)
+        finally:
+            self.ended.set()
+
+    async def drain(self) -> None:
+        """Let the relay finish, as a clean stop does."""
+        self.relay.drain()
+        await self.ended.wait()
+
+
+async def opened(running: Rig, topic: Topic) -> None:
+    """Wait until the topic's lanes are open."""
+    await until(lambda: running.relay.statistics.lanes >= topic.partitions)
+
+
+async def feed(running: Rig, topic: Topic, count: int, *, first: int = 0) -> None:
+    """Offer events at 1,000 a second."""
+    for number in range(first, first + count, 10):
+        running.offer(topic.name, range(number, number + 10))
+        await trio.sleep(0.01)
+
+
+async def until(condition: object, seconds: float = DEADLINE_SECONDS) -> None:
+    """Wait until a condition holds; it belongs to another thread."""
+    assert callable(condition)
+    with trio.fail_after(seconds):
+        while not condition():  # noqa: ASYNC110 - nobody sets an event for it
+            await trio.sleep(0.01)
+
+
+@asynccontextmanager
+async def rig(
+    settings: KafkaSettings,
+    groups: Sequence[Sequence[str]],
+    folder: Path,
+    *,
+    relay_waits: bool = False,
+    dead_letter_topic: str | None = None,
+    max_dead_letter_bytes: int = 1_000_000,
+    delivery: Literal["idempotent", "transactional"] = "idempotent",
+    keep_acked_seconds: float = 300.0,
+    framing: Framing | None = None,
+    needs: Mapping[str, TopicNeeds] = NO_NEEDS,
+    trace: PublicationTrace | None = None,
+) -> AsyncIterator[Rig]:
+    """Run an outbox and its relay; leaving aborts the relay, as a crash would.
+
+    Args:
+        settings: Kafka's.
+        groups: The relay's topics by producer.
+        folder: The outbox's directory.
+        relay_waits: Whether the test starts the relay itself.
+        dead_letter_topic: Where refused records go.
+        max_dead_letter_bytes: Of larger ones only the first part is kept.
+        delivery: What the writes promise.
+        keep_acked_seconds: How long the outbox keeps acknowledged rows.
+        framing: What stands before the values.
+        needs: What topics must be like.
+        trace: Is told of each batch.
+
+    Yields:
+        Both, running.
+    """
+    limits = OutboxSettings(
+        dir=folder, buffer_bytes=256 * 2**20, keep_acked_seconds=keep_acked_seconds
+    )
+    with OutboxDirectory(folder) as directory:
+        outbox = Outbox(directory, limits)
+        relay = Relay(
+            settings,
+            groups,
+            outbox,
+            dead_letter_topic=dead_letter_topic,
+            max_dead_letter_bytes=max_dead_letter_bytes,
+            delivery=delivery,
+            framing=framing,
+            needs=needs,
+            trace=trace,
+        )
+        running = Rig(outbox, relay)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(trio.to_thread.run_sync, outbox.run))
+            if not relay_waits:
+                nursery.start_soon(running.run)
+            try:
+                yield running
+            finally:
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
+                    if not relay_waits:
+                        running.relay.abort()
+                        await running.ended.wait()
+                    outbox.stop()
+
+
+async def read_back(topic: Topic, name: str | None = None) -> list[reader.Record]:
+    """Read a whole topic with a client that shares nothing with the bridge's."""
+    return await trio.to_thread.run_sync(
+        partial(
+            reader.read_topic,
+            topic.bootstrap_servers,
+            name or topic.name,
+            None,
+            DEADLINE_SECONDS,
+        )
+    )
+
+
+def numbers_of(records: Iterable[reader.Record]) -> list[int]:
+    """The events' numbers."""
+    return [int((one.value or b"").split(b" ")[0]) for one in records]
+
+
+def check_topic(records: Sequence[reader.Record], expected: Iterable[int]) -> None:
+    """Assert that each event is there once, in its job's order, without a hole.
+
+    Raises:
+        AssertionError: An event is missing, there twice or out of order, or a
+            partition's sequence isn't 1, 2, 3, ...
+    """
+    found, wanted = Counter(numbers_of(records)), Counter(expected)
+    assert found == wanted, {
+        "missing": sorted(wanted - found),
+        "too many": sorted(found - wanted),
+    }
+    identities = {one.headers["ce_id"] for one in records}
+    assert len(identities) == len(records)
+    sequences: dict[int, list[int]] = defaultdict(list)
+    by_key: dict[bytes | None, list[int]] = defaultdict(list)
+    homes: dict[bytes | None, set[int]] = defaultdict(set)
+    for one, number in zip(records, numbers_of(records), strict=True):
+        sequences[one.partition].append(int(one.headers["bridge_sequence"]))
+        by_key[one.key].append(number)
+        homes[one.key].add(one.partition)
+    for dense in sequences.values():
+        assert dense == list(range(1, len(dense) + 1))
+    for numbers in by_key.values():
+        assert numbers == sorted(numbers)
+    assert all(len(partitions) == 1 for partitions in homes.values())

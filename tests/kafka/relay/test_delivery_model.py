@@ -1,0 +1,184 @@
+"""Outbox and relay against a model broker: orders of events that nobody listed.
+
+The relay's own code runs on the outbox's own tables; the broker is a model, and time
+jumps. Hypothesis chooses what fails, when the process dies and what it finds then.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.kafka.relay.delivery_machine import DEAD, JOBS, Mode, machine_for
+from tests.kafka.relay.model_log import Fault
+
+
+@pytest.mark.parametrize("mode", ["idempotent", "transactional"])
+def test_a_refused_row_behind_one_that_was_cut_stops_nothing(mode: Mode) -> None:
+    """Where a sequence is left out, the row after it is still the next one."""
+    machine = machine_for(mode)()
+    machine.offer(keys=[1])
+    machine.time_passes(seconds=0.05)
+    machine.offer(keys=[1])
+    machine.offer_poison(key=3)
+    machine.crash()
+    machine.time_passes(seconds=5.0)
+    machine.cut(where=(JOBS, 0), count=1)
+    machine.offer_poison(key=3)
+    machine.others_write(where=(JOBS, 0))
+    machine.teardown()
+
+
+@pytest.mark.parametrize("mode", ["idempotent", "transactional"])
+def test_a_row_written_behind_a_cut_by_a_process_that_died_is_found(mode: Mode) -> None:
+    """It stands before the place from which the next process would resume."""
+    machine = machine_for(mode)()
+    machine.offer(keys=[1])
+    machine.time_passes(seconds=0.05)
+    machine.others_write(where=(JOBS, 0))
+    machine.offer(keys=[1])
+    machine.time_passes(seconds=0.05)
+    machine.cut(where=(JOBS, 0), count=2)
+    machine.offer(keys=[1])
+    machine.crash()
+    machine.teardown()
+
+
+@pytest.mark.parametrize("mode", ["idempotent", "transactional"])
+def test_a_row_without_a_lane_in_a_copy_is_found_after_a_crash_too(mode: Mode) -> None:
+    """It gets the sequence that it has in the log, where each process looks for it."""
+    machine = machine_for(mode)()
+    machine.time_passes(seconds=0.05)
+    machine.crash()
+    machine.offer(keys=[0])
+    machine.copy()
+    machine.time_passes(seconds=0.05)
+    machine.put_copy_back()
+    machine.time_passes(seconds=0.05)
+    machine.crash()
+    machine.teardown()
+
+
+@pytest.mark.parametrize("mode", ["idempotent", "transactional"])
+def test_a_refused_row_of_a_copy_is_offered_again_behind_a_head_that_was_deleted(
+    mode: Mode,
+) -> None:
+    """The file that knew where it went is gone: the log can't say it was there."""
+    machine = machine_for(mode)()
+    machine.time_passes(seconds=0.05)
+    machine.offer_poison(key=1)
+    machine.others_write(where=(JOBS, 0))
+    machine.trim(where=(JOBS, 0), count=1)
+    machine.offer(keys=[1])
+    machine.copy()
+    machine.time_passes(seconds=0.5)
+    machine.put_copy_back()
+    machine.teardown()
+
+
+@pytest.mark.parametrize("mode", ["idempotent", "transactional"])
+def test_a_refused_row_of_a_copy_is_offered_until_somebody_takes_it(mode: Mode) -> None:
+    """A row behind it, found at the start, says nothing after a failure either."""
+    machine = machine_for(mode)()
+    machine.time_passes(seconds=0.05)
+    machine.offer_poison(key=1)
+    machine.others_write(where=(JOBS, 0))
+    machine.trim(where=(JOBS, 0), count=1)
+    machine.offer(keys=[1])
+    machine.copy()
+    machine.time_passes(seconds=0.5)
+    machine.put_copy_back()
+    machine.fail(where=(JOBS, 0), fault=Fault.FAILED)
+    machine.time_passes(seconds=5.0)
+    machine.teardown()
+
+
+def _explore(mode: Mode, examples: int) -> None:
+    run_state_machine_as_test(
+        machine_for(mode),
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_a_late_row_of_a_former_process_says_nothing_of_one_that_is_refused() -> None:
+    """It lands while its lane resumes, and behind a head that was deleted."""
+    for milliseconds in (524, 532, 540):
+        machine = machine_for("idempotent")()
+        machine.time_passes(seconds=0.05)
+        machine.offer_poison(key=1)
+        machine.others_write(where=(JOBS, 0))
+        machine.trim(where=(JOBS, 0), count=1)
+        machine.offer(keys=[1])
+        machine.copy()
+        while not any(
+            state.last_sequence
+            for state in machine.outbox.lane_states().result()
+            if state.topic == DEAD
+        ):
+            machine.time_passes(seconds=0.0005)
+        machine.fail(where=(JOBS, 0), fault=Fault.LATE)
+        machine.time_passes(seconds=0.02)
+        machine.put_copy_back()
+        machine.time_passes(seconds=milliseconds / 1000)
+        machine.land()
+        machine.teardown()
+
+
+@pytest.mark.parametrize("mode", ["idempotent", "transactional"])
+def test_rows_of_a_copy_that_are_sent_again_behind_a_cut_are_marked(mode: Mode) -> None:
+    """Also those behind one that was refused since: they were found alone."""
+    machine = machine_for(mode)()
+    machine.time_passes(seconds=0.05)
+    for _ in range(2):
+        machine.offer(keys=[1])
+        machine.time_passes(seconds=0.05)
+    machine.go_away(is_away=True)
+    machine.offer_poison(key=1)
+    machine.offer(keys=[1])
+    machine.copy()
+    machine.cut(where=(JOBS, 0), count=1 if mode == "idempotent" else 2)
+    machine.others_write(where=(JOBS, 0))
+    machine.go_away(is_away=False)
+    machine.time_passes(seconds=5.0)
+    machine.put_copy_back()
+    machine.teardown()
+
+
+@pytest.mark.parametrize("after_seconds", [0.008, 0.02])
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("mode", ["idempotent", "transactional"])
+def test_a_process_that_dies_before_it_has_looked_at_a_log_that_was_cut_loses_nothing(
+    mode: Mode, count: int, after_seconds: float
+) -> None:
+    """What a log acknowledged that may not be the one of before isn't built upon."""
+    machine = machine_for(mode)()
+    machine.time_passes(seconds=0.05)
+    for _ in range(3):
+        machine.offer(keys=[1])
+        machine.time_passes(seconds=0.05)
+    machine.cut(where=(JOBS, 0), count=count)
+    machine.offer(keys=[1])
+    machine.time_passes(seconds=after_seconds)
+    machine.write_down()
+    machine.crash()
+    machine.teardown()
+
+
+@pytest.mark.parametrize("mode", ["idempotent", "transactional"])
+def test_whatever_happens_each_event_arrives_in_order(mode: Mode) -> None:
+    """No order of faults loses an event, doubles one without a mark or turns two."""
+    _explore(mode, 60)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1_200)
+@pytest.mark.parametrize("mode", ["idempotent", "transactional"])
+def test_whatever_else_happens_each_event_arrives_in_order(mode: Mode) -> None:
+    """The same with thousands of orders."""
+    _explore(mode, 3_000)

@@ -1,0 +1,144 @@
+"""Brokers that keep their connections and don't answer, and brokers that moved."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import structlog
+import trio
+
+from bridge.kafka.producer import producer
+from tests.conftest import Topic
+from tests.kafka.relay.relaying import (
+    DEADLINE_SECONDS,
+    check_topic,
+    feed,
+    opened,
+    read_back,
+    rig,
+    settings_for,
+    until,
+)
+from tests.servers.kafka import KafkaServer
+from tests.servers.proxy import KafkaProxy, RequestKind
+
+
+async def test_a_request_that_hangs_is_left_and_keeps_its_sequence(
+    own_kafka: KafkaServer, topic: Topic, tmp_path: Path
+) -> None:
+    """Held for many request timeouts, sent again and again, it is appended once."""
+    proxy = KafkaProxy(own_kafka.detours[0])
+    settings = settings_for(
+        topic,
+        bootstrap_servers=proxy.bootstrap_servers,
+        request_timeout_seconds=0.5,
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(proxy.serve)
+        async with rig(settings, [[topic.name]], tmp_path) as running:
+            await opened(running, topic)
+            running.offer(topic.name, range(100))
+            await running.all_sent(topic.name, 100)
+            proxy.hold(RequestKind.PRODUCE)
+            running.offer(topic.name, range(100, 200))
+            with trio.fail_after(DEADLINE_SECONDS):
+                # The first try, and some that followed when it got no answer.
+                await proxy.wait_held(4)
+                await proxy.release()
+            running.offer(topic.name, range(200, 300))
+            await running.all_sent(topic.name, 300)
+            statistics = running.relay.statistics
+            assert statistics.producer_recycles == 0
+            assert statistics.published == {topic.name: 300}
+        nursery.cancel_scope.cancel()
+    check_topic(await read_back(topic), range(300))
+
+
+@pytest.mark.timeout(90)
+async def test_a_broker_that_stands_still_for_long_loses_and_doubles_nothing(
+    own_kafka: KafkaServer, topic: Topic, tmp_path: Path
+) -> None:
+    """It wakes up to the same batch several times over, and appends it once."""
+    settings = settings_for(topic, request_timeout_seconds=1.0)
+    with structlog.testing.capture_logs() as lines:
+        async with rig(settings, [[topic.name]], tmp_path) as running:
+            await opened(running, topic)
+            await feed(running, topic, 200)
+            own_kafka.pause()
+            try:
+                await feed(running, topic, 200, first=200)
+                await until(lambda: not running.relay.statistics.connected)
+            finally:
+                own_kafka.resume()
+            await feed(running, topic, 200, first=400)
+            await running.all_sent(topic.name, 600)
+            assert running.errors == []
+    told = [line["event"] for line in lines if line["log_level"] != "debug"]
+    assert len(told) <= 6, told
+    check_topic(await read_back(topic), range(600))
+
+
+async def _lead(
+    listeners: list[trio.SocketListener], ports: list[int], nursery: trio.Nursery
+) -> None:
+    """Lead whoever connects to the last one of the ports."""
+
+    async def pump(source: trio.SocketStream, target: trio.SocketStream) -> None:
+        try:
+            async for chunk in source:
+                await target.send_all(chunk)
+            await target.send_eof()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+
+    async def lead(client: trio.SocketStream) -> None:
+        try:
+            broker = await trio.open_tcp_stream("127.0.0.1", ports[-1])
+        except OSError:
+            await client.aclose()
+            return
+        async with client, broker, trio.open_nursery() as pumps:
+            pumps.start_soon(pump, client, broker)
+            await pump(broker, client)
+            pumps.cancel_scope.cancel()
+
+    await trio.serve_listeners(lead, listeners, handler_nursery=nursery)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(120)
+async def test_brokers_that_all_moved_are_found_by_the_bootstrap_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client knows the old addresses alone; a new one asks where brokers are now."""
+    monkeypatch.setattr(producer, "_LOST_GRACE_SECONDS", 1.0)
+    name = "jobs"
+    first = KafkaServer(data_dir=tmp_path / "kafka")
+    second = KafkaServer(data_dir=tmp_path / "kafka")
+    await trio.to_thread.run_sync(first.start)
+    try:
+        await trio.to_thread.run_sync(partial(first.create_topic, name, 3))
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        port = listener.socket.getsockname()[1]
+        topic = Topic(name, "-", "-", 3, f"127.0.0.1:{port}")
+        ports = [int(first.bootstrap_servers.rpartition(":")[2])]
+        settings = settings_for(topic, request_timeout_seconds=1.0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_lead, [listener], ports, nursery)
+            async with rig(settings, [[name]], tmp_path / "outbox") as running:
+                await opened(running, topic)
+                await feed(running, topic, 100)
+                await running.all_sent(name, 100)
+                await trio.to_thread.run_sync(first.stop)
+                await trio.to_thread.run_sync(second.start)
+                ports.append(int(second.bootstrap_servers.rpartition(":")[2]))
+                await feed(running, topic, 100, first=100)
+                await running.all_sent(name, 200)
+                assert running.relay.statistics.producer_recycles >= 1
+            check_topic(await read_back(topic), range(200))
+            nursery.cancel_scope.cancel()
+    finally:
+        await trio.to_thread.run_sync(first.close)
+        await trio.to_thread.run_sync(second.close)

@@ -1,0 +1,298 @@
+"""Logs that look as if they had lost something, and haven't."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import structlog
+import trio
+
+from bridge.kafka.partitioner import partitioner
+from tests.conftest import Topic
+from tests.kafka.relay.faults import Forgery, forge_answers
+from tests.kafka.relay.orders import (
+    alter,
+    delete_until,
+    speed_up_cleaner,
+    write_foreign,
+)
+from tests.kafka.relay.relaying import (
+    Rig,
+    check_topic,
+    feed,
+    numbers_of,
+    opened,
+    read_back,
+    rig,
+    settings_for,
+    until,
+)
+from tests.servers import reader
+from tests.servers.broker import KafkaBroker
+
+
+@contextmanager
+def nothing_is_called_lost() -> Iterator[list[str]]:
+    """Give the events that are logged; no lane may say that its log was cut."""
+    events: list[str] = []
+    with structlog.testing.capture_logs() as lines:
+        yield events
+    events += [line["event"] for line in lines]
+    assert "lane.log_cut" not in events
+
+
+async def looked_again(
+    running: Rig, topic: Topic, monkeypatch: pytest.MonkeyPatch, numbers: range
+) -> None:
+    """Let each lane's next batch fail, so that it looks at its log; send events."""
+    for partition in range(topic.partitions):
+        forge_answers(
+            monkeypatch, Forgery(topic.name, partition, 45, times=1, appended=False)
+        )
+    sent, failed = running.sent(topic.name), running.relay.statistics.producer_recycles
+    await feed(running, topic, len(numbers), first=numbers[0])
+    await running.all_sent(topic.name, sent + len(numbers))
+    assert running.relay.statistics.producer_recycles > failed
+
+
+def ours(records: Sequence[reader.Record]) -> list[reader.Record]:
+    """Those that a bridge wrote; none of them may be marked."""
+    found = [one for one in records if "bridge_outbox" in one.headers]
+    assert not any("bridge_anomaly" in one.headers for one in found)
+    return found
+
+
+def first_sequences(records: Sequence[reader.Record]) -> dict[int, int]:
+    """Each partition's first sequence; what follows must be dense."""
+    firsts: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for one in records:
+        sequence = int(one.headers["bridge_sequence"])
+        firsts.setdefault(one.partition, sequence)
+        assert sequence == last.get(one.partition, sequence - 1) + 1
+        last[one.partition] = sequence
+    return firsts
+
+
+def lasts(topic: Topic, numbers: range) -> dict[int, int]:
+    """How many of the events went to each partition."""
+    where = partitioner(topic.partitions)
+    counts = dict.fromkeys(range(topic.partitions), 0)
+    for number in numbers:
+        counts[where(b"job-%d" % (number % 20))] += 1
+    return counts
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+async def test_a_head_that_was_deleted_is_no_cut(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    """Up to the middle or the very end: what was delivered stays delivered."""
+    settings = settings_for(topic)
+    with nothing_is_called_lost():
+        async with rig(settings, [[topic.name]], tmp_path) as running:
+            await opened(running, topic)
+            running.offer(topic.name, range(120))
+            await running.all_sent(topic.name, 120)
+            for partition, count in lasts(topic, range(120)).items():
+                await trio.to_thread.run_sync(
+                    delete_until, topic, partition, int(count * share)
+                )
+            await looked_again(running, topic, monkeypatch, range(120, 200))
+            for partition, count in lasts(topic, range(200)).items():
+                await trio.to_thread.run_sync(
+                    delete_until, topic, partition, int(count * share)
+                )
+            await running.drain()
+        async with rig(settings, [[topic.name]], tmp_path) as running:
+            await opened(running, topic)
+            await feed(running, topic, 100, first=200)
+            await running.all_sent(topic.name, 100)
+            assert running.relay.statistics.resumed == {}
+    firsts = first_sequences(ours(await read_back(topic)))
+    assert firsts == {
+        partition: int(count * share) + 1
+        for partition, count in lasts(topic, range(200)).items()
+    }
+
+
+async def test_a_head_deleted_before_a_lane_resumes_is_not_sent_again(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that were appended unheard and trimmed don't come behind later ones."""
+    place = partitioner(topic.partitions)(b"job-0")
+    settings = settings_for(topic, resume_quiet_seconds=2.0)
+    with nothing_is_called_lost():
+        async with rig(settings, [[topic.name]], tmp_path) as running:
+            await opened(running, topic)
+            running.offer(topic.name, range(0, 100, 20))
+            await running.all_sent(topic.name, 5)
+            forge_answers(
+                monkeypatch, Forgery(topic.name, place, 45, times=1, appended=True)
+            )
+            running.offer(topic.name, range(100, 300, 20))
+            await until(lambda: running.relay.statistics.producer_recycles == 1)
+            # Eight have been acknowledged or appended, and are gone.
+            await trio.to_thread.run_sync(delete_until, topic, place, 8)
+            running.offer(topic.name, range(300, 400, 20))
+            await running.all_sent(topic.name, 20)
+            await until(lambda: running.outbox.statistics.rows == 0)
+            await looked_again(running, topic, monkeypatch, range(400, 480))
+            assert running.relay.statistics.resent == {}
+    records = [one for one in ours(await read_back(topic)) if one.key == b"job-0"]
+    assert numbers_of(records) == list(range(160, 480, 20))
+
+
+@pytest.mark.parametrize("others", [False, True])
+@pytest.mark.timeout(90)
+async def test_a_topic_made_anew_under_a_running_bridge_is_no_cut(
+    kafka: KafkaBroker,
+    topic: Topic,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    others: bool,
+) -> None:
+    """Events flow to the new topic; nothing of the old one is sent again."""
+    settings = settings_for(topic, start_timeout_seconds=3.0)
+    with nothing_is_called_lost() as events:
+        async with rig(settings, [[topic.name]], tmp_path) as running:
+            await opened(running, topic)
+            running.offer(topic.name, range(120))
+            await running.all_sent(topic.name, 120)
+            await until(lambda: running.outbox.statistics.rows == 0)
+            await trio.to_thread.run_sync(kafka.delete_topics, topic.name)
+            await trio.to_thread.run_sync(
+                kafka.create_topic, topic.name, topic.partitions
+            )
+            for partition in range(topic.partitions) if others else ():
+                # Beyond the offsets that the lanes have come to.
+                await trio.to_thread.run_sync(write_foreign, topic, partition, 150)
+            await feed(running, topic, 80, first=120)
+            await running.all_sent(topic.name, 200)
+            await looked_again(running, topic, monkeypatch, range(200, 240))
+            await until(lambda: running.relay.statistics.lanes == topic.partitions)
+            await until(lambda: running.outbox.statistics.rows == 0)
+            assert running.relay.statistics.resent == {}
+            assert running.errors == []
+    assert events.count("topic.made_anew") >= 1
+    records = ours(await read_back(topic))
+    assert sorted(numbers_of(records)) == list(range(120, 240))
+    assert first_sequences(records) == {
+        partition: count + 1 for partition, count in lasts(topic, range(120)).items()
+    }
+
+
+@pytest.mark.parametrize("others", [False, True])
+@pytest.mark.timeout(90)
+async def test_a_topic_made_anew_while_no_bridge_ran_is_no_cut(
+    kafka: KafkaBroker, topic: Topic, tmp_path: Path, *, others: bool
+) -> None:
+    """Rows that waited go to the new topic; sequences go on where they were."""
+    settings = settings_for(topic)
+    async with rig(settings, [[topic.name]], tmp_path) as running:
+        running.offer(topic.name, range(120))
+        await running.all_sent(topic.name, 120)
+        await until(lambda: running.outbox.statistics.rows == 0)
+        running.relay.abort()
+        await running.ended.wait()
+        running.offer(topic.name, range(120, 160))
+        await running.committed(160)
+    await trio.to_thread.run_sync(kafka.delete_topics, topic.name)
+    await trio.to_thread.run_sync(kafka.create_topic, topic.name, topic.partitions)
+    for partition in range(topic.partitions) if others else ():
+        await trio.to_thread.run_sync(write_foreign, topic, partition, 150)
+    with nothing_is_called_lost() as events:
+        for numbers in (range(160, 200), range(200, 240)):
+            async with rig(settings, [[topic.name]], tmp_path) as running:
+                await opened(running, topic)
+                await feed(running, topic, 40, first=numbers[0])
+                await running.committed(40)
+                await until(lambda: running.outbox.statistics.rows == 0)
+                assert running.relay.statistics.resent == {}
+                assert running.relay.statistics.resumed == {}
+    assert events.count("topic.made_anew") == 1
+    records = ours(await read_back(topic))
+    assert sorted(numbers_of(records)) == list(range(120, 240))
+    assert first_sequences(records) == {
+        partition: count + 1 for partition, count in lasts(topic, range(120)).items()
+    }
+
+
+async def test_transactions_of_others_are_no_cut(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their markers, and what they aborted, are places where readers see nothing."""
+    settings = settings_for(topic)
+    with nothing_is_called_lost():
+        async with rig(settings, [[topic.name]], tmp_path) as running:
+            await opened(running, topic)
+            for number, commits in enumerate((True, False, True, False)):
+                await feed(running, topic, 60, first=60 * number)
+                await running.all_sent(topic.name, 60 * number + 60)
+                for partition in range(topic.partitions):
+                    await trio.to_thread.run_sync(
+                        partial(write_foreign, topic, partition, 3, commits=commits)
+                    )
+                if number % 2:
+                    forge_answers(
+                        monkeypatch,
+                        Forgery(topic.name, number % 3, 45, times=1, appended=True),
+                    )
+            await looked_again(running, topic, monkeypatch, range(240, 300))
+            await running.drain()
+        async with rig(settings, [[topic.name]], tmp_path) as running:
+            await opened(running, topic)
+            await feed(running, topic, 60, first=300)
+            await running.all_sent(topic.name, 60)
+            await until(lambda: running.outbox.statistics.rows == 0)
+    check_topic(ours(await read_back(topic)), range(360))
+
+
+@pytest.mark.timeout(120)
+async def test_compaction_is_no_cut(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each lane's last record was taken by a later one of the same key."""
+    await trio.to_thread.run_sync(speed_up_cleaner, topic)
+    alter(
+        topic,
+        cleanup_policy="compact",
+        segment_ms="50",
+        min_cleanable_dirty_ratio="0.0",
+        max_compaction_lag_ms="100",
+    )
+    where = partitioner(topic.partitions)
+    keys = [b"job-%d" % number for number in range(20)]
+
+    def overwrite() -> None:
+        for key in [*keys, *keys]:
+            write_foreign(topic, where(key), 1, key=key)
+
+    async def compacted() -> None:
+        """Overwrite all our records and wait until nothing of them is left."""
+        with trio.fail_after(60):
+            while any("ce_id" in one.headers for one in await read_back(topic)):
+                await trio.to_thread.run_sync(overwrite)
+                await trio.sleep(0.5)
+
+    settings = settings_for(topic)
+    with nothing_is_called_lost():
+        async with rig(settings, [[topic.name]], tmp_path) as running:
+            await opened(running, topic)
+            await feed(running, topic, 100)
+            await running.all_sent(topic.name, 100)
+            await compacted()
+            await looked_again(running, topic, monkeypatch, range(100, 160))
+            await compacted()
+            await running.drain()
+        async with rig(settings, [[topic.name]], tmp_path) as running:
+            await opened(running, topic)
+            await feed(running, topic, 60, first=160)
+            await running.all_sent(topic.name, 60)
+            assert running.relay.statistics.resent == {}
+            assert running.relay.statistics.resumed == {}

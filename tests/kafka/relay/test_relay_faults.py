@@ -1,0 +1,187 @@
+"""Brokers and topics that go away while the relay works, and come back."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import structlog
+import trio
+
+from tests.conftest import Topic
+from tests.kafka.relay.relaying import (
+    check_topic,
+    feed,
+    numbers_of,
+    opened,
+    read_back,
+    rig,
+    settings_for,
+    until,
+)
+from tests.servers.broker import KafkaBroker
+from tests.servers.kafka import KafkaServer
+
+
+# -- Brokers -----------------------------------------------------------------
+
+
+@pytest.mark.timeout(90)
+async def test_a_broker_killed_under_load_loses_and_doubles_nothing(
+    own_kafka: KafkaServer, topic: Topic, tmp_path: Path
+) -> None:
+    """What was on its way when the broker died arrives once, and in order."""
+    count = 2_000
+    async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
+        await opened(running, topic)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(feed, running, topic, count)
+            await trio.sleep(0.7)
+            await trio.to_thread.run_sync(own_kafka.kill)
+        assert running.sent(topic.name) < count
+        await trio.to_thread.run_sync(own_kafka.start)
+        await running.all_sent(topic.name, count)
+        assert running.errors == []
+    check_topic(await read_back(topic), range(count))
+
+
+@pytest.mark.timeout(90)
+async def test_a_silent_broker_shows_in_the_statistics(
+    own_kafka: KafkaServer, topic: Topic, tmp_path: Path
+) -> None:
+    """A broker that stands still is noticed within 10 s, and told in few lines."""
+    async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
+        await opened(running, topic)
+        statistics = running.relay.statistics
+        assert statistics.connected
+        with structlog.testing.capture_logs() as lines:
+            own_kafka.pause()
+            try:
+                await feed(running, topic, 300)
+                await until(lambda: not statistics.connected, seconds=10)
+                assert "no acknowledgement" in str(statistics.last_error)
+                assert statistics.ever_connected
+            finally:
+                own_kafka.resume()
+            await running.all_sent(topic.name, 300)
+            await until(
+                lambda: (
+                    statistics.last_error is None and running.relay.statistics.connected
+                )
+            )
+        events = [line["event"] for line in lines if "kafka" in line["event"]]
+        assert events == ["kafka.silent", "kafka.works_again"]
+    check_topic(await read_back(topic), range(300))
+
+
+@pytest.mark.timeout(90)
+async def test_a_relay_waits_for_a_broker_that_is_not_there_yet(
+    own_kafka: KafkaServer, topic: Topic, tmp_path: Path
+) -> None:
+    """With rows waiting the relay outlasts its start timeout and delivers later."""
+    settings = settings_for(topic, start_timeout_seconds=1.0)
+    await trio.to_thread.run_sync(own_kafka.stop)
+    async with rig(settings, [[topic.name]], tmp_path, relay_waits=True) as running:
+        running.offer(topic.name, range(500))
+        await running.committed(500)
+        with structlog.testing.capture_logs() as lines:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(running.run)
+                await trio.sleep(4)
+                assert not running.ended.is_set()
+                assert running.relay.statistics.last_error is not None
+                await trio.to_thread.run_sync(own_kafka.start)
+                await running.all_sent(topic.name, 500)
+                running.relay.abort()
+        told = [line["event"] for line in lines if line["log_level"] == "warning"]
+        assert told == ["kafka.waits"]
+    check_topic(await read_back(topic), range(500))
+
+
+@pytest.mark.timeout(90)
+async def test_abort_ends_a_relay_whose_broker_is_gone(
+    own_kafka: KafkaServer,
+    topic: Topic,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Drain waits for the broker in vain; abort ends it at once and quietly."""
+    async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
+        await opened(running, topic)
+        running.offer(topic.name, range(100))
+        await running.all_sent(topic.name, 100)
+        own_kafka.kill()
+        running.offer(topic.name, range(100, 200))
+        await running.committed(200)
+        await trio.sleep(0.5)
+        caplog.clear()
+        running.relay.drain()
+        with trio.move_on_after(1):
+            await running.ended.wait()
+        assert not running.ended.is_set()
+        running.relay.abort()
+        with trio.fail_after(3):
+            await running.ended.wait()
+        assert running.errors == []
+        # asyncio reports tasks that failed and nobody looked at.
+        loud = [one for one in caplog.records if one.levelno >= logging.ERROR]
+        assert [one.getMessage() for one in loud if one.name == "asyncio"] == []
+    await trio.to_thread.run_sync(own_kafka.start)
+    async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
+        await until(lambda: running.outbox.statistics.rows == 0)
+    check_topic(await read_back(topic), range(200))
+
+
+# -- Topics ------------------------------------------------------------------
+
+
+@pytest.mark.timeout(90)
+async def test_a_deleted_topic_does_not_end_the_relay(
+    kafka: KafkaBroker, topic: Topic, tmp_path: Path
+) -> None:
+    """Other topics go on; the deleted one gets its rows when it is there again."""
+    settings = settings_for(
+        topic, delivery_timeout_seconds=2.0, start_timeout_seconds=2.0
+    )
+    groups = [[topic.name], [topic.dead_letter]]
+    async with rig(settings, groups, tmp_path) as running:
+        await opened(running, topic)
+        running.offer(topic.name, range(60))
+        await running.all_sent(topic.name, 60)
+        await trio.to_thread.run_sync(kafka.delete_topics, topic.name)
+        running.offer(topic.name, range(60, 120))
+        await until(lambda: running.relay.statistics.producer_recycles > 0)
+        running.offer(topic.dead_letter, range(20))
+        await running.all_sent(topic.dead_letter, 20)
+        assert not running.ended.is_set()
+        await trio.to_thread.run_sync(kafka.create_topic, topic.name, topic.partitions)
+        await running.all_sent(topic.name, 120)
+        assert running.errors == []
+    records = await read_back(topic)
+    assert sorted(numbers_of(records)) == list(range(60, 120))
+
+
+@pytest.mark.timeout(90)
+async def test_a_topic_with_fewer_partitions_opens_all_the_same(
+    kafka: KafkaBroker, topic: Topic, tmp_path: Path
+) -> None:
+    """Lanes whose partition is gone don't hold up the others."""
+    settings = settings_for(topic, start_timeout_seconds=3.0)
+    async with rig(settings, [[topic.name]], tmp_path) as running:
+        running.offer(topic.name, range(60))
+        await until(lambda: running.sent(topic.name) == 60)
+        # Rows that the outbox holds for every partition.
+        running.outbox.acknowledge = lambda *_: None  # type: ignore[method-assign]
+        running.offer(topic.name, range(60, 120))
+        await running.all_sent(topic.name, 120)
+    await trio.to_thread.run_sync(kafka.delete_topics, topic.name)
+    await trio.to_thread.run_sync(kafka.create_topic, topic.name, 1)
+    with structlog.testing.capture_logs() as lines:
+        async with rig(settings, [[topic.name]], tmp_path) as running:
+            running.offer(topic.name, range(120, 150))
+            await until(lambda: running.sent(topic.name) >= 30)
+            assert running.relay.statistics.lanes == 1
+    gone = [line for line in lines if line["event"] == "lane.partition_gone"]
+    assert {line["partition"] for line in gone} == {1, 2}
+    assert all(line["rows_kept"] > 0 for line in gone)

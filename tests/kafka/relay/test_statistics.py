@@ -1,0 +1,80 @@
+"""Tests of what the relay counts."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from bridge.kafka.relay.statistics import RelayStatistics, delivered
+from bridge.record import StoredRecord
+from tests.kafka.relay.relaying import ENVELOPE
+
+
+NOW_US = 1_763_985_600_000_000
+
+
+@pytest.fixture
+def statistics(monkeypatch: pytest.MonkeyPatch) -> RelayStatistics:
+    """Statistics at a fixed moment."""
+    monkeypatch.setattr(time, "time_ns", lambda: NOW_US * 1000)
+    return RelayStatistics()
+
+
+def _rows(*ages_seconds: float) -> list[StoredRecord]:
+    return [
+        StoredRecord(
+            sequence, f"id-{sequence}", b"k", b"v", NOW_US - int(age * 1e6), ENVELOPE
+        )
+        for sequence, age in enumerate(ages_seconds, 1)
+    ]
+
+
+def _buckets(statistics: RelayStatistics, topic: str) -> dict[float, int]:
+    durations = statistics.delivery_durations[topic]
+    counts = dict(zip((*durations.bounds, float("inf")), durations.counts, strict=True))
+    return {bound: count for bound, count in counts.items() if count}
+
+
+def test_each_record_is_as_old_as_its_reading(statistics: RelayStatistics) -> None:
+    """Records of one read count together, those of others by their own time."""
+    delivered(statistics, "jobs", _rows(7200, 3, 3, 3, 0.004), 0)
+    assert _buckets(statistics, "jobs") == {21_600.0: 1, 5.0: 3, 0.005: 1}
+    assert statistics.delivery_durations["jobs"].sum == pytest.approx(7209.004)
+    assert statistics.published == {"jobs": 5}
+
+
+def test_topics_are_told_apart(statistics: RelayStatistics) -> None:
+    """Each topic has a distribution of its own."""
+    delivered(statistics, "jobs", _rows(0.004), 0)
+    delivered(statistics, "jobs.dlq", _rows(3), 0)
+    assert _buckets(statistics, "jobs") == {0.005: 1}
+    assert _buckets(statistics, "jobs.dlq") == {5.0: 1}
+
+
+def test_what_is_sent_again_was_counted_before(statistics: RelayStatistics) -> None:
+    """A row that a log has lost took its time once; it is published twice."""
+    delivered(statistics, "jobs", _rows(50, 50, 3), 2)
+    assert _buckets(statistics, "jobs") == {5.0: 1}
+    assert statistics.published == {"jobs": 3}
+
+
+def test_clock_that_was_set_back_makes_no_nonsense(
+    statistics: RelayStatistics,
+) -> None:
+    """A record of the future took no time."""
+    delivered(statistics, "jobs", _rows(-60), 0)
+    assert _buckets(statistics, "jobs") == {0.001: 1}
+    assert statistics.delivery_durations["jobs"].sum == 0
+
+
+def test_lag_is_the_longest_of_a_minute(statistics: RelayStatistics) -> None:
+    """A late beat shows for a minute of beats, and no longer."""
+    assert statistics.lag_seconds == 0
+    statistics.beat(1.0, 2.5)
+    for second in range(59):
+        statistics.beat(2.0 + second, -0.001)
+        assert statistics.lag_seconds == 2.5
+    statistics.beat(61.0, 0.001)
+    assert statistics.lag_seconds == 0.001
+    assert statistics.last_beat == 61.0

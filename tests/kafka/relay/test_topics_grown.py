@@ -1,0 +1,193 @@
+"""Partitions are added under load: each job's records stay in one order."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import structlog
+import trio
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
+
+from bridge.consumer.verify import prove
+from bridge.kafka import header_names
+from bridge.kafka.partitioner import partitioner
+from bridge.record import Envelope, Record
+from bridge.settings import KafkaSettings
+from tests.conftest import Topic
+from tests.kafka.relay.relaying import (
+    DEADLINE_SECONDS,
+    Rig,
+    opened,
+    read_back,
+    rig,
+    settings_for,
+    until,
+)
+from tests.servers import reader
+
+
+Delivery = Literal["idempotent", "transactional"]
+
+_ENVELOPE = Envelope(
+    "https://api.example/clients/7",
+    header_names.JOB_STATUS_TYPE,
+    "socket",
+    "application/json",
+)
+_STATES = ("processing", "in_progress", "done")
+
+
+def job_event(topic: Topic, job: str, state: int) -> Record:
+    """The event of a job that goes through three states."""
+    status = _STATES[state]
+    value = {
+        "request_id": job,
+        "status": status,
+        "preview": None,
+        "result_url": None,
+        "progress": None,
+    }
+    return Record(
+        topic.name,
+        job.encode(),
+        json.dumps(value).encode(),
+        time.time_ns() // 1000,
+        _ENVELOPE,
+        status=status,
+    )
+
+
+async def tell(running: Rig, topic: Topic, jobs: Sequence[str], state: int) -> None:
+    """Let jobs reach a state, some at a time."""
+    for first in range(0, len(jobs), 5):
+        running.outbox.offer(
+            [job_event(topic, job, state) for job in jobs[first : first + 5]]
+        )
+        await trio.sleep(0.005)
+
+
+def named(prefix: str, count: int = 60) -> list[str]:
+    """Name jobs."""
+    return [f"{prefix}-{number}" for number in range(count)]
+
+
+async def add_partitions(topic: Topic, total: int) -> None:
+    """Give the topic more partitions, as its owner does, by another client."""
+    admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
+    for future in admin.create_partitions([NewPartitions(topic.name, total)]).values():
+        await trio.to_thread.run_sync(future.result, DEADLINE_SECONDS)
+
+
+def check(
+    records: Sequence[reader.Record], homes: Iterable[tuple[Sequence[str], int]]
+) -> None:
+    """Assert that each job is whole, in order, on its partition of so many.
+
+    Raises:
+        AssertionError: A job isn't.
+    """
+    found = defaultdict(list)
+    places = defaultdict(set)
+    for one in records:
+        assert one.key is not None
+        assert one.value is not None
+        found[one.key.decode()].append(json.loads(one.value)["status"])
+        places[one.key.decode()].add(one.partition)
+    expected = {
+        job: {partitioner(partitions)(job.encode())}
+        for jobs, partitions in homes
+        for job in jobs
+    }
+    assert {job: places[job] for job in expected} == expected
+    assert found == {job: [*_STATES] for job in expected}
+
+
+async def check_proof(settings: KafkaSettings, topic: Topic) -> None:
+    """Assert that `bridge verify` finds no hole, duplicate or reordering.
+
+    Raises:
+        AssertionError: It does.
+    """
+    result = await prove(settings, topic.name, dead_letter_topic=topic.dead_letter)
+    assert result.findings == []
+    assert result.counts == {}
+
+
+@pytest.mark.parametrize("delivery", ["idempotent", "transactional"])
+async def test_jobs_in_flight_stay_and_new_ones_use_what_was_added(
+    topic: Topic, tmp_path: Path, delivery: Delivery
+) -> None:
+    """Under load, over a restart in between, and over a second change."""
+    settings = settings_for(topic, topics_check_seconds=0.1)
+    groups = [[topic.name]]
+    old, new, last = named("old"), named("new"), named("last")
+    run = partial(rig, settings, groups, tmp_path, delivery=delivery)
+    with structlog.testing.capture_logs() as lines:
+        async with run() as running:
+            await opened(running, topic)
+            await tell(running, topic, old, 0)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(add_partitions, topic, 7)
+                await tell(running, topic, old[:40], 1)
+            await until(lambda: running.relay.statistics.lanes == 7)
+            await tell(running, topic, new, 0)
+            await tell(running, topic, old[:20], 2)
+            assert running.errors == []
+        async with run() as running:
+            await tell(running, topic, old[40:], 1)
+            await tell(running, topic, new, 1)
+            await until(lambda: running.relay.statistics.lanes == 7)
+            await tell(running, topic, old[20:40], 2)
+            await add_partitions(topic, 12)
+            await until(lambda: running.relay.statistics.lanes == 12)
+            for state in range(3):
+                await tell(running, topic, last, state)
+            await tell(running, topic, old[40:] + new, 2)
+            await until(lambda: running.outbox.statistics.rows == 0)
+            assert running.errors == []
+    grown = [line for line in lines if line["event"] == "topic.partitions_added"]
+    assert [(line["before"], line["partitions"]) for line in grown] == [(3, 7), (7, 12)]
+    records = await read_back(topic)
+    check(records, [(old, 3), (new, 7), (last, 12)])
+    assert {one.partition for one in records} >= {*range(3, 7)}
+    await check_proof(settings, topic)
+
+
+@pytest.mark.parametrize("delivery", ["idempotent", "transactional"])
+async def test_partitions_that_were_added_while_it_was_down_are_noticed(
+    topic: Topic, tmp_path: Path, delivery: Delivery
+) -> None:
+    """What was read before Kafka was reached follows what its job has written."""
+    settings = settings_for(topic)
+    groups = [[topic.name]]
+    old, new = named("old"), named("new")
+    run = partial(rig, settings, groups, tmp_path, delivery=delivery)
+    async with run() as running:
+        await opened(running, topic)
+        await tell(running, topic, old, 0)
+        await running.committed(len(old))
+    await add_partitions(topic, 7)
+    async with run(relay_waits=True) as running:
+        # These have no lane yet, and some of them end their jobs.
+        await tell(running, topic, old, 1)
+        await tell(running, topic, old[:30], 2)
+        await running.committed(90)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(running.run)
+            await until(lambda: running.relay.statistics.lanes == 7)
+            for state in range(3):
+                await tell(running, topic, new, state)
+            await tell(running, topic, old[30:], 2)
+            await until(lambda: running.outbox.statistics.rows == 0)
+            running.relay.abort()
+        assert running.errors == []
+    check(await read_back(topic), [(old, 3), (new, 7)])
+    await check_proof(settings, topic)

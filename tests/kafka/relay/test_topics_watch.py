@@ -1,0 +1,218 @@
+"""Topics that don't fit at a start, and topics that change under a working bridge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+import trio
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import (
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+)
+from confluent_kafka.admin._resource import ResourceType
+
+from bridge.errors import KafkaRefusedError
+from bridge.kafka.topics.finding import Verdict
+from bridge.kafka.topics.needs import TopicNeeds, TopicRole
+from tests.conftest import Topic
+from tests.kafka.relay.relaying import (
+    DEADLINE_SECONDS,
+    check_topic,
+    opened,
+    read_back,
+    rig,
+    settings_for,
+    until,
+)
+from tests.servers.broker import KafkaBroker
+
+
+def needs_of(topic: Topic, value_bytes: int = 1_000_000) -> dict[str, TopicNeeds]:
+    """What the topic and its companions are for."""
+    return {
+        topic.name: TopicNeeds(TopicRole.EVENTS, value_bytes),
+        topic.dead_letter: TopicNeeds(TopicRole.DEAD_LETTERS, value_bytes),
+        topic.gaps: TopicNeeds(TopicRole.GAPS, 4096),
+    }
+
+
+def groups_of(topic: Topic) -> list[list[str]]:
+    """The topics by producer, as the service has them."""
+    return [[topic.name], [topic.dead_letter], [topic.gaps]]
+
+
+async def alter(topic: Topic, name: str, **configs: str) -> None:
+    """Change a topic's configuration as its owner does, by another client."""
+    entries = [
+        ConfigEntry(
+            key.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET
+        )
+        for key, value in configs.items()
+    ]
+    resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
+    admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
+    for future in admin.incremental_alter_configs([resource]).values():
+        await trio.to_thread.run_sync(future.result, DEADLINE_SECONDS)
+
+
+def told(lines: Iterable[Mapping[str, Any]], event: str) -> list[Mapping[str, Any]]:
+    """Give the log lines of an event."""
+    return [line for line in lines if line["event"] == event]
+
+
+async def test_a_first_start_says_everything_that_is_wrong_at_once(
+    topic: Topic, tmp_path: Path
+) -> None:
+    """Two topics are missing and one is too small: one error and one table say so."""
+    needs = needs_of(topic, 2_000_000)
+    absent = [f"{topic.name}-a", f"{topic.name}-b"]
+    needs |= {name: TopicNeeds(TopicRole.PREVIEWS, 1_000) for name in absent}
+    groups = [*groups_of(topic), *([name] for name in absent)]
+    with structlog.testing.capture_logs() as lines:
+        async with rig(settings_for(topic), groups, tmp_path, needs=needs) as running:
+            with trio.fail_after(DEADLINE_SECONDS):
+                await running.ended.wait()
+            (error,) = running.errors
+    assert isinstance(error, KafkaRefusedError)
+    text = str(error)
+    assert f"has no topics {absent[0]} and {absent[1]}, or this user" in text
+    for name in (topic.name, topic.dead_letter):
+        assert (
+            f"The topic {name} has max.message.bytes 1048588, and 2008192 or more is"
+            " needed."
+        ) in text
+        assert f"--entity-name {name} --add-config max.message.bytes=2008192" in text
+    (line,) = told(lines, "topics.checked")
+    assert line["log_level"] == "warning"
+    assert line["missing"] == 4
+    assert {row["topic"] for row in line["findings"]} == {*needs}
+
+
+async def test_a_topic_that_is_too_small_stops_no_bridge_with_rows(
+    topic: Topic, tmp_path: Path
+) -> None:
+    """What waits goes: only single records may be too large, and those are told."""
+    needs = needs_of(topic, 2_000_000)
+    async with rig(
+        settings_for(topic), groups_of(topic), tmp_path, relay_waits=True, needs=needs
+    ) as running:
+        running.offer(topic.name, range(20))
+        await running.committed(20)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(running.run)
+            await running.all_sent(topic.name, 20)
+            running.relay.abort()
+        assert running.errors == []
+    check_topic(await read_back(topic), range(20))
+
+
+async def test_findings_are_told_once_and_kept_for_others(
+    topic: Topic, tmp_path: Path
+) -> None:
+    """All groups open, one table comes; whoever asks later finds it."""
+    needs = needs_of(topic)
+    settings = settings_for(topic, topics_check_seconds=0.1)
+    with structlog.testing.capture_logs() as lines:
+        async with rig(settings, groups_of(topic), tmp_path, needs=needs) as running:
+            await until(lambda: running.relay.statistics.lanes == topic.partitions + 2)
+            # Some looks later.
+            await trio.sleep(0.5)
+            findings = running.relay.statistics.topic_findings
+    (line,) = told(lines, "topics.checked")
+    rows = [row for own in findings.values() for row in own]
+    assert [row["what"] for row in line["findings"]] == [row.what for row in rows]
+    assert line["dangerous"] == sum(row.verdict is Verdict.DANGEROUS for row in rows)
+    assert line["dangerous"] == 3, "one replica of each topic"
+    assert (line["missing"], line["unknown"]) == (0, 0)
+    assert told(lines, "topics.changed") == []
+
+
+async def test_what_changes_while_it_runs_is_told_and_followed(
+    topic: Topic, tmp_path: Path
+) -> None:
+    """A policy is only told; a new limit has the lanes opened again for it."""
+    needs = needs_of(topic)
+    settings = settings_for(topic, topics_check_seconds=0.1)
+    with structlog.testing.capture_logs() as lines:
+        async with rig(settings, groups_of(topic), tmp_path, needs=needs) as running:
+            await opened(running, topic)
+            running.offer(topic.name, range(100))
+            await running.all_sent(topic.name, 100)
+            await alter(topic, topic.gaps, cleanup_policy="compact")
+            await until(lambda: told(lines, "topics.changed"))
+            assert told(lines, "lanes.reopen") == []
+            await alter(topic, topic.name, max_message_bytes="20000")
+            await until(lambda: told(lines, "lanes.reopen"))
+            running.offer(topic.name, range(100, 200), 1000)
+            await running.all_sent(topic.name, 200)
+            findings = running.relay.statistics.topic_findings
+            assert running.errors == []
+    gaps, events = told(lines, "topics.changed")[:2]
+    row, retention = gaps["findings"]
+    assert (retention["what"], retention["verdict"]) == ("retention.ms", "fine")
+    assert (row["topic"], row["what"], row["found"]) == (
+        topic.gaps,
+        "cleanup.policy",
+        "compact",
+    )
+    assert row["verdict"] == "dangerous"
+    assert "--add-config cleanup.policy=delete" in row["remedy"]
+    (row,) = events["findings"]
+    assert (row["what"], row["found"], row["verdict"]) == (
+        "max.message.bytes",
+        "20000",
+        "missing",
+    )
+    assert {one.found for one in findings[topic.gaps] if one.what == row["what"]}
+    # Batches fit the limit at once: none was refused.
+    assert told(lines, "lane.failed") == []
+    check_topic(await read_back(topic), range(200))
+
+
+async def test_topics_made_where_that_is_wanted_fit(
+    kafka: KafkaBroker, topic: Topic, tmp_path: Path
+) -> None:
+    """Missing topics are created for what they are needed for, and found fine."""
+    names = [f"{topic.name}-made", f"{topic.name}-made.gaps"]
+    needs = {
+        names[0]: TopicNeeds(TopicRole.EVENTS, 2_000_000),
+        names[1]: TopicNeeds(TopicRole.GAPS, 4096),
+    }
+    settings = settings_for(topic, create_topics=True, partitions=2)
+    async with rig(
+        settings, [[name] for name in names], tmp_path, needs=needs
+    ) as running:
+        await until(lambda: running.relay.statistics.lanes == 3)
+        findings = running.relay.statistics.topic_findings
+    assert {
+        one.what
+        for own in findings.values()
+        for one in own
+        if one.verdict is not Verdict.FINE
+    } == {"replication.factor"}
+    await trio.to_thread.run_sync(partial(kafka.delete_topics, *names))
+
+
+@pytest.mark.parametrize("drains", [True, False])
+async def test_a_watch_that_waits_holds_no_end_up(
+    topic: Topic, tmp_path: Path, *, drains: bool
+) -> None:
+    """An idle bridge ends at once, long before its next look."""
+    async with rig(
+        settings_for(topic), groups_of(topic), tmp_path, needs=needs_of(topic)
+    ) as running:
+        await until(lambda: running.relay.statistics.lanes == topic.partitions + 2)
+        with trio.fail_after(5):
+            if drains:
+                await running.drain()
+            else:
+                running.relay.abort()
+                await running.ended.wait()
+        assert running.errors == []

@@ -1,0 +1,164 @@
+"""What goes wrong with transactions: ends that get lost, others that stay open.
+
+Owns how these are brought about; what the relay makes of them is for the tests.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from aiokafka import errors  # noqa: TID251 - what is forged
+from aiokafka.client import AIOKafkaClient  # noqa: TID251 - likewise
+from aiokafka.protocol.transaction import EndTxnRequest  # noqa: TID251 - likewise
+from confluent_kafka import IsolationLevel, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+
+from bridge.kafka.producer.producer import Producer as BridgeProducer
+from bridge.kafka.relay.transactional import TransactionalDelivery
+from tests.conftest import Topic
+
+
+__all__ = [
+    "Deliveries",
+    "LostEnds",
+    "foreign_transaction",
+    "intercept",
+    "wait_held_back",
+]
+
+_Send = Callable[[], Awaitable[Any]]
+
+# Far above what any of it takes on a busy machine.
+_PATIENCE_SECONDS = 30.0
+
+
+def intercept(
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type,
+    answer: Callable[[_Send], Awaitable[Any]],
+) -> None:
+    """Let `answer` see to one kind of requests; it may send them, or not."""
+    original = AIOKafkaClient.send
+
+    async def send(
+        self: AIOKafkaClient, node_id: int, request: object, **options: object
+    ) -> object:
+        async def onward() -> object:
+            return await original(self, node_id, request, **options)
+
+        if isinstance(request, kind):
+            return await answer(onward)
+        return await onward()
+
+    monkeypatch.setattr(AIOKafkaClient, "send", send)
+
+
+class LostEnds:
+    """
+    Loses the ends of transactions, or the answers to them.
+
+    Args:
+        monkeypatch: Undoes it at the test's end.
+        times: How many requests are concerned; aiokafka asks again.
+        applied: Whether the transaction ends all the same.
+        error: What the client's send raises.
+    """
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        times: int,
+        applied: bool,
+        error: type[Exception] = errors.RequestTimedOutError,
+    ) -> None:
+        self._left = times
+        self._applied = applied
+        self._error = error
+        self.lost = 0
+        intercept(monkeypatch, EndTxnRequest, self._answer)
+
+    async def _answer(self, send: _Send) -> object:
+        if self._left == 0:
+            return await send()
+        self._left -= 1
+        self.lost += 1
+        if self._applied:
+            await send()
+        raise self._error
+
+    def stop(self) -> None:
+        """Lose no more."""
+        self._left = 0
+
+
+class Deliveries:
+    """
+    Knows the producers of relays that run, so that a test can break them.
+
+    Args:
+        monkeypatch: Undoes it at the test's end.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._made: list[TransactionalDelivery] = []
+        prepare = TransactionalDelivery.prepare
+
+        async def noted(delivery: TransactionalDelivery) -> None:
+            if delivery not in self._made:
+                self._made.append(delivery)
+            await prepare(delivery)
+
+        monkeypatch.setattr(TransactionalDelivery, "prepare", noted)
+
+    def producers(self) -> list[BridgeProducer]:
+        """The two producers of the first relay, the one that is next first."""
+        return list(self._made[0]._producers)
+
+
+@contextmanager
+def foreign_transaction(topic: Topic, partitions: range) -> Iterator[Producer]:
+    """Begin and write a transaction of somebody else; its end is the test's."""
+    producer = Producer(
+        {
+            "bootstrap.servers": topic.bootstrap_servers,
+            "transactional.id": f"foreign-{uuid.uuid4()}",
+            "transaction.timeout.ms": 60_000,
+        }
+    )
+    producer.init_transactions(_PATIENCE_SECONDS)
+    producer.begin_transaction()
+    for partition in partitions:
+        producer.produce(topic.name, value=b"foreign", partition=partition)
+    assert producer.flush(_PATIENCE_SECONDS) == 0
+    yield producer
+
+
+def wait_held_back(topic: Topic) -> None:
+    """
+    Wait until an open transaction keeps records from readers of committed ones.
+
+    It blocks.
+    """
+    admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while _ends(admin, topic, IsolationLevel.READ_COMMITTED) == _ends(
+        admin, topic, IsolationLevel.READ_UNCOMMITTED
+    ):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def _ends(admin: AdminClient, topic: Topic, level: IsolationLevel) -> list[int]:
+    asked = {
+        TopicPartition(topic.name, number): OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        for number in range(topic.partitions)
+    }
+    answers = admin.list_offsets(asked, isolation_level=level)
+    return [answer.result(_PATIENCE_SECONDS).offset for answer in answers.values()]

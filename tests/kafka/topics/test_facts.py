@@ -1,0 +1,109 @@
+"""Topics looked up in a real Kafka, and the answers that are hard to provoke."""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - what is tested runs on asyncio
+from types import SimpleNamespace
+
+import pytest
+from aiokafka import errors  # noqa: TID251 - what is made to fail
+from aiokafka.admin import AIOKafkaAdminClient  # noqa: TID251 - likewise
+
+from bridge.errors import KafkaRefusedError, KafkaUnreachableError
+from bridge.kafka.topics import facts as topics
+from bridge.kafka.topics.facts import LookedUp, look_up
+from tests.conftest import Topic
+from tests.kafka.relay.relaying import settings_for
+from tests.servers.broker import KafkaBroker
+
+
+def look(topic: Topic, *names: str) -> LookedUp:
+    """Look topics up."""
+    return asyncio.run(look_up(settings_for(topic), names or [topic.name]))
+
+
+def answer_with(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Let Kafka describe every topic with an error."""
+
+    async def describe(_: object, names: list[str]) -> list[dict[str, object]]:
+        return [{"topic": name, "error_code": code, "partitions": []} for name in names]
+
+    monkeypatch.setattr(AIOKafkaAdminClient, "describe_topics", describe)
+
+
+def test_tells_partitions_and_size_limits(kafka: KafkaBroker, topic: Topic) -> None:
+    """Each topic has its own; without a setting Kafka's default shows."""
+    name = f"{topic.name}-small"
+    kafka.create_topic(name, 2, {"max.message.bytes": "5000"})
+    found = look(topic, topic.name, name).facts
+    ids = [facts.topic_id for facts in found.values()]
+    assert None not in ids
+    assert len(set(ids)) == 2
+    assert [
+        (one.name, one.partitions, one.max_message_bytes, one.replicas, one.is_led)
+        for one in found.values()
+    ] == [
+        (topic.name, topic.partitions, 1_048_588, 1, True),
+        (name, 2, 5_000, 1, True),
+    ]
+    configs = found[name].configs
+    assert configs is not None
+    assert configs["cleanup.policy"] == "delete"
+    kafka.delete_topics(name)
+
+
+def test_does_without_the_right_to_read_settings(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without DescribeConfigs Kafka's default limit is taken."""
+
+    async def describe(*_: object) -> list[SimpleNamespace]:
+        return [SimpleNamespace(resources=[(29, "not authorised", 2, "jobs", [])])]
+
+    monkeypatch.setattr(AIOKafkaAdminClient, "describe_configs", describe)
+    facts = look(topic).facts[topic.name]
+    assert (facts.max_message_bytes, facts.configs) == (1_048_588, None)
+
+
+def test_a_forbidden_topic_is_refused(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names topic and rights."""
+    answer_with(monkeypatch, 29)
+    problem = look(topic).problems[topic.name]
+    assert isinstance(problem, KafkaRefusedError)
+    assert f"Grant the user Read and Write on the topic {topic.name}." in str(problem)
+
+
+def test_a_missing_topic_hides_no_other(topic: Topic) -> None:
+    """What is there is told beside what isn't, and beside what can't be."""
+    found = look(topic, "a", topic.name, "no topic", "b")
+    assert [*found.facts] == [topic.name]
+    assert found.missing == ("a", "b")
+    assert "'no topic'" in str(found.problems["no topic"])
+
+
+@pytest.mark.parametrize(("code", "words"), [(5, "no leader"), (41, "NotController")])
+def test_what_may_go_away_is_unreachable(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch, code: int, words: str
+) -> None:
+    """A leader that stays away, or an error of the broker, is worth another try."""
+    monkeypatch.setattr(topics, "_SETTLE_SECONDS", 0.0)
+    answer_with(monkeypatch, code)
+    problem = look(topic).problems[topic.name]
+    assert isinstance(problem, KafkaUnreachableError)
+    assert words in str(problem)
+
+
+def test_a_connection_that_breaks_is_unreachable(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Errors of aiokafka come out as the bridge's, with an address."""
+    for error in (errors.KafkaConnectionError("gone"), errors.RequestTimedOutError()):
+
+        async def fail(*_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(AIOKafkaAdminClient, "describe_topics", fail)
+        with pytest.raises(KafkaUnreachableError, match=topic.bootstrap_servers):
+            look(topic)

@@ -1,0 +1,292 @@
+"""What topics are found to be like: a real broker's, and what one broker can't have."""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - what is tested runs on asyncio
+import uuid
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+
+from bridge.kafka.topics.creation import creation, creation_command
+from bridge.kafka.topics.facts import LookedUp, TopicFacts, look_up
+from bridge.kafka.topics.finding import TopicFinding, Verdict
+from bridge.kafka.topics.needs import TopicNeeds, TopicRole, topic_needs
+from bridge.kafka.topics.report import report
+from bridge.settings import KafkaSettings, Settings
+from bridge.settings.sections import LimitSettings
+from tests.servers.broker import KafkaBroker
+
+
+# Of each topic here, since there is one broker.
+_ALONE = {"replication.factor": Verdict.DANGEROUS}
+
+# Role, configuration, what isn't fine then.
+_CASES: dict[str, tuple[TopicRole, dict[str, str], dict[str, Verdict]]] = {
+    "plain": (TopicRole.EVENTS, {}, {}),
+    "compacted events": (TopicRole.EVENTS, {"cleanup.policy": "compact"}, {}),
+    "both": (TopicRole.EVENTS, {"cleanup.policy": "compact,delete"}, {}),
+    "compacted gaps": (
+        TopicRole.GAPS,
+        {"cleanup.policy": "compact"},
+        {"cleanup.policy": Verdict.DANGEROUS},
+    ),
+    "compacted dead letters": (
+        TopicRole.DEAD_LETTERS,
+        {"cleanup.policy": "compact,delete"},
+        {"cleanup.policy": Verdict.DANGEROUS},
+    ),
+    "compacted previews": (TopicRole.PREVIEWS, {"cleanup.policy": "compact"}, {}),
+    "previews by age": (
+        TopicRole.PREVIEWS,
+        {"cleanup.policy": "delete"},
+        {"cleanup.policy": Verdict.DANGEROUS},
+    ),
+    "small": (
+        TopicRole.EVENTS,
+        {"max.message.bytes": "1008191"},
+        {"max.message.bytes": Verdict.MISSING},
+    ),
+    "just large enough": (TopicRole.EVENTS, {"max.message.bytes": "1008192"}, {}),
+    "small for gaps": (TopicRole.GAPS, {"max.message.bytes": "100000"}, {}),
+    "smaller than events": (
+        TopicRole.DEAD_LETTERS,
+        {"max.message.bytes": "1008192"},
+        {"max.message.bytes": Verdict.DANGEROUS},
+    ),
+    "the broker's time": (
+        TopicRole.EVENTS,
+        {
+            "message.timestamp.type": "LogAppendTime",
+            "message.timestamp.before.max.ms": "1000",
+        },
+        {"message.timestamp.type": Verdict.DANGEROUS},
+    ),
+    "young records alone": (
+        TopicRole.DEAD_LETTERS,
+        {"message.timestamp.before.max.ms": "3600000"},
+        {"message.timestamp.before.max.ms": Verdict.DANGEROUS},
+    ),
+    "short": (
+        TopicRole.GAPS,
+        {"retention.ms": "3600000"},
+        {"retention.ms": Verdict.DANGEROUS},
+    ),
+    "short, but compacted": (
+        TopicRole.EVENTS,
+        {"retention.ms": "3600000", "cleanup.policy": "compact"},
+        {},
+    ),
+    "for ever": (TopicRole.GAPS, {"retention.ms": "-1"}, {}),
+    "any leader": (
+        TopicRole.EVENTS,
+        {"unclean.leader.election.enable": "true"},
+        {"unclean.leader.election.enable": Verdict.DANGEROUS},
+    ),
+    "its own codec": (TopicRole.EVENTS, {"compression.type": "zstd"}, {}),
+    "more in sync than there are": (
+        TopicRole.EVENTS,
+        {"min.insync.replicas": "2"},
+        {"min.insync.replicas": Verdict.DANGEROUS},
+    ),
+}
+
+_Found = Mapping[str, tuple[TopicFinding, ...]]
+
+
+def settings_for(kafka: KafkaBroker) -> KafkaSettings:
+    """Settings for the suite's broker."""
+    return KafkaSettings(
+        bootstrap_servers=kafka.bootstrap_servers, replication_factor=1, partitions=2
+    )
+
+
+def value_bytes(role: TopicRole) -> int:
+    """Give the default limit of a role."""
+    return 4096 if role is TopicRole.GAPS else 1_000_000
+
+
+@pytest.fixture(scope="module")
+def found(kafka: KafkaBroker) -> Iterator[_Found]:
+    """All cases' topics in one look: findings by case."""
+    suffix = uuid.uuid4().hex[:8]
+    names = {case: f"case-{n}-{suffix}" for n, case in enumerate(_CASES)}
+    for case, (_, configs, _) in _CASES.items():
+        kafka.create_topic(names[case], 1, configs)
+    needs = {
+        names[case]: TopicNeeds(role, value_bytes(role))
+        for case, (role, _, _) in _CASES.items()
+    }
+    settings = settings_for(kafka)
+    looked_up = asyncio.run(look_up(settings, [*needs]))
+    findings = report(looked_up, needs, settings)
+    yield {case: findings[name] for case, name in names.items()}
+    kafka.delete_topics(*names.values())
+
+
+def bad(findings: tuple[TopicFinding, ...]) -> dict[str, Verdict]:
+    """Give the verdicts that aren't fine."""
+    return {
+        one.what: one.verdict for one in findings if one.verdict is not Verdict.FINE
+    }
+
+
+@pytest.mark.parametrize("case", _CASES)
+def test_a_topic_is_judged_by_what_it_is_for(found: _Found, case: str) -> None:
+    """Each of a topic's configurations has its verdict, and what is bad a remedy."""
+    _, configs, expected = _CASES[case]
+    assert bad(found[case]) == _ALONE | expected
+    by_name = {one.what: one for one in found[case]}
+    for what in expected:
+        assert by_name[what].found.startswith(configs[what])
+        assert f"--entity-name {by_name[what].topic} " in by_name[what].remedy
+        assert f"--add-config {what}=" in by_name[what].remedy.replace("'", "")
+
+
+def test_what_is_fine_is_told_as_well(found: _Found) -> None:
+    """The table has a row for everything that was looked at."""
+    assert [one.what for one in found["plain"]] == [
+        "topic",
+        "rights",
+        "partitions",
+        "replication.factor",
+        "min.insync.replicas",
+        "max.message.bytes",
+        "cleanup.policy",
+        "retention.ms",
+        "message.timestamp.type",
+        "unclean.leader.election.enable",
+        "compression.type",
+    ]
+    remarks = {case: {one.what: one.remedy for one in found[case]} for case in _CASES}
+    assert "bridge verify" in remarks["compacted events"]["cleanup.policy"]
+    assert "grows for ever" in remarks["compacted previews"]["cleanup.policy"]
+    assert "=zstd" in remarks["its own codec"]["compression.type"]
+    assert "max_batch_bytes" in remarks["small for gaps"]["max.message.bytes"]
+
+
+def judged(**changes: Any) -> dict[str, TopicFinding]:
+    """Judge a topic of events on more brokers than run here."""
+    told: dict[str, Any] = {"replicas": 3, "configs": {"min.insync.replicas": "2"}}
+    facts = TopicFacts("jobs", 6, 1_048_588, **(told | changes))
+    needs = {"jobs": TopicNeeds(TopicRole.EVENTS, 1000)}
+    findings = report(LookedUp({"jobs": facts}), needs, KafkaSettings())["jobs"]
+    return {one.what: one for one in findings}
+
+
+@pytest.mark.parametrize(
+    ("replicas", "in_sync", "expected"),
+    [
+        (3, "2", {}),
+        (3, "3", {}),
+        (2, "2", {}),
+        (3, "1", {"min.insync.replicas"}),
+        (2, "1", {"min.insync.replicas"}),
+        (2, "3", {"min.insync.replicas"}),
+        (1, "1", {"replication.factor"}),
+    ],
+)
+def test_one_broker_must_not_be_able_to_take_what_was_acknowledged(
+    replicas: int, in_sync: str, expected: set[str]
+) -> None:
+    """Two replicas in sync are the least that is fine."""
+    found = judged(replicas=replicas, configs={"min.insync.replicas": in_sync})
+    assert {one.what for one in found.values() if one.verdict is Verdict.DANGEROUS} == {
+        *expected
+    }
+
+
+def test_what_may_not_be_read_is_unknown() -> None:
+    """Without DescribeConfigs one row says so; what metadata tell is judged."""
+    found = judged(configs=None)
+    assert [*found] == ["topic", "partitions", "replication.factor", "configuration"]
+    assert found["configuration"].verdict is Verdict.UNKNOWN
+    assert "Grant DescribeConfigs" in found["configuration"].remedy
+
+
+def test_what_a_broker_does_not_know_is_unknown() -> None:
+    """A broker that isn't Apache's may lack a configuration: nothing fails."""
+    found = judged()
+    assert found["min.insync.replicas"].verdict is Verdict.FINE
+    assert found["unclean.leader.election.enable"].verdict is Verdict.UNKNOWN
+
+
+def test_what_is_created_is_found_fine(kafka: KafkaBroker) -> None:
+    """Each role's topic has the stated configuration, read back by another client."""
+    name = f"made-{uuid.uuid4().hex[:8]}"
+    needs = topic_needs(
+        Settings(
+            topic=name,
+            previews="topic",
+            limits=LimitSettings(event_bytes=3_000_000, preview_bytes=2_000_000),
+        )
+    )
+    assert [*needs] == [name, f"{name}.dlq", f"{name}.gaps", f"{name}.previews"]
+    settings = settings_for(kafka)
+    creations = {one: creation(one, needs, settings) for one in needs}
+    looked_up = asyncio.run(look_up(settings, [*needs], creations))
+    for findings in report(looked_up, needs, settings).values():
+        assert bad(findings) == _ALONE
+    counts = {facts.name: facts.partitions for facts in looked_up.facts.values()}
+    assert [*counts.values()] == [2, 2, 1, 2]
+    wanted = {
+        name: ("delete", "3008192", None),
+        f"{name}.dlq": ("delete", "3008192", "2592000000"),
+        f"{name}.gaps": ("delete", "1048588", "-1"),
+        f"{name}.previews": ("compact,delete", "2008192", None),
+    }
+    for topic, (cleanup, size, retention) in wanted.items():
+        configs = overrides(kafka, topic)
+        assert configs == {
+            "cleanup.policy": cleanup,
+            "max.message.bytes": size,
+            "message.timestamp.type": "CreateTime",
+            "min.insync.replicas": "1",
+        } | ({} if retention is None else {"retention.ms": retention})
+    kafka.delete_topics(*needs)
+
+
+def overrides(kafka: KafkaBroker, topic: str) -> dict[str, str]:
+    """Give what was set of a topic's configuration, by confluent-kafka's client."""
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    future: Future[Any] = admin.describe_configs([resource])[resource]
+    return {
+        entry.name: entry.value
+        for entry in future.result(10).values()
+        if not entry.is_default
+    }
+
+
+def test_the_command_of_a_missing_topic_creates_what_the_bridge_would() -> None:
+    """Kafka's own tool is given the same partitions, replicas and configuration."""
+    needs = topic_needs(Settings())
+    settings = KafkaSettings()
+    made = creation("jobs.gaps", needs, settings)
+    assert creation_command(made, settings) == (
+        "kafka-topics.sh --bootstrap-server localhost:9092 --create --topic jobs.gaps"
+        " --partitions 1 --replication-factor 3 --config min.insync.replicas=2"
+        " --config message.timestamp.type=CreateTime"
+        " --config max.message.bytes=1048588 --config cleanup.policy=delete"
+        " --config retention.ms=-1"
+    )
+    (absent,) = report(LookedUp({}, ("jobs.gaps",)), needs, settings)["jobs.gaps"]
+    assert absent.verdict is Verdict.MISSING
+    assert creation_command(made, settings) in absent.remedy
+
+
+def test_the_page_has_the_commands_that_the_bridge_would_give() -> None:
+    """What docs/topics.md tells a person to create is what is created."""
+    page = (Path(__file__).parents[3] / "docs" / "topics.md").read_text("utf-8")
+    needs = topic_needs(Settings(previews="topic"))
+    settings = KafkaSettings(bootstrap_servers="kafka:9092")
+    told = [line for line in page.splitlines() if line.startswith("kafka-topics.sh")]
+    assert told == [
+        creation_command(creation(name, needs, settings), settings) for name in needs
+    ]

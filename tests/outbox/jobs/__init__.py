@@ -1,0 +1,1 @@
+"""Jobs in flight, and jobs that have ended."""

@@ -1,0 +1,341 @@
+"""An event that doesn't come where it should in its job's life is marked or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bridge import dead_letter
+from bridge.kafka import header_names
+from bridge.outbox import Outbox, OutboxDirectory
+from bridge.outbox.jobs.in_flight import Jobs
+from bridge.outbox.jobs.order import Order
+from bridge.outbox.rows.table import checksum
+from bridge.outbox.statistics import OutboxStatistics
+from bridge.record import Importance, Record
+from bridge.settings import OutboxSettings
+from tests.outbox.making import (
+    event,
+    eventually,
+    fresh,
+    open_jobs,
+    read_all,
+    source_of,
+    spread,
+    stored,
+    threaded,
+    undone,
+)
+
+
+def _refused(record: Record) -> Record:
+    return dead_letter.late(record, topic="jobs.dlq", max_bytes=1000)
+
+
+def _mark(record: Record) -> str | None:
+    mark = dict(record.extra).get(header_names.BRIDGE_ANOMALY)
+    return None if mark is None else mark.decode()
+
+
+def _commit(order: Order, *records: Record) -> list[str | None]:
+    """Give the mark of each record, or the topic of another one's."""
+    written, sums = order.judge(records)
+    order.committed()
+    assert sums == [checksum(each.key, each.value, None) for each in written]
+    return [each.topic if each.topic != "jobs" else _mark(each) for each in written]
+
+
+def _progress(*told: str | None) -> list[Record]:
+    """Make an event of one job for each; no two have the same bytes."""
+    return [
+        msgspec.structs.replace(one, value=one.value + b" " * number)
+        for number, one in enumerate(event("a", progress=each) for each in told)
+    ]
+
+
+def _marks_of(events: Sequence[Record]) -> list[str | None]:
+    together = _commit(Order(Jobs()), *events)
+    order = Order(Jobs())
+    # In one transaction or in many, it is the same.
+    assert [mark for each in events for mark in _commit(order, each)] == together
+    return together
+
+
+def test_a_job_s_usual_life_is_not_marked() -> None:
+    """From its first event to its last, with and without progress."""
+    life = [
+        event("a", "processing"),
+        *_progress(None, "0.00", "45.50", None, "45.50", "100"),
+        event("a", "done", progress="100"),
+    ]
+    assert _marks_of(life) == [None] * len(life)
+    assert _marks_of([event("b", "error")]) == [None]
+
+
+def test_the_last_event_once_more_is_a_duplicate() -> None:
+    """Byte for byte, when it follows itself; its preview may be what differs."""
+    one, other = _progress("45.50", "45.50")
+    assert _marks_of([one, one, other, other, one]) == [
+        None,
+        "duplicate",
+        None,
+        "duplicate",
+        None,
+    ]
+    first = event("a", "processing")
+    assert _marks_of([first, first, one]) == [None, "duplicate", None]
+    # What steps back is the last event as well.
+    assert _marks_of([one, first, first]) == [None, "regression", "duplicate"]
+
+
+def test_previews_on_a_topic_of_their_own_tell_events_apart() -> None:
+    """Their events have the same bytes, and another digest in a header."""
+    one, other = (
+        msgspec.structs.replace(
+            event("a", progress="5"),
+            extra=((header_names.BRIDGE_PREVIEW_SHA256, digest),),
+        )
+        for digest in (b"00", b"01")
+    )
+    assert _marks_of([one, other, other, one]) == [None, None, "duplicate", None]
+
+
+@pytest.mark.parametrize(
+    ("told", "marked"),
+    [
+        (("45.50", "9.50"), [1]),
+        (("9.50", "45.50", "45.5", "045.500"), []),
+        (("10", "9.99"), [1]),
+        # Nothing is said, nothing taken back.
+        (("50", None, "49"), [2]),
+        ((None, "0"), []),
+        # Until it is where it was, all of it steps back.
+        (("60", "5", "30", "59.9", "60", "61"), [1, 2, 3]),
+        # Doubles would call these equal.
+        (("0." + "1" * 30, "0." + "1" * 29 + "0"), [1]),
+        (("1" * 32, "1" * 31 + "0"), [1]),
+        (("1" * 31 + "0", "1" * 32), []),
+    ],
+)
+def test_less_progress_is_a_regression(
+    told: tuple[str | None, ...], marked: list[int]
+) -> None:
+    """Decimals are compared as decimals, with the highest that was ever told."""
+    marks = _marks_of(_progress(*told))
+    assert [number for number, mark in enumerate(marks) if mark] == marked
+    assert {mark for mark in marks if mark} <= {"regression"}
+
+
+def test_an_earlier_status_is_a_regression() -> None:
+    """Whatever progress comes with it; the job goes on from where it was."""
+    order = Order(Jobs())
+    assert _commit(
+        order,
+        event("a", progress="30"),
+        event("a", "processing", 2, progress="40"),
+        event("a", at_us=3, progress="20"),
+        event("a", at_us=4, progress="31"),
+    ) == [None, "regression", "regression", None]
+    (job,) = order.jobs.of(source_of(7))
+    assert (job.status, job.progress, job.last_seen_us) == ("in_progress", "31", 4)
+
+
+def test_nothing_follows_a_job_s_end() -> None:
+    """Neither another event nor another end, soon or later, of any origin."""
+    order = Order(Jobs(), _refused)
+    late = [event("a", progress="99"), event("a", "error"), event("a", "processing")]
+    assert _commit(order, event("a"), event("a", "done"), *late) == [
+        None,
+        None,
+        "jobs.dlq",
+        "jobs.dlq",
+        "jobs.dlq",
+    ]
+    assert _commit(order, *late, event("b")) == ["jobs.dlq"] * 3 + [None]
+    elsewhere = msgspec.structs.replace(
+        late[1],
+        envelope=msgspec.structs.replace(late[1].envelope, origin="webhook"),
+    )
+    assert _commit(order, elsewhere) == ["jobs.dlq"]
+    assert [job.request_id for job in order.jobs.of(source_of(7))] == ["b"]
+    assert len(order.jobs.ended) == 1
+
+
+def test_it_follows_where_that_is_wanted() -> None:
+    """With `after_terminal = "publish"`, marked; the job stays where it ended."""
+    order = Order(Jobs())
+    assert _commit(order, event("a", "done"), event("a", "done")) == [
+        None,
+        "regression",
+    ]
+    assert _commit(order, event("a"), event("a", "error")) == ["regression"] * 2
+    assert order.jobs.of(source_of(7)) == []
+    assert order.jobs.statistics.anomalies == {"duplicate": 0, "regression": 3}
+    assert order.jobs.statistics.late == 0
+
+
+def test_accounts_have_jobs_of_their_own() -> None:
+    """Two accounts may use one request id, at the same time and after its end."""
+    order = Order(Jobs(), _refused)
+    first = [event("a", "done", account=1), event("a", progress="9", account=2)]
+    assert _commit(order, *first) == [None, None]
+    second = [event("a", account=1), event("a", "done", account=2)]
+    assert _commit(order, *second, event("a", "done", account=3)) == [
+        "jobs.dlq",
+        None,
+        None,
+    ]
+
+
+def test_a_job_that_was_forgotten_begins_anew() -> None:
+    """Nobody knows any more how far it was; its end is its end all the same."""
+    order = Order(Jobs(max_jobs=2), _refused)
+    begun = [event(name, at_us=n, progress="50") for n, name in enumerate("abc")]
+    assert _commit(order, *begun) == [None] * 3
+    assert _commit(order, event("a", progress="20")) == [None]
+    assert _commit(order, event("b", "done")) == [None]
+    assert _commit(order, event("b")) == ["jobs.dlq"]
+
+
+def test_words_that_stand_there_already_stay() -> None:
+    """The header's name comes once, however much is odd about a record."""
+    replayed = msgspec.structs.replace(
+        event("a"),
+        extra=(("x", b"y"), (header_names.BRIDGE_ANOMALY, header_names.REPLAYED)),
+    )
+    written, _ = Order(Jobs()).judge([replayed, replayed])
+    assert written[0] is replayed
+    assert written[1].extra == (
+        ("x", b"y"),
+        (header_names.BRIDGE_ANOMALY, b"replayed,duplicate"),
+    )
+
+
+def test_other_records_are_not_judged() -> None:
+    """Dead letters and gap records have keys too, and stay what they are."""
+    order = Order(Jobs(), _refused)
+    assert _commit(order, event("a", "done")) == [None]
+    letter = _refused(event("a"))
+    written, _ = order.judge([letter, letter])
+    assert list(written) == [letter, letter]
+    assert order.is_idle
+
+
+def _pictured(job: str, status: str, kind: str, progress: str) -> list[Record]:
+    """Make an event with a preview on a topic of its own, as the intake does."""
+    told = event(job, status, progress=progress)
+    envelope = msgspec.structs.replace(
+        told.envelope, ce_type=kind, content_type="image/png"
+    )
+    picture = msgspec.structs.replace(
+        told,
+        topic="jobs.previews",
+        value=b"image",
+        envelope=envelope,
+        importance=Importance.PICTURE,
+        status=None,
+        progress=None,
+    )
+    return [picture, told]
+
+
+def _commit_pictures(order: Order, *sizes: int) -> list[list[tuple[str, bytes]]]:
+    """Commit four events with previews in parts of so many records."""
+    records = [
+        *_pictured("a", "in_progress", header_names.PREVIEW_TYPE, "50"),
+        *_pictured("a", "done", header_names.PREVIEW_TYPE, "100"),
+        *_pictured("a", "in_progress", header_names.PREVIEW_TYPE, "60"),
+        *_pictured("b", "in_progress", header_names.PREVIEW_TYPE, "60"),
+    ]
+    found = []
+    for size in sizes:
+        written, _ = order.judge(records[:size])
+        del records[:size]
+        order.committed()
+        found += [(each.topic, each.value) for each in written]
+    return [found[at : at + 2] for at in range(0, len(found), 2)]
+
+
+@pytest.mark.parametrize("sizes", [(8,), (5, 3), (4, 4), (1,) * 8])
+def test_a_late_event_s_preview_goes_with_it(sizes: tuple[int, ...]) -> None:
+    """Of a job that has ended the topic of previews keeps what its end showed."""
+    order = Order(Jobs(), _refused)
+    found = _commit_pictures(order, *sizes)
+    assert [[topic for topic, _ in pair] for pair in found] == [
+        ["jobs.previews", "jobs"],
+        ["jobs.previews", "jobs"],
+        ["jobs.dlq", "jobs.dlq"],
+        ["jobs.previews", "jobs"],
+    ]
+    assert found[2][0] == ("jobs.dlq", b"image")
+    assert order.jobs.statistics.late == 2
+
+
+def test_a_late_event_that_is_published_keeps_its_preview() -> None:
+    """Both stand on their topics; the preview bears no mark."""
+    order = Order(Jobs())
+    found = _commit_pictures(order, 8)
+    assert [topic for pair in found for topic, _ in pair] == [
+        "jobs.previews",
+        "jobs",
+    ] * 4
+    assert order.jobs.statistics.anomalies["regression"] == 1
+
+
+def test_a_dead_letter_of_a_preview_is_not_judged() -> None:
+    """It is one already, whenever it comes."""
+    order = Order(Jobs(), _refused)
+    _commit(order, event("a", "done"))
+    letter, _ = _pictured("a", "done", header_names.DEAD_LETTER_TYPE, "60")
+    written, _ = order.judge([letter])
+    assert list(written) == [letter]
+
+
+def test_it_is_counted_once_it_is_committed(tmp_path: Path) -> None:
+    """What is undone and tried again counts once, and is judged as before."""
+    events = [event("a"), event("a"), event("a", "done"), event("a")]
+    with stored(tmp_path / "outbox.sqlite3") as store:
+        open_jobs(store)
+        statistics = store.jobs.statistics
+        for _ in range(2):
+            with undone(store):
+                store.append(events[:2])
+                store.append(events[2:])
+            assert statistics.anomalies == {"duplicate": 0, "regression": 0}
+        with store.transaction():
+            store.append(events[:2])
+            store.append(events[2:])
+        assert statistics.anomalies == {"duplicate": 1, "regression": 1}
+        marks = [dict(row.extra).get("bridge_anomaly") for row in read_all(store)]
+    assert marks == [None, b"duplicate", None, b"regression"]
+
+
+def test_a_running_outbox_asks_for_dead_letters(tmp_path: Path) -> None:
+    """They go where they say, and are counted; accepted records are accepted."""
+    settings = OutboxSettings(dir=tmp_path)
+    with (
+        OutboxDirectory(tmp_path) as directory,
+        threaded(outbox := Outbox(directory, settings, refuse_late=_refused)),
+    ):
+        outbox.open_topic("jobs", spread(1), fresh(1), None).result(10)
+        outbox.open_topic("jobs.dlq", spread(1), fresh(1), None).result(10)
+        outbox.offer([event("a"), event("a", "done"), event("a"), event("a", "error")])
+        eventually(lambda: outbox.drained)
+        eventually(lambda: outbox.statistics.committed == 4)
+        counts = outbox.statistics
+        assert (counts.accepted, counts.late) == (4, 2)
+        letters = outbox.read("jobs.dlq", 0, 0, 9, 10**6).result(10)
+        assert [letter.value for letter in letters] == [
+            event("a").value,
+            event("a", "error").value,
+        ]
+        assert len(outbox.read("jobs", 0, 0, 9, 10**6).result(10)) == 2
+
+
+def test_statistics_have_every_word_from_the_start() -> None:
+    """A metric that isn't there looks like one that is fine."""
+    assert OutboxStatistics().anomalies == {"duplicate": 0, "regression": 0}
+    assert OutboxStatistics().late == 0

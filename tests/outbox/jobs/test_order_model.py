@@ -1,0 +1,289 @@
+"""
+The order of jobs' events against a model that keeps every event.
+
+Hypothesis looks for commits, failures, restarts, kills and damaged files after which an
+event is judged otherwise than by all that was ever committed of its job.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from bridge.kafka import header_names
+from bridge.outbox.inheriting import inherit, take_over
+from bridge.outbox.jobs.in_flight import Jobs
+from bridge.outbox.jobs.order import Order
+from bridge.outbox.opening import Opened, open_outbox
+from bridge.outbox.rows.lane import Run
+from bridge.outbox.salvage import salvage
+from bridge.outbox.statistics import OutboxStatistics
+from bridge.record import Envelope, Record
+from tests.outbox import lives
+from tests.outbox.making import MIB, PLENTY_BYTES, open_jobs, undone
+
+
+_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - faster
+
+_ENVELOPES = tuple(
+    Envelope(f"https://api/clients/{n}", header_names.JOB_STATUS_TYPE, "socket", "")
+    for n in range(2)
+)
+
+# The last two differ by less than doubles do.
+_PROGRESSES = (
+    None,
+    "0",
+    "9.5",
+    "09.50",
+    "45.50",
+    "100",
+    "45.5",
+    "1" * 20,
+    "1" * 20 + ".1",
+)
+
+_Job = tuple[str, bytes]
+# ce_id, topic, key, value and headers.
+_Row = tuple[str, str, bytes, bytes, bytes | None]
+
+
+def _record(
+    envelope: Envelope, job: str, status: str, progress: str | None, preview: str | None
+) -> Record:
+    told = {
+        "request_id": job,
+        "status": status,
+        "preview": preview,
+        "result_url": None,
+        "progress": progress,
+    }
+    value = json.dumps(told).encode()
+    return Record(
+        "jobs", job.encode(), value, 1, envelope, status=status, progress=progress
+    )
+
+
+_records = st.builds(
+    _record,
+    st.sampled_from(_ENVELOPES),
+    st.sampled_from("abc"),
+    # Jobs that go on are told of more often than others.
+    st.sampled_from(("processing", *["in_progress"] * 6, "done", "error")),
+    st.sampled_from(_PROGRESSES),
+    st.sampled_from((None, "data:,1")),
+)
+_batches = st.lists(st.lists(_records, min_size=1, max_size=6), min_size=1, max_size=3)
+
+
+def _expected(history: list[Record], event: Record) -> str | None:
+    """Judge an event by all events of its job that were published before."""
+    if any(one.status in {"done", "error"} for one in history):
+        return "late"
+    if event.status in {"done", "error"} or not history:
+        return None
+    if event.value == history[-1].value:
+        return "duplicate"
+    if event.status == "processing" and any(
+        one.status == "in_progress" for one in history
+    ):
+        return "regression"
+    higher = [
+        one
+        for one in history
+        if one.status == event.status
+        and one.progress is not None
+        and event.progress is not None
+        and Decimal(one.progress) > Decimal(event.progress)
+    ]
+    return "regression" if higher else None
+
+
+def _dead_letter(record: Record) -> Record:
+    return msgspec.structs.replace(
+        record, topic="dlq", value=record.value[:-1], status=None
+    )
+
+
+class OrderAgainstModel(RuleBasedStateMachine):
+    """Rules change both; what is written is compared at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory(dir=_FOLDER)
+        self.files = 0
+        self.histories: dict[_Job, list[Record]] = {}
+        self.small_steps = lives.small_steps()
+        self.small_steps.start()
+
+    @initialize(publishes=st.booleans())
+    def start(self, *, publishes: bool) -> None:
+        """Choose what becomes of late events, for good."""
+        self.publishes = publishes
+        self._open(self._next_path())
+
+    def _next_path(self) -> Path:
+        self.files += 1
+        return Path(self.folder.name) / f"{self.files}.sqlite3"
+
+    def _open(self, path: Path) -> None:
+        self.path = path
+        self.statistics = OutboxStatistics()
+        order = Order(
+            Jobs(statistics=self.statistics), None if self.publishes else _dead_letter
+        )
+        self.opened: Opened = open_outbox(path, PLENTY_BYTES, order)
+        self.store = self.opened.store
+        self.counts: Counter[str] = Counter()
+
+    def teardown(self) -> None:
+        """Leave no file behind."""
+        if self.files:
+            self.store.close()
+        self.folder.cleanup()
+        self.small_steps.stop()
+
+    # -- Events ----------------------------------------------------------------
+
+    @rule(batches=_batches, notes=st.booleans(), is_undone=st.booleans())
+    def append(
+        self, batches: list[list[Record]], *, notes: bool, is_undone: bool
+    ) -> None:
+        """Events are judged as one goes on; what was undone is tried once more."""
+        before = {ce_id for ce_id, *_ in self._rows()}
+        if is_undone:
+            with undone(self.store):
+                self.store.append(batches[-1])
+                self.store.append(batches[0])
+        with self.store.transaction():
+            if notes:
+                self.store.job_table.write_if_due()
+            for batch in batches:
+                self.store.append(batch)
+        written = [row for row in self._rows() if row[0] not in before]
+        # They are numbered as they were appended, whichever their lane.
+        written.sort(key=lambda row: int(row[0].split("-")[1]))
+        events = [event for batch in batches for event in batch]
+        for event, row in zip(events, written, strict=True):
+            self._check(event, row)
+
+    def _rows(self) -> list[_Row]:
+        return self.opened.connection.execute(
+            "SELECT ce_id, lanes.topic, rows.key, rows.value, rows.extra"
+            " FROM rows, lanes WHERE lanes.id = rows.position >> 40"
+        ).fetchall()
+
+    def _check(self, event: Record, row: _Row) -> None:
+        _, topic, key, value, extra = row
+        assert event.key is not None
+        history = self.histories.setdefault((event.envelope.ce_source, event.key), [])
+        verdict = _expected(history, event)
+        headers = dict(msgspec.msgpack.decode(extra)) if extra else {}
+        if verdict == "late" and not self.publishes:
+            assert (topic, key, value) == ("dlq", event.key, event.value[:-1])
+            assert headers == {}
+            self.counts["late"] += 1
+            return
+        word = "regression" if verdict == "late" else verdict
+        assert (topic, key, value) == ("jobs", event.key, event.value)
+        assert headers == ({"bridge_anomaly": word.encode()} if word else {})
+        if word is not None:
+            self.counts[word] += 1
+        history.append(event)
+
+    # -- The file ----------------------------------------------------------------
+
+    @rule()
+    def deliver(self) -> None:
+        """Kafka takes all that there is, and its rows go: they tell nothing more."""
+        if "jobs" not in self.store._lanes.assignments:
+            open_jobs(self.store)
+        with self.store.transaction():
+            self.store.claim(1000, PLENTY_BYTES)
+        for state in self.store.lane_states():
+            first, last = state.acknowledged_sequence + 1, state.last_sequence
+            if first <= last:
+                with self.store.transaction():
+                    run = Run(first, last, first, 0, 1)
+                    self.store.acknowledge(state.topic, state.partition, run)
+        with self.store.transaction():
+            self.store.trim(
+                older_than_us=10**18, keep_bytes=0, max_rows=10**6, max_bytes=MIB
+            )
+
+    @rule(is_undone=st.booleans())
+    def note(self, *, is_undone: bool) -> None:
+        """All is written into the tables, or the disk is full."""
+        with undone(self.store) if is_undone else self.store.transaction():
+            self.store.job_table.write()
+
+    @rule()
+    def restart(self) -> None:
+        """Another process opens the file."""
+        self.store.close()
+        self._open(self.path)
+
+    @rule()
+    def kill(self) -> None:
+        """Another process opens the file as it stands, log and all."""
+        path = self._next_path()
+        for end in ("", "-wal"):
+            shutil.copy(f"{self.path}{end}", f"{path}{end}")
+        self.store.close()
+        self._open(path)
+
+    @rule(knows=st.booleans())
+    def set_aside(self, *, knows: bool) -> None:
+        """The file is found damaged: by a new process, or one that goes on."""
+        aside = self.path
+        if knows:
+            order = self.store.order
+            remembered, pins = self.store.remembered, self.store.pins
+            self.store.close()
+            self.path = self._next_path()
+            self.opened = open_outbox(self.path, PLENTY_BYTES, order, is_heir=True)
+            self.store = self.opened.store
+            take_over(aside, remembered, pins, self.opened)
+        else:
+            self.store.close()
+            self._open(self._next_path())
+            inherit(aside, self.opened)
+        salvage(aside, self.opened, lambda *_: 0, lambda: None)
+
+    @invariant()
+    def counts_agree(self) -> None:
+        """What was undone is not counted, and nothing is counted twice."""
+        if self.files:
+            assert self.statistics.late == self.counts["late"]
+            for word in ("duplicate", "regression"):
+                assert self.statistics.anomalies[word] == self.counts[word]
+
+    @invariant()
+    def jobs_agree(self) -> None:
+        """In flight is what was heard of and hasn't ended."""
+        if not self.files:
+            return
+        for envelope in _ENVELOPES:
+            running = {
+                key.decode()
+                for (ce_source, key), history in self.histories.items()
+                if ce_source == envelope.ce_source
+                and not any(one.status in {"done", "error"} for one in history)
+            }
+            found = self.store.jobs.of(envelope.ce_source)
+            assert {job.request_id for job in found} == running
+
+
+TestOrderAgainstModel = OrderAgainstModel.TestCase
+TestOrderAgainstModel.settings = settings(
+    max_examples=50, stateful_step_count=25, deadline=None
+)
