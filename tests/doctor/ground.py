@@ -184,3 +184,10 @@ def remarkable(report: Report) -> Iterator[Line]:
         if line.detail.startswith(_OF_THE_SUITE):
             continue
         yield line
+
+
+def only_remarkable(report: Report) -> Line:
+    """Give the one line that isn't ok."""
+    told = list(remarkable(report))
+    assert len(told) == 1, told
+    return told[0]

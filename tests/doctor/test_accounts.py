@@ -7,7 +7,7 @@ import pytest
 from bridge.doctor import Outcome
 from bridge.errors import ExitCode
 from tests.doctor.dry_api import signing
-from tests.doctor.ground import Ground, remarkable
+from tests.doctor.ground import Ground, only_remarkable
 
 
 # The first test waits for brokers to start, on a machine that others use.
@@ -38,7 +38,7 @@ async def test_one_refused_account_of_many_is_named(ground: Ground) -> None:
     sockets: set[str] = set()
     alone = {"BRIDGE_CLIENT_ID": None, "BRIDGE_API_TOKEN": None}
     report = await ground.check({**ground.answering(answer), **alone}, file)
-    (line,) = remarkable(report)
+    line = only_remarkable(report)
     assert (line.step, line.subject) == ("authorization", "a7")
     assert "[[accounts]]" in line.remedy
     assert report.exit_code is ExitCode.REFUSED_BY_DRYAPI

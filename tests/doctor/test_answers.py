@@ -15,7 +15,7 @@ from aiokafka.protocol.transaction import (  # noqa: TID251 - likewise
 
 from bridge.doctor import Outcome, Report
 from bridge.kafka.topics.ids import Metadata
-from tests.doctor.ground import Ground, remarkable
+from tests.doctor.ground import Ground, only_remarkable, remarkable
 from tests.doctor.planting import NO_SUBJECT, registry
 from tests.kafka.relay.transactions import intercept
 from tests.registry.scripted import Asked, Reply, ScriptedRegistry
@@ -45,7 +45,7 @@ async def test_no_right_to_write_idempotently_is_told(
         return SimpleNamespace(error_code=_FORBIDDEN)
 
     intercept(monkeypatch, InitProducerIdRequest, forbid)
-    (line,) = remarkable(await ground.check())
+    line = only_remarkable(await ground.check())
     assert (line.step, line.outcome) == ("kafka.producer", Outcome.FAILURE)
     assert "IdempotentWrite on the cluster" in line.remedy
 

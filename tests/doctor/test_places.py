@@ -17,7 +17,7 @@ import pytest
 from bridge.doctor import Outcome
 from bridge.errors import ExitCode
 from bridge.outbox.disk import directory as directory_module
-from tests.doctor.ground import Ground, remarkable
+from tests.doctor.ground import Ground, only_remarkable
 from tests.outbox.test_full_disk import _unshare
 
 
@@ -58,7 +58,7 @@ async def test_a_directory_that_this_user_may_not_write_to(
     """Whether he may look into it or not."""
     with closed_folder(mode) as folder, without_privileges():
         report = await ground.check({"BRIDGE_OUTBOX_DIR": str(folder / "outbox")})
-    (line,) = remarkable(report)
+    line = only_remarkable(report)
     assert (line.step, line.outcome) == ("outbox.directory", Outcome.FAILURE)
     assert "Permission denied" in line.detail
     assert "BRIDGE_OUTBOX_DIR" in line.remedy
@@ -73,7 +73,7 @@ async def test_a_network_file_system(
     mounts.write_text(f"server:/home {ground.folder} nfs4 rw 0 0\n")
     monkeypatch.setattr(directory_module, "_MOUNTS", mounts)
     report = await ground.check()
-    (line,) = remarkable(report)
+    line = only_remarkable(report)
     assert (line.step, line.outcome) == ("outbox.directory", Outcome.FAILURE)
     assert "nfs4" in line.detail
     assert "local disk" in line.remedy

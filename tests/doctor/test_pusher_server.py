@@ -11,7 +11,7 @@ import trio
 
 from bridge.doctor import Outcome, Report
 from bridge.errors import ExitCode
-from tests.doctor.ground import Ground, remarkable
+from tests.doctor.ground import Ground, only_remarkable
 from tests.pusher.scripted import Peer, closing, spoken
 
 
@@ -114,7 +114,7 @@ async def test_the_step_that_it_spoils_says_so(ground: Ground) -> None:
             nursery.start_soon(look, case)
     assert len(reports) == len(_CASES)
     for case, report in reports:
-        (line,) = remarkable(report)
+        line = only_remarkable(report)
         assert (line.step, line.outcome) == (case.step, Outcome.FAILURE)
         for word in case.words:
             assert word in f"{line.detail} {line.remedy}"

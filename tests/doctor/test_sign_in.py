@@ -10,7 +10,7 @@ import pytest
 
 from bridge.doctor import Outcome
 from bridge.errors import ExitCode
-from tests.doctor.ground import ROLES, Ground, remarkable, variables
+from tests.doctor.ground import ROLES, Ground, only_remarkable, remarkable, variables
 from tests.servers.secure_kafka import SecureKafka
 
 
@@ -174,7 +174,7 @@ async def test_what_is_wrong_is_named(
     wrong = WRONGS[name]
     good = variables(secure.settings(wrong.listener))
     report = await secure_ground.check({**good, **wrong.change(secure)})
-    (line,) = remarkable(report)
+    line = only_remarkable(report)
     assert (line.step, line.outcome) == (wrong.step, Outcome.FAILURE)
     for word in wrong.words:
         assert word in f"{line.detail} {line.remedy}"

@@ -371,11 +371,13 @@ def test_a_loss_at_the_disk_ends_with_the_first_record_that_has_room(
         values = outbox.read("jobs", 0, 0, number, 10 * MIB).result(10)
     found = [number_of(row) for row in values]
     assert end.until_us is not None
-    assert begin.since_us == end.since_us
+    # Memory may have dropped later records before the disk gave up earlier ones.
+    assert begin.since_us is not None
+    assert end.since_us is not None
+    assert end.since_us <= begin.since_us
     lost = set(range(end.until_us)) - set(found) - set(range(found[0]))
     assert len(lost) == end.records
-    assert begin.since_us is not None
-    assert begin.since_us + 1 == min(lost)
+    assert end.since_us + 1 == min(lost)
     assert max(lost) < end.until_us
 
 

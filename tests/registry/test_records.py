@@ -27,7 +27,7 @@ from bridge.contract import text_of
 from bridge.errors import (
     ExitCode,
     KafkaError,
-    RegistryRefusedError,
+    RegistryUnknownSchemaError,
     RegistryUnreachableError,
 )
 from bridge.record import Record
@@ -224,7 +224,7 @@ async def test_a_refused_records_dead_letter_is_without_prefix(
 
 @pytest.mark.parametrize(
     ("timeout_seconds", "error"),
-    [(10.0, RegistryRefusedError), (1e-6, RegistryUnreachableError)],
+    [(10.0, RegistryUnknownSchemaError), (1e-6, RegistryUnreachableError)],
 )
 async def test_a_first_start_without_an_id_ends_if_nothing_waits(
     registry: RegistryServer,

@@ -203,7 +203,8 @@ async def test_cancelling_leaves_no_thread_and_no_connection(topic: Topic) -> No
     assert scope.cancelled_caught
     assert trio.current_time() - began < 3
     assert reader_threads() == []
-    assert len(process.net_connections()) == before
+    # Others' may have ended meanwhile.
+    assert len(process.net_connections()) <= before
 
 
 async def test_cancelling_a_start_leaves_no_connection(topic: Topic) -> None:
@@ -217,7 +218,8 @@ async def test_cancelling_a_start_leaves_no_connection(topic: Topic) -> None:
                 pass
     gc.collect()
     assert reader_threads() == []
-    assert len(process.net_connections()) == before
+    # Others' may have ended meanwhile.
+    assert len(process.net_connections()) <= before
 
 
 async def test_a_cancelled_call_takes_no_record(topic: Topic) -> None:

@@ -67,7 +67,7 @@ def test_finds_what_was_not_known_to_be_there(topic: Topic) -> None:
     write(topic, [1, 2, 9], outbox="another")
     write(topic, [0, 4, 5])
     found = tail(topic, ScanFrom(1, 2))
-    assert found == LogTail(0, 9, 5, {"id-3": 2, "id-4": 7, "id-5": 8}, "id-2", 3)
+    assert found == LogTail(0, 9, 5, {"id-3": 2, "id-4": 7, "id-5": 8}, "id-2", 3, 5)
 
 
 def test_what_no_row_can_be_is_not_kept(topic: Topic) -> None:
@@ -93,7 +93,7 @@ def test_a_log_whose_head_was_deleted_is_read_from_where_it_begins(
     cut = TopicPartition(topic.name, 0, 3)
     for future in admin.delete_records([cut]).values():
         future.result(DEADLINE_SECONDS)
-    assert tail(topic, ScanFrom(0, 1)) == LogTail(3, 4, 4, {"id-4": 3}, None, 4)
+    assert tail(topic, ScanFrom(0, 1)) == LogTail(3, 4, 4, {"id-4": 3}, None, 4, 4)
 
 
 def test_an_offset_beyond_the_end_finds_nothing(topic: Topic) -> None:
@@ -110,7 +110,7 @@ def test_a_transaction_marker_at_the_end_does_not_hold_it_up(topic: Topic) -> No
     while tail(topic, ScanFrom(None, 0)).end_offset < 3:
         assert time.monotonic() < until
     found = tail(topic, ScanFrom(0, 0), start_timeout_seconds=5.0)
-    assert found == LogTail(0, 3, 2, {"id-1": 0, "id-2": 1}, "id-1", 1)
+    assert found == LogTail(0, 3, 2, {"id-1": 0, "id-2": 1}, "id-1", 1, 2)
 
 
 @pytest.mark.parametrize("codec", ["gzip", "lz4", "snappy", "zstd"])
