@@ -123,7 +123,7 @@ def test_every_room_has_its_place() -> None:
         (
             "httpx",
             {
-                "kafka/oidc.py",
+                "kafka/client/oidc.py",
                 "pusher/authorizer.py",
                 "registry/client.py",
                 "sandbox/deliveries.py",

@@ -131,12 +131,13 @@ class Writer:
         await self._wait_for(0)
 
     async def _wait_for(self, most: int) -> None:
-        least, moved_at = self.waiting, trio.current_time()
+        least, moved_at, told = self.waiting, trio.current_time(), ""
         while self.waiting > most:
             if self.waiting < least:
-                least, moved_at = self.waiting, trio.current_time()
+                least, moved_at, told = self.waiting, trio.current_time(), ""
+            # Between two tries, while a lane reads the log, there is none.
+            told = self._relay.statistics.last_error or told
             if trio.current_time() > moved_at + _STALLED_SECONDS:
-                told = self._relay.statistics.last_error
                 # Without the error's name.
                 reason = f": {told.partition(': ')[2]}" if told else ""
                 raise StalledError(

@@ -92,16 +92,18 @@ async def test_room_waits_until_items_are_taken() -> None:
             assert waited == (number >= 3)
             handover.put(Item(number))
 
-    def reached(count: int) -> bool:
-        return len(counts) >= count
+    def reached(handover: Handover[Item], count: int) -> bool:
+        """Whether so many are in, and the thread waits for room or is at its end."""
+        is_waiting = not handover._has_room.is_set()
+        return len(counts) >= count and (is_waiting or count == 6)
 
     async with filled_by(fill, limit_bytes=30) as handover:
-        await until(partial(reached, 3))
+        await until(partial(reached, handover, 3))
         await trio.sleep(0.05)
         assert counts == [0, 1, 2]
         for expected in range(6):
             assert (await handover.get()).number == expected
-            await until(partial(reached, min(6, expected + 4)))
+            await until(partial(reached, handover, min(6, expected + 4)))
 
 
 async def test_an_error_comes_after_the_last_item() -> None:
