@@ -15,6 +15,7 @@ from typing import Any, Generic
 import structlog
 import trio
 
+from bridge.kafka.client.ending import ClosingLoop
 from bridge.kafka.client.handover import Handover, T
 
 
@@ -66,7 +67,7 @@ class LoopThread(Generic[T]):
     def _run(self) -> None:
         """Run asyncio for the work; the thread's whole life."""
         failure: BaseException | None = None
-        loop = asyncio.new_event_loop()
+        loop = ClosingLoop()
         try:
             task = loop.create_task(self._work())
             self._handover.bind(task)
@@ -82,7 +83,7 @@ class LoopThread(Generic[T]):
             self._handover.end(failure)
 
 
-def _end_left_over(loop: asyncio.AbstractEventLoop) -> None:
+def _end_left_over(loop: ClosingLoop) -> None:
     """End what a client's closing left behind, and what its deadline cut off."""
     if tasks := asyncio.all_tasks(loop):
         loop.run_until_complete(asyncio.wait(tasks, timeout=_LEFT_OVER_SECONDS))
@@ -90,3 +91,4 @@ def _end_left_over(loop: asyncio.AbstractEventLoop) -> None:
         for task in tasks:
             task.cancel()
         loop.run_until_complete(asyncio.wait(tasks, timeout=_LEFT_OVER_SECONDS))
+    loop.run_until_complete(loop.abort_connections())

@@ -20,6 +20,7 @@ from confluent_kafka.admin import AdminClient
 
 from bridge.errors import KafkaError, KafkaRefusedError
 from bridge.kafka.client import loop_thread
+from bridge.kafka.client.ending import ClosingLoop
 from bridge.kafka.reading import fetching
 from bridge.kafka.reading.reader import Edge, TopicReader
 from bridge.settings import KafkaSettings
@@ -211,7 +212,7 @@ def test_tasks_that_a_client_left_behind_are_ended(
 ) -> None:
     """What nearly ends by itself may do so, and the rest is cancelled."""
     monkeypatch.setattr(loop_thread, "_LEFT_OVER_SECONDS", 0.05)
-    loop = asyncio.new_event_loop()
+    loop = ClosingLoop()
     ending = loop.create_task(asyncio.sleep(0.01))
     stuck = loop.create_task(asyncio.sleep(3_600))
     loop_thread._end_left_over(loop)
