@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 from bridge.operations.metrics import Metrics
 from bridge.operations.redaction import redact
-from bridge.operations.sources import SessionStatistics, Sources
+from bridge.operations.sources import SessionStatistics, Sources, TopicFinding
 
 
 __all__ = ["Check", "Health", "Report"]
@@ -220,13 +220,10 @@ class Health:
         return Check(name, session.subscribed, detail, required=False)
 
     def _topics(self) -> Iterator[Check]:
-        """Show what was found of each topic; the log has the remedies."""
+        """Show what was found of each topic, and what to do where that isn't fit."""
         for topic, findings in self._sources.relay.topic_findings.items():
             wrong = [one for one in findings if one.verdict != _FINE]
-            detail = "; ".join(
-                f"{one.verdict}: {one.what} is {one.found}, needed is {one.needed}"
-                for one in wrong
-            )
+            detail = "; ".join(map(_told, wrong))
             yield Check(
                 f"topic:{topic}",
                 all(one.verdict not in _UNFIT for one in wrong),
@@ -236,6 +233,17 @@ class Health:
 
     def _ago(self, at_us: int) -> str:
         return f"{max(0.0, self._now() - at_us / 1_000_000):.1f} s ago"
+
+
+def _told(finding: TopicFinding) -> str:
+    """Say what is wrong, and what to do if somebody must."""
+    text = (
+        f"{finding.verdict}: {finding.what} is {finding.found},"
+        f" needed is {finding.needed}"
+    )
+    if finding.verdict in _UNFIT and finding.remedy:
+        text += f". {finding.remedy.removesuffix('.')}"
+    return text
 
 
 def _because(text: str, error: str | None) -> str:

@@ -234,6 +234,10 @@ class TopicFinding(Protocol):
     def verdict(self) -> str:
         """What that means: one of `VERDICTS`."""
 
+    @property
+    def remedy(self) -> str:
+        """What to do about it, in sentences; empty where there is nothing."""
+
 
 class RelayStatistics(Protocol):
     """What has gone to Kafka; owned by `kafka`."""

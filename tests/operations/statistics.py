@@ -33,6 +33,7 @@ class Finding:
     found: str = "6"
     needed: str = "1 or more"
     verdict: str = "fine"
+    remedy: str = ""
 
 
 @dataclass

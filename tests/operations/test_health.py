@@ -229,21 +229,31 @@ async def test_full_outbox_is_not_ready(
 
 
 @pytest.mark.parametrize(
-    ("verdict", "is_ok"), [("dangerous", False), ("missing", False), ("unknown", True)]
+    ("verdict", "is_ok", "remedy"),
+    [
+        ("dangerous", False, ". Set it to 2"),
+        ("missing", False, ". Set it to 2"),
+        ("unknown", True, ""),
+    ],
 )
 async def test_topic_that_does_not_fit_is_shown_and_no_failure(
-    client: httpx.AsyncClient, statistics: Statistics, verdict: str, *, is_ok: bool
+    client: httpx.AsyncClient,
+    statistics: Statistics,
+    verdict: str,
+    remedy: str,
+    *,
+    is_ok: bool,
 ) -> None:
-    """What is wrong with a topic stands in the answer, and leaves it ready."""
+    """What is wrong with a topic and what to do stands there, and leaves it ready."""
     statistics.relay.topic_findings["jobs"][0] = Finding(
-        "min.insync.replicas", "1", "2 or more", verdict
+        "min.insync.replicas", "1", "2 or more", verdict, "Set it to 2."
     )
     answer = await client.get("/readyz")
     assert answer.status_code == 200
     assert _check(answer, "topic:jobs") == {
         "name": "topic:jobs",
         "ok": is_ok,
-        "detail": f"{verdict}: min.insync.replicas is 1, needed is 2 or more",
+        "detail": f"{verdict}: min.insync.replicas is 1, needed is 2 or more{remedy}",
         "required": False,
     }
 
