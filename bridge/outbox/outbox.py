@@ -176,11 +176,13 @@ class Outbox:
             on_committed: Gets the rows of each lane right after their commit.
             on_claimed: Gets (topic, partition, last sequence) of lanes that
                 were given rows which waited without one.
-            on_replaced: Called when another file is in the damaged one's place.
+            on_replaced: Called when another file is in the damaged one's place. What
+                was asked before is cancelled by when it may subscribe again.
         """
-        self._writer.on_committed = on_committed
-        self._writer.on_claimed = on_claimed
-        self._writer.on_replaced = on_replaced
+        with self._writer.replacing:
+            self._writer.on_committed = on_committed
+            self._writer.on_claimed = on_claimed
+            self._writer.on_replaced = on_replaced
 
     def acknowledge(  # noqa: PLR0913, PLR0917 - one call a batch, no object
         self,

@@ -9,6 +9,7 @@ So a firehose shares its commits and a lone event doesn't wait.
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -74,6 +75,8 @@ class Writer:
         on_committed: Gets the rows of each lane right after their commit.
         on_claimed: Gets (topic, partition, last sequence) of claimed lanes.
         on_replaced: Told when another file is in the damaged one's place.
+        replacing: Held until what was asked of the damaged file is cancelled: who is
+            told so and subscribes anew asks nothing before.
 
     Raises:
         OutboxFormatError: The file is no outbox of this version.
@@ -101,6 +104,7 @@ class Writer:
         self.on_committed: Callable[[list[Placed]], None] | None = None
         self.on_claimed: Callable[[list[tuple[str, int, int]]], None] | None = None
         self.on_replaced: Callable[[], None] | None = None
+        self.replacing = threading.Lock()
         self.is_stuck = self._is_short = False
         self._trimmed = 0
         self._refused_at = self._measured_at = 0.0
@@ -346,10 +350,11 @@ class Writer:
             self._inbox.bell.listen()
             self._inbox.bell.wait(_IDLE_SECONDS)
         self._use(self._files.opened)
-        if self.on_replaced is not None:
-            self.on_replaced()
-        # Whoever asked hears first why nobody answers.
-        self._inbox.cancel_requests()
+        with self.replacing:
+            if self.on_replaced is not None:
+                self.on_replaced()
+            # Whoever asked hears first why nobody answers.
+            self._inbox.cancel_requests()
 
     def _is_renewed(self) -> bool:
         try:

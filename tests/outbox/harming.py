@@ -54,9 +54,13 @@ class Scene:
             outbox = Outbox(
                 directory, OutboxSettings(dir=self.path), on_loss=self.losses.append
             )
-            outbox.subscribe(lambda _: None, lambda _: None, self._note_replaced)
+            self.subscribe(outbox)
             with threaded(outbox):
                 yield outbox
+
+    def subscribe(self, outbox: Outbox) -> None:
+        """Be told when another file is in use."""
+        outbox.subscribe(lambda _: None, lambda _: None, self._note_replaced)
 
     def _note_replaced(self) -> None:
         self.replaced += 1
@@ -105,9 +109,11 @@ def read_until_replaced(scene: Scene, outbox: Outbox, times: int = 1) -> None:
         read = outbox.read("jobs", 0, after, 10, 10 * MIB)
         eventually(read.done)
         if read.cancelled():
-            return
+            break
         rows = [] if read.exception() else read.result()
         after = rows[-1].sequence if rows else 0
+    # What is asked before that may still be taken for a question to the old file.
+    scene.subscribe(outbox)
 
 
 def numbers_of(rows: list[StoredRecord]) -> list[int]:

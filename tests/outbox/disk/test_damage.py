@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from pathlib import Path
 
@@ -193,6 +194,31 @@ def test_a_file_damaged_while_running_is_replaced(
     # Of the oldest row that waited.
     scene.check_losses(since_us=1)
     assert statistics.last_beat == 0
+
+
+def test_who_begins_anew_at_once_is_answered(scene: Scene) -> None:
+    """What was asked of the damaged file is cancelled, what comes after it is not."""
+    scene.fill()
+    answers: list[Future[set[str]]] = []
+
+    def begin_anew(outbox: Outbox) -> None:
+        outbox.subscribe(lambda _: None, lambda _: None, lambda: None)
+        answers.append(outbox.waiting_topics())
+
+    with scene.running() as outbox:
+        beginning = threading.Thread(target=begin_anew, args=[outbox])
+
+        def replaced() -> None:
+            scene.replaced += 1
+            beginning.start()
+            # It may be as quick as it likes.
+            beginning.join(0.2)
+
+        outbox.subscribe(lambda _: None, lambda _: None, replaced)
+        halve(scene.database)
+        read_until_replaced(scene, outbox)
+        beginning.join(10)
+        assert answers[0].result(10) == {"jobs"}
 
 
 def _write_more_than_is_cached(outbox: Outbox) -> int:
