@@ -147,6 +147,7 @@ class _Service:
             offer=outbox.offer if tracing is None else tracing.offering(outbox.offer),
         )
         self._refusal: RefusedError | None = None
+        self._is_draining = False
 
     async def run(self) -> None:
         """Run everything until a signal or a failure, and stop in order."""
@@ -224,9 +225,14 @@ class _Service:
             await self._relay.run()
         finally:
             self._relay_ended.set()
+        if not (self._is_draining or self._outbox.has_ended):
+            # A defect. Nothing would go to Kafka any more, and nobody would say so;
+            # what was read is on disk, and the next process carries it.
+            raise RuntimeError("the relay has ended, and nobody told it to")
 
     async def _drain(self) -> None:
         """Bring what was read to disk and, as far as the deadline lets, to Kafka."""
+        self._is_draining = True
         statistics = self._outbox.statistics
         deadline = self._settings.shutdown_timeout_seconds
         _log.info(

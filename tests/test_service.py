@@ -7,8 +7,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import trio
 
 from bridge.errors import ListenError
+from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.recovery.gap import Gap, GapCause
 from bridge.service import _Service
@@ -16,6 +18,7 @@ from bridge.settings import (
     KafkaSettings,
     OperationsSettings,
     OutboxSettings,
+    PusherSettings,
     Secret,
     Settings,
 )
@@ -33,6 +36,29 @@ async def test_a_stop_bears_an_outbox_that_answers_nobody_any_more(
         service._outbox.stop()
         service._outbox.run()
         assert not await service._waits_for_nothing()
+
+
+async def test_a_relay_that_ends_unasked_ends_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Going on would gather events that nobody carries any further."""
+    settings = Settings(
+        client_id="42",
+        api_token=Secret("x"),
+        outbox=OutboxSettings(dir=tmp_path),
+        operations=OperationsSettings(listen="127.0.0.1:0"),
+        pusher=PusherSettings(url="ws://127.0.0.1:1"),
+    )
+
+    async def end(_: Relay) -> None:
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(Relay, "run", end)
+    with (
+        OutboxDirectory(tmp_path) as directory,
+        pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="the relay has ended")),
+    ):
+        await _Service(settings, directory, None).run()
 
 
 async def test_a_start_that_fails_leaves_the_gap_of_the_end_before_it(

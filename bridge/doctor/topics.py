@@ -84,7 +84,8 @@ class Topic:
                 _tell_absent(self._name, told, found)
             else:
                 found.detail = (
-                    f"{facts.partitions} partitions, {facts.replicas} replicas"
+                    f"{_many(facts.partitions, 'partition')},"
+                    f" {_many(facts.replicas, 'replica')}"
                 )
                 _warn(
                     (
@@ -198,3 +199,7 @@ def tell_writing(branch: Branch, rights: Rights, id_prefix: str | None) -> None:
             if rights.transactions is not None:
                 raise rights.transactions
             found.detail = f"may use ids that begin with {id_prefix}"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -337,6 +337,11 @@ class Outbox:
         return self._writer.is_stuck
 
     @property
+    def has_ended(self) -> bool:
+        """Whether `run` is over, or just about to be: nothing is answered any more."""
+        return self._inbox.is_closed
+
+    @property
     def drained(self) -> bool:
         """Whether everything that came in, gap records too, is committed."""
         return self._inbox.buffer.size_bytes == 0 and not self._inbox.reserved
