@@ -33,6 +33,11 @@ def signing(soketi: Soketi) -> Answer:
     return sign
 
 
+class _Server(ThreadingHTTPServer):
+    # Many accounts knock at once; the usual five places turn some of them away.
+    request_queue_size = 128
+
+
 class DryApi:
     """
     The API.
@@ -81,7 +86,7 @@ class DryApi:
             def log_message(self, *_: object) -> None:
                 """Say nothing on stderr."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         # A client that has left is what some tests are about.
         self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
         if tls is not None:
