@@ -128,6 +128,11 @@ class MemoryOutbox:
         """Let `run` return."""
         self._stopped.set()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether `run` is over, or just about to be."""
+        return self._stopped.is_set()
+
     # -- The relay's doors ----------------------------------------------------
 
     def subscribe(
