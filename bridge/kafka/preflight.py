@@ -39,7 +39,7 @@ from bridge.kafka.client.verdict import Place, in_words, refusal
 from bridge.kafka.producer.answers import no_producer
 from bridge.kafka.topics.creation import Creation
 from bridge.kafka.topics.facts import LookedUp, look_up
-from bridge.kafka.topics.ids import Metadata
+from bridge.kafka.topics.ids import ask_topics
 from bridge.kafka.topics.rights import NEEDED, WISHED, lacking
 from bridge.settings import KafkaSettings
 
@@ -319,18 +319,14 @@ async def _rights(
 
 
 async def _topic_rights(client: Any, names: Sequence[str]) -> dict[str, Right]:
-    try:
-        answer = await client.send(
-            client.get_random_node(), Metadata(names, rights=True)
-        )
-    except (errors.IncompatibleBrokerVersion, NotImplementedError):
-        # aiokafka raises the second where it has no version that the broker has.
-        return {}
     rights = {}
-    for topic in answer.topics:
-        needed, wished = lacking(topic[5], NEEDED), lacking(topic[5], WISHED)
-        if topic[0] == _NONE and needed is not None and wished is not None:
-            rights[topic[1]] = Right(needed, wished)
+    for name, shown in (await ask_topics(client, names)).items():
+        needed, wished = (
+            lacking(shown.operations, NEEDED),
+            lacking(shown.operations, WISHED),
+        )
+        if needed is not None and wished is not None:
+            rights[name] = Right(needed, wished)
     return rights
 
 

@@ -138,22 +138,22 @@ class Metadata(Request[_Question]):  # type: ignore[misc] # aiokafka is untyped
     """
     The request: topics by name, none of which is created.
 
+    It asks what this user may do with each as well (KIP-430).
+
     Args:
         names: The topics.
-        rights: Whether to ask what this user may do with each (KIP-430).
     """
 
     API_KEY = _METADATA
 
-    def __init__(self, names: Sequence[str], *, rights: bool = False) -> None:
+    def __init__(self, names: Sequence[str]) -> None:
         self._names = names
-        self._rights = rights
 
     def build(self, request_struct_class: type[_Question]) -> _Question:
         """Give it in the one version that is known."""
         no_tags: dict[int, bytes] = {}
         topics = [(_NO_ID, name, no_tags) for name in self._names]
-        return request_struct_class(topics, False, False, self._rights, no_tags)
+        return request_struct_class(topics, False, False, True, no_tags)
 
 
 async def ask_topics(client: Any, names: Sequence[str]) -> dict[str, Shown]:
@@ -175,7 +175,7 @@ async def ask_topics(client: Any, names: Sequence[str]) -> dict[str, Shown]:
     if node is None:
         return {}
     try:
-        answer = await client.send(node, Metadata(names, rights=True))
+        answer = await client.send(node, Metadata(names))
     except (IncompatibleBrokerVersion, NotImplementedError):
         # aiokafka raises the second where it has no version that the broker has.
         return {}
