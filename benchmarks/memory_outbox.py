@@ -75,7 +75,7 @@ class MemoryOutbox:
     ) -> None:
         self.id = str(uuid.uuid4())
         self.statistics = OutboxStatistics()
-        self.memory = Memory({}, was_stopped=True, open_gaps=())
+        self.memory = Memory({}, was_stopped=True, left_gaps=())
         self.jobs = Jobs()
         self.quarantined: list[tuple[StoredRecord, str]] = []
         self._prefix = f"{uuid.uuid4().hex[:16]}-"

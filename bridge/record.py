@@ -16,15 +16,20 @@ import msgspec
 
 __all__ = [
     "Delivered",
+    "Delivery",
     "Envelope",
+    "Healing",
+    "Held",
     "Importance",
     "JobInFlight",
     "Kind",
     "LaneState",
+    "LeftGap",
     "Loss",
     "Memory",
     "Origin",
     "Record",
+    "Spent",
     "StoredRecord",
     "by_envelope",
 ]
@@ -229,6 +234,87 @@ class JobInFlight(msgspec.Struct, frozen=True, gc=False):
     last_seen_us: int
 
 
+class Healing(msgspec.Struct, frozen=True):
+    """
+    What dryAPI says of a job when it is asked: written unless the socket was faster.
+
+    Attributes:
+        record: It. A dead letter, which tells no status, is written in any case.
+        job: The job as it was known before dryAPI was asked: if anything was heard of
+            it since, the record is not needed.
+        gap_ids: Gaps that are healed of this job if the record is written.
+    """
+
+    record: Record
+    job: JobInFlight
+    gap_ids: tuple[str, ...] = ()
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """
+    A webhook that is to be on disk before it is answered.
+
+    Attributes:
+        delivery_id: As its signed body says; the same again when it is repeated.
+        record: What it tells. Its envelope says whose it is.
+        due_us: Until when it is held for the socket's own event, microseconds since the
+            epoch.
+        ended_us: When the job ended, as the webhook says; None if it hasn't, or that
+            isn't said.
+    """
+
+    delivery_id: str
+    record: Record
+    due_us: int
+    ended_us: int | None = None
+
+
+class Held(msgspec.Struct, frozen=True):
+    """
+    A webhook that is held on disk.
+
+    Attributes:
+        place: Its name for `Outbox.release`.
+        record: As in `Delivery`.
+        due_us: As in `Delivery`.
+        ended_us: As in `Delivery`.
+    """
+
+    place: int
+    record: Record
+    due_us: int
+    ended_us: int | None
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """
+    What an account has asked of the status endpoint on a day.
+
+    Attributes:
+        since_us: When that day began for it, microseconds since the epoch.
+        calls: How many calls were made since.
+    """
+
+    since_us: int
+    calls: int
+
+
+class LeftGap(msgspec.Struct, frozen=True):
+    """
+    A gap that the process before opened, and of which not all was known.
+
+    Attributes:
+        value: The value of its last record on `jobs.gaps`. Its `until` is null if it
+            was not closed.
+        healed_by_status_endpoint: How many of its jobs, so far.
+        healed_by_webhook: The same.
+    """
+
+    value: bytes
+    healed_by_status_endpoint: int = 0
+    healed_by_webhook: int = 0
+
+
 class Memory(msgspec.Struct, frozen=True):
     """
     What the outbox remembers of the process before.
@@ -237,10 +323,12 @@ class Memory(msgspec.Struct, frozen=True):
         proved_us: For each account, by its `ce_source`: all that was sent before
             this moment had arrived and was on disk; microseconds since the epoch.
         was_stopped: Whether that process ended in order.
-        open_gaps: The values of the records, as they stand on `jobs.gaps`, of gaps
-            that it opened and did not close.
+        left_gaps: Those that it opened and did not close, or closed without knowing
+            yet what became of their jobs.
+        spent: What was asked of the status endpoint, by `ce_source`.
     """
 
     proved_us: Mapping[str, int]
     was_stopped: bool
-    open_gaps: tuple[bytes, ...]
+    left_gaps: tuple[LeftGap, ...]
+    spent: Mapping[str, Spent] = msgspec.field(default_factory=dict)

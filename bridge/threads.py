@@ -1,17 +1,23 @@
 """
-Blocking work in a thread, for as long as a trio task lives.
+Work in other threads, for as long as a trio task lives.
 
-Owns the thread's end: it is told to stop, waited for, and abandoned where it doesn't.
+Owns a thread's end: it is told to stop, waited for, and abandoned where it doesn't; and
+the way of another thread's answer into trio.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from typing import TypeVar
 
 import trio
 
 
-__all__ = ["in_thread"]
+__all__ = ["answer_of", "in_thread"]
+
+_T = TypeVar("_T")
 
 
 async def in_thread(
@@ -39,3 +45,35 @@ async def in_thread(
         with scope:
             await trio.to_thread.run_sync(work, abandon_on_cancel=True)
         nursery.cancel_scope.cancel()
+
+
+async def answer_of(future: Future[_T]) -> _T:
+    """
+    Wait for what another thread is asked for; the deadline is the caller's.
+
+    Args:
+        future: Cancelled when the wait is: work that has begun is done all the same.
+
+    Returns:
+        Its result.
+
+    Raises:
+        CancelledError: Nobody will do it any more; of `concurrent.futures`.
+    """
+    done = trio.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def wake(_: Future[_T]) -> None:
+        # The loop may be over by then.
+        with suppress(trio.RunFinishedError):
+            token.run_sync_soon(done.set)
+
+    future.add_done_callback(wake)
+    try:
+        await done.wait()
+    except trio.Cancelled:
+        future.cancel()
+        raise
+    if future.cancelled():
+        raise CancelledError
+    return future.result()

@@ -90,5 +90,5 @@ async def test_a_start_that_fails_leaves_the_gap_of_the_end_before_it(
         next_one = Outbox(directory, outbox)
         next_one.stop()
         next_one.run()
-    (left,) = next_one.memory.open_gaps
-    assert Gap.decode(left).cause is GapCause.CRASHED
+    (left,) = next_one.memory.left_gaps
+    assert Gap.decode(left.value).cause is GapCause.CRASHED

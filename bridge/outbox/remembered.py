@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3  # noqa: TID251 - this room speaks to SQLite
 from collections.abc import Mapping
 
-from bridge.record import Memory
+from bridge.record import LeftGap, Memory
 
 
 __all__ = ["Remembered"]
@@ -65,7 +65,7 @@ class Remembered:
         return Memory(
             proved_us=dict(self.proved_us),
             was_stopped=self.was_stopped,
-            open_gaps=tuple(self.gaps.values()),
+            left_gaps=tuple(map(LeftGap, self.gaps.values())),
         )
 
     # -- In a transaction -----------------------------------------------------

@@ -142,9 +142,9 @@ class Ledger:
             memory: What the outbox remembers.
         """
         left: dict[str, dict[str, Gap]] = {}
-        for value in memory.open_gaps:
+        for left_gap in memory.left_gaps:
             try:
-                gap = Gap.decode(value)
+                gap = Gap.decode(left_gap.value)
             except ValueError as error:
                 # Its interval is not lost by that: the gap of the start covers it.
                 _log.warning("gap.unreadable", error=str(error))

@@ -17,6 +17,7 @@ from bridge.settings.addresses import split_address
 from bridge.settings.catalogue import Kind, SettingDescription, describe
 from bridge.settings.exchanged import Signature, signature
 from bridge.settings.findings import EffectiveSetting, Inspection, Loaded
+from bridge.settings.healing import ReconciliationSettings, WebhookSettings
 from bridge.settings.kafka import KafkaSettings
 from bridge.settings.layers import Source, SourceKind
 from bridge.settings.loading import (
@@ -53,6 +54,7 @@ __all__ = [
     "OperationsSettings",
     "OutboxSettings",
     "PusherSettings",
+    "ReconciliationSettings",
     "SchemaRegistrySettings",
     "Secret",
     "SettingDescription",
@@ -62,6 +64,7 @@ __all__ = [
     "SourceKind",
     "TopicSettings",
     "TracingSettings",
+    "WebhookSettings",
     "describe",
     "inspect",
     "load",

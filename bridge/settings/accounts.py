@@ -18,6 +18,7 @@ from bridge.settings.about import (
     Section,
     about,
 )
+from bridge.settings.healing import WEBHOOK_SECRET_EXPECTED
 from bridge.settings.secret import Secret
 
 
@@ -31,10 +32,13 @@ class Account(msgspec.Struct, frozen=True):
     Attributes:
         client_id: Its name; its channel is `private-client.{client_id}`.
         api_token: What signs in to it.
+        webhook_secret: What its webhooks are signed with, one or several; None if the
+            bridge takes none of it.
     """
 
     client_id: str
     api_token: Secret
+    webhook_secret: Secret | None = None
 
 
 class AccountSettings(Section, frozen=True):
@@ -56,3 +60,10 @@ class AccountSettings(Section, frozen=True):
             required=True,
         ),
     ]
+    webhook_secret: Annotated[
+        Secret | None,
+        about(
+            "The account's webhook secret; several of them during a rotation",
+            expected=WEBHOOK_SECRET_EXPECTED,
+        ),
+    ] = None

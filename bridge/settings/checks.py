@@ -39,6 +39,12 @@ def is_api_token(text: str) -> bool:
     return _API_TOKEN.fullmatch(text) is not None
 
 
+def _is_secret_list(text: str) -> bool:
+    # HMAC takes any bytes; what can't be typed was not copied whole.
+    parts = text.split()
+    return bool(parts) and all(part.isascii() and part.isprintable() for part in parts)
+
+
 def _is_url(*schemes: str) -> Callable[[str], bool]:
     def accepts(text: str) -> bool:
         # urlsplit drops tabs and line ends without a word.
@@ -87,6 +93,10 @@ ACCEPTS: Mapping[str, Callable[[str], bool]] = {
     "kafka.sasl_aws_region": is_region,
     "schema_registry.url": _is_url("https", "http"),
     "operations.listen": _is_address,
+    "webhook.listen": _is_address,
+    "webhook.secret": _is_secret_list,
+    # That of an account in a list.
+    "webhook_secret": _is_secret_list,
     "api_token": is_api_token,
 }
 
@@ -107,6 +117,7 @@ def contradictions(values: Values) -> Iterator[tuple[str, str]]:
     yield from exposed_credentials(values)
     yield from _files(values)
     yield from _registry(values)
+    yield from _webhook(values)
     first, longest = (
         values.get("pusher.backoff_initial_seconds"),
         values.get("pusher.backoff_max_seconds"),
@@ -158,6 +169,26 @@ def _registry(values: Values) -> Iterator[tuple[str, str]]:
             yield path, f"is missing: {given.pop()} needs it"
 
 
+def _webhook(values: Values) -> Iterator[tuple[str, str]]:
+    listen = values.get("webhook.listen")
+    names = ("webhook.secret", "webhook.tls_cert_file", "webhook.tls_key_file")
+    given = {path for path in names if values.get(path) is not None}
+    if "webhook.listen" in values and listen is None:
+        for path in names:
+            if path in given:
+                yield path, "is set, but webhook.listen is not"
+        return
+    # Not where accounts are listed: each may have its own.
+    if "webhook.secret" in values and "webhook.secret" not in given:
+        yield "webhook.secret", "is missing: webhook.listen needs it"
+    pair = set(names[1:])
+    if len(given & pair) == 1 and pair <= values.keys():
+        (path,) = pair - given
+        yield path, f"is missing: {(given & pair).pop()} needs it"
+    if listen and listen == values.get("operations.listen") and listen[-2:] != ":0":
+        yield "webhook.listen", "must differ from operations.listen"
+
+
 def _files(values: Values) -> Iterator[tuple[str, str]]:
     for path in (
         "pusher.ca_file",
@@ -166,6 +197,8 @@ def _files(values: Values) -> Iterator[tuple[str, str]]:
         "kafka.ssl_cert_file",
         "kafka.ssl_key_file",
         "kafka.sasl_oauth_ca_file",
+        "webhook.tls_cert_file",
+        "webhook.tls_key_file",
     ):
         name = values.get(path)
         if name is None:

@@ -24,10 +24,10 @@ from bridge.settings.layers import DEFAULT, Given, Layer, RawList, Source, Sourc
 from bridge.settings.values import WrongValueError, convert
 
 
-__all__ = ["SINGLE", "Listed", "excluded", "judge"]
+__all__ = ["SINGLE", "Listed", "excluded", "judge", "unsigned"]
 
 # The one account's settings, which a list takes the place of.
-SINGLE: Final = ("client_id", "api_token")
+SINGLE: Final = ("client_id", "api_token", "webhook.secret")
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -108,6 +108,27 @@ def excluded(layers: Iterable[Layer], raw: RawList) -> dict[str, str]:
     return lines
 
 
+def unsigned(listed: Listed, raw: RawList) -> dict[str, str]:
+    """
+    Say that webhooks are to be taken, and no account has a secret for them.
+
+    Args:
+        listed: What the list comes to.
+        raw: The list.
+
+    Returns:
+        A line by path.
+    """
+    if not listed.accounts or any(
+        account.get("webhook_secret") is not None for account in listed.accounts
+    ):
+        return {}
+    return {
+        "webhook.listen": f"{by_path()['webhook.listen'].named} is set, but none of "
+        f"the [[accounts]] in {raw.source.says} has a webhook_secret_file"
+    }
+
+
 def _is_blank(given: Given) -> bool:
     # Compose files and charts hand on what they don't have as nothing.
     return given.value == "" and given.source.kind is not SourceKind.FILE
@@ -148,7 +169,8 @@ def _effective(
     for setting in describe_account(position):
         given = layer.given.get(setting.path)
         if given is None:
-            yield EffectiveSetting(setting, None, DEFAULT, _missing(setting, source))
+            problem = _missing(setting, source) if setting.required else None
+            yield EffectiveSetting(setting, setting.default, DEFAULT, problem)
             continue
         value, problem = None, layer.conflicts.get(setting.path)
         if problem is None:

@@ -31,7 +31,7 @@ from bridge.settings.layers import (
     read_file,
     read_flags,
 )
-from bridge.settings.listing import SINGLE, Listed, excluded, judge
+from bridge.settings.listing import SINGLE, Listed, excluded, judge, unsigned
 from bridge.settings.model import Settings
 from bridge.settings.values import WrongValueError, convert
 
@@ -157,6 +157,8 @@ def inspect(
             problems[path] = f"{setting.named} is missing: {_how_to_set(setting)}"
         else:
             values.setdefault(path, setting.default)
+    if raw is not None and values.get("webhook.listen") and not reading:
+        problems |= unsigned(listed, raw)
     for path, sentence in contradictions(values):
         problems.setdefault(path, f"{by_path()[path].named} {sentence}")
     # Who reads a topic or replays is not told each time.

@@ -21,6 +21,7 @@ from bridge.settings.about import (
     about,
 )
 from bridge.settings.accounts import Account, AccountSettings
+from bridge.settings.healing import ReconciliationSettings, WebhookSettings
 from bridge.settings.kafka import KafkaSettings
 from bridge.settings.schema_registry import SchemaRegistrySettings
 from bridge.settings.secret import Secret
@@ -115,6 +116,10 @@ class Settings(Section, frozen=True):
         default_factory=SchemaRegistrySettings
     )
     outbox: OutboxSettings = msgspec.field(default_factory=OutboxSettings)
+    reconciliation: ReconciliationSettings = msgspec.field(
+        default_factory=ReconciliationSettings
+    )
+    webhook: WebhookSettings = msgspec.field(default_factory=WebhookSettings)
     operations: OperationsSettings = msgspec.field(default_factory=OperationsSettings)
     log: LogSettings = msgspec.field(default_factory=LogSettings)
     tracing: TracingSettings = msgspec.field(default_factory=TracingSettings)
@@ -132,10 +137,13 @@ class Settings(Section, frozen=True):
     def all_accounts(self) -> tuple[Account, ...]:
         """The accounts to run, listed or single; after `load` at least one."""
         if self.accounts:
-            return tuple(Account(one.client_id, one.api_token) for one in self.accounts)
+            return tuple(
+                Account(one.client_id, one.api_token, one.webhook_secret)
+                for one in self.accounts
+            )
         if self.client_id is None or self.api_token is None:
             return ()
-        return (Account(self.client_id, self.api_token),)
+        return (Account(self.client_id, self.api_token, self.webhook.secret),)
 
     @property
     def dead_letter_topic(self) -> str:

@@ -16,7 +16,7 @@ from bridge.settings import OutboxSettings
 # The events of these tests are of 1970.
 FOR_EVER = 1e11
 
-NOTHING = Memory(proved_us={}, was_stopped=False, open_gaps=())
+NOTHING = Memory(proved_us={}, was_stopped=False, left_gaps=())
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 from bridge.errors import OutboxFullError
 from bridge.outbox import Outbox
 from bridge.outbox.store import Store
-from bridge.record import Memory
+from bridge.record import LeftGap, Memory
 from tests.outbox.leaving import FOR_EVER, NOTHING, found, gap_value, refuse, standing
 from tests.outbox.making import (
     event,
@@ -81,11 +81,11 @@ def test_open_gaps_are_remembered_in_the_order_of_opening(path: Path) -> None:
         outbox.keep(record("7", b"unknown", topic="jobs.gaps"), closes="9")
         outbox.keep(record("7", b"once", topic="jobs.gaps"))
         eventually(lambda: outbox.statistics.kept == 6)
-        assert found(path).open_gaps == (gap_value(3), gap_value(2))
+        assert found(path).left_gaps == (LeftGap(gap_value(3)), LeftGap(gap_value(2)))
     with running(path) as outbox:
-        assert outbox.memory.open_gaps == (gap_value(3), gap_value(2))
+        assert outbox.memory.left_gaps == (LeftGap(gap_value(3)), LeftGap(gap_value(2)))
         outbox.keep(record("7", b"closed", topic="jobs.gaps"), closes="3")
-    assert found(path).open_gaps == (gap_value(2),)
+    assert found(path).left_gaps == (LeftGap(gap_value(2)),)
 
 
 def test_a_gap_is_open_only_with_its_record(
@@ -134,7 +134,7 @@ def _check(outbox: Outbox) -> None:
     assert outbox.jobs.count(source_of(8)) == 100
     memory = outbox.memory
     assert memory.proved_us == {source_of(7): 10_000, source_of(8): 199}
-    assert memory.open_gaps == (gap_value(1),)
+    assert memory.left_gaps == (LeftGap(gap_value(1)),)
 
 
 def test_a_new_file_remembers_what_the_damaged_one_did(path: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_file_that_fails_leaves_its_memory_to_the_next(path: Path) -> None:
         assert outbox.jobs.count(source_of(8)) == 100
         memory = found(path)
         assert memory.proved_us == {source_of(7): 10_000, source_of(8): 301}
-        assert memory.open_gaps == (gap_value(1),)
+        assert memory.left_gaps == (LeftGap(gap_value(1)),)
     with standing(path) as outbox:
         names = {job.request_id for job in outbox.jobs.of(source_of(8))}
         assert len(names) == 100
@@ -225,6 +225,6 @@ def test_all_of_it_outlives_a_process_that_dies(path: Path) -> None:
     )
     assert died.returncode == 9
     with standing(path) as outbox:
-        assert outbox.memory == Memory({source_of(7): 1050}, False, (b"gap",))
+        assert outbox.memory == Memory({source_of(7): 1050}, False, (LeftGap(b"gap"),))
         names = {job.request_id for job in outbox.jobs.of(source_of(7))}
         assert names == {f"{n}" for n in range(51, 101)}

@@ -10,7 +10,7 @@ from bridge.outbox import commit
 from bridge.outbox.buffer import Buffer
 from bridge.outbox.proofs import Proofs
 from bridge.outbox.store import Store
-from bridge.record import Memory
+from bridge.record import LeftGap, Memory
 from tests.outbox.leaving import NOTHING, found, gap_value, refuse, standing
 from tests.outbox.making import (
     MIB,
@@ -108,7 +108,7 @@ def test_a_proof_leaves_no_gap_behind(path: Path) -> None:
         for gaps, proved_us in ((100, 1), (200, 1), (250, 10)):
             writer._round()
             memory = found(path)
-            assert len(memory.open_gaps) == gaps
+            assert len(memory.left_gaps) == gaps
             assert memory.proved_us == {source_of(7): proved_us}
 
 
@@ -124,7 +124,9 @@ def test_a_proof_waits_for_a_gap_that_a_full_disk_refuses(
         assert found(path) == NOTHING
         monkeypatch.undo()
         outbox._writer._round()
-        assert found(path) == Memory({source_of(7): 10}, False, (gap_value(1),))
+        assert found(path) == Memory(
+            {source_of(7): 10}, False, (LeftGap(gap_value(1)),)
+        )
 
 
 def test_a_proof_waits_for_a_gap_that_was_told_meanwhile(
@@ -145,7 +147,7 @@ def test_a_proof_waits_for_a_gap_that_was_told_meanwhile(
         monkeypatch.undo()
         assert found(path) == NOTHING
         writer._round()
-        assert found(path).open_gaps[0] == gap_value(1)
+        assert found(path).left_gaps[0] == LeftGap(gap_value(1))
         assert found(path).proved_us == {source_of(7): 10}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.record import Memory
+from bridge.record import LeftGap, Memory
 from bridge.settings import OutboxSettings
 from tests.outbox.harming import (
     COUNT,
@@ -112,6 +112,6 @@ def test_a_gap_of_damage_is_on_disk_before_the_salvage(
         with pytest.raises(KeyboardInterrupt), threaded(outbox):
             pass
     with stored(scene.database) as store:
-        assert store.remembered.memory() == Memory({}, False, (b"gap",))
+        assert store.remembered.memory() == Memory({}, False, (LeftGap(b"gap"),))
         assert store.waiting_topics() == {"jobs.gaps"}
     assert outbox.statistics.kept == 1

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from bridge.record import Memory, Record
+from bridge.record import LeftGap, Memory, Record
 from bridge.recovery.hearing import Hearing
 from bridge.recovery.ledger import Ledger
 
@@ -42,7 +42,7 @@ class Books:
         self.memory = Memory(
             proved_us={SOURCE + who: us for who, us in (proved_us or {}).items()},
             was_stopped=was_stopped,
-            open_gaps=tuple(self.remembered.values()),
+            left_gaps=tuple(map(LeftGap, self.remembered.values())),
         )
         self.ledger.connect(self.keep)
         self.ledger.restore(self.memory)
