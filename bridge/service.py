@@ -85,11 +85,7 @@ async def run(
         ConfigError: A setting that only its use shows to be wrong.
     """
     logs.configure(settings.log.format, settings.log.level)
-    tokens = [account.api_token for account in settings.all_accounts]
-    password = settings.schema_registry.password
-    for secret in (*tokens, *settings.kafka.secrets, password):
-        if secret is not None:
-            secret.hide_with(logs.hide)
+    settings.hide_secrets(logs.hide)
     for text in secrets_in(os.environ):
         logs.hide(text)
     for warning in warnings:

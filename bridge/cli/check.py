@@ -22,7 +22,7 @@ from bridge.cli.signals import treat_sigterm_as_sigint
 from bridge.doctor import Report, as_json, check, refused_settings, show
 from bridge.errors import ConfigError, ExitCode
 from bridge.operations import logs
-from bridge.settings import Settings, load
+from bridge.settings import load
 
 
 __all__ = ["command"]
@@ -54,7 +54,7 @@ def command(ctx: click.Context, *, to_json: bool) -> None:
     treat_sigterm_as_sigint()
     try:
         loaded = load(flags, os.environ, config_file)
-        _hide_secrets(loaded.settings)
+        loaded.settings.hide_secrets(logs.hide)
     except ConfigError as error:
         report = refused_settings(error)
     else:
@@ -77,14 +77,6 @@ def _waiting() -> Iterator[None]:
         return
     with console.status("looking..."):
         yield
-
-
-def _hide_secrets(settings: Settings) -> None:
-    tokens = [account.api_token for account in settings.all_accounts]
-    password = settings.schema_registry.password
-    for secret in (*tokens, *settings.kafka.secrets, password):
-        if secret is not None:
-            logs.hide(secret.reveal())
 
 
 def _redacted(report: Report) -> Report:

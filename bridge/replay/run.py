@@ -104,9 +104,7 @@ async def replay(  # noqa: PLR0913 - each is one independent choice of the calle
         OutboxError: The outbox can't be used.
         ConfigError: A setting that only its use shows to be wrong.
     """
-    for secret in (*settings.kafka.secrets, settings.schema_registry.password):
-        if secret is not None:
-            logs.hide(secret.reveal())
+    settings.hide_secrets(logs.hide)
     choice = Choice(
         dead_letter_topic=dead_letter_topic,
         topic=settings.topic,

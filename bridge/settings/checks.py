@@ -170,23 +170,37 @@ def _registry(values: Values) -> Iterator[tuple[str, str]]:
 
 
 def _webhook(values: Values) -> Iterator[tuple[str, str]]:
-    listen = values.get("webhook.listen")
     names = ("webhook.secret", "webhook.tls_cert_file", "webhook.tls_key_file")
     given = {path for path in names if values.get(path) is not None}
-    if "webhook.listen" in values and listen is None:
+    if "webhook.listen" not in values:
+        return
+    listen = values["webhook.listen"]
+    if listen is None:
         for path in names:
             if path in given:
                 yield path, "is set, but webhook.listen is not"
         return
-    # Not where accounts are listed: each may have its own.
+    # It is no value where accounts are listed: each has its own.
     if "webhook.secret" in values and "webhook.secret" not in given:
         yield "webhook.secret", "is missing: webhook.listen needs it"
     pair = set(names[1:])
     if len(given & pair) == 1 and pair <= values.keys():
         (path,) = pair - given
         yield path, f"is missing: {(given & pair).pop()} needs it"
-    if listen and listen == values.get("operations.listen") and listen[-2:] != ":0":
-        yield "webhook.listen", "must differ from operations.listen"
+    operations = values.get("operations.listen")
+    if operations is not None and _is_same_port(listen, operations):
+        yield "webhook.listen", f"must differ from operations.listen, {operations}"
+
+
+def _is_same_port(one: str, other: str) -> bool:
+    """Whether one of two addresses keeps the other from being opened."""
+    (host, port), (other_host, other_port) = split_address(one), split_address(other)
+    everywhere = {"0.0.0.0", "::"}  # noqa: S104 - nothing is bound
+    return (
+        # The system chooses for each.
+        port == other_port != 0
+        and (host == other_host or not everywhere.isdisjoint((host, other_host)))
+    )
 
 
 def _files(values: Values) -> Iterator[tuple[str, str]]:

@@ -49,17 +49,23 @@ _ACCOUNTS: Final = """\
 ## `[[accounts]]`
 
 Several accounts in one bridge: the TOML file has one such table for each, in place of
-`client_id` and `api_token`, which must then be set nowhere. Each account has a session
-of its own, and a refused one leaves the others running.
+`client_id`, `api_token` and `webhook.secret`, which must then be set nowhere. Each
+account has a session of its own, and a refused one leaves the others running. Where
+`webhook.listen` is set, webhooks are taken of those that have a webhook secret, each at
+`/webhooks/dryapi/` and its client id.
 
 ```toml
 [[accounts]]
 client_id = "client-1"
 api_token_file = "/run/secrets/client-1"
+webhook_secret_file = "/run/secrets/client-1-webhooks"
 
 [[accounts]]
 client_id = "client-2"
 api_token_file = "/run/secrets/client-2"
+
+[webhook]
+listen = "0.0.0.0:8443"
 ```
 """
 

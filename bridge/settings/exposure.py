@@ -4,7 +4,9 @@ What would leave this machine in the clear: told of connections, barred for secr
 A cluster's own network may do without TLS, so that a plain connection is only told of.
 A password or a token that goes over one is lost to whoever listens, and is barred
 unless `allow_cleartext_credentials` says otherwise. SCRAM proves a password without
-showing it. No name is looked up: only loopback counts as this machine.
+showing it. No name is looked up: only loopback counts as this machine. What others
+open is not judged: dryAPI sends webhooks over TLS alone, and what ends it before the
+bridge is mostly an ingress, next to it.
 """
 
 from __future__ import annotations

@@ -25,8 +25,9 @@ class Loaded(msgspec.Struct, frozen=True):
 
     Attributes:
         settings: The values.
-        warnings: A line for each variable that was passed over, and for each
-            connection to another machine that nothing encrypts; for the log.
+        warnings: A line for each variable that was passed over, for each connection
+            to another machine that nothing encrypts, and for accounts whose webhooks
+            are refused while others' are taken; for the log.
         sources: Where each value came from, by path.
     """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from bridge.settings.about import KIB, MIB, Section, about
+from bridge.settings.about import KIB, Section, about
 from bridge.settings.addresses import split_address
 from bridge.settings.secret import Secret
 
@@ -77,7 +77,8 @@ class WebhookSettings(Section, frozen=True):
     listen: Annotated[
         str | None,
         about(
-            "Address that takes dryAPI's webhooks, at /webhooks/dryapi",
+            "Address that takes dryAPI's webhooks, at /webhooks/dryapi, or with listed "
+            "accounts at /webhooks/dryapi/{client_id}",
             expected="host:port, for instance 0.0.0.0:8443",
             default_text="off",
         ),
@@ -101,10 +102,11 @@ class WebhookSettings(Section, frozen=True):
         int,
         about(
             "Largest body of a webhook; a larger one is refused",
-            because="dryAPI's have some hundred bytes; the rest is an error's text",
+            because="dryAPI's have some hundred bytes and an error's text; a thousand "
+            "such at once are 128 MiB",
             ge=KIB,
         ),
-    ] = MIB
+    ] = 128 * KIB
     max_connections: Annotated[
         int,
         about(

@@ -24,10 +24,14 @@ from bridge.settings.layers import DEFAULT, Given, Layer, RawList, Source, Sourc
 from bridge.settings.values import WrongValueError, convert
 
 
-__all__ = ["SINGLE", "Listed", "excluded", "judge", "unsigned"]
+__all__ = ["SINGLE", "Listed", "beside_webhooks", "excluded", "judge"]
 
-# The one account's settings, which a list takes the place of.
-SINGLE: Final = ("client_id", "api_token", "webhook.secret")
+# The one account's settings, which a list takes the place of, and what to do instead.
+SINGLE: Final = {
+    "client_id": "keep the one account or the list",
+    "api_token": "keep the one account or the list",
+    "webhook.secret": "give each account a webhook_secret_file of its own",
+}
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -38,11 +42,13 @@ class Listed(msgspec.Struct, frozen=True):
         effective: The settings of each account, one account after the other.
         problems: A line for each thing that is wrong.
         accounts: The values of each account, by key.
+        warnings: A line for each thing that is odd.
     """
 
     effective: tuple[EffectiveSetting, ...] = ()
     problems: tuple[str, ...] = ()
     accounts: tuple[dict[str, Any], ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def judge(raw: RawList, *, reading: bool) -> Listed:
@@ -93,7 +99,7 @@ def excluded(layers: Iterable[Layer], raw: RawList) -> dict[str, str]:
         A line by path.
     """
     lines = {}
-    for path in SINGLE:
+    for path, remedy in SINGLE.items():
         places = [
             layer.given[path].source.says
             for layer in layers
@@ -102,31 +108,50 @@ def excluded(layers: Iterable[Layer], raw: RawList) -> dict[str, str]:
         if places:
             lines[path] = (
                 f"{by_path()[path].named} is set by {' and by '.join(places)}, but "
-                f"{raw.source.says} lists [[accounts]]: keep the one account or the "
-                "list"
+                f"{raw.source.says} lists [[accounts]]: {remedy}"
             )
     return lines
 
 
-def unsigned(listed: Listed, raw: RawList) -> dict[str, str]:
+def beside_webhooks(listed: Listed, raw: RawList, *, are_taken: bool) -> Listed:
     """
-    Say that webhooks are to be taken, and no account has a secret for them.
+    Hold the accounts' webhook secrets against whether webhooks are taken.
 
     Args:
         listed: What the list comes to.
         raw: The list.
+        are_taken: Whether `webhook.listen` is set.
 
     Returns:
-        A line by path.
+        The same with what this shows.
     """
-    if not listed.accounts or any(
-        account.get("webhook_secret") is not None for account in listed.accounts
-    ):
-        return {}
-    return {
-        "webhook.listen": f"{by_path()['webhook.listen'].named} is set, but none of "
-        f"the [[accounts]] in {raw.source.says} has a webhook_secret_file"
-    }
+    problems, warnings = list(listed.problems), list(listed.warnings)
+    secrets = [one for one in listed.effective if one.setting.rules == "webhook_secret"]
+    given = [one for one in secrets if one.source is not DEFAULT]
+    without = [
+        account["client_id"]
+        for account in listed.accounts
+        if account["webhook_secret"] is None
+    ]
+    if not are_taken:
+        problems += [
+            f"{one.setting.named} is set, but webhook.listen is not"
+            for one in given
+            if one.problem is None
+        ]
+    elif secrets and not given:
+        problems.append(
+            f"{by_path()['webhook.listen'].named} is set, but none of the "
+            f"[[accounts]] in {raw.source.says} has a webhook_secret_file"
+        )
+    elif without and not problems:
+        warnings.append(
+            f"webhooks of {', '.join(without)} are refused: no webhook_secret_file "
+            f"stands beside that client_id in {raw.source.says}"
+        )
+    return msgspec.structs.replace(
+        listed, problems=tuple(problems), warnings=tuple(warnings)
+    )
 
 
 def _is_blank(given: Given) -> bool:

@@ -31,7 +31,7 @@ from bridge.settings.layers import (
     read_file,
     read_flags,
 )
-from bridge.settings.listing import SINGLE, Listed, excluded, judge, unsigned
+from bridge.settings.listing import SINGLE, Listed, beside_webhooks, excluded, judge
 from bridge.settings.model import Settings
 from bridge.settings.values import WrongValueError, convert
 
@@ -157,13 +157,15 @@ def inspect(
             problems[path] = f"{setting.named} is missing: {_how_to_set(setting)}"
         else:
             values.setdefault(path, setting.default)
-    if raw is not None and values.get("webhook.listen") and not reading:
-        problems |= unsigned(listed, raw)
+    if raw is not None and "webhook.listen" in values:
+        are_taken = values["webhook.listen"] is not None
+        listed = beside_webhooks(listed, raw, are_taken=are_taken)
     for path, sentence in contradictions(values):
         problems.setdefault(path, f"{by_path()[path].named} {sentence}")
     # Who reads a topic or replays is not told each time.
     exposed = () if reading else exposed_connections(values)
     warnings = [f"{by_path()[path].named} {sentence}" for path, sentence in exposed]
+    warnings += listed.warnings
     return _inspection(layers, given, values, problems, listed, warnings)
 
 
@@ -186,7 +188,7 @@ def _inspection(  # noqa: PLR0913, PLR0917 - all that the steps before it found
     values: Mapping[str, Any],
     problems: Mapping[str, str],
     listed: Listed,
-    exposed: Sequence[str],
+    warnings: Sequence[str],
 ) -> Inspection:
     lines = [line for layer in layers for line in layer.problems]
     # In the order of the catalogue: what is missing first.
@@ -209,7 +211,7 @@ def _inspection(  # noqa: PLR0913, PLR0917 - all that the steps before it found
     effective[first:first] = listed.effective
     passed_over = tuple(line for layer in layers for line in layer.warnings)
     return Inspection(
-        settings, tuple(effective), tuple(lines), (*passed_over, *exposed)
+        settings, tuple(effective), tuple(lines), (*passed_over, *warnings)
     )
 
 

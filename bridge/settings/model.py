@@ -7,6 +7,7 @@ judged together stands in `loading` and `checks`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import msgspec
@@ -144,6 +145,26 @@ class Settings(Section, frozen=True):
         if self.client_id is None or self.api_token is None:
             return ()
         return (Account(self.client_id, self.api_token, self.webhook.secret),)
+
+    def hide_secrets(self, hide: Callable[[str], None]) -> None:
+        """
+        Have all secrets hidden, as they are now and as their files will have them.
+
+        Args:
+            hide: Is told each value; of several webhook secrets in one text each one.
+        """
+
+        def hide_each(text: str) -> None:
+            for one in text.split():
+                hide(one)
+
+        for secret in (*self.kafka.secrets, self.schema_registry.password):
+            if secret is not None:
+                secret.hide_with(hide)
+        for account in self.all_accounts:
+            account.api_token.hide_with(hide)
+            if account.webhook_secret is not None:
+                account.webhook_secret.hide_with(hide_each)
 
     @property
     def dead_letter_topic(self) -> str:

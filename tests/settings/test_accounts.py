@@ -138,9 +138,9 @@ _GOOD = 'client_id = "c"\napi_token = "t"\n'
             "did you mean accounts[1].client_id?",
         ),
         (
-            f'[[accounts]]\n{_GOOD}webhook_secret_file = "d"',
-            "accounts[1].webhook_secret_file (number 1 of [[accounts]])",
-            "an account has client_id, api_token, api_token_file",
+            f'[[accounts]]\n{_GOOD}zzz = "d"',
+            "accounts[1].zzz (number 1 of [[accounts]])",
+            "an account has client_id, api_token, api_token_file, webhook_secret,",
         ),
         (
             '[[accounts]]\nclient_id = ""\napi_token = "t"',

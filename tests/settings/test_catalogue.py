@@ -41,6 +41,12 @@ def test_the_required_settings_come_first() -> None:
         ),
         ("kafka.ssl_ca_file", ["BRIDGE_KAFKA_SSL_CA_FILE"], None),
         ("delivery", ["BRIDGE_DELIVERY"], None),
+        ("webhook.listen", ["BRIDGE_WEBHOOK_LISTEN"], None),
+        (
+            "webhook.secret",
+            ["BRIDGE_WEBHOOK_SECRET", "BRIDGE_WEBHOOK_SECRET_FILE"],
+            None,
+        ),
         ("outbox.dir", ["BRIDGE_OUTBOX_DIR"], "--outbox-dir"),
         ("operations.listen", ["BRIDGE_OPERATIONS_LISTEN"], None),
         ("topics.dead_letters", ["BRIDGE_TOPICS_DEAD_LETTERS"], None),
@@ -72,7 +78,7 @@ def test_names_are_unambiguous() -> None:
     """No two settings share a variable, not even with the one that names a file."""
     names = [name for setting in describe() for name in setting.environment_names]
     assert len(names) == len(set(names))
-    assert len(sections()) == 9
+    assert len(sections()) == 11
 
 
 def test_limits_choices_and_units_are_listed() -> None:

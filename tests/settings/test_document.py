@@ -45,15 +45,17 @@ def test_the_settings_of_listed_accounts_have_a_table_and_an_example(
     rows = [line for line in section.splitlines() if line.startswith("| `")]
     assert len(rows) == len(describe_account(1))
     for setting, row in zip(describe_account(1), rows, strict=True):
-        assert row.startswith(f"| `{setting.rules}` | in the file alone | required |")
+        default = "required" if setting.required else "none"
+        assert row.startswith(f"| `{setting.rules}` | in the file alone | {default} |")
         assert setting.description in row
     (example,) = re.findall(r"```toml\n(.*?)```", section, re.DOTALL)
-    for name in ("client-1", "client-2"):
+    for name in ("client-1", "client-2", "client-1-webhooks"):
         (tmp_path / name).write_text(f"token of {name}".replace(" ", "-"))
     file = tmp_path / "bridge.toml"
     file.write_text(example.replace("/run/secrets", str(tmp_path)))
     accounts = load({}, {}, file).settings.all_accounts
     assert [account.client_id for account in accounts] == ["client-1", "client-2"]
+    assert [account.webhook_secret is None for account in accounts] == [False, True]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,296 @@
+"""Tests of the settings for webhooks: what belongs together, and what is hidden."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import ConfigError
+from bridge.settings import Loaded, inspect, load, load_for_reading
+
+
+NEEDED = {"BRIDGE_CLIENT_ID": "client-1", "BRIDGE_API_TOKEN": "token-1"}
+LISTEN = {"WEBHOOK_LISTEN": "0.0.0.0:8443"}
+SECRET = {"WEBHOOK_SECRET": "whsec_one"}
+LISTENING = '[webhook]\nlisten = "0.0.0.0:8443"\n'
+
+
+def environment(*groups: dict[str, str]) -> dict[str, str]:
+    """Give settings as variables, beside what all need."""
+    chosen = dict(NEEDED)
+    for group in groups:
+        chosen |= {f"BRIDGE_{name}": text for name, text in group.items()}
+    return chosen
+
+
+def problems(*groups: dict[str, str]) -> list[str]:
+    """Load the single account with these settings; give the error's lines."""
+    with pytest.raises(ConfigError) as caught:
+        load({}, environment(*groups), None)
+    return str(caught.value).split("\n")
+
+
+def account(name: str, extra: str = "") -> str:
+    """Write a listed account."""
+    return f'[[accounts]]\nclient_id = "{name}"\napi_token = "t-{name}"\n{extra}'
+
+
+def listed(tmp_path: Path, toml: str, environ: dict[str, str] | None = None) -> Loaded:
+    """Load a file."""
+    file = tmp_path / "bridge.toml"
+    file.write_text(toml)
+    return load({}, environ or {}, file)
+
+
+def wrong(tmp_path: Path, toml: str, environ: dict[str, str] | None = None) -> str:
+    """Load a file in which one thing is wrong; give the line that says it."""
+    with pytest.raises(ConfigError) as caught:
+        listed(tmp_path, toml, environ)
+    (line,) = str(caught.value).split("\n")
+    return line
+
+
+def test_no_webhooks_are_taken_unless_an_address_is_given() -> None:
+    """The default opens no port and needs no secret; an empty variable is none."""
+    for environ in (NEEDED, environment({"WEBHOOK_LISTEN": ""})):
+        loaded = load({}, environ, None)
+        assert loaded.settings.webhook.address is None
+        (one,) = loaded.settings.all_accounts
+        assert one.webhook_secret is None
+
+
+def test_address_and_secret_are_enough(tmp_path: Path) -> None:
+    """The secret is the single account's, and nobody is warned of a plain port."""
+    loaded = load({}, environment(LISTEN, SECRET), None)
+    assert loaded.settings.webhook.address == ("0.0.0.0", 8443)  # noqa: S104 - as given
+    (one,) = loaded.settings.all_accounts
+    assert one.webhook_secret is not None
+    assert one.webhook_secret.reveal() == "whsec_one"
+    assert loaded.warnings == ()
+    (tmp_path / "bridge.toml").write_text(
+        f'{LISTENING}secret_file = "{tmp_path / "secret"}"\n'
+    )
+    (tmp_path / "secret").write_text("whsec_new\nwhsec_old\n")
+    loaded = load({}, NEEDED, tmp_path / "bridge.toml")
+    (one,) = loaded.settings.all_accounts
+    assert one.webhook_secret is not None
+    assert one.webhook_secret.reveal().split() == ["whsec_new", "whsec_old"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "path", "words"),
+    [
+        ((LISTEN,), "webhook.secret", "is missing: webhook.listen needs it"),
+        ((SECRET,), "webhook.secret", "is set, but webhook.listen is not"),
+        (
+            ({"WEBHOOK_LISTEN": "8443"}, SECRET),
+            "webhook.listen",
+            "must be host:port, for instance 0.0.0.0:8443",
+        ),
+        (
+            (LISTEN, {"WEBHOOK_SECRET": "whsec_é"}),
+            "webhook.secret",
+            "one or several webhook secrets",
+        ),
+        ((LISTEN, {"WEBHOOK_SECRET": " \n"}), "webhook.secret", "one or several"),
+        (
+            (LISTEN, SECRET, {"WEBHOOK_TLS_CERT_FILE": __file__}),
+            "webhook.tls_key_file",
+            "is missing: webhook.tls_cert_file needs it",
+        ),
+        (
+            (LISTEN, SECRET, {"WEBHOOK_TLS_KEY_FILE": __file__}),
+            "webhook.tls_cert_file",
+            "is missing: webhook.tls_key_file needs it",
+        ),
+        (
+            (
+                LISTEN,
+                SECRET,
+                {"WEBHOOK_TLS_KEY_FILE": "/no/k", "WEBHOOK_TLS_CERT_FILE": __file__},
+            ),
+            "webhook.tls_key_file",
+            "can't be read: No such file",
+        ),
+        (
+            ({"WEBHOOK_LISTEN": "127.0.0.1:8080"}, SECRET),
+            "webhook.listen",
+            "must differ from operations.listen, 127.0.0.1:8080",
+        ),
+        (
+            ({"WEBHOOK_LISTEN": "0.0.0.0:8080"}, SECRET),
+            "webhook.listen",
+            "must differ from operations.listen, 127.0.0.1:8080",
+        ),
+        (
+            (LISTEN, SECRET, {"OPERATIONS_LISTEN": "[::]:8443"}),
+            "webhook.listen",
+            "must differ from operations.listen, [::]:8443",
+        ),
+        (
+            (LISTEN, SECRET, {"WEBHOOK_HOLD_SECONDS": "-1"}),
+            "webhook.hold_seconds",
+            "0 or more",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_one_line(
+    groups: tuple[dict[str, str], ...], path: str, words: str
+) -> None:
+    """The line names the setting to change, with its variable."""
+    (line,) = problems(*groups)
+    assert line.startswith(f"{path} (BRIDGE_")
+    assert words in line
+
+
+@pytest.mark.parametrize(
+    "operations", ["127.0.0.1:8081", "[::1]:8443", "10.0.0.1:8443"]
+)
+def test_two_ports_or_two_addresses_fit(operations: str) -> None:
+    """One port at two addresses of the machine is two places."""
+    webhook = {"WEBHOOK_LISTEN": "127.0.0.1:8443"}
+    load({}, environment(webhook, SECRET, {"OPERATIONS_LISTEN": operations}), None)
+
+
+def test_ports_that_the_system_chooses_are_not_the_same() -> None:
+    """Port 0 is another one each time."""
+    ports = {"WEBHOOK_LISTEN": "127.0.0.1:0", "OPERATIONS_LISTEN": "127.0.0.1:0"}
+    load({}, environment(ports, SECRET), None)
+
+
+def test_a_tls_pair_is_taken() -> None:
+    """Whether the two belong to each other is for whoever opens the port."""
+    pair = {"WEBHOOK_TLS_CERT_FILE": __file__, "WEBHOOK_TLS_KEY_FILE": __file__}
+    webhook = load({}, environment(LISTEN, SECRET, pair), None).settings.webhook
+    assert (webhook.tls_cert_file, webhook.tls_key_file) == (__file__, __file__)
+    lines = problems(SECRET, pair)
+    assert len(lines) == 3
+    assert all(one.endswith("is set, but webhook.listen is not") for one in lines)
+
+
+def test_each_listed_account_has_a_secret_of_its_own(tmp_path: Path) -> None:
+    """Of a text or a file; the file is followed, and an unfit one leaves the last."""
+    secret = tmp_path / "secret"
+    secret.write_text("whsec_2\n")
+    loaded = listed(
+        tmp_path,
+        account("one", 'webhook_secret = "whsec_1"\n')
+        + account("two", f'webhook_secret_file = "{secret}"\n')
+        + LISTENING,
+    )
+    first, second = (one.webhook_secret for one in loaded.settings.all_accounts)
+    assert first is not None
+    assert second is not None
+    assert (first.reveal(), second.reveal()) == ("whsec_1", "whsec_2")
+    secret.write_text("whsec_2 whsec_3\n")
+    assert second.reveal() == "whsec_2 whsec_3"
+    secret.write_text("whsec_é\n")
+    assert second.reveal() == "whsec_2 whsec_3"
+    assert loaded.warnings == ()
+
+
+def test_accounts_without_a_secret_beside_others_are_told_of(tmp_path: Path) -> None:
+    """It may be meant, so that the bridge starts; a line names them all."""
+    loaded = listed(
+        tmp_path,
+        account("one")
+        + account("two", 'webhook_secret = "whsec_2"\n')
+        + account("three")
+        + LISTENING,
+    )
+    (line,) = loaded.warnings
+    assert line.startswith("webhooks of one, three are refused")
+    assert "webhook_secret_file" in line
+
+
+def test_webhooks_that_no_account_could_sign_are_refused(tmp_path: Path) -> None:
+    """An open port that takes nothing is a mistake."""
+    line = wrong(tmp_path, account("one") + account("two") + LISTENING)
+    assert line.startswith("webhook.listen (BRIDGE_WEBHOOK_LISTEN) is set, but none")
+    assert f"the file {tmp_path}/bridge.toml has a webhook_secret_file" in line
+
+
+def test_a_wrong_secret_of_a_list_is_told_once(tmp_path: Path) -> None:
+    """Nobody is told that the account has none because its own was wrong."""
+    line = wrong(
+        tmp_path, account("one", 'webhook_secret_file = "/no/file"\n') + LISTENING
+    )
+    assert line.startswith("accounts[1].webhook_secret (number 1 of [[accounts]]) must")
+    assert "can't be read: No such file" in line
+
+
+def test_a_secret_of_a_list_that_nothing_uses_is_refused(tmp_path: Path) -> None:
+    """As it is with the single account's: whoever gave it thinks webhooks are taken."""
+    line = wrong(tmp_path, account("one", 'webhook_secret = "whsec_1"\n'))
+    assert line == (
+        "accounts[1].webhook_secret (number 1 of [[accounts]]) is set, but "
+        "webhook.listen is not"
+    )
+
+
+def test_the_single_secret_beside_a_list_is_refused(tmp_path: Path) -> None:
+    """It could be any account's; the line says where secrets belong."""
+    toml = account("one", 'webhook_secret = "whsec_1"\n') + LISTENING
+    line = wrong(tmp_path, toml, {"BRIDGE_WEBHOOK_SECRET": "whsec_2"})
+    assert line.startswith("webhook.secret (BRIDGE_WEBHOOK_SECRET or")
+    assert line.endswith("give each account a webhook_secret_file of its own")
+
+
+def test_a_reader_needs_no_webhook_secret(tmp_path: Path) -> None:
+    """Neither what belongs together nor the list is judged for who reads a topic."""
+    load_for_reading({}, environment(LISTEN), None)
+    file = tmp_path / "bridge.toml"
+    file.write_text(account("one") + LISTENING)
+    assert load_for_reading({}, {}, file).warnings == ()
+
+
+def test_every_secret_is_hidden_each_of_several_too(tmp_path: Path) -> None:
+    """One of two webhook secrets stands in a text without the other."""
+    secret = tmp_path / "secret"
+    secret.write_text("whsec_2 whsec_3\n")
+    environ = environment(
+        {
+            "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+            "KAFKA_SASL_MECHANISM": "PLAIN",
+            "KAFKA_SASL_USERNAME": "u",
+            "KAFKA_SASL_PASSWORD": "pass word",
+            "SCHEMA_REGISTRY_URL": "https://registry.example",
+            "SCHEMA_REGISTRY_USERNAME": "u",
+            "SCHEMA_REGISTRY_PASSWORD": "registry word",
+        },
+        LISTEN,
+        {"WEBHOOK_SECRET_FILE": str(secret)},
+    )
+    settings = load({}, environ, None).settings
+    hidden: list[str] = []
+    settings.hide_secrets(hidden.append)
+    before = {"pass word", "registry word", "token-1", "whsec_2", "whsec_3"}
+    assert set(hidden) == before
+    secret.write_text("whsec_3 whsec_40\n")
+    os.utime(secret, ns=(1, 1))
+    (one,) = settings.all_accounts
+    assert one.webhook_secret is not None
+    one.webhook_secret.reveal()
+    assert set(hidden) == before | {"whsec_40"}
+
+
+def test_secrets_of_listed_accounts_are_hidden(tmp_path: Path) -> None:
+    """All tokens, and the webhook secrets of those that have one."""
+    settings = listed(
+        tmp_path,
+        account("one")
+        + account("two", 'webhook_secret = "whsec_1 whsec_2"\n')
+        + LISTENING,
+    ).settings
+    hidden: list[str] = []
+    settings.hide_secrets(hidden.append)
+    assert hidden == ["t-one", "t-two", "whsec_1", "whsec_2"]
+
+
+def test_what_is_in_force_shows_no_webhook_secret() -> None:
+    """Neither `repr` nor what `bridge config show` is made from."""
+    environ = environment(LISTEN, {"WEBHOOK_SECRET": "canary-1 canary-2"})
+    shown = repr(inspect({}, environ, None)) + repr(load({}, environ, None))
+    assert "canary" not in shown
