@@ -28,12 +28,12 @@ from bridge.operations import logs
 from bridge.operations.health import Health
 from bridge.operations.heartbeat import LoopHeartbeat
 from bridge.operations.metrics import Metrics
-from bridge.operations.server import serve
 from bridge.operations.sources import Sources
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.recording import Recorder
 from bridge.record import Record
 from bridge.recovery.ledger import Ledger
+from bridge.serving import serve
 from bridge.sessions import Sessions, sources_of
 from bridge.settings import Settings
 from bridge.threads import in_thread

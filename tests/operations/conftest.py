@@ -10,7 +10,7 @@ import trio
 
 from bridge.operations.health import Health
 from bridge.operations.metrics import Metrics
-from bridge.operations.server import serve
+from bridge.serving import serve
 from tests.operations.statistics import NOW, UPTIME, Statistics
 
 

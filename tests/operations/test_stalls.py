@@ -17,8 +17,8 @@ from bridge.operations import health
 from bridge.operations.health import Health
 from bridge.operations.heartbeat import LoopHeartbeat
 from bridge.operations.metrics import Metrics
-from bridge.operations.server import serve
 from bridge.operations.sources import Sources
+from bridge.serving import serve
 from bridge.settings import KafkaSettings
 from tests.kafka.relay.relaying import Rig, rig, until
 from tests.operations.statistics import Statistics

@@ -15,8 +15,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from bridge.errors import ExitCode, ListenError
-from bridge.operations import server
-from bridge.operations.server import serve
+from bridge.serving import port as port_module
+from bridge.serving import serve
 
 
 def _has_ipv6() -> bool:
@@ -193,7 +193,7 @@ async def test_client_that_stopped_reading_does_not_hold_up_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A client that never reads its answer is given up by the kernel."""
-    monkeypatch.setattr(server, "_STUCK_CLIENT_MILLISECONDS", 500)
+    monkeypatch.setattr(port_module, "_STUCK_CLIENT_MILLISECONDS", 500)
     started = trio.Event()
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:

@@ -1,5 +1,5 @@
 """
-Opens a port of the bridge's own and serves an application on it.
+Opens a port and serves an application on it.
 
 In the service the only importer of hypercorn. What is answered belongs to the
 application; this module knows addresses, sockets and how serving ends.
@@ -20,11 +20,13 @@ from hypercorn.typing import ASGIFramework
 from starlette.applications import Starlette
 
 from bridge.errors import ListenError
+from bridge.serving.limits import Limits
+from bridge.serving.tls import Tls
 
 
 __all__ = ["serve"]
 
-_log = structlog.get_logger("bridge.operations")
+_log = structlog.get_logger("bridge.serving")
 
 # Probes and scrapers are few.
 _BACKLOG = 128
@@ -44,11 +46,13 @@ _REASONS = {
 }
 
 
-async def serve(
+async def serve(  # noqa: PLR0913 - each is one independent choice of the caller
     app: Starlette,
     listen: str,
     *,
     setting: str = "operations.listen",
+    tls: Tls | None = None,  # noqa: ARG001 - the port's next step
+    limits: Limits | None = None,  # noqa: ARG001 - likewise
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """
@@ -63,6 +67,8 @@ async def serve(
         listen: `host:port`, with IPv6 `[::1]:8080`. Port 0 takes a free one. A
             name is resolved once, its IPv4 address preferred.
         setting: The setting that `listen` came from, for errors.
+        tls: Where the certificate lies; None where TLS ends before the port.
+        limits: What clients may take; None for the defaults.
         task_status: Is told the port once clients can connect.
 
     Raises:
@@ -78,7 +84,7 @@ async def serve(
         nursery.start_soon(_serve_shielded, app, config, stop)
         try:
             url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            _log.info("operations.listening", url=url, setting=setting)
+            _log.info("port.listening", url=url, setting=setting)
             task_status.started(port)
             await trio.sleep_forever()
         finally:

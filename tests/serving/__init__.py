@@ -1,0 +1,1 @@
+"""Tests of ports: how they open and end, TLS, and what bad clients get."""
