@@ -195,6 +195,14 @@ _CLOSED: dict[str, object] = {
 }
 
 
+def _healed(by_endpoint: int, by_webhook: int, unknown: int) -> dict[str, object]:
+    return {
+        "healed_by_status_endpoint": by_endpoint,
+        "healed_by_webhook": by_webhook,
+        "unknown": unknown,
+    }
+
+
 def _ledger(*values: dict[str, object]) -> list[Record]:
     return [
         Record(
@@ -211,17 +219,27 @@ def _ledger(*values: dict[str, object]) -> list[Record]:
 
 def test_a_gap_is_read_from_its_two_records() -> None:
     """It opens and closes; a null `since` is the beginning of time."""
-    assert read_gaps(_ledger(_OPENED, _CLOSED), "me") == (
-        [_gap("disconnected", 100.0, 102.5)],
-        [],
-    )
+    gap = replace(_gap("disconnected", 100.0, 102.5), jobs_in_flight=3)
+    assert read_gaps(_ledger(_OPENED, _CLOSED), "me") == ([gap], [])
     forever = [
         {**each, "since": None, "duration_seconds": None} for each in (_OPENED, _CLOSED)
     ]
-    assert read_gaps(_ledger(*forever), "me") == (
-        [_gap("disconnected", _NEVER, 102.5)],
-        [],
-    )
+    assert read_gaps(_ledger(*forever), "me") == ([replace(gap, since=_NEVER)], [])
+
+
+def test_a_gap_is_settled_after_it_has_closed_and_may_be_settled_better() -> None:
+    """What was unknown may be healed later; the last record counts."""
+    settled = {**_CLOSED, **_healed(1, 0, 2)}
+    better = {**_CLOSED, **_healed(1, 1, 1)}
+    (gap,), found = read_gaps(_ledger(_OPENED, _CLOSED, settled, better), "me")
+    assert (gap.healed, gap.unknown, found) == ((1, 1), 1, [])
+
+
+def test_jobs_in_flight_may_be_found_out_late() -> None:
+    """A record that opens a gap may not know them, one that closes it may."""
+    opened = {**_OPENED, "jobs_in_flight": None}
+    (gap,), found = read_gaps(_ledger(opened, _CLOSED), "me")
+    assert (gap.jobs_in_flight, found) == (3, [])
 
 
 def test_a_late_write_of_a_gaps_record_is_no_second_one() -> None:
@@ -241,6 +259,17 @@ def test_a_late_write_of_a_gaps_record_is_no_second_one() -> None:
         ([_OPENED, {**_CLOSED, "close_code": None}], "close_code was 4200 and is None"),
         ([_OPENED, {**_CLOSED, "until": "1970-01-01T00:01:39.000000Z"}], "it ends at"),
         ([_OPENED, {**_CLOSED, "client_id": "you"}], "is of b'me'"),
+        ([_OPENED, {**_CLOSED, **_healed(0, 0, 0)}], "0 records close it"),
+        ([_OPENED, _CLOSED, *[{**_CLOSED, **_healed(0, 0, 1)}] * 2], "settled with"),
+        (
+            [
+                _OPENED,
+                _CLOSED,
+                {**_CLOSED, **_healed(1, 0, 0)},
+                {**_CLOSED, **_healed(0, 1, 0)},
+            ],
+            "healed (0, 1) after (1, 0)",
+        ),
         ([_OPENED, {**_CLOSED, "cause": "hunch"}], "'hunch' is not one of"),
     ],
 )
