@@ -35,6 +35,7 @@ _FAILED_JOB: Final = "9b2f61d0-7c1e-4c55-8f0b-6d7f3a0a2c11"
 _CLIENT_ID: Final = "client-42"
 _OPENED_AT: Final = "2026-01-31T12:00:00.000000Z"
 _CLOSED_AT: Final = "2026-01-31T12:00:07.250000Z"
+_SETTLED_AT: Final = "2026-01-31T12:00:09.500000Z"
 
 JOB_STATUSES: Final = (
     JobStatusRecord(
@@ -80,9 +81,12 @@ _OPENED: Final = GapRecord(
     jobs_in_flight=None,
 )
 _CLOSED: Final = msgspec.structs.replace(
-    _OPENED, until=_CLOSED_AT, duration_seconds=7.25
+    _OPENED, until=_CLOSED_AT, duration_seconds=7.25, jobs_in_flight=3
 )
-GAPS: Final = (_OPENED, _CLOSED)
+_SETTLED: Final = msgspec.structs.replace(
+    _CLOSED, healed_by_status_endpoint=2, healed_by_webhook=1, unknown=0
+)
+GAPS: Final = (_OPENED, _CLOSED, _SETTLED)
 
 _DIGEST: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
@@ -127,6 +131,9 @@ GAP_HEADERS: Final = (
     _OF_GAP,
     msgspec.structs.replace(
         _OF_GAP, ce_id="5f0c1c526a2f4c53-8", ce_time=_CLOSED_AT, bridge_sequence="8"
+    ),
+    msgspec.structs.replace(
+        _OF_GAP, ce_id="5f0c1c526a2f4c53-9", ce_time=_SETTLED_AT, bridge_sequence="9"
     ),
 )
 

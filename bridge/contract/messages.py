@@ -181,8 +181,10 @@ CHANNELS: Final = (
         title="Gap",
         summary="One interval in which events of one account may have been missed.",
         description=(
-            "A record when it opens, with `until` null, and one with the same `gap_id`"
-            " when it ends. Of each `gap_id` the last record counts."
+            "A record when it opens, with `until` null, one with the same `gap_id` when"
+            " it closes, and one when it is settled: when it is known what became of"
+            " the jobs that were in flight, or that nobody can tell. More follow if"
+            " something is learned later. Of each `gap_id` the last record counts."
         ),
         key={
             "type": "string",
@@ -206,6 +208,12 @@ CHANNELS: Final = (
                 summary="The same gap is over.",
                 headers=examples.GAP_HEADERS[1],
                 payload=examples.GAPS[1],
+            ),
+            Example(
+                name="settled",
+                summary="All of its jobs are known.",
+                headers=examples.GAP_HEADERS[2],
+                payload=examples.GAPS[2],
             ),
         ),
     ),

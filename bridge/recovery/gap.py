@@ -2,7 +2,8 @@
 What a gap is, and the form in which it stands on `jobs.gaps`.
 
 Owns the causes, the value that the bridge works with and the published type, from
-which `schemas/gap.schema.json` is made. When a gap opens and closes is `ledger`'s.
+which `schemas/gap.schema.json` is made. When a gap opens, closes and is settled is
+`ledger`'s.
 """
 
 from __future__ import annotations
@@ -12,12 +13,20 @@ from enum import StrEnum
 from typing import Annotated, Final
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
+
+from bridge.record import Origin
 
 
 __all__ = ["TIME_SCHEMA", "Gap", "GapCause", "GapRecord"]
 
 _US_PER_SECOND: Final = 1_000_000
+
+# Which of a gap's numbers counts the jobs that came by a way.
+_COUNTED_AS: Final = {
+    Origin.STATUS_ENDPOINT: "healed_by_status_endpoint",
+    Origin.WEBHOOK: "healed_by_webhook",
+}
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -81,20 +90,23 @@ _CAUSES_TEXT: Final = (
 
 _Moment = Annotated[datetime, Meta(tz=True)]
 _Time = Annotated[str, Meta(extra_json_schema=TIME_SCHEMA)]
+_Count = Annotated[int, Meta(ge=0)]
 
 
 class GapRecord(msgspec.Struct, frozen=True):
     """
     One interval in which events of one account may have been missed.
 
-    A gap is written when it opens, with `until` null, and again with the same `gap_id`
-    when it closes. Members beside these may be added.
+    A gap is written when it opens, with `until` null, again with the same `gap_id` when
+    it closes, and again when it is settled: when it is known what became of its jobs,
+    or that nobody can tell. What is learned later is written again. Members beside
+    these may be added.
     """
 
     gap_id: Annotated[
         str,
         Meta(
-            description="Which gap: the same when it opens and when it closes; a UUID.",
+            description="Which gap: the same in all of its records; a UUID.",
             examples=["5f0c1c52-6a2f-4c53-9d35-0d8f2f6f7a11"],
             extra_json_schema={"format": "uuid"},
         ),
@@ -151,15 +163,48 @@ class GapRecord(msgspec.Struct, frozen=True):
         ),
     ]
     jobs_in_flight: Annotated[
-        Annotated[int, Meta(ge=0)] | None,
+        _Count | None,
         Meta(
             description=(
-                "How many jobs were known to be unfinished when the gap opened; null"
-                " where that is not known."
+                "How many jobs were known to be unfinished when the gap opened or,"
+                " where that was not known, when it closed; null where neither is."
             ),
             examples=[3, None],
         ),
     ]
+    healed_by_status_endpoint: Annotated[
+        _Count | UnsetType,
+        Meta(
+            description=(
+                "Of how many jobs dryAPI's status endpoint told the end, which the gap"
+                " had swallowed. Jobs that went on are counted neither here nor below."
+                " Absent until the gap is settled."
+            ),
+            examples=[2],
+        ),
+    ] = UNSET
+    healed_by_webhook: Annotated[
+        _Count | UnsetType,
+        Meta(
+            description=(
+                "Of how many jobs a webhook told it, with those that began and ended"
+                " within the gap: it may be more than were in flight. Absent until the"
+                " gap is settled."
+            ),
+            examples=[1],
+        ),
+    ] = UNSET
+    unknown: Annotated[
+        _Count | UnsetType,
+        Meta(
+            description=(
+                "Of how many jobs that were in flight nobody can tell what became. It"
+                " falls when one is heard of after all: the last record of a gap"
+                " counts. Absent until the gap is settled."
+            ),
+            examples=[0],
+        ),
+    ] = UNSET
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -173,7 +218,10 @@ class Gap(msgspec.Struct, frozen=True):
         since_us: What was sent before had arrived; None if nothing is known.
         until_us: What is sent from then on arrives; None while the gap is open.
         close_code: What ended the connection, if a code did.
-        jobs_in_flight: Known when the gap opened; None if nobody knows.
+        jobs_in_flight: Known when the gap opened or closed; None if nobody knows.
+        healed_by_status_endpoint: How many jobs so far, settled or not.
+        healed_by_webhook: The same.
+        unknown: Of how many jobs nobody can tell; None until the gap is settled.
     """
 
     gap_id: str
@@ -183,6 +231,14 @@ class Gap(msgspec.Struct, frozen=True):
     until_us: int | None = None
     close_code: int | None = None
     jobs_in_flight: int | None = None
+    healed_by_status_endpoint: int = 0
+    healed_by_webhook: int = 0
+    unknown: int | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is known what became of its jobs, or that nobody can tell."""
+        return self.unknown is not None
 
     @property
     def duration_seconds(self) -> float | None:
@@ -202,7 +258,45 @@ class Gap(msgspec.Struct, frozen=True):
             duration_seconds=self.duration_seconds,
             close_code=self.close_code,
             jobs_in_flight=self.jobs_in_flight,
+            **self._outcome,
         )
+
+    @property
+    def _outcome(self) -> dict[str, int]:
+        """Give the members that it has from when it is settled."""
+        if self.unknown is None:
+            return {}
+        return {
+            "healed_by_status_endpoint": self.healed_by_status_endpoint,
+            "healed_by_webhook": self.healed_by_webhook,
+            "unknown": self.unknown,
+        }
+
+    def covers(self, moment_us: int | None, now_us: int = 0) -> bool:
+        """
+        Whether a moment lies in it.
+
+        Args:
+            moment_us: Which; None, which lies nowhere, if it isn't known.
+            now_us: Until when it has gone on so far, for one that is open.
+        """
+        if moment_us is None:
+            return False
+        until_us = now_us if self.until_us is None else self.until_us
+        return (self.since_us or 0) <= moment_us <= until_us
+
+    def healed(self, origin: Origin) -> Gap:
+        """
+        Count one more job of it.
+
+        Args:
+            origin: How its end was learned: by the status endpoint or a webhook.
+
+        Raises:
+            KeyError: Nothing is healed in that way.
+        """
+        name = _COUNTED_AS[origin]
+        return msgspec.structs.replace(self, **{name: getattr(self, name) + 1})
 
     def encode(self) -> bytes:
         """Give it as the JSON of its record."""
@@ -228,6 +322,9 @@ class Gap(msgspec.Struct, frozen=True):
             until_us=_microseconds(record.until),
             close_code=record.close_code,
             jobs_in_flight=record.jobs_in_flight,
+            healed_by_status_endpoint=record.healed_by_status_endpoint or 0,
+            healed_by_webhook=record.healed_by_webhook or 0,
+            unknown=None if record.unknown is UNSET else record.unknown,
         )
 
 

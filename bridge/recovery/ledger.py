@@ -1,79 +1,44 @@
 """
-The ledger: which gaps are open, and a record of each when it opens and closes.
+The ledger: which gaps are open or not settled, and a record of each change.
 
-Owns the records of `jobs.gaps`, their count and their two lines in the log. It finds
-no gap itself and knows no outbox: gaps are told to it, records are handed on.
+Owns when the records of `jobs.gaps` are written, their count and their lines in the
+log. It finds no gap itself and knows no outbox: gaps, and the jobs of them that were
+healed, are told to it, records are handed on.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 from uuid import uuid4
 
 import msgspec
 import structlog
 
-from bridge.kafka import header_names
-from bridge.record import Envelope, Importance, Kind, Loss, Memory, Origin, Record
+from bridge.record import Loss, Memory, Origin
+from bridge.recovery.closed import ClosedGaps
 from bridge.recovery.gap import Gap, GapCause
+from bridge.recovery.left import Left, left_by_account
+from bridge.recovery.statistics import GapStatistics
+from bridge.recovery.writing import GapWriter, HandOn
 
 
-__all__ = ["GapStatistics", "HandOn", "Ledger"]
+__all__ = ["Ledger"]
 
 _log = structlog.get_logger("bridge.recovery")
 
 _NS_PER_US: Final = 1000
 
 
-class GapStatistics:
-    """
-    Counts since the start.
-
-    Args:
-        accounts: The client ids there are: each has its zeros from the start.
-
-    Attributes:
-        gaps: Gaps that opened, by client id and cause.
-        open: Gaps that are open now, by client id.
-        seconds: Seconds of the gaps that have closed, by client id.
-    """
-
-    def __init__(self, accounts: Iterable[str]) -> None:
-        accounts = list(accounts)
-        self.gaps: dict[tuple[str, str], int] = {
-            (who, cause): 0 for who in accounts for cause in GapCause
-        }
-        self.open = dict.fromkeys(accounts, 0)
-        self.seconds = dict.fromkeys(accounts, 0.0)
-
-
-class HandOn(Protocol):
-    """Who takes the records of gaps."""
-
-    def __call__(
-        self, record: Record, *, opens: str | None = None, closes: str | None = None
-    ) -> None:
-        """
-        Take a record; must not wait, and must not tell of a gap.
-
-        Args:
-            record: What is to be published.
-            opens: The gap that it opens, for the memory of the next process.
-            closes: The gap that it closes, which may be forgotten.
-        """
-
-
 class Ledger:
     """
     The gaps of all accounts of one process; every method may be called anywhere.
 
-    Records are handed on in the order in which gaps opened and closed. Those that
-    come before there is somebody to take them wait for `connect`. A gap that the
-    process before left open is the same gap in this one: see `restore`.
+    Records are handed on in the order in which gaps opened, closed and were settled.
+    Those that come before there is somebody to take them wait for `connect`. A gap that
+    the process before left open is the same gap in this one: see `restore`.
 
     Args:
         topic: Where gaps go.
@@ -92,100 +57,103 @@ class Ledger:
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.statistics = GapStatistics(accounts)
-        self._topic = topic
         self._now_ns = now_ns
-        self._envelopes = {
-            client_id: Envelope(
-                ce_source=ce_source,
-                ce_type=header_names.GAP_TYPE,
-                # A gap is one of the socket: what other ways bring has none.
-                origin=Origin.SOCKET,
-                content_type=header_names.JSON_CONTENT,
-                kind=Kind.GAP,
-            )
-            for client_id, ce_source in accounts.items()
-        }
-        self._client_ids = {
-            ce_source: client_id for client_id, ce_source in accounts.items()
-        }
+        self._sources = dict(accounts)
+        self._client_ids = {source: client_id for client_id, source in accounts.items()}
         # Held while a record is handed on: two threads may tell of gaps, and the
         # record that closes one must not overtake the one that opened it.
         self._lock = threading.Lock()
+        self._writer = GapWriter(topic, accounts, self._now_us)
         self._open: dict[str, Gap] = {}
+        self._closed = ClosedGaps(self._writer, self.statistics, self._now_us)
         self._of_loss: dict[int, list[str]] = {}
-        self._waiting: list[tuple[Record, str | None, str | None]] = []
-        self._hand_on: HandOn | None = None
+        self._jobs_in_flight: Callable[[str], int | None] = lambda _: None
+        self._on_closed: Callable[[Gap], None] | None = None
 
-    def connect(self, hand_on: HandOn) -> None:
+    def connect(
+        self,
+        hand_on: HandOn,
+        jobs_in_flight: Callable[[str], int | None] = lambda _: None,
+    ) -> None:
         """
         Name who takes the records, and give it those that wait.
 
         Args:
             hand_on: Gets each from now on.
+            jobs_in_flight: How many jobs of a client id are unfinished, if that is
+                known: asked when a gap closes, where it wasn't known when it opened.
         """
         with self._lock:
-            self._hand_on = hand_on
-            for record, opens, closes in self._waiting:
-                hand_on(record, opens=opens, closes=closes)
-            self._waiting.clear()
+            self._jobs_in_flight = jobs_in_flight
+            self._writer.connect(hand_on)
+
+    def follow(self, on_closed: Callable[[Gap], None]) -> None:
+        """
+        Name who finds out what became of the jobs of closed gaps, for `settle`.
+
+        Args:
+            on_closed: Gets each gap that has closed, by any thread, and now those of
+                before. Those of the process before are with them, not settled or
+                settled with jobs of which nothing was known. It must neither wait nor
+                offer to the outbox; it may call the ledger.
+        """
+        with self._lock:
+            self._on_closed = on_closed
+        self._tell_of_closed()
+
+    def _tell_of_closed(self) -> None:
+        """Tell who follows; not under the lock, for it may call the ledger."""
+        with self._lock:
+            on_closed = self._on_closed
+            if on_closed is None:
+                return
+            gaps = self._closed.take_untold()
+        for gap in gaps:
+            on_closed(gap)
+
+    # -- The start ------------------------------------------------------------
 
     def restore(self, memory: Memory) -> None:
         """
-        Take over what the process before left open, before any hearing begins.
+        Take over what the process before left, before any hearing begins.
 
         A gap of an account's hearing goes on until its next subscription. A loss
         ended with the process, and is closed where that gap, or the one of this
-        start, begins. What belongs to no account of this process stays as it is, for
-        the start at which the account is there again: nobody hears it until then.
+        start, begins. A closed gap waits on for what becomes of its jobs. What belongs
+        to no account of this process stays as it is, for the start at which the account
+        is there again: nobody hears it until then.
 
         Args:
             memory: What the outbox remembers.
         """
-        left: dict[str, dict[str, Gap]] = {}
-        for left_gap in memory.left_gaps:
-            try:
-                gap = Gap.decode(left_gap.value)
-            except ValueError as error:
-                # Its interval is not lost by that: the gap of the start covers it.
-                _log.warning("gap.unreadable", error=str(error))
-                continue
-            left.setdefault(gap.client_id, {})[gap.gap_id] = gap
+        left = left_by_account(memory)
         with self._lock:
             for client_id, gaps in left.items():
-                envelope = self._envelopes.get(client_id)
-                if envelope is None:
-                    _log.info("gap.left_open", client_id=client_id, gaps=len(gaps))
-                    continue
-                self._take_over(
-                    list(gaps.values()), memory.proved_us.get(envelope.ce_source)
-                )
+                ce_source = self._sources.get(client_id)
+                if ce_source is not None:
+                    self._closed.take_over(client_id, gaps)
+                    self._take_over_open(gaps, memory.proved_us.get(ce_source))
+                elif gaps.open:
+                    _log.info("gap.left_open", client_id=client_id, gaps=len(gaps.open))
+        self._tell_of_closed()
 
-    def _take_over(self, gaps: list[Gap], proved_us: int | None) -> None:
+    def _take_over_open(self, left: Left, proved_us: int | None) -> None:
         """Continue the one gap of hearing, if there is one, and close all others."""
-        hearing = min(
-            (gap for gap in gaps if not gap.cause.is_loss),
-            key=lambda gap: _moment(gap.since_us),
-            default=None,
-        )
-        for gap in gaps:
+        for gap in left.open:
             self._open[gap.gap_id] = gap
             self.statistics.open[gap.client_id] += 1
+        hearing = left.continued(proved_us)
         if hearing is not None:
-            # A gap's record reaches the disk before events that came before it, if
-            # many wait there: those went with the process, and had not been proved.
-            proved_us = _earlier(hearing.since_us, proved_us)
-            self._open[hearing.gap_id] = msgspec.structs.replace(
-                hearing, since_us=proved_us
-            )
-            _log.info("gap.continued", **_named(self._open[hearing.gap_id]))
-        for gap in gaps:
-            if gap is not hearing:
-                self._write_close(gap.gap_id, self._end_of(gap, proved_us))
+            proved_us = hearing.since_us
+            self._open[hearing.gap_id] = hearing
+            _log.info("gap.continued", **_named(hearing))
+        for gap in left.open:
+            if hearing is None or gap.gap_id != hearing.gap_id:
+                # From there on an account's gap of hearing covers a loss.
+                known = [us for us in (gap.since_us, proved_us) if us is not None]
+                self._write_close(gap.gap_id, max(known, default=self._now_us()))
 
-    def _end_of(self, gap: Gap, hearing_since_us: int | None) -> int:
-        """Give the moment from which on an account's gap of hearing covers a loss."""
-        known = [us for us in (gap.since_us, hearing_since_us) if us is not None]
-        return max(known, default=self._now_us)
+    # -- Gaps open and close --------------------------------------------------
 
     def hearing_of(self, client_id: str) -> Gap | None:
         """
@@ -247,6 +215,7 @@ class Ledger:
         """
         with self._lock:
             self._write_close(gap_id, until_us)
+        self._tell_of_closed()
 
     def on_loss(self, loss: Loss) -> None:
         """
@@ -289,11 +258,12 @@ class Ledger:
                         records_lost=loss.records,
                     )
                 del self._of_loss[loss.number]
+        self._tell_of_closed()
 
     def _concerned(self, ce_source: str | None) -> list[str]:
         """Give the accounts of which records may be those of a source."""
         if ce_source is None:
-            return list(self._envelopes)
+            return list(self._sources)
         client_id = self._client_ids.get(ce_source)
         return [] if client_id is None else [client_id]
 
@@ -301,15 +271,19 @@ class Ledger:
         self._open[gap.gap_id] = gap
         self.statistics.gaps[gap.client_id, gap.cause] += 1
         self.statistics.open[gap.client_id] += 1
-        self._write(gap, opens=gap.gap_id)
+        self._writer.write(gap, is_remembered=True, was_remembered=False)
         _log.warning("gap.opened", **_named(gap))
         return gap.gap_id
 
     def _write_close(self, gap_id: str, until_us: int, **more: object) -> None:
         gap = msgspec.structs.replace(self._open.pop(gap_id), until_us=until_us)
+        if gap.jobs_in_flight is None:
+            jobs = self._jobs_in_flight(gap.client_id)
+            gap = msgspec.structs.replace(gap, jobs_in_flight=jobs)
         self.statistics.open[gap.client_id] -= 1
         self.statistics.seconds[gap.client_id] += gap.duration_seconds or 0.0
-        self._write(gap, closes=gap_id)
+        self._writer.write(gap, is_remembered=True, was_remembered=True)
+        self._closed.add(gap)
         _log.info(
             "gap.closed",
             gap_id=gap.gap_id,
@@ -319,23 +293,67 @@ class Ledger:
             **more,
         )
 
-    def _write(
-        self, gap: Gap, *, opens: str | None = None, closes: str | None = None
-    ) -> None:
-        record = Record(
-            topic=self._topic,
-            key=gap.client_id.encode(),
-            value=gap.encode(),
-            received_at_us=self._now_us,
-            envelope=self._envelopes[gap.client_id],
-            importance=Importance.TERMINAL,
-        )
-        if self._hand_on is None:
-            self._waiting.append((record, opens, closes))
-        else:
-            self._hand_on(record, opens=opens, closes=closes)
+    # -- What becomes of their jobs -------------------------------------------
 
-    @property
+    def healable(
+        self, client_id: str, last_seen_us: int | None, ended_us: int | None
+    ) -> tuple[str, ...]:
+        """
+        Find the gaps that are healed of a job if its end is learned now.
+
+        Args:
+            client_id: Whose job.
+            last_seen_us: When it was heard of last; None if it never was.
+            ended_us: When it ended, if that is known: it tells where a job belongs
+                that was never heard of.
+
+        Returns:
+            The ids of those that are open, or have closed since it was heard of, or
+            in which a job that was never heard of has ended.
+        """
+        with self._lock:
+            closed = tuple(self._closed.healable(client_id, last_seen_us, ended_us))
+            return closed + tuple(
+                gap.gap_id
+                for gap in self._open.values()
+                if gap.client_id == client_id
+                and (last_seen_us is not None or gap.covers(ended_us, self._now_us()))
+            )
+
+    def healed(self, gap_ids: Sequence[str], origin: Origin) -> None:
+        """
+        Count one job, after its end was written for good.
+
+        A gap that is settled is written again: its last record says what is so.
+
+        Args:
+            gap_ids: Of `healable`, when its end was offered. Those that were forgotten
+                since are passed over.
+            origin: How it was learned: by the status endpoint or a webhook.
+        """
+        accounts: set[str] = set()
+        with self._lock:
+            for gap_id in gap_ids:
+                if gap_id in self._open:
+                    gap = self._open[gap_id] = self._open[gap_id].healed(origin)
+                    accounts.add(gap.client_id)
+                elif client_id := self._closed.healed(gap_id, origin):
+                    accounts.add(client_id)
+            for client_id in accounts:
+                self.statistics.healed[client_id, origin] += 1
+
+    def settle(self, gap_id: str, unknown: int, *, final: bool = False) -> None:
+        """
+        Write down what became of a gap's jobs; again when it turns out to be otherwise.
+
+        Args:
+            gap_id: Which one; it has closed. One that was forgotten is passed over.
+            unknown: Of how many jobs that were in flight nobody can tell.
+            final: Nothing more will be learned: the next process needn't know of it.
+        """
+        with self._lock:
+            self._closed.settle(gap_id, unknown, final=final)
+
     def _now_us(self) -> int:
         return self._now_ns() // _NS_PER_US
 
@@ -348,12 +366,3 @@ def _named(gap: Gap) -> dict[str, str | None]:
         "client_id": gap.client_id,
         "since": gap.published().since,
     }
-
-
-def _moment(since_us: int | None) -> float:
-    """Make a begin comparable: one that isn't known may be any."""
-    return -math.inf if since_us is None else since_us
-
-
-def _earlier(one_us: int | None, other_us: int | None) -> int | None:
-    return min(one_us, other_us, key=_moment)

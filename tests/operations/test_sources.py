@@ -13,7 +13,7 @@ from bridge.outbox import OutboxStatistics
 from bridge.pusher.state import State
 from bridge.pusher.statistics import Outcome, ProbeOutcome, Statistics
 from bridge.recovery.gap import GapCause
-from bridge.recovery.ledger import GapStatistics
+from bridge.recovery.statistics import GapStatistics
 from tests.operations.exposition import families
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bridge.record import LeftGap, Memory, Record
+from bridge.record import LeftGap, Memory, Origin, Record
 from bridge.recovery.hearing import Hearing
 from bridge.recovery.ledger import Ledger
 
@@ -24,38 +24,74 @@ class Books:
     Args:
         client_ids: The accounts.
         remembered: What was remembered of the process before, by gap id.
+        healed: How many jobs of each gap were healed by status endpoint and webhook.
         proved_us: What it had proved, by client id.
         was_stopped: Whether it ended in order.
+        now_us: The time; `now_us` moves it on.
     """
 
     def __init__(
         self,
         *client_ids: str,
         remembered: Mapping[str, bytes] | None = None,
+        healed: Mapping[str, tuple[int, int]] | None = None,
         proved_us: Mapping[str, int] | None = None,
         was_stopped: bool = False,
+        now_us: int = NOW_US,
     ) -> None:
         accounts = {who: SOURCE + who for who in client_ids}
-        self.ledger = Ledger("jobs.gaps", accounts, now_ns=lambda: NOW_US * 1000)
+        self.now_us = now_us
+        self.ledger = Ledger("jobs.gaps", accounts, now_ns=lambda: self.now_us * 1000)
         self.records: list[Record] = []
         self.remembered = dict(remembered or {})
+        self.healed = dict.fromkeys(self.remembered, (0, 0)) | dict(healed or {})
+        self.jobs_in_flight: dict[str, int] = {}
         self.memory = Memory(
             proved_us={SOURCE + who: us for who, us in (proved_us or {}).items()},
             was_stopped=was_stopped,
-            left_gaps=tuple(map(LeftGap, self.remembered.values())),
+            left_gaps=tuple(
+                LeftGap(value, *self.healed[gap_id])
+                for gap_id, value in self.remembered.items()
+            ),
         )
-        self.ledger.connect(self.keep)
+        self.ledger.connect(self.keep, self.jobs_in_flight.get)
         self.ledger.restore(self.memory)
 
     def keep(
         self, record: Record, *, opens: str | None = None, closes: str | None = None
     ) -> None:
-        """Take a record, and remember open gaps; nothing is forgotten twice."""
+        """Take a record, and remember its gap; nothing is forgotten twice."""
         self.records.append(record)
         if opens is not None:
             self.remembered[opens] = record.value
+            self.healed.setdefault(opens, (0, 0))
         if closes is not None:
-            del self.remembered[closes]
+            del self.remembered[closes], self.healed[closes]
+
+    def write_end(self, gap_ids: Sequence[str], origin: Origin) -> None:
+        """Write the end of a job that heals gaps, as the outbox's transaction does."""
+        for gap_id in gap_ids:
+            if gap_id in self.healed:
+                by_endpoint, by_webhook = self.healed[gap_id]
+                is_asked = origin is Origin.STATUS_ENDPOINT
+                self.healed[gap_id] = (
+                    by_endpoint + is_asked,
+                    by_webhook + (not is_asked),
+                )
+
+    def heal(self, gap_ids: Sequence[str], origin: Origin) -> None:
+        """Write the end of a job, and tell the ledger that it stands."""
+        self.write_end(gap_ids, origin)
+        self.ledger.healed(gap_ids, origin)
+
+    @property
+    def left_open(self) -> set[str]:
+        """The gaps that the next process would find open."""
+        return {
+            gap_id
+            for gap_id, value in self.remembered.items()
+            if json.loads(value)["until"] is None
+        }
 
     @property
     def gaps(self) -> list[dict[str, Any]]:

@@ -73,7 +73,7 @@ def test_interruption_with_an_end_is_closed_at_once() -> None:
     hearing = books.begin("42")
     hearing.subscribed(at(0))
     hearing.interrupted(Interruption(Cause.SUSPENDED, at(3), until_us=at(8)))
-    assert not books.remembered
+    assert not books.left_open
     hearing.interrupted(Interruption(Cause.DISCONNECTED, at(9)))
     assert ends(books)[2:] == [
         ("suspended", "12:00:03", None),
@@ -186,7 +186,7 @@ def test_gap_goes_on_after_a_restart(*, was_stopped: bool) -> None:
         "until": "2026-01-31T12:00:30.000000Z",
         "duration_seconds": 25,
     }
-    assert not books.remembered
+    assert not books.left_open
 
 
 def test_gap_of_a_start_goes_on_after_the_next_start() -> None:

@@ -119,7 +119,11 @@ class HearingAgainstWorld(RuleBasedStateMachine):
         self.subscribe(0)
 
     def start(
-        self, accounts: tuple[str, ...], remembered: dict[str, bytes], **how: bool
+        self,
+        accounts: tuple[str, ...],
+        remembered: dict[str, bytes],
+        *,
+        was_stopped: bool,
     ) -> None:
         """Start a process with what is on disk."""
         # Accounts whose own last process was killed.
@@ -135,10 +139,13 @@ class HearingAgainstWorld(RuleBasedStateMachine):
         going_on = {
             gap.client_id
             for gap in map(Gap.decode, remembered.values())
-            if not gap.cause.is_loss
+            if gap.until_us is None and not gap.cause.is_loss
         }
         self.books = Books(
-            *accounts, remembered=remembered, proved_us=self.proved, **how
+            *accounts,
+            remembered=remembered,
+            proved_us=self.proved,
+            was_stopped=was_stopped,
         )
         self.hearings: dict[str, Hearing] = {}
         for who in accounts:
@@ -354,7 +361,7 @@ class HearingAgainstWorld(RuleBasedStateMachine):
     def what_is_open_is_remembered(self) -> None:
         """The next process learns of exactly those that are open."""
         self.read_topic()
-        assert set(self.books.remembered) == set(self.topic) - self.closed
+        assert self.books.left_open == set(self.topic) - self.closed
 
     @invariant()
     def what_was_missed_lies_in_a_gap(self) -> None:

@@ -170,9 +170,9 @@ def test_gaps_wait_for_somebody_to_take_them() -> None:
     ledger = Ledger("jobs.gaps", {"42": SOURCE + "42"})
     gap_id = ledger.open("42", GapCause.OUTBOX_DAMAGED, None)
     ledger.connect(books.keep)
-    assert set(books.remembered) == {gap_id}
+    assert books.left_open == {gap_id}
     ledger.close(gap_id, NOW_US)
-    assert not books.remembered
+    assert not books.left_open
     ends_us = [gap["until"] for gap in books.gaps]
     assert ends_us == [None, "2026-01-31T12:00:00.000000Z"]
 

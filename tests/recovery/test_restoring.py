@@ -50,7 +50,7 @@ def test_loss_ends_with_its_process(
     books = Books("42", remembered=remembered(gap), proved_us=proofs)
     [record] = books.records
     assert Gap.decode(record.value) == msgspec.structs.replace(gap, until_us=until_us)
-    assert not books.remembered
+    assert not books.left_open
     books.begin("42")
     assert [gap["until"] for gap in books.gaps[1:]] == [None]
 
@@ -69,7 +69,7 @@ def test_loss_ends_where_a_gap_that_goes_on_begins(
     [record] = books.records
     assert Gap.decode(record.value) == msgspec.structs.replace(loss, until_us=until_us)
     books.begin("42").subscribed(at(20))
-    assert not books.remembered
+    assert not books.left_open
     assert books.gaps[1]["cause"] == "disconnected"
 
 
@@ -83,7 +83,7 @@ def test_of_two_gaps_of_hearing_the_first_goes_on(first_us: int | None) -> None:
     assert Gap.decode(record.value) == msgspec.structs.replace(later, until_us=at(5))
     books.begin("42").subscribed(at(20))
     assert books.gaps[1]["gap_id"] == first.gap_id
-    assert not books.remembered
+    assert not books.left_open
 
 
 def test_each_account_has_its_own_left_gaps() -> None:
@@ -120,7 +120,7 @@ def test_gap_of_an_account_that_is_gone_stays_until_it_is_there_again() -> None:
         ("overflow", "12:00:00"),
         ("refused", "12:01:30"),
     ]
-    assert not again.remembered
+    assert not again.left_open
 
 
 @pytest.mark.parametrize(
