@@ -19,6 +19,7 @@ __all__ = [
     "ConnectionLostError",
     "DeadLetterReason",
     "ExitCode",
+    "InvalidAnswerError",
     "InvalidEventError",
     "InvalidPreviewError",
     "KafkaError",
@@ -210,6 +211,14 @@ class InvalidPreviewError(InvalidEventError):
     A preview alone can't go to its topic: its event goes out without it.
 
     `original` is the preview's text.
+    """
+
+
+class InvalidAnswerError(BridgeError):
+    """
+    An answer of the status endpoint isn't one: count it, the job stays as it was.
+
+    The message names members and types, never contents.
     """
 
 

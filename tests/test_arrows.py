@@ -131,6 +131,7 @@ def test_every_room_has_its_place() -> None:
             {
                 "kafka/client/oidc.py",
                 "pusher/authorizer.py",
+                "reconciliation/client.py",
                 "registry/client.py",
                 "sandbox/deliveries.py",
                 "sandbox/remote.py",
