@@ -44,6 +44,7 @@ _NAMED: Final[Schema] = {
 _STRINGS: Final = _reference("strings")
 _NAME: Final = _reference("optionalName")
 _KEY: Final = _reference("key")
+_PORT: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": 65535}
 _DURATION: Final[Schema] = {
     "type": "string",
     # Prometheus' durations.
@@ -100,6 +101,7 @@ SHAPES: Final[dict[str, Schema]] = {
     "existingSecret": _NAME,
     "apiTokenKey": _KEY,
     "passwordKey": _KEY,
+    "secretKey": _KEY,
     "clientSecretKey": _KEY,
     "usernameKey": _reference("optionalKey"),
     "caKey": _KEY,
@@ -108,7 +110,16 @@ SHAPES: Final[dict[str, Schema]] = {
     "keyKey": _reference("optionalKey"),
     "keyPasswordKey": _reference("optionalKey"),
     "operations.address": {"type": "string", "minLength": 1},
-    "operations.port": {"type": "integer", "minimum": 1, "maximum": 65535},
+    "operations.port": _PORT,
+    "webhook.address": {"type": "string", "minLength": 1},
+    "webhook.port": _PORT,
+    "webhook.tls.certKey": _KEY,
+    "webhook.tls.keyKey": _KEY,
+    "webhook.service.type": {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]},
+    "webhook.service.port": {"type": "integer", "minimum": 0, "maximum": 65535},
+    "webhook.ingress.className": _NAME,
+    "webhook.ingress.host": _NAME,
+    "webhook.ingress.path": {"type": "string", "pattern": "^/"},
     "enabled": _SWITCH,
     "namespace": _NAME,
     "labels": _STRINGS,
@@ -137,6 +148,7 @@ SHAPES: Final[dict[str, Schema]] = {
         "items": {"type": "object", "required": ["name", "rules"]},
     },
     "networkPolicy.ingressFrom": _OBJECTS,
+    "networkPolicy.webhookFrom": _OBJECTS,
     "networkPolicy.egress": _OBJECTS,
     "networkPolicy.extraEgress": _OBJECTS,
     "podDisruptionBudget.maxUnavailable": {

@@ -138,6 +138,7 @@ def _accounts() -> Schema:
         "clientId": client_id,
         "existingSecret": {"$ref": "#/definitions/name"},
         "apiTokenKey": {"$ref": "#/definitions/key"},
+        "webhookSecretKey": {"$ref": "#/definitions/optionalKey"},
     }
     return {
         "type": "array",

@@ -38,11 +38,12 @@ __all__ = [
     "read_flags",
 ]
 
-# What Kubernetes puts into every pod of a namespace with a Service called
-# "bridge": {NAME}_SERVICE_HOST, {NAME}_SERVICE_PORT[_{PORT NAME}], and Docker's
-# older links {NAME}_PORT[_{NUMBER}_{PROTOCOL}[_ADDR|_PORT|_PROTO]].
+# What Kubernetes puts into every pod of a namespace with a Service called "bridge",
+# and with that of its webhooks, as the chart calls it: {NAME}_SERVICE_HOST,
+# {NAME}_SERVICE_PORT[_{PORT NAME}], and Docker's older links
+# {NAME}_PORT[_{NUMBER}_{PROTOCOL}[_ADDR|_PORT|_PROTO]].
 _SERVICE_LINK = re.compile(
-    r"BRIDGE_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?"
+    r"BRIDGE_(?:WEBHOOK_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?"
     r"|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:ADDR|PORT|PROTO))?)?)"
 )
 # Left to the test suite, which points at brokers of its own with them.

@@ -71,7 +71,7 @@ def test_secrets_are_files() -> None:
     }
 
     assert named == _files(pod)
-    assert len(named) == 9
+    assert len(named) == 12
 
 
 @pytest.mark.parametrize("name", chart.examples())

@@ -13,6 +13,7 @@ from tests.helm import chart
 _NO_VALUE = {
     "outbox.dir",  # where the chart mounts the volume
     "operations.listen",  # operations.address and operations.port
+    "webhook.listen",  # webhook.address and webhook.port, where it is enabled
 }
 
 # Settings that are the path of a file: the chart mounts it from a Secret by name.
@@ -23,6 +24,8 @@ _FILES = {
     "kafka.ssl_key_file",
     "kafka.sasl_oauth_ca_file",
     "schema_registry.ca_file",
+    "webhook.tls_cert_file",
+    "webhook.tls_key_file",
 }
 
 # Values whose default differs from the setting's, each for a reason.

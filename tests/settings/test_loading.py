@@ -192,6 +192,8 @@ def test_spellings_are_made_one(
         "BRIDGE_PORT_8080_TCP_PORT",
         "BRIDGE_PORT_8080_TCP_PROTO",
         "BRIDGE_PORT_53_UDP",
+        "BRIDGE_WEBHOOK_SERVICE_HOST",
+        "BRIDGE_WEBHOOK_PORT_80_TCP_ADDR",
         "BRIDGE_TEST_BOOTSTRAP_SERVERS",
         "OTHER_TOPIC",
     ],
@@ -209,6 +211,7 @@ def test_service_links_and_test_variables_are_passed_over(name: str) -> None:
         ("BRIDGE_API_TOKEN_FLE", "BRIDGE_API_TOKEN_FILE"),
         ("BRIDGE_PORT_8080_TCP_HOST", None),
         ("BRIDGE_SERVICE_HOSTS", None),
+        ("BRIDGE_WEBHOOK_SECRETS", "BRIDGE_WEBHOOK_SECRET"),
     ],
 )
 def test_an_unknown_variable_is_a_warning(name: str, nearest: str | None) -> None:

@@ -79,3 +79,17 @@ annotations:
 {{- $default := ternary 443 80 (or (hasPrefix "https:" .) (hasPrefix "wss:" .)) -}}
 {{- regexFind "^[0-9]+" (regexFind ":[0-9]+(/|$)" . | trimPrefix ":") | default $default -}}
 {{- end -}}
+
+{{- /* 52 characters at most, and a Service's name may have 63. */ -}}
+{{- define "bridge.webhookName" -}}
+{{ include "bridge.fullname" . }}-webhook
+{{- end -}}
+
+{{- /* Of .Values.webhook, what its Service speaks and at which port. */ -}}
+{{- define "bridge.webhookScheme" -}}
+{{- ternary "https" "http" (not (empty .tls.existingSecret)) -}}
+{{- end -}}
+
+{{- define "bridge.webhookPort" -}}
+{{- int64 .service.port | default (ternary 443 80 (not (empty .tls.existingSecret))) -}}
+{{- end -}}

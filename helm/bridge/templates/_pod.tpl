@@ -60,6 +60,11 @@ spec:
         - name: operations
           containerPort: {{ int64 .Values.operations.port }}
           protocol: TCP
+        {{- if .Values.webhook.enabled }}
+        - name: webhook
+          containerPort: {{ int64 .Values.webhook.port }}
+          protocol: TCP
+        {{- end }}
       startupProbe:
         httpGet:
           path: /livez

@@ -33,6 +33,14 @@ of their files; mounts and volumes are made from it. */ -}}
 {{- if .schemaRegistry.tls.existingSecret -}}
 {{- $found = append $found (dict "volume" "registry-tls" "secret" .schemaRegistry.tls.existingSecret "files" (dict "ca.crt" .schemaRegistry.tls.caKey)) -}}
 {{- end -}}
+{{- if .webhook.enabled -}}
+{{- if not .accounts -}}
+{{- $found = append $found (dict "volume" "webhook" "secret" .webhook.existingSecret "files" (dict "secret" .webhook.secretKey)) -}}
+{{- end -}}
+{{- if .webhook.tls.existingSecret -}}
+{{- $found = append $found (dict "volume" "webhook-tls" "secret" .webhook.tls.existingSecret "files" (dict "tls.crt" .webhook.tls.certKey "tls.key" .webhook.tls.keyKey)) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- toYaml $found -}}
 {{- end -}}
@@ -73,12 +81,16 @@ of their files; mounts and volumes are made from it. */ -}}
   projected:
     defaultMode: 0440
     sources:
-      {{- range . }}
+      {{- range $account := . }}
       - secret:
           name: {{ .existingSecret }}
           items:
             - key: {{ .apiTokenKey | default "api-token" | quote }}
               path: {{ include "bridge.tokenFile" . | quote }}
+            {{- with .webhookSecretKey }}
+            - key: {{ . | quote }}
+              path: {{ include "bridge.webhookSecretFile" $account | quote }}
+            {{- end }}
       {{- end }}
 - name: config
   configMap:
@@ -91,6 +103,9 @@ list of accounts with the mounts of the pod that it is in. The prefix keeps ".."
 {{- define "bridge.tokenFile" -}}
 token-{{ .clientId }}
 {{- end -}}
+{{- define "bridge.webhookSecretFile" -}}
+webhook-{{ .clientId }}
+{{- end -}}
 
 {{- /* The file that --config names; what it holds is read at the start alone. */ -}}
 {{- define "bridge.config" -}}
@@ -99,5 +114,8 @@ token-{{ .clientId }}
 [[accounts]]
 client_id = {{ .clientId | quote }}
 api_token_file = {{ printf "/etc/bridge/accounts/%s" (include "bridge.tokenFile" .) | quote }}
+{{- if .webhookSecretKey }}
+webhook_secret_file = {{ printf "/etc/bridge/accounts/%s" (include "bridge.webhookSecretFile" .) | quote }}
+{{- end }}
 {{- end }}
 {{- end -}}

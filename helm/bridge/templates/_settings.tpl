@@ -30,6 +30,9 @@ would write 1e+09. */ -}}
 {{- if .Values.schemaRegistry.url }}
 {{- include "bridge.registryEnv" .Values.schemaRegistry }}
 {{- end }}
+{{- if .Values.webhook.enabled }}
+{{- include "bridge.webhookEnv" . }}
+{{- end }}
 {{- end -}}
 
 {{- define "bridge.ownEnv" -}}
@@ -56,6 +59,11 @@ would write 1e+09. */ -}}
   "BRIDGE_OUTBOX_KEEP_JOBS_SECONDS" .Values.outbox.keepJobsSeconds
   "BRIDGE_OUTBOX_MAX_ENDED_JOBS" .Values.outbox.maxEndedJobs
   "BRIDGE_OUTBOX_KEEP_ENDED_SECONDS" .Values.outbox.keepEndedSeconds
+  "BRIDGE_RECONCILIATION_ENABLED" .Values.reconciliation.enabled
+  "BRIDGE_RECONCILIATION_RESERVE_PERCENT" .Values.reconciliation.reservePercent
+  "BRIDGE_RECONCILIATION_SILENT_AFTER_SECONDS" .Values.reconciliation.silentAfterSeconds
+  "BRIDGE_RECONCILIATION_REQUEST_TIMEOUT_SECONDS" .Values.reconciliation.requestTimeoutSeconds
+  "BRIDGE_RECONCILIATION_GIVE_UP_SECONDS" .Values.reconciliation.giveUpSeconds
   "BRIDGE_OPERATIONS_LISTEN" (printf "%s:%d" .Values.operations.address (int .Values.operations.port))
   "BRIDGE_LOG_FORMAT" .Values.log.format
   "BRIDGE_LOG_LEVEL" .Values.log.level
@@ -168,5 +176,21 @@ would write 1e+09. */ -}}
   "BRIDGE_SCHEMA_REGISTRY_USERNAME" .username
   "BRIDGE_SCHEMA_REGISTRY_PASSWORD_FILE" (ternary "/etc/bridge/registry/password" "" (not (empty .existingSecret)))
   "BRIDGE_SCHEMA_REGISTRY_CA_FILE" (ternary "/etc/bridge/registry-tls/ca.crt" "" (not (empty .tls.existingSecret)))
+) }}
+{{- end -}}
+
+{{- /* Nothing of it where no webhooks are taken: the bridge would refuse a secret then. */ -}}
+{{- define "bridge.webhookEnv" -}}
+{{- $hasTls := not (empty .Values.webhook.tls.existingSecret) }}
+{{- include "bridge.variables" (dict
+  "BRIDGE_WEBHOOK_LISTEN" (printf "%s:%d" .Values.webhook.address (int .Values.webhook.port))
+  "BRIDGE_WEBHOOK_SECRET_FILE" (ternary "" "/etc/bridge/webhook/secret" (not (empty .Values.accounts)))
+  "BRIDGE_WEBHOOK_HOLD_SECONDS" .Values.webhook.holdSeconds
+  "BRIDGE_WEBHOOK_MAX_BODY_BYTES" .Values.webhook.maxBodyBytes
+  "BRIDGE_WEBHOOK_MAX_CONNECTIONS" .Values.webhook.maxConnections
+  "BRIDGE_WEBHOOK_KEEP_DELIVERIES_SECONDS" .Values.webhook.keepDeliveriesSeconds
+  "BRIDGE_WEBHOOK_MAX_DELIVERIES" .Values.webhook.maxDeliveries
+  "BRIDGE_WEBHOOK_TLS_CERT_FILE" (ternary "/etc/bridge/webhook-tls/tls.crt" "" $hasTls)
+  "BRIDGE_WEBHOOK_TLS_KEY_FILE" (ternary "/etc/bridge/webhook-tls/tls.key" "" $hasTls)
 ) }}
 {{- end -}}
