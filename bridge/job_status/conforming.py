@@ -68,7 +68,7 @@ def parse(data: object, max_bytes: int = DEFAULT_MAX_BYTES) -> JobStatus:
 
     Args:
         data: The decoded member: a `str` that holds JSON as a rule; any other JSON
-            value is looked at too.
+            value is looked at too. Bytes are what is no UTF-8.
         max_bytes: The largest value that may go to Kafka.
 
     Returns:

@@ -81,7 +81,7 @@ def parse_other(data: object, max_bytes: int) -> JobStatus:
     Make a job status of a `data` member that is no string.
 
     Args:
-        data: A decoded JSON value.
+        data: A decoded JSON value, or bytes that are no UTF-8.
         max_bytes: The largest value that may go to Kafka.
 
     Returns:
@@ -91,6 +91,10 @@ def parse_other(data: object, max_bytes: int) -> JobStatus:
         InvalidEventError: As `conforming.parse` says; `original` is the value
             written down again, since its own bytes went with the frame.
     """
+    if isinstance(data, bytes):
+        raise InvalidEventError(
+            DeadLetterReason.NOT_JSON, "the event is not UTF-8", original=data
+        )
     text = render(data)
     if isinstance(data, dict):
         return parse_text(text, max_bytes, frozenset({Change.DATA_NOT_STRING}))
