@@ -136,3 +136,33 @@ def of_gaps(gaps: GapStatistics) -> Iterator[Metric]:
     for client_id, total in dict(gaps.seconds).items():
         seconds.add_metric([client_id], total)
     yield from (opened, now, seconds)
+    yield from _of_gaps_jobs(gaps)
+
+
+def _of_gaps_jobs(gaps: GapStatistics) -> Iterator[Metric]:
+    """Yield what became of the jobs that gaps may have swallowed."""
+    settled = counters(
+        "bridge_gaps_settled",
+        "Gaps of which it was found out what became of their jobs, or given up.",
+        "client_id",
+    )
+    for client_id, count in dict(gaps.settled).items():
+        settled.add_metric([client_id], count)
+    healed = counters(
+        "bridge_gap_jobs_healed",
+        "Jobs whose end lay in a gap and was learned after all, by how: "
+        "status-endpoint or webhook.",
+        "client_id",
+        "by",
+    )
+    for (client_id, origin), count in dict(gaps.healed).items():
+        healed.add_metric([client_id, str(origin)], count)
+    unknown = gauges(
+        "bridge_gap_jobs_unknown",
+        "Jobs that were in flight in a gap and of which nobody can tell what became; "
+        "for 25 h after the gap, or until they are heard of.",
+        "client_id",
+    )
+    for client_id, count in dict(gaps.unknown).items():
+        unknown.add_metric([client_id], count)
+    yield from (settled, healed, unknown)

@@ -318,6 +318,18 @@ class GapStatistics(Protocol):
     def seconds(self) -> Mapping[str, float]:
         """Seconds of the gaps that have closed, by client id."""
 
+    @property
+    def settled(self) -> Mapping[str, int]:
+        """Gaps of which it was found out what became of their jobs, by client id."""
+
+    @property
+    def healed(self) -> Mapping[tuple[str, str], int]:
+        """Jobs whose end was learned after a gap, by client id and origin."""
+
+    @property
+    def unknown(self) -> Mapping[str, int]:
+        """Jobs of gaps of which nobody can tell now, by client id."""
+
 
 class LoopStatistics(Protocol):
     """How promptly the trio loop runs; `heartbeat` measures it."""

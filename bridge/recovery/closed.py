@@ -130,16 +130,7 @@ class ClosedGaps:
         self._statistics.settled[gap.client_id] += not before.is_settled
         self._statistics.unknown[gap.client_id] += unknown - (before.unknown or 0)
         self._write(closed, forget=forget)
-        (_log.warning if unknown else _log.info)(
-            "gap.settled",
-            gap_id=gap_id,
-            cause=gap.cause.value,
-            client_id=gap.client_id,
-            jobs_in_flight=gap.jobs_in_flight,
-            healed_by_status_endpoint=gap.healed_by_status_endpoint,
-            healed_by_webhook=gap.healed_by_webhook,
-            unknown=unknown,
-        )
+        _tell(gap)
         self._forget_outdated(gap.client_id)
 
     def _find(self, gap_id: str) -> _Closed | None:
@@ -175,3 +166,20 @@ class ClosedGaps:
                     self._write(closed, forget=True)
                 del gaps[gap_id], self._accounts[gap_id]
                 self._untold.pop(gap_id, None)
+
+
+def _tell(gap: Gap) -> None:
+    """Write what became of a gap's jobs to the log."""
+    said = {
+        "gap_id": gap.gap_id,
+        "cause": gap.cause.value,
+        "client_id": gap.client_id,
+        "jobs_in_flight": gap.jobs_in_flight,
+        "healed_by_status_endpoint": gap.healed_by_status_endpoint,
+        "healed_by_webhook": gap.healed_by_webhook,
+        "unknown": gap.unknown,
+    }
+    if gap.unknown:
+        _log.warning("gap.settled", **said)
+    else:
+        _log.info("gap.settled", **said)

@@ -157,13 +157,21 @@ class Relay:
 
 @dataclass
 class Gaps:
-    """Two gaps of one account, one of which is still open."""
+    """Two gaps of one account: one is still open, one left a job unknown."""
 
     gaps: dict[tuple[str, str], int] = field(
         default_factory=lambda: {("client-1", "overflow"): 2, ("client-1", "deaf"): 0}
     )
     open: dict[str, int] = field(default_factory=lambda: {"client-1": 1})
     seconds: dict[str, float] = field(default_factory=lambda: {"client-1": 7.25})
+    settled: dict[str, int] = field(default_factory=lambda: {"client-1": 1})
+    healed: dict[tuple[str, str], int] = field(
+        default_factory=lambda: {
+            ("client-1", "status-endpoint"): 4,
+            ("client-1", "webhook"): 3,
+        }
+    )
+    unknown: dict[str, int] = field(default_factory=lambda: {"client-1": 1})
 
 
 @dataclass

@@ -20,6 +20,7 @@ from tests.operations.statistics import NOW, NOW_US, Intake, Session, Statistics
 
 
 _EVENTS = {"kind": "event", "origin": "socket"}
+_ACCOUNT = {"client_id": "client-1"}
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -126,6 +127,10 @@ def _value(metrics: Metrics, name: str, **labels: str) -> float:
         ("bridge_gaps_total", {"client_id": "client-1", "cause": "deaf"}, 0),
         ("bridge_gap_open", {"client_id": "client-1"}, 1),
         ("bridge_gap_seconds_total", {"client_id": "client-1"}, 7.25),
+        ("bridge_gaps_settled_total", _ACCOUNT, 1),
+        ("bridge_gap_jobs_healed_total", {**_ACCOUNT, "by": "status-endpoint"}, 4),
+        ("bridge_gap_jobs_healed_total", {**_ACCOUNT, "by": "webhook"}, 3),
+        ("bridge_gap_jobs_unknown", _ACCOUNT, 1),
         ("bridge_topic_findings", {"topic": "jobs", "verdict": "fine"}, 2),
         ("bridge_topic_findings", {"topic": "jobs", "verdict": "missing"}, 0),
         ("bridge_loop_lag_seconds", {"loop": "trio"}, 0.02),

@@ -12,6 +12,7 @@ from bridge.operations.sources import Sources
 from bridge.outbox import OutboxStatistics
 from bridge.pusher.state import State
 from bridge.pusher.statistics import Outcome, ProbeOutcome, Statistics
+from bridge.record import Origin
 from bridge.recovery.gap import GapCause
 from bridge.recovery.statistics import GapStatistics
 from tests.operations.exposition import families
@@ -33,6 +34,8 @@ def test_statistics_of_the_rooms_fit() -> None:
     outbox.accepted += 1
     gaps.gaps["client-1", GapCause.OVERFLOW] += 1
     gaps.seconds["client-1"] += 1.5
+    gaps.healed["client-1", Origin.WEBHOOK] += 2
+    gaps.unknown["client-1"] += 1
     relay.worked()
     relay.published["jobs.dlq"] = 1
     relay.publish_duration.observe(0.004)
@@ -54,6 +57,9 @@ def test_statistics_of_the_rooms_fit() -> None:
     assert shown["bridge_gaps_total", "outbox_damaged", "client-1"] == 0
     assert shown["bridge_gap_open", "client-1"] == 0
     assert shown["bridge_gap_seconds_total", "client-1"] == 1.5
+    assert shown["bridge_gaps_settled_total", "client-1"] == 0
+    assert shown["bridge_gap_jobs_healed_total", "webhook", "client-1"] == 2
+    assert shown["bridge_gap_jobs_unknown", "client-1"] == 1
     assert shown["bridge_records_published_total", "jobs.dlq"] == 1
     assert shown["bridge_publish_duration_seconds_bucket", "0.0025"] == 0
     assert shown["bridge_publish_duration_seconds_bucket", "0.005"] == 1
