@@ -109,7 +109,7 @@ def read(body: bytes) -> Webhook:
     if members is None:
         return Webhook(Event.UNREADABLE, _digest(body), body)
     given_id, name = _text(members, "delivery_id"), _text(members, "event")
-    delivery_id = given_id if _is_usable(given_id) else _digest(body)
+    delivery_id = given_id if given_id and _is_usable(given_id) else _digest(body)
     if name == Event.VALIDATION:
         return Webhook(Event.VALIDATION, delivery_id, name=name)
     if name is not None and name not in _JOBS:
@@ -201,12 +201,8 @@ def _moment_us(value: Raw) -> int | None:
     return None if moment.tzinfo is None else (moment - _EPOCH) // _US
 
 
-def _is_usable(delivery_id: str | None) -> bool:
-    return (
-        delivery_id is not None
-        and 0 < len(delivery_id) <= _LONGEST_ID
-        and delivery_id.isprintable()
-    )
+def _is_usable(delivery_id: str) -> bool:
+    return len(delivery_id) <= _LONGEST_ID and delivery_id.isprintable()
 
 
 def _digest(body: bytes) -> str:

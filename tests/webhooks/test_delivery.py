@@ -228,7 +228,8 @@ def test_an_id_need_not_be_a_uuid() -> None:
 
 def test_the_dashboards_test_makes_no_record() -> None:
     """It is known by the body, whatever else that holds."""
-    for data in ({}, None, [1], ...):
+    anything: list[object] = [{}, None, [1], ...]
+    for data in anything:
         body = body_of("webhook.validation", data, delivery_id=...)
         assert read(body).event is Event.VALIDATION
         assert _delivery(body) is None
