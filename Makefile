@@ -58,7 +58,7 @@ PROCESSES ?= 3
 # What all kinds of chaos take.
 CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(RATE),--rate $(RATE))
 
-.PHONY: help install run fetch test cover cover-protocol test-long chaos chaos-brokers soak restarts lint format types check \
+.PHONY: help install run fetch test cover cover-protocol test-long chaos chaos-brokers soak restarts healing lint format types check \
 	schemas docs chart chart-tools chart-lint chart-test image-lint lock bench bench-sessions bench-contract bench-copies bench-previews clean clean-cache
 
 
@@ -124,6 +124,9 @@ soak: $(STAMP) ## let everything fail under load, and demand each event or its g
 
 restarts: $(STAMP) ## restart soketi again and again under load; ten minutes (TIMES=50, SEED=, DELIVERY=, RATE=)
 	@$(BIN)/python -m tests.chaos restarts $(if $(TIMES),--times $(TIMES)) $(CHAOS)
+
+healing: $(STAMP) ## let jobs end in gaps, and demand each one's end in Kafka (FOR=5m, SEED=, DELIVERY=)
+	@$(BIN)/python -m tests.chaos healing $(if $(FOR),--for $(FOR)) $(CHAOS)
 
 lint: $(STAMP) ## report what is wrong with style, spelling and generated files; never writes
 	@$(BIN)/ruff check .

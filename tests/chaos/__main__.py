@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import secrets
 import sys
 import tempfile
@@ -11,13 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
+import structlog
 import trio
 from rich.console import Console
 
-from tests.chaos import soak_report
+from tests.chaos import healing_report, soak_report
 from tests.chaos.course import measure, table
 from tests.chaos.drain import DRAIN, drain
 from tests.chaos.faults import FAULTS, NODES
+from tests.chaos.healing import healing
+from tests.chaos.healing_stage import HealingPlace
 from tests.chaos.kills import Killer
 from tests.chaos.restarts import growth, restarts
 from tests.chaos.soak import Outcome, Place, soak
@@ -66,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     asked = _options(arguments)
     options = Options(asked.seed, asked.delivery, asked.rate)
-    _say(f"seed {options.seed}, {options.delivery}, {options.rate:g} events/s")
+    rate = f", {options.rate:g} events/s" if options.rate else ""
+    _say(f"seed {options.seed}, {options.delivery}{rate}")
     try:
         with tempfile.TemporaryDirectory(prefix="bridge-chaos-") as folder:
             return int(asked.work(asked, options, Path(folder)))
@@ -137,6 +142,18 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--times", type=int, default=50, help="how often (default: 50)"
     )
     restarted.set_defaults(work=_restart)
+    healed = commands.add_parser(
+        "healing", parents=[common], help="let jobs end in gaps, and demand their ends"
+    )
+    healed.add_argument(
+        "--for",
+        dest="seconds",
+        type=_seconds,
+        default=_seconds("5m"),
+        metavar="TIME",
+        help="90s, 10m, 1h (default: 5m)",
+    )
+    healed.set_defaults(work=_heal, rate=0.0)
     return parser.parse_args(arguments)
 
 
@@ -226,6 +243,27 @@ def _tell_outcome(outcome: Outcome, options: Options, name: str) -> int:
     report = soak_report.write(outcome, options, _REPORTS, name)
     _say(f"report: {report}, the bridge's log beside it")
     good = "good: every emitted event is on the topic or in a gap, and no gap is false"
+    return _tell(outcome.verdict.findings, options, good)
+
+
+# -- Healing --------------------------------------------------------------
+
+
+def _heal(asked: argparse.Namespace, options: Options, folder: Path) -> int:
+    # The sandbox logs each try of a webhook that finds no bridge.
+    quiet = structlog.make_filtering_bound_logger(logging.ERROR)
+    structlog.configure(wrapper_class=quiet)
+    with KafkaServer() as kafka, SoketiServer() as soketi:
+        place = HealingPlace(kafka, soketi, "healing", folder)
+        place.create_topics()
+        outcome = trio.run(
+            healing, asked.seconds, place, options.seed, options.delivery, _say
+        )
+    for line in healing_report.lines(outcome):
+        _say(line)
+    report = healing_report.write(outcome, options.seed, _REPORTS)
+    _say(f"report: {report}, the bridge's log beside it")
+    good = "good: every job that could be known has its one end, in time and in order"
     return _tell(outcome.verdict.findings, options, good)
 
 

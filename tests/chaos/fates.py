@@ -48,6 +48,7 @@ class Step:
     Attributes:
         status: What it is from then on.
         at: When that happened upstream.
+        progress: Its progress then, as events write it.
         begun: When its event went out to soketi; None if none did.
         ended: When soketi's answer came, or the request broke.
         taken: Whether soketi took it; None for one that it may have taken.
@@ -55,6 +56,7 @@ class Step:
 
     status: str
     at: float
+    progress: str = "0.00"
     begun: float | None = None
     ended: float | None = None
     taken: bool | None = False
@@ -178,9 +180,9 @@ def after_good_time(begun: float, seconds: float, away: Iterable[Span]) -> float
     for span in sorted(away, key=lambda each: each.begun):
         if span.ended <= now:
             continue
-        good = max(0.0, span.begun - now)
-        if good >= left:
-            break
-        left -= good
-        now = max(now, span.ended)
+        if span.begun > now:
+            if span.begun - now >= left:
+                break
+            left -= span.begun - now
+        now = span.ended
     return now + left

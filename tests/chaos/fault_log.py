@@ -1,7 +1,7 @@
 """What was done to the bridge and to everything around it, and when.
 
 Owns the names of faults, the causes of gaps that each may bring about, and the log.
-How a fault is brought about is for `soak_faults` and `restarts`.
+How a fault is brought about is for `soak_faults`, `restarts` and `healing_faults`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ EXPLAINS = {
     "cable reset": {"disconnected"},
     "cable lost": {"disconnected", "deaf"},
     "cable stopped up": {"disconnected", "deaf"},
+    "cable cut": {"disconnected", "deaf"},
     # It is slower than that of a satellite, and breaks nothing.
     "cable slow": set[str](),
     "bridge killed": {"crashed"},
@@ -36,6 +37,8 @@ EXPLAINS = {
     "auth 500": {"refused"},
     "auth 401": {"refused"},
     "auth 403": {"refused"},
+    # It tells of jobs, and brings no event.
+    "status endpoint failing": set[str](),
 }
 """The causes of gaps that each kind of fault may bring about."""
 

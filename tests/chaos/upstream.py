@@ -84,7 +84,7 @@ class _Notes:
     def step(self, job: Job) -> None:
         """Note a step."""
         fate = self._truth.fates.setdefault(job.request_id, Fate(job.request_id))
-        step = Step(job.status, time.time())
+        step = Step(job.status, time.time(), f"{job.progress:.2f}")
         fate.steps.append(step)
         if job.error is not None:
             fate.error_code = job.error.error_code
@@ -289,16 +289,16 @@ class Upstream:
         )
         await account.serve(scope, receive, send)
 
-    async def fail_status(self, client_id: str, seconds: float, share: float) -> None:
-        """Let an account's status endpoint fail for so long from now on."""
-        token = self.accounts[client_id].member.token
+    async def fail_status(self, seconds: float, share: float) -> None:
+        """Let such a share of the status endpoint's answers fail, for so long."""
         async with httpx.AsyncClient(trust_env=False) as client:
-            answer = await client.post(
-                f"{self.url}/sandbox/status-endpoint",
-                json={"seconds": seconds, "share": share},
-                headers={"Authorization": f"Bearer {token}"},
-            )
-        assert answer.status_code == httpx.codes.OK
+            for account in self.accounts.values():
+                answer = await client.post(
+                    f"{self.url}/sandbox/status-endpoint",
+                    json={"seconds": seconds, "share": share},
+                    headers={"Authorization": f"Bearer {account.member.token}"},
+                )
+                assert answer.status_code == httpx.codes.OK
 
 
 @asynccontextmanager

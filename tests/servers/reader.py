@@ -23,7 +23,7 @@ from confluent_kafka import (
 )
 
 
-__all__ = ["ReadTimeoutError", "Record", "read_topic"]
+__all__ = ["ReadTimeoutError", "Record", "read_topic", "record_of"]
 
 _POLL_SECONDS = 0.2
 _BATCH = 500
@@ -132,7 +132,7 @@ def _read(
             assert partition is not None
             error = message.error()
             if error is None:
-                records.append(_record(message))
+                records.append(record_of(message))
                 unfinished.add(partition)
             elif error.code() == KafkaError._PARTITION_EOF:
                 unfinished.discard(partition)
@@ -149,7 +149,8 @@ def _partitions(consumer: Consumer, topic: str, deadline: float) -> list[int]:
     return sorted(metadata.partitions)
 
 
-def _record(message: Message) -> Record:
+def record_of(message: Message) -> Record:
+    """Give what a consumer got, as the suite's own value."""
     partition, offset = message.partition(), message.offset()
     assert partition is not None
     assert offset is not None
