@@ -40,7 +40,15 @@ def _table(page: str, head: str) -> set[str]:
 
 def _logged() -> Iterator[str]:
     """Give every event that a room of the service logs, however it is called."""
-    rooms = ("kafka", "outbox", "pusher", "recovery", "registry", "serving")
+    rooms = (
+        "kafka",
+        "outbox",
+        "pusher",
+        "recovery",
+        "registry",
+        "serving",
+        "webhooks",
+    )
     files = [path for room in rooms for path in (_ROOT / "bridge" / room).rglob("*.py")]
     for path in [*files, _ROOT / "bridge" / "service.py"]:
         code = path.read_text(encoding="utf-8")
