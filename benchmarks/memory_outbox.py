@@ -22,14 +22,18 @@ from bridge.outbox import OutboxDirectory, OutboxStatistics
 from bridge.outbox.jobs.in_flight import Jobs
 from bridge.record import (
     Delivered,
+    Delivery,
     Envelope,
+    Healing,
+    Held,
     LaneState,
     Loss,
     Memory,
     Record,
+    Spent,
     StoredRecord,
 )
-from bridge.settings import OutboxSettings
+from bridge.settings import OutboxSettings, WebhookSettings
 
 
 __all__ = ["MemoryOutbox"]
@@ -51,7 +55,8 @@ class MemoryOutbox:
         settings: It has no bounds.
         lighten: No record has to be made lighter.
         on_loss: Nothing is given up.
-        refuse_late: No order is looked at.
+        refuse_late: No order is looked at, so that all that heals is written.
+        webhook: Webhooks are remembered for ever.
 
     Attributes:
         id: Its UUID.
@@ -64,7 +69,7 @@ class MemoryOutbox:
     drained = True
     is_stuck = False
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the service's call
         self,
         directory: OutboxDirectory | None = None,  # noqa: ARG002 - the service's call
         settings: OutboxSettings | None = None,  # noqa: ARG002
@@ -72,6 +77,7 @@ class MemoryOutbox:
         lighten: Callable[[Record], Record | None] | None = None,  # noqa: ARG002
         on_loss: Callable[[Loss], None] | None = None,  # noqa: ARG002
         refuse_late: Callable[[Record], Record] | None = None,  # noqa: ARG002
+        webhook: WebhookSettings | None = None,  # noqa: ARG002
     ) -> None:
         self.id = str(uuid.uuid4())
         self.statistics = OutboxStatistics()
@@ -87,6 +93,8 @@ class MemoryOutbox:
         self._unassigned: defaultdict[str, list[Record]] = defaultdict(list)
         self._on_committed: Callable[[list[_Placed]], None] | None = None
         self._on_claimed: Callable[[list[tuple[str, int, int]]], None] | None = None
+        self._taken: set[tuple[str, str]] = set()
+        self._held: dict[int, Held] = {}
         self._stopped = threading.Event()
 
     # -- The service's doors --------------------------------------------------
@@ -113,6 +121,57 @@ class MemoryOutbox:
 
     def prove(self, proofs: Mapping[str, int]) -> None:
         """Take proofs that accounts were heard, for nobody."""
+
+    def heal(self, healing: Healing) -> Future[bool]:
+        """Place what dryAPI says of a job."""
+
+        def work() -> bool:
+            self._take([healing.record])
+            return True
+
+        return self._done(work)
+
+    def take(self, delivery: Delivery) -> Future[bool]:
+        """Hold a webhook that is new."""
+
+        def work() -> bool:
+            name = delivery.record.envelope.ce_source, delivery.delivery_id
+            if name in self._taken:
+                return False
+            self._taken.add(name)
+            place = len(self._taken)
+            self._held[place] = Held(
+                place, delivery.record, delivery.due_us, delivery.ended_us
+            )
+            self.statistics.held = len(self._held)
+            return True
+
+        return self._done(work)
+
+    def held(self, max_rows: int) -> Future[list[Held]]:
+        """Give webhooks that are held, those first that are due first."""
+        return self._done(
+            lambda: sorted(self._held.values(), key=lambda one: one.due_us)[:max_rows]
+        )
+
+    def release(
+        self,
+        place: int,
+        gap_ids: Sequence[str],  # noqa: ARG002 - nobody comes after it
+    ) -> Future[bool]:
+        """Place a webhook that is held."""
+
+        def work() -> bool:
+            held = self._held.pop(place, None)
+            if held is not None:
+                self._take([held.record])
+                self.statistics.held = len(self._held)
+            return held is not None
+
+        return self._done(work)
+
+    def spend(self, spent: Mapping[str, Spent]) -> None:
+        """Take what accounts have asked, for nobody."""
 
     def is_crowded(self) -> bool:
         """Whether the reader should stand back: there is no bound."""

@@ -35,6 +35,8 @@ class Plan(msgspec.Struct, frozen=True):
         kept: What it writes of the gap records.
         claims: Rows that are given lanes, at most.
         claim_bytes: The same in bytes.
+        takes: How many webhooks it holds: the disk itself has them by its end.
+        healings: How many of the records that heal it looks at, behind all others.
         notes: Whether the table of jobs may be written now: not where there is no room,
             since what is reserved is for what makes some.
         is_last_resort: Whether only what makes room matters.
@@ -45,17 +47,25 @@ class Plan(msgspec.Struct, frozen=True):
     kept: Sequence[Kept] = ()
     claims: int = 0
     claim_bytes: int = 0
+    takes: int = 0
+    healings: int = 0
     notes: bool = False
     is_last_resort: bool = False
 
     def parts(self) -> Iterator[Plan]:
         """Give the plan, and less and less of it for a disk that refuses it."""
         yield self
+        # Nothing has to be refused for the sake of a webhook: it comes again.
+        without = msgspec.structs.replace(self, takes=0)
+        if self.takes:
+            yield without
         # Where rows are refused, the rest goes on and makes room; where a claim is
         # refused as well, acknowledgements alone do. What has reserved room goes with
         # as much as it can.
-        without = msgspec.structs.replace(self, records=(), in_hands=0, notes=False)
-        if self.records:
+        without = msgspec.structs.replace(
+            without, records=(), in_hands=0, healings=0, notes=False
+        )
+        if self.records or self.healings:
             yield without
         if self.kept:
             yield msgspec.structs.replace(without, claims=0)
@@ -70,6 +80,8 @@ class Committed(msgspec.Struct, frozen=True):
     Attributes:
         runs: What was acknowledged.
         results: What was asked for; to be answered now.
+        taken: The same of webhooks.
+        healed: The same of records that heal.
         placed: New rows with a lane.
         claimed: Lanes that got rows.
         trimmed: How many rows went.
@@ -78,6 +90,8 @@ class Committed(msgspec.Struct, frozen=True):
 
     runs: list[Acknowledged]
     results: list[Any]
+    taken: list[Any]
+    healed: list[Any]
     placed: list[Placed]
     claimed: list[tuple[str, int, int]]
     trimmed: int
@@ -108,32 +122,38 @@ def commit(
     if plan.kept:
         records = [*records, *[kept.record for kept in plan.kept]]
     proofs = _due(inbox, plan)
+    spent = {} if plan.is_last_resort else inbox.spending.due()
     remembered = store.remembered
-    with store.transaction(is_last_resort=plan.is_last_resort):
+    with store.transaction(
+        is_last_resort=plan.is_last_resort, is_synced=plan.takes > 0
+    ):
         if plan.notes:
             store.job_table.write_if_due()
         remembered.note_start()
         for topic, partition, run, envelopes in runs:
             store.acknowledge(topic, partition, run, envelopes)
         results = inbox.changes.work(store, changes)
+        taken = inbox.takes.work(store, plan.takes)
         claimed = store.claim(plan.claims, plan.claim_bytes) if plan.claims else []
         trimmed = trim()
         # Now, when all rows are where they stay: new ones are noted later on.
-        placed = store.dead_letters
         if records:
-            placed += store.append(records)
+            store.added += store.append(records)
         if plan.kept:
             _remember_gaps(remembered, plan.kept)
-        if proofs:
-            remembered.prove(proofs)
+        # Behind all that was offered before them, and behind the gaps that they heal.
+        healed = inbox.healings.work(store, plan.healings)
+        remembered.prove(proofs)
+        remembered.spend(spent)
     for _ in runs:
         inbox.acknowledged.popleft()
     for _ in plan.kept:
         inbox.reserved.popleft()
     if proofs:
         inbox.proofs.written()
+    inbox.spending.written(spent)
     moved = len(records) + len(claimed) + trimmed
-    return Committed(runs, results, placed, claimed, trimmed, moved)
+    return Committed(runs, results, taken, healed, store.added, claimed, trimmed, moved)
 
 
 def _due(inbox: Inbox, plan: Plan) -> Mapping[str, int]:

@@ -64,13 +64,19 @@ class File:
         self._mirrors = (lanes, *mirrors)
         self._witnesses = witnesses
         self._is_stale = True
+        # What SQLite was told last.
+        self._is_synced = False
         with self.speaking():
             (self._page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, *, is_synced: bool = False) -> Iterator[None]:
         """
         Commit what is done inside as one, or nothing of it.
+
+        Args:
+            is_synced: Have it on the disk itself by its end, so that a loss of power
+                doesn't take it, nor anything before.
 
         Raises:
             OutboxFullError: The same may succeed later; all is undone.
@@ -81,6 +87,7 @@ class File:
         lanes.are_new = False
         try:
             with self.speaking():
+                self._sync(is_synced=is_synced)
                 self._connection.execute("BEGIN IMMEDIATE")
                 self._refresh()
                 yield
@@ -146,6 +153,13 @@ class File:
         except sqlite3.Error as error:
             _, _, path = self._connection.execute("PRAGMA database_list").fetchone()
             raise translated(error, Path(path)) from error
+
+    def _sync(self, *, is_synced: bool) -> None:
+        """Say whether commits are synced; within a transaction it can't be said."""
+        if is_synced is not self._is_synced:
+            level = "FULL" if is_synced else "NORMAL"
+            self._connection.execute(f"PRAGMA synchronous = {level}")
+            self._is_synced = is_synced
 
     def _refresh(self) -> None:
         if self._is_stale:

@@ -19,6 +19,7 @@ from bridge.outbox.buffer import Buffer
 from bridge.outbox.proofs import Proofs
 from bridge.outbox.requests import Requests
 from bridge.outbox.rows.lane import Run
+from bridge.outbox.spending import Spending
 from bridge.record import Envelope, Record
 
 
@@ -61,6 +62,9 @@ class Inbox:
             rows have which envelope.
         changes: Requests that belong into a transaction.
         questions: Requests that only read.
+        takes: Webhooks that are to be held; those that find no room fail at once.
+        healings: Requests that belong behind what was offered before them.
+        spending: What accounts have asked of the status endpoint.
         bell: Rung when something was laid down that must be looked at.
         is_stopping: Whether the thread is to finish.
         is_closed: Whether it has ended, so that nobody comes by any more.
@@ -77,6 +81,9 @@ class Inbox:
         self.acknowledged: deque[Acknowledged] = deque()
         self.changes = Requests()
         self.questions = Requests()
+        self.takes = Requests()
+        self.healings = Requests()
+        self.spending = Spending()
         self.is_stopping = False
         self.is_closed = False
         self.awaits_room = False
@@ -116,12 +123,12 @@ class Inbox:
             _log.error("outbox.gave_up", gap_records=count)
 
     def cancel_requests(self) -> None:
-        """Cancel the requests that wait: they speak of a file that is gone."""
+        """Cancel the requests that speak of a file that is gone."""
         self.changes.cancel()
         self.questions.cancel()
 
     def close(self) -> None:
         """Cancel the requests that wait and whatever comes from now on."""
         self.is_closed = True
-        self.changes.close()
-        self.questions.close()
+        for requests in (self.changes, self.questions, self.takes, self.healings):
+            requests.close()

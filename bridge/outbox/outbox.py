@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from bridge.outbox.disk.directory import OutboxDirectory
+from bridge.outbox.healing_doors import HealingDoors
 from bridge.outbox.inbox import Inbox, Kept
 from bridge.outbox.jobs.in_flight import Jobs
 from bridge.outbox.jobs.order import Order
@@ -21,6 +22,7 @@ from bridge.outbox.rows.lane import Run
 from bridge.outbox.rows.lanes import NONE_UNPLACED, PartitionOf, Unplaced
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.store import Placed, Store
+from bridge.outbox.webhooks.deliveries import KeptDeliveries
 from bridge.outbox.writer import Writer
 from bridge.record import (
     Delivered,
@@ -31,7 +33,7 @@ from bridge.record import (
     Record,
     StoredRecord,
 )
-from bridge.settings import OutboxSettings
+from bridge.settings import OutboxSettings, WebhookSettings
 
 
 __all__ = ["Outbox"]
@@ -39,7 +41,7 @@ __all__ = ["Outbox"]
 _T = TypeVar("_T")
 
 
-class Outbox:
+class Outbox(HealingDoors):
     """
     The outbox of one process, from the opened file to its closing.
 
@@ -56,13 +58,14 @@ class Outbox:
             wait and must not offer; it may `keep`.
         refuse_late: Gives the dead letter of a record that comes after its job's
             last one; called by the outbox's thread. None publishes such a record.
+        webhook: For how long webhooks are remembered that were taken.
 
     Raises:
         OutboxDamagedError: The file is no outbox of this version.
         OutboxDirectoryError: The file can't be opened.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what others do for it, each another thing
         self,
         directory: OutboxDirectory,
         settings: OutboxSettings,
@@ -70,9 +73,10 @@ class Outbox:
         lighten: Callable[[Record], Record | None] = lambda _: None,
         on_loss: Callable[[Loss], None] = lambda _: None,
         refuse_late: Callable[[Record], Record] | None = None,
+        webhook: WebhookSettings | None = None,
     ) -> None:
-        self.statistics = OutboxStatistics()
-        self._inbox = Inbox(settings.buffer_bytes, lighten)
+        webhook = webhook or WebhookSettings()
+        super().__init__(Inbox(settings.buffer_bytes, lighten), OutboxStatistics())
         self._losses = Losses(self.statistics, on_loss)
         self._writer = Writer(
             directory.database,
@@ -81,6 +85,7 @@ class Outbox:
             self._losses,
             self.statistics,
             Order(Jobs.within(settings, self.statistics), refuse_late),
+            KeptDeliveries(webhook.keep_deliveries_seconds, webhook.max_deliveries),
         )
 
     @property

@@ -1,16 +1,20 @@
 """
-What one process leaves to the next beside rows: proofs, open gaps, how it ended.
+What one process leaves to the next beside rows: proofs, gaps, calls, how it ended.
 
-When an account was heard last, gaps that were opened and not closed, and whether the
-process ended in order. What is made of it is the gap ledger's business.
+When an account was heard last, gaps of which not all is known, how often the status
+endpoint was asked, and whether the process ended in order. What is made of it is the
+gap ledger's business, or that of whoever asks.
 """
 
 from __future__ import annotations
 
 import sqlite3  # noqa: TID251 - this room speaks to SQLite
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
-from bridge.record import LeftGap, Memory
+import msgspec
+
+from bridge.record import LeftGap, Memory, Spent
 
 
 __all__ = ["Remembered"]
@@ -21,7 +25,7 @@ _STOPPED = "stopped"
 
 class Remembered:
     """
-    The tables `accounts` and `gaps`, and what memory has of them.
+    The tables `accounts`, `gaps` and `spent`, and what memory has of them.
 
     Memory has what is committed, so that it can be written into another file.
 
@@ -30,19 +34,22 @@ class Remembered:
 
     Attributes:
         proved_us: All that was sent before had arrived and was written, by account.
-        gaps: The values of open gaps by their ids, in the order of opening.
+        gaps: The gaps by their ids, in the order of opening.
+        spent: What was asked of the status endpoint, by account.
         was_stopped: Whether the file says that its last process ended in order.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._proved: dict[str, int] = {}
-        # None for a gap that is closed.
-        self._changed_gaps: list[tuple[str, bytes | None]] = []
+        # All gaps as this transaction makes them; None while it changes none.
+        self._changed_gaps: dict[str, LeftGap] | None = None
+        self._asked: dict[str, Spent] = {}
         # Whether the mark stands in the file, and what this transaction makes of it.
         self._is_marked = self._will_be_marked = False
         self.proved_us: dict[str, int] = {}
-        self.gaps: dict[str, bytes] = {}
+        self.gaps: dict[str, LeftGap] = {}
+        self.spent: dict[str, Spent] = {}
         self.was_stopped = False
 
     def load(self) -> None:
@@ -54,18 +61,28 @@ class Remembered:
         """
         execute = self._connection.execute
         self.proved_us = dict(execute("SELECT ce_source, proved_us FROM accounts"))
-        self.gaps = dict(execute("SELECT gap_id, value FROM gaps ORDER BY id"))
+        # A damaged file of an older format has fewer columns.
+        self.gaps = {
+            gap_id: LeftGap(*values)
+            for _, gap_id, *values in execute("SELECT * FROM gaps ORDER BY id")
+        }
         (stopped,) = execute(
             "SELECT count(*) FROM meta WHERE name = ?", (_STOPPED,)
         ).fetchone()
         self.was_stopped = self._is_marked = self._will_be_marked = bool(stopped)
+        # At the end: a damaged file of an older format has no such table.
+        self.spent = {
+            ce_source: Spent(*values)
+            for ce_source, *values in execute("SELECT * FROM spent")
+        }
 
     def memory(self) -> Memory:
         """Tell what the process before has left."""
         return Memory(
             proved_us=dict(self.proved_us),
             was_stopped=self.was_stopped,
-            left_gaps=tuple(map(LeftGap, self.gaps.values())),
+            left_gaps=tuple(self.gaps.values()),
+            spent=dict(self.spent),
         )
 
     # -- In a transaction -----------------------------------------------------
@@ -78,19 +95,37 @@ class Remembered:
             )
             self._proved[ce_source] = proved_us
 
+    def spend(self, spent: Mapping[str, Spent]) -> None:
+        """Write what accounts have asked, in place of what they had before."""
+        for ce_source, asked in spent.items():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO spent VALUES (?, ?, ?)",
+                (ce_source, asked.since_us, asked.calls),
+            )
+            self._asked[ce_source] = asked
+
     def open_gap(self, gap_id: str, value: bytes) -> None:
-        """Remember a gap's value."""
-        self._connection.execute(
-            "INSERT INTO gaps (gap_id, value) VALUES (?, ?)"
-            " ON CONFLICT (gap_id) DO UPDATE SET value = excluded.value",
-            (gap_id, value),
-        )
-        self._changed_gaps.append((gap_id, value))
+        """Remember a gap's value; of one that is known what was healed stays."""
+        gaps = self._gaps()
+        gap = gaps.get(gap_id, LeftGap(value))
+        self._write_gap(gap_id, msgspec.structs.replace(gap, value=value))
+
+    def heal(
+        self,
+        gap_ids: Sequence[str],
+        by: Literal["healed_by_status_endpoint", "healed_by_webhook"],
+    ) -> None:
+        """Count that a job of gaps is healed; those that aren't known are none."""
+        for gap_id in gap_ids:
+            gap = self._gaps().get(gap_id)
+            if gap is not None:
+                count = getattr(gap, by) + 1
+                self._write_gap(gap_id, msgspec.structs.replace(gap, **{by: count}))
 
     def close_gap(self, gap_id: str) -> None:
         """Forget a gap; one that isn't known is none."""
         self._connection.execute("DELETE FROM gaps WHERE gap_id = ?", (gap_id,))
-        self._changed_gaps.append((gap_id, None))
+        self._gaps().pop(gap_id, None)
 
     def note_start(self) -> None:
         """Take away what the process before wrote at its end, if it is there."""
@@ -108,8 +143,9 @@ class Remembered:
     def take_over(self, before: Remembered) -> None:
         """Write what was remembered in another file."""
         self.prove(before.proved_us)
-        for gap_id, value in before.gaps.items():
-            self.open_gap(gap_id, value)
+        self.spend(before.spent)
+        for gap_id, gap in before.gaps.items():
+            self._write_gap(gap_id, gap)
         self.was_stopped = before.was_stopped
 
     def committed(self) -> None:
@@ -117,16 +153,33 @@ class Remembered:
         if self._proved:
             self.proved_us.update(self._proved)
             self._proved.clear()
-        for gap_id, value in self._changed_gaps:
-            if value is None:
-                self.gaps.pop(gap_id, None)
-            else:
-                self.gaps[gap_id] = value
-        self._changed_gaps.clear()
+        if self._asked:
+            self.spent.update(self._asked)
+            self._asked.clear()
+        if self._changed_gaps is not None:
+            self.gaps, self._changed_gaps = self._changed_gaps, None
         self._is_marked = self._will_be_marked
 
     def rolled_back(self) -> None:
         """Learn that the transaction was undone."""
         self._will_be_marked = self._is_marked
         self._proved.clear()
-        self._changed_gaps.clear()
+        self._asked.clear()
+        self._changed_gaps = None
+
+    def _gaps(self) -> dict[str, LeftGap]:
+        """Give all gaps, to be changed by this transaction."""
+        if self._changed_gaps is None:
+            self._changed_gaps = dict(self.gaps)
+        return self._changed_gaps
+
+    def _write_gap(self, gap_id: str, gap: LeftGap) -> None:
+        self._connection.execute(
+            "INSERT INTO gaps (gap_id, value, healed_by_status_endpoint,"
+            " healed_by_webhook) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (gap_id) DO UPDATE SET value = excluded.value,"
+            " healed_by_status_endpoint = excluded.healed_by_status_endpoint,"
+            " healed_by_webhook = excluded.healed_by_webhook",
+            (gap_id, *msgspec.structs.astuple(gap)),
+        )
+        self._gaps()[gap_id] = gap

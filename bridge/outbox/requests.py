@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from bridge.errors import OutboxFullError
+from bridge.outbox.room import Room
 from bridge.outbox.store import Store
 
 
@@ -23,32 +25,97 @@ __all__ = ["Requests"]
 _T = TypeVar("_T")
 
 
-class _Mistake(msgspec.Struct, frozen=True):
-    """Somebody asked for what can't be done; the store is as it was."""
+class _Request(msgspec.Struct, frozen=True):
+    """
+    What is wanted: see `Requests.put`.
 
-    error: ValueError
+    Attributes:
+        work: It.
+        future: Who waits for it.
+        weight: What it writes weighs.
+        mark: What was put into the buffer before must be written before.
+        give_up: Told if it isn't done and never will be.
+    """
+
+    work: Callable[[Store], Any]
+    future: Future[Any]
+    weight: int
+    mark: int
+    give_up: Callable[[], None]
+
+
+class _Undone(msgspec.Struct, frozen=True):
+    """
+    The store is as it was.
+
+    Attributes:
+        error: Somebody asked for what can't be done; None if nobody wants it any more.
+    """
+
+    error: ValueError | None
 
 
 class Requests:
     """A queue of requests; any thread puts, one answers and closes."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[Callable[[Store], Any], Future[Any]]] = deque()
+        self._waiting: deque[_Request] = deque()
         self._closed = False
 
     def __len__(self) -> int:
         """How many wait."""
         return len(self._waiting)
 
-    def put(self, work: Callable[[Store], _T]) -> Future[_T]:
-        """Ask for work; its future is cancelled if nobody will do it any more."""
+    def put(
+        self,
+        work: Callable[[Store], _T],
+        *,
+        weight: int = 0,
+        mark: int = 0,
+        give_up: Callable[[], None] = lambda: None,
+    ) -> Future[_T]:
+        """
+        Ask for work; its future is cancelled if nobody will do it any more.
+
+        Args:
+            work: Does it, in a transaction or while the file is read.
+            weight: What it writes weighs: see `admit` and `fitting`.
+            mark: Of the buffer: see `fitting`.
+            give_up: Called by any thread if it isn't done and never will be.
+        """
         future: Future[_T] = Future()
-        self._waiting.append((work, future))
+        self._waiting.append(_Request(work, future, weight, mark, give_up))
         # Looked at after appending: either `close` saw this one, or it is seen
         # here that nobody comes by.
         if self._closed:
             self.cancel()
         return future
+
+    def admit(self, most: int, room: Room) -> int:
+        """
+        Take room for the first ones; those that find none fail now.
+
+        Returns:
+            How many of them are left to be worked on.
+        """
+        admitted: list[_Request] = []
+        for _ in range(min(most, len(self._waiting))):
+            request = self._waiting.popleft()
+            if room.take(request.weight):
+                admitted.append(request)
+            else:
+                _fail(request, OutboxFullError(room.reason))
+        self._waiting.extendleft(reversed(admitted))
+        return len(admitted)
+
+    def fitting(self, most: int, room: Room, has_passed: Callable[[int], bool]) -> int:
+        """Take room for the first ones that may be worked on; the others wait."""
+        count = 0
+        for request in islice(list(self._waiting), most):
+            if not (has_passed(request.mark) and room.take(request.weight)):
+                break
+            count += 1
+        return count
 
     def work(self, store: Store, count: int | None = None) -> list[Any]:
         """
@@ -61,22 +128,27 @@ class Requests:
         Returns:
             The results, in order.
         """
-        return [
-            None if future.cancelled() else _done(work, store)
-            for work, future in islice(list(self._waiting), count)
-        ]
+        return [_done(request, store) for request in islice(list(self._waiting), count)]
 
     def answer(self, results: Sequence[Any]) -> None:
         """Hand out the results of `work`, once they hold."""
         for result in results:
-            _, future = self._waiting.popleft()
+            request = self._waiting.popleft()
+            is_undone = isinstance(result, _Undone)
+            if is_undone:
+                request.give_up()
             # Whoever asked may have given up meanwhile.
-            if not future.set_running_or_notify_cancel():
+            if not request.future.set_running_or_notify_cancel():
                 continue
-            if isinstance(result, _Mistake):
-                future.set_exception(result.error)
+            if is_undone:
+                request.future.set_exception(result.error)
             else:
-                future.set_result(result)
+                request.future.set_result(result)
+
+    def refuse(self, count: int, error: OutboxFullError) -> None:
+        """Let requests from the front fail: what they want finds no room."""
+        for _ in range(count):
+            _fail(self._waiting.popleft(), error)
 
     def close(self) -> None:
         """Cancel what waits and whatever comes from now on."""
@@ -88,14 +160,23 @@ class Requests:
         # Two threads may be at it: each takes what it gets.
         while self._waiting:
             try:
-                _, future = self._waiting.popleft()
+                request = self._waiting.popleft()
             except IndexError:
                 return
-            future.cancel()
+            request.future.cancel()
+            request.give_up()
 
 
-def _done(work: Callable[[Store], Any], store: Store) -> Any:
+def _done(request: _Request, store: Store) -> Any:
+    if request.future.cancelled():
+        return _Undone(None)
     try:
-        return work(store)
+        return request.work(store)
     except ValueError as error:
-        return _Mistake(error)
+        return _Undone(error)
+
+
+def _fail(request: _Request, error: OutboxFullError) -> None:
+    request.give_up()
+    if request.future.set_running_or_notify_cancel():
+        request.future.set_exception(error)

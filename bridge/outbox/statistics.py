@@ -28,6 +28,8 @@ class OutboxStatistics(msgspec.Struct):
     Attributes:
         rows: Rows that wait for their acknowledgement.
         rows_at_start: Rows that waited when this process opened the file.
+        held: Webhooks that are held for the socket's own event.
+        held_at_start: Those that were held when this process opened the file.
         bytes: Size of the database and its log on disk.
         oldest_received_at_us: When the oldest waiting row was read.
         quarantined: Rows that lie in quarantine, from other runs as well.
@@ -58,6 +60,8 @@ class OutboxStatistics(msgspec.Struct):
 
     rows: int = 0
     rows_at_start: int = 0
+    held: int = 0
+    held_at_start: int = 0
     bytes: int = 0
     oldest_received_at_us: int | None = None
     quarantined: int = 0

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 
 from bridge.outbox.disk.replayed import Replayed
 from bridge.outbox.file import File
+from bridge.outbox.healer import Healer
 from bridge.outbox.jobs.in_flight import Jobs
 from bridge.outbox.jobs.order import Order
 from bridge.outbox.jobs.pins import Pins
@@ -54,14 +55,16 @@ class Store:
         tallies: Where it is counted what becomes of rows.
 
     Attributes:
-        dead_letters: Rows that `refuse` and `replay` have added in the last
-            transaction, as `append` gives them.
+        added: Rows that were added beside those of `append` in the last transaction,
+            as it gives them.
         remembered: What one process leaves to the next.
         order: Who judges what is appended.
         jobs: The jobs in flight.
         job_table: What the file has of them.
         pins: Those that stay where they began.
         counting: What becomes of its rows.
+        healer: What heals.
+        trim: Deletes acknowledged rows: see `Acknowledgements.trim`.
         file: Where they stand.
 
     Raises:
@@ -81,6 +84,7 @@ class Store:
         self._lanes = Lanes(connection)
         self.pins = Pins(connection, self._lanes)
         self._acknowledgements = Acknowledgements(connection, self._lanes)
+        self.trim = self._acknowledgements.trim
         self._refusals = Refusals(connection, self._lanes)
         self._envelopes = Envelopes(connection)
         self._appending = Appending(
@@ -94,16 +98,25 @@ class Store:
         self.counting = Counting(
             connection, self._lanes, self._envelopes, tallies or Tallies()
         )
-        self.dead_letters: list[Placed] = []
+        self.healer = Healer(
+            connection, self.order, self.counting, self.remembered, self._add
+        )
+        self.added: list[Placed] = []
         self.file = File(
             connection,
             self._lanes,
-            (self.pins, self._acknowledgements, self._refusals, self._envelopes),
+            (
+                self.pins,
+                self._acknowledgements,
+                self._refusals,
+                self._envelopes,
+                self.healer.holding,
+            ),
             (self.job_table, self.remembered, self.counting),
         )
         with self.reading():
             if not is_heir:
-                self.counting.load()
+                self.counting.load(self.healer.holding.last_place)
                 self.remembered.load()
                 self.job_table.ended.load()
                 self.job_table.load()
@@ -113,21 +126,24 @@ class Store:
         self._connection.close()
 
     @contextmanager
-    def transaction(self, *, is_last_resort: bool = False) -> Iterator[None]:
+    def transaction(
+        self, *, is_last_resort: bool = False, is_synced: bool = False
+    ) -> Iterator[None]:
         """
         Commit what is done inside as one, or nothing of it.
 
         Args:
             is_last_resort: Let rows go of which the table of jobs knows nothing: see
                 `JobTable.is_waived`.
+            is_synced: Let a loss of power take nothing of it.
 
         Raises:
             OutboxFullError: The same may succeed later; all is undone.
             OutboxDamagedError: It will not; all is undone.
         """
-        self.dead_letters = []
+        self.added = []
         self.job_table.begin(is_last_resort=is_last_resort)
-        with self.file.transaction():
+        with self.file.transaction(is_synced=is_synced):
             yield
 
     def reading(self) -> AbstractContextManager[None]:
@@ -173,16 +189,13 @@ class Store:
 
     def replay(self, letters: Mapping[str, Sequence[Record]]) -> set[str]:
         """
-        Write what became of dead letters, told by `dead_letters`; none goes twice.
-
-        Args:
-            letters: The records of each letter, by its `ce_id`.
+        Write the records of dead letters, told by `added`; none goes twice.
 
         Returns:
-            The letters that were not replayed before.
+            The letters, by their `ce_id`, that were not replayed before.
         """
         new = self._replayed.note(letters)
-        self.dead_letters += self.append(
+        self.added += self.append(
             [record for ce_id in letters if ce_id in new for record in letters[ce_id]]
         )
         return new
@@ -344,7 +357,7 @@ class Store:
         self, topic: str, partition: int, sequence: int, dead_letter: Record
     ) -> None:
         """
-        Replace a lane's first waiting row by a dead letter, told by `dead_letters`.
+        Replace a lane's first waiting row by a dead letter, told by `added`.
 
         Raises:
             ValueError: Another row is the first that waits; nothing was changed.
@@ -354,7 +367,7 @@ class Store:
         self.counting.goes(lane, sequence)
         self._refusals.drop(lane, sequence)
         self.counting.took_its_place(dead_letter)
-        self.dead_letters += self._append([dead_letter])
+        self._add([dead_letter])
 
     def quarantine(
         self, topic: str, partition: int, sequence: int, reason: str
@@ -370,30 +383,11 @@ class Store:
         self.counting.is_put_aside(lane, sequence)
         self._refusals.quarantine(lane, sequence, reason)
 
-    def trim(
-        self, *, older_than_us: int, keep_bytes: int, max_rows: int, max_bytes: int
-    ) -> int:
-        """
-        Delete acknowledged rows that are old or too many, oldest first.
-
-        Args:
-            older_than_us: Runs acknowledged before go.
-            keep_bytes: So many bytes of younger ones may stay.
-            max_rows: At most so many rows; the rest goes next time.
-            max_bytes: About so many bytes, and one row at least: SQLite writes
-                into its log most of the pages that it frees.
-
-        Returns:
-            How many rows went.
-        """
-        return self._acknowledgements.trim(
-            older_than_us=older_than_us,
-            keep_bytes=keep_bytes,
-            max_rows=max_rows,
-            max_bytes=max_bytes,
-        )
-
     # -- Inside ---------------------------------------------------------------
+
+    def _add(self, records: Sequence[Record]) -> None:
+        """Write records that were counted when they came."""
+        self.added += self._append(records)
 
     def _append(self, records: Sequence[Record]) -> list[Placed]:
         return self._appending.append(*self.job_table.judge(records))

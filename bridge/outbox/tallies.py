@@ -25,7 +25,8 @@ class Tally(msgspec.Struct):
     Counts of one kind and origin since the start; all but `waiting` only grow.
 
     `committed + found + resent` is what came to be a row, and is always
-    `published + dead_lettered + quarantined + lost + waiting`.
+    `published + dead_lettered + quarantined + lost + superseded + waiting`. A webhook
+    that is held counts as a row that waits.
 
     Attributes:
         dropped: Records that were given up before they were rows.
@@ -38,6 +39,8 @@ class Tally(msgspec.Struct):
         dead_lettered: The same of dead letters.
         quarantined: Rows that were put aside, since no topic takes them.
         lost: Rows that could not be read of a damaged file.
+        superseded: Records that were not needed, since the job's own event was there
+            first; repeated webhooks are among them.
         waiting: Rows that are there, without those that are still to be found.
     """
 
@@ -49,6 +52,7 @@ class Tally(msgspec.Struct):
     dead_lettered: int = 0
     quarantined: int = 0
     lost: int = 0
+    superseded: int = 0
     waiting: int = 0
 
 
@@ -72,8 +76,9 @@ class Tallies:
     One call of `read` gives one moment, in which every tally adds up as it says. Each
     event that an `Intake` has counted for an origin is offered at once as a record of
     the kind `event` and, with a preview on a topic of its own, one of the kind
-    `preview`. What is read of an intake and here without waiting in between therefore
-    adds up too, if it is done in the thread of the intake:
+    `preview`. What heals is offered by `heal` or `take`, and counts as dropped if the
+    outbox doesn't take it. What is read of an intake and here without waiting in
+    between therefore adds up too, if it is done in the thread of the intake:
 
         offered = committed + dropped + what the buffer holds
 
@@ -83,10 +88,11 @@ class Tallies:
     buffer isn't counted by origin: nothing lies there when `Outbox.drained` says so.
     Gap records are of the kind `gap`; no intake offers them.
 
-    The rows of `OutboxStatistics.rows` are all that is there. Those that were there at
-    the start and aren't found yet are in no tally: as many as `rows` is more than all
-    `waiting` together, and as `rows_at_start` is more than all `found`. It is set right
-    after a commit, and may be one commit older than what is read here.
+    `OutboxStatistics.rows` and `held` are all that is there. What was there at the
+    start and isn't found yet is in no tally: as many as both are more than all
+    `waiting` together, and as `rows_at_start` and `held_at_start` are more than all
+    `found`. They are set right after a commit, and may be one commit older than what is
+    read here.
     """
 
     def __init__(self) -> None:
@@ -118,6 +124,7 @@ class Tallies:
                 tally.published += told.published
                 tally.dead_lettered += told.dead_lettered
                 tally.quarantined += told.quarantined
+                tally.superseded += told.superseded
                 tally.waiting += told.waiting
                 if told.salvaged:
                     known = min(told.salvaged, self._adrift.get(cell, 0))

@@ -8,10 +8,9 @@ So a firehose shares its commits and a lone event doesn't wait.
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -21,14 +20,16 @@ import structlog
 from bridge.errors import OutboxDamagedError, OutboxDirectoryError, OutboxFullError
 from bridge.outbox.buffer import total_weight
 from bridge.outbox.commit import Plan, commit, say_goodbye, settle_in, write_gaps
+from bridge.outbox.hands import Hands
 from bridge.outbox.inbox import Inbox
 from bridge.outbox.jobs.order import Order
-from bridge.outbox.losses import Dropped, Losses
+from bridge.outbox.losses import Losses
 from bridge.outbox.opening import Opened
 from bridge.outbox.room import Room
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.store import Placed, Store
 from bridge.outbox.succession import Succession
+from bridge.outbox.webhooks.deliveries import KeptDeliveries
 from bridge.record import Record
 from bridge.settings import OutboxSettings
 
@@ -42,6 +43,8 @@ _log = structlog.get_logger("bridge.outbox")
 _ROWS_A_COMMIT = 2000
 _CLAIMED_A_COMMIT = 1000
 _TRIMMED_A_COMMIT = 4000
+_TAKEN_A_COMMIT = 200
+_HEALED_A_COMMIT = 200
 
 # Gap records of one transaction: they go with it whether there is room or not.
 _RESERVED_A_COMMIT = 100
@@ -66,6 +69,7 @@ class Writer:
         losses: Told of what is given up.
         statistics: What it counts.
         order: Judges what is written.
+        deliveries: What is remembered of webhooks.
 
     Attributes:
         id: The file's UUID.
@@ -91,16 +95,15 @@ class Writer:
         losses: Losses,
         statistics: OutboxStatistics,
         order: Order,
+        deliveries: KeptDeliveries,
     ) -> None:
+        self._deliveries = deliveries
         self._path = path
         self._settings = settings
         self._inbox = inbox
         self._losses = losses
         self._statistics = statistics
-        # Taken from the buffer, not yet on disk: (records, their weight).
-        self._held: tuple[list[Record], int] = ([], 0)
-        # When the last record was read that is on disk.
-        self._kept_us: int | None = None
+        self._hands = Hands(inbox.buffer, losses, statistics)
         self.on_committed: Callable[[list[Placed]], None] | None = None
         self.on_claimed: Callable[[list[tuple[str, int, int]]], None] | None = None
         self.on_replaced: Callable[[], None] | None = None
@@ -122,6 +125,7 @@ class Writer:
             self._files.renew()
             self._use(self._files.opened)
         statistics.rows_at_start = statistics.rows
+        statistics.held_at_start = statistics.held
 
     def run(self) -> None:
         """Work until the inbox says to stop: see `Outbox.run`."""
@@ -161,19 +165,20 @@ class Writer:
     def _round(self) -> bool:
         """Do one transaction; False if it brought nothing that waits any further."""
         inbox, room = self._inbox, self._room
-        self._held = inbox.buffer.take(_ROWS_A_COMMIT, room.step_bytes)
-        if self._held[0] and room.is_near_its_end:
-            self._lighten_held()
-        records, weight = self._held
-        fitting = room.fit(records, weight) if records else 0
+        hands = self._hands
+        hands.take(_ROWS_A_COMMIT, room.step_bytes)
+        if hands.records and room.is_near_its_end:
+            self._lighten()
+        records = hands.records
+        fitting = room.fit(records, hands.weight) if records else 0
         self._is_short = bool(records) and not fitting
         moved = self._commit_what_fits(records[:fitting])
         # Rows that Kafka has are the first to go; without any it is full.
         if self._is_short and not moved:
             self._note_full(room.reason)
-        left = self._put_back()
+        left = hands.put_back()
         inbox.awaits_room = left and not moved
-        if left and (moved or self._shed()):
+        if left and (moved or hands.shed()):
             inbox.bell.ring()
         self._answer()
         self._beat()
@@ -181,13 +186,20 @@ class Writer:
 
     def _commit_what_fits(self, records: list[Record]) -> int:
         """Return how many rows came, moved or went."""
-        held, weight = self._held
+        inbox, room, hands = self._inbox, self._room, self._hands
+        in_hands = hands.weight if len(records) == len(hands.records) else 0
         plan = Plan(
             records,
-            in_hands=weight if len(records) == len(held) else 0,
-            kept=list(islice(self._inbox.reserved, _RESERVED_A_COMMIT)),
+            in_hands=in_hands,
+            kept=list(islice(inbox.reserved, _RESERVED_A_COMMIT)),
             claims=_CLAIMED_A_COMMIT,
-            claim_bytes=self._room.step_bytes,
+            claim_bytes=room.step_bytes,
+            takes=inbox.takes.admit(_TAKEN_A_COMMIT, room),
+            healings=inbox.healings.fitting(
+                _HEALED_A_COMMIT,
+                room,
+                lambda mark: inbox.buffer.has_passed(mark, in_hands),
+            ),
             notes=self._has_room,
         )
         for part in plan.parts():
@@ -195,10 +207,11 @@ class Writer:
                 moved = self._commit(part)
             except OutboxFullError as error:
                 self._note_full(str(error))
+                inbox.takes.refuse(part.takes, error)
                 # Each try may wait for a lock that somebody's shell holds.
                 self._statistics.last_beat = time.monotonic()
                 # This empties the log, as far as the disk lets it.
-                self._room.measure()
+                room.measure()
             else:
                 self.is_stuck = False
                 return moved
@@ -211,21 +224,24 @@ class Writer:
         self._trimmed = done.trimmed
         statistics.acknowledged += sum([run.count for _, _, run, _ in done.runs])
         inbox.changes.answer(done.results)
-        statistics.rows = store.pending
-        statistics.quarantined = store.quarantined
+        self._count_rows()
         statistics.committed += len(plan.records)
         if plan.kept:
             self._room.spend(total_weight([kept.record for kept in plan.kept]))
             statistics.kept += len(plan.kept)
         self._room.spend(store.job_table.written_bytes)
-        if done.claimed or (plan.kept and inbox.reserved):
+        is_partial = (plan.kept and inbox.reserved) or (done.healed and inbox.healings)
+        if done.claimed or is_partial or inbox.takes:
             inbox.bell.ring()
         if done.claimed and self.on_claimed is not None:
             self.on_claimed(done.claimed)
         if done.placed and self.on_committed is not None:
             self.on_committed(done.placed)
-        # Last: whoever sees the buffer drained finds everything else done.
-        self._release(plan.records)
+        inbox.takes.answer(done.taken)
+        inbox.healings.answer(done.healed)
+        # Last: whoever sees the buffer drained finds everything else done. At a stop a
+        # loss ends with the process: more of it may follow.
+        self._hands.release(plan.records, is_short=self._is_short or inbox.is_stopping)
         return done.moved
 
     @property
@@ -234,6 +250,8 @@ class Writer:
         return not (is_refusing or self._room.is_near_its_end)
 
     def _trim(self) -> int:
+        if self._has_room:
+            self._store.healer.deliveries.forget(self._deliveries)
         keep_us = int(self._settings.keep_acked_seconds * 1_000_000)
         return self._store.trim(
             older_than_us=time.time_ns() // 1000 - keep_us,
@@ -241,31 +259,6 @@ class Writer:
             max_rows=_TRIMMED_A_COMMIT,
             max_bytes=self._room.step_bytes,
         )
-
-    def _release(self, committed: Sequence[Record]) -> None:
-        if not committed:
-            return
-        records, weight = self._held
-        if len(committed) == len(records):
-            self._held = ([], 0)
-        else:
-            part = total_weight(committed)
-            self._held = (records[len(committed) :], weight - part)
-            weight = part
-        buffer = self._inbox.buffer
-        buffer.release(weight)
-        self._kept_us = committed[-1].received_at_us
-        # At a stop a loss ends with the process: more of it may follow.
-        is_short = self._is_short or self._inbox.is_stopping
-        if self._losses.await_record and not is_short and buffer.is_relaxed:
-            self._losses.survive(committed)
-
-    def _put_back(self) -> bool:
-        """Lay what was not written back; False if there is no such thing."""
-        records, weight = self._held
-        self._held = ([], 0)
-        self._inbox.buffer.put_back(records, weight)
-        return bool(records)
 
     def _answer(self) -> None:
         questions = self._inbox.questions
@@ -281,34 +274,18 @@ class Writer:
 
     # -- What goes when there is no room ---------------------------------------
 
-    def _lighten_held(self) -> None:
+    def _lighten(self) -> None:
         """Have rows go without their previews, once Kafka's rows have gone."""
         if self._trimmed:
             self._room.measure()
-            return
-        records, weight = self._held
-        records, dropped = self._inbox.buffer.lighten(records)
-        if dropped:
-            lighter = total_weight(records)
-            self._inbox.buffer.release(weight - lighter)
-            self._held = records, lighter
-            self._losses.note("outbox_full", dropped)
-
-    def _shed(self) -> bool:
-        """Make room in memory where the disk gives none; False if none was made."""
-        buffer = self._inbox.buffer
-        if not buffer.is_crowded:
-            return False
-        dropped = buffer.shed(self._kept_us)
-        self._losses.note("outbox_full", dropped)
-        return bool(dropped)
+        else:
+            self._hands.lighten()
 
     def _finish(self) -> None:
         """Write what may still be written, and give up the rest."""
         buffer = self._inbox.buffer
         if buffer.size_bytes:
-            given_up = buffer.shed(self._kept_us, to_the_end=True)
-            self._note_given_up(given_up)
+            self._hands.give_up_others()
             while buffer and self._round():
                 pass
         self._give_up_rest()
@@ -319,18 +296,8 @@ class Writer:
         say_goodbye(self._store, self._inbox, notes=has_room)
 
     def _give_up_rest(self) -> None:
-        """Count what was read and will not be written by this process."""
-        self._put_back()
-        rest, weight = self._inbox.buffer.take(sys.maxsize, sys.maxsize)
-        self._note_given_up(Dropped.of(rest, self._kept_us))
-        self._inbox.buffer.release(weight)
+        self._hands.give_up_rest()
         self._losses.close(time.time_ns() // 1000)
-
-    def _note_given_up(self, dropped: Dropped) -> None:
-        cause = "outbox_full" if self._statistics.full else "outbox_damaged"
-        self._losses.note(cause, dropped)
-        if dropped.records:
-            _log.error("outbox.gave_up", records=dropped.records, cause=cause)
 
     # -- Another file ----------------------------------------------------------
 
@@ -340,9 +307,9 @@ class Writer:
 
     def _replace(self, error: OutboxDamagedError) -> None:
         """Set the damaged file aside and go on with a new one."""
-        self._put_back()
+        self._hands.put_back()
         oldest_us = self._statistics.oldest_received_at_us
-        since_us = self._kept_us if oldest_us is None else oldest_us
+        since_us = self._hands.kept_us if oldest_us is None else oldest_us
         self._files.set_aside(error, since_us)
         while not self._is_renewed():
             # What was read waits in memory, as far as it finds room there.
@@ -385,13 +352,18 @@ class Writer:
         self._measured_at = time.monotonic()
         self.jobs.expire(time.time_ns() // 1000)
         self._room.measure()
+        self._count_rows()
         statistics = self._statistics
-        statistics.rows = self._store.pending
-        statistics.quarantined = self._store.quarantined
         statistics.bytes = self._room.used_bytes
         # What can't be read now is read the next time.
         with suppress(OutboxFullError), self._store.reading():
             statistics.oldest_received_at_us = self._store.oldest_pending_us()
+
+    def _count_rows(self) -> None:
+        statistics, store = self._statistics, self._store
+        statistics.rows = store.pending
+        statistics.quarantined = store.quarantined
+        statistics.held = store.healer.holding.count
 
     def _note_full(self, reason: str) -> None:
         self._refused_at = time.monotonic()

@@ -10,7 +10,14 @@ import trio
 from benchmarks.memory_outbox import MemoryOutbox
 from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox
-from bridge.record import Delivered, Record, StoredRecord
+from bridge.record import (
+    Delivered,
+    Delivery,
+    Healing,
+    JobInFlight,
+    Record,
+    StoredRecord,
+)
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
     DEADLINE_SECONDS,
@@ -161,6 +168,22 @@ def test_quarantined_row_is_kept_aside() -> None:
     assert outbox.rewind("t", 0, 0, 40, 0).result() == 2
     assert _sequences(outbox) == [1]
     assert _sequences(outbox, after=1) == [3]
+
+
+def test_webhooks_are_held_once_and_let_go_once() -> None:
+    """Its doors for what heals open as the real one's do."""
+    outbox, told = _outbox()
+    records = [record("t", number) for number in range(4)]
+    due = [Delivery(f"{number}", records[number], -number) for number in range(3)]
+    assert [outbox.take(one).result() for one in (*due, due[0])] == [True] * 3 + [False]
+    held = outbox.held(2).result()
+    assert [one.record for one in held] == [records[2], records[1]]
+    assert outbox.release(held[0].place, ()).result()
+    assert not outbox.release(held[0].place, ()).result()
+    job = JobInFlight("0", "processing", None, 1)
+    assert outbox.heal(Healing(records[3], job)).result()
+    assert [row.value for _, _, rows in told for row in rows] == [b"2 ", b"3 "]
+    assert (outbox.statistics.held, outbox.statistics.rows) == (2, 2)
 
 
 def test_topic_made_anew_begins_at_its_first_offset() -> None:

@@ -109,7 +109,7 @@ def test_a_gap_is_open_only_with_its_record(
         monkeypatch.undo()
         writer._round()
         assert outbox.statistics.kept == 1
-        assert remembered.gaps == {"1": gap_value(1)}
+        assert remembered.gaps == {"1": LeftGap(gap_value(1))}
 
 
 # -- Another file --------------------------------------------------------------

@@ -95,6 +95,38 @@ _STEPS = {
         WHERE ce_type = 'dev.dryapi.request.preview'
         """,
     ),
+    # Nothing was held, and nobody was asked.
+    5: (
+        """
+        ALTER TABLE gaps
+        ADD COLUMN healed_by_status_endpoint INTEGER NOT NULL DEFAULT 0
+        """,
+        "ALTER TABLE gaps ADD COLUMN healed_by_webhook INTEGER NOT NULL DEFAULT 0",
+        """
+        CREATE TABLE held (
+            place INTEGER PRIMARY KEY,
+            due_us INTEGER NOT NULL,
+            ended_us INTEGER,
+            record BLOB NOT NULL,
+            checksum INTEGER NOT NULL
+        )
+        """,
+        "CREATE INDEX held_by_due ON held (due_us)",
+        """
+        CREATE TABLE deliveries (
+            id INTEGER PRIMARY KEY,
+            digest BLOB NOT NULL UNIQUE,
+            taken_at_us INTEGER NOT NULL
+        )
+        """,
+        """
+        CREATE TABLE spent (
+            ce_source TEXT PRIMARY KEY,
+            since_us INTEGER NOT NULL,
+            calls INTEGER NOT NULL
+        ) WITHOUT ROWID
+        """,
+    ),
 }
 
 

@@ -22,6 +22,7 @@ from bridge.outbox.disk.migrations import migrate
 
 __all__ = [
     "FORMAT_VERSION",
+    "MAX_INTEGER",
     "MAX_SEQUENCE",
     "SEQUENCE_BITS",
     "UNASSIGNED",
@@ -33,12 +34,15 @@ __all__ = [
     "pages",
 ]
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 
 # 2**40 records a lane: 30 years at 1,000 a second on one partition; 23 bits
 # stay for lanes.
 SEQUENCE_BITS = 40
 MAX_SEQUENCE = (1 << SEQUENCE_BITS) - 1
+
+# What a column can hold.
+MAX_INTEGER = (1 << 63) - 1
 
 # The partition of the lane that keeps a topic's records until their partition
 # can be computed.
@@ -163,12 +167,36 @@ CREATE TABLE accounts (
     ce_source TEXT PRIMARY KEY,
     proved_us INTEGER NOT NULL
 ) WITHOUT ROWID;
--- Gaps that were opened and not closed: the values of their records.
+-- Gaps that were opened and not closed, or of which not all is known yet: the values
+-- of their records, and how many of their jobs were healed by what.
 CREATE TABLE gaps (
     id INTEGER PRIMARY KEY,
     gap_id TEXT NOT NULL UNIQUE,
-    value BLOB NOT NULL
+    value BLOB NOT NULL,
+    healed_by_status_endpoint INTEGER NOT NULL DEFAULT 0,
+    healed_by_webhook INTEGER NOT NULL DEFAULT 0
 );
+-- Webhooks that are held for the socket's own event; `record` is all of a `Record`.
+CREATE TABLE held (
+    place INTEGER PRIMARY KEY,
+    due_us INTEGER NOT NULL,
+    ended_us INTEGER,
+    record BLOB NOT NULL,
+    checksum INTEGER NOT NULL
+);
+CREATE INDEX held_by_due ON held (due_us);
+-- Webhooks that were taken, lately: digests of 16 bytes, numbered without a hole.
+CREATE TABLE deliveries (
+    id INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL UNIQUE,
+    taken_at_us INTEGER NOT NULL
+);
+-- How often an account has asked the status endpoint since its day began.
+CREATE TABLE spent (
+    ce_source TEXT PRIMARY KEY,
+    since_us INTEGER NOT NULL,
+    calls INTEGER NOT NULL
+) WITHOUT ROWID;
 """
 
 

@@ -133,6 +133,14 @@ class Jobs:
             known = list(account.jobs.items())
         return [JobInFlight(key.decode(), *heard[:3]) for key, heard in known]
 
+    def find(self, ce_source: str, request_id: str) -> JobInFlight | None:
+        """Return a job; None if it isn't in flight. It costs next to nothing."""
+        account = self.accounts.get(ce_source)
+        # One with a lone surrogate, which has no UTF-8, is no job's.
+        key = request_id.encode(errors="surrogatepass")
+        heard = None if account is None else account.jobs.get(key)
+        return None if heard is None else JobInFlight(request_id, *heard[:3])
+
     # -- For the outbox's thread ----------------------------------------------
 
     def learn(self, told: Mapping[Account, Mapping[bytes, Heard]]) -> None:

@@ -92,6 +92,19 @@ class Order:
             sums[index] = rows.checksum(record.key, record.value, None)
         return written, sums
 
+    def known(self, ce_source: str, key: bytes) -> Heard | None:
+        """
+        Tell what is known of a job, what this transaction has told included.
+
+        Returns:
+            `ENDED` of one that has ended, None of one that nobody has heard of.
+        """
+        account = self.jobs.account(ce_source)
+        known = self._told.get(account, {}).get(key) or account.jobs.get(key)
+        if known is None and self.jobs.has_ended(account, key):
+            return ENDED
+        return known
+
     def learn(self, records: Iterable[Record]) -> None:
         """Learn from rows that were judged and committed before."""
         self._compare(records, [])
@@ -184,12 +197,7 @@ class Order:
             or self._refuse_late is None
         ):
             return ()
-        account = self.jobs.account(envelope.ce_source)
-        known = self._told.get(account, {}).get(key) or account.jobs.get(key)
-        if known is None:
-            has_ended = self.jobs.has_ended(account, key)
-        else:
-            has_ended = known is ENDED
+        has_ended = self.known(envelope.ce_source, key) is ENDED
         return ((index, _Verdict.LATE),) if has_ended else ()
 
     def _answer(self, verdict: _Verdict, record: Record) -> Record:

@@ -145,7 +145,19 @@ class Acknowledgements:
     def trim(
         self, *, older_than_us: int, keep_bytes: int, max_rows: int, max_bytes: int
     ) -> int:
-        """Delete acknowledged rows, oldest first: see `Store.trim`."""
+        """
+        Delete acknowledged rows that are old or too many, oldest first.
+
+        Args:
+            older_than_us: Runs acknowledged before go.
+            keep_bytes: So many bytes of younger ones may stay.
+            max_rows: At most so many rows; the rest goes next time.
+            max_bytes: About so many bytes, and one row at least: SQLite writes
+                into its log most of the pages that it frees.
+
+        Returns:
+            How many rows went.
+        """
         rows = size = 0
         for _ in range(_RUNS_A_TRIM):
             lane = min(

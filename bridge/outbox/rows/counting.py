@@ -52,9 +52,17 @@ class Counting:
         self._found_until: dict[_Place, int] = {}
         self._known_until: dict[_Place, int] = {}
         self._known_news: dict[_Place, int] = {}
+        # The same of webhooks that are held.
+        self._held_until = 0
 
-    def load(self) -> None:
-        """Learn which rows are there at the opening."""
+    def load(self, held_until: int) -> None:
+        """
+        Learn which rows are there at the opening.
+
+        Args:
+            held_until: The place of the last webhook that is held then.
+        """
+        self._held_until = held_until
         for lane in self._lanes:
             if last := self._lanes.last_row(lane):
                 self._found_until[lane.topic, lane.partition] = last
@@ -81,12 +89,18 @@ class Counting:
             news.committed += count
             news.waiting += count
 
+    def came_late(self, record: Record) -> None:
+        """Count a record that came and isn't needed."""
+        news = self._of(record.envelope)
+        news.committed += 1
+        news.superseded += 1
+
     def took_its_place(self, record: Record) -> None:
         """Count a dead letter that is there instead of a row that went."""
         self._of(record.envelope).waiting += 1
 
-    def was_salvaged(self, records: Sequence[StoredRecord]) -> None:
-        """Count rows that were brought over from a damaged file."""
+    def was_salvaged(self, records: Sequence[Record] | Sequence[StoredRecord]) -> None:
+        """Count rows, or held webhooks, that were brought over from a damaged file."""
         for envelope, count in by_envelope(records).items():
             news = self._of(envelope)
             news.salvaged += count
@@ -132,6 +146,19 @@ class Counting:
         for envelope, count in envelopes.items():
             self._deliver(envelope, count)
             self._of(envelope).waiting -= count
+
+    def is_let_go(self, place: int, record: Record) -> None:
+        """Count a webhook that is held no more as found, if it was."""
+        if place <= self._held_until:
+            news = self._of(record.envelope)
+            news.found += 1
+            news.waiting += 1
+
+    def is_superseded(self, record: Record) -> None:
+        """Count a webhook that was held and isn't needed."""
+        news = self._of(record.envelope)
+        news.superseded += 1
+        news.waiting -= 1
 
     def goes(self, lane: Lane, sequence: int) -> None:
         """Count a row that goes, for another one to take its place."""

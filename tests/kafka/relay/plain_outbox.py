@@ -85,7 +85,7 @@ class PlainOutbox:
             for topic, partition, run, envelopes in self._runs:
                 store.acknowledge(topic, partition, run, envelopes)
             placed = work(store)
-            placed += store.dead_letters
+            placed += store.added
             claimed = store.claim(_ROWS, _MAX_BYTES)
         self._runs.clear()
         if placed:

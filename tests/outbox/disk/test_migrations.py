@@ -214,7 +214,9 @@ open_database(Path(sys.argv[1]), max_bytes=2**30)
 """
 
 
-@pytest.mark.parametrize("after", ["topic_id", "CREATE TABLE", "user_version = 5"])
+@pytest.mark.parametrize(
+    "after", ["topic_id", "CREATE TABLE", f"user_version = {FORMAT_VERSION}"]
+)
 def test_a_crash_in_the_middle_leaves_the_older_file(path: Path, after: str) -> None:
     """Before the commit it is a file of version 1, which the older bridge reads."""
     before = _shape(path)

@@ -21,7 +21,7 @@ def test_a_letter_becomes_rows_once(tmp_path: Path) -> None:
         open_jobs(store)
         with store.transaction():
             assert store.replay(letters("a-1", "a-2")) == {"a-1", "a-2"}
-        (placed,) = store.dead_letters
+        (placed,) = store.added
         assert [row.value for row in placed[2]] == [b"a-1", b"a-2"]
     with stored(path) as store:
         open_jobs(store)

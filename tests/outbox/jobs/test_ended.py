@@ -229,7 +229,10 @@ def test_rows_of_an_older_file_tell_which_jobs_have_ended(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("ALTER TABLE jobs DROP COLUMN fingerprint")
         connection.execute("ALTER TABLE envelopes DROP COLUMN kind")
-        for table in ("ended", "pinned", "replayed"):
+        for by in ("status_endpoint", "webhook"):
+            connection.execute(f"ALTER TABLE gaps DROP COLUMN healed_by_{by}")
+        younger = ("ended", "pinned", "replayed", "held", "deliveries", "spent")
+        for table in younger:
             connection.execute(f"DROP TABLE {table}")
         connection.execute("PRAGMA user_version = 3")
     with stored(path) as store:

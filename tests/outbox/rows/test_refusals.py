@@ -46,7 +46,7 @@ def test_a_dead_letter_takes_the_place_of_a_row(path: Path) -> None:
         acknowledge(store, 1, 2, 10)
         with store.transaction():
             store.refuse("jobs", 0, 3, LETTER)
-        ((topic, partition, (letter,)),) = store.dead_letters
+        ((topic, partition, (letter,)),) = store.added
         assert (topic, partition, letter.sequence) == ("dlq", 0, 1)
         assert letter.ce_id not in {row.ce_id for row in rows}
         assert store.read("dlq", 0, 0, 9, MIB) == [letter]
@@ -71,7 +71,7 @@ def test_a_letter_waits_where_its_topic_is_not_open(path: Path) -> None:
         append(store, numbered(0, 1))
         with store.transaction():
             store.refuse("jobs", 0, 1, LETTER)
-        assert store.dead_letters == []
+        assert store.added == []
         assert store.waiting_topics() == {"dlq"}
         with store.transaction():
             store.open_topic("dlq", spread(1), fresh(1), None)
