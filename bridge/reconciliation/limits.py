@@ -24,7 +24,7 @@ _MOST_DIGITS: Final = 9
 
 _TOO_MANY_REQUESTS: Final = 429
 
-# A minute's limit can't ask for a longer wait: what does, and doesn't say of which
+# A minute's limit can't ask for as long a wait: what does, and doesn't say of which
 # kind it is, is a day's.
 _LONGEST_MINUTE_SECONDS: Final = 3600.0
 
@@ -70,9 +70,10 @@ def read_limits(status: int, headers: Mapping[str, str], now: datetime) -> Limit
         else:
             limited_by = "minute"
     return Limits(
-        _number(headers.get("x-ratelimit-limit")),
+        # A limit of none can't be meant: it would be learned once, and for ever.
+        _number(headers.get("x-ratelimit-limit")) or None,
         _number(headers.get("x-ratelimit-remaining")),
-        _number(headers.get("x-ratelimit-daily-limit")),
+        _number(headers.get("x-ratelimit-daily-limit")) or None,
         day_remaining,
         retry_after,
         limited_by,
