@@ -29,6 +29,10 @@ __all__ = ["command"]
 _APP_KEY = "depin-api-prod-key"
 # Made up, as the other defaults are.
 _WEBHOOK_SECRET = "whsec_made-up-for-this-machine-only"  # noqa: S105
+_SECRET_VARIABLE = "SANDBOX_WEBHOOK_SECRET"  # noqa: S105 - a name
+
+# Where a bridge with one account takes webhooks.
+_BRIDGE_PATH = "/webhooks/dryapi"
 
 
 @click.command("sandbox")
@@ -113,7 +117,7 @@ _WEBHOOK_SECRET = "whsec_made-up-for-this-machine-only"  # noqa: S105
 )
 @click.option(
     "--webhook-secret",
-    envvar="SANDBOX_WEBHOOK_SECRET",
+    envvar=_SECRET_VARIABLE,
     show_envvar=True,
     default=_WEBHOOK_SECRET,
     show_default=True,
@@ -181,6 +185,8 @@ def _banner(config: SandboxConfig, base: str) -> str:
     if config.app_key != _APP_KEY:
         settings["BRIDGE_PUSHER_APP_KEY"] = config.app_key
     variables = [f"{name}={shlex.quote(value)}" for name, value in settings.items()]
+    variables += _for_webhooks(config)
+    rows = [" ".join(variables[at : at + 2]) for at in range(0, len(variables), 2)]
     lines = [
         "The sandbox runs; Ctrl-C stops it.",
         "",
@@ -195,8 +201,8 @@ def _banner(config: SandboxConfig, base: str) -> str:
         "",
         "Point the bridge at it:",
         "",
-        f"  {' '.join(variables[:2])} \\",
-        f"  {' '.join(variables[2:])} bridge --topic jobs",
+        *(f"  {row} \\" for row in rows[:-1]),
+        f"  {rows[-1]} bridge --topic jobs",
         "",
         "Start a job:",
         "",
@@ -204,6 +210,22 @@ def _banner(config: SandboxConfig, base: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _for_webhooks(config: SandboxConfig) -> list[str]:
+    """Give the variables of a bridge that takes the webhooks, if they go to one."""
+    url = urlsplit(config.webhook_url or "")
+    if url.scheme != "http" or url.path != _BRIDGE_PATH:
+        return []
+    host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
+    # Whoever chose another secret doesn't want to see it here.
+    secret = f'"${_SECRET_VARIABLE}"'
+    if config.webhook_secret == _WEBHOOK_SECRET:
+        secret = shlex.quote(_WEBHOOK_SECRET)
+    return [
+        f"BRIDGE_WEBHOOK_LISTEN={host}:{url.port or 80}",
+        f"BRIDGE_WEBHOOK_SECRET={secret}",
+    ]
 
 
 def _place(webhook_url: str | None) -> str:

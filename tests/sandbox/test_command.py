@@ -104,8 +104,27 @@ async def test_the_banner_says_where_webhooks_go() -> None:
         assert "webhooks    http://127.0.0.1:9/hook\n" in banner
         assert "pa55word" not in banner
         assert secret not in banner
+        assert "BRIDGE_WEBHOOK" not in banner
     async with _running("--rate", "0") as (_, banner):
         assert "webhooks    none: --webhook-url" in banner
+        assert "BRIDGE_WEBHOOK" not in banner
+
+
+@pytest.mark.parametrize(
+    ("options", "secret"),
+    [
+        ([], "whsec_made-up-for-this-machine-only"),
+        (["--webhook-secret", "whsec_mine"], '"$SANDBOX_WEBHOOK_SECRET"'),
+    ],
+)
+async def test_a_bridge_that_takes_webhooks_is_told_how(
+    options: list[str], secret: str
+) -> None:
+    """The banner's command starts one that listens where they are sent."""
+    url = "http://127.0.0.1:8443/webhooks/dryapi"
+    async with _running("--rate", "0", "--webhook-url", url, *options) as (_, banner):
+        command = f"BRIDGE_WEBHOOK_LISTEN=127.0.0.1:8443 BRIDGE_WEBHOOK_SECRET={secret}"
+        assert f"  {command} bridge --topic jobs\n" in banner
 
 
 async def test_a_port_in_use_is_one_line() -> None:
