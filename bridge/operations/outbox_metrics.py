@@ -78,6 +78,16 @@ def of_outbox(outbox: OutboxStatistics, now: float) -> Iterator[Metric]:
         outbox.rows_at_start,
     )
     yield gauge(
+        "bridge_outbox_held",
+        "Webhooks on disk that wait for the socket's own event of their job.",
+        outbox.held,
+    )
+    yield gauge(
+        "bridge_outbox_held_at_start",
+        "Webhooks that were held when this process opened the outbox.",
+        outbox.held_at_start,
+    )
+    yield gauge(
         "bridge_outbox_bytes",
         "Size of the outbox's database and write-ahead log.",
         outbox.bytes,

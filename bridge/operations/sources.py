@@ -158,6 +158,14 @@ class OutboxStatistics(Protocol):
         """Rows that waited when this process opened the file."""
 
     @property
+    def held(self) -> int:
+        """Webhooks that are held for the socket's own event."""
+
+    @property
+    def held_at_start(self) -> int:
+        """Webhooks that were held when this process opened the file."""
+
+    @property
     def acknowledged(self) -> int:
         """Rows that Kafka acknowledged, or that were found there."""
 

@@ -14,7 +14,7 @@ class Tally(Protocol):
     What became of records of one kind and origin; owned by `outbox`.
 
     `committed + found + resent` is `published + dead_lettered + quarantined + lost +
-    waiting`, in each reading.
+    superseded + waiting`, in each reading.
     """
 
     @property
@@ -50,8 +50,12 @@ class Tally(Protocol):
         """Rows that could not be read of a damaged file."""
 
     @property
+    def superseded(self) -> int:
+        """Records not needed, since the job's own event was there first."""
+
+    @property
     def waiting(self) -> int:
-        """Rows that are there and were counted."""
+        """Rows that are there, or held, and were counted."""
 
 
 class Tallies(Protocol):

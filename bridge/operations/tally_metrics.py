@@ -4,7 +4,7 @@ The metrics that add up: what came, what became of it, and what is still on its 
 Of each kind and origin, in each scrape:
 
     offered + found + resent = published + dead-lettered + quarantined + lost
-                               + dropped + buffered + waiting
+                               + superseded + dropped + buffered + waiting
 
 What was sent again is counted twice where it went to: published for the first time is
 `published - resent`.
@@ -34,6 +34,7 @@ _ROWS = (
     ("dead_lettered", "Rows of dead letters that Kafka has."),
     ("quarantined", "Rows put aside: Kafka takes them on no topic."),
     ("lost", "Rows that could not be read of a damaged outbox."),
+    ("superseded", "Records not needed: the job's own event was there first."),
 )
 
 
@@ -70,7 +71,8 @@ def of_tallies(
     )
     waiting = gauges(
         "bridge_rows_waiting",
-        "Rows that Kafka has not acknowledged, but for those still to be found.",
+        "Rows that Kafka has not acknowledged and webhooks that are held, but for those"
+        " still to be found.",
         *_LABELS,
     )
     rows = {

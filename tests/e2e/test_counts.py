@@ -40,6 +40,7 @@ _WENT = (
     "rows_dead_lettered_total",
     "rows_quarantined_total",
     "rows_lost_total",
+    "rows_superseded_total",
     "records_dropped_total",
 )
 _THERE = ("records_buffered", "rows_waiting")

@@ -46,7 +46,11 @@ became of it and what is on its way; of gaps nothing is `offered`, dropped or bu
     bridge_records_offered_total + bridge_rows_found_total + bridge_rows_resent_total
       = bridge_rows_published_total + bridge_rows_dead_lettered_total
       + bridge_rows_quarantined_total + bridge_rows_lost_total
-      + bridge_records_dropped_total + bridge_records_buffered + bridge_rows_waiting
+      + bridge_rows_superseded_total + bridge_records_dropped_total
+      + bridge_records_buffered + bridge_rows_waiting
+
+A webhook that is held for the socket's own event waits as a row does. One that the
+outbox has no room for is dropped; it comes again, and is offered again.
 
 What is sent again is counted again where it goes to: without
 `bridge_rows_resent_total`, the right side tells what was there for the first time.

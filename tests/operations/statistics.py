@@ -83,10 +83,11 @@ class Tally:
     committed: int = 7
     found: int = 2
     resent: int = 2
-    published: int = 4
+    published: int = 3
     dead_lettered: int = 3
     quarantined: int = 1
     lost: int = 1
+    superseded: int = 1
     waiting: int = 2
 
 
@@ -107,6 +108,8 @@ class Outbox:
 
     rows: int = 3
     rows_at_start: int = 1
+    held: int = 5
+    held_at_start: int = 4
     bytes: int = 8192
     oldest_received_at_us: int | None = NOW_US - 2_000_000
     accepted: int = 10

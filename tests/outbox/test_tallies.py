@@ -16,9 +16,10 @@ from bridge.outbox import Outbox, OutboxDirectory
 from bridge.outbox.opening import open_outbox
 from bridge.outbox.salvage import salvage
 from bridge.outbox.store import Store
-from bridge.outbox.tallies import Cell, News, Tallies, Tally
+from bridge.outbox.tallies import News, Tallies, Tally
 from bridge.record import Envelope, Importance, Kind, Origin, Record
 from bridge.settings import OutboxSettings
+from tests.outbox.adding import EVENTS, PREVIEWS, adds_up
 from tests.outbox.making import (
     MIB,
     PLENTY_BYTES,
@@ -37,24 +38,10 @@ from tests.outbox.making import (
 )
 
 
-_EVENTS = ("event", "socket")
-_PREVIEWS = ("preview", "socket")
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """Where an outbox puts its file."""
     return tmp_path / "outbox.sqlite3"
-
-
-def _adds_up(tallies: Tallies) -> dict[Cell, Tally]:
-    """Give what is counted, having seen that it adds up."""
-    found = tallies.read()
-    for tally in found.values():
-        came = tally.committed + tally.found + tally.resent
-        went = tally.published + tally.dead_lettered + tally.quarantined + tally.lost
-        assert came == went + tally.waiting
-    return found
 
 
 def _opened(path: Path) -> Store:
@@ -87,9 +74,9 @@ def test_each_record_counts_under_its_kind_and_origin(path: Path) -> None:
     append(store, [structs.replace(event("b"), envelope=webhook)])
     append(store, [Record("jobs", b"7", b"{}", 1, gap)])
     acknowledge(store, 1, 4, 0)
-    assert _adds_up(store.counting.tallies) == {
-        _EVENTS: Tally(committed=2, published=2),
-        _PREVIEWS: Tally(committed=1, published=1),
+    assert adds_up(store.counting.tallies) == {
+        EVENTS: Tally(committed=2, published=2),
+        PREVIEWS: Tally(committed=1, published=1),
         ("event", "webhook"): Tally(committed=1, published=1),
         ("gap", "socket"): Tally(committed=1, waiting=1),
     }
@@ -117,7 +104,7 @@ def test_a_late_event_and_its_preview_are_dead_letters_of_their_kinds(
 
             eventually(all_went)
         went = Tally(committed=2, published=1, dead_lettered=1)
-        assert _adds_up(tallies) == {_EVENTS: went, _PREVIEWS: went}
+        assert adds_up(tallies) == {EVENTS: went, PREVIEWS: went}
 
 
 def test_rows_of_an_earlier_process_are_found_as_they_leave(path: Path) -> None:
@@ -127,16 +114,16 @@ def test_rows_of_an_earlier_process_are_found_as_they_leave(path: Path) -> None:
     before.close()
     store = _opened(path)
     assert store.pending == 3
-    assert _adds_up(store.counting.tallies) == {}
+    assert adds_up(store.counting.tallies) == {}
     acknowledge(store, 1, 2, 0)
     append(store, [event("a", progress="6")])
-    assert _adds_up(store.counting.tallies) == {
-        _EVENTS: Tally(committed=1, found=1, published=1, waiting=1),
-        _PREVIEWS: Tally(found=1, published=1),
+    assert adds_up(store.counting.tallies) == {
+        EVENTS: Tally(committed=1, found=1, published=1, waiting=1),
+        PREVIEWS: Tally(found=1, published=1),
     }
     acknowledge(store, 3, 4, 2)
-    found = _adds_up(store.counting.tallies)
-    assert found[_EVENTS] == Tally(committed=1, found=2, published=3)
+    found = adds_up(store.counting.tallies)
+    assert found[EVENTS] == Tally(committed=1, found=2, published=3)
     store.close()
 
 
@@ -148,9 +135,9 @@ def test_rows_without_a_lane_are_found_when_they_get_one(path: Path) -> None:
     store = _opened(path)
     with store.transaction():
         store.claim(2, MIB)
-    assert _adds_up(store.counting.tallies) == {_EVENTS: Tally(found=2, waiting=2)}
+    assert adds_up(store.counting.tallies) == {EVENTS: Tally(found=2, waiting=2)}
     acknowledge(store, 1, 2, 0)
-    assert _adds_up(store.counting.tallies) == {_EVENTS: Tally(found=2, published=2)}
+    assert adds_up(store.counting.tallies) == {EVENTS: Tally(found=2, published=2)}
     store.close()
 
 
@@ -164,12 +151,12 @@ def test_what_a_log_lost_is_sent_again(path: Path) -> None:
     acknowledge(store, 3, 3, 2)
     with store.transaction():
         store.rewind("jobs", 0, 1, 1)
-    assert _adds_up(store.counting.tallies) == {
-        _EVENTS: Tally(found=1, resent=2, published=1, waiting=2)
+    assert adds_up(store.counting.tallies) == {
+        EVENTS: Tally(found=1, resent=2, published=1, waiting=2)
     }
     acknowledge(store, 2, 4, 1)
-    assert _adds_up(store.counting.tallies) == {
-        _EVENTS: Tally(found=2, resent=2, published=4)
+    assert adds_up(store.counting.tallies) == {
+        EVENTS: Tally(found=2, resent=2, published=4)
     }
     store.close()
 
@@ -184,8 +171,8 @@ def test_what_the_broker_refuses_is_a_dead_letter_or_put_aside(path: Path) -> No
             store.quarantine("jobs", 0, second.sequence, "why")
         store.refuse("jobs", 0, first.sequence, letter)
         store.quarantine("jobs", 0, second.sequence, "why")
-    assert _adds_up(store.counting.tallies) == {
-        _EVENTS: Tally(committed=3, quarantined=1, waiting=2)
+    assert adds_up(store.counting.tallies) == {
+        EVENTS: Tally(committed=3, quarantined=1, waiting=2)
     }
     store.close()
 
@@ -195,9 +182,9 @@ def test_what_is_undone_is_not_counted(path: Path) -> None:
     store = _opened(path)
     with undone(store):
         store.append([event("a")])
-    assert _adds_up(store.counting.tallies) == {}
+    assert adds_up(store.counting.tallies) == {}
     append(store, [event("a")])
-    assert _adds_up(store.counting.tallies) == {_EVENTS: Tally(committed=1, waiting=1)}
+    assert adds_up(store.counting.tallies) == {EVENTS: Tally(committed=1, waiting=1)}
     store.close()
 
 
@@ -212,11 +199,11 @@ def test_what_finds_no_room_is_counted_as_dropped(tmp_path: Path) -> None:
             offered += 1
         with threaded(outbox):
             eventually(lambda: outbox.drained)
-        found = _adds_up(outbox.statistics.tallies)
-        for cell in (_EVENTS, _PREVIEWS):
+        found = adds_up(outbox.statistics.tallies)
+        for cell in (EVENTS, PREVIEWS):
             assert found[cell].committed + found[cell].dropped == offered
             assert 0 < found[cell].dropped < offered
-        assert found[_EVENTS].dropped < found[_PREVIEWS].dropped
+        assert found[EVENTS].dropped < found[PREVIEWS].dropped
 
 
 def test_rows_of_a_damaged_file_are_salvaged_or_lost(tmp_path: Path) -> None:
@@ -230,7 +217,7 @@ def test_rows_of_a_damaged_file_are_salvaged_or_lost(tmp_path: Path) -> None:
         with pytest.raises(Exception):  # noqa: B017, PT011 - whatever the future has
             outbox.read("jobs", 0, 0, 1000, 10 * MIB).result(10)
         eventually(lambda: outbox.statistics.lost_rows > 0)
-        found = _adds_up(outbox.statistics.tallies)[_EVENTS]
+        found = adds_up(outbox.statistics.tallies)[EVENTS]
         assert found.lost == outbox.statistics.lost_rows
         assert (found.committed, found.found) == (200, 0)
         assert found.waiting == 200 - found.lost
@@ -250,13 +237,13 @@ def test_rows_that_kafka_has_are_published_though_their_file_is_damaged(
     heir = open_outbox(path, PLENTY_BYTES, tallies=tallies)
     salvage(aside, heir, lambda topic, _: 4 if topic == "jobs" else 0, lambda: None)
     tallies.give_up_adrift()
-    assert _adds_up(tallies) == {_EVENTS: Tally(committed=10, published=4, waiting=6)}
+    assert adds_up(tallies) == {EVENTS: Tally(committed=10, published=4, waiting=6)}
     heir.store.close()
 
 
 def _of_both(tallies: Tallies) -> None:
     tallies.set_adrift()
-    tallies.add({_EVENTS: News(waiting=5, salvaged=5)})
+    tallies.add({EVENTS: News(waiting=5, salvaged=5)})
 
 
 def _of_none(tallies: Tallies) -> None:
@@ -266,7 +253,7 @@ def _of_none(tallies: Tallies) -> None:
 def _twice(tallies: Tallies) -> None:
     _of_both(tallies)
     tallies.set_adrift()
-    tallies.add({_EVENTS: News(waiting=1, salvaged=1)})
+    tallies.add({EVENTS: News(waiting=1, salvaged=1)})
 
 
 @pytest.mark.parametrize(
@@ -283,16 +270,16 @@ def test_what_is_adrift_waits_until_it_is_known(
 ) -> None:
     """In the middle of a salvage it adds up as well."""
     tallies = Tallies()
-    tallies.add({_EVENTS: News(committed=2, waiting=2)})
+    tallies.add({EVENTS: News(committed=2, waiting=2)})
     salvages(tallies)
-    assert _adds_up(tallies)
+    assert adds_up(tallies)
     tallies.give_up_adrift()
-    assert _adds_up(tallies) == {_EVENTS: tally}
+    assert adds_up(tallies) == {EVENTS: tally}
 
 
 def test_the_accounts_of_one_origin_share_a_tally(path: Path) -> None:
     """There is no count for each account: that would be without bound."""
     store = _opened(path)
     append(store, [event("a", account=7), event("a", account=8)])
-    assert _adds_up(store.counting.tallies) == {_EVENTS: Tally(committed=2, waiting=2)}
+    assert adds_up(store.counting.tallies) == {EVENTS: Tally(committed=2, waiting=2)}
     store.close()
