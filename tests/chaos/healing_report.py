@@ -62,7 +62,7 @@ def write(outcome: HealingOutcome, seed: int, folder: Path) -> Path:
             }
             for member in outcome.members
         ],
-        "verdict": asdict(outcome.verdict),
+        "verdict": vars(outcome.verdict),
         "dead_letters": outcome.dead_letters,
         "gaps": {
             client_id: [

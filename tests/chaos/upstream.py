@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import httpx  # noqa: TID251 - the publisher's errors; no part of the bridge raises them
 import trio
+import trio.lowlevel
 from starlette.types import Message, Receive, Scope, Send
 
 from bridge.sandbox import SandboxConfig, application
@@ -219,12 +220,18 @@ class UpstreamAccount:
         )
         self._app = application.build([*api.routes(), *Control(doors).routes()])
 
-    async def run(self) -> None:
-        """Run its jobs until cancelled."""
+    async def run(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Run its jobs until cancelled; `nursery.start` waits until some may start."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._simulation.run)
             if self.member.webhook_url:
                 nursery.start_soon(self._deliveries.run)
+            # It waits for nobody: a few turns of the loop.
+            while not self._simulation.emitting:
+                await trio.lowlevel.checkpoint()
+            task_status.started()
 
     def start_job(self, steps: int, interval_seconds: float, *, fails: bool) -> str:
         """Start a job; give its name."""
@@ -322,7 +329,7 @@ async def serving(
                     seed=seed + number,
                 )
                 upstream.accounts[member.client_id] = account
-                nursery.start_soon(account.run)
+                await nursery.start(account.run)
             nursery.start_soon(Server(upstream, None).serve, listeners)
             yield upstream
             nursery.cancel_scope.cancel()
