@@ -1,0 +1,355 @@
+"""When webhooks go on that are held, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from bridge.errors import OutboxFullError
+from bridge.record import JobInFlight
+from bridge.webhooks import holding
+from bridge.webhooks.statistics import Release
+from tests.webhooks.holding_house import NOW_US, SECOND, HoldingHouse
+from tests.webhooks.making import CLIENT_ID, SOURCE, source_of
+
+
+_HOUR = 3600 * SECOND
+
+
+# -- When ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["done", "error", "processing"])
+async def test_what_is_held_goes_when_its_time_is_over(
+    nursery: trio.Nursery, autojump_clock: MockClock, status: str
+) -> None:
+    """Ten seconds after it was taken, whatever it says of its job."""
+    house = HoldingHouse()
+    nursery.start_soon(house.holding.run)
+    await trio.sleep(100)
+    place = house.take(status)
+    await trio.sleep(9.9)
+    assert house.left == {}
+    await trio.sleep(1000)
+    assert house.left == {place: pytest.approx(110, abs=0.11)}
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_dead_letter_goes_at_once(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """There is nothing to wait for; others wait on, and so do those behind it."""
+    house = HoldingHouse()
+    nursery.start_soon(house.holding.run)
+    await trio.sleep(50)
+    first, letter = house.take(), house.take(None)
+    await trio.sleep(0.2)
+    assert list(house.left) == [letter]
+    await trio.sleep(11)
+    assert list(house.left) == [letter, first]
+    nursery.cancel_scope.cancel()
+
+
+async def test_with_no_time_to_hold_all_go_at_once(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """The setting 0 waits for nothing."""
+    house = HoldingHouse(hold_seconds=0)
+    nursery.start_soon(house.holding.run)
+    await trio.sleep(20)
+    place = house.take()
+    await trio.sleep(0.2)
+    assert list(house.left) == [place]
+    nursery.cancel_scope.cancel()
+
+
+async def test_each_goes_at_its_own_time(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """A steady stream leaves ten seconds later, none early, with few looks."""
+    house = HoldingHouse()
+    nursery.start_soon(house.holding.run)
+    taken = {}
+    for _ in range(400):
+        await trio.sleep(0.05)
+        taken[house.take()] = house.seconds
+    await trio.sleep(20)
+    assert len(house.left) == 400
+    waits = [house.left[place] - at for place, at in taken.items()]
+    assert min(waits) >= 10
+    assert max(waits) < 10.2
+    assert len(house.shelf.asked) < 220
+    nursery.cancel_scope.cancel()
+
+
+async def test_while_nothing_is_held_nothing_is_asked(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """An hour without webhooks is a look each half minute."""
+    house = HoldingHouse()
+    nursery.start_soon(house.holding.run)
+    await trio.sleep(3600)
+    assert 100 < len(house.shelf.asked) < 130
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_webhook_that_nobody_expects_goes_as_well(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """The disk was too slow for its sender, and took it all the same."""
+    house = HoldingHouse()
+    nursery.start_soon(house.holding.run)
+    await trio.sleep(100)
+    place = house.shelf.put(house.delivery())
+    await trio.sleep(60)
+    assert list(house.left) == [place]
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("jump_us", [-_HOUR, _HOUR])
+async def test_a_wall_clock_that_jumps_changes_nothing(
+    nursery: trio.Nursery, autojump_clock: MockClock, jump_us: int
+) -> None:
+    """None is released at once, and none held for an hour."""
+    house = HoldingHouse()
+    nursery.start_soon(house.holding.run)
+    await trio.sleep(5)
+    before = house.take()
+    await trio.sleep(2)
+    house.wall_us += jump_us
+    after = house.take()
+    await trio.sleep(60)
+    assert house.left == {
+        before: pytest.approx(15, abs=0.11),
+        after: pytest.approx(17, abs=0.11),
+    }
+    nursery.cancel_scope.cancel()
+
+
+# -- Of an earlier process ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("due_us", "seconds"),
+    [(-_HOUR, 0), (-1, 0), (4 * SECOND, 4), (10 * SECOND, 10), (_HOUR, 10)],
+)
+async def test_what_an_earlier_process_left(
+    nursery: trio.Nursery, autojump_clock: MockClock, due_us: int, seconds: float
+) -> None:
+    """It goes when it is due, and ten seconds after the start at the latest."""
+    house = HoldingHouse()
+    place = house.shelf.put(house.delivery(due_us=NOW_US + due_us))
+    nursery.start_soon(house.holding.run)
+    await trio.sleep(60)
+    assert house.left == {place: pytest.approx(seconds, abs=0.11)}
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_clock_that_was_ahead_hides_nothing_behind_others(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """However many are held in front, and come meanwhile: all go in their time."""
+    house = HoldingHouse()
+    ahead = [
+        house.shelf.put(house.delivery(due_us=NOW_US + _HOUR + number))
+        for number in range(700)
+    ]
+    letter = house.shelf.put(house.delivery(None, due_us=NOW_US + 2 * _HOUR))
+    soon = [
+        house.shelf.put(house.delivery(due_us=NOW_US + 5 * SECOND)) for _ in range(1700)
+    ]
+    nursery.start_soon(house.holding.run)
+    await trio.sleep(0.01)
+    own = [house.take() for _ in range(1300)]
+    await trio.sleep(9.8)
+    assert set(house.left) == {letter, *soon}
+    await trio.sleep(0.5)
+    assert set(house.left) == {letter, *soon, *ahead, *own}
+    assert len(house.shelf.released) == len(house.left)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_stall_releases_nothing_twice(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """What is due in two ways when the process wakes up goes once."""
+    house = HoldingHouse()
+    place = house.shelf.put(house.delivery(due_us=NOW_US + 20 * SECOND))
+    house.shelf.is_silent = True
+    nursery.start_soon(house.holding.run)
+    await trio.sleep(1)
+    house.holding._ahead[place] = house.shelf.on_shelf[place]
+    await trio.sleep(100)
+    house.shelf.is_silent = False
+    house.shelf.under_way[0].set_result([house.shelf.on_shelf[place]])  # type: ignore[arg-type]
+    await trio.sleep(5)
+    assert [each for each, _ in house.shelf.released] == [place]
+    nursery.cancel_scope.cancel()
+
+
+# -- What becomes of them -----------------------------------------------------------
+
+
+async def test_the_ends_of_jobs_heal_gaps(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """The ledger is asked with what is known of each, and told what was written."""
+    house = HoldingHouse()
+    nursery.start_soon(house.holding.run)
+    await trio.sleep(1)
+    done, failed = house.take("done"), house.take("error")
+    begun, letter = house.take("processing"), house.take(None)
+    seen = JobInFlight(f"job-{failed}", "in_progress", "45.50", NOW_US - 7)
+    house.shelf.jobs[SOURCE, seen.request_id] = seen
+    await trio.sleep(20)
+    assert house.asked == [
+        (CLIENT_ID, None, NOW_US - 1),
+        (CLIENT_ID, NOW_US - 7, NOW_US - 1),
+    ]
+    gaps = ("gap-1", "gap-2")
+    assert dict(house.shelf.released) == {
+        letter: (),
+        done: gaps,
+        failed: gaps,
+        begun: (),
+    }
+    assert house.written == [
+        (CLIENT_ID, f"job-{done}", gaps),
+        (CLIENT_ID, f"job-{failed}", gaps),
+    ]
+    assert house.statistics.released == {Release.WRITTEN: 4, Release.SUPERSEDED: 0}
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_was_not_needed_heals_nothing(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """The socket's own event was first: it is counted, and nobody is told."""
+    house = HoldingHouse()
+    nursery.start_soon(house.holding.run)
+    house.shelf.is_written = lambda place: place == 1
+    for _ in range(3):
+        house.take()
+    await trio.sleep(20)
+    assert [job for _, job, _ in house.written] == ["job-1"]
+    assert house.statistics.released == {Release.WRITTEN: 1, Release.SUPERSEDED: 2}
+    nursery.cancel_scope.cancel()
+
+
+async def test_an_account_that_is_gone(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """Its webhooks go on; there is no gap of it that could be healed."""
+    house = HoldingHouse()
+    delivery = house.delivery(client_id="gone")
+    assert delivery.record.envelope.ce_source == source_of("gone")
+    place = house.shelf.put(delivery)
+    nursery.start_soon(house.holding.run)
+    await trio.sleep(20)
+    assert house.shelf.released == [(place, ())]
+    assert (house.asked, house.written) == ([], [])
+    assert house.statistics.released[Release.WRITTEN] == 1
+    nursery.cancel_scope.cancel()
+
+
+# -- Many, and trouble --------------------------------------------------------------
+
+
+async def test_ten_thousand_go_together(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """Some hundred are asked for at once, and no more; none waits for another."""
+    house = HoldingHouse()
+    for number in range(10_000):
+        house.shelf.put(house.delivery(due_us=NOW_US + number % 7))
+    waiting: list[Future[bool]] = []
+    most = []
+
+    def release(place: int, gap_ids: Sequence[str]) -> Future[bool]:
+        future: Future[bool] = Future()
+        waiting.append(future)
+        house.left[place] = house.seconds
+        del house.shelf.on_shelf[place]
+        return future
+
+    async def commit() -> None:
+        while True:
+            await trio.sleep(0.01)
+            most.append(len(waiting))
+            while waiting:
+                waiting.pop().set_result(True)
+
+    house.release = release  # type: ignore[method-assign]
+    nursery.start_soon(commit)
+    nursery.start_soon(house.holding.run)
+    await trio.sleep(0.5)
+    assert len(house.left) == 10_000
+    assert max(most) == holding._AT_ONCE
+    assert house.statistics.released[Release.WRITTEN] == 10_000
+    assert len(house.shelf.asked) <= 21
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("trouble", ["full", "closed"])
+async def test_an_outbox_in_trouble_is_asked_again(
+    nursery: trio.Nursery, autojump_clock: MockClock, trouble: str
+) -> None:
+    """Nothing is given up, and nothing is counted until it has left."""
+    house = HoldingHouse()
+    place = house.shelf.put(house.delivery(due_us=NOW_US + _HOUR))
+    nursery.start_soon(house.holding.run)
+    await trio.sleep(9)
+    house.shelf.is_closed = trouble == "closed"
+    house.shelf.error = OutboxFullError("full") if trouble == "full" else None
+    await trio.sleep(20)
+    assert house.statistics.released == {Release.WRITTEN: 0, Release.SUPERSEDED: 0}
+    assert len(house.shelf.asked) < 30
+    house.shelf.is_closed, house.shelf.error = False, None
+    await trio.sleep(2)
+    assert house.shelf.released == [(place, ("gap-1", "gap-2"))]
+    assert house.statistics.released[Release.WRITTEN] == 1
+    nursery.cancel_scope.cancel()
+
+
+async def test_one_that_fails_keeps_none_of_the_others(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """What was asked for together is told each for itself."""
+    house = HoldingHouse()
+    places = [house.shelf.put(house.delivery(due_us=NOW_US)) for _ in range(5)]
+    whole = house.release
+    failed: list[int] = []
+
+    def release(place: int, gap_ids: Sequence[str]) -> Future[bool]:
+        if place == 2 and not failed:
+            failed.append(place)
+            future: Future[bool] = Future()
+            future.set_exception(OutboxFullError("full"))
+            return future
+        return whole(place, gap_ids)
+
+    house.release = release  # type: ignore[method-assign]
+    nursery.start_soon(house.holding.run)
+    await trio.sleep(0.5)
+    assert sorted(house.left) == [0, 1, 3, 4]
+    assert house.statistics.released[Release.WRITTEN] == 4
+    await trio.sleep(2)
+    assert sorted(house.left) == places
+    assert len(house.written) == 5
+    nursery.cancel_scope.cancel()
+
+
+async def test_it_ends_at_once(autojump_clock: MockClock) -> None:
+    """Whatever is waited for: a cancel leaves nothing behind."""
+    for seconds, is_silent in ((0.0, True), (0.05, False), (5, False), (15, True)):
+        house = HoldingHouse()
+        house.shelf.put(house.delivery())
+        house.shelf.is_silent = is_silent
+        with trio.move_on_after(seconds) as scope:
+            await house.holding.run()
+        assert scope.cancelled_caught
+        assert all(future.cancelled() for future in house.shelf.under_way)
