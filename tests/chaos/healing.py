@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -44,7 +44,8 @@ __all__ = [
 ]
 
 _JOBS_END_SECONDS = 60.0
-_LOOK_SECONDS = 1.0
+_HEARD_SECONDS = 20.0
+_LOOK_SECONDS = 0.5
 _SETTLE_SECONDS = 60.0
 _STOP_SECONDS = 32.0
 
@@ -169,6 +170,14 @@ class HealingCourse:
             for account in self.accounts:
                 random = Random(f"{seed}/{account.member.client_id}")
                 nursery.start_soon(start_jobs, account, random)
+
+    async def heard(self, request_ids: Collection[str]) -> None:
+        """Wait until a consumer has had a record of each of these jobs."""
+        with trio.fail_after(_HEARD_SECONDS):
+            while not set(request_ids) <= {  # noqa: ASYNC110 - a topic makes no event
+                record.key.decode() for record in self._records() if record.key
+            }:
+                await trio.sleep(_LOOK_SECONDS)
 
     async def end_jobs(self) -> None:
         """Wait until every job has ended upstream."""
