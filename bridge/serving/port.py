@@ -1,49 +1,37 @@
 """
-Opens a port and serves an application on it.
+Opens a port and serves an application on it, over HTTP/1.1.
 
-In the service the only importer of hypercorn. What is answered belongs to the
-application; this module knows addresses, sockets and how serving ends.
+What is answered belongs to the application; this module knows how a connection begins,
+which request comes after which, and how serving ends.
+
+It is no library's server, since the port may stand on the open internet: of those that
+run on trio hypercorn has no deadline for a body or for a client that doesn't read, no
+limit to connections, and speaks HTTP/2 to whoever asks for it, whatever ALPN says.
 """
 
 from __future__ import annotations
 
-import errno
-import logging
-import socket
-from typing import Final, cast
+from http import HTTPStatus
 
-import hypercorn.trio
+import h11
 import structlog
 import trio
-from hypercorn.config import Config
-from hypercorn.typing import ASGIFramework
 from starlette.applications import Starlette
 
-from bridge.errors import ListenError
+from bridge.serving.address import open_socket
+from bridge.serving.connection import Connection, GoneError
+from bridge.serving.exchange import Ends, Exchange
+from bridge.serving.grace import Grace
 from bridge.serving.limits import Limits
-from bridge.serving.tls import Tls
+from bridge.serving.places import Door, Places, TooLateError
+from bridge.serving.tls import Certificate, Tls
 
 
 __all__ = ["serve"]
 
 _log = structlog.get_logger("bridge.serving")
 
-# Probes and scrapers are few.
-_BACKLOG = 128
-
-# An answer takes milliseconds; a client that needs longer is not waited for.
-_GRACE_SECONDS = 1.0
-
-# hypercorn shields the writing of an answer against cancellation: a client that
-# stopped reading would hold up the end of the process for ever. The kernel
-# gives it up after this time without progress (Linux; RFC 5482).
-_STUCK_CLIENT_MILLISECONDS: Final = 5_000
-
-_REASONS = {
-    errno.EADDRINUSE: "the port is in use by another process",
-    errno.EACCES: "this user may not open a port below 1024",
-    errno.EADDRNOTAVAIL: "this machine has no such address",
-}
+_Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 
 async def serve(  # noqa: PLR0913 - each is one independent choice of the caller
@@ -51,8 +39,8 @@ async def serve(  # noqa: PLR0913 - each is one independent choice of the caller
     listen: str,
     *,
     setting: str = "operations.listen",
-    tls: Tls | None = None,  # noqa: ARG001 - the port's next step
-    limits: Limits | None = None,  # noqa: ARG001 - likewise
+    tls: Tls | None = None,
+    limits: Limits | None = None,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """
@@ -63,7 +51,7 @@ async def serve(  # noqa: PLR0913 - each is one independent choice of the caller
     is answered.
 
     Args:
-        app: The ASGI application.
+        app: The ASGI application. Its own waits need deadlines of their own.
         listen: `host:port`, with IPv6 `[::1]:8080`. Port 0 takes a free one. A
             name is resolved once, its IPv4 address preferred.
         setting: The setting that `listen` came from, for errors.
@@ -73,97 +61,119 @@ async def serve(  # noqa: PLR0913 - each is one independent choice of the caller
 
     Raises:
         ListenError: The address makes no sense or can't be opened.
+        ConfigError: The files of `tls` can't be used.
     """
-    listener = await _open(listen, setting)
-    host, port = listener.getsockname()[:2]
-    config = _config(listener)
-    stop = trio.Event()
-    async with trio.open_nursery() as nursery:
-        # The socket listens already: whoever connects before hypercorn accepts
-        # waits in the backlog.
-        nursery.start_soon(_serve_shielded, app, config, stop)
+    certificate = None if tls is None else Certificate(tls)
+    listening = await open_socket(listen, setting)
+    port = _Port(app, limits or Limits(), certificate)
+    host, number = listening.getsockname()[:2]
+    scheme = "http" if tls is None else "https"
+    address = f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+    listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+    async with listener:
+        _log.info("port.listening", url=f"{scheme}://{address}", setting=setting)
+        # The socket listens already: whoever connects now waits in the backlog.
+        task_status.started(number)
+        await port.serve(listener)
+
+
+class _Port:
+    """
+    An open port.
+
+    Args:
+        app: What answers.
+        limits: What clients may take.
+        certificate: What TLS ends with, or None.
+    """
+
+    def __init__(
+        self, app: Starlette, limits: Limits, certificate: Certificate | None
+    ) -> None:
+        self._app = app
+        self._limits = limits
+        self._certificate = certificate
+        self._places = Places(limits)
+        self._grace = Grace()
+
+    async def serve(self, listener: trio.SocketListener) -> None:
+        """Serve until cancelled."""
+        door = Door(listener, self._places)
+        async with trio.open_nursery() as connections:
+            try:
+                await trio.serve_listeners(
+                    self._connected, [door], handler_nursery=connections
+                )
+            finally:
+                self._grace.begin()
+
+    async def _connected(self, transport: trio.SocketStream) -> None:
         try:
-            url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            _log.info("port.listening", url=url, setting=setting)
-            task_status.started(port)
-            await trio.sleep_forever()
+            await self._converse(transport)
+        except (TooLateError, GoneError):
+            # That is how bad clients end, and nothing to tell of each.
+            pass
         finally:
-            stop.set()
+            transport.socket.close()
+            self._places.leave()
 
+    async def _converse(self, transport: trio.SocketStream) -> None:
+        ends = _ends(transport, is_tls=self._certificate is not None)
+        stream = await self._shaken_hands(transport)
+        connection = Connection(stream, self._places, self._limits)
+        while not self._grace.has_begun:
+            try:
+                request = await connection.next_request()
+            except h11.RemoteProtocolError as error:
+                await connection.refuse(error.error_status_hint)
+                break
+            if request is None:
+                return
+            with self._grace.under_way():
+                await self._answer(
+                    connection, Exchange(connection, request, ends, self._grace)
+                )
+            if not connection.is_kept:
+                break
+        if connection.has_answered:
+            await connection.end()
 
-async def _serve_shielded(app: Starlette, config: Config, stop: trio.Event) -> None:
-    """Let hypercorn end by its own rules and deadlines once `stop` is set."""
-    with trio.CancelScope(shield=True):
-        await hypercorn.trio.serve(
-            # Both speak ASGI, each with types of its own.
-            cast("ASGIFramework", app),
-            config,
-            shutdown_trigger=stop.wait,
-            mode="asgi",
+    async def _shaken_hands(self, transport: trio.SocketStream) -> _Stream:
+        if self._certificate is None:
+            return transport
+        stream = trio.SSLStream(
+            transport,
+            self._certificate.context(),
+            server_side=True,
+            # Many clients end without a goodbye, as browsers do.
+            https_compatible=True,
         )
+        seconds = self._limits.handshake_seconds
+        with self._places.waiting(seconds, since=trio.current_time()):
+            try:
+                await stream.do_handshake()
+            except trio.BrokenResourceError as error:
+                raise GoneError from error
+        return stream
+
+    async def _answer(self, connection: Connection, exchange: Exchange) -> None:
+        try:
+            await self._app(exchange.scope(), exchange.receive, exchange.send)
+        except Exception as error:  # noqa: BLE001 - a bug ends one request, not the bridge
+            if not exchange.is_lost:
+                _log.error("port.application_failed", exc_info=error)
+        if exchange.refusal is not None:
+            await connection.refuse(exchange.refusal)
+            if exchange.refusal is HTTPStatus.REQUEST_TIMEOUT:
+                # Nor is it waited for until it has read that.
+                raise TooLateError
+        elif not exchange.is_over:
+            await connection.refuse(HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-def _config(listener: socket.socket) -> Config:
-    config = Config()
-    # hypercorn owns the descriptor from here on.
-    config.bind = [f"fd://{listener.detach()}"]
-    config.graceful_timeout = _GRACE_SECONDS
-    config.shutdown_timeout = _GRACE_SECONDS
-    config.include_server_header = False
-    config.accesslog = None
-    # Its level is set by `logs`: a failing application is logged, no more.
-    config.errorlog = logging.getLogger("hypercorn.error")
-    return config
-
-
-async def _open(listen: str, setting: str) -> socket.socket:
-    """Bind and listen, or say in one sentence why not and where it was set."""
-    variable = "BRIDGE_" + setting.upper().replace(".", "_")
+def _ends(transport: trio.SocketStream, *, is_tls: bool) -> Ends:
     try:
-        host, port = _parse(listen)
-        # getaddrinfo runs in a thread that can't be stopped; the resolver's own
-        # timeout bounds it, and addresses are mostly numbers.
-        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
-        host, port = str(address[0]), int(address[1])
-        listener = socket.create_server(
-            (host, port),
-            family=family,
-            backlog=_BACKLOG,
-            # In a cluster with both families, "any address" means both.
-            dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
-        )
-    except ValueError as error:
-        raise ListenError(
-            f"{setting} ({variable}) is {listen!r}; expected host:port, "
-            "for example 127.0.0.1:8080 or [::1]:8080",
-            listen=listen,
-        ) from error
+        client, server = transport.socket.getpeername(), transport.socket.getsockname()
     except OSError as error:
-        reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
-        raise ListenError(
-            f"can't listen on {listen}: {reason}; "
-            f"set another address with {setting} ({variable})",
-            listen=listen,
-        ) from error
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        # Connections inherit it from the listener.
-        listener.setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _STUCK_CLIENT_MILLISECONDS
-        )
-    return listener
-
-
-def _parse(listen: str) -> tuple[str, int]:
-    """Split `host:port`; raises ValueError for anything else."""
-    host, colon, digits = listen.rpartition(":")
-    if not colon or not host or not digits.isascii() or not digits.isdigit():
-        raise ValueError(listen)
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(listen)
-    port = int(digits)
-    if port > 65535:
-        raise ValueError(listen)
-    return host, port
+        raise GoneError from error
+    return client[:2], server[:2], is_tls

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 
 import httpx  # noqa: TID251 - the client of these tests
 import pytest
+import structlog
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
@@ -76,16 +76,15 @@ async def test_other_methods_are_refused_in_json(client: httpx.AsyncClient) -> N
 async def test_bug_is_a_500_in_json_and_a_log_line(
     client: httpx.AsyncClient,
     statistics: Statistics,
-    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A failing collector hides nothing: 500 outside, the traceback in the log."""
     statistics.relay.publish_duration.counts = []
-    answer = await client.get("/metrics")
+    with structlog.testing.capture_logs() as logs:
+        answer = await client.get("/metrics")
     assert answer.status_code == 500
     assert answer.json() == {"status": 500, "error": "Internal Server Error"}
     assert answer.headers["cache-control"] == "no-store"
     assert (await client.get("/livez")).status_code == 200
-    (record,) = [one for one in caplog.records if one.levelno >= logging.ERROR]
-    assert record.name == "hypercorn.error"
-    assert record.exc_info is not None
-    assert record.exc_info[0] is ValueError
+    (line,) = logs
+    assert line["event"] == "port.application_failed"
+    assert isinstance(line["exc_info"], ValueError)

@@ -1,0 +1,119 @@
+"""An application, ports that serve it, and clients that don't behave."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import cycle
+
+import httpx  # noqa: TID251 - the good client of these tests
+import trio
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from bridge.serving import Limits, Tls, serve
+
+
+# Real time, so short that a test takes tenths of a second, and long enough for a good
+# client on a busy machine.
+BRIEF = Limits(
+    handshake_seconds=0.3,
+    head_seconds=0.3,
+    body_seconds=0.3,
+    answer_seconds=0.3,
+    crowded_seconds=0.2,
+)
+
+# What a deadline may be late by: other tests hold the processors.
+PATIENCE_SECONDS = 2.0
+
+# What the application's work takes.
+WORK_SECONDS = 0.4
+
+GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: here\r\n"
+
+
+def application() -> Starlette:
+    """Make an application that reads all, nothing, gives much or takes its time."""
+
+    async def size(request: Request) -> Response:
+        try:
+            return PlainTextResponse(str(len(await request.body())))
+        except ClientDisconnect:
+            return PlainTextResponse("never seen")
+
+    async def refuse(_: Request) -> Response:
+        return PlainTextResponse("no", 401)
+
+    async def flood(_: Request) -> Response:
+        return Response(b"x" * 32 * 1024 * 1024)
+
+    async def work(_: Request) -> Response:
+        await trio.sleep(WORK_SECONDS)
+        return PlainTextResponse("done")
+
+    async def fail(_: Request) -> Response:
+        raise LookupError
+
+    return Starlette(
+        routes=[
+            Route("/", size, methods=["GET", "POST"]),
+            Route("/refuse", refuse, methods=["POST"]),
+            Route("/flood", flood),
+            Route("/work", work),
+            Route("/fail", fail),
+        ]
+    )
+
+
+@asynccontextmanager
+async def served(limits: Limits = BRIEF, tls: Tls | None = None) -> AsyncIterator[int]:
+    """Serve the application for the block; give the port."""
+    async with trio.open_nursery() as nursery:
+        serving = partial(serve, tls=tls, limits=limits, setting="webhook.listen")
+        port: int = await nursery.start(serving, application(), "127.0.0.1:0")
+        yield port
+        nursery.cancel_scope.cancel()
+
+
+async def connected(port: int) -> trio.SocketStream:
+    """Connect as a client of the tests' own."""
+    return await trio.open_tcp_stream("127.0.0.1", port)
+
+
+async def until_end(stream: trio.abc.ReceiveStream) -> tuple[bytes, float]:
+    """Read to the end; give what came, and after how many seconds it ended."""
+    begun, received = trio.current_time(), b""
+    try:
+        while data := await stream.receive_some(65536):
+            received += data
+    except trio.BrokenResourceError:
+        pass
+    return received, trio.current_time() - begun
+
+
+async def trickle(stream: trio.abc.SendStream, first: bytes, *pieces: bytes) -> None:
+    """Send something, then one piece after the other until the connection ends."""
+    try:
+        await stream.send_all(first)
+        for piece in cycle(pieces):
+            await trio.sleep(0.05)
+            await stream.send_all(piece)
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass
+
+
+async def asked(port: int, *, seconds: float = 5.0) -> str:
+    """Ask as a good client does, on a connection of its own."""
+    async with httpx.AsyncClient(trust_env=False, timeout=seconds) as client:
+        return (await client.post(f"http://127.0.0.1:{port}/", content=b"five!")).text
+
+
+def descriptors() -> int:
+    """Count the process's open descriptors."""
+    return len(os.listdir("/dev/fd"))  # noqa: PTH208 - the count alone

@@ -1,0 +1,298 @@
+"""Tests of what clients get that would keep a port busy for nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import trio
+
+from bridge.serving import Limits
+from tests.serving.clients import (
+    BRIEF,
+    GET,
+    PATIENCE_SECONDS,
+    POST,
+    WORK_SECONDS,
+    asked,
+    connected,
+    descriptors,
+    served,
+    trickle,
+    until_end,
+)
+
+
+_CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+async def _ends(
+    port: int, attacks: dict[str, tuple[bytes, bytes]]
+) -> dict[str, tuple[bytes, float]]:
+    """Send each beginning, then its piece again and again; tell how they ended."""
+    ends = {}
+
+    async def attack(name: str, first: bytes, piece: bytes) -> None:
+        stream = await connected(port)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trickle, stream, first, piece)
+            ends[name] = await until_end(stream)
+            await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        for name, (first, piece) in attacks.items():
+            nursery.start_soon(attack, name, first, piece)
+    return ends
+
+
+async def test_head_that_never_comes_ends_the_connection() -> None:
+    """The deadline is one of the whole head, whatever trickles in."""
+    attacks = {
+        "silent": (b"", b""),
+        "headers": (b"GET / HTTP/1.1\r\n", b"A: b\r\n"),
+        "a header": (b"GET / HTTP/1.1\r\nA: ", b"b"),
+        "method": (b"", b"G"),
+        "silent after an answer": (GET, b""),
+        "second head": (GET, b"G"),
+    }
+    async with served() as port:
+        ends = await _ends(port, attacks)
+    for answer, seconds in ends.values():
+        assert BRIEF.head_seconds - 0.1 < seconds
+        assert seconds < BRIEF.head_seconds + PATIENCE_SECONDS
+        # It ends without a word, unless it was a request.
+        assert answer[:13] in {b"", b"HTTP/1.1 200 "}
+    answered = [name for name, (answer, _) in ends.items() if answer]
+    assert set(answered) == {"silent after an answer", "second head"}
+
+
+async def test_body_that_never_ends_is_refused() -> None:
+    """The deadline is one of the whole body; 408 says what was wrong."""
+    asks = POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+    attacks = {
+        "silent": (POST + b"Content-Length: 100000\r\n\r\n", b""),
+        "bytes": (POST + b"Content-Length: 100000\r\n\r\n", b"a"),
+        "chunks": (_CHUNKED, b"1\r\na\r\n"),
+        "a chunk's head": (_CHUNKED + b"5;", b"x"),
+        "100-continue": (asks, b""),
+    }
+    async with served() as port:
+        ends = await _ends(port, attacks)
+    for answer, seconds in ends.values():
+        assert b"HTTP/1.1 408 " in answer
+        assert b"connection: close" in answer.lower()
+        assert BRIEF.body_seconds - 0.1 < seconds
+        assert seconds < BRIEF.body_seconds + PATIENCE_SECONDS
+
+
+@pytest.mark.parametrize("reads", [False, True], ids=["not at all", "trickling"])
+async def test_answer_that_is_not_read_ends_the_connection(
+    reads: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """A client that takes nothing, or too little, keeps no answer in memory."""
+    async with served() as port:
+        before = descriptors()
+        stream = await connected(port)
+        await stream.send_all(b"GET /flood HTTP/1.1\r\nHost: here\r\n\r\n")
+        begun = trio.current_time()
+        while trio.current_time() < begun + BRIEF.answer_seconds + 0.2:
+            await trio.sleep(0.05)
+            if reads:
+                await stream.receive_some(100)
+        with trio.fail_after(PATIENCE_SECONDS):
+            # The port's end is gone, though the kernel still has bytes for the client.
+            while descriptors() > before + 1:  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.02)
+        await stream.aclose()
+
+
+async def test_head_that_is_too_large_is_refused() -> None:
+    """431 comes as soon as it is too large, whatever would follow."""
+    async with served() as port:
+        stream = await connected(port)
+        await stream.send_all(GET[:-2] + b"A: " + b"b" * BRIEF.max_head_bytes)
+        await stream.send_all(b"b" * 8192)
+        answer, seconds = await until_end(stream)
+        assert answer.startswith(b"HTTP/1.1 431 ")
+        # It lingers for a moment, so that the answer is read.
+        assert seconds < 1 + PATIENCE_SECONDS
+        await stream.aclose()
+
+
+async def test_body_in_crumbs_is_refused() -> None:
+    """Chunks of a byte cost the loop more than they cost their sender."""
+    async with served() as port:
+        stream = await connected(port)
+        await stream.send_all(_CHUNKED + b"1\r\na\r\n" * 5000)
+        answer, _ = await until_end(stream)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        await stream.aclose()
+
+
+async def test_what_is_no_http_is_refused() -> None:
+    """Nothing of it reaches the application; the connection ends."""
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+    refused = {
+        "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        "HTTP/2": preface,
+        "HTTP/0.9": b"GET /\r\n\r\n",
+        "empty lines": b"\r\n" * 10,
+        "no host": b"GET / HTTP/1.1\r\n\r\n",
+        "two lengths": POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        "unknown coding": POST + b"Transfer-Encoding: chunked, gzip\r\n\r\n",
+        "no chunk": _CHUNKED + b"xyz\r\n",
+        "NUL": GET[:-2] + b"A\x00: b\r\n\r\n",
+    }
+    async with served() as port:
+        for sent in refused.values():
+            stream = await connected(port)
+            await stream.send_all(sent)
+            await stream.send_eof()
+            answer, seconds = await until_end(stream)
+            assert answer[:10] in {b"HTTP/1.1 4", b"HTTP/1.1 5"}
+            assert b"connection: close" in answer.lower()
+            assert seconds < PATIENCE_SECONDS
+            await stream.aclose()
+
+
+async def test_nothing_is_upgraded() -> None:
+    """Who asks for another protocol is answered as if nothing had been said of it."""
+    upgrades = (b"h2c\r\nHTTP2-Settings: ", b"websocket")
+    asks = GET[:-2] + b"Connection: close, upgrade\r\nUpgrade: "
+    async with served() as port:
+        for upgrade in upgrades:
+            stream = await connected(port)
+            await stream.send_all(asks + upgrade + b"\r\n\r\n")
+            answer, _ = await until_end(stream)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert answer.endswith(b"\r\n\r\n0")
+            await stream.aclose()
+
+
+async def test_pipelined_requests_end_with_the_connection() -> None:
+    """Each is answered in its turn up to the limit; what lies behind is thrown away."""
+    async with served(replace(BRIEF, max_requests=7)) as port:
+        stream = await connected(port)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trickle, stream, GET * 2000, GET * 100)
+            answer, _ = await until_end(stream)
+            await stream.aclose()
+        assert answer.count(b"HTTP/1.1 200 ") == 7
+        assert answer.lower().count(b"connection: close") == 1
+
+
+async def test_pipelined_requests_are_not_read_ahead() -> None:
+    """While one is worked on the rest stays with its sender: memory is bounded."""
+    async with served() as port:
+        stream = await connected(port)
+        sent = 0
+        await stream.send_all(b"GET /work HTTP/1.1\r\nHost: here\r\n\r\n")
+        with trio.move_on_after(WORK_SECONDS / 2) as scope:
+            while True:
+                await stream.send_all(GET * 1000)
+                sent += 1
+        assert scope.cancelled_caught
+        # The kernel's buffers of both ends take some megabytes.
+        assert sent * 1000 * len(GET) < 16 * 1024 * 1024
+        await stream.aclose()
+
+
+@pytest.mark.parametrize(
+    ("idle", "limit"),
+    [(60, 10), pytest.param(1000, 100, marks=pytest.mark.long)],
+)
+async def test_idle_connections_do_not_starve_a_good_client(
+    idle: int, limit: int
+) -> None:
+    """All who came before it take their turn of `crowded_seconds`, no longer."""
+    # Far away, so that nothing but the crowd ends them.
+    limits = Limits(max_connections=limit, crowded_seconds=0.1)
+    before = descriptors()
+    async with served(limits) as port:
+        streams = [await connected(port) for _ in range(idle)]
+        begun = trio.current_time()
+        assert await asked(port, seconds=30) == "5"
+        turns = idle / limit
+        assert trio.current_time() - begun < turns * 0.1 + PATIENCE_SECONDS
+        # One end of each, and the port's of those that have a place.
+        assert descriptors() <= before + idle + limit + 8
+        for stream in streams:
+            await stream.aclose()
+    assert descriptors() <= before + 1
+
+
+async def test_whoever_keeps_the_port_waiting_makes_room() -> None:
+    """Wherever bad clients stand still, a good one gets its place before long."""
+    firsts = {
+        "silent": b"",
+        "in its head": b"GET / HTTP/1.1\r\n",
+        "in its body": POST + b"Content-Length: 9\r\n\r\n",
+        "answered": GET,
+        "not reading": GET.replace(b"/", b"/flood", 1),
+    }
+    # All other deadlines are far away.
+    limits = Limits(max_connections=len(firsts), crowded_seconds=0.2)
+    async with served(limits) as port:
+        bad = [await connected(port) for _ in firsts]
+        for stream, first in zip(bad, firsts.values(), strict=True):
+            await stream.send_all(first)
+        await trio.sleep(0.05)
+        # As many good ones as there are places, each of which keeps one in its turn.
+        async with trio.open_nursery() as nursery:
+            begun = trio.current_time()
+            for _ in firsts:
+                nursery.start_soon(_asked_and_stayed, port)
+        assert trio.current_time() - begun < 0.2 + PATIENCE_SECONDS
+        for stream in bad:
+            await stream.aclose()
+
+
+async def _asked_and_stayed(port: int) -> None:
+    stream = await connected(port)
+    await stream.send_all(GET)
+    assert (await stream.receive_some(100)).startswith(b"HTTP/1.1 200 ")
+    await trio.sleep(0.1)
+    await stream.aclose()
+
+
+async def test_request_under_way_keeps_its_place() -> None:
+    """The application's time is not the client's: nobody is ended for it."""
+    limits = Limits(max_connections=1, crowded_seconds=0.1)
+    async with served(limits) as port, trio.open_nursery() as nursery:
+        answers: list[bytes] = []
+
+        async def work() -> None:
+            stream = await connected(port)
+            await stream.send_all(
+                b"GET /work HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
+            )
+            answers.append((await until_end(stream))[0])
+            await stream.aclose()
+
+        nursery.start_soon(work)
+        await trio.sleep(WORK_SECONDS / 2)
+        assert await asked(port) == "5"
+        assert answers[0].endswith(b"done")
+
+
+async def test_limit_holds() -> None:
+    """As many are answered at once as have a place; the others wait."""
+    limits = Limits(max_connections=3)
+    done: list[float] = []
+    async with served(limits) as port:
+
+        async def work() -> None:
+            stream = await connected(port)
+            await stream.send_all(
+                b"GET /work HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
+            )
+            answer, _ = await until_end(stream)
+            assert answer.endswith(b"done")
+            done.append(trio.current_time())
+            await stream.aclose()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(6):
+                nursery.start_soon(work)
+    assert done[2] - done[0] < WORK_SECONDS / 2
+    assert done[3] - done[2] > WORK_SECONDS / 2

@@ -1,0 +1,212 @@
+"""Tests of HTTP/1.1 as good clients speak it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
+
+import httpx  # noqa: TID251 - the good client of these tests
+import pytest
+import structlog
+import trio
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from bridge.serving import serve
+from tests.serving.clients import (
+    BRIEF,
+    GET,
+    POST,
+    connected,
+    served,
+    until_end,
+)
+
+
+_ANSWER = b"HTTP/1.1 200 "
+
+
+async def _said(port: int, *sent: bytes) -> bytes:
+    """Send pieces one after the other, and read to the end."""
+    stream = await connected(port)
+    for piece in sent:
+        await stream.send_all(piece)
+        await trio.sleep(0.01)
+    answer, _ = await until_end(stream)
+    await stream.aclose()
+    return answer
+
+
+async def test_connection_is_kept_for_the_next_request() -> None:
+    """A client asks as often as it likes on one connection."""
+    async with (
+        served() as port,
+        httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}",
+            trust_env=False,
+            limits=httpx.Limits(max_connections=1),
+        ) as client,
+    ):
+        addresses = set()
+        for size in range(20):
+            answer = await client.post("/", content=b"x" * size)
+            assert answer.text == str(size)
+            stream = answer.extensions["network_stream"]
+            addresses.add(stream.get_extra_info("client_addr"))
+        assert len(addresses) == 1
+
+
+async def test_body_comes_whole() -> None:
+    """A megabyte arrives, with its length or in chunks."""
+    size = 1024 * 1024
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(16):
+            yield b"x" * (size // 16)
+
+    async with (
+        served() as port,
+        httpx.AsyncClient(trust_env=False) as client,
+    ):
+        url = f"http://127.0.0.1:{port}/"
+        assert (await client.post(url, content=b"x" * size)).text == str(size)
+        assert (await client.post(url, content=chunks())).text == str(size)
+
+
+async def test_refusal_is_read_by_a_client_that_still_sends() -> None:
+    """An application that reads no body is heard all the same."""
+    async with served() as port, httpx.AsyncClient(trust_env=False) as client:
+        for size in (10, 100_000, 1_000_000):
+            answer = await client.post(
+                f"http://127.0.0.1:{port}/refuse", content=b"x" * size
+            )
+            assert (answer.status_code, answer.text) == (401, "no")
+
+
+async def test_small_body_that_nobody_read_does_not_end_the_connection() -> None:
+    """It is there already: another request may follow."""
+    refused = POST.replace(b"/", b"/refuse", 1) + b"Content-Length: 4\r\n\r\nbody"
+    async with served() as port:
+        answer = await _said(port, refused + GET)
+        assert answer.count(b"HTTP/1.1 401 ") == 1
+        assert answer.count(_ANSWER) == 1
+
+
+async def test_client_that_asks_whether_to_go_on_is_told() -> None:
+    """`Expect: 100-continue` is answered once the application reads."""
+    head = POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+    async with served() as port:
+        answer = await _said(port, head, b"five!")
+        assert answer.startswith(b"HTTP/1.1 100 ")
+        assert answer.endswith(b"\r\n\r\n5")
+        answer = await _said(port, head.replace(b"/", b"/refuse", 1))
+        assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+async def test_pieces_of_a_request_make_one() -> None:
+    """However the bytes are cut, the request is the same."""
+    request = POST + b"Connection: close\r\nContent-Length: 5\r\n\r\nfive!"
+    async with served() as port:
+        for cut in range(1, len(request)):
+            answer = await _said(port, request[:cut], request[cut:])
+            assert answer.startswith(_ANSWER)
+            assert answer.endswith(b"\r\n\r\n5")
+
+
+async def test_pipelined_requests_are_answered_in_their_order() -> None:
+    """Several at once are several answers."""
+    posts = [
+        POST + b"Content-Length: %d\r\n\r\n" % size + b"x" * size
+        for size in (3, 0, 20_000, 1)
+    ]
+    async with served() as port:
+        answer = await _said(port, b"".join(posts))
+        bodies = [one.rpartition(b"\r\n\r\n")[2] for one in answer.split(_ANSWER)[1:]]
+        assert bodies == [b"3", b"0", b"20000", b"1"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n",
+    ],
+    ids=["1.0", "close"],
+)
+async def test_client_that_wants_one_answer_gets_the_end_with_it(head: bytes) -> None:
+    """It need not wait for any deadline."""
+    async with served(replace(BRIEF, head_seconds=30)) as port:
+        with trio.fail_after(0.9):
+            answer = await _said(port, head)
+        assert answer.startswith(_ANSWER)
+        assert b"connection: close" in answer.lower()
+
+
+async def test_head_request_has_no_body() -> None:
+    """What the application gives is kept back; the length is told."""
+    async with served() as port:
+        answer = await _said(port, GET.replace(b"GET", b"HEAD"))
+        assert answer.startswith(_ANSWER)
+        assert b"content-length: 1" in answer
+        assert answer.endswith(b"\r\n\r\n")
+
+
+async def test_bug_of_the_application_is_a_500() -> None:
+    """The next request finds the port as it was, and the log has the traceback."""
+    with structlog.testing.capture_logs() as logs:
+        async with served() as port:
+            answer = await _said(port, GET.replace(b"/", b"/fail", 1) + GET)
+        assert answer.startswith(b"HTTP/1.1 500 ")
+        assert answer.count(_ANSWER) == 1
+    line = logs[-1]
+    assert line["event"] == "port.application_failed"
+    assert isinstance(line["exc_info"], LookupError)
+
+
+async def _silent(_: Scope, __: Receive, ___: Send) -> None:
+    """Answer nothing."""
+
+
+async def _broken(_: Scope, __: Receive, send: Send) -> None:
+    """Stop in the middle of an answer."""
+    head = {"type": "http.response.start", "status": 200, "headers": []}
+    await send(head)
+    await send({"type": "http.response.body", "body": b"half", "more_body": True})
+    raise LookupError
+
+
+async def _patient(_: Scope, receive: Receive, send: Send) -> None:
+    """Answer in pieces, and wait for the client to go."""
+    head = {"type": "http.response.start", "status": 200, "headers": []}
+    assert (await receive())["type"] == "http.request"
+    async with trio.open_nursery() as nursery:
+
+        async def wait() -> None:
+            assert (await receive())["type"] == "http.disconnect"
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(wait)
+        await send(head)
+        await send({"type": "http.response.body", "body": b"one", "more_body": True})
+        await send({"type": "http.response.body", "body": b"two"})
+        await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("app", "expected"),
+    [
+        (_silent, (b"HTTP/1.1 500 ", b"onnection: close\r\n\r\n")),
+        (_broken, (_ANSWER, b"4\r\nhalf\r\n")),
+        (_patient, (_ANSWER, b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")),
+    ],
+)
+async def test_any_application_ends_its_exchange(
+    app: ASGIApp, expected: tuple[bytes, bytes], nursery: trio.Nursery
+) -> None:
+    """One that says nothing, half, or waits for the end, leaves nobody hanging."""
+    serving = partial(serve, limits=BRIEF)
+    port: int = await nursery.start(serving, app, "127.0.0.1:0")
+    answer = await _said(port, GET)
+    assert answer.startswith(expected[0])
+    assert answer.endswith(expected[1])
+    nursery.cancel_scope.cancel()
