@@ -44,7 +44,8 @@ ALLOWED = {
     "sessions": LEAVES | {"intake", "restraint", "pusher", "outbox", "recovery"},
     "framing": LEAVES | {"contract", "registry"},
     # Beside the service: it asks of each room what that would ask.
-    "doctor": LEAVES | {"framing", "outbox", "kafka", "pusher"},
+    "doctor": LEAVES
+    | {"framing", "outbox", "kafka", "pusher", "reconciliation", "serving"},
     # A service of its own: a writer beside the bridge.
     "replay": LEAVES
     | {"framing", "intake", "outbox", "kafka", "consumer", "operations", "threads"},

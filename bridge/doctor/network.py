@@ -22,7 +22,15 @@ from bridge.doctor.remedies import ProblemError
 from bridge.errors import ExitCode
 
 
-__all__ = ["Place", "connect", "resolve", "secure", "unanswered_name"]
+__all__ = [
+    "SOON_DAYS",
+    "Place",
+    "connect",
+    "days_left",
+    "resolve",
+    "secure",
+    "unanswered_name",
+]
 
 # OpenSSL's X509_V_ERR_*: see its manual page of X509_STORE_CTX_get_error.
 _NOT_YET_VALID: Final = 9
@@ -30,7 +38,7 @@ _EXPIRED: Final = 10
 _OTHER_NAMES: Final = frozenset({62, 64})
 
 # A certificate that is to be renewed this week is worth a word today.
-_SOON_DAYS: Final = 7
+SOON_DAYS: Final = 7
 
 # Of a name with many addresses the first ones say enough.
 _MOST_ADDRESSES: Final = 3
@@ -148,9 +156,9 @@ async def secure(
     except trio.BrokenResourceError as error:
         raise _refused(place, error.__cause__) from error
     version = secured.version()
-    days = _days_left(secured.getpeercert())
+    days = days_left(secured.getpeercert())
     found.detail = version if days is None else f"{version}, certificate for {days} d"
-    if days is not None and days < _SOON_DAYS:
+    if days is not None and days < SOON_DAYS:
         found.warn(
             f"the certificate of {place} ends in {days} d", "Renew it on the server"
         )
@@ -199,7 +207,7 @@ def _untrusted(place: Place, cause: ssl.SSLCertVerificationError) -> ProblemErro
     )
 
 
-def _days_left(certificate: object) -> int | None:
+def days_left(certificate: object) -> int | None:
     """Tell for how many days a certificate is still good."""
     ends = certificate.get("notAfter") if isinstance(certificate, dict) else None
     if not isinstance(ends, str):

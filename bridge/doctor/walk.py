@@ -22,6 +22,8 @@ from bridge.doctor.pusher import pusher_branch, walk_pusher
 from bridge.doctor.registry import registry_branches, walk_registry
 from bridge.doctor.remedies import ProblemError, split
 from bridge.doctor.report import Line, Outcome, Report
+from bridge.doctor.status import status_branches, walk_status
+from bridge.doctor.webhooks import walk_webhooks, webhook_branches
 from bridge.errors import ConfigError, ExitCode
 from bridge.pusher.protocol import Established
 from bridge.pusher.transport import client_context
@@ -76,6 +78,8 @@ class _Walk:
         self._pusher = pusher_branch(settings, end)
         self._api, self._clock = api_branches(settings, end)
         self._accounts = account_branches(settings, end)
+        self._status = status_branches(settings, end)
+        self._webhooks = webhook_branches(settings, end)
         self._cluster = Cluster(settings, end)
         self._registry = registry_branches(settings, end)
         self._outbox = outbox_branch(settings, end)
@@ -93,9 +97,11 @@ class _Walk:
             self._pusher,
             self._api,
             *self._accounts,
+            *self._status,
             *self._cluster.branches,
             *self._registry,
             self._outbox,
+            *self._webhooks,
             self._clock,
         ]
 
@@ -107,9 +113,13 @@ class _Walk:
                 nursery.start_soon(self._to_pusher)
                 nursery.start_soon(self._to_api)
             else:
-                for branch in (self._pusher, self._api, self._clock, *self._accounts):
+                for branch in (
+                    *(self._pusher, self._api, self._clock),
+                    *(*self._accounts, *self._status),
+                ):
                     branch.failed = self._own.failed
             nursery.start_soon(self._to_outbox)
+            nursery.start_soon(walk_webhooks, self._webhooks, self._settings)
             nursery.start_soon(self._cluster.walk, self._find_outbox_id)
             for branch in self._registry:
                 nursery.start_soon(walk_registry, branch, self._settings)
@@ -149,6 +159,10 @@ class _Walk:
     async def _to_api(self) -> None:
         await walk_api(self._api, self._clock, self._settings, self._tls)
         self._api_seen.set()
+        if self._api.failed is None:
+            await walk_status(self._status, self._settings, self._tls)
+        for branch in self._status:
+            branch.failed = branch.failed or self._api.failed
 
     async def _to_outbox(self) -> None:
         self._outbox_id = await walk_outbox(self._outbox, self._settings)

@@ -1,4 +1,4 @@
-"""A dryAPI that answers what a test wants: headers to anybody, signatures to accounts.
+"""A dryAPI that answers what a test wants: headers, signatures, and a job's status.
 
 Owns its HTTP alone; who signs is the test's to say.
 """
@@ -17,10 +17,30 @@ from threading import Thread
 from tests.servers.publisher import Soketi
 
 
-__all__ = ["Answer", "DryApi", "signing"]
+__all__ = ["Answer", "DryApi", "OfJob", "StatusAnswer", "signing", "unknown"]
 
 # Status, content type and body, for a socket id and a channel.
 Answer = Callable[[str, str], tuple[int, str, bytes]]
+
+# Status, headers and body, for a request about a job.
+StatusAnswer = tuple[int, dict[str, str], bytes]
+OfJob = Callable[[], StatusAnswer]
+
+_ASKED_ABOUT = "/api/v1/client/request-status/"
+
+
+def unknown(
+    *, minute: tuple[int, int] = (49, 50), day: tuple[int, int] | None = (150, 200)
+) -> StatusAnswer:
+    """Know no such job, and say how many calls of how many are left."""
+    headers = {
+        "X-RateLimit-Remaining": str(minute[0]),
+        "X-RateLimit-Limit": str(minute[1]),
+    }
+    if day is not None:
+        headers["X-RateLimit-Daily-Remaining"] = str(day[0])
+        headers["X-RateLimit-Daily-Limit"] = str(day[1])
+    return 404, headers, b'{"message": "Not found", "statusCode": 404}'
 
 
 def signing(soketi: Soketi) -> Answer:
@@ -46,11 +66,13 @@ class DryApi:
         answer: Makes the answers to requests for a signature.
         tls: Its certificate, for https.
         skew_seconds: How far its clock is ahead; None for an answer without time.
+        of_job: Makes the answers to requests for a job's status.
 
     Attributes:
         port: Its port on 127.0.0.1.
         url: Its address.
         asked: The tokens and channels of all requests for a signature.
+        asked_about: The tokens and jobs of all requests for a status.
     """
 
     def __init__(
@@ -59,8 +81,10 @@ class DryApi:
         tls: ssl.SSLContext | None = None,
         *,
         skew_seconds: float | None = 0.0,
+        of_job: OfJob = unknown,
     ) -> None:
         self.asked: list[tuple[str, str]] = []
+        self.asked_about: list[tuple[str, str]] = []
         api = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -70,6 +94,21 @@ class DryApi:
                     now = time.time() + skew_seconds
                     self.send_header("Date", formatdate(now, usegmt=True))
                 self.end_headers()
+
+            def do_GET(self) -> None:
+                if not self.path.startswith(_ASKED_ABOUT):
+                    self.send_error(404)
+                    return
+                job = self.path.removeprefix(_ASKED_ABOUT)
+                api.asked_about.append((self.headers["Authorization"], job))
+                status, headers, body = of_job()
+                self.send_response_only(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
 
             def do_POST(self) -> None:
                 length = int(self.headers["Content-Length"])

@@ -19,7 +19,7 @@ from confluent_kafka.admin._resource import ResourceType
 
 from bridge.doctor import Line, Outcome, Report, check
 from bridge.settings import Secret, load
-from tests.doctor.dry_api import Answer, DryApi, signing
+from tests.doctor.dry_api import Answer, DryApi, OfJob, signing, unknown
 from tests.servers.authorities import Authority, Identity
 from tests.servers.guarded import GuardedKafka
 from tests.servers.publisher import Soketi
@@ -147,10 +147,14 @@ class Ground:
         return names
 
     def answering(
-        self, answer: Answer, *, skew_seconds: float | None = 0.0
+        self,
+        answer: Answer,
+        *,
+        skew_seconds: float | None = 0.0,
+        of_job: OfJob = unknown,
     ) -> dict[str, str]:
         """Start another dryAPI, which answers so, and give the variable for it."""
-        api = DryApi(answer, skew_seconds=skew_seconds)
+        api = DryApi(answer, skew_seconds=skew_seconds, of_job=of_job)
         return {"BRIDGE_API_URL": self.stack.enter_context(api.serving()).url}
 
     def tls_port(self, identity: Identity) -> int:

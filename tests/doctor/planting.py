@@ -15,6 +15,7 @@ from bridge.outbox import OutboxDirectory
 from bridge.outbox.disk.schema import FORMAT_VERSION
 from tests.doctor.dry_api import signing
 from tests.doctor.ground import RIGHTS, Ground
+from tests.doctor.holes import deaf_port
 from tests.outbox.making import append, numbered, open_jobs, stored
 from tests.registry.scripted import Reply, ScriptedRegistry, failure
 from tests.servers.publisher import App, Soketi
@@ -44,6 +45,14 @@ def status(code: int) -> Make:
     """Have the auth endpoint answer with a status."""
     return lambda ground: ground.answering(
         lambda _socket, _channel: (code, "application/json", b"{}")
+    )
+
+
+def of_job(code: int, headers: Mapping[str, str] | None = None) -> Make:
+    """Have the status endpoint answer so about a job."""
+    answer = (code, dict(headers or {}), b'{"data": {"status": "done"}}')
+    return lambda ground: ground.answering(
+        signing(ground.soketi), of_job=lambda: answer
     )
 
 
@@ -172,6 +181,41 @@ def no_directory(ground: Ground) -> Changes:
     """Have a file where the directory should be."""
     (ground.folder / "outbox").write_text("in the way")
     return {}
+
+
+# -- Webhooks ------------------------------------------------------------------------
+
+
+def webhooks(
+    secret: str = "whsec_canary-1 whsec_canary-2",  # noqa: S107 - no secret
+    **changes: str,
+) -> dict[str, str]:
+    """Take webhooks on a port that the system chooses."""
+    return {
+        "BRIDGE_WEBHOOK_LISTEN": "127.0.0.1:0",
+        "BRIDGE_WEBHOOK_SECRET": secret,
+        **{f"BRIDGE_WEBHOOK_{name}": value for name, value in changes.items()},
+    }
+
+
+def taken_port(ground: Ground) -> Changes:
+    """Let somebody else have the port."""
+    port = ground.stack.enter_context(deaf_port())
+    return webhooks(LISTEN=f"127.0.0.1:{port}")
+
+
+def shown(*, days: int = 30, key_of_another: bool = False) -> Make:
+    """End TLS with a certificate."""
+
+    def make(ground: Ground) -> Changes:
+        identity = ground.authority.identity(
+            f"hooks-{days}", "hooks.example", days=days
+        )
+        other = ground.authority.identity("other-hooks", "hooks.example")
+        key = other.key if key_of_another else identity.key
+        return webhooks(TLS_CERT_FILE=str(identity.certificate), TLS_KEY_FILE=str(key))
+
+    return make
 
 
 # -- The registry --------------------------------------------------------------------

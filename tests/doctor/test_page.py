@@ -22,6 +22,10 @@ _EVERYTHING = {
     "BRIDGE_KAFKA_SASL_USERNAME": "bridge",
     "BRIDGE_KAFKA_SASL_PASSWORD": "password",
     "BRIDGE_SCHEMA_REGISTRY_URL": "https://registry.example",
+    "BRIDGE_WEBHOOK_LISTEN": "127.0.0.1:8443",
+    "BRIDGE_WEBHOOK_SECRET": "whsec_1",
+    "BRIDGE_WEBHOOK_TLS_CERT_FILE": __file__,
+    "BRIDGE_WEBHOOK_TLS_KEY_FILE": __file__,
 }
 
 

@@ -1,0 +1,122 @@
+"""What heals gaps is looked at: the status endpoint's calls, and the webhooks' port."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from bridge.doctor import Outcome, Report
+from bridge.outbox import OutboxDirectory
+from tests.doctor.dry_api import DryApi, signing, unknown
+from tests.doctor.ground import CANARY, CLIENT_ID, Ground, remarkable
+from tests.doctor.planting import filled, shown, taken_port, webhooks
+
+
+# The first test waits for brokers to start, on a machine that others use.
+pytestmark = pytest.mark.timeout(180)
+
+
+def details(report: Report, step: str) -> list[tuple[Outcome, str, str]]:
+    """Give outcome, subject and detail of a step's lines."""
+    return [
+        (one.outcome, one.subject, one.detail)
+        for one in report.lines
+        if one.step == step
+    ]
+
+
+async def test_the_calls_that_are_left_are_told(ground: Ground) -> None:
+    """It is asked once, about a job that nobody has, with the account's token."""
+    report = await ground.check()
+    assert list(remarkable(report)) == []
+    left = "left are 49 of 50 calls of this minute and 150 of 200 calls of this day"
+    assert details(report, "status") == [
+        (Outcome.OK, CLIENT_ID, f"answers (HTTP 404); {left}")
+    ]
+    ((token, job),) = ground.api.asked_about
+    assert token == f"Bearer {CANARY}"
+    assert uuid.UUID(job).version == 4
+
+
+async def test_an_account_without_a_limit_of_the_day_has_none_told(
+    ground: Ground,
+) -> None:
+    """What the answer doesn't say is left out."""
+    changes = ground.answering(
+        signing(ground.soketi), of_job=lambda: unknown(minute=(299, 300), day=None)
+    )
+    ((_, _, detail),) = details(await ground.check(changes), "status")
+    assert detail == "answers (HTTP 404); left are 299 of 300 calls of this minute"
+
+
+async def test_accounts_with_one_token_cost_one_call(ground: Ground) -> None:
+    """The limits are the token's."""
+    file = ground.folder / "bridge.toml"
+    file.write_text(
+        "".join(
+            f'[[accounts]]\nclient_id = "{name}"\napi_token = "{token}"\n'
+            for name, token in (("a", "canary-1"), ("b", "canary-1"), ("c", "canary-2"))
+        )
+    )
+    alone = {"BRIDGE_CLIENT_ID": None, "BRIDGE_API_TOKEN": None}
+    api = ground.stack.enter_context(DryApi(signing(ground.soketi)).serving())
+    report = await ground.check({**alone, "BRIDGE_API_URL": api.url}, file)
+    assert [subject for _, subject, _ in details(report, "status")] == ["a", "c"]
+    assert sorted(token for token, _ in api.asked_about) == [
+        "Bearer canary-1",
+        "Bearer canary-2",
+    ]
+
+
+async def test_what_is_switched_off_is_not_looked_at(ground: Ground) -> None:
+    """Neither a call is spent nor a port opened."""
+    report = await ground.check({"BRIDGE_RECONCILIATION_ENABLED": "false"})
+    steps = {line.step for line in report.lines}
+    assert steps.isdisjoint({"status", "webhook.secret", "webhook.tls", "webhook.port"})
+    assert ground.api.asked_about == []
+
+
+async def test_webhooks_that_could_come_are_called_so(ground: Ground) -> None:
+    """Secrets, certificate and port, each for itself."""
+    report = await ground.check(shown()(ground))
+    assert list(remarkable(report)) == []
+    secrets = "any of 2 secrets may sign"
+    assert details(report, "webhook.secret") == [(Outcome.OK, CLIENT_ID, secrets)]
+    ((_, file, detail),) = details(report, "webhook.tls")
+    assert file.endswith("hooks-30.crt")
+    assert detail == "fits its key, certificate for 29 d"
+    assert details(report, "webhook.port") == [
+        (Outcome.OK, "127.0.0.1:0", "can be opened")
+    ]
+
+
+async def test_a_port_that_a_running_bridge_has_is_no_fault(ground: Ground) -> None:
+    """The outbox tells that one runs."""
+    changes = taken_port(ground)
+    with OutboxDirectory(filled(ground).parent):
+        report = await ground.check(changes)
+    assert list(remarkable(report)) == []
+    ((outcome, _, detail),) = details(report, "webhook.port")
+    assert outcome is Outcome.OK
+    assert detail == "in use, as it is while a bridge runs"
+
+
+async def test_only_accounts_with_a_secret_have_it_looked_at(ground: Ground) -> None:
+    """The settings tell of the others, as the bridge does at its start."""
+    file = ground.folder / "bridge.toml"
+    file.write_text(
+        '[[accounts]]\nclient_id = "a"\napi_token = "canary-1"\n'
+        '[[accounts]]\nclient_id = "b"\napi_token = "canary-1"\n'
+        'webhook_secret = "whsec_canary"\n'
+    )
+    alone = dict.fromkeys(
+        ("BRIDGE_CLIENT_ID", "BRIDGE_API_TOKEN", "BRIDGE_WEBHOOK_SECRET")
+    )
+    report = await ground.check({**webhooks(), **alone}, file)
+    assert details(report, "webhook.secret") == [(Outcome.OK, "b", "one secret")]
+    ((outcome, _, detail),) = [
+        one for one in details(report, "settings") if one[0] is not Outcome.OK
+    ]
+    assert outcome is Outcome.WARNING
+    assert "webhooks of a are refused" in detail
