@@ -21,6 +21,7 @@ import trio
 from bridge import __version__, dead_letter
 from bridge.errors import RefusedError
 from bridge.framing import framing_of
+from bridge.healing import HealingTasks
 from bridge.intake import lighten
 from bridge.kafka.relay.relay import Relay
 from bridge.kafka.topics.needs import topic_needs
@@ -107,17 +108,19 @@ class _Service:
         tracing: Tracing | None = None,
     ) -> None:
         self._settings = settings
+        self._sources = sources_of(settings)
         self._tracing = tracing
         # Between outbox and outbox: what it gives up, it is handed back as a gap.
-        self._ledger = Ledger(settings.gap_topic, sources_of(settings))
+        self._ledger = Ledger(settings.gap_topic, self._sources)
         self._outbox = outbox = Outbox(
             directory,
             settings.outbox,
             lighten=lighten,
             on_loss=self._ledger.on_loss,
             refuse_late=_refuse_late(settings),
+            webhook=settings.webhook,
         )
-        self._ledger.connect(outbox.keep)
+        self._ledger.connect(outbox.keep, self._jobs_in_flight)
         needs = topic_needs(settings)
         self._relay = Relay(
             settings.kafka,
@@ -142,6 +145,7 @@ class _Service:
             # Without tracing nothing lies between, and an event costs what it did.
             offer=outbox.offer if tracing is None else tracing.offering(outbox.offer),
         )
+        self._healing = HealingTasks(settings, outbox, self._ledger)
         self._refusal: RefusedError | None = None
         self._is_draining = False
 
@@ -167,6 +171,8 @@ class _Service:
                 nursery.start_soon(
                     _watch_signals, intake.cancel_scope, nursery.cancel_scope
                 )
+                # Before a socket is there: webhooks heal what it misses.
+                await intake.start(self._healing.run)
                 intake.start_soon(self._run_sessions, intake.cancel_scope)
             await self._drain()
             nursery.cancel_scope.cancel()
@@ -187,13 +193,15 @@ class _Service:
 
     async def _start_operations(self, nursery: trio.Nursery) -> None:
         loop = LoopHeartbeat()
+        intakes = [*self._sessions.intakes, *self._healing.intakes]
         sources = Sources(
             [session.statistics for session in self._sessions.sessions],
-            [intake.statistics for intake in self._sessions.intakes],
+            [intake.statistics for intake in intakes],
             self._outbox.statistics,
             self._relay.statistics,
             self._ledger.statistics,
             loop,
+            self._healing.sources(),
         )
         nursery.start_soon(loop.beat)
         nursery.start_soon(logs.report_repeats)
@@ -207,6 +215,9 @@ class _Service:
             outbox=self._outbox.id,
             waiting=self._outbox.statistics.rows,
         )
+
+    def _jobs_in_flight(self, client_id: str) -> int:
+        return self._outbox.jobs.count(self._sources[client_id])
 
     async def _run_sessions(self, intake: trio.CancelScope) -> None:
         try:

@@ -42,6 +42,18 @@ ALLOWED = {
     "consumer": LEAVES | {"kafka"},
     "sandbox": LEAVES,
     "sessions": LEAVES | {"intake", "restraint", "pusher", "outbox", "recovery"},
+    "healing": LEAVES
+    | {
+        "intake",
+        "operations",
+        "outbox",
+        "pusher",
+        "reconciliation",
+        "recovery",
+        "serving",
+        "sessions",
+        "webhooks",
+    },
     "framing": LEAVES | {"contract", "registry"},
     # Beside the service: it asks of each room what that would ask.
     "doctor": LEAVES
@@ -54,6 +66,7 @@ ALLOWED = {
         "dead_letter",
         "framing",
         "threads",
+        "healing",
         "intake",
         "sessions",
         "pusher",

@@ -198,6 +198,7 @@ class Health:
             required=False,
         )
         yield from self._topics()
+        yield from self._healing()
         outbox = self._sources.outbox
         detail = f"{outbox.rows} records wait, {outbox.bytes} bytes on disk"
         oldest_at_us = outbox.oldest_received_at_us
@@ -230,6 +231,25 @@ class Health:
                 detail or f"{len(findings)} facts are as needed",
                 required=False,
             )
+
+    def _healing(self) -> Iterator[Check]:
+        """Show the status endpoint where it gives nothing, and webhooks where taken."""
+        healing = self._sources.healing
+        for client_id, budget in healing.budgets.items():
+            if budget.is_backing_off:
+                detail = "it gives no answers; the bridge tries again"
+            elif budget.remaining_day == 0:
+                detail = "this day's calls are used up; jobs of gaps stay unknown"
+            else:
+                continue
+            name = f"status-endpoint:{client_id}"
+            yield Check(name, ok=False, detail=detail, required=False)
+        if healing.webhooks is None:
+            return
+        for client_id, at_us in healing.webhooks.last_terminal_at_us.items():
+            last = "none came yet" if at_us is None else f"the last {self._ago(at_us)}"
+            detail = f"of jobs that have ended {last}"
+            yield Check(f"webhooks:{client_id}", ok=True, detail=detail, required=False)
 
     def _ago(self, at_us: int) -> str:
         return f"{max(0.0, self._now() - at_us / 1_000_000):.1f} s ago"

@@ -23,6 +23,7 @@ import bridge
 from bridge.errors import DeadLetterReason
 from bridge.operations.account_metrics import of_gaps, of_intakes, of_sessions
 from bridge.operations.families import counts, gauge, gauges
+from bridge.operations.healing_metrics import of_healing
 from bridge.operations.outbox_metrics import of_outbox
 from bridge.operations.relay_metrics import of_relay
 from bridge.operations.sources import LoopStatistics, RelayStatistics, Sources
@@ -117,6 +118,7 @@ class _Bridge(Collector):
         yield from of_tallies(list(sources.intakes), sources.outbox)
         yield from of_relay(sources.relay)
         yield from of_gaps(sources.gaps)
+        yield from of_healing(sources.healing)
         yield from _loops(sources.loop, sources.relay)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bridge.errors import DeadLetterReason
+from bridge.operations.healing_sources import HealingSources
 from bridge.operations.tallied import Tallies
 
 
@@ -367,6 +368,7 @@ class Sources:
         relay: What is.
         gaps: What may have been missed.
         loop: The trio loop of this process.
+        healing: What was asked and taken beside the socket.
     """
 
     sessions: Sequence[SessionStatistics]
@@ -375,3 +377,4 @@ class Sources:
     relay: RelayStatistics
     gaps: GapStatistics
     loop: LoopStatistics
+    healing: HealingSources

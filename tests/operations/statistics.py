@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bridge.errors import DeadLetterReason
+from bridge.operations.healing_sources import HealingSources
 from bridge.operations.sources import Sources
 
 
@@ -187,6 +188,58 @@ class Loop:
 
 
 @dataclass
+class Reconciliation:
+    """An endpoint that answered once, and once didn't know the job."""
+
+    requests: dict[tuple[str, str], int] = field(
+        default_factory=lambda: {
+            ("client-1", "answered"): 4,
+            ("client-1", "not_found"): 1,
+        }
+    )
+    healed: dict[str, int] = field(default_factory=lambda: {"client-1": 3})
+    superseded: dict[str, int] = field(default_factory=lambda: {"client-1": 1})
+    unknown: dict[str, int] = field(default_factory=lambda: {"client-1": 1})
+    waiting: dict[tuple[str, str], int] = field(
+        default_factory=lambda: {("client-1", "gap"): 2, ("client-1", "silent"): 0}
+    )
+
+
+@dataclass
+class Budget:
+    """A Basic account's, after five calls."""
+
+    remaining_minute: int | None = 32
+    remaining_day: int | None = 145
+    is_backing_off: bool = False
+
+
+@dataclass
+class Webhooks:
+    """A job's beginning and its end were taken, and a stranger was refused."""
+
+    deliveries: dict[tuple[str, str], int] = field(
+        default_factory=lambda: {
+            ("client-1", "taken"): 2,
+            ("client-1", "wrong_signature"): 1,
+        }
+    )
+    events: dict[tuple[str, str], int] = field(
+        default_factory=lambda: {
+            ("client-1", "job.processing"): 1,
+            ("client-1", "job.completed"): 1,
+        }
+    )
+    strangers: int = 1
+    last_terminal_at_us: dict[str, int | None] = field(
+        default_factory=lambda: {"client-1": NOW_US - 60_000_000}
+    )
+    released: dict[str, int] = field(
+        default_factory=lambda: {"written": 1, "superseded": 1}
+    )
+
+
+@dataclass
 class Statistics:
     """Everything that a healthy bridge counts."""
 
@@ -196,6 +249,20 @@ class Statistics:
     relay: Relay = field(default_factory=Relay)
     gaps: Gaps = field(default_factory=Gaps)
     loop: Loop = field(default_factory=Loop)
+    reconciliation: Reconciliation = field(default_factory=Reconciliation)
+    budgets: dict[str, Budget] = field(default_factory=lambda: {"client-1": Budget()})
+    webhooks: Webhooks | None = field(default_factory=Webhooks)
+    finished: dict[str, int] = field(default_factory=lambda: {"client-1": 9})
+
+    def healing(self) -> HealingSources:
+        """Give those of healing alone."""
+        return HealingSources(
+            self.reconciliation,
+            self.budgets,
+            self.webhooks,
+            self.finished.__getitem__,
+            tuple(self.finished),
+        )
 
     def sources(self) -> Sources:
         """Give them to what reads them; later changes are seen."""
@@ -206,4 +273,5 @@ class Statistics:
             self.relay,
             self.gaps,
             self.loop,
+            self.healing(),
         )

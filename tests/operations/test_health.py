@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import httpx  # noqa: TID251 - the client of these tests
 import pytest
 
 from bridge.operations import redaction
+from bridge.operations.health import Health
+from bridge.operations.metrics import Metrics
 from tests.operations.statistics import (
     NOW_US,
     UPTIME,
@@ -138,6 +141,7 @@ async def test_working_bridge_is_ready(client: httpx.AsyncClient) -> None:
         "account:client-1": "subscribed, last frame 1.5 s ago",
         "kafka-now": "connected",
         "topic:jobs": "2 facts are as needed",
+        "webhooks:client-1": "of jobs that have ended the last 60.0 s ago",
         "outbox-lag": "3 records wait, 8192 bytes on disk, the oldest 2.0 s ago",
     }
 
@@ -258,6 +262,52 @@ async def test_topic_that_does_not_fit_is_shown_and_no_failure(
     }
 
 
+@pytest.mark.parametrize(
+    ("is_backing_off", "remaining", "detail"),
+    [
+        (True, 150, "it gives no answers; the bridge tries again"),
+        (
+            False,
+            0,
+            "this day's calls are used up; jobs of gaps stay unknown",
+        ),
+    ],
+)
+async def test_a_status_endpoint_that_gives_nothing_is_shown(
+    client: httpx.AsyncClient,
+    statistics: Statistics,
+    is_backing_off: bool,  # noqa: FBT001 - a case of the table
+    remaining: int,
+    detail: str,
+) -> None:
+    """It is for information: events come all the same."""
+    budget = statistics.budgets["client-1"]
+    budget.is_backing_off, budget.remaining_day = is_backing_off, remaining
+    answer = await client.get("/readyz")
+    assert answer.status_code == 200
+    assert _check(answer, "status-endpoint:client-1") == {
+        "name": "status-endpoint:client-1",
+        "ok": False,
+        "detail": detail,
+        "required": False,
+    }
+
+
+async def test_webhooks_are_shown_where_they_are_taken(
+    client: httpx.AsyncClient, statistics: Statistics
+) -> None:
+    """Whoever takes none is told nothing of them."""
+    assert statistics.webhooks is not None
+    statistics.webhooks.last_terminal_at_us["client-1"] = None
+    answer = await client.get("/readyz")
+    detail = _check(answer, "webhooks:client-1")["detail"]
+    assert detail == "of jobs that have ended none came yet"
+    sources = statistics.sources()
+    sources = replace(sources, healing=replace(sources.healing, webhooks=None))
+    names = [check.name for check in Health(sources, Metrics(sources)).ready().checks]
+    assert not [name for name in names if name.startswith("webhooks")]
+
+
 async def test_empty_outbox_has_no_age(
     client: httpx.AsyncClient, statistics: Statistics
 ) -> None:
@@ -310,6 +360,7 @@ async def test_verbose_answer_is_kubernetes_text(
         "[+]account:client-1 ok: subscribed, last frame 1.5 s ago",
         "[~]kafka-now not ok, for information: not connected",
         "[+]topic:jobs ok: 2 facts are as needed",
+        "[+]webhooks:client-1 ok: of jobs that have ended the last 60.0 s ago",
         "[+]outbox-lag ok: 3 records wait, 8192 bytes on disk, the oldest 2.0 s ago",
         "readyz check failed",
     ]

@@ -89,6 +89,7 @@ async def bridge(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[_Bridge
             rooms.relay.statistics,
             others.gaps,
             loop,
+            others.healing(),
         )
         app = Health(sources, Metrics(sources)).app()
         nursery.start_soon(loop.beat)

@@ -50,15 +50,17 @@ class Account:
         jobs: What is known of each, by key; the one not heard of for longest first.
         changed: Keys of which the file doesn't have what is known here.
         places: Where jobs stand in the file, by key.
+        finished: How many of its jobs have ended since the start.
     """
 
-    __slots__ = ("_salt", "ce_source", "changed", "jobs", "places")
+    __slots__ = ("_salt", "ce_source", "changed", "finished", "jobs", "places")
 
     def __init__(self, ce_source: str) -> None:
         self.ce_source = ce_source
         self.jobs: OrderedDict[bytes, Heard] = OrderedDict()
         self.changed: set[bytes] = set()
         self.places: dict[bytes, int] = {}
+        self.finished = 0
         self._salt = blake2b(ce_source.encode()).digest()
 
     def digest(self, key: bytes) -> bytes:
@@ -124,6 +126,11 @@ class Jobs:
         account = self.accounts.get(ce_source)
         return 0 if account is None else len(account.jobs)
 
+    def finished(self, ce_source: str) -> int:
+        """Return how many jobs of an account have ended since the start."""
+        account = self.accounts.get(ce_source)
+        return 0 if account is None else account.finished
+
     def of(self, ce_source: str) -> list[JobInFlight]:
         """Return an account's jobs in flight, not heard of for longest first."""
         account = self.accounts.get(ce_source)
@@ -143,13 +150,19 @@ class Jobs:
 
     # -- For the outbox's thread ----------------------------------------------
 
-    def learn(self, told: Mapping[Account, Mapping[bytes, Heard]]) -> None:
+    def learn(
+        self,
+        told: Mapping[Account, Mapping[bytes, Heard]],
+        *,
+        is_from_before: bool = False,
+    ) -> None:
         """
         Learn what committed events tell.
 
         Args:
             told: What is known now of each job that they are of, by account and key,
                 the one heard of last at the end; `ENDED` of one that has ended.
+            is_from_before: Whether a process before committed them.
         """
         ended = bytearray()
         with self._lock:
@@ -158,6 +171,7 @@ class Jobs:
                 for key, heard in jobs_told.items():
                     if heard is ENDED:
                         ended += account.digest(key)
+                        account.finished += not is_from_before
                         if jobs.pop(key, None) is not None:
                             self._count -= 1
                             _forget_in_file(account, key)

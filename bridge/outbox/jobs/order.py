@@ -108,7 +108,8 @@ class Order:
     def learn(self, records: Iterable[Record]) -> None:
         """Learn from rows that were judged and committed before."""
         self._compare(records, [])
-        self.committed()
+        self.jobs.learn(self._told, is_from_before=True)
+        self._told.clear()
 
     def committed(self) -> None:
         """Learn that the transaction holds."""

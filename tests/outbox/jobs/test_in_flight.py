@@ -37,6 +37,20 @@ def test_a_job_is_in_flight_from_its_first_event_to_its_last() -> None:
     assert jobs.count(source_of(7)) == 0
 
 
+def test_ends_are_counted_once_and_by_account() -> None:
+    """Neither what a process before has committed nor a second end counts."""
+    jobs = Jobs()
+    order = Order(jobs)
+    _learn(jobs, [event("z", "done", 1)])
+    order.judge([event("a", at_us=2), event("b", "error", 3), event("a", "done", 4)])
+    assert jobs.finished(source_of(7)) == 0, "nothing is committed yet"
+    order.committed()
+    order.judge([event("a", "done", 5), event("c", "done", 6, account=8)])
+    order.committed()
+    assert (jobs.finished(source_of(7)), jobs.finished(source_of(8))) == (2, 1)
+    assert jobs.finished(source_of(9)) == 0
+
+
 def test_accounts_are_apart() -> None:
     """One request id may name jobs of two accounts; nobody sees the other's."""
     jobs = Jobs()

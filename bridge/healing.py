@@ -1,0 +1,285 @@
+"""
+What heals gaps, wired: dryAPI's status endpoint, and its webhooks.
+
+The rooms `reconciliation` and `webhooks` meet the others here. Each account has an
+intake for what either brings, so that one judge says what conforms, whoever brings it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Final, NoReturn
+
+import msgspec
+import trio
+
+from bridge.intake import Intake
+from bridge.operations.healing_sources import HealingSources
+from bridge.outbox import Outbox
+from bridge.pusher.trust import Trust
+from bridge.reconciliation.budget import Budget
+from bridge.reconciliation.client import StatusClient
+from bridge.reconciliation.ports import AskedAccount, Rooms
+from bridge.reconciliation.reconciler import Reconciler
+from bridge.record import Origin, Record, Spent
+from bridge.recovery.ledger import Ledger
+from bridge.serving import Limits, Tls, serve
+from bridge.sessions import sources_of
+from bridge.settings import Account, Settings, signature
+from bridge.webhooks.holding import Holding
+from bridge.webhooks.receiver import Receiver, Recipient
+from bridge.webhooks.statistics import WebhookStatistics
+from bridge.webhooks.steady import steady_clock
+
+
+__all__ = ["HealingTasks", "Maker"]
+
+_NS_PER_US: Final = 1000
+
+
+class _Told(msgspec.Struct, frozen=True):
+    """An event that the socket didn't bring, as an intake takes one."""
+
+    data: object
+    original: bytes
+
+
+class Maker:
+    """
+    Makes one record of each event, without offering it.
+
+    Args:
+        settings: All settings.
+        ce_source: Whose events.
+        origin: How they are learned of.
+
+    Attributes:
+        intake: What counts them.
+    """
+
+    def __init__(self, settings: Settings, ce_source: str, origin: Origin) -> None:
+        self._made: list[Record] = []
+        self.intake = Intake(
+            ce_source=ce_source,
+            topic=settings.topic,
+            dead_letter_topic=settings.dead_letter_topic,
+            offer=self._made.extend,
+            max_value_bytes=settings.limits.event_bytes,
+            max_dead_letter_bytes=settings.limits.dead_letter_bytes,
+            origin=origin,
+        )
+
+    def __call__(self, event: bytes, received_at_us: int) -> Record:
+        """
+        Make the record of an event, or the dead letter of what is none.
+
+        Args:
+            event: The JSON of an event, or any other bytes.
+            received_at_us: When it was read, microseconds since the epoch.
+        """
+        try:
+            data: str | None = event.decode()
+        except UnicodeDecodeError:
+            # No text at all: its bytes are kept as they came.
+            data = None
+        self.intake.accept([_Told(data, event)], received_at_us)
+        # Previews stay in their event here, and it has none.
+        (record,) = self._made
+        self._made.clear()
+        return record
+
+
+class HealingTasks:
+    """
+    Reconciliation and webhooks of all accounts.
+
+    Args:
+        settings: All settings.
+        outbox: Where records go; remembers what was asked on this day.
+        ledger: Where gaps stand.
+
+    Attributes:
+        intakes: What became of what they brought.
+
+    Raises:
+        ConfigError: A setting that only its use shows to be wrong.
+    """
+
+    def __init__(self, settings: Settings, outbox: Outbox, ledger: Ledger) -> None:
+        self._settings = settings
+        self._outbox = outbox
+        self._ledger = ledger
+        self._sources = sources_of(settings)
+        self._trust = Trust(settings.pusher.ca_file)
+        self._clients: list[StatusClient] = []
+        self.intakes: list[Intake] = []
+        self._budgets: dict[str, Budget] = {}
+        asked = self._asked() if settings.reconciliation.enabled else []
+        self._reconciler = Reconciler(
+            settings.reconciliation,
+            self._sources,
+            asked,
+            Rooms(outbox.jobs, outbox, ledger),
+            max_event_bytes=settings.limits.event_bytes,
+            keep_jobs_seconds=settings.outbox.keep_jobs_seconds,
+        )
+        self._recipients = self._signed_accounts()
+        self._webhooks = WebhookStatistics(one.client_id for one in self._recipients)
+
+    async def run(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> NoReturn:
+        """
+        Settle gaps and take webhooks until cancelled; start it with `nursery.start`.
+
+        Args:
+            task_status: Is told once webhooks can come.
+
+        Raises:
+            ListenError: The webhooks' port can't be opened.
+            ConfigError: The files of its certificate can't be used.
+        """
+        async with AsyncExitStack() as clients, trio.open_nursery() as nursery:
+            for client in self._clients:
+                await clients.enter_async_context(client)
+            self._ledger.follow(self._reconciler.gap_closed)
+            nursery.start_soon(self._reconciler.run)
+            # Also where webhooks are off by now: those that were taken are on disk.
+            await self._take_webhooks(nursery)
+            task_status.started()
+            # No deadline: it lasts as long as the sessions do.
+            await trio.sleep_forever()
+        raise AssertionError("nothing but a cancellation ends it")
+
+    def sources(self) -> HealingSources:
+        """Give what metrics and health read."""
+        jobs, sources = self._outbox.jobs, self._sources
+        is_taking = self._settings.webhook.listen is not None
+        return HealingSources(
+            self._reconciler.statistics,
+            self._budgets,
+            self._webhooks if is_taking else None,
+            lambda client_id: jobs.finished(sources[client_id]),
+            tuple(sources),
+        )
+
+    # -- The status endpoint ----------------------------------------------------
+
+    def _asked(self) -> list[AskedAccount]:
+        """Give all accounts as reconciliation takes them; one token is one budget."""
+        by_token: dict[str, list[Account]] = {}
+        for account in self._settings.all_accounts:
+            by_token.setdefault(account.api_token.reveal(), []).append(account)
+        asked = []
+        for accounts in by_token.values():
+            client = StatusClient(
+                self._settings.api_url,
+                accounts[0].api_token,
+                timeout_seconds=self._settings.reconciliation.request_timeout_seconds,
+                tls=self._trust.context,
+            )
+            self._clients.append(client)
+            budget = self._budget([self._sources[one.client_id] for one in accounts])
+            for account in accounts:
+                client_id = account.client_id
+                self._budgets[client_id] = budget
+                ce_source = self._sources[client_id]
+                make = self._maker(client_id, Origin.STATUS_ENDPOINT)
+                asked.append(AskedAccount(client_id, ce_source, make, budget, client))
+        return asked
+
+    def _budget(self, sources: Sequence[str]) -> Budget:
+        """Make the budget of accounts that share a token, and what it remembers."""
+        spent = self._outbox.memory.spent
+        known = [spent[source] for source in sources if source in spent]
+
+        def remember(now: Spent) -> None:
+            self._outbox.spend(dict.fromkeys(sources, now))
+
+        return Budget(
+            reserve_percent=self._settings.reconciliation.reserve_percent,
+            now_us=_now_us,
+            # Of a token that was given to an account since, the most that is known.
+            spent=max(known, key=lambda one: one.calls, default=None),
+            on_spent=remember,
+        )
+
+    # -- Webhooks ---------------------------------------------------------------
+
+    def _signed_accounts(self) -> list[Recipient]:
+        if self._settings.webhook.listen is None:
+            return []
+        return [
+            Recipient(
+                account.client_id,
+                account.webhook_secret,
+                self._maker(account.client_id, Origin.WEBHOOK),
+            )
+            for account in self._settings.all_accounts
+            if account.webhook_secret is not None
+        ]
+
+    async def _take_webhooks(self, nursery: trio.Nursery) -> None:
+        settings = self._settings.webhook
+        steady_us = steady_clock()
+        holding = Holding(
+            self._outbox,
+            find=self._outbox.jobs.find,
+            healable=self._ledger.healable,
+            on_written=self._written,
+            client_ids={source: who for who, source in self._sources.items()},
+            hold_seconds=settings.hold_seconds,
+            steady_us=steady_us,
+            statistics=self._webhooks,
+        )
+        nursery.start_soon(holding.run)
+        if settings.listen is None:
+            return
+        receiver = Receiver(
+            self._recipients,
+            take=self._outbox.take,
+            expect=holding.expect,
+            statistics=self._webhooks,
+            settings=settings,
+            steady_us=steady_us,
+            is_single=not self._settings.accounts,
+        )
+        await nursery.start(
+            partial(
+                serve,
+                receiver.app,
+                settings.listen,
+                setting="webhook.listen",
+                tls=_tls(self._settings),
+                limits=Limits(max_connections=settings.max_connections),
+            )
+        )
+
+    def _written(self, client_id: str, request_id: str, gap_ids: Sequence[str]) -> None:
+        """Note that a job has ended by its webhook."""
+        self._ledger.healed(gap_ids, Origin.WEBHOOK)
+        self._reconciler.written(client_id, request_id)
+
+    def _maker(self, client_id: str, origin: Origin) -> Maker:
+        maker = Maker(self._settings, self._sources[client_id], origin)
+        self.intakes.append(maker.intake)
+        return maker
+
+
+def _tls(settings: Settings) -> Tls | None:
+    webhook = settings.webhook
+    if webhook.tls_cert_file is None or webhook.tls_key_file is None:
+        return None
+    look: Callable[[str], object] = signature
+    return Tls(
+        cert_file=webhook.tls_cert_file,
+        key_file=webhook.tls_key_file,
+        signature=look,
+    )
+
+
+def _now_us() -> int:
+    return time.time_ns() // _NS_PER_US

@@ -1,0 +1,127 @@
+"""
+The metrics of what heals gaps: the status endpoint, its limits, and webhooks.
+
+Names of the gaps themselves, and of what was healed of them, stand in
+`account_metrics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.metrics_core import Metric
+
+from bridge.operations.families import US_PER_SECOND, counter, counters, counts, gauges
+from bridge.operations.healing_sources import (
+    HealingSources,
+    ReconciliationStatistics,
+    WebhookStatistics,
+)
+
+
+__all__ = ["of_healing"]
+
+
+def of_healing(healing: HealingSources) -> Iterator[Metric]:
+    """Yield what was asked and taken beside the socket; of webhooks where they are."""
+    finished = counters(
+        "bridge_jobs_finished",
+        "Jobs that have ended, however that was learned.",
+        "client_id",
+    )
+    for client_id in healing.client_ids:
+        finished.add_metric([client_id], healing.finished(client_id))
+    yield finished
+    yield from _of_reconciliation(healing.reconciliation)
+    yield from _of_budgets(healing)
+    if healing.webhooks is not None:
+        yield from _of_webhooks(healing.webhooks)
+
+
+def _of_reconciliation(asked: ReconciliationStatistics) -> Iterator[Metric]:
+    requests = counters(
+        "bridge_reconciliation_requests",
+        "Requests to dryAPI's status endpoint, by what came of them.",
+        "client_id",
+        "outcome",
+    )
+    for (client_id, outcome), count in dict(asked.requests).items():
+        requests.add_metric([client_id, str(outcome)], count)
+    jobs = counters(
+        "bridge_reconciliation_jobs",
+        "Jobs asked about: healed, superseded by an event, or given up as unknown.",
+        "client_id",
+        "result",
+    )
+    for result in ("healed", "superseded", "unknown"):
+        for client_id, count in dict(getattr(asked, result)).items():
+            jobs.add_metric([client_id, result], count)
+    waiting = gauges(
+        "bridge_reconciliation_waiting",
+        "Jobs that wait to be asked about, after a gap or because they are silent.",
+        "client_id",
+        "purpose",
+    )
+    for (client_id, purpose), count in dict(asked.waiting).items():
+        waiting.add_metric([client_id, str(purpose)], count)
+    yield from (requests, jobs, waiting)
+
+
+def _of_budgets(healing: HealingSources) -> Iterator[Metric]:
+    remaining = gauges(
+        "bridge_reconciliation_remaining",
+        "Requests that the bridge may still make; no day where there is no limit.",
+        "client_id",
+        "window",
+    )
+    backing_off = gauges(
+        "bridge_reconciliation_backing_off",
+        "Whether the status endpoint fails, and is left alone for a while (1).",
+        "client_id",
+    )
+    for client_id, budget in healing.budgets.items():
+        windows = {"minute": budget.remaining_minute, "day": budget.remaining_day}
+        for window, count in windows.items():
+            if count is not None:
+                remaining.add_metric([client_id, window], count)
+        backing_off.add_metric([client_id], budget.is_backing_off)
+    yield from (remaining, backing_off)
+
+
+def _of_webhooks(webhooks: WebhookStatistics) -> Iterator[Metric]:
+    deliveries = counters(
+        "bridge_webhook_deliveries",
+        "Webhooks that were answered, by what they were answered with.",
+        "client_id",
+        "outcome",
+    )
+    for (client_id, outcome), count in dict(webhooks.deliveries).items():
+        deliveries.add_metric([client_id, str(outcome)], count)
+    events = counters(
+        "bridge_webhook_jobs",
+        "Genuine webhooks, each counted once, by what they tell.",
+        "client_id",
+        "event",
+    )
+    for (client_id, event), count in dict(webhooks.events).items():
+        events.add_metric([client_id, str(event)], count)
+    last = gauges(
+        "bridge_webhook_last_terminal_timestamp_seconds",
+        "When a webhook told of a job's end last; absent before the first.",
+        "client_id",
+    )
+    for client_id, at_us in dict(webhooks.last_terminal_at_us).items():
+        if at_us is not None:
+            last.add_metric([client_id], at_us / US_PER_SECOND)
+    yield from (deliveries, events, last)
+    yield counts(
+        "bridge_webhook_released",
+        "Webhooks that were held, by whether they were still needed.",
+        "result",
+        webhooks.released,
+    )
+    yield counter(
+        "bridge_webhook_strangers",
+        "Webhooks for an account that there isn't, or that has no secret.",
+        webhooks.strangers,
+    )
