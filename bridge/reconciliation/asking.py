@@ -153,22 +153,30 @@ class Asking:
         """Wait for a job that may be asked about, and for the call that it takes."""
         while True:
             self._news = trio.Event()
+            first = None
             if await self._first_of_gaps() is not None:
                 if await self._gaps_may():
-                    # That took its time: what is asked about is chosen now.
-                    first = await self._first_of_gaps()
-                    if first is not None:
-                        return first
-                    self._budget.abandon()
+                    first = await self._choose(or_silent=False)
             elif self._may_ask_silent and self._first_of_silence() is not None:
                 if await self._silence_may():
-                    first = await self._first_of_gaps() or self._first_of_silence()
-                    if first is not None:
-                        return first
-                    self._budget.abandon()
+                    first = await self._choose(or_silent=True)
             else:
                 # No deadline: there is nothing to do until there is news.
                 await self._news.wait()
+            if first is not None:
+                return first
+
+    async def _choose(self, *, or_silent: bool) -> tuple[Key, JobInFlight] | None:
+        """Choose who gets the call that was waited for; nobody may need it by now."""
+        first = None
+        try:
+            first = await self._first_of_gaps()
+            if first is None and or_silent:
+                first = self._first_of_silence()
+        finally:
+            if first is None:
+                self._budget.abandon(was_made=False)
+        return first
 
     async def _gaps_may(self) -> bool:
         """Wait for a call for a gap; without one its jobs are given up."""

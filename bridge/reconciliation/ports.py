@@ -109,7 +109,7 @@ class Gaps(Protocol):
 class Make(Protocol):
     """Who makes a record of an event that the socket didn't bring."""
 
-    def __call__(self, event: bytes, received_at_us: int) -> Record:
+    def __call__(self, event: bytes, received_at_us: int, /) -> Record:
         """
         Make it; a dead letter of what does not conform.
 
@@ -135,8 +135,8 @@ class Calls(Protocol):
     def learn(self, limits: Limits, *, failed: bool) -> None:
         """End a call with what its answer said."""
 
-    def abandon(self) -> None:
-        """End a call of which there is no answer."""
+    def abandon(self, *, was_made: bool = True) -> None:
+        """End a call of which there is no answer, or that was not made."""
 
 
 @dataclass(frozen=True, slots=True)

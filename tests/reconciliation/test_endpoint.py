@@ -1,0 +1,175 @@
+"""A status endpoint that fails, refuses, limits, or may not be asked any more."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+from trio.testing import MockClock
+
+from bridge.reconciliation.budget import Purpose
+from bridge.reconciliation.client import Answer, Outcome
+from tests.reconciliation.world import (
+    FAILED,
+    LIMITED,
+    REFUSED,
+    World,
+    answered,
+)
+
+
+async def test_answer_of_another_shape_is_a_failure(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """It counts as none, and the endpoint is left alone for a while."""
+    world.run_jobs(["a"])
+    world.dryapi.answers["a"] = Answer(Outcome.ANSWERED, status=200, body=b"[]")
+    world.close_gap()
+    await world.runs(5)
+    assert world.reconciler.statistics.requests["42", Outcome.FAILED] == 1
+    assert world.reconciler.statistics.requests["42", Outcome.ANSWERED] == 0
+    assert world.pace.learned == [True]
+    assert world.ledger.settled == []
+
+
+async def test_endpoint_that_is_away_is_waited_for(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """After five minutes all is asked, and the log says it twice."""
+    world.run_jobs(["a", "b", "c"])
+    world.dryapi.default = FAILED
+    with capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.reconciler.run)
+            gap_id = world.close_gap()
+            await trio.sleep(300)
+            assert world.ledger.settled == []
+            world.dryapi.default = answered("done")
+            await trio.sleep(30)
+            nursery.cancel_scope.cancel()
+    assert world.outbox.ended == {"a", "b", "c"}
+    assert world.ledger.unknown == {gap_id: 0}
+    events = [log["event"] for log in logs]
+    assert events == ["reconciliation.away", "reconciliation.back"]
+    assert logs[1]["away_seconds"] == pytest.approx(300, abs=15)
+
+
+async def test_endpoint_that_stays_away_is_given_up(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """After a quarter of an hour jobs of gaps are unknown, and found as silent ones."""
+    world.run_jobs(["a", "b"])
+    world.dryapi.default = FAILED
+    world.dryapi.seconds = 0
+    give_up = world.settings.give_up_seconds
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.reconciler.run)
+        gap_id = world.close_gap()
+        await trio.sleep(give_up - 1)
+        assert world.ledger.settled == []
+        await trio.sleep(12)
+        assert world.ledger.unknown == {gap_id: 2}
+        world.dryapi.default = answered("done")
+        await trio.sleep(world.settings.silent_after_seconds + 70)
+        nursery.cancel_scope.cancel()
+    assert world.outbox.ended == {"a", "b"}
+    assert world.ledger.unknown == {gap_id: 0}
+    assert world.ledger.healed_jobs == {gap_id: 2}
+
+
+async def test_gap_gets_its_time_whatever_was_before(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """An endpoint that failed an hour ago is not given up with the first failure."""
+    world.run_jobs(["a"])
+    world.dryapi.default = FAILED
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.reconciler.run)
+        world.close_gap()
+        await trio.sleep(1)
+        world.outbox.hear("42", "a")
+        await trio.sleep(3600)
+        last = world.close_gap()
+        await trio.sleep(world.settings.give_up_seconds - 1)
+        assert last not in world.ledger.unknown
+        await trio.sleep(30)
+        assert world.ledger.unknown[last] == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_one_job_that_fails_holds_up_no_other(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """The others are answered first; it is given up when its own time is over."""
+    world.run_jobs(["poison", *(f"job-{n}" for n in range(20))])
+    world.dryapi.default = answered("done")
+    world.dryapi.answers["poison"] = FAILED
+    gap_id = world.close_gap()
+    await world.runs(world.settings.give_up_seconds + 60)
+    assert len(world.outbox.ended) == 20
+    (settled,) = world.ledger.settled
+    assert (settled.gap_id, settled.unknown) == (gap_id, 1)
+    last = [name for name, _ in world.dryapi.asked[22:]]
+    assert set(last) == {"poison"}
+
+
+async def test_limits_are_waited_out(world: World, autojump_clock: MockClock) -> None:
+    """Answers that say 429 cost nothing but time, however many there are."""
+    world.run_jobs([f"job-{number}" for number in range(10)])
+    world.dryapi.default = LIMITED
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.reconciler.run)
+        gap_id = world.close_gap()
+        await trio.sleep(300)
+        assert world.ledger.settled == []
+        world.dryapi.default = answered("done")
+        await trio.sleep(31)
+        nursery.cancel_scope.cancel()
+    assert len(world.outbox.ended) == 10
+    assert world.ledger.unknown == {gap_id: 0}
+    assert True not in world.pace.learned
+
+
+async def test_refused_token_is_said_once(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """With the setting to check; it is tried again, and works when it is accepted."""
+    world.run_jobs(["a"])
+    world.dryapi.default = REFUSED
+    with capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.reconciler.run)
+            world.close_gap()
+            await trio.sleep(120)
+            world.dryapi.default = answered("done")
+            await trio.sleep(30)
+            nursery.cancel_scope.cancel()
+    assert [log["event"] for log in logs] == [
+        "reconciliation.refused", "reconciliation.back"
+    ]  # fmt: skip
+    assert "BRIDGE_API_TOKEN" in logs[0]["check"]
+    assert set(world.pace.learned[:-1]) == {True}
+    assert world.outbox.ended == {"a"}
+
+
+async def test_without_calls_jobs_are_unknown(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """What the day's budget doesn't reach is told once, and settled at once."""
+    world.run_jobs([f"job-{number:02}" for number in range(10)])
+    world.dryapi.default = answered("done")
+    world.pace.left[Purpose.GAP] = 4
+    with capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.reconciler.run)
+            first = world.close_gap()
+            await trio.sleep(5)
+            second = world.close_gap()
+            await trio.sleep(5)
+            nursery.cancel_scope.cancel()
+    assert world.outbox.ended == {f"job-{number:02}" for number in range(4)}
+    assert world.ledger.unknown == {first: 6, second: 6}
+    assert [(log["event"], log["purpose"]) for log in logs] == [
+        ("reconciliation.spent", "gap")
+    ]
+    assert logs[0]["log_level"] == "warning"

@@ -1,0 +1,198 @@
+"""Which jobs are asked about because nothing is heard of them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+from trio.testing import MockClock
+
+from bridge.reconciliation.budget import Purpose
+from bridge.reconciliation.reconciler import LOOK_SECONDS
+from bridge.settings import ReconciliationSettings
+from tests.reconciliation.world import (
+    FAILED,
+    KEEP_JOBS_SECONDS,
+    NOT_FOUND,
+    World,
+    answered,
+    now_us,
+)
+
+
+# Of one account, asked about without a gap.
+AFTER = ReconciliationSettings().silent_after_seconds
+
+
+async def test_silent_job_is_asked_about(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """Its end is written, though there was no gap; others are left alone."""
+    world.run_jobs(["silent"], age_seconds=AFTER - 100)
+    world.run_jobs(["young"], age_seconds=AFTER - 1000 - 100)
+    world.dryapi.default = answered("error")
+    await world.runs(100 + LOOK_SECONDS + 1)
+    assert world.dryapi.jobs_asked == ["silent"]
+    assert world.dryapi.asked[0][1] >= 100
+    assert world.outbox.ended == {"silent"}
+    assert world.ledger.settled == []
+
+
+async def test_running_job_is_asked_about_ever_more_rarely(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """Waits double, up to a quarter of a day."""
+    world.run_jobs(["a"], age_seconds=AFTER)
+    await world.runs(3 * 86_400)
+    times = [at for _, at in world.dryapi.asked]
+    waits = [later - earlier for earlier, later in pairwise(times)]
+    expected = [min(AFTER * 2**number, 86_400 / 4) for number in range(len(waits))]
+    assert waits == [pytest.approx(wait, abs=LOOK_SECONDS + 1) for wait in expected]
+    assert waits[-1] >= 86_400 / 4
+    assert len(waits) > 10
+
+
+async def test_job_that_is_heard_of_is_left_alone(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """And when it falls silent again, the waits begin anew."""
+    world.run_jobs(["a"], age_seconds=AFTER)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.reconciler.run)
+        await trio.sleep(AFTER + 3 * LOOK_SECONDS)
+        assert len(world.dryapi.asked) == 2
+        for _ in range(60):
+            world.outbox.hear("42", "a")
+            await trio.sleep(AFTER / 2)
+        assert len(world.dryapi.asked) == 2
+        await trio.sleep(AFTER / 2 + LOOK_SECONDS + 1)
+        assert len(world.dryapi.asked) == 3
+        await trio.sleep(AFTER + 2 * LOOK_SECONDS)
+        assert len(world.dryapi.asked) == 4
+        nursery.cancel_scope.cancel()
+
+
+async def test_job_that_dryapi_does_not_know_is_asked_about_twice(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """Until it is heard of."""
+    world.run_jobs(["a"], age_seconds=AFTER)
+    world.dryapi.default = NOT_FOUND
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.reconciler.run)
+        await trio.sleep(KEEP_JOBS_SECONDS / 2)
+        assert len(world.dryapi.asked) == 2
+        world.outbox.hear("42", "a")
+        await trio.sleep(AFTER + LOOK_SECONDS + 1)
+        assert len(world.dryapi.asked) == 3
+        nursery.cancel_scope.cancel()
+    assert world.outbox.healings == []
+
+
+async def test_jobs_of_gaps_go_first(world: World, autojump_clock: MockClock) -> None:
+    """Also before a silent one whose turn is waited for."""
+    world.run_jobs(["s1", "s2", "s3"], age_seconds=AFTER)
+    world.pace.every_seconds = 20
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.reconciler.run)
+        await trio.sleep(LOOK_SECONDS + 25)
+        assert len(world.dryapi.asked) == 1
+        world.run_jobs(["g1", "g2"])
+        world.close_gap()
+        await trio.sleep(200)
+        nursery.cancel_scope.cancel()
+    asked = world.dryapi.jobs_asked
+    # Those that are silent are jobs of the gap as well, as all that are in flight.
+    assert len(asked) == 1 + 5 - (asked[0] not in asked[1:])
+    begun = [at for _, at in world.dryapi.asked]
+    assert begun[1] - begun[0] >= 20
+
+
+async def test_silent_job_heard_of_while_its_turn_is_waited_for_costs_no_call(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """It is looked up again before."""
+    world.run_jobs(["a"], age_seconds=AFTER)
+    world.pace.every_seconds = 20
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.reconciler.run)
+        await trio.sleep(LOOK_SECONDS + 5)
+        world.outbox.hear("42", "a")
+        await trio.sleep(60)
+        nursery.cancel_scope.cancel()
+    assert world.dryapi.asked == []
+    assert world.pace.abandoned == 1
+
+
+async def test_silence_waits_for_the_next_day(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """Without calls it is said once, and gone on with when there are some again."""
+    world.run_jobs(["a", "b", "c"], age_seconds=AFTER)
+    world.pace.left[Purpose.SILENT] = 2
+    with capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.reconciler.run)
+            await trio.sleep(AFTER / 2)
+            assert len(world.dryapi.asked) == 2
+            assert world.reconciler.statistics.waiting["42", Purpose.SILENT] == 1
+            world.pace.left[Purpose.SILENT] = 2
+            await trio.sleep(LOOK_SECONDS + 1)
+            assert len(world.dryapi.asked) == 3
+            assert world.reconciler.statistics.waiting["42", Purpose.SILENT] == 0
+            nursery.cancel_scope.cancel()
+    assert [(log["event"], log["purpose"]) for log in logs] == [
+        ("reconciliation.spent", "silent")
+    ]
+
+
+async def test_silent_job_that_fails_is_behind_the_others(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """It is tried again, and holds nobody up."""
+    world.run_jobs(["poison", "b", "c"], age_seconds=AFTER)
+    world.outbox.hear("42", "poison", "in_progress", "99.00", now_us() - 10**9)
+    world.dryapi.answers["poison"] = FAILED
+    world.dryapi.default = answered("done")
+    # One call after another, as the next waits for what the one before brought.
+    world.pace.every_seconds = 1
+    await world.runs(LOOK_SECONDS + 40)
+    assert world.dryapi.jobs_asked[:3] == ["poison", "b", "c"]
+    assert set(world.dryapi.jobs_asked[3:]) == {"poison"}
+    assert world.outbox.ended == {"b", "c"}
+
+
+async def test_job_asked_about_for_a_gap_is_left_alone(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """That it runs was said a moment ago, so that its silence counts from then."""
+    world.run_jobs(["a"], age_seconds=AFTER - LOOK_SECONDS / 2)
+    world.close_gap()
+    await world.runs(AFTER - LOOK_SECONDS)
+    assert world.dryapi.jobs_asked == ["a"]
+
+
+async def test_silent_jobs_of_accounts_are_not_mixed(
+    threads_at_once: None, autojump_clock: MockClock
+) -> None:
+    """Each end goes to the account whose job it is."""
+    world = World(("42", "43"))
+    world.run_jobs(["a"], "42", AFTER)
+    world.run_jobs(["a"], "43", AFTER)
+    world.dryapi.default = answered("done")
+    await world.runs(LOOK_SECONDS + 5)
+    sources = {record.envelope.ce_source[-2:] for record in world.outbox.records}
+    assert sources == {"42", "43"}
+    assert world.reconciler.statistics.healed == {"42": 1, "43": 1}
+
+
+async def test_nothing_is_asked_where_that_is_off(
+    threads_at_once: None, autojump_clock: MockClock
+) -> None:
+    """However silent jobs are."""
+    world = World(settings=ReconciliationSettings(enabled=False))
+    world.run_jobs(["a"], age_seconds=AFTER)
+    await world.runs(3600)
+    assert world.dryapi.asked == []
