@@ -154,6 +154,12 @@ class HealingTasks:
             await trio.sleep_forever()
         raise AssertionError("nothing but a cancellation ends it")
 
+    @property
+    def events_told(self) -> int:
+        """What dryAPI told beside the socket since the start, of use or not."""
+        counts = [intake.statistics for intake in self.intakes]
+        return sum(one.accepted + sum(one.dead_letters.values()) for one in counts)
+
     def sources(self) -> HealingSources:
         """Give what metrics and health read."""
         jobs, sources = self._outbox.jobs, self._sources

@@ -181,9 +181,13 @@ class _Service:
         published = dict(self._relay.statistics.published)
         for topic in (self._settings.gap_topic, self._settings.preview_topic):
             published.pop(topic, None)
+        tallies = statistics.tallies.read().values()
+        superseded = sum(tally.superseded for tally in tallies)
         _log.info(
             "service.stopped",
             read=self._sessions.events_read,
+            told=self._healing.events_told,
+            superseded=superseded,
             published=sum(published.values()),
             waiting=statistics.rows,
             dropped=sum(statistics.dropped.values()),

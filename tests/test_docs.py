@@ -44,6 +44,7 @@ def _logged() -> Iterator[str]:
         "kafka",
         "outbox",
         "pusher",
+        "reconciliation",
         "recovery",
         "registry",
         "serving",

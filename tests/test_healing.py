@@ -1,0 +1,119 @@
+"""The service's wiring of what heals gaps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bridge.healing import HealingTasks, Maker
+from bridge.job_status import JobStatusRecord
+from bridge.kafka import header_names
+from bridge.outbox import Outbox, OutboxDirectory
+from bridge.reconciliation.budget import Purpose
+from bridge.record import Importance, Origin
+from bridge.recovery.ledger import Ledger
+from bridge.sessions import sources_of
+from bridge.settings import (
+    AccountSettings,
+    OutboxSettings,
+    ReconciliationSettings,
+    Secret,
+    Settings,
+    WebhookSettings,
+)
+
+
+SOURCE = "https://api.dryapi.dev/clients/42"
+
+
+def settings_of(folder: Path, **more: object) -> Settings:
+    """Give settings with two accounts that share a token, and one that doesn't."""
+    accounts = tuple(
+        AccountSettings(client_id=who, api_token=Secret(token), webhook_secret=secret)
+        for who, token, secret in (
+            ("42", "shared", Secret("whsec_1")),
+            ("43", "shared", None),
+            ("44", "own", Secret("whsec_2")),
+        )
+    )
+    return msgspec.structs.replace(
+        Settings(accounts=accounts, outbox=OutboxSettings(dir=folder)), **more
+    )
+
+
+def test_an_event_told_becomes_one_record() -> None:
+    """It has the origin, the key and the form of any other on its topic."""
+    make = Maker(Settings(), SOURCE, Origin.STATUS_ENDPOINT)
+    event = (
+        b'{"request_id":"a","status":"done","preview":null,"result_url":"u",'
+        b'"progress":100.0,"result":"text"}'
+    )
+    record = make(event, 5)
+    value = msgspec.json.decode(record.value, type=JobStatusRecord)
+    assert (value.progress, value.preview) == ("100.00", None)
+    assert msgspec.json.decode(record.value)["result"] == "text"
+    assert (record.key, record.topic, record.received_at_us) == (b"a", "jobs", 5)
+    assert record.importance is Importance.TERMINAL
+    assert record.envelope.origin == "status-endpoint"
+    assert dict(record.extra) == {"bridge_normalized": b"progress_number"}
+    assert make.intake.statistics.accepted == 1
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe", b"no json", b'{"status":"done"}'])
+def test_what_is_no_event_becomes_a_dead_letter_of_its_bytes(body: bytes) -> None:
+    """It has no status, so that nothing is judged by it."""
+    make = Maker(Settings(), SOURCE, Origin.WEBHOOK)
+    record = make(body, 5)
+    assert (record.value, record.topic, record.status) == (body, "jobs.dlq", None)
+    assert record.envelope.ce_type == header_names.DEAD_LETTER_TYPE
+    assert sum(make.intake.statistics.dead_letters.values()) == 1
+    assert make(b'{"request_id":"a","status":"done"}', 6).topic == "jobs"
+
+
+async def test_accounts_that_share_a_token_share_its_calls(tmp_path: Path) -> None:
+    """And what one of them has spent on this day is known of both after a restart."""
+    settings = settings_of(tmp_path)
+    with OutboxDirectory(tmp_path) as directory:
+        outbox = Outbox(directory, settings.outbox)
+        tasks = HealingTasks(settings, outbox, Ledger("g", sources_of(settings)))
+        budgets = tasks.sources().budgets
+        assert budgets["42"] is budgets["43"]
+        assert budgets["42"] is not budgets["44"]
+        assert await tasks._budgets["42"].acquire(Purpose.GAP)
+        outbox.stop()
+        outbox.run()
+    with OutboxDirectory(tmp_path) as directory:
+        outbox = Outbox(directory, settings.outbox)
+        assert {who: spent.calls for who, spent in outbox.memory.spent.items()} == {
+            "https://api.dryapi.dev/clients/42": 1,
+            "https://api.dryapi.dev/clients/43": 1,
+        }
+        tasks = HealingTasks(settings, outbox, Ledger("g", sources_of(settings)))
+        remaining = {
+            who: budget.remaining_day for who, budget in tasks.sources().budgets.items()
+        }
+        assert remaining == {"42": 149, "43": 149, "44": 150}
+        outbox.stop()
+        outbox.run()
+
+
+async def test_what_is_off_counts_nothing(tmp_path: Path) -> None:
+    """No budget where nothing is asked, no webhooks where none are taken."""
+    off = settings_of(tmp_path, reconciliation=ReconciliationSettings(enabled=False))
+    on = settings_of(tmp_path, webhook=WebhookSettings(listen="127.0.0.1:0"))
+    with OutboxDirectory(tmp_path) as directory:
+        outbox = Outbox(directory, off.outbox)
+        tasks = HealingTasks(off, outbox, Ledger("g", sources_of(off)))
+        assert (tasks.sources().budgets, tasks.sources().webhooks) == ({}, None)
+        assert tasks.intakes == []
+        tasks = HealingTasks(on, outbox, Ledger("g", sources_of(on)))
+        taken = tasks.sources().webhooks
+        assert taken is not None
+        # The second account has no secret: nothing is taken of it.
+        assert set(taken.last_terminal_at_us) == {"42", "44"}
+        origins = [intake.statistics.origin for intake in tasks.intakes]
+        assert origins == ["status-endpoint"] * 3 + ["webhook"] * 2
+        outbox.stop()
+        outbox.run()
