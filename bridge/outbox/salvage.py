@@ -25,6 +25,7 @@ from bridge.outbox.rows.counting import count_rows
 from bridge.outbox.rows.envelopes import Envelopes
 from bridge.outbox.rows.lane import Lane
 from bridge.outbox.rows.lanes import Lanes
+from bridge.outbox.webhooks.salvaging import bring_deliveries, bring_held
 from bridge.record import StoredRecord
 
 
@@ -61,7 +62,7 @@ class Salvaged(msgspec.Struct):
     What came of it.
 
     Attributes:
-        rows: How many rows were brought over.
+        rows: How many rows and held webhooks were brought over.
         given_up: How many could not be read, as far as that is known.
         reason: What stopped it before the end; None if it got there.
     """
@@ -138,6 +139,7 @@ class _Salvage:
         self._progress = self._earlier_progress(name)
 
     def run(self, acknowledged: Acknowledged, beat: Callable[[], None]) -> None:
+        self._bring_held(beat)
         self._envelopes.load()
         try:
             self._lanes.load()
@@ -148,10 +150,20 @@ class _Salvage:
         # A topic's rows without a partition are younger than its others.
         for lane in sorted(self._lanes, key=lambda lane: lane.partition == UNASSIGNED):
             self._bring(lane, acknowledged(lane.topic, lane.partition), beat)
+        bring_deliveries(self._source, self._into, beat)
         with self._into.store.transaction():
             self._into.connection.execute(
                 "DELETE FROM meta WHERE name = ?", (_PROGRESS,)
             )
+
+    def _bring_held(self, beat: Callable[[], None]) -> None:
+        try:
+            brought, given_up = bring_held(self._source, self._into, beat)
+        except sqlite3.Error as error:
+            self._salvaged.reason = str(error)
+            return
+        self._salvaged.rows += brought
+        self._salvaged.given_up += given_up
 
     def _bring(self, lane: Lane, acknowledged: int, beat: Callable[[], None]) -> None:
         last_run = lane.runs[-1].last_sequence if lane.runs else 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3  # noqa: TID251 - this room speaks to SQLite
 import time
+from collections.abc import Iterable
 from hashlib import blake2b
 
 import msgspec
@@ -67,6 +68,12 @@ class Deliveries:
             (digest, time.time_ns() // 1000),
         )
         return noted.rowcount == 1
+
+    def restore(self, rows: Iterable[tuple[int, bytes, int]]) -> None:
+        """Note what rows of a damaged file tell, if it isn't noted already."""
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO deliveries VALUES (?, ?, ?)", rows
+        )
 
     def forget(self, kept: KeptDeliveries) -> None:
         """Forget, now and then, those that are old or too many, the oldest first."""

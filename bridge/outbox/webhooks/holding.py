@@ -105,16 +105,11 @@ class Holding:
 
     def _write(self, held: Held) -> None:
         record = _encode(held.record)
+        due_us = _bounded(held.due_us)
         ended_us = None if held.ended_us is None else _bounded(held.ended_us)
         self._connection.execute(
             "INSERT INTO held VALUES (?, ?, ?, ?, ?)",
-            (
-                held.place,
-                _bounded(held.due_us),
-                ended_us,
-                record,
-                checksum(None, record, None),
-            ),
+            (held.place, due_us, ended_us, record, _sum_up(due_us, ended_us, record)),
         )
         self.last_place = max(self.last_place, held.place)
         self.count += 1
@@ -129,11 +124,15 @@ def decode(row: _Row) -> Held:
     """
     place, due_us, ended_us, record, written = row
     try:
-        if written == checksum(None, record, None):
+        if written == _sum_up(due_us, ended_us, record):
             return Held(place, _decode(record), due_us, ended_us)
     except (TypeError, msgspec.MsgspecError) as error:
         raise _changed(place) from error
     raise _changed(place)
+
+
+def _sum_up(due_us: int, ended_us: int | None, record: bytes) -> int:
+    return checksum(None, record, f"{due_us} {ended_us}".encode())
 
 
 def _bounded(moment_us: int) -> int:

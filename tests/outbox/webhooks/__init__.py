@@ -1,0 +1,1 @@
+"""Tests of which webhooks were taken, and of those that are held."""
