@@ -74,9 +74,7 @@ class ClosedGaps:
 
     def add(self, gap: Gap) -> None:
         """Take one that has closed, and was written."""
-        self._of.setdefault(gap.client_id, {})[gap.gap_id] = _Closed(gap)
-        self._accounts[gap.gap_id] = gap.client_id
-        self._untold[gap.gap_id] = None
+        self._take(gap)
         self._forget_outdated(gap.client_id)
 
     def take_over(self, client_id: str, left: Left) -> None:
@@ -85,7 +83,8 @@ class ClosedGaps:
             self._writer.write(gap, is_remembered=True, was_remembered=True)
         for gap in left.closed:
             self._statistics.unknown[client_id] += gap.unknown or 0
-            self.add(gap)
+            self._take(gap)
+        self._forget_outdated(client_id)
 
     def take_untold(self) -> list[Gap]:
         """Give those that came since this was asked last, as they are now."""
@@ -130,8 +129,14 @@ class ClosedGaps:
         self._statistics.settled[gap.client_id] += not before.is_settled
         self._statistics.unknown[gap.client_id] += unknown - (before.unknown or 0)
         self._write(closed, forget=forget)
-        _tell(gap)
+        if gap != before:
+            _tell(gap)
         self._forget_outdated(gap.client_id)
+
+    def _take(self, gap: Gap) -> None:
+        self._of.setdefault(gap.client_id, {})[gap.gap_id] = _Closed(gap)
+        self._accounts[gap.gap_id] = gap.client_id
+        self._untold[gap.gap_id] = None
 
     def _find(self, gap_id: str) -> _Closed | None:
         client_id = self._accounts.get(gap_id)
@@ -148,7 +153,7 @@ class ClosedGaps:
 
     def _forget_outdated(self, client_id: str) -> None:
         """Forget what is too much, or settled and old; to be asked often."""
-        gaps = self._of[client_id]
+        gaps = self._of.get(client_id, {})
         now_us = self._now_us()
         surplus = len(gaps) - _MOST
         # Either way: clocks are set back.

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from bridge.record import Origin
 from bridge.recovery.gap import Gap, GapCause
 
 
@@ -76,6 +77,62 @@ def test_closed_gap_has_all_that_is_known() -> None:
     }
 
 
+def test_settled_gap_says_what_became_of_its_jobs() -> None:
+    """Zeros are told: that nothing is unknown is what a reader looks for."""
+    closed = published(until_us=NOON_US, jobs_in_flight=3)
+    assert published(
+        until_us=NOON_US, jobs_in_flight=3, healed_by_webhook=4, unknown=0
+    ) == {
+        **closed,
+        "healed_by_status_endpoint": 0,
+        "healed_by_webhook": 4,
+        "unknown": 0,
+    }
+
+
+def test_healed_jobs_are_not_told_before_the_gap_is_settled() -> None:
+    """Until then a reader can't tell a part from the whole."""
+    plain = Gap("g-1", GapCause.DEAF, "client-42", NOON_US)
+    healed = plain.healed(Origin.WEBHOOK).healed(Origin.STATUS_ENDPOINT)
+    assert (healed.healed_by_webhook, healed.healed_by_status_endpoint) == (1, 1)
+    assert healed.encode() == plain.encode()
+
+
+@pytest.mark.parametrize("origin", [Origin.SOCKET, Origin.REPLAY])
+def test_nothing_is_healed_in_another_way(origin: Origin) -> None:
+    """What the socket tells is what was not missed."""
+    with pytest.raises(KeyError):
+        Gap("g-1", GapCause.DEAF, "client-42", NOON_US).healed(origin)
+
+
+@pytest.mark.parametrize(
+    ("since_us", "until_us", "moment_us", "is_covered"),
+    [
+        (NOON_US, NOON_US + 9, NOON_US, True),
+        (NOON_US, NOON_US + 9, NOON_US + 9, True),
+        (NOON_US, NOON_US + 9, NOON_US - 1, False),
+        (NOON_US, NOON_US + 9, NOON_US + 10, False),
+        (None, NOON_US + 9, 1, True),
+        (None, NOON_US + 9, NOON_US + 10, False),
+        # It is 20 us later by now.
+        (NOON_US, None, NOON_US + 20, True),
+        (NOON_US, None, NOON_US + 21, False),
+        (NOON_US, None, None, False),
+        (None, None, None, False),
+    ],
+)
+def test_gap_covers_what_lies_between_its_bounds(
+    since_us: int | None,
+    until_us: int | None,
+    moment_us: int | None,
+    *,
+    is_covered: bool,
+) -> None:
+    """Bounds that aren't known are far away, and an open gap goes until now."""
+    gap = Gap("g-1", GapCause.DEAF, "client-42", since_us, until_us)
+    assert gap.covers(moment_us, NOON_US + 20) == is_covered
+
+
 def test_gap_since_nobody_knows_when_has_no_duration() -> None:
     """A first start has an end alone."""
     record = published(
@@ -111,10 +168,14 @@ def test_every_gap_validates(
         until_us=st.none() | MOMENTS,
         close_code=st.none() | st.integers(1000, 4999),
         jobs_in_flight=st.none() | st.integers(0, 10_000),
+        healed_by_status_endpoint=st.integers(0, 10_000),
+        healed_by_webhook=st.integers(0, 10_000),
+        unknown=st.integers(0, 10_000),
     )
 )
 def test_gap_is_read_as_it_was_written(gap: Gap) -> None:
-    """A start knows to the microsecond what the process before left open."""
+    """A start knows to the microsecond what the process before left."""
+    VALIDATOR.validate(json.loads(gap.encode()))
     assert Gap.decode(gap.encode()) == gap
 
 
@@ -143,6 +204,9 @@ def test_causes_are_the_closed_list() -> None:
         ("duration_seconds", -1),
         ("jobs_in_flight", -1),
         ("jobs_in_flight", 1.5),
+        ("healed_by_status_endpoint", -1),
+        ("healed_by_webhook", None),
+        ("unknown", 0.5),
     ],
 )
 def test_schema_refuses_what_no_gap_has(name: str, value: object) -> None:

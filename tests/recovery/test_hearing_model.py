@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from enum import Enum, auto
 from itertools import pairwise
 from typing import Any
 
@@ -26,6 +25,7 @@ from bridge.record import Loss
 from bridge.recovery.gap import Gap, GapCause
 from bridge.recovery.hearing import Hearing
 from tests.recovery.books import NOW_US, SOURCE, Books
+from tests.recovery.world import Account, State, Told
 
 
 _ACCOUNTS = ("1", "2")
@@ -33,53 +33,6 @@ _which = st.integers(0, len(_ACCOUNTS) - 1)
 _configured = st.sampled_from([_ACCOUNTS, _ACCOUNTS[:1], _ACCOUNTS])
 _losses = st.sampled_from([cause for cause in GapCause if cause.is_loss])
 _OF_START = {GapCause.FIRST_START, GapCause.STOPPED, GapCause.CRASHED}
-
-
-class _State(Enum):
-    """Whether what is sent to an account arrives."""
-
-    HEARD = auto()
-    DEAF = auto()
-    """It doesn't, and the session hasn't noticed."""
-    UNHEARD = auto()
-    """It doesn't, as the session knows."""
-
-
-class _Account:
-    """
-    An account as the world and its session see it.
-
-    Attributes:
-        state: Whether what is sent arrives.
-        heard_us: What was sent up to then has arrived, as its session proves it; 0
-            before its first subscription.
-        told: Intervals of this process that must be gaps, one each.
-        losses: Losses of its events that must be gaps, one each.
-    """
-
-    def __init__(self) -> None:
-        self.state = _State.UNHEARD
-        self.heard_us = 0
-        self.told = 0
-        self.losses = 0
-
-
-class _Told:
-    """A gap as a reader of the topic sees it."""
-
-    def __init__(self, gap: Gap, *, may_overlap: bool) -> None:
-        self.gap = gap
-        self.may_overlap = may_overlap
-
-    @property
-    def begin(self) -> float:
-        """Its begin, or minus infinity."""
-        return -math.inf if self.gap.since_us is None else self.gap.since_us
-
-    @property
-    def end(self) -> float:
-        """Its end, or infinity."""
-        return math.inf if self.gap.until_us is None else self.gap.until_us
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +47,7 @@ def _is_rare(machine: HearingAgainstWorld) -> bool:
     return machine.now % 3 == 0
 
 
-def _when(state: _State) -> Callable[[Any], Any]:
+def _when(state: State) -> Callable[[Any], Any]:
     """Give what lets a rule happen only while some account is in a state."""
     return precondition(
         lambda self: any(one.state is state for one in self.accounts.values())
@@ -112,7 +65,7 @@ class HearingAgainstWorld(RuleBasedStateMachine):
         self.proved: dict[str, int] = {}
         # In the buffer, and lost with the process.
         self.buffer: list[tuple[str, int]] = []
-        self.topic: dict[str, _Told] = {}
+        self.topic: dict[str, Told] = {}
         self.closed: set[str] = set()
         self.to_be_told: set[str] = set()
         self.start(_ACCOUNTS, {}, was_stopped=False)
@@ -129,7 +82,7 @@ class HearingAgainstWorld(RuleBasedStateMachine):
         # Accounts whose own last process was killed.
         self.killed = self.to_be_told & set(accounts)
         self.to_be_told -= self.killed
-        self.accounts = {who: _Account() for who in accounts}
+        self.accounts = {who: Account() for who in accounts}
         # Number and begin of each that goes on, by cause and account, if one is known.
         self.losses: dict[tuple[GapCause, str | None], tuple[int, int]] = {}
         self.loss_count = 0
@@ -157,7 +110,7 @@ class HearingAgainstWorld(RuleBasedStateMachine):
         self.now += 1
         return self.now
 
-    def one_of(self, state: _State, which: int) -> tuple[str, _Account]:
+    def one_of(self, state: State, which: int) -> tuple[str, Account]:
         """Give one of the accounts that are in a state."""
         those = [
             (who, account)
@@ -174,49 +127,49 @@ class HearingAgainstWorld(RuleBasedStateMachine):
         for who in _ACCOUNTS:
             at_us = self.tick()
             account = self.accounts.get(who)
-            if account is not None and account.state is _State.HEARD:
+            if account is not None and account.state is State.HEARD:
                 account.heard_us = at_us
                 self.buffer.append((who, at_us))
             else:
                 self.missed.add((who, at_us))
 
-    @_when(_State.UNHEARD)
+    @_when(State.UNHEARD)
     @rule(which=_which)
     def subscribe(self, which: int) -> None:
         """A session that isn't subscribed, and knows it, is again."""
-        who, account = self.one_of(_State.UNHEARD, which)
+        who, account = self.one_of(State.UNHEARD, which)
         account.heard_us = self.tick()
-        account.state = _State.HEARD
+        account.state = State.HEARD
         self.hearings[who].subscribed(account.heard_us)
 
-    @_when(_State.HEARD)
+    @_when(State.HEARD)
     @rule(which=_which, at_once=st.booleans())
     def go_deaf(self, which: int, *, at_once: bool) -> None:
         """Nothing arrives any more; some sessions notice that only later."""
-        who, account = self.one_of(_State.HEARD, which)
-        account.state = _State.DEAF
+        who, account = self.one_of(State.HEARD, which)
+        account.state = State.DEAF
         if at_once:
             self.find(who, Cause.DISCONNECTED)
 
-    @_when(_State.DEAF)
+    @_when(State.DEAF)
     @rule(which=_which, cause=st.sampled_from(Cause))
     def notice(self, which: int, cause: Cause) -> None:
         """The session finds that nothing has arrived since its last proof."""
-        who, _ = self.one_of(_State.DEAF, which)
+        who, _ = self.one_of(State.DEAF, which)
         self.find(who, cause)
 
     def find(self, who: str, cause: Cause) -> None:
         """Let a session tell that its account isn't heard."""
         account = self.accounts[who]
-        account.state = _State.UNHEARD
+        account.state = State.UNHEARD
         account.told += 1
         self.hearings[who].interrupted(Interruption(cause, account.heard_us))
 
-    @_when(_State.HEARD)
+    @_when(State.HEARD)
     @rule(which=_which)
     def miss_some(self, which: int) -> None:
         """Something was missed, and the account is heard again already."""
-        who, account = self.one_of(_State.HEARD, which)
+        who, account = self.one_of(State.HEARD, which)
         since_us = account.heard_us
         self.missed.add((who, self.tick()))
         account.heard_us = self.tick()
@@ -225,11 +178,11 @@ class HearingAgainstWorld(RuleBasedStateMachine):
             Interruption(Cause.SUSPENDED, since_us, account.heard_us)
         )
 
-    @_when(_State.UNHEARD)
+    @_when(State.UNHEARD)
     @rule(which=_which, is_over=st.booleans())
     def interrupt_what_is_not_heard(self, which: int, *, is_over: bool) -> None:
         """A session tells what it need not: it was not subscribed."""
-        who, _ = self.one_of(_State.UNHEARD, which)
+        who, _ = self.one_of(State.UNHEARD, which)
         since_us = self.tick()
         until_us = self.tick() if is_over else None
         self.hearings[who].interrupted(
@@ -333,7 +286,7 @@ class HearingAgainstWorld(RuleBasedStateMachine):
                 assert gap.gap_id not in self.topic
                 # Proofs lag behind: a kill costs what came after the last one.
                 is_of_kill = gap.client_id in self.killed and gap.cause in _OF_START
-                self.topic[gap.gap_id] = _Told(gap, may_overlap=is_of_kill)
+                self.topic[gap.gap_id] = Told(gap, may_overlap=is_of_kill)
                 self.opened[gap.client_id, gap.cause] += 1
             else:
                 assert gap.gap_id not in self.closed
@@ -349,7 +302,7 @@ class HearingAgainstWorld(RuleBasedStateMachine):
                 self.seconds[gap.client_id] += gap.duration_seconds or 0
         self.read = len(self.books.records)
 
-    def told(self, who: str, *, losses: bool) -> list[_Told]:
+    def told(self, who: str, *, losses: bool) -> list[Told]:
         """Give an account's gaps, of one of the two kinds."""
         return [
             told
@@ -370,7 +323,7 @@ class HearingAgainstWorld(RuleBasedStateMachine):
             account = self.accounts.get(who)
             if account is None:
                 continue  # Told when the account is there again.
-            if account.state is _State.DEAF and us > account.heard_us:
+            if account.state is State.DEAF and us > account.heard_us:
                 continue
             gaps = self.told(who, losses=False) + self.told(who, losses=True)
             assert any(self.begin_of(told) < us <= told.end for told in gaps), (
@@ -378,7 +331,7 @@ class HearingAgainstWorld(RuleBasedStateMachine):
                 us,
             )
 
-    def begin_of(self, told: _Told) -> float:
+    def begin_of(self, told: Told) -> float:
         """Give a gap's begin as the record that closes it will tell it."""
         gap = self.books.ledger._open.get(told.gap.gap_id)
         if gap is None:
@@ -399,7 +352,7 @@ class HearingAgainstWorld(RuleBasedStateMachine):
             if who in self.accounts:
                 account = self.accounts[who]
                 is_open = bool(gaps) and gaps[-1].gap.until_us is None
-                assert is_open == (account.state is _State.UNHEARD)
+                assert is_open == (account.state is State.UNHEARD)
 
     @invariant()
     def counts_add_up(self) -> None:
