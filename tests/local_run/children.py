@@ -20,7 +20,13 @@ from tests.local_run.endpoints import Bridge, EndpointError, Sandbox
 from tests.servers.process import ChildProcess, ProcessError, start_all, stop_all
 
 
-__all__ = ["bridge_child", "running", "sandbox_child", "stopped_by_itself"]
+__all__ = [
+    "bridge_child",
+    "running",
+    "sandbox_child",
+    "stopped_by_itself",
+    "webhook_url",
+]
 
 # Both take well under 2 s on an idle machine.
 _START_SECONDS = 30.0
@@ -31,21 +37,31 @@ SANDBOX_GRACE_SECONDS = 1.5
 
 _CLIENT_ID = "sandbox"
 _API_TOKEN = "sandbox-token"  # the sandbox's own default: it protects nothing
+_WEBHOOK_SECRET = "whsec_made-up-for-this-machine-only"  # likewise
+# Long enough for the socket, which is on this machine; a timed run waits for it.
+_HOLD_SECONDS = 1.0
 
 
-def sandbox_child(folder: Path, port: int) -> ChildProcess:
+def webhook_url(port: int) -> str:
+    """Say where the bridge takes webhooks, for its port."""
+    return f"http://127.0.0.1:{port}/webhooks/dryapi"
+
+
+def sandbox_child(folder: Path, port: int, *, webhook_port: int) -> ChildProcess:
     """
     Describe the sandbox's process; it emits nothing until it is told to.
 
     Args:
         folder: Its own folder, for its log.
         port: The free port that it shall serve.
+        webhook_port: Where the bridge takes its webhooks.
     """
     options = {
         "--listen": f"127.0.0.1:{port}",
         "--rate": "0",
         "--client-id": _CLIENT_ID,
         "--api-token": _API_TOKEN,
+        "--webhook-url": webhook_url(webhook_port),
     }
     argv = [sys.executable, "-m", "bridge", "sandbox", "--stamp"]
     argv += [text for option in options.items() for text in option]
@@ -53,7 +69,13 @@ def sandbox_child(folder: Path, port: int) -> ChildProcess:
 
 
 def bridge_child(
-    folder: Path, *, sandbox: Sandbox, kafka: str, topic: str, port: int
+    folder: Path,
+    *,
+    sandbox: Sandbox,
+    kafka: str,
+    topic: str,
+    port: int,
+    webhook_port: int,
 ) -> ChildProcess:
     """
     Describe the bridge's process.
@@ -64,6 +86,7 @@ def bridge_child(
         kafka: Bootstrap servers.
         topic: The topic that it shall write, created if it is missing.
         port: The free port for health and metrics.
+        webhook_port: The free port for webhooks.
     """
     environment = _environment() | {
         "BRIDGE_CLIENT_ID": _CLIENT_ID,
@@ -75,6 +98,9 @@ def bridge_child(
         "BRIDGE_KAFKA_REPLICATION_FACTOR": "1",
         "BRIDGE_OUTBOX_DIR": str(folder / "outbox"),
         "BRIDGE_OPERATIONS_LISTEN": f"127.0.0.1:{port}",
+        "BRIDGE_WEBHOOK_LISTEN": f"127.0.0.1:{webhook_port}",
+        "BRIDGE_WEBHOOK_SECRET": _WEBHOOK_SECRET,
+        "BRIDGE_WEBHOOK_HOLD_SECONDS": f"{_HOLD_SECONDS:g}",
         "BRIDGE_SHUTDOWN_TIMEOUT_SECONDS": f"{_DRAIN_SECONDS:g}",
         "BRIDGE_LOG_FORMAT": "console",
     }

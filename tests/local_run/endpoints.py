@@ -21,6 +21,9 @@ __all__ = ["Bridge", "BridgeNumbers", "EndpointError", "Sandbox"]
 # Both answer from memory, on this machine.
 _TIMEOUT_SECONDS = 2.0
 
+# How an event's row leaves the outbox for Kafka.
+_LEFT = ("bridge_rows_published_total", "bridge_rows_dead_lettered_total")
+
 
 class EndpointError(Exception):
     """An endpoint gave no usable answer: it isn't up, or not any more."""
@@ -71,6 +74,16 @@ class Sandbox:
         answer = json.loads(_ask(f"{self.url}/sandbox/statistics"))
         return int(answer["events_emitted"])
 
+    def webhooks_under_way(self) -> int:
+        """
+        Ask how many webhooks it has still to deliver.
+
+        Raises:
+            EndpointError: It doesn't answer.
+        """
+        answer = json.loads(_ask(f"{self.url}/sandbox/statistics"))
+        return int(answer["webhooks"]["open"])
+
     def emit(self, rate: float) -> None:
         """
         Set the simulation's rate.
@@ -95,13 +108,16 @@ class BridgeNumbers:
         published: Records that Kafka has acknowledged, dead letters included, gaps
             not: they are no events.
         dead_letters: Events that became dead letters.
-        waiting: Committed records in the outbox without acknowledgement.
+        waiting: Records in the outbox that Kafka hasn't acknowledged, and webhooks
+            that are held there.
+        healed: Records of those published that the socket didn't bring.
     """
 
     read: int
     published: int
     dead_letters: int
     waiting: int
+    healed: int
 
 
 class Bridge:
@@ -138,14 +154,19 @@ class Bridge:
 def numbers_in(metrics: str) -> BridgeNumbers:
     """Read the numbers out of Prometheus' text format."""
     sums: dict[str, float] = {}
+    healed = 0.0
     for family in text_string_to_metric_families(metrics):
         for sample in family.samples:
             if sample.labels.get("topic", "").endswith(".gaps"):
                 continue
             sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+            is_healed = sample.labels.get("origin") in {"webhook", "status-endpoint"}
+            if sample.name in _LEFT and is_healed:
+                healed += sample.value
     return BridgeNumbers(
         read=int(sums["bridge_events_received_total"]),
         published=int(sums.get("bridge_records_published_total", 0)),
         dead_letters=int(sums["bridge_dlq_records_total"]),
-        waiting=int(sums["bridge_outbox_rows"]),
+        waiting=int(sums["bridge_outbox_rows"] + sums["bridge_outbox_held"]),
+        healed=int(healed),
     )

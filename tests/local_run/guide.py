@@ -23,12 +23,14 @@ class Addresses:
         topic: The topic's name.
         sandbox: The sandbox's URL.
         health: The bridge's health port, as a URL.
+        webhooks: Where the bridge takes the sandbox's webhooks.
     """
 
     kafka: str
     topic: str
     sandbox: str
     health: str
+    webhooks: str
 
     def line(self) -> str:
         """Put them into one line."""
@@ -61,6 +63,7 @@ def guide(addresses: Addresses) -> Iterator[str]:
     yield f"  Kafka      {addresses.kafka}  (topics {', '.join(topics)})"
     yield f"  sandbox    {addresses.sandbox}/sandbox/statistics"
     yield f"  health     {addresses.health}/readyz, /livez, /metrics"
+    yield f"  webhooks   {addresses.webhooks}  (they alone tell of jobs that fail)"
     yield ""
     yield "Look at the topic with other clients:"
     yield ""

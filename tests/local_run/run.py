@@ -23,7 +23,12 @@ from bridge.consumer.live import follow_table
 from bridge.kafka.reading.reader import Edge, TopicReader
 from bridge.settings import KafkaSettings
 from tests.local_run import children
-from tests.local_run.children import bridge_child, running, sandbox_child
+from tests.local_run.children import (
+    bridge_child,
+    running,
+    sandbox_child,
+    webhook_url,
+)
 from tests.local_run.endpoints import Bridge, EndpointError, Sandbox
 from tests.local_run.guide import Addresses, guide
 from tests.local_run.ledger import Ledger
@@ -71,8 +76,9 @@ class _Run:
         self._options = options
         self._screen = screen
         self._folder = folder
-        sandbox_port, health_port = free_ports(2)
+        sandbox_port, health_port, webhook_port = free_ports(3)
         self._sandbox_port, self._health_port = sandbox_port, health_port
+        self._webhook_port = webhook_port
         self._sandbox = Sandbox(sandbox_port)
         self._bridge = Bridge(health_port)
         self._children: list[ChildProcess] = []
@@ -96,7 +102,11 @@ class _Run:
                 TopicReader(settings, [topic], start=Edge.BEGINNING)
             )
             addresses = Addresses(
-                kafka.bootstrap_servers, topic, self._sandbox.url, self._bridge.url
+                kafka.bootstrap_servers,
+                topic,
+                self._sandbox.url,
+                self._bridge.url,
+                webhook_url(self._webhook_port),
             )
             for line in guide(addresses):
                 self._screen.say(line)
@@ -146,13 +156,18 @@ class _Run:
         self, stack: AsyncExitStack, kafka: KafkaBroker, topic: str
     ) -> None:
         """Start the sandbox and then the bridge."""
-        sandbox = sandbox_child(self._folder / "sandbox", self._sandbox_port)
+        sandbox = sandbox_child(
+            self._folder / "sandbox",
+            self._sandbox_port,
+            webhook_port=self._webhook_port,
+        )
         bridge = bridge_child(
             self._folder / "bridge",
             sandbox=self._sandbox,
             kafka=kafka.bootstrap_servers,
             topic=topic,
             port=self._health_port,
+            webhook_port=self._webhook_port,
         )
         for title, child, grace_seconds in (
             ("Starting the sandbox", sandbox, children.SANDBOX_GRACE_SECONDS),
@@ -243,12 +258,15 @@ class _Run:
         emitted = self._numbers.emitted = await _in_thread(self._sandbox.emitted)
         with trio.move_on_after(_DRAIN_SECONDS):
             while True:
+                # Before the bridge: what is delivered has been counted there.
+                under_way = await _in_thread(self._sandbox.webhooks_under_way)
                 bridge = await _in_thread(self._bridge.numbers)
                 self._numbers.bridge = bridge
                 arrived = self._ledger.consumed + bridge.dead_letters
                 if (
-                    bridge.read == bridge.published == arrived == emitted
-                    and not bridge.waiting
+                    bridge.read == emitted
+                    and bridge.published == arrived == emitted + bridge.healed
+                    and not (under_way or bridge.waiting)
                 ):
                     return True
                 await trio.sleep(_LOOK_SECONDS)
@@ -263,6 +281,7 @@ class _Run:
         totals = Totals(
             emitted=await _in_thread(self._sandbox.emitted),
             read=bridge.read,
+            healed=bridge.healed,
             on_topic=on_topic,
             distinct=distinct,
             consumed=self._ledger.consumed,

@@ -26,6 +26,7 @@ class Totals:
     Attributes:
         emitted: Events that the sandbox emitted.
         read: Events that the bridge read.
+        healed: Records that the socket didn't bring: of jobs that failed, mostly.
         on_topic: Records on the topic, counted by another client.
         distinct: Different `ce_id`s among them.
         consumed: Records that the live view read.
@@ -36,6 +37,7 @@ class Totals:
 
     emitted: int
     read: int
+    healed: int
     on_topic: int
     distinct: int
     consumed: int
@@ -52,9 +54,10 @@ class Totals:
             found.append(
                 f"the bridge read {self.read:,} of {self.emitted:,} events emitted"
             )
-        if self.on_topic + self.on_dead_letter_topic != self.read:
+        if self.on_topic + self.on_dead_letter_topic != self.read + self.healed:
             found.append(
-                f"of {self.read:,} events read {self.on_topic:,} are on the topic and "
+                f"of {self.read:,} events read and {self.healed:,} healed "
+                f"{self.on_topic:,} are on the topic and "
                 f"{self.on_dead_letter_topic:,} among the dead letters"
             )
         if self.distinct != self.on_topic:
@@ -87,6 +90,7 @@ def summary_table(totals: Totals, delays_seconds: Sequence[float]) -> Table:
     rows = {
         "emitted by the sandbox": totals.emitted,
         "read by the bridge": totals.read,
+        "told by webhooks alone": totals.healed,
         "on the topic": totals.on_topic,
         "dead letters": totals.on_dead_letter_topic,
         "consumed by the live view": totals.consumed,

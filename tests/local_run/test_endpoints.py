@@ -26,6 +26,14 @@ bridge_dlq_records_total{reason="not_json"} 2.0
 bridge_dlq_records_total{reason="too_large"} 0.0
 # TYPE bridge_outbox_rows gauge
 bridge_outbox_rows 7.0
+# TYPE bridge_outbox_held gauge
+bridge_outbox_held 2.0
+# TYPE bridge_rows_published_total counter
+bridge_rows_published_total{kind="event",origin="socket"} 117.0
+bridge_rows_published_total{kind="event",origin="webhook"} 3.0
+bridge_rows_published_total{kind="event",origin="status-endpoint"} 1.0
+# TYPE bridge_rows_dead_lettered_total counter
+bridge_rows_dead_lettered_total{kind="event",origin="webhook"} 1.0
 """
 
 
@@ -34,7 +42,9 @@ class Answers(BaseHTTPRequestHandler):
 
     pages: ClassVar[dict[str, str]] = {
         "/metrics": _METRICS,
-        "/sandbox/statistics": json.dumps({"events_emitted": 42, "rate": 20.0}),
+        "/sandbox/statistics": json.dumps(
+            {"events_emitted": 42, "rate": 20.0, "webhooks": {"open": 3}}
+        ),
         "/sandbox/emission": "{}",
     }
     posted: ClassVar[list[tuple[str, object]]] = []
@@ -71,7 +81,7 @@ def port() -> Iterator[int]:
 def test_the_bridges_numbers_are_sums_over_labels(port: int) -> None:
     """Accounts, topics and reasons add up; records of gaps are no events."""
     assert Bridge(port).numbers() == BridgeNumbers(
-        read=123, published=123, dead_letters=2, waiting=7
+        read=123, published=123, dead_letters=2, waiting=9, healed=5
     )
 
 
@@ -80,6 +90,7 @@ def test_the_sandbox_is_asked_and_told(port: int) -> None:
     sandbox = Sandbox(port)
     assert sandbox.answers()
     assert sandbox.emitted() == 42
+    assert sandbox.webhooks_under_way() == 3
     sandbox.emit(12.5)
     sandbox.emit(0)
     assert Answers.posted[-2:] == [
