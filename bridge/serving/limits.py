@@ -19,8 +19,9 @@ class Limits:
     What a port allows its clients.
 
     Attributes:
-        max_connections: How many are open at once; further ones wait in the backlog.
-            Around 30 KB of memory each with TLS.
+        max_connections: How many are open at once; further ones wait in the backlog. A
+            hundred: probes and scrapers are few. Each takes a descriptor, and 20 KB of
+            memory with TLS.
         crowded_seconds: While all places are taken and somebody waits for one, whoever
             has kept the port waiting for this long is ended, the longest first. A
             second: a handshake and a request over the worst of networks are done by
@@ -42,7 +43,7 @@ class Limits:
             to nothing.
     """
 
-    max_connections: int = 1000
+    max_connections: int = 100
     crowded_seconds: float = 1.0
     handshake_seconds: float = 10.0
     head_seconds: float = 10.0

@@ -11,6 +11,7 @@ limit to connections, and speaks HTTP/2 to whoever asks for it, whatever ALPN sa
 
 from __future__ import annotations
 
+from dataclasses import replace
 from http import HTTPStatus
 
 import h11
@@ -20,6 +21,7 @@ from starlette.applications import Starlette
 
 from bridge.serving.address import open_socket
 from bridge.serving.connection import Connection, GoneError
+from bridge.serving.descriptors import places_for
 from bridge.serving.exchange import Ends, Exchange
 from bridge.serving.grace import Grace
 from bridge.serving.limits import Limits
@@ -65,7 +67,9 @@ async def serve(  # noqa: PLR0913 - each is one independent choice of the caller
     """
     certificate = None if tls is None else Certificate(tls)
     listening = await open_socket(listen, setting)
-    port = _Port(app, limits or Limits(), certificate)
+    limits = limits or Limits()
+    places = places_for(limits.max_connections, setting)
+    port = _Port(app, replace(limits, max_connections=places), certificate)
     host, number = listening.getsockname()[:2]
     scheme = "http" if tls is None else "https"
     address = f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
