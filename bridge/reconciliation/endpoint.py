@@ -90,6 +90,4 @@ class Endpoint:
                 "reconciliation.refused",
                 client_id=client_id,
                 reason=answer.reason,
-                check="BRIDGE_API_TOKEN, or the account's api_token_file in"
-                " [[accounts]]: dryAPI's status endpoint refuses the token",
             )

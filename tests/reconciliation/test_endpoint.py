@@ -147,7 +147,7 @@ async def test_refused_token_is_said_once(
     assert [log["event"] for log in logs] == [
         "reconciliation.refused", "reconciliation.back"
     ]  # fmt: skip
-    assert "BRIDGE_API_TOKEN" in logs[0]["check"]
+    assert logs[0]["reason"] == REFUSED.reason
     assert set(world.pace.learned[:-1]) == {True}
     assert world.outbox.ended == {"a"}
 

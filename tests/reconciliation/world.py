@@ -225,7 +225,7 @@ def answered(status: str, **more: object) -> Answer:
 
 NOT_FOUND = Answer(Outcome.NOT_FOUND, status=404, reason="dryAPI doesn't know the job")
 FAILED = Answer(Outcome.FAILED, status=503, reason="HTTP 503")
-REFUSED = Answer(Outcome.REFUSED, status=401, reason="HTTP 401")
+REFUSED = Answer(Outcome.REFUSED, status=401, reason="check the token")
 LIMITED = Answer(
     Outcome.LIMITED,
     Limits(retry_after_seconds=30, limited_by="minute"),
