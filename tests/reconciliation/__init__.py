@@ -1,0 +1,1 @@
+"""Tests of what asks dryAPI about jobs; what only they need stands beside them."""
