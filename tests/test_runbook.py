@@ -19,7 +19,8 @@ _ROOT = Path(__file__).parents[1]
 _CHART = _ROOT / "helm" / "bridge"
 
 _SETTING = re.compile(
-    r"`((?:api|kafka|limits|outbox|pusher|schema_registry)\.[a-z_.]+)`"
+    r"`((?:api|kafka|limits|outbox|pusher|reconciliation|schema_registry|webhook)"
+    r"\.[a-z_.]+)`"
 )
 
 
@@ -142,6 +143,18 @@ def test_values_of_the_installation_fit_the_chart() -> None:
     assert example["image"]["repository"]
     assert example["dryapi"].keys() == {"clientId", "existingSecret"}
     assert example["kafka"]["bootstrapServers"]
+
+
+def test_values_of_webhooks_fit_the_chart() -> None:
+    """The example beside it is taken too, and has all that webhooks require."""
+    (example,) = (read for read in _examples() if "webhook" in read)
+    schema = json.loads((_CHART / "values.schema.json").read_text("utf-8"))
+
+    jsonschema.validate(example, schema)
+
+    assert example["webhook"]["enabled"]
+    assert example["webhook"]["existingSecret"]
+    assert example["webhook"]["ingress"]["host"]
 
 
 def test_pod_of_the_backup_reaches_the_charts_volume() -> None:

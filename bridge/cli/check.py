@@ -41,11 +41,12 @@ def command(ctx: click.Context, *, to_json: bool) -> None:
     Look for what would keep the bridge from working.
 
     It goes the way from the settings to the brokers: names, TCP, TLS, the Pusher
-    handshake, authorisation and subscription of each account, sign-in, topics, rights
-    and sizes, the Schema Registry, the outbox directory and the clock. Each step is a
-    line: ok, warning, failure or skipped, with what to do. It takes less than 10 s,
-    changes nothing, and may run beside a bridge. It exits with 0 if nothing failed,
-    else with the code with which the bridge would end.
+    handshake, authorisation and subscription of each account, the status endpoint,
+    sign-in, topics, rights and sizes, the Schema Registry, the outbox directory, what
+    takes webhooks, and the clock. Each step is a line: ok, warning, failure or skipped,
+    with what to do. It takes less than 10 s, changes nothing but for one status call of
+    each token, and may run beside a bridge. It exits with 0 if nothing failed, else
+    with the code with which the bridge would end.
     """
     flags, config_file = given_settings(ctx)
     # What a library would say is said by a step.
