@@ -37,6 +37,8 @@ class Spending:
 
     def written(self, spent: Mapping[str, Spent]) -> None:
         """Forget what `due` gave, if nothing was laid down since."""
+        if not spent:
+            return
         with self._lock:
             for ce_source, asked in spent.items():
                 if self._laid.get(ce_source) is asked:

@@ -194,12 +194,8 @@ class Writer:
             kept=list(islice(inbox.reserved, _RESERVED_A_COMMIT)),
             claims=_CLAIMED_A_COMMIT,
             claim_bytes=room.step_bytes,
-            takes=inbox.takes.admit(_TAKEN_A_COMMIT, room),
-            healings=inbox.healings.fitting(
-                _HEALED_A_COMMIT,
-                room,
-                lambda mark: inbox.buffer.has_passed(mark, in_hands),
-            ),
+            takes=inbox.takes.admit(_TAKEN_A_COMMIT, room) if inbox.takes else 0,
+            healings=self._healings(in_hands) if inbox.healings else 0,
             notes=self._has_room,
         )
         for part in plan.parts():
@@ -217,6 +213,15 @@ class Writer:
                 return moved
         self.is_stuck = True
         return 0
+
+    def _healings(self, in_hands: int) -> int:
+        """Count what may be done behind the records of this transaction."""
+        inbox = self._inbox
+        return inbox.healings.fitting(
+            _HEALED_A_COMMIT,
+            self._room,
+            lambda mark: inbox.buffer.has_passed(mark, in_hands),
+        )
 
     def _commit(self, plan: Plan) -> int:
         store, inbox, statistics = self._store, self._inbox, self._statistics

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from structlog.testing import capture_logs
 
 from bridge.errors import OutboxError
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.record import Importance, Loss, Record
+from bridge.record import Delivery, Importance, Loss, Origin, Record
 from bridge.settings import OutboxSettings
+from tests.outbox.healing import told_by
 from tests.outbox.making import (
     MIB,
     Log,
@@ -256,6 +258,42 @@ def _committed_in_time(outbox: Outbox) -> bool:
     return True
 
 
+def webhooks_of_a_full_disk(disk: Path) -> dict[str, Any]:
+    """Webhooks come while there is no room, and again when there is."""
+    facts: dict[str, Any] = {"refusals": [], "slowest_seconds": 0.0}
+    with running(disk / "outbox") as outbox, Log(outbox) as log:
+        _open(outbox)
+        assert outbox.take(_large_delivery(0)).result(10)
+        _fill(disk / "filler")
+        number = 0
+        while len(facts["refusals"]) < 20:
+            number += 1
+            begun = time.monotonic()
+            refusal = outbox.take(_large_delivery(number)).exception(10)
+            if refusal is not None:
+                facts["refusals"].append(type(refusal).__name__)
+            took = time.monotonic() - begun
+            facts["slowest_seconds"] = max(facts["slowest_seconds"], took)
+        # All that was taken can be read.
+        facts["held_when_full"] = len(outbox.held(1000).result(10))
+        (disk / "filler").unlink()
+        eventually(lambda: outbox.take(_large_delivery(number)).exception(10) is None)
+        held = outbox.held(1000).result(10)
+        facts["released"] = [outbox.release(one.place, ()).result(10) for one in held]
+        eventually(lambda: outbox.statistics.rows == 0)
+        tally = outbox.statistics.tallies.read()["event", "webhook"]
+        facts |= msgspec.structs.asdict(tally)
+    return facts | {
+        "taken": number,
+        "numbers": [number_of(row) for row in log.rows["jobs", 0]],
+    }
+
+
+def _large_delivery(number: int) -> Delivery:
+    (given,) = numbered(number, 1, 10 * _VALUE_BYTES)
+    return Delivery(f"{number}", told_by(Origin.WEBHOOK, given), number)
+
+
 def it_is_full_at_the_start(disk: Path) -> dict[str, Any]:
     """Nothing can be made on the disk."""
     _fill(disk / "filler")
@@ -283,6 +321,7 @@ _SCENES = {
         no_file_may_grow_longer,
         jobs_of_a_full_disk,
         last_events_outlive_the_others,
+        webhooks_of_a_full_disk,
         it_is_full_at_the_start,
         it_is_read_only,
     )

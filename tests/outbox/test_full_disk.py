@@ -140,6 +140,22 @@ def test_what_matters_most_comes_to_a_full_disk(tmp_path: Path) -> None:
     assert facts["gaps"] == 2
 
 
+def test_webhooks_of_a_full_disk_are_refused_until_there_is_room(
+    tmp_path: Path,
+) -> None:
+    """At once, and with nothing that was taken before lost."""
+    facts = _play("webhooks_of_a_full_disk", tmp_path)
+    assert set(facts["refusals"]) == {"OutboxFullError"}
+    assert facts["slowest_seconds"] < 5
+    # All but those that were refused.
+    assert facts["held_when_full"] == 1 + facts["taken"] - 20
+    assert facts["released"] == [True] * (facts["held_when_full"] + 1)
+    assert len(set(facts["numbers"])) == len(facts["released"])
+    assert facts["published"] == len(facts["released"])
+    assert facts["dropped"] >= 20
+    assert facts["waiting"] == 0
+
+
 def test_a_disk_that_is_full_at_the_start_is_one_clear_line(tmp_path: Path) -> None:
     """An outbox that can't even be made says why."""
     facts = _play("it_is_full_at_the_start", tmp_path)
