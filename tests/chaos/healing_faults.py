@@ -30,8 +30,9 @@ _AWAY_SECONDS = ((1.0, 5.0), (5.0, 30.0))
 # Some gaps begin while the one before is being healed.
 _CALM_SECONDS = ((2.0, 8.0), (8.0, 25.0))
 
-_STATUS_CALM_SECONDS = (15.0, 45.0)
-_STATUS_FAILS_SECONDS = (2.0, 15.0)
+# Often enough to meet the end of one gap in three.
+_STATUS_CALM_SECONDS = (8.0, 25.0)
+_STATUS_FAILS_SECONDS = (3.0, 12.0)
 _STATUS_SHARES = (0.5, 1.0)
 
 

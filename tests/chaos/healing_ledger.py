@@ -113,11 +113,13 @@ def _check_gap(gap: ReportedGap, until: float, jobs: Sequence[_Job]) -> Iterable
             may = after and not later
             if end.origin == "status-endpoint":
                 by_endpoint.count(must=must_know and must_end, may=may)
+                strangers += may and not must_know
             elif end.origin == "webhook":
                 # One that comes when all else was settled may find the gap forgotten.
                 in_it = must_end and gap.opened < end.read <= until
-                by_webhook.count(must=in_it, may=after and (may_end or not later))
-                strangers += may_end and not must_know
+                may_count = after and (may_end or not later)
+                by_webhook.count(must=in_it, may=may_count)
+                strangers += may_count and not must_know
             # Given up for a while, and then heard of after all.
             unknown.count(must=False, may=may and end.read > until)
             went_on.count(
@@ -134,7 +136,7 @@ def _check_gap(gap: ReportedGap, until: float, jobs: Sequence[_Job]) -> Iterable
     if gap.jobs_in_flight is not None:
         told.append(("in flight", in_flight, gap.jobs_in_flight))
         rest = gap.jobs_in_flight - sum(gap.healed) - gap.unknown
-        # A webhook may tell of jobs that were not in flight.
+        # Those that a gap met when it had opened were not in flight then.
         went_on.least -= strangers
         told.append(("went on", went_on, rest))
     for what, bounds, number in told:
