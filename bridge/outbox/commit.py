@@ -35,7 +35,7 @@ class Plan(msgspec.Struct, frozen=True):
         kept: What it writes of the gap records.
         claims: Rows that are given lanes, at most.
         claim_bytes: The same in bytes.
-        takes: How many webhooks it holds: the disk itself has them by its end.
+        takes: How many webhooks it holds.
         healings: How many of the records that heal it looks at, behind all others.
         notes: Whether the table of jobs may be written now: not where there is no room,
             since what is reserved is for what makes some.
@@ -51,6 +51,17 @@ class Plan(msgspec.Struct, frozen=True):
     healings: int = 0
     notes: bool = False
     is_last_resort: bool = False
+
+    @property
+    def is_synced(self) -> bool:
+        """
+        Whether a loss of power may take nothing of it.
+
+        A webhook that was answered doesn't come again. One that has left must not be
+        found once more, nor a job that was healed be asked about, with its last record
+        in Kafka already.
+        """
+        return bool(self.takes or self.healings)
 
     def parts(self) -> Iterator[Plan]:
         """Give the plan, and less and less of it for a disk that refuses it."""
@@ -125,7 +136,7 @@ def commit(
     spent = {} if plan.is_last_resort else inbox.spending.due()
     remembered = store.remembered
     with store.transaction(
-        is_last_resort=plan.is_last_resort, is_synced=plan.takes > 0
+        is_last_resort=plan.is_last_resort, is_synced=plan.is_synced
     ):
         if plan.notes:
             store.job_table.write_if_due()

@@ -93,28 +93,38 @@ class Requests:
 
     def admit(self, most: int, room: Room) -> int:
         """
-        Take room for the first ones; those that find none fail now.
+        Take room for the first ones, a step of it; those that find none fail now.
 
         Returns:
             How many of them are left to be worked on.
         """
         admitted: list[_Request] = []
-        for _ in range(min(most, len(self._waiting))):
-            request = self._waiting.popleft()
-            if room.take(request.weight):
-                admitted.append(request)
-            else:
-                _fail(request, OutboxFullError(room.reason))
-        self._waiting.extendleft(reversed(admitted))
+        size = 0
+        try:
+            while self._waiting and len(admitted) < most and size < room.step_bytes:
+                request = self._waiting[0]
+                fits = room.take(request.weight)
+                self._waiting.popleft()
+                if fits:
+                    admitted.append(request)
+                    size += request.weight
+                else:
+                    _fail(request, OutboxFullError(room.reason))
+        finally:
+            # Room may be looked for in a file that turns out to be damaged.
+            self._waiting.extendleft(reversed(admitted))
         return len(admitted)
 
     def fitting(self, most: int, room: Room, has_passed: Callable[[int], bool]) -> int:
         """Take room for the first ones that may be worked on; the others wait."""
-        count = 0
+        count = size = 0
         for request in islice(list(self._waiting), most):
-            if not (has_passed(request.mark) and room.take(request.weight)):
+            if size >= room.step_bytes or not has_passed(request.mark):
+                break
+            if not room.take(request.weight):
                 break
             count += 1
+            size += request.weight
         return count
 
     def work(self, store: Store, count: int | None = None) -> list[Any]:

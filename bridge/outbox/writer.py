@@ -44,7 +44,7 @@ _ROWS_A_COMMIT = 2000
 _CLAIMED_A_COMMIT = 1000
 _TRIMMED_A_COMMIT = 4000
 _TAKEN_A_COMMIT = 200
-_HEALED_A_COMMIT = 200
+_HEALED_A_COMMIT = 100
 
 # Gap records of one transaction: they go with it whether there is room or not.
 _RESERVED_A_COMMIT = 100
@@ -335,6 +335,8 @@ class Writer:
             if self._inbox.is_stopping:
                 raise
             self._note_full(str(failure))
+            takes = self._inbox.takes
+            takes.refuse(len(takes), OutboxFullError(str(failure)))
             return False
         return True
 

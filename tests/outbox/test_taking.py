@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
-from bridge.errors import OutboxFullError
+from bridge.errors import OutboxDamagedError, OutboxDirectoryError, OutboxFullError
 from bridge.outbox import Outbox
 from bridge.outbox.webhooks.holding import Holding
 from bridge.record import Delivery, Spent
@@ -70,6 +71,31 @@ def test_the_commit_of_a_webhook_is_synced_and_no_other_is(path: Path) -> None:
     for place, one in enumerate(said):
         if one.startswith("PRAGMA synchronous ="):
             assert said[place + 1].startswith("BEGIN")
+
+
+def test_the_commit_of_what_heals_is_synced(path: Path) -> None:
+    """It is on disk before Kafka has it: no loss of power has it healed once more."""
+    with standing(path) as outbox:
+        writer = outbox._writer
+        outbox.offer([event("a")])
+        outbox.take(delivery("d", "b"))
+        writer._round()
+        job = outbox.jobs.find(source_of(7), "a")
+        assert job is not None
+        (held,) = writer._store.healer.held(1)
+        execute = writer._store._connection.execute
+        levels = []
+        for ask in (
+            lambda: None,
+            lambda: outbox.heal(answer(job)),
+            lambda: None,
+            lambda: outbox.release(held.place, ()),
+            lambda: None,
+        ):
+            ask()
+            writer._round()
+            levels += execute("PRAGMA synchronous").fetchone()
+        assert levels == [1, 2, 1, 2, 1]
 
 
 def test_the_level_holds_while_a_webhook_is_written(
@@ -301,6 +327,74 @@ def _no_room(*_: object) -> None:
     raise OutboxFullError("no room")
 
 
+def test_a_file_that_turns_out_damaged_loses_no_request(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where room is looked for in it: they are done with the file after it."""
+    with standing(path) as outbox:
+        room, count = outbox._writer._room, 0
+
+        def take(_: int) -> bool:
+            nonlocal count
+            count += 1
+            if count == 3:
+                raise OutboxDamagedError("a page can't be read")
+            return True
+
+        taken = [outbox.take(delivery(f"{number}", "a")) for number in range(5)]
+        with monkeypatch.context() as patch:
+            patch.setattr(room, "take", take)
+            with pytest.raises(OutboxDamagedError):
+                outbox._writer._round()
+        assert not any(future.done() for future in taken)
+        outbox._writer._round()
+        assert [future.result(0) for future in taken] == [True] * 5
+        assert len(outbox._inbox.takes) == 0
+
+
+def test_webhooks_are_refused_while_no_new_file_can_be_made(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The damaged one was moved away, and the disk has no room for another one."""
+    with running(path) as outbox:
+        assert outbox.take(delivery("1", "a")).result(10)
+        with monkeypatch.context() as patch:
+            patch.setattr("bridge.outbox.succession.open_outbox", _no_directory)
+            outbox._change(_find_damage)
+            eventually(lambda: outbox.statistics.full)
+            for number in range(2, 5):
+                refused = outbox.take(delivery(f"{number}", "a")).exception(10)
+                assert isinstance(refused, OutboxFullError)
+        assert outbox.take(delivery("2", "a")).result(10)
+        assert len(outbox.held(9).result(10)) == 2
+
+
+def _no_directory(*_: object, **__: object) -> None:
+    raise OutboxDirectoryError("the disk has no room")
+
+
+def _find_damage(_: object) -> None:
+    raise OutboxDamagedError("a page can't be read")
+
+
+def test_large_webhooks_are_taken_in_steps(path: Path) -> None:
+    """No commit takes more than one of records does, but one at least."""
+    with standing(path) as outbox:
+        writer = outbox._writer
+        step = writer._room.step_bytes
+        one = delivery("d", "a")
+        large = structs.replace(one.record, value=bytes(step // 3))
+        taken = [
+            outbox.take(structs.replace(one, delivery_id=f"{number}", record=large))
+            for number in range(7)
+        ]
+        left = []
+        for _ in range(3):
+            writer._round()
+            left.append(sum(not future.done() for future in taken))
+        assert left == [4, 1, 0]
+
+
 # -- Many, none and too late ---------------------------------------------------
 
 
@@ -312,7 +406,7 @@ def test_more_than_one_commit_takes_are_answered_without_a_pause(path: Path) -> 
         _rounds_until(outbox, lambda: all(future.done() for future in taken), 5)
         held = writer._store.healer.held(1000)
         released = [outbox.release(one.place, ()) for one in held]
-        _rounds_until(outbox, lambda: all(future.done() for future in released), 5)
+        _rounds_until(outbox, lambda: all(future.done() for future in released), 10)
         assert outbox.statistics.rows == 1000
 
 
