@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from bridge.doctor.branch import Branch, Found
-from bridge.doctor.remedies import ProblemError
+from bridge.doctor.remedies import ProblemError, split
 from bridge.reconciliation.client import Answer, Outcome, StatusClient
 from bridge.reconciliation.limits import Limits
 from bridge.settings import Account, Settings
@@ -111,13 +111,6 @@ def _tell(answer: Answer, found: Found) -> None:
         raise ProblemError(
             f"answers with HTTP {answer.status} about a job that nobody has", _ENDPOINT
         )
-    elif answer.outcome is Outcome.REFUSED:
-        raise ProblemError(
-            f"refuses the token: {answer.reason}",
-            "Give the account a token that may ask for the status of its jobs:"
-            " api_token (BRIDGE_API_TOKEN or BRIDGE_API_TOKEN_FILE), or its"
-            " api_token_file in [[accounts]]",
-        )
     elif answer.outcome is Outcome.LIMITED:
         span = "day" if answer.limits.limited_by == "daily" else "minute"
         raise ProblemError(
@@ -126,13 +119,10 @@ def _tell(answer: Answer, found: Found) -> None:
             " account's token",
         )
     else:
-        fails = answer.status is not None and answer.status >= 500
-        raise ProblemError(
-            f"tells nothing: {answer.reason}",
-            "It may pass: the bridge asks again. If it stays, ask dryAPI"
-            if fails
-            else _ENDPOINT,
-        )
+        detail, remedy = split(answer.reason)
+        if answer.status is not None and answer.status >= 500:
+            remedy = "It may pass: the bridge asks again. If it stays, ask dryAPI"
+        raise ProblemError(detail, remedy or _ENDPOINT)
 
 
 def _left(limits: Limits) -> str:

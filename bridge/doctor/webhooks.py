@@ -89,9 +89,9 @@ def _look_at_secret(account: Account, found: Found) -> None:
     secrets = account.webhook_secret.reveal().split()
     odd = sum(not one.startswith(_MARK) for one in secrets)
     if odd:
-        which = "it begins" if len(secrets) == 1 else f"{odd} of {len(secrets)} begin"
+        which = "it" if len(secrets) == 1 else f"{odd} of {len(secrets)} secrets"
         found.warn(
-            f"{which} otherwise than dryAPI's webhook secrets, with {_MARK}",
+            f"{which} doesn't begin with {_MARK}, as dryAPI's webhook secrets do",
             "Copy it once more from dryAPI's dashboard into webhook.secret"
             " (BRIDGE_WEBHOOK_SECRET or BRIDGE_WEBHOOK_SECRET_FILE), or the account's"
             " webhook_secret_file in [[accounts]]",

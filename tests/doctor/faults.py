@@ -5,18 +5,21 @@ They are put in by `planting`; the tests hold a report against these rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from confluent_kafka.admin._acl import AclOperation
 
-from bridge.doctor import Outcome
-from bridge.errors import ExitCode
+from tests.doctor.fault import (
+    Fault,
+    kafka,
+    misplaced,
+    refused_by_dryapi,
+    warning,
+)
 from tests.doctor.ground import RIGHTS
+from tests.doctor.healing_faults import OF_HEALING
 from tests.doctor.holes import closed_port
 from tests.doctor.planting import (
     NO_SUBJECT,
     Changes,
-    Make,
     damaged,
     foreign,
     given,
@@ -25,65 +28,21 @@ from tests.doctor.planting import (
     no_certificate,
     no_directory,
     no_tls,
-    of_job,
     over_tls,
     registry,
-    shown,
     signed_by_another,
     skewed,
     status,
-    taken_port,
     topics,
     transactional,
     uncreated,
     web_server,
-    webhooks,
     without,
 )
 from tests.registry.scripted import Reply
 
 
-__all__ = ["FAULTS", "Fault"]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """
-    A fault.
-
-    Attributes:
-        make: Puts it in and gives the variables that lead to it.
-        step: The step that is to name it.
-        words: What its detail or remedy has to contain, each.
-        outcome: How that step is to come out.
-        exit_code: What the whole is to exit with.
-    """
-
-    make: Make
-    step: str
-    words: tuple[str, ...]
-    outcome: Outcome = Outcome.FAILURE
-    exit_code: ExitCode = ExitCode.FAILED
-
-
-def kafka(make: Make, step: str, *words: str) -> Fault:
-    """Give a fault of Kafka's: the bridge ends with 4."""
-    return Fault(make, step, words, exit_code=ExitCode.REFUSED_BY_KAFKA)
-
-
-def warning(make: Make, step: str, *words: str) -> Fault:
-    """Give a fault with which the bridge works."""
-    return Fault(make, step, words, Outcome.WARNING, ExitCode.CLEAN)
-
-
-def refused_by_dryapi(make: Make, step: str, *words: str) -> Fault:
-    """Give a fault for which dryAPI sends the bridge away: it ends with 3."""
-    return Fault(make, step, words, exit_code=ExitCode.REFUSED_BY_DRYAPI)
-
-
-def misplaced(make: Make, step: str, *words: str) -> Fault:
-    """Give a fault of this machine's: the bridge ends with 2."""
-    return Fault(make, step, words, exit_code=ExitCode.USAGE)
+__all__ = ["FAULTS"]
 
 
 _PUSHER, _API = "BRIDGE_PUSHER_URL", "BRIDGE_API_URL"
@@ -201,36 +160,6 @@ FAULTS: dict[str, Fault] = {
     ),
     "an API of another deployment": refused_by_dryapi(
         signed_by_another, "subscription", "refused channel private-client.42"
-    ),
-    # The status endpoint
-    "a token that may not ask for a status": warning(
-        of_job(401), "status", "refuses the token", "401", "BRIDGE_API_TOKEN"
-    ),
-    "no calls left this day": warning(
-        of_job(
-            429,
-            {
-                "X-RateLimit-Type": "daily",
-                "X-RateLimit-Remaining": "50",
-                "X-RateLimit-Limit": "50",
-                "X-RateLimit-Daily-Remaining": "0",
-                "X-RateLimit-Daily-Limit": "200",
-            },
-        ),
-        "status",
-        "the calls of this day are used up",
-        "50 of 50 calls of this minute and 0 of 200 calls of this day",
-    ),
-    "no calls left this minute": warning(
-        of_job(429, {"Retry-After": "7"}),
-        "status",
-        "the calls of this minute are used up",
-    ),
-    "a status endpoint that fails": warning(
-        of_job(500), "status", "HTTP 500", "It may pass", "would not be asked about"
-    ),
-    "a status endpoint that knows every job": warning(
-        of_job(200), "status", "a job that nobody has", _API
     ),
     # The clock
     "a clock that is far behind": warning(
@@ -398,41 +327,6 @@ FAULTS: dict[str, Fault] = {
         "can't be asked",
         "BRIDGE_SCHEMA_REGISTRY_URL",
     ),
-    # Webhooks
-    "a webhook port that another one has": misplaced(
-        taken_port, "webhook.port", "in use by another process", "BRIDGE_WEBHOOK_LISTEN"
-    ),
-    "a webhook address of another machine": misplaced(
-        lambda _: webhooks(LISTEN="192.0.2.1:8443"),
-        "webhook.port",
-        "no such address",
-        "BRIDGE_WEBHOOK_LISTEN",
-    ),
-    "a webhook certificate with another key": misplaced(
-        shown(key_of_another=True),
-        "webhook.tls",
-        "can't be used",
-        "BRIDGE_WEBHOOK_TLS_KEY_FILE",
-    ),
-    "a webhook certificate that has expired": Fault(
-        shown(days=-1),
-        "webhook.tls",
-        ("certificate has expired", "BRIDGE_WEBHOOK_TLS_CERT_FILE"),
-    ),
-    "a webhook certificate that ends soon": warning(
-        shown(days=3), "webhook.tls", "ends in 2 d", "picks them up"
-    ),
-    "a webhook secret that is none": warning(
-        lambda _: webhooks("canary-of-a-token"),
-        "webhook.secret",
-        "whsec_",
-        "BRIDGE_WEBHOOK_SECRET_FILE",
-    ),
-    "one of two webhook secrets that is none": warning(
-        lambda _: webhooks("whsec_canary canary-of-a-token"),
-        "webhook.secret",
-        "1 of 2",
-    ),
     # The outbox
     "a file for the outbox directory": misplaced(
         no_directory, "outbox.directory", "Not a directory", "BRIDGE_OUTBOX_DIR"
@@ -446,4 +340,6 @@ FAULTS: dict[str, Fault] = {
     "a database that is no outbox": Fault(
         foreign, "outbox.file", ("no outbox", "a directory of its own")
     ),
+    # What heals gaps
+    **OF_HEALING,
 }
