@@ -8,7 +8,6 @@ answer means `taking`'s.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NoReturn
@@ -22,7 +21,7 @@ from bridge.reconciliation.answers import StatusAnswer, event_of
 from bridge.reconciliation.budget import Purpose
 from bridge.reconciliation.client import Answer, Outcome
 from bridge.reconciliation.endpoint import Endpoint
-from bridge.reconciliation.order import Key, Queue, rank
+from bridge.reconciliation.order import Key, Queue, portions, rank
 from bridge.reconciliation.ports import AskedAccount, Jobs
 from bridge.reconciliation.settlements import Fate, Settlements
 from bridge.reconciliation.silent import Silent
@@ -39,9 +38,6 @@ _log = structlog.get_logger("bridge.reconciliation")
 # At the largest limit that is known, 300 a minute, answers may take 3 s before these
 # are too few; and by no more than these an outbox without room is waited for.
 _MOST_CALLS: Final = 16
-
-# They take a millisecond together; nothing waits for longer.
-_LOOK_UPS_AT_ONCE: Final = 500
 
 
 class Asking:
@@ -102,7 +98,7 @@ class Asking:
         Args:
             keys: Jobs that a settlement waits for.
         """
-        if not len(self._of_gaps):
+        if not len(self._of_gaps) and not self._in_vain:
             # That it was away when nobody waited gives these no less time.
             self._endpoint.begin_again(trio.current_time())
         for key in keys:
@@ -115,7 +111,9 @@ class Asking:
             self._silent_turn.cancel()
             self._news.set()
 
-    def look(self, client_id: str, jobs: Iterable[JobInFlight], now_us: int) -> None:
+    async def look(
+        self, client_id: str, jobs: Sequence[JobInFlight], now_us: int
+    ) -> None:
         """
         Ask about those of an account's jobs that are silent.
 
@@ -124,7 +122,11 @@ class Asking:
             jobs: All that are in flight.
             now_us: The time, microseconds since the epoch.
         """
-        self._silent[client_id].look(jobs, now_us, trio.current_time())
+        silent = self._silent[client_id]
+        for some in portions(jobs):
+            silent.look(some, now_us, trio.current_time())
+            await trio.lowlevel.checkpoint()
+        silent.keep(jobs)
         self._count_silent(client_id)
         self._may_ask_silent = True
         self._news.set()
@@ -145,7 +147,6 @@ class Asking:
                 await room.acquire()
                 key, job = await self._next()
                 self._of_gaps.discard(key)
-                self._of_silence.discard(key)
                 self._asked.add(key)
                 nursery.start_soon(ask, key, job)
 
@@ -213,17 +214,14 @@ class Asking:
 
     async def _first_of_gaps(self) -> tuple[Key, JobInFlight] | None:
         """Give the first job of a gap of which nothing is known yet."""
-        for number in itertools.count(1):
-            key = self._of_gaps.first()
-            if key is None:
-                break
+        while (key := self._of_gaps.first()) is not None:
             job = self._look_up(key)
             if job is not None and self._settlements.waits(key):
                 return key, job
             self._of_gaps.discard(key)
             self._in_vain.pop(key, None)
-            if number % _LOOK_UPS_AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
+            # Many may have been heard of meanwhile.
+            await trio.lowlevel.checkpoint()
         return None
 
     def _first_of_silence(self) -> tuple[Key, JobInFlight] | None:
@@ -249,16 +247,13 @@ class Asking:
 
     async def _give_up(self) -> None:
         """Let the jobs of gaps that can't be asked about be unknown."""
-        self._endpoint.unanswered_since = None
-        keys = self._of_gaps.keys()
-        for number, key in enumerate(keys, 1):
-            self._look_up(key)
-            if number % _LOOK_UPS_AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
-        self._settlements.determined(keys, Fate.UNKNOWN)
-        for key in keys:
-            self._of_gaps.discard(key)
-            self._in_vain.pop(key, None)
+        for some in portions(self._of_gaps.keys()):
+            for key in some:
+                self._look_up(key)
+                self._of_gaps.discard(key)
+                self._in_vain.pop(key, None)
+            self._settlements.determined(some, Fate.UNKNOWN)
+            await trio.lowlevel.checkpoint()
 
     # -- One call --------------------------------------------------------------
 
@@ -322,6 +317,7 @@ class Asking:
     def _note_in_vain(self, key: Key, job: JobInFlight, answer: Answer) -> None:
         """Have a job asked about again, unless that was tried for long enough."""
         if not self._settlements.waits(key):
+            self._in_vain.pop(key, None)
             self._silent[key[0]].not_answered(job.request_id)
             return
         now = trio.current_time()
@@ -336,5 +332,5 @@ class Asking:
         self.put([key])
 
     def _count_silent(self, client_id: str) -> None:
-        waiting = self._silent[client_id].waiting
+        waiting = self._of_silence.count(client_id)
         self._statistics.waiting[client_id, Purpose.SILENT] = waiting

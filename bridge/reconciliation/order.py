@@ -13,13 +13,17 @@ it, and another call would take the place of a job that may have ended unheard.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heappush
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from bridge.record import JobInFlight
 
 
-__all__ = ["Key", "Queue", "Rank", "rank"]
+__all__ = ["Key", "Queue", "Rank", "portions", "rank"]
+
+_T = TypeVar("_T")
 
 Key: TypeAlias = tuple[str, str]
 """A job: the `client_id` of its account, and its `request_id`, which two may share."""
@@ -29,6 +33,9 @@ Rank: TypeAlias = tuple[int, int, float, int]
 
 # A running job is nearer to its end than one that has only begun.
 _STAGES: Final = {"in_progress": 0, "processing": 1}
+
+# What is done with so many jobs takes some milliseconds: then others have their turn.
+_PORTION: Final = 500
 
 # Entries of the heap that lead nowhere may be as many as those that do, and this more.
 _SPARE: Final = 1000
@@ -59,6 +66,7 @@ class Queue:
     def __init__(self) -> None:
         self._heap: list[tuple[Rank, Key]] = []
         self._ranks: dict[Key, Rank] = {}
+        self._counts: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._ranks)
@@ -68,8 +76,10 @@ class Queue:
 
     def put(self, key: Key, rank: Rank) -> None:
         """Add a job, or give one that is there another place."""
-        if self._ranks.get(key) == rank:
+        before = self._ranks.get(key)
+        if before == rank:
             return
+        self._counts[key[0]] += before is None
         self._ranks[key] = rank
         heappush(self._heap, (rank, key))
         if len(self._heap) > 2 * len(self._ranks) + _SPARE:
@@ -78,7 +88,12 @@ class Queue:
 
     def discard(self, key: Key) -> None:
         """Take a job out, if it is there."""
-        self._ranks.pop(key, None)
+        if self._ranks.pop(key, None) is not None:
+            self._counts[key[0]] -= 1
+
+    def count(self, client_id: str) -> int:
+        """Say how many jobs of an account are in it."""
+        return self._counts[client_id]
 
     def first(self) -> Key | None:
         """Give the job that is asked about next, and leave it in; None if none is."""
@@ -92,3 +107,9 @@ class Queue:
     def keys(self) -> list[Key]:
         """Give all jobs, in no order."""
         return list(self._ranks)
+
+
+def portions(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """Part many jobs, so that the loop isn't held up by all of them at once."""
+    for begin in range(0, len(items), _PORTION):
+        yield items[begin : begin + _PORTION]

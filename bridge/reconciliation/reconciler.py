@@ -17,7 +17,7 @@ from typing import Final, NoReturn
 import trio
 
 from bridge.reconciliation.asking import Asking
-from bridge.reconciliation.order import Key
+from bridge.reconciliation.order import Key, portions
 from bridge.reconciliation.ports import AskedAccount, ClosedGap, Rooms
 from bridge.reconciliation.settlements import Fate, Settlements
 from bridge.reconciliation.statistics import ReconciliationStatistics
@@ -177,7 +177,9 @@ class Reconciler:
         if asking is None:
             nursery.start_soon(self._be_patient, gap, self._settlements.latest)
         else:
-            asking.put(self._settlements.waiting(gap.gap_id))
+            for some in portions(self._settlements.waiting(gap.gap_id)):
+                asking.put(some)
+                await trio.lowlevel.checkpoint()
 
     async def _be_patient(self, gap: ClosedGap, number: int) -> None:
         """Give the jobs of a gap their time to be heard of, where nobody is asked."""
@@ -198,7 +200,7 @@ class Reconciler:
                     continue
                 jobs = await self._look(client_id)
                 if asking is not None:
-                    asking.look(client_id, jobs, self._now_us())
+                    await asking.look(client_id, jobs, self._now_us())
 
     async def _look(self, client_id: str) -> list[JobInFlight]:
         """Read an account's jobs, and enter what is new of those in the books."""
@@ -206,10 +208,12 @@ class Reconciler:
         jobs = await trio.to_thread.run_sync(self._jobs.of, self._sources[client_id])
         if books:
             known = {(client_id, job.request_id): job for job in jobs}
-            # What was entered meanwhile may be younger than what was read.
-            same = (k for k, job in books.items() if self._settlements.job(k) is job)
-            found = {key: known.get(key) for key in same}
-            self._settlements.look_up(found, self._forgotten_us())
+            for some in portions(list(books.items())):
+                # What was entered meanwhile may be younger than what was read.
+                same = (key for key, job in some if self._settlements.job(key) is job)
+                found = {key: known.get(key) for key in same}
+                self._settlements.look_up(found, self._forgotten_us())
+                await trio.lowlevel.checkpoint()
         return jobs
 
     def _forgotten_us(self) -> float:

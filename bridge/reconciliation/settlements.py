@@ -99,6 +99,8 @@ class Settlements:
         self._gaps: dict[str, _Settlement] = {}
         self._of: dict[Key, list[_Settlement]] = {}
         self._jobs: dict[str, dict[Key, JobInFlight]] = {}
+        # How many gaps wait for a job that any waits for.
+        self._waits: dict[Key, int] = {}
 
     # -- What is in the books --------------------------------------------------
 
@@ -112,7 +114,7 @@ class Settlements:
 
     def waits(self, key: Key) -> bool:
         """Whether any gap waits for a job."""
-        return any(key in gap.waiting for gap in self._of.get(key, ()))
+        return key in self._waits
 
     def waiting(self, gap_id: str) -> list[Key]:
         """Give the jobs that a gap waits for."""
@@ -140,13 +142,15 @@ class Settlements:
         self.latest += 1
         gap = self._gaps[gap_id] = _Settlement(self.latest, gap_id, at)
         known = self._jobs.setdefault(client_id, {})
+        waiting_before = len(self._waits)
         for job in jobs:
             key = (client_id, job.request_id)
-            self._count_waiting(client_id, 0 if self.waits(key) else 1)
             known[key] = job
             gap.waiting.add(key)
+            self._waits[key] = self._waits.get(key, 0) + 1
             self._of.setdefault(key, []).append(gap)
         self._entries += len(gap.waiting)
+        self._count_waiting(client_id, len(self._waits) - waiting_before)
         self._tell(gap)
         while self._entries > self._max_entries:
             self._give_up(next(iter(self._gaps.values())))
@@ -176,7 +180,6 @@ class Settlements:
             for gap in concerned:
                 self._enter(gap, key, fate)
             if waited and not self.waits(key):
-                self._count_waiting(key[0], -1)
                 self._statistics.unknown[key[0]] += fate is Fate.UNKNOWN
             touched |= dict.fromkeys(concerned)
         for gap in touched:
@@ -222,13 +225,23 @@ class Settlements:
     # -- Entries ---------------------------------------------------------------
 
     def _enter(self, gap: _Settlement, key: Key, fate: Fate) -> None:
+        waited = self._wait_no_longer(gap, key)
         if fate is not Fate.UNKNOWN:
-            gap.waiting.discard(key)
             gap.unknown.discard(key)
             self._leave(gap, key)
-        elif key in gap.waiting:
-            gap.waiting.discard(key)
+        elif waited:
             gap.unknown.add(key)
+
+    def _wait_no_longer(self, gap: _Settlement, key: Key) -> bool:
+        """Let a gap not wait for a job any more; say whether it did."""
+        if key not in gap.waiting:
+            return False
+        gap.waiting.remove(key)
+        self._waits[key] -= 1
+        if not self._waits[key]:
+            del self._waits[key]
+            self._count_waiting(key[0], -1)
+        return True
 
     def _leave(self, gap: _Settlement, key: Key) -> None:
         """Take a job out of the books of one gap."""
@@ -257,10 +270,9 @@ class Settlements:
         for key in gap.waiting | gap.unknown:
             waited = self.waits(key)
             gap.given_up += 1
-            gap.waiting.discard(key)
+            self._wait_no_longer(gap, key)
             self._leave(gap, key)
             if waited and not self.waits(key):
-                self._count_waiting(key[0], -1)
                 self._statistics.unknown[key[0]] += 1
         gap.unknown.clear()
         if gap.given_up != gap.told:

@@ -65,12 +65,6 @@ class Silent:
         self._after_seconds = after_seconds
         self._watched: dict[str, _Watched] = {}
 
-    @property
-    def waiting(self) -> int:
-        """How many of them wait to be asked about now."""
-        watched = self._watched
-        return sum((self._client_id, name) in self._queue for name in watched)
-
     def job(self, request_id: str) -> JobInFlight | None:
         """Give a job as it was heard of last; None if it isn't watched."""
         watched = self._watched.get(request_id)
@@ -81,22 +75,32 @@ class Silent:
         Find out which jobs are silent, and which no longer are.
 
         Args:
-            jobs: All jobs of the account.
+            jobs: Jobs of the account.
             now_us: Now, by the clock of their times.
             at: Now, by the clock of `asked`.
         """
         before_us = now_us - self._after_seconds * _US_PER_SECOND
-        before, self._watched = self._watched, {}
         for job in jobs:
-            watched = before.get(job.request_id)
-            if watched is None or watched.job.last_seen_us != job.last_seen_us:
+            watched = self._watched.get(job.request_id)
+            if watched is not None and watched.job.last_seen_us != job.last_seen_us:
+                self.forget(job.request_id)
+                watched = None
+            if watched is None:
                 if job.last_seen_us > before_us:
                     continue
                 watched = _Watched(job, at, self._after_seconds)
-            self._watched[job.request_id] = watched
+                self._watched[job.request_id] = watched
             self._put_if_due(watched, at)
-        for request_id in before.keys() - self._watched.keys():
-            self._queue.discard((self._client_id, request_id))
+
+    def keep(self, jobs: Iterable[JobInFlight]) -> None:
+        """
+        Let go of the jobs that are no longer in flight.
+
+        Args:
+            jobs: All jobs of the account.
+        """
+        for request_id in self._watched.keys() - {job.request_id for job in jobs}:
+            self.forget(request_id)
 
     def _put_if_due(self, watched: _Watched, at: float) -> None:
         key = (self._client_id, watched.job.request_id)

@@ -101,16 +101,36 @@ async def test_one_job_that_fails_holds_up_no_other(
     world: World, autojump_clock: MockClock
 ) -> None:
     """The others are answered first; it is given up when its own time is over."""
-    world.run_jobs(["poison", *(f"job-{n}" for n in range(20))])
+    world.run_jobs(["poison", *(f"job-{number}" for number in range(20))])
     world.dryapi.default = answered("done")
     world.dryapi.answers["poison"] = FAILED
+    world.pace.every_seconds = 1
     gap_id = world.close_gap()
     await world.runs(world.settings.give_up_seconds + 60)
     assert len(world.outbox.ended) == 20
     (settled,) = world.ledger.settled
     assert (settled.gap_id, settled.unknown) == (gap_id, 1)
-    last = [name for name, _ in world.dryapi.asked[22:]]
-    assert set(last) == {"poison"}
+    assert world.dryapi.jobs_asked[0] == "poison"
+    assert "poison" not in world.dryapi.jobs_asked[1:21]
+    assert set(world.dryapi.jobs_asked[21:]) == {"poison"}
+
+
+async def test_limit_takes_no_job_its_place(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """The one that was refused is the first when there are calls again."""
+    world.run_jobs(["a", "b", "c"])
+    world.dryapi.default = answered("done")
+    world.dryapi.answers["a"] = LIMITED
+    world.pace.every_seconds = 1
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.reconciler.run)
+        world.close_gap()
+        await trio.sleep(1.5)
+        del world.dryapi.answers["a"]
+        await trio.sleep(60)
+        nursery.cancel_scope.cancel()
+    assert world.dryapi.jobs_asked == ["a", "a", "b", "c"]
 
 
 async def test_limits_are_waited_out(world: World, autojump_clock: MockClock) -> None:
@@ -173,3 +193,41 @@ async def test_without_calls_jobs_are_unknown(
         ("reconciliation.spent", "gap")
     ]
     assert logs[0]["log_level"] == "warning"
+
+
+async def test_without_calls_what_was_heard_of_is_known(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """Nothing is unknown without having been looked up."""
+    world.run_jobs(["asked", "heard", "ended", "silent"])
+    world.pace.left[Purpose.GAP] = 1
+    world.pace.every_seconds = 10
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.reconciler.run)
+        gap_id = world.close_gap()
+        await trio.sleep(5)
+        world.outbox.hear("42", "heard")
+        world.outbox.hear("42", "ended", "done")
+        await trio.sleep(30)
+        nursery.cancel_scope.cancel()
+    assert world.dryapi.jobs_asked == ["asked"]
+    assert world.ledger.unknown == {gap_id: 1}
+
+
+async def test_endpoint_is_given_up_again(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """Each gap has its time, also one of a single job that is tried all the while."""
+    world.run_jobs(["a"])
+    world.dryapi.default = FAILED
+    world.dryapi.seconds = 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.reconciler.run)
+        for _ in range(2):
+            gap_id = world.close_gap()
+            await trio.sleep(world.settings.give_up_seconds - 1)
+            assert gap_id not in world.ledger.unknown
+            await trio.sleep(2)
+            assert world.ledger.unknown[gap_id] == 1
+        nursery.cancel_scope.cancel()
+    assert world.pace.under_way == 0

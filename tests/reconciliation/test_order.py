@@ -62,6 +62,7 @@ def test_queue_gives_the_lowest_that_is_in_it(
         assert first is None or model[first] == min(model.values())
         assert (len(queue), set(queue.keys())) == (len(model), set(model))
         assert all(key in queue for key in model)
+        assert queue.count("a") == sum(who == "a" for who, _ in model)
 
 
 def test_queue_does_not_grow_with_jobs_that_change_places() -> None:

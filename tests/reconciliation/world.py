@@ -279,6 +279,7 @@ class Pace:
     Attributes:
         left: How many calls there may be for each purpose.
         every_seconds: How long a call waits for its turn.
+        silent_seconds: How much longer one for a silent job does.
         retry_seconds: How long it waits after a failure.
         under_way: Calls that were neither learned from nor abandoned.
         abandoned: Calls that were allowed and not made.
@@ -288,6 +289,7 @@ class Pace:
     def __init__(self) -> None:
         self.left: dict[Purpose, float] = dict.fromkeys(Purpose, float("inf"))
         self.every_seconds = 0.0
+        self.silent_seconds = 0.0
         self.retry_seconds = 10.0
         self.under_way = 0
         self.abandoned = 0
@@ -300,6 +302,8 @@ class Pace:
         if self.left[purpose] <= 0:
             return False
         await trio.sleep(self.every_seconds)
+        if purpose is Purpose.SILENT:
+            await trio.sleep(self.silent_seconds)
         await trio.sleep_until(max(self._free_at, trio.current_time()))
         if self.left[purpose] <= 0:
             return False
