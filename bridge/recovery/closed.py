@@ -98,12 +98,15 @@ class ClosedGaps:
         """Find those that a job's end heals, as `Ledger.healable` says."""
         for closed in self._of.get(client_id, {}).values():
             until_us = closed.gap.until_us or 0
-            if last_seen_us is None:
-                is_healable = closed.gap.covers(ended_us)
-            else:
-                # Of one that isn't remembered all known jobs were determined.
-                is_healable = closed.is_remembered and last_seen_us < until_us
-            if is_healable:
+            # Of one that isn't remembered all known jobs were determined.
+            was_known = (
+                last_seen_us is not None
+                and closed.is_remembered
+                and last_seen_us < until_us
+            )
+            # A job that began within it may be known by now: by its first webhook, that
+            # was repeated until there was a bridge again.
+            if was_known or closed.gap.covers(ended_us):
                 yield closed.gap.gap_id
 
     def healed(self, gap_id: str, origin: Origin) -> str | None:

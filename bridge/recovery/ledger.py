@@ -305,11 +305,11 @@ class Ledger:
             client_id: Whose job.
             last_seen_us: When it was heard of last; None if it never was.
             ended_us: When it ended, if that is known: it tells where a job belongs
-                that was never heard of.
+                that was not heard of before.
 
         Returns:
             The ids of those that are open, or have closed since it was heard of, or
-            in which a job that was never heard of has ended.
+            in which it has ended.
         """
         with self._lock:
             closed = tuple(self._closed.healable(client_id, last_seen_us, ended_us))

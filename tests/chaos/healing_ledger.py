@@ -7,10 +7,11 @@ and what may be.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tests.chaos.fates import Fate
+from tests.chaos.fates import Fate, Span
 from tests.chaos.gaps import ReportedGap
 from tests.chaos.heard import Course
 
@@ -44,6 +45,7 @@ def check_ledger(
     fates: Mapping[str, Fate],
     courses: Mapping[str, Course],
     gaps: Sequence[ReportedGap],
+    bridge_away: Sequence[Span],
 ) -> Iterable[str]:
     """
     Say what is wrong with what the gaps of one account tell.
@@ -52,6 +54,7 @@ def check_ledger(
         fates: Its jobs upstream.
         courses: Its jobs on the topic.
         gaps: Its gaps.
+        bridge_away: When no bridge ran.
     """
     jobs = [
         _Job(fates[request_id], course)
@@ -64,7 +67,10 @@ def check_ledger(
         elif gap.healed is None or gap.unknown is None:
             yield f"never settled: {gap}"
         else:
-            yield from _check_gap(gap, gap.until, jobs)
+            # A process knows no gap that was settled before it began.
+            later = [each.begun for each in bridge_away if each.begun > gap.until]
+            forgotten = min(later, default=math.inf)
+            yield from _check_gap(gap, gap.until, forgotten, jobs)
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,9 @@ class _Job:
         return self.course.last_heard > until + _TOLERANCE_SECONDS
 
 
-def _check_gap(gap: ReportedGap, until: float, jobs: Sequence[_Job]) -> Iterable[str]:
+def _check_gap(
+    gap: ReportedGap, until: float, forgotten: float, jobs: Sequence[_Job]
+) -> Iterable[str]:
     in_flight, by_endpoint, by_webhook, unknown, went_on = (_Bounds() for _ in range(5))
     strangers = 0
     for job in jobs:
@@ -115,8 +123,7 @@ def _check_gap(gap: ReportedGap, until: float, jobs: Sequence[_Job]) -> Iterable
                 by_endpoint.count(must=must_know and must_end, may=may)
                 strangers += may and not must_know
             elif end.origin == "webhook":
-                # One that comes when all else was settled may find the gap forgotten.
-                in_it = must_end and gap.opened < end.read <= until
+                in_it = must_end and gap.opened < end.read and end.seen < forgotten
                 may_count = after and (may_end or not later)
                 by_webhook.count(must=in_it, may=may_count)
                 strangers += may_count and not must_know

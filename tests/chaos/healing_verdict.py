@@ -235,7 +235,9 @@ def _judge_account(verdict: HealingVerdict, truth: Truth, account: _Account) -> 
         _judge_fate(verdict, truth, account, fate)
     for gap in account.gaps:
         verdict.gaps[gap.cause] += 1
-    verdict.findings += check_ledger(fates, account.courses, account.gaps)
+    verdict.findings += check_ledger(
+        fates, account.courses, account.gaps, truth.bridge_away
+    )
     for gap in account.gaps:
         if gap.healed is not None and gap.unknown is not None:
             by_endpoint, by_webhook = gap.healed

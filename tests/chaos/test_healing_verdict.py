@@ -275,6 +275,20 @@ def test_a_webhook_that_found_no_bridge_comes_with_its_retry() -> None:
     assert "0.2 s too late" in finding
 
 
+@pytest.mark.parametrize(("away_from", "findings"), [(118.0, 1), (111.0, 0)])
+def test_a_webhook_counts_for_a_settled_gap_in_the_same_process(
+    away_from: float, findings: int
+) -> None:
+    """It came after the gap, which only a bridge that was ended since may not know."""
+    history = all_is_well()
+    place = history.of("b")[-1]
+    history.records[place] = replace(history.records[place], timestamp=110_500)
+    history.truth.bridge_away.append(Span(away_from, 119.0))
+    history.seen[place] = 117.5
+    history.change_gap("hooked", healed=(0, 0))
+    assert len(history.judge().findings) == findings
+
+
 def test_an_end_at_the_edge_of_a_gap_may_be_counted_or_not() -> None:
     """Two clocks were read: neither of two numbers is a finding."""
     history = all_is_well()

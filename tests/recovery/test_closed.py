@@ -195,6 +195,18 @@ def test_job_that_was_never_heard_of_is_of_the_gaps_it_ended_in() -> None:
     assert books.ledger.healable("42", None, None) == ()
 
 
+def test_job_that_ended_in_a_gap_is_of_it_though_a_webhook_told_of_it_since() -> None:
+    """Its first webhook came late as well: the job is known, and ended in the gap."""
+    books = Books("42")
+    gap_id = gap_of(books, NOW_US - 100, NOW_US - 50)
+    gap_of(books, NOW_US - 40, NOW_US - 30)
+    for settled in (False, True):
+        if settled:
+            books.ledger.settle(gap_id, 0)
+        assert books.ledger.healable("42", NOW_US - 20, NOW_US - 60) == (gap_id,)
+        assert books.ledger.healable("42", NOW_US - 20, NOW_US - 45) == ()
+
+
 def test_job_of_two_gaps_counts_in_both_and_once_in_all() -> None:
     """Metrics count jobs, records those of a gap."""
     books = Books("42", "other")
