@@ -23,6 +23,8 @@ _MAIN = (
     "kafka.sasl_username",
     "kafka.sasl_password",
     "kafka.create_topics",
+    "webhook.listen",
+    "webhook.secret",
     "operations.listen",
     "log.format",
     "log.level",
@@ -104,5 +106,6 @@ def _write_environment(formatter: click.HelpFormatter) -> None:
             "file of --config; a secret is never a flag. "
             "`bridge config show` lists all of them with their values. "
             "In place of one client id and token the file may list several "
-            "[[accounts]], each with client_id and api_token_file."
+            "[[accounts]], each with client_id and api_token_file, and "
+            "webhook_secret_file."
         )

@@ -77,20 +77,27 @@ def test_listed_accounts_are_shown_as_such(
     """Each is a table of the list, its token a star, and the output is read again."""
     monkeypatch.delenv("BRIDGE_CLIENT_ID")
     monkeypatch.delenv("BRIDGE_API_TOKEN")
-    for name in ("one", "two"):
+    for name in ("one", "two", "hooks"):
         (tmp_path / name).write_text(f"canary-{name}")
     file = tmp_path / "bridge.toml"
     file.write_text(
         f'[[accounts]]\nclient_id = "a"\napi_token_file = "{tmp_path}/one"\n'
+        f'webhook_secret_file = "{tmp_path}/hooks"\n'
         f'[[accounts]]\nclient_id = "b"\napi_token_file = "{tmp_path}/two"\n'
+        f'webhook_secret_file = "{tmp_path}/hooks"\n'
+        '[webhook]\nlisten = "127.0.0.1:8443"\n'
     )
     result = invoke("config", "show", "--config", str(file))
     assert (result.exit_code, result.stderr) == (0, "")
     assert "canary" not in result.stdout
     assert f'client_id = "b"  # file {file}' in result.stdout.splitlines()
     assert tomllib.loads(result.stdout)["accounts"] == [
-        {"client_id": "a", "api_token_file": f"{tmp_path}/one"},
-        {"client_id": "b", "api_token_file": f"{tmp_path}/two"},
+        {
+            "client_id": client_id,
+            "api_token_file": f"{tmp_path}/{token}",
+            "webhook_secret_file": f"{tmp_path}/hooks",
+        }
+        for client_id, token in (("a", "one"), ("b", "two"))
     ]
     shown = tmp_path / "shown.toml"
     shown.write_text(result.stdout)
