@@ -9,7 +9,8 @@ from pathlib import Path
 
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.interruption import Cause, Interruption
-from bridge.recovery.gap import GapCause
+from bridge.record import Envelope, Healing, JobInFlight, Origin, Record
+from bridge.recovery.gap import Gap, GapCause
 from bridge.recovery.hearing import Hearing
 from bridge.recovery.ledger import Ledger
 from bridge.settings import OutboxSettings
@@ -52,6 +53,54 @@ def _process(path: Path) -> Iterator[_Process]:
         finally:
             outbox.stop()
             thread.join()
+
+
+def _told(status: str, origin: Origin) -> Record:
+    """Give what is told of job a."""
+    envelope = Envelope(
+        ce_source=SOURCE + "42",
+        ce_type="dev.dryapi.request.status.updated",
+        origin=origin,
+        content_type="application/json",
+    )
+    return Record("jobs", b"a", b"{}", NOW_US, envelope, status=status)
+
+
+def _left(process: _Process) -> list[tuple[int | None, int, int]]:
+    """Give what the process before left of each gap: unknown, and what was healed."""
+    return [
+        (
+            Gap.decode(left.value).unknown,
+            left.healed_by_status_endpoint,
+            left.healed_by_webhook,
+        )
+        for left in process.outbox.memory.left_gaps
+    ]
+
+
+def test_job_counts_for_its_gap_though_the_process_ends_before_it_is_settled(
+    tmp_path: Path,
+) -> None:
+    """The end and its count are one transaction; the next process tells it, once."""
+    job = JobInFlight("a", "processing", None, NOW_US)
+    with _process(tmp_path) as first:
+        first.outbox.offer([_told("processing", Origin.SOCKET)])
+        first.hearing.subscribed(NOW_US + 9)
+        gap_ids = first.ledger.healable("42", NOW_US, None)
+        [gap_id] = gap_ids
+        record = _told("done", Origin.STATUS_ENDPOINT)
+        assert first.outbox.heal(Healing(record, job, gap_ids)).result(9)
+        # It would tell the ledger now.
+    with _process(tmp_path) as second:
+        assert _left(second) == [(None, 1, 0)]
+        second.ledger.settle(gap_id, 1)
+        second.outbox.prove({SOURCE + "42": NOW_US + 10})
+    with _process(tmp_path) as third:
+        # Its own start, and what is corrected.
+        assert (1, 1, 0) in _left(third)
+        third.ledger.settle(gap_id, 0)
+    with _process(tmp_path) as fourth:
+        assert all(unknown is None for unknown, _, _ in _left(fourth))
 
 
 def test_gaps_outlive_processes(tmp_path: Path) -> None:
