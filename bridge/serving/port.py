@@ -118,6 +118,7 @@ class _Port:
             # That is how bad clients end, and nothing to tell of each.
             pass
         finally:
+            # trio would, but after the place is given away.
             transport.socket.close()
             self._places.leave()
 
@@ -163,8 +164,11 @@ class _Port:
     async def _answer(self, connection: Connection, exchange: Exchange) -> None:
         try:
             await self._app(exchange.scope(), exchange.receive, exchange.send)
-        except Exception as error:  # noqa: BLE001 - a bug ends one request, not the bridge
+        # A bug ends one request, not the bridge; the end of the grace may come with it.
+        except* Exception as found:  # noqa: BLE001 - as above
             if not exchange.is_lost:
+                alone = len(found.exceptions) == 1
+                error = found.exceptions[0] if alone else found
                 _log.error("port.application_failed", exc_info=error)
         if exchange.refusal is not None:
             await connection.refuse(exchange.refusal)

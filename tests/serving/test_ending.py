@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+import structlog
 import trio
 import trio.testing
 from starlette.applications import Starlette
@@ -103,6 +104,31 @@ async def test_port_is_closed_while_requests_end() -> None:
     assert answer.count(b"HTTP/1.1 200 ") == 1
     assert b"connection: close" in answer
     assert answer.endswith(b"done")
+
+
+async def test_application_that_fails_at_the_end_fails_alone() -> None:
+    """What it raises when the grace is over is told, and stops nothing else."""
+    begun = trio.Event()
+
+    async def fail_at_the_end(_: Request) -> Response:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            begun.set()
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise LookupError
+
+    app = Starlette(routes=[Route("/", fail_at_the_end)])
+    with structlog.testing.capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            port: int = await nursery.start(serve, app, "127.0.0.1:0")
+            stream = await connected(port)
+            await stream.send_all(GET)
+            await begun.wait()
+            nursery.cancel_scope.cancel()
+        await stream.aclose()
+    assert logs[-1]["event"] == "port.application_failed"
 
 
 async def test_cancel_at_any_moment_leaves_nothing() -> None:
