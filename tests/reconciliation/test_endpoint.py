@@ -231,3 +231,38 @@ async def test_endpoint_is_given_up_again(
             assert world.ledger.unknown[gap_id] == 1
         nursery.cancel_scope.cancel()
     assert world.pace.under_way == 0
+
+
+async def test_jobs_that_were_never_tried_are_given_up_as_well(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """Tries are rare while the endpoint is away; its time is over for all at once."""
+    world.run_jobs([f"job-{number}" for number in range(10)])
+    world.dryapi.default = FAILED
+    world.pace.every_seconds = 1
+    world.pace.retry_seconds = 250
+    gap_id = world.close_gap()
+    await world.runs(world.settings.give_up_seconds + 5)
+    assert world.ledger.unknown == {gap_id: 10}
+    assert len(set(world.dryapi.jobs_asked)) < 10
+
+
+async def test_gap_gets_its_time_after_one_that_was_answered_late(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """Failures of silent jobs before it don't count."""
+    world.run_jobs(["a"])
+    world.dryapi.default = FAILED
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.reconciler.run)
+        world.close_gap()
+        await trio.sleep(5)
+        world.dryapi.default = answered("processing")
+        await trio.sleep(60)
+        world.dryapi.default = FAILED
+        await trio.sleep(world.settings.silent_after_seconds + 3600)
+        assert world.pace.learned[-1]
+        gap_id = world.close_gap()
+        await trio.sleep(world.settings.give_up_seconds - 10)
+        assert gap_id not in world.ledger.unknown
+        nursery.cancel_scope.cancel()

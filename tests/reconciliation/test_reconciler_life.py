@@ -8,6 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from bridge.reconciliation.reconciler import PATIENCE_SECONDS
+from bridge.record import JobInFlight
 from bridge.settings import ReconciliationSettings
 from tests.reconciliation.world import (
     Gap,
@@ -148,3 +149,25 @@ async def test_without_asking_jobs_have_a_minute(
         nursery.cancel_scope.cancel()
     assert world.ledger.unknown == {gap_id: 0}
     assert world.dryapi.asked == []
+
+
+async def test_jobs_are_read_in_a_thread() -> None:
+    """With many of them that takes its time, and the loop has other work."""
+    world = World()
+    threads: list[int] = []
+
+    def of(ce_source: str) -> list[JobInFlight]:
+        threads.append(threading.get_ident())
+        return []
+
+    world.outbox.of = of  # type: ignore[method-assign]
+    gap_id = world.close_gap()
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.reconciler.run)
+            while not world.ledger.settled:  # noqa: ASYNC110 - a thread works
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+    assert world.ledger.unknown == {gap_id: 0}
+    assert threads
+    assert threading.get_ident() not in threads

@@ -37,6 +37,7 @@ async def test_silent_job_is_asked_about(
     assert world.dryapi.jobs_asked == ["silent"]
     assert world.dryapi.asked[0][1] >= 100
     assert world.outbox.ended == {"silent"}
+    assert world.reconciler.statistics.waiting["42", Purpose.SILENT] == 0
     assert world.ledger.settled == []
 
 

@@ -1,0 +1,195 @@
+"""
+Whatever happens, what is told of gaps and jobs in the end is so.
+
+Jobs have fates of their own: the endpoint tells some, the socket or a webhook others,
+and nobody the rest. Gaps, events and failures come at any time. Five minutes after the
+last of them each end stands once, and each gap says how many are unknown.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from bridge.reconciliation.budget import Purpose
+from bridge.reconciliation.client import Answer
+from bridge.settings import ReconciliationSettings
+from tests.reconciliation.world import (
+    FAILED,
+    LIMITED,
+    NOT_FOUND,
+    World,
+    answered,
+    source,
+)
+
+
+Fate = Literal["done", "error", "processing", "pending", "gone"]
+
+ANSWERS: dict[Fate, Answer] = {
+    "done": answered("done"),
+    "error": answered("error"),
+    "processing": answered("processing"),
+    "pending": answered("pending"),
+    "gone": NOT_FOUND,
+}
+
+WHO = ("42", "43")
+
+
+@dataclass(frozen=True)
+class Step:
+    """
+    Something that happens.
+
+    Attributes:
+        after: How many seconds after the step before.
+        what: A gap closes, a job is heard of, ends by the socket or a webhook, the
+            endpoint changes, or the outbox has no room for a while.
+        who: Which account.
+        job: Which job.
+    """
+
+    after: float
+    what: Literal["gap", "heard", "ends", "webhook", "fails", "limits", "works", "full"]
+    who: int
+    job: int
+
+
+_STEPS = st.builds(
+    Step,
+    st.sampled_from([0.0, 0.05, 0.1, 1.0, 7.0, 59.9, 60.0, 300.0]),
+    st.sampled_from(
+        ["gap", "gap", "heard", "ends", "webhook", "fails", "limits", "works", "full"]
+    ),
+    st.integers(0, 1),
+    st.integers(0, 5),
+)
+
+
+class Life:
+    """A world in which these steps happen."""
+
+    def __init__(self, fates: list[Fate], every_seconds: float) -> None:
+        # What is given up would be unknown, whatever its fate.
+        self.world = World(WHO, ReconciliationSettings(give_up_seconds=1e9))
+        self.world.pace.every_seconds = every_seconds
+        self.fates = {f"job-{number}": fate for number, fate in enumerate(fates)}
+        self.world.dryapi.answers = {
+            name: ANSWERS[fate] for name, fate in self.fates.items()
+        }
+        for who in WHO:
+            self.world.run_jobs(self.fates, who)
+        # Jobs that ended otherwise than by an answer.
+        self.ended: set[tuple[str, str]] = set()
+        # By gap, all that were in flight.
+        self.concerned: dict[str, set[tuple[str, str]]] = {}
+
+    async def live(self, steps: list[Step]) -> None:
+        """Do the steps, and wait until all is settled."""
+        world = self.world
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.reconciler.run)
+            for step in steps:
+                await trio.sleep(step.after)
+                self.do(step)
+            self.do(Step(0, "works", 0, 0))
+            # A try after the longest wait, every job, and two looks.
+            await trio.sleep(333.3)
+            nursery.cancel_scope.cancel()
+
+    def do(self, step: Step) -> None:
+        """Do one."""
+        world, who = self.world, WHO[step.who]
+        name = f"job-{step.job % len(self.fates)}"
+        job = world.outbox.find(source(who), name)
+        if step.what == "gap":
+            gap_id = world.close_gap(who)
+            self.concerned[gap_id] = {
+                (who, known.request_id) for known in world.outbox.of(source(who))
+            }
+        elif step.what in {"fails", "limits", "works"}:
+            broken = {"fails": FAILED, "limits": LIMITED}.get(step.what)
+            world.dryapi.answers = {
+                job: broken or ANSWERS[fate] for job, fate in self.fates.items()
+            }
+            if step.what == "works":
+                world.outbox.open()
+        elif step.what == "full":
+            world.outbox.is_open = False
+        elif job is not None:
+            if step.what == "heard":
+                world.outbox.hear(who, name)
+            else:
+                world.outbox.hear(who, name, "done")
+                self.ended.add((who, name))
+                if step.what == "webhook":
+                    world.reconciler.written(who, name)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.sampled_from(sorted(ANSWERS)), min_size=1, max_size=6),
+    st.lists(_STEPS, max_size=15),
+    st.sampled_from([0.0, 0.5, 5.0]),
+)
+def test_what_is_told_is_so(
+    fates: list[Fate], steps: list[Step], every_seconds: float
+) -> None:
+    """Each gap is settled, with the number of its jobs that nobody can tell of."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trio.to_thread, "run_sync", _at_once)
+        life = trio.run(_main, fates, steps, every_seconds, clock=_clock())
+    world = life.world
+    ends = Counter(
+        (record.envelope.ce_source[-2:], (record.key or b"").decode())
+        for record in world.outbox.records
+    )
+    assert set(ends.values()) <= {1}
+    assert not ends.keys() & life.ended
+    assert {record.status for record in world.outbox.records} <= {"done", "error"}
+    ending = {name for name, fate in life.fates.items() if fate in {"done", "error"}}
+    gone = {name for name, fate in life.fates.items() if fate == "gone"}
+    for gap_id, jobs in life.concerned.items():
+        until_us = world.ledger.closed[gap_id].until_us or 0
+        silent = {
+            (who, name)
+            for who, name in jobs - life.ended - ends.keys()
+            if _last_seen(world, who, name) < until_us
+        }
+        # An end that dryAPI tells is written, unless the job was heard of since.
+        assert not {name for _, name in silent} & ending
+        assert world.ledger.unknown[gap_id] == sum(name in gone for _, name in silent)
+    statistics = world.reconciler.statistics
+    assert all(statistics.waiting[who, Purpose.GAP] == 0 for who in WHO)
+    assert sum(statistics.healed.values()) == len(ends)
+    assert world.pace.under_way == 0
+
+
+def _last_seen(world: World, who: str, name: str) -> int:
+    job = world.outbox.find(source(who), name)
+    assert job is not None
+    return job.last_seen_us
+
+
+def _clock() -> MockClock:
+    return MockClock(autojump_threshold=0)
+
+
+async def _at_once(work: Callable[..., Any], *args: object) -> Any:
+    await trio.lowlevel.checkpoint()
+    return work(*args)
+
+
+async def _main(fates: list[Fate], steps: list[Step], every_seconds: float) -> Life:
+    life = Life(fates, every_seconds)
+    await life.live(steps)
+    return life
