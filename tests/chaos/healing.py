@@ -306,7 +306,10 @@ async def healing(
     members = draw_members(Random(seed), port)
     for member in members:
         hooked = "with webhooks" if member.webhook_url else "without webhooks"
-        say(f"account {member.client_id}: {member.plan}, {hooked}")
+        say(
+            f"account {member.client_id}: {member.plan}, {hooked},"
+            f" {member.job_rate:g} jobs/s"
+        )
     course = HealingCourse(place, members, port, delivery=delivery, say=say)
     async with course.running(seed):
         faults = HealingFaults(

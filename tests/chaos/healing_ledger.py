@@ -127,8 +127,6 @@ def _check_gap(
                 may_count = after and (may_end or not later)
                 by_webhook.count(must=in_it, may=may_count)
                 strangers += may_count and not must_know
-            # Given up for a while, and then heard of after all.
-            unknown.count(must=False, may=may and end.read > until)
             went_on.count(
                 must=must_know and end.origin == "socket" and end.read > until,
                 may=may_know,

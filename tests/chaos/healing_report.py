@@ -59,6 +59,7 @@ def write(outcome: HealingOutcome, seed: int, folder: Path) -> Path:
                 "client_id": member.client_id,
                 "plan": member.plan,
                 "webhooks": member.webhook_url is not None,
+                "jobs_per_second": member.job_rate,
             }
             for member in outcome.members
         ],

@@ -15,6 +15,7 @@ from random import Random
 
 import trio
 
+from bridge.sandbox.config import Plan
 from tests.chaos.stage import PARTITIONS
 from tests.chaos.upstream import Member, UpstreamAccount
 from tests.e2e.bridge_process import BridgeProcess
@@ -40,9 +41,11 @@ _STEPS = (0, 20)
 _INTERVAL_SECONDS = (0.2, 1.5)
 _FAIL_SHARE = 0.25
 
-# Jobs a second. Basic accounts may ask 150 times a day beside the reserve, of which
-# a few minutes with more jobs would leave nothing.
-_JOB_RATES = {"basic": 0.3, "premium": 2.0}
+# Jobs a second. Basic accounts may ask 150 times a day beside the reserve: the few
+# are healed for some minutes, of the many some must stay unknown.
+_JOB_RATES = {"basic": (0.3, 1.5), "premium": (1.5,)}
+
+_PLANS: Sequence[Plan] = ("basic", "premium")
 
 _READ_SECONDS = 60.0
 
@@ -140,12 +143,14 @@ def draw_members(random: Random, port: int) -> list[Member]:
     members = []
     for number, hooked in enumerate(with_webhooks, 1):
         client_id = f"healing-{number}"
+        plan = random.choice(_PLANS)
         members.append(
             Member(
                 client_id,
                 f"token-{number}",
-                random.choice(["basic", "premium"]),
+                plan,
                 webhook_url(port, client_id) if hooked else None,
+                job_rate=random.choice(_JOB_RATES[plan]),
             )
         )
     return members
@@ -153,11 +158,10 @@ def draw_members(random: Random, port: int) -> list[Member]:
 
 async def start_jobs(account: UpstreamAccount, random: Random) -> None:
     """Start jobs of an account until cancelled."""
-    rate = _JOB_RATES[account.member.plan]
     while True:
         account.start_job(
             random.randint(*_STEPS),
             random.uniform(*_INTERVAL_SECONDS),
             fails=random.random() < _FAIL_SHARE,
         )
-        await trio.sleep(random.expovariate(rate))
+        await trio.sleep(random.expovariate(account.member.job_rate))

@@ -107,7 +107,7 @@ class Waiting:
 
     Attributes:
         request_id: Its name.
-        until: Until when it may take; infinity if it may stay unknown.
+        until: Until when it may take.
     """
 
     request_id: str
@@ -120,7 +120,7 @@ def waiting(
     seen: Mapping[tuple[int, int], float],
     gaps: Mapping[str, Sequence[ReportedGap]],
 ) -> list[Waiting]:
-    """Give the jobs that should still end on the topic, as `judge_healing` would."""
+    """Give the jobs that must still end on the topic, as `judge_healing` sees it."""
     courses, _, _ = hear(records, seen)
     return [
         Waiting(fate.request_id, account.deadline(truth, end))
@@ -132,6 +132,7 @@ def waiting(
         if (end := fate.end) is not None
         and account.end_of(fate) is None
         and account.may_know(fate)
+        and not account.may_stay_unknown(end)
     ]
 
 
@@ -212,8 +213,10 @@ class _Account:
             due += wait
         return due
 
-    def is_spent(self, end: Step) -> bool:
-        """Tell whether the day's calls were used up, or those for silent jobs."""
+    def may_stay_unknown(self, end: Step) -> bool:
+        """Tell whether the calls that could tell of an end were used up."""
+        if self.has_webhooks:
+            return False
         share = self.truth.limits.day
         if self.gap_of(end) is None:
             share //= _SILENT_SHARE
@@ -278,7 +281,7 @@ def _judge_fate(
             )
     elif not account.may_know(fate):
         verdict.lost += 1
-    elif not account.has_webhooks and account.is_spent(end):
+    elif account.may_stay_unknown(end):
         verdict.unknown += 1
     elif course is None:
         verdict.findings.append(f"{name} {where}: lost, though it was told of")

@@ -64,6 +64,7 @@ class Member:
         webhook_url: Where its webhooks go; None for none.
         webhook_secret: What signs them.
         retry_scale: What the waits between tries are multiplied by.
+        job_rate: How many jobs it starts a second, where jobs are started for it.
     """
 
     client_id: str
@@ -72,6 +73,7 @@ class Member:
     webhook_url: str | None = None
     webhook_secret: str = "whsec_made-up-for-this-run-only"
     retry_scale: float = 0.01
+    job_rate: float = 1.0
 
 
 class _Notes:
