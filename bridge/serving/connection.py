@@ -20,18 +20,19 @@ from bridge.serving.places import Places
 
 __all__ = ["Connection", "GoneError", "TooManyChunksError"]
 
-# Small, so that what one client sends never holds up the loop for long: it is at most
-# some milliseconds of parsing.
-_READ_BYTES: Final = 8 * 1024
+# So much may lie behind what a head may have: it is small.
+_HEAD_READ_BYTES: Final = 8 * 1024
+# Much, so that a busy loop takes a body in few turns; what it costs depends on chunks.
+_BODY_READ_BYTES: Final = 64 * 1024
 
-# A chunk takes some 15 us of parsing, whatever is in it. Clients that don't know a
-# body's length send chunks of kilobytes: these are a megabyte and more.
+# A chunk takes some 15 us of parsing, whatever is in it: no body holds up the loop for
+# more than these together. Clients that don't know a body's length send chunks of
+# kilobytes, so that it is a megabyte and more.
 _MAX_CHUNKS: Final = 1024
 
 # What a client still sends after an answer is read and thrown away for a moment: an end
 # with unread bytes is a reset, which may overtake the answer.
 _LINGER_SECONDS: Final = 1.0
-_THROWN_AWAY_BYTES: Final = 64 * 1024
 _LINGER_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -96,7 +97,7 @@ class Connection:
                 return event
             if event is not h11.NEED_DATA:
                 return None
-            await self._read(self.limits.head_seconds, since)
+            await self._read(_HEAD_READ_BYTES, self.limits.head_seconds, since)
 
     async def body(self, since: float) -> tuple[bytes, bool]:
         """
@@ -121,7 +122,7 @@ class Connection:
             found, has_ended = self._parsed()
             if found or has_ended:
                 return found, not has_ended
-            await self._read(self.limits.body_seconds, since)
+            await self._read(_BODY_READ_BYTES, self.limits.body_seconds, since)
 
     def skip_body(self) -> None:
         """Throw away what of the body has been read already, as nobody asks for it."""
@@ -196,7 +197,7 @@ class Connection:
                 if isinstance(self._stream, trio.abc.HalfCloseableStream):
                     await self._stream.send_eof()
                 while left > 0:
-                    data = await self._stream.receive_some(_THROWN_AWAY_BYTES)
+                    data = await self._stream.receive_some(_BODY_READ_BYTES)
                     if not data:
                         break
                     left -= len(data)
@@ -216,10 +217,10 @@ class Connection:
             if self._chunks > _MAX_CHUNKS:
                 raise TooManyChunksError
 
-    async def _read(self, seconds: float, since: float) -> None:
+    async def _read(self, max_bytes: int, seconds: float, since: float) -> None:
         with self._places.waiting(seconds, since=since):
             try:
-                data = await self._stream.receive_some(_READ_BYTES)
+                data = await self._stream.receive_some(max_bytes)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 raise GoneError from error
         self._http.receive_data(bytes(data))

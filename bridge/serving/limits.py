@@ -36,8 +36,9 @@ class Limits:
             longer.
         answer_seconds: How long a client may take to accept an answer, from its first
             byte on. Ten seconds: a page of metrics has a megabyte at most.
-        max_head_bytes: How large a request's head may be; some kilobytes more are taken
-            if they come in one piece. 16 KiB: what most servers and proxies take.
+        max_head_bytes: How large a request's head may be; one that comes in one piece
+            may be larger by what is read at once. 16 KiB: what most servers and proxies
+            take.
         max_requests: How many requests a connection may bring before it is closed, so
             that those who wait get their turn. A hundred: then a handshake costs next
             to nothing.

@@ -7,15 +7,24 @@ gives it its deadline, and lets it be ended early while somebody else waits for 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
+import structlog
 import trio
 
 from bridge.serving.limits import Limits
 
 
 __all__ = ["Door", "Places", "TooLateError"]
+
+
+_log = structlog.get_logger("bridge.serving")
+
+# A crowd that stays is told of now and then, not for each who is ended.
+_TELL_SECONDS: Final = 60.0
 
 
 class TooLateError(Exception):
@@ -28,14 +37,18 @@ class Places:
 
     Args:
         limits: How many there may be, and for how long one may hold up others.
+        setting: The setting of the port, for the log.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, setting: str) -> None:
         self._limits = limits
+        self._setting = setting
         self._taken = 0
         # Since when each wait keeps its place.
         self._waits: dict[trio.CancelScope, float] = {}
         self._left = trio.Event()
+        self._ended = 0
+        self._told_at = -math.inf
 
     def take(self) -> None:
         """Take a place."""
@@ -85,9 +98,24 @@ class Places:
                 continue
             if longest is not None and self._waits.pop(longest, None) is not None:
                 longest.cancel()
+                self._tell()
                 # It leaves at once, unless the application has something to clear up.
                 with trio.move_on_after(self._limits.crowded_seconds):
                     await left.wait()
+
+    def _tell(self) -> None:
+        """Say, if not just now, that somebody was ended for others."""
+        self._ended += 1
+        now = trio.current_time()
+        if now < self._told_at + _TELL_SECONDS:
+            return
+        _log.warning(
+            "port.crowded",
+            setting=self._setting,
+            max_connections=self._limits.max_connections,
+            ended=self._ended,
+        )
+        self._told_at, self._ended = now, 0
 
 
 class Door(trio.abc.Listener[trio.SocketStream]):

@@ -69,7 +69,8 @@ async def serve(  # noqa: PLR0913 - each is one independent choice of the caller
     listening = await open_socket(listen, setting)
     limits = limits or Limits()
     places = places_for(limits.max_connections, setting)
-    port = _Port(app, replace(limits, max_connections=places), certificate)
+    limits = replace(limits, max_connections=places)
+    port = _Port(app, limits, Places(limits, setting), certificate)
     host, number = listening.getsockname()[:2]
     scheme = "http" if tls is None else "https"
     address = f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
@@ -88,16 +89,21 @@ class _Port:
     Args:
         app: What answers.
         limits: What clients may take.
+        places: How many of them there are.
         certificate: What TLS ends with, or None.
     """
 
     def __init__(
-        self, app: Starlette, limits: Limits, certificate: Certificate | None
+        self,
+        app: Starlette,
+        limits: Limits,
+        places: Places,
+        certificate: Certificate | None,
     ) -> None:
         self._app = app
         self._limits = limits
         self._certificate = certificate
-        self._places = Places(limits)
+        self._places = places
         self._grace = Grace()
 
     async def serve(self, listener: trio.SocketListener) -> None:

@@ -215,17 +215,26 @@ async def test_idle_connections_do_not_starve_a_good_client(
     # Far away, so that nothing but the crowd ends them.
     limits = Limits(max_connections=limit, crowded_seconds=0.1)
     before = descriptors()
+    with structlog.testing.capture_logs() as logs:
+        await _besieged(limits, idle)
+    assert descriptors() <= before + 1
+    # Once, however many are ended.
+    assert [line["event"] for line in logs] == ["port.listening", "port.crowded"]
+    assert (logs[1]["setting"], logs[1]["ended"]) == ("webhook.listen", 1)
+
+
+async def _besieged(limits: Limits, idle: int) -> None:
+    before = descriptors()
     async with served(limits) as port:
         streams = [await connected(port) for _ in range(idle)]
         begun = trio.current_time()
         assert await asked(port, seconds=30) == "5"
-        turns = idle / limit
+        turns = idle / limits.max_connections
         assert trio.current_time() - begun < turns * 0.1 + PATIENCE_SECONDS
         # One end of each, and the port's of those that have a place.
-        assert descriptors() <= before + idle + limit + 8
+        assert descriptors() <= before + idle + limits.max_connections + 8
         for stream in streams:
             await stream.aclose()
-    assert descriptors() <= before + 1
 
 
 async def test_whoever_keeps_the_port_waiting_makes_room() -> None:
