@@ -26,7 +26,11 @@ from bridge.record import JobInFlight
 from bridge.settings import ReconciliationSettings
 
 
-__all__ = ["PATIENCE_SECONDS", "Reconciler"]
+__all__ = ["LISTEN_SECONDS", "PATIENCE_SECONDS", "Reconciler"]
+
+# So long after a gap is only listened: running jobs are heard of every few seconds, and
+# need no call then, of which a Basic account has 200 a day.
+LISTEN_SECONDS: Final = 5.0
 
 # Where nothing is asked, jobs have so long after a gap to be heard of: a running job is
 # heard of every few seconds, and a webhook that failed comes again after a minute.
@@ -56,6 +60,7 @@ class Reconciler:
         rooms: The other rooms.
         max_event_bytes: The largest event that becomes a record.
         keep_jobs_seconds: How long the outbox remembers a job that nothing is heard of.
+        listen_seconds: How long jobs have to be heard of before they are asked about.
         now_us: The time, microseconds since the epoch.
 
     Attributes:
@@ -71,12 +76,14 @@ class Reconciler:
         *,
         max_event_bytes: int,
         keep_jobs_seconds: float,
+        listen_seconds: float = LISTEN_SECONDS,
         now_us: Callable[[], int] = _now_us,
     ) -> None:
         self.statistics = statistics = ReconciliationStatistics(sources)
         self._sources = dict(sources)
         self._jobs = rooms.jobs
         self._now_us = now_us
+        self._listen_seconds = listen_seconds
         self._keep_jobs_us = keep_jobs_seconds * _US_PER_SECOND
         self._settlements = Settlements(rooms.gaps.settle, statistics)
         taker = Taker(rooms, statistics, max_event_bytes, now_us)
@@ -173,21 +180,27 @@ class Reconciler:
             [job for job in jobs if job.last_seen_us < until_us],
             trio.current_time(),
         )
+        if not self._settlements.waiting(gap.gap_id):
+            return
         asking = self._asking.get(client_id)
         if asking is None:
             nursery.start_soon(self._be_patient, gap, self._settlements.latest)
         else:
-            for some in portions(self._settlements.waiting(gap.gap_id)):
-                asking.put(some)
-                await trio.lowlevel.checkpoint()
+            nursery.start_soon(self._ask, gap, asking)
+
+    async def _ask(self, gap: ClosedGap, asking: Asking) -> None:
+        """Have the jobs of a gap asked about, unless they are heard of before."""
+        await trio.sleep(self._listen_seconds)
+        for some in portions(self._settlements.waiting(gap.gap_id)):
+            asking.put(some)
+            await trio.lowlevel.checkpoint()
 
     async def _be_patient(self, gap: ClosedGap, number: int) -> None:
         """Give the jobs of a gap their time to be heard of, where nobody is asked."""
-        if self._settlements.waiting(gap.gap_id):
-            await trio.sleep(PATIENCE_SECONDS)
-            await self._look(gap.client_id)
-            waiting = self._settlements.waiting(gap.gap_id)
-            self._settlements.determined(waiting, Fate.UNKNOWN, number)
+        await trio.sleep(PATIENCE_SECONDS)
+        await self._look(gap.client_id)
+        waiting = self._settlements.waiting(gap.gap_id)
+        self._settlements.determined(waiting, Fate.UNKNOWN, number)
 
     async def _look_regularly(self) -> None:
         """Look which jobs are silent, and which unknown ones are known by now."""

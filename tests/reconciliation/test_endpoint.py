@@ -199,7 +199,7 @@ async def test_without_calls_what_was_heard_of_is_known(
     world: World, autojump_clock: MockClock
 ) -> None:
     """Nothing is unknown without having been looked up."""
-    world.run_jobs(["asked", "heard", "ended", "silent"])
+    world.run_jobs(["asked", "silent", "heard", "ended"])
     world.pace.left[Purpose.GAP] = 1
     world.pace.every_seconds = 10
     async with trio.open_nursery() as nursery:

@@ -7,7 +7,7 @@ import threading
 import trio
 from trio.testing import MockClock
 
-from bridge.reconciliation.reconciler import PATIENCE_SECONDS
+from bridge.reconciliation.reconciler import LISTEN_SECONDS, PATIENCE_SECONDS
 from bridge.record import JobInFlight
 from bridge.settings import ReconciliationSettings
 from tests.reconciliation.world import (
@@ -123,6 +123,26 @@ async def test_gaps_of_any_thread_are_settled(
         nursery.cancel_scope.cancel()
     hand_over("after")
     assert world.ledger.unknown == {"before": 0, "while": 0}
+
+
+async def test_first_is_listened_and_then_asked(
+    threads_at_once: None, autojump_clock: MockClock
+) -> None:
+    """Jobs that are heard of in the first seconds, as those that run, cost no call."""
+    world = World(listen_seconds=LISTEN_SECONDS)
+    world.run_jobs(["runs", "ended-in-the-gap", "ends-now"])
+    world.dryapi.default = answered("done")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.reconciler.run)
+        gap_id = world.close_gap()
+        await trio.sleep(LISTEN_SECONDS - 0.1)
+        assert world.dryapi.asked == []
+        world.outbox.hear("42", "runs")
+        world.outbox.hear("42", "ends-now", "done")
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert world.dryapi.jobs_asked == ["ended-in-the-gap"]
+    assert world.ledger.unknown == {gap_id: 0}
 
 
 async def test_without_asking_jobs_have_a_minute(

@@ -332,6 +332,7 @@ class World:
     Attributes:
         client_ids: The accounts.
         settings: The reconciler's.
+        listen_seconds: How long it listens before it asks.
         outbox: Jobs and records.
         ledger: Gaps.
         dryapi: What is asked.
@@ -341,6 +342,7 @@ class World:
 
     client_ids: Sequence[str] = ("42",)
     settings: ReconciliationSettings = field(default_factory=ReconciliationSettings)
+    listen_seconds: float = 0.0
     client: StatusEndpoint | None = None
     budget: Calls | None = None
     outbox: Outbox = field(default_factory=Outbox)
@@ -371,6 +373,7 @@ class World:
             Rooms(self.outbox, self.outbox, self.ledger),
             max_event_bytes=MAX_EVENT_BYTES,
             keep_jobs_seconds=KEEP_JOBS_SECONDS,
+            listen_seconds=self.listen_seconds,
             now_us=now_us,
         )
         return self.reconciler
