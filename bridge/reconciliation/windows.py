@@ -55,7 +55,8 @@ class _Window:
             return count
         self._told = max(self._told, told)
         others = max(0, self._in_spell - 1)
-        return max(told, min(count, told + others))
+        # Answers overtake one another: an older one doesn't take back what a newer told.
+        return max(told, min(count, self._told + others))
 
     def _end(self) -> None:
         self.under_way = max(0, self.under_way - 1)
@@ -127,15 +128,12 @@ class Minute(_Window):
         # The ended call is among both.
         under_way = max(0, self.under_way - 1)
         count = under_way + sum(calls for _, calls in self._ended)
-        change = self._corrected(count, told) - count
-        if change > 0:
-            # The server counted them before now, so they count no longer than this.
-            self._ended.append((now, change))
-        while change < 0:
-            at, calls = self._ended.popleft()
-            change += calls
-            if change > 0:
-                self._ended.appendleft((at, change))
+        corrected = self._corrected(count, told)
+        if corrected != count:
+            # Others call as well, or a window is over. Whose calls the server counts
+            # isn't known then, only that they were made before now.
+            self._ended.clear()
+            self._ended.append((now, corrected - under_way))
         self._end()
 
     def clear(self) -> None:

@@ -1,0 +1,241 @@
+"""How many calls may be made, by the own count and by what is told."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from bridge.reconciliation.budget import Budget, Purpose
+from bridge.reconciliation.limits import Limits
+from bridge.record import Spent
+from tests.reconciliation.limited import (
+    BASIC,
+    DAY_SECONDS,
+    NOON_US,
+    LimitedApi,
+    ask_many,
+    calls_now,
+    is_free,
+    make_budget,
+)
+
+
+async def test_a_thousand_calls_of_a_basic_account(autojump_clock: MockClock) -> None:
+    """37 in any 60 s and 150 in the day, then no more; tomorrow again."""
+    api, budget = LimitedApi(), make_budget()
+    allowed = await ask_many(api, budget, 1000)
+    assert allowed == len(api.served) == 150
+    assert api.most_in_a_minute == 37
+    assert api.refused == 0
+    # The fifth minute has begun, and no sixth is waited for.
+    assert trio.current_time() == 240
+    assert not await budget.acquire(Purpose.GAP)
+    await trio.sleep_until(DAY_SECONDS)
+    assert await ask_many(api, budget, 1000) == 150
+    assert api.refused == 0
+
+
+async def test_a_premium_account_has_minutes_alone(autojump_clock: MockClock) -> None:
+    """225 in any 60 s, day and night, once its first answer has told so."""
+    api, budget = LimitedApi(300, None), make_budget()
+    assert await ask_many(api, budget, 2000) == 2000
+    assert api.most_in_a_minute == 225
+    assert api.refused == 0
+    assert trio.current_time() == 2000 // 225 * 60
+    assert budget.remaining_day is None
+
+
+async def test_basic_limits_are_assumed_before_any_answer(
+    autojump_clock: MockClock,
+) -> None:
+    """What the bridge may use of 50 and 200; nothing else is known."""
+    budget = make_budget()
+    assert (budget.remaining_minute, budget.remaining_day) == (37, 150)
+    assert await budget.acquire(Purpose.GAP)
+    assert (budget.remaining_minute, budget.remaining_day) == (36, 149)
+
+
+async def test_answers_without_limits_leave_the_own_count(
+    autojump_clock: MockClock,
+) -> None:
+    """A server that tells nothing is taken for one of a Basic account."""
+    api, budget = LimitedApi(tells=False), make_budget()
+    assert await ask_many(api, budget, 1000) == 150
+    assert api.most_in_a_minute == 37
+    assert api.refused == 0
+
+
+async def test_an_answer_with_a_minute_alone_tells_that_there_is_no_day(
+    autojump_clock: MockClock,
+) -> None:
+    """But a failure or a refusal, which may be another server's, does not."""
+    minute = Limits(300, 299)
+    for refusal in (
+        Limits(300, 0, retry_after_seconds=1, limited_by="minute"),
+        Limits(retry_after_seconds=1, limited_by="minute"),
+        Limits(),
+    ):
+        budget = make_budget()
+        budget.learn(refusal, failed=False)
+        assert budget.remaining_day == 150
+    budget.learn(minute, failed=True)
+    assert budget.remaining_day == 150
+    budget.learn(minute, failed=False)
+    assert budget.remaining_day is None
+    budget.learn(BASIC, failed=False)
+    assert budget.remaining_day == 149
+
+
+@pytest.mark.parametrize(("reserve", "minute", "day"), [(0, 50, 200), (99, 0, 2)])
+async def test_the_reserve_is_of_both(
+    autojump_clock: MockClock, reserve: int, minute: int, day: int
+) -> None:
+    """A share is rounded in favour of the user's own programs."""
+    budget = make_budget(reserve)
+    assert (budget.remaining_minute, budget.remaining_day) == (minute, day)
+    assert await calls_now(budget) == minute
+
+
+async def test_who_reserves_everything_is_never_asked(
+    autojump_clock: MockClock,
+) -> None:
+    """No call is waited for that can't be made on any day."""
+    assert not await make_budget(100).acquire(Purpose.GAP)
+    assert not await make_budget(99).acquire(Purpose.GAP)
+
+
+@pytest.mark.parametrize(
+    ("told", "minute", "day"),
+    [
+        (Limits(50, 49, 200, 199), 36, 149),
+        (Limits(50, 20, 200, 199), 7, 149),
+        (Limits(50, 13, 200, 199), 0, 149),
+        (Limits(50, 5, 200, 199), 0, 149),
+        (Limits(50, 49, 200, 60), 36, 10),
+        (Limits(50, 49, 200, 50), 36, 0),
+        (Limits(50, 99, 200, 999), 37, 150),
+        (Limits(minute_remaining=20, day_remaining=60), 7, 10),
+        (Limits(300, 299, 5000, 4999), 224, 3749),
+    ],
+)
+async def test_what_is_told_lowers_the_count(
+    autojump_clock: MockClock, told: Limits, minute: int, day: int
+) -> None:
+    """Calls of the user's own programs are known from the headers alone."""
+    budget = make_budget()
+    assert await budget.acquire(Purpose.GAP)
+    budget.learn(told, failed=False)
+    assert (budget.remaining_minute, budget.remaining_day) == (minute, day)
+
+
+async def test_what_is_told_raises_the_count(autojump_clock: MockClock) -> None:
+    """A server that has forgotten calls may be asked as often again."""
+    budget = make_budget()
+    assert await calls_now(budget) == 37
+    await trio.sleep(60)
+    for _ in range(30):
+        assert await budget.acquire(Purpose.GAP)
+        budget.learn(Limits(), failed=False)
+    assert (budget.remaining_minute, budget.remaining_day) == (7, 83)
+    assert await budget.acquire(Purpose.GAP)
+    budget.learn(Limits(50, 49, 200, 199), failed=False)
+    assert (budget.remaining_minute, budget.remaining_day) == (36, 149)
+
+
+async def test_answers_that_overlap_raise_nothing(autojump_clock: MockClock) -> None:
+    """What else was under way meanwhile may be missing in what is told."""
+    budget = make_budget(told=BASIC)
+    for _ in range(4):
+        assert await budget.acquire(Purpose.GAP)
+    for _ in range(4):
+        # The oldest news of the four: none of the others had arrived.
+        budget.learn(Limits(50, 48, 200, 198), failed=False)
+    assert (budget.remaining_minute, budget.remaining_day) == (37 - 5, 150 - 5)
+
+
+async def test_an_answer_that_was_overtaken_takes_nothing_back(
+    autojump_clock: MockClock,
+) -> None:
+    """What a newer one told of the user's calls stays."""
+    budget = make_budget(told=BASIC)
+    for _ in range(2):
+        assert await budget.acquire(Purpose.GAP)
+    budget.learn(Limits(50, 20, 200, 100), failed=False)
+    budget.learn(Limits(50, 48, 200, 198), failed=False)
+    assert (budget.remaining_minute, budget.remaining_day) == (7, 50)
+
+
+async def test_near_the_limit_calls_wait_for_each_other(
+    autojump_clock: MockClock,
+) -> None:
+    """What is under way may not be counted yet in what was told last."""
+    budget = make_budget(told=BASIC)
+    for _ in range(3):
+        assert await budget.acquire(Purpose.GAP)
+    budget.learn(Limits(50, 15, 200, 199), failed=False)
+    # 15 are left, or 13, which is the reserve.
+    assert budget.remaining_minute == 0
+    assert not await is_free(budget)
+    for _ in range(2):
+        budget.learn(Limits(50, 15, 200, 199), failed=False)
+    assert budget.remaining_minute == 2
+
+
+async def test_what_is_told_of_a_minute_grows_old(autojump_clock: MockClock) -> None:
+    """After 60 s the user's calls have left the window as the bridge's have."""
+    budget = make_budget()
+    assert await budget.acquire(Purpose.GAP)
+    budget.learn(Limits(50, 13, 200, 199), failed=False)
+    began = trio.current_time()
+    assert await budget.acquire(Purpose.GAP)
+    assert trio.current_time() - began == 60
+    assert budget.remaining_minute == 36
+
+
+async def test_a_call_counts_until_a_minute_after_its_answer(
+    autojump_clock: MockClock,
+) -> None:
+    """It may have reached the server at any time before that."""
+    budget = make_budget(98, told=BASIC)  # one call in a minute
+    await trio.sleep(60)
+    assert await budget.acquire(Purpose.GAP)
+    await trio.sleep(9)
+    budget.learn(Limits(), failed=False)
+    answered = trio.current_time()
+    assert await budget.acquire(Purpose.GAP)
+    assert trio.current_time() == answered + 60
+
+
+async def test_a_call_that_was_not_made_costs_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    """One that was cancelled half-way does: it may have arrived."""
+    budget = make_budget(told=BASIC)
+    before = (budget.remaining_minute, budget.remaining_day)
+    for purpose in Purpose:
+        assert await budget.acquire(purpose)
+        budget.abandon(was_made=False)
+    assert (budget.remaining_minute, budget.remaining_day) == before
+    assert await budget.acquire(Purpose.GAP)
+    budget.abandon()
+    assert (budget.remaining_minute, budget.remaining_day) == (35, 148)
+    assert not budget.is_backing_off
+
+
+async def test_the_numbers_can_be_read_in_any_thread(autojump_clock: MockClock) -> None:
+    """Metrics are written in one that isn't trio's."""
+    budget = Budget(reserve_percent=25, now_us=lambda: NOON_US)
+    budget.learn(BASIC, failed=False)
+
+    def read() -> tuple[int | None, int | None, bool, Spent]:
+        return (
+            budget.remaining_minute,
+            budget.remaining_day,
+            budget.is_backing_off,
+            budget.spent(),
+        )
+
+    here = read()
+    assert await trio.to_thread.run_sync(read) == here
+    assert here == (36, 149, False, Spent(NOON_US, 1))
