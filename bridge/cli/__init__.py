@@ -39,6 +39,10 @@ COMMANDS = {
         "bridge.cli.dlq:command",
         "Look at dead letters, and replay those that can be read now.",
     ),
+    "gaps": LazyCommand(
+        "bridge.cli.gaps:command",
+        "Show when events may have been missed, and what was lost for good.",
+    ),
     "sandbox": LazyCommand(
         "bridge.cli.sandbox:command",
         "Run a local dryAPI that emits simulated jobs.",

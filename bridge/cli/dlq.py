@@ -7,20 +7,17 @@ What dead letters are, how they are shown and which of them may go stands in
 
 from __future__ import annotations
 
-import logging
 import sys
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import click
 import trio
 from rich.console import Console
 
 from bridge.cli.options import reading_options, replaying_options, span_seconds
-from bridge.cli.signals import treat_sigterm_as_sigint
+from bridge.cli.reading import be_quiet, console, milliseconds_ago, tell, watched
 from bridge.consumer.dead_letters import (
     NO_REASON,
     Choice,
@@ -35,7 +32,6 @@ from bridge.consumer.dead_letters import (
     show_tally,
     tally_as_json,
 )
-from bridge.consumer.verify import Watch
 from bridge.errors import DeadLetterReason, ExitCode
 from bridge.operations import logs
 from bridge.settings import Settings
@@ -43,12 +39,7 @@ from bridge.settings import Settings
 
 __all__ = ["command"]
 
-_T = TypeVar("_T")
-
 _GROUP_HELP = "Look at dead letters, and replay those that this version can read."
-
-# The table's last column is wide; a narrower one is torn apart in a CI's log.
-_PIPE_COLUMNS = 160
 
 # What a screen or two take.
 _LETTERS = 20
@@ -117,11 +108,11 @@ def list_(  # noqa: PLR0913 - one for each option
     since_ms = None if since is None else milliseconds_ago(since)
     if reason is None:
         count = partial(reasons_of, settings.kafka, topic, since_ms=since_ms)
-        reasons = _watched(ctx, topic, count)
+        reasons = watched(ctx, topic, count)
         if to_json:
             click.echo(reasons_as_json(topic, reasons))
         else:
-            show_reasons(topic, reasons, _console())
+            show_reasons(topic, reasons, console())
         return
     find = partial(
         latest_letters,
@@ -131,11 +122,11 @@ def list_(  # noqa: PLR0913 - one for each option
         limit or _LETTERS,
         since_ms=since_ms,
     )
-    letters, found = _watched(ctx, topic, find)
+    letters, found = watched(ctx, topic, find)
     if to_json:
         click.echo(letters_as_lines(letters), nl=False)
     else:
-        show_letters(topic, letters, found, _console())
+        show_letters(topic, letters, found, console())
     if not found:
         known = ", ".join(DeadLetterReason)
         tell(f"no dead letter has the reason {reason!r}; the bridge's own are {known}.")
@@ -145,40 +136,6 @@ def _of(word: str) -> Callable[[Letter], bool]:
     """Choose the letters of one reason."""
     wanted = NO_REASON if word == _NO_REASON else word
     return lambda letter: letter.reason == wanted
-
-
-def _watched(ctx: click.Context, topic: str, work: Callable[..., Awaitable[_T]]) -> _T:
-    """Run what reads the topic, and show how far it has come."""
-    watch = Watch(topic, Console(stderr=True), tell)
-    try:
-        with watch:
-            return trio.run(partial(work, on_progress=watch.update))
-    except KeyboardInterrupt:
-        done = watch.last
-        tell(f"interrupted after {done.done:,} of {done.total:,} offsets.")
-        ctx.exit(ExitCode.FAILED)
-
-
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
-
-
-def be_quiet(settings: Settings) -> None:
-    """Let standard output be the data, and a signal the end."""
-    logs.configure(settings.log.format, settings.log.level, sys.stderr)
-    # The reader reports what matters of what aiokafka complains about.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    treat_sigterm_as_sigint()
-
-
-def tell(line: str) -> None:
-    """Write a line to standard error."""
-    click.echo(f"bridge: {line}", err=True)
-
-
-def milliseconds_ago(seconds: int) -> int:
-    """Give a moment of the past in milliseconds since the epoch."""
-    return max(0, int((time.time() - seconds) * 1000))
 
 
 @command.command("replay")
@@ -252,7 +209,7 @@ def replay(  # noqa: PLR0913 - one for each option
         more = {"dry_run": dry_run, "trouble": done.trouble, "waiting": done.waiting}
         click.echo(tally_as_json(choice, done.tally, **more))
     else:
-        show_tally(choice, done.tally, _console(), is_dry=dry_run)
+        show_tally(choice, done.tally, console(), is_dry=dry_run)
     if done.trouble is not None:
         waits = f"; {done.waiting:,} records wait in the replay's outbox"
         tell(

@@ -13,11 +13,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from bridge.consumer.dead_letters.letter import Letter, as_letter
-from bridge.consumer.dead_letters.reading import (
-    OnProgress,
-    nobody_watches,
-    read_through,
-)
+from bridge.consumer.reading import OnProgress, nobody_watches, read_through
 from bridge.kafka.reading.reader import ConsumedRecord, Edge
 from bridge.settings import KafkaSettings
 

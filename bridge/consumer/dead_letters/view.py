@@ -8,7 +8,6 @@ as a command to it: what isn't printable is shown as an escape.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import msgspec
 from rich.console import Console
@@ -20,53 +19,22 @@ from bridge.consumer.dead_letters.letter import Letter
 from bridge.consumer.dead_letters.overview import Reason
 from bridge.consumer.dead_letters.replaying import Choice, Tally
 from bridge.consumer.lines import json_line
+from bridge.consumer.texts import plain, utc
 
 
 __all__ = [
     "letters_as_lines",
-    "plain",
     "reasons_as_json",
     "show_letters",
     "show_reasons",
     "show_tally",
     "tally_as_json",
-    "utc",
 ]
 
-# A key or a message that is longer is cut: a hostile one must not push the rest
-# from the screen.
-_SHOWN_CHARACTERS = 200
 # From which width on the example is a column; else it is a line.
 _EXAMPLE_FROM_COLUMNS = 110
 # Of a value, what tells what it is; the rest is for --json.
 _SHOWN_BYTES = 160
-
-
-def plain(text: str, limit: int = _SHOWN_CHARACTERS) -> str:
-    r"""
-    Show text so that no terminal takes any of it for a command.
-
-    Control characters, escapes and the marks of the other writing direction become
-    what Python writes for them, `\x1b` for instance.
-
-    Args:
-        text: Any text.
-        limit: A longer one is cut and ends with an ellipsis.
-    """
-    cut = text[:limit] + ("…" if len(text) > limit else "")
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in cut
-    )
-
-
-def utc(timestamp_ms: int) -> str:
-    """Write a record's timestamp, to the second; Kafka has -1 where there is none."""
-    try:
-        moment = datetime.fromtimestamp(timestamp_ms // 1000, UTC)
-    except (OverflowError, ValueError, OSError):
-        return str(timestamp_ms)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def show_reasons(topic: str, reasons: Sequence[Reason], console: Console) -> None:

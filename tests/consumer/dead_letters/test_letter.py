@@ -7,7 +7,7 @@ import pytest
 from bridge.consumer.dead_letters import overview
 from bridge.consumer.dead_letters.letter import NO_REASON, as_letter, received_at_us
 from bridge.consumer.dead_letters.overview import OTHER_REASONS, Reason
-from bridge.consumer.dead_letters.view import plain, utc
+from bridge.consumer.texts import plain, utc
 from tests.consumer.dead_letters.letters import Sent, consumed, sent
 
 

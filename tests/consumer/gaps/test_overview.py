@@ -1,0 +1,193 @@
+"""Of each gap the last record counts, and what is no gap stops nothing."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from bridge.consumer.gaps import (
+    Choice,
+    Folded,
+    NoGap,
+    NoGapError,
+    Overview,
+    State,
+    as_gap,
+)
+from tests.consumer.gaps.ledger import (
+    consumed,
+    records,
+    settled,
+    value,
+    values_of_ledger,
+)
+
+
+def overview_of(
+    *values: bytes | None, most: int = 100, choice: Choice | None = None
+) -> Overview:
+    """Fold records of these values."""
+    folded = Folded(most)
+    for record in records(values):
+        folded.take(record)
+    return folded.overview(choice or Choice())
+
+
+def ids(overview: Overview) -> list[str]:
+    """Give the gaps in the order in which they are shown."""
+    return [gap.gap_id for gap in overview.gaps]
+
+
+def test_ledger_of_the_bridge_is_read_as_it_was_written() -> None:
+    """Opened, closed, settled and corrected: what was said last, the newest first."""
+    overview = overview_of(*values_of_ledger())
+    assert [
+        (gap.cause, gap.client_id, gap.state.value, gap.seconds, gap.unknown)
+        for gap in overview.gaps
+    ] == [
+        ("deaf", "client-42", "open", None, None),
+        ("first_start", "client-7", "closed", None, None),
+        ("stopped", "client-42", "settled", 4.5, 1),
+    ]
+    totals = overview.totals
+    assert totals.states == {State.OPEN: 1, State.CLOSED: 1, State.SETTLED: 1}
+    assert totals.causes == {
+        "stopped": (1, 4.5),
+        "first_start": (1, 0.0),
+        "deaf": (1, 0.0),
+    }
+    assert (totals.jobs_in_flight, totals.seconds) == (4, 4.5)
+    assert (totals.healed_by_status_endpoint, totals.healed_by_webhook) == (1, 2)
+    assert totals.unknown == 1
+    assert (overview.no_gaps, overview.left_out) == (0, 0)
+
+
+def test_record_that_comes_twice_takes_nothing_back() -> None:
+    """A late write can stand behind what came after it."""
+    opened, closed, told = value(until=None), value(), settled(unknown=2)
+    corrected = settled(unknown=1)
+    for order in (
+        [opened, closed, opened],
+        [opened, closed, told, closed, opened, corrected, closed],
+    ):
+        [gap] = overview_of(*order).gaps
+        assert gap.state is not State.OPEN
+    assert gap.unknown == 1
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"cause": "solar_flare", "mood": {"deep": [1, {}]}},
+        {"jobs_in_flight": None, "since": None},
+        {"since": "2026-01-31T14:00:00+02:00"},
+    ],
+)
+def test_gap_of_another_version_is_a_gap(more: dict[str, Any]) -> None:
+    """Other causes, other members and other ways to write a time are read."""
+    gap = as_gap(consumed(value(**more)))
+    assert gap.cause == more.get("cause", "disconnected")
+    assert gap.since in {None, datetime(2026, 1, 31, 12, tzinfo=UTC)}
+
+
+def test_gap_behind_the_prefix_of_a_registry_is_a_gap() -> None:
+    """Its five bytes are no part of the JSON."""
+    assert as_gap(consumed(b"\0\0\0\0\7" + value())).gap_id == "g-1"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        None,
+        b"",
+        b"[]",
+        b"{}",
+        b"\xff",
+        b"[" * 100_000,
+        json.dumps({"request_id": "job-1", "status": "done"}).encode(),
+        value(gap_id=""),
+        value(gap_id="g" * 501),
+        value(client_id=7),
+        value(since="2026-01-31T12:00:00"),
+        value(since="soon"),
+        value(until="0001-01-01T00:00:00+14:00"),
+        value(jobs_in_flight=-1),
+        value(jobs_in_flight=2**54),
+        value(unknown=1.5),
+        value().replace(b"client-42", b"\xff\xfe"),
+    ],
+)
+def test_what_is_no_gap_is_counted_and_named(bad: bytes | None) -> None:
+    """Whoever wrote it, the gaps around it are shown."""
+    overview = overview_of(value(), bad, value("g-2"))
+    assert len(overview.gaps) == 2
+    assert overview.no_gaps == 1
+    [named] = overview.named
+    assert named.place == "jobs.gaps-0@1"
+    assert named.reason
+    with pytest.raises(NoGapError):
+        as_gap(consumed(bad))
+
+
+def test_only_the_first_of_what_is_no_gap_are_named() -> None:
+    """Whoever writes many of them fills no screen."""
+    overview = overview_of(*[b"x"] * 10)
+    assert overview.no_gaps == 10
+    places = [NoGap(f"jobs.gaps-0@{offset}", "it is no JSON") for offset in range(3)]
+    assert overview.named == places
+
+
+def test_clock_that_was_set_back_makes_no_negative_time() -> None:
+    """Totals would be nonsense."""
+    overview = overview_of(value(until="2026-01-31T11:00:00Z"))
+    assert overview.totals.seconds == 0
+
+
+def test_memory_is_bounded_by_the_latest_gaps() -> None:
+    """Those that came first are left out, and that is told."""
+    values = [value(f"g-{number}") for number in range(12)]
+    overview = overview_of(*values, value("g-11", until=None), most=10)
+    assert set(ids(overview)) == {f"g-{number}" for number in range(2, 12)}
+    assert overview.left_out == 2
+
+
+@pytest.mark.parametrize(
+    ("choice", "chosen"),
+    [
+        (Choice(), {"a", "b", "c", "d"}),
+        (Choice(client_id="other"), {"b"}),
+        (Choice(cause="deaf"), {"c"}),
+        (Choice(is_open=True), {"c"}),
+        (Choice(has_unknown=True), {"d"}),
+        # Those that were open then, whenever they had begun.
+        (Choice(since=datetime(2026, 1, 31, 12, 0, 8, tzinfo=UTC)), {"b", "c"}),
+        (Choice(client_id="nobody"), set()),
+    ],
+)
+def test_gaps_are_chosen(choice: Choice, chosen: set[str]) -> None:
+    """Totals are of those that are wanted; all causes are known."""
+    overview = overview_of(
+        settled("a"),
+        settled("b", client_id="other", until="2026-02-01T00:00:00Z"),
+        value("c", cause="deaf", until=None),
+        settled("d", unknown=5),
+        choice=choice,
+    )
+    assert set(ids(overview)) == chosen
+    assert sum(overview.totals.states.values()) == len(chosen)
+    assert overview.totals.unknown == 5 * ("d" in chosen)
+    assert overview.causes == ["deaf", "disconnected"]
+
+
+def test_newest_come_first_and_a_first_start_stands_at_its_end() -> None:
+    """Of a gap without a begin nothing else is known."""
+    overview = overview_of(
+        value("early", since="2026-01-01T00:00:00Z"),
+        value("start", since=None, until="2026-01-15T00:00:00Z"),
+        value("late"),
+        value("nowhere", since=None, until=None),
+    )
+    assert ids(overview) == ["late", "start", "early", "nowhere"]
