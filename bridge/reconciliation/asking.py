@@ -303,13 +303,12 @@ class Asking:
     def _note(self, key: Key, job: JobInFlight, fate: Fate, number: int) -> None:
         """Enter what an answer tells."""
         self._in_vain.pop(key, None)
-        silent = self._silent[key[0]]
         if fate is Fate.ENDED:
-            silent.forget(job.request_id)
             self._settlements.determined([key], fate)
             return
-        is_hopeless = fate is Fate.UNKNOWN
-        silent.asked(job, trio.current_time(), is_hopeless=is_hopeless)
+        self._silent[key[0]].asked(
+            job, trio.current_time(), is_hopeless=fate is Fate.UNKNOWN
+        )
         self._settlements.determined([key], fate, number)
         if self._settlements.waits(key):
             self.put([key])

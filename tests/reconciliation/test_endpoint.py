@@ -186,11 +186,19 @@ async def test_without_calls_jobs_are_unknown(
             await trio.sleep(5)
             second = world.close_gap()
             await trio.sleep(5)
+            unknown = dict(world.ledger.unknown)
+            assert len(logs) == 1
+            # On the next day.
+            world.pace.left[Purpose.GAP] = 3
+            third = world.close_gap()
+            await trio.sleep(5)
             nursery.cancel_scope.cancel()
-    assert world.outbox.ended == {f"job-{number:02}" for number in range(4)}
-    assert world.ledger.unknown == {first: 6, second: 6}
+    assert unknown == {first: 6, second: 6}
+    assert world.outbox.ended == {f"job-{number:02}" for number in range(7)}
+    assert world.ledger.unknown == {first: 3, second: 3, third: 3}
     assert [(log["event"], log["purpose"]) for log in logs] == [
-        ("reconciliation.spent", "gap")
+        ("reconciliation.spent", "gap"),
+        ("reconciliation.spent", "gap"),
     ]
     assert logs[0]["log_level"] == "warning"
 
@@ -242,27 +250,58 @@ async def test_jobs_that_were_never_tried_are_given_up_as_well(
     world.pace.every_seconds = 1
     world.pace.retry_seconds = 250
     gap_id = world.close_gap()
-    await world.runs(world.settings.give_up_seconds + 5)
+    with capture_logs() as logs:
+        await world.runs(world.settings.give_up_seconds + 5)
     assert world.ledger.unknown == {gap_id: 10}
+    assert [log["event"] for log in logs] == ["reconciliation.away"]
     assert len(set(world.dryapi.jobs_asked)) < 10
 
 
-async def test_gap_gets_its_time_after_one_that_was_answered_late(
-    world: World, autojump_clock: MockClock
+@pytest.mark.parametrize("by", ["answer", "webhook"])
+async def test_gap_gets_its_time_after_one_that_was_settled_late(
+    world: World, autojump_clock: MockClock, by: str
 ) -> None:
     """Failures of silent jobs before it don't count."""
     world.run_jobs(["a"])
     world.dryapi.default = FAILED
+    world.dryapi.seconds = 1
     async with trio.open_nursery() as nursery:
         nursery.start_soon(world.reconciler.run)
-        world.close_gap()
+        first = world.close_gap()
         await trio.sleep(5)
-        world.dryapi.default = answered("processing")
-        await trio.sleep(60)
+        if by == "answer":
+            world.dryapi.default = answered("done")
+        while len(world.dryapi.asked) < 2:  # noqa: ASYNC110 - time jumps
+            await trio.sleep(0.1)
+        if by == "webhook":
+            world.outbox.hear("42", "a", "done")
+            world.reconciler.written("42", "a")
+        await trio.sleep(5)
+        assert world.ledger.unknown == {first: 0}
         world.dryapi.default = FAILED
-        await trio.sleep(world.settings.silent_after_seconds + 3600)
+        world.run_jobs(["b"], age_seconds=world.settings.silent_after_seconds)
+        await trio.sleep(3600)
         assert world.pace.learned[-1]
-        gap_id = world.close_gap()
+        second = world.close_gap()
         await trio.sleep(world.settings.give_up_seconds - 10)
-        assert gap_id not in world.ledger.unknown
+        assert second not in world.ledger.unknown
         nursery.cancel_scope.cancel()
+
+
+async def test_few_failures_are_no_news(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """Two in a row, however often, are a restart or a connection that broke."""
+    world.run_jobs(["a"])
+    with capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.reconciler.run)
+            for number in range(1, 4):
+                world.dryapi.default = FAILED
+                world.close_gap()
+                await trio.sleep(15)
+                assert world.pace.learned.count(True) == 2 * number
+                world.dryapi.default = answered("processing")
+                await trio.sleep(15)
+            nursery.cancel_scope.cancel()
+    assert logs == []
