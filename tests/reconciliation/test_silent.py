@@ -55,6 +55,19 @@ async def test_running_job_is_asked_about_ever_more_rarely(
     assert len(waits) > 10
 
 
+async def test_longer_wait_than_a_quarter_of_a_day_stays_as_long(
+    threads_at_once: None, autojump_clock: MockClock
+) -> None:
+    """Whoever wants to be asked rarely is not asked more often later."""
+    after = 30_000.0
+    world = World(settings=ReconciliationSettings(silent_after_seconds=after))
+    world.run_jobs(["a"], age_seconds=after)
+    await world.runs(after * 4)
+    times = [at for _, at in world.dryapi.asked]
+    assert len(times) == 4
+    assert all(later - earlier >= after for earlier, later in pairwise(times))
+
+
 async def test_job_that_is_heard_of_is_left_alone(
     world: World, autojump_clock: MockClock
 ) -> None:
@@ -148,6 +161,24 @@ async def test_silence_waits_for_the_next_day(
     ]
 
 
+async def test_job_that_is_heard_of_waits_no_longer(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """Where none may be asked about, the gauge tells how many are silent."""
+    world.run_jobs(["a", "b", "c"], age_seconds=AFTER)
+    world.pace.left[Purpose.SILENT] = 0
+    waiting = world.reconciler.statistics.waiting
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.reconciler.run)
+        await trio.sleep(LOOK_SECONDS + 1)
+        assert waiting["42", Purpose.SILENT] == 3
+        world.outbox.hear("42", "a")
+        world.outbox.hear("42", "b", "done")
+        await trio.sleep(LOOK_SECONDS)
+        assert waiting["42", Purpose.SILENT] == 1
+        nursery.cancel_scope.cancel()
+
+
 async def test_silent_job_that_fails_is_behind_the_others(
     world: World, autojump_clock: MockClock
 ) -> None:
@@ -172,6 +203,23 @@ async def test_job_asked_about_for_a_gap_is_left_alone(
     world.close_gap()
     await world.runs(AFTER - LOOK_SECONDS)
     assert world.dryapi.jobs_asked == ["a"]
+
+
+async def test_waits_begin_anew_with_a_gap_after_the_job_was_heard_of(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """Though nobody looked between its event and the gap's question."""
+    world.run_jobs(["a"], age_seconds=AFTER)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.reconciler.run)
+        await trio.sleep(AFTER * 4 + 30)
+        assert len(world.dryapi.asked) == 3
+        world.outbox.hear("42", "a")
+        await trio.sleep(0.5)
+        world.close_gap()
+        await trio.sleep(AFTER + 2 * LOOK_SECONDS)
+        nursery.cancel_scope.cancel()
+    assert len(world.dryapi.asked) == 5
 
 
 async def test_silent_jobs_of_accounts_are_not_mixed(
