@@ -69,6 +69,10 @@ class ClosedGap(Protocol):
     def until_us(self) -> int | None:
         """What is sent from then on arrives, microseconds since the epoch."""
 
+    @property
+    def unknown(self) -> int | None:
+        """How many of its jobs the process before called unknown; None of a new one."""
+
 
 class Settle(Protocol):
     """Who writes down how a gap ended."""

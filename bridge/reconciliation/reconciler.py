@@ -179,6 +179,7 @@ class Reconciler:
             client_id,
             [job for job in jobs if job.last_seen_us < until_us],
             trio.current_time(),
+            gap.unknown or 0,
         )
         if not self._settlements.waiting(gap.gap_id):
             return

@@ -124,7 +124,12 @@ class Settlements:
     # -- What changes them -----------------------------------------------------
 
     def close(
-        self, gap_id: str, client_id: str, jobs: Iterable[JobInFlight], at: float
+        self,
+        gap_id: str,
+        client_id: str,
+        jobs: Iterable[JobInFlight],
+        at: float,
+        unknown: int = 0,
     ) -> None:
         """
         Enter a gap that has closed; one without jobs is settled at once.
@@ -136,6 +141,9 @@ class Settlements:
             client_id: Whose.
             jobs: Those in flight that it may have swallowed the end of.
             at: Now.
+            unknown: How many of its jobs the process before said to be unknown. If
+                fewer are in flight, the outbox has forgotten the others by their age:
+                nothing can tell of them any more.
         """
         if gap_id in self._gaps:
             return
@@ -149,6 +157,7 @@ class Settlements:
             gap.waiting.add(key)
             self._waits[key] = self._waits.get(key, 0) + 1
             self._of.setdefault(key, []).append(gap)
+        gap.given_up = max(0, unknown - len(gap.waiting))
         self._entries += len(gap.waiting)
         self._count_waiting(client_id, len(self._waits) - waiting_before)
         self._tell(gap)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -134,6 +135,17 @@ def test_table_tells_what_goes_on_and_what_has_ended() -> None:
     assert told.all == [("g", 1, False)]
     settlements.determined(keys(["old"]), Fate.ENDED)
     assert told.all == [("g", 1, False)]
+
+
+@pytest.mark.parametrize(("names", "unknown"), [("", 5), ("ab", 3), ("abcdef", 0)])
+def test_job_that_was_forgotten_since_the_process_before_stays_unknown(
+    names: str, unknown: int
+) -> None:
+    """It said that five are: of those that are not in flight nobody will tell."""
+    settlements, told = books()
+    settlements.close("g", "42", jobs(names), 0, unknown=5)
+    settlements.determined(keys(names), Fate.ENDED)
+    assert told.all == [("g", unknown, False)]
 
 
 def test_oldest_gap_goes_when_there_are_too_many_jobs() -> None:

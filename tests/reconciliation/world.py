@@ -49,6 +49,7 @@ class Gap:
     gap_id: str
     client_id: str
     until_us: int | None
+    unknown: int | None = None
 
 
 @dataclass(frozen=True)
