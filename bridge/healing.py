@@ -81,10 +81,10 @@ class Maker:
             received_at_us: When it was read, microseconds since the epoch.
         """
         try:
-            data: str | None = event.decode()
+            data: str | bytes = event.decode()
         except UnicodeDecodeError:
             # No text at all: its bytes are kept as they came.
-            data = None
+            data = event
         self.intake.accept([_Told(data, event)], received_at_us)
         # Previews stay in their event here, and it has none.
         (record,) = self._made

@@ -61,13 +61,23 @@ def test_an_event_told_becomes_one_record() -> None:
     assert make.intake.statistics.accepted == 1
 
 
-@pytest.mark.parametrize("body", [b"\xff\xfe", b"no json", b'{"status":"done"}'])
-def test_what_is_no_event_becomes_a_dead_letter_of_its_bytes(body: bytes) -> None:
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"\xff\xfe", b"not_json"),
+        (b"no json", b"not_json"),
+        (b'{"status":"done"}', b"missing_request_id"),
+    ],
+)
+def test_what_is_no_event_becomes_a_dead_letter_of_its_bytes(
+    body: bytes, reason: bytes
+) -> None:
     """It has no status, so that nothing is judged by it."""
     make = Maker(Settings(), SOURCE, Origin.WEBHOOK)
     record = make(body, 5)
     assert (record.value, record.topic, record.status) == (body, "jobs.dlq", None)
     assert record.envelope.ce_type == header_names.DEAD_LETTER_TYPE
+    assert dict(record.extra)[header_names.BRIDGE_REASON] == reason
     assert sum(make.intake.statistics.dead_letters.values()) == 1
     assert make(b'{"request_id":"a","status":"done"}', 6).topic == "jobs"
 

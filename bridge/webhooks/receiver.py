@@ -137,7 +137,8 @@ class Receiver:
         recipient = self._recipients.get(request.path_params.get("client_id"))
         if recipient is None:
             self.statistics.strangers += 1
-            path = request.url.path[:_MOST_SHOWN]
+            # `request.url` would raise for some Host headers.
+            path = request.scope["path"][:_MOST_SHOWN]
             _log.warning("webhook.refused", reason="unknown_account", path=path)
             return Response(status_code=404)
         outcome, webhook = await self._outcome(request, recipient, began)

@@ -191,6 +191,17 @@ async def test_a_refusal_says_no_more_than_its_status(
     assert SECRET not in told()
 
 
+@pytest.mark.parametrize("host", ["[", "[::", "a:b:c", "\x7f", ""])
+@pytest.mark.parametrize("path", [PATH, f"{PATH}/x"])
+async def test_any_host(host: str, path: str) -> None:
+    """What a sender calls the bridge is not looked at."""
+    house = House()
+    body = body_of("job.completed", completed())
+    headers = {**signed(body, NOW, secret=f"{SECRET}-42"), "Host": host}
+    answer = await house.post(body, headers, path=path)
+    assert answer.status_code == (200 if path == PATH else 404)
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
 async def test_other_methods(method: str) -> None:
     """They are told which one there is."""
