@@ -87,6 +87,34 @@ def test_webhooks_are_held_on_in_the_new_file(scene: Scene) -> None:
     assert salvaged["stopped_by"] is None
 
 
+def test_what_finds_the_damage_is_done_in_the_new_file(tmp_path: Path) -> None:
+    """With all that was asked beside it: nothing has to be asked for twice."""
+    with threaded(outbox := _standing(tmp_path)):
+        replaced: list[bool] = []
+        outbox.subscribe(lambda _: None, lambda _: None, lambda: replaced.append(True))
+        held = _take(outbox, 3)
+        outbox.offer([event("job")])
+        eventually(lambda: outbox.drained)
+        job = outbox.jobs.find(source_of(7), "job")
+        assert job is not None
+        changed = "UPDATE held SET record = x'00' WHERE place = ?"
+        _alter(tmp_path / "outbox.sqlite3", changed, held[0].place)
+        asked = [
+            outbox.take(delivery("new", "new", due_us=99)),
+            outbox.take(delivery("1", "1")),
+            outbox.release(held[0].place, ()),
+            outbox.release(held[1].place, ()),
+            outbox.heal(answer(job)),
+        ]
+        done = [future.result(10) for future in asked]
+        assert replaced
+        # The one that found it can't be read.
+        assert done == [True, False, False, True, True]
+        left = [one.record.key for one in outbox.held(9).result(10)]
+        assert left == [b"2", b"new"]
+        eventually(lambda: outbox.statistics.rows == 3)
+
+
 @pytest.mark.parametrize(
     ("harm", "least", "most"),
     [
