@@ -79,12 +79,11 @@ async def test_an_answer_with_a_minute_alone_tells_that_there_is_no_day(
         budget = make_budget()
         budget.learn(refusal, failed=False)
         assert budget.remaining_day == 150
-    budget.learn(minute, failed=True)
-    assert budget.remaining_day == 150
-    budget.learn(minute, failed=False)
-    assert budget.remaining_day is None
-    budget.learn(BASIC, failed=False)
-    assert budget.remaining_day == 149
+    days = []
+    for told, failed in ((minute, True), (minute, False), (BASIC, False)):
+        budget.learn(told, failed=failed)
+        days.append(budget.remaining_day)
+    assert days == [150, None, 149]
 
 
 @pytest.mark.parametrize(("reserve", "minute", "day"), [(0, 50, 200), (99, 0, 2)])
