@@ -26,7 +26,7 @@ from bridge.record import JobInFlight
 from bridge.settings import ReconciliationSettings
 
 
-__all__ = ["LISTEN_SECONDS", "PATIENCE_SECONDS", "Reconciler"]
+__all__ = ["LISTEN_SECONDS", "LOOK_SECONDS", "PATIENCE_SECONDS", "Reconciler"]
 
 # So long after a gap is only listened: running jobs are heard of every few seconds, and
 # need no call then, of which a Basic account has 200 a day.

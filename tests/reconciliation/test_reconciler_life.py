@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import Any
 
+import pytest
 import trio
 from trio.testing import MockClock
 
-from bridge.reconciliation.reconciler import LISTEN_SECONDS, PATIENCE_SECONDS
+from bridge.reconciliation.reconciler import LISTEN_SECONDS, LOOK_SECONDS
 from bridge.record import JobInFlight
-from bridge.settings import ReconciliationSettings
 from tests.reconciliation.world import (
+    NOT_FOUND,
     Gap,
     World,
     answered,
@@ -99,6 +102,9 @@ async def test_accounts_share_a_token(
     gaps = [world.close_gap("42"), world.close_gap("43")]
     await world.runs(30)
     assert world.dryapi.jobs_asked == ["nearly", "same", "same"]
+    # One loop for all of them: a call each second.
+    times = [at for _, at in world.dryapi.asked]
+    assert times == sorted(set(times))
     assert world.reconciler.statistics.healed == {"42": 1, "43": 2}
     assert world.ledger.healed_jobs == dict(zip(gaps, (1, 2), strict=True))
 
@@ -145,32 +151,6 @@ async def test_first_is_listened_and_then_asked(
     assert world.ledger.unknown == {gap_id: 0}
 
 
-async def test_without_asking_jobs_have_a_minute(
-    threads_at_once: None, autojump_clock: MockClock
-) -> None:
-    """What was neither heard of nor ended by a webhook is unknown then."""
-    world = World(settings=ReconciliationSettings(enabled=False))
-    world.run_jobs(["heard", "ended", "webhook", "silent"])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.reconciler.run)
-        gap_id = world.close_gap()
-        await trio.sleep(5)
-        world.outbox.hear("42", "heard")
-        world.outbox.hear("42", "ended", "done")
-        world.outbox.hear("42", "webhook", "done")
-        world.reconciler.written("42", "webhook")
-        await trio.sleep(PATIENCE_SECONDS - 6)
-        assert world.ledger.settled == []
-        await trio.sleep(2)
-        assert world.ledger.unknown == {gap_id: 1}
-        world.outbox.hear("42", "silent", "done")
-        world.reconciler.written("42", "silent")
-        await trio.sleep(1)
-        nursery.cancel_scope.cancel()
-    assert world.ledger.unknown == {gap_id: 0}
-    assert world.dryapi.asked == []
-
-
 async def test_jobs_are_read_in_a_thread() -> None:
     """With many of them that takes its time, and the loop has other work."""
     world = World()
@@ -191,3 +171,36 @@ async def test_jobs_are_read_in_a_thread() -> None:
     assert world.ledger.unknown == {gap_id: 0}
     assert threads
     assert threading.get_ident() not in threads
+
+
+async def test_jobs_that_were_read_before_a_gap_tell_nothing_of_it(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading takes its time; what comes meanwhile is younger."""
+    world.run_jobs(["a"])
+    world.dryapi.default = NOT_FOUND
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.reconciler.run)
+        first = world.close_gap()
+        await trio.sleep(LOOK_SECONDS - 1)
+        assert world.ledger.unknown == {first: 1}
+        at_once = trio.to_thread.run_sync
+
+        async def slowly(work: Callable[..., Any], *args: object) -> Any:
+            monkeypatch.setattr(trio.to_thread, "run_sync", at_once)
+            read = work(*args)
+            await trio.sleep(10)
+            return read
+
+        monkeypatch.setattr(trio.to_thread, "run_sync", slowly)
+        await trio.sleep(2)
+        world.outbox.hear("42", "a")
+        world.pace.every_seconds = 20
+        await trio.sleep(1)
+        second = world.close_gap()
+        await trio.sleep(15)
+        assert second not in world.ledger.unknown
+        await trio.sleep(20)
+        nursery.cancel_scope.cancel()
+    assert world.ledger.unknown == {first: 0, second: 1}
+    assert world.dryapi.jobs_asked == ["a", "a"]

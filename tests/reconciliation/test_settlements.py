@@ -105,6 +105,23 @@ def test_later_gap_waits_on_where_the_earlier_is_told() -> None:
     assert told.last == {"first": 0, "second": 2}
 
 
+def test_job_is_counted_as_unknown_when_no_gap_waits_for_it() -> None:
+    """Once for all gaps that it was unknown for, and not while one still waits."""
+    told = Told()
+    statistics = ReconciliationStatistics(["42"])
+    settlements = Settlements(told, statistics)
+    settlements.close("first", "42", jobs("a"), 0)
+    settlements.close("second", "42", jobs("a"), 0)
+    settlements.determined(keys("a"), Fate.UNKNOWN, up_to=1)
+    assert told.last == {"first": 1}
+    assert statistics.unknown == {"42": 0}
+    settlements.determined(keys("a"), Fate.UNKNOWN)
+    assert statistics.unknown == {"42": 1}
+    settlements.determined(keys("a"), Fate.ENDED)
+    assert told.last == {"first": 0, "second": 0}
+    assert statistics.unknown == {"42": 1}
+
+
 def test_job_of_another_account_is_another_job() -> None:
     """Even if it has the same name."""
     settlements, told = books()
