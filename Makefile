@@ -59,7 +59,7 @@ PROCESSES ?= 3
 CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(RATE),--rate $(RATE))
 
 .PHONY: help install run fetch test cover cover-protocol test-long chaos chaos-brokers soak restarts healing lint format types check \
-	schemas docs chart chart-tools chart-lint chart-test image-lint lock bench bench-sessions bench-contract bench-copies bench-previews clean clean-cache
+	schemas docs chart chart-tools chart-lint chart-test image-lint lock bench bench-sessions bench-contract bench-receiving bench-copies bench-previews clean clean-cache
 
 
 help: ## list the targets
@@ -168,6 +168,9 @@ bench-sessions: $(STAMP) ## measure what one more account costs a bridge (ACCOUN
 
 bench-contract: $(STAMP) ## measure an event between its frame's text and its record, without any server (ROUNDS=)
 	@$(BIN)/python -m benchmarks.contract $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
+
+bench-receiving: $(STAMP) ## measure a message between the socket and a run, beside other readers (TURNS=)
+	@$(BIN)/python -m benchmarks.receiving $(if $(TURNS),--turns $(TURNS)) $(ARGS)
 
 bench-copies: $(STAMP) ## count how often a preview of 100 KB is copied between the socket and Kafka
 	@$(BIN)/python -m benchmarks.copies $(ARGS)

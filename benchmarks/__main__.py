@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from benchmarks import contract
+from benchmarks import contract, receiving
 from benchmarks.contenders import (
     BRIDGE,
     CONTENDERS,
@@ -25,6 +25,7 @@ from benchmarks.contenders import (
 from benchmarks.course import Course, Run, RunError
 from benchmarks.machine import describe
 from benchmarks.orders import OrderError
+from benchmarks.receiving import ReceivingError
 from benchmarks.report import Report
 from benchmarks.traffic import Traffic
 from tests.servers.broker import BrokerError, KafkaBroker, existing_kafka
@@ -39,6 +40,7 @@ _EXPECTED = (
     OrderError,
     PortTakenError,
     ProcessError,
+    ReceivingError,
     RunError,
 )
 
@@ -64,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _say("what the contract costs")
         costs = contract.measure()  # before servers are about
+        _say("what receiving costs")
+        receptions = receiving.measure()
         with tempfile.TemporaryDirectory(prefix="bridge-bench-") as folder:
             for run in _measure(options, Path(folder)):
                 runs.append(run)
@@ -74,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("make bench: stopped before the report")
         return 130
-    report = Report(machine, FLOOR.name, BRIDGE.name, IN_MEMORY.name, runs, costs)
+    names = FLOOR.name, BRIDGE.name, IN_MEMORY.name
+    report = Report(machine, *names, runs, costs, receptions)
     sys.stdout.write(f"\n{report.markdown()}\n")
     _save(report)
     return 0 if report.flawless else 1

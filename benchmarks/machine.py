@@ -18,6 +18,7 @@ _PACKAGES = (
     "trio",
     "trio-websocket",
     "wsproto",
+    "websockets",
     "aiokafka",
     "msgspec",
     "confluent-kafka",

@@ -15,6 +15,7 @@ from benchmarks.contract_report import Cost, describe_contract
 from benchmarks.course import Run
 from benchmarks.figures import Latency
 from benchmarks.machine import Machine, heading
+from benchmarks.receiving_report import Reception, describe_receiving
 from benchmarks.share import describe_share
 from benchmarks.tables import by_contender, known, of, table, write
 from benchmarks.threads import describe_threads
@@ -47,6 +48,7 @@ class Report:
         in_memory: The same with its outbox in memory.
         runs: All of them, in the order in which they ran.
         contract: What an event costs between its frame's text and its record.
+        receiving: What a message costs between the socket and a run.
     """
 
     machine: Machine
@@ -55,6 +57,7 @@ class Report:
     in_memory: str
     runs: Sequence[Run]
     contract: Sequence[Cost] = ()
+    receiving: Sequence[Reception] = ()
 
     @property
     def flawless(self) -> bool:
@@ -75,6 +78,7 @@ class Report:
         compared = (
             describe_share(self.runs, self.measured, self.in_memory),
             describe_threads(self.runs),
+            describe_receiving(self.receiving),
             describe_contract(self.contract),
         )
         parts += ["\n".join(lines) for lines in compared if lines]
