@@ -203,7 +203,8 @@ class Writer:
                 moved = self._commit(part)
             except OutboxFullError as error:
                 self._note_full(str(error))
-                inbox.takes.refuse(part.takes, error)
+                # Those that came meanwhile, too: none of them waits for room.
+                inbox.takes.refuse(len(inbox.takes), error)
                 # Each try may wait for a lock that somebody's shell holds.
                 self._statistics.last_beat = time.monotonic()
                 # This empties the log, as far as the disk lets it.

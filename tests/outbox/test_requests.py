@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from bridge.errors import OutboxFullError
 from bridge.outbox.requests import Requests
+from bridge.outbox.room import Room
 from tests.outbox.making import stored
 
 
@@ -39,6 +42,62 @@ def test_passes_over_whoever_gave_up(tmp_path: Path) -> None:
     requests.answer(results)
     assert worked == ["late"]
     assert not last.done()
+
+
+class _Room:
+    """Has room for so much."""
+
+    reason = "outbox.max_bytes is 1"
+
+    def __init__(self, left: int, step_bytes: int = 100) -> None:
+        self.left = left
+        self.step_bytes = step_bytes
+
+    def take(self, weight: int) -> bool:
+        fits = weight <= self.left
+        self.left -= weight if fits else 0
+        return fits
+
+
+def test_what_finds_no_room_fails_and_the_rest_is_worked_on(tmp_path: Path) -> None:
+    """In the order in which they came, and each is told of once."""
+    requests, given_up = Requests(), list[int]()
+    futures = [
+        requests.put(
+            lambda _, w=weight: w,  # type: ignore[misc]
+            weight=weight,
+            give_up=lambda w=weight: given_up.append(w),  # type: ignore[misc]
+        )
+        for weight in (3, 50, 4, 60, 5)
+    ]
+    futures[2].cancel()
+    assert requests.admit(2, cast("Room", _Room(12))) == 2
+    assert len(requests) == 4
+    assert str(futures[1].exception(0)) == _Room.reason
+    with stored(tmp_path / "x") as store:
+        requests.answer(requests.work(store, 2))
+    assert futures[0].result(0) == 3
+    assert given_up == [50, 4]
+    requests.refuse(2, OutboxFullError("why"))
+    assert [str(future.exception(0)) for future in futures[3:]] == ["why"] * 2
+    assert given_up == [50, 4, 60, 5]
+
+
+@pytest.mark.parametrize(
+    ("most", "left", "step_bytes", "count"),
+    [(9, 99, 99, 3), (2, 99, 99, 2), (9, 15, 99, 1), (9, 99, 11, 2), (9, 9, 99, 0)],
+)
+def test_what_waits_for_room_or_a_mark_keeps_those_behind_it(
+    most: int, left: int, step_bytes: int, count: int
+) -> None:
+    """Nothing overtakes it, and nothing fails."""
+    requests = Requests()
+    futures = [
+        requests.put(lambda _: None, weight=10, mark=mark) for mark in (1, 2, 2, 7, 1)
+    ]
+    room = cast("Room", _Room(left, step_bytes))
+    assert requests.fitting(most, room, lambda mark: mark < 3) == count
+    assert not any(future.done() for future in futures)
 
 
 def test_cancels_what_waits_and_what_comes_too_late() -> None:
