@@ -117,7 +117,7 @@ class Silent:
             is_hopeless: The answer was that it isn't known, or is of no use.
         """
         watched = self._watched.get(job.request_id)
-        if watched is None or watched.job.last_seen_us != job.last_seen_us:
+        if watched is None:
             watched = _Watched(job, at, self._after_seconds)
             self._watched[job.request_id] = watched
         watched.tries += 1

@@ -46,6 +46,22 @@ async def test_jobs_have_a_minute(world: World, autojump_clock: MockClock) -> No
     assert world.dryapi.asked == []
 
 
+async def test_unknown_job_that_is_heard_of_corrects_its_gap(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """It is looked for, as nobody tells that a job was heard of."""
+    world.run_jobs(["a", "b"])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.reconciler.run)
+        gap_id = world.close_gap()
+        await trio.sleep(PATIENCE_SECONDS + 1)
+        assert world.ledger.unknown == {gap_id: 2}
+        world.outbox.hear("42", "a")
+        await trio.sleep(LOOK_SECONDS)
+        nursery.cancel_scope.cancel()
+    assert world.ledger.unknown == {gap_id: 1}
+
+
 async def test_each_gap_has_its_minute(world: World, autojump_clock: MockClock) -> None:
     """The end of one's time ends no other's."""
     world.run_jobs(["a"])
