@@ -173,6 +173,44 @@ def test_a_salvage_of_webhooks_that_was_begun_is_finished(
         assert not any(future.result(10) for future in taken)
 
 
+@pytest.mark.parametrize(
+    ("fitting", "left", "reason"),
+    [
+        (0, 0, f"the new file takes no more: outbox.max_bytes is {8 * 1024**3}"),
+        # Deliveries are no loss.
+        (1, 5, None),
+    ],
+)
+def test_a_new_file_that_is_full_takes_what_it_can(
+    scene: Scene,
+    monkeypatch: pytest.MonkeyPatch,
+    fitting: int,
+    left: int,
+    reason: str | None,
+) -> None:
+    """First what is held, of which nobody will hear again."""
+    with scene.running() as outbox:
+        _take(outbox, 5)
+    scene.database.rename(scene.path / "outbox.sqlite3.damaged-20260101T000000Z")
+    (scene.path / "outbox.sqlite3.damaged-20260101T000000Z.to-salvage").touch()
+    asked = 0
+
+    def take(_: object, weight: int) -> bool:
+        nonlocal asked
+        asked += weight > 0
+        return asked <= fitting
+
+    with capture_logs() as lines, monkeypatch.context() as patch:
+        patch.setattr("bridge.outbox.room.Room.take", take)
+        with scene.running() as outbox:
+            assert len(outbox.held(9).result(10)) == left
+    (salvaged,) = named(lines, "outbox.salvaged")
+    assert (salvaged["records"], salvaged["stopped_by"]) == (left, reason)
+    with scene.running() as outbox:
+        # It is known no more, and does no harm.
+        assert outbox.take(delivery("0", "0")).result(10)
+
+
 def _heal(outbox: Outbox) -> None:
     outbox.offer([event("a"), event("b")])
     outbox.keep(record("7", gap_value(1), topic="jobs.gaps"), opens="1")
