@@ -201,16 +201,20 @@ class Asking:
         return may_ask
 
     def _say_spent(self, purpose: Purpose, *, may_ask: bool) -> None:
+        """Say once that there are no calls, until there are some again."""
         if may_ask:
             self._spent.discard(purpose)
         elif purpose not in self._spent:
             self._spent.add(purpose)
-            _log.warning(
-                "reconciliation.spent",
-                purpose=purpose.value,
-                accounts=len(self._accounts),
-                client_id=next(iter(self._accounts)),
-            )
+            whose = {
+                "client_id": next(iter(self._accounts)),
+                "accounts": len(self._accounts),
+            }
+            if purpose is Purpose.GAP:
+                _log.warning("reconciliation.spent", purpose="gap", **whose)
+            else:
+                # An ordinary day of a Basic account with many jobs.
+                _log.info("reconciliation.spent", purpose="silent", **whose)
 
     async def _first_of_gaps(self) -> tuple[Key, JobInFlight] | None:
         """Give the first job of a gap of which nothing is known yet."""

@@ -156,8 +156,8 @@ async def test_silence_waits_for_the_next_day(
             assert len(world.dryapi.asked) == 3
             assert world.reconciler.statistics.waiting["42", Purpose.SILENT] == 0
             nursery.cancel_scope.cancel()
-    assert [(log["event"], log["purpose"]) for log in logs] == [
-        ("reconciliation.spent", "silent")
+    assert [(log["event"], log["purpose"], log["log_level"]) for log in logs] == [
+        ("reconciliation.spent", "silent", "info")
     ]
 
 
