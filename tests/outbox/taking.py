@@ -1,7 +1,7 @@
 """
 A process that takes webhooks and lets some of them go, until somebody kills it.
 
-Started by `test_taking` with the outbox's directory and a first number; prints each
+Started by `test_synced` with the outbox's directory and a first number; prints each
 webhook once it is taken, and once it has left.
 """
 
