@@ -20,7 +20,7 @@ from tests.e2e.topic_records import check_dense
 from tests.servers.reader import Record
 
 
-__all__ = ["Gap", "gaps_of", "now", "read_at"]
+__all__ = ["Gap", "bounds_of", "gaps_of", "now", "read_at"]
 
 _SCHEMA = Path(__file__).parents[2] / "schemas" / "gap.schema.json"
 
@@ -57,6 +57,11 @@ class Gap:
         assert self.since is not None
         assert self.until is not None
         return self.since <= first <= last <= self.until
+
+
+def bounds_of(records: Sequence[Record]) -> list[Record]:
+    """Give the records that open or close a gap, not those of what became of jobs."""
+    return [record for record in records if b'"unknown":' not in (record.value or b"")]
 
 
 def gaps_of(records: Sequence[Record]) -> list[Gap]:

@@ -6,6 +6,7 @@ import json
 import random
 from pathlib import Path
 
+from tests.e2e.gap_records import bounds_of
 from tests.e2e.jobs import job
 from tests.e2e.scene import Scene
 from tests.e2e.topic_records import by_key
@@ -52,7 +53,8 @@ async def test_a_damaged_file_costs_the_rows_on_its_page_and_is_told(
         await bridge.wait_metrics(lambda now: now.waiting == 0)
         records = await scene.records()
         # Of a first start, a stop and the damage.
-        gaps = [json.loads(gap.value or b"") for gap in await scene.gaps(6)]
+        bounds = bounds_of(await scene.gaps(6))
+        gaps = [json.loads(record.value or b"") for record in bounds]
     assert await bridge.stop() == 0
 
     # What was on its way when the file was set aside may have come twice.

@@ -10,6 +10,7 @@ from pathlib import Path
 import jsonschema
 
 from tests.e2e.bridge_process import Metrics
+from tests.e2e.gap_records import bounds_of
 from tests.e2e.jobs import Load, job
 from tests.e2e.scene import Scene
 from tests.e2e.topic_records import by_key, check_dense
@@ -103,7 +104,7 @@ async def test_what_has_no_room_is_a_gap_and_the_least_important_goes_first(
         records = await scene.records()
         lightened = _check_jobs(records, load)
         # Behind those of the first start.
-        _, _, opened, closed = await scene.gaps(4)
+        _, _, opened, closed = bounds_of(await scene.gaps(4))
         _check_gap(scene, opened, closed)
 
         assert now.total("bridge_events_accepted_total") == load.count

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from tests.e2e.bridge_process import BridgeProcess, Metrics
-from tests.e2e.gap_records import Gap, gaps_of, now, read_at
+from tests.e2e.gap_records import Gap, bounds_of, gaps_of, now, read_at
 from tests.e2e.jobs import Load, job
 from tests.e2e.line import open_line
 from tests.e2e.scene import Scene
@@ -151,7 +151,7 @@ async def test_a_gap_outlives_the_bridges_that_it_meets(
         bridge = scene.bridge(dryapi, pusher_url=line.url)
         bridge.start()
         # What is in Kafka was in the outbox before.
-        told = len(await scene.gaps(1))
+        told = len(bounds_of(await scene.gaps(1)))
         for end in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
             bridge.send(end)
             await bridge.wait_exit()
@@ -160,7 +160,7 @@ async def test_a_gap_outlives_the_bridges_that_it_meets(
             assert bridge.logged("gap.opened") == []
             assert (await bridge.metrics()).total("bridge_gap_open") == 0
             line.break_off()
-            told = len(await scene.gaps(told + 2))
+            told = len(bounds_of(await scene.gaps(told + 2)))
         line.resume()
         await bridge.wait_ready()
         assert await bridge.stop() == 0
