@@ -27,13 +27,14 @@ def lines(outcome: HealingOutcome) -> Iterator[str]:
         f"  ({_of(verdict.healed)})"
     )
     yield f"unknown, by the limits   {verdict.unknown:>7,}"
-    yield f"lost, without webhooks   {verdict.lost:>7,}  (begun and ended in a gap)"
+    yield f"lost, without webhooks   {verdict.lost:>7,}  (over before any was heard of)"
     if verdict.times:
         median, p99, longest = _spread(verdict.times)
         yield (
             f"from a gap's end to the job's on the topic: {median:.1f} s (median),"
             f" {p99:.1f} s (p99), {longest:.1f} s (longest)"
         )
+    yield f"of the time that a job was allowed {verdict.used:.0%} was used at most"
     yield f"gaps                     {verdict.gaps.total():>7,}  ({_of(verdict.gaps)})"
     yield f"  what their records say          ({_of(verdict.settled) or 'nothing'})"
     yield (

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.chaos.fates import AccountTruth, Fate, Span, Step, Truth, after_good_time
 from tests.chaos.gaps import ReportedGap
 from tests.chaos.healing_ledger import check_ledger
-from tests.chaos.heard import Course, check_course, hear
+from tests.chaos.heard import Course, Word, check_course, hear
 from tests.servers.reader import Record
 
 
@@ -49,6 +49,8 @@ class HealingVerdict:
             were used up.
         lost: How many began and ended while nobody heard, and had no webhook.
         times: How long after the end of its gap each healed job had ended on the topic.
+        used: Of the time that a job was allowed after its end, what was used at most:
+            1 is all of it.
         gaps: How many gaps there were, by cause.
         settled: What the gaps tell of their healing: by the status endpoint, by
             webhook, unknown.
@@ -63,6 +65,7 @@ class HealingVerdict:
     unknown: int = 0
     lost: int = 0
     times: list[float] = field(default_factory=list)
+    used: float = 0.0
     gaps: Counter[str] = field(default_factory=Counter)
     settled: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
@@ -262,31 +265,47 @@ def _judge_fate(
     verdict.jobs[end.status if end else "running"] += 1
     if end is None:
         return
-    name = f"job {fate.request_id} of {account.truth.client_id}, {end.status}"
     gap = account.gap_of(end)
-    where = f"at {end.at:.3f} in {gap}" if gap else f"at {end.at:.3f} in no gap"
+    name = (
+        f"job {fate.request_id} of {account.truth.client_id}, {end.status}"
+        f" at {end.at:.3f} in {gap or 'no gap'}"
+    )
     course = account.courses.get(fate.request_id)
     word = course.end if course else None
     if word is not None:
-        verdict.ways[word.origin] += 1
-        if gap is not None and word.origin != "socket":
-            verdict.healed[word.origin] += 1
-            verdict.times.append(max(0.0, word.seen - (gap.until or math.inf)))
-        late = word.seen - account.deadline(truth, end)
-        # What the socket tells was never to be healed.
-        if late > 0 and word.origin != "socket":
-            verdict.findings.append(
-                f"{name} {where}: on the topic {word.seen - end.at:.1f} s later by"
-                f" {word.origin}, {late:.1f} s too late"
-            )
+        allowed = account.deadline(truth, end) - end.at
+        for line in _judge_end(verdict, word, gap, word.seen - end.at, allowed):
+            verdict.findings.append(f"{name}: {line}")
     elif not account.may_know(fate):
         verdict.lost += 1
     elif account.may_stay_unknown(end):
         verdict.unknown += 1
     elif course is None:
-        verdict.findings.append(f"{name} {where}: lost, though it was told of")
+        verdict.findings.append(f"{name}: lost, though it was told of")
     else:
-        verdict.findings.append(f"{name} {where}: it never ended on the topic")
+        verdict.findings.append(f"{name}: it never ended on the topic")
+
+
+def _judge_end(
+    verdict: HealingVerdict,
+    word: Word,
+    gap: ReportedGap | None,
+    took: float,
+    allowed: float,
+) -> Iterable[str]:
+    """Count how an end was learned of; say whether it took longer than allowed."""
+    verdict.ways[word.origin] += 1
+    if word.origin == "socket":
+        return
+    if gap is not None:
+        verdict.healed[word.origin] += 1
+        verdict.times.append(max(0.0, word.seen - (gap.until or math.inf)))
+    verdict.used = max(verdict.used, took / allowed)
+    if took > allowed:
+        yield (
+            f"on the topic {took:.1f} s later by {word.origin}, {took - allowed:.1f} s"
+            " too late"
+        )
 
 
 def _judge_calls(verdict: HealingVerdict, truth: Truth, account: AccountTruth) -> None:

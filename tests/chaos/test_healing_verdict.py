@@ -21,6 +21,8 @@ def test_a_history_without_fault_has_no_finding() -> None:
     assert verdict.healed == {"status-endpoint": 2, "webhook": 1}
     assert (verdict.lost, verdict.unknown) == (1, 0)
     assert sorted(verdict.times) == pytest.approx([0.6, 2.1, 7.2])
+    # Of the webhook: 10.2 s of a minute that began with the gap's end.
+    assert verdict.used == pytest.approx(10.2 / 63)
     assert verdict.settled == {"status-endpoint": 2, "webhook": 1, "unknown": 0}
 
 
