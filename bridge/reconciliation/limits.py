@@ -106,6 +106,7 @@ def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
 def _date(text: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
+        # The latter for a year or an offset of twenty digits.
         return None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

@@ -72,6 +72,8 @@ def test_a_limit_of_none_is_not_there() -> None:
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
         ("Sat, 31 Jan 2099 12:00:00 GMT", 86_400.0),
         ("soon", None),
+        ("Sat, 31 Jan 99999999999999999999 12:00:00 GMT", None),
+        ("Sat, 31 Jan 2026 12:00:00 +99999999999999999999", None),
         ("-5", None),
         ("", None),
     ],
@@ -86,7 +88,9 @@ def test_a_date_is_meant_by_the_servers_clock() -> None:
     until = "Sat, 31 Jan 2026 15:00:30 GMT"
     date = "Sat, 31 Jan 2026 15:00:00 GMT"
     assert _read(429, retry_after=until, date=date).retry_after_seconds == 30
-    assert _read(429, retry_after=until, date="now").retry_after_seconds == 10_830
+    for nonsense in ("now", f"Sat, {'9' * 20} Jan 2026 12:00:00 GMT"):
+        limits = _read(429, retry_after=until, date=nonsense)
+        assert limits.retry_after_seconds == 10_830
 
 
 @pytest.mark.parametrize(
