@@ -35,6 +35,10 @@ _MAX_CHUNKS: Final = 1024
 _LINGER_SECONDS: Final = 1.0
 _LINGER_BYTES: Final = 4 * 1024 * 1024
 
+# Whoever is before the port may believe the one, as h11 does the other: then what it
+# takes for a body would be a request here (RFC 9112 section 6.3).
+_FRAMINGS: Final = {b"content-length", b"transfer-encoding"}
+
 
 class GoneError(OSError):
     """The client is gone: nothing can be answered any more."""
@@ -82,7 +86,8 @@ class Connection:
             The head; None if the client has ended the connection.
 
         Raises:
-            h11.RemoteProtocolError: It is no HTTP, or larger than it may be.
+            h11.RemoteProtocolError: It is no HTTP, larger than it may be, or says in
+                two ways where its body ends.
             TooLateError: It took too long.
             GoneError: The connection broke.
         """
@@ -94,6 +99,8 @@ class Connection:
             event = self._http.next_event()
             if isinstance(event, h11.Request):
                 self.requests += 1
+                if {name for name, _ in event.headers} >= _FRAMINGS:
+                    raise h11.RemoteProtocolError("both lengths")
                 return event
             if event is not h11.NEED_DATA:
                 return None
