@@ -36,6 +36,10 @@ _TEMPLATE_CHARACTERS = 200
 # The fields that tell apart whom an event of the bridge is about.
 _SUBJECT_FIELDS = ("client_id", "topic", "topics", "partition")
 
+# Why something was refused, in one word: anybody's noise must not hide a wrong secret.
+# A sentence varies, and tells nothing apart.
+_REASON_FIELD = "reason"
+
 # Each gap is told, though some come within seconds, and none comes twice.
 _ONCE_FIELD = "gap_id"
 
@@ -185,6 +189,9 @@ def _kind_of(record: logging.LogRecord) -> Hashable | None:
         if record.levelno < logging.WARNING or _ONCE_FIELD in record.msg:
             return None
         subject = tuple(str(record.msg.get(field)) for field in _SUBJECT_FIELDS)
+        reason = str(record.msg.get(_REASON_FIELD))
+        if reason.isidentifier():
+            subject = (*subject, reason)
         return (record.name, record.levelno, record.msg.get("event"), subject)
     template = str(record.msg)
     if not record.args:

@@ -61,6 +61,17 @@ _REFUSED: Final = frozenset(
     {*Fault, Outcome.TOO_LARGE, Outcome.TOO_SLOW, Outcome.BROKEN_OFF}
 )
 
+_CLOCK: Final = "compare this machine's clock with dryAPI's: bridge check does"
+
+# What the operator can do about a refusal; about others only their sender can.
+_WHAT_TO_DO: Final[dict[Outcome | Fault, str]] = {
+    Fault.WRONG_SIGNATURE: "compare webhook.secret, or the account's"
+    " webhook_secret_file, with dryAPI's dashboard",
+    Fault.TOO_OLD: _CLOCK,
+    Fault.TOO_NEW: _CLOCK,
+    Outcome.TOO_LARGE: "raise webhook.max_body_bytes if it is dryAPI's",
+}
+
 # An event's name is as long as its sender likes.
 _MOST_SHOWN: Final = 100
 
@@ -118,6 +129,12 @@ class Receiver:
         self._recipients: dict[str | None, Recipient] = {
             None if is_single else one.client_id: one for one in recipients
         }
+        self._whose = (
+            f"the account's path is {_PATH}"
+            if is_single
+            else f"each account's path is {_PATH}/{{client_id}}, if it has a webhook"
+            " secret"
+        )
         self._take = take
         self._expect = expect
         self._max_bytes = settings.max_body_bytes
@@ -139,13 +156,22 @@ class Receiver:
             self.statistics.strangers += 1
             # `request.url` would raise for some Host headers.
             path = request.scope["path"][:_MOST_SHOWN]
-            _log.warning("webhook.refused", reason="unknown_account", path=path)
+            _log.warning(
+                "webhook.refused",
+                reason="unknown_account",
+                path=path,
+                hint=self._whose,
+            )
             return Response(status_code=404)
         outcome, webhook = await self._outcome(request, recipient, began)
         client_id = recipient.client_id
         self.statistics.answered(client_id, outcome, webhook)
         if outcome in _REFUSED:
-            _log.warning("webhook.refused", client_id=client_id, reason=outcome.value)
+            known = _WHAT_TO_DO.get(outcome)
+            hint = {} if known is None else {"hint": known}
+            _log.warning(
+                "webhook.refused", client_id=client_id, reason=outcome.value, **hint
+            )
         status = _STATUS[outcome]
         if status == 200:
             said = msgspec.json.encode({"status": outcome.value})

@@ -179,6 +179,19 @@ def test_warnings_of_the_bridge_fold_for_each_subject(
     assert len(lines.seen) == 2
 
 
+def test_reasons_of_one_word_are_told_apart(
+    handler: FoldingHandler, lines: Lines
+) -> None:
+    """Noise doesn't hide what is wrong; reasons that are sentences fold."""
+    for reason in ("missing_header", "wrong_signature") * 2:
+        handler.handle(_event("webhook.refused", client_id="a", reason=reason))
+    assert len(lines.seen) == 2
+    for number in range(3):
+        reason = f"answered with HTTP {500 + number}"
+        handler.handle(_event("reconciliation.away", reason=reason))
+    assert len(lines.seen) == 3
+
+
 def test_every_gap_has_its_line(handler: FoldingHandler, lines: Lines) -> None:
     """Gaps of one account that open within seconds are not one event repeated."""
     for number in range(3):

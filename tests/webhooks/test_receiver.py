@@ -187,6 +187,8 @@ async def test_a_refusal_says_no_more_than_its_status(
     assert house.outcomes() == dict.fromkeys(expected, 1)
     for word in expected:
         assert word in told()
+    assert "compare webhook.secret" in told()
+    assert "compare this machine's clock" in told()
     assert right["X-DryAPI-Signature"] not in told()
     assert SECRET not in told()
 
@@ -243,6 +245,7 @@ async def test_each_account_has_a_path_of_its_own(
         assert (answer.status_code, answer.content) == (404, b"")
     assert house.statistics.strangers == 3
     assert "unknown_account" in told()
+    assert f"each account's path is {PATH}/{{client_id}}" in told()
     assert "c" * 200 not in told()
 
 
