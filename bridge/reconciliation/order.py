@@ -82,14 +82,13 @@ class Queue:
         self._counts[key[0]] += before is None
         self._ranks[key] = rank
         heappush(self._heap, (rank, key))
-        if len(self._heap) > 2 * len(self._ranks) + _SPARE:
-            self._heap = [(rank, key) for key, rank in self._ranks.items()]
-            heapify(self._heap)
+        self._clear_out()
 
     def discard(self, key: Key) -> None:
         """Take a job out, if it is there."""
         if self._ranks.pop(key, None) is not None:
             self._counts[key[0]] -= 1
+            self._clear_out()
 
     def count(self, client_id: str) -> int:
         """Say how many jobs of an account are in it."""
@@ -107,6 +106,12 @@ class Queue:
     def keys(self) -> list[Key]:
         """Give all jobs, in no order."""
         return list(self._ranks)
+
+    def _clear_out(self) -> None:
+        """Let go of entries that lead nowhere, before they are many to pass over."""
+        if len(self._heap) > 2 * len(self._ranks) + _SPARE:
+            self._heap = [(rank, key) for key, rank in self._ranks.items()]
+            heapify(self._heap)
 
 
 def portions(items: Sequence[_T]) -> Iterator[Sequence[_T]]:

@@ -171,17 +171,18 @@ class Reconciler:
 
     async def _begin(self, gap: ClosedGap, nursery: trio.Nursery) -> None:
         """Find out which jobs a gap concerns, and have them found out about."""
-        client_id = gap.client_id
+        client_id, gap_id = gap.client_id, gap.gap_id
         jobs = await self._look(client_id)
+        unknown = gap.unknown or 0
+        if not self._settlements.begin(gap_id, trio.current_time(), unknown):
+            return
         until_us = self._now_us() if gap.until_us is None else gap.until_us
-        self._settlements.close(
-            gap.gap_id,
-            client_id,
-            [job for job in jobs if job.last_seen_us < until_us],
-            trio.current_time(),
-            gap.unknown or 0,
-        )
-        if not self._settlements.waiting(gap.gap_id):
+        for some in portions(jobs):
+            concerned = [job for job in some if job.last_seen_us < until_us]
+            self._settlements.add(gap_id, client_id, concerned)
+            await trio.lowlevel.checkpoint()
+        self._settlements.complete(gap_id)
+        if not self._settlements.waiting(gap_id):
             return
         asking = self._asking.get(client_id)
         if asking is None:

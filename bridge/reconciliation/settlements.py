@@ -52,9 +52,19 @@ class _Settlement:
         unknown: Its jobs that nobody knows of, and that may still be corrected.
         given_up: How many more there are that can't be corrected any more.
         told: The number of unknown jobs that was told last; None before the first time.
+        is_complete: Whether all of its jobs are here.
     """
 
-    __slots__ = ("at", "gap_id", "given_up", "number", "told", "unknown", "waiting")
+    __slots__ = (
+        "at",
+        "gap_id",
+        "given_up",
+        "is_complete",
+        "number",
+        "told",
+        "unknown",
+        "waiting",
+    )
 
     def __init__(self, number: int, gap_id: str, at: float) -> None:
         self.number = number
@@ -64,6 +74,7 @@ class _Settlement:
         self.unknown: set[Key] = set()
         self.given_up = 0
         self.told: int | None = None
+        self.is_complete = False
 
 
 class Settlements:
@@ -123,32 +134,39 @@ class Settlements:
 
     # -- What changes them -----------------------------------------------------
 
-    def close(
-        self,
-        gap_id: str,
-        client_id: str,
-        jobs: Iterable[JobInFlight],
-        at: float,
-        unknown: int = 0,
-    ) -> None:
+    def begin(self, gap_id: str, at: float, unknown: int = 0) -> bool:
         """
-        Enter a gap that has closed; one without jobs is settled at once.
-
-        What is known of jobs that are in the books already must be entered before.
+        Enter a gap that has closed; its jobs follow with `add`, and then `complete`.
 
         Args:
-            gap_id: Which one. One that is in the books stays as it is.
-            client_id: Whose.
-            jobs: Those in flight that it may have swallowed the end of.
+            gap_id: Which one.
             at: Now.
             unknown: How many of its jobs the process before said to be unknown. If
                 fewer are in flight, the outbox has forgotten the others by their age:
                 nothing can tell of them any more.
+
+        Returns:
+            Whether it is new. One that is in the books stays as it is.
         """
         if gap_id in self._gaps:
-            return
+            return False
         self.latest += 1
         gap = self._gaps[gap_id] = _Settlement(self.latest, gap_id, at)
+        gap.given_up = unknown
+        return True
+
+    def add(self, gap_id: str, client_id: str, jobs: Iterable[JobInFlight]) -> None:
+        """
+        Have a gap wait for jobs that it may have swallowed the end of.
+
+        What is known of jobs that are in the books already must be entered before.
+
+        Args:
+            gap_id: Which one; it has begun and is not complete.
+            client_id: Whose.
+            jobs: Some of those in flight.
+        """
+        gap = self._gaps[gap_id]
         known = self._jobs.setdefault(client_id, {})
         waiting_before = len(self._waits)
         for job in jobs:
@@ -157,9 +175,14 @@ class Settlements:
             gap.waiting.add(key)
             self._waits[key] = self._waits.get(key, 0) + 1
             self._of.setdefault(key, []).append(gap)
-        gap.given_up = max(0, unknown - len(gap.waiting))
-        self._entries += len(gap.waiting)
+            self._entries += 1
+            gap.given_up = max(0, gap.given_up - 1)
         self._count_waiting(client_id, len(self._waits) - waiting_before)
+
+    def complete(self, gap_id: str) -> None:
+        """Settle a gap when none of its jobs waits any more, which may be at once."""
+        gap = self._gaps[gap_id]
+        gap.is_complete = True
         self._tell(gap)
         while self._entries > self._max_entries:
             self._give_up(next(iter(self._gaps.values())))
@@ -263,7 +286,7 @@ class Settlements:
 
     def _tell(self, gap: _Settlement) -> None:
         """Say how many jobs are unknown, unless some wait or that was said."""
-        if gap.waiting:
+        if gap.waiting or not gap.is_complete:
             return
         unknown = len(gap.unknown) + gap.given_up
         if not gap.unknown:

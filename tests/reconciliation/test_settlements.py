@@ -51,6 +51,21 @@ def jobs(names: Iterable[str], seen_us: int = 0) -> list[JobInFlight]:
     return [JobInFlight(name, "in_progress", None, seen_us) for name in names]
 
 
+def close(  # noqa: PLR0917 - as a gap is told of
+    settlements: Settlements,
+    gap_id: str,
+    who: str,
+    jobs: list[JobInFlight],
+    at: float,
+    unknown: int = 0,
+) -> None:
+    """Enter a gap with its jobs."""
+    if settlements.begin(gap_id, at, unknown):
+        settlements.add(gap_id, who, jobs[:2])
+        settlements.add(gap_id, who, jobs[2:])
+        settlements.complete(gap_id)
+
+
 def keys(names: Iterable[str]) -> list[Key]:
     """Give the same as keys of an account."""
     return [("42", name) for name in names]
@@ -59,7 +74,7 @@ def keys(names: Iterable[str]) -> list[Key]:
 def test_gap_is_told_when_its_last_job_is_determined() -> None:
     """With the number of those that are unknown."""
     settlements, told = books()
-    settlements.close("g", "42", jobs("abc"), 0)
+    close(settlements, "g", "42", jobs("abc"), 0)
     settlements.determined(keys("a"), Fate.UNKNOWN)
     settlements.determined(keys("b"), Fate.ENDED)
     assert told.all == []
@@ -67,11 +82,24 @@ def test_gap_is_told_when_its_last_job_is_determined() -> None:
     assert told.all == [("g", 1, False)]
 
 
+def test_gap_is_not_told_before_all_of_its_jobs_are_there() -> None:
+    """Though what came first is determined by then."""
+    settlements, told = books()
+    assert settlements.begin("g", 0)
+    settlements.add("g", "42", jobs("a"))
+    settlements.determined(keys("a"), Fate.ENDED)
+    settlements.add("g", "42", jobs("b"))
+    settlements.determined(keys("b"), Fate.UNKNOWN)
+    assert told.all == []
+    settlements.complete("g")
+    assert told.all == [("g", 1, False)]
+
+
 def test_many_at_once_are_told_in_one() -> None:
     """A thousand corrections are one record."""
     settlements, told = books()
     names = [str(number) for number in range(1000)]
-    settlements.close("g", "42", jobs(names), 0)
+    close(settlements, "g", "42", jobs(names), 0)
     settlements.determined(keys(names), Fate.UNKNOWN)
     settlements.determined(keys(names), Fate.ENDED)
     assert told.all == [("g", 1000, False), ("g", 0, False)]
@@ -80,7 +108,7 @@ def test_many_at_once_are_told_in_one() -> None:
 def test_gap_without_jobs_is_told_at_once() -> None:
     """It leaves nothing behind, and is told again when it is closed again."""
     settlements, told = books()
-    settlements.close("g", "42", [], 0)
+    close(settlements, "g", "42", [], 0)
     assert told.all == [("g", 0, False)]
     assert settlements.waiting("g") == []
 
@@ -88,16 +116,16 @@ def test_gap_without_jobs_is_told_at_once() -> None:
 def test_gap_that_is_in_the_books_stays_as_it_is() -> None:
     """Whoever tells of it twice changes nothing."""
     settlements, told = books()
-    settlements.close("g", "42", jobs("a"), 0)
-    settlements.close("g", "42", [], 0)
+    close(settlements, "g", "42", jobs("a"), 0)
+    close(settlements, "g", "42", [], 0)
     assert (told.all, settlements.latest) == ([], 1)
 
 
 def test_later_gap_waits_on_where_the_earlier_is_told() -> None:
     """What is known up to a gap says nothing of the next one."""
     settlements, told = books()
-    settlements.close("first", "42", jobs("a"), 0)
-    settlements.close("second", "42", jobs("ab"), 0)
+    close(settlements, "first", "42", jobs("a"), 0)
+    close(settlements, "second", "42", jobs("ab"), 0)
     settlements.determined(keys("a"), Fate.GOES_ON, up_to=1)
     assert told.last == {"first": 0}
     assert settlements.waits(("42", "a"))
@@ -110,8 +138,8 @@ def test_job_is_counted_as_unknown_when_no_gap_waits_for_it() -> None:
     told = Told()
     statistics = ReconciliationStatistics(["42"])
     settlements = Settlements(told, statistics)
-    settlements.close("first", "42", jobs("a"), 0)
-    settlements.close("second", "42", jobs("a"), 0)
+    close(settlements, "first", "42", jobs("a"), 0)
+    close(settlements, "second", "42", jobs("a"), 0)
     settlements.determined(keys("a"), Fate.UNKNOWN, up_to=1)
     assert told.last == {"first": 1}
     assert statistics.unknown == {"42": 0}
@@ -125,8 +153,8 @@ def test_job_is_counted_as_unknown_when_no_gap_waits_for_it() -> None:
 def test_job_of_another_account_is_another_job() -> None:
     """Even if it has the same name."""
     settlements, told = books()
-    settlements.close("42s", "42", jobs("a"), 0)
-    settlements.close("43s", "43", jobs("a"), 0)
+    close(settlements, "42s", "42", jobs("a"), 0)
+    close(settlements, "43s", "43", jobs("a"), 0)
     settlements.determined([("43", "a")], Fate.ENDED)
     assert told.last == {"43s": 0}
     assert settlements.jobs("43") == {}
@@ -138,7 +166,7 @@ def test_table_tells_what_goes_on_and_what_has_ended() -> None:
     settlements, told = books()
     [same, heard, ended] = jobs(["same", "heard", "ended"], 1000)
     [old] = jobs(["old"], 10)
-    settlements.close("g", "42", [same, heard, ended, old], 0)
+    close(settlements, "g", "42", [same, heard, ended, old], 0)
     found = {
         ("42", "same"): same,
         ("42", "heard"): jobs(["heard"], 1001)[0],
@@ -160,7 +188,7 @@ def test_job_that_was_forgotten_since_the_process_before_stays_unknown(
 ) -> None:
     """It said that five are: of those that are not in flight nobody will tell."""
     settlements, told = books()
-    settlements.close("g", "42", jobs(names), 0, unknown=5)
+    close(settlements, "g", "42", jobs(names), 0, unknown=5)
     settlements.determined(keys(names), Fate.ENDED)
     assert told.all == [("g", unknown, False)]
 
@@ -168,9 +196,9 @@ def test_job_that_was_forgotten_since_the_process_before_stays_unknown(
 def test_oldest_gap_goes_when_there_are_too_many_jobs() -> None:
     """For good, with all of which nothing is known."""
     settlements, told = books(max_entries=5)
-    settlements.close("old", "42", jobs("abc"), 0)
+    close(settlements, "old", "42", jobs("abc"), 0)
     settlements.determined(keys("a"), Fate.UNKNOWN)
-    settlements.close("new", "42", jobs("bcd"), 0)
+    close(settlements, "new", "42", jobs("bcd"), 0)
     assert told.all == [("old", 3, True)]
     settlements.determined(keys("abcd"), Fate.ENDED)
     assert told.all == [("old", 3, True), ("new", 0, False)]
@@ -179,10 +207,10 @@ def test_oldest_gap_goes_when_there_are_too_many_jobs() -> None:
 def test_old_gaps_are_let_go_of() -> None:
     """One that was told is not told again; one that waits is, for good."""
     settlements, told = books()
-    settlements.close("told", "42", jobs("a"), 1.0)
+    close(settlements, "told", "42", jobs("a"), 1.0)
     settlements.determined(keys("a"), Fate.UNKNOWN)
-    settlements.close("waits", "42", jobs("b"), 2.0)
-    settlements.close("young", "42", jobs("c"), 3.0)
+    close(settlements, "waits", "42", jobs("b"), 2.0)
+    close(settlements, "young", "42", jobs("c"), 3.0)
     settlements.expire(3.0)
     assert told.all == [("told", 1, False), ("waits", 1, True)]
     assert list(settlements.jobs("42")) == keys("c")
@@ -206,7 +234,7 @@ class Model(RuleBasedStateMachine):
     def close(self, who: str, names: set[str]) -> None:
         """Close a gap."""
         gap_id = f"g{len(self.gaps) + 1}"
-        self.settlements.close(gap_id, who, jobs(sorted(names)), float(len(self.gaps)))
+        close(self.settlements, gap_id, who, jobs(sorted(names)), float(len(self.gaps)))
         self.gaps[gap_id] = dict.fromkeys((who, name) for name in names)
         while sum(map(len, self._kept().values())) > self.most:
             self._let_go(next(iter(self._kept())))
