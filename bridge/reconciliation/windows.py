@@ -55,7 +55,7 @@ class _Window:
             return count
         self._told = max(self._told, told)
         others = max(0, self._in_spell - 1)
-        # Answers overtake one another: an older one doesn't take back what a newer told.
+        # Answers overtake one another: an older one takes back nothing of a newer one.
         return max(told, min(count, self._told + others))
 
     def _end(self) -> None:
@@ -91,6 +91,8 @@ class Minute(_Window):
         self.limit = limit
         # When, and how many: what the server tells of others comes as one entry.
         self._ended: deque[tuple[float, int]] = deque()
+        # Once they were seen to: a minute then takes as much longer as its calls take.
+        self._others_call = False
 
     @property
     def usable(self) -> int:
@@ -129,9 +131,11 @@ class Minute(_Window):
         under_way = max(0, self.under_way - 1)
         count = under_way + sum(calls for _, calls in self._ended)
         corrected = self._corrected(count, told)
-        if corrected != count:
-            # Others call as well, or a window is over. Whose calls the server counts
-            # isn't known then, only that they were made before now.
+        self._others_call |= corrected > count
+        if corrected != count or (self._others_call and told is not None):
+            # Whose calls the server counts isn't known: those that it has forgotten,
+            # when a window ended, may be as many as others have made. Known is only
+            # that what it counts was made before now.
             self._ended.clear()
             self._ended.append((now, corrected - under_way))
         self._end()
@@ -139,6 +143,8 @@ class Minute(_Window):
     def clear(self) -> None:
         """Forget what has ended: the server has said when the next call may be made."""
         self._ended.clear()
+        # It wouldn't have to, were there no others.
+        self._others_call = True
 
     def _count(self, now: float) -> int:
         # A copy, since metrics are read in another thread.

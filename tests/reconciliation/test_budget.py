@@ -192,6 +192,24 @@ async def test_what_is_told_of_a_minute_grows_old(autojump_clock: MockClock) -> 
     assert budget.remaining_minute == 36
 
 
+@pytest.mark.parametrize("others", [0, 1])
+async def test_what_others_call_is_not_hidden_by_what_is_forgotten(
+    autojump_clock: MockClock, others: int
+) -> None:
+    """Once they were seen to, all that is told is as new as the answer."""
+    budget = make_budget(told=Limits(50, 50 - others, 200, 199))
+    await trio.sleep(60)
+    for left in range(49, 39, -1):
+        assert await budget.acquire(Purpose.GAP)
+        budget.learn(Limits(50, left), failed=False)
+    await trio.sleep(30)
+    assert await budget.acquire(Purpose.GAP)
+    # The bridge's ten, or those of others after a window's end.
+    budget.learn(Limits(50, 39), failed=False)
+    await trio.sleep(31)
+    assert budget.remaining_minute == (26 if others else 36)
+
+
 async def test_a_call_counts_until_a_minute_after_its_answer(
     autojump_clock: MockClock,
 ) -> None:
