@@ -44,15 +44,8 @@ _EXPECTED = (BrokerError, FetchError, PortTakenError, ProcessError)
 
 WHY: Final = {
     "trio._socket._SocketType._nonblocking_helper": "out of the kernel",
-    "wsproto.frame_protocol.Buffer.feed": "wsproto gathers what reads bring",
-    "wsproto.frame_protocol.Buffer.consume_at_most": "wsproto cuts the frame out",
-    "wsproto.frame_protocol.FrameDecoder.process_buffer": (
-        "wsproto makes bytes of a bytearray; nothing needs it"
-    ),
-    "codecs.BufferedIncrementalDecoder.decode": "UTF-8 is checked and becomes text",
-    "trio_websocket._impl.WebSocketConnection._handle_message_event": (
-        "what several reads brought becomes one text"
-    ),
+    "bridge.pusher.frames.Frames.receive_data": "what several reads bring is gathered",
+    "bridge.pusher.frames.Frames._take_texts": "UTF-8 is checked and becomes text",
     "bridge.pusher.protocol.decode": (
         "msgspec undoes the escapes of the payload, then makes a text of it"
     ),

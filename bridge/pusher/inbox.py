@@ -50,17 +50,29 @@ class Inbox:
     async def __aexit__(self, *_: object) -> None:
         self.close()
 
+    def put(self, message: Message) -> bool:
+        """Add a message; False if it has to wait, and `send` must do it."""
+        if self._closed:
+            return True
+        characters = self._characters + len(message) + _MESSAGE_CHARACTERS
+        if characters > _MOST_CHARACTERS:
+            return False
+        if not self._messages:
+            self._taker.unpark()
+        self._messages.append(message)
+        self._characters = characters
+        return True
+
     async def send(self, message: Message) -> None:
         """Add a message; wait only while too much waits already."""
-        if self._closed:
+        if self.put(message):
             return
         if not self._messages:
             self._taker.unpark()
         self._messages.append(message)
         self._characters += len(message) + _MESSAGE_CHARACTERS
-        if self._characters > _MOST_CHARACTERS:
-            # Until `take` or `close`: trio_websocket reads nothing meanwhile.
-            await self._sender.park()
+        # Until `take` or `close`: trio_websocket reads nothing meanwhile.
+        await self._sender.park()
 
     async def aclose(self) -> None:
         """End it, as `close`; both ends of a channel are closed this way."""

@@ -5,14 +5,18 @@ It upgrades a transport, gives its messages in runs, and turns every error of
 trio_websocket into one of ours with a sentence that names host and port. What a
 message says is not looked at here.
 
-**Runs.** trio_websocket hands each message through a memory channel whose two
-ends are checkpoints, which costs half of what a message costs (measured: 17 us
-with the channel, 9 without). One read of the socket often brings hundreds of
-messages, so `Inbox` takes the channel's place: its `send` appends to a list
-and wakes whoever waits only if somebody does. `receive_run` then gives all that
-has come. This stands on names that trio_websocket keeps to itself (`_Socket`
-below lists them); pyproject.toml pins the release, and
-tests/pusher/test_websocket.py fails if a release moves one of them.
+**Runs.** trio_websocket calls a coroutine for each message and hands it through a
+memory channel whose two ends are checkpoints; wsproto makes six objects of its frame.
+One read of the socket often brings hundreds of messages. So `Frames` stands in the
+place of wsproto's connection and takes whole text messages from the bytes by itself,
+and `Inbox` in that of the channel: what is put there wakes whoever waits only if
+somebody does. `receive_run` then gives all that has come. A small message costs a
+fifteenth of what it does with trio_websocket alone (benchmarks/README.md). All other
+frames, and the connection's whole life, are trio_websocket's as ever.
+
+This stands on names that trio_websocket keeps to itself (`_Socket` below lists them);
+pyproject.toml pins the release, and tests/pusher/test_websocket_footing.py fails if a
+release moves one of them.
 """
 
 from __future__ import annotations
@@ -26,7 +30,6 @@ from urllib.parse import SplitResult, urlsplit
 import h11
 import trio
 import trio_websocket  # noqa: TID251 - this is the module that may
-from wsproto import ConnectionType, WSConnection
 from wsproto.events import (
     AcceptConnection,
     BytesMessage,
@@ -42,6 +45,7 @@ from bridge.errors import (
     MessageTooLargeError,
     SessionError,
 )
+from bridge.pusher.frames import Frames
 from bridge.pusher.inbox import Inbox, Message
 from bridge.pusher.transport import OpenStream, open_transport, place_of
 
@@ -189,7 +193,7 @@ async def connect_websocket(
 
 class _Socket(trio_websocket.WebSocketConnection):
     """
-    trio_websocket's connection, with an inbox and with ends that are noticed.
+    trio_websocket's connection, with a shorter way for messages and ends of its own.
 
     It stands on these names of trio_websocket 0.12: `_send_channel` and
     `_recv_channel` (replaced), `_reader_task` (run by `read`), `_open_handshake`
@@ -205,9 +209,10 @@ class _Socket(trio_websocket.WebSocketConnection):
         if parts.port is None:
             host = host.rpartition(":")[0]
         path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path
+        self.inbox = Inbox()
         super().__init__(
             stream,
-            WSConnection(ConnectionType.CLIENT),
+            Frames(self.inbox.put, max_message_bytes),
             host=host,
             path=path or "/",
             client_extra_headers=[
@@ -218,7 +223,6 @@ class _Socket(trio_websocket.WebSocketConnection):
         )
         self._send_channel.close()
         self._recv_channel.close()
-        self.inbox = Inbox()
         self._send_channel = cast("trio.MemorySendChannel[Message]", self.inbox)
         self._recv_channel = cast("trio.MemoryReceiveChannel[Message]", self.inbox)
         self.place = place_of(parts)

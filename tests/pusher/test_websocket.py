@@ -6,14 +6,11 @@ What a real socket and TLS add stands in test_transport.py.
 
 from __future__ import annotations
 
-import inspect
 from contextlib import AbstractAsyncContextManager
 
 import pytest
 import trio
-import trio_websocket  # noqa: TID251 - what websocket.py stands on is looked at
 from trio.testing import wait_all_tasks_blocked
-from wsproto import ConnectionType, WSConnection
 
 from bridge.errors import ConnectError, ConnectionLostError, MessageTooLargeError
 from bridge.pusher import inbox, websocket
@@ -43,40 +40,6 @@ def _connect(
     return connect_websocket(
         url, max_message_bytes=MAX_MESSAGE_BYTES, open_stream=server.open_stream
     )
-
-
-async def test_trio_websocket_has_the_names_that_the_seam_stands_on() -> None:
-    """A release that moves an internal name fails here, and says which."""
-    client, server = trio.testing.memory_stream_pair()
-    connection = trio_websocket.WebSocketConnection(
-        client, WSConnection(ConnectionType.CLIENT), host="h", path="/"
-    )
-    assert isinstance(connection._send_channel, trio.MemorySendChannel)
-    assert isinstance(connection._recv_channel, trio.MemoryReceiveChannel)
-    assert isinstance(connection._open_handshake, trio.Event)
-    assert isinstance(connection._close_handshake, trio.Event)
-    for name in (
-        "_reader_task",
-        "_handle_accept_connection_event",
-        "_handle_reject_connection_event",
-        "_handle_message_event",
-    ):
-        assert inspect.iscoroutinefunction(getattr(connection, name)), name
-    # The reader sends whole messages through the one and closes the other.
-    reader = inspect.getsource(trio_websocket.WebSocketConnection)
-    for code in (
-        "self._message_parts.append(event.data)",
-        "await self._send_channel.send(msg)",
-        "async with self._send_channel",
-        "await self._send_channel.aclose()",
-        "await self._recv_channel.aclose()",
-        "await self._close_handshake.wait()",
-    ):
-        assert code in reader, code
-    connection._send_channel.close()
-    connection._recv_channel.close()
-    await trio.aclose_forcefully(client)
-    await trio.aclose_forcefully(server)
 
 
 async def test_one_read_of_the_socket_is_one_run(nursery: trio.Nursery) -> None:
