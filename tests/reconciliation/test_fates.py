@@ -78,9 +78,12 @@ _STEPS = st.builds(
 class Life:
     """A world in which these steps happen."""
 
-    def __init__(self, fates: list[Fate], every_seconds: float) -> None:
+    def __init__(
+        self, fates: list[Fate], every_seconds: float, listen_seconds: float
+    ) -> None:
         # What is given up would be unknown, whatever its fate.
-        self.world = World(WHO, ReconciliationSettings(give_up_seconds=1e9))
+        settings = ReconciliationSettings(give_up_seconds=1e9)
+        self.world = World(WHO, settings, listen_seconds)
         self.world.pace.every_seconds = every_seconds
         self.fates = {f"job-{number}": fate for number, fate in enumerate(fates)}
         self.world.dryapi.answers = {
@@ -140,14 +143,17 @@ class Life:
     st.lists(st.sampled_from(sorted(ANSWERS)), min_size=1, max_size=6),
     st.lists(_STEPS, max_size=15),
     st.sampled_from([0.0, 0.5, 5.0]),
+    st.sampled_from([0.0, 5.0]),
 )
 def test_what_is_told_is_so(
-    fates: list[Fate], steps: list[Step], every_seconds: float
+    fates: list[Fate], steps: list[Step], every_seconds: float, listen_seconds: float
 ) -> None:
     """Each gap is settled, with the number of its jobs that nobody can tell of."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trio.to_thread, "run_sync", _at_once)
-        life = trio.run(_main, fates, steps, every_seconds, clock=_clock())
+        life = trio.run(
+            _main, fates, steps, every_seconds, listen_seconds, clock=_clock()
+        )
     world = life.world
     ends = Counter(
         (record.envelope.ce_source[-2:], (record.key or b"").decode())
@@ -189,7 +195,9 @@ async def _at_once(work: Callable[..., Any], *args: object) -> Any:
     return work(*args)
 
 
-async def _main(fates: list[Fate], steps: list[Step], every_seconds: float) -> Life:
-    life = Life(fates, every_seconds)
+async def _main(
+    fates: list[Fate], steps: list[Step], every_seconds: float, listen_seconds: float
+) -> Life:
+    life = Life(fates, every_seconds, listen_seconds)
     await life.live(steps)
     return life
