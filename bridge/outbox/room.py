@@ -45,6 +45,10 @@ _PREVIEWS_SHARE = 8
 _LAST_EVENTS_SHARE = 32
 _GAPS_SHARE = 128
 
+# Webhooks that were taken, and of which nothing is left but that: 1 GiB of the usual
+# 8 GiB. They are there for a day, and must not push events out of a small one.
+_DELIVERIES_SHARE = 8
+
 # A transaction takes an eighth of the log's share, 4 MiB of the usual 32: so
 # acknowledgements and requests wait no longer than some 10 ms behind one. On a
 # disk that is short it takes a quarter of what is left, and the log another; and
@@ -124,6 +128,16 @@ class Room:
     def is_near_its_end(self) -> bool:
         """Whether so little is left that previews aren't worth it."""
         return self._bytes < self._divided_bytes // _PREVIEWS_SHARE
+
+    @property
+    def is_bound_by_limit(self) -> bool:
+        """Whether the limit will run out first: the disk has room for its log."""
+        return self.reason.startswith(_LIMIT)
+
+    @property
+    def deliveries_bytes(self) -> int:
+        """What may be taken by what is remembered of webhooks."""
+        return self._divided_bytes // _DELIVERIES_SHARE
 
     def measure(self) -> None:
         """

@@ -256,8 +256,10 @@ class Writer:
         return not (is_refusing or self._room.is_near_its_end)
 
     def _trim(self) -> int:
-        if self._has_room:
-            self._store.healer.deliveries.forget(self._deliveries)
+        # Where the limit is reached, this makes room; on a full disk it needs some.
+        if self._has_room or self._room.is_bound_by_limit:
+            kept = self._deliveries.within(self._room.deliveries_bytes)
+            self._store.healer.deliveries.forget(kept)
         keep_us = int(self._settings.keep_acked_seconds * 1_000_000)
         return self._store.trim(
             older_than_us=time.time_ns() // 1000 - keep_us,

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from bridge.errors import OutboxFullError
 from bridge.outbox import Outbox, OutboxDirectory
@@ -20,11 +21,11 @@ NOTHING = Memory(proved_us={}, was_stopped=False, left_gaps=())
 
 
 @contextmanager
-def standing(path: Path) -> Iterator[Outbox]:
+def standing(path: Path, **limits: Any) -> Iterator[Outbox]:
     """Hold an outbox whose thread doesn't run; what it holds is lost, as by a crash."""
     with OutboxDirectory(path) as directory:
-        limits = OutboxSettings(dir=path, keep_jobs_seconds=FOR_EVER)
-        outbox = Outbox(directory, limits)
+        settings = OutboxSettings(dir=path, keep_jobs_seconds=FOR_EVER, **limits)
+        outbox = Outbox(directory, settings)
         try:
             yield outbox
         finally:

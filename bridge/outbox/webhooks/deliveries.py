@@ -11,6 +11,7 @@ import sqlite3  # noqa: TID251 - this room speaks to SQLite
 import time
 from collections.abc import Iterable
 from hashlib import blake2b
+from typing import Self
 
 import msgspec
 
@@ -41,6 +42,11 @@ class KeptDeliveries(msgspec.Struct, frozen=True):
 
     seconds: float
     most: int
+
+    def within(self, max_bytes: int) -> Self:
+        """Give the same, but no more than so many bytes have room for."""
+        most = min(self.most, max_bytes // DELIVERY_BYTES)
+        return msgspec.structs.replace(self, most=most)
 
 
 class Deliveries:

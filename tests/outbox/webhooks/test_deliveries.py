@@ -12,10 +12,15 @@ import pytest
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.outbox.disk.schema import open_database
 from bridge.outbox.webhooks import deliveries as module
-from bridge.outbox.webhooks.deliveries import Deliveries, KeptDeliveries
+from bridge.outbox.webhooks.deliveries import (
+    DELIVERY_BYTES,
+    Deliveries,
+    KeptDeliveries,
+)
 from bridge.settings import OutboxSettings, WebhookSettings
 from tests.outbox.healing import delivery
-from tests.outbox.making import PLENTY_BYTES, eventually, threaded
+from tests.outbox.leaving import standing
+from tests.outbox.making import MIB, PLENTY_BYTES, eventually, threaded
 
 
 _US = 1_000_000
@@ -185,3 +190,31 @@ def test_a_running_outbox_forgets_them(tmp_path: Path) -> None:
             with closing(sqlite3.connect(path)) as connection:
                 eventually(lambda: _known(connection) == [8, 9, 10])
             assert len(outbox.held(99).result(10)) == 10
+
+
+def test_they_push_nothing_out_of_a_small_outbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than an eighth of it is too many, and they go where they have filled it."""
+    monkeypatch.setattr(module, "_FORGOTTEN_AT_ONCE", 1000)
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.0)
+    limit = 4 * MIB
+    with standing(tmp_path / "outbox", max_bytes=limit) as outbox:
+        writer = outbox._writer
+        store, room = writer._store, writer._room
+        near: list[bool] = []
+        count = 0
+        while not any(near):
+            with store.transaction():
+                for number in range(count, count + 1000):
+                    store.healer.deliveries.note("7", f"{number}")
+            count += 1000
+            room.measure()
+            near.append(room.is_near_its_end)
+        for _ in range(count // 1000):
+            writer._round()
+        room.measure()
+        near.append(room.is_near_its_end)
+        assert near[-2:] == [True, False]
+        left = len(_known(store._connection))
+        assert left == limit // 8 // DELIVERY_BYTES
