@@ -159,7 +159,8 @@ def _compare(date: str, found: Found) -> None:
     """Compare the API's clock with this machine's."""
     try:
         theirs = parsedate_to_datetime(date)
-    except ValueError:
+    except (ValueError, OverflowError):
+        # The latter for a year or an offset of twenty digits.
         found.warn(
             "dryAPI's answer has no time to compare with",
             "See that this machine's clock is kept right (NTP)",

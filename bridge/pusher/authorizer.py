@@ -236,7 +236,8 @@ def _retry_after(value: str | None) -> float | None:
     else:
         try:
             until = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
+            # The latter for a year or an offset of twenty digits.
             return None
         if until.tzinfo is None:
             until = until.replace(tzinfo=UTC)

@@ -159,6 +159,7 @@ async def test_row_28_other_statuses_are_worth_another_try(status: int) -> None:
         ("-5", None),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
         ("Wed, 21 Oct 2015 07:28:00 -0000", 0.0),
+        (f"Wed, 21 Oct {'9' * 20} 07:28:00 GMT", None),
     ],
 )
 async def test_row_28_retry_after_is_kept_within_bounds(
