@@ -47,6 +47,9 @@ _JOBS_END_SECONDS = 60.0
 _HEARD_SECONDS = 20.0
 _LOOK_SECONDS = 0.5
 _SETTLE_SECONDS = 60.0
+
+# A try's wait, after as many as several long gaps in a row cost, and its answer.
+_DELIVER_SECONDS = 120.0
 _STOP_SECONDS = 32.0
 
 
@@ -194,6 +197,7 @@ class HealingCourse:
         try:
             await self.bridge.wait_ready()
             await self._healed()
+            await self._delivered()
             await self._settled()
             self.bridge.send(signal.SIGTERM)
             code = await self.bridge.wait_exit(_STOP_SECONDS)
@@ -210,6 +214,13 @@ class HealingCourse:
             if not any(each.until >= time.time() for each in left):
                 return
             await trio.sleep(_LOOK_SECONDS)
+
+    async def _delivered(self) -> None:
+        """Wait for webhooks of jobs that have ended by another way meanwhile."""
+        with trio.move_on_after(_DELIVER_SECONDS):
+            # The sandbox tells nobody when none waits any more.
+            while any(each.open_webhooks for each in self.accounts):  # noqa: ASYNC110
+                await trio.sleep(_LOOK_SECONDS)
 
     async def _settled(self) -> None:
         with trio.move_on_after(_SETTLE_SECONDS):

@@ -43,7 +43,7 @@ _FAIL_SHARE = 0.25
 
 # Jobs a second. Basic accounts may ask 150 times a day beside the reserve: the few
 # are healed for some minutes, of the many some must stay unknown.
-_JOB_RATES = {"basic": (0.3, 1.5), "premium": (1.5,)}
+_JOB_RATES = {"basic": (0.3, 3.0), "premium": (1.5,)}
 
 _PLANS: Sequence[Plan] = ("basic", "premium")
 

@@ -253,6 +253,11 @@ class UpstreamAccount:
         """How many jobs have not ended."""
         return self.statistics.jobs_running
 
+    @property
+    def open_webhooks(self) -> int:
+        """How many webhooks wait for a try, or for its answer."""
+        return self.statistics.webhooks.open
+
     def close_books(self) -> None:
         """Note what webhooks came to."""
         counts = self.statistics.webhooks
