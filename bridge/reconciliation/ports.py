@@ -109,6 +109,9 @@ class Gaps(Protocol):
     def settle(self, gap_id: str, unknown: int, *, final: bool = False) -> None:
         """Do as `Settle` says."""
 
+    def expire(self) -> None:
+        """Forget gaps of which no more will be learned."""
+
 
 class Make(Protocol):
     """Who makes a record of an event that the socket didn't bring."""

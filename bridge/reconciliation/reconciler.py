@@ -82,6 +82,7 @@ class Reconciler:
         self.statistics = statistics = ReconciliationStatistics(sources)
         self._sources = dict(sources)
         self._jobs = rooms.jobs
+        self._gaps = rooms.gaps
         self._now_us = now_us
         self._listen_seconds = listen_seconds
         self._keep_jobs_us = keep_jobs_seconds * _US_PER_SECOND
@@ -205,10 +206,11 @@ class Reconciler:
         self._settlements.determined(waiting, Fate.UNKNOWN, number)
 
     async def _look_regularly(self) -> None:
-        """Look which jobs are silent, and which unknown ones are known by now."""
+        """Look what is silent, what is known by now, and what will never be."""
         while True:
             await trio.sleep(LOOK_SECONDS)
             self._settlements.expire(trio.current_time() - _KEEP_SECONDS)
+            self._gaps.expire()
             for client_id in self._sources:
                 asking = self._asking.get(client_id)
                 if asking is None and not self._settlements.jobs(client_id):

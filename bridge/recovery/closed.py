@@ -136,6 +136,11 @@ class ClosedGaps:
             _tell(gap)
         self._forget_outdated(gap.client_id)
 
+    def expire(self) -> None:
+        """Forget what is old, though nothing more happens; to be asked often."""
+        for client_id in self._of:
+            self._forget_outdated(client_id)
+
     def _take(self, gap: Gap) -> None:
         self._of.setdefault(gap.client_id, {})[gap.gap_id] = _Closed(gap)
         self._accounts[gap.gap_id] = gap.client_id

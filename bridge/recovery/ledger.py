@@ -354,6 +354,11 @@ class Ledger:
         with self._lock:
             self._closed.settle(gap_id, unknown, final=final)
 
+    def expire(self) -> None:
+        """Forget gaps of which no more will be learned; to be called now and then."""
+        with self._lock:
+            self._closed.expire()
+
     def _now_us(self) -> int:
         return self._now_ns() // _NS_PER_US
 

@@ -107,6 +107,26 @@ async def test_gap_says_what_became_of_its_jobs(
     assert sorted(dryapi.jobs_asked) == ["done", "gone", "runs"]
 
 
+async def test_gap_is_not_called_unknown_for_ever(
+    threads_at_once: None, autojump_clock: MockClock
+) -> None:
+    """Of a job that nobody knew of for 25 h no more is said, if no gap follows."""
+    outbox, dryapi = world()
+    books = Books("42", proved_us={"42": now_us() - 2_000_000}, now_us=now_us())
+    process = Process(books, outbox, dryapi)
+    books.begin("42").subscribed(now_us())
+    statistics = books.ledger.statistics
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(process.reconciler.run)
+        await trio.sleep(30)
+        for hours, unknown in ((24, 1), (26, 0)):
+            books.now_us = now_us() + hours * 3600 * 1_000_000
+            await trio.sleep(120)
+            assert statistics.unknown == {"42": unknown}
+            assert len(books.remembered) == unknown
+        nursery.cancel_scope.cancel()
+
+
 async def test_next_process_goes_on_with_a_gap(
     threads_at_once: None, autojump_clock: MockClock
 ) -> None:
