@@ -83,3 +83,14 @@ def guide(addresses: Addresses) -> Iterator[str]:
     yield ""
     yield f"  curl -X POST {addresses.sandbox}/jobs"
     yield ""
+    yield "Take the WebSocket away for eight seconds, and see what is healed:"
+    yield ""
+    yield (
+        f"  curl -X POST {addresses.sandbox}/sandbox/sockets/drop"
+        """ -d '{"refuse":{"seconds":8}}'"""
+    )
+    yield (
+        f"  .venv/bin/bridge gaps --bootstrap-servers {addresses.kafka}"
+        f" --topic {addresses.topic}"
+    )
+    yield ""
