@@ -244,16 +244,20 @@ class Asking:
 
     def _look_up(self, key: Key) -> JobInFlight | None:
         """Look a job up, and enter what is known of it."""
-        client_id, request_id = key
-        job = self._jobs.find(self._accounts[client_id].ce_source, request_id)
+        job = self._find(key)
         self._settlements.look_up({key: job}, self._forgotten_us())
         return job
+
+    def _find(self, key: Key) -> JobInFlight | None:
+        client_id, request_id = key
+        return self._jobs.find(self._accounts[client_id].ce_source, request_id)
 
     async def _give_up(self) -> None:
         """Let the jobs of gaps that can't be asked about be unknown."""
         for some in portions(self._of_gaps.keys()):
+            found = {key: self._find(key) for key in some}
+            self._settlements.look_up(found, self._forgotten_us())
             for key in some:
-                self._look_up(key)
                 self._of_gaps.discard(key)
                 self._in_vain.pop(key, None)
             self._settlements.determined(some, Fate.UNKNOWN)

@@ -222,15 +222,18 @@ class Reconciler:
     async def _look(self, client_id: str) -> list[JobInFlight]:
         """Read an account's jobs, and enter what is new of those in the books."""
         books = self._settlements.jobs(client_id)
-        jobs = await trio.to_thread.run_sync(self._jobs.of, self._sources[client_id])
-        if books:
-            known = {(client_id, job.request_id): job for job in jobs}
-            for some in portions(list(books.items())):
-                # What was entered meanwhile may be younger than what was read.
-                same = (key for key, job in some if self._settlements.job(key) is job)
-                found = {key: known.get(key) for key in same}
-                self._settlements.look_up(found, self._forgotten_us())
-                await trio.lowlevel.checkpoint()
+
+        def read() -> tuple[list[JobInFlight], dict[str, JobInFlight]]:
+            jobs = self._jobs.of(self._sources[client_id])
+            return jobs, {job.request_id: job for job in jobs} if books else {}
+
+        jobs, known = await trio.to_thread.run_sync(read)
+        for some in portions(list(books.items())):
+            # What was entered meanwhile may be younger than what was read.
+            same = (key for key, job in some if self._settlements.job(key) is job)
+            found = {key: known.get(key[1]) for key in same}
+            self._settlements.look_up(found, self._forgotten_us())
+            await trio.lowlevel.checkpoint()
         return jobs
 
     def _forgotten_us(self) -> float:
