@@ -208,8 +208,7 @@ class HealingTasks:
         return Budget(
             reserve_percent=self._settings.reconciliation.reserve_percent,
             now_us=_now_us,
-            # Of a token that was given to an account since, the most that is known.
-            spent=max(known, key=lambda one: one.calls, default=None),
+            spent=_together(known),
             on_spent=remember,
         )
 
@@ -273,6 +272,18 @@ class HealingTasks:
         maker = Maker(self._settings, self._sources[client_id], origin)
         self.intakes.append(maker.intake)
         return maker
+
+
+def _together(known: Sequence[Spent]) -> Spent | None:
+    """
+    Give what a token has spent at most, of what its accounts have.
+
+    They have the same, unless one of them had another token before: then it isn't known
+    whose calls and whose day these are, and a day that is over must not hide another.
+    """
+    if not known:
+        return None
+    return Spent(max(one.since_us for one in known), max(one.calls for one in known))
 
 
 def _tls(settings: Settings) -> Tls | None:

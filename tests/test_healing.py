@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,7 @@ from bridge.job_status import JobStatusRecord
 from bridge.kafka import header_names
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.reconciliation.budget import Purpose
-from bridge.record import Importance, Origin
+from bridge.record import Importance, Origin, Spent
 from bridge.recovery.ledger import Ledger
 from bridge.sessions import sources_of
 from bridge.settings import (
@@ -105,6 +106,26 @@ async def test_accounts_that_share_a_token_share_its_calls(tmp_path: Path) -> No
             who: budget.remaining_day for who, budget in tasks.sources().budgets.items()
         }
         assert remaining == {"42": 149, "43": 149, "44": 150}
+        outbox.stop()
+        outbox.run()
+
+
+async def test_what_a_token_has_spent_is_hidden_by_no_account(tmp_path: Path) -> None:
+    """One that had another token before brings a day that was over long ago."""
+    settings = settings_of(tmp_path)
+    now_us = time.time_ns() // 1000
+    with OutboxDirectory(tmp_path) as directory:
+        outbox = Outbox(directory, settings.outbox)
+        sources = sources_of(settings)
+        outbox.spend({sources["42"]: Spent(now_us - 3_600_000_000, 100)})
+        outbox.spend({sources["43"]: Spent(now_us - 90_000_000_000, 120)})
+        outbox.stop()
+        outbox.run()
+    with OutboxDirectory(tmp_path) as directory:
+        outbox = Outbox(directory, settings.outbox)
+        tasks = HealingTasks(settings, outbox, Ledger("g", sources_of(settings)))
+        budgets = tasks.sources().budgets
+        assert [budgets[who].remaining_day for who in ("42", "44")] == [30, 150]
         outbox.stop()
         outbox.run()
 
