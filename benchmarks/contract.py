@@ -42,7 +42,7 @@ _ROUNDS = 15
 _TIMING_SECONDS = 0.02
 
 # What one read of the socket brings at most; its events are accepted together.
-_READ_BYTES = 65_536
+_READ_BYTES = 131_072
 
 # Distinct events of a load: more than one read brings of small ones.
 _EVENTS = 512

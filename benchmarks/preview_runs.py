@@ -36,7 +36,7 @@ Codec = Literal["none", "lz4", "zstd"]
 _PARTITIONS = 6
 
 # What one read of the socket brings at most; its events are accepted together.
-_READ_BYTES = 65_536
+_READ_BYTES = 131_072
 
 _LOOK_SECONDS = 0.005
 _RUN_SECONDS = 120.0

@@ -2,7 +2,7 @@
 Who reads the firehose's WebSocket, and does nothing with a message but count it.
 
 Owns the bridge's own reader and what it is held against, each written as its users
-would write it. All read 64 KiB at a time and give the same messages; the scan alone
+would write it. All read 128 KiB at a time and give the same messages; the scan alone
 checks nothing. What they cost is measured in `receiving`.
 """
 
@@ -53,7 +53,7 @@ Take: TypeAlias = Callable[[int], Awaitable[int]]
 """Takes so many messages; gives the sum of their lengths in characters."""
 
 # As the bridge reads.
-_READ_BYTES = 65_536
+_READ_BYTES = 131_072
 
 # As the bridge's default.
 _MOST_BYTES = 16 * 2**20

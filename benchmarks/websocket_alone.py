@@ -24,7 +24,7 @@ __all__ = ["DONE_MARK"]
 DONE_MARK = "received the last message at "
 
 # As the bridge's; trio-websocket's default of 4 KiB makes it slower.
-_RECEIVE_BUFFER_BYTES = 65_536
+_RECEIVE_BUFFER_BYTES = 131_072
 
 
 async def _read(url: str, events: int) -> None:

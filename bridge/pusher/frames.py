@@ -2,7 +2,7 @@
 Whole text frames, taken from the socket's bytes without wsproto.
 
 wsproto makes six objects of a frame, in pure Python, and trio_websocket calls a
-coroutine for each of its events: together four fifths of what a small message costs.
+coroutine for each of its events: together nine tenths of what a small message costs.
 Nearly every frame of a Pusher server is a text message of one frame without mask or
 extension, of which nothing is to be said but where it begins and ends. `Frames` is
 the wsproto connection that trio_websocket is given, and it keeps those frames to
@@ -97,10 +97,12 @@ class Frames(WSConnection):
 
     def _shake_hands(self, data: bytes) -> None:
         """Give wsproto the upgrade's answer and not a byte of what follows it."""
-        lines = data.splitlines(keepends=True)
-        while lines and self.state is ConnectionState.CONNECTING:
-            # Its end is a line's end, whatever it says.
-            super().receive_data(lines.pop(0))
+        # Its end is the end of a line, whatever it says.
+        lines = iter(data.splitlines(keepends=True))
+        for line in lines:
+            super().receive_data(line)
+            if self.state is not ConnectionState.CONNECTING:
+                break
         rest = b"".join(lines)
         if self.connection is not None:
             self._buffer += rest
