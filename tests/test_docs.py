@@ -13,7 +13,7 @@ from bridge.errors import DeadLetterReason, ExitCode
 from bridge.job_status import Change
 from bridge.kafka import header_names
 from bridge.recovery.gap import GapCause
-from bridge.settings import load
+from bridge.settings import load, load_for_reading
 
 
 _ROOT = Path(__file__).parents[1]
@@ -23,6 +23,18 @@ _PAGES = [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))]
 _FIRST_CELL = re.compile(r"^\| (`[^|]*`) \|", re.MULTILINE)
 _NAME = re.compile(r"`([^`]+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
+_DEFAULT = re.compile(
+    r"`([a-z_]+\.[a-z_]+|shutdown_timeout_seconds)` \((\d[\d,.]*)(?: ([A-Za-z]+))?[),]"
+)
+_UNITS = {
+    "": 1,
+    "s": 1,
+    "min": 60,
+    "h": 3600,
+    "KiB": 1024,
+    "MiB": 1024**2,
+    "GiB": 1024**3,
+}
 _EVENT = re.compile(r'"([a-z]+\.[a-z_]+)"')
 
 
@@ -136,6 +148,17 @@ def test_metrics_are_those_of_the_code() -> None:
     named = set(re.findall(r"`(bridge_[a-z_]+)`", _text("docs/operations.md")))
     assert named
     assert named <= _table("docs/metrics.md", "metric")
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
+def test_defaults_that_a_page_names_are_those_in_force(page: Path) -> None:
+    """A setting with a number in brackets behind it has that default."""
+    settings = load_for_reading({"topic": "jobs"}, {}, None).settings
+    for name, number, unit in _DEFAULT.findall(page.read_text(encoding="utf-8")):
+        value: object = settings
+        for part in name.split("."):
+            value = getattr(value, part)
+        assert value == float(number.replace(",", "")) * _UNITS[unit], name
 
 
 def test_settings_file_of_the_readme_is_accepted(tmp_path: Path) -> None:
