@@ -127,7 +127,7 @@ class WebhookSettings(Section, frozen=True):
         int,
         about(
             "How many deliveries' ids are remembered at most, the latest ones",
-            because="about 100 MB of disk; two webhooks of a million jobs a day",
+            because="about 140 MB of disk; two webhooks of a million jobs a day",
             ge=1,
         ),
     ] = 2_000_000

@@ -2,7 +2,7 @@
 Which webhooks were taken: none counts twice.
 
 A delivery is known by its id and its account; it is noted in the transaction that holds
-the webhook. It has no mirror in memory: two million of them are some 100 MB.
+the webhook. It has no mirror in memory: two million of them are 140 MB.
 """
 
 from __future__ import annotations
