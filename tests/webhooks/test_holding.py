@@ -67,6 +67,23 @@ async def test_with_no_time_to_hold_all_go_at_once(
     nursery.cancel_scope.cancel()
 
 
+async def test_many_that_go_together_hold_up_nobody(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """Others of the loop have their turns in between."""
+    house = HoldingHouse()
+    for _ in range(500):
+        house.take()
+    await trio.sleep(20)
+    turns: set[int] = set()
+    nursery.start_soon(house.holding.run)
+    while len(house.left) < 500:
+        turns.add(len(house.left))
+        await trio.lowlevel.checkpoint()
+    assert len(turns) > 4
+    nursery.cancel_scope.cancel()
+
+
 async def test_each_goes_at_its_own_time(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
