@@ -145,7 +145,7 @@ class Receiver:
             Route(path, self._answer, methods=["POST"])
             for path in (_PATH, f"{_PATH}/{{client_id}}")
         ]
-        self.app = Starlette(routes=routes)
+        self.app = Starlette(routes=routes, exception_handlers={404: self._lost})
         # A sender that follows no redirect would be told nothing by one.
         self.app.router.redirect_slashes = False
 
@@ -153,16 +153,7 @@ class Receiver:
         began = trio.current_time()
         recipient = self._recipients.get(request.path_params.get("client_id"))
         if recipient is None:
-            self.statistics.strangers += 1
-            # `request.url` would raise for some Host headers.
-            path = request.scope["path"][:_MOST_SHOWN]
-            _log.warning(
-                "webhook.refused",
-                reason="unknown_account",
-                path=path,
-                hint=self._whose,
-            )
-            return Response(status_code=404)
+            return self._stranger(request)
         outcome, webhook = await self._outcome(request, recipient, began)
         client_id = recipient.client_id
         self.statistics.answered(client_id, outcome, webhook)
@@ -179,6 +170,22 @@ class Receiver:
         later = outcome is Outcome.UNAVAILABLE
         headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)} if later else None
         return Response(status_code=status, headers=headers)
+
+    async def _lost(self, request: Request, _: Exception) -> Response:
+        """Answer what no route takes: a wrong address looks like no webhook at all."""
+        if request.method == "POST":
+            return self._stranger(request)
+        return Response(status_code=404)
+
+    def _stranger(self, request: Request) -> Response:
+        """Refuse what is for no account."""
+        self.statistics.strangers += 1
+        # `request.url` would raise for some Host headers.
+        path = request.scope["path"][:_MOST_SHOWN]
+        _log.warning(
+            "webhook.refused", reason="unknown_account", path=path, hint=self._whose
+        )
+        return Response(status_code=404)
 
     async def _outcome(
         self, request: Request, recipient: Recipient, began: float

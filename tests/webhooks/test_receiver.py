@@ -240,13 +240,15 @@ async def test_each_account_has_a_path_of_its_own(
     assert sources == [source_of("a"), source_of("b@c=d,e.f;g")]
     foreign = await house.post(body, path=f"{PATH}/a", client_id="b@c=d,e.f;g")
     assert foreign.status_code == 401
-    for path in (PATH, f"{PATH}/c", f"{PATH}/{'c' * 5000}"):
+    for path in (PATH, f"{PATH}/c", f"{PATH}/{'c' * 5000}", f"{PATH}/a/", "/"):
         answer = await house.post(body, path=path, client_id="a")
         assert (answer.status_code, answer.content) == (404, b"")
-    assert house.statistics.strangers == 3
+    assert house.statistics.strangers == 5
     assert "unknown_account" in told()
     assert f"each account's path is {PATH}/{{client_id}}" in told()
     assert "c" * 200 not in told()
+    # An address with one sign too many is told as well.
+    assert f"'{PATH}/a/'" in told()
 
 
 async def test_a_rotation_needs_no_restart(tmp_path: Path) -> None:
