@@ -53,7 +53,7 @@ class Outcome(StrEnum):
     """200, and JSON."""
 
     NOT_FOUND = "not_found"
-    """404: dryAPI doesn't know the job."""
+    """404, and JSON: dryAPI doesn't know the job."""
 
     LIMITED = "limited"
     """429: a limit is reached, by whoever shares it."""
@@ -223,13 +223,16 @@ class StatusClient:
     def _judge(self, response: httpx.Response, body: bytes) -> Answer:
         status = response.status_code
         limits = read_limits(status, response.headers, datetime.now(UTC))
-        if status in _OUTCOMES:
+        # A proxy's own 404, while dryAPI is exchanged behind it, says nothing of a job.
+        if status in _OUTCOMES and (status != 404 or _is_object(body)):
             outcome, why = _OUTCOMES[status]
             return Answer(outcome, limits, status, reason=why)
         if status != 200:
             why = f"answered with HTTP {status}"
             if response.has_redirect_location:
                 why += ", a redirect, which is not followed"
+            elif status == 404:
+                why += ", and not as dryAPI does where it doesn't know a job"
         elif len(body) > _MOST_BODY_BYTES:
             why = f"gave an answer of more than {_MOST_BODY_BYTES} bytes"
         elif not _is_object(body):

@@ -127,6 +127,8 @@ async def test_an_id_that_no_path_can_hold_is_not_asked_for(request_id: str) -> 
     ("handler", "outcome", "words"),
     [
         (_answering(404, BODY), Outcome.NOT_FOUND, "HTTP 404"),
+        (_answering(404, b"<html>"), Outcome.FAILED, "HTTP 404, and not as dryAPI"),
+        (_answering(404), Outcome.FAILED, "HTTP 404, and not as dryAPI"),
         (_answering(401, BODY), Outcome.REFUSED, "BRIDGE_API_TOKEN"),
         (_answering(403, BODY), Outcome.REFUSED, "BRIDGE_API_TOKEN"),
         (_answering(429, BODY), Outcome.LIMITED, "HTTP 429"),
