@@ -22,7 +22,7 @@ from bridge import service
 from bridge.cli import root
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.record import Loss, Record
-from bridge.settings import OutboxSettings
+from bridge.settings import OutboxSettings, WebhookSettings
 
 
 __all__: list[str] = []
@@ -39,13 +39,14 @@ _OUTBOXES: dict[str, type[Outbox | MemoryOutbox]] = {
 def _run(kind: str, file: Path) -> None:
     notes = Notes()
 
-    def outbox(
+    def outbox(  # noqa: PLR0913 - the service's call
         directory: OutboxDirectory,
         settings: OutboxSettings,
         *,
         lighten: Callable[[Record], Record | None],
         on_loss: Callable[[Loss], None],
         refuse_late: Callable[[Record], Record] | None,
+        webhook: WebhookSettings,
     ) -> Outbox | MemoryOutbox:
         made = _OUTBOXES[kind](
             directory,
@@ -53,6 +54,7 @@ def _run(kind: str, file: Path) -> None:
             lighten=lighten,
             on_loss=on_loss,
             refuse_late=refuse_late,
+            webhook=webhook,
         )
         notes.watch(made)
         # Both are called first in the threads that they name.
