@@ -175,9 +175,10 @@ class Reconciler:
         client_id, gap_id = gap.client_id, gap.gap_id
         jobs = await self._look(client_id)
         unknown = gap.unknown or 0
-        if not self._settlements.begin(gap_id, trio.current_time(), unknown):
-            return
         until_us = self._now_us() if gap.until_us is None else gap.until_us
+        at = trio.current_time()
+        if not self._settlements.begin(gap_id, at, unknown, until_us=until_us):
+            return
         for some in portions(jobs):
             concerned = [job for job in some if job.last_seen_us < until_us]
             self._settlements.add(gap_id, client_id, concerned)

@@ -8,7 +8,7 @@ end. A job that waits for several gaps is found out about once, for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -48,6 +48,7 @@ class _Settlement:
         number: The how-manieth that closed.
         gap_id: The gap.
         at: When it closed, as whoever keeps the books tells time.
+        until_us: When it ended, by the clock of jobs' times.
         waiting: Its jobs to be found out about.
         unknown: Its jobs that nobody knows of, and that may still be corrected.
         given_up: How many more there are that can't be corrected any more.
@@ -63,13 +64,15 @@ class _Settlement:
         "number",
         "told",
         "unknown",
+        "until_us",
         "waiting",
     )
 
-    def __init__(self, number: int, gap_id: str, at: float) -> None:
+    def __init__(self, number: int, gap_id: str, at: float, until_us: int) -> None:
         self.number = number
         self.gap_id = gap_id
         self.at = at
+        self.until_us = until_us
         self.waiting: set[Key] = set()
         self.unknown: set[Key] = set()
         self.given_up = 0
@@ -134,7 +137,9 @@ class Settlements:
 
     # -- What changes them -----------------------------------------------------
 
-    def begin(self, gap_id: str, at: float, unknown: int = 0) -> bool:
+    def begin(
+        self, gap_id: str, at: float, unknown: int = 0, *, until_us: int = 0
+    ) -> bool:
         """
         Enter a gap that has closed; its jobs follow with `add`, and then `complete`.
 
@@ -144,6 +149,8 @@ class Settlements:
             unknown: How many of its jobs the process before said to be unknown. If
                 fewer are in flight, the outbox has forgotten the others by their age:
                 nothing can tell of them any more.
+            until_us: When it ended, microseconds since the epoch: what was heard of a
+                job before says nothing of it, though it is known only now.
 
         Returns:
             Whether it is new. One that is in the books stays as it is.
@@ -151,7 +158,8 @@ class Settlements:
         if gap_id in self._gaps:
             return False
         self.latest += 1
-        gap = self._gaps[gap_id] = _Settlement(self.latest, gap_id, at)
+        gap = _Settlement(self.latest, gap_id, at, until_us)
+        self._gaps[gap_id] = gap
         gap.given_up = unknown
         return True
 
@@ -202,10 +210,15 @@ class Settlements:
             up_to: It is known of gaps up to this number, as a job that ran when the
                 second gap closed may have ended in the third one; None: of all.
         """
+        number = self.latest if up_to is None else up_to
+        self._determine(keys, fate, lambda gap: gap.number <= number)
+
+    def _determine(
+        self, keys: Iterable[Key], fate: Fate, concerns: Callable[[_Settlement], bool]
+    ) -> None:
         touched: dict[_Settlement, None] = {}
         for key in keys:
-            gaps = self._of.get(key, ())
-            concerned = [g for g in gaps if up_to is None or g.number <= up_to]
+            concerned = [gap for gap in self._of.get(key, ()) if concerns(gap)]
             if not concerned:
                 continue
             waited = self.waits(key)
@@ -233,11 +246,31 @@ class Settlements:
             if before is None:
                 continue
             fate = _fate_of(before, now, forgotten_us)
-            if fate is not None:
+            if now is not None and self._was_before(key, before, now):
+                self._note_before(key, now)
+            elif fate is not None:
                 fates[fate].append(key)
         for fate, keys in fates.items():
             self.determined(keys, fate)
         self.give_up(fates[Fate.UNKNOWN])
+
+    def _was_before(self, key: Key, before: JobInFlight, now: JobInFlight) -> bool:
+        """
+        Say whether news of a job were read before one of its gaps had ended.
+
+        A disk that stood still writes after a gap what was read before it. News that
+        are older than what was known are those of a clock that was set back.
+        """
+        heard_us = now.last_seen_us
+        return before.last_seen_us < heard_us and any(
+            heard_us < gap.until_us for gap in self._of[key]
+        )
+
+    def _note_before(self, key: Key, now: JobInFlight) -> None:
+        """Enter news of a job, for those of its gaps that had ended by then."""
+        heard_us = now.last_seen_us
+        self._determine([key], Fate.GOES_ON, lambda gap: gap.until_us <= heard_us)
+        self._jobs[key[0]][key] = now
 
     def give_up(self, keys: Iterable[Key]) -> None:
         """Let unknown jobs be unknown for good: nothing can tell of them any more."""

@@ -93,9 +93,10 @@ class Taker:
             # The outbox ends, or begins anew with another file.
             return None
         if not is_written:
-            # The socket, or a webhook, was faster. Either way it was heard of.
+            # The socket, or a webhook, was faster. What it told, and whether that was
+            # before the gap, is seen when the job is looked up again.
             self._statistics.superseded[account.client_id] += 1
-            return Fate.GOES_ON
+            return None
         if record.status is None:
             # A dead letter: nobody who reads of jobs learns of this one's end.
             return Fate.UNKNOWN

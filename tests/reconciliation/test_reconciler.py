@@ -97,6 +97,27 @@ async def test_job_heard_of_after_the_gap_is_not_asked_about(
     assert world.pace.abandoned == 1
 
 
+@pytest.mark.parametrize("written_at", [0.5, 2.5])
+async def test_what_was_read_before_the_gap_tells_nothing_of_it(
+    autojump_clock: MockClock, threads_at_once: None, written_at: float
+) -> None:
+    """Though the disk stood still, and it is written after the gap has closed."""
+    world = World(listen_seconds=1.0)
+    world.run_jobs(["a"])
+    world.dryapi.seconds = 3.0
+    world.dryapi.answers = {"a": answered("done")}
+    read_us = now_us()
+    await trio.sleep(0.01)
+    gap_id = world.close_gap()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.runs, 30)
+        await trio.sleep(written_at)
+        world.outbox.hear("42", "a", "in_progress", "20.00", at_us=read_us)
+    assert world.outbox.ended == {"a"}
+    assert world.ledger.unknown == {gap_id: 0}
+    assert world.ledger.healed_jobs == {gap_id: 1}
+
+
 @pytest.mark.parametrize("status", ["in_progress", "done"])
 async def test_socket_wins_while_a_request_is_under_way(
     world: World, autojump_clock: MockClock, status: str

@@ -117,8 +117,6 @@ class Outbox:
         self._known: dict[str, dict[str, JobInFlight]] = {}
         self._kept: list[tuple[Healing, Future[bool]]] = []
 
-    # -- The jobs --------------------------------------------------------------
-
     def of(self, ce_source: str) -> list[JobInFlight]:
         """Give an account's jobs, not heard of for longest first."""
         jobs = self._known.get(ce_source, {}).values()
@@ -143,8 +141,6 @@ class Outbox:
         at_us = now_us() if at_us is None else at_us
         job = JobInFlight(request_id, status, progress, at_us)
         self._known.setdefault(source(client_id), {})[request_id] = job
-
-    # -- What heals them -------------------------------------------------------
 
     def heal(self, healing: Healing) -> Future[bool]:
         """Write it if nothing was heard of the job, now or when it is opened."""
