@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from typing import Final
 
+from bridge.errors import OutboxFullError
 from bridge.outbox.buffer import weigh
 from bridge.outbox.inbox import Inbox
 from bridge.outbox.statistics import OutboxStatistics
@@ -18,6 +20,10 @@ from bridge.record import Delivery, Healing, Held, Record, Spent
 
 
 __all__ = ["HealingDoors"]
+
+# Some 50 commits. Where a disk stands still, those who wait give up and come again, and
+# what they brought would pile up in memory for as long as that lasts.
+_MOST_WAITING: Final = 10_000
 
 
 class HealingDoors:
@@ -49,9 +55,14 @@ class HealingDoors:
 
         Returns:
             Whether it is new. It fails with `OutboxFullError` at once where the limit
-            or the disk has no room.
+            or the disk has no room, or too many wait for a disk that stands still.
         """
         record = delivery.record
+        if len(self._inbox.takes) >= _MOST_WAITING:
+            self._drop(record)
+            refused: Future[bool] = Future()
+            refused.set_exception(OutboxFullError("the disk takes nothing just now"))
+            return refused
         future = self._inbox.takes.put(
             lambda store: store.healer.take(delivery),
             weight=weigh(record) + DELIVERY_BYTES,

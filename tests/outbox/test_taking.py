@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 
 from bridge.errors import OutboxDamagedError, OutboxDirectoryError, OutboxFullError
-from bridge.outbox import Outbox
+from bridge.outbox import Outbox, healing_doors
 from bridge.outbox.webhooks.holding import Holding
 from bridge.record import Delivery, Spent
 from tests.outbox.healing import answer, delivery, open_jobs
@@ -65,6 +65,25 @@ def test_a_full_outbox_refuses_webhooks_at_once(path: Path) -> None:
         assert outbox.take(delivery("d", "d")).result(10)
         (first, _) = outbox.held(9).result(10)
         assert outbox.release(first.place, ()).result(10)
+
+
+def test_webhooks_do_not_pile_up_before_a_disk_that_stands_still(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though who brought them has given up; with the disk they are taken again."""
+    monkeypatch.setattr(healing_doors, "_MOST_WAITING", 3)
+    with standing(path) as outbox:
+        for number in range(3):
+            assert outbox.take(delivery(f"{number}", "a")).cancel()
+        refused = outbox.take(delivery("3", "a"))
+        with pytest.raises(OutboxFullError, match="takes nothing just now"):
+            refused.result(0)
+        outbox._writer._round()
+        taken = outbox.take(delivery("3", "a"))
+        outbox._writer._round()
+        assert taken.result(0)
+        tally = outbox.statistics.tallies.read()["event", "webhook"]
+        assert (tally.dropped, tally.committed) == (4, 1)
 
 
 def test_webhooks_that_the_disk_refuses_hold_up_nothing(
