@@ -111,6 +111,7 @@ class BridgeNumbers:
         waiting: Records in the outbox that Kafka hasn't acknowledged, and webhooks
             that are held there.
         healed: Records of those published that the socket didn't bring.
+        gaps: Times in which events may have been missed, but for the first start's.
     """
 
     read: int
@@ -118,6 +119,7 @@ class BridgeNumbers:
     dead_letters: int
     waiting: int
     healed: int
+    gaps: int
 
 
 class Bridge:
@@ -154,7 +156,7 @@ class Bridge:
 def numbers_in(metrics: str) -> BridgeNumbers:
     """Read the numbers out of Prometheus' text format."""
     sums: dict[str, float] = {}
-    healed = 0.0
+    healed = gaps = 0.0
     for family in text_string_to_metric_families(metrics):
         for sample in family.samples:
             if sample.labels.get("topic", "").endswith(".gaps"):
@@ -163,10 +165,14 @@ def numbers_in(metrics: str) -> BridgeNumbers:
             is_healed = sample.labels.get("origin") in {"webhook", "status-endpoint"}
             if sample.name in _LEFT and is_healed:
                 healed += sample.value
+            is_start = sample.labels.get("cause") == "first_start"
+            if sample.name == "bridge_gaps_total" and not is_start:
+                gaps += sample.value
     return BridgeNumbers(
         read=int(sums["bridge_events_received_total"]),
         published=int(sums.get("bridge_records_published_total", 0)),
         dead_letters=int(sums["bridge_dlq_records_total"]),
         waiting=int(sums["bridge_outbox_rows"] + sums["bridge_outbox_held"]),
         healed=int(healed),
+        gaps=int(gaps),
     )

@@ -63,7 +63,7 @@ def guide(addresses: Addresses) -> Iterator[str]:
     yield f"  Kafka      {addresses.kafka}  (topics {', '.join(topics)})"
     yield f"  sandbox    {addresses.sandbox}/sandbox/statistics"
     yield f"  health     {addresses.health}/readyz, /livez, /metrics"
-    yield f"  webhooks   {addresses.webhooks}  (they alone tell of jobs that fail)"
+    yield f"  webhooks   {addresses.webhooks}  (they tell at once of jobs that fail)"
     yield ""
     yield "Look at the topic with other clients:"
     yield ""

@@ -27,6 +27,7 @@ class Totals:
         emitted: Events that the sandbox emitted.
         read: Events that the bridge read.
         healed: Records that the socket didn't bring: of jobs that failed, mostly.
+        gaps: Times in which nobody was subscribed, made on command.
         on_topic: Records on the topic, counted by another client.
         distinct: Different `ce_id`s among them.
         consumed: Records that the live view read.
@@ -38,6 +39,7 @@ class Totals:
     emitted: int
     read: int
     healed: int
+    gaps: int
     on_topic: int
     distinct: int
     consumed: int
@@ -45,12 +47,17 @@ class Totals:
     on_dead_letter_topic: int
     waiting: int
 
+    @property
+    def missed(self) -> int:
+        """How many events were emitted and not read; in a gap nobody hears them."""
+        return max(0, self.emitted - self.read)
+
     def differences(self) -> list[str]:
         """Say what doesn't agree; empty when every event is accounted for."""
         found = []
         if self.emitted == 0:
             found.append("the sandbox emitted nothing")
-        if self.read != self.emitted:
+        if self.read > self.emitted or (self.missed and not self.gaps):
             found.append(
                 f"the bridge read {self.read:,} of {self.emitted:,} events emitted"
             )
@@ -90,11 +97,13 @@ def summary_table(totals: Totals, delays_seconds: Sequence[float]) -> Table:
     rows = {
         "emitted by the sandbox": totals.emitted,
         "read by the bridge": totals.read,
-        "told by webhooks alone": totals.healed,
+        "told on another way": totals.healed,
         "on the topic": totals.on_topic,
         "dead letters": totals.on_dead_letter_topic,
         "consumed by the live view": totals.consumed,
     }
+    if totals.gaps:
+        rows[f"missed, with gaps: {totals.gaps:,}"] = totals.missed
     for name, count in rows.items():
         table.add_row(name, f"{count:,}")
     ascending = sorted(delays_seconds)

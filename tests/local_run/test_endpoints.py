@@ -32,6 +32,10 @@ bridge_outbox_held 2.0
 bridge_rows_published_total{kind="event",origin="socket"} 117.0
 bridge_rows_published_total{kind="event",origin="webhook"} 3.0
 bridge_rows_published_total{kind="event",origin="status-endpoint"} 1.0
+# TYPE bridge_gaps_total counter
+bridge_gaps_total{cause="first_start",client_id="a"} 1.0
+bridge_gaps_total{cause="disconnected",client_id="a"} 2.0
+bridge_gaps_total{cause="deaf",client_id="a"} 1.0
 # TYPE bridge_rows_dead_lettered_total counter
 bridge_rows_dead_lettered_total{kind="event",origin="webhook"} 1.0
 """
@@ -81,7 +85,7 @@ def port() -> Iterator[int]:
 def test_the_bridges_numbers_are_sums_over_labels(port: int) -> None:
     """Accounts, topics and reasons add up; records of gaps are no events."""
     assert Bridge(port).numbers() == BridgeNumbers(
-        read=123, published=123, dead_letters=2, waiting=9, healed=5
+        read=123, published=123, dead_letters=2, waiting=9, healed=5, gaps=3
     )
 
 

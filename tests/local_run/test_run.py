@@ -139,7 +139,7 @@ def test_a_timed_run_agrees_and_leaves_nothing(runner: Runner) -> None:
     emitted = int(numbers["emitted by the sandbox"].replace(",", ""))
     assert emitted > 100
     assert numbers["read by the bridge"] == numbers["emitted by the sandbox"]
-    healed = int(numbers["told by webhooks alone"])
+    healed = int(numbers["told on another way"])
     for name in ("on the topic", "consumed by the live view"):
         assert int(numbers[name].replace(",", "")) == emitted + healed
     assert numbers["dead letters"] == "0"
