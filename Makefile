@@ -44,6 +44,10 @@ PROMTOOL ?= $(or $(wildcard $(PROMTOOL_BUILT)),$(shell command -v promtool 2>/de
 KUBERNETES_VALIDATE_VERSION := 1.37.0
 KUBERNETES_VALIDATE := $(TOOLS)/kubernetes-validate-$(KUBERNETES_VALIDATE_VERSION)/bin/kubernetes-validate
 
+# A peer of the bridge in `bench`.
+BENTHOS_VERSION := $(shell sed -n 's|.*/benthos/v4 v||p' benchmarks/peers/benthos/go.mod)
+BENTHOS := $(TOOLS)/benthos-peer/benthos
+
 UV := $(TOOLS)/uv/bin/uv
 HADOLINT := $(TOOLS)/hadolint/bin/hadolint
 
@@ -156,10 +160,16 @@ docs: $(STAMP) ## write docs/settings.md and docs/metrics.md anew from the code,
 	@$(BIN)/python -m tests.operations.page
 	@$(BIN)/python -m tests.pusher.conformance
 
-bench: $(STAMP) ## measure the bridge beside others (EVENTS=, RUNS=, RATES=100,1000, or 0, PREVIEWS=bytes,..., DELIVERY=)
-	@$(BIN)/python -m benchmarks $(if $(EVENTS),--events $(EVENTS)) $(if $(RUNS),--runs $(RUNS)) \
-		$(if $(RATES),--rates $(RATES)) $(if $(PREVIEWS),--previews $(PREVIEWS)) \
-		$(if $(DELIVERY),--delivery $(DELIVERY)) $(ARGS)
+bench: $(STAMP) ## measure the bridge beside its peers (QUICK=1, CONTENDERS=bridge,pysher,... or all, EVENTS=, RUNS=, RATES=100,1000, or 0, PREVIEWS=bytes,..., PARTS=1)
+	@$(if $(GO),$(MAKE) --no-print-directory $(BENTHOS) || echo "Benthos could not be built and is left out." >&2)
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(PARTS),--parts) $(if $(CONTENDERS),--contenders $(CONTENDERS)) \
+		$(if $(EVENTS),--events $(EVENTS)) $(if $(RUNS),--runs $(RUNS)) \
+		$(if $(RATES),--rates $(RATES)) $(if $(PREVIEWS),--previews $(PREVIEWS)) $(ARGS)
+
+# Nothing is locked: Go's checksum database vouches for what go.mod names.
+$(BENTHOS): benchmarks/peers/benthos/main.go benchmarks/peers/benthos/go.mod
+	$(call go-needed,Benthos,$(BENTHOS_VERSION))
+	@cp $^ $(@D) && cd $(@D) && rm -f go.sum && $(GO) build -mod=mod -o $(@F) .
 
 bench-sessions: $(STAMP) ## measure what one more account costs a bridge (ACCOUNTS=200, REST=seconds, TURNS=, EVENTS=)
 	@$(BIN)/python -m benchmarks.sessions $(if $(ACCOUNTS),--accounts $(ACCOUNTS)) \

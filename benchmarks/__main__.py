@@ -14,19 +14,15 @@ from types import FrameType
 from typing import NoReturn
 
 from benchmarks import contract, receiving
-from benchmarks.contenders import (
-    BRIDGE,
-    CONTENDERS,
-    FLOOR,
-    IN_MEMORY,
-    ROOT,
-    TRANSACTIONAL,
-)
+from benchmarks.contenders import BRIDGE, FLOOR, IN_MEMORY, ROOT
+from benchmarks.contract_report import Cost
 from benchmarks.course import Course, Run, RunError
+from benchmarks.line_up import LINE_UP, PEERS, Entry, Plan, chosen, standing
 from benchmarks.machine import describe
 from benchmarks.orders import OrderError
 from benchmarks.receiving import ReceivingError
-from benchmarks.report import Report
+from benchmarks.receiving_report import Reception
+from benchmarks.report import Failure, Report
 from benchmarks.traffic import Traffic
 from tests.servers.broker import BrokerError, KafkaBroker, existing_kafka
 from tests.servers.downloads import FetchError
@@ -44,10 +40,30 @@ _EXPECTED = (
     RunError,
 )
 
+# With these a run of a peer may end: what it lacks is a finding.
+_OUTCOMES = (OrderError, ProcessError, RunError)
+
 _RESULTS = ROOT / "benchmarks" / "results"
 
 # Enough to fill caches and to let the broker's compiler do its work.
 _WARM_UP_EVENTS = 20_000
+
+_WHOLE = Plan(
+    turns=5,
+    previews=(0, 20_000, 90_000),
+    rates=(100, 1_000, 5_000),
+    rate_seconds=3,
+    flood_seconds=2.0,
+    most_events=100_000,
+)
+_QUICK = Plan(
+    turns=1,
+    previews=(0, 20_000),
+    rates=(1_000,),
+    rate_seconds=2,
+    flood_seconds=1.0,
+    most_events=40_000,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,23 +71,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Measure, print and save.
 
     Returns:
-        0 if all events of all runs arrived once and in order, whatever the speed;
-        1 if not, or if a run failed; 2 for wrong options; 128 and the signal's
-        number when it was stopped.
+        0 if all events of all the bridge's runs arrived once and in order, whatever
+        the speed; 1 if not, or if a run failed; 2 for wrong options; 128 and the
+        signal's number when it was stopped.
     """
     options = _options(arguments)
     signal.signal(signal.SIGTERM, _exit)
-    machine = describe(own_kafka=existing_kafka() is None)
+    entries, skipped = standing(options.contenders)
+    for name, reason in skipped.items():
+        _say(f"left out: {name}: {reason}")
+    more: dict[str, str] = {}
+    for entry in entries:
+        more |= entry.contender.versions()
+    machine = describe(own_kafka=existing_kafka() is None, more=more)
     runs: list[Run] = []
+    failures: list[Failure] = []
     try:
-        _say("what the contract costs")
-        costs = contract.measure()  # before servers are about
-        _say("what receiving costs")
-        receptions = receiving.measure()
+        costs, receptions = _measure_parts() if options.parts else ((), ())
         with tempfile.TemporaryDirectory(prefix="bridge-bench-") as folder:
-            for run in _measure(options, Path(folder)):
-                runs.append(run)
-                _say(_line(run))
+            for outcome in _measure(_plan(options), entries, Path(folder)):
+                if isinstance(outcome, Failure):
+                    failures.append(outcome)
+                    _say(f"{outcome.contender:<36}{outcome.reason}")
+                else:
+                    runs.append(outcome)
+                    _say(_line(outcome))
     except _EXPECTED as error:
         _say(f"make bench: {error}")
         return 1
@@ -79,10 +103,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say("make bench: stopped before the report")
         return 130
     names = FLOOR.name, BRIDGE.name, IN_MEMORY.name
-    report = Report(machine, *names, runs, costs, receptions)
+    report = Report(machine, *names, runs, costs, receptions, PEERS, failures, skipped)
     sys.stdout.write(f"\n{report.markdown()}\n")
     _save(report)
     return 0 if report.flawless else 1
+
+
+def _measure_parts() -> tuple[Sequence[Cost], Sequence[Reception]]:
+    """Measure what takes no server; best before servers are about."""
+    _say("what the contract costs")
+    costs = contract.measure()
+    _say("what receiving costs")
+    return costs, receiving.measure()
 
 
 def _exit(number: int, _: FrameType | None) -> NoReturn:
@@ -95,44 +127,25 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="Measure the bridge beside others that read the same events.",
     )
     parser.add_argument(
-        "--events",
-        type=_count,
-        default=100_000,
-        help="events of a flood (default: %(default)s)",
+        "--contenders",
+        type=_contenders,
+        default=chosen(None),
+        metavar="NAME,...",
+        help=f"who runs: all, or some of {', '.join(LINE_UP)} (default: all but"
+        f" {', '.join(name for name, entry in LINE_UP.items() if entry.asked_for)})",
     )
     parser.add_argument(
-        "--runs",
-        type=_count,
-        default=3,
-        help="runs of each contender (default: %(default)s)",
+        "--quick",
+        action="store_true",
+        help="once, at one rate and with one size of previews: about a minute",
     )
     parser.add_argument(
-        "--previews",
-        type=_counts,
-        default=[0],
-        metavar="BYTES,...",
-        help="lengths of previews, each with floods of its own (default: 0)",
+        "--parts",
+        action="store_true",
+        help="also what the contract and receiving cost, without any server",
     )
-    parser.add_argument(
-        "--rates",
-        type=_counts,
-        default=[100, 1_000, 10_000],
-        metavar="EVENTS/S,...",
-        help="rates at which latency is measured too, or 0 for none"
-        " (default: 100,1000,10000)",
-    )
-    parser.add_argument(
-        "--seconds",
-        type=_count,
-        default=5,
-        help="how long a rate is kept up (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--delivery",
-        choices=("idempotent", "transactional"),
-        default="idempotent",
-        help="transactional measures the bridge with that delivery beside the others",
-    )
+    for option, kind, meaning in _AMOUNTS:
+        parser.add_argument(option, type=kind, metavar="NUMBER", help=meaning)
     return parser.parse_args(arguments)
 
 
@@ -149,28 +162,60 @@ def _counts(text: str) -> list[int]:
     raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers")
 
 
-def _measure(options: argparse.Namespace, folder: Path) -> Iterator[Run]:
-    contenders = CONTENDERS
-    if options.delivery == "transactional":
-        contenders = (*CONTENDERS, TRANSACTIONAL)
+# Of those without a number a whole and a quick benchmark have their own.
+_AMOUNTS = (
+    ("--events", _count, "events of a flood at most"),
+    ("--runs", _count, "runs of each contender"),
+    ("--previews", _counts, "lengths of previews, each with floods of its own"),
+    ("--rates", _counts, "rates at which latency is measured, or 0 for none"),
+    ("--seconds", _count, "how long a rate is kept up"),
+)
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    """Take what was asked for, and the rest from what is usual."""
+    usual = _QUICK if options.quick else _WHOLE
+    rates = usual.rates if options.rates is None else options.rates
+    return Plan(
+        turns=options.runs or usual.turns,
+        previews=options.previews or usual.previews,
+        rates=[rate for rate in rates if rate],
+        rate_seconds=options.seconds or usual.rate_seconds,
+        flood_seconds=usual.flood_seconds,
+        most_events=options.events or usual.most_events,
+    )
+
+
+def _contenders(text: str) -> list[Entry]:
+    try:
+        return chosen(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _measure(
+    plan: Plan, entries: Sequence[Entry], folder: Path
+) -> Iterator[Run | Failure]:
     with _kafka() as (kafka, pids):
         course = Course(kafka, pids, folder)
         with course.open():
-            _say("warming up")
-            course.run(BRIDGE, Traffic(min(options.events, _WARM_UP_EVENTS)), None)
-            for turn in range(options.runs):
-                for traffic, rate in _kinds(options):
-                    # Each goes first in its turn: the machine drifts.
-                    for place in range(len(contenders)):
-                        contender = contenders[(turn + place) % len(contenders)]
-                        yield course.run(contender, traffic, rate)
+            _warm_up(course, entries, min(plan.most_events, _WARM_UP_EVENTS))
+            for contender, traffic, rate in plan.runs(entries):
+                try:
+                    yield course.run(contender, traffic, rate)
+                except _OUTCOMES as error:
+                    if contender.name not in PEERS:
+                        raise
+                    yield Failure(contender.name, traffic, rate, str(error))
 
 
-def _kinds(options: argparse.Namespace) -> Iterator[tuple[Traffic, float | None]]:
-    for preview_bytes in options.previews:
-        yield Traffic(options.events, preview_bytes=preview_bytes), None
-    for rate in filter(None, options.rates):
-        yield Traffic(rate * options.seconds), rate
+def _warm_up(course: Course, entries: Sequence[Entry], events: int) -> None:
+    """Have the broker do what it is going to do."""
+    _say("warming up")
+    for entry in entries:
+        if entry.contender.publishes:
+            course.run(entry.contender, Traffic(events), None)
+            return
 
 
 @contextmanager
@@ -187,7 +232,7 @@ def _kafka() -> Iterator[tuple[KafkaBroker, tuple[int, ...]]]:
 def _line(run: Run) -> str:
     rate = "flood" if run.rate is None else f"{run.rate:g}/s"
     parts = [
-        f"{run.contender:<26}{rate:>8}",
+        f"{run.contender:<36}{rate:>8}",
         f"{run.events_per_second:>9,.0f} events/s",
         f"{run.cpu_us_per_event:>6.1f} us CPU each",
     ]

@@ -92,8 +92,10 @@ def latency(
         lead_seconds: Events that were read so soon after the first are left out.
 
     Returns:
-        None if no record was acknowledged.
+        None if no record was acknowledged, or nobody took notes: a peer doesn't.
     """
+    if not file.is_file():
+        return None
     acknowledged_us = {}
     for at_ns, name, partition, base_offset, count in json.loads(file.read_text()):
         if name == topic:

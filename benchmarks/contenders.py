@@ -2,8 +2,9 @@
 Who is measured: one class each, which says how its processes are started.
 
 A contender runs as its users run it, in processes of its own, against the servers
-that a `Stage` names. To add one, write its program or command here or beside, and
-put it into `CONTENDERS`. How it is measured and judged must not be put here.
+that a `Stage` names. The bridge and what it is held against stand here, others in
+`peers`; who runs, and when, is `line_up`'s. How it is measured and judged must not be
+put here.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from tests.servers.process import ChildProcess, free_ports
 
 __all__ = [
     "BRIDGE",
-    "CONTENDERS",
     "FLOOR",
     "IN_MEMORY",
     "ROOT",
     "TRANSACTIONAL",
     "Contender",
     "Stage",
+    "command",
     "program",
 ]
 
@@ -78,6 +79,12 @@ class Contender(Protocol):
     def process(self, stage: Stage) -> ChildProcess:
         """Describe its process, ready once it could take and pass on an event."""
 
+    def obstacle(self) -> str | None:
+        """Say what it lacks on this machine; None if it can run."""
+
+    def versions(self) -> dict[str, str]:
+        """Give the versions of its own that a report names beside the bridge's."""
+
 
 class WebsocketAlone:
     """trio-websocket reading the same events: what receiving costs."""
@@ -96,6 +103,14 @@ class WebsocketAlone:
             ],
             stage.folder,
         )
+
+    def obstacle(self) -> str | None:
+        """Say nothing: `make install` brings all."""
+        return None
+
+    def versions(self) -> dict[str, str]:
+        """Give none: they stand in every report."""
+        return {}
 
 
 class Bridge:
@@ -138,6 +153,14 @@ class Bridge:
             ready=lambda _: answers(f"http://127.0.0.1:{port}/readyz"),
         )
 
+    def obstacle(self) -> str | None:
+        """Say nothing: `make install` brings all."""
+        return None
+
+    def versions(self) -> dict[str, str]:
+        """Give none: they stand in every report."""
+        return {}
+
 
 FLOOR: Contender = WebsocketAlone()
 
@@ -148,8 +171,6 @@ IN_MEMORY: Contender = Bridge("bridge, outbox in memory", "memory")
 
 # Only where it is asked for.
 TRANSACTIONAL: Contender = Bridge("bridge, transactional", "disk", "transactional")
-
-CONTENDERS: tuple[Contender, ...] = (FLOOR, BRIDGE, IN_MEMORY)
 
 
 def _at_once(_: ChildProcess) -> bool:
@@ -174,11 +195,38 @@ def program(
         environment: Variables beside this process's own.
         ready: Says whether it is ready.
     """
+    return command(
+        name,
+        [sys.executable, "-m", *module],
+        folder,
+        environment=environment,
+        ready=ready,
+    )
+
+
+def command(
+    name: str,
+    argv: list[str | Path],
+    folder: Path,
+    *,
+    environment: dict[str, str] | None = None,
+    ready: Callable[[ChildProcess], bool] = _at_once,
+) -> ChildProcess:
+    """
+    Describe the process of any program.
+
+    Args:
+        name: What it is called in messages.
+        argv: The program and its arguments.
+        folder: Where its log is written.
+        environment: Variables beside this process's own.
+        ready: Says whether it is ready.
+    """
     # The user's own bridge has no part in this.
     kept = {key: value for key, value in os.environ.items() if key[:7] != "BRIDGE_"}
     return ChildProcess(
         name,
-        [sys.executable, "-m", *module],
+        argv,
         log=folder / f"{name}.log",
         cwd=ROOT,
         env=kept | (environment or {}),

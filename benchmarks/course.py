@@ -93,7 +93,7 @@ class Run:
         latency: From the server's write to the consumer's receipt; only for a
             rate, and a contender that publishes.
         acknowledged: From the contender's read of the socket to the broker's
-            acknowledgement; None for a contender that doesn't publish.
+            acknowledgement; only a bridge tells.
     """
 
     contender: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -47,17 +48,21 @@ class Machine:
     load_average: tuple[float, float, float]
 
 
-def describe(*, own_kafka: bool | None) -> Machine:
+def describe(
+    *, own_kafka: bool | None, more: Mapping[str, str] | None = None
+) -> Machine:
     """
     Describe this machine.
 
     Args:
         own_kafka: Whether the broker is the one that `tests.servers` starts; None if
             there is no broker.
+        more: Further versions.
     """
     versions = {name: version(name) for name in _PACKAGES}
     if own_kafka is not None:
         versions["Apache Kafka"] = KAFKA_VERSION if own_kafka else "an existing broker"
+    versions.update(more or {})
     return Machine(
         system=platform.platform(),
         cores=os.cpu_count() or 1,

@@ -7,8 +7,8 @@ Owns medians, ratios, targets and how they are written. It measures nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import groupby
 
 from benchmarks.contract_report import Cost, describe_contract
@@ -22,7 +22,7 @@ from benchmarks.threads import describe_threads
 from benchmarks.traffic import Traffic, frame_of
 
 
-__all__ = ["CPU_TARGET", "Report"]
+__all__ = ["CPU_TARGET", "Failure", "Report"]
 
 # What the bridge may use of the CPU that trio-websocket alone needs in the same
 # run; the project's own target.
@@ -34,6 +34,24 @@ _MEANING = (
     "End to end is from the server's write to the consumer's receipt; to"
     " acknowledgement from the read of the socket to the broker's answer."
 )
+
+
+@dataclass(frozen=True)
+class Failure:
+    """
+    A run of a peer that didn't come to its end.
+
+    Attributes:
+        contender: Its name.
+        traffic: The events.
+        rate: Events a second; None for a flood.
+        reason: What went wrong.
+    """
+
+    contender: str
+    traffic: Traffic
+    rate: float | None
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -49,6 +67,9 @@ class Report:
         runs: All of them, in the order in which they ran.
         contract: What an event costs between its frame's text and its record.
         receiving: What a message costs between the socket and a run.
+        peers: Contenders whose flaws are told, and don't count.
+        failures: Runs of these that have no figures.
+        skipped: Who didn't run, and why.
     """
 
     machine: Machine
@@ -58,19 +79,25 @@ class Report:
     runs: Sequence[Run]
     contract: Sequence[Cost] = ()
     receiving: Sequence[Reception] = ()
+    peers: Collection[str] = ()
+    failures: Sequence[Failure] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def flawless(self) -> bool:
-        """Whether every run that has a topic had everything on it, once, in order."""
-        return _flawless(self.runs)
+        """Whether all that was sent to a bridge is on its topic, once, in order."""
+        return _flawless([run for run in self.runs if run.contender not in self.peers])
 
     def json(self) -> str:
         """Write all that was measured, run by run."""
-        return json.dumps(asdict(self), indent=2)
+        content = asdict(self) | {"peers": sorted(self.peers)}
+        return json.dumps(content, indent=2)
 
     def markdown(self) -> str:
         """Write the medians, with the lowest and the highest run."""
         parts = [heading("Benchmark", self.machine)]
+        if self.skipped:
+            parts.append("\n".join(map(_left_out, self.skipped.items())))
         ordered = sorted(self.runs, key=_section)
         for (rate, _, _), members in groupby(ordered, key=_section):
             section = list(members)
@@ -96,13 +123,15 @@ class Report:
             rows.append(
                 [
                     name,
+                    f"{members[0].traffic.events:,}",
                     write(of(members, lambda run: run.events_per_second), 0),
                     write(cpu, 1),
                     ratio,
                     *_always(members),
                 ]
             )
-        head = ["contender", "events/s", "CPU us per event", f"CPU / {self.floor}"]
+        head = ["contender", "events", "events/s", "CPU us per event"]
+        head.append(f"CPU / {self.floor}")
         lines = [
             f"## As fast as the socket takes them: {_amount(runs)}",
             "",
@@ -134,6 +163,7 @@ class Report:
                 f" {len(verdicts) - len(flawed)} of {len(verdicts)} runs"
             )
             lines += [f"  - {_write_flaws(asdict(verdict))}" for verdict in flawed]
+        lines += map(_failed, self.failures)
         return "\n".join(lines)
 
 
@@ -204,21 +234,37 @@ def _taken(
     return take
 
 
+def _left_out(entry: tuple[str, str]) -> str:
+    name, reason = entry
+    return f"- left out: {name}: {reason.splitlines()[0]}"
+
+
+def _failed(failure: Failure) -> str:
+    rate = "in a flood" if failure.rate is None else f"at {failure.rate:g} events/s"
+    size = f" with previews of {failure.traffic.preview_bytes:,} bytes"
+    size = size if failure.traffic.preview_bytes else ""
+    first = failure.reason.splitlines()[0]
+    return f"- {failure.contender}: failed {rate}{size}: {first}"
+
+
 def _flawless(runs: Sequence[Run]) -> bool:
     return all(run.verdict is None or run.verdict.flawless for run in runs)
 
 
 def _section(run: Run) -> tuple[float, int, int]:
-    rate = -1.0 if run.rate is None else run.rate
-    return rate, run.traffic.preview_bytes, run.traffic.events
+    # The length of a flood is the contender's own.
+    if run.rate is None:
+        return -1.0, run.traffic.preview_bytes, 0
+    return run.rate, run.traffic.preview_bytes, run.traffic.events
 
 
 def _amount(runs: Sequence[Run]) -> str:
     traffic: Traffic = runs[0].traffic
     size = len(frame_of(traffic.payload(0)))
     times = max(len(members) for members in by_contender(runs).values())
+    number = "" if runs[0].rate is None else f"{traffic.events:,} "
     return (
-        f"{traffic.events:,} events of {size:,} bytes, {traffic.jobs:,} jobs;"
+        f"{number}events of {size:,} bytes, {traffic.jobs:,} jobs;"
         f" {times} interleaved runs: median (lowest, highest)"
     )
 

@@ -26,7 +26,7 @@ def describe_threads(runs: Sequence[Run]) -> list[str]:
         run
         for run in runs
         if run.verdict is not None
-        and run.usage.thread_seconds
+        and "outbox" in run.usage.thread_seconds  # a bridge's
         and not run.traffic.preview_bytes
     ]
     rows = []

@@ -27,6 +27,7 @@ from tests.servers.cache import (
 from tests.servers.npm import (
     SOKETI_VERSION,
     fetch_asyncapi_parser,
+    fetch_node_peers,
     fetch_seed_clients,
     fetch_soketi,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "fetch_asyncapi_parser",
     "fetch_java_compiler",
     "fetch_kafka",
+    "fetch_node_peers",
     "fetch_registry",
     "fetch_seed_clients",
     "fetch_soketi",
@@ -211,7 +213,8 @@ def _resolve(folder: Path, coordinates: str, way_on: str) -> str:
 
 def clean(progress: Progress = to_stderr) -> None:
     """Empty the cache; only what this module puts there is removed."""
-    empty(("kafka", "ecj", "registry", "soketi", "seed-clients", "asyncapi"), progress)
+    names = "kafka", "ecj", "registry", "soketi", "seed-clients", "node-peers"
+    empty((*names, "asyncapi"), progress)
 
 
 def _check_digests(folder: Path, digests: str) -> None:

@@ -1,4 +1,4 @@
-"""npm packages that tests need: soketi, dryAPI's documented clients, AsyncAPI's parser.
+"""npm packages that tests and benchmarks need: soketi, clients, AsyncAPI's parser.
 
 Owns which, at which versions, and how they are installed. What is fetched goes into
 the cache that `cache` owns.
@@ -16,14 +16,19 @@ from tests.servers.wheels import EXISTING_SOKETI, WITHOUT_CONNECTED, node, run_p
 
 __all__ = [
     "ASYNCAPI_PARSER_VERSION",
+    "KAFKAJS_VERSION",
+    "PUSHER_JS_VERSION",
     "SOKETI_VERSION",
     "fetch_asyncapi_parser",
+    "fetch_node_peers",
     "fetch_seed_clients",
     "fetch_soketi",
 ]
 
 SOKETI_VERSION = "1.6.1"
 ASYNCAPI_PARSER_VERSION = "3.6.6"
+PUSHER_JS_VERSION = "8.6.0"
+KAFKAJS_VERSION = "2.2.4"
 
 # soketi's own uWebSockets.js is a git address; this build is near it and runs on
 # glibc 2.27 and later.
@@ -40,10 +45,18 @@ _SOKETI_ENTRY = Path("node_modules/@soketi/soketi/bin/server.js")
 # What dryAPI's documentation installs.
 _SEED_CLIENTS_PACKAGE = {
     "private": True,
-    "dependencies": {"laravel-echo": "2.4.0", "pusher-js": "8.6.0"},
+    "dependencies": {"laravel-echo": "2.4.0", "pusher-js": PUSHER_JS_VERSION},
 }
 
 _SEED_CLIENTS_ENTRY = Path("node_modules/laravel-echo/package.json")
+
+# What the bridge is measured beside.
+_NODE_PEERS_PACKAGE = {
+    "private": True,
+    "dependencies": {"kafkajs": KAFKAJS_VERSION, "pusher-js": PUSHER_JS_VERSION},
+}
+
+_NODE_PEERS_ENTRY = Path("node_modules/kafkajs/package.json")
 
 _ASYNCAPI_PACKAGE = {
     "private": True,
@@ -97,6 +110,30 @@ def fetch_seed_clients(progress: Progress = to_stderr) -> Path:
         source="an npm registry",
         way_on=WITHOUT_CONNECTED,
         fill=lambda folder: _install(folder, package, _SEED_CLIENTS_ENTRY),
+        progress=progress,
+    )
+
+
+def fetch_node_peers(progress: Progress = to_stderr) -> Path:
+    """Fetch pusher-js and KafkaJS unless they are there.
+
+    Args:
+        progress: Takes lines for people.
+
+    Returns:
+        The folder that holds `node_modules`.
+
+    Raises:
+        FetchError: They can't be fetched.
+    """
+    package = json.dumps(_NODE_PEERS_PACKAGE, indent=2)
+    return cached(
+        "node-peers",
+        "pusher-js and KafkaJS",
+        recipe=package,
+        source="an npm registry",
+        way_on="choose others than Node's (make bench CONTENDERS=)",
+        fill=lambda folder: _install(folder, package, _NODE_PEERS_ENTRY),
         progress=progress,
     )
 

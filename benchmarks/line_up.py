@@ -1,0 +1,194 @@
+"""
+Who runs in `make bench`, in which kinds of runs, and how much each is given to do.
+
+Owns the short names by which contenders are chosen, and how fast each about is, so
+that a slow one doesn't take the time of all others: its floods are as long in
+seconds, not in events. How they are started stands in `contenders` and `peers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmarks.contenders import BRIDGE, FLOOR, IN_MEMORY, TRANSACTIONAL, Contender
+from benchmarks.peers.contenders import Benthos, NodePeer, PysherPeer
+from benchmarks.traffic import Traffic
+
+
+__all__ = ["LINE_UP", "PEERS", "Entry", "Plan", "chosen", "standing"]
+
+# Kinds of runs: floods of small events, floods of previews, small events at a rate.
+_SMALL, _PREVIEWS, _RATES = "small", "previews", "rates"
+
+# A flood's previews: what the benchmark and the firehose keep of them in memory is
+# four times as much.
+_MOST_PREVIEW_BYTES = 150_000_000
+
+# Amounts are round, and not too few for a percentile.
+_ROUND = 100
+
+
+@dataclass(frozen=True)
+class Entry:
+    """
+    A contender in the line-up.
+
+    Attributes:
+        contender: It.
+        us_per_event: What it about takes for a small event on two cores, in time.
+        us_per_kilobyte: What it about takes for each kilobyte of a preview beside.
+        kinds: In which kinds of runs it takes part.
+        asked_for: Whether it runs only where it is named.
+    """
+
+    contender: Contender
+    us_per_event: float
+    us_per_kilobyte: float
+    kinds: Collection[str] = (_SMALL, _PREVIEWS, _RATES)
+    asked_for: bool = False
+
+    def takes(self, preview_bytes: int, rate: float | None) -> bool:
+        """Tell whether it takes part in runs of this kind."""
+        if rate is not None:
+            # At more than its pace latency would be as long as the run.
+            return _RATES in self.kinds and rate * self.us_per_event <= 1e6
+        return (_PREVIEWS if preview_bytes else _SMALL) in self.kinds
+
+    def flood(self, preview_bytes: int, most: int, seconds: float) -> Traffic:
+        """
+        Give a flood that takes it about so long.
+
+        Args:
+            preview_bytes: Length of each preview; 0 for none.
+            most: How many events it has at most.
+            seconds: How long.
+        """
+        us = self.us_per_event + self.us_per_kilobyte * preview_bytes / 1000
+        events = int(seconds * 1e6 / us)
+        if preview_bytes:
+            events = min(events, _MOST_PREVIEW_BYTES // preview_bytes)
+        events = max(events // _ROUND * _ROUND, _ROUND)
+        return Traffic(min(events, most), preview_bytes=preview_bytes)
+
+
+# The paces are those of two cores that nobody else uses; only the length of a run
+# depends on them.
+LINE_UP: dict[str, Entry] = {
+    # Without a topic it has no latency.
+    "trio-websocket": Entry(FLOOR, 20, 2, kinds=(_SMALL, _PREVIEWS)),
+    "bridge": Entry(BRIDGE, 25, 6),
+    "bridge-memory": Entry(IN_MEMORY, 25, 6, asked_for=True),
+    "bridge-transactional": Entry(TRANSACTIONAL, 25, 6, asked_for=True),
+    "pysher": Entry(PysherPeer("pysher + confluent-kafka"), 80, 180),
+    # Of small events the check takes little.
+    "pysher-unchecked": Entry(
+        PysherPeer("pysher + confluent-kafka, UTF-8 unchecked", checked=False),
+        80,
+        2,
+        kinds=(_PREVIEWS,),
+    ),
+    "kafkajs": Entry(
+        NodePeer("pusher-js + KafkaJS, a send an event", "one_send_an_event.cjs"),
+        400,
+        20,
+    ),
+    "kafkajs-batched": Entry(
+        NodePeer("pusher-js + KafkaJS, batched by hand", "batched_by_hand.cjs"), 30, 15
+    ),
+    "benthos": Entry(Benthos(), 25, 16),
+}
+
+# Whose flaws are told, and don't fail the benchmark.
+PEERS = frozenset(
+    LINE_UP[name].contender.name
+    for name in (
+        "pysher",
+        "pysher-unchecked",
+        "kafkajs",
+        "kafkajs-batched",
+        "benthos",
+    )
+)
+
+
+def chosen(text: str | None) -> list[Entry]:
+    """
+    Give the contenders that are named, or those that run by default.
+
+    Args:
+        text: Short names with commas between them, `all`, or None.
+
+    Raises:
+        ValueError: There is no such contender.
+    """
+    if text is None:
+        return [entry for entry in LINE_UP.values() if not entry.asked_for]
+    if text == "all":
+        return list(LINE_UP.values())
+    names = text.split(",")
+    for name in names:
+        if name not in LINE_UP:
+            raise ValueError(f"no contender {name!r}; there are {', '.join(LINE_UP)}")
+    return [LINE_UP[name] for name in dict.fromkeys(names)]
+
+
+def standing(entries: Sequence[Entry]) -> tuple[list[Entry], dict[str, str]]:
+    """
+    Leave out who can't run here.
+
+    Returns:
+        Those who can, and by name what the others lack.
+    """
+    stand, skipped = [], {}
+    for entry in entries:
+        obstacle = entry.contender.obstacle()
+        if obstacle is None:
+            stand.append(entry)
+        else:
+            skipped[entry.contender.name] = obstacle
+    return stand, skipped
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    The runs of a benchmark.
+
+    Attributes:
+        turns: Runs of each contender and kind.
+        previews: Lengths of previews, each with floods of its own; 0 for none.
+        rates: Events a second at which latency is measured.
+        rate_seconds: How long a rate is kept up.
+        flood_seconds: How long a flood about takes.
+        most_events: Of a flood.
+    """
+
+    turns: int
+    previews: Sequence[int]
+    rates: Sequence[int]
+    rate_seconds: int
+    flood_seconds: float
+    most_events: int
+
+    def runs(
+        self, entries: Sequence[Entry]
+    ) -> Iterator[tuple[Contender, Traffic, float | None]]:
+        """Give all runs in their order: turn by turn, kind by kind."""
+        kinds: list[tuple[int, float | None]] = [
+            *((preview_bytes, None) for preview_bytes in self.previews),
+            *((0, rate) for rate in self.rates),
+        ]
+        for turn in range(self.turns):
+            for preview_bytes, rate in kinds:
+                # Each goes first in its turn: the machine drifts.
+                for place in range(len(entries)):
+                    entry = entries[(turn + place) % len(entries)]
+                    if entry.takes(preview_bytes, rate):
+                        traffic = self._traffic(entry, preview_bytes, rate)
+                        yield entry.contender, traffic, rate
+
+    def _traffic(self, entry: Entry, preview_bytes: int, rate: float | None) -> Traffic:
+        if rate is not None:
+            return Traffic(int(rate * self.rate_seconds))
+        return entry.flood(preview_bytes, self.most_events, self.flood_seconds)
