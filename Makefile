@@ -45,7 +45,7 @@ KUBERNETES_VALIDATE_VERSION := 1.37.0
 KUBERNETES_VALIDATE := $(TOOLS)/kubernetes-validate-$(KUBERNETES_VALIDATE_VERSION)/bin/kubernetes-validate
 
 # A peer of the bridge in `bench`.
-BENTHOS_VERSION := $(shell sed -n 's|.*/benthos/v4 v||p' benchmarks/peers/benthos/go.mod)
+BENTHOS_VERSION = $(shell sed -n 's|.*/benthos/v4 v||p' benchmarks/peers/benthos/go.mod)
 BENTHOS := $(TOOLS)/benthos-peer/benthos
 
 UV := $(TOOLS)/uv/bin/uv
@@ -161,7 +161,7 @@ docs: $(STAMP) ## write docs/settings.md and docs/metrics.md anew from the code,
 	@$(BIN)/python -m tests.pusher.conformance
 
 bench: $(STAMP) ## measure the bridge beside its peers (QUICK=1, CONTENDERS=bridge,pysher,... or all, EVENTS=, RUNS=, RATES=100,1000, or 0, PREVIEWS=bytes,..., PARTS=1)
-	@$(if $(GO),$(MAKE) --no-print-directory $(BENTHOS) || echo "Benthos could not be built and is left out." >&2)
+	@$(if $(GO),$(MAKE) -s --no-print-directory $(BENTHOS) || echo "Benthos could not be built and is left out." >&2)
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(PARTS),--parts) $(if $(CONTENDERS),--contenders $(CONTENDERS)) \
 		$(if $(EVENTS),--events $(EVENTS)) $(if $(RUNS),--runs $(RUNS)) \
 		$(if $(RATES),--rates $(RATES)) $(if $(PREVIEWS),--previews $(PREVIEWS)) $(ARGS)

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 from benchmarks import contract, receiving
-from benchmarks.contenders import BRIDGE, FLOOR, IN_MEMORY, ROOT
+from benchmarks.contenders import BRIDGE, FLOOR, IN_MEMORY, ROOT, Contender
 from benchmarks.contract_report import Cost
 from benchmarks.course import Course, Run, RunError
 from benchmarks.line_up import LINE_UP, PEERS, Entry, Plan, chosen, standing
@@ -201,12 +201,18 @@ def _measure(
         with course.open():
             _warm_up(course, entries, min(plan.most_events, _WARM_UP_EVENTS))
             for contender, traffic, rate in plan.runs(entries):
-                try:
-                    yield course.run(contender, traffic, rate)
-                except _OUTCOMES as error:
-                    if contender.name not in PEERS:
-                        raise
-                    yield Failure(contender.name, traffic, rate, str(error))
+                yield _outcome(course, contender, traffic, rate)
+
+
+def _outcome(
+    course: Course, contender: Contender, traffic: Traffic, rate: float | None
+) -> Run | Failure:
+    try:
+        return course.run(contender, traffic, rate)
+    except _OUTCOMES as error:
+        if contender.name not in PEERS:
+            raise
+        return Failure(contender.name, traffic, rate, str(error))
 
 
 def _warm_up(course: Course, entries: Sequence[Entry], events: int) -> None:

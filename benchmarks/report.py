@@ -7,7 +7,7 @@ Owns medians, ratios, targets and how they are written. It measures nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 
@@ -18,6 +18,7 @@ from benchmarks.machine import Machine, heading
 from benchmarks.receiving_report import Reception, describe_receiving
 from benchmarks.share import describe_share
 from benchmarks.tables import by_contender, known, of, table, write
+from benchmarks.targets import describe_targets
 from benchmarks.threads import describe_threads
 from benchmarks.traffic import Traffic, frame_of
 
@@ -67,7 +68,8 @@ class Report:
         runs: All of them, in the order in which they ran.
         contract: What an event costs between its frame's text and its record.
         receiving: What a message costs between the socket and a run.
-        peers: Contenders whose flaws are told, and don't count.
+        peers: Contenders whose flaws are told, and don't count; each with how many
+            times its events/s the bridge is to bring, if that is a target.
         failures: Runs of these that have no figures.
         skipped: Who didn't run, and why.
     """
@@ -79,7 +81,7 @@ class Report:
     runs: Sequence[Run]
     contract: Sequence[Cost] = ()
     receiving: Sequence[Reception] = ()
-    peers: Collection[str] = ()
+    peers: Mapping[str, float | None] = field(default_factory=dict)
     failures: Sequence[Failure] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
 
@@ -90,8 +92,7 @@ class Report:
 
     def json(self) -> str:
         """Write all that was measured, run by run."""
-        content = asdict(self) | {"peers": sorted(self.peers)}
-        return json.dumps(content, indent=2)
+        return json.dumps(asdict(self), indent=2)
 
     def markdown(self) -> str:
         """Write the medians, with the lowest and the highest run."""
@@ -103,6 +104,7 @@ class Report:
             section = list(members)
             parts.append(self._flood(section) if rate < 0 else _trickle(section))
         compared = (
+            describe_targets(self.runs, self.measured, self.peers),
             describe_share(self.runs, self.measured, self.in_memory),
             describe_threads(self.runs),
             describe_receiving(self.receiving),

@@ -18,7 +18,10 @@ from tests.servers.npm import KAFKAJS_VERSION, PUSHER_JS_VERSION
 from tests.servers.process import ChildProcess
 
 
-__all__ = ["Benthos", "NodePeer", "PysherPeer", "benthos_program"]
+__all__ = ["PYSHER", "Benthos", "NodePeer", "PysherPeer", "benthos_program"]
+
+# Targets name it.
+PYSHER = "pysher + confluent-kafka"
 
 _FOLDER = Path(__file__).parent
 _PYSHER_PROGRAM = "benchmarks.peers.pysher_program"

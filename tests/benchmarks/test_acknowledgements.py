@@ -63,3 +63,10 @@ def test_records_that_were_not_acknowledged_have_no_latency(tmp_path: Path) -> N
     assert latency(file, "t", [_read(11, now)], lead_seconds=0.0) is None
     assert latency(file, "t", [_read(10, now, 1)], lead_seconds=0.0) is None
     assert latency(file, "other", [_read(10, now)], lead_seconds=0.0) is None
+
+
+def test_without_notes_there_is_no_latency(tmp_path: Path) -> None:
+    """A contender that takes none, as a peer, has no time to acknowledgement."""
+    records = [_read(10, time.time())]
+
+    assert latency(tmp_path / "notes.json", "t", records, lead_seconds=0.0) is None

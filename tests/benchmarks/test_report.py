@@ -11,7 +11,8 @@ from benchmarks.course import Run
 from benchmarks.figures import Latency
 from benchmarks.machine import Machine
 from benchmarks.measuring import Usage
-from benchmarks.report import Report
+from benchmarks.report import Failure, Report
+from benchmarks.traffic import Traffic
 from benchmarks.verification import Verdict
 from tests.benchmarks.runs import made_run
 
@@ -59,6 +60,35 @@ def test_lost_events_void_the_target() -> None:
     assert ", met" not in text
     assert "lost 1,234" in text
     assert "in 0 of 2 runs" in text
+
+
+def test_flaws_of_a_peer_are_told_and_do_not_count() -> None:
+    """What a peer loses, or breaks at, stands in the report and fails nothing."""
+    peer = made_run("peer", 90.0, verdict=Verdict(lost=7))
+    report = replace(
+        _report(*_bridge(10.0), peer),
+        peers={"peer": 5.0},
+        failures=[Failure("peer", Traffic(5), 1000.0, "peer ended\nits log")],
+        skipped={"another": "no toolchain\nat all"},
+    )
+
+    text = report.markdown()
+
+    assert report.flawless
+    assert "lost 7" in text
+    assert "- peer: failed at 1000 events/s: peer ended\n" in text
+    assert "- left out: another: no toolchain\n" in text
+    assert "## Targets" in text
+
+
+def test_floods_of_several_lengths_share_a_table() -> None:
+    """Each contender's flood has its own number of events, which is told."""
+    longer = replace(made_run("other", 9.0, verdict=Verdict()), traffic=Traffic(7000))
+
+    text = _report(*_bridge(10.0), longer).markdown()
+
+    assert text.count("## As fast as the socket takes them") == 1
+    assert "7,000" in text
 
 
 def test_rates_have_a_section_with_latencies() -> None:
