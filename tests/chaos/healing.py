@@ -29,7 +29,12 @@ from tests.chaos.healing_stage import (
     draw_members,
     start_jobs,
 )
-from tests.chaos.healing_verdict import HealingVerdict, judge_healing, waiting
+from tests.chaos.healing_verdict import (
+    HealingVerdict,
+    judge_healing,
+    settling_seconds,
+    waiting,
+)
 from tests.chaos.soak_verdict import false_gaps
 from tests.chaos.upstream import Member, Upstream, UpstreamAccount, serving
 from tests.e2e.bridge_process import BridgeProcess
@@ -46,8 +51,6 @@ __all__ = [
 _JOBS_END_SECONDS = 60.0
 _HEARD_SECONDS = 20.0
 _LOOK_SECONDS = 0.5
-_SETTLE_SECONDS = 60.0
-
 # A try's wait, after as many as several long gaps in a row cost, and its answer.
 _DELIVER_SECONDS = 120.0
 _STOP_SECONDS = 32.0
@@ -223,7 +226,7 @@ class HealingCourse:
                 await trio.sleep(_LOOK_SECONDS)
 
     async def _settled(self) -> None:
-        with trio.move_on_after(_SETTLE_SECONDS):
+        with trio.move_on_after(settling_seconds(self.truth(), self._records())):
             # What stands on a topic makes no event.
             while any(  # noqa: ASYNC110
                 gap.unknown is None for gaps in self._gaps().values() for gap in gaps

@@ -19,7 +19,13 @@ from tests.chaos.heard import Course, Word, check_course, hear
 from tests.servers.reader import Record
 
 
-__all__ = ["HealingVerdict", "Waiting", "judge_healing", "waiting"]
+__all__ = [
+    "HealingVerdict",
+    "Waiting",
+    "judge_healing",
+    "settling_seconds",
+    "waiting",
+]
 
 # The promise: within a minute of recovery, where limits allow.
 _PATIENCE_SECONDS = 60.0
@@ -221,10 +227,23 @@ class _Account:
         if self.has_webhooks:
             return False
         share = self.truth.limits.day
-        if self.gap_of(end) is None:
+        # A gap that comes later asks about it with its own jobs.
+        if not any((gap.until or math.inf) > end.at for gap in self.gaps):
             share //= _SILENT_SHARE
         # Where the server counts another minute's calls, it is right.
         return len(self.truth.calls) >= share - 1
+
+
+def settling_seconds(truth: Truth, records: Sequence[Record]) -> float:
+    """Tell how long the limits let the gaps of calm accounts take to be settled."""
+    courses, _, _ = hear(records, {})
+    minutes = [
+        sum(course.end is None for course in courses.get(each.client_id, {}).values())
+        / max(1, each.limits.minute)
+        for each in truth.accounts
+    ]
+    # The minute that has begun may be used up, and so may be its successor's begin.
+    return _MINUTE * (2 + math.ceil(max(minutes)))
 
 
 def _judge_account(verdict: HealingVerdict, truth: Truth, account: _Account) -> None:

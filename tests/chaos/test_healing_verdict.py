@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tests.chaos.fates import Call, Limits, Span
+from tests.chaos.healing_verdict import settling_seconds
 from tests.chaos.histories import History, all_is_well, fate
 
 
@@ -235,6 +236,41 @@ def test_limits_dictate_how_long_it_may_take(calls: int, until: float) -> None:
     account.limits = Limits(50, 200)
     account.calls += [Call(105.0, "z", 200)] * calls
     assert _deadline_of_a(history) == until
+
+
+def test_what_is_silent_may_stay_unknown_earlier_unless_a_gap_comes() -> None:
+    """A quarter of the day's calls is for silent jobs; later gaps ask with theirs."""
+    history = all_is_well()
+    account = history.truth.of("bare")
+    account.limits = Limits(50, 200)
+    account.calls += [Call(50.0 - 2 * number, "z", 200) for number in range(40)]
+    account.fates["s"] = fate("s", [(111, "processing", True), (112, "error", False)])
+    history.say("bare", "s", "processing", 111.05)
+    verdict = history.judge()
+    assert (verdict.findings, verdict.unknown) == ([], 1)
+    later = replace(
+        history.gaps["bare"][0],
+        gap_id="h",
+        since=130.0,
+        until=140.0,
+        opened=130.1,
+        jobs_in_flight=1,
+        healed=(0, 0),
+        unknown=1,
+    )
+    history.gaps["bare"].append(later)
+    (finding,) = history.judge().findings
+    assert finding.endswith("it never ended on the topic")
+
+
+def test_gaps_may_take_as_long_to_be_settled_as_their_jobs_to_be_asked() -> None:
+    """A minute for each share of calls, beside those that have begun."""
+    history = all_is_well()
+    assert settling_seconds(history.truth, history.records) == 120.0
+    history.truth.of("bare").limits = Limits(50, 200)
+    for number in range(38):
+        history.say("bare", f"n{number}", "processing", 90.0)
+    assert settling_seconds(history.truth, history.records) == 240.0
 
 
 def _deadline_of_a(history: History) -> float:
