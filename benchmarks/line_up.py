@@ -55,28 +55,23 @@ class Entry:
             return _RATES in self.kinds and rate * self.us_per_event <= 1e6
         return (_PREVIEWS if preview_bytes else _SMALL) in self.kinds
 
-    def flood(self, preview_bytes: int, most: int, seconds: float) -> Traffic:
+    def events(self, preview_bytes: int, seconds: float) -> int:
         """
-        Give a flood that takes it about so long.
+        Give how many events of a flood take it about so long.
 
         Args:
             preview_bytes: Length of each preview; 0 for none.
-            most: How many events it has at most.
             seconds: How long.
         """
         us = self.us_per_event + self.us_per_kilobyte * preview_bytes / 1000
-        events = int(seconds * 1e6 / us)
-        if preview_bytes:
-            events = min(events, _MOST_PREVIEW_BYTES // preview_bytes)
-        events = max(events // _ROUND * _ROUND, _ROUND)
-        return Traffic(min(events, most), preview_bytes=preview_bytes)
+        return max(int(seconds * 1e6 / us) // _ROUND * _ROUND, _ROUND)
 
 
 # The paces are those of two cores that nobody else uses; only the length of a run
 # depends on them.
 LINE_UP: dict[str, Entry] = {
-    # Without a topic it has no latency.
-    "trio-websocket": Entry(FLOOR, 20, 2, kinds=(_SMALL, _PREVIEWS)),
+    # Without a topic it has no latency, and no target is set by it for previews.
+    "trio-websocket": Entry(FLOOR, 20, 2, kinds=(_SMALL,)),
     "bridge": Entry(BRIDGE, 25, 6),
     "bridge-memory": Entry(IN_MEMORY, 25, 6, asked_for=True),
     "bridge-transactional": Entry(TRANSACTIONAL, 25, 6, asked_for=True),
@@ -162,7 +157,7 @@ class Plan:
         rates: Events a second at which latency is measured.
         rate_seconds: How long a rate is kept up.
         flood_seconds: How long a flood about takes.
-        most_events: Of a flood.
+        events: Of each flood; None for as many as take its contender so long.
     """
 
     turns: int
@@ -170,7 +165,7 @@ class Plan:
     rates: Sequence[int]
     rate_seconds: int
     flood_seconds: float
-    most_events: int
+    events: int | None = None
 
     def runs(
         self, entries: Sequence[Entry]
@@ -192,4 +187,7 @@ class Plan:
     def _traffic(self, entry: Entry, preview_bytes: int, rate: float | None) -> Traffic:
         if rate is not None:
             return Traffic(int(rate * self.rate_seconds))
-        return entry.flood(preview_bytes, self.most_events, self.flood_seconds)
+        events = self.events or entry.events(preview_bytes, self.flood_seconds)
+        if preview_bytes:
+            events = min(events, _MOST_PREVIEW_BYTES // preview_bytes)
+        return Traffic(events, preview_bytes=preview_bytes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.__main__ import _outcome
@@ -48,7 +50,6 @@ def _plan(*, turns: int = 1, previews: tuple[int, ...] = (0,)) -> Plan:
         rates=(1000,),
         rate_seconds=2,
         flood_seconds=2.0,
-        most_events=100_000,
     )
 
 
@@ -108,9 +109,19 @@ def test_floods_are_as_long_as_their_contender_is_fast() -> None:
     assert traffics == [
         ("fast", 0, 80_000),
         ("slow", 0, 5_000),
-        ("fast", 90_000, 1_600),
+        ("fast", 90_000, 1_666),
         ("slow", 90_000, 100),
     ]
+
+
+def test_chosen_length_is_everybodys() -> None:
+    """A number of events that was asked for holds for the slow as for the fast."""
+    entries = [Entry(_Somebody("fast"), 25, 1), Entry(_Somebody("slow"), 400, 1000)]
+    plan = replace(_plan(), events=70_000)
+
+    events = [traffic.events for _, traffic, rate in plan.runs(entries) if rate is None]
+
+    assert events == [70_000, 70_000]
 
 
 def test_rate_above_ones_pace_is_left_out() -> None:
