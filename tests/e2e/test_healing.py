@@ -27,7 +27,7 @@ _IMPATIENT = {
     "KAFKA_RETRY_BACKOFF_SECONDS": "0.1",
 }
 
-_DOWN_SECONDS = 2.0
+_DOWN_SECONDS = 1.0
 
 # It emits an event every fifth of a second until it is ended.
 _STEPS, _INTERVAL_SECONDS = 1_000, 0.2
