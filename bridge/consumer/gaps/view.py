@@ -122,10 +122,10 @@ def _summary(topic: str, overview: Overview) -> list[Text]:
         f"{n:,} {plain(cause, _SHOWN_CHARACTERS)} ({seconds:,.1f} s)"
         for cause, (n, seconds) in causes
     )
-    return [Text(f"{head}."), _jobs(totals)]
+    return [Text(f"{head}."), _jobs(totals, count)]
 
 
-def _jobs(totals: Totals) -> Text:
+def _jobs(totals: Totals, gaps_shown: int) -> Text:
     """Say what became of jobs, and how much was lost for good."""
     text = Text(
         f"{totals.jobs_in_flight:,} jobs in flight, "
@@ -135,6 +135,8 @@ def _jobs(totals: Totals) -> Text:
     if totals.unknown:
         text.append(f"{totals.unknown:,} unknown", style="bold red")
         text.append(": lost for good, unless a webhook or the endpoint still tells.")
+        if gaps_shown > 1:
+            text.append(" A job counts for each gap that it went through.")
     else:
         text.append("none unknown.")
     if left := totals.states[State.OPEN] + totals.states[State.CLOSED]:

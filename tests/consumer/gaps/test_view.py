@@ -53,8 +53,8 @@ def test_table_has_a_line_for_each_gap_and_totals_below() -> None:
     )
     assert jobs == (
         "4 jobs in flight, 1 healed by the status endpoint, 2 by webhooks, 1 unknown: "
-        "lost for good, unless a webhook or the endpoint still tells. 2 gaps have not "
-        "been settled yet."
+        "lost for good, unless a webhook or the endpoint still tells. A job counts "
+        "for each gap that it went through. 2 gaps have not been settled yet."
     )
 
 
