@@ -33,7 +33,9 @@ async def test_a_letter_that_can_be_read_now_becomes_a_record(scene: Scene) -> N
     """As the bridge would write it, and marked with where it comes from."""
     await scene.letters(sent(numeric("job-1"), key="job-1", ce_id="a-1"))
     assert await scene.outcomes() == {"replayed": 1}
-    (record,) = await scene.read()
+    records = await scene.read()
+    assert len(records) == 1, records
+    (record,) = records
     assert record.key == b"job-1"
     assert record.value is not None
     assert json.loads(record.value) == {

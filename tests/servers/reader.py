@@ -118,27 +118,29 @@ def _read(
     consumer.assign(
         [TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions]
     )
-    records: list[Record] = []
+    # By place: what the client gives twice stands there once all the same.
+    records: dict[tuple[int, int], Record] = {}
     unfinished = set(partitions)
     while unfinished or len(records) < (expected or 0):
         if time.monotonic() > deadline:
             raise ReadTimeoutError(
                 f"{topic}: {len(records)} records read, {expected or 'all'} expected; "
                 f"partitions not read to the end: {sorted(unfinished)}",
-                records,
+                list(records.values()),
             )
         for message in consumer.consume(_BATCH, timeout=_POLL_SECONDS):
             partition = message.partition()
             assert partition is not None
             error = message.error()
             if error is None:
-                records.append(record_of(message))
+                record = record_of(message)
+                records[partition, record.offset] = record
                 unfinished.add(partition)
             elif error.code() == KafkaError._PARTITION_EOF:
                 unfinished.discard(partition)
             else:
                 raise KafkaException(error)
-    return sorted(records, key=lambda record: (record.partition, record.offset))
+    return [record for _, record in sorted(records.items())]
 
 
 def _partitions(consumer: Consumer, topic: str, deadline: float) -> list[int]:
