@@ -8,7 +8,7 @@ intake for what either brings, so that one judge says what conforms, whoever bri
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final, NoReturn
@@ -290,11 +290,10 @@ def _tls(settings: Settings) -> Tls | None:
     webhook = settings.webhook
     if webhook.tls_cert_file is None or webhook.tls_key_file is None:
         return None
-    look: Callable[[str], object] = signature
     return Tls(
         cert_file=webhook.tls_cert_file,
         key_file=webhook.tls_key_file,
-        signature=look,
+        signature=signature,
     )
 
 

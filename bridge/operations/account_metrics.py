@@ -11,7 +11,14 @@ from collections.abc import Iterator, Sequence
 
 from prometheus_client.metrics_core import Metric
 
-from bridge.operations.families import US_PER_SECOND, counter, counters, counts, gauges
+from bridge.operations.families import (
+    US_PER_SECOND,
+    counter,
+    counters,
+    counts,
+    gauges,
+    levels,
+)
 from bridge.operations.sources import (
     GapStatistics,
     IntakeStatistics,
@@ -102,7 +109,7 @@ def of_intakes(intakes: Sequence[IntakeStatistics]) -> Iterator[Metric]:
         "bridge_events_normalized",
         "Changes made to events, by kind: the words of bridge_normalized.",
         "change",
-        normalized,
+        values=normalized,
     )
     yield counter(
         "bridge_previews_accepted",
@@ -113,56 +120,48 @@ def of_intakes(intakes: Sequence[IntakeStatistics]) -> Iterator[Metric]:
 
 def of_gaps(gaps: GapStatistics) -> Iterator[Metric]:
     """Yield what may have been missed."""
-    opened = counters(
+    yield counts(
         "bridge_gaps",
         "Times in which events may have been missed, by cause.",
         "client_id",
         "cause",
+        values=gaps.gaps,
     )
-    for (client_id, cause), count in dict(gaps.gaps).items():
-        opened.add_metric([client_id, str(cause)], count)
-    now = gauges(
+    yield levels(
         "bridge_gap_open",
         "Gaps that are open now: events may be missed at this moment.",
         "client_id",
+        values=gaps.open,
     )
-    for client_id, count in dict(gaps.open).items():
-        now.add_metric([client_id], count)
-    seconds = counters(
+    yield counts(
         "bridge_gap_seconds",
         "How long the gaps were that have closed.",
         "client_id",
+        values=gaps.seconds,
     )
-    for client_id, total in dict(gaps.seconds).items():
-        seconds.add_metric([client_id], total)
-    yield from (opened, now, seconds)
     yield from _of_gaps_jobs(gaps)
 
 
 def _of_gaps_jobs(gaps: GapStatistics) -> Iterator[Metric]:
     """Yield what became of the jobs that gaps may have swallowed."""
-    settled = counters(
+    yield counts(
         "bridge_gaps_settled",
         "Gaps of which it was found out what became of their jobs, or given up.",
         "client_id",
+        values=gaps.settled,
     )
-    for client_id, count in dict(gaps.settled).items():
-        settled.add_metric([client_id], count)
-    healed = counters(
+    yield counts(
         "bridge_gap_jobs_healed",
         "Jobs whose end lay in a gap and was learned after all, by how: "
         "status-endpoint or webhook.",
         "client_id",
         "by",
+        values=gaps.healed,
     )
-    for (client_id, origin), count in dict(gaps.healed).items():
-        healed.add_metric([client_id, str(origin)], count)
-    unknown = gauges(
+    yield levels(
         "bridge_gap_jobs_unknown",
         "Jobs that were in flight in a gap and of which nobody can tell what became; "
         "for 25 h after the gap, or until they are heard of.",
         "client_id",
+        values=gaps.unknown,
     )
-    for client_id, count in dict(gaps.unknown).items():
-        unknown.add_metric([client_id], count)
-    yield from (settled, healed, unknown)

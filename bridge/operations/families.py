@@ -30,6 +30,7 @@ __all__ = [
     "gauges",
     "histogram",
     "histograms",
+    "levels",
 ]
 
 US_PER_SECOND = 1_000_000
@@ -47,11 +48,12 @@ def counters(name: str, text: str, *labels: str) -> CounterMetricFamily:
     return CounterMetricFamily(name, text, labels=labels, unit=_unit(name))
 
 
-def counts(name: str, text: str, label: str, values: Mapping[Any, int]) -> Metric:
-    """Give a counter with one label, whose values are a mapping's keys."""
-    metric = counters(name, text, label)
-    for value, count in values.items():
-        metric.add_metric([str(value)], count)
+def counts(
+    name: str, text: str, *labels: str, values: Mapping[Any, float]
+) -> CounterMetricFamily:
+    """Give a counter whose labels' values are a mapping's keys: see `_fill`."""
+    metric = counters(name, text, *labels)
+    _fill(metric, values)
     return metric
 
 
@@ -63,6 +65,15 @@ def gauge(name: str, text: str, value: float) -> Metric:
 def gauges(name: str, text: str, *labels: str) -> GaugeMetricFamily:
     """Give a gauge whose samples, with these labels, are still to be added."""
     return GaugeMetricFamily(name, text, labels=labels, unit=_unit(name))
+
+
+def levels(
+    name: str, text: str, *labels: str, values: Mapping[Any, float]
+) -> GaugeMetricFamily:
+    """Give a gauge whose labels' values are a mapping's keys: see `_fill`."""
+    metric = gauges(name, text, *labels)
+    _fill(metric, values)
+    return metric
 
 
 def histogram(name: str, text: str, values: Histogram) -> Metric:
@@ -80,6 +91,16 @@ def histograms(
     for value, distribution in values.items():
         metric.add_metric([value], _buckets(distribution), distribution.sum)
     return metric
+
+
+def _fill(
+    metric: CounterMetricFamily | GaugeMetricFamily, values: Mapping[Any, float]
+) -> None:
+    """Add a sample for each key, a tuple where there are several labels."""
+    # The copy first: another thread may add a key meanwhile.
+    for key, value in dict(values).items():
+        parts = key if isinstance(key, tuple) else (key,)
+        metric.add_metric([str(part) for part in parts], value)
 
 
 def _buckets(values: Histogram) -> Sequence[tuple[str, float]]:

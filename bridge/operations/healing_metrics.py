@@ -11,7 +11,14 @@ from collections.abc import Iterator
 
 from prometheus_client.metrics_core import Metric
 
-from bridge.operations.families import US_PER_SECOND, counter, counters, counts, gauges
+from bridge.operations.families import (
+    US_PER_SECOND,
+    counter,
+    counters,
+    counts,
+    gauges,
+    levels,
+)
 from bridge.operations.healing_sources import (
     HealingSources,
     ReconciliationStatistics,
@@ -24,14 +31,12 @@ __all__ = ["of_healing"]
 
 def of_healing(healing: HealingSources) -> Iterator[Metric]:
     """Yield what was asked and taken beside the socket; of webhooks where they are."""
-    finished = counters(
+    yield counts(
         "bridge_jobs_finished",
         "Jobs that have ended, however that was learned.",
         "client_id",
+        values={who: healing.finished(who) for who in healing.client_ids},
     )
-    for client_id in healing.client_ids:
-        finished.add_metric([client_id], healing.finished(client_id))
-    yield finished
     yield from _of_reconciliation(healing.reconciliation)
     yield from _of_budgets(healing)
     if healing.webhooks is not None:
@@ -39,14 +44,13 @@ def of_healing(healing: HealingSources) -> Iterator[Metric]:
 
 
 def _of_reconciliation(asked: ReconciliationStatistics) -> Iterator[Metric]:
-    requests = counters(
+    yield counts(
         "bridge_reconciliation_requests",
         "Requests to dryAPI's status endpoint, by what came of them.",
         "client_id",
         "outcome",
+        values=asked.requests,
     )
-    for (client_id, outcome), count in dict(asked.requests).items():
-        requests.add_metric([client_id, str(outcome)], count)
     jobs = counters(
         "bridge_reconciliation_jobs",
         "Jobs asked about: healed, superseded by an event, or given up as unknown.",
@@ -56,15 +60,14 @@ def _of_reconciliation(asked: ReconciliationStatistics) -> Iterator[Metric]:
     for result in ("healed", "superseded", "unknown"):
         for client_id, count in dict(getattr(asked, result)).items():
             jobs.add_metric([client_id, result], count)
-    waiting = gauges(
+    yield jobs
+    yield levels(
         "bridge_reconciliation_waiting",
         "Jobs that wait to be asked about, after a gap or because they are silent.",
         "client_id",
         "purpose",
+        values=asked.waiting,
     )
-    for (client_id, purpose), count in dict(asked.waiting).items():
-        waiting.add_metric([client_id, str(purpose)], count)
-    yield from (requests, jobs, waiting)
 
 
 def _of_budgets(healing: HealingSources) -> Iterator[Metric]:
@@ -89,22 +92,20 @@ def _of_budgets(healing: HealingSources) -> Iterator[Metric]:
 
 
 def _of_webhooks(webhooks: WebhookStatistics) -> Iterator[Metric]:
-    deliveries = counters(
+    yield counts(
         "bridge_webhook_deliveries",
         "Webhooks that were answered, by what they were answered with.",
         "client_id",
         "outcome",
+        values=webhooks.deliveries,
     )
-    for (client_id, outcome), count in dict(webhooks.deliveries).items():
-        deliveries.add_metric([client_id, str(outcome)], count)
-    events = counters(
+    yield counts(
         "bridge_webhook_jobs",
         "Genuine webhooks, each counted once, by what they tell.",
         "client_id",
         "event",
+        values=webhooks.events,
     )
-    for (client_id, event), count in dict(webhooks.events).items():
-        events.add_metric([client_id, str(event)], count)
     last = gauges(
         "bridge_webhook_last_terminal_timestamp_seconds",
         "When a webhook told of a job's end last; absent before the first.",
@@ -113,12 +114,12 @@ def _of_webhooks(webhooks: WebhookStatistics) -> Iterator[Metric]:
     for client_id, at_us in dict(webhooks.last_terminal_at_us).items():
         if at_us is not None:
             last.add_metric([client_id], at_us / US_PER_SECOND)
-    yield from (deliveries, events, last)
+    yield last
     yield counts(
         "bridge_webhook_released",
         "Webhooks that were held, by whether they were still needed.",
         "result",
-        webhooks.released,
+        values=webhooks.released,
     )
     yield counter(
         "bridge_webhook_strangers",

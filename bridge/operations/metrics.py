@@ -135,7 +135,7 @@ def _dead_letters(sources: Sources) -> Iterator[Metric]:
         "bridge_dlq_records",
         "Dead letters, by reason: events, and previews that go alone.",
         "reason",
-        letters,
+        values=letters,
     )
 
 

@@ -34,7 +34,7 @@ def of_outbox(outbox: OutboxStatistics, now: float) -> Iterator[Metric]:
         "bridge_events_dropped",
         "Events given up by a policy, by cause.",
         "cause",
-        dict(outbox.dropped),
+        values=outbox.dropped,
     )
     yield counter(
         "bridge_previews_dropped",
@@ -45,7 +45,7 @@ def of_outbox(outbox: OutboxStatistics, now: float) -> Iterator[Metric]:
         "bridge_anomalies",
         "Events marked for the state of their job: the words of bridge_anomaly.",
         "anomaly",
-        dict(outbox.anomalies),
+        values=outbox.anomalies,
     )
     yield gauge(
         "bridge_jobs_ended",

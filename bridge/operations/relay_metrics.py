@@ -26,25 +26,25 @@ def of_relay(relay: RelayStatistics) -> Iterator[Metric]:
         "bridge_records_published",
         "Records that Kafka acknowledged.",
         "topic",
-        dict(relay.published),
+        values=relay.published,
     )
     yield counts(
         "bridge_records_resumed",
         "Records that were found in Kafka on resume and not sent again.",
         "topic",
-        dict(relay.resumed),
+        values=relay.resumed,
     )
     yield counts(
         "bridge_records_refused",
         "Records that the broker refused for good: dead letters, or in quarantine.",
         "topic",
-        dict(relay.refused),
+        values=relay.refused,
     )
     yield counts(
         "bridge_records_resent",
         "Records sent again, marked, because a log had lost them.",
         "topic",
-        dict(relay.resent),
+        values=relay.resent,
     )
     yield counter(
         "bridge_producer_recycles",
