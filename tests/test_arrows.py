@@ -12,7 +12,7 @@ import bridge
 
 PACKAGE = Path(bridge.__file__).parent
 
-LEAVES = {"errors", "record", "settings", "job_status"}
+LEAVES = {"errors", "http_headers", "record", "settings", "job_status"}
 
 # It lies in the Kafka room and imports nothing: whoever makes a record uses it.
 NAMES_OF_HEADERS = "bridge.kafka.header_names"
@@ -20,6 +20,7 @@ NAMES_OF_HEADERS = "bridge.kafka.header_names"
 # What a room may import of the package beside itself.
 ALLOWED = {
     "errors": set(),
+    "http_headers": set(),
     "record": set(),
     "settings": {"errors"},
     "job_status": {"errors"},

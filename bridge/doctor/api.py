@@ -9,7 +9,6 @@ from __future__ import annotations
 import ssl
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -20,6 +19,7 @@ from bridge import __version__
 from bridge.doctor.branch import Branch, Found
 from bridge.doctor.network import Place, connect, resolve, secure, unanswered_name
 from bridge.doctor.remedies import ProblemError
+from bridge.http_headers import date_of
 from bridge.settings import Settings
 
 
@@ -157,17 +157,13 @@ async def _date(stream: trio.abc.Stream, place: Place, path: str, found: Found) 
 
 def _compare(date: str, found: Found) -> None:
     """Compare the API's clock with this machine's."""
-    try:
-        theirs = parsedate_to_datetime(date)
-    except (ValueError, OverflowError):
-        # The latter for a year or an offset of twenty digits.
+    theirs = date_of(date)
+    if theirs is None:
         found.warn(
             "dryAPI's answer has no time to compare with",
             "See that this machine's clock is kept right (NTP)",
         )
         return
-    if theirs.tzinfo is None:
-        theirs = theirs.replace(tzinfo=UTC)
     seconds = (datetime.now(UTC) - theirs).total_seconds()
     if abs(seconds) <= _SKEW_SECONDS:
         found.detail = f"within {_SKEW_SECONDS:g} s of dryAPI's"

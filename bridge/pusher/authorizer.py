@@ -13,7 +13,6 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final, Protocol
 
 import httpx  # noqa: TID251 - this is the module that may
@@ -22,6 +21,7 @@ import trio
 
 from bridge import __version__
 from bridge.errors import AuthorizationError, ConfigError
+from bridge.http_headers import retry_after_seconds
 from bridge.pusher.transport import untrusted
 from bridge.pusher.trust import Trust
 from bridge.settings import Secret
@@ -227,19 +227,6 @@ class Authorizer:
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Read `Retry-After` (RFC 9110 section 10.2.3): seconds or a date."""
-    if value is None:
-        return None
-    if value.isascii() and value.isdigit():
-        # Ten digits are 300 years; more of them make float() slow.
-        seconds = float(value[:10])
-    else:
-        try:
-            until = parsedate_to_datetime(value)
-        except (ValueError, OverflowError):
-            # The latter for a year or an offset of twenty digits.
-            return None
-        if until.tzinfo is None:
-            until = until.replace(tzinfo=UTC)
-        seconds = (until - datetime.now(UTC)).total_seconds()
-    return min(max(0.0, seconds), _MOST_RETRY_AFTER_SECONDS)
+    """Read how long the endpoint wants to be left alone."""
+    seconds = None if value is None else retry_after_seconds(value, datetime.now(UTC))
+    return None if seconds is None else min(seconds, _MOST_RETRY_AFTER_SECONDS)

@@ -8,11 +8,12 @@ What is no number, or none that can be meant, counts as not there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Final, Literal
 
 import msgspec
+
+from bridge.http_headers import date_of, retry_after_seconds
 
 
 __all__ = ["Limits", "read_limits"]
@@ -88,25 +89,8 @@ def _number(text: str | None) -> int | None:
 
 
 def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Read `Retry-After` (RFC 9110 section 10.2.3): seconds or a date."""
-    value = headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        # Ten digits are 300 years; more of them make float() slow.
-        seconds = float(value[:10])
-    else:
-        until = _date(value)
-        if until is None:
-            return None
-        # By the server's own clock, where it tells it: ours may be set otherwise.
-        asked = _date(headers.get("date", "")) or now
-        seconds = (until - asked).total_seconds()
-    return min(max(0.0, seconds), _MOST_RETRY_AFTER_SECONDS)
-
-
-def _date(text: str) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        # The latter for a year or an offset of twenty digits.
-        return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    """Read how long dryAPI wants to be left alone."""
+    # By the server's own clock, where it tells it: ours may be set otherwise.
+    asked = date_of(headers.get("date", "")) or now
+    seconds = retry_after_seconds(headers.get("retry-after", "").strip(), asked)
+    return None if seconds is None else min(seconds, _MOST_RETRY_AFTER_SECONDS)
