@@ -23,9 +23,10 @@ from functools import lru_cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
+from itertools import zip_longest
 from typing import Any
 
-from benchmarks.traffic import APP_KEY, CHANNEL, Traffic, frame_of, text_frame
+from benchmarks.traffic import APP_KEY, Traffic, channel_of, frame_of, text_frame
 
 
 __all__ = ["FirehoseServer"]
@@ -63,41 +64,57 @@ class FirehoseServer(ThreadingHTTPServer):
     The server.
 
     Attributes:
-        subscribers: Who gets events.
+        subscribers: Who gets the events of which channel.
     """
 
     daemon_threads = True
+    # A bridge with many accounts connects a hundred a second.
+    request_queue_size = 128
 
     def __init__(self, port: int) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
-        self.subscribers: list[_Subscriber] = []
+        self.subscribers: dict[str, _Subscriber] = {}
 
     def emit(self, traffic: Traffic, rate: float | None) -> dict[str, Any]:
         """
-        Write events to the one subscriber.
+        Write events, each to the subscriber of its account's channel.
 
         Args:
-            traffic: The events.
-            rate: Events a second; None for as fast as the socket takes them.
+            traffic: The events; somebody is subscribed for each of its accounts.
+            rate: Events a second; None for as fast as the sockets take them.
 
         Returns:
             `started_ns` and `written_ns`, before the first write and after the
             last, and with a rate `stamps_ns`, before each event's write; all of
             `time.monotonic_ns`.
         """
-        (subscriber,) = self.subscribers
+        subscribers = [
+            self.subscribers[channel_of(client_id)] for client_id in traffic.client_ids
+        ]
         frames = _frames(traffic)
         if rate is not None:
-            return _write_paced(subscriber, frames, rate)
-        chunks = _chunks(frames)
+            return _write_paced(subscribers, frames, rate)
+        # All accounts get their first chunk, then all their second one.
+        rounds = zip_longest(
+            *(
+                _chunks(frames[place :: len(subscribers)])
+                for place in range(traffic.accounts)
+            )
+        )
+        writes = [
+            (subscriber, chunk)
+            for chunks in rounds
+            for subscriber, chunk in zip(subscribers, chunks, strict=True)
+            if chunk
+        ]
         started_ns = time.monotonic_ns()
-        for chunk in chunks:
+        for subscriber, chunk in writes:
             subscriber.write(chunk)
         return {"started_ns": started_ns, "written_ns": time.monotonic_ns()}
 
 
 def _write_paced(
-    subscriber: _Subscriber, frames: Sequence[bytes], rate: float
+    subscribers: Sequence[_Subscriber], frames: Sequence[bytes], rate: float
 ) -> dict[str, Any]:
     stamps_ns = []
     started_ns = time.monotonic_ns()
@@ -107,7 +124,7 @@ def _write_paced(
         if early_ns > 0:
             time.sleep(early_ns / 1e9)
         stamps_ns.append(time.monotonic_ns())
-        subscriber.write(frame)
+        subscribers[index % len(subscribers)].write(frame)
     return {
         "started_ns": started_ns,
         "written_ns": time.monotonic_ns(),
@@ -117,7 +134,11 @@ def _write_paced(
 
 @lru_cache(maxsize=2)
 def _frames(traffic: Traffic) -> tuple[bytes, ...]:
-    return tuple(frame_of(payload) for payload in traffic.payloads())
+    channels = [channel_of(client_id) for client_id in traffic.client_ids]
+    return tuple(
+        frame_of(payload, channels[traffic.account_of(index)])
+        for index, payload in enumerate(traffic.payloads())
+    )
 
 
 def _chunks(frames: Sequence[bytes]) -> list[bytes]:
@@ -153,12 +174,13 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/broadcasting/auth":
             self._answer({"auth": f"{APP_KEY}:{'0' * 64}"})
             return
-        if len(self.server.subscribers) != 1:
-            self.send_error(HTTPStatus.CONFLICT, "not one subscriber")
-            return
         order = json.loads(body)
         rate = order.pop("rate")
-        self._answer(self.server.emit(Traffic(**order), rate))
+        traffic = Traffic(**order)
+        if self.server.subscribers.keys() != set(map(channel_of, traffic.client_ids)):
+            self.send_error(HTTPStatus.CONFLICT, "not one subscriber for each account")
+            return
+        self._answer(self.server.emit(traffic, rate))
 
     def log_message(self, *_: object) -> None:
         """Stay silent: a line for each request tells nothing here."""
@@ -195,8 +217,9 @@ class _Handler(BaseHTTPRequestHandler):
         except (EOFError, OSError):
             pass  # the client is gone, which is how most leave
         finally:
-            if subscriber in self.server.subscribers:
-                self.server.subscribers.remove(subscriber)
+            for channel, other in list(self.server.subscribers.items()):
+                if other is subscriber:
+                    del self.server.subscribers[channel]
 
     def _answer_frame(self, client: _Subscriber, opcode: int, content: bytes) -> bool:
         """Answer one frame; False if it was the last."""
@@ -206,16 +229,17 @@ class _Handler(BaseHTTPRequestHandler):
         if opcode == _PING:
             client.write(bytes((_FIN | _PONG, len(content))) + content)
         elif opcode == _TEXT:
-            name = json.loads(content)["event"]
+            message = json.loads(content)
+            name = message["event"]
             if name == "pusher:ping":
                 client.write(_event("pusher:pong", {}))
             elif name == "pusher:subscribe":
                 succeeded = "pusher_internal:subscription_succeeded"
-                client.write(_event(succeeded, {}, channel=CHANNEL))
+                channel = message["data"]["channel"]
+                client.write(_event(succeeded, {}, channel=channel))
                 # Last, so that no event can come before the answer. A client that asks
                 # whether it is still subscribed is no other one.
-                if client not in self.server.subscribers:
-                    self.server.subscribers.append(client)
+                self.server.subscribers[channel] = client
         return True
 
 

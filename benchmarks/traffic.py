@@ -22,6 +22,7 @@ __all__ = [
     "CLIENT_ID",
     "EVENT",
     "Traffic",
+    "channel_of",
     "frame_of",
     "message_of",
     "text_frame",
@@ -47,21 +48,36 @@ _SHORT, _TWO_BYTES = 126, 65_536
 @dataclass(frozen=True)
 class Traffic:
     """
-    A number of events, dealt to jobs in turn.
+    A number of events, dealt to jobs in turn, and the jobs to accounts.
 
     Attributes:
         events: How many.
         jobs: How many distinct `request_id`s.
         preview_bytes: Length of the preview (base64 text); 0 for none.
+        accounts: How many accounts they are of, each with a channel of its own.
     """
 
     events: int
     jobs: int = 1000
     preview_bytes: int = 0
+    accounts: int = 1
 
     def __post_init__(self) -> None:
         if self.events > self.jobs * _EVENTS_A_JOB:
             raise ValueError(f"{self.jobs} jobs have no {self.events} events")
+        if self.jobs % self.accounts:
+            raise ValueError(f"{self.jobs} jobs can't be dealt to {self.accounts}")
+
+    @property
+    def client_ids(self) -> list[str]:
+        """The accounts' client ids; a lonely one's is `CLIENT_ID`."""
+        more = (f"{CLIENT_ID}-{number}" for number in range(1, self.accounts))
+        return [CLIENT_ID, *more]
+
+    def account_of(self, index: int) -> int:
+        """Tell whose an event is, both from 0: all events of a job are one's."""
+        # Jobs are a multiple of accounts, so that this is its job's account.
+        return index % self.accounts
 
     def request_id(self, index: int) -> str:
         """Give the `request_id` of an event, from 0."""
@@ -108,16 +124,21 @@ class Traffic:
         return f'"{base64.b64encode(noise).decode()[: self.preview_bytes]}"'
 
 
-def frame_of(payload: str) -> bytes:
+def channel_of(client_id: str) -> str:
+    """Give the channel of an account."""
+    return f"private-client.{client_id}"
+
+
+def frame_of(payload: str, channel: str = CHANNEL) -> bytes:
     """Wrap a payload as dryAPI's server sends it: a Pusher event in a frame."""
-    return text_frame(message_of(payload))
+    return text_frame(message_of(payload, channel))
 
 
-def message_of(payload: object) -> str:
+def message_of(payload: object, channel: str = CHANNEL) -> str:
     """Give a Pusher event's text, as soketi writes it; mostly `data` is a text too."""
     # soketi is JavaScript: no blanks, text left as it is.
     return json.dumps(
-        {"event": EVENT, "channel": CHANNEL, "data": payload},
+        {"event": EVENT, "channel": channel, "data": payload},
         separators=(",", ":"),
         ensure_ascii=False,
     )

@@ -14,7 +14,7 @@ import trio_websocket  # noqa: TID251 # a client of the test's own
 
 from benchmarks.firehose import FirehoseServer
 from benchmarks.orders import Firehose, OrderError
-from benchmarks.traffic import APP_KEY, CHANNEL, Traffic
+from benchmarks.traffic import APP_KEY, CHANNEL, Traffic, channel_of
 
 
 _DEADLINE_SECONDS = 10.0
@@ -41,19 +41,20 @@ async def _receive(client: trio_websocket.WebSocketConnection) -> dict[str, str]
 
 @asynccontextmanager
 async def _subscribed(
-    firehose: Firehose,
+    firehose: Firehose, channel: str = CHANNEL, *, of: int = 1
 ) -> AsyncIterator[trio_websocket.WebSocketConnection]:
     with trio.fail_after(_DEADLINE_SECONDS):
         async with trio_websocket.open_websocket_url(firehose.pusher_url) as client:
             established = await _receive(client)
             assert established["event"] == "pusher:connection_established"
-            data = {"channel": CHANNEL, "auth": "any:any"}
+            data = {"channel": channel, "auth": "any:any"}
             await client.send_message(
                 json.dumps({"event": "pusher:subscribe", "data": data})
             )
             answer = await _receive(client)
             assert answer["event"] == "pusher_internal:subscription_succeeded"
-            await trio.to_thread.run_sync(firehose.wait_subscribed)
+            assert answer["channel"] == channel
+            await trio.to_thread.run_sync(firehose.wait_subscribed, of)
             yield client
 
 
@@ -78,6 +79,34 @@ async def test_all_events_come_in_order(firehose: Firehose, rate: float | None) 
     assert emission.written_ns > emission.started_ns
     assert len(emission.stamps_ns) == (traffic.events if rate else 0)
     assert emission.stamps_ns == sorted(emission.stamps_ns)
+
+
+@pytest.mark.parametrize("rate", [None, 2000.0])
+async def test_each_account_gets_its_own(
+    firehose: Firehose, rate: float | None
+) -> None:
+    """With several accounts each has its own jobs' events, on its own channel."""
+    traffic = Traffic(events=60, jobs=10, accounts=2)
+    first, second = map(channel_of, traffic.client_ids)
+    received: dict[str, list[str]] = {first: [], second: []}
+
+    async def read(channel: str, client: trio_websocket.WebSocketConnection) -> None:
+        for _ in range(traffic.events // 2):
+            event = await _receive(client)
+            assert event["channel"] == channel
+            received[channel].append(event["data"])
+
+    async with (
+        _subscribed(firehose, first) as one,
+        _subscribed(firehose, second, of=2) as other,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(read, first, one)
+        nursery.start_soon(read, second, other)
+        await trio.to_thread.run_sync(firehose.emit, traffic, rate, _DEADLINE_SECONDS)
+
+    payloads = list(traffic.payloads())
+    assert received == {first: payloads[0::2], second: payloads[1::2]}
 
 
 async def test_rate_is_kept(firehose: Firehose) -> None:

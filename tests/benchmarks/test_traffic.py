@@ -7,7 +7,14 @@ import json
 import pytest
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
-from benchmarks.traffic import CHANNEL, EVENT, Traffic, frame_of, text_frame
+from benchmarks.traffic import (
+    CHANNEL,
+    CLIENT_ID,
+    EVENT,
+    Traffic,
+    frame_of,
+    text_frame,
+)
 from bridge.job_status import parse
 
 
@@ -93,3 +100,25 @@ def test_frame_holds_the_event() -> None:
     message = json.loads(frame_of(payload)[4:])
 
     assert message == {"event": EVENT, "channel": CHANNEL, "data": payload}
+
+
+def test_jobs_are_dealt_to_accounts_evenly() -> None:
+    """All events of a job are of one account, and accounts have as many jobs each."""
+    traffic = Traffic(events=40, jobs=10, accounts=5)
+
+    owners = {traffic.request_id(index): set[int]() for index in range(10)}
+    for index in range(traffic.events):
+        owners[traffic.request_id(index)].add(traffic.account_of(index))
+
+    assert all(len(accounts) == 1 for accounts in owners.values())
+    assert sorted(min(accounts) for accounts in owners.values()) == sorted(
+        [*range(5)] * 2
+    )
+    assert len(set(traffic.client_ids)) == 5
+    assert Traffic(1).client_ids == [CLIENT_ID]
+
+
+def test_jobs_that_cannot_be_dealt_evenly_are_an_error() -> None:
+    """An account with more jobs than others would have more events."""
+    with pytest.raises(ValueError, match="can't be dealt"):
+        Traffic(events=1, jobs=10, accounts=3)
