@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks import websocket_alone
-from benchmarks.orders import Firehose, answers
-from benchmarks.traffic import APP_KEY, CLIENT_ID, Traffic
+from benchmarks.orders import answers
+from benchmarks.traffic import CLIENT_ID, Traffic
+from benchmarks.upstream import Upstream
 from tests.servers.process import ChildProcess, free_ports
 
 
@@ -46,14 +47,14 @@ class Stage:
     What a contender of one run finds.
 
     Attributes:
-        firehose: Where events come from.
+        upstream: Where events come from.
         kafka: Bootstrap servers.
         topic: Where events go; `{topic}.dlq` is there too.
         traffic: The events that will come.
         folder: Empty, for files; removed after the run.
     """
 
-    firehose: Firehose
+    upstream: Upstream
     kafka: str
     topic: str
     traffic: Traffic
@@ -98,7 +99,7 @@ class WebsocketAlone:
             self.name,
             [
                 websocket_alone.__name__,
-                stage.firehose.pusher_url,
+                stage.upstream.pusher_url,
                 str(stage.traffic.events),
             ],
             stage.folder,
@@ -138,9 +139,9 @@ class Bridge:
             "BRIDGE_DELIVERY": self._delivery,
             "BRIDGE_CLIENT_ID": CLIENT_ID,
             "BRIDGE_API_TOKEN": "any",
-            "BRIDGE_API_URL": stage.firehose.api_url,
-            "BRIDGE_PUSHER_APP_KEY": APP_KEY,
-            "BRIDGE_PUSHER_URL": stage.firehose.pusher_url,
+            "BRIDGE_API_URL": stage.upstream.api_url,
+            "BRIDGE_PUSHER_APP_KEY": stage.upstream.app_key,
+            "BRIDGE_PUSHER_URL": stage.upstream.pusher_url,
             "BRIDGE_KAFKA_BOOTSTRAP_SERVERS": stage.kafka,
             "BRIDGE_OUTBOX_DIR": str(stage.folder / "outbox"),
             "BRIDGE_OPERATIONS_LISTEN": f"127.0.0.1:{port}",

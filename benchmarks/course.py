@@ -26,8 +26,9 @@ from benchmarks import acknowledgements, consumer, firehose
 from benchmarks.contenders import Contender, Stage, program
 from benchmarks.figures import Latency, latency_of
 from benchmarks.measuring import Meter, Usage
-from benchmarks.orders import Emission, Firehose
+from benchmarks.orders import Firehose
 from benchmarks.traffic import Traffic
+from benchmarks.upstream import Emission, Source, Upstream
 from benchmarks.verification import Verdict, verify
 from benchmarks.websocket_alone import DONE_MARK
 from tests.servers.broker import KafkaBroker
@@ -35,7 +36,7 @@ from tests.servers.process import ChildProcess, free_ports, start_all, stop_all
 from tests.servers.reader import read_topic
 
 
-__all__ = ["Course", "Run", "RunError"]
+__all__ = ["Course", "Run", "RunError", "running", "staged"]
 
 _PARTITIONS = 6
 
@@ -125,21 +126,39 @@ class Course:
         self._kafka = kafka
         self._folder = folder
         self._helpers = kafka_pids
-        (port,) = free_ports(1)
-        self._firehose = Firehose(port)
+        self._sources: list[Source] = []
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Have the firehose running inside the block."""
+        """Have a firehose running inside the block, from which events come."""
+        (port,) = free_ports(1)
+        source = Firehose(port)
         child = program(
             "firehose",
-            [firehose.__name__, str(self._firehose.port)],
+            [firehose.__name__, str(port)],
             self._folder,
-            ready=lambda _: self._firehose.answers(),
+            ready=lambda _: source.answers(),
         )
-        with _running(child):
-            self._helpers = (*self._helpers, child.pid)
+        with running(child), self.reading(source, child.pid):
             yield
+
+    @contextmanager
+    def reading(self, source: Source, *pids: int) -> Iterator[None]:
+        """
+        Let events come from a source that runs already, inside the block.
+
+        Args:
+            source: It.
+            pids: Its processes.
+        """
+        before = self._helpers
+        self._helpers = (*before, *pids)
+        self._sources.append(source)
+        try:
+            yield
+        finally:
+            self._sources.pop()
+            self._helpers = before
 
     def run(self, contender: Contender, traffic: Traffic, rate: float | None) -> Run:
         """
@@ -153,14 +172,15 @@ class Course:
         Raises:
             RunError: A process ended in the middle.
             ProcessError: A process didn't start.
-            OrderError: The firehose failed.
+            OrderError: The source of events failed.
             BrokerError: The broker refused a topic.
         """
-        with self._stage(traffic) as stage:
+        source = self._sources[-1]
+        with staged(self._kafka, source.upstream, traffic, self._folder) as stage:
             load_average = os.getloadavg()[0]
             began = time.monotonic()
-            with _running(contender.process(stage)) as child:
-                self._firehose.wait_subscribed()
+            with running(contender.process(stage)) as child:
+                source.wait_subscribed()
                 start_seconds = time.monotonic() - began
                 if rate is not None and contender.publishes:
                     arrived = self._trickle_to_topic(stage, child, rate)
@@ -194,22 +214,6 @@ class Course:
                 acknowledged=acknowledged,
             )
 
-    @contextmanager
-    def _stage(self, traffic: Traffic) -> Iterator[Stage]:
-        topic = f"bench-{uuid.uuid4().hex[:12]}"
-        folder = self._folder / topic
-        folder.mkdir()
-        topics = {topic: _PARTITIONS, f"{topic}.dlq": 1, f"{topic}.gaps": 1}
-        for name, partitions in topics.items():
-            self._kafka.create_topic(name, partitions)
-        try:
-            yield Stage(
-                self._firehose, self._kafka.bootstrap_servers, topic, traffic, folder
-            )
-        finally:
-            self._kafka.delete_topics(*topics)
-            shutil.rmtree(folder, ignore_errors=True)
-
     def _flood(
         self,
         contender: Contender,
@@ -221,7 +225,7 @@ class Course:
         deadline_seconds = _deadline_seconds(stage.traffic, rate)
         watermarks = _Watermarks(stage)
         meter = Meter(child.pid, self._helpers)
-        emission = self._firehose.emit(stage.traffic, rate, deadline_seconds)
+        emission = self._sources[-1].emit(stage.traffic, rate, deadline_seconds)
 
         def arrived() -> tuple[int, int]:
             if contender.publishes:
@@ -253,9 +257,9 @@ class Course:
             ready=lambda child: consumer.READY_MARK in child.output(),
         )
         deadline_seconds = _deadline_seconds(stage.traffic, rate)
-        with _running(reader):
+        with running(reader):
             meter = Meter(child.pid, (*self._helpers, reader.pid))
-            emission = self._firehose.emit(stage.traffic, rate, deadline_seconds)
+            emission = self._sources[-1].emit(stage.traffic, rate, deadline_seconds)
             while consumer.DONE_MARK not in reader.output():
                 _check_running(child, reader)
                 meter.look()
@@ -301,7 +305,42 @@ class _Watermarks:
 
 
 @contextmanager
-def _running(child: ChildProcess) -> Iterator[ChildProcess]:
+def staged(
+    kafka: KafkaBroker, upstream: Upstream, traffic: Traffic, folder: Path
+) -> Iterator[Stage]:
+    """
+    Have what a contender needs, topics of its own among it, inside the block.
+
+    Args:
+        kafka: The broker.
+        upstream: Where events come from.
+        traffic: The events that will come.
+        folder: Where its files get a folder.
+
+    Raises:
+        BrokerError: The broker refused a topic.
+    """
+    topic = f"bench-{uuid.uuid4().hex[:12]}"
+    files = folder / topic
+    files.mkdir()
+    topics = {topic: _PARTITIONS, f"{topic}.dlq": 1, f"{topic}.gaps": 1}
+    for name, partitions in topics.items():
+        kafka.create_topic(name, partitions)
+    try:
+        yield Stage(upstream, kafka.bootstrap_servers, topic, traffic, files)
+    finally:
+        kafka.delete_topics(*topics)
+        shutil.rmtree(files, ignore_errors=True)
+
+
+@contextmanager
+def running(child: ChildProcess) -> Iterator[ChildProcess]:
+    """
+    Have a process running and ready inside the block.
+
+    Raises:
+        ProcessError: It didn't start.
+    """
     start_all([child], deadline_seconds=_START_SECONDS)
     try:
         yield child

@@ -11,13 +11,14 @@ import json
 import time
 import urllib.error
 import urllib.request
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 from benchmarks.traffic import Traffic
+from benchmarks.upstream import Emission, Upstream
 
 
-__all__ = ["Emission", "Firehose", "OrderError", "answers"]
+__all__ = ["Firehose", "OrderError", "answers"]
 
 _LOOK_SECONDS = 0.01
 _ANSWER_SECONDS = 2.0
@@ -26,22 +27,6 @@ _SUBSCRIBE_SECONDS = 20.0
 
 class OrderError(Exception):
     """A helper of the benchmark gave no usable answer."""
-
-
-@dataclass(frozen=True)
-class Emission:
-    """
-    When events were written, by `time.monotonic_ns`.
-
-    Attributes:
-        started_ns: Before the first.
-        written_ns: After the last.
-        stamps_ns: Before each; empty for a flood.
-    """
-
-    started_ns: int
-    written_ns: int
-    stamps_ns: list[int] = field(default_factory=list)
 
 
 class Firehose:
@@ -65,6 +50,11 @@ class Firehose:
     def pusher_url(self) -> str:
         """Where a Pusher client connects."""
         return f"ws://127.0.0.1:{self.port}"
+
+    @property
+    def upstream(self) -> Upstream:
+        """What contenders are told of it."""
+        return Upstream(self.pusher_url, self.api_url)
 
     def answers(self) -> bool:
         """Tell whether it serves."""

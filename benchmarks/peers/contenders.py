@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.contenders import Stage, command, program
-from benchmarks.traffic import APP_KEY, CHANNEL, EVENT
+from benchmarks.traffic import CHANNEL, EVENT
 from tests.servers.cache import cache_folder
 from tests.servers.downloads import FetchError, fetch_node_peers, node
 from tests.servers.npm import KAFKAJS_VERSION, PUSHER_JS_VERSION
@@ -50,12 +50,11 @@ class PysherPeer:
 
     def process(self, stage: Stage) -> ChildProcess:
         """Describe its process."""
-        port = str(stage.firehose.port)
         return program(
             self.name,
-            [_PYSHER_PROGRAM, port, stage.kafka, stage.topic, *self._more],
+            [_PYSHER_PROGRAM, *self._more],
             stage.folder,
-            environment=_DIRECT,
+            environment=_DIRECT | _names(stage),
         )
 
     def obstacle(self) -> str | None:
@@ -92,7 +91,6 @@ class NodePeer:
             environment={
                 "NODE_PATH": str(packages / "node_modules"),
                 **_names(stage),
-                "PORT": str(stage.firehose.port),
             },
         )
 
@@ -126,7 +124,7 @@ class Benthos:
             self.name,
             [benthos_program(), "run", _FOLDER / "benthos" / "config.yaml"],
             stage.folder,
-            environment={**_names(stage), "PUSHER_URL": stage.firehose.pusher_url},
+            environment=_names(stage),
         )
 
     def obstacle(self) -> str | None:
@@ -150,7 +148,9 @@ def benthos_program() -> Path:
 def _names(stage: Stage) -> dict[str, str]:
     """Give what a program must know of the events and the topic."""
     return {
-        "APP_KEY": APP_KEY,
+        "PUSHER_URL": stage.upstream.pusher_url,
+        "API_URL": stage.upstream.api_url,
+        "APP_KEY": stage.upstream.app_key,
         "CHANNEL": CHANNEL,
         "EVENT": EVENT,
         "KAFKA": stage.kafka,

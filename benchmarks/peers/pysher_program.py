@@ -1,25 +1,27 @@
 """
 pysher and confluent-kafka: what a user of Python would write.
 
-A program (`python -m benchmarks.peers.pysher_program PORT SERVERS TOPIC [unchecked]`).
-pysher calls back in its own thread, which hands each event to librdkafka; the main
-thread takes delivery reports. With `unchecked` WebSocket texts aren't checked for
-valid UTF-8, which websocket-client does byte by byte in Python.
+A program (`python -m benchmarks.peers.pysher_program [unchecked]`); its environment
+says from where events come and where they go. pysher calls back in its own thread,
+which hands each event to librdkafka; the main thread takes delivery reports. With
+`unchecked` WebSocket texts aren't checked for valid UTF-8, which websocket-client does
+byte by byte in Python.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
+from collections.abc import Mapping
 from types import FrameType
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 import pysher
 from confluent_kafka import KafkaError, Message, Producer
-
-from benchmarks.traffic import APP_KEY, CHANNEL, EVENT
 
 
 __all__: list[str] = []
@@ -81,20 +83,21 @@ class _Forwarder:
             _logger.error("lost an event of %r: %s", message.key(), error)
 
 
-def _run(port: int, servers: str, topic: str, *, checked: bool) -> NoReturn:
-    forwarder = _Forwarder(servers, topic)
+def _run(names: Mapping[str, str], *, checked: bool) -> NoReturn:
+    forwarder = _Forwarder(names["KAFKA"], names["TOPIC"])
 
     def stop(_: int, __: FrameType | None) -> NoReturn:
         forwarder.flush()
         sys.exit()
 
     signal.signal(signal.SIGTERM, stop)
+    server = urlsplit(names["PUSHER_URL"])
     pusher = pysher.Pusher(
-        key=APP_KEY,
-        custom_host="127.0.0.1",
+        key=names["APP_KEY"],
+        custom_host=server.hostname,
         secure=False,
-        port=port,
-        auth_endpoint=f"http://127.0.0.1:{port}/broadcasting/auth",
+        port=server.port,
+        auth_endpoint=f"{names['API_URL']}/broadcasting/auth",
         auth_endpoint_headers={"Authorization": "Bearer any"},
         log_level=logging.WARNING,
     )
@@ -104,7 +107,7 @@ def _run(port: int, servers: str, topic: str, *, checked: bool) -> NoReturn:
 
     def subscribe(_: str) -> None:
         # Anew with each connection: pysher subscribes to nothing by itself.
-        pusher.subscribe(CHANNEL).bind(EVENT, forwarder.forward)
+        pusher.subscribe(names["CHANNEL"]).bind(names["EVENT"], forwarder.forward)
 
     pusher.connection.bind("pusher:connection_established", subscribe)
     pusher.connect()
@@ -112,9 +115,4 @@ def _run(port: int, servers: str, topic: str, *, checked: bool) -> NoReturn:
 
 
 if __name__ == "__main__":
-    _run(
-        int(sys.argv[1]),
-        sys.argv[2],
-        sys.argv[3],
-        checked="unchecked" not in sys.argv[4:],
-    )
+    _run(os.environ, checked="unchecked" not in sys.argv[1:])

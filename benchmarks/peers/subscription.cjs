@@ -3,19 +3,20 @@
 
 const Pusher = require('pusher-js');
 
-const { APP_KEY, CHANNEL, EVENT, PORT } = process.env;
+const { API_URL, APP_KEY, CHANNEL, EVENT, PUSHER_URL } = process.env;
+const { hostname, port } = new URL(PUSHER_URL);
 
 module.exports = function subscribe(onEvent) {
     const pusher = new Pusher(APP_KEY, {
-        wsHost: '127.0.0.1',
-        wsPort: Number(PORT),
+        wsHost: hostname,
+        wsPort: Number(port),
         forceTLS: false,
         cluster: 'mt1',
         enabledTransports: ['ws', 'wss'],
         authorizer: (channel) => ({
             authorize: async (socketId, callback) => {
                 try {
-                    const answer = await fetch(`http://127.0.0.1:${PORT}/broadcasting/auth`, {
+                    const answer = await fetch(`${API_URL}/broadcasting/auth`, {
                         method: 'POST',
                         headers: { 'Content-Type': 'application/json', 'Authorization': 'Bearer any' },
                         body: JSON.stringify({ socket_id: socketId, channel_name: channel.name })
