@@ -52,6 +52,7 @@ class Stage:
         topic: Where events go; `{topic}.dlq` is there too.
         traffic: The events that will come.
         folder: Empty, for files; removed after the run.
+        partitions: Of the topic.
     """
 
     upstream: Upstream
@@ -59,6 +60,7 @@ class Stage:
     topic: str
     traffic: Traffic
     folder: Path
+    partitions: int = 6
 
     @property
     def acknowledgements(self) -> Path:

@@ -38,8 +38,6 @@ from tests.servers.reader import read_topic
 
 __all__ = ["Course", "Run", "RunError", "running", "staged"]
 
-_PARTITIONS = 6
-
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 
@@ -95,6 +93,7 @@ class Run:
             rate, and a contender that publishes.
         acknowledged: From the contender's read of the socket to the broker's
             acknowledgement; only a bridge tells.
+        written_seconds: From the first write to the last.
     """
 
     contender: str
@@ -108,6 +107,7 @@ class Run:
     verdict: Verdict | None
     latency: Latency | None
     acknowledged: Latency | None
+    written_seconds: float = 0.0
 
 
 class Course:
@@ -118,7 +118,12 @@ class Course:
         kafka: The broker.
         kafka_pids: Its processes, if they are ours.
         folder: For files; the caller removes it.
+
+    Attributes:
+        partitions: Of each run's topic.
     """
+
+    partitions = 6
 
     def __init__(
         self, kafka: KafkaBroker, kafka_pids: tuple[int, ...], folder: Path
@@ -176,11 +181,13 @@ class Course:
             BrokerError: The broker refused a topic.
         """
         source = self._sources[-1]
-        with staged(self._kafka, source.upstream, traffic, self._folder) as stage:
+        with staged(
+            self._kafka, source.upstream, traffic, self._folder, self.partitions
+        ) as stage:
             load_average = os.getloadavg()[0]
             began = time.monotonic()
             with running(contender.process(stage)) as child:
-                source.wait_subscribed()
+                source.wait_subscribed(traffic.accounts)
                 start_seconds = time.monotonic() - began
                 if rate is not None and contender.publishes:
                     arrived = self._trickle_to_topic(stage, child, rate)
@@ -212,6 +219,10 @@ class Course:
                 verdict=verdict,
                 latency=arrived.latency,
                 acknowledged=acknowledged,
+                written_seconds=(
+                    arrived.emission.written_ns - arrived.emission.started_ns
+                )
+                / 1e9,
             )
 
     def _flood(
@@ -294,7 +305,7 @@ class _Watermarks:
     def __init__(self, stage: Stage) -> None:
         self._admin = AdminClient({"bootstrap.servers": stage.kafka}, logger=_SILENT)
         self._partitions = [
-            TopicPartition(stage.topic, number) for number in range(_PARTITIONS)
+            TopicPartition(stage.topic, number) for number in range(stage.partitions)
         ]
 
     def total(self) -> int:
@@ -306,7 +317,11 @@ class _Watermarks:
 
 @contextmanager
 def staged(
-    kafka: KafkaBroker, upstream: Upstream, traffic: Traffic, folder: Path
+    kafka: KafkaBroker,
+    upstream: Upstream,
+    traffic: Traffic,
+    folder: Path,
+    partitions: int = 6,
 ) -> Iterator[Stage]:
     """
     Have what a contender needs, topics of its own among it, inside the block.
@@ -316,6 +331,7 @@ def staged(
         upstream: Where events come from.
         traffic: The events that will come.
         folder: Where its files get a folder.
+        partitions: Of the topic.
 
     Raises:
         BrokerError: The broker refused a topic.
@@ -323,11 +339,13 @@ def staged(
     topic = f"bench-{uuid.uuid4().hex[:12]}"
     files = folder / topic
     files.mkdir()
-    topics = {topic: _PARTITIONS, f"{topic}.dlq": 1, f"{topic}.gaps": 1}
-    for name, partitions in topics.items():
-        kafka.create_topic(name, partitions)
+    topics = {topic: partitions, f"{topic}.dlq": 1, f"{topic}.gaps": 1}
+    for name, count in topics.items():
+        kafka.create_topic(name, count)
     try:
-        yield Stage(upstream, kafka.bootstrap_servers, topic, traffic, files)
+        yield Stage(
+            upstream, kafka.bootstrap_servers, topic, traffic, files, partitions
+        )
     finally:
         kafka.delete_topics(*topics)
         shutil.rmtree(files, ignore_errors=True)

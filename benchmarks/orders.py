@@ -22,7 +22,8 @@ __all__ = ["Firehose", "OrderError", "answers"]
 
 _LOOK_SECONDS = 0.01
 _ANSWER_SECONDS = 2.0
-_SUBSCRIBE_SECONDS = 20.0
+# A bridge with 1,000 accounts takes its time: a hundred a second.
+_SUBSCRIBE_SECONDS = 60.0
 
 
 class OrderError(Exception):
