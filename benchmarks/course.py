@@ -8,7 +8,6 @@ Owns the order of it and when a run is over. What is measured stands in
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import time
@@ -18,10 +17,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._listoffsets import OffsetSpec
-
 from benchmarks import acknowledgements, consumer, firehose
 from benchmarks.contenders import Contender, Stage, program
 from benchmarks.figures import Latency, latency_of
@@ -30,6 +25,7 @@ from benchmarks.orders import Firehose
 from benchmarks.traffic import Traffic
 from benchmarks.upstream import Emission, Source, Upstream
 from benchmarks.verification import Verdict, verify
+from benchmarks.watermarks import Watermarks
 from benchmarks.websocket_alone import DONE_MARK
 from tests.servers.broker import KafkaBroker
 from tests.servers.process import ChildProcess, free_ports, start_all, stop_all
@@ -56,16 +52,6 @@ _SETTLE_SECONDS = 0.3
 
 # Of a trickle's latencies the first second's are left out: caches are filled then.
 _LEAD_SECONDS = 1.0
-
-
-# Which offset of a partition is asked for: its end.
-_LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call] # theirs
-
-
-# librdkafka would print to stderr when the broker goes.
-_SILENT = logging.getLogger("benchmarks.librdkafka")
-_SILENT.addHandler(logging.NullHandler())
-_SILENT.propagate = False
 
 
 class RunError(Exception):
@@ -234,7 +220,7 @@ class Course:
     ) -> _Arrival:
         """Write, and wait until the contender has brought or taken all."""
         deadline_seconds = _deadline_seconds(stage.traffic, rate)
-        watermarks = _Watermarks(stage)
+        watermarks = Watermarks(stage.kafka, stage.topic, stage.partitions)
         meter = Meter(child.pid, self._helpers)
         emission = self._sources[-1].emit(stage.traffic, rate, deadline_seconds)
 
@@ -297,22 +283,6 @@ class _Arrival:
     last_ns: int
     usage: Usage
     latency: Latency | None
-
-
-class _Watermarks:
-    """The ends of a topic's partitions, asked for in one request."""
-
-    def __init__(self, stage: Stage) -> None:
-        self._admin = AdminClient({"bootstrap.servers": stage.kafka}, logger=_SILENT)
-        self._partitions = [
-            TopicPartition(stage.topic, number) for number in range(stage.partitions)
-        ]
-
-    def total(self) -> int:
-        """Count the records on the topic."""
-        latest = dict.fromkeys(self._partitions, _LATEST)
-        futures = self._admin.list_offsets(latest, request_timeout=_STOP_SECONDS)
-        return sum(future.result().offset for future in futures.values())
 
 
 @contextmanager
