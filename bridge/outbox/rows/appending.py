@@ -60,7 +60,8 @@ class Appending:
             sums: The checksum of each one's key and value.
         """
         placed: dict[Lane, list[StoredRecord]] = {}
-        parameters: list[object] = []
+        plain: list[object] = []
+        others: list[object] = []
         counter, prefix = self._counter, self._prefix
         lanes = self._lanes
         envelopes, numbers = self._envelopes, self._envelopes.number_by_id
@@ -75,17 +76,19 @@ class Appending:
             ce_id = f"{prefix}{counter}"
             key, value = record.key, record.value
             envelope, extra = record.envelope, record.extra
-            extra_bytes = _encode_extra(extra) if extra else None
-            parameters += (
+            columns = (
                 lane.base + sequence,
                 ce_id,
                 numbers.get(id(envelope)) or envelopes.add(envelope),
                 record.received_at_us,
-                key,
-                value,
-                extra_bytes,
-                crc32(extra_bytes, total) if extra_bytes else total,
+                key and bytearray(key),
+                bytearray(value) if len(value) <= rows.COPIED_UP_TO else value,
             )
+            if extra:
+                extra_bytes = _encode_extra(extra)
+                others += (*columns, extra_bytes, crc32(extra_bytes, total))
+            else:
+                plain += (*columns, total)
             if lane.partition != UNASSIGNED:
                 stored = StoredRecord(
                     sequence,
@@ -101,5 +104,6 @@ class Appending:
                 else:
                     placed[lane] = [stored]
         self._counter = counter
-        rows.insert(self._connection, parameters)
+        rows.insert_plain(self._connection, plain)
+        rows.insert(self._connection, others)
         return [(lane.topic, lane.partition, told) for lane, told in placed.items()]
