@@ -13,7 +13,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -56,6 +56,10 @@ _LEAD_SECONDS = 1.0
 
 class RunError(Exception):
     """A run didn't come to its end."""
+
+
+def _unwatched(_: int) -> AbstractContextManager[object]:
+    return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,13 @@ class Course:
             self._sources.pop()
             self._helpers = before
 
-    def run(self, contender: Contender, traffic: Traffic, rate: float | None) -> Run:
+    def run(
+        self,
+        contender: Contender,
+        traffic: Traffic,
+        rate: float | None,
+        watch: Callable[[int], AbstractContextManager[object]] = _unwatched,
+    ) -> Run:
         """
         Run a contender once.
 
@@ -159,6 +169,7 @@ class Course:
             contender: Who.
             traffic: The events.
             rate: Events a second; None for as fast as the socket takes them.
+            watch: Is given the process's id, and open while events flow.
 
         Raises:
             RunError: A process ended in the middle.
@@ -175,10 +186,11 @@ class Course:
             with running(contender.process(stage)) as child:
                 source.wait_subscribed(traffic.accounts)
                 start_seconds = time.monotonic() - began
-                if rate is not None and contender.publishes:
-                    arrived = self._trickle_to_topic(stage, child, rate)
-                else:
-                    arrived = self._flood(contender, stage, child, rate)
+                with watch(child.pid):
+                    if rate is not None and contender.publishes:
+                        arrived = self._trickle_to_topic(stage, child, rate)
+                    else:
+                        arrived = self._flood(contender, stage, child, rate)
             verdict = acknowledged = None
             if contender.publishes:
                 records = read_topic(
