@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 
 import click
 import trio
 from rich.console import Console
 
 from bridge.cli.options import reading_options, span_seconds
+from bridge.cli.reading import milliseconds_ago
 from bridge.cli.signals import treat_sigterm_as_sigint
 from bridge.consumer.live import follow_table, write_lines
 from bridge.kafka.reading.reader import Edge, Start, TopicReader
@@ -62,7 +62,7 @@ def command(
         raise click.UsageError("--from-beginning and --since exclude each other.")
     start: Start = Edge.BEGINNING if from_beginning else Edge.END
     if since is not None:
-        start = max(0, int((time.time() - since) * 1000))
+        start = milliseconds_ago(since)
     # Standard output is the data. On a terminal a log line would tear the table,
     # which says itself when Kafka is away. A dumb terminal (Emacs, some CI) can't
     # show one.

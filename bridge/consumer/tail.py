@@ -7,14 +7,15 @@ does no input or output, reads no clock and knows no terminal: `view` draws it.
 
 from __future__ import annotations
 
-import math
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable
 from itertools import islice
 
 import msgspec
 
-from bridge.consumer.framed import unframed
+from bridge.consumer.job_record import MAX_TEXT, preview_bytes, read_job_record
+from bridge.consumer.rate import Rate
+from bridge.job_status import TERMINAL_STATUSES
 from bridge.kafka.reading.reader import ConsumedRecord
 
 
@@ -23,26 +24,6 @@ __all__ = ["Job", "JobTable"]
 # A terminal shows some dozens; the rest keeps the counts and survives a
 # resize. At about 1 kB a job this is 2 MB.
 _MAX_JOBS = 2_000
-# Long enough to be readable at a few events a second, short enough to follow.
-_RATE_WINDOW_SECONDS = 5.0
-# Text of a record that is shown: a hostile one must not fill the memory.
-_MAX_TEXT = 300
-
-_TERMINAL = frozenset({"done", "error"})
-
-
-class _Payload(msgspec.Struct):
-    """What is shown of a job's record; everything else is passed over."""
-
-    status: str
-    progress: str | float | None = None
-    preview: str | None = None
-    result_url: str | None = None
-    error_code: str | int | None = None
-    error_message: str | None = None
-
-
-_decode = msgspec.json.Decoder(_Payload).decode
 
 
 class Job(msgspec.Struct):
@@ -82,7 +63,7 @@ class Job(msgspec.Struct):
     @property
     def is_over(self) -> bool:
         """Whether the status is a job's last."""
-        return self.status in _TERMINAL
+        return self.status in TERMINAL_STATUSES
 
     def age_ms(self, now_ms: int) -> int:
         """How long it has run; of a job that is over, how long it took."""
@@ -103,8 +84,7 @@ class JobTable:
         # Both in the order in which the jobs' first, and last, records came.
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._over: OrderedDict[str, None] = OrderedDict()
-        self._arrivals: deque[tuple[float, int]] = deque()
-        self._began_at: float | None = None
+        self._rate = Rate()
         self.events = 0
         self.by_status: dict[str, int] = {}
 
@@ -122,11 +102,7 @@ class JobTable:
         before = self.events
         for record in records:
             self._add_one(record)
-        if self._began_at is None:
-            self._began_at = now_seconds
-        if self.events > before:
-            self._arrivals.append((now_seconds, self.events - before))
-        self._forget_arrivals(now_seconds)
+        self._rate.add(self.events - before, now_seconds)
 
     def _add_one(self, record: ConsumedRecord) -> None:
         self.events += 1
@@ -163,12 +139,6 @@ class JobTable:
         else:
             self.by_status.pop(status, None)
 
-    def _forget_arrivals(self, now_seconds: float) -> None:
-        while self._arrivals and self._arrivals[0][0] <= now_seconds - (
-            _RATE_WINDOW_SECONDS
-        ):
-            self._arrivals.popleft()
-
     def rate(self, now_seconds: float) -> float:
         """
         Give the events a second over the last five seconds.
@@ -176,12 +146,7 @@ class JobTable:
         Args:
             now_seconds: The time on the clock that `add` was given.
         """
-        self._forget_arrivals(now_seconds)
-        if self._began_at is None:
-            return 0.0
-        # A table that has just begun must not look five times too slow.
-        window = min(_RATE_WINDOW_SECONDS, max(1.0, now_seconds - self._began_at))
-        return sum(count for _, count in self._arrivals) / window
+        return self._rate.per_second(now_seconds)
 
     def newest(self, count: int) -> list[Job]:
         """
@@ -207,54 +172,17 @@ class JobTable:
 
 def _read(record: ConsumedRecord) -> Job:
     """Make a job of one record, whatever the record is."""
-    try:
-        payload = _decode(unframed(record)[1])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        reason = record.headers.get("bridge_reason", b"unreadable")
-        payload = _Payload(_text(reason))
-    key = record.key or record.headers.get("ce_subject")
-    # A record without key stands for itself.
-    name = _text(key) if key else f"{record.partition}/{record.offset}"
+    read = read_job_record(record)
     return Job(
-        request_id=name,
-        status=payload.status[:_MAX_TEXT],
-        progress=_percent(payload.progress),
-        preview_bytes=_preview_bytes(payload.preview),
-        result_url=payload.result_url and payload.result_url[:_MAX_TEXT],
-        error=_error(payload),
+        request_id=read.request_id,
+        status=read.status,
+        progress=read.progress,
+        preview_bytes=preview_bytes(read.preview),
+        result_url=read.result_url and read.result_url[:MAX_TEXT],
+        error=read.error,
         first_ms=record.timestamp_ms,
         last_ms=record.timestamp_ms,
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
     )
-
-
-def _text(raw: bytes) -> str:
-    return raw[:_MAX_TEXT].decode(errors="replace")
-
-
-def _percent(progress: str | float | None) -> float | None:
-    """Read progress, a decimal string; None for anything that is no number."""
-    try:
-        value = float(progress) if progress is not None else None
-    except ValueError:
-        return None
-    if value is None or not math.isfinite(value):
-        return None
-    return min(100.0, max(0.0, value))
-
-
-def _preview_bytes(preview: str | None) -> int:
-    """Size of the image: base64 carries three bytes in four characters."""
-    # A status answer has the preview as a URL.
-    if not preview or preview.startswith(("http://", "https://")):
-        return 0
-    # A data URL's head is no part of the image.
-    payload = len(preview) - (preview.find(",") + 1 if preview[:5] == "data:" else 0)
-    return payload * 3 // 4 - preview[-2:].count("=")
-
-
-def _error(payload: _Payload) -> str | None:
-    parts = [payload.error_code, payload.error_message]
-    return ": ".join(str(part) for part in parts if part)[:_MAX_TEXT] or None
