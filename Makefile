@@ -63,7 +63,7 @@ PROCESSES ?= 3
 CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(RATE),--rate $(RATE))
 
 .PHONY: help install run fetch test cover cover-protocol test-long chaos chaos-brokers soak restarts healing lint format types check \
-	schemas docs chart chart-tools chart-lint chart-test image-lint lock bench bench-sessions bench-contract bench-receiving bench-copies bench-previews clean clean-cache
+	schemas docs chart chart-tools chart-lint chart-test image-lint lock bench bench-sessions bench-contract bench-receiving bench-copies bench-previews flame clean clean-cache
 
 
 help: ## list the targets
@@ -187,6 +187,12 @@ bench-copies: $(STAMP) ## count how often a preview of 100 KB is copied between 
 
 bench-previews: $(STAMP) ## measure the bytes of previews in Kafka under each setting and codec (TURNS=)
 	@$(BIN)/python -m benchmarks.previews $(if $(TURNS),--turns $(TURNS)) $(ARGS)
+
+flame: $(STAMP) ## draw where the bridge's CPU goes, function by function (RATE=events/s, PREVIEWS=bytes, EVENTS=, TURNS=, DOCS=1 renews the docs, FROM=JSON)
+	@[ -x $(BIN)/py-spy ] || $(BIN)/python -m pip install --quiet --group profile
+	@$(BIN)/python -m benchmarks.flame $(if $(RATE),--rate $(RATE)) $(if $(PREVIEWS),--previews $(PREVIEWS)) \
+		$(if $(EVENTS),--events $(EVENTS)) $(if $(TURNS),--turns $(TURNS)) \
+		$(if $(DOCS),--docs) $(if $(FROM),--from $(FROM)) $(ARGS)
 
 chart: $(STAMP) ## write the chart's values.schema.json and VALUES.md anew from its values and the settings
 	@$(BIN)/python -m helm
