@@ -18,13 +18,13 @@ from benchmarks.rooms import ROOMS, file_of, name_of, room
 
 __all__ = ["draw"]
 
-_WIDTH = 1200.0
+_WIDTH = 960.0
 _MARGIN = 8.0
 _ROW = 17
 _HEAD = 62
 _LEGEND_ROW = 20
 
-# Of all: 3.5 pixels.
+# Of all: three pixels.
 _LEAST_SHARE = 0.003
 
 _NAMESPACE = "http://www.w3.org/2000/svg"
@@ -35,7 +35,7 @@ _NOTE = (
 )
 
 # A letter of the font at its size takes no more, mostly; and what isn't worth a label.
-_LETTER = 6.2
+_LETTER = 6.8
 _LEAST_LETTERS = 3
 _PADDING = 3.0
 

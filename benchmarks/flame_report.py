@@ -6,8 +6,9 @@ Owns the tables. What a flame graph shows at a glance stands here in figures.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from benchmarks.machine import heading
 from benchmarks.profiles import THREADS, Profile
@@ -15,7 +16,7 @@ from benchmarks.rooms import ROOMS, file_of, name_of, room
 from benchmarks.tables import table
 
 
-__all__ = ["by_function", "by_library", "by_room", "functions", "markdown", "title"]
+__all__ = ["for_documents", "markdown", "title"]
 
 _Stack = tuple[str, ...]
 
@@ -45,9 +46,9 @@ def markdown(profile: Profile) -> str:
     """Write all of it."""
     parts = [
         heading(title(profile), profile.machine),
-        *by_room(profile),
-        *by_library(profile),
-        *trust(profile),
+        *_by_room(profile),
+        *_by_library(profile),
+        *_trust(profile),
         *(part for thread in THREADS for part in _of_thread(profile, thread)),
     ]
     return "\n\n".join(parts) + "\n"
@@ -62,15 +63,15 @@ def for_documents(profile: Profile) -> str:
     )
     parts = [
         where,
-        *by_room(profile),
-        *by_library(profile),
-        *by_function(profile),
-        *trust(profile),
+        *_by_room(profile),
+        *_by_library(profile),
+        *_by_function(profile),
+        *_trust(profile),
     ]
     return "\n\n".join(parts)
 
 
-def by_room(profile: Profile) -> list[str]:
+def _by_room(profile: Profile) -> list[str]:
     """Write what each room takes in each thread."""
     sums = {thread: _summed(stacks, room) for thread, stacks in profile.stacks.items()}
     present = [name for name in ROOMS if any(name in found for found in sums.values())]
@@ -80,7 +81,7 @@ def by_room(profile: Profile) -> list[str]:
     ]
 
 
-def by_library(profile: Profile) -> list[str]:
+def _by_library(profile: Profile) -> list[str]:
     """Write what each library takes in each thread; nothing without perf."""
     if not profile.processor:
         return []
@@ -96,7 +97,7 @@ def by_library(profile: Profile) -> list[str]:
     ]
 
 
-def by_function(profile: Profile) -> list[str]:
+def _by_function(profile: Profile) -> list[str]:
     """Write the functions that take most by themselves, of all threads."""
     return [
         f"The {_MOST_FUNCTIONS} functions that take most by themselves:",
@@ -104,12 +105,7 @@ def by_function(profile: Profile) -> list[str]:
     ]
 
 
-def functions(profile: Profile, thread: str) -> Sequence[str]:
-    """Write the functions of a thread that take most by themselves."""
-    return _rows(profile, _largest(profile, [thread], _FUNCTIONS))
-
-
-def trust(profile: Profile) -> list[str]:
+def _trust(profile: Profile) -> list[str]:
     """Say on how many samples it stands, and how they agree with the clock."""
     locked = {name: sum(profile.locked.get(name, {}).values()) for name in THREADS}
     running = {name: sum(profile.processor.get(name, {}).values()) for name in THREADS}
@@ -137,7 +133,7 @@ def trust(profile: Profile) -> list[str]:
 def _of_thread(profile: Profile, thread: str) -> list[str]:
     return [
         f"## {THREADS[thread]}: functions by their own time",
-        "\n".join(functions(profile, thread)),
+        "\n".join(_rows(profile, _largest(profile, [thread], _FUNCTIONS))),
     ]
 
 
@@ -173,30 +169,50 @@ def _summed(
     return dict(sums)
 
 
+@dataclass
+class _Function:
+    """What a function takes: by itself, and with all that it calls."""
+
+    own: float = 0.0
+    whole: float = 0.0
+
+
+# A thread, a function and its file.
+_Place = tuple[str, str, str]
+
+
 def _largest(
     profile: Profile, threads: Sequence[str], most: int
-) -> list[tuple[str, str, str, float]]:
-    found: dict[tuple[str, str, str], float] = {}
+) -> list[tuple[_Place, _Function]]:
+    found: defaultdict[_Place, _Function] = defaultdict(_Function)
     for thread in threads:
         for stack, us in profile.stacks[thread].items():
-            place = (THREADS[thread], name_of(stack[-1]), _whence(stack))
-            found[place] = found.get(place, 0.0) + us
-    ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
-    return [(*place, us) for place, us in ordered[:most]]
+            places = [_place(thread, stack, frame) for frame in stack]
+            found[places[-1]].own += us
+            for place in set(places):  # once where it calls itself
+                found[place].whole += us
+    ordered = sorted(found.items(), key=lambda item: (-item[1].own, item[0]))
+    return ordered[:most]
 
 
-def _whence(stack: _Stack) -> str:
-    return file_of(stack[-1]) or room(stack)
+def _place(thread: str, stack: _Stack, frame: str) -> _Place:
+    return THREADS[thread], name_of(frame), file_of(frame) or room(stack)
 
 
-def _rows(
-    profile: Profile, largest: Sequence[tuple[str, str, str, float]]
-) -> list[str]:
+def _rows(profile: Profile, largest: Sequence[tuple[_Place, _Function]]) -> list[str]:
     rows = [
-        [thread, f"{us:.3g}", f"{us / profile.us:.1%}", f"`{name}`", file]
-        for thread, name, file, us in largest
+        [
+            f"{function.own:.3g}",
+            f"{function.own / profile.us:.1%}",
+            f"{function.whole:.3g}",
+            f"`{name}`",
+            file,
+            thread,
+        ]
+        for (thread, name, file), function in largest
     ]
-    return table(["thread", "us an event", "of all", "function", "file"], rows)
+    head = ["us an event", "of all", "with what it calls", "function", "file", "thread"]
+    return table(head, rows)
 
 
 def _us(profile: Profile, us: float) -> str:

@@ -135,10 +135,8 @@ class Profile:
 def _unlocked(frames: list[str]) -> tuple[str, ...] | None:
     if frames[0] == KERNEL:
         return tuple(frames)
-    for begin, name in UNLOCKED.items():
-        if frames[0].startswith(begin):
-            return (name,)
-    return None
+    name = UNLOCKED.get(frames[0])
+    return None if name is None else (name,)
 
 
 def counted(samples: Samples) -> Counts:

@@ -11,12 +11,10 @@ import re
 from benchmarks.sampling import KERNEL
 
 
-__all__ = ["ROOMS", "SQLITE", "UNLOCKED", "beyond_loops", "file_of", "name_of", "room"]
+__all__ = ["ROOMS", "UNLOCKED", "beyond_loops", "file_of", "name_of", "room"]
 
-SQLITE = "SQLite"
-
-# What leaves the interpreter's lock before it works, by how its library's name begins.
-UNLOCKED = {"libsqlite3": SQLITE, "libz.": "zlib"}
+UNLOCKED = {"libsqlite3": "SQLite", "libz": "zlib"}
+"""Libraries that leave the interpreter's lock before they work."""
 
 # The first that fits is it.
 _FILES = {
@@ -38,7 +36,7 @@ _FILES = {
 
 _OTHERS = "Python and others"
 
-ROOMS = (*dict.fromkeys(_FILES.values()), _OTHERS, SQLITE, "zlib", KERNEL)
+ROOMS = (*dict.fromkeys(_FILES.values()), _OTHERS, *UNLOCKED.values(), KERNEL)
 """All of them, in the order in which they are shown."""
 
 # py-spy's frames: `function (file:line)`.
@@ -47,6 +45,7 @@ _FRAME = re.compile(r"(?P<name>.+) \((?P<file>.+?)(?::\d+)?\)$")
 # What starts a task, or a thread's work. All below it is the same for every stack of
 # the thread, and where the sampler lost the rest of a stack it ends here too.
 _LOOPS = (
+    ("run", "trio/_core/_run.py"),
     ("unrolled_run", "trio/_core/_run.py"),
     ("BaseEventLoop._run_once", "asyncio/base_events.py"),
     ("Handle._run", "asyncio/events.py"),

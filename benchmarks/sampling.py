@@ -208,7 +208,7 @@ def read_perf(text: str, names: dict[int, str]) -> Samples:
 def _place(frames: list[re.Match[str]]) -> tuple[str, ...]:
     library = frames[0][2]
     if "[kernel" not in library and not library.endswith(".ko"):
-        return (Path(library).name,)
+        return (_library(library),)
     for frame in frames:
         symbol = frame[1]
         if call := _SYSCALL.match(symbol):
@@ -218,3 +218,10 @@ def _place(frames: list[re.Match[str]]) -> tuple[str, ...]:
         if symbol.startswith("asm_"):
             return (KERNEL, _INTERRUPTS)
     return (KERNEL, "other")
+
+
+def _library(file: str) -> str:
+    """Name a library without its version, and a package's with the package."""
+    inside = file.rpartition("/site-packages/")[2]
+    name = inside if inside != file else Path(file).name
+    return name.partition(".so")[0].partition(".cpython-")[0]
