@@ -20,12 +20,14 @@ from bridge.settings import (
     Loaded,
     SettingDescription,
     describe,
+    load_for_board,
     load_for_reading,
     load_for_replaying,
 )
 
 
 __all__ = [
+    "board_options",
     "config_option",
     "given_settings",
     "reading_options",
@@ -47,6 +49,10 @@ _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 _READING_FLAGS = frozenset({"topic", "kafka.bootstrap_servers"})
 
+# The board's settings are no business of the service.
+_BOARD = "board."
+_BOARD_FLAGS = _READING_FLAGS | {"board.listen"}
+
 
 def setting_options(
     paths: frozenset[str] | None = None,
@@ -55,12 +61,17 @@ def setting_options(
     Give a command the flags of settings.
 
     Args:
-        paths: The settings; None for all that have a flag.
+        paths: The settings; None for all of the service that have a flag.
     """
     chosen = [
         setting
         for setting in describe()
-        if setting.flag is not None and (paths is None or setting.path in paths)
+        if setting.flag is not None
+        and (
+            setting.path in paths
+            if paths is not None
+            else not setting.path.startswith(_BOARD)
+        )
     ]
 
     def decorate(function: _Function) -> _Function:
@@ -93,6 +104,7 @@ def _setting_option(
 
 _METAVARS = {
     "api_url": "URL",
+    "board.listen": "HOST:PORT",
     "client_id": "ID",
     "kafka.bootstrap_servers": "HOST:PORT,...",
     "outbox.dir": "DIR",
@@ -137,15 +149,22 @@ def reading_options(function: _Function) -> _Function:
     Raises:
         ConfigError: When the command is invoked with a wrong setting.
     """
-    return _with_settings(function, load_for_reading)
+    return _with_settings(function, load_for_reading, _READING_FLAGS)
+
+
+def board_options(function: _Function) -> _Function:
+    """Give the board's command the same with its own settings, and `--listen`."""
+    return _with_settings(function, load_for_board, _BOARD_FLAGS)
 
 
 def replaying_options(function: _Function) -> _Function:
     """Give a command the same with all settings that a replay needs."""
-    return _with_settings(function, load_for_replaying)
+    return _with_settings(function, load_for_replaying, _READING_FLAGS)
 
 
-def _with_settings(function: _Function, load: Callable[..., Loaded]) -> _Function:
+def _with_settings(
+    function: _Function, load: Callable[..., Loaded], flags_of: frozenset[str]
+) -> _Function:
     @functools.wraps(function)
     def invoke(*args: Any, **options: Any) -> Any:
         flags, config_file = given_settings(click.get_current_context())
@@ -153,7 +172,7 @@ def _with_settings(function: _Function, load: Callable[..., Loaded]) -> _Functio
         show_warnings(loaded.warnings)
         return function(*args, settings=loaded.settings, **options)
 
-    decorate = setting_options(_READING_FLAGS)
+    decorate = setting_options(flags_of)
     return decorate(config_option(invoke))  # type: ignore[return-value]
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from bridge.settings.accounts import Account, AccountSettings
 from bridge.settings.addresses import split_address
+from bridge.settings.board import BoardSettings
 from bridge.settings.catalogue import Kind, SettingDescription, describe
 from bridge.settings.exchanged import Signature, signature
 from bridge.settings.findings import EffectiveSetting, Inspection, Loaded
@@ -23,6 +24,7 @@ from bridge.settings.layers import Source, SourceKind
 from bridge.settings.loading import (
     inspect,
     load,
+    load_for_board,
     load_for_reading,
     load_for_replaying,
 )
@@ -44,6 +46,7 @@ from bridge.settings.tracing import TracingSettings
 __all__ = [
     "Account",
     "AccountSettings",
+    "BoardSettings",
     "EffectiveSetting",
     "Inspection",
     "KafkaSettings",
@@ -68,6 +71,7 @@ __all__ = [
     "describe",
     "inspect",
     "load",
+    "load_for_board",
     "load_for_reading",
     "load_for_replaying",
     "signature",

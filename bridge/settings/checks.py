@@ -83,6 +83,14 @@ def _is_server_list(text: str) -> bool:
         return False
 
 
+def _is_host_list(text: str) -> bool:
+    # A port would never be met: what a browser adds is taken off.
+    try:
+        return all(split_address(f"{part.strip()}:80") for part in text.split(","))
+    except ValueError:
+        return False
+
+
 # What a text must fulfil beyond its pattern, by path.
 ACCEPTS: Mapping[str, Callable[[str], bool]] = {
     "api_url": _is_url("https", "http"),
@@ -93,6 +101,8 @@ ACCEPTS: Mapping[str, Callable[[str], bool]] = {
     "kafka.sasl_aws_region": is_region,
     "schema_registry.url": _is_url("https", "http"),
     "operations.listen": _is_address,
+    "board.listen": _is_address,
+    "board.hosts": _is_host_list,
     "webhook.listen": _is_address,
     "webhook.secret": _is_secret_list,
     # That of an account in a list.

@@ -39,11 +39,11 @@ __all__ = [
 ]
 
 # What Kubernetes puts into every pod of a namespace with a Service called "bridge",
-# and with that of its webhooks, as the chart calls it: {NAME}_SERVICE_HOST,
-# {NAME}_SERVICE_PORT[_{PORT NAME}], and Docker's older links
+# and with those of its webhooks and its board, as the chart calls them:
+# {NAME}_SERVICE_HOST, {NAME}_SERVICE_PORT[_{PORT NAME}], and Docker's older links
 # {NAME}_PORT[_{NUMBER}_{PROTOCOL}[_ADDR|_PORT|_PROTO]].
 _SERVICE_LINK = re.compile(
-    r"BRIDGE_(?:WEBHOOK_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?"
+    r"BRIDGE_(?:WEBHOOK_|BOARD_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?"
     r"|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:ADDR|PORT|PROTO))?)?)"
 )
 # Left to the test suite, which points at brokers of its own with them.

@@ -36,11 +36,20 @@ from bridge.settings.model import Settings
 from bridge.settings.values import WrongValueError, convert
 
 
-__all__ = ["inspect", "load", "load_for_reading", "load_for_replaying"]
+__all__ = [
+    "inspect",
+    "load",
+    "load_for_board",
+    "load_for_reading",
+    "load_for_replaying",
+]
 
 # What a consumer of the topics needs; a token or an outbox directory that only
 # the service can read must not keep anybody from looking at a topic.
 _FOR_READING = ("topic", "topics.", "kafka.", "log.", "allow_cleartext_credentials")
+
+# The board is a consumer with a port of its own; `previews` says which topics it has.
+_FOR_BOARD = (*_FOR_READING, "previews", "board.")
 
 # A replay makes records as the service does, of events that were read before.
 _FOR_REPLAYING = (
@@ -85,6 +94,17 @@ def load_for_reading(
     other settings are neither judged nor read: they stay at their defaults.
     """
     return _loaded(inspect(flags, environ, config_file, only=_FOR_READING))
+
+
+def load_for_board(
+    flags: Mapping[str, str], environ: Mapping[str, str], config_file: Path | None
+) -> Loaded:
+    """
+    Find what `bridge board` needs: what a consumer does, its own, and `previews`.
+
+    Apart from that it is as `load_for_reading`.
+    """
+    return _loaded(inspect(flags, environ, config_file, only=_FOR_BOARD))
 
 
 def load_for_replaying(

@@ -22,6 +22,7 @@ from bridge.settings.about import (
     about,
 )
 from bridge.settings.accounts import Account, AccountSettings
+from bridge.settings.board import BoardSettings
 from bridge.settings.healing import ReconciliationSettings, WebhookSettings
 from bridge.settings.kafka import KafkaSettings
 from bridge.settings.schema_registry import SchemaRegistrySettings
@@ -124,6 +125,7 @@ class Settings(Section, frozen=True):
     operations: OperationsSettings = msgspec.field(default_factory=OperationsSettings)
     log: LogSettings = msgspec.field(default_factory=LogSettings)
     tracing: TracingSettings = msgspec.field(default_factory=TracingSettings)
+    board: BoardSettings = msgspec.field(default_factory=BoardSettings)
     accounts: tuple[AccountSettings, ...] = ()
     shutdown_timeout_seconds: Annotated[
         float,

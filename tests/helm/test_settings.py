@@ -16,6 +16,9 @@ _NO_VALUE = {
     "webhook.listen",  # webhook.address and webhook.port, where it is enabled
 }
 
+# Settings of `bridge board`, which the bridge's own pod doesn't run.
+_BOARD = {known.path for known in describe() if known.path.startswith("board.")}
+
 # Settings that are the path of a file: the chart mounts it from a Secret by name.
 _FILES = {
     "pusher.ca_file",
@@ -77,7 +80,7 @@ def test_every_setting_has_a_value() -> None:
     missing = {
         known.path
         for known in describe()
-        if known.path not in given | _NO_VALUE | _FILES and not known.secret
+        if known.path not in given | _NO_VALUE | _FILES | _BOARD and not known.secret
     }
 
     # Give it one in values.yaml and _settings.tpl, and run `make chart`.

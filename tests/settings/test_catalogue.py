@@ -78,7 +78,7 @@ def test_names_are_unambiguous() -> None:
     """No two settings share a variable, not even with the one that names a file."""
     names = [name for setting in describe() for name in setting.environment_names]
     assert len(names) == len(set(names))
-    assert len(sections()) == 11
+    assert len(sections()) == 12
 
 
 def test_limits_choices_and_units_are_listed() -> None:
