@@ -6,8 +6,18 @@ to the topic of jobs. Nothing here writes to Kafka: what is replayed is handed t
 whoever has an outbox for it, `bridge.replay`.
 """
 
-from bridge.consumer.dead_letters.letter import NO_REASON, Letter, received_at_us
-from bridge.consumer.dead_letters.overview import latest_letters, reasons_of
+from bridge.consumer.dead_letters.letter import (
+    NO_REASON,
+    Letter,
+    as_letter,
+    received_at_us,
+)
+from bridge.consumer.dead_letters.overview import (
+    Reason,
+    Reasons,
+    latest_letters,
+    reasons_of,
+)
 from bridge.consumer.dead_letters.phases import Phases
 from bridge.consumer.dead_letters.replaying import Choice, Replaying, Shaped, Tally
 from bridge.consumer.dead_letters.view import (
@@ -25,9 +35,12 @@ __all__ = [
     "Choice",
     "Letter",
     "Phases",
+    "Reason",
+    "Reasons",
     "Replaying",
     "Shaped",
     "Tally",
+    "as_letter",
     "latest_letters",
     "letters_as_lines",
     "reasons_as_json",

@@ -14,11 +14,12 @@ import msgspec
 
 from bridge.consumer.dead_letters.letter import Letter, as_letter
 from bridge.consumer.reading import OnProgress, nobody_watches, read_through
+from bridge.consumer.texts import plain
 from bridge.kafka.reading.reader import ConsumedRecord, Edge
 from bridge.settings import KafkaSettings
 
 
-__all__ = ["OTHER_REASONS", "Example", "Reason", "latest_letters", "reasons_of"]
+__all__ = ["Example", "Reason", "Reasons", "latest_letters", "reasons_of"]
 
 # The vocabulary has a dozen words. Whoever else writes to the topic may have more,
 # but must not fill the memory with them.
@@ -26,6 +27,9 @@ _MAX_REASONS = 100
 
 # What the rest is counted under.
 OTHER_REASONS = "(others)"
+
+# Of an example's value, what tells what it is.
+_TEXT_CHARACTERS = 500
 
 
 class Example(msgspec.Struct, frozen=True):
@@ -53,6 +57,7 @@ class Reason(msgspec.Struct):
         first_ms: The oldest one's timestamp, milliseconds since the epoch.
         last_ms: The latest one's.
         example: The latest one.
+        head: How its value begins.
     """
 
     reason: str
@@ -60,6 +65,42 @@ class Reason(msgspec.Struct):
     first_ms: int
     last_ms: int
     example: Example
+    head: bytes = b""
+
+    @property
+    def text(self) -> str:
+        """How the example's value begins, what isn't printable shown as an escape."""
+        shown = plain(self.head.decode(errors="backslashreplace"), _TEXT_CHARACTERS)
+        # An escape has more characters than what it stands for.
+        return shown[:_TEXT_CHARACTERS]
+
+
+class Reasons:
+    """Counts letters by reason, and keeps the latest of each as its example."""
+
+    def __init__(self) -> None:
+        self._reasons: dict[str, Reason] = {}
+
+    def take(self, letter: Letter) -> None:
+        """Take the next letter of its partition."""
+        word = letter.reason
+        if word not in self._reasons and len(self._reasons) >= _MAX_REASONS:
+            word = OTHER_REASONS
+        at_ms = letter.record.timestamp_ms
+        found = self._reasons.get(word)
+        if found is None:
+            example, head = _example(letter), _head(letter)
+            self._reasons[word] = Reason(word, 1, at_ms, at_ms, example, head)
+            return
+        found.count += 1
+        found.first_ms = min(found.first_ms, at_ms)
+        if at_ms >= found.last_ms:
+            found.last_ms = at_ms
+            found.example, found.head = _example(letter), _head(letter)
+
+    def most_frequent(self) -> list[Reason]:
+        """Give the reasons, the most frequent first."""
+        return sorted(self._reasons.values(), key=lambda one: (-one.count, one.reason))
 
 
 async def reasons_of(
@@ -86,17 +127,17 @@ async def reasons_of(
         KafkaError: The topic can't be read; the subclass says why.
         ConfigError: A certificate or key can't be used.
     """
-    reasons: dict[str, Reason] = {}
+    reasons = Reasons()
 
     async def take(run: Iterable[ConsumedRecord]) -> bool:
         for record in run:
             if _is_young(record, since_ms):
-                _count(reasons, as_letter(record))
+                reasons.take(as_letter(record))
         return False
 
     start = Edge.BEGINNING if since_ms is None else since_ms
     await read_through(settings, topic, take, start=start, on_progress=on_progress)
-    return sorted(reasons.values(), key=lambda one: (-one.count, one.reason))
+    return reasons.most_frequent()
 
 
 async def latest_letters(  # noqa: PLR0913 - each is one independent choice of the caller
@@ -153,23 +194,12 @@ def _is_young(record: ConsumedRecord, since_ms: int | None) -> bool:
     return since_ms is None or record.timestamp_ms >= since_ms
 
 
-def _count(reasons: dict[str, Reason], letter: Letter) -> None:
-    word = letter.reason
-    if word not in reasons and len(reasons) >= _MAX_REASONS:
-        word = OTHER_REASONS
-    at_ms = letter.record.timestamp_ms
-    found = reasons.get(word)
-    if found is None:
-        reasons[word] = Reason(word, 1, at_ms, at_ms, _example(letter))
-        return
-    found.count += 1
-    found.first_ms = min(found.first_ms, at_ms)
-    if at_ms >= found.last_ms:
-        found.last_ms = at_ms
-        found.example = _example(letter)
-
-
 def _example(letter: Letter) -> Example:
     key = letter.record.key
     text = None if key is None else key.decode(errors="backslashreplace")
     return Example(letter.place, text, letter.message)
+
+
+def _head(letter: Letter) -> bytes:
+    # A character has at most four bytes.
+    return (letter.record.value or b"")[: 4 * _TEXT_CHARACTERS]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.consumer.dead_letters import overview
 from bridge.consumer.dead_letters.letter import NO_REASON, as_letter, received_at_us
-from bridge.consumer.dead_letters.overview import OTHER_REASONS, Reason
+from bridge.consumer.dead_letters.overview import OTHER_REASONS, Reasons
 from bridge.consumer.texts import plain, utc
 from tests.consumer.dead_letters.letters import Sent, consumed, sent
 
@@ -56,11 +55,21 @@ def test_the_time_of_reading_is_exact(time: bytes, expected: int) -> None:
 
 def test_other_peoples_words_have_a_bound() -> None:
     """Beyond a hundred reasons the rest is counted together."""
-    reasons: dict[str, Reason] = {}
+    reasons = Reasons()
     for number in range(150):
-        overview._count(reasons, as_letter(consumed(sent(b"{}", f"r-{number}"))))
-    assert len(reasons) == 101
-    assert reasons[OTHER_REASONS].count == 50
+        reasons.take(as_letter(consumed(sent(b"{}", f"r-{number}"))))
+    counts = {one.reason: one.count for one in reasons.most_frequent()}
+    assert len(counts) == 101
+    assert counts[OTHER_REASONS] == 50
+
+
+def test_an_example_says_how_its_value_begins() -> None:
+    """Bytes that are no text are shown as escapes, and no more than fit a few lines."""
+    reasons = Reasons()
+    reasons.take(as_letter(consumed(sent(b"\x1b<b>\xff" + b"x" * 9_000, "r"))))
+    (reason,) = reasons.most_frequent()
+    assert reason.text.startswith("\\x1b<b>\\xffx")
+    assert len(reason.text) == 500
 
 
 def test_text_is_shown_and_not_obeyed() -> None:
