@@ -21,6 +21,9 @@ from bridge.serving.places import TooLateError
 
 __all__ = ["Ends", "Exchange"]
 
+# Those answers have no end: each piece has its own time, not all of them together.
+_LASTING = b"text/event-stream"
+
 # Those answers have no body, whatever the application gives.
 _BODILESS = {204, 304}
 
@@ -48,6 +51,7 @@ class Exchange:
         self._grace = grace
         self._body_since = trio.current_time()
         self._answer_since: float | None = None
+        self._lasts = False
         self._has_body = True
         self._is_bodiless = request.method == b"HEAD"
         # An answer's head goes out with the first piece of its body.
@@ -121,8 +125,11 @@ class Exchange:
         data = b"" if self._is_bodiless else bytes(message.get("body", b""))
         made = self._connection.piece_of_answer(data, has_more=has_more)
         made, self._head = self._head + made, b""
+        since = self._answer_since
+        if since is None or self._lasts:
+            since = trio.current_time()
         try:
-            await self._connection.write(made, self._answer_since or 0.0)
+            await self._connection.write(made, since)
         except (GoneError, TooLateError) as error:
             self._lose()
             raise GoneError from error
@@ -134,9 +141,14 @@ class Exchange:
         self._has_body = False
         self._is_bodiless |= message["status"] in _BODILESS
         self._answer_since = trio.current_time()
+        headers = list(message.get("headers", []))
+        self._lasts = any(
+            name.lower() == b"content-type" and value.startswith(_LASTING)
+            for name, value in headers
+        )
         self._head = self._connection.head_of_answer(
             message["status"],
-            list(message.get("headers", [])),
+            headers,
             is_last=self._grace.has_begun,
         )
 

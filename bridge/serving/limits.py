@@ -35,7 +35,9 @@ class Limits:
             Ten seconds: dryAPI's have some hundred bytes, and it waits for no answer
             longer.
         answer_seconds: How long a client may take to accept an answer, from its first
-            byte on. Ten seconds: a page of metrics has a megabyte at most.
+            byte on. Ten seconds: a page of metrics has a megabyte at most. Of an answer
+            that lasts (`text/event-stream`) each piece may take so long: what is held
+            for a client that doesn't read is one piece, and no longer than this.
         max_head_bytes: How large a request's head may be; one that comes in one piece
             may be larger by what is read at once. 16 KiB: what most servers and proxies
             take.

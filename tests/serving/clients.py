@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from bridge.serving import Limits, Tls, serve
 
@@ -32,6 +33,33 @@ PATIENCE_SECONDS = 4.0
 
 GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: here\r\n"
+
+
+class _Lasting(Response):
+    """An answer without an end, in pieces of one size."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        del self.headers["content-length"]
+        self._piece = {
+            "type": "http.response.body",
+            "body": b"x" * size,
+            "more_body": True,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive
+        head = {"type": "http.response.start", "status": 200}
+        await send({**head, "headers": self.raw_headers})
+        while True:
+            await send(self._piece)
+            await trio.sleep(0.02)
+
+
+async def _last(request: Request) -> Response:
+    return _Lasting(int(request.path_params["size"]))
 
 
 def application() -> Starlette:
@@ -67,6 +95,7 @@ def application() -> Starlette:
             Route("/refuse", refuse, methods=["POST"]),
             Route("/give-up", give_up, methods=["POST"]),
             Route("/flood", flood),
+            Route("/last/{size}", _last),
             Route("/work/{seconds}", work),
             Route("/fail", fail),
         ]
