@@ -60,7 +60,7 @@ WHY: Final = {
     FILE_WRITTEN: "into the kernel",
     FILE_READ: "out of the kernel",
     "bridge.outbox.rows.table.read": "the row becomes bytes of Python",
-    "aiokafka.producer.message_accumulator.BatchBuilder.append": "the batch",
+    "bridge.kafka.producer.batch.BatchWriter.write": "the batch",
     "aiokafka.codec.has_lz4": "what the codec reads, and room for what it gives",
     "aiokafka.codec.lz4_encode": "compressed: a buffer, and what is used of it",
     "aiokafka.codec.has_zstd": "what the codec reads, and room for what it gives",

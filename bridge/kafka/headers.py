@@ -1,16 +1,18 @@
 """
 The headers of every record that the relay writes: CloudEvents in binary mode.
 
-Names stand in `header_names`; this module turns a stored record into the list
-that Kafka's client takes, and back into what resume needs.
+Names stand in `header_names`; this module turns a stored record into its headers, as
+pairs and as they stand in a batch, and back into what resume needs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from bridge.kafka import header_names as names
+from bridge.kafka.varints import VARINTS
 from bridge.record import Envelope, StoredRecord
 
 
@@ -23,6 +25,42 @@ Header = tuple[str, bytes]
 _ENVELOPES_KNOWN = 1024
 
 
+def _encoded_name(name: str) -> bytes:
+    written = name.encode()
+    return VARINTS[len(written)] + written
+
+
+def _encoded(headers: Iterable[Header]) -> bytes:
+    return b"".join(
+        [
+            part
+            for name, value in headers
+            for part in (_encoded_name(name), VARINTS[len(value)], value)
+        ]
+    )
+
+
+# How the headers of a record's own begin in a batch.
+_ID = _encoded_name(names.CE_ID)
+_SEQUENCE = _encoded_name(names.BRIDGE_SEQUENCE)
+_SUBJECT = _encoded_name(names.CE_SUBJECT)
+
+
+class _Shared(NamedTuple):
+    """
+    What an envelope's records share.
+
+    Attributes:
+        envelope: Kept, so that its id can't become another one's.
+        headers: They.
+        encoded: As they stand in a batch before a record's own four headers.
+    """
+
+    envelope: Envelope
+    headers: list[Header]
+    encoded: bytes
+
+
 class HeaderWriter:
     """
     Writes headers; made once for each outbox.
@@ -33,8 +71,8 @@ class HeaderWriter:
 
     def __init__(self, outbox_id: str) -> None:
         self._outbox = outbox_id.encode()
-        self._shared: dict[int, tuple[Envelope, list[Header]]] = {}
-        self._framed: dict[int, tuple[Envelope, list[Header]]] = {}
+        self._shared: dict[int, _Shared] = {}
+        self._framed: dict[int, _Shared] = {}
         self._second = -1
         self._second_text = ""
 
@@ -53,16 +91,8 @@ class HeaderWriter:
             is_resent: Whether a log had it already and lost it.
             is_framed: Whether a prefix stands before its value.
         """
-        envelope = record.envelope
-        # Identity first: an Envelope's own hash would cost more than the list.
-        known = self._framed if is_framed else self._shared
-        entry = known.get(id(envelope))
-        if entry is None:
-            shared = self._share(envelope, known, is_framed=is_framed)
-        else:
-            shared = entry[1]
         headers = [
-            *shared,
+            *self._share(record.envelope, is_framed=is_framed).headers,
             (names.CE_ID, record.ce_id.encode()),
             (names.CE_TIME, self._time(record.received_at_us)),
             (names.BRIDGE_SEQUENCE, b"%d" % record.sequence),
@@ -75,17 +105,69 @@ class HeaderWriter:
             _note(headers, names.RESENT)
         return headers
 
-    def _share(
+    def encoded(
         self,
-        envelope: Envelope,
-        known: dict[int, tuple[Envelope, list[Header]]],
+        records: Iterable[StoredRecord],
         *,
-        is_framed: bool,
-    ) -> list[Header]:
+        marked_until: int = 0,
+        is_framed: bool = False,
+    ) -> Iterator[bytes]:
+        """
+        Give what `headers` gives as it stands in a batch, with its number before it.
+
+        Args:
+            records: The records, one after the other: what they share is looked for
+                when it changes.
+            marked_until: Records up to this sequence are marked as resent.
+            is_framed: As in `headers`.
+        """
+        envelope: Envelope | None = None
+        at_us, time = -1, b""
+        for record in records:
+            key, sequence = record.key, record.sequence
+            if record.extra or sequence <= marked_until or key is None:
+                is_resent = sequence <= marked_until
+                headers = self.headers(record, is_resent=is_resent, is_framed=is_framed)
+                yield VARINTS[len(headers)] + _encoded(headers)
+                continue
+            # Nearly all: behind what they share they have four, and nothing else.
+            if record.envelope is not envelope:
+                envelope = record.envelope
+                shared = self._share(envelope, is_framed=is_framed).encoded
+            if record.received_at_us != at_us:
+                at_us = record.received_at_us
+                time = _encoded([(names.CE_TIME, self._time(at_us))]) + _SEQUENCE
+            ce_id, number = record.ce_id.encode(), b"%d" % sequence
+            yield b"".join(
+                (
+                    shared,
+                    VARINTS[len(ce_id)],
+                    ce_id,
+                    time,
+                    VARINTS[len(number)],
+                    number,
+                    _SUBJECT,
+                    VARINTS[len(key)],
+                    key,
+                )
+            )
+
+    def _share(self, envelope: Envelope, *, is_framed: bool) -> _Shared:
+        # Identity first: an Envelope's own hash would cost more than the list.
+        known = self._framed if is_framed else self._shared
+        shared = known.get(id(envelope))
+        if shared is None:
+            if len(known) >= _ENVELOPES_KNOWN:
+                known.clear()
+            shared = self._shared_by(envelope, is_framed=is_framed)
+            known[id(envelope)] = shared
+        return shared
+
+    def _shared_by(self, envelope: Envelope, *, is_framed: bool) -> _Shared:
         # With a prefix it is what the envelope says no more, and there is no other
         # name for it: whoever goes by the content type must not parse it.
         content = names.BYTES_CONTENT if is_framed else envelope.content_type
-        shared = [
+        headers = [
             (names.CE_SPECVERSION, b"1.0"),
             (names.CE_SOURCE, envelope.ce_source.encode()),
             (names.CE_TYPE, envelope.ce_type.encode()),
@@ -93,11 +175,9 @@ class HeaderWriter:
             (names.BRIDGE_OUTBOX, self._outbox),
             (names.BRIDGE_ORIGIN, envelope.origin.encode()),
         ]
-        if len(known) >= _ENVELOPES_KNOWN:
-            known.clear()
-        # The envelope is kept, so that its id can't become another one's.
-        known[id(envelope)] = (envelope, shared)
-        return shared
+        own = 4
+        encoded = VARINTS[len(headers) + own] + _encoded(headers) + _ID
+        return _Shared(envelope, headers, encoded)
 
     def _time(self, us: int) -> bytes:
         """Write RFC 3339 in UTC; records of one second share its first half."""

@@ -31,6 +31,7 @@ from bridge.kafka.client.diagnosis import failed_start
 from bridge.kafka.client.ending import end_client, start_client
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.producer.answers import ClientError, no_producer
+from bridge.kafka.producer.batch import BatchWriter
 from bridge.kafka.producer.one_piece import in_one_piece
 from bridge.kafka.producer.sender_tasks import SenderTasks
 from bridge.kafka.producer.sent import Sent
@@ -68,7 +69,12 @@ class Producer:
         id_prefix: str | None = None,
     ) -> None:
         self._settings = settings
-        self._writer = writer
+        self._batches = BatchWriter(
+            writer,
+            settings.compression,
+            settings.max_batch_bytes,
+            is_transactional=transactional_id is not None,
+        )
         self._transactional_id = transactional_id
         self._id_prefix = id_prefix
         self._client: AIOKafkaProducer | None = None
@@ -182,40 +188,14 @@ class Producer:
         partitions = await client.partitions_for(topic)
         if partition not in partitions:
             raise errors.UnknownTopicOrPartitionError(f"{topic}-{partition}")
-        batch = client.create_batch()
-        headers = self._writer.headers
-        framed = bool(prefix)
-        size = count = 0
-        for record in records:
-            key, value = record.key, record.value
-            if framed:
-                value = prefix + value
-            weight = len(value) + (len(key) if key else 0)
-            if count and size + weight > max_bytes:
-                break
-            if (
-                batch.append(
-                    timestamp=record.received_at_us // 1000,
-                    key=key,
-                    value=value,
-                    headers=headers(
-                        record,
-                        is_resent=record.sequence <= marked_until,
-                        is_framed=framed,
-                    ),
-                )
-                is None
-            ):
-                break
-            size += weight
-            count += 1
-        batch.close()
+        batch = self._batches.write(
+            records, max_bytes, marked_until=marked_until, prefix=prefix
+        )
         future = await client.send_batch(batch, topic, partition=partition)
         self._on_way[future] = time.monotonic()
         future.add_done_callback(self._arrived)
         connection = partial(self.connection, topic, partition)
-        # What the outbox keeps of them is without prefix.
-        return Sent(count, size - count * len(prefix), future, connection)
+        return Sent(batch.count, batch.size_bytes, future, connection)
 
     async def connect(self, topics: Iterable[str]) -> list[object | None]:
         """Connect to the leaders of topics' partitions, as far as they answer."""
