@@ -1,0 +1,74 @@
+/**
+ * A job's preview: each sharper one takes the place of the last without a flicker.
+ *
+ * Owns the loading. A picture is fetched while the card is near the window, one at a
+ * time, and shown only when it has been decoded; what came meanwhile is skipped.
+ *
+ * @module
+ */
+
+import { element, part, setText } from "./elements.js";
+import { previewAddress } from "./protocol.js";
+
+/** @import { Job } from "./protocol.js" */
+
+/**
+ * What stands where no picture is.
+ *
+ * @param {Job} job
+ * @returns {string}
+ */
+function blank(job) {
+  if (job.preview_note) return `No preview: ${job.preview_note}`;
+  return job.ended_ms === null ? "No preview yet" : "No preview";
+}
+
+export class Picture {
+  #box;
+  #blank;
+  /** @type {string | null} */
+  #wanted = null;
+  /** @type {string | null} */
+  #shown = null;
+  #loading = false;
+  #near = false;
+
+  /** @param {HTMLElement} box */
+  constructor(box) {
+    this.#box = box;
+    this.#blank = part(box, ".blank", HTMLElement);
+  }
+
+  /** @param {Job} job */
+  show(job) {
+    setText(this.#blank, blank(job));
+    // A picture that the job had stays: it is still what was seen last.
+    if (job.preview) this.#wanted = previewAddress(job.id, job.preview);
+    void this.#load();
+  }
+
+  /** @param {boolean} near Whether the card is in the window, or almost. */
+  setNear(near) {
+    this.#near = near;
+    void this.#load();
+  }
+
+  async #load() {
+    if (this.#loading) return;
+    this.#loading = true;
+    while (this.#near && this.#wanted !== null && this.#wanted !== this.#shown) {
+      const address = this.#wanted;
+      const image = element("img");
+      image.alt = "Latest preview";
+      image.src = address;
+      try {
+        await image.decode();
+        this.#box.replaceChildren(image);
+      } catch {
+        // It was let go meanwhile, or is no picture: what is shown stays.
+      }
+      this.#shown = address;
+    }
+    this.#loading = false;
+  }
+}
