@@ -8,13 +8,12 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from benchmarks import contract, receiving
-from benchmarks.contenders import BRIDGE, FLOOR, IN_MEMORY, ROOT, Contender
+from benchmarks.contenders import BRIDGE, FLOOR, IN_MEMORY, Contender
 from benchmarks.contract_report import Cost
 from benchmarks.course import Course, Run, RunError
 from benchmarks.line_up import LINE_UP, PEERS, Entry, Plan, chosen, standing
@@ -23,6 +22,7 @@ from benchmarks.orders import OrderError
 from benchmarks.receiving import ReceivingError
 from benchmarks.receiving_report import Reception
 from benchmarks.report import Failure, Report
+from benchmarks.saving import save
 from benchmarks.traffic import Traffic
 from tests.servers.broker import BrokerError, KafkaBroker, existing_kafka
 from tests.servers.downloads import FetchError
@@ -42,8 +42,6 @@ _EXPECTED = (
 
 # With these a run of a peer may end: what it lacks is a finding.
 _OUTCOMES = (OrderError, ProcessError, RunError)
-
-_RESULTS = ROOT / "benchmarks" / "results"
 
 # Enough to fill caches and to let the broker's compiler do its work.
 _WARM_UP_EVENTS = 20_000
@@ -108,7 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = FLOOR.name, BRIDGE.name, IN_MEMORY.name
     report = Report(machine, *names, runs, costs, receptions, PEERS, failures, skipped)
     sys.stdout.write(f"\n{report.markdown()}\n")
-    _save(report)
+    for file in save(report):
+        _say(f"saved {file}")
     return 0 if report.flawless else 1
 
 
@@ -255,15 +254,6 @@ def _line(run: Run) -> str:
     if run.verdict is not None and not run.verdict.flawless:
         parts.append(str(run.verdict))
     return "  ".join(parts)
-
-
-def _save(report: Report) -> None:
-    _RESULTS.mkdir(exist_ok=True)
-    stem = _RESULTS / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
-    for suffix, text in ((".json", report.json()), (".md", report.markdown())):
-        file = stem.with_suffix(suffix)
-        file.write_text(text)
-        _say(f"saved {file.relative_to(ROOT)}")
 
 
 def _say(line: str) -> None:

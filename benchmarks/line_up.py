@@ -16,7 +16,7 @@ from benchmarks.peers.contenders import PYSHER, Benthos, NodePeer, PysherPeer
 from benchmarks.traffic import Traffic
 
 
-__all__ = ["LINE_UP", "PEERS", "Entry", "Plan", "chosen", "standing"]
+__all__ = ["LINE_UP", "PEERS", "Entry", "Plan", "chosen", "signing", "standing"]
 
 # Kinds of runs: floods of small events, floods of previews, small events at a rate.
 _SMALL, _PREVIEWS, _RATES = "small", "previews", "rates"
@@ -40,6 +40,7 @@ class Entry:
         us_per_kilobyte: What it about takes for each kilobyte of a preview beside.
         kinds: In which kinds of runs it takes part.
         asked_for: Whether it runs only where it is named.
+        signs: Whether it can subscribe at a Pusher server that demands a signature.
     """
 
     contender: Contender
@@ -47,6 +48,7 @@ class Entry:
     us_per_kilobyte: float
     kinds: Collection[str] = (_SMALL, _PREVIEWS, _RATES)
     asked_for: bool = False
+    signs: bool = True
 
     def takes(self, preview_bytes: int, rate: float | None) -> bool:
         """Tell whether it takes part in runs of this kind."""
@@ -71,7 +73,7 @@ class Entry:
 # depends on them.
 LINE_UP: dict[str, Entry] = {
     # Without a topic it has no latency, and no target is set by it for previews.
-    "trio-websocket": Entry(FLOOR, 20, 2, kinds=(_SMALL,)),
+    "trio-websocket": Entry(FLOOR, 20, 2, kinds=(_SMALL,), signs=False),
     "bridge": Entry(BRIDGE, 25, 6),
     "bridge-memory": Entry(IN_MEMORY, 25, 6, asked_for=True),
     "bridge-transactional": Entry(TRANSACTIONAL, 25, 6, asked_for=True),
@@ -91,7 +93,7 @@ LINE_UP: dict[str, Entry] = {
     "kafkajs-batched": Entry(
         NodePeer("pusher-js + KafkaJS, batched by hand", "batched_by_hand.cjs"), 30, 15
     ),
-    "benthos": Entry(Benthos(), 25, 16),
+    "benthos": Entry(Benthos(), 25, 16, signs=False),
 }
 
 # Their flaws are told, and don't fail the benchmark. With each stands how many times
@@ -127,6 +129,18 @@ def chosen(text: str | None) -> list[Entry]:
         if name not in LINE_UP:
             raise ValueError(f"no contender {name!r}; there are {', '.join(LINE_UP)}")
     return [LINE_UP[name] for name in dict.fromkeys(names)]
+
+
+def signing(entries: Sequence[Entry]) -> tuple[list[Entry], dict[str, str]]:
+    """
+    Leave out who can't subscribe at a real soketi, and whom only previews concern.
+
+    Returns:
+        Those who can, and by name why others can't.
+    """
+    able = [entry for entry in entries if entry.signs and _RATES in entry.kinds]
+    reason = "it can't sign for a private channel"
+    return able, {entry.contender.name: reason for entry in entries if not entry.signs}
 
 
 def standing(entries: Sequence[Entry]) -> tuple[list[Entry], dict[str, str]]:

@@ -16,7 +16,7 @@ from benchmarks.traffic import Traffic
 from tests.servers.reader import Record
 
 
-__all__ = ["Verdict", "verify"]
+__all__ = ["Verdict", "event_of", "verify"]
 
 _SEQUENCE = "bridge_sequence"
 
@@ -49,6 +49,15 @@ class Verdict:
         return self == Verdict()
 
 
+def event_of(record: Record, traffic: Traffic) -> int | None:
+    """Tell which event a record is, from 0; None for one that isn't of the traffic."""
+    try:
+        value = json.loads(record.value or b"")
+        return traffic.index_of(value["request_id"], value["progress"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 def verify(records: Iterable[Record], traffic: Traffic) -> Verdict:
     """
     Judge a topic.
@@ -67,13 +76,11 @@ def verify(records: Iterable[Record], traffic: Traffic) -> Verdict:
         if sequence is not None:
             holes += int(sequence) != sequences.get(record.partition, 0) + 1
             sequences[record.partition] = int(sequence)
-        try:
-            value = json.loads(record.value or b"")
-            request_id = value["request_id"]
-            index = traffic.index_of(request_id, value["progress"])
-        except (KeyError, TypeError, ValueError):
+        index = event_of(record, traffic)
+        if index is None:
             foreign += 1
             continue
+        request_id = traffic.request_id(index)
         altered += record.value != payloads[index].encode() or (
             record.key != request_id.encode()
         )

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from urllib.parse import parse_qsl
 
 from tests.servers.publisher import Soketi
 
@@ -77,7 +78,10 @@ class AuthEndpoint:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 length = int(self.headers["Content-Length"])
-                fields = json.loads(self.rfile.read(length))
+                body = self.rfile.read(length)
+                # Pusher's own libraries send a form, the documentation's example JSON.
+                form = "urlencoded" in self.headers["Content-Type"]
+                fields = dict(parse_qsl(body.decode())) if form else json.loads(body)
                 request = AuthRequest(
                     self.path,
                     self.headers["Authorization"],

@@ -1,0 +1,199 @@
+"""The command line of `make bench-faults`: options, order of runs, files, exit code."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.contenders import Contender
+from benchmarks.faults.course import FaultRun, through
+from benchmarks.faults.outages import OUTAGES, Ground, Outage
+from benchmarks.faults.report import FaultReport
+from benchmarks.line_up import LINE_UP, PEERS, Entry, chosen, signing, standing
+from benchmarks.machine import describe
+from benchmarks.orders import OrderError
+from benchmarks.saving import save
+from tests.e2e.auth_endpoint import AuthEndpoint
+from tests.e2e.auth_endpoint import signing as signed_by
+from tests.servers.broker import BrokerError
+from tests.servers.downloads import SOKETI_VERSION, FetchError
+from tests.servers.kafka import KafkaServer
+from tests.servers.process import PortTakenError, ProcessError
+from tests.servers.reader import ReadTimeoutError
+from tests.servers.soketi import SoketiServer
+
+
+_EXPECTED = (
+    BrokerError,
+    FetchError,
+    OrderError,
+    PortTakenError,
+    ProcessError,
+    ReadTimeoutError,
+)
+
+# With these a run of a peer may end: what it lacks is a finding.
+_OUTCOMES = (OrderError, ProcessError)
+
+# soketi takes ten times as much on two cores.
+_RATE = 500
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Let servers fail, print and save.
+
+    Returns:
+        0 if no bridge lost an event without telling, doubled one or put one out of
+        order; 1 if one did, or if a run failed; 2 for wrong options; 130 when it was
+        interrupted.
+    """
+    options = _options(arguments)
+    # As Ctrl-C: the servers have to be ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    entries, unable = signing(options.contenders)
+    entries, skipped = standing(entries)
+    skipped = unable | skipped
+    for name, reason in skipped.items():
+        _say(f"left out: {name}: {reason}")
+    if not entries:
+        _say("make bench-faults: nobody of those can run here")
+        return 1
+    machine = describe(
+        own_kafka=True,
+        more={
+            "soketi": SOKETI_VERSION,
+            **{
+                name: number
+                for entry in entries
+                for name, number in entry.contender.versions().items()
+            },
+        },
+    )
+    runs: list[FaultRun] = []
+    failures: list[tuple[str, str, str]] = []
+    try:
+        with _ground() as ground:
+            for outage in options.only:
+                for entry in entries:
+                    outcome = _outcome(entry.contender, outage, ground, options.rate)
+                    if isinstance(outcome, FaultRun):
+                        runs.append(outcome)
+                        _say(_line(outcome))
+                    else:
+                        failures.append((entry.contender.name, outage.name, outcome))
+                        _say(f"{entry.contender.name:<36} failed: {outcome}")
+    except _EXPECTED as error:
+        _say(f"make bench-faults: {error}")
+        return 1
+    except KeyboardInterrupt:
+        _say("make bench-faults: stopped before the report")
+        return 130
+    meanings = {outage.name: outage.meaning for outage in options.only}
+    report = FaultReport(
+        machine, options.rate, meanings, runs, list(PEERS), failures, skipped
+    )
+    sys.stdout.write(f"\n{report.markdown()}\n")
+    for file in save(report, "-faults"):
+        _say(f"saved {file}")
+    return 0 if report.flawless else 1
+
+
+def _outcome(
+    contender: Contender, outage: Outage, ground: Ground, rate: float
+) -> FaultRun | str:
+    try:
+        return through(contender, outage, ground, rate)
+    except _OUTCOMES as error:
+        if contender.name not in PEERS:
+            raise
+        return str(error).splitlines()[0]
+
+
+@contextmanager
+def _ground() -> Iterator[Ground]:
+    with (
+        tempfile.TemporaryDirectory(prefix="bridge-bench-") as folder,
+        KafkaServer() as kafka,
+        SoketiServer() as soketi,
+    ):
+        endpoint = AuthEndpoint(signed_by(soketi))
+        with endpoint.serving():
+            yield Ground(kafka, soketi, endpoint.url, Path(folder))
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.faults",
+        description="Let soketi and Kafka fail around the bridge and its peers.",
+    )
+    parser.add_argument(
+        "--contenders",
+        type=_contenders,
+        default=chosen(None),
+        metavar="NAME,...",
+        help=f"who runs: all, or some of {', '.join(LINE_UP)}",
+    )
+    parser.add_argument(
+        "--only",
+        type=_outages,
+        default=OUTAGES,
+        metavar="NAME,...",
+        help=f"what fails: some of {', '.join(each.name for each in OUTAGES)}",
+    )
+    parser.add_argument(
+        "--rate",
+        type=int,
+        default=_RATE,
+        help="events a second (default: %(default)s)",
+    )
+    options = parser.parse_args(arguments)
+    if options.rate < 1:
+        parser.error("a rate is at least 1")
+    return options
+
+
+def _contenders(text: str) -> list[Entry]:
+    try:
+        return chosen(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _outages(text: str) -> list[Outage]:
+    by_name = {outage.name: outage for outage in OUTAGES}
+    names = text.split(",")
+    for name in names:
+        if name not in by_name:
+            raise argparse.ArgumentTypeError(
+                f"no outage {name!r}; there are {', '.join(by_name)}"
+            )
+    return [by_name[name] for name in names]
+
+
+def _line(run: FaultRun) -> str:
+    verdict = run.verdict
+    missing = verdict.away + verdict.lost
+    whole = verdict.whole_seconds
+    parts = [
+        f"{run.contender:<37}{run.outage:<18}{verdict.accepted:>7,} accepted",
+        f"{missing:,} missing, {verdict.told:,} of them told",
+        f"{verdict.duplicated:,} doubled",
+        f"{verdict.disordered:,} out of order",
+        "never whole again" if whole is None else f"whole after {whole:.1f} s",
+    ]
+    return "  ".join(parts if run.end is None else [*parts, run.end])
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""Where reports are kept: two files each, named by the moment."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks.contenders import ROOT
+
+
+__all__ = ["save"]
+
+_RESULTS = ROOT / "benchmarks" / "results"
+
+
+class _Report(Protocol):
+    """What is saved."""
+
+    def json(self) -> str:
+        """Write it for programs."""
+
+    def markdown(self) -> str:
+        """Write it for people."""
+
+
+def save(report: _Report, kind: str = "") -> list[Path]:
+    """
+    Write a report's files.
+
+    Args:
+        report: It.
+        kind: What their names end in, for reports other than `make bench`'s.
+
+    Returns:
+        The files, from the repository's root.
+    """
+    _RESULTS.mkdir(exist_ok=True)
+    moment = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+    files = []
+    for suffix, text in ((".json", report.json()), (".md", report.markdown())):
+        file = _RESULTS / f"{moment}{kind}{suffix}"
+        file.write_text(text)
+        files.append(file.relative_to(ROOT))
+    return files
