@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -23,11 +24,16 @@ from benchmarks.receiving import ReceivingError
 from benchmarks.receiving_report import Reception
 from benchmarks.report import Failure, Report
 from benchmarks.saving import save
+from benchmarks.soketi import SoketiSource
 from benchmarks.traffic import Traffic
+from benchmarks.upstream import FIREHOSE, SOKETI
+from tests.e2e.auth_endpoint import AuthEndpoint
+from tests.e2e.auth_endpoint import signing as signed_by
 from tests.servers.broker import BrokerError, KafkaBroker, existing_kafka
 from tests.servers.downloads import FetchError
 from tests.servers.kafka import KafkaServer
 from tests.servers.process import PortTakenError, ProcessError
+from tests.servers.soketi import SoketiServer
 
 
 _EXPECTED = (
@@ -54,6 +60,7 @@ _WHOLE = Plan(
     rates=(100, 1_000, 5_000),
     rate_seconds=3,
     flood_seconds=1.5,
+    soketi=True,
 )
 _QUICK = Plan(
     turns=1,
@@ -185,6 +192,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         rate_seconds=options.seconds or usual.rate_seconds,
         flood_seconds=usual.flood_seconds,
         events=options.events,
+        soketi=usual.soketi,
     )
 
 
@@ -206,6 +214,12 @@ def _measure(
             )
             for contender, traffic, rate in plan.runs(entries):
                 yield _outcome(course, contender, traffic, rate)
+        against_soketi = list(plan.soketi_runs(entries))
+        if against_soketi:
+            with _soketi(course):
+                for contender, traffic, rate in against_soketi:
+                    outcome = _outcome(course, contender, traffic, rate)
+                    yield replace(outcome, source=SOKETI)
 
 
 def _outcome(
@@ -217,6 +231,17 @@ def _outcome(
         if contender.name not in PEERS:
             raise
         return Failure(contender.name, traffic, rate, str(error))
+
+
+@contextmanager
+def _soketi(course: Course) -> Iterator[None]:
+    """Let events come from a real soketi."""
+    with SoketiServer() as soketi:
+        endpoint = AuthEndpoint(signed_by(soketi))
+        with endpoint.serving():
+            source = SoketiSource(soketi, endpoint.url)
+            with course.reading(source, soketi.pid):
+                yield
 
 
 def _warm_up(course: Course, entries: Sequence[Entry], events: int) -> None:
@@ -241,8 +266,9 @@ def _kafka() -> Iterator[tuple[KafkaBroker, tuple[int, ...]]]:
 
 def _line(run: Run) -> str:
     rate = "flood" if run.rate is None else f"{run.rate:g}/s"
+    rate = rate if run.source == FIREHOSE else f"{run.source} {rate}"
     parts = [
-        f"{run.contender:<36}{rate:>8}",
+        f"{run.contender:<36}{rate:>14}",
         f"{run.events_per_second:>9,.0f} events/s",
         f"{run.cpu_us_per_event:>6.1f} us CPU each",
     ]

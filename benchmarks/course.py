@@ -23,7 +23,7 @@ from benchmarks.figures import Latency, latency_of
 from benchmarks.measuring import Meter, Usage
 from benchmarks.orders import Firehose
 from benchmarks.traffic import Traffic
-from benchmarks.upstream import Emission, Source, Upstream
+from benchmarks.upstream import FIREHOSE, Emission, Source, Upstream
 from benchmarks.verification import Verdict, verify
 from benchmarks.watermarks import Watermarks
 from benchmarks.websocket_alone import DONE_MARK
@@ -84,6 +84,7 @@ class Run:
         acknowledged: From the contender's read of the socket to the broker's
             acknowledgement; only a bridge tells.
         written_seconds: From the first write to the last.
+        source: From where events came.
     """
 
     contender: str
@@ -98,6 +99,7 @@ class Run:
     latency: Latency | None
     acknowledged: Latency | None
     written_seconds: float = 0.0
+    source: str = FIREHOSE
 
 
 class Course:

@@ -25,6 +25,11 @@ _SMALL, _PREVIEWS, _RATES = "small", "previews", "rates"
 # four times as much.
 _MOST_PREVIEW_BYTES = 150_000_000
 
+# soketi takes some thousand events a second on two cores, and everybody else's work
+# with them goes on beside.
+_SOKETI_EVENTS = 20_000
+_SOKETI_RATE = 1_000
+
 # Amounts are round, and not too few for a percentile.
 _ROUND = 100
 
@@ -172,6 +177,7 @@ class Plan:
         rate_seconds: How long a rate is kept up.
         flood_seconds: How long a flood about takes.
         events: Of each flood; None for as many as take its contender so long.
+        soketi: Whether who can also runs once against a real soketi.
     """
 
     turns: int
@@ -180,6 +186,21 @@ class Plan:
     rate_seconds: int
     flood_seconds: float
     events: int | None = None
+    soketi: bool = False
+
+    def soketi_runs(
+        self, entries: Sequence[Entry]
+    ) -> Iterator[tuple[Contender, Traffic, float | None]]:
+        """Give the runs against a real soketi, in their order."""
+        if not self.soketi:
+            return
+        able, _ = signing(entries)
+        for entry in able:
+            yield entry.contender, Traffic(_SOKETI_EVENTS), None
+        for entry in able:
+            if entry.takes(0, _SOKETI_RATE):
+                events = _SOKETI_RATE * self.rate_seconds
+                yield entry.contender, Traffic(events), _SOKETI_RATE
 
     def runs(
         self, entries: Sequence[Entry]

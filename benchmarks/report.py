@@ -17,10 +17,12 @@ from benchmarks.figures import Latency
 from benchmarks.machine import Machine, heading
 from benchmarks.receiving_report import Reception, describe_receiving
 from benchmarks.share import describe_share
+from benchmarks.soketi_report import describe_soketi
 from benchmarks.tables import by_contender, known, of, table, write
 from benchmarks.targets import describe_targets
 from benchmarks.threads import describe_threads
 from benchmarks.traffic import Traffic, frame_of
+from benchmarks.upstream import FIREHOSE
 
 
 __all__ = ["CPU_TARGET", "Failure", "Report"]
@@ -47,12 +49,14 @@ class Failure:
         traffic: The events.
         rate: Events a second; None for a flood.
         reason: What went wrong.
+        source: From where events came.
     """
 
     contender: str
     traffic: Traffic
     rate: float | None
     reason: str
+    source: str = FIREHOSE
 
 
 @dataclass(frozen=True)
@@ -99,14 +103,16 @@ class Report:
         parts = [heading("Benchmark", self.machine)]
         if self.skipped:
             parts.append("\n".join(map(_left_out, self.skipped.items())))
-        ordered = sorted(self.runs, key=_section)
+        runs = [run for run in self.runs if run.source == FIREHOSE]
+        ordered = sorted(runs, key=_section)
         for (rate, _, _), members in groupby(ordered, key=_section):
             section = list(members)
             parts.append(self._flood(section) if rate < 0 else _trickle(section))
         compared = (
-            describe_targets(self.runs, self.measured, self.peers),
-            describe_share(self.runs, self.measured, self.in_memory),
-            describe_threads(self.runs),
+            describe_soketi([run for run in self.runs if run.source != FIREHOSE]),
+            describe_targets(runs, self.measured, self.peers),
+            describe_share(runs, self.measured, self.in_memory),
+            describe_threads(runs),
             describe_receiving(self.receiving),
             describe_contract(self.contract),
         )
@@ -246,7 +252,8 @@ def _failed(failure: Failure) -> str:
     size = f" with previews of {failure.traffic.preview_bytes:,} bytes"
     size = size if failure.traffic.preview_bytes else ""
     first = failure.reason.splitlines()[0]
-    return f"- {failure.contender}: failed {rate}{size}: {first}"
+    source = "" if failure.source == FIREHOSE else f" from {failure.source}"
+    return f"- {failure.contender}: failed {rate}{size}{source}: {first}"
 
 
 def _flawless(runs: Sequence[Run]) -> bool:

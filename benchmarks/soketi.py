@@ -71,8 +71,6 @@ class SoketiSource:
         api_url: Who signs for its channels.
     """
 
-    name = "soketi"
-
     def __init__(self, soketi: Soketi, api_url: str) -> None:
         self._soketi = soketi
         self._api_url = api_url

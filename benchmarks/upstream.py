@@ -13,7 +13,11 @@ from typing import Protocol
 from benchmarks.traffic import APP_KEY, Traffic
 
 
-__all__ = ["Emission", "Source", "Upstream"]
+__all__ = ["FIREHOSE", "SOKETI", "Emission", "Source", "Upstream"]
+
+# What sources are called; all targets are measured with the first.
+FIREHOSE = "firehose"
+SOKETI = "soketi"
 
 
 @dataclass(frozen=True)
