@@ -63,7 +63,7 @@ PROCESSES ?= 3
 CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(RATE),--rate $(RATE))
 
 .PHONY: help install run fetch test cover cover-protocol test-long chaos chaos-brokers soak restarts healing lint format types check \
-	schemas docs chart chart-tools chart-lint chart-test image-lint lock bench bench-faults bench-sessions bench-contract bench-receiving bench-copies bench-previews flame clean clean-cache
+	schemas docs chart chart-tools chart-lint chart-test image-lint lock bench bench-sessions bench-contract bench-receiving bench-copies bench-previews bench-growth plots flame clean clean-cache
 
 
 help: ## list the targets
@@ -171,10 +171,6 @@ $(BENTHOS): benchmarks/peers/benthos/main.go benchmarks/peers/benthos/go.mod
 	$(call go-needed,Benthos,$(BENTHOS_VERSION))
 	@cp $^ $(@D) && cd $(@D) && rm -f go.sum && $(GO) build -mod=mod -o $(@F) .
 
-bench-faults: $(STAMP) ## let soketi and Kafka fail around the bridge and its peers; five minutes (CONTENDERS=, ONLY=name,..., RATE=events/s)
-	@$(BIN)/python -m benchmarks.faults $(if $(CONTENDERS),--contenders $(CONTENDERS)) $(if $(ONLY),--only $(ONLY)) \
-		$(if $(RATE),--rate $(RATE)) $(ARGS)
-
 bench-sessions: $(STAMP) ## measure what one more account costs a bridge (ACCOUNTS=200, REST=seconds, TURNS=, EVENTS=)
 	@$(BIN)/python -m benchmarks.sessions $(if $(ACCOUNTS),--accounts $(ACCOUNTS)) \
 		$(if $(REST),--seconds $(REST)) $(if $(TURNS),--turns $(TURNS)) \
@@ -197,6 +193,15 @@ flame: $(STAMP) ## draw where the bridge's CPU goes, function by function (RATE=
 	@$(BIN)/python -m benchmarks.flame $(if $(RATE),--rate $(RATE)) $(if $(PREVIEWS),--previews $(PREVIEWS)) \
 		$(if $(EVENTS),--events $(EVENTS)) $(if $(TURNS),--turns $(TURNS)) \
 		$(if $(DOCS),--docs) $(if $(FROM),--from $(FROM)) $(ARGS)
+
+bench-growth: $(STAMP) ## measure an event's cost with more accounts, waiting rows, partitions and bytes (AXES=sessions,pending,partitions,payload, QUICK=1, TURNS=, PENDING=rows)
+	@$(BIN)/python -m benchmarks.growth $(if $(QUICK),--quick) $(if $(AXES),--axes $(AXES)) \
+		$(if $(TURNS),--turns $(TURNS)) $(if $(PENDING),--pending $(PENDING)) $(ARGS)
+
+plots: $(STAMP) ## write the tables and plots of docs/sizing.md anew (FROM=benchmarks/results/growth-….json takes that run's figures)
+	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install --quiet --group plots
+	@$(BIN)/python -m benchmarks.growth.page $(if $(FROM),--figures $(FROM))
+	@$(BIN)/python -m benchmarks.growth.plots
 
 chart: $(STAMP) ## write the chart's values.schema.json and VALUES.md anew from its values and the settings
 	@$(BIN)/python -m helm
