@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks import floors
 from benchmarks.contenders import BRIDGE, ROOT
 from benchmarks.course import Course, Run, RunError
 from benchmarks.flame_graph import draw
@@ -131,6 +132,8 @@ def _measure(
     rate: float | None, preview_bytes: int, events: int | None, turns: int
 ) -> Profile:
     machine = describe(own_kafka=True)
+    _say("what an event needs at the least")
+    least = floors.measure()
     traffic = _traffic(rate, preview_bytes, events)
     alone: list[Run] = []
     watched: list[Run] = []
@@ -161,6 +164,7 @@ def _measure(
         watched_us=_by_thread(watched),
         locked=counted(sampler.locked),
         processor=counted(sampler.processor),
+        floors=least,
     )
 
 

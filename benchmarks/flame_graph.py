@@ -8,6 +8,7 @@ a gap. The same profile gives the same bytes.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html import escape
@@ -189,11 +190,14 @@ def _label(name: str, width: float) -> str:
 
 
 def _legend(profile: Profile, y: float) -> tuple[list[str], float]:
-    """Name the colours of the rooms that there are; gives lines and where they end."""
-    there = {room(stack) for stacks in profile.stacks.values() for stack in stacks}
+    """Name the colours of what can be seen; gives lines, and where they end."""
+    there: defaultdict[str, float] = defaultdict(float)
+    for stacks in profile.stacks.values():
+        for stack, us in stacks.items():
+            there[room(stack)] += us
     lines, x = [], _MARGIN
     for place, name in enumerate(ROOMS):
-        if name not in there:
+        if there[name] < profile.us * _LEAST_SHARE:
             continue
         width = 12 + 6 + len(name) * _LETTER + 20
         if x + width > _WIDTH:

@@ -48,6 +48,7 @@ def markdown(profile: Profile) -> str:
         heading(title(profile), profile.machine),
         *_by_room(profile),
         *_by_library(profile),
+        *_floors(profile),
         *_trust(profile),
         *(part for thread in THREADS for part in _of_thread(profile, thread)),
     ]
@@ -66,6 +67,7 @@ def for_documents(profile: Profile) -> str:
         *_by_room(profile),
         *_by_library(profile),
         *_by_function(profile),
+        *_floors(profile),
         *_trust(profile),
     ]
     return "\n\n".join(parts)
@@ -102,6 +104,17 @@ def _by_function(profile: Profile) -> list[str]:
     return [
         f"The {_MOST_FUNCTIONS} functions that take most by themselves:",
         "\n".join(_rows(profile, _largest(profile, list(THREADS), _MOST_FUNCTIONS))),
+    ]
+
+
+def _floors(profile: Profile) -> list[str]:
+    """Write what the steps of an event take at the least, where it was measured."""
+    if not profile.floors:
+        return []
+    rows = [[step, f"{us:.2f}"] for step, us in profile.floors.items()]
+    return [
+        "What such an event needs at the least, each step by itself in one thread:",
+        "\n".join(table(["step", "CPU us"], rows)),
     ]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
 import msgspec
@@ -56,6 +56,7 @@ class Profile:
         watched_us: The same in those that were looked into.
         locked: Samples by py-spy of threads that held the interpreter's lock.
         processor: Samples by perf of threads that were running; none without perf.
+        floors: CPU us of what an event needs at the least, step by step.
     """
 
     machine: Machine
@@ -69,6 +70,7 @@ class Profile:
     watched_us: dict[str, float]
     locked: Counts
     processor: Counts
+    floors: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def read(cls, text: bytes) -> Profile:

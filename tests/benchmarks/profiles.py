@@ -34,5 +34,6 @@ MADE = Profile(
         "outbox": {"libpython3.11": 5, "libsqlite3": 3, "kernel;pwrite": 2},
         "kafka": {"libpython3.11": 7},
     },
+    floors={"decoding": 0.625},
 )
 """20 us an event, of which the reader has 4."""

@@ -101,6 +101,7 @@ def test_tables_tell_rooms_functions_and_samples() -> None:
     assert (
         "| 0.6 | 3.0% | 2.4 | `Attempt._receive` | bridge/pusher/attempt.py | reader |"
     ) in rows
+    assert "| decoding | 0.62 |" in rows
     assert "| reader | 4.00 | 5.00 | 25% | 85% | 100 | 9% | 100 |" in rows
 
 
@@ -152,6 +153,14 @@ def test_same_profile_gives_the_same_graph() -> None:
     )
 
     assert draw(turned, "title") == draw(MADE, "title")
+
+
+def test_legend_names_what_can_be_seen() -> None:
+    """A room that has no frame wide enough isn't looked for in vain."""
+    svg = draw(MADE, "")
+
+    assert ">bridge.kafka</text>" in svg
+    assert ">aiokafka</text>" not in svg
 
 
 def test_documents_place_is_renewed() -> None:
