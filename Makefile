@@ -63,7 +63,7 @@ PROCESSES ?= 3
 CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(RATE),--rate $(RATE))
 
 .PHONY: help install run fetch test cover cover-protocol test-long chaos chaos-brokers soak restarts healing lint format types check \
-	schemas docs chart chart-tools chart-lint chart-test image-lint lock bench bench-sessions bench-contract bench-receiving bench-copies bench-previews bench-growth plots flame clean clean-cache
+	schemas docs chart chart-tools chart-lint chart-test image-lint lock bench bench-faults bench-sessions bench-contract bench-receiving bench-copies bench-previews bench-growth plots flame clean clean-cache
 
 
 help: ## list the targets
@@ -170,6 +170,10 @@ bench: $(STAMP) ## measure the bridge beside its peers (QUICK=1, CONTENDERS=brid
 $(BENTHOS): benchmarks/peers/benthos/main.go benchmarks/peers/benthos/go.mod
 	$(call go-needed,Benthos,$(BENTHOS_VERSION))
 	@cp $^ $(@D) && cd $(@D) && rm -f go.sum && $(GO) build -mod=mod -o $(@F) .
+
+bench-faults: $(STAMP) ## let soketi and Kafka fail around the bridge and its peers; five minutes (CONTENDERS=, ONLY=name,..., RATE=events/s)
+	@$(BIN)/python -m benchmarks.faults $(if $(CONTENDERS),--contenders $(CONTENDERS)) $(if $(ONLY),--only $(ONLY)) \
+		$(if $(RATE),--rate $(RATE)) $(ARGS)
 
 bench-sessions: $(STAMP) ## measure what one more account costs a bridge (ACCOUNTS=200, REST=seconds, TURNS=, EVENTS=)
 	@$(BIN)/python -m benchmarks.sessions $(if $(ACCOUNTS),--accounts $(ACCOUNTS)) \
