@@ -41,6 +41,8 @@ ALLOWED = {
     "threads": set(),
     "tracing": LEAVES,
     "consumer": LEAVES | {"kafka"},
+    # Beside the service: a consumer with a page.
+    "board": LEAVES | {"consumer", "kafka", "previews", "serving"},
     "sandbox": LEAVES,
     "sessions": LEAVES | {"intake", "restraint", "pusher", "outbox", "recovery"},
     "healing": LEAVES

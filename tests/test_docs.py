@@ -53,6 +53,7 @@ def _table(page: str, head: str) -> set[str]:
 def _logged() -> Iterator[str]:
     """Give every event that a room of the service logs, however it is called."""
     rooms = (
+        "board",
         "kafka",
         "outbox",
         "pusher",

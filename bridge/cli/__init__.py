@@ -31,6 +31,10 @@ COMMANDS = {
     "tail": LazyCommand(
         "bridge.cli.tail:command", "Watch jobs live as a consumer of the topic."
     ),
+    "board": LazyCommand(
+        "bridge.cli.board:command",
+        "Show jobs, gaps and dead letters live in a browser.",
+    ),
     "verify": LazyCommand(
         "bridge.cli.verify:command",
         "Prove that a topic has no hole, duplicate or reordering.",

@@ -17,7 +17,14 @@ from bridge.kafka import header_names as names
 from bridge.kafka.reading.reader import ConsumedRecord
 
 
-__all__ = ["MAX_TEXT", "JobRecord", "is_address", "preview_bytes", "read_job_record"]
+__all__ = [
+    "MAX_TEXT",
+    "JobRecord",
+    "is_address",
+    "preview_bytes",
+    "read_job_record",
+    "request_id_of",
+]
 
 # Text of a record that is shown: a hostile one must not fill the memory.
 MAX_TEXT = 300
@@ -70,11 +77,11 @@ def read_job_record(record: ConsumedRecord) -> JobRecord:
         payload = _decode(unframed(record)[1])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         reason = record.headers.get(names.BRIDGE_REASON, b"unreadable")
-        payload = _Payload(_text(reason))
+        payload = _Payload(reason[:MAX_TEXT].decode(errors="replace"))
     key = record.key or record.headers.get(names.CE_SUBJECT)
     return JobRecord(
         # A record without key stands for itself.
-        _text(key) if key else f"{record.partition}/{record.offset}",
+        request_id_of(key) if key else f"{record.partition}/{record.offset}",
         payload.status[:MAX_TEXT],
         _percent(payload.progress),
         payload.preview,
@@ -97,8 +104,9 @@ def is_address(preview: str) -> bool:
     return preview.startswith(("http://", "https://"))
 
 
-def _text(raw: bytes) -> str:
-    return raw[:MAX_TEXT].decode(errors="replace")
+def request_id_of(key: bytes) -> str:
+    """Give a record's key as text that is safe to keep."""
+    return key[:MAX_TEXT].decode(errors="replace")
 
 
 def _percent(progress: str | float | None) -> float | None:

@@ -1,0 +1,60 @@
+"""
+`bridge board`: options, the address, signals.
+
+What is shown and how it is read stands in `bridge.board`.
+"""
+
+from __future__ import annotations
+
+import click
+import msgspec
+import trio
+
+from bridge.cli.options import board_options, span_seconds
+from bridge.cli.reading import be_quiet
+from bridge.settings import Settings
+
+
+__all__ = ["command"]
+
+
+@click.command("board")
+@board_options
+@click.option(
+    "--since",
+    callback=span_seconds,
+    metavar="SPAN",
+    help="Begin so long ago: 90s, 10m, 2h, 1d. [BRIDGE_BOARD_SINCE_SECONDS; "
+    "default: 15m]",
+)
+@click.option(
+    "--show-results",
+    is_flag=True,
+    help="Show where results lie, with their signatures. [BRIDGE_BOARD_SHOW_RESULTS]",
+)
+def command(settings: Settings, *, since: int | None, show_results: bool) -> None:
+    """
+    Show jobs, gaps and dead letters live in a browser.
+
+    It reads the topics as any other consumer, joins no group, writes nothing, and
+    asks no bridge. The page is for this machine alone unless --listen says otherwise:
+    whoever reaches it sees what is on the topics. Ctrl-C ends it.
+    """
+    # Imported when needed: the page's modules are of no use to --help.
+    from bridge.board.running import run  # noqa: PLC0415
+
+    be_quiet(settings)
+    board = settings.board
+    if since is not None:
+        board = msgspec.structs.replace(board, since_seconds=since)
+    if show_results:
+        board = msgspec.structs.replace(board, show_results=True)
+    settings = msgspec.structs.replace(settings, board=board)
+    try:
+        trio.run(run, settings, _tell_address)
+    except KeyboardInterrupt:
+        return
+
+
+def _tell_address(address: str) -> None:
+    click.echo(f"the board of jobs: {address}")

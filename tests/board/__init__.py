@@ -1,0 +1,1 @@
+"""Tests of the board: what it knows, what it serves, and the command."""

@@ -1,0 +1,128 @@
+"""`bridge board` as a process, on a real topic: its address, its events, its end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import httpx  # noqa: TID251 - the browser of these tests
+import pytest
+from confluent_kafka import Producer
+
+from tests.board.records import JPEG, Page, preview
+from tests.conftest import Topic
+from tests.consumer.dead_letters.letters import Sent, sent, write
+from tests.consumer.gaps.ledger import value as gap_value
+
+
+# Far more than the second that a start takes here, below a test's 60 s.
+_DEADLINE_SECONDS = 30.0
+
+Start = Callable[..., "Board"]
+
+
+class Board:
+    """A board that runs."""
+
+    def __init__(self, line: Sequence[str]) -> None:
+        self.process = subprocess.Popen(
+            line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        told = self.process.stdout.readline()
+        assert told.startswith("the board of jobs: http://127.0.0.1:"), told
+        self.address = told.split()[-1]
+
+    def page_when(self, is_there: Callable[[Page], bool]) -> Page:
+        """Read the events until the page shows something."""
+        deadline = time.monotonic() + _DEADLINE_SECONDS
+        stream = httpx.stream(
+            "GET", f"{self.address}events", trust_env=False, timeout=_DEADLINE_SECONDS
+        )
+        page: Page | None = None
+        with stream as answer:
+            assert answer.status_code == 200
+            for line in answer.iter_lines():
+                name, _, data = line.partition(": ")
+                if name == "data":
+                    if page is None:
+                        page = Page(data.encode())
+                    else:
+                        page.take(data.encode())
+                    if is_there(page):
+                        return page
+                assert time.monotonic() < deadline, page and vars(page)
+        raise AssertionError("the stream ended")
+
+    def end(self, number: signal.Signals) -> tuple[int, str]:
+        """Send a signal; give the exit code and what was logged."""
+        self.process.send_signal(number)
+        _, errors = self.process.communicate(timeout=_DEADLINE_SECONDS)
+        return self.process.returncode, errors
+
+
+def command(topic: Topic | None, *options: str, servers: str = "") -> list[str]:
+    """The command line for a topic."""
+    line = [sys.executable, "-m", "bridge", "board", "--listen", "127.0.0.1:0"]
+    if topic is not None:
+        line += ["--topic", topic.name]
+        servers = servers or topic.bootstrap_servers
+    return [*line, "--bootstrap-servers", servers, *options]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start boards; none outlives the test."""
+    boards: list[Board] = []
+
+    def begin(*arguments: Any, **more: Any) -> Board:
+        boards.append(Board(command(*arguments, **more)))
+        return boards[-1]
+
+    yield begin
+    for board in boards:
+        board.process.kill()
+        board.process.communicate()
+
+
+def produce(topic: Topic, *values: dict[str, object]) -> None:
+    """Write events of jobs."""
+    producer = Producer({"bootstrap.servers": topic.bootstrap_servers})
+    for one in values:
+        key = str(one["request_id"])
+        producer.produce(topic.name, json.dumps(one).encode(), key)
+    assert producer.flush(_DEADLINE_SECONDS) == 0
+
+
+def test_job_gap_and_dead_letter_are_seen(topic: Topic, start: Start) -> None:
+    """What was there is in the snapshot, what comes in updates; it ends with 0."""
+    produce(topic, {"request_id": "old", "status": "done", "result_url": "https://a/s"})
+    write(topic, [Sent(gap_value("gap-1", until=None), b"c", {})], name=topic.gaps)
+    board = start(topic)
+    page = board.page_when(lambda page: bool(page.jobs and page.gaps))
+    assert page.jobs["old"]["status"] == "done"
+    assert page.jobs["old"]["has_result"]
+    assert page.jobs["old"]["result_url"] is None
+    assert (page.gaps[0]["id"], page.gaps[0]["until_ms"]) == ("gap-1", None)
+
+    def has_all(page: Page) -> bool:
+        return bool(page.letters and "new" in page.jobs and page.jobs["new"]["preview"])
+
+    produce(topic, {"request_id": "new", "status": "in_progress", "preview": preview()})
+    write(topic, [sent(b"<b>no</b>", "not_json")], name=topic.dead_letter)
+    page = board.page_when(has_all)
+    assert page.letters[0]["example"]["text"] == "<b>no</b>"
+    version = page.jobs["new"]["preview"]["version"]
+    picture = httpx.get(f"{board.address}previews/new?v={version}", trust_env=False)
+    assert (picture.content, picture.headers["content-type"]) == (JPEG, "image/jpeg")
+    page = board.page_when(lambda page: page.figures["reading"] == "live")
+    assert (page.figures["jobs"], page.figures["in_flight"]) == (2, 1)
+    assert page.figures["note"] is None
+    code, errors = board.end(signal.SIGTERM)
+    assert code == 0
+    assert "Traceback" not in errors
