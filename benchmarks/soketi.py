@@ -28,8 +28,7 @@ __all__ = ["Attempt", "SoketiSource"]
 # More didn't make it faster: soketi is one thread.
 _CONNECTIONS = 4
 
-# Pusher's HTTP API takes ten events a call. At a rate each goes by itself, when it is
-# due, as dryAPI's do.
+# Pusher's HTTP API takes so many events a call.
 _BATCH = 10
 
 _HTTP_SECONDS = 10.0
@@ -108,7 +107,13 @@ class SoketiSource:
             OrderError: soketi didn't take all of them in time.
         """
         deadline = time.monotonic() + deadline_seconds
-        attempts = self.publish(traffic, rate, lambda: time.monotonic() < deadline)
+        attempts = self.publish(
+            traffic,
+            rate,
+            lambda: time.monotonic() < deadline,
+            # At a rate each goes by itself, when it is due, as dryAPI's do.
+            size=_BATCH if rate is None else 1,
+        )
         taken = sum(attempt.taken is True for attempt in attempts)
         if taken < traffic.events:
             raise OrderError(f"soketi took {taken:,} of {traffic.events:,} events")
@@ -125,7 +130,12 @@ class SoketiSource:
         )
 
     def publish(
-        self, traffic: Traffic, rate: float | None, going: Callable[[], bool]
+        self,
+        traffic: Traffic,
+        rate: float | None,
+        going: Callable[[], bool],
+        *,
+        size: int = _BATCH,
     ) -> list[Attempt]:
         """
         Publish events, whatever becomes of soketi, and tell what it said to each.
@@ -134,11 +144,11 @@ class SoketiSource:
             traffic: The events, of one account.
             rate: Events a second; None for as fast as soketi takes them.
             going: Whether to go on; asked before each request.
+            size: How many events go in a request, up to ten.
 
         Returns:
             Those that were tried, by connection.
         """
-        size = _BATCH if rate is None else 1
         lanes: list[Iterable[_Request]] = [
             self._requests(traffic, lane, size) for lane in range(_CONNECTIONS)
         ]
@@ -151,7 +161,7 @@ class SoketiSource:
             connection = self._connect()
             for request in requests:
                 if rate is not None:
-                    due = began + request.indices[0] / rate
+                    due = began + request.indices[-1] / rate
                     time.sleep(max(due - time.monotonic(), 0.0))
                 if not going():
                     break

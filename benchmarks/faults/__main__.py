@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.contenders import Contender
 from benchmarks.faults.course import FaultRun, through
 from benchmarks.faults.outages import OUTAGES, Ground, Outage
-from benchmarks.faults.report import FaultReport
+from benchmarks.faults.report import FaultFailure, FaultReport
 from benchmarks.line_up import LINE_UP, PEERS, Entry, chosen, signing, standing
 from benchmarks.machine import describe
 from benchmarks.orders import OrderError
@@ -54,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         interrupted.
     """
     options = _options(arguments)
-    # As Ctrl-C: the servers have to be ended.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # The servers have to be ended. trio takes Ctrl-C at a moment that suits it.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     entries, unable = signing(options.contenders)
     entries, skipped = standing(entries)
     skipped = unable | skipped
@@ -64,30 +64,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not entries:
         _say("make bench-faults: nobody of those can run here")
         return 1
-    machine = describe(
-        own_kafka=True,
-        more={
-            "soketi": SOKETI_VERSION,
-            **{
-                name: number
-                for entry in entries
-                for name, number in entry.contender.versions().items()
-            },
-        },
-    )
+    more = {"soketi": SOKETI_VERSION}
+    for entry in entries:
+        more |= entry.contender.versions()
+    machine = describe(own_kafka=True, more=more)
     runs: list[FaultRun] = []
-    failures: list[tuple[str, str, str]] = []
+    failures: list[FaultFailure] = []
     try:
-        with _ground() as ground:
-            for outage in options.only:
-                for entry in entries:
-                    outcome = _outcome(entry.contender, outage, ground, options.rate)
-                    if isinstance(outcome, FaultRun):
-                        runs.append(outcome)
-                        _say(_line(outcome))
-                    else:
-                        failures.append((entry.contender.name, outage.name, outcome))
-                        _say(f"{entry.contender.name:<36} failed: {outcome}")
+        for outcome in _measure(options.only, entries, options.rate):
+            if isinstance(outcome, FaultRun):
+                runs.append(outcome)
+                _say(_line(outcome))
+            else:
+                failures.append(outcome)
+                _say(f"{outcome.contender:<37}{outcome.outage:<18}{outcome.reason}")
     except _EXPECTED as error:
         _say(f"make bench-faults: {error}")
         return 1
@@ -104,15 +94,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if report.flawless else 1
 
 
+def _measure(
+    outages: Sequence[Outage], entries: Sequence[Entry], rate: float
+) -> Iterator[FaultRun | FaultFailure]:
+    with _ground() as ground:
+        for outage in outages:
+            for entry in entries:
+                yield _outcome(entry.contender, outage, ground, rate)
+
+
 def _outcome(
     contender: Contender, outage: Outage, ground: Ground, rate: float
-) -> FaultRun | str:
+) -> FaultRun | FaultFailure:
     try:
         return through(contender, outage, ground, rate)
     except _OUTCOMES as error:
         if contender.name not in PEERS:
             raise
-        return str(error).splitlines()[0]
+        return FaultFailure(contender.name, outage.name, str(error))
 
 
 @contextmanager

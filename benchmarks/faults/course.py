@@ -35,7 +35,7 @@ _BEFORE_SECONDS = 3.0
 
 # After it, and after the contender is subscribed again, if it ever is: pysher waits
 # 10 s before it connects anew, pusher-js longer.
-_AFTER_SECONDS = 4.0
+_AFTER_SECONDS = 3.0
 _SUBSCRIBED_SECONDS = 25.0
 
 # No run publishes for so long.
@@ -106,7 +106,10 @@ def through(
         with running(contender.process(stage)) as child:
             source.wait_subscribed()
             course = _Course(stage, source, outage, ground, rate)
-            trio.run(course.run, child)
+            try:
+                trio.run(course.run, child)
+            except BaseExceptionGroup as group:
+                raise _first(group) from group
             end = _end(child)
         gaps, findings = _gaps(stage)
         evidence = course.evidence(gaps)
@@ -167,7 +170,7 @@ class _Course:
                     await self._suffer(child)
                 finally:
                     self._going = False
-            await self._settle()
+            await self._settle(child)
             reading.cancel_scope.cancel()
 
     async def _publish(self) -> None:
@@ -206,12 +209,12 @@ class _Course:
         except OrderError:
             return True  # soketi is away
 
-    async def _settle(self) -> None:
+    async def _settle(self, child: ChildProcess) -> None:
         """Wait until all that was taken is there, or nothing comes any more."""
         accepted = sum(attempt.taken is True for attempt in self._attempts)
         seen = self._follower.seen
         count, since = -1, trio.current_time()
-        while len(seen) < accepted:
+        while len(seen) < accepted and child.running:
             if len(seen) > count:
                 count, since = len(seen), trio.current_time()
             if trio.current_time() > since + self._outage.silence_seconds:
@@ -230,6 +233,13 @@ class _Course:
             seen=self._follower.seen_of(stage.topic),
             gaps=gaps,
         )
+
+
+def _first(error: BaseException) -> BaseException:
+    """Give what went wrong first; nurseries wrap even an interrupt."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _end(child: ChildProcess) -> str | None:

@@ -15,11 +15,12 @@ from benchmarks.machine import Machine, heading
 from benchmarks.tables import table
 
 
-__all__ = ["FaultReport"]
+__all__ = ["FaultFailure", "FaultReport"]
 
 _HEAD = [
     "contender",
-    "events accepted by soketi",
+    "outage (s)",
+    "events that soketi took",
     "on the topic",
     "not received while away",
     "lost otherwise",
@@ -34,6 +35,22 @@ _MORE = ("altered", "foreign", "holes")
 
 
 @dataclass(frozen=True)
+class FaultFailure:
+    """
+    A run of a peer that has no figures.
+
+    Attributes:
+        contender: Its name.
+        outage: The outage's name.
+        reason: What went wrong.
+    """
+
+    contender: str
+    outage: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class FaultReport:
     """
     All runs.
@@ -44,7 +61,7 @@ class FaultReport:
         meanings: A phrase for each outage, by its name, in order.
         runs: The runs.
         peers: Contenders whose flaws are told, and don't count.
-        failures: Runs that have no figures: contender, outage, reason.
+        failures: Runs of these that have no figures.
         skipped: Who didn't run, and why.
     """
 
@@ -53,7 +70,7 @@ class FaultReport:
     meanings: Mapping[str, str]
     runs: Sequence[FaultRun]
     peers: Collection[str]
-    failures: Sequence[tuple[str, str, str]] = ()
+    failures: Sequence[FaultFailure] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -83,9 +100,9 @@ class FaultReport:
             lines += table(_HEAD, [_row(run) for run in runs])
         remarks = [remark for run in runs for remark in _remarks(run)]
         remarks += [
-            f"- {contender}: failed: {reason}"
-            for contender, outage, reason in self.failures
-            if outage == name
+            f"- {failure.contender}: failed: {failure.reason.splitlines()[0]}"
+            for failure in self.failures
+            if failure.outage == name
         ]
         return "\n".join([*lines, *([""] if runs and remarks else []), *remarks])
 
@@ -104,6 +121,7 @@ def _row(run: FaultRun) -> list[str]:
     whole = verdict.whole_seconds
     return [
         run.contender,
+        f"{run.outage_seconds:.1f}",
         *(f"{count:,}" for count in counts),
         "never" if whole is None else f"{whole:.1f}",
     ]

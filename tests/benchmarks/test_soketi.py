@@ -144,7 +144,7 @@ def test_publishing_ends_when_it_is_told(server: _Server) -> None:
     calls = iter([True] * 8)
 
     attempts = _source(server.server_port).publish(
-        _TRAFFIC, 1000.0, lambda: next(calls, False)
+        _TRAFFIC, 1000.0, lambda: next(calls, False), size=1
     )
 
     assert len(attempts) == len(server.taken) == 8

@@ -1,4 +1,4 @@
-"""What the table of a real soketi's runs promises: floods and rates of each in a row."""
+"""What the table of a real soketi promises: floods and rates of each in a row."""
 
 from __future__ import annotations
 
