@@ -20,11 +20,11 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import floors
 from benchmarks.contenders import BRIDGE, ROOT
 from benchmarks.course import Course, Run, RunError
 from benchmarks.flame_graph import draw
-from benchmarks.flame_report import for_documents, markdown, title
+from benchmarks.flame_report import floors, for_documents, markdown, title
+from benchmarks.floors import measure as measure_floors
 from benchmarks.machine import describe
 from benchmarks.orders import OrderError
 from benchmarks.profiles import THREADS, Profile, counted
@@ -92,7 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _save(_RESULTS / f"{stem}-{profile.moment}.svg", graph)
     if options.docs:
         _save(_DOCS / f"{stem}.svg", graph)
-        _save(_README, renewed(_README.read_text(), stem, for_documents(profile)))
+        text = renewed(_README.read_text(), stem, for_documents(profile))
+        _save(_README, renewed(text, "floors", "\n\n".join(floors(profile))))
     return 0
 
 
@@ -133,7 +134,7 @@ def _measure(
 ) -> Profile:
     machine = describe(own_kafka=True)
     _say("what an event needs at the least")
-    least = floors.measure()
+    least = measure_floors()
     traffic = _traffic(rate, preview_bytes, events)
     alone: list[Run] = []
     watched: list[Run] = []

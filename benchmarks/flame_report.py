@@ -16,7 +16,7 @@ from benchmarks.rooms import ROOMS, file_of, name_of, room
 from benchmarks.tables import table
 
 
-__all__ = ["for_documents", "markdown", "title"]
+__all__ = ["floors", "for_documents", "markdown", "title"]
 
 _Stack = tuple[str, ...]
 
@@ -48,7 +48,7 @@ def markdown(profile: Profile) -> str:
         heading(title(profile), profile.machine),
         *_by_room(profile),
         *_by_library(profile),
-        *_floors(profile),
+        *floors(profile),
         *_trust(profile),
         *(part for thread in THREADS for part in _of_thread(profile, thread)),
     ]
@@ -67,7 +67,6 @@ def for_documents(profile: Profile) -> str:
         *_by_room(profile),
         *_by_library(profile),
         *_by_function(profile),
-        *_floors(profile),
         *_trust(profile),
     ]
     return "\n\n".join(parts)
@@ -107,8 +106,13 @@ def _by_function(profile: Profile) -> list[str]:
     ]
 
 
-def _floors(profile: Profile) -> list[str]:
-    """Write what the steps of an event take at the least, where it was measured."""
+def floors(profile: Profile) -> list[str]:
+    """
+    Write what the steps of an event take at the least.
+
+    Returns:
+        Parts of a text; none where it wasn't measured.
+    """
     if not profile.floors:
         return []
     rows = [[step, f"{us:.2f}"] for step, us in profile.floors.items()]
