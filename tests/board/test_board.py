@@ -232,8 +232,26 @@ def test_notes_are_told_once() -> None:
     assert figures(board).note == "Kafka is away."
 
 
+def test_a_job_that_comes_into_view_is_told_though_it_did_not_change() -> None:
+    """Another one that no longer matches made room for it."""
+    board = made(shown_jobs=1)
+    taken(board, job_record("old", at_ms=NOW_MS - 9), job_record("new"))
+    wanted = Filter(frozenset({"in_progress"}))
+    _, view = board.snapshot(wanted, figures(board))
+    assert view.shown == {"new"}
+    taken(board, job_record("new", "done"))
+    told = json.loads(board.update(view, figures(board))[0])
+    assert ([one["id"] for one in told["jobs"]], told["gone"]) == (["old"], ["new"])
+
+
 _FILTERS = st.sampled_from(
-    [Filter(), Filter(frozenset({"done"})), Filter(text="1"), Filter(text="nobody")]
+    [
+        Filter(),
+        Filter(frozenset({"done"})),
+        Filter(frozenset({"pending", "in_progress"})),
+        Filter(text="1"),
+        Filter(text="nobody"),
+    ]
 )
 _STEPS = st.one_of(
     st.lists(
@@ -273,7 +291,7 @@ def test_updates_lead_to_what_a_new_snapshot_shows(
     wanted: Filter, steps: list[tuple[Any, bool]]
 ) -> None:
     """Whatever comes, and however many moments a browser misses."""
-    board = made(max_jobs=6, shown_jobs=3, max_preview_bytes=1024 * 1024)
+    board = made(max_jobs=6, shown_jobs=2, max_preview_bytes=1024 * 1024)
     data, view = board.snapshot(wanted, figures(board))
     page = Page(data)
     for step, is_told in [*steps, ("letter", True)]:

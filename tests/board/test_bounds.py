@@ -1,0 +1,97 @@
+"""Tests that nothing that is on a topic fills a board's memory, or stops it."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+from bridge.board.board import Board, Filter
+from bridge.settings import BoardSettings
+from tests.board.records import NOW_MS, job_record, preview, raw_record
+from tests.consumer.dead_letters.letters import consumed as letter
+from tests.consumer.dead_letters.letters import sent
+from tests.consumer.gaps.ledger import consumed as gap
+from tests.consumer.gaps.ledger import value as gap_value
+
+
+_MIB = 1024 * 1024
+
+# One that no reader would like to meet, in each field.
+_HOSTILE = "</script><script>alert(1)</script>\x00\x1b[2J\u202e" * 300
+
+
+def _made(**limits: int) -> Board:
+    return Board("jobs", BoardSettings(**limits), NOW_MS - 900_000)
+
+
+def test_jobs_without_number_leave_memory_bounded() -> None:
+    """Ids, texts and addresses of any length: what is kept doesn't grow with them."""
+    board = _made(max_jobs=100)
+
+    def flood(begin: int, count: int) -> None:
+        for number in range(begin, begin + count):
+            record = job_record(
+                f"{number}{_HOSTILE}",
+                _HOSTILE if number % 2 else "done",
+                result_url=_HOSTILE,
+                error_message=_HOSTILE,
+                headers={"ce_source": b"/clients/" + _HOSTILE.encode()},
+            )
+            board.take_jobs([record], NOW_MS, number / 5_000)
+
+    flood(0, 300)
+    tracemalloc.start()
+    try:
+        flood(300, 1_000)
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # A hundred of some kilobytes, made anew since it was begun to look.
+    assert grown < _MIB
+    figures = board.figures(NOW_MS, 1.0, 1)
+    assert (figures.jobs, figures.seen) == (100, 1_300)
+    data, _ = board.snapshot(Filter(), figures)
+    assert len(data) < _MIB
+
+
+def test_a_preview_of_twenty_megabytes_is_passed_over() -> None:
+    """In an event and on the topic of previews: it isn't kept, and the job says so."""
+    board = _made()
+    data = b"\xff\xd8\xff\xe0\x00\x10" + bytes(20 * _MIB)
+    record = job_record("a", preview=preview(data))
+    on_its_topic = raw_record(data, key=b"a")
+    tracemalloc.start()
+    try:
+        board.take_jobs([record], NOW_MS, 0.0)
+        board.take_previews([on_its_topic])
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < _MIB
+    assert board.picture("a") is None
+    data, _ = board.snapshot(Filter(), board.figures(NOW_MS, 0.0, 1))
+    assert b'"preview_note":"too large to be shown"' in data
+
+
+def test_tiny_pictures_without_number_are_bounded() -> None:
+    """Each costs more than its bytes, which counts too."""
+    board = _made(max_preview_bytes=_MIB)
+    for number in range(3_000):
+        key = f"job-{number}".encode()
+        board.take_previews([raw_record(b"GIF89a" + bytes(7), key=key)])
+    kept = sum(board.picture(f"job-{number}") is not None for number in range(3_000))
+    assert 900 < kept < 1_100
+
+
+def test_gaps_and_reasons_without_number_are_bounded() -> None:
+    """A page gets a hundred gaps, and a hundred reasons with the rest together."""
+    board = _made()
+    board.take_gaps(
+        [gap(gap_value(f"g-{n}", until=None)) for n in range(11_000)], is_end=True
+    )
+    for number in range(150):
+        board.take_letters([letter(sent(_HOSTILE.encode(), f"r-{number}"))])
+    figures = board.figures(NOW_MS, 0.0, 1)
+    data, _ = board.snapshot(Filter(), figures)
+    assert data.count(b'"cause"') == 100
+    assert data.count(b'"reason"') == 101
+    assert len(data) < _MIB
