@@ -91,9 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _save(_RESULTS / f"{stem}-{profile.moment}.md", report)
     _save(_RESULTS / f"{stem}-{profile.moment}.svg", graph)
     if options.docs:
-        _save(_DOCS / f"{stem}.svg", graph)
-        text = renewed(_README.read_text(), stem, for_documents(profile))
-        _save(_README, renewed(text, "floors", "\n\n".join(floors(profile))))
+        _renew_documents(profile, stem, graph)
     return 0
 
 
@@ -201,6 +199,21 @@ def _stem(profile: Profile) -> str:
     return f"flame{rate}{previews}"
 
 
+def _renew_documents(profile: Profile, stem: str, graph: str) -> None:
+    """Write what documents show; of other runs than those they show nothing."""
+    document = _README.read_text()
+    text = renewed(document, stem, for_documents(profile))
+    if _begin(stem) not in document:
+        _say(f"{_README.relative_to(ROOT)} has no place for {stem}: docs are as before")
+        return
+    _save(_DOCS / f"{stem}.svg", graph)
+    _save(_README, renewed(text, "floors", "\n\n".join(floors(profile))))
+
+
+def _begin(stem: str) -> str:
+    return f"<!-- {stem} -->\n"
+
+
 def renewed(document: str, stem: str, text: str) -> str:
     """
     Put a profile's text into a document, between the two comments with its name.
@@ -211,7 +224,7 @@ def renewed(document: str, stem: str, text: str) -> str:
         text: What comes there.
     """
     place = re.compile(
-        rf"(<!-- {re.escape(stem)} -->\n).*?(\n<!-- /{re.escape(stem)} -->)", re.DOTALL
+        rf"({re.escape(_begin(stem))}).*?(\n<!-- /{re.escape(stem)} -->)", re.DOTALL
     )
     return place.sub(lambda match: f"{match[1]}{text}{match[2]}", document)
 

@@ -20,7 +20,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmarks.contenders import command
@@ -141,12 +141,12 @@ def _end(watcher: ChildProcess) -> None:
 
 def _thread_names(pid: int) -> dict[int, str]:
     """Name a process's threads as `measuring` does."""
-    return {
-        int(task.name): MAIN_THREAD
-        if task.name == str(pid)
-        else (task / "comm").read_text().strip()
-        for task in Path(f"/proc/{pid}/task").iterdir()
-    }
+    names = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(OSError):  # it has just ended
+            names[int(task.name)] = (task / "comm").read_text().strip()
+    names[pid] = MAIN_THREAD
+    return names
 
 
 def _perf_script(perf: str, file: Path) -> str:
