@@ -18,6 +18,7 @@ from urllib.parse import SplitResult
 import trio
 
 from bridge.errors import ConfigError, ConnectError
+from bridge.pusher.pace import PacedStream
 
 
 __all__ = [
@@ -75,7 +76,7 @@ async def open_transport(
     port = _port(parts)
     place = place_of(parts)
     try:
-        transport = await open_stream(host, port)
+        transport = PacedStream(await open_stream(host, port))
     except socket.gaierror as error:
         raise ConnectError(f"can't resolve {host!r}: {error.strerror}") from error
     except UnicodeError as error:
