@@ -31,7 +31,7 @@ from bridge.kafka.client.diagnosis import failed_start
 from bridge.kafka.client.ending import end_client, start_client
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.producer.answers import ClientError, no_producer
-from bridge.kafka.producer.batch import BatchWriter
+from bridge.kafka.producer.batch import Batch, BatchWriter
 from bridge.kafka.producer.one_piece import in_one_piece
 from bridge.kafka.producer.sender_tasks import SenderTasks
 from bridge.kafka.producer.sent import Sent
@@ -43,6 +43,10 @@ __all__ = ["Producer"]
 
 # How often a producer looks whether it still lives.
 _WATCH_SECONDS = 1.0
+
+# aiokafka itself gives a batch up after the delivery timeout; a batch that is still
+# on its way so much later never comes back (aiokafka issue 1018).
+_GRACE_SECONDS = 10.0
 
 # A batch that waits for so much longer than a request may take, while no broker
 # answers anything, is held by a client that knows none of today's brokers.
@@ -185,17 +189,22 @@ class Producer:
         """
         client = self._client
         assert client is not None
-        partitions = await client.partitions_for(topic)
-        if partition not in partitions:
+        # What is known already takes no coroutine; for each batch that counts.
+        known = client.client.cluster.partitions_for_topic(topic)
+        if partition not in (known or await client.partitions_for(topic)):
             raise errors.UnknownTopicOrPartitionError(f"{topic}-{partition}")
         batch = self._batches.write(
             records, max_bytes, marked_until=marked_until, prefix=prefix
         )
-        future = await client.send_batch(batch, topic, partition=partition)
-        self._on_way[future] = time.monotonic()
-        future.add_done_callback(self._arrived)
+        place = TopicPartition(topic, partition)
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future = _queued(client, batch, place) or await client.send_batch(
+            batch, topic, partition=partition
+        )
+        future.add_done_callback(partial(self._arrived, answer))
+        self._on_way[answer] = time.monotonic()
         connection = partial(self.connection, topic, partition)
-        return Sent(batch.count, batch.size_bytes, future, connection)
+        return Sent(batch.count, batch.size_bytes, answer, connection)
 
     async def connect(self, topics: Iterable[str]) -> list[object | None]:
         """Connect to the leaders of topics' partitions, as far as they answer."""
@@ -251,11 +260,22 @@ class Producer:
         with _state_checked():
             await client.commit_transaction()
 
-    def _arrived(self, future: asyncio.Future[Any]) -> None:
-        self._on_way.pop(future, None)
-        if not future.cancelled():
+    def _arrived(
+        self, answer: asyncio.Future[Any], future: asyncio.Future[Any]
+    ) -> None:
+        """Pass on what became of a batch; whoever waited may have been cancelled."""
+        self._on_way.pop(answer, None)
+        if answer.done():
+            if not future.cancelled():
+                future.exception()
+        elif future.cancelled():
+            answer.cancel()
+        elif (error := future.exception()) is not None:
+            answer.set_exception(error)
             # Who waits for another batch of the transaction looks no more.
-            future.exception()
+            answer.exception()
+        else:
+            answer.set_result(future.result())
 
     async def _ask(self, client: Any, node: Any, request: Any, **options: Any) -> Any:
         """Send a request as the client would, and note that a broker answered."""
@@ -280,11 +300,23 @@ class Producer:
             if not self._on_way:
                 continue
             now = time.monotonic()
-            waited = now - max(self._answered_at, min(self._on_way.values()))
+            self._fail_overdue(now)
+            waited = now - max(
+                self._answered_at, min(self._on_way.values(), default=now)
+            )
             refreshed_ms = client.client.cluster._last_successful_refresh_ms  # noqa: SLF001
             silent = time.time() - refreshed_ms / 1000
             self._is_lost = min(waited, silent) > patience
         _fail_all(client._message_accumulator)  # noqa: SLF001
+
+    def _fail_overdue(self, now: float) -> None:
+        """Fail batches that can't come back: a timer for each would cost more."""
+        patience = self._settings.delivery_timeout_seconds + _GRACE_SECONDS
+        for answer, sent_at in list(self._on_way.items()):
+            if now - sent_at > patience:
+                del self._on_way[answer]
+                if not answer.done():
+                    answer.set_exception(ClientError(f"no answer for {patience:g} s"))
 
     async def close(self) -> None:
         """
@@ -310,6 +342,28 @@ class Producer:
             await client.client.close()
 
         await end_client(client.client, stop)
+
+
+def _queued(
+    client: AIOKafkaProducer, batch: Batch, place: TopicPartition
+) -> asyncio.Future[Any] | None:
+    """
+    Lay a batch where the sender takes it, as `send_batch` does at its end.
+
+    On its way there that waits for metadata which is known by now, and shields the
+    future from its waiter, who has one of his own here: half of what a batch of a
+    few records costs between its building and the request.
+
+    Returns:
+        What gets the batch's metadata; None where `send_batch` would wait or refuse.
+    """
+    queue = client._message_accumulator  # noqa: SLF001 - has no public name
+    if queue._closed or queue._exception is not None or place in queue._batches:  # noqa: SLF001
+        return None
+    if client._txn_manager.transactional_id is not None:  # noqa: SLF001
+        return None
+    future: asyncio.Future[Any] = queue._append_batch(batch, place).future  # noqa: SLF001
+    return future
 
 
 @contextmanager

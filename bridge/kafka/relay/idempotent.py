@@ -27,10 +27,6 @@ from bridge.record import StoredRecord
 
 __all__ = ["IdempotentDelivery"]
 
-# aiokafka itself gives a batch up after the delivery timeout; a batch that is
-# still on its way so much later never comes back (aiokafka issue 1018).
-_GRACE_SECONDS = 10.0
-
 
 class IdempotentDelivery:
     """
@@ -103,8 +99,7 @@ class _LaneSender:
                 )
 
     async def _send(self) -> None:
-        group, lane = self._group, self._lane
-        settings, statistics = group.settings, group.statistics
+        group, lane, statistics = self._group, self._lane, self._group.statistics
         rows = lane.offered(self._refusals.max_rows)
         self._on_way = rows
         topic, partition = lane.key
@@ -121,10 +116,9 @@ class _LaneSender:
                     prefix=group.prefixes.get(topic, b""),
                 )
                 self._on_way = rows[: sent.count]
-                patience = settings.delivery_timeout_seconds + _GRACE_SECONDS
-                async with asyncio.timeout(patience):
-                    base_offset = await sent.base_offset()
-            except (ClientError, TimeoutError, asyncio.CancelledError):
+                # The producer gives up what it has had for too long.
+                base_offset = await sent.base_offset()
+            except (ClientError, asyncio.CancelledError):
                 # Whoever opens the lane next must not meet this batch in a queue.
                 self._producers.give_up(producer)
                 raise
@@ -141,8 +135,9 @@ class _LaneSender:
                 broker=sent.broker,
             )
         self._backoff.reset()
-        start, connection = lane.start, sent.connection
-        if lane.advance(sent.count, base_offset, sent.size_bytes, connection):
+        connection = sent.connection
+        start = lane.advance(sent.count, base_offset, sent.size_bytes, connection)
+        if start is not None:
             await verify(group, lane, start, connection)
         self._refusals.passed()
 

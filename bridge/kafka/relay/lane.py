@@ -223,7 +223,7 @@ class Lane:
         base_offset: int,
         size_bytes: int,
         connection: object | None = None,
-    ) -> bool:
+    ) -> ScanFrom | None:
         """
         Note that the next rows stand in the log side by side.
 
@@ -234,20 +234,21 @@ class Lane:
             connection: Over which the leader said so.
 
         Returns:
-            Whether it must be verified that this is still the log that it was: a
-            log that only grows can't go back, and while a connection lasts its
-            broker hasn't started again with an older copy of its files. The outbox
-            hears of the rows when that is done: with them the next process would
-            begin behind what the log has lost.
+            From where on it must be verified that this is still the log that it was;
+            None if there is no doubt: a log that only grows can't go back, and while
+            a connection lasts its broker hasn't started again with an older copy of
+            its files. The outbox hears of the rows when that is done: with them the
+            next process would begin behind what the log has lost.
         """
         doubtful = self._resume_ce_id is not None and (
             base_offset <= self._resume_offset
             or (connection is not None and connection not in self._connections)
         )
+        start = self.start if doubtful else None
         self._withheld = self._passed(count, base_offset, size_bytes)
         if not doubtful:
             self.verified(connection)
-        return doubtful
+        return start
 
     def _passed(
         self, count: int, base_offset: int, size_bytes: int

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this room runs asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.producer.producer import Producer
@@ -44,23 +43,28 @@ class Producers:
         self._current: Producer | None = None
         self._users: Counter[Producer] = Counter()
 
-    @asynccontextmanager
-    async def lend(self) -> AsyncIterator[Producer]:
+    def lend(self) -> Loan:
         """
         Lend the current producer for one batch, from its making to its end.
 
-        Raises:
-            KafkaUnreachableError: A new one is needed and can't be made now.
-            KafkaRefusedError: A new one is refused.
+        Entering raises `KafkaUnreachableError` if a new one is needed and can't be
+        made now, and `KafkaRefusedError` if a new one is refused.
         """
-        producer = await self._take()
+        return Loan(self)
+
+    async def take(self) -> Producer:
+        """Give the current producer, of which there is another user now."""
+        producer = self._current
+        if producer is None or producer.broken:
+            producer = await self._make()
         self._users[producer] += 1
-        try:
-            yield producer
-        finally:
-            self._users[producer] -= 1
-            if producer is not self._current and not self._users[producer]:
-                await self._end(producer)
+        return producer
+
+    async def give_back(self, producer: Producer) -> None:
+        """Let a producer have one user less."""
+        self._users[producer] -= 1
+        if producer is not self._current and not self._users[producer]:
+            await self._end(producer)
 
     def give_up(self, producer: Producer) -> None:
         """Let nobody have this producer any more; its last user ends it."""
@@ -76,7 +80,7 @@ class Producers:
             if producer is not None:
                 await self._end(producer)
 
-    async def _take(self) -> Producer:
+    async def _make(self) -> Producer:
         async with self._making:
             current = self._current
             if current is not None and current.broken:
@@ -92,3 +96,31 @@ class Producers:
     async def _end(self, producer: Producer) -> None:
         self._users.pop(producer, None)
         await producer.close()
+
+
+class Loan:
+    """
+    What `Producers.lend` gives; every batch needs one, and a generator costs more.
+
+    Args:
+        producers: Who lends.
+    """
+
+    __slots__ = ("_producer", "_producers")
+
+    _producer: Producer
+
+    def __init__(self, producers: Producers) -> None:
+        self._producers = producers
+
+    async def __aenter__(self) -> Producer:
+        self._producer = await self._producers.take()
+        return self._producer
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._producers.give_back(self._producer)

@@ -191,8 +191,9 @@ class TransactionalDelivery:
             group.outage.worked(lane.key)
             delivered(group.statistics, lane.key[0], part.rows, lane.resent_sequence)
             self._trace(part, base_offset=base_offset)
-            start, connection = lane.start, sent.connection
-            if lane.advance(sent.count, base_offset, sent.size_bytes, connection):
+            connection = sent.connection
+            start = lane.advance(sent.count, base_offset, sent.size_bytes, connection)
+            if start is not None:
                 doubtful.append((lane, start, connection))
             self._refusals[lane.key].passed()
         for lane, start, connection in doubtful:

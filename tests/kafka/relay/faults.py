@@ -32,6 +32,7 @@ __all__ = [
     "Forgery",
     "Switch",
     "forge_answers",
+    "forget_batches",
     "hide_leader",
     "kill_sender",
     "lose_answers",
@@ -223,6 +224,21 @@ def withhold_metadata(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Switch
         return original(self, request, **options)
 
     monkeypatch.setattr(AIOKafkaConnection, "send", send)
+    return switch
+
+
+def forget_batches(monkeypatch: pytest.MonkeyPatch) -> Switch:
+    """Let the sender pass over answers while it is on, and tell nobody (issue 1018)."""
+    original = SendProduceReqHandler.handle_response
+    switch = Switch(on=False)
+
+    def handle(self: SendProduceReqHandler, response: object) -> None:
+        if switch.on:
+            switch.struck += 1
+        else:
+            original(self, response)
+
+    monkeypatch.setattr(SendProduceReqHandler, "handle_response", handle)
     return switch
 
 

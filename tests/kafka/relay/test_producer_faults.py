@@ -18,6 +18,7 @@ from tests.conftest import Topic
 from tests.kafka.relay.faults import (
     Forgery,
     forge_answers,
+    forget_batches,
     hide_leader,
     kill_sender,
     lose_answers,
@@ -224,6 +225,28 @@ async def test_metadata_that_never_comes_is_waited_for(
             await delivered(running, topic, EVENTS)
     told = [line["event"] for line in lines if line["log_level"] == "warning"]
     assert len(told) <= 4, told
+
+
+async def test_a_batch_that_the_client_forgets_is_given_up(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands in the log, and nobody says so: the log itself is asked."""
+    monkeypatch.setattr(producer, "_GRACE_SECONDS", 0.5)
+    forgetting = forget_batches(monkeypatch)
+    settings = settings_for(topic, delivery_timeout_seconds=1.0)
+    with structlog.testing.capture_logs() as lines:
+        async with rig(settings, [[topic.name]], tmp_path) as running:
+            await opened(running, topic)
+            await feed(running, topic, 100)
+            await running.all_sent(topic.name, 100)
+            forgetting.on = True
+            await feed(running, topic, EVENTS - 100, first=100)
+            await until(lambda: running.relay.statistics.producer_recycles == 1)
+            forgetting.on = False
+            await delivered(running, topic, EVENTS)
+            assert forgetting.struck > 0
+    errors = {line["error"] for line in lines if line["event"] == "lane.failed"}
+    assert any("no answer for 1.5 s" in error for error in errors), errors
 
 
 async def test_a_client_that_knows_none_of_todays_brokers_is_replaced(
