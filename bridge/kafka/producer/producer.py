@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import chain
 from typing import Any
 
 from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
@@ -21,9 +20,6 @@ from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
     errors,
 )
 from aiokafka.client import ConnectionGroup  # noqa: TID251 - as above
-from aiokafka.producer.message_accumulator import (  # noqa: TID251 - as above
-    MessageAccumulator,
-)
 
 from bridge.kafka.client.connection import client_arguments
 from bridge.kafka.client.credentials import Credentials
@@ -31,8 +27,9 @@ from bridge.kafka.client.diagnosis import failed_start
 from bridge.kafka.client.ending import end_client, start_client
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.producer.answers import ClientError, no_producer
-from bridge.kafka.producer.batch import Batch, BatchWriter
+from bridge.kafka.producer.batch import BatchWriter
 from bridge.kafka.producer.one_piece import in_one_piece
+from bridge.kafka.producer.queue import fail_all, queued
 from bridge.kafka.producer.sender_tasks import SenderTasks
 from bridge.kafka.producer.sent import Sent
 from bridge.record import StoredRecord
@@ -198,7 +195,7 @@ class Producer:
         )
         place = TopicPartition(topic, partition)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        future = _queued(client, batch, place) or await client.send_batch(
+        future = queued(client, batch, place) or await client.send_batch(
             batch, topic, partition=partition
         )
         future.add_done_callback(partial(self._arrived, answer))
@@ -307,7 +304,7 @@ class Producer:
             refreshed_ms = client.client.cluster._last_successful_refresh_ms  # noqa: SLF001
             silent = time.time() - refreshed_ms / 1000
             self._is_lost = min(waited, silent) > patience
-        _fail_all(client._message_accumulator)  # noqa: SLF001
+        fail_all(client)
 
     def _fail_overdue(self, now: float) -> None:
         """Fail batches that can't come back: a timer for each would cost more."""
@@ -334,7 +331,7 @@ class Producer:
         # `stop` would set it; without it the collector warns.
         client._closed = True  # noqa: SLF001
         _look_at_end(client)
-        _fail_all(client._message_accumulator)  # noqa: SLF001
+        fail_all(client)
         tasks = sender.cancel()
 
         async def stop() -> None:
@@ -342,28 +339,6 @@ class Producer:
             await client.client.close()
 
         await end_client(client.client, stop)
-
-
-def _queued(
-    client: AIOKafkaProducer, batch: Batch, place: TopicPartition
-) -> asyncio.Future[Any] | None:
-    """
-    Lay a batch where the sender takes it, as `send_batch` does at its end.
-
-    On its way there that waits for metadata which is known by now, and shields the
-    future from its waiter, who has one of his own here: half of what a batch of a
-    few records costs between its building and the request.
-
-    Returns:
-        What gets the batch's metadata; None where `send_batch` would wait or refuse.
-    """
-    queue = client._message_accumulator  # noqa: SLF001 - has no public name
-    if queue._closed or queue._exception is not None or place in queue._batches:  # noqa: SLF001
-        return None
-    if client._txn_manager.transactional_id is not None:  # noqa: SLF001
-        return None
-    future: asyncio.Future[Any] = queue._append_batch(batch, place).future  # noqa: SLF001
-    return future
 
 
 @contextmanager
@@ -387,17 +362,3 @@ def _look_at_end(client: AIOKafkaProducer) -> None:
     ended = client._txn_manager._transaction_waiter  # noqa: SLF001 - has no name
     if ended is not None and ended.done() and not ended.cancelled():
         ended.exception()
-
-
-def _fail_all(queue: MessageAccumulator) -> None:
-    """Fail every batch; who waits for one hears of it, and nobody else."""
-    batches = [*queue._pending_batches, *chain(*queue._batches.values())]  # noqa: SLF001
-    # aiokafka 0.14 takes a batch out of this set when its future is done, and fails
-    # at that for one that waits to be sent again.
-    queue._pending_batches.update(batches)  # noqa: SLF001
-    queue.fail_all(ClientError("the producer was given up"))
-    for batch in batches:
-        for future in (batch.future, batch._drain_waiter):  # noqa: SLF001
-            # Otherwise asyncio logs it where a cancelled lane waits no more.
-            if future.done() and not future.cancelled():
-                future.exception()
