@@ -8,6 +8,7 @@ machine: whoever doesn't ask for the board by one of its names gets nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -19,6 +20,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 __all__ = ["Guard"]
 
 _LOCAL: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+_HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]*)?")
 
 # Whatever text of a record got into the page: nothing runs that isn't one of its files.
 _HEADERS: Final = {
@@ -74,8 +77,6 @@ class Guard:
 
 
 def _host(text: str) -> str:
-    """Take the port and the brackets off."""
-    text = text.lower()
-    if text.startswith("["):
-        return text[1:].partition("]")[0]
-    return text.partition(":")[0]
+    """Take the port and the brackets off; what is no host at all is known to nobody."""
+    found = _HOST.fullmatch(text.lower())
+    return "" if found is None else found[1] or found[2]

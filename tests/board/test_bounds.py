@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 
 from bridge.board.board import Board, Filter
 from bridge.settings import BoardSettings
@@ -19,7 +20,7 @@ _MIB = 1024 * 1024
 _HOSTILE = "</script><script>alert(1)</script>\x00\x1b[2J\u202e" * 300
 
 
-def _made(**limits: int) -> Board:
+def _made(**limits: Any) -> Board:
     return Board("jobs", BoardSettings(**limits), NOW_MS - 900_000)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import httpx  # noqa: TID251 - the browser of these tests
 import pytest
@@ -23,15 +25,21 @@ from tests.consumer.gaps.ledger import value as gap_value
 # Far more than the second that a start takes here, below a test's 60 s.
 _DEADLINE_SECONDS = 30.0
 
+_ELSEWHERE = {"BRIDGE_TOPICS_GAPS": "no-gaps", "BRIDGE_TOPICS_DEAD_LETTERS": "no-dlq"}
+
 Start = Callable[..., "Board"]
 
 
 class Board:
     """A board that runs."""
 
-    def __init__(self, line: Sequence[str]) -> None:
+    def __init__(self, line: Sequence[str], environment: Mapping[str, str]) -> None:
         self.process = subprocess.Popen(
-            line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            line,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
         )
         assert self.process.stdout is not None
         told = self.process.stdout.readline()
@@ -66,13 +74,13 @@ class Board:
         return self.process.returncode, errors
 
 
-def command(topic: Topic | None, *options: str, servers: str = "") -> list[str]:
+def command(topic: Topic | None, *, servers: str = "") -> list[str]:
     """The command line for a topic."""
     line = [sys.executable, "-m", "bridge", "board", "--listen", "127.0.0.1:0"]
     if topic is not None:
         line += ["--topic", topic.name]
         servers = servers or topic.bootstrap_servers
-    return [*line, "--bootstrap-servers", servers, *options]
+    return [*line, "--bootstrap-servers", servers]
 
 
 @pytest.fixture
@@ -80,8 +88,13 @@ def start() -> Iterator[Start]:
     """Start boards; none outlives the test."""
     boards: list[Board] = []
 
-    def begin(*arguments: Any, **more: Any) -> Board:
-        boards.append(Board(command(*arguments, **more)))
+    def begin(
+        topic: Topic | None,
+        *,
+        servers: str = "",
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> Board:
+        boards.append(Board(command(topic, servers=servers), environment))
         return boards[-1]
 
     yield begin
@@ -126,3 +139,54 @@ def test_job_gap_and_dead_letter_are_seen(topic: Topic, start: Start) -> None:
     code, errors = board.end(signal.SIGTERM)
     assert code == 0
     assert "Traceback" not in errors
+
+
+def test_missing_topics_beside_are_notes(topic: Topic, start: Start) -> None:
+    """The page says which, and jobs are shown all the same; Ctrl-C ends it with 0."""
+    produce(topic, {"request_id": "a", "status": "done"})
+    board = start(topic, servers=topic.bootstrap_servers, environment=_ELSEWHERE)
+    page = board.page_when(
+        lambda page: bool(page.jobs and "no-gaps" in (page.figures["note"] or ""))
+    )
+    assert "no-gaps is missing" in page.figures["note"]
+    code, errors = board.end(signal.SIGINT)
+    assert code == 0
+    assert "board.not_reading" in errors
+
+
+def test_kafka_that_is_away_is_told_on_the_page(start: Start) -> None:
+    """The port is open before a broker was met, and stays so."""
+    board = start(None, servers="127.0.0.1:1")  # nobody listens on tcpmux
+    page = board.page_when(lambda page: page.figures["reading"] == "away")
+    assert "127.0.0.1:1" in page.figures["note"]
+    assert page.figures["away_since_ms"] is not None
+    assert board.end(signal.SIGTERM)[0] == 0
+
+
+def test_a_missing_topic_is_one_line(topic: Topic) -> None:
+    """The error is that of `bridge tail`."""
+    line = command(topic)
+    line[line.index(topic.name)] = "nothing-here"
+    code, errors = failed(line)
+    assert code == 4
+    assert "has no topic nothing-here" in errors[-1]
+
+
+def test_a_port_that_is_taken_is_one_line() -> None:
+    """It names the option and the setting."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        line = command(None, servers="127.0.0.1:1")
+        line[line.index("127.0.0.1:0")] = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, errors = failed(line)
+    assert code == 2
+    (message,) = errors
+    assert "the port is in use by another process; set another address" in message
+    assert message.endswith("with board.listen (BRIDGE_BOARD_LISTEN) or --listen")
+
+
+def failed(line: Sequence[str]) -> tuple[int, list[str]]:
+    """Run a command that ends by itself; give its code and its lines of errors."""
+    done = subprocess.run(
+        line, capture_output=True, text=True, timeout=_DEADLINE_SECONDS, check=False
+    )
+    return done.returncode, done.stderr.splitlines()

@@ -1,0 +1,263 @@
+"""Tests of the board's answers, on a real port."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+import httpx  # noqa: TID251 - the browser of these tests
+import pytest
+import structlog
+import trio
+
+from bridge.board.board import Board
+from bridge.board.events import Events
+from bridge.board.files import PageFile, page_files
+from bridge.board.web import application
+from bridge.serving import Limits, serve
+from bridge.settings import BoardSettings
+from tests.board.records import JPEG, NOW_MS, Page, job_record, preview
+
+
+_PATIENCE_SECONDS = 5.0
+
+_FILES = {
+    "/": PageFile(b"<!doctype html>", "text/html; charset=utf-8"),
+    "/board.js": PageFile(b"export {};", "text/javascript; charset=utf-8"),
+}
+
+
+class Served:
+    """A board on a port, and a client."""
+
+    def __init__(self, board: Board, events: Events, client: httpx.AsyncClient) -> None:
+        self.board = board
+        self.events = events
+        self.client = client
+
+    def take(self, *ids: str, image: str | None = None) -> None:
+        """Have records of jobs taken."""
+        run = [job_record(one, preview=image) for one in ids]
+        self.board.take_jobs(run, NOW_MS, 0.0)
+
+
+@asynccontextmanager
+async def served(
+    limits: Limits | None = None, **more: Any
+) -> AsyncIterator[tuple[Served, int]]:
+    """Serve a board for the block; give it with its port."""
+    settings = BoardSettings(**{"updates_per_second": 60} | more)
+    board = Board("jobs", settings, NOW_MS - 900_000)
+    events = Events(board, settings)
+    app = application(board, events, _FILES, ["Board.Example", "10.0.0.5"])
+    async with trio.open_nursery() as nursery:
+
+        async def open_port(
+            task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+        ) -> None:
+            await serve(
+                app,
+                "127.0.0.1:0",
+                setting="board.listen",
+                limits=limits,
+                task_status=task_status,
+            )
+
+        port: int = await nursery.start(open_port)
+        nursery.start_soon(events.run)
+        address = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient(
+            base_url=address, trust_env=False, timeout=_PATIENCE_SECONDS
+        ) as client:
+            yield Served(board, events, client), port
+        nursery.cancel_scope.cancel()
+
+
+async def asked(port: int, path: str) -> trio.SocketStream:
+    """Ask as a browser does, for an answer without chunks."""
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    head = f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"
+    await stream.send_all(head.encode())
+    return stream
+
+
+async def begun(stream: trio.SocketStream) -> tuple[bytes, Page]:
+    """Read the head of events and the snapshot."""
+    received = b""
+    with trio.fail_after(_PATIENCE_SECONDS):
+        while b"\n\nevent: snapshot\n" not in received or received[-2:] != b"\n\n":
+            received += await stream.receive_some(65536)
+    head, _, body = received.partition(b"\r\n\r\n")
+    return head, Page(body.split(b"\n\n")[1].partition(b"data: ")[2])
+
+
+async def test_every_answer_is_safe() -> None:
+    """Whatever it is: nothing runs that is no file of the page."""
+    async with served() as (here, _):
+        here.take("a", image=preview())
+        for path in ("/", "/board.js", "/nothing", "/previews/a", "/previews/b"):
+            answer = await here.client.get(path)
+            policy = answer.headers["content-security-policy"]
+            assert policy.startswith("default-src 'none';"), path
+            assert "unsafe" not in policy
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert answer.headers["referrer-policy"] == "no-referrer"
+            assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+        assert "frame-ancestors 'none'" in policy
+
+
+async def test_the_pages_files_are_given() -> None:
+    """With their types, anew only if they have changed, and no other path is a file."""
+    async with served() as (here, _):
+        page = await here.client.get("/")
+        assert (page.status_code, page.text) == (200, "<!doctype html>")
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert page.headers["cache-control"] == "no-cache"
+        had = {"If-None-Match": f'"other", {page.headers["etag"]}'}
+        again = await here.client.get("/", headers=had)
+        assert (again.status_code, again.content) == (304, b"")
+        head = await here.client.head("/board.js")
+        assert head.headers["content-length"] == "10"
+        assert head.content == b""
+        for path in (
+            "/x",
+            "/../pyproject.toml",
+            "/%2e%2e/x",
+            "/index.html/",
+            "/events/",
+        ):
+            assert (await here.client.get(path)).status_code == 404, path
+
+
+def test_every_file_of_the_page_is_served() -> None:
+    """What lies in the folder has a type; `/` is the page itself."""
+    files = page_files()
+    assert files["/"] is files["/index.html"]
+    assert "/board.js" in files
+
+
+async def test_nothing_can_be_changed() -> None:
+    """Only GET and HEAD are understood."""
+    async with served() as (here, _):
+        for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE"):
+            for path in ("/", "/events", "/previews/a"):
+                answer = await here.client.request(method, path)
+                assert answer.status_code == 405
+                assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
+
+
+async def test_the_board_answers_to_its_names_alone() -> None:
+    """A stranger's name that leads here (DNS rebinding) gets nothing."""
+    hosts = {
+        "127.0.0.1:8090": 200,
+        "localhost": 200,
+        "LOCALHOST:1": 200,
+        "[::1]:8090": 200,
+        "board.example:443": 200,
+        "10.0.0.5": 200,
+        "evil.example": 421,
+        "127.0.0.1.evil.example": 421,
+        "[::1].evil.example": 421,
+        "localhost:80@evil.example": 421,
+        "": 421,
+    }
+    async with served() as (here, _):
+        for host, status in hosts.items():
+            answer = await here.client.get("/", headers={"Host": host})
+            assert answer.status_code == status, host
+            assert ("BRIDGE_BOARD_HOSTS" in answer.text) == (status == 421)
+
+
+@pytest.mark.parametrize(
+    ("site", "mode", "status"),
+    [
+        ("same-origin", "cors", 200),
+        ("none", "navigate", 200),
+        ("cross-site", "navigate", 200),
+        ("cross-site", "no-cors", 403),
+    ],
+)
+async def test_another_sites_page_has_nothing_sent(
+    site: str, mode: str, status: int
+) -> None:
+    """A link to the board is one thing, a part of another page is not."""
+    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode}
+    async with served() as (here, _):
+        assert (await here.client.get("/", headers=headers)).status_code == status
+
+
+async def test_a_preview_is_a_picture_and_nothing_else() -> None:
+    """Sniffed, in a sandbox, kept by its version; what is no picture isn't there."""
+    name = "a/../b?c#%2e&<ü"
+    async with served() as (here, _):
+        here.take(name, image=preview())
+        here.take("svg", image="data:image/svg+xml,<svg onload='x()'/>")
+        path = f"/previews/{quote(name, safe='')}"
+        answer = await here.client.get(f"{path}?v=1")
+        assert (answer.status_code, answer.content) == (200, JPEG)
+        assert answer.headers["content-type"] == "image/jpeg"
+        policy = answer.headers["content-security-policy"]
+        assert policy == "default-src 'none'; sandbox"
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+        cache = "private, max-age=3600, immutable"
+        assert answer.headers["cache-control"] == cache
+        newer = await here.client.get(f"{path}?v=0")
+        assert newer.headers["cache-control"] == "no-store"
+        assert (await here.client.get("/previews/svg?v=1")).status_code == 404
+        assert (await here.client.get("/previews/")).status_code == 404
+
+
+async def test_events_are_a_snapshot_and_updates() -> None:
+    """Of what the filter lets through; a browser that leaves makes room."""
+    async with served(max_browsers=1) as (here, port):
+        here.take("a-1", "b-1")
+        stream = await asked(port, "/events?id=a-&status=pending,in_progress")
+        head, page = await begun(stream)
+        assert b"content-type: text/event-stream" in head.lower()
+        assert b"cache-control: no-store" in head.lower()
+        assert set(page.jobs) == {"a-1"}
+        full = await here.client.get("/events")
+        assert full.status_code == 503
+        assert "BRIDGE_BOARD_MAX_BROWSERS" in full.text
+        assert (await here.client.head("/events")).status_code == 200
+        here.take("a-2", "b-2")
+        with trio.fail_after(_PATIENCE_SECONDS):
+            while b"a-2" not in (told := await stream.receive_some(65536)):
+                pass
+        assert b"event: update\ndata: " in told
+        assert b"b-2" not in told
+        await stream.aclose()
+        with trio.fail_after(_PATIENCE_SECONDS):
+            while here.events.browsers:  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.02)
+
+
+async def test_a_browser_that_does_not_read_is_left() -> None:
+    """After the time that a piece may take; what waits for it is one update."""
+    limits = Limits(answer_seconds=0.3)
+    # An update of a megabyte, at each moment.
+    names = [f"{n}{'x' * 290}" for n in range(200)]
+    with structlog.testing.capture_logs() as logs:
+        async with served(limits, max_jobs=400) as (here, port):
+            stream = await asked(port, "/events")
+            with trio.fail_after(_PATIENCE_SECONDS):
+                while not here.events.browsers:  # noqa: ASYNC110 - nobody tells
+                    await trio.sleep(0.01)
+                while here.events.browsers:
+                    here.take(*names)
+                    await trio.sleep(0.01)
+            await stream.aclose()
+    # That is how bad clients end, and no bug.
+    assert [line["event"] for line in logs] == ["port.listening"]
+
+
+async def test_events_end_with_the_port() -> None:
+    """A browser that is told keeps nobody waiting for longer than any other."""
+    async with served() as (_, port):
+        stream = await asked(port, "/events")
+        await begun(stream)
+        ended_at = trio.current_time()
+    assert trio.current_time() - ended_at < 1 + _PATIENCE_SECONDS
+    await stream.aclose()
