@@ -62,7 +62,7 @@ PROCESSES ?= 3
 # What all kinds of chaos take.
 CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(RATE),--rate $(RATE))
 
-.PHONY: help install run fetch test cover cover-protocol test-long chaos chaos-brokers soak restarts healing lint format types check \
+.PHONY: help install run fetch test cover cover-protocol test-browser test-long chaos chaos-brokers soak restarts healing lint format types check \
 	schemas docs chart chart-tools chart-lint chart-test image-lint lock bench bench-faults bench-sessions bench-contract bench-receiving bench-copies bench-previews bench-growth plots flame clean clean-cache
 
 
@@ -113,6 +113,10 @@ SANS_IO := protocol state closing backoff ending outgoing
 cover-protocol: $(STAMP) ## fail unless every branch of the Pusher protocol and its tables is tested
 	@COVERAGE_FILE=.coverage.protocol $(BIN)/pytest -q $(SANS_IO:%=tests/pusher/test_%.py) \
 		$(SANS_IO:%=--cov=bridge.pusher.%) --cov-branch --cov-report=term --cov-fail-under=100
+
+test-browser: $(STAMP) ## the board's page in Chromium, with a stand-in and with the real stack (ARGS="-k hostile")
+	@$(BIN)/python -c 'import playwright' 2>/dev/null || $(BIN)/python -m pip install --quiet --group browser
+	@$(BIN)/pytest -m browser tests/browser $(ARGS)
 
 test-long: $(STAMP) ## the tests marked long
 	@HELM="$(HELM)" $(BIN)/pytest -m long $(ARGS)

@@ -1,4 +1,4 @@
-"""npm packages that tests and benchmarks need: soketi, clients, AsyncAPI's parser.
+"""npm packages that tests and benchmarks need: soketi, clients, judges of documents.
 
 Owns which, at which versions, and how they are installed. What is fetched goes into
 the cache that `cache` owns.
@@ -16,10 +16,12 @@ from tests.servers.wheels import EXISTING_SOKETI, WITHOUT_CONNECTED, node, run_p
 
 __all__ = [
     "ASYNCAPI_PARSER_VERSION",
+    "AXE_VERSION",
     "KAFKAJS_VERSION",
     "PUSHER_JS_VERSION",
     "SOKETI_VERSION",
     "fetch_asyncapi_parser",
+    "fetch_axe",
     "fetch_node_peers",
     "fetch_seed_clients",
     "fetch_soketi",
@@ -27,6 +29,7 @@ __all__ = [
 
 SOKETI_VERSION = "1.6.1"
 ASYNCAPI_PARSER_VERSION = "3.6.6"
+AXE_VERSION = "4.14.1"
 PUSHER_JS_VERSION = "8.6.0"
 KAFKAJS_VERSION = "2.2.4"
 
@@ -64,6 +67,11 @@ _ASYNCAPI_PACKAGE = {
 }
 
 _ASYNCAPI_ENTRY = Path("node_modules/@asyncapi/parser/package.json")
+
+# What judges the board's page: one script for the browser.
+_AXE_PACKAGE = {"private": True, "dependencies": {"axe-core": AXE_VERSION}}
+
+_AXE_ENTRY = Path("node_modules/axe-core/axe.min.js")
 
 
 def fetch_soketi(progress: Progress = to_stderr) -> Path:
@@ -163,6 +171,31 @@ def fetch_asyncapi_parser(progress: Progress = to_stderr) -> Path:
         ),
         progress=progress,
     )
+
+
+def fetch_axe(progress: Progress = to_stderr) -> Path:
+    """Fetch axe-core, which finds what keeps people out of a page, unless it is there.
+
+    Args:
+        progress: Takes lines for people.
+
+    Returns:
+        The script that a browser runs.
+
+    Raises:
+        FetchError: It can't be fetched.
+    """
+    package = json.dumps(_AXE_PACKAGE, indent=2)
+    folder = cached(
+        "axe",
+        f"axe-core {AXE_VERSION}",
+        recipe=package,
+        source="an npm registry",
+        way_on="leave out the tests that need it (ARGS='-k \"not accessible\"')",
+        fill=lambda folder: _install(folder, package, _AXE_ENTRY),
+        progress=progress,
+    )
+    return folder / _AXE_ENTRY
 
 
 def _install(folder: Path, package: str, entry: Path, *more_options: str) -> Path:

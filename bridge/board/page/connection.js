@@ -95,8 +95,16 @@ export class Connection {
    * @param {(message: T) => void} use
    */
   #take(data, use) {
+    const message = parsed(data);
+    if (message === undefined) {
+      // Whoever spoke was not the board.
+      this.#close();
+      this.#stand("lost");
+      this.#retry = setTimeout(() => this.#reopen(), RETRY_MS);
+      return;
+    }
     this.#heard = performance.now();
-    use(JSON.parse(data));
+    use(message);
     this.#stand("live");
   }
 
@@ -151,5 +159,17 @@ export class Connection {
     const since = name === "lost" && before.name === "stale" ? before.sinceMs : sinceMs;
     this.#standing = { name, sinceMs: since, reason };
     this.onStanding(this.#standing);
+  }
+}
+
+/**
+ * @param {string} data
+ * @returns {any} Undefined where it is no JSON.
+ */
+function parsed(data) {
+  try {
+    return JSON.parse(data);
+  } catch {
+    return undefined;
   }
 }

@@ -1,0 +1,115 @@
+"""
+Fixtures of the browser's tests: the browser, a stand-in for the board, a page.
+
+What is missing for them is said once, by the fixture that needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.browser.stand_in import StandIn
+
+
+if TYPE_CHECKING:
+    # Not installed but for these tests; what is missing is told below.
+    from playwright.sync_api import Browser, Page
+
+    from tests.browser.watched import Watched
+
+CHROMIUM_VARIABLE = "BRIDGE_TEST_CHROMIUM"
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+# What is looked at where a test says nothing else.
+_WINDOW = {"width": 1280, "height": 800}
+
+Open = Callable[..., "Watched"]
+
+
+def pytest_ignore_collect(config: pytest.Config) -> bool | None:
+    """Leave this folder alone unless it is asked for: its modules need Playwright."""
+    return None if "browser" in config.option.markexpr else True
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m browser chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of this folder."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+def _chromium() -> str:
+    """Find the browser.
+
+    Raises:
+        FileNotFoundError: There is none; says how to get one.
+    """
+    chosen = os.environ.get(CHROMIUM_VARIABLE)
+    found = chosen or next(filter(None, map(shutil.which, _NAMES)), None)
+    if found is None or not Path(found).exists():
+        raise FileNotFoundError(
+            f"The browser tests need Chromium, and there is no {chosen or _NAMES[0]}: "
+            f"install the system's package chromium, or name a program with "
+            f"{CHROMIUM_VARIABLE}."
+        )
+    return found
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A Chromium without a window."""
+    try:
+        from playwright.sync_api import sync_playwright  # noqa: PLC0415
+    except ImportError:
+        pytest.fail("Playwright is missing: make test-browser", pytrace=False)
+    try:
+        program = _chromium()
+    except FileNotFoundError as error:
+        pytest.fail(str(error), pytrace=False)
+    with sync_playwright() as playwright:
+        # Its sandbox wants rights that containers don't give; the pages are our own.
+        browser = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def board() -> Iterator[StandIn]:
+    """A stand-in for the board's server, that says what the test puts in."""
+    with StandIn() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def open_page(chromium: Browser) -> Iterator[Open]:
+    """Open a page under watch; what it complained about fails the test at its end."""
+    from tests.browser.watched import Watched  # noqa: PLC0415
+
+    pages: list[Watched] = []
+
+    def opened(
+        url: str,
+        query: str = "",
+        before: Callable[[Page], object] | None = None,
+        **options: Any,
+    ) -> Watched:
+        context = chromium.new_context(**{"viewport": _WINDOW} | options)
+        context.set_default_timeout(10_000)
+        pages.append(Watched(context, url, query, before))
+        return pages[-1]
+
+    yield opened
+    for watched in pages:
+        watched.check()
+        watched.page.context.close()

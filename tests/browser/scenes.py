@@ -1,0 +1,93 @@
+"""What the tests put into the stand-in: a board that is full of everything."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from typing import Any
+
+from bridge.sandbox.previews import STAGES, paint
+from tests.browser.stand_in import StandIn, now_ms
+
+
+__all__ = ["PICTURES", "a_gap", "fill", "letters_of", "preview_of"]
+
+_PREVIEW_BYTES = 8_000
+
+
+def preview_of(stage: int) -> bytes:
+    """Give a picture as sharp as a stage has it."""
+    return paint(_PREVIEW_BYTES).jpegs[0][stage % STAGES]
+
+
+PICTURES = STAGES
+
+
+def a_gap(gap_id: str, **members: Any) -> dict[str, Any]:
+    """Describe a gap that is settled, but for what is said of it."""
+    now = now_ms()
+    return {
+        "id": gap_id,
+        "account": "sandbox",
+        "cause": "disconnected",
+        "since_ms": now - 400_000,
+        "until_ms": now - 350_000,
+        "jobs_in_flight": 7,
+        "healed_by_status_endpoint": 3,
+        "healed_by_webhook": 2,
+        "unknown": 0,
+        "settled": True,
+    } | members
+
+
+def letters_of(reason: str, **members: Any) -> dict[str, Any]:
+    """Describe the dead letters of a reason."""
+    example = {"id": "8db73fd4", "text": '{"request_id":"8db73fd4"}', "error": "late"}
+    return {
+        "reason": reason,
+        "count": 12,
+        "last_ms": now_ms() - 30_000,
+        "example": example | members,
+    }
+
+
+def fill(board: StandIn, jobs: int = 40) -> list[str]:
+    """
+    Put a bit of everything in: jobs of each status, gaps of each kind, dead letters.
+
+    Returns:
+        The jobs' ids, oldest first.
+    """
+    dice = random.Random(7)  # the same board each time
+    now = now_ms()
+    ids = [str(uuid.UUID(int=dice.getrandbits(128))) for _ in range(jobs)]
+    for at, job_id in enumerate(ids):
+        status = ("in_progress", "done", "processing", "error", "thinking")[at % 5]
+        began = now - (jobs - at) * 3_000
+        board.put(job_id, status=status, first_ms=began)
+        if status in {"in_progress", "done"}:
+            board.put_preview(job_id, "image/jpeg", preview_of(at))
+        if status in {"done", "error"}:
+            board.put(job_id, ended_ms=began + 2_500, origin="webhook")
+        board.put(
+            job_id,
+            progress=at * 2.5 if status == "in_progress" else None,
+            error="generation_failed: no worker had memory" if at % 5 == 3 else None,
+            result_url="https://example.org/result.png" if status == "done" else None,
+            preview_note="too large" if status == "thinking" else None,
+            account=("shop", "gallery")[at % 2],
+        )
+    board.gaps = [
+        a_gap("open", since_ms=now - 9_000, until_ms=None, settled=False, unknown=None),
+        a_gap("closed", since_ms=now - 90_000, until_ms=now - 60_000, settled=False),
+        a_gap("settled"),
+        a_gap("unknown", since_ms=now - 700_000, until_ms=now - 640_000, unknown=2),
+        a_gap("first", cause="first_start", since_ms=None, until_ms=now - 800_000),
+    ]
+    board.letters = [letters_of("after_terminal"), letters_of("not_json", id=None)]
+    board.figures |= {
+        "events_per_second": 42.3,
+        "latency_p50_ms": 8.3,
+        "latency_p99_ms": 1447.4,
+    }
+    return ids

@@ -1,0 +1,206 @@
+"""For everybody: axe-core, the keyboard alone, any window, either theme."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.axe import findings
+from tests.browser.conftest import Open
+from tests.browser.scenes import fill
+from tests.browser.stand_in import StandIn, now_ms
+
+
+WIDTHS = (360, 1280, 2560)
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_full_board_is_accessible(
+    board: StandIn, open_page: Open, scheme: str, width: int
+) -> None:
+    """axe-core finds nothing wrong with a full board, whatever stands open."""
+    ids = fill(board)
+    window = {"width": width, "height": 900}
+    page = open_page(board.url, viewport=window, color_scheme=scheme)
+    page.wait_standing("Live")
+    page.find("#gap-list summary").click()
+    for reason in page.find("#reasons summary").all():
+        reason.click()
+    page.page.get_by_label("Error").check()
+    page.find(".fault").first.click()
+    assert findings(page.page) == []
+
+    page.page.get_by_label("Error").uncheck()
+    expect(page.card(ids[0])).to_have_count(1)
+    board.figures |= {"reading": "away", "away_since_ms": now_ms()}
+    page.wait_standing("Kafka away")
+    assert findings(page.page) == []
+    page.check_width()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_empty_board_is_accessible(
+    board: StandIn, open_page: Open, scheme: str
+) -> None:
+    """axe-core finds nothing wrong with a board that has nothing, and a filter."""
+    page = open_page(board.url, color_scheme=scheme)
+    page.wait_standing("Live")
+    assert findings(page.page) == []
+    page.find("#filter-id").fill("nobody")
+    expect(page.find("#nothing")).to_contain_text("No job matches")
+    board.figures["note"] = "The topic jobs.gaps is missing."
+    expect(page.find("#notice")).to_contain_text("missing")
+
+    assert findings(page.page) == []
+
+
+@pytest.mark.parametrize("width", [320, 360, 768, 1280, 2560, 3840])
+def test_page_is_as_wide_as_its_window(
+    board: StandIn, open_page: Open, width: int
+) -> None:
+    """Nothing runs out of the window, and a card has room for its words."""
+    fill(board)
+    page = open_page(board.url, viewport={"width": width, "height": 1_000})
+    page.wait_standing("Live")
+    expect(page.find(".card")).to_have_count(40)
+
+    page.check_width()
+    card = page.find(".card").first.bounding_box()
+    assert card
+    assert card["width"] >= 130
+    assert card["width"] <= 420
+
+
+def test_keyboard_reaches_everything(board: StandIn, open_page: Open) -> None:
+    """Tab alone goes from the head to the last card, and each stop can be seen."""
+    fill(board, jobs=6)
+    page = open_page(board.url)
+    page.wait_standing("Live")
+    stops: list[dict[str, Any]] = []
+    while len(stops) < 40:
+        page.page.keyboard.press("Tab")
+        stop = page.ask(
+            """() => {
+              const at = document.activeElement;
+              if (at === document.body) return null;
+              const seen = at.closest(".choice") ?? at;
+              const { width, height } = seen.getBoundingClientRect();
+              const { outlineStyle } = getComputedStyle(seen);
+              return { name: at.id || at.className || at.value || at.tagName,
+                       visible: width > 0 && height > 0 && outlineStyle !== "none" };
+            }"""
+        )
+        if stop is None:
+            break
+        stops.append(stop)
+
+    names = [stop["name"] for stop in stops]
+    assert [stop for stop in stops if not stop["visible"]] == []
+    # One stop for all gaps; each card has its id, some what was wrong and the result.
+    assert names[:3] == ["skip", "pause", "BUTTON"]
+    assert names[3:6] == ["SUMMARY", "SUMMARY", "SUMMARY"]
+    assert names[6:11] == ["filter-id", "processing", "in_progress", "done", "error"]
+    assert names.count("copy") == 6
+    assert names.count("fault") == 1
+    assert names.count("result") == 1
+
+
+def test_keyboard_works_everything(board: StandIn, open_page: Open) -> None:
+    """Gaps, examples, filter, copying and a long error: none needs a pointer."""
+    ids = fill(board, jobs=5)
+    permissions = ["clipboard-read", "clipboard-write"]
+    page = open_page(board.url, permissions=permissions)
+    press = page.page.keyboard.press
+    page.wait_standing("Live")
+
+    page.find("#marks button[tabindex='0']").focus()
+    expect(page.find("#gap-detail")).to_contain_text("so far")
+    press("Home")
+    expect(page.find("#gap-detail")).to_contain_text("first_start")
+    press("ArrowRight")
+    expect(page.find("#gap-detail")).to_contain_text("2 unknown")
+    press("Tab")
+    press("Enter")
+    expect(page.find("tbody tr")).to_have_count(5)
+
+    page.find("#reasons summary").first.focus()
+    press("Space")
+    expect(page.find("#reasons .text").first).to_be_visible()
+
+    page.page.get_by_label("Error").focus()
+    press("Space")
+    expect(page.find(".card")).to_have_count(1)
+    fault = page.find(".fault")
+    fault.focus()
+    press("Enter")
+    expect(fault).to_have_attribute("aria-expanded", "true")
+    page.find(".copy").focus()
+    press("Enter")
+    expect(page.find("#aside")).to_have_text("The id is copied.")
+    assert page.ask("navigator.clipboard.readText()") == ids[3]
+
+
+def test_skip_link_leads_to_the_jobs(board: StandIn, open_page: Open) -> None:
+    """Whoever wants the jobs needs not walk through the rest."""
+    fill(board, jobs=3)
+    page = open_page(board.url)
+    page.wait_standing("Live")
+    page.page.keyboard.press("Tab")
+    page.page.keyboard.press("Enter")
+    page.page.keyboard.press("Tab")
+
+    expect(page.find("#filter-id")).to_be_focused()
+
+
+def test_focus_is_not_lost_with_a_card(board: StandIn, open_page: Open) -> None:
+    """When the card with the focus goes, the focus stays among the jobs."""
+    fill(board, jobs=3)
+    page = open_page(board.url)
+    page.find(".copy").first.focus()
+    board.forget()
+    board.put("new")
+    expect(page.card("new")).to_have_count(1)
+    expect(page.find(".card")).to_have_count(1)
+
+    expect(page.find("#jobs")).to_be_focused()
+
+
+def test_only_states_are_read_aloud(board: StandIn, open_page: Open) -> None:
+    """Events change nothing that is read aloud: a job is no announcement."""
+    fill(board, jobs=5)
+    page = open_page(board.url)
+    page.wait_standing("Live")
+    page.ask(
+        """() => {
+          window.told = 0;
+          const live = "[role=status], [role=alert], [aria-live]";
+          for (const each of document.querySelectorAll(live)) {
+            new MutationObserver(() => window.told++).observe(
+              each, { childList: true, characterData: true, subtree: true });
+          }
+        }"""
+    )
+    for number in range(20):
+        board.put(f"job-{number}")
+        page.page.wait_for_timeout(100)
+    expect(page.card("job-19")).to_have_count(1)
+    assert page.ask("window.told") == 0
+
+    board.figures |= {"reading": "away", "away_since_ms": now_ms()}
+    page.wait_standing("Kafka away")
+    page.page.wait_for_timeout(2_500)
+    assert page.ask("window.told") == 1
+
+
+def test_reduced_motion_is_respected(board: StandIn, open_page: Open) -> None:
+    """Nothing glides for readers who asked for that."""
+    fill(board, jobs=3)
+    page = open_page(board.url, reduced_motion="reduce")
+    page.wait_standing("Live")
+
+    moving = page.ask("document.getAnimations().length")
+    assert moving == 0

@@ -1,0 +1,243 @@
+"""Whatever can be written to the topics: it is shown as text, and nothing runs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Open
+from tests.browser.scenes import a_gap, letters_of, preview_of
+from tests.browser.stand_in import SHOWN_JOBS, StandIn
+from tests.browser.watched import MARKER
+
+
+SCRIPT = f"window.{MARKER} = 1; alert(1)"
+
+TEXTS = {
+    "element": f"<script>{SCRIPT}</script>",
+    "handler": f'"><img src=x onerror="{SCRIPT}"><svg onload="{SCRIPT}">',
+    "frame": f"<iframe srcdoc='<script>parent.{SCRIPT}</script>'></iframe>",
+    "address": f"javascript:{SCRIPT}",
+    "template": f"${{{SCRIPT}}} {{{{{SCRIPT}}}}} </template><script>{SCRIPT}</script>",
+    "path": f"../..//evil.example/?x=<b>&v=2#'{SCRIPT}'",
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_hostile_text_in_every_field_is_text(
+    board: StandIn, open_page: Open, text: str
+) -> None:
+    """HTML and script in each field stand there as they were written."""
+    board.put(
+        text,
+        account=text,
+        status=text,
+        error=text,
+        preview_note=text,
+        origin=text,
+        result_url=text,
+    )
+    board.put("other", account="second")
+    board.gaps = [a_gap(text, account=text, cause=text)]
+    board.letters = [letters_of(text, id=text, text=text, error=text)]
+    board.figures["note"] = text
+    page = open_page(board.url)
+    page.wait_standing("Live")
+
+    card = page.card(text)
+    expect(card.locator(".fault")).to_have_text(text)
+    # What stands in one line is cut.
+    for line in (".word", ".account"):
+        expect(card.locator(line)).to_contain_text(text[:50])
+    expect(page.find("#notice")).to_have_text(text)
+    page.find("#gap-list summary").click()
+    expect(page.find("tbody th")).to_contain_text(text[:50])
+    page.find("#reasons summary").click()
+    expect(page.find("#reasons .error")).to_have_text(text)
+    expect(page.find("#reasons .text")).to_have_text(text)
+    # Nothing has become an element or a link.
+    strangers = "main :is(script, iframe, object, embed, style), main img[src=x]"
+    assert page.find(strangers).count() == 0
+    assert page.find("main a:not([hidden])").count() == 0
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"javascript:{SCRIPT}",
+        f" JaVaScRiPt:{SCRIPT}",
+        f"data:text/html,<script>{SCRIPT}</script>",
+        "//evil.example/",
+        "blob:https://evil.example/1",
+    ],
+)
+def test_result_address_that_is_not_the_webs_is_no_link(
+    board: StandIn, open_page: Open, address: str
+) -> None:
+    """Only http and https are followed, should the server ever pass on another."""
+    board.put("job", status="done", ended_ms=1, result_url=address)
+    page = open_page(board.url)
+
+    expect(page.card("job").locator(".word")).to_have_text("Done")
+    link = page.card("job").locator(".result")
+    expect(link).to_be_hidden()
+    assert link.get_attribute("href") is None
+
+
+@pytest.mark.parametrize("content_type", ["image/svg+xml", "text/html", "image/jpeg"])
+def test_preview_with_script_does_not_run(
+    board: StandIn, open_page: Open, content_type: str
+) -> None:
+    """An SVG with script as a preview runs nothing, though a server let it through."""
+    drawing = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" onload="{SCRIPT}">'
+        f"<script>{SCRIPT}</script><foreignObject><img xmlns="
+        f'"http://www.w3.org/1999/xhtml" src="x" onerror="{SCRIPT}"/></foreignObject>'
+        "</svg>"
+    )
+    board.put("job")
+    board.put_preview("job", content_type, drawing.encode())
+    with open_page(board.url).page.expect_response("**/previews/job?v=1") as answer:
+        pass
+
+    assert answer.value.ok
+
+
+def test_preview_that_is_no_picture_leaves_the_last_one(
+    board: StandIn, open_page: Open
+) -> None:
+    """Broken bytes and 20 MB of them leave the picture that was there."""
+    board.put("job")
+    board.put_preview("job", "image/jpeg", preview_of(3))
+    page = open_page(board.url)
+    image = page.card("job").locator("img")
+    expect(image).to_have_attribute("src", "previews/job?v=1")
+
+    with page.page.expect_response("**/previews/job?v=2"):
+        board.put_preview("job", "image/jpeg", b"\xff\xd8\xff" + bytes(20_000_000))
+    with page.page.expect_response("**/previews/job?v=3"):
+        board.put_preview("job", "image/png", b"\x89PNG\r\n\x1a\n broken")
+    board.put_preview("job", "image/jpeg", preview_of(6))
+
+    expect(image).to_have_attribute("src", "previews/job?v=4")
+    assert image.evaluate("(image) => image.naturalWidth") > 0
+
+
+def test_huge_texts_are_cut(board: StandIn, open_page: Open) -> None:
+    """Megabytes in each field leave a page that is as wide as its window."""
+    huge = "W" * 1_000_000
+    board.put(huge, account=huge, status=huge, error=huge, preview_note="n" * 5_000)
+    board.put("other", account="second")
+    board.gaps = [a_gap("g", account=huge, cause=huge, jobs_in_flight=2**53)]
+    board.letters = [letters_of(huge, id=huge, text=huge, error=huge)]
+    board.figures |= {"note": huge[:5_000], "events_per_second": 1e300, "lag": 2**53}
+    page = open_page(board.url, viewport={"width": 360, "height": 780})
+    page.wait_standing("Live", 20)
+    page.find("#gap-list summary").click()
+    page.find("#reasons summary").click()
+
+    expect(page.find(".card")).to_have_count(2)
+    page.check_width()
+    # All of the id is there for who copies it.
+    assert page.find(".id code").first.get_attribute("title") in {huge, "other"}
+
+
+def test_times_out_of_range_are_told(board: StandIn, open_page: Open) -> None:
+    """Moments that no calendar has break nothing."""
+    board.put("late", first_ms=-(2**53), ended_ms=2**53)
+    board.put("early", first_ms=2**53, last_ms=2**53)
+    board.gaps = [
+        a_gap("wide", since_ms=-(2**53), until_ms=2**53),
+        a_gap("early", since_ms=0, until_ms=1),
+        a_gap("never", since_ms=None, until_ms=None, settled=False),
+    ]
+    page = open_page(board.url)
+
+    expect(page.find(".card")).to_have_count(2)
+    expect(page.find("#marks button")).to_have_count(3)
+
+
+def test_ids_that_are_paths_and_halves(board: StandIn, open_page: Open) -> None:
+    """An id that can't stand in an address as it is asks nobody else's."""
+    ids = ["a/b?c#d", "..", "%2e%2e", "\ud800", "ä ö\u202e", "constructor", "__proto__"]
+    for job_id in ids:
+        board.put(job_id)
+        board.put_preview(job_id, "image/jpeg", preview_of(1))
+    page = open_page(board.url)
+
+    expect(page.find(".card")).to_have_count(len(ids))
+    expect(page.card("a/b?c#d").locator("img")).to_have_count(1)
+    expect(page.card("__proto__").locator("img")).to_have_count(1)
+
+
+def test_message_that_is_no_json_is_survived(board: StandIn, open_page: Open) -> None:
+    """A stream that makes no sense is left, and the page says that it is not live."""
+    page = open_page(board.url)
+    page.wait_standing("Live")
+    page.page.route(
+        "**/events*",
+        lambda route: route.fulfill(
+            content_type="text/event-stream", body="event: snapshot\ndata: <html>\n\n"
+        ),
+    )
+    page.find("#pause").click()
+    page.find("#pause").click()
+
+    page.wait_standing("Reconnecting")
+    page.page.unroute("**/events*")
+    page.wait_standing("Live")
+
+
+def test_thousands_of_jobs_keep_the_page_small_and_smooth(
+    board: StandIn, open_page: Open
+) -> None:
+    """5,000 jobs within seconds: never more cards than are sent, and no long halt."""
+    page = open_page(board.url)
+    page.wait_standing("Live")
+    page.ask(
+        """() => {
+          window.longest = 0; window.most = 0;
+          let before = performance.now();
+          const frame = (now) => {
+            window.longest = Math.max(window.longest, now - before);
+            const cards = document.querySelectorAll(".card").length;
+            window.most = Math.max(window.most, cards);
+            before = now;
+            requestAnimationFrame(frame);
+          };
+          requestAnimationFrame(frame);
+        }"""
+    )
+    for number in range(5_000):
+        board.put(f"job-{number}", status="in_progress", progress=number % 100)
+        if number % 500 == 0:
+            page.page.wait_for_timeout(250)
+    expect(page.card("job-4999")).to_have_count(1)
+
+    assert page.ask("window.most") == SHOWN_JOBS
+    # Measured 0.1 s on an idle machine; the rest is for busy ones.
+    assert page.ask("window.longest") < 1_000
+    expect(page.find("#count")).to_have_text("the latest 200 of 5,000")
+
+
+def test_policy_refuses_inline_script(board: StandIn, open_page: Open) -> None:
+    """The page's policy is in force: what would be injected is not run."""
+    page = open_page(board.url)
+    blocked = page.ask(
+        f"""() => new Promise((resolve) => {{
+          addEventListener("securitypolicyviolation", (event) => {{
+            event.stopImmediatePropagation();
+            resolve(event.violatedDirective);
+          }}, {{ capture: true, once: true }});
+          const script = document.createElement("script");
+          script.textContent = {json.dumps(SCRIPT)};
+          document.body.append(script);
+        }})"""
+    )
+
+    assert blocked == "script-src-elem"
+    page.ask("window.breaches.length = 0")
+    page.complaints.clear()
+    assert page.ask(f"window.{MARKER}") is None

@@ -1,0 +1,182 @@
+"""What the page says of itself: it never shows the past as if it were the present."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Open
+from tests.browser.scenes import fill
+from tests.browser.stand_in import StandIn, now_ms
+from tests.browser.watched import Watched
+
+
+_HIDE = """(state) => {
+  const told = { value: state, configurable: true };
+  Object.defineProperty(document, "visibilityState", told);
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def _says(page: Watched, text: str) -> None:
+    expect(page.find("#notice")).to_contain_text(text)
+
+
+def test_it_says_that_it_connects(board: StandIn, open_page: Open) -> None:
+    """Until the first word comes it says what it waits for, and shows no figure."""
+
+    def nobody_answers(page: Page) -> None:
+        page.route("**/events*", lambda _: None)
+
+    page = open_page(board.url, before=nobody_answers)
+
+    expect(page.find("#nothing")).to_have_text("Connecting to the board's server …")
+    expect(page.find("#standing")).to_have_text("Connecting")
+    expect(page.find("#figures .value").first).to_have_text("\N{EN DASH}")
+
+
+def test_empty_topic_says_what_to_do(board: StandIn, open_page: Open) -> None:
+    """Without a job it names the topic and how to get some."""
+    page = open_page(board.url)
+
+    page.wait_standing("Live")
+    expect(page.find("#nothing")).to_contain_text("No job on the topic jobs since")
+    expect(page.find("#nothing code")).to_have_text(
+        ["jobs", "make run", "bridge check", "--since"]
+    )
+    expect(page.find("#gaps-summary")).to_contain_text("none since")
+    expect(page.find("#letters-summary")).to_have_text("none")
+    board.put("first")
+    expect(page.find("#nothing")).to_be_hidden()
+    expect(page.find(".card")).to_have_count(1)
+
+
+def test_kafka_away_is_said_with_since_when(board: StandIn, open_page: Open) -> None:
+    """While the server can't read, what is shown stays, and is called old."""
+    fill(board)
+    page = open_page(board.url)
+    page.wait_standing("Live")
+    board.figures |= {"reading": "away", "away_since_ms": now_ms() - 60_000}
+
+    page.wait_standing("Kafka away")
+    _says(page, "Kafka is away since")
+    expect(page.find(".card")).to_have_count(40)
+    assert page.ask("document.title") == "Kafka away · jobs · bridge board"
+    board.figures |= {"reading": "live", "away_since_ms": None}
+    page.wait_standing("Live")
+    expect(page.find("#notice")).to_be_empty()
+
+
+def test_reading_from_before_is_said(board: StandIn, open_page: Open) -> None:
+    """Starting and catching up are states of their own, a note is passed on."""
+    board.figures |= {"reading": "starting"}
+    page = open_page(board.url)
+    page.wait_standing("Starting")
+    expect(page.find("#nothing")).to_have_text("Opening the topics …")
+    board.figures |= {"reading": "catching-up", "lag": 120_000}
+    page.wait_standing("Catching up")
+    _says(page, "not yet at the present")
+    board.figures |= {"reading": "live", "note": "The topic jobs.gaps is missing."}
+    page.wait_standing("Live")
+    _says(page, "The topic jobs.gaps is missing.")
+
+
+def test_silence_is_called_stale(board: StandIn, open_page: Open) -> None:
+    """An open stream that says nothing for 5 s is not taken for the present."""
+    fill(board, jobs=5)
+    page = open_page(board.url)
+    page.wait_standing("Live")
+    board.silent = True
+
+    page.wait_standing("Stale")
+    _says(page, "No word from the board's server since")
+    board.silent = False
+    page.wait_standing("Live")
+
+
+def test_server_away_is_said_and_comes_back(board: StandIn, open_page: Open) -> None:
+    """The page says since when the server is away, and connects by itself."""
+    fill(board, jobs=5)
+    page = open_page(board.url)
+    page.wait_standing("Live")
+    board.stop()
+
+    page.wait_standing("Reconnecting")
+    _says(page, "The board's server is away since")
+    said = page.find("#notice").text_content()
+    # Tries meanwhile change nothing: it is read aloud once.
+    page.page.wait_for_timeout(3_000)
+    assert page.find("#notice").text_content() == said
+    expect(page.find(".card")).to_have_count(5)
+    board.start()
+    page.wait_standing("Live")
+    expect(page.find("#notice")).to_be_empty()
+
+
+def test_server_that_forgot_is_shown_anew(board: StandIn, open_page: Open) -> None:
+    """After the server's restart nothing of before is left on the page."""
+    fill(board, jobs=5)
+    page = open_page(board.url)
+    page.wait_standing("Live")
+    board.stop()
+    board.forget()
+    board.put("new")
+    board.start()
+
+    expect(page.card("new")).to_have_count(1, timeout=15_000)
+    expect(page.find(".card")).to_have_count(1)
+
+
+def test_too_many_browsers_is_said(board: StandIn, open_page: Open) -> None:
+    """A refusal is told in the server's words, and tried again."""
+    board.refusal = "100 browsers look at this board already (board.max_browsers)."
+    page = open_page(board.url)
+
+    page.wait_standing("Refused")
+    _says(page, "100 browsers look at this board already (board.max_browsers).")
+    expect(page.find("#nothing")).to_contain_text("takes no more pages")
+    board.refusal = None
+    page.wait_standing("Live")
+
+
+def test_hidden_page_costs_nothing(board: StandIn, open_page: Open) -> None:
+    """A page that nobody sees has no stream; seen again, it is at the present."""
+    page = open_page(board.url)
+    page.wait_standing("Live")
+    assert board.streams == 1
+    page.ask(_HIDE, "hidden")
+    asked = len(board.asked)
+    board.put("meanwhile")  # a stream's end is seen with its next word
+    page.page.wait_for_timeout(1_500)
+    assert board.streams == 0
+    page.page.wait_for_timeout(2_500)
+    assert len(board.asked) == asked
+
+    page.ask(_HIDE, "visible")
+    expect(page.card("meanwhile")).to_have_count(1)
+    assert board.streams == 1
+
+
+def test_paused_page_stands_still(board: StandIn, open_page: Open) -> None:
+    """Whoever reads can stop the movement, and go on from the present."""
+    fill(board, jobs=5)
+    page = open_page(board.url)
+    page.wait_standing("Live")
+    page.find("#pause").click()
+    page.wait_standing("Paused")
+    before = page.find("main").inner_text()
+    board.put("meanwhile")
+    page.page.wait_for_timeout(2_500)
+
+    assert page.find("main").inner_text() == before
+    page.find("#pause").click()
+    page.wait_standing("Live")
+    expect(page.card("meanwhile")).to_have_count(1)
+
+
+def test_ages_go_by_the_servers_clock(board: StandIn, open_page: Open) -> None:
+    """A browser whose clock is an hour late tells the same ages."""
+    late = (now_ms() - 3_600_000) / 1000
+    board.put("job", first_ms=now_ms() - 125_000)
+    page = open_page(board.url, before=lambda page: page.clock.install(time=late))
+
+    expect(page.find(".took")).to_have_text("for 2 min")
