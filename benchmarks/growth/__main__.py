@@ -129,8 +129,8 @@ def plan_of(arguments: Sequence[str] | None) -> Plan:
     parser.add_argument(
         "--pending",
         type=_count,
-        help="the largest number of rows that wait; 10,000,000 of them take 4 GB and"
-        " two minutes to fill",
+        help="the largest number of rows that wait; 10,000,000 of them take 2.4 GB"
+        " and two minutes to fill",
     )
     options = parser.parse_args(arguments)
     usual = _QUICK if options.quick else _WHOLE

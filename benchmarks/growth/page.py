@@ -219,8 +219,8 @@ def _rows(small: Needs, large: Needs) -> list[tuple[str, str, str, str]]:
             *(f"{one.sockets:,}" for one in both),
         ),
         row(
-            "pings/s of idle accounts",
-            "accounts / 30 s",
+            "pings/s then, at most",
+            "one an account every two seconds, if it has events",
             *(f"{one.pings:.0f}" for one in both),
         ),
         row(

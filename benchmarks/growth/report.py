@@ -164,7 +164,21 @@ def verdicts(axis: Axis, points: Sequence[Point]) -> list[str]:
             f"CPU {words}: flat within {FLAT}: {answer}, {found.ratio:.2f} times"
             f" ({course}: {least}, {most} {axis.unit})"
         )
+    if axis.name == "sessions" and "flood_us" in points[0].figures:
+        sentences.append(_of_an_account(points))
     return sentences
+
+
+def _of_an_account(points: Sequence[Point]) -> str:
+    """Write what an account costs in a flood, however many events it has there."""
+    costs = medians(points, "sessions", "flood_us")
+    (events,) = set(medians(points, "sessions", "events").values())
+    few, many = min(costs), max(costs)
+    more = (costs[many] - costs[few]) * events / max(many - few, 1)
+    return (
+        f"Of a flood's {events:,.0f} events each account more took {more:,.0f} us of"
+        f" CPU, whatever it had of them ({many:,} accounts against {few:,})"
+    )
 
 
 def _fit_verdict(points: Sequence[Point]) -> str:

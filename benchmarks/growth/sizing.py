@@ -32,8 +32,8 @@ _ENDED_BYTES, _IN_FLIGHT_BYTES = 14, 940
 # Jobs that have ended are remembered for 25 h.
 _REMEMBERED_DAYS = 25 / 24
 
-# A ping is due every 30 s on a quiet connection.
-_PING_SECONDS = 30
+# While an account has events it is pinged so often, and not more often than they come.
+_PING_SECONDS = 2
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Needs:
         outage_rows: How many rows wait then.
         drain_seconds: How long the bridge takes to bring them to Kafka, beside events.
         sockets: Connections to dryAPI that stand.
-        pings: Pings a second of accounts at rest.
+        pings: Pings a second at the peak, at most.
         start_seconds: From the first connect until all are subscribed.
         in_flight: Jobs in flight at the peak.
     """
@@ -173,7 +173,7 @@ def needs_of(load: Load, costs: Costs) -> Needs:
         outage_rows=waiting,
         drain_seconds=waiting / (1e6 / drain_us - peak),
         sockets=load.accounts,
-        pings=load.accounts / _PING_SECONDS,
+        pings=min(load.accounts / _PING_SECONDS, peak),
         start_seconds=max(load.accounts - _AT_ONCE, 0) / _CONNECTS_A_SECOND,
         in_flight=in_flight,
     )

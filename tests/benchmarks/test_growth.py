@@ -83,14 +83,16 @@ def test_verdicts_say_how_far_from_flat_it_is() -> None:
     """Each cost has a sentence with yes or no, the ratio and both ends."""
     axis = AXES["sessions"]
     points = [
-        *_points("sessions", "flood_us", {1: [10.0], 1000: [31.0]}),
-        *_points("sessions", "rate_us", {1: [400.0], 1000: [300.0]}),
+        Point("sessions", 1, {"flood_us": 10.0, "rate_us": 400.0, "events": 9_990}),
+        Point("sessions", 1000, {"flood_us": 31.0, "rate_us": 300.0, "events": 9_990}),
     ]
 
-    flood, rate = verdicts(axis, points)
+    flood, rate, account = verdicts(axis, points)
 
     assert "flat within 1.5: no, 3.10 times (it rises: 10.0 us at 1, 31.0" in flood
     assert "flat within 1.5: yes, 1.33 times (it falls: 300.0 us at 1,000" in rate
+    # 21 us an event, 9,990 events, 999 accounts more.
+    assert "each account more took 210 us" in account
 
 
 def test_what_a_size_explains_is_held_against_the_fit() -> None:

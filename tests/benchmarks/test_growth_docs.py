@@ -96,6 +96,7 @@ def test_needs_are_the_load_times_what_it_costs() -> None:
     # 20 us a row and 30 for its preview: 20,000/s, 2,000 of them for what comes.
     assert needs.drain_seconds == pytest.approx(7_200_000 / 18_000)
     assert needs.sockets == 1_010
+    assert needs.pings == 505
     assert needs.start_seconds == 10
 
 
@@ -107,4 +108,5 @@ def test_few_events_are_taken_to_wake_as_often_as_a_thousand() -> None:
 
     assert needs.peak == 10
     assert needs.cores == pytest.approx(0.5)
+    assert needs.pings == 0.5
     assert needs.start_seconds == 0
