@@ -176,6 +176,10 @@ def test_artefacts_hold_what_they_should(artefacts: Mapping[str, Path]) -> None:
     package = {
         path.relative_to(ROOT).as_posix() for path in ROOT.glob("bridge/**/*.py")
     } | {"bridge/py.typed"}
+    # What browsers run is no Python.
+    page = [path for path in ROOT.glob("bridge/board/page/**/*") if path.is_file()]
+    assert page
+    package |= {path.relative_to(ROOT).as_posix() for path in page}
     assert package <= in_wheel
     assert package <= in_sdist
     assert {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml"} <= in_sdist
