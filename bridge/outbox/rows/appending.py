@@ -7,7 +7,8 @@ What becomes of rows afterwards is decided elsewhere.
 from __future__ import annotations
 
 import sqlite3  # noqa: TID251 - this room speaks to SQLite
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from zlib import crc32
 
 import msgspec
@@ -59,50 +60,45 @@ class Appending:
             records: In their order.
             sums: The checksum of each one's key and value.
         """
-        placed: dict[Lane, list[StoredRecord]] = {}
+        placed: defaultdict[Lane, list[StoredRecord]] = defaultdict(list)
         plain: list[object] = []
         others: list[object] = []
-        counter, prefix = self._counter, self._prefix
-        lanes = self._lanes
+        counter, prefix, copied = self._counter, self._prefix, rows.COPIED_UP_TO
         envelopes, numbers = self._envelopes, self._envelopes.number_by_id
-        finders: dict[str, Callable[[bytes | None], Lane]] = {}
+        topic: str | None = None
         for record, total in zip(records, sums, strict=True):
-            name = record.topic
-            if name not in finders:
-                finders[name] = lanes.topic(name).find_lanes()
-            lane = finders[name](record.key)
+            if record.topic != topic:
+                topic = record.topic
+                find_lane = self._lanes.topic(topic).find_lanes()
+            key, value = record.key, record.value
+            lane = find_lane(key)
             sequence = lane.last_sequence = lane.last_sequence + 1
             counter += 1
             ce_id = f"{prefix}{counter}"
-            key, value = record.key, record.value
+            received_at_us = record.received_at_us
             envelope, extra = record.envelope, record.extra
-            columns = (
+            if extra:
+                extra_bytes = _encode_extra(extra)
+                total = crc32(extra_bytes, total)  # noqa: PLW2901 - summed on
+                columns = others
+                columns.append(extra_bytes)
+            else:
+                columns = plain
+            columns += (
                 lane.base + sequence,
                 ce_id,
                 numbers.get(id(envelope)) or envelopes.add(envelope),
-                record.received_at_us,
+                received_at_us,
                 key and bytearray(key),
-                bytearray(value) if len(value) <= rows.COPIED_UP_TO else value,
+                bytearray(value) if len(value) <= copied else value,
+                total,
             )
-            if extra:
-                extra_bytes = _encode_extra(extra)
-                others += (*columns, extra_bytes, crc32(extra_bytes, total))
-            else:
-                plain += (*columns, total)
             if lane.partition != UNASSIGNED:
-                stored = StoredRecord(
-                    sequence,
-                    ce_id,
-                    key,
-                    value,
-                    record.received_at_us,
-                    envelope,
-                    extra,
+                placed[lane].append(
+                    StoredRecord(
+                        sequence, ce_id, key, value, received_at_us, envelope, extra
+                    )
                 )
-                if lane in placed:
-                    placed[lane].append(stored)
-                else:
-                    placed[lane] = [stored]
         self._counter = counter
         rows.insert_plain(self._connection, plain)
         rows.insert(self._connection, others)

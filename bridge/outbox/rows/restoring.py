@@ -37,13 +37,13 @@ def restore(
         lane.last_sequence += 1
         extra = _encode_extra(record.extra) if record.extra else None
         parameters += (
+            extra,
             lane.base + lane.last_sequence,
             record.ce_id,
             envelopes.add(record.envelope),
             record.received_at_us,
             record.key,
             record.value,
-            extra,
             rows.checksum(record.key, record.value, extra),
         )
     rows.insert(connection, parameters)

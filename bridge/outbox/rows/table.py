@@ -33,16 +33,14 @@ __all__ = [
 _Extra = tuple[tuple[str, bytes], ...]
 _decode_extra = msgspec.msgpack.Decoder(_Extra).decode
 
+_COLUMNS = "position, ce_id, envelope, received_at_us, key, value, checksum"
+
 # Writes rows, all their columns one after the other.
-insert = ManyRows("INSERT INTO rows VALUES", columns=8).run
+insert = ManyRows(f"INSERT INTO rows (extra, {_COLUMNS}) VALUES", columns=8).run
 
 # The same of rows that have no headers of their own: a NULL that isn't handed over
 # costs nothing, see `COPIED_UP_TO`.
-insert_plain = ManyRows(
-    "INSERT INTO rows"
-    " (position, ce_id, envelope, received_at_us, key, value, checksum) VALUES",
-    columns=7,
-).run
+insert_plain = ManyRows(f"INSERT INTO rows ({_COLUMNS}) VALUES", columns=7).run
 
 # For any parameter that is no number, text or bytearray `sqlite3` looks for somebody
 # who adapts it, in vain: bytes take 0.5 us for it, None 0.35. A bytearray of this size
