@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import islice
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -54,9 +55,9 @@ class Attempt(NamedTuple):
 
 
 class _Request(NamedTuple):
-    """Events of one call."""
+    """One call, and which events it publishes."""
 
-    indices: Sequence[int]
+    events: Sequence[int]
     path: str
     body: bytes
 
@@ -158,20 +159,19 @@ class SoketiSource:
 
         def run(requests: Iterable[_Request]) -> list[Attempt]:
             attempts: list[Attempt] = []
-            connection = self._connect()
-            for request in requests:
-                if rate is not None:
-                    due = began + request.indices[-1] / rate
-                    time.sleep(max(due - time.monotonic(), 0.0))
-                if not going():
-                    break
-                begun = time.time()
-                taken = _post(connection, request)
-                ended = time.time()
-                attempts += [
-                    Attempt(index, begun, ended, taken) for index in request.indices
-                ]
-            connection.close()
+            with closing(self._connect()) as connection:
+                for request in requests:
+                    if rate is not None:
+                        due = began + request.events[-1] / rate
+                        time.sleep(max(due - time.monotonic(), 0.0))
+                    if not going():
+                        break
+                    begun = time.time()
+                    taken = _post(connection, request)
+                    ended = time.time()
+                    attempts += [
+                        Attempt(event, begun, ended, taken) for event in request.events
+                    ]
             return attempts
 
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
@@ -205,14 +205,12 @@ class SoketiSource:
         Raises:
             OrderError: soketi doesn't answer.
         """
-        connection = self._connect()
-        try:
-            connection.request("GET", self._soketi.sign_count(CHANNEL))
-            count: int = json.load(connection.getresponse())["subscription_count"]
-        except (OSError, http.client.HTTPException) as error:
-            raise OrderError(f"soketi: {error}") from error
-        finally:
-            connection.close()
+        with closing(self._connect()) as connection:
+            try:
+                connection.request("GET", self._soketi.sign_count(CHANNEL))
+                count: int = json.load(connection.getresponse())["subscription_count"]
+            except (OSError, http.client.HTTPException) as error:
+                raise OrderError(f"soketi: {error}") from error
         return count
 
 
