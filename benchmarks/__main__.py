@@ -30,7 +30,7 @@ from benchmarks.upstream import FIREHOSE, SOKETI
 from tests.e2e.auth_endpoint import AuthEndpoint
 from tests.e2e.auth_endpoint import signing as signed_by
 from tests.servers.broker import BrokerError, KafkaBroker, existing_kafka
-from tests.servers.downloads import FetchError
+from tests.servers.downloads import SOKETI_VERSION, FetchError, fetch_soketi
 from tests.servers.kafka import KafkaServer
 from tests.servers.process import PortTakenError, ProcessError
 from tests.servers.soketi import SoketiServer
@@ -82,13 +82,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _options(arguments)
     signal.signal(signal.SIGTERM, _exit)
+    plan = _plan(options)
     entries, skipped = standing(options.contenders)
+    if plan.soketi and (obstacle := _soketi_obstacle()) is not None:
+        plan = replace(plan, soketi=False)
+        skipped["a real soketi"] = obstacle
     for name, reason in skipped.items():
         _say(f"left out: {name}: {reason}")
     if not entries:
         _say("make bench: nobody of those can run here")
         return 1
-    more: dict[str, str] = {}
+    more = {"soketi": SOKETI_VERSION} if plan.soketi else {}
     for entry in entries:
         more |= entry.contender.versions()
     machine = describe(own_kafka=existing_kafka() is None, more=more)
@@ -97,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         costs, receptions = _measure_parts() if options.parts else ((), ())
         with tempfile.TemporaryDirectory(prefix="bridge-bench-") as folder:
-            for outcome in _measure(_plan(options), entries, Path(folder)):
+            for outcome in _measure(plan, entries, Path(folder)):
                 if isinstance(outcome, Failure):
                     failures.append(outcome)
                     _say(f"{outcome.contender:<36}{outcome.reason}")
@@ -218,8 +222,7 @@ def _measure(
         if against_soketi:
             with _soketi(course):
                 for contender, traffic, rate in against_soketi:
-                    outcome = _outcome(course, contender, traffic, rate)
-                    yield replace(outcome, source=SOKETI)
+                    yield _from_soketi(course, contender, traffic, rate)
 
 
 def _outcome(
@@ -231,6 +234,25 @@ def _outcome(
         if contender.name not in PEERS:
             raise
         return Failure(contender.name, traffic, rate, str(error))
+
+
+def _from_soketi(
+    course: Course, contender: Contender, traffic: Traffic, rate: float | None
+) -> Run | Failure:
+    """Run; it comes last, and whoever fails here must not spoil the whole report."""
+    try:
+        return replace(course.run(contender, traffic, rate), source=SOKETI)
+    except _OUTCOMES as error:
+        return Failure(contender.name, traffic, rate, str(error), SOKETI)
+
+
+def _soketi_obstacle() -> str | None:
+    """Say what keeps soketi from being started."""
+    try:
+        fetch_soketi()
+    except FetchError as error:
+        return str(error)
+    return None
 
 
 @contextmanager

@@ -42,7 +42,7 @@ _MEANING = (
 @dataclass(frozen=True)
 class Failure:
     """
-    A run of a peer that didn't come to its end.
+    A run that didn't come to its end, of a peer or from a real soketi.
 
     Attributes:
         contender: Its name.
@@ -74,7 +74,7 @@ class Report:
         receiving: What a message costs between the socket and a run.
         peers: Contenders whose flaws are told, and don't count; each with how many
             times its events/s the bridge is to bring, if that is a target.
-        failures: Runs of these that have no figures.
+        failures: Runs that have no figures.
         skipped: Who didn't run, and why.
     """
 
@@ -92,7 +92,9 @@ class Report:
     @property
     def flawless(self) -> bool:
         """Whether all that was sent to a bridge is on its topic, once, in order."""
-        return _flawless([run for run in self.runs if run.contender not in self.peers])
+        ours = [run for run in self.runs if run.contender not in self.peers]
+        failed = {failure.contender for failure in self.failures}
+        return _flawless(ours) and failed <= self.peers.keys()
 
     def json(self) -> str:
         """Write all that was measured, run by run."""

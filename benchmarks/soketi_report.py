@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from benchmarks.course import Run
+from benchmarks.figures import Spread
 from benchmarks.tables import by_contender, known, of, table, write
 
 
@@ -39,22 +40,29 @@ def describe_soketi(runs: Sequence[Run]) -> list[str]:
 def _row(name: str, runs: Sequence[Run], rates: Sequence[float]) -> list[str]:
     floods = [run for run in runs if run.rate is None]
     cells = [
-        write(known(floods, lambda run: run.events_per_second), 0),
-        write(known(floods, lambda run: run.cpu_us_per_event), 1),
+        _write(known(floods, lambda run: run.events_per_second), 0),
+        _write(known(floods, lambda run: run.cpu_us_per_event), 1),
     ]
     for rate in rates:
         paced = [run for run in runs if run.rate == rate]
         cells += [
-            write(
+            _write(
                 known(paced, lambda run: run.latency.p50 if run.latency else None), 2
             ),
-            write(
+            _write(
                 known(paced, lambda run: run.latency.p99 if run.latency else None), 2
             ),
-            write(known(paced, lambda run: run.cpu_us_per_event), 0),
+            _write(known(paced, lambda run: run.cpu_us_per_event), 0),
         ]
     start = write(of(runs, lambda run: run.start_seconds), 1)
     return [name, *cells, start, _flaws(runs)]
+
+
+def _write(figure: Spread | None, digits: int) -> str:
+    """Write a figure of the one run that there mostly is."""
+    if figure is not None and figure.lowest == figure.highest:
+        return f"{figure.median:,.{digits}f}"
+    return write(figure, digits)
 
 
 def _flaws(runs: Sequence[Run]) -> str:

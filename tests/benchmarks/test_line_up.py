@@ -131,6 +131,21 @@ def test_rate_above_ones_pace_is_left_out() -> None:
     assert [rate for _, _, rate in _plan().runs([slow])] == [None]
 
 
+def test_real_soketi_is_for_those_who_sign() -> None:
+    """Each of them runs once, at the rate if it keeps it; nobody where none is meant."""
+    entries = [
+        Entry(_Somebody("mute"), 20, 1, signs=False),
+        Entry(_Somebody("slow"), 2000, 1),
+        Entry(_Somebody("fast"), 20, 1),
+    ]
+    plan = replace(_plan(turns=5), soketi=True)
+
+    runs = [(each.name, rate) for each, _, rate in plan.soketi_runs(entries)]
+
+    assert runs == [("slow", None), ("fast", None), ("fast", 1000)]
+    assert not list(_plan().soketi_runs(entries))
+
+
 def test_failure_of_a_peer_is_a_finding() -> None:
     """A peer's run that breaks is told; a bridge's ends the benchmark."""
     (peer, *_), course, traffic = PEERS, _BrokenCourse(), Traffic(1)

@@ -62,5 +62,20 @@ def test_runs_of_soketi_stand_apart() -> None:
     assert "## From a real soketi" in text
     assert "every event once, whole and in order per job in 1 of 2 runs" in text
     assert "- peer: failed in a flood from soketi: broke" in text
-    assert text.count("900.0 (900.0, 900.0)") == 1
+    assert text.count("900.0") == 1
     assert not report.flawless
+
+
+def test_failure_from_soketi_counts_for_a_bridge() -> None:
+    """A bridge that has no figures there fails the benchmark, a peer doesn't."""
+    peer = Failure("peer", Traffic(1000), None, "broke", SOKETI)
+    bridge = replace(peer, contender="bridge")
+
+    def report(*failures: Failure) -> Report:
+        names = "floor", "bridge", "memory"
+        return Report(
+            MACHINE, *names, [], peers={"peer": None}, failures=list(failures)
+        )
+
+    assert report(peer).flawless
+    assert not report(peer, bridge).flawless
