@@ -95,7 +95,7 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --editable '.[sandbox]' --group dev
 	@touch $@
 
-run: $(STAMP) ## the main job on this machine: sandbox, Kafka, bridge, live view (FOR=seconds, RATE=events/s)
+run: $(STAMP) ## the main job on this machine: sandbox, Kafka, bridge, board, live view (FOR=seconds, RATE=events/s)
 	@$(BIN)/python -m tests.local_run $(if $(FOR),--for $(FOR)) $(if $(RATE),--rate $(RATE))
 
 fetch: $(STAMP) ## download what `run` and `test` start (Kafka, soketi, Java, Node), once

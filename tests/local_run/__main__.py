@@ -62,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> Options:
     parser = argparse.ArgumentParser(
         prog="python -m tests.local_run",
-        description="Run the main job on this machine: sandbox, Kafka, bridge, view.",
+        description="Run the main job on this machine: "
+        "sandbox, Kafka, bridge, board, view.",
     )
     parser.add_argument(
         "--for",

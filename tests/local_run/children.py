@@ -1,5 +1,5 @@
 """
-The processes of a run: how the sandbox and the bridge are started and ended.
+The processes of a run: how sandbox, bridge and board are started and ended.
 
 Owns their command lines, environments and when they count as ready. Kafka is
 `tests.servers`' business, the order of it all `run`'s.
@@ -16,11 +16,12 @@ from pathlib import Path
 
 import trio
 
-from tests.local_run.endpoints import Bridge, EndpointError, Sandbox
+from tests.local_run.endpoints import Board, Bridge, EndpointError, Sandbox
 from tests.servers.process import ChildProcess, ProcessError, start_all, stop_all
 
 
 __all__ = [
+    "board_child",
     "bridge_child",
     "running",
     "sandbox_child",
@@ -28,12 +29,14 @@ __all__ = [
     "webhook_url",
 ]
 
-# Both take well under 2 s on an idle machine.
+# Each takes well under 2 s on an idle machine.
 _START_SECONDS = 30.0
 # All must be gone 10 s after Ctrl-C: the bridge has most of it for its drain.
 BRIDGE_GRACE_SECONDS = 5.0
 _DRAIN_SECONDS = 4.0
 SANDBOX_GRACE_SECONDS = 1.5
+# It has nothing to finish.
+BOARD_GRACE_SECONDS = 1.0
 
 _CLIENT_ID = "sandbox"
 _API_TOKEN = "sandbox-token"  # the sandbox's own default: it protects nothing
@@ -106,6 +109,27 @@ def bridge_child(
     }
     argv = [sys.executable, "-m", "bridge", "--topic", topic]
     return _child("the bridge", argv, folder, environment, Bridge(port).is_ready)
+
+
+def board_child(folder: Path, *, kafka: str, topic: str, port: int) -> ChildProcess:
+    """
+    Describe the board's process; it needs the topics to be there.
+
+    Args:
+        folder: Its own folder, for its log.
+        kafka: Bootstrap servers.
+        topic: The topic of the jobs that it shall show.
+        port: The free port that it shall serve.
+    """
+    options = {
+        "--topic": topic,
+        "--bootstrap-servers": kafka,
+        "--listen": f"127.0.0.1:{port}",
+    }
+    argv = [sys.executable, "-m", "bridge", "board"]
+    argv += [text for option in options.items() for text in option]
+    environment = _environment() | {"BRIDGE_LOG_FORMAT": "console"}
+    return _child("the board", argv, folder, environment, Board(port).answers)
 
 
 def _environment() -> dict[str, str]:

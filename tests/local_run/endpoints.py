@@ -1,5 +1,5 @@
 """
-What the run asks the sandbox and the bridge over HTTP, as any operator could.
+What the run asks sandbox, bridge and board over HTTP, as any operator could.
 
 Calls block and have a deadline; trio calls them in a thread. Nothing is judged
 here.
@@ -16,9 +16,9 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 
-__all__ = ["Bridge", "BridgeNumbers", "EndpointError", "Sandbox"]
+__all__ = ["Board", "Bridge", "BridgeNumbers", "EndpointError", "Sandbox"]
 
-# Both answer from memory, on this machine.
+# All answer from memory, on this machine.
 _TIMEOUT_SECONDS = 2.0
 
 # How an event's row leaves the outbox for Kafka.
@@ -96,6 +96,28 @@ class Sandbox:
             EndpointError: It doesn't answer.
         """
         _ask(f"{self.url}/sandbox/emission", {"rate": rate})
+
+
+class Board:
+    """
+    The board's page.
+
+    Args:
+        port: Where it listens on 127.0.0.1.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}/"
+
+    def answers(self) -> bool:
+        """
+        Tell whether it serves.
+
+        Raises:
+            EndpointError: It doesn't answer.
+        """
+        _ask(self.url)
+        return True
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ class Addresses:
     Attributes:
         kafka: Bootstrap servers.
         topic: The topic's name.
+        board: The page that shows the jobs.
         sandbox: The sandbox's URL.
         health: The bridge's health port, as a URL.
         webhooks: Where the bridge takes the sandbox's webhooks.
@@ -28,6 +29,7 @@ class Addresses:
 
     kafka: str
     topic: str
+    board: str
     sandbox: str
     health: str
     webhooks: str
@@ -93,4 +95,9 @@ def guide(addresses: Addresses) -> Iterator[str]:
         f"  .venv/bin/bridge gaps --bootstrap-servers {addresses.kafka}"
         f" --topic {addresses.topic}"
     )
+    yield ""
+    # Last, where nobody overlooks it.
+    yield "See the jobs, their pictures and the gaps in a browser:"
+    yield ""
+    yield f"  {addresses.board}"
     yield ""

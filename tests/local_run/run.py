@@ -1,7 +1,7 @@
 """
 The run itself: what starts in which order, what is watched, how all of it ends.
 
-Owns the nursery and the order: Kafka, sandbox, bridge, reader; and back. The
+Owns the nursery and the order: Kafka, sandbox, bridge, board, reader; and back. The
 parts stand in the modules beside it.
 """
 
@@ -24,12 +24,13 @@ from bridge.kafka.reading.reader import Edge, TopicReader
 from bridge.settings import KafkaSettings
 from tests.local_run import children
 from tests.local_run.children import (
+    board_child,
     bridge_child,
     running,
     sandbox_child,
     webhook_url,
 )
-from tests.local_run.endpoints import Bridge, EndpointError, Sandbox
+from tests.local_run.endpoints import Board, Bridge, EndpointError, Sandbox
 from tests.local_run.guide import Addresses, guide
 from tests.local_run.ledger import Ledger
 from tests.local_run.screen import Numbers, Screen, head, numbers_line
@@ -76,11 +77,12 @@ class _Run:
         self._options = options
         self._screen = screen
         self._folder = folder
-        sandbox_port, health_port, webhook_port = free_ports(3)
+        sandbox_port, health_port, webhook_port, board_port = free_ports(4)
         self._sandbox_port, self._health_port = sandbox_port, health_port
-        self._webhook_port = webhook_port
+        self._webhook_port, self._board_port = webhook_port, board_port
         self._sandbox = Sandbox(sandbox_port)
         self._bridge = Bridge(health_port)
+        self._board = Board(board_port)
         self._children: list[ChildProcess] = []
         self._numbers = Numbers()
         self._ledger = Ledger()
@@ -104,6 +106,7 @@ class _Run:
             addresses = Addresses(
                 kafka.bootstrap_servers,
                 topic,
+                self._board.url,
                 self._sandbox.url,
                 self._bridge.url,
                 webhook_url(self._webhook_port),
@@ -155,7 +158,7 @@ class _Run:
     async def _start_children(
         self, stack: AsyncExitStack, kafka: KafkaBroker, topic: str
     ) -> None:
-        """Start the sandbox and then the bridge."""
+        """Start the sandbox, the bridge, and the board when its topics are there."""
         sandbox = sandbox_child(
             self._folder / "sandbox",
             self._sandbox_port,
@@ -169,9 +172,16 @@ class _Run:
             port=self._health_port,
             webhook_port=self._webhook_port,
         )
+        board = board_child(
+            self._folder / "board",
+            kafka=kafka.bootstrap_servers,
+            topic=topic,
+            port=self._board_port,
+        )
         for title, child, grace_seconds in (
             ("Starting the sandbox", sandbox, children.SANDBOX_GRACE_SECONDS),
             ("Starting the bridge", bridge, children.BRIDGE_GRACE_SECONDS),
+            ("Starting the board", board, children.BOARD_GRACE_SECONDS),
         ):
             context = running(child, grace_seconds)
             await self._screen.step(title, partial(stack.enter_async_context, context))

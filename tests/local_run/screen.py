@@ -116,6 +116,7 @@ def head(addresses: Addresses, numbers: Numbers, ledger: Ledger) -> list[Text]:
     The addresses stay in sight, because the table covers what was said before.
     """
     lines = [
+        Text(f"See the jobs in a browser: {addresses.board}"),
         Text(addresses.line(), style="dim"),
         *(Text(line, style="dim") for line in commands(addresses).values()),
         Text(numbers_line(numbers, ledger) + "  (Ctrl-C stops all)"),

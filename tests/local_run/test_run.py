@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import json
 import os
 import pty
 import re
@@ -15,7 +17,9 @@ import termios
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -81,12 +85,12 @@ class Runner:
                 continue
         return found
 
-    def child(self, *words: str) -> psutil.Process:
-        """Find the one process of a run with these words on its command line."""
+    def bridge(self) -> psutil.Process:
+        """Find the bridge's own process of a run."""
         (found,) = (
             process
             for process in self.left()
-            if all(word in process.cmdline() for word in words)
+            if process.cmdline()[1:4] == ["-m", "bridge", "--topic"]
         )
         return found
 
@@ -95,7 +99,7 @@ class Runner:
         assert self.left() == []
         assert list(self.folder.iterdir()) == []
         ports = {int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", output)}
-        assert len(ports) >= 3
+        assert len(ports) >= 4
         for port in ports:
             with socket.socket() as probe:
                 assert probe.connect_ex(("127.0.0.1", port)) != 0
@@ -170,7 +174,7 @@ def test_a_process_that_dies_ends_the_run(runner: Runner, kafka: KafkaBroker) ->
     """The run says which one it was, shows its log's end and exits with 1."""
     process = runner.start(kafka=kafka.bootstrap_servers)
     output = read_until(process, "emitted")
-    runner.child("bridge", "--topic").kill()
+    runner.bridge().kill()
     rest, errors = process.communicate(timeout=_STOP_SECONDS)
     assert process.returncode == 1
     first, *tail = errors.splitlines()
@@ -184,9 +188,10 @@ def test_a_process_that_dies_ends_the_run(runner: Runner, kafka: KafkaBroker) ->
 
 @pytest.mark.usefixtures("kafka")
 def test_a_killed_run_leaves_nothing_either(runner: Runner) -> None:
-    """Whatever kills the run itself, its processes and files go with it."""
+    """It shows jobs on its board; whatever kills it, all it started goes with it."""
     process = runner.start()
     output = read_until(process, "emitted")
+    assert jobs_on_the_board(output)
     process.kill()
     process.communicate(timeout=_STOP_SECONDS)
     wait_until(lambda: not runner.left() and not list(runner.folder.iterdir()))
@@ -214,10 +219,26 @@ def test_ctrl_c_stops_everything_in_time(runner: Runner) -> None:
     assert os.waitstatus_to_exitcode(status) == 0
     before, _, after = output.rpartition("\x1b[?1049l")
     assert "events/s" in before
+    assert "See the jobs in a browser: http://127.0.0.1:" in before
     assert "in_progress" in after
     assert "Stopping" in after
     assert "Traceback" not in output
     runner.assert_nothing_left(output)
+
+
+def jobs_on_the_board(output: str) -> list[dict[str, Any]]:
+    """Open the board whose address a run has said, and wait until it shows jobs."""
+    (port,) = re.findall(r"browser:\n\n  http://127\.0\.0\.1:(\d+)/\n", output)
+    board = HTTPConnection("127.0.0.1", int(port), timeout=_STOP_SECONDS)
+    with contextlib.closing(board):
+        board.request("GET", "/")
+        assert b"<title>" in board.getresponse().read()
+        board.request("GET", "/events")
+        for line in board.getresponse():
+            jobs = json.loads(line[6:])["jobs"] if line.startswith(b"data: ") else []
+            if jobs:
+                return list(jobs)
+    raise AssertionError("The board ended.")
 
 
 def read_terminal(terminal: int, *, until: str | None) -> str:
