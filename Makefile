@@ -175,7 +175,7 @@ $(BENTHOS): benchmarks/peers/benthos/main.go benchmarks/peers/benthos/go.mod
 	$(call go-needed,Benthos,$(BENTHOS_VERSION))
 	@cp $^ $(@D) && cd $(@D) && rm -f go.sum && $(GO) build -mod=mod -o $(@F) .
 
-bench-faults: $(STAMP) ## let soketi and Kafka fail around the bridge and its peers; five minutes (CONTENDERS=, ONLY=name,..., RATE=events/s)
+bench-faults: $(STAMP) ## let soketi and Kafka fail around the bridge and its peers; six minutes (CONTENDERS=, ONLY=name,..., RATE=events/s)
 	@$(BIN)/python -m benchmarks.faults $(if $(CONTENDERS),--contenders $(CONTENDERS)) $(if $(ONLY),--only $(ONLY)) \
 		$(if $(RATE),--rate $(RATE)) $(ARGS)
 

@@ -209,8 +209,8 @@ class SoketiSource:
             try:
                 connection.request("GET", self._soketi.sign_count(CHANNEL))
                 count: int = json.load(connection.getresponse())["subscription_count"]
-            except (OSError, http.client.HTTPException) as error:
-                raise OrderError(f"soketi: {error}") from error
+            except (OSError, http.client.HTTPException, KeyError, ValueError) as error:
+                raise OrderError(f"soketi gave no number: {error}") from error
         return count
 
 

@@ -30,6 +30,8 @@ _LOOK_SECONDS = 0.1
 # Who brings events as they come is whole again.
 _PROMPT_SECONDS = 1.0
 
+_NEVER = float("inf")
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -145,7 +147,7 @@ def _arrivals(evidence: Evidence) -> dict[int, float]:
     for record in evidence.records:
         index = event_of(record, evidence.traffic)
         if index is not None:
-            moment = evidence.seen.get((record.partition, record.offset), float("inf"))
+            moment = evidence.seen.get((record.partition, record.offset), _NEVER)
             arrived[index] = min(moment, arrived.get(index, moment))
     return arrived
 
@@ -175,4 +177,5 @@ def _whole(
             since = max(since, each.ended)
         elif arrival > each.ended + _PROMPT_SECONDS:
             since = max(since, arrival)
-    return since - ended if came else None
+    # What came only when the contender was ended, no consumer had in the run.
+    return since - ended if came and since < _NEVER else None

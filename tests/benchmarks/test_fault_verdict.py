@@ -238,6 +238,17 @@ def test_whole_when_what_waited_is_there(history: _History) -> None:
     assert history.judge().whole_seconds == pytest.approx(5.0 - _ENDED)
 
 
+def test_what_comes_at_the_very_end_is_no_recovery(history: _History) -> None:
+    """Events that were written only when the contender was ended came to nobody."""
+    for event in range(10, 40):
+        del history.seen[0, event]
+
+    verdict = history.judge()
+
+    assert verdict.on_topic == 40
+    assert verdict.whole_seconds is None
+
+
 def test_whole_when_nothing_is_missing_any_more(history: _History) -> None:
     """Who was away is whole after the last event that it missed."""
     history.lose(*range(11, 31))

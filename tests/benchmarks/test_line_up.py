@@ -132,7 +132,7 @@ def test_rate_above_ones_pace_is_left_out() -> None:
 
 
 def test_real_soketi_is_for_those_who_sign() -> None:
-    """Each of them runs once, at the rate if it keeps it; nobody where none is meant."""
+    """Each of them runs once, at the rate if it keeps it; nobody where none is due."""
     entries = [
         Entry(_Somebody("mute"), 20, 1, signs=False),
         Entry(_Somebody("slow"), 2000, 1),

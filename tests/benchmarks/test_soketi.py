@@ -28,6 +28,7 @@ class _Server(ThreadingHTTPServer):
     Attributes:
         taken: The events' data in the order in which they were taken.
         mood: `take`, `refuse`, or `break` after having taken.
+        count: What it answers to who asks for the number of subscribers.
     """
 
     daemon_threads = True
@@ -36,6 +37,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.taken: list[str] = []
         self.mood = "take"
+        self.count = ""
         self.lock = threading.Lock()
 
 
@@ -53,7 +55,13 @@ class _Handler(BaseHTTPRequestHandler):
         if mood == "break":
             self.close_connection = True
             return
-        answer = json.dumps({"ok": mood == "take"}).encode()
+        self._answer(json.dumps({"ok": mood == "take"}))
+
+    def do_GET(self) -> None:
+        self._answer(self.server.count)
+
+    def _answer(self, text: str) -> None:
+        answer = text.encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
@@ -120,6 +128,22 @@ def test_answers_are_told_apart(
     assert {attempt.taken for attempt in attempts} == {taken}
     assert sorted(attempt.event for attempt in attempts) == list(range(100))
     assert len(server.taken) == (0 if mood == "refuse" else 100)
+
+
+@pytest.mark.parametrize("answer", ["{}", "at once"])
+def test_number_that_is_none(server: _Server, answer: str) -> None:
+    """Without a number nobody knows who is subscribed, whatever soketi says."""
+    server.count = answer
+
+    with pytest.raises(OrderError, match="no number"):
+        _source(server.server_port).subscribed()
+
+
+def test_subscribers_are_waited_for(server: _Server) -> None:
+    """The wait ends when soketi counts as many as there should be."""
+    server.count = '{"subscription_count": 1}'
+
+    _source(server.server_port).wait_subscribed()
 
 
 def test_nobody_there_is_a_refusal() -> None:
