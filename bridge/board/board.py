@@ -142,8 +142,10 @@ class Board:
         previews: dict[str, str] = {}
         for record in run:
             read = read_job_record(record)
-            # A producer's clock may say anything.
-            at_ms = min(max(0, record.timestamp_ms), now_ms)
+            # A producer's clock may say anything, and Kafka has -1 for nothing.
+            at_ms = record.timestamp_ms
+            if not 0 <= at_ms <= now_ms:
+                at_ms = now_ms
             job = take(record, read, at_ms, version)
             if job.events == 1:
                 # Where previews have a topic of their own they may come first.
@@ -198,8 +200,8 @@ class Board:
         """Give the figures of a moment."""
         standing = self.standings[self._topic]
         p50, p99 = self._latencies.percentiles(now_ms)
-        # Kafka that is away is told once, whatever is read of it.
-        notes = dict.fromkeys(one.note for one in self.standings.values() if one.note)
+        # Without jobs there is one thing to say, whatever else is read or not.
+        notes = [one.note for one in self.standings.values() if one.note]
         return Figures(
             now_ms=now_ms,
             events_per_second=round(self._rate.per_second(now_seconds), 1),
@@ -211,7 +213,7 @@ class Board:
             lag=standing.lag,
             reading=self._reading(now_seconds),
             away_since_ms=standing.away_since_ms,
-            note=" ".join(notes) or None,
+            note=standing.note or " ".join(notes) or None,
             browsers=browsers,
         )
 

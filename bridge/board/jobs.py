@@ -258,6 +258,7 @@ def _is_link(url: str) -> bool:
     return (
         len(url) <= _MAX_URL
         and url[:8].lower().startswith(("http://", "https://"))
+        and url.isascii()
         and url.isprintable()
         and " " not in url
     )

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.board.board import Board, Filter
-from bridge.board.figures import Figures
+from bridge.board.figures import Figures, Standing
 from bridge.kafka.reading.reader import ConsumedRecord
 from bridge.settings import BoardSettings
 from tests.board.records import JPEG, NOW_MS, Page, job_record, preview, raw_record
@@ -95,6 +95,7 @@ def test_a_job_that_ended_stays_so() -> None:
         ("javascript:alert(1)", None),
         ("data:text/html,x", None),
         (" https://r.example", None),
+        ("https://r.example/\u202e", None),
         ("https://r.example/\x00", None),
         ("https://" + "r" * 5_000, None),
     ],
@@ -223,13 +224,26 @@ def test_dead_letters_are_told_by_reason() -> None:
     assert shown["example"]["id"] == "k" * 300
 
 
-def test_notes_are_told_once() -> None:
-    """Two topics of one Kafka that is away are one thing to say."""
+def test_notes_are_put_together() -> None:
+    """Those of the other topics, unless jobs themselves aren't read."""
     board = made()
-    board.standings["jobs"].note = board.standings.setdefault(
-        "jobs.gaps", type(board.standings["jobs"])()
-    ).note = "Kafka is away."
+    board.standings |= {
+        "jobs.gaps": Standing(note="No gaps."),
+        "jobs.dlq": Standing(note="No letters."),
+        "jobs.previews": Standing(),
+    }
+    assert figures(board).note == "No gaps. No letters."
+    board.standings["jobs"].note = "Kafka is away."
     assert figures(board).note == "Kafka is away."
+
+
+@pytest.mark.parametrize("at_ms", [-1, -(2**63), NOW_MS + 1, 2**63 - 1])
+def test_a_moment_that_cannot_be_is_now(at_ms: int) -> None:
+    """Else it would stand on top for good, or look fifty years old."""
+    board = made()
+    taken(board, job_record("a", at_ms=at_ms))
+    job = page_of(board).jobs["a"]
+    assert (job["first_ms"], job["last_ms"]) == (NOW_MS, NOW_MS)
 
 
 def test_a_job_that_comes_into_view_is_told_though_it_did_not_change() -> None:

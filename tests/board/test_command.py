@@ -14,8 +14,14 @@ from types import MappingProxyType
 
 import httpx  # noqa: TID251 - the browser of these tests
 import pytest
+import trio
+from click.testing import CliRunner
 from confluent_kafka import Producer
 
+from bridge.board import running
+from bridge.cli import board as board_command
+from bridge.cli import root
+from bridge.settings import Settings
 from tests.board.records import JPEG, Page, preview
 from tests.conftest import Topic
 from tests.consumer.dead_letters.letters import Sent, sent, write
@@ -161,6 +167,32 @@ def test_kafka_that_is_away_is_told_on_the_page(start: Start) -> None:
     assert "127.0.0.1:1" in page.figures["note"]
     assert page.figures["away_since_ms"] is not None
     assert board.end(signal.SIGTERM)[0] == 0
+
+
+def test_options_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the command go before those of the environment."""
+    seen: list[Settings] = []
+
+    async def run(settings: Settings, _: object) -> None:
+        await trio.lowlevel.checkpoint()
+        seen.append(settings)
+
+    monkeypatch.setattr(running, "run", run)
+    monkeypatch.setattr(board_command, "be_quiet", lambda _: None)
+    monkeypatch.setenv("BRIDGE_BOARD_SINCE_SECONDS", "60")
+    monkeypatch.setenv("BRIDGE_PREVIEWS", "topic")
+    runner = CliRunner()
+    assert runner.invoke(root, ["board", "--listen", "[::1]:0"]).exit_code == 0
+    options = ["board", "--since", "2h", "--show-results"]
+    assert runner.invoke(root, options).exit_code == 0
+    first, second = (one.board for one in seen)
+    assert (first.listen, first.since_seconds) == ("[::1]:0", 60)
+    assert not first.show_results
+    assert (second.since_seconds, second.show_results) == (7_200, True)
+    assert {one.previews for one in seen} == {"topic"}
+    wrong = runner.invoke(root, ["board", "--listen", "8090"])
+    assert wrong.exit_code == 2
+    assert "BRIDGE_BOARD_LISTEN, --listen" in wrong.output
 
 
 def test_a_missing_topic_is_one_line(topic: Topic) -> None:
