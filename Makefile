@@ -114,9 +114,9 @@ cover-protocol: $(STAMP) ## fail unless every branch of the Pusher protocol and 
 	@COVERAGE_FILE=.coverage.protocol $(BIN)/pytest -q $(SANS_IO:%=tests/pusher/test_%.py) \
 		$(SANS_IO:%=--cov=bridge.pusher.%) --cov-branch --cov-report=term --cov-fail-under=100
 
-test-browser: $(STAMP) ## the board's page in Chromium, with a stand-in and with the real stack (ARGS="-k hostile")
+test-browser: $(STAMP) ## the board's page in Chromium, with a stand-in and with the real stack (ARGS="-k hostile", SCREENSHOTS=docs)
 	@$(BIN)/python -c 'import playwright' 2>/dev/null || $(BIN)/python -m pip install --quiet --group browser
-	@$(BIN)/pytest -m browser tests/browser $(ARGS)
+	@$(if $(SCREENSHOTS),BRIDGE_TEST_SCREENSHOTS=$(SCREENSHOTS)) $(BIN)/pytest -m browser tests/browser $(ARGS)
 
 test-long: $(STAMP) ## the tests marked long
 	@HELM="$(HELM)" $(BIN)/pytest -m long $(ARGS)

@@ -214,7 +214,7 @@ def _resolve(folder: Path, coordinates: str, way_on: str) -> str:
 def clean(progress: Progress = to_stderr) -> None:
     """Empty the cache; only what this module puts there is removed."""
     names = "kafka", "ecj", "registry", "soketi", "seed-clients", "node-peers"
-    empty((*names, "asyncapi", "axe"), progress)
+    empty((*names, "asyncapi", "axe", "typescript"), progress)
 
 
 def _check_digests(folder: Path, digests: str) -> None:

@@ -20,16 +20,19 @@ __all__ = [
     "KAFKAJS_VERSION",
     "PUSHER_JS_VERSION",
     "SOKETI_VERSION",
+    "TYPESCRIPT_VERSION",
     "fetch_asyncapi_parser",
     "fetch_axe",
     "fetch_node_peers",
     "fetch_seed_clients",
     "fetch_soketi",
+    "fetch_typescript",
 ]
 
 SOKETI_VERSION = "1.6.1"
 ASYNCAPI_PARSER_VERSION = "3.6.6"
 AXE_VERSION = "4.14.1"
+TYPESCRIPT_VERSION = "5.9.3"
 PUSHER_JS_VERSION = "8.6.0"
 KAFKAJS_VERSION = "2.2.4"
 
@@ -68,10 +71,17 @@ _ASYNCAPI_PACKAGE = {
 
 _ASYNCAPI_ENTRY = Path("node_modules/@asyncapi/parser/package.json")
 
-# What judges the board's page: one script for the browser.
+# What judges the board's page: one script for the browser, one for Node.
 _AXE_PACKAGE = {"private": True, "dependencies": {"axe-core": AXE_VERSION}}
 
 _AXE_ENTRY = Path("node_modules/axe-core/axe.min.js")
+
+_TYPESCRIPT_PACKAGE = {
+    "private": True,
+    "dependencies": {"typescript": TYPESCRIPT_VERSION},
+}
+
+_TYPESCRIPT_ENTRY = Path("node_modules/typescript/bin/tsc")
 
 
 def fetch_soketi(progress: Progress = to_stderr) -> Path:
@@ -196,6 +206,31 @@ def fetch_axe(progress: Progress = to_stderr) -> Path:
         progress=progress,
     )
     return folder / _AXE_ENTRY
+
+
+def fetch_typescript(progress: Progress = to_stderr) -> Path:
+    """Fetch TypeScript, which checks the types that JavaScript's comments name.
+
+    Args:
+        progress: Takes lines for people.
+
+    Returns:
+        The script that Node runs.
+
+    Raises:
+        FetchError: It can't be fetched.
+    """
+    package = json.dumps(_TYPESCRIPT_PACKAGE, indent=2)
+    folder = cached(
+        "typescript",
+        f"TypeScript {TYPESCRIPT_VERSION} (24 MB)",
+        recipe=package,
+        source="an npm registry",
+        way_on="leave out the test that needs it (ARGS='-k \"not types\"')",
+        fill=lambda folder: _install(folder, package, _TYPESCRIPT_ENTRY),
+        progress=progress,
+    )
+    return folder / _TYPESCRIPT_ENTRY
 
 
 def _install(folder: Path, package: str, entry: Path, *more_options: str) -> Path:

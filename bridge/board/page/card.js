@@ -66,6 +66,7 @@ export class Card {
     setAttribute(this.element, "data-status", icon);
     setIcon(this.#status, icon);
     setText(this.#word, cut(word, MOST_ID));
+    this.#word.title = job.has_result ? "It has a result" : "";
     this.#showProgress(job);
     this.#picture.show(job);
     setText(this.#account, cut(job.account ?? "", MOST_ID));

@@ -35,6 +35,7 @@ export class Nothing {
     const key = JSON.stringify(paragraphs);
     if (key === this.#shown) return;
     this.#shown = key;
+    /** @type {HTMLElement[]} */
     const made = paragraphs.map(paragraph);
     if (model.known && isFiltered) made.push(this.#clearButton());
     this.#box.replaceChildren(...made);

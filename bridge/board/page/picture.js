@@ -7,7 +7,7 @@
  * @module
  */
 
-import { element, part, setText } from "./elements.js";
+import { cut, element, part, setText } from "./elements.js";
 import { previewAddress } from "./protocol.js";
 
 /** @import { Job } from "./protocol.js" */
@@ -19,7 +19,7 @@ import { previewAddress } from "./protocol.js";
  * @returns {string}
  */
 function blank(job) {
-  if (job.preview_note) return `No preview: ${job.preview_note}`;
+  if (job.preview_note) return `No preview: ${cut(job.preview_note)}`;
   return job.ended_ms === null ? "No preview yet" : "No preview";
 }
 
@@ -42,6 +42,8 @@ export class Picture {
   /** @param {Job} job */
   show(job) {
     setText(this.#blank, blank(job));
+    // Beside a picture it says why no newer one came.
+    this.#box.title = job.preview_note ? cut(job.preview_note) : "";
     // A picture that the job had stays: it is still what was seen last.
     if (job.preview) this.#wanted = previewAddress(job.id, job.preview);
     void this.#load();

@@ -1,0 +1,63 @@
+"""
+Pictures of the board for the documentation: `make test-browser SCREENSHOTS=docs`.
+
+Owns their size and where they go: beside the other things that are built, unless a
+folder is named.
+"""
+
+from __future__ import annotations
+
+import os
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Page
+
+
+__all__ = ["MAX_BYTES", "take"]
+
+FOLDER_VARIABLE = "BRIDGE_TEST_SCREENSHOTS"
+
+# A page of documentation shows both at once.
+MAX_BYTES = 200_000
+
+_ROOT = Path(__file__).parents[2]
+
+# So that the lines of the figures have something to show.
+_WATCH_MS = 25_000
+
+# Of each colour's 256 shades so many are left: what previews lose by it nobody sees.
+_SHADES = (64, 48, 32, 24, 16)
+
+
+def take(page: Page) -> None:
+    """Watch a page for a while, and take it in both themes."""
+    folder = _ROOT / os.environ.get(FOLDER_VARIABLE, "build/board")
+    folder.mkdir(parents=True, exist_ok=True)
+    page.wait_for_timeout(_WATCH_MS)
+    page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_timeout(500)
+        picture = _small(page.screenshot())
+        (folder / f"board-{scheme}.png").write_bytes(picture)
+
+
+def _small(picture: bytes) -> bytes:
+    """Give a picture with as few shades as it takes to be small.
+
+    Raises:
+        ValueError: It stays too large.
+    """
+    image = Image.open(BytesIO(picture)).convert("RGB")
+    for shades in _SHADES:
+        steps = shades - 1
+        nearest = [
+            round(round(shade / 255 * steps) * 255 / steps) for shade in range(256)
+        ]
+        small = BytesIO()
+        image.point(nearest * 3).save(small, "PNG", optimize=True)
+        if small.tell() <= MAX_BYTES:
+            return small.getvalue()
+    raise ValueError(f"a picture has {small.tell()} bytes, more than {MAX_BYTES}")
