@@ -1,0 +1,54 @@
+"""Tests of how late events are, as the page tells it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from bridge.board.figures import Latencies
+from bridge.kafka.reading.reader import ConsumedRecord
+from tests.board.records import NOW_MS, raw_record
+
+
+def _read_at(at_ms: int, origin: bytes = b"socket") -> ConsumedRecord:
+    time = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat()
+    headers = {"ce_time": time.encode(), "bridge_origin": origin}
+    return raw_record(b"{}", headers=headers, at_ms=NOW_MS - 5)
+
+
+def test_lateness_is_from_the_socket_to_here() -> None:
+    """Half were faster than the median; what was replayed is no measure."""
+    latencies = Latencies()
+    run = [_read_at(NOW_MS - n) for n in range(1, 101)]
+    latencies.add([*run, _read_at(0, b"replay")], NOW_MS)
+    p50, p99 = latencies.percentiles(NOW_MS)
+    assert p50 is not None
+    assert p99 is not None
+    assert 48 <= p50 <= 54
+    assert 96 <= p99 <= 100
+
+
+def test_lateness_without_a_time_of_reading_is_the_records() -> None:
+    """A stranger's records have their own timestamp; a clock ahead gives 0."""
+    latencies = Latencies()
+    latencies.add([raw_record(b"{}", at_ms=NOW_MS - 7)], NOW_MS)
+    assert latencies.percentiles(NOW_MS) == (7.0, 7.0)
+    latencies = Latencies()
+    latencies.add([_read_at(NOW_MS + 60_000)], NOW_MS)
+    assert latencies.percentiles(NOW_MS) == (0.0, 0.0)
+
+
+def test_lateness_is_that_of_the_last_seconds() -> None:
+    """Nothing is said where nothing came."""
+    latencies = Latencies()
+    assert latencies.percentiles(NOW_MS) == (None, None)
+    latencies.add([_read_at(NOW_MS - 3)], NOW_MS)
+    assert latencies.percentiles(NOW_MS + 9_000) == (3.0, 3.0)
+    assert latencies.percentiles(NOW_MS + 11_000) == (None, None)
+
+
+def test_samples_without_number_are_bounded() -> None:
+    """A flood is looked at here and there."""
+    latencies = Latencies()
+    for _ in range(100):
+        latencies.add([_read_at(NOW_MS - 2)] * 2_000, NOW_MS)
+    assert len(latencies._samples) <= 2_000

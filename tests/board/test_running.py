@@ -1,0 +1,101 @@
+"""Tests of what a board reads, from where on, and by which names it is reached."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import httpx  # noqa: TID251 - the browser of these tests
+import pytest
+import trio
+
+from bridge.board import following
+from bridge.board.running import run
+from bridge.kafka.reading.reader import ConsumedRecord, Edge, Start
+from bridge.settings import BoardSettings, Settings
+
+
+class _Reader:
+    """Stands in for `TopicReader`: all topics are empty."""
+
+    starts: dict[str, Start]
+    silent_since_seconds = None
+    lag = 0
+    positions: dict[tuple[str, int], int]
+    is_at_end = True
+
+    def __init__(self, _: Any, topics: Sequence[str], *, start: Start) -> None:
+        self.starts[topics[0]] = start
+        self.positions = {}
+
+    async def __aenter__(self) -> Self:
+        await trio.lowlevel.checkpoint()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        return None
+
+    async def receive_run(self) -> list[ConsumedRecord]:
+        """Wait: nothing comes."""
+        await trio.sleep_forever()
+        raise AssertionError
+
+
+async def _ran(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, *hosts: str
+) -> tuple[dict[str, Start], list[int], str]:
+    """Run a board; give what it reads, its answers to some hosts, and its address."""
+    starts: dict[str, Start] = {}
+    monkeypatch.setattr(_Reader, "starts", starts, raising=False)
+    monkeypatch.setattr(following, "TopicReader", _Reader)
+    send_address, address = trio.open_memory_channel[str](math.inf)
+    codes = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, settings, send_address.send_nowait)
+        with trio.fail_after(10):
+            told = await address.receive()
+            port = told.rstrip("/").rpartition(":")[2]
+            async with httpx.AsyncClient(trust_env=False) as client:
+                for host in hosts:
+                    page = f"http://127.0.0.1:{port}/"
+                    answer = await client.get(page, headers={"Host": host})
+                    codes.append(answer.status_code)
+        nursery.cancel_scope.cancel()
+    return starts, codes, told
+
+
+async def test_topics_are_read_from_some_time_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Gaps from their beginning, and previews where they have a topic."""
+    board = BoardSettings(listen="127.0.0.1:0", since_seconds=60)
+    settings = Settings(topic="j", board=board)
+    begun_ms = time.time() * 1000
+    starts, _, _ = await _ran(monkeypatch, settings, "localhost")
+    since = starts["j"]
+    assert isinstance(since, int)
+    assert -1 <= since - (begun_ms - 60_000) < 10_000
+    assert starts == {"j": since, "j.gaps": Edge.BEGINNING, "j.dlq": since}
+    apart = Settings(topic="j", board=board, previews="topic")
+    starts, _, _ = await _ran(monkeypatch, apart, "localhost")
+    assert set(starts) == {"j", "j.gaps", "j.dlq", "j.previews"}
+
+
+async def test_the_board_is_reached_by_the_names_that_are_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And by this machine's own; where it listens everywhere, it says one of them."""
+    board = BoardSettings(listen="0.0.0.0:0", hosts="a.example, [fe80::1],10.0.0.9")
+    hosts = ["a.example:1", "[fe80::1]:1", "10.0.0.9", "localhost", "b.example"]
+    settings = Settings(board=board)
+    _, codes, address = await _ran(monkeypatch, settings, *hosts)
+    assert codes == [200, 200, 200, 200, 421]
+    assert address.startswith("http://127.0.0.1:")
