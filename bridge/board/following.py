@@ -115,11 +115,12 @@ class Follower:
         is_refused = isinstance(error, KafkaRefusedError)
         if is_refused and self._is_required and not standing.has_begun:
             raise error
-        note = f"{self._topic} isn't read for now."
-        if is_refused:
-            note = f"{self._topic} is missing, or this user may not read it."
-        elif self._is_required:
+        if self._is_required:
             note = str(error)[:_MAX_NOTE]
+        elif is_refused:
+            note = f"{self._topic} is missing, or this user may not read it."
+        else:
+            note = f"{self._topic} isn't read for now."
         if standing.note != note:
             _log.warning("board.not_reading", topic=self._topic, error=str(error))
         standing.note = note

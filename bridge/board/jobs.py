@@ -35,12 +35,13 @@ _ORIGINS: Final = {origin.value.encode(): origin.value for origin in Origin}
 _UNKNOWN_ORIGIN: Final = "unknown"
 
 # What the bridge says of a preview that it took out of an event, by what stands in
-# `bridge_normalized`. `preview_moved` is no reason to say anything: it comes.
+# `bridge_normalized`. One that was moved comes, if the board reads that topic.
 _NOTES: Final = (
     (b"preview_too_large", "too large for the topic"),
     (b"preview_invalid", "no image"),
     (b"preview_dropped", "dropped: there was no room"),
     (b"preview_omitted", "not published"),
+    (b"preview_moved", "on its own topic"),
 )
 
 

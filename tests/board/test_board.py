@@ -118,7 +118,8 @@ def test_an_address_is_shown_where_it_is_one_of_the_web(
         ({"preview": "https://elsewhere/p.jpg"}, "an address, and no image"),
         ({"preview": preview(b"\xff\xd8\xff" + bytes(70_000))}, "too large"),
         ({"headers": {"bridge_normalized": b"preview_omitted"}}, "not published"),
-        ({"headers": {"bridge_normalized": b"preview_moved"}}, None),
+        ({"headers": {"bridge_normalized": b"preview_moved"}}, "on its own topic"),
+        ({"headers": {"bridge_normalized": b"encoded_twice"}}, None),
         ({}, None),
     ],
 )

@@ -164,7 +164,7 @@ async def test_a_refusal_later_is_a_note(
     """The page stays, and reading goes on when the topic is there again."""
     here = Followed(monkeypatch, Readers([_run(1), _MISSING], _MISSING, _MISSING))
     await here.run(1)
-    assert here.standing.note == "jobs is missing, or this user may not read it."
+    assert here.standing.note == str(_MISSING)
     assert here.standing.away_since_ms is not None
 
 
