@@ -63,7 +63,7 @@ PROCESSES ?= 3
 CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(RATE),--rate $(RATE))
 
 .PHONY: help install run fetch test cover cover-protocol test-browser test-long chaos chaos-brokers soak restarts healing lint format types check \
-	schemas docs chart chart-tools chart-lint chart-test image-lint lock bench bench-faults bench-sessions bench-contract bench-receiving bench-copies bench-previews bench-growth plots flame clean clean-cache
+	schemas docs chart chart-tools chart-lint chart-test image-lint lock bench bench-faults bench-sessions bench-contract bench-receiving bench-copies bench-previews bench-growth bench-board plots flame clean clean-cache
 
 
 help: ## list the targets
@@ -205,6 +205,10 @@ flame: $(STAMP) ## draw where the bridge's CPU goes, function by function (RATE=
 bench-growth: $(STAMP) ## measure an event's cost with more accounts, waiting rows, partitions and bytes (AXES=sessions,pending,partitions,payload, QUICK=1, TURNS=, PENDING=rows)
 	@$(BIN)/python -m benchmarks.growth $(if $(QUICK),--quick) $(if $(AXES),--axes $(AXES)) \
 		$(if $(TURNS),--turns $(TURNS)) $(if $(PENDING),--pending $(PENDING)) $(ARGS)
+
+bench-board: $(STAMP) ## measure the board: CPU, memory, delay, for each rate and number of browsers; six minutes (QUICK=1, RATE=events/s,..., BROWSERS=number,..., FOR=seconds, DOCS=1 renews the docs, FROM=JSON)
+	@$(BIN)/python -m benchmarks.board $(if $(QUICK),--quick) $(if $(RATE),--rates $(RATE)) $(if $(BROWSERS),--browsers $(BROWSERS)) \
+		$(if $(FOR),--seconds $(FOR)) $(if $(DOCS),--docs) $(if $(FROM),--from $(FROM)) $(ARGS)
 
 plots: $(STAMP) ## write the tables and plots of docs/sizing.md anew (FROM=benchmarks/results/growth-….json takes that run's figures)
 	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install --quiet --group plots
