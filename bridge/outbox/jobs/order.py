@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from zlib import crc32
 
 import msgspec
@@ -27,6 +28,10 @@ from bridge.record import Envelope, Importance, Record
 __all__ = ["Order"]
 
 _PROCESSING = "processing"
+
+# Upstream writes two decimals: there are 10,001 such texts, 2 MB. Reading one takes
+# 0.2 us, as long as all else that is done to compare an event with its job.
+_number = lru_cache(maxsize=16_384)(float)
 
 
 class _Verdict(StrEnum):
@@ -172,7 +177,7 @@ class Order:
                 status == known[0]
                 and progress is not None
                 and known[1] is not None
-                and float(progress) > float(known[1])
+                and _number(progress) > _number(known[1])
             ):
                 told[key] = heard
                 continue
