@@ -120,6 +120,16 @@ SHAPES: Final[dict[str, Schema]] = {
     "webhook.ingress.className": _NAME,
     "webhook.ingress.host": _NAME,
     "webhook.ingress.path": {"type": "string", "pattern": "^/"},
+    "board.address": {"type": "string", "minLength": 1},
+    "board.port": _PORT,
+    "board.extraHosts": {
+        "type": "array",
+        # Without a port; a comma would make two of it.
+        "items": {"type": "string", "pattern": "^[A-Za-z0-9._:-]+$"},
+    },
+    "board.service.port": _PORT,
+    "board.ingress.className": _NAME,
+    "board.ingress.host": _NAME,
     "enabled": _SWITCH,
     "namespace": _NAME,
     "labels": _STRINGS,
@@ -149,6 +159,7 @@ SHAPES: Final[dict[str, Schema]] = {
     },
     "networkPolicy.ingressFrom": _OBJECTS,
     "networkPolicy.webhookFrom": _OBJECTS,
+    "networkPolicy.boardFrom": _OBJECTS,
     "networkPolicy.egress": _OBJECTS,
     "networkPolicy.extraEgress": _OBJECTS,
     "podDisruptionBudget.maxUnavailable": {

@@ -13,7 +13,13 @@ from typing import Any
 
 import pytest
 
-from bridge.settings import Kind, SettingDescription, describe, load
+from bridge.settings import (
+    Kind,
+    SettingDescription,
+    describe,
+    load,
+    load_for_board,
+)
 from helm.values import variable
 from tests.helm import chart
 
@@ -23,14 +29,18 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def _pod(manifests: list[dict[str, Any]]) -> dict[str, Any]:
-    (workload,) = (
-        manifest
+def _pods(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Give the pods by the name of their one container: bridge, and perhaps board."""
+    pods = [
+        manifest["spec"]["template"]["spec"]
         for manifest in manifests
         if manifest["kind"] in {"StatefulSet", "Deployment"}
-    )
-    pod: dict[str, Any] = workload["spec"]["template"]["spec"]
-    return pod
+    ]
+    return {pod["containers"][0]["name"]: pod for pod in pods}
+
+
+def _pod(manifests: list[dict[str, Any]]) -> dict[str, Any]:
+    return _pods(manifests)["bridge"]
 
 
 def _environment(pod: dict[str, Any]) -> dict[str, Any]:
@@ -41,9 +51,10 @@ def _environment(pod: dict[str, Any]) -> dict[str, Any]:
 def _files(pod: dict[str, Any]) -> set[str]:
     """Give the path of each file that the pod mounts from a Secret."""
     (container,) = pod["containers"]
-    folders = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    mounts = container.get("volumeMounts", [])
+    folders = {mount["name"]: mount["mountPath"] for mount in mounts}
     found = set()
-    for volume in pod["volumes"]:
+    for volume in pod.get("volumes", []):
         secrets = [source["secret"] for source in _sources(volume)]
         found |= {
             f"{folders[volume['name']]}/{item['path']}"
@@ -62,33 +73,26 @@ def _sources(volume: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_secrets_are_files() -> None:
     """Each secret is a mounted file, and the variable that names it fits the mount."""
-    pod = _pod(chart.render(chart.examples()["everything.yaml"]))
+    pods = _pods(chart.render(chart.examples()["everything.yaml"]))
 
-    named = {
-        value
-        for name, value in _environment(pod).items()
-        if name.endswith("_FILE") and value is not None
-    }
+    counts = {}
+    for name, pod in pods.items():
+        named = {
+            value
+            for variable_name, value in _environment(pod).items()
+            if variable_name.endswith("_FILE") and value is not None
+        }
+        assert named == _files(pod)
+        counts[name] = len(named)
 
-    assert named == _files(pod)
-    assert len(named) == 12
+    assert counts == {"bridge": 12, "board": 5}
 
 
 @pytest.mark.parametrize("name", chart.examples())
 def test_settings_are_accepted(name: str, tmp_path: Path) -> None:
     """The bridge takes what is rendered as it is: environment, file and mounts."""
     manifests = chart.render(chart.examples()[name])
-    pod = _pod(manifests)
-    for path in _files(pod):
-        file = tmp_path / path.lstrip("/")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("content", "ascii")
-    environment = {}
-    for variable_name, value in _environment(pod).items():
-        # What comes from a Secret's key has no value here.
-        environment[variable_name] = value or "from-a-secret"
-        if variable_name.endswith("_FILE") and value is not None:
-            environment[variable_name] = f"{tmp_path}{value}"
+    environment = _on_disk(_pod(manifests), tmp_path)
     config = None
     for manifest in manifests:
         if text := manifest.get("data", {}).get("bridge.toml"):
@@ -104,6 +108,37 @@ def test_settings_are_accepted(name: str, tmp_path: Path) -> None:
     assert all("can be read and changed" in warning for warning in loaded.warnings)
 
 
+@pytest.mark.parametrize("name", chart.examples())
+def test_settings_of_the_board_are_accepted(name: str, tmp_path: Path) -> None:
+    """The board takes its pod's environment and that of the image, without a word."""
+    values = copy.deepcopy(chart.examples()[name])
+    _put(values, "board.enabled", True)
+    pod = _pods(chart.render(values))["board"]
+    image = {"BRIDGE_OUTBOX_DIR": "/var/lib/bridge"}
+
+    loaded = load_for_board({}, image | _on_disk(pod, tmp_path), None)
+
+    assert loaded.settings.topic == "jobs"
+    hosts = (loaded.settings.board.hosts or "").split(",")
+    assert f"{values.get('fullnameOverride', 'bridge')}-board.default" in hosts
+    assert all("can be read and changed" in warning for warning in loaded.warnings)
+
+
+def _on_disk(pod: dict[str, Any], folder: Path) -> dict[str, str]:
+    """Put a pod's files below a folder; give its environment, which names them so."""
+    for path in _files(pod):
+        file = folder / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("content", "ascii")
+    environment = {}
+    for name, value in _environment(pod).items():
+        # What comes from a Secret's key has no value here.
+        environment[name] = value or "from-a-secret"
+        if name.endswith("_FILE") and value is not None:
+            environment[name] = f"{folder}{value}"
+    return environment
+
+
 def test_every_value_reaches_its_setting() -> None:
     """A value that is a setting changes that setting's variable, and to its text."""
     known = {setting.environment: setting for setting in describe()}
@@ -115,7 +150,7 @@ def test_every_value_reaches_its_setting() -> None:
     reached = set()
     for mechanism in ("SCRAM-SHA-512", "OAUTHBEARER", "AWS_MSK_IAM"):
         changed = _changed(values, mechanism)
-        environment = _environment(_pod(chart.render(changed)))
+        environment = _common(_pods(chart.render(changed)))
         for path, setting in values.items():
             given = _got(changed, path)
             if given is not None and setting.environment in environment:
@@ -124,6 +159,16 @@ def test_every_value_reaches_its_setting() -> None:
                 reached.add(path)
 
     assert set(values) - reached == set()
+
+
+def _common(pods: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Lay both pods' variables together: those that both have say the same."""
+    bridge, board = _environment(pods["bridge"]), _environment(pods["board"])
+    both = bridge.keys() & board.keys()
+    assert {name for name in both if bridge[name] != board[name]} == {
+        "BRIDGE_KAFKA_CLIENT_ID"
+    }
+    return board | bridge
 
 
 def _changed(settings: dict[str, SettingDescription], mechanism: str) -> dict[str, Any]:

@@ -14,10 +14,9 @@ _NO_VALUE = {
     "outbox.dir",  # where the chart mounts the volume
     "operations.listen",  # operations.address and operations.port
     "webhook.listen",  # webhook.address and webhook.port, where it is enabled
+    "board.listen",  # board.address and board.port
+    "board.hosts",  # names of Service and Ingress, and board.extraHosts
 }
-
-# Settings of `bridge board`, which the bridge's own pod doesn't run.
-_BOARD = {known.path for known in describe() if known.path.startswith("board.")}
 
 # Settings that are the path of a file: the chart mounts it from a Secret by name.
 _FILES = {
@@ -80,7 +79,7 @@ def test_every_setting_has_a_value() -> None:
     missing = {
         known.path
         for known in describe()
-        if known.path not in given | _NO_VALUE | _FILES | _BOARD and not known.secret
+        if known.path not in given | _NO_VALUE | _FILES and not known.secret
     }
 
     # Give it one in values.yaml and _settings.tpl, and run `make chart`.

@@ -78,7 +78,9 @@ def test_schema_is_closed() -> None:
                 yield from groups(below, f"{path}.{name}")
 
     assert list(groups(chart.schema(), "")) == [
-        # A strategy, quantities: Kubernetes' own.
+        # Quantities, a strategy: Kubernetes' own.
+        ".board.resources.requests",
+        ".board.resources.limits",
         ".updateStrategy.rollingUpdate",
         ".resources.requests",
         ".resources.limits",
@@ -105,6 +107,8 @@ def test_schema_is_closed() -> None:
         ("livenessProbe.successThreshold", 2),
         ("log.level", "trace"),
         ("outbox.maxBytes", "8Gi"),
+        ("board.extraHosts", ["one,two"]),
+        ("board.maxBrowsers", 0),
     ],
 )
 def test_wrong_value_is_refused(path: str, value: Any) -> None:

@@ -29,6 +29,12 @@ app.kubernetes.io/name: {{ include "bridge.name" . | trunc 58 }}-test
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{- /* Of the board's pod, for the same reason. */ -}}
+{{- define "bridge.boardLabels" -}}
+app.kubernetes.io/name: {{ include "bridge.name" . | trunc 57 }}-board
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
 {{- define "bridge.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{ include "bridge.selectorLabels" . }}
@@ -83,6 +89,10 @@ annotations:
 {{- /* 52 characters at most, and a Service's name may have 63. */ -}}
 {{- define "bridge.webhookName" -}}
 {{ include "bridge.fullname" . }}-webhook
+{{- end -}}
+
+{{- define "bridge.boardName" -}}
+{{ include "bridge.fullname" . }}-board
 {{- end -}}
 
 {{- /* Of .Values.webhook, what its Service speaks and at which port. */ -}}

@@ -2,8 +2,8 @@
 changes, so that a rotated Secret needs no restart; that is why none is mounted by
 subPath. */}}
 
-{{- /* A list of what is mounted: the volume's name, the Secret's, and the keys by the names
-of their files; mounts and volumes are made from it. */ -}}
+{{- /* Lists of what is mounted: the volume's name, the Secret's, and the keys by the names
+of their files; mounts and volumes are made from them. */ -}}
 {{- define "bridge.secrets" -}}
 {{- $found := list -}}
 {{- with .Values -}}
@@ -13,20 +13,7 @@ of their files; mounts and volumes are made from it. */ -}}
 {{- if .pusher.tls.existingSecret -}}
 {{- $found = append $found (dict "volume" "pusher-tls" "secret" .pusher.tls.existingSecret "files" (dict "ca.crt" .pusher.tls.caKey)) -}}
 {{- end -}}
-{{- $way := include "bridge.signIn" .kafka -}}
-{{- if eq $way "password" -}}
-{{- $found = append $found (dict "volume" "kafka-sasl" "secret" .kafka.sasl.existingSecret "files" (dict "password" .kafka.sasl.passwordKey)) -}}
-{{- else if eq $way "oauth" -}}
-{{- with .kafka.sasl.oauth -}}
-{{- $found = append $found (dict "volume" "kafka-oauth" "secret" .existingSecret "files" (dict "client-secret" .clientSecretKey)) -}}
-{{- if .tls.existingSecret -}}
-{{- $found = append $found (dict "volume" "kafka-oauth-tls" "secret" .tls.existingSecret "files" (dict "ca.crt" .tls.caKey)) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- if .kafka.tls.existingSecret -}}
-{{- $found = append $found (dict "volume" "kafka-tls" "secret" .kafka.tls.existingSecret "files" (dict "ca.crt" .kafka.tls.caKey "tls.crt" .kafka.tls.certKey "tls.key" .kafka.tls.keyKey "key-password" .kafka.tls.keyPasswordKey)) -}}
-{{- end -}}
+{{- $found = concat $found (include "bridge.kafkaSecrets" .kafka | fromYamlArray) -}}
 {{- if .schemaRegistry.existingSecret -}}
 {{- $found = append $found (dict "volume" "registry" "secret" .schemaRegistry.existingSecret "files" (dict "password" .schemaRegistry.passwordKey)) -}}
 {{- end -}}
@@ -45,12 +32,36 @@ of their files; mounts and volumes are made from it. */ -}}
 {{- toYaml $found -}}
 {{- end -}}
 
-{{- define "bridge.secretMounts" -}}
-{{- range include "bridge.secrets" . | fromYamlArray }}
+{{- /* Those with which brokers are reached; of .Values.kafka. */ -}}
+{{- define "bridge.kafkaSecrets" -}}
+{{- $found := list -}}
+{{- $way := include "bridge.signIn" . -}}
+{{- if eq $way "password" -}}
+{{- $found = append $found (dict "volume" "kafka-sasl" "secret" .sasl.existingSecret "files" (dict "password" .sasl.passwordKey)) -}}
+{{- else if eq $way "oauth" -}}
+{{- with .sasl.oauth -}}
+{{- $found = append $found (dict "volume" "kafka-oauth" "secret" .existingSecret "files" (dict "client-secret" .clientSecretKey)) -}}
+{{- if .tls.existingSecret -}}
+{{- $found = append $found (dict "volume" "kafka-oauth-tls" "secret" .tls.existingSecret "files" (dict "ca.crt" .tls.caKey)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if .tls.existingSecret -}}
+{{- $found = append $found (dict "volume" "kafka-tls" "secret" .tls.existingSecret "files" (dict "ca.crt" .tls.caKey "tls.crt" .tls.certKey "tls.key" .tls.keyKey "key-password" .tls.keyPasswordKey)) -}}
+{{- end -}}
+{{- toYaml $found -}}
+{{- end -}}
+
+{{- define "bridge.mounts" -}}
+{{- range . }}
 - name: {{ .volume }}
   mountPath: /etc/bridge/{{ .volume }}
   readOnly: true
 {{- end }}
+{{- end -}}
+
+{{- define "bridge.secretMounts" -}}
+{{- include "bridge.mounts" (include "bridge.secrets" . | fromYamlArray) }}
 {{- if .Values.accounts }}
 - name: accounts
   mountPath: /etc/bridge/accounts
@@ -62,8 +73,8 @@ of their files; mounts and volumes are made from it. */ -}}
 {{- end -}}
 
 {{- /* Mode 0440: the files belong to root and to the pod's fsGroup. */ -}}
-{{- define "bridge.secretVolumes" -}}
-{{- range include "bridge.secrets" . | fromYamlArray }}
+{{- define "bridge.volumes" -}}
+{{- range . }}
 - name: {{ .volume }}
   secret:
     secretName: {{ .secret }}
@@ -76,6 +87,10 @@ of their files; mounts and volumes are made from it. */ -}}
       {{- end }}
       {{- end }}
 {{- end }}
+{{- end -}}
+
+{{- define "bridge.secretVolumes" -}}
+{{- include "bridge.volumes" (include "bridge.secrets" . | fromYamlArray) }}
 {{- with .Values.accounts }}
 - name: accounts
   projected:

@@ -23,10 +23,12 @@ would write 1e+09. */ -}}
 {{- end -}}
 
 {{- define "bridge.env" -}}
+{{- include "bridge.sharedEnv" . }}
 {{- include "bridge.ownEnv" . }}
 {{- include "bridge.accountEnv" . }}
 {{- include "bridge.pusherEnv" .Values.pusher }}
 {{- include "bridge.kafkaEnv" .Values.kafka }}
+{{- include "bridge.writingEnv" .Values.kafka }}
 {{- if .Values.schemaRegistry.url }}
 {{- include "bridge.registryEnv" .Values.schemaRegistry }}
 {{- end }}
@@ -35,19 +37,27 @@ would write 1e+09. */ -}}
 {{- end }}
 {{- end -}}
 
-{{- define "bridge.ownEnv" -}}
+{{- /* What the board is told as well: where everything stands, and how it is read. */ -}}
+{{- define "bridge.sharedEnv" -}}
 {{- include "bridge.variables" (dict
   "BRIDGE_TOPIC" .Values.topic
   "BRIDGE_TOPICS_DEAD_LETTERS" .Values.topics.deadLetters
   "BRIDGE_TOPICS_GAPS" .Values.topics.gaps
   "BRIDGE_TOPICS_PREVIEWS" .Values.topics.previews
   "BRIDGE_PREVIEWS" .Values.previews
+  "BRIDGE_ALLOW_CLEARTEXT_CREDENTIALS" .Values.allowCleartextCredentials
+  "BRIDGE_LOG_FORMAT" .Values.log.format
+  "BRIDGE_LOG_LEVEL" .Values.log.level
+) }}
+{{- end -}}
+
+{{- define "bridge.ownEnv" -}}
+{{- include "bridge.variables" (dict
   "BRIDGE_AFTER_TERMINAL" .Values.afterTerminal
   "BRIDGE_LIMITS_EVENT_BYTES" .Values.limits.eventBytes
   "BRIDGE_LIMITS_PREVIEW_BYTES" .Values.limits.previewBytes
   "BRIDGE_LIMITS_DEAD_LETTER_BYTES" .Values.limits.deadLetterBytes
   "BRIDGE_DELIVERY" .Values.delivery
-  "BRIDGE_ALLOW_CLEARTEXT_CREDENTIALS" .Values.allowCleartextCredentials
   "BRIDGE_SHUTDOWN_TIMEOUT_SECONDS" .Values.shutdownTimeoutSeconds
   "BRIDGE_API_URL" .Values.dryapi.apiUrl
   "BRIDGE_OUTBOX_DIR" "/var/lib/bridge"
@@ -65,8 +75,6 @@ would write 1e+09. */ -}}
   "BRIDGE_RECONCILIATION_REQUEST_TIMEOUT_SECONDS" .Values.reconciliation.requestTimeoutSeconds
   "BRIDGE_RECONCILIATION_GIVE_UP_SECONDS" .Values.reconciliation.giveUpSeconds
   "BRIDGE_OPERATIONS_LISTEN" (printf "%s:%d" .Values.operations.address (int .Values.operations.port))
-  "BRIDGE_LOG_FORMAT" .Values.log.format
-  "BRIDGE_LOG_LEVEL" .Values.log.level
   "BRIDGE_TRACING_ENABLED" .Values.tracing.enabled
 ) }}
 {{- end -}}
@@ -105,19 +113,10 @@ would write 1e+09. */ -}}
 {{- include "bridge.variables" (dict
   "BRIDGE_KAFKA_BOOTSTRAP_SERVERS" .bootstrapServers
   "BRIDGE_KAFKA_SECURITY_PROTOCOL" .securityProtocol
-  "BRIDGE_KAFKA_CREATE_TOPICS" .createTopics
-  "BRIDGE_KAFKA_PARTITIONS" .partitions
-  "BRIDGE_KAFKA_REPLICATION_FACTOR" .replicationFactor
-  "BRIDGE_KAFKA_COMPRESSION" .compression
-  "BRIDGE_KAFKA_MAX_BATCH_BYTES" .maxBatchBytes
   "BRIDGE_KAFKA_CLIENT_ID" .clientId
-  "BRIDGE_KAFKA_TOPICS_CHECK_SECONDS" .topicsCheckSeconds
   "BRIDGE_KAFKA_START_TIMEOUT_SECONDS" .startTimeoutSeconds
   "BRIDGE_KAFKA_REQUEST_TIMEOUT_SECONDS" .requestTimeoutSeconds
-  "BRIDGE_KAFKA_DELIVERY_TIMEOUT_SECONDS" .deliveryTimeoutSeconds
-  "BRIDGE_KAFKA_TRANSACTION_TIMEOUT_SECONDS" .transactionTimeoutSeconds
   "BRIDGE_KAFKA_RETRY_BACKOFF_SECONDS" .retryBackoffSeconds
-  "BRIDGE_KAFKA_RESUME_QUIET_SECONDS" .resumeQuietSeconds
 ) }}
 {{- if hasPrefix "SASL_" .securityProtocol }}
 {{- include "bridge.saslEnv" . }}
@@ -130,6 +129,21 @@ would write 1e+09. */ -}}
   "BRIDGE_KAFKA_SSL_KEY_PASSWORD_FILE" (ternary "/etc/bridge/kafka-tls/key-password" "" (not (empty .tls.keyPasswordKey)))
 ) }}
 {{- end }}
+{{- end -}}
+
+{{- /* Of use to whoever writes. */ -}}
+{{- define "bridge.writingEnv" -}}
+{{- include "bridge.variables" (dict
+  "BRIDGE_KAFKA_CREATE_TOPICS" .createTopics
+  "BRIDGE_KAFKA_PARTITIONS" .partitions
+  "BRIDGE_KAFKA_REPLICATION_FACTOR" .replicationFactor
+  "BRIDGE_KAFKA_COMPRESSION" .compression
+  "BRIDGE_KAFKA_MAX_BATCH_BYTES" .maxBatchBytes
+  "BRIDGE_KAFKA_TOPICS_CHECK_SECONDS" .topicsCheckSeconds
+  "BRIDGE_KAFKA_DELIVERY_TIMEOUT_SECONDS" .deliveryTimeoutSeconds
+  "BRIDGE_KAFKA_TRANSACTION_TIMEOUT_SECONDS" .transactionTimeoutSeconds
+  "BRIDGE_KAFKA_RESUME_QUIET_SECONDS" .resumeQuietSeconds
+) }}
 {{- end -}}
 
 {{- /* Of what belongs to another mechanism nothing is passed on: the bridge would refuse it. */ -}}
@@ -193,4 +207,30 @@ would write 1e+09. */ -}}
   "BRIDGE_WEBHOOK_TLS_CERT_FILE" (ternary "/etc/bridge/webhook-tls/tls.crt" "" $hasTls)
   "BRIDGE_WEBHOOK_TLS_KEY_FILE" (ternary "/etc/bridge/webhook-tls/tls.key" "" $hasTls)
 ) }}
+{{- end -}}
+
+{{- /* All of the board's. It has a client id of its own, so that it takes of no quota of
+the bridge's. */ -}}
+{{- define "bridge.boardEnv" -}}
+{{- include "bridge.sharedEnv" . }}
+{{- include "bridge.kafkaEnv" (merge (dict "clientId" (printf "%s-board" (default "bridge" .Values.kafka.clientId))) .Values.kafka) }}
+{{- $name := include "bridge.boardName" . }}
+{{- $place := printf "%s.%s" $name .Release.Namespace }}
+{{- $hosts := concat (list $name $place (printf "%s.svc" $place)) .Values.board.extraHosts }}
+{{- if .Values.board.ingress.enabled }}
+{{- $hosts = prepend $hosts .Values.board.ingress.host }}
+{{- end }}
+{{- with .Values.board }}
+{{- include "bridge.variables" (dict
+  "BRIDGE_BOARD_LISTEN" (printf "%s:%d" .address (int .port))
+  "BRIDGE_BOARD_HOSTS" (join "," $hosts)
+  "BRIDGE_BOARD_SINCE_SECONDS" .sinceSeconds
+  "BRIDGE_BOARD_MAX_JOBS" .maxJobs
+  "BRIDGE_BOARD_SHOWN_JOBS" .shownJobs
+  "BRIDGE_BOARD_MAX_PREVIEW_BYTES" .maxPreviewBytes
+  "BRIDGE_BOARD_MAX_BROWSERS" .maxBrowsers
+  "BRIDGE_BOARD_UPDATES_PER_SECOND" .updatesPerSecond
+  "BRIDGE_BOARD_SHOW_RESULTS" .showResults
+) }}
+{{- end }}
 {{- end -}}
