@@ -6,9 +6,10 @@ import argparse
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from benchmarks.contenders import ROOT
@@ -36,6 +37,9 @@ _EXPECTED = (
     ProcessError,
     RunError,
 )
+
+# With these one run may end, and leave the servers as they were.
+_OUTCOMES = (OrderError, ProcessError, RunError)
 
 _RESULTS = ROOT / "benchmarks" / "results"
 
@@ -178,13 +182,22 @@ def _measure(
         for axis in plan.axes:
             if axis.name != "pending":
                 for value in plan.order(axis):
-                    yield runs.point(course, axis.name, value, amounts)
+                    measure = partial(runs.point, course, axis.name, value, amounts)
+                    yield _outcome(axis, value, measure)
     for axis in plan.axes:
         if axis.name == "pending":
             outboxes = filled(kafka, folder, axis.values, plan.rows, _say)
             with outboxes as ready:
                 for value in plan.order(axis):
-                    yield ready.point(value)
+                    yield _outcome(axis, value, partial(ready.point, value))
+
+
+def _outcome(axis: Axis, value: int, measure: Callable[[], Point]) -> Point:
+    """Measure once; a run that fails is told in the report, and others go on."""
+    try:
+        return measure()
+    except _OUTCOMES as error:
+        return Point(axis.name, value, {}, f"failed: {str(error).splitlines()[0]}")
 
 
 def _line(point: Point) -> str:

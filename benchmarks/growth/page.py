@@ -240,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Write the page, or check that the one on disk is what would be written.
 
     Returns:
-        The exit code: 1 if `--check` found it stale.
+        The exit code: 1 if `--check` found it stale, or an axis has no figures.
     """
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.growth.page",
@@ -254,7 +254,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     if options.figures is not None:
-        COMMITTED.write_text(load(options.figures).json())
+        growth = load(options.figures)
+        measured = {point.axis for point in growth.points if point.figures}
+        if missing := sorted(AXES.keys() - measured):
+            sys.stdout.write(f"{options.figures} has no {', '.join(missing)}\n")
+            return 1
+        COMMITTED.write_text(growth.json())
     before = PAGE.read_text()
     after = build(before, load(COMMITTED))
     if after == before:

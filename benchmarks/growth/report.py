@@ -164,7 +164,7 @@ def verdicts(axis: Axis, points: Sequence[Point]) -> list[str]:
             f"CPU {words}: flat within {FLAT}: {answer}, {found.ratio:.2f} times"
             f" ({course}: {least}, {most} {axis.unit})"
         )
-    if axis.name == "sessions" and "flood_us" in points[0].figures:
+    if axis.name == "sessions" and medians(points, "sessions", "flood_us"):
         sentences.append(_of_an_account(points))
     return sentences
 

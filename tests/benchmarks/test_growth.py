@@ -10,7 +10,7 @@ import pytest
 from benchmarks.contenders import Stage
 from benchmarks.course import RunError
 from benchmarks.growth import pending_program
-from benchmarks.growth.__main__ import plan_of
+from benchmarks.growth.__main__ import _outcome, plan_of
 from benchmarks.growth.accounts import ManyAccounts
 from benchmarks.growth.axes import AXES, Fit, Point, fit, flatness, spreads
 from benchmarks.growth.figures import Growth, load
@@ -148,6 +148,22 @@ def test_quick_is_once_and_small() -> None:
 
     (axis,) = plan_of(["--quick", "--axes", "payload", "--turns", "4"]).axes
     assert axis.name == "payload"
+
+
+def test_a_run_that_fails_is_told_and_others_go_on() -> None:
+    """It is a point without figures, which the report names."""
+
+    def fail() -> Point:
+        raise RunError("bridge ended\nits log")
+
+    failed = _outcome(AXES["sessions"], 10, fail)
+    assert (failed.value, failed.figures) == (10, {})
+
+    points = [*_points("sessions", "rate_us", {1: [400.0], 10: [500.0]}), failed]
+    growth = Growth("1 May 2030", MACHINE, points)
+    assert not growth.flawless
+    assert "- 10: failed: bridge ended\n" in markdown(growth)
+    assert "1.25 times" in markdown(growth)
 
 
 def test_the_largest_outbox_can_be_chosen() -> None:

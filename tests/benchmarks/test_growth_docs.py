@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -39,6 +41,21 @@ def test_the_page_shows_the_figures() -> None:
     text = page.PAGE.read_text()
 
     assert page.build(text, load(COMMITTED)) == text
+
+
+def test_figures_without_an_axis_are_not_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The docs keep what they have, and it is said what is missing."""
+    file = tmp_path / "growth.json"
+    growth = load(COMMITTED)
+    points = [point for point in growth.points if point.axis != "pending"]
+    file.write_text(replace(growth, points=points).json())
+    before = COMMITTED.read_text()
+
+    assert page.main(["--figures", str(file)]) == 1
+    assert "has no pending" in capsys.readouterr().out
+    assert COMMITTED.read_text() == before
 
 
 def test_a_block_is_written_anew() -> None:
