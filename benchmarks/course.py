@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -22,17 +20,18 @@ from benchmarks.contenders import Contender, Stage, program
 from benchmarks.figures import Latency, latency_of
 from benchmarks.measuring import Meter, Usage
 from benchmarks.orders import Firehose
+from benchmarks.staging import running, staged
 from benchmarks.traffic import Traffic
-from benchmarks.upstream import FIREHOSE, Emission, Source, Upstream
+from benchmarks.upstream import FIREHOSE, Emission, Source
 from benchmarks.verification import Verdict, verify
 from benchmarks.watermarks import Watermarks
 from benchmarks.websocket_alone import DONE_MARK
 from tests.servers.broker import KafkaBroker
-from tests.servers.process import ChildProcess, free_ports, start_all, stop_all
+from tests.servers.process import ChildProcess, free_ports
 from tests.servers.reader import read_topic
 
 
-__all__ = ["Course", "Run", "RunError", "running", "staged"]
+__all__ = ["Course", "Run", "RunError"]
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
@@ -297,57 +296,6 @@ class _Arrival:
     last_ns: int
     usage: Usage
     latency: Latency | None
-
-
-@contextmanager
-def staged(
-    kafka: KafkaBroker,
-    upstream: Upstream,
-    traffic: Traffic,
-    folder: Path,
-    partitions: int = 6,
-) -> Iterator[Stage]:
-    """
-    Have what a contender needs, topics of its own among it, inside the block.
-
-    Args:
-        kafka: The broker.
-        upstream: Where events come from.
-        traffic: The events that will come.
-        folder: Where its files get a folder.
-        partitions: Of the topic.
-
-    Raises:
-        BrokerError: The broker refused a topic.
-    """
-    topic = f"bench-{uuid.uuid4().hex[:12]}"
-    files = folder / topic
-    files.mkdir()
-    topics = {topic: partitions, f"{topic}.dlq": 1, f"{topic}.gaps": 1}
-    for name, count in topics.items():
-        kafka.create_topic(name, count)
-    try:
-        yield Stage(
-            upstream, kafka.bootstrap_servers, topic, traffic, files, partitions
-        )
-    finally:
-        kafka.delete_topics(*topics)
-        shutil.rmtree(files, ignore_errors=True)
-
-
-@contextmanager
-def running(child: ChildProcess) -> Iterator[ChildProcess]:
-    """
-    Have a process running and ready inside the block.
-
-    Raises:
-        ProcessError: It didn't start.
-    """
-    start_all([child], deadline_seconds=_START_SECONDS)
-    try:
-        yield child
-    finally:
-        stop_all([child], grace_seconds=_STOP_SECONDS)
 
 
 def _await(

@@ -16,11 +16,11 @@ from functools import partial
 import trio
 
 from benchmarks.contenders import Contender, Stage
-from benchmarks.course import running, staged
 from benchmarks.faults.outages import Ground, Outage
 from benchmarks.faults.verdict import Evidence, FaultVerdict, judge
 from benchmarks.orders import OrderError
 from benchmarks.soketi import Attempt, SoketiSource
+from benchmarks.staging import running, staged
 from benchmarks.traffic import CLIENT_ID, Traffic
 from tests.chaos.follower import Follower
 from tests.chaos.gaps import ReportedGap, read_gaps

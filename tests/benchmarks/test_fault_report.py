@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import replace
 
 import pytest
 
-from benchmarks.faults.__main__ import _outages
+from benchmarks.faults import __main__ as command
 from benchmarks.faults.course import FaultRun
 from benchmarks.faults.outages import OUTAGES
 from benchmarks.faults.report import FaultFailure, FaultReport
@@ -86,6 +87,33 @@ def test_bridge_that_stays_away_fails() -> None:
     assert not _report(_run("bridge", replace(_WELL, whole_seconds=None))).flawless
 
 
+@pytest.mark.parametrize(
+    ("flawed", "code"), [("bridge", 1), ("pysher + confluent-kafka", 0)]
+)
+def test_exit_code_is_the_bridges(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flawed: str,
+    code: int,
+) -> None:
+    """A bridge that loses in silence makes the command fail, and a peer doesn't."""
+    runs = [
+        _run(name, replace(_WELL, lost=3) if name == flawed else _WELL)
+        for name in ("bridge", "pysher + confluent-kafka")
+    ]
+    monkeypatch.setattr(command, "_measure", lambda *_: iter(runs))
+    monkeypatch.setattr(command, "save", lambda *_: [])
+    # The tests' own process is ended as before.
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    assert command.main(["--contenders", "bridge,pysher,benthos"]) == code
+
+    shown = capsys.readouterr()
+    assert "# Through outages" in shown.out
+    assert "left out: Benthos + franz-go: it can't sign" in shown.err
+    assert "13 missing, 10 of them told" in shown.err
+
+
 def test_who_cannot_sign_is_left_out() -> None:
     """Only who can subscribe at a real soketi runs there, and the others are named."""
     able, unable = signing(list(LINE_UP.values()))
@@ -99,6 +127,6 @@ def test_who_cannot_sign_is_left_out() -> None:
 
 def test_outages_are_chosen_by_name() -> None:
     """A known name chooses, an unknown one is an error that tells the known."""
-    assert _outages("kafka-killed") == [OUTAGES[3]]
+    assert command._outages("kafka-killed") == [OUTAGES[3]]
     with pytest.raises(Exception, match=r"'storm'.*kafka-frozen"):
-        _outages("storm")
+        command._outages("storm")
