@@ -24,18 +24,14 @@ MAX_BYTES = 200_000
 
 _ROOT = Path(__file__).parents[2]
 
-# So that the lines of the figures have something to show.
-_WATCH_MS = 25_000
-
 # Of each colour's 256 shades so many are left: what previews lose by it nobody sees.
 _SHADES = (64, 48, 32, 24, 16)
 
 
 def take(page: Page) -> None:
-    """Watch a page for a while, and take it in both themes."""
+    """Take a page in both themes."""
     folder = _ROOT / os.environ.get(FOLDER_VARIABLE, "build/board")
     folder.mkdir(parents=True, exist_ok=True)
-    page.wait_for_timeout(_WATCH_MS)
     page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)

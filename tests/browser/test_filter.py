@@ -25,6 +25,20 @@ def test_id_is_asked_for_once_it_was_typed(board: StandIn, open_page: Open) -> N
     assert page.page.url == f"{board.url}?id={ids[3][:8]}"
 
 
+def test_filter_ends_a_pause(board: StandIn, open_page: Open) -> None:
+    """Whoever asks for something else while the page stands still gets to see it."""
+    fill(board)
+    page = open_page(board.url)
+    page.wait_standing("Live")
+    page.find("#pause").click()
+    page.wait_standing("Paused")
+    page.page.get_by_label("Done").check()
+
+    page.wait_standing("Live")
+    expect(page.find(".card")).to_have_count(8)
+    expect(page.find("#pause")).to_have_text("Pause")
+
+
 def test_statuses_are_chosen_together(board: StandIn, open_page: Open) -> None:
     """Each status that is chosen is shown; none chosen shows all."""
     fill(board)

@@ -26,6 +26,8 @@ _PATIENCE_MS = 40_000
 
 _STEPS = 8
 
+_WATCH_MS = 25_000
+
 # Collects what a card shows, in the order in which it does.
 _FOLLOW = """(card) => {
   const seen = window.seen = [];
@@ -135,6 +137,9 @@ def test_what_happens_is_seen(
         expect(page.find(".card")).not_to_have_count(2, timeout=_PATIENCE_MS)
         _soketi_restarts(page, own_soketi)
         assert findings(page.page) == []
+        # So that the lines of the figures have something to show.
+        page.page.wait_for_timeout(_WATCH_MS)
+        _another_ends_as_error(made, page)
         take(page.page)
         made.emit(0)
         _kafka_goes_and_comes(page, own_kafka)

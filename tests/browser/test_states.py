@@ -138,6 +138,24 @@ def test_too_many_browsers_is_said(board: StandIn, open_page: Open) -> None:
     page.wait_standing("Live")
 
 
+def test_pause_holds_while_the_server_is_away(board: StandIn, open_page: Open) -> None:
+    """What is found out about the server meanwhile doesn't end a pause."""
+    page = open_page(board.url)
+    page.wait_standing("Live")
+    board.refusal = "full"
+    board.stop()
+    page.wait_standing("Reconnecting")
+    board.start()
+    page.wait_standing("Refused")
+    page.find("#pause").click()
+    page.wait_standing("Paused")
+    asked = len(board.asked)
+    page.page.wait_for_timeout(3_000)
+
+    page.wait_standing("Paused")
+    assert len(board.asked) == asked
+
+
 def test_hidden_page_costs_nothing(board: StandIn, open_page: Open) -> None:
     """A page that nobody sees has no stream; seen again, it is at the present."""
     page = open_page(board.url)

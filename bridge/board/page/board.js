@@ -61,6 +61,8 @@ const connection = new Connection({
 
 const filter = new Filter((chosen) => {
   connection.open(chosen);
+  // Whoever asks for something else wants to see it.
+  setPaused(false);
   drawSoon();
 });
 
@@ -106,12 +108,14 @@ function tick() {
   jobs.tick(now);
 }
 
-pause.addEventListener("click", () => {
-  const isPaused = standing.name !== "paused";
+/** @param {boolean} isPaused */
+function setPaused(isPaused) {
   connection.setPaused(isPaused);
   setIcon(pause, isPaused ? "resume" : "pause");
   setText(part(pause, "span", HTMLElement), isPaused ? "Resume" : "Pause");
-});
+}
+
+pause.addEventListener("click", () => setPaused(standing.name !== "paused"));
 
 setInterval(tick, TICK_MS);
 connection.open(filter.chosen);

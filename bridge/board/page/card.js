@@ -72,7 +72,7 @@ export class Card {
     setText(this.#account, cut(job.account ?? "", MOST_ID));
     setText(this.#origin, ORIGINS.get(job.origin) ?? "");
     this.#fault.hidden = !job.error;
-    setText(this.#fault, cut(job.error ?? ""));
+    setText(part(this.#fault, "span", HTMLElement), cut(job.error ?? ""));
     this.#showResult(job.result_url);
     this.tick(now);
   }

@@ -65,6 +65,7 @@ export class Connection {
 
   /** @param {boolean} paused */
   setPaused(paused) {
+    if (paused === this.#paused) return;
     this.#paused = paused;
     this.#reopen();
   }
@@ -100,7 +101,7 @@ export class Connection {
       // Whoever spoke was not the board.
       this.#close();
       this.#stand("lost");
-      this.#retry = setTimeout(() => this.#reopen(), RETRY_MS);
+      this.#retryLater();
       return;
     }
     this.#heard = performance.now();
@@ -118,22 +119,17 @@ export class Connection {
 
   /** Find out why there is no stream, and try again. */
   async #askWhy() {
-    const asking = new AbortController();
-    const deadline = setTimeout(() => asking.abort(), STALE_MS);
-    try {
-      const answer = await fetch(eventsAddress(this.#filter), { signal: asking.signal });
-      if (answer.ok) this.#stand("lost");
-      else this.#stand("refused", (await answer.text()).trim().slice(0, MOST_REASON));
-    } catch {
-      // Nobody answers: that is the reason.
-      this.#stand("lost");
-    } finally {
-      clearTimeout(deadline);
-      // A stream that was granted after all would be read by nobody.
-      asking.abort();
-    }
+    const reason = await refusal(eventsAddress(this.#filter));
+    // Meanwhile it may have been opened for another filter, or paused.
+    if (this.#source || this.#paused) return;
+    if (reason === null) this.#stand("lost");
+    else this.#stand("refused", reason);
+    this.#retryLater();
+  }
+
+  #retryLater() {
     clearTimeout(this.#retry);
-    if (!this.#source) this.#retry = setTimeout(() => this.#reopen(), RETRY_MS);
+    this.#retry = setTimeout(() => this.#reopen(), RETRY_MS);
   }
 
   #watch() {
@@ -171,5 +167,27 @@ function parsed(data) {
     return JSON.parse(data);
   } catch {
     return undefined;
+  }
+}
+
+/**
+ * Ask for a stream to learn why there is none.
+ *
+ * @param {string} address
+ * @returns {Promise<string | null>} The server's words; null where nobody answers, or it
+ *   would be granted by now.
+ */
+async function refusal(address) {
+  const asking = new AbortController();
+  const deadline = setTimeout(() => asking.abort(), STALE_MS);
+  try {
+    const answer = await fetch(address, { signal: asking.signal });
+    return answer.ok ? null : (await answer.text()).trim().slice(0, MOST_REASON);
+  } catch {
+    return null;
+  } finally {
+    clearTimeout(deadline);
+    // A stream that was granted after all would be read by nobody.
+    asking.abort();
   }
 }

@@ -40,10 +40,6 @@ export class Filter {
       this.clear();
       this.#id.focus();
     });
-    addEventListener("popstate", () => {
-      this.#readAddress();
-      this.onChange(this.chosen);
-    });
   }
 
   /** @returns {Chosen} */
