@@ -206,7 +206,7 @@ bench-growth: $(STAMP) ## measure an event's cost with more accounts, waiting ro
 	@$(BIN)/python -m benchmarks.growth $(if $(QUICK),--quick) $(if $(AXES),--axes $(AXES)) \
 		$(if $(TURNS),--turns $(TURNS)) $(if $(PENDING),--pending $(PENDING)) $(ARGS)
 
-bench-board: $(STAMP) ## measure the board: CPU, memory, delay, for each rate and number of browsers; six minutes (QUICK=1, RATE=events/s,..., BROWSERS=number,..., FOR=seconds, DOCS=1 renews the docs, FROM=JSON)
+bench-board: $(STAMP) ## measure the board: CPU, memory, delay, for each rate and number of browsers; eight minutes (QUICK=1, RATE=events/s,..., BROWSERS=number,..., FOR=seconds, DOCS=1 renews the docs, FROM=JSON)
 	@$(BIN)/python -m benchmarks.board $(if $(QUICK),--quick) $(if $(RATE),--rates $(RATE)) $(if $(BROWSERS),--browsers $(BROWSERS)) \
 		$(if $(FOR),--seconds $(FOR)) $(if $(DOCS),--docs) $(if $(FROM),--from $(FROM)) $(ARGS)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.board.figures import BoardRun, BoardRuns
+from benchmarks.board.figures import BoardRun, BoardRuns, PageRun
+from benchmarks.board.page import obstacle
 from benchmarks.board.report import for_documents, line, markdown
 from benchmarks.board.runs import Course
 from benchmarks.contenders import ROOT
@@ -36,7 +37,9 @@ _README = ROOT / "benchmarks" / "README.md"
 _RATES = [0, 1_000, 5_000]
 _BROWSERS = [1, 10, 100]
 _SECONDS = 30
+_LONG_TIMES = 4
 _QUICK_SECONDS = 15
+_PAGE_SECONDS = 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,7 +86,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--rates", type=_numbers, help="events a second (default: 0, 1,000 and 5,000)"
     )
     parser.add_argument("--browsers", type=_numbers, help="default: 1, 10 and 100")
-    parser.add_argument("--seconds", type=float, help="of each run (default: 30)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        help="of each run; the last takes four times as long (default: 30)",
+    )
     parser.add_argument(
         "--quick", action="store_true", help="once: 5,000 events/s and 100 browsers"
     )
@@ -116,20 +123,30 @@ def _measure(
 ) -> BoardRuns:
     machine = describe(own_kafka=True)
     runs: list[BoardRun] = []
+    shown: PageRun | None = None
     with (
         tempfile.TemporaryDirectory(prefix="bridge-bench-") as folder,
         KafkaServer() as kafka,
     ):
         course = Course(kafka, Path(folder))
-        for rate in rates:
-            for count in browsers:
-                runs.append(course.run(rate, count, seconds))
-                _say(line(runs[-1]))
+        points = [(rate, count) for rate in rates for count in browsers]
+        for number, (rate, count) in enumerate(points, start=1):
+            # Memory is what may grow: one run is long enough to show it.
+            is_long = number == len(points) > 1
+            length = _LONG_TIMES * seconds if is_long else seconds
+            runs.append(course.run(rate, count, length))
+            _say(line(runs[-1]))
+        missing = obstacle()
+        if missing is None and rates[-1]:
+            shown = course.show(rates[-1], min(seconds, _PAGE_SECONDS))
+        elif missing is not None:
+            _say(f"the page is not measured: {missing}")
     return BoardRuns(
         moment=datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ"),
         machine=machine,
         updates_per_second=BoardSettings().updates_per_second,
         runs=runs,
+        page=shown,
     )
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "Note",
     "Notes",
     "Ordinary",
+    "PageRun",
     "Seen",
     "Slow",
     "growth_a_second",
@@ -36,8 +37,8 @@ __all__ = [
 # What is older than this is not what is true now: an update's period and some more.
 _NEW_US: Final = 1_000_000
 
-# Of a memory's series the first third is left out: what a load needs is taken then.
-_LEAD_PART: Final = 1 / 3
+# Of a memory's series the first half is left out: what a load needs is taken then.
+_LEAD_PART: Final = 1 / 2
 
 
 class Kind(StrEnum):
@@ -171,7 +172,7 @@ class BoardRun(msgspec.Struct):
         rest_bytes: Resident before the load, all browsers there, its tables full.
         peak_bytes: The most that was seen.
         series: (seconds, resident bytes) all along.
-        growth_bytes_a_second: How the last two thirds of it rise.
+        growth_bytes_a_second: How the last half of it rises.
         catch_up_seconds: From the board's start until it had read what was there.
         lag: Offsets before the topic's end, in the last update of the load.
         told: How many streams the board had at the end, as it says.
@@ -202,6 +203,33 @@ class BoardRun(msgspec.Struct):
     refusal: int | None
 
 
+class PageRun(msgspec.Struct):
+    """
+    How the page ran in a browser.
+
+    Attributes:
+        seconds: How long it was looked at.
+        frames: How many were drawn.
+        long_ms: How long each task took that blocked the page for 50 ms or more.
+        pictures: How many previews it fetched.
+        cards: How many jobs it showed at the end.
+        task_seconds: CPU of the page's thread.
+        script_seconds: Of that, for its scripts.
+        layout_seconds: Of that, for styles and layout.
+        rate: Events a second that were written meanwhile.
+    """
+
+    seconds: float
+    frames: int
+    long_ms: list[float]
+    pictures: int
+    cards: int
+    task_seconds: float
+    script_seconds: float
+    layout_seconds: float
+    rate: int = 0
+
+
 class BoardRuns(msgspec.Struct):
     """
     All runs of a benchmark.
@@ -211,12 +239,14 @@ class BoardRuns(msgspec.Struct):
         machine: Where.
         updates_per_second: The board's setting.
         runs: They, in order.
+        page: How the page ran beside the last rate; None where no browser is.
     """
 
     moment: str
     machine: Machine
     updates_per_second: int
     runs: list[BoardRun]
+    page: PageRun | None = None
 
 
 def percentiles_ms(took_us: Sequence[int]) -> tuple[float, float] | None:
@@ -227,7 +257,7 @@ def percentiles_ms(took_us: Sequence[int]) -> tuple[float, float] | None:
 
 
 def growth_a_second(series: Sequence[tuple[float, int]]) -> float:
-    """Give the slope of the last two thirds of a series; 0 where there is none."""
+    """Give the slope of the last half of a series; 0 where there is none."""
     tail = series[int(len(series) * _LEAD_PART) :]
     if len(tail) < 2:
         return 0.0

@@ -6,9 +6,9 @@ Owns words and columns; each figure comes from `figures`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from benchmarks.board.figures import BoardRun, BoardRuns, Kind
+from benchmarks.board.figures import BoardRun, BoardRuns, Kind, PageRun
 from benchmarks.board.load import history_jobs
 from benchmarks.machine import heading
 from benchmarks.tables import table
@@ -21,6 +21,7 @@ _MIB, _KB = 2**20, 1000
 _HEAD = [
     "events/s",
     "browsers",
+    "seconds",
     "CPU cores",
     "memory MiB: at rest",
     "peak",
@@ -58,11 +59,11 @@ def markdown(found: BoardRuns) -> str:
     head = heading("What a board costs, and how late it is", found.machine)
     lines = [
         head,
-        f"- {found.runs[0].seconds:.0f} s each, {found.updates_per_second} updates/s",
+        f"- {found.updates_per_second} updates/s at most",
         "",
         *table(_HEAD, [_row(run) for run in found.runs]),
         "",
-        *_notes(found.runs),
+        *_notes(found),
     ]
     rows = [row for run in found.runs for row in _slow_rows(run)]
     if rows:
@@ -77,15 +78,14 @@ def for_documents(found: BoardRuns) -> str:
     load = machine.load_average[0]
     where = (
         f"{machine.cores} cores (load {load:.1f} before), {machine.python}, Kafka "
-        f"{kafka} with one broker, {found.runs[0].seconds:.0f} s each, revision "
-        f"{machine.revision}, {found.moment[:10]}."
+        f"{kafka} with one broker, revision {machine.revision}, {found.moment[:10]}."
     )
     lines = [
         where,
         "",
         *tight(table(_HEAD, [_row(run) for run in found.runs])),
         "",
-        *_notes(found.runs),
+        *_notes(found),
     ]
     rows = [row for run in found.runs for row in _slow_rows(run)]
     if rows:
@@ -122,6 +122,7 @@ def _row(run: BoardRun) -> list[str]:
     return [
         f"{run.rate:,}",
         str(run.browsers),
+        f"{run.seconds:.0f}",
         f"{run.cores:.2f}",
         f"{run.rest_bytes / _MIB:.0f}",
         f"{run.peak_bytes / _MIB:.0f}",
@@ -155,7 +156,8 @@ def _slow_rows(run: BoardRun) -> list[list[str]]:
     ]
 
 
-def _notes(runs: Sequence[BoardRun]) -> list[str]:
+def _notes(found: BoardRuns) -> list[str]:
+    runs = found.runs
     refused = sum(run.refusal == 503 for run in runs)
     most = max(run.others_cores for run in runs)
     slowest = max(run.catch_up_seconds for run in runs)
@@ -172,7 +174,22 @@ def _notes(runs: Sequence[BoardRun]) -> list[str]:
         f"{run.browsers} browsers."
         for run in short
     ]
+    if found.page is not None:
+        lines.append(_of_page(found.page))
     return lines
+
+
+def _of_page(page: PageRun) -> str:
+    seconds, longest = page.seconds, max(page.long_ms, default=0.0)
+    return (
+        f"- The page in Chromium without a window, at {page.rate:,} events/s with "
+        f"{page.cards} jobs: {page.frames / seconds:.0f} frames/s, "
+        f"{len(page.long_ms) / seconds:.1f} tasks/s of 50 ms or more, the longest "
+        f"{longest:.0f} ms. Its thread used {page.task_seconds / seconds:.2f} cores, "
+        f"{page.script_seconds / seconds:.2f} for scripts and "
+        f"{page.layout_seconds / seconds:.2f} for styles and layout; it fetched "
+        f"{page.pictures / seconds:.1f} previews/s."
+    )
 
 
 def _pair(figures: tuple[float, float]) -> str:

@@ -18,11 +18,12 @@ import msgspec
 import psutil
 import trio
 
-from benchmarks.board import browsers, writer
+from benchmarks.board import browsers, page, writer
 from benchmarks.board.figures import (
     BoardRun,
     Kind,
     Notes,
+    PageRun,
     growth_a_second,
     ordinary,
     percentiles_ms,
@@ -30,8 +31,9 @@ from benchmarks.board.figures import (
 )
 from benchmarks.board.stream import Stream
 from benchmarks.contenders import program
-from benchmarks.course import RunError, running
+from benchmarks.course import RunError
 from benchmarks.measuring import Meter, Usage
+from benchmarks.staging import running
 from tests.servers.kafka import KafkaServer
 from tests.servers.process import ChildProcess, run_all, stop_all
 
@@ -50,6 +52,8 @@ _SETTLE_SECONDS = 2.0
 _LEAD_SECONDS = 2.0
 _LOOK_SECONDS = 0.25
 _STOP_SECONDS = 15.0
+# A browser's start and end, on a busy machine.
+_PAGE_SECONDS = 30.0
 
 
 class Course:
@@ -79,37 +83,68 @@ class Course:
             ProcessError: A process didn't start, or end.
             BrokerError: The broker refused a topic.
         """
+        with self._opened(count) as (topic, board, catch_up_seconds):
+            file = self._folder / f"{topic}.json"
+            crowd = program(
+                "browsers",
+                [browsers.__name__, str(_port(board)), str(count), str(file)],
+                self._folder,
+                ready=lambda child: browsers.READY_MARK in child.output(),
+            )
+            with running(crowd):
+                time.sleep(_SETTLE_SECONDS)
+                watch = _Watch(board.pid, seconds, [board, crowd])
+                rest_bytes = watch.resident_bytes()
+                helpers = [crowd.pid, *self._kafka.pids]
+                events = self._under_load(watch, topic, rate, helpers)
+                stop_all([crowd], grace_seconds=_STOP_SECONDS)
+            notes = msgspec.json.decode(file.read_bytes(), type=Notes)
+        watched = watch.watched
+        assert watched is not None
+        return _sum_up(
+            rate, count, events, catch_up_seconds, rest_bytes, watched, notes
+        )
+
+    def show(self, rate: int, seconds: float) -> PageRun:
+        """
+        Have a browser show the page while records are written.
+
+        Args:
+            rate: Events a second.
+            seconds: How long.
+
+        Raises:
+            As `run`.
+        """
+        with self._opened(1) as (topic, board, _):
+            file = self._folder / f"{topic}.json"
+            browser = program(
+                "page",
+                [page.__name__, str(_port(board)), str(seconds), str(file)],
+                self._folder,
+                ready=lambda child: page.READY_MARK in child.output(),
+            )
+            long_enough = seconds + _PAGE_SECONDS
+            with running(self._writer(topic, rate, long_enough)):
+                run_all([browser], deadline_seconds=long_enough)
+            found = msgspec.json.decode(file.read_bytes(), type=PageRun)
+        found.rate = rate
+        return found
+
+    @contextmanager
+    def _opened(self, count: int) -> Iterator[tuple[str, ChildProcess, float]]:
+        """Have a board that has read what was there; tell how long that took it."""
         with self._topic() as topic:
             history = self._writer(topic, 0, 0)
             run_all([history], deadline_seconds=_HISTORY_SECONDS)
             board = self._board(topic, count)
             began = time.monotonic()
             with running(board):
-                port = _port(board)
-                trio.run(_caught_up, port)
+                trio.run(_caught_up, _port(board))
                 catch_up_seconds = time.monotonic() - began
                 # Until it has noticed that nobody looks any more.
                 time.sleep(_SETTLE_SECONDS)
-                file = self._folder / f"{topic}.json"
-                crowd = program(
-                    "browsers",
-                    [browsers.__name__, str(port), str(count), str(file)],
-                    self._folder,
-                    ready=lambda child: browsers.READY_MARK in child.output(),
-                )
-                with running(crowd):
-                    time.sleep(_SETTLE_SECONDS)
-                    watch = _Watch(board.pid, seconds, [board, crowd])
-                    rest_bytes = watch.resident_bytes()
-                    helpers = [crowd.pid, *self._kafka.pids]
-                    events = self._under_load(watch, topic, rate, helpers)
-                    stop_all([crowd], grace_seconds=_STOP_SECONDS)
-                notes = msgspec.json.decode(file.read_bytes(), type=Notes)
-        watched = watch.watched
-        assert watched is not None
-        return _sum_up(
-            rate, count, events, catch_up_seconds, rest_bytes, watched, notes
-        )
+                yield topic, board, catch_up_seconds
 
     def _under_load(
         self, watch: _Watch, topic: str, rate: int, helpers: Sequence[int]

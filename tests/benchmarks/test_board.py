@@ -15,6 +15,7 @@ from benchmarks.board.figures import (
     Kind,
     Note,
     Ordinary,
+    PageRun,
     Seen,
     Slow,
     growth_a_second,
@@ -113,7 +114,7 @@ def test_old_messages_after_a_pause_are_counted() -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "growth"),
-    [([], 0.0), ([5], 0.0), ([0, 900, 100, 100, 100, 100], 0.0), ([9, 1, 2, 3], 1.0)],
+    [([], 0.0), ([5], 0.0), ([0, 900, 100, 100], 0.0), ([9, 9, 1, 2, 3], 1.0)],
 )
 def test_growth_is_told_without_the_begin(sizes: list[int], growth: float) -> None:
     """What a load needs at once is no growth."""
@@ -167,21 +168,25 @@ def test_tables_have_a_row_for_each_run() -> None:
         delay_ms=(130.4, 300.0),
         slow=[Slow(Kind.PAUSING, 4, 50.0, (9.0, 6000.0), 20, 61.0, 0)],
     )
-    runs = BoardRuns("2026-11-29T16-47-37Z", MACHINE, 4, [rest, busy])
+    page = PageRun(20.0, 1180, [60.0, 90.0], 40, 200, 4.0, 1.0, 2.0, 5_000)
+    runs = BoardRuns("2026-11-29T16-47-37Z", MACHINE, 4, [rest, busy], page)
 
     text = for_documents(runs)
 
-    assert "| 0 | 100 | 0.50 | 100 | 110 | 60.0 | 7 | 4.00 | 65.0 | 260 |  |  |" in text
     assert (
-        "| 5,000 | 100 | 0.50 | 100 | 110 | 60.0 | 7 | 4.00 | 65.0 | 260 | 130 | 300 |"
+        "| 0 | 100 | 30 | 0.50 | 100 | 110 | 60.0 | 7 | 4.00 | 65.0 | 260 |  |  |"
         in text
     )
+    assert "| 5,000 | 100 | 30 | 0.50 | 100 | 110 | 60.0 | 7 | 4.00 | " in text
+    assert " | 65.0 | 260 | 130 | 300 |" in text
     assert (
         "| 5,000 | 100 | 4 | not for 6 s, then for 4 s | 50 | 9 | 6,000 | 20 | 61 | 0 |"
         in text
     )
     assert "- One browser too many got 503 in 2 of 2 runs." in text
     assert "Of 5,000 events/s only 4,000 came with 100 browsers." in text
+    assert "59 frames/s, 0.1 tasks/s of 50 ms or more, the longest 90 ms" in text
+    assert "0.20 cores, 0.05 for scripts and 0.10 for styles" in text
     assert markdown(runs).startswith("# What a board costs")
     assert msgspec.json.decode(msgspec.json.encode(runs), type=BoardRuns) == runs
 
