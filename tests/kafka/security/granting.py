@@ -22,11 +22,12 @@ _PAGE = Path(__file__).parents[3] / "docs" / "security.md"
 _TOOL = "kafka-acls.sh"
 
 
-def documented(topic: str) -> list[Right]:
+def documented(topic: str, user: str = "bridge") -> list[Right]:
     """Give every right that the page's commands grant, for another topic than `jobs`.
 
     Args:
         topic: What the bridge is told with `--topic`.
+        user: Whom they grant it: the bridge's user, or another command's own.
     """
     parser = argparse.ArgumentParser()
     for flag in ("--bootstrap-server", "--allow-principal", "--topic"):
@@ -40,6 +41,8 @@ def documented(topic: str) -> list[Right]:
         if not line.startswith(_TOOL):
             continue
         given = parser.parse_args(shlex.split(line)[1:])
+        if given.allow_principal != f"User:{user}":
+            continue
         kind, name = ResourceType.TRANSACTIONAL_ID, given.transactional_id
         if name is None:
             kind, name = ResourceType.TOPIC, given.topic.replace("jobs", topic)

@@ -1,0 +1,83 @@
+"""A board's rights in Kafka: to read its topics, and no more."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import httpx  # noqa: TID251 - the browser of these tests
+import pytest
+import trio
+from confluent_kafka.admin._acl import AclOperation
+from confluent_kafka.admin._resource import ResourceType
+
+from bridge.board.running import run
+from bridge.settings import BoardSettings, KafkaSettings, Settings
+from tests.board.records import Page
+from tests.kafka.security.granting import documented
+from tests.kafka.security.test_signing_in import topic_of
+from tests.servers.guest import Guest, Right
+from tests.servers.secure_kafka import SecureKafka
+
+
+# The board looks again after a few seconds at most, here.
+_PATIENCE_SECONDS = 20.0
+
+
+def _see(address: str, is_there: Callable[[Page], bool]) -> None:
+    """Read the events until the page shows something."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    with httpx.stream("GET", f"{address}events", trust_env=False) as answer:
+        page: Page | None = None
+        for line in answer.iter_lines():
+            assert time.monotonic() < deadline, page and page.figures
+            name, _, data = line.partition(": ")
+            if name == "data":
+                if page is None:
+                    page = Page(data.encode())
+                else:
+                    page.take(data.encode())
+                if is_there(page):
+                    return
+
+
+def _is_live(page: Page) -> bool:
+    return page.figures["note"] is None and page.figures["reading"] == "live"
+
+
+@pytest.mark.timeout(90)
+async def test_a_board_needs_the_documented_rights_alone(secure: SecureKafka) -> None:
+    """It reads its topics with them, and says which one it lacks the right on."""
+    topic = topic_of(secure)
+    besides = [topic.dead_letter, topic.gaps, f"{topic.name}.previews"]
+    for name in besides:
+        secure.create_topic(name, 1)
+    guest = await trio.to_thread.run_sync(Guest, secure)
+    rights = documented(topic.name, user="board")
+    assert rights == [
+        Right(ResourceType.TOPIC, name, AclOperation.READ)
+        for name in (topic.name, *besides)
+    ]
+    await trio.to_thread.run_sync(
+        guest.allow, *(right for right in rights if right.name != topic.gaps)
+    )
+    settings = Settings(
+        topic=topic.name,
+        previews="topic",
+        kafka=KafkaSettings(**guest.settings()),  # type: ignore[arg-type]
+        board=BoardSettings(listen="127.0.0.1:0"),
+    )
+    send_address, address = trio.open_memory_channel[str](math.inf)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, settings, send_address.send_nowait)
+        with trio.fail_after(3 * _PATIENCE_SECONDS):
+            page = await address.receive()
+            words = f"{topic.gaps} is missing, or this user may not read it."
+            await trio.to_thread.run_sync(
+                _see, page, lambda now: now.figures["note"] == words
+            )
+            gaps = [right for right in rights if right.name == topic.gaps]
+            await trio.to_thread.run_sync(guest.allow, *gaps)
+            await trio.to_thread.run_sync(_see, page, _is_live)
+        nursery.cancel_scope.cancel()
