@@ -2,9 +2,10 @@
 Many browsers that look at one board, and note what each was told and when.
 
 A program (`python -m benchmarks.board.browsers PORT BROWSERS FILE`). One in ten is
-slow: it reads little a second, or pauses, or stops reading. Beside them one more looks
-for single jobs by their ids. It says when all are told, and then asks for one too many;
-at SIGTERM it writes what was noted to a file. Sums are made by `figures`.
+slow: it reads little a second, or pauses, or stops reading. It says when all are told;
+at SIGTERM it writes what was noted to a file. Of 0 browsers there is still the one that
+looks for single jobs by their ids, which is kept from waiting for the others' turns,
+and one too many, that is refused. Sums are made by `figures`.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ class _Browser:
 async def _look(port: int, count: int) -> Notes:
     """Have all browsers look until SIGTERM."""
     ending = trio.Event()
-    kinds = [*kinds_of(count), Kind.WATCHING]
+    kinds = kinds_of(count) or [Kind.WATCHING]
     browsers = [_Browser(port, kind, ending) for kind in kinds]
     with trio.open_signal_receiver(signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
@@ -156,8 +157,10 @@ async def _look(port: int, count: int) -> Notes:
                 status = await nursery.start(browser.run)
                 if status != HTTPStatus.OK:
                     raise SystemExit(f"the board answers {status}, and no events")
-            one_more = _Browser(port, Kind.ORDINARY, ending)
-            refusal: int | None = await nursery.start(one_more.run)
+            refusal: int | None = None
+            if not count:
+                one_more = _Browser(port, Kind.ORDINARY, ending)
+                refusal = await nursery.start(one_more.run)
             _say(READY_MARK)
             async for _ in signals:
                 break

@@ -104,7 +104,8 @@ class Notes(msgspec.Struct):
 
     Attributes:
         seen: What each noted.
-        refusal: The status that one browser too many was answered with.
+        refusal: The status that one browser too many was answered with; None where none
+            has asked.
     """
 
     seen: list[Seen]

@@ -84,21 +84,17 @@ class Course:
             BrokerError: The broker refused a topic.
         """
         with self._opened(count) as (topic, board, catch_up_seconds):
-            file = self._folder / f"{topic}.json"
-            crowd = program(
-                "browsers",
-                [browsers.__name__, str(_port(board)), str(count), str(file)],
-                self._folder,
-                ready=lambda child: browsers.READY_MARK in child.output(),
-            )
-            with running(crowd):
+            with (
+                self._looking(board, count) as (crowd, noted),
+                self._looking(board, 0) as (watcher, noted_by_watcher),
+            ):
                 time.sleep(_SETTLE_SECONDS)
-                watch = _Watch(board.pid, seconds, [board, crowd])
+                watch = _Watch(board.pid, seconds, [board, crowd, watcher])
                 rest_bytes = watch.resident_bytes()
-                helpers = [crowd.pid, *self._kafka.pids]
+                helpers = [crowd.pid, watcher.pid, *self._kafka.pids]
                 events = self._under_load(watch, topic, rate, helpers)
-                stop_all([crowd], grace_seconds=_STOP_SECONDS)
-            notes = msgspec.json.decode(file.read_bytes(), type=Notes)
+                stop_all([crowd, watcher], grace_seconds=_STOP_SECONDS)
+            notes = [_read(file) for file in (noted, noted_by_watcher)]
         watched = watch.watched
         assert watched is not None
         return _sum_up(
@@ -167,6 +163,23 @@ class Course:
         return int(count)
 
     @contextmanager
+    def _looking(
+        self, board: ChildProcess, count: int
+    ) -> Iterator[tuple[ChildProcess, Path]]:
+        """Have browsers that are told; give what they write at their end."""
+        name = f"browsers-{count}"
+        file = self._folder / f"{name}.json"
+        file.unlink(missing_ok=True)
+        crowd = program(
+            name,
+            [browsers.__name__, str(_port(board)), str(count), str(file)],
+            self._folder,
+            ready=lambda child: browsers.READY_MARK in child.output(),
+        )
+        with running(crowd):
+            yield crowd, file
+
+    @contextmanager
     def _topic(self) -> Iterator[str]:
         topic = f"bench-{uuid.uuid4().hex[:12]}"
         names = {topic: _PARTITIONS, f"{topic}.gaps": 1, f"{topic}.dlq": 1}
@@ -207,6 +220,10 @@ def _port(board: ChildProcess) -> int:
     found = _ADDRESS.search(board.output())
     assert found is not None, "it is ready once it has told its address"
     return int(found[1])
+
+
+def _read(file: Path) -> Notes:
+    return msgspec.json.decode(file.read_bytes(), type=Notes)
 
 
 async def _caught_up(port: int) -> None:
@@ -280,19 +297,20 @@ def _sum_up(  # noqa: PLR0913, PLR0917 - all that a run gives
     catch_up_seconds: float,
     rest_bytes: int,
     watched: _Watched,
-    notes: Notes,
+    notes: Sequence[Notes],
 ) -> BoardRun:
     begin_us, end_us, usage = watched.begin_us, watched.end_us, watched.usage
     seconds = (end_us - begin_us) / 1e6
+    seen = [one for some in notes for one in some.seen]
     last = [
         note
-        for one in notes.seen
+        for one in seen
         if one.kind is Kind.ORDINARY
         for note in one.between(begin_us, end_us)[-1:]
     ]
     took_us = [
         took
-        for one in notes.seen
+        for one in seen
         for arrived, took in one.took_us
         if begin_us <= arrived < end_us
     ]
@@ -314,7 +332,7 @@ def _sum_up(  # noqa: PLR0913, PLR0917 - all that a run gives
         lag=max((note.lag for note in last), default=0),
         told=max((note.browsers for note in last), default=0),
         delay_ms=percentiles_ms(took_us),
-        ordinary=ordinary(notes.seen, begin_us, end_us),
-        slow=slow(notes.seen, begin_us),
-        refusal=notes.refusal,
+        ordinary=ordinary(seen, begin_us, end_us),
+        slow=slow(seen, begin_us),
+        refusal=next((one.refusal for one in notes if one.refusal), None),
     )
