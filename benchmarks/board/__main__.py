@@ -136,6 +136,7 @@ def _measure(
             length = _LONG_TIMES * seconds if is_long else seconds
             runs.append(course.run(rate, count, length))
             _say(line(runs[-1]))
+        fetched = course.fetch()
         missing = obstacle()
         if missing is None and rates[-1]:
             shown = course.show(rates[-1], min(seconds, _PAGE_SECONDS))
@@ -147,6 +148,7 @@ def _measure(
         updates_per_second=BoardSettings().updates_per_second,
         runs=runs,
         page=shown,
+        fetched=fetched,
     )
 
 

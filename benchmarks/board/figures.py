@@ -21,6 +21,7 @@ from benchmarks.machine import Machine
 __all__ = [
     "BoardRun",
     "BoardRuns",
+    "Fetched",
     "Kind",
     "Note",
     "Notes",
@@ -231,6 +232,19 @@ class PageRun(msgspec.Struct):
     rate: int = 0
 
 
+class Fetched(msgspec.Struct):
+    """
+    What a preview costs that a browser fetches.
+
+    Attributes:
+        cpu_us: The board's CPU.
+        size: Bytes of its image.
+    """
+
+    cpu_us: float
+    size: float
+
+
 class BoardRuns(msgspec.Struct):
     """
     All runs of a benchmark.
@@ -241,6 +255,7 @@ class BoardRuns(msgspec.Struct):
         updates_per_second: The board's setting.
         runs: They, in order.
         page: How the page ran beside the last rate; None where no browser is.
+        fetched: What a preview cost.
     """
 
     moment: str
@@ -248,6 +263,7 @@ class BoardRuns(msgspec.Struct):
     updates_per_second: int
     runs: list[BoardRun]
     page: PageRun | None = None
+    fetched: Fetched | None = None
 
 
 def percentiles_ms(took_us: Sequence[int]) -> tuple[float, float] | None:

@@ -93,7 +93,8 @@ class Load:
     def history(self, now_us: int) -> Iterator[Written]:
         """Give the last events of jobs that ended before the run."""
         for number in range(_HISTORY_JOBS):
-            preview = self._picture(number) if number < _HISTORY_PICTURED else None
+            is_pictured = number >= _HISTORY_JOBS - _HISTORY_PICTURED
+            preview = self._picture(number) if is_pictured else None
             job = self._id(-1 - number)
             value = {"status": "done", "preview": preview, "progress": "100.00"}
             yield self._record(job, value, now_us)

@@ -174,6 +174,12 @@ def _notes(found: BoardRuns) -> list[str]:
         f"{run.browsers} browsers."
         for run in short
     ]
+    if found.fetched is not None:
+        one = found.fetched
+        lines.append(
+            f"- A preview of {one.size / _KB:.0f} KB that a browser fetches took "
+            f"{one.cpu_us:.0f} us of the board's CPU."
+        )
     if found.page is not None:
         lines.append(_of_page(found.page))
     return lines

@@ -18,9 +18,10 @@ import msgspec
 import psutil
 import trio
 
-from benchmarks.board import browsers, page, writer
+from benchmarks.board import browsers, page, pictures, writer
 from benchmarks.board.figures import (
     BoardRun,
+    Fetched,
     Kind,
     Notes,
     PageRun,
@@ -100,6 +101,16 @@ class Course:
         return _sum_up(
             rate, count, events, catch_up_seconds, rest_bytes, watched, notes
         )
+
+    def fetch(self) -> Fetched:
+        """
+        Fetch previews from a board at rest.
+
+        Raises:
+            As `run`.
+        """
+        with self._opened(1) as (_, board, _):
+            return pictures.fetch(_port(board), board.pid)
 
     def show(self, rate: int, seconds: float) -> PageRun:
         """

@@ -12,6 +12,7 @@ from benchmarks.board.browsers import kinds_of
 from benchmarks.board.figures import (
     BoardRun,
     BoardRuns,
+    Fetched,
     Kind,
     Note,
     Ordinary,
@@ -24,6 +25,7 @@ from benchmarks.board.figures import (
     slow,
 )
 from benchmarks.board.load import EVENTS_A_JOB, WATCHED, Load
+from benchmarks.board.pictures import paths_of
 from benchmarks.board.report import for_documents, markdown
 from benchmarks.board.stream import Messages
 from bridge.job_status import TERMINAL_STATUSES, JobStatusRecord, parse
@@ -160,6 +162,13 @@ def test_what_is_watched_says_when_it_was_written() -> None:
     assert key.decode() == json.loads(value)["request_id"] == f"{WATCHED}123"
 
 
+def test_previews_are_fetched_as_the_page_does() -> None:
+    """By id and version; a job without one has no path."""
+    shown: dict[str, object] = {"id": "a", "preview": {"version": 3, "bytes": 1}}
+    snapshot = json.dumps({"jobs": [shown, {"id": "b", "preview": None}]}).encode()
+    assert paths_of(snapshot) == ["/previews/a?v=3"]
+
+
 def test_tables_have_a_row_for_each_run() -> None:
     """A run at rest has no delay; what is slow stands apart."""
     rest = _run(rate=0, delay_ms=None, slow=[])
@@ -169,7 +178,9 @@ def test_tables_have_a_row_for_each_run() -> None:
         slow=[Slow(Kind.PAUSING, 4, 50.0, (9.0, 6000.0), 20, 61.0, 0)],
     )
     page = PageRun(20.0, 1180, [60.0, 90.0], 40, 200, 4.0, 1.0, 2.0, 5_000)
-    runs = BoardRuns("2026-11-29T16-47-37Z", MACHINE, 4, [rest, busy], page)
+    fetched = Fetched(412.0, 15_100.0)
+    moment = "2026-11-29T16-47-37Z"
+    runs = BoardRuns(moment, MACHINE, 4, [rest, busy], page, fetched)
 
     text = for_documents(runs)
 
@@ -187,6 +198,7 @@ def test_tables_have_a_row_for_each_run() -> None:
     assert "Of 5,000 events/s only 4,000 came with 100 browsers." in text
     assert "59 frames/s, 0.1 tasks/s of 50 ms or more, the longest 90 ms" in text
     assert "0.20 cores, 0.05 for scripts and 0.10 for styles" in text
+    assert "A preview of 15 KB that a browser fetches took 412 us" in text
     assert markdown(runs).startswith("# What a board costs")
     assert msgspec.json.decode(msgspec.json.encode(runs), type=BoardRuns) == runs
 
