@@ -6,6 +6,7 @@ What is missing for them is said once, by the fixture that needs it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.browser.stand_in import StandIn
+from tests.servers.cache import FetchError
+from tests.servers.npm import fetch_axe, fetch_typescript
 
 
 if TYPE_CHECKING:
@@ -45,6 +48,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.browser)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fetch what judges the page, outside of any test's deadline."""
+    here = Path(__file__).parent
+    is_wanted = any(here in item.path.parents for item in session.items)
+    if session.config.option.collectonly or not is_wanted:
+        return
+    # The tests that need it say what is wrong.
+    with contextlib.suppress(FetchError):
+        fetch_axe()
+        fetch_typescript()
 
 
 def _chromium() -> str:

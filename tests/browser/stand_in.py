@@ -155,7 +155,9 @@ class StandIn:
 
     def counted(self) -> dict[str, Any]:
         """Give the figures as they are now."""
-        in_flight = sum(1 for _, job in self.jobs.values() if job["ended_ms"] is None)
+        with self._lock:
+            jobs = [job for _, job in self.jobs.values()]
+        in_flight = sum(1 for job in jobs if job["ended_ms"] is None)
         return {
             "now_ms": now_ms(),
             "events_per_second": 0.0,

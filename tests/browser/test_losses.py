@@ -34,7 +34,7 @@ def test_gap_opens_closes_and_is_settled(board: StandIn, open_page: Open) -> Non
     expect(row.nth(0)).to_have_text("disconnected")
     expect(row.nth(1)).to_have_text("2 unknown")
     expect(row.nth(4)).to_have_text("12 s")
-    assert row.all_inner_texts()[5:] == ["7", "3", "2", "2", "sandbox"]
+    assert row.all_inner_texts()[5:] == ["7", "2", "2", "3", "sandbox"]
 
 
 def test_gaps_stand_where_they_were_in_time(board: StandIn, open_page: Open) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tests.browser.axe import findings
 from tests.browser.conftest import Open
 from tests.browser.screenshots import take
 from tests.browser.stack import Stack, stack
-from tests.browser.watched import Watched
+from tests.browser.watched import MARKER, Watched
 from tests.conftest import Topic
 from tests.servers.kafka import KafkaServer
 from tests.servers.soketi import SoketiServer
@@ -27,6 +28,8 @@ _PATIENCE_MS = 40_000
 _STEPS = 8
 
 _WATCH_MS = 25_000
+
+_SCRIPT = f"window.{MARKER} = 1; alert(1)"
 
 # Collects what a card shows, in the order in which it does.
 _FOLLOW = """(card) => {
@@ -75,6 +78,29 @@ def _a_dead_letter_appears(made: Stack, page: Watched) -> None:
     reason.locator("summary").click()
     expect(reason.locator(".text")).to_contain_text("<b>dancing</b>")
     reason.locator("summary").click()
+
+
+def _a_hostile_job_is_harmless(made: Stack, page: Watched) -> None:
+    """A job whose every text is script, with an SVG as preview, is shown as text."""
+    drawing = f'<svg xmlns="http://www.w3.org/2000/svg" onload="{_SCRIPT}"/>'
+    address = f"data:image/svg+xml;base64,{b64encode(drawing.encode()).decode()}"
+    job_id = f'"><img src=x onerror="{_SCRIPT}">'
+    made.publish(
+        {
+            "request_id": job_id,
+            "status": "in_progress",
+            "preview": address,
+            "result_url": f"javascript:{_SCRIPT}",
+            "progress": "50.00",
+        }
+    )
+    card = page.card(job_id)
+    expect(card.locator(".percent")).to_have_text("50 %", timeout=_PATIENCE_MS)
+    expect(card.locator(".blank")).to_contain_text("No preview")
+    expect(card.locator("a")).to_be_hidden()
+    made.publish({"request_id": job_id, "status": "done", "progress": "100.00"})
+    expect(card.locator(".word")).to_have_text("Done", timeout=_PATIENCE_MS)
+    page.check()
 
 
 def _soketi_restarts(page: Watched, soketi: SoketiServer) -> None:
@@ -132,9 +158,10 @@ def test_what_happens_is_seen(
         expect(page.find("#nothing")).to_contain_text("No job on the topic")
         _a_job_sharpens_and_is_done(made, page)
         _another_ends_as_error(made, page)
+        _a_hostile_job_is_harmless(made, page)
         _a_dead_letter_appears(made, page)
         made.emit(20)
-        expect(page.find(".card")).not_to_have_count(2, timeout=_PATIENCE_MS)
+        expect(page.find(".card")).not_to_have_count(3, timeout=_PATIENCE_MS)
         _soketi_restarts(page, own_soketi)
         assert findings(page.page) == []
         # So that the lines of the figures have something to show.

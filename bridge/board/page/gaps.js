@@ -105,9 +105,9 @@ function row(gap, now) {
     gap.until_ms === null ? "open" : moment(gap.until_ms, now),
     lengthOf(gap, now),
     count(gap.jobs_in_flight),
-    count(gap.healed_by_status_endpoint),
-    count(gap.healed_by_webhook),
     count(gap.unknown),
+    count(gap.healed_by_webhook),
+    count(gap.healed_by_status_endpoint),
     cut(gap.account ?? "–", 60),
   ]) {
     made.append(element("td", text));
