@@ -59,3 +59,37 @@ async def test_a_thread_that_does_not_catch_up_is_waited_for_once(
     assert await seconds_of(restraint) == 0
     crowd.crowded = True
     assert await seconds_of(restraint) > 1.9
+
+
+async def test_sessions_go_on_one_after_the_other(autojump_clock: MockClock) -> None:
+    """Whoever goes on hands over what fills the room, and the others wait again."""
+    crowd = Crowd(crowded=True)
+    restraint = Restraint(crowd)
+    handed_over: list[float] = []
+
+    async def session() -> None:
+        await restraint()
+        assert not crowd.crowded
+        handed_over.append(trio.current_time())
+        crowd.crowded = True
+
+    begun = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(session)
+        for _ in range(3):
+            await crowd.relax_after(1)
+    waited = [round(moment - begun, 1) for moment in handed_over]
+    assert waited == [1.0, 2.0, 3.0]
+
+
+async def test_who_waits_for_a_hanging_disk_holds_nobody_up_twice(
+    autojump_clock: MockClock,
+) -> None:
+    """The patience of one is that of all."""
+    restraint = Restraint(Crowd(crowded=True))
+    begun = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for _ in range(100):
+            nursery.start_soon(restraint)
+    assert 1.9 < trio.current_time() - begun < 2.1

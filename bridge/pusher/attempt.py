@@ -56,6 +56,10 @@ _Start: TypeAlias = Callable[[_Task], None]
 # sends more than a megabyte a second drops what it can't get rid of.
 _LONG_PAUSE_SECONDS: Final = 1.0
 
+# Less than this is taken whatever waits to be written: a pong, or a few events.
+# The sockets of a thousand accounts may bring 128 KiB each in the same moment.
+_LIGHT_CHARACTERS: Final = 2048
+
 # How far an attempt came, by the state that it ended in.
 _OUTCOMES: Final = {
     State.CONNECTING: Outcome.UNREACHABLE,
@@ -171,11 +175,13 @@ class Attempt:
     async def _receive(self, connection: Connection, start: _Start) -> Ending:
         """Read until there is an end; the only loop that sees each event."""
         parts, statistics = self._parts, self._statistics
-        channel, clock, pause = parts.channel, parts.clock, parts.pause
+        channel, clock = parts.channel, parts.clock
         look, proofs = parts.stalls.look, statistics.proofs
         while True:
             # No deadline: a quiet channel is no fault, and pings watch it.
-            run = await connection.receive_run()
+            if await connection.ready() > _LIGHT_CHARACTERS:
+                await self._stand_back()
+            run = connection.take_run()
             received_at_us = clock()
             # Before anything of it counts as read in time.
             look()
@@ -205,9 +211,14 @@ class Attempt:
             if ending is not None:
                 return ending
             if jobs:
-                await pause()
-                if trio.current_time() - read_at > _LONG_PAUSE_SECONDS:
-                    self._stalled()
+                await self._stand_back()
+
+    async def _stand_back(self) -> None:
+        """Wait while what was read before can't be written fast enough."""
+        since = trio.current_time()
+        await self._parts.pause()
+        if trio.current_time() - since > _LONG_PAUSE_SECONDS:
+            self._stalled()
 
     def _control(
         self, event: ControlEvent, connection: Connection, start: _Start

@@ -84,17 +84,18 @@ class Inbox:
         self._taker.unpark_all()
         self._sender.unpark_all()
 
-    async def take(self) -> list[Message]:
-        """Give all that waits; nothing is lost if this is cancelled."""
-        if self._messages:
+    async def ready(self) -> int:
+        """Wait until something waits; give its characters, or 0 for the end."""
+        if self._messages or self._closed:
             await trio.lowlevel.checkpoint()
-        while not self._messages:
-            if self._closed:
-                await trio.lowlevel.checkpoint()
-                return []
+        while not self._messages and not self._closed:
             # No deadline: a quiet channel is no fault. The session's pings find
             # out whether the server is still there.
             await self._taker.park()
+        return self._characters
+
+    def take(self) -> list[Message]:
+        """Give all that waits; nothing if that was the end."""
         run, self._messages = self._messages, []
         self._characters = 0
         self._sender.unpark_all()

@@ -318,15 +318,22 @@ class _RecordedConnection:
         self._connection = connection
         self._wire = wire
 
-    async def receive_run(self) -> list[Message]:
+    async def ready(self) -> int:
+        return await self._connection.ready()
+
+    def take_run(self) -> list[Message]:
         try:
-            run = await self._connection.receive_run()
+            run = self._connection.take_run()
         except ConnectionLostError as error:
             self._wire.note_end(error, error.code)
             raise
         for message in run:
             self._wire.note("received", message=message)
         return run
+
+    async def receive_run(self) -> list[Message]:
+        await self.ready()
+        return self.take_run()
 
     async def send(self, text: str) -> None:
         # Before it goes out: its answer must stand behind it.

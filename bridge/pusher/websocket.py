@@ -91,9 +91,18 @@ class Connection(Protocol):
     politely if it is still open, and within a second whatever happens.
     """
 
-    async def receive_run(self) -> list[Message]:
+    async def ready(self) -> int:
         """
-        Wait for messages.
+        Wait until there are messages, or the connection has ended.
+
+        Returns:
+            About how many characters wait; 0 at the end.
+        """
+        ...
+
+    def take_run(self) -> list[Message]:
+        """
+        Give the messages that `ready` has waited for.
 
         Returns:
             All that have come, in order, at least one: str for text messages,
@@ -104,6 +113,10 @@ class Connection(Protocol):
                 before has been given out. `MessageTooLargeError` if it ended
                 because of a message above the cap.
         """
+        ...
+
+    async def receive_run(self) -> list[Message]:
+        """Wait for messages and take them: see `take_run`."""
         ...
 
     async def send(self, text: str) -> None:
@@ -122,7 +135,7 @@ class Connection(Protocol):
         """
         Close with a handshake, or without one after a second.
 
-        `receive_run` and `send` raise from now on.
+        `take_run` and `send` raise from now on.
 
         Args:
             code: The close code that the server gets.
@@ -307,11 +320,18 @@ class _Connection:
         self._socket = socket_
         self._aborted = False
 
-    async def receive_run(self) -> list[Message]:
-        run = await self._socket.inbox.take()
+    async def ready(self) -> int:
+        return await self._socket.inbox.ready()
+
+    def take_run(self) -> list[Message]:
+        run = self._socket.inbox.take()
         if not run:
             raise self._socket.loss()
         return run
+
+    async def receive_run(self) -> list[Message]:
+        await self.ready()
+        return self.take_run()
 
     async def send(self, text: str) -> None:
         try:

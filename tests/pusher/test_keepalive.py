@@ -22,6 +22,13 @@ from tests.pusher.scripted import CHANNEL, FakeAuthorizer
 class _Gone:
     """A connection that has ended, which nobody has noticed yet."""
 
+    async def ready(self) -> int:
+        await trio.lowlevel.checkpoint()
+        return 0
+
+    def take_run(self) -> list[str | bytes]:
+        raise ConnectionLostError("gone")
+
     async def receive_run(self) -> list[str | bytes]:
         raise ConnectionLostError("gone")
 

@@ -41,11 +41,18 @@ class _Scripted:
         self.sent: list[str] = []
         self.aborted = False
 
-    async def receive_run(self) -> list[Message]:
+    async def ready(self) -> int:
         await trio.lowlevel.checkpoint()
+        return len(self._runs)
+
+    def take_run(self) -> list[Message]:
         if not self._runs:
             raise self._end
         return self._runs.pop(0)
+
+    async def receive_run(self) -> list[Message]:
+        await self.ready()
+        return self.take_run()
 
     async def send(self, text: str) -> None:
         await trio.lowlevel.checkpoint()

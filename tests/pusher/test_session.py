@@ -103,6 +103,30 @@ async def test_nothing_is_read_during_a_pause(autojump_clock: MockClock) -> None
         assert runs == [["zero"], ["one", "two"]]
 
 
+async def test_much_is_taken_only_when_there_is_room_for_it(
+    autojump_clock: MockClock,
+) -> None:
+    """It waits where reading the socket stops for it; a little is taken at once."""
+
+    async def script(peer: Peer) -> None:
+        await peer.enrol()
+        await trio.sleep(2)
+        await peer.publish_at_once("light")
+        await trio.sleep(2)
+        await peer.publish_at_once("heavy" + "x" * 3000)
+        await peer.answer_pings()
+
+    paused: list[tuple[float, int]] = []
+
+    async def pause() -> None:
+        paused.append((trio.current_time(), len(stage.deliveries.events)))
+        await trio.sleep(1)
+
+    async with staged(spoken(script), pause=pause) as (stage, _):
+        await trio.sleep(8)
+    assert paused == [(2, 1), (4, 1), (5, 2)]
+
+
 async def test_an_event_right_behind_the_acknowledgement_is_delivered(
     autojump_clock: MockClock,
 ) -> None:
