@@ -21,11 +21,6 @@ __all__ = ["Amounts", "point", "warm_up"]
 
 _RATE = 1_000
 
-# Small events of a flood over any number of accounts. All sockets are read before
-# anybody stands back, 128 KiB of each, and what the outbox's buffer has no room for is
-# dropped: its 16 MiB hold so many, the share for the last events of jobs aside.
-_ACCOUNTS_EVENTS = 25_000
-
 # What the benchmark and the firehose keep of previews in memory is four times as much.
 _MOST_PREVIEW_BYTES = 150_000_000
 
@@ -76,7 +71,6 @@ def point(course: Course, axis: str, value: int, amounts: Amounts) -> Point:
     accounts, events = 1, amounts.flood_events
     if axis == "sessions":
         contender, accounts = ManyAccounts(), value
-        events = min(events, _ACCOUNTS_EVENTS)
     else:
         course.partitions = value
     try:
