@@ -17,12 +17,19 @@ from bridge.kafka.headers import HeaderWriter
 from bridge.record import Envelope, Origin, StoredRecord
 
 
-__all__ = ["EVENTS_A_JOB", "WATCHED", "Load", "Written", "history_jobs"]
+__all__ = [
+    "EVENTS_A_JOB",
+    "PREVIEW_BYTES",
+    "WATCHED",
+    "Load",
+    "Written",
+    "history_jobs",
+]
 
 EVENTS_A_JOB = 10
 
-# A job has an event a second, so that as many run at a time as events come a second.
-_TOGETHER_A_RATE = 1
+# Of the text; the image has three quarters of it.
+PREVIEW_BYTES = 20_000
 
 # One job in ten shows two pictures: one event in fifty has one.
 _PICTURED_JOBS = 10
@@ -33,10 +40,10 @@ _FAILED_JOBS = 20
 # tells how late each is.
 WATCHED = "watched-"
 
-# A board keeps 5,000 jobs and 64 MiB of pictures by default, of 20 KB each: what was
-# there before fills both, so that memory that grows is not memory that fills.
+# A board keeps 5,000 jobs and 64 MiB of pictures by default, some 4,300 of these: what
+# was there before fills both, so that memory that grows is not memory that fills.
 _HISTORY_JOBS = 6_000
-_HISTORY_PICTURED = 3_600
+_HISTORY_PICTURED = 5_000
 
 # (key, value, headers), the latter as confluent-kafka takes them.
 Written = tuple[bytes, bytes, list[tuple[str, str | bytes | None]]]
@@ -52,13 +59,13 @@ class Load:
     Records one after the other.
 
     Args:
-        rate: Events a second: so many jobs run at a time.
+        rate: Events a second: so many jobs run at a time, with an event a second each.
         pictures: Data URIs, given to jobs in turn.
         run: Another one's jobs have other ids.
     """
 
     def __init__(self, rate: int, pictures: Sequence[str], run: int = 0) -> None:
-        self._together = max(1, rate * _TOGETHER_A_RATE)
+        self._together = max(1, rate)
         self._pictures = pictures
         self._run = run
         self._sequence = 0

@@ -13,7 +13,7 @@ import time
 
 from confluent_kafka import Producer
 
-from benchmarks.board.load import Load, Written
+from benchmarks.board.load import PREVIEW_BYTES, Load, Written
 from bridge.sandbox.previews import paint
 
 
@@ -21,8 +21,6 @@ __all__ = ["BEGIN_MARK", "DONE_MARK"]
 
 BEGIN_MARK = "writing"
 DONE_MARK = "written: "
-
-_PREVIEW_BYTES = 20_000
 
 # Short beside the quarter of a second between a browser's updates.
 _TICK_SECONDS = 0.01
@@ -85,7 +83,7 @@ def _write(writer: _Writer, load: Load, rate: int, seconds: float) -> None:
 
 
 def _main(servers: str, topic: str, rate: int, seconds: float) -> None:
-    pictures = [stages[-1] for stages in paint(_PREVIEW_BYTES).previews]
+    pictures = [stages[-1] for stages in paint(PREVIEW_BYTES).previews]
     writer = _Writer(servers, topic)
     load = Load(rate, pictures)
     _say(BEGIN_MARK)

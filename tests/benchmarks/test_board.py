@@ -24,11 +24,20 @@ from benchmarks.board.figures import (
     percentiles_ms,
     slow,
 )
-from benchmarks.board.load import EVENTS_A_JOB, WATCHED, Load
+from benchmarks.board.load import (
+    EVENTS_A_JOB,
+    PREVIEW_BYTES,
+    WATCHED,
+    Load,
+    history_jobs,
+)
 from benchmarks.board.pictures import paths_of
 from benchmarks.board.report import for_documents, markdown
 from benchmarks.board.stream import Messages
+from bridge.consumer.job_record import preview_bytes
 from bridge.job_status import TERMINAL_STATUSES, JobStatusRecord, parse
+from bridge.sandbox.previews import paint
+from bridge.settings import BoardSettings
 from tests.benchmarks.runs import MACHINE
 
 
@@ -154,6 +163,21 @@ def test_each_job_has_its_events_in_order() -> None:
         bool(event.preview) for events in jobs.values() for event in events
     )
     assert with_preview == pytest.approx(20 * EVENTS_A_JOB * 3 / 50, abs=2)
+
+
+def test_what_was_there_fills_a_board() -> None:
+    """Memory that grows under load is then no table that fills."""
+    limits = BoardSettings()
+    pictures = [stages[-1] for stages in paint(PREVIEW_BYTES).previews]
+    previews = [
+        msgspec.json.decode(value, type=JobStatusRecord).preview
+        for _, value, _ in Load(1, pictures).history(1)
+    ]
+    shown = [preview for preview in previews if preview]
+
+    assert (len(previews), len(shown)) == history_jobs()
+    assert len(previews) > limits.max_jobs
+    assert sum(map(preview_bytes, shown)) > limits.max_preview_bytes
 
 
 def test_what_is_watched_says_when_it_was_written() -> None:
