@@ -14,7 +14,8 @@ what it has before the next one looks.
 This is no waiting for the disk. A thread that doesn't catch up within
 `_PATIENCE_SECONDS` has another trouble, such as a disk that hangs: then reading
 goes on, the buffer drops and counts, and nobody stands back again until it was
-relaxed once.
+relaxed once. Nor may the turns of many sessions add up: a pong that nobody reads for
+too long would be taken for a server that is gone.
 """
 
 from __future__ import annotations
@@ -27,9 +28,12 @@ import trio
 __all__ = ["Restraint"]
 
 # A full buffer of 16 MiB was on disk within 0.15 s, small events or previews, with
-# nothing else to do; a flood and a busy machine need some times that. It stays
-# far below any pong deadline.
+# nothing else to do; a flood and a busy machine need some times that.
 _PATIENCE_SECONDS = 2.0
+
+# The longest that a session stands back, those before it included. It does so after
+# one run and again before the next: twice this stays below the pong deadline of 10 s.
+_LONGEST_SECONDS = 4.0
 
 # The outbox commits every few milliseconds while it is busy.
 _LOOK_SECONDS = 0.002
@@ -49,13 +53,14 @@ class Restraint:
         self._turn = trio.Lock()
 
     async def __call__(self) -> None:
-        """Return at once as a rule; else after some seconds of one's turn at most."""
+        """Return at once as a rule; else after some seconds at most."""
         if not self._is_crowded():
             self._patient = True
         elif self._patient:
-            async with self._turn:
-                if self._patient:
-                    await self._wait()
+            with trio.move_on_after(_LONGEST_SECONDS):
+                async with self._turn:
+                    if self._patient:
+                        await self._wait()
 
     async def _wait(self) -> None:
         with trio.move_on_after(_PATIENCE_SECONDS) as patience:

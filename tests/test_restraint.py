@@ -93,3 +93,24 @@ async def test_who_waits_for_a_hanging_disk_holds_nobody_up_twice(
         for _ in range(100):
             nursery.start_soon(restraint)
     assert 1.9 < trio.current_time() - begun < 2.1
+
+
+async def test_many_before_it_hold_nobody_up_for_long(
+    autojump_clock: MockClock,
+) -> None:
+    """A pong behind what waits is read in time, however many go on before."""
+    crowd = Crowd(crowded=True)
+    restraint = Restraint(crowd)
+    waited: list[float] = []
+
+    async def session() -> None:
+        for _ in range(2):
+            waited.append(await seconds_of(restraint))
+            crowd.crowded = True
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(100):
+            nursery.start_soon(session)
+        while len(waited) < 200:
+            await crowd.relax_after(1)
+    assert max(waited) < 4.1
