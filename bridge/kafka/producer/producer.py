@@ -314,6 +314,8 @@ class Producer:
                 del self._on_way[answer]
                 if not answer.done():
                     answer.set_exception(ClientError(f"no answer for {patience:g} s"))
+                    # As for one that has arrived.
+                    answer.exception()
 
     async def close(self) -> None:
         """
