@@ -46,7 +46,9 @@ class Guard:
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
         self._app = app
-        self._hosts = _LOCAL | {host.lower() for host in hosts}
+        # No name is none of them, however a list of names ends: so it reads here
+        # whatever isn't a host's.
+        self._hosts = (_LOCAL | {host.lower() for host in hosts}) - {""}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or have it answered."""

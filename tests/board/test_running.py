@@ -99,3 +99,14 @@ async def test_the_board_is_reached_by_the_names_that_are_set(
     _, codes, address = await _ran(monkeypatch, settings, *hosts)
     assert codes == [200, 200, 200, 200, 421]
     assert address.startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize("hosts", ["", "a.example,", " , "])
+async def test_what_is_no_host_is_known_by_no_name(
+    monkeypatch: pytest.MonkeyPatch, hosts: str
+) -> None:
+    """However the list of names ends: browsers take names that are no host here."""
+    board = BoardSettings(listen="127.0.0.1:0", hosts=hosts)
+    settings = Settings(board=board)
+    _, codes, _ = await _ran(monkeypatch, settings, "stranger$.example", "localhost")
+    assert codes == [421, 200]
