@@ -142,6 +142,12 @@ class Board:
         previews: dict[str, str] = {}
         for record in run:
             read = read_job_record(record)
+            if record.value is None:
+                # A tombstone: whoever had to erase the job wants none of it seen.
+                previews.pop(read.request_id, None)
+                self._jobs.forget(read.request_id)
+                pictures.forget(read.request_id)
+                continue
             # A producer's clock may say anything, and Kafka has -1 for nothing.
             at_ms = record.timestamp_ms
             if not 0 <= at_ms <= now_ms:
@@ -163,8 +169,13 @@ class Board:
         if latest:
             self.version += 1
         for key, value in latest.items():
-            if key is not None and value:
-                request_id = request_id_of(key)
+            if not key:
+                continue
+            request_id = request_id_of(key)
+            if value is None:
+                self._pictures.forget(request_id)
+                self._lose_picture(request_id, "erased")
+            elif value:
                 self._show(request_id, self._pictures.read_bytes(request_id, value))
         self._let_pictures_go()
 
@@ -285,10 +296,13 @@ class Board:
 
     def _let_pictures_go(self) -> None:
         for request_id in self._pictures.let_go():
-            job = self._jobs.get(request_id)
-            if job is not None:
-                job.picture, job.preview_note = None, "no longer kept"
-                job.touch(self.version)
+            self._lose_picture(request_id, "no longer kept")
+
+    def _lose_picture(self, request_id: str, note: str) -> None:
+        job = self._jobs.get(request_id)
+        if job is not None:
+            job.picture, job.preview_note = None, note
+            job.touch(self.version)
 
     def _encoded(self, job: Job) -> msgspec.Raw:
         if job.encoded is None:

@@ -130,6 +130,11 @@ class Jobs:
         """Find a job; None if it isn't kept."""
         return self._running.get(request_id) or self._ended.get(request_id)
 
+    def forget(self, request_id: str) -> None:
+        """Let a job go, if it is kept."""
+        self._running.pop(request_id, None)
+        self._ended.pop(request_id, None)
+
     def take(
         self, record: ConsumedRecord, read: JobRecord, at_ms: int, version: int
     ) -> Job:

@@ -90,6 +90,12 @@ class Pictures:
             return "no image"
         return self._keep(request_id, content_type, data)
 
+    def forget(self, request_id: str) -> None:
+        """Let a job's picture go, if one is kept."""
+        picture = self._pictures.pop(request_id, None)
+        if picture is not None:
+            self.size_bytes -= len(picture.data) + _OVERHEAD_BYTES
+
     def let_go(self) -> list[str]:
         """
         Let the oldest pictures go until the rest has room.
@@ -105,9 +111,7 @@ class Pictures:
         return gone
 
     def _keep(self, request_id: str, content_type: str, data: bytes) -> Picture:
-        before = self._pictures.pop(request_id, None)
-        if before is not None:
-            self.size_bytes -= len(before.data) + _OVERHEAD_BYTES
+        self.forget(request_id)
         self._made += 1
         picture = Picture(self._made, content_type, data)
         self._pictures[request_id] = picture
