@@ -8,7 +8,7 @@ is `bridge.consumer`'s to read.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -64,9 +64,16 @@ class Gaps:
             self._folded.take(record)
 
     def shown(self) -> list[ShownGap]:
-        """Give the newest, the newest first."""
+        """Give the newest, the newest first; none that is open gives way to others."""
         gaps = self._folded.overview(self._choice).gaps
-        return [_shown_gap(gap) for gap in gaps[:_SHOWN_GAPS]]
+        open_first = sorted(gaps, key=lambda gap: gap.until is not None)[:_SHOWN_GAPS]
+        return [_shown_gap(gap) for gap in sorted(open_first, key=_at, reverse=True)]
+
+
+def _at(gap: Gap) -> datetime:
+    """Tell where it stands in time: one that is open without a begin is of now."""
+    is_of_now = gap.since is None and gap.until is None
+    return datetime.max.replace(tzinfo=UTC) if is_of_now else gap.moment
 
 
 def _shown_gap(gap: Gap) -> ShownGap:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from typing import Any
 
@@ -52,6 +53,23 @@ def test_jobs_without_number_leave_memory_bounded() -> None:
     assert (figures.jobs, figures.seen) == (100, 1_300)
     data, _ = board.snapshot(Filter(), figures)
     assert len(data) < _MIB
+
+
+def test_an_open_gap_gives_way_to_no_other() -> None:
+    """Not to a hundred that came later, nor does one of which no begin is known."""
+    board = _made()
+    long_ago = "2020-01-31T12:00:00Z"
+    values = [
+        gap_value("old", since=long_ago, until=None),
+        gap_value("unknown", since=None, until=None),
+        *(gap_value(f"g-{at}", since=long_ago) for at in range(150)),
+    ]
+    board.take_gaps([gap(value) for value in values], is_end=True)
+    data, _ = board.snapshot(Filter(), board.figures(NOW_MS, 0.0, 0))
+    shown = [one["id"] for one in json.loads(data)["gaps"]]
+    assert len(shown) == 100
+    assert shown[0] == "unknown"
+    assert "old" in shown
 
 
 def test_a_preview_of_twenty_megabytes_is_passed_over() -> None:

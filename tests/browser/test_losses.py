@@ -79,16 +79,22 @@ def test_old_gap_widens_the_axis(board: StandIn, open_page: Open) -> None:
 
 
 def test_hundreds_of_gaps_stay_a_hundred(board: StandIn, open_page: Open) -> None:
-    """A page that stays open keeps the newest gaps, as many as it is sent at first."""
+    """
+    A page that stays open keeps the newest gaps, as many as it is sent at first.
+
+    One that is open stays, however old it is.
+    """
     page = open_page(board.url)
     page.wait_standing("Live")
     now = now_ms()
     gaps = [a_gap(f"g{at}", since_ms=now + at, until_ms=now + at) for at in range(300)]
-    board.gaps = gaps[:150]
+    still_open = a_gap("old", since_ms=now - 60_000, until_ms=None)
+    board.gaps = [*gaps[:150], still_open]
     expect(page.find("#marks button")).to_have_count(100)
-    board.gaps = gaps[150:]
+    board.gaps = [*gaps[150:], still_open]
 
     expect(page.find("#marks button[data-id=g299]")).to_have_count(1)
+    expect(page.find("#marks button[data-id=old]")).to_have_count(1)
     expect(page.find("#marks button")).to_have_count(100)
 
 

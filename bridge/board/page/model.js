@@ -55,8 +55,10 @@ export class Model {
     if (update.gaps) {
       const merged = new Map([...this.gaps, ...byId(update.gaps)]);
       const newest = [...merged.values()].sort((one, other) => gapAt(other) - gapAt(one));
+      // What is open gives way to nothing that has ended, however long ago it began.
+      const kept = newest.sort((one, other) => isOver(one) - isOver(other)).slice(0, MOST_GAPS);
       // A new map tells that something in it is new.
-      this.gaps = byId(newest.slice(0, MOST_GAPS));
+      this.gaps = byId(kept.sort((one, other) => gapAt(other) - gapAt(one)));
     }
     this.letters = update.letters ?? this.letters;
     this.figures = update.figures ?? this.figures;
@@ -72,6 +74,14 @@ export class Model {
  */
 export function gapAt(gap) {
   return gap.since_ms ?? gap.until_ms ?? Infinity;
+}
+
+/**
+ * @param {Gap} gap
+ * @returns {number} 0 while it is open.
+ */
+function isOver(gap) {
+  return gap.until_ms === null ? 0 : 1;
 }
 
 /**
