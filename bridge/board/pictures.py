@@ -7,6 +7,7 @@ could hold a script is ever kept, whatever it is called.
 
 from __future__ import annotations
 
+import secrets
 from collections import OrderedDict
 from typing import Final
 
@@ -55,7 +56,10 @@ class Pictures:
         self._most_bytes = most_bytes
         self._each_bytes = most_bytes // _PARTS
         self._pictures: OrderedDict[str, Picture] = OrderedDict()
-        self._made = 0
+        # Browsers keep pictures by these numbers for an hour, and a board that begins
+        # anew must not give out another picture by one of them. JavaScript has whole
+        # numbers up to 2**53.
+        self._made = secrets.randbits(48)
         self.size_bytes = 0
 
     def __len__(self) -> int:

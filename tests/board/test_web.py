@@ -195,7 +195,8 @@ async def test_a_preview_is_a_picture_and_nothing_else() -> None:
         here.take(name, image=preview())
         here.take("svg", image="data:image/svg+xml,<svg onload='x()'/>")
         path = f"/previews/{quote(name, safe='')}"
-        answer = await here.client.get(f"{path}?v=1")
+        version = here.board.picture(name).version  # type: ignore[union-attr]
+        answer = await here.client.get(f"{path}?v={version}")
         assert (answer.status_code, answer.content) == (200, JPEG)
         assert answer.headers["content-type"] == "image/jpeg"
         policy = answer.headers["content-security-policy"]
@@ -203,10 +204,23 @@ async def test_a_preview_is_a_picture_and_nothing_else() -> None:
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
         cache = "private, max-age=3600, immutable"
         assert answer.headers["cache-control"] == cache
-        newer = await here.client.get(f"{path}?v=0")
+        newer = await here.client.get(f"{path}?v={version - 1}")
         assert newer.headers["cache-control"] == "no-store"
         assert (await here.client.get("/previews/svg?v=1")).status_code == 404
         assert (await here.client.get("/previews/")).status_code == 404
+
+
+def test_another_board_gives_its_pictures_other_numbers() -> None:
+    """Browsers keep them by their numbers for longer than a board takes to restart."""
+    versions = set()
+    for _ in range(2):
+        board = Board("jobs", BoardSettings(), NOW_MS)
+        board.take_jobs([job_record("a", preview=preview())], NOW_MS, 0.0)
+        picture = board.picture("a")
+        assert picture is not None
+        assert picture.version < 2**53
+        versions.add(picture.version)
+    assert len(versions) == 2
 
 
 async def test_events_are_a_snapshot_and_updates() -> None:
