@@ -46,19 +46,25 @@ def in_one_piece(request: Any) -> Any:
     """
     if isinstance(request, ProduceRequest):
         # It is built for each connection, of the version that the broker there knows.
-        request.build = partial(_build, request.build)
+        request.build = partial(_build, request)
     return request
 
 
-def _build(build: Any, version: Any) -> Any:
-    struct = build(version)
-    struct.build_request_header = partial(_begin, struct, struct.build_request_header)
+# Each is called once and then taken away: an object that holds what holds it waits for
+# the collector, and its batches with it.
+
+
+def _build(request: Any, version: Any) -> Any:
+    del request.build
+    struct = request.build(version)
+    struct.build_request_header = partial(_begin, struct)
     struct.encode = bytes
     return struct
 
 
-def _begin(struct: Any, build_header: Any, **named: Any) -> _Unjoined:
-    pieces = [build_header(**named).encode()]
+def _begin(struct: Any, **named: Any) -> _Unjoined:
+    del struct.build_request_header
+    pieces = [struct.build_request_header(**named).encode()]
     # Since version 3.
     if "transactional_id" in struct.SCHEMA.names:
         pieces.append(_text(struct.transactional_id))

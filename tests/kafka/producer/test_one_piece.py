@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - aiokafka's connections want a loop
+import gc
 import tracemalloc
+import weakref
 from typing import Any
 
 import pytest
@@ -92,3 +94,28 @@ def test_a_batch_is_copied_once() -> None:
 
     assert len(written) > len(batch)
     assert peak < 1.5 * len(batch)
+
+
+class _Watched(bytearray):
+    """A batch of which it can be seen when it goes."""
+
+
+def test_a_batch_goes_with_its_request() -> None:
+    """A megabyte each would wait for the collector, which counts objects alone."""
+    batch = _Watched(b"batch")
+    seen = weakref.ref(batch)
+    request = in_one_piece(_request([("jobs", [(0, batch)])], None))
+    gc.disable()
+    try:
+        _send_by_hand(request)
+        del request, batch
+        assert seen() is None
+    finally:
+        gc.enable()
+
+
+def _send_by_hand(request: Any) -> None:
+    """Do with a request what a connection does, and keep nothing."""
+    struct = request.prepare({request.API_KEY: (7, 7)})
+    header = struct.build_request_header(correlation_id=1, client_id="bridge")
+    assert b"batch" in b"size" + (header.encode() + struct.encode())
