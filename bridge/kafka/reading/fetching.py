@@ -75,8 +75,7 @@ class Fetching:
     Args:
         settings: How to reach the brokers.
         topics: What to read; all of them must exist.
-        start: Where to start in the partitions that exist now. A partition
-            that appears later is read from its beginning.
+        start: Where to start in partitions that exist now; later ones are read whole.
         handover: Where the runs go.
     """
 
@@ -128,6 +127,7 @@ class Fetching:
                 raise
             except KafkaError as error:
                 log.warning("reader.unreachable", error=str(error))
+            self._hand_over([], 0)  # it may have been given up before it was silent
             await asyncio.sleep(backoff_seconds)
             backoff_seconds = min(2 * backoff_seconds, _RETRY_BACKOFF_MAX_SECONDS)
 

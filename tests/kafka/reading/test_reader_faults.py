@@ -18,7 +18,7 @@ from aiokafka import (  # noqa: TID251 - as above
 from confluent_kafka import TopicPartition as ConfluentPartition
 from confluent_kafka.admin import AdminClient
 
-from bridge.errors import KafkaError, KafkaRefusedError
+from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka.client import loop_thread
 from bridge.kafka.client.ending import ClosingLoop
 from bridge.kafka.reading import fetching
@@ -62,6 +62,23 @@ async def test_goes_on_after_a_broker_restart(
         await trio.to_thread.run_sync(lambda: produce(topic, 3, first=10))
         assert numbers(await read(source, 3)) == [10, 11, 12]
         assert source.silent_since_seconds is None
+
+
+async def test_silence_is_told_while_a_client_is_replaced(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the old client was given up before anybody could call it silent."""
+
+    async def fail(_: fetching.Fetching) -> AIOKafkaConsumer:
+        raise KafkaUnreachableError("no broker answers")
+
+    monkeypatch.setattr(fetching, "_SILENT_SECONDS", 1.0)
+    async with TopicReader(settings_of(topic), [topic.name]) as source:
+        monkeypatch.setattr(fetching.Fetching, "_connect", fail)
+        monkeypatch.setattr(fetching.Fetching, "_is_dead", lambda *_: True)
+        with trio.fail_after(DEADLINE_SECONDS):
+            while source.silent_since_seconds is None:
+                assert await source.receive_run() == []
 
 
 async def test_a_client_that_died_is_replaced(
