@@ -37,6 +37,21 @@ def test_picture_sharpens_without_a_flicker(board: StandIn, open_page: Open) -> 
     assert page.ask("window.seen") == [True] * (PICTURES - 1)
 
 
+def test_picture_that_failed_is_fetched_again(board: StandIn, open_page: Open) -> None:
+    """The same one, with the job's next word: the board may only have been away."""
+    board.put("job", status="in_progress", progress=0)
+    page = open_page(board.url)
+    page.wait_standing("Live")
+    with page.page.expect_response("**/previews/job?v=1"):
+        named = {"version": 1, "type": "image/jpeg", "bytes": 9}
+        board.put("job", preview=named)
+    expect(page.card("job").locator("img")).to_have_count(0)
+    board.previews["job"] = ("image/jpeg", preview_of(0))
+    board.put("job", progress=50)
+
+    expect(page.card("job").locator("img")).to_have_attribute("src", "previews/job?v=1")
+
+
 def test_picture_far_away_is_not_fetched(board: StandIn, open_page: Open) -> None:
     """What is far below the window costs no request until somebody scrolls there."""
     ids = [f"job-{number}" for number in range(150)]

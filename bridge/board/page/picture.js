@@ -66,10 +66,12 @@ export class Picture {
       try {
         await image.decode();
         this.#box.replaceChildren(image);
+        this.#shown = address;
       } catch {
-        // It was let go meanwhile, or is no picture: what is shown stays.
+        // It was let go meanwhile, is no picture, or the board is away: what is shown
+        // stays, and the job's next word has it fetched again.
+        if (this.#wanted === address) this.#wanted = this.#shown;
       }
-      this.#shown = address;
     }
     this.#loading = false;
   }
