@@ -49,7 +49,9 @@ class PageFile:
     async def answer(self, request: Request) -> Response:
         """Give it, unless the browser has it already."""
         had = request.headers.get("if-none-match", "")
-        if self._headers["ETag"] in {one.strip() for one in had.split(",")}:
+        # A proxy that compresses marks it as weak.
+        known = {one.strip().removeprefix("W/") for one in had.split(",")}
+        if self._headers["ETag"] in known:
             return Response(status_code=304, headers=self._headers)
         return Response(self._data, headers=self._headers)
 
