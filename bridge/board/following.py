@@ -92,12 +92,13 @@ class Follower:
         ) as reader:
             standing.has_begun = True
             standing.away_since_ms = standing.note = None
-            self._wait_seconds = _FIRST_WAIT_SECONDS
             _log.info("board.reading", topic=self._topic)
             # What lies before the first run is told at once, and a topic that is empty.
             self._hand_on([], reader)
             while True:
                 run = await reader.receive_run()
+                # A record that can't be read would be met again and again.
+                self._wait_seconds = _FIRST_WAIT_SECONDS
                 self._hand_on(run, reader)
 
     def _hand_on(self, run: list[ConsumedRecord], reader: TopicReader) -> None:

@@ -119,6 +119,17 @@ async def test_reading_goes_on_where_it_was(
     assert (here.standing.away_since_ms, here.standing.note) == (None, None)
 
 
+async def test_a_record_that_cannot_be_read_is_met_seldom(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Each reader that is opened meets it first: that it could be opened is no end."""
+    readers = Readers(*[[_AWAY]] * 200)
+    here = Followed(monkeypatch, readers)
+    await here.run(60)
+    assert len(readers.starts) <= 12
+    assert here.standing.note == str(_AWAY)
+
+
 async def test_kafka_that_is_away_is_a_state(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -139,4 +139,6 @@ def read_error(
             f"nothing within {settings.start_timeout_seconds:g} s, "
             "kafka.start_timeout_seconds",
         )
+    if isinstance(error, UnicodeError):
+        return KafkaError(f"A record of {names} has a header whose name is no UTF-8.")
     return KafkaError(f"Reading {names} from Kafka failed: {error!r}")

@@ -222,7 +222,7 @@ class Fetching:
                     await self._follow_partitions(consumer)
             except aiokafka_errors.OffsetOutOfRangeError as error:
                 astray = list(error.args[0])
-            except (TimeoutError, aiokafka_errors.KafkaError) as error:
+            except (TimeoutError, UnicodeError, aiokafka_errors.KafkaError) as error:
                 if not _may_pass(error):
                     raise read_error(self._settings, self._topics, error) from error
                 log.warning("reader.interrupted", error=repr(error))

@@ -81,6 +81,20 @@ async def test_silence_is_told_while_a_client_is_replaced(
                 assert await source.receive_run() == []
 
 
+async def test_a_header_that_is_no_text_is_an_error(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The names of headers are bytes to Kafka, and aiokafka reads them as UTF-8."""
+
+    async def getmany(*_: Any, **__: Any) -> str:
+        return b"\xff".decode()
+
+    monkeypatch.setattr(AIOKafkaConsumer, "getmany", getmany)
+    async with TopicReader(settings_of(topic), [topic.name]) as source:
+        with trio.fail_after(DEADLINE_SECONDS), pytest.raises(KafkaError, match="UTF"):
+            await read(source, 1)
+
+
 async def test_a_client_that_died_is_replaced(
     topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
