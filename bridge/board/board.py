@@ -269,7 +269,9 @@ class Board:
     def _view(self, wanted: Filter) -> tuple[View, Sequence[Job]]:
         """Choose what is shown of the present version."""
         if self._newest[0] != self.version:
-            newest = sorted(self._jobs, key=_last_ms, reverse=True)
+            # By when they began: by their last events a busy grid would show two
+            # hundred others at each update.
+            newest = sorted(self._jobs, key=_began, reverse=True)
             self._newest = self.version, newest
         matching = wanted.chosen(self._newest[1])
         jobs = matching[: self._shown_jobs]
@@ -338,5 +340,5 @@ class _Told:
         return self._encoded
 
 
-def _last_ms(job: Job) -> int:
-    return job.last_ms
+def _began(job: Job) -> tuple[int, str]:
+    return job.first_ms, job.id

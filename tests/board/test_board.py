@@ -172,6 +172,16 @@ def test_pictures_that_have_no_room_are_let_go() -> None:
     assert board.picture("job-0") is None
 
 
+def test_events_of_older_jobs_push_no_newer_one_out() -> None:
+    """The grid shows those that began last, and stands still while they go on."""
+    board = made(shown_jobs=2)
+    for moment, request_id in enumerate(("first", "second", "third", "first", "first")):
+        taken(board, job_record(request_id, at_ms=NOW_MS - 10_000 + moment))
+    page = page_of(board)
+    assert set(page.jobs) == {"second", "third"}
+    assert page.matching == 3
+
+
 def test_jobs_that_have_no_room_are_let_go() -> None:
     """Ended ones first, as long as they are more than a quarter of all."""
     board = made(max_jobs=8)
