@@ -49,10 +49,11 @@ _GAPS_SHARE = 128
 # 8 GiB. They are there for a day, and must not push events out of a small one.
 _DELIVERIES_SHARE = 8
 
-# A transaction takes an eighth of the log's share, 4 MiB of the usual 32: so
+# A transaction takes 4 MiB, of a small outbox an eighth of the log's share: so
 # acknowledgements and requests wait no longer than some 10 ms behind one. On a
 # disk that is short it takes a quarter of what is left, and the log another; and
 # where nothing is left, as little as is worth a commit.
+_USUAL_STEP_BYTES = 4 * 2**20
 _USUAL_STEPS = 8
 _STEPS = 4
 _LEAST_STEP_BYTES = 64 * 1024
@@ -198,7 +199,7 @@ class Room:
 
     def _share(self, step_bytes: int) -> None:
         """Keep transactions and the log as small as a short disk needs them."""
-        usual = self._log_bytes // _USUAL_STEPS
+        usual = min(self._log_bytes // _USUAL_STEPS, _USUAL_STEP_BYTES)
         self.step_bytes = min(max(step_bytes, _LEAST_STEP_BYTES), usual)
         emptied_at = max(min(step_bytes, self._log_bytes // 2), 0)
         if emptied_at != self._emptied_at:
