@@ -229,7 +229,6 @@ class Writer:
         done = commit(store, inbox, plan, self._trim)
         self._trimmed = done.trimmed
         statistics.acknowledged += sum([run.count for _, _, run, _ in done.runs])
-        inbox.changes.answer(done.results)
         self._count_rows()
         statistics.committed += len(plan.records)
         if plan.kept:
@@ -243,6 +242,8 @@ class Writer:
             self.on_claimed(done.claimed)
         if done.placed and self.on_committed is not None:
             self.on_committed(done.placed)
+        # Whoever asks how far lanes are was told of their rows before.
+        inbox.changes.answer(done.results)
         inbox.takes.answer(done.taken)
         inbox.healings.answer(done.healed)
         # Last: whoever sees the buffer drained finds everything else done. At a stop a

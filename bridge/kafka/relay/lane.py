@@ -183,6 +183,8 @@ class Lane:
             # Rows that the outbox counts and doesn't have: somebody else was at
             # the file. They are shown as waiting, by health too.
             await asyncio.sleep(_MISSING_PAUSE_SECONDS)
+        # Those that were committed while this was asked may have come by themselves.
+        rows = [row for row in rows if row.sequence > self._tail]
         self._rows += rows
         self._group.memory.force(rows)
 
