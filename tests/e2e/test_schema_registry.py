@@ -89,6 +89,8 @@ async def test_events_wait_for_the_registry_and_go_out_in_its_format(
     finally:
         registry.resume()
     await bridge.wait_metrics(lambda now: now.published == load.count)
+    # Gaps ask the registry for themselves, and a stop doesn't wait for that.
+    await bridge.wait_metrics(lambda now: now.waiting == 0)
     await bridge.wait_ready()
     assert await bridge.stop() == 0
 
