@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -59,7 +60,8 @@ def _adapt(text: str, base: str) -> str:
     ):
         text = text.replace(documented, ours)
     assert "dryapi.dev" not in text
-    assert "443" not in text
+    # Alone: a free port may have it within.
+    assert not re.search(r"\b443\b", text)
     return text
 
 
