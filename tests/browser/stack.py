@@ -28,7 +28,7 @@ from tests.servers.process import ChildProcess, free_ports, start_all, stop_all
 from tests.servers.soketi import SoketiServer
 
 
-__all__ = ["Stack", "stack"]
+__all__ = ["Stack", "board_process", "stack"]
 
 # All take well under 3 s on an idle machine.
 _START_SECONDS = 40.0
@@ -96,7 +96,7 @@ def stack(
     webhook_url = f"http://127.0.0.1:{webhook_port}/webhooks/dryapi"
     children = [
         _sandbox(folder / "sandbox", made, sandbox_port, webhook_url),
-        _board(folder / "board", made, board_port, kafka),
+        board_process(folder / "board", topic.name, board_port, kafka),
     ]
     bridge = scene.bridge(
         made.sandbox_url,
@@ -138,11 +138,14 @@ def _sandbox(folder: Path, made: Stack, port: int, webhook_url: str) -> ChildPro
     return _child("the sandbox", folder, ["sandbox", *arguments], environment, url)
 
 
-def _board(folder: Path, made: Stack, port: int, kafka: KafkaBroker) -> ChildProcess:
-    arguments = ["board", "--topic", made.scene.topic.name]
+def board_process(
+    folder: Path, topic: str, port: int, kafka: KafkaBroker
+) -> ChildProcess:
+    """Describe the board's process on a port of this machine."""
+    arguments = ["board", "--topic", topic]
     arguments += ["--bootstrap-servers", kafka.bootstrap_servers]
     arguments += ["--listen", f"127.0.0.1:{port}"]
-    return _child("the board", folder, arguments, {}, made.url)
+    return _child("the board", folder, arguments, {}, f"http://127.0.0.1:{port}/")
 
 
 def _child(
