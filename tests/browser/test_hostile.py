@@ -218,7 +218,7 @@ def test_thousands_of_jobs_keep_the_page_small_and_smooth(
     expect(page.card("job-4999")).to_have_count(1)
 
     assert page.ask("window.most") == SHOWN_JOBS
-    # Measured 0.1 s on an idle machine; the rest is for busy ones.
+    # No measurement: a page that stands still for a second is broken.
     assert page.ask("window.longest") < 1_000
     expect(page.find("#count")).to_have_text("the latest 200 of 5,000")
 
