@@ -14,6 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 from benchmarks import contract, receiving
+from benchmarks.amounts import count, counts
 from benchmarks.contenders import BRIDGE, FLOOR, IN_MEMORY, Contender
 from benchmarks.contract_report import Cost
 from benchmarks.course import Course, Run, RunError
@@ -25,6 +26,7 @@ from benchmarks.receiving_report import Reception
 from benchmarks.report import Failure, Report
 from benchmarks.saving import save
 from benchmarks.soketi import SoketiSource
+from benchmarks.telling import say
 from benchmarks.traffic import Traffic
 from benchmarks.upstream import FIREHOSE, SOKETI
 from tests.e2e.auth_endpoint import AuthEndpoint
@@ -88,9 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plan = replace(plan, soketi=False)
         skipped["a real soketi"] = obstacle
     for name, reason in skipped.items():
-        _say(f"left out: {name}: {reason}")
+        say(f"left out: {name}: {reason}")
     if not entries:
-        _say("make bench: nobody of those can run here")
+        say("make bench: nobody of those can run here")
         return 1
     more = {"soketi": SOKETI_VERSION} if plan.soketi else {}
     for entry in entries:
@@ -104,29 +106,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for outcome in _measure(plan, entries, Path(folder)):
                 if isinstance(outcome, Failure):
                     failures.append(outcome)
-                    _say(f"{outcome.contender:<36}{outcome.reason}")
+                    say(f"{outcome.contender:<36}{outcome.reason}")
                 else:
                     runs.append(outcome)
-                    _say(_line(outcome))
+                    say(_line(outcome))
     except _EXPECTED as error:
-        _say(f"make bench: {error}")
+        say(f"make bench: {error}")
         return 1
     except KeyboardInterrupt:
-        _say("make bench: stopped before the report")
+        say("make bench: stopped before the report")
         return 130
     names = FLOOR.name, BRIDGE.name, IN_MEMORY.name
     report = Report(machine, *names, runs, costs, receptions, PEERS, failures, skipped)
     sys.stdout.write(f"\n{report.markdown()}\n")
     for file in save(report):
-        _say(f"saved {file}")
+        say(f"saved {file}")
     return 0 if report.flawless else 1
 
 
 def _measure_parts() -> tuple[Sequence[Cost], Sequence[Reception]]:
     """Measure what takes no server; best before servers are about."""
-    _say("what the contract costs")
+    say("what the contract costs")
     costs = contract.measure()
-    _say("what receiving costs")
+    say("what receiving costs")
     return costs, receiving.measure()
 
 
@@ -162,26 +164,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _count(text: str) -> int:
-    if text.isascii() and text.isdigit() and int(text):
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-
-
-def _counts(text: str) -> list[int]:
-    parts = text.split(",")
-    if all(part.isascii() and part.isdigit() for part in parts):
-        return [int(part) for part in parts]
-    raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers")
-
-
 # Without a number a whole and a quick benchmark have their own.
 _AMOUNTS = (
-    ("--events", _count, "events of each flood (default: by the contender's pace)"),
-    ("--runs", _count, "runs of each contender"),
-    ("--previews", _counts, "lengths of previews, each with floods of its own"),
-    ("--rates", _counts, "rates at which latency is measured, or 0 for none"),
-    ("--seconds", _count, "how long a rate is kept up"),
+    ("--events", count, "events of each flood (default: by the contender's pace)"),
+    ("--runs", count, "runs of each contender"),
+    ("--previews", counts, "lengths of previews, each with floods of its own"),
+    ("--rates", counts, "rates at which latency is measured, or 0 for none"),
+    ("--seconds", count, "how long a rate is kept up"),
 )
 
 
@@ -268,7 +257,7 @@ def _soketi(course: Course) -> Iterator[None]:
 
 def _warm_up(course: Course, entries: Sequence[Entry], events: int) -> None:
     """Have the broker do what it is going to do."""
-    _say("warming up")
+    say("warming up")
     for entry in entries:
         if entry.contender.publishes:
             course.run(entry.contender, Traffic(events), None)
@@ -302,11 +291,6 @@ def _line(run: Run) -> str:
     if run.verdict is not None and not run.verdict.flawless:
         parts.append(str(run.verdict))
     return "  ".join(parts)
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ from benchmarks.machine import describe
 from benchmarks.orders import OrderError
 from benchmarks.profiles import THREADS, Profile, counted
 from benchmarks.sampling import Sampler
+from benchmarks.saving import keep
+from benchmarks.telling import say
 from benchmarks.traffic import Traffic, frame_of
 from tests.servers.broker import BrokerError
 from tests.servers.downloads import FetchError
@@ -77,19 +79,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else Profile.read(options.file.read_bytes())
         )
     except (*_EXPECTED, OSError, msgspec.DecodeError) as error:
-        _say(f"make flame: {error}")
+        say(f"make flame: {error}")
         return 1
     except KeyboardInterrupt:
-        _say("make flame: stopped before the report")
+        say("make flame: stopped before the report")
         return 130
     report, graph = markdown(profile), draw(profile, title(profile))
     sys.stdout.write(f"\n{report}")
     stem = _stem(profile)
     _RESULTS.mkdir(exist_ok=True)
     if options.file is None:
-        _save(_RESULTS / f"{stem}-{profile.moment}.json", profile.json())
-    _save(_RESULTS / f"{stem}-{profile.moment}.md", report)
-    _save(_RESULTS / f"{stem}-{profile.moment}.svg", graph)
+        keep(_RESULTS / f"{stem}-{profile.moment}.json", profile.json())
+    keep(_RESULTS / f"{stem}-{profile.moment}.md", report)
+    keep(_RESULTS / f"{stem}-{profile.moment}.svg", graph)
     if options.docs:
         _renew_documents(profile, stem, graph)
     return 0
@@ -131,7 +133,7 @@ def _measure(
     rate: float | None, preview_bytes: int, events: int | None, turns: int
 ) -> Profile:
     machine = describe(own_kafka=True)
-    _say("what an event needs at the least")
+    say("what an event needs at the least")
     least = measure_floors()
     traffic = _traffic(rate, preview_bytes, events)
     alone: list[Run] = []
@@ -144,13 +146,13 @@ def _measure(
         sampler = Sampler(folder)
         course = Course(kafka, kafka.pids, folder)
         with course.open():
-            _say("warming up")
+            say("warming up")
             course.run(BRIDGE, Traffic(_WARM_UP_EVENTS), None)
             for _ in range(turns):
                 alone.append(course.run(BRIDGE, traffic, rate))
-                _say(_line("alone", alone[-1]))
+                say(_line("alone", alone[-1]))
                 watched.append(course.run(BRIDGE, traffic, rate, sampler.watch))
-                _say(_line("sampled", watched[-1]))
+                say(_line("sampled", watched[-1]))
     return Profile(
         machine=machine,
         moment=datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ"),
@@ -204,10 +206,10 @@ def _renew_documents(profile: Profile, stem: str, graph: str) -> None:
     document = _README.read_text()
     text = renewed(document, stem, for_documents(profile))
     if _begin(stem) not in document:
-        _say(f"{_README.relative_to(ROOT)} has no place for {stem}: docs are as before")
+        say(f"{_README.relative_to(ROOT)} has no place for {stem}: docs are as before")
         return
-    _save(_DOCS / f"{stem}.svg", graph)
-    _save(_README, renewed(text, "floors", "\n\n".join(floors(profile))))
+    keep(_DOCS / f"{stem}.svg", graph)
+    keep(_README, renewed(text, "floors", "\n\n".join(floors(profile))))
 
 
 def _begin(stem: str) -> str:
@@ -227,16 +229,6 @@ def renewed(document: str, stem: str, text: str) -> str:
         rf"({re.escape(_begin(stem))}).*?(\n<!-- /{re.escape(stem)} -->)", re.DOTALL
     )
     return place.sub(lambda match: f"{match[1]}{text}{match[2]}", document)
-
-
-def _save(file: Path, text: str) -> None:
-    file.write_text(text)
-    _say(f"saved {file.relative_to(ROOT)}")
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
 
 
 if __name__ == "__main__":

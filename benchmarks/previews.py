@@ -21,6 +21,7 @@ from benchmarks.machine import Machine, describe, heading
 from benchmarks.preview_load import PreviewLoad
 from benchmarks.preview_runs import Codec, Previews, Result, run
 from benchmarks.tables import table, write
+from benchmarks.telling import say
 from bridge.operations import logs
 from tests.servers.broker import BrokerError
 from tests.servers.downloads import FetchError
@@ -131,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.configure("console", "warning", sys.stderr)
     machine = describe(own_kafka=True)
     try:
-        _say("painting")
+        say("painting")
         loads = [
             (load, load.messages())
             for load in (
@@ -142,10 +143,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with KafkaServer() as kafka:
             results = list(_measure(kafka, loads, options.turns))
     except _EXPECTED as error:
-        _say(f"make bench-previews: {error}")
+        say(f"make bench-previews: {error}")
         return 1
     except KeyboardInterrupt:
-        _say("make bench-previews: stopped before the report")
+        say("make bench-previews: stopped before the report")
         return 130
     sys.stdout.write(f"\n{report(machine, results)}\n")
     return 1 if any(result.flaws for result in results) else 0
@@ -184,7 +185,7 @@ def _measure(
         first = turn * len(kinds) // turns
         for kind in (*kinds[first:], *kinds[:first]):
             result = run(kafka, *kind)
-            _say(_line(result))
+            say(_line(result))
             yield result
 
 
@@ -198,11 +199,6 @@ def _line(result: Result) -> str:
             *result.flaws,
         ]
     )
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where reports are kept: two files each, named by the moment."""
+"""Where reports are kept, two files each, named by the moment; and how that is told."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.contenders import ROOT
+from benchmarks.telling import say
 
 
-__all__ = ["save"]
+__all__ = ["keep", "save"]
 
 _RESULTS = ROOT / "benchmarks" / "results"
 
@@ -43,3 +44,9 @@ def save(report: _Report, kind: str = "") -> list[Path]:
         file.write_text(text)
         files.append(file.relative_to(ROOT))
     return files
+
+
+def keep(file: Path, text: str) -> None:
+    """Write a file of the repository, and say so."""
+    file.write_text(text)
+    say(f"saved {file.relative_to(ROOT)}")

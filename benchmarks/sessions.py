@@ -20,6 +20,7 @@ from benchmarks.figures import Spread, spread
 from benchmarks.machine import Machine, describe
 from benchmarks.many_sessions import Ground, Result, Stream
 from benchmarks.tables import table, write
+from benchmarks.telling import say
 from tests.servers.broker import BrokerError
 from tests.servers.downloads import SOKETI_VERSION, FetchError
 from tests.servers.kafka import KafkaServer
@@ -63,12 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     events = options.events if accounts > 1 else 0
                     result = ground.run(accounts, options.seconds, events)
                     results.append(result)
-                    _say(_line(result))
+                    say(_line(result))
     except _EXPECTED as error:
-        _say(f"make bench-sessions: {error}")
+        say(f"make bench-sessions: {error}")
         return 1
     except KeyboardInterrupt:
-        _say("make bench-sessions: stopped before the report")
+        say("make bench-sessions: stopped before the report")
         return 130
     sys.stdout.write(f"\n{report(machine, results)}\n")
     return 1 if any(result.stream.flaws for result in results if result.stream) else 0
@@ -216,11 +217,6 @@ def _line(result: Result) -> str:
         parts.append(f"{stream.events:,} events at {stream.events_per_second:,.0f}/s")
         parts += stream.flaws[:3]
     return "  ".join(parts)
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from benchmarks.contenders import ROOT
 from benchmarks.course import RunError
 from benchmarks.flame import renewed
 from benchmarks.machine import describe
+from benchmarks.saving import keep
+from benchmarks.telling import say
 from bridge.settings import BoardSettings
 from tests.servers.broker import BrokerError
 from tests.servers.downloads import FetchError
@@ -59,10 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else msgspec.json.decode(options.file.read_bytes(), type=BoardRuns)
         )
     except (*_EXPECTED, OSError, msgspec.DecodeError) as error:
-        _say(f"make bench-board: {error}")
+        say(f"make bench-board: {error}")
         return 1
     except KeyboardInterrupt:
-        _say("make bench-board: stopped before the report")
+        say("make bench-board: stopped before the report")
         return 130
     report = markdown(found)
     sys.stdout.write(f"\n{report}")
@@ -70,10 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stem = _RESULTS / f"board-{found.moment}"
         _RESULTS.mkdir(exist_ok=True)
         text = msgspec.json.format(msgspec.json.encode(found), indent=1).decode()
-        _save(stem.with_suffix(".json"), text)
-        _save(stem.with_suffix(".md"), report)
+        keep(stem.with_suffix(".json"), text)
+        keep(stem.with_suffix(".md"), report)
     if options.docs:
-        _save(_README, renewed(_README.read_text(), "board", for_documents(found)))
+        keep(_README, renewed(_README.read_text(), "board", for_documents(found)))
     return 0
 
 
@@ -135,13 +137,13 @@ def _measure(
             is_long = number == len(points) > 1
             length = _LONG_TIMES * seconds if is_long else seconds
             runs.append(course.run(rate, count, length))
-            _say(line(runs[-1]))
+            say(line(runs[-1]))
         fetched = course.fetch()
         missing = obstacle()
         if missing is None and rates[-1]:
             shown = course.show(rates[-1], min(seconds, _PAGE_SECONDS))
         elif missing is not None:
-            _say(f"the page is not measured: {missing}")
+            say(f"the page is not measured: {missing}")
     return BoardRuns(
         moment=datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ"),
         machine=machine,
@@ -150,16 +152,6 @@ def _measure(
         page=shown,
         fetched=fetched,
     )
-
-
-def _save(file: Path, text: str) -> None:
-    file.write_text(text)
-    _say(f"saved {file.relative_to(ROOT)}")
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
 
 
 if __name__ == "__main__":

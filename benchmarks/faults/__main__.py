@@ -18,6 +18,7 @@ from benchmarks.line_up import LINE_UP, PEERS, Entry, chosen, signing, standing
 from benchmarks.machine import describe
 from benchmarks.orders import OrderError
 from benchmarks.saving import save
+from benchmarks.telling import say
 from tests.e2e.auth_endpoint import AuthEndpoint
 from tests.e2e.auth_endpoint import signing as signed_by
 from tests.servers.broker import BrokerError
@@ -60,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     entries, skipped = standing(entries)
     skipped = unable | skipped
     for name, reason in skipped.items():
-        _say(f"left out: {name}: {reason}")
+        say(f"left out: {name}: {reason}")
     if not entries:
-        _say("make bench-faults: nobody of those can run here")
+        say("make bench-faults: nobody of those can run here")
         return 1
     more = {"soketi": SOKETI_VERSION}
     for entry in entries:
@@ -74,15 +75,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for outcome in _measure(options.only, entries, options.rate):
             if isinstance(outcome, FaultRun):
                 runs.append(outcome)
-                _say(_line(outcome))
+                say(_line(outcome))
             else:
                 failures.append(outcome)
-                _say(f"{outcome.contender:<37}{outcome.outage:<18}{outcome.reason}")
+                say(f"{outcome.contender:<37}{outcome.outage:<18}{outcome.reason}")
     except _EXPECTED as error:
-        _say(f"make bench-faults: {error}")
+        say(f"make bench-faults: {error}")
         return 1
     except KeyboardInterrupt:
-        _say("make bench-faults: stopped before the report")
+        say("make bench-faults: stopped before the report")
         return 130
     meanings = {outage.name: outage.meaning for outage in options.only}
     report = FaultReport(
@@ -90,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     sys.stdout.write(f"\n{report.markdown()}\n")
     for file in save(report, "-faults"):
-        _say(f"saved {file}")
+        say(f"saved {file}")
     return 0 if report.flawless else 1
 
 
@@ -187,11 +188,6 @@ def _line(run: FaultRun) -> str:
         "never whole again" if whole is None else f"whole after {whole:.1f} s",
     ]
     return "  ".join(parts if run.end is None else [*parts, run.end])
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from benchmarks.amounts import count
 from benchmarks.contenders import ROOT
 from benchmarks.course import Course, RunError
 from benchmarks.growth import runs
@@ -21,6 +22,8 @@ from benchmarks.growth.pending import filled
 from benchmarks.growth.report import markdown
 from benchmarks.machine import describe
 from benchmarks.orders import OrderError
+from benchmarks.saving import keep
+from benchmarks.telling import say
 from tests.servers.broker import BrokerError, KafkaBroker
 from tests.servers.downloads import FetchError
 from tests.servers.kafka import KafkaServer
@@ -99,12 +102,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ):
             for point in _measure(plan, kafka, kafka.pids, Path(folder)):
                 points.append(point)
-                _say(_line(point))
+                say(_line(point))
     except _EXPECTED as error:
-        _say(f"make bench-growth: {error}")
+        say(f"make bench-growth: {error}")
         return 1
     except KeyboardInterrupt:
-        _say("make bench-growth: stopped before the report")
+        say("make bench-growth: stopped before the report")
         return 130
     now = datetime.now(UTC)
     growth = Growth(f"{now.day} {now:%B %Y}", machine, points)
@@ -129,10 +132,10 @@ def plan_of(arguments: Sequence[str] | None) -> Plan:
     parser.add_argument(
         "--quick", action="store_true", help="once, at two sizes: about two minutes"
     )
-    parser.add_argument("--turns", type=_count, help="runs at each size (default: 3)")
+    parser.add_argument("--turns", type=count, help="runs at each size (default: 3)")
     parser.add_argument(
         "--pending",
-        type=_count,
+        type=count,
         help="the largest number of rows that wait; 10,000,000 of them take 2.4 GB"
         " and two minutes to fill",
     )
@@ -165,19 +168,13 @@ def _axes(text: str) -> list[Axis]:
     return [axis for name, axis in AXES.items() if name in names]
 
 
-def _count(text: str) -> int:
-    if text.isascii() and text.isdigit() and int(text):
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-
-
 def _measure(
     plan: Plan, kafka: KafkaBroker, pids: tuple[int, ...], folder: Path
 ) -> Iterator[Point]:
     amounts = runs.Amounts(plan.flood_events, plan.rate_seconds, plan.payload_seconds)
     course = Course(kafka, pids, folder)
     with course.open():
-        _say("warming up")
+        say("warming up")
         runs.warm_up(course, _WARM_UP_EVENTS)
         for axis in plan.axes:
             if axis.name != "pending":
@@ -186,7 +183,7 @@ def _measure(
                     yield _outcome(axis, value, measure)
     for axis in plan.axes:
         if axis.name == "pending":
-            outboxes = filled(kafka, folder, axis.values, plan.rows, _say)
+            outboxes = filled(kafka, folder, axis.values, plan.rows, say)
             with outboxes as ready:
                 for value in plan.order(axis):
                     yield _outcome(axis, value, partial(ready.point, value))
@@ -223,14 +220,7 @@ def _save(growth: Growth, now: datetime) -> None:
     _RESULTS.mkdir(exist_ok=True)
     stem = f"growth-{now:%Y-%m-%dT%H-%M-%SZ}"
     for suffix, text in ((".json", growth.json()), (".md", markdown(growth))):
-        file = _RESULTS / f"{stem}{suffix}"
-        file.write_text(text)
-        _say(f"saved {file.relative_to(ROOT)}")
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+        keep(_RESULTS / f"{stem}{suffix}", text)
 
 
 if __name__ == "__main__":
