@@ -257,6 +257,28 @@ class Producer:
         with _state_checked():
             await client.commit_transaction()
 
+    async def commit_empty(self, topic: str, partitions: Iterable[int]) -> None:
+        """
+        Commit a transaction that names partitions and holds nothing in them.
+
+        Each gets a marker, which ends whatever an earlier transaction with this id
+        has left open there.
+
+        Args:
+            topic: Their topic.
+            partitions: Their numbers.
+
+        Raises:
+            ClientError: As for `begin` and `commit`.
+        """
+        client = self._client
+        assert client is not None
+        await self.begin()
+        for partition in partitions:
+            place = TopicPartition(topic, partition)
+            client._txn_manager.maybe_add_partition_to_txn(place)  # noqa: SLF001
+        await self.commit()
+
     def _arrived(
         self, answer: asyncio.Future[Any], future: asyncio.Future[Any]
     ) -> None:

@@ -64,13 +64,17 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def open_log(settings: KafkaSettings, topic: str) -> AsyncIterator[Log]:
+async def open_log(
+    settings: KafkaSettings, topic: str, *, held_seconds: float | None = None
+) -> AsyncIterator[Log]:
     """
     Open a topic for reading; what goes wrong inside is translated.
 
     Args:
         settings: How to reach Kafka.
         topic: The topic; it must exist.
+        held_seconds: How long an open transaction is waited for; the start timeout
+            without it, and never longer.
 
     Raises:
         KafkaUnreachableError: Kafka can't be read now.
@@ -96,7 +100,9 @@ async def open_log(settings: KafkaSettings, topic: str) -> AsyncIterator[Log]:
     try:
         async with asyncio.timeout(settings.start_timeout_seconds):
             await start_client(consumer.start)
-        yield Log(consumer, topic, settings.start_timeout_seconds)
+        patience = settings.start_timeout_seconds
+        held_seconds = patience if held_seconds is None else held_seconds
+        yield Log(consumer, topic, patience, min(patience, held_seconds))
     except (errors.KafkaConnectionError, errors.NodeNotReadyError) as error:
         raise await failed_start(settings) from error
     except errors.TopicAuthorizationFailedError as error:
@@ -118,14 +124,20 @@ class Log:
         consumer: A started consumer without partitions.
         topic: The topic.
         patience_seconds: How long nothing may come where something must.
+        held_seconds: How long an open transaction is waited for.
     """
 
     def __init__(
-        self, consumer: AIOKafkaConsumer, topic: str, patience_seconds: float
+        self,
+        consumer: AIOKafkaConsumer,
+        topic: str,
+        patience_seconds: float,
+        held_seconds: float,
     ) -> None:
         self._consumer = consumer
         self._topic = topic
         self._patience_seconds = patience_seconds
+        self._held_seconds = held_seconds
 
     async def bounds(self, numbers: Collection[int]) -> dict[int, Bounds]:
         """Ask the leaders of partitions where their logs begin and end."""
@@ -135,6 +147,21 @@ class Log:
             ends = await self._ask(numbers, LATEST, CONSUMER)
             begins = await self._ask(numbers, EARLIEST, CONSUMER)
         return {number: Bounds(begins[number], ends[number]) for number in numbers}
+
+    async def held(self) -> dict[int, int]:
+        """Ask where open transactions begin, by partition that has one."""
+        client = self._consumer._client  # noqa: SLF001 - has no public name
+        async with asyncio.timeout(self._patience_seconds):
+            await client.add_topic(self._topic)
+            numbers = client.cluster.partitions_for_topic(self._topic) or ()
+            # In this order: what is appended meanwhile isn't taken for held.
+            ends = await self._ask(numbers, LATEST, CONSUMER)
+            stable = await self._ask(numbers, LATEST, CONSUMER, committed_only=True)
+        return {
+            number: stable[number]
+            for number in numbers
+            if stable[number] < ends[number]
+        }
 
     async def replicated(self, numbers: Collection[int]) -> None:
         """
@@ -159,11 +186,15 @@ class Log:
             await asyncio.sleep(_REPLICATION_LOOK_SECONDS)
 
     async def _ask(
-        self, numbers: Collection[int], moment: int, asker: int
+        self,
+        numbers: Collection[int],
+        moment: int,
+        asker: int,
+        *,
+        committed_only: bool = False,
     ) -> dict[int, int]:
         client = self._consumer._client  # noqa: SLF001 - has no public name
         await client.add_topic(self._topic)
-        committed_only = False
         return await ask_offsets(
             client, self._topic, numbers, moment, committed_only, asker
         )
@@ -213,30 +244,44 @@ class Log:
         for partition, first in left.items():
             consumer.seek(partition, first)
         loop = asyncio.get_running_loop()
-        until = loop.time() + self._patience_seconds
+        moved_at = loop.time()
         while left:
             fetched = await consumer.getmany(timeout_ms=2 * _FETCH_WAIT_MS)
             for partition, records in fetched.items():
                 yield partition.partition, records
-            for partition, before in list(left.items()):
-                position = await consumer.position(partition)
-                if position > before:
-                    until = loop.time() + self._patience_seconds
-                    left[partition] = position
-                if position >= ends[partition.partition].end_offset:
-                    consumer.pause(partition)
-                    del left[partition]
-            if left and loop.time() > until:
-                raise self._stuck(left)
+            if await self._moved(left, ends):
+                moved_at = loop.time()
+            self._check_patience(left, loop.time() - moved_at)
 
-    def _stuck(self, left: Mapping[TopicPartition, int]) -> Exception:
+    async def _moved(
+        self, left: dict[TopicPartition, int], ends: Mapping[int, Bounds]
+    ) -> bool:
+        """Note how far partitions are read, and leave those at their ends."""
+        moved = False
+        for partition, before in list(left.items()):
+            position = await self._consumer.position(partition)
+            if position > before:
+                moved = True
+                left[partition] = position
+            if position >= ends[partition.partition].end_offset:
+                self._consumer.pause(partition)
+                del left[partition]
+        return moved
+
+    def _check_patience(
+        self, left: Mapping[TopicPartition, int], waited_seconds: float
+    ) -> None:
         for partition, position in left.items():
             stable = self._consumer.last_stable_offset(partition)
-            if stable is not None and 0 <= stable <= position:
-                return KafkaUnreachableError(
+            is_held = stable is not None and 0 <= stable <= position
+            if is_held and waited_seconds > self._held_seconds:
+                raise KafkaUnreachableError(
                     f"somebody's open transaction holds {partition.topic}"
                     f" partition {partition.partition} at offset {stable}: what stands"
                     " behind it can't be judged before it ends, at the latest when"
-                    " its timeout is over; the bridge resumes then"
+                    " its timeout is over; the bridge resumes then. One that stays"
+                    " for longer hangs: kafka-transactions.sh finds it"
+                    " (find-hanging) and ends it (abort)"
                 )
-        return TimeoutError(f"nothing came from {self._topic}")
+        if left and waited_seconds > self._patience_seconds:
+            raise TimeoutError(f"nothing came from {self._topic}")

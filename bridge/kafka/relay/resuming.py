@@ -130,7 +130,12 @@ async def let_land(log: Log, partitions: Collection[int], quiet_seconds: float) 
 
 
 async def verify(
-    group: Group, lane: Lane, start: ScanFrom, connection: object | None
+    group: Group,
+    lane: Lane,
+    start: ScanFrom,
+    connection: object | None,
+    *,
+    held_seconds: float | None = None,
 ) -> None:
     """
     See that the log still has what it acknowledged before its last answer.
@@ -140,6 +145,7 @@ async def verify(
         lane: The lane; it has taken the answer over.
         start: What it knew of the log before.
         connection: Over which the answer came.
+        held_seconds: How long an open transaction is waited for: see `open_log`.
 
     Raises:
         TopicReplacedError: The log is another topic's.
@@ -148,7 +154,7 @@ async def verify(
     topic, partition = lane.key
     # What it has acknowledged since isn't looked for.
     start = msgspec.structs.replace(start, acknowledged_sequence=lane.next_sequence - 1)
-    async with open_log(group.settings, topic) as log:
+    async with open_log(group.settings, topic, held_seconds=held_seconds) as log:
         tails = await scan(log, group.outbox.id, {partition: start})
         await settle(group, lane, log, start, tails[partition])
     lane.verified(connection)

@@ -25,6 +25,7 @@ from bridge.kafka.producer.answers import BatchRefusedError, ClientError, is_fen
 from bridge.kafka.producer.producer import Producer
 from bridge.kafka.producer.sent import Sent
 from bridge.kafka.relay.group import Group
+from bridge.kafka.relay.hanging import end_hanging
 from bridge.kafka.relay.lane import Lane
 from bridge.kafka.relay.log import open_log
 from bridge.kafka.relay.publications import error_type
@@ -48,6 +49,10 @@ _DUEL_SECONDS = 600.0
 # Who is fenced lets the other one initialise both ids first, which takes some 50 ms:
 # begun at the same time, each would fence one id of the other, and both would end.
 _FENCED_PAUSE_SECONDS = 1.0
+
+# A commit's markers are written within milliseconds, and within a second or two where
+# the coordinator has just begun. What holds a log for longer may hang.
+_HELD_SECONDS = 5.0
 
 
 class _Part(msgspec.Struct):
@@ -110,6 +115,8 @@ class TransactionalDelivery:
             self._producers.append(producer)
             connections = await producer.connect(group.topics)
             self._connections.update(one for one in connections if one is not None)
+        for topic in group.topics:
+            await end_hanging(group, topic, self._producers)
 
     async def carry(self, lanes: Sequence[Lane]) -> None:
         """Send until all lanes are drained: see `Delivery.carry`."""
@@ -197,7 +204,7 @@ class TransactionalDelivery:
                 doubtful.append((lane, start, connection))
             self._refusals[lane.key].passed()
         for lane, start, connection in doubtful:
-            await verify(group, lane, start, connection)
+            await verify(group, lane, start, connection, held_seconds=_HELD_SECONDS)
 
     async def _send(self, producer: Producer, lane: Lane) -> _Part:
         topic, partition = lane.key

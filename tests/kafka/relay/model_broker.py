@@ -23,7 +23,14 @@ from unittest import mock
 
 from bridge.errors import KafkaUnreachableError
 from bridge.kafka.headers import HeaderWriter
-from bridge.kafka.relay import opening, producers, resuming, topic_watch, transactional
+from bridge.kafka.relay import (
+    hanging,
+    opening,
+    producers,
+    resuming,
+    topic_watch,
+    transactional,
+)
 from bridge.kafka.topics.facts import LookedUp, TopicFacts
 from bridge.settings import KafkaSettings
 from tests.kafka.relay.model_client import ModelLog, ModelProducer
@@ -185,7 +192,7 @@ class ModelBroker:
             mock.patch.object(topic_watch, "look_up", self._look_up),
             *(
                 mock.patch.object(module, "open_log", self._open_log)
-                for module in (opening, resuming, transactional)
+                for module in (hanging, opening, resuming, transactional)
             ),
         ]
 
@@ -201,7 +208,9 @@ class ModelBroker:
         )
 
     @asynccontextmanager
-    async def _open_log(self, _: KafkaSettings, topic: str) -> AsyncIterator[ModelLog]:
+    async def _open_log(
+        self, _: KafkaSettings, topic: str, **__: object
+    ) -> AsyncIterator[ModelLog]:
         await self.answer()
         yield ModelLog(self, topic)
 

@@ -50,6 +50,16 @@ class ModelLog:
             for number, log in logs.items()
         }
 
+    async def held(self) -> dict[int, int]:
+        """Where transactions are open."""
+        await self._broker.answer()
+        first: dict[int, int] = {}
+        for (topic, number), log in self._broker.logs.items():
+            for one in reversed(log.records):
+                if one and one.transaction in self._broker.open.values():
+                    first |= {number: one.offset} if topic == self._topic else {}
+        return first
+
     async def replicated(self, _: Collection[int]) -> None:
         """The model has no replicas that could lag."""
         await self._broker.answer()

@@ -7,16 +7,26 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition as Place  # noqa: TID251 - likewise
 from aiokafka import errors  # noqa: TID251 - what is forged
 from aiokafka.client import AIOKafkaClient  # noqa: TID251 - likewise
+from aiokafka.producer.transaction_manager import (  # noqa: TID251 - likewise
+    TransactionManager,
+)
 from aiokafka.protocol.transaction import EndTxnRequest  # noqa: TID251 - likewise
 from confluent_kafka import IsolationLevel, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not in its __all__
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from bridge.kafka.producer.producer import Producer as BridgeProducer
@@ -29,6 +39,8 @@ __all__ = [
     "LostEnds",
     "foreign_transaction",
     "intercept",
+    "unmentioned",
+    "unverified",
     "wait_held_back",
 ]
 
@@ -140,17 +152,65 @@ def foreign_transaction(topic: Topic, partitions: range) -> Iterator[Producer]:
     yield producer
 
 
-def wait_held_back(topic: Topic) -> None:
+@contextmanager
+def unverified(bootstrap_servers: str) -> Iterator[None]:
+    """Let a lone broker take batches of transactions for partitions not added."""
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    _set_verification(admin, "false")
+    try:
+        yield
+    finally:
+        _set_verification(admin, None)
+
+
+def _set_verification(admin: AdminClient, value: str | None) -> None:
+    entry = ConfigEntry(
+        "transaction.partition.verification.enable",
+        value or "",
+        incremental_operation=(
+            AlterConfigOpType.SET if value else AlterConfigOpType.DELETE
+        ),
+    )
+    broker = ConfigResource(ResourceType.BROKER, "1", incremental_configs=[entry])
+    for answer in admin.incremental_alter_configs([broker]).values():
+        answer.result(_PATIENCE_SECONDS)
+
+
+@contextmanager
+def unmentioned(topic: Topic, partition: int) -> Iterator[None]:
+    """Have transactions write to a partition that their coordinator isn't told of."""
+    add = TransactionManager.maybe_add_partition_to_txn
+    left_out = Place(topic.name, partition)
+
+    def maybe_add(transactions: Any, place: Place) -> None:
+        if place == left_out:
+            transactions._txn_partitions.add(place)
+        else:
+            add(transactions, place)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionManager, "maybe_add_partition_to_txn", maybe_add)
+        yield
+
+
+def wait_held_back(topic: Topic, partitions: Collection[int] | None = None) -> None:
     """
-    Wait until an open transaction keeps records from readers of committed ones.
+    Wait until open transactions keep records from readers of committed ones.
 
     It blocks.
+
+    Args:
+        topic: The topic.
+        partitions: In these partitions and in no others; None for any.
     """
     admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
     until = time.monotonic() + _PATIENCE_SECONDS
-    while _ends(admin, topic, IsolationLevel.READ_COMMITTED) == _ends(
-        admin, topic, IsolationLevel.READ_UNCOMMITTED
-    ):
+    while True:
+        ends = _ends(admin, topic, IsolationLevel.READ_UNCOMMITTED)
+        stable = _ends(admin, topic, IsolationLevel.READ_COMMITTED)
+        held = {number for number, end in enumerate(ends) if stable[number] < end}
+        if held == set(partitions or held or [-1]):
+            return
         assert time.monotonic() < until
         time.sleep(0.05)
 
