@@ -30,7 +30,7 @@ from tests.servers.soketi import SoketiServer
 
 # Other processes may hold the processors: how long an input takes says nothing of it.
 hypothesis.settings.register_profile(
-    "bridge", suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "bridge", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("bridge")
 

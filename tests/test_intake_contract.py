@@ -169,7 +169,7 @@ def is_fit(received: ChannelEvent) -> bool:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(received=EVENTS)
 def test_every_event_is_one_record_that_validates_or_one_dead_letter(
     mode: str, received: ChannelEvent
@@ -203,7 +203,7 @@ def test_every_event_is_one_record_that_validates_or_one_dead_letter(
     assert statistics.accepted == statistics.previews == 0
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(received=EVENTS)
 def test_settings_differ_in_the_preview_alone(received: ChannelEvent) -> None:
     """What becomes of an event, and all else in it, is the same in each setting."""
@@ -230,7 +230,7 @@ def test_settings_differ_in_the_preview_alone(received: ChannelEvent) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(received=st.lists(EVENTS, min_size=1, max_size=8))
 def test_a_run_of_events_is_accounted_for_whole_and_in_order(
     mode: str, received: list[ChannelEvent]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.board.board import Board, Filter
@@ -311,7 +311,6 @@ def _step(board: Board, step: Sequence[Any]) -> None:
         )
 
 
-@settings(deadline=None)
 @given(_FILTERS, st.lists(st.tuples(_STEPS, st.booleans()), max_size=25))
 def test_updates_lead_to_what_a_new_snapshot_shows(
     wanted: Filter, steps: list[tuple[Any, bool]]
@@ -329,7 +328,6 @@ def test_updates_lead_to_what_a_new_snapshot_shows(
             assert view.shown == set(page.jobs)
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -237,7 +237,7 @@ PARTS = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data(), newer=PARTS, older=PARTS)
 def test_no_breach_means_that_older_readers_take_newer_records(
     data: st.DataObject, newer: Any, older: Any
@@ -250,7 +250,7 @@ def test_no_breach_means_that_older_readers_take_newer_records(
         Draft202012Validator(older).validate(record)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(PARTS)
 def test_schema_is_compatible_with_itself(schema: Any) -> None:
     """No change is no breach, whatever the schema: false alarms have a limit."""

@@ -143,7 +143,7 @@ def test_there_is_something_to_compare_with() -> None:
 @pytest.mark.parametrize(
     "path", RELEASED, ids=lambda path: f"{path.parent.name}/{path.name}"
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_records_of_now_are_valid_under_what_was_released(
     path: Path, data: st.DataObject

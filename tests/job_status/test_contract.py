@@ -262,7 +262,7 @@ def verdict(result: JobStatus | InvalidEventError) -> object:
     return result.reason, str(result), result.original, result.request_id
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(events())
 @example('{"request_id":"a","status":"done","preview":[],"result_url":"","progress":1}')
 def test_text_passes_untouched_exactly_if_it_conforms(text: str) -> None:
@@ -284,7 +284,7 @@ def test_text_passes_untouched_exactly_if_it_conforms(text: str) -> None:
     assert untouched == conforms
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(events() | TEXTS | OBJECTS | JSON_VALUES)
 def test_every_input_has_one_outcome_that_keeps_the_contract(data: object) -> None:
     """Whatever comes is a record that validates, or refused with its bytes."""
@@ -300,14 +300,14 @@ def test_every_input_has_one_outcome_that_keeps_the_contract(data: object) -> No
     assert isinstance(result, JobStatus) or len(str(result)) <= 300
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(events())
 def test_short_way_decides_as_the_long_way(text: str) -> None:
     """The proof that saves time changes no outcome."""
     assert verdict(outcome(text)) == verdict(outcome(text, parse_text))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(events() | OBJECTS)
 def test_what_was_normalised_passes_untouched_the_next_time(data: object) -> None:
     """Normalising is done once: its result conforms by itself."""

@@ -13,7 +13,7 @@ from tests.job_status.test_conforming import LARGE_PREVIEW, REQUEST_ID, event
 from tests.job_status.test_contract import OBJECTS, events, judge, outcome
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(events() | OBJECTS)
 def test_result_conforms_and_differs_in_the_preview_alone(data: object) -> None:
     """Of whatever became a record the preview goes, and nothing else."""

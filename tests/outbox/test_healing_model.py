@@ -291,6 +291,4 @@ class HealingAgainstModel(RuleBasedStateMachine):
 
 
 TestHealingAgainstModel = HealingAgainstModel.TestCase
-TestHealingAgainstModel.settings = settings(
-    max_examples=20, stateful_step_count=20, deadline=None
-)
+TestHealingAgainstModel.settings = settings(max_examples=20, stateful_step_count=20)

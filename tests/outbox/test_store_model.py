@@ -332,6 +332,4 @@ class StoreAgainstModel(Agreement):
 
 TestStoreAgainstModel = StoreAgainstModel.TestCase
 # Some 6 s of exploring; each step checks everything, and opens the file once more.
-TestStoreAgainstModel.settings = settings(
-    max_examples=100, stateful_step_count=50, deadline=None
-)
+TestStoreAgainstModel.settings = settings(max_examples=100, stateful_step_count=50)

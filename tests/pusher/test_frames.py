@@ -169,7 +169,7 @@ def _pieces(stream: bytes, places: Iterable[float]) -> Iterator[bytes]:
         yield stream[a:b]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     frames=_STREAMS,
     places=st.lists(st.floats(0, 1), max_size=12),
@@ -192,7 +192,7 @@ def test_whatever_a_server_sends_is_what_wsproto_says(
     assert ours.said == theirs.said
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     frames=st.lists(_GOOD, max_size=5), places=st.lists(st.floats(0, 1), max_size=12)
 )

@@ -152,7 +152,7 @@ def _holds(told: list[int | Interruption]) -> bool:
     return hears
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(_behaviours)
 def test_what_is_told_alternates_and_goes_forward(
     behaviours: list[list[tuple[_Act, float]]],

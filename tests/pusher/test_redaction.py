@@ -151,7 +151,7 @@ def _way(message: str) -> object:
 
 
 @given(_messages)
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=800)
 def test_nothing_private_gets_through_and_the_shape_stays(message: str) -> None:
     """Whatever a message is: no canary, the same size, the same way to its end."""
     redacted = Redactor().message(message)
@@ -211,7 +211,7 @@ def test_channels_and_their_client_share_a_pseudonym() -> None:
 
 
 @given(st.lists(st.one_of(_texts, st.text(max_size=5))).map(" ".join))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_nothing_private_gets_through_in_a_sentence(sentence: str) -> None:
     """An error's message may quote a server, a host or anything else."""
     redacted = Redactor().sentence(sentence)

@@ -16,8 +16,8 @@ from tests.pusher import fuzz
 
 
 # An example takes some milliseconds; a busy machine may stop it for longer.
-_quick = settings(max_examples=100, deadline=None)
-_long = settings(max_examples=5000, deadline=None)
+_quick = settings(max_examples=100)
+_long = settings(max_examples=5000)
 
 _bytes = st.lists(st.binary(max_size=300), max_size=4)
 _frames = st.lists(fuzz.frames(), min_size=1, max_size=8)

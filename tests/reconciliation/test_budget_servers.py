@@ -125,7 +125,7 @@ def _live(life: Callable[[], Awaitable[None]]) -> None:
     trio.run(live, clock=MockClock(autojump_threshold=0))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(_scenes("fixed", "sliding", "clock", reserves=(0, 10, 25)), st.booleans())
 def test_no_call_is_refused_when_nobody_else_calls(
     scene: _Scene,
@@ -155,7 +155,7 @@ def test_no_call_is_refused_when_nobody_else_calls(
 
 # With a minute that slides, a call counts a moment longer in the bridge than in the
 # server, and can hide another one meanwhile. dryAPI's are fixed.
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(_scenes("fixed", "clock", reserves=(10, 25, 50)))
 def test_the_bridge_leaves_the_reserve_to_the_user(scene: _Scene) -> None:
     """What a call takes of it is what the user has used since the last answer."""
@@ -194,7 +194,7 @@ def test_the_bridge_leaves_the_reserve_to_the_user(scene: _Scene) -> None:
 
 # What a process did in its last minute the next one learns from its first answer, which
 # takes a call: the limits have to be larger than that.
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     _scenes("fixed", "sliding", "clock", reserves=(25, 50), limits=_DOCUMENTED),
 )

@@ -138,7 +138,7 @@ class Life:
                     world.reconciler.written(who, name)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.sampled_from(sorted(ANSWERS)), min_size=1, max_size=6),
     st.lists(_STEPS, max_size=15),

@@ -324,5 +324,5 @@ class LedgerAgainstWhatHappened(RuleBasedStateMachine):
 
 TestLedgerAgainstWhatHappened = LedgerAgainstWhatHappened.TestCase
 TestLedgerAgainstWhatHappened.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None
+    max_examples=100, stateful_step_count=40
 )

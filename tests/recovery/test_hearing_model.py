@@ -376,6 +376,4 @@ class HearingAgainstWorld(RuleBasedStateMachine):
 
 
 TestHearingAgainstWorld = HearingAgainstWorld.TestCase
-TestHearingAgainstWorld.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None
-)
+TestHearingAgainstWorld.settings = settings(max_examples=150, stateful_step_count=40)

@@ -284,6 +284,4 @@ class OrderAgainstModel(RuleBasedStateMachine):
 
 
 TestOrderAgainstModel = OrderAgainstModel.TestCase
-TestOrderAgainstModel.settings = settings(
-    max_examples=50, stateful_step_count=25, deadline=None
-)
+TestOrderAgainstModel.settings = settings(max_examples=50, stateful_step_count=25)
