@@ -32,6 +32,7 @@ from bridge.kafka.producer.one_piece import in_one_piece
 from bridge.kafka.producer.queue import fail_all, queued
 from bridge.kafka.producer.sender_tasks import SenderTasks
 from bridge.kafka.producer.sent import Sent
+from bridge.kafka.reading.offsets import held_offsets
 from bridge.record import StoredRecord
 from bridge.settings import KafkaSettings
 
@@ -256,6 +257,17 @@ class Producer:
         assert client is not None
         with _state_checked():
             await client.commit_transaction()
+
+    async def held(self, topic: str) -> dict[int, int]:
+        """
+        Ask where open transactions begin, by partition that has one.
+
+        Raises:
+            ClientError: A broker refuses.
+        """
+        client = self._client
+        assert client is not None
+        return await held_offsets(client.client, topic)
 
     async def commit_empty(self, topic: str, partitions: Iterable[int]) -> None:
         """

@@ -17,7 +17,14 @@ from aiokafka.protocol.offset import OffsetRequest  # noqa: TID251 - as above
 from aiokafka.structs import TopicPartition  # noqa: TID251 - as above
 
 
-__all__ = ["CONSUMER", "DEBUGGER", "EARLIEST", "LATEST", "ask_offsets"]
+__all__ = [
+    "CONSUMER",
+    "DEBUGGER",
+    "EARLIEST",
+    "LATEST",
+    "ask_offsets",
+    "held_offsets",
+]
 
 # Moments that the protocol gives a meaning of their own.
 EARLIEST: Final = -2
@@ -83,6 +90,32 @@ async def ask_offsets(  # noqa: PLR0913, PLR0917 - the parts of one question
             return offsets
         client.force_metadata_update()
         await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def held_offsets(client: AIOKafkaClient, topic: str) -> dict[int, int]:
+    """
+    Ask where open transactions keep records from readers of committed ones.
+
+    Args:
+        client: A client.
+        topic: The topic.
+
+    Returns:
+        By partition that is held, the offset where the first of them begins.
+
+    Raises:
+        aiokafka.errors.KafkaError: A broker refuses.
+    """
+    await client.add_topic(topic)
+    partitions = client.cluster.partitions_for_topic(topic) or ()
+    # In this order: what is appended meanwhile isn't taken for held.
+    ends = await ask_offsets(client, topic, partitions, LATEST, committed_only=False)
+    stable = await ask_offsets(client, topic, partitions, LATEST, committed_only=True)
+    return {
+        partition: stable[partition]
+        for partition in partitions
+        if stable[partition] < ends[partition]
+    }
 
 
 def _read(response: object) -> dict[int, int]:

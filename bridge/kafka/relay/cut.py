@@ -9,7 +9,9 @@ and hasn't, counts as lost.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
+from collections.abc import Mapping
 from contextlib import aclosing
 
 import msgspec
@@ -67,6 +69,7 @@ async def first_missing(
         return None
     own = outbox.id.encode()
     first = {partition: rows.current.offset}
+    shown = await _shown(log, first, {partition: bounds})
     # What others wrote over lost records overwrote them, aborted or not.
     reading = log.records(first, {partition: bounds}, aborted=True)
     async with aclosing(reading) as portions:
@@ -79,12 +82,46 @@ async def first_missing(
                 if row.offset != record.offset:
                     rows.note(0 if identity is None else identity[1])
                     continue
-                if identity is None or identity[0] != row.ce_id:
+                is_row = identity is not None and identity[0] == row.ce_id
+                # A transaction that hung may be aborted after its acknowledgement.
+                if not is_row or record.offset not in shown:
                     return rows.lost(row)
                 rows.confirm()
                 await rows.advance()
     row = await rows.pass_before(bounds.end_offset) or rows.overtaken
     return None if row is None else rows.lost(row)
+
+
+async def _shown(
+    log: Log, firsts: Mapping[int, int], ends: Mapping[int, Bounds]
+) -> _Offsets:
+    """Read a partition as a consumer of committed records does."""
+    offsets = _Offsets()
+    async with aclosing(log.records(firsts, ends)) as portions:
+        async for _, records in portions:
+            for record in records:
+                offsets.add(record.offset)
+    return offsets
+
+
+class _Offsets:
+    """Offsets, added in order: runs of them, since there may be millions."""
+
+    def __init__(self) -> None:
+        self._begins: list[int] = []
+        self._behinds: list[int] = []
+
+    def add(self, offset: int) -> None:
+        """Add one behind those that are there."""
+        if self._behinds and self._behinds[-1] == offset:
+            self._behinds[-1] += 1
+        else:
+            self._begins.append(offset)
+            self._behinds.append(offset + 1)
+
+    def __contains__(self, offset: int) -> bool:
+        index = bisect_right(self._begins, offset) - 1
+        return index >= 0 and offset < self._behinds[index]
 
 
 class _Rows:

@@ -4,20 +4,22 @@ a log still.
 
 A coordinator may take a transaction for ended though the markers of its end were
 never written. Kafka 4.1 and later do so when the leaders of its partitions are away
-at that moment, as when all brokers start again (KAFKA-20734; with 4.3.1 one in eight
-kills of a single broker under load). No timeout ends such a transaction, and no
+at that moment, as when all brokers start again (KAFKA-20734; with 4.3.1 up to one in
+eight kills of a lone broker under load). No timeout ends such a transaction, and no
 `read_committed` consumer gets past it.
 
 Whoever has its transactional id can end it, since the marker of a later transaction
 ends all that its producer id has open in a partition. It is committed, whatever was
 decided of it: a log that is held can't be read to its end, so that nothing of it was
 sent again, and some of its rows may be acknowledged. Those that aren't are found in
-the log then, as rows are whose answer was lost.
+the log then, as rows are whose answer was lost. If it is aborted all the same, by the
+end of another transaction with its id, the log shows that: see `cut`.
 """
 
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this room runs asyncio
+from collections import Counter
 from collections.abc import Collection
 
 import structlog
@@ -27,53 +29,133 @@ from bridge.kafka.headers import own_identity
 from bridge.kafka.producer.answers import ClientError
 from bridge.kafka.producer.producer import Producer
 from bridge.kafka.relay.group import Group
-from bridge.kafka.relay.log import Bounds, Log, open_log
+from bridge.kafka.relay.log import Bounds, open_log
 
 
-__all__ = ["end_hanging"]
+__all__ = ["HangingTransactions"]
 
 _log = structlog.get_logger("bridge.kafka")
 
+# How often it is looked for transactions that stay open. Two questions to each leader
+# take a millisecond; whoever waits for a committed record waits for up to two looks.
+_LOOK_SECONDS = 10.0
 
-async def end_hanging(
-    group: Group, topic: str, producers: Collection[Producer]
-) -> None:
+# A leader that takes longer is asked again at the next look: transactions wait for it.
+_ANSWER_SECONDS = 1.0
+
+# What stays after as many tries is another's: the ids were others when it was written
+# (`kafka.client_id`), or the broker has forgotten them for a week without use.
+_TRIES = 5
+
+# Topic, partition, and the offset where a transaction begins.
+_Place = tuple[str, int, int]
+
+
+class HangingTransactions:
     """
-    End this outbox's transactions that hang in a topic, if there are any.
+    Finds and ends what a group's transactions have left open.
 
     Args:
-        group: What the topic's lanes share.
-        topic: The topic.
-        producers: One for each transactional id of theirs, just initialised: after
-            that none of their transactions is open rightly.
-
-    Raises:
-        BridgeError: As `open_log` says, or one can't be ended now.
+        group: What the lanes share.
     """
-    async with open_log(group.settings, topic) as log:
-        offsets = await _hanging(log, group.outbox.id)
-    if not offsets:
-        return
-    _log.warning("transaction.hangs", topic=topic, offsets=offsets)
-    try:
-        async with asyncio.timeout(group.settings.transaction_timeout_seconds):
-            for producer in producers:
-                await producer.commit_empty(topic, offsets)
-    except (ClientError, TimeoutError) as error:
-        raise KafkaUnreachableError(
-            f"a transaction that hangs in {topic} can't be ended: {error!r}; the bridge"
-            " tries again"
-        ) from error
 
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self._tries: Counter[_Place] = Counter()
+        self._held: set[_Place] = set()
+        self._look_at = 0.0
 
-async def _hanging(log: Log, outbox_id: str) -> dict[int, int]:
-    """Give the offsets of an outbox's records that open transactions begin with."""
-    held = await log.held()
-    firsts = {number: Bounds(offset, offset + 1) for number, offset in held.items()}
-    own = outbox_id.encode()
-    return {
-        number: held[number]
-        async for number, records in log.records(held, firsts, aborted=True)
-        for record in records
-        if record.offset == held[number] and own_identity(record.headers, own)
-    }
+    @property
+    def due_seconds(self) -> float:
+        """How long it is until the next look."""
+        return max(self._look_at - asyncio.get_running_loop().time(), 0.0)
+
+    async def look(self, producer: Producer) -> None:
+        """
+        Look for what hangs, if it is time for that; none of ours may be open rightly.
+
+        Args:
+            producer: Which asks.
+
+        Raises:
+            BridgeError: Something does; or Kafka can't be read, as `open_log` says.
+        """
+        if self.due_seconds > 0:
+            return
+        before = self._held
+        self._looked()
+        for topic in self._group.topics:
+            try:
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    held = await producer.held(topic)
+            except (ClientError, TimeoutError):
+                # Whoever sends tells of it.
+                continue
+            self._held |= {(topic, *place) for place in held.items()}
+            # A marker is written within milliseconds of its commit.
+            if any((topic, *place) in before for place in held.items()) and (
+                offsets := await self._ours(topic)
+            ):
+                raise KafkaUnreachableError(
+                    f"a transaction of this bridge hangs in {topic}, and is ended: its"
+                    " first offset by partition is"
+                    f" {', '.join(f'{key}: {value}' for key, value in offsets.items())}"
+                )
+
+    async def end(self, producers: Collection[Producer]) -> None:
+        """
+        End what hangs, if anything does.
+
+        Args:
+            producers: One for each transactional id, just initialised: after that none
+                of their transactions is open rightly.
+
+        Raises:
+            BridgeError: As `open_log` says, or one can't be ended now.
+        """
+        self._looked()
+        for topic in self._group.topics:
+            if offsets := await self._ours(topic):
+                _log.warning("transaction.hangs", topic=topic, offsets=offsets)
+                await self._end(topic, offsets, producers)
+
+    def _looked(self) -> None:
+        self._look_at = asyncio.get_running_loop().time() + _LOOK_SECONDS
+        self._held = set()
+
+    async def _end(
+        self, topic: str, offsets: dict[int, int], producers: Collection[Producer]
+    ) -> None:
+        try:
+            async with asyncio.timeout(
+                self._group.settings.transaction_timeout_seconds
+            ):
+                for producer in producers:
+                    await producer.commit_empty(topic, offsets)
+        except (ClientError, TimeoutError) as error:
+            raise KafkaUnreachableError(
+                f"a transaction that hangs in {topic} can't be ended: {error!r}; the"
+                " bridge tries again"
+            ) from error
+        self._tries.update((topic, *place) for place in offsets.items())
+
+    async def _ours(self, topic: str) -> dict[int, int]:
+        """
+        Give where transactions of this outbox begin that hold a topic, by partition.
+
+        Where no record is left, nobody can tell whose it is: it may be ours.
+        """
+        own = self._group.outbox.id.encode()
+        async with open_log(self._group.settings, topic) as log:
+            held = {
+                partition: offset
+                for partition, offset in (await log.held()).items()
+                if self._tries[topic, partition, offset] < _TRIES
+            }
+            ends = {key: Bounds(offset, offset + 1) for key, offset in held.items()}
+            async for partition, records in log.records(dict(held), ends, aborted=True):
+                for record in records:
+                    is_first = record.offset == held.get(partition)
+                    if is_first and own_identity(record.headers, own) is None:
+                        del held[partition]
+        return held

@@ -34,6 +34,7 @@ from bridge.kafka.reading.offsets import (
     EARLIEST,
     LATEST,
     ask_offsets,
+    held_offsets,
 )
 from bridge.kafka.topics.ids import topic_ids
 from bridge.settings import KafkaSettings
@@ -152,16 +153,7 @@ class Log:
         """Ask where open transactions begin, by partition that has one."""
         client = self._consumer._client  # noqa: SLF001 - has no public name
         async with asyncio.timeout(self._patience_seconds):
-            await client.add_topic(self._topic)
-            numbers = client.cluster.partitions_for_topic(self._topic) or ()
-            # In this order: what is appended meanwhile isn't taken for held.
-            ends = await self._ask(numbers, LATEST, CONSUMER)
-            stable = await self._ask(numbers, LATEST, CONSUMER, committed_only=True)
-        return {
-            number: stable[number]
-            for number in numbers
-            if stable[number] < ends[number]
-        }
+            return await held_offsets(client, self._topic)
 
     async def replicated(self, numbers: Collection[int]) -> None:
         """
@@ -186,15 +178,11 @@ class Log:
             await asyncio.sleep(_REPLICATION_LOOK_SECONDS)
 
     async def _ask(
-        self,
-        numbers: Collection[int],
-        moment: int,
-        asker: int,
-        *,
-        committed_only: bool = False,
+        self, numbers: Collection[int], moment: int, asker: int
     ) -> dict[int, int]:
         client = self._consumer._client  # noqa: SLF001 - has no public name
         await client.add_topic(self._topic)
+        committed_only = False
         return await ask_offsets(
             client, self._topic, numbers, moment, committed_only, asker
         )

@@ -25,7 +25,7 @@ from bridge.kafka.producer.answers import BatchRefusedError, ClientError, is_fen
 from bridge.kafka.producer.producer import Producer
 from bridge.kafka.producer.sent import Sent
 from bridge.kafka.relay.group import Group
-from bridge.kafka.relay.hanging import end_hanging
+from bridge.kafka.relay.hanging import HangingTransactions
 from bridge.kafka.relay.lane import Lane
 from bridge.kafka.relay.log import open_log
 from bridge.kafka.relay.publications import error_type
@@ -89,6 +89,7 @@ class TransactionalDelivery:
         self._producers: deque[Producer] = deque()
         # Made before the logs were read.
         self._connections: WeakSet[object] = WeakSet()
+        self._hanging = HangingTransactions(group)
         self._backoff = Backoff(group.settings.retry_backoff_seconds)
         self._refusals: dict[tuple[str, int], Refusals] = {}
         self._busy: Sequence[Lane] = ()
@@ -115,16 +116,18 @@ class TransactionalDelivery:
             self._producers.append(producer)
             connections = await producer.connect(group.topics)
             self._connections.update(one for one in connections if one is not None)
-        for topic in group.topics:
-            await end_hanging(group, topic, self._producers)
+        await self._hanging.end(self._producers)
 
     async def carry(self, lanes: Sequence[Lane]) -> None:
         """Send until all lanes are drained: see `Delivery.carry`."""
         self._refusals = {lane.key: Refusals(self._group, lane) for lane in lanes}
         self._trust(lanes)
-        while busy := await self._gather(lanes):
+        while (busy := await self._gather(lanes)) is not None:
+            self._busy, self._parts, self._asked = busy, [], None
             try:
-                await self._transaction(busy)
+                await self._hanging.look(self._producers[0])
+                if busy:
+                    await self._transaction(busy)
             except BatchRefusedError as error:
                 self._failed(error)
                 await self._recover(lanes, error)
@@ -153,8 +156,14 @@ class TransactionalDelivery:
                 if connection is not None and connection in self._connections:
                     lane.verified(connection)
 
-    async def _gather(self, lanes: Sequence[Lane]) -> list[Lane]:
-        """Have rows at hand; no lanes if none are left and none will come."""
+    async def _gather(self, lanes: Sequence[Lane]) -> list[Lane] | None:
+        """
+        Have rows at hand.
+
+        Returns:
+            The lanes that have some; an empty list where none has, and it is time to
+            look for what hangs; None if no rows are left and none will come.
+        """
         wake = self.wake
         assert wake is not None
         while True:
@@ -165,16 +174,20 @@ class TransactionalDelivery:
                     self._group.outage.worked(lane.key)
                     await lane.read()
             busy = [lane for lane in lanes if lane.has_rows]
-            if busy or all(lane.draining for lane in lanes):
+            if busy:
                 return busy
-            # No deadline: lanes without rows have nothing to do.
-            await wake.wait()
+            if all(lane.draining for lane in lanes):
+                return None
+            try:
+                async with asyncio.timeout(self._hanging.due_seconds):
+                    await wake.wait()
+            except TimeoutError:
+                return []
 
     async def _transaction(self, busy: Sequence[Lane]) -> None:
         group, settings = self._group, self._group.settings
         producer = self._producers[0]
         self._producers.rotate(-1)
-        self._busy, self._parts, self._asked = busy, [], None
         started = self._begun_at = time.monotonic()
         self._begun_ns = time.time_ns()
         for lane in busy:

@@ -147,6 +147,15 @@ class ModelBroker:
             if one is not None and (aborted or self.is_visible(one))
         ]
 
+    def held(self, topic: str) -> dict[int, int]:
+        """Where open transactions begin, by partition."""
+        held: dict[int, int] = {}
+        for (name, number), log in self.logs.items():
+            for one in log.records if name == topic else []:
+                if one is not None and one.transaction in self.open.values():
+                    held.setdefault(number, one.offset)
+        return held
+
     # -- What producers do -----------------------------------------------------
 
     def append(

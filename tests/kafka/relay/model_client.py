@@ -53,12 +53,7 @@ class ModelLog:
     async def held(self) -> dict[int, int]:
         """Where transactions are open."""
         await self._broker.answer()
-        first: dict[int, int] = {}
-        for (topic, number), log in self._broker.logs.items():
-            for one in reversed(log.records):
-                if one and one.transaction in self._broker.open.values():
-                    first |= {number: one.offset} if topic == self._topic else {}
-        return first
+        return self._broker.held(self._topic)
 
     async def replicated(self, _: Collection[int]) -> None:
         """The model has no replicas that could lag."""
@@ -148,6 +143,11 @@ class ModelProducer:
     def connection(self, _: str, __: int) -> object:
         """The connection of now."""
         return self._broker.connection
+
+    async def held(self, topic: str) -> dict[int, int]:
+        """Where transactions are open."""
+        await self._broker.answer()
+        return self._broker.held(topic)
 
     async def begin(self) -> None:
         """Begin a transaction."""

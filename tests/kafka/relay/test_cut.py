@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - what is tested runs on asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import cast
@@ -34,13 +40,19 @@ class Broker:
         begin: The first offset that is left.
         records: What stands at the offsets from `begin` on; None where nothing does.
         portion: How many records are given at once.
+        aborted: The offsets of those that readers of committed records aren't given.
     """
 
     def __init__(
-        self, begin: int, records: Sequence[int | None], portion: int = 3
+        self,
+        begin: int,
+        records: Sequence[int | None],
+        portion: int = 3,
+        aborted: Collection[int] = (),
     ) -> None:
         self.bounds = Bounds(begin, begin + len(records))
         self._portion = portion
+        self._aborted = aborted
         self._records = [
             self._record(begin + index, sequence)
             for index, sequence in enumerate(records)
@@ -67,9 +79,13 @@ class Broker:
         aborted: bool = False,
     ) -> AsyncGenerator[tuple[int, list[ConsumerRecord]], None]:
         """Give the records from an offset on, as `Log.records` does."""
-        assert aborted
         self.first_read = max(firsts[0], ends[0].begin_offset)
-        left = [one for one in self._records if one.offset >= self.first_read]
+        left = [
+            one
+            for one in self._records
+            if one.offset >= self.first_read
+            and (aborted or one.offset not in self._aborted)
+        ]
         while left:
             yield 0, left[: self._portion]
             left = left[self._portion :]
@@ -218,6 +234,25 @@ def test_the_log_is_read_from_the_first_row_that_is_kept() -> None:
     broker = Broker(0, [FOREIGN] * 1_000 + [1, 2])
     assert missing([(1, 1_000), (2, 1_001)], broker) is None
     assert broker.first_read == 1_000
+
+
+@pytest.mark.parametrize(
+    ("aborted", "expected"),
+    [
+        ([7], 8),
+        ([3, 4, 5], 4),
+        ([0], 1),
+        (range(8), 1),
+        # Somebody else's, behind our rows.
+        ([8, 9], None),
+    ],
+)
+def test_a_row_that_was_aborted_is_lost(
+    aborted: Collection[int], expected: int | None
+) -> None:
+    """It stands at its place, and no reader of committed records is given it."""
+    records = [*range(1, 9), FOREIGN, FOREIGN]
+    assert missing(SIDE_BY_SIDE, Broker(0, records, aborted=aborted)) == expected
 
 
 # -- Against a log that remembers what became of each record -------------------

@@ -7,15 +7,19 @@ partition is left out of what the coordinator is told, which makes them for cert
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 import structlog
 import trio
 
+from bridge.kafka.partitioner import partitioner
+from bridge.kafka.relay import hanging
 from bridge.outbox import Outbox
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
+    JOBS,
     Rig,
     check_topic,
     feed,
@@ -23,12 +27,16 @@ from tests.kafka.relay.relaying import (
     read_back,
     rig,
     settings_for,
+    until,
 )
 from tests.kafka.relay.transactions import (
+    Deliveries,
+    LostEnds,
     foreign_transaction,
     unmentioned,
     unverified,
     wait_held_back,
+    wait_nothing_held,
 )
 from tests.servers.kafka import KafkaServer
 
@@ -38,18 +46,49 @@ def credulous_kafka(own_kafka: KafkaServer) -> Iterator[KafkaServer]:
     """The suite's Kafka, which believes producers that a partition was added."""
     with unverified(own_kafka.bootstrap_servers):
         yield own_kafka
+        own_kafka.start()
 
 
-async def hang(running: Rig, topic: Topic, first: int) -> None:
-    """Send rows of which those of partition 1 stay in an open transaction."""
+def transactional(
+    topic: Topic, folder: Path, **changes: object
+) -> AbstractAsyncContextManager[Rig]:
+    """Run a transactional relay, as the service would."""
+    settings = settings_for(topic, **changes)
+    return rig(settings, [[topic.name]], folder, delivery="transactional")
+
+
+async def hang(running: Rig, topic: Topic, *, transactions: int = 1) -> int:
+    """Send events; those of partition 1 stay in open transactions. Give their count."""
+    await opened(running, topic)
+    await feed(running, topic, 100)
+    await running.all_sent(topic.name, 100)
+    return await hang_now(running, topic, 100, transactions=transactions)
+
+
+async def hang_now(
+    running: Rig, topic: Topic, count: int, *, transactions: int = 1
+) -> int:
+    """Send 30 events more in each transaction."""
+    # A marker that comes later than what is sent next would end that, too.
+    await trio.to_thread.run_sync(wait_nothing_held, topic)
     with unmentioned(topic, 1):
-        # One transaction, or the next one with the same id would end it.
-        running.offer(topic.name, range(first, first + 30))
-        await running.all_sent(topic.name, first + 30)
+        for _ in range(transactions):
+            running.offer(topic.name, range(count, count + 30))
+            count += 30
+            await running.all_sent(topic.name, count)
     await trio.to_thread.run_sync(wait_held_back, topic, [1])
+    return count
+
+
+def hung(lines: list[structlog.typing.EventDict]) -> list[list[int]]:
+    """The partitions of each line that says so."""
+    return [
+        list(line["offsets"]) for line in lines if line["event"] == "transaction.hangs"
+    ]
 
 
 @pytest.mark.usefixtures("credulous_kafka")
+@pytest.mark.parametrize("transactions", [1, 2])
 @pytest.mark.parametrize("is_acknowledged", [True, False])
 async def test_a_start_ends_what_hangs(
     topic: Topic,
@@ -57,54 +96,124 @@ async def test_a_start_ends_what_hangs(
     monkeypatch: pytest.MonkeyPatch,
     *,
     is_acknowledged: bool,
+    transactions: int,
 ) -> None:
-    """Its rows are committed where they stand, whether or not that was known."""
-    settings = settings_for(topic)
-    async with rig(
-        settings, [[topic.name]], tmp_path, delivery="transactional"
-    ) as running:
-        await opened(running, topic)
-        await feed(running, topic, 100)
-        await running.all_sent(topic.name, 100)
+    """Rows are committed where they stand, of either id, known to be there or not."""
+    async with transactional(topic, tmp_path) as running:
         if not is_acknowledged:
             monkeypatch.setattr(Outbox, "acknowledge", lambda *_, **__: None)
-        await hang(running, topic, 100)
+        count = await hang(running, topic, transactions=transactions)
     monkeypatch.undo()
     with structlog.testing.capture_logs() as lines:
-        async with rig(
-            settings, [[topic.name]], tmp_path, delivery="transactional"
-        ) as running:
+        async with transactional(topic, tmp_path) as running:
             await opened(running, topic)
-            await feed(running, topic, 100, first=130)
+            await feed(running, topic, 100, first=count)
             await running.drain()
-    (line,) = [one for one in lines if one["event"] == "transaction.hangs"]
-    assert list(line["offsets"]) == [1]
+    assert hung(lines) == [[1]]
     assert not [one for one in lines if one["event"] == "kafka.waits"]
-    check_topic(await read_back(topic), range(230))
+    check_topic(await read_back(topic), range(count + 100))
 
 
 @pytest.mark.timeout(90)
 async def test_a_bridge_that_runs_ends_what_hangs(
     credulous_kafka: KafkaServer, topic: Topic, tmp_path: Path
 ) -> None:
-    """It shows with the first commit to the broker that has started again."""
-    async with rig(
-        settings_for(topic), [[topic.name]], tmp_path, delivery="transactional"
-    ) as running:
-        await opened(running, topic)
-        await feed(running, topic, 100)
-        await running.all_sent(topic.name, 100)
-        await hang(running, topic, 100)
+    """It shows with the partition's first commit over a new connection."""
+    async with transactional(topic, tmp_path) as running:
+        count = await hang(running, topic)
         await trio.to_thread.run_sync(credulous_kafka.kill)
         await trio.to_thread.run_sync(credulous_kafka.start)
         with structlog.testing.capture_logs() as lines:
-            await feed(running, topic, 100, first=130)
-            await running.all_sent(topic.name, 230)
+            await feed(running, topic, 100, first=count)
+            # Sooner than the 30 s for which somebody's transaction is waited for.
+            with trio.fail_after(25):
+                await running.all_sent(topic.name, count + 100)
             await running.drain()
         assert running.errors == []
-    (line,) = [one for one in lines if one["event"] == "transaction.hangs"]
-    assert list(line["offsets"]) == [1]
-    check_topic(await read_back(topic), range(230))
+    assert hung(lines) == [[1]]
+    check_topic(await read_back(topic), range(count + 100))
+
+
+@pytest.mark.usefixtures("credulous_kafka")
+@pytest.mark.parametrize("is_idle", [True, False])
+async def test_what_hangs_is_noticed_without_another_row_for_its_partition(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_idle: bool
+) -> None:
+    """Readers wait for what they could have already."""
+    monkeypatch.setattr(hanging, "_LOOK_SECONDS", 0.5)
+    async with transactional(topic, tmp_path) as running:
+        with structlog.testing.capture_logs() as lines:
+            count = await hang(running, topic)
+            numbers = [] if is_idle else elsewhere(topic, count, 100)
+            for number in numbers:
+                running.offer(topic.name, [number])
+                await trio.sleep(0.02)
+            await trio.to_thread.run_sync(wait_nothing_held, topic)
+        await running.all_sent(topic.name, count + len(numbers))
+        await running.drain()
+        assert running.errors == []
+    assert hung(lines) == [[1]]
+    check_topic(await read_back(topic), [*range(count), *numbers])
+
+
+def elsewhere(topic: Topic, first: int, count: int) -> list[int]:
+    """Give numbers of events whose jobs have other partitions than 1."""
+    partition_of = partitioner(topic.partitions)
+    return [
+        number
+        for number in range(first, first + count)
+        if partition_of(b"job-%d" % (number % JOBS)) != 1
+    ]
+
+
+@pytest.mark.usefixtures("credulous_kafka")
+async def test_what_is_aborted_though_it_was_acknowledged_is_sent_again(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bridge that dies while it ends what hangs leaves this to be aborted."""
+    deliveries = Deliveries(monkeypatch)
+    async with transactional(topic, tmp_path) as running:
+        await opened(running, topic)
+        count = 0
+        # With the id that the next bridge begins with.
+        while count == 0 or not deliveries.next_id.endswith(".0"):
+            running.offer(topic.name, range(count, count + 30))
+            count += 30
+            await running.all_sent(topic.name, count)
+        count = await hang_now(running, topic, count)
+    with pytest.MonkeyPatch.context() as patch:
+        ends = LostEnds(patch, times=10**6, applied=False)
+        async with transactional(topic, tmp_path) as running:
+            await until(lambda: ends.lost > 0)
+    with structlog.testing.capture_logs() as lines:
+        async with transactional(topic, tmp_path) as running:
+            await opened(running, topic)
+            await feed(running, topic, 100, first=count)
+            await running.drain()
+            assert running.errors == []
+    (line,) = [one for one in lines if one["event"] == "lane.log_cut"]
+    assert line["partition"] == 1
+    check_topic(await read_back(topic), range(count + 100))
+
+
+@pytest.mark.usefixtures("credulous_kafka")
+async def test_what_another_client_id_left_is_given_up(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ids are others: markers of ours don't end it, and don't fill the log."""
+    monkeypatch.setattr(hanging, "_TRIES", 2)
+    async with transactional(topic, tmp_path) as running:
+        await hang(running, topic)
+    changes = {"client_id": "another", "start_timeout_seconds": 1.0}
+    with structlog.testing.capture_logs() as lines:
+        async with transactional(topic, tmp_path, **changes) as running:
+            await until(lambda: len(hung(lines)) == 2)
+            await until(lambda: running.relay.statistics.last_error is not None)
+            # Two more tries to open, each of which waits 1 s for the log and 2 s more.
+            await trio.sleep(6)
+    assert hung(lines) == [[1], [1]]
+    (waits,) = [one for one in lines if one["event"] == "kafka.waits"]
+    assert "kafka-transactions.sh" in waits["error"]
 
 
 async def test_what_others_have_open_is_left_alone(
@@ -116,12 +225,10 @@ async def test_what_others_have_open_is_left_alone(
         structlog.testing.capture_logs() as lines,
         foreign_transaction(topic, everywhere) as foreign,
     ):
-        async with rig(
-            settings_for(topic), [[topic.name]], tmp_path, delivery="transactional"
-        ) as running:
+        async with transactional(topic, tmp_path) as running:
             await opened(running, topic)
             await feed(running, topic, 100)
             await running.all_sent(topic.name, 100)
         await trio.to_thread.run_sync(wait_held_back, topic, everywhere)
         await trio.to_thread.run_sync(foreign.commit_transaction)
-    assert not [one for one in lines if one["event"] == "transaction.hangs"]
+    assert hung(lines) == []

@@ -42,6 +42,7 @@ __all__ = [
     "unmentioned",
     "unverified",
     "wait_held_back",
+    "wait_nothing_held",
 ]
 
 _Send = Callable[[], Awaitable[Any]]
@@ -133,6 +134,13 @@ class Deliveries:
         """The two producers of the first relay, the one that is next first."""
         return list(self._made[0]._producers)
 
+    @property
+    def next_id(self) -> str:
+        """The transactional id of the next transaction."""
+        transactional_id = self.producers()[0]._transactional_id
+        assert transactional_id is not None
+        return transactional_id
+
 
 @contextmanager
 def foreign_transaction(topic: Topic, partitions: range) -> Iterator[Producer]:
@@ -203,15 +211,24 @@ def wait_held_back(topic: Topic, partitions: Collection[int] | None = None) -> N
         topic: The topic.
         partitions: In these partitions and in no others; None for any.
     """
+    _wait(topic, lambda held: held == set(partitions or held) and bool(held))
+
+
+def wait_nothing_held(topic: Topic) -> None:
+    """Wait until readers of committed records are given all; it blocks."""
+    _wait(topic, lambda held: not held)
+
+
+def _wait(topic: Topic, condition: Callable[[set[int]], bool]) -> None:
     admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
     until = time.monotonic() + _PATIENCE_SECONDS
     while True:
         ends = _ends(admin, topic, IsolationLevel.READ_UNCOMMITTED)
         stable = _ends(admin, topic, IsolationLevel.READ_COMMITTED)
         held = {number for number, end in enumerate(ends) if stable[number] < end}
-        if held == set(partitions or held or [-1]):
+        if condition(held):
             return
-        assert time.monotonic() < until
+        assert time.monotonic() < until, held
         time.sleep(0.05)
 
 
