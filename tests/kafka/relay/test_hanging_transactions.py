@@ -58,14 +58,21 @@ def transactional(
 
 
 async def hang(running: Rig, topic: Topic, *, transactions: int = 1) -> int:
+    """Have events' transactions hang, and see that they do. Give the events' count."""
+    count = await send(running, topic, transactions=transactions)
+    await trio.to_thread.run_sync(wait_held_back, topic, [1])
+    return count
+
+
+async def send(running: Rig, topic: Topic, *, transactions: int = 1) -> int:
     """Send events; those of partition 1 stay in open transactions. Give their count."""
     await opened(running, topic)
     await feed(running, topic, 100)
     await running.all_sent(topic.name, 100)
-    return await hang_now(running, topic, 100, transactions=transactions)
+    return await send_now(running, topic, 100, transactions=transactions)
 
 
-async def hang_now(
+async def send_now(
     running: Rig, topic: Topic, count: int, *, transactions: int = 1
 ) -> int:
     """Send 30 events more in each transaction."""
@@ -76,7 +83,6 @@ async def hang_now(
             running.offer(topic.name, range(count, count + 30))
             count += 30
             await running.all_sent(topic.name, count)
-    await trio.to_thread.run_sync(wait_held_back, topic, [1])
     return count
 
 
@@ -143,7 +149,8 @@ async def test_what_hangs_is_noticed_without_another_row_for_its_partition(
     monkeypatch.setattr(hanging, "_LOOK_SECONDS", 0.5)
     async with transactional(topic, tmp_path) as running:
         with structlog.testing.capture_logs() as lines:
-            count = await hang(running, topic)
+            # It may be noticed before anybody else has looked.
+            count = await send(running, topic)
             numbers = [] if is_idle else elsewhere(topic, count, 100)
             for number in numbers:
                 running.offer(topic.name, [number])
@@ -180,7 +187,7 @@ async def test_what_is_aborted_though_it_was_acknowledged_is_sent_again(
             running.offer(topic.name, range(count, count + 30))
             count += 30
             await running.all_sent(topic.name, count)
-        count = await hang_now(running, topic, count)
+        count = await send_now(running, topic, count)
     with pytest.MonkeyPatch.context() as patch:
         ends = LostEnds(patch, times=10**6, applied=False)
         async with transactional(topic, tmp_path) as running:
