@@ -14,12 +14,6 @@ import pytest
 import trio
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._config import (
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-)
-from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewPartitions
 
 from tests.conftest import Topic
@@ -27,6 +21,7 @@ from tests.examples.jobs import status, whole_job
 from tests.examples.program import running
 from tests.examples.records import records_of, write_again
 from tests.examples.rooms import Publish
+from tests.servers.configs import configure_broker, configure_topic
 from tests.servers.kafka import KafkaServer
 from tests.servers.reader import Record
 
@@ -48,42 +43,20 @@ def _rows(folder: Path) -> list[tuple[str, str, str]]:
         return database.execute(query).fetchall()
 
 
-def _alter(
-    servers: str, resource: ResourceType, name: str, **configs: str | None
-) -> None:
-    """Set configs of a topic or a broker; None takes one away."""
-    entries = [
-        ConfigEntry(
-            config.replace("_", "."),
-            value,
-            incremental_operation=(
-                AlterConfigOpType.DELETE if value is None else AlterConfigOpType.SET
-            ),
-        )
-        for config, value in configs.items()
-    ]
-    target = ConfigResource(resource, name, incremental_configs=entries)
-    admin = AdminClient({"bootstrap.servers": servers})
-    for future in admin.incremental_alter_configs([target]).values():
-        future.result(10.0)
-
-
 @pytest.fixture
 def compacted(own_kafka: KafkaServer, topic: Topic) -> Iterator[Topic]:
     """A topic that the broker compacts as soon as it can."""
     servers = topic.bootstrap_servers
-    _alter(
-        servers,
-        ResourceType.TOPIC,
-        topic.name,
-        cleanup_policy="compact",
-        segment_ms="100",
-        min_cleanable_dirty_ratio="0.01",
-    )
+    configs = {
+        "cleanup.policy": "compact",
+        "segment.ms": "100",
+        "min.cleanable.dirty.ratio": "0.01",
+    }
+    configure_topic(servers, topic.name, configs)
     # The cleaner looks every 15 s; the change wakes it up as well.
-    _alter(servers, ResourceType.BROKER, "1", log_cleaner_backoff_ms="200")
+    configure_broker(servers, {"log.cleaner.backoff.ms": "200"})
     yield topic
-    _alter(servers, ResourceType.BROKER, "1", log_cleaner_backoff_ms=None)
+    configure_broker(servers, {"log.cleaner.backoff.ms": None})
 
 
 async def _wait_for_compaction(topic: Topic, publish: Publish) -> list[Record]:

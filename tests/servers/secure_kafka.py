@@ -20,8 +20,6 @@ from types import TracebackType
 from typing import Self
 
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
-from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.admin._scram import (
     ScramCredentialInfo,
     ScramMechanism,
@@ -30,6 +28,7 @@ from confluent_kafka.admin._scram import (
 
 from bridge.settings import Secret
 from tests.servers.authorities import Authority
+from tests.servers.configs import configure_broker
 from tests.servers.identity_provider import IdentityProvider
 from tests.servers.kafka import KafkaServer, _Node
 from tests.servers.process import free_ports
@@ -191,13 +190,7 @@ class SecureKafka(KafkaServer):
         file = f"rotating-{uuid.uuid4().hex}"
         made = authority.identity(file, "localhost", days=days)
         name = "listener.name.rotating.ssl.keystore.location"
-        entry = ConfigEntry(
-            name, str(made.both), incremental_operation=AlterConfigOpType.SET
-        )
-        resource = ConfigResource(ResourceType.BROKER, "1", incremental_configs=[entry])
-        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
-        for future in admin.incremental_alter_configs([resource]).values():
-            future.result(_PATIENCE_SECONDS)
+        configure_broker(self.bootstrap_servers, {name: str(made.both)})
         # The authorities' own come behind it.
         leaf = made.certificate.read_text().partition("-----END")[0]
         place = ("127.0.0.1", self.port_of("ROTATING"))

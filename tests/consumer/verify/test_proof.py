@@ -9,13 +9,6 @@ from pathlib import Path
 
 import pytest
 import trio
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not in its __all__
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ResourceType,
-)
 
 from bridge.consumer.verify import Claim
 from bridge.outbox.disk.looking import LookedAtLane, look
@@ -37,6 +30,7 @@ from tests.consumer.verify.topics import (
 )
 from tests.kafka.relay.relaying import rig, settings_for, until
 from tests.servers.broker import KafkaBroker
+from tests.servers.configs import configure_broker
 from tests.servers.kafka import KafkaServer
 
 
@@ -45,13 +39,7 @@ in_thread = trio.to_thread.run_sync
 
 def hurry_the_cleaner(kafka: KafkaServer) -> None:
     """Have the suite's own broker look for work more often than every 15 s."""
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
-    every = ConfigEntry(
-        "log.cleaner.backoff.ms", "200", incremental_operation=AlterConfigOpType.SET
-    )
-    node = ConfigResource(ResourceType.BROKER, "1", incremental_configs=[every])
-    for future in admin.incremental_alter_configs([node]).values():
-        future.result(DEADLINE_SECONDS)
+    configure_broker(kafka.bootstrap_servers, {"log.cleaner.backoff.ms": "200"})
 
 
 @pytest.fixture

@@ -6,15 +6,12 @@ test: settings changed, a log's head deleted, somebody else's records written.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from confluent_kafka import OFFSET_END, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
-from confluent_kafka.admin._resource import ResourceType
 
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import DEADLINE_SECONDS
+from tests.servers.configs import configure_broker, configure_topic
 
 
 __all__ = ["alter", "delete_until", "speed_up_cleaner", "write_foreign"]
@@ -22,29 +19,13 @@ __all__ = ["alter", "delete_until", "speed_up_cleaner", "write_foreign"]
 
 def alter(topic: Topic, name: str | None = None, **configs: str) -> None:
     """Change a topic's settings; underscores stand for dots."""
-    _alter(topic, ResourceType.TOPIC, name or topic.name, configs)
+    by_name = {key.replace("_", "."): value for key, value in configs.items()}
+    configure_topic(topic.bootstrap_servers, name or topic.name, by_name)
 
 
 def speed_up_cleaner(topic: Topic) -> None:
     """Let the broker compact every half second instead of every 15 s."""
-    _alter(topic, ResourceType.BROKER, "1", {"log_cleaner_backoff_ms": "500"})
-
-
-def _alter(
-    topic: Topic, kind: ResourceType, name: str, configs: Mapping[str, str]
-) -> None:
-    entries = [
-        ConfigEntry(
-            key.replace("_", "."),
-            value,
-            incremental_operation=AlterConfigOpType.SET,
-        )
-        for key, value in configs.items()
-    ]
-    resource = ConfigResource(kind, name, incremental_configs=entries)
-    admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
-    for future in admin.incremental_alter_configs([resource]).values():
-        future.result(DEADLINE_SECONDS)
+    configure_broker(topic.bootstrap_servers, {"log.cleaner.backoff.ms": "500"})
 
 
 def delete_until(topic: Topic, partition: int, offset: int = OFFSET_END) -> None:

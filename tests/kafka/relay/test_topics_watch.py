@@ -10,18 +10,12 @@ from typing import Any
 import pytest
 import structlog
 import trio
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._config import (
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-)
-from confluent_kafka.admin._resource import ResourceType
 
 from bridge.errors import KafkaRefusedError
 from bridge.kafka.topics.finding import Verdict
 from bridge.kafka.topics.needs import TopicNeeds, TopicRole
 from tests.conftest import Topic
+from tests.kafka.relay.orders import alter
 from tests.kafka.relay.relaying import (
     DEADLINE_SECONDS,
     check_topic,
@@ -46,20 +40,6 @@ def needs_of(topic: Topic, value_bytes: int = 1_000_000) -> dict[str, TopicNeeds
 def groups_of(topic: Topic) -> list[list[str]]:
     """The topics by producer, as the service has them."""
     return [[topic.name], [topic.dead_letter], [topic.gaps]]
-
-
-async def alter(topic: Topic, name: str, **configs: str) -> None:
-    """Change a topic's configuration as its owner does, by another client."""
-    entries = [
-        ConfigEntry(
-            key.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET
-        )
-        for key, value in configs.items()
-    ]
-    resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
-    admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
-    for future in admin.incremental_alter_configs([resource]).values():
-        await trio.to_thread.run_sync(future.result, DEADLINE_SECONDS)
 
 
 def told(lines: Iterable[Mapping[str, Any]], event: str) -> list[Mapping[str, Any]]:
@@ -145,10 +125,14 @@ async def test_what_changes_while_it_runs_is_told_and_followed(
             await opened(running, topic)
             running.offer(topic.name, range(100))
             await running.all_sent(topic.name, 100)
-            await alter(topic, topic.gaps, cleanup_policy="compact")
+            await trio.to_thread.run_sync(
+                partial(alter, topic, topic.gaps, cleanup_policy="compact")
+            )
             await until(lambda: told(lines, "topics.changed"))
             assert told(lines, "lanes.reopen") == []
-            await alter(topic, topic.name, max_message_bytes="20000")
+            await trio.to_thread.run_sync(
+                partial(alter, topic, max_message_bytes="20000")
+            )
             await until(lambda: told(lines, "lanes.reopen"))
             running.offer(topic.name, range(100, 200), 1000)
             await running.all_sent(topic.name, 200)

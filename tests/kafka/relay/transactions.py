@@ -20,18 +20,13 @@ from aiokafka.producer.transaction_manager import (  # noqa: TID251 - likewise
 )
 from aiokafka.protocol.transaction import EndTxnRequest  # noqa: TID251 - likewise
 from confluent_kafka import IsolationLevel, Producer, TopicPartition
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not in its __all__
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ResourceType,
-)
+from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from bridge.kafka.producer.producer import Producer as BridgeProducer
 from bridge.kafka.relay.transactional import TransactionalDelivery
 from tests.conftest import Topic
+from tests.servers.configs import configure_broker
 
 
 __all__ = [
@@ -163,25 +158,12 @@ def foreign_transaction(topic: Topic, partitions: range) -> Iterator[Producer]:
 @contextmanager
 def unverified(bootstrap_servers: str) -> Iterator[None]:
     """Let a lone broker take batches of transactions for partitions not added."""
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
-    _set_verification(admin, "false")
+    verification = "transaction.partition.verification.enable"
+    configure_broker(bootstrap_servers, {verification: "false"})
     try:
         yield
     finally:
-        _set_verification(admin, None)
-
-
-def _set_verification(admin: AdminClient, value: str | None) -> None:
-    entry = ConfigEntry(
-        "transaction.partition.verification.enable",
-        value or "",
-        incremental_operation=(
-            AlterConfigOpType.SET if value else AlterConfigOpType.DELETE
-        ),
-    )
-    broker = ConfigResource(ResourceType.BROKER, "1", incremental_configs=[entry])
-    for answer in admin.incremental_alter_configs([broker]).values():
-        answer.result(_PATIENCE_SECONDS)
+        configure_broker(bootstrap_servers, {verification: None})
 
 
 @contextmanager
