@@ -91,11 +91,10 @@ class HangingTransactions:
             except (ClientError, TimeoutError):
                 # Whoever sends tells of it.
                 continue
-            self._held |= {(topic, *place) for place in held.items()}
+            places = {(topic, *place) for place in held.items()}
+            self._held |= places
             # A marker is written within milliseconds of its commit.
-            if any((topic, *place) in before for place in held.items()) and (
-                offsets := await self._ours(topic)
-            ):
+            if places & before and (offsets := await self._ours(topic)):
                 raise KafkaUnreachableError(
                     f"a transaction of this bridge hangs in {topic}, and is ended: its"
                     " first offset by partition is"
