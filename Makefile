@@ -16,7 +16,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	&& { echo $$python; break; }; done)
 
 # Downloads and tools stand outside the clone, so that a second one finds them
-# ready: tests/servers/downloads.py has the same rule for the same folder.
+# ready: tests/kit/downloads.py has the same rule for the same folder.
 ifeq ($(shell uname -s),Darwin)
 CACHE := $(HOME)/Library/Caches/dryapi-kafka-bridge
 else
@@ -99,7 +99,7 @@ run: $(STAMP) ## the main job on this machine: sandbox, Kafka, bridge, board, li
 	@$(BIN)/python -m tests.local_run $(if $(FOR),--for $(FOR)) $(if $(RATE),--rate $(RATE))
 
 fetch: $(STAMP) ## download what `run` and `test` start (Kafka, soketi, Java, Node), once
-	@$(BIN)/python -m tests.servers.downloads
+	@$(BIN)/python -m tests.kit.downloads
 
 test: $(STAMP) ## the tests, without those marked long (ARGS="-k outbox", PROCESSES=0)
 	@HELM="$(HELM)" $(BIN)/pytest -m "not long" --numprocesses $(PROCESSES) --dist worksteal $(ARGS)
@@ -334,4 +334,4 @@ clean: ## remove .venv and everything that the targets made in this clone
 
 clean-cache: $(STAMP) ## empty the cache folder: downloads and tools
 	@rm -rf "$(TOOLS)"
-	@$(BIN)/python -m tests.servers.downloads --clean
+	@$(BIN)/python -m tests.kit.downloads --clean

@@ -31,11 +31,11 @@ from benchmarks.traffic import Traffic
 from benchmarks.upstream import FIREHOSE, SOKETI
 from tests.e2e.auth_endpoint import AuthEndpoint
 from tests.e2e.auth_endpoint import signing as signed_by
-from tests.servers.broker import BrokerError, KafkaBroker, existing_kafka
-from tests.servers.downloads import SOKETI_VERSION, FetchError, fetch_soketi
-from tests.servers.kafka import KafkaServer
-from tests.servers.process import PortTakenError, ProcessError
-from tests.servers.soketi import SoketiServer
+from tests.kit.broker import BrokerError, KafkaBroker, existing_kafka
+from tests.kit.downloads import SOKETI_VERSION, FetchError, fetch_soketi
+from tests.kit.kafka import KafkaServer
+from tests.kit.process import PortTakenError, ProcessError
+from tests.kit.soketi import SoketiServer
 
 
 _EXPECTED = (

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from benchmarks.figures import Latency, latency_of
 from bridge.record import Envelope
-from tests.servers.reader import Record
+from tests.kit.reader import Record
 
 
 __all__ = ["Notes", "latency"]

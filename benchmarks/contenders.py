@@ -20,7 +20,7 @@ from benchmarks import websocket_alone
 from benchmarks.orders import answers
 from benchmarks.traffic import CLIENT_ID, Traffic
 from benchmarks.upstream import Upstream
-from tests.servers.process import ChildProcess, free_ports
+from tests.kit.process import ChildProcess, free_ports
 
 
 __all__ = [

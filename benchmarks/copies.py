@@ -32,10 +32,10 @@ from benchmarks.copy_stages import (
 )
 from benchmarks.machine import Machine, describe, heading
 from benchmarks.tables import table
-from tests.servers.broker import BrokerError
-from tests.servers.downloads import FetchError
-from tests.servers.kafka import KafkaServer
-from tests.servers.process import PortTakenError, ProcessError
+from tests.kit.broker import BrokerError
+from tests.kit.downloads import FetchError
+from tests.kit.kafka import KafkaServer
+from tests.kit.process import PortTakenError, ProcessError
 
 
 __all__ = ["WHY", "measure", "report"]

@@ -26,9 +26,9 @@ from benchmarks.upstream import FIREHOSE, Emission, Source
 from benchmarks.verification import Verdict, verify
 from benchmarks.watermarks import Watermarks
 from benchmarks.websocket_alone import DONE_MARK
-from tests.servers.broker import KafkaBroker
-from tests.servers.process import ChildProcess, free_ports
-from tests.servers.reader import read_topic
+from tests.kit.broker import KafkaBroker
+from tests.kit.process import ChildProcess, free_ports
+from tests.kit.reader import read_topic
 
 
 __all__ = ["Course", "Run", "RunError"]

@@ -32,10 +32,10 @@ from benchmarks.sampling import Sampler
 from benchmarks.saving import keep
 from benchmarks.telling import say
 from benchmarks.traffic import Traffic, frame_of
-from tests.servers.broker import BrokerError
-from tests.servers.downloads import FetchError
-from tests.servers.kafka import KafkaServer
-from tests.servers.process import PortTakenError, ProcessError
+from tests.kit.broker import BrokerError
+from tests.kit.downloads import FetchError
+from tests.kit.kafka import KafkaServer
+from tests.kit.process import PortTakenError, ProcessError
 
 
 __all__ = ["main", "renewed"]

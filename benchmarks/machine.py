@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from benchmarks.contenders import ROOT
-from tests.servers.downloads import KAFKA_VERSION
+from tests.kit.downloads import KAFKA_VERSION
 
 
 __all__ = ["Machine", "describe", "heading"]
@@ -55,7 +55,7 @@ def describe(
     Describe this machine.
 
     Args:
-        own_kafka: Whether the broker is the one that `tests.servers` starts; None if
+        own_kafka: Whether the broker is the one that `tests.kit` starts; None if
             there is no broker.
         more: Further versions.
     """

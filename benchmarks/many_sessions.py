@@ -30,10 +30,10 @@ from benchmarks.course import RunError
 from benchmarks.measuring import Meter
 from tests.e2e.auth_endpoint import AuthEndpoint, AuthRequest, Reply, signing
 from tests.e2e.jobs import Load, job
-from tests.servers.kafka import KafkaServer
-from tests.servers.process import ChildProcess, free_ports, start_all, stop_all
-from tests.servers.reader import Record, read_topic
-from tests.servers.soketi import SoketiServer
+from tests.kit.kafka import KafkaServer
+from tests.kit.process import ChildProcess, free_ports, start_all, stop_all
+from tests.kit.reader import Record, read_topic
+from tests.kit.soketi import SoketiServer
 
 
 __all__ = ["Ground", "Rest", "Result", "Return", "Stream", "most_in_a_second"]

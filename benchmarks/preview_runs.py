@@ -25,7 +25,7 @@ from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.protocol import ChannelEvent, decode
 from bridge.settings import KafkaSettings, OutboxSettings
-from tests.servers.kafka import KafkaServer
+from tests.kit.kafka import KafkaServer
 
 
 __all__ = ["Codec", "Previews", "Result", "run"]

@@ -23,10 +23,10 @@ from benchmarks.preview_runs import Codec, Previews, Result, run
 from benchmarks.tables import table, write
 from benchmarks.telling import say
 from bridge.operations import logs
-from tests.servers.broker import BrokerError
-from tests.servers.downloads import FetchError
-from tests.servers.kafka import KafkaServer
-from tests.servers.process import PortTakenError, ProcessError
+from tests.kit.broker import BrokerError
+from tests.kit.downloads import FetchError
+from tests.kit.kafka import KafkaServer
+from tests.kit.process import PortTakenError, ProcessError
 
 
 __all__ = ["report"]

@@ -29,7 +29,7 @@ from benchmarks.orders import Firehose, OrderError
 from benchmarks.receivers import RECEIVERS, Take
 from benchmarks.receiving_report import Reception, describe_receiving
 from benchmarks.traffic import Traffic, message_of
-from tests.servers.process import (
+from tests.kit.process import (
     PortTakenError,
     ProcessError,
     free_ports,

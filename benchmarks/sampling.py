@@ -25,7 +25,7 @@ from pathlib import Path
 
 from benchmarks.contenders import command
 from benchmarks.measuring import MAIN_THREAD
-from tests.servers.process import ChildProcess, ProcessError, start_all, stop_all
+from tests.kit.process import ChildProcess, ProcessError, start_all, stop_all
 
 
 __all__ = ["KERNEL", "Sampler", "Samples", "read_perf", "read_py_spy"]

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from benchmarks.orders import OrderError
 from benchmarks.traffic import CHANNEL, EVENT, Traffic
 from benchmarks.upstream import Emission, Upstream
-from tests.servers.publisher import Soketi
+from tests.kit.publisher import Soketi
 
 
 __all__ = ["Attempt", "SoketiSource"]

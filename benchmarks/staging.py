@@ -15,8 +15,8 @@ from pathlib import Path
 from benchmarks.contenders import Stage
 from benchmarks.traffic import Traffic
 from benchmarks.upstream import Upstream
-from tests.servers.broker import KafkaBroker
-from tests.servers.process import ChildProcess, start_all, stop_all
+from tests.kit.broker import KafkaBroker
+from tests.kit.process import ChildProcess, start_all, stop_all
 
 
 __all__ = ["running", "staged"]

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from benchmarks.traffic import Traffic
-from tests.servers.reader import Record
+from tests.kit.reader import Record
 
 
 __all__ = ["Verdict", "event_of", "verify"]

@@ -1,7 +1,7 @@
 """Fixtures that every test may ask for, and the real servers that some tests need.
 
 Owns when the servers start and end: at the first test that asks for them, once a
-run, whatever becomes of the tests. How they start belongs to `tests.servers`; what
+run, whatever becomes of the tests. How they start belongs to `tests.kit`; what
 only one folder's tests need belongs into that folder's own conftest.
 """
 
@@ -18,14 +18,14 @@ import pytest
 import structlog
 
 from bridge.operations import logs, redaction
-from tests.servers import broker, downloads, publisher
-from tests.servers.broker import BrokerError, KafkaBroker, existing_kafka
-from tests.servers.kafka import KafkaServer
-from tests.servers.process import ProcessError
-from tests.servers.publisher import Soketi, SoketiSettingError, existing_soketi
-from tests.servers.registry import RegistryServer
-from tests.servers.secure_kafka import SecureKafka
-from tests.servers.soketi import SoketiServer
+from tests.kit import broker, downloads, publisher
+from tests.kit.broker import BrokerError, KafkaBroker, existing_kafka
+from tests.kit.kafka import KafkaServer
+from tests.kit.process import ProcessError
+from tests.kit.publisher import Soketi, SoketiSettingError, existing_soketi
+from tests.kit.registry import RegistryServer
+from tests.kit.secure_kafka import SecureKafka
+from tests.kit.soketi import SoketiServer
 
 
 # Other processes may hold the processors: how long an input takes says nothing of it.

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from bridge.errors import RefusedError
 from bridge.sessions import keep
-from tests.pusher.scripted import (
+from tests.kit.scripted import (
     Peer,
     Script,
     ScriptedServer,

@@ -23,10 +23,10 @@ from benchmarks.machine import describe
 from benchmarks.saving import keep
 from benchmarks.telling import say
 from bridge.settings import BoardSettings
-from tests.servers.broker import BrokerError
-from tests.servers.downloads import FetchError
-from tests.servers.kafka import KafkaServer
-from tests.servers.process import PortTakenError, ProcessError
+from tests.kit.broker import BrokerError
+from tests.kit.downloads import FetchError
+from tests.kit.kafka import KafkaServer
+from tests.kit.process import PortTakenError, ProcessError
 
 
 __all__ = ["main"]

@@ -35,8 +35,8 @@ from benchmarks.contenders import program
 from benchmarks.course import RunError
 from benchmarks.measuring import Meter, Usage
 from benchmarks.staging import running
-from tests.servers.kafka import KafkaServer
-from tests.servers.process import ChildProcess, run_all, stop_all
+from tests.kit.kafka import KafkaServer
+from tests.kit.process import ChildProcess, run_all, stop_all
 
 
 __all__ = ["Course"]

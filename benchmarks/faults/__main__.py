@@ -21,12 +21,12 @@ from benchmarks.saving import save
 from benchmarks.telling import say
 from tests.e2e.auth_endpoint import AuthEndpoint
 from tests.e2e.auth_endpoint import signing as signed_by
-from tests.servers.broker import BrokerError
-from tests.servers.downloads import SOKETI_VERSION, FetchError
-from tests.servers.kafka import KafkaServer
-from tests.servers.process import PortTakenError, ProcessError
-from tests.servers.reader import ReadTimeoutError
-from tests.servers.soketi import SoketiServer
+from tests.kit.broker import BrokerError
+from tests.kit.downloads import SOKETI_VERSION, FetchError
+from tests.kit.kafka import KafkaServer
+from tests.kit.process import PortTakenError, ProcessError
+from tests.kit.reader import ReadTimeoutError
+from tests.kit.soketi import SoketiServer
 
 
 _EXPECTED = (

@@ -24,8 +24,8 @@ from benchmarks.staging import running, staged
 from benchmarks.traffic import CLIENT_ID, Traffic
 from tests.chaos.follower import Follower
 from tests.chaos.gaps import ReportedGap, read_gaps
-from tests.servers.process import ChildProcess
-from tests.servers.reader import read_topic
+from tests.kit.process import ChildProcess
+from tests.kit.reader import read_topic
 
 
 __all__ = ["FaultRun", "through"]

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.servers.kafka import KafkaServer
-from tests.servers.soketi import SoketiServer
+from tests.kit.kafka import KafkaServer
+from tests.kit.soketi import SoketiServer
 
 
 __all__ = ["OUTAGES", "Ground", "Outage"]

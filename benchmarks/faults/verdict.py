@@ -15,7 +15,7 @@ from benchmarks.soketi import Attempt
 from benchmarks.traffic import Traffic
 from benchmarks.verification import event_of, verify
 from tests.chaos.gaps import ReportedGap
-from tests.servers.reader import Record
+from tests.kit.reader import Record
 
 
 __all__ = ["Evidence", "FaultVerdict", "judge"]

@@ -24,10 +24,10 @@ from benchmarks.machine import describe
 from benchmarks.orders import OrderError
 from benchmarks.saving import keep
 from benchmarks.telling import say
-from tests.servers.broker import BrokerError, KafkaBroker
-from tests.servers.downloads import FetchError
-from tests.servers.kafka import KafkaServer
-from tests.servers.process import PortTakenError, ProcessError
+from tests.kit.broker import BrokerError, KafkaBroker
+from tests.kit.downloads import FetchError
+from tests.kit.kafka import KafkaServer
+from tests.kit.process import PortTakenError, ProcessError
 
 
 __all__ = ["Plan", "main", "plan_of"]

@@ -6,7 +6,7 @@ import json
 
 from benchmarks.contenders import Stage, program
 from benchmarks.orders import answers
-from tests.servers.process import ChildProcess, free_ports
+from tests.kit.process import ChildProcess, free_ports
 
 
 __all__ = ["ManyAccounts"]

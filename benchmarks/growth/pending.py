@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.contenders import ROOT
 from benchmarks.course import RunError
 from benchmarks.growth.axes import PARTITIONS, Point
-from tests.servers.broker import KafkaBroker
+from tests.kit.broker import KafkaBroker
 
 
 __all__ = ["BYTES_A_ROW", "Outboxes", "filled"]

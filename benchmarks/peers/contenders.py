@@ -12,10 +12,10 @@ from pathlib import Path
 
 from benchmarks.contenders import Stage, command, program
 from benchmarks.traffic import CHANNEL, EVENT
-from tests.servers.cache import cache_folder
-from tests.servers.downloads import FetchError, fetch_node_peers, node
-from tests.servers.npm import KAFKAJS_VERSION, PUSHER_JS_VERSION
-from tests.servers.process import ChildProcess
+from tests.kit.cache import cache_folder
+from tests.kit.downloads import FetchError, fetch_node_peers, node
+from tests.kit.npm import KAFKAJS_VERSION, PUSHER_JS_VERSION
+from tests.kit.process import ChildProcess
 
 
 __all__ = ["PYSHER", "Benthos", "NodePeer", "PysherPeer", "benthos_program"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.acknowledgements import Notes, latency
 from benchmarks.memory_outbox import MemoryOutbox
 from tests.kafka.relay.relaying import record
-from tests.servers.reader import Record
+from tests.kit.reader import Record
 
 
 def _read(offset: int, at: float, partition: int = 0) -> Record:

@@ -25,7 +25,7 @@ from benchmarks.copy_stages import (
 )
 from bridge.record import StoredRecord
 from tests.benchmarks.runs import MACHINE
-from tests.servers.broker import KafkaBroker
+from tests.kit.broker import KafkaBroker
 
 
 # Of an event's bytes: what framing, headers and the escapes of its text make out.

@@ -11,7 +11,7 @@ from benchmarks.faults.verdict import Evidence, FaultVerdict, judge
 from benchmarks.soketi import Attempt
 from benchmarks.traffic import Traffic
 from tests.chaos.gaps import ReportedGap
-from tests.servers.reader import Record
+from tests.kit.reader import Record
 
 
 # An event each tenth of a second, of four jobs; an outage from 1.0 to 2.0.

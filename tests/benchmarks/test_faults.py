@@ -10,8 +10,8 @@ from benchmarks.contenders import BRIDGE
 from benchmarks.faults.course import through
 from benchmarks.faults.outages import OUTAGES, Ground
 from tests.e2e.auth_endpoint import AuthEndpoint, signing
-from tests.servers.kafka import KafkaServer
-from tests.servers.soketi import SoketiServer
+from tests.kit.kafka import KafkaServer
+from tests.kit.soketi import SoketiServer
 
 
 @pytest.mark.connected

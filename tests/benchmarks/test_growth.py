@@ -21,7 +21,7 @@ from benchmarks.traffic import Traffic
 from benchmarks.upstream import Upstream
 from bridge.job_status import parse
 from tests.benchmarks.runs import MACHINE
-from tests.servers.broker import KafkaBroker
+from tests.kit.broker import KafkaBroker
 
 
 def _points(axis: str, name: str, costs: dict[int, list[float]]) -> list[Point]:

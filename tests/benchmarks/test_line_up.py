@@ -12,7 +12,7 @@ from benchmarks.course import Course, Run, RunError
 from benchmarks.line_up import LINE_UP, PEERS, Entry, Plan, chosen, standing
 from benchmarks.report import Failure
 from benchmarks.traffic import Traffic
-from tests.servers.process import ChildProcess
+from tests.kit.process import ChildProcess
 
 
 class _Somebody:

@@ -13,8 +13,8 @@ import pytest
 from benchmarks.line_up import LINE_UP
 from benchmarks.peers import contenders, pysher_program
 from benchmarks.traffic import EVENT
-from tests.servers.cache import CACHE_VARIABLE
-from tests.servers.downloads import FetchError, node
+from tests.kit.cache import CACHE_VARIABLE
+from tests.kit.downloads import FetchError, node
 
 
 _FOLDER = Path(__file__).parents[2] / "benchmarks" / "peers"

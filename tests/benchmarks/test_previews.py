@@ -14,8 +14,8 @@ from benchmarks.preview_load import EVENTS_A_JOB, PREVIEWS_A_JOB, PreviewLoad
 from benchmarks.preview_runs import Codec, Previews, Result, run
 from benchmarks.previews import report
 from tests.benchmarks.runs import MACHINE
-from tests.servers.broker import KafkaBroker
-from tests.servers.kafka import KafkaServer
+from tests.kit.broker import KafkaBroker
+from tests.kit.kafka import KafkaServer
 
 
 _SMALL = PreviewLoad(4_000, 12)

@@ -13,8 +13,8 @@ import pytest
 from benchmarks.orders import OrderError
 from benchmarks.soketi import SoketiSource
 from benchmarks.traffic import Traffic
-from tests.servers.process import free_ports
-from tests.servers.publisher import App, Soketi
+from tests.kit.process import free_ports
+from tests.kit.publisher import App, Soketi
 
 
 _DEADLINE_SECONDS = 10.0

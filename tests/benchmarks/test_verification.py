@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.traffic import Traffic
 from benchmarks.verification import Verdict, verify
-from tests.servers.reader import Record
+from tests.kit.reader import Record
 
 
 _TRAFFIC = Traffic(events=12, jobs=4)

@@ -17,8 +17,8 @@ from bridge.settings import BoardSettings, KafkaSettings, Settings
 from tests.board.records import Page
 from tests.kafka.security.granting import documented
 from tests.kafka.security.test_signing_in import topic_of
-from tests.servers.guest import Guest, Right
-from tests.servers.secure_kafka import SecureKafka
+from tests.kit.guest import Guest, Right
+from tests.kit.secure_kafka import SecureKafka
 
 
 # The board looks again after a few seconds at most, here.

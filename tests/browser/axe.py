@@ -1,7 +1,7 @@
 """
 axe-core: what it finds wrong with a page for people who can't see, or can't point.
 
-Owns the rules that are asked for. The script is fetched by `tests.servers.npm`.
+Owns the rules that are asked for. The script is fetched by `tests.kit.npm`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from playwright.sync_api import Page
 
-from tests.servers.npm import fetch_axe
+from tests.kit.npm import fetch_axe
 
 
 __all__ = ["findings"]

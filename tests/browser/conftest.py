@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.browser.stand_in import StandIn
-from tests.servers.cache import FetchError
-from tests.servers.npm import fetch_axe, fetch_typescript
+from tests.kit.cache import FetchError
+from tests.kit.npm import fetch_axe, fetch_typescript
 
 
 if TYPE_CHECKING:

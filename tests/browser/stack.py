@@ -23,9 +23,9 @@ import trio
 from tests.conftest import Topic
 from tests.e2e.jobs import JOB_EVENT
 from tests.e2e.scene import Account, Scene
-from tests.servers.broker import KafkaBroker
-from tests.servers.process import ChildProcess, free_ports, start_all, stop_all
-from tests.servers.soketi import SoketiServer
+from tests.kit.broker import KafkaBroker
+from tests.kit.process import ChildProcess, free_ports, start_all, stop_all
+from tests.kit.soketi import SoketiServer
 
 
 __all__ = ["Stack", "board_process", "stack"]

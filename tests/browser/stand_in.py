@@ -24,7 +24,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import bridge
 from bridge.board import guard
-from tests.servers.process import free_ports
+from tests.kit.process import free_ports
 
 
 __all__ = ["SHOWN_JOBS", "StandIn"]

@@ -14,8 +14,8 @@ from playwright.sync_api import expect
 from tests.browser.conftest import Open
 from tests.browser.stack import board_process
 from tests.conftest import Topic
-from tests.servers.broker import KafkaBroker
-from tests.servers.process import free_ports, start_all, stop_all
+from tests.kit.broker import KafkaBroker
+from tests.kit.process import free_ports, start_all, stop_all
 
 
 # Writing a million records takes some ten seconds, reading them as long; all cores may

@@ -15,8 +15,8 @@ from tests.browser.screenshots import take
 from tests.browser.stack import Stack, stack
 from tests.browser.watched import MARKER, Watched
 from tests.conftest import Topic
-from tests.servers.kafka import KafkaServer
-from tests.servers.soketi import SoketiServer
+from tests.kit.kafka import KafkaServer
+from tests.kit.soketi import SoketiServer
 
 
 # A job's life, a restart of each server, and their starts; all cores may be busy.

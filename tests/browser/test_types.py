@@ -7,8 +7,8 @@ import subprocess
 import pytest
 
 from tests.browser.stand_in import PAGE
-from tests.servers.npm import fetch_typescript
-from tests.servers.wheels import node
+from tests.kit.npm import fetch_typescript
+from tests.kit.wheels import node
 
 
 # As strict as mypy is with the rest.

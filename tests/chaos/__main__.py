@@ -28,12 +28,12 @@ from tests.chaos.soak import Outcome, Place, soak
 from tests.chaos.stage import Options, Servers, Stage
 from tests.chaos.vitals import lives
 from tests.e2e.auth_endpoint import AuthEndpoint, signing
-from tests.servers.broker import BrokerError
-from tests.servers.downloads import FetchError
-from tests.servers.kafka import KafkaServer
-from tests.servers.process import PortTakenError, ProcessError
-from tests.servers.reader import ReadTimeoutError
-from tests.servers.soketi import SoketiServer
+from tests.kit.broker import BrokerError
+from tests.kit.downloads import FetchError
+from tests.kit.kafka import KafkaServer
+from tests.kit.process import PortTakenError, ProcessError
+from tests.kit.reader import ReadTimeoutError
+from tests.kit.soketi import SoketiServer
 
 
 _NAMES = [*(fault.name for fault in FAULTS), DRAIN]

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import trio
 
-from tests.servers.process import free_ports
+from tests.kit.process import free_ports
 
 
 __all__ = ["Cable"]

@@ -21,8 +21,8 @@ from tests.chaos.stage import PARTITIONS, Options, Servers, Stage
 from tests.chaos.traffic import NumberedEvent, read_event
 from tests.chaos.verdict import Verdict, judge
 from tests.chaos.watch import Latency, Sample, Span, Watch, latency
-from tests.e2e.bridge_process import BridgeProcess
-from tests.servers.process import ProcessError
+from tests.kit.bridge_process import BridgeProcess
+from tests.kit.process import ProcessError
 
 
 __all__ = ["Measured", "measure", "table"]

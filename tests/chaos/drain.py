@@ -19,10 +19,10 @@ from benchmarks.orders import Firehose
 from benchmarks.traffic import APP_KEY, CLIENT_ID, Traffic
 from benchmarks.verification import verify
 from tests.chaos.stage import PARTITIONS, Options
-from tests.e2e.bridge_process import BridgeProcess
-from tests.servers.kafka import KafkaServer
-from tests.servers.process import ChildProcess, free_ports, start_all
-from tests.servers.reader import read_topic
+from tests.kit.bridge_process import BridgeProcess
+from tests.kit.kafka import KafkaServer
+from tests.kit.process import ChildProcess, free_ports, start_all
+from tests.kit.reader import read_topic
 
 
 __all__ = ["DRAIN", "Drained", "drain"]

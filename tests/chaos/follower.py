@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import trio
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
-from tests.servers.reader import Record, record_of
+from tests.kit.reader import Record, record_of
 
 
 __all__ = ["Follower"]

@@ -17,7 +17,7 @@ from typing import Any
 
 import jsonschema
 
-from tests.servers.reader import Record
+from tests.kit.reader import Record
 
 
 __all__ = ["ReportedGap", "read_gaps"]

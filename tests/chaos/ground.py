@@ -18,7 +18,7 @@ from typing import NamedTuple
 import httpx  # noqa: TID251 - the publisher's errors; no part of the bridge raises them
 import trio
 
-from tests.servers.publisher import Event, Publisher, SoketiError
+from tests.kit.publisher import Event, Publisher, SoketiError
 
 
 __all__ = ["Emission", "Ground", "GroundLoad"]

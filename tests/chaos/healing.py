@@ -37,9 +37,9 @@ from tests.chaos.healing_verdict import (
 )
 from tests.chaos.soak_verdict import false_gaps
 from tests.chaos.upstream import Member, Upstream, UpstreamAccount, serving
-from tests.e2e.bridge_process import BridgeProcess
-from tests.servers.process import ProcessError, free_ports
-from tests.servers.reader import Record
+from tests.kit.bridge_process import BridgeProcess
+from tests.kit.process import ProcessError, free_ports
+from tests.kit.reader import Record
 
 
 __all__ = [

@@ -15,8 +15,8 @@ from tests.chaos.cable import Cable
 from tests.chaos.fault_log import FaultLog
 from tests.chaos.soak_faults import restart_soketi
 from tests.chaos.upstream import Upstream
-from tests.e2e.bridge_process import BridgeProcess
-from tests.servers.soketi import SoketiServer
+from tests.kit.bridge_process import BridgeProcess
+from tests.kit.soketi import SoketiServer
 
 
 __all__ = ["HealingFaults"]

@@ -18,10 +18,10 @@ import trio
 from bridge.sandbox.config import Plan
 from tests.chaos.stage import PARTITIONS
 from tests.chaos.upstream import Member, UpstreamAccount
-from tests.e2e.bridge_process import BridgeProcess
-from tests.servers.broker import KafkaBroker
-from tests.servers.reader import Record, read_topic
-from tests.servers.soketi import SoketiServer
+from tests.kit.bridge_process import BridgeProcess
+from tests.kit.broker import KafkaBroker
+from tests.kit.reader import Record, read_topic
+from tests.kit.soketi import SoketiServer
 
 
 __all__ = [

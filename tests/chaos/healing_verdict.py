@@ -16,7 +16,7 @@ from tests.chaos.fates import AccountTruth, Fate, Span, Step, Truth, after_good_
 from tests.chaos.gaps import ReportedGap
 from tests.chaos.healing_ledger import check_ledger
 from tests.chaos.heard import Course, Word, check_course, hear
-from tests.servers.reader import Record
+from tests.kit.reader import Record
 
 
 __all__ = [

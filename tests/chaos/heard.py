@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.chaos.fates import TERMINAL, Fate
-from tests.servers.reader import Record
+from tests.kit.reader import Record
 
 
 __all__ = ["Course", "Word", "hear"]

@@ -19,7 +19,7 @@ from tests.chaos.healing_verdict import (
     judge_healing,
     waiting,
 )
-from tests.servers.reader import Record
+from tests.kit.reader import Record
 
 
 __all__ = ["PREMIUM", "History", "all_is_well", "fate"]

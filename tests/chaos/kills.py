@@ -18,7 +18,7 @@ import trio
 from tests.chaos.stage import Stage
 from tests.chaos.traffic import NumberedEvent, read_event
 from tests.chaos.verdict import Verdict, judge
-from tests.e2e.bridge_process import BridgeProcess, rows_in
+from tests.kit.bridge_process import BridgeProcess, rows_in
 
 
 __all__ = ["Killer"]

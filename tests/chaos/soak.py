@@ -29,9 +29,9 @@ from tests.chaos.stage import Options, Servers, Stage
 from tests.chaos.vitals import Vitals
 from tests.chaos.witness import Witness
 from tests.e2e.auth_endpoint import AuthEndpoint
-from tests.servers.kafka import KafkaServer
-from tests.servers.process import ProcessError
-from tests.servers.soketi import SoketiServer
+from tests.kit.kafka import KafkaServer
+from tests.kit.process import ProcessError
+from tests.kit.soketi import SoketiServer
 
 
 __all__ = ["Course", "Outcome", "Place", "soak"]

@@ -22,9 +22,9 @@ import trio
 from tests.chaos.cable import Cable
 from tests.chaos.fault_log import Fault, FaultLog
 from tests.e2e.auth_endpoint import AuthEndpoint, AuthRequest, Reply
-from tests.e2e.bridge_process import BridgeProcess
-from tests.servers.kafka import KafkaServer
-from tests.servers.soketi import SoketiServer
+from tests.kit.bridge_process import BridgeProcess
+from tests.kit.kafka import KafkaServer
+from tests.kit.soketi import SoketiServer
 
 
 __all__ = ["Faults", "restart_soketi"]

@@ -14,7 +14,7 @@ from tests.chaos.gaps import ReportedGap
 from tests.chaos.ground import Emission, Ground
 from tests.chaos.traffic import read_event
 from tests.chaos.verdict import judge
-from tests.servers.reader import Record
+from tests.kit.reader import Record
 
 
 __all__ = ["TOLERANCE_SECONDS", "SoakVerdict", "false_gaps", "judge_soak"]

@@ -15,10 +15,10 @@ from random import Random
 import trio
 
 from tests.chaos.traffic import SteadyLoad
-from tests.e2e.bridge_process import BridgeProcess
-from tests.servers.kafka import KafkaServer
-from tests.servers.publisher import Soketi
-from tests.servers.reader import Record, read_topic
+from tests.kit.bridge_process import BridgeProcess
+from tests.kit.kafka import KafkaServer
+from tests.kit.publisher import Soketi
+from tests.kit.reader import Record, read_topic
 
 
 __all__ = ["Options", "Servers", "Stage"]

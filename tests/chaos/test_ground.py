@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from tests.chaos.ground import GroundLoad
-from tests.servers.publisher import Event, Publisher, SoketiError
+from tests.kit.publisher import Event, Publisher, SoketiError
 
 
 _REQUEST = httpx.Request("POST", "http://soketi")

@@ -11,7 +11,7 @@ from tests.chaos.fault_log import Fault
 from tests.chaos.gaps import ReportedGap, read_gaps
 from tests.chaos.ground import Emission, Ground
 from tests.chaos.soak_verdict import judge_soak
-from tests.servers.reader import Record
+from tests.kit.reader import Record
 
 
 # An event a second, from 100 s on; soketi answers 10 ms after the request.

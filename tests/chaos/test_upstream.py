@@ -9,8 +9,8 @@ import trio
 
 from tests.chaos.fates import Fate
 from tests.chaos.upstream import Member, Upstream, serving
-from tests.servers.publisher import Soketi
-from tests.servers.soketi import SoketiServer
+from tests.kit.publisher import Soketi
+from tests.kit.soketi import SoketiServer
 
 
 _STATUS = "/api/v1/client/request-status/"

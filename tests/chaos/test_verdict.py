@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.traffic import NumberedEvent
 from tests.chaos.verdict import judge
-from tests.servers.reader import Record
+from tests.kit.reader import Record
 
 
 def _record(

@@ -16,7 +16,7 @@ from random import Random
 
 import trio
 
-from tests.servers.publisher import Event, Publisher
+from tests.kit.publisher import Event, Publisher
 
 
 __all__ = ["NumberedEvent", "SteadyLoad", "read_event"]

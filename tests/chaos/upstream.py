@@ -31,7 +31,7 @@ from bridge.sandbox.simulation import Simulation
 from bridge.sandbox.statistics import Statistics
 from bridge.sandbox.webhooks import Webhooks
 from tests.chaos.fates import AccountTruth, Call, Fate, Limits, Step
-from tests.servers.publisher import Event, Publisher, Soketi, SoketiError
+from tests.kit.publisher import Event, Publisher, Soketi, SoketiError
 
 
 __all__ = ["Member", "Upstream", "UpstreamAccount", "serving"]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.chaos.traffic import NumberedEvent, read_event
-from tests.servers.reader import Record
+from tests.kit.reader import Record
 
 
 __all__ = ["Verdict", "judge"]

@@ -14,8 +14,8 @@ from itertools import groupby
 import psutil
 import trio
 
-from tests.e2e.bridge_process import BridgeProcess
-from tests.servers.process import ProcessError
+from tests.kit.bridge_process import BridgeProcess
+from tests.kit.process import ProcessError
 
 
 __all__ = ["Life", "Vitals", "lives"]

@@ -14,8 +14,8 @@ import psutil
 import trio
 
 from tests.chaos.traffic import read_event
-from tests.e2e.bridge_process import BridgeProcess
-from tests.servers.reader import Record
+from tests.kit.bridge_process import BridgeProcess
+from tests.kit.reader import Record
 
 
 __all__ = ["Latency", "Sample", "Span", "Watch", "latency"]

@@ -15,8 +15,8 @@ import trio
 from wsproto.utilities import ProtocolError
 
 from tests.chaos.ground import Emission
+from tests.kit.publisher import Soketi
 from tests.sandbox.client import Client, connect
-from tests.servers.publisher import Soketi
 
 
 __all__ = ["Hearing", "Witness"]

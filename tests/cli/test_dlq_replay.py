@@ -20,7 +20,7 @@ from bridge.outbox.disk.looking import replayed_in
 from tests.conftest import Topic
 from tests.consumer.dead_letters.letters import payload, sent, write
 from tests.consumer.verify.topics import proof_of
-from tests.servers.reader import Record, read_topic
+from tests.kit.reader import Record, read_topic
 
 
 # A start takes a second on an idle machine; below a test's 60 s.

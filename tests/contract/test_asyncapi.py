@@ -16,7 +16,7 @@ from bridge.contract.asyncapi import build_document
 from bridge.contract.json_schema import schema_of
 from bridge.contract.page import build_page
 from bridge.settings import Settings
-from tests.servers import downloads
+from tests.kit import downloads
 
 
 SCRIPT = Path(__file__).with_name("asyncapi_parser.mjs")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.doctor.ground import Ground
-from tests.servers.authorities import Authority
-from tests.servers.guarded import GuardedKafka
-from tests.servers.publisher import Soketi
+from tests.kit.authorities import Authority
+from tests.kit.guarded import GuardedKafka
+from tests.kit.publisher import Soketi
 
 
 @pytest.fixture(scope="package")

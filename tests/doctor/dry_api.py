@@ -14,7 +14,7 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
-from tests.servers.publisher import Soketi
+from tests.kit.publisher import Soketi
 
 
 __all__ = ["Answer", "DryApi", "OfJob", "StatusAnswer", "signing", "unknown"]

@@ -20,9 +20,9 @@ from confluent_kafka.admin._resource import ResourceType
 from bridge.doctor import Line, Outcome, Report, check
 from bridge.settings import Secret, load
 from tests.doctor.dry_api import Answer, DryApi, OfJob, signing, unknown
-from tests.servers.authorities import Authority, Identity
-from tests.servers.guarded import GuardedKafka
-from tests.servers.publisher import Soketi
+from tests.kit.authorities import Authority, Identity
+from tests.kit.guarded import GuardedKafka
+from tests.kit.publisher import Soketi
 
 
 __all__ = [

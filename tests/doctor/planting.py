@@ -16,9 +16,9 @@ from bridge.outbox.disk.schema import FORMAT_VERSION
 from tests.doctor.dry_api import signing
 from tests.doctor.ground import RIGHTS, Ground
 from tests.doctor.holes import deaf_port
+from tests.kit.publisher import App, Soketi
 from tests.outbox.making import append, numbered, open_jobs, stored
 from tests.registry.scripted import Reply, ScriptedRegistry, failure
-from tests.servers.publisher import App, Soketi
 
 
 # Variables that are others than those of a bridge that works; None for one that goes.

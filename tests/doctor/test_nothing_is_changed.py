@@ -16,7 +16,7 @@ from bridge.doctor import Outcome
 from bridge.outbox import OutboxDirectory
 from tests.doctor.ground import Ground, remarkable
 from tests.doctor.planting import filled
-from tests.servers.guarded import GuardedKafka
+from tests.kit.guarded import GuardedKafka
 
 
 # The first test waits for brokers to start, on a machine that others use.

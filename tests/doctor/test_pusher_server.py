@@ -12,7 +12,7 @@ import trio
 from bridge.doctor import Outcome, Report
 from bridge.errors import ExitCode
 from tests.doctor.ground import Ground, only_remarkable
-from tests.pusher.scripted import Peer, closing, spoken
+from tests.kit.scripted import Peer, closing, spoken
 
 
 # The first test waits for brokers to start, on a machine that others use.

@@ -11,7 +11,7 @@ import pytest
 from bridge.doctor import Outcome
 from bridge.errors import ExitCode
 from tests.doctor.ground import ROLES, Ground, only_remarkable, remarkable, variables
-from tests.servers.secure_kafka import SecureKafka
+from tests.kit.secure_kafka import SecureKafka
 
 
 # The first test waits for brokers to start, on a machine that others use.

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.e2e.bridge_process import BridgeProcess, Row
 from tests.e2e.jobs import Load, job
 from tests.e2e.scene import Scene
 from tests.e2e.topic_records import by_key, check_dense
-from tests.servers.reader import Record
+from tests.kit.bridge_process import BridgeProcess, Row
+from tests.kit.reader import Record
 
 
 __all__ = ["check_once", "check_order", "finish", "without_repeats"]

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from urllib.parse import parse_qsl
 
-from tests.servers.publisher import Soketi
+from tests.kit.publisher import Soketi
 
 
 __all__ = ["AuthEndpoint", "AuthRequest", "Reply", "signing"]

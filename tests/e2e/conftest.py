@@ -12,8 +12,8 @@ from tests.conftest import Topic
 from tests.e2e.auth_endpoint import AuthEndpoint
 from tests.e2e.membership import Membership
 from tests.e2e.scene import Account, Scene, start_sandbox
-from tests.servers.broker import KafkaBroker
-from tests.servers.publisher import Soketi
+from tests.kit.broker import KafkaBroker
+from tests.kit.publisher import Soketi
 
 
 @pytest.fixture

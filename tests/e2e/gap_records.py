@@ -17,7 +17,7 @@ from typing import Any
 import jsonschema
 
 from tests.e2e.topic_records import check_dense
-from tests.servers.reader import Record
+from tests.kit.reader import Record
 
 
 __all__ = ["Gap", "bounds_of", "gaps_of", "now", "read_at"]

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 
 import trio
 
-from tests.e2e.bridge_process import BridgeProcess
-from tests.servers.publisher import Event, Publisher
+from tests.kit.bridge_process import BridgeProcess
+from tests.kit.publisher import Event, Publisher
 
 
 __all__ = ["JOB_EVENT", "Load", "job"]

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import trio
 
-from tests.servers.publisher import Soketi
+from tests.kit.publisher import Soketi
 
 
 __all__ = ["Line", "open_line"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.e2e.auth_endpoint import AuthRequest, Reply, signing
 from tests.e2e.scene import Account
-from tests.servers.publisher import Soketi
+from tests.kit.publisher import Soketi
 
 
 __all__ = ["Membership"]

@@ -17,13 +17,13 @@ import trio
 
 from bridge.sandbox import Sandbox, SandboxConfig
 from tests.conftest import Topic
-from tests.e2e.bridge_process import BridgeProcess
 from tests.e2e.gap_records import bounds_of
 from tests.e2e.jobs import Load
 from tests.e2e.topic_records import read
-from tests.servers.broker import KafkaBroker
-from tests.servers.publisher import Soketi
-from tests.servers.reader import Record
+from tests.kit.bridge_process import BridgeProcess
+from tests.kit.broker import KafkaBroker
+from tests.kit.publisher import Soketi
+from tests.kit.reader import Record
 
 
 __all__ = ["Account", "Scene", "start_sandbox"]

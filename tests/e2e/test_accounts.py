@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.auth_endpoint import AuthEndpoint
-from tests.e2e.bridge_process import BridgeProcess
 from tests.e2e.gap_records import gaps_of
 from tests.e2e.jobs import job
 from tests.e2e.membership import Membership
 from tests.e2e.scene import Account, Scene
 from tests.e2e.topic_records import check_exactly
+from tests.kit.bridge_process import BridgeProcess
 
 
 # What was refused is tried again every half a minute at most, by the code.

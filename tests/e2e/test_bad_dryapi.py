@@ -13,11 +13,11 @@ import trio
 import trustme
 
 from tests.e2e.auth_endpoint import AuthEndpoint, AuthRequest, Reply, signing
-from tests.e2e.bridge_process import BridgeProcess, Metrics
 from tests.e2e.jobs import job
 from tests.e2e.scene import Scene
 from tests.e2e.topic_records import check_exactly
-from tests.servers.process import free_ports
+from tests.kit.bridge_process import BridgeProcess, Metrics
+from tests.kit.process import free_ports
 
 
 def _attempts(count: int) -> Callable[[Metrics], bool]:

@@ -8,8 +8,8 @@ import trio
 from tests.e2e.jobs import job
 from tests.e2e.scene import Scene
 from tests.e2e.topic_records import check_exactly
-from tests.servers.kafka import KafkaServer
-from tests.servers.process import free_ports
+from tests.kit.kafka import KafkaServer
+from tests.kit.process import free_ports
 
 
 async def test_brokers_that_never_answer_end_a_start_with_an_empty_outbox(

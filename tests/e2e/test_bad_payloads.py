@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.bridge_process import BridgeProcess
 from tests.e2e.jobs import JOB_EVENT, job
 from tests.e2e.scene import Account, Scene
 from tests.e2e.topic_records import by_key, check_dense
-from tests.servers.publisher import Publisher
-from tests.servers.reader import Record
-from tests.servers.soketi import SoketiServer
+from tests.kit.bridge_process import BridgeProcess
+from tests.kit.publisher import Publisher
+from tests.kit.reader import Record
+from tests.kit.soketi import SoketiServer
 
 
 _ID = "123e4567-e89b-12d3-a456-426614174000"

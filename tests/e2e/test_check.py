@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.aftermath import check_order, finish
-from tests.e2e.bridge_process import BridgeProcess
 from tests.e2e.scene import Scene
+from tests.kit.bridge_process import BridgeProcess
 
 
 # What a bridge says of a socket, a lane or an id that somebody took from it.

@@ -14,15 +14,15 @@ import pytest
 import trio
 
 from tests.conftest import Topic
-from tests.e2e.bridge_process import BridgeProcess, Metrics
 from tests.e2e.jobs import JOB_EVENT, Load, job
 from tests.e2e.scene import Scene
 from tests.e2e.test_previews import _jpeg
 from tests.e2e.topic_records import read
 from tests.kafka.relay.orders import alter
-from tests.servers.broker import KafkaBroker
-from tests.servers.kafka import KafkaServer
-from tests.servers.publisher import Event
+from tests.kit.bridge_process import BridgeProcess, Metrics
+from tests.kit.broker import KafkaBroker
+from tests.kit.kafka import KafkaServer
+from tests.kit.publisher import Event
 
 
 # Full after some hundred events.

@@ -10,7 +10,7 @@ from tests.e2e.gap_records import bounds_of
 from tests.e2e.jobs import job
 from tests.e2e.scene import Scene
 from tests.e2e.topic_records import by_key
-from tests.servers.kafka import KafkaServer
+from tests.kit.kafka import KafkaServer
 
 
 _PAGE_BYTES = 8192

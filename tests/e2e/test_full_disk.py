@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.e2e.bridge_process import Answer, BridgeProcess
 from tests.e2e.jobs import Load, job
 from tests.e2e.scene import Scene
 from tests.e2e.topic_records import check_exactly
-from tests.servers.kafka import KafkaServer
+from tests.kit.bridge_process import Answer, BridgeProcess
+from tests.kit.kafka import KafkaServer
 
 
 pytestmark = pytest.mark.skipif(

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import jsonschema
 
-from tests.e2e.bridge_process import Metrics
 from tests.e2e.gap_records import bounds_of
 from tests.e2e.jobs import Load, job
 from tests.e2e.scene import Scene
 from tests.e2e.topic_records import by_key, check_dense
-from tests.servers.kafka import KafkaServer
-from tests.servers.reader import Record
+from tests.kit.bridge_process import Metrics
+from tests.kit.kafka import KafkaServer
+from tests.kit.reader import Record
 
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas"

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import trio
 
-from tests.e2e.bridge_process import BridgeProcess, Metrics
 from tests.e2e.gap_records import Gap, bounds_of, gaps_of, now, read_at
 from tests.e2e.jobs import Load, job
 from tests.e2e.line import open_line
 from tests.e2e.scene import Scene
 from tests.e2e.topic_records import by_key, check_exactly
-from tests.servers.kafka import KafkaServer
+from tests.kit.bridge_process import BridgeProcess, Metrics
+from tests.kit.kafka import KafkaServer
 
 
 # Liveness within two seconds instead of forty.

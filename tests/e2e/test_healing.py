@@ -15,9 +15,9 @@ from tests.chaos.healing_stage import HealingPlace, webhook_url
 from tests.chaos.soak_faults import restart_soketi
 from tests.chaos.upstream import Member, UpstreamAccount
 from tests.conftest import Topic
-from tests.servers.broker import KafkaBroker
-from tests.servers.process import free_ports
-from tests.servers.soketi import SoketiServer
+from tests.kit.broker import KafkaBroker
+from tests.kit.process import free_ports
+from tests.kit.soketi import SoketiServer
 
 
 # Waits that are long for people's sake, and for nothing here.

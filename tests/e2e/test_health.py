@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.e2e.scene import Scene
-from tests.servers.process import free_ports
+from tests.kit.process import free_ports
 
 
 async def test_nothing_remote_is_needed_to_be_alive(scene: Scene) -> None:

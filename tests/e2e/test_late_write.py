@@ -9,8 +9,8 @@ from tests.e2e.aftermath import check_once, finish, without_repeats
 from tests.e2e.jobs import job
 from tests.e2e.scene import Scene
 from tests.e2e.topic_records import check_exactly
-from tests.servers.kafka import KafkaServer
-from tests.servers.proxy import KafkaProxy, RequestKind
+from tests.kit.kafka import KafkaServer
+from tests.kit.proxy import KafkaProxy, RequestKind
 
 
 # A start, the quiet time before the successor resumes, and a busy machine.

@@ -15,7 +15,7 @@ from tests.conftest import Topic
 from tests.e2e.jobs import job
 from tests.e2e.scene import Scene, start_sandbox
 from tests.e2e.topic_records import check_dense, check_exactly, check_job_records
-from tests.servers.broker import KafkaBroker
+from tests.kit.broker import KafkaBroker
 
 
 # Kafka's own test of its Java hash (UtilsTest.testMurmur2): key, 32 signed bits.

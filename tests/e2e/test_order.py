@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from tests.e2e.jobs import JOB_EVENT
 from tests.e2e.scene import Scene
 from tests.e2e.topic_records import check_dense
-from tests.servers.publisher import Event
-from tests.servers.reader import Record
+from tests.kit.publisher import Event
+from tests.kit.reader import Record
 
 
 def _event(

@@ -6,13 +6,13 @@ import pytest
 import trio
 
 from tests.e2e.auth_endpoint import AuthEndpoint, signing
-from tests.e2e.bridge_process import Answer
 from tests.e2e.gap_records import gaps_of, now
 from tests.e2e.jobs import job
 from tests.e2e.scene import Scene
 from tests.e2e.topic_records import check_exactly
-from tests.servers.kafka import KafkaServer
-from tests.servers.soketi import SoketiServer
+from tests.kit.bridge_process import Answer
+from tests.kit.kafka import KafkaServer
+from tests.kit.soketi import SoketiServer
 
 
 # Longer than a broker's session and than health's patience with a thread.

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.e2e.aftermath import check_once, finish
-from tests.e2e.bridge_process import BridgeProcess, Row
 from tests.e2e.jobs import job
 from tests.e2e.scene import Scene
 from tests.e2e.topic_records import check_exactly
-from tests.servers.kafka import KafkaServer
-from tests.servers.reader import Record
+from tests.kit.bridge_process import BridgeProcess, Row
+from tests.kit.kafka import KafkaServer
+from tests.kit.reader import Record
 
 
 def _check_identities(records: Iterable[Record], *files: Iterable[Row]) -> None:

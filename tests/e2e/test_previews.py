@@ -16,8 +16,8 @@ from tests.conftest import Topic
 from tests.e2e.jobs import JOB_EVENT
 from tests.e2e.scene import Scene
 from tests.e2e.topic_records import check_dense, read
-from tests.servers.broker import KafkaBroker
-from tests.servers.publisher import Event
+from tests.kit.broker import KafkaBroker
+from tests.kit.publisher import Event
 
 
 _NO_IMAGE = "data:image/svg+xml;base64," + base64.b64encode(b"<svg/>").decode()

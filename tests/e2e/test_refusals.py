@@ -8,14 +8,14 @@ import pytest
 import trio
 
 from tests.e2e.auth_endpoint import AuthEndpoint
-from tests.e2e.bridge_process import BridgeProcess
 from tests.e2e.gap_records import gaps_of, now
 from tests.e2e.jobs import job
 from tests.e2e.line import Line, open_line
 from tests.e2e.membership import Membership
 from tests.e2e.scene import Account, Scene
 from tests.e2e.topic_records import check_exactly
-from tests.servers.kafka import KafkaServer
+from tests.kit.bridge_process import BridgeProcess
+from tests.kit.kafka import KafkaServer
 
 
 # A try of what is refused comes every half a minute at most, by the code.

@@ -12,8 +12,8 @@ import trio
 from tests.e2e.jobs import JOB_EVENT, job
 from tests.e2e.scene import Scene
 from tests.e2e.topic_records import check_exactly
-from tests.servers.publisher import Event
-from tests.servers.reader import Record
+from tests.kit.publisher import Event
+from tests.kit.reader import Record
 
 
 _DEADLINE_SECONDS = 40.0

@@ -8,11 +8,11 @@ import pytest
 import trio
 
 from tests.e2e.aftermath import check_once, check_order, finish
-from tests.e2e.bridge_process import Row
 from tests.e2e.jobs import job
 from tests.e2e.scene import Scene
 from tests.e2e.topic_records import check_exactly, check_prefixes
-from tests.servers.kafka import KafkaServer
+from tests.kit.bridge_process import Row
+from tests.kit.kafka import KafkaServer
 
 
 async def test_what_was_on_disk_survives_kill_9_under_load(

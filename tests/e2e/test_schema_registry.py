@@ -15,12 +15,12 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.json_schema import JSONDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from tests.e2e.bridge_process import Answer
 from tests.e2e.jobs import job
 from tests.e2e.scene import Scene
 from tests.e2e.topic_records import check_dense
-from tests.servers.reader import Record
-from tests.servers.registry import RegistryServer
+from tests.kit.bridge_process import Answer
+from tests.kit.reader import Record
+from tests.kit.registry import RegistryServer
 
 
 # A start of a command takes a second on an idle machine.

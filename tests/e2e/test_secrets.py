@@ -16,15 +16,15 @@ import trio
 
 from tests.conftest import Topic
 from tests.e2e.auth_endpoint import AuthEndpoint, AuthRequest, Reply
-from tests.e2e.bridge_process import BridgeProcess
 from tests.e2e.jobs import JOB_EVENT, job
 from tests.e2e.line import Line, open_line
 from tests.e2e.scene import Scene
 from tests.e2e.test_previews import _jpeg
 from tests.kafka.relay.orders import alter
-from tests.servers.broker import KafkaBroker
-from tests.servers.publisher import Event
-from tests.servers.secure_kafka import SecureKafka
+from tests.kit.bridge_process import BridgeProcess
+from tests.kit.broker import KafkaBroker
+from tests.kit.publisher import Event
+from tests.kit.secure_kafka import SecureKafka
 
 
 # Put in front of the bridge's own modules, both make a bridge that isn't ours.

@@ -18,9 +18,9 @@ from tests.e2e.topic_records import check_exactly
 from tests.kafka.security.granting import least
 from tests.kafka.security.test_rotation import put
 from tests.kafka.security.test_signing_in import topic_of
-from tests.servers.guest import Guest
-from tests.servers.publisher import Soketi
-from tests.servers.secure_kafka import PASSWORD, ROTATING_USER, SecureKafka
+from tests.kit.guest import Guest
+from tests.kit.publisher import Soketi
+from tests.kit.secure_kafka import PASSWORD, ROTATING_USER, SecureKafka
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import trio
 
 from tests.e2e.jobs import job
 from tests.e2e.scene import Scene
-from tests.servers.kafka import KafkaServer
-from tests.servers.reader import Record
+from tests.kit.kafka import KafkaServer
+from tests.kit.reader import Record
 from tests.tracing.collector import Collector, ReceivedSpan
 
 

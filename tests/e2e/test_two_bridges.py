@@ -7,9 +7,9 @@ from pathlib import Path
 
 import trio
 
-from tests.e2e.bridge_process import BridgeProcess
 from tests.e2e.jobs import job
 from tests.e2e.scene import Scene
+from tests.kit.bridge_process import BridgeProcess
 
 
 async def test_the_older_of_two_bridges_with_one_outbox_ends(

@@ -17,8 +17,8 @@ from pathlib import Path
 import jsonschema
 import trio
 
-from tests.servers.broker import KafkaBroker
-from tests.servers.reader import Record, read_topic
+from tests.kit.broker import KafkaBroker
+from tests.kit.reader import Record, read_topic
 
 
 __all__ = [

@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import Topic
 from tests.examples.rooms import Publish, Rooms, open_rooms
-from tests.servers import downloads
+from tests.kit import downloads
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

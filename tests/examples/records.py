@@ -13,7 +13,7 @@ import trio
 from confluent_kafka import Producer
 
 from tests.conftest import Topic
-from tests.servers.reader import Record, read_topic
+from tests.kit.reader import Record, read_topic
 
 
 __all__ = ["records_of", "write_aborted", "write_again"]

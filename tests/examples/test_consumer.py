@@ -12,7 +12,7 @@ from tests.examples.database import command, rows
 from tests.examples.jobs import status, whole_job
 from tests.examples.program import caught_up, running
 from tests.examples.rooms import Publish
-from tests.servers.kafka import KafkaServer
+from tests.kit.kafka import KafkaServer
 
 
 async def test_keeps_a_row_and_says_once_that_a_job_finished(

@@ -14,7 +14,7 @@ from tests.examples.jobs import status
 from tests.examples.program import caught_up, running
 from tests.examples.records import records_of, write_aborted, write_again
 from tests.examples.rooms import Publish
-from tests.servers import downloads
+from tests.kit import downloads
 
 
 _EXAMPLE = Path(__file__).parents[2] / "examples" / "java" / "JobConsumer.java"

@@ -21,9 +21,9 @@ from tests.examples.jobs import status, whole_job
 from tests.examples.program import running
 from tests.examples.records import records_of, write_again
 from tests.examples.rooms import Publish
-from tests.servers.configs import configure_broker, configure_topic
-from tests.servers.kafka import KafkaServer
-from tests.servers.reader import Record
+from tests.kit.configs import configure_broker, configure_topic
+from tests.kit.kafka import KafkaServer
+from tests.kit.reader import Record
 
 
 _EXAMPLE = Path(__file__).parents[2] / "examples" / "latest_state.py"

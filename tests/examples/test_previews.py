@@ -17,7 +17,7 @@ from tests.conftest import Topic
 from tests.examples.jobs import Job, status
 from tests.examples.program import running
 from tests.examples.rooms import Rooms, open_rooms
-from tests.servers.broker import KafkaBroker
+from tests.kit.broker import KafkaBroker
 
 
 _EXAMPLE = Path(__file__).parents[2] / "examples" / "previews.py"

@@ -13,13 +13,13 @@ from pathlib import Path
 import trio
 
 from bridge.errors import BridgeError
+from tests.kit.broker import BrokerError
+from tests.kit.downloads import FetchError
+from tests.kit.process import PortTakenError, ProcessError
 from tests.local_run.endpoints import EndpointError
 from tests.local_run.run import Options, run
 from tests.local_run.screen import Screen
 from tests.local_run.topics import CountError
-from tests.servers.broker import BrokerError
-from tests.servers.downloads import FetchError
-from tests.servers.process import PortTakenError, ProcessError
 
 
 _EXPECTED = (

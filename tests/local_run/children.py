@@ -2,7 +2,7 @@
 The processes of a run: how sandbox, bridge and board are started and ended.
 
 Owns their command lines, environments and when they count as ready. Kafka is
-`tests.servers`' business, the order of it all `run`'s.
+`tests.kit`' business, the order of it all `run`'s.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 
 import trio
 
+from tests.kit.process import ChildProcess, ProcessError, start_all, stop_all
 from tests.local_run.endpoints import Board, Bridge, EndpointError, Sandbox
-from tests.servers.process import ChildProcess, ProcessError, start_all, stop_all
 
 
 __all__ = [

@@ -22,6 +22,10 @@ from rich.text import Text
 from bridge.consumer.live import follow_table
 from bridge.kafka.reading.reader import Edge, TopicReader
 from bridge.settings import KafkaSettings
+from tests.kit import downloads
+from tests.kit.broker import KafkaBroker, existing_kafka
+from tests.kit.kafka import KafkaServer, start_kafka
+from tests.kit.process import ChildProcess, free_ports
 from tests.local_run import children
 from tests.local_run.children import (
     board_child,
@@ -36,10 +40,6 @@ from tests.local_run.ledger import Ledger
 from tests.local_run.screen import Numbers, Screen, head, numbers_line
 from tests.local_run.summary import Totals, summary_table
 from tests.local_run.topics import count_records, delete_topics
-from tests.servers import downloads
-from tests.servers.broker import KafkaBroker, existing_kafka
-from tests.servers.kafka import KafkaServer, start_kafka
-from tests.servers.process import ChildProcess, free_ports
 
 
 __all__ = ["Options", "run"]

@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.servers.broker import EXISTING_VARIABLE, KafkaBroker
+from tests.kit.broker import EXISTING_VARIABLE, KafkaBroker
 
 
 # A run of five seconds takes twelve here; below pytest's 60 s.

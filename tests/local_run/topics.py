@@ -19,7 +19,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from tests.servers.broker import KafkaBroker
+from tests.kit.broker import KafkaBroker
 
 
 __all__ = ["CountError", "count_records", "delete_topics"]

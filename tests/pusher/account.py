@@ -23,8 +23,8 @@ from bridge.pusher.stalls import Stalls
 from bridge.pusher.transport import OpenStream
 from bridge.pusher.websocket import Connection, connect_websocket
 from bridge.settings import PusherSettings
+from tests.kit.publisher import Soketi
 from tests.pusher.ear import Ear
-from tests.servers.publisher import Soketi
 
 
 DEADLINE_SECONDS = 15.0

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.servers.publisher import App, Soketi
-from tests.servers.soketi import SoketiServer
+from tests.kit.publisher import App, Soketi
+from tests.kit.soketi import SoketiServer
 
 
 FULL = App("full-id", "full-key", "full-secret")

@@ -27,8 +27,7 @@ from bridge.pusher.session import Session
 from bridge.pusher.state import State
 from bridge.pusher.websocket import Connection, connect_websocket
 from bridge.settings import PusherSettings
-from tests.pusher.ear import Ear
-from tests.pusher.scripted import (
+from tests.kit.scripted import (
     APP_KEY,
     CHANNEL,
     CLIENT_ID,
@@ -40,6 +39,7 @@ from tests.pusher.scripted import (
     spoken,
     upgrade,
 )
+from tests.pusher.ear import Ear
 
 
 # Far more than any script lasts, with the slowest waits between.

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from tests.pusher.scripted import Peer, Script, spoken
+from tests.kit.scripted import Peer, Script, spoken
 
 
 def lost(after: Callable[[Peer], Awaitable[None]], *, code: int = 4200) -> Script:

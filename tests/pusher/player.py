@@ -14,8 +14,8 @@ import trio
 import trio_websocket  # noqa: TID251 - the server's side of the wire is ours to play
 
 from bridge.pusher.websocket import Message
+from tests.kit.scripted import Peer, Script
 from tests.pusher.recorded import PING, SUBSCRIBE, Asked, Recorded
-from tests.pusher.scripted import Peer, Script
 
 
 # A question is the recorded one if it comes as near to that one's moment.

@@ -26,10 +26,10 @@ from bridge.pusher.recording import Recorder
 from bridge.pusher.session import Session
 from bridge.pusher.websocket import connect_websocket
 from bridge.settings import PusherSettings
+from tests.kit.soketi import SoketiServer, start_soketi
 from tests.pusher.canary import CANARY
 from tests.pusher.ear import Ear
 from tests.pusher.replaying import Replayed
-from tests.servers.soketi import SoketiServer, start_soketi
 
 
 RECORDINGS = Path(__file__).with_name("recordings")

@@ -31,10 +31,10 @@ from bridge.pusher.session import Session
 from bridge.pusher.statistics import Statistics
 from bridge.pusher.websocket import Connection, connect_websocket
 from bridge.settings import PusherSettings
+from tests.kit.scripted import APP_KEY, Script, spoken
 from tests.pusher.ear import Ear
 from tests.pusher.player import PATIENCE_SECONDS, Player, refusing
 from tests.pusher.recorded import Recording, Signed, read
-from tests.pusher.scripted import APP_KEY, Script, spoken
 
 
 # The wall clock at the start: any but zero, which would be no time at all.

@@ -6,7 +6,7 @@ import math
 
 import trio
 
-from tests.pusher.scripted import Peer, Script, spoken
+from tests.kit.scripted import Peer, Script, spoken
 
 
 def soketi_alike(

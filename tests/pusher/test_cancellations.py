@@ -22,7 +22,7 @@ from bridge.pusher.session import Session
 from bridge.pusher.state import State
 from bridge.pusher.websocket import connect_websocket
 from bridge.settings import PusherSettings
-from tests.pusher.scripted import (
+from tests.kit.scripted import (
     APP_KEY,
     CLIENT_ID,
     Deliveries,

@@ -19,7 +19,7 @@ _NEVER_SOKETI = {3, 4, 5, 6, 18, 19, 20, 21, 28, 29, 31, 34, 39}
 
 _MODULE = '''
 import pytest
-from tests.pusher.scripted import staged
+from tests.kit.scripted import staged
 
 @pytest.fixture
 def minutes(soketi):

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from bridge.pusher.interruption import Cause, Interruption
 from bridge.pusher.stalls import Stalls
 from bridge.pusher.statistics import Outcome
-from tests.pusher.scripted import CHANNEL, Peer, Script, spoken, staged
+from tests.kit.scripted import CHANNEL, Peer, Script, spoken, staged
 
 
 _Act = Callable[[Peer, MockClock, float], Awaitable[None]]

@@ -13,9 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from bridge.pusher.interruption import Cause, Interruption
-from tests.pusher.ear import Ear
-from tests.pusher.losing import lost
-from tests.pusher.scripted import (
+from tests.kit.scripted import (
     Peer,
     closing,
     refusal,
@@ -23,6 +21,8 @@ from tests.pusher.scripted import (
     staged,
     work,
 )
+from tests.pusher.ear import Ear
+from tests.pusher.losing import lost
 
 
 SECOND = 1_000_000

@@ -16,7 +16,7 @@ from bridge.pusher.interruption import Nobody
 from bridge.pusher.keepalive import KeepAlive
 from bridge.pusher.statistics import Statistics
 from bridge.settings import PusherSettings
-from tests.pusher.scripted import CHANNEL, FakeAuthorizer
+from tests.kit.scripted import CHANNEL, FakeAuthorizer
 
 
 class _Gone:

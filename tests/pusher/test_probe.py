@@ -20,8 +20,8 @@ from bridge.pusher.probe import Habit, Probe
 from bridge.pusher.statistics import ProbeOutcome, Probing, Statistics
 from bridge.pusher.websocket import Connection
 from bridge.settings import PusherSettings
+from tests.kit.scripted import CHANNEL, Peer, spoken, staged, work
 from tests.pusher.ear import Ear
-from tests.pusher.scripted import CHANNEL, Peer, spoken, staged, work
 from tests.pusher.soketi_alike import soketi_alike
 
 

@@ -10,8 +10,8 @@ from trio.testing import MockClock
 from bridge.pusher.interruption import Cause
 from bridge.pusher.probe import Habit
 from bridge.pusher.statistics import ProbeOutcome, Probing, Statistics
+from tests.kit.scripted import CHANNEL, Peer, spoken, staged
 from tests.pusher.ear import Ear
-from tests.pusher.scripted import CHANNEL, Peer, spoken, staged
 from tests.pusher.soketi_alike import soketi_alike
 
 

@@ -24,9 +24,9 @@ from bridge.errors import (
 from bridge.pusher import outgoing
 from bridge.pusher.recording import Recorder
 from bridge.pusher.websocket import Connection, Message
+from tests.kit.scripted import CHANNEL
 from tests.pusher.canary import CANARY, shows_canary
 from tests.pusher.recorded import read
-from tests.pusher.scripted import CHANNEL
 
 
 _URL = f"wss://{CANARY}.test/app/{CANARY}"

@@ -15,8 +15,8 @@ from bridge.errors import InvalidEventError
 from bridge.job_status import parse
 from bridge.pusher.protocol import ChannelEvent, decode
 from bridge.pusher.redaction import Redactor
+from tests.kit.scripted import CHANNEL
 from tests.pusher.canary import CANARY, NUMBER, shows_canary
-from tests.pusher.scripted import CHANNEL
 
 
 _secrets = st.sampled_from(

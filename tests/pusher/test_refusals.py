@@ -12,8 +12,7 @@ from bridge.pusher.interruption import Cause
 from bridge.pusher.refusal import Refusal
 from bridge.pusher.session import Session
 from bridge.pusher.statistics import Statistics
-from tests.pusher.ear import Ear
-from tests.pusher.scripted import (
+from tests.kit.scripted import (
     FakeAuthorizer,
     Peer,
     ScriptedServer,
@@ -24,6 +23,7 @@ from tests.pusher.scripted import (
     staged,
     work,
 )
+from tests.pusher.ear import Ear
 
 
 async def _once(peer: Peer) -> None:

@@ -10,10 +10,10 @@ import pytest
 import trio
 
 from bridge.pusher.statistics import Outcome
+from tests.kit.soketi import SoketiServer
 from tests.pusher.canary import shows_canary
 from tests.pusher.recording_scenes import RECORDINGS, SCENES
 from tests.pusher.replaying import replayed
-from tests.servers.soketi import SoketiServer
 
 
 _CHANNEL = "private-client.7"

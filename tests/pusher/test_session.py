@@ -22,7 +22,7 @@ from bridge.pusher.session import Session
 from bridge.pusher.state import State
 from bridge.pusher.statistics import Outcome
 from bridge.settings import PusherSettings
-from tests.pusher.scripted import (
+from tests.kit.scripted import (
     APP_KEY,
     Deliveries,
     FakeAuthorizer,

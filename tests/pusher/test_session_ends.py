@@ -12,8 +12,7 @@ from trio.testing import MockClock
 from bridge.pusher.closing import Verdict
 from bridge.pusher.interruption import Cause
 from bridge.pusher.statistics import Outcome
-from tests.pusher.ear import Ear
-from tests.pusher.scripted import (
+from tests.kit.scripted import (
     Peer,
     closing,
     end_at_once,
@@ -22,6 +21,7 @@ from tests.pusher.scripted import (
     staged,
     work,
 )
+from tests.pusher.ear import Ear
 
 
 async def test_row_14_a_server_that_always_says_4200_is_left_in_peace(

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.pusher.scripted import CHANNEL, Peer, spoken, staged
+from tests.kit.scripted import CHANNEL, Peer, spoken, staged
 
 
 async def test_row_37_a_forged_control_event_changes_nothing(

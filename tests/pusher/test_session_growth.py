@@ -28,14 +28,14 @@ from bridge.pusher import websocket
 from bridge.pusher.session import Session
 from bridge.pusher.websocket import connect_websocket
 from bridge.settings import PusherSettings
-from tests.pusher.account import until
-from tests.pusher.scripted import (
+from tests.kit.scripted import (
     APP_KEY,
     CHANNEL,
     CLIENT_ID,
     FakeAuthorizer,
     upgrade,
 )
+from tests.pusher.account import until
 
 
 # A pointer kept for each of 2000 frames would be 16,000 bytes. What comes and goes by

@@ -10,8 +10,8 @@ import structlog.testing
 import trio
 from trio.testing import MockClock
 
+from tests.kit.scripted import Peer, spoken, staged, work
 from tests.pusher.ear import Ear
-from tests.pusher.scripted import Peer, spoken, staged, work
 from tests.pusher.standstill import standstill
 
 

@@ -11,9 +11,9 @@ import trio
 from trio.testing import MockClock
 
 from bridge.pusher.interruption import Cause, Interruption
+from tests.kit.scripted import CHANNEL, Peer, spoken, staged, work
 from tests.pusher.ear import Ear
 from tests.pusher.losing import lost
-from tests.pusher.scripted import CHANNEL, Peer, spoken, staged, work
 
 
 SECOND = 1_000_000

@@ -12,8 +12,8 @@ from trio.testing import MockClock
 
 from bridge.pusher.interruption import Cause, Interruption
 from bridge.pusher.stalls import Stalls
+from tests.kit.scripted import Peer, spoken, staged, work
 from tests.pusher.ear import Ear
-from tests.pusher.scripted import Peer, spoken, staged, work
 
 
 SECOND = 1_000_000

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from bridge.errors import AuthorizationError
 from bridge.pusher.state import State
 from bridge.pusher.statistics import Outcome
-from tests.pusher.scripted import (
+from tests.kit.scripted import (
     APP_KEY,
     CHANNEL,
     FakeAuthorizer,

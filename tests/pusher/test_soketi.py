@@ -20,8 +20,8 @@ from bridge.pusher import outgoing
 from bridge.pusher.attempt import JOB_EVENT
 from bridge.pusher.protocol import Established, SubscriptionError, decode
 from bridge.pusher.statistics import Outcome
+from tests.kit.publisher import Event, Soketi, SoketiError
 from tests.pusher.account import PING, Account, running, subscribed, until
-from tests.servers.publisher import Event, Soketi, SoketiError
 
 
 async def test_events_of_the_own_channel_arrive_in_order(soketi: Soketi) -> None:

@@ -13,8 +13,8 @@ from bridge.pusher.attempt import JOB_EVENT
 from bridge.pusher.interruption import Cause
 from bridge.pusher.stalls import Stalls
 from bridge.pusher.statistics import ProbeOutcome, Probing
+from tests.kit.publisher import Soketi
 from tests.pusher.account import Account, subscribed, until
-from tests.servers.publisher import Soketi
 
 
 # Half a second above what counts as a stall.

@@ -17,9 +17,9 @@ from bridge.errors import ConnectionLostError
 from bridge.pusher import outgoing
 from bridge.pusher.attempt import JOB_EVENT
 from bridge.pusher.websocket import connect_websocket
+from tests.kit.publisher import Soketi
 from tests.pusher.account import PING, PONG, Account, Wire, subscribed, tapped, until
 from tests.pusher.standstill import Standstill, standstill
-from tests.servers.publisher import Soketi
 
 
 # Every test waits in the fixture, if it comes first.

@@ -13,6 +13,7 @@ from bridge.pusher import outgoing
 from bridge.pusher.attempt import JOB_EVENT
 from bridge.pusher.statistics import Outcome
 from bridge.pusher.websocket import connect_websocket
+from tests.kit.publisher import App, Soketi
 from tests.pusher.account import (
     DEADLINE_SECONDS,
     Account,
@@ -22,7 +23,6 @@ from tests.pusher.account import (
     until,
 )
 from tests.pusher.conftest import DISABLED, FULL, SIGNED_IN
-from tests.servers.publisher import App, Soketi
 
 
 async def _refusal(account: Account) -> RefusedError:

@@ -12,6 +12,7 @@ from bridge.pusher.attempt import JOB_EVENT
 from bridge.pusher.interruption import Cause
 from bridge.pusher.state import State
 from bridge.pusher.statistics import Outcome
+from tests.kit.soketi import SoketiServer
 from tests.pusher.account import (
     CLOSE,
     Account,
@@ -21,7 +22,6 @@ from tests.pusher.account import (
     subscribed,
     until,
 )
-from tests.servers.soketi import SoketiServer
 
 
 # A server that was restarted is found within two seconds (backoff.py); the rest is

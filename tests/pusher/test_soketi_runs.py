@@ -17,8 +17,8 @@ import trio
 
 from bridge.pusher.attempt import JOB_EVENT
 from bridge.pusher.state import State
+from tests.kit.publisher import Soketi
 from tests.pusher.account import Account, until, until_it_is
-from tests.servers.publisher import Soketi
 
 
 # Against soketi on this machine a run is subscribed within 10 to 20 ms.

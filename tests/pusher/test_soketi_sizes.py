@@ -6,9 +6,9 @@ import structlog.testing
 
 from bridge.pusher.attempt import JOB_EVENT
 from bridge.pusher.interruption import Cause
+from tests.kit.publisher import Soketi
+from tests.kit.soketi import SoketiServer
 from tests.pusher.account import subscribed, until
-from tests.servers.publisher import Soketi
-from tests.servers.soketi import SoketiServer
 
 
 async def test_row_41_soketis_message_of_15_mb_is_delivered(

@@ -17,7 +17,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from bridge.errors import ConnectError, ConnectionLostError
 from bridge.pusher.websocket import Connection, connect_websocket
-from tests.pusher.scripted import (
+from tests.kit.scripted import (
     MAX_MESSAGE_BYTES,
     upgrade,
 )

@@ -6,7 +6,7 @@ import trio
 from trio.testing import MockClock
 
 from bridge.pusher.turns import Turns
-from tests.pusher.scripted import ScriptedServer, Stage, spoken, work
+from tests.kit.scripted import ScriptedServer, Stage, spoken, work
 
 
 async def _take(turns: Turns, taken: list[float]) -> None:

@@ -15,7 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 from bridge.errors import ConnectError, ConnectionLostError, MessageTooLargeError
 from bridge.pusher import inbox, websocket
 from bridge.pusher.websocket import Connection, connect_websocket
-from tests.pusher.scripted import (
+from tests.kit.scripted import (
     MAX_MESSAGE_BYTES,
     Peer,
     Script,

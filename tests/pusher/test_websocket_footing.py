@@ -12,7 +12,7 @@ import trio_websocket  # noqa: TID251 - what websocket.py stands on is looked at
 from wsproto import ConnectionType, WSConnection
 
 from bridge.pusher.websocket import connect_websocket
-from tests.pusher.scripted import MAX_MESSAGE_BYTES, Peer, ScriptedServer, spoken
+from tests.kit.scripted import MAX_MESSAGE_BYTES, Peer, ScriptedServer, spoken
 
 
 async def test_trio_websocket_has_the_names_that_the_seam_stands_on() -> None:

@@ -22,9 +22,9 @@ from bridge.errors import (
     RegistryUnreachableError,
 )
 from bridge.settings import Secret
+from tests.kit.process import free_ports
 from tests.registry.asking import JOB_STATUS, made, prefix_of
 from tests.registry.scripted import Asked, Reply, ScriptedRegistry, failure
-from tests.servers.process import free_ports
 
 
 _PASSWORD = "canary-3f9a"

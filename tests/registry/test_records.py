@@ -42,10 +42,10 @@ from tests.kafka.relay.relaying import (
     settings_for,
     until,
 )
+from tests.kit import reader
+from tests.kit.broker import KafkaBroker
+from tests.kit.registry import RegistryServer
 from tests.registry.asking import JOB_STATUS, made
-from tests.servers import reader
-from tests.servers.broker import KafkaBroker
-from tests.servers.registry import RegistryServer
 
 
 _JOBS = 20

@@ -17,8 +17,8 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from bridge.errors import RegistryRefusedError, RegistryUnreachableError
 from bridge.registry import TopicSchema
 from bridge.registry.schema import SubjectNaming, subject_of
+from tests.kit.registry import RegistryServer
 from tests.registry.asking import JOB_STATUS, made, prefix_of
-from tests.servers.registry import RegistryServer
 
 
 _ROOT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ from bridge.replay import Replayed, directory_of, replay
 from bridge.settings import KafkaSettings, OutboxSettings, Settings, TopicSettings
 from tests.conftest import Topic
 from tests.consumer.dead_letters.letters import Sent, write
-from tests.servers.reader import Record, read_topic
+from tests.kit.reader import Record, read_topic
 
 
 __all__ = ["DEADLINE_SECONDS", "Scene"]

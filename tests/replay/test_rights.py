@@ -13,9 +13,9 @@ from bridge.settings import KafkaSettings
 from tests.consumer.dead_letters.letters import payload, sent
 from tests.kafka.security.granting import least
 from tests.kafka.security.test_signing_in import topic_of
+from tests.kit.guest import Guest
+from tests.kit.secure_kafka import SecureKafka
 from tests.replay.scene import Scene
-from tests.servers.guest import Guest
-from tests.servers.secure_kafka import SecureKafka
 
 
 @pytest.mark.timeout(90)

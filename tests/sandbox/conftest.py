@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from bridge.sandbox import Sandbox, SandboxConfig
-from tests.servers import downloads
+from tests.kit import downloads
 
 
 Start = Callable[..., Awaitable[tuple[Sandbox, str]]]

@@ -12,9 +12,9 @@ import trio
 
 from bridge.sandbox import Sandbox, SandboxConfig, SandboxError
 from bridge.sandbox.signing import App
+from tests.kit.publisher import Soketi
 from tests.sandbox.client import Client, connect, subscribed, wait_until
 from tests.sandbox.conftest import Start
-from tests.servers.publisher import Soketi
 
 
 async def _events_until_stopped(

@@ -24,9 +24,9 @@ import pytest
 import trio
 
 from bridge.sandbox import Sandbox
+from tests.kit import downloads
 from tests.sandbox.client import wait_until
 from tests.sandbox.conftest import Start
-from tests.servers import downloads
 
 
 _CLIENTS = Path(__file__).with_name("clients")

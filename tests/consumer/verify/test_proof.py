@@ -29,9 +29,9 @@ from tests.consumer.verify.topics import (
     write_transaction,
 )
 from tests.kafka.relay.relaying import rig, settings_for, until
-from tests.servers.broker import KafkaBroker
-from tests.servers.configs import configure_broker
-from tests.servers.kafka import KafkaServer
+from tests.kit.broker import KafkaBroker
+from tests.kit.configs import configure_broker
+from tests.kit.kafka import KafkaServer
 
 
 in_thread = trio.to_thread.run_sync

@@ -26,7 +26,7 @@ from bridge.errors import (
 from bridge.kafka.client.connection import client_arguments, read_error
 from bridge.kafka.client.diagnosis import failed_start
 from bridge.settings import KafkaSettings, Secret
-from tests.servers.broker import KafkaBroker
+from tests.kit.broker import KafkaBroker
 
 
 _PASSWORD = "swordfish-7"  # a made-up secret that must not be seen

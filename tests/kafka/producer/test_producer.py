@@ -20,7 +20,7 @@ from bridge.record import StoredRecord
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import ENVELOPE, settings_for
-from tests.servers.process import free_ports
+from tests.kit.process import free_ports
 
 
 def rows(count: int, size_bytes: int = 10) -> list[StoredRecord]:

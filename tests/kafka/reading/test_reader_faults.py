@@ -33,8 +33,8 @@ from tests.kafka.reading.readers import (
     reader_threads,
     settings_of,
 )
-from tests.servers.broker import KafkaBroker
-from tests.servers.kafka import KafkaServer
+from tests.kit.broker import KafkaBroker
+from tests.kit.kafka import KafkaServer
 
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")

@@ -16,8 +16,8 @@ from bridge.kafka.reading.scanner import Extent, Progress, Scanned, scan
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.reading.readers import DEADLINE_SECONDS, produce, settings_of
-from tests.servers.broker import KafkaBroker
-from tests.servers.kafka import KafkaServer
+from tests.kit.broker import KafkaBroker
+from tests.kit.kafka import KafkaServer
 
 
 class Taken:

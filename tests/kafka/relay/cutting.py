@@ -17,8 +17,8 @@ import trio
 
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import numbers_of
-from tests.servers import reader
-from tests.servers.kafka import KafkaServer
+from tests.kit import reader
+from tests.kit.kafka import KafkaServer
 
 
 __all__ = ["Stage", "Story", "check_resent", "play"]

@@ -1,6 +1,6 @@
 """Orders about topics and foreign records, which a test gives while the relay works.
 
-Owns what is asked of a broker beside what `tests.servers.broker` does for every
+Owns what is asked of a broker beside what `tests.kit.broker` does for every
 test: settings changed, a log's head deleted, somebody else's records written.
 """
 
@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import DEADLINE_SECONDS
-from tests.servers.configs import configure_broker, configure_topic
+from tests.kit.configs import configure_broker, configure_topic
 
 
 __all__ = ["alter", "delete_until", "speed_up_cleaner", "write_foreign"]

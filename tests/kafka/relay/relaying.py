@@ -25,7 +25,7 @@ from bridge.outbox import Outbox, OutboxDirectory
 from bridge.record import Envelope, Record
 from bridge.settings import KafkaSettings, OutboxSettings
 from tests.conftest import Topic
-from tests.servers import reader
+from tests.kit import reader
 
 
 __all__ = [

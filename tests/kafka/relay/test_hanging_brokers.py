@@ -21,8 +21,8 @@ from tests.kafka.relay.relaying import (
     settings_for,
     until,
 )
-from tests.servers.kafka import KafkaServer
-from tests.servers.proxy import KafkaProxy, RequestKind
+from tests.kit.kafka import KafkaServer
+from tests.kit.proxy import KafkaProxy, RequestKind
 
 
 async def test_a_request_that_hangs_is_left_and_keeps_its_sequence(

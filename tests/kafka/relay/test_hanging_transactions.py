@@ -38,7 +38,7 @@ from tests.kafka.relay.transactions import (
     wait_held_back,
     wait_nothing_held,
 )
-from tests.servers.kafka import KafkaServer
+from tests.kit.kafka import KafkaServer
 
 
 @pytest.fixture

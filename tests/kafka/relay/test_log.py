@@ -16,7 +16,7 @@ from bridge.kafka.relay.tails import LogTail, ScanFrom, scan
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import DEADLINE_SECONDS, settings_for
-from tests.servers.process import free_ports
+from tests.kit.process import free_ports
 
 
 _OUTBOX = str(uuid.UUID(int=5))

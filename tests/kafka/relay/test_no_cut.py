@@ -31,8 +31,8 @@ from tests.kafka.relay.relaying import (
     settings_for,
     until,
 )
-from tests.servers import reader
-from tests.servers.broker import KafkaBroker
+from tests.kit import reader
+from tests.kit.broker import KafkaBroker
 
 
 @contextmanager

@@ -23,8 +23,8 @@ from tests.kafka.relay.relaying import (
     settings_for,
     until,
 )
-from tests.servers.broker import KafkaBroker
-from tests.servers.process import free_ports
+from tests.kit.broker import KafkaBroker
+from tests.kit.process import free_ports
 
 
 def nowhere() -> str:

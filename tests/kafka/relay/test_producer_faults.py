@@ -35,7 +35,7 @@ from tests.kafka.relay.relaying import (
     settings_for,
     until,
 )
-from tests.servers.broker import KafkaBroker
+from tests.kit.broker import KafkaBroker
 
 
 # https://kafka.apache.org/protocol#protocol_error_codes

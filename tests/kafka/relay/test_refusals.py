@@ -28,7 +28,7 @@ from tests.kafka.relay.relaying import (
     settings_for,
     until,
 )
-from tests.servers import reader
+from tests.kit import reader
 
 
 def groups(topic: Topic) -> list[list[str]]:

@@ -20,8 +20,8 @@ from tests.kafka.relay.relaying import (
     settings_for,
     until,
 )
-from tests.servers.broker import KafkaBroker
-from tests.servers.kafka import KafkaServer
+from tests.kit.broker import KafkaBroker
+from tests.kit.kafka import KafkaServer
 
 
 # -- Brokers -----------------------------------------------------------------

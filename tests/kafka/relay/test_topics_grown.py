@@ -31,7 +31,7 @@ from tests.kafka.relay.relaying import (
     settings_for,
     until,
 )
-from tests.servers import reader
+from tests.kit import reader
 
 
 Delivery = Literal["idempotent", "transactional"]

@@ -25,7 +25,7 @@ from tests.kafka.relay.relaying import (
     settings_for,
     until,
 )
-from tests.servers.broker import KafkaBroker
+from tests.kit.broker import KafkaBroker
 
 
 def needs_of(topic: Topic, value_bytes: int = 1_000_000) -> dict[str, TopicNeeds]:

@@ -34,7 +34,7 @@ from tests.kafka.relay.relaying import (
     until,
 )
 from tests.kafka.relay.transactions import Deliveries, LostEnds, intercept
-from tests.servers.kafka import KafkaServer
+from tests.kit.kafka import KafkaServer
 
 
 async def test_events_are_committed_once_and_in_order(

@@ -37,8 +37,8 @@ from tests.kafka.relay.transactions import (
     intercept,
     wait_held_back,
 )
-from tests.servers.kafka import KafkaServer
-from tests.servers.proxy import KafkaProxy, RequestKind
+from tests.kit.kafka import KafkaServer
+from tests.kit.proxy import KafkaProxy, RequestKind
 
 
 _DELIVERIES: list[Literal["idempotent", "transactional"]] = [

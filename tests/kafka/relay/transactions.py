@@ -26,7 +26,7 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from bridge.kafka.producer.producer import Producer as BridgeProducer
 from bridge.kafka.relay.transactional import TransactionalDelivery
 from tests.conftest import Topic
-from tests.servers.configs import configure_broker
+from tests.kit.configs import configure_broker
 
 
 __all__ = [

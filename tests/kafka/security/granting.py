@@ -13,7 +13,7 @@ from pathlib import Path
 from confluent_kafka.admin._acl import AclOperation
 from confluent_kafka.admin._resource import ResourceType
 
-from tests.servers.guest import Right
+from tests.kit.guest import Right
 
 
 __all__ = ["documented", "least"]

@@ -15,7 +15,7 @@ from bridge.kafka.client.connection import client_arguments
 from bridge.kafka.client.credentials import Credentials
 from bridge.settings import KafkaSettings, Secret
 from tests.kafka.security.test_rotation import put
-from tests.servers.authorities import Authority
+from tests.kit.authorities import Authority
 
 
 def client_of(settings: KafkaSettings) -> Any:

@@ -16,8 +16,8 @@ from bridge.settings import KafkaSettings, Secret
 from tests.conftest import Topic
 from tests.kafka.reading.readers import produce, read
 from tests.kafka.security.test_signing_in import topic_of
-from tests.servers.guest import Guest, Right
-from tests.servers.secure_kafka import SecureKafka
+from tests.kit.guest import Guest, Right
+from tests.kit.secure_kafka import SecureKafka
 
 
 _COUNT = 20

@@ -20,8 +20,8 @@ from bridge.settings import KafkaSettings, Secret
 from tests.kafka.relay.relaying import rig, settings_for
 from tests.kafka.security.knocking import knock
 from tests.kafka.security.test_signing_in import topic_of
-from tests.servers.process import free_ports
-from tests.servers.secure_kafka import PASSWORD, USER, SecureKafka
+from tests.kit.process import free_ports
+from tests.kit.secure_kafka import PASSWORD, USER, SecureKafka
 
 
 _CANARY = "canary-that-nobody-may-see"

@@ -28,8 +28,8 @@ from tests.kafka.relay.relaying import (
 )
 from tests.kafka.security.granting import documented, least
 from tests.kafka.security.test_signing_in import topic_of
-from tests.servers.guest import Guest, Right
-from tests.servers.secure_kafka import SecureKafka
+from tests.kit.guest import Guest, Right
+from tests.kit.secure_kafka import SecureKafka
 
 
 Delivery: TypeAlias = Literal["idempotent", "transactional"]

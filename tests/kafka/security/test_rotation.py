@@ -31,8 +31,8 @@ from tests.kafka.relay.relaying import (
     until,
 )
 from tests.kafka.security.test_signing_in import topic_of
-from tests.servers.authorities import Authority, Identity
-from tests.servers.secure_kafka import PASSWORD, ROTATING_USER, SecureKafka
+from tests.kit.authorities import Authority, Identity
+from tests.kit.secure_kafka import PASSWORD, ROTATING_USER, SecureKafka
 
 
 # Longer than the exchange takes on a machine that is busy otherwise.

@@ -10,8 +10,8 @@ import pytest
 from bridge.settings import KafkaSettings, Secret
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import check_topic, opened, read_back, rig, settings_for
-from tests.servers.authorities import Identity
-from tests.servers.secure_kafka import SecureKafka
+from tests.kit.authorities import Identity
+from tests.kit.secure_kafka import SecureKafka
 
 
 def topic_of(secure: SecureKafka, partitions: int = 1) -> Topic:

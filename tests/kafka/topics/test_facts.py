@@ -14,7 +14,7 @@ from bridge.kafka.topics import facts as topics
 from bridge.kafka.topics.facts import LookedUp, look_up
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import settings_for
-from tests.servers.broker import KafkaBroker
+from tests.kit.broker import KafkaBroker
 
 
 def look(topic: Topic, *names: str) -> LookedUp:

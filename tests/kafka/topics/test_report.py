@@ -21,7 +21,7 @@ from bridge.kafka.topics.needs import TopicNeeds, TopicRole, topic_needs
 from bridge.kafka.topics.report import report
 from bridge.settings import KafkaSettings, Settings
 from bridge.settings.sections import LimitSettings
-from tests.servers.broker import KafkaBroker
+from tests.kit.broker import KafkaBroker
 
 
 # Of each topic here, since there is one broker.

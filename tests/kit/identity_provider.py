@@ -21,7 +21,7 @@ from typing import Any, Self
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from tests.servers.authorities import Authority
+from tests.kit.authorities import Authority
 
 
 __all__ = ["IdentityProvider"]

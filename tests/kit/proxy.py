@@ -18,7 +18,7 @@ from enum import IntEnum
 
 import trio
 
-from tests.servers.kafka import Detour
+from tests.kit.kafka import Detour
 
 
 __all__ = ["HeldRequest", "KafkaProxy", "RequestKind"]

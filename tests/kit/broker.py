@@ -25,7 +25,7 @@ _ADMIN_DEADLINE_SECONDS = 15.0
 _ADMIN_POLL_SECONDS = 0.05
 
 # librdkafka prints to stderr whenever a broker goes away, which tests do on purpose.
-_SILENT = logging.getLogger("tests.servers.librdkafka")
+_SILENT = logging.getLogger("tests.kit.librdkafka")
 _SILENT.addHandler(logging.NullHandler())
 _SILENT.propagate = False
 

@@ -9,10 +9,10 @@ import trio
 from confluent_kafka import Producer
 
 from tests.conftest import Topic
-from tests.servers.kafka import Detour, KafkaServer
-from tests.servers.process import free_ports
-from tests.servers.proxy import KafkaProxy, RequestKind
-from tests.servers.reader import read_topic
+from tests.kit.kafka import Detour, KafkaServer
+from tests.kit.process import free_ports
+from tests.kit.proxy import KafkaProxy, RequestKind
+from tests.kit.reader import read_topic
 
 
 _DEADLINE_SECONDS = 20.0

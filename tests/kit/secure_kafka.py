@@ -27,11 +27,11 @@ from confluent_kafka.admin._scram import (
 )
 
 from bridge.settings import Secret
-from tests.servers.authorities import Authority
-from tests.servers.configs import configure_broker
-from tests.servers.identity_provider import IdentityProvider
-from tests.servers.kafka import KafkaServer, _Node
-from tests.servers.process import free_ports
+from tests.kit.authorities import Authority
+from tests.kit.configs import configure_broker
+from tests.kit.identity_provider import IdentityProvider
+from tests.kit.kafka import KafkaServer, _Node
+from tests.kit.process import free_ports
 
 
 __all__ = ["PASSWORD", "ROTATING_USER", "USER", "SecureKafka"]

@@ -16,7 +16,7 @@ from confluent_kafka.admin._acl import (
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from bridge.settings import Secret
-from tests.servers.kafka import KafkaServer, _Node
+from tests.kit.kafka import KafkaServer, _Node
 
 
 __all__ = ["GuardedKafka"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from tests.servers.cache import FETCH_DEADLINE_SECONDS, FetchError
-from tests.servers.process import ChildProcess, run_all
+from tests.kit.cache import FETCH_DEADLINE_SECONDS, FetchError
+from tests.kit.process import ChildProcess, run_all
 
 
 __all__ = [

@@ -4,8 +4,8 @@ Owns the exact versions of Apache Kafka, Apicurio Registry and Java's compiler, 
 way to get them; those of npm are `npm`'s. How the cache keeps them belongs to `cache`,
 how a server is configured and started must not be put here.
 
-    python -m tests.servers.downloads           fetches what is missing
-    python -m tests.servers.downloads --clean   empties the cache
+    python -m tests.kit.downloads           fetches what is missing
+    python -m tests.kit.downloads --clean   empties the cache
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import sys
 from pathlib import Path
 
-from tests.servers.cache import (
+from tests.kit.cache import (
     CACHE_VARIABLE,
     FetchError,
     Progress,
@@ -24,14 +24,14 @@ from tests.servers.cache import (
     empty,
     to_stderr,
 )
-from tests.servers.npm import (
+from tests.kit.npm import (
     SOKETI_VERSION,
     fetch_asyncapi_parser,
     fetch_node_peers,
     fetch_seed_clients,
     fetch_soketi,
 )
-from tests.servers.wheels import (
+from tests.kit.wheels import (
     EXISTING_KAFKA,
     WITHOUT_CONNECTED,
     java,
@@ -242,7 +242,7 @@ def main(arguments: list[str]) -> int:
         clean()
         return 0
     if arguments:
-        to_stderr("usage: python -m tests.servers.downloads [--clean]")
+        to_stderr("usage: python -m tests.kit.downloads [--clean]")
         return 2
     try:
         fetch_kafka()

@@ -23,15 +23,15 @@ from typing import Any, Self
 import trio
 import trio.from_thread
 
-from tests.servers import downloads
-from tests.servers.process import (
+from tests.kit import downloads
+from tests.kit.process import (
     ChildProcess,
     check_port_free,
     free_ports,
     start_all,
     stop_all,
 )
-from tests.servers.publisher import App, Soketi
+from tests.kit.publisher import App, Soketi
 
 
 __all__ = ["SoketiServer", "start_soketi"]

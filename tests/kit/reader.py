@@ -29,7 +29,7 @@ _POLL_SECONDS = 0.2
 _BATCH = 500
 
 # librdkafka would print what goes wrong with a connection to stderr.
-_SILENT = logging.getLogger("tests.servers.librdkafka")
+_SILENT = logging.getLogger("tests.kit.librdkafka")
 _SILENT.addHandler(logging.NullHandler())
 _SILENT.propagate = False
 

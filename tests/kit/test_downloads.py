@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import downloads
-from tests.servers.cache import cached
-from tests.servers.downloads import FetchError
+from tests.kit import downloads
+from tests.kit.cache import cached
+from tests.kit.downloads import FetchError
 
 
 _ROOT = Path(__file__).parents[2]  # where `tests` can be imported from
@@ -28,7 +28,7 @@ _ROOT = Path(__file__).parents[2]  # where `tests` can be imported from
 # A process that is killed in the middle of fetching.
 _HALF_WAY = """
 import sys, time
-from tests.servers import cache
+from tests.kit import cache
 
 def fill(folder):
     (folder / "half").mkdir()
@@ -290,7 +290,7 @@ def test_unusable_cache_is_explained(cache: Path) -> None:
 def test_tests_that_need_it_fail_with_the_explanation(no_network: None) -> None:
     """A run without network or cache fails in those tests alone, in plain words."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q"]
-    files = ["tests/servers/test_kafka.py", "tests/servers/test_process.py"]
+    files = ["tests/kit/test_kafka.py", "tests/kit/test_process.py"]
 
     run = subprocess.run(
         [*command, *files, "-k", "comes_out_as_it_went_in or ports_are_different"],

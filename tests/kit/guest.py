@@ -17,7 +17,7 @@ from confluent_kafka.admin._acl import (
 )
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
-from tests.servers.secure_kafka import PASSWORD, SecureKafka
+from tests.kit.secure_kafka import PASSWORD, SecureKafka
 
 
 __all__ = ["Guest", "Right"]

@@ -16,8 +16,8 @@ import pytest
 import trio
 import trio_websocket  # noqa: TID251  # a client of the test's own
 
-from tests.servers.process import PortTakenError, ProcessError
-from tests.servers.publisher import (
+from tests.kit.process import PortTakenError, ProcessError
+from tests.kit.publisher import (
     APP_VARIABLE,
     EXISTING_VARIABLE,
     App,
@@ -27,7 +27,7 @@ from tests.servers.publisher import (
     SoketiSettingError,
     existing_soketi,
 )
-from tests.servers.soketi import SoketiServer, start_soketi
+from tests.kit.soketi import SoketiServer, start_soketi
 
 
 _CHANNEL = "private-client.7"

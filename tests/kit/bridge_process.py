@@ -2,7 +2,7 @@
 
 Owns the process, what it says and what its health port answers. What it should
 say is for the tests; how a child is started and never left over is
-`tests.servers.process`' business.
+`tests.kit.process`' business.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from tests.servers.process import ChildProcess, free_ports
+from tests.kit.process import ChildProcess, free_ports
 
 
 __all__ = ["Answer", "BridgeProcess", "Metrics", "Row", "rows_in", "waiting_rows_in"]

@@ -10,8 +10,8 @@ import json
 import os
 from pathlib import Path
 
-from tests.servers.cache import Progress, cached, to_stderr
-from tests.servers.wheels import EXISTING_SOKETI, WITHOUT_CONNECTED, node, run_program
+from tests.kit.cache import Progress, cached, to_stderr
+from tests.kit.wheels import EXISTING_SOKETI, WITHOUT_CONNECTED, node, run_program
 
 
 __all__ = [

@@ -21,16 +21,16 @@ import trio
 from confluent_kafka import Producer
 
 from tests.conftest import Topic
-from tests.servers.broker import (
+from tests.kit.broker import (
     EXISTING_VARIABLE,
     BrokerError,
     KafkaBroker,
     existing_kafka,
 )
-from tests.servers.downloads import CACHE_VARIABLE
-from tests.servers.kafka import KafkaServer, new_cluster_id, start_kafka
-from tests.servers.process import ProcessError
-from tests.servers.reader import ReadTimeoutError, Record, read_topic
+from tests.kit.downloads import CACHE_VARIABLE
+from tests.kit.kafka import KafkaServer, new_cluster_id, start_kafka
+from tests.kit.process import ProcessError
+from tests.kit.reader import ReadTimeoutError, Record, read_topic
 
 
 _ROOT = Path(__file__).parents[2]  # where `tests` can be imported from

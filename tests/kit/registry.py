@@ -19,8 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.servers import downloads
-from tests.servers.process import (
+from tests.kit import downloads
+from tests.kit.process import (
     ChildProcess,
     check_port_free,
     free_ports,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from tests.servers.registry import RegistryServer
+from tests.kit.registry import RegistryServer
 
 
 # One more start; what it shows is seen once a year, when its version changes.

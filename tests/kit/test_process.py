@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.servers.process import (
+from tests.kit.process import (
     ChildProcess,
     PortTakenError,
     ProcessError,
@@ -35,7 +35,7 @@ _DEADLINE_SECONDS = 10.0
 _STARTER = """
 import sys, time
 from pathlib import Path
-from tests.servers.process import ChildProcess, start_all
+from tests.kit.process import ChildProcess, start_all
 
 folder = Path(sys.argv[1])
 child = ChildProcess(

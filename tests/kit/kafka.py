@@ -26,9 +26,9 @@ from typing import Self
 import trio
 import trio.from_thread
 
-from tests.servers import downloads
-from tests.servers.broker import KafkaBroker
-from tests.servers.process import (
+from tests.kit import downloads
+from tests.kit.broker import KafkaBroker
+from tests.kit.process import (
     ChildProcess,
     check_port_free,
     free_ports,

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from tests.servers.process import ProcessError
+from tests.kit.process import ProcessError
 
 
 __all__ = [
