@@ -145,6 +145,7 @@ lint: $(STAMP) ## report what is wrong with style, spelling and generated files;
 	@$(BIN)/python -m tests.pusher.conformance --check
 	@$(BIN)/python -m tests.operations.page --check
 	@$(BIN)/python -m helm --check
+	@$(BIN)/python -m tests.promises
 
 format: $(STAMP) ## lay out the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix-only --quiet .
