@@ -19,10 +19,10 @@ from hypothesis.stateful import precondition, rule
 
 from bridge.kafka.header_names import DEAD_LETTER_TYPE
 from bridge.outbox.rows.lane import Run
-from tests.outbox import lives
-from tests.outbox.agreeing import PARTITIONS, Agreement
+from tests.models import job_model as lives
+from tests.models.store_agreement import PARTITIONS, Agreement
+from tests.models.store_model import Log, ModelLane
 from tests.outbox.making import MIB, PLENTY_BYTES, record, undone
-from tests.outbox.model import Log, ModelLane
 
 
 _partitions = st.integers(0, PARTITIONS - 1)

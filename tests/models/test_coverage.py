@@ -24,8 +24,8 @@ from bridge.pusher.interruption import Cause, Interruption
 from bridge.record import Loss
 from bridge.recovery.gap import Gap, GapCause
 from bridge.recovery.hearing import Hearing
+from tests.models.coverage_world import Account, State, Told
 from tests.recovery.books import NOW_US, SOURCE, Books
-from tests.recovery.world import Account, State, Told
 
 
 _ACCOUNTS = ("1", "2")

@@ -29,7 +29,7 @@ from bridge.outbox.jobs.order import Order
 from bridge.outbox.opening import Opened, open_outbox
 from bridge.outbox.salvage import salvage
 from bridge.record import JobInFlight, Record
-from tests.outbox import lives
+from tests.models import job_model as lives
 from tests.outbox.healing import answer, delivery
 from tests.outbox.making import PLENTY_BYTES, event, source_of, undone
 

@@ -20,11 +20,11 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from bridge.kafka.relay.relay import Relay
 from bridge.record import Record
 from bridge.settings import KafkaSettings
-from tests.kafka.relay.model_broker import ModelBroker
-from tests.kafka.relay.model_log import POISON, Fault, Written
-from tests.kafka.relay.plain_outbox import PlainOutbox
 from tests.kafka.relay.relaying import ENVELOPE
-from tests.kafka.relay.virtual_time import VirtualLoop
+from tests.models.model_broker import ModelBroker
+from tests.models.model_log import POISON, Fault, Written
+from tests.models.plain_outbox import PlainOutbox
+from tests.models.virtual_time import VirtualLoop
 
 
 __all__ = ["DEAD", "JOBS", "Machine", "Mode", "machine_for"]

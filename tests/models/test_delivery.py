@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.kafka.relay.delivery_machine import DEAD, JOBS, Mode, machine_for
-from tests.kafka.relay.model_log import Fault
+from tests.models.delivery_machine import DEAD, JOBS, Mode, machine_for
+from tests.models.model_log import Fault
 
 
 @pytest.mark.parametrize("mode", ["idempotent", "transactional"])

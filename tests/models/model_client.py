@@ -19,11 +19,11 @@ from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.producer.answers import BatchRefusedError, ClientError
 from bridge.kafka.relay.log import Bounds
 from bridge.record import StoredRecord
-from tests.kafka.relay.model_log import ANSWER_SECONDS, POISON, Fault, Written
+from tests.models.model_log import ANSWER_SECONDS, POISON, Fault, Written
 
 
 if TYPE_CHECKING:
-    from tests.kafka.relay.model_broker import ModelBroker
+    from tests.models.model_broker import ModelBroker
 
 
 __all__ = ["ModelLog", "ModelProducer"]

@@ -33,8 +33,8 @@ from bridge.kafka.relay import (
 )
 from bridge.kafka.topics.facts import LookedUp, TopicFacts
 from bridge.settings import KafkaSettings
-from tests.kafka.relay.model_client import ModelLog, ModelProducer
-from tests.kafka.relay.model_log import ANSWER_SECONDS, Connection, Fault, Log, Written
+from tests.models.model_client import ModelLog, ModelProducer
+from tests.models.model_log import ANSWER_SECONDS, Connection, Fault, Log, Written
 
 
 __all__ = ["ModelBroker"]

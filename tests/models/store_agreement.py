@@ -1,7 +1,7 @@
 """
 A store and its model, and what must hold of both after every step.
 
-What steps there are stands in `test_store_model`.
+What steps there are stands in `test_store`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from bridge.outbox.disk.schema import new_incarnation, open_database
 from bridge.outbox.store import Store
 from bridge.outbox.tallies import Tally
 from bridge.record import StoredRecord
-from tests.outbox import lives
+from tests.models import job_model as lives
+from tests.models.store_model import Log, Model
 from tests.outbox.making import PLENTY_BYTES
-from tests.outbox.model import Log, Model
 
 
 PARTITIONS = 2

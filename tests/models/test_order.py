@@ -28,7 +28,7 @@ from bridge.outbox.rows.lane import Run
 from bridge.outbox.salvage import salvage
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.record import Envelope, Record
-from tests.outbox import lives
+from tests.models import job_model as lives
 from tests.outbox.making import MIB, PLENTY_BYTES, open_jobs, undone
 
 

@@ -23,7 +23,7 @@ from bridge.outbox.rows.envelopes import Envelopes
 from bridge.outbox.rows.lanes import Lanes
 from bridge.outbox.store import Store
 from bridge.record import Envelope, Record, StoredRecord
-from tests.outbox.model import Model
+from tests.models.store_model import Model
 
 
 Heard = tuple[str, str | None, int]
