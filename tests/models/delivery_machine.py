@@ -74,7 +74,7 @@ class Machine(RuleBasedStateMachine):
             dead_letter_topic=DEAD,
             delivery=self.delivery,
         )
-        self._main = self.loop.create_task(relay._main())
+        self._main = self.loop.create_task(relay.work())
 
     def _stop(self) -> None:
         """Die: what isn't committed is lost, nothing is said to anybody."""

@@ -48,7 +48,7 @@ class Life:
         self.outbox = outbox
         self.loop = VirtualLoop()
         self.relay = made(outbox)
-        self.main = self.loop.create_task(self.relay._main())
+        self.main = self.loop.create_task(self.relay.work())
 
     def offer(self, *numbers: int) -> None:
         """Commit events."""
