@@ -22,7 +22,7 @@ from bridge.record import Record
 from bridge.settings import KafkaSettings
 from tests.kafka.relay.relaying import ENVELOPE
 from tests.models.model_broker import ModelBroker
-from tests.models.model_log import POISON, Fault, Written
+from tests.models.model_log import POISON, CommitFault, Fault, Written
 from tests.models.plain_outbox import PlainOutbox
 from tests.models.virtual_time import VirtualLoop
 
@@ -127,10 +127,10 @@ class Machine(RuleBasedStateMachine):
         """One of the next batches fails."""
         self.broker.faults[where].append(fault)
 
-    @rule(applies=st.booleans())
-    def lose_commit(self, *, applies: bool) -> None:
+    @rule(fault=st.sampled_from(CommitFault))
+    def lose_commit(self, fault: CommitFault) -> None:
         """The answer to a commit is lost."""
-        self.broker.commit_faults.append(applies)
+        self.broker.commit_faults.append(fault)
 
     @rule()
     def land(self) -> None:
