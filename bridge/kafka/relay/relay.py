@@ -232,11 +232,19 @@ class Relay:
         """
         with asyncio.Runner(loop_factory=ClosingLoop) as runner:
             try:
-                runner.run(self._main())
+                runner.run(self.work())
             finally:
                 runner.run(cast("ClosingLoop", runner.get_loop()).abort_connections())
 
-    async def _main(self) -> None:
+    async def work(self) -> None:
+        """
+        Work with the outbox of now in the loop that runs, until all is drained.
+
+        `run` calls it in a thread of its own.
+
+        Raises:
+            BaseExceptionGroup: As `run`; the errors of all groups.
+        """
         self._main_task = asyncio.current_task()
         self._draining = asyncio.Event()
         self._loop = asyncio.get_running_loop()

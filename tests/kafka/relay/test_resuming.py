@@ -21,12 +21,12 @@ from bridge.kafka.relay.resuming import TopicReplacedError
 from bridge.outbox.store import Placed
 from bridge.record import StoredRecord
 from bridge.settings import KafkaSettings
-from tests.kafka.relay.model_broker import ModelBroker
-from tests.kafka.relay.model_client import ModelLog
-from tests.kafka.relay.model_log import Fault
-from tests.kafka.relay.plain_outbox import PlainOutbox
 from tests.kafka.relay.relaying import record, until
-from tests.kafka.relay.virtual_time import VirtualLoop
+from tests.models.model_broker import ModelBroker
+from tests.models.model_client import ModelLog
+from tests.models.model_log import Fault
+from tests.models.plain_outbox import PlainOutbox
+from tests.models.virtual_time import VirtualLoop
 
 
 JOBS = "jobs"
@@ -48,7 +48,7 @@ class Life:
         self.outbox = outbox
         self.loop = VirtualLoop()
         self.relay = made(outbox)
-        self.main = self.loop.create_task(self.relay._main())
+        self.main = self.loop.create_task(self.relay.work())
 
     def offer(self, *numbers: int) -> None:
         """Commit events."""

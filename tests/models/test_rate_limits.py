@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from bridge.reconciliation.budget import Budget, Purpose
 from bridge.record import Spent
+from tests.models.exploring import explored
 from tests.reconciliation.limited import LimitedApi, MinuteKind, ask, now_us
 
 
@@ -125,7 +126,7 @@ def _live(life: Callable[[], Awaitable[None]]) -> None:
     trio.run(live, clock=MockClock(autojump_threshold=0))
 
 
-@settings(max_examples=25)
+@explored(1 / 12)
 @given(_scenes("fixed", "sliding", "clock", reserves=(0, 10, 25)), st.booleans())
 def test_no_call_is_refused_when_nobody_else_calls(
     scene: _Scene,
@@ -155,7 +156,7 @@ def test_no_call_is_refused_when_nobody_else_calls(
 
 # With a minute that slides, a call counts a moment longer in the bridge than in the
 # server, and can hide another one meanwhile. dryAPI's are fixed.
-@settings(max_examples=25)
+@explored(1 / 12)
 @given(_scenes("fixed", "clock", reserves=(10, 25, 50)))
 def test_the_bridge_leaves_the_reserve_to_the_user(scene: _Scene) -> None:
     """What a call takes of it is what the user has used since the last answer."""
@@ -194,7 +195,7 @@ def test_the_bridge_leaves_the_reserve_to_the_user(scene: _Scene) -> None:
 
 # What a process did in its last minute the next one learns from its first answer, which
 # takes a call: the limits have to be larger than that.
-@settings(max_examples=10)
+@explored(1 / 30)
 @given(
     _scenes("fixed", "sliding", "clock", reserves=(25, 50), limits=_DOCUMENTED),
 )

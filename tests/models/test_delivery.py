@@ -7,11 +7,10 @@ jumps. Hypothesis chooses what fails, when the process dies and what it finds th
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import run_state_machine_as_test
 
-from tests.kafka.relay.delivery_machine import DEAD, JOBS, Mode, machine_for
-from tests.kafka.relay.model_log import Fault
+from tests.models.delivery_machine import DEAD, JOBS, Mode, machine_for
+from tests.models.exploring import explore
+from tests.models.model_log import Fault
 
 
 @pytest.mark.parametrize("mode", ["idempotent", "transactional"])
@@ -94,17 +93,6 @@ def test_a_refused_row_of_a_copy_is_offered_until_somebody_takes_it(mode: Mode) 
     machine.teardown()
 
 
-def _explore(mode: Mode, examples: int) -> None:
-    run_state_machine_as_test(
-        machine_for(mode),
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=30,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-
-
 def test_a_late_row_of_a_former_process_says_nothing_of_one_that_is_refused() -> None:
     """It lands while its lane resumes, and behind a head that was deleted."""
     for milliseconds in (524, 532, 540):
@@ -172,12 +160,4 @@ def test_a_process_that_dies_before_it_has_looked_at_a_log_that_was_cut_loses_no
 @pytest.mark.parametrize("mode", ["idempotent", "transactional"])
 def test_whatever_happens_each_event_arrives_in_order(mode: Mode) -> None:
     """No order of faults loses an event, doubles one without a mark or turns two."""
-    _explore(mode, 60)
-
-
-@pytest.mark.long
-@pytest.mark.timeout(1_200)
-@pytest.mark.parametrize("mode", ["idempotent", "transactional"])
-def test_whatever_else_happens_each_event_arrives_in_order(mode: Mode) -> None:
-    """The same with thousands of orders."""
-    _explore(mode, 3_000)
+    explore(machine_for(mode), share=1 / 2, steps=30)

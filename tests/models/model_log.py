@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 
-__all__ = ["ANSWER_SECONDS", "POISON", "Connection", "Fault", "Log", "Written"]
+__all__ = [
+    "ANSWER_SECONDS",
+    "POISON",
+    "CommitFault",
+    "Connection",
+    "Fault",
+    "Log",
+    "Written",
+]
 
 # A record with this in its value is refused wherever it is sent.
 POISON = b"poison"
@@ -23,6 +31,17 @@ class Fault(Enum):
     # Appended, but said to have failed.
     FAILED_AFTER_APPEND = auto()
     # Not appended now, but later, when everybody has given it up.
+    LATE = auto()
+
+
+class CommitFault(Enum):
+    """What becomes of the next commit; its answer is lost."""
+
+    # It never arrives.
+    LOST = auto()
+    # It is applied.
+    APPLIED = auto()
+    # It arrives later, when everybody has given it up.
     LATE = auto()
 
 

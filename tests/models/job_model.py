@@ -8,7 +8,6 @@ after its end, unless its file was put back to a time before that.
 from __future__ import annotations
 
 import json
-import sqlite3  # noqa: TID251 - looks into the file
 from typing import Any
 from unittest.mock import patch
 
@@ -17,13 +16,8 @@ from hypothesis import strategies as st
 from bridge.kafka import header_names
 from bridge.outbox.jobs import table as job_table
 from bridge.outbox.jobs.in_flight import Jobs
-from bridge.outbox.jobs.order import Order
-from bridge.outbox.jobs.table import JobTable
-from bridge.outbox.rows.envelopes import Envelopes
-from bridge.outbox.rows.lanes import Lanes
-from bridge.outbox.store import Store
 from bridge.record import Envelope, Record, StoredRecord
-from tests.outbox.model import Model
+from tests.models.store_model import Model
 
 
 Heard = tuple[str, str | None, int]
@@ -89,13 +83,12 @@ class Lives:
             elif job not in model.ended:
                 model.jobs[job] = (one.status, one.progress, one.received_at_us)
 
-    def check(self, model: Model, store: Store) -> None:
-        """See that a store knows what it should, and whoever opens its file now."""
-        for known in (store.jobs, _as_opened_now(store._connection)):
-            assert _in_flight(known) == model.jobs
-            for account, key in model.ended:
-                whose = known.account(_ACCOUNTS[account].ce_source)
-                assert known.has_ended(whose, key)
+    def check(self, model: Model, known: Jobs) -> None:
+        """See that a store knows what it should."""
+        assert _in_flight(known) == model.jobs
+        for account, key in model.ended:
+            whose = known.account(_ACCOUNTS[account].ce_source)
+            assert known.has_ended(whose, key)
 
     def _record(self, number: int, family: _Family, event: str) -> Record:
         letter, account = family
@@ -124,12 +117,4 @@ def _in_flight(known: Jobs) -> dict[tuple[int, bytes], Heard]:
         for job in found:
             heard = (job.status, job.progress, job.last_seen_us)
             jobs[account, job.request_id.encode()] = heard
-    return jobs
-
-
-def _as_opened_now(connection: sqlite3.Connection) -> Jobs:
-    lanes, envelopes, jobs = Lanes(connection), Envelopes(connection), Jobs()
-    table = JobTable(connection, lanes, envelopes, Order(jobs))
-    for one in (lanes, envelopes, table.ended, table):
-        one.load()
     return jobs

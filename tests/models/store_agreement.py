@@ -1,7 +1,7 @@
 """
 A store and its model, and what must hold of both after every step.
 
-What steps there are stands in `test_store_model`.
+What steps there are stands in `test_store`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from bridge.outbox.disk.schema import new_incarnation, open_database
 from bridge.outbox.store import Store
 from bridge.outbox.tallies import Tally
 from bridge.record import StoredRecord
-from tests.outbox import lives
-from tests.outbox.making import PLENTY_BYTES
-from tests.outbox.model import Log, Model
+from tests.models import job_model
+from tests.models.store_model import Log, Model
+from tests.outbox.making import PLENTY_BYTES, stored
 
 
 PARTITIONS = 2
@@ -47,8 +47,8 @@ class Agreement(RuleBasedStateMachine):
         self.origins: dict[int, str] = {}
         self.ce_ids: dict[int, str] = {}
         self.sent: set[int] = set()
-        self.lives = lives.Lives()
-        self.small_steps = lives.small_steps()
+        self.lives = job_model.Lives()
+        self.small_steps = job_model.small_steps()
         self.small_steps.start()
         self.start()
 
@@ -81,10 +81,6 @@ class Agreement(RuleBasedStateMachine):
         waiting, letters = len(self.model.waiting), self.model.dead_letters
         assert self.store.pending == waiting + letters
         assert self.store.quarantined == self.model.quarantined
-        (kept_bytes,) = self.store._connection.execute(
-            "SELECT coalesce(sum(size_bytes), 0) FROM acknowledged"
-        ).fetchone()
-        assert self.store._acknowledgements._kept_bytes == kept_bytes
 
     @invariant()
     def tallies_agree(self) -> None:
@@ -106,7 +102,9 @@ class Agreement(RuleBasedStateMachine):
     @invariant()
     def jobs_agree(self) -> None:
         """A job is where its last committed event left it, after a restart as well."""
-        self.lives.check(self.model, self.store)
+        self.lives.check(self.model, self.store.jobs)
+        with stored(self.path) as opened_now:
+            self.lives.check(self.model, opened_now.jobs)
 
     @invariant()
     def states_agree(self) -> None:
@@ -133,11 +131,11 @@ class Agreement(RuleBasedStateMachine):
             while more := self.read(partition, after, 5):
                 rows += more
                 after = more[-1].sequence
-            assert {row.sequence: lives.number_of(row) for row in rows} == lane.rows
+            assert {row.sequence: job_model.number_of(row) for row in rows} == lane.rows
             for row in rows:
-                known = self.ce_ids[lives.number_of(row)] or row.ce_id
+                known = self.ce_ids[job_model.number_of(row)] or row.ce_id
                 assert known == row.ce_id
-                self.ce_ids[lives.number_of(row)] = row.ce_id
+                self.ce_ids[job_model.number_of(row)] = row.ce_id
             after, offsets = 0, {}
             while told := self.store.delivered("jobs", partition, after, 3):
                 offsets.update({row.sequence: row.offset for row in told})

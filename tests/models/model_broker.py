@@ -33,8 +33,15 @@ from bridge.kafka.relay import (
 )
 from bridge.kafka.topics.facts import LookedUp, TopicFacts
 from bridge.settings import KafkaSettings
-from tests.kafka.relay.model_client import ModelLog, ModelProducer
-from tests.kafka.relay.model_log import ANSWER_SECONDS, Connection, Fault, Log, Written
+from tests.models.model_client import ModelLog, ModelProducer
+from tests.models.model_log import (
+    ANSWER_SECONDS,
+    CommitFault,
+    Connection,
+    Fault,
+    Log,
+    Written,
+)
 
 
 __all__ = ["ModelBroker"]
@@ -46,8 +53,7 @@ class ModelBroker:
     Attributes:
         logs: The logs by topic and partition.
         faults: What becomes of the next batches, by topic and partition.
-        commit_faults: For the next commits without an answer: whether they are
-            applied.
+        commit_faults: What becomes of the next commits without an answer.
         is_away: Whether nobody reaches it.
         made_anew: Topics that were deleted and made again.
         excused: Values that were delivered and taken away by the topic's owner.
@@ -80,7 +86,8 @@ class ModelBroker:
         self.open: dict[str, int] = {}
         self.transactions = 0
         self.connection = Connection()
-        self.commit_faults: deque[bool] = deque()
+        self.commit_faults: deque[CommitFault] = deque()
+        self.late_commits: list[tuple[str, int, int]] = []
 
     # -- What the world does to it --------------------------------------------
 
@@ -95,6 +102,11 @@ class ModelBroker:
         for place, batch, transaction in late:
             if transaction is None or transaction in self.open.values():
                 self.append(place, batch, transaction, is_late=True)
+        commits, self.late_commits = self.late_commits, []
+        for transactional_id, epoch, transaction in commits:
+            # The coordinator refuses an epoch that is over.
+            if self.epochs[transactional_id] == epoch:
+                self.commit(transactional_id, transaction)
 
     def cut(self, place: tuple[str, int], count: int) -> None:
         """Lose the last records, as a broker with an older copy of its files."""
@@ -176,6 +188,12 @@ class ModelBroker:
             log.records.append(written)
             self.history.append((place, written))
         return base
+
+    def commit(self, transactional_id: str, transaction: int) -> None:
+        """Commit what an id has open, unless that has ended already."""
+        if self.open.get(transactional_id) == transaction:
+            del self.open[transactional_id]
+            self.end(transaction, commits=True)
 
     def end(self, transaction: int, *, commits: bool) -> None:
         """End a transaction: its markers take an offset in each log it wrote to."""

@@ -13,7 +13,6 @@ import tempfile
 from pathlib import Path
 
 import msgspec
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -29,7 +28,8 @@ from bridge.outbox.jobs.order import Order
 from bridge.outbox.opening import Opened, open_outbox
 from bridge.outbox.salvage import salvage
 from bridge.record import JobInFlight, Record
-from tests.outbox import lives
+from tests.models import job_model
+from tests.models.exploring import explore
 from tests.outbox.healing import answer, delivery
 from tests.outbox.making import PLENTY_BYTES, event, source_of, undone
 
@@ -64,7 +64,7 @@ class HealingAgainstModel(RuleBasedStateMachine):
         # What somebody knew of a job some time ago, and asks dryAPI about.
         self.asked: dict[str, JobInFlight] = {}
         self.asked_of: dict[str, tuple[str, ...]] = {}
-        self.small_steps = lives.small_steps()
+        self.small_steps = job_model.small_steps()
         self.small_steps.start()
 
     @initialize()
@@ -290,5 +290,6 @@ class HealingAgainstModel(RuleBasedStateMachine):
         assert healer.holding.count == len(self.held)
 
 
-TestHealingAgainstModel = HealingAgainstModel.TestCase
-TestHealingAgainstModel.settings = settings(max_examples=20, stateful_step_count=20)
+def test_each_job_ends_once_however_its_end_is_learned() -> None:
+    """No order of webhooks, answers and events writes a second end, or none."""
+    explore(HealingAgainstModel, share=1 / 6, steps=20)

@@ -1,7 +1,7 @@
 """
 What an outbox should be: lists and dictionaries that keep everything.
 
-`test_store_model` compares the store with it. A `Model` is what the file holds
+`test_store` compares the store with it. A `Model` is what the file holds
 and is copied with it; the world outside (`Log`) is not.
 """
 

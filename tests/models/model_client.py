@@ -19,11 +19,11 @@ from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.producer.answers import BatchRefusedError, ClientError
 from bridge.kafka.relay.log import Bounds
 from bridge.record import StoredRecord
-from tests.kafka.relay.model_log import ANSWER_SECONDS, POISON, Fault, Written
+from tests.models.model_log import ANSWER_SECONDS, POISON, CommitFault, Fault, Written
 
 
 if TYPE_CHECKING:
-    from tests.kafka.relay.model_broker import ModelBroker
+    from tests.models.model_broker import ModelBroker
 
 
 __all__ = ["ModelLog", "ModelProducer"]
@@ -166,12 +166,12 @@ class ModelProducer:
         if self._is_fenced:
             raise errors.ProducerFenced
         assert self._transaction is not None
-        is_lost = bool(broker.commit_faults)
-        applies = broker.commit_faults.popleft() if is_lost else True
-        if applies:
-            del broker.open[self._id]
-            broker.end(self._transaction, commits=True)
-        if is_lost:
+        fault = broker.commit_faults.popleft() if broker.commit_faults else None
+        if fault in {None, CommitFault.APPLIED}:
+            broker.commit(self._id, self._transaction)
+        elif fault is CommitFault.LATE:
+            broker.late_commits.append((self._id, self._epoch, self._transaction))
+        if fault is not None:
             raise ClientError("the answer to the commit was lost")
 
     @property

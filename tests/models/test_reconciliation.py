@@ -15,13 +15,14 @@ from typing import Any, Literal
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from bridge.reconciliation.budget import Purpose
 from bridge.reconciliation.client import Answer
 from bridge.settings import ReconciliationSettings
+from tests.models.exploring import explored
 from tests.reconciliation.world import (
     FAILED,
     LIMITED,
@@ -138,7 +139,7 @@ class Life:
                     world.reconciler.written(who, name)
 
 
-@settings(max_examples=25)
+@explored(1 / 4)
 @given(
     st.lists(st.sampled_from(sorted(ANSWERS)), min_size=1, max_size=6),
     st.lists(_STEPS, max_size=15),

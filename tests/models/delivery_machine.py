@@ -20,11 +20,11 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from bridge.kafka.relay.relay import Relay
 from bridge.record import Record
 from bridge.settings import KafkaSettings
-from tests.kafka.relay.model_broker import ModelBroker
-from tests.kafka.relay.model_log import POISON, Fault, Written
-from tests.kafka.relay.plain_outbox import PlainOutbox
 from tests.kafka.relay.relaying import ENVELOPE
-from tests.kafka.relay.virtual_time import VirtualLoop
+from tests.models.model_broker import ModelBroker
+from tests.models.model_log import POISON, CommitFault, Fault, Written
+from tests.models.plain_outbox import PlainOutbox
+from tests.models.virtual_time import VirtualLoop
 
 
 __all__ = ["DEAD", "JOBS", "Machine", "Mode", "machine_for"]
@@ -74,7 +74,7 @@ class Machine(RuleBasedStateMachine):
             dead_letter_topic=DEAD,
             delivery=self.delivery,
         )
-        self._main = self.loop.create_task(relay._main())
+        self._main = self.loop.create_task(relay.work())
 
     def _stop(self) -> None:
         """Die: what isn't committed is lost, nothing is said to anybody."""
@@ -127,10 +127,10 @@ class Machine(RuleBasedStateMachine):
         """One of the next batches fails."""
         self.broker.faults[where].append(fault)
 
-    @rule(applies=st.booleans())
-    def lose_commit(self, *, applies: bool) -> None:
+    @rule(fault=st.sampled_from(CommitFault))
+    def lose_commit(self, fault: CommitFault) -> None:
         """The answer to a commit is lost."""
-        self.broker.commit_faults.append(applies)
+        self.broker.commit_faults.append(fault)
 
     @rule()
     def land(self) -> None:
