@@ -22,6 +22,7 @@ from bridge.outbox import Outbox, OutboxDirectory
 from bridge.record import Delivery, Importance, Loss, Origin, Record
 from bridge.settings import OutboxSettings
 from tests.outbox.healing import told_by
+from tests.outbox.leaving import found
 from tests.outbox.making import (
     MIB,
     Log,
@@ -161,7 +162,7 @@ def jobs_of_a_full_disk(disk: Path) -> dict[str, Any]:
             first += 20
             eventually(lambda: outbox.drained or statistics.full)
             outbox.prove({source_of(7): 10 * first})
-        facts["proved_when_full"] = dict(outbox._writer._store.remembered.proved_us)
+        facts["proved_when_full"] = found(disk / "outbox").proved_us
         kept = facts["committed_when_full"] = statistics.committed
         facts["given_up_when_full"] = sum(statistics.dropped.values())
         facts["jobs_when_full"] = jobs.count(source_of(7))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,18 +29,28 @@ def standing(path: Path, **limits: Any) -> Iterator[Outbox]:
         try:
             yield outbox
         finally:
-            outbox._writer._files.opened.connection.close()
+            if not outbox.has_ended:
+                _end(path, outbox)
+
+
+def _end(path: Path, outbox: Outbox) -> None:
+    """Close an outbox, and put its file back to what it was before."""
+    kept = {file: file.read_bytes() for file in path.glob("outbox.sqlite3*")}
+    outbox.stop()
+    outbox.run()
+    for file, content in kept.items():
+        if not file.name.endswith("-shm"):
+            file.write_bytes(content)
 
 
 def found(path: Path) -> Memory:
     """Read what another process would find now; nothing is changed by that."""
-    copies = path.with_name(f"{path.name}-copy-{os.urandom(4).hex()}")
-    copies.mkdir()
-    for name in ("outbox.sqlite3", "outbox.sqlite3-wal"):
-        if (path / name).exists():
-            (copies / name).write_bytes((path / name).read_bytes())
-    with standing(copies) as outbox:
-        return outbox.memory
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("outbox.sqlite3", "outbox.sqlite3-wal"):
+            if (path / name).exists():
+                Path(folder, name).write_bytes((path / name).read_bytes())
+        with standing(Path(folder)) as outbox:
+            return outbox.memory
 
 
 def gap_value(number: int) -> bytes:

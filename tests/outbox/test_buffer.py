@@ -87,48 +87,6 @@ def test_takes_events_up_to_seven_eighths_and_last_events_up_to_the_end() -> Non
     assert buffer.size_bytes == 8 * _ONE
 
 
-def test_counts_what_was_taken_until_it_is_released() -> None:
-    """Records on their way to disk still use the buffer's room."""
-    buffer = _buffer(2 * _ONE)
-    buffer.put(_records(1))
-    _, weight = buffer.take(100, 1_000_000)
-    assert not buffer
-    assert buffer.put(_records(1)) is not None
-    buffer.release(weight)
-    assert buffer.size_bytes == 0
-    assert buffer.put(_records(1)) is None
-
-
-def test_takes_one_record_of_any_size_when_it_holds_nothing() -> None:
-    """No record is too large for good, and no second one comes with it."""
-    buffer = _buffer(10)
-    dropped = buffer.put(_records(3))
-    assert dropped is not None
-    assert dropped.records == 2
-    assert buffer.put(_records(1)) is not None
-    assert len(buffer.take(100, 1)[0]) == 1
-
-
-def test_weighs_headers_too() -> None:
-    """A dead letter's headers count, in the sum and one by one."""
-    plain = record("job", b"x" * 50)
-    headed = Record("jobs", b"job", b"x" * 50, 1, ENVELOPE, (("reason", b"y" * 1000),))
-    assert weigh(headed) > weigh(plain) + 1000
-    buffer = _buffer(10 * weigh(headed))
-    buffer.put([plain, headed])
-    assert buffer.size_bytes == weigh(plain) + weigh(headed)
-
-
-def test_is_relaxed_when_half_of_it_is_free() -> None:
-    """The end of an overflow is told with a distance to its beginning."""
-    buffer = _buffer(4 * _ONE)
-    buffer.put(_records(3))
-    assert not buffer.is_relaxed
-    _, weight = buffer.take(1, _ONE)
-    buffer.release(weight)
-    assert buffer.is_relaxed
-
-
 # -- What goes first -------------------------------------------------------------
 
 
@@ -141,25 +99,6 @@ def test_previews_go_before_any_event_does() -> None:
     taken = _rest(buffer)
     assert _numbers(taken) == list(range(7))
     assert [len(one.value) for one in taken] == [50] * 6 + [2]
-
-
-def test_previews_on_their_own_go_whole_and_are_no_loss() -> None:
-    """From three quarters on none is taken; jobs' events are, and no gap is told."""
-    buffer = _buffer(8 * _ONE)
-    buffer.put(_records(6))
-    pairs = _records(1, Importance.PICTURE, first=6) + _records(1, first=7)
-    dropped = buffer.put(pairs)
-    assert dropped == _without(1)
-    assert dropped.records == 0
-    assert _numbers(_rest(buffer)) == [0, 1, 2, 3, 4, 5, 7]
-
-
-def test_preview_on_its_own_is_taken_when_there_is_nothing_else() -> None:
-    """One that is larger than three quarters of the buffer is no loss for good."""
-    buffer = _buffer(_ONE)
-    assert buffer.put(_records(1, Importance.PICTURE)) is None
-    assert buffer.put(_records(1, Importance.PICTURE, first=1)) == _without(1)
-    assert _numbers(_rest(buffer)) == [0]
 
 
 def test_shedding_begins_with_previews_on_their_own() -> None:
@@ -176,16 +115,6 @@ def test_shedding_begins_with_previews_on_their_own() -> None:
     assert buffer.shed(since_us=-1, to_the_end=True) == _without(3)
 
 
-def test_a_last_event_displaces_previews_on_their_own() -> None:
-    """What is given up for a job's end is counted as what it is."""
-    buffer = _buffer(8 * _ONE)
-    buffer.put(_records(6, Importance.PICTURE))
-    buffer.put(_records(2, Importance.TERMINAL, first=6))
-    dropped = buffer.put(_records(1, Importance.TERMINAL, first=8))
-    assert dropped == _without(1)
-    assert _numbers(_rest(buffer)) == [0, 1, 2, 3, 4, 6, 7, 8]
-
-
 def test_events_lose_previews_and_previews_go_where_the_disk_is_short() -> None:
     """What is already in the disk's hands is lightened in the same way."""
     records = _records(1, Importance.PICTURE) + _records(1, Importance.PREVIEW, first=1)
@@ -193,34 +122,6 @@ def test_events_lose_previews_and_previews_go_where_the_disk_is_short() -> None:
     lighter, dropped = _buffer(_ONE).lighten(records)
     assert _numbers(lighter) == [1, 2, 3]
     assert dropped == _without(1, previews=1)
-
-
-def test_the_newest_events_make_room_for_a_last_one() -> None:
-    """A full buffer gives up what matters less; what stays keeps its order."""
-    buffer = _buffer(8 * _ONE)
-    buffer.put(_records(7))
-    buffer.put(_records(1, Importance.TERMINAL, first=7))
-    dropped = buffer.put(_records(2, Importance.TERMINAL, first=8))
-    assert dropped == _gone(2, 4, 6)
-    assert _numbers(_rest(buffer)) == [0, 1, 2, 3, 4, 7, 8, 9]
-
-
-def test_last_events_are_dropped_when_there_is_nothing_else() -> None:
-    """A buffer full of last events refuses the next one, and looks no further."""
-    buffer = _buffer(4 * _ONE)
-    assert buffer.put(_records(4, Importance.TERMINAL)) is None
-    for number in (4, 5):
-        dropped = buffer.put(_records(1, Importance.TERMINAL, first=number))
-        assert dropped == _gone(1, 3, number)
-    taken: list[Record] = []
-    for _ in range(2):
-        rows, weight = buffer.take(1, 1_000_000)
-        taken += rows
-        buffer.release(weight)
-    assert buffer.put(_records(1, first=6)) is None
-    assert buffer.put(_records(1, Importance.TERMINAL, first=7)) is None
-    assert buffer.put(_records(1, Importance.TERMINAL, first=8)) is not None
-    assert _numbers([*taken, *_rest(buffer)]) == [0, 1, 2, 3, 7, 8]
 
 
 def test_sheds_previews_then_the_oldest_events() -> None:
@@ -236,24 +137,6 @@ def test_sheds_previews_then_the_oldest_events() -> None:
     assert buffer.shed(since_us=-1).records == 0
     assert buffer.shed(since_us=-1, to_the_end=True).records == 5
     assert _numbers(_rest(buffer)) == list(range(1, 14, 2))
-
-
-def test_shedding_spares_events_where_previews_are_enough() -> None:
-    """No event goes while there are previews."""
-    pictured = [
-        structs.replace(one, importance=Importance.PREVIEW)
-        for one in numbered(0, 12, size=1000)
-    ]
-    buffer = _buffer(16 * weigh(pictured[0]))
-    buffer.put(pictured)
-    buffer.put(numbered(12, 2, size=500))
-    assert buffer.is_crowded
-    dropped = buffer.shed(since_us=None)
-    assert (dropped.records, dropped.previews) == (0, 2)
-    taken = _rest(buffer)
-    assert _numbers(taken) == list(range(14))
-    assert buffer.size_bytes == sum(map(weigh, taken))
-    assert [len(one.value) for one in taken[:3]] == [2, 2, 1000]
 
 
 def test_what_goes_is_told_by_account() -> None:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 from msgspec import structs
 
 from bridge import dead_letter
-from bridge.errors import OutboxFullError
 from bridge.outbox import Outbox
-from bridge.outbox.store import Store
 from bridge.outbox.tallies import Tally
-from bridge.record import JobInFlight, Record
+from bridge.record import Record
 from tests.outbox.adding import ANSWERS, EVENTS, WEBHOOKS, adds_up
 from tests.outbox.healing import answer, delivery, open_jobs
-from tests.outbox.leaving import FOR_EVER, refuse, standing
+from tests.outbox.leaving import FOR_EVER
 from tests.outbox.making import MIB, Log, event, eventually, running, source_of
 
 
@@ -114,62 +112,6 @@ def test_webhooks_of_an_earlier_process_are_found_as_they_leave(path: Path) -> N
             WEBHOOKS: Tally(committed=1, found=4, superseded=1, published=4),
         }
         assert _unfound(outbox) == 0
-
-
-def test_what_nobody_takes_is_dropped(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """For want of room, or because whoever brought it gave up, or by the end."""
-    silent = JobInFlight("a", "processing", None, 0)
-    with standing(path) as outbox:
-        writer, tallies = outbox._writer, outbox.statistics.tallies
-        futures = [outbox.take(delivery(f"{number}", "a")) for number in range(3)]
-        futures[1].cancel()
-        monkeypatch.setattr(writer._room, "take", lambda _: False)
-        writer._round()
-        monkeypatch.undo()
-        with pytest.raises(OutboxFullError):
-            futures[0].result(0)
-        assert tallies.read() == {WEBHOOKS: Tally(dropped=3)}
-        futures = [outbox.take(delivery("3", "a"))]
-        with monkeypatch.context() as patch:
-            patch.setattr("bridge.outbox.healer.Healer.take", refuse)
-            writer._round()
-        assert isinstance(futures[0].exception(0), OutboxFullError)
-        assert tallies.read() == {WEBHOOKS: Tally(dropped=4)}
-        heals = [outbox.heal(answer(silent)) for _ in range(3)]
-        heals[0].cancel()
-        writer._round()
-        assert not heals[1].result(0)
-        assert adds_up(tallies)[ANSWERS] == Tally(dropped=1, committed=2, superseded=2)
-        late = [outbox.heal(answer(silent)), outbox.take(delivery("5", "a"))]
-        outbox._inbox.close()
-        assert all(future.cancelled() for future in late)
-        assert outbox.take(delivery("6", "a")).cancelled()
-        assert adds_up(tallies)[ANSWERS].dropped == 2
-        assert adds_up(tallies)[WEBHOOKS] == Tally(dropped=6)
-
-
-def test_who_gives_up_after_the_commit_is_not_told_of_a_loss(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What was done is counted as what it is, though nobody hears of it."""
-    with standing(path) as outbox:
-        futures: list[Future[bool]] = [outbox.take(delivery("1", "a"))]
-        append = Store.append
-
-        def give_up(store: Store, records: list[Record]) -> object:
-            futures[0].cancel()
-            return append(store, records)
-
-        monkeypatch.setattr(Store, "append", give_up)
-        outbox.offer([event("b")])
-        outbox._writer._round()
-        with pytest.raises(CancelledError):
-            futures[0].result(0)
-        assert adds_up(outbox.statistics.tallies)[WEBHOOKS] == Tally(
-            committed=1, waiting=1
-        )
 
 
 def test_it_adds_up_over_restarts_whatever_happens(path: Path) -> None:

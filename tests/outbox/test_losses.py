@@ -12,7 +12,7 @@ import pytest
 from msgspec import structs
 from structlog.testing import capture_logs
 
-from bridge.outbox import Outbox, OutboxDirectory, losses
+from bridge.outbox import Outbox, OutboxDirectory
 from bridge.outbox.losses import Dropped, Losses
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.record import Importance, Loss, Record
@@ -22,7 +22,6 @@ from tests.outbox.making import (
     MIB,
     event,
     eventually,
-    number_of,
     numbered,
     record,
     source_of,
@@ -270,11 +269,8 @@ def test_what_goes_with_a_damaged_file_is_of_its_loss(flood: _Flood) -> None:
 # -- In the outbox -----------------------------------------------------------------
 
 
-def test_an_overflow_is_told_from_its_begin_to_its_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_overflow_is_told_from_its_begin_to_its_end(tmp_path: Path) -> None:
     """The last record before it and the first one after it bound it."""
-    monkeypatch.setattr(losses, "_CALM_SECONDS", 0.1)
     ledger = _Ledger()
     with _standing(tmp_path, ledger, buffer_bytes=10_000) as outbox:
         outbox.offer(_timed(1, 10))
@@ -347,38 +343,6 @@ def test_gap_records_come_past_every_bound(tmp_path: Path) -> None:
         eventually(lambda: statistics.kept == 2)
         assert statistics.full
     assert _numbers(_on_disk(tmp_path, "jobs.gaps")) == [1, 99, 2]
-
-
-def test_a_loss_at_the_disk_ends_with_the_first_record_that_has_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """When Kafka has taken rows, what comes then is the end of the gap."""
-    monkeypatch.setattr(losses, "_CALM_SECONDS", 0)
-    ledger = _Ledger()
-    with _standing(tmp_path, ledger) as outbox, threaded(outbox):
-        outbox.open_topic("jobs", lambda _: 0, {0: (0, 0)}, None).result(10)
-        statistics = outbox.statistics
-        number = _fill(outbox, ledger)
-        count = statistics.committed
-        outbox.acknowledge("jobs", 0, 1, count, 0, 500 * count)
-        eventually(lambda: outbox.drained)
-        eventually(lambda: not outbox._inbox.awaits_room)
-        while len(ledger.losses) < 2:
-            outbox.offer(_timed(number, 1))
-            number += 1
-            eventually(lambda: outbox.drained)
-        begin, end = ledger.losses
-        values = outbox.read("jobs", 0, 0, number, 10 * MIB).result(10)
-    found = [number_of(row) for row in values]
-    assert end.until_us is not None
-    # Memory may have dropped later records before the disk gave up earlier ones.
-    assert begin.since_us is not None
-    assert end.since_us is not None
-    assert end.since_us <= begin.since_us
-    lost = set(range(end.until_us)) - set(found) - set(range(found[0]))
-    assert len(lost) == end.records
-    assert end.since_us + 1 == min(lost)
-    assert max(lost) < end.until_us
 
 
 def test_a_gap_record_that_comes_too_late_is_told(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import OutboxFullError
 from bridge.outbox import Outbox
 from bridge.outbox.store import Store
 from bridge.record import LeftGap, Memory
@@ -88,30 +87,6 @@ def test_open_gaps_are_remembered_in_the_order_of_opening(path: Path) -> None:
     assert found(path).left_gaps == (LeftGap(gap_value(2)),)
 
 
-def test_a_gap_is_open_only_with_its_record(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What couldn't be committed is neither on its way to Kafka nor remembered."""
-    with standing(path) as outbox:
-        writer = outbox._writer
-        outbox.keep(record("7", gap_value(1), topic="jobs.gaps"), opens="1")
-        remembered = writer._store.remembered
-        open_gap = remembered.open_gap
-
-        def fail(gap_id: str, value: bytes) -> None:
-            open_gap(gap_id, value)
-            raise OutboxFullError("no room")
-
-        monkeypatch.setattr(remembered, "open_gap", fail)
-        writer._round()
-        assert outbox.statistics.kept == 0
-        assert remembered.gaps == {}
-        monkeypatch.undo()
-        writer._round()
-        assert outbox.statistics.kept == 1
-        assert remembered.gaps == {"1": LeftGap(gap_value(1))}
-
-
 # -- Another file --------------------------------------------------------------
 
 
@@ -121,12 +96,6 @@ def _fill(path: Path) -> None:
         outbox.offer([event(f"{n}", at_us=n, account=7 + n % 2) for n in range(1, 200)])
         outbox.keep(record("7", gap_value(1), topic="jobs.gaps"), opens="1")
         outbox.prove({source_of(7): 10_000, source_of(8): 199})
-
-
-def _find_damage(store: Store) -> None:
-    # Taken back with all that the transaction did.
-    store.remembered.prove({source_of(7): 99_999})
-    raise sqlite3.DatabaseError("a page is malformed")
 
 
 def _check(outbox: Outbox) -> None:
@@ -170,29 +139,6 @@ def test_what_can_t_be_read_is_not_remembered(path: Path) -> None:
         assert outbox.jobs.of(source_of(7)) == []
         outbox.prove({source_of(7): 5})
     assert found(path).proved_us == {source_of(7): 5}
-
-
-def test_a_file_that_fails_leaves_its_memory_to_the_next(path: Path) -> None:
-    """Found while it works: what is in memory goes into the new file."""
-    _fill(path)
-    with running(path, keep_jobs_seconds=FOR_EVER) as outbox:
-        outbox.offer([event("1", "done", 300, 8), event("new", at_us=301, account=8)])
-        outbox.prove({source_of(8): 301})
-        eventually(lambda: outbox.drained)
-        replaced: list[bool] = []
-        outbox.subscribe(lambda _: None, lambda _: None, lambda: replaced.append(True))
-        outbox._change(_find_damage)
-        eventually(lambda: bool(replaced))
-        assert outbox.jobs.count(source_of(7)) == 99
-        assert outbox.jobs.count(source_of(8)) == 100
-        memory = found(path)
-        assert memory.proved_us == {source_of(7): 10_000, source_of(8): 301}
-        assert memory.left_gaps == (LeftGap(gap_value(1)),)
-    with standing(path) as outbox:
-        names = {job.request_id for job in outbox.jobs.of(source_of(8))}
-        assert len(names) == 100
-        assert {"new", "3"} <= names
-        assert "1" not in names
 
 
 # -- A crash -------------------------------------------------------------------

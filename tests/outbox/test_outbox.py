@@ -6,16 +6,17 @@ import random
 import sqlite3  # noqa: TID251 - plays the person with a shell
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from bridge.errors import OutboxDamagedError
-from bridge.outbox import Outbox, OutboxDirectory, writer
+from bridge.outbox import Outbox, OutboxDirectory
 from bridge.settings import OutboxSettings
 from tests.outbox.making import (
     MIB,
@@ -214,12 +215,9 @@ def test_a_full_buffer_drops_and_counts(tmp_path: Path) -> None:
     assert [line["event"] for line in lines] == ["buffer.overflow", "buffer.has_room"]
 
 
-def test_a_full_outbox_waits_for_acknowledgements(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_outbox_waits_for_acknowledgements(tmp_path: Path) -> None:
     """At its limit it keeps, then drops, then goes on by itself; the counts add up."""
     limit = 4 * MIB
-    monkeypatch.setattr(writer, "_CALM_SECONDS", 0.3)
     with (
         capture_logs() as lines,
         running(tmp_path, max_bytes=limit, buffer_bytes=100_000) as outbox,
@@ -331,29 +329,35 @@ def test_a_stop_of_a_full_outbox_counts_what_it_gives_up(tmp_path: Path) -> None
 # -- Other people's hands ------------------------------------------------------
 
 
-def test_reads_are_answered_while_nothing_can_be_written(tmp_path: Path) -> None:
+def test_reads_are_answered_while_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A lock from a person's shell stops commits; the relay can read on."""
-    with capture_logs() as lines, _standing(tmp_path) as outbox:
-        outbox._writer._store._connection.execute("PRAGMA busy_timeout = 1")
-        with threaded(outbox):
-            _open(outbox)
-            outbox.offer(numbered(0, 5))
-            eventually(lambda: outbox.drained)
-            with closing(
-                sqlite3.connect(_database(tmp_path), isolation_level=None)
-            ) as other:
-                other.execute("BEGIN IMMEDIATE")
-                outbox.offer(numbered(5, 5))
-                outbox.acknowledge("jobs", 0, 1, 5, 0, 50)
-                eventually(lambda: outbox.is_stuck)
-                assert outbox.statistics.full
-                assert len(outbox.read("jobs", 0, 0, 9, MIB).result(10)) == 5
-                assert not outbox.drained
-                other.execute("ROLLBACK")
-            eventually(lambda: outbox.drained)
-            assert not outbox.is_stuck
-            assert outbox.statistics.acknowledged == 5
-            assert outbox.statistics.rows == 5
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+
+    def impatient(*args: Any, **options: Any) -> sqlite3.Connection:
+        return connect(*args, **options | {"timeout": 0.001})
+
+    monkeypatch.setattr(sqlite3, "connect", impatient)
+    with capture_logs() as lines, _standing(tmp_path) as outbox, threaded(outbox):
+        _open(outbox)
+        outbox.offer(numbered(0, 5))
+        eventually(lambda: outbox.drained)
+        with closing(
+            sqlite3.connect(_database(tmp_path), isolation_level=None)
+        ) as other:
+            other.execute("BEGIN IMMEDIATE")
+            outbox.offer(numbered(5, 5))
+            outbox.acknowledge("jobs", 0, 1, 5, 0, 50)
+            eventually(lambda: outbox.is_stuck)
+            assert outbox.statistics.full
+            assert len(outbox.read("jobs", 0, 0, 9, MIB).result(10)) == 5
+            assert not outbox.drained
+            other.execute("ROLLBACK")
+        eventually(lambda: outbox.drained)
+        assert not outbox.is_stuck
+        assert outbox.statistics.acknowledged == 5
+        assert outbox.statistics.rows == 5
     assert [line["reason"] for line in lines] == ["database is locked"]
 
 

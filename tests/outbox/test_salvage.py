@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from bridge.outbox import Outbox, OutboxDirectory
-from bridge.record import LeftGap, Memory
-from bridge.settings import OutboxSettings
 from tests.outbox.harming import (
     COUNT,
     Scene,
@@ -21,9 +18,6 @@ from tests.outbox.harming import (
 )
 from tests.outbox.making import (
     eventually,
-    record,
-    stored,
-    threaded,
 )
 
 
@@ -54,32 +48,6 @@ def test_a_move_that_was_begun_is_finished(scene: Scene, moved: str) -> None:
     assert not (scene.path / f"{name}.to-salvage").exists()
 
 
-def test_a_salvage_that_was_begun_is_finished(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Rows that were brought over before the process died don't come twice."""
-    scene.fill()
-    scene.database.rename(scene.path / "outbox.sqlite3.damaged-20260101T000000Z")
-    (scene.path / "outbox.sqlite3.damaged-20260101T000000Z.to-salvage").touch()
-    beats = 0
-
-    def die(_: object) -> None:
-        nonlocal beats
-        beats += 1
-        if beats == 3:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("bridge.outbox.writer.Writer._beat", die)
-        with pytest.raises(KeyboardInterrupt), scene.running():
-            pass
-    with scene.running() as outbox:
-        assert outbox.statistics.rows_at_start == 1000
-        open_jobs(outbox)
-        eventually(lambda: outbox.statistics.rows == COUNT)
-        assert numbers_of(read_all(outbox)) == list(range(COUNT))
-
-
 @pytest.mark.parametrize("harm", [halve, overwrite_header])
 def test_what_a_salvage_doesn_t_find_is_a_loss_whoever_found_the_damage(
     scene: Scene, harm: Callable[[Path], None]
@@ -93,25 +61,3 @@ def test_what_a_salvage_doesn_t_find_is_a_loss_whoever_found_the_damage(
         open_jobs(outbox)
     scene.check_losses(since_us=None)
     assert scene.losses[1].records == outbox.statistics.lost_rows
-
-
-def test_a_gap_of_damage_is_on_disk_before_the_salvage(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """That may take minutes: killed meanwhile, the next process knows of it."""
-    scene.fill()
-    halve(scene.database)
-
-    def die(_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("bridge.outbox.writer.Writer._beat", die)
-    with OutboxDirectory(scene.path) as directory:
-        outbox = Outbox(directory, OutboxSettings(dir=scene.path))
-        outbox.keep(record("7", b"gap", topic="jobs.gaps"), opens="1")
-        with pytest.raises(KeyboardInterrupt), threaded(outbox):
-            pass
-    with stored(scene.database) as store:
-        assert store.remembered.memory() == Memory({}, False, (LeftGap(b"gap"),))
-        assert store.waiting_topics() == {"jobs.gaps"}
-    assert outbox.statistics.kept == 1

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import OutboxDamagedError, OutboxFullError
-from bridge.outbox.rows.lane import Run
-from bridge.record import Envelope, Record
+from bridge.errors import OutboxDamagedError
+from bridge.record import Record
 from tests.outbox.making import (
     ENVELOPE,
-    MIB,
     PLENTY_BYTES,
     acknowledge,
     append,
@@ -25,7 +23,6 @@ from tests.outbox.making import (
     record,
     spread,
     stored,
-    undone,
 )
 
 
@@ -92,72 +89,6 @@ def test_topics_have_lanes_of_their_own(path: Path) -> None:
 # -- Rows from before Kafka was reached ----------------------------------------
 
 
-def test_rows_without_a_lane_wait_for_their_claim(path: Path) -> None:
-    """Before Kafka is reached rows have no partition; claiming gives them one."""
-    with stored(path) as store:
-        assert append(store, numbered(0, 10)) == []
-        assert store.pending == 10
-        assert store.lane_states() == []
-        assert store.waiting_topics() == {"jobs"}
-        with store.transaction():
-            assert store.claim(100, PLENTY_BYTES) == []
-        open_jobs(store, 2)
-        with store.transaction():
-            claimed = store.claim(100, PLENTY_BYTES)
-        counts = {partition: last for _, partition, last in claimed}
-        assert sum(counts.values()) == store.pending == 10
-        for partition, last in counts.items():
-            rows = read_all(store, partition)
-            assert [row.sequence for row in rows] == list(range(1, last + 1))
-            numbers = [number_of(row) for row in rows]
-            assert numbers == sorted(numbers)
-
-
-def test_new_rows_never_overtake_waiting_ones(path: Path) -> None:
-    """While a topic's claim goes on in pieces, new rows queue up behind it."""
-    with stored(path) as store:
-        append(store, numbered(0, 25))
-        open_jobs(store)
-        number = 25
-        while True:
-            with store.transaction():
-                direct = store.append(numbered(number, 2))
-                number += 2
-                claimed = store.claim(10, PLENTY_BYTES)
-            if not claimed:
-                break
-            assert direct == []
-        assert direct[0][2][0].sequence == number - 1
-        assert [number_of(row) for row in read_all(store)] == list(range(number))
-
-
-def test_a_claim_stops_at_its_bytes(path: Path) -> None:
-    """Claiming writes rows anew, so large ones go in smaller pieces."""
-    with stored(path) as store:
-        append(store, numbered(0, 10, size=1000))
-        open_jobs(store)
-        with store.transaction():
-            assert store.claim(100, 2500) == [("jobs", 0, 3)]
-        with store.transaction():
-            assert store.claim(100, 1) == [("jobs", 0, 4)]
-
-
-def test_half_a_claim_outlives_a_restart(path: Path) -> None:
-    """Rows that were not yet claimed are claimed by the next process, in order."""
-    with stored(path) as store:
-        append(store, numbered(0, 10))
-        open_jobs(store)
-        with store.transaction():
-            store.claim(4, PLENTY_BYTES)
-    with stored(path) as store:
-        assert store.pending == 10
-        append(store, numbered(10, 3))
-        open_jobs(store)
-        with store.transaction():
-            assert store.claim(100, PLENTY_BYTES) == [("jobs", 0, 13)]
-        assert [number_of(row) for row in read_all(store)] == list(range(13))
-
-
 @pytest.mark.parametrize("deleted", ["1", "CAST(value AS TEXT) LIKE '0:%'"])
 def test_a_claim_gets_over_rows_that_somebody_deleted(path: Path, deleted: str) -> None:
     """What isn't there any more doesn't keep the topic waiting for ever."""
@@ -216,76 +147,6 @@ def test_the_oldest_waiting_row_is_known(path: Path) -> None:
 
 
 # -- Restart and failure -------------------------------------------------------
-
-
-def test_goes_on_where_the_last_process_was(path: Path) -> None:
-    """Sequences go on, identities begin anew."""
-    with stored(path) as store:
-        open_jobs(store)
-        first = append(store, numbered(0, 3))
-        acknowledge(store, 1, 2, 100)
-    with stored(path) as store:
-        (state,) = store.lane_states()
-        assert (state.acknowledged_sequence, state.last_sequence) == (2, 3)
-        assert state.resume_offset == 101
-        open_jobs(store)
-        second = append(store, numbered(3, 3))
-    assert [row.sequence for row in second] == [4, 5, 6]
-    assert len({row.ce_id for row in first + second}) == 6
-
-
-def test_a_failed_transaction_leaves_nothing_behind(path: Path) -> None:
-    """What was done before an error is undone, in the file and in memory."""
-    other = Envelope("other", "a.type", "socket", "application/json")
-    with stored(path) as store:
-        open_jobs(store)
-        append(store, numbered(0, 3))
-        acknowledge(store, 1, 1, 10)
-        before = store.lane_states(), store.pending, read_all(store)
-        with undone(store):
-            store.append([*numbered(3, 5), record("x", topic="new")])
-            store.append([Record("jobs", b"k", b"v", 1, other)])
-            store.acknowledge("jobs", 0, Run(2, 3, 11, 0, 1))
-            store.trim(older_than_us=10**18, keep_bytes=0, max_rows=100, max_bytes=MIB)
-        assert (store.lane_states(), store.pending, read_all(store)) == before
-        again = append(store, [Record("jobs", b"k", b"v", 1, other)])
-        acknowledge(store, 2, 2, 11)
-        assert again[0].sequence == 4
-        assert read_all(store)[-1].envelope == other
-
-
-def test_a_topic_whose_opening_failed_is_not_open(path: Path) -> None:
-    """Records go on without a lane until an opening is committed."""
-    with stored(path) as store:
-        with undone(store):
-            store.open_topic("jobs", spread(1), fresh(1), None)
-        assert append(store, numbered(0, 2)) == []
-        open_jobs(store)
-        with undone(store):
-            pass
-        # One that was open stays open.
-        with store.transaction():
-            assert store.claim(10, PLENTY_BYTES) == [("jobs", 0, 2)]
-
-
-def test_what_may_succeed_later_is_told_from_damage(path: Path) -> None:
-    """Somebody's lock is waited out; a lost table is the end."""
-    with stored(path) as store:
-        open_jobs(store)
-        append(store, numbered(0, 2))
-        with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            store._connection.execute("PRAGMA busy_timeout = 1")
-            with pytest.raises(OutboxFullError, match="locked"):
-                append(store, numbered(2, 1))
-            other.execute("ROLLBACK")
-            assert [row.sequence for row in append(store, numbered(2, 1))] == [3]
-            other.execute("DROP TABLE rows")
-        with pytest.raises(OutboxDamagedError, match="no such table"):
-            append(store, numbered(3, 1))
-        # Memory could not be read anew, and isn't trusted from here on.
-        with pytest.raises(OutboxDamagedError), store.reading():
-            pytest.fail("it can't be read")
 
 
 def test_a_damaged_page_is_told(path: Path) -> None:

@@ -1,150 +1,76 @@
-"""What heals is on the disk itself before anybody hears of it."""
+"""A webhook is on the disk itself before it is answered, whatever the power does."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
+import sqlite3  # noqa: TID251 - listens to what the outbox tells SQLite
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bridge.errors import OutboxFullError
-from bridge.outbox.webhooks.holding import Holding
-from bridge.record import Delivery
-from tests.outbox.healing import answer, delivery, open_jobs
-from tests.outbox.leaving import FOR_EVER, standing
-from tests.outbox.making import (
-    event,
-    read_all,
-    running,
-    source_of,
-    stored,
-)
+from tests.outbox.healing import answer, delivery
+from tests.outbox.leaving import FOR_EVER
+from tests.outbox.making import event, eventually, running, source_of
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """A directory for an outbox."""
-    return tmp_path / "outbox"
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Get the statements of every connection to SQLite that is opened from now on."""
+    statements: list[str] = []
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+
+    def listen(*args: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*args, **options)
+        connection.set_trace_callback(statements.append)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", listen)
+    return statements
 
 
-def test_the_commit_of_a_webhook_is_synced_and_no_other_is(path: Path) -> None:
-    """SQLite is told before each such transaction, and told otherwise after it."""
-    with standing(path) as outbox:
-        said: list[str] = []
-        store = outbox._writer._store
-        connection = store._connection
-        rounds: list[tuple[int, bool]] = []
-
-        def play(*, takes: bool) -> None:
-            outbox.offer([event(f"{len(rounds)}")])
-            if takes:
-                outbox.take(delivery(f"{len(rounds)}", "a"))
-            outbox._writer._round()
-            (level,) = connection.execute("PRAGMA synchronous").fetchone()
-            rounds.append((level, takes))
-
-        connection.set_trace_callback(said.append)
-        for takes in (False, True, True, False, False, True, False):
-            play(takes=takes)
-        connection.set_trace_callback(None)
-    normal, full = 1, 2
-    assert rounds == [(full if takes else normal, takes) for _, takes in rounds]
-    words = [one for one in said if one.startswith(("PRAGMA sync", "INSERT INTO held"))]
-    told = [one.partition(" VALUES")[0] for one in words if "=" in one or "held" in one]
-    full_then_held = ["PRAGMA synchronous = FULL", "INSERT INTO held"]
-    back = ["PRAGMA synchronous = NORMAL"]
-    assert told == [*full_then_held, "INSERT INTO held", *back, *full_then_held, *back]
-    # Outside of any transaction: within one it would be an error.
-    for place, one in enumerate(said):
-        if one.startswith("PRAGMA synchronous ="):
-            assert said[place + 1].startswith("BEGIN")
+def _is_synced(said: list[str], write: str) -> list[bool]:
+    """Tell of each transaction with such a statement whether its commit is synced."""
+    level, synced, writes = "", [], False
+    for statement in said:
+        if statement.startswith("PRAGMA synchronous = "):
+            level = statement.removeprefix("PRAGMA synchronous = ")
+        elif statement.startswith("BEGIN"):
+            begun, writes = level, False
+        elif statement.startswith(write):
+            writes = True
+        elif statement == "COMMIT" and writes:
+            # Within a transaction SQLite refuses another level.
+            assert level == begun
+            synced.append(level == "FULL")
+    return synced
 
 
-def test_the_commit_of_what_heals_is_synced(path: Path) -> None:
+def test_the_commit_of_a_webhook_is_synced_and_no_other_is(
+    tmp_path: Path, said: list[str]
+) -> None:
+    """It costs what waiting for the disk costs, so events alone don't wait for it."""
+    with running(tmp_path / "outbox", keep_jobs_seconds=FOR_EVER) as outbox:
+        for number in range(3):
+            outbox.offer([event(f"{number}")])
+            eventually(lambda: outbox.drained)
+            assert outbox.take(delivery(f"{number}", "a")).result(10)
+    assert _is_synced(said, "INSERT INTO held") == [True] * 3
+    events = _is_synced(said, "INSERT INTO rows")
+    assert len(events) == 3
+    assert not any(events)
+
+
+def test_the_commit_of_what_heals_is_synced(tmp_path: Path, said: list[str]) -> None:
     """It is on disk before Kafka has it: no loss of power has it healed once more."""
-    with standing(path) as outbox:
-        writer = outbox._writer
+    with running(tmp_path / "outbox", keep_jobs_seconds=FOR_EVER) as outbox:
         outbox.offer([event("a")])
-        outbox.take(delivery("d", "b"))
-        writer._round()
+        assert outbox.take(delivery("d", "b")).result(10)
+        eventually(lambda: outbox.drained)
         job = outbox.jobs.find(source_of(7), "a")
         assert job is not None
-        (held,) = writer._store.healer.held(1)
-        execute = writer._store._connection.execute
-        levels = []
-        for ask in (
-            lambda: None,
-            lambda: outbox.heal(answer(job)),
-            lambda: None,
-            lambda: outbox.release(held.place, ()),
-            lambda: None,
-        ):
-            ask()
-            writer._round()
-            levels += execute("PRAGMA synchronous").fetchone()
-        assert levels == [1, 2, 1, 2, 1]
-
-
-def test_the_level_holds_while_a_webhook_is_written(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where the try before it failed."""
-    levels: list[int] = []
-    add = Holding.add
-
-    def look(holding: Holding, given: Delivery) -> None:
-        (level,) = holding._connection.execute("PRAGMA synchronous").fetchone()
-        levels.append(level)
-        if len(levels) == 1:
-            raise OutboxFullError("no room")
-        add(holding, given)
-
-    monkeypatch.setattr(Holding, "add", look)
-    with standing(path) as outbox:
-        for number in range(2):
-            outbox.take(delivery(f"{number}", "a"))
-            outbox._writer._round()
-        assert outbox.statistics.held == 1
-    assert levels == [2, 2]
-
-
-def test_webhooks_outlive_kill_9(path: Path) -> None:
-    """Killed again and again: each that was answered is held, or a row, and known."""
-    taken: set[int] = set()
-    for life in range(3):
-        told = path.parent / f"told-{life}"
-        with told.open("w") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.outbox.taking", path, f"{life}0000000"],
-                stdout=output,
-                cwd=Path(__file__).parents[2],
-            )
-            deadline = time.monotonic() + 20
-            while told.stat().st_size < 4000 and time.monotonic() < deadline:
-                time.sleep(0.01)
-            process.kill()
-            process.wait(10)
-        lines = [line.split() for line in told.read_text().split("\n")[:-1]]
-        taken |= {int(number) for what, number in lines if what == "taken"}
-        left = {int(number) for what, number in lines if what == "left"}
-        with stored(path / "outbox.sqlite3") as store, store.reading():
-            held = [int(one.record.key or b"") for one in store.healer.held(10**6)]
-            rows = [int(row.key or b"") for row in read_all(store)]
-        # Nothing twice, and nothing in both.
-        assert len({*held, *rows}) == len(held) + len(rows)
-        assert taken <= {*held, *rows}
-        assert left <= set(rows)
-        assert held
-    assert len(taken) > 300
-    with running(path, keep_jobs_seconds=FOR_EVER) as outbox:
-        again = [outbox.take(delivery(f"{one}", f"{one}")) for one in taken]
-        assert not any(future.result(10) for future in again)
-        open_jobs(outbox)
-        for one in outbox.held(10**6).result(10):
-            assert outbox.release(one.place, ()).result(10)
-    with stored(path / "outbox.sqlite3") as store, store.reading():
-        rows = [int(row.key or b"") for row in read_all(store)]
-    assert len(rows) == len(set(rows))
-    assert taken <= set(rows)
+        (held,) = outbox.held(1).result(10)
+        said.clear()
+        assert outbox.heal(answer(job)).result(10)
+        assert outbox.release(held.place, ()).result(10)
+    assert _is_synced(said, "INSERT INTO rows") == [True] * 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3  # noqa: TID251 - plays the disk
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -14,9 +13,8 @@ from bridge import dead_letter
 from bridge.kafka import header_names
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.outbox.opening import open_outbox
-from bridge.outbox.salvage import salvage
 from bridge.outbox.store import Store
-from bridge.outbox.tallies import News, Tallies, Tally
+from bridge.outbox.tallies import Tally
 from bridge.record import Envelope, Importance, Kind, Origin, Record
 from bridge.settings import OutboxSettings
 from tests.outbox.adding import EVENTS, PREVIEWS, adds_up
@@ -34,7 +32,6 @@ from tests.outbox.making import (
     running,
     spread,
     threaded,
-    undone,
 )
 
 
@@ -177,17 +174,6 @@ def test_what_the_broker_refuses_is_a_dead_letter_or_put_aside(path: Path) -> No
     store.close()
 
 
-def test_what_is_undone_is_not_counted(path: Path) -> None:
-    """The next transaction counts it, once."""
-    store = _opened(path)
-    with undone(store):
-        store.append([event("a")])
-    assert adds_up(store.counting.tallies) == {}
-    append(store, [event("a")])
-    assert adds_up(store.counting.tallies) == {EVENTS: Tally(committed=1, waiting=1)}
-    store.close()
-
-
 def test_what_finds_no_room_is_counted_as_dropped(tmp_path: Path) -> None:
     """Together with what was written it is all that was offered."""
     settings = OutboxSettings(dir=tmp_path, buffer_bytes=100_000)
@@ -221,60 +207,6 @@ def test_rows_of_a_damaged_file_are_salvaged_or_lost(tmp_path: Path) -> None:
         assert found.lost == outbox.statistics.lost_rows
         assert (found.committed, found.found) == (200, 0)
         assert found.waiting == 200 - found.lost
-
-
-def test_rows_that_kafka_has_are_published_though_their_file_is_damaged(
-    path: Path,
-) -> None:
-    """What was acknowledged last didn't reach the file: it is known all the same."""
-    tallies = Tallies()
-    opened = open_outbox(path, PLENTY_BYTES, tallies=tallies)
-    open_jobs(opened.store)
-    append(opened.store, numbered(0, 10))
-    opened.store.close()
-    aside = path.rename(path.with_name("aside"))
-    tallies.set_adrift()
-    heir = open_outbox(path, PLENTY_BYTES, tallies=tallies)
-    salvage(aside, heir, lambda topic, _: 4 if topic == "jobs" else 0, lambda: None)
-    tallies.give_up_adrift()
-    assert adds_up(tallies) == {EVENTS: Tally(committed=10, published=4, waiting=6)}
-    heir.store.close()
-
-
-def _of_both(tallies: Tallies) -> None:
-    tallies.set_adrift()
-    tallies.add({EVENTS: News(waiting=5, salvaged=5)})
-
-
-def _of_none(tallies: Tallies) -> None:
-    tallies.set_adrift()
-
-
-def _twice(tallies: Tallies) -> None:
-    _of_both(tallies)
-    tallies.set_adrift()
-    tallies.add({EVENTS: News(waiting=1, salvaged=1)})
-
-
-@pytest.mark.parametrize(
-    ("salvages", "tally"),
-    [
-        # Three that were there before the start come to light with the two.
-        (_of_both, Tally(committed=2, found=3, waiting=5)),
-        (_of_none, Tally(committed=2, lost=2)),
-        (_twice, Tally(committed=2, found=3, lost=4, waiting=1)),
-    ],
-)
-def test_what_is_adrift_waits_until_it_is_known(
-    salvages: Callable[[Tallies], None], tally: Tally
-) -> None:
-    """In the middle of a salvage it adds up as well."""
-    tallies = Tallies()
-    tallies.add({EVENTS: News(committed=2, waiting=2)})
-    salvages(tallies)
-    assert adds_up(tallies)
-    tallies.give_up_adrift()
-    assert adds_up(tallies) == {EVENTS: tally}
 
 
 def test_the_accounts_of_one_origin_share_a_tally(path: Path) -> None:

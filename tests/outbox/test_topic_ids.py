@@ -11,12 +11,10 @@ import pytest
 from bridge.outbox.store import Store
 from bridge.record import LaneState
 from tests.outbox.making import (
-    MIB,
     acknowledge,
     append,
     fresh,
     numbered,
-    read_all,
     spread,
     stored,
 )
@@ -50,52 +48,6 @@ def _state(store: Store) -> LaneState:
     return state
 
 
-def test_what_the_topic_before_had_is_delivered(store: Store, path: Path) -> None:
-    """Acknowledged rows are done with, waiting ones wait, sequences go on."""
-    _open(store, "b", 7)
-    store.close()
-    with stored(path) as again:
-        state = _state(again)
-        assert (state.resume_offset, state.resume_ce_id) == (0, None)
-        assert (state.acknowledged_sequence, state.last_sequence) == (4, 6)
-        assert state.topic_id == "b"
-        assert again.pending == 2
-        assert again.delivered("jobs", 0, 0, 99) == []
-        _open(again, "b", 7)
-        assert append(again, numbered(6, 1))[0].sequence == 7
-        acknowledge(again, 5, 7, 0)
-        assert [
-            (row.sequence, row.offset) for row in again.delivered("jobs", 0, 0, 99)
-        ] == [(5, 0), (6, 1), (7, 2)]
-
-
-def test_rows_of_the_topic_before_go_first(store: Store) -> None:
-    """However young they are, they are trimmed, and offsets stay those of now."""
-    _open(store, "b")
-    acknowledge(store, 5, 5, 0, at_us=10**15)
-    for left in (3, 2, 1, 0):
-        with store.transaction():
-            assert (
-                store.trim(older_than_us=1, keep_bytes=MIB, max_rows=1, max_bytes=MIB)
-                == 1
-            )
-        assert len(read_all(store)) == left + 2
-        assert _state(store).resume_offset == 0
-    with store.transaction():
-        assert not store.trim(
-            older_than_us=1, keep_bytes=MIB, max_rows=1, max_bytes=MIB
-        )
-
-
-def test_rows_of_the_topic_before_are_not_sent_again(store: Store) -> None:
-    """A log that loses its tail lost nothing that another log had."""
-    _open(store, "b")
-    acknowledge(store, 5, 6, 0)
-    with store.transaction():
-        assert store.rewind("jobs", 0, 2, 0) == 2
-    assert (_state(store).acknowledged_sequence, store.pending) == (4, 2)
-
-
 @pytest.mark.parametrize("topic_id", ["a", None])
 def test_the_same_topic_goes_on(store: Store, topic_id: str | None) -> None:
     """A broker that doesn't tell an id leaves everything as it was."""
@@ -114,24 +66,6 @@ def test_an_id_is_learned_later(path: Path) -> None:
         _open(store, "a")
         assert _state(store).topic_id == "a"
         assert _state(store).resume_offset == 50
-
-
-def test_a_new_topic_ahead_of_an_older_copy(store: Store, path: Path) -> None:
-    """
-    The file is put back to before the topic was made anew.
-
-    Its waiting rows may be in either topic, so that they wait; new rows are
-    numbered above both.
-    """
-    store.file.checkpoint()
-    copy = path.with_name("copy")
-    shutil.copy(path, copy)
-    with stored(copy) as older:
-        _open(older, "b", 9, seen=20)
-        assert older.pending == 2
-        assert append(older, numbered(6, 1))[0].sequence == 21
-        state = _state(older)
-        assert (state.acknowledged_sequence, state.resume_offset) == (4, 0)
 
 
 def test_a_new_lane_survives_a_power_loss(path: Path) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.errors import OutboxDamagedError, OutboxFormatError
-from bridge.outbox import Outbox, succession
+from bridge.outbox import Outbox
 from tests.outbox.harming import (
     COUNT,
     Scene,
@@ -196,31 +195,6 @@ def test_a_file_damaged_while_running_is_replaced(
     assert statistics.last_beat == 0
 
 
-def test_who_begins_anew_at_once_is_answered(scene: Scene) -> None:
-    """What was asked of the damaged file is cancelled, what comes after it is not."""
-    scene.fill()
-    answers: list[Future[set[str]]] = []
-
-    def begin_anew(outbox: Outbox) -> None:
-        outbox.subscribe(lambda _: None, lambda _: None, lambda: None)
-        answers.append(outbox.waiting_topics())
-
-    with scene.running() as outbox:
-        beginning = threading.Thread(target=begin_anew, args=[outbox])
-
-        def replaced() -> None:
-            scene.replaced += 1
-            beginning.start()
-            # It may be as quick as it likes.
-            beginning.join(0.2)
-
-        outbox.subscribe(lambda _: None, lambda _: None, replaced)
-        halve(scene.database)
-        read_until_replaced(scene, outbox)
-        beginning.join(10)
-        assert answers[0].result(10) == {"jobs"}
-
-
 def _write_more_than_is_cached(outbox: Outbox) -> int:
     """SQLite keeps 2 MB of pages in memory: there no damage is seen."""
     for first in range(0, 400, 20):
@@ -229,27 +203,7 @@ def _write_more_than_is_cached(outbox: Outbox) -> int:
     return 400
 
 
-def test_a_log_cut_while_running_is_noticed(scene: Scene) -> None:
-    """Pages that were in the log alone are gone; what is left goes on."""
-    log = scene.database.with_name("outbox.sqlite3-wal")
-    with scene.running() as outbox:
-        open_jobs(outbox)
-        number = _write_more_than_is_cached(outbox)
-        os.truncate(log, log.stat().st_size // 2)
-        outbox.offer(numbered(number, 10))
-        read_until_replaced(scene, outbox)
-        open_jobs(outbox)
-        eventually(lambda: outbox.drained)
-        numbers = numbers_of(read_all(outbox))
-    assert numbers == sorted(set(numbers))
-    assert numbers[:100] == list(range(100))
-    (aside,) = scene.aside
-    assert aside.with_name(f"{aside.name}-wal").exists()
-
-
-def test_damage_upon_damage_ends_the_process(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_damage_upon_damage_ends_the_process(scene: Scene) -> None:
     """A disk that damages one file after the other is not written to for ever."""
 
     def damage_it_twice() -> None:
@@ -264,7 +218,3 @@ def test_damage_upon_damage_ends_the_process(
     with pytest.raises(OutboxDamagedError, match="see whether the disk fails"):
         damage_it_twice()
     assert len(scene.aside) == 1
-    # Later it is another accident.
-    monkeypatch.setattr(succession, "_DYING_SECONDS", 0.0)
-    with scene.running() as outbox:
-        open_jobs(outbox)

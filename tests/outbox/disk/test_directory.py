@@ -16,7 +16,6 @@ import pytest
 
 from bridge.errors import ExitCode, OutboxDirectoryError, OutboxLockedError
 from bridge.outbox import OutboxDirectory
-from bridge.outbox.disk import directory as directory_module
 
 
 _HOLD = """
@@ -168,41 +167,53 @@ def test_an_unwritable_parent_is_refused(anyones: Path) -> None:
         OutboxDirectory(anyones / "outbox").__enter__()
 
 
-@pytest.mark.parametrize(
-    ("mounts", "refused"),
-    [
-        ("/dev/sda / ext4 rw 0 0\nserver:/home {path} nfs4 rw 0 0\n", "nfs4"),
-        ("server:/home {path} nfs4 rw 0 0\n/dev/sda {path} ext4 rw 0 0\n", None),
-        ("/dev/sda / ext4 rw 0 0\nserver:/x {path}er cifs rw 0 0\n", None),
-        ("host {path} fuse.sshfs rw 0 0\n/dev/sda / ext4 rw 0 0\n", "fuse.sshfs"),
-    ],
-)
+def _list_mounts(monkeypatch: pytest.MonkeyPatch, mounts: bytes | None) -> None:
+    """Let Linux's list of mounts say something else, or be missing."""
+    read_bytes = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        if path != Path("/proc/self/mounts"):
+            return read_bytes(path)
+        if mounts is None:
+            raise FileNotFoundError(path)
+        return mounts
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+
+
+def _refused(path: Path) -> str | None:
+    try:
+        with OutboxDirectory(path):
+            return None
+    except OutboxDirectoryError as error:
+        return f"{error}"
+
+
 def test_network_file_systems_are_refused(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    mounts: str,
-    refused: str | None,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The innermost and latest mount decides; SQLite's log needs a local disk."""
     path = tmp_path / "häuser am meer"
-    listed = tmp_path / "mounts"
-    escaped = str(path).replace(" ", "\\040")
-    # Somebody else's mount may have a name that isn't UTF-8.
-    listed.write_bytes(
-        b"tmpfs /mnt/\xff tmpfs rw 0 0\n" + mounts.format(path=escaped).encode()
-    )
-    monkeypatch.setattr(directory_module, "_MOUNTS", listed)
-    if refused is None:
-        with OutboxDirectory(path):
-            return
-    with pytest.raises(OutboxDirectoryError, match=f"lies on {refused}, a network"):
-        OutboxDirectory(path).__enter__()
+    name = str(path).replace(" ", "\\040")
+    wrong = []
+    for mounts, kind in (
+        (f"/dev/sda / ext4 rw 0 0\nserver:/home {name} nfs4 rw 0 0\n", "nfs4"),
+        (f"server:/home {name} nfs4 rw 0 0\n/dev/sda {name} ext4 rw 0 0\n", None),
+        (f"/dev/sda / ext4 rw 0 0\nserver:/x {name}er cifs rw 0 0\n", None),
+        (f"host {name} fuse.sshfs rw 0 0\n/dev/sda / ext4 rw 0 0\n", "fuse.sshfs"),
+    ):
+        # Somebody else's mount may have a name that isn't UTF-8.
+        with monkeypatch.context() as patch:
+            _list_mounts(patch, b"tmpfs /mnt/\xff tmpfs rw 0 0\n" + mounts.encode())
+            said = _refused(path)
+        right = said is None if kind is None else f"lies on {kind}, a net" in f"{said}"
+        wrong += [] if right else [(mounts, said)]
+    assert not wrong
 
 
 def test_without_a_list_of_mounts_the_directory_is_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only Linux has the list."""
-    monkeypatch.setattr(directory_module, "_MOUNTS", tmp_path / "none")
-    with OutboxDirectory(tmp_path):
-        pass
+    _list_mounts(monkeypatch, None)
+    assert _refused(tmp_path) is None

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
-import threading
-from unittest.mock import patch
-
 import pytest
 
-from bridge.outbox.jobs import in_flight as jobs_module
 from bridge.outbox.jobs.in_flight import Jobs
 from bridge.outbox.jobs.order import Order
 from bridge.outbox.statistics import OutboxStatistics
@@ -82,18 +77,6 @@ def test_too_many_jobs_push_out_those_not_heard_of_for_longest() -> None:
     assert statistics.forgotten_jobs == 3
 
 
-def test_many_jobs_are_pushed_out_together() -> None:
-    """Each search costs as much as hundreds of events; most find room without one."""
-    jobs = Jobs(1000)
-    _learn(jobs, [event(f"{n}", at_us=n, account=n % 10) for n in range(1000)])
-    with patch.object(jobs_module, "merge", wraps=heapq.merge) as search:
-        for n in range(1000, 1100):
-            _learn(jobs, [event(f"{n}", at_us=n, account=n % 10)])
-    assert search.call_count == 10
-    left = sorted(int(name) for n in range(10) for name in _names(jobs, n))
-    assert left == list(range(110, 1100))
-
-
 def test_a_job_not_heard_of_for_too_long_is_forgotten() -> None:
     """Its end was never told: `error` isn't pushed."""
     statistics = OutboxStatistics()
@@ -128,34 +111,3 @@ def test_a_clock_that_is_set_forgets_no_job_early(jump_us: int) -> None:
     look()
     # The time of a clock that was set back has yet to come.
     assert _names(jobs) == ([] if jump_us > 0 else ["a", "b"])
-
-
-def test_what_the_file_never_heard_of_waits_for_no_writing() -> None:
-    """While the table isn't written, short jobs take no memory."""
-    jobs = Jobs(max_jobs=2)
-    _learn(jobs, [event(f"{n}") for n in range(1000)])
-    _learn(jobs, [event(f"{n}", "done") for n in range(998, 1000)])
-    assert jobs.accounts[source_of(7)].changed == set()
-
-
-def test_it_is_read_while_it_is_written() -> None:
-    """A reader gets one moment's jobs, whatever the other thread does meanwhile."""
-    jobs = Jobs()
-    seen: set[int] = set()
-    stopped = threading.Event()
-
-    def read() -> None:
-        while not stopped.is_set():
-            seen.add(len(jobs.of(source_of(7))))
-            assert jobs.count(source_of(7)) <= 300
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    for first in range(0, 30_000, 300):
-        names = [f"{first + n}" for n in range(300)]
-        _learn(jobs, [event(name) for name in names])
-        _learn(jobs, [event(name, "done") for name in names])
-    stopped.set()
-    reader.join(10)
-    # A commit's events are noted together.
-    assert seen <= {0, 300}

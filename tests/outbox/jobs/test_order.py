@@ -14,7 +14,6 @@ from bridge.outbox import Outbox, OutboxDirectory
 from bridge.outbox.jobs.in_flight import Jobs
 from bridge.outbox.jobs.order import Order
 from bridge.outbox.rows.table import checksum
-from bridge.outbox.statistics import OutboxStatistics
 from bridge.record import Importance, Record
 from bridge.settings import OutboxSettings
 from tests.outbox.making import (
@@ -200,20 +199,6 @@ def test_a_job_that_was_forgotten_begins_anew() -> None:
     assert _commit(order, event("b")) == ["jobs.dlq"]
 
 
-def test_words_that_stand_there_already_stay() -> None:
-    """The header's name comes once, however much is odd about a record."""
-    replayed = msgspec.structs.replace(
-        event("a"),
-        extra=(("x", b"y"), (header_names.BRIDGE_ANOMALY, header_names.REPLAYED)),
-    )
-    written, _ = Order(Jobs()).judge([replayed, replayed])
-    assert written[0] is replayed
-    assert written[1].extra == (
-        ("x", b"y"),
-        (header_names.BRIDGE_ANOMALY, b"replayed,duplicate"),
-    )
-
-
 def test_other_records_are_not_judged() -> None:
     """Dead letters and gap records have keys too, and stay what they are."""
     order = Order(Jobs(), _refused)
@@ -333,9 +318,3 @@ def test_a_running_outbox_asks_for_dead_letters(tmp_path: Path) -> None:
             event("a", "error").value,
         ]
         assert len(outbox.read("jobs", 0, 0, 9, 10**6).result(10)) == 2
-
-
-def test_statistics_have_every_word_from_the_start() -> None:
-    """A metric that isn't there looks like one that is fine."""
-    assert OutboxStatistics().anomalies == {"duplicate": 0, "regression": 0}
-    assert OutboxStatistics().late == 0

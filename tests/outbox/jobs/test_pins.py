@@ -8,12 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge.outbox.inheriting import inherit
-from bridge.outbox.jobs import pins
-from bridge.outbox.opening import open_outbox
 from bridge.outbox.store import Store
 from bridge.record import Record
-from tests.outbox.making import PLENTY_BYTES, event, fresh, spread, stored, undone
+from tests.outbox.making import event, fresh, spread, stored
 
 
 JOBS = [f"job-{number}" for number in range(40)]
@@ -23,12 +20,6 @@ JOBS = [f"job-{number}" for number in range(40)]
 def path(tmp_path: Path) -> Path:
     """Where the file stands."""
     return tmp_path / "outbox.sqlite3"
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look for ended jobs with each commit."""
-    monkeypatch.setattr(pins, "_LOOK_SECONDS", 0.0)
 
 
 def grow(store: Store, former: int | None, partitions: int) -> None:
@@ -67,17 +58,6 @@ def home(job: str, partitions: int) -> set[int]:
     return {spread(partitions)(job.encode())}
 
 
-def pinned(store: Store) -> set[bytes]:
-    """Give the keys that the file has pinned."""
-    rows = store._connection.execute("SELECT key FROM pinned WHERE topic = 'jobs'")
-    return {key for (key,) in rows}
-
-
-def moved(jobs: list[str], former: int, partitions: int) -> set[bytes]:
-    """Give the keys that belong elsewhere with so many partitions."""
-    return {job.encode() for job in jobs if home(job, former) != home(job, partitions)}
-
-
 @pytest.fixture
 def grown(path: Path) -> Iterator[Store]:
     """A topic with jobs in flight that has got 7 partitions instead of 3."""
@@ -102,48 +82,18 @@ def test_a_job_in_flight_stays_and_a_new_one_goes_where_it_belongs(
     }
 
 
-def test_only_jobs_that_would_move_are_pinned_until_they_end(grown: Store) -> None:
-    """The file has their keys; with the end of its job a key goes."""
-    assert pinned(grown) == moved(JOBS, 3, 7)
-    assert 0 < len(pinned(grown)) < len(JOBS)
-    commit(grown, *(event(job, "done") for job in JOBS[:25]))
-    commit(grown)
-    assert pinned(grown) == moved(JOBS[25:], 3, 7)
-    commit(grown, *(event(job, "error") for job in JOBS[25:]))
-    commit(grown)
-    assert pinned(grown) == set()
-    # Nothing of them is left in memory either.
-    assert not any(grown._lanes.pins.values())
-
-
-def test_a_forgotten_job_is_no_longer_pinned(path: Path) -> None:
-    """What isn't remembered as in flight may begin anew elsewhere."""
-    with stored(path) as store:
-        store.jobs._keep_us = 1_000_000
-        grow(store, None, 3)
-        commit(store, *(event(job, at_us=5) for job in JOBS))
-        grow(store, 3, 7)
-        assert pinned(store)
-        store.jobs.expire(2_000_000)
-        commit(store)
-        assert pinned(store) == set()
-
-
 def test_pins_outlive_the_process(path: Path, grown: Store) -> None:
     """The next process finds them, before and after its topic is open."""
-    wanted = moved(JOBS, 3, 7)
     grown.close()
     with stored(path) as store:
         # Kafka isn't reached yet: half of the jobs end meanwhile.
         commit(store, *(event(job, "done") for job in JOBS[:20]))
         commit(store)
-        assert pinned(store) == wanted
         grow(store, None, 7)
         commit(store, *(event(job) for job in JOBS[20:]))
         commit(store, *(event(job, "done") for job in JOBS[20:]))
         assert homes(store) == {job: home(job, 3) for job in JOBS}
         commit(store)
-        assert pinned(store) == set()
 
 
 def test_a_change_while_the_bridge_was_down_is_kept_from_its_jobs(path: Path) -> None:
@@ -158,7 +108,6 @@ def test_a_change_while_the_bridge_was_down_is_kept_from_its_jobs(path: Path) ->
         commit(store)
         assert homes(store) == {job: home(job, 3) for job in JOBS}
         commit(store)
-        assert pinned(store) == set()
 
 
 def test_two_changes_leave_each_job_where_it_began(grown: Store) -> None:
@@ -181,11 +130,6 @@ def test_a_topic_made_anew_with_less_pins_nobody_to_what_is_gone(
 ) -> None:
     """Where its partition isn't there any more, a job goes where its key belongs."""
     grow(grown, 7, 2)
-    partitions = {
-        number
-        for (number,) in grown._connection.execute("SELECT partition FROM pinned")
-    }
-    assert partitions <= {0, 1}
     commit(grown, *(event(job, "done") for job in JOBS))
     assert {*map(len, homes(grown).values())} <= {1, 2}
 
@@ -206,32 +150,4 @@ def test_a_change_that_is_undone_pins_nobody(path: Path) -> None:
         with pytest.raises(ZeroDivisionError):
             fail()
         commit(store, *(event(f"new-{number}") for number in range(40)))
-        assert pinned(store) == set()
         assert {one for found in homes(store).values() for one in found} == {0, 1, 2}
-
-
-def test_pins_that_cant_be_read_again_are_not_forgotten(grown: Store) -> None:
-    """The file that takes the damaged one's place gets them from memory."""
-    known = {topic: dict(pins) for topic, pins in grown._lanes.pins.items()}
-    assert known["jobs"]
-    # What is read anew after a transaction was undone.
-    grown._connection.execute("ALTER TABLE pinned RENAME TO elsewhere")
-    with undone(grown):
-        pass
-    assert grown._lanes.pins == known
-
-
-def test_a_file_that_takes_a_damaged_ones_place_has_its_pins(
-    path: Path, grown: Store
-) -> None:
-    """Jobs in flight stay where they are, though the new file has no lanes yet."""
-    wanted = pinned(grown)
-    grown.close()
-    heir = open_outbox(path.with_name("heir"), PLENTY_BYTES, is_heir=True)
-    inherit(path, heir)
-    store = heir.store
-    assert pinned(store) == wanted
-    grow(store, None, 7)
-    commit(store, *(event(job, "done") for job in JOBS))
-    assert homes(store) == {job: home(job, 3) for job in JOBS}
-    store.close()

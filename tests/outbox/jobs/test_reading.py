@@ -75,19 +75,6 @@ def test_a_changed_row_of_a_job_sets_the_file_aside(path: Path, change: str) -> 
         assert store.jobs.has_ended(store.jobs.account(source_of(7)), b"c")
 
 
-@pytest.mark.parametrize("change", ["digests = 5", "ended_at_us = 'long ago'"])
-def test_a_changed_row_of_ended_jobs_sets_the_file_aside(
-    path: Path, change: str
-) -> None:
-    """Those that are in flight stay so."""
-    _fill(path, noted=True)
-    _change(path, "ended", change, job=None)
-    with running(path.parent) as outbox:
-        names = [job.request_id for job in outbox.jobs.of(source_of(7))]
-        assert sorted(names) == ["a", "b"]
-    assert _is_set_aside(path)
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -110,21 +97,3 @@ def test_a_changed_event_is_passed_over(path: Path, change: str) -> None:
         names = [job.request_id for job in store.jobs.of(source_of(7))]
         assert names == ["b"]
         assert store.jobs.has_ended(store.jobs.account(source_of(7)), b"c")
-
-
-def test_damage_of_one_table_hides_no_later_events(path: Path) -> None:
-    """What isn't noted is read though the table can't be."""
-    _fill(path, noted=True)
-    with stored(path) as store, store.transaction():
-        store.append([event("b", "done"), event("d")])
-    _change(path, "jobs", "progress = 'x'")
-    with running(path.parent) as outbox:
-        names = [job.request_id for job in outbox.jobs.of(source_of(7))]
-        assert names == ["d"]
-    with stored(path) as store:
-        whose = store.jobs.account(source_of(7))
-        assert [store.jobs.has_ended(whose, key) for key in (b"b", b"c", b"d")] == [
-            True,
-            True,
-            False,
-        ]

@@ -9,134 +9,19 @@ import pytest
 
 from bridge.outbox import Outbox
 from bridge.outbox.store import Placed
-from bridge.record import Delivered, LaneState, Record
+from bridge.record import Delivered, LaneState
 from tests.outbox.making import (
-    ENVELOPE,
     MIB,
-    acknowledge,
-    append,
     eventually,
     fresh,
     numbered,
-    open_jobs,
-    read_all,
     record,
     running,
     spread,
-    stored,
 )
 
 
 LETTER = record("job-0", b"letter", topic="dlq")
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where the file stands."""
-    return tmp_path / "outbox.sqlite3"
-
-
-def test_a_dead_letter_takes_the_place_of_a_row(path: Path) -> None:
-    """The row goes and the letter comes in one commit; the lane goes on behind it."""
-    with stored(path) as store:
-        open_jobs(store)
-        with store.transaction():
-            store.open_topic("dlq", spread(1), fresh(1), None)
-        rows = append(store, numbered(0, 5))
-        acknowledge(store, 1, 2, 10)
-        with store.transaction():
-            store.refuse("jobs", 0, 3, LETTER)
-        ((topic, partition, (letter,)),) = store.added
-        assert (topic, partition, letter.sequence) == ("dlq", 0, 1)
-        assert letter.ce_id not in {row.ce_id for row in rows}
-        assert store.read("dlq", 0, 0, 9, MIB) == [letter]
-        assert store.pending == 3
-        assert [row.sequence for row in read_all(store, after=2)] == [4, 5]
-    with stored(path) as store:
-        jobs, _ = store.lane_states()
-        assert (jobs.acknowledged_sequence, jobs.last_sequence) == (3, 5)
-        # It isn't in the log: that is read from the last row on that is.
-        assert (jobs.resume_offset, jobs.resume_ce_id) == (11, rows[1].ce_id)
-        acknowledge(store, 4, 5, 12)
-        assert [
-            (row.sequence, row.offset) for row in store.delivered("jobs", 0, 0, 9)
-        ] == [(1, 10), (2, 11), (4, 12), (5, 13)]
-        assert store.pending == 1
-
-
-def test_a_letter_waits_where_its_topic_is_not_open(path: Path) -> None:
-    """It is told when it is claimed, like any other row."""
-    with stored(path) as store:
-        open_jobs(store)
-        append(store, numbered(0, 1))
-        with store.transaction():
-            store.refuse("jobs", 0, 1, LETTER)
-        assert store.added == []
-        assert store.waiting_topics() == {"dlq"}
-        with store.transaction():
-            store.open_topic("dlq", spread(1), fresh(1), None)
-            assert store.claim(9, MIB) == [("dlq", 0, 1)]
-
-
-def test_a_row_in_quarantine_stays_there(path: Path) -> None:
-    """Whole, with the reason, whatever is trimmed, for the next process as well."""
-    extra = (("bridge_reason", b"x"),)
-    with stored(path) as store:
-        open_jobs(store)
-        (row,) = append(store, [Record("jobs", b"k", b"v", 77, ENVELOPE, extra)])
-        append(store, numbered(0, 2))
-        with store.transaction():
-            store.quarantine("jobs", 0, 1, "too large")
-        assert (store.quarantined, store.pending) == (1, 2)
-        acknowledge(store, 2, 3, 0)
-        with store.transaction():
-            store.trim(older_than_us=10**18, keep_bytes=0, max_rows=99, max_bytes=MIB)
-        assert read_all(store) == []
-    with stored(path) as store:
-        with store.reading():
-            assert store.quarantined == 1
-        (kept,) = store._connection.execute(
-            "SELECT topic, partition, sequence, ce_id, key, value, received_at_us,"
-            " reason, ce_type, put_at_us > 0 FROM quarantine"
-            " JOIN envelopes ON envelopes.id = envelope"
-        )
-        assert kept == (
-            *("jobs", 0, 1, row.ce_id, b"k", b"v", 77),
-            *("too large", ENVELOPE.ce_type, 1),
-        )
-
-
-def test_only_the_first_waiting_row_can_be_refused(path: Path) -> None:
-    """A mistake of the caller's is told, and changes nothing."""
-    with stored(path) as store:
-        open_jobs(store)
-        append(store, numbered(0, 4))
-        acknowledge(store, 1, 1, 0)
-        for wrong in (0, 1, 3, 5):
-            with pytest.raises(ValueError, match="first"), store.transaction():
-                store.refuse("jobs", 0, wrong, LETTER)
-            with pytest.raises(ValueError, match="first"), store.transaction():
-                store.quarantine("jobs", 0, wrong, "")
-        assert (store.pending, store.quarantined) == (3, 0)
-        assert len(read_all(store)) == 4
-
-
-def test_a_refused_row_does_not_wait_again(path: Path) -> None:
-    """When the log loses its tail, what was never in it stays away."""
-    with stored(path) as store:
-        open_jobs(store)
-        append(store, numbered(0, 5))
-        acknowledge(store, 1, 2, 0)
-        with store.transaction():
-            store.refuse("jobs", 0, 3, LETTER)
-        acknowledge(store, 4, 4, 2)
-        with store.transaction():
-            assert store.rewind("jobs", 0, 1, 1) == 2
-        assert [row.sequence for row in read_all(store, after=1)] == [2, 4, 5]
-        assert [row.sequence for row in store.read("jobs", 0, 1, 9, MIB)] == [2]
-        acknowledge(store, 2, 2, 1)
-        acknowledge(store, 4, 5, 2)
-        assert store.waiting_topics() == {"dlq"}
 
 
 # -- Through the doors ---------------------------------------------------------

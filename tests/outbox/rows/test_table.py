@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import sqlite3  # noqa: TID251 - looks into the file
-import zlib
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from bridge.errors import OutboxDamagedError
-from bridge.outbox.rows.table import checksum
 from bridge.record import Record
 from tests.outbox.making import (
     ENVELOPE,
     MIB,
-    acknowledge,
     append,
     numbered,
     open_jobs,
@@ -68,26 +65,3 @@ def test_a_single_byte_is_enough(path: Path) -> None:
         store.reading(),
     ):
         read_all(store)
-
-
-def test_large_values_have_one_sum(path: Path) -> None:
-    """In pieces or at once, it is the CRC of all that the row has."""
-    key, value, extra = b"key", bytes(range(256)) * 80, b"extra"
-    assert checksum(key, value, extra) == zlib.crc32(key + value + extra)
-    assert checksum(None, value, None) == zlib.crc32(value)
-    assert checksum(b"", b"", None) == 0
-    with stored(path) as store:
-        open_jobs(store)
-        rows = append(store, [Record("jobs", key, value, 1, ENVELOPE)])
-        assert read_all(store) == rows
-
-
-def test_a_claimed_row_keeps_its_sum(path: Path) -> None:
-    """Its place changes, its bytes don't."""
-    with stored(path) as store:
-        append(store, numbered(0, 5))
-        open_jobs(store)
-        with store.transaction():
-            store.claim(9, MIB)
-        acknowledge(store, 1, 2, 0)
-        assert len(read_all(store)) == 5

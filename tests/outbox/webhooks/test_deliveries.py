@@ -13,14 +13,12 @@ from bridge.outbox import Outbox, OutboxDirectory
 from bridge.outbox.disk.schema import open_database
 from bridge.outbox.webhooks import deliveries as module
 from bridge.outbox.webhooks.deliveries import (
-    DELIVERY_BYTES,
     Deliveries,
     KeptDeliveries,
 )
 from bridge.settings import OutboxSettings, WebhookSettings
 from tests.outbox.healing import delivery
-from tests.outbox.leaving import standing
-from tests.outbox.making import MIB, PLENTY_BYTES, eventually, threaded
+from tests.outbox.making import PLENTY_BYTES, eventually, threaded
 
 
 _US = 1_000_000
@@ -116,68 +114,6 @@ def test_too_many_are_forgotten_the_oldest_first(
     assert _note(deliveries, 20, 19) == [False, True]
 
 
-@pytest.mark.parametrize("kept", [KeptDeliveries(0.0, 10**6), KeptDeliveries(1e9, 1)])
-def test_they_are_forgotten_a_few_at_once(
-    connection: sqlite3.Connection,
-    clock: _Clock,
-    monkeypatch: pytest.MonkeyPatch,
-    kept: KeptDeliveries,
-) -> None:
-    """However many are too old or too many, and once a second: no commit waits."""
-    monkeypatch.setattr(module, "_FORGOTTEN_AT_ONCE", 10)
-    deliveries = Deliveries(connection)
-    _note(deliveries, *range(25))
-    left = []
-    for _ in range(4):
-        clock.pass_by(2)
-        for _ in range(3):
-            deliveries.forget(kept)
-        left.append(len(_known(connection)))
-    assert left[:2] == [15, 5]
-    assert left[3] == (kept.most == 1)
-
-
-def test_a_clock_that_jumps_forgets_them_no_faster(
-    connection: sqlite3.Connection, clock: _Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ahead by years and back: most are known still. What came meanwhile goes last."""
-    monkeypatch.setattr(module, "_FORGOTTEN_AT_ONCE", 10)
-    deliveries = Deliveries(connection)
-    _note(deliveries, *range(100))
-    jump_us = 10**9 * _US
-    clock.now_us += jump_us
-    _note(deliveries, "ahead")
-    deliveries.forget(_HOUR)
-    clock.now_us -= jump_us
-    assert len(_known(connection)) == 91
-    _note(deliveries, "back")
-    for _ in range(40):
-        clock.pass_by(3600)
-        deliveries.forget(_HOUR)
-    # The one of a time to come holds up those behind it, until they are too many.
-    assert _note(deliveries, 99, "ahead", "back") == [True, False, False]
-    for _ in range(4):
-        clock.pass_by(2)
-        deliveries.forget(KeptDeliveries(3600.0, 2))
-    assert _note(deliveries, "back") == [True]
-
-
-def test_two_million_cost_no_more_than_a_few(connection: sqlite3.Connection) -> None:
-    """Noting and forgetting look at no more than they change."""
-    deliveries = Deliveries(connection)
-    plans: list[str] = []
-    connection.set_trace_callback(plans.append)
-    deliveries.note("7", "a")
-    deliveries.forget(KeptDeliveries(0.0, 1))
-    connection.set_trace_callback(None)
-    assert len(plans) == 4
-    for statement in plans:
-        steps = connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
-        assert not any(step.startswith("SCAN deliveries") for *_, step in steps), (
-            statement
-        )
-
-
 def test_a_running_outbox_forgets_them(tmp_path: Path) -> None:
     """Without being asked, while nothing else happens."""
     with OutboxDirectory(tmp_path) as directory:
@@ -190,31 +126,3 @@ def test_a_running_outbox_forgets_them(tmp_path: Path) -> None:
             with closing(sqlite3.connect(path)) as connection:
                 eventually(lambda: _known(connection) == [8, 9, 10])
             assert len(outbox.held(99).result(10)) == 10
-
-
-def test_they_push_nothing_out_of_a_small_outbox(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """More than an eighth of it is too many, and they go where they have filled it."""
-    monkeypatch.setattr(module, "_FORGOTTEN_AT_ONCE", 1000)
-    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.0)
-    limit = 4 * MIB
-    with standing(tmp_path / "outbox", max_bytes=limit) as outbox:
-        writer = outbox._writer
-        store, room = writer._store, writer._room
-        near: list[bool] = []
-        count = 0
-        while not any(near):
-            with store.transaction():
-                for number in range(count, count + 1000):
-                    store.healer.deliveries.note("7", f"{number}")
-            count += 1000
-            room.measure()
-            near.append(room.is_near_its_end)
-        for _ in range(count // 1000):
-            writer._round()
-        room.measure()
-        near.append(room.is_near_its_end)
-        assert near[-2:] == [True, False]
-        left = len(_known(store._connection))
-        assert left == limit // 8 // DELIVERY_BYTES

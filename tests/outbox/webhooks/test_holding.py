@@ -13,7 +13,6 @@ import pytest
 from bridge.outbox.disk.schema import open_database
 from bridge.outbox.rows.table import checksum
 from bridge.outbox.webhooks.holding import Holding
-from bridge.record import Envelope, Held, Importance, Record
 from tests.outbox.healing import delivery
 from tests.outbox.making import PLENTY_BYTES
 
@@ -39,18 +38,6 @@ _WRITTEN = msgspec.msgpack.encode(
     }
 )
 
-_RECORD = Record(
-    topic="jobs",
-    key=b"a",
-    value=b"{}",
-    received_at_us=5,
-    envelope=Envelope("https://api/clients/7", "a.type", "webhook", "application/json"),
-    extra=(("name", b"word"),),
-    importance=Importance.TERMINAL,
-    status="done",
-    progress="100.00",
-)
-
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
@@ -62,12 +49,6 @@ def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 def _insert(connection: sqlite3.Connection, record: bytes) -> None:
     total = checksum(None, record, b"7 None")
     connection.execute("INSERT INTO held VALUES (1, 7, NULL, ?, ?)", (record, total))
-
-
-def test_the_written_form_stays(connection: sqlite3.Connection) -> None:
-    """What one version has written, another one of this format reads."""
-    _insert(connection, _WRITTEN)
-    assert Holding(connection).read(9) == [Held(1, _RECORD, 7, None)]
 
 
 @pytest.mark.parametrize(
