@@ -96,7 +96,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 run: $(STAMP) ## the main job on this machine: sandbox, Kafka, bridge, board, live view (FOR=seconds, RATE=events/s)
-	@$(BIN)/python -m tests.local_run $(if $(FOR),--for $(FOR)) $(if $(RATE),--rate $(RATE))
+	@$(BIN)/python -m examples.local $(if $(FOR),--for $(FOR)) $(if $(RATE),--rate $(RATE))
 
 fetch: $(STAMP) ## download what `run` and `test` start (Kafka, soketi, Java, Node), once
 	@$(BIN)/python -m tests.kit.downloads
@@ -152,7 +152,6 @@ format: $(STAMP) ## lay out the code and fix what ruff can fix
 
 types: $(STAMP) ## mypy, strict, tests and examples included
 	@$(BIN)/mypy
-	@$(BIN)/mypy examples
 
 check: lint types cover-protocol test ## all that CI demands
 
