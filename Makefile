@@ -63,7 +63,7 @@ PROCESSES ?= 3
 CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(RATE),--rate $(RATE))
 
 .PHONY: help install run fetch test cover cover-protocol test-browser test-long chaos chaos-brokers soak restarts healing lint format types check \
-	schemas docs chart chart-tools chart-lint chart-test image-lint lock bench bench-faults bench-sessions bench-contract bench-receiving bench-copies bench-previews bench-growth bench-board plots flame clean clean-cache
+	schemas docs chart chart-tools chart-lint chart-test image-lint lock bench bench-faults bench-sessions bench-receiving bench-previews bench-board clean clean-cache
 
 
 help: ## list the targets
@@ -96,7 +96,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 run: $(STAMP) ## the main job on this machine: sandbox, Kafka, bridge, board, live view (FOR=seconds, RATE=events/s)
-	@$(BIN)/python -m tests.local_run $(if $(FOR),--for $(FOR)) $(if $(RATE),--rate $(RATE))
+	@$(BIN)/python -m examples.local $(if $(FOR),--for $(FOR)) $(if $(RATE),--rate $(RATE))
 
 fetch: $(STAMP) ## download what `run` and `test` start (Kafka, soketi, Java, Node), once
 	@$(BIN)/python -m tests.kit.downloads
@@ -153,7 +153,6 @@ format: $(STAMP) ## lay out the code and fix what ruff can fix
 
 types: $(STAMP) ## mypy, strict, tests and examples included
 	@$(BIN)/mypy
-	@$(BIN)/mypy examples
 
 check: lint types cover-protocol test ## all that CI demands
 
@@ -185,36 +184,15 @@ bench-sessions: $(STAMP) ## measure what one more account costs a bridge (ACCOUN
 		$(if $(REST),--seconds $(REST)) $(if $(TURNS),--turns $(TURNS)) \
 		$(if $(EVENTS),--events $(EVENTS)) $(ARGS)
 
-bench-contract: $(STAMP) ## measure an event between its frame's text and its record, without any server (ROUNDS=)
-	@$(BIN)/python -m benchmarks.contract $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
-
 bench-receiving: $(STAMP) ## measure a message between the socket and a run, beside other readers (TURNS=)
 	@$(BIN)/python -m benchmarks.receiving $(if $(TURNS),--turns $(TURNS)) $(ARGS)
-
-bench-copies: $(STAMP) ## count how often a preview of 100 KB is copied between the socket and Kafka
-	@$(BIN)/python -m benchmarks.copies $(ARGS)
 
 bench-previews: $(STAMP) ## measure the bytes of previews in Kafka under each setting and codec (TURNS=)
 	@$(BIN)/python -m benchmarks.previews $(if $(TURNS),--turns $(TURNS)) $(ARGS)
 
-flame: $(STAMP) ## draw where the bridge's CPU goes, function by function (RATE=events/s, PREVIEWS=bytes, EVENTS=, TURNS=, DOCS=1 renews the docs, FROM=JSON)
-	@[ -x $(BIN)/py-spy ] || $(BIN)/python -m pip install --quiet --group profile
-	@$(BIN)/python -m benchmarks.flame $(if $(RATE),--rate $(RATE)) $(if $(PREVIEWS),--previews $(PREVIEWS)) \
-		$(if $(EVENTS),--events $(EVENTS)) $(if $(TURNS),--turns $(TURNS)) \
-		$(if $(DOCS),--docs) $(if $(FROM),--from $(FROM)) $(ARGS)
-
-bench-growth: $(STAMP) ## measure an event's cost with more accounts, waiting rows, partitions and bytes (AXES=sessions,pending,partitions,payload, QUICK=1, TURNS=, PENDING=rows)
-	@$(BIN)/python -m benchmarks.growth $(if $(QUICK),--quick) $(if $(AXES),--axes $(AXES)) \
-		$(if $(TURNS),--turns $(TURNS)) $(if $(PENDING),--pending $(PENDING)) $(ARGS)
-
 bench-board: $(STAMP) ## measure the board: CPU, memory, delay, for each rate and number of browsers; eight minutes (QUICK=1, RATE=events/s,..., BROWSERS=number,..., FOR=seconds, DOCS=1 renews the docs, FROM=JSON)
 	@$(BIN)/python -m benchmarks.board $(if $(QUICK),--quick) $(if $(RATE),--rates $(RATE)) $(if $(BROWSERS),--browsers $(BROWSERS)) \
 		$(if $(FOR),--seconds $(FOR)) $(if $(DOCS),--docs) $(if $(FROM),--from $(FROM)) $(ARGS)
-
-plots: $(STAMP) ## write the tables and plots of docs/sizing.md anew (FROM=benchmarks/results/growth-….json takes that run's figures)
-	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install --quiet --group plots
-	@$(BIN)/python -m benchmarks.growth.page $(if $(FROM),--figures $(FROM))
-	@$(BIN)/python -m benchmarks.growth.plots
 
 chart: $(STAMP) ## write the chart's values.schema.json and VALUES.md anew from its values and the settings
 	@$(BIN)/python -m helm

@@ -13,10 +13,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from benchmarks import contract, receiving
+from benchmarks import receiving
 from benchmarks.amounts import count, counts
-from benchmarks.contenders import BRIDGE, FLOOR, IN_MEMORY, Contender
-from benchmarks.contract_report import Cost
+from benchmarks.contenders import BRIDGE, FLOOR, Contender
 from benchmarks.course import Course, Run, RunError
 from benchmarks.line_up import LINE_UP, PEERS, Entry, Plan, chosen, standing
 from benchmarks.machine import describe
@@ -101,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs: list[Run] = []
     failures: list[Failure] = []
     try:
-        costs, receptions = _measure_parts() if options.parts else ((), ())
+        receptions = _receptions() if options.parts else ()
         with tempfile.TemporaryDirectory(prefix="bridge-bench-") as folder:
             for outcome in _measure(plan, entries, Path(folder)):
                 if isinstance(outcome, Failure):
@@ -116,20 +115,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("make bench: stopped before the report")
         return 130
-    names = FLOOR.name, BRIDGE.name, IN_MEMORY.name
-    report = Report(machine, *names, runs, costs, receptions, PEERS, failures, skipped)
+    names = FLOOR.name, BRIDGE.name
+    report = Report(machine, *names, runs, receptions, PEERS, failures, skipped)
     sys.stdout.write(f"\n{report.markdown()}\n")
     for file in save(report):
         say(f"saved {file}")
     return 0 if report.flawless else 1
 
 
-def _measure_parts() -> tuple[Sequence[Cost], Sequence[Reception]]:
+def _receptions() -> Sequence[Reception]:
     """Measure what takes no server; best before servers are about."""
-    say("what the contract costs")
-    costs = contract.measure()
     say("what receiving costs")
-    return costs, receiving.measure()
+    return receiving.measure()
 
 
 def _exit(number: int, _: FrameType | None) -> NoReturn:
@@ -157,7 +154,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--parts",
         action="store_true",
-        help="also what the contract and receiving cost, without any server",
+        help="also what receiving costs, without any server",
     )
     for option, kind, meaning in _AMOUNTS:
         parser.add_argument(option, type=kind, metavar="NUMBER", help=meaning)
@@ -285,9 +282,6 @@ def _line(run: Run) -> str:
     ]
     if run.latency is not None:
         parts.append(f"p50 {run.latency.p50:.2f} ms, p99 {run.latency.p99:.2f} ms")
-    if run.acknowledged is not None:
-        p50, p99 = run.acknowledged.p50, run.acknowledged.p99
-        parts.append(f"acknowledged after p50 {p50:.2f} ms, p99 {p99:.2f} ms")
     if run.verdict is not None and not run.verdict.flawless:
         parts.append(str(run.verdict))
     return "  ".join(parts)

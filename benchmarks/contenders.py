@@ -26,7 +26,7 @@ from tests.kit.process import ChildProcess, free_ports
 __all__ = [
     "BRIDGE",
     "FLOOR",
-    "IN_MEMORY",
+    "PARTITIONS",
     "ROOT",
     "TRANSACTIONAL",
     "Contender",
@@ -37,8 +37,8 @@ __all__ = [
 
 ROOT = Path(__file__).parents[1]
 
-# Not imported: it brings the bridge along.
-_BRIDGE_PROGRAM = "benchmarks.bridge_program"
+# Of a run's topic.
+PARTITIONS = 6
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,6 @@ class Stage:
         topic: Where events go; `{topic}.dlq` is there too.
         traffic: The events that will come.
         folder: Empty, for files; removed after the run.
-        partitions: Of the topic.
     """
 
     upstream: Upstream
@@ -60,12 +59,6 @@ class Stage:
     topic: str
     traffic: Traffic
     folder: Path
-    partitions: int = 6
-
-    @property
-    def acknowledgements(self) -> Path:
-        """Where a bridge notes when the broker acknowledged what."""
-        return self.folder / "acknowledgements.json"
 
 
 class Contender(Protocol):
@@ -122,15 +115,13 @@ class Bridge:
 
     Args:
         name: What it is called in the report.
-        outbox: Which one, by `bridge_program`'s name for it.
         delivery: Its setting `delivery`.
     """
 
     publishes = True
 
-    def __init__(self, name: str, outbox: str, delivery: str = "idempotent") -> None:
+    def __init__(self, name: str, delivery: str = "idempotent") -> None:
         self.name = name
-        self._outbox = outbox
         self._delivery = delivery
 
     def process(self, stage: Stage) -> ChildProcess:
@@ -150,7 +141,7 @@ class Bridge:
         }
         return program(
             self.name,
-            [_BRIDGE_PROGRAM, self._outbox, str(stage.acknowledgements)],
+            ["bridge"],
             stage.folder,
             environment=settings,
             ready=lambda _: answers(f"http://127.0.0.1:{port}/readyz"),
@@ -167,13 +158,10 @@ class Bridge:
 
 FLOOR: Contender = WebsocketAlone()
 
-BRIDGE: Contender = Bridge("bridge", "disk")
-
-# What the bridge would cost without its outbox on disk.
-IN_MEMORY: Contender = Bridge("bridge, outbox in memory", "memory")
+BRIDGE: Contender = Bridge("bridge")
 
 # Only where it is asked for.
-TRANSACTIONAL: Contender = Bridge("bridge, transactional", "disk", "transactional")
+TRANSACTIONAL: Contender = Bridge("bridge, transactional", "transactional")
 
 
 def _at_once(_: ChildProcess) -> bool:

@@ -11,12 +11,12 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks import acknowledgements, consumer, firehose
-from benchmarks.contenders import Contender, Stage, program
+from benchmarks import consumer, firehose
+from benchmarks.contenders import PARTITIONS, Contender, Stage, program
 from benchmarks.figures import Latency, latency_of
 from benchmarks.measuring import Meter, Usage
 from benchmarks.orders import Firehose
@@ -57,10 +57,6 @@ class RunError(Exception):
     """A run didn't come to its end."""
 
 
-def _unwatched(_: int) -> AbstractContextManager[object]:
-    return nullcontext()
-
-
 @dataclass(frozen=True)
 class Run:
     """
@@ -80,9 +76,6 @@ class Run:
         verdict: What stood on the topic; None for a contender that has none.
         latency: From the server's write to the consumer's receipt; only for a
             rate, and a contender that publishes.
-        acknowledged: From the contender's read of the socket to the broker's
-            acknowledgement; only a bridge tells.
-        written_seconds: From the first write to the last.
         source: From where events came.
     """
 
@@ -96,8 +89,6 @@ class Run:
     load_average: float
     verdict: Verdict | None
     latency: Latency | None
-    acknowledged: Latency | None
-    written_seconds: float = 0.0
     source: str = FIREHOSE
 
 
@@ -109,12 +100,7 @@ class Course:
         kafka: The broker.
         kafka_pids: Its processes, if they are ours.
         folder: For files; the caller removes it.
-
-    Attributes:
-        partitions: Of each run's topic.
     """
-
-    partitions = 6
 
     def __init__(
         self, kafka: KafkaBroker, kafka_pids: tuple[int, ...], folder: Path
@@ -161,7 +147,6 @@ class Course:
         contender: Contender,
         traffic: Traffic,
         rate: float | None,
-        watch: Callable[[int], AbstractContextManager[object]] = _unwatched,
     ) -> Run:
         """
         Run a contender once.
@@ -170,7 +155,6 @@ class Course:
             contender: Who.
             traffic: The events.
             rate: Events a second; None for as fast as the socket takes them.
-            watch: Is given the process's id, and open while events flow.
 
         Raises:
             RunError: A process ended in the middle.
@@ -179,31 +163,22 @@ class Course:
             BrokerError: The broker refused a topic.
         """
         source = self._sources[-1]
-        with staged(
-            self._kafka, source.upstream, traffic, self._folder, self.partitions
-        ) as stage:
+        with staged(self._kafka, source.upstream, traffic, self._folder) as stage:
             load_average = os.getloadavg()[0]
             began = time.monotonic()
             with running(contender.process(stage)) as child:
                 source.wait_subscribed(traffic.accounts)
                 start_seconds = time.monotonic() - began
-                with watch(child.pid):
-                    if rate is not None and contender.publishes:
-                        arrived = self._trickle_to_topic(stage, child, rate)
-                    else:
-                        arrived = self._flood(contender, stage, child, rate)
-            verdict = acknowledged = None
+                if rate is not None and contender.publishes:
+                    arrived = self._trickle_to_topic(stage, child, rate)
+                else:
+                    arrived = self._flood(contender, stage, child, rate)
+            verdict = None
             if contender.publishes:
                 records = read_topic(
                     stage.kafka, stage.topic, None, timeout=_START_SECONDS
                 )
                 verdict = verify(records, traffic)
-                acknowledged = acknowledgements.latency(
-                    stage.acknowledgements,
-                    stage.topic,
-                    records,
-                    lead_seconds=_lead_seconds(traffic, rate),
-                )
             count = traffic.events - (verdict.lost if verdict else 0)
             seconds = (arrived.last_ns - arrived.emission.started_ns) / 1e9
             return Run(
@@ -217,11 +192,6 @@ class Course:
                 load_average=load_average,
                 verdict=verdict,
                 latency=arrived.latency,
-                acknowledged=acknowledged,
-                written_seconds=(
-                    arrived.emission.written_ns - arrived.emission.started_ns
-                )
-                / 1e9,
             )
 
     def _flood(
@@ -233,7 +203,7 @@ class Course:
     ) -> _Arrival:
         """Write, and wait until the contender has brought or taken all."""
         deadline_seconds = _deadline_seconds(stage.traffic, rate)
-        watermarks = Watermarks(stage.kafka, stage.topic, stage.partitions)
+        watermarks = Watermarks(stage.kafka, stage.topic, PARTITIONS)
         meter = Meter(child.pid, self._helpers)
         emission = self._sources[-1].emit(stage.traffic, rate, deadline_seconds)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.contenders import BRIDGE, FLOOR, IN_MEMORY, TRANSACTIONAL, Contender
+from benchmarks.contenders import BRIDGE, FLOOR, TRANSACTIONAL, Contender
 from benchmarks.peers.contenders import PYSHER, Benthos, NodePeer, PysherPeer
 from benchmarks.traffic import Traffic
 
@@ -80,7 +80,6 @@ LINE_UP: dict[str, Entry] = {
     # Without a topic it has no latency, and no target is set by it for previews.
     "trio-websocket": Entry(FLOOR, 20, 2, kinds=(_SMALL,), signs=False),
     "bridge": Entry(BRIDGE, 25, 6),
-    "bridge-memory": Entry(IN_MEMORY, 25, 6, asked_for=True),
     "bridge-transactional": Entry(TRANSACTIONAL, 25, 6, asked_for=True),
     "pysher": Entry(PysherPeer(PYSHER), 80, 180),
     # Of small events the check takes little.

@@ -11,16 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 
-from benchmarks.contract_report import Cost, describe_contract
 from benchmarks.course import Run
-from benchmarks.figures import Latency
 from benchmarks.machine import Machine, heading
 from benchmarks.receiving_report import Reception, describe_receiving
-from benchmarks.share import describe_share
 from benchmarks.soketi_report import describe_soketi
 from benchmarks.tables import by_contender, known, of, table, write
 from benchmarks.targets import describe_targets
-from benchmarks.threads import describe_threads
 from benchmarks.traffic import Traffic, frame_of
 from benchmarks.upstream import FIREHOSE
 
@@ -33,10 +29,7 @@ CPU_TARGET = 1.8
 
 _MIB = 2**20
 
-_MEANING = (
-    "End to end is from the server's write to the consumer's receipt; to"
-    " acknowledgement from the read of the socket to the broker's answer."
-)
+_MEANING = "End to end is from the server's write to the consumer's receipt."
 
 
 @dataclass(frozen=True)
@@ -68,9 +61,7 @@ class Report:
         machine: Where they were made.
         floor: The contender that ratios are taken of.
         measured: The one that targets are set for.
-        in_memory: The same with its outbox in memory.
         runs: All of them, in the order in which they ran.
-        contract: What an event costs between its frame's text and its record.
         receiving: What a message costs between the socket and a run.
         peers: Contenders whose flaws are told, and don't count; each with how many
             times its events/s the bridge is to bring, if that is a target.
@@ -81,9 +72,7 @@ class Report:
     machine: Machine
     floor: str
     measured: str
-    in_memory: str
     runs: Sequence[Run]
-    contract: Sequence[Cost] = ()
     receiving: Sequence[Reception] = ()
     peers: Mapping[str, float | None] = field(default_factory=dict)
     failures: Sequence[Failure] = ()
@@ -113,10 +102,7 @@ class Report:
         compared = (
             describe_soketi([run for run in self.runs if run.source != FIREHOSE]),
             describe_targets(runs, self.measured, self.peers),
-            describe_share(runs, self.measured, self.in_memory),
-            describe_threads(runs),
             describe_receiving(self.receiving),
-            describe_contract(self.contract),
         )
         parts += ["\n".join(lines) for lines in compared if lines]
         parts.append(self._correctness())
@@ -195,12 +181,8 @@ def _trickle(runs: Sequence[Run]) -> str:
             [
                 name,
                 *(
-                    write(known(members, _taken(_ended, share)), 2)
+                    write(known(members, _taken(share)), 2)
                     for share in ("p50", "p99", "p999")
-                ),
-                *(
-                    write(known(members, _taken(_acknowledged, share)), 2)
-                    for share in ("p50", "p99")
                 ),
                 write(of(members, lambda run: run.cpu_us_per_event), 0),
                 *_always(members),
@@ -211,8 +193,6 @@ def _trickle(runs: Sequence[Run]) -> str:
         "end to end: p50 ms",
         "p99 ms",
         "p99.9 ms",
-        "to acknowledgement: p50 ms",
-        "p99 ms",
         "CPU us per event",
     ]
     return "\n".join(
@@ -226,20 +206,9 @@ def _trickle(runs: Sequence[Run]) -> str:
     )
 
 
-def _ended(run: Run) -> Latency | None:
-    return run.latency
-
-
-def _acknowledged(run: Run) -> Latency | None:
-    return run.acknowledged
-
-
-def _taken(
-    latency_of: Callable[[Run], Latency | None], share: str
-) -> Callable[[Run], float | None]:
+def _taken(share: str) -> Callable[[Run], float | None]:
     def take(run: Run) -> float | None:
-        latency = latency_of(run)
-        return None if latency is None else float(getattr(latency, share))
+        return None if run.latency is None else float(getattr(run.latency, share))
 
     return take
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +11,7 @@ from benchmarks.contenders import ROOT
 from benchmarks.telling import say
 
 
-__all__ = ["keep", "save"]
+__all__ = ["keep", "renewed", "save"]
 
 _RESULTS = ROOT / "benchmarks" / "results"
 
@@ -50,3 +51,16 @@ def keep(file: Path, text: str) -> None:
     """Write a file of the repository, and say so."""
     file.write_text(text)
     say(f"saved {file.relative_to(ROOT)}")
+
+
+def renewed(document: str, name: str, text: str) -> str:
+    """
+    Put a text into a document, between the two comments that have its name.
+
+    Args:
+        document: The document; returned unchanged where it has no such place.
+        name: The name in the comments.
+        text: What goes there.
+    """
+    place = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+    return place.sub(lambda match: f"{match[1]}{text}{match[2]}", document)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.contenders import Stage
+from benchmarks.contenders import PARTITIONS, Stage
 from benchmarks.traffic import Traffic
 from benchmarks.upstream import Upstream
 from tests.kit.broker import KafkaBroker
@@ -31,7 +31,6 @@ def staged(
     upstream: Upstream,
     traffic: Traffic,
     folder: Path,
-    partitions: int = 6,
 ) -> Iterator[Stage]:
     """
     Have what a contender needs, topics of its own among it, inside the block.
@@ -41,7 +40,6 @@ def staged(
         upstream: Where events come from.
         traffic: The events that will come.
         folder: Where its files get a folder.
-        partitions: Of the topic.
 
     Raises:
         BrokerError: The broker refused a topic.
@@ -49,13 +47,11 @@ def staged(
     topic = f"bench-{uuid.uuid4().hex[:12]}"
     files = folder / topic
     files.mkdir()
-    topics = {topic: partitions, f"{topic}.dlq": 1, f"{topic}.gaps": 1}
+    topics = {topic: PARTITIONS, f"{topic}.dlq": 1, f"{topic}.gaps": 1}
     for name, count in topics.items():
         kafka.create_topic(name, count)
     try:
-        yield Stage(
-            upstream, kafka.bootstrap_servers, topic, traffic, files, partitions
-        )
+        yield Stage(upstream, kafka.bootstrap_servers, topic, traffic, files)
     finally:
         kafka.delete_topics(*topics)
         shutil.rmtree(files, ignore_errors=True)

@@ -1,7 +1,7 @@
 """
 How figures of several runs stand in a Markdown table.
 
-Owns their shape alone; which figures are shown is for `report` and `share`.
+Owns their shape alone; which figures are shown is for the reports.
 """
 
 from __future__ import annotations

@@ -18,9 +18,8 @@ from benchmarks.board.report import for_documents, line, markdown
 from benchmarks.board.runs import Course
 from benchmarks.contenders import ROOT
 from benchmarks.course import RunError
-from benchmarks.flame import renewed
 from benchmarks.machine import describe
-from benchmarks.saving import keep
+from benchmarks.saving import keep, renewed
 from benchmarks.telling import say
 from bridge.settings import BoardSettings
 from tests.kit.broker import BrokerError

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Final
 
 import h11
@@ -97,10 +98,11 @@ class Stream:
             await connection.connect(("127.0.0.1", self._port))
             stream = trio.SocketStream(connection)
             await stream.send_all(self._request())
-            async for piece in self._pieces(stream):
-                now_us = time.time_ns() // 1000
-                for name, data in messages.take(piece):
-                    yield Told(now_us, data, name == "snapshot")
+            async with aclosing(self._pieces(stream)) as pieces:
+                async for piece in pieces:
+                    now_us = time.time_ns() // 1000
+                    for name, data in messages.take(piece):
+                        yield Told(now_us, data, name == "snapshot")
 
     def _request(self) -> bytes:
         request = h11.Request(
@@ -111,7 +113,7 @@ class Stream:
         head = self._http.send(request) or b""
         return head + (self._http.send(h11.EndOfMessage()) or b"")
 
-    async def _pieces(self, stream: trio.SocketStream) -> AsyncIterator[bytes]:
+    async def _pieces(self, stream: trio.SocketStream) -> AsyncGenerator[bytes]:
         while True:
             event = self._http.next_event()
             if event is h11.NEED_DATA:

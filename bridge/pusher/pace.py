@@ -21,7 +21,8 @@ __all__ = ["PacedStream"]
 
 # The most that a packet waits for others, as long as the outbox waits between its
 # rounds (`outbox.bell`): with 1 ms an event of 1,000 a second costs half as much
-# again, with 5 ms half of them are 4 ms on their way (benchmarks/README.md).
+# again, with 5 ms half of them are 4 ms on their way
+# (docs/measurements-2026-11.md).
 _PACE_SECONDS: Final = 0.003
 
 # Who waits is woken up to a millisecond late (epoll counts in whole ones), and packets

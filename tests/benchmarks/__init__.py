@@ -1,1 +1,1 @@
-"""Tests of the benchmark's pure parts; its servers are tried by running it."""
+"""A smoke test of each benchmark, and of what judges their topics."""

@@ -11,25 +11,29 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import trio
+from confluent_kafka import KafkaException
 
 from bridge.errors import BridgeError
+from examples.local.processes import EndpointError
+from examples.local.run import run
+from examples.local.screen import Screen
 from tests.kit.broker import BrokerError
 from tests.kit.downloads import FetchError
 from tests.kit.process import PortTakenError, ProcessError
-from tests.local_run.endpoints import EndpointError
-from tests.local_run.run import Options, run
-from tests.local_run.screen import Screen
-from tests.local_run.topics import CountError
+from tests.kit.reader import ReadTimeoutError
 
+
+__all__: list[str] = []
 
 _EXPECTED = (
     BridgeError,
     BrokerError,
-    CountError,
     EndpointError,
     FetchError,
+    KafkaException,
     PortTakenError,
     ProcessError,
+    ReadTimeoutError,
 )
 _DEFAULT_RATE = 20.0
 
@@ -39,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Run until a signal or the end of the time.
 
     Returns:
-        0 after a signal or when the counts agree, 1 for everything else that is
-        told, 2 for wrong options.
+        0 after a signal or when the counts agree, 1 for every other error that is
+        reported, 2 for wrong options.
     """
     options = _options(arguments)
     screen = Screen()
@@ -51,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         expected, defects = group.split(_EXPECTED)
         if defects is not None or expected is None:
             raise
-        error = _first(expected)
+        error: BaseException = expected
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
     except _EXPECTED as single:
         error = single
     sys.stdout.flush()
@@ -59,9 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1
 
 
-def _options(arguments: Sequence[str] | None) -> Options:
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.local_run",
+        prog="python -m examples.local",
         description="Run the main job on this machine: "
         "sandbox, Kafka, bridge, board, view.",
     )
@@ -79,8 +85,7 @@ def _options(arguments: Sequence[str] | None) -> Options:
         metavar="EVENTS/S",
         help="events a second (default: %(default)g)",
     )
-    given = parser.parse_args(arguments)
-    return Options(seconds=given.seconds, rate=given.rate)
+    return parser.parse_args(arguments)
 
 
 def _positive(text: str) -> float:
@@ -88,10 +93,12 @@ def _positive(text: str) -> float:
         value = float(text)
         if 0 < value < float("inf"):
             return value
-    raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    raise argparse.ArgumentTypeError(f"{text!r} isn't a number above 0")
 
 
-async def _until_signal(options: Options, screen: Screen, folder: Path) -> int:
+async def _until_signal(
+    options: argparse.Namespace, screen: Screen, folder: Path
+) -> int:
     """Run; a signal ends the run in order, a second one changes nothing."""
     agrees: bool | None = None
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -100,7 +107,7 @@ async def _until_signal(options: Options, screen: Screen, folder: Path) -> int:
             scope = trio.CancelScope()
             nursery.start_soon(_cancel_at_signals, signals, scope)
             with scope:
-                agrees = await run(options, screen, folder)
+                agrees = await run(options.seconds, options.rate, screen, folder)
             nursery.cancel_scope.cancel()
     if agrees is None and options.seconds is not None:
         screen.say("Stopped before the summary.")
@@ -114,13 +121,6 @@ async def _cancel_at_signals(
     # It goes on listening while the run ends.
     async for _ in signals:
         scope.cancel()
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 if __name__ == "__main__":

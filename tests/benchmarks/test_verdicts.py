@@ -1,0 +1,108 @@
+"""What judges a benchmark's topic finds each way in which it can be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from benchmarks.faults.verdict import Evidence, judge
+from benchmarks.soketi import Attempt
+from benchmarks.traffic import Traffic
+from benchmarks.verification import Verdict, verify
+from tests.chaos.gaps import ReportedGap
+from tests.kit.reader import Record
+
+
+_TRAFFIC = Traffic(events=12, jobs=4)
+
+
+def _topic() -> list[Record]:
+    """Make a flawless topic of two partitions, with jobs 0 and 2 on the first."""
+    return [
+        Record(
+            partition=partition,
+            offset=offset,
+            key=_TRAFFIC.request_id(index).encode(),
+            value=_TRAFFIC.payload(index).encode(),
+            headers={"bridge_sequence": b"%d" % (offset + 1)},
+            timestamp=0,
+        )
+        for partition in range(2)
+        for offset, index in enumerate(
+            index for index in range(12) if index % 4 % 2 == partition
+        )
+    ]
+
+
+def _swapped(topic: list[Record]) -> list[Record]:
+    """Let two events of the first job change places."""
+    first, third = topic[0], topic[2]
+    assert first.key == third.key
+    topic[0] = replace(first, value=third.value)
+    topic[2] = replace(third, value=first.value)
+    return topic
+
+
+def _moved(topic: list[Record]) -> list[Record]:
+    """Put a job's last event on the other partition."""
+    stray = replace(topic.pop(5), partition=1, headers={"bridge_sequence": b"7"})
+    return [*topic, stray]
+
+
+def _more(topic: list[Record], value: bytes | None) -> list[Record]:
+    return [*topic, replace(topic[0], value=value, headers={})]
+
+
+_CASES: dict[str, tuple[Callable[[list[Record]], list[Record]], Verdict]] = {
+    "flawless": (lambda topic: topic, Verdict()),
+    "without sequences": (
+        lambda topic: [replace(record, headers={}) for record in topic],
+        Verdict(),
+    ),
+    "lost": (lambda topic: topic[:2] + topic[3:], Verdict(lost=1, holes=1)),
+    "lost at the end": (lambda topic: topic[:-1], Verdict(lost=1)),
+    "doubled": (
+        lambda topic: _more(topic, topic[0].value),
+        Verdict(duplicated=1),
+    ),
+    "swapped": (_swapped, Verdict(disordered=1)),
+    "on another partition": (_moved, Verdict(disordered=1)),
+    "under another key": (
+        lambda topic: [replace(topic[0], key=topic[1].key), *topic[1:]],
+        Verdict(altered=1),
+    ),
+    "foreign": (lambda topic: _more(topic, b"no JSON"), Verdict(foreign=1)),
+}
+
+
+def test_each_flaw_of_a_topic_is_found() -> None:
+    """What was lost, doubled, swapped or changed is counted as that, and as no more."""
+    found = {
+        name: verify(spoil(_topic()), _TRAFFIC) for name, (spoil, _) in _CASES.items()
+    }
+
+    assert found == {name: verdict for name, (_, verdict) in _CASES.items()}
+
+
+def test_only_a_loss_that_a_gap_covers_is_reported() -> None:
+    """An event that soketi took and nobody got is silent without a gap around it."""
+    attempts = [
+        Attempt(event, event / 10, event / 10 + 0.001, taken=True)
+        for event in range(_TRAFFIC.events)
+    ]
+    lost = _TRAFFIC.payload(5).encode()
+    records = [record for record in _topic() if record.value != lost]
+    silent = Evidence(
+        traffic=_TRAFFIC,
+        attempts=attempts,
+        ended=0.6,
+        deaf=[0.5],
+        records=records,
+        seen={(each.partition, each.offset): 1.2 for each in records},
+    )
+    covering = ReportedGap("a-gap", "disconnected", 0.4, 0.6)
+    elsewhere = ReportedGap("a-gap", "disconnected", 0.6, 0.9)
+
+    assert judge(silent).silent == 1
+    assert judge(replace(silent, gaps=[elsewhere])).silent == 1
+    assert judge(replace(silent, gaps=[covering])).silent == 0

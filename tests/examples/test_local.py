@@ -1,0 +1,162 @@
+"""`make run` as a user starts it: its counts, its exit codes, and what it leaves."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from examples.local.counts import Totals
+from examples.local.processes import BridgeNumbers
+from tests.kit.broker import EXISTING_VARIABLE, KafkaBroker
+
+
+# Promised for the time from Ctrl-C until all has gone.
+_STOP_SECONDS = 10.0
+# Every process of a run inherits it, so that what is left over can be found.
+_MARK = "LOCAL_RUN_TEST"
+
+
+class _Runner:
+    """One run, whose processes and files can be told from any other's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._mark = uuid.uuid4().hex
+
+    def start(self, *options: str, kafka: str | None = None) -> subprocess.Popen[str]:
+        kept = {name: v for name, v in os.environ.items() if name != EXISTING_VARIABLE}
+        own = {_MARK: self._mark, "TMPDIR": str(self.folder)}
+        return subprocess.Popen(
+            [sys.executable, "-m", "examples.local", *options],
+            env=kept | own | ({EXISTING_VARIABLE: kafka} if kafka else {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def left(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(_MARK) == self._mark:
+                    found.append(process)
+            except psutil.Error:  # gone meanwhile, or another user's
+                continue
+        return found
+
+    def until_emitted(self, process: subprocess.Popen[str]) -> str:
+        """Read the output up to the first line of counts."""
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if re.search(r"\d s  emitted [1-9]", line):
+                return "".join(lines)
+        raise AssertionError("".join([*lines, process.communicate()[1]]))
+
+    def assert_nothing_left(self) -> None:
+        assert self.left() == []
+        assert list(self.folder.iterdir()) == []
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Iterator[_Runner]:
+    """A runner whose run ends with the test."""
+    made = _Runner(tmp_path)
+    yield made
+    for process in made.left():
+        process.kill()
+
+
+@pytest.mark.connected
+def test_a_timed_run_agrees_and_leaves_nothing(runner: _Runner) -> None:
+    """With a Kafka of its own it prints counts that agree, and ends with 0."""
+    process = runner.start("--for", "3", "--rate", "40")
+    output, errors = process.communicate(timeout=50)
+
+    assert (process.returncode, errors) == (0, "")
+    numbers = dict(re.findall(r"│ (\S.*?) +│ +(\S.*?) +│", output))
+    assert int(numbers["emitted by the sandbox"]) > 60
+    assert numbers["read by the bridge"] == numbers["emitted by the sandbox"]
+    assert numbers["on the topic"] == numbers["consumed by the live view"]
+    assert numbers["p99 from emission to consumption"].endswith(" ms")
+    for words in ("bridge tail", "kcat -C", "kafka-console-consumer", "browser:"):
+        assert words in output
+    assert "\x1b" not in output
+    runner.assert_nothing_left()
+
+
+def test_ctrl_c_ends_all_and_removes_its_topics(
+    runner: _Runner, kafka: KafkaBroker
+) -> None:
+    """Ctrl-C, even twice, ends all within 10 s; the broker in use keeps no topic."""
+    process = runner.start(kafka=kafka.bootstrap_servers)
+    output = runner.until_emitted(process)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=_STOP_SECONDS)
+
+    assert (process.returncode, errors) == (0, "")
+    assert "Everything has stopped" in rest
+    runner.assert_nothing_left()
+    (topic,) = set(re.findall(r"topics (jobs-[0-9a-f]{8})", output))
+    present = kafka._admin().list_topics(timeout=10).topics
+    assert [name for name in present if name.startswith(topic)] == []
+
+
+def test_a_process_that_dies_ends_the_run(runner: _Runner, kafka: KafkaBroker) -> None:
+    """The run names it, shows the end of its log, and exits with 1."""
+    process = runner.start(kafka=kafka.bootstrap_servers)
+    runner.until_emitted(process)
+    (bridge,) = (
+        each for each in runner.left() if each.cmdline()[2:4] == ["bridge", "--topic"]
+    )
+    bridge.kill()
+    _, errors = process.communicate(timeout=_STOP_SECONDS)
+
+    assert process.returncode == 1
+    first, *tail = errors.splitlines()
+    assert first.startswith("make run: the bridge was ended by SIGKILL")
+    assert tail
+    assert "Traceback" not in errors
+    runner.assert_nothing_left()
+
+
+def test_counts_that_differ_are_named() -> None:
+    """Each way in which counts can differ gives one sentence with both numbers."""
+    numbers = BridgeNumbers(1000, 1007, 10, waiting=0, healed=7, gaps=0)
+    agreeing = Totals(1000, numbers, 997, 997, letters=10, consumed=997)
+    in_a_gap = replace(agreeing, emitted=1234, bridge=replace(numbers, gaps=2))
+    cases = {
+        "read 1,000 of 1,001": replace(agreeing, emitted=1001),
+        "read 1,000 of 999": replace(in_a_gap, emitted=999),
+        "989 records and 10": replace(
+            agreeing, on_topic=989, distinct=989, consumed=989
+        ),
+        "10 records are duplicates": replace(agreeing, distinct=987),
+        "view read 900 of 997": replace(agreeing, consumed=900),
+        "counted 9 of 10 dead": replace(
+            agreeing, bridge=replace(numbers, dead_letters=9)
+        ),
+        "3 records still wait": replace(agreeing, bridge=replace(numbers, waiting=3)),
+    }
+
+    said = {words: totals.differences() for words, totals in cases.items()}
+
+    assert agreeing.differences() == in_a_gap.differences() == []
+    assert {
+        words: sentences
+        for words, sentences in said.items()
+        if len(sentences) != 1 or words not in sentences[0]
+    } == {}
