@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 
 from bridge.record import Record
-from tests.job_status.test_contract import judge
-from tests.test_intake import status
-from tests.test_intake_contract import frame_of, outlet_for, records_of
+from tests.rules.drawing import frame_of
+from tests.rules.intake import status
+from tests.rules.reader import judge
+from tests.rules.test_payload_properties import outlet_for
 
 
 _PAGE = Path(__file__).parents[1] / "docs" / "inputs.md"
 
 _ROW = re.compile(r"^\| (?!input )(?!---)(.+) \| (.+) \|$", re.MULTILINE)
 
-# Above `test_contract.MAX_BYTES`, the limit of events here.
+# Above `drawing.MAX_BYTES`, the limit of events here.
 _LARGE = "x" * 30_000
 
 _CONTAINERS: tuple[Any, ...] = ([], {}, [1], {"a": "b"})
@@ -193,7 +194,7 @@ def test_each_input_has_the_outcome_that_its_row_says(row: str) -> None:
     said, _, word = _rows()[row].partition(": ")
     for payload in INPUTS[row]:
         received = frame_of(payload, is_ascii=True)
-        [record] = records_of(outlet_for("inline"), received)
+        [record] = outlet_for("inline").take(received)
         became, why = _outcome(record)
         assert became == said, payload
         if word.startswith("`"):
@@ -207,7 +208,7 @@ def test_each_input_has_the_outcome_that_its_row_says(row: str) -> None:
 def test_too_large_and_wrong_keeps_the_other_reason() -> None:
     """Its row names no word, since it may be any."""
     [payload] = INPUTS["larger than `limits.event_bytes`, and wrong in another way"]
-    [record] = records_of(outlet_for("inline"), frame_of(payload, is_ascii=True))
+    [record] = outlet_for("inline").take(frame_of(payload, is_ascii=True))
     assert _outcome(record) == ("dead letter", "unknown_status")
 
 
@@ -218,5 +219,5 @@ def test_too_large_and_wrong_keeps_the_other_reason() -> None:
 def test_a_number_becomes_the_decimal_that_it_is(number: str, text: str) -> None:
     """No digit is lost or made up on the way from number to text."""
     payload = _but("progress", number)
-    [record] = records_of(outlet_for("inline"), frame_of(payload, is_ascii=True))
+    [record] = outlet_for("inline").take(frame_of(payload, is_ascii=True))
     assert judge(record.value)["progress"] == text

@@ -29,9 +29,9 @@ from bridge.recovery.gap import GapCause
 from bridge.replay.shaping import Shaping
 from bridge.settings import Settings
 from bridge.tracing.sdk import Tracing
-from tests.previews.images import KINDS, data_uri, image
 from tests.recovery.books import NOW_US, Books
-from tests.test_intake import Outlet, status
+from tests.rules.images import KINDS, data_uri, image
+from tests.rules.intake import Outlet, status
 
 
 __all__ = ["Written", "written"]

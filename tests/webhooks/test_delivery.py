@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bridge.record import Delivery
 from bridge.webhooks.delivery import Event, Webhook, delivery_of, read
-from tests.job_status.test_contract import judge
+from tests.rules.reader import judge
 from tests.webhooks.making import (
     SOURCE,
     body_of,

@@ -16,6 +16,7 @@ from bridge.errors import OutboxFullError
 from tests.webhooks.conftest import Told
 from tests.webhooks.house import MAX_BYTES, NOW, PATH, House, piece
 from tests.webhooks.making import CLIENT_ID, SECRET, body_of, completed, failed, signed
+from tests.webhooks.shelf import Shelf
 
 
 # -- Bodies -------------------------------------------------------------------------
@@ -165,15 +166,16 @@ async def test_an_outbox_that_has_ended(autojump_clock: MockClock) -> None:
     assert (answer.status_code, trio.current_time()) == (503, begun)
 
 
-async def test_a_port_that_fails_at_once() -> None:
-    """An outbox may say so before it gives a future."""
-    house = House()
+async def test_an_outbox_that_refuses_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An outbox may refuse before it gives a future."""
 
-    def take(_: object) -> Any:
+    def take(_: Shelf, __: object) -> Any:
         raise OutboxFullError("full")
 
-    house.receiver._take = take
-    answer = await house.post(body_of("job.completed", completed()))
+    monkeypatch.setattr(Shelf, "take", take)
+    answer = await House().post(body_of("job.completed", completed()))
     assert answer.status_code == 503
 
 

@@ -22,8 +22,8 @@ from bridge.webhooks.receiver import Receiver, Recipient
 from bridge.webhooks.statistics import Release, WebhookStatistics
 from bridge.webhooks.steady import steady_clock
 from tests.outbox.making import Log, fresh, spread, threaded
+from tests.rules.intake import Outlet, event, status
 from tests.sandbox.client import wait_until
-from tests.test_intake import Outlet, event, status
 from tests.webhooks.making import (
     CLIENT_ID,
     SECRET,

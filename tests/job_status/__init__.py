@@ -1,1 +1,0 @@
-"""The payload: what passes, what is changed, what is refused."""

@@ -1,1 +1,0 @@
-"""From a preview's text to its image: what is understood, what is let through."""

@@ -1,0 +1,1 @@
+"""Rules: tables and properties of what the bridge makes of its inputs."""

@@ -1,0 +1,470 @@
+"""What becomes of a payload: it passes untouched, is changed, or is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import pytest
+
+from bridge.intake import lighten
+from bridge.pusher.protocol import ChannelEvent, decode
+from bridge.record import Envelope, Importance, Origin, Record
+from tests.rules.intake import RECEIVED_AT_US, SOURCE, Outlet, counted, status
+
+
+ID = b"job-1"
+LARGE = "data:image/jpeg;base64," + "AbC/" * 22_500
+BARE = {"preview": None, "result_url": None, "progress": None}
+
+# As upstream's documentation shows it.
+DOCUMENTED = """{
+"request_id": "123e4567-e89b-12d3-a456-426614174000",
+"status": "in_progress",
+"preview": "data:image/jpeg;base64,/9j/4AAQSkZJRg...",
+"result_url": null,
+"progress": "45.50"
+}"""
+
+
+def members(**changed: Any) -> dict[str, Any]:
+    """Give the members of a conforming payload, some of them changed."""
+    return dict(json.loads(status(**changed)))
+
+
+def literal(name: str, text: str) -> str:
+    """Write a payload whose member is exactly this text."""
+    return status(**{name: "@"}).replace('"@"', text)
+
+
+def more(text: str) -> str:
+    """Write a conforming payload with more members behind it."""
+    return f"{status()[:-1]},{text}}}"
+
+
+def nested(levels: int) -> str:
+    """Write a payload whose deepest array is so many levels down."""
+    return more('"x":' + "[" * (levels - 1) + "]" * (levels - 1))
+
+
+def test_what_conforms_passes_untouched() -> None:
+    """However it is written, its value has the bytes of the payload."""
+    texts = [
+        DOCUMENTED,
+        status(),
+        json.dumps(members(), separators=(",", ":")),
+        json.dumps(members(), indent=4) + "\r\n\t ",
+        json.dumps(dict(reversed(members().items()))),
+        status(status="done", result_url="https://a.example/1?s=x&y"),
+        status(status="error", error_code="X", error_message='a "b"'),
+        status(status="error", error_code=None),
+        status(progress=None),
+        status(progress="0"),
+        status(preview=""),
+        status(preview='a"b\\'),
+        status(preview="no image"),
+        status(preview=LARGE),
+        status(preview=LARGE).replace("/", "\\/"),
+        status(preview=LARGE, x="y"),
+        status(result_url="x" * 5000),
+        json.dumps(members(preview="\N{SNOWMAN} \U0001f600"), ensure_ascii=False),
+        status(preview="\N{SNOWMAN} \U0001f600"),
+        status(request_id="j\N{LATIN SMALL LETTER O WITH DIAERESIS}b 1"),
+        status(request_id="not\N{NO-BREAK SPACE}printable for Python"),
+        status(request_id="i" * 256),
+        status(unknown={"a": [1, 2.50, True, None, {"b": "c"}]}),
+        more('"big": 123456789012345678901234567890, "e":1E5'),
+        status().replace("status", "\\u0073tatus"),
+        status().replace('":', '" :'),
+        nested(2),
+        nested(64),
+    ]
+    wrong = []
+    for text in texts:
+        [record] = Outlet().accept(text)
+        if (record.topic, record.value, record.extra) != ("jobs", text.encode(), ()):
+            wrong.append((text[:200], record.topic, record.value[:200], record.extra))
+    assert not wrong
+
+
+class Changed(NamedTuple):
+    """A payload that is changed: into what, and which changes the header names."""
+
+    payload: object
+    value: dict[str, Any]
+    changes: str
+
+
+def _number(text: str, decimal: str) -> Changed:
+    payload = literal("progress", text)
+    return Changed(payload, members(progress=decimal), "progress_number")
+
+
+def _repaired(text: str, result: str) -> Changed:
+    return Changed(literal("x", text), members(x=result), "invalid_unicode")
+
+
+def _infinite(text: str) -> Changed:
+    payload = literal("x", f"[{text}]")
+    return Changed(payload, members(x=[None]), "number_out_of_range")
+
+
+CHANGED = [
+    _number("45.5", "45.50"),
+    _number("45.500", "45.50"),
+    _number("45", "45.00"),
+    _number("0", "0.00"),
+    _number("-0.0", "0.00"),
+    _number("1e2", "100.00"),
+    _number("33.333", "33.333"),
+    _number("45.123456789012345678901234567", "45.123456789012345678901234567"),
+    _number("1e-7", "0.0000001"),
+    Changed(
+        '{"request_id": "a", "status": "processing"}',
+        {"request_id": "a", "status": "processing", **BARE},
+        "missing_field",
+    ),
+    # The last of equal keys wins, however they are written, at any depth and size.
+    Changed(
+        more('"x":[{"a":1,"b":2,"a":3}],"request_id":"last"'),
+        members(request_id="last", x=[{"a": 3, "b": 2}]),
+        "duplicate_key",
+    ),
+    *(
+        Changed(
+            f"{status(preview=padding)[:-1]},{again}}}",
+            members(preview=padding, status="done"),
+            "duplicate_key",
+        )
+        for padding in ("", "x" * 5000)
+        for again in ('"status":"done"', '"status" :"done"', '"st\\u0061tus":"done"')
+    ),
+    Changed(more('"x":1,"x":2'), members(x=2), "duplicate_key"),
+    _repaired('"\\ud800"', "\ufffd"),
+    _repaired('"a\\udc00b"', "a\ufffdb"),
+    _repaired('"\\udc00\\ud800"', "\ufffd\ufffd"),
+    _repaired('"\ud83d\ude00"', "\U0001f600"),
+    _repaired('"\ud83d"', "\ufffd"),
+    Changed(
+        literal("preview", '"\\ud800"'), members(preview="\ufffd"), "invalid_unicode"
+    ),
+    # Keys that the repair makes equal are one key.
+    Changed(
+        more('"\\ud800":1,"\\ud801":2'),
+        members(**{"\ufffd": 2}),
+        "duplicate_key,invalid_unicode",
+    ),
+    *(_infinite(text) for text in ("1e999", "-1e999", "1" * 400, "1" * 5000)),
+    Changed(
+        members(x=[1, {"a": "\N{SNOWMAN}"}]),
+        members(x=[1, {"a": "\N{SNOWMAN}"}]),
+        "data_not_string",
+    ),
+    Changed(json.dumps(status()), members(), "encoded_twice"),
+    # Several changes are listed in the order of the vocabulary.
+    Changed(
+        {"request_id": "a", "status": "done", "progress": 1.5, "x": "\ud800"},
+        {
+            "request_id": "a",
+            "status": "done",
+            **BARE,
+            "progress": "1.50",
+            "x": "\ufffd",
+        },
+        "data_not_string,invalid_unicode,missing_field,progress_number",
+    ),
+]
+
+
+def test_what_deviates_is_changed_and_the_header_names_the_changes() -> None:
+    """Each key once, nothing invented, and the job's record says what was done."""
+    wrong = []
+    for row in CHANGED:
+        outlet = Outlet()
+        [record] = outlet.accept(row.payload)
+        pairs = json.loads(record.value, object_pairs_hook=list)
+        found = (dict(record.extra), json.loads(record.value), len(pairs))
+        wanted = ({"bridge_normalized": row.changes.encode()}, row.value)
+        counts = counted(outlet.intake.statistics.normalized)
+        if found != (*wanted, len(row.value)) or set(counts) != set(
+            row.changes.split(",")
+        ):
+            wrong.append((str(row.payload)[:200], record.value[:200], record.extra))
+    assert not wrong
+
+
+def test_numbers_keep_their_digits_when_another_member_is_changed() -> None:
+    """Only what must be changed is."""
+    numbers = "[0.10, 1E+2, -0, 12345678901234567890.123456789012345678]"
+    [record] = Outlet().accept(literal("x", numbers).replace('"45.50"', "45.5"))
+    assert numbers.replace(" ", "").encode() in record.value
+
+
+class Refused(NamedTuple):
+    """A payload that is refused: why, for which job, in which words."""
+
+    payload: object
+    reason: str
+    message: str
+    key: bytes | None = None
+
+
+def _progress(value: object) -> Refused:
+    return Refused(status(progress=value), "invalid_field", "progress is ", ID)
+
+
+REFUSED = [
+    # Not JSON. The job is named where it can be read.
+    *(
+        Refused(text, "not_json", "malformed JSON at character")
+        for text in (
+            *("", " ", "hello", "{", '{"request_id": "a\\u0000"'),
+            status().replace('"', "'"),
+            json.dumps('{"request_id": "", '),
+        )
+    ),
+    *(
+        Refused(text, "not_json", "malformed JSON at character", ID)
+        for text in (
+            *(status()[:-1], status() + "x", status() + "\x00", "\ufeff" + status()),
+            *(literal("x", text) for text in ("01", '"\t"', '"\\q"')),
+            status()[:-1] + ",}",
+        )
+    ),
+    Refused(literal("x", "NaN"), "not_json", "NaN is no JSON", ID),
+    Refused(literal("x", "-Infinity"), "not_json", "-Infinity is no JSON", ID),
+    # JSON, but not an object.
+    *(
+        Refused(data, "not_an_object", f"the event is {kind}, not an object")
+        for data, kind in [
+            *[("null", "null"), ("5", "a number"), ("true", "a boolean")],
+            *[("[]", "an array"), ('"hello"', "a string"), (None, "null")],
+            *[(5, "a number"), (1.5, "a number"), (True, "a boolean")],
+            ([members()], "an array"),
+        ]
+    ),
+    # Without a job. It isn't taken from another member.
+    *(
+        Refused(status(request_id=request_id), "missing_request_id", message)
+        for request_id, message in [
+            ("", "request_id is empty"),
+            (5, "request_id is a number, not a string"),
+            (None, "request_id is null, not a string"),
+            (["a"], "request_id is an array, not a string"),
+            *((text, "request_id has control") for text in ("a\0", "a\n", "\x7f")),
+            ("\x85", "request_id has control characters"),
+            ("i" * 257, "request_id has more than 256 characters"),
+        ]
+    ),
+    Refused(
+        '{"status": "done", "x": {"request_id": "inner"}}',
+        "missing_request_id",
+        "request_id is missing",
+    ),
+    # The statuses are a closed list.
+    *(
+        Refused(status(status=name), "unknown_status", "status is ", ID)
+        for name in ("pending", "DONE", "", "done ", 1, None, ["done"])
+    ),
+    Refused('{"request_id": "job-1"}', "unknown_status", "status is missing", ID),
+    # Members of a wrong type, in small payloads and in large ones.
+    *(
+        Refused(
+            status(result_url=padding).replace('"preview": null', f'"preview": {text}'),
+            "invalid_field",
+            "preview is a",
+            ID,
+        )
+        for padding in ("", "u" * 5000)
+        for text in ("[]", "{}", '["x"]', "12", "true", '{"a":1}')
+    ),
+    Refused(status(result_url={"a": 1}), "invalid_field", "result_url is an", ID),
+    Refused(status(error_code=17), "invalid_field", "error_code is a number", ID),
+    Refused(status(error_message=[]), "invalid_field", "error_message is an", ID),
+    *(_progress(value) for value in (True, [45.5], "45,5", "45.5%", "", "-1")),
+    *(_progress(value) for value in ("45.50\n", "1e2", "\u0664", "1" * 33)),
+    *(
+        Refused(literal("progress", text), "invalid_field", "progress is a num", ID)
+        for text in (
+            *("-1", "1e40", "1e-999999999", "1e-9999999999999999999"),
+            *("0e9999999999999999999", "0.1234567890123456789012345678901234567890"),
+        )
+    ),
+    # Deeper than every reader can read, whatever the decoders can.
+    *(
+        Refused(nested(levels), "too_deep", "nested deeper than 64 levels", ID)
+        for levels in (65, 900, 5000, 200_000)
+    ),
+    Refused("[" * 100, "not_json", ""),
+    Refused("[" * 100 + "]" * 100, "too_deep", ""),
+    Refused(status(x="\N{SNOWMAN}" * 400_000), "too_large", "the event has ", ID),
+]
+
+
+def _original(payload: object) -> bytes:
+    if isinstance(payload, str):
+        return payload.encode()
+    return json.dumps(payload).encode()
+
+
+def test_what_is_refused_is_a_dead_letter_with_its_bytes_and_the_reason() -> None:
+    """Reason, message and job in the headers; the bytes as they came."""
+    wrong = []
+    for row in REFUSED:
+        outlet = Outlet(max_dead_letter_bytes=10**9)
+        [record] = outlet.accept(row.payload)
+        headers = {name: value.decode() for name, value in record.extra}
+        reason = headers.get("bridge_reason")
+        message = headers.get("__connect.errors.exception.message", "")
+        # What isn't JSON, or was not read to its end, isn't called JSON.
+        unread = row.reason in {"not_json", "too_deep", "too_large"}
+        content_type = f"application/{'octet-stream' if unread else 'json'}"
+        if (
+            (record.topic, reason, record.key) != ("jobs.dlq", row.reason, row.key)
+            or not message.startswith(row.message)
+            or record.value != _original(row.payload)
+            or record.envelope.content_type != content_type
+            or record.status is not None
+            or counted(outlet.intake.statistics.dead_letters) != {row.reason: 1}
+        ):
+            wrong.append((str(row.payload)[:200], record.key, record.extra))
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '{"status" : "sleeping",  "n": 1.50, "request_id": "job-1"}',
+        '{"request_id":"job-1","x":' + "[" * 900 + "]" * 900 + "}",
+    ],
+    ids=["spaced", "deep"],
+)
+def test_data_that_was_not_a_string_is_kept_as_the_frame_wrote_it(data: str) -> None:
+    """The frame's own bytes, however deep they are nested."""
+    received = decode(
+        f'{{"event":"request.status.updated","channel":"c","data":{data}}}'
+    )
+    assert isinstance(received, ChannelEvent)
+    [record] = Outlet().take(received)
+    assert (record.topic, record.key, record.value) == ("jobs.dlq", ID, data.encode())
+
+
+def test_the_size_limit_counts_bytes_of_what_would_be_written() -> None:
+    """Bytes of UTF-8, not characters; after the changes, not before."""
+    snow = json.dumps(members(x="\N{SNOWMAN}" * 3000), ensure_ascii=False)
+    bare = '{"request_id":"job-1","status":"done"}'
+    written = len(bare) + len(',"preview":null,"result_url":null,"progress":null')
+    for payload, size in ((snow, len(snow.encode())), (bare, written)):
+        for limit, topic in ((size, "jobs"), (size - 1, "jobs.dlq")):
+            [record] = Outlet(max_value_bytes=limit).accept(payload)
+            assert (record.topic, record.key) == (topic, ID)
+            if topic == "jobs.dlq":
+                assert record.extra[0] == ("bridge_reason", b"too_large")
+                assert record.value == payload.encode()
+
+
+def test_no_message_shows_contents() -> None:
+    """Headers are read by tools and people that may not see what is in a payload."""
+    secret = "https://a.example/?signature=hush"
+    records = Outlet().accept(
+        status(status=secret),
+        status(progress=secret),
+        status(request_id=secret * 10),
+        status(preview=secret) + secret,
+        status(preview=[secret]),
+        status(result_url={secret: secret}),
+        json.dumps(secret),
+        secret * 50,
+    )
+    for record in records:
+        headers = dict(record.extra)
+        assert len(headers["__connect.errors.exception.message"]) <= 300
+        assert all(b"hush" not in value for value in headers.values())
+
+
+# -- The record beside its value -------------------------------------------------
+
+
+def test_a_record_has_what_kafka_and_the_outbox_need() -> None:
+    """Key, time and shared headers as the design says; the job's state beside."""
+    [record] = Outlet().accept(status())
+    assert record == Record(
+        topic="jobs",
+        key=ID,
+        value=status().encode(),
+        received_at_us=RECEIVED_AT_US,
+        envelope=Envelope(
+            ce_source=SOURCE,
+            ce_type="dev.dryapi.request.status.updated",
+            origin="socket",
+            content_type="application/json",
+        ),
+        importance=Importance.EVENT,
+        status="in_progress",
+        progress="45.50",
+    )
+
+
+def test_importance_and_state_are_those_of_the_value() -> None:
+    """A job's end outlives its middle, and that outlives a preview."""
+    event, preview, terminal = (
+        Importance.EVENT,
+        Importance.PREVIEW,
+        Importance.TERMINAL,
+    )
+    table = [
+        (status(progress=7), event, "in_progress", "7.00"),
+        (status(preview="p"), preview, "in_progress", "45.50"),
+        (status(preview="p" * 9000), preview, "in_progress", "45.50"),
+        (members(preview="p"), preview, "in_progress", "45.50"),
+        (status(preview="p", x=1), preview, "in_progress", "45.50"),
+        (status(status="processing", progress=None), event, "processing", None),
+        (status(status="processing", preview="p"), event, "processing", "45.50"),
+        (status(status="done", preview="p"), terminal, "done", "45.50"),
+        (status(status="done", progress="100"), terminal, "done", "100"),
+        ('{"request_id":"a","status":"error"}', terminal, "error", None),
+        (status(status="sleeping"), event, None, None),
+    ]
+    records = Outlet().accept(*(payload for payload, *_ in table))
+    found = [(one.importance, one.status, one.progress) for one in records]
+    assert found == [tuple(wanted) for _, *wanted in table]
+
+
+def test_a_preview_can_be_dropped_later_when_there_is_no_room() -> None:
+    """Only of a job's middle; the header lists it after the other changes."""
+    outlet = Outlet()
+    plain, changed = outlet.accept(
+        status(preview="p"), status(preview="p", progress=45.5)
+    )
+    [bare] = Outlet().accept(status())
+    normalized = "bridge_normalized"
+    for record, changes in (
+        (plain, b"preview_dropped"),
+        (changed, b"progress_number,preview_dropped"),
+    ):
+        lightened = lighten(record)
+        assert lightened is not None
+        assert lightened.extra == ((normalized, changes),)
+        assert lightened.importance is Importance.EVENT
+        assert json.loads(lightened.value) == json.loads(bare.value)
+        assert (lightened.key, lightened.status) == (record.key, record.status)
+        assert lighten(lightened) is None
+    whole = outlet.accept(status(), status(status="done", preview="p"), "bad")
+    assert [lighten(record) for record in whole] == [None] * 3
+
+
+def test_a_run_is_offered_once_in_order_and_counted() -> None:
+    """One list with the dead letters in their place; nothing for an empty run."""
+    outlet = Outlet(origin=Origin.REPLAY)
+    payloads = [status(), "bad", status(request_id="b"), "worse", "[]"]
+    records = outlet.accept(*payloads)
+    assert outlet.runs == [records]
+    assert [record.value for record in records] == [text.encode() for text in payloads]
+    assert [record.topic[4:] for record in records] == ["", ".dlq", "", ".dlq", ".dlq"]
+    assert records[0].envelope is records[2].envelope
+    assert {record.envelope.origin for record in records} == {"replay"}
+    outlet.intake.accept([], RECEIVED_AT_US)
+    assert outlet.runs == [records]
+    statistics = outlet.intake.statistics
+    assert statistics.accepted == 2
+    assert counted(statistics.dead_letters) == {"not_json": 2, "not_an_object": 1}

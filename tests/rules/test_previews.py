@@ -1,0 +1,461 @@
+"""
+Previews: which spellings and which images are taken, and where they go.
+
+Everything is asked of the intake with `previews = "topic"`: an image is a record on the
+topic of previews, anything else a dead letter beside its event.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import time
+from urllib.parse import quote_from_bytes
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.intake import lighten
+from bridge.record import Envelope, Importance, Record
+from tests.rules.images import KINDS, SPELLINGS, data_uri, image
+from tests.rules.intake import RECEIVED_AT_US, SOURCE, Outlet, counted, status
+
+
+PICTURE = image("image/jpeg")
+DIGEST = hashlib.sha256(PICTURE).hexdigest().encode()
+MODES = ("inline", "drop", "topic")
+
+# An image whose base64 ends without padding: what follows it is decoded with it, and
+# ignored by who looks for the kind of image.
+WHOLE = image("image/gif") + bytes(-len(image("image/gif")) % 3)
+BEGIN = base64.b64encode(WHOLE).decode()
+
+
+def topic_outlet(**options: int) -> Outlet:
+    """Give an intake that moves previews to a topic."""
+    return Outlet(previews="topic", **options)
+
+
+def moved(text: str) -> Record | None:
+    """Give the record of a preview's image; None if it is a dead letter."""
+    record, job = topic_outlet().accept(status(preview=text))
+    assert job.topic == "jobs"
+    assert json.loads(job.value)["preview"] is None
+    if record.topic == "jobs.previews":
+        return record
+    assert record.topic == "jobs.dlq"
+    assert record.value == text.encode()
+    assert dict(record.extra)["bridge_reason"] == b"invalid_preview"
+    return None
+
+
+def without(payload: str) -> bytes:
+    """Give the payload's bytes with null in its preview's place."""
+    preview = json.dumps(json.loads(payload)["preview"])
+    return payload.replace(preview, "null").encode()
+
+
+# -- Which texts ------------------------------------------------------------------
+
+
+def test_every_kind_is_taken_in_every_spelling() -> None:
+    """The record's value is the image itself, its type what the bytes are."""
+    wrong = []
+    for kind in KINDS:
+        for name, spell in SPELLINGS.items():
+            data = image(kind)
+            record = moved(spell(data, kind))
+            if record is None or record != Record(
+                topic="jobs.previews",
+                key=b"job-1",
+                value=data,
+                received_at_us=RECEIVED_AT_US,
+                envelope=Envelope(
+                    ce_source=SOURCE,
+                    ce_type="dev.dryapi.request.preview",
+                    origin="socket",
+                    content_type=kind,
+                    kind="preview",
+                ),
+                extra=(
+                    (
+                        "bridge_preview_sha256",
+                        hashlib.sha256(data).hexdigest().encode(),
+                    ),
+                ),
+                importance=Importance.PICTURE,
+            ):
+                wrong.append((kind, name, record))
+    assert not wrong
+
+
+# From the Web Platform Tests, fetch/data-urls/resources/base64.json: what follows an
+# image, and what it is decoded to; None where all of it is refused.
+BASE64: list[tuple[str, bytes | None]] = [
+    *[("", b""), ("abcd", b"i\xb7\x1d"), (" abcd", b"i\xb7\x1d")],
+    *[("abcd ", b"i\xb7\x1d"), (" abcd===", None), ("abcd=", None), ("abcd==", None)],
+    *[("abcd====", None), ("ab", b"i"), ("abc", b"i\xb7"), ("abcde", None)],
+    *[("ab=", None), ("ab==", b"i"), ("ab===", None), ("abc=", b"i\xb7"), ("a", None)],
+    *[("=", None), ("==", None), ("===", None), ("====", None), ("a=", None)],
+    *[("a==", None), ("a===", None), ("a=b", None), ("ab=c", None), ("=abc", None)],
+    *[("ab\tcd", b"i\xb7\x1d"), ("ab\ncd", b"i\xb7\x1d"), ("ab\fcd", b"i\xb7\x1d")],
+    *[("ab\rcd", b"i\xb7\x1d"), ("ab cd", b"i\xb7\x1d"), ("ab\u00a0cd", None)],
+    *[("ab\u000bcd", None), ("ab\t\n\f\r =\t\n\f\r =\t\n\f\r ", b"i"), ("/", None)],
+    *[("//", b"\xff"), ("///", b"\xff\xff"), ("////", b"\xff\xff\xff"), ("~", None)],
+    *[("~~", None), ("A", None), ("AA", b"\x00")],
+    # Bits that no byte needs are dropped.
+    *[("AB", b"\x00"), ("AAB", b"\x00\x00")],
+    # The one exception: what some encoders write.
+    ("__-_", b"\xff\xff\xbf"),
+]
+
+
+def test_base64_is_read_as_browsers_read_it() -> None:
+    """Bare and in a data URI; what is wrong is refused and not guessed at."""
+    wrong = []
+    for head in ("", "data:;base64,"):
+        for tail, decoded in BASE64:
+            record = moved(head + BEGIN + tail)
+            if (record and record.value) != (
+                None if decoded is None else WHOLE + decoded
+            ):
+                wrong.append((head, tail, record))
+    assert not wrong
+
+
+def test_data_uris_are_read_as_browsers_read_them() -> None:
+    """Type, parameters and the word base64, by the Fetch Standard."""
+    body = quote_from_bytes(WHOLE)
+    mislabelled = {"bridge_normalized": b"preview_type"}
+    table: list[tuple[str, bytes, dict[str, bytes]]] = [
+        (f"data:,{body}", b"", {}),
+        (f"data:image/gif,{body}", b"", {}),
+        (f"data:image/png,{body}", b"", mislabelled),
+        (f"data:image/svg+xml,{body}", b"", mislabelled),
+        (f"data:text/html,{body}", b"", mislabelled),
+        (f"data:text/plain,{body}", b"", {}),
+        (f"data:application/octet-stream,{body}", b"", {}),
+        (f"data:nonsense,{body}", b"", {}),
+        # A parameter of that name asks for nothing, nor does one before others.
+        (f"data:image/gif;base64=1,{body}YQ", b"YQ", {}),
+        (f"data:image/gif;base64;x=1,{body}YQ", b"YQ", {}),
+        (f"data:image/gif;x=base64,{body}YQ", b"YQ", {}),
+        (f"data:base64,{body}YQ", b"YQ", {}),
+        (f"data:a b/c,{body}", b"", {}),
+        (f"data:,{body}100%", b"100%", {}),
+        (f"data:,{body}a#b", b"a", {}),
+        (f"data:,{body}\N{SNOWMAN}", "\N{SNOWMAN}".encode(), {}),
+        (f"\x00 data:,{body}x \x1f", b"x", {}),
+    ]
+    wrong: list[tuple[str, Record | None]] = []
+    for text, tail, headers in table:
+        record = moved(text)
+        if record is None:
+            wrong.append((text[:50], None))
+            continue
+        extra = {name: value for name, value in record.extra if "sha256" not in name}
+        if (record.value, extra) != (WHOLE + tail, headers):
+            wrong.append((text[:50], record))
+    assert not wrong
+
+
+def test_a_jpeg_may_be_called_by_its_other_names() -> None:
+    """Names that are written, though not registered, are no wrong claim."""
+    for name in ("image/jpg", "image/pjpeg", "image/jpeg"):
+        record = moved(data_uri(PICTURE, name))
+        assert record is not None
+        assert dict(record.extra).keys() == {"bridge_preview_sha256"}
+
+
+NEITHER = [
+    ("https://storage.example/previews/1.jpg", "is no data URI and no base64"),
+    ("data:", "is a data URI without a comma"),
+    ("data:image/png;base64", "is a data URI without a comma"),
+    (f"data:{'x' * 5000},{quote_from_bytes(WHOLE)}", "is a data URI without a comma"),
+    ("blob:https://a.example/1", "is no data URI and no base64"),
+    ("<svg xmlns='http://www.w3.org/2000/svg'/>", "is no data URI and no base64"),
+    ("\N{SNOWMAN}", "is no data URI and no base64"),
+    ("d", "is no data URI and no base64"),
+    ("", "is none of image/jpeg, image/png, image/webp, image/gif, image/avif by its"),
+    ("data:image/svg+xml,<svg/>", "is none of image/jpeg"),
+    (data_uri(b"hello"), "is none of image/jpeg"),
+]
+
+
+def test_what_is_neither_is_refused_by_what_it_lacks() -> None:
+    """An address is not fetched, and markup isn't taken for data."""
+    wrong = []
+    for text, problem in NEITHER:
+        letter, _ = topic_outlet().accept(status(preview=text))
+        headers = {name: value.decode() for name, value in letter.extra}
+        message = headers["__connect.errors.exception.message"]
+        if (letter.topic, letter.value) != ("jobs.dlq", text.encode()) or not (
+            message.startswith(f"the preview {problem}")
+        ):
+            wrong.append((text[:50], letter))
+    assert not wrong
+
+
+# -- Which images ------------------------------------------------------------------
+
+
+def test_real_images_are_known_whatever_their_variant() -> None:
+    """Small, large, progressive, lossless, cut off: the kind is that of the bytes."""
+    images = [(kind, image(kind, side)) for kind in KINDS for side in (1, 16, 300)]
+    images += [
+        ("image/jpeg", image("image/jpeg", progressive=True)),
+        ("image/png", image("image/png", optimize=True)),
+        ("image/webp", image("image/webp", lossless=True)),
+        ("image/webp", image("image/webp", exact=True)),
+        ("image/gif", image("image/gif", interlace=False)),
+        # Some encoders name the container first.
+        ("image/avif", b"\x00\x00\x00\x18ftypmif1\x00\x00\x00\x00miafavif"),
+        *((kind, image(kind)[:64]) for kind in KINDS),
+    ]
+    wrong = []
+    for kind, data in images:
+        record = moved(data_uri(data, kind))
+        if record is None or (record.envelope.content_type, record.value) != (
+            kind,
+            data,
+        ):
+            wrong.append((kind, data[:30], record))
+    assert not wrong
+
+
+NO_IMAGES = [
+    b"",
+    b"<svg xmlns='http://www.w3.org/2000/svg'><script>1</script></svg>",
+    b"<?xml version='1.0'?><svg/>",
+    b"<!DOCTYPE html><script>alert(1)</script>",
+    b"%PDF-1.7\n",
+    b"BM" + bytes(60),
+    b"II*\x00" + bytes(60),
+    b"\x00\x00\x01\x00\x01\x00" + bytes(60),
+    *(image(kind)[:3] for kind in KINDS),
+    *(b"\n" + image(kind) for kind in KINDS),
+    # The pattern of a kind, and something else behind it.
+    b"\xff\xd8\xff",
+    b"\xff\xd8\xff<script>alert(1)</script>",
+    b"\xff\xd8\xff\xd9\x00\x10",
+    b"\xff\xd8\xff\xe0\x00\x01",
+    b"\x89PNG\r\n\x1a\n<script>alert(1)</script>",
+    image("image/png")[:24] + b"\x07" + image("image/png")[25:],
+    b"GIF89a",
+    b"GIF88a" + bytes(60),
+    b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(60),
+    b"RIFF\x24\x00\x00\x00WEBPJUNK" + bytes(60),
+    # The same container for a film, and a box that doesn't hold what it says.
+    b"\x00\x00\x00\x14ftypmp42\x00\x00\x00\x00isom" + bytes(60),
+    b"\x00\x00\x10\x00ftypavif\x00\x00\x00\x00" + bytes(60),
+    b"\x00\x00\x00\x11ftypavif\x00\x00\x00\x00" + bytes(60),
+    b"\x00\x00\x00\x08ftypavif",
+    b"\x00\x00\x00\x10ftypisom\x00\x00\x00\x00avif",
+]
+
+
+def test_what_could_hold_a_script_or_only_begins_like_an_image_is_refused() -> None:
+    """Whatever it is called."""
+    taken = [data for data in NO_IMAGES if moved(data_uri(data)) is not None]
+    assert not taken
+
+
+@given(
+    st.binary(),
+    st.sampled_from([*(image(kind)[:24] for kind in KINDS), b""]),
+    st.sampled_from([*SPELLINGS.values(), lambda data, _: data.decode("latin-1")]),
+)
+def test_no_bytes_break_it(data: bytes, begin: bytes, spell: object) -> None:
+    """An image of a known kind with its own bytes, or a dead letter."""
+    record = moved(spell(begin + data, "image/jpeg"))  # type: ignore[operator]
+    assert record is None or record.envelope.content_type in KINDS
+
+
+# -- Where they go -----------------------------------------------------------------
+
+
+def test_the_job_s_record_refers_to_its_image() -> None:
+    """The image comes first; the job's end stays the end."""
+    for name, importance in (
+        ("in_progress", Importance.EVENT),
+        ("done", Importance.TERMINAL),
+    ):
+        payload = status(preview=data_uri(PICTURE), status=name)
+        outlet = topic_outlet()
+        picture, job = outlet.accept(payload)
+        assert (picture.topic, picture.value) == ("jobs.previews", PICTURE)
+        assert (job.topic, job.key, job.value) == ("jobs", b"job-1", without(payload))
+        assert job.extra == (
+            ("bridge_normalized", b"preview_moved"),
+            ("bridge_preview_sha256", DIGEST),
+        )
+        assert job.importance is importance
+        assert lighten(job) is None
+        assert lighten(picture) is None
+        statistics = outlet.intake.statistics
+        assert (statistics.accepted, statistics.previews) == (1, 1)
+        assert counted(statistics.normalized) == {"preview_moved": 1}
+
+
+def test_drop_replaces_a_preview_by_null() -> None:
+    """Every other byte stays; an event without a preview is untouched."""
+    payload = status(preview=data_uri(PICTURE), more=[1.50, "\N{SNOWMAN}"])
+    changed = status(preview="p", progress=1)
+    outlet = Outlet(previews="drop")
+    record, both, other = outlet.accept(payload, changed, status())
+    assert record.value == without(payload)
+    assert record.extra == (("bridge_normalized", b"preview_omitted"),)
+    assert both.extra == (("bridge_normalized", b"progress_number,preview_omitted"),)
+    assert (other.value, other.extra) == (status().encode(), ())
+    assert outlet.intake.statistics.previews == 0
+
+
+def test_an_invalid_preview_is_a_dead_letter_beside_its_event() -> None:
+    """The event goes out without it, and is no dead letter itself."""
+    text = "data:image/svg+xml,<svg onload='alert(1)'/>"
+    payload = status(preview=text, status="done")
+    outlet = topic_outlet()
+    letter, job = outlet.accept(payload)
+    assert (letter.key, letter.value, letter.importance) == (
+        b"job-1",
+        text.encode(),
+        Importance.PICTURE,
+    )
+    assert letter.envelope == Envelope(
+        ce_source=SOURCE,
+        ce_type="dev.dryapi.bridge.dead-letter",
+        origin="socket",
+        content_type="application/octet-stream",
+        kind="preview",
+    )
+    assert job.value == without(payload)
+    assert job.extra == (("bridge_normalized", b"preview_invalid"),)
+    assert job.importance is Importance.TERMINAL
+    statistics = outlet.intake.statistics
+    assert (statistics.accepted, statistics.previews) == (1, 0)
+    assert counted(statistics.dead_letters) == {}
+    assert counted(statistics.preview_dead_letters) == {"invalid_preview": 1}
+
+
+def test_an_event_that_is_refused_leaves_no_preview() -> None:
+    """Its preview is in its own dead letter, and nowhere else."""
+    outlet = topic_outlet()
+    payload = status(preview=data_uri(PICTURE), status="sleeping")
+    [letter] = outlet.accept(payload)
+    assert letter.value == payload.encode()
+    assert outlet.intake.statistics.previews == 0
+
+
+# -- Sizes -------------------------------------------------------------------------
+
+
+def test_too_large_an_image_is_a_dead_letter_beside_its_event() -> None:
+    """The limit is of the image, not of its text, and not that of events."""
+    text = data_uri(PICTURE)
+    size = len(PICTURE)
+    picture, _ = topic_outlet(max_preview_bytes=size, max_value_bytes=300).accept(
+        status(preview=text)
+    )
+    assert picture.value == PICTURE
+    outlet = topic_outlet(max_preview_bytes=size - 1, max_dead_letter_bytes=300)
+    letter, job = outlet.accept(status(preview=text))
+    headers = dict(letter.extra)
+    assert letter.value == text.encode()[:300]
+    assert headers["bridge_reason"] == b"too_large"
+    assert headers["bridge_original_size"] == str(len(text)).encode()
+    assert job.extra == (("bridge_normalized", b"preview_too_large"),)
+    statistics = outlet.intake.statistics
+    assert counted(statistics.preview_dead_letters) == {"too_large": 1}
+    assert (statistics.accepted, statistics.previews) == (1, 0)
+
+
+def test_an_event_that_fits_without_its_preview_goes_without_it() -> None:
+    """In each mode; one byte less room and it is a dead letter, whole, counted once."""
+    payload = status(preview=data_uri(PICTURE), status="done")
+    size = len(without(payload))
+    words = {"inline": "too_large", "drop": "omitted", "topic": "moved"}
+    for mode in MODES:
+        outlet = Outlet(previews=mode, max_value_bytes=size)
+        *_, job = outlet.accept(payload)
+        assert (job.topic, job.value) == ("jobs", without(payload))
+        changes = dict(job.extra)["bridge_normalized"].decode()
+        assert changes == f"preview_{words[mode]}"
+        assert job.importance is Importance.TERMINAL
+        outlet = Outlet(previews=mode, max_value_bytes=size - 1)
+        [letter] = outlet.accept(payload)
+        assert (letter.topic, letter.value) == ("jobs.dlq", payload.encode())
+        assert letter.extra[0] == ("bridge_reason", b"too_large")
+        statistics = outlet.intake.statistics
+        assert (statistics.accepted, statistics.previews) == (0, 0)
+        assert counted(statistics.dead_letters) == {"too_large": 1}
+        assert counted(statistics.preview_dead_letters) == {}
+        # What isn't an event has its own reason, whatever its size.
+        [letter] = Outlet(previews=mode, max_value_bytes=size).accept(
+            status(preview=data_uri(PICTURE), status="sleeping")
+        )
+        assert letter.extra[0] == ("bridge_reason", b"unknown_status")
+
+
+def test_too_large_an_event_is_changed_as_any() -> None:
+    """The preview comes last in the header, after the other changes."""
+    payload = json.loads(status(preview="x" * 3_000_000, progress=7))
+    [record] = Outlet(max_value_bytes=2000).accept(payload)
+    changes = b"data_not_string,progress_number,preview_too_large"
+    assert record.extra == (("bridge_normalized", changes),)
+    assert json.loads(record.value)["progress"] == "7.00"
+
+
+# -- Finding it --------------------------------------------------------------------
+
+# What stands before and around a preview, which is written as "HERE".
+AROUND = [
+    status(preview="HERE"),
+    json.dumps(json.loads(status(preview="HERE")), indent=4) + "\r\n\t ",
+    status(preview="HERE").replace('":', '" :\t'),
+    status(preview="HERE", x=1e5, y=[{"z": None}]),
+    status(preview="HERE", result_url="PREVIEW"),
+    status(preview="HERE", x={"preview": "PREVIEW"}),
+    json.dumps({"a_preview": "PREVIEW", **json.loads(status(preview="HERE"))}),
+    json.dumps(dict(reversed(json.loads(status(preview="HERE")).items()))),
+    *(
+        status(preview="HERE").replace("{", f'{{"x" : {before},', 1)
+        for before in (
+            *('{"preview": "PREVIEW"}', '"\\"preview\\": "', "1.50", r'"\""'),
+            '["preview", {"preview": "a"}]',
+        )
+    ),
+    *(
+        status(preview="HERE").replace('"preview"', f'"{name}"')
+        for name in ("\\u0070review", "pre\\u0076iew")
+    ),
+]
+# Half a megabyte before it: the time must grow as the event does.
+LONG = [
+    '"x":[' + '{"preview":"a"},' * 25_000 + "0]",
+    ",".join(f'"x{number}":[]' for number in range(25_000)),
+    '"' + "x" * 250_000 + '":null',
+    '"' + "\\u0061" * 40_000 + '":null',
+    '"x":"' + '\\"' * 125_000 + '"',
+]
+
+
+def test_every_byte_around_a_preview_stays() -> None:
+    """Spaces, order, numbers, and previews of members that nobody knows."""
+    wrong = []
+    for text in AROUND:
+        for preview in ('"PREVIEW"', r'"a\"b\\"', '""', '"\N{SNOWMAN}"'):
+            [job] = Outlet(previews="drop").accept(text.replace('"HERE"', preview))
+            if job.value != text.replace('"HERE"', "null").encode():
+                wrong.append((text, preview, job))
+    assert not wrong
+
+
+def test_what_is_before_a_preview_is_read_once() -> None:
+    """Members without end cost no second of processor time."""
+    for before in LONG:
+        text = f"{{{before},{status(preview='HERE')[1:]}"
+        begun = time.process_time()
+        [job] = Outlet(previews="drop").accept(text)
+        assert time.process_time() - begun < 1
+        assert job.value == text.replace('"HERE"', "null").encode()
