@@ -111,7 +111,7 @@ def test_ctrl_c_ends_all_and_removes_its_topics(
     assert "Everything has stopped" in rest
     runner.assert_nothing_left()
     (topic,) = set(re.findall(r"topics (jobs-[0-9a-f]{8})", output))
-    present = kafka._admin().list_topics(timeout=10).topics
+    present = kafka.admin.list_topics(timeout=10).topics
     assert [name for name in present if name.startswith(topic)] == []
 
 
