@@ -74,7 +74,7 @@ class Forgery:
             request = _without(request, topic, partition)
         answers: list[tuple[str, list[tuple[Any, ...]]]] = []
         version = 7
-        if request._topics:
+        if _batches(request):
             answer = await send(request)
             version = answer.API_VERSION
             answers = [
@@ -94,11 +94,17 @@ class Forgery:
         return SimpleNamespace(API_VERSION=version, topics=answers)
 
 
+def _batches(request: ProduceRequest) -> list[tuple[str, list[tuple[int, object]]]]:
+    """Give the batches of each topic by partition."""
+    batches: list[tuple[str, list[tuple[int, object]]]] = request._topics
+    return batches
+
+
 def _concerns(request: ProduceRequest, topic: str, partition: int) -> bool:
     """Whether a request has a batch for a partition."""
     return partition in [
         number
-        for name, batches in request._topics
+        for name, batches in _batches(request)
         if name == topic
         for number, _ in batches
     ]
@@ -111,7 +117,7 @@ def _without(request: ProduceRequest, topic: str, partition: int) -> ProduceRequ
             name,
             [one for one in batches if not (name == topic and one[0] == partition)],
         )
-        for name, batches in request._topics
+        for name, batches in _batches(request)
     ]
     return ProduceRequest(
         transactional_id=request._transactional_id,
