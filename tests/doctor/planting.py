@@ -9,7 +9,7 @@ import sqlite3  # noqa: TID251 - makes outboxes that are none
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from confluent_kafka.admin._acl import AclOperation
+from confluent_kafka.admin import AclOperation
 
 from bridge.outbox import OutboxDirectory
 from bridge.outbox.disk.schema import FORMAT_VERSION

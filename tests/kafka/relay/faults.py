@@ -96,7 +96,7 @@ class Forgery:
 
 def _batches(request: ProduceRequest) -> list[tuple[str, list[tuple[int, object]]]]:
     """Give the batches of each topic by partition."""
-    batches: list[tuple[str, list[tuple[int, object]]]] = request._topics
+    batches: list[tuple[str, list[tuple[int, object]]]] = request._topics  # noqa: SLF001 - aiokafka's
     return batches
 
 
@@ -120,9 +120,9 @@ def _without(request: ProduceRequest, topic: str, partition: int) -> ProduceRequ
         for name, batches in _batches(request)
     ]
     return ProduceRequest(
-        transactional_id=request._transactional_id,
+        transactional_id=request._transactional_id,  # noqa: SLF001 - aiokafka's
         required_acks=request.required_acks,
-        timeout=request._timeout,
+        timeout=request._timeout,  # noqa: SLF001 - aiokafka's
         topics=[(name, batches) for name, batches in kept if batches],
     )
 
@@ -250,7 +250,7 @@ def forget_batches(monkeypatch: pytest.MonkeyPatch) -> Switch:
 
 def move_brokers(monkeypatch: pytest.MonkeyPatch) -> Switch:
     """Let clients made until it is on reach no broker any more; later ones do."""
-    make, connect = AIOKafkaClient.__init__, AIOKafkaClient._get_conn
+    make, connect = AIOKafkaClient.__init__, AIOKafkaClient._get_conn  # noqa: SLF001 - likewise
     switch = Switch(on=False)
     former: weakref.WeakSet[AIOKafkaClient] = weakref.WeakSet()
 

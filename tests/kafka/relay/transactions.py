@@ -20,7 +20,7 @@ from aiokafka.producer.transaction_manager import (  # noqa: TID251 - likewise
 )
 from aiokafka.protocol.transaction import EndTxnRequest  # noqa: TID251 - likewise
 from confluent_kafka import IsolationLevel, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from tests.conftest import Topic
 from tests.kit.configs import configure_broker
@@ -153,7 +153,7 @@ def unmentioned(topic: Topic, partition: int) -> Iterator[None]:
 
     def maybe_add(transactions: Any, place: Place) -> None:
         if place == left_out:
-            transactions._txn_partitions.add(place)
+            transactions._txn_partitions.add(place)  # noqa: SLF001 - aiokafka's
         else:
             add(transactions, place)
 
