@@ -138,6 +138,7 @@ healing: $(STAMP) ## let jobs end in gaps, and demand each one's end in Kafka (F
 
 lint: $(STAMP) ## report what is wrong with style, spelling and generated files; never writes
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff check --quiet --preview --select PLC2701 tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/codespell
 	@$(BIN)/python -m bridge.contract --check

@@ -62,7 +62,7 @@ def _consume(servers: str, topic: str, file: Path, traffic: Traffic) -> None:
             if not received_ns[index]:
                 received_ns[index] = last_ns = now_ns
                 left -= 1
-        elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - no public name
+        elif error.code() != KafkaError._PARTITION_EOF:
             raise KafkaException(error)
         elif len(ended) < len(partitions):
             ended.add(message.partition())

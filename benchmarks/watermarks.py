@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 
 __all__ = ["Watermarks"]

@@ -19,7 +19,7 @@ import hypothesis
 import pytest
 import structlog
 
-from bridge.operations import logs, redaction
+from bridge.operations import redaction
 from tests.kit import broker, downloads, publisher
 from tests.kit.broker import BrokerError, KafkaBroker, existing_kafka
 from tests.kit.kafka import KafkaServer
@@ -277,8 +277,10 @@ def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leave logging to pytest as it was, and no secret in the process."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    monkeypatch.setattr(redaction._redactor, "_values", {})
-    monkeypatch.setattr(redaction._redactor, "_forms", ())
+    # A process hides its secrets for good.
+    redactor = redaction._redactor  # noqa: SLF001 - nobody else may forget them
+    monkeypatch.setattr(redactor, "_values", {})
+    monkeypatch.setattr(redactor, "_forms", ())
     yield
     for handler in root.handlers[:]:
         root.removeHandler(handler)
@@ -287,6 +289,6 @@ def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for handler in handlers:
         root.addHandler(handler)
     root.setLevel(level)
-    logging.getLogger(logs._OWN).setLevel(logging.NOTSET)
+    logging.getLogger("bridge").setLevel(logging.NOTSET)
     logging.captureWarnings(False)
     structlog.reset_defaults()

@@ -12,7 +12,7 @@ from bridge.healing import HealingTasks, Maker
 from bridge.job_status import JobStatusRecord
 from bridge.kafka import header_names
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.reconciliation.budget import Purpose
+from bridge.reconciliation.budget import Budget, Purpose
 from bridge.record import Importance, Origin, Spent
 from bridge.recovery.ledger import Ledger
 from bridge.sessions import sources_of
@@ -92,7 +92,8 @@ async def test_accounts_that_share_a_token_share_its_calls(tmp_path: Path) -> No
         budgets = tasks.sources().budgets
         assert budgets["42"] is budgets["43"]
         assert budgets["42"] is not budgets["44"]
-        assert await tasks._budgets["42"].acquire(Purpose.GAP)
+        assert isinstance(budgets["42"], Budget)
+        assert await budgets["42"].acquire(Purpose.GAP)
         outbox.stop()
         outbox.run()
     with OutboxDirectory(tmp_path) as directory:

@@ -11,9 +11,8 @@ import trio
 
 from bridge.errors import ListenError
 from bridge.kafka.relay.relay import Relay
-from bridge.outbox import Outbox, OutboxDirectory
 from bridge.recovery.gap import Gap, GapCause
-from bridge.service import _Service
+from bridge.service import run
 from bridge.settings import (
     KafkaSettings,
     OperationsSettings,
@@ -22,20 +21,11 @@ from bridge.settings import (
     Secret,
     Settings,
 )
+from tests.outbox.leaving import copy_file, found
+from tests.outbox.making import eventually, running
 
 
-async def test_a_stop_bears_an_outbox_that_answers_nobody_any_more(
-    tmp_path: Path,
-) -> None:
-    """Its thread has ended, or has just set a damaged file aside: nothing is known."""
-    settings = Settings(
-        client_id="42", api_token=Secret("x"), outbox=OutboxSettings(dir=tmp_path)
-    )
-    with OutboxDirectory(tmp_path) as directory:
-        service = _Service(settings, directory, None)
-        service._outbox.stop()
-        service._outbox.run()
-        assert not await service._waits_for_nothing()
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 
 async def test_a_relay_that_ends_unasked_ends_the_process(
@@ -54,41 +44,31 @@ async def test_a_relay_that_ends_unasked_ends_the_process(
         await trio.lowlevel.checkpoint()
 
     monkeypatch.setattr(Relay, "run", end)
-    with (
-        OutboxDirectory(tmp_path) as directory,
-        pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="the relay has ended")),
-    ):
-        await _Service(settings, directory, None).run()
+    ended = pytest.RaisesExc(RuntimeError, match="the relay has ended")
+    with pytest.RaisesGroup(ended):
+        await run(settings)
 
 
 async def test_a_start_that_fails_leaves_the_gap_of_the_end_before_it(
     tmp_path: Path,
 ) -> None:
     """It ends in order itself, but nobody listened since the crash."""
-    outbox = OutboxSettings(dir=tmp_path)
-    with OutboxDirectory(tmp_path) as directory:
-        crashed = Outbox(directory, outbox)
-        crashed.prove({"https://api.dryapi.dev/clients/42": 1})
-        crashed._writer._round()
-        crashed._writer._files.opened.connection.close()
+    crashed = OutboxSettings(dir=tmp_path / "crashed")
+    with running(tmp_path / "outbox") as outbox:
+        outbox.prove({"https://api.dryapi.dev/clients/42": 1})
+        eventually(lambda: found(tmp_path / "outbox").proved_us != {})
+        copy_file(tmp_path / "outbox", crashed.dir)
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         settings = Settings(
             client_id="42",
             api_token=Secret("x"),
-            outbox=outbox,
+            outbox=crashed,
             operations=OperationsSettings(listen=f"127.0.0.1:{taken.getsockname()[1]}"),
             kafka=KafkaSettings(bootstrap_servers="127.0.0.1:1"),
         )
-        with (
-            OutboxDirectory(tmp_path) as directory,
-            pytest.RaisesGroup(ListenError),
-        ):
-            await _Service(settings, directory, None).run()
-    with OutboxDirectory(tmp_path) as directory:
-        next_one = Outbox(directory, outbox)
-        next_one.stop()
-        next_one.run()
-    (left,) = next_one.memory.left_gaps
+        with pytest.RaisesGroup(ListenError):
+            await run(settings)
+    (left,) = found(crashed.dir).left_gaps
     assert Gap.decode(left.value).cause is GapCause.CRASHED

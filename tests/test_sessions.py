@@ -38,7 +38,7 @@ class _Session:
     def __init__(self, client_id: str, *steps: tuple[float, bool]) -> None:
         self.statistics = _Statistics(client_id)
         self.is_given_up = False
-        self._steps = list(steps)
+        self.steps = list(steps)
         self.runs = 0
         self.live = 0
 
@@ -46,8 +46,8 @@ class _Session:
         self.runs += 1
         self.live += 1
         try:
-            while self._steps:
-                seconds, refused = self._steps.pop(0)
+            while self.steps:
+                seconds, refused = self.steps.pop(0)
                 await trio.sleep(seconds)
                 self.is_given_up = refused
                 if refused:
@@ -94,7 +94,7 @@ async def test_all_accounts_refused_end_all_with_one_sentence(
     sessions = [_Session(name, (seconds, True)) for seconds, name in enumerate("abcde")]
     sessions[0] = _Session("a", (0, True), (1000, True))
     for early in sessions[1:4]:
-        early._steps.append((1000, True))
+        early.steps.append((1000, True))
     error, after = await _refused(sessions)
     assert after == 4
     assert str(error) == (

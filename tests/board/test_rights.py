@@ -9,8 +9,7 @@ from collections.abc import Callable
 import httpx  # noqa: TID251 - the browser of these tests
 import pytest
 import trio
-from confluent_kafka.admin._acl import AclOperation
-from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.admin import AclOperation, ResourceType
 
 from bridge.board.running import run
 from bridge.settings import BoardSettings, KafkaSettings, Settings

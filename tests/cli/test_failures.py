@@ -191,12 +191,9 @@ def test_the_caller_may_keep_errors(service: FakeService) -> None:
         root.main([], prog_name="bridge", standalone_mode=False)
 
 
-def test_no_secret_leaves_with_a_failure(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("logging_as_before")
+def test_no_secret_leaves_with_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
     """Neither a line nor a defect's traceback has what somebody's message repeats."""
-    monkeypatch.setattr(redaction._redactor, "_values", {})
-    monkeypatch.setattr(redaction._redactor, "_forms", ())
     redaction.hide("c4nary-token")
     signature = "ab" * 32
     report(RefusedError(f"refused c4nary-token, but got {signature}"))

@@ -5,7 +5,7 @@ They are put in by `planting`; the tests hold a report against these rows.
 
 from __future__ import annotations
 
-from confluent_kafka.admin._acl import AclOperation
+from confluent_kafka.admin import AclOperation
 
 from tests.doctor.fault import (
     Fault,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
 from pathlib import Path
 
-from confluent_kafka.admin._acl import AclOperation
+from confluent_kafka.admin import AclOperation
 
 from bridge.outbox import OutboxDirectory
 from bridge.outbox.disk.schema import FORMAT_VERSION

@@ -7,10 +7,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._acl import AclOperation
-from confluent_kafka.admin._listoffsets import OffsetSpec
-from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.admin import AclOperation, AdminClient, OffsetSpec, ResourceType
 
 from bridge.doctor import Outcome
 from bridge.outbox import OutboxDirectory

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import trio
-from confluent_kafka.admin._acl import AclOperation
+from confluent_kafka.admin import AclOperation
 
 from bridge.settings import Secret
 from tests.conftest import Topic

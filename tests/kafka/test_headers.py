@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from bridge.kafka import header_names
 from bridge.kafka.headers import HeaderWriter, own_identity
 from bridge.record import Envelope, StoredRecord
@@ -126,13 +124,3 @@ def test_foreign_and_broken_records_are_passed_over() -> None:
         {name: value for name, value in headers.items() if name != "ce_id"},
     ):
         assert own_identity(broken.items(), own) is None
-
-
-def test_envelopes_that_come_as_ever_new_objects_take_no_room() -> None:
-    """Rows that are read from disk bring objects of their own, equal to others."""
-    writer = HeaderWriter(_OUTBOX)
-    first = writer.headers(stored())
-    for _ in range(5000):
-        again = stored(envelope=msgspec.structs.replace(ENVELOPE))
-        assert writer.headers(again) == first
-    assert len(writer._shared) <= 1024

@@ -6,14 +6,15 @@ every `KafkaServer`, and whoever comes over them may do anything.
 
 from __future__ import annotations
 
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._acl import (
+from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
     AclOperation,
     AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
 )
-from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from bridge.settings import Secret
 from tests.kit.kafka import KafkaServer, _Node

@@ -8,14 +8,15 @@ from __future__ import annotations
 import uuid
 
 import msgspec
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._acl import (
+from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
     AclOperation,
     AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
 )
-from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from tests.kit.secure_kafka import PASSWORD, SecureKafka
 

@@ -19,8 +19,8 @@ from tempfile import mkdtemp
 from types import TracebackType
 from typing import Any, Self
 
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._scram import (
+from confluent_kafka.admin import (
+    AdminClient,
     ScramCredentialInfo,
     ScramMechanism,
     UserScramCredentialUpsertion,

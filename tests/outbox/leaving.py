@@ -46,11 +46,17 @@ def _end(path: Path, outbox: Outbox) -> None:
 def found(path: Path) -> Memory:
     """Read what another process would find now; nothing is changed by that."""
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("outbox.sqlite3", "outbox.sqlite3-wal"):
-            if (path / name).exists():
-                Path(folder, name).write_bytes((path / name).read_bytes())
+        copy_file(path, Path(folder))
         with standing(Path(folder)) as outbox:
             return outbox.memory
+
+
+def copy_file(path: Path, to: Path) -> None:
+    """Give another directory the file as it would be if its process died just now."""
+    to.mkdir(exist_ok=True)
+    for name in ("outbox.sqlite3", "outbox.sqlite3-wal"):
+        if (path / name).exists():
+            (to / name).write_bytes((path / name).read_bytes())
 
 
 def gap_value(number: int) -> bytes:

@@ -247,24 +247,6 @@ def test_what_is_too_long_is_not_gathered() -> None:
     assert not event.message_finished
 
 
-@pytest.mark.parametrize("end", [b"\x88\x00", b"\x81\x01\xff"])
-def test_nothing_is_kept_of_what_comes_after_the_end(end: bytes) -> None:
-    """A server that goes on sending fills no memory."""
-    client = _Client(_frames)
-    client.feed(client.answer)
-    more = _frame(_TEXT, b"more")
-    client.feed(end + more)
-    said = client.said.copy()
-
-    client.connection.receive_data(more)
-
-    assert client.closed
-    assert list(client.connection.events()) == []
-    assert client.said == said
-    assert isinstance(client.connection, Frames)
-    assert not client.connection._buffer
-
-
 def test_an_answer_of_very_many_lines_is_read_at_once() -> None:
     """A refusal's body is none of the lines that the upgrade's answer is read by."""
     connection = Frames(lambda _: True, _MAX_MESSAGE_BYTES)

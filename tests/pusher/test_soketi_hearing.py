@@ -8,7 +8,6 @@ import time
 import pytest
 import trio
 
-from bridge.pusher import probe
 from bridge.pusher.attempt import JOB_EVENT
 from bridge.pusher.interruption import Cause
 from bridge.pusher.stalls import Stalls
@@ -22,10 +21,9 @@ _STALL_SECONDS = 1.8
 
 
 async def test_row_35_soketi_acknowledges_repeats_and_delivers_each_event_once(
-    soketi: Soketi, monkeypatch: pytest.MonkeyPatch
+    soketi: Soketi,
 ) -> None:
     """However often the subscription was repeated, it is one."""
-    monkeypatch.setattr(probe, "_LEARN_AFTER_SECONDS", 0.1)
     async with subscribed(soketi, probe_interval_seconds=0.1) as account:
         statistics = account.session.statistics
         await until(lambda: statistics.probes[ProbeOutcome.ACKNOWLEDGED] >= 4)

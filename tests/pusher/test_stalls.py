@@ -63,8 +63,3 @@ def test_nothing_is_found_before_there_is_a_beat() -> None:
     stalls = Stalls(clock=lambda: pytest.fail("nobody has to look at a clock"))
     stalls.look()
     assert stalls.count == 0
-
-
-def test_the_default_clock_counts_what_the_system_can_count() -> None:
-    """It goes on, in seconds."""
-    assert Stalls()._clock() <= Stalls()._clock()

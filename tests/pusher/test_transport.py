@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,7 +12,6 @@ import pytest
 import trio
 import trio_websocket  # noqa: TID251 - what websocket.py stands on is looked at
 import trustme
-from trio.testing import wait_all_tasks_blocked
 
 from bridge.errors import ConnectError, ConnectionLostError
 from bridge.pusher.websocket import Connection, connect_websocket
@@ -157,68 +155,3 @@ async def test_row_24_a_reset_ends_the_connection_without_code() -> None:
             with pytest.raises(ConnectionLostError) as caught:
                 await connection.receive_run()
         assert caught.value.code is None
-
-
-async def test_a_tls_handshake_can_be_cancelled(nursery: trio.Nursery) -> None:
-    """The transport is closed on the way out."""
-    ours, server = trio.testing.memory_stream_pair()
-
-    async def open_stream(host: str, port: int) -> trio.abc.Stream:
-        await trio.lowlevel.checkpoint()
-        return ours
-
-    with trio.CancelScope() as scope:
-        nursery.start_soon(_cancel_when_blocked, scope)
-        async with connect_websocket(
-            "wss://pusher.test",
-            max_message_bytes=MAX_MESSAGE_BYTES,
-            open_stream=open_stream,
-        ):
-            pytest.fail("connected")
-    assert scope.cancelled_caught
-    with pytest.raises(trio.ClosedResourceError):
-        await ours.send_all(b"x")
-    await trio.aclose_forcefully(server)
-
-
-async def _cancel_when_blocked(scope: trio.CancelScope) -> None:
-    await wait_all_tasks_blocked()
-    scope.cancel()
-
-
-async def test_all_addresses_of_a_host_are_named_once(nursery: trio.Nursery) -> None:
-    """The reasons of several addresses make one sentence."""
-
-    async def open_stream(host: str, port: int) -> trio.abc.Stream:
-        await trio.lowlevel.checkpoint()
-        refused = ConnectionRefusedError(errno.ECONNREFUSED, "no")
-        unreachable = OSError(errno.ENETUNREACH, "no")
-        tried = ExceptionGroup("tried", [refused, unreachable, refused])
-        raise OSError("all attempts failed") from tried
-
-    with pytest.raises(ConnectError) as caught:
-        async with connect_websocket(
-            "ws://pusher.test",
-            max_message_bytes=MAX_MESSAGE_BYTES,
-            open_stream=open_stream,
-        ):
-            pytest.fail("connected")
-    assert str(caught.value) == (
-        "can't reach pusher.test:80: Connection refused, Network is unreachable"
-    )
-
-
-async def test_an_error_of_the_system_without_number_keeps_its_words() -> None:
-    """What trio says itself is repeated."""
-
-    async def open_stream(host: str, port: int) -> trio.abc.Stream:
-        await trio.lowlevel.checkpoint()
-        raise OSError("some reason")
-
-    with pytest.raises(ConnectError, match="80: some reason"):
-        async with connect_websocket(
-            "ws://pusher.test",
-            max_message_bytes=MAX_MESSAGE_BYTES,
-            open_stream=open_stream,
-        ):
-            pytest.fail("connected")

@@ -13,7 +13,6 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from bridge.errors import ConnectError, ConnectionLostError, MessageTooLargeError
-from bridge.pusher import inbox, websocket
 from bridge.pusher.websocket import Connection, connect_websocket
 from tests.kit.scripted import (
     MAX_MESSAGE_BYTES,
@@ -142,11 +141,10 @@ async def test_row_41_a_fragmented_message_arrives_whole(nursery: trio.Nursery) 
 
 
 async def test_row_41_a_message_in_very_many_fragments_arrives_whole(
-    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+    nursery: trio.Nursery,
 ) -> None:
     """Joining what came on the way loses and moves nothing, whatever its kind."""
-    monkeypatch.setattr(websocket, "_MOST_PARTS", 4)
-    raw = "äö".encode() * 50
+    raw = "äö".encode() * 2500
 
     async def script(peer: Peer) -> None:
         for first in (b"\x01", b"\x02"):
@@ -163,20 +161,17 @@ async def test_row_41_a_message_in_very_many_fragments_arrives_whole(
 
 
 async def test_row_13_empty_messages_are_bounded_too(
-    nursery: trio.Nursery,
-    monkeypatch: pytest.MonkeyPatch,
-    autojump_clock: trio.testing.MockClock,
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """A message without characters is still one that waits."""
-    monkeypatch.setattr(inbox, "_MOST_CHARACTERS", 1000)
+    """A message without characters is still one that waits, and counts as 64."""
 
     async def script(peer: Peer) -> None:
-        await peer.stream.send_all(b"\x81\x00" * 100)
+        await peer.stream.send_all(b"\x81\x00" * 20_000)
         await trio.sleep_forever()
 
     async with _connect(spoken(script), nursery) as connection:
         await trio.sleep(1)
-        assert await connection.receive_run() == [""] * 16
+        assert await connection.receive_run() == [""] * (2**20 // 64 + 1)
 
 
 async def test_row_41_a_message_up_to_the_cap_passes(nursery: trio.Nursery) -> None:
@@ -225,17 +220,14 @@ async def test_row_11_a_websocket_ping_is_answered_without_a_reader(
 
 
 async def test_row_13_a_reader_that_stands_still_bounds_what_waits(
-    nursery: trio.Nursery,
-    monkeypatch: pytest.MonkeyPatch,
-    autojump_clock: trio.testing.MockClock,
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """Beyond the limit the socket is not read any further, and then all arrives."""
-    monkeypatch.setattr(inbox, "_MOST_CHARACTERS", 1000)
+    """Beyond a MiB the socket is not read any further, and then all arrives."""
     read_on = trio.Event()
 
     async def script(peer: Peer) -> None:
         for number in range(100):
-            await peer.socket.send_message(f"{number:0100d}")
+            await peer.socket.send_message(f"{number:0100000d}")
         await peer.socket.ping()
         read_on.set()
         await trio.sleep_forever()
@@ -244,11 +236,11 @@ async def test_row_13_a_reader_that_stands_still_bounds_what_waits(
         await trio.sleep(200)
         assert not read_on.is_set()
         received = await connection.receive_run()
-        # Each counts its characters and some for being a message.
-        assert len(received) == 7
+        # Each counts its characters and some for being a message; one more waits.
+        assert len(received) == 11
         while len(received) < 100:
             received += await connection.receive_run()
-        assert received == [f"{number:0100d}" for number in range(100)]
+        assert received == [f"{number:0100000d}" for number in range(100)]
         with trio.fail_after(5):
             await read_on.wait()
 

@@ -6,16 +6,13 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
 
 from bridge.errors import ConnectionLostError
 from bridge.pusher.websocket import Connection, connect_websocket
 from tests.kit.scripted import (
     MAX_MESSAGE_BYTES,
-    Peer,
     Script,
     ScriptedServer,
-    spoken,
     upgrade,
 )
 
@@ -27,21 +24,6 @@ def _connect(
     return connect_websocket(
         url, max_message_bytes=MAX_MESSAGE_BYTES, open_stream=server.open_stream
     )
-
-
-async def test_leaving_closes_politely(nursery: trio.Nursery) -> None:
-    """The server gets close code 1000 and the answer is awaited."""
-    peers: list[Peer] = []
-
-    async def script(peer: Peer) -> None:
-        peers.append(peer)
-        await peer.socket.get_message()
-
-    async with _connect(spoken(script), nursery):
-        pass
-    await wait_all_tasks_blocked()
-    assert peers[0].socket.closed is not None
-    assert peers[0].socket.closed.code == 1000
 
 
 async def test_leaving_a_dead_server_takes_a_second(

@@ -16,7 +16,6 @@ from tests.reconciliation.limited import (
     LimitedApi,
     ask_many,
     calls_now,
-    is_free,
     make_budget,
 )
 
@@ -44,16 +43,6 @@ async def test_a_premium_account_has_minutes_alone(autojump_clock: MockClock) ->
     assert api.refused == 0
     assert trio.current_time() == 2000 // 225 * 60
     assert budget.remaining_day is None
-
-
-async def test_basic_limits_are_assumed_before_any_answer(
-    autojump_clock: MockClock,
-) -> None:
-    """What the bridge may use of 50 and 200; nothing else is known."""
-    budget = make_budget()
-    assert (budget.remaining_minute, budget.remaining_day) == (37, 150)
-    assert await budget.acquire(Purpose.GAP)
-    assert (budget.remaining_minute, budget.remaining_day) == (36, 149)
 
 
 async def test_answers_without_limits_leave_the_own_count(
@@ -140,88 +129,6 @@ async def test_what_is_told_raises_the_count(autojump_clock: MockClock) -> None:
     assert await budget.acquire(Purpose.GAP)
     budget.learn(Limits(50, 49, 200, 199), failed=False)
     assert (budget.remaining_minute, budget.remaining_day) == (36, 149)
-
-
-async def test_answers_that_overlap_raise_nothing(autojump_clock: MockClock) -> None:
-    """What else was under way meanwhile may be missing in what is told."""
-    budget = make_budget(told=BASIC)
-    for _ in range(4):
-        assert await budget.acquire(Purpose.GAP)
-    for _ in range(4):
-        # The oldest news of the four: none of the others had arrived.
-        budget.learn(Limits(50, 48, 200, 198), failed=False)
-    assert (budget.remaining_minute, budget.remaining_day) == (37 - 5, 150 - 5)
-
-
-async def test_an_answer_that_was_overtaken_takes_nothing_back(
-    autojump_clock: MockClock,
-) -> None:
-    """What a newer one told of the user's calls stays."""
-    budget = make_budget(told=BASIC)
-    for _ in range(2):
-        assert await budget.acquire(Purpose.GAP)
-    budget.learn(Limits(50, 20, 200, 100), failed=False)
-    budget.learn(Limits(50, 48, 200, 198), failed=False)
-    assert (budget.remaining_minute, budget.remaining_day) == (7, 50)
-
-
-async def test_near_the_limit_calls_wait_for_each_other(
-    autojump_clock: MockClock,
-) -> None:
-    """What is under way may not be counted yet in what was told last."""
-    budget = make_budget(told=BASIC)
-    for _ in range(3):
-        assert await budget.acquire(Purpose.GAP)
-    budget.learn(Limits(50, 15, 200, 199), failed=False)
-    # 15 are left, or 13, which is the reserve.
-    assert budget.remaining_minute == 0
-    assert not await is_free(budget)
-    for _ in range(2):
-        budget.learn(Limits(50, 15, 200, 199), failed=False)
-    assert budget.remaining_minute == 2
-
-
-async def test_what_is_told_of_a_minute_grows_old(autojump_clock: MockClock) -> None:
-    """After 60 s the user's calls have left the window as the bridge's have."""
-    budget = make_budget()
-    assert await budget.acquire(Purpose.GAP)
-    budget.learn(Limits(50, 13, 200, 199), failed=False)
-    began = trio.current_time()
-    assert await budget.acquire(Purpose.GAP)
-    assert trio.current_time() - began == 60
-    assert budget.remaining_minute == 36
-
-
-@pytest.mark.parametrize("others", [0, 1])
-async def test_what_others_call_is_not_hidden_by_what_is_forgotten(
-    autojump_clock: MockClock, others: int
-) -> None:
-    """Once they were seen to, all that is told is as new as the answer."""
-    budget = make_budget(told=Limits(50, 50 - others, 200, 199))
-    await trio.sleep(60)
-    for left in range(49, 39, -1):
-        assert await budget.acquire(Purpose.GAP)
-        budget.learn(Limits(50, left), failed=False)
-    await trio.sleep(30)
-    assert await budget.acquire(Purpose.GAP)
-    # The bridge's ten, or those of others after a window's end.
-    budget.learn(Limits(50, 39), failed=False)
-    await trio.sleep(31)
-    assert budget.remaining_minute == (26 if others else 36)
-
-
-async def test_a_call_counts_until_a_minute_after_its_answer(
-    autojump_clock: MockClock,
-) -> None:
-    """It may have reached the server at any time before that."""
-    budget = make_budget(98, told=BASIC)  # one call in a minute
-    await trio.sleep(60)
-    assert await budget.acquire(Purpose.GAP)
-    await trio.sleep(9)
-    budget.learn(Limits(), failed=False)
-    answered = trio.current_time()
-    assert await budget.acquire(Purpose.GAP)
-    assert trio.current_time() == answered + 60
 
 
 async def test_a_call_that_was_not_made_costs_nothing(

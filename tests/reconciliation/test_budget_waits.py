@@ -12,7 +12,6 @@ from bridge.reconciliation.budget import Purpose
 from bridge.reconciliation.limits import Limits
 from tests.reconciliation.limited import (
     BASIC,
-    DAY_SECONDS,
     LimitedApi,
     ask_many,
     is_free,
@@ -67,16 +66,6 @@ async def test_a_minute_that_is_used_up_is_waited_for_by_all(
     assert not budget.is_backing_off
 
 
-async def test_a_minute_without_a_word_is_a_minute(autojump_clock: MockClock) -> None:
-    """So long no window can last longer."""
-    budget = make_budget()
-    for _ in range(3):
-        assert await budget.acquire(Purpose.GAP)
-        budget.learn(Limits(limited_by="minute"), failed=False)
-    assert await budget.acquire(Purpose.GAP)
-    assert trio.current_time() == 180
-
-
 async def test_a_day_that_is_used_up_is_over(autojump_clock: MockClock) -> None:
     """Who waits is told at once; it goes on after the time that the server says."""
     budget = make_budget(told=BASIC)
@@ -100,29 +89,6 @@ async def test_a_day_that_is_used_up_is_over(autojump_clock: MockClock) -> None:
     await trio.sleep(1)
     assert budget.remaining_day == 150
     assert await budget.acquire(Purpose.GAP)
-
-
-@pytest.mark.parametrize("retry_after", [None, 0.0])
-async def test_a_used_day_without_a_word_lasts_its_24_hours(
-    autojump_clock: MockClock,
-    retry_after: float | None,
-) -> None:
-    """It began with its first call's answer; without one it begins now."""
-    refusal = Limits(retry_after_seconds=retry_after, limited_by="daily")
-    budget = make_budget()
-    assert await budget.acquire(Purpose.GAP)
-    budget.learn(BASIC, failed=False)
-    await trio.sleep(1000)
-    budget.learn(refusal, failed=False)
-    await trio.sleep(DAY_SECONDS - 1001)
-    assert not await budget.acquire(Purpose.GAP)
-    await trio.sleep(1)
-    assert await budget.acquire(Purpose.GAP)
-    other = make_budget(told=refusal)
-    await trio.sleep(DAY_SECONDS - 1)
-    assert not await other.acquire(Purpose.GAP)
-    await trio.sleep(1)
-    assert await other.acquire(Purpose.GAP)
 
 
 async def test_failures_double_the_wait_up_to_a_minute(
@@ -149,19 +115,6 @@ async def test_failures_double_the_wait_up_to_a_minute(
     began = trio.current_time()
     assert await budget.acquire(Purpose.GAP)
     assert trio.current_time() - began <= 2
-
-
-async def test_calls_that_fail_together_are_one_failure(
-    autojump_clock: MockClock,
-) -> None:
-    """Four that were under way say no more than one."""
-    budget = make_budget(told=BASIC)
-    for _ in range(4):
-        assert await budget.acquire(Purpose.GAP)
-    for _ in range(4):
-        budget.learn(Limits(), failed=True)
-    assert await budget.acquire(Purpose.GAP)
-    assert trio.current_time() <= 2
 
 
 @pytest.mark.parametrize(
@@ -191,20 +144,3 @@ async def test_an_incident_does_not_use_the_day_up(autojump_clock: MockClock) ->
     assert await ask_many(api, budget, 1000, purpose=Purpose.SILENT) == 37
     assert await ask_many(api, budget, 1000) == 150 - 37
     assert api.refused == 0
-
-
-async def test_a_failure_that_counted_is_told_by_the_next_answer(
-    autojump_clock: MockClock,
-) -> None:
-    """The server's word stands above the bridge's guess."""
-    budget = make_budget()
-    assert await budget.acquire(Purpose.GAP)
-    budget.learn(Limits(50, 49, 200, 199), failed=True)
-    assert budget.spent().calls == 1
-    for _ in range(2):
-        assert await budget.acquire(Purpose.GAP)
-        budget.learn(Limits(), failed=True)
-    assert budget.spent().calls == 1
-    assert await budget.acquire(Purpose.GAP)
-    budget.learn(Limits(50, 46, 200, 196), failed=False)
-    assert budget.spent().calls == 4

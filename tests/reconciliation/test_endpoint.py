@@ -77,26 +77,6 @@ async def test_endpoint_that_stays_away_is_given_up(
     assert world.ledger.healed_jobs == {gap_id: 2}
 
 
-async def test_gap_gets_its_time_whatever_was_before(
-    world: World, autojump_clock: MockClock
-) -> None:
-    """An endpoint that failed an hour ago is not given up with the first failure."""
-    world.run_jobs(["a"])
-    world.dryapi.default = FAILED
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.reconciler.run)
-        world.close_gap()
-        await trio.sleep(1)
-        world.outbox.hear("42", "a")
-        await trio.sleep(3600)
-        last = world.close_gap()
-        await trio.sleep(world.settings.give_up_seconds - 1)
-        assert last not in world.ledger.unknown
-        await trio.sleep(30)
-        assert world.ledger.unknown[last] == 1
-        nursery.cancel_scope.cancel()
-
-
 async def test_one_job_that_fails_holds_up_no_other(
     world: World, autojump_clock: MockClock
 ) -> None:
@@ -113,24 +93,6 @@ async def test_one_job_that_fails_holds_up_no_other(
     assert world.dryapi.jobs_asked[0] == "poison"
     assert "poison" not in world.dryapi.jobs_asked[1:21]
     assert set(world.dryapi.jobs_asked[21:]) == {"poison"}
-
-
-async def test_limit_takes_no_job_its_place(
-    world: World, autojump_clock: MockClock
-) -> None:
-    """The one that was refused is the first when there are calls again."""
-    world.run_jobs(["a", "b", "c"])
-    world.dryapi.default = answered("done")
-    world.dryapi.answers["a"] = LIMITED
-    world.pace.every_seconds = 1
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.reconciler.run)
-        world.close_gap()
-        await trio.sleep(1.5)
-        del world.dryapi.answers["a"]
-        await trio.sleep(60)
-        nursery.cancel_scope.cancel()
-    assert world.dryapi.jobs_asked == ["a", "a", "b", "c"]
 
 
 async def test_limits_are_waited_out(world: World, autojump_clock: MockClock) -> None:
@@ -201,91 +163,6 @@ async def test_without_calls_jobs_are_unknown(
         ("reconciliation.spent", "gap"),
     ]
     assert logs[0]["log_level"] == "warning"
-
-
-async def test_without_calls_what_was_heard_of_is_known(
-    world: World, autojump_clock: MockClock
-) -> None:
-    """Nothing is unknown without having been looked up."""
-    world.run_jobs(["asked", "silent", "heard", "ended"])
-    world.pace.left[Purpose.GAP] = 1
-    world.pace.every_seconds = 10
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.reconciler.run)
-        gap_id = world.close_gap()
-        await trio.sleep(5)
-        world.outbox.hear("42", "heard")
-        world.outbox.hear("42", "ended", "done")
-        await trio.sleep(30)
-        nursery.cancel_scope.cancel()
-    assert world.dryapi.jobs_asked == ["asked"]
-    assert world.ledger.unknown == {gap_id: 1}
-
-
-async def test_endpoint_is_given_up_again(
-    world: World, autojump_clock: MockClock
-) -> None:
-    """Each gap has its time, also one of a single job that is tried all the while."""
-    world.run_jobs(["a"])
-    world.dryapi.default = FAILED
-    world.dryapi.seconds = 0
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.reconciler.run)
-        for _ in range(2):
-            gap_id = world.close_gap()
-            await trio.sleep(world.settings.give_up_seconds - 1)
-            assert gap_id not in world.ledger.unknown
-            await trio.sleep(2)
-            assert world.ledger.unknown[gap_id] == 1
-        nursery.cancel_scope.cancel()
-    assert world.pace.under_way == 0
-
-
-async def test_jobs_that_were_never_tried_are_given_up_as_well(
-    world: World, autojump_clock: MockClock
-) -> None:
-    """Tries are rare while the endpoint is away; its time is over for all at once."""
-    world.run_jobs([f"job-{number}" for number in range(10)])
-    world.dryapi.default = FAILED
-    world.pace.every_seconds = 1
-    world.pace.retry_seconds = 250
-    gap_id = world.close_gap()
-    with capture_logs() as logs:
-        await world.runs(world.settings.give_up_seconds + 5)
-    assert world.ledger.unknown == {gap_id: 10}
-    assert [log["event"] for log in logs] == ["reconciliation.away"]
-    assert len(set(world.dryapi.jobs_asked)) < 10
-
-
-@pytest.mark.parametrize("by", ["answer", "webhook"])
-async def test_gap_gets_its_time_after_one_that_was_settled_late(
-    world: World, autojump_clock: MockClock, by: str
-) -> None:
-    """Failures of silent jobs before it don't count."""
-    world.run_jobs(["a"])
-    world.dryapi.default = FAILED
-    world.dryapi.seconds = 1
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.reconciler.run)
-        first = world.close_gap()
-        await trio.sleep(5)
-        if by == "answer":
-            world.dryapi.default = answered("done")
-        while len(world.dryapi.asked) < 2:  # noqa: ASYNC110 - time jumps
-            await trio.sleep(0.1)
-        if by == "webhook":
-            world.outbox.hear("42", "a", "done")
-            world.reconciler.written("42", "a")
-        await trio.sleep(5)
-        assert world.ledger.unknown == {first: 0}
-        world.dryapi.default = FAILED
-        world.run_jobs(["b"], age_seconds=world.settings.silent_after_seconds)
-        await trio.sleep(3600)
-        assert world.pace.learned[-1]
-        second = world.close_gap()
-        await trio.sleep(world.settings.give_up_seconds - 10)
-        assert second not in world.ledger.unknown
-        nursery.cancel_scope.cancel()
 
 
 async def test_few_failures_are_no_news(

@@ -97,27 +97,6 @@ async def test_job_heard_of_after_the_gap_is_not_asked_about(
     assert world.pace.abandoned == 1
 
 
-@pytest.mark.parametrize("written_at", [0.5, 2.5])
-async def test_what_was_read_before_the_gap_tells_nothing_of_it(
-    autojump_clock: MockClock, threads_at_once: None, written_at: float
-) -> None:
-    """Though the disk stood still, and it is written after the gap has closed."""
-    world = World(listen_seconds=1.0)
-    world.run_jobs(["a"])
-    world.dryapi.seconds = 3.0
-    world.dryapi.answers = {"a": answered("done")}
-    read_us = now_us()
-    await trio.sleep(0.01)
-    gap_id = world.close_gap()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.runs, 30)
-        await trio.sleep(written_at)
-        world.outbox.hear("42", "a", "in_progress", "20.00", at_us=read_us)
-    assert world.outbox.ended == {"a"}
-    assert world.ledger.unknown == {gap_id: 0}
-    assert world.ledger.healed_jobs == {gap_id: 1}
-
-
 @pytest.mark.parametrize("status", ["in_progress", "done"])
 async def test_socket_wins_while_a_request_is_under_way(
     world: World, autojump_clock: MockClock, status: str
@@ -135,19 +114,6 @@ async def test_socket_wins_while_a_request_is_under_way(
     assert world.reconciler.statistics.healed == {"42": 0}
 
 
-async def test_answer_is_judged_by_the_job_before_the_request(
-    world: World, autojump_clock: MockClock
-) -> None:
-    """The outbox is told what was known when the request was sent."""
-    world.run_jobs(["a"])
-    before = world.outbox.find("https://api.dryapi.dev/clients/42", "a")
-    world.dryapi.answers["a"] = answered("done")
-    world.dryapi.before_answer = lambda job: world.outbox.hear("42", job)
-    world.close_gap()
-    await world.runs(5)
-    assert [healing.job for healing in world.outbox.healings] == [before]
-
-
 async def test_gaps_share_a_question(world: World, autojump_clock: MockClock) -> None:
     """A job that waits for two gaps is asked about once, and heals both."""
     world.run_jobs(["a", "b"])
@@ -163,43 +129,6 @@ async def test_gaps_share_a_question(world: World, autojump_clock: MockClock) ->
     assert world.dryapi.jobs_asked == ["a", "b"]
     assert world.ledger.unknown == dict.fromkeys(gaps, 1)
     assert world.ledger.healed_jobs == dict.fromkeys(gaps, 1)
-
-
-async def test_answer_before_a_gap_tells_nothing_of_it(
-    world: World, autojump_clock: MockClock
-) -> None:
-    """A job that ran when it was asked about may have ended in the next gap."""
-    world.run_jobs(["a"])
-    world.dryapi.seconds = 3
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.reconciler.run)
-        first = world.close_gap()
-        await trio.sleep(1)
-        second = world.close_gap()
-        await trio.sleep(3)
-        assert world.ledger.unknown == {first: 0}
-        world.dryapi.answers["a"] = answered("done")
-        await trio.sleep(10)
-        nursery.cancel_scope.cancel()
-    assert world.dryapi.jobs_asked == ["a", "a"]
-    assert world.ledger.unknown == {first: 0, second: 0}
-    assert world.outbox.ended == {"a"}
-
-
-async def test_running_job_is_asked_about_anew_by_the_next_gap(
-    world: World, autojump_clock: MockClock
-) -> None:
-    """And by no other question of the same gap."""
-    world.run_jobs(["a"])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.reconciler.run)
-        world.close_gap()
-        await trio.sleep(60)
-        assert world.dryapi.jobs_asked == ["a"]
-        world.close_gap()
-        await trio.sleep(60)
-        nursery.cancel_scope.cancel()
-    assert world.dryapi.jobs_asked == ["a", "a"]
 
 
 async def test_webhook_determines_a_job(
@@ -223,25 +152,6 @@ async def test_webhook_determines_a_job(
         nursery.cancel_scope.cancel()
     assert [s.unknown for s in world.ledger.settled] == [1, 0]
     assert world.dryapi.jobs_asked == ["late"]
-
-
-async def test_unknown_job_that_is_heard_of_corrects_its_gap(
-    world: World, autojump_clock: MockClock
-) -> None:
-    """It is noticed within a minute, and told in one more record."""
-    world.run_jobs(["a", "b", "c"])
-    world.dryapi.default = NOT_FOUND
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.reconciler.run)
-        gap_id = world.close_gap()
-        await trio.sleep(10)
-        assert world.ledger.unknown == {gap_id: 3}
-        world.outbox.hear("42", "a")
-        world.outbox.hear("42", "b", "done")
-        await trio.sleep(120)
-        assert world.ledger.unknown == {gap_id: 1}
-        nursery.cancel_scope.cancel()
-    assert len(world.ledger.settled) <= 3
 
 
 async def test_forgotten_job_stays_unknown(

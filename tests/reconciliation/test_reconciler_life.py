@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Any
 
-import pytest
 import trio
 from trio.testing import MockClock
 
-from bridge.reconciliation.reconciler import LISTEN_SECONDS, LOOK_SECONDS
-from bridge.record import JobInFlight
+from bridge.reconciliation.reconciler import LISTEN_SECONDS
 from tests.reconciliation.world import (
-    NOT_FOUND,
     Gap,
     World,
     answered,
@@ -149,58 +144,3 @@ async def test_first_is_listened_and_then_asked(
         nursery.cancel_scope.cancel()
     assert world.dryapi.jobs_asked == ["ended-in-the-gap"]
     assert world.ledger.unknown == {gap_id: 0}
-
-
-async def test_jobs_are_read_in_a_thread() -> None:
-    """With many of them that takes its time, and the loop has other work."""
-    world = World()
-    threads: list[int] = []
-
-    def of(ce_source: str) -> list[JobInFlight]:
-        threads.append(threading.get_ident())
-        return []
-
-    world.outbox.of = of  # type: ignore[method-assign]
-    gap_id = world.close_gap()
-    with trio.fail_after(10):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(world.reconciler.run)
-            while not world.ledger.settled:  # noqa: ASYNC110 - a thread works
-                await trio.sleep(0.01)
-            nursery.cancel_scope.cancel()
-    assert world.ledger.unknown == {gap_id: 0}
-    assert threads
-    assert threading.get_ident() not in threads
-
-
-async def test_jobs_that_were_read_before_a_gap_tell_nothing_of_it(
-    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Reading takes its time; what comes meanwhile is younger."""
-    world.run_jobs(["a"])
-    world.dryapi.default = NOT_FOUND
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.reconciler.run)
-        first = world.close_gap()
-        await trio.sleep(LOOK_SECONDS - 1)
-        assert world.ledger.unknown == {first: 1}
-        at_once = trio.to_thread.run_sync
-
-        async def slowly(work: Callable[..., Any], *args: object) -> Any:
-            monkeypatch.setattr(trio.to_thread, "run_sync", at_once)
-            read = work(*args)
-            await trio.sleep(10)
-            return read
-
-        monkeypatch.setattr(trio.to_thread, "run_sync", slowly)
-        await trio.sleep(2)
-        world.outbox.hear("42", "a")
-        world.pace.every_seconds = 20
-        await trio.sleep(1)
-        second = world.close_gap()
-        await trio.sleep(15)
-        assert second not in world.ledger.unknown
-        await trio.sleep(20)
-        nursery.cancel_scope.cancel()
-    assert world.ledger.unknown == {first: 0, second: 1}
-    assert world.dryapi.jobs_asked == ["a", "a"]

@@ -13,7 +13,6 @@ from bridge.reconciliation.budget import Purpose
 from bridge.reconciliation.reconciler import LOOK_SECONDS
 from bridge.settings import ReconciliationSettings
 from tests.reconciliation.world import (
-    FAILED,
     KEEP_JOBS_SECONDS,
     NOT_FOUND,
     World,
@@ -53,19 +52,6 @@ async def test_running_job_is_asked_about_ever_more_rarely(
     assert waits == [pytest.approx(wait, abs=LOOK_SECONDS + 1) for wait in expected]
     assert waits[-1] >= 86_400 / 4
     assert len(waits) > 10
-
-
-async def test_longer_wait_than_a_quarter_of_a_day_stays_as_long(
-    threads_at_once: None, autojump_clock: MockClock
-) -> None:
-    """Whoever wants to be asked rarely is not asked more often later."""
-    after = 30_000.0
-    world = World(settings=ReconciliationSettings(silent_after_seconds=after))
-    world.run_jobs(["a"], age_seconds=after)
-    await world.runs(after * 4)
-    times = [at for _, at in world.dryapi.asked]
-    assert len(times) == 4
-    assert all(later - earlier >= after for earlier, later in pairwise(times))
 
 
 async def test_job_that_is_heard_of_is_left_alone(
@@ -123,22 +109,6 @@ async def test_jobs_of_gaps_go_first(world: World, autojump_clock: MockClock) ->
         nursery.cancel_scope.cancel()
 
 
-async def test_silent_job_heard_of_while_its_turn_is_waited_for_costs_no_call(
-    world: World, autojump_clock: MockClock
-) -> None:
-    """It is looked up again before."""
-    world.run_jobs(["a"], age_seconds=AFTER)
-    world.pace.every_seconds = 20
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.reconciler.run)
-        await trio.sleep(LOOK_SECONDS + 5)
-        world.outbox.hear("42", "a")
-        await trio.sleep(60)
-        nursery.cancel_scope.cancel()
-    assert world.dryapi.asked == []
-    assert world.pace.abandoned == 1
-
-
 async def test_silence_waits_for_the_next_day(
     world: World, autojump_clock: MockClock
 ) -> None:
@@ -177,63 +147,6 @@ async def test_job_that_is_heard_of_waits_no_longer(
         await trio.sleep(LOOK_SECONDS)
         assert waiting["42", Purpose.SILENT] == 1
         nursery.cancel_scope.cancel()
-
-
-async def test_silent_job_that_fails_is_behind_the_others(
-    world: World, autojump_clock: MockClock
-) -> None:
-    """It is tried again, and holds nobody up."""
-    world.run_jobs(["poison", "b", "c"], age_seconds=AFTER)
-    world.outbox.hear("42", "poison", "in_progress", "99.00", now_us() - 10**9)
-    world.dryapi.answers["poison"] = FAILED
-    world.dryapi.default = answered("done")
-    # One call after another, as the next waits for what the one before brought.
-    world.pace.every_seconds = 1
-    await world.runs(LOOK_SECONDS + 40)
-    assert world.dryapi.jobs_asked[:3] == ["poison", "b", "c"]
-    assert set(world.dryapi.jobs_asked[3:]) == {"poison"}
-    assert world.outbox.ended == {"b", "c"}
-
-
-async def test_job_asked_about_for_a_gap_is_left_alone(
-    world: World, autojump_clock: MockClock
-) -> None:
-    """That it runs was said a moment ago, so that its silence counts from then."""
-    world.run_jobs(["a"], age_seconds=AFTER - LOOK_SECONDS / 2)
-    world.close_gap()
-    await world.runs(AFTER - LOOK_SECONDS)
-    assert world.dryapi.jobs_asked == ["a"]
-
-
-async def test_waits_begin_anew_with_a_gap_after_the_job_was_heard_of(
-    world: World, autojump_clock: MockClock
-) -> None:
-    """Though nobody looked between its event and the gap's question."""
-    world.run_jobs(["a"], age_seconds=AFTER)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.reconciler.run)
-        await trio.sleep(AFTER * 4 + 30)
-        assert len(world.dryapi.asked) == 3
-        world.outbox.hear("42", "a")
-        await trio.sleep(0.5)
-        world.close_gap()
-        await trio.sleep(AFTER + 2 * LOOK_SECONDS)
-        nursery.cancel_scope.cancel()
-    assert len(world.dryapi.asked) == 5
-
-
-async def test_silent_jobs_of_accounts_are_not_mixed(
-    threads_at_once: None, autojump_clock: MockClock
-) -> None:
-    """Each end goes to the account whose job it is."""
-    world = World(("42", "43"))
-    world.run_jobs(["a"], "42", AFTER)
-    world.run_jobs(["a"], "43", AFTER)
-    world.dryapi.default = answered("done")
-    await world.runs(LOOK_SECONDS + 5)
-    sources = {record.envelope.ce_source[-2:] for record in world.outbox.records}
-    assert sources == {"42", "43"}
-    assert world.reconciler.statistics.healed == {"42": 1, "43": 1}
 
 
 async def test_nothing_is_asked_where_that_is_off(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 
-import msgspec
 import pytest
 import structlog
 
@@ -52,89 +51,6 @@ def test_gap_is_a_record_of_its_account() -> None:
     )
 
 
-def test_gap_is_written_when_it_opens_and_when_it_closes() -> None:
-    """Both records have the same id, and the second one has the end."""
-    books = Books("42")
-    gap_id = books.ledger.open(
-        "42", GapCause.DISCONNECTED, NOW_US, close_code=4200, jobs_in_flight=7
-    )
-    books.ledger.close(gap_id, NOW_US + 1_500_000)
-    opened, closed = books.gaps
-    assert opened["gap_id"] == closed["gap_id"] == gap_id
-    assert (opened["until"], opened["duration_seconds"]) == (None, None)
-    assert closed == {
-        **opened,
-        "until": "2026-01-31T12:00:01.500000Z",
-        "duration_seconds": 1.5,
-    }
-    assert (closed["close_code"], closed["jobs_in_flight"]) == (4200, 7)
-
-
-def test_gaps_have_ids_of_their_own() -> None:
-    """Two gaps of the same cause and moment are two."""
-    books = Books("42")
-    first = books.ledger.open("42", GapCause.DEAF, None)
-    assert first != books.ledger.open("42", GapCause.DEAF, None)
-
-
-def test_loss_is_a_gap_from_its_begin_to_its_end() -> None:
-    """What the outbox tells twice is one gap with its cause and its times."""
-    books = Books("42")
-    books.ledger.on_loss(loss())
-    books.ledger.on_loss(loss(until_us=NOW_US, records=500))
-    opened, closed = books.gaps
-    assert opened["gap_id"] == closed["gap_id"]
-    assert (opened["cause"], opened["until"]) == ("outbox_full", None)
-    assert closed["since"] == opened["since"] == "2026-01-31T11:59:51.000000Z"
-    assert closed["duration_seconds"] == 9
-
-
-def test_loss_can_turn_out_to_have_begun_earlier() -> None:
-    """What is known at the end is what the closing record says."""
-    books = Books("42")
-    books.ledger.on_loss(loss())
-    earlier = msgspec.structs.replace(
-        loss(until_us=NOW_US), since_us=NOW_US - 60_000_000
-    )
-    books.ledger.on_loss(earlier)
-    assert books.gaps[1]["since"] == "2026-01-31T11:59:00.000000Z"
-    assert books.gaps[1]["duration_seconds"] == 60
-
-
-def test_loss_that_is_over_when_it_is_told_has_both_records() -> None:
-    """A reader finds an opening to every closing."""
-    books = Books("42")
-    books.ledger.on_loss(loss(until_us=NOW_US))
-    opened, closed = books.gaps
-    assert (opened["gap_id"], opened["until"]) == (closed["gap_id"], None)
-    assert closed["until"] == "2026-01-31T12:00:00.000000Z"
-
-
-def test_losses_are_kept_apart() -> None:
-    """A second loss is another gap, though the first one lasts."""
-    books = Books("42")
-    books.ledger.on_loss(loss(number=1))
-    books.ledger.on_loss(loss(number=2))
-    books.ledger.on_loss(loss(number=1, until_us=NOW_US))
-    first, second, closed = books.gaps
-    assert first["gap_id"] == closed["gap_id"] != second["gap_id"]
-
-
-def test_loss_is_a_gap_of_the_account_whose_records_went() -> None:
-    """No other account has one, and each gap tells of its own records."""
-    books = Books("1", "2", "3")
-    with structlog.testing.capture_logs() as lines:
-        for number, client_id in enumerate("31"):
-            books.ledger.on_loss(loss(number=number, client_id=client_id))
-        for number, client_id in enumerate("31"):
-            end = loss(NOW_US, 10 + number, number, client_id)
-            books.ledger.on_loss(end)
-    assert [gap["client_id"] for gap in books.gaps] == ["3", "1", "3", "1"]
-    assert books.ledger.statistics.gaps["2", GapCause.OUTBOX_FULL] == 0
-    told = [(one["client_id"], one.get("records_lost")) for one in lines]
-    assert told == [("3", None), ("1", None), ("3", 10), ("1", 11)]
-
-
 def test_loss_of_an_account_that_is_not_configured_is_a_line_in_the_log() -> None:
     """Nobody hears that account, and nobody would close its gap."""
     books = Books("1")
@@ -152,16 +68,6 @@ def test_loss_of_an_account_that_is_not_configured_is_a_line_in_the_log() -> Non
             "records_lost": 5,
         }
     ]
-
-
-def test_loss_of_nobody_knows_whom_concerns_every_account() -> None:
-    """Each has a gap of its own, as it isn't known whose records were lost."""
-    books = Books("1", "2")
-    books.ledger.on_loss(loss(client_id=None))
-    books.ledger.on_loss(loss(until_us=NOW_US, client_id=None))
-    assert [gap["client_id"] for gap in books.gaps] == ["1", "2", "1", "2"]
-    assert len({gap["gap_id"] for gap in books.gaps}) == 2
-    assert [record.key for record in books.records] == [b"1", b"2"] * 2
 
 
 def test_gaps_wait_for_somebody_to_take_them() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from confluent_kafka.admin._acl import AclOperation
+from confluent_kafka.admin import AclOperation
 
 from bridge.replay import writer
 from bridge.settings import KafkaSettings

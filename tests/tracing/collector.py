@@ -16,12 +16,28 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
+import trio
+import trio.testing
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # noqa: TID251 - the protocol, from outside
     ExportTraceServiceRequest,
 )
 
+from bridge.tracing.sdk import Tracing
 
-__all__ = ["Collector", "ReceivedLink", "ReceivedSpan"]
+
+__all__ = ["Collector", "ReceivedLink", "ReceivedSpan", "end"]
+
+
+def end(tracing: Tracing) -> None:
+    """Bring all spans out, as the service does when it stops."""
+    trio.run(_run_and_stop, tracing)
+
+
+async def _run_and_stop(tracing: Tracing) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tracing.run)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
 
 
 @dataclass(frozen=True)

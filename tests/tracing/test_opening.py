@@ -12,6 +12,8 @@ import pytest
 from bridge.errors import ConfigError
 from bridge.settings import Settings, TracingSettings
 from bridge.tracing import open_tracing, secrets_in
+from bridge.tracing.sdk import Tracing
+from tests.tracing.collector import end
 
 
 ON = Settings(tracing=TracingSettings(enabled=True))
@@ -97,8 +99,8 @@ def test_the_nearer_variable_decides_the_protocol() -> None:
         "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
     }
     tracing = open_tracing(ON, environ)
-    assert tracing is not None
-    tracing._provider.shutdown()
+    assert isinstance(tracing, Tracing)
+    end(tracing)
 
 
 def test_secrets_of_the_exporter_are_known() -> None:

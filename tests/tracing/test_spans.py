@@ -11,7 +11,7 @@ import trio
 from bridge.kafka import header_names as names
 from bridge.record import Envelope, Record, StoredRecord
 from bridge.tracing.sdk import Tracing
-from tests.tracing.collector import Collector, ReceivedSpan
+from tests.tracing.collector import Collector, ReceivedSpan, end
 
 
 NOW_US = 1_769_860_800_000_000
@@ -61,7 +61,7 @@ def _traceparent(record: Record | StoredRecord) -> str:
 
 
 def _ended(tracing: Tracing, collector: Collector) -> list[ReceivedSpan]:
-    tracing._provider.shutdown()
+    end(tracing)
     return collector.spans
 
 
@@ -233,7 +233,7 @@ def test_a_switched_off_sdk_leaves_records_alone(
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     tracing = Tracing("bridge-1")
     assert _offer(tracing, _record()) == [_record()]
-    tracing._provider.shutdown()
+    end(tracing)
 
 
 def test_no_span_holds_a_value(collector: Collector) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Future
-
 import pytest
 import trio
 from trio.testing import MockClock
 
 from bridge.errors import OutboxFullError
 from bridge.record import JobInFlight
-from bridge.webhooks import holding
 from bridge.webhooks.statistics import Release
 from tests.webhooks.holding_house import NOW_US, SECOND, HoldingHouse
 from tests.webhooks.making import CLIENT_ID, SOURCE, source_of
@@ -81,25 +77,6 @@ async def test_many_that_go_together_hold_up_nobody(
         turns.add(len(house.left))
         await trio.lowlevel.checkpoint()
     assert len(turns) > 4
-    nursery.cancel_scope.cancel()
-
-
-async def test_each_goes_at_its_own_time(
-    nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    """A steady stream leaves ten seconds later, none early, with few looks."""
-    house = HoldingHouse()
-    nursery.start_soon(house.holding.run)
-    taken = {}
-    for _ in range(400):
-        await trio.sleep(0.05)
-        taken[house.take()] = house.seconds
-    await trio.sleep(20)
-    assert len(house.left) == 400
-    waits = [house.left[place] - at for place, at in taken.items()]
-    assert min(waits) >= 10
-    assert max(waits) < 10.2
-    assert len(house.shelf.asked) < 220
     nursery.cancel_scope.cancel()
 
 
@@ -190,24 +167,6 @@ async def test_a_clock_that_was_ahead_hides_nothing_behind_others(
     nursery.cancel_scope.cancel()
 
 
-async def test_a_stall_releases_nothing_twice(
-    nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    """What is due in two ways when the process wakes up goes once."""
-    house = HoldingHouse()
-    place = house.shelf.put(house.delivery(due_us=NOW_US + 20 * SECOND))
-    house.shelf.is_silent = True
-    nursery.start_soon(house.holding.run)
-    await trio.sleep(1)
-    house.holding._ahead[place] = house.shelf.on_shelf[place]
-    await trio.sleep(100)
-    house.shelf.is_silent = False
-    house.shelf.under_way[0].set_result([house.shelf.on_shelf[place]])  # type: ignore[arg-type]
-    await trio.sleep(5)
-    assert [each for each, _ in house.shelf.released] == [place]
-    nursery.cancel_scope.cancel()
-
-
 # -- What becomes of them -----------------------------------------------------------
 
 
@@ -276,41 +235,6 @@ async def test_an_account_that_is_gone(
 # -- Many, and trouble --------------------------------------------------------------
 
 
-async def test_ten_thousand_go_together(
-    nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    """Some hundred are asked for at once, and no more; none waits for another."""
-    house = HoldingHouse()
-    for number in range(10_000):
-        house.shelf.put(house.delivery(due_us=NOW_US + number % 7))
-    waiting: list[Future[bool]] = []
-    most = []
-
-    def release(place: int, gap_ids: Sequence[str]) -> Future[bool]:
-        future: Future[bool] = Future()
-        waiting.append(future)
-        house.left[place] = house.seconds
-        del house.shelf.on_shelf[place]
-        return future
-
-    async def commit() -> None:
-        while True:
-            await trio.sleep(0.01)
-            most.append(len(waiting))
-            while waiting:
-                waiting.pop().set_result(True)
-
-    house.release = release  # type: ignore[method-assign]
-    nursery.start_soon(commit)
-    nursery.start_soon(house.holding.run)
-    await trio.sleep(0.5)
-    assert len(house.left) == 10_000
-    assert max(most) == holding._AT_ONCE
-    assert house.statistics.released[Release.WRITTEN] == 10_000
-    assert len(house.shelf.asked) <= 21
-    nursery.cancel_scope.cancel()
-
-
 @pytest.mark.parametrize("trouble", ["full", "closed"])
 async def test_an_outbox_in_trouble_is_asked_again(
     nursery: trio.Nursery, autojump_clock: MockClock, trouble: str
@@ -329,34 +253,6 @@ async def test_an_outbox_in_trouble_is_asked_again(
     await trio.sleep(2)
     assert house.shelf.released == [(place, ("gap-1", "gap-2"))]
     assert house.statistics.released[Release.WRITTEN] == 1
-    nursery.cancel_scope.cancel()
-
-
-async def test_one_that_fails_keeps_none_of_the_others(
-    nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    """What was asked for together is told each for itself."""
-    house = HoldingHouse()
-    places = [house.shelf.put(house.delivery(due_us=NOW_US)) for _ in range(5)]
-    whole = house.release
-    failed: list[int] = []
-
-    def release(place: int, gap_ids: Sequence[str]) -> Future[bool]:
-        if place == 2 and not failed:
-            failed.append(place)
-            future: Future[bool] = Future()
-            future.set_exception(OutboxFullError("full"))
-            return future
-        return whole(place, gap_ids)
-
-    house.release = release  # type: ignore[method-assign]
-    nursery.start_soon(house.holding.run)
-    await trio.sleep(0.5)
-    assert sorted(house.left) == [0, 1, 3, 4]
-    assert house.statistics.released[Release.WRITTEN] == 4
-    await trio.sleep(2)
-    assert sorted(house.left) == places
-    assert len(house.written) == 5
     nursery.cancel_scope.cancel()
 
 

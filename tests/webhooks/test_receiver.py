@@ -9,10 +9,8 @@ import trio
 from trio.testing import MockClock
 
 from bridge.settings import Secret
-from bridge.webhooks import receiver
 from bridge.webhooks.delivery import Event
 from bridge.webhooks.signature import Fault
-from bridge.webhooks.statistics import OUTCOMES
 from tests.webhooks.conftest import Told
 from tests.webhooks.house import NOW, PATH, House
 from tests.webhooks.making import (
@@ -269,10 +267,3 @@ async def test_a_rotation_needs_no_restart(tmp_path: Path) -> None:
     assert await answers() == [200, 200]
     file.write_text("new")
     assert await answers() == [401, 200]
-
-
-def test_each_outcome_has_its_status() -> None:
-    """Two vocabularies share a label, and no word; none is an accident's 500."""
-    words = [outcome.value for outcome in OUTCOMES]
-    assert len(words) == len(set(words))
-    assert set(receiver._STATUS) == set(OUTCOMES)

@@ -26,6 +26,7 @@ from bridge.errors import (
 from bridge.kafka.client.connection import client_arguments, read_error
 from bridge.kafka.client.diagnosis import failed_start
 from bridge.settings import KafkaSettings, Secret
+from tests.kit.authorities import Authority
 from tests.kit.broker import KafkaBroker
 
 
@@ -86,6 +87,23 @@ def test_a_key_that_does_not_fit_names_both_settings(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"kafka\.ssl_cert_file") as caught:
         client_arguments(settings)
     assert "kafka.ssl_key_file" in str(caught.value)
+
+
+@pytest.mark.parametrize("password", [None, Secret("wrong")])
+def test_a_locked_key_without_its_password_is_an_error(
+    tmp_path: Path, password: Secret | None
+) -> None:
+    """OpenSSL would ask at the terminal, and wait there for ever."""
+    identity = Authority(tmp_path, "authority").identity("one", "a.example")
+    locked = identity.locked("right")
+    settings = KafkaSettings(
+        security_protocol="SSL",
+        ssl_cert_file=str(locked.certificate),
+        ssl_key_file=str(locked.key),
+        ssl_key_password=password,
+    )
+    with pytest.raises(ConfigError, match=r"kafka\.ssl_key_password"):
+        client_arguments(settings)
 
 
 def diagnose(settings: KafkaSettings) -> KafkaError:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - what is tested runs on asyncio
-import gc
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -172,23 +170,3 @@ def test_a_producer_that_is_given_up_ends_with_its_last_user(topic: Topic) -> No
         assert is_broken(second)
 
     asyncio.run(lend())
-
-
-def test_who_gives_up_batches_that_nobody_waits_for_is_quiet() -> None:
-    """Of a transaction's batches one is waited for at a time; asyncio logs others."""
-    told: list[dict[str, object]] = []
-
-    async def give_up() -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: told.append(context))
-        producer = make(KafkaSettings())
-        answers = [loop.create_future() for _ in range(2)]
-        producer._on_way = dict.fromkeys(answers, 0.0)
-        producer._fail_overdue(time.monotonic() + 1e6)
-        with pytest.raises(ClientError, match="no answer for"):
-            await answers.pop(0)
-        assert answers.pop().done()
-        gc.collect()
-
-    asyncio.run(give_up())
-    assert told == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import socket
 import time
 import uuid
@@ -175,20 +174,6 @@ async def test_a_silent_server_is_given_up_at_the_deadline() -> None:
                 pytest.fail("the reader opened")
 
 
-async def test_cancelling_the_start_ends_the_thread() -> None:
-    """A start that hangs is cancelled without waiting for its own deadline."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{port}")
-        began = trio.current_time()
-        with trio.move_on_after(0.5) as scope:
-            async with TopicReader(settings, ["jobs"]):
-                pytest.fail("the reader opened")
-        assert scope.cancelled_caught
-        assert trio.current_time() - began < 4
-        assert reader_threads() == []
-
-
 async def test_cancelling_leaves_no_thread_and_no_connection(topic: Topic) -> None:
     """A reader cancelled while it waits is gone at once, sockets included."""
     process = psutil.Process()
@@ -202,21 +187,6 @@ async def test_cancelling_leaves_no_thread_and_no_connection(topic: Topic) -> No
                 assert run == []
     assert scope.cancelled_caught
     assert trio.current_time() - began < 3
-    assert reader_threads() == []
-    # Others' may have ended meanwhile.
-    assert len(process.net_connections()) <= before
-
-
-async def test_cancelling_a_start_leaves_no_connection(topic: Topic) -> None:
-    """Whatever the client was at: aiokafka forgets one that is just being made."""
-    process = psutil.Process()
-    before = len(process.net_connections())
-    for tries in range(20):
-        # A start takes some 20 ms; what is forgotten warns of it.
-        with trio.move_on_after(tries * 0.002):
-            async with TopicReader(settings_of(topic), [topic.name]):
-                pass
-    gc.collect()
     assert reader_threads() == []
     # Others' may have ended meanwhile.
     assert len(process.net_connections()) <= before
@@ -237,28 +207,6 @@ async def test_a_cancelled_call_takes_no_record(topic: Topic) -> None:
                 with trio.move_on_after(0.001):
                     records += await source.receive_run()
     assert numbers(records) == list(range(60))
-
-
-async def test_a_reader_that_lags_holds_the_thread_back(
-    topic: Topic, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What waits is bounded while nobody reads, and nothing is lost after."""
-    limit_bytes = 200_000
-    monkeypatch.setattr(fetching, "_RUN_RECORDS", 20)
-    produce(topic, 900, size_bytes=10_000)
-    async with TopicReader(
-        settings_of(topic),
-        [topic.name],
-        start=Edge.BEGINNING,
-        buffer_bytes=limit_bytes,
-    ) as source:
-        await trio.sleep(1.5)
-        handover = source._handover
-        assert handover is not None
-        # Soft by one run of 20 records.
-        assert limit_bytes <= handover._queued_bytes < limit_bytes + 20 * 13_000
-        records = await read(source, 900)
-    assert numbers(records) == list(range(900))
 
 
 async def test_new_partitions_are_read_from_their_beginning(

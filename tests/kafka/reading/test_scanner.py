@@ -68,18 +68,6 @@ async def test_every_record_comes_once_and_the_scan_ends(topic: Topic) -> None:
     assert scanner_threads() == []
 
 
-async def test_small_fetches_bring_the_same(
-    topic: Topic, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A batch larger than what is asked for comes all the same."""
-    monkeypatch.setattr(scanning, "_PARTITION_BYTES", 1_000)
-    monkeypatch.setattr(scanning, "_FETCH_BYTES", 2_000)
-    produce(topic, 60, size_bytes=900)
-    taken = Taken()
-    await scan(settings_of(topic), topic.name, taken.begin)
-    assert taken.offsets == {partition: list(range(20)) for partition in range(3)}
-
-
 async def test_records_deleted_meanwhile_are_jumped_over(
     topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:

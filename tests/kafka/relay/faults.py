@@ -74,7 +74,7 @@ class Forgery:
             request = _without(request, topic, partition)
         answers: list[tuple[str, list[tuple[Any, ...]]]] = []
         version = 7
-        if request._topics:
+        if _batches(request):
             answer = await send(request)
             version = answer.API_VERSION
             answers = [
@@ -94,11 +94,17 @@ class Forgery:
         return SimpleNamespace(API_VERSION=version, topics=answers)
 
 
+def _batches(request: ProduceRequest) -> list[tuple[str, list[tuple[int, object]]]]:
+    """Give the batches of each topic by partition."""
+    batches: list[tuple[str, list[tuple[int, object]]]] = request._topics  # noqa: SLF001 - aiokafka's
+    return batches
+
+
 def _concerns(request: ProduceRequest, topic: str, partition: int) -> bool:
     """Whether a request has a batch for a partition."""
     return partition in [
         number
-        for name, batches in request._topics
+        for name, batches in _batches(request)
         if name == topic
         for number, _ in batches
     ]
@@ -111,12 +117,12 @@ def _without(request: ProduceRequest, topic: str, partition: int) -> ProduceRequ
             name,
             [one for one in batches if not (name == topic and one[0] == partition)],
         )
-        for name, batches in request._topics
+        for name, batches in _batches(request)
     ]
     return ProduceRequest(
-        transactional_id=request._transactional_id,
+        transactional_id=request._transactional_id,  # noqa: SLF001 - aiokafka's
         required_acks=request.required_acks,
-        timeout=request._timeout,
+        timeout=request._timeout,  # noqa: SLF001 - aiokafka's
         topics=[(name, batches) for name, batches in kept if batches],
     )
 
@@ -244,7 +250,7 @@ def forget_batches(monkeypatch: pytest.MonkeyPatch) -> Switch:
 
 def move_brokers(monkeypatch: pytest.MonkeyPatch) -> Switch:
     """Let clients made until it is on reach no broker any more; later ones do."""
-    make, connect = AIOKafkaClient.__init__, AIOKafkaClient._get_conn
+    make, connect = AIOKafkaClient.__init__, AIOKafkaClient._get_conn  # noqa: SLF001 - likewise
     switch = Switch(on=False)
     former: weakref.WeakSet[AIOKafkaClient] = weakref.WeakSet()
 

@@ -30,9 +30,9 @@ from tests.kafka.relay.relaying import (
     until,
 )
 from tests.kafka.relay.transactions import (
-    Deliveries,
     LostEnds,
     foreign_transaction,
+    note_transactions,
     unmentioned,
     unverified,
     wait_held_back,
@@ -178,12 +178,12 @@ async def test_what_is_aborted_though_it_was_acknowledged_is_sent_again(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bridge that dies while it ends what hangs leaves this to be aborted."""
-    deliveries = Deliveries(monkeypatch)
+    begun = note_transactions(monkeypatch)
     async with transactional(topic, tmp_path) as running:
         await opened(running, topic)
         count = 0
-        # With the id that the next bridge begins with.
-        while count == 0 or not deliveries.next_id.endswith(".0"):
+        # Until the id that takes turns next is the one the next bridge begins with.
+        while not begun or not begun[-1].endswith(".1"):
             running.offer(topic.name, range(count, count + 30))
             count += 30
             await running.all_sent(topic.name, count)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,7 @@ import trio
 
 from bridge.errors import KafkaRefusedError
 from bridge.kafka.partitioner import partitioner
-from bridge.kafka.producer.producer import Producer
 from bridge.kafka.relay import resuming, tails
-from bridge.kafka.relay.idempotent import IdempotentDelivery
-from bridge.kafka.relay.lane import Lane
 from tests.conftest import Topic
 from tests.kafka.relay.faults import Forgery, forge_answers
 from tests.kafka.relay.relaying import (
@@ -93,41 +89,6 @@ async def test_an_offset_that_the_broker_does_not_know_is_looked_up(
         assert running.relay.statistics.resumed[topic.name] > 0
         await until(lambda: running.outbox.statistics.rows == 0)
     check_topic(await read_back(topic), range(100))
-
-
-@pytest.mark.parametrize("task", ["sender", "metadata"])
-async def test_a_client_whose_task_died_is_replaced(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
-) -> None:
-    """Nothing revives aiokafka's own tasks; the next batch takes a new producer."""
-    deliveries: list[IdempotentDelivery] = []
-    carry = IdempotentDelivery.carry
-
-    async def watched(self: IdempotentDelivery, lanes: Sequence[Lane]) -> None:
-        deliveries.append(self)
-        await carry(self, lanes)
-
-    monkeypatch.setattr(IdempotentDelivery, "carry", watched)
-    async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
-        await opened(running, topic)
-        running.offer(topic.name, range(100))
-        await running.all_sent(topic.name, 100)
-        relay = running.relay
-        producer = deliveries[0]._producers._current
-        assert isinstance(producer, Producer)
-        client = producer._client
-        assert client is not None
-        assert relay._loop is not None
-        died = (
-            client._sender.sender_task if task == "sender" else client.client._sync_task
-        )
-        relay._loop.call_soon_threadsafe(died.cancel)
-        await until(lambda: producer.broken)
-        running.offer(topic.name, range(100, 200))
-        await running.all_sent(topic.name, 200)
-        assert relay.statistics.producer_recycles == 1
-        assert producer._client is None
-    check_topic(await read_back(topic), range(200))
 
 
 async def test_a_refusal_during_an_outage_does_not_end_the_relay(

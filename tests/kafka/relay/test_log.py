@@ -10,13 +10,11 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from bridge.errors import KafkaUnreachableError
 from bridge.kafka.relay.log import open_log
 from bridge.kafka.relay.tails import LogTail, ScanFrom, scan
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import DEADLINE_SECONDS, settings_for
-from tests.kit.process import free_ports
 
 
 _OUTBOX = str(uuid.UUID(int=5))
@@ -70,20 +68,6 @@ def test_finds_what_was_not_known_to_be_there(topic: Topic) -> None:
     assert found == LogTail(0, 9, 5, {"id-3": 2, "id-4": 7, "id-5": 8}, "id-2", 3, 5)
 
 
-def test_what_no_row_can_be_is_not_kept(topic: Topic) -> None:
-    """Of an old copy's outbox the log holds any number of later records."""
-    write(topic, [1, 2, 3, 4, 5])
-    found = tail(topic, ScanFrom(0, 1, "id-1", 3))
-    assert found.offsets == {"id-2": 1, "id-3": 2}
-    assert found.last_sequence == 5
-
-
-def test_a_lane_that_never_was_takes_the_end_alone(topic: Topic) -> None:
-    """Without an offset nothing is read."""
-    write(topic, [1, 2, 3])
-    assert tail(topic, ScanFrom(None, 0)) == LogTail(0, 3)
-
-
 def test_a_log_whose_head_was_deleted_is_read_from_where_it_begins(
     topic: Topic,
 ) -> None:
@@ -94,12 +78,6 @@ def test_a_log_whose_head_was_deleted_is_read_from_where_it_begins(
     for future in admin.delete_records([cut]).values():
         future.result(DEADLINE_SECONDS)
     assert tail(topic, ScanFrom(0, 1)) == LogTail(3, 4, 4, {"id-4": 3}, None, 4, 4)
-
-
-def test_an_offset_beyond_the_end_finds_nothing(topic: Topic) -> None:
-    """A topic that was made anew has no such offset and holds nothing up."""
-    write(topic, [1])
-    assert tail(topic, ScanFrom(500, 400)) == LogTail(0, 1)
 
 
 def test_a_transaction_marker_at_the_end_does_not_hold_it_up(topic: Topic) -> None:
@@ -118,18 +96,3 @@ def test_compressed_records_are_read(codec: str, topic: Topic) -> None:
     """A topic may compress what the bridge wrote."""
     write(topic, [1, 2, 3], **{"compression.type": codec, "linger.ms": "50"})
     assert tail(topic, ScanFrom(0, 1)).offsets == {"id-2": 1, "id-3": 2}
-
-
-def test_a_missing_topic_is_an_error_within_the_deadline(topic: Topic) -> None:
-    """Kafka that doesn't know the topic ends the scan, not the bridge."""
-    settings = settings_for(topic, start_timeout_seconds=1.0)
-    with pytest.raises(KafkaUnreachableError, match="absent"):
-        asyncio.run(scanned(settings, "absent", {0: ScanFrom(0, 0)}))
-
-
-def test_an_unreachable_broker_is_an_error() -> None:
-    """The error names the address."""
-    address = f"127.0.0.1:{free_ports(1)[0]}"
-    settings = KafkaSettings(bootstrap_servers=address, start_timeout_seconds=2.0)
-    with pytest.raises(KafkaUnreachableError, match=address):
-        asyncio.run(scanned(settings, "jobs", {0: ScanFrom(0, 0)}))

@@ -10,9 +10,6 @@ import pytest
 import trio
 
 from bridge.errors import ConfigError, KafkaRefusedError, KafkaUnreachableError
-from bridge.kafka.relay.opening import _former_partitions
-from bridge.kafka.topics.facts import TopicFacts
-from bridge.record import LaneState
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
@@ -179,27 +176,3 @@ async def test_a_resolver_that_hangs_holds_no_end_up(
                 await running.ended.wait()
         finally:
             answers.set()
-
-
-@pytest.mark.parametrize(
-    ("ids", "former"),
-    [
-        ([], 0),
-        (["a", "a", "a"], 3),
-        # Made anew with less: the others are lanes of the topic before.
-        (["b", "b", "a", "a", "a", "a"], 2),
-        # From before the brokers had ids.
-        ([None, None, None], 3),
-        (["a", "a", None], 3),
-    ],
-)
-def test_lanes_tell_how_many_partitions_there_were(
-    ids: list[str | None], former: int
-) -> None:
-    """Those count that belong to the topic that was opened last, and no other's."""
-    states = [
-        LaneState("jobs", number, 0, 0, None, topic_id=topic_id)
-        for number, topic_id in enumerate(ids)
-    ]
-    states.append(LaneState("jobs.dlq", 0, 0, 0, None, topic_id="a"))
-    assert _former_partitions(TopicFacts("jobs", 9, 1_000_000), states) == former

@@ -5,15 +5,11 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 - a producer of the bridge's runs on it
 from pathlib import Path
 
-import pytest
 import trio
 
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.producer.producer import Producer
 from bridge.kafka.relay.relay import Relay
-from bridge.kafka.relay.statistics import RelayStatistics
-from bridge.operations import sources
-from bridge.outbox import writer
 from bridge.record import StoredRecord
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
@@ -21,7 +17,6 @@ from tests.kafka.relay.relaying import (
     DEADLINE_SECONDS,
     check_topic,
     numbers_of,
-    opened,
     read_back,
     record,
     rig,
@@ -136,23 +131,6 @@ async def write_late(
         await producer.close()
 
 
-async def test_rows_that_fit_no_memory_are_read_from_disk_in_order(
-    topic: Topic, tmp_path: Path
-) -> None:
-    """A relay without room in memory sends everything all the same, in order."""
-    count = 3_000
-    async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
-        await until(lambda: running.relay.statistics.lanes == topic.partitions)
-        memory = running.relay._memory
-        memory._max_bytes = 20_000
-        for first in range(0, count, 10):
-            running.offer(topic.name, range(first, first + 10), size_bytes=2_000)
-            await trio.sleep(0.0005)
-        await running.all_sent(topic.name, count)
-        assert memory.used_bytes == 0
-    check_topic(await read_back(topic), range(count))
-
-
 async def test_groups_of_topics_are_carried_side_by_side(
     topic: Topic, tmp_path: Path
 ) -> None:
@@ -194,26 +172,6 @@ async def test_drain_waits_for_what_was_committed(topic: Topic, tmp_path: Path) 
         assert running.relay.statistics.last_beat == 0.0
 
 
-async def test_drain_waits_for_rows_that_have_no_lane_yet(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Rows of the time before Kafka was reached are given lanes and sent as well."""
-    # The outbox is still giving rows to lanes when draining begins.
-    monkeypatch.setattr(writer, "_CLAIMED_A_COMMIT", 5)
-    count = 20_000
-    async with rig(
-        settings_for(topic), [[topic.name]], tmp_path, relay_waits=True
-    ) as running:
-        running.offer(topic.name, range(count))
-        await running.committed(count)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(running.run)
-            await opened(running, topic)
-            with trio.fail_after(DEADLINE_SECONDS):
-                await running.drain()
-        assert running.sent(topic.name) == count
-
-
 async def test_drain_and_abort_work_before_the_loop_runs(
     topic: Topic, tmp_path: Path
 ) -> None:
@@ -238,10 +196,3 @@ async def test_cancelling_the_relay_ends_its_thread(
             await running.relay.run()
         assert scope.cancelled_caught
         await until(lambda: running.relay.statistics.last_beat == 0.0)
-
-
-def test_statistics_are_what_health_reads() -> None:
-    """The relay's figures have the shape that operations asks for."""
-    figures: sources.RelayStatistics = RelayStatistics()
-    assert not figures.connected
-    assert figures.last_error is None

@@ -122,21 +122,6 @@ def test_a_lane_that_finds_all_its_rows_counts_as_connected(
     assert life.relay.statistics.connected
 
 
-def test_lanes_that_are_closed_keep_no_room(broker: ModelBroker, life: Life) -> None:
-    """What comes while a topic's lanes are opened again is counted only once."""
-    life.offer(1)
-    life.loop.run_for(1.0)
-    broker.remake(JOBS)
-    broker.cut(PLACE, 0)
-    life.offer(2)
-    while life.relay.statistics.lanes:
-        life.loop.run_for(0.001)
-    life.offer(3)
-    life.loop.run_for(LONG_SECONDS)
-    assert life.outbox.pending == 0
-    assert life.relay._memory.used_bytes == 0
-
-
 def test_a_start_waits_until_the_leader_has_worked_off_its_queue(
     broker: ModelBroker, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

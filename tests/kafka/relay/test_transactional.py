@@ -33,7 +33,7 @@ from tests.kafka.relay.relaying import (
     settings_for,
     until,
 )
-from tests.kafka.relay.transactions import Deliveries, LostEnds, intercept
+from tests.kafka.relay.transactions import LostEnds, intercept
 from tests.kit.kafka import KafkaServer
 
 
@@ -191,40 +191,6 @@ async def test_a_record_that_is_refused_everywhere_stays_in_the_outbox(
         await until(lambda: running.outbox.statistics.rows == 0)
     assert sorted(numbers_of(await read_back(topic))) == list(range(1, 60))
     assert await read_back(topic, topic.dead_letter) == []
-
-
-@pytest.mark.parametrize("task", ["sender", "metadata"])
-@pytest.mark.parametrize("turn", [0, 1])
-async def test_a_client_whose_task_died_is_replaced_with_its_twin(
-    topic: Topic,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    task: str,
-    turn: int,
-) -> None:
-    """Nothing revives aiokafka's own tasks; both ids are initialised again."""
-    deliveries = Deliveries(monkeypatch)
-    settings = settings_for(topic, transaction_timeout_seconds=2.0)
-    async with rig(
-        settings, [[topic.name]], tmp_path, delivery="transactional"
-    ) as running:
-        await opened(running, topic)
-        await feed(running, topic, 100)
-        await running.all_sent(topic.name, 100)
-        before = deliveries.producers()
-        client = before[turn]._client
-        assert client is not None
-        died = (
-            client._sender.sender_task if task == "sender" else client.client._sync_task
-        )
-        assert running.relay._loop is not None
-        running.relay._loop.call_soon_threadsafe(died.cancel)
-        await until(lambda: before[turn].broken)
-        await feed(running, topic, 300, first=100)
-        await running.all_sent(topic.name, 400)
-        assert running.errors == []
-    check_topic(await read_back(topic), range(400))
 
 
 async def test_a_lost_answer_to_a_batch_changes_nothing(

@@ -20,20 +20,17 @@ from aiokafka.producer.transaction_manager import (  # noqa: TID251 - likewise
 )
 from aiokafka.protocol.transaction import EndTxnRequest  # noqa: TID251 - likewise
 from confluent_kafka import IsolationLevel, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from bridge.kafka.producer.producer import Producer as BridgeProducer
-from bridge.kafka.relay.transactional import TransactionalDelivery
 from tests.conftest import Topic
 from tests.kit.configs import configure_broker
 
 
 __all__ = [
-    "Deliveries",
     "LostEnds",
     "foreign_transaction",
     "intercept",
+    "note_transactions",
     "unmentioned",
     "unverified",
     "wait_held_back",
@@ -106,35 +103,17 @@ class LostEnds:
         self._left = 0
 
 
-class Deliveries:
-    """
-    Knows the producers of relays that run, so that a test can break them.
+def note_transactions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Give the transactional ids of all transactions that begin from now on."""
+    begun: list[str] = []
+    begin = TransactionManager.begin_transaction
 
-    Args:
-        monkeypatch: Undoes it at the test's end.
-    """
+    def noted(transactions: Any) -> None:
+        begun.append(transactions.transactional_id)
+        begin(transactions)
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._made: list[TransactionalDelivery] = []
-        prepare = TransactionalDelivery.prepare
-
-        async def noted(delivery: TransactionalDelivery) -> None:
-            if delivery not in self._made:
-                self._made.append(delivery)
-            await prepare(delivery)
-
-        monkeypatch.setattr(TransactionalDelivery, "prepare", noted)
-
-    def producers(self) -> list[BridgeProducer]:
-        """The two producers of the first relay, the one that is next first."""
-        return list(self._made[0]._producers)
-
-    @property
-    def next_id(self) -> str:
-        """The transactional id of the next transaction."""
-        transactional_id = self.producers()[0]._transactional_id
-        assert transactional_id is not None
-        return transactional_id
+    monkeypatch.setattr(TransactionManager, "begin_transaction", noted)
+    return begun
 
 
 @contextmanager
@@ -174,7 +153,7 @@ def unmentioned(topic: Topic, partition: int) -> Iterator[None]:
 
     def maybe_add(transactions: Any, place: Place) -> None:
         if place == left_out:
-            transactions._txn_partitions.add(place)
+            transactions._txn_partitions.add(place)  # noqa: SLF001 - aiokafka's
         else:
             add(transactions, place)
 

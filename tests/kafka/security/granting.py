@@ -10,8 +10,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from confluent_kafka.admin._acl import AclOperation
-from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.admin import AclOperation, ResourceType
 
 from tests.kit.guest import Right
 

@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
-from confluent_kafka.admin._acl import AclOperation
-from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.admin import AclOperation, ResourceType
 
 from bridge.errors import KafkaRefusedError
 from bridge.kafka.reading.reader import Edge, TopicReader

@@ -8,8 +8,7 @@ from typing import Literal, TypeAlias
 import pytest
 import structlog
 import trio
-from confluent_kafka.admin._acl import AclOperation
-from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.admin import AclOperation, ResourceType
 
 from bridge.errors import ExitCode, KafkaRefusedError
 from bridge.kafka.topics.finding import Verdict

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._config import ConfigResource
-from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from bridge.kafka.topics.creation import creation, creation_command
 from bridge.kafka.topics.facts import LookedUp, TopicFacts, look_up
