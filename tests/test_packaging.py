@@ -8,7 +8,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from bridge import __version__
 
 ROOT = Path(__file__).parents[1]
 
-# Measured: 7 s for the slowest with all wheels in pip's cache; the rest is for slow
-# lines.
+
+# What builds and installs: 7 s for the slowest with all wheels in pip's cache; the rest
+# is for slow lines.
 slow = pytest.mark.timeout(300)
 
 
@@ -71,44 +72,36 @@ def test_each_extra_has_a_lock() -> None:
     assert locks == REQUIREMENTS.keys(), "make lock, and remove what is left over"
 
 
-@pytest.mark.parametrize(("name", "wanted"), REQUIREMENTS.items())
-def test_lock_fits_the_ranges(name: str, wanted: Sequence[str]) -> None:
-    """Each direct dependency is locked, at a version that pyproject.toml allows."""
-    locked = _locked(name)
-
-    for requirement in map(Requirement, wanted):
-        version = locked.get(canonicalize_name(requirement.name))
-        assert version is not None, f"{requirement} is not locked: make lock"
-        assert version in requirement.specifier, f"{requirement}: make lock"
-
-
-def test_locks_agree() -> None:
-    """Any extras go into one image: no two locks have different versions."""
-    locked: dict[str, Version] = {}
-    for name in REQUIREMENTS.keys() - {"build"}:
-        for distribution, version in _locked(name).items():
-            assert locked.setdefault(distribution, version) == version, distribution
-        assert _locked("service").keys() <= _locked(name).keys(), name
-
-
-@pytest.mark.parametrize("name", REQUIREMENTS)
-def test_lock_names_no_address(name: str) -> None:
-    """A lock holds versions and hashes, and no word on where they come from."""
-    text = _lock(name)
-
-    assert "://" not in text
-    assert not re.search(r"^\s*-(?!-hash=sha256:)", text, re.MULTILINE)
+def test_locks_fit_the_ranges_and_agree() -> None:
+    """Each direct dependency is locked within its range, and alike in all locks."""
+    wrong = []
+    seen: dict[str, Version] = {}
+    for name, wanted in REQUIREMENTS.items():
+        locked = _locked(name)
+        for requirement in map(Requirement, wanted):
+            version = locked.get(canonicalize_name(requirement.name))
+            if version is None or version not in requirement.specifier:
+                wrong.append(f"{name}: {requirement} is locked as {version}")
+        if name == "build":
+            continue
+        # Any extras go into one image.
+        for distribution, version in locked.items():
+            if seen.setdefault(distribution, version) != version:
+                wrong.append(f"{name}: {distribution} is {version} elsewhere")
+        wrong += [f"{name} lacks {one}" for one in _locked("service").keys() - locked]
+    assert wrong == [], "make lock"
 
 
-@pytest.mark.parametrize("name", REQUIREMENTS)
-def test_lock_has_hashes(name: str) -> None:
-    """Each locked distribution has at least one hash."""
-    text = _lock(name)
-    entries = re.findall(
-        r"^[\w.-]+==[^\n]+\\\n    --hash=sha256:[0-9a-f]{64}", text, re.MULTILINE
-    )
-
-    assert len(entries) == len(_locked(name)) > 0
+def test_locks_hold_versions_and_hashes_alone() -> None:
+    """Each distribution has a hash, and nothing says where it comes from."""
+    for name in REQUIREMENTS:
+        text = _lock(name)
+        entries = re.findall(
+            r"^[\w.-]+==[^\n]+\\\n    --hash=sha256:[0-9a-f]{64}", text, re.MULTILINE
+        )
+        assert len(entries) == len(_locked(name)) > 0, name
+        assert "://" not in text, name
+        assert not re.search(r"^\s*-(?!-hash=sha256:)", text, re.MULTILINE), name
 
 
 def test_image_has_the_version() -> None:
@@ -164,6 +157,7 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 @slow
 def test_artefacts_hold_what_they_should(artefacts: Mapping[str, Path]) -> None:
     """Both carry types, licence and code; the wheel carries no tests."""
@@ -191,6 +185,7 @@ def test_artefacts_hold_what_they_should(artefacts: Mapping[str, Path]) -> None:
     }
 
 
+@pytest.mark.long
 @slow
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
 def test_artefact_runs_in_a_clean_environment(
@@ -232,6 +227,7 @@ print(len(names))
 """
 
 
+@pytest.mark.long
 @slow
 def test_dependencies_are_declared(
     artefacts: Mapping[str, Path], clean_environment: Path, tmp_path: Path

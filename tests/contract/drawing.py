@@ -36,13 +36,17 @@ def _numbers(schema: Any) -> st.SearchStrategy[Any]:
 
 
 def _integers(schema: Any) -> st.SearchStrategy[Any]:
-    return st.integers(schema.get("minimum"), schema.get("maximum"))
+    """Draw the limits often: a limit that has moved is found there."""
+    limits = [schema[name] for name in ("minimum", "maximum") if name in schema]
+    numbers = st.integers(schema.get("minimum"), schema.get("maximum"))
+    return st.sampled_from(limits) | numbers if limits else numbers
 
 
 def _texts(schema: Any) -> st.SearchStrategy[str]:
     longest, pattern = schema.get("maxLength"), schema.get("pattern")
     if pattern is None:
-        return st.text(min_size=schema.get("minLength", 0), max_size=longest)
+        texts = st.text(min_size=schema.get("minLength", 0), max_size=longest)
+        return texts if longest is None else st.just("x" * longest) | texts
     texts = st.from_regex(pattern.removesuffix("$") + r"\Z", fullmatch=True)
     return texts if longest is None else texts.filter(lambda text: len(text) <= longest)
 

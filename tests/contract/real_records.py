@@ -1,7 +1,7 @@
 """
 One of each record that the bridge can write, made by the code that writes it.
 
-Owns which there are. What is asked of them is `test_real_records`'.
+Owns which there are. What is asked of them is `test_records`'.
 """
 
 from __future__ import annotations

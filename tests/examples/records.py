@@ -1,13 +1,14 @@
 """
-The records of a topic, read back and written once more by another client.
+What goes onto a topic for the examples: jobs' statuses, and records written again.
 
-Owns what the bridge does only when something breaks: a record that comes twice, and
-one of a transaction that was aborted. The records themselves are the bridge's own.
+Owns what dryAPI sends, and what the bridge does only when something breaks: a record
+that comes twice, and one of an aborted transaction. The way to the topic is `rooms`'s.
 """
 
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import trio
 from confluent_kafka import Producer
@@ -16,9 +17,39 @@ from tests.conftest import Topic
 from tests.kit.reader import Record, read_topic
 
 
-__all__ = ["records_of", "write_aborted", "write_again"]
+__all__ = [
+    "Job",
+    "records_of",
+    "status",
+    "whole_job",
+    "write_aborted",
+    "write_again",
+]
+
+Job = dict[str, Any]
 
 _DEADLINE_SECONDS = 15.0
+
+
+def status(request_id: str, word: str, progress: str | None = None) -> Job:
+    """Give one status of one job, with a result where the job is done."""
+    done = f"https://storage.example/{request_id}.png" if word == "done" else None
+    return {
+        "request_id": request_id,
+        "status": word,
+        "preview": None,
+        "result_url": done,
+        "progress": progress,
+    }
+
+
+def whole_job(request_id: str) -> list[Job]:
+    """Give a job's three statuses, the last one being terminal."""
+    return [
+        status(request_id, "processing", "0.00"),
+        status(request_id, "in_progress", "45.50"),
+        status(request_id, "done", "100.00"),
+    ]
 
 
 async def records_of(topic: Topic, expected: int | None = None) -> list[Record]:

@@ -26,7 +26,7 @@ from bridge.pusher.protocol import ChannelEvent, decode
 from bridge.recovery.ledger import Ledger
 from bridge.settings import KafkaSettings, OutboxSettings
 from tests.conftest import Topic
-from tests.examples.jobs import Job
+from tests.examples.records import Job
 
 
 __all__ = ["CLIENT_ID", "Publish", "Rooms", "open_rooms"]

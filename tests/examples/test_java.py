@@ -10,9 +10,8 @@ import pytest
 import trio
 
 from tests.conftest import Topic
-from tests.examples.jobs import status
 from tests.examples.program import caught_up, running
-from tests.examples.records import records_of, write_aborted, write_again
+from tests.examples.records import records_of, status, write_aborted, write_again
 from tests.examples.rooms import Publish
 from tests.kit import downloads
 

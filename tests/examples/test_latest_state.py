@@ -17,9 +17,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
 from tests.conftest import Topic
-from tests.examples.jobs import status, whole_job
 from tests.examples.program import running
-from tests.examples.records import records_of, write_again
+from tests.examples.records import records_of, status, whole_job, write_again
 from tests.examples.rooms import Publish
 from tests.kit.configs import configure_broker, configure_topic
 from tests.kit.kafka import KafkaServer

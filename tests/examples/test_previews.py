@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Topic
-from tests.examples.jobs import Job, status
 from tests.examples.program import running
+from tests.examples.records import Job, status
 from tests.examples.rooms import Rooms, open_rooms
 from tests.kit.broker import KafkaBroker
 

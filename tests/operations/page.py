@@ -1,11 +1,11 @@
 """
 The page that lists every metric, made from what `/metrics` says of itself.
 
-Owns the page's words and layout. A metric's own words stand where it is made; its
-labels are those of a bridge that counts everything, see `statistics`.
+Owns the page's words and layout. A metric's own words are where it is made; its labels
+are those of a bridge that counts everything, see `statistics`.
 
     python -m tests.operations.page            writes docs/metrics.md
-    python -m tests.operations.page --check    says whether it is stale; exits 1
+    python -m tests.operations.page --check    reports a stale page, exits 1
 """
 
 from __future__ import annotations
@@ -66,12 +66,7 @@ _SUFFIXES = {"counter": "_total", "info": "_info"}
 
 
 def build() -> str:
-    """
-    Make the page's text.
-
-    Returns:
-        Markdown, with a newline at its end.
-    """
+    """Make the page's text, with a newline at its end."""
     accept = "application/openmetrics-text; version=1.0.0"
     body, _ = Metrics(Statistics().sources()).render(accept)
     rows = [
@@ -94,16 +89,7 @@ def _labels(family: Metric) -> Iterator[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """
-    Write the page, or check that the one on disk is what would be written.
-
-    Args:
-        arguments: The command line without the program's name; None for the
-            process's own.
-
-    Returns:
-        The exit code: 1 if `--check` found it stale.
-    """
+    """Write the page, or check the one on disk; gives the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.operations.page",
         description="Write the page of metrics.",

@@ -1,12 +1,13 @@
 """
 The page that shows which test shows which row of the checklist.
 
-The rows' words stand in `checklist`, all the rest is read from the tests' code,
-without running it: which rows a test shows, against which server, and its first
-sentence.
+The rows' words are `checklist`'s, all the rest is read from the tests' code, without
+running it: which rows a test shows, against which server, and its first sentence.
 
     python -m tests.pusher.conformance            writes docs/conformance.md
-    python -m tests.pusher.conformance --check    says whether it is stale; exits 1
+    python -m tests.pusher.conformance --check    reports a stale page, exits 1
+
+Both report rows without the tests that they need, and exit with 1.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Final
 from tests.pusher.checklist import ROWS
 
 
-__all__ = ["Proof", "build", "main", "proofs"]
+__all__ = ["build", "flaws", "main", "proofs"]
 
 _TESTS: Final = Path(__file__).resolve().parents[1]
 
@@ -36,6 +37,10 @@ _SCRIPTED: Final = {
     *("staged", "refusal", "spoken", "upgrade", "ScriptedServer"),
     *("fuzz", "MockTransport", "serve_tcp", "open_tcp_listeners"),
 }
+
+# What soketi, or a client of it, can't be brought to do: it has no such codes or
+# shapes, or another server's or the auth endpoint's behaviour is meant.
+_NEVER_SOKETI: Final = {3, 4, 5, 6, 18, 19, 20, 21, 28, 29, 31, 34, 39}
 
 _HEAD: Final = """\
 # Conformance with the Pusher protocol
@@ -74,15 +79,7 @@ class Proof:
 
 @cache
 def proofs(folder: Path = _TESTS) -> tuple[Proof, ...]:
-    """
-    Read the tests that show rows; once, as they don't change meanwhile.
-
-    Args:
-        folder: Where to look.
-
-    Returns:
-        Them, sorted by file and by their place in it.
-    """
+    """Read the tests that show rows, sorted by file and place; once."""
     found: list[Proof] = []
     for path in sorted(folder.rglob("test_*.py")):
         code = path.read_text(encoding="utf-8")
@@ -143,16 +140,30 @@ def _names_used(name: str, definitions: Mapping[str, ast.stmt]) -> set[str]:
     return names
 
 
+def flaws(found: Sequence[Proof]) -> list[str]:
+    """Name rows without a test, without a connection, or without soketi."""
+    servers: dict[int, set[str]] = {row: set() for row in ROWS}
+    wrong = []
+    for proof in found:
+        for row in proof.rows:
+            servers.setdefault(row, set()).add(proof.server)
+        if not re.fullmatch(r"\S.*[.\w]", proof.sentence):
+            wrong.append(f"{proof.path}::{proof.name} has no docstring")
+    for row, kinds in sorted(servers.items()):
+        if row not in ROWS:
+            wrong.append(f"row {row} is none of the checklist")
+        elif not kinds:
+            wrong.append(f"row {row} has no test")
+        elif kinds == {"none"}:
+            wrong.append(f"row {row} is never shown over a connection")
+        elif ("soketi" in kinds) == (row in _NEVER_SOKETI):
+            can = "can't" if row in _NEVER_SOKETI else "can"
+            wrong.append(f"row {row}: soketi {can} show it, by _NEVER_SOKETI")
+    return wrong
+
+
 def build(found: Sequence[Proof]) -> str:
-    """
-    Make the page's text.
-
-    Args:
-        found: The tests.
-
-    Returns:
-        Markdown, with a newline at its end.
-    """
+    """Make the page's text of the tests, with a newline at its end."""
     lines = [_HEAD, "| row | what happens | what follows | shown against |\n"]
     lines.append("|---|---|---|---|\n")
     for number, row in ROWS.items():
@@ -177,16 +188,7 @@ def _item(proof: Proof) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """
-    Write the page, or check that the one on disk is what would be written.
-
-    Args:
-        arguments: The command line without the program's name; None for the
-            process's own.
-
-    Returns:
-        The exit code: 1 if `--check` found it stale.
-    """
+    """Write the page, or check the one on disk; gives the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.pusher.conformance",
         description="Write the page of conformance.",
@@ -202,6 +204,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     path: Path = options.file
+    wrong = flaws(proofs())
+    sys.stdout.writelines(f"{flaw}\n" for flaw in wrong)
+    if wrong:
+        return 1
     text = build(proofs())
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return 0
