@@ -6,11 +6,14 @@ import json
 import stat
 from pathlib import Path
 
+import trio
+
 from tests.e2e.auth_endpoint import AuthEndpoint, AuthRequest, Reply, signing
 from tests.e2e.jobs import JOB_EVENT, job
 from tests.e2e.line import open_line
 from tests.e2e.scene import Scene
 from tests.e2e.topic_records import check_exactly
+from tests.pusher.replaying import replayed
 
 
 _PREVIEW = "data:image/jpeg;base64," + "canarypreview" * 400
@@ -22,7 +25,7 @@ _ADDRESS_SECRET = "signature=abc"
 async def test_a_recording_holds_the_wire_and_no_secret(
     scene: Scene, tmp_path: Path
 ) -> None:
-    """Two connections' frames, for the user's eyes alone; the bridge works as ever."""
+    """Readable for its owner; a replay gives what the bridge read; nothing private."""
     signatures: list[str] = []
     sign = signing(scene.soketi)
 
@@ -66,3 +69,7 @@ async def test_a_recording_holds_the_wire_and_no_secret(
     assert text.count(JOB_EVENT) == load.count
     assert text.count("pusher:connection_established") == 2
     assert text.count("pusher_internal:subscription_succeeded") == 2
+    again = (await trio.to_thread.run_sync(replayed, file)).summary()
+    assert again["connects"] == {"subscribed": 2}
+    assert len(again["events"]) == load.count
+    assert [each["cause"] for each in again["interruptions"]] == ["disconnected"]

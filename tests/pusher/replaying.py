@@ -1,21 +1,21 @@
 """
-Plays the server's side of a recording to a real session, and tells what came of it.
+Plays the server's side of a recording to a real session.
 
-Streams are memory streams and both ends speak real WebSocket, so under
-`autojump_clock` a recorded hour passes at once. Each attempt to connect gets the next
-recorded connection: a refusal, or a server that says what was said then, at the same
-time after the opening, and ends as it was ended. What answers something waits until
-it is asked; a question that the recording doesn't know (of a later version) gets the
-usual answer, for as long as the recorded server lived.
+Streams are memory streams and both ends speak real WebSocket, so under a mock clock a
+recorded hour passes at once. Each dial gets the next recorded connection: a refusal, or
+a server that sends what it sent, as long after the opening, and ends as it was ended.
+Pings and subscriptions are answered when they come, while the recorded server lived.
+docs/recording.md describes the lines.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,223 +24,257 @@ import msgspec
 import trio
 import trio.testing
 
-from bridge.errors import InvalidEventError, RefusedError
-from bridge.job_status import TERMINAL_STATUSES, parse
+from bridge.errors import AuthorizationError, RefusedError
+from bridge.pusher.interruption import Interruption
 from bridge.pusher.protocol import ChannelEvent
 from bridge.pusher.session import Session
 from bridge.pusher.statistics import Statistics
 from bridge.pusher.websocket import Connection, connect_websocket
 from bridge.settings import PusherSettings
-from tests.kit.scripted import APP_KEY, Script, spoken
-from tests.pusher.ear import Ear
-from tests.pusher.player import PATIENCE_SECONDS, Player, refusing
-from tests.pusher.recorded import Recording, Signed, read
+from tests.kit.scripted import APP_KEY, Peer, end_at_once, spoken
+from tests.rules.intake import Outlet
 
 
-# The wall clock at the start: any but zero, which would be no time at all.
-_EPOCH_SECONDS = 1_700_000_000
+__all__ = ["Replayed", "lines_of", "replayed", "text_of"]
 
-# A session is stopped so much later than the recorded one: its own steps take none
-# of the recorded time, but they may come in another order.
-_SLACK_SECONDS = 1.0
+_Line = dict[str, Any]
+
+# A session is stopped so much later than the recorded one: its own steps take no time,
+# but a wait before another request for a signature has another jitter.
+_SLACK_SECONDS = 60.0
+
+_PONG = "pusher:pong"
+_ACKNOWLEDGED = "pusher_internal:subscription_succeeded"
+_EPOCH_US = 1_700_000_000_000_000
 
 
 @dataclass
 class Replayed:
-    """
-    What a session made of a recording.
+    """What a session made of a recording."""
 
-    Attributes:
-        events: What it delivered.
-        statistics: What it counted.
-        ear: What its listener was told.
-        refusal: What ended it, if it was refused for good.
-        unplayed: How many recorded connections it never asked for.
-    """
-
-    events: list[ChannelEvent]
-    statistics: Statistics
-    ear: Ear
-    refusal: RefusedError | None = None
+    statistics: Statistics | None = None
+    events: list[ChannelEvent] = field(default_factory=list)
+    subscriptions: int = 0
+    interruptions: list[Interruption] = field(default_factory=list)
+    refused: int | str | None = None
     unplayed: int = 0
 
+    def subscribed(self, _: int) -> None:
+        """Count a subscription."""
+        self.subscriptions += 1
+
+    def interrupted(self, interruption: Interruption) -> None:
+        """Keep an interruption."""
+        self.interruptions.append(interruption)
+
+    def deliver(self, events: Sequence[ChannelEvent], _: int) -> None:
+        """Keep events."""
+        self.events += events
+
     def summary(self) -> dict[str, Any]:
-        """Give what a test case expects, as JSON has it."""
+        """Give what a test expects, as JSON has it."""
         statistics = self.statistics
+        assert statistics is not None
         return {
             "connects": dict(sorted(statistics.connects.items())),
-            "events": [outcome_of(event) for event in self.events],
+            "events": [_outcome(event) for event in self.events],
             "other_events": statistics.other_events,
             "unrecognised": statistics.unrecognised,
             "server_errors": statistics.server_errors,
             "authorization_failures": statistics.authorization_failures,
-            "subscriptions": len(self.ear.subscriptions),
+            "subscriptions": self.subscriptions,
             "interruptions": [
                 {"cause": str(each.cause), "close_code": each.close_code}
-                for each in self.ear.interruptions
+                for each in self.interruptions
             ],
-            "refused": None if self.refusal is None else self.refusal.code,
+            "refused": self.refused,
         }
 
 
-def outcome_of(event: ChannelEvent) -> str:
-    """Tell what the bridge makes of an event: its status and changes, or a reason."""
-    try:
-        status = parse(event.data)
-    except InvalidEventError as error:
-        return f"dead letter: {error.reason}"
-    return ", ".join([status.status, *status.normalized])
+def _outcome(event: ChannelEvent) -> str:
+    """Give the event's status and changes, or why it is a dead letter."""
+    [record] = Outlet().take(event)
+    headers = {name: value.decode() for name, value in record.extra}
+    if record.status is None:
+        return f"dead letter: {headers['bridge_reason']}"
+    changes = headers.get("bridge_normalized", "")
+    return ", ".join(filter(None, [record.status, *changes.split(",")]))
 
 
-async def replay(path: Path, **which: Any) -> Replayed:
-    """
-    Run a session against a recording, up to the end of it.
+def lines_of(path: Path) -> list[_Line]:
+    """Read the lines of the last run; a killed process leaves half of one."""
+    lines: list[_Line] = []
+    for text in path.read_text("ascii").splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        lines = [line] if line["kind"] == "started" else [*lines, line]
+    return lines
 
-    Args:
-        path: The recording.
-        which: As `recorded.read` takes it.
 
-    Returns:
-        What came of it.
-    """
-    recording = read(path, **which)
+def text_of(line: _Line) -> str:
+    """Put a message together again."""
+    text = line["text"]
+    parts = [text] if isinstance(text, str) else text
+    return "".join(
+        each if isinstance(each, str) else each[0] * each[1] for each in parts
+    )
+
+
+def replayed(path: Path) -> Replayed:
+    """Run a session against the last run of a recording, with its first account."""
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    return trio.run(_replay, lines_of(path), clock=clock)
+
+
+async def _replay(lines: list[_Line]) -> Replayed:
+    known = {each.name for each in msgspec.structs.fields(PusherSettings)}
+    numbers = {name: n for name, n in lines[0]["settings"].items() if name in known}
+    settings = PusherSettings(url="ws://replay.test", app_key=APP_KEY, **numbers)
+    client_id = next(line["client"] for line in lines if "client" in line)
+    lines = [line for line in lines if line.get("client", client_id) == client_id]
+    result = Replayed()
     async with trio.open_nursery() as servers:
-        server = _Server(recording, servers)
-        listening = _Listening()
+        server = _Server(lines, f"private-client.{client_id}", settings, servers)
         session = Session(
-            recording.client_id,
-            _settings(recording),
+            client_id,
+            settings,
             server,
-            listening.deliver,
-            listener=listening.ear,
-            has_jobs=lambda: bool(listening.running),
+            result.deliver,
+            listener=result,
             connect=server.connect,
-            clock=lambda: int((_EPOCH_SECONDS + trio.current_time()) * 1_000_000),
+            clock=lambda: _EPOCH_US + int(trio.current_time() * 1_000_000),
             jitter=random.Random(7),
         )
-        replayed = Replayed(listening.events, session.statistics, listening.ear)
+        result.statistics = session.statistics
         async with trio.open_nursery() as nursery:
 
             async def run() -> None:
                 try:
                     await session.run()
                 except RefusedError as error:
-                    replayed.refusal = error
+                    result.refused = error.code
                     server.finished.set()
 
             nursery.start_soon(run)
             await server.finished.wait()
             nursery.cancel_scope.cancel()
-        replayed.unplayed = server.unplayed
+        result.unplayed = len(server.connections)
         servers.cancel_scope.cancel()
-    return replayed
-
-
-def replayed(path: Path, **which: Any) -> Replayed:
-    """Do as `replay`, in no time, from a test that isn't async."""
-    clock = trio.testing.MockClock(autojump_threshold=0)
-    return trio.run(partial(replay, path, **which), clock=clock)
-
-
-def _settings(recording: Recording) -> PusherSettings:
-    known = {each.name for each in msgspec.structs.fields(PusherSettings)}
-    numbers = {
-        name: value for name, value in recording.settings.items() if name in known
-    }
-    scheme = recording.connections[0].scheme
-    return PusherSettings(url=f"{scheme}://replay.test", app_key=APP_KEY, **numbers)
-
-
-class _Listening:
-    """Whom the session delivers to."""
-
-    def __init__(self) -> None:
-        self.events: list[ChannelEvent] = []
-        self.ear = Ear()
-        self.running: set[str] = set()
-
-    def deliver(self, events: Sequence[ChannelEvent], received_at_us: int) -> None:
-        """Keep events, and know of running jobs as the bridge does."""
-        assert received_at_us > 0
-        self.events += events
-        for event in events:
-            try:
-                status = parse(event.data)
-            except InvalidEventError:
-                continue
-            if status.status in TERMINAL_STATUSES:
-                self.running.discard(status.request_id)
-            else:
-                self.running.add(status.request_id)
+    return result
 
 
 class _Server:
     """The other end of all connections, and the auth endpoint."""
 
-    def __init__(self, recording: Recording, nursery: trio.Nursery) -> None:
-        self._nursery = nursery
-        self._channel = f"private-client.{recording.client_id}"
-        self._connections = iter(recording.connections)
-        self._signatures: list[Signed] = []
-        self._max_message_bytes = _settings(recording).max_message_bytes
-        self.unplayed = len(recording.connections)
+    def __init__(
+        self,
+        lines: list[_Line],
+        channel: str,
+        settings: PusherSettings,
+        nursery: trio.Nursery,
+    ) -> None:
+        numbers = dict.fromkeys(
+            one["connection"] for one in lines if "connection" in one
+        )
+        self.connections = [
+            [one for one in lines if one.get("connection") == number]
+            for number in numbers
+        ]
         self.finished = trio.Event()
+        self._channel = channel
+        self._max_message_bytes = settings.max_message_bytes
+        self._nursery = nursery
+        self._signatures: list[_Line] = []
 
     @asynccontextmanager
     async def connect(self, url: str) -> AsyncIterator[Connection]:
-        """Stand in for the session's `Connect`; TLS is left out."""
+        """Dial the next recorded connection."""
         async with connect_websocket(
-            url.replace("wss:", "ws:"),
+            url,
             max_message_bytes=self._max_message_bytes,
             open_stream=self._open_stream,
         ) as connection:
             yield connection
 
-    async def authorize(self, socket_id: str, channel: str) -> str:
-        """Answer as the endpoint did on this connection, then as it usually does."""
-        assert channel == self._channel
+    async def authorize(self, socket_id: str, _: str) -> str:
+        """Answer as the endpoint did on this connection, then with a signature."""
         await trio.lowlevel.checkpoint()
-        if self._signatures:
-            signed = self._signatures.pop(0)
-            if signed.answered_at is None:
-                await trio.sleep_forever()
-            await trio.sleep(signed.answered_at - signed.asked_at)
-            if signed.error is not None:
-                raise signed.error
+        line = self._signatures.pop(0) if self._signatures else None
+        if line is not None and line["kind"] == "not_authorized":
+            raise AuthorizationError(
+                line["message"],
+                status=line["status"],
+                retry_after_seconds=line["retry_after_seconds"],
+                terminal=line["terminal"],
+            )
         return f"{APP_KEY}:signature-for-{socket_id}"
 
     async def _open_stream(self, *_: object) -> trio.abc.Stream:
-        recorded = next(self._connections, None)
-        if recorded is None:
+        if not self.connections:
             self.finished.set()
             await trio.sleep_forever()
-        self.unplayed -= 1
-        self._signatures = list(recorded.signatures)
-        settled_at = recorded.opened_at
-        if settled_at is None:
-            settled_at = recorded.ended_at
-        if settled_at is None:
-            await self._left()
+        lines = self.connections.pop(0)
+        kinds = {line["kind"]: line for line in lines}
+        self._signatures = [one for one in lines if one["kind"].endswith("authorized")]
+        if "opened" in kinds:
+            script = spoken(partial(self._play, lines))
+        elif "ended" not in kinds:
             await trio.sleep_forever()
-        await trio.sleep(settled_at - recorded.dialled_at)
-        if recorded.opened_at is not None:
-            script = spoken(Player(recorded, self._channel, self._left).play)
-        elif recorded.code is not None:
-            script = refusing(recorded.code)
-        else:
+        elif kinds["ended"]["code"] is None:
             raise ConnectionRefusedError(errno.ECONNREFUSED, "recorded")
+        else:
+            script = end_at_once
         client, server = trio.testing.memory_stream_pair()
-        self._nursery.start_soon(self._serve, script, server)
+        self._nursery.start_soon(script, server)
         return client
 
-    async def _left(self) -> None:
-        """Note that the recorded client left; from the last one it left for good."""
-        await trio.sleep(PATIENCE_SECONDS if self._signatures else _SLACK_SECONDS)
-        if not self.unplayed:
-            self.finished.set()
+    async def _play(self, lines: list[_Line], peer: Peer) -> None:
+        """Send what was sent, when it was sent; return where the server ended it."""
+        opened_at = next(line["at"] for line in lines if line["kind"] == "opened")
+        received = [line["at"] for line in lines if line["kind"] == "received"]
+        aborted = any(line["kind"] == "aborted" for line in lines)
+        alive = trio.CancelScope()
+        subscribed = trio.Event()
+        offset = trio.current_time() - opened_at
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._answer, peer, alive, subscribed)
+            for line in lines:
+                if line["kind"] == "ended":
+                    await trio.sleep_until(line["at"] + offset)
+                    nursery.cancel_scope.cancel()
+                if line["kind"] != "received":
+                    continue
+                event = json.loads(text_of(line)).get("event")
+                if event == _ACKNOWLEDGED and not subscribed.is_set():
+                    await subscribed.wait()
+                    offset = trio.current_time() - line["at"]
+                elif event not in {_PONG, _ACKNOWLEDGED}:
+                    await trio.sleep_until(line["at"] + offset)
+                    await peer.socket.send_message(text_of(line))
+            if aborted:
+                await trio.sleep_until(max(received) + offset)
+                alive.cancel()
+            if not self.connections:
+                await trio.sleep_until(lines[-1]["at"] + offset + _SLACK_SECONDS)
+                self.finished.set()
+        for line in lines:
+            if line["kind"] == "ended" and line["code"] is not None:
+                await peer.close(line["code"])
+        await trio.aclose_forcefully(peer.stream)
 
-    async def _serve(self, script: Script, stream: trio.abc.Stream) -> None:
-        try:
-            await script(stream)
-        finally:
-            await trio.aclose_forcefully(stream)
+    async def _answer(
+        self, peer: Peer, alive: trio.CancelScope, subscribed: trio.Event
+    ) -> None:
+        """Answer pings and subscriptions until the recorded server fell silent."""
+        with alive:
+            while True:
+                event = json.loads(await peer.socket.get_message())["event"]
+                if event == "pusher:ping":
+                    await peer.say(_PONG, data={})
+                elif event == "pusher:subscribe":
+                    await peer.say(_ACKNOWLEDGED, channel=self._channel)
+                    subscribed.set()
+        # The connection stays; nobody answers.
+        await trio.sleep_forever()
