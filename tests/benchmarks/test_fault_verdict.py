@@ -10,7 +10,7 @@ import pytest
 from benchmarks.faults.verdict import Evidence, FaultVerdict, judge
 from benchmarks.soketi import Attempt
 from benchmarks.traffic import Traffic
-from tests.chaos.gaps import ReportedGap
+from tests.kit.gap_judge import Gap
 from tests.kit.reader import Record
 
 
@@ -27,7 +27,7 @@ class _History:
     records: list[Record] = field(default_factory=list)
     seen: dict[tuple[int, int], float] = field(default_factory=dict)
     deaf: list[float] = field(default_factory=list)
-    gaps: list[ReportedGap] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for event in range(_TRAFFIC.events):
@@ -73,8 +73,8 @@ def history() -> _History:
     return _History()
 
 
-def _gap(since: float, until: float | None) -> ReportedGap:
-    return ReportedGap("a-gap", "disconnected", since, until)
+def _gap(since: float, until: float | None) -> Gap:
+    return Gap("a-gap", "disconnected", "me", since, until)
 
 
 def test_all_is_well(history: _History) -> None:
