@@ -21,9 +21,9 @@ from benchmarks.faults.verdict import Evidence, FaultVerdict, judge
 from benchmarks.orders import OrderError
 from benchmarks.soketi import Attempt, SoketiSource
 from benchmarks.staging import running, staged
-from benchmarks.traffic import CLIENT_ID, Traffic
+from benchmarks.traffic import Traffic
 from tests.chaos.follower import Follower
-from tests.chaos.gaps import ReportedGap, read_gaps
+from tests.kit.gap_judge import Gap, read_gaps
 from tests.kit.process import ChildProcess
 from tests.kit.reader import read_topic
 
@@ -221,7 +221,7 @@ class _Course:
                 return
             await trio.sleep(_LOOK_SECONDS)
 
-    def evidence(self, gaps: list[ReportedGap]) -> Evidence:
+    def evidence(self, gaps: list[Gap]) -> Evidence:
         """Read the topic back, and give all that is known."""
         stage = self._stage
         return Evidence(
@@ -250,9 +250,9 @@ def _end(child: ChildProcess) -> str | None:
     return f"ended by itself with exit code {child.exit_code}: {words[-1]}"
 
 
-def _gaps(stage: Stage) -> tuple[list[ReportedGap], list[str]]:
+def _gaps(stage: Stage) -> tuple[list[Gap], list[str]]:
     """Read what a contender reported; only a bridge reports anything."""
     records = read_topic(
         stage.kafka, f"{stage.topic}.gaps", None, timeout=_READ_SECONDS
     )
-    return read_gaps(records, CLIENT_ID)
+    return read_gaps(records)

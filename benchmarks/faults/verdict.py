@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from benchmarks.soketi import Attempt
 from benchmarks.traffic import Traffic
 from benchmarks.verification import event_of, verify
-from tests.chaos.gaps import ReportedGap
+from tests.kit.gap_judge import Gap
 from tests.kit.reader import Record
 
 
@@ -55,7 +55,7 @@ class Evidence:
     deaf: Sequence[float]
     records: Sequence[Record]
     seen: Mapping[tuple[int, int], float]
-    gaps: Sequence[ReportedGap] = ()
+    gaps: Sequence[Gap] = ()
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _unheard(attempt: Attempt, deaf: Sequence[float]) -> bool:
     return place < len(deaf) and deaf[place] <= attempt.ended + _LOOK_SECONDS
 
 
-def _told(attempt: Attempt, gaps: Sequence[ReportedGap]) -> bool:
+def _told(attempt: Attempt, gaps: Sequence[Gap]) -> bool:
     return any(
         gap.covers(attempt.begun, attempt.ended, _TOLERANCE_SECONDS) for gap in gaps
     )

@@ -1,238 +1,305 @@
-"""One fault's course: a while of calm, the fault, the catching up, the judgement.
+"""One course for every command: servers, a bridge, its load, the orderly end.
 
-Owns what is measured around a fault and the table of it. The faults stand in
-`faults`.
+What happens in between is a fault of `faults`' table; what is true at the end decides
+`verdict`.
 """
 
 from __future__ import annotations
 
 import json
+import signal
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import trio
-from rich.table import Table
 
-from tests.chaos.faults import Fault, partitions_led_by
-from tests.chaos.stage import PARTITIONS, Options, Servers, Stage
-from tests.chaos.traffic import NumberedEvent, read_event
-from tests.chaos.verdict import Verdict, judge
-from tests.chaos.watch import Latency, Sample, Span, Watch, latency
+from tests.chaos.follower import Follower
+from tests.chaos.load import Load
+from tests.chaos.upstream import WEBHOOK_SECRET, Member, Upstream, serving
+from tests.chaos.vitals import Watch
+from tests.chaos.witness import Witness
 from tests.kit.bridge_process import BridgeProcess
+from tests.kit.broker import KafkaBroker
+from tests.kit.expected import Kind, ReadTopic
+from tests.kit.kafka import KafkaServer
 from tests.kit.process import ProcessError
+from tests.kit.proxy import FaultProxy
+from tests.kit.reader import read_topic
+from tests.kit.soketi import SoketiServer
 
 
-__all__ = ["Measured", "measure", "table"]
+__all__ = ["PARTITIONS", "Course", "Happened", "Options", "Say", "Servers"]
 
-_CALM_SECONDS = 8.0
+Say = Callable[[str], None]
 
-# Events so shortly before the fault are hit by it.
-_LULL_SECONDS = 0.5
+PARTITIONS = 6
 
-# A lane's longest pause is 10 s, a broker's way back into the replica set some more.
-_CATCH_UP_SECONDS = 120.0
+_TOPICS = {Kind.JOBS: "", Kind.DEAD_LETTERS: ".dlq", Kind.GAPS: ".gaps"}
 
-_ROWS_ON_THE_WAY = 20
+# A topic of 100,000 records takes 2 s.
+_READ_SECONDS = 120.0
 
-# The relay keeps up to 32 MiB of rows in memory, and Python's objects take half as
-# much again; what waits beyond that is on disk alone.
-_FLAT_BYTES = 64 * 2**20
+# A lost connection is noticed within activity and pong timeout, 40 s; the session's
+# longest wait is 30 s.
+_SUBSCRIBED_SECONDS = 120.0
 
-# A handful of lines a minute.
-_QUIET_LINES = 20
+_DRAIN_SECONDS = 120.0
 
-_MIB = 2**20
+# Its deadline of 20 s, and what relay and outbox take.
+_STOP_SECONDS = 32.0
 
 
 @dataclass(frozen=True)
-class Measured:
+class Options:
     """
-    What a fault did.
+    What a run was asked for.
 
     Attributes:
-        fault: The fault.
-        verdict: What the topic holds.
-        fault_span: From its begin until everything ran again.
-        catch_up_seconds: From then until nothing waited.
-        most_waiting: The most rows that waited.
-        before: A look before it.
-        after: A look when nothing waited any more.
-        peak_rss_bytes: The most memory at any time from the fault's begin.
-        lines: Log lines from its begin until nothing waited.
-        said: How often it logged what, with the error where there is one, over all.
-        calm: Latencies before it.
-        touched: Latencies of the partitions that it touches, of events emitted
-            during it.
-        others: The same of the other partitions; None if there are none.
+        seed: What decides on everything that is left to chance.
+        delivery: The bridge's mode.
+        rate: Events a second of the numbered load; 0 for none.
+        previews: Its share of events with a preview, and the size of the largest.
     """
 
-    fault: Fault
-    verdict: Verdict
-    fault_span: Span
-    catch_up_seconds: float
-    most_waiting: int
-    before: Sample
-    after: Sample
-    peak_rss_bytes: int
-    lines: int
-    said: Mapping[str, int]
-    calm: Latency | None
-    touched: Latency | None
-    others: Latency | None
-
-    @property
-    def lines_a_minute(self) -> float:
-        """Log lines a minute, from its begin until nothing waited."""
-        return 60 * self.lines / (self.fault_span.seconds + self.catch_up_seconds)
-
-    @property
-    def findings(self) -> list[str]:
-        """Everything that is not as it should be."""
-        found = list(self.verdict.findings)
-        reconnects = self.after.connects - 1
-        if reconnects:
-            found.append(f"the session was subscribed {reconnects} times more")
-        if self.lines_a_minute > _QUIET_LINES:
-            found.append(f"{self.lines_a_minute:.0f} log lines a minute")
-        grown = self.peak_rss_bytes - self.before.rss_bytes
-        if grown > _FLAT_BYTES:
-            found.append(f"memory grew by {grown / _MIB:.0f} MiB")
-        return found
+    seed: int = 1
+    delivery: str = "idempotent"
+    rate: float = 0.0
+    previews: tuple[float, int] = (0.0, 0)
 
 
-async def measure(
-    fault: Fault, servers: Servers, options: Options, folder: Path
-) -> Measured:
-    """Let a fault happen under load, and measure and judge what became of it."""
-    stage = Stage(
-        f"chaos-{fault.name}",
-        folder,
-        servers,
-        options,
-        # Each record's time is when its leader took it.
-        {"message.timestamp.type": "LogAppendTime", **fault.settings},
-        fault.replication_factor,
-    )
-    try:
-        return await _measure(fault, stage)
-    finally:
-        stage.bridge.kill()
+@dataclass(frozen=True)
+class Servers:
+    """The servers around the bridge, and a folder for its files."""
+
+    kafka: KafkaBroker
+    soketi: SoketiServer
+    folder: Path
 
 
-async def _measure(fault: Fault, stage: Stage) -> Measured:
-    bridge, watch = stage.bridge, Watch(stage.bridge)
-    everything = set(range(PARTITIONS))
-    await bridge.start_and_wait()
-    async with stage.load() as load, trio.open_nursery() as nursery:
-        nursery.start_soon(watch.run)
-        began = time.time()
-        await trio.sleep(_CALM_SECONDS)
-        touched = everything
-        if fault.leader is not None:
-            touched = set(
-                await trio.to_thread.run_sync(partitions_led_by, stage, fault.leader)
+@dataclass
+class Happened:
+    """One fault that happened; times are seconds since the epoch."""
+
+    name: str
+    causes: frozenset[str]  # of the gaps that it explains
+    begun: float
+    ended: float | None = None  # when everything was as before
+    up: float | None = None  # when the server accepted connections again
+
+
+class Course:
+    """
+    A topic and a bridge between a proxy in front of soketi and Kafka.
+
+    With a rate there is one account, a numbered load and a witness; without, jobs of
+    the given accounts, and a consumer that reads along.
+
+    Args:
+        name: The topic's name, and the one account's.
+        servers: The servers.
+        options: What was asked for.
+        say: Takes lines for people.
+        members: The accounts.
+        webhook_url: Where their webhooks go, without the account's name.
+        settings: More of the bridge's settings, as environment without `BRIDGE_`.
+        configs: Settings of the topic, by Kafka's names.
+        replication_factor: Copies of the topic; -1 is the cluster's default.
+        look_seconds: The time between two looks at the bridge's vitals.
+
+    Attributes:
+        proxy: What the bridge takes for soketi.
+        faults: What was done to whom, in the order in which it began.
+        findings: What the bridge did that nothing explains.
+        down_on_purpose: Whether a fault keeps the bridge down.
+        faults_finish: Whether faults are never broken off, and a bridge that a fault
+            has ended is ready at the fault's end.
+    """
+
+    bridge: BridgeProcess
+    dryapi: Upstream
+    watch: Watch
+    load: Load
+    follower: Follower
+
+    def __init__(
+        self,
+        name: str,
+        servers: Servers,
+        options: Options,
+        say: Say = lambda _: None,
+        *,
+        members: Sequence[Member] = (),
+        webhook_url: str = "",
+        settings: Mapping[str, str] | None = None,
+        configs: Mapping[str, str] | None = None,
+        replication_factor: int = -1,
+        look_seconds: float = 2.0,
+    ) -> None:
+        self.topic = name
+        self.servers = servers
+        self.options = options
+        self.members = members or [Member(name, "any")]
+        self.proxy = FaultProxy(servers.soketi.url)
+        self.witness = Witness(servers.soketi, f"private-client.{name}")
+        self.faults: list[Happened] = []
+        self.findings: list[str] = []
+        self.down_on_purpose = False
+        self.faults_finish = False
+        self._say = say
+        self._began = time.monotonic()
+        self._webhook_url = webhook_url
+        self._settings = dict(settings or {})
+        self._look_seconds = look_seconds
+        for companion in _TOPICS.values():
+            servers.kafka.create_topic(
+                name + companion,
+                1 if companion else PARTITIONS,
+                configs,
+                # The others must not be what a fault is about.
+                replication_factor=-1 if companion else replication_factor,
             )
-        before = await watch.look()
-        fault_began = time.time()
-        await fault.go(stage)
-        whole = time.time()
-        caught_up = await _caught_up(watch, bridge)
-        after = await watch.look()
-        await load.stop()
-        nursery.cancel_scope.cancel()
-    code = await bridge.stop()
-    records = await stage.records()
-    verdict = judge(records, _delivered(stage))
-    if not caught_up:
-        verdict.findings.append(f"it did not catch up in {_CATCH_UP_SECONDS:g} s")
-    if code != 0:
-        verdict.findings.append(f"it ended with {code} after SIGTERM")
-    span = Span(fault_began, whole)
-    until_calm = watch.within(replace(span, end=after.at))
-    return Measured(
-        fault=fault,
-        verdict=verdict,
-        fault_span=span,
-        catch_up_seconds=after.at - whole,
-        most_waiting=max(each.waiting for each in until_calm),
-        before=before,
-        after=after,
-        peak_rss_bytes=max(each.rss_bytes for each in until_calm),
-        lines=after.lines - before.lines,
-        said=_said(bridge),
-        calm=latency(records, Span(began, fault_began - _LULL_SECONDS), everything),
-        touched=latency(records, span, touched),
-        others=latency(records, span, everything - touched),
-    )
 
+    @property
+    def kafka(self) -> KafkaServer:
+        """The cluster, which faults may end."""
+        assert isinstance(self.servers.kafka, KafkaServer)
+        return self.servers.kafka
 
-async def _caught_up(watch: Watch, bridge: BridgeProcess) -> bool:
-    """Wait until next to nothing waits, although events go on coming."""
-    # What is on its way in any moment of the steady load.
-    few = max(watch.samples[0].waiting, _ROWS_ON_THE_WAY)
-    try:
-        await bridge.wait_metrics(lambda now: now.waiting <= few, _CATCH_UP_SECONDS)
-    except ProcessError:
-        if not bridge.running:
-            raise
-        return False
-    return True
+    def tell(self, line: str) -> None:
+        """Say a line, with how long the course has lasted."""
+        self._say(f"{time.monotonic() - self._began:>8.1f} s  {line}")
 
+    @contextmanager
+    def during(self, name: str, causes: frozenset[str]) -> Iterator[Happened]:
+        """Note a fault that lasts as long as the block."""
+        fault = Happened(name, causes, time.time())
+        self.faults.append(fault)
+        self.tell(f"{name} ...")
+        try:
+            yield fault
+        finally:
+            fault.ended = time.time()
+            self.tell(f"... {name}, for {fault.ended - fault.begun:.1f} s")
 
-def _said(bridge: BridgeProcess) -> Counter[str]:
-    """Count log lines by what they say."""
-    lines = [json.loads(line) for line in bridge.all_output.splitlines()]
-    return Counter(
-        f"{line['event']} ({line['error']})" if "error" in line else line["event"]
-        for line in lines
-    )
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Start everything; what runs at the end of the block is killed."""
+        soketi, options = self.servers.soketi, self.options
+        async with (
+            serving(
+                soketi, self.members, self._webhook_url, options.seed
+            ) as self.dryapi,
+            soketi.publisher() as publisher,
+            trio.open_nursery() as nursery,
+        ):
+            await nursery.start(self.proxy.serve)
+            self.bridge = self._make_bridge()
+            self.watch = Watch(self.bridge, self._look_seconds)
+            if options.rate:
+                nursery.start_soon(self.witness.run)
+                channel, random = self.witness.channel, Random(options.seed)
+                self.load = Load(
+                    publisher, channel, options.rate, random, options.previews
+                )
+            else:
+                bootstrap_servers = self.servers.kafka.bootstrap_servers
+                topics = [self.topic, f"{self.topic}.gaps"]
+                self.follower = Follower(bootstrap_servers, topics)
+                nursery.start_soon(self.follower.run)
+            try:
+                await self.bridge.start_and_wait()
+                nursery.start_soon(self.watch.run)
+                if options.rate:
+                    nursery.start_soon(self.load.run)
+                yield
+            finally:
+                self.bridge.kill()
+            nursery.cancel_scope.cancel()
 
+    def _make_bridge(self) -> BridgeProcess:
+        settings = {
+            "API_URL": self.dryapi.url,
+            "PUSHER_URL": self.proxy.url,
+            "PUSHER_APP_KEY": self.servers.soketi.app.key,
+            "KAFKA_BOOTSTRAP_SERVERS": self.servers.kafka.bootstrap_servers,
+            "DELIVERY": self.options.delivery,
+        }
+        flags = []
+        if self.options.rate:
+            (member,) = self.members
+            settings |= {"CLIENT_ID": member.client_id, "API_TOKEN": member.token}
+        else:
+            config = self.servers.folder / "accounts.toml"
+            config.write_text("\n".join(map(self._entry, self.members)))
+            flags = ["--config", str(config)]
+        folder = self.servers.folder / self.topic
+        return BridgeProcess(folder, self.topic, settings | self._settings, flags=flags)
 
-def _delivered(stage: Stage) -> dict[str, NumberedEvent]:
-    """Give the events that the outbox's file counts as delivered."""
-    waiting = {row.ce_id for row in stage.bridge.waiting_rows()}
-    return {
-        row.ce_id: read_event(row.value)
-        for row in stage.bridge.rows()
-        if row.topic == stage.topic and row.ce_id not in waiting
-    }
+    def _entry(self, member: Member) -> str:
+        """Write an account's secrets to files; give its part of the configuration."""
+        secrets = {"api_token": member.token}
+        if member.webhooks:
+            secrets["webhook_secret"] = WEBHOOK_SECRET
+        lines = ["[[accounts]]", f"client_id = {json.dumps(member.client_id)}"]
+        for name, secret in secrets.items():
+            file = self.servers.folder / f"{member.client_id}.{name}"
+            file.write_text(secret)
+            lines.append(f"{name}_file = {json.dumps(str(file))}")
+        return "\n".join([*lines, ""])
 
+    # -- The end --------------------------------------------------------------
 
-def table(measured: Sequence[Measured]) -> Table:
-    """Lay out what was measured."""
-    made = Table(title="Faults of brokers (latency: p50 / p99 / longest)")
-    for title in (
-        "fault",
-        "events",
-        "findings",
-        "repeats",
-        "log lines/min",
-        "MiB before, peak, after",
-        "reconnects",
-        "most waiting",
-        "caught up after",
-        "latency before",
-        "during, touched keys",
-        "during, other keys",
-    ):
-        made.add_column(title, justify="left" if title == "fault" else "right")
-    for each in measured:
-        sizes = each.before.rss_bytes, each.peak_rss_bytes, each.after.rss_bytes
-        made.add_row(
-            each.fault.meaning,
-            f"{each.verdict.records:,}",
-            str(len(each.findings)),
-            str(len(each.verdict.repeats)),
-            f"{each.lines_a_minute:.0f}",
-            ", ".join(f"{size / _MIB:.0f}" for size in sizes),
-            str(each.after.connects - 1),
-            f"{each.most_waiting:,}",
-            f"{each.catch_up_seconds:.1f} s",
-            str(each.calm or "-"),
-            str(each.touched or "-"),
-            str(each.others or "-"),
-        )
-    return made
+    async def stop_bridge(self) -> None:
+        """End the bridge by SIGTERM; another exit code than 0 is a finding."""
+        self.bridge.send(signal.SIGTERM)
+        code = await self.bridge.wait_exit(_STOP_SECONDS)
+        if code != 0:
+            self.findings.append(f"it ended with {code} after SIGTERM")
+
+    async def finish(self, calm_seconds: float = 5.0) -> None:
+        """
+        Wait until the bridge receives events and none waits, then end it in order.
+
+        Args:
+            calm_seconds: What is on its way arrives within this.
+        """
+        bridge = self.bridge
+        with self.ending():
+            await bridge.wait_ready(_SUBSCRIBED_SECONDS)
+            # A second's events: not the last of a dying connection.
+            most = (await bridge.metrics()).read + self.options.rate
+            await bridge.wait_metrics(lambda now: now.read > most, _SUBSCRIBED_SECONDS)
+            await trio.sleep(calm_seconds)
+            await self.load.stop()
+            await trio.sleep(calm_seconds)
+            await bridge.wait_metrics(lambda now: now.waiting == 0, _DRAIN_SECONDS)
+            await self.stop_bridge()
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """Let what goes wrong at the end be a finding."""
+        self.tell("calm, until everything that is on its way has arrived")
+        try:
+            yield
+        except ProcessError as error:
+            self.findings.append(f"at the end: {str(error).splitlines()[0]}")
+            self.bridge.kill()
+
+    async def read_topics(self) -> list[ReadTopic]:
+        """Read the committed records of all topics."""
+        read = []
+        for kind, companion in _TOPICS.items():
+            name, partitions = self.topic + companion, 1 if companion else PARTITIONS
+            records = await trio.to_thread.run_sync(
+                read_topic,
+                self.servers.kafka.bootstrap_servers,
+                name,
+                None,
+                _READ_SECONDS,
+            )
+            read.append(ReadTopic(kind, name, records, [partitions]))
+        return read

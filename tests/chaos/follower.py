@@ -1,7 +1,7 @@
 """A consumer that reads along, and notes when it had which record.
 
-Owns the reading while a run lasts. What is judged in the end is read anew; this says
-when a record was there for a consumer, which no record tells of itself.
+What is judged in the end is read again; this shows when a record was there for a
+consumer, which no record says of itself.
 """
 
 from __future__ import annotations
@@ -33,10 +33,6 @@ class Follower:
     """
     The consumer.
 
-    Args:
-        bootstrap_servers: Where the brokers are.
-        topics: What it reads; they exist.
-
     Attributes:
         records: What it had of each topic, by partition in the order of offsets.
         seen: When it had the record of a topic, partition and offset, in seconds
@@ -44,7 +40,6 @@ class Follower:
     """
 
     def __init__(self, bootstrap_servers: str, topics: Sequence[str]) -> None:
-        self._topics = topics
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap_servers,
@@ -69,7 +64,7 @@ class Follower:
             self._consumer.close()
 
     def seen_of(self, topic: str) -> dict[tuple[int, int], float]:
-        """Tell when it had the record of a partition and an offset of a topic."""
+        """Say when it had the record of a partition and an offset of a topic."""
         return {
             (partition, offset): at
             for (name, partition, offset), at in dict(self.seen).items()
@@ -78,7 +73,7 @@ class Follower:
 
     def _assign(self) -> None:
         places = []
-        for topic in self._topics:
+        for topic in self.records:
             known = self._consumer.list_topics(topic, timeout=_METADATA_SECONDS)
             places += [
                 TopicPartition(topic, number, OFFSET_BEGINNING)

@@ -1,26 +1,28 @@
 """A dryAPI of several accounts in front of one soketi, that remembers everything.
 
-Owns how the sandbox's parts are put together for more than one account, and the
-noting down of each step, event and call. What jobs there are decides `healing`.
+Owns how the sandbox's parts are put together for more than one account, and the notes
+of each step, event and call.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from random import Random
 
 import httpx  # noqa: TID251 - the publisher's errors; no part of the bridge raises them
 import trio
 import trio.lowlevel
+from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from bridge.sandbox import SandboxConfig, application
 from bridge.sandbox.addresses import Addresses
 from bridge.sandbox.config import Plan
-from bridge.sandbox.control import Control, Doors
 from bridge.sandbox.deliveries import Deliveries
 from bridge.sandbox.dryapi import DryApi
 from bridge.sandbox.jobs import Job, JobBook, JobError, JobRequest, Status
@@ -30,89 +32,77 @@ from bridge.sandbox.server import Server, open_listeners
 from bridge.sandbox.simulation import Simulation
 from bridge.sandbox.statistics import Statistics
 from bridge.sandbox.webhooks import Webhooks
-from tests.chaos.fates import AccountTruth, Call, Fate, Limits, Step
+from tests.chaos.truth import AccountTruth, Call, Limits, Step, UpstreamJob
 from tests.kit.publisher import Event, Publisher, Soketi, SoketiError
 
 
-__all__ = ["Member", "Upstream", "UpstreamAccount", "serving"]
+__all__ = ["WEBHOOK_SECRET", "Member", "Upstream", "UpstreamAccount", "serving"]
 
 _NAME = "request.status.updated"
 
 # Pusher's HTTP API takes ten events a call.
 _BATCH = 10
 
-_LIMITS: dict[Plan, Limits] = {"basic": Limits(50, 200), "premium": Limits(300, None)}
+# Three quarters of 50 calls a minute and 200 a day, and of 300 a minute.
+_LIMITS: dict[Plan, Limits] = {
+    "basic": Limits(37, 150),
+    "premium": Limits(225, math.inf),
+}
 
-# The documented waits between the tries of a webhook.
+WEBHOOK_SECRET = "whsec_made-up-for-this-run-only"
+
+# The documented waits between the tries of a webhook, and what they are multiplied by.
 _WAITS_SECONDS = (60, 120, 300, 600, 1_800, 3_600, 10_800, 21_600, 43_200)
+_RETRY_SCALE = 0.01
 
 # A picture is in an event as upstream has it, and costs the machine little.
 _PREVIEW_BYTES = 700
 
 _STATUS_PATH = "/api/v1/client/request-status/"
+_AUTH_PATH = "/broadcasting/auth"
+
+# Jobs last from less than a second to half a minute: some end before a gap, some
+# begin and end within one, some go on over it.
+_STEPS = (0, 20)
+_INTERVAL_SECONDS = (0.2, 1.5)
+_FAIL_SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class Member:
-    """
-    An account of dryAPI.
-
-    Attributes:
-        client_id: Its name.
-        token: Its API token.
-        plan: `basic` or `premium`.
-        webhook_url: Where its webhooks go; None for none.
-        webhook_secret: What signs them.
-        retry_scale: What the waits between tries are multiplied by.
-        job_rate: How many jobs it starts a second, where jobs are started for it.
-    """
+    """An account of dryAPI; where jobs are started for it, so many a second."""
 
     client_id: str
     token: str
     plan: Plan = "premium"
-    webhook_url: str | None = None
-    webhook_secret: str = "whsec_made-up-for-this-run-only"
-    retry_scale: float = 0.01
+    webhooks: bool = False
     job_rate: float = 1.0
 
 
-class _Notes:
-    """Writes down what happens to an account's jobs."""
-
-    def __init__(self, truth: AccountTruth) -> None:
-        self._truth = truth
-        # Steps whose events are under way, in the order of their making.
-        self._unsent: dict[str, deque[Step]] = defaultdict(deque)
-
-    def step(self, job: Job) -> None:
-        """Note a step."""
-        fate = self._truth.fates.setdefault(job.request_id, Fate(job.request_id))
-        step = Step(job.status, time.time(), f"{job.progress:.2f}")
-        fate.steps.append(step)
-        if job.error is not None:
-            fate.error_code = job.error.error_code
-        else:
-            self._unsent[job.request_id].append(step)
-
-    def sent(
-        self, request_ids: Sequence[str], begun: float, *, taken: bool | None
-    ) -> None:
-        """Note what soketi said to the next event of each of these jobs, in order."""
-        ended = time.time()
-        for request_id in request_ids:
-            step = self._unsent[request_id].popleft()
-            step.begun, step.ended, step.taken = begun, ended, taken
-
-
 class _NotingPublisher:
-    """The sandbox's publisher to soketi: one lane, so that order is kept over all."""
+    """The sandbox's publisher to soketi, one request at a time so that order is kept.
 
-    def __init__(self, publisher: Publisher, channel: str, notes: _Notes) -> None:
+    It notes each step, and what soketi said to its event.
+    """
+
+    def __init__(self, publisher: Publisher, channel: str, truth: AccountTruth) -> None:
         self._publisher = publisher
         self._channel = channel
-        self._notes = notes
+        self._truth = truth
+        # Steps whose events are on their way, in the order of their making.
+        self._unsent: dict[str, deque[Step]] = defaultdict(deque)
         # What lies in it is small, and soketi answers or refuses within seconds.
         self._into, self._out_of = trio.open_memory_channel[Emission](100_000)
+
+    def note(self, job: Job) -> None:
+        """Note a step."""
+        noted = self._truth.jobs.setdefault(job.request_id, UpstreamJob(job.request_id))
+        step = Step(job.status, time.time(), f"{job.progress:.2f}")
+        noted.steps.append(step)
+        if job.error is not None:
+            noted.error_code = job.error.error_code
+        else:
+            self._unsent[job.request_id].append(step)
 
     async def run(self) -> None:
         """Publish until cancelled."""
@@ -126,7 +116,7 @@ class _NotingPublisher:
             await self._publish(batch)
 
     async def wait_for_subscriber(self) -> None:
-        """Return: jobs don't wait for anybody."""
+        """Return: jobs don't wait for a subscriber."""
 
     async def publish(self, emissions: Sequence[Emission]) -> None:
         """Take events."""
@@ -134,32 +124,27 @@ class _NotingPublisher:
             await self._into.send(emission)
 
     async def flush(self) -> None:
-        """Return: nobody asks what is under way."""
+        """Return: nothing asks for what is on its way."""
 
     async def _publish(self, batch: Sequence[Emission]) -> None:
         events = [Event(self._channel, _NAME, each.data) for each in batch]
         begun = time.time()
-        taken: bool | None
+        taken: bool | None = True
         try:
             await self._publisher.publish_batch(events)
         except (SoketiError, httpx.ConnectError, httpx.ConnectTimeout):
-            # It said no, or nobody was there to hear it. dryAPI replays nothing.
+            # It refused, or did not run. dryAPI replays nothing.
             taken = False
         except httpx.TransportError:
             taken = None
-        else:
-            taken = True
-        self._notes.sent([each.request_id for each in batch], begun, taken=taken)
+        ended = time.time()
+        for each in batch:
+            step = self._unsent[each.request_id].popleft()
+            step.begun, step.ended, step.taken = begun, ended, taken
 
 
 class UpstreamAccount:
-    """
-    One account: its jobs, its status endpoint and its webhooks.
-
-    Attributes:
-        member: Who it is.
-        truth: What happened.
-    """
+    """One account: its jobs, its status endpoint, its webhooks and their truth."""
 
     def __init__(
         self,
@@ -167,16 +152,15 @@ class UpstreamAccount:
         soketi: Soketi,
         publisher: Publisher,
         pictures: Pictures,
-        base: str,
         *,
+        base: str,
+        webhook_url: str,
         seed: int,
     ) -> None:
         self.member = member
-        waits = [member.retry_scale * wait for wait in _WAITS_SECONDS]
+        waits = [_RETRY_SCALE * wait for wait in _WAITS_SECONDS]
         self.truth = AccountTruth(
-            member.client_id,
-            _LIMITS[member.plan],
-            waits if member.webhook_url else None,
+            member.client_id, _LIMITS[member.plan], waits if member.webhooks else None
         )
         config = SandboxConfig(
             client_id=member.client_id,
@@ -188,40 +172,34 @@ class UpstreamAccount:
             rate=0,
             preview_bytes=_PREVIEW_BYTES,
             wait_for_subscriber=False,
-            webhook_url=member.webhook_url,
-            webhook_secret=member.webhook_secret,
-            webhook_retry_scale=member.retry_scale,
+            webhook_url=f"{webhook_url}/{member.client_id}"
+            if member.webhooks
+            else None,
+            webhook_secret=WEBHOOK_SECRET,
+            webhook_retry_scale=_RETRY_SCALE,
             keep_finished_jobs=1_000_000,
             seed=seed,
             plan=member.plan,
         )
-        self.statistics = Statistics()
+        self._statistics = Statistics()
         addresses = Addresses(base, config.app)
-        book = JobBook(config, pictures, addresses, self.statistics)
-        self._book = book
-        self._deliveries = Deliveries(config, self.statistics.webhooks)
+        self._book = JobBook(config, pictures, addresses, self._statistics)
+        self._deliveries = Deliveries(config, self._statistics.webhooks)
         self._webhooks = Webhooks(addresses, self._deliveries.send)
-        self._notes = _Notes(self.truth)
-        noting = _NotingPublisher(publisher, config.channel, self._notes)
-        self._simulation = Simulation(config, book, noting, self._announce)
+        self._publisher = _NotingPublisher(publisher, config.channel, self.truth)
+        self._simulation = Simulation(
+            config, self._book, self._publisher, self._announce
+        )
         api = DryApi(
             config,
-            book,
+            self._book,
             self._simulation,
             pictures,
             addresses,
-            statistics=self.statistics,
+            statistics=self._statistics,
         )
-        doors = Doors(
-            simulation=self._simulation,
-            statistics=self.statistics,
-            book=book,
-            status_faults=api.faults,
-            endpoint=None,
-            webhooks=self._webhooks if member.webhook_url else None,
-            deliveries=self._deliveries,
-        )
-        self._app = application.build([*api.routes(), *Control(doors).routes()])
+        self.status_faults = api.faults
+        self._app = application.build(api.routes())
 
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -229,12 +207,22 @@ class UpstreamAccount:
         """Run its jobs until cancelled; `nursery.start` waits until some may start."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._simulation.run)
-            if self.member.webhook_url:
+            if self.member.webhooks:
                 nursery.start_soon(self._deliveries.run)
-            # It waits for nobody: a few turns of the loop.
+            # A few turns of the loop.
             while not self._simulation.emitting:
                 await trio.lowlevel.checkpoint()
             task_status.started()
+
+    async def start_jobs(self, random: Random) -> None:
+        """Start jobs until cancelled."""
+        while True:
+            self.start_job(
+                random.randint(*_STEPS),
+                random.uniform(*_INTERVAL_SECONDS),
+                fails=random.random() < _FAIL_SHARE,
+            )
+            await trio.sleep(random.expovariate(self.member.job_rate))
 
     def start_job(self, steps: int, interval_seconds: float, *, fails: bool) -> str:
         """Start a job; give its name."""
@@ -251,58 +239,61 @@ class UpstreamAccount:
     @property
     def running(self) -> int:
         """How many jobs have not ended."""
-        return self.statistics.jobs_running
+        return self._statistics.jobs_running
 
     @property
     def open_webhooks(self) -> int:
         """How many webhooks wait for a try, or for its answer."""
-        return self.statistics.webhooks.open
+        return self._statistics.webhooks.open
 
-    def close_books(self) -> None:
-        """Note what webhooks came to."""
-        counts = self.statistics.webhooks
+    def close_books(self) -> AccountTruth:
+        """Note how many webhooks were not delivered; give all that is known."""
+        counts = self._statistics.webhooks
         self.truth.undelivered = (
             counts.open + counts.failed + counts.dropped + counts.silenced
         )
+        return self.truth
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, and note it if the status endpoint was asked."""
         path = str(scope["path"])
-        if not path.startswith(_STATUS_PATH):
-            await self._app(scope, receive, send)
-            return
 
         async def note(message: Message) -> None:
             if message["type"] == "http.response.start":
-                call = Call(
-                    time.time(), path.removeprefix(_STATUS_PATH), message["status"]
-                )
-                self.truth.calls.append(call)
+                job, code = path.removeprefix(_STATUS_PATH), message["status"]
+                self.truth.calls.append(Call(time.time(), job, code))
             await send(message)
 
-        await self._app(scope, receive, note)
+        is_status = path.startswith(_STATUS_PATH)
+        await self._app(scope, receive, note if is_status else send)
 
     def _announce(self, job: Job, previous: Status) -> None:
-        self._notes.step(job)
-        if self.member.webhook_url:
+        self._publisher.note(job)
+        if self.member.webhooks:
             self._webhooks.announce(job, previous)
 
 
 class Upstream:
     """
-    The accounts behind one address, told apart by their tokens.
+    The accounts behind one address, recognised by their tokens.
 
     Attributes:
         url: dryAPI's base URL.
         accounts: The accounts by their names.
+        auth_status: What the auth endpoint refuses with; None if it is well.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.accounts: dict[str, UpstreamAccount] = {}
+        self.auth_status: int | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer in the name of the account whose token it is; of any, if none."""
+        if self.auth_status is not None and scope["path"] == _AUTH_PATH:
+            refusal = Response(b'{"message": "no"}', self.auth_status)
+            await refusal(scope, receive, send)
+            return
         given = dict(scope.get("headers", ())).get(b"authorization", b"").decode()
         accounts = list(self.accounts.values())
         account = next(
@@ -311,21 +302,15 @@ class Upstream:
         )
         await account.serve(scope, receive, send)
 
-    async def fail_status(self, seconds: float, share: float) -> None:
+    def fail_status(self, seconds: float, share: float) -> None:
         """Let such a share of the status endpoint's answers fail, for so long."""
-        async with httpx.AsyncClient(trust_env=False) as client:
-            for account in self.accounts.values():
-                answer = await client.post(
-                    f"{self.url}/sandbox/status-endpoint",
-                    json={"seconds": seconds, "share": share},
-                    headers={"Authorization": f"Bearer {account.member.token}"},
-                )
-                assert answer.status_code == httpx.codes.OK
+        for account in self.accounts.values():
+            account.status_faults.fail(seconds, share, httpx.codes.SERVICE_UNAVAILABLE)
 
 
 @asynccontextmanager
 async def serving(
-    soketi: Soketi, members: Sequence[Member], seed: int
+    soketi: Soketi, members: Sequence[Member], webhook_url: str, seed: int
 ) -> AsyncIterator[Upstream]:
     """Serve a dryAPI as long as the block runs."""
     listeners = await open_listeners("127.0.0.1:0")
@@ -335,15 +320,15 @@ async def serving(
         pictures = await trio.to_thread.run_sync(paint, _PREVIEW_BYTES)
         async with soketi.publisher() as publisher, trio.open_nursery() as nursery:
             for number, member in enumerate(members):
-                account = UpstreamAccount(
+                upstream.accounts[member.client_id] = account = UpstreamAccount(
                     member,
                     soketi,
                     publisher,
                     pictures,
-                    upstream.url,
+                    base=upstream.url,
+                    webhook_url=webhook_url,
                     seed=seed + number,
                 )
-                upstream.accounts[member.client_id] = account
                 await nursery.start(account.run)
             nursery.start_soon(Server(upstream, None).serve, listeners)
             yield upstream

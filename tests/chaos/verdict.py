@@ -1,20 +1,55 @@
-"""Whether a topic holds what was committed: once, in order, dense.
+"""One verdict on a course: its topics, its gaps, its restarts and its vitals.
 
-Pure: records and committed rows come in, findings go out. It imports nothing of the
-bridge: the claims must not be the bridge's own.
+Pure: what was emitted, what is on the topics and what was done to whom come in,
+findings and figures go out. It imports nothing of the bridge. What holds for every
+topic decides `tests.kit.judge`; what became of jobs decides `healing`.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
 
-from tests.chaos.traffic import NumberedEvent, read_event
-from tests.kit.reader import Record
+from tests.chaos.course import Happened
+from tests.chaos.load import Emission, Ground, NumberedEvent, read_event
+from tests.chaos.vitals import Sample, growth, lives
+from tests.kit.expected import Expected, Kind, ReadTopic
+from tests.kit.judge import Gap, judge
 
 
-__all__ = ["Verdict", "judge"]
+__all__ = [
+    "Evidence",
+    "Verdict",
+    "false_gaps",
+    "judge_course",
+    "judge_growth",
+    "judge_restarts",
+]
+
+# Publisher and bridge read the same clock. soketi may send an event to its
+# subscribers a moment after it has answered the publisher.
+_TOLERANCE_SECONDS = 0.05
+
+# Events that follow each other so closely are named in one line.
+_RUN_SECONDS = 1.0
+
+# A gap and what explains it must overlap. A fault is noted right before it is
+# brought about and right after it is over, on a machine that may be busy.
+_SLACK_SECONDS = 0.5
+
+# The promise is of outages below half a minute: for so long no wait is longer.
+_SHORT_OUTAGE_SECONDS = 30.0
+_BACK_SECONDS = 2.0
+
+# `pusher.backoff_max_seconds`, and what a connect takes.
+_BACK_LATE_SECONDS = 32.0
+
+_MOST_CONNECTS = 10
+_WINDOW_SECONDS = 10.0
 
 
 @dataclass
@@ -23,102 +58,245 @@ class Verdict:
     What was found.
 
     Attributes:
-        records: How many records the topic has.
-        findings: What is wrong, a line each, with offsets.
-        repeats: Records that stand there once more with the same identity and the
-            same content, a line each.
+        findings: Everything that is not as it should be, a line each.
+        figures: Numbers, phrases and counters for people, by their names.
+        gaps: What was reported.
+        repeats: Records that occur once more with the same identity, a line each.
     """
 
-    records: int = 0
     findings: list[str] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+    gaps: list[Gap] = field(default_factory=list)
     repeats: list[str] = field(default_factory=list)
 
 
-def judge(
-    records: Sequence[Record], committed: Mapping[str, NumberedEvent] | None
-) -> Verdict:
+@dataclass
+class Evidence:
     """
-    Judge a topic.
+    What a course leaves.
 
-    Args:
-        records: All its records, by partition and offset.
+    Attributes:
+        topics: Everything that was read in the end.
+        ground: What was emitted.
+        faults: What was done to the bridge and to everything around it.
+        witnessed: How many events were emitted while a plain subscriber was
+            subscribed, and which of them it missed.
+        samples: The bridge's vitals.
+        accepts: When each connection was made, in seconds since the epoch.
         committed: Which event each `ce_id` is by the outbox's file; None where that
             was not looked at.
+        repeats: Whether a record may occur once more.
+        timestamps: Whether the topic kept the producer's timestamps.
     """
-    verdict = Verdict(len(records))
-    first: dict[str, Record] = {}
-    for record in records:
-        known = first.setdefault(_ce_id(record), record)
-        if known is record:
-            continue
-        if (known.key, known.value) != (record.key, record.value):
-            verdict.findings.append(
-                f"{_ce_id(record)} names two events: {_at(known)} and {_at(record)}"
-            )
-        else:
-            verdict.repeats.append(
-                f"{_ce_id(record)} stands at {_at(known)} and {_at(record)}"
-            )
-    verdict.findings += _order(first.values())
-    verdict.findings += _density(first.values())
-    if committed is not None:
-        verdict.findings += _completeness(first, committed)
+
+    topics: Sequence[ReadTopic]
+    ground: Ground
+    faults: Sequence[Happened] = ()
+    witnessed: tuple[int, Sequence[Emission]] = (0, ())
+    samples: Sequence[Sample] = ()
+    accepts: Sequence[float] = ()
+    committed: Mapping[str, NumberedEvent] | None = None
+    repeats: bool = False
+    timestamps: bool = True
+
+
+def judge_course(evidence: Evidence) -> Verdict:
+    """Judge that each emitted event is on the topic once, or in a gap that is true."""
+    ground, faults = evidence.ground, evidence.faults
+    accepted: defaultdict[str, list[NumberedEvent]] = defaultdict(list)
+    for each in sorted([*ground.emitted, *ground.unsure], key=lambda each: each.number):
+        accepted[each.event.key].append(each.event)
+    expected = Expected(
+        accepted=accepted,
+        missing=None,
+        label=read_event,
+        committed=evidence.committed or {},
+        only_committed=evidence.committed is not None,
+        repeats=evidence.repeats,
+        timestamps=evidence.timestamps,
+    )
+    judged = judge(evidence.topics, expected)
+    verdict = Verdict(judged.findings, gaps=judged.gaps, repeats=judged.repeats)
+    _judge_events(verdict, evidence)
+    false = false_gaps(verdict.gaps, faults)
+    verdict.findings += [f"false: {gap}" for gap in false]
+    emitted, missed = evidence.witnessed
+    # The rate must be one that soketi delivers, or the verdict says nothing.
+    if missed:
+        verdict.findings.append(
+            f"soketi dropped {len(missed)} of {emitted} events for a subscriber that"
+            f" listened, the first at {missed[0].ended:.3f}: the rate is too high here"
+        )
+    verdict.figures |= {
+        "delivered to a witness": f"{emitted - len(missed)} of {emitted}",
+        "gaps": Counter(gap.cause for gap in verdict.gaps),
+        "false gaps": len(false),
+        "records repeated": len(verdict.repeats),
+        "faults": Counter(fault.name for fault in faults),
+        "connects": len(evidence.accepts),
+    }
     return verdict
 
 
-def _order(records: Iterable[Record]) -> Iterable[str]:
-    """Each job's numbers rise, on one partition."""
-    last: dict[str, tuple[int, Record]] = {}
-    for record in records:
-        event = _event(record)
-        if event.key in last:
-            number, before = last[event.key]
-            place = f"{_at(before)} and {_at(record)}"
-            if record.partition != before.partition:
-                yield f"job {event.key} is on two partitions: {place}"
-            elif event.number == number:
-                yield f"job {event.key}: event {number} twice, two identities: {place}"
-            elif event.number < number:
-                yield f"job {event.key}: event {event.number} behind {number}: {place}"
-        last[event.key] = event.number, record
+# -- Events and gaps ------------------------------------------------------
 
 
-def _density(records: Iterable[Record]) -> Iterable[str]:
-    """Each lane's sequence goes 1, 2, 3, ..."""
-    last: dict[tuple[bytes, int], int] = defaultdict(int)
-    for record in records:
-        lane = record.headers["bridge_outbox"], record.partition
-        sequence = int(record.headers["bridge_sequence"])
-        if sequence != last[lane] + 1:
-            yield f"sequence {sequence} after {last[lane]} at {_at(record)}"
-        last[lane] = sequence
+def _judge_events(verdict: Verdict, evidence: Evidence) -> None:
+    """Say what became of each event."""
+    gaps, ground = verdict.gaps, evidence.ground
+    (jobs,) = [topic for topic in evidence.topics if topic.kind is Kind.JOBS]
+    present = {read_event(record.value or b"").number for record in jobs.records}
+    on_topic = covered = spared = 0
+    neither = []
+    for each in ground.emitted:
+        if each.number in present:
+            on_topic += 1
+            # In full, beyond doubt: the bounds are too wide, or it came late.
+            spared += any(
+                gap.covers(each.ended, each.begun, -_TOLERANCE_SECONDS) for gap in gaps
+            )
+        elif any(
+            gap.covers(each.begun, each.ended, _TOLERANCE_SECONDS) for gap in gaps
+        ):
+            covered += 1
+        else:
+            neither.append(each)
+    verdict.findings += _silent(neither, gaps)
+    unsure = sum(each.number in present for each in ground.unsure)
+    verdict.figures |= {
+        "events emitted": len(ground.emitted),
+        "events on the topic": on_topic,
+        "events in a reported gap": covered,
+        "events in neither": len(neither),
+        "events on the topic in a gap": spared,
+        "events emitted perhaps": len(ground.unsure),
+        "of them on the topic": unsure,
+    }
 
 
-def _completeness(
-    first: Mapping[str, Record], committed: Mapping[str, NumberedEvent]
-) -> Iterable[str]:
-    """What was committed is there and is the same, and nothing else is."""
-    for ce_id, event in committed.items():
-        record = first.get(ce_id)
-        if record is None:
-            yield f"lost: {ce_id}, event {event.number} of job {event.key}"
-        elif _event(record) != event:
-            yield f"{ce_id} is another event at {_at(record)} than in the outbox"
-    for ce_id, record in first.items():
-        if ce_id not in committed:
-            yield f"{ce_id} at {_at(record)} was never seen in the outbox"
+def _silent(neither: Sequence[Emission], gaps: Sequence[Gap]) -> Iterable[str]:
+    """Name what was lost in silence, neighbors together."""
+    runs: list[list[Emission]] = []
+    for each in neither:
+        if runs and each.begun - runs[-1][-1].ended < _RUN_SECONDS:
+            runs[-1].append(each)
+        else:
+            runs.append([each])
+    for run in runs:
+        yield (
+            f"lost in silence: {len(run)} events, the first number {run[0].number},"
+            f" emitted from {run[0].ended:.3f} to {run[-1].ended:.3f};"
+            f" {_nearest(run, gaps)}"
+        )
 
 
-def _event(record: Record) -> NumberedEvent:
-    assert record.value is not None
-    event = read_event(record.value)
-    assert record.key == event.key.encode()
-    return event
+def _nearest(run: Sequence[Emission], gaps: Sequence[Gap]) -> str:
+    """Say by how much the nearest gap misses some events."""
+
+    def distance(gap: Gap) -> float:
+        until = gap.since if gap.until is None else gap.until
+        return max(gap.since - run[-1].ended, run[0].begun - until)
+
+    nearest = min(gaps, key=distance, default=None)
+    if nearest is None:
+        return "no gap was reported"
+    return f"{distance(nearest):.3f} s beside {nearest}"
 
 
-def _ce_id(record: Record) -> str:
-    return record.headers["ce_id"].decode()
+def false_gaps(gaps: Sequence[Gap], faults: Sequence[Happened]) -> list[Gap]:
+    """Give the gaps that no fault explains; an account's first start explains one."""
+    accounts: set[str] = set()
+    false = []
+    for gap in gaps:
+        if gap.cause == "first_start":
+            explained = gap.client_id not in accounts
+        else:
+            explained = any(_explains(fault, gap) for fault in faults)
+        accounts.add(gap.client_id)
+        if not explained:
+            false.append(gap)
+    return false
 
 
-def _at(record: Record) -> str:
-    return f"{record.partition}/{record.offset}"
+def _explains(fault: Happened, gap: Gap) -> bool:
+    ended = math.inf if fault.ended is None else fault.ended + _SLACK_SECONDS
+    until = math.inf if gap.until is None else gap.until
+    overlap = gap.since <= ended and fault.begun - _SLACK_SECONDS <= until
+    return overlap and gap.cause in fault.causes
+
+
+# -- Restarts of soketi ---------------------------------------------------
+
+
+def _soketi_ends(
+    faults: Sequence[Happened], gaps: Sequence[Gap]
+) -> list[tuple[Happened, float, list[Gap]]]:
+    """Give each restart of soketi, when it was up, and the gaps that lie over it."""
+    return [
+        (
+            fault,
+            fault.up,
+            [
+                gap
+                for gap in gaps
+                if gap.until is not None
+                and gap.since <= fault.up
+                and gap.until >= fault.begun
+                and gap.cause != "first_start"
+            ],
+        )
+        for fault in faults
+        if fault.up is not None
+    ]
+
+
+def judge_restarts(verdict: Verdict, evidence: Evidence) -> None:
+    """Demand one gap a restart, the bridge back in time, and few connects."""
+    backs = []
+    ends = _soketi_ends(evidence.faults, verdict.gaps)
+    for number, (fault, up, over) in enumerate(ends, 1):
+        name = f"restart {number} ({fault.name})"
+        if len(over) != 1:
+            names = ", ".join(map(str, over)) or "none"
+            verdict.findings.append(f"{name} has {len(over)} gaps: {names}")
+            continue
+        outage, back = up - fault.begun, (over[0].until or math.inf) - up
+        backs.append(back)
+        short = outage < _SHORT_OUTAGE_SECONDS
+        if back > (_BACK_SECONDS if short else _BACK_LATE_SECONDS):
+            verdict.findings.append(
+                f"{name}: subscribed {back:.2f} s after soketi was up, after"
+                f" {outage:.1f} s"
+            )
+    connects = _most_within(_WINDOW_SECONDS, evidence.accepts)
+    if connects > _MOST_CONNECTS:
+        line = f"{connects} connects within {_WINDOW_SECONDS:g} s"
+        verdict.findings.append(line)
+    starts = len({sample.pid for sample in evidence.samples})
+    if starts > 1:
+        verdict.findings.append(f"the bridge has lived {starts} times")
+    if backs:
+        verdict.figures["subscribed after soketi was up"] = (
+            f"within {median(backs):.2f} s (median), {max(backs):.2f} s (longest)"
+        )
+
+
+def _most_within(seconds: float, times: Sequence[float]) -> int:
+    """Count the most that came within any time of this length."""
+    most, first = 0, 0
+    for last, at in enumerate(times):
+        while at - times[first] >= seconds:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+# -- Vitals ---------------------------------------------------------------
+
+
+def judge_growth(verdict: Verdict, evidence: Evidence, **bounds: int) -> None:
+    """Add what each life of the bridge has more of at its end, as `growth` says."""
+    for number, (warm, last) in enumerate(lives(evidence.samples), 1):
+        verdict.findings += growth(warm, last, **bounds)
+        verdict.figures[f"life {number}, when warm"] = str(warm)
+        verdict.figures[f"life {number}, {last.at - warm.at:.0f} s later"] = str(last)

@@ -1,13 +1,12 @@
-"""What a bridge takes of the machine: memory, descriptors, threads and tasks.
+"""What a bridge takes of the machine: memory, descriptors, threads, tasks, rows.
 
-Owns the samples and what is said of them. Each start of the bridge begins a life of
-its own.
+Owns the samples and how they grow. Each start of the bridge begins a life of its own.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -18,33 +17,25 @@ from tests.kit.bridge_process import BridgeProcess
 from tests.kit.process import ProcessError
 
 
-__all__ = ["Life", "Vitals", "lives"]
+__all__ = ["MIB", "Sample", "Watch", "growth", "lives"]
 
-_LOOK_SECONDS = 2.0
+MIB = 2**20
 
 # Measured: under a steady load memory rises by 4 MiB within the first 80 s, while
-# buffers, caches and lanes are used for the first time.
+# buffers, caches and partitions are used for the first time.
 _WARM_SECONDS = 80.0
 
-# Over less time a slope is noise.
-_LEAST_SECONDS = 60.0
+# Two loops' sockets and a pool's threads come and go.
+_FEW = 4
 
-_SECONDS_PER_HOUR = 3600
+# Python's allocator gives memory back by the MiB. Fifty restarts of a leak that
+# matters, a connection's buffers of 256 KiB, would be 12 MiB.
+_FLAT_BYTES = 12 * MIB
 
 
 @dataclass(frozen=True)
-class Vitals:
-    """
-    One look.
-
-    Attributes:
-        at: Seconds since the epoch.
-        pid: Which life.
-        rss_bytes: Resident memory.
-        descriptors: Open files and sockets.
-        threads: Threads.
-        tasks: Tasks on its loop; None where it didn't say.
-    """
+class Sample:
+    """One look; what its health port didn't answer is None."""
 
     at: float
     pid: int
@@ -52,72 +43,72 @@ class Vitals:
     descriptors: int
     threads: int
     tasks: int | None = None
+    connects: int | None = None
+    waiting: int | None = None
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rss_bytes / MIB:.1f} MiB, {self.descriptors} descriptors,"
+            f" {self.threads} threads, {self.tasks} tasks"
+        )
 
 
-@dataclass(frozen=True)
-class Life:
-    """
-    A bridge from its start, or from when it was warm, to its end.
+class Watch:
+    """Samples of a bridge, at an interval."""
 
-    Attributes:
-        first: The first look.
-        last: The last look.
-        rss_bytes_per_hour: The slope of a line through all looks at its memory; None
-            for a short life.
-    """
+    def __init__(self, bridge: BridgeProcess, pause_seconds: float) -> None:
+        self._bridge = bridge
+        self._pause_seconds = pause_seconds
+        self.samples: list[Sample] = []
 
-    first: Vitals
-    last: Vitals
-    rss_bytes_per_hour: float | None
+    async def run(self) -> None:
+        """Look at the bridge, if it lives, until cancelled."""
+        while True:
+            await self.look()
+            await trio.sleep(self._pause_seconds)
 
-    @property
-    def seconds(self) -> float:
-        """How long it lasted."""
-        return self.last.at - self.first.at
-
-
-async def watch(bridge: BridgeProcess, looks: list[Vitals]) -> None:
-    """Look at a bridge every two seconds, if it lives, until cancelled."""
-    while True:
+    async def look(self) -> Sample | None:
+        """Look once; None if it has just died."""
+        tasks = connects = waiting = None
         try:
-            tasks = (await bridge.metrics()).total("bridge_loop_tasks")
+            metrics = await self._bridge.metrics()
         except ProcessError:
-            tasks = None  # it was stopped, or has died
+            pass  # it was stopped, or has died
+        else:
+            tasks, waiting = metrics.total("bridge_loop_tasks"), metrics.waiting
+            connects = metrics.total("bridge_connects_total", outcome="subscribed")
         try:
-            process = psutil.Process(bridge.pid)
+            process = psutil.Process(self._bridge.pid)
             with process.oneshot():
-                look = Vitals(
-                    time.time(),
-                    process.pid,
-                    process.memory_info().rss,
-                    process.num_fds(),
-                    process.num_threads(),
-                    tasks,
-                )
-            looks.append(look)
+                rss, descriptors = process.memory_info().rss, process.num_fds()
+                threads = process.num_threads()
         except (ProcessError, psutil.Error):
-            pass  # it has just died
-        await trio.sleep(_LOOK_SECONDS)
+            return None
+        own = time.time(), process.pid, rss, descriptors, threads
+        self.samples.append(Sample(*own, tasks, connects, waiting))
+        return self.samples[-1]
 
 
-def lives(looks: Iterable[Vitals]) -> list[Life]:
-    """Tell the lives that lasted longer than it takes to get warm."""
+def lives(samples: Iterable[Sample]) -> list[tuple[Sample, Sample]]:
+    """Give the lives that outlast warming up: when warm, and at the end."""
     found = []
-    for _, group in groupby(looks, key=lambda look: look.pid):
+    for _, group in groupby(samples, key=lambda sample: sample.pid):
         life = list(group)
-        warm = [look for look in life if look.at - life[0].at >= _WARM_SECONDS]
+        warm = [each for each in life if each.at - life[0].at >= _WARM_SECONDS]
         if warm:
-            found.append(Life(warm[0], warm[-1], _slope_per_hour(warm)))
+            found.append((warm[0], warm[-1]))
     return found
 
 
-def _slope_per_hour(looks: Sequence[Vitals]) -> float | None:
-    """Fit a line by least squares."""
-    begin = looks[0].at
-    if looks[-1].at - begin < _LEAST_SECONDS:
-        return None
-    mean_at = sum(look.at - begin for look in looks) / len(looks)
-    mean_rss = sum(look.rss_bytes for look in looks) / len(looks)
-    offsets = [(look.at - begin - mean_at, look.rss_bytes - mean_rss) for look in looks]
-    slope = sum(x * y for x, y in offsets) / sum(x * x for x, _ in offsets)
-    return slope * _SECONDS_PER_HOUR
+def growth(
+    first: Sample, last: Sample, *, few: int = _FEW, flat_bytes: int = _FLAT_BYTES
+) -> Iterable[str]:
+    """Name what a life has more of at its end than when it was warm."""
+    for name in ("descriptors", "threads", "tasks"):
+        before, after = getattr(first, name), getattr(last, name)
+        # A look without an answer shows nothing.
+        if None not in {before, after} and after > before + few:
+            yield f"{name}: {before}, then {after}"
+    grown = last.rss_bytes - first.rss_bytes
+    if grown > flat_bytes:
+        yield f"memory grew by {grown / MIB:.1f} MiB in {last.at - first.at:.0f} s"

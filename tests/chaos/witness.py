@@ -1,25 +1,24 @@
 """A plain subscriber beside the bridge, which shows what soketi delivers.
 
-Owns what it heard and while of which it was subscribed. It shares nothing with the
-bridge's session, and no fault but soketi's own touches it: what it missed while it
-was subscribed, soketi dropped.
+It shares nothing with the bridge's session, and no fault but soketi's own touches it:
+what it missed while it was subscribed, soketi dropped.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import trio
 from wsproto.utilities import ProtocolError
 
-from tests.chaos.ground import Emission
+from tests.chaos.load import Emission
 from tests.kit.publisher import Soketi
 from tests.sandbox.client import Client, connect
 
 
-__all__ = ["Hearing", "Witness"]
+__all__ = ["Witness"]
 
 _RETRY_SECONDS = 0.05
 
@@ -29,39 +28,28 @@ _PING_SECONDS = 5.0
 
 _OPENING_SECONDS = 5.0
 
-# soketi went away, or stands still.
+# soketi is gone, or stopped.
 _ENDS = (OSError, trio.BrokenResourceError, trio.TooSlowError, ProtocolError)
-
-
-@dataclass
-class Hearing:
-    """From when to when it heard everything, in seconds since the epoch."""
-
-    begun: float
-    ended: float
 
 
 class Witness:
     """
     The subscriber.
 
-    Args:
-        soketi: Where it subscribes.
-        channel: To what.
-
     Attributes:
-        heard: The numbers of the events that it heard.
-        hearings: While of which it was subscribed.
+        channel: What it subscribes to.
+        received: The numbers of the events that it received.
+        spans: From when to when it was subscribed, in seconds since the epoch.
     """
 
     def __init__(self, soketi: Soketi, channel: str) -> None:
         self._soketi = soketi
-        self._channel = channel
-        self.heard: set[int] = set()
-        self.hearings: list[Hearing] = []
+        self.channel = channel
+        self.received: set[int] = set()
+        self.spans: list[tuple[float, float]] = []
 
     async def run(self) -> None:
-        """Listen, and listen again, until cancelled."""
+        """Subscribe, and subscribe again, until cancelled."""
         base = self._soketi.url.replace("ws://", "http://")
         while True:
             try:
@@ -72,17 +60,19 @@ class Witness:
                 pass
             await trio.sleep(_RETRY_SECONDS)
 
-    def missed(self, emitted: list[Emission]) -> tuple[int, list[Emission]]:
-        """Tell how much was emitted while it listened, and what of it it missed."""
+    def missed(self, emitted: Sequence[Emission]) -> tuple[int, list[Emission]]:
+        """Count what was emitted while it was subscribed; give what it missed."""
         within = []
-        hearings = iter(self.hearings)
-        hearing = next(hearings, None)
+        spans = iter(self.spans)
+        span = next(spans, None)
         for each in emitted:
-            while hearing is not None and hearing.ended < each.ended:
-                hearing = next(hearings, None)
-            if hearing is not None and hearing.begun <= each.begun:
+            while span is not None and span[1] < each.ended:
+                span = next(spans, None)
+            if span is not None and span[0] <= each.begun:
                 within.append(each)
-        return len(within), [each for each in within if each.number not in self.heard]
+        return len(within), [
+            each for each in within if each.number not in self.received
+        ]
 
     async def _listen(self, client: Client) -> None:
         with trio.fail_after(_OPENING_SECONDS):
@@ -90,20 +80,20 @@ class Witness:
             if not first or first["event"] != "pusher:connection_established":
                 return
             socket_id = json.loads(first["data"])["socket_id"]
-            auth = self._soketi.sign_channel(socket_id, self._channel)
-            channel = {"channel": self._channel, "auth": auth}
+            auth = self._soketi.sign_channel(socket_id, self.channel)
+            channel = {"channel": self.channel, "auth": auth}
             await client.send("pusher:subscribe", channel)
             answer = await client.receive()
             if not answer or "subscription_succeeded" not in answer["event"]:
                 return
-        now = time.time()
-        self.hearings.append(Hearing(now, now))
+        begun = time.time()
+        self.spans.append((begun, begun))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_keep_alive, client)
             while (message := await client.receive()) is not None:
-                self.hearings[-1].ended = time.time()
-                if message.get("channel") == self._channel:
-                    self.heard.add(json.loads(message["data"])["number"])
+                self.spans[-1] = begun, time.time()
+                if message.get("channel") == self.channel:
+                    self.received.add(json.loads(message["data"])["number"])
             nursery.cancel_scope.cancel()
 
 
@@ -113,4 +103,4 @@ async def _keep_alive(client: Client) -> None:
         try:
             await client.send("pusher:ping")
         except (trio.BrokenResourceError, ProtocolError):
-            return  # who reads will see the end
+            return  # the reader will see the end

@@ -6,17 +6,17 @@ webhooks and one without.
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
+from random import Random
 
 import trio
 
-from tests.chaos.healing import HealingCourse
-from tests.chaos.healing_stage import HealingPlace, webhook_url
-from tests.chaos.soak_faults import restart_soketi
+from tests.chaos.course import Course, Options, Servers
+from tests.chaos.faults import named, strike
+from tests.chaos.runs import finish_healing, healing_course, judge_jobs
 from tests.chaos.upstream import Member, UpstreamAccount
-from tests.conftest import Topic
 from tests.kit.broker import KafkaBroker
-from tests.kit.process import free_ports
 from tests.kit.soketi import SoketiServer
 
 
@@ -32,6 +32,8 @@ _DOWN_SECONDS = 1.0
 # It emits an event every fifth of a second until it is ended.
 _STEPS, _INTERVAL_SECONDS = 1_000, 0.2
 
+_SEEN_SECONDS = 20.0
+
 
 def _start(account: UpstreamAccount) -> str:
     return account.start_job(_STEPS, _INTERVAL_SECONDS, fails=False)
@@ -45,28 +47,34 @@ async def _live_in_the_gap(account: UpstreamAccount, done: str, failed: str) -> 
         await account.end_job(job, fails=number % 2 == 1)
 
 
+async def _have_records(course: Course, jobs: set[bytes]) -> None:
+    """Wait until a consumer has had a record of each job."""
+    with trio.fail_after(_SEEN_SECONDS):
+        while not jobs <= {  # noqa: ASYNC110 - a topic signals nothing
+            record.key for record in course.follower.records[course.topic]
+        }:
+            await trio.sleep(0.1)
+
+
 async def test_jobs_that_end_while_soketi_is_away_end_in_kafka(
-    kafka: KafkaBroker, own_soketi: SoketiServer, topic: Topic, tmp_path: Path
+    kafka: KafkaBroker, own_soketi: SoketiServer, tmp_path: Path
 ) -> None:
-    """Done and failed ones, by both ways; what nobody told of is lost, and no more."""
-    (port,) = free_ports(1)
-    hooked = Member("hooked", "token-1", "basic", webhook_url(port, "hooked"))
-    bare = Member("bare", "token-2", "premium")
-    course = HealingCourse(
-        HealingPlace(kafka, own_soketi, topic.name, tmp_path),
-        [hooked, bare],
-        port,
-        settings=_IMPATIENT,
-    )
-    async with course.running(seed=1):
-        jobs = {
-            account: [_start(account) for _ in range(3)] for account in course.accounts
-        }
-        await course.heard({job for begun in jobs.values() for job in begun})
+    """Done and failed ones, by both ways; what was never reported is lost, no more."""
+    members = [
+        Member("hooked", "token-1", "basic", webhooks=True),
+        Member("bare", "token-2", "premium"),
+    ]
+    servers = Servers(kafka, own_soketi, tmp_path)
+    name = f"healing-{uuid.uuid4().hex[:8]}"
+    course = healing_course(name, servers, Options(), members, settings=_IMPATIENT)
+    async with course.running():
+        accounts = course.dryapi.accounts.values()
+        jobs = {account: [_start(account) for _ in range(3)] for account in accounts}
+        started = {job.encode() for begun in jobs.values() for job in begun}
+        await _have_records(course, started)
+        restart = named("soketi killed")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(
-                restart_soketi, own_soketi, course.log, "killed", _DOWN_SECONDS
-            )
+            nursery.start_soon(strike, course, restart, Random(1), _DOWN_SECONDS)
             await trio.sleep(_INTERVAL_SECONDS)
             for account, (_, done, failed) in jobs.items():
                 nursery.start_soon(_live_in_the_gap, account, done, failed)
@@ -75,13 +83,13 @@ async def test_jobs_that_end_while_soketi_is_away_end_in_kafka(
         )
         for account, (goes_on, _, _) in jobs.items():
             await account.end_job(goes_on, fails=False)
-        await course.finish()
-        outcome = await course.judge()
-    verdict = outcome.verdict
+        await finish_healing(course)
+    verdict = await judge_jobs(course)
     assert verdict.findings == []
-    # Two of `bare`, that nobody told of.
-    assert (verdict.lost, verdict.unknown) == (2, 0)
-    assert verdict.ways.total() == 8
-    assert verdict.healed["status-endpoint"] >= 2
-    assert verdict.healed["webhook"] >= 2
-    assert verdict.healed.total() == 6
+    # Two of `bare`, that nothing reported.
+    assert verdict.figures["jobs not on the topic"] == {"lost": 2}
+    assert verdict.figures["jobs ended on the topic"].total() == 8
+    healed = verdict.figures["of those in a gap"]
+    assert healed["status-endpoint"] >= 2
+    assert healed["webhook"] >= 2
+    assert healed.total() == 6
