@@ -62,7 +62,7 @@ PROCESSES ?= 3
 # What all kinds of chaos take.
 CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(RATE),--rate $(RATE))
 
-.PHONY: help install run fetch test cover cover-protocol test-browser test-long chaos chaos-brokers soak restarts healing lint format types check \
+.PHONY: help install run fetch test cover cover-protocol test-browser test-long chaos chaos-brokers soak restarts healing mutants lint format types check \
 	schemas docs chart chart-tools chart-lint chart-test image-lint lock bench bench-faults bench-sessions bench-contract bench-receiving bench-copies bench-previews bench-growth bench-board plots flame clean clean-cache
 
 
@@ -132,6 +132,9 @@ soak: $(STAMP) ## let everything fail under load, and demand each event or its g
 
 restarts: $(STAMP) ## restart soketi again and again under load; ten minutes (TIMES=50, SEED=, DELIVERY=, RATE=)
 	@$(BIN)/python -m tests.chaos restarts $(if $(TIMES),--times $(TIMES)) $(CHAOS)
+
+mutants: $(STAMP) ## show that the tests catch some thirty seeded defects; five minutes (ONLY=NN,...)
+	@$(BIN)/python -m tests.mutants $(if $(ONLY),--only $(ONLY))
 
 healing: $(STAMP) ## let jobs end in gaps, and demand each one's end in Kafka (FOR=5m, SEED=, DELIVERY=)
 	@$(BIN)/python -m tests.chaos healing $(if $(FOR),--for $(FOR)) $(CHAOS)
