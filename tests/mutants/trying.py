@@ -37,7 +37,7 @@ class Outcome:
     """What became of some tests.
 
     Attributes:
-        has_passed: Whether all of them were found and passed.
+        has_passed: Whether all of them were found and passed, and none was skipped.
         failed: Those that failed themselves, by the names that were asked for.
         output: The end of what pytest wrote.
     """
@@ -104,17 +104,21 @@ def run_tests(
         output, _ = process.communicate()
         output += f"\nended after {_DEADLINE_SECONDS:g} s"
     failed = frozenset[str]()
+    has_passed = process.returncode == _PASSED and not _names_of(report, "skipped")
     if process.returncode == _FAILED:
-        names = _names_of_failed(report)
+        names = _names_of(report, "failure")
         failed = frozenset(test for test in tests if _names(test) & names)
-    return Outcome(process.returncode == _PASSED, failed, output[-_SHOWN_CHARACTERS:])
+    return Outcome(has_passed, failed, output[-_SHOWN_CHARACTERS:])
 
 
-def _names_of_failed(report: Path) -> set[str]:
-    """Give what failed in its own call, with and without its parameters."""
+def _names_of(report: Path, end: str) -> set[str]:
+    """Give the tests with this end, with and without their parameters.
+
+    A failure is one of the test's own call; fixtures that fail are errors.
+    """
     names = set()
     for case in ET.parse(report).iter("testcase"):  # noqa: S314 - pytest's own
-        if case.find("failure") is not None:
+        if case.find(end) is not None:
             name = f"{case.get('classname')}::{case.get('name')}"
             names |= {name, name.partition("[")[0]}
     return names
