@@ -62,7 +62,7 @@ PROCESSES ?= 3
 # What all kinds of chaos take.
 CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(RATE),--rate $(RATE))
 
-.PHONY: help install run fetch test cover cover-protocol test-browser test-long chaos chaos-brokers soak restarts healing lint format types check \
+.PHONY: help install run fetch test cover cover-protocol test-browser test-all chaos chaos-brokers soak restarts healing mutants lint format types check \
 	schemas docs chart chart-tools chart-lint chart-test image-lint lock bench bench-faults bench-sessions bench-receiving bench-previews bench-board clean clean-cache
 
 
@@ -101,8 +101,15 @@ run: $(STAMP) ## the main job on this machine: sandbox, Kafka, bridge, board, li
 fetch: $(STAMP) ## download what `run` and `test` start (Kafka, soketi, Java, Node), once
 	@$(BIN)/python -m tests.kit.downloads
 
-test: $(STAMP) ## the tests, without those marked long (ARGS="-k outbox", PROCESSES=0)
-	@HELM="$(HELM)" $(BIN)/pytest -m "not long" --numprocesses $(PROCESSES) --dist worksteal $(ARGS)
+# What every change should pass, and the rest: tests marked slow, and those of packages
+# that will be rebuilt.
+test: $(STAMP) ## the tests that everybody runs, in four minutes at most (ARGS="-k outbox", PROCESSES=0)
+	@$(BIN)/pytest -m "not slow and not old" --numprocesses $(PROCESSES) --dist worksteal $(ARGS)
+
+test-all: $(STAMP) ## all others: 50 kills, seeded defects, slow tests; 25 minutes
+	@$(BIN)/python -m tests.chaos kills $(CHAOS)
+	@$(BIN)/python -m tests.mutants
+	@HELM="$(HELM)" $(BIN)/pytest -m "slow or old" --numprocesses $(PROCESSES) --dist worksteal $(ARGS)
 
 cover: ## the same, and reports branch coverage; half as long again
 	@$(MAKE) test ARGS="--cov --cov-report=term $(ARGS)"
@@ -118,9 +125,6 @@ test-browser: $(STAMP) ## the board's page in Chromium, with a stand-in and with
 	@$(BIN)/python -c 'import playwright' 2>/dev/null || $(BIN)/python -m pip install --quiet --group browser
 	@$(if $(SCREENSHOTS),BRIDGE_TEST_SCREENSHOTS=$(SCREENSHOTS)) $(BIN)/pytest -m browser tests/browser $(ARGS)
 
-test-long: $(STAMP) ## the tests marked long
-	@HELM="$(HELM)" $(BIN)/pytest -m long $(ARGS)
-
 chaos: $(STAMP) ## kill the bridge again and again under load (KILLS=50, SEED=, DELIVERY=, RATE=events/s)
 	@$(BIN)/python -m tests.chaos kills $(if $(KILLS),--kills $(KILLS)) $(CHAOS)
 
@@ -132,6 +136,9 @@ soak: $(STAMP) ## let everything fail under load, and demand each event or its g
 
 restarts: $(STAMP) ## restart soketi again and again under load; ten minutes (TIMES=50, SEED=, DELIVERY=, RATE=)
 	@$(BIN)/python -m tests.chaos restarts $(if $(TIMES),--times $(TIMES)) $(CHAOS)
+
+mutants: $(STAMP) ## show that the tests catch some thirty seeded defects; five minutes (ONLY=NN,...)
+	@$(BIN)/python -m tests.mutants $(if $(ONLY),--only $(ONLY))
 
 healing: $(STAMP) ## let jobs end in gaps, and demand each one's end in Kafka (FOR=5m, SEED=, DELIVERY=)
 	@$(BIN)/python -m tests.chaos healing $(if $(FOR),--for $(FOR)) $(CHAOS)
@@ -155,7 +162,7 @@ format: $(STAMP) ## lay out the code and fix what ruff can fix
 types: $(STAMP) ## mypy, strict, tests and examples included
 	@$(BIN)/mypy
 
-check: lint types cover-protocol test ## all that CI demands
+check: lint types cover-protocol test test-all ## all that CI demands, and more
 
 schemas: $(STAMP) ## write schemas/ and docs/contract-reference.md anew from the types
 	@$(BIN)/python -m bridge.contract

@@ -1,1 +1,7 @@
-"""Models of what the bridge should do, and the world that they live in."""
+"""Models of the bridge, for orders of events that nobody wrote down.
+
+Each test drives a part of the bridge and a model of it through the same events, which
+Hypothesis chooses, and compares them. What the state is, what must hold and what an
+order costs is in its docstring; how many orders are tried is in `exploring`. That each
+model fails on a defect is shown by `tests.mutants`.
+"""

@@ -15,7 +15,7 @@ from typing import Literal
 
 import structlog
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from bridge.kafka.relay.relay import Relay
 from bridge.record import Record
@@ -38,6 +38,7 @@ KEYS = 5
 # Longer than any wait of a lane while Kafka is away, in the model's time.
 SETTLED_SECONDS = 120.0
 
+soon = st.sampled_from([0.0, 0.002, 0.01, 0.05, 0.5])
 place = st.integers(0, PARTITIONS - 1).map(lambda number: (JOBS, number))
 
 
@@ -60,6 +61,8 @@ class Machine(RuleBasedStateMachine):
         # What the outbox has to bring to Kafka, and what it had when it was copied.
         self._due: set[bytes] = set()
         self._due_in_copy: set[bytes] | None = None
+        # Whether anything has made it right to send rows again.
+        self._loses, self._has_lost = True, False
         # Whether the file was put back and hasn't learned yet how far the log is.
         self._is_behind = False
         self._start()
@@ -101,15 +104,22 @@ class Machine(RuleBasedStateMachine):
 
     # -- What happens ----------------------------------------------------------
 
-    @rule(keys=st.lists(st.integers(0, KEYS - 1), min_size=1, max_size=6))
-    def offer(self, keys: list[int]) -> None:
-        """Events are committed."""
-        self._offer(keys)
+    @initialize(loses=st.booleans())
+    def choose_a_world(self, *, loses: bool) -> None:
+        """Half of the worlds never lose what they have acknowledged."""
+        self._loses = loses
 
-    @rule(key=st.integers(0, KEYS - 1))
-    def offer_poison(self, key: int) -> None:
+    @rule(keys=st.lists(st.integers(0, KEYS - 1), min_size=1, max_size=6), then=soon)
+    def offer(self, keys: list[int], then: float = 0.0) -> None:
+        """Events are committed, and mostly the relay takes them up."""
+        self._offer(keys)
+        self.loop.run_for(then)
+
+    @rule(key=st.integers(0, KEYS - 1), then=soon)
+    def offer_poison(self, key: int, then: float = 0.0) -> None:
         """An event that the broker refuses for good."""
         self._offer([key], poisoned=True)
+        self.loop.run_for(then)
 
     @rule(seconds=st.sampled_from([0.002, 0.01, 0.05, 0.5, 5.0, 60.0]))
     def time_passes(self, seconds: float) -> None:
@@ -165,6 +175,7 @@ class Machine(RuleBasedStateMachine):
         self.outbox.copy_to(self._copy)
         self._due_in_copy = set(self._due)
 
+    @precondition(lambda self: self._loses)
     @rule()
     def put_copy_back(self) -> None:
         """The process dies with its disk, and starts with the snapshot."""
@@ -175,7 +186,7 @@ class Machine(RuleBasedStateMachine):
             path.unlink()
         self._copy.replace(self._path)
         self._due, self._due_in_copy = self._due_in_copy, None
-        self._is_behind = True
+        self._is_behind = self._has_lost = True
         self._start()
 
     @rule(where=place)
@@ -183,6 +194,7 @@ class Machine(RuleBasedStateMachine):
         """Somebody else writes to the topic."""
         self.broker.append_foreign(where)
 
+    @precondition(lambda self: self._loses)
     @rule(where=place, count=st.integers(1, 8))
     def cut(self, where: tuple[str, int], count: int) -> None:
         """The log loses its acknowledged tail."""
@@ -201,6 +213,7 @@ class Machine(RuleBasedStateMachine):
             for one in left
         )
         if has_kept and (self.delivery == "idempotent" or not self.broker.open):
+            self._has_lost = True
             self.broker.cut(where, count)
 
     @rule(where=place, count=st.integers(1, 8))
@@ -209,10 +222,12 @@ class Machine(RuleBasedStateMachine):
         if self.delivery == "idempotent" or not self.broker.open:
             self.broker.trim(where, count)
 
+    @precondition(lambda self: self._loses)
     @rule()
     def make_anew(self) -> None:
         """The topic is deleted and made again."""
         if self.delivery == "idempotent" or not self.broker.open:
+            self._has_lost = True
             self.broker.remake(JOBS)
 
     # -- What must hold in the end ---------------------------------------------
@@ -269,6 +284,7 @@ class Machine(RuleBasedStateMachine):
         ]
         if self.delivery == "transactional":
             assert not any(one.is_late for one in records)
+        assert self._has_lost or not any(one.is_marked for one in records)
         plain = Counter(one.value for one in timely if not one.is_marked)
         assert all(count == 1 for count in plain.values()), plain
         last = {one.value: index for index, one in enumerate(timely)}

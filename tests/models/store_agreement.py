@@ -17,13 +17,12 @@ from bridge.outbox.store import Store
 from bridge.outbox.tallies import Tally
 from bridge.record import StoredRecord
 from tests.models import job_model
+from tests.models.outbox_files import FOLDER
 from tests.models.store_model import Log, Model
 from tests.outbox.making import PLENTY_BYTES, stored
 
 
 PARTITIONS = 2
-
-_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - faster
 
 
 class Agreement(RuleBasedStateMachine):
@@ -31,7 +30,7 @@ class Agreement(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory(dir=_FOLDER)
+        self.folder = tempfile.TemporaryDirectory(dir=FOLDER)
         self.path = Path(self.folder.name) / "outbox.sqlite3"
         self.model = Model()
         self.copy: Model | None = None

@@ -1,8 +1,15 @@
-"""
-Hearing and ledger over many processes, against a world that knows what was missed.
+"""Gaps against a world that knows what was missed, over many processes.
 
-Hypothesis looks for an order of events, interruptions, losses, stops and kills after
-which an event that was missed lies in no gap, or a gap is told where none was.
+State: accounts that are subscribed, deaf or not subscribed, as the world has it and as
+their sessions know it; events that arrive, wait for the disk, or are lost; the ledger
+of each process, and the gap records that it has written.
+
+Invariant: what was missed lies in a gap of its account; gaps of one account follow one
+another, one of them is open exactly while it isn't subscribed; each has one record that
+opens it and one that closes it; the next process learns of the open ones; counts are
+those of the records.
+
+An order of 40 rules takes 15 ms.
 """
 
 from __future__ import annotations

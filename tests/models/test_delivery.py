@@ -1,7 +1,16 @@
-"""Outbox and relay against a model broker: orders of events that nobody listed.
+"""The relay against a model broker: no fault loses an event, repeats or moves it.
 
-The relay's own code runs on the outbox's own tables; the broker is a model, and time
-jumps. Hypothesis chooses what fails, when the process dies and what it finds then.
+State: the outbox's own tables, the relay's own code in both delivery modes, on a loop
+whose clock jumps; a broker of logs in memory, whose batches and commits fail, land late
+or lose their answers; processes that die, copies of the outbox that are put back, logs
+that are cut, trimmed and recreated.
+
+Invariant, once everything works again: each event that was committed is in its log, or
+is a dead letter if the broker refuses it; of a key in order; once, but for a late write
+of an abandoned producer (idempotent) or a record marked `resent`, which there is only
+where something was lost; no `ce_id` names two events.
+
+An order of 30 rules takes 40 ms. The cases beside the model are orders that it found.
 """
 
 from __future__ import annotations
@@ -10,7 +19,7 @@ import pytest
 
 from tests.models.delivery_machine import DEAD, JOBS, Mode, machine_for
 from tests.models.exploring import explore
-from tests.models.model_log import Fault
+from tests.models.model_log import CommitFault, Fault
 
 
 @pytest.mark.parametrize("mode", ["idempotent", "transactional"])
@@ -155,6 +164,22 @@ def test_a_process_that_dies_before_it_has_looked_at_a_log_that_was_cut_loses_no
     machine.write_down()
     machine.crash()
     machine.teardown()
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_late_commit_is_refused_before_the_log_is_read(*, dies: bool) -> None:
+    """Whenever it lands after a failure or a crash, its rows are there once."""
+    for milliseconds in range(1, 60, 2):
+        machine = machine_for("transactional")()
+        machine.time_passes(seconds=0.05)
+        machine.lose_commit(CommitFault.LATE)
+        machine.offer(keys=[1])
+        machine.time_passes(seconds=0.01)
+        if dies:
+            machine.crash()
+        machine.time_passes(seconds=milliseconds / 1000)
+        machine.land()
+        machine.teardown()
 
 
 @pytest.mark.parametrize("mode", ["idempotent", "transactional"])

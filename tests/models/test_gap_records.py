@@ -1,9 +1,13 @@
-"""
-Gaps and what becomes of their jobs over many processes, against what happened.
+"""The last record of a gap against what became of its jobs, over many processes.
 
-Hypothesis looks for an order of ends that are offered, written and told, settlements
-and kills after which the last record of a gap says something else than what happened,
-or something is counted twice.
+State: gaps, and ends of jobs on their way through the outbox: offered, written,
+reported, or lost with the process.
+
+Invariant: each end is counted once in each gap that it heals; the last record of a gap
+has these counts, its end and its unknown jobs; the next process learns of the gaps that
+aren't over; metrics are of this process.
+
+An order of 40 rules takes 10 ms.
 """
 
 from __future__ import annotations

@@ -1,40 +1,34 @@
-"""
-What heals against a model: each job ends once, whoever tells it, whatever happens.
+"""Ends of jobs from socket, webhooks and status answers, against a model of the topic.
 
-Hypothesis looks for transactions, failures, restarts, kills and damaged files after
-which a job has two last records, or none though one was told, or a webhook is held or
-taken twice.
+State: an outbox's file with held webhooks, and what the topic should hold. The three
+meet in one transaction, in each order; transactions fail, processes restart or are
+killed, files are damaged and replaced.
+
+Invariant: a job ends once, whoever reports it, and ends if anybody does; a webhook is
+held once, in its order, until it is released.
+
+An order of 20 rules takes 30 ms.
 """
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
-
 import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     rule,
 )
 
 from bridge.job_status import TERMINAL_STATUSES
-from bridge.outbox.inheriting import inherit, take_over
 from bridge.outbox.jobs.in_flight import Jobs
 from bridge.outbox.jobs.order import Order
-from bridge.outbox.opening import Opened, open_outbox
-from bridge.outbox.salvage import salvage
 from bridge.record import JobInFlight, Record
-from tests.models import job_model
 from tests.models.exploring import explore
+from tests.models.outbox_files import OutboxFiles
 from tests.outbox.healing import answer, delivery
-from tests.outbox.making import PLENTY_BYTES, event, source_of, undone
+from tests.outbox.making import event, source_of, undone
 
-
-_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - faster
 
 _JOBS = st.sampled_from("ab")
 # Jobs that go on are told of more often than others.
@@ -49,13 +43,11 @@ def _late(record: Record) -> Record:
     return msgspec.structs.replace(record, topic="dlq", status=None)
 
 
-class HealingAgainstModel(RuleBasedStateMachine):
+class HealingAgainstModel(OutboxFiles):
     """Rules change both; what is answered and what is there are compared at once."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory(dir=_FOLDER)
-        self.files = 0
         self.now_us = 0
         # What stands on `jobs`, in order, as the model has it.
         self.stream: list[tuple[str, str]] = []
@@ -64,29 +56,15 @@ class HealingAgainstModel(RuleBasedStateMachine):
         # What somebody knew of a job some time ago, and asks dryAPI about.
         self.asked: dict[str, JobInFlight] = {}
         self.asked_of: dict[str, tuple[str, ...]] = {}
-        self.small_steps = job_model.small_steps()
-        self.small_steps.start()
 
     @initialize()
     def start(self) -> None:
         """Open the first file."""
-        self._open(self._next_path())
+        self.open_first()
 
-    def _next_path(self) -> Path:
-        self.files += 1
-        return Path(self.folder.name) / f"{self.files}.sqlite3"
-
-    def _open(self, path: Path) -> None:
-        self.path = path
-        self.opened: Opened = open_outbox(path, PLENTY_BYTES, Order(Jobs(), _late))
-        self.store = self.opened.store
-
-    def teardown(self) -> None:
-        """Leave no file behind."""
-        if self.files:
-            self.store.close()
-        self.folder.cleanup()
-        self.small_steps.stop()
+    def new_order(self) -> Order:
+        """Give the judge of a new process."""
+        return Order(Jobs(), _late)
 
     # -- Records ---------------------------------------------------------------
 
@@ -227,49 +205,11 @@ class HealingAgainstModel(RuleBasedStateMachine):
             if known is not None:
                 self.asked[job], self.asked_of[job] = known, heard
 
-    # -- The file ----------------------------------------------------------------
-
-    @rule()
-    def restart(self) -> None:
-        """Another process opens the file."""
-        self.store.close()
-        self._open(self.path)
-
-    @rule()
-    def kill(self) -> None:
-        """Another process opens the file as it stands, log and all."""
-        path = self._next_path()
-        for end in ("", "-wal"):
-            shutil.copy(f"{self.path}{end}", f"{path}{end}")
-        self.store.close()
-        self._open(path)
-
-    @rule(knows=st.booleans())
-    def set_aside(self, *, knows: bool) -> None:
-        """The file is found damaged: by a new process, or one that goes on."""
-        aside = self.path
-        if knows:
-            before = self.store
-            before.close()
-            self.path = self._next_path()
-            self.opened = open_outbox(
-                self.path, PLENTY_BYTES, before.order, is_heir=True
-            )
-            self.store = self.opened.store
-            take_over(aside, before.remembered, before.pins, self.opened)
-        else:
-            self.store.close()
-            self._open(self._next_path())
-            inherit(aside, self.opened)
-        salvage(aside, self.opened, lambda *_: 0, lambda: None)
-
     # -- What must hold ----------------------------------------------------------
 
     @invariant()
     def the_stream_agrees(self) -> None:
         """Nothing follows a job's end, and there is one, if anybody told it."""
-        if not self.files:
-            return
         rows = self.opened.connection.execute(
             "SELECT rows.value FROM rows, lanes"
             " WHERE lanes.id = rows.position >> 40 AND lanes.topic = 'jobs'"
@@ -281,8 +221,6 @@ class HealingAgainstModel(RuleBasedStateMachine):
     @invariant()
     def webhooks_agree(self) -> None:
         """Each is held once, in its order, until it is let go."""
-        if not self.files:
-            return
         healer = self.store.healer
         with self.store.reading():
             found = [(held.record.key, held.record.status) for held in healer.held(99)]

@@ -1,38 +1,35 @@
-"""
-The order of jobs' events against a model that keeps every event.
+"""How events are judged, against a model that keeps every event of every job.
 
-Hypothesis looks for commits, failures, restarts, kills and damaged files after which an
-event is judged otherwise than by all that was ever committed of its job.
+State: an outbox's file with its table of jobs, and all events of each job so far.
+Commits fail, processes restart or are killed, files are damaged and replaced.
+
+Invariant: an event is marked as a duplicate or a regression, or refused because its job
+has ended, exactly where all events before it say so; what is in flight is what has
+begun and not ended; what was undone isn't counted.
+
+An order of 25 rules takes 40 ms.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections import Counter
 from decimal import Decimal
-from pathlib import Path
 
 import msgspec
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 
 from bridge.kafka import header_names
-from bridge.outbox.inheriting import inherit, take_over
 from bridge.outbox.jobs.in_flight import Jobs
 from bridge.outbox.jobs.order import Order
-from bridge.outbox.opening import Opened, open_outbox
 from bridge.outbox.rows.lane import Run
-from bridge.outbox.salvage import salvage
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.record import Envelope, Record
-from tests.models import job_model
 from tests.models.exploring import explore
+from tests.models.outbox_files import OutboxFiles
 from tests.outbox.making import MIB, PLENTY_BYTES, open_jobs, undone
 
-
-_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - faster
 
 _ENVELOPES = tuple(
     Envelope(f"https://api/clients/{n}", header_names.JOB_STATUS_TYPE, "socket", "")
@@ -114,44 +111,25 @@ def _dead_letter(record: Record) -> Record:
     )
 
 
-class OrderAgainstModel(RuleBasedStateMachine):
+class OrderAgainstModel(OutboxFiles):
     """Rules change both; what is written is compared at once."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory(dir=_FOLDER)
-        self.files = 0
         self.histories: dict[_Job, list[Record]] = {}
-        self.small_steps = job_model.small_steps()
-        self.small_steps.start()
 
     @initialize(publishes=st.booleans())
     def start(self, *, publishes: bool) -> None:
         """Choose what becomes of late events, for good."""
         self.publishes = publishes
-        self._open(self._next_path())
+        self.open_first()
 
-    def _next_path(self) -> Path:
-        self.files += 1
-        return Path(self.folder.name) / f"{self.files}.sqlite3"
-
-    def _open(self, path: Path) -> None:
-        self.path = path
+    def new_order(self) -> Order:
+        """Give the judge of a new process, which has counted nothing."""
         self.statistics = OutboxStatistics()
-        order = Order(
-            Jobs(statistics=self.statistics), None if self.publishes else _dead_letter
-        )
-        self.opened: Opened = open_outbox(path, PLENTY_BYTES, order)
-        self.store = self.opened.store
-        self.is_open = False
         self.counts: Counter[str] = Counter()
-
-    def teardown(self) -> None:
-        """Leave no file behind."""
-        if self.files:
-            self.store.close()
-        self.folder.cleanup()
-        self.small_steps.stop()
+        refuse_late = None if self.publishes else _dead_letter
+        return Order(Jobs(statistics=self.statistics), refuse_late)
 
     # -- Events ----------------------------------------------------------------
 
@@ -228,53 +206,16 @@ class OrderAgainstModel(RuleBasedStateMachine):
         with undone(self.store) if is_undone else self.store.transaction():
             self.store.job_table.write()
 
-    @rule()
-    def restart(self) -> None:
-        """Another process opens the file."""
-        self.store.close()
-        self._open(self.path)
-
-    @rule()
-    def kill(self) -> None:
-        """Another process opens the file as it stands, log and all."""
-        path = self._next_path()
-        for end in ("", "-wal"):
-            shutil.copy(f"{self.path}{end}", f"{path}{end}")
-        self.store.close()
-        self._open(path)
-
-    @rule(knows=st.booleans())
-    def set_aside(self, *, knows: bool) -> None:
-        """The file is found damaged: by a new process, or one that goes on."""
-        aside = self.path
-        if knows:
-            order = self.store.order
-            remembered, pins = self.store.remembered, self.store.pins
-            self.store.close()
-            self.path = self._next_path()
-            self.opened = open_outbox(self.path, PLENTY_BYTES, order, is_heir=True)
-            self.store = self.opened.store
-            self.is_open = False
-            take_over(aside, remembered, pins, self.opened)
-        else:
-            self.store.close()
-            self._open(self._next_path())
-            inherit(aside, self.opened)
-        salvage(aside, self.opened, lambda *_: 0, lambda: None)
-
     @invariant()
     def counts_agree(self) -> None:
         """What was undone is not counted, and nothing is counted twice."""
-        if self.files:
-            assert self.statistics.late == self.counts["late"]
-            for word in ("duplicate", "regression"):
-                assert self.statistics.anomalies[word] == self.counts[word]
+        assert self.statistics.late == self.counts["late"]
+        for word in ("duplicate", "regression"):
+            assert self.statistics.anomalies[word] == self.counts[word]
 
     @invariant()
     def jobs_agree(self) -> None:
         """In flight is what was heard of and hasn't ended."""
-        if not self.files:
-            return
         for envelope in _ENVELOPES:
             running = {
                 key.decode()

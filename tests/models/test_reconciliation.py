@@ -1,9 +1,12 @@
-"""
-Whatever happens, what is told of gaps and jobs in the end is so.
+"""What is reported of gaps and jobs in the end, against what dryAPI would have said.
 
-Jobs have fates of their own: the endpoint tells some, the socket or a webhook others,
-and nobody the rest. Gaps, events and failures come at any time. Five minutes after the
-last of them each end stands once, and each gap says how many are unknown.
+State: jobs with fates of their own: the endpoint knows some, the socket or a webhook
+brings others, nobody the rest. Gaps close, and endpoint and outbox fail, at any time.
+
+Invariant, five minutes after the last event: each end is written once; each gap is
+settled with the number of its jobs that nobody knows of; nothing is left waiting.
+
+An order of 15 steps takes 10 ms.
 """
 
 from __future__ import annotations

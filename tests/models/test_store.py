@@ -1,9 +1,13 @@
-"""
-The store against a model that keeps everything in lists.
+"""The outbox's tables against a model that keeps everything in lists.
 
-Hypothesis looks for orders of append, claim, open, acknowledge, refuse, rewind,
-trim, failure, restart, a topic made anew and an older copy of the file after
-which the two disagree, an event is lost or named twice, or a job forgets its last one.
+State: a `Store` on a real file, a model of its rows, partitions and jobs, and the logs
+in Kafka, which go on whatever happens to the file: restarts, transactions that fail, an
+older copy that is put back, a topic that is recreated, logs that lose their tail.
+
+Invariant, after each rule: rows, sequences, offsets, counts and jobs are the model's;
+nothing that doesn't wait was neither sent nor set aside; no identity comes twice.
+
+An order of 50 rules takes 60 ms: each rule opens the file once more.
 """
 
 from __future__ import annotations

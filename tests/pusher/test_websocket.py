@@ -126,9 +126,11 @@ async def test_row_39_bad_utf8_ends_the_connection_with_1007(
         assert caught.value.code == 1007
 
 
-async def test_row_41_a_fragmented_message_arrives_whole(nursery: trio.Nursery) -> None:
-    """Fragments, each with half of a character, make one message."""
-    payload = "ü" * 3
+@pytest.mark.parametrize("payload", ["ü" * 3, "abcdef"])
+async def test_row_41_a_fragmented_message_arrives_whole(
+    payload: str, nursery: trio.Nursery
+) -> None:
+    """Fragments make one message, also where each has half of a character."""
     raw = payload.encode()
 
     async def script(peer: Peer) -> None:

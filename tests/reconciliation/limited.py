@@ -65,6 +65,7 @@ class LimitedApi:
         served: The calls that counted.
         known: How many of them the bridge knows of from an answer.
         refused: How many of the bridge's calls were refused.
+        early: How many calls the bridge made though it was told to wait.
         is_broken: Whether it fails; it counts nothing then.
     """
 
@@ -78,7 +79,8 @@ class LimitedApi:
     ) -> None:
         self.served: list[Served] = []
         self.known = 0
-        self.refused = 0
+        self.refused = self.early = 0
+        self.told_to_wait_until = -math.inf
         self.is_broken = False
         self.per_minute = per_minute
         self.per_day = per_day
@@ -163,6 +165,7 @@ async def ask(
     """Make one call if the budget allows it, and say whether it did."""
     if not await budget.acquire(purpose):
         return False
+    api.early += trio.current_time() < api.told_to_wait_until
     known = api.known
     await trio.sleep(latency())
     limits, failed = api.call(known=known)
@@ -170,6 +173,8 @@ async def ask(
     await trio.sleep(latency())
     if limits.minute_remaining is not None:
         api.known = max(api.known, known)
+    if limits.retry_after_seconds is not None:
+        api.told_to_wait_until = trio.current_time() + limits.retry_after_seconds
     budget.learn(limits, failed=failed)
     return True
 

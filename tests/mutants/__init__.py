@@ -1,0 +1,1 @@
+"""Seeded defects of the bridge, and the tests that must catch each."""
