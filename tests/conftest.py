@@ -23,6 +23,7 @@ from bridge.operations import redaction
 from tests.kit import broker, downloads, publisher
 from tests.kit.broker import BrokerError, KafkaBroker, existing_kafka
 from tests.kit.kafka import KafkaServer
+from tests.kit.producers import track_producers, unclosed_producers
 from tests.kit.publisher import Soketi, SoketiSettingError, existing_soketi
 from tests.kit.registry import RegistryServer
 from tests.kit.secure_kafka import SecureKafka
@@ -80,6 +81,7 @@ class Topic:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Have the servers of the run, none of which runs yet."""
+    track_producers()
     worker = getattr(config, "workerinput", None)
     if worker is not None:
         config.stash[_SERVERS] = servers_of(worker["servers"])
@@ -120,6 +122,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         for name in sorted(_OWN.keys() & _fixtures(item)):
             numbers[name] = stack.enter_context(servers.locked(name, _OWN[name]))
         return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None, object, object]:
+    """Fail a test that leaves a producer open."""
+    result = yield
+    if unclosed := unclosed_producers():
+        pytest.fail(f"left open: {unclosed}", pytrace=False)
+    return result
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m "not connected" chooses

@@ -12,12 +12,12 @@ import asyncio  # noqa: TID251 - this room runs asyncio
 import socket
 import threading
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
 
 
-__all__ = ["ClosingLoop", "end_client", "start_client"]
+__all__ = ["ClosingLoop", "end_all", "end_client", "start_client"]
 
 # Aborted connections and cancelled tasks end within milliseconds; a client that
 # doesn't is left to the end of the loop.
@@ -70,6 +70,20 @@ async def end_client(client: Any, stop: Callable[[], Awaitable[None]]) -> None:
     elif stopping.cancelled() or stopping.exception() is not None:
         closing = asyncio.ensure_future(client.close())
         await asyncio.wait([closing], timeout=_END_SECONDS)
+
+
+async def end_all(ends: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """
+    End several clients side by side, each of them even if the caller is cancelled.
+
+    Args:
+        ends: What ends each.
+    """
+    # Tasks of their own: each begins before the caller can be cancelled.
+    if ending := [asyncio.ensure_future(end) for end in ends]:
+        await asyncio.wait(ending)
+    for task in ending:
+        task.result()
 
 
 class ClosingLoop(asyncio.SelectorEventLoop):

@@ -11,6 +11,7 @@ import asyncio  # noqa: TID251 - this room runs asyncio
 from collections import Counter
 from types import TracebackType
 
+from bridge.kafka.client.ending import end_all
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.producer.producer import Producer
 from bridge.kafka.relay.statistics import RelayStatistics
@@ -76,9 +77,8 @@ class Producers:
         """End all producers; batches on their way fail."""
         producers = {*self._users, self._current}
         self._current = None
-        for producer in producers:
-            if producer is not None:
-                await self._end(producer)
+        self._users.clear()
+        await end_all(producer.close() for producer in producers if producer)
 
     async def _make(self) -> Producer:
         async with self._making:

@@ -20,6 +20,7 @@ import msgspec
 import structlog
 
 from bridge.errors import ConfigError, KafkaError, KafkaFencedError
+from bridge.kafka.client.ending import end_all
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.producer.answers import BatchRefusedError, ClientError, is_fenced
 from bridge.kafka.producer.producer import Producer
@@ -139,8 +140,9 @@ class TransactionalDelivery:
 
     async def close(self) -> None:
         """End the producers: see `Delivery.close`."""
-        while self._producers:
-            await self._producers.popleft().close()
+        producers = list(self._producers)
+        self._producers.clear()
+        await end_all(producer.close() for producer in producers)
 
     def _trust(self, lanes: Sequence[Lane]) -> None:
         """

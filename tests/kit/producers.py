@@ -1,0 +1,39 @@
+"""Producers of aiokafka's that this process has made, and those that nobody closed.
+
+aiokafka warns of one when the garbage collector meets it, in some later test; here the
+test that left it is named.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from typing import Any
+
+from aiokafka import AIOKafkaProducer  # noqa: TID251 - looked at, not used
+
+
+__all__ = ["track_producers", "unclosed_producers"]
+
+_made: weakref.WeakSet[AIOKafkaProducer] = weakref.WeakSet()
+
+
+def track_producers() -> None:
+    """Note each producer that is made from now on."""
+    make = AIOKafkaProducer.__init__
+
+    @functools.wraps(make)
+    def made(producer: AIOKafkaProducer, *arguments: Any, **options: Any) -> None:
+        make(producer, *arguments, **options)
+        _made.add(producer)
+
+    AIOKafkaProducer.__init__ = made
+
+
+def unclosed_producers() -> list[AIOKafkaProducer]:
+    """Give those that are still open; each is named once, and never again."""
+    unclosed = [one for one in _made if one._closed is False]
+    for producer in unclosed:
+        producer._closed = True  # or aiokafka would warn of it in another test
+        _made.discard(producer)
+    return unclosed
