@@ -35,7 +35,7 @@ _MOST_WAITING = 5_000
 
 # As for a reader: an election takes seconds, and what can't go on for longer has
 # failed.
-_STALLED_SECONDS = 60.0
+STALLED_SECONDS = 60.0
 
 # As in `bridge.service`: what each thread gets for its end.
 _OUTBOX_GRACE_SECONDS = 5.0
@@ -137,12 +137,12 @@ class Writer:
                 least, moved_at, told = self.waiting, trio.current_time(), ""
             # Between two tries, while a lane reads the log, there is none.
             told = self._relay.statistics.last_error or told
-            if trio.current_time() > moved_at + _STALLED_SECONDS:
+            if trio.current_time() > moved_at + STALLED_SECONDS:
                 # Without the error's name.
                 reason = f": {told.partition(': ')[2]}" if told else ""
                 raise StalledError(
                     f"Kafka has taken none of {least:,} records for "
-                    f"{_STALLED_SECONDS:.0f} s{reason}"
+                    f"{STALLED_SECONDS:.0f} s{reason}"
                 )
             await trio.sleep(_LOOK_SECONDS)
             self._check()

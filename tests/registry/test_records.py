@@ -161,10 +161,8 @@ async def test_rows_wait_for_a_registry_and_then_no_more(
     deserialiser: Deserialiser,
     topic: Topic,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Rows of before it was reached get its prefix; once an id is told, it may go."""
-    monkeypatch.setattr("bridge.kafka.relay.opening._RETRY_SECONDS", 0.1)
     framing = made(registry.url, topic.name, register=True, timeout_seconds=0.3)
     registry.pause()
     try:

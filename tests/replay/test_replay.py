@@ -230,9 +230,9 @@ async def test_many_jobs_are_replayed_part_by_part(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is kept in memory of jobs has a bound; all of them go, in their order."""
-    monkeypatch.setattr(replaying, "_JOBS_A_SLICE", 10)
-    monkeypatch.setattr("bridge.kafka.reading.fetching._RUN_RECORDS", 7)
-    monkeypatch.setattr(replaying, "_BATCH_BYTES", 300)
+    monkeypatch.setattr(replaying, "JOBS_A_SLICE", 10)
+    monkeypatch.setattr("bridge.kafka.reading.fetching.RUN_RECORDS", 7)
+    monkeypatch.setattr(replaying, "BATCH_BYTES", 300)
     steps = ("processing", "in_progress", "done")
     await scene.letters(
         *(sent(numeric(f"job-{n}", step)) for step in steps for n in range(40)),
@@ -324,7 +324,7 @@ async def test_what_kafka_does_not_take_waits_for_the_next_run(
         store.transaction(),
     ):
         store.replay({"a-1": [waiting]})
-    monkeypatch.setattr(writer, "_STALLED_SECONDS", 0.5)
+    monkeypatch.setattr(writer, "STALLED_SECONDS", 0.5)
     nobody = msgspec.structs.replace(settings.kafka, bootstrap_servers="127.0.0.1:1")
     done = await scene.replay(scene.settings(kafka=nobody))
     assert done.waiting == 1

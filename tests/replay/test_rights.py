@@ -44,7 +44,7 @@ async def test_a_replay_needs_what_the_bridge_needs_of_two_topics(
     quick = {"resume_quiet_seconds": 0.1, "retry_backoff_seconds": 0.05}
     kafka = KafkaSettings(**{**guest.settings(), **quick})  # type: ignore[arg-type]
     settings = scene.settings(delivery=delivery, kafka=kafka)
-    monkeypatch.setattr(writer, "_STALLED_SECONDS", 1.0)
+    monkeypatch.setattr(writer, "STALLED_SECONDS", 1.0)
     done = await scene.replay(settings)
     assert done.waiting == 20
     assert "Grant the user Write on the topic" in str(done.trouble)

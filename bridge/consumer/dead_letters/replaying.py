@@ -28,10 +28,10 @@ from bridge.settings import KafkaSettings
 __all__ = ["Choice", "Replaying", "Shaped", "Sink", "Tally"]
 
 # Jobs that are looked at together: 30 MB with what is known of each.
-_JOBS_A_SLICE = 100_000
+JOBS_A_SLICE = 100_000
 
 # What is handed to the outbox at once, beside at most 2,000 letters.
-_BATCH_BYTES = 1024 * 1024
+BATCH_BYTES = 1024 * 1024
 
 
 class Shaped(msgspec.Struct, frozen=True):
@@ -254,7 +254,7 @@ class _Look:
             at_us = received_at_us(letter.record)
             self.oldest_us = min(self.oldest_us, at_us) if self.jobs else at_us
             self.jobs.add(shaped.key)
-        return len(self.jobs) >= _JOBS_A_SLICE
+        return len(self.jobs) >= JOBS_A_SLICE
 
 
 class _Writing:
@@ -284,7 +284,7 @@ class _Writing:
                 self._states.note(shaped.key, shaped.status, at_us)
                 batch[ce_id] = shaped.records
                 size_bytes += sum(len(record.value) for record in shaped.records)
-            if size_bytes >= _BATCH_BYTES:
+            if size_bytes >= BATCH_BYTES:
                 await self._write(batch)
                 batch, size_bytes = {}, 0
         if batch:

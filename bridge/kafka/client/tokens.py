@@ -33,7 +33,7 @@ _USED_SHARE = 0.8
 
 # A provider that refuses, or a broker that refuses a token, is asked again after so
 # long: three producers that try twice a second would be taken for an attack.
-_PAUSE_SECONDS = 5.0
+PAUSE_SECONDS = 5.0
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -85,7 +85,7 @@ class TokenSource:
                 age < self._token.lifetime_seconds * _USED_SHARE
             ):
                 return self._token.text
-            if self._failure is not None and age < _PAUSE_SECONDS:
+            if self._failure is not None and age < PAUSE_SECONDS:
                 raise self._failure
             self._token = self._failure = None
             try:
@@ -99,7 +99,7 @@ class TokenSource:
 
     def refused(self) -> None:
         """Note that a broker refuses the token: the next one asks for another."""
-        if time.monotonic() - self._got_at >= _PAUSE_SECONDS:
+        if time.monotonic() - self._got_at >= PAUSE_SECONDS:
             self._token = None
 
 

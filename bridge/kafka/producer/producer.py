@@ -44,11 +44,11 @@ _WATCH_SECONDS = 1.0
 
 # aiokafka itself gives a batch up after the delivery timeout; a batch that is still
 # on its way so much later never comes back (aiokafka issue 1018).
-_GRACE_SECONDS = 10.0
+GRACE_SECONDS = 10.0
 
 # A batch that waits for so much longer than a request may take, while no broker
 # answers anything, is held by a client that knows none of today's brokers.
-_LOST_GRACE_SECONDS = 10.0
+LOST_GRACE_SECONDS = 10.0
 
 
 class Producer:
@@ -323,7 +323,7 @@ class Producer:
         those alone (aiokafka issues 456 and 624): when all have moved, only a new
         client asks the bootstrap servers again.
         """
-        patience = self._settings.request_timeout_seconds + _LOST_GRACE_SECONDS
+        patience = self._settings.request_timeout_seconds + LOST_GRACE_SECONDS
         while not self.broken:
             await asyncio.sleep(_WATCH_SECONDS)
             if self._credentials is not None:
@@ -342,7 +342,7 @@ class Producer:
 
     def _fail_overdue(self, now: float) -> None:
         """Fail batches that can't come back: a timer for each would cost more."""
-        patience = self._settings.delivery_timeout_seconds + _GRACE_SECONDS
+        patience = self._settings.delivery_timeout_seconds + GRACE_SECONDS
         for answer, sent_at in list(self._on_way.items()):
             if now - sent_at > patience:
                 del self._on_way[answer]

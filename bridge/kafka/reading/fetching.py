@@ -38,10 +38,10 @@ __all__ = ["Fetching"]
 log = structlog.get_logger("bridge.kafka")
 
 # How often aiokafka asks for metadata: a new partition is found within it.
-_METADATA_AGE_SECONDS = 10.0
+METADATA_AGE_SECONDS = 10.0
 # A topic that no metadata has named for this long is gone: three refreshes,
 # because a topic without leaders is left out of one for a moment.
-_TOPIC_GONE_SECONDS = 3 * _METADATA_AGE_SECONDS
+TOPIC_GONE_SECONDS = 3 * METADATA_AGE_SECONDS
 # A broker answers a fetch within 0.5 s (fetch.max.wait.ms); silence this long
 # after one means new connections, to the bootstrap servers again: aiokafka
 # never goes back to them by itself.
@@ -59,7 +59,7 @@ _CLOSE_SECONDS = 2.0
 # How long one poll waits for records: the grain of every check above.
 _POLL_SECONDS = 0.2
 # One run: small enough that trio's side is woken every few milliseconds.
-_RUN_RECORDS = 2_000
+RUN_RECORDS = 2_000
 # What a broker may send at once, and so what the client holds beside the
 # queue; Kafka sends a larger record alone.
 _FETCH_BYTES = 8 * 1024 * 1024
@@ -139,7 +139,7 @@ class Fetching:
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",
-            metadata_max_age_ms=int(_METADATA_AGE_SECONDS * 1000),
+            metadata_max_age_ms=int(METADATA_AGE_SECONDS * 1000),
             request_timeout_ms=int(_REQUEST_TIMEOUT_SECONDS * 1000),
             retry_backoff_ms=int(_RETRY_BACKOFF_SECONDS * 1000),
             fetch_max_bytes=_FETCH_BYTES,
@@ -203,7 +203,7 @@ class Fetching:
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         """Fetch until the client has to be replaced."""
-        look_at = time.monotonic() + _METADATA_AGE_SECONDS
+        look_at = time.monotonic() + METADATA_AGE_SECONDS
         astray: list[TopicPartition] = []
         while not self._is_dead(consumer):
             if await self._handover.room():
@@ -214,11 +214,11 @@ class Fetching:
                     await self._return_to_range(consumer, astray)
                     astray = []
                 batches = await consumer.getmany(
-                    timeout_ms=int(_POLL_SECONDS * 1000), max_records=_RUN_RECORDS
+                    timeout_ms=int(_POLL_SECONDS * 1000), max_records=RUN_RECORDS
                 )
                 await self._deliver(consumer, batches)
                 if time.monotonic() >= look_at:
-                    look_at = time.monotonic() + _METADATA_AGE_SECONDS
+                    look_at = time.monotonic() + METADATA_AGE_SECONDS
                     await self._follow_partitions(consumer)
             except aiokafka_errors.OffsetOutOfRangeError as error:
                 astray = list(error.args[0])
@@ -300,7 +300,7 @@ class Fetching:
             if partitions:
                 self._seen[topic] = now
                 lanes |= {TopicPartition(topic, number) for number in partitions}
-            elif now - self._seen[topic] > _TOPIC_GONE_SECONDS:
+            elif now - self._seen[topic] > TOPIC_GONE_SECONDS:
                 raise topic_missing(self._settings, [topic], [])
         if lanes != consumer.assignment():
             log.info("reader.partitions_added", lanes=len(lanes))

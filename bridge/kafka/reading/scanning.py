@@ -45,8 +45,8 @@ log = structlog.get_logger("bridge.kafka")
 
 # What a broker may send at once and of one partition: at 700 bytes a record with
 # headers, 3,000 records of each of four partitions.
-_FETCH_BYTES = 8 * 1024 * 1024
-_PARTITION_BYTES = 2 * 1024 * 1024
+FETCH_BYTES = 8 * 1024 * 1024
+PARTITION_BYTES = 2 * 1024 * 1024
 # How long a broker waits where there is nothing: only behind the last record that
 # compaction has left.
 _FETCH_WAIT_SECONDS = 0.5
@@ -56,7 +56,7 @@ _EMPTY_ANSWERS = 2
 _REQUEST_TIMEOUT_SECONDS = 20.0
 _RETRY_SECONDS = 0.5
 # An election takes seconds; a proof that can't go on for longer has failed.
-_SILENT_SECONDS = 60.0
+SILENT_SECONDS = 60.0
 _DIAGNOSIS_SECONDS = 3.0
 
 
@@ -216,10 +216,10 @@ class Scanning:
 
     async def _wait(self, client: AIOKafkaClient) -> None:
         """Wait a moment, for a limited time in all, where nothing came."""
-        if time.monotonic() - self._heard_at > _SILENT_SECONDS:
+        if time.monotonic() - self._heard_at > SILENT_SECONDS:
             raise KafkaUnreachableError(
                 f"Kafka at {self._settings.bootstrap_servers} has given nothing of "
-                f"{self._topic} for {_SILENT_SECONDS:.0f} s, though more is there. "
+                f"{self._topic} for {SILENT_SECONDS:.0f} s, though more is there. "
                 "Look at the brokers and run it again."
             )
         client.force_metadata_update()
@@ -237,12 +237,12 @@ class Scanning:
         request = FetchRequest(
             int(_FETCH_WAIT_SECONDS * 1000),
             1,
-            _FETCH_BYTES,
+            FETCH_BYTES,
             int(self._committed_only),
             [
                 (
                     self._topic,
-                    [(p, self._open[p].position, _PARTITION_BYTES) for p in partitions],
+                    [(p, self._open[p].position, PARTITION_BYTES) for p in partitions],
                 )
             ],
         )
@@ -320,7 +320,7 @@ class Scanning:
     ) -> None:
         """Go on where a log begins now: records went while they were being read."""
         lanes = {partition}
-        async with asyncio.timeout(_SILENT_SECONDS):
+        async with asyncio.timeout(SILENT_SECONDS):
             starts: Mapping[int, int] = await ask_offsets(
                 client, self._topic, lanes, EARLIEST, False
             )

@@ -38,14 +38,14 @@ _log = structlog.get_logger("bridge.kafka")
 
 # How often it is looked for transactions that stay open. Two questions to each leader
 # take a millisecond; whoever waits for a committed record waits for up to two looks.
-_LOOK_SECONDS = 10.0
+LOOK_SECONDS = 10.0
 
 # A leader that takes longer is asked again at the next look: transactions wait for it.
 _ANSWER_SECONDS = 1.0
 
 # What stays after as many tries is another's: the ids were others when it was written
 # (`kafka.client_id`), or the broker has forgotten them for a week without use.
-_TRIES = 5
+TRIES = 5
 
 # Topic, partition, and the offset where a transaction begins.
 _Place = tuple[str, int, int]
@@ -119,7 +119,7 @@ class HangingTransactions:
                 await self._end(topic, offsets, producers)
 
     def _looked(self) -> None:
-        self._look_at = asyncio.get_running_loop().time() + _LOOK_SECONDS
+        self._look_at = asyncio.get_running_loop().time() + LOOK_SECONDS
         self._held = set()
 
     async def _end(
@@ -149,7 +149,7 @@ class HangingTransactions:
             held = {
                 partition: offset
                 for partition, offset in (await log.held()).items()
-                if self._tries[topic, partition, offset] < _TRIES
+                if self._tries[topic, partition, offset] < TRIES
             }
             ends = {key: Bounds(offset, offset + 1) for key, offset in held.items()}
             async for partition, records in log.records(dict(held), ends, aborted=True):

@@ -26,7 +26,7 @@ _REMIND_SECONDS = 60.0
 
 # An idempotent producer of aiokafka hides a dead broker: it tries again for
 # minutes and fails nothing. A loaded broker acknowledges within a second.
-_SILENT_SECONDS = 5.0
+SILENT_SECONDS = 5.0
 
 _Who = tuple[str, int]
 
@@ -165,7 +165,7 @@ class Outage:
     @property
     def is_silent(self) -> bool:
         """Whether Kafka keeps lanes waiting for too long."""
-        return self._waited() > _SILENT_SECONDS
+        return self._waited() > SILENT_SECONDS
 
     def explain(self, reason: KafkaError) -> None:
         """Note what has been found out about a silence; the next answer ends it."""

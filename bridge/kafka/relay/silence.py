@@ -20,11 +20,11 @@ from bridge.settings import KafkaSettings
 
 __all__ = ["explain_silence"]
 
-_LOOK_SECONDS = 1.0
+LOOK_SECONDS = 1.0
 
 # How long what was found out counts: brokers lock accounts that fail too often, and a
 # reason is rarely another one soon.
-_KNOCK_PAUSE_SECONDS = 10.0
+KNOCK_PAUSE_SECONDS = 10.0
 
 
 async def explain_silence(settings: KafkaSettings, outages: Sequence[Outage]) -> None:
@@ -36,7 +36,7 @@ async def explain_silence(settings: KafkaSettings, outages: Sequence[Outage]) ->
         outages: What the groups know of it; may grow.
     """
     while True:
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(LOOK_SECONDS)
         if not any(outage.is_silent for outage in outages):
             continue
         reason: KafkaError | None
@@ -47,4 +47,4 @@ async def explain_silence(settings: KafkaSettings, outages: Sequence[Outage]) ->
         if reason is not None:
             for outage in outages:
                 outage.explain(reason)
-        await asyncio.sleep(_KNOCK_PAUSE_SECONDS)
+        await asyncio.sleep(KNOCK_PAUSE_SECONDS)

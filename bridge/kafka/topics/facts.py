@@ -54,7 +54,7 @@ _Described = dict[str, tuple[int, list[dict[str, Any]]]]
 # A topic just created has leaders within some 100 ms on one broker; other
 # brokers learn of it a little later.
 _SETTLE_TRIES = 50
-_SETTLE_SECONDS = 0.2
+SETTLE_SECONDS = 0.2
 
 # Kafka's own default of message.max.bytes, for where the topic's configuration
 # may not be read (it takes DescribeConfigs, which the bridge can do without).
@@ -143,7 +143,7 @@ async def look_up(
                 code != _NO_LEADER_YET for code, _ in described.values()
             ):
                 break
-            await asyncio.sleep(_SETTLE_SECONDS)
+            await asyncio.sleep(SETTLE_SECONDS)
         return await _told(admin, described, problems)
 
 

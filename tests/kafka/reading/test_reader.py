@@ -213,7 +213,7 @@ async def test_new_partitions_are_read_from_their_beginning(
     topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A partition added while reading is found, and all of it comes."""
-    monkeypatch.setattr(fetching, "_METADATA_AGE_SECONDS", 0.3)
+    monkeypatch.setattr(fetching, "METADATA_AGE_SECONDS", 0.3)
     produce(topic, 3)
     async with TopicReader(settings_of(topic), [topic.name]) as source:
 

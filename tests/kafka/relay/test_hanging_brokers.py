@@ -113,7 +113,7 @@ async def test_brokers_that_all_moved_are_found_by_the_bootstrap_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client knows the old addresses alone; a new one asks where brokers are now."""
-    monkeypatch.setattr(producer, "_LOST_GRACE_SECONDS", 1.0)
+    monkeypatch.setattr(producer, "LOST_GRACE_SECONDS", 1.0)
     name = "jobs"
     first = KafkaServer(data_dir=tmp_path / "kafka")
     second = KafkaServer(data_dir=tmp_path / "kafka")

@@ -146,7 +146,7 @@ async def test_what_hangs_is_noticed_without_another_row_for_its_partition(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_idle: bool
 ) -> None:
     """Readers wait for what they could have already."""
-    monkeypatch.setattr(hanging, "_LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(hanging, "LOOK_SECONDS", 0.5)
     async with transactional(topic, tmp_path) as running:
         with structlog.testing.capture_logs() as lines:
             # It may be noticed before anybody else has looked.
@@ -208,7 +208,7 @@ async def test_what_another_client_id_left_is_given_up(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its ids are others: markers of ours don't end it, and don't fill the log."""
-    monkeypatch.setattr(hanging, "_TRIES", 2)
+    monkeypatch.setattr(hanging, "TRIES", 2)
     async with transactional(topic, tmp_path) as running:
         await hang(running, topic)
     changes = {"client_id": "another", "start_timeout_seconds": 1.0}

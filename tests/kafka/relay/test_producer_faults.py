@@ -231,7 +231,7 @@ async def test_a_batch_that_the_client_forgets_is_given_up(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It stands in the log, and nobody says so: the log itself is asked."""
-    monkeypatch.setattr(producer, "_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(producer, "GRACE_SECONDS", 0.5)
     forgetting = forget_batches(monkeypatch)
     settings = settings_for(topic, delivery_timeout_seconds=1.0)
     with structlog.testing.capture_logs() as lines:
@@ -253,7 +253,7 @@ async def test_a_client_that_knows_none_of_todays_brokers_is_replaced(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It asks its own list for ever; a new one asks the bootstrap servers."""
-    monkeypatch.setattr(producer, "_LOST_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(producer, "LOST_GRACE_SECONDS", 0.5)
     moved = move_brokers(monkeypatch)
     settings = settings_for(topic, request_timeout_seconds=1.0)
     async with rig(settings, [[topic.name]], tmp_path) as running:

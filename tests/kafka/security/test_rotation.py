@@ -90,10 +90,10 @@ class Mounted:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a silence looked into at once, instead of after some seconds."""
-    monkeypatch.setattr(outage, "_SILENT_SECONDS", 0.3)
-    monkeypatch.setattr(silence, "_LOOK_SECONDS", 0.1)
-    monkeypatch.setattr(silence, "_KNOCK_PAUSE_SECONDS", 0.5)
-    monkeypatch.setattr(tokens, "_PAUSE_SECONDS", 0.5)
+    monkeypatch.setattr(outage, "SILENT_SECONDS", 0.3)
+    monkeypatch.setattr(silence, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(silence, "KNOCK_PAUSE_SECONDS", 0.5)
+    monkeypatch.setattr(tokens, "PAUSE_SECONDS", 0.5)
 
 
 async def in_thread(work: object, *arguments: object) -> None:

@@ -88,7 +88,7 @@ def test_what_may_go_away_is_unreachable(
     topic: Topic, monkeypatch: pytest.MonkeyPatch, code: int, words: str
 ) -> None:
     """A leader that stays away, or an error of the broker, is worth another try."""
-    monkeypatch.setattr(topics, "_SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(topics, "SETTLE_SECONDS", 0.0)
     answer_with(monkeypatch, code)
     problem = look(topic).problems[topic.name]
     assert isinstance(problem, KafkaUnreachableError)
