@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +23,7 @@ from bridge.settings import KafkaSettings
 from examples.local.counts import Consumed, Totals, summary_table
 from examples.local.processes import (
     Addresses,
+    BridgeNumbers,
     EndpointError,
     board_child,
     bridge_child,
@@ -33,7 +34,7 @@ from examples.local.processes import (
     sandbox_statistics,
     set_rate,
 )
-from examples.local.screen import Numbers, Screen, guide, head, numbers_line
+from examples.local.screen import Screen, guide, head, numbers_line
 from tests.kit import downloads
 from tests.kit.broker import KafkaBroker, existing_kafka
 from tests.kit.kafka import KafkaServer, start_kafka
@@ -68,7 +69,19 @@ async def run(seconds: float | None, rate: float, screen: Screen, folder: Path) 
     Returns:
         Whether the counts agree.
     """
-    async with _timed_stop(screen) as stopping, AsyncExitStack() as stack:
+    began: list[float] = []
+
+    def stopping() -> None:
+        began.append(trio.current_time())
+        screen.say("Stopping ...")
+
+    def stopped() -> None:
+        for moment in began:
+            seconds_since = trio.current_time() - moment
+            screen.say(f"Everything has stopped: {seconds_since:.1f} s")
+
+    async with AsyncExitStack() as stack:
+        stack.callback(stopped)
         kafka, topic, children = await _start_kafka(screen, stack)
         ours = (f"127.0.0.1:{port}" for port in free_ports(4))
         addresses = Addresses(kafka.bootstrap_servers, topic, *ours)
@@ -93,23 +106,6 @@ async def run(seconds: float | None, rate: float, screen: Screen, folder: Path) 
         watch = _Watch(screen, addresses, children)
         drained = await watch.run(reader, seconds)
         return await watch.sum_up() and drained
-
-
-@asynccontextmanager
-async def _timed_stop(screen: Screen) -> AsyncIterator[Callable[[], None]]:
-    """Give what announces the stop; say how long it took once all has ended."""
-    began: list[float] = []
-
-    def stopping() -> None:
-        began.append(trio.current_time())
-        screen.say("Stopping ...")
-
-    try:
-        yield stopping
-    finally:
-        if began:
-            seconds = trio.current_time() - began[0]
-            screen.say(f"Everything has stopped: {seconds:.1f} s")
 
 
 async def _start_kafka(
@@ -165,7 +161,8 @@ class _Watch:
         self._screen = screen
         self._addresses = addresses
         self._children = children
-        self._numbers = Numbers()
+        self._emitted = 0
+        self._bridge = BridgeNumbers(0, 0, 0, 0, 0, 0)
         self._consumed = Consumed()
 
     async def run(self, reader: TopicReader, seconds: float | None) -> bool:
@@ -202,10 +199,8 @@ class _Watch:
         emitted, webhooks = await _in_thread(
             partial(sandbox_statistics, self._addresses)
         )
-        self._numbers.emitted = emitted
-        self._numbers.bridge = await _in_thread(
-            partial(bridge_numbers, self._addresses)
-        )
+        self._emitted = emitted
+        self._bridge = await _in_thread(partial(bridge_numbers, self._addresses))
         return webhooks
 
     async def _show_table(self, reader: TopicReader) -> None:
@@ -219,7 +214,10 @@ class _Watch:
         )
 
     def _head(self) -> list[Text]:
-        return head(self._addresses, self._numbers, self._consumed)
+        return head(self._addresses, self._line())
+
+    def _line(self) -> str:
+        return numbers_line(self._emitted, self._bridge, self._consumed)
 
     async def _consume(self, reader: TopicReader) -> None:
         async for records in reader:
@@ -230,8 +228,7 @@ class _Watch:
         while True:
             await trio.sleep(_LINE_SECONDS)
             seconds = trio.current_time() - began
-            line = numbers_line(self._numbers, self._consumed)
-            self._screen.say(f"{seconds:4.0f} s  {line}")
+            self._screen.say(f"{seconds:4.0f} s  {self._line()}")
 
     async def _drain(self) -> bool:
         """Stop the emission and wait until every event is where it belongs."""
@@ -239,12 +236,11 @@ class _Watch:
         with trio.move_on_after(_DRAIN_SECONDS):
             while True:
                 webhooks = await self._look()
-                bridge = self._numbers.bridge
-                assert bridge is not None
+                bridge = self._bridge
                 arrived = self._consumed.count + bridge.dead_letters
                 # What was emitted in a gap doesn't come; how much that was shows.
                 if (
-                    (bridge.read == self._numbers.emitted or bridge.gaps)
+                    (bridge.read == self._emitted or bridge.gaps)
                     and bridge.published == arrived == bridge.read + bridge.healed
                     and not (webhooks or bridge.waiting)
                 ):
@@ -256,16 +252,14 @@ class _Watch:
     async def sum_up(self) -> bool:
         """Print the summary and tell whether its numbers agree."""
         await self._look()
-        bridge = self._numbers.bridge
-        assert bridge is not None
         topic, kafka = self._addresses.topic, self._addresses.kafka
         records, letters = [
             await _in_thread(partial(read_topic, kafka, name, None, _READ_SECONDS))
             for name in (topic, f"{topic}.dlq")
         ]
         totals = Totals(
-            emitted=self._numbers.emitted,
-            bridge=bridge,
+            emitted=self._emitted,
+            bridge=self._bridge,
             on_topic=len(records),
             distinct=len({record.headers.get("ce_id") for record in records}),
             letters=len(letters),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import TypeVar
 
 import trio
@@ -16,7 +15,7 @@ from examples.local.counts import Consumed, percentile
 from examples.local.processes import Addresses, BridgeNumbers
 
 
-__all__ = ["Numbers", "Screen", "guide", "head", "numbers_line"]
+__all__ = ["Screen", "guide", "head", "numbers_line"]
 
 T = TypeVar("T")
 
@@ -49,20 +48,10 @@ class Screen:
         return result
 
 
-@dataclass
-class Numbers:
-    """The latest answers of sandbox and bridge; none before the first."""
-
-    emitted: int = 0
-    bridge: BridgeNumbers | None = None
-
-
-def numbers_line(numbers: Numbers, consumed: Consumed) -> str:
+def numbers_line(emitted: int, bridge: BridgeNumbers, consumed: Consumed) -> str:
     """Put the counts along an event's path, and the delays, into one line."""
-    bridge = numbers.bridge
-    read, waiting = (bridge.read, bridge.waiting) if bridge else (0, 0)
     line = (
-        f"emitted {numbers.emitted:,}  read {read:,}  outbox {waiting:,}  "
+        f"emitted {emitted:,}  read {bridge.read:,}  outbox {bridge.waiting:,}  "
         f"consumed {consumed.count:,}"
     )
     if recent := consumed.recent():
@@ -82,7 +71,7 @@ def _commands(addresses: Addresses) -> Iterable[str]:
     )
 
 
-def head(addresses: Addresses, numbers: Numbers, consumed: Consumed) -> list[Text]:
+def head(addresses: Addresses, numbers: str) -> list[Text]:
     """Make the lines above the live table, which covers what was said before."""
     where = (
         f"Kafka {addresses.kafka}  sandbox http://{addresses.sandbox}"
@@ -91,7 +80,7 @@ def head(addresses: Addresses, numbers: Numbers, consumed: Consumed) -> list[Tex
     lines = [
         Text(f"See the jobs in a browser: http://{addresses.board}/"),
         *(Text(line, style="dim") for line in (where, *_commands(addresses))),
-        Text(numbers_line(numbers, consumed) + "  (Ctrl-C stops all)"),
+        Text(f"{numbers}  (Ctrl-C stops all)"),
         Text(""),
     ]
     for line in lines:
