@@ -87,52 +87,52 @@ def test_a_job_that_ended_stays_so() -> None:
     assert board.figures(NOW_MS, 0.0, 0).in_flight == 0
 
 
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("https://r.example/a?sig=1", "https://r.example/a?sig=1"),
-        ("HTTP://r.example/a", "HTTP://r.example/a"),
-        ("javascript:alert(1)", None),
-        ("data:text/html,x", None),
-        (" https://r.example", None),
-        ("https://r.example/\u202e", None),
-        ("https://r.example/\x00", None),
-        ("https://" + "r" * 5_000, None),
-    ],
-)
+_AN_ADDRESS_IS_SHOWN_WHERE_IT_IS_ONE_OF_THE_WEB: list[tuple[str, str | None]] = [
+    ("https://r.example/a?sig=1", "https://r.example/a?sig=1"),
+    ("HTTP://r.example/a", "HTTP://r.example/a"),
+    ("javascript:alert(1)", None),
+    ("data:text/html,x", None),
+    (" https://r.example", None),
+    ("https://r.example/\u202e", None),
+    ("https://r.example/\x00", None),
+    ("https://" + "r" * 5_000, None),
+]
+
+
 def test_an_address_is_shown_where_it_is_one_of_the_web(
-    url: str, shown: str | None
+    subtests: pytest.Subtests,
 ) -> None:
     """And only where a setting says so; that there is a result is told anyway."""
-    board = made(show_results=True)
-    taken(board, job_record("a", "done", result_url=url))
-    job = page_of(board).jobs["a"]
-    assert (job["result_url"], job["has_result"]) == (shown, True)
+    for url, shown in _AN_ADDRESS_IS_SHOWN_WHERE_IT_IS_ONE_OF_THE_WEB:
+        with subtests.test(url=url, shown=shown):
+            board = made(show_results=True)
+            taken(board, job_record("a", "done", result_url=url))
+            job = page_of(board).jobs["a"]
+            assert (job["result_url"], job["has_result"]) == (shown, True)
 
 
-@pytest.mark.parametrize(
-    ("said", "note"),
-    [
-        ({"preview": "no picture"}, "no image"),
-        ({"preview": "data:image/svg+xml,<svg onload='x()'/>"}, "no image"),
-        ({"preview": "https://elsewhere/p.jpg"}, "an address, and no image"),
-        ({"preview": preview(b"\xff\xd8\xff" + bytes(70_000))}, "too large"),
-        ({"headers": {"bridge_normalized": b"preview_omitted"}}, "not published"),
-        ({"headers": {"bridge_normalized": b"preview_moved"}}, "on its own topic"),
-        ({"headers": {"bridge_normalized": b"encoded_twice"}}, None),
-        ({}, None),
-    ],
-)
-def test_a_preview_that_is_not_shown_is_explained(
-    said: dict[str, Any], note: str | None
-) -> None:
+_A_PREVIEW_THAT_IS_NOT_SHOWN_IS_EXPLAINED: list[tuple[dict[str, Any], str | None]] = [
+    ({"preview": "no picture"}, "no image"),
+    ({"preview": "data:image/svg+xml,<svg onload='x()'/>"}, "no image"),
+    ({"preview": "https://elsewhere/p.jpg"}, "an address, and no image"),
+    ({"preview": preview(b"\xff\xd8\xff" + bytes(70_000))}, "too large"),
+    ({"headers": {"bridge_normalized": b"preview_omitted"}}, "not published"),
+    ({"headers": {"bridge_normalized": b"preview_moved"}}, "on its own topic"),
+    ({"headers": {"bridge_normalized": b"encoded_twice"}}, None),
+    ({}, None),
+]
+
+
+def test_a_preview_that_is_not_shown_is_explained(subtests: pytest.Subtests) -> None:
     """In a few words, where there is anything to say."""
-    board = made(max_preview_bytes=1024 * 1024)
-    taken(board, job_record("a", **said))
-    job = page_of(board).jobs["a"]
-    assert job["preview"] is None
-    assert (job["preview_note"] or "").startswith(note or "")
-    assert (job["preview_note"] is None) == (note is None)
+    for said, note in _A_PREVIEW_THAT_IS_NOT_SHOWN_IS_EXPLAINED:
+        with subtests.test(said=said, note=note):
+            board = made(max_preview_bytes=1024 * 1024)
+            taken(board, job_record("a", **said))
+            job = page_of(board).jobs["a"]
+            assert job["preview"] is None
+            assert (job["preview_note"] or "").startswith(note or "")
+            assert (job["preview_note"] is None) == (note is None)
 
 
 def test_previews_of_a_topic_of_their_own_find_their_jobs() -> None:

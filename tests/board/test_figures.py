@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import UTC, datetime
 
 from bridge.board.figures import Latencies
@@ -46,9 +47,15 @@ def test_lateness_is_that_of_the_last_seconds() -> None:
     assert latencies.percentiles(NOW_MS + 11_000) == (None, None)
 
 
-def test_samples_without_number_are_bounded() -> None:
-    """A flood is looked at here and there."""
+def test_the_memory_of_a_flood_is_bounded() -> None:
+    """200,000 samples would take megabytes."""
     latencies = Latencies()
-    for _ in range(100):
-        latencies.add([_read_at(NOW_MS - 2)] * 2_000, NOW_MS)
-    assert len(latencies._samples) <= 2_000
+    flood = [_read_at(NOW_MS - 2)] * 2_000
+    tracemalloc.start()
+    try:
+        for _ in range(100):
+            latencies.add(flood, NOW_MS)
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept_bytes < 500_000

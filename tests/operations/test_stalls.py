@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio  # noqa: TID251 - the Kafka thread's loop is blocked
 import http.client
 import json
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import trio
 
+from bridge.kafka.relay.statistics import RelayStatistics
 from bridge.operations import health
 from bridge.operations.health import Health
 from bridge.operations.heartbeat import LoopHeartbeat
@@ -98,15 +100,44 @@ async def bridge(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[_Bridge
     nursery.cancel_scope.cancel()
 
 
-def _block_kafka(rooms: Rig, released: threading.Event) -> None:
-    def block() -> None:
-        released.wait(_PATIENCE_SECONDS)
-
-    rooms.relay._in_loop(block)
+_Block = Callable[[Rig, threading.Event, pytest.MonkeyPatch], None]
 
 
-def _block_sqlite(rooms: Rig, released: threading.Event) -> None:
-    rooms.outbox._ask(lambda _: released.wait(_PATIENCE_SECONDS))
+def _block_kafka(
+    rooms: Rig, released: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Block the Kafka thread behind its next heartbeat."""
+    kind = type(rooms.relay.statistics)
+    beat = kind.beat
+
+    def beat_and_block(self: RelayStatistics, now: float, late_seconds: float) -> None:
+        beat(self, now, late_seconds)
+        if not released.is_set():
+            loop = asyncio.get_running_loop()
+            loop.call_soon(released.wait, _PATIENCE_SECONDS)
+
+    monkeypatch.setattr(kind, "beat", beat_and_block)
+
+
+class _BlockingIds(list[str]):
+    """Identities that are looked at only when a test lets it happen."""
+
+    def __init__(self, released: threading.Event) -> None:
+        super().__init__(["id"])
+        self._released = released
+
+    def __iter__(self) -> Iterator[str]:
+        self._released.wait(_PATIENCE_SECONDS)
+        return super().__iter__()
+
+    def __len__(self) -> int:
+        self._released.wait(_PATIENCE_SECONDS)
+        return super().__len__()
+
+
+def _block_sqlite(rooms: Rig, released: threading.Event, _: pytest.MonkeyPatch) -> None:
+    """Block the SQLite thread with a question."""
+    rooms.outbox.replayed(_BlockingIds(released))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +148,7 @@ async def test_a_loop_that_stands_still_fails_liveness(
     bridge: _Bridge,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
-    block: Callable[[Rig, threading.Event], None],
+    block: _Block,
 ) -> None:
     """It is named as long as it stands still, and no longer; a dead Kafka never is."""
     monkeypatch.setattr(health, "_STALE_SECONDS", _STALE_SECONDS)
@@ -125,7 +156,7 @@ async def test_a_loop_that_stands_still_fails_liveness(
     await until(lambda: statistics.last_error is not None)
     await bridge.wait_for(200)
     released = threading.Event()
-    block(bridge.rooms, released)
+    block(bridge.rooms, released, monkeypatch)
     try:
         answer = await bridge.wait_for(503)
     finally:

@@ -45,8 +45,18 @@ def test_machines_get_one_line() -> None:
     assert json.loads(line)["findings"] == ROWS
 
 
-@pytest.mark.parametrize("rows", [[], ["a"], [{"a": 1}, {"b": 2}], {"a": 1}, "text"])
-def test_what_is_no_table_stays_a_field(rows: object) -> None:
+_WHAT_IS_NO_TABLE_STAYS_A_FIELD: list[object] = [
+    [],
+    ["a"],
+    [{"a": 1}, {"b": 2}],
+    {"a": 1},
+    "text",
+]
+
+
+def test_what_is_no_table_stays_a_field(subtests: pytest.Subtests) -> None:
     """Other lists and values stand in the line, as ever."""
-    (line,) = logged("console", rows).splitlines()
-    assert "findings=" in line
+    for rows in _WHAT_IS_NO_TABLE_STAYS_A_FIELD:
+        with subtests.test(rows=rows):
+            (line,) = logged("console", rows).splitlines()
+            assert "findings=" in line

@@ -23,7 +23,7 @@ from bridge.sandbox.publisher import ChannelPublisher
 from bridge.sandbox.simulation import Simulation
 from bridge.settings import Secret
 from tests.reconciliation.limited import DAY_SECONDS, now_us
-from tests.sandbox.test_webhooks import PICTURES
+from tests.sandbox.test_simulation import PICTURES
 
 
 class _Sandbox:

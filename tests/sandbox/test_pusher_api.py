@@ -7,135 +7,36 @@ import time
 from typing import Any
 
 import httpx  # noqa: TID251 - the tests are the sandbox's clients
-import pytest
 
 from bridge.sandbox.signing import App, Call
-from tests.sandbox.client import connect
+from tests.sandbox.client import Client, connect
 from tests.sandbox.conftest import Start
 
 
 _APP = App("depin-api-prod-key", "sandbox-secret")
+_EVENTS, _BATCH = "/apps/sandbox/events", "/apps/sandbox/batch_events"
 
 
 async def _call(
-    http: httpx.AsyncClient,
-    base: str,
-    path: str,
-    content: Any,
-    *,
-    app: App = _APP,
+    http: httpx.AsyncClient, base: str, path: str, content: Any, *, app: App = _APP
 ) -> httpx.Response:
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     query = app.signed_query(Call("POST", path, body=body), time.time())
     return await http.post(f"{base}{path}", params=query, content=body)
 
 
-async def test_an_event_reaches_its_channels(
+async def _listen(client: Client) -> str:
+    socket_id = await client.established()
+    await client.send("pusher:subscribe", {"channel": "news"})
+    await client.receive()
+    return socket_id
+
+
+async def test_events_reach_their_channels_in_order(
     start: Start, http: httpx.AsyncClient
 ) -> None:
-    """`channel` and `channels` both work; the publisher's own socket is left out."""
+    """By `channel`, `channels` or in a batch; but not to their own socket."""
     sandbox, base = await start()
-    async with connect(base) as one, connect(base) as other:
-        ids = [await one.established(), await other.established()]
-        for client in (one, other):
-            await client.send("pusher:subscribe", {"channel": "news"})
-            await client.receive()
-        event: dict[str, Any] = {"name": "e", "channel": "news", "data": "first"}
-        answer = await _call(http, base, "/apps/sandbox/events", event)
-        assert (answer.status_code, answer.json()) == (200, {"ok": True})
-        event = {"name": "e", "channels": ["a", "news"], "data": {"second": 2}}
-        await _call(http, base, "/apps/sandbox/events", event | {"socket_id": ids[0]})
-        await _call(http, base, "/apps/sandbox/events", event | {"data": "third"})
-        received = [(await one.receive())["data"] for _ in range(2)]
-        assert received == ["first", "third"]
-        received = [(await other.receive())["data"] for _ in range(3)]
-        assert received == ["first", {"second": 2}, "third"]
-    assert sandbox.statistics.events_published == 3
-    assert sandbox.statistics.events_emitted == 0
-
-
-async def test_a_batch_keeps_its_order(start: Start, http: httpx.AsyncClient) -> None:
-    """Ten events in a call arrive in order; eleven are refused together."""
-    _, base = await start()
-    async with connect(base) as client:
-        await client.established()
-        await client.send("pusher:subscribe", {"channel": "news"})
-        await client.receive()
-        batch = [
-            {"name": "e", "channel": "news", "data": str(number)}
-            for number in range(11)
-        ]
-        path = "/apps/sandbox/batch_events"
-        refused = await _call(http, base, path, {"batch": batch})
-        assert refused.status_code == 400
-        answer = await _call(http, base, path, {"batch": batch[:10]})
-        assert (answer.status_code, answer.json()) == (200, {"batch": [{}] * 10})
-        received = [(await client.receive())["data"] for _ in range(10)]
-        assert received == [str(number) for number in range(10)]
-
-
-@pytest.mark.parametrize(("size", "status"), [(102_400, 200), (102_401, 413)])
-async def test_data_has_a_limit(
-    start: Start, http: httpx.AsyncClient, size: int, status: int
-) -> None:
-    """100 KiB pass, one byte more does not, and the refusal says so."""
-    sandbox, base = await start()
-    event = {"name": "e", "channel": "news", "data": "x" * size}
-    answer = await _call(http, base, "/apps/sandbox/events", event)
-    assert answer.status_code == status
-    assert answer.json().get("code", 200) == status
-    assert sandbox.statistics.events_published == (status == 200)
-
-
-async def test_a_wrong_secret_is_refused(start: Start, http: httpx.AsyncClient) -> None:
-    """401 for a signature with another secret, for both ways of publishing."""
-    sandbox, base = await start()
-    other = App("depin-api-prod-key", "wrong")
-    for path in ("/apps/sandbox/events", "/apps/sandbox/batch_events"):
-        answer = await _call(http, base, path, {}, app=other)
-        assert answer.status_code == 401
-        assert answer.json()["code"] == 401
-        assert (await http.post(f"{base}{path}", json={})).status_code == 401
-    assert sandbox.statistics.events_published == 0
-
-
-async def test_an_unknown_app_is_refused(start: Start, http: httpx.AsyncClient) -> None:
-    """404 for an app that isn't there."""
-    _, base = await start()
-    answer = await _call(http, base, "/apps/other/events", {})
-    assert answer.status_code == 404
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"{",
-        b"[" * 100_000,
-        {"channel": "news", "data": "x"},
-        {"name": "e", "data": "x"},
-        {"name": "e", "channel": "news"},
-        {"name": "e", "channel": "news", "data": ""},
-        {"name": "e", "channel": "news", "data": None},
-        {"name": "e", "channel": "a b", "data": "x"},
-        {"name": "e", "channels": ["a"] * 101, "data": "x"},
-        {"name": "e" * 201, "channel": "news", "data": "x"},
-    ],
-)
-async def test_nonsense_is_refused(
-    start: Start, http: httpx.AsyncClient, content: Any
-) -> None:
-    """What can't be published gets 400 and an error."""
-    _, base = await start()
-    answer = await _call(http, base, "/apps/sandbox/events", content)
-    assert answer.status_code == 400
-    assert answer.json()["error"]
-
-
-async def test_a_channel_tells_of_its_subscribers(
-    start: Start, http: httpx.AsyncClient
-) -> None:
-    """The signed channel query says whether anybody is there."""
-    _, base = await start()
     path = "/apps/sandbox/channels/news"
 
     async def look() -> Any:
@@ -143,21 +44,119 @@ async def test_a_channel_tells_of_its_subscribers(
         return (await http.get(f"{base}{path}", params=query)).json()
 
     assert await look() == {"subscription_count": 0, "occupied": False}
-    async with connect(base) as client:
-        await client.established()
-        await client.send("pusher:subscribe", {"channel": "news"})
-        await client.receive()
-        assert await look() == {"subscription_count": 1, "occupied": True}
-    assert (await http.get(f"{base}{path}")).status_code == 401
+    async with connect(base) as one, connect(base) as other:
+        own, _ = await _listen(one), await _listen(other)
+        assert await look() == {"subscription_count": 2, "occupied": True}
+        event: dict[str, Any] = {"name": "e", "channel": "news", "data": "first"}
+        answer = await _call(http, base, _EVENTS, event)
+        assert (answer.status_code, answer.json()) == (200, {"ok": True})
+        event = {"name": "e", "channels": ["a", "news"], "data": {"second": 2}}
+        await _call(http, base, _EVENTS, event | {"socket_id": own})
+        batch = [
+            {"name": "e", "channel": "news", "data": str(number)}
+            for number in range(10)
+        ]
+        answer = await _call(http, base, _BATCH, {"batch": batch})
+        assert (answer.status_code, answer.json()) == (200, {"batch": [{}] * 10})
+        numbers = [str(number) for number in range(10)]
+        for client, wanted in (
+            (one, ["first", *numbers]),
+            (other, ["first", {"second": 2}, *numbers]),
+        ):
+            assert [(await client.receive())["data"] for _ in wanted] == wanted
+    assert sandbox.statistics.events_published == 12
+    assert sandbox.statistics.events_emitted == 0
 
 
-@pytest.mark.parametrize("content", [b"{", {"batch": 5}, {}, {"batch": [{}]}])
-async def test_a_nonsense_batch_is_refused(
-    start: Start, http: httpx.AsyncClient, content: Any
-) -> None:
-    """A batch that can't be read gets 400 and publishes nothing."""
+async def test_what_is_wrong_is_refused(start: Start, http: httpx.AsyncClient) -> None:
+    """With soketi's status, and nothing is published."""
     sandbox, base = await start()
-    answer = await _call(http, base, "/apps/sandbox/batch_events", content)
-    assert answer.status_code == 400
-    assert answer.json()["code"] == 400
+    good = {"name": "e", "channel": "news", "data": "x"}
+    table: list[tuple[str, Any, int]] = [
+        *((_EVENTS, text, 400) for text in (b"{", b"[" * 100_000)),
+        (_EVENTS, {"channel": "a", "data": "x"}, 400),
+        *((_EVENTS, {**good, "data": data}, 400) for data in ("", None)),
+        (_EVENTS, {"name": "e", "data": "x"}, 400),
+        (_EVENTS, {**good, "channel": "a b"}, 400),
+        (_EVENTS, {"name": "e", "channels": ["a"] * 101, "data": "x"}, 400),
+        (_EVENTS, {**good, "name": "e" * 201}, 400),
+        (_EVENTS, {**good, "data": "x" * 102_401}, 413),
+        (_BATCH, b"{", 400),
+        (_BATCH, {"batch": 5}, 400),
+        (_BATCH, {"batch": [{}]}, 400),
+        (_BATCH, {}, 400),
+        (_BATCH, {"batch": [good] * 11}, 400),
+        ("/apps/other/events", good, 404),
+    ]
+    wrong = []
+    for path, body, status in table:
+        answer = await _call(http, base, path, body)
+        if answer.status_code != status or not answer.json():
+            wrong.append((path, str(body)[:80], answer.status_code, answer.text))
+    other = App("depin-api-prod-key", "wrong")
+    unsigned = [
+        await _call(http, base, _EVENTS, good, app=other),
+        await _call(http, base, _BATCH, good, app=other),
+        await http.post(f"{base}{_EVENTS}", json=good),
+        await http.post(f"{base}{_BATCH}", json=good),
+        await http.get(f"{base}/apps/sandbox/channels/news"),
+    ]
+    assert {answer.status_code for answer in unsigned} == {401}
+    assert not wrong
     assert sandbox.statistics.events_published == 0
+    answer = await _call(http, base, _EVENTS, {**good, "data": "x" * 102_400})
+    assert answer.status_code == 200
+
+
+# The example that Pusher's documentation works through, key and secret included.
+_DOCUMENTED = App("278d425bdf160c739803", "7ad3773142a6692b25b8")
+_BODY = b'{"name":"foo","channels":["project-3"],"data":"{\\"some\\":\\"data\\"}"}'
+_NOW = 1353088179.0
+_QUERY = {
+    "auth_key": "278d425bdf160c739803",
+    "auth_timestamp": "1353088179",
+    "auth_version": "1.0",
+    "body_md5": "ec365a775a4cd0599faeb73354201b6f",
+    "auth_signature": (
+        "da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c"
+    ),
+}
+
+
+def test_signatures_are_those_of_pushers_documentation() -> None:
+    """Of a channel and of a call; whatever is changed or left out is refused."""
+    assert _DOCUMENTED.channel_auth("1234.1234", "private-foobar") == (
+        "278d425bdf160c739803:"
+        "58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4"
+    )
+    path = "/apps/3/events"
+    unsigned = Call("POST", path, body=_BODY)
+    assert _DOCUMENTED.signed_query(unsigned, _NOW) == _QUERY
+    call = Call("POST", path, _QUERY, _BODY)
+    for age in (-600, 0, 600):
+        assert _DOCUMENTED.why_refused(call, _NOW + age) is None
+    for age in (-601, 601):
+        assert "600 s" in (_DOCUMENTED.why_refused(call, _NOW + age) or "")
+    calls = [
+        Call("GET", path, _QUERY, _BODY),
+        Call("POST", "/apps/4/events", _QUERY, _BODY),
+        Call("POST", path, _QUERY, b"{}"),
+        *(
+            Call("POST", path, _QUERY | {name: value}, _BODY)
+            for name, value in [
+                *[("auth_key", "other"), ("auth_version", "2.0"), ("body_md5", "")],
+                *[
+                    ("auth_timestamp", text)
+                    for text in ("soon", "9" * 40, "1353087578")
+                ],
+                *[("auth_signature", text) for text in ("0" * 64, "\N{SNOWMAN}")],
+                ("info", "user_count"),
+            ]
+        ),
+        *(
+            Call("POST", path, {k: v for k, v in _QUERY.items() if k != name}, _BODY)
+            for name in _QUERY
+        ),
+    ]
+    taken = [call for call in calls if _DOCUMENTED.why_refused(call, _NOW) is None]
+    assert not taken

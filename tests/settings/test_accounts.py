@@ -76,23 +76,26 @@ def test_the_token_of_a_listed_account_follows_its_file(tmp_path: Path) -> None:
     assert account.api_token.reveal() == "rotated"
 
 
-@pytest.mark.parametrize(
-    ("environ", "flags", "place"),
-    [
-        ({"BRIDGE_CLIENT_ID": "x"}, {}, "client_id (BRIDGE_CLIENT_ID, --client-id)"),
-        ({"BRIDGE_API_TOKEN": "x"}, {}, "api_token (BRIDGE_API_TOKEN or"),
-        ({"BRIDGE_API_TOKEN_FILE": "/x"}, {}, "api_token (BRIDGE_API_TOKEN or"),
-        ({}, {"client_id": "x"}, "client_id (BRIDGE_CLIENT_ID, --client-id)"),
-    ],
-)
+_THE_SINGLE_ACCOUNT_BESIDE_A_LIST_IS_REFUSED: list[
+    tuple[dict[str, str], dict[str, str], str]
+] = [
+    ({"BRIDGE_CLIENT_ID": "x"}, {}, "client_id (BRIDGE_CLIENT_ID, --client-id)"),
+    ({"BRIDGE_API_TOKEN": "x"}, {}, "api_token (BRIDGE_API_TOKEN or"),
+    ({"BRIDGE_API_TOKEN_FILE": "/x"}, {}, "api_token (BRIDGE_API_TOKEN or"),
+    ({}, {"client_id": "x"}, "client_id (BRIDGE_CLIENT_ID, --client-id)"),
+]
+
+
 def test_the_single_account_beside_a_list_is_refused(
-    file: Path, environ: dict[str, str], flags: dict[str, str], place: str
+    subtests: pytest.Subtests, file: Path
 ) -> None:
     """The line names both places, whichever layer the single account is in."""
-    (line,) = problems(file, TWO, environ, flags)
-    by = "the flag --client-id" if flags else "the environment"
-    assert line.startswith(place)
-    assert f"is set by {by}, but the file {file} lists [[accounts]]" in line
+    for environ, flags, place in _THE_SINGLE_ACCOUNT_BESIDE_A_LIST_IS_REFUSED:
+        with subtests.test(environ=environ, flags=flags):
+            (line,) = problems(file, TWO, environ, flags)
+            by = "the flag --client-id" if flags else "the environment"
+            assert line.startswith(place)
+            assert f"is set by {by}, but the file {file} lists [[accounts]]" in line
 
 
 def test_each_place_of_the_single_account_is_named(file: Path) -> None:
@@ -115,73 +118,74 @@ def test_an_empty_variable_excludes_no_list(file: Path) -> None:
 _GOOD = 'client_id = "c"\napi_token = "t"\n'
 
 
-@pytest.mark.parametrize(
-    ("toml", "start", "words"),
-    [
-        ("accounts = []", "accounts in", "is an empty list"),
-        ("accounts = 5", "accounts in", "write [[accounts]]"),
-        (f"[accounts]\n{_GOOD}", "accounts in", "must be a list of tables"),
-        ("accounts = [5]", "accounts[1] in", "must be a table"),
-        (
-            '[[accounts]]\napi_token = "t"',
-            "accounts[1].client_id (number 1 of [[accounts]]) is missing in",
-            "dashboard",
-        ),
-        (
-            f'[[accounts]]\n{_GOOD}[[accounts]]\nclient_id = "d"',
-            "accounts[2].api_token (number 2 of [[accounts]]) is missing in",
-            "set api_token or api_token_file to",
-        ),
-        (
-            f'[[accounts]]\n{_GOOD}client_idd = "d"',
-            "accounts[1].client_idd (number 1 of [[accounts]])",
-            "did you mean accounts[1].client_id?",
-        ),
-        (
-            f'[[accounts]]\n{_GOOD}zzz = "d"',
-            "accounts[1].zzz (number 1 of [[accounts]])",
-            "an account has client_id, api_token, api_token_file, webhook_secret,",
-        ),
-        (
-            '[[accounts]]\nclient_id = ""\napi_token = "t"',
-            "accounts[1].client_id (number 1 of [[accounts]]) must be",
-            'says ""',
-        ),
-        (
-            '[[accounts]]\nclient_id = 5\napi_token = "t"',
-            "accounts[1].client_id (number 1 of [[accounts]]) must be",
-            "185 letters",
-        ),
-        (
-            '[[accounts]]\nclient_id = "c"\napi_token = "a b"',
-            "accounts[1].api_token (number 1 of [[accounts]]) must be",
-            "not shown",
-        ),
-        (
-            '[[accounts]]\nclient_id = "c"\napi_token_file = "/nowhere/token"',
-            "accounts[1].api_token (number 1 of [[accounts]]) must be",
-            "the file that accounts[1].api_token_file in",
-        ),
-        (
-            f'[[accounts]]\n{_GOOD}api_token_file = "/nowhere/token"',
-            "accounts[1].api_token (number 1 of [[accounts]]) is set twice",
-            "as accounts[1].api_token and as accounts[1].api_token_file",
-        ),
-        (
-            f"{TWO}[[accounts]]\n{_GOOD}".replace('"c"', '"one"'),
-            "accounts[3].client_id (number 3 of [[accounts]])",
-            "is that of accounts[1].client_id",
-        ),
-    ],
-)
+_WHAT_IS_WRONG_WITH_A_LIST_IS_ONE_LINE: list[tuple[str, str, str]] = [
+    ("accounts = []", "accounts in", "is an empty list"),
+    ("accounts = 5", "accounts in", "write [[accounts]]"),
+    (f"[accounts]\n{_GOOD}", "accounts in", "must be a list of tables"),
+    ("accounts = [5]", "accounts[1] in", "must be a table"),
+    (
+        '[[accounts]]\napi_token = "t"',
+        "accounts[1].client_id (number 1 of [[accounts]]) is missing in",
+        "dashboard",
+    ),
+    (
+        f'[[accounts]]\n{_GOOD}[[accounts]]\nclient_id = "d"',
+        "accounts[2].api_token (number 2 of [[accounts]]) is missing in",
+        "set api_token or api_token_file to",
+    ),
+    (
+        f'[[accounts]]\n{_GOOD}client_idd = "d"',
+        "accounts[1].client_idd (number 1 of [[accounts]])",
+        "did you mean accounts[1].client_id?",
+    ),
+    (
+        f'[[accounts]]\n{_GOOD}zzz = "d"',
+        "accounts[1].zzz (number 1 of [[accounts]])",
+        "an account has client_id, api_token, api_token_file, webhook_secret,",
+    ),
+    (
+        '[[accounts]]\nclient_id = ""\napi_token = "t"',
+        "accounts[1].client_id (number 1 of [[accounts]]) must be",
+        'says ""',
+    ),
+    (
+        '[[accounts]]\nclient_id = 5\napi_token = "t"',
+        "accounts[1].client_id (number 1 of [[accounts]]) must be",
+        "185 letters",
+    ),
+    (
+        '[[accounts]]\nclient_id = "c"\napi_token = "a b"',
+        "accounts[1].api_token (number 1 of [[accounts]]) must be",
+        "not shown",
+    ),
+    (
+        '[[accounts]]\nclient_id = "c"\napi_token_file = "/nowhere/token"',
+        "accounts[1].api_token (number 1 of [[accounts]]) must be",
+        "the file that accounts[1].api_token_file in",
+    ),
+    (
+        f'[[accounts]]\n{_GOOD}api_token_file = "/nowhere/token"',
+        "accounts[1].api_token (number 1 of [[accounts]]) is set twice",
+        "as accounts[1].api_token and as accounts[1].api_token_file",
+    ),
+    (
+        f"{TWO}[[accounts]]\n{_GOOD}".replace('"c"', '"one"'),
+        "accounts[3].client_id (number 3 of [[accounts]])",
+        "is that of accounts[1].client_id",
+    ),
+]
+
+
 def test_what_is_wrong_with_a_list_is_one_line(
-    file: Path, toml: str, start: str, words: str
+    subtests: pytest.Subtests, file: Path
 ) -> None:
     """It names the place, counted from 1, the file, and what would be right."""
-    (line,) = problems(file, toml)
-    assert line.startswith(start)
-    assert words in line
-    assert f"the file {file}" in line
+    for toml, start, words in _WHAT_IS_WRONG_WITH_A_LIST_IS_ONE_LINE:
+        with subtests.test(toml=toml, start=start):
+            (line,) = problems(file, toml)
+            assert line.startswith(start)
+            assert words in line
+            assert f"the file {file}" in line
 
 
 def test_all_that_is_wrong_is_found_at_once(file: Path) -> None:

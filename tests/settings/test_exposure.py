@@ -39,66 +39,71 @@ def environment(*groups: dict[str, str]) -> dict[str, str]:
     return chosen
 
 
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        ("localhost", True),
-        ("LOCALHOST.", True),
-        ("kafka.localhost", True),
-        ("127.0.0.1", True),
-        ("127.8.9.1", True),
-        ("::1", True),
-        ("kafka", False),
-        ("localhost.example", False),
-        ("10.0.0.1", False),
-        ("0.0.0.0", False),  # noqa: S104 - nothing is bound
-        ("fe80::1", False),
-    ],
-)
-def test_loopback_alone_is_this_machine(host: str, *, expected: bool) -> None:
+_LOOPBACK_ALONE_IS_THIS_MACHINE: list[tuple[str, bool]] = [
+    ("localhost", True),
+    ("LOCALHOST.", True),
+    ("kafka.localhost", True),
+    ("127.0.0.1", True),
+    ("127.8.9.1", True),
+    ("::1", True),
+    ("kafka", False),
+    ("localhost.example", False),
+    ("10.0.0.1", False),
+    ("0.0.0.0", False),  # noqa: S104 - nothing is bound
+    ("fe80::1", False),
+]
+
+
+def test_loopback_alone_is_this_machine(subtests: pytest.Subtests) -> None:
     """By its name; nothing is looked up."""
-    assert is_this_machine(host) is expected
+    for host, expected in _LOOPBACK_ALONE_IS_THIS_MACHINE:
+        with subtests.test(host=host, expected=expected):
+            assert is_this_machine(host) is expected
 
 
-@pytest.mark.parametrize(
-    ("settings", "path", "words"),
-    [
-        (REMOTE, "kafka.security_protocol", "kafka.prod.svc can be read"),
-        ({"PUSHER_URL": "ws://soketi.example"}, "pusher.url", "wss:// is what"),
-        ({"SCHEMA_REGISTRY_URL": "http://registry"}, "schema_registry.url", "https://"),
-        (
-            {
-                **PLAIN,
-                **REMOTE,
-                "KAFKA_SASL_MECHANISM": "SCRAM-SHA-256",
-            },
-            "kafka.security_protocol",
-            "SASL_SSL is what encrypts",
-        ),
-    ],
-)
+_A_CONNECTION_WITHOUT_TLS_TO_ANOTHER_MACHINE_IS_TOLD: list[
+    tuple[dict[str, str], str, str]
+] = [
+    (REMOTE, "kafka.security_protocol", "kafka.prod.svc can be read"),
+    ({"PUSHER_URL": "ws://soketi.example"}, "pusher.url", "wss:// is what"),
+    ({"SCHEMA_REGISTRY_URL": "http://registry"}, "schema_registry.url", "https://"),
+    (
+        {
+            **PLAIN,
+            **REMOTE,
+            "KAFKA_SASL_MECHANISM": "SCRAM-SHA-256",
+        },
+        "kafka.security_protocol",
+        "SASL_SSL is what encrypts",
+    ),
+]
+
+
 def test_a_connection_without_tls_to_another_machine_is_told(
-    settings: dict[str, str], path: str, words: str
+    subtests: pytest.Subtests,
 ) -> None:
     """It may be a cluster's own network, so that the bridge starts, and says so."""
-    loaded = load({}, environment(settings), None)
-    (line,) = loaded.warnings
-    assert line.startswith(f"{path} (BRIDGE_")
-    assert words in line
+    for settings, path, words in _A_CONNECTION_WITHOUT_TLS_TO_ANOTHER_MACHINE_IS_TOLD:
+        with subtests.test(settings=settings, path=path):
+            loaded = load({}, environment(settings), None)
+            (line,) = loaded.warnings
+            assert line.startswith(f"{path} (BRIDGE_")
+            assert words in line
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        PLAIN,
-        {"API_URL": "http://127.0.0.1:1", "PUSHER_URL": "ws://[::1]:6001"},
-        {"KAFKA_SECURITY_PROTOCOL": "SSL", **REMOTE},
-    ],
-)
-def test_nothing_is_told_of_this_machine_or_of_tls(settings: dict[str, str]) -> None:
+_NOTHING_IS_TOLD_OF_THIS_MACHINE_OR_OF_TLS: list[dict[str, str]] = [
+    {},
+    PLAIN,
+    {"API_URL": "http://127.0.0.1:1", "PUSHER_URL": "ws://[::1]:6001"},
+    {"KAFKA_SECURITY_PROTOCOL": "SSL", **REMOTE},
+]
+
+
+def test_nothing_is_told_of_this_machine_or_of_tls(subtests: pytest.Subtests) -> None:
     """The defaults, a laptop's servers and encrypted ones pass without a word."""
-    assert load({}, environment(settings), None).warnings == ()
+    for settings in _NOTHING_IS_TOLD_OF_THIS_MACHINE_OR_OF_TLS:
+        with subtests.test(settings=settings):
+            assert load({}, environment(settings), None).warnings == ()
 
 
 SHOWN = [
@@ -118,28 +123,28 @@ SHOWN = [
 ]
 
 
-@pytest.mark.parametrize(("settings", "path", "words"), SHOWN)
 def test_a_secret_does_not_leave_this_machine_in_the_clear(
-    settings: dict[str, str], path: str, words: str
+    subtests: pytest.Subtests,
 ) -> None:
     """It is refused, with what would encrypt it and with the setting that lets it."""
-    with pytest.raises(ConfigError) as caught:
-        load({}, environment(settings), None)
-    (line,) = str(caught.value).split("\n")
-    assert line.startswith(f"{path} (BRIDGE_")
-    assert words in line
-    assert "BRIDGE_ALLOW_CLEARTEXT_CREDENTIALS" in line
-    assert "canary" not in line
+    for settings, path, words in SHOWN:
+        with subtests.test(settings=settings, path=path):
+            with pytest.raises(ConfigError) as caught:
+                load({}, environment(settings), None)
+            (line,) = str(caught.value).split("\n")
+            assert line.startswith(f"{path} (BRIDGE_")
+            assert words in line
+            assert "BRIDGE_ALLOW_CLEARTEXT_CREDENTIALS" in line
+            assert "canary" not in line
 
 
-@pytest.mark.parametrize(("settings", "path", "words"), SHOWN)
-def test_who_wants_it_may_and_is_told(
-    settings: dict[str, str], path: str, words: str
-) -> None:
+def test_who_wants_it_may_and_is_told(subtests: pytest.Subtests) -> None:
     """With the setting it starts, and the log says what is in the clear."""
-    allowed = {"ALLOW_CLEARTEXT_CREDENTIALS": "true"}
-    loaded = load({}, environment(settings, allowed), None)
-    assert any(line.startswith(f"{path} (") for line in loaded.warnings)
+    for settings, path, _words in SHOWN:
+        with subtests.test(settings=settings, path=path):
+            allowed = {"ALLOW_CLEARTEXT_CREDENTIALS": "true"}
+            loaded = load({}, environment(settings, allowed), None)
+            assert any(line.startswith(f"{path} (") for line in loaded.warnings)
 
 
 def test_readers_are_held_to_it_and_not_told() -> None:

@@ -152,75 +152,78 @@ def test_an_empty_variable_takes_an_optional_value_away(tmp_path: Path) -> None:
     assert load({}, environ, config).settings.log.format is None
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "path", "expected"),
-    [
-        ("BRIDGE_LOG_LEVEL", "WARNING", "log.level", "warning"),
-        ("BRIDGE_API_URL", "https://h:1/x/", "api_url", "https://h:1/x"),
-        ("BRIDGE_PUSHER_URL", "ws://[::1]:6001/", "pusher.url", "ws://[::1]:6001"),
-        (
-            "BRIDGE_KAFKA_BOOTSTRAP_SERVERS",
-            "a:1, b:2",
-            "kafka.bootstrap_servers",
-            "a:1,b:2",
-        ),
-        ("BRIDGE_KAFKA_CREATE_TOPICS", "TRUE", "kafka.create_topics", True),
-        ("BRIDGE_OUTBOX_DIR", "relative/dir", "outbox.dir", Path("relative/dir")),
-        ("BRIDGE_OUTBOX_DIR", "~/x", "outbox.dir", Path("~/x").expanduser()),
-        ("BRIDGE_OPERATIONS_LISTEN", "[::]:0", "operations.listen", "[::]:0"),
-    ],
-)
-def test_spellings_are_made_one(
-    variable: str, value: str, path: str, expected: object
-) -> None:
+_SPELLINGS_ARE_MADE_ONE: list[tuple[str, str, str, object]] = [
+    ("BRIDGE_LOG_LEVEL", "WARNING", "log.level", "warning"),
+    ("BRIDGE_API_URL", "https://h:1/x/", "api_url", "https://h:1/x"),
+    ("BRIDGE_PUSHER_URL", "ws://[::1]:6001/", "pusher.url", "ws://[::1]:6001"),
+    (
+        "BRIDGE_KAFKA_BOOTSTRAP_SERVERS",
+        "a:1, b:2",
+        "kafka.bootstrap_servers",
+        "a:1,b:2",
+    ),
+    ("BRIDGE_KAFKA_CREATE_TOPICS", "TRUE", "kafka.create_topics", True),
+    ("BRIDGE_OUTBOX_DIR", "relative/dir", "outbox.dir", Path("relative/dir")),
+    ("BRIDGE_OUTBOX_DIR", "~/x", "outbox.dir", Path("~/x").expanduser()),
+    ("BRIDGE_OPERATIONS_LISTEN", "[::]:0", "operations.listen", "[::]:0"),
+]
+
+
+def test_spellings_are_made_one(subtests: pytest.Subtests) -> None:
     """Case of choices, slashes at the end, spaces and `~` don't matter later."""
-    found: object = load({}, NEEDED | {variable: value}, None).settings
-    for part in path.split("."):
-        found = getattr(found, part)
-    assert found == expected
+    for variable, value, path, expected in _SPELLINGS_ARE_MADE_ONE:
+        with subtests.test(variable=variable, value=value):
+            found: object = load({}, NEEDED | {variable: value}, None).settings
+            for part in path.split("."):
+                found = getattr(found, part)
+            assert found == expected
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "BRIDGE_SERVICE_HOST",
-        "BRIDGE_SERVICE_PORT",
-        "BRIDGE_SERVICE_PORT_OPERATIONS",
-        "BRIDGE_PORT",
-        "BRIDGE_PORT_8080_TCP",
-        "BRIDGE_PORT_8080_TCP_ADDR",
-        "BRIDGE_PORT_8080_TCP_PORT",
-        "BRIDGE_PORT_8080_TCP_PROTO",
-        "BRIDGE_PORT_53_UDP",
-        "BRIDGE_WEBHOOK_SERVICE_HOST",
-        "BRIDGE_WEBHOOK_PORT_80_TCP_ADDR",
-        "BRIDGE_TEST_BOOTSTRAP_SERVERS",
-        "OTHER_TOPIC",
-    ],
-)
-def test_service_links_and_test_variables_are_passed_over(name: str) -> None:
+_SERVICE_LINKS_AND_TEST_VARIABLES_ARE_PASSED_OVER: list[str] = [
+    "BRIDGE_SERVICE_HOST",
+    "BRIDGE_SERVICE_PORT",
+    "BRIDGE_SERVICE_PORT_OPERATIONS",
+    "BRIDGE_PORT",
+    "BRIDGE_PORT_8080_TCP",
+    "BRIDGE_PORT_8080_TCP_ADDR",
+    "BRIDGE_PORT_8080_TCP_PORT",
+    "BRIDGE_PORT_8080_TCP_PROTO",
+    "BRIDGE_PORT_53_UDP",
+    "BRIDGE_WEBHOOK_SERVICE_HOST",
+    "BRIDGE_WEBHOOK_PORT_80_TCP_ADDR",
+    "BRIDGE_TEST_BOOTSTRAP_SERVERS",
+    "OTHER_TOPIC",
+]
+
+
+def test_service_links_and_test_variables_are_passed_over(
+    subtests: pytest.Subtests,
+) -> None:
     """What Kubernetes and the test suite set causes no warning."""
-    assert load({}, NEEDED | {name: "x"}, None).warnings == ()
+    for name in _SERVICE_LINKS_AND_TEST_VARIABLES_ARE_PASSED_OVER:
+        with subtests.test(name=name):
+            assert load({}, NEEDED | {name: "x"}, None).warnings == ()
 
 
-@pytest.mark.parametrize(
-    ("name", "nearest"),
-    [
-        ("BRIDGE_TOPC", "BRIDGE_TOPIC"),
-        ("BRIDGE_KAFKA_PARTITION", "BRIDGE_KAFKA_PARTITIONS"),
-        ("BRIDGE_API_TOKEN_FLE", "BRIDGE_API_TOKEN_FILE"),
-        ("BRIDGE_PORT_8080_TCP_HOST", None),
-        ("BRIDGE_SERVICE_HOSTS", None),
-        ("BRIDGE_WEBHOOK_SECRETS", "BRIDGE_WEBHOOK_SECRET"),
-    ],
-)
-def test_an_unknown_variable_is_a_warning(name: str, nearest: str | None) -> None:
+_AN_UNKNOWN_VARIABLE_IS_A_WARNING: list[tuple[str, str | None]] = [
+    ("BRIDGE_TOPC", "BRIDGE_TOPIC"),
+    ("BRIDGE_KAFKA_PARTITION", "BRIDGE_KAFKA_PARTITIONS"),
+    ("BRIDGE_API_TOKEN_FLE", "BRIDGE_API_TOKEN_FILE"),
+    ("BRIDGE_PORT_8080_TCP_HOST", None),
+    ("BRIDGE_SERVICE_HOSTS", None),
+    ("BRIDGE_WEBHOOK_SECRETS", "BRIDGE_WEBHOOK_SECRET"),
+]
+
+
+def test_an_unknown_variable_is_a_warning(subtests: pytest.Subtests) -> None:
     """The warning names the variable and the nearest, and not its value."""
-    (warning,) = load({}, NEEDED | {name: "canary"}, None).warnings
-    assert name in warning
-    assert "canary" not in warning
-    if nearest is not None:
-        assert f"did you mean {nearest}?" in warning
+    for name, nearest in _AN_UNKNOWN_VARIABLE_IS_A_WARNING:
+        with subtests.test(name=name, nearest=nearest):
+            (warning,) = load({}, NEEDED | {name: "canary"}, None).warnings
+            assert name in warning
+            assert "canary" not in warning
+            if nearest is not None:
+                assert f"did you mean {nearest}?" in warning
 
 
 def test_a_reader_needs_no_account(toml: Path) -> None:

@@ -54,44 +54,46 @@ def test_what_is_needed_is_enough(settings: dict[str, str]) -> None:
     assert CANARY not in repr(loaded)
 
 
-@pytest.mark.parametrize(
-    ("settings", "missing"),
-    [
-        (OAUTH, "SASL_OAUTH_TOKEN_URL"),
-        (OAUTH, "SASL_OAUTH_CLIENT_ID"),
-        (OAUTH, "SASL_OAUTH_CLIENT_SECRET"),
-        (AWS, "SASL_AWS_REGION"),
-        (SCRAM, "SASL_USERNAME"),
-        (SCRAM, "SASL_PASSWORD"),
-    ],
-)
-def test_what_is_missing_is_named_with_its_mechanism(
-    settings: dict[str, str], missing: str
-) -> None:
+_WHAT_IS_MISSING_IS_NAMED_WITH_ITS_MECHANISM: list[tuple[dict[str, str], str]] = [
+    (OAUTH, "SASL_OAUTH_TOKEN_URL"),
+    (OAUTH, "SASL_OAUTH_CLIENT_ID"),
+    (OAUTH, "SASL_OAUTH_CLIENT_SECRET"),
+    (AWS, "SASL_AWS_REGION"),
+    (SCRAM, "SASL_USERNAME"),
+    (SCRAM, "SASL_PASSWORD"),
+]
+
+
+def test_what_is_missing_is_named_with_its_mechanism(subtests: pytest.Subtests) -> None:
     """One line, which says what wants it."""
-    (line,) = lines({name: settings[name] for name in settings if name != missing})
-    assert line.startswith(f"kafka.{missing.lower()} (BRIDGE_KAFKA_{missing}")
-    assert f"kafka.sasl_mechanism {settings['SASL_MECHANISM']} needs it" in line
+    for settings, missing in _WHAT_IS_MISSING_IS_NAMED_WITH_ITS_MECHANISM:
+        with subtests.test(settings=settings, missing=missing):
+            (line,) = lines(
+                {name: settings[name] for name in settings if name != missing}
+            )
+            assert line.startswith(f"kafka.{missing.lower()} (BRIDGE_KAFKA_{missing}")
+            assert f"kafka.sasl_mechanism {settings['SASL_MECHANISM']} needs it" in line
 
 
-@pytest.mark.parametrize(
-    ("settings", "more", "fitting"),
-    [
-        (OAUTH, {"SASL_USERNAME": "u"}, "PLAIN or SCRAM-SHA-256 or SCRAM-SHA-512"),
-        (OAUTH, {"SASL_AWS_REGION": "eu-west-1"}, "AWS_MSK_IAM"),
-        (AWS, {"SASL_PASSWORD": CANARY}, "PLAIN or SCRAM-SHA-256 or SCRAM-SHA-512"),
-        (SCRAM, {"SASL_OAUTH_SCOPE": "kafka"}, "OAUTHBEARER"),
-        (SCRAM, {"SASL_OAUTH_EXTENSIONS": "a=b"}, "OAUTHBEARER"),
-    ],
-)
-def test_what_another_mechanism_uses_is_named(
-    settings: dict[str, str], more: dict[str, str], fitting: str
-) -> None:
+_WHAT_ANOTHER_MECHANISM_USES_IS_NAMED: list[
+    tuple[dict[str, str], dict[str, str], str]
+] = [
+    (OAUTH, {"SASL_USERNAME": "u"}, "PLAIN or SCRAM-SHA-256 or SCRAM-SHA-512"),
+    (OAUTH, {"SASL_AWS_REGION": "eu-west-1"}, "AWS_MSK_IAM"),
+    (AWS, {"SASL_PASSWORD": CANARY}, "PLAIN or SCRAM-SHA-256 or SCRAM-SHA-512"),
+    (SCRAM, {"SASL_OAUTH_SCOPE": "kafka"}, "OAUTHBEARER"),
+    (SCRAM, {"SASL_OAUTH_EXTENSIONS": "a=b"}, "OAUTHBEARER"),
+]
+
+
+def test_what_another_mechanism_uses_is_named(subtests: pytest.Subtests) -> None:
     """A setting that nothing uses is a mistake, and whose it is stands there."""
-    (line,) = lines(settings | more)
-    (name,) = more
-    assert line.startswith(f"kafka.{name.lower()} (")
-    assert f"it must be {fitting}" in line
+    for settings, more, fitting in _WHAT_ANOTHER_MECHANISM_USES_IS_NAMED:
+        with subtests.test(settings=settings, more=more):
+            (line,) = lines(settings | more)
+            (name,) = more
+            assert line.startswith(f"kafka.{name.lower()} (")
+            assert f"it must be {fitting}" in line
 
 
 def test_without_sasl_all_of_it_is_unused() -> None:
@@ -107,21 +109,22 @@ def test_a_password_of_a_key_wants_a_key() -> None:
     assert "kafka.ssl_key_file is not" in line
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("SASL_OAUTH_TOKEN_URL", "id.example"),
-        ("SASL_OAUTH_TOKEN_URL", f"https://u:{CANARY}@id.example"),
-        ("SASL_OAUTH_EXTENSIONS", "a"),
-        ("SASL_OAUTH_EXTENSIONS", "a=1,a=2"),
-        ("SASL_OAUTH_EXTENSIONS", "a1=1"),
-        ("SASL_OAUTH_EXTENSIONS", f"auth={CANARY}"),
-    ],
-)
-def test_a_value_that_cannot_be_is_refused(name: str, text: str) -> None:
+_A_VALUE_THAT_CANNOT_BE_IS_REFUSED: list[tuple[str, str]] = [
+    ("SASL_OAUTH_TOKEN_URL", "id.example"),
+    ("SASL_OAUTH_TOKEN_URL", f"https://u:{CANARY}@id.example"),
+    ("SASL_OAUTH_EXTENSIONS", "a"),
+    ("SASL_OAUTH_EXTENSIONS", "a=1,a=2"),
+    ("SASL_OAUTH_EXTENSIONS", "a1=1"),
+    ("SASL_OAUTH_EXTENSIONS", f"auth={CANARY}"),
+]
+
+
+def test_a_value_that_cannot_be_is_refused(subtests: pytest.Subtests) -> None:
     """What would only fail at the broker is told at the start."""
-    (line,) = lines(OAUTH | {name: text})
-    assert line.startswith(f"kafka.{name.lower()} (")
+    for name, text in _A_VALUE_THAT_CANNOT_BE_IS_REFUSED:
+        with subtests.test(name=name, text=text):
+            (line,) = lines(OAUTH | {name: text})
+            assert line.startswith(f"kafka.{name.lower()} (")
 
 
 def test_a_region_is_part_of_a_host_name() -> None:

@@ -79,70 +79,69 @@ def test_address_and_secret_are_enough(tmp_path: Path) -> None:
     assert one.webhook_secret.reveal().split() == ["whsec_new", "whsec_old"]
 
 
-@pytest.mark.parametrize(
-    ("groups", "path", "words"),
-    [
-        ((LISTEN,), "webhook.secret", "is missing: webhook.listen needs it"),
-        ((SECRET,), "webhook.secret", "is set, but webhook.listen is not"),
+_WHAT_DOES_NOT_FIT_IS_ONE_LINE: list[tuple[tuple[dict[str, str], ...], str, str]] = [
+    ((LISTEN,), "webhook.secret", "is missing: webhook.listen needs it"),
+    ((SECRET,), "webhook.secret", "is set, but webhook.listen is not"),
+    (
+        ({"WEBHOOK_LISTEN": "8443"}, SECRET),
+        "webhook.listen",
+        "must be host:port, for instance 0.0.0.0:8443",
+    ),
+    (
+        (LISTEN, {"WEBHOOK_SECRET": "whsec_é"}),
+        "webhook.secret",
+        "one or several webhook secrets",
+    ),
+    ((LISTEN, {"WEBHOOK_SECRET": " \n"}), "webhook.secret", "one or several"),
+    (
+        (LISTEN, SECRET, {"WEBHOOK_TLS_CERT_FILE": __file__}),
+        "webhook.tls_key_file",
+        "is missing: webhook.tls_cert_file needs it",
+    ),
+    (
+        (LISTEN, SECRET, {"WEBHOOK_TLS_KEY_FILE": __file__}),
+        "webhook.tls_cert_file",
+        "is missing: webhook.tls_key_file needs it",
+    ),
+    (
         (
-            ({"WEBHOOK_LISTEN": "8443"}, SECRET),
-            "webhook.listen",
-            "must be host:port, for instance 0.0.0.0:8443",
+            LISTEN,
+            SECRET,
+            {"WEBHOOK_TLS_KEY_FILE": "/no/k", "WEBHOOK_TLS_CERT_FILE": __file__},
         ),
-        (
-            (LISTEN, {"WEBHOOK_SECRET": "whsec_é"}),
-            "webhook.secret",
-            "one or several webhook secrets",
-        ),
-        ((LISTEN, {"WEBHOOK_SECRET": " \n"}), "webhook.secret", "one or several"),
-        (
-            (LISTEN, SECRET, {"WEBHOOK_TLS_CERT_FILE": __file__}),
-            "webhook.tls_key_file",
-            "is missing: webhook.tls_cert_file needs it",
-        ),
-        (
-            (LISTEN, SECRET, {"WEBHOOK_TLS_KEY_FILE": __file__}),
-            "webhook.tls_cert_file",
-            "is missing: webhook.tls_key_file needs it",
-        ),
-        (
-            (
-                LISTEN,
-                SECRET,
-                {"WEBHOOK_TLS_KEY_FILE": "/no/k", "WEBHOOK_TLS_CERT_FILE": __file__},
-            ),
-            "webhook.tls_key_file",
-            "can't be read: No such file",
-        ),
-        (
-            ({"WEBHOOK_LISTEN": "127.0.0.1:8080"}, SECRET),
-            "webhook.listen",
-            "must differ from operations.listen, 127.0.0.1:8080",
-        ),
-        (
-            ({"WEBHOOK_LISTEN": "0.0.0.0:8080"}, SECRET),
-            "webhook.listen",
-            "must differ from operations.listen, 127.0.0.1:8080",
-        ),
-        (
-            (LISTEN, SECRET, {"OPERATIONS_LISTEN": "[::]:8443"}),
-            "webhook.listen",
-            "must differ from operations.listen, [::]:8443",
-        ),
-        (
-            (LISTEN, SECRET, {"WEBHOOK_HOLD_SECONDS": "-1"}),
-            "webhook.hold_seconds",
-            "0 or more",
-        ),
-    ],
-)
-def test_what_does_not_fit_is_one_line(
-    groups: tuple[dict[str, str], ...], path: str, words: str
-) -> None:
+        "webhook.tls_key_file",
+        "can't be read: No such file",
+    ),
+    (
+        ({"WEBHOOK_LISTEN": "127.0.0.1:8080"}, SECRET),
+        "webhook.listen",
+        "must differ from operations.listen, 127.0.0.1:8080",
+    ),
+    (
+        ({"WEBHOOK_LISTEN": "0.0.0.0:8080"}, SECRET),
+        "webhook.listen",
+        "must differ from operations.listen, 127.0.0.1:8080",
+    ),
+    (
+        (LISTEN, SECRET, {"OPERATIONS_LISTEN": "[::]:8443"}),
+        "webhook.listen",
+        "must differ from operations.listen, [::]:8443",
+    ),
+    (
+        (LISTEN, SECRET, {"WEBHOOK_HOLD_SECONDS": "-1"}),
+        "webhook.hold_seconds",
+        "0 or more",
+    ),
+]
+
+
+def test_what_does_not_fit_is_one_line(subtests: pytest.Subtests) -> None:
     """The line names the setting to change, with its variable."""
-    (line,) = problems(*groups)
-    assert line.startswith(f"{path} (BRIDGE_")
-    assert words in line
+    for groups, path, words in _WHAT_DOES_NOT_FIT_IS_ONE_LINE:
+        with subtests.test(groups=groups, path=path):
+            (line,) = problems(*groups)
+            assert line.startswith(f"{path} (BRIDGE_")
+            assert words in line
 
 
 @pytest.mark.parametrize(
