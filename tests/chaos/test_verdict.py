@@ -176,13 +176,6 @@ def _again(**headers: bytes) -> Callable[[list[Record]], None]:
     return change
 
 
-def _swap(records: list[Record]) -> None:
-    records[0], records[1] = (
-        replace(one, value=other.value)
-        for one, other in ((records[0], records[1]), (records[1], records[0]))
-    )
-
-
 _WHOLE = list(range(10))
 _CALM: dict[str, Any] = {"on_topic": _WHOLE, "gaps": [], "faults": []}
 _COMMITTED = {
@@ -196,17 +189,14 @@ _NAME = "restart 1 (soketi killed)"
 
 _DEFECTS: list[tuple[dict[str, Any], str]] = [
     ({"on_topic": [0, 1, 5, 6, 8, 9]}, "lost in silence: 1 events, the first number 7"),
-    ({"on_topic": []}, "lost in silence: 2 events, the first number 0"),
     ({"on_topic": [0, 1, 9], **_CALM | {"on_topic": [0, 9]}}, "no gap was reported"),
     # A gap that is too short by a tenth of a second.
     ({"gaps": [("disconnected", 102.11, 105.0)]}, "; 0.100 s beside gap 5f0c1c52"),
     ({"gaps": [("disconnected", 101.2, 103.9)]}, "the first number 4"),
     ({"gaps": [("disconnected", 101.2, None)]}, "never closed: gap"),
-    ({"gaps": [("disconnected", 101.2, None)]}, "lost in silence: 3 events"),
     # No fault, one that costs no event, one of another cause, one before, one after.
     ({**_CALM, "gaps": [("disconnected", 103, 104)]}, "false: gap"),
     ({"faults": [("kafka killed", 102, 105)]}, "false: gap"),
-    ({"faults": [("network slow", 102, 105)]}, "false: gap"),
     ({"gaps": [("crashed", 101.2, 105.0)]}, "false: gap"),
     ({"faults": [("soketi paused", 98, 100)]}, "false: gap"),
     ({"faults": [("soketi paused", 106, 109)]}, "false: gap"),
@@ -215,11 +205,8 @@ _DEFECTS: list[tuple[dict[str, Any], str]] = [
         "false: gap",
     ),
     ({"change": _again()}, "repeated: aaaaaaaaaaaaaaaa-7 is at"),
-    ({"change": _again(ce_id=b"x")}, "has another form"),
     ({"change": _ANOTHER}, "event 9 is there twice"),
-    ({"change": _ANOTHER}, "after its end"),
-    ({"change": _swap}, "behind"),
-    ({"change": lambda records: records.pop(2)}, "is missing on jobs 0"),
+    ({"change": _ANOTHER}, "done at jobs 0/7 after its end"),
     ({"unsure": -1, "on_topic": [*_WHOLE, 11]}, "no such event was accepted"),
     ({"more": {"committed": _COMMITTED | {"c-1": "x"}}}, "lost: c-1 was committed"),
     ({"more": {"committed": {}}}, "was never seen in the outbox"),
@@ -495,7 +482,7 @@ def _end_at_the_edge(jobs: _Jobs) -> None:
     jobs.bare.jobs["a"].steps[-1].at = 109.95
 
 
-def _restart(begun: float, ended: float) -> Callable[[_Jobs], None]:
+def _restart(begun: float, ended: float) -> Callable[[_Jobs], object]:
     return lambda jobs: jobs.truth.bridge_away.append(Span(begun, ended))
 
 
@@ -577,12 +564,6 @@ _JOB_DEFECTS: list[tuple[Callable[[_Jobs], object], str]] = [
 
 _PASSING: list[Callable[[_Jobs], object]] = [
     _all(),
-    _all(_use_calls(34), _see(3, 169.5)),
-    _all(_use_calls(35), _see(3, 229.5)),
-    _all(_leave_another_later, _see(3, 351.5), _see(4, 112.1)),
-    _all(_fail_status_and_go, _see(3, 194.5)),
-    _all(_fail_without_gap, _see(7, 190.5)),
-    _all(_restart(100.0, 110.0), _see(5, 171.0)),
     _all(_webhook_after_the_gap, _restart(111.0, 119.0)),
     _all(_use_the_day(150), _drop(3), _unknown),
     _all(_use_the_day(40), _be_stale),
