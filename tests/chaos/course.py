@@ -157,14 +157,10 @@ class Course:
         (self._webhook_port,) = free_ports(1)
         self._settings = dict(settings or {})
         self._look_seconds = look_seconds
-        for companion in _TOPICS.values():
-            servers.kafka.create_topic(
-                name + companion,
-                1 if companion else PARTITIONS,
-                configs,
-                # The others must not be what a fault is about.
-                replication_factor=-1 if companion else replication_factor,
-            )
+        create = servers.kafka.create_topics
+        create({name: PARTITIONS}, configs, replication_factor=replication_factor)
+        # These must not be what a fault is about.
+        create({f"{name}.dlq": 1, f"{name}.gaps": 1}, configs)
 
     @property
     def kafka(self) -> KafkaServer:
