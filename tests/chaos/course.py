@@ -168,6 +168,11 @@ class Course:
         assert isinstance(self.servers.kafka, KafkaServer)
         return self.servers.kafka
 
+    @property
+    def sources(self) -> set[str]:
+        """The accounts, as records name them."""
+        return {f"{self.dryapi.url}/clients/{each.client_id}" for each in self.members}
+
     def tell(self, line: str) -> None:
         """Say a line, with how long the course has lasted."""
         self._say(f"{time.monotonic() - self._began:>8.1f} s  {line}")

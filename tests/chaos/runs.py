@@ -87,6 +87,7 @@ async def judge_topics(
         committed,
         repeats=repeats and course.options.delivery != "transactional",
         timestamps=timestamps,
+        sources=course.sources,
     )
     verdict = judge_course(evidence)
     verdict.findings[:0] = course.findings
@@ -293,6 +294,7 @@ async def judge_jobs(course: Course) -> Verdict:
     expected = Expected(
         repeats=course.options.delivery != "transactional",
         origins={"socket", "status-endpoint", "webhook"},
+        sources=course.sources,
         marks={"progress_number"},  # the status endpoint answers with one
         # The socket's own event, behind a webhook that was released.
         dead_letters={"after_terminal": None},

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -77,6 +77,7 @@ class Evidence:
     committed: Mapping[str, NumberedEvent] | None = None
     repeats: bool = False  # whether a record may occur once more
     timestamps: bool = True  # whether the topic kept the producer's timestamps
+    sources: Collection[str] | None = None  # the accounts, as `ce_source` has them
 
 
 def judge_course(evidence: Evidence) -> Verdict:
@@ -93,6 +94,7 @@ def judge_course(evidence: Evidence) -> Verdict:
         only_committed=evidence.committed is not None,
         repeats=evidence.repeats,
         timestamps=evidence.timestamps,
+        sources=evidence.sources,
     )
     judged = judge(evidence.topics, expected)
     verdict = Verdict(judged.findings, gaps=judged.gaps, repeats=judged.repeats)
