@@ -26,17 +26,28 @@ from tests.kit.bridge_process import BridgeProcess
 from tests.kit.broker import KafkaBroker
 from tests.kit.expected import Kind, ReadTopic
 from tests.kit.kafka import KafkaServer
-from tests.kit.process import ProcessError
+from tests.kit.process import ProcessError, free_ports
 from tests.kit.proxy import FaultProxy
 from tests.kit.reader import read_topic
 from tests.kit.soketi import SoketiServer
 
 
-__all__ = ["PARTITIONS", "Course", "Happened", "Options", "Say", "Servers"]
+__all__ = [
+    "PARTITIONS",
+    "STALE_SECONDS",
+    "Course",
+    "Happened",
+    "Options",
+    "Say",
+    "Servers",
+]
 
 Say = Callable[[str], None]
 
 PARTITIONS = 6
+
+# A failed job sends nothing; the bridge asks about it after that long.
+STALE_SECONDS = 20.0
 
 _TOPICS = {Kind.JOBS: "", Kind.DEAD_LETTERS: ".dlq", Kind.GAPS: ".gaps"}
 
@@ -104,19 +115,10 @@ class Course:
         options: What was asked for.
         say: Takes lines for people.
         members: The accounts.
-        webhook_url: Where their webhooks go, without the account's name.
         settings: More of the bridge's settings, as environment without `BRIDGE_`.
         configs: Settings of the topic, by Kafka's names.
         replication_factor: Copies of the topic; -1 is the cluster's default.
         look_seconds: The time between two looks at the bridge's vitals.
-
-    Attributes:
-        proxy: What the bridge takes for soketi.
-        faults: What was done to whom, in the order in which it began.
-        findings: What the bridge did that nothing explains.
-        down_on_purpose: Whether a fault keeps the bridge down.
-        faults_finish: Whether faults are never broken off, and a bridge that a fault
-            has ended is ready at the fault's end.
     """
 
     bridge: BridgeProcess
@@ -133,7 +135,6 @@ class Course:
         say: Say = lambda _: None,
         *,
         members: Sequence[Member] = (),
-        webhook_url: str = "",
         settings: Mapping[str, str] | None = None,
         configs: Mapping[str, str] | None = None,
         replication_factor: int = -1,
@@ -145,29 +146,32 @@ class Course:
         self.members = members or [Member(name, "any")]
         self.proxy = FaultProxy(servers.soketi.url)
         self.witness = Witness(servers.soketi, f"private-client.{name}")
-        self.faults: list[Happened] = []
-        self.findings: list[str] = []
+        self.faults: list[Happened] = []  # in the order in which they began
+        self.findings: list[str] = []  # what the bridge did that nothing explains
         self.down_on_purpose = False
-        self.faults_finish = False
+        # Whether faults are never broken off, and a bridge that one has ended is ready
+        # at its end.
+        self.faults_finish = not options.rate
         self._say = say
         self._began = time.monotonic()
-        self._webhook_url = webhook_url
+        (self._webhook_port,) = free_ports(1)
         self._settings = dict(settings or {})
         self._look_seconds = look_seconds
-        for companion in _TOPICS.values():
-            servers.kafka.create_topic(
-                name + companion,
-                1 if companion else PARTITIONS,
-                configs,
-                # The others must not be what a fault is about.
-                replication_factor=-1 if companion else replication_factor,
-            )
+        create = servers.kafka.create_topics
+        create({name: PARTITIONS}, configs, replication_factor=replication_factor)
+        # These must not be what a fault is about.
+        create({f"{name}.dlq": 1, f"{name}.gaps": 1}, configs)
 
     @property
     def kafka(self) -> KafkaServer:
         """The cluster, which faults may end."""
         assert isinstance(self.servers.kafka, KafkaServer)
         return self.servers.kafka
+
+    @property
+    def sources(self) -> set[str]:
+        """The accounts, as records name them."""
+        return {f"{self.dryapi.url}/clients/{each.client_id}" for each in self.members}
 
     def tell(self, line: str) -> None:
         """Say a line, with how long the course has lasted."""
@@ -189,10 +193,9 @@ class Course:
     async def running(self) -> AsyncIterator[None]:
         """Start everything; what runs at the end of the block is killed."""
         soketi, options = self.servers.soketi, self.options
+        hooks = f"http://127.0.0.1:{self._webhook_port}/webhooks/dryapi"
         async with (
-            serving(
-                soketi, self.members, self._webhook_url, options.seed
-            ) as self.dryapi,
+            serving(soketi, self.members, hooks, options.seed) as self.dryapi,
             soketi.publisher() as publisher,
             trio.open_nursery() as nursery,
         ):
@@ -236,6 +239,9 @@ class Course:
             config = self.servers.folder / "accounts.toml"
             config.write_text("\n".join(map(self._entry, self.members)))
             flags = ["--config", str(config)]
+            settings["RECONCILIATION_SILENT_AFTER_SECONDS"] = f"{STALE_SECONDS:g}"
+        if any(member.webhooks for member in self.members):
+            settings["WEBHOOK_LISTEN"] = f"127.0.0.1:{self._webhook_port}"
         folder = self.servers.folder / self.topic
         return BridgeProcess(folder, self.topic, settings | self._settings, flags=flags)
 

@@ -179,8 +179,8 @@ def _restart_bridge(number: signal.Signals) -> _Act:
     return act
 
 
-def _kill_bridge(wait: str = "", kafka: str = "") -> _Act:
-    """Kill it at a moment of its start, of its work or of Kafka's absence."""
+def _end_bridge(wait: str = "", kafka: str = "", how: str = "kill") -> _Act:
+    """End it for good at a moment of its start, of its work or of Kafka's absence."""
 
     async def act(course: Course, random: Random, seconds: float) -> None:
         bridge, broker = course.bridge, course.kafka
@@ -191,40 +191,29 @@ def _kill_bridge(wait: str = "", kafka: str = "") -> _Act:
         if kafka:
             await trio.sleep(random.uniform(0.05, 1.0))
             getattr(broker, kafka)()
-        try:
-            await trio.sleep(seconds)
-            if not bridge.running:
-                code = await bridge.wait_exit()
-                course.findings.append(f"it had ended by itself with {code}")
-            bridge.kill()
-        finally:
-            if kafka == "pause":
-                broker.resume()
-        if kafka == "kill":
+        await trio.sleep(seconds)
+        if not bridge.running:
+            code = await bridge.wait_exit()
+            course.findings.append(f"it had ended by itself with {code}")
+        if how == "stop":
+            await course.stop_bridge()
+        elif how == "stop and kill":
+            bridge.send(signal.SIGTERM)
+            await trio.sleep(random.uniform(0.0, 0.1))
+        # It may have been quick.
+        bridge.kill()
+        if kafka:
+            broker.resume()
             await trio.to_thread.run_sync(partial(broker.start))
 
     return act
 
 
-_kill_paused, _kill_with_kafka = (
-    _kill_bridge("ready", "pause"),
-    _kill_bridge("ready", "kill"),
-)
-
-
-async def _stop_bridge(course: Course, _: Random, seconds: float) -> None:
-    await course.bridge.wait_ready()
-    await trio.sleep(seconds)
-    await course.stop_bridge()
-
-
-async def _kill_stopping(course: Course, random: Random, seconds: float) -> None:
-    await course.bridge.wait_ready()
-    await trio.sleep(seconds)
-    course.bridge.send(signal.SIGTERM)
-    await trio.sleep(random.uniform(0.0, 0.1))
-    # It may have been quick.
-    course.bridge.kill()
+_kill_ready, _kill_started = _end_bridge("ready"), _end_bridge("started")
+_kill_in_a_batch = _end_bridge("ready", "pause")
+_kill_without_kafka = _end_bridge("ready", "kill")
+_kill_stopping = _end_bridge("ready", how="stop and kill")
+_stop = _end_bridge("ready", how="stop")
 
 
 # -- Kafka and dryAPI -----------------------------------------------------
@@ -320,16 +309,16 @@ FAULTS = (
         # The longest is beyond soketi's 120 s and its buffers.
         _soak(4, *5 * [(2, 10)], *3 * [(2, 40)], (2, 150)),
     ),
-    Fault("killed under load", _CRASH, _kill_bridge("ready"), _kills(8, (0.05, 3))),
+    Fault("killed under load", _CRASH, _kill_ready, _kills(8, (0.05, 3))),
     # The broker is paused, so that batches are written when the bridge is dead.
-    Fault("killed in a batch", _CRASH, _kill_paused, _kills(4, (0.02, 0.8))),
+    Fault("killed in a batch", _CRASH, _kill_in_a_batch, _kills(4, (0.02, 0.8))),
     # Whether what was under way has been written is not known.
-    Fault("killed without Kafka", _CRASH, _kill_with_kafka, _kills(2, (0.02, 1.5))),
-    Fault("killed at its start", _CRASH, _kill_bridge(), _kills(4, (0, 1.5))),
+    Fault("killed without Kafka", _CRASH, _kill_without_kafka, _kills(2, (0.02, 1.5))),
+    Fault("killed at its start", _CRASH, _end_bridge(), _kills(4, (0, 1.5))),
     # Within the quiet time, the reading of the log or the first sending.
-    Fault("killed in resuming", _CRASH, _kill_bridge("started"), _kills(4, (0, 3))),
+    Fault("killed in resuming", _CRASH, _kill_started, _kills(4, (0, 3))),
     Fault("killed in stopping", _CRASH | _STOP, _kill_stopping, _kills(2, (0.2, 1.5))),
-    Fault("ended by SIGTERM", _STOP, _stop_bridge, _kills(3, (0.05, 1.5))),
+    Fault("ended by SIGTERM", _STOP, _stop, _kills(3, (0.05, 1.5))),
     # Kafka's faults cost no event.
     Fault("kafka killed", _NOTHING, _fail_brokers("kill"), _soak(2, (5, 30))),
     Fault("kafka stopped", _NOTHING, _fail_brokers("stop"), _soak(2, (5, 30))),

@@ -19,7 +19,7 @@ from random import Random
 import trio
 
 from bridge.sandbox.config import Plan
-from tests.chaos.course import Course, Options, Say, Servers
+from tests.chaos.course import STALE_SECONDS, Course, Options, Say, Servers
 from tests.chaos.faults import (
     RESTARTS_UP_SECONDS,
     choose,
@@ -46,7 +46,6 @@ from tests.kit.bridge_process import rows_in
 from tests.kit.expected import Expected
 from tests.kit.gap_judge import Gap, read_gaps
 from tests.kit.judge import judge
-from tests.kit.process import free_ports
 from tests.kit.reader import Record
 
 
@@ -54,7 +53,6 @@ __all__ = [
     "OUTAGE_BYTES",
     "finish_healing",
     "healing",
-    "healing_course",
     "judge_jobs",
     "judge_topics",
     "kills",
@@ -89,6 +87,7 @@ async def judge_topics(
         committed,
         repeats=repeats and course.options.delivery != "transactional",
         timestamps=timestamps,
+        sources=course.sources,
     )
     verdict = judge_course(evidence)
     verdict.findings[:0] = course.findings
@@ -222,9 +221,6 @@ async def restarts(
 
 # -- healing --------------------------------------------------------------
 
-# A failed job sends nothing; the bridge asks about it after that long.
-_STALE_SECONDS = 20.0
-
 _JOBS_END_SECONDS = 60.0
 # A try's wait, after as many as several long gaps in a row cost, and its answer.
 _DELIVER_SECONDS = 120.0
@@ -249,7 +245,7 @@ async def healing(
         name, token = f"healing-{number}", f"token-{number}"
         members.append(Member(name, token, plan, webhooks=hooked, job_rate=rate))
         say(f"account {members[-1]}")
-    course = healing_course("healing", servers, options, members, say=say)
+    course = Course("healing", servers, options, say, members=members)
     async with course.running():
         async with trio.open_nursery() as nursery:
             for account in course.dryapi.accounts.values():
@@ -260,33 +256,6 @@ async def healing(
             nursery.cancel_scope.cancel()
         await finish_healing(course)
     return course, await judge_jobs(course)
-
-
-def healing_course(
-    name: str,
-    servers: Servers,
-    options: Options,
-    members: Sequence[Member],
-    *,
-    settings: Mapping[str, str] | None = None,
-    say: Say = lambda _: None,
-) -> Course:
-    """Make a course of accounts with jobs, whose bridge takes webhooks."""
-    (port,) = free_ports(1)
-    own = {"RECONCILIATION_SILENT_AFTER_SECONDS": f"{_STALE_SECONDS:g}"}
-    if any(member.webhooks for member in members):
-        own["WEBHOOK_LISTEN"] = f"127.0.0.1:{port}"
-    course = Course(
-        name,
-        servers,
-        options,
-        say,
-        members=members,
-        webhook_url=f"http://127.0.0.1:{port}/webhooks/dryapi",
-        settings=own | dict(settings or {}),
-    )
-    course.faults_finish = True
-    return course
 
 
 async def finish_healing(course: Course) -> None:
@@ -325,6 +294,7 @@ async def judge_jobs(course: Course) -> Verdict:
     expected = Expected(
         repeats=course.options.delivery != "transactional",
         origins={"socket", "status-endpoint", "webhook"},
+        sources=course.sources,
         marks={"progress_number"},  # the status endpoint answers with one
         # The socket's own event, behind a webhook that was released.
         dead_letters={"after_terminal": None},
@@ -372,7 +342,7 @@ def _truth(course: Course) -> Truth:
         ]
 
     accounts = [account.close_books() for account in course.dryapi.accounts.values()]
-    return Truth(accounts, spans("status"), spans("bridge"), _STALE_SECONDS)
+    return Truth(accounts, spans("status"), spans("bridge"), STALE_SECONDS)
 
 
 def _gaps(course: Course) -> dict[str, list[Gap]]:

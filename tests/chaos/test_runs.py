@@ -25,6 +25,7 @@ from tests.chaos.__main__ import main
         ("restarts --times 3", {"events emitted": 500, "connects": 4}),
         ("healing --for 60s", {}),
     ],
+    ids=["kills", "kills-transactional", "soak", "restarts", "healing"],
 )
 def test_a_short_run_finds_nothing(
     command: str,

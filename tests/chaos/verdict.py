@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -54,15 +54,7 @@ _WINDOW_SECONDS = 10.0
 
 @dataclass
 class Verdict:
-    """
-    What was found.
-
-    Attributes:
-        findings: Everything that is not as it should be, a line each.
-        figures: Numbers, phrases and counters for people, by their names.
-        gaps: What was reported.
-        repeats: Records that occur once more with the same identity, a line each.
-    """
+    """What was found: findings and repeats a line each, figures by their names."""
 
     findings: list[str] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
@@ -72,32 +64,20 @@ class Verdict:
 
 @dataclass
 class Evidence:
-    """
-    What a course leaves.
-
-    Attributes:
-        topics: Everything that was read in the end.
-        ground: What was emitted.
-        faults: What was done to the bridge and to everything around it.
-        witnessed: How many events were emitted while a plain subscriber was
-            subscribed, and which of them it missed.
-        samples: The bridge's vitals.
-        accepts: When each connection was made, in seconds since the epoch.
-        committed: Which event each `ce_id` is by the outbox's file; None where that
-            was not looked at.
-        repeats: Whether a record may occur once more.
-        timestamps: Whether the topic kept the producer's timestamps.
-    """
+    """What a course leaves."""
 
     topics: Sequence[ReadTopic]
     ground: Ground
     faults: Sequence[Happened] = ()
+    # Events emitted while a plain subscriber was subscribed, and those it missed.
     witnessed: tuple[int, Sequence[Emission]] = (0, ())
     samples: Sequence[Sample] = ()
-    accepts: Sequence[float] = ()
+    accepts: Sequence[float] = ()  # when each connection was made
+    # Which event each `ce_id` is by the outbox's file, where that was looked at.
     committed: Mapping[str, NumberedEvent] | None = None
-    repeats: bool = False
-    timestamps: bool = True
+    repeats: bool = False  # whether a record may occur once more
+    timestamps: bool = True  # whether the topic kept the producer's timestamps
+    sources: Collection[str] | None = None  # the accounts, as `ce_source` has them
 
 
 def judge_course(evidence: Evidence) -> Verdict:
@@ -114,6 +94,7 @@ def judge_course(evidence: Evidence) -> Verdict:
         only_committed=evidence.committed is not None,
         repeats=evidence.repeats,
         timestamps=evidence.timestamps,
+        sources=evidence.sources,
     )
     judged = judge(evidence.topics, expected)
     verdict = Verdict(judged.findings, gaps=judged.gaps, repeats=judged.repeats)

@@ -14,7 +14,7 @@ import trio
 
 from tests.chaos.course import Course, Options, Servers
 from tests.chaos.faults import named, strike
-from tests.chaos.runs import finish_healing, healing_course, judge_jobs
+from tests.chaos.runs import finish_healing, judge_jobs
 from tests.chaos.upstream import Member, UpstreamAccount
 from tests.kit.broker import KafkaBroker
 from tests.kit.soketi import SoketiServer
@@ -66,7 +66,7 @@ async def test_jobs_that_end_while_soketi_is_away_end_in_kafka(
     ]
     servers = Servers(kafka, own_soketi, tmp_path)
     name = f"healing-{uuid.uuid4().hex[:8]}"
-    course = healing_course(name, servers, Options(), members, settings=_IMPATIENT)
+    course = Course(name, servers, Options(), members=members, settings=_IMPATIENT)
     async with course.running():
         accounts = course.dryapi.accounts.values()
         jobs = {account: [_start(account) for _ in range(3)] for account in accounts}
