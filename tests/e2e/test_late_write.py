@@ -10,7 +10,7 @@ from tests.e2e.jobs import job
 from tests.e2e.scene import Scene
 from tests.e2e.topic_records import check_exactly
 from tests.kit.kafka import KafkaServer
-from tests.kit.proxy import KafkaProxy, RequestKind
+from tests.kit.kafka_proxy import KafkaProxy, RequestKind
 
 
 # A start, the quiet time before the successor resumes, and a busy machine.
