@@ -74,6 +74,7 @@ class Expected:
             that is not known.
         missing: How many of them are neither on `jobs` nor a dead letter; None for
             any number.
+        unsure: Jobs whose events may be missing beside that.
         label: Names an event by its record's value.
         committed: Label by `ce_id` of what an outbox's file showed; for records of
             other topics than `jobs` their values.
@@ -85,18 +86,21 @@ class Expected:
         headers: Optional headers that may occur beside those of marks, refusals,
             truncation and replays.
         dead_letters: How many there are of each reason, None for any number.
-        gaps: Causes of each account's gaps in the order of opening; None for any.
-        open_gaps: How many of them were never closed.
+        gaps: Causes of each account's gaps in the order of opening, with `|` between
+            those of which either will do; None for any.
+        open_gaps: How many of them were never closed; None for any number.
         sources: Values that `ce_source` may have; None for any.
         outboxes: Values that `bridge_outbox` may have; None for any.
         framed: Whether a Schema Registry's five bytes precede JSON values.
         timestamps: Whether the producer's timestamps were kept by the topic.
         counts: What each process counted at its end; None where that is not known.
+        all_counted: Whether that is every process that wrote to the topics.
         secrets: What may appear nowhere.
     """
 
     accepted: Mapping[str, Sequence[object]] | None = None
     missing: int | None = 0
+    unsure: Collection[str] = ()
     label: Callable[[bytes], object] = bytes
     committed: Mapping[str, object] = field(default_factory=dict)
     only_committed: bool = False
@@ -107,10 +111,11 @@ class Expected:
     headers: Collection[str] = ()
     dead_letters: Mapping[str, int | None] = field(default_factory=dict)
     gaps: Mapping[str, Sequence[str]] | None = None
-    open_gaps: int = 0
+    open_gaps: int | None = 0
     sources: Collection[str] | None = None
     outboxes: Collection[str] | None = None
     framed: bool = False
     timestamps: bool = True
     counts: Sequence[Counts] | None = None
+    all_counted: bool = True
     secrets: Collection[str] = ()

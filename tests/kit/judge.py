@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import zip_longest
 from typing import Any
 
 from tests.kit.expected import Counts, Expected, Kind, ReadTopic
@@ -240,22 +241,32 @@ class _Judge:
                 found[seen.key].append((event, seen))
         for key in found.keys() - accepted.keys():
             yield f"job {key} at {found[key][0][1].place} was never accepted"
-        # A truncated dead letter has the digest of the whole.
-        letters = Counter(
-            (each.key, each.text("bridge_sha256") or each.record.value)
-            for each in self._of(Kind.DEAD_LETTERS)
-        )
-        missing = []
         for key, events in accepted.items():
             yield from _in_order(key, events, found[key])
-            present = Counter(event for event, _ in found[key])
-            for place, event in enumerate(events):
-                if not _take(present, event) and not _take_letter(letters, key, event):
-                    missing.append(f"lost: event {place} of job {key}")
+        there = {key: [event for event, _ in pairs] for key, pairs in found.items()}
+        missing = list(self._missing(accepted, there))
         if self._expected.missing == 0:
             yield from missing
         elif self._expected.missing not in {None, len(missing)}:
             yield f"{len(missing)} events are missing, not {self._expected.missing}"
+
+    def _missing(
+        self,
+        accepted: Mapping[str, Sequence[object]],
+        there: Mapping[str, Sequence[object]],
+    ) -> Iterator[str]:
+        """Name the events that are neither on `jobs` nor a dead letter."""
+        letters: defaultdict[str | bytes | None, list[str]] = defaultdict(list)
+        for each in self._of(Kind.DEAD_LETTERS):
+            # A truncated one has the digest of the whole.
+            name = each.text("bridge_sha256") or each.record.value
+            letters[name].append(each.key)
+        for key, events in accepted.items():
+            present = Counter(there.get(key, ()))
+            for place, event in enumerate(events):
+                is_there = _take(present, event) or _take_letter(letters, key, event)
+                if not is_there and key not in self._expected.unsure:
+                    yield f"lost: event {place} of job {key}"
 
     def _commits(self) -> Iterator[str]:
         """What an outbox's file showed is there, and is the same."""
@@ -314,7 +325,7 @@ class _Judge:
         self._verdict.gaps = gaps
         yield from found
         still_open = [gap for gap in gaps if gap.until is None]
-        if len(still_open) != self._expected.open_gaps:
+        if self._expected.open_gaps not in {None, len(still_open)}:
             yield from (f"never closed: {gap}" for gap in still_open)
             if not still_open:
                 yield f"no gap is open, not {self._expected.open_gaps}"
@@ -325,7 +336,8 @@ class _Judge:
             causes[gap.client_id].append(gap.cause)
         for account in sorted(causes.keys() | self._expected.gaps.keys()):
             wanted = list(self._expected.gaps.get(account, ()))
-            if causes[account] != wanted:
+            pairs = zip_longest(causes[account], wanted, fillvalue="")
+            if any(cause not in each.split("|") for cause, each in pairs):
                 yield f"gaps of {account}: {causes[account]}, not {wanted}"
 
     def _sums(self) -> Iterator[str]:
@@ -337,6 +349,8 @@ class _Judge:
             went = each.published + each.dead_lettered + each.dropped + each.waiting
             if each.came != went:
                 yield f"{each.came} came and {went} are accounted for: {each}"
+        if not self._expected.all_counted:
+            return
         published = sum(each.published - each.resent for each in counts)
         there = len(self._of(Kind.JOBS)) + len(self._of(Kind.PREVIEWS))
         if published != there:
@@ -388,14 +402,19 @@ def _take(counter: Counter[Any], name: object) -> bool:
 
 
 def _take_letter(
-    letters: Counter[tuple[str, str | bytes | None]], key: str, event: object
+    letters: Mapping[str | bytes | None, list[str]], key: str, event: object
 ) -> bool:
     """Use up the dead letter that has an event's bytes, or their digest."""
     if not isinstance(event, bytes):
         return False
-    names = (event, hashlib.sha256(event).hexdigest())
-    # One without a key is still that event.
-    return any(_take(letters, (at, name)) for name in names for at in (key, ""))
+    for name in (event, hashlib.sha256(event).hexdigest()):
+        keys = letters.get(name, [])
+        # A key may be found or not where the value is no JSON object.
+        found = [each for each in keys if each == key or "" in {each, key}]
+        if found:
+            keys.remove(max(found, key=len))
+            return True
+    return False
 
 
 class _Course:
