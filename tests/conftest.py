@@ -1,8 +1,8 @@
 """Fixtures that every test may ask for, and the real servers that some tests need.
 
-Owns when the servers start and end: at the first test that asks for them, once a
-run, whatever becomes of the tests. How they start belongs to `tests.kit`; what
-only one folder's tests need belongs into that folder's own conftest.
+Owns which servers a run has and which test has one for itself. How they start, and how
+workers share them, belongs to `tests.kit`; what only one folder's tests need belongs
+into that folder's own conftest.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any, cast
 
 import hypothesis
 import pytest
@@ -21,10 +23,10 @@ from bridge.operations import logs, redaction
 from tests.kit import broker, downloads, publisher
 from tests.kit.broker import BrokerError, KafkaBroker, existing_kafka
 from tests.kit.kafka import KafkaServer
-from tests.kit.process import ProcessError
 from tests.kit.publisher import Soketi, SoketiSettingError, existing_soketi
 from tests.kit.registry import RegistryServer
 from tests.kit.secure_kafka import SecureKafka
+from tests.kit.shared import Servers, SharedServerError, SharedServers, servers_of
 from tests.kit.soketi import SoketiServer
 
 
@@ -34,7 +36,24 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("bridge")
 
-_FAILURES = pytest.StashKey[dict[str, downloads.FetchError]]()
+_SERVERS = pytest.StashKey[Servers]()
+_NUMBERS = pytest.StashKey[dict[str, int]]()
+
+# Servers that one test has for itself, and how many of them there are at most.
+_OWN = {"own_kafka": 2, "own_soketi": 2, "registry": 1, "secure": 1}
+
+_CONNECTED = {"shared_kafka", "shared_soketi", *_OWN, "kafka", "soketi"}
+
+_FETCHES: dict[str, Callable[[downloads.Progress], object]] = {
+    "kafka": downloads.fetch_kafka,
+    "own_kafka": downloads.fetch_kafka,
+    "secure": downloads.fetch_kafka,
+    "soketi": downloads.fetch_soketi,
+    "own_soketi": downloads.fetch_soketi,
+    "registry": downloads.fetch_registry,
+}
+
+_FAILURES = pytest.StashKey[dict[object, downloads.FetchError]]()
 
 # Enough to tell partitions apart, and few enough to be filled by 50 jobs.
 _PARTITIONS = 3
@@ -59,11 +78,55 @@ class Topic:
     bootstrap_servers: str
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the servers of the run, none of which runs yet."""
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        config.stash[_SERVERS] = servers_of(worker["servers"])
+        return
+    workers = config.getoption("numprocesses", None) or 1
+    config.stash[_SERVERS] = SharedServers(
+        {
+            "kafka": lambda: KafkaServer(detours=workers),
+            "own_kafka": KafkaServer,
+            "soketi": SoketiServer,
+            "own_soketi": SoketiServer,
+            "registry": RegistryServer,
+            "secure": SecureKafka,
+        }
+    )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Say to a worker of pytest-xdist where the servers are."""
+    node.workerinput["servers"] = str(node.config.stash[_SERVERS].listen())
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the servers."""
+    servers = config.stash.get(_SERVERS, None)
+    if isinstance(servers, SharedServers):
+        servers.close()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # around pytest-timeout's clock
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Have a test's own servers for the whole of the test."""
+    servers = item.config.stash[_SERVERS]
+    numbers = item.stash.setdefault(_NUMBERS, {})
+    with ExitStack() as stack:
+        # All tests in one order: two never wait for each other.
+        for name in sorted(_OWN.keys() & _fixtures(item)):
+            numbers[name] = stack.enter_context(servers.locked(name, _OWN[name]))
+        return (yield)
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m "not connected" chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that stand on a real server."""
     for item in items:
-        if {"kafka", "secure", "soketi", "registry"} & _fixtures(item):
+        if _CONNECTED & _fixtures(item):
             item.add_marker(pytest.mark.connected)
 
 
@@ -75,143 +138,138 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     progress = reporter.write_line if reporter else downloads.to_stderr
     failures = session.config.stash.setdefault(_FAILURES, {})
-    fetches: dict[str, Callable[[downloads.Progress], object]] = {}
-    if not os.environ.get(broker.EXISTING_VARIABLE):
-        fetches["kafka"] = downloads.fetch_kafka
-    if not os.environ.get(publisher.EXISTING_VARIABLE):
-        fetches["soketi"] = downloads.fetch_soketi
-    fetches["secure"] = downloads.fetch_kafka
-    fetches["registry"] = downloads.fetch_registry
-    for fixture in needed & fetches.keys():
+    existing = {
+        name
+        for name, variable in (
+            ("kafka", broker.EXISTING_VARIABLE),
+            ("soketi", publisher.EXISTING_VARIABLE),
+        )
+        if os.environ.get(variable)
+    }
+    for fetch in {_FETCHES[name] for name in needed & _FETCHES.keys() - existing}:
         try:
-            fetches[fixture](progress)
+            fetch(progress)
         except downloads.FetchError as error:
-            # The other tests run; those that need the server fail with it.
-            failures[fixture] = error
-
-
-def _raise_failure(config: pytest.Config, fixture: str) -> None:
-    """Raise what kept a server from being fetched before the tests began.
-
-    Raises:
-        FetchError: It could not be fetched. A second try would only take long.
-    """
-    error = config.stash.get(_FAILURES, {}).get(fixture)
-    if error is not None:
-        raise error
+            # The other tests run; those that need the server fail with it, and a
+            # second try would only take long.
+            failures[fetch] = error
 
 
 def _fixtures(item: pytest.Item) -> set[str]:
     return set(getattr(item, "fixturenames", ()))
 
 
-@pytest.fixture(scope="session")
-def kafka(pytestconfig: pytest.Config) -> Iterator[KafkaBroker]:
-    """A real Kafka: the suite's own, or the one that BRIDGE_TEST_KAFKA names."""
+def _server(config: pytest.Config, fixture: str, number: int | None = None) -> Any:
+    """Give one of the run's servers, or fail the test that needs it."""
     try:
-        existing = existing_kafka()
-        if existing:
-            existing.check()
-            yield existing
-            return
-        _raise_failure(pytestconfig, "kafka")
-        server = KafkaServer()
-        server.__enter__()
-    except (BrokerError, downloads.FetchError, ProcessError) as error:
+        if failure := config.stash.get(_FAILURES, {}).get(_FETCHES[fixture]):
+            raise failure
+        servers = config.stash[_SERVERS]
+        return servers.get(fixture if number is None else f"{fixture}-{number}")
+    except (downloads.FetchError, SharedServerError) as error:
         pytest.fail(str(error), pytrace=False)
-    try:
-        yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture(scope="session")
-def soketi(pytestconfig: pytest.Config) -> Iterator[Soketi]:
-    """A real soketi: the suite's own, or the one that BRIDGE_TEST_SOKETI names."""
+def shared_kafka(pytestconfig: pytest.Config) -> KafkaBroker:
+    """A real Kafka: the run's, or the one that BRIDGE_TEST_KAFKA names."""
+    existing = existing_kafka()
+    if existing is None:
+        return cast("KafkaServer", _server(pytestconfig, "kafka"))
+    try:
+        existing.check()
+    except BrokerError as error:
+        pytest.fail(str(error), pytrace=False)
+    return existing
+
+
+@pytest.fixture(scope="session")
+def shared_soketi(pytestconfig: pytest.Config) -> Soketi:
+    """A real soketi: the run's, or the one that BRIDGE_TEST_SOKETI names."""
     try:
         existing = existing_soketi()
-        if existing:
-            if not existing.answers():
-                pytest.fail(f"no soketi answers at {existing.url}", pytrace=False)
-            yield existing
-            return
-        _raise_failure(pytestconfig, "soketi")
-        server = SoketiServer()
-        server.__enter__()
-    except (SoketiSettingError, downloads.FetchError, ProcessError) as error:
+    except SoketiSettingError as error:
         pytest.fail(str(error), pytrace=False)
-    try:
-        yield server
-    finally:
-        server.close()
+    if existing is None:
+        return cast("SoketiServer", _server(pytestconfig, "soketi"))
+    if not existing.answers():
+        pytest.fail(f"no soketi answers at {existing.url}", pytrace=False)
+    return existing
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
+def own_kafka(request: pytest.FixtureRequest) -> Iterator[KafkaServer]:
+    """A Kafka for a test that stops, kills or pauses it; no other has it meanwhile."""
+    server: KafkaServer = _server(request.config, "own_kafka", _own(request))
+    server.resume()
+    server.start()
+    yield server
+    server.resume()
+    server.start()
+    server.check()
+
+
+@pytest.fixture
+def own_soketi(request: pytest.FixtureRequest) -> Iterator[SoketiServer]:
+    """A soketi for a test that stops, kills or pauses it; no other has it meanwhile."""
+    server: SoketiServer = _server(request.config, "own_soketi", _own(request))
+    server.resume()
+    server.start()
+    yield server
+    server.resume()
+    server.start()
+    assert server.answers()
+
+
+def _own(request: pytest.FixtureRequest) -> int:
+    numbers: dict[str, int] = request.node.stash[_NUMBERS]
+    assert request.fixturename is not None
+    return numbers[request.fixturename]
+
+
+@pytest.fixture
+def kafka(request: pytest.FixtureRequest) -> KafkaBroker:
+    """The Kafka of a test: the shared one, or the test's own if it has one."""
+    own = "own_kafka" in request.fixturenames
+    return cast(
+        "KafkaBroker", request.getfixturevalue("own_kafka" if own else "shared_kafka")
+    )
+
+
+@pytest.fixture
+def soketi(request: pytest.FixtureRequest) -> Soketi:
+    """The soketi of a test: the shared one, or the test's own if it has one."""
+    own = "own_soketi" in request.fixturenames
+    return cast(
+        "Soketi", request.getfixturevalue("own_soketi" if own else "shared_soketi")
+    )
+
+
+@pytest.fixture
 def registry(pytestconfig: pytest.Config) -> Iterator[RegistryServer]:
-    """A real Schema Registry: Apicurio's, which speaks Confluent's API."""
-    try:
-        _raise_failure(pytestconfig, "registry")
-        server = RegistryServer()
-        server.__enter__()
-    except (downloads.FetchError, ProcessError) as error:
-        pytest.fail(str(error), pytrace=False)
-    try:
-        yield server
-    finally:
-        server.close()
-
-
-@pytest.fixture(scope="session")
-def secure(pytestconfig: pytest.Config) -> Iterator[SecureKafka]:
-    """A real Kafka of the suite's own, with a listener for each way to sign in."""
-    try:
-        _raise_failure(pytestconfig, "secure")
-        server = SecureKafka()
-        server.__enter__()
-    except (downloads.FetchError, ProcessError) as error:
-        pytest.fail(str(error), pytrace=False)
-    try:
-        yield server
-    finally:
-        server.close()
+    """A real Schema Registry: Apicurio's, which has Confluent's API."""
+    server: RegistryServer = _server(pytestconfig, "registry")
+    yield server
+    server.resume()
 
 
 @pytest.fixture
-def own_kafka(kafka: KafkaBroker) -> Iterator[KafkaServer]:
-    """The suite's Kafka for a test that stops, kills or pauses it; runs afterwards."""
-    if not isinstance(kafka, KafkaServer):
-        pytest.skip(
-            f"{broker.EXISTING_VARIABLE} names a broker that must not be stopped"
-        )
-    yield kafka
-    kafka.resume()
-    kafka.start()
+def secure(pytestconfig: pytest.Config) -> SecureKafka:
+    """A real Kafka of the run's, with a listener for each way to sign in."""
+    return cast("SecureKafka", _server(pytestconfig, "secure"))
 
 
 @pytest.fixture
-def own_soketi(soketi: Soketi) -> Iterator[SoketiServer]:
-    """The suite's soketi for a test that stops, kills or pauses it; runs afterwards."""
-    if not isinstance(soketi, SoketiServer):
-        pytest.skip(
-            f"{publisher.EXISTING_VARIABLE} names a server that must not be stopped"
-        )
-    yield soketi
-    soketi.resume()
-    soketi.start()
-
-
-@pytest.fixture
-def topic(kafka: KafkaBroker) -> Iterator[Topic]:
-    """A topic with a name of its own, its dead letters and gaps; gone afterwards."""
+def topic(kafka: KafkaBroker) -> Topic:
+    """A topic with a name of its own, its dead letters and gaps."""
     name = f"jobs-{uuid.uuid4().hex[:12]}"
     fresh = Topic(
         name, f"{name}.dlq", f"{name}.gaps", _PARTITIONS, kafka.bootstrap_servers
     )
-    kafka.create_topic(fresh.name, fresh.partitions)
-    kafka.create_topic(fresh.dead_letter, 1)
-    kafka.create_topic(fresh.gaps, 1)
-    yield fresh
-    kafka.delete_topics(fresh.name, fresh.dead_letter, fresh.gaps)
+    kafka.create_topics(
+        {fresh.name: fresh.partitions, fresh.dead_letter: 1, fresh.gaps: 1}
+    )
+    return fresh
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from bridge.sandbox.answers import Answer, Answers
 from bridge.sandbox.deliveries import Deliveries
 from bridge.sandbox.endpoint import Endpoint
 from bridge.sandbox.faults import Refusal, StatusFaults
@@ -26,6 +27,7 @@ from bridge.sandbox.webhooks import Webhooks
 __all__ = ["Control", "Doors"]
 
 _MAX_BODY_BYTES = 4 * 1024
+_MAX_ANSWER_BYTES = 64 * 1024
 
 # A year is as good as for ever, and 0 ends what lasts.
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=31_536_000)]
@@ -59,6 +61,12 @@ class _StatusFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     code: Annotated[int, msgspec.Meta(ge=500, le=599)] = 503
 
 
+class _Account(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    client_id: str
+    api_token: str
+    known: bool = True
+
+
 class _Failure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     error_code: str = "PROCESSING_ERROR"
     error_message: str = "The sandbox was told to let it fail."
@@ -73,6 +81,8 @@ class Doors(msgspec.Struct, frozen=True, kw_only=True):
         statistics: What is shown.
         book: Where jobs are looked up.
         status_faults: The faults of the status endpoint.
+        accounts: The tokens and their clients.
+        answers: What is answered on command, and what was asked.
         endpoint: The WebSocket connections; None if another server has them.
         webhooks: What is sent on command; None if none are sent.
         deliveries: What is switched on again.
@@ -82,6 +92,8 @@ class Doors(msgspec.Struct, frozen=True, kw_only=True):
     statistics: Statistics
     book: JobBook
     status_faults: StatusFaults
+    accounts: dict[str, set[str]] = {}
+    answers: Answers = msgspec.field(default_factory=Answers)
     endpoint: Endpoint | None
     webhooks: Webhooks | None
     deliveries: Deliveries
@@ -100,6 +112,8 @@ class Control:
     def routes(self) -> list[Route]:
         """List what is served where."""
         commands = {
+            "accounts": self._set_account,
+            "answers": self._order_answer,
             "emission": self._set_rate,
             "sockets/drop": self._drop_sockets,
             "sockets/refuse": self._refuse_sockets,
@@ -111,6 +125,7 @@ class Control:
         }
         return [
             Route("/sandbox/statistics", self._show, methods=["GET"]),
+            Route("/sandbox/requests", self._show_requests, methods=["GET"]),
             *(
                 Route(f"/sandbox/{path}", handler, methods=["POST"])
                 for path, handler in commands.items()
@@ -126,6 +141,23 @@ class Control:
         }
 
     async def _show(self, _request: Request) -> Response:
+        return json_response(self._report())
+
+    async def _show_requests(self, _request: Request) -> Response:
+        return json_response(list(self._doors.answers.requests))
+
+    async def _order_answer(self, request: Request) -> Response:
+        answer = await read_as(request, _MAX_ANSWER_BYTES, Answer)
+        self._doors.answers.order(answer)
+        return json_response(self._report())
+
+    async def _set_account(self, request: Request) -> Response:
+        account = await read_as(request, _MAX_BODY_BYTES, _Account)
+        accounts = self._doors.accounts
+        clients = accounts.setdefault(account.api_token, set())
+        (clients.add if account.known else clients.discard)(account.client_id)
+        if not clients:
+            del accounts[account.api_token]
         return json_response(self._report())
 
     async def _set_rate(self, request: Request) -> Response:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import defaultdict
 
 import msgspec
 from starlette.requests import Request
@@ -19,7 +20,13 @@ from bridge.sandbox.addresses import Addresses
 from bridge.sandbox.config import SandboxConfig
 from bridge.sandbox.errors import TooManyJobsError
 from bridge.sandbox.faults import StatusFaults
-from bridge.sandbox.http import error_body, fields, has_token, json_response, read_body
+from bridge.sandbox.http import (
+    bearer_token,
+    error_body,
+    fields,
+    json_response,
+    read_body,
+)
 from bridge.sandbox.jobs import Job, JobBook, JobRequest
 from bridge.sandbox.limits import RateLimiter
 from bridge.sandbox.previews import Pictures
@@ -46,6 +53,16 @@ class DryApi:
     """
     The handlers and their routes.
 
+    Args:
+        config: The sandbox's.
+        book: Its jobs.
+        simulation: What starts jobs.
+        pictures: The previews and results.
+        addresses: Where they are served.
+        statistics: What counts status calls.
+        accounts: Which tokens are good, and for which clients each; None for the
+            one of the settings.
+
     Attributes:
         faults: Whether the status endpoint fails.
     """
@@ -59,15 +76,20 @@ class DryApi:
         addresses: Addresses,
         *,
         statistics: Statistics,
+        accounts: dict[str, set[str]] | None = None,
     ) -> None:
         self.faults = StatusFaults(config.seed)
+        self._accounts = accounts or {config.api_token: {config.client_id}}
         self._statistics = statistics
         self._config = config
         self._book = book
         self._simulation = simulation
         self._pictures = pictures
         self._addresses = addresses
-        self._limiter = RateLimiter(config.plan)
+        # The limits are the token's.
+        self._limiters: defaultdict[str, RateLimiter] = defaultdict(
+            lambda: RateLimiter(config.plan)
+        )
 
     def routes(self) -> list[Route]:
         """List what is served where."""
@@ -82,7 +104,8 @@ class DryApi:
 
     async def _authorize(self, request: Request) -> Response:
         body = await read_body(request, _MAX_BODY_BYTES)
-        if not has_token(request, self._config.api_token):
+        clients = self._accounts.get(bearer_token(request))
+        if clients is None:
             return json_response({"message": "Unauthenticated."}, 401)
         given = fields(request, body)
         faults = {
@@ -96,7 +119,7 @@ class DryApi:
             message = next(iter(faults.values()))[0]
             return json_response({"message": message, "errors": faults}, 422)
         channel = given["channel_name"]
-        if channel != self._config.channel:
+        if channel not in {f"private-client.{client}" for client in clients}:
             return json_response({"message": "This action is unauthorized."}, 403)
         auth = self._config.app.channel_auth(given["socket_id"], channel)
         return json_response({"auth": auth})
@@ -112,9 +135,10 @@ class DryApi:
         fault = self.faults.code()
         if fault is not None:
             return _error(fault, "Server Error")
-        if not has_token(request, self._config.api_token):
+        token = bearer_token(request)
+        if token not in self._accounts:
             return _error(401, "Unauthenticated.")
-        allowance = self._limiter.take()
+        allowance = self._limiters[token].take()
         if not allowance.allowed:
             return _error(429, "Too Many Attempts.", allowance.headers)
         job = self._book.get(request.path_params["request_id"])

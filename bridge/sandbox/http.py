@@ -15,15 +15,13 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridge.sandbox import signing
-
 
 __all__ = [
     "BodyTooLargeError",
     "UnreadableBodyError",
+    "bearer_token",
     "error_body",
     "fields",
-    "has_token",
     "json_response",
     "read_as",
     "read_body",
@@ -119,7 +117,7 @@ def fields(request: Request, body: bytes) -> dict[str, Any]:
         return {}
 
 
-def has_token(request: Request, token: str) -> bool:
-    """Check the bearer token."""
+def bearer_token(request: Request) -> str:
+    """Read the bearer token; empty without one."""
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and signing.equal(given.strip(), token)
+    return given.strip() if scheme.lower() == "bearer" else ""

@@ -12,6 +12,7 @@ import trio
 
 from bridge.sandbox import application
 from bridge.sandbox.addresses import Addresses
+from bridge.sandbox.answers import Answers
 from bridge.sandbox.channels import Channels
 from bridge.sandbox.config import SandboxConfig
 from bridge.sandbox.control import Control, Doors
@@ -40,11 +41,15 @@ class Sandbox:
     Attributes:
         config: What it was told.
         statistics: What it has done.
+        accounts: Which tokens are good, and for which clients each.
+        answers: What it answers on command, and what it was asked.
     """
 
     def __init__(self, config: SandboxConfig) -> None:
         self.config = config
         self.statistics = Statistics()
+        self.accounts = {config.api_token: {config.client_id}}
+        self.answers = Answers()
         self._simulation: Simulation | None = None
         self._endpoint: Endpoint | None = None
         # What runs beside the server.
@@ -98,13 +103,21 @@ class Sandbox:
             config, book, publisher, *([webhooks.announce] if sends else [])
         )
         api = DryApi(
-            config, book, simulation, pictures, addresses, statistics=self.statistics
+            config,
+            book,
+            simulation,
+            pictures,
+            addresses,
+            statistics=self.statistics,
+            accounts=self.accounts,
         )
         doors = Doors(
             simulation=simulation,
             statistics=self.statistics,
             book=book,
             status_faults=api.faults,
+            accounts=self.accounts,
+            answers=self.answers,
             endpoint=self._endpoint,
             webhooks=webhooks if sends else None,
             deliveries=deliveries,
@@ -114,7 +127,8 @@ class Sandbox:
             routes += PusherApi(config, channels, self.statistics).routes()
         self._simulation = simulation
         self._beside = [simulation.run, *([deliveries.run] if sends else [])]
-        return Server(application.build(routes), self._endpoint)
+        built = self.answers.around(application.build(routes))
+        return Server(built, self._endpoint)
 
     async def set_rate(self, rate: float) -> None:
         """

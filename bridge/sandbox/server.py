@@ -76,6 +76,7 @@ class Server:
         config.errorlog = logging.getLogger("hypercorn.error")
         config.keep_alive_timeout = _KEEP_ALIVE_SECONDS
         config.include_server_header = False
+        config.include_date_header = False  # `Answers` has it
         self._config = config
         # Two libraries' words for the same ASGI callable.
         framework = cast("Framework", application)

@@ -12,15 +12,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from confluent_kafka.admin._acl import AclOperation
 from confluent_kafka.admin._resource import ResourceType
 
 from bridge.doctor import Line, Outcome, Report, check
 from bridge.settings import Secret, load
-from tests.doctor.dry_api import Answer, DryApi, OfJob, signing, unknown
 from tests.kit.authorities import Authority, Identity
+from tests.kit.dryapi import DryApi
 from tests.kit.guarded import GuardedKafka
 from tests.kit.publisher import Soketi
 
@@ -101,7 +101,8 @@ class Ground:
         stack: ExitStack,
     ) -> Self:
         """Give a ground on which all is well."""
-        api = stack.enter_context(DryApi(signing(soketi)).serving())
+        accounts = {CLIENT_ID: CANARY}
+        api = stack.enter_context(DryApi(soketi, accounts).serving())
         environ = {
             "BRIDGE_CLIENT_ID": CLIENT_ID,
             "BRIDGE_API_TOKEN": CANARY,
@@ -146,23 +147,28 @@ class Ground:
                 guarded.allow(ResourceType.TOPIC, name, *granted)
         return names
 
-    def answering(
+    def dryapi(
         self,
-        answer: Answer,
+        accounts: Mapping[str, str] | None = None,
         *,
-        skew_seconds: float | None = 0.0,
-        of_job: OfJob = unknown,
-    ) -> dict[str, str]:
+        soketi: Soketi | None = None,
+        **options: Any,
+    ) -> DryApi:
+        """Start another dryAPI, for other accounts or in front of another soketi."""
+        api = DryApi(soketi or self.soketi, accounts or {CLIENT_ID: CANARY}, **options)
+        return self.stack.enter_context(api.serving())
+
+    def answering(self, path: str, **answer: Any) -> dict[str, str]:
         """Start another dryAPI, which answers so, and give the variable for it."""
-        api = DryApi(answer, skew_seconds=skew_seconds, of_job=of_job)
-        return {"BRIDGE_API_URL": self.stack.enter_context(api.serving()).url}
+        api = self.dryapi()
+        api.answer(path, **answer)
+        return {"BRIDGE_API_URL": api.url}
 
     def tls_port(self, identity: Identity) -> int:
         """Start a server that shows a certificate, and give its port."""
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(identity.certificate, identity.key)
-        api = DryApi(signing(self.soketi), tls)
-        return self.stack.enter_context(api.serving()).port
+        return self.dryapi(tls=tls).port
 
     async def check(
         self,

@@ -6,16 +6,18 @@ Each gives the settings that lead to the fault. How it is to be told stands in `
 from __future__ import annotations
 
 import sqlite3  # noqa: TID251 - makes outboxes that are none
+import time
 from collections.abc import Callable, Iterable, Mapping
+from email.utils import formatdate
 from pathlib import Path
 
 from confluent_kafka.admin._acl import AclOperation
 
 from bridge.outbox import OutboxDirectory
 from bridge.outbox.disk.schema import FORMAT_VERSION
-from tests.doctor.dry_api import signing
 from tests.doctor.ground import RIGHTS, Ground
 from tests.doctor.holes import deaf_port
+from tests.kit.dryapi import AUTH, STATUS
 from tests.kit.publisher import App, Soketi
 from tests.outbox.making import append, numbered, open_jobs, stored
 from tests.registry.scripted import Reply, ScriptedRegistry, failure
@@ -41,36 +43,40 @@ def no_certificate(ground: Ground) -> Changes:
 # -- DryAPI --------------------------------------------------------------------------
 
 
+_JSON = {"Content-Type": "application/json"}
+
+
 def status(code: int) -> Make:
     """Have the auth endpoint answer with a status."""
-    return lambda ground: ground.answering(
-        lambda _socket, _channel: (code, "application/json", b"{}")
-    )
+    return lambda ground: ground.answering(AUTH, status=code, headers=_JSON, body="{}")
 
 
 def of_job(code: int, headers: Mapping[str, str] | None = None) -> Make:
     """Have the status endpoint answer so about a job."""
-    answer = (code, dict(headers or {}), b'{"data": {"status": "done"}}')
+    body = '{"data": {"status": "done"}}'
     return lambda ground: ground.answering(
-        signing(ground.soketi), of_job=lambda: answer
+        STATUS, status=code, headers={**_JSON, **(headers or {})}, body=body
     )
 
 
 def login_page(ground: Ground) -> Changes:
     """Have a page for people answer."""
-    page = b"<html>canary-of-a-page</html>"
-    return ground.answering(lambda _socket, _channel: (200, "text/html", page))
+    page = "<html>canary-of-a-page</html>"
+    kind = {"Content-Type": "text/html"}
+    return ground.answering(AUTH, status=200, headers=kind, body=page)
 
 
 def signed_by_another(ground: Ground) -> Changes:
     """Have signatures made with the secret of another deployment."""
     app = App(ground.soketi.app.id, ground.soketi.app.key, "another-secret")
-    return ground.answering(signing(Soketi(ground.soketi.url, app)))
+    other = ground.dryapi(soketi=Soketi(ground.soketi.url, app))
+    return {"BRIDGE_API_URL": other.url}
 
 
 def skewed(seconds: float | None) -> Make:
     """Have dryAPI's clock ahead of ours; None for answers without time."""
-    return lambda ground: ground.answering(signing(ground.soketi), skew_seconds=seconds)
+    date = None if seconds is None else formatdate(time.time() + seconds, usegmt=True)
+    return lambda ground: ground.answering("/", headers={"Date": date})
 
 
 def over_tls(

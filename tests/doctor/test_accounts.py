@@ -6,7 +6,6 @@ import pytest
 
 from bridge.doctor import Outcome
 from bridge.errors import ExitCode
-from tests.doctor.dry_api import signing
 from tests.doctor.ground import Ground, only_remarkable
 
 
@@ -27,17 +26,11 @@ async def test_one_refused_account_of_many_is_named(ground: Ground) -> None:
             for number in range(_ACCOUNTS)
         )
     )
-    sign = signing(ground.soketi)
-
-    def answer(socket_id: str, channel: str) -> tuple[int, str, bytes]:
-        sockets.add(socket_id)
-        if channel == "private-client.a7":
-            return 403, "application/json", b"{}"
-        return sign(socket_id, channel)
-
-    sockets: set[str] = set()
+    api = ground.dryapi({"a0": "canary-of-all"})
+    for number in set(range(_ACCOUNTS)) - {7}:
+        api.admit(f"a{number}", "canary-of-all")
     alone = {"BRIDGE_CLIENT_ID": None, "BRIDGE_API_TOKEN": None}
-    report = await ground.check({**ground.answering(answer), **alone}, file)
+    report = await ground.check({"BRIDGE_API_URL": api.url, **alone}, file)
     line = only_remarkable(report)
     assert (line.step, line.subject) == ("authorization", "a7")
     assert "[[accounts]]" in line.remedy
@@ -48,5 +41,5 @@ async def test_one_refused_account_of_many_is_named(ground: Ground) -> None:
     assert subscribed.pop("a7") is Outcome.SKIPPED
     assert len(subscribed) == _ACCOUNTS - 1
     assert set(subscribed.values()) == {Outcome.OK}
-    assert len(sockets) == 1
+    assert len({one.socket_id for one in api.authorizations}) == 1
     assert "canary" not in str(report)

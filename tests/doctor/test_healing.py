@@ -8,7 +8,6 @@ import pytest
 
 from bridge.doctor import Outcome, Report
 from bridge.outbox import OutboxDirectory
-from tests.doctor.dry_api import DryApi, signing, unknown
 from tests.doctor.ground import CANARY, CLIENT_ID, Ground, remarkable
 from tests.doctor.planting import filled, shown, taken_port, webhooks
 
@@ -30,12 +29,12 @@ async def test_the_calls_that_are_left_are_told(ground: Ground) -> None:
     """It is asked once, about a job that nobody has, with the account's token."""
     report = await ground.check()
     assert list(remarkable(report)) == []
-    left = "left are 49 of 50 calls of this minute and 150 of 200 calls of this day"
+    left = "left are 49 of 50 calls of this minute and 199 of 200 calls of this day"
     assert details(report, "status") == [
         (Outcome.OK, CLIENT_ID, f"answers (HTTP 404); {left}")
     ]
-    ((token, job),) = ground.api.asked_about
-    assert token == f"Bearer {CANARY}"
+    ((token, job),) = ground.api.status_calls
+    assert token == CANARY
     assert uuid.UUID(job).version == 4
 
 
@@ -43,9 +42,7 @@ async def test_an_account_without_a_limit_of_the_day_has_none_told(
     ground: Ground,
 ) -> None:
     """What the answer doesn't say is left out."""
-    changes = ground.answering(
-        signing(ground.soketi), of_job=lambda: unknown(minute=(299, 300), day=None)
-    )
+    changes = {"BRIDGE_API_URL": ground.dryapi(plan="premium").url}
     ((_, _, detail),) = details(await ground.check(changes), "status")
     assert detail == "answers (HTTP 404); left are 299 of 300 calls of this minute"
 
@@ -60,13 +57,11 @@ async def test_accounts_with_one_token_cost_one_call(ground: Ground) -> None:
         )
     )
     alone = {"BRIDGE_CLIENT_ID": None, "BRIDGE_API_TOKEN": None}
-    api = ground.stack.enter_context(DryApi(signing(ground.soketi)).serving())
+    api = ground.dryapi({"a": "canary-1", "c": "canary-2"})
+    api.admit("b", "canary-1")
     report = await ground.check({**alone, "BRIDGE_API_URL": api.url}, file)
     assert [subject for _, subject, _ in details(report, "status")] == ["a", "c"]
-    assert sorted(token for token, _ in api.asked_about) == [
-        "Bearer canary-1",
-        "Bearer canary-2",
-    ]
+    assert sorted(token for token, _ in api.status_calls) == ["canary-1", "canary-2"]
 
 
 async def test_what_is_switched_off_is_not_looked_at(ground: Ground) -> None:
@@ -74,7 +69,7 @@ async def test_what_is_switched_off_is_not_looked_at(ground: Ground) -> None:
     report = await ground.check({"BRIDGE_RECONCILIATION_ENABLED": "false"})
     steps = {line.step for line in report.lines}
     assert steps.isdisjoint({"status", "webhook.secret", "webhook.tls", "webhook.port"})
-    assert ground.api.asked_about == []
+    assert ground.api.status_calls == []
 
 
 async def test_webhooks_that_could_come_are_called_so(ground: Ground) -> None:

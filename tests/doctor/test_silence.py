@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -10,9 +9,9 @@ import pytest
 import trio
 
 from bridge.doctor import Outcome, Report
-from tests.doctor.dry_api import StatusAnswer, signing, unknown
 from tests.doctor.ground import Ground, remarkable
 from tests.doctor.holes import black_hole, deaf_port
+from tests.kit.dryapi import AUTH, STATUS
 from tests.registry.scripted import Reply, ScriptedRegistry
 
 
@@ -20,24 +19,9 @@ from tests.registry.scripted import Reply, ScriptedRegistry
 pytestmark = pytest.mark.timeout(180)
 
 
-def deaf_auth(ground: Ground) -> dict[str, str]:
-    """Have an auth endpoint that takes the request and thinks."""
-
-    def think(_socket: str, _channel: str) -> tuple[int, str, bytes]:
-        time.sleep(4)
-        return 200, "application/json", b"{}"
-
-    return ground.answering(think)
-
-
-def deaf_status(ground: Ground) -> dict[str, str]:
-    """Have a status endpoint that takes the request and thinks."""
-
-    def think() -> StatusAnswer:
-        time.sleep(4)
-        return unknown()
-
-    return ground.answering(signing(ground.soketi), of_job=think)
+def deaf(path: str) -> Callable[[Ground], dict[str, str]]:
+    """Have an endpoint that takes the request and thinks."""
+    return lambda ground: ground.answering(path, status=200, delay_seconds=60)
 
 
 def deaf_registry(ground: Ground) -> dict[str, str]:
@@ -75,8 +59,8 @@ _SILENCES: dict[str, tuple[Callable[[Ground], dict[str, str]], str]] = {
         at("BRIDGE_API_URL", "http://127.0.0.1:{}", lost=False),
         "BRIDGE_API_URL",
     ),
-    "authorization": (deaf_auth, "BRIDGE_API_URL"),
-    "status": (deaf_status, "BRIDGE_API_URL"),
+    "authorization": (deaf(AUTH), "BRIDGE_API_URL"),
+    "status": (deaf(STATUS), "BRIDGE_API_URL"),
     "kafka.tcp": (at(_SERVERS, "127.0.0.1:{}", lost=True), "firewall"),
     "kafka.broker": (at(_SERVERS, "127.0.0.1:{}", lost=False), _SERVERS),
     "schema_registry": (deaf_registry, "BRIDGE_SCHEMA_REGISTRY_URL"),

@@ -1,46 +1,75 @@
-"""Fixtures of the end-to-end tests: the scene, and its dryAPI."""
+"""Fixtures of the end-to-end tests: the scene, its dryAPI, and proxies."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 import trio
 
 from tests.conftest import Topic
-from tests.e2e.auth_endpoint import AuthEndpoint
-from tests.e2e.membership import Membership
-from tests.e2e.scene import Account, Scene, start_sandbox
+from tests.e2e.scene import Account, Scene
 from tests.kit.broker import KafkaBroker
+from tests.kit.dryapi import DryApi
 from tests.kit.publisher import Soketi
+from tests.kit.pusher_proxy import PusherProxy
+
+
+_PASSED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember whether a test's body passed."""
+    report = yield
+    if call.when == "call":
+        item.stash[_PASSED] = report.passed
+    return report
 
 
 @pytest.fixture
 def scene(
-    tmp_path: Path, kafka: KafkaBroker, topic: Topic, soketi: Soketi
+    tmp_path: Path,
+    kafka: KafkaBroker,
+    topic: Topic,
+    soketi: Soketi,
+    request: pytest.FixtureRequest,
 ) -> Iterator[Scene]:
-    """An account, its servers and its bridges, which show no token, come what may."""
+    """An account, its servers and its bridges; the test must end and judge it."""
     made = Scene(tmp_path, Account.new(), kafka, topic, soketi)
     yield made
     made.close()
+    assert made.ended or not request.node.stash.get(_PASSED, False), "not judged"
 
 
 @pytest.fixture
-async def dryapi(nursery: trio.Nursery, scene: Scene) -> str:
-    """The base URL of a dryAPI that authorises the account and emits nothing."""
-    _, url = await start_sandbox(nursery, scene, rate=0, wait_for_subscriber=False)
-    return url
+def api(scene: Scene) -> Iterator[DryApi]:
+    """A dryAPI that knows the scene's account, and obeys the test."""
+    accounts = {scene.account.client_id: scene.account.token}
+    with DryApi(scene.soketi, accounts).serving() as made:
+        yield made
 
 
 @pytest.fixture
-def membership(scene: Scene, tmp_path: Path) -> Membership:
-    """Three accounts, and the bridge's files."""
-    return Membership(scene.soketi, tmp_path, scene.more_accounts(3))
+def dryapi(api: DryApi) -> str:
+    """Its base URL."""
+    return api.url
 
 
 @pytest.fixture
-def auth(membership: Membership) -> Iterator[AuthEndpoint]:
-    """The dryAPI that knows them."""
-    with AuthEndpoint(membership.answer).serving() as endpoint:
-        yield endpoint
+async def pusher_proxy(nursery: trio.Nursery, scene: Scene) -> PusherProxy:
+    """A proxy in front of the scene's soketi."""
+    proxy = PusherProxy(scene.soketi.url)
+    await nursery.start(proxy.serve)
+    return proxy
+
+
+@pytest.fixture
+def preview_topic(kafka: KafkaBroker, topic: Topic) -> str:
+    """The topic of previews beside the test's own topic."""
+    name = f"{topic.name}.previews"
+    kafka.create_topic(name, topic.partitions, {"cleanup.policy": "compact"})
+    return name

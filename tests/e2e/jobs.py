@@ -6,18 +6,21 @@ topic is compared with. What becomes of the events is for the tests.
 
 from __future__ import annotations
 
+import base64
 import json
 import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 
 import trio
+from PIL import Image
 
 from tests.kit.bridge_process import BridgeProcess
 from tests.kit.publisher import Event, Publisher
 
 
-__all__ = ["JOB_EVENT", "Load", "job"]
+__all__ = ["JOB_EVENT", "Load", "data_uri", "job", "jpeg"]
 
 JOB_EVENT = "request.status.updated"
 
@@ -34,6 +37,18 @@ _LOOK_SECONDS = 0.01
 # machine's other work its part.
 _STEPS = 8
 _PAUSE = 0.01
+
+
+def jpeg(shade: int) -> bytes:
+    """Paint a small image."""
+    out = BytesIO()
+    Image.new("L", (64, 64), shade).save(out, "JPEG")
+    return out.getvalue()
+
+
+def data_uri(image: bytes) -> str:
+    """Give an image as dryAPI sends previews."""
+    return f"data:image/jpeg;base64,{base64.b64encode(image).decode()}"
 
 
 def job(steps: int, previews: Sequence[str] = ()) -> tuple[str, list[str]]:

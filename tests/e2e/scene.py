@@ -1,32 +1,49 @@
-"""What one end-to-end test plays with: an account, its servers, its bridges.
+"""One end-to-end test: an account, its servers and bridges, their end and judgement.
 
-Owns what these are made of and their end. What happens on the scene is for the
-tests; the parts themselves stand in the modules beside this one.
+Owns how a scene ends: every bridge is stopped in order, every topic is read, and all of
+them are judged. What happens before is for the tests.
 """
 
 from __future__ import annotations
 
+import json
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import trio
+from confluent_kafka.admin import AdminClient
 
-from bridge.sandbox import Sandbox, SandboxConfig
 from tests.conftest import Topic
-from tests.e2e.gap_records import bounds_of
-from tests.e2e.jobs import Load
-from tests.e2e.topic_records import read
-from tests.kit.bridge_process import BridgeProcess
+from tests.e2e.jobs import JOB_EVENT, Load, job
+from tests.kit.bridge_process import BridgeProcess, Metrics
 from tests.kit.broker import KafkaBroker
-from tests.kit.publisher import Soketi
-from tests.kit.reader import Record
+from tests.kit.judge import Counts, Expected, Gap, Kind, ReadTopic, Verdict, judge
+from tests.kit.publisher import Event, Soketi
+from tests.kit.reader import Record, read_topic
 
 
-__all__ = ["Account", "Scene", "start_sandbox"]
+__all__ = [
+    "EARLY_CRASH",
+    "Account",
+    "Ending",
+    "Scene",
+    "counts_of",
+    "without_preview",
+]
+
+# What was received is noted four times a second: a bridge that is killed right after
+# its first starts may have noted nothing.
+EARLY_CRASH = "crashed|first_start"
+
+_READ_SECONDS = 30.0
+
+# Findings beyond these are of the same defect.
+_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -50,6 +67,31 @@ class Account:
         client_id = f"client-{secrets.token_hex(4)}"
         token = f"canary-{secrets.token_hex(12)}"
         return cls(client_id, f"private-client.{client_id}", token)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """
+    What was on the topics at a scene's end, after they were judged.
+
+    Attributes:
+        jobs: The records of `jobs`, by partition and offset.
+        dead_letters: Those of `jobs.dlq`.
+        gap_records: Those of `jobs.gaps`.
+        previews: Those of `jobs.previews`.
+        verdict: What was found beside findings, of which there are none.
+    """
+
+    jobs: list[Record]
+    dead_letters: list[Record]
+    gap_records: list[Record]
+    previews: list[Record]
+    verdict: Verdict
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """The gaps in the order of opening."""
+        return self.verdict.gaps
 
 
 class Scene:
@@ -77,13 +119,24 @@ class Scene:
         self.soketi = soketi
         self._folder = folder
         self._made: list[BridgeProcess] = []
-        self._tokens = {account.token}
+        self._leaky: list[BridgeProcess] = []
+        self._accounts = [account]
+        self._sources: set[str] = set()
+        self._published: dict[str, list[bytes]] = {}
+        self._loads: list[tuple[Load, str]] = []
+        self._counts: list[Counts] = []
+        self._all_counted = True
+        self._ended = False
 
     def more_accounts(self, count: int) -> list[Account]:
         """Make accounts beside the scene's, whose tokens no bridge may show either."""
         accounts = [Account.new() for _ in range(count)]
-        self._tokens.update(account.token for account in accounts)
+        self._accounts += accounts
         return accounts
+
+    @property
+    def _tokens(self) -> set[str]:
+        return {account.token for account in self._accounts}
 
     def bridge(
         self,
@@ -92,6 +145,7 @@ class Scene:
         topic: str | None = None,
         wrapper: Sequence[str] = (),
         flags: Sequence[str] = (),
+        leaks: bool = False,
         **settings: object,
     ) -> BridgeProcess:
         """
@@ -102,6 +156,8 @@ class Scene:
             topic: Another topic than the scene's.
             wrapper: A command that ends in executing what follows it.
             flags: More of its command line.
+            leaks: Whether its output may hold secrets and tracebacks: it is broken on
+                purpose.
             settings: More settings, or others, by their names; None for none.
         """
         usual = {
@@ -128,6 +184,10 @@ class Scene:
             flags,
         )
         self._made.append(bridge)
+        if leaks:
+            self._leaky.append(bridge)
+        for account in self._accounts:
+            self._sources.add(f"{api_url}/clients/{account.client_id}")
         return bridge
 
     @asynccontextmanager
@@ -137,6 +197,7 @@ class Scene:
         *,
         account: Account | None = None,
         steady: bool = False,
+        arrives: Literal["all", "some", "none"] = "all",
     ) -> AsyncIterator[Load]:
         """
         Publish on an account's channel.
@@ -145,67 +206,268 @@ class Scene:
             reader: As `Load` takes it.
             account: Another account than the scene's.
             steady: Whether jobs run from now on until the load's `stop`.
+            arrives: How much of it must be on the topic at the end of the scene.
 
         Yields:
             The load; whatever it still does is cancelled at the end.
         """
         async with self.soketi.publisher() as publisher, trio.open_nursery() as nursery:
             load = Load(publisher, (account or self.account).channel, reader)
+            self._loads.append((load, arrives))
             if steady:
                 nursery.start_soon(load.keep_running)
             yield load
             nursery.cancel_scope.cancel()
 
+    async def publish(
+        self, texts: Iterable[str], account: Account | None = None
+    ) -> int:
+        """Publish the `data` of events one by one; give their number."""
+        channel, count = (account or self.account).channel, 0
+        async with self.soketi.publisher() as publisher:
+            for text in texts:
+                await publisher.publish_batch([Event(channel, JOB_EVENT, text)])
+                self._accept(text)
+                count += 1
+        return count
+
+    def _accept(self, text: str) -> None:
+        """Remember what was accepted, under the key that it must get."""
+        try:
+            key = json.loads(text)["request_id"]
+        except (ValueError, TypeError, KeyError):
+            key = ""
+        key = key if isinstance(key, str) else ""
+        self._published.setdefault(key, []).append(text.encode())
+
     async def records(self, expected: int | None = None) -> list[Record]:
         """Read the topic to its end, waiting for at least so many records."""
-        return await read(self.kafka, self.topic.name, expected)
+        return await self._read(self.topic.name, expected)
 
     async def dead_letters(self, expected: int | None = None) -> list[Record]:
         """Read the dead letters in the same way."""
-        return await read(self.kafka, self.topic.dead_letter, expected)
+        return await self._read(self.topic.dead_letter, expected)
 
-    async def gaps(self, expected: int | None = None) -> list[Record]:
-        """
-        Read the ledger of gaps in the same way.
+    async def bounds(self, expected: int) -> list[Record]:
+        """Wait for so many records that open or close a gap, and give them."""
+        with trio.fail_after(_READ_SECONDS):
+            while True:
+                records = await self._read(self.topic.gaps)
+                # What became of a gap's jobs is another matter.
+                bounds = [each for each in records if b'"unknown":' not in _text(each)]
+                if len(bounds) >= expected:
+                    return bounds
 
-        What is waited for are records that open or close a gap: when it comes out what
-        became of its jobs is another matter.
+    async def finish(self, bridge: BridgeProcess) -> None:
+        """Run ten more jobs: what comes after everything else gets through."""
+        async with self.load() as load:
+            await load.run_together([job(3) for _ in range(10)])
+        with trio.fail_after(_READ_SECONDS):
+            while True:
+                found = Counter(_key(record) for record in await self.records())
+                # They are behind everything else of their partitions.
+                if all(found[key] >= 5 for key in load.accepted):
+                    break
+        await bridge.wait_metrics(lambda now: now.waiting == 0)
+
+    # -- The end --------------------------------------------------------------
+
+    async def stop(self, bridge: BridgeProcess) -> None:
+        """Ask a bridge to end in order; what it has counted is judged at the end."""
+        metrics = await bridge.metrics()
+        assert await bridge.stop() == 0, bridge.all_output
+        (stopped,) = bridge.logged("service.stopped")
+        self._counts.append(counts_of(metrics))
+        # What came after the reading is in no count.
+        if stopped["read"] != metrics.read or counts_of(metrics).waiting:
+            self._all_counted = False
+
+    async def end(
+        self,
+        *,
+        gaps: Sequence[str] | Mapping[str, Sequence[str]] | None = ("first_start",),
+        waiting: int | None = 0,
+        judged: bool = True,
+        **expected: Any,
+    ) -> Ending:
         """
-        records = await read(self.kafka, self.topic.gaps, expected)
-        while (missing := (expected or 0) - len(bounds_of(records))) > 0:
-            count = len(records) + missing
-            records = await read(self.kafka, self.topic.gaps, count)
-        return records
+        Stop every bridge in order, read every topic, and judge all of them.
+
+        Args:
+            gaps: Causes of the account's gaps, or those of each account; None for any.
+            waiting: How many rows the outboxes still have for Kafka; None for any.
+            judged: Whether the topics are judged; the test says why they can't be.
+            expected: As `Expected` takes it, where it is out of the ordinary.
+        """
+        for bridge in self._made:
+            assert not bridge.ended_unseen, bridge.all_output
+            if bridge.running:
+                await self.stop(bridge)
+        self._ended = True
+        topics = await self._read_all()
+        label = expected.get("label", bytes)
+        accepted, unsure = self._accepted(label)
+        left, committed = self._outboxes(label)
+        usual = {
+            "accepted": accepted,
+            "unsure": unsure,
+            "committed": committed,
+            "gaps": self._causes(gaps),
+            "sources": self._sources,
+            "counts": self._counts,
+            "all_counted": self._is_counted(),
+            "secrets": {*self._tokens, self.soketi.app.secret},
+        }
+        verdict = judge(topics, Expected(**(usual | expected)))
+        if waiting not in {None, left}:
+            verdict.findings.append(f"{left} rows wait in the outboxes, not {waiting}")
+        if judged:
+            assert not verdict.findings, "\n".join(verdict.findings[:_SHOWN])
+        records = {topic.kind: list(topic.records) for topic in topics}
+        return Ending(
+            jobs=records[Kind.JOBS],
+            dead_letters=records[Kind.DEAD_LETTERS],
+            gap_records=records[Kind.GAPS],
+            previews=records.get(Kind.PREVIEWS, []),
+            verdict=verdict,
+        )
+
+    def _is_counted(self) -> bool:
+        """Whether every process has ended in order and was read at its end."""
+        starts = sum(bridge.starts for bridge in self._made)
+        return self._all_counted and starts == len(self._counts)
+
+    def _causes(
+        self, gaps: Sequence[str] | Mapping[str, Sequence[str]] | None
+    ) -> Mapping[str, Sequence[str]] | None:
+        if gaps is None or isinstance(gaps, Mapping):
+            return gaps
+        return {self.account.client_id: gaps} if gaps else {}
+
+    def _accepted(
+        self, label: Callable[[bytes], object]
+    ) -> tuple[dict[str, list[object]], set[str]]:
+        """Give what must be on the topics, and the jobs of which some may be lost."""
+        accepted = {key: [*map(label, each)] for key, each in self._published.items()}
+        unsure: set[str] = set()
+        for load, arrives in self._loads:
+            if arrives == "none":
+                continue
+            for key, values in load.accepted.items():
+                accepted.setdefault(key, []).extend(map(label, values))
+                if arrives == "some":
+                    unsure.add(key)
+        return accepted, unsure
+
+    def _outboxes(
+        self, label: Callable[[bytes], object]
+    ) -> tuple[int, dict[str, object]]:
+        """Count the rows that wait, and give those that Kafka has by their files."""
+        left = 0
+        committed: dict[str, object] = {}
+        for folder, bridge in {each.outbox: each for each in self._made}.items():
+            # What another program has in its place is no outbox.
+            file, started = folder / "outbox.sqlite3", "service.started"
+            if not file.exists() or started not in bridge.all_output:
+                continue
+            waiting = {row.ce_id for row in bridge.waiting_rows()}
+            left += len(waiting)
+            for row in bridge.rows():
+                if row.ce_id not in waiting:
+                    is_job = row.topic == self.topic.name
+                    committed[row.ce_id] = label(row.value) if is_job else row.value
+        return left, committed
+
+    async def _read_all(self) -> list[ReadTopic]:
+        """Read the topics of the scene that there are."""
+        names = {
+            Kind.JOBS: self.topic.name,
+            Kind.DEAD_LETTERS: self.topic.dead_letter,
+            Kind.GAPS: self.topic.gaps,
+            Kind.PREVIEWS: f"{self.topic.name}.previews",
+        }
+        there = await trio.to_thread.run_sync(
+            partition_counts, self.kafka.bootstrap_servers
+        )
+        return [
+            ReadTopic(kind, name, await self._read(name), [there[name]])
+            for kind, name in names.items()
+            if name in there
+        ]
+
+    async def _read(self, topic: str, expected: int | None = None) -> list[Record]:
+        return await trio.to_thread.run_sync(
+            read_topic, self.kafka.bootstrap_servers, topic, expected, _READ_SECONDS
+        )
 
     def close(self) -> None:
         """Kill what still runs, and look at everything that was said."""
         for bridge in self._made:
             bridge.kill()
         for bridge in self._made:
+            if bridge in self._leaky:
+                continue
             output = bridge.all_output
             assert not [token for token in self._tokens if token in output]
             assert "Traceback" not in output
             # Where a log line would hold one.
             assert '"exception":' not in output
 
+    @property
+    def ended(self) -> bool:
+        """Whether it was judged."""
+        return self._ended
 
-async def start_sandbox(
-    nursery: trio.Nursery, scene: Scene, **options: Any
-) -> tuple[Sandbox, str]:
-    """Start a dryAPI for the scene's account and soketi; give its base URL too."""
-    config = SandboxConfig(
-        listen="127.0.0.1:0",
-        client_id=scene.account.client_id,
-        api_token=scene.account.token,
-        pusher_url=scene.soketi.url,
-        app_id=scene.soketi.app.id,
-        app_key=scene.soketi.app.key,
-        app_secret=scene.soketi.app.secret,
-        **options,
+
+def counts_of(metrics: Metrics) -> Counts:
+    """Give what a bridge has counted of records other than gaps."""
+
+    def total(*names: str) -> int:
+        return sum(
+            count
+            for name in names
+            for (kind, _), count in metrics.table(f"bridge_{name}").items()
+            if kind != "gap"
+        )
+
+    return Counts(
+        came=total("records_offered_total", "rows_found_total", "rows_resent_total"),
+        published=total("rows_published_total"),
+        dead_lettered=total("rows_dead_lettered_total"),
+        dropped=total(
+            "records_dropped_total",
+            "rows_quarantined_total",
+            "rows_lost_total",
+            "rows_superseded_total",
+        ),
+        waiting=total("records_buffered", "rows_waiting"),
+        resent=total("rows_resent_total"),
     )
-    sandbox = Sandbox(config)
 
-    async def serve(*, task_status: trio.TaskStatus[str]) -> None:
-        await sandbox.serve(task_status=task_status)
 
-    return sandbox, await nursery.start(serve)
+def without_preview(value: bytes) -> bytes:
+    """Name an event whose preview may have been moved or dropped."""
+    try:
+        members = json.loads(value)
+    except ValueError:
+        return value
+    preview = members.get("preview") if isinstance(members, dict) else None
+    if not isinstance(preview, str):
+        return value
+    return json.dumps({**members, "preview": None}).encode()
+
+
+def partition_counts(bootstrap_servers: str) -> dict[str, int]:
+    """Give how many partitions each topic of a broker has."""
+    topics = AdminClient({"bootstrap.servers": bootstrap_servers}).list_topics(
+        timeout=_READ_SECONDS
+    )
+    return {name: len(topic.partitions) for name, topic in topics.topics.items()}
+
+
+def _text(record: Record) -> bytes:
+    return record.value or b""
+
+
+def _key(record: Record) -> str:
+    return (record.key or b"").decode()

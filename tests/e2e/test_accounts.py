@@ -1,28 +1,95 @@
-"""Many accounts in one process: each has its own session, events, gaps and fate."""
+"""Accounts in one process, and dryAPI's refusals: at a start, of one, for good."""
 
 from __future__ import annotations
 
-import pytest
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from tests.e2e.auth_endpoint import AuthEndpoint
-from tests.e2e.gap_records import gaps_of
+import pytest
+import trio
+
 from tests.e2e.jobs import job
-from tests.e2e.membership import Membership
 from tests.e2e.scene import Account, Scene
-from tests.e2e.topic_records import check_exactly
 from tests.kit.bridge_process import BridgeProcess
+from tests.kit.dryapi import DryApi
+from tests.kit.kafka import KafkaServer
+from tests.kit.pusher_proxy import PusherProxy
 
 
 # What was refused is tried again every half a minute at most, by the code.
 _PACE_SECONDS = 30.0
 
 
-def _bridge(scene: Scene, auth: AuthEndpoint, membership: Membership) -> BridgeProcess:
+class _Known:
+    """
+    Three accounts, and the bridge's files that name their tokens.
+
+    Attributes:
+        accounts: The accounts.
+        config: The bridge's TOML file, that lists them.
+    """
+
+    def __init__(self, folder: Path, accounts: Sequence[Account]) -> None:
+        self.accounts = accounts
+        self._folder = folder
+        for account in accounts:
+            self.tell(account, account.token)
+        self.config = folder / "bridge.toml"
+        self.config.write_text("\n".join(map(self._entry, accounts)))
+
+    def _entry(self, account: Account) -> str:
+        return (
+            f"[[accounts]]\nclient_id = {json.dumps(account.client_id)}\n"
+            f"api_token_file = {json.dumps(str(self.token_file(account)))}\n"
+        )
+
+    def token_file(self, account: Account) -> Path:
+        """Give the file from which the bridge reads an account's token."""
+        return self._folder / f"{account.client_id}.token"
+
+    def tell(self, account: Account, token: str) -> None:
+        """Write a token, right or wrong, into the bridge's file."""
+        file = self.token_file(account)
+        # As a rotation does it: never half a token.
+        fresh = file.with_suffix(".new")
+        fresh.write_text(token)
+        fresh.rename(file)
+
+
+@pytest.fixture
+def known(scene: Scene, api: DryApi, tmp_path: Path) -> _Known:
+    """Accounts that dryAPI and the bridge know."""
+    accounts = scene.more_accounts(3)
+    for account in accounts:
+        api.admit(account.client_id, account.token)
+    return _Known(tmp_path, accounts)
+
+
+def _bridge(scene: Scene, api: DryApi, known: _Known, **settings: Any) -> BridgeProcess:
+    """Describe a bridge of all accounts."""
     return scene.bridge(
-        auth.url,
-        flags=["--config", str(membership.config)],
+        api.url,
+        flags=["--config", str(known.config)],
         client_id=None,
         api_token=None,
+        **settings,
+    )
+
+
+def _bridge_of_one(
+    scene: Scene, api: DryApi, known: _Known, **settings: Any
+) -> BridgeProcess:
+    """Describe a bridge of the first account alone."""
+    account = known.accounts[0]
+    return scene.bridge(
+        api.url,
+        client_id=account.client_id,
+        api_token=None,
+        api_token_file=known.token_file(account),
+        **settings,
     )
 
 
@@ -31,87 +98,70 @@ async def _wait_subscribed(bridge: BridgeProcess, *accounts: Account) -> None:
         lambda now: all(
             now.total("bridge_subscribed", client_id=account.client_id)
             for account in accounts
-        )
+        ),
+        _PACE_SECONDS + 10,
     )
 
 
-async def test_each_accounts_events_arrive_under_its_own_source(
-    scene: Scene, auth: AuthEndpoint, membership: Membership
+async def _run_jobs(scene: Scene, bridge: BridgeProcess, account: Account) -> None:
+    """Have events of one account read and published."""
+    async with scene.load(account=account) as load:
+        before = (await bridge.metrics()).published
+        await load.run_together([job(5) for _ in range(10)])
+    await bridge.wait_metrics(lambda now: now.published == before + load.count)
+
+
+async def test_each_account_has_events_and_gaps_of_its_own(
+    scene: Scene, api: DryApi, known: _Known
 ) -> None:
-    """Once and in order, from one process, which counts them by account."""
-    bridge = _bridge(scene, auth, membership)
+    """Under its own source; a restart is one gap for each, with its jobs in flight."""
+    accounts = known.accounts
+    bridge = _bridge(scene, api, known)
     await bridge.start_and_wait()
-    await _wait_subscribed(bridge, *membership.accounts)
-    accepted: dict[str, list[bytes]] = {}
+    await _wait_subscribed(bridge, *accounts)
     sources: dict[str, str] = {}
-    for account in membership.accounts:
-        async with scene.load(account=account) as load:
-            await load.run_together([job(5) for _ in range(10)])
-        accepted |= load.accepted
-        source = f"{auth.url}/clients/{account.client_id}"
-        sources |= dict.fromkeys(load.accepted, source)
-    count = sum(map(len, accepted.values()))
-    metrics = await bridge.wait_metrics(lambda now: now.published == count)
-    assert await bridge.stop() == 0
-    records = await scene.records(count)
-    check_exactly(records, accepted)
-    for record in records:
-        assert record.key is not None
-        assert record.headers["ce_source"].decode() == sources[record.key.decode()]
-    for account in membership.accounts:
-        name, each = "bridge_events_received_total", count / len(membership.accounts)
-        assert metrics.total(name, client_id=account.client_id) == each
-
-
-async def test_each_account_has_gaps_of_its_own(
-    scene: Scene, auth: AuthEndpoint, membership: Membership
-) -> None:
-    """A restart is one gap for each, with the jobs of that account alone."""
-    bridge = _bridge(scene, auth, membership)
-    await bridge.start_and_wait()
-    await _wait_subscribed(bridge, *membership.accounts)
     begun: dict[str, int] = {}
-    for count, account in enumerate(membership.accounts):
+    for count, account in enumerate(accounts):
         async with scene.load(account=account) as load:
-            jobs = [job(1) for _ in range(3)]
-            begun[account.client_id] = count
-            await load.run_together(
-                [
-                    (request_id, texts[:-1] if number < count else texts)
-                    for number, (request_id, texts) in enumerate(jobs)
-                ]
-            )
-    await bridge.wait_metrics(lambda now: now.committed >= now.read == 24)
-    assert await bridge.stop() == 0
+            jobs = [job(5) for _ in range(6)]
+            ended = [
+                (request_id, texts[: -1 if number < count else None])
+                for number, (request_id, texts) in enumerate(jobs)
+            ]
+            await load.run_together(ended)
+        begun[account.client_id] = count
+        source = f"{api.url}/clients/{account.client_id}"
+        sources |= dict.fromkeys(load.accepted, source)
+    count = 3 * 42 - sum(begun.values())
+    metrics = await bridge.wait_metrics(lambda now: now.published == count)
+    for client_id, unended in begun.items():
+        name = "bridge_events_received_total"
+        assert metrics.total(name, client_id=client_id) == 42 - unended
+    await scene.stop(bridge)
     await bridge.start_and_wait()
-    await _wait_subscribed(bridge, *membership.accounts)
-    assert await bridge.stop() == 0
-
-    gaps = gaps_of(await scene.gaps(12))
-    first, second = gaps[:3], gaps[3:]
-    assert {(gap.client_id, gap.cause) for gap in first} == {
-        (client_id, "first_start") for client_id in begun
-    }
-    assert {gap.cause for gap in second} == {"stopped"}
-    assert {gap.client_id: gap.jobs_in_flight for gap in second} == begun
+    await _wait_subscribed(bridge, *accounts)
+    causes = ["first_start", "stopped"]
+    ending = await scene.end(gaps={account.client_id: causes for account in accounts})
+    for record in ending.jobs:
+        key = (record.key or b"").decode()
+        assert record.headers["ce_source"].decode() == sources[key]
+    stopped = [gap for gap in ending.gaps if gap.cause == "stopped"]
+    assert {gap.client_id: gap.jobs_in_flight for gap in stopped} == begun
 
 
 async def test_a_refused_account_leaves_the_others_running(
-    scene: Scene, auth: AuthEndpoint, membership: Membership
+    scene: Scene, api: DryApi, known: _Known
 ) -> None:
     """The bridge is ready, says who is refused and why, and tries it slowly."""
-    refused, *others = membership.accounts
-    membership.tell(refused, f"{refused.token}-wrong")
-    bridge = _bridge(scene, auth, membership)
+    refused, *others = known.accounts
+    known.tell(refused, f"{refused.token}-wrong")
+    bridge = _bridge(scene, api, known)
     await bridge.start_and_wait()
     await _wait_subscribed(bridge, *others)
     said = await bridge.wait_logged("session.refused")
     assert said["client_id"] == refused.client_id
     assert "HTTP 401" in said["reason"]
-    async with scene.load(account=others[-1]) as load:
-        await load.run_together([job(5) for _ in range(10)])
-        await bridge.wait_metrics(lambda now: now.published == load.count)
-        check_exactly(await scene.records(load.count), load.accepted)
+    await _run_jobs(scene, bridge, others[-1])
     ready = await bridge.ask("/readyz")
     assert ready is not None
     assert ready.status == 200
@@ -121,47 +171,167 @@ async def test_a_refused_account_leaves_the_others_running(
     metrics = await bridge.metrics()
     assert metrics.total("bridge_subscribed") == 2
     assert metrics.total("bridge_subscribed", client_id=refused.client_id) == 0
-    assert await bridge.stop() == 0
-    asked = [each for each in auth.requests if each.channel == refused.channel]
+    first = {each.client_id: ["first_start"] for each in known.accounts}
+    await scene.end(gaps=first, open_gaps=1)
+    asked = [each for each in api.authorizations if each.channel == refused.channel]
     assert len(asked) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_a_refused_account_joins_once_its_token_is_right(
-    scene: Scene, auth: AuthEndpoint, membership: Membership
+    scene: Scene, api: DryApi, known: _Known
 ) -> None:
     """Its token file is corrected while the bridge runs, and it needs no restart."""
-    refused = membership.accounts[0]
-    membership.tell(refused, f"{refused.token}-wrong")
-    bridge = _bridge(scene, auth, membership)
+    refused = known.accounts[0]
+    known.tell(refused, f"{refused.token}-wrong")
+    bridge = _bridge(scene, api, known)
     await bridge.start_and_wait()
     await bridge.wait_logged("session.refused")
-    membership.tell(refused, refused.token)
-    await bridge.wait_metrics(
-        lambda now: now.total("bridge_subscribed") == 3, _PACE_SECONDS + 10
-    )
-    async with scene.load(account=refused) as load:
-        await load.run_together([job(5) for _ in range(10)])
-        await bridge.wait_metrics(lambda now: now.published == load.count)
-        check_exactly(await scene.records(load.count), load.accepted)
+    known.tell(refused, refused.token)
+    await _wait_subscribed(bridge, *known.accounts)
+    await _run_jobs(scene, bridge, refused)
     ready = await bridge.ask("/readyz")
     assert ready is not None
     assert ready.check(f"account:{refused.client_id}")["ok"]
-    assert await bridge.stop() == 0
+    await scene.end(gaps={each.client_id: ["first_start"] for each in known.accounts})
 
 
+@pytest.mark.slow
 async def test_accounts_that_are_all_refused_end_the_start(
-    scene: Scene, auth: AuthEndpoint, membership: Membership
+    scene: Scene, api: DryApi, known: _Known
 ) -> None:
     """Exit code 3, and one sentence that says of whom, why, and what to do."""
-    for account in membership.accounts:
-        membership.revoke(account)
-    bridge = _bridge(scene, auth, membership)
+    for account in known.accounts:
+        api.revoke(account.token)
+    bridge = _bridge(scene, api, known)
     bridge.start()
     sentence = await bridge.wait_refusal(3)
     assert "all 3 accounts" in sentence
-    for account in membership.accounts:
+    for account in known.accounts:
         assert account.client_id in sentence
     assert "HTTP 401" in sentence
     assert "api_token_file" in sentence
+    await scene.end(gaps=None, open_gaps=None, waiting=None)
+
+
+# -- Refused after it was granted -----------------------------------------------------
+
+
+async def _wait_asked(api: DryApi, account: Account, count: int) -> None:
+    """Wait until an account has asked for so many authorisations."""
+
+    def asked() -> int:
+        return [request.channel for request in api.authorizations].count(
+            account.channel
+        )
+
+    with trio.fail_after(_PACE_SECONDS + 10):
+        # A thread of dryAPI's counts.
+        while asked() < count:  # noqa: ASYNC110
+            await trio.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.timeout(120)
+async def test_a_token_that_is_revoked_and_replaced_costs_one_gap(
+    scene: Scene,
+    api: DryApi,
+    known: _Known,
+    pusher_proxy: PusherProxy,
+) -> None:
+    """It is read again for each try, so the bridge goes on by itself."""
+    account = known.accounts[0]
+    bridge = _bridge_of_one(scene, api, known, pusher_url=pusher_proxy.url)
+    await bridge.start_and_wait()
+    api.revoke(account.token)
+    pusher_proxy.cut()
+    await _wait_asked(api, account, 2)
+    refused = time.time()
+    fresh = f"{account.token}-fresh"
+    api.admit(account.client_id, fresh)
+    known.tell(account, fresh)
+    await _wait_subscribed(bridge, account)
+    await _run_jobs(scene, bridge, account)
+    ending = await scene.end(gaps={account.client_id: ["first_start", "disconnected"]})
+    assert ending.gaps[-1].contains(refused, refused)
+    assert bridge.logged("session.refused") == []
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.timeout(120)
+async def test_a_refusal_that_lasts_ends_the_bridge_after_its_rows_are_in_kafka(
+    scene: Scene,
+    api: DryApi,
+    known: _Known,
+    pusher_proxy: PusherProxy,
+    own_kafka: KafkaServer,
+) -> None:
+    """Exit code 3 and a sentence that says what to do; what was read is there."""
+    account = known.accounts[0]
+    bridge = _bridge_of_one(
+        scene,
+        api,
+        known,
+        pusher_url=pusher_proxy.url,
+        pusher_refused_timeout_seconds=5,
+    )
+    await bridge.start_and_wait()
+    async with scene.load(account=account) as load:
+        own_kafka.pause()
+        await load.run_together([job(10) for _ in range(10)])
+    await bridge.wait_metrics(lambda now: now.committed >= load.count)
+    api.revoke(account.token)
+    pusher_proxy.cut()
+    await bridge.wait_logged("service.stopping", 2 * _PACE_SECONDS)
+    assert bridge.running
+    own_kafka.resume()
+    sentence = await bridge.wait_refusal(3)
+    assert "HTTP 401" in sentence
+    assert "BRIDGE_API_TOKEN" in sentence
+    gaps = {account.client_id: ["first_start", "disconnected"]}
+    await scene.end(gaps=gaps, open_gaps=1)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.timeout(180)
+async def test_a_refusal_is_no_end_while_another_account_lives(
+    scene: Scene, api: DryApi, known: _Known, pusher_proxy: PusherProxy
+) -> None:
+    """Long past its time the other's events flow; that one refused too is the end."""
+    other, *refused = known.accounts
+    bridge = _bridge(
+        scene,
+        api,
+        known,
+        pusher_url=pusher_proxy.url,
+        pusher_refused_timeout_seconds=1,
+    )
+    await bridge.start_and_wait()
+    await _wait_subscribed(bridge, *known.accounts)
+    for account in refused:
+        api.revoke(account.token)
+    pusher_proxy.cut()
+    for account in refused:
+        await _wait_asked(api, account, 3)
+    await _wait_subscribed(bridge, other)
+    await _run_jobs(scene, bridge, other)
+    ready = await bridge.ask("/readyz")
+    assert ready is not None
+    assert ready.status == 200
+    for account in refused:
+        assert not ready.check(f"account:{account.client_id}")["ok"]
+    assert ready.check(f"account:{other.client_id}")["ok"]
+
+    api.revoke(other.token)
+    pusher_proxy.cut()
+    assert await bridge.wait_exit(2 * _PACE_SECONDS + 10) == 3
+    (sentence,) = bridge.sentences
+    for account in known.accounts:
+        assert account.client_id in sentence
+    # How often each connected again before the end is a matter of luck.
+    await scene.end(gaps=None, open_gaps=3)

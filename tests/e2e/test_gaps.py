@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import trio
 
-from tests.e2e.gap_records import Gap, bounds_of, gaps_of, now, read_at
 from tests.e2e.jobs import Load, job
-from tests.e2e.line import open_line
 from tests.e2e.scene import Scene
-from tests.e2e.topic_records import by_key, check_exactly
 from tests.kit.bridge_process import BridgeProcess, Metrics
+from tests.kit.judge import Gap
 from tests.kit.kafka import KafkaServer
+from tests.kit.pusher_proxy import PusherProxy
 
 
 # Liveness within two seconds instead of forty.
@@ -34,28 +35,13 @@ _WATCHFUL: dict[str, Any] = {
 }
 
 # From one ping to the next while events come: a gap may begin so much too early.
-_PROOF = timedelta(seconds=2)
+_PROOF_SECONDS = 2.0
 
 # From soketi to the bridge: some milliseconds, if the machine has time for it.
-_TRIP = timedelta(seconds=0.5)
-_PROVED = timedelta(seconds=0.5)
+_TRIP_SECONDS = 0.5
+_PROVED_SECONDS = 0.5
 
-# soketi ends a connection on which it has sent nothing for so long.
-_SOKETI_IDLE_SECONDS = 120.0
-
-
-async def _gaps(scene: Scene, count: int) -> list[Gap]:
-    """Read the gaps of a bridge that has ended: so many, each opened and closed."""
-    gaps = gaps_of(await scene.gaps(2 * count))
-    assert [gap.client_id for gap in gaps] == [scene.account.client_id] * count
-    assert all(gap.until is not None for gap in gaps)
-    return gaps
-
-
-async def _gap_after_the_first_start(scene: Scene) -> Gap:
-    first, gap = await _gaps(scene, 2)
-    assert first.cause == "first_start"
-    return gap
+_DISCONNECTED_THRICE = ["first_start", *["disconnected"] * 3]
 
 
 async def _published(bridge: BridgeProcess, load: Load) -> None:
@@ -64,8 +50,8 @@ async def _published(bridge: BridgeProcess, load: Load) -> None:
     )
 
 
-def _check_told(bridge: BridgeProcess, metrics: Metrics) -> None:
-    """The gap of its start is told in one pair of log lines, and counted once."""
+def _check_reported(bridge: BridgeProcess, metrics: Metrics) -> None:
+    """The gap of its start has one pair of log lines, and is counted once."""
     (opened,) = bridge.logged("gap.opened")
     (closed,) = bridge.logged("gap.closed")
     assert opened["gap_id"] == closed["gap_id"]
@@ -85,14 +71,16 @@ async def _closed(bridge: BridgeProcess, count: int) -> None:
     )
 
 
-async def _last_read(scene: Scene, load: Load) -> datetime:
-    return max(map(read_at, await scene.records(load.count)))
+async def _last_read(scene: Scene, load: Load) -> float:
+    """Give when the bridge read the last event that is on the topic."""
+    records = await scene.records(load.count)
+    texts = [record.headers["ce_time"].decode() for record in records]
+    return max(map(datetime.fromisoformat, texts)).timestamp()
 
 
-def _begins_near(gap: Gap, last_read: datetime) -> bool:
-    """Tell whether it begins at the last ping that may be expected to be answered."""
-    assert gap.since is not None
-    return gap.since >= last_read - _PROOF - _TRIP
+def _begins_near(gap: Gap, last_read: float) -> bool:
+    """Whether it begins at the last ping that may be expected to be answered."""
+    return gap.since >= last_read - _PROOF_SECONDS - _TRIP_SECONDS
 
 
 def _begun(count: int) -> Sequence[tuple[str, list[str]]]:
@@ -101,18 +89,24 @@ def _begun(count: int) -> Sequence[tuple[str, list[str]]]:
     return [(request_id, texts[:-1]) for request_id, texts in jobs]
 
 
+async def _miss(scene: Scene) -> None:
+    """Publish what cannot arrive."""
+    async with scene.load(arrives="none") as missed:
+        await missed.run_together([job(2)])
+
+
 @pytest.mark.parametrize(
     ("how", "cause"), [(signal.SIGTERM, "stopped"), (signal.SIGKILL, "crashed")]
 )
 async def test_the_time_without_a_bridge_is_a_gap_and_so_is_that_before_the_first(
     scene: Scene, dryapi: str, how: signal.Signals, cause: str
 ) -> None:
-    """From its last event or proof to the next start; of the first nobody knows."""
+    """From its last event or proof to the next start; the first has no begin."""
     bridge = scene.bridge(dryapi)
-    before = now()
+    before = time.time()
     await bridge.start_and_wait()
-    after = now()
-    _check_told(bridge, await bridge.metrics())
+    after = time.time()
+    _check_reported(bridge, await bridge.metrics())
     async with scene.load() as load:
         await load.run_together([job(2) for _ in range(10)])
         await load.run_together(_begun(4))
@@ -120,54 +114,57 @@ async def test_the_time_without_a_bridge_is_a_gap_and_so_is_that_before_the_firs
         last_read = await _last_read(scene, load)
         bridge.send(how)
         await bridge.wait_exit()
-        ended = now()
-        async with scene.load() as missed:
-            await missed.run_together([job(2)])
-        emitted = now()
+        ended = time.time()
+        await _miss(scene)
+        emitted = time.time()
 
         await bridge.start_and_wait()
-        _check_told(bridge, await bridge.metrics())
+        _check_reported(bridge, await bridge.metrics())
         await load.run_together([job(2) for _ in range(10)])
-        await bridge.wait_metrics(lambda now: now.waiting == 0 and now.read == 40)
-        assert await bridge.stop() == 0
-        check_exactly(await scene.records(load.count), load.accepted)
-    first, gap = await _gaps(scene, 2)
-    assert (first.cause, first.since, first.close_code) == ("first_start", None, None)
+    await bridge.wait_metrics(lambda now: now.waiting == 0 and now.read == 40)
+    ending = await scene.end(gaps=["first_start", cause])
+    first, gap = ending.gaps
+    assert (first.since, first.close_code) == (float("-inf"), None)
     assert first.until is not None
     assert before < first.until < after
     assert not first.jobs_in_flight
-    assert (gap.cause, gap.close_code, gap.jobs_in_flight) == (cause, None, 4)
-    assert gap.covers(ended, emitted)
+    assert (gap.close_code, gap.jobs_in_flight) == (None, 4)
+    assert gap.contains(ended, emitted)
     # A crash takes what was proved in its last moments.
-    assert _begins_near(gap, last_read if cause == "stopped" else last_read - _PROVED)
+    proved = 0.0 if cause == "stopped" else _PROVED_SECONDS
+    assert _begins_near(gap, last_read - proved)
 
 
+@pytest.mark.slow
 async def test_a_gap_outlives_the_bridges_that_it_meets(
-    scene: Scene, dryapi: str
+    scene: Scene, dryapi: str, pusher_proxy: PusherProxy
 ) -> None:
     """Killed or stopped while one is open, the next bridge closes it, opening none."""
-    async with open_line(scene.soketi) as line:
-        line.break_off()
-        bridge = scene.bridge(dryapi, pusher_url=line.url)
-        bridge.start()
-        # What is in Kafka was in the outbox before.
-        told = len(bounds_of(await scene.gaps(1)))
-        for end in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
-            bridge.send(end)
-            await bridge.wait_exit()
-            line.resume()
-            await bridge.start_and_wait()
-            assert bridge.logged("gap.opened") == []
-            assert (await bridge.metrics()).total("bridge_gap_open") == 0
-            line.break_off()
-            told = len(bounds_of(await scene.gaps(told + 2)))
-        line.resume()
-        await bridge.wait_ready()
-        assert await bridge.stop() == 0
-    causes = [gap.cause for gap in await _gaps(scene, 4)]
-    assert causes == ["first_start", "disconnected", "disconnected", "disconnected"]
+
+    def break_off() -> None:
+        pusher_proxy.refuse()
+        pusher_proxy.cut()
+
+    break_off()
+    bridge = scene.bridge(dryapi, pusher_url=pusher_proxy.url)
+    bridge.start()
+    # What is in Kafka was in the outbox before.
+    bounds = len(await scene.bounds(1))
+    for end in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
+        bridge.send(end)
+        await bridge.wait_exit()
+        pusher_proxy.resume()
+        await bridge.start_and_wait()
+        assert bridge.logged("gap.opened") == []
+        assert (await bridge.metrics()).total("bridge_gap_open") == 0
+        break_off()
+        bounds = len(await scene.bounds(bounds + 2))
+    pusher_proxy.resume()
+    await bridge.wait_ready()
+    await scene.end(gaps=_DISCONNECTED_THRICE)
 
 
+@pytest.mark.slow
 async def test_a_process_that_stood_still_and_lost_nothing_has_no_gap(
     scene: Scene, dryapi: str
 ) -> None:
@@ -182,178 +179,110 @@ async def test_a_process_that_stood_still_and_lost_nothing_has_no_gap(
         later = load.count + 100
         await bridge.wait_metrics(lambda now: now.published >= later)
         await load.stop()
-        await _published(bridge, load)
-        metrics = await bridge.metrics()
-        assert metrics.total("bridge_connects_total") == 1
-        assert await bridge.stop() == 0
-        check_exactly(await scene.records(load.count), load.accepted)
-    (gap,) = await _gaps(scene, 1)
-    assert gap.cause == "first_start"
+    await _published(bridge, load)
+    assert (await bridge.metrics()).total("bridge_connects_total") == 1
+    await scene.end()
 
 
-async def test_a_connection_lost_while_the_process_stood_still_is_a_suspension(
-    scene: Scene, dryapi: str
+@asynccontextmanager
+async def _standing_still(
+    bridge: BridgeProcess, proxy: PusherProxy
+) -> AsyncIterator[None]:
+    """The connection is lost while the process doesn't run."""
+    bridge.send(signal.SIGSTOP)
+    proxy.cut()
+    yield
+    await trio.sleep(1.5)
+    bridge.send(signal.SIGCONT)
+
+
+@asynccontextmanager
+async def _hanging(bridge: BridgeProcess, proxy: PusherProxy) -> AsyncIterator[None]:
+    """Nothing comes through, no pong either."""
+    proxy.hang()
+    yield
+    # An interval and a pong's time: what else is found takes longer.
+    await bridge.wait_metrics(lambda now: now.total("bridge_gap_open") == 1, 5)
+    proxy.cut()
+    proxy.resume()
+
+
+@asynccontextmanager
+async def _unsubscribed(_: BridgeProcess, proxy: PusherProxy) -> AsyncIterator[None]:
+    """Pongs come, and nothing else."""
+    proxy.drop()
+    yield
+
+
+_Fault = Callable[[BridgeProcess, PusherProxy], AbstractAsyncContextManager[None]]
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause", "settings", "acknowledgements"),
+    [
+        pytest.param(_standing_still, "suspended", {}, 1, marks=pytest.mark.slow),
+        (_hanging, "deaf", _ALERT, 1),
+        # With a job in flight silence is probed, and is no gap. The first probe, by
+        # which a session learns whether its server answers any, comes after 5 s.
+        pytest.param(_unsubscribed, "deaf", _WATCHFUL, 3, marks=pytest.mark.slow),
+    ],
+)
+async def test_what_a_connection_cannot_bring_is_a_gap(  # noqa: PLR0917 - a table
+    scene: Scene,
+    dryapi: str,
+    pusher_proxy: PusherProxy,
+    fault: _Fault,
+    cause: str,
+    settings: dict[str, Any],
+    acknowledgements: int,
 ) -> None:
-    """From before it stood still until it is subscribed again."""
-    async with open_line(scene.soketi) as line, scene.load() as load:
-        bridge = scene.bridge(dryapi, pusher_url=line.url)
-        await bridge.start_and_wait()
+    """From before the fault until it is subscribed again."""
+    bridge = scene.bridge(dryapi, pusher_url=pusher_proxy.url, **settings)
+    await bridge.start_and_wait()
+    async with scene.load() as load:
         await load.run_together(_begun(3))
         await _published(bridge, load)
         last_read = await _last_read(scene, load)
-        bridge.send(signal.SIGSTOP)
-        stopped = now()
-        line.cut()
-        async with scene.load() as missed:
-            await missed.run_together([job(2)])
-        await trio.sleep(1.5)
-        bridge.send(signal.SIGCONT)
-        continued = now()
-        await _closed(bridge, 2)
-        await load.run_together([job(2)])
-        await _published(bridge, load)
-        assert await bridge.stop() == 0
-        check_exactly(await scene.records(load.count), load.accepted)
-    gap = await _gap_after_the_first_start(scene)
-    assert (gap.cause, gap.close_code, gap.jobs_in_flight) == ("suspended", None, 3)
-    assert gap.covers(stopped, continued)
-    assert _begins_near(gap, last_read)
-
-
-async def test_a_connection_through_which_nothing_comes_is_deaf(
-    scene: Scene, dryapi: str
-) -> None:
-    """No pong comes, so it is given up; once there is a way again, it is back."""
-    async with open_line(scene.soketi) as line, scene.load() as load:
-        bridge = scene.bridge(dryapi, pusher_url=line.url, **_ALERT)
-        await bridge.start_and_wait()
-        await load.run_together(_begun(2))
-        await _published(bridge, load)
-        last_read = await _last_read(scene, load)
-        line.hang()
-        hung = now()
-        async with scene.load() as missed:
-            await missed.run_together([job(2)])
-        # An interval and a pong's time: what else is found takes longer.
-        await bridge.wait_metrics(lambda now: now.total("bridge_gap_open") == 1, 5)
-        lifted = now()
-        line.cut()
-        line.resume()
-        await _closed(bridge, 2)
-        await load.run_together([job(2)])
-        await _published(bridge, load)
-        assert await bridge.stop() == 0
-        check_exactly(await scene.records(load.count), load.accepted)
-    gap = await _gap_after_the_first_start(scene)
-    assert (gap.cause, gap.close_code, gap.jobs_in_flight) == ("deaf", None, 2)
-    assert gap.covers(hung, lifted)
-    assert _begins_near(gap, last_read)
-
-
-async def test_silence_is_no_gap_and_a_subscription_lost_behind_pongs_is(
-    scene: Scene, dryapi: str
-) -> None:
-    """With a job in flight silence is probed: without an answer it is deafness."""
-    async with open_line(scene.soketi) as line, scene.load() as load:
-        bridge = scene.bridge(dryapi, pusher_url=line.url, **_WATCHFUL)
-        await bridge.start_and_wait()
-        await load.run_together(_begun(2))
-        await _published(bridge, load)
-        # The first probe, by which a session learns whether its server answers any,
-        # comes after 5 s; then silence has its own.
         with trio.fail_after(15):
-            while line.acknowledgements < 3:  # noqa: ASYNC110 - a counter of the line's
+            # The proxy counts.
+            while pusher_proxy.acknowledgements < acknowledgements:  # noqa: ASYNC110
                 await trio.sleep(0.05)
-        assert line.connects == 1
+        assert len(pusher_proxy.accepts) == 1
         assert len(bridge.logged("gap.opened")) == 1
 
-        line.deafen()
-        deafened = now()
-        async with scene.load() as missed:
-            await missed.run_together([job(2)])
-        emitted = now()
+        async with fault(bridge, pusher_proxy):
+            begun = time.time()
+            await _miss(scene)
+            emitted = time.time()
         await _closed(bridge, 2)
         await load.run_together([job(2)])
-        await _published(bridge, load)
-        assert await bridge.stop() == 0
-        check_exactly(await scene.records(load.count), load.accepted)
-    gap = await _gap_after_the_first_start(scene)
-    assert (gap.cause, gap.close_code, gap.jobs_in_flight) == ("deaf", None, 2)
-    # Pongs came all the time, and prove nothing here.
-    assert gap.covers(deafened, emitted)
+    await _published(bridge, load)
+    ending = await scene.end(gaps=["first_start", cause])
+    gap = ending.gaps[-1]
+    assert (gap.close_code, gap.jobs_in_flight) == (None, 3)
+    assert gap.contains(begun, emitted)
+    # Pongs prove nothing for a subscription that is lost behind them.
+    assert fault is _unsubscribed or _begins_near(gap, last_read)
 
 
-async def test_gaps_of_a_time_without_kafka_are_told_later_in_order(
-    scene: Scene, dryapi: str, own_kafka: KafkaServer
+@pytest.mark.slow
+async def test_gaps_of_a_time_without_kafka_are_reported_later_in_order(
+    scene: Scene, dryapi: str, own_kafka: KafkaServer, pusher_proxy: PusherProxy
 ) -> None:
-    """What opens and closes while Kafka hangs stands on the topic when it is back."""
-    async with open_line(scene.soketi) as line, scene.load() as load:
-        bridge = scene.bridge(dryapi, pusher_url=line.url)
-        await bridge.start_and_wait()
+    """What opens and closes while Kafka hangs is on the topic when it is back."""
+    bridge = scene.bridge(dryapi, pusher_url=pusher_proxy.url)
+    await bridge.start_and_wait()
+    async with scene.load() as load:
         own_kafka.pause()
         for count in (2, 3, 4):
-            line.cut()
+            pusher_proxy.cut()
             await _closed(bridge, count)
             await load.run_together([job(2)])
         own_kafka.resume()
-        await _published(bridge, load)
-        # Within seconds, and yet each is told.
-        assert len(bridge.logged("gap.opened")) == 4
-        assert await bridge.stop() == 0
-        check_exactly(await scene.records(load.count), load.accepted)
-    gaps = await _gaps(scene, 4)
-    causes = [gap.cause for gap in gaps]
-    assert causes == ["first_start", "disconnected", "disconnected", "disconnected"]
-    for gap, later in pairwise(gaps):
+    await _published(bridge, load)
+    # Within seconds, and yet each is reported.
+    assert len(bridge.logged("gap.opened")) == 4
+    ending = await scene.end(gaps=_DISCONNECTED_THRICE)
+    for gap, later in pairwise(ending.gaps):
         assert gap.until is not None
-        assert later.since is not None
         assert gap.until <= later.since
-
-
-@pytest.mark.long
-@pytest.mark.timeout(240)
-async def test_a_quiet_while_longer_than_soketis_patience_is_no_gap(
-    scene: Scene, dryapi: str
-) -> None:
-    """With default settings, a job in flight and nothing to hear: one connection."""
-    async with open_line(scene.soketi) as line, scene.load() as load:
-        bridge = scene.bridge(dryapi, pusher_url=line.url)
-        await bridge.start_and_wait()
-        await load.run_together(_begun(1))
-        await trio.sleep(_SOKETI_IDLE_SECONDS + 20)
-        assert line.connects == 1
-        await load.run_together([job(2)])
-        await _published(bridge, load)
-        assert await bridge.stop() == 0
-        check_exactly(await scene.records(load.count), load.accepted)
-    (gap,) = await _gaps(scene, 1)
-    assert gap.cause == "first_start"
-
-
-@pytest.mark.long
-@pytest.mark.timeout(240)
-async def test_a_process_that_stood_still_until_soketi_lost_patience_was_suspended(
-    scene: Scene, dryapi: str
-) -> None:
-    """After 120 s soketi has closed the connection; until then it may have written."""
-    bridge = scene.bridge(dryapi)
-    await bridge.start_and_wait()
-    async with scene.load() as load:
-        await load.run_together(_begun(1))
-        await _published(bridge, load)
-        bridge.send(signal.SIGSTOP)
-        stopped = now()
-        await trio.sleep(_SOKETI_IDLE_SECONDS + 5)
-        async with scene.load() as missed:
-            await missed.run_together([job(2)])
-        bridge.send(signal.SIGCONT)
-        continued = now()
-        await _closed(bridge, 2)
-        await load.run_together([job(2)])
-        await _published(bridge, load)
-        assert await bridge.stop() == 0
-        found = by_key(await scene.records(load.count))
-        assert found.keys() == load.accepted.keys()
-    gap = await _gap_after_the_first_start(scene)
-    assert (gap.cause, gap.jobs_in_flight) == ("suspended", 1)
-    assert gap.covers(stopped, continued)

@@ -6,11 +6,12 @@ import json
 import stat
 from pathlib import Path
 
-from tests.e2e.auth_endpoint import AuthEndpoint, AuthRequest, Reply, signing
+import pytest
+
 from tests.e2e.jobs import JOB_EVENT, job
-from tests.e2e.line import open_line
 from tests.e2e.scene import Scene
-from tests.e2e.topic_records import check_exactly
+from tests.kit.dryapi import DryApi
+from tests.kit.pusher_proxy import PusherProxy
 
 
 _PREVIEW = "data:image/jpeg;base64," + "canarypreview" * 400
@@ -19,35 +20,28 @@ _PREVIEW = "data:image/jpeg;base64," + "canarypreview" * 400
 _ADDRESS_SECRET = "signature=abc"
 
 
+@pytest.mark.slow
 async def test_a_recording_holds_the_wire_and_no_secret(
-    scene: Scene, tmp_path: Path
+    scene: Scene, api: DryApi, tmp_path: Path, pusher_proxy: PusherProxy
 ) -> None:
     """Two connections' frames, for the user's eyes alone; the bridge works as ever."""
-    signatures: list[str] = []
-    sign = signing(scene.soketi)
-
-    def remember(request: AuthRequest) -> Reply:
-        reply = sign(request)
-        signatures.append(json.loads(reply.body)["auth"].partition(":")[2])
-        return reply
-
     file = tmp_path / "wire.jsonl"
-    with AuthEndpoint(remember).serving() as auth:
-        async with open_line(scene.soketi) as line, scene.load() as load:
-            bridge = scene.bridge(
-                auth.url, flags=["--record", str(file)], pusher_url=line.url
-            )
-            await bridge.start_and_wait()
-            line.cut()
-            await bridge.wait_metrics(
-                lambda now: (
-                    now.total("bridge_connects_total", outcome="subscribed") == 2
-                )
-            )
-            await load.run_together([job(3, [_PREVIEW])])
-            await bridge.wait_metrics(lambda now: now.published == load.count)
-            assert await bridge.stop() == 0
-            check_exactly(await scene.records(load.count), load.accepted)
+    bridge = scene.bridge(
+        api.url, flags=["--record", str(file)], pusher_url=pusher_proxy.url
+    )
+    await bridge.start_and_wait()
+    pusher_proxy.cut()
+    await bridge.wait_metrics(
+        lambda now: now.total("bridge_connects_total", outcome="subscribed") == 2
+    )
+    async with scene.load() as load:
+        await load.run_together([job(3, [_PREVIEW])])
+    await bridge.wait_metrics(lambda now: now.published == load.count)
+    await scene.end(gaps=["first_start", "disconnected"])
+    signatures = [
+        scene.soketi.sign_channel(each.socket_id, each.channel).partition(":")[2]
+        for each in api.authorizations
+    ]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     text = file.read_text(encoding="utf-8")
     for line_of_it in text.splitlines():

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,16 +14,12 @@ import pytest
 import trio
 
 from tests.conftest import Topic
-from tests.e2e.auth_endpoint import AuthEndpoint, AuthRequest, Reply
-from tests.e2e.jobs import JOB_EVENT, job
-from tests.e2e.line import Line, open_line
-from tests.e2e.scene import Scene
-from tests.e2e.test_previews import _jpeg
-from tests.kafka.relay.orders import alter
+from tests.e2e.jobs import data_uri, job, jpeg
+from tests.e2e.scene import Scene, without_preview
 from tests.kit.bridge_process import BridgeProcess
-from tests.kit.broker import KafkaBroker
-from tests.kit.publisher import Event
-from tests.kit.secure_kafka import SecureKafka
+from tests.kit.configs import configure_topic
+from tests.kit.dryapi import AUTH, DryApi
+from tests.kit.pusher_proxy import PusherProxy
 
 
 # Put in front of the bridge's own modules, both make a bridge that isn't ours.
@@ -40,6 +35,8 @@ def accept(self, events, received_at_us):
     raise ValueError(f"{token} {[event.data for event in events]}")
 Intake.accept = accept
 """
+
+_REASONS = ("refused_by_broker", "after_terminal", "not_json", "invalid_field")
 
 _PAGES = ("/metrics", "/livez", "/livez?verbose", "/readyz", "/readyz?verbose")
 
@@ -67,8 +64,7 @@ class Canaries:
     @property
     def preview(self) -> str:
         """A data URI of an image, whose base64 nothing else has."""
-        image = _jpeg(40) + self.pixels * 4
-        return f"data:image/jpeg;base64,{base64.b64encode(image).decode()}"
+        return data_uri(jpeg(40) + self.pixels * 4)
 
     @property
     def url(self) -> str:
@@ -78,7 +74,7 @@ class Canaries:
     async def hear(self, bridge: BridgeProcess) -> None:
         """Note what all pages say now."""
         for page in _PAGES:
-            answer = bridge._get(page)
+            answer = bridge.get(page)
             assert answer is not None
             self._said[f"{page} {len(self._said)}"] = answer[1]
 
@@ -115,47 +111,38 @@ def canaries(scene: Scene) -> Canaries:
     return Canaries(scene.account.token)
 
 
-def _sign(
-    scene: Scene, canaries: Canaries, request: AuthRequest, *, is_right: bool = True
-) -> Reply:
-    auth = scene.soketi.sign_channel(request.socket_id, request.channel)
-    if not is_right:
-        auth = f"{auth[:-64]}{secrets.token_hex(32)}"
-    canaries.signatures.append(auth[-64:])
-    return Reply(200, json.dumps({"auth": auth}).encode())
+def _misbehave(scene: Scene, api: DryApi, canaries: Canaries) -> None:
+    """Repeat the token in an error, and sign wrongly, before it signs rightly."""
+    bearer = f"Bearer {canaries.token}"
+    wrong = secrets.token_hex(32)
+    canaries.signatures.append(wrong)
+    signed = json.dumps({"auth": f"{scene.soketi.app.key}:{wrong}"})
+    # Its type is in the error, its body isn't.
+    api.answer(
+        AUTH,
+        times=1,
+        status=200,
+        body=bearer,
+        headers={"Content-Type": f"text/{bearer}"},
+    )
+    api.answer(AUTH, times=1, status=200, body=signed)
 
 
-@pytest.fixture
-def auth(scene: Scene, canaries: Canaries) -> Iterator[AuthEndpoint]:
-    """A dryAPI that repeats the token in an error, and signs wrongly before rightly."""
-
-    def answer(request: AuthRequest) -> Reply:
-        asked = len(endpoint.requests)
-        if asked == 1:
-            # Its type stands in the error, its body doesn't.
-            echo = {"Content-Type": f"text/{request.authorization}"}
-            return Reply(200, request.authorization.encode(), echo)
-        return _sign(scene, canaries, request, is_right=asked > 2)
-
-    endpoint = AuthEndpoint(answer)
-    with endpoint.serving():
-        yield endpoint
-
-
-@pytest.fixture
-async def line(scene: Scene) -> AsyncIterator[Line]:
-    """The way to soketi, on which it can be made to say anything."""
-    async with open_line(scene.soketi) as opened:
-        yield opened
-
-
-@pytest.fixture
-def preview_topic(kafka: KafkaBroker, topic: Topic) -> Iterator[str]:
-    """The topic of previews beside the test's own topic."""
-    name = f"{topic.name}.previews"
-    kafka.create_topic(name, 1)
-    yield name
-    kafka.delete_topics(name)
+def _complain(
+    scene: Scene, api: DryApi, proxy: PusherProxy, canaries: Canaries
+) -> None:
+    """Repeat what was signed, as Pusher's own server does, and what none should."""
+    canaries.signatures += [
+        scene.soketi.sign_channel(each.socket_id, each.channel)[-64:]
+        for each in api.authorizations
+    ]
+    preview = canaries.preview
+    words = (
+        f"but got {canaries.signatures[-1]} {preview[:23]}{preview[-60:]}"
+        f" https://a/?{canaries.query}"
+    )
+    fields = {"event": "pusher:error", "data": {"code": 4302, "message": words}}
+    proxy.insert(json.dumps(fields))
 
 
 def _events(canaries: Canaries) -> Iterator[str]:
@@ -188,34 +175,9 @@ def _events(canaries: Canaries) -> Iterator[str]:
                 "preview": f"data:image/png;base64,{canaries.preview[-60:]}",
             },
         ]
-        yield from (json.dumps({"preview": None} | dict(one)) for one in bad)
+        none = dict.fromkeys(("preview", "result_url", "progress"))
+        yield from (json.dumps(none | dict(one)) for one in bad)
         yield f'{{"request_id": "{canaries.payload}", "result_url": "{canaries.url}'
-
-
-async def _flood(scene: Scene, line: Line, canaries: Canaries) -> int:
-    """Have everything come that may come, and tell how many events that is."""
-    texts = list(_events(canaries))
-    line.say(_complaint(canaries))
-    async with scene.soketi.publisher() as publisher:
-        for first in range(0, len(texts), 10):
-            await publisher.publish_batch(
-                [
-                    Event(scene.account.channel, JOB_EVENT, text)
-                    for text in texts[first : first + 10]
-                ]
-            )
-    return len(texts)
-
-
-def _complaint(canaries: Canaries) -> str:
-    """Repeat a signature, as Pusher's own server does, and what none should repeat."""
-    preview = canaries.preview
-    words = (
-        f"but got {canaries.signatures[-1]} {preview[:23]}{preview[-60:]}"
-        f" https://a/?{canaries.query}"
-    )
-    fields = {"event": "pusher:error", "data": {"code": 4302, "message": words}}
-    return json.dumps(fields)
 
 
 def _in_front(folder: Path, code: str) -> list[str]:
@@ -227,32 +189,46 @@ def _in_front(folder: Path, code: str) -> list[str]:
 
 async def test_no_road_leads_a_secret_out(  # noqa: PLR0917 - fixtures
     scene: Scene,
-    line: Line,
-    auth: AuthEndpoint,
+    pusher_proxy: PusherProxy,
+    api: DryApi,
     canaries: Canaries,
     topic: Topic,
     preview_topic: str,
 ) -> None:
     """Whatever happens, neither log nor pages hold one, at the most talkative level."""
     bridge = scene.bridge(
-        auth.url, pusher_url=line.url, log_level="debug", previews="topic"
+        api.url, pusher_url=pusher_proxy.url, log_level="debug", previews="topic"
     )
+    _misbehave(scene, api, canaries)
     bridge.start()
     await bridge.wait_answer("/readyz", lambda now: now.status == 503)
     await canaries.hear(bridge)
     await bridge.wait_ready()
     # It was looked at: the broker refuses previews from now on.
     await trio.to_thread.run_sync(
-        partial(alter, topic, preview_topic, max_message_bytes="600")
+        partial(
+            configure_topic,
+            topic.bootstrap_servers,
+            preview_topic,
+            {"max.message.bytes": "600"},
+        )
     )
-    count = await _flood(scene, line, canaries)
+    _complain(scene, api, pusher_proxy, canaries)
+    count = await scene.publish(_events(canaries))
     metrics = await bridge.wait_metrics(
         lambda now: now.read == count and now.committed >= count and not now.waiting
     )
-    for reason in ("refused_by_broker", "after_terminal", "not_json", "invalid_field"):
+    for reason in _REASONS:
         assert metrics.total("bridge_dlq_records_total", reason=reason) > 0
     await canaries.hear(bridge)
-    assert await bridge.stop() == 0
+    await scene.end(
+        dead_letters=dict.fromkeys(
+            (*_REASONS, "unknown_status", "missing_request_id", "invalid_preview")
+        ),
+        label=without_preview,
+        marks={"preview_moved", "preview_invalid"},
+        headers={"bridge_preview_sha256"},
+    )
     for event in ("session.server_error", "authorization.failed", "record.refused"):
         assert bridge.logged(event)
     canaries.hear_end(bridge)
@@ -260,39 +236,50 @@ async def test_no_road_leads_a_secret_out(  # noqa: PLR0917 - fixtures
 
 
 async def test_a_leaky_bridge_is_found_out(
-    scene: Scene, line: Line, auth: AuthEndpoint, canaries: Canaries, tmp_path: Path
+    scene: Scene,
+    pusher_proxy: PusherProxy,
+    api: DryApi,
+    canaries: Canaries,
+    tmp_path: Path,
 ) -> None:
     """Without its last line of defence the same roads lead all of them out."""
     bridge = scene.bridge(
-        auth.url,
-        pusher_url=line.url,
+        api.url,
+        pusher_url=pusher_proxy.url,
         wrapper=_in_front(tmp_path / "leak", _WITHOUT_REDACTION),
+        leaks=True,
     )
+    _misbehave(scene, api, canaries)
     await bridge.start_and_wait()
-    line.say(_complaint(canaries))
-    async with scene.load() as load:
+    _complain(scene, api, pusher_proxy, canaries)
+    async with scene.load(arrives="some") as load:
         await load.run_together([job(1)])
     await bridge.wait_logged("session.server_error")
     bridge.kill()
     canaries.hear_end(bridge)
     assert canaries.found() == {"token", "signature", "query", "preview"}
-    # The scene would look for the token in it, too.
-    scene._made.remove(bridge)
+    await scene.end(waiting=None)
 
 
+@pytest.mark.slow
 async def test_a_refusal_and_a_defect_lead_no_secret_out(
-    scene: Scene, line: Line, auth: AuthEndpoint, canaries: Canaries, tmp_path: Path
+    scene: Scene,
+    pusher_proxy: PusherProxy,
+    api: DryApi,
+    canaries: Canaries,
+    tmp_path: Path,
 ) -> None:
     """Neither the last sentence nor a traceback repeats what it was made of."""
-    auth.answer = partial(_sign, scene, canaries)
     bridge = scene.bridge(
-        auth.url,
-        pusher_url=line.url,
+        api.url,
+        pusher_url=pusher_proxy.url,
         wrapper=_in_front(tmp_path / "defect", _WITH_A_DEFECT),
         log_level="debug",
+        leaks=True,
     )
     await bridge.start_and_wait()
-    await _flood(scene, line, canaries)
+    _complain(scene, api, pusher_proxy, canaries)
+    await scene.publish(_events(canaries))
     assert await bridge.wait_exit() == 1
     assert "Traceback" in bridge.all_output
     assert "ValueError: [hidden] " in bridge.all_output
@@ -300,34 +287,12 @@ async def test_a_refusal_and_a_defect_lead_no_secret_out(
     # Of a defect's message only what is a secret, or looks like one, is hidden.
     assert canaries.found() <= {"payload"}
 
-    auth.answer = lambda request: Reply(401, request.authorization.encode())
-    refused = scene.bridge(auth.url, log_level="debug", log_format="console")
+    api.answer(AUTH, status=401, body=f"Bearer {canaries.token}")
+    refused = scene.bridge(api.url, log_level="debug", log_format="console")
     refused.start()
-    assert "BRIDGE_API_TOKEN" in (await _last_sentence(refused, 3))
+    assert await refused.wait_exit() == 3
+    assert "BRIDGE_API_TOKEN" in refused.sentences[-1]
     canaries.hear_end(refused)
     assert canaries.found() <= {"payload"}
-    # The scene takes no traceback.
-    scene._made.remove(bridge)
-
-
-async def _last_sentence(bridge: BridgeProcess, code: int) -> str:
-    assert await bridge.wait_exit() == code, bridge.all_output
-    return bridge.sentences[-1]
-
-
-async def test_a_wrong_password_leads_nowhere(
-    scene: Scene, dryapi: str, canaries: Canaries, secure: SecureKafka
-) -> None:
-    """Kafka's refusal of a password shows it neither to people nor to machines."""
-    canaries.token = "canary-that-is-wrong"
-    settings: dict[str, Any] = {
-        f"kafka_{name}": value for name, value in secure.settings("SCRAM").items()
-    }
-    settings["kafka_sasl_password"] = canaries.token
-    bridge = scene.bridge(dryapi, **settings, log_level="debug", log_format="console")
-    bridge.start()
-    await bridge.wait_answer("/readyz", lambda now: now.status == 503)
-    await canaries.hear(bridge)
-    assert "BRIDGE_KAFKA_SASL_PASSWORD" in (await _last_sentence(bridge, 4))
-    canaries.hear_end(bridge)
-    assert canaries.found() == set()
+    # What the defect was fed with never got to the outbox.
+    await scene.end(accepted=None, gaps=None, open_gaps=None, waiting=None)

@@ -14,7 +14,6 @@ from bridge.settings import Secret
 from tests.conftest import Topic
 from tests.e2e.jobs import job
 from tests.e2e.scene import Account, Scene
-from tests.e2e.topic_records import check_exactly
 from tests.kafka.security.granting import least
 from tests.kafka.security.test_rotation import put
 from tests.kafka.security.test_signing_in import topic_of
@@ -40,6 +39,7 @@ def scene(
     made = Scene(tmp_path, Account.new(), secure, topic, soketi)
     yield made
     made.close()
+    assert made.ended
     for log in tmp_path.glob("bridge-*/log"):
         text = log.read_text()
         for secret in (PASSWORD, secure.provider.client_secret, "canary"):
@@ -59,6 +59,7 @@ def named(settings: Mapping[str, object], folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("listener", "changes", "words"),
     [
@@ -87,14 +88,17 @@ async def test_a_first_start_that_is_not_let_in_ends(
 ) -> None:
     """Exit code 4 within seconds, and one sentence that names the setting."""
     settings = {**secure.settings(listener), **changes}
-    bridge = scene.bridge(dryapi, **named(settings, tmp_path))
+    # The fixture looks for secrets in what it says.
+    bridge = scene.bridge(dryapi, **named(settings, tmp_path), log_level="debug")
     bridge.start()
     with trio.fail_after(15):
         sentence = await bridge.wait_refusal(4)
     for word in words:
         assert word in sentence
+    await scene.end(gaps=None, open_gaps=None, waiting=None)
 
 
+@pytest.mark.slow
 async def test_a_missing_extra_is_a_sentence(
     scene: Scene, dryapi: str, secure: SecureKafka, tmp_path: Path
 ) -> None:
@@ -113,8 +117,10 @@ async def test_a_missing_extra_is_a_sentence(
     )
     bridge.start()
     assert "dryapi-kafka-bridge[msk]" in await bridge.wait_refusal(2)
+    await scene.end(gaps=())
 
 
+@pytest.mark.slow
 async def test_a_password_that_is_exchanged_is_told_and_followed(
     scene: Scene, dryapi: str, secure: SecureKafka, tmp_path: Path
 ) -> None:
@@ -143,14 +149,14 @@ async def test_a_password_that_is_exchanged_is_told_and_followed(
         assert during.total("bridge_kafka_connected") == 0
         assert during.published < load.count
         put(settings["kafka_sasl_password_file"], b"canary-of-the-next")
-        await bridge.wait_metrics(lambda now: now.published == load.count)
-        check_exactly(await scene.records(load.count), load.accepted)
+    await bridge.wait_metrics(lambda now: now.published == load.count)
+    await scene.end()
     assert "BRIDGE_KAFKA_SASL_PASSWORD" in bridge.logged("kafka.refuses")[0]["error"]
     assert bridge.logged("kafka.works_again")
     assert bridge.logged("credentials.renewed")
-    assert await bridge.stop() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delivery", ["idempotent", "transactional"])
 async def test_the_least_rights_are_enough_and_one_taken_away_is_told(
     scene: Scene, dryapi: str, secure: SecureKafka, tmp_path: Path, delivery: str
@@ -191,10 +197,8 @@ async def test_the_least_rights_are_enough_and_one_taken_away_is_told(
         )
         assert during.published < load.count
         await trio.to_thread.run_sync(guest.allow, write)
-        await bridge.wait_metrics(lambda now: now.published == load.count)
-        check_exactly(await scene.records(load.count), load.accepted)
-    assert await scene.gaps(2)
+    await bridge.wait_metrics(lambda now: now.published == load.count)
+    await scene.end()
     lines = bridge.logged("lane.failed") + bridge.logged("transaction.failed")
     assert any(grant in line["error"] for line in lines)
     assert bridge.logged("kafka.works_again")
-    assert await bridge.stop() == 0

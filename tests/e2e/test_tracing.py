@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tests.e2e.jobs import job
-from tests.e2e.scene import Scene
+from tests.e2e.scene import EARLY_CRASH, Scene
 from tests.kit.kafka import KafkaServer
 from tests.kit.reader import Record
 from tests.tracing.collector import Collector, ReceivedSpan
@@ -74,6 +74,7 @@ def _sent(
     return found
 
 
+@pytest.mark.slow
 async def test_a_context_lasts_over_a_crash(
     scene: Scene, dryapi: str, own_kafka: KafkaServer, collector: Collector
 ) -> None:
@@ -93,8 +94,8 @@ async def test_a_context_lasts_over_a_crash(
     own_kafka.resume()
     await bridge.start_and_wait()
     await bridge.wait_metrics(lambda now: now.waiting == 0)
-    records = await scene.records(load.count)
-    assert await bridge.stop() == 0
+    ending = await scene.end(gaps=["first_start", EARLY_CRASH], headers={"traceparent"})
+    records = ending.jobs
     assert bridge.logged("settings.odd") == []
 
     sent = _sent(topic, records, collector)
@@ -110,6 +111,7 @@ async def test_a_context_lasts_over_a_crash(
     _check_secrets(scene, collector, bridge.all_output)
 
 
+@pytest.mark.slow
 async def test_a_transaction_is_told_by_its_lanes(
     scene: Scene, dryapi: str, collector: Collector
 ) -> None:
@@ -119,8 +121,7 @@ async def test_a_transaction_is_told_by_its_lanes(
     async with scene.load(bridge) as load:
         await load.run_together([job(3), job(3), job(3)])
     await bridge.wait_metrics(lambda now: now.published >= load.count)
-    records = await scene.records(load.count)
-    assert await bridge.stop() == 0
+    records = (await scene.end(headers={"traceparent"})).jobs
     sent = _sent(scene.topic.name, records, collector)
     assert len(sent) == len(records) == load.count
     _check_secrets(scene, collector, bridge.all_output)

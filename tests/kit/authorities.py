@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import trustme
 from cryptography.hazmat.primitives import serialization
@@ -62,6 +63,16 @@ class Authority:
         self._authority = trustme.CA(organization_name=name)
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(self.certificate)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give what another process needs to sign as this authority."""
+        key = self._authority.private_key_pem.bytes()
+        return {**self.__dict__, "_authority": (self.certificate, key)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take it."""
+        self.__dict__.update(state)
+        self._authority = trustme.CA.from_pem(*state["_authority"])
 
     @property
     def certificate(self) -> bytes:

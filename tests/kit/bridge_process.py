@@ -136,6 +136,7 @@ class BridgeProcess:
     Attributes:
         outbox: The directory of its outbox.
         port: Its health port.
+        starts: How often it was started.
     """
 
     def __init__(
@@ -162,6 +163,8 @@ class BridgeProcess:
         }
         for name, value in (own | dict(settings)).items():
             environment[f"BRIDGE_{name}"] = value
+        self.starts = 0
+        self._end_was_seen = True
         self._child = ChildProcess(
             "the bridge",
             [*wrapper, sys.executable, "-m", "bridge", "--topic", topic, *flags],
@@ -175,6 +178,8 @@ class BridgeProcess:
     def start(self) -> None:
         """Start it, without waiting for anything."""
         self._child.spawn()
+        self._end_was_seen = False
+        self.starts += 1
 
     async def start_and_wait(self) -> None:
         """Start it and wait until it is subscribed and has reached Kafka."""
@@ -197,13 +202,21 @@ class BridgeProcess:
 
     def kill(self) -> None:
         """Kill it without a word (SIGKILL)."""
+        # One that has ended by itself before is another matter.
+        self._end_was_seen |= self.running
         self._child.kill()
+
+    @property
+    def ended_unseen(self) -> bool:
+        """Whether it has ended though nobody killed it or waited for its end."""
+        return not self.running and not self._end_was_seen
 
     async def wait_exit(self, seconds: float = PATIENCE_SECONDS) -> int:
         """Wait for its end and give the exit code."""
         await self._wait(lambda: self._child.exit_code is not None, seconds, "end")
         code = self._child.exit_code
         assert code is not None
+        self._end_was_seen = True
         return code
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -254,7 +267,7 @@ class BridgeProcess:
 
     async def ask(self, path: str) -> Answer | None:
         """Ask `/livez` or `/readyz`; None if nobody answers."""
-        answer = await trio.to_thread.run_sync(self._get, path)
+        answer = await trio.to_thread.run_sync(self.get, path)
         if answer is None:
             return None
         status, text = answer
@@ -268,10 +281,11 @@ class BridgeProcess:
         return metrics
 
     async def _metrics(self) -> Metrics | None:
-        answer = await trio.to_thread.run_sync(self._get, "/metrics")
+        answer = await trio.to_thread.run_sync(self.get, "/metrics")
         return None if answer is None else Metrics(answer[1])
 
-    def _get(self, path: str) -> tuple[int, str] | None:
+    def get(self, path: str) -> tuple[int, str] | None:
+        """Ask for a page; gives status and text, None if nothing answers. It blocks."""
         connection = http.client.HTTPConnection(
             "127.0.0.1", self.port, timeout=_HTTP_TIMEOUT_SECONDS
         )

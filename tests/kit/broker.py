@@ -6,6 +6,7 @@ and ending a broker belongs to `kafka`, reading a topic back to `reader`.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import time
@@ -16,7 +17,13 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 
-__all__ = ["EXISTING_VARIABLE", "BrokerError", "KafkaBroker", "existing_kafka"]
+__all__ = [
+    "EXISTING_VARIABLE",
+    "BrokerError",
+    "KafkaBroker",
+    "admin_of",
+    "existing_kafka",
+]
 
 EXISTING_VARIABLE = "BRIDGE_TEST_KAFKA"
 
@@ -60,7 +67,7 @@ class KafkaBroker:
             BrokerError: It doesn't in time.
         """
         try:
-            self._admin().list_topics(timeout=self._deadline_seconds)
+            self.admin.list_topics(timeout=self._deadline_seconds)
         except KafkaException as error:
             raise BrokerError(
                 f"no Kafka at {self.bootstrap_servers}{self._named_by}"
@@ -85,23 +92,50 @@ class KafkaBroker:
         Raises:
             BrokerError: The broker refused, or a leader was missing at the end.
         """
-        admin = self._admin()
-        topic = NewTopic(
-            name,
-            num_partitions=partitions,
-            replication_factor=replication_factor,
-            config=dict(configs or {}),
+        self.create_topics(
+            {name: partitions}, configs, replication_factor=replication_factor
         )
-        futures = admin.create_topics([topic], operation_timeout=self._deadline_seconds)
+
+    def create_topics(
+        self,
+        partitions: Mapping[str, int],
+        configs: Mapping[str, str] | None = None,
+        *,
+        replication_factor: int = -1,
+    ) -> None:
+        """Create topics in one request, and wait until every partition has a leader.
+
+        Args:
+            partitions: How many partitions each topic has.
+            configs: Their settings, by Kafka's names.
+            replication_factor: How many copies; -1 is the broker's default.
+
+        Raises:
+            BrokerError: The broker refused, or a leader was missing at the end.
+        """
+        admin = self.admin
+        topics = [
+            NewTopic(
+                name,
+                num_partitions=count,
+                replication_factor=replication_factor,
+                config=dict(configs or {}),
+            )
+            for name, count in partitions.items()
+        ]
+        futures = admin.create_topics(topics, operation_timeout=self._deadline_seconds)
         deadline = time.monotonic() + self._deadline_seconds
         try:
-            futures[name].result(self._deadline_seconds)
-            while not _has_leaders(admin, name, partitions):
-                if time.monotonic() > deadline:
-                    raise BrokerError(f"topic {name} got no leaders")
-                time.sleep(_ADMIN_POLL_SECONDS)
+            for future in futures.values():
+                future.result(self._deadline_seconds)
+            for name, count in partitions.items():
+                while not _has_leaders(admin, name, count):
+                    if time.monotonic() > deadline:
+                        raise BrokerError(f"topic {name} got no leaders")
+                    time.sleep(_ADMIN_POLL_SECONDS)
         except (KafkaException, TimeoutError) as error:
-            raise BrokerError(f"topic {name} was not created: {error}") from error
+            names = ", ".join(partitions)
+            raise BrokerError(f"not created: {names}: {error}") from error
 
     def delete_topics(self, *names: str) -> None:
         """Delete topics.
@@ -109,8 +143,7 @@ class KafkaBroker:
         Raises:
             BrokerError: The broker refused one.
         """
-        admin = self._admin()  # the answers need it alive
-        futures = admin.delete_topics(
+        futures = self.admin.delete_topics(
             list(names), operation_timeout=self._deadline_seconds
         )
         try:
@@ -119,10 +152,29 @@ class KafkaBroker:
         except (KafkaException, TimeoutError) as error:
             raise BrokerError(f"topics were not deleted: {error}") from error
 
-    def _admin(self) -> AdminClient:
-        return AdminClient(
-            {"bootstrap.servers": self.bootstrap_servers}, logger=_SILENT
-        )
+    @property
+    def admin(self) -> AdminClient:
+        """A client for any other order."""
+        return admin_of(self.bootstrap_servers)
+
+
+@functools.lru_cache(maxsize=4)
+def admin_of(bootstrap_servers: str, **settings: str) -> AdminClient:
+    """Give an administrator's client, one for each broker.
+
+    Args:
+        bootstrap_servers: `host:port`, several joined by commas.
+        settings: More of librdkafka's settings, with `_` for `.`.
+    """
+    return AdminClient(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            # It outlives outages, after which tests want an answer at once.
+            "reconnect.backoff.max.ms": 500,
+            **{name.replace("_", "."): value for name, value in settings.items()},
+        },
+        logger=_SILENT,
+    )
 
 
 def _has_leaders(admin: AdminClient, name: str, partitions: int) -> bool:

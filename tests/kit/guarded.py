@@ -81,16 +81,16 @@ class GuardedKafka(KafkaServer):
     def _properties(self, node: _Node) -> str:
         # Of two lines with one name the later one counts.
         plain = f"PLAINTEXT://127.0.0.1:{node.port}"
-        protocols = "PLAINTEXT:PLAINTEXT,DETOUR:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT"
+        protocols = "PLAINTEXT:PLAINTEXT,DETOUR0:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT"
         login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
         users = f'{login} user_{_USER}="{_PASSWORD}";'
         guard = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
         return super()._properties(node) + "\n".join(
             (
                 f"listener.security.protocol.map={protocols}",
-                f"advertised.listeners={plain},DETOUR://{self.guarded_servers}",
+                f"advertised.listeners={plain},DETOUR0://{self.guarded_servers}",
                 "sasl.enabled.mechanisms=PLAIN",
-                f"listener.name.detour.plain.sasl.jaas.config={users}",
+                f"listener.name.detour0.plain.sasl.jaas.config={users}",
                 f"authorizer.class.name={guard}",
                 "super.users=User:ANONYMOUS",
                 "",

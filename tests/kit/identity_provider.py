@@ -46,6 +46,7 @@ class IdentityProvider:
         delay_seconds: How long it takes to answer.
         requests: The forms that were asked with, in order.
         headers: What came in the head of each of them.
+        keys_url: Where a broker reads the keys that tokens are signed with.
     """
 
     def __init__(self, authority: Authority) -> None:
@@ -58,23 +59,34 @@ class IdentityProvider:
         self.requests: list[dict[str, str]] = []
         self.headers: list[dict[str, str]] = []
         self._key = RSAKey.generate_key(2048, {"kid": uuid.uuid4().hex}, private=True)
-        identity = authority.identity("provider", "localhost")
+        self._identity = authority.identity("provider", "localhost")
+        self._keys = _serve(self._give_keys)
+        self.keys_url = f"http://127.0.0.1:{self._keys.server_address[1]}/keys"
+        self._serve_tokens()
+
+    def _serve_tokens(self) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(identity.certificate, identity.key)
+        context.load_cert_chain(self._identity.certificate, self._identity.key)
         self._tokens = _serve(self._give_token)
         # In each connection's own thread: one that is only open holds up nobody.
         self._tokens.socket = context.wrap_socket(
             self._tokens.socket, server_side=True, do_handshake_on_connect=False
         )
-        self._keys = _serve(self._give_keys)
-        self._threads = [
-            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-            for server in (self._tokens, self._keys)
-        ]
+        _start(self._tokens)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give what another process needs: the key, with which it serves tokens."""
+        state = {**self.__dict__, "_key": self._key.as_dict(private=True)}
+        return {name: state[name] for name in state.keys() - {"_tokens", "_keys"}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take it, and serve tokens in this process."""
+        self.__dict__.update(state)
+        self._key = RSAKey.import_key(state["_key"])
+        self._serve_tokens()
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
+        _start(self._keys)
         return self
 
     def __exit__(
@@ -83,12 +95,9 @@ class IdentityProvider:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for server, thread in zip(
-            (self._tokens, self._keys), self._threads, strict=True
-        ):
+        for server in (self._tokens, self._keys):
             server.shutdown()
             server.server_close()
-            thread.join()
 
     @property
     def token_url(self) -> str:
@@ -99,11 +108,6 @@ class IdentityProvider:
     def login_url(self) -> str:
         """A page for people on the same server."""
         return self.token_url.removesuffix("token") + "login"
-
-    @property
-    def keys_url(self) -> str:
-        """Where a broker reads the keys that tokens are signed with."""
-        return f"http://127.0.0.1:{self._keys.server_address[1]}/keys"
 
     @property
     def issuer(self) -> str:
@@ -165,6 +169,10 @@ class IdentityProvider:
         if self.lifetime_seconds is not None:
             answer["expires_in"] = self.lifetime_seconds
         return 200, answer
+
+
+def _start(server: ThreadingHTTPServer) -> None:
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
 
 
 def _serve(

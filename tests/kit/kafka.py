@@ -83,7 +83,7 @@ class _Node:
     number: int
     port: int
     controller_port: int
-    detour: Detour
+    detours: tuple[Detour, ...]
     folder: Path
     process: ChildProcess = field(repr=False)
 
@@ -110,6 +110,7 @@ class KafkaServer(KafkaBroker):
         nodes: How many combined nodes; each takes 340 MB.
         data_dir: A folder for its data, which is kept at the end and may come from
             an earlier server with as many nodes; None takes a temporary one.
+        detours: How many detours lead to each node.
         progress: Takes lines for people while something is downloaded.
     """
 
@@ -118,6 +119,7 @@ class KafkaServer(KafkaBroker):
         nodes: int = 1,
         data_dir: Path | None = None,
         *,
+        detours: int = 1,
         progress: downloads.Progress = downloads.to_stderr,
     ) -> None:
         self._class_path = downloads.fetch_kafka(progress)
@@ -125,17 +127,24 @@ class KafkaServer(KafkaBroker):
         self._own_folder = data_dir is None
         self.data_dir = data_dir or Path(tempfile.mkdtemp(prefix="bridge-kafka-"))
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        ports = iter(free_ports(4 * nodes))
+        ports = iter(free_ports((2 + 2 * detours) * nodes))
         self._nodes = tuple(
             self._node(
-                number, next(ports), next(ports), Detour(next(ports), next(ports))
+                number,
+                next(ports),
+                next(ports),
+                tuple(Detour(next(ports), next(ports)) for _ in range(detours)),
             )
             for number in range(1, nodes + 1)
         )
         super().__init__(",".join(f"127.0.0.1:{node.port}" for node in self._nodes))
 
     def _node(
-        self, number: int, port: int, controller_port: int, detour: Detour
+        self,
+        number: int,
+        port: int,
+        controller_port: int,
+        detours: tuple[Detour, ...],
     ) -> _Node:
         folder = self.data_dir / f"node-{number}"
         folder.mkdir(exist_ok=True)
@@ -146,9 +155,9 @@ class KafkaServer(KafkaBroker):
             cwd=folder,
             env=_environment(),
             scratch=self.data_dir if self._own_folder else None,
-            ready=lambda process: _READY_LINE in process.output(),
+            ready=_serves,
         )
-        return _Node(number, port, controller_port, detour, folder, process)
+        return _Node(number, port, controller_port, detours, folder, process)
 
     def _command(self, folder: Path, *arguments: str | Path) -> list[str | Path]:
         # Native libraries are unpacked there; SIGKILL would leave them in /tmp.
@@ -192,8 +201,8 @@ class KafkaServer(KafkaBroker):
 
     @property
     def detours(self) -> tuple[Detour, ...]:
-        """Each node's way for a proxy."""
-        return tuple(node.detour for node in self._nodes)
+        """The first node's ways for proxies: as many proxies may run at once."""
+        return self._nodes[0].detours
 
     @property
     def running(self) -> bool:
@@ -215,7 +224,8 @@ class KafkaServer(KafkaBroker):
         """
         nodes = [one for one in self._chosen(node) if not one.process.running]
         for one in nodes:
-            for port in (one.port, one.controller_port, one.detour.broker_port):
+            behind = (detour.broker_port for detour in one.detours)
+            for port in (one.port, one.controller_port, *behind):
                 check_port_free(port)
         self._format(nodes, checkpoint)
         start_all(
@@ -302,18 +312,20 @@ class KafkaServer(KafkaBroker):
             f"{one.number}@127.0.0.1:{one.controller_port}" for one in self._nodes
         )
         # Between themselves brokers use the listener called PLAINTEXT.
-        protocols = "PLAINTEXT:PLAINTEXT,DETOUR:PLAINTEXT,CONTROLLER:PLAINTEXT"
+        detours = list(enumerate(node.detours))
+        names = ["PLAINTEXT", "CONTROLLER", *(f"DETOUR{n}" for n, _ in detours)]
+        protocols = ",".join(f"{name}:PLAINTEXT" for name in names)
         plain = f"PLAINTEXT://127.0.0.1:{node.port}"
-        detour = f"DETOUR://127.0.0.1:{node.detour.port}"
-        behind = f"DETOUR://127.0.0.1:{node.detour.broker_port}"
+        shown = [f"DETOUR{n}://127.0.0.1:{one.port}" for n, one in detours]
+        behind = [f"DETOUR{n}://127.0.0.1:{one.broker_port}" for n, one in detours]
         controller = f"CONTROLLER://127.0.0.1:{node.controller_port}"
         return "\n".join(
             (
                 "process.roles=broker,controller",
                 f"node.id={node.number}",
                 f"controller.quorum.voters={voters}",
-                f"listeners={plain},{behind},{controller}",
-                f"advertised.listeners={plain},{detour}",
+                f"listeners={','.join((plain, *behind, controller))}",
+                f"advertised.listeners={','.join((plain, *shown))}",
                 "controller.listener.names=CONTROLLER",
                 f"listener.security.protocol.map={protocols}",
                 f"log.dirs={node.folder / 'data'}",
@@ -339,6 +351,10 @@ class KafkaServer(KafkaBroker):
                 "",
             )
         )
+
+
+def _serves(process: ChildProcess) -> bool:
+    return _READY_LINE in process.output()
 
 
 def _environment() -> dict[str, str]:

@@ -1,207 +1,271 @@
-"""A proxy between clients and one broker that holds single requests back.
+"""One proxy for TCP connections that a test can make fail.
 
-Owns the way of the bytes and the frames of Kafka's protocol, as far as their
-length, kind and number go. Which request is held, and what must follow from it, is
-for the tests. `KafkaServer.detours` says where it stands.
+Owns the bytes between clients and one server. A subclass may look at them as frames:
+`kafka_proxy` holds requests, `pusher_proxy` drops and adds messages. Which fault
+happens when, and what must follow, belongs to the tests.
 
-A request that is held outlives its client: it reaches the broker when it is
-released, as if it had been on its way through a network all the time.
+    proxy = FaultProxy(soketi.url)
+    await nursery.start(proxy.serve)
+    proxy.reset()
 """
 
 from __future__ import annotations
 
+import socket
 import struct
-from collections.abc import AsyncIterator, Collection
-from contextlib import suppress
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from enum import IntEnum
+from urllib.parse import urlsplit
 
 import trio
 
-from tests.kit.kafka import Detour
+from tests.kit.process import free_ports
 
 
-__all__ = ["HeldRequest", "KafkaProxy", "RequestKind"]
+__all__ = [
+    "Chunks",
+    "FaultProxy",
+    "Frames",
+    "View",
+]
 
-# https://kafka.apache.org/protocol: a frame is its length in four bytes and its
-# content; a request begins with its kind, its version and its number, an answer
-# with the number of its request.
-_LENGTH = struct.Struct(">i")
-_REQUEST = struct.Struct(">hhi")
-_ANSWER = struct.Struct(">i")
+_CHUNK_BYTES = 16 * 1024
 
-_CHUNK_BYTES = 64 * 1024
+# How many chunks the proxy itself keeps. Few, so that a reader that has stopped holds
+# the writer up after little more than what the kernels buffer.
+_CHUNKS = 64
 
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
+# Closing with a linger of zero seconds sends RST instead of FIN (socket(7)).
+_NO_LINGER = struct.pack("ii", 1, 0)
 
-class RequestKind(IntEnum):
-    """Kafka's numbers of the requests that tests hold."""
+Chunks = AsyncGenerator[bytes, None]
 
-    PRODUCE = 0
-    INIT_PRODUCER_ID = 22
-    ADD_PARTITIONS_TO_TXN = 24
-    END_TXN = 26
+FrameLength = Callable[[bytearray], int | None]
 
 
-@dataclass
-class HeldRequest:
+class View:
+    """What one connection's bytes become on their way; here they stay as they are."""
+
+    def onward(self, chunks: Chunks) -> Chunks:
+        """Give what the server receives for what the client sends."""
+        return chunks
+
+    def back(self, chunks: Chunks) -> Chunks:
+        """Give what the client receives for what the server sends."""
+        return chunks
+
+
+class FaultProxy:
     """
-    A request that was held.
+    A TCP proxy in front of one server; it listens whether the server is up or not.
 
-    Attributes:
-        kind: Kafka's number of its kind.
-        answer: What the broker answered once it was released: the frame without
-            its length; None until then.
-    """
-
-    kind: int
-    answer: bytes | None = None
-    _answered: trio.Event = field(default_factory=trio.Event)
-
-    def take(self, answer: bytes) -> None:
-        """Note the broker's answer."""
-        self.answer = answer
-        self._answered.set()
-
-    async def wait_answer(self) -> None:
-        """Wait for the broker's answer; the caller has a deadline."""
-        await self._answered.wait()
-
-
-class KafkaProxy:
-    """
-    The proxy in front of one broker.
+    A client that comes while the server is down is accepted and reset. What a client
+    has sent reaches the server even if the client is gone by then.
 
     Args:
-        detour: Where it listens and whither it leads.
+        server: The server: `ws://host:port`, `http://host:port` or `host:port`.
+        port: Where the proxy listens on 127.0.0.1; None takes a free port.
 
     Attributes:
-        bootstrap_servers: What a client is told that shall go through it.
-        held: Requests that were held since the last `hold`, in order. What comes
-            behind one on its connection waits too, and is not listed.
+        address: Where clients connect to, `127.0.0.1:port`.
+        url: The address with the server's scheme.
+        accepts: When each connection was accepted, in seconds since the epoch.
+        delay_seconds: How long everything takes, each way.
     """
 
-    def __init__(self, detour: Detour) -> None:
-        self._detour = detour
-        self._kinds: Collection[int] = ()
-        self._came = trio.Event()
-        self._released = trio.Event()
-        self.bootstrap_servers = f"127.0.0.1:{detour.port}"
-        self.held: list[HeldRequest] = []
+    # How many chunks wait within the proxy until it stops to read.
+    chunks: float = _CHUNKS
+
+    def __init__(self, server: str, *, port: int | None = None) -> None:
+        parts = urlsplit(server if "//" in server else f"//{server}")
+        assert parts.hostname is not None
+        assert parts.port is not None
+        self._server = parts.hostname, parts.port
+        self._port = free_ports(1)[0] if port is None else port
+        self.address = f"127.0.0.1:{self._port}"
+        self.url = f"{parts.scheme}://{self.address}"
+        self.accepts: list[float] = []
+        self.delay_seconds = 0.0
+        self._connections: set[_Connection] = set()
+        self._passes = trio.Event()
+        self._passes.set()
+        self._refuses = False
+
+    def view(self) -> View:
+        """Make the view of a new connection."""
+        return View()
 
     async def serve(
         self, *, task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Pass connections on until cancelled; `nursery.start` waits for the port."""
         await trio.serve_tcp(
-            self._pass_on, self._detour.port, host="127.0.0.1", task_status=task_status
+            self._accept, self._port, host="127.0.0.1", task_status=task_status
         )
 
-    # -- What a test orders ---------------------------------------------------
+    # -- Faults ---------------------------------------------------------------
 
-    def hold(self, *kinds: RequestKind) -> None:
-        """Let go what is held; hold these kinds now, and what comes behind them."""
-        released, self._released = self._released, trio.Event()
-        self.held = []
-        self._kinds = kinds
-        released.set()
+    def reset(self) -> None:
+        """Reset every connection, on both sides."""
+        for connection in self._connections:
+            _reset_at_close(connection.client)
+            _reset_at_close(connection.server)
+        self.cut()
 
-    async def wait_held(self, count: int = 1) -> None:
-        """Wait until so many requests are held; the caller has a deadline."""
-        while len(self.held) < count:
-            self._came = trio.Event()
-            await self._came.wait()
+    def cut(self) -> None:
+        """Close every connection, on both sides."""
+        for connection in self._connections:
+            connection.scope.cancel()
 
-    async def release(self) -> None:
-        """Let go what is held, and wait until the broker has answered all of it."""
-        held = self.held
-        self.hold()
-        for request in held:
-            await request.wait_answer()
+    def lose(self) -> None:
+        """Close every connection towards the server; to the client it seems open."""
+        for connection in self._connections:
+            connection.lost = True
+        self.cut()
 
-    # -- The way of the bytes -------------------------------------------------
+    def hang(self) -> None:
+        """Pass nothing on, of old and new connections, until `resume`."""
+        self._passes = trio.Event()
 
-    async def _pass_on(self, client: trio.SocketStream) -> None:
+    def refuse(self) -> None:
+        """Reset every new connection, until `resume`."""
+        self._refuses = True
+
+    def resume(self) -> None:
+        """Pass everything on at once, what was held up too; what is lost stays lost."""
+        self.delay_seconds = 0.0
+        self._refuses = False
+        self._passes.set()
+
+    # -- The bytes ------------------------------------------------------------
+
+    async def _accept(self, client: trio.SocketStream) -> None:
+        self.accepts.append(time.time())
         async with client:
             try:
-                broker = await trio.open_tcp_stream(
-                    "127.0.0.1", self._detour.broker_port
-                )
+                if self._refuses:
+                    raise ConnectionRefusedError
+                # The kernel accepts for a server that is paused.
+                server = await trio.open_tcp_stream(*self._server)
             except OSError:
-                return  # the broker is down: the client sees its connection end
-            # Unbounded: what a client has sent is on its way, whatever is held.
-            into, out_of = trio.open_memory_channel[bytes](float("inf"))
-            waiting: dict[int, HeldRequest] = {}
-            async with broker, trio.open_nursery() as nursery:
-                nursery.start_soon(_take_in, client, into)
-                nursery.start_soon(self._take_on, out_of, broker, waiting, nursery)
-                nursery.start_soon(_take_back, broker, client, waiting, nursery)
+                _reset_at_close(client)
+                return
+            connection = _Connection(client, server)
+            self._connections.add(connection)
+            try:
+                async with server:
+                    await self._pass_on(connection)
+                if connection.lost:
+                    await _discard(client)
+            finally:
+                self._connections.discard(connection)
 
-    async def _take_on(
+    async def _pass_on(self, connection: _Connection) -> None:
+        """Pass bytes both ways until one side has ended, or a fault ends it."""
+        view = self.view()
+        client, server = connection.client, connection.server
+        with connection.scope:
+            async with trio.open_nursery() as nursery:
+                for source, sink, change in (
+                    (client, server, view.onward),
+                    (server, client, view.back),
+                ):
+                    into, out_of = trio.open_memory_channel[tuple[float, bytes]](
+                        self.chunks
+                    )
+                    nursery.start_soon(self._take, source, into)
+                    nursery.start_soon(
+                        self._bring, self._due(out_of), change, sink, connection
+                    )
+
+    async def _take(
         self,
-        requests: trio.MemoryReceiveChannel[bytes],
-        broker: trio.SocketStream,
-        waiting: dict[int, HeldRequest],
-        nursery: trio.Nursery,
+        source: trio.SocketStream,
+        into: trio.MemorySendChannel[tuple[float, bytes]],
     ) -> None:
-        """Bring requests to the broker, in order and when they may go."""
-        async with requests:
-            async for frame in requests:
-                kind, _, number = _REQUEST.unpack_from(frame)
-                if kind in self._kinds:
-                    waiting[number] = request = HeldRequest(kind)
-                    self.held.append(request)
-                    self._came.set()
-                    await self._released.wait()
-                await _send(broker, frame)
-        # The client is gone; what it has sent is answered all the same.
-        for request in list(waiting.values()):
-            await request.wait_answer()
-        nursery.cancel_scope.cancel()
+        """Read what comes, and note when it is due."""
+        async with into:
+            with suppress(*_BROKEN):
+                while chunk := await source.receive_some(_CHUNK_BYTES):
+                    due = trio.current_time() + self.delay_seconds
+                    await into.send((due, bytes(chunk)))
+
+    async def _due(
+        self, out_of: trio.MemoryReceiveChannel[tuple[float, bytes]]
+    ) -> Chunks:
+        """Give chunks when they are due and nothing hangs."""
+        async with out_of:
+            async for due, chunk in out_of:
+                await trio.sleep_until(due)
+                await self._passes.wait()
+                yield chunk
+        await self._passes.wait()
+
+    async def _bring(
+        self,
+        due: Chunks,
+        change: Callable[[Chunks], Chunks],
+        sink: trio.SocketStream,
+        connection: _Connection,
+    ) -> None:
+        """Send it to the other side; the end of this direction ends the connection."""
+        async with aclosing(due), aclosing(change(due)) as chunks:
+            async for chunk in chunks:
+                # A side that is gone shows in the other direction too, behind what
+                # it had sent before.
+                with suppress(*_BROKEN):
+                    await sink.send_all(chunk)
+        connection.scope.cancel()
 
 
-async def _take_in(
-    client: trio.SocketStream, into: trio.MemorySendChannel[bytes]
-) -> None:
-    """Take requests from the client until it is gone."""
-    async with into:
-        async for frame in _frames(client):
-            await into.send(frame)
+@dataclass(eq=False)
+class _Connection:
+    """One connection through the proxy, and whether the client was left with it."""
+
+    client: trio.SocketStream
+    server: trio.SocketStream
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    lost: bool = False
 
 
-async def _take_back(
-    broker: trio.SocketStream,
-    client: trio.SocketStream,
-    waiting: dict[int, HeldRequest],
-    nursery: trio.Nursery,
-) -> None:
-    """Bring answers to the client as long as there is one."""
-    async for frame in _frames(broker):
-        (number,) = _ANSWER.unpack_from(frame)
-        await _send(client, frame)
-        if number in waiting:
-            waiting.pop(number).take(frame)
-    nursery.cancel_scope.cancel()
-
-
-async def _frames(stream: trio.SocketStream) -> AsyncIterator[bytes]:
-    """Give the frames that come, without their lengths, until the stream ends."""
-    gathered = bytearray()
+async def _discard(client: trio.SocketStream) -> None:
+    """Read what the client sends, until it closes."""
     with suppress(*_BROKEN):
-        while chunk := await stream.receive_some(_CHUNK_BYTES):
-            gathered += chunk
-            while len(gathered) >= _LENGTH.size:
-                (length,) = _LENGTH.unpack_from(gathered)
-                end = _LENGTH.size + length
-                if len(gathered) < end:
-                    break
-                frame = bytes(gathered[_LENGTH.size : end])
-                del gathered[:end]
-                yield frame
+        while await client.receive_some(_CHUNK_BYTES):
+            pass
 
 
-async def _send(stream: trio.SocketStream, frame: bytes) -> None:
-    """Send a frame to somebody who may be gone."""
-    with suppress(*_BROKEN):
-        await stream.send_all(_LENGTH.pack(len(frame)) + frame)
+def _reset_at_close(stream: trio.SocketStream) -> None:
+    """Let this stream end with a reset."""
+    with suppress(OSError):
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+
+
+class Frames:
+    """
+    The frames in one direction of a connection.
+
+    Args:
+        lengths: Each says how long the frame at the beginning is, None while that
+            can't be known: one for each of the first frames, the last for all others.
+    """
+
+    def __init__(self, *lengths: FrameLength) -> None:
+        self._lengths = list(lengths)
+        self._gathered = bytearray()
+
+    def take(self, chunk: bytes) -> Iterator[bytes]:
+        """Give the frames that are whole with this chunk."""
+        self._gathered += chunk
+        while length := self._lengths[0](self._gathered):
+            if len(self._gathered) < length:
+                break
+            frame = bytes(self._gathered[:length])
+            del self._gathered[:length]
+            if len(self._lengths) > 1:
+                self._lengths.pop(0)
+            yield frame

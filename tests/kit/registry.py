@@ -90,7 +90,7 @@ class RegistryServer:
                 if not name.startswith(_FOREIGN_PREFIXES)
             },
             scratch=self._folder,
-            ready=lambda process: _READY_LINE in process.output() and self.answers(),
+            ready=self._is_ready,
         )
 
     def __enter__(self) -> Self:
@@ -122,6 +122,9 @@ class RegistryServer:
     def running(self) -> bool:
         """Whether it runs (paused too)."""
         return self._process.running
+
+    def _is_ready(self, process: ChildProcess) -> bool:
+        return _READY_LINE in process.output() and self.answers()
 
     def answers(self) -> bool:
         """Whether a list of its subjects can be had."""

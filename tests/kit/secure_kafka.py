@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import mkdtemp
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._scram import (
@@ -102,9 +102,12 @@ class SecureKafka(KafkaServer):
         self._broker = self.authority.identity("broker", "localhost")
         self._expired = self.authority.identity("expired", "localhost", days=-1)
         self._rotating = self.authority.identity("rotating", "localhost")
-        self._shown = (self.authority, 30)
         self._stack = ExitStack()
         super().__init__()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give what another process needs; it doesn't end the provider."""
+        return {**self.__dict__, "_stack": None}
 
     def __enter__(self) -> Self:
         self._stack.enter_context(self.provider)
@@ -185,7 +188,10 @@ class SecureKafka(KafkaServer):
             authority: Who vouches for it.
             days: How long it is good; below zero for one that has expired.
         """
-        if self._shown == (authority, days):
+        # In a file, for the workers of a run change it one after the other.
+        shown = self.folder / "shown"
+        wanted = f"{authority.file} {days}"
+        if shown.exists() and shown.read_text() == wanted:
             return
         file = f"rotating-{uuid.uuid4().hex}"
         made = authority.identity(file, "localhost", days=days)
@@ -198,7 +204,7 @@ class SecureKafka(KafkaServer):
         while not ssl.get_server_certificate(place).startswith(leaf):
             assert time.monotonic() < deadline, "the broker keeps its certificate"
             time.sleep(_LOOK_SECONDS)
-        self._shown = (authority, days)
+        shown.write_text(wanted)
 
     @property
     def _owners(self) -> list[str]:

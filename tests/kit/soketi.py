@@ -93,8 +93,11 @@ class SoketiServer(Soketi):
                 if not name.startswith(_VARIABLES_PREFIX)
             },
             scratch=self._folder,
-            ready=lambda _: self.answers(),
+            ready=self._is_ready,
         )
+
+    def _is_ready(self, _: ChildProcess) -> bool:
+        return self.answers()
 
     def _config(self) -> dict[str, Any]:
         unlimited = (

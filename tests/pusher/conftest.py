@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.kit.publisher import App, Soketi
+from tests.kit.publisher import App
 from tests.kit.soketi import SoketiServer
 
 
@@ -41,7 +41,7 @@ def _app(app: App, **members: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def _second_soketi(soketi: Soketi) -> Iterator[SoketiServer]:
+def _second_soketi() -> Iterator[SoketiServer]:
     apps = [
         _app(App(), maxEventPayloadInKb=MOST_KIB),
         _app(FULL, maxConnections=1),

@@ -104,12 +104,12 @@ async def _live(soketi: Soketi, stand: Standstill) -> _Minutes:
 
 @pytest.fixture(scope="module")
 def minutes(
-    soketi: Soketi, tmp_path_factory: pytest.TempPathFactory
+    shared_soketi: Soketi, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[_Minutes]:
     """More than five of them."""
     folder = tmp_path_factory.mktemp("outbox")
     with standstill(folder, buffer_bytes=_BUFFER_BYTES) as stand:
-        yield trio.run(_live, soketi, stand)
+        yield trio.run(_live, shared_soketi, stand)
 
 
 def _pings(account: Account) -> int:

@@ -22,7 +22,7 @@ from tests.kafka.relay.relaying import (
     until,
 )
 from tests.kit.kafka import KafkaServer
-from tests.kit.proxy import KafkaProxy, RequestKind
+from tests.kit.kafka_proxy import KafkaProxy, RequestKind
 
 
 async def test_a_request_that_hangs_is_left_and_keeps_its_sequence(

@@ -38,7 +38,7 @@ from tests.kafka.relay.transactions import (
     wait_held_back,
 )
 from tests.kit.kafka import KafkaServer
-from tests.kit.proxy import KafkaProxy, RequestKind
+from tests.kit.kafka_proxy import KafkaProxy, RequestKind
 
 
 _DELIVERIES: list[Literal["idempotent", "transactional"]] = [

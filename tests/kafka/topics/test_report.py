@@ -113,21 +113,21 @@ def value_bytes(role: TopicRole) -> int:
 
 
 @pytest.fixture(scope="module")
-def found(kafka: KafkaBroker) -> Iterator[_Found]:
+def found(shared_kafka: KafkaBroker) -> Iterator[_Found]:
     """All cases' topics in one look: findings by case."""
     suffix = uuid.uuid4().hex[:8]
     names = {case: f"case-{n}-{suffix}" for n, case in enumerate(_CASES)}
     for case, (_, configs, _) in _CASES.items():
-        kafka.create_topic(names[case], 1, configs)
+        shared_kafka.create_topic(names[case], 1, configs)
     needs = {
         names[case]: TopicNeeds(role, value_bytes(role))
         for case, (role, _, _) in _CASES.items()
     }
-    settings = settings_for(kafka)
+    settings = settings_for(shared_kafka)
     looked_up = asyncio.run(look_up(settings, [*needs]))
     findings = report(looked_up, needs, settings)
     yield {case: findings[name] for case, name in names.items()}
-    kafka.delete_topics(*names.values())
+    shared_kafka.delete_topics(*names.values())
 
 
 def bad(findings: tuple[TopicFinding, ...]) -> dict[str, Verdict]:

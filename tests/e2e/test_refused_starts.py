@@ -1,0 +1,440 @@
+"""What is wrong at a start ends it with a code and a sentence, or is waited for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sqlite3  # noqa: TID251 - plays another program
+import ssl
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trustme
+
+from tests.e2e.jobs import job
+from tests.e2e.scene import Scene
+from tests.kit.bridge_process import BridgeProcess
+from tests.kit.dryapi import AUTH, DryApi
+from tests.kit.kafka import KafkaServer
+from tests.kit.process import free_ports
+
+
+# Even root may not write where the mode forbids it, once this capability is out
+# of the bounding set (prctl 24, capability 1; linux/prctl.h, linux/capability.h).
+_WITHOUT_OVERRIDE = """
+import ctypes, os, sys
+if os.geteuid() == 0:
+    assert ctypes.CDLL(None).prctl(24, 1, 0, 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+# -- What ends a start ------------------------------------------------------------
+
+# Settings, exit code, and words of the sentence. A port that is free and a topic that
+# isn't there are put in for `{port}` and `{topic}`.
+_ENDS: dict[str, tuple[Mapping[str, object], int, tuple[str, ...]]] = {
+    "a wrong token": (
+        {"api_token": "canary-wrong"},
+        3,
+        ("HTTP 401", "BRIDGE_API_TOKEN"),
+    ),
+    "a wrong client id": (
+        {"client_id": "somebody-else"},
+        3,
+        ("HTTP 403", "BRIDGE_CLIENT_ID"),
+    ),
+    "a wrong app key": (
+        {"pusher_app_key": "no-such-key"},
+        3,
+        ("no such app", "BRIDGE_PUSHER_APP_KEY"),
+    ),
+    "brokers that never answer": (
+        {
+            "kafka_bootstrap_servers": "127.0.0.1:{port}",
+            "kafka_start_timeout_seconds": 1,
+        },
+        4,
+        (
+            "No Kafka broker answers at 127.0.0.1:{port}",
+            "BRIDGE_KAFKA_BOOTSTRAP_SERVERS",
+        ),
+    ),
+    "no topic": (
+        {
+            "topic": "no-such",
+            "topics_dead_letters": "{topic}.dlq",
+            "topics_gaps": "{topic}.gaps",
+        },
+        4,
+        ("Kafka has no topic no-such", "BRIDGE_KAFKA_CREATE_TOPICS"),
+    ),
+    "no dead-letter topic": (
+        {"topics_dead_letters": "no-such.dlq"},
+        4,
+        ("Kafka has no topic no-such.dlq",),
+    ),
+    "no topic of gaps": (
+        {"topics_gaps": "no-such.gaps"},
+        4,
+        ("Kafka has no topic no-such.gaps",),
+    ),
+    "no topic of previews": (
+        {"previews": "topic", "kafka_start_timeout_seconds": 5},
+        4,
+        ("{topic}.previews", "kafka.create_topics"),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (place not in {0, 3}))
+        for place, name in enumerate(_ENDS)
+    ],
+)
+async def test_a_start_that_cannot_work_ends(
+    scene: Scene, dryapi: str, wrong: str
+) -> None:
+    """With its own exit code, and one sentence that names the setting, no secret."""
+    settings, code, words = _ENDS[wrong]
+    (port,) = free_ports(1)
+
+    def filled(text: object) -> str:
+        return str(text).format(port=port, topic=scene.topic.name)
+
+    changed: dict[str, Any] = {name: filled(value) for name, value in settings.items()}
+    topic = changed.pop("topic", None)
+    bridge = scene.bridge(dryapi, topic=topic, **changed)
+    bridge.start()
+    sentence = await bridge.wait_refusal(code)
+    for each in words:
+        assert filled(each) in sentence
+    assert "canary" not in sentence
+    # Nothing was read, and it may not have come to say that it listens.
+    await scene.end(gaps=None, open_gaps=None, waiting=None, sources=None)
+
+
+async def test_missing_settings_end_the_start(scene: Scene, dryapi: str) -> None:
+    """Exit code 2 and a line for each, that names its variable."""
+    bridge = scene.bridge(dryapi, client_id="", api_token="")
+    bridge.start()
+    assert await bridge.wait_exit() == 2
+    client_id, token = bridge.sentences
+    assert "BRIDGE_CLIENT_ID" in client_id
+    assert "BRIDGE_API_TOKEN" in token
+    await scene.end(gaps=())
+
+
+async def test_a_second_bridge_on_an_outbox_ends_and_names_the_first(
+    scene: Scene, dryapi: str
+) -> None:
+    """Exit code 2 with the holder's pid; the first one doesn't notice."""
+    first = scene.bridge(dryapi)
+    await first.start_and_wait()
+    second = scene.bridge(dryapi, outbox_dir=first.outbox)
+    second.start()
+    sentence = await second.wait_refusal(2)
+    assert f"{first.outbox} is in use by process {first.pid}" in sentence
+    assert "BRIDGE_OUTBOX_DIR" in sentence
+    await scene.finish(first)
+    await scene.end()
+
+
+def _read_only(folder: Path) -> Path:
+    directory = folder / "read-only"
+    directory.mkdir(mode=0o500)
+    return directory
+
+
+def _file(folder: Path) -> Path:
+    file = folder / "file"
+    file.touch()
+    return file
+
+
+def _database(folder: Path) -> Path:
+    """Have another program's database where the outbox's would be."""
+    directory = folder / "theirs"
+    directory.mkdir()
+    with closing(sqlite3.connect(directory / "outbox.sqlite3")) as other:
+        other.execute("CREATE TABLE theirs (value)")
+        other.commit()
+    return directory
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="calls Linux's prctl")
+@pytest.mark.parametrize(
+    ("make", "code", "words"),
+    [
+        (_read_only, 2, "{place} can't be used (Permission denied)"),
+        (_file, 2, "{place} can't be used"),
+        (_database, 1, "{place}/outbox.sqlite3 is a database, but no outbox"),
+    ],
+)
+async def test_a_place_that_is_no_outboxs_ends_the_start(
+    scene: Scene,
+    dryapi: str,
+    tmp_path: Path,
+    *,
+    make: Callable[[Path], Path],
+    code: int,
+    words: str,
+) -> None:
+    """The sentence names the place and its setting, and nothing is touched."""
+    place = make(tmp_path)
+    before = _contents(place)
+    bridge = scene.bridge(
+        dryapi, wrapper=[sys.executable, "-c", _WITHOUT_OVERRIDE], outbox_dir=place
+    )
+    bridge.start()
+    sentence = await bridge.wait_refusal(code)
+    assert words.format(place=place) in sentence
+    assert "BRIDGE_OUTBOX_DIR" in sentence
+    assert _contents(place) == before
+    await scene.end(gaps=())
+
+
+def _contents(place: Path) -> dict[str, bytes]:
+    files = sorted(place.glob("*")) if place.is_dir() else [place]
+    return {file.name: file.read_bytes() for file in files if file.name != "lock"}
+
+
+@pytest.mark.slow
+async def test_a_taken_health_port_ends_the_start(scene: Scene, dryapi: str) -> None:
+    """Exit code 2, and the sentence names the address and its setting."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        bridge = scene.bridge(dryapi, operations_listen=listen)
+        bridge.start()
+        sentence = await bridge.wait_refusal(2)
+    assert listen in sentence
+    assert "BRIDGE_OPERATIONS_LISTEN" in sentence
+    await scene.end(gaps=())
+
+
+# -- What is set aside --------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "content", [b"This is no database.\n" * 1000, b"SQLite format", None]
+)
+async def test_a_file_that_is_no_outbox_is_set_aside_as_it_is(
+    scene: Scene, dryapi: str, content: bytes | None
+) -> None:
+    """The bridge says where it put it, and works with a new one."""
+    bridge = scene.bridge(dryapi)
+    file = bridge.outbox / "outbox.sqlite3"
+    if content is None:
+        # Damaged behind its first page.
+        await bridge.start_and_wait()
+        await scene.stop(bridge)
+        whole = file.read_bytes()
+        content = whole[:8192] + os.urandom(len(whole) - 8192)
+    bridge.outbox.mkdir(exist_ok=True)
+    file.write_bytes(content)
+    await bridge.start_and_wait()
+    reported = await bridge.wait_logged("outbox.damaged")
+    await scene.finish(bridge)
+    await scene.end(gaps=None)
+    # SQLite's own files may lie beside it.
+    aside = {str(path): path for path in bridge.outbox.glob("*.damaged-*")}
+    assert aside[reported["set_aside"]].read_bytes() == content
+
+
+# -- What is waited for -------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _tls_server(authority: trustme.CA, name: str) -> AsyncIterator[int]:
+    """Serve TLS with a certificate for a name; give the port."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+
+    async def handle(stream: trio.SSLStream[trio.SocketStream]) -> None:
+        with contextlib.suppress(trio.BrokenResourceError):
+            await stream.do_handshake()
+        await trio.aclose_forcefully(stream)
+
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    secured = trio.SSLListener(listener, context)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, handle, [secured])
+        yield port
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("server", "reason"),
+    [
+        ("ws://127.0.0.1:{free}", "can't reach 127.0.0.1:{free}"),
+        # RFC 6761 keeps `.invalid` from ever being one.
+        (
+            "wss://soketi.invalid:443",
+            "can't resolve 'soketi.invalid'",
+        ),
+        # Trusted authority, wrong name.
+        (
+            "wss://127.0.0.1:{tls}",
+            "the certificate of 127.0.0.1:{tls} was not accepted: IP address mismatch",
+        ),
+    ],
+)
+async def test_a_pusher_server_that_cannot_be_used_is_tried_again(
+    scene: Scene, dryapi: str, tmp_path: Path, *, server: str, reason: str
+) -> None:
+    """It says why, is alive, not ready, and stops cleanly."""
+    authority = trustme.CA()
+    ca_file = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(ca_file)
+    (free,) = free_ports(1)
+    async with _tls_server(authority, "soketi.example") as tls:
+        url = server.format(free=free, tls=tls)
+        bridge = scene.bridge(dryapi, pusher_url=url, pusher_ca_file=ca_file)
+        bridge.start()
+        await bridge.wait_metrics(lambda now: now.total("bridge_connects_total") >= 3)
+        (failed, *_) = bridge.logged("session.failed")
+        assert reason.format(free=free, tls=tls) in failed["reason"]
+        await _check_waits(bridge)
+        await scene.end(open_gaps=1)
+    assert bridge.sentences == []
+
+
+async def _check_waits(bridge: BridgeProcess) -> None:
+    live, ready = await bridge.ask("/livez"), await bridge.ask("/readyz")
+    assert live is not None
+    assert ready is not None
+    assert (live.status, ready.status) == (200, 503)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (
+            {
+                "status": 200,
+                "body": "<html><title>Log in</title> canary-page </html>",
+                "headers": {"Content-Type": "text/html; charset=UTF-8"},
+            },
+            "(HTTP 200, text/html; charset=UTF-8) is not JSON",
+        ),
+        (
+            {"status": 302, "body": "", "headers": {"Location": "/login"}},
+            "is a redirect, which is not followed",
+        ),
+        (
+            {"status": 500, "body": "Route [login] not defined: canary-page"},
+            "is no authorisation",
+        ),
+    ],
+)
+async def test_an_auth_endpoint_that_answers_something_else_is_asked_again(
+    scene: Scene, api: DryApi, answer: dict[str, Any], words: str
+) -> None:
+    """It says what came instead, follows nowhere, and goes on once it gets better."""
+    api.answer(AUTH, **answer)
+    bridge = scene.bridge(api.url)
+    bridge.start()
+    failed = await bridge.wait_logged("authorization.failed")
+    assert f"the answer of {api.url}{AUTH} (HTTP {answer['status']}" in failed["reason"]
+    assert words in failed["reason"]
+    await _check_waits(bridge)
+    api.reset(AUTH)
+    await bridge.wait_ready()
+    await scene.finish(bridge)
+    await scene.end()
+    assert len(api.authorizations) >= 2
+    assert {request.path for request in api.requests} == {AUTH}
+    assert {each.accept for each in api.authorizations} == {"application/json"}
+    assert "canary-page" not in bridge.all_output
+
+
+@pytest.mark.slow
+async def test_a_dryapi_that_is_away_is_asked_again(scene: Scene) -> None:
+    """It names the address that can't be asked."""
+    (port,) = free_ports(1)
+    bridge = scene.bridge(f"http://127.0.0.1:{port}")
+    bridge.start()
+    failed = await bridge.wait_logged("authorization.failed")
+    assert f"can't ask http://127.0.0.1:{port}/broadcasting/auth" in failed["reason"]
+    await scene.end(open_gaps=1)
+    assert bridge.sentences == []
+
+
+@pytest.mark.slow
+async def test_brokers_that_never_answered_are_waited_for_with_events_in_the_outbox(
+    scene: Scene, dryapi: str, own_kafka: KafkaServer
+) -> None:
+    """Past every timeout it reads on, and delivers all when Kafka comes at last."""
+    own_kafka.stop()
+    patient = scene.bridge(dryapi, shutdown_timeout_seconds=0.1)
+    patient.start()
+    await patient.wait_answer(
+        "/readyz", lambda now: bool(now.check("subscribed")["ok"])
+    )
+    async with scene.load() as load:
+        await load.run_together([job(3) for _ in range(20)])
+        await patient.wait_metrics(lambda now: now.committed == load.count)
+        assert await patient.stop() == 0
+        assert len(patient.waiting_rows()) == load.count
+
+        timeout_seconds = 0.5
+        bridge = scene.bridge(
+            dryapi,
+            outbox_dir=patient.outbox,
+            kafka_start_timeout_seconds=timeout_seconds,
+        )
+        bridge.start()
+        waits = await bridge.wait_logged("kafka.waits")
+        assert scene.topic.bootstrap_servers in waits["error"]
+        # What would end it has to pass: the timeout and the pause between two tries.
+        await trio.sleep(timeout_seconds + 4)
+        await load.run_together([job(3) for _ in range(20)])
+    # Each start has a gap, which opened, closed and was settled.
+    now = await bridge.wait_metrics(lambda now: now.waiting == load.count + 6)
+    assert now.total("bridge_outbox_rows_at_start") == load.count / 2 + 3
+    ready = await bridge.ask("/readyz")
+    assert ready is not None
+    assert ready.status == 503
+    assert not ready.check("kafka-reached")["ok"]
+
+    own_kafka.start()
+    await bridge.wait_metrics(lambda now: now.waiting == 0)
+    await bridge.wait_ready()
+    await scene.end(gaps=["first_start", "stopped"])
+
+
+@pytest.mark.slow
+async def test_missing_topics_are_made_where_that_is_wanted(
+    scene: Scene, dryapi: str
+) -> None:
+    """With `kafka.create_topics` all topics are there before the bridge is ready."""
+    name = f"{scene.topic.name}.new"
+    scene.topic = replace(
+        scene.topic, name=name, dead_letter=f"{name}.dlq", gaps=f"{name}.gaps"
+    )
+    bridge = scene.bridge(
+        dryapi,
+        kafka_create_topics="true",
+        kafka_partitions=2,
+        kafka_replication_factor=1,
+    )
+    await bridge.start_and_wait()
+    made = {each["topic"]: each for each in bridge.logged("topic.created")}
+    assert made.keys() == {name, f"{name}.dlq", f"{name}.gaps"}
+    assert made[name]["partitions"] == 2
+    await scene.finish(bridge)
+    await scene.end()

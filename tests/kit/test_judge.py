@@ -1,0 +1,561 @@
+"""The judge of topics: a good scene has no findings, and each rule can fail."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import pytest
+
+from tests.kit.judge import (
+    Counts,
+    Expected,
+    Kind,
+    ReadTopic,
+    Verdict,
+    home_of,
+    judge,
+)
+from tests.kit.reader import Record
+
+
+JOBS, LETTERS, GAPS, PREVIEWS = Kind
+
+_NAMES = {
+    JOBS: "jobs",
+    LETTERS: "jobs.dlq",
+    GAPS: "jobs.gaps",
+    PREVIEWS: "jobs.previews",
+}
+_TYPES = {
+    JOBS: b"dev.dryapi.request.status.updated",
+    LETTERS: b"dev.dryapi.bridge.dead-letter",
+    GAPS: b"dev.dryapi.bridge.gap",
+    PREVIEWS: b"dev.dryapi.request.preview",
+}
+_PARTITIONS = 3
+_OUTBOX = "0b6f4c5e-0000-4000-8000-000000000001"
+_SOURCE = "https://api.dryapi.dev/clients/c1"
+_IMAGE = b"\xff\xd8 an image"
+_DIGEST = hashlib.sha256(_IMAGE).hexdigest().encode()
+_SECRET = "canary-0123456789"
+
+
+@dataclass
+class _Scene:
+    """Records as they are written, and what is expected; each test spoils its own."""
+
+    topics: dict[Kind, list[Record]] = field(default_factory=dict)
+    expected: dict[str, Any] = field(default_factory=dict)
+    written: int = 0
+
+    def write(
+        self,
+        kind: Kind,
+        key: str,
+        value: bytes | Mapping[str, Any],
+        **headers: str | bytes,
+    ) -> None:
+        """Write a record as the bridge would."""
+        self.written += 1
+        records = self.topics.setdefault(kind, [])
+        partition = home_of(key.encode(), _PARTITIONS)
+        sequence = 1 + sum(record.partition == partition for record in records)
+        usual: dict[str, str | bytes] = {
+            "ce_specversion": "1.0",
+            "ce_id": f"{'a' * 16}-{self.written}",
+            "ce_source": _SOURCE,
+            "ce_type": _TYPES[kind],
+            "ce_time": f"2026-01-31T12:00:00.{self.written:06}Z",
+            "ce_subject": key,
+            "content-type": "application/json",
+            "bridge_outbox": _OUTBOX,
+            "bridge_sequence": str(sequence),
+            "bridge_origin": "socket",
+        }
+        records.append(
+            Record(
+                partition=partition,
+                offset=10 * sequence,
+                key=key.encode(),
+                value=value if isinstance(value, bytes) else json.dumps(value).encode(),
+                headers={
+                    name.replace("content_type", "content-type"): (
+                        text.encode() if isinstance(text, str) else text
+                    )
+                    for name, text in (usual | headers).items()
+                },
+                timestamp=1769860800000 + self.written // 1000,
+            )
+        )
+
+    def spoil(self, kind: Kind, place: int, **changes: Any) -> Self:
+        """Change a record."""
+        records = self.topics[kind]
+        records[place] = replace(records[place], **changes)
+        return self
+
+    def headers(self, kind: Kind, place: int, **headers: str | None) -> Self:
+        """Change a record's headers; None removes one."""
+        there: dict[str, bytes] = dict(self.topics[kind][place].headers)
+        for name, text in headers.items():
+            there.pop(name.replace("content_type", "content-type"), None)
+            if text is not None:
+                there[name.replace("content_type", "content-type")] = text.encode()
+        self.spoil(kind, place, headers=there)
+        return self
+
+    def value(self, kind: Kind, place: int, **members: object) -> Self:
+        """Change members of a record's value; "-" removes one."""
+        value = json.loads(self.topics[kind][place].value or b"")
+        value = {name: each for name, each in (value | members).items() if each != "-"}
+        self.spoil(kind, place, value=json.dumps(value).encode())
+        return self
+
+    def again(self, kind: Kind, place: int, **headers: str) -> Self:
+        """Let a record come once more, behind the others of its partition."""
+        record = self.topics[kind][place]
+        self.topics[kind].append(replace(record, offset=record.offset + 1000))
+        self.headers(kind, -1, **headers)
+        return self
+
+    def judged(self) -> Verdict:
+        """Judge it."""
+        topics = [
+            ReadTopic(
+                kind,
+                _NAMES[kind],
+                sorted(records, key=lambda each: (each.partition, each.offset)),
+                [_PARTITIONS],
+            )
+            for kind, records in self.topics.items()
+        ]
+        return judge(topics, Expected(**self.expected))
+
+
+def _event(job: str, status: str, progress: int, **more: object) -> dict[str, Any]:
+    fields = {"request_id": job, "status": status, "preview": None, "result_url": None}
+    return {**fields, "progress": f"{progress}.00", **more}
+
+
+def _gap(until: int | None, **more: object) -> dict[str, Any]:
+    closed = until is not None
+    return {
+        "gap_id": "9c6f4c5e-0000-4000-8000-000000000009",
+        "cause": "disconnected",
+        "client_id": "c1",
+        "since": "2026-01-31T12:00:01.000000Z",
+        "until": f"2026-01-31T12:00:{until:02}.000000Z" if closed else None,
+        "duration_seconds": until - 1.0 if until is not None else None,
+        "close_code": 1006,
+        "jobs_in_flight": None if until is None else 2,
+        **more,
+    }
+
+
+_HEALED = {"healed_by_status_endpoint": 1, "healed_by_webhook": 0, "unknown": 1}
+
+
+def _good() -> _Scene:
+    """Two jobs, of which the broker refused an event, a preview, and a gap."""
+    scene = _Scene()
+    for job in ("job-1", "job-2"):
+        scene.write(JOBS, job, _event(job, "processing", 0))
+        scene.write(JOBS, job, _event(job, "in_progress", 50))
+        scene.write(JOBS, job, _event(job, "done", 100))
+    scene.write(
+        PREVIEWS,
+        "job-1",
+        _IMAGE,
+        content_type="image/jpeg",
+        bridge_preview_sha256=_DIGEST,
+    )
+    scene.headers(
+        JOBS,
+        1,
+        bridge_preview_sha256=_DIGEST.decode(),
+        bridge_normalized="preview_moved",
+    )
+    refused = _event("job-3", "done", 100)
+    errors = "__connect.errors."
+    scene.write(
+        LETTERS,
+        "job-3",
+        refused,
+        bridge_reason="refused_by_broker",
+        bridge_refused_topic="jobs",
+        bridge_refused_partition=str(home_of(b"job-3", _PARTITIONS)),
+        # On the partition of job-2.
+        bridge_refused_sequence="1",
+        bridge_refused_ce_id="b" * 16 + "-1",
+        **{
+            errors + "stage": "KAFKA_PRODUCE",
+            errors + "exception.class.name": "errors.Refused",
+            errors + "exception.message": "too large",
+        },
+    )
+    home = home_of(b"job-3", _PARTITIONS)
+    for place, record in enumerate(scene.topics[JOBS]):
+        if record.partition == home:
+            number = int(record.headers["bridge_sequence"]) + 1
+            scene.headers(JOBS, place, bridge_sequence=str(number))
+    for value in (_gap(None), _gap(5), _gap(5, **_HEALED)):
+        scene.write(GAPS, "c1", value)
+    accepted: dict[str, list[bytes]] = {"job-3": [json.dumps(refused).encode()]}
+    for record in scene.topics[JOBS]:
+        accepted.setdefault((record.key or b"").decode(), []).append(
+            record.value or b""
+        )
+    scene.expected = {
+        "accepted": accepted,
+        "committed": {
+            each.headers["ce_id"].decode(): each.value
+            for kind in (JOBS, LETTERS, PREVIEWS)
+            for each in scene.topics[kind]
+        },
+        "only_committed": True,
+        "marks": {"preview_moved"},
+        "headers": {"bridge_preview_sha256"},
+        "dead_letters": {"refused_by_broker": 1},
+        "gaps": {"c1": ["disconnected"]},
+        "sources": {_SOURCE},
+        "outboxes": {_OUTBOX},
+        "counts": [Counts(came=8, published=7, dead_lettered=1)],
+        "secrets": {_SECRET},
+    }
+    return scene
+
+
+def _expect(**expected: object) -> Callable[[_Scene], object]:
+    return lambda scene: scene.expected.update(expected)
+
+
+def _swap(scene: _Scene) -> None:
+    """Two events of a job change places, their headers stay."""
+    first, second = (scene.topics[JOBS][place].value for place in (0, 1))
+    scene.spoil(JOBS, 0, value=second)
+    scene.spoil(JOBS, 1, value=first)
+
+
+def _late(scene: _Scene) -> None:
+    """Something comes behind a job's end."""
+    scene.write(JOBS, "job-2", _event("job-2", "error", 100))
+
+
+def _second(scene: _Scene) -> None:
+    """A job's last event comes with a new identity, unmarked."""
+    event = _event("job-4", "in_progress", 1)
+    for _ in range(2):
+        scene.write(JOBS, "job-4", event)
+
+
+def _twin(scene: _Scene) -> None:
+    """An identity comes again with another value."""
+    scene.again(JOBS, 0)
+    scene.value(JOBS, -1, progress="1.00")
+
+
+def _stray(scene: _Scene) -> None:
+    """A job's last record is on another partition."""
+    wrong = (scene.topics[JOBS][2].partition + 1) % _PARTITIONS
+    scene.spoil(JOBS, 2, partition=wrong, offset=5000)
+
+
+def _counter(scene: _Scene) -> None:
+    """The identities of a job's events are swapped."""
+    scene.headers(JOBS, 0, ce_id="a" * 16 + "-2")
+    scene.headers(JOBS, 1, ce_id="a" * 16 + "-1")
+
+
+def _later(name: str) -> Callable[..., Callable[[_Scene], object]]:
+    """Make a change of a scene for the table below, by its method's name."""
+
+    def make(*place: Any, **changes: Any) -> Callable[[_Scene], object]:
+        return lambda scene: getattr(scene, name)(*place, **changes)
+
+    return make
+
+
+_spoil, _headers, _value, _again = map(_later, ("spoil", "headers", "value", "again"))
+
+
+_DEFECTS: list[tuple[str, Callable[[_Scene], object]]] = [
+    # -- Form -----------------------------------------------------------------
+    (
+        r"jobs \d/\d+: value: 'result_url' is a required property",
+        _value(JOBS, 0, result_url="-"),
+    ),
+    ("value: Expecting", _spoil(JOBS, 0, value=b"{")),
+    ("a name occurs twice", _spoil(JOBS, 0, value=b'{"a": 1, "a": 2}')),
+    ("NaN is no number", _value(JOBS, 0, cost=float("nan"))),
+    ("a tombstone", _spoil(JOBS, 0, value=None)),
+    ("value: 'boredom' is not one of", _value(GAPS, 0, cause="boredom")),
+    ("headers: 'dislike' is not one of", _headers(LETTERS, 0, bridge_reason="dislike")),
+    (
+        "headers: 'bridge_origin' is a required property",
+        _headers(JOBS, 0, bridge_origin=None),
+    ),
+    ("an unexpected header bridge_reason", _headers(JOBS, 0, bridge_reason="not_json")),
+    ("a header is no text", _spoil(JOBS, 0, headers={"ce_id": b"\xff"})),
+    (
+        "headers: 'dev.dryapi.request.preview' was expected",
+        _headers(PREVIEWS, 0, ce_type="dev.dryapi.bridge.gap"),
+    ),
+    ("ce_id '7' has another form", _headers(JOBS, 0, ce_id="7")),
+    ("an unexpected mark regression", _headers(JOBS, 0, bridge_anomaly="regression")),
+    ("an unexpected origin webhook", _headers(JOBS, 0, bridge_origin="webhook")),
+    ("an unexpected outbox", _headers(JOBS, 0, bridge_outbox=_OUTBOX[:-1] + "2")),
+    ("an unexpected source", _headers(JOBS, 0, ce_source="https://a/clients/c2")),
+    (
+        "its source is https://a/clients/c2",
+        _headers(GAPS, 0, ce_source="https://a/clients/c2"),
+    ),
+    (
+        "content-type is not application/json",
+        _headers(JOBS, 0, content_type="application/octet-stream"),
+    ),
+    ("it has no prefix of a Schema Registry", _expect(framed=True)),
+    (
+        "only some of bridge_refused_topic",
+        _headers(LETTERS, 0, bridge_refused_ce_id=None),
+    ),
+    ("do not go together", _headers(LETTERS, 0, bridge_reason="not_json")),
+    ("its key is b'job-9', its subject 'job-1'", _spoil(JOBS, 0, key=b"job-9")),
+    (
+        "its subject is 'job-9', its job 'job-1'",
+        lambda s: (
+            s.spoil(JOBS, 0, key=b"job-9"),
+            s.headers(JOBS, 0, ce_subject="job-9"),
+        ),
+    ),
+    ("its subject is 'c1', its account 'c2'", _value(GAPS, 0, client_id="c2")),
+    ("timestamp 1, not that of ce_time", _spoil(JOBS, 0, timestamp=1)),
+    ("its digest is", _spoil(PREVIEWS, 0, value=b"another")),
+    ("it contains a secret", _value(JOBS, 0, note=f"?{_SECRET}")),
+    ("it contains a secret", _headers(GAPS, 0, ce_subject=_SECRET)),
+    ("it contains a secret", _spoil(LETTERS, 0, key=_SECRET.encode())),
+    # -- Once, dense, in order --------------------------------------------------
+    (r"repeated: a{16}-1 is at jobs \d/\d+ and jobs", _again(JOBS, 0)),
+    ("repeated: a", _again(GAPS, 1)),
+    ("a-1 is the identity of two records", _twin),
+    (
+        "a-1 is the identity of two records: jobs .* and jobs.gaps",
+        _headers(GAPS, 0, ce_id="a" * 16 + "-1"),
+    ),
+    (
+        r"sequence 3 of 0b6f.* is missing on jobs.gaps \d",
+        _headers(GAPS, 2, bridge_sequence="4"),
+    ),
+    (
+        "sequence 1 of 0b6f.* is missing",
+        lambda s: [
+            s.headers(GAPS, place, bridge_sequence=str(place + 2)) for place in range(3)
+        ],
+    ),
+    ("sequence 1 is used twice", _headers(GAPS, 1, bridge_sequence="1")),
+    (
+        "sequence 2 was refused, and is at jobs 0/10",
+        _headers(LETTERS, 0, bridge_refused_sequence="2"),
+    ),
+    (
+        "sequence 1 comes after 2 at jobs.gaps",
+        lambda s: (
+            s.headers(GAPS, 0, bridge_sequence="2"),
+            s.headers(GAPS, 1, bridge_sequence="1"),
+        ),
+    ),
+    (
+        r"key job-1 belongs on \[\d\], not at jobs.previews",
+        _spoil(PREVIEWS, 0, partition=(home_of(b"job-1", _PARTITIONS) + 1) % 3),
+    ),
+    ("key job-1 is on two partitions", _stray),
+    # -- Courses of jobs ----------------------------------------------------------
+    (
+        "in_progress at .* is a step back",
+        _value(JOBS, 0, status="in_progress", progress="60.00"),
+    ),
+    ("event 0 behind 1 at jobs", _swap),
+    ("error at .* after its end jobs", _late),
+    ("is an unmarked duplicate", _second),
+    ("is no duplicate", _headers(JOBS, 1, bridge_anomaly="duplicate")),
+    ("was read before its predecessor", _counter),
+    # -- Completeness -------------------------------------------------------------
+    (
+        "lost: event 2 of job job-1",
+        lambda s: s.expected["accepted"]["job-1"].insert(2, b"{}"),
+    ),
+    (
+        "lost: event 0 of job job-5",
+        lambda s: s.expected["accepted"].update({"job-5": [b"{}"]}),
+    ),
+    ("0 events are missing, not 2", _expect(missing=2)),
+    (
+        "job job-2 at .* was never accepted",
+        lambda s: s.expected["accepted"].pop("job-2"),
+    ),
+    ("job job-1 at .*: no such event was accepted", _value(JOBS, 0, cost=1)),
+    ("lost: event 0 of job job-3", _spoil(LETTERS, 0, value=b"{}")),
+    (
+        "lost: c+-1 was committed",
+        lambda s: s.expected["committed"].update({"c" * 16 + "-1": b"x"}),
+    ),
+    (
+        "a-1 at .* is another event than was committed",
+        lambda s: s.expected["committed"].update({"a" * 16 + "-1": b"x"}),
+    ),
+    (
+        "a-1 at .* was never seen in the outbox",
+        lambda s: s.expected["committed"].pop("a" * 16 + "-1"),
+    ),
+    ("1 dead letters refused_by_broker, not 0", _expect(dead_letters={})),
+    (
+        "0 dead letters not_json, not 1",
+        _expect(dead_letters={"refused_by_broker": 1, "not_json": 1}),
+    ),
+    ("the preview .* of job job-1 is missing", lambda s: s.topics[PREVIEWS].clear()),
+    ("no event names the preview", _headers(JOBS, 1, bridge_preview_sha256=None)),
+    # -- Gaps -----------------------------------------------------------------------
+    ("0 records open it", lambda s: s.topics[GAPS].pop(0)),
+    ("2 records open it", lambda s: s.write(GAPS, "c1", _gap(None))),
+    (
+        "2 records close it",
+        _value(
+            GAPS, 2, unknown="-", healed_by_webhook="-", healed_by_status_endpoint="-"
+        ),
+    ),
+    ("0 records close it", _value(GAPS, 1, **_HEALED)),
+    ("never closed: gap", lambda s: [s.topics[GAPS].pop() for _ in range(2)]),
+    ("no gap is open, not 1", _expect(open_gaps=1)),
+    (
+        "it ended at 2026-01-31T12:00:05.000000Z, and then at",
+        _value(GAPS, 2, until="2026-01-31T12:00:06.000000Z", duration_seconds=5.0),
+    ),
+    ("cause was 'disconnected' and is 'deaf'", _value(GAPS, 1, cause="deaf")),
+    (
+        "since was 2026-01-31T12:00:01.000000Z and is",
+        _value(GAPS, 2, since="2026-01-31T12:00:02.000000Z", duration_seconds=3.0),
+    ),
+    ("a duration of 3.0 s, not 4.0", _value(GAPS, 1, duration_seconds=3.0)),
+    ("a duration of 3.0 s without both bounds", _value(GAPS, 0, duration_seconds=3.0)),
+    ("before it begins", _value(GAPS, 1, until="2026-01-31T12:00:00.000000Z")),
+    ("resolved with", _value(GAPS, 2, healed_by_webhook="-")),
+    ("resolved with .* twice", lambda s: s.write(GAPS, "c1", _gap(5, **_HEALED))),
+    (
+        r"healed \(0, 0\) after \(1, 0\)",
+        lambda s: s.write(
+            GAPS, "c1", _gap(5, **_HEALED | {"healed_by_status_endpoint": 0})
+        ),
+    ),
+    (
+        r"gaps of c1: \['disconnected'\], not",
+        _expect(gaps={"c1": ["first_start", "disconnected"]}),
+    ),
+    (
+        r"gaps of c2: \[\], not",
+        _expect(gaps={"c1": ["disconnected"], "c2": ["first_start"]}),
+    ),
+    # -- Counts ---------------------------------------------------------------------
+    (
+        "9 came and 8 are accounted for",
+        _expect(counts=[Counts(came=9, published=7, dead_lettered=1)]),
+    ),
+    (
+        "8 records were counted as published, 7 are there",
+        _expect(counts=[Counts(came=9, published=8, dead_lettered=1)]),
+    ),
+    (
+        "0 dead letters were counted, 1 are there",
+        _expect(counts=[Counts(came=7, published=7)]),
+    ),
+]
+
+
+def test_a_good_scene_has_no_findings() -> None:
+    """Refusals, previews and gaps included; the gap is given as it was."""
+    verdict = _good().judged()
+    assert (verdict.findings, verdict.repeats) == ([], [])
+    (gap,) = verdict.gaps
+    assert (gap.jobs_in_flight, gap.healed, gap.unknown) == (2, (1, 0), 1)
+    assert gap.contains(gap.since + 1, gap.since + 4)
+    assert not gap.contains(gap.since + 1, gap.since + 5)
+    assert gap.covers(gap.since - 1, gap.since, 0.0)
+    assert not gap.covers(gap.since - 2, gap.since - 1, 0.5)
+
+
+def test_each_rule_can_fail() -> None:
+    """One defect at a time is found, in the words of its rule."""
+    missed = {}
+    for finding, spoil in _DEFECTS:
+        scene = _good()
+        spoil(scene)
+        findings = scene.judged().findings
+        if not any(re.search(finding, each) for each in findings):
+            missed[finding] = findings
+    assert not missed
+
+
+def test_what_is_allowed_is_no_finding() -> None:
+    """Repeats, records sent again, late events, holes and losses that are expected."""
+    scene = _good()
+    scene.again(JOBS, 0)
+    scene.again(GAPS, 1)
+    scene.expected["repeats"] = True
+    verdict = scene.judged()
+    assert (verdict.findings, len(verdict.repeats)) == ([], 2)
+
+    scene = _good()
+    # Kafka lost the last two of a partition, and has one of them nevertheless.
+    scene.again(JOBS, 4, bridge_anomaly="resent")
+    scene.again(JOBS, 5, bridge_anomaly="resent")
+    del scene.topics[JOBS][4]
+    scene.expected["marks"] = {"preview_moved", "resent"}
+    verdict = scene.judged()
+    assert (verdict.findings, len(verdict.repeats)) == ([], 1)
+
+    scene = _good()
+    scene.topics[GAPS].pop(0)
+    lost = scene.topics[GAPS].pop(0)
+    scene.topics[GAPS].pop(0)
+    scene.write(GAPS, "c1", _gap(None), bridge_sequence="2")
+    scene.expected |= {
+        "open_gaps": 1,
+        "holes": {("jobs.gaps", lost.partition, 1)},
+        "missing": None,
+        "gaps": None,
+    }
+    scene.expected["accepted"]["job-1"].append(b"{}")
+    assert scene.judged().findings == []
+
+    scene = _good()
+    scene.expected["accepted"]["job-1"].append(b"{}")
+    # No key was found in it.
+    scene.expected["accepted"][""] = scene.expected["accepted"].pop("job-3")
+    scene.expected |= {
+        "unsure": {"job-1"},
+        "gaps": {"c1": ["deaf|disconnected"]},
+        "open_gaps": None,
+        "counts": [Counts(came=1, published=1)],
+        "all_counted": False,
+    }
+    assert scene.judged().findings == []
+
+
+# org.apache.kafka.common.utils.UtilsTest.testMurmur2
+@pytest.mark.parametrize(
+    ("key", "number"),
+    [
+        (b"21", -973932308),
+        (b"foobar", -790332482),
+        (b"a-little-bit-long-string", -985981536),
+        (b"a-little-bit-longer-string", -1486304829),
+        (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+        (b"abc", 479470107),
+    ],
+)
+def test_chooses_partitions_as_java_does(key: bytes, number: int) -> None:
+    """By every vector of Kafka's own test."""
+    assert home_of(key, 2**31) == number & 0x7FFFFFFF
