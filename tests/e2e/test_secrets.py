@@ -117,13 +117,14 @@ def _misbehave(scene: Scene, api: DryApi, canaries: Canaries) -> None:
     wrong = secrets.token_hex(32)
     canaries.signatures.append(wrong)
     signed = json.dumps({"auth": f"{scene.soketi.app.key}:{wrong}"})
-    # Its type is in the error, its body isn't.
+    # Its type is in the error, its body isn't. Behind "Bearer" a token would be hidden
+    # by its looks, whether it is known or not.
     api.answer(
         AUTH,
         times=1,
         status=200,
         body=bearer,
-        headers={"Content-Type": f"text/{bearer}"},
+        headers={"Content-Type": f"text/{canaries.token}"},
     )
     api.answer(AUTH, times=1, status=200, body=signed)
 

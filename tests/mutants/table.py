@@ -114,7 +114,7 @@ MUTANTS = (
         "11-token-not-read-again",
         "A token that dryAPI has refused is used until the process ends.",
         (
-            "tests/e2e/test_refusals.py::test_a_token_that_is_revoked_and_replaced_costs_one_gap",
+            "tests/e2e/test_accounts.py::test_a_token_that_is_revoked_and_replaced_costs_one_gap",
         ),
         needs_servers=True,
     ),
@@ -181,14 +181,14 @@ MUTANTS = (
         "20-outbox-not-locked",
         "Two processes may write to one outbox.",
         (
-            "tests/e2e/test_bad_place.py::test_a_second_bridge_on_an_outbox_ends_and_names_the_first",
+            "tests/e2e/test_refused_starts.py::test_a_second_bridge_on_an_outbox_ends_and_names_the_first",
         ),
         needs_servers=True,
     ),
     Mutant(
         "21-ready-without-subscription",
         "/readyz reports a bridge as ready that has no subscription.",
-        ("tests/e2e/test_bad_dryapi.py::test_an_unreachable_server_is_tried_again",),
+        ("tests/e2e/test_refused_starts.py::test_a_pusher_server_that_cannot_be_used_is_tried_again",),
         needs_servers=True,
     ),
     Mutant(
