@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import hypothesis
@@ -55,6 +56,34 @@ _FETCHES: dict[str, Callable[[downloads.Progress], object]] = {
 }
 
 _FAILURES = pytest.StashKey[dict[object, downloads.FetchError]]()
+
+_TESTS = Path(__file__).parent
+
+# Tests of packages that will be rebuilt, at inner interfaces that won't be there.
+_OLD = {
+    "kafka",
+    "outbox",
+    "pusher",
+    "recovery",
+    "reconciliation",
+    "webhooks",
+    "test_healing.py",
+    "test_restraint.py",
+    "test_service.py",
+    "test_sessions.py",
+}
+
+# What takes a real server for each of many cases, or builds and installs.
+_SLOW = {
+    "benchmarks",
+    "contract",
+    "doctor",
+    "examples",
+    "helm",
+    "registry",
+    "replay",
+    "test_packaging.py",
+}
 
 # Enough to tell partitions apart, and few enough to be filled by 50 jobs.
 _PARTITIONS = 3
@@ -133,10 +162,15 @@ def pytest_runtest_teardown() -> Generator[None, object, object]:
     return result
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m "not connected" chooses
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that stand on a real server."""
+    """Mark the tests that need a real server, and those for `make test-all`."""
     for item in items:
+        place = item.path.relative_to(_TESTS).parts[0]
+        if place in _OLD:
+            item.add_marker(pytest.mark.old)
+        if place in _SLOW:
+            item.add_marker(pytest.mark.slow)
         if _CONNECTED & _fixtures(item):
             item.add_marker(pytest.mark.connected)
 

@@ -157,7 +157,7 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @slow
 def test_artefacts_hold_what_they_should(artefacts: Mapping[str, Path]) -> None:
     """Both carry types, licence and code; the wheel carries no tests."""
@@ -185,7 +185,7 @@ def test_artefacts_hold_what_they_should(artefacts: Mapping[str, Path]) -> None:
     }
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @slow
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
 def test_artefact_runs_in_a_clean_environment(
@@ -227,7 +227,7 @@ print(len(names))
 """
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @slow
 def test_dependencies_are_declared(
     artefacts: Mapping[str, Path], clean_environment: Path, tmp_path: Path

@@ -105,7 +105,7 @@ def test_previews_take_bytes_on_both_topics() -> None:
 
 
 @pytest.mark.connected
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_board_is_measured(tmp_path: Path) -> None:
     """Browsers get updates of a board while records come, and nothing lags behind."""
@@ -118,7 +118,7 @@ def test_board_is_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.connected
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_sessions_are_measured(tmp_path: Path) -> None:
     """Three accounts get their events once and in order, and come back."""
@@ -133,7 +133,7 @@ def test_sessions_are_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.connected
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_what_a_bridge_misses_in_an_outage_is_in_a_gap(tmp_path: Path) -> None:
     """Events that soketi takes before the bridge is back are missing, and reported."""

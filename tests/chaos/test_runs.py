@@ -10,7 +10,7 @@ import pytest
 from tests.chaos.__main__ import main
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.connected
 @pytest.mark.timeout(500)
 @pytest.mark.parametrize(

@@ -178,7 +178,6 @@ async def test_a_refused_account_leaves_the_others_running(
 
 
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_a_refused_account_joins_once_its_token_is_right(
     scene: Scene, api: DryApi, known: _Known
@@ -234,7 +233,6 @@ async def _wait_asked(api: DryApi, account: Account, count: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_a_token_that_is_revoked_and_replaced_costs_one_gap(
     scene: Scene,
@@ -261,7 +259,6 @@ async def test_a_token_that_is_revoked_and_replaced_costs_one_gap(
 
 
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_a_refusal_that_lasts_ends_the_bridge_after_its_rows_are_in_kafka(
     scene: Scene,
@@ -297,7 +294,6 @@ async def test_a_refusal_that_lasts_ends_the_bridge_after_its_rows_are_in_kafka(
 
 
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.timeout(180)
 async def test_a_refusal_is_no_end_while_another_account_lives(
     scene: Scene, api: DryApi, known: _Known, pusher_proxy: PusherProxy

@@ -57,7 +57,6 @@ async def test_events_are_read_while_kafka_is_away_and_arrive_when_it_is_back(
 
 
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_a_broker_that_stands_still_for_half_a_minute_costs_nothing(
     scene: Scene, dryapi: str, own_kafka: KafkaServer

@@ -239,7 +239,7 @@ def test_existing_broker_is_used(own_kafka: KafkaServer) -> None:
 
 
 @pytest.mark.connected
-@pytest.mark.long
+@pytest.mark.slow
 async def test_three_nodes_survive_the_loss_of_one(tmp_path: Path) -> None:
     """Three nodes take and keep records while one is killed and when it returns."""
     async with start_kafka(nodes=3) as kafka:
@@ -260,7 +260,7 @@ async def test_three_nodes_survive_the_loss_of_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.connected
-@pytest.mark.long
+@pytest.mark.slow
 def test_data_directory_outlives_its_server(tmp_path: Path) -> None:
     """A second server on the first one's folder serves the first one's records."""
     with KafkaServer(data_dir=tmp_path) as first:

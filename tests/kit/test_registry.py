@@ -9,7 +9,7 @@ from tests.kit.registry import RegistryServer
 
 
 # One more start; what it shows is seen once a year, when its version changes.
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.connected
 def test_it_listens_on_this_machine_alone_and_ends_with_its_block() -> None:
     """Every socket is bound to 127.0.0.1, and nothing of it is left afterwards."""

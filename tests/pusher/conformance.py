@@ -51,7 +51,7 @@ What a client of Pusher Channels (protocol 7) has to stand, what the bridge does
 it, and the tests that show it. A test's name has the number of its row. *soketi* is a
 real soketi 1.6.1, the server that dryAPI runs; *scripted* is a server that a test
 plays, for what soketi never does; *no server* is a decision that needs no connection.
-`make test` runs them all but those marked *long*, which `make test-long` runs.
+`make test-all` runs them.
 """
 
 
@@ -66,7 +66,6 @@ class Proof:
         name: Its function.
         sentence: The first line of its docstring.
         server: `soketi`, `scripted` or `none`.
-        long: Whether it is marked so.
     """
 
     rows: tuple[int, ...]
@@ -74,7 +73,6 @@ class Proof:
     name: str
     sentence: str
     server: str
-    long: bool
 
 
 @cache
@@ -95,13 +93,11 @@ def _proofs_of(module: ast.Module, where: str) -> Iterator[Proof]:
         for node in module.body
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
     }
-    marks = [ast.unparse(node) for node in module.body if _is_pytestmark(node)]
     for name, node in definitions.items():
         shown = _NAME.match(name)
         if shown is None:
             continue
         names = _names_used(name, definitions)
-        own_marks = [ast.unparse(mark) for mark in node.decorator_list]
         yield Proof(
             rows=tuple(int(row) for row in shown[1].split("_") if row),
             path=where,
@@ -112,13 +108,7 @@ def _proofs_of(module: ast.Module, where: str) -> Iterator[Proof]:
             else "scripted"
             if names & _SCRIPTED
             else "none",
-            long=any("mark.long" in mark for mark in marks)
-            or "pytest.mark.long" in own_marks,
         )
-
-
-def _is_pytestmark(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"
 
 
 def _names_used(name: str, definitions: Mapping[str, ast.stmt]) -> set[str]:
@@ -183,8 +173,7 @@ def build(found: Sequence[Proof]) -> str:
 
 
 def _item(proof: Proof) -> str:
-    long = ", long" if proof.long else ""
-    return f"- `{proof.path}::{proof.name}` ({proof.server}{long}): {proof.sentence}\n"
+    return f"- `{proof.path}::{proof.name}` ({proof.server}): {proof.sentence}\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

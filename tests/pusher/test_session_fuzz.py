@@ -75,7 +75,7 @@ def test_row_39_no_server_of_any_manners_does_harm(
     fuzz.survives(*map(fuzz.doing, connections))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 @_long
 @given(_cut(), st.booleans())
@@ -87,7 +87,7 @@ def test_row_39_no_mutated_websocket_frames_do_harm_in_many_tries(
     _bytes_after_the_upgrade(noise, greeted=greeted)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 @_long
 @given(_bytes, st.booleans())
@@ -99,7 +99,7 @@ def test_row_39_no_bytes_after_the_upgrade_do_harm_in_many_tries(
     _bytes_after_the_upgrade(noise, greeted=greeted)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 @_long
 @given(st.lists(fuzz.deeds, min_size=1, max_size=3))

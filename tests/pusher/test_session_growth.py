@@ -200,7 +200,7 @@ def _traced() -> Iterator[None]:
     ("name", "count"),
     [
         *((name, 2000) for name in _QUICK),
-        *(pytest.param(name, 20_000, marks=pytest.mark.long) for name in _FLOODS),
+        *(pytest.param(name, 20_000, marks=pytest.mark.slow) for name in _FLOODS),
     ],
 )
 async def test_row_39_no_flood_of_frames_makes_a_session_grow(

@@ -23,7 +23,7 @@ from tests.pusher.standstill import Standstill, standstill
 
 
 # Every test waits in the fixture, if it comes first.
-pytestmark = [pytest.mark.long, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 
 _IDLE_SECONDS = 320.0
 _BUSY_SECONDS = 300.0

@@ -206,7 +206,7 @@ async def test_pipelined_requests_are_not_read_ahead() -> None:
 
 @pytest.mark.parametrize(
     ("idle", "limit"),
-    [(60, 10), pytest.param(1000, 100, marks=pytest.mark.long)],
+    [(60, 10), pytest.param(1000, 100, marks=pytest.mark.slow)],
 )
 async def test_idle_connections_do_not_starve_a_good_client(
     idle: int, limit: int

@@ -149,7 +149,7 @@ async def test_a_flood(tmp_path: Path, told: Told) -> None:
     assert bridge.count(Outcome.UNAVAILABLE) == 0
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_a_great_flood(tmp_path: Path, told: Told) -> None:
     """Ten thousand while all thousand places are taken, a fifth of them by drips."""

@@ -107,7 +107,7 @@ async def _lead(
     await trio.serve_listeners(lead, listeners, handler_nursery=nursery)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_brokers_that_all_moved_are_found_by_the_bootstrap_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

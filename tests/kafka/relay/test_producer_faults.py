@@ -307,7 +307,7 @@ def reopened(lines: list[structlog.typing.EventDict]) -> list[list[str]]:
     return [line["topics"] for line in lines if line["event"] == "lanes.reopen"]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.timeout(90)
 async def test_dead_letters_that_are_deleted_leave_jobs_alone(
     kafka: KafkaBroker, topic: Topic, tmp_path: Path
