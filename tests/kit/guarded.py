@@ -6,7 +6,6 @@ every `KafkaServer`, and whoever comes over them may do anything.
 
 from __future__ import annotations
 
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import (
     AclBinding,
     AclBindingFilter,
@@ -16,6 +15,7 @@ from confluent_kafka.admin._acl import (
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from bridge.settings import Secret
+from tests.kit.broker import admin_of
 from tests.kit.kafka import KafkaServer, _Node
 
 
@@ -59,7 +59,7 @@ class GuardedKafka(KafkaServer):
             )
             for operation in operations
         ]
-        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+        admin = admin_of(self.bootstrap_servers)
         for future in admin.create_acls(bindings).values():
             future.result(_PATIENCE_SECONDS)
 
@@ -74,7 +74,7 @@ class GuardedKafka(KafkaServer):
             operation,
             AclPermissionType.ALLOW,
         )
-        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+        admin = admin_of(self.bootstrap_servers)
         for future in admin.delete_acls([asked]).values():
             assert future.result(_PATIENCE_SECONDS)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import uuid
 
 import msgspec
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import (
     AclBinding,
     AclBindingFilter,
@@ -17,6 +16,7 @@ from confluent_kafka.admin._acl import (
 )
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
+from tests.kit.broker import admin_of
 from tests.kit.secure_kafka import PASSWORD, SecureKafka
 
 
@@ -60,7 +60,7 @@ class Guest:
     def __init__(self, secure: SecureKafka) -> None:
         self.name = f"guest-{uuid.uuid4().hex[:8]}"
         self._secure = secure
-        self._admin = AdminClient({"bootstrap.servers": secure.bootstrap_servers})
+        self._admin = admin_of(secure.bootstrap_servers)
         secure.set_password(self.name, PASSWORD)
 
     def settings(self) -> dict[str, object]:

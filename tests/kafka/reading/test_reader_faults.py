@@ -16,7 +16,6 @@ from aiokafka import (  # noqa: TID251 - as above
     TopicPartition,
 )
 from confluent_kafka import TopicPartition as ConfluentPartition
-from confluent_kafka.admin import AdminClient
 
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka.client import loop_thread
@@ -33,7 +32,7 @@ from tests.kafka.reading.readers import (
     reader_threads,
     settings_of,
 )
-from tests.kit.broker import KafkaBroker
+from tests.kit.broker import KafkaBroker, admin_of
 from tests.kit.kafka import KafkaServer
 
 
@@ -170,7 +169,7 @@ async def test_offsets_that_retention_took_are_passed_over(
     produce(topic, 9)
 
     def trim() -> None:
-        admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
+        admin = admin_of(topic.bootstrap_servers)
         places = [
             ConfluentPartition(topic.name, partition, 2)
             for partition in range(topic.partitions)

@@ -26,6 +26,7 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from bridge.kafka.producer.producer import Producer as BridgeProducer
 from bridge.kafka.relay.transactional import TransactionalDelivery
 from tests.conftest import Topic
+from tests.kit.broker import admin_of
 from tests.kit.configs import configure_broker
 
 
@@ -202,7 +203,7 @@ def wait_nothing_held(topic: Topic) -> None:
 
 
 def _wait(topic: Topic, condition: Callable[[set[int]], bool]) -> None:
-    admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
+    admin = admin_of(topic.bootstrap_servers)
     until = time.monotonic() + _PATIENCE_SECONDS
     while True:
         ends = _ends(admin, topic, IsolationLevel.READ_UNCOMMITTED)
