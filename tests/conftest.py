@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
@@ -30,6 +31,7 @@ from tests.kit.registry import RegistryServer
 from tests.kit.secure_kafka import SecureKafka
 from tests.kit.shared import Servers, SharedServerError, SharedServers, servers_of
 from tests.kit.soketi import SoketiServer
+from tests.skips import may_skip
 
 
 # Other processes may hold the processors: how long an input takes says nothing of it.
@@ -54,6 +56,8 @@ _FETCHES: dict[str, Callable[[downloads.Progress], object]] = {
     "own_soketi": downloads.fetch_soketi,
     "registry": downloads.fetch_registry,
 }
+
+_unlisted_skips: list[str] = []
 
 _FAILURES = pytest.StashKey[dict[object, downloads.FetchError]]()
 
@@ -111,6 +115,10 @@ class Topic:
 def pytest_configure(config: pytest.Config) -> None:
     """Have the servers of the run, none of which runs yet."""
     track_producers()
+    # A shell starts what runs in its background with SIGINT ignored, and whatever a
+    # process starts inherits that: bridges would not stop on it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     worker = getattr(config, "workerinput", None)
     if worker is not None:
         config.stash[_SERVERS] = servers_of(worker["servers"])
@@ -151,6 +159,36 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         for name in sorted(_OWN.keys() & _fixtures(item)):
             numbers[name] = stack.enter_context(servers.locked(name, _OWN[name]))
         return (yield)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note a skip that isn't listed; the controller gets the reports of all workers."""
+    _note_skip(report)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """Note a module that is skipped as a whole."""
+    _note_skip(report)
+
+
+def _note_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        if not may_skip(report.nodeid, reason):
+            _unlisted_skips.append(f"{report.nodeid}: {reason}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Let a skip that isn't listed fail the run."""
+    if _unlisted_skips and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the skips that aren't listed."""
+    for skip in _unlisted_skips:
+        terminalreporter.write_line(f"not in tests/skips.py: {skip}", red=True)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AclOperation, AdminClient, OffsetSpec, ResourceType
+from confluent_kafka.admin import AclOperation, OffsetSpec, ResourceType
 
 from bridge.doctor import Outcome
 from bridge.outbox import OutboxDirectory
 from tests.doctor.ground import Ground, remarkable
 from tests.doctor.planting import filled
+from tests.kit.broker import admin_of
 from tests.kit.guarded import GuardedKafka
 
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.timeout(180)
 
 def ends(guarded: GuardedKafka) -> dict[tuple[str, int], int]:
     """Give the end of each partition that there is, internal topics included."""
-    admin = AdminClient({"bootstrap.servers": guarded.bootstrap_servers})
+    admin = admin_of(guarded.bootstrap_servers)
     asked = {
         TopicPartition(name, number): OffsetSpec.latest()  # type: ignore[no-untyped-call]
         for name, topic in admin.list_topics(timeout=30).topics.items()

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from confluent_kafka.admin import (
-    AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
     ResourceType,
 )
+
+from tests.kit.broker import admin_of
 
 
 __all__ = ["configure_broker", "configure_topic"]
@@ -54,6 +55,6 @@ def _configure(
         for key, value in configs.items()
     ]
     resource = ConfigResource(kind, name, incremental_configs=entries)
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin = admin_of(bootstrap_servers)
     for future in admin.incremental_alter_configs([resource]).values():
         future.result(_PATIENCE_SECONDS)

@@ -11,12 +11,12 @@ from confluent_kafka.admin import (
     AclBindingFilter,
     AclOperation,
     AclPermissionType,
-    AdminClient,
     ResourcePatternType,
     ResourceType,
 )
 
 from bridge.settings import Secret
+from tests.kit.broker import admin_of
 from tests.kit.kafka import KafkaServer, _Node
 
 
@@ -60,7 +60,7 @@ class GuardedKafka(KafkaServer):
             )
             for operation in operations
         ]
-        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+        admin = admin_of(self.bootstrap_servers)
         for future in admin.create_acls(bindings).values():
             future.result(_PATIENCE_SECONDS)
 
@@ -75,7 +75,7 @@ class GuardedKafka(KafkaServer):
             operation,
             AclPermissionType.ALLOW,
         )
-        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+        admin = admin_of(self.bootstrap_servers)
         for future in admin.delete_acls([asked]).values():
             assert future.result(_PATIENCE_SECONDS)
 

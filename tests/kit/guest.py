@@ -13,11 +13,11 @@ from confluent_kafka.admin import (
     AclBindingFilter,
     AclOperation,
     AclPermissionType,
-    AdminClient,
     ResourcePatternType,
     ResourceType,
 )
 
+from tests.kit.broker import admin_of
 from tests.kit.secure_kafka import PASSWORD, SecureKafka
 
 
@@ -61,7 +61,7 @@ class Guest:
     def __init__(self, secure: SecureKafka) -> None:
         self.name = f"guest-{uuid.uuid4().hex[:8]}"
         self._secure = secure
-        self._admin = AdminClient({"bootstrap.servers": secure.bootstrap_servers})
+        self._admin = admin_of(secure.bootstrap_servers)
         secure.set_password(self.name, PASSWORD)
 
     def settings(self) -> dict[str, object]:

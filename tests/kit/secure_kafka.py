@@ -20,7 +20,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from confluent_kafka.admin import (
-    AdminClient,
     ScramCredentialInfo,
     ScramMechanism,
     UserScramCredentialUpsertion,
@@ -28,6 +27,7 @@ from confluent_kafka.admin import (
 
 from bridge.settings import Secret
 from tests.kit.authorities import Authority
+from tests.kit.broker import admin_of
 from tests.kit.configs import configure_broker
 from tests.kit.identity_provider import IdentityProvider
 from tests.kit.kafka import KafkaServer, _Node
@@ -177,7 +177,7 @@ class SecureKafka(KafkaServer):
         change = UserScramCredentialUpsertion(
             user, ScramCredentialInfo(kind, 4096), password.encode()
         )
-        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+        admin = admin_of(self.bootstrap_servers)
         for future in admin.alter_user_scram_credentials([change]).values():
             future.result(_PATIENCE_SECONDS)
 

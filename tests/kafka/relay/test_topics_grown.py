@@ -13,7 +13,6 @@ from typing import Literal
 import pytest
 import structlog
 import trio
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
 from bridge.consumer.verify import prove
@@ -32,6 +31,7 @@ from tests.kafka.relay.relaying import (
     until,
 )
 from tests.kit import reader
+from tests.kit.broker import admin_of
 
 
 Delivery = Literal["idempotent", "transactional"]
@@ -81,7 +81,7 @@ def named(prefix: str, count: int = 60) -> list[str]:
 
 async def add_partitions(topic: Topic, total: int) -> None:
     """Give the topic more partitions, as its owner does, by another client."""
-    admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
+    admin = admin_of(topic.bootstrap_servers)
     for future in admin.create_partitions([NewPartitions(topic.name, total)]).values():
         await trio.to_thread.run_sync(future.result, DEADLINE_SECONDS)
 

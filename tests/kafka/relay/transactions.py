@@ -23,6 +23,7 @@ from confluent_kafka import IsolationLevel, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from tests.conftest import Topic
+from tests.kit.broker import admin_of
 from tests.kit.configs import configure_broker
 
 
@@ -181,7 +182,7 @@ def wait_nothing_held(topic: Topic) -> None:
 
 
 def _wait(topic: Topic, condition: Callable[[set[int]], bool]) -> None:
-    admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
+    admin = admin_of(topic.bootstrap_servers)
     until = time.monotonic() + _PATIENCE_SECONDS
     while True:
         ends = _ends(admin, topic, IsolationLevel.READ_UNCOMMITTED)

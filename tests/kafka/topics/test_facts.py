@@ -49,7 +49,6 @@ def test_tells_partitions_and_size_limits(kafka: KafkaBroker, topic: Topic) -> N
     configs = found[name].configs
     assert configs is not None
     assert configs["cleanup.policy"] == "delete"
-    kafka.delete_topics(name)
 
 
 def test_does_without_the_right_to_read_settings(

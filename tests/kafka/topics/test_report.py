@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - what is tested runs on asyncio
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+from confluent_kafka.admin import ConfigResource, ResourceType
 
 from bridge.kafka.topics.creation import creation, creation_command
 from bridge.kafka.topics.facts import LookedUp, TopicFacts, look_up
@@ -19,7 +19,7 @@ from bridge.kafka.topics.needs import TopicNeeds, TopicRole, topic_needs
 from bridge.kafka.topics.report import report
 from bridge.settings import KafkaSettings, Settings
 from bridge.settings.sections import LimitSettings
-from tests.kit.broker import KafkaBroker
+from tests.kit.broker import KafkaBroker, admin_of
 
 
 # Of each topic here, since there is one broker.
@@ -111,7 +111,7 @@ def value_bytes(role: TopicRole) -> int:
 
 
 @pytest.fixture(scope="module")
-def found(shared_kafka: KafkaBroker) -> Iterator[_Found]:
+def found(shared_kafka: KafkaBroker) -> _Found:
     """All cases' topics in one look: findings by case."""
     suffix = uuid.uuid4().hex[:8]
     names = {case: f"case-{n}-{suffix}" for n, case in enumerate(_CASES)}
@@ -124,8 +124,7 @@ def found(shared_kafka: KafkaBroker) -> Iterator[_Found]:
     settings = settings_for(shared_kafka)
     looked_up = asyncio.run(look_up(settings, [*needs]))
     findings = report(looked_up, needs, settings)
-    yield {case: findings[name] for case, name in names.items()}
-    shared_kafka.delete_topics(*names.values())
+    return {case: findings[name] for case, name in names.items()}
 
 
 def bad(findings: tuple[TopicFinding, ...]) -> dict[str, Verdict]:
@@ -247,12 +246,11 @@ def test_what_is_created_is_found_fine(kafka: KafkaBroker) -> None:
             "message.timestamp.type": "CreateTime",
             "min.insync.replicas": "1",
         } | ({} if retention is None else {"retention.ms": retention})
-    kafka.delete_topics(*needs)
 
 
 def overrides(kafka: KafkaBroker, topic: str) -> dict[str, str]:
     """Give what was set of a topic's configuration, by confluent-kafka's client."""
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    admin = admin_of(kafka.bootstrap_servers)
     resource = ConfigResource(ResourceType.TOPIC, topic)
     future: Future[Any] = admin.describe_configs([resource])[resource]
     return {
