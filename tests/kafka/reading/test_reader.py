@@ -13,7 +13,7 @@ import trio
 from confluent_kafka import Producer
 from confluent_kafka.cimpl import NewPartitions
 
-from bridge.errors import KafkaRefusedError, KafkaUnreachableError
+from bridge.errors import KafkaUnreachableError
 from bridge.kafka.reading import fetching
 from bridge.kafka.reading.reader import ConsumedRecord, Edge, TopicReader
 from bridge.settings import KafkaSettings
@@ -129,34 +129,6 @@ async def test_a_tombstone_has_no_value(topic: Topic) -> None:
     ) as source:
         (record,) = await read(source, 1)
     assert (record.key, record.value, record.headers) == (None, None, {})
-
-
-async def test_a_missing_topic_is_an_error_at_once(topic: Topic) -> None:
-    """The message names the topic, what is there, and the setting."""
-    with (
-        trio.fail_after(10),
-        pytest.raises(KafkaRefusedError, match="no topic not-there-1") as caught,
-    ):
-        async with TopicReader(settings_of(topic), [topic.name, "not-there-1"]):
-            pytest.fail("the reader opened")
-    assert "BRIDGE_TOPIC" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-async def test_an_unreachable_broker_is_an_error_that_names_the_setting() -> None:
-    """A refused connection ends the start at once with where to set the brokers."""
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
-    settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{port}")
-    with (
-        trio.fail_after(10),
-        pytest.raises(KafkaUnreachableError, match=str(port)) as caught,
-    ):
-        async with TopicReader(settings, ["jobs"]):
-            pytest.fail("the reader opened")
-    assert "kafka.bootstrap_servers" in str(caught.value)
-    assert "BRIDGE_KAFKA_BOOTSTRAP_SERVERS" in str(caught.value)
 
 
 async def test_a_silent_server_is_given_up_at_the_deadline() -> None:

@@ -9,10 +9,9 @@ import pytest
 import trio
 from confluent_kafka.cimpl import TopicPartition
 
-from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
+from bridge.errors import KafkaError, KafkaUnreachableError
 from bridge.kafka.reading import scanning
 from bridge.kafka.reading.scanner import Extent, Progress, Scanned, scan
-from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.reading.readers import DEADLINE_SECONDS, produce, settings_of
 from tests.kit.broker import KafkaBroker, admin_of
@@ -138,20 +137,6 @@ async def test_a_topic_made_anew_meanwhile_ends_the_scan(
 
     with pytest.raises(KafkaError, match="shorter"):
         await scan(settings_of(topic), topic.name, Taken(replace).begin)
-
-
-async def test_a_missing_topic_is_refused(topic: Topic) -> None:
-    """It is named, and not created by the asking."""
-    for _ in range(2):
-        with pytest.raises(KafkaRefusedError, match="nothing-here"):
-            await scan(settings_of(topic), "nothing-here", Taken().begin)
-
-
-async def test_no_broker_is_told() -> None:
-    """The start fails with the reason of each address."""
-    settings = KafkaSettings(bootstrap_servers="127.0.0.1:1")
-    with pytest.raises(KafkaUnreachableError, match="refused"):
-        await scan(settings, "jobs", Taken().begin)
 
 
 async def test_what_takes_the_parts_may_fail(topic: Topic) -> None:

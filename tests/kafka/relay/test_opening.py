@@ -56,25 +56,6 @@ async def test_draining_ends_a_relay_that_never_reached_kafka(tmp_path: Path) ->
         assert running.outbox.statistics.rows == 5
 
 
-@pytest.mark.parametrize("missing_first", [True, False])
-async def test_a_missing_topic_ends_a_first_start(
-    topic: Topic, tmp_path: Path, *, missing_first: bool
-) -> None:
-    """Whichever group's topic is missing, the error names it and says what to do."""
-    absent = f"{topic.name}-absent"
-    groups = [[absent], [topic.name]] if missing_first else [[topic.name], [absent]]
-    async with rig(settings_for(topic), groups, tmp_path) as running:
-        with trio.fail_after(DEADLINE_SECONDS):
-            await running.ended.wait()
-        (error,) = running.errors
-        assert isinstance(error, KafkaRefusedError)
-        assert str(error) == (
-            f"Kafka has no topic {absent}, or this user may not see it. Create it, or"
-            " let the bridge do so with kafka.create_topics"
-            " (BRIDGE_KAFKA_CREATE_TOPICS=true)."
-        )
-
-
 async def test_a_missing_topic_is_waited_for_while_rows_wait(
     kafka: KafkaBroker, topic: Topic, tmp_path: Path
 ) -> None:
@@ -93,21 +74,6 @@ async def test_a_missing_topic_is_waited_for_while_rows_wait(
             await running.all_sent(absent, 10)
             running.relay.abort()
     check_topic(await read_back(topic, absent), range(10))
-
-
-async def test_missing_topics_are_created_where_that_is_wanted(
-    kafka: KafkaBroker, topic: Topic, tmp_path: Path
-) -> None:
-    """With kafka.create_topics new topics have the partitions that were set."""
-    names = [f"{topic.name}-new", f"{topic.name}-new.dlq"]
-    settings = settings_for(topic, create_topics=True, partitions=2)
-    async with rig(settings, [[name] for name in names], tmp_path) as running:
-        running.offer(names[0], range(20))
-        await running.all_sent(names[0], 20)
-        await until(lambda: running.relay.statistics.lanes == 4)
-    records = await read_back(topic, names[0])
-    check_topic(records, range(20))
-    assert {one.partition for one in records} == {0, 1}
 
 
 async def test_a_topic_that_kafka_refuses_to_create_ends_the_start(
