@@ -87,7 +87,7 @@ def test_a_job_that_ended_stays_so() -> None:
     assert board.figures(NOW_MS, 0.0, 0).in_flight == 0
 
 
-_AN_ADDRESS_IS_SHOWN_WHERE_IT_IS_ONE_OF_THE_WEB: list[tuple[str, str | None]] = [
+_ADDRESSES: list[tuple[str, str | None]] = [
     ("https://r.example/a?sig=1", "https://r.example/a?sig=1"),
     ("HTTP://r.example/a", "HTTP://r.example/a"),
     ("javascript:alert(1)", None),
@@ -103,7 +103,7 @@ def test_an_address_is_shown_where_it_is_one_of_the_web(
     subtests: pytest.Subtests,
 ) -> None:
     """And only where a setting says so; that there is a result is told anyway."""
-    for url, shown in _AN_ADDRESS_IS_SHOWN_WHERE_IT_IS_ONE_OF_THE_WEB:
+    for url, shown in _ADDRESSES:
         with subtests.test(url=url, shown=shown):
             board = made(show_results=True)
             taken(board, job_record("a", "done", result_url=url))
@@ -111,7 +111,7 @@ def test_an_address_is_shown_where_it_is_one_of_the_web(
             assert (job["result_url"], job["has_result"]) == (shown, True)
 
 
-_A_PREVIEW_THAT_IS_NOT_SHOWN_IS_EXPLAINED: list[tuple[dict[str, Any], str | None]] = [
+_NOTES: list[tuple[dict[str, Any], str | None]] = [
     ({"preview": "no picture"}, "no image"),
     ({"preview": "data:image/svg+xml,<svg onload='x()'/>"}, "no image"),
     ({"preview": "https://elsewhere/p.jpg"}, "an address, and no image"),
@@ -125,7 +125,7 @@ _A_PREVIEW_THAT_IS_NOT_SHOWN_IS_EXPLAINED: list[tuple[dict[str, Any], str | None
 
 def test_a_preview_that_is_not_shown_is_explained(subtests: pytest.Subtests) -> None:
     """In a few words, where there is anything to say."""
-    for said, note in _A_PREVIEW_THAT_IS_NOT_SHOWN_IS_EXPLAINED:
+    for said, note in _NOTES:
         with subtests.test(said=said, note=note):
             board = made(max_preview_bytes=1024 * 1024)
             taken(board, job_record("a", **said))
@@ -248,13 +248,17 @@ def test_notes_are_put_together() -> None:
     assert figures(board).note == "Kafka is away."
 
 
-@pytest.mark.parametrize("at_ms", [-1, -(2**63), NOW_MS + 1, 2**63 - 1])
-def test_a_moment_that_cannot_be_is_now(at_ms: int) -> None:
+_MOMENTS: list[int] = [-1, -(2**63), NOW_MS + 1, 2**63 - 1]
+
+
+def test_a_moment_that_cannot_be_is_now(subtests: pytest.Subtests) -> None:
     """Else it would stand on top for good, or look fifty years old."""
-    board = made()
-    taken(board, job_record("a", at_ms=at_ms))
-    job = page_of(board).jobs["a"]
-    assert (job["first_ms"], job["last_ms"]) == (NOW_MS, NOW_MS)
+    for at_ms in _MOMENTS:
+        with subtests.test(at_ms=at_ms):
+            board = made()
+            taken(board, job_record("a", at_ms=at_ms))
+            job = page_of(board).jobs["a"]
+            assert (job["first_ms"], job["last_ms"]) == (NOW_MS, NOW_MS)
 
 
 def test_a_job_that_comes_into_view_is_told_though_it_did_not_change() -> None:

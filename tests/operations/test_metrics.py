@@ -51,7 +51,7 @@ def _value(metrics: Metrics, name: str, **labels: str) -> float:
     return _samples(metrics)[name, frozenset(labels.items())]
 
 
-_NUMBER_OF_A_ROOM_IS_ITS_METRIC: list[tuple[str, dict[str, str], float]] = [
+_NUMBERS: list[tuple[str, dict[str, str], float]] = [
     ("bridge_frames_received_total", {"client_id": "client-1"}, 12),
     ("bridge_events_received_total", {"client_id": "client-1"}, 10),
     (
@@ -144,7 +144,7 @@ def test_number_of_a_room_is_its_metric(
     subtests: pytest.Subtests, metrics: Metrics
 ) -> None:
     """Each number comes out under its conventional name, labels and unit."""
-    for name, labels, value in _NUMBER_OF_A_ROOM_IS_ITS_METRIC:
+    for name, labels, value in _NUMBERS:
         with subtests.test(name=name, labels=labels):
             assert _value(metrics, name, **labels) == value
 

@@ -45,7 +45,7 @@ def test_machines_get_one_line() -> None:
     assert json.loads(line)["findings"] == ROWS
 
 
-_WHAT_IS_NO_TABLE_STAYS_A_FIELD: list[object] = [
+_FIELDS: list[object] = [
     [],
     ["a"],
     [{"a": 1}, {"b": 2}],
@@ -56,7 +56,7 @@ _WHAT_IS_NO_TABLE_STAYS_A_FIELD: list[object] = [
 
 def test_what_is_no_table_stays_a_field(subtests: pytest.Subtests) -> None:
     """Other lists and values stand in the line, as ever."""
-    for rows in _WHAT_IS_NO_TABLE_STAYS_A_FIELD:
+    for rows in _FIELDS:
         with subtests.test(rows=rows):
             (line,) = logged("console", rows).splitlines()
             assert "findings=" in line

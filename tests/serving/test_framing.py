@@ -41,16 +41,17 @@ _AMBIGUOUS = {
 }
 
 
-@pytest.mark.parametrize(("sent", "status"), _AMBIGUOUS.values(), ids=list(_AMBIGUOUS))
 async def test_request_that_ends_in_two_places_is_the_last(
-    sent: bytes, status: int
+    subtests: pytest.Subtests,
 ) -> None:
     """It is refused, and what follows on the connection is no request."""
-    async with served() as port:
-        stream = await connected(port)
-        await stream.send_all(sent + GET)
-        answer, _ = await until_end(stream)
-        await stream.aclose()
-    assert answer.count(b"HTTP/1.1 ") == 1
-    assert answer.startswith(b"HTTP/1.1 %d " % status)
-    assert b"connection: close\r\n" in answer
+    for sent, status in _AMBIGUOUS.values():
+        with subtests.test(sent=sent, status=status):
+            async with served() as port:
+                stream = await connected(port)
+                await stream.send_all(sent + GET)
+                answer, _ = await until_end(stream)
+                await stream.aclose()
+            assert answer.count(b"HTTP/1.1 ") == 1
+            assert answer.startswith(b"HTTP/1.1 %d " % status)
+            assert b"connection: close\r\n" in answer

@@ -95,7 +95,7 @@ async def test_error_comes_out_of_the_start_as_it_is(nursery: trio.Nursery) -> N
         await nursery.start(serve, _app(), f"127.0.0.1:{holder.getsockname()[1]}")
 
 
-_ADDRESS_WITHOUT_SENSE_IS_REFUSED: list[str] = [
+_SENSELESS: list[str] = [
     "",
     "8080",
     ":8080",
@@ -109,7 +109,7 @@ _ADDRESS_WITHOUT_SENSE_IS_REFUSED: list[str] = [
 
 async def test_address_without_sense_is_refused(subtests: pytest.Subtests) -> None:
     """What is no `host:port` is refused with an example of one."""
-    for listen in _ADDRESS_WITHOUT_SENSE_IS_REFUSED:
+    for listen in _SENSELESS:
         with (
             subtests.test(listen=listen),
             pytest.raises(ListenError, match=r"BRIDGE_OPERATIONS_LISTEN.*\[::1\]:8080"),

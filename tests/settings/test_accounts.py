@@ -76,9 +76,7 @@ def test_the_token_of_a_listed_account_follows_its_file(tmp_path: Path) -> None:
     assert account.api_token.reveal() == "rotated"
 
 
-_THE_SINGLE_ACCOUNT_BESIDE_A_LIST_IS_REFUSED: list[
-    tuple[dict[str, str], dict[str, str], str]
-] = [
+_BESIDE_A_LIST: list[tuple[dict[str, str], dict[str, str], str]] = [
     ({"BRIDGE_CLIENT_ID": "x"}, {}, "client_id (BRIDGE_CLIENT_ID, --client-id)"),
     ({"BRIDGE_API_TOKEN": "x"}, {}, "api_token (BRIDGE_API_TOKEN or"),
     ({"BRIDGE_API_TOKEN_FILE": "/x"}, {}, "api_token (BRIDGE_API_TOKEN or"),
@@ -90,7 +88,7 @@ def test_the_single_account_beside_a_list_is_refused(
     subtests: pytest.Subtests, file: Path
 ) -> None:
     """The line names both places, whichever layer the single account is in."""
-    for environ, flags, place in _THE_SINGLE_ACCOUNT_BESIDE_A_LIST_IS_REFUSED:
+    for environ, flags, place in _BESIDE_A_LIST:
         with subtests.test(environ=environ, flags=flags):
             (line,) = problems(file, TWO, environ, flags)
             by = "the flag --client-id" if flags else "the environment"
@@ -118,7 +116,7 @@ def test_an_empty_variable_excludes_no_list(file: Path) -> None:
 _GOOD = 'client_id = "c"\napi_token = "t"\n'
 
 
-_WHAT_IS_WRONG_WITH_A_LIST_IS_ONE_LINE: list[tuple[str, str, str]] = [
+_WRONG_LISTS: list[tuple[str, str, str]] = [
     ("accounts = []", "accounts in", "is an empty list"),
     ("accounts = 5", "accounts in", "write [[accounts]]"),
     (f"[accounts]\n{_GOOD}", "accounts in", "must be a list of tables"),
@@ -180,7 +178,7 @@ def test_what_is_wrong_with_a_list_is_one_line(
     subtests: pytest.Subtests, file: Path
 ) -> None:
     """It names the place, counted from 1, the file, and what would be right."""
-    for toml, start, words in _WHAT_IS_WRONG_WITH_A_LIST_IS_ONE_LINE:
+    for toml, start, words in _WRONG_LISTS:
         with subtests.test(toml=toml, start=start):
             (line,) = problems(file, toml)
             assert line.startswith(start)

@@ -14,7 +14,7 @@ NEEDED = {"BRIDGE_CLIENT_ID": "client-1", "BRIDGE_API_TOKEN": "token-1"}
 CANARY = "canary7d1f"
 
 
-_NO_PROBLEM_SHOWS_A_SECRET: list[tuple[dict[str, str], str | None]] = [
+_WRONG: list[tuple[dict[str, str], str | None]] = [
     ({"API_TOKEN": f"{CANARY} x"}, None),
     ({"API_TOKEN": f"{CANARY}\n"}, None),
     ({"API_TOKEN": f"{CANARY}é"}, None),
@@ -70,7 +70,7 @@ _NO_PROBLEM_SHOWS_A_SECRET: list[tuple[dict[str, str], str | None]] = [
 
 def test_no_problem_shows_a_secret(subtests: pytest.Subtests, tmp_path: Path) -> None:
     """A secret wrong, misplaced or half written stands in no message."""
-    for environ, toml in _NO_PROBLEM_SHOWS_A_SECRET:
+    for environ, toml in _WRONG:
         with subtests.test(environ=environ, toml=toml):
             variables = {f"BRIDGE_{name}": value for name, value in environ.items()}
             file = None

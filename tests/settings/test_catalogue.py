@@ -20,7 +20,7 @@ def test_the_required_settings_come_first() -> None:
     assert [path for path, one in ALL.items() if one.required] == first[:2]
 
 
-_PUBLIC_NAMES_STAY: list[tuple[str, list[str], str | None]] = [
+_PUBLIC: list[tuple[str, list[str], str | None]] = [
     ("topic", ["BRIDGE_TOPIC"], "--topic"),
     ("client_id", ["BRIDGE_CLIENT_ID"], "--client-id"),
     ("api_token", ["BRIDGE_API_TOKEN", "BRIDGE_API_TOKEN_FILE"], None),
@@ -55,7 +55,7 @@ _PUBLIC_NAMES_STAY: list[tuple[str, list[str], str | None]] = [
 
 def test_public_names_stay(subtests: pytest.Subtests) -> None:
     """Variables and flags that users rely on are as promised."""
-    for path, environment, flag in _PUBLIC_NAMES_STAY:
+    for path, environment, flag in _PUBLIC:
         with subtests.test(path=path, environment=environment):
             assert list(ALL[path].environment_names) == environment
             assert ALL[path].flag == flag

@@ -39,7 +39,7 @@ def environment(*groups: dict[str, str]) -> dict[str, str]:
     return chosen
 
 
-_LOOPBACK_ALONE_IS_THIS_MACHINE: list[tuple[str, bool]] = [
+_HOSTS: list[tuple[str, bool]] = [
     ("localhost", True),
     ("LOCALHOST.", True),
     ("kafka.localhost", True),
@@ -56,14 +56,12 @@ _LOOPBACK_ALONE_IS_THIS_MACHINE: list[tuple[str, bool]] = [
 
 def test_loopback_alone_is_this_machine(subtests: pytest.Subtests) -> None:
     """By its name; nothing is looked up."""
-    for host, expected in _LOOPBACK_ALONE_IS_THIS_MACHINE:
+    for host, expected in _HOSTS:
         with subtests.test(host=host, expected=expected):
             assert is_this_machine(host) is expected
 
 
-_A_CONNECTION_WITHOUT_TLS_TO_ANOTHER_MACHINE_IS_TOLD: list[
-    tuple[dict[str, str], str, str]
-] = [
+_WARNED: list[tuple[dict[str, str], str, str]] = [
     (REMOTE, "kafka.security_protocol", "kafka.prod.svc can be read"),
     ({"PUSHER_URL": "ws://soketi.example"}, "pusher.url", "wss:// is what"),
     ({"SCHEMA_REGISTRY_URL": "http://registry"}, "schema_registry.url", "https://"),
@@ -83,7 +81,7 @@ def test_a_connection_without_tls_to_another_machine_is_told(
     subtests: pytest.Subtests,
 ) -> None:
     """It may be a cluster's own network, so that the bridge starts, and says so."""
-    for settings, path, words in _A_CONNECTION_WITHOUT_TLS_TO_ANOTHER_MACHINE_IS_TOLD:
+    for settings, path, words in _WARNED:
         with subtests.test(settings=settings, path=path):
             loaded = load({}, environment(settings), None)
             (line,) = loaded.warnings
@@ -91,7 +89,7 @@ def test_a_connection_without_tls_to_another_machine_is_told(
             assert words in line
 
 
-_NOTHING_IS_TOLD_OF_THIS_MACHINE_OR_OF_TLS: list[dict[str, str]] = [
+_UNWARNED: list[dict[str, str]] = [
     {},
     PLAIN,
     {"API_URL": "http://127.0.0.1:1", "PUSHER_URL": "ws://[::1]:6001"},
@@ -101,7 +99,7 @@ _NOTHING_IS_TOLD_OF_THIS_MACHINE_OR_OF_TLS: list[dict[str, str]] = [
 
 def test_nothing_is_told_of_this_machine_or_of_tls(subtests: pytest.Subtests) -> None:
     """The defaults, a laptop's servers and encrypted ones pass without a word."""
-    for settings in _NOTHING_IS_TOLD_OF_THIS_MACHINE_OR_OF_TLS:
+    for settings in _UNWARNED:
         with subtests.test(settings=settings):
             assert load({}, environment(settings), None).warnings == ()
 

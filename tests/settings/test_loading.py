@@ -110,26 +110,19 @@ def test_other_topics_follow_the_main_one() -> None:
     assert load({}, environ, None).settings.dead_letter_topic == "bad"
 
 
-def test_a_secret_comes_from_a_file_named_in_the_environment(tmp_path: Path) -> None:
-    """A mounted secret is read, and read again when it changes."""
+def test_a_secret_comes_from_a_file_that_a_layer_names(tmp_path: Path) -> None:
+    """By the variable or its twin in TOML; it is read again when it changes."""
     file = tmp_path / "token"
-    file.write_text("mounted\n")
-    environ = {"BRIDGE_CLIENT_ID": "c", "BRIDGE_API_TOKEN_FILE": str(file)}
-    token = load({}, environ, None).settings.api_token
-    assert token is not None
-    assert token.reveal() == "mounted"
-    file.write_text("rotated-since\n")
-    assert token.reveal() == "rotated-since"
-
-
-def test_a_secret_comes_from_a_file_named_in_toml(tmp_path: Path) -> None:
-    """`api_token_file` in TOML is the variable's twin."""
-    (tmp_path / "token").write_text("mounted")
     config = tmp_path / "bridge.toml"
-    config.write_text(f'client_id = "c"\napi_token_file = "{tmp_path}/token"\n')
-    token = load({}, {}, config).settings.api_token
-    assert token is not None
-    assert token.reveal() == "mounted"
+    config.write_text(f'client_id = "c"\napi_token_file = "{file}"\n')
+    environ = {"BRIDGE_CLIENT_ID": "c", "BRIDGE_API_TOKEN_FILE": str(file)}
+    for variables, toml in ((environ, None), ({}, config)):
+        file.write_text("mounted\n")
+        token = load({}, variables, toml).settings.api_token
+        assert token is not None
+        assert token.reveal() == "mounted"
+        file.write_text("rotated-since\n")
+        assert token.reveal() == "rotated-since"
 
 
 def test_a_secret_of_the_environment_beats_the_file_named_in_toml(
@@ -152,7 +145,7 @@ def test_an_empty_variable_takes_an_optional_value_away(tmp_path: Path) -> None:
     assert load({}, environ, config).settings.log.format is None
 
 
-_SPELLINGS_ARE_MADE_ONE: list[tuple[str, str, str, object]] = [
+_SPELLINGS: list[tuple[str, str, str, object]] = [
     ("BRIDGE_LOG_LEVEL", "WARNING", "log.level", "warning"),
     ("BRIDGE_API_URL", "https://h:1/x/", "api_url", "https://h:1/x"),
     ("BRIDGE_PUSHER_URL", "ws://[::1]:6001/", "pusher.url", "ws://[::1]:6001"),
@@ -171,7 +164,7 @@ _SPELLINGS_ARE_MADE_ONE: list[tuple[str, str, str, object]] = [
 
 def test_spellings_are_made_one(subtests: pytest.Subtests) -> None:
     """Case of choices, slashes at the end, spaces and `~` don't matter later."""
-    for variable, value, path, expected in _SPELLINGS_ARE_MADE_ONE:
+    for variable, value, path, expected in _SPELLINGS:
         with subtests.test(variable=variable, value=value):
             found: object = load({}, NEEDED | {variable: value}, None).settings
             for part in path.split("."):
@@ -179,7 +172,7 @@ def test_spellings_are_made_one(subtests: pytest.Subtests) -> None:
             assert found == expected
 
 
-_SERVICE_LINKS_AND_TEST_VARIABLES_ARE_PASSED_OVER: list[str] = [
+_IGNORED: list[str] = [
     "BRIDGE_SERVICE_HOST",
     "BRIDGE_SERVICE_PORT",
     "BRIDGE_SERVICE_PORT_OPERATIONS",
@@ -200,12 +193,12 @@ def test_service_links_and_test_variables_are_passed_over(
     subtests: pytest.Subtests,
 ) -> None:
     """What Kubernetes and the test suite set causes no warning."""
-    for name in _SERVICE_LINKS_AND_TEST_VARIABLES_ARE_PASSED_OVER:
+    for name in _IGNORED:
         with subtests.test(name=name):
             assert load({}, NEEDED | {name: "x"}, None).warnings == ()
 
 
-_AN_UNKNOWN_VARIABLE_IS_A_WARNING: list[tuple[str, str | None]] = [
+_UNKNOWN: list[tuple[str, str | None]] = [
     ("BRIDGE_TOPC", "BRIDGE_TOPIC"),
     ("BRIDGE_KAFKA_PARTITION", "BRIDGE_KAFKA_PARTITIONS"),
     ("BRIDGE_API_TOKEN_FLE", "BRIDGE_API_TOKEN_FILE"),
@@ -217,7 +210,7 @@ _AN_UNKNOWN_VARIABLE_IS_A_WARNING: list[tuple[str, str | None]] = [
 
 def test_an_unknown_variable_is_a_warning(subtests: pytest.Subtests) -> None:
     """The warning names the variable and the nearest, and not its value."""
-    for name, nearest in _AN_UNKNOWN_VARIABLE_IS_A_WARNING:
+    for name, nearest in _UNKNOWN:
         with subtests.test(name=name, nearest=nearest):
             (warning,) = load({}, NEEDED | {name: "canary"}, None).warnings
             assert name in warning

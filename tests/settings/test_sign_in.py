@@ -54,7 +54,7 @@ def test_what_is_needed_is_enough(settings: dict[str, str]) -> None:
     assert CANARY not in repr(loaded)
 
 
-_WHAT_IS_MISSING_IS_NAMED_WITH_ITS_MECHANISM: list[tuple[dict[str, str], str]] = [
+_MISSING: list[tuple[dict[str, str], str]] = [
     (OAUTH, "SASL_OAUTH_TOKEN_URL"),
     (OAUTH, "SASL_OAUTH_CLIENT_ID"),
     (OAUTH, "SASL_OAUTH_CLIENT_SECRET"),
@@ -66,7 +66,7 @@ _WHAT_IS_MISSING_IS_NAMED_WITH_ITS_MECHANISM: list[tuple[dict[str, str], str]] =
 
 def test_what_is_missing_is_named_with_its_mechanism(subtests: pytest.Subtests) -> None:
     """One line, which says what wants it."""
-    for settings, missing in _WHAT_IS_MISSING_IS_NAMED_WITH_ITS_MECHANISM:
+    for settings, missing in _MISSING:
         with subtests.test(settings=settings, missing=missing):
             (line,) = lines(
                 {name: settings[name] for name in settings if name != missing}
@@ -75,9 +75,7 @@ def test_what_is_missing_is_named_with_its_mechanism(subtests: pytest.Subtests) 
             assert f"kafka.sasl_mechanism {settings['SASL_MECHANISM']} needs it" in line
 
 
-_WHAT_ANOTHER_MECHANISM_USES_IS_NAMED: list[
-    tuple[dict[str, str], dict[str, str], str]
-] = [
+_UNUSED: list[tuple[dict[str, str], dict[str, str], str]] = [
     (OAUTH, {"SASL_USERNAME": "u"}, "PLAIN or SCRAM-SHA-256 or SCRAM-SHA-512"),
     (OAUTH, {"SASL_AWS_REGION": "eu-west-1"}, "AWS_MSK_IAM"),
     (AWS, {"SASL_PASSWORD": CANARY}, "PLAIN or SCRAM-SHA-256 or SCRAM-SHA-512"),
@@ -88,7 +86,7 @@ _WHAT_ANOTHER_MECHANISM_USES_IS_NAMED: list[
 
 def test_what_another_mechanism_uses_is_named(subtests: pytest.Subtests) -> None:
     """A setting that nothing uses is a mistake, and whose it is stands there."""
-    for settings, more, fitting in _WHAT_ANOTHER_MECHANISM_USES_IS_NAMED:
+    for settings, more, fitting in _UNUSED:
         with subtests.test(settings=settings, more=more):
             (line,) = lines(settings | more)
             (name,) = more
@@ -109,7 +107,7 @@ def test_a_password_of_a_key_wants_a_key() -> None:
     assert "kafka.ssl_key_file is not" in line
 
 
-_A_VALUE_THAT_CANNOT_BE_IS_REFUSED: list[tuple[str, str]] = [
+_IMPOSSIBLE: list[tuple[str, str]] = [
     ("SASL_OAUTH_TOKEN_URL", "id.example"),
     ("SASL_OAUTH_TOKEN_URL", f"https://u:{CANARY}@id.example"),
     ("SASL_OAUTH_EXTENSIONS", "a"),
@@ -121,7 +119,7 @@ _A_VALUE_THAT_CANNOT_BE_IS_REFUSED: list[tuple[str, str]] = [
 
 def test_a_value_that_cannot_be_is_refused(subtests: pytest.Subtests) -> None:
     """What would only fail at the broker is told at the start."""
-    for name, text in _A_VALUE_THAT_CANNOT_BE_IS_REFUSED:
+    for name, text in _IMPOSSIBLE:
         with subtests.test(name=name, text=text):
             (line,) = lines(OAUTH | {name: text})
             assert line.startswith(f"kafka.{name.lower()} (")

@@ -79,7 +79,7 @@ def test_address_and_secret_are_enough(tmp_path: Path) -> None:
     assert one.webhook_secret.reveal().split() == ["whsec_new", "whsec_old"]
 
 
-_WHAT_DOES_NOT_FIT_IS_ONE_LINE: list[tuple[tuple[dict[str, str], ...], str, str]] = [
+_WRONG: list[tuple[tuple[dict[str, str], ...], str, str]] = [
     ((LISTEN,), "webhook.secret", "is missing: webhook.listen needs it"),
     ((SECRET,), "webhook.secret", "is set, but webhook.listen is not"),
     (
@@ -137,7 +137,7 @@ _WHAT_DOES_NOT_FIT_IS_ONE_LINE: list[tuple[tuple[dict[str, str], ...], str, str]
 
 def test_what_does_not_fit_is_one_line(subtests: pytest.Subtests) -> None:
     """The line names the setting to change, with its variable."""
-    for groups, path, words in _WHAT_DOES_NOT_FIT_IS_ONE_LINE:
+    for groups, path, words in _WRONG:
         with subtests.test(groups=groups, path=path):
             (line,) = problems(*groups)
             assert line.startswith(f"{path} (BRIDGE_")
