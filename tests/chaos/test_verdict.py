@@ -162,8 +162,13 @@ class _Course:
                 offset += 1
 
 
-def _sample(at: float, **more: int) -> Sample:
-    usual = {"rss_bytes": 50 * _MIB, "descriptors": 20, "threads": 3, "tasks": 17}
+def _sample(at: float, **more: int | None) -> Sample:
+    usual: dict[str, Any] = {
+        "rss_bytes": 50 * _MIB,
+        "descriptors": 20,
+        "threads": 3,
+        "tasks": 17,
+    }
     return Sample(at, **{"pid": 1, **usual, **more})
 
 
@@ -184,6 +189,7 @@ _COMMITTED = {
 }
 _ANOTHER = _again(ce_id=b"%s-9" % (b"b" * 16), bridge_sequence=b"11")
 _GROWN = {"rss_bytes": 70 * _MIB, "descriptors": 25, "threads": 8, "tasks": 22}
+_ENDING = _sample(601, descriptors=3, threads=1, tasks=None)
 _ACCEPTS = [110.0 + 0.95 * number for number in range(12)]
 _NAME = "restart 1 (soketi killed)"
 
@@ -239,7 +245,7 @@ _DEFECTS: list[tuple[dict[str, Any], str]] = [
     ({"more": {"accepts": _ACCEPTS}}, "11 connects within 10 s"),
     ({"samples": [_sample(0), _sample(1, pid=2)]}, "the bridge has lived 2 times"),
     *(
-        ({"samples": [_sample(0), _sample(80), _sample(600, **_GROWN)]}, found)
+        ({"samples": [_sample(0), _sample(80), _sample(600, **_GROWN), _ENDING]}, found)
         for found in (
             "memory grew by 20.0 MiB in 520 s",
             "descriptors: 20, then 25",

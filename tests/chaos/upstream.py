@@ -275,7 +275,7 @@ class UpstreamAccount:
 
 class Upstream:
     """
-    The accounts behind one address, recognised by their tokens.
+    The accounts behind one address, recognized by their tokens.
 
     Attributes:
         url: dryAPI's base URL.

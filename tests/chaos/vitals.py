@@ -94,7 +94,12 @@ def lives(samples: Iterable[Sample]) -> list[tuple[Sample, Sample]]:
     found = []
     for _, group in groupby(samples, key=lambda sample: sample.pid):
         life = list(group)
-        warm = [each for each in life if each.at - life[0].at >= _WARM_SECONDS]
+        # One that is ending has closed its sockets, and answers no more.
+        warm = [
+            each
+            for each in life
+            if each.at - life[0].at >= _WARM_SECONDS and each.tasks is not None
+        ]
         if warm:
             found.append((warm[0], warm[-1]))
     return found
@@ -106,8 +111,7 @@ def growth(
     """Name what a life has more of at its end than when it was warm."""
     for name in ("descriptors", "threads", "tasks"):
         before, after = getattr(first, name), getattr(last, name)
-        # A look without an answer shows nothing.
-        if None not in {before, after} and after > before + few:
+        if after > before + few:
             yield f"{name}: {before}, then {after}"
     grown = last.rss_bytes - first.rss_bytes
     if grown > flat_bytes:
