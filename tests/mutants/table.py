@@ -63,7 +63,7 @@ MUTANTS = (
     ),
     Mutant(
         "02-fence-after-reading",
-        "After a failure the log is read before the transactional ids are initialised.",
+        "After a failure the log is read before the transactional ids are initialized.",
         (f"{_LATE_COMMIT}[False]",),
     ),
     Mutant(
@@ -188,7 +188,9 @@ MUTANTS = (
     Mutant(
         "21-ready-without-subscription",
         "/readyz reports a bridge as ready that has no subscription.",
-        ("tests/e2e/test_refused_starts.py::test_a_pusher_server_that_cannot_be_used_is_tried_again",),
+        (
+            "tests/e2e/test_refused_starts.py::test_a_pusher_server_that_cannot_be_used_is_tried_again",
+        ),
         needs_servers=True,
     ),
     Mutant(
