@@ -148,6 +148,6 @@ class Agreement(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_lost(self) -> None:
-        """What doesn't wait was sent once, or set aside."""
+        """The model itself is right: what doesn't wait was sent, or set aside."""
         model = self.model
         assert model.numbers - model.waiting <= self.sent | model.set_aside

@@ -331,9 +331,8 @@ class HearingAgainstWorld(RuleBasedStateMachine):
             )
 
     def begin_of(self, told: Told) -> float:
-        """Give a gap's begin; a loss that goes on may turn out to be older."""
-        is_loss = told.gap.until_us is None and told.gap.cause.is_loss
-        return -math.inf if is_loss else told.begin
+        """Give a gap's begin; one that goes on may turn out to be older."""
+        return -math.inf if told.gap.until_us is None else told.begin
 
     def teardown(self) -> None:
         """End all that goes on, and look again: now each gap has its last record."""

@@ -63,7 +63,7 @@ MUTANTS = (
     ),
     Mutant(
         "02-fence-after-reading",
-        "After a failure the log is read before the transactional ids are initialised.",
+        "After a failure the log is read before the transactional ids are initialized.",
         (f"{_LATE_COMMIT}[False]",),
     ),
     Mutant(
