@@ -26,12 +26,11 @@ from benchmarks.report import Failure, Report
 from benchmarks.saving import save
 from benchmarks.soketi import SoketiSource
 from benchmarks.telling import say
-from benchmarks.traffic import Traffic
+from benchmarks.traffic import CLIENT_ID, Traffic
 from benchmarks.upstream import FIREHOSE, SOKETI
-from tests.e2e.auth_endpoint import AuthEndpoint
-from tests.e2e.auth_endpoint import signing as signed_by
 from tests.kit.broker import BrokerError, KafkaBroker, existing_kafka
 from tests.kit.downloads import SOKETI_VERSION, FetchError, fetch_soketi
+from tests.kit.dryapi import DryApi
 from tests.kit.kafka import KafkaServer
 from tests.kit.process import PortTakenError, ProcessError
 from tests.kit.soketi import SoketiServer
@@ -244,12 +243,13 @@ def _soketi_obstacle() -> str | None:
 @contextmanager
 def _soketi(course: Course) -> Iterator[None]:
     """Let events come from a real soketi."""
-    with SoketiServer() as soketi:
-        endpoint = AuthEndpoint(signed_by(soketi))
-        with endpoint.serving():
-            source = SoketiSource(soketi, endpoint.url)
-            with course.reading(source, soketi.pid):
-                yield
+    with (
+        SoketiServer() as soketi,
+        # The token that every contender is given.
+        DryApi(soketi, {CLIENT_ID: "any"}).serving() as dryapi,
+        course.reading(SoketiSource(soketi, dryapi.url), soketi.pid),
+    ):
+        yield
 
 
 def _warm_up(course: Course, entries: Sequence[Entry], events: int) -> None:

@@ -28,8 +28,8 @@ import trio
 from benchmarks.contenders import program
 from benchmarks.course import RunError
 from benchmarks.measuring import Meter
-from tests.e2e.auth_endpoint import AuthEndpoint, AuthRequest, Reply, signing
 from tests.e2e.jobs import Load, job
+from tests.kit.dryapi import AUTH, DryApi
 from tests.kit.kafka import KafkaServer
 from tests.kit.process import ChildProcess, free_ports, start_all, stop_all
 from tests.kit.reader import Record, read_topic
@@ -188,17 +188,18 @@ class _Bridge:
         self._kafka = kafka
         self._soketi = soketi
         self._client_ids = [f"account-{number:03}" for number in range(accounts)]
-        self._asked: list[float] = []
-        self._sign = signing(soketi)
-        self._endpoint = AuthEndpoint(self._answer)
+        self._dryapi = DryApi(soketi, dict.fromkeys(self._client_ids, "any"))
+        self._since = 0.0
         self._topic = f"sessions-{uuid.uuid4().hex[:12]}"
         self._files = folder / self._topic
         (self._port,) = free_ports(1)
         self._began = 0.0
 
-    def _answer(self, request: AuthRequest) -> Reply:
-        self._asked.append(time.monotonic())
-        return self._sign(request)
+    @property
+    def _asked(self) -> list[float]:
+        """When signatures were asked for since the last connection's end."""
+        times = [each.at for each in self._dryapi.requests if each.path == AUTH]
+        return [at for at in times if at >= self._since]
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -212,9 +213,9 @@ class _Bridge:
         for name, partitions in topics.items():
             self._kafka.create_topic(name, partitions)
         try:
-            with self._endpoint.serving():
+            with self._dryapi.serving():
                 self._child = child = self._process()
-                self._began = time.monotonic()
+                self._began = time.time()
                 start_all([child], deadline_seconds=_START_SECONDS)
                 try:
                     yield
@@ -236,7 +237,7 @@ class _Bridge:
             )
         )
         settings = {
-            "BRIDGE_API_URL": self._endpoint.url,
+            "BRIDGE_API_URL": self._dryapi.url,
             "BRIDGE_PUSHER_URL": self._soketi.url,
             "BRIDGE_PUSHER_APP_KEY": self._soketi.app.key,
             "BRIDGE_KAFKA_BOOTSTRAP_SERVERS": self._kafka.bootstrap_servers,
@@ -297,7 +298,7 @@ class _Bridge:
             accounts=len(self._client_ids),
             events=count,
             events_per_second=count / seconds,
-            flaws=tuple(_flaws(records, accepted, self._endpoint.url)),
+            flaws=tuple(_flaws(records, accepted, self._dryapi.url)),
         )
 
     async def _publish(self, jobs: int) -> dict[str, dict[str, list[bytes]]]:
@@ -328,7 +329,7 @@ class _Bridge:
 
     def back(self) -> Return:
         """Kill soketi, start it again, and wait until all are subscribed."""
-        self._asked.clear()
+        self._since = time.time()
         self._soketi.kill()
         self._wait(
             lambda: not _SUBSCRIBED.search(self._metrics()),
@@ -336,7 +337,7 @@ class _Bridge:
             "it had noticed the end of soketi",
         )
         self._soketi.start()
-        up = time.monotonic()
+        up = time.time()
         return Return(self._wait_subscribed() - up, most_in_a_second(self._asked))
 
     # -- What it says ---------------------------------------------------------
@@ -355,7 +356,7 @@ class _Bridge:
             _START_SECONDS,
             "all were subscribed",
         )
-        return time.monotonic()
+        return time.time()
 
     def _wait(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
         deadline = time.monotonic() + seconds

@@ -19,10 +19,10 @@ from benchmarks.machine import describe
 from benchmarks.orders import OrderError
 from benchmarks.saving import save
 from benchmarks.telling import say
-from tests.e2e.auth_endpoint import AuthEndpoint
-from tests.e2e.auth_endpoint import signing as signed_by
+from benchmarks.traffic import CLIENT_ID
 from tests.kit.broker import BrokerError
 from tests.kit.downloads import SOKETI_VERSION, FetchError
+from tests.kit.dryapi import DryApi
 from tests.kit.kafka import KafkaServer
 from tests.kit.process import PortTakenError, ProcessError
 from tests.kit.reader import ReadTimeoutError
@@ -121,10 +121,10 @@ def _ground() -> Iterator[Ground]:
         tempfile.TemporaryDirectory(prefix="bridge-bench-") as folder,
         KafkaServer() as kafka,
         SoketiServer() as soketi,
+        # The token that every contender is given.
+        DryApi(soketi, {CLIENT_ID: "any"}).serving() as dryapi,
     ):
-        endpoint = AuthEndpoint(signed_by(soketi))
-        with endpoint.serving():
-            yield Ground(kafka, soketi, endpoint.url, Path(folder))
+        yield Ground(kafka, soketi, dryapi.url, Path(folder))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -6,6 +6,7 @@ This is for dryAPI's own interface. The commands themselves are in `control`.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from email.utils import formatdate
 from typing import Annotated
@@ -63,6 +64,7 @@ class Asked(msgspec.Struct):
         path: Its path.
         authorization: This header; empty without one.
         accept: This header, likewise.
+        at: When it came, in seconds since the epoch.
         fields: The members of a body that is a JSON object or a form.
     """
 
@@ -70,6 +72,7 @@ class Asked(msgspec.Struct):
     path: str
     authorization: str
     accept: str
+    at: float
     fields: dict[str, object] = {}
 
 
@@ -136,6 +139,7 @@ class Answers:
             scope["path"],
             given.get("authorization", ""),
             given.get("accept", ""),
+            time.time(),
         )
         self.requests.append(asked)
         body = bytearray()

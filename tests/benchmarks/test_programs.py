@@ -22,9 +22,9 @@ from benchmarks.preview_runs import run as run_previews
 from benchmarks.receivers import RECEIVERS
 from benchmarks.receiving import Load, measure
 from benchmarks.report import Report
-from benchmarks.traffic import Traffic
-from tests.e2e.auth_endpoint import AuthEndpoint, signing
+from benchmarks.traffic import CLIENT_ID, Traffic
 from tests.kit.broker import KafkaBroker
+from tests.kit.dryapi import DryApi
 from tests.kit.kafka import KafkaServer
 from tests.kit.soketi import SoketiServer
 
@@ -138,11 +138,13 @@ def test_sessions_are_measured(tmp_path: Path) -> None:
 def test_what_a_bridge_misses_in_an_outage_is_in_a_gap(tmp_path: Path) -> None:
     """Events that soketi takes before the bridge is back are missing, and reported."""
     (outage,) = [each for each in OUTAGES if each.name == "soketi-killed"]
-    with KafkaServer() as kafka, SoketiServer() as soketi:
-        endpoint = AuthEndpoint(signing(soketi))
-        with endpoint.serving():
-            ground = FaultGround(kafka, soketi, endpoint.url, tmp_path)
-            run = through(BRIDGE, outage, ground, rate=200)
+    with (
+        KafkaServer() as kafka,
+        SoketiServer() as soketi,
+        DryApi(soketi, {CLIENT_ID: "any"}).serving() as dryapi,
+    ):
+        ground = FaultGround(kafka, soketi, dryapi.url, tmp_path)
+        run = through(BRIDGE, outage, ground, rate=200)
 
     verdict = run.verdict
     assert run.flawless, run

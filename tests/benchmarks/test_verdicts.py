@@ -9,7 +9,7 @@ from benchmarks.faults.verdict import Evidence, judge
 from benchmarks.soketi import Attempt
 from benchmarks.traffic import Traffic
 from benchmarks.verification import Verdict, verify
-from tests.chaos.gaps import ReportedGap
+from tests.kit.gap_judge import Gap
 from tests.kit.reader import Record
 
 
@@ -95,8 +95,8 @@ def test_only_a_loss_that_a_gap_covers_is_reported() -> None:
         records=records,
         seen={(each.partition, each.offset): 1.2 for each in records},
     )
-    covering = ReportedGap("a-gap", "disconnected", 0.4, 0.6)
-    elsewhere = ReportedGap("a-gap", "disconnected", 0.6, 0.9)
+    covering = Gap("a-gap", "disconnected", "bench", 0.4, 0.6)
+    elsewhere = Gap("a-gap", "disconnected", "bench", 0.6, 0.9)
 
     assert judge(silent).silent == 1
     assert judge(replace(silent, gaps=[elsewhere])).silent == 1

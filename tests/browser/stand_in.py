@@ -255,7 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", content_type)
-        for name, value in (guard._HEADERS | dict(headers)).items():
+        for name, value in (guard.HEADERS | dict(headers)).items():
             self.send_header(name, value)
         self.end_headers()
 

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
+import trio
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import (  # noqa: TID251 - keeps what the bridge makes
     InMemorySpanExporter,
 )
@@ -107,8 +108,13 @@ def _of_traced_events() -> Iterator[Record]:
     traced: list[Record] = []
     tracing = Tracing("bridge", InMemorySpanExporter())
     tracing.offering(traced.extend)(records)
-    tracing._provider.shutdown()
+    trio.run(_shut_down, tracing)
     yield from traced
+
+
+async def _shut_down(tracing: Tracing) -> None:
+    with trio.move_on_after(0):
+        await tracing.run()
 
 
 def _of_gaps() -> Iterator[Record]:

@@ -58,7 +58,7 @@ class KafkaBroker:
         self.bootstrap_servers = bootstrap_servers
         self._deadline_seconds = deadline_seconds
         # Where the address came from, for errors.
-        self._named_by = ""
+        self.named_by = ""
 
     def check(self) -> None:
         """Make sure that the broker answers.
@@ -70,7 +70,7 @@ class KafkaBroker:
             self.admin.list_topics(timeout=self._deadline_seconds)
         except KafkaException as error:
             raise BrokerError(
-                f"no Kafka at {self.bootstrap_servers}{self._named_by}"
+                f"no Kafka at {self.bootstrap_servers}{self.named_by}"
             ) from error
 
     def create_topic(
@@ -192,5 +192,5 @@ def existing_kafka() -> KafkaBroker | None:
     if not servers:
         return None
     broker = KafkaBroker(servers)
-    broker._named_by = f" ({EXISTING_VARIABLE})"
+    broker.named_by = f" ({EXISTING_VARIABLE})"
     return broker

@@ -184,7 +184,7 @@ def _fetch_jars(
 
     def fill(folder: Path) -> Path:
         environment = Path(_resolve(folder, coordinates, way_on))
-        _check_digests(environment, digests)
+        check_digests(environment, digests)
         return environment
 
     return cached(
@@ -217,7 +217,7 @@ def clean(progress: Progress = to_stderr) -> None:
     empty((*names, "asyncapi", "axe", "typescript"), progress)
 
 
-def _check_digests(folder: Path, digests: str) -> None:
+def check_digests(folder: Path, digests: str) -> None:
     """Make sure that a folder holds exactly the listed jars.
 
     Raises:

@@ -125,7 +125,7 @@ class ChildProcess:
         self._cwd = cwd
         self._env = env
         self._scratch = scratch
-        self._ready = ready
+        self.ready_when = ready
         self._log_start = 0
         self._child: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
@@ -165,7 +165,7 @@ class ChildProcess:
         """
         if not self.running:
             raise self.error("ended before it was ready")
-        return self._ready is not None and self._ready(self)
+        return self.ready_when is not None and self.ready_when(self)
 
     def output(self) -> str:
         """What the child has written since its last start."""

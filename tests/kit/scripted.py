@@ -64,7 +64,7 @@ class Peer:
     @property
     def stream(self) -> trio.abc.Stream:
         """The bytes below, for what no WebSocket library would send."""
-        stream: trio.abc.Stream = self.socket._stream
+        stream: trio.abc.Stream = self.socket._stream  # noqa: SLF001
         return stream
 
     async def say(self, event: str, **members: object) -> None:
@@ -121,7 +121,7 @@ class Peer:
 
     async def say_at_once(self, *frames: Mapping[str, object]) -> None:
         """Send frames in one write."""
-        wire = self.socket._wsproto
+        wire = self.socket._wsproto  # noqa: SLF001
         await self.stream.send_all(
             b"".join(wire.send(TextMessage(json.dumps(frame))) for frame in frames)
         )
@@ -196,7 +196,7 @@ def spoken(script: Callable[[Peer], Awaitable[None]]) -> Script:
         asking = trio.CancelScope()
 
         async def read() -> None:
-            await socket._reader_task()
+            await socket._reader_task()  # noqa: SLF001
             # Nothing else tells of a client that goes before it has asked.
             asking.cancel()
 
@@ -204,7 +204,7 @@ def spoken(script: Callable[[Peer], Awaitable[None]]) -> Script:
             nursery.start_soon(read)
             request = None
             with asking:
-                request = await socket._get_request()
+                request = await socket._get_request()  # noqa: SLF001
             if request is not None:
                 try:
                     await request.accept()

@@ -261,7 +261,7 @@ def _pickled(
             if not isinstance(found, ChildProcess):
                 return NotImplemented
             processes[id(found)] = found
-            about = (folder, id(found), found.name, found.log, found._ready)
+            about = (folder, id(found), found.name, found.log, found.ready_when)
             return _RemoteProcess, about
 
     buffer = io.BytesIO()

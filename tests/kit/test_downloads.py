@@ -135,7 +135,7 @@ def test_foreign_jar_is_refused(tmp_path: Path) -> None:
     listed = f"{good}  jars/a.jar\n{'0' * 64}  jars/b.jar\n{good}  jars/missing.jar\n"
 
     with pytest.raises(ValueError, match="expected jars") as caught:
-        downloads._check_digests(folder, listed)
+        downloads.check_digests(folder, listed)
 
     named = str(caught.value).partition(": ")[2]
     assert named == "jars/b.jar, jars/foreign.jar, jars/missing.jar"
