@@ -66,36 +66,24 @@ def test_expressions_name_what_the_bridge_has() -> None:
 
 
 def test_alerts_are_whole() -> None:
-    """An alert has a severity, words for people, and its place in the runbook."""
+    """An alert has a severity, words, its place in the runbook, and the chart's job."""
     alerts = _alerts()
     for alert in alerts:
-        name = alert["alert"]
+        name, annotations = alert["alert"], alert["annotations"]
         assert re.fullmatch(r"Bridge[A-Za-z]+", name)
         assert alert["labels"]["severity"] in {"critical", "warning"}, name
-        annotations = alert["annotations"]
         assert annotations["summary"].endswith("."), name
         assert annotations["description"].endswith("."), name
-        assert annotations["runbook_url"].endswith(f"docs/runbook.md#{name.lower()}"), (
-            name
-        )
-    assert len({alert["alert"] for alert in alerts}) == len(alerts) > 10
-
-
-def test_alerts_look_at_one_job() -> None:
-    """Each metric is selected by the job that the chart puts its own in place of."""
-    for alert in _alerts():
+        place = f"docs/runbook.md#{name.lower()}"
+        assert annotations["runbook_url"].endswith(place), name
+        # The chart puts its own job in place of this one.
         selectors = [selector for _, selector in _METRIC.findall(alert["expr"])]
-        assert selectors, alert["alert"]
-        for selector in selectors:
-            assert 'job="bridge"' in selector, alert["alert"]
-
-
-def test_limit_is_the_default() -> None:
-    """The number that the chart replaces by outbox.maxBytes is its default."""
-    default = chart.values()["outbox"]["maxBytes"]
-    expressions = [alert["expr"] for alert in _alerts()]
-
-    assert sum(str(default) in expression for expression in expressions) == 1
+        assert selectors, name
+        assert all('job="bridge"' in selector for selector in selectors), name
+    assert len({alert["alert"] for alert in alerts}) == len(alerts) > 10
+    # The number that the chart replaces by outbox.maxBytes is its default.
+    limit = str(chart.values()["outbox"]["maxBytes"])
+    assert sum(limit in alert["expr"] for alert in alerts) == 1
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
