@@ -308,6 +308,8 @@ async def test_a_pusher_server_that_cannot_be_used_is_tried_again(
         (failed, *_) = bridge.logged("session.failed")
         assert reason.format(free=free, tls=tls) in failed["reason"]
         await _check_waits(bridge)
+        # Without it Kafka was not reached yet, and the next start writes it.
+        await scene.bounds(1)
         await scene.end(open_gaps=1)
     assert bridge.sentences == []
 
@@ -370,6 +372,7 @@ async def test_a_dryapi_that_is_away_is_asked_again(scene: Scene) -> None:
     bridge.start()
     failed = await bridge.wait_logged("authorization.failed")
     assert f"can't ask http://127.0.0.1:{port}/broadcasting/auth" in failed["reason"]
+    await scene.bounds(1)
     await scene.end(open_gaps=1)
     assert bridge.sentences == []
 
