@@ -84,12 +84,22 @@ MUTANTS = (
     Mutant(
         "06-sent-twice",
         "What a resumed partition finds in the log is sent again.",
-        (_DELIVERY_IDEMPOTENT, _DELIVERY_TRANSACTIONAL),
+        (
+            _DELIVERY_IDEMPOTENT,
+            _DELIVERY_TRANSACTIONAL,
+            "tests/e2e/test_power_loss.py::test_a_file_from_before_an_acknowledgement_learns_from_the_log",
+        ),
+        needs_servers=True,
     ),
     Mutant(
         "07-gap-never-closed",
         "The second record of a gap, which closes it, isn't written.",
-        (_COVERAGE, _GAP_RECORDS),
+        (
+            _COVERAGE,
+            _GAP_RECORDS,
+            "tests/e2e/test_gaps.py::test_the_time_without_a_bridge_is_a_gap_and_so_is_that_before_the_first",
+        ),
+        needs_servers=True,
     ),
     Mutant(
         "08-ended-jobs-forgotten",
@@ -222,7 +232,11 @@ MUTANTS = (
     Mutant(
         "27-identity-comes-twice",
         "Each process gives its rows the identities of the one before it.",
-        (_STORE,),
+        (
+            _STORE,
+            "tests/e2e/test_power_loss.py::test_events_after_a_lost_commit_have_identities_of_their_own",
+        ),
+        needs_servers=True,
     ),
     Mutant(
         "28-healed-before-forgotten",
