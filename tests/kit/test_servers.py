@@ -134,7 +134,7 @@ def test_existing_servers_come_from_the_environment(
 
 
 # One more start; what it shows changes with its version at most.
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.connected
 def test_the_registry_is_for_this_machine_alone_and_ends_with_its_block() -> None:
     """Every socket is bound to 127.0.0.1, and nothing of it is left afterwards."""
