@@ -32,6 +32,38 @@ from tests.chaos.__main__ import main
             )
         ),
     ],
+    ids=["kills", "kills-transactional", "soak", "restarts", "healing"],
+)
+def test_a_short_run_finds_nothing(
+    command: str,
+    least: dict[str, int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """The verdict is good, and the report has the figures of a real load."""
+    monkeypatch.chdir(tmp_path)
+    name, *options = command.split()
+    code = main([name, *options, "--seed", "1"])
+    output = capsys.readouterr().out
+    assert code == 0, output
+    assert output.splitlines()[-1].startswith("good: every ")
+    report = json.loads((tmp_path / "build" / "chaos" / f"{name}-1.json").read_text())
+    assert report["findings"] == []
+    assert report["faults"]
+    for figure, number in least.items():
+        assert report["figures"][figure] >= number
+    if name == "healing":
+        assert sum(report["figures"]["jobs upstream"].values()) > 50
+        assert sum(report["figures"]["of those in a gap"].values()) > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["brokers", "--only", "nonsense"], "in-turn"),
+        *((["soak", f"--for={text}"], "such as 90s") for text in ("1d", "-5s", "1.5h")),
+    ],
 )
 def test_a_wrong_option_is_refused_with_what_it_may_be(
     arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]
