@@ -372,6 +372,8 @@ def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for handler in handlers:
         root.addHandler(handler)
     root.setLevel(level)
-    logging.getLogger("bridge").setLevel(logging.NOTSET)
+    # Commands for people silence aiokafka for the whole process.
+    for name in ("bridge", "aiokafka"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
     logging.captureWarnings(False)
     structlog.reset_defaults()

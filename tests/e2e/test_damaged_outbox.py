@@ -54,6 +54,7 @@ async def test_a_damaged_file_costs_the_rows_on_its_page_and_is_told(
         missing=salvaged["given_up"],
         # What was on its way when the file was set aside may come twice.
         repeats=True,
+        salvaged=True,
         gaps=None,
     )
     # Not a byte of it was changed.

@@ -80,6 +80,8 @@ class Expected:
             other topics than `jobs` their values.
         only_committed: Whether `committed` is all that a topic may have.
         repeats: Whether a record may come again with the same identity and content.
+        salvaged: Whether one may come again from a damaged outbox's successor, with
+            the successor's own number.
         holes: Numbers that may be missing: topic, partition, `bridge_sequence`.
         marks: Words that may occur in `bridge_anomaly` and `bridge_normalized`.
         origins: Values that may occur in `bridge_origin`.
@@ -105,6 +107,7 @@ class Expected:
     committed: Mapping[str, object] = field(default_factory=dict)
     only_committed: bool = False
     repeats: bool = False
+    salvaged: bool = False
     holes: Collection[tuple[str, int, int]] = ()
     marks: Collection[str] = ()
     origins: Collection[str] = ("socket",)

@@ -134,6 +134,7 @@ class _Judge:
         self._expected = expected
         self._verdict = verdict
         self._once: dict[str, _Seen] = {}
+        self._salvaged: list[_Seen] = []
 
     def findings(self) -> Iterator[str]:
         """Judge each record, then what they say together."""
@@ -164,7 +165,10 @@ class _Judge:
         if first is seen:
             return
         both = f"{first.place} and {seen.place}"
-        if _content(first) != _content(seen):
+        salvaged = self._expected.salvaged and first.lane != seen.lane
+        if salvaged:
+            self._salvaged.append(seen)
+        if _content(first, salvaged=salvaged) != _content(seen, salvaged=salvaged):
             yield f"{seen.ce_id} is the identity of two records: {both}"
             return
         line = f"{seen.ce_id} is at {both}"
@@ -181,7 +185,7 @@ class _Judge:
                 to, partition, number = refused
                 named[letter.text("bridge_outbox"), to, partition].add(number)
         lanes: defaultdict[tuple[str, str, int], list[_Seen]] = defaultdict(list)
-        for seen in self._once.values():
+        for seen in (*self._once.values(), *self._salvaged):
             lanes[seen.lane].append(seen)
         for lane in lanes.keys() | named.keys():
             outbox, topic, partition = lane
@@ -361,11 +365,14 @@ class _Judge:
             yield f"{letters} dead letters were counted, {there} are there"
 
 
-def _content(seen: _Seen) -> tuple[object, ...]:
+def _content(seen: _Seen, *, salvaged: bool) -> tuple[object, ...]:
     """What a repeat must have in common with the first one."""
     record = seen.record
+    others = {"bridge_anomaly"}
+    if salvaged:
+        others |= {"bridge_outbox", "bridge_sequence"}
     headers = {
-        name: text for name, text in record.headers.items() if name != "bridge_anomaly"
+        name: text for name, text in record.headers.items() if name not in others
     }
     marks = seen.anomalies - {"resent"}
     where = seen.topic.name, record.partition, record.key

@@ -508,6 +508,14 @@ def test_what_is_allowed_is_no_finding() -> None:
     assert (verdict.findings, len(verdict.repeats)) == ([], 2)
 
     scene = _good()
+    # The second outbox gives numbers of its own to what it salvaged from the first.
+    scene.again(GAPS, 0, bridge_outbox=_OUTBOX[:-1] + "2")
+    assert any("two records" in each for each in scene.judged().findings)
+    scene.expected |= {"repeats": True, "salvaged": True, "outboxes": None}
+    verdict = scene.judged()
+    assert (verdict.findings, len(verdict.repeats)) == ([], 1)
+
+    scene = _good()
     # Kafka lost the last two of a partition, and has one of them nevertheless.
     scene.again(JOBS, 4, bridge_anomaly="resent")
     scene.again(JOBS, 5, bridge_anomaly="resent")
