@@ -191,7 +191,7 @@ class _Judge:
             outbox, topic, partition = lane
             numbers: dict[int, _Seen] = {}
             last = 0
-            for seen in lanes[lane]:
+            for seen in sorted(lanes[lane], key=lambda each: each.record.offset):
                 number = seen.sequence
                 twin = numbers.setdefault(number, seen)
                 if number in named[lane]:
