@@ -17,6 +17,7 @@ import shutil
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Client, Connection, Listener
@@ -55,7 +56,7 @@ class Server(Protocol):
         """End it."""
 
 
-class Servers:
+class Servers(ABC):
     """
     The servers of a run, as a process that runs tests sees them.
 
@@ -66,6 +67,7 @@ class Servers:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @abstractmethod
     def get(self, name: str) -> Any:
         """Give a server, started.
 
@@ -75,7 +77,6 @@ class Servers:
         Raises:
             SharedServerError: It didn't start.
         """
-        raise NotImplementedError
 
     @contextmanager
     def locked(self, name: str, count: int = 1) -> Iterator[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from abc import abstractmethod
 from pathlib import Path
 
 from hypothesis import strategies as st
@@ -39,9 +40,9 @@ class OutboxFiles(RuleBasedStateMachine):
         self._small_steps.start()
         self._opened: Opened | None = None
 
+    @abstractmethod
     def new_order(self) -> Order:
         """Give the judge of a new process."""
-        raise NotImplementedError
 
     @property
     def opened(self) -> Opened:
