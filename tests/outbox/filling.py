@@ -61,48 +61,6 @@ def _fill(path: Path) -> None:
                 continue
 
 
-def others_fill_it(disk: Path) -> dict[str, Any]:
-    """Somebody else's file takes all room, and goes away again."""
-    facts: dict[str, Any] = {}
-    with (
-        running(disk / "outbox", buffer_bytes=_BUFFER_BYTES) as outbox,
-        Log(outbox) as log,
-    ):
-        statistics = outbox.statistics
-        _open(outbox)
-        outbox.offer(numbered(0, 50, _VALUE_BYTES))
-        eventually(lambda: outbox.drained and statistics.rows == 0)
-        _fill(disk / "filler")
-        first = 50
-        while not statistics.dropped["outbox_full"]:
-            outbox.offer(numbered(first, 10, _VALUE_BYTES))
-            first += 10
-            eventually(lambda: outbox.drained or statistics.full)
-        facts["committed_when_full"] = statistics.committed
-        facts["read_when_full"] = len(outbox.read("jobs", 0, 0, 9, MIB).result(10))
-        facts["buffered_when_full"] = (
-            statistics.accepted
-            - statistics.committed
-            - sum(statistics.dropped.values())
-        )
-        (disk / "filler").unlink()
-        eventually(lambda: outbox.drained and statistics.rows == 0)
-        outbox.offer(numbered(first, 10, _VALUE_BYTES))
-        first += 10
-        eventually(lambda: outbox.drained and statistics.rows == 0)
-        eventually(lambda: not statistics.full)
-    facts |= {
-        "offered": first,
-        "accepted": statistics.accepted,
-        "dropped": statistics.dropped,
-        "committed": statistics.committed,
-        "acknowledged": statistics.acknowledged,
-        "numbers": [number_of(row) for row in log.rows["jobs", 0]],
-        "sequences": [row.sequence for row in log.rows["jobs", 0]],
-    }
-    return facts
-
-
 def the_outbox_fills_it(disk: Path) -> dict[str, Any]:
     """Kafka is away until the disk is full, and comes back."""
     facts: dict[str, Any] = {}
@@ -317,7 +275,6 @@ def _refused(disk: Path) -> dict[str, Any]:
 _SCENES = {
     scene.__name__: scene
     for scene in (
-        others_fill_it,
         the_outbox_fills_it,
         no_file_may_grow_longer,
         jobs_of_a_full_disk,

@@ -8,11 +8,9 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-from msgspec import structs
 
 from bridge import dead_letter
 from bridge.outbox import Outbox
-from bridge.outbox.tallies import Tally
 from bridge.record import Record
 from tests.outbox.adding import ANSWERS, EVENTS, WEBHOOKS, adds_up
 from tests.outbox.healing import answer, delivery, open_jobs
@@ -38,80 +36,6 @@ def _unfound(outbox: Outbox) -> int:
 
 def _letter(record: Record) -> Record:
     return dead_letter.late(record, topic="jobs.dlq", max_bytes=MIB)
-
-
-def test_answers_are_published_or_superseded(path: Path) -> None:
-    """What isn't needed was committed as what it is."""
-    with running(path, keep_jobs_seconds=FOR_EVER) as outbox, Log(outbox):
-        open_jobs(outbox)
-        outbox.offer([event("a")])
-        eventually(lambda: outbox.statistics.acknowledged == 1)
-        job = outbox.jobs.of(source_of(7))[0]
-        assert outbox.heal(answer(job)).result(10)
-        assert not outbox.heal(answer(job)).result(10)
-        eventually(lambda: outbox.statistics.acknowledged == 2)
-        assert adds_up(outbox.statistics.tallies) == {
-            EVENTS: Tally(committed=1, published=1),
-            ANSWERS: Tally(committed=2, superseded=1, published=1),
-        }
-
-
-def test_webhooks_wait_until_it_is_known_what_becomes_of_them(path: Path) -> None:
-    """One is published, one a dead letter, one not needed, one repeated, one held."""
-    with running(path) as outbox, Log(outbox):
-        open_jobs(outbox)
-        outbox.offer([event("b", "done")])
-        eventually(lambda: outbox.statistics.acknowledged == 1)
-        letter = delivery("d-3", "c")
-        letter = structs.replace(letter, record=_letter(letter.record))
-        taken = [delivery("d-1", "a"), delivery("d-2", "b"), letter]
-        taken += [delivery("d-4", "d", due_us=2**62), taken[0]]
-        for one in taken:
-            outbox.take(one).result(10)
-        tallies = outbox.statistics.tallies
-        assert adds_up(tallies)[WEBHOOKS] == Tally(committed=5, superseded=1, waiting=4)
-        for held in outbox.held(3).result(10):
-            outbox.release(held.place, ()).result(10)
-        eventually(lambda: adds_up(tallies)[WEBHOOKS].published == 1)
-        outbox.open_topic("jobs.dlq", lambda _: 0, {0: (0, 0)}, None).result(10)
-        eventually(lambda: adds_up(tallies)[WEBHOOKS].dead_lettered == 1)
-        assert adds_up(tallies)[WEBHOOKS] == Tally(
-            committed=5, superseded=2, waiting=1, published=1, dead_lettered=1
-        )
-        assert outbox.statistics.held == 1
-        assert _unfound(outbox) == 0
-
-
-def test_webhooks_of_an_earlier_process_are_found_as_they_leave(path: Path) -> None:
-    """Those that it left in its lanes are found as all rows are."""
-    with running(path) as outbox:
-        outbox.offer([event("a", "done"), event("z")])
-        for number, job in enumerate("abcd"):
-            assert outbox.take(delivery(f"{number}", job)).result(10)
-        held = outbox.held(4).result(10)
-        assert outbox.release(held[3].place, ()).result(10)
-    with running(path) as outbox, Log(outbox):
-        statistics = outbox.statistics
-        assert (statistics.rows_at_start, statistics.held_at_start) == (3, 3)
-        assert outbox.take(delivery("9", "e")).result(10)
-        assert adds_up(statistics.tallies) == {WEBHOOKS: Tally(committed=1, waiting=1)}
-        assert _unfound(outbox) == 6
-        told = [
-            outbox.release(one.place, ()).result(10)
-            for one in outbox.held(9).result(10)
-        ]
-        assert told == [False, True, True, True]
-        assert adds_up(statistics.tallies) == {
-            WEBHOOKS: Tally(committed=1, found=3, superseded=1, waiting=3)
-        }
-        assert _unfound(outbox) == 3
-        open_jobs(outbox)
-        eventually(lambda: statistics.rows == 0)
-        assert adds_up(statistics.tallies) == {
-            EVENTS: Tally(found=2, published=2),
-            WEBHOOKS: Tally(committed=1, found=4, superseded=1, published=4),
-        }
-        assert _unfound(outbox) == 0
 
 
 def test_it_adds_up_over_restarts_whatever_happens(path: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 import sqlite3  # noqa: TID251 - plays the person with a shell
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -23,10 +21,7 @@ from tests.outbox.making import (
     Log,
     eventually,
     fresh,
-    number_of,
     numbered,
-    open_jobs,
-    read_all,
     record,
     running,
     spread,
@@ -53,85 +48,6 @@ def _database(path: Path) -> Path:
 # -- The way through -----------------------------------------------------------
 
 
-def test_every_record_reaches_the_relay_in_order(tmp_path: Path) -> None:
-    """One thread offers, another opens, reads and acknowledges: all rows, in order."""
-    with running(tmp_path) as outbox, Log(outbox) as log:
-
-        def offer() -> None:
-            number = 0
-            for count in random.Random(1).choices(range(1, 90), k=400):
-                outbox.offer(numbered(number, count))
-                number += count
-                if count > 80:
-                    time.sleep(0.002)
-
-        thread = threading.Thread(target=offer)
-        thread.start()
-        time.sleep(0.05)
-        # Kafka is reached while records stream in: the first ones are claimed.
-        _open(outbox, 3)
-        thread.join()
-        statistics = outbox.statistics
-        eventually(lambda: outbox.drained and statistics.rows == 0)
-        assert statistics.accepted == statistics.committed == statistics.acknowledged
-        states = outbox.lane_states().result(10)
-        assert outbox.waiting_topics().result(10) == set()
-    sent = 0
-    for state in states:
-        rows = log.rows["jobs", state.partition]
-        assert [row.sequence for row in rows] == list(range(1, len(rows) + 1))
-        numbers = [number_of(row) for row in rows]
-        assert numbers == sorted(numbers)
-        assert state.acknowledged_sequence == len(rows)
-        sent += len(rows)
-    assert sent == statistics.accepted
-    assert sum(statistics.dropped.values()) == 0
-
-
-def test_more_rows_than_one_claim_takes_are_claimed_in_pieces(tmp_path: Path) -> None:
-    """Thousands of rows from before Kafka was reached get their lanes, in order."""
-    with running(tmp_path) as outbox, Log(outbox) as log:
-        outbox.offer(numbered(0, 3500))
-        eventually(lambda: outbox.drained)
-        assert outbox.statistics.rows == 3500
-        assert outbox.waiting_topics().result(10) == {"jobs"}
-        _open(outbox)
-        outbox.offer(numbered(3500, 10))
-        eventually(lambda: outbox.statistics.rows == 0)
-    assert [number_of(row) for row in log.rows["jobs", 0]] == list(range(3510))
-
-
-def test_works_without_anybody_who_listens(tmp_path: Path) -> None:
-    """Before the relay has subscribed, rows are kept all the same."""
-    with running(tmp_path) as outbox:
-        outbox.offer(numbered(0, 2))
-        _open(outbox)
-        eventually(lambda: outbox.statistics.committed == 2)
-        outbox.offer(numbered(2, 1))
-        eventually(lambda: outbox.drained)
-        rows = outbox.read("jobs", 0, 0, 10, MIB).result(10)
-    assert [number_of(row) for row in rows] == [0, 1, 2]
-
-
-def test_acknowledgements_are_counted_once(tmp_path: Path) -> None:
-    """Acknowledgements that become one run, in one commit, count as what they are."""
-    with _standing(tmp_path) as outbox:
-        outbox.offer(numbered(0, 6))
-        with threaded(outbox):
-            _open(outbox)
-            eventually(lambda: outbox.drained)
-        assert outbox.statistics.rows == 6
-    with _standing(tmp_path) as outbox:
-        assert outbox.statistics.rows_at_start == outbox.statistics.rows == 6
-        assert outbox.statistics.oldest_received_at_us == 1
-        for sequence in (1, 3, 5):
-            outbox.acknowledge("jobs", 0, sequence, sequence + 1, sequence - 1, 5)
-        with threaded(outbox):
-            eventually(lambda: outbox.statistics.acknowledged > 0)
-            assert outbox.statistics.acknowledged == 6
-            assert outbox.statistics.rows == 0
-
-
 def test_old_acknowledged_rows_are_deleted(tmp_path: Path) -> None:
     """What Kafka has had for long enough goes, without being asked."""
     with running(tmp_path, keep_acked_seconds=0.0) as outbox, Log(outbox):
@@ -153,20 +69,6 @@ def test_measures_itself(tmp_path: Path) -> None:
 
 
 # -- Stopping ------------------------------------------------------------------
-
-
-def test_stop_commits_what_has_gathered(tmp_path: Path) -> None:
-    """Everything offered before `stop` is in the file when `run` returns."""
-    with _standing(tmp_path) as outbox:
-        for first in range(0, 10_000, 100):
-            outbox.offer(numbered(first, 100))
-        outbox.stop()
-        before = outbox.drained
-        outbox.run()
-        assert (before, outbox.drained) == (False, True)
-        assert outbox.statistics.committed == outbox.statistics.rows == 10_000
-    with stored(_database(tmp_path)) as store:
-        assert store.pending == 10_000
 
 
 def test_requests_after_the_end_are_cancelled(tmp_path: Path) -> None:
@@ -191,68 +93,6 @@ def test_a_cancelled_request_harms_nobody(tmp_path: Path) -> None:
 
 
 # -- Bounds --------------------------------------------------------------------
-
-
-def test_a_full_buffer_drops_and_counts(tmp_path: Path) -> None:
-    """While the disk stands still the buffer fills; then it drops, and says so once."""
-    with capture_logs() as lines, _standing(tmp_path, buffer_bytes=10_000) as outbox:
-        for first in range(0, 100, 10):
-            outbox.offer(numbered(first, 10))
-        statistics = outbox.statistics
-        kept = statistics.accepted - statistics.dropped["overflow"]
-        assert statistics.accepted == 100
-        assert 10 < kept < 40
-        with threaded(outbox):
-            eventually(lambda: outbox.drained)
-            outbox.offer(numbered(100, 1))
-            eventually(lambda: outbox.drained)
-    with stored(_database(tmp_path)) as store:
-        open_jobs(store)
-        with store.transaction():
-            store.claim(1000, MIB)
-        numbers = [number_of(row) for row in read_all(store)]
-    assert numbers == [*range(kept), 100]
-    assert [line["event"] for line in lines] == ["buffer.overflow", "buffer.has_room"]
-
-
-def test_a_full_outbox_waits_for_acknowledgements(tmp_path: Path) -> None:
-    """At its limit it keeps, then drops, then goes on by itself; the counts add up."""
-    limit = 4 * MIB
-    with (
-        capture_logs() as lines,
-        running(tmp_path, max_bytes=limit, buffer_bytes=100_000) as outbox,
-        Log(outbox, delivers=False) as log,
-    ):
-        _open(outbox)
-        statistics = outbox.statistics
-        largest = first = 0
-        while not statistics.dropped["outbox_full"]:
-            outbox.offer(numbered(first, 20, size=500))
-            first += 20
-            time.sleep(0.001)
-            largest = max(largest, _size(tmp_path))
-        assert statistics.full
-        assert limit // 2 < largest <= limit + 64 * 1024
-        # Reading goes on, and the relay begins to deliver.
-        assert outbox.read("jobs", 0, 0, 5, MIB).result(10)
-        count = statistics.committed
-        eventually(lambda: len(log.rows["jobs", 0]) == count)
-        log.delivers = True
-        outbox.acknowledge("jobs", 0, 1, count, 0, 500 * count)
-        eventually(lambda: outbox.drained and statistics.rows == 0)
-        eventually(lambda: not statistics.full)
-        for _ in range(3):
-            outbox.offer(numbered(first, 20, size=500))
-            first += 20
-            eventually(lambda: outbox.drained)
-        eventually(lambda: statistics.rows == 0)
-        assert largest <= limit + 64 * 1024
-    assert statistics.accepted == first
-    assert first == statistics.committed + sum(statistics.dropped.values())
-    assert len(log.rows["jobs", 0]) == statistics.committed == statistics.acknowledged
-    events = [line["event"] for line in lines]
-    assert events.count("outbox.full") == events.count("outbox.has_room") == 1
-    assert events.count("buffer.overflow") == events.count("buffer.has_room") >= 1
 
 
 def test_rows_that_kafka_has_make_room_for_new_ones(tmp_path: Path) -> None:

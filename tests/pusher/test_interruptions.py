@@ -2,8 +2,8 @@
 What a session tells of its hearing: one interruption a loss, and its bounds.
 
 What proves the hearing stands in test_session_proofs.py, probes in test_probe.py,
-what a stall costs in test_session_stalls.py, sequences of whatever servers may do in
-test_interruption_sequences.py.
+what a stall costs in test_session_stalls.py. That what is told alternates and goes
+forward is `Ear`'s to check in each of them, and in test_session_fuzz.py.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ SECOND = 1_000_000
 class _Ear(Ear):
     """An ear that notes when it was told (trio's clock)."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, is_set_back: bool = False) -> None:
+        super().__init__(is_set_back=is_set_back)
         self.told_at: list[float] = []
 
     def interrupted(self, interruption: Interruption) -> None:
@@ -172,7 +172,7 @@ async def test_a_wall_clock_that_is_set_back_turns_nothing_around(
         offset_us = 0
         await trio.sleep_until(5)
 
-    ear = _Ear()
+    ear = _Ear(is_set_back=True)
     async with staged(lost(after), spoken(work), listener=ear, wall_clock=clock) as (
         _,
         session,
@@ -236,7 +236,7 @@ async def test_an_echo_by_a_clock_that_was_set_back_is_not_of_the_future(
             await peer.answer_pings()
         await trio.sleep_forever()
 
-    ear = _Ear()
+    ear = _Ear(is_set_back=True)
     async with staged(spoken(script), spoken(work), listener=ear, wall_clock=clock):
         await trio.sleep_until(130)
     # Pings at 20, 22, 52, 82, 112.

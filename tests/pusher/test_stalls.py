@@ -56,10 +56,3 @@ async def test_a_busy_loop_is_no_stall(autojump_clock: MockClock) -> None:
             await trio.sleep(0.3)
         assert stalls.count == 0
         nursery.cancel_scope.cancel()
-
-
-def test_nothing_is_found_before_there_is_a_beat() -> None:
-    """A process that has just started didn't stand still before."""
-    stalls = Stalls(clock=lambda: pytest.fail("nobody has to look at a clock"))
-    stalls.look()
-    assert stalls.count == 0

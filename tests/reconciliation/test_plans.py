@@ -56,7 +56,6 @@ class Api:
         ended: Jobs of which it says that they are done; others run.
         asked: What it was asked about and answered, in order.
         answers: How many answers there were by their HTTP status.
-        is_down: Whether it answers 503.
     """
 
     def __init__(self, plan: Plan, ended: Iterable[str]) -> None:
@@ -64,7 +63,6 @@ class Api:
         self.ended = set(ended)
         self.asked: list[str] = []
         self.answers: Counter[int] = Counter()
-        self.is_down = False
 
     async def answer(self, request: httpx.Request) -> httpx.Response:
         """Answer as dryAPI does."""
@@ -74,8 +72,6 @@ class Api:
         return response
 
     def _answer(self, request_id: str) -> httpx.Response:
-        if self.is_down:
-            return _response(503)
         allowance = self._limiter.take()
         if not allowance.allowed:
             return _response(429, allowance.headers)
@@ -187,60 +183,6 @@ async def test_premium_heals_all_within_minutes(
     least = LISTEN_SECONDS + (minutes(count, "premium") - 1) * 60
     assert least <= took <= least + 10
     assert took < math.ceil(count / 225) * 60
-
-
-async def test_gaps_that_overlap_share_calls(autojump_clock: MockClock) -> None:
-    """Three gaps within a minute cost no call more than the first one alone."""
-    jobs = [f"job-{number:03}" for number in range(100)]
-    api = Api("basic", jobs)
-    async with running(api, jobs) as world:
-        gaps = [world.close_gap()]
-        for _ in range(2):
-            await trio.sleep(20)
-            gaps.append(world.close_gap())
-        for gap_id in gaps:
-            await settled_at(world, gap_id, within=3600)
-    assert Counter(api.asked) == dict.fromkeys(jobs, 1)
-    assert world.ledger.unknown == dict.fromkeys(gaps, 0)
-    # Those that were healed before a gap closed were none of its jobs.
-    left = len(jobs) - share(PER_MINUTE["basic"])
-    assert world.ledger.healed_jobs == dict(zip(gaps, (100, left, left), strict=True))
-
-
-async def test_live_stream_goes_before_calls(autojump_clock: MockClock) -> None:
-    """Jobs that are heard of while others are asked about cost nothing."""
-    jobs = [f"job-{number:03}" for number in range(140)]
-    api = Api("basic", [])
-    async with running(api, jobs) as world:
-        gap_id = world.close_gap()
-        await trio.sleep(30)
-        asked = len(api.asked)
-        for name in jobs[asked:]:
-            world.outbox.hear("42", name)
-        await settled_at(world, gap_id, within=60)
-        await trio.sleep(300)
-    assert asked == share(PER_MINUTE["basic"])
-    assert len(api.asked) == asked
-    assert world.ledger.unknown == {gap_id: 0}
-
-
-async def test_endpoint_that_was_down_heals_all(autojump_clock: MockClock) -> None:
-    """After five minutes' outage the rest comes within what the limits take."""
-    jobs = [f"job-{number:03}" for number in range(100)]
-    api = Api("premium", jobs)
-    async with running(api, jobs) as world:
-        api.is_down = True
-        gap_id = world.close_gap()
-        await trio.sleep(300)
-        api.is_down = False
-        assert world.ledger.settled == []
-        took = await settled_at(world, gap_id, within=3600)
-    assert world.outbox.ended == set(jobs)
-    assert world.ledger.unknown == {gap_id: 0}
-    # Up to the longest wait between two tries, and then all at once.
-    assert took - 300 <= 60 + BURST_SECONDS
-    # From one second to a minute between two tries.
-    assert 5 <= api.answers[503] <= 20
 
 
 async def test_storm_of_other_calls_is_waited_out(autojump_clock: MockClock) -> None:

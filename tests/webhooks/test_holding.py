@@ -19,37 +19,6 @@ _HOUR = 3600 * SECOND
 # -- When ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", ["done", "error", "processing"])
-async def test_what_is_held_goes_when_its_time_is_over(
-    nursery: trio.Nursery, autojump_clock: MockClock, status: str
-) -> None:
-    """Ten seconds after it was taken, whatever it says of its job."""
-    house = HoldingHouse()
-    nursery.start_soon(house.holding.run)
-    await trio.sleep(100)
-    place = house.take(status)
-    await trio.sleep(9.9)
-    assert house.left == {}
-    await trio.sleep(1000)
-    assert house.left == {place: pytest.approx(110, abs=0.11)}
-    nursery.cancel_scope.cancel()
-
-
-async def test_a_dead_letter_goes_at_once(
-    nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    """There is nothing to wait for; others wait on, and so do those behind it."""
-    house = HoldingHouse()
-    nursery.start_soon(house.holding.run)
-    await trio.sleep(50)
-    first, letter = house.take(), house.take(None)
-    await trio.sleep(0.2)
-    assert list(house.left) == [letter]
-    await trio.sleep(11)
-    assert list(house.left) == [letter, first]
-    nursery.cancel_scope.cancel()
-
-
 async def test_with_no_time_to_hold_all_go_at_once(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
@@ -60,34 +29,6 @@ async def test_with_no_time_to_hold_all_go_at_once(
     place = house.take()
     await trio.sleep(0.2)
     assert list(house.left) == [place]
-    nursery.cancel_scope.cancel()
-
-
-async def test_many_that_go_together_hold_up_nobody(
-    nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    """Others of the loop have their turns in between."""
-    house = HoldingHouse()
-    for _ in range(500):
-        house.take()
-    await trio.sleep(20)
-    turns: set[int] = set()
-    nursery.start_soon(house.holding.run)
-    while len(house.left) < 500:
-        turns.add(len(house.left))
-        await trio.lowlevel.checkpoint()
-    assert len(turns) > 4
-    nursery.cancel_scope.cancel()
-
-
-async def test_while_nothing_is_held_nothing_is_asked(
-    nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    """An hour without webhooks is a look each half minute."""
-    house = HoldingHouse()
-    nursery.start_soon(house.holding.run)
-    await trio.sleep(3600)
-    assert 100 < len(house.shelf.asked) < 130
     nursery.cancel_scope.cancel()
 
 
@@ -198,21 +139,6 @@ async def test_the_ends_of_jobs_heal_gaps(
         (CLIENT_ID, f"job-{failed}", gaps),
     ]
     assert house.statistics.released == {Release.WRITTEN: 4, Release.SUPERSEDED: 0}
-    nursery.cancel_scope.cancel()
-
-
-async def test_what_was_not_needed_heals_nothing(
-    nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    """The socket's own event was first: it is counted, and nobody is told."""
-    house = HoldingHouse()
-    nursery.start_soon(house.holding.run)
-    house.shelf.is_written = lambda place: place == 1
-    for _ in range(3):
-        house.take()
-    await trio.sleep(20)
-    assert [job for _, job, _ in house.written] == ["job-1"]
-    assert house.statistics.released == {Release.WRITTEN: 1, Release.SUPERSEDED: 2}
     nursery.cancel_scope.cancel()
 
 

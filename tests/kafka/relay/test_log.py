@@ -6,7 +6,6 @@ import asyncio  # noqa: TID251 - what is tested runs on asyncio
 import time
 import uuid
 
-import pytest
 from confluent_kafka import Producer, TopicPartition
 
 from bridge.kafka.relay.log import open_log
@@ -89,10 +88,3 @@ def test_a_transaction_marker_at_the_end_does_not_hold_it_up(topic: Topic) -> No
         assert time.monotonic() < until
     found = tail(topic, ScanFrom(0, 0), start_timeout_seconds=5.0)
     assert found == LogTail(0, 3, 2, {"id-1": 0, "id-2": 1}, "id-1", 1, 2)
-
-
-@pytest.mark.parametrize("codec", ["gzip", "lz4", "snappy", "zstd"])
-def test_compressed_records_are_read(codec: str, topic: Topic) -> None:
-    """A topic may compress what the bridge wrote."""
-    write(topic, [1, 2, 3], **{"compression.type": codec, "linger.ms": "50"})
-    assert tail(topic, ScanFrom(0, 1)).offsets == {"id-2": 1, "id-3": 2}

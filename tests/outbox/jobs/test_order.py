@@ -63,33 +63,6 @@ def _marks_of(events: Sequence[Record]) -> list[str | None]:
     return together
 
 
-def test_a_job_s_usual_life_is_not_marked() -> None:
-    """From its first event to its last, with and without progress."""
-    life = [
-        event("a", "processing"),
-        *_progress(None, "0.00", "45.50", None, "45.50", "100"),
-        event("a", "done", progress="100"),
-    ]
-    assert _marks_of(life) == [None] * len(life)
-    assert _marks_of([event("b", "error")]) == [None]
-
-
-def test_the_last_event_once_more_is_a_duplicate() -> None:
-    """Byte for byte, when it follows itself; its preview may be what differs."""
-    one, other = _progress("45.50", "45.50")
-    assert _marks_of([one, one, other, other, one]) == [
-        None,
-        "duplicate",
-        None,
-        "duplicate",
-        None,
-    ]
-    first = event("a", "processing")
-    assert _marks_of([first, first, one]) == [None, "duplicate", None]
-    # What steps back is the last event as well.
-    assert _marks_of([one, first, first]) == [None, "regression", "duplicate"]
-
-
 def test_previews_on_a_topic_of_their_own_tell_events_apart() -> None:
     """Their events have the same bytes, and another digest in a header."""
     one, other = (
@@ -128,41 +101,6 @@ def test_less_progress_is_a_regression(
     assert {mark for mark in marks if mark} <= {"regression"}
 
 
-def test_an_earlier_status_is_a_regression() -> None:
-    """Whatever progress comes with it; the job goes on from where it was."""
-    order = Order(Jobs())
-    assert _commit(
-        order,
-        event("a", progress="30"),
-        event("a", "processing", 2, progress="40"),
-        event("a", at_us=3, progress="20"),
-        event("a", at_us=4, progress="31"),
-    ) == [None, "regression", "regression", None]
-    (job,) = order.jobs.of(source_of(7))
-    assert (job.status, job.progress, job.last_seen_us) == ("in_progress", "31", 4)
-
-
-def test_nothing_follows_a_job_s_end() -> None:
-    """Neither another event nor another end, soon or later, of any origin."""
-    order = Order(Jobs(), _refused)
-    late = [event("a", progress="99"), event("a", "error"), event("a", "processing")]
-    assert _commit(order, event("a"), event("a", "done"), *late) == [
-        None,
-        None,
-        "jobs.dlq",
-        "jobs.dlq",
-        "jobs.dlq",
-    ]
-    assert _commit(order, *late, event("b")) == ["jobs.dlq"] * 3 + [None]
-    elsewhere = msgspec.structs.replace(
-        late[1],
-        envelope=msgspec.structs.replace(late[1].envelope, origin="webhook"),
-    )
-    assert _commit(order, elsewhere) == ["jobs.dlq"]
-    assert [job.request_id for job in order.jobs.of(source_of(7))] == ["b"]
-    assert len(order.jobs.ended) == 1
-
-
 def test_it_follows_where_that_is_wanted() -> None:
     """With `after_terminal = "publish"`, marked; the job stays where it ended."""
     order = Order(Jobs())
@@ -174,19 +112,6 @@ def test_it_follows_where_that_is_wanted() -> None:
     assert order.jobs.of(source_of(7)) == []
     assert order.jobs.statistics.anomalies == {"duplicate": 0, "regression": 3}
     assert order.jobs.statistics.late == 0
-
-
-def test_accounts_have_jobs_of_their_own() -> None:
-    """Two accounts may use one request id, at the same time and after its end."""
-    order = Order(Jobs(), _refused)
-    first = [event("a", "done", account=1), event("a", progress="9", account=2)]
-    assert _commit(order, *first) == [None, None]
-    second = [event("a", account=1), event("a", "done", account=2)]
-    assert _commit(order, *second, event("a", "done", account=3)) == [
-        "jobs.dlq",
-        None,
-        None,
-    ]
 
 
 def test_a_job_that_was_forgotten_begins_anew() -> None:
