@@ -12,6 +12,8 @@ from tests.chaos.__main__ import main
 
 @pytest.mark.connected
 @pytest.mark.timeout(500)
+# `healing` silences the sandbox's log in this process.
+@pytest.mark.usefixtures("logging_as_before")
 @pytest.mark.parametrize(
     ("command", "least"),
     [
