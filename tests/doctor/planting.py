@@ -75,8 +75,14 @@ def signed_by_another(ground: Ground) -> Changes:
 
 def skewed(seconds: float | None) -> Make:
     """Have dryAPI's clock ahead of ours; None for answers without time."""
-    date = None if seconds is None else formatdate(time.time() + seconds, usegmt=True)
-    return lambda ground: ground.answering("/", headers={"Date": date})
+
+    def make(ground: Ground) -> Changes:
+        # The table is made long before a test's turn comes.
+        now = time.time()
+        date = None if seconds is None else formatdate(now + seconds, usegmt=True)
+        return ground.answering("/", headers={"Date": date})
+
+    return make
 
 
 def over_tls(
