@@ -70,7 +70,7 @@ def _nodes(*numbers: int) -> list[logging.LogRecord]:
 
 
 def _events(event: str, field: str, *values: object) -> list[logging.LogRecord]:
-    return [_event(event, **{field: value}) for value in values]
+    return [_event(event, logging.WARNING, **{field: value}) for value in values]
 
 
 _AGAIN, _OTHER = _record("again"), _record("other")
