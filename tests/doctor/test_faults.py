@@ -5,6 +5,7 @@ How a fault is put in is in `planting`.
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -80,6 +81,7 @@ misplaced = partial(Fault, exit_code=ExitCode.USAGE)
 pytestmark = pytest.mark.timeout(300)
 
 _AT_ONCE = 6
+_PAGE = Path(__file__).parents[2] / "docs" / "check.md"
 
 _PUSHER, _API = "BRIDGE_PUSHER_URL", "BRIDGE_API_URL"
 _NOBODY = "no-such-host.invalid"
@@ -352,6 +354,19 @@ async def test_a_fault_is_named(  # noqa: PLR0917 - the servers
     for number, fault in enumerate(FAULTS):
         with subtests.test(number=number, told=fault.told):
             _is_told(fault, reports[number])
+    lines = [line for report in reports.values() for line in report.lines]
+    page = _PAGE.read_text("utf-8")
+    assert set(_names_in(page, "step")) == {line.step for line in lines}
+    assert set(_names_in(page, "outcome")) == {line.outcome for line in lines}
+
+
+def _names_in(text: str, head: str) -> list[str]:
+    """Give the names in the first column of a table."""
+    (rows,) = re.findall(
+        rf"^\| {head} \|.*\n\| ---.*\n((?:\|.*\n)+)", text, re.MULTILINE
+    )
+    cells = [row.split("|")[1] for row in rows.splitlines()]
+    return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
 
 
 def _is_told(fault: Fault, report: Report) -> None:

@@ -138,19 +138,6 @@ def handler(clock: Clock, lines: Lines) -> FoldingHandler:
     return FoldingHandler(lines, Folding(clock))
 
 
-def test_outage_becomes_two_lines_a_minute(
-    handler: FoldingHandler, clock: Clock, lines: Lines
-) -> None:
-    """Of 40 lines a second, an hour's outage leaves a first line and summaries."""
-    for _ in range(40 * 3600):
-        handler.handle(_record("Unable to connect to node %s", 1))
-        clock.seconds += 1 / 40
-    handler.close()
-    assert lines.seen[0] == ("Unable to connect to node 1", 0)
-    assert 119 <= len(lines.seen[1:]) <= 121
-    assert 1 + sum(repeated for _, repeated in lines.seen) == 40 * 3600
-
-
 def test_an_outage_of_many_accounts_is_folded_for_each(
     handler: FoldingHandler, lines: Lines
 ) -> None:
