@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Iterator, Sequence
 
 import httpx  # noqa: TID251 - the browser of these tests
 import pytest
@@ -31,7 +29,6 @@ from tests.consumer.gaps.ledger import value as gap_value
 # Far more than the second that a start takes here, below a test's 60 s.
 _DEADLINE_SECONDS = 30.0
 
-_ELSEWHERE = {"BRIDGE_TOPICS_GAPS": "no-gaps", "BRIDGE_TOPICS_DEAD_LETTERS": "no-dlq"}
 
 Start = Callable[..., "Board"]
 
@@ -39,13 +36,12 @@ Start = Callable[..., "Board"]
 class Board:
     """A board that runs."""
 
-    def __init__(self, line: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, line: Sequence[str]) -> None:
         self.process = subprocess.Popen(
             line,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **environment},
         )
         assert self.process.stdout is not None
         told = self.process.stdout.readline()
@@ -98,9 +94,8 @@ def start() -> Iterator[Start]:
         topic: Topic | None,
         *,
         servers: str = "",
-        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> Board:
-        boards.append(Board(command(topic, servers=servers), environment))
+        boards.append(Board(command(topic, servers=servers)))
         return boards[-1]
 
     yield begin
@@ -145,19 +140,6 @@ def test_job_gap_and_dead_letter_are_seen(topic: Topic, start: Start) -> None:
     code, errors = board.end(signal.SIGTERM)
     assert code == 0
     assert "Traceback" not in errors
-
-
-def test_missing_topics_beside_are_notes(topic: Topic, start: Start) -> None:
-    """The page says which, and jobs are shown all the same; Ctrl-C ends it with 0."""
-    produce(topic, {"request_id": "a", "status": "done"})
-    board = start(topic, servers=topic.bootstrap_servers, environment=_ELSEWHERE)
-    page = board.page_when(
-        lambda page: bool(page.jobs and "no-gaps" in (page.figures["note"] or ""))
-    )
-    assert "no-gaps is missing" in page.figures["note"]
-    code, errors = board.end(signal.SIGINT)
-    assert code == 0
-    assert "board.not_reading" in errors
 
 
 def test_kafka_that_is_away_is_told_on_the_page(start: Start) -> None:

@@ -160,15 +160,6 @@ async def test_kafka_that_falls_silent_is_away(
     assert reading_of(here.standing, 0.0) is Reading.AWAY
 
 
-async def test_a_refusal_at_the_start_is_an_error(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
-) -> None:
-    """Also after Kafka was away: without its topic the board is nothing."""
-    here = Followed(monkeypatch, Readers(_AWAY, _MISSING))
-    with pytest.raises(KafkaRefusedError, match="no topic"):
-        await here.run(10)
-
-
 async def test_a_refusal_later_is_a_note(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -266,13 +266,3 @@ async def test_a_browser_that_does_not_read_is_left() -> None:
             await stream.aclose()
     # That is how bad clients end, and no bug.
     assert [line["event"] for line in logs] == ["port.listening"]
-
-
-async def test_events_end_with_the_port() -> None:
-    """A browser that is told keeps nobody waiting for longer than any other."""
-    async with served() as (_, port):
-        stream = await asked(port, "/events")
-        await begun(stream)
-        ended_at = trio.current_time()
-    assert trio.current_time() - ended_at < 1 + _PATIENCE_SECONDS
-    await stream.aclose()

@@ -7,6 +7,7 @@ import uuid
 import pytest
 
 from bridge.doctor import Outcome, Report
+from bridge.errors import ExitCode
 from bridge.outbox import OutboxDirectory
 from tests.doctor.ground import CANARY, CLIENT_ID, Ground, remarkable
 from tests.doctor.planting import filled, shown, taken_port, webhooks
@@ -29,6 +30,8 @@ async def test_the_calls_that_are_left_are_told(ground: Ground) -> None:
     """It is asked once, about a job that nobody has, with the account's token."""
     report = await ground.check()
     assert list(remarkable(report)) == []
+    assert not [one for one in report.lines if one.outcome is Outcome.SKIPPED]
+    assert report.exit_code is ExitCode.CLEAN
     left = "left are 49 of 50 calls of this minute and 199 of 200 calls of this day"
     assert details(report, "status") == [
         (Outcome.OK, CLIENT_ID, f"answers (HTTP 404); {left}")

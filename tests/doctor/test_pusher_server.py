@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 
 import pytest
@@ -57,65 +56,60 @@ async def break_down(peer: Peer) -> None:
     await peer.stream.aclose()
 
 
-@dataclass(frozen=True)
-class Case:
-    """What a server does, and how that is told."""
+_Script = Callable[[trio.abc.Stream], Awaitable[None]]
 
-    script: Callable[[trio.abc.Stream], Awaitable[None]]
-    step: str
-    words: tuple[str, ...]
-    exit_code: ExitCode = ExitCode.FAILED
-
-
-_CASES = [
-    Case(spoken(say_nothing), "pusher.handshake", ("no greeting within 3 s",)),
-    Case(
+# What a server does; the step that reports it and its words; the exit code.
+_CASES: list[tuple[_Script, str, ExitCode]] = [
+    (spoken(say_nothing), "pusher.handshake|no greeting within 3 s", ExitCode.FAILED),
+    (
         spoken(only_complain),
-        "pusher.handshake",
-        ("Over capacity", "4100", "It may pass"),
+        "pusher.handshake|Over capacity|4100|It may pass",
+        ExitCode.FAILED,
     ),
-    Case(closing(4200), "pusher.handshake", ("4200", "It may pass")),
-    Case(
+    (closing(4200), "pusher.handshake|4200|It may pass", ExitCode.FAILED),
+    (
         spoken(begin_with_something_else),
-        "pusher.handshake",
-        ("instead of connection_established", "BRIDGE_PUSHER_URL"),
+        "pusher.handshake|instead of connection_established|BRIDGE_PUSHER_URL",
+        ExitCode.FAILED,
     ),
-    Case(
+    (
         spoken(forget_the_subscription),
-        "subscription",
-        ("no answer within", "the same deployment"),
+        "subscription|no answer within|the same deployment",
+        ExitCode.FAILED,
     ),
-    Case(
+    (
         spoken(refuse_the_connection),
-        "subscription",
-        ("4009", "BRIDGE_CLIENT_ID"),
+        "subscription|4009|BRIDGE_CLIENT_ID",
         ExitCode.REFUSED_BY_DRYAPI,
     ),
-    Case(spoken(break_down), "subscription", ("broke", "BRIDGE_PUSHER_URL")),
+    (spoken(break_down), "subscription|broke|BRIDGE_PUSHER_URL", ExitCode.FAILED),
 ]
 
 
-async def test_the_step_that_it_spoils_says_so(ground: Ground) -> None:
+async def test_the_step_that_it_spoils_says_so(
+    subtests: pytest.Subtests, ground: Ground
+) -> None:
     """All else is ok, the ways before it and those beside it."""
-    reports: list[tuple[Case, Report]] = []
+    reports: dict[str, Report] = {}
 
-    async def look(case: Case) -> None:
+    async def look(script: _Script, told: str) -> None:
         async with trio.open_nursery() as nursery:
-            serve = partial(trio.serve_tcp, case.script, 0, host="127.0.0.1")
+            serve = partial(trio.serve_tcp, script, 0, host="127.0.0.1")
             (listener,) = await nursery.start(serve)
             port = listener.socket.getsockname()[1]
             changes = {"BRIDGE_PUSHER_URL": f"ws://127.0.0.1:{port}"}
-            reports.append((case, await ground.check(changes)))
+            reports[told] = await ground.check(changes)
             nursery.cancel_scope.cancel()
 
     # Side by side: some wait for seconds.
     async with trio.open_nursery() as nursery:
-        for case in _CASES:
-            nursery.start_soon(look, case)
-    assert len(reports) == len(_CASES)
-    for case, report in reports:
-        line = only_remarkable(report)
-        assert (line.step, line.outcome) == (case.step, Outcome.FAILURE)
-        for word in case.words:
-            assert word in f"{line.detail} {line.remedy}"
-        assert report.exit_code is case.exit_code
+        for script, told, _ in _CASES:
+            nursery.start_soon(look, script, told)
+    for _, told, exit_code in _CASES:
+        with subtests.test(told=told):
+            step, *words = told.split("|")
+            line = only_remarkable(reports[told])
+            assert (line.step, line.outcome) == (step, Outcome.FAILURE)
+            text = f"{line.detail} {line.remedy}"
+            assert [word for word in words if word not in text] == []
+            assert reports[told].exit_code is exit_code

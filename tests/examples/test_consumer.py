@@ -43,24 +43,6 @@ async def test_keeps_a_row_and_says_once_that_a_job_finished(
     assert rows(tmp_path) == [*finished, ("job-9", "in_progress", "12.25", 1)]
 
 
-async def test_reading_everything_again_changes_nothing(
-    topic: Topic, publish: Publish, tmp_path: Path
-) -> None:
-    """A second pass over the same records writes no line and undoes no row."""
-    await publish(whole_job("job-1"))
-    async with running(command(topic, "first"), tmp_path) as program:
-        await program.lines(1)
-        await program.end()
-    before = rows(tmp_path)
-
-    async with running(command(topic, "second"), tmp_path) as program:
-        await caught_up(topic, "second")
-        code, output = await program.end()
-
-    assert (code, output) == (0, "")
-    assert rows(tmp_path) == before == [("job-1", "done", "100.00", 3)]
-
-
 async def test_goes_on_where_it_was_after_ctrl_c(
     topic: Topic, publish: Publish, tmp_path: Path
 ) -> None:

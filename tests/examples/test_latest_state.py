@@ -176,20 +176,3 @@ async def test_reads_partitions_that_are_added(
         await program.end()
 
     assert lines == ["job-2 processing None"]
-
-
-async def test_outlives_a_restart_of_the_broker(
-    own_kafka: KafkaServer, topic: Topic, publish: Publish, tmp_path: Path
-) -> None:
-    """It waits while no broker answers, and goes on."""
-    await publish([status("job-1", "processing")])
-    async with running(_command(topic), tmp_path) as program:
-        await program.lines(1)
-        await trio.to_thread.run_sync(own_kafka.stop)
-        await trio.to_thread.run_sync(own_kafka.start)
-        await publish([status("job-1", "done", "100.00")])
-        lines = await program.lines(1)
-        ended = await program.end()
-
-    assert lines == ["job-1 done 100.00"]
-    assert ended == (0, "")

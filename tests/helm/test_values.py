@@ -108,6 +108,8 @@ _WRONG: list[tuple[str, Any]] = [
     ("outbox.maxBytes", "8Gi"),
     ("board.extraHosts", ["one,two"]),
     ("board.maxBrowsers", 0),
+    ("kafka.partitions", 0),
+    ("kafka.retryBackoffSeconds", 0),
 ]
 
 

@@ -1,8 +1,10 @@
-"""Statistics as the other rooms keep them: plain attributes, set by a test."""
+"""What the rooms count, as plain attributes that a test sets."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
 
 from bridge.errors import DeadLetterReason
 from bridge.operations.healing_sources import HealingSources
@@ -16,256 +18,180 @@ NOW_US = int(NOW) * 1_000_000
 # One fixed moment on the monotonic clock.
 UPTIME = 5_000.0
 
-
-@dataclass
-class Buckets:
-    """A histogram of ten values."""
-
-    bounds: list[float] = field(default_factory=lambda: [0.005, 0.1, 1])
-    counts: list[int] = field(default_factory=lambda: [4, 3, 2, 1])
-    sum: float = 7.25
+_ID = "client-1"
 
 
-@dataclass
-class Finding:
-    """A fact about a topic that is as it should be."""
-
-    what: str = "partitions"
-    found: str = "6"
-    needed: str = "1 or more"
-    verdict: str = "fine"
-    remedy: str = ""
+def _buckets() -> Any:
+    return SimpleNamespace(bounds=[0.005, 0.1, 1], counts=[4, 3, 2, 1], sum=7.25)
 
 
-@dataclass
-class Session:
+def finding(*facts: str) -> Any:
+    """A fact about a topic, as it should be unless others are given."""
+    names = ("what", "found", "needed", "verdict", "remedy")
+    given = facts or ("partitions", "6", "1 or more", "fine", "")
+    return SimpleNamespace(**dict(zip(names, given, strict=True)))
+
+
+def session(**changes: Any) -> Any:
     """A session that is subscribed and has just read a frame."""
+    usual = {
+        "client_id": _ID,
+        "state": "subscribed",
+        "subscribed": True,
+        "frames": 12,
+        "events": 10,
+        "other_events": 1,
+        "unrecognised": 0,
+        "connects": {"subscribed": 1},
+        "probes": {"acknowledged": 3},
+        "last_frame_at_us": NOW_US - 1_500_000,
+        "last_close_code": None,
+        "refused_reason": None,
+    }
+    return SimpleNamespace(**usual | changes)
 
-    client_id: str = "client-1"
-    state: str = "subscribed"
-    subscribed: bool = True
-    frames: int = 12
-    events: int = 10
-    other_events: int = 1
-    unrecognised: int = 0
-    connects: dict[str, int] = field(default_factory=lambda: {"subscribed": 1})
-    probes: dict[str, int] = field(default_factory=lambda: {"acknowledged": 3})
-    last_frame_at_us: int | None = NOW_US - 1_500_000
-    last_close_code: int | None = None
-    refused_reason: str | None = None
+
+def intake(**changes: Any) -> Any:
+    """An intake that has made one dead letter of an event and three of previews."""
+    reasons = DeadLetterReason
+    usual = {
+        "origin": "socket",
+        "accepted": 9,
+        "previews": 5,
+        "dead_letters": {reasons.NOT_JSON: 1},
+        "normalized": {"missing_field": 2, "preview_moved": 0},
+        "preview_dead_letters": {reasons.INVALID_PREVIEW: 1, reasons.TOO_LARGE: 2},
+    }
+    return SimpleNamespace(**usual | changes)
 
 
-@dataclass
-class Intake:
-    """An intake that has made one dead letter."""
-
-    origin: str = "socket"
-    accepted: int = 9
-    dead_letters: dict[DeadLetterReason, int] = field(
-        default_factory=lambda: {DeadLetterReason.NOT_JSON: 1}
+def _outbox() -> Any:
+    # What became of ten events, of two rows that were there, and of two sent again.
+    tally = SimpleNamespace(
+        dropped=1,
+        committed=7,
+        found=2,
+        resent=2,
+        published=3,
+        dead_lettered=3,
+        quarantined=1,
+        lost=1,
+        superseded=1,
+        waiting=2,
     )
-    normalized: dict[str, int] = field(
-        default_factory=lambda: {"missing_field": 2, "preview_moved": 0}
-    )
-    previews: int = 5
-    preview_dead_letters: dict[DeadLetterReason, int] = field(
-        default_factory=lambda: {
-            DeadLetterReason.INVALID_PREVIEW: 1,
-            DeadLetterReason.TOO_LARGE: 2,
-        }
-    )
-
-
-@dataclass
-class Tally:
-    """What became of ten events, of two rows that were there, and of two sent again."""
-
-    dropped: int = 1
-    committed: int = 7
-    found: int = 2
-    resent: int = 2
-    published: int = 3
-    dead_lettered: int = 3
-    quarantined: int = 1
-    lost: int = 1
-    superseded: int = 1
-    waiting: int = 2
-
-
-@dataclass
-class Tallies:
-    """The tallies of events from the socket alone."""
-
-    events: Tally = field(default_factory=Tally)
-
-    def read(self) -> dict[tuple[str, str], Tally]:
-        """Give them."""
-        return {("event", "socket"): self.events}
-
-
-@dataclass
-class Outbox:
-    """An outbox with three rows, the oldest of which came two seconds ago."""
-
-    rows: int = 3
-    rows_at_start: int = 1
-    held: int = 5
-    held_at_start: int = 4
-    bytes: int = 8192
-    oldest_received_at_us: int | None = NOW_US - 2_000_000
-    accepted: int = 10
-    committed: int = 9
-    acknowledged: int = 7
-    dropped: dict[str, int] = field(default_factory=lambda: {"overflow": 0})
-    dropped_previews: int = 4
-    dropped_pictures: int = 2
-    anomalies: dict[str, int] = field(
-        default_factory=lambda: {"duplicate": 3, "regression": 1}
-    )
-    late: int = 2
-    ended_jobs: int = 50
-    forgotten_jobs: int = 6
-    forgotten_ends: int = 8
-    quarantined: int = 0
-    full: bool = False
-    tallies: Tallies = field(default_factory=Tallies)
-    last_beat: float | None = UPTIME - 1
-
-
-@dataclass
-class Relay:
-    """A relay that is connected and has published to two topics."""
-
-    published: dict[str, int] = field(
-        default_factory=lambda: {"jobs": 6, "jobs.dlq": 1}
-    )
-    resumed: dict[str, int] = field(default_factory=lambda: {"jobs": 2})
-    refused: dict[str, int] = field(default_factory=lambda: {"jobs": 3})
-    dead_letters: int = 3
-    resent: dict[str, int] = field(default_factory=lambda: {"jobs": 5})
-    producer_recycles: int = 1
-    publish_duration: Buckets = field(default_factory=Buckets)
-    delivery_durations: dict[str, Buckets] = field(
-        default_factory=lambda: {"jobs": Buckets()}
-    )
-    topic_findings: dict[str, list[Finding]] = field(
-        default_factory=lambda: {"jobs": [Finding(), Finding("cleanup.policy")]}
-    )
-    connected: bool = True
-    ever_connected: bool = True
-    last_error: str | None = None
-    lanes: int = 6
-    last_beat: float | None = UPTIME - 2
-    lag_seconds: float = 0.03
-
-
-@dataclass
-class Gaps:
-    """Two gaps of one account: one is still open, one left a job unknown."""
-
-    gaps: dict[tuple[str, str], int] = field(
-        default_factory=lambda: {("client-1", "overflow"): 2, ("client-1", "deaf"): 0}
-    )
-    open: dict[str, int] = field(default_factory=lambda: {"client-1": 1})
-    seconds: dict[str, float] = field(default_factory=lambda: {"client-1": 7.25})
-    settled: dict[str, int] = field(default_factory=lambda: {"client-1": 1})
-    healed: dict[tuple[str, str], int] = field(
-        default_factory=lambda: {
-            ("client-1", "status-endpoint"): 4,
-            ("client-1", "webhook"): 3,
-        }
-    )
-    unknown: dict[str, int] = field(default_factory=lambda: {"client-1": 1})
-
-
-@dataclass
-class Loop:
-    """A loop that was late once, by 20 ms."""
-
-    lag_seconds: float = 0.02
-    tasks: int = 17
-    last_beat: float | None = UPTIME - 0.5
-
-
-@dataclass
-class Reconciliation:
-    """An endpoint that answered once, and once didn't know the job."""
-
-    requests: dict[tuple[str, str], int] = field(
-        default_factory=lambda: {
-            ("client-1", "answered"): 4,
-            ("client-1", "not_found"): 1,
-        }
-    )
-    healed: dict[str, int] = field(default_factory=lambda: {"client-1": 3})
-    superseded: dict[str, int] = field(default_factory=lambda: {"client-1": 1})
-    unknown: dict[str, int] = field(default_factory=lambda: {"client-1": 1})
-    waiting: dict[tuple[str, str], int] = field(
-        default_factory=lambda: {("client-1", "gap"): 2, ("client-1", "silent"): 0}
+    return SimpleNamespace(
+        rows=3,
+        rows_at_start=1,
+        held=5,
+        held_at_start=4,
+        bytes=8192,
+        oldest_received_at_us=NOW_US - 2_000_000,
+        accepted=10,
+        committed=9,
+        acknowledged=7,
+        dropped={"overflow": 0},
+        dropped_previews=4,
+        dropped_pictures=2,
+        anomalies={"duplicate": 3, "regression": 1},
+        late=2,
+        ended_jobs=50,
+        forgotten_jobs=6,
+        forgotten_ends=8,
+        quarantined=0,
+        full=False,
+        last_beat=UPTIME - 1,
+        tallies=SimpleNamespace(read=lambda: {("event", "socket"): tally}),
     )
 
 
-@dataclass
-class Budget:
-    """A Basic account's, after five calls."""
-
-    remaining_minute: int | None = 32
-    remaining_day: int | None = 145
-    is_backing_off: bool = False
-
-
-@dataclass
-class Webhooks:
-    """A job's beginning and its end were taken, and a stranger was refused."""
-
-    deliveries: dict[tuple[str, str], int] = field(
-        default_factory=lambda: {
-            ("client-1", "taken"): 2,
-            ("client-1", "wrong_signature"): 1,
-        }
+def _relay() -> Any:
+    return SimpleNamespace(
+        published={"jobs": 6, "jobs.dlq": 1},
+        resumed={"jobs": 2},
+        refused={"jobs": 3},
+        dead_letters=3,
+        resent={"jobs": 5},
+        producer_recycles=1,
+        publish_duration=_buckets(),
+        delivery_durations={"jobs": _buckets()},
+        topic_findings={
+            "jobs": [
+                finding(),
+                finding("cleanup.policy", "6", "1 or more", "fine", ""),
+            ]
+        },
+        connected=True,
+        ever_connected=True,
+        last_error=None,
+        lanes=6,
+        last_beat=UPTIME - 2,
+        lag_seconds=0.03,
     )
-    events: dict[tuple[str, str], int] = field(
-        default_factory=lambda: {
-            ("client-1", "job.processing"): 1,
-            ("client-1", "job.completed"): 1,
-        }
+
+
+def _gaps() -> Any:
+    return SimpleNamespace(
+        gaps={(_ID, "overflow"): 2, (_ID, "deaf"): 0},
+        healed={(_ID, "status-endpoint"): 4, (_ID, "webhook"): 3},
+        open={_ID: 1},
+        seconds={_ID: 7.25},
+        settled={_ID: 1},
+        unknown={_ID: 1},
     )
-    strangers: int = 1
-    last_terminal_at_us: dict[str, int | None] = field(
-        default_factory=lambda: {"client-1": NOW_US - 60_000_000}
+
+
+def _reconciliation() -> Any:
+    return SimpleNamespace(
+        requests={(_ID, "answered"): 4, (_ID, "not_found"): 1},
+        waiting={(_ID, "gap"): 2, (_ID, "silent"): 0},
+        healed={_ID: 3},
+        superseded={_ID: 1},
+        unknown={_ID: 1},
     )
-    released: dict[str, int] = field(
-        default_factory=lambda: {"written": 1, "superseded": 1}
+
+
+def _webhooks() -> Any:
+    return SimpleNamespace(
+        deliveries={(_ID, "taken"): 2, (_ID, "wrong_signature"): 1},
+        events={(_ID, "job.processing"): 1, (_ID, "job.completed"): 1},
+        strangers=1,
+        last_terminal_at_us={_ID: NOW_US - 60_000_000},
+        released={"written": 1, "superseded": 1},
     )
+
+
+def _budget() -> Any:
+    # A Basic account's, after five calls.
+    return SimpleNamespace(remaining_minute=32, remaining_day=145, is_backing_off=False)
+
+
+def _loop() -> Any:
+    # Late once, by 20 ms.
+    return SimpleNamespace(lag_seconds=0.02, tasks=17, last_beat=UPTIME - 0.5)
 
 
 @dataclass
 class Statistics:
-    """Everything that a healthy bridge counts."""
+    """Everything that a healthy bridge counts; later changes are seen."""
 
-    sessions: list[Session] = field(default_factory=lambda: [Session()])
-    intakes: list[Intake] = field(default_factory=lambda: [Intake()])
-    outbox: Outbox = field(default_factory=Outbox)
-    relay: Relay = field(default_factory=Relay)
-    gaps: Gaps = field(default_factory=Gaps)
-    loop: Loop = field(default_factory=Loop)
-    reconciliation: Reconciliation = field(default_factory=Reconciliation)
-    budgets: dict[str, Budget] = field(default_factory=lambda: {"client-1": Budget()})
-    webhooks: Webhooks | None = field(default_factory=Webhooks)
-    finished: dict[str, int] = field(default_factory=lambda: {"client-1": 9})
+    sessions: list[Any] = field(default_factory=lambda: [session()])
+    intakes: list[Any] = field(default_factory=lambda: [intake()])
+    outbox: Any = field(default_factory=_outbox)
+    relay: Any = field(default_factory=_relay)
+    gaps: Any = field(default_factory=_gaps)
+    loop: Any = field(default_factory=_loop)
+    reconciliation: Any = field(default_factory=_reconciliation)
+    budgets: dict[str, Any] = field(default_factory=lambda: {_ID: _budget()})
+    webhooks: Any = field(default_factory=_webhooks)
 
     def healing(self) -> HealingSources:
         """Give those of healing alone."""
         return HealingSources(
-            self.reconciliation,
-            self.budgets,
-            self.webhooks,
-            self.finished.__getitem__,
-            tuple(self.finished),
+            self.reconciliation, self.budgets, self.webhooks, lambda _: 9, (_ID,)
         )
 
     def sources(self) -> Sources:
-        """Give them to what reads them; later changes are seen."""
+        """Give them to what reads them."""
         return Sources(
             self.sessions,
             self.intakes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import pytest
 
@@ -51,6 +51,75 @@ def _event(
     return _record({"event": event, **fields}, name="bridge.room", level=level)
 
 
+def _seen(*steps: logging.LogRecord | float) -> list[tuple[str, int]]:
+    """Have records handled and seconds pass, close, and give what was written."""
+    clock, lines = Clock(), Lines()
+    handler = FoldingHandler(lines, Folding(clock, most_kinds=3))
+    for step in steps:
+        if isinstance(step, float):
+            clock.seconds += step
+            handler.report()
+        else:
+            handler.handle(step)
+    handler.close()
+    return lines.seen
+
+
+def _nodes(*numbers: int) -> list[logging.LogRecord]:
+    return [_record("no connection to node %s", number) for number in numbers]
+
+
+def _events(event: str, field: str, *values: object) -> list[logging.LogRecord]:
+    return [_event(event, logging.WARNING, **{field: value}) for value in values]
+
+
+_AGAIN, _OTHER = _record("again"), _record("other")
+_INFO = _event("session.subscribed", logging.INFO, client_id="a")
+_NODE = "no connection to node"
+
+# What happens, and the lines with how often each is a repeat.
+_TABLE: list[tuple[Sequence[logging.LogRecord | float], list[tuple[str, int]]]] = [
+    # The kind is the template; the summary has the last text and the count.
+    (_nodes(0, 1, 2), [(f"{_NODE} 0", 0), (f"{_NODE} 2", 2)]),
+    # A summary comes every 30 s at most, without another line.
+    ([_AGAIN, _AGAIN, 29.9, _AGAIN], [("again", 0), ("again", 2)]),
+    ([_AGAIN, _AGAIN, 30.0, _AGAIN], [("again", 0), ("again", 1), ("again", 1)]),
+    # What comes more rarely is never held back.
+    ([_AGAIN, 31.0, _AGAIN, 31.0, _AGAIN], [("again", 0)] * 3),
+    # Logger, level and template make a kind.
+    ([_AGAIN, _record("again", name="aiokafka.cluster")], [("again", 0)] * 2),
+    ([_AGAIN, _record("again", level=logging.WARNING)], [("again", 0)] * 2),
+    ([_AGAIN, _OTHER], [("again", 0), ("other", 0)]),
+    # A library's sentence without template is a kind but for its numbers.
+    (
+        [_record("Task 17 at 0x7f3a failed"), _record("Task 18 at 0x9bc1 failed")],
+        [("Task 17 at 0x7f3a failed", 0), ("Task 18 at 0x9bc1 failed", 1)],
+    ),
+    # The bridge's information is never folded, its warnings for each subject.
+    ([_INFO] * 3, [("session.subscribed", 0)] * 3),
+    (
+        _events("session.lost", "client_id", "a", "b", "a"),
+        [("session.lost", 0), ("session.lost", 0), ("session.lost", 1)],
+    ),
+    # Reasons of one word are told apart, sentences fold; every gap has its line.
+    (_events("refused", "reason", "no_header", "no_key"), [("refused", 0)] * 2),
+    (_events("away", "reason", "HTTP 500", "HTTP 501"), [("away", 0), ("away", 1)]),
+    (_events("gap.opened", "gap_id", "g-1", "g-2"), [("gap.opened", 0)] * 2),
+    # The oldest of three kinds makes room, and its count is written.
+    (
+        [_AGAIN, _AGAIN, _OTHER, _record("third"), _record("fourth")],
+        [("again", 0), ("other", 0), ("third", 0), ("again", 1), ("fourth", 0)],
+    ),
+]
+
+
+def test_repeats_of_a_kind_become_a_count(subtests: pytest.Subtests) -> None:
+    """The first line passes, the others come as one with their number."""
+    for number, (steps, lines) in enumerate(_TABLE):
+        with subtests.test(number=number, lines=lines):
+            assert _seen(*steps) == lines
+
+
 @pytest.fixture
 def clock() -> Clock:
     """The clock of the folding under test."""
@@ -67,136 +136,6 @@ def lines() -> Lines:
 def handler(clock: Clock, lines: Lines) -> FoldingHandler:
     """The handler under test."""
     return FoldingHandler(lines, Folding(clock))
-
-
-def test_first_of_a_kind_passes_and_repeats_do_not(
-    handler: FoldingHandler, lines: Lines
-) -> None:
-    """The kind is the template: another broker in it is a repeat."""
-    for node in range(5):
-        handler.handle(_record("Unable to connect to node %s", node))
-    assert lines.seen == [("Unable to connect to node 0", 0)]
-
-
-def test_outage_becomes_two_lines_a_minute(
-    handler: FoldingHandler, clock: Clock, lines: Lines
-) -> None:
-    """Of 40 lines a second, an hour's outage leaves a first line and summaries."""
-    for _ in range(40 * 3600):
-        handler.handle(_record("Unable to connect to node %s", 1))
-        clock.seconds += 1 / 40
-    handler.close()
-    assert lines.seen[0] == ("Unable to connect to node 1", 0)
-    assert 119 <= len(lines.seen[1:]) <= 121
-    assert 1 + sum(repeated for _, repeated in lines.seen) == 40 * 3600
-
-
-def test_summary_carries_the_last_text_and_the_count(
-    handler: FoldingHandler, clock: Clock, lines: Lines
-) -> None:
-    """The line after 30 s says what was repeated and how often."""
-    for node in (1, 2, 3):
-        handler.handle(_record("Unable to connect to node %s", node))
-    clock.seconds += 30
-    handler.report()
-    assert lines.seen[1:] == [("Unable to connect to node 3", 2)]
-
-
-def test_no_summary_before_the_window_ends(
-    handler: FoldingHandler, clock: Clock, lines: Lines
-) -> None:
-    """A summary comes every 30 s at most."""
-    handler.handle(_record("again"))
-    handler.handle(_record("again"))
-    clock.seconds += 29.9
-    handler.report()
-    assert lines.seen == [("again", 0)]
-
-
-def test_quiet_kind_passes_again(
-    handler: FoldingHandler, clock: Clock, lines: Lines
-) -> None:
-    """What comes more rarely than every 30 s is never held back."""
-    for _ in range(3):
-        handler.handle(_record("now and then"))
-        clock.seconds += 31
-    assert lines.seen == [("now and then", 0)] * 3
-
-
-def test_summary_comes_with_any_later_line(
-    handler: FoldingHandler, clock: Clock, lines: Lines
-) -> None:
-    """A summary that is due is written before the next line of another kind."""
-    handler.handle(_record("again"))
-    handler.handle(_record("again"))
-    clock.seconds += 40
-    handler.handle(_record("something else"))
-    assert lines.seen == [("again", 0), ("again", 1), ("something else", 0)]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda: _record("again", name="aiokafka.cluster"),
-        lambda: _record("again", level=logging.WARNING),
-        lambda: _record("another template"),
-    ],
-)
-def test_kinds_are_told_apart(
-    handler: FoldingHandler, lines: Lines, change: Callable[[], logging.LogRecord]
-) -> None:
-    """Logger, level and template make a kind: a change of one passes."""
-    handler.handle(_record("again"))
-    handler.handle(change())
-    assert len(lines.seen) == 2
-
-
-def test_ready_made_sentences_fold_by_what_stays_the_same(
-    handler: FoldingHandler, lines: Lines
-) -> None:
-    """A library's sentence without template is a kind but for its numbers."""
-    handler.handle(_record("Task 17 at 0x7f3a failed\nfuture: <Task one>"))
-    handler.handle(_record("Task 18 at 0x9bc1 failed\nfuture: <Task two>"))
-    handler.handle(_record("Unclosed client 19"))
-    assert [text.partition(" ")[0] for text, _ in lines.seen] == ["Task", "Unclosed"]
-
-
-def test_information_of_the_bridge_is_never_folded(
-    handler: FoldingHandler, lines: Lines
-) -> None:
-    """What the bridge says below a warning happened as often as it says."""
-    for _ in range(3):
-        handler.handle(_event("session.subscribed", logging.INFO, client_id="a"))
-    assert len(lines.seen) == 3
-
-
-def test_warnings_of_the_bridge_fold_for_each_subject(
-    handler: FoldingHandler, lines: Lines
-) -> None:
-    """Two accounts that fail are two kinds; one that fails twice is one."""
-    for client in ("a", "b", "a", "b"):
-        handler.handle(_event("session.lost", client_id=client, code=4200))
-    assert len(lines.seen) == 2
-
-
-def test_reasons_of_one_word_are_told_apart(
-    handler: FoldingHandler, lines: Lines
-) -> None:
-    """Noise doesn't hide what is wrong; reasons that are sentences fold."""
-    for reason in ("missing_header", "wrong_signature") * 2:
-        handler.handle(_event("webhook.refused", client_id="a", reason=reason))
-    assert len(lines.seen) == 2
-    for number in range(3):
-        reason = f"answered with HTTP {500 + number}"
-        handler.handle(_event("reconciliation.away", reason=reason))
-    assert len(lines.seen) == 3
-
-
-def test_every_gap_has_its_line(handler: FoldingHandler, lines: Lines) -> None:
-    """Gaps of one account that open within seconds are not one event repeated."""
-    for number in range(3):
-        handler.handle(_event("gap.opened", client_id="a", gap_id=f"gap-{number}"))
-    assert len(lines.seen) == 3
 
 
 def test_an_outage_of_many_accounts_is_folded_for_each(
@@ -227,32 +166,6 @@ def test_exception_does_not_stay_alive(clock: Clock, lines: Lines) -> None:
     passing = folding.drain()
     assert [record.exc_info for record in passing] == [None, None]
     assert passing[1].msg == {"event": "room.failed"}
-
-
-def test_memory_is_bounded(clock: Clock, lines: Lines) -> None:
-    """The oldest kind makes room, and its count is written, not lost."""
-    handler = FoldingHandler(lines, Folding(clock, most_kinds=3))
-    handler.handle(_record("kind a"))
-    handler.handle(_record("kind a"))
-    for kind in ("kind b", "kind c", "kind d"):
-        handler.handle(_record(kind))
-    assert lines.seen == [
-        ("kind a", 0),
-        ("kind b", 0),
-        ("kind c", 0),
-        ("kind a", 1),
-        ("kind d", 0),
-    ]
-
-
-def test_closing_writes_what_was_held_back(
-    handler: FoldingHandler, lines: Lines
-) -> None:
-    """At the end of the process no count is lost."""
-    handler.handle(_record("again"))
-    handler.handle(_record("again"))
-    handler.close()
-    assert lines.seen == [("again", 0), ("again", 1)]
 
 
 def test_threads_lose_no_count(

@@ -45,6 +45,13 @@ def test_chain_is_described_down_to_a_depth() -> None:
     assert depth == 5
 
 
+def test_long_traceback_keeps_its_end() -> None:
+    """For people the last exception counts: the beginning is cut."""
+    event = print_exception(None, "", {"exc_info": _raised(200)})
+    assert len(event["exception"]) == 8192
+    assert event["exception"].endswith("RuntimeError: level 200")
+
+
 def test_suppressed_context_is_not_shown() -> None:
     """What was raised `from None` has no cause."""
     error = ValueError("outer")
@@ -54,25 +61,17 @@ def test_suppressed_context_is_not_shown() -> None:
     assert "cause" not in event["exception"]
 
 
-def test_long_traceback_keeps_its_end() -> None:
-    """For people the last exception counts: the beginning is cut."""
-    event = print_exception(None, "", {"exc_info": _raised(200)})
-    assert len(event["exception"]) == 8192
-    assert event["exception"].endswith("RuntimeError: level 200")
+_SHOWN: list[tuple[object, object]] = [
+    (TimeoutError("too late"), "TimeoutError: too late"),
+    (SimpleNamespace(a=1), "namespace(a=1)"),
+    ((1, 2.5), [1, 2.5]),
+    (frozenset({True}), [True]),
+    ({3: None}, {"3": None}),
+]
 
 
-def test_exceptions_as_values_show_type_and_message() -> None:
-    """An exception in a field is a sentence, of the bridge's or Python's."""
-    event = clean(None, "", {"error": TimeoutError("too late")})
-    assert event == {"error": "TimeoutError: too late"}
-
-
-def test_other_objects_show_as_they_print() -> None:
-    """An object of any kind becomes its own text."""
-    assert clean(None, "", {"it": SimpleNamespace(a=1)}) == {"it": "namespace(a=1)"}
-
-
-def test_containers_become_lists_and_objects() -> None:
-    """Tuples, sets and mappings are data, with names as text."""
-    event = clean(None, "", {"a": (1, 2.5), "b": frozenset({True}), "c": {3: None}})
-    assert event == {"a": [1, 2.5], "b": [True], "c": {"3": None}}
+def test_values_become_data_or_text(subtests: pytest.Subtests) -> None:
+    """Containers are lists and objects, an exception is a sentence, the rest prints."""
+    for value, shown in _SHOWN:
+        with subtests.test(value=value):
+            assert clean(None, "", {"it": value}) == {"it": shown}

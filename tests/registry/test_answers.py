@@ -16,8 +16,6 @@ import trustme
 
 from bridge.errors import (
     ConfigError,
-    KafkaRefusedError,
-    KafkaUnreachableError,
     RegistryRefusedError,
     RegistryUnreachableError,
 )
@@ -146,12 +144,6 @@ def test_an_answer_that_is_no_id_says_what_to_do(
 
     assert type(caught.value) is error
     assert f"at {registry.url}" in str(caught.value)
-
-
-def test_errors_are_the_relays_kinds() -> None:
-    """It tries again after one, and lets the other end a start that never worked."""
-    assert issubclass(RegistryUnreachableError, KafkaUnreachableError)
-    assert issubclass(RegistryRefusedError, KafkaRefusedError)
 
 
 def test_no_error_shows_the_password() -> None:

@@ -14,7 +14,7 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.json_schema import JSONSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from bridge.errors import RegistryRefusedError, RegistryUnreachableError
+from bridge.errors import RegistryRefusedError
 from bridge.registry import TopicSchema
 from bridge.registry.schema import SubjectNaming, subject_of
 from tests.kit.registry import RegistryServer
@@ -117,31 +117,6 @@ def test_an_incompatible_schema_is_refused(
         caught.value
     )
     assert client.get_versions(f"{name}-value") == [1]
-
-
-def test_another_address_of_the_registrys_is_told_from_its_api(
-    registry: RegistryServer, name: str
-) -> None:
-    """A URL that ends too early is refused with how it should end."""
-    url = registry.url.partition("/apis")[0]
-
-    with pytest.raises(RegistryRefusedError, match="apis/ccompat/v7"):
-        prefix_of(made(url, name, register=True), name)
-
-
-def test_a_registry_that_stands_still_keeps_nobody(
-    registry: RegistryServer, name: str
-) -> None:
-    """Its address takes connections all the same."""
-    client = made(registry.url, name, register=True, timeout_seconds=0.2)
-    registry.pause()
-    try:
-        with pytest.raises(RegistryUnreachableError, match="timeout_seconds"):
-            prefix_of(client, name)
-    finally:
-        registry.resume()
-
-    assert prefix_of(made(registry.url, name, register=True), name)[:1] == b"\0"
 
 
 def test_confluents_serialiser_writes_the_same_prefix(

@@ -36,6 +36,7 @@ _IDLE = {
 _UNDER_WAY = {
     "in its body": POST + b"Content-Length: 9\r\n\r\n",
     "not reading": GET.replace(b"/", b"/flood", 1),
+    "at an answer without an end": GET.replace(b"/", b"/last/10", 1),
 }
 
 

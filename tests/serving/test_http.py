@@ -7,7 +7,6 @@ from functools import partial
 
 import httpx  # noqa: TID251 - the good client of these tests
 import pytest
-import structlog
 import trio
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -150,18 +149,6 @@ async def test_head_request_has_no_body() -> None:
         assert answer.startswith(_ANSWER)
         assert b"content-length: 1" in answer
         assert answer.endswith(b"\r\n\r\n")
-
-
-async def test_bug_of_the_application_is_a_500() -> None:
-    """The next request finds the port as it was, and the log has the traceback."""
-    with structlog.testing.capture_logs() as logs:
-        async with served() as port:
-            answer = await _said(port, GET.replace(b"/", b"/fail", 1) + GET)
-        assert answer.startswith(b"HTTP/1.1 500 ")
-        assert answer.count(_ANSWER) == 1
-    line = logs[-1]
-    assert line["event"] == "port.application_failed"
-    assert isinstance(line["exc_info"], LookupError)
 
 
 async def _silent(_: Scope, __: Receive, ___: Send) -> None:

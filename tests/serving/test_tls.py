@@ -150,20 +150,11 @@ async def test_http_1_1_is_all_that_is_spoken(pair: _Pair, offered: list[str]) -
         await stream.aclose()
 
 
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_present_versions_are_taken(pair: _Pair, version: ssl.TLSVersion) -> None:
-    """TLS 1.2 and 1.3 are."""
-    context = pair.context()
-    context.minimum_version = context.maximum_version = version
-    async with served(tls=pair.tls) as port:
-        stream = await pair.shaken_hands(port, context)
-        assert stream.version() == {771: "TLSv1.2", 772: "TLSv1.3"}[version]
-        await stream.aclose()
-
-
 def test_older_versions_are_refused(pair: _Pair) -> None:
-    """Whatever this machine's OpenSSL would allow; nor may a handshake be repeated."""
+    """1.2 and 1.3 are left, whatever OpenSSL allows; no handshake is repeated."""
     context = Certificate(pair.tls).context()
+    newest = ssl.TLSVersion.MAXIMUM_SUPPORTED
+    assert context.maximum_version in {newest, ssl.TLSVersion.TLSv1_3}
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert context.options & ssl.OP_NO_RENEGOTIATION
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
@@ -124,32 +123,3 @@ def test_secrets_of_the_exporter_are_known() -> None:
         "five",
         "token=six",
     }
-
-
-_WITHOUT_EXTRA = """
-import sys
-sys.modules["opentelemetry.sdk"] = None
-from bridge.__main__ import main
-main()
-"""
-
-
-def test_a_start_without_the_extra_ends_with_a_sentence(tmp_path: Path) -> None:
-    """Code 2, what to install, and no traceback; the outbox wasn't touched."""
-    done = subprocess.run(
-        [sys.executable, "-c", _WITHOUT_EXTRA],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        env={
-            "BRIDGE_CLIENT_ID": "42",
-            "BRIDGE_API_TOKEN": "x",
-            "BRIDGE_OUTBOX_DIR": str(tmp_path / "outbox"),
-            "BRIDGE_TRACING_ENABLED": "true",
-        },
-    )
-    assert done.returncode == 2
-    (sentence,) = done.stderr.splitlines()
-    assert "pip install 'dryapi-kafka-bridge[tracing]'" in sentence
-    assert not (tmp_path / "outbox").exists()
