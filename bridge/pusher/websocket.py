@@ -15,8 +15,8 @@ fifteenth of what it does with trio_websocket alone (benchmarks/README.md). All 
 frames, and the connection's whole life, are trio_websocket's as ever.
 
 This stands on names that trio_websocket keeps to itself (`_Socket` below lists them);
-pyproject.toml pins the release, and tests/pusher/test_websocket_footing.py fails if a
-release moves one of them.
+pyproject.toml pins the release, and every test of a session on the wire fails if one of
+them moves.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ takes 30 us. In a trickle its schema, gone through field by field, costs as much
 the batches: the fields are written by `struct` instead.
 
 It stands on how `AIOKafkaConnection.send` writes: `size + (header.encode() +
-struct.encode())`. tests/kafka/producer/test_one_piece.py holds it against what aiokafka
-writes for each version of the request, and fails if a release writes otherwise.
+struct.encode())`. pyproject.toml pins the release, and every test that writes to a real
+Kafka goes through it.
 """
 
 from __future__ import annotations
