@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from tests.e2e.jobs import job
-from tests.e2e.scene import Scene
+from tests.e2e.scene import EARLY_CRASH, Scene
 from tests.kit.kafka import KafkaServer
 from tests.kit.kafka_proxy import KafkaProxy, RequestKind
 
@@ -48,7 +48,7 @@ async def test_a_late_write_is_at_most_a_repeat_with_the_same_identity(
     with trio.fail_after(_DEADLINE_SECONDS):
         await proxy.release()
     await scene.finish(successor)
-    ending = await scene.end(gaps=["first_start", "crashed"], repeats=True)
+    ending = await scene.end(gaps=["first_start", EARLY_CRASH], repeats=True)
     # Otherwise nothing has landed late.
     assert ending.verdict.repeats
 
@@ -89,4 +89,4 @@ async def test_a_bridge_that_was_cut_off_is_fenced_by_its_successor(
         await proxy.release()
     await scene.finish(successor)
     # The zombie's own file still counts the rows as waiting.
-    await scene.end(gaps=["first_start", "crashed"], waiting=None)
+    await scene.end(gaps=["first_start", EARLY_CRASH], waiting=None)

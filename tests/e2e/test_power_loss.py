@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.jobs import job
-from tests.e2e.scene import Scene
+from tests.e2e.scene import EARLY_CRASH, Scene
 from tests.kit.bridge_process import BridgeProcess, Row
 from tests.kit.kafka import KafkaServer
 from tests.kit.reader import Record
@@ -60,7 +60,7 @@ async def test_a_file_from_before_an_acknowledgement_learns_from_the_log(
     resumed = await bridge.wait_metrics(lambda now: now.waiting == 0)
     assert resumed.total("bridge_records_resumed_total") == 120
     await scene.finish(bridge)
-    ending = await scene.end(gaps=["first_start", "crashed"])
+    ending = await scene.end(gaps=["first_start", EARLY_CRASH])
     _check_identities(ending.jobs, rows, restored, bridge.rows())
 
 
@@ -87,5 +87,5 @@ async def test_events_after_a_lost_commit_have_identities_of_their_own(
     own_kafka.start()
     await bridge.start_and_wait()
     await scene.finish(bridge)
-    ending = await scene.end(gaps=["first_start", "crashed"])
+    ending = await scene.end(gaps=["first_start", EARLY_CRASH])
     _check_identities(ending.jobs, rows, bridge.rows())
