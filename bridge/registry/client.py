@@ -21,7 +21,7 @@ from bridge import __version__
 from bridge.errors import ConfigError, RegistryUnreachableError
 from bridge.registry.answers import Answer, Place, is_unknown, read_id, uncertified
 from bridge.registry.schema import TopicSchema
-from bridge.settings import SchemaRegistrySettings
+from bridge.settings import SchemaRegistrySettings, require_regular
 
 
 __all__ = ["RegistryClient"]
@@ -164,6 +164,8 @@ class RegistryClient:
         """Read whom to trust, each time: certificates are exchanged too."""
         path = self._settings.ca_file
         try:
+            if path is not None:
+                require_regular(path)
             return ssl.create_default_context(cafile=path)
         except OSError as error:  # ssl.SSLError is one
             raise ConfigError(

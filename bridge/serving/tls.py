@@ -10,11 +10,11 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 
 from bridge.errors import ConfigError
+from bridge.settings import require_regular
 
 
 __all__ = ["Certificate", "Tls"]
@@ -76,7 +76,7 @@ class Certificate:
             # present context without its own key.
             self._context = _context(self._tls)
         except ConfigError as error:
-            _log.warning("credentials.unfit", error=str(error))
+            _log.warning("credentials.invalid", error=str(error))
         else:
             names = " and ".join(self._tls.settings)
             _log.info("credentials.renewed", what=f"certificate of {names}")
@@ -90,7 +90,7 @@ class Certificate:
 def _context(tls: Tls) -> ssl.SSLContext:
     for setting, path in zip(tls.settings, (tls.cert_file, tls.key_file), strict=True):
         try:
-            Path(path).read_bytes()
+            require_regular(path)
         except OSError as error:
             # load_cert_chain would not say which of the two it is.
             raise ConfigError(

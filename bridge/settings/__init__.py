@@ -5,9 +5,9 @@ This is the one source for the command line's help, `bridge config show`, the
 documentation and the chart's schema. `model`, `sections` and `kafka` hold the
 values' shapes, `catalogue` describes them, `layers` reads flags, environment and file,
 `checks`, `sign_in` and `exposure` judge values, `loading` puts them together into
-`findings` and `secret` keeps what must not be seen; `exchanged` tells whether a file is
-another one by now. Several accounts are shaped in `accounts` and read in `listing`.
-Nothing here starts, connects or writes anything.
+`findings` and `secret` keeps what must not be seen; `exchanged` opens files that are
+replaced while the bridge runs. Several accounts are shaped in `accounts` and read in
+`listing`. Nothing here starts, connects or writes anything.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bridge.settings.accounts import Account, AccountSettings
 from bridge.settings.addresses import split_address
 from bridge.settings.board import BoardSettings
 from bridge.settings.catalogue import Kind, SettingDescription, describe
-from bridge.settings.exchanged import Signature, signature
+from bridge.settings.exchanged import Signature, require_regular, signature
 from bridge.settings.findings import EffectiveSetting, Inspection, Loaded
 from bridge.settings.healing import ReconciliationSettings, WebhookSettings
 from bridge.settings.kafka import KafkaSettings
@@ -74,6 +74,7 @@ __all__ = [
     "load_for_board",
     "load_for_reading",
     "load_for_replaying",
+    "require_regular",
     "signature",
     "split_address",
     "split_extensions",

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from bridge.settings.addresses import split_address
+from bridge.settings.exchanged import open_regular
 from bridge.settings.exposure import exposed_credentials
 from bridge.settings.sign_in import (
     is_extension_list,
@@ -228,7 +229,7 @@ def _files(values: Values) -> Iterator[tuple[str, str]]:
         if name is None:
             continue
         try:
-            with open(name, "rb") as file:  # noqa: PTH123 - Path adds nothing here
+            with open_regular(name) as file:
                 file.read(1)
         except OSError as error:
             yield path, f"names a file that can't be read: {error.strerror}"

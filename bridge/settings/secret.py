@@ -1,9 +1,4 @@
-"""
-A value that must not be seen: in no log, `repr`, error or pickle.
-
-Only `Secret.reveal` gives the text. What a secret is used for, and whether a
-missing one is an error, is not decided here.
-"""
+"""A value that appears in no log, `repr`, error or pickle: see `Secret`."""
 
 from __future__ import annotations
 
@@ -14,7 +9,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from bridge.errors import ConfigError
-from bridge.settings.exchanged import Signature, signature, signature_of
+from bridge.settings.exchanged import (
+    Signature,
+    open_regular,
+    signature,
+    signature_of,
+)
 
 
 __all__ = ["Secret"]
@@ -26,22 +26,21 @@ _LARGEST_FILE_BYTES = 65_536
 
 class Secret:
     """
-    Text that shows itself to `reveal()` alone.
+    Text that only `reveal()` returns.
 
-    A secret of a file follows it: when the file changes, the next `reveal()`
-    reads it again. A file that is gone, empty or unfit at that moment leaves
-    the last good value in place, because rotations are seldom atomic and a
-    running service must not die of one; a warning goes to the log.
+    When a secret's file changes, the next `reveal()` reads it again. If the file is
+    missing, empty or invalid at that moment, the last good value stays in use and a
+    warning is logged: rotations are seldom atomic.
     """
 
-    __slots__ = ("_accepts", "_file", "_signature", "_tell", "_value")
+    __slots__ = ("_accepts", "_file", "_hide", "_signature", "_value")
 
     def __init__(self, value: str) -> None:
         self._value = value
         self._file: Path | None = None
         self._signature: Signature | None = None
         self._accepts: Callable[[str], bool] = bool
-        self._tell: Callable[[str], None] = lambda _: None
+        self._hide: Callable[[str], None] = lambda _: None
 
     @classmethod
     def from_file(cls, file: Path, *, accepts: Callable[[str], bool] = bool) -> Secret:
@@ -53,15 +52,15 @@ class Secret:
 
         Args:
             file: The file, UTF-8.
-            accepts: Whether a value may replace the one before it.
+            accepts: Whether a value may replace the previous one.
 
         Returns:
             The secret, read once.
 
         Raises:
-            ConfigError: The file can't be read, is empty, too large or not
-                UTF-8. The message names neither the path nor the value,
-                because a token put where its path belongs must not leak.
+            ConfigError: The file can't be read, is not a regular file, empty, too
+                large or not UTF-8. The message names neither the path nor the
+                value, because a token put where its path belongs must not leak.
         """
         value, found = _read(file)
         secret = cls(value)
@@ -77,9 +76,9 @@ class Secret:
 
     def reveal(self) -> str:
         """
-        Give the text, after a look at its file if it has one.
+        Return the text, read again if its file has changed.
 
-        It touches the file system for some microseconds and doesn't wait.
+        It uses the file system for some microseconds and doesn't block.
         """
         if self._file is not None:
             self._follow(self._file)
@@ -87,12 +86,12 @@ class Secret:
 
     def hide_with(self, hide: Callable[[str], None]) -> None:
         """
-        Have each value hidden before anybody gets it, those to come as well.
+        Pass each value to a redactor before `reveal` returns it.
 
         Args:
-            hide: Is told the value of now, and each one that the file has later.
+            hide: Called with the present value, and with each later one.
         """
-        self._tell = hide
+        self._hide = hide
         hide(self.reveal())
 
     def _follow(self, file: Path) -> None:
@@ -106,9 +105,9 @@ class Secret:
             _log("secret.unreadable", file, str(error))
             return
         if not self._accepts(value):
-            _log("secret.unfit", file, "has characters that it must not have")
+            _log("secret.invalid", file, "has characters that it must not have")
             return
-        self._tell(value)
+        self._hide(value)
         self._value = value
 
     def __repr__(self) -> str:
@@ -123,13 +122,13 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        # Constant time: an answer's delay must not tell how much was right.
+        # Constant time: a response's delay must not show how much was right.
         return hmac.compare_digest(
             self.reveal().encode(errors="surrogateescape"),
             other.reveal().encode(errors="surrogateescape"),
         )
 
-    # The value may change with its file, so it can be no key.
+    # The value may change with its file, so it can't be a key.
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> NoReturn:
@@ -138,12 +137,12 @@ class Secret:
 
 def _read(file: Path) -> tuple[str, Signature]:
     try:
-        with file.open("rb") as opened:
+        with open_regular(file) as opened:
             found = signature_of(os.fstat(opened.fileno()))
             content = opened.read(_LARGEST_FILE_BYTES + 1)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
         # The original names the path, which may be a token put there by mistake.
+        reason = error.strerror or type(error).__name__
         raise ConfigError(f"can't be read: {reason}") from None
     except ValueError:
         raise ConfigError("can't be read: it has no valid name") from None
@@ -165,5 +164,8 @@ def _log(event: str, file: Path, reason: str) -> None:
     import structlog  # noqa: PLC0415
 
     structlog.get_logger("bridge.settings").warning(
-        event, file=str(file), reason=reason, consequence="the value before it stays"
+        event,
+        file=str(file),
+        reason=reason,
+        consequence="the previous value stays in use",
     )

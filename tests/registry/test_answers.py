@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import ssl
 import time
 from collections.abc import Callable
@@ -267,13 +268,16 @@ def test_only_trusted_certificates_are_spoken_to(tmp_path: Path) -> None:
         assert prefix_of(made(registry.url, ca_file=str(right))) == b"\0\0\0\0\x01"
 
 
-@pytest.mark.parametrize("content", [None, "no certificate"])
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("content", [None, "no certificate", "fifo"])
 def test_a_file_of_authorities_that_is_none_is_named(
     tmp_path: Path, content: str | None
 ) -> None:
     """Whether it can't be read or is something else."""
     file = tmp_path / "ca.pem"
-    if content is not None:
+    if content == "fifo":
+        os.mkfifo(file)
+    elif content is not None:
         file.write_text(content)
 
     with pytest.raises(ConfigError, match=r"schema_registry\.ca_file"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -252,13 +253,17 @@ async def test_bad_exchange_leaves_the_pair_of_before(pair: _Pair) -> None:
             assert await pair.name_shown(port) == "first.test"
             (pair.folder / "data" / "tls.key").unlink()
             assert await pair.name_shown(port) == "first.test"
+            os.mkfifo(pair.folder / "data" / "tls.key")
+            assert await pair.name_shown(port) == "first.test"
+            (pair.folder / "data" / "tls.key").unlink()
             pair.exchange("third.test")
             assert await pair.name_shown(port) == "third.test"
     told = [line for line in logs if line["event"].startswith("credentials.")]
     events = [(line["event"], line["log_level"]) for line in told]
     assert events == [
-        ("credentials.unfit", "warning"),
-        ("credentials.unfit", "warning"),
+        ("credentials.invalid", "warning"),
+        ("credentials.invalid", "warning"),
+        ("credentials.invalid", "warning"),
         ("credentials.renewed", "info"),
     ]
     assert "BRIDGE_WEBHOOK_TLS_KEY_FILE" in told[0]["error"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,32 @@ def test_wrong_flags() -> None:
     assert "topik" in unknown
     assert "topic" in unknown
     assert "api_token" in secret
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    ("variables", "path"),
+    [
+        (("API_TOKEN_FILE",), "api_token"),
+        (("PUSHER_CA_FILE",), "pusher.ca_file"),
+        (("WEBHOOK_TLS_CERT_FILE", "WEBHOOK_TLS_KEY_FILE"), "webhook.tls_cert_file"),
+    ],
+)
+def test_a_fifo_is_a_problem_and_not_waited_for(
+    tmp_path: Path, variables: tuple[str, ...], path: str
+) -> None:
+    """The start ends with a line that says what the file is."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    account = {"BRIDGE_CLIENT_ID": "client-1"}
+    if path != "api_token":
+        account = NEEDED
+    with pytest.raises(ConfigError) as caught:
+        load({}, account | {f"BRIDGE_{name}": str(fifo) for name in variables}, None)
+    line = str(caught.value).splitlines()[0]
+    assert line.startswith(f"{path} (BRIDGE_")
+    assert line.endswith("can't be read: it is not a regular file")
+    assert caught.value.exit_code is ExitCode.USAGE
 
 
 _SASL_SSL = {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}

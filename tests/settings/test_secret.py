@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import structlog
 
 from bridge.errors import ConfigError
 from bridge.settings import Secret
@@ -77,8 +78,8 @@ def test_an_unchanged_file_is_not_read_again(tmp_path: Path) -> None:
     assert secret.reveal() == "first"
 
 
-def test_an_unfit_file_leaves_the_value(tmp_path: Path) -> None:
-    """A file gone, empty or unfit keeps the last value; the next good one counts."""
+def test_an_invalid_file_leaves_the_value(tmp_path: Path) -> None:
+    """A file gone, empty or invalid keeps the last value; the next good one counts."""
     file = tmp_path / "token"
     write(file, "first", at=1)
     secret = Secret.from_file(file, accepts=lambda text: " " not in text)
@@ -91,6 +92,24 @@ def test_an_unfit_file_leaves_the_value(tmp_path: Path) -> None:
         values += [secret.reveal(), secret.reveal()]
     assert values == ["first"] * 6
     write(file, "second", at=9)
+    assert secret.reveal() == "second"
+
+
+@pytest.mark.timeout(10)
+def test_a_fifo_in_the_files_place_does_not_block(tmp_path: Path) -> None:
+    """Opening one waits for a writer; the last value stays, with a warning."""
+    file = tmp_path / "token"
+    write(file, "first", at=1)
+    secret = Secret.from_file(file)
+    file.unlink()
+    os.mkfifo(file)
+    with structlog.testing.capture_logs() as lines:
+        assert secret.reveal() == secret.reveal() == "first"
+    (line,) = lines
+    assert line["event"] == "secret.unreadable"
+    assert line["reason"] == "can't be read: it is not a regular file"
+    file.unlink()
+    write(file, "second", at=2)
     assert secret.reveal() == "second"
 
 
@@ -112,6 +131,8 @@ def test_an_unusable_file_is_an_error_without_content_and_path(tmp_path: Path) -
         (file, b"canary-7d1f" * 10_000, "larger than"),
         (tmp_path / f"{CANARY}-2", None, "No such file"),
         (tmp_path / f"{CANARY}\0b", None, "no valid name"),
+        (tmp_path, None, "Is a directory"),
+        (Path("/dev/zero"), None, "is not a regular file"),
     ]
     wrong = []
     for path, content, words in table:

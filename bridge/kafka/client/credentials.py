@@ -64,7 +64,7 @@ class Credentials:
         except ConfigError as error:
             if str(error) != self._told:
                 self._told = str(error)
-                _log.warning("credentials.unfit", error=self._told)
+                _log.warning("credentials.invalid", error=self._told)
             return
         self._files, self._told = files, None
         client._ssl_context = context  # noqa: SLF001

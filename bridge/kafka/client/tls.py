@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Iterator
 
 from bridge.errors import ConfigError
-from bridge.settings import KafkaSettings, Signature, signature
+from bridge.settings import KafkaSettings, Signature, require_regular, signature
 
 
 __all__ = ["TlsFiles", "authorities", "tls_context", "tls_files"]
@@ -32,6 +32,9 @@ def tls_context(settings: KafkaSettings) -> ssl.SSLContext:
     if settings.ssl_cert_file is not None:
         password = settings.ssl_key_password
         with _usable("kafka.ssl_cert_file", settings.ssl_cert_file):
+            for path in (settings.ssl_cert_file, settings.ssl_key_file):
+                if path is not None:
+                    require_regular(path)
             context.load_cert_chain(
                 settings.ssl_cert_file,
                 settings.ssl_key_file,
@@ -53,6 +56,8 @@ def authorities(setting: str, path: str | None) -> ssl.SSLContext:
         ConfigError: It is missing, unreadable or holds no certificate.
     """
     with _usable(setting, path):
+        if path is not None:
+            require_regular(path)
         return ssl.create_default_context(cafile=path)
 
 
