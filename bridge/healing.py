@@ -16,10 +16,10 @@ from typing import Final, NoReturn
 import msgspec
 import trio
 
+from bridge.http.tls import ReloadingContext
 from bridge.intake import Intake
 from bridge.operations.healing_sources import HealingSources
 from bridge.outbox import Outbox
-from bridge.pusher.trust import Trust
 from bridge.reconciliation.budget import Budget
 from bridge.reconciliation.client import StatusClient
 from bridge.reconciliation.ports import AskedAccount, Rooms
@@ -113,7 +113,7 @@ class HealingTasks:
         self._outbox = outbox
         self._ledger = ledger
         self._sources = sources_of(settings)
-        self._trust = Trust(settings.pusher.ca_file)
+        self._tls = ReloadingContext(settings.pusher.ca_file)
         self._clients: list[StatusClient] = []
         self.intakes: list[Intake] = []
         self._budgets: dict[str, Budget] = {}
@@ -185,7 +185,7 @@ class HealingTasks:
                 self._settings.api_url,
                 accounts[0].api_token,
                 timeout_seconds=self._settings.reconciliation.request_timeout_seconds,
-                tls=self._trust.context,
+                tls=self._tls.current,
             )
             self._clients.append(client)
             budget = self._budget([self._sources[one.client_id] for one in accounts])

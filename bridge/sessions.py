@@ -17,13 +17,13 @@ from typing import Final, NoReturn, Protocol
 import trio
 
 from bridge.errors import RefusedError
+from bridge.http.tls import ReloadingContext
 from bridge.intake import Intake
 from bridge.outbox import Outbox
 from bridge.pusher.authorizer import Authorizer, ChannelAuthorizer
 from bridge.pusher.recording import Recorder
 from bridge.pusher.session import Session
 from bridge.pusher.stalls import Stalls
-from bridge.pusher.trust import Trust
 from bridge.pusher.turns import Turns
 from bridge.pusher.websocket import Connect, Connection, connect_websocket
 from bridge.record import Record
@@ -89,11 +89,11 @@ class Sessions:
         self.intakes: list[Intake] = []
         self.sessions: list[Session] = []
         self._hearings: list[Hearing] = []
-        trust = Trust(settings.pusher.ca_file)
+        tls = ReloadingContext(settings.pusher.ca_file)
 
         def connect(url: str) -> AbstractAsyncContextManager[Connection]:
             most = settings.pusher.max_message_bytes
-            return connect_websocket(url, max_message_bytes=most, tls=trust.context())
+            return connect_websocket(url, max_message_bytes=most, tls=tls.current())
 
         restraint, turns = Restraint(outbox.is_crowded), Turns()
         for account in settings.all_accounts:
@@ -105,7 +105,7 @@ class Sessions:
                 account.api_token,
                 app_key=settings.pusher.app_key,
                 timeout_seconds=settings.pusher.authorization_timeout_seconds,
-                tls=trust.context,
+                tls=tls.current,
             )
             dial: Connect = connect
             if recorder is not None:

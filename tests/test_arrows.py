@@ -12,9 +12,9 @@ _PACKAGE = Path(bridge.__file__).parent
 
 # From the bottom up: what stands in a layer imports what stands in those before it.
 _LAYERS = (
-    {"errors", "http_headers", "record", "restraint", "threads"},
+    {"errors", "record", "restraint", "threads"},
     {"job_status", "previews", "settings"},
-    {"dead_letter", "operations", "recovery", "sandbox", "serving"},
+    {"dead_letter", "http", "operations", "recovery", "sandbox", "serving"},
     {"intake", "kafka", "outbox", "pusher", "reconciliation", "registry"}
     | {"tracing", "webhooks"},
     {"consumer", "contract", "sessions"},

@@ -19,7 +19,7 @@ from bridge import __version__
 from bridge.doctor.branch import Branch, Found
 from bridge.doctor.network import Place, connect, resolve, secure, unanswered_name
 from bridge.doctor.remedies import ProblemError
-from bridge.http_headers import date_of
+from bridge.http.headers import date_of
 from bridge.settings import Settings
 
 

@@ -25,8 +25,8 @@ from bridge.doctor.report import Line, Outcome, Report
 from bridge.doctor.status import status_branches, walk_status
 from bridge.doctor.webhooks import walk_webhooks, webhook_branches
 from bridge.errors import ConfigError, ExitCode
+from bridge.http.tls import client_context
 from bridge.pusher.protocol import Established
-from bridge.pusher.transport import client_context
 from bridge.settings import Settings
 
 

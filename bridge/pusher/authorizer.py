@@ -21,9 +21,8 @@ import trio
 
 from bridge import __version__
 from bridge.errors import AuthorizationError, ConfigError
-from bridge.http_headers import retry_after_seconds
-from bridge.pusher.transport import untrusted
-from bridge.pusher.trust import Trust
+from bridge.http.headers import retry_after_seconds
+from bridge.http.tls import ReloadingContext, untrusted
 from bridge.settings import Secret
 
 
@@ -99,7 +98,7 @@ class Authorizer:
         self._token = token
         self._app_key = app_key
         self._timeout_seconds = timeout_seconds
-        self._tls = tls or Trust(None).context
+        self._tls = tls or ReloadingContext(None).current
         self._transport = transport
 
     async def authorize(self, socket_id: str, channel: str) -> str:

@@ -23,6 +23,7 @@ import structlog
 import trio
 
 from bridge.errors import RefusedError
+from bridge.http.tls import client_context
 from bridge.pusher import outgoing
 from bridge.pusher.attempt import Attempt
 from bridge.pusher.authorizer import ChannelAuthorizer
@@ -36,7 +37,6 @@ from bridge.pusher.probe import Habit
 from bridge.pusher.refusal import Refusal
 from bridge.pusher.stalls import Stalls
 from bridge.pusher.statistics import Clock, Statistics
-from bridge.pusher.transport import client_context
 from bridge.pusher.turns import Turns
 from bridge.pusher.websocket import Connect, connect_websocket
 from bridge.settings import PusherSettings

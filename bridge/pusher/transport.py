@@ -1,5 +1,5 @@
 """
-The byte stream under the WebSocket: name, TCP and TLS, and whom to trust.
+The byte stream under the WebSocket: name, TCP and TLS.
 
 Errors of the system, trio and ssl become `ConnectError` here, with a sentence
 that says what was wrong with which host and port. Nothing is sent here.
@@ -17,42 +17,14 @@ from urllib.parse import SplitResult
 
 import trio
 
-from bridge.errors import ConfigError, ConnectError
+from bridge.errors import ConnectError
+from bridge.http.tls import untrusted
 from bridge.pusher.pace import PacedStream
 
 
-__all__ = [
-    "OpenStream",
-    "client_context",
-    "open_transport",
-    "place_of",
-    "untrusted",
-]
+__all__ = ["OpenStream", "open_transport", "place_of"]
 
 OpenStream: TypeAlias = Callable[[str, int], Awaitable[trio.abc.Stream]]
-
-
-def client_context(ca_file: str | None) -> ssl.SSLContext:
-    """
-    Make the context of a client that checks certificates and names.
-
-    Args:
-        ca_file: Certificates (PEM) to trust instead of the system's, or None.
-
-    Returns:
-        The context; it may be shared by any number of connections.
-
-    Raises:
-        ConfigError: The file can't be read or holds no certificate.
-    """
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        # SSLError is an OSError too: a file that is no PEM.
-        reason = error.strerror or type(error).__name__
-        raise ConfigError(
-            f"pusher.ca_file (BRIDGE_PUSHER_CA_FILE) can't be used: {reason}"
-        ) from error
 
 
 async def open_transport(
@@ -110,19 +82,6 @@ def place_of(parts: SplitResult) -> str:
     """Give the address as `host:port`, as messages name it."""
     host = parts.hostname or ""
     return f"[{host}]:{_port(parts)}" if ":" in host else f"{host}:{_port(parts)}"
-
-
-def untrusted(place: str, error: BaseException | None) -> str | None:
-    """Say so if what failed is that a certificate isn't trusted."""
-    cause = error
-    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
-        cause = cause.__cause__ or cause.__context__
-    if cause is None:
-        return None
-    return (
-        f"the certificate of {place} was not accepted: {cause.verify_message}"
-        " (a private authority goes into pusher.ca_file, BRIDGE_PUSHER_CA_FILE)"
-    )
 
 
 def _os_reason(error: OSError) -> str:

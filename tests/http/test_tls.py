@@ -1,7 +1,8 @@
-"""The file of authorities for dryAPI, exchanged while the bridge runs."""
+"""The file of CA certificates for dryAPI, replaced while the bridge runs."""
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,9 +13,9 @@ import structlog
 import trio
 import trustme
 
-from bridge.errors import AuthorizationError
+from bridge.errors import AuthorizationError, ConfigError
+from bridge.http.tls import ReloadingContext
 from bridge.pusher.authorizer import Authorizer
-from bridge.pusher.trust import Trust
 from bridge.settings import Secret
 
 
@@ -48,14 +49,15 @@ async def endpoint(authority: trustme.CA) -> AsyncIterator[str]:
         nursery.cancel_scope.cancel()
 
 
-async def test_an_authority_that_is_exchanged_is_trusted_and_the_one_before_is_not(
+@pytest.mark.timeout(30)
+async def test_a_replaced_ca_file_is_read_again(
     tmp_path: Path,
 ) -> None:
-    """What is half written, or gone, leaves what was there in place."""
+    """A file half written, missing or a FIFO leaves the previous CA in place."""
     old, new = trustme.CA(), trustme.CA()
     file = tmp_path / "authority.pem"
     old.cert_pem.write_to_path(file)
-    trust = Trust(str(file))
+    context = ReloadingContext(str(file))
     with structlog.testing.capture_logs() as lines:
         async with endpoint(old) as old_url, endpoint(new) as new_url:
 
@@ -65,7 +67,7 @@ async def test_an_authority_that_is_exchanged_is_trusted_and_the_one_before_is_n
                     Secret("a-token"),
                     app_key="app-key",
                     timeout_seconds=5,
-                    tls=trust.context,
+                    tls=context.current,
                 )
                 return await authorizer.authorize("1.2", "private-client.7")
 
@@ -76,21 +78,28 @@ async def test_an_authority_that_is_exchanged_is_trusted_and_the_one_before_is_n
             assert await ask(old_url) == signature
             file.unlink()
             assert await ask(old_url) == signature
+            # Opening one waits for a writer, and the event loop with it.
+            os.mkfifo(file)
+            assert await ask(old_url) == signature
+            file.unlink()
             new.cert_pem.write_to_path(file)
             assert await ask(new_url) == signature
             with pytest.raises(AuthorizationError, match=r"pusher\.ca_file"):
                 await ask(old_url)
     assert [line["event"] for line in lines] == [
-        "credentials.unfit",
-        "credentials.unfit",
+        *["credentials.invalid"] * 3,
         "credentials.renewed",
     ]
     assert "pusher.ca_file (BRIDGE_PUSHER_CA_FILE)" in lines[0]["error"]
+    assert "is not a regular file" in lines[2]["error"]
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(ConfigError, match="is not a regular file"):
+        ReloadingContext(str(tmp_path / "fifo"))
 
 
 def test_without_a_change_the_certificates_are_read_once(tmp_path: Path) -> None:
     """All connections share one context: the system's takes half a megabyte."""
     file = tmp_path / "authority.pem"
     trustme.CA().cert_pem.write_to_path(file)
-    for trust in (Trust(str(file)), Trust(None)):
-        assert trust.context() is trust.context()
+    for context in (ReloadingContext(str(file)), ReloadingContext(None)):
+        assert context.current() is context.current()

@@ -1,7 +1,7 @@
 """
-What header fields of HTTP say of time, whoever sent them: nonsense says nothing.
+The times in HTTP header fields. A value that isn't valid is treated as absent.
 
-How long a wish is heeded is decided by who asked.
+The caller decides how long it honors a `Retry-After`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["date_of", "retry_after_seconds"]
 
 
 def date_of(text: str) -> datetime | None:
-    """Read `Date` or a date like it; None if it is none."""
+    """Parse an HTTP date; None if it isn't one."""
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
@@ -25,14 +25,14 @@ def date_of(text: str) -> datetime | None:
 
 def retry_after_seconds(value: str, asked: datetime) -> float | None:
     """
-    Read `Retry-After` (RFC 9110 section 10.2.3): seconds or a date.
+    Parse `Retry-After` (RFC 9110 section 10.2.3): seconds or a date.
 
     Args:
         value: The field's value.
-        asked: When the answer was given: a date is so many seconds after it.
+        asked: When the response was received; a date is relative to it.
 
     Returns:
-        The seconds, never below zero; None if it says nothing.
+        The seconds, never below zero; None if the value isn't valid.
     """
     if value.isascii() and value.isdigit():
         # Ten digits are 300 years; more of them make float() slow.

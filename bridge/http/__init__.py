@@ -1,0 +1,1 @@
+"""HTTP as the bridge speaks it to others: TLS contexts, header fields, connections."""

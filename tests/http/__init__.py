@@ -1,0 +1,1 @@
+"""Tests of the HTTP clients' TLS, header fields and connections."""
