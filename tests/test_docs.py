@@ -58,6 +58,7 @@ def _logged() -> Iterator[str]:
     """Give every event that a room of the service logs, however it is called."""
     rooms = (
         "board",
+        "http",
         "kafka",
         "outbox",
         "pusher",
@@ -65,6 +66,7 @@ def _logged() -> Iterator[str]:
         "recovery",
         "registry",
         "serving",
+        "settings",
         "webhooks",
     )
     files = [path for room in rooms for path in (_ROOT / "bridge" / room).rglob("*.py")]
@@ -72,7 +74,7 @@ def _logged() -> Iterator[str]:
         code = path.read_text(encoding="utf-8")
         # Up to the end of the first argument; `failed` hands an event on.
         for call in re.findall(
-            r"(?:_log\.(?:info|warning|error)|outage\.failed)\(([^=]*?)[,)]", code
+            r"(?:_log(?:\.(?:info|warning|error))?|outage\.failed)\(([^=]*?)[,)]", code
         ):
             yield from _EVENT.findall(call)
         yield from re.findall(r'self\.failed\("([a-z.]+)"', code)
