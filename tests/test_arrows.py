@@ -34,7 +34,9 @@ _IMPORTERS = {
     "aiokafka": {"kafka"},
     "opentelemetry": {"tracing/sdk.py"},
     "hypercorn": {"sandbox/server.py"},  # the image doesn't have it
+    "httpcore": {"http/transport.py"},
     "httpx": {
+        "http/transport.py",
         *("kafka/client/oidc.py", "pusher/authorizer.py", "reconciliation/client.py"),
         *("registry/client.py", "sandbox/deliveries.py", "sandbox/remote.py"),
     },

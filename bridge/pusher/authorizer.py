@@ -1,11 +1,8 @@
 """
-Channel authorisation: the only module of this package that speaks to httpx.
+Channel authorization: one request for the signature of a socket id and a channel.
 
-It asks dryAPI to sign one socket id for one channel and says why it did not
-get a signature. Whether and when to ask again is `attempt`'s business.
-
-What stands in an answer's body is never repeated in an error: it may hold a
-signature, and a login page helps nobody.
+When to ask again is decided by the session. No error repeats any part of a response's
+body: it may hold a signature.
 """
 
 from __future__ import annotations
@@ -23,36 +20,42 @@ from bridge import __version__
 from bridge.errors import AuthorizationError, ConfigError
 from bridge.http.headers import retry_after_seconds
 from bridge.http.tls import ReloadingContext, untrusted
+from bridge.http.transport import BoundedTransport, read_body
 from bridge.settings import Secret
 
 
 __all__ = ["Authorizer", "ChannelAuthorizer"]
 
-# An answer has about 120 bytes. A login page in its place is not read to the end.
+# A response has about 120 bytes. A login page in its place is not read to the end.
 _MOST_BODY_BYTES: Final = 64 * 1024
 
-# Longer than any wait of the session's own; a server that asks for hours is
-# asked again before that.
+# Longer than any wait of the session's own; a longer Retry-After is cut to it.
 _MOST_RETRY_AFTER_SECONDS: Final = 300.0
+
+_APP_KEY: Final = "pusher.app_key (BRIDGE_PUSHER_APP_KEY)"
+_API_URL: Final = "api_url (BRIDGE_API_URL) must be an http:// or https:// URL"
+
+_NOT_A_HEADER: Final = (
+    "the API token (BRIDGE_API_TOKEN, or the account's api_token_file) has characters"
+    " that no HTTP header can carry"
+)
+_REFUSALS: Final = {
+    401: "dryAPI refused the API token (HTTP 401): check BRIDGE_API_TOKEN, or the"
+    " account's api_token_file in [[accounts]]",
+    403: "dryAPI refused the channel (HTTP 403): check BRIDGE_CLIENT_ID and that the"
+    " API token (BRIDGE_API_TOKEN) belongs to it, or client_id and api_token_file of"
+    " the account in [[accounts]]",
+}
+
+
+class _Signed(msgspec.Struct):
+    auth: str
 
 
 class ChannelAuthorizer(Protocol):
-    """What the session needs: something that gets signatures."""
+    """What the session needs of an `Authorizer`."""
 
-    async def authorize(self, socket_id: str, channel: str) -> str:
-        """
-        Get a signature.
-
-        Args:
-            socket_id: The connection's identity; a signature is for it alone.
-            channel: The channel's name.
-
-        Returns:
-            `key:signature`, for `pusher:subscribe`.
-
-        Raises:
-            AuthorizationError: There is none; it says whether asking again helps.
-        """
+    async def authorize(self, socket_id: str, channel: str) -> str:  # noqa: D102
         ...
 
 
@@ -63,13 +66,13 @@ class Authorizer:
     Args:
         api_url: dryAPI's base URL.
         token: The API token, read again for each request.
-        app_key: The key that the signature has to be for.
+        app_key: The key that the signature must be for.
         timeout_seconds: The longest time of one request.
-        tls: Says for each request whom to trust; the system's certificates if None.
-        transport: Carries requests in place of the network, for tests.
+        tls: Returns the TLS context for a request; the system's certificates if None.
+        transport: Replaces the network, for tests.
 
     Raises:
-        ConfigError: `api_url` is no HTTP address.
+        ConfigError: `api_url` isn't an HTTP address.
     """
 
     def __init__(  # noqa: PLR0913 - each is a setting or a seam of its own
@@ -85,16 +88,11 @@ class Authorizer:
         try:
             self._url = httpx.URL(f"{api_url.rstrip('/')}/broadcasting/auth")
         except httpx.InvalidURL as error:
-            raise ConfigError(
-                "api_url (BRIDGE_API_URL) must be an http:// or https:// URL"
-            ) from error
+            raise ConfigError(_API_URL) from error
         if self._url.scheme not in {"http", "https"} or not self._url.host:
-            raise ConfigError(
-                "api_url (BRIDGE_API_URL) must be an http:// or https:// URL"
-            )
-        port = f":{self._url.port}" if self._url.port else ""
+            raise ConfigError(_API_URL)
         # For messages: without the user and password that a URL may carry.
-        self._place = f"{self._url.scheme}://{self._url.host}{port}{self._url.path}"
+        self._place = str(self._url.copy_with(username=None, password=None))
         self._token = token
         self._app_key = app_key
         self._timeout_seconds = timeout_seconds
@@ -102,28 +100,37 @@ class Authorizer:
         self._transport = transport
 
     async def authorize(self, socket_id: str, channel: str) -> str:
-        """Get a signature, as `ChannelAuthorizer` says."""
+        """
+        Get a signature.
+
+        Args:
+            socket_id: The connection's identity; the signature is valid only for it.
+            channel: The channel's name.
+
+        Returns:
+            `key:signature`, for `pusher:subscribe`.
+
+        Raises:
+            AuthorizationError: There is none; `terminal` says whether to ask again.
+        """
+        request = {"socket_id": socket_id, "channel_name": channel}
         token = self._token.reveal()
         try:
-            return await self._ask(token, socket_id, channel)
+            return await self._request(token, request)
         except AuthorizationError as error:
-            # 401: a token that was exchanged meanwhile deserves a try of its own.
+            # The token may have been replaced in the meantime.
             renewed = self._token.reveal()
             if error.status != 401 or renewed == token:
                 raise
-        return await self._ask(renewed, socket_id, channel)
+        return await self._request(renewed, request)
 
-    async def _ask(self, token: str, socket_id: str, channel: str) -> str:
+    async def _request(self, token: str, request: dict[str, str]) -> str:
         if not token.isascii() or not token.isprintable() or token != token.strip():
-            # Caught here because libraries repeat the header in their errors.
-            raise AuthorizationError(
-                "the API token (BRIDGE_API_TOKEN, or the account's api_token_file) has"
-                " characters that no HTTP header can carry",
-                terminal=True,
-            )
+            # Checked here because libraries repeat the header in their errors.
+            raise AuthorizationError(_NOT_A_HEADER, terminal=True)
         try:
             with trio.fail_after(self._timeout_seconds):
-                response, body = await self._post(token, socket_id, channel)
+                return await self._post(token, request)
         except trio.TooSlowError as error:
             raise AuthorizationError(
                 f"{self._place} gave no answer within {self._timeout_seconds:g} s"
@@ -132,100 +139,58 @@ class Authorizer:
             place = f"{self._url.host}:{self._url.port or 443}"
             reason = untrusted(place, error) or str(error) or type(error).__name__
             raise AuthorizationError(f"can't ask {self._place}: {reason}") from error
-        return self._signature(response, body)
 
-    async def _post(
-        self, token: str, socket_id: str, channel: str
-    ) -> tuple[httpx.Response, bytes]:
+    async def _post(self, token: str, request: dict[str, str]) -> str:
         # One client for one request: requests are rare, and nothing stays open.
-        # trust_env off: a proxy or .netrc of the environment must not meet the
-        # token, and the WebSocket couldn't go through the proxy either.
+        # trust_env off: the environment's proxy or .netrc must not get the token, and
+        # the WebSocket couldn't go through the proxy either.
+        headers = {
+            "Authorization": f"Bearer {token}",
+            # Without it Laravel answers with a redirect to a login page.
+            "Accept": "application/json",
+            # A compressed body could be far larger than what is counted.
+            "Accept-Encoding": "identity",
+            "User-Agent": f"dryapi-kafka-bridge/{__version__}",
+        }
         async with (
             httpx.AsyncClient(
-                verify=self._tls(),
-                transport=self._transport,
+                transport=self._transport or BoundedTransport(self._tls()),
                 timeout=None,  # noqa: S113 - the caller's cancel scope is the timeout
                 trust_env=False,
-                follow_redirects=False,
             ) as client,
-            client.stream(
-                "POST",
-                self._url,
-                json={"socket_id": socket_id, "channel_name": channel},
-                headers={
-                    "Authorization": f"Bearer {token}",
-                    # Without it Laravel answers with a redirect to a login page.
-                    "Accept": "application/json",
-                    # What is compressed could be far larger than what is counted.
-                    "Accept-Encoding": "identity",
-                    "User-Agent": f"dryapi-kafka-bridge/{__version__}",
-                },
-            ) as response,
+            client.stream("POST", self._url, json=request, headers=headers) as response,
         ):
-            body = bytearray()
-            # Cancelled, not broken out of: httpx nests generators, and those that
-            # are left half-way are not closed.
-            with trio.CancelScope() as reading:
-                async for chunk in response.aiter_raw():
-                    body += chunk
-                    if len(body) > _MOST_BODY_BYTES:
-                        reading.cancel()
-            return response, bytes(body)
+            body = await read_body(response, _MOST_BODY_BYTES)
+        return self._signature(response, body)
 
-    def _signature(self, response: httpx.Response, body: bytes) -> str:
+    def _signature(self, response: httpx.Response, body: bytes | None) -> str:
         status = response.status_code
-        if status == 401:
-            raise AuthorizationError(
-                "dryAPI refused the API token (HTTP 401): check BRIDGE_API_TOKEN, or"
-                " the account's api_token_file in [[accounts]]",
-                status=status,
-                terminal=True,
-            )
-        if status == 403:
-            raise AuthorizationError(
-                "dryAPI refused the channel (HTTP 403): check BRIDGE_CLIENT_ID and"
-                " that the API token (BRIDGE_API_TOKEN) belongs to it, or client_id"
-                " and api_token_file of the account in [[accounts]]",
-                status=status,
-                terminal=True,
-            )
-        if status != 200:
-            raise self._unusable(
-                response,
-                "is a redirect, which is not followed"
-                if response.has_redirect_location
-                else "is no authorisation",
-            )
-        if len(body) > _MOST_BODY_BYTES:
-            raise self._unusable(response, f"has more than {_MOST_BODY_BYTES} bytes")
-        try:
-            answer = msgspec.json.decode(body)
-        except (msgspec.MsgspecError, RecursionError, ValueError):
-            # Without the cause, which may quote the body.
-            raise self._unusable(response, "is not JSON") from None
-        auth = answer.get("auth") if isinstance(answer, dict) else None
-        if not isinstance(auth, str):
-            raise self._unusable(response, "has no string 'auth'")
-        key, _, signature = auth.partition(":")
-        if key != self._app_key or not signature:
-            raise self._unusable(
-                response,
-                "is signed for another app than pusher.app_key"
-                " (BRIDGE_PUSHER_APP_KEY) names",
-            )
-        return auth
-
-    def _unusable(self, response: httpx.Response, why: str) -> AuthorizationError:
-        kind = response.headers.get("content-type", "no content type")
-        kind = "".join(c for c in kind[:80] if c.isprintable())
-        return AuthorizationError(
-            f"the answer of {self._place} (HTTP {response.status_code}, {kind}) {why}",
-            status=response.status_code,
-            retry_after_seconds=_retry_after(response.headers.get("retry-after")),
+        if status in _REFUSALS:
+            raise AuthorizationError(_REFUSALS[status], status=status, terminal=True)
+        if response.has_redirect_location:
+            problem = "is a redirect, which is not followed"
+        elif status != 200:
+            problem = "is no authorization"
+        elif body is None:
+            problem = f"has more than {_MOST_BODY_BYTES} bytes, or too many chunks"
+        else:
+            try:
+                auth = msgspec.json.decode(body, type=_Signed).auth
+            except msgspec.ValidationError:
+                problem = "has no string 'auth'"
+            except (msgspec.MsgspecError, RecursionError, ValueError):
+                problem = "is not JSON"
+            else:
+                key, _, signature = auth.partition(":")
+                if key == self._app_key and signature:
+                    return auth
+                problem = f"is signed for another app than {_APP_KEY} names"
+        headers = response.headers
+        kind = headers.get("content-type", "no content type")[:80]
+        kind = "".join(c for c in kind if c.isprintable())
+        wait = retry_after_seconds(headers.get("retry-after", ""), datetime.now(UTC))
+        raise AuthorizationError(
+            f"the answer of {self._place} (HTTP {status}, {kind}) {problem}",
+            status=status,
+            retry_after_seconds=wait and min(wait, _MOST_RETRY_AFTER_SECONDS),
         )
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Read how long the endpoint wants to be left alone."""
-    seconds = None if value is None else retry_after_seconds(value, datetime.now(UTC))
-    return None if seconds is None else min(seconds, _MOST_RETRY_AFTER_SECONDS)

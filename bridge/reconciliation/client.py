@@ -24,6 +24,7 @@ import trio
 
 from bridge import __version__
 from bridge.errors import ConfigError
+from bridge.http.transport import BoundedTransport, read_body
 from bridge.reconciliation.limits import Limits, read_limits
 from bridge.settings import Secret
 
@@ -195,7 +196,9 @@ class StatusClient:
             return self._failed(f"can't be asked: {_reason(error)}")
         return self._judge(response, body)
 
-    async def _get(self, token: str, request_id: str) -> tuple[httpx.Response, bytes]:
+    async def _get(
+        self, token: str, request_id: str
+    ) -> tuple[httpx.Response, bytes | None]:
         url = f"{self._base}{quote(request_id, safe='')}"
         headers = {
             "Authorization": f"Bearer {token}",
@@ -210,17 +213,9 @@ class StatusClient:
             pool as client,
             client.stream("GET", url, headers=headers) as response,
         ):
-            body = bytearray()
-            # Cancelled, not broken out of: httpx nests generators, and those that
-            # are left half-way are not closed.
-            with trio.CancelScope() as reading:
-                async for chunk in response.aiter_raw():
-                    body += chunk
-                    if len(body) > _MOST_BODY_BYTES:
-                        reading.cancel()
-            return response, bytes(body)
+            return response, await read_body(response, _MOST_BODY_BYTES)
 
-    def _judge(self, response: httpx.Response, body: bytes) -> Answer:
+    def _judge(self, response: httpx.Response, body: bytes | None) -> Answer:
         status = response.status_code
         limits = read_limits(status, response.headers, datetime.now(UTC))
         # A proxy's own 404, while dryAPI is exchanged behind it, says nothing of a job.
@@ -233,8 +228,9 @@ class StatusClient:
                 why += ", a redirect, which is not followed"
             elif status == 404:
                 why += ", and not as dryAPI does where it doesn't know a job"
-        elif len(body) > _MOST_BODY_BYTES:
-            why = f"gave an answer of more than {_MOST_BODY_BYTES} bytes"
+        elif body is None:
+            why = f"gave an answer of more than {_MOST_BODY_BYTES} bytes or of too many"
+            why += " chunks"
         elif not _is_object(body):
             kind = response.headers.get("content-type", "no content type")
             kind = "".join(c for c in kind[:80] if c.isprintable())
@@ -264,8 +260,7 @@ class StatusClient:
     def _open(self, tls: ssl.SSLContext) -> _Pool:
         # trust_env off: a proxy or .netrc of the environment must not meet the token.
         client = httpx.AsyncClient(
-            verify=tls,
-            transport=self._transport,
+            transport=self._transport or BoundedTransport(tls),
             timeout=None,  # noqa: S113 - the cancel scope of each request is the timeout
             trust_env=False,
             follow_redirects=False,
@@ -313,7 +308,9 @@ class _Pool:
             await self._client.aclose()
 
 
-def _is_object(body: bytes) -> bool:
+def _is_object(body: bytes | None) -> bool:
+    if body is None:
+        return False
     try:
         msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

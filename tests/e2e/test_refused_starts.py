@@ -339,7 +339,7 @@ async def _check_waits(bridge: BridgeProcess) -> None:
         ),
         (
             {"status": 500, "body": "Route [login] not defined: canary-page"},
-            "is no authorisation",
+            "is no authorization",
         ),
     ],
 )
