@@ -8,7 +8,7 @@ would keep a core busy for the whole timeout of a request.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -190,8 +190,10 @@ class _Body(httpx.AsyncByteStream):
         self._request = request
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        stream = self._response.stream
+        assert isinstance(stream, AsyncIterable)
         with _httpx_errors(self._request):
-            async for chunk in self._response.stream:
+            async for chunk in stream:
                 yield chunk
 
     async def aclose(self) -> None:
