@@ -16,6 +16,7 @@ from typing import Final, NoReturn
 import msgspec
 import trio
 
+from bridge.accounts import sources_of
 from bridge.http.tls import ReloadingContext
 from bridge.intake import Intake
 from bridge.operations.healing_sources import HealingSources
@@ -27,7 +28,6 @@ from bridge.reconciliation.reconciler import Reconciler
 from bridge.record import Origin, Record, Spent
 from bridge.recovery.ledger import Ledger
 from bridge.serving import Limits, Tls, serve
-from bridge.sessions import sources_of
 from bridge.settings import Account, Settings, signature
 from bridge.webhooks.holding import Holding
 from bridge.webhooks.receiver import Receiver, Recipient

@@ -19,6 +19,7 @@ import structlog
 import trio
 
 from bridge import __version__, dead_letter
+from bridge.accounts import Accounts, sources_of
 from bridge.errors import RefusedError
 from bridge.framing import framing_of
 from bridge.healing import HealingTasks
@@ -31,11 +32,10 @@ from bridge.operations.heartbeat import LoopHeartbeat
 from bridge.operations.metrics import Metrics
 from bridge.operations.sources import Sources
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.pusher.recording import Recorder
+from bridge.pusher.recorder import Recorder
 from bridge.record import Record
 from bridge.recovery.ledger import Ledger
 from bridge.serving import serve
-from bridge.sessions import Sessions, sources_of
 from bridge.settings import Settings
 from bridge.threads import in_thread
 from bridge.tracing import open_tracing, secrets_in
@@ -137,7 +137,7 @@ class _Service:
         )
         self._relay_ended = trio.Event()
         self._recorder = recorder
-        self._sessions = Sessions(
+        self._accounts = Accounts(
             settings,
             outbox,
             self._ledger,
@@ -151,7 +151,7 @@ class _Service:
 
     async def run(self) -> None:
         """Run everything until a signal or a failure, and stop in order."""
-        self._sessions.begin()
+        self._accounts.begin()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(
                 in_thread, self._outbox.run, self._outbox.stop, _OUTBOX_GRACE_SECONDS
@@ -185,7 +185,7 @@ class _Service:
         superseded = sum(tally.superseded for tally in tallies)
         _log.info(
             "service.stopped",
-            read=self._sessions.events_read,
+            read=self._accounts.events_read,
             told=self._healing.events_told,
             superseded=superseded,
             published=sum(published.values()),
@@ -197,9 +197,9 @@ class _Service:
 
     async def _start_operations(self, nursery: trio.Nursery) -> None:
         loop = LoopHeartbeat()
-        intakes = [*self._sessions.intakes, *self._healing.intakes]
+        intakes = [*self._accounts.intakes, *self._healing.intakes]
         sources = Sources(
-            [session.statistics for session in self._sessions.sessions],
+            [session.statistics for session in self._accounts.sessions],
             [intake.statistics for intake in intakes],
             self._outbox.statistics,
             self._relay.statistics,
@@ -225,7 +225,7 @@ class _Service:
 
     async def _run_sessions(self, intake: trio.CancelScope) -> None:
         try:
-            await self._sessions.run()
+            await self._accounts.run()
         except RefusedError as error:
             # Rows of an earlier run may wait: they get the relay's deadline.
             self._refusal = error

@@ -15,7 +15,7 @@ from bridge.outbox import Outbox, OutboxDirectory
 from bridge.reconciliation.budget import Budget, Purpose
 from bridge.record import Importance, Origin, Spent
 from bridge.recovery.ledger import Ledger
-from bridge.sessions import sources_of
+from bridge.accounts import sources_of
 from bridge.settings import (
     AccountSettings,
     OutboxSettings,

@@ -77,7 +77,7 @@ def of_sessions(sessions: Sequence[SessionStatistics]) -> Iterator[Metric]:
         frames.add_metric(who, session.frames)
         events.add_metric(who, session.events)
         filtered.add_metric(who, session.other_events)
-        unrecognised.add_metric(who, session.unrecognised)
+        unrecognised.add_metric(who, session.unrecognized)
         for outcome, count in dict(session.connects).items():
             connects.add_metric([*who, str(outcome)], count)
         for outcome, count in dict(session.probes).items():

@@ -79,7 +79,7 @@ class SessionStatistics(Protocol):
         """Events of another name or channel, passed over."""
 
     @property
-    def unrecognised(self) -> int:
+    def unrecognized(self) -> int:
         """Text messages that no reading made sense of."""
 
     @property

@@ -1,44 +1,38 @@
 """
-How long to wait before the next connect.
+How long to wait before the next connection.
 
-Verdicts come from `closing`; here they become seconds. The promises: the first
-retry goes out at once where the server's code allows it; for the first half
-minute of an outage no wait is longer than two seconds, so that a server that
-was restarted is found quickly; after that waits double up to the cap; and no
-ten seconds see more than ten connects, whatever happens.
+Actions come from `close_codes`; here they become seconds. The first retry follows at
+once where the server's code allows it. For the first half minute of an outage no wait
+is longer than two seconds, so that a server that was restarted is found quickly; after
+that waits double up to the cap. A `Retry-After` is honored.
 
-No clock of its own: every moment is given by the caller, in seconds of one
-monotonic clock.
+No clock of its own: the caller gives each moment, in seconds of one monotonic clock.
 """
 
 from __future__ import annotations
 
 import random
-from collections import deque
 from typing import Final
 
-from bridge.pusher.closing import Verdict
+from bridge.pusher.close_codes import Action
 
 
 __all__ = ["Backoff"]
 
 # Of the two seconds within which a returned server is to be found, two tenths
-# are left for connecting, authorising and subscribing.
+# are left for connecting, authorizing and subscribing.
 _SHORT_CAP_SECONDS: Final = 1.8
 _SHORT_OUTAGE_SECONDS: Final = 30.0
 
-# Jitter takes up to a quarter off. With the cap above, that alone keeps ten
-# seconds of immediate refusals at ten connects: at 0, 0, 0.4, 1.1, 2.5, ... s.
+# Jitter takes up to a quarter off. With the cap above, ten seconds of immediate
+# refusals see at most ten connects: at 0, 0, 0.4, 1.1, 2.5, ... s.
 _LEAST_SHARE: Final = 0.75
 
 # Pusher protocol, 4100-4199: wait at least a second.
 _LATER_SECONDS: Final = 1.0
 
-# A pace that no operator minds, when only a person can change the answer.
+# A rate that no server minds, when only an operator can change the answer.
 _SLOWLY_SECONDS: Final = 30.0
-
-_MOST_CONNECTS: Final = 10
-_WINDOW_SECONDS: Final = 10.0
 
 
 class Backoff:
@@ -48,53 +42,60 @@ class Backoff:
     Args:
         initial_seconds: The first wait after the immediate retry.
         max_seconds: The longest wait, once an outage is older than 30 s.
-        jitter: Where chance comes from.
+        spread_seconds: Waits that many sessions of a process begin in the same moment
+            (a server restarts, or asks all to retry later) are spread over this.
+        jitter: The source of randomness.
     """
 
     def __init__(
-        self, initial_seconds: float, max_seconds: float, jitter: random.Random
+        self,
+        initial_seconds: float,
+        max_seconds: float,
+        *,
+        spread_seconds: float = 0.0,
+        jitter: random.Random,
     ) -> None:
         self._initial_seconds = initial_seconds
         self._max_seconds = max_seconds
+        self._spread_seconds = spread_seconds
         self._jitter = jitter
         self._next_seconds = initial_seconds
         self._at_once = True
-        self._connects: deque[float] = deque(maxlen=_MOST_CONNECTS)
 
     def reset(self) -> None:
         """Begin again: a connection was up long enough to be called stable."""
         self._next_seconds = self._initial_seconds
         self._at_once = True
 
-    def connecting(self, now: float) -> None:
-        """Note that a connect goes out."""
-        self._connects.append(now)
+    def spread(self) -> float:
+        """Give a wait that spreads what all sessions would do in the same moment."""
+        return self._jitter.uniform(0.0, self._spread_seconds)
 
-    def delay(self, verdict: Verdict, *, now: float, outage_since: float) -> float:
+    def delay(
+        self,
+        action: Action,
+        *,
+        outage_seconds: float,
+        retry_after_seconds: float | None = None,
+    ) -> float:
         """
-        Say how long to wait.
+        Give the seconds until the next connection.
 
         Args:
-            verdict: What the end of the last connection meant.
-            now: This moment.
-            outage_since: Since when nothing is subscribed.
-
-        Returns:
-            Seconds until the next connect may go out.
+            action: What the end of the last connection meant.
+            outage_seconds: For how long the account hasn't been subscribed.
+            retry_after_seconds: How long the server asks to wait, if it does.
         """
-        if verdict in {Verdict.RETRY_NOW, Verdict.USE_TLS}:
-            if self._at_once:
-                self._at_once = False
-                return self._within_limit(0.0, now)
-            seconds = self._double(now - outage_since)
-        elif verdict is Verdict.RETRY_LATER:
+        at_once, self._at_once = self._at_once, False
+        if action in {Action.RETRY_NOW, Action.USE_TLS}:
+            seconds = 0.0 if at_once else self._double(outage_seconds)
+        elif action is Action.RETRY_LATER:
             least = _LATER_SECONDS / _LEAST_SHARE
-            seconds = max(least, self._double(now - outage_since))
+            seconds = max(least, self._double(outage_seconds))
         else:
             seconds = max(_SLOWLY_SECONDS, self._max_seconds)
-        self._at_once = False
-        share = self._jitter.uniform(_LEAST_SHARE, 1.0)
-        return self._within_limit(seconds * share, now)
+        seconds *= self._jitter.uniform(_LEAST_SHARE, 1.0)
+        return max(seconds, retry_after_seconds or 0.0) + self.spread()
 
     def _double(self, outage_seconds: float) -> float:
         cap = self._max_seconds
@@ -103,8 +104,3 @@ class Backoff:
         seconds = min(self._next_seconds, cap)
         self._next_seconds = seconds * 2
         return seconds
-
-    def _within_limit(self, seconds: float, now: float) -> float:
-        if len(self._connects) < _MOST_CONNECTS:
-            return seconds
-        return max(seconds, self._connects[0] + _WINDOW_SECONDS - now)

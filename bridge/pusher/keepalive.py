@@ -1,152 +1,250 @@
 """
-Pings on a clock, pongs in time.
+Pings on a clock, pongs in time, and a probe of the subscription now and then.
 
-soketi closes a connection after 120 s without a `pusher:ping`, however busy it
-is, and WebSocket pings don't count (measured); other servers drop listeners
-that only listen. So a ping goes out at every interval, whatever comes in. A
-pong that doesn't come is the only sign of a connection that died without a word.
+soketi closes a connection after 120 s without a `pusher:ping`, however busy it is, and
+WebSocket pings don't count (measured); other servers prune clients that only listen. So
+a ping is sent at every interval, whatever arrives. A missing pong is the only sign of a
+connection that died silently. While events arrive there are more pings: a gap begins
+where the last answered ping was sent.
 
-While events come, there are more: a gap begins where the last answered ping was sent,
-and with events on their way it matters how long ago that was.
-
-What the end of a connection leads to is not decided here.
+A connection can answer pings and be deaf: the server forgot the subscription, or one of
+its nodes no longer receives from the others. soketi and Reverb acknowledge a repeated
+subscription (measured; Reverb's source), with the same signature, which is valid as
+long as the socket id. So the bridge repeats it every few minutes, and sooner when jobs
+are in flight and nothing arrives. Pusher's own servers answer with an error ("Existing
+subscription"): then this connection is probed no more. Silence twice means deaf.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections import Counter
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final, NoReturn
 
+import structlog
 import trio
 
-from bridge.errors import ConnectionLostError
-from bridge.pusher import outgoing
-from bridge.pusher.closing import Verdict
-from bridge.pusher.continuity import Continuity
-from bridge.pusher.ending import Ending
-from bridge.pusher.patience import answered
-from bridge.pusher.websocket import Connection
+from bridge.pusher.close_codes import Action, EndedError
+from bridge.pusher.coverage import Coverage
+from bridge.pusher.protocol import PING, PONG
+from bridge.pusher.websocket import WebSocket
+from bridge.settings import PusherSettings
 
 
-__all__ = ["KeepAlive"]
+__all__ = ["KeepAlive", "ProbeOutcome"]
 
-# How much too early a gap may begin for want of a newer ping, while events come. Half
-# as much would be twice the pings for every account that is heard of at all.
+# How much too early a gap may begin for want of a newer ping, while events arrive. Half
+# as much would be twice the pings for every account that gets events.
 _PROOF_SECONDS: Final = 2.0
+
+# soketi drops answers to a slow reader, so one missing answer means nothing.
+_TRIES: Final = 2
+
+# Waking up so long after a deadline means that the whole process was suspended: what
+# has arrived meanwhile has to be read before it is judged.
+_STALL_SECONDS: Final = 1.0
+
+_log = structlog.get_logger("bridge.pusher")
+
+
+class ProbeOutcome(StrEnum):
+    """What came of a repeated subscription: a metric's label."""
+
+    ACKNOWLEDGED = "acknowledged"
+    EVENTS = "events"
+    """No acknowledgement, but events of the channel, in the time for it."""
+    UNSUPPORTED = "unsupported"
+    """An error: the server doesn't acknowledge repeated subscriptions."""
+    UNANSWERED = "unanswered"
 
 
 class KeepAlive:
     """
-    The pings of one connection.
+    The pings and probes of one connection.
 
     Args:
-        connection: The open WebSocket.
-        interval_seconds: From one ping to the next.
-        pong_timeout_seconds: From a ping to its pong.
-        continuity: Where proofs of life are noted.
+        websocket: The open WebSocket.
+        coverage: Where answers are noted.
+        settings: How often, and how long an answer may take.
+        activity_timeout_seconds: What the server asks for.
+        has_jobs: Whether jobs are known to be in flight.
+        probes: Probes by outcome, counted.
+
+    Attributes:
+        subscription: The frame that is repeated to probe; set before `run`.
+        probed: Whether this connection is probed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a connection's parts, each given once
         self,
-        connection: Connection,
+        websocket: WebSocket,
+        coverage: Coverage,
+        settings: PusherSettings,
         *,
-        interval_seconds: float,
-        pong_timeout_seconds: float,
-        continuity: Continuity,
+        activity_timeout_seconds: float,
+        has_jobs: Callable[[], bool],
+        probes: Counter[ProbeOutcome],
     ) -> None:
-        self._connection = connection
-        self._interval_seconds = interval_seconds
-        self._pong_timeout_seconds = pong_timeout_seconds
-        self._continuity = continuity
-        # When the next ping is due, and when it is due if an event comes before.
-        self._proof_due = trio.current_time()
-        self._due = self._proof_due + interval_seconds
+        self.subscription = ""
+        self.probed = settings.probe_interval_seconds > 0
+        self._websocket = websocket
+        self._coverage = coverage
+        self._settings = settings
+        self._has_jobs = has_jobs
+        self._probes = probes
+        self._interval_seconds = min(
+            settings.activity_timeout_seconds, activity_timeout_seconds
+        )
+        now = trio.current_time()
+        # When the next ping is due, and when it is due if an event arrives before.
+        self._soonest = now
+        self._due = now + self._interval_seconds
         self._wait = trio.CancelScope(deadline=self._due)
-        self._urged = trio.Event()
-        self._ponged: trio.Event | None = None
-        self._pong_owed = trio.Event()
-        self._pings = 0
-        self._pongs = 0
-        self._proof = trio.lowlevel.ParkingLot()
-
-    def urge(self) -> None:
-        """Have a ping sent at once, or as soon as the last one's pong has come."""
-        self._urged.set()
-
-    def heard(self) -> None:
-        """Have a ping sent soon, so that it proves what came before the event too."""
-        if self._due > self._proof_due:
-            self._wait.deadline = self._due = self._proof_due
-
-    def ponged(self) -> bool:
-        """
-        Note the server's pong.
-
-        Returns:
-            Whether a ping was waiting for it.
-        """
-        if self._ponged is None or self._ponged.is_set():
-            return False
+        self._wakeup = trio.Event()
+        self._pong_owed = False
+        # Set when the answer to what was asked last has come.
+        self._ponged = trio.Event()
+        self._replied = trio.Event()
+        self._refused = False
         self._ponged.set()
-        self._continuity.ponged()
-        self._pongs = self._pings
-        self._proof.unpark_all()
-        return True
+        self._replied.set()
+        self._events = 0
+        self._probed_at = self._quiet_since = now
+        self._silence_seconds = settings.probe_silence_seconds
 
-    async def proof(self) -> None:
-        """Wait until a ping is answered that is sent from now on."""
-        # No deadline: a pong that doesn't come ends the connection.
-        pings = self._pings
-        while self._pongs <= pings:
-            await self._proof.park()
+    # -- What the reader reports ----------------------------------------------
 
-    def pinged(self) -> None:
-        """Note that the server wants a pong; `answer` sends it."""
-        self._pong_owed.set()
+    def event(self) -> None:
+        """Note events: a ping sent soon proves what came before them too."""
+        self._events += 1
+        if self._due > self._soonest:
+            self._wait.deadline = self._due = self._soonest
 
-    async def ping(self) -> Ending | None:
+    def hasten(self) -> None:
+        """Have a ping sent at once, or as soon as the last one's pong has come."""
+        self._wait.deadline = self._due = trio.current_time()
+
+    def pong(self) -> None:
+        """Note the server's pong; without a ping it means nothing."""
+        if not self._ponged.is_set():
+            self._ponged.set()
+            self._coverage.ponged()
+
+    def ping(self) -> None:
+        """Note that the server wants a pong."""
+        self._pong_owed = True
+        self._wakeup.set()
+
+    def acknowledged(self) -> None:
+        """Note an acknowledgement; without a probe it means nothing."""
+        if not self._replied.is_set():
+            self._replied.set()
+            self._coverage.acknowledged(self._probed_us)
+
+    def error(self) -> None:
+        """Note a `pusher:error`, which is a reply if a probe waits for one."""
+        if not self._replied.is_set():
+            self._refused = True
+            self._replied.set()
+
+    # -- The connection's own task --------------------------------------------
+
+    async def run(self) -> NoReturn:
         """
-        Ping for as long as pongs come.
+        Ping and probe until cancelled, which the end of the connection does.
 
-        Returns:
-            The end, when one doesn't; None if the connection ended by itself.
+        Raises:
+            EndedError: An answer doesn't come.
+            ConnectionLostError: The connection ended.
         """
         while True:
             with self._wait:
-                await self._urged.wait()
-            now = trio.current_time()
-            self._proof_due = now + _PROOF_SECONDS
-            self._due = now + self._interval_seconds
-            # Entered when the pong has come; an event may be heard before.
+                # A server may ping while an answer is awaited: seconds don't matter.
+                await self._wakeup.wait()
+            self._wakeup = trio.Event()
+            if self._pong_owed:
+                self._pong_owed = False
+                await self._websocket.send(PONG)
+            if trio.current_time() >= self._due:
+                await self._ping()
+                # Right behind a pong: the connection is known to be alive.
+                if self.probed and self._is_probe_due():
+                    await self._probe()
             self._wait = trio.CancelScope(deadline=self._due)
-            self._urged = trio.Event()
-            ponged = self._ponged = trio.Event()
-            self._pings += 1
-            self._continuity.pinging()
-            try:
-                in_time = await answered(
-                    lambda: self._connection.send(outgoing.ping()),
-                    ponged,
-                    self._pong_timeout_seconds,
-                )
-            except ConnectionLostError:
-                return None
-            if not in_time:
-                # Nobody would answer a close frame either.
-                self._connection.abort()
-                return Ending(
-                    f"no pong within {self._pong_timeout_seconds:g} s",
-                    Verdict.RETRY_NOW,
-                    deaf=True,
-                )
-            self._ponged = None
 
-    async def answer(self) -> None:
-        """Send a pong whenever one is owed; several pings at once get one."""
-        while True:
-            # No deadline: soketi never pings, and nothing depends on it.
-            await self._pong_owed.wait()
-            self._pong_owed = trio.Event()
-            try:
-                await self._connection.send(outgoing.pong())
-            except ConnectionLostError:
-                return
+    async def _ping(self) -> None:
+        now = trio.current_time()
+        self._soonest = now + _PROOF_SECONDS
+        self._due = now + self._interval_seconds
+        # Entered when the pong has come; an event may arrive before.
+        self._wait = trio.CancelScope(deadline=self._due)
+        self._ponged = trio.Event()
+        self._coverage.pinging()
+        timeout_seconds = self._settings.pong_timeout_seconds
+        if not await self._answered(PING, self._ponged, timeout_seconds):
+            # A close frame would not be answered either.
+            self._websocket.abort()
+            raise EndedError(
+                f"no pong within {timeout_seconds:g} s", Action.RETRY_NOW, deaf=True
+            )
+
+    def _is_probe_due(self) -> bool:
+        """Decide whether the subscription is to be repeated now."""
+        now = trio.current_time()
+        if self._events:
+            self._events, self._quiet_since = 0, now
+            self._silence_seconds = self._settings.probe_silence_seconds
+        if now - self._probed_at >= self._settings.probe_interval_seconds:
+            return True
+        if now - self._quiet_since < self._silence_seconds or not self._has_jobs():
+            return False
+        self._quiet_since = now
+        self._silence_seconds *= 2
+        return True
+
+    async def _probe(self) -> None:
+        """Repeat the subscription, and end the connection that is deaf."""
+        timeout_seconds = self._settings.subscribe_timeout_seconds
+        self._probed_at = trio.current_time()
+        self._probed_us = self._coverage.now_us()
+        self._replied, self._refused = trio.Event(), False
+        outcome = ProbeOutcome.UNANSWERED
+        for _ in range(_TRIES):
+            if await self._answered(self.subscription, self._replied, timeout_seconds):
+                outcome = (
+                    ProbeOutcome.UNSUPPORTED
+                    if self._refused
+                    else ProbeOutcome.ACKNOWLEDGED
+                )
+                break
+            # An acknowledgement may wait behind a flood of events; each of them
+            # came through the subscription.
+            if self._events:
+                outcome = ProbeOutcome.EVENTS
+                break
+        self._replied.set()
+        self._probes[outcome] += 1
+        if outcome is ProbeOutcome.UNSUPPORTED:
+            self.probed = False
+            _log.info("session.probe_unsupported")
+        elif outcome is ProbeOutcome.UNANSWERED:
+            raise EndedError(
+                f"no answer to {_TRIES} repeated subscriptions within"
+                f" {timeout_seconds:g} s each",
+                Action.RETRY_NOW,
+                deaf=True,
+            )
+
+    async def _answered(
+        self, frame: str, answer: trio.Event, timeout_seconds: float
+    ) -> bool:
+        """Send a frame and wait for its answer, as long as both may take."""
+        deadline = trio.current_time() + timeout_seconds
+        with trio.move_on_at(deadline):
+            await self._websocket.send(frame)
+            await answer.wait()
+        if trio.current_time() - deadline > _STALL_SECONDS:
+            with trio.move_on_after(timeout_seconds):
+                await answer.wait()
+        return answer.is_set()

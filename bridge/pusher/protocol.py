@@ -1,15 +1,11 @@
 """
-The Pusher protocol, version 7, as the server speaks it: text in, events out.
+The Pusher protocol, version 7: text in, events out; frames and addresses of the client.
 
-No socket, no clock, no trio, no state: what an event means at a given moment is
-`state`'s business, and what is done about it `attempt`'s. What the client says
-stands in `outgoing`.
-
-Tolerance is the rule: whatever a server sends becomes one of the events below,
-and nothing is raised. Control events are believed only where the protocol puts
-them: anyone who may publish to a channel can publish an event named
-`pusher:error` into it (soketi relays it, with the channel's name), so a control
-event that carries a channel it shouldn't carry is data like any other.
+No socket, no clock, no state. Tolerance is the rule: whatever a server sends becomes
+one of the events below, and nothing is raised. Control events are believed only where
+the protocol puts them: anyone who may publish to a channel can publish an event named
+`pusher:error` into it (soketi relays it, with the channel's name), so a control event
+that carries a channel it shouldn't carry is data like any other.
 """
 
 from __future__ import annotations
@@ -19,12 +15,19 @@ import math
 import re
 from collections.abc import Callable
 from typing import Final, TypeAlias, final
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 import msgspec
+
+from bridge import __version__
+from bridge.errors import ConfigError
 
 
 __all__ = [
     "DEFAULT_ACTIVITY_TIMEOUT_SECONDS",
+    "JOB_EVENT",
+    "PING",
+    "PONG",
     "ChannelEvent",
     "ControlEvent",
     "Established",
@@ -34,20 +37,35 @@ __all__ = [
     "ServerError",
     "SubscriptionError",
     "SubscriptionSucceeded",
-    "Unrecognised",
+    "Unrecognized",
+    "channel_of",
+    "connect_url",
     "decode",
+    "subscribe",
 ]
 
-DEFAULT_ACTIVITY_TIMEOUT_SECONDS: Final = 30.0
-"""Taken where a server says nothing usable: soketi's and Reverb's own default."""
+JOB_EVENT: Final = "request.status.updated"
+"""The event that dryAPI publishes for a job (its documentation, WebSocket)."""
 
-# Outside of these a server's activity timeout is a mistake, not a wish: pings
-# every few milliseconds, or none for hours.
+DEFAULT_ACTIVITY_TIMEOUT_SECONDS: Final = 30.0
+"""Used where a server sends nothing usable: soketi's and Reverb's own default."""
+
+PING: Final = '{"event":"pusher:ping","data":{}}'
+"""The client's ping; `data` empty, as pusher-js sends it."""
+
+PONG: Final = '{"event":"pusher:pong","data":{}}'
+"""The answer to the server's ping."""
+
+# Outside of these a server's activity timeout is a mistake: pings every few
+# milliseconds, or none for hours.
 _ACTIVITY_TIMEOUT_RANGE: Final = (1.0, 3600.0)
 
 # Two numbers with a dot between: the signature covers the text, so anything
 # else could only be refused later.
 _SOCKET_ID: Final = re.compile(r"[0-9]{1,40}\.[0-9]{1,40}")
+
+# Pusher's and soketi's rule for names of channels; soketi's limit on length.
+_CHANNEL: Final = re.compile(r"[-a-zA-Z0-9_=@,.;]{1,200}")
 
 
 class Established(msgspec.Struct, frozen=True):
@@ -73,25 +91,20 @@ class Pong(msgspec.Struct, frozen=True):
 
 
 class SubscriptionSucceeded(msgspec.Struct, frozen=True):
-    """
-    The server subscribed us; a repeated subscription repeats it.
-
-    Attributes:
-        channel: Which channel.
-    """
+    """The server acknowledged a subscription, or a repeated one."""
 
     channel: str
 
 
 class SubscriptionError(msgspec.Struct, frozen=True):
     """
-    The server refused a subscription; the connection lives.
+    The server refused a subscription; the connection stays open.
 
     Attributes:
         channel: Which channel.
         status: An HTTP status or a Pusher code, where there is one.
         kind: The server's word for it (`AuthError`), where there is one.
-        message: The server's sentence, shortened.
+        message: The server's text, shortened.
     """
 
     channel: str
@@ -102,11 +115,11 @@ class SubscriptionError(msgspec.Struct, frozen=True):
 
 class ServerError(msgspec.Struct, frozen=True):
     """
-    The server complains; it may close the connection or keep it.
+    A `pusher:error`: the server may close the connection or keep it.
 
     Attributes:
-        code: A code of the table in `closing`, where there is one.
-        message: The server's sentence, shortened.
+        code: A code of the table in `close_codes`, where there is one.
+        message: The server's text, shortened.
     """
 
     code: int | None
@@ -116,7 +129,7 @@ class ServerError(msgspec.Struct, frozen=True):
 @final
 class ChannelEvent(msgspec.Struct, frozen=True, gc=False):
     """
-    What someone published.
+    A published event.
 
     Attributes:
         event: Its name.
@@ -140,9 +153,9 @@ class ChannelEvent(msgspec.Struct, frozen=True, gc=False):
         return bytes(_decode_odd_frame(self.text).data)
 
 
-class Unrecognised(msgspec.Struct, frozen=True):
+class Unrecognized(msgspec.Struct, frozen=True):
     """
-    A frame that is no event: count it and go on.
+    A frame that isn't an event: count it and go on.
 
     Attributes:
         reason: What is wrong with it; never any of its content.
@@ -158,7 +171,7 @@ ControlEvent: TypeAlias = (
     | ServerError
     | SubscriptionError
     | SubscriptionSucceeded
-    | Unrecognised
+    | Unrecognized
 )
 """What concerns the connection itself."""
 
@@ -166,7 +179,7 @@ Event: TypeAlias = ChannelEvent | ControlEvent
 
 
 class _Frame(msgspec.Struct, gc=False):
-    """The shape of nearly every frame; unknown keys are passed over."""
+    """The shape of nearly every frame; unknown keys are ignored."""
 
     event: str
     channel: str | None = None
@@ -174,7 +187,7 @@ class _Frame(msgspec.Struct, gc=False):
 
 
 class _OddFrame(msgspec.Struct, gc=False):
-    """The same, with the payload untouched and nothing demanded of the rest."""
+    """The same, with the payload untouched and any type for the rest."""
 
     event: object = None
     channel: object = None
@@ -191,17 +204,17 @@ _UNDECODABLE: Final = (msgspec.MsgspecError, RecursionError, ValueError)
 
 def decode(message: str | bytes) -> Event:
     """
-    Read one WebSocket message.
+    Decode one WebSocket message.
 
     Args:
         message: The text of a text message, or the bytes of a binary one,
             which no Pusher server sends.
 
     Returns:
-        The event; `Unrecognised` for whatever is none. Never raises.
+        The event; `Unrecognized` for anything else. Never raises.
     """
     if not isinstance(message, str):
-        return Unrecognised("a binary message")
+        return Unrecognized("a binary message")
     try:
         frame = _decode_frame(message)
     except _UNDECODABLE:
@@ -216,11 +229,11 @@ def decode(message: str | bytes) -> Event:
 
 def _decode_odd(message: str) -> Event:
     """
-    Read a frame that the typed decoder refused.
+    Decode a frame that the typed decoder refused.
 
-    Its payload may be JSON that msgspec has no value for (a number out of
-    range, a lone surrogate): it was published all the same, so it is handed on
-    as text. Control events don't come this way: no server writes them so.
+    Its payload may be JSON that msgspec has no value for (a number out of range, a
+    lone surrogate): it was published all the same, so it is passed on as text. No
+    server writes control events like that.
     """
     try:
         odd = _decode_odd_frame(message)
@@ -229,17 +242,17 @@ def _decode_odd(message: str) -> Event:
         try:
             loaded = json.loads(message)
         except _UNDECODABLE:
-            return Unrecognised("not JSON, or nested too deeply")
+            return Unrecognized("not JSON, or nested too deeply")
         if not isinstance(loaded, dict):
-            return Unrecognised("not an object")
+            return Unrecognized("not an object")
         name, channel = loaded.get("event"), loaded.get("channel")
         # ASCII escapes keep what can't be encoded; this can't nest too deeply,
-        # since it was just read.
+        # since it was just decoded.
         data = json.dumps(loaded.get("data"))
     if not isinstance(name, str):
-        return Unrecognised("no event name")
+        return Unrecognized("no event name")
     if channel is not None and not isinstance(channel, str):
-        return Unrecognised("the channel is not a string")
+        return Unrecognized("the channel is not a string")
     return ChannelEvent(name, channel, data, message)
 
 
@@ -259,7 +272,7 @@ def _established(frame: _Frame) -> Event | None:
     members = _members(frame.data)
     socket_id = members.get("socket_id")
     if not isinstance(socket_id, str) or not _SOCKET_ID.fullmatch(socket_id):
-        return Unrecognised("connection_established without a usable socket id")
+        return Unrecognized("connection_established without a usable socket id")
     return Established(socket_id, _activity_timeout(members.get("activity_timeout")))
 
 
@@ -275,23 +288,11 @@ def _activity_timeout(value: object) -> float:
     return DEFAULT_ACTIVITY_TIMEOUT_SECONDS
 
 
-def _ping(frame: _Frame) -> Event | None:
-    return Ping() if frame.channel is None else None
-
-
-def _pong(frame: _Frame) -> Event | None:
-    return Pong() if frame.channel is None else None
-
-
 def _server_error(frame: _Frame) -> Event | None:
     if frame.channel is not None:
         return None
     members = _members(frame.data)
-    return ServerError(_code(members.get("code")), _sentence(members.get("message")))
-
-
-def _subscription_succeeded(frame: _Frame) -> Event | None:
-    return None if frame.channel is None else SubscriptionSucceeded(frame.channel)
+    return ServerError(_code(members.get("code")), _line(members.get("message")))
 
 
 def _subscription_error(frame: _Frame) -> Event | None:
@@ -302,17 +303,19 @@ def _subscription_error(frame: _Frame) -> Event | None:
     return SubscriptionError(
         frame.channel,
         _code(members.get("status")),
-        _sentence(kind) if isinstance(kind, str) else None,
-        _sentence(members.get("error")),
+        _line(kind) if isinstance(kind, str) else None,
+        _line(members.get("error")),
     )
 
 
 _CONTROL: Final[dict[str, Callable[[_Frame], Event | None]]] = {
     "pusher:connection_established": _established,
-    "pusher:ping": _ping,
-    "pusher:pong": _pong,
+    "pusher:ping": lambda frame: Ping() if frame.channel is None else None,
+    "pusher:pong": lambda frame: Pong() if frame.channel is None else None,
     "pusher:error": _server_error,
-    "pusher_internal:subscription_succeeded": _subscription_succeeded,
+    "pusher_internal:subscription_succeeded": lambda frame: (
+        None if frame.channel is None else SubscriptionSucceeded(frame.channel)
+    ),
     "pusher:subscription_error": _subscription_error,
 }
 
@@ -324,8 +327,71 @@ def _code(value: object) -> int | None:
     return None
 
 
-def _sentence(value: object) -> str:
-    # Strangers' text goes to logs: one short printable line of it.
+def _line(value: object) -> str:
+    """Give a server's text for the log: one short printable line."""
     if not isinstance(value, str):
         return ""
     return "".join(c if c.isprintable() else " " for c in value[:200]).strip()
+
+
+def channel_of(client_id: str) -> str:
+    """
+    Name an account's channel.
+
+    It has to be checked here: soketi 1.6 closes every client's connection when a
+    subscription comes without a usable channel.
+
+    Raises:
+        ConfigError: The client id has a character that the protocol forbids.
+    """
+    channel = f"private-client.{client_id}"
+    if not _CHANNEL.fullmatch(channel):
+        raise ConfigError(
+            "client_id (BRIDGE_CLIENT_ID) may have letters, digits and -_=@,.;"
+            " and at most 185 of them"
+        )
+    return channel
+
+
+def subscribe(channel: str, auth: str) -> str:
+    """
+    Build the subscription to a private channel.
+
+    Args:
+        channel: The name, from `channel_of`.
+        auth: `key:signature`, from the auth endpoint.
+    """
+    frame = {"event": "pusher:subscribe", "data": {"auth": auth, "channel": channel}}
+    return msgspec.json.encode(frame).decode()
+
+
+def connect_url(base: str, app_key: str) -> str:
+    """
+    Build the address that a client connects to.
+
+    Args:
+        base: `ws://` or `wss://`, host, port and perhaps a path prefix.
+        app_key: The app's public key.
+
+    Returns:
+        The address with path `/app/KEY`, and protocol 7, this client's name and
+        its version as the query.
+
+    Raises:
+        ConfigError: `base` isn't such an address.
+    """
+    try:
+        parts = urlsplit(base)
+        usable = parts.scheme in {"ws", "wss"} and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ConfigError(
+            "pusher.url (BRIDGE_PUSHER_URL) must be ws://host[:port][/path] or"
+            " wss://host[:port][/path]"
+        )
+    query = urlencode(
+        {"protocol": 7, "client": "dryapi-kafka-bridge", "version": __version__}
+    )
+    path = f"{parts.path.rstrip('/')}/app/{quote(app_key, safe='')}"
+    return urlunsplit((parts.scheme, parts.netloc, path, query, ""))

@@ -1,42 +1,33 @@
 """
-The WebSocket: the only module that speaks to trio_websocket.
+The WebSocket: the only module that imports trio_websocket.
 
-It upgrades a transport, gives its messages in runs, and turns every error of
-trio_websocket into one of ours with a sentence that names host and port. What a
-message says is not looked at here.
+It upgrades a stream and delivers every message in the task that reads it. Each error of
+trio_websocket becomes one of ours, with a message that names host and port. The content
+of messages is not looked at.
 
-**Runs.** trio_websocket calls a coroutine for each message and hands it through a
-memory channel whose two ends are checkpoints; wsproto makes six objects of its frame.
-One read of the socket often brings hundreds of messages. So `Frames` stands in the
-place of wsproto's connection and takes whole text messages from the bytes by itself,
-and `Inbox` in that of the channel: what is put there wakes whoever waits only if
-somebody does. `receive_run` then gives all that has come. A small message costs a
-fifteenth of what it does with trio_websocket alone (benchmarks/README.md). All other
-frames, and the connection's whole life, are trio_websocket's as ever.
-
-This stands on names that trio_websocket keeps to itself (`_Socket` below lists them);
-pyproject.toml pins the release, and every test of a session on the wire fails if one of
-them moves.
+**Whole text frames bypass trio_websocket.** For each message it calls a coroutine and a
+memory channel, and wsproto makes six objects of a frame: together nine tenths of what a
+small message costs (benchmarks/README.md). Nearly every frame of a Pusher server is a
+text message of one frame, without mask or extension. `_TextFrames` is the stream that
+trio_websocket reads from: it takes such frames out of the bytes and delivers them; all
+other bytes (the upgrade, control frames, fragments, violations) pass through unchanged
+and in their place, so that trio_websocket alone decides what they mean.
 """
 
 from __future__ import annotations
 
+import math
+import re
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Final, Protocol, TypeAlias, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 import h11
 import trio
 import trio_websocket  # noqa: TID251 - this is the module that may
-from wsproto.events import (
-    AcceptConnection,
-    BytesMessage,
-    RejectConnection,
-    TextMessage,
-)
-from wsproto.utilities import ProtocolError as _WebSocketError
+from wsproto.utilities import ProtocolError as WebSocketProtocolError
 
 from bridge import __version__
 from bridge.errors import (
@@ -45,312 +36,493 @@ from bridge.errors import (
     MessageTooLargeError,
     SessionError,
 )
-from bridge.pusher.frames import Frames
-from bridge.pusher.inbox import Inbox, Message
-from bridge.pusher.transport import OpenStream, open_transport, place_of
+from bridge.http.streams import OpenTcp, address_of, open_stream
 
 
-__all__ = ["Connect", "Connection", "Message", "connect_websocket"]
+__all__ = ["Backpressure", "Message", "Receive", "WebSocket", "open_websocket"]
+
+Message: TypeAlias = str | bytes
+
+Receive: TypeAlias = Callable[[Sequence[Message]], None]
+"""Takes messages as they are read, in order; returns at once and doesn't raise."""
+
+Backpressure: TypeAlias = Callable[[], Awaitable[None]]
+"""Awaited before more is read: returns at once as a rule, within seconds always."""
+
+# A packet waits so long for others at most, as long as the outbox waits between its
+# rounds: with 1 ms an event of 1,000 a second costs half as much again, with 5 ms half
+# of them are 4 ms on their way (docs/measurements-2026-11.md).
+_LINGER_SECONDS: Final = 0.003
+
+# A waiting task is woken up to a millisecond late (epoll counts in whole ones), and
+# packets of a steady stream have come by then: further apart they are alone again.
+_FOLLOWS_SECONDS: Final = 2 * _LINGER_SECONDS
+
+# So many reads, each soon after another, make a stream: more than the answers of a
+# subscription, or the events at the end of one job.
+_STREAM_READS: Final = 3
+
+# So much in one read pays for it: 35 events of a flood.
+_ENOUGH_BYTES: Final = 8192
 
 # trio_websocket reads 4 KiB at a time by default. With 128 KiB a firehose of small
 # messages needs a thirtieth of the reads, and most previews come in one; with 64 KiB
 # those of 90 KB cost a third more, with 256 KiB nothing less.
-_RECEIVE_BUFFER_BYTES: Final = 131_072
+_RECEIVE_BYTES: Final = 131_072
 
-# Parts of one message that wait for its end: fragments, and what one read brought
-# of them. Each costs some 80 bytes, however little it holds, and the cap counts
-# characters only; so when there are as many as this, they are made one. A message
-# of 16 MiB in packets of 1,400 bytes is joined three times on its way.
-_MOST_PARTS: Final = 4096
+# Less than this is delivered even under backpressure: a pong, or a few events. The
+# sockets of a thousand accounts may bring 128 KiB each in the same moment.
+_LIGHT_BYTES: Final = 2048
+
+# The payload of a frame that isn't ours is passed on in portions of this size or more,
+# since trio_websocket keeps each portion by itself until the message is whole.
+_PORTION_BYTES: Final = 65_536
+
+# Control frames and fragments without a whole message between them. An empty one costs
+# 20 us and counts for no limit of bytes. A message of 16 MiB in packets of 1,400 bytes
+# has 12,000.
+_MOST_IN_A_ROW: Final = 16_384
+
+# A server's answer to the upgrade has some 200 bytes.
+_MOST_HEAD_BYTES: Final = 65_536
+_HEAD_END: Final = re.compile(rb"\n\r?\n")
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r\n]")
 
 # How long a close handshake may take: an answer is one round trip, and nothing
 # depends on it.
 _CLOSE_SECONDS: Final = 1.0
 
-# RFC 6455 section 7.4.1: what trio_websocket notes for a message above its cap,
-# and for an end without close frame.
+# RFC 6455 section 7.4.1: what trio_websocket reports for a message above the limit,
+# and for an end without a close frame.
 _TOO_LARGE_CODE: Final = 1009
 _ABNORMAL_CODE: Final = 1006
 
-# What trio_websocket's reader lets through: wsproto refuses what the server sent,
-# or to answer a ping while the close handshake is under way; h11 refuses to
-# answer an answer that is no HTTP; bytes in a header are no text.
-_READER_ERRORS: Final = (
-    trio_websocket.ConnectionClosed,
-    _WebSocketError,
-    h11.ProtocolError,
-    ValueError,
-)
+# RFC 6455 section 5.2. The first byte of a text message of one frame: FIN, no
+# extension's bit, opcode 1.
+_WHOLE_TEXT: Final = 0x81
+_FIN: Final = 0x80
+_OPCODE: Final = 0x0F
+_CLOSE: Final = 0x8
+_FIRST_CONTROL_OPCODE: Final = 0x8
+
+# The second byte: the mask's bit, which no server may set, and the length. These two
+# say that it follows in two bytes or in eight, of which it must need all.
+_LENGTH: Final = 0x7F
+_TWO_BYTES: Final = 126
+_MOST_IN_TWO: Final = 0xFFFF
 
 
-class Connection(Protocol):
-    """
-    An open WebSocket.
+class WebSocket:
+    """An open WebSocket: it can be written to; what is read is delivered."""
 
-    Whoever opened it leaves it through its context manager, which closes it:
-    politely if it is still open, and within a second whatever happens.
-    """
-
-    async def ready(self) -> int:
-        """
-        Wait until there are messages, or the connection has ended.
-
-        Returns:
-            About how many characters wait; 0 at the end.
-        """
-        ...
-
-    def take_run(self) -> list[Message]:
-        """
-        Give the messages that `ready` has waited for.
-
-        Returns:
-            All that have come, in order, at least one: str for text messages,
-            bytes for binary ones.
-
-        Raises:
-            ConnectionLostError: The connection ended, and everything that came
-                before has been given out. `MessageTooLargeError` if it ended
-                because of a message above the cap.
-        """
-        ...
-
-    async def receive_run(self) -> list[Message]:
-        """Wait for messages and take them: see `take_run`."""
-        ...
+    def __init__(
+        self, frames: _TextFrames, url: SplitResult, max_message_bytes: int
+    ) -> None:
+        self._frames = frames
+        self._url = url
+        self._address = address_of(url)
+        self._max_message_bytes = max_message_bytes
+        self._connection: trio_websocket.WebSocketConnection | None = None
+        self._reading = trio.CancelScope()
+        self._aborted = False
 
     async def send(self, text: str) -> None:
         """
         Send a text message. A cancelled send leaves the connection unusable.
 
-        Args:
-            text: The message.
-
         Raises:
             ConnectionLostError: The connection ended.
         """
-        ...
-
-    async def aclose(self, code: int = 1000) -> None:
-        """
-        Close with a handshake, or without one after a second.
-
-        `take_run` and `send` raise from now on.
-
-        Args:
-            code: The close code that the server gets.
-        """
-        ...
+        assert self._connection is not None
+        try:
+            await self._connection.send_message(text)
+        except (trio_websocket.ConnectionClosed, WebSocketProtocolError) as error:
+            raise self._loss() from error
 
     def abort(self) -> None:
-        """Give the connection up: leaving it will not wait for an answer."""
-        ...
+        """Abandon the connection: leaving it doesn't wait for a close handshake."""
+        self._aborted = True
 
+    async def _run(
+        self,
+        lost: Callable[[ConnectionLostError], None],
+        *,
+        task_status: trio.TaskStatus[None],
+    ) -> None:
+        """Upgrade and read until the connection ends."""
+        url = self._url
+        host = self._address if url.port else self._address.rpartition(":")[0]
+        path = url.path or "/"
+        agent = f"dryapi-kafka-bridge/{__version__}".encode()
+        upgraded = False
+        try:
+            with self._reading:
+                async with trio.open_nursery() as nursery:
+                    self._connection = await trio_websocket.wrap_client_stream(
+                        nursery,
+                        self._frames,  # type: ignore[arg-type] # "arbitrary stream"
+                        host,
+                        f"{path}?{url.query}" if url.query else path,
+                        extra_headers=[(b"User-Agent", agent)],
+                        max_message_size=self._max_message_bytes,
+                        receive_buffer_size=_RECEIVE_BYTES,
+                    )
+                    upgraded = True
+                    # A close handshake needs the reader, also when the connection's
+                    # user is cancelled; `_leave` ends it.
+                    self._reading.shield = True
+                    task_status.started()
+                    with suppress(trio_websocket.ConnectionClosed):
+                        while True:
+                            message = await self._connection.get_message()
+                            self._frames.deliver_assembled(message)
+                    nursery.cancel_scope.cancel()
+        except* (WebSocketProtocolError, h11.ProtocolError):
+            # The server broke the protocol: `_loss` and the line below report it.
+            pass
+        except* SessionError as errors:
+            raise errors.exceptions[0] from None
+        if not upgraded:
+            raise ConnectError(
+                f"{self._address} doesn't answer like a WebSocket server"
+            )
+        if not self._reading.cancel_called:
+            lost(self._loss())
 
-Connect: TypeAlias = Callable[[str], AbstractAsyncContextManager[Connection]]
+    async def _leave(self) -> None:
+        """Close it if it is open, whether or not the caller is being cancelled."""
+        with trio.CancelScope(shield=True):
+            if self._connection is not None and not self._aborted:
+                self._frames.is_closing = True
+                with trio.move_on_after(_CLOSE_SECONDS):
+                    await self._connection.aclose()
+        self._reading.cancel()
+
+    def _loss(self) -> ConnectionLostError:
+        """Report how the connection ended."""
+        address = self._address
+        closed = None if self._connection is None else self._connection.closed
+        if self._frames.violation:
+            return ConnectionLostError(f"{address} sent {self._frames.violation}")
+        # A server that closes with it would mean our messages, of some hundred bytes.
+        if closed is not None and closed.code == _TOO_LARGE_CODE:
+            return MessageTooLargeError(
+                f"{address} sent a message above {self._max_message_bytes} bytes",
+                code=_TOO_LARGE_CODE,
+            )
+        if closed is None or closed.code == _ABNORMAL_CODE:
+            return ConnectionLostError(f"the connection to {address} broke")
+        # The server's text, for the log: printable and short.
+        reason = f": {closed.reason[:200]!r}" if closed.reason else ""
+        return ConnectionLostError(
+            f"{address} closed the connection{reason}", code=closed.code
+        )
 
 
 @asynccontextmanager
-async def connect_websocket(
+async def open_websocket(  # noqa: PLR0913 - what has a default is a seam or an extra
     url: str,
+    receive: Receive,
+    backpressure: Backpressure = trio.lowlevel.checkpoint_if_cancelled,
     *,
     max_message_bytes: int,
     tls: ssl.SSLContext | None = None,
-    open_stream: OpenStream = trio.open_tcp_stream,
-) -> AsyncIterator[Connection]:
+    open_tcp: OpenTcp = trio.open_tcp_stream,
+) -> AsyncIterator[WebSocket]:
     """
-    Open a WebSocket and close it on the way out.
+    Open a WebSocket, deliver what is read, and close it on the way out.
 
-    The caller sets the deadline: every step can be cancelled. Errors of the
-    body that are `SessionError` pass as they are, not in a group.
+    When the connection ends by itself, the body is cancelled and the context manager
+    raises `ConnectionLostError`, after everything that came before was delivered. The
+    caller sets the deadline: every step can be cancelled.
 
     Args:
         url: Address to connect to, `ws://` or `wss://`.
+        receive: Gets all messages, str for text ones, bytes for binary ones.
+        backpressure: Awaited before and after messages are delivered; may wait for
+            seconds.
         max_message_bytes: The largest message, in characters; a larger one
             ends the connection with code 1009.
         tls: Context for `wss://`; the system's certificates if None.
-        open_stream: Opens the transport to a host and a port.
+        open_tcp: Opens TCP to a host and a port.
 
     Yields:
         The open connection.
 
     Raises:
-        ConnectError: No connection came about; the message says why.
+        ConnectError: No connection could be made; the message says why.
+        ConnectionLostError: The connection ended by itself; `MessageTooLargeError`
+            if it ended because of a message above the limit.
     """
     parts = urlsplit(url)
-    stream = await open_transport(parts, tls, open_stream)
+
+    async def open_lingering(host: str, port: int) -> trio.abc.Stream:
+        return _Lingering(await open_tcp(host, port))
+
+    stream = await open_stream(parts, tls, open_lingering)
+    frames = _TextFrames(
+        stream, address_of(parts), receive, max_message_bytes, backpressure
+    )
+    websocket = WebSocket(frames, parts, max_message_bytes)
+    failure: SessionError | None = None
     try:
-        socket_ = _Socket(stream, parts, max_message_bytes)
-        failure: SessionError | None = None
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(socket_.read)
+
+            def lost(loss: ConnectionLostError) -> None:
+                nonlocal failure
+                failure = loss
+                nursery.cancel_scope.cancel()
+
             try:
-                await socket_.settled.wait()
-                if socket_.opened:
-                    connection = _Connection(socket_)
-                    try:
-                        yield connection
-                    finally:
-                        await connection.leave()
-                else:
-                    failure = socket_.refusal()
+                await nursery.start(websocket._run, lost)  # noqa: SLF001 - one module
+                yield websocket
             except SessionError as error:
                 # Raised below, outside the nursery, which would wrap it.
                 failure = error
             finally:
-                socket_.reading.cancel()
-        if failure is not None:
-            raise failure
+                await websocket._leave()  # noqa: SLF001 - one module
     finally:
         await trio.aclose_forcefully(stream)
+    if failure is not None:
+        raise failure
 
 
-class _Socket(trio_websocket.WebSocketConnection):
+class _TextFrames(trio.abc.Stream):
     """
-    trio_websocket's connection, with a shorter way for messages and ends of its own.
+    A server's byte stream without its whole text frames, which are delivered.
 
-    It stands on these names of trio_websocket 0.12: `_send_channel` and
-    `_recv_channel` (replaced), `_reader_task` (run by `read`), `_open_handshake`
-    and `_close_handshake` (events), `_handle_accept_connection_event`,
-    `_handle_reject_connection_event` and `_handle_message_event` (overridden),
-    `_message_parts` (a list).
+    A message that trio_websocket has to assemble (fragments, binary) comes back through
+    `deliver_assembled`. Until it has, text frames pass through too: trio_websocket
+    keeps their order.
+
+    Attributes:
+        is_closing: The bridge has begun to close: nothing but a close frame matters.
+        violation: What the server did too much of, if it did.
     """
 
     def __init__(
-        self, stream: trio.abc.Stream, parts: SplitResult, max_message_bytes: int
+        self,
+        stream: trio.abc.Stream,
+        address: str,
+        receive: Receive,
+        max_message_bytes: int,
+        backpressure: Backpressure,
     ) -> None:
-        host = place_of(parts)
-        if parts.port is None:
-            host = host.rpartition(":")[0]
-        path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path
-        self.inbox = Inbox()
-        super().__init__(
-            stream,
-            Frames(self.inbox.put, max_message_bytes),
-            host=host,
-            path=path or "/",
-            client_extra_headers=[
-                (b"User-Agent", f"dryapi-kafka-bridge/{__version__}".encode())
-            ],
-            max_message_size=max_message_bytes,
-            receive_buffer_size=_RECEIVE_BUFFER_BYTES,
-        )
-        self._send_channel.close()
-        self._recv_channel.close()
-        self._send_channel = cast("trio.MemorySendChannel[Message]", self.inbox)
-        self._recv_channel = cast("trio.MemoryReceiveChannel[Message]", self.inbox)
-        self.place = place_of(parts)
-        self.max_message_bytes = max_message_bytes
-        # Set when the upgrade has succeeded or can't any more.
-        self.settled = self._open_handshake
-        # The reader outlives a cancellation of the connection's user, because the
-        # close handshake needs it; who runs it ends it.
-        self.reading = trio.CancelScope(shield=True)
-        self.opened = False
-        self._rejected_with: int | None = None
+        self._stream = stream
+        self._address = address
+        self._receive = receive
+        self._max_message_bytes = max_message_bytes
+        self._backpressure = backpressure
+        self.is_closing = False
+        self.violation = ""
+        self._upgraded = self._closed = self._at_end = False
+        # What has come and wasn't looked at.
+        self._buffer = bytearray()
+        # What is left of a frame that trio_websocket gets.
+        self._rest = 0
+        # trio_websocket has a message's first fragment and not its last; it has so
+        # many whole messages that were not delivered; so many frames in a row were
+        # no whole message.
+        self._fragmented = False
+        self._assembled = 0
+        self._in_a_row = 0
 
-    async def read(self) -> None:
-        """Run trio_websocket's reader; its end is the inbox's end, never an error."""
-        try:
-            with self.reading:
-                await self._reader_task()
-        except trio_websocket.ConnectionRejected as error:
-            self._rejected_with = error.status_code
-        except _READER_ERRORS:
-            # `loss` and `refusal` say what happened.
-            pass
-        finally:
-            self.inbox.close()
-            self.settled.set()
-            # Nobody else could answer a close handshake that is being waited for.
-            self._close_handshake.set()
+    def deliver_assembled(self, message: Message) -> None:
+        """Deliver a message that trio_websocket has assembled."""
+        self._assembled -= 1
+        self._receive((message,))
 
-    async def _handle_accept_connection_event(self, event: AcceptConnection) -> None:
-        self.opened = True
-        await super()._handle_accept_connection_event(event)
+    async def receive_some(
+        self,
+        max_bytes: int | None = None,  # noqa: ARG002 - trio_websocket takes any
+    ) -> bytes:
+        """Deliver whole text frames; return the next bytes that are none."""
+        if not self._upgraded:
+            return await self._receive_head()
+        while True:
+            if not (self._rest or self._fragmented or self._assembled or self._closed):
+                await self._deliver_texts()
+            piece = self._next_piece()
+            if piece:
+                # A flood of frames must not keep other tasks from running.
+                await trio.lowlevel.checkpoint()
+                return piece
+            if self._at_end:
+                return b""
+            data = await self._stream.receive_some(_RECEIVE_BYTES)
+            self._at_end = not data
+            self._buffer += data
 
-    async def _handle_reject_connection_event(self, event: RejectConnection) -> None:
-        # The status says all; the body may be of any size and is not waited for.
-        raise trio_websocket.ConnectionRejected(event.status_code, (), None)
-
-    async def _handle_message_event(self, event: BytesMessage | TextMessage) -> None:
-        if len(self._message_parts) >= _MOST_PARTS:
-            # All of one kind, as the message is.
-            parts: list[Any] = self._message_parts
-            parts[:] = [parts[0][:0].join(parts)]
-        await super()._handle_message_event(event)
-
-    def refusal(self) -> ConnectError:
-        """Say why the upgrade failed."""
-        status = self._rejected_with
-        if status is not None:
+    async def _receive_head(self) -> bytes:
+        """Return the answer to the upgrade and not a byte of what follows it."""
+        buffer = self._buffer
+        while (end := _HEAD_END.search(buffer)) is None:
+            data = await self._stream.receive_some(_RECEIVE_BYTES)
+            buffer += data
+            if not data or len(buffer) > _MOST_HEAD_BYTES:
+                raise ConnectError(
+                    f"{self._address} ended the connection during the upgrade"
+                    if not data
+                    else f"{self._address} doesn't answer like a WebSocket server"
+                )
+        head = bytes(buffer[: end.end()])
+        del buffer[: end.end()]
+        line = _STATUS_LINE.match(head)
+        if line is None or not head.isascii():
+            raise ConnectError(
+                f"{self._address} doesn't answer like a WebSocket server"
+            )
+        if (status := int(line[1])) != 101:
             redirect = " (a redirect, not followed)" if 300 <= status < 400 else ""
-            return ConnectError(
-                f"{self.place} answered the WebSocket upgrade with HTTP"
+            raise ConnectError(
+                f"{self._address} answered the WebSocket upgrade with HTTP"
                 f" {status}{redirect}",
                 status=status,
             )
-        if self.closed is None:
-            return ConnectError(f"{self.place} doesn't answer like a WebSocket server")
-        return ConnectError(f"{self.place} ended the connection during the upgrade")
+        self._upgraded = True
+        return head
 
-    def loss(self) -> ConnectionLostError:
-        """Say how the connection ended."""
-        closed = self.closed
-        code = None if closed is None else closed.code
-        # A server that closes so would mean our messages, of some hundred bytes.
-        if code == _TOO_LARGE_CODE:
-            return MessageTooLargeError(
-                f"{self.place} sent a message above {self.max_message_bytes} bytes",
-                code=code,
+    async def _deliver_texts(self) -> None:
+        """Deliver the whole text frames that the buffer begins with."""
+        buffer, most = self._buffer, self._max_message_bytes
+        if len(buffer) > _LIGHT_BYTES:
+            await self._backpressure()
+        texts: list[str] = []
+        have, start = len(buffer), 0
+        with memoryview(buffer) as view:
+            while have - start >= 2 and buffer[start] == _WHOLE_TEXT:
+                begin, end, valid = _head(buffer, start)
+                if end > have or end - begin > most or not valid:
+                    break
+                try:
+                    texts.append(str(view[begin:end], "utf-8"))
+                except UnicodeDecodeError:
+                    break
+                start = end
+        del buffer[:start]
+        if texts:
+            self._in_a_row = 0
+            if not self.is_closing:
+                self._receive(texts)
+                await self._backpressure()
+
+    def _next_piece(self) -> bytes:
+        """Cut off what trio_websocket gets next; nothing if more has to come first."""
+        buffer = self._buffer
+        if self._closed:
+            size = len(buffer)
+        elif self._rest:
+            size = min(self._rest, len(buffer))
+            if size < min(self._rest, _PORTION_BYTES) and not self._at_end:
+                return b""
+            self._rest -= size
+        else:
+            size = self._next_head() if len(buffer) >= 2 else 0
+            if self._at_end and not size:
+                size = len(buffer)
+        piece = bytes(buffer[:size])
+        del buffer[:size]
+        return piece
+
+    def _next_head(self) -> int:
+        """Give the size of the head that trio_websocket gets; 0 if it has to wait."""
+        have, first = len(self._buffer), self._buffer[0]
+        begin, end, valid = _head(self._buffer, 0)
+        opcode, final = first & _OPCODE, bool(first & _FIN)
+        if opcode < _FIRST_CONTROL_OPCODE:
+            if begin > have:
+                return 0
+            is_text = first == _WHOLE_TEXT and valid
+            if (
+                is_text
+                and not (self._fragmented or self._assembled)
+                and have < end <= begin + self._max_message_bytes
+            ):
+                return 0
+            self._fragmented = not final
+            self._assembled += final
+            self._in_a_row = 0 if final else self._in_a_row + 1
+        else:
+            if have < min(end, begin + _TWO_BYTES):
+                return 0
+            begin = end = min(end, begin + _TWO_BYTES)
+            self._closed = opcode == _CLOSE
+            self._in_a_row += 1
+        if self._in_a_row > _MOST_IN_A_ROW:
+            self.violation = (
+                f"more than {_MOST_IN_A_ROW} control frames or fragments in a row"
             )
-        if closed is None or code == _ABNORMAL_CODE:
-            return ConnectionLostError(f"the connection to {self.place} broke")
-        # A stranger's text, for the log: printable and short.
-        reason = f": {closed.reason[:200]!r}" if closed.reason else ""
-        return ConnectionLostError(
-            f"{self.place} closed the connection{reason}", code=code
+            raise trio.BrokenResourceError(self.violation)
+        self._rest = end - begin
+        return begin
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send."""
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait as the other stream does."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Close the other stream."""
+        await self._stream.aclose()
+
+
+def _head(buffer: bytearray, start: int) -> tuple[int, int, bool]:
+    """
+    Read the head of a frame, of which two bytes have come.
+
+    Returns:
+        Where its payload begins and ends, both beyond the buffer's end if the head
+        isn't whole; and whether a server may send such a length, and no mask.
+    """
+    length = buffer[start + 1]
+    begin = start + 2
+    if length < _TWO_BYTES:
+        return begin, begin + length, True
+    masked, length = length > _LENGTH, length & _LENGTH
+    least = 0
+    if length >= _TWO_BYTES:
+        begin, least = (
+            (start + 4, _TWO_BYTES)
+            if length == _TWO_BYTES
+            else (start + 10, _MOST_IN_TWO + 1)
         )
+        length = int.from_bytes(buffer[start + 2 : begin], "big")
+    return begin, begin + length, length >= least and not masked
 
 
-class _Connection:
-    """`Connection` on a `_Socket`."""
+class _Lingering(trio.abc.Stream):
+    """
+    A byte stream that is read at intervals while packets follow one another.
 
-    def __init__(self, socket_: _Socket) -> None:
-        self._socket = socket_
-        self._aborted = False
+    Each small message comes in a packet of its own, and each wakes three threads, a
+    commit and a request to Kafka: far more than the event itself costs. So while one
+    packet follows the other, the next read waits a moment. A packet that comes alone
+    waits for nothing. It is below TLS: above it, a read brings one record.
+    """
 
-    async def ready(self) -> int:
-        return await self._socket.inbox.ready()
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._read_at = -math.inf
+        self._row = 0
 
-    def take_run(self) -> list[Message]:
-        run = self._socket.inbox.take()
-        if not run:
-            raise self._socket.loss()
-        return run
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        if self._row >= _STREAM_READS:
+            await trio.sleep_until(self._read_at + _LINGER_SECONDS)
+        data = await self._stream.receive_some(max_bytes)
+        now = trio.current_time()
+        follows = len(data) < _ENOUGH_BYTES and now - self._read_at < _FOLLOWS_SECONDS
+        self._row = self._row + 1 if follows else 0
+        self._read_at = now
+        return data
 
-    async def receive_run(self) -> list[Message]:
-        await self.ready()
-        return self.take_run()
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
 
-    async def send(self, text: str) -> None:
-        try:
-            await self._socket.send_message(text)
-        except (trio_websocket.ConnectionClosed, _WebSocketError) as error:
-            raise self._socket.loss() from error
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
 
-    async def aclose(self, code: int = 1000) -> None:
-        try:
-            with trio.move_on_after(_CLOSE_SECONDS):
-                await self._socket.aclose(code)
-        finally:
-            self._socket.inbox.close()
-
-    def abort(self) -> None:
-        self._aborted = True
-
-    async def leave(self) -> None:
-        """Close it if it is open, whether or not we are being cancelled."""
-        if not self._aborted:
-            with trio.CancelScope(shield=True):
-                await self.aclose()
+    async def aclose(self) -> None:
+        await self._stream.aclose()

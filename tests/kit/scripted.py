@@ -14,7 +14,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import trio
@@ -24,12 +24,10 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import TextMessage
 
 from bridge.errors import RefusedError
-from bridge.pusher.interruption import Listener
-from bridge.pusher.parts import Deliver, Pause
+from bridge.pusher.coverage import Coverage, Interruption, Stalls
 from bridge.pusher.protocol import ChannelEvent
-from bridge.pusher.session import Session
-from bridge.pusher.stalls import Stalls
-from bridge.pusher.websocket import connect_websocket
+from bridge.pusher.session import Deliver, Session
+from bridge.pusher.websocket import Backpressure, open_websocket
 from bridge.settings import PusherSettings
 
 
@@ -288,6 +286,26 @@ class Deliveries:
         return [event for run, _ in self.runs for event in run]
 
 
+class Listener(Protocol):
+    """Who hears of subscriptions and of what may have been missed."""
+
+    def subscribed(self, at_us: int) -> None:
+        """Hear that a subscription was acknowledged."""
+
+    def interrupted(self, interruption: Interruption) -> None:
+        """Hear that something may have been missed."""
+
+
+class Deaf:
+    """A listener for tests that don't care."""
+
+    def subscribed(self, at_us: int) -> None:
+        """Do nothing."""
+
+    def interrupted(self, interruption: Interruption) -> None:
+        """Do nothing."""
+
+
 def _microseconds() -> int:
     return int(trio.current_time() * 1_000_000)
 
@@ -300,12 +318,17 @@ class Stage:
         server: ScriptedServer,
         authorizer: FakeAuthorizer | None = None,
         deliver: Deliver | None = None,
+        *,
+        listener: Listener | None = None,
+        wall_clock: Callable[[], int] = _microseconds,
         **more: Any,
     ) -> None:
         self.server = server
         self.authorizer = authorizer or FakeAuthorizer()
         self.deliveries = Deliveries()
         self._deliver = deliver or self.deliveries
+        self._ear = listener or Deaf()
+        self._wall_clock = wall_clock
         self._more = more
 
     def session(self, settings: Mapping[str, Any]) -> Session:
@@ -314,15 +337,18 @@ class Stage:
         return Session(
             CLIENT_ID,
             all_settings,
-            self.authorizer,
-            self._deliver,
-            connect=partial(
-                connect_websocket,
+            self.authorizer.authorize,
+            partial(
+                open_websocket,
                 max_message_bytes=all_settings.max_message_bytes,
-                open_stream=self.server.open_stream,
+                open_tcp=self.server.open_stream,
+            ),
+            self._deliver,
+            coverage=Coverage(
+                self._ear.subscribed, self._ear.interrupted, self._wall_clock
             ),
             jitter=random.Random(7),
-            **{"clock": _microseconds, **self._more},
+            **self._more,
         )
 
 
@@ -331,7 +357,7 @@ async def staged(
     *scripts: Script,
     authorizer: FakeAuthorizer | None = None,
     deliver: Deliver | None = None,
-    pause: Pause = trio.lowlevel.checkpoint_if_cancelled,
+    pause: Backpressure = trio.lowlevel.checkpoint_if_cancelled,
     listener: Listener | None = None,
     has_jobs: Callable[[], bool] = lambda: False,
     stalls: Stalls | None = None,
@@ -360,11 +386,11 @@ async def staged(
             ScriptedServer(scripts, servers),
             authorizer,
             deliver,
-            pause=pause,
             listener=listener,
+            wall_clock=wall_clock,
+            backpressure=pause,
             has_jobs=has_jobs,
             stalls=stalls,
-            clock=wall_clock,
         )
         session = stage.session(settings)
         async with trio.open_nursery() as nursery:

@@ -16,12 +16,11 @@ from typing import Any
 
 import trio
 
-from bridge.pusher.authorizer import ChannelAuthorizer
+from bridge.http.streams import OpenTcp
+from bridge.pusher.coverage import Coverage, Stalls
 from bridge.pusher.protocol import ChannelEvent
-from bridge.pusher.session import Session
-from bridge.pusher.stalls import Stalls
-from bridge.pusher.transport import OpenStream
-from bridge.pusher.websocket import Connection, connect_websocket
+from bridge.pusher.session import Deliver, Session
+from bridge.pusher.websocket import Backpressure, Receive, WebSocket, open_websocket
 from bridge.settings import PusherSettings
 from tests.kit.publisher import Soketi
 from tests.pusher.ear import Ear
@@ -33,10 +32,6 @@ TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
 """Opcodes of frames (RFC 6455 section 5.2)."""
 
 Sign = Callable[[str, str], str]
-
-Deliver = Callable[[Sequence[ChannelEvent], int], None]
-
-Pause = Callable[[], Awaitable[None]]
 
 
 class Signer:
@@ -182,9 +177,7 @@ class _Tapped(trio.abc.Stream):
         await self._stream.aclose()
 
 
-def tapped(
-    wire: Wire, on_received: Callable[[Wire], None] = lambda _: None
-) -> OpenStream:
+def tapped(wire: Wire, on_received: Callable[[Wire], None] = lambda _: None) -> OpenTcp:
     """Make what opens a TCP connection whose bytes are written down."""
 
     async def open_stream(host: str, port: int) -> trio.abc.Stream:
@@ -222,9 +215,9 @@ class Account:
         soketi: Soketi,
         client_id: str | None = None,
         *,
-        authorizer: ChannelAuthorizer | None = None,
+        authorizer: Signer | None = None,
         deliver: Deliver | None = None,
-        pause: Pause = trio.lowlevel.checkpoint_if_cancelled,
+        pause: Backpressure = trio.lowlevel.checkpoint_if_cancelled,
         on_received: Callable[[Wire], None] = lambda _: None,
         stalls: Stalls | None = None,
         **settings: Any,
@@ -233,7 +226,7 @@ class Account:
         self.channel = f"private-client.{client_id}"
         self.events: list[ChannelEvent] = []
         self.wires: list[Wire] = []
-        self.connection: Connection | None = None
+        self.connection: WebSocket | None = None
         self.ear = Ear()
         self._on_received = on_received
         self._settings = PusherSettings(
@@ -242,12 +235,12 @@ class Account:
         self.session = Session(
             client_id,
             self._settings,
-            authorizer or Signer(soketi.sign_channel),
+            (authorizer or Signer(soketi.sign_channel)).authorize,
+            self._connect,
             deliver or self._deliver,
-            pause=pause,
-            listener=self.ear,
+            coverage=Coverage(self.ear.subscribed, self.ear.interrupted),
+            backpressure=pause,
             stalls=stalls,
-            connect=self._connect,
         )
 
     @property
@@ -275,11 +268,15 @@ class Account:
         self.events += events
 
     @asynccontextmanager
-    async def _connect(self, url: str) -> AsyncIterator[Connection]:
-        async with connect_websocket(
+    async def _connect(
+        self, url: str, receive: Receive, backpressure: Backpressure
+    ) -> AsyncIterator[WebSocket]:
+        async with open_websocket(
             url,
+            receive,
+            backpressure,
             max_message_bytes=self._settings.max_message_bytes,
-            open_stream=self._open_stream,
+            open_tcp=self._open_stream,
         ) as connection:
             self.connection = connection
             yield connection

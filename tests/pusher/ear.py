@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridge.pusher.interruption import Interruption
+from bridge.pusher.coverage import Interruption
 
 
 class Ear:

@@ -24,7 +24,7 @@ from wsproto.utilities import LocalProtocolError
 from bridge.errors import RefusedError
 from bridge.pusher.attempt import JOB_EVENT
 from bridge.pusher.session import Session
-from bridge.pusher.state import State
+from bridge.pusher.session import State
 from bridge.pusher.websocket import Connection, connect_websocket
 from bridge.settings import PusherSettings
 from tests.kit.scripted import (

@@ -19,7 +19,7 @@ from trio.testing import MockClock
 
 from bridge.errors import AuthorizationError
 from bridge.pusher.session import Session
-from bridge.pusher.state import State
+from bridge.pusher.session import State
 from bridge.pusher.websocket import connect_websocket
 from bridge.settings import PusherSettings
 from tests.kit.scripted import (

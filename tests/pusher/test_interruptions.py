@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bridge.pusher.interruption import Cause, Interruption
+from bridge.pusher.coverage import Cause, Interruption
 from tests.kit.scripted import (
     Peer,
     closing,
@@ -77,7 +77,7 @@ async def test_a_frame_before_the_subscription_proves_nothing(
 
     async with staged(lost(after), spoken(mute)) as (_, session):
         await trio.sleep_until(15)
-        assert session.statistics.proved_us == 1 * SECOND
+        assert session.coverage.connection_us == 1 * SECOND
 
 
 @pytest.mark.parametrize("code", [4001, 4003, 4009])
@@ -129,7 +129,7 @@ async def test_who_was_never_subscribed_has_nothing_to_tell(
     ear = _Ear()
     async with staged(closing(4200), listener=ear) as (_, session):
         await trio.sleep(60)
-        assert session.statistics.proved_us is None
+        assert session.coverage.connection_us is None
     await refusal(closing(4001), listener=ear)
     assert not ear.subscriptions
     assert not ear.interruptions
@@ -150,9 +150,9 @@ async def test_a_stopped_session_tells_nothing_and_keeps_what_is_proved(
     ear = _Ear()
     async with staged(spoken(script), listener=ear) as (_, session):
         await trio.sleep_until(4)
-        assert session.statistics.proved_us == 3 * SECOND
+        assert session.coverage.connection_us == 3 * SECOND
     assert ear.interruptions == []
-    assert session.statistics.proved_us == 3 * SECOND
+    assert session.coverage.connection_us == 3 * SECOND
 
 
 async def test_a_wall_clock_that_is_set_back_turns_nothing_around(
@@ -178,7 +178,7 @@ async def test_a_wall_clock_that_is_set_back_turns_nothing_around(
         session,
     ):
         await trio.sleep_until(60)
-        assert session.statistics.proved_us == 35 * SECOND
+        assert session.coverage.connection_us == 35 * SECOND
     (told,) = ear.interruptions
     assert told.since_us == 5 * SECOND
     assert ear.subscriptions[1] >= told.since_us

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 
 from bridge.errors import ConnectionLostError
 from bridge.pusher.continuity import Continuity
-from bridge.pusher.interruption import Cause, Interruption, Nobody
+from bridge.pusher.coverage import Cause, Interruption, Nobody
 from bridge.pusher.keepalive import KeepAlive
 from bridge.pusher.probe import Habit, Probe
 from bridge.pusher.statistics import ProbeOutcome, Probing, Statistics

@@ -19,7 +19,7 @@ from bridge.pusher.protocol import (
     ServerError,
     SubscriptionError,
     SubscriptionSucceeded,
-    Unrecognised,
+    Unrecognized,
     decode,
 )
 from tests.pusher import fuzz
@@ -57,7 +57,7 @@ def test_row_03_a_number_out_of_range_does_not_pass_for_a_timeout() -> None:
         '{"event":"pusher:connection_established",'
         '"data":"{\\"socket_id\\":\\"1.2\\",\\"activity_timeout\\":1e999}"}'
     )
-    assert isinstance(decode(frame), Unrecognised)
+    assert isinstance(decode(frame), Unrecognized)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_row_04_established_without_a_usable_socket_id_is_unrecognised(
 ) -> None:
     """A signature could not be asked for."""
     event = decode(_frame("pusher:connection_established", data=data))
-    assert isinstance(event, Unrecognised)
+    assert isinstance(event, Unrecognized)
     assert "socket id" in event.reason
 
 
@@ -198,7 +198,7 @@ def test_row_38_extra_keys_and_unknown_names_are_no_trouble() -> None:
 def test_row_39_a_frame_that_is_no_event_is_unrecognised(message: str | bytes) -> None:
     """Whatever it is, nothing is raised and the reason quotes nothing."""
     event = decode(message)
-    assert isinstance(event, Unrecognised)
+    assert isinstance(event, Unrecognized)
     assert len(event.reason) < 60
 
 
@@ -298,7 +298,7 @@ def test_row_39_what_is_read_is_within_its_bounds(text: str) -> None:
         case ChannelEvent() as event:
             assert event.text == text
             assert isinstance(event.original, bytes)
-        case Unrecognised(reason):
+        case Unrecognized(reason):
             assert len(reason) < 60
         case event:
             assert event in {Ping(), Pong()} or isinstance(event, SubscriptionSucceeded)

@@ -8,7 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from bridge.errors import AuthorizationError, RefusedError
-from bridge.pusher.interruption import Cause
+from bridge.pusher.coverage import Cause
 from bridge.pusher.refusal import Refusal
 from bridge.pusher.session import Session
 from bridge.pusher.statistics import Statistics

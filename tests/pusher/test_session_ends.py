@@ -10,8 +10,8 @@ import trio
 from trio.testing import MockClock
 
 from bridge.pusher.closing import Verdict
-from bridge.pusher.interruption import Cause
-from bridge.pusher.statistics import Outcome
+from bridge.pusher.coverage import Cause
+from bridge.pusher.session import Outcome
 from tests.kit.scripted import (
     Peer,
     closing,

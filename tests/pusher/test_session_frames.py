@@ -83,7 +83,7 @@ async def test_row_39_frames_that_are_no_events_are_counted(
 
     async with staged(spoken(script)) as (stage, session):
         await trio.sleep(1)
-        assert session.statistics.unrecognised == 7
+        assert session.statistics.unrecognized == 7
         assert session.statistics.subscribed
         assert [event.data for event in stage.deliveries.events] == ["good"]
         assert len(stage.server.dials) == 1

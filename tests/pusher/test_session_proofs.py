@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bridge.pusher.interruption import Cause, Interruption
+from bridge.pusher.coverage import Cause, Interruption
 from tests.kit.scripted import CHANNEL, Peer, spoken, staged, work
 from tests.pusher.ear import Ear
 from tests.pusher.losing import lost
@@ -33,7 +33,7 @@ async def test_a_quiet_connection_is_proved_by_the_ping_that_was_answered(
     ear = Ear()
     async with staged(lost(after), spoken(work), listener=ear) as (_, session):
         await trio.sleep_until(39)
-        assert session.statistics.proved_us == 31 * SECOND
+        assert session.coverage.connection_us == 31 * SECOND
         await trio.sleep_until(50)
     assert [one.since_us for one in ear.interruptions] == [31 * SECOND]
 
@@ -83,7 +83,7 @@ async def test_a_pong_that_waits_for_a_busy_reader_proves_its_ping(
         session,
     ):
         await trio.sleep_until(7.25)
-        assert session.statistics.proved_us == 5 * SECOND
+        assert session.coverage.connection_us == 5 * SECOND
         await trio.sleep_until(20)
     assert [one.since_us for one in ear.interruptions] == [9 * SECOND]
 
@@ -184,7 +184,7 @@ async def test_only_an_event_behind_the_pong_is_its_echo(
         spoken(script), spoken(work), listener=ear, subscribe_timeout_seconds=60
     ) as (_, session):
         await trio.sleep_until(32)
-        assert session.statistics.proved_us == 31 * SECOND
+        assert session.coverage.connection_us == 31 * SECOND
         await trio.sleep_until(80)
     assert ear.interruptions == [Interruption(Cause.DEAF, since_us)]
 
@@ -324,7 +324,7 @@ async def test_an_event_after_silence_has_a_ping_sent_behind_it_at_once(
 
     async with staged(spoken(script)) as (_, session):
         await trio.sleep_until(100)
-        assert session.statistics.proved_us == 82 * SECOND
+        assert session.coverage.connection_us == 82 * SECOND
     assert at == [7, 37, 50, 52, 82]
 
 

@@ -10,8 +10,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bridge.pusher.interruption import Cause, Interruption
-from bridge.pusher.stalls import Stalls
+from bridge.pusher.coverage import Cause, Interruption
+from bridge.pusher.coverage import Stalls
 from tests.kit.scripted import Peer, spoken, staged, work
 from tests.pusher.ear import Ear
 
@@ -53,7 +53,7 @@ async def test_a_reader_that_wakes_before_the_beat_finds_the_stall(
     async with staged(spoken(script), stalls=stalls) as (_, session):
         await trio.sleep_until(21)
         assert stalls.count == 1
-        assert session.statistics.proved_us == 1 * SECOND
+        assert session.coverage.connection_us == 1 * SECOND
 
 
 async def test_an_end_that_is_noticed_before_the_beat_is_explained_by_the_stall(
@@ -95,7 +95,7 @@ async def test_a_stall_that_a_connection_survives_costs_nothing(
         assert ear.interruptions == []
         assert [event.data for event in stage.deliveries.events] == ["waits"]
         # By the ping after the wake-up, at 40.1 s, or by one behind the late event.
-        assert session.statistics.proved_us in {40.1 * SECOND, 42.1 * SECOND}
+        assert session.coverage.connection_us in {40.1 * SECOND, 42.1 * SECOND}
         assert len(stage.server.dials) == 1
 
 
@@ -122,10 +122,10 @@ async def test_what_is_read_after_a_stall_proves_nothing_before_a_new_pong(
 
     async with staged(spoken(script), stalls=_stalls()) as (_, session):
         await trio.sleep_until(45)
-        assert session.statistics.proved_us == 5 * SECOND
+        assert session.coverage.connection_us == 5 * SECOND
         await trio.sleep_until(60)
-        assert session.statistics.proved_us is not None
-        assert session.statistics.proved_us >= 40 * SECOND
+        assert session.coverage.connection_us is not None
+        assert session.coverage.connection_us >= 40 * SECOND
 
 
 async def test_a_stall_that_left_more_waiting_than_a_server_keeps_is_told(
@@ -159,7 +159,7 @@ async def test_a_stall_that_left_more_waiting_than_a_server_keeps_is_told(
         ]
         assert len(ear.subscriptions) == 1
         # The next ping went out behind all that came after the pong.
-        assert session.statistics.proved_us == 27.1 * SECOND
+        assert session.coverage.connection_us == 27.1 * SECOND
         assert len(stage.deliveries.events) == 1 + len(_FLOOD)
 
 

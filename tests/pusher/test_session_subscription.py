@@ -10,8 +10,8 @@ import trio
 from trio.testing import MockClock
 
 from bridge.errors import AuthorizationError
-from bridge.pusher.state import State
-from bridge.pusher.statistics import Outcome
+from bridge.pusher.session import State
+from bridge.pusher.session import Outcome
 from tests.kit.scripted import (
     APP_KEY,
     CHANNEL,

@@ -19,7 +19,7 @@ from bridge import __version__
 from bridge.pusher import outgoing
 from bridge.pusher.attempt import JOB_EVENT
 from bridge.pusher.protocol import Established, SubscriptionError, decode
-from bridge.pusher.statistics import Outcome
+from bridge.pusher.session import Outcome
 from tests.kit.publisher import Event, Soketi, SoketiError
 from tests.pusher.account import PING, Account, running, subscribed, until
 
@@ -40,7 +40,7 @@ async def test_events_of_the_own_channel_arrive_in_order(soketi: Soketi) -> None
         assert account.data == payloads
         statistics = account.session.statistics
         assert statistics.other_events == 0
-        assert statistics.unrecognised == statistics.unexpected == 0
+        assert statistics.unrecognized == statistics.unexpected == 0
 
 
 async def test_row_01_soketi_upgrades_the_address_of_protocol_7(
@@ -216,7 +216,7 @@ async def test_row_40_data_of_every_json_type_is_delivered(soketi: Soketi) -> No
                 if isinstance(data, str)
                 else json.dumps(data, separators=(",", ":")).encode()
             )
-        assert account.session.statistics.unrecognised == 0
+        assert account.session.statistics.unrecognized == 0
 
 
 async def test_row_42_one_accounts_error_leaves_the_others_alone(

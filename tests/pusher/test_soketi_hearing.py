@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from bridge.pusher.attempt import JOB_EVENT
-from bridge.pusher.interruption import Cause
-from bridge.pusher.stalls import Stalls
+from bridge.pusher.coverage import Cause
+from bridge.pusher.coverage import Stalls
 from bridge.pusher.statistics import ProbeOutcome, Probing
 from tests.kit.publisher import Soketi
 from tests.pusher.account import Account, subscribed, until
@@ -74,7 +74,7 @@ async def test_a_loop_that_was_blocked_is_told_if_much_was_waiting(
         async with subscribed(soketi, stalls=stalls) as account:
             await soketi.publish(account.channel, JOB_EVENT, "before")
             await until(lambda: account.data == ["before"])
-            proved_us = account.session.statistics.proved_us
+            proved_us = account.session.coverage.connection_us
             assert proved_us is not None
             _stand_still(account, soketi, data, count)
             await until(lambda: stalls.count == 1)

@@ -11,7 +11,7 @@ import trio
 from bridge.errors import AuthorizationError, RefusedError
 from bridge.pusher import outgoing
 from bridge.pusher.attempt import JOB_EVENT
-from bridge.pusher.statistics import Outcome
+from bridge.pusher.session import Outcome
 from bridge.pusher.websocket import connect_websocket
 from tests.kit.publisher import App, Soketi
 from tests.pusher.account import (

@@ -9,9 +9,9 @@ import structlog.testing
 import trio
 
 from bridge.pusher.attempt import JOB_EVENT
-from bridge.pusher.interruption import Cause
-from bridge.pusher.state import State
-from bridge.pusher.statistics import Outcome
+from bridge.pusher.coverage import Cause
+from bridge.pusher.session import State
+from bridge.pusher.session import Outcome
 from tests.kit.soketi import SoketiServer
 from tests.pusher.account import (
     CLOSE,

@@ -16,7 +16,7 @@ import structlog.testing
 import trio
 
 from bridge.pusher.attempt import JOB_EVENT
-from bridge.pusher.state import State
+from bridge.pusher.session import State
 from tests.kit.publisher import Soketi
 from tests.pusher.account import Account, until, until_it_is
 

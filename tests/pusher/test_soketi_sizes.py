@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog.testing
 
 from bridge.pusher.attempt import JOB_EVENT
-from bridge.pusher.interruption import Cause
+from bridge.pusher.coverage import Cause
 from tests.kit.publisher import Soketi
 from tests.kit.soketi import SoketiServer
 from tests.pusher.account import subscribed, until

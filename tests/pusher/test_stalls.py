@@ -7,7 +7,7 @@ import structlog.testing
 import trio
 from trio.testing import MockClock
 
-from bridge.pusher.stalls import Stalls
+from bridge.pusher.coverage import Stalls
 
 
 def _stalls() -> Stalls:

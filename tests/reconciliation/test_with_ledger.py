@@ -7,7 +7,7 @@ from typing import Any
 import trio
 from trio.testing import MockClock
 
-from bridge.pusher.interruption import Cause, Interruption
+from bridge.pusher.coverage import Cause, Interruption
 from bridge.reconciliation.ports import AskedAccount, Rooms
 from bridge.reconciliation.reconciler import Reconciler
 from bridge.record import Origin

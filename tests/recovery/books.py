@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bridge.record import LeftGap, Memory, Origin, Record
-from bridge.recovery.hearing import Hearing
+from bridge.accounts import AccountGaps
 from bridge.recovery.ledger import Ledger
 
 

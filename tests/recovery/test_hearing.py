@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.pusher.interruption import Cause, Interruption
+from bridge.pusher.coverage import Cause, Interruption
 from tests.recovery.books import NOW_US, Books
 
 

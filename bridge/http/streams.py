@@ -1,0 +1,105 @@
+"""
+Byte streams to a server: name, TCP and TLS, each failure with a message of its own.
+
+Errors of the system, trio and ssl become `ConnectError` here, and the message says what
+was wrong with which host and port. Nothing is sent here.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import TypeAlias
+from urllib.parse import SplitResult
+
+import trio
+
+from bridge.errors import ConnectError
+from bridge.http.tls import untrusted
+
+
+__all__ = ["OpenTcp", "address_of", "open_stream"]
+
+OpenTcp: TypeAlias = Callable[[str, int], Awaitable[trio.abc.Stream]]
+"""Opens TCP to a host and a port, as `trio.open_tcp_stream` does."""
+
+
+async def open_stream(
+    url: SplitResult,
+    tls: ssl.SSLContext | None = None,
+    open_tcp: OpenTcp = trio.open_tcp_stream,
+) -> trio.abc.Stream:
+    """
+    Open the byte stream to a server: name, TCP and, for `wss`, TLS.
+
+    Args:
+        url: The address, `ws` or `wss`.
+        tls: The context for `wss`; the system's certificates if None.
+        open_tcp: Opens TCP to a host and a port.
+
+    Returns:
+        The stream, with the TLS handshake done.
+
+    Raises:
+        ConnectError: There is none; the message says why.
+    """
+    host, address = url.hostname or "", address_of(url)
+    try:
+        tcp = await open_tcp(host, _port(url))
+    except socket.gaierror as error:
+        raise ConnectError(f"can't resolve {host!r}: {error.strerror}") from error
+    except UnicodeError as error:
+        raise ConnectError(f"{host!r} isn't a host name") from error
+    except OSError as error:
+        raise ConnectError(f"can't reach {address}: {_os_reason(error)}") from error
+    if url.scheme != "wss":
+        return tcp
+    # https_compatible: few servers answer TLS's own close notification.
+    stream = trio.SSLStream(
+        tcp,
+        tls or ssl.create_default_context(),
+        server_hostname=host,
+        https_compatible=True,
+    )
+    async with AsyncExitStack() as undo:
+        undo.push_async_callback(trio.aclose_forcefully, stream)
+        try:
+            await stream.do_handshake()
+        except trio.BrokenResourceError as error:
+            raise ConnectError(_tls_reason(address, error.__cause__)) from error
+        undo.pop_all()
+    return stream
+
+
+def address_of(url: SplitResult) -> str:
+    """Give the address as `host:port`, as messages name it."""
+    host = url.hostname or ""
+    return f"[{host}]:{_port(url)}" if ":" in host else f"{host}:{_port(url)}"
+
+
+def _port(url: SplitResult) -> int:
+    return url.port or (443 if url.scheme == "wss" else 80)
+
+
+def _os_reason(error: OSError) -> str:
+    """Find the system's message: trio groups those of all addresses."""
+    cause = error.__cause__
+    if isinstance(cause, BaseExceptionGroup):
+        # In a stable order, each reason once.
+        reasons = dict.fromkeys(
+            _os_reason(each) for each in cause.exceptions if isinstance(each, OSError)
+        )
+        return ", ".join(reasons)
+    # trio puts the address before the system's words, and there are two or more.
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
+def _tls_reason(address: str, cause: BaseException | None) -> str:
+    if message := untrusted(address, cause):
+        return message
+    if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
+        return f"no TLS with {address}: {cause.reason or 'handshake failed'}"
+    return f"{address} ended the connection during the TLS handshake"

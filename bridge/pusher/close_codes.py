@@ -1,0 +1,224 @@
+"""
+What the end of a connection means: one table from close code to action.
+
+The codes come from three places: RFC 6455 section 7.4 (1000-1999), the Pusher
+protocol's page "Error codes" (4000-4399), and what soketi 1.6 and Laravel Reverb were
+seen to send. How long an action waits is decided in `backoff`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from bridge.errors import ConnectionLostError, SessionError
+from bridge.pusher.protocol import ServerError, SubscriptionError
+
+
+__all__ = [
+    "RULES",
+    "Action",
+    "EndedError",
+    "Rule",
+    "lost",
+    "refused_subscription",
+    "rule_of",
+    "unanswered",
+]
+
+
+class Action(StrEnum):
+    """What the session does after a connection ended."""
+
+    RETRY_NOW = "retry_now"
+    """The first retry follows at once, later ones back off."""
+
+    RETRY_LATER = "retry_later"
+    """Back off, starting at one second."""
+
+    RETRY_SLOWLY = "retry_slowly"
+    """Retry at the slowest rate: an operator has to change something."""
+
+    TERMINAL = "terminal"
+    """A start that never worked ends; what has worked retries slowly."""
+
+    USE_TLS = "use_tls"
+    """Retry over TLS; over TLS already, this is terminal."""
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """
+    One row of the table.
+
+    Attributes:
+        first: Lowest close code that the rule is for.
+        last: Highest close code that the rule is for.
+        action: What to do.
+        meaning: What the server means by it, for logs and errors.
+        hint: What the user has to do, for a terminal action.
+    """
+
+    first: int
+    last: int
+    action: Action
+    meaning: str
+    hint: str = ""
+
+
+_APP_KEY = "check the app key: setting pusher.app_key (BRIDGE_PUSHER_APP_KEY)"
+_URL = "check the server's address: setting pusher.url (BRIDGE_PUSHER_URL)"
+_CLIENT = (
+    "check the client id (BRIDGE_CLIENT_ID) and that the API token"
+    " (BRIDGE_API_TOKEN) belongs to it, or those of the account in [[accounts]]"
+)
+_DEPLOYMENT = (
+    "check that pusher.url (BRIDGE_PUSHER_URL), pusher.app_key"
+    " (BRIDGE_PUSHER_APP_KEY) and api_url (BRIDGE_API_URL) belong to the same"
+    " deployment"
+)
+
+# Sorted, without overlap; a test holds it to that.
+RULES: tuple[Rule, ...] = (
+    # RFC 6455 section 7.4.1. Nothing speaks against an immediate retry after a server
+    # that goes away or a connection that breaks.
+    Rule(1000, 1001, Action.RETRY_NOW, "the server closed the connection"),
+    # pusher-js waits a second after these three.
+    Rule(1002, 1004, Action.RETRY_LATER, "the server reported a protocol error"),
+    Rule(1005, 1006, Action.RETRY_NOW, "the connection broke"),
+    # 1007 and 1009 are found by this side: bad UTF-8, a message above the limit.
+    Rule(1007, 1007, Action.RETRY_LATER, "a frame was not valid UTF-8"),
+    Rule(1008, 1008, Action.RETRY_SLOWLY, "the server's policy forbids it"),
+    Rule(1009, 1009, Action.RETRY_LATER, "a message was too large"),
+    Rule(1010, 1011, Action.RETRY_LATER, "the server failed"),
+    # IANA's registry: 1012 service restart, 1013 try again later.
+    Rule(1012, 1012, Action.RETRY_NOW, "the server restarts"),
+    Rule(1013, 1015, Action.RETRY_LATER, "the server asks to try later"),
+    # IANA's range for libraries and frameworks; no Pusher server uses it.
+    Rule(1016, 3999, Action.RETRY_LATER, "the connection was closed"),
+    # Pusher protocol: 4000-4099 must not be tried again unchanged.
+    Rule(4000, 4000, Action.USE_TLS, "the app accepts only TLS", _URL),
+    Rule(4001, 4001, Action.TERMINAL, "the server knows no such app", _APP_KEY),
+    Rule(4002, 4002, Action.RETRY_SLOWLY, "the server refused the connection"),
+    Rule(4003, 4003, Action.TERMINAL, "the app is disabled", _APP_KEY),
+    # A quota is refilled or raised while the bridge waits, so not terminal.
+    Rule(4004, 4004, Action.RETRY_SLOWLY, "the app is over its quota"),
+    Rule(4005, 4005, Action.TERMINAL, "the path was not found", _URL),
+    Rule(
+        4006, 4008, Action.TERMINAL, "the server doesn't speak Pusher protocol 7", _URL
+    ),
+    Rule(4009, 4009, Action.TERMINAL, "the connection is unauthorized", _CLIENT),
+    Rule(4010, 4099, Action.RETRY_SLOWLY, "the server refused the connection"),
+    # Pusher protocol: back off by a second or more; then: at once.
+    Rule(4100, 4199, Action.RETRY_LATER, "the server is over capacity"),
+    Rule(4200, 4299, Action.RETRY_NOW, "the server asks to reconnect"),
+    # Pusher protocol: "other errors". pusher-js stops from 4300 on; a code that no
+    # table names may pass by itself, so it is retried, but never fast.
+    Rule(4300, 4999, Action.RETRY_SLOWLY, "the server closed with another error"),
+)
+
+_NO_CODE: Final = Rule(0, 0, Action.RETRY_NOW, "the connection broke")
+_UNKNOWN: Final = Rule(
+    0, 0, Action.RETRY_SLOWLY, "the server closed with an unknown code"
+)
+
+# Codes below are the WebSocket's own; a Pusher server's error says more.
+_FIRST_PUSHER_CODE: Final = 4000
+
+
+class EndedError(SessionError):
+    """
+    A connection ended, or was never subscribed: do what `action` says.
+
+    Attributes:
+        action: What it means for the next connection.
+        code: Close code, Pusher code or HTTP status, if there was one.
+        hint: What the user has to do, if the action is terminal.
+        deaf: Whether the connection was open and an answer didn't come through it.
+        retry_after_seconds: How long the server asks to wait, if it does.
+    """
+
+    def __init__(  # noqa: PLR0913 - facts, most given by name
+        self,
+        message: str,
+        action: Action,
+        code: int | None = None,
+        *,
+        hint: str = "",
+        deaf: bool = False,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.action = action
+        self.code = code
+        self.hint = hint
+        self.deaf = deaf
+        self.retry_after_seconds = retry_after_seconds
+
+
+def rule_of(code: int | None) -> Rule:
+    """
+    Find the rule for a close code; every code has one.
+
+    Args:
+        code: The code of the close frame or of `pusher:error`; None for an end
+            without either.
+    """
+    if code is None:
+        return _NO_CODE
+    for rule in RULES:
+        if rule.first <= code <= rule.last:
+            return rule
+    return _UNKNOWN
+
+
+def lost(loss: ConnectionLostError, error: ServerError | None) -> EndedError:
+    """
+    Classify a connection that ended by itself.
+
+    Pusher's own servers send a close code only, soketi the code and an error, Reverb
+    an error only: the code is taken from either.
+
+    Args:
+        loss: How the connection ended.
+        error: A `pusher:error` that came right before, if one did.
+    """
+    code, detail = loss.code, str(loss)
+    if error is not None:
+        if error.code is not None and (code is None or code < _FIRST_PUSHER_CODE):
+            code = error.code
+        detail = f"{detail}, after the error {error.message!r}"
+    return _by_rule(code, detail)
+
+
+def unanswered(missing: str, error: ServerError | None) -> EndedError:
+    """
+    Classify a connection that the bridge ends because an answer did not come.
+
+    Reverb keeps a connection open whose subscription or app it refuses, and sends an
+    error that names no channel: that error is the answer.
+
+    Args:
+        missing: What did not come, and for how long.
+        error: The last `pusher:error` on the connection, if there was one.
+    """
+    if error is None or error.code is None:
+        return EndedError(missing, Action.RETRY_LATER)
+    return _by_rule(error.code, f"{missing}, after the error {error.message!r}")
+
+
+def refused_subscription(error: SubscriptionError) -> EndedError:
+    """Classify a refused subscription: soketi sends HTTP statuses or Pusher codes."""
+    status, words = error.status, " ".join(filter(None, (error.kind, error.message)))
+    message = f"the server refused channel {error.channel} ({words!r}, {status})"
+    if status in {401, 403, 4009}:
+        return EndedError(message, Action.TERMINAL, status, hint=_DEPLOYMENT)
+    if status is not None and 4100 <= status < 4200:
+        return EndedError(message, rule_of(status).action, status)
+    return EndedError(message, Action.RETRY_SLOWLY, status)
+
+
+def _by_rule(code: int | None, detail: str) -> EndedError:
+    rule = rule_of(code)
+    return EndedError(f"{rule.meaning} ({detail})", rule.action, code, hint=rule.hint)
