@@ -383,7 +383,7 @@ class Connection:
 
     # -- What is read, in the reading task ------------------------------------
 
-    def _receive(self, messages: Sequence[Message]) -> None:
+    def _receive(self, messages: Sequence[Message]) -> bool:
         """Deliver job events and act on the others; never waits."""
         coverage, statistics, channel = self._coverage, self._statistics, self._channel
         received_at_us = coverage.now_us()
@@ -413,6 +413,7 @@ class Connection:
             if self._keep_alive is not None:
                 self._keep_alive.event()
             self._deliver(jobs, received_at_us)
+        return bool(jobs)
 
     def _control(self, event: ControlEvent) -> None:
         """Act on what isn't an event of a channel; what isn't expected is ignored."""

@@ -43,8 +43,12 @@ __all__ = ["Backpressure", "Message", "Receive", "WebSocket", "open_websocket"]
 
 Message: TypeAlias = str | bytes
 
-Receive: TypeAlias = Callable[[Sequence[Message]], None]
-"""Takes messages as they are read, in order; returns at once and doesn't raise."""
+Receive: TypeAlias = Callable[[Sequence[Message]], bool]
+"""
+Takes messages as they are read, in order; returns at once and doesn't raise.
+
+It returns whether any of them has to be written, so that backpressure counts.
+"""
 
 Backpressure: TypeAlias = Callable[[], Awaitable[None]]
 """Awaited before more is read: returns at once as a rule, within seconds always."""
@@ -123,7 +127,7 @@ class WebSocket:
         self._address = address_of(url)
         self._max_message_bytes = max_message_bytes
         self._connection: trio_websocket.WebSocketConnection | None = None
-        self._reading = trio.CancelScope()
+        self.reading = trio.CancelScope()
         self._aborted = False
 
     async def send(self, text: str) -> None:
@@ -143,7 +147,7 @@ class WebSocket:
         """Abandon the connection: leaving it doesn't wait for a close handshake."""
         self._aborted = True
 
-    async def _run(
+    async def run(
         self,
         lost: Callable[[ConnectionLostError], None],
         *,
@@ -156,7 +160,7 @@ class WebSocket:
         agent = f"dryapi-kafka-bridge/{__version__}".encode()
         upgraded = False
         try:
-            with self._reading:
+            with self.reading:
                 async with trio.open_nursery() as nursery:
                     self._connection = await trio_websocket.wrap_client_stream(
                         nursery,
@@ -168,35 +172,38 @@ class WebSocket:
                         receive_buffer_size=_RECEIVE_BYTES,
                     )
                     upgraded = True
-                    # A close handshake needs the reader, also when the connection's
-                    # user is cancelled; `_leave` ends it.
-                    self._reading.shield = True
                     task_status.started()
                     with suppress(trio_websocket.ConnectionClosed):
                         while True:
                             message = await self._connection.get_message()
                             self._frames.deliver_assembled(message)
-                    nursery.cancel_scope.cancel()
+                    # A close handshake of ours needs the reader until `leave`.
+                    if not self._frames.is_closing:
+                        nursery.cancel_scope.cancel()
         except* (WebSocketProtocolError, h11.ProtocolError):
             # The server broke the protocol: `_loss` and the line below report it.
             pass
         except* SessionError as errors:
             raise errors.exceptions[0] from None
+        finally:
+            # Without its reader a close handshake can't be answered.
+            self.abort()
+        if self._frames.bug is not None:
+            raise self._frames.bug
         if not upgraded:
             raise ConnectError(
                 f"{self._address} doesn't answer like a WebSocket server"
             )
-        if not self._reading.cancel_called:
+        if not self._frames.is_closing:
             lost(self._loss())
 
-    async def _leave(self) -> None:
+    async def leave(self) -> None:
         """Close it if it is open, whether or not the caller is being cancelled."""
-        with trio.CancelScope(shield=True):
-            if self._connection is not None and not self._aborted:
-                self._frames.is_closing = True
-                with trio.move_on_after(_CLOSE_SECONDS):
-                    await self._connection.aclose()
-        self._reading.cancel()
+        self._frames.is_closing = True
+        if self._connection is not None and not self._aborted:
+            with trio.move_on_after(_CLOSE_SECONDS, shield=True):
+                await self._connection.aclose()
+        self.reading.cancel()
 
     def _loss(self) -> ConnectionLostError:
         """Report how the connection ended."""
@@ -274,13 +281,16 @@ async def open_websocket(  # noqa: PLR0913 - what has a default is a seam or an 
                 nursery.cancel_scope.cancel()
 
             try:
-                await nursery.start(websocket._run, lost)  # noqa: SLF001 - one module
+                await nursery.start(websocket.run, lost)
+                # A close handshake needs the reader, also when the connection's user is
+                # cancelled; `_leave` ends it.
+                websocket.reading.shield = True
                 yield websocket
             except SessionError as error:
                 # Raised below, outside the nursery, which would wrap it.
                 failure = error
             finally:
-                await websocket._leave()  # noqa: SLF001 - one module
+                await websocket.leave()
     finally:
         await trio.aclose_forcefully(stream)
     if failure is not None:
@@ -298,6 +308,7 @@ class _TextFrames(trio.abc.Stream):
     Attributes:
         is_closing: The bridge has begun to close: nothing but a close frame matters.
         violation: What the server did too much of, if it did.
+        bug: What the receiver raised.
     """
 
     def __init__(
@@ -315,6 +326,7 @@ class _TextFrames(trio.abc.Stream):
         self._backpressure = backpressure
         self.is_closing = False
         self.violation = ""
+        self.bug: Exception | None = None
         self._upgraded = self._closed = self._at_end = False
         # What has come and wasn't looked at.
         self._buffer = bytearray()
@@ -330,7 +342,16 @@ class _TextFrames(trio.abc.Stream):
     def deliver_assembled(self, message: Message) -> None:
         """Deliver a message that trio_websocket has assembled."""
         self._assembled -= 1
-        self._receive((message,))
+        self._deliver((message,))
+
+    def _deliver(self, messages: Sequence[Message]) -> bool:
+        try:
+            return self._receive(messages)
+        except Exception as error:
+            # trio_websocket's reader closes a channel on its way out, and a
+            # cancellation there would replace the error.
+            self.bug = error
+            raise
 
     async def receive_some(
         self,
@@ -357,13 +378,16 @@ class _TextFrames(trio.abc.Stream):
         """Return the answer to the upgrade and not a byte of what follows it."""
         buffer = self._buffer
         while (end := _HEAD_END.search(buffer)) is None:
-            data = await self._stream.receive_some(_RECEIVE_BYTES)
+            try:
+                data = await self._stream.receive_some(_RECEIVE_BYTES)
+            except trio.BrokenResourceError:
+                data = b""
+            if not data:
+                raise self._ended_upgrade()
             buffer += data
-            if not data or len(buffer) > _MOST_HEAD_BYTES:
+            if len(buffer) > _MOST_HEAD_BYTES:
                 raise ConnectError(
-                    f"{self._address} ended the connection during the upgrade"
-                    if not data
-                    else f"{self._address} doesn't answer like a WebSocket server"
+                    f"{self._address} doesn't answer like a WebSocket server"
                 )
         head = bytes(buffer[: end.end()])
         del buffer[: end.end()]
@@ -402,8 +426,7 @@ class _TextFrames(trio.abc.Stream):
         del buffer[:start]
         if texts:
             self._in_a_row = 0
-            if not self.is_closing:
-                self._receive(texts)
+            if not self.is_closing and self._deliver(texts):
                 await self._backpressure()
 
     def _next_piece(self) -> bytes:
@@ -456,9 +479,17 @@ class _TextFrames(trio.abc.Stream):
         self._rest = end - begin
         return begin
 
+    def _ended_upgrade(self) -> ConnectError:
+        return ConnectError(f"{self._address} ended the connection during the upgrade")
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send."""
-        await self._stream.send_all(data)
+        """Send; trio_websocket waits forever for an upgrade that wasn't sent."""
+        try:
+            await self._stream.send_all(data)
+        except trio.BrokenResourceError as error:
+            if self._upgraded:
+                raise
+            raise self._ended_upgrade() from error
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait as the other stream does."""

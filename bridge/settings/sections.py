@@ -211,9 +211,9 @@ class PusherSettings(Section, frozen=True):
     probe_interval_seconds: Annotated[
         float,
         about(
-            "How often the subscription is repeated, to prove that it stands",
+            "How often the subscription is repeated, to prove that it exists; 0: never",
             because="a few bytes; deafness is noticed within minutes",
-            gt=0,
+            ge=0,
         ),
     ] = 240.0
     probe_silence_seconds: Annotated[

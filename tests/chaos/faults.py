@@ -165,7 +165,9 @@ def _restart_bridge(number: signal.Signals) -> _Act:
         course.down_on_purpose = True
         try:
             if number is signal.SIGTERM:
-                await course.stop_bridge()
+                # Shielded: at the end of the course too it is a stop, not a kill.
+                with trio.CancelScope(shield=True):
+                    await course.stop_bridge()
             else:
                 course.bridge.kill()
             await trio.sleep(seconds)

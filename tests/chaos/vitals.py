@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import psutil
@@ -25,7 +25,9 @@ MIB = 2**20
 # buffers, caches and partitions are used for the first time.
 _WARM_SECONDS = 80.0
 
-# Two loops' sockets and a pool's threads come and go.
+# Two loops' sockets, a pool's threads and calls of the status endpoint come and go: of
+# so many samples, the least counts.
+_LAST = 5
 _FEW = 4
 
 # Python's allocator gives memory back by the MiB. Fifty restarts of a leak that
@@ -101,8 +103,17 @@ def lives(samples: Iterable[Sample]) -> list[tuple[Sample, Sample]]:
             if each.at - life[0].at >= _WARM_SECONDS and each.tasks is not None
         ]
         if warm:
-            found.append((warm[0], warm[-1]))
+            found.append((warm[0], _least(warm[-_LAST:])))
     return found
+
+
+def _least(samples: list[Sample]) -> Sample:
+    """Give the last sample with the least of each: a leak is in all of them."""
+    fields = {
+        name: min(getattr(each, name) for each in samples)
+        for name in ("descriptors", "threads", "tasks")
+    }
+    return replace(samples[-1], **fields)
 
 
 def growth(

@@ -22,10 +22,15 @@ from trio_websocket import ConnectionClosed  # noqa: TID251 - of the server's si
 from wsproto.utilities import LocalProtocolError
 
 from bridge.errors import RefusedError
-from bridge.pusher.attempt import JOB_EVENT
-from bridge.pusher.session import Session
-from bridge.pusher.session import State
-from bridge.pusher.websocket import Connection, connect_websocket
+from bridge.pusher.coverage import Coverage
+from bridge.pusher.protocol import JOB_EVENT
+from bridge.pusher.session import Session, State
+from bridge.pusher.websocket import (
+    Backpressure,
+    Receive,
+    WebSocket,
+    open_websocket,
+)
 from bridge.settings import PusherSettings
 from tests.kit.scripted import (
     APP_KEY,
@@ -101,24 +106,32 @@ async def _survive(scripts: Sequence[Script]) -> None:
 
 
 def _session(server: ScriptedServer, deliver: Deliveries) -> Session:
-    def connect(url: str) -> AbstractAsyncContextManager[Connection]:
+    def connect(
+        url: str, receive: Receive, backpressure: Backpressure
+    ) -> AbstractAsyncContextManager[WebSocket]:
         # After 4000 the session speaks TLS, which ends in front of this server.
-        return connect_websocket(
+        return open_websocket(
             url.replace("wss:", "ws:"),
+            receive,
+            backpressure,
             max_message_bytes=_MOST_BYTES,
-            open_stream=server.open_stream,
+            open_tcp=server.open_stream,
         )
 
+    ear = Ear()
     return Session(
         CLIENT_ID,
         PusherSettings(url="ws://pusher.test", app_key=APP_KEY),
-        FakeAuthorizer(),
+        FakeAuthorizer().authorize,
+        connect,
         deliver,
-        listener=Ear(),
+        coverage=Coverage(
+            ear.subscribed,
+            ear.interrupted,
+            lambda: int(trio.current_time() * 1_000_000),
+        ),
         # So that silence is probed.
         has_jobs=lambda: True,
-        connect=connect,
-        clock=lambda: int(trio.current_time() * 1_000_000),
         jitter=random.Random(7),
     )
 

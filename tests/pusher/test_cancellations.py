@@ -18,9 +18,8 @@ import trio
 from trio.testing import MockClock
 
 from bridge.errors import AuthorizationError
-from bridge.pusher.session import Session
-from bridge.pusher.session import State
-from bridge.pusher.websocket import connect_websocket
+from bridge.pusher.session import Connect, Session, State
+from bridge.pusher.websocket import open_websocket
 from bridge.settings import PusherSettings
 from tests.kit.scripted import (
     APP_KEY,
@@ -87,6 +86,12 @@ def _all_tasks() -> set[trio.lowlevel.Task]:
     return _tasks(root)
 
 
+def _connect(server: ScriptedServer) -> Connect:
+    return partial(
+        open_websocket, max_message_bytes=1_000_000, open_tcp=server.open_stream
+    )
+
+
 async def _live_until(steps: int) -> bool:
     """
     Run a session and cancel it after so many steps.
@@ -110,13 +115,9 @@ async def _live_until(steps: int) -> bool:
         session = Session(
             CLIENT_ID,
             PusherSettings(url="ws://pusher.test", app_key=APP_KEY),
-            FakeAuthorizer(failing),
+            FakeAuthorizer(failing).authorize,
+            _connect(server),
             Deliveries(),
-            connect=partial(
-                connect_websocket,
-                max_message_bytes=1_000_000,
-                open_stream=server.open_stream,
-            ),
             jitter=random.Random(3),
         )
         scope = trio.CancelScope()
@@ -223,13 +224,9 @@ def _session(server: ScriptedServer, deliver: Deliveries) -> Session:
     return Session(
         CLIENT_ID,
         PusherSettings(url="ws://pusher.test", app_key=APP_KEY),
-        FakeAuthorizer(),
+        FakeAuthorizer().authorize,
+        _connect(server),
         deliver,
-        connect=partial(
-            connect_websocket,
-            max_message_bytes=1_000_000,
-            open_stream=server.open_stream,
-        ),
     )
 
 
@@ -254,13 +251,9 @@ async def test_a_session_is_cancelled_within_a_second(
         session = Session(
             CLIENT_ID,
             PusherSettings(url="ws://pusher.test", app_key=APP_KEY),
-            FakeAuthorizer(),
+            FakeAuthorizer().authorize,
+            _connect(server),
             Deliveries(),
-            connect=partial(
-                connect_websocket,
-                max_message_bytes=1_000_000,
-                open_stream=server.open_stream,
-            ),
         )
         with trio.move_on_after(moment):
             await session.run()

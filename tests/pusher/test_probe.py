@@ -1,25 +1,13 @@
-"""
-The subscription probe: when it is sent, and what its answers mean.
-
-How a session learns whether its server answers stands in test_probe_habit.py.
-"""
+"""The subscription probe: when it is sent, and what its answers mean."""
 
 from __future__ import annotations
-
-from typing import cast
 
 import structlog.testing
 import trio
 from trio.testing import MockClock
 
-from bridge.errors import ConnectionLostError
-from bridge.pusher.continuity import Continuity
-from bridge.pusher.coverage import Cause, Interruption, Nobody
-from bridge.pusher.keepalive import KeepAlive
-from bridge.pusher.probe import Habit, Probe
-from bridge.pusher.statistics import ProbeOutcome, Probing, Statistics
-from bridge.pusher.websocket import Connection
-from bridge.settings import PusherSettings
+from bridge.pusher.coverage import Cause, Interruption
+from bridge.pusher.keepalive import ProbeOutcome
 from tests.kit.scripted import CHANNEL, Peer, spoken, staged, work
 from tests.pusher.ear import Ear
 from tests.pusher.soketi_alike import soketi_alike
@@ -27,107 +15,42 @@ from tests.pusher.soketi_alike import soketi_alike
 
 SECOND = 1_000_000
 
-# From the acknowledgement at one second to the probe that a session learns from.
-_LEARNT_AT = 6.0
-
 
 async def test_a_server_that_acknowledges_is_probed_at_every_interval(
     autojump_clock: MockClock,
 ) -> None:
-    """One early probe to learn from, then one every interval, on each connection."""
-    peers: list[Peer] = []
-    async with staged(soketi_alike(peers, closes_at=1000), soketi_alike(peers)) as (
-        stage,
-        session,
-    ):
-        await trio.sleep_until(999)
-        assert peers[0].repeats == [_LEARNT_AT, 246, 486, 726, 966]
-        statistics = session.statistics
-        assert statistics.probing is Probing.ON
-        assert statistics.probes == {ProbeOutcome.ACKNOWLEDGED: 5}
-        assert statistics.unexpected == 0
-        assert len(stage.server.dials) == 1
-        await trio.sleep_until(1300)
-        # What is known needs no early probe.
-        assert peers[1].repeats == [1240]
-
-
-async def test_an_acknowledgement_that_comes_twice_at_once_is_one(
-    autojump_clock: MockClock,
-) -> None:
-    """The second is read before anything could have asked for it."""
-
-    async def script(peer: Peer) -> None:
-        await peer.establish()
-        await peer.read_until("pusher:subscribe")
-        acknowledgement = {
-            "event": "pusher_internal:subscription_succeeded",
-            "channel": CHANNEL,
-        }
-        await peer.say_at_once(acknowledgement, acknowledgement)
-        await peer.answer_pings()
-
-    async with staged(spoken(script)) as (_, session):
-        await trio.sleep(1)
-        assert session.statistics.subscribed
-        assert session.statistics.probing is Probing.UNKNOWN
-        assert session.statistics.unexpected == 0
-
-
-async def test_a_probe_on_a_lost_connection_ends_without_a_word(
-    autojump_clock: MockClock,
-) -> None:
-    """The reader knows how it ended."""
-
-    async def gone() -> None:
-        await trio.lowlevel.checkpoint()
-        raise ConnectionLostError("gone")
-
-    statistics = Statistics("42")
-    statistics.probing = Probing.ON
-    continuity = Continuity(Nobody(), statistics, lambda: 0)
-    probe = Probe(
-        gone,
-        habit=Habit(statistics),
-        keep_alive=KeepAlive(
-            # Nothing is sent by it here.
-            cast("Connection", None),
-            interval_seconds=30,
-            pong_timeout_seconds=10,
-            continuity=continuity,
-        ),
-        has_jobs=lambda: False,
-        settings=PusherSettings(),
-        continuity=continuity,
-        statistics=statistics,
-        clock=lambda: 0,
-    )
-    assert await probe.run() is None
-    assert not statistics.probes
-
-
-async def test_a_repeated_acknowledgement_is_no_new_subscription(
-    autojump_clock: MockClock,
-) -> None:
-    """It is told to nobody, and proves that the subscription stood when asked."""
+    """Right behind a pong; what is acknowledged was sent, and nothing is logged."""
     peers: list[Peer] = []
     ear = Ear()
-    async with staged(soketi_alike(peers), listener=ear) as (_, session):
-        with structlog.testing.capture_logs() as logs:
-            await trio.sleep_until(300)
-        assert ear.subscriptions == [1 * SECOND]
-        assert session.statistics.proofs.heard_us == 246 * SECOND
+    with structlog.testing.capture_logs() as logs:
+        async with staged(soketi_alike(peers), listener=ear) as (stage, session):
+            await trio.sleep_until(999)
+            assert peers[0].repeats == [241, 481, 721, 961]
+            assert session.statistics.probes == {ProbeOutcome.ACKNOWLEDGED: 4}
+            assert session.coverage.subscription_us == 961 * SECOND
+            assert len(stage.server.dials) == 1
+    assert ear.subscriptions == [1 * SECOND]
     assert [log["event"] for log in logs] == ["session.subscribed"]
+
+
+async def test_a_setting_turns_it_off(autojump_clock: MockClock) -> None:
+    """For servers that silently ignore a repeated subscription."""
+    peers: list[Peer] = []
+    async with staged(
+        soketi_alike(peers), has_jobs=lambda: True, probe_interval_seconds=0
+    ):
+        await trio.sleep_until(999)
+    assert peers[0].repeats == []
 
 
 async def test_silence_with_jobs_in_flight_is_probed_at_doubling_distances(
     autojump_clock: MockClock,
 ) -> None:
-    """After a minute, two more, then at the interval; an event begins it anew."""
+    """After a minute, two more, then at the interval; an event begins it again."""
     peers: list[Peer] = []
     async with staged(soketi_alike(peers, 10, 1000), has_jobs=lambda: True):
         await trio.sleep_until(1200)
-    assert peers[0].repeats == [_LEARNT_AT, 70, 190, 430, 670, 910, 1060, 1180]
+    assert peers[0].repeats == [70, 190, 430, 670, 910, 1060, 1180], peers[0].repeats
 
 
 async def test_silence_without_jobs_is_no_reason(autojump_clock: MockClock) -> None:
@@ -137,8 +60,7 @@ async def test_silence_without_jobs_is_no_reason(autojump_clock: MockClock) -> N
         soketi_alike(peers, 10), has_jobs=lambda: trio.current_time() > 300
     ):
         await trio.sleep_until(330)
-    # Looked at every minute since the event.
-    assert peers[0].repeats == [_LEARNT_AT, 246, 310]
+    assert peers[0].repeats == [250, 310]
 
 
 async def test_a_missing_acknowledgement_ends_the_connection_as_deaf(
@@ -152,24 +74,18 @@ async def test_a_missing_acknowledgement_ends_the_connection_as_deaf(
         soketi_alike(peers, 20, 21, deaf_from=30),
         spoken(work),
         listener=ear,
-    ) as (
-        stage,
-        session,
-    ):
+    ) as (stage, session):
         with structlog.testing.capture_logs() as logs:
             await trio.sleep_until(300)
-        assert peers[0].repeats == [_LEARNT_AT, 246, 256]
+        assert peers[0].repeats == [262, 272]
         assert session.statistics.subscribed
-        assert session.statistics.probes == {
-            ProbeOutcome.ACKNOWLEDGED: 1,
-            ProbeOutcome.UNANSWERED: 1,
-        }
-        assert stage.server.dials == [0, 266]
+        assert session.statistics.probes == {ProbeOutcome.UNANSWERED: 1}
+        assert stage.server.dials == [0, 282]
     assert ear.interruptions == [Interruption(Cause.DEAF, 20 * SECOND)]
-    assert ear.subscriptions == [1 * SECOND, 266 * SECOND]
+    assert ear.subscriptions == [1 * SECOND, 282 * SECOND]
     lost = next(log for log in logs if log["event"] == "session.lost")
     assert "no answer to 2 repeated subscriptions" in lost["reason"]
-    assert lost["verdict"] == "retry_now"
+    assert lost["action"] == "retry_now"
 
 
 async def test_a_late_acknowledgement_is_as_good_as_one_in_time(
@@ -180,10 +96,8 @@ async def test_a_late_acknowledgement_is_as_good_as_one_in_time(
     async def script(peer: Peer) -> None:
         await trio.sleep_until(1)
         await peer.enrol()
-        with trio.move_on_at(240):
-            await peer.answer_pings()
         peer.acknowledges = False
-        with trio.move_on_at(258):
+        with trio.move_on_at(255):
             await peer.answer_pings()
         await peer.acknowledge()
         await peer.answer_pings()
@@ -191,8 +105,8 @@ async def test_a_late_acknowledgement_is_as_good_as_one_in_time(
     ear = Ear()
     async with staged(spoken(script), listener=ear) as (_, session):
         await trio.sleep_until(270)
-        assert session.statistics.probes == {ProbeOutcome.ACKNOWLEDGED: 2}
-        assert session.statistics.proofs.heard_us == 246 * SECOND
+        assert session.statistics.probes == {ProbeOutcome.ACKNOWLEDGED: 1}
+        assert session.coverage.subscription_us == 241 * SECOND
         assert ear.interruptions == []
 
 
@@ -202,16 +116,55 @@ async def test_an_event_that_comes_meanwhile_stands_for_the_acknowledgement(
     """An acknowledgement may wait behind a flood, or be dropped by it."""
     peers: list[Peer] = []
     ear = Ear()
-    async with staged(soketi_alike(peers, 250, deaf_from=30), listener=ear) as (
+    async with staged(soketi_alike(peers, 245, deaf_from=30), listener=ear) as (
         stage,
         session,
     ):
-        await trio.sleep_until(480)
-        assert peers[0].repeats == [_LEARNT_AT, 246]
-        assert session.statistics.probes[ProbeOutcome.HEARD] == 1
+        await trio.sleep_until(470)
+        assert peers[0].repeats == [241]
+        assert session.statistics.probes == {ProbeOutcome.EVENTS: 1}
         assert session.statistics.subscribed
         assert ear.interruptions == []
         assert len(stage.server.dials) == 1
+
+
+async def test_a_server_that_answers_with_an_error_is_probed_no_more(
+    autojump_clock: MockClock,
+) -> None:
+    """Pusher's own; a later silence began at the last pong, not at the last event."""
+
+    async def script(peer: Peer) -> None:
+        await trio.sleep_until(1)
+        await peer.enrol()
+        peer.acknowledges = False
+        while trio.current_time() < 900:
+            with trio.move_on_after(5):
+                await peer.read_until("pusher:ping")
+                await peer.say("pusher:pong")
+            if len(peer.repeats) == 1:
+                await peer.complain(4009, "Existing subscription")
+                peer.repeats.append(0.0)
+        await trio.sleep_forever()
+
+    ear = Ear()
+    peers: list[Peer] = []
+
+    async def remembered(peer: Peer) -> None:
+        peers.append(peer)
+        await script(peer)
+
+    with structlog.testing.capture_logs() as logs:
+        async with staged(spoken(remembered), spoken(work), listener=ear) as (
+            _,
+            session,
+        ):
+            await trio.sleep_until(960)
+            assert session.statistics.probes == {ProbeOutcome.UNSUPPORTED: 1}
+    assert peers[0].repeats == [241, 0.0]
+    (gap,) = ear.interruptions
+    assert gap.cause is Cause.DEAF
+    assert gap.since_us > 850 * SECOND
+    assert [log["event"] for log in logs].count("session.probe_unsupported") == 1
 
 
 async def test_row_37_a_forged_error_during_a_probe_ends_nothing(
@@ -231,26 +184,25 @@ async def test_row_37_a_forged_error_during_a_probe_ends_nothing(
                 await peer.say("pusher:pong")
             if waiting.cancelled_caught and len(peer.repeats) > forged:
                 forged = len(peer.repeats)
-                await peer.say(
-                    "pusher:subscription_error",
-                    channel=CHANNEL,
-                    data={"type": "AuthError", "error": "no", "status": 401},
-                )
-                await peer.complain(4009)
+                for event in ("pusher:subscription_error", "pusher:error"):
+                    await peer.say(
+                        event,
+                        channel=CHANNEL,
+                        data={"error": "no", "status": 401, "code": 4009},
+                    )
                 await peer.acknowledge()
 
     ear = Ear()
     async with staged(spoken(script), listener=ear) as (stage, session):
         await trio.sleep_until(600)
-        assert forged == 3
-        assert session.statistics.subscribed
-        assert session.statistics.probes == {ProbeOutcome.ACKNOWLEDGED: 3}
+        assert forged == 2
+        assert session.statistics.probes == {ProbeOutcome.ACKNOWLEDGED: 2}
         assert len(stage.server.dials) == 1
         assert len(ear.subscriptions) == 1
         assert ear.interruptions == []
 
 
-async def test_a_process_that_stood_still_reads_before_it_misses_an_answer(
+async def test_a_process_that_was_suspended_reads_before_it_misses_an_answer(
     autojump_clock: MockClock,
 ) -> None:
     """After a suspension past the deadline, the answer that waits is taken."""
@@ -258,10 +210,8 @@ async def test_a_process_that_stood_still_reads_before_it_misses_an_answer(
     async def script(peer: Peer) -> None:
         await trio.sleep_until(1)
         await peer.enrol()
-        with trio.move_on_at(240):
-            await peer.answer_pings()
         peer.acknowledges = False
-        with trio.move_on_at(260):
+        with trio.move_on_at(255):
             await peer.answer_pings()
         # The second try waits for its answer.
         autojump_clock.jump(60)
@@ -272,5 +222,5 @@ async def test_a_process_that_stood_still_reads_before_it_misses_an_answer(
 
     async with staged(spoken(script)) as (stage, session):
         await trio.sleep_until(400)
-        assert session.statistics.probes == {ProbeOutcome.ACKNOWLEDGED: 2}
+        assert session.statistics.probes == {ProbeOutcome.ACKNOWLEDGED: 1}
         assert len(stage.server.dials) == 1

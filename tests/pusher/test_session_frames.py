@@ -42,8 +42,6 @@ async def test_row_37_a_forged_control_event_changes_nothing(
         await trio.sleep(100)
         assert session.statistics.subscribed
         assert session.statistics.other_events == 4
-        assert session.statistics.unexpected == 5
-        assert session.statistics.server_errors == 0
         assert len(stage.server.dials) == 1
 
 

@@ -52,9 +52,7 @@ async def test_row_16_soketis_full_app_is_tried_again_politely(
     assert all(later - earlier >= 1 for earlier, later in pairwise(dials))
     assert account.wires[0].heard[0]["data"]["code"] == 4100
     failures = [log for log in logs if log["event"] == "session.failed"]
-    assert {(log["code"], log["verdict"]) for log in failures} == {
-        (4100, "retry_later")
-    }
+    assert {(log["code"], log["action"]) for log in failures} == {(4100, "retry_later")}
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ async def test_rows_14_15_a_soketi_that_shuts_down_is_found_again(
                 assert wire.opcodes_heard[-1] == CLOSE
             await _restarted(own_soketi, account)
         lost = [log for log in logs if log["event"] == "session.lost"]
-        assert [(log["code"], log["verdict"]) for log in lost] == [(4200, "retry_now")]
+        assert [(log["code"], log["action"]) for log in lost] == [(4200, "retry_now")]
         assert lost[0]["delay_seconds"] == 0
         waits = [log["delay_seconds"] for log in logs if "delay_seconds" in log][1:]
         assert min(waits) > 0.3
@@ -92,7 +92,7 @@ async def test_rows_15_24_a_soketi_that_is_killed_is_found_again(
             assert CLOSE not in account.wires[0].opcodes_heard
             await _restarted(own_soketi, account)
         lost = [log for log in logs if log["event"] == "session.lost"]
-        assert [(log["code"], log["verdict"]) for log in lost] == [(None, "retry_now")]
+        assert [(log["code"], log["action"]) for log in lost] == [(None, "retry_now")]
         assert account.session.statistics.reconnects == 1
         (gap,) = account.ear.interruptions
         assert (gap.cause, gap.close_code) == (Cause.DISCONNECTED, None)

@@ -43,5 +43,5 @@ async def test_row_41_soketis_message_above_the_cap_is_a_loss_with_its_reason(
             (gap,) = account.ear.interruptions
             assert (gap.cause, gap.close_code) == (Cause.DISCONNECTED, 1009)
     (lost,) = [log for log in logs if log["event"] == "session.lost"]
-    assert (lost["code"], lost["verdict"]) == (1009, "retry_later")
+    assert (lost["code"], lost["action"]) == (1009, "retry_later")
     assert "above 50000 bytes" in lost["reason"]

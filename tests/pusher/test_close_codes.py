@@ -1,0 +1,80 @@
+"""Which action follows a close code, an error, or an answer that doesn't come."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from bridge.errors import ConnectionLostError
+from bridge.pusher.close_codes import RULES, Action, lost, rule_of, unanswered
+from bridge.pusher.protocol import ServerError
+
+
+def test_the_table_is_sorted_and_has_no_hole() -> None:
+    """Each code from 1000 to 4999 has one rule."""
+    assert (RULES[0].first, RULES[-1].last) == (1000, 4999)
+    for rule, following in pairwise(RULES):
+        assert rule.first <= rule.last
+        assert following.first == rule.last + 1
+
+
+def test_a_code_has_its_action() -> None:
+    """Each code is classified as the protocol and its servers mean it."""
+    expected = {
+        Action.RETRY_NOW: [None, 1000, 1001, 1006, 1012, 4200, 4201, 4299],
+        Action.RETRY_LATER: [1002, 1009, 3999, 4100, 4199],
+        Action.RETRY_SLOWLY: [1008, 4004, 4050, 4301, 4999, 0, 65_535],
+        Action.TERMINAL: [4001, 4003, 4005, 4008, 4009],
+        Action.USE_TLS: [4000],
+    }
+    actual = {
+        action: [code for code in codes if rule_of(code).action is action]
+        for action, codes in expected.items()
+    }
+    assert actual == expected
+
+
+def test_every_terminal_rule_has_a_hint_that_names_a_setting() -> None:
+    """The user learns what to check."""
+    for rule in RULES:
+        if rule.action in {Action.TERMINAL, Action.USE_TLS}:
+            assert "BRIDGE_" in rule.hint
+
+
+@pytest.mark.parametrize(
+    ("close_code", "error", "action", "code"),
+    [
+        # Reverb ends TCP after its error: the error's code decides.
+        (None, ServerError(4100, "full"), Action.RETRY_LATER, 4100),
+        (1006, ServerError(4100, "full"), Action.RETRY_LATER, 4100),
+        # Where both carry a code, the close frame's is the later word.
+        (4200, ServerError(4301, "too fast"), Action.RETRY_NOW, 4200),
+        (None, ServerError(None, "hm"), Action.RETRY_NOW, None),
+        (4001, None, Action.TERMINAL, 4001),
+    ],
+)
+def test_row_21_an_end_is_classified_by_its_code_or_the_error(
+    close_code: int | None, error: ServerError | None, action: Action, code: int | None
+) -> None:
+    """The error's text is in the message."""
+    ended = lost(ConnectionLostError("gone", code=close_code), error)
+    assert (ended.action, ended.code) == (action, code)
+    assert error is None or repr(error.message) in str(ended)
+
+
+@pytest.mark.parametrize(
+    ("error", "action", "code"),
+    [
+        # Reverb's 4009 without channel answers the pending subscription.
+        (ServerError(4009, "unauthorized"), Action.TERMINAL, 4009),
+        (ServerError(None, ""), Action.RETRY_LATER, None),
+        (None, Action.RETRY_LATER, None),
+    ],
+)
+def test_row_34_what_did_not_come_is_explained_by_the_error(
+    error: ServerError | None, action: Action, code: int | None
+) -> None:
+    """Silence isn't a refusal."""
+    ended = unanswered("no answer", error)
+    assert (ended.action, ended.code) == (action, code)
