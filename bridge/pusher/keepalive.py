@@ -195,13 +195,13 @@ class KeepAlive:
         if self._events:
             self._events, self._quiet_since = 0, now
             self._silence_seconds = self._settings.probe_silence_seconds
-        if now - self._probed_at >= self._settings.probe_interval_seconds:
-            return True
-        if now - self._quiet_since < self._silence_seconds or not self._has_jobs():
-            return False
-        self._quiet_since = now
-        self._silence_seconds *= 2
-        return True
+        is_quiet = now - self._quiet_since >= self._silence_seconds and self._has_jobs()
+        if is_quiet:
+            self._quiet_since = now
+            self._silence_seconds *= 2
+        return is_quiet or (
+            now - self._probed_at >= self._settings.probe_interval_seconds
+        )
 
     async def _probe(self) -> None:
         """Repeat the subscription, and end the connection that is deaf."""

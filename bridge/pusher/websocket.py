@@ -378,6 +378,10 @@ class _TextFrames(trio.abc.Stream):
         """Return the answer to the upgrade and not a byte of what follows it."""
         buffer = self._buffer
         while (end := _HEAD_END.search(buffer)) is None:
+            if len(buffer) > _MOST_HEAD_BYTES:
+                raise ConnectError(
+                    f"{self._address} doesn't answer like a WebSocket server"
+                )
             try:
                 data = await self._stream.receive_some(_RECEIVE_BYTES)
             except trio.BrokenResourceError:
@@ -385,10 +389,6 @@ class _TextFrames(trio.abc.Stream):
             if not data:
                 raise self._ended_upgrade()
             buffer += data
-            if len(buffer) > _MOST_HEAD_BYTES:
-                raise ConnectError(
-                    f"{self._address} doesn't answer like a WebSocket server"
-                )
         head = bytes(buffer[: end.end()])
         del buffer[: end.end()]
         line = _STATUS_LINE.match(head)

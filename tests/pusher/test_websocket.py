@@ -1,19 +1,22 @@
 """
 The WebSocket seam, on memory streams.
 
-What a real socket and TLS add stands in test_transport.py.
+What a real socket and TLS add is tested in tests/http/test_streams.py.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+import time
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+import trio.lowlevel
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.errors import ConnectError, ConnectionLostError, MessageTooLargeError
-from bridge.pusher.websocket import Connection, connect_websocket
+from bridge.pusher.websocket import Message, WebSocket, open_websocket
 from tests.kit.scripted import (
     MAX_MESSAGE_BYTES,
     Peer,
@@ -21,28 +24,53 @@ from tests.kit.scripted import (
     ScriptedServer,
     end_at_once,
     spoken,
+    upgrade,
 )
 
 
 _UPGRADED = b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
 
 
-async def _read_all(connection: Connection, received: list[str | bytes]) -> None:
-    while True:
-        received += await connection.receive_run()
+class Reads(list[list[Message]]):
+    """What each read delivered."""
+
+    def __call__(self, messages: Sequence[Message]) -> bool:
+        """Take a read."""
+        self.append(list(messages))
+        return True
+
+    @property
+    def messages(self) -> list[Message]:
+        """All messages."""
+        return [message for read in self for message in read]
 
 
-def _connect(
-    script: Script, nursery: trio.Nursery, url: str = "ws://pusher.test/app/k?x=1"
-) -> AbstractAsyncContextManager[Connection]:
+def _open(
+    script: Script,
+    nursery: trio.Nursery,
+    reads: Reads | None = None,
+    url: str = "ws://pusher.test/app/k?x=1",
+) -> AbstractAsyncContextManager[WebSocket]:
     server = ScriptedServer([script], nursery)
-    return connect_websocket(
-        url, max_message_bytes=MAX_MESSAGE_BYTES, open_stream=server.open_stream
+    return open_websocket(
+        url,
+        Reads() if reads is None else reads,
+        max_message_bytes=MAX_MESSAGE_BYTES,
+        open_tcp=server.open_stream,
     )
 
 
-async def test_one_read_of_the_socket_is_one_run(nursery: trio.Nursery) -> None:
-    """Messages that came together are given together, in order."""
+async def _read(script: Script, nursery: trio.Nursery) -> tuple[Reads, Exception]:
+    """Read until the server ends the connection."""
+    reads = Reads()
+    with pytest.raises(ConnectionLostError) as caught:
+        async with _open(script, nursery, reads):
+            await trio.sleep_forever()
+    return reads, caught.value
+
+
+async def test_one_read_of_the_socket_is_one_delivery(nursery: trio.Nursery) -> None:
+    """Messages that came together are delivered together, in order."""
 
     async def script(peer: Peer) -> None:
         await peer.socket.get_message()
@@ -50,49 +78,29 @@ async def test_one_read_of_the_socket_is_one_run(nursery: trio.Nursery) -> None:
         await peer.stream.send_all(frames)
         await trio.sleep_forever()
 
-    async with _connect(spoken(script), nursery) as connection:
-        await connection.send("go")
-        run = await connection.receive_run()
-        assert run == [f"{number:02d}" for number in range(50)]
-
-
-async def test_a_run_that_waits_already_is_given_whole(nursery: trio.Nursery) -> None:
-    """What came while nobody read is one run, and a cancelled wait loses nothing."""
-
-    async def script(peer: Peer) -> None:
-        for word in ("one", "two"):
-            await peer.socket.send_message(word)
-        await peer.socket.send_message(b"\x00")
-        await trio.sleep_forever()
-
-    async with _connect(spoken(script), nursery) as connection:
+    reads = Reads()
+    async with _open(spoken(script), nursery, reads) as websocket:
+        await websocket.send("go")
         await wait_all_tasks_blocked()
-        with trio.CancelScope() as scope:
-            scope.cancel()
-            await connection.receive_run()
-        assert await connection.receive_run() == ["one", "two", b"\x00"]
+        assert reads == [[f"{number:02d}" for number in range(50)]]
 
 
-async def test_what_came_before_the_end_is_given_before_the_end(
+async def test_what_came_before_the_end_is_delivered_before_the_end(
     nursery: trio.Nursery,
 ) -> None:
-    """The close frame comes after the messages, and its code is told."""
+    """The close frame comes after the messages; its code and reason are reported."""
 
     async def script(peer: Peer) -> None:
+        await peer.socket.send_message(b"\x00")
         await peer.socket.send_message("last")
         await peer.socket.aclose(4200, "Server closed\n")
 
-    async with _connect(spoken(script), nursery) as connection:
-        await wait_all_tasks_blocked()
-        assert await connection.receive_run() == ["last"]
-        for _ in range(2):
-            with pytest.raises(ConnectionLostError) as caught:
-                await connection.receive_run()
-        assert caught.value.code == 4200
-        assert "pusher.test:80" in str(caught.value)
-        assert "'Server closed\\n'" in str(caught.value)
-        with pytest.raises(ConnectionLostError):
-            await connection.send("too late")
+    reads, error = await _read(spoken(script), nursery)
+    assert reads.messages == [b"\x00", "last"]
+    assert isinstance(error, ConnectionLostError)
+    assert error.code == 4200
+    assert "pusher.test:80" in str(error)
+    assert "'Server closed\\n'" in str(error)
 
 
 async def test_row_24_an_end_within_a_frame_delivers_no_part_of_it(
@@ -104,166 +112,147 @@ async def test_row_24_an_end_within_a_frame_delivers_no_part_of_it(
         await peer.socket.send_message("whole")
         await peer.stream.send_all(b"\x81\x7e\x04\x00half of it")
 
-    async with _connect(spoken(script), nursery) as connection:
-        assert await connection.receive_run() == ["whole"]
-        with pytest.raises(ConnectionLostError, match="broke") as caught:
-            await connection.receive_run()
-        assert caught.value.code is None
-
-
-async def test_row_39_bad_utf8_ends_the_connection_with_1007(
-    nursery: trio.Nursery,
-) -> None:
-    """The WebSocket standard forbids it; nothing but our error is raised."""
-
-    async def script(peer: Peer) -> None:
-        await peer.stream.send_all(b"\x81\x02\xff\xfe")
-        await trio.sleep_forever()
-
-    async with _connect(spoken(script), nursery) as connection:
-        with pytest.raises(ConnectionLostError) as caught:
-            await connection.receive_run()
-        assert caught.value.code == 1007
+    reads, error = await _read(spoken(script), nursery)
+    assert reads.messages == ["whole"]
+    assert isinstance(error, ConnectionLostError)
+    assert error.code is None
+    assert "broke" in str(error)
 
 
 @pytest.mark.parametrize("payload", ["ü" * 3, "abcdef"])
 async def test_row_41_a_fragmented_message_arrives_whole(
     payload: str, nursery: trio.Nursery
 ) -> None:
-    """Fragments make one message, also where each has half of a character."""
+    """Also where each fragment has half of a character, and in its place."""
     raw = payload.encode()
 
     async def script(peer: Peer) -> None:
         await peer.stream.send_all(b"\x01\x03" + raw[:3] + b"\x89\x00")
-        await peer.stream.send_all(b"\x80\x03" + raw[3:])
+        await peer.stream.send_all(b"\x80\x03" + raw[3:] + b"\x81\x05after")
         await trio.sleep_forever()
 
-    async with _connect(spoken(script), nursery) as connection:
-        assert await connection.receive_run() == [payload]
+    reads = Reads()
+    async with _open(spoken(script), nursery, reads):
+        await wait_all_tasks_blocked()
+    assert reads.messages == [payload, "after"]
 
 
-async def test_row_41_a_message_in_very_many_fragments_arrives_whole(
-    nursery: trio.Nursery,
-) -> None:
-    """Joining what came on the way loses and moves nothing, whatever its kind."""
-    raw = "äö".encode() * 2500
-
-    async def script(peer: Peer) -> None:
-        for first in (b"\x01", b"\x02"):
-            fragments = b"".join(b"\x00\x01%c" % byte for byte in raw[1:])
-            await peer.stream.send_all(first + b"\x01" + raw[:1] + fragments)
-            await peer.stream.send_all(b"\x80\x00")
-        await trio.sleep_forever()
-
-    async with _connect(spoken(script), nursery) as connection:
-        received: list[str | bytes] = []
-        while len(received) < 2:
-            received += await connection.receive_run()
-        assert received == [raw.decode(), raw]
-
-
-async def test_row_13_empty_messages_are_bounded_too(
-    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
-) -> None:
-    """A message without characters is still one that waits, and counts as 64."""
-
-    async def script(peer: Peer) -> None:
-        await peer.stream.send_all(b"\x81\x00" * 20_000)
-        await trio.sleep_forever()
-
-    async with _connect(spoken(script), nursery) as connection:
-        await trio.sleep(1)
-        assert await connection.receive_run() == [""] * (2**20 // 64 + 1)
-
-
-async def test_row_41_a_message_up_to_the_cap_passes(nursery: trio.Nursery) -> None:
-    """Size alone is no trouble below the cap."""
-
-    async def script(peer: Peer) -> None:
-        await peer.socket.send_message("x" * MAX_MESSAGE_BYTES)
-        await trio.sleep_forever()
-
-    async with _connect(spoken(script), nursery) as connection:
-        assert await connection.receive_run() == ["x" * MAX_MESSAGE_BYTES]
-
-
-async def test_row_41_a_message_above_the_cap_is_a_typed_error(
+async def test_row_41_a_message_above_the_limit_is_a_typed_error(
     nursery: trio.Nursery,
 ) -> None:
     """It ends the connection with 1009, and nothing after it is delivered."""
 
     async def script(peer: Peer) -> None:
-        await peer.socket.send_message("before")
+        await peer.socket.send_message("x" * MAX_MESSAGE_BYTES)
         await peer.socket.send_message("x" * (MAX_MESSAGE_BYTES + 1))
         await peer.socket.send_message("after")
         await trio.sleep_forever()
 
-    async with _connect(spoken(script), nursery) as connection:
-        received: list[str | bytes] = []
-        with pytest.raises(MessageTooLargeError, match="1000000") as caught:
-            await _read_all(connection, received)
-        assert caught.value.code == 1009
-        assert received == ["before"]
+    reads, error = await _read(spoken(script), nursery)
+    assert isinstance(error, MessageTooLargeError)
+    assert error.code == 1009
+    assert reads.messages == ["x" * MAX_MESSAGE_BYTES]
 
 
-async def test_row_11_a_websocket_ping_is_answered_without_a_reader(
-    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+@pytest.mark.parametrize(
+    "frames",
+    [
+        pytest.param(b"\x8a\x00", id="pongs"),
+        pytest.param(b"\x89\x00", id="pings"),
+        pytest.param(b"\x00\x00", id="fragments"),
+    ],
+)
+async def test_row_39_a_flood_of_empty_frames_ends_the_connection(
+    frames: bytes, nursery: trio.Nursery
 ) -> None:
-    """The answer goes out even while nobody takes messages."""
-    ponged = trio.Event()
+    """Other tasks run meanwhile, and it costs a second of CPU at most."""
+
+    async def script(stream: trio.abc.Stream) -> None:
+        await upgrade(stream)
+        await stream.send_all(b"\x01\x00")
+        while True:
+            await stream.send_all(frames * 50_000)
+
+    late_seconds: list[float] = []
+
+    async def beat() -> None:
+        while True:
+            before = time.thread_time()
+            await trio.lowlevel.checkpoint()
+            late_seconds.append(time.thread_time() - before)
+
+    async with trio.open_nursery() as beating:
+        beating.start_soon(beat)
+        before = time.thread_time()
+        _, error = await _read(_ignoring_ends(script), nursery)
+        beating.cancel_scope.cancel()
+    assert "more than 16384 control frames or fragments in a row" in str(error)
+    assert max(late_seconds) < 0.5
+    assert time.thread_time() - before < 5
+
+
+def _ignoring_ends(script: Script) -> Script:
+    async def run(stream: trio.abc.Stream) -> None:
+        with suppress(trio.BrokenResourceError):
+            await script(stream)
+
+    return run
+
+
+async def test_row_13_nothing_is_read_under_backpressure(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """Much waits until it may be written; a little is delivered at once."""
+    calls: list[tuple[float, int]] = []
+    reads = Reads()
+
+    async def backpressure() -> None:
+        calls.append((trio.current_time(), len(reads)))
+        await trio.sleep(1)
 
     async def script(peer: Peer) -> None:
-        await peer.socket.ping()
-        ponged.set()
-
-    async with _connect(spoken(script), nursery):
-        with trio.fail_after(5):
-            await ponged.wait()
-
-
-async def test_row_13_a_reader_that_stands_still_bounds_what_waits(
-    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
-) -> None:
-    """Beyond a MiB the socket is not read any further, and then all arrives."""
-    read_on = trio.Event()
-
-    async def script(peer: Peer) -> None:
-        for number in range(100):
-            await peer.socket.send_message(f"{number:0100000d}")
-        await peer.socket.ping()
-        read_on.set()
+        await peer.socket.send_message("light")
+        await trio.sleep_until(5)
+        await peer.socket.send_message("x" * 3000)
         await trio.sleep_forever()
 
-    async with _connect(spoken(script), nursery) as connection:
-        await trio.sleep(200)
-        assert not read_on.is_set()
-        received = await connection.receive_run()
-        # Each counts its characters and some for being a message; one more waits.
-        assert len(received) == 11
-        while len(received) < 100:
-            received += await connection.receive_run()
-        assert received == [f"{number:0100000d}" for number in range(100)]
-        with trio.fail_after(5):
-            await read_on.wait()
+    server = ScriptedServer([spoken(script)], nursery)
+    async with open_websocket(
+        "ws://pusher.test",
+        reads,
+        backpressure,
+        max_message_bytes=MAX_MESSAGE_BYTES,
+        open_tcp=server.open_stream,
+    ):
+        await trio.sleep(10)
+    assert calls == [(0, 1), (5, 1), (6, 2)]
+
+
+async def test_row_11_a_websocket_ping_is_answered(nursery: trio.Nursery) -> None:
+    """By trio_websocket."""
+
+    async def script(peer: Peer) -> None:
+        await peer.socket.ping()
+        await peer.close(4100)
+
+    _, error = await _read(spoken(script), nursery)
+    assert "closed the connection" in str(error)
 
 
 async def test_errors_of_the_body_pass_as_they_are(nursery: trio.Nursery) -> None:
-    """A lost connection is not wrapped in a group."""
-
-    async def script(peer: Peer) -> None:
-        await peer.close(4100)
-
+    """They are not wrapped in a group."""
+    mine = ConnectionLostError("mine")
     with pytest.raises(ConnectionLostError) as caught:
-        async with _connect(spoken(script), nursery) as connection:
-            await _read_all(connection, [])
-    assert caught.value.code == 4100
+        async with _open(_deaf, nursery):
+            raise mine
+    assert caught.value is mine
 
 
-@pytest.mark.parametrize("status", [101 + 300, 404, 503, 302])
+@pytest.mark.parametrize("status", [401, 404, 503, 302])
 async def test_row_07_an_http_answer_is_a_typed_error(
     nursery: trio.Nursery, status: int
 ) -> None:
-    """The status is told, and an endless body is not waited for."""
+    """The status is reported, and an endless body is not waited for."""
 
     async def script(stream: trio.abc.Stream) -> None:
         await stream.receive_some()
@@ -272,7 +261,7 @@ async def test_row_07_an_http_answer_is_a_typed_error(
         await trio.sleep_forever()
 
     with pytest.raises(ConnectError, match=f"pusher.test:80.* {status}") as caught:
-        async with _connect(script, nursery):
+        async with _open(script, nursery):
             pytest.fail("connected")
     assert caught.value.status == status
     assert ("redirect" in str(caught.value)) is (status == 302)
@@ -286,6 +275,7 @@ async def test_row_07_an_http_answer_is_a_typed_error(
         _UPGRADED + b"\r\n",
         _UPGRADED + b"Sec-WebSocket-Protocol: \xff\r\n\r\n",
         _UPGRADED + b"Sec-WebSocket-Accept: \xff\r\n\r\n",
+        _UPGRADED + b"X: x\r\n" * 20_000,
     ],
 )
 async def test_an_answer_that_is_no_upgrade_is_a_typed_error(
@@ -299,17 +289,22 @@ async def test_an_answer_that_is_no_upgrade_is_a_typed_error(
         await trio.sleep_forever()
 
     with pytest.raises(ConnectError, match="doesn't answer like a WebSocket server"):
-        async with _connect(script, nursery):
+        async with _open(_ignoring_ends(script), nursery):
             pytest.fail("connected")
 
 
 async def test_an_end_during_the_upgrade_is_noticed_at_once(
     nursery: trio.Nursery,
 ) -> None:
-    """It is not waited for until a deadline."""
-    with pytest.raises(ConnectError, match="during the upgrade"):
-        async with _connect(end_at_once, nursery):
-            pytest.fail("connected")
+    """Before or after the request was sent; it isn't waited for until a deadline."""
+
+    async def after_the_request(stream: trio.abc.Stream) -> None:
+        await stream.receive_some()
+
+    for script in (end_at_once, after_the_request):
+        with pytest.raises(ConnectError, match="during the upgrade"):
+            async with _open(script, nursery):
+                pytest.fail("connected")
 
 
 @pytest.mark.parametrize(
@@ -331,7 +326,7 @@ async def test_row_01_the_request_carries_host_path_and_user_agent(
         requests.append(bytes(await stream.receive_some()))
 
     with pytest.raises(ConnectError):
-        async with _connect(script, nursery, url):
+        async with _open(script, nursery, url=url):
             pytest.fail("connected")
     head, *lines = requests[0].decode().split("\r\n")
     target = url.partition("//")[2].partition("/")[2]
@@ -340,3 +335,51 @@ async def test_row_01_the_request_carries_host_path_and_user_agent(
     headers = {name.lower(): value for name, value in headers.items()}
     assert headers["host"] == host
     assert headers["user-agent"].startswith("dryapi-kafka-bridge/")
+
+
+async def _deaf(stream: trio.abc.Stream) -> None:
+    await upgrade(stream)
+    await trio.sleep_forever()
+
+
+async def test_leaving_a_dead_server_takes_a_second(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """A close handshake that isn't answered is abandoned, cancelled or not."""
+    before = trio.current_time()
+    async with _open(_deaf, nursery):
+        pass
+    assert trio.current_time() - before == pytest.approx(1)
+    before = trio.current_time()
+    with trio.CancelScope() as scope:
+        async with _open(_deaf, nursery):
+            scope.cancel()
+            await trio.sleep_forever()
+    assert trio.current_time() - before == pytest.approx(1)
+
+
+async def test_leaving_an_aborted_connection_takes_no_time(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """It is dropped."""
+    before = trio.current_time()
+    async with _open(_deaf, nursery) as websocket:
+        websocket.abort()
+    assert trio.current_time() == before
+
+
+async def test_a_ping_during_the_close_handshake_does_no_harm(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """Wsproto refuses to answer it then; nobody's error."""
+
+    async def script(stream: trio.abc.Stream) -> None:
+        await upgrade(stream)
+        await stream.receive_some()
+        await stream.send_all(b"\x89\x00\x81\x04late")
+        await trio.sleep_forever()
+
+    reads = Reads()
+    async with _open(script, nursery, reads):
+        pass
+    assert reads == []
