@@ -31,7 +31,7 @@ from bridge.operations.heartbeat import LoopHeartbeat
 from bridge.operations.metrics import Metrics
 from bridge.operations.sources import Sources
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.pusher.recording import Recorder
+from bridge.pusher.recorder import Recorder
 from bridge.record import Record
 from bridge.recovery.ledger import Ledger
 from bridge.serving import serve

@@ -20,7 +20,7 @@ from bridge.errors import RefusedError
 from bridge.intake import Intake
 from bridge.outbox import Outbox
 from bridge.pusher.authorizer import Authorizer, ChannelAuthorizer
-from bridge.pusher.recording import Recorder
+from bridge.pusher.recorder import Recorder
 from bridge.pusher.session import Session
 from bridge.pusher.stalls import Stalls
 from bridge.pusher.trust import Trust
