@@ -17,8 +17,7 @@ import click
 import bridge
 from bridge.cli.group import BridgeGroup, LazyCommand
 from bridge.cli.options import config_option, given_settings, setting_options
-from bridge.cli.recording_file import recording_file
-from bridge.settings import Loaded, load
+from bridge.settings import load
 
 
 __all__ = ["root"]
@@ -101,14 +100,6 @@ def root(ctx: click.Context, record: Path | None) -> None:
 def _run(ctx: click.Context, record: Path | None) -> None:
     flags, config_file = given_settings(ctx)
     loaded = load(flags, os.environ, config_file)
-    if record is None:
-        _start(loaded, None)
-        return
-    with recording_file(record, "--record"):
-        _start(loaded, record)
-
-
-def _start(loaded: Loaded, record: Path | None) -> None:
     # Imported when needed: the service brings Kafka's and trio's modules along.
     import trio  # noqa: PLC0415
 

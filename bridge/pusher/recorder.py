@@ -10,10 +10,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import math
 import os
 import re
 import secrets
+import stat
 import time
 import uuid
 from collections.abc import Callable
@@ -22,9 +22,8 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, BinaryIO, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
-import msgspec
 import structlog
 
 from bridge import __version__
@@ -35,41 +34,27 @@ from bridge.settings import PusherSettings
 
 __all__ = ["Note", "Recorder"]
 
-Note: TypeAlias = Callable[..., None]
-"""`note(kind, *, text=None, **members)` returns at once and never raises."""
+Note: TypeAlias = Callable[..., None]  # note(kind, text=None, **members)
 
-_FORMAT: Final = 2
 _BEGINNING: Final = b'{"at":0.0,"kind":"started",'
 _NOTE_BYTES: Final = 400  # the memory of a queued note, besides its text
-_BUFFER_BYTES: Final = 64 * 1024
-# A stop takes a second at most, and the last write needs some of it.
-_FLUSH_SECONDS: Final = 0.7
-# Masking a longer text could delay a stop: only its length is recorded.
-_MOST_CHARACTERS: Final = 1024 * 1024
-_LONGEST_RUN: Final = 32  # a longer mask is written as `x*40211`
+_FLUSH_SECONDS: Final = 0.7  # a stop takes a second at most, with the last write
+_MOST_CHARACTERS: Final = 1024 * 1024  # masking a longer text could delay a stop
 
-# The whole vocabulary that is shown: members' names, and strings.
-_MEMBERS: Final = {
+# All names of members and all strings that are shown.
+_VOCABULARY: Final = {*STATUSES, *JobStatusRecord.__struct_fields__} | {
     *("activity_timeout", "auth", "channel", "channel_data", "code", "data", "error"),
-    *("event", "message", "socket_id", "type", "user_id"),
-    *JobStatusRecord.__struct_fields__,
-}
-_WORDS: Final = {
+    *("event", "message", "socket_id", "type", "user_id", "pending", "AuthError"),
     *("pusher:connection_established", "pusher:error", "pusher:ping", "pusher:pong"),
     *("pusher:subscribe", "pusher:subscription_error", "request.status.updated"),
-    *("pusher_internal:subscription_succeeded", "AuthError", "LimitReached"),
-    *("ServerError", "pending", *STATUSES),
+    *("pusher_internal:subscription_succeeded", "LimitReached", "ServerError"),
 }
 _IDS: Final = {"channel", "event", "request_id", "socket_id", "user_id"}
 _NUMBERS: Final = {"activity_timeout", "code", "progress", "status"}
-_LARGEST_NUMBER: Final = 9999  # codes, timeouts and statuses have four digits
 _PERCENTAGE: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{1,2})?")
 _CHANNEL_PREFIX: Final = "private-client."
-_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_SOCKET_ID: Final = re.compile(r"[0-9]+\.[0-9]+")
 
 _encode: Final = partial(json.dumps, separators=(",", ":"))
-
 _log = structlog.get_logger("bridge.pusher")
 
 
@@ -81,12 +66,11 @@ class Recorder:
         path: Where to write. A recording at this path is continued.
         settings: Those of the sessions; their numbers are recorded.
         clock: Monotonic, in seconds.
-        most_bytes: The size of the file at which the recording ends: a forgotten one
-            must not fill the disk that the outbox needs.
+        most_bytes: Of the file. A forgotten recording must not fill the outbox's disk.
         most_waiting_bytes: How much may wait to be written.
 
     Attributes:
-        lines: How many lines were written.
+        lines: How many notes were written.
         dropped: How many were not, because too much waited.
 
     Raises:
@@ -105,31 +89,28 @@ class Recorder:
         self._path = path
         self._settings = settings or PusherSettings()
         self._clock = clock
-        self._started_at = clock()
+        self._start = clock()
         self._most_bytes = most_bytes
         self._most_waiting_bytes = most_waiting_bytes
         self._key = secrets.token_bytes(32)  # of the pseudonyms; written nowhere
         self._queue: SimpleQueue[tuple[Any, ...] | None] = SimpleQueue()
-        # Each is written by one thread only, so they need no lock.
-        self._queued_bytes = self._taken_bytes = 0
-        self._connections = self._missing = self.lines = self.dropped = 0
-        self._flush_by = math.inf
-        self._is_ending = False
+        # Each is written by one thread at a time, so they need no lock.
+        self._queued_bytes = self._taken_bytes = self._connections = 0
+        self.lines = self.dropped = 0
+        self._flush_by = float("inf")
         try:
-            self._file = _opened(path)
+            self._file = os.fdopen(_opened(path), "ab")
         except OSError as error:
-            reason = f"can't write {path}: {error.strerror}"
-            raise ConfigError(f"--record: {reason}") from error
+            raise ConfigError(f"--record: {path}: {error.strerror}") from error
 
     def connection(self, client_id: str) -> Note:
         """Number a connection that is being dialed, and give its note."""
         self._connections += 1
-        client = self._pseudonym(client_id)
-        return partial(self._note, {"connection": self._connections, "client": client})
+        head = {"connection": self._connections, "client": self._pseudonym(client_id)}
+        return partial(self._note, head)
 
     def stop(self) -> None:
         """Have `run` write what waits and return, within a second."""
-        self._is_ending = True
         self._flush_by = time.monotonic() + _FLUSH_SECONDS
         self._queue.put(None)
 
@@ -137,135 +118,103 @@ class Recorder:
         """Write until `stop` or until the file is full; called once, in a thread."""
         _log.info("recording.started", path=str(self._path))
         try:
-            self._write_all()
-            self._file.close()
+            with self._file:
+                self._write_all()
             _log.info("recording.ended", lines=self.lines, dropped=self.dropped)
         except OSError as error:
             reason = f"can't write {self._path}: {error.strerror}"
             _log.warning("recording.failed", lines=self.lines, reason=reason)
-        finally:
-            self._is_ending = True
+            self._flush_by = 0
             self._queue = SimpleQueue()
-            with suppress(OSError):
-                self._file.close()
 
-    def _note(
-        self,
-        connection: dict[str, Any],
-        kind: str,
-        *,
-        text: str | bytes | None = None,
-        **members: Any,
-    ) -> None:
-        if self._is_ending:
-            return
+    def _note(self, connection: Any, kind: str, text: Any = None, **more: Any) -> None:
         size = _NOTE_BYTES + len(text or "")
+        if self._flush_by < float("inf"):
+            return
         if self._queued_bytes - self._taken_bytes + size > self._most_waiting_bytes:
             self.dropped += 1
-            self._missing += 1
             return
-        if self._missing:
-            self._queue.put((0, self._line("dropped", lines=self._missing), None))
-            self._missing = 0
         self._queued_bytes += size
-        self._queue.put((size, self._line(kind, **connection, **members), text))
+        self._queue.put((size, self._line(kind, **connection, **more), text))
 
     def _line(self, kind: str, **members: Any) -> dict[str, Any]:
-        at = round(self._clock() - self._started_at, 6)
-        return {"at": at, "kind": kind, **members}
+        line = {"at": round(self._clock() - self._start, 6), "kind": kind, **members}
+        return line | {"dropped": self.dropped} if self.dropped else line
 
     def _write_all(self) -> None:
-        settings = msgspec.structs.asdict(self._settings).items()
-        start = {
-            "format": _FORMAT,
-            "bridge": __version__,
-            "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "settings": {k: v for k, v in settings if isinstance(v, int | float)},
-        }
-        self._write({**self._line("started", **start), "at": 0.0})
-        while (entry := self._queue.get()) is not None:
-            size, line, text = entry
+        settings = self._settings
+        values = [(n, getattr(settings, n)) for n in settings.__struct_fields__]
+        numbers = {name: one for name, one in values if isinstance(one, int | float)}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        start = {"started_at": now, "bridge": __version__, "settings": numbers}
+        self._write({"at": 0.0, "kind": "started", "format": 2, **start})
+        for size, line, text in iter(self._queue.get, None):
             self._taken_bytes += size
             if time.monotonic() > self._flush_by:
                 self.dropped += 1
-                self._missing += 1
                 continue
             self._write(line, text)
             self.lines += 1
             if self._queue.empty():
                 self._file.flush()
-        if self._missing:
-            self._write(self._line("dropped", lines=self._missing))
         self._write(self._line("stopped"))
 
     def _write(self, line: dict[str, Any], text: str | bytes | None = None) -> None:
-        data = f"{self._with_text(line, text)}\n".encode()
+        try:
+            data = _encode(line | self._content(text)).encode() + b"\n"
+        except (ValueError, RecursionError):  # not JSON, or nested too deeply
+            data = _encode(line | {"characters": len(text or "")}).encode() + b"\n"
         if self._file.tell() + len(data) > self._most_bytes:
-            self._file.write(f"{_encode(self._line('limit'))}\n".encode())
             raise OSError(errno.EFBIG, f"the limit is {self._most_bytes} bytes")
         self._file.write(data)
 
-    def _with_text(self, line: dict[str, Any], text: str | bytes | None) -> str:
-        if isinstance(text, bytes):
-            line["bytes"] = len(text)
-        elif text is not None:
-            # Neither what isn't JSON is shown, nor what nests too deeply to be masked.
-            with suppress(ValueError, RecursionError):
-                if len(text) <= _MOST_CHARACTERS:
-                    return _encode(line | {"frame": self._frame(text)})
-            line["characters"] = len(text)
-        return _encode(line)
-
-    def _frame(self, text: str) -> Any:
-        frame = json.loads(text)
+    def _content(self, text: str | bytes | None) -> dict[str, Any]:
+        if not isinstance(text, str):
+            return {} if text is None else {"bytes": len(text)}
+        frame = json.loads(text[:_MOST_CHARACTERS])
         masked = self._masked(frame)
         if isinstance(frame, dict) and isinstance(frame.get("data"), str):
             with suppress(ValueError):
                 masked["data"] = _encode(self._masked(json.loads(frame["data"])))
-        return masked
+        return {"frame": masked}
 
-    def _masked(self, value: Any, name: str = "") -> Any:
+    def _masked(self, value: Any, name: str = "") -> Any:  # noqa: PLR0911
         if isinstance(value, dict):
-            return {
-                key if key in _MEMBERS else self._pseudonym(key): self._masked(one, key)
-                for key, one in value.items()
-            }
+            return {self._pseudonym(k): self._masked(v, k) for k, v in value.items()}
         if isinstance(value, list):
             return [self._masked(one) for one in value]
-        if isinstance(value, str):
-            return self._masked_text(value, name)
-        if value is None or isinstance(value, bool):
+        if type(value) in {int, float}:
+            # Codes, timeouts and statuses have four digits at most.
+            return round(value, 2) if name in _NUMBERS and 0 <= value < 10_000 else 0
+        if not isinstance(value, str) or value in _VOCABULARY:
             return value
-        is_shown = name in _NUMBERS and 0 <= value <= _LARGEST_NUMBER
-        return round(value, 2) if is_shown else 0
-
-    def _masked_text(self, text: str, name: str) -> str:
-        if text in _WORDS or (name == "progress" and _PERCENTAGE.fullmatch(text)):
-            return text
-        if name == "channel" and text.startswith(_CHANNEL_PREFIX):
-            client_id = text.removeprefix(_CHANNEL_PREFIX)
-            return _CHANNEL_PREFIX + self._pseudonym(client_id)
+        if name == "progress" and _PERCENTAGE.fullmatch(value):
+            return value
+        if name == "channel" and value.startswith(_CHANNEL_PREFIX):
+            return _CHANNEL_PREFIX + self._pseudonym(value[len(_CHANNEL_PREFIX) :])
         if name in _IDS:
-            return self._pseudonym(text)
-        return "x" * len(text) if len(text) <= _LONGEST_RUN else f"x*{len(text)}"
+            return self._pseudonym(value)
+        return "x" * len(value) if len(value) <= 32 else f"x*{len(value)}"
 
     def _pseudonym(self, text: str) -> str:
-        """Replace an id, always by the same; UUIDs and socket ids keep their form."""
+        if text in _VOCABULARY:
+            return text
         data = text.encode("utf-8", "surrogatepass")
-        digest = hashlib.blake2b(data, key=self._key, digest_size=16).hexdigest()
-        if _UUID.fullmatch(text):
-            return str(uuid.UUID(digest))
-        if _SOCKET_ID.fullmatch(text):
-            return f"{int(digest[:8], 16)}.{int(digest[8:16], 16)}"
-        return digest
+        digest = hashlib.blake2b(data, key=self._key, digest_size=16)
+        return str(uuid.UUID(bytes=digest.digest()))
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path) -> int:
     """Open a file for its owner only; one that isn't a recording isn't changed."""
     # A link isn't followed, and a pipe without a reader isn't waited for.
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
-    file = os.fdopen(descriptor, "ab", buffering=_BUFFER_BYTES)
-    with file:
-        ...
+    file = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    status = os.fstat(file)
+    head = os.pread(file, len(_BEGINNING), 0) if stat.S_ISREG(status.st_mode) else b"?"
+    if not _BEGINNING.startswith(head):  # or a part of it, after a kill
+        os.close(file)
+        raise OSError(errno.EEXIST, "it exists and isn't a recording")
+    os.fchmod(file, 0o600)
+    if status.st_size and os.pread(file, 1, status.st_size - 1) != b"\n":
+        os.write(file, b"\n")
     return file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 import sys
 import types
 from collections.abc import Sequence
@@ -20,9 +19,6 @@ class FakeService:
         self.settings: Settings | None = None
         self.warnings: Sequence[str] = ()
         self.record: Path | None = None
-        # What the file to record to was when the service got it, and what it writes.
-        self.recorded: tuple[int, bytes] | None = None
-        self.wire = b"one line\n"
         self.error: BaseException | None = None
         module = types.ModuleType("bridge.service")
         module.run = self.run  # type: ignore[attr-defined]
@@ -35,13 +31,5 @@ class FakeService:
         self.settings = settings
         self.warnings = warnings
         self.record = record
-        if record is not None:
-            self._write(record)
         if self.error is not None:
             raise self.error
-
-    def _write(self, record: Path) -> None:
-        """Note how the file is handed over, and write to it."""
-        self.recorded = stat.S_IMODE(record.stat().st_mode), record.read_bytes()
-        with record.open("ab") as file:
-            file.write(self.wire)
