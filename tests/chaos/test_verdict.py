@@ -189,6 +189,7 @@ _COMMITTED = {
 }
 _ANOTHER = _again(ce_id=b"%s-9" % (b"b" * 16), bridge_sequence=b"11")
 _GROWN = {"rss_bytes": 70 * _MIB, "descriptors": 25, "threads": 8, "tasks": 22}
+_LEAKING = [_sample(600 - ago, **_GROWN) for ago in (4, 3, 2, 1, 0)]
 _ENDING = _sample(601, descriptors=3, threads=1, tasks=None)
 _ACCEPTS = [110.0 + 0.95 * number for number in range(12)]
 _NAME = "restart 1 (soketi killed)"
@@ -245,7 +246,7 @@ _DEFECTS: list[tuple[dict[str, Any], str]] = [
     ({"more": {"accepts": _ACCEPTS}}, "11 connects within 10 s"),
     ({"samples": [_sample(0), _sample(1, pid=2)]}, "the bridge has lived 2 times"),
     *(
-        ({"samples": [_sample(0), _sample(80), _sample(600, **_GROWN), _ENDING]}, found)
+        ({"samples": [_sample(0), _sample(80), *_LEAKING, _ENDING]}, found)
         for found in (
             "memory grew by 20.0 MiB in 520 s",
             "descriptors: 20, then 25",
@@ -268,6 +269,7 @@ def test_each_defect_of_a_course_is_found() -> None:
 
 def test_what_is_as_it_should_be_is_let_pass() -> None:
     """What is missing is in a gap that a fault explains; what may be is no finding."""
+    busy = [_sample(0), _sample(80), _sample(599), _sample(600, tasks=22)]
     slow = [_sample(0, rss_bytes=1), _sample(80), _sample(600, rss_bytes=61 * _MIB)]
     for changes in (
         {},
@@ -286,6 +288,7 @@ def test_what_is_as_it_should_be_is_let_pass() -> None:
             "gaps": [("disconnected", 101.2, 174.0)],
         },
         {"samples": slow},
+        {"samples": busy},
     ):
         assert _Course(**changes).judge().findings == [], changes
     figures = _Course().judge().figures

@@ -122,7 +122,7 @@ ROWS: dict[int, Row] = {
     ),
     22: Row(
         "`pusher:error` with 4200, 4009 or 4301, and the connection stays open",
-        "It is kept; the error is counted and logged",
+        "It is kept; the error is logged",
     ),
     23: Row(
         "`pusher:error` whose `data` is a string, an object, null, or has no code",
@@ -147,8 +147,8 @@ ROWS: dict[int, Row] = {
     ),
     28: Row(
         "The auth endpoint answers 500 or 429, or too late",
-        "Asked again, after `Retry-After` where it is given and sane; the connection"
-        " stays and every request has a deadline",
+        "The connection fails; the next one asks again, after `Retry-After` where it is"
+        " given and sane, and every request has a deadline",
     ),
     29: Row(
         "The auth endpoint answers 401",
