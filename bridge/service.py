@@ -20,15 +20,14 @@ import trio
 
 from bridge import __version__, dead_letter
 from bridge.errors import RefusedError
-from bridge.framing import framing_of
 from bridge.healing import HealingTasks
 from bridge.intake import lighten
+from bridge.kafka.relay.ports import Framing
 from bridge.kafka.relay.relay import Relay
 from bridge.kafka.topics.needs import topic_needs
 from bridge.operations import logs
 from bridge.operations.health import Health
 from bridge.operations.heartbeat import LoopHeartbeat
-from bridge.operations.metrics import Metrics
 from bridge.operations.sources import Sources
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.recording import Recorder
@@ -42,6 +41,7 @@ from bridge.tracing import open_tracing, secrets_in
 
 
 if TYPE_CHECKING:
+    from bridge.operations.metrics import Metrics
     from bridge.tracing.sdk import Tracing
 
 
@@ -130,7 +130,7 @@ class _Service:
             dead_letter_topic=settings.dead_letter_topic,
             gap_topic=settings.gap_topic,
             delivery=settings.delivery,
-            framing=framing_of(settings),
+            framing=_framing(settings),
             needs=needs,
             max_dead_letter_bytes=settings.limits.dead_letter_bytes,
             trace=None if tracing is None else tracing.published,
@@ -209,7 +209,7 @@ class _Service:
         )
         nursery.start_soon(loop.beat)
         nursery.start_soon(logs.report_repeats)
-        health = Health(sources, Metrics(sources))
+        health = Health(sources, partial(_metrics, sources))
         await nursery.start(serve, health.app(), self._settings.operations.listen)
         _log.info(
             "service.started",
@@ -295,6 +295,22 @@ async def _watch_signals(
             if intake.cancel_called:
                 everything.cancel()
             intake.cancel()
+
+
+def _metrics(sources: Sources) -> Metrics:
+    # Imported when needed: prometheus_client and the families take 15 ms.
+    from bridge.operations.metrics import Metrics  # noqa: PLC0415
+
+    return Metrics(sources)
+
+
+def _framing(settings: Settings) -> Framing | None:
+    if settings.schema_registry.url is None:
+        return None
+    # Imported when needed: the schemas, and who asks a registry, take 12 ms.
+    from bridge.framing import framing_of  # noqa: PLC0415
+
+    return framing_of(settings)
 
 
 def _refuse_late(settings: Settings) -> Callable[[Record], Record] | None:
