@@ -98,6 +98,7 @@ class HealingTasks:
 
     Args:
         settings: All settings.
+        trust: Whom to trust at dryAPI.
         outbox: Where records go; remembers what was asked on this day.
         ledger: Where gaps stand.
 
@@ -108,12 +109,14 @@ class HealingTasks:
         ConfigError: A setting that only its use shows to be wrong.
     """
 
-    def __init__(self, settings: Settings, outbox: Outbox, ledger: Ledger) -> None:
+    def __init__(
+        self, settings: Settings, trust: Trust, outbox: Outbox, ledger: Ledger
+    ) -> None:
         self._settings = settings
         self._outbox = outbox
         self._ledger = ledger
         self._sources = sources_of(settings)
-        self._trust = Trust(settings.pusher.ca_file)
+        self._trust = trust
         self._clients: list[StatusClient] = []
         self.intakes: list[Intake] = []
         self._budgets: dict[str, Budget] = {}

@@ -31,6 +31,7 @@ from bridge.operations.heartbeat import LoopHeartbeat
 from bridge.operations.sources import Sources
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.recording import Recorder
+from bridge.pusher.trust import Trust
 from bridge.record import Record
 from bridge.recovery.ledger import Ledger
 from bridge.serving import serve
@@ -64,7 +65,11 @@ _RELAY_GRACE_SECONDS = 4.0
 
 
 async def run(
-    settings: Settings, warnings: Sequence[str] = (), *, record: Path | None = None
+    settings: Settings,
+    warnings: Sequence[str] = (),
+    *,
+    trust: Trust,
+    record: Path | None = None,
 ) -> None:
     """
     Bridge dryAPI's events to Kafka until SIGTERM or SIGINT.
@@ -74,6 +79,7 @@ async def run(
     Args:
         settings: All settings, checked.
         warnings: What was odd about them; goes into the log.
+        trust: Whom to trust at dryAPI.
         record: Where to write the wire down, if anywhere.
 
     Raises:
@@ -94,7 +100,7 @@ async def run(
     tracing = open_tracing(settings, os.environ)
     recorder = None if record is None else Recorder(record, settings.pusher)
     with OutboxDirectory(settings.outbox.dir) as directory:
-        await _Service(settings, directory, recorder, tracing).run()
+        await _Service(settings, trust, directory, recorder, tracing).run()
 
 
 class _Service:
@@ -103,6 +109,7 @@ class _Service:
     def __init__(
         self,
         settings: Settings,
+        trust: Trust,
         directory: OutboxDirectory,
         recorder: Recorder | None,
         tracing: Tracing | None = None,
@@ -139,13 +146,14 @@ class _Service:
         self._recorder = recorder
         self._sessions = Sessions(
             settings,
+            trust,
             outbox,
             self._ledger,
             recorder,
             # Without tracing nothing lies between, and an event costs what it did.
             offer=outbox.offer if tracing is None else tracing.offering(outbox.offer),
         )
-        self._healing = HealingTasks(settings, outbox, self._ledger)
+        self._healing = HealingTasks(settings, trust, outbox, self._ledger)
         self._refusal: RefusedError | None = None
         self._is_draining = False
 

@@ -58,6 +58,7 @@ class Sessions:
 
     Args:
         settings: All settings.
+        trust: Whom to trust at dryAPI.
         outbox: Where records go; remembers what the process before had proved.
         ledger: Where gaps go.
         recorder: Writes the wire down, if that is wanted.
@@ -71,9 +72,10 @@ class Sessions:
         ConfigError: A setting that only its use shows to be wrong.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it connects, each another thing
         self,
         settings: Settings,
+        trust: Trust,
         outbox: Outbox,
         ledger: Ledger,
         recorder: Recorder | None = None,
@@ -89,7 +91,6 @@ class Sessions:
         self.intakes: list[Intake] = []
         self.sessions: list[Session] = []
         self._hearings: list[Hearing] = []
-        trust = Trust(settings.pusher.ca_file)
 
         def connect(url: str) -> AbstractAsyncContextManager[Connection]:
             most = settings.pusher.max_message_bytes

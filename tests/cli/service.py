@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import stat
 import sys
 import types
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.pusher.trust import Trust
 from bridge.settings import Settings
 
 
@@ -19,6 +21,8 @@ class FakeService:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.settings: Settings | None = None
         self.warnings: Sequence[str] = ()
+        self.trust: Trust | None = None
+        self.collects_garbage = False
         self.record: Path | None = None
         # What the file to record to was when the service got it, and what it writes.
         self.recorded: tuple[int, bytes] | None = None
@@ -29,11 +33,18 @@ class FakeService:
         monkeypatch.setitem(sys.modules, "bridge.service", module)
 
     async def run(
-        self, settings: Settings, warnings: Sequence[str], *, record: Path | None
+        self,
+        settings: Settings,
+        warnings: Sequence[str],
+        *,
+        trust: Trust,
+        record: Path | None,
     ) -> None:
         """Note what the command line hands over."""
         self.settings = settings
         self.warnings = warnings
+        self.trust = trust
+        self.collects_garbage = gc.isenabled()
         self.record = record
         if record is not None:
             self._write(record)

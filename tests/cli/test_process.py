@@ -17,7 +17,7 @@ _WITH_SERVICE = """
 import sys, types
 from bridge import errors
 from bridge.__main__ import main
-async def run(settings, warnings, *, record):
+async def run(settings, warnings, *, trust, record):
     raise {error}
 module = types.ModuleType("bridge.service")
 module.run = run
