@@ -63,7 +63,7 @@ PROCESSES ?= 3
 CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(RATE),--rate $(RATE))
 
 .PHONY: help install run fetch test cover cover-protocol test-browser test-all chaos chaos-brokers soak restarts healing mutants lint format types check \
-	schemas docs chart chart-tools chart-lint chart-test image-lint lock bench bench-faults bench-sessions bench-receiving bench-previews bench-board clean clean-cache
+	schemas docs chart chart-tools chart-lint chart-test image-lint lock bench bench-faults bench-sessions bench-receiving bench-starts bench-previews bench-board clean clean-cache
 
 
 help: ## list the targets
@@ -194,6 +194,9 @@ bench-sessions: $(STAMP) ## measure what one more account costs a bridge (ACCOUN
 
 bench-receiving: $(STAMP) ## measure a message between the socket and a run, beside other readers (TURNS=)
 	@$(BIN)/python -m benchmarks.receiving $(if $(TURNS),--turns $(TURNS)) $(ARGS)
+
+bench-starts: $(STAMP) ## measure a start until it is subscribed (RUNS=7, BESIDE=another working tree)
+	@$(BIN)/python -m benchmarks.starts $(if $(RUNS),--runs $(RUNS)) $(if $(BESIDE),--beside $(BESIDE)) $(ARGS)
 
 bench-previews: $(STAMP) ## measure the bytes of previews in Kafka under each setting and codec (TURNS=)
 	@$(BIN)/python -m benchmarks.previews $(if $(TURNS),--turns $(TURNS)) $(ARGS)

@@ -73,6 +73,7 @@ class Accounts:
 
     Args:
         settings: All settings.
+        tls: The context of connections to dryAPI.
         outbox: Where records go; remembers the watermarks of the last process.
         ledger: Where gaps go.
         recorder: Writes the wire to a file, for `--record`.
@@ -86,9 +87,10 @@ class Accounts:
         ConfigError: A setting that only its use shows to be wrong.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - an account's parts, each given once
         self,
         settings: Settings,
+        tls: ReloadingContext,
         outbox: Outbox,
         ledger: Ledger,
         recorder: Recorder | None = None,
@@ -102,7 +104,7 @@ class Accounts:
         self._offer = offer
         self._sources = sources_of(settings)
         self._stalls = Stalls()
-        self._tls = ReloadingContext(settings.pusher.ca_file)
+        self._tls = tls
         self._backpressure = BackpressureGate(outbox.is_crowded)
         # What the outbox was given last.
         self._stored: dict[str, int] = {}

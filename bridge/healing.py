@@ -98,6 +98,7 @@ class HealingTasks:
 
     Args:
         settings: All settings.
+        tls: The context of connections to dryAPI.
         outbox: Where records go; remembers what was asked on this day.
         ledger: Where gaps stand.
 
@@ -108,12 +109,14 @@ class HealingTasks:
         ConfigError: A setting that only its use shows to be wrong.
     """
 
-    def __init__(self, settings: Settings, outbox: Outbox, ledger: Ledger) -> None:
+    def __init__(
+        self, settings: Settings, tls: ReloadingContext, outbox: Outbox, ledger: Ledger
+    ) -> None:
         self._settings = settings
         self._outbox = outbox
         self._ledger = ledger
         self._sources = sources_of(settings)
-        self._tls = ReloadingContext(settings.pusher.ca_file)
+        self._tls = tls
         self._clients: list[StatusClient] = []
         self.intakes: list[Intake] = []
         self._budgets: dict[str, Budget] = {}

@@ -21,15 +21,15 @@ import trio
 from bridge import __version__, dead_letter
 from bridge.accounts import Accounts, sources_of
 from bridge.errors import RefusedError
-from bridge.framing import framing_of
 from bridge.healing import HealingTasks
+from bridge.http.tls import ReloadingContext
 from bridge.intake import lighten
+from bridge.kafka.relay.ports import Framing
 from bridge.kafka.relay.relay import Relay
 from bridge.kafka.topics.needs import topic_needs
 from bridge.operations import logs
 from bridge.operations.health import Health
 from bridge.operations.heartbeat import LoopHeartbeat
-from bridge.operations.metrics import Metrics
 from bridge.operations.sources import Sources
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.recorder import Recorder
@@ -42,6 +42,7 @@ from bridge.tracing import open_tracing, secrets_in
 
 
 if TYPE_CHECKING:
+    from bridge.operations.metrics import Metrics
     from bridge.tracing.sdk import Tracing
 
 
@@ -64,7 +65,11 @@ _RELAY_GRACE_SECONDS = 4.0
 
 
 async def run(
-    settings: Settings, warnings: Sequence[str] = (), *, record: Path | None = None
+    settings: Settings,
+    warnings: Sequence[str] = (),
+    *,
+    tls: ReloadingContext,
+    record: Path | None = None,
 ) -> None:
     """
     Bridge dryAPI's events to Kafka until SIGTERM or SIGINT.
@@ -74,6 +79,7 @@ async def run(
     Args:
         settings: All settings, checked.
         warnings: What was odd about them; goes into the log.
+        tls: The context of connections to dryAPI.
         record: Where to write the wire down, if anywhere.
 
     Raises:
@@ -94,7 +100,7 @@ async def run(
     tracing = open_tracing(settings, os.environ)
     recorder = None if record is None else Recorder(record, settings.pusher)
     with OutboxDirectory(settings.outbox.dir) as directory:
-        await _Service(settings, directory, recorder, tracing).run()
+        await _Service(settings, tls, directory, recorder, tracing).run()
 
 
 class _Service:
@@ -103,6 +109,7 @@ class _Service:
     def __init__(
         self,
         settings: Settings,
+        tls: ReloadingContext,
         directory: OutboxDirectory,
         recorder: Recorder | None,
         tracing: Tracing | None = None,
@@ -130,7 +137,7 @@ class _Service:
             dead_letter_topic=settings.dead_letter_topic,
             gap_topic=settings.gap_topic,
             delivery=settings.delivery,
-            framing=framing_of(settings),
+            framing=_framing(settings),
             needs=needs,
             max_dead_letter_bytes=settings.limits.dead_letter_bytes,
             trace=None if tracing is None else tracing.published,
@@ -139,13 +146,14 @@ class _Service:
         self._recorder = recorder
         self._accounts = Accounts(
             settings,
+            tls,
             outbox,
             self._ledger,
             recorder,
             # Without tracing nothing lies between, and an event costs what it did.
             offer=outbox.offer if tracing is None else tracing.offering(outbox.offer),
         )
-        self._healing = HealingTasks(settings, outbox, self._ledger)
+        self._healing = HealingTasks(settings, tls, outbox, self._ledger)
         self._refusal: RefusedError | None = None
         self._is_draining = False
 
@@ -209,7 +217,7 @@ class _Service:
         )
         nursery.start_soon(loop.beat)
         nursery.start_soon(logs.report_repeats)
-        health = Health(sources, Metrics(sources))
+        health = Health(sources, partial(_metrics, sources))
         await nursery.start(serve, health.app(), self._settings.operations.listen)
         _log.info(
             "service.started",
@@ -295,6 +303,22 @@ async def _watch_signals(
             if intake.cancel_called:
                 everything.cancel()
             intake.cancel()
+
+
+def _metrics(sources: Sources) -> Metrics:
+    # Imported when needed: prometheus_client and the families take 15 ms.
+    from bridge.operations.metrics import Metrics  # noqa: PLC0415
+
+    return Metrics(sources)
+
+
+def _framing(settings: Settings) -> Framing | None:
+    if settings.schema_registry.url is None:
+        return None
+    # Imported when needed: the schemas, and who asks a registry, take 12 ms.
+    from bridge.framing import framing_of  # noqa: PLC0415
+
+    return framing_of(settings)
 
 
 def _refuse_late(settings: Settings) -> Callable[[Record], Record] | None:

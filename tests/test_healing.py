@@ -8,14 +8,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from bridge.accounts import sources_of
 from bridge.healing import HealingTasks, Maker
+from bridge.http.tls import ReloadingContext
 from bridge.job_status import JobStatusRecord
 from bridge.kafka import header_names
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.reconciliation.budget import Budget, Purpose
 from bridge.record import Importance, Origin, Spent
 from bridge.recovery.ledger import Ledger
-from bridge.accounts import sources_of
 from bridge.settings import (
     AccountSettings,
     OutboxSettings,
@@ -25,6 +26,8 @@ from bridge.settings import (
     WebhookSettings,
 )
 
+
+TLS = ReloadingContext(None)
 
 SOURCE = "https://api.dryapi.dev/clients/42"
 
@@ -88,7 +91,7 @@ async def test_accounts_that_share_a_token_share_its_calls(tmp_path: Path) -> No
     settings = settings_of(tmp_path)
     with OutboxDirectory(tmp_path) as directory:
         outbox = Outbox(directory, settings.outbox)
-        tasks = HealingTasks(settings, outbox, Ledger("g", sources_of(settings)))
+        tasks = HealingTasks(settings, TLS, outbox, Ledger("g", sources_of(settings)))
         budgets = tasks.sources().budgets
         assert budgets["42"] is budgets["43"]
         assert budgets["42"] is not budgets["44"]
@@ -102,7 +105,7 @@ async def test_accounts_that_share_a_token_share_its_calls(tmp_path: Path) -> No
             "https://api.dryapi.dev/clients/42": 1,
             "https://api.dryapi.dev/clients/43": 1,
         }
-        tasks = HealingTasks(settings, outbox, Ledger("g", sources_of(settings)))
+        tasks = HealingTasks(settings, TLS, outbox, Ledger("g", sources_of(settings)))
         remaining = {
             who: budget.remaining_day for who, budget in tasks.sources().budgets.items()
         }
@@ -124,7 +127,7 @@ async def test_what_a_token_has_spent_is_hidden_by_no_account(tmp_path: Path) ->
         outbox.run()
     with OutboxDirectory(tmp_path) as directory:
         outbox = Outbox(directory, settings.outbox)
-        tasks = HealingTasks(settings, outbox, Ledger("g", sources_of(settings)))
+        tasks = HealingTasks(settings, TLS, outbox, Ledger("g", sources_of(settings)))
         budgets = tasks.sources().budgets
         assert [budgets[who].remaining_day for who in ("42", "44")] == [30, 150]
         outbox.stop()
@@ -137,10 +140,10 @@ async def test_what_is_off_counts_nothing(tmp_path: Path) -> None:
     on = settings_of(tmp_path, webhook=WebhookSettings(listen="127.0.0.1:0"))
     with OutboxDirectory(tmp_path) as directory:
         outbox = Outbox(directory, off.outbox)
-        tasks = HealingTasks(off, outbox, Ledger("g", sources_of(off)))
+        tasks = HealingTasks(off, TLS, outbox, Ledger("g", sources_of(off)))
         assert (tasks.sources().budgets, tasks.sources().webhooks) == ({}, None)
         assert tasks.intakes == []
-        tasks = HealingTasks(on, outbox, Ledger("g", sources_of(on)))
+        tasks = HealingTasks(on, TLS, outbox, Ledger("g", sources_of(on)))
         taken = tasks.sources().webhooks
         assert taken is not None
         # The second account has no secret: nothing is taken of it.

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from bridge.errors import ListenError
+from bridge.http.tls import ReloadingContext
 from bridge.kafka.relay.relay import Relay
 from bridge.recovery.gap import Gap, GapCause
 from bridge.service import run
@@ -46,7 +47,7 @@ async def test_a_relay_that_ends_unasked_ends_the_process(
     monkeypatch.setattr(Relay, "run", end)
     ended = pytest.RaisesExc(RuntimeError, match="the relay has ended")
     with pytest.RaisesGroup(ended):
-        await run(settings)
+        await run(settings, tls=ReloadingContext(None))
 
 
 async def test_a_start_that_fails_leaves_the_gap_of_the_end_before_it(
@@ -69,6 +70,6 @@ async def test_a_start_that_fails_leaves_the_gap_of_the_end_before_it(
             kafka=KafkaSettings(bootstrap_servers="127.0.0.1:1"),
         )
         with pytest.RaisesGroup(ListenError):
-            await run(settings)
+            await run(settings, tls=ReloadingContext(None))
     (left,) = found(crashed.dir).left_gaps
     assert Gap.decode(left.value).cause is GapCause.CRASHED

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import trio
@@ -20,9 +20,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bridge.operations.metrics import Metrics
 from bridge.operations.redaction import redact
 from bridge.operations.sources import SessionStatistics, Sources, TopicFinding
+
+
+if TYPE_CHECKING:
+    from bridge.operations.metrics import Metrics
 
 
 __all__ = ["Check", "Health", "Report"]
@@ -77,7 +80,8 @@ class Health:
 
     Args:
         sources: The statistics to judge.
-        metrics: What `/metrics` renders.
+        metrics: Gives what `/metrics` renders; called in a thread, when it is first
+            asked for.
         clock: Monotonic seconds, that of the heartbeats.
         now: Seconds since the epoch, for ages.
     """
@@ -85,13 +89,14 @@ class Health:
     def __init__(
         self,
         sources: Sources,
-        metrics: Metrics,
+        metrics: Callable[[], Metrics],
         *,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._sources = sources
-        self._metrics = metrics
+        self._make_metrics = metrics
+        self._metrics: Metrics | None = None
         self._clock = clock
         self._now = now
         # Each gives the moment of its last beat; None or 0 while it does not run.
@@ -132,6 +137,8 @@ class Health:
             return _answer(request, "readyz", self.ready())
 
         async def metrics(request: Request) -> Response:
+            if self._metrics is None:
+                self._metrics = await trio.to_thread.run_sync(self._make_metrics)
             write, content_type = self._metrics.read(request.headers.get("accept", ""))
             # With 200 accounts it takes 40 ms, in which the loop reads the socket.
             body = await trio.to_thread.run_sync(write)

@@ -188,9 +188,8 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def _fields(owner: type[msgspec.Struct], prefix: str) -> Iterator[SettingDescription]:
-    hints = typing.get_type_hints(owner, include_extras=True)
     for field in msgspec.structs.fields(owner):
-        hint = hints[field.name]
+        hint = field.type
         if field.name == "accounts":
             # A list, which neither a variable nor a flag can give.
             continue

@@ -17,7 +17,7 @@ _WITH_SERVICE = """
 import sys, types
 from bridge import errors
 from bridge.__main__ import main
-async def run(settings, warnings, *, record):
+async def run(settings, warnings, *, tls, record):
     raise {error}
 module = types.ModuleType("bridge.service")
 module.run = run
@@ -105,3 +105,19 @@ def test_help_is_quick_because_it_imports_little() -> None:
     )
     result = run("-c", code)
     assert result.stderr == "[]\n"
+
+
+def test_a_start_imports_nothing_that_it_may_not_use() -> None:
+    """Start to subscribed takes half a second, and nearly all of that is importing."""
+    unused = {
+        *("aws_msk_iam_sasl_signer", "hypercorn", "opentelemetry", "prometheus_client"),
+        *("bridge.board", "bridge.consumer", "bridge.contract", "bridge.doctor"),
+        *("bridge.operations.metrics", "bridge.registry", "bridge.replay"),
+        *("bridge.sandbox", "bridge.tracing.sdk"),
+    }
+    code = (
+        "import sys\n"
+        "import bridge.__main__, bridge.service\n"
+        f"print(sorted({unused} & sys.modules.keys()), 'trio' in sys.modules)"
+    )
+    assert run("-c", code).stdout == "[] True\n"

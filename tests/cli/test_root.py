@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -34,6 +35,19 @@ def test_it_runs_the_service_with_the_flags(
     assert service.settings.pusher.url == "ws://h:1"
     assert service.settings.kafka.bootstrap_servers == "k:1"
     assert service.settings.outbox.dir == Path("/o")
+    assert service.tls is not None
+    assert service.collects_garbage
+
+
+def test_certificates_that_cant_be_read_end_it_with_2(
+    invoke: Invoke, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are read beside the imports, and their error is told as any setting's."""
+    monkeypatch.setenv("BRIDGE_PUSHER_CA_FILE", "/nowhere")
+    result = invoke("--topic=events")
+    assert result.exit_code == 2
+    assert "BRIDGE_PUSHER_CA_FILE" in result.stderr
+    assert (service.settings, gc.isenabled()) == (None, True)
 
 
 def test_the_service_gets_the_warnings(

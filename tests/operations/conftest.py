@@ -28,7 +28,7 @@ async def client(
     sources = statistics.sources()
     health = Health(
         sources,
-        Metrics(sources, now=lambda: NOW),
+        lambda: Metrics(sources, now=lambda: NOW),
         clock=lambda: UPTIME,
         now=lambda: NOW,
     )

@@ -250,7 +250,8 @@ async def test_webhooks_are_shown_where_they_are_taken(
     assert detail == "of jobs that have ended none came yet"
     sources = statistics.sources()
     sources = replace(sources, healing=replace(sources.healing, webhooks=None))
-    names = [check.name for check in Health(sources, Metrics(sources)).ready().checks]
+    health = Health(sources, lambda: Metrics(sources))
+    names = [check.name for check in health.ready().checks]
     assert not [name for name in names if name.startswith("webhooks")]
 
 

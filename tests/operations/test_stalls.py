@@ -93,7 +93,7 @@ async def bridge(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[_Bridge
             loop,
             others.healing(),
         )
-        app = Health(sources, Metrics(sources)).app()
+        app = Health(sources, lambda: Metrics(sources)).app()
         nursery.start_soon(loop.beat)
         port: int = await nursery.start(serve, app, "127.0.0.1:0")
         yield _Bridge(rooms, loop, port)
