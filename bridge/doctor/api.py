@@ -7,25 +7,29 @@ It asks for nothing but headers and shows no token. Authorisation belongs to `ac
 from __future__ import annotations
 
 import ssl
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import h11
 import trio
 
 from bridge import __version__
 from bridge.doctor.branch import Branch, Found
-from bridge.doctor.network import Place, connect, resolve, secure, unanswered_name
+from bridge.doctor.network import Place, branch_to, reached
 from bridge.doctor.remedies import ProblemError
 from bridge.http.headers import date_of
 from bridge.settings import Settings
 
 
-__all__ = ["api_branches", "walk_api"]
+__all__ = ["ENDPOINT", "api_branches", "walk_api"]
 
 _SETTING: Final = "api_url (BRIDGE_API_URL)"
+
+ENDPOINT: Final = (
+    f"See that {_SETTING} is the base of dryAPI's API, and that no proxy or login page"
+    " answers in its place"
+)
 
 _READ_BYTES: Final = 65_536
 
@@ -38,83 +42,29 @@ _WEBHOOK_SECONDS: Final = 300.0
 
 def api_branches(settings: Settings, end: float) -> tuple[Branch, Branch]:
     """Give the branch to the API, and the one of the clock."""
-    parts = urlsplit(settings.api_url)
-    steps = ["api.dns", "api.tcp", "api.http"]
-    if parts.scheme == "https":
-        steps.insert(2, "api.tls")
-    other = "https" if parts.scheme == "http" else "http"
-    silence = {
-        "api.dns": unanswered_name(_SETTING),
-        "api.tls": ProblemError("it takes connections and says nothing", _SAYS_NOTHING),
-        "api.http": ProblemError(
-            "it takes connections and says nothing",
-            f"{_SAYS_NOTHING}; if this port wants {other}://, say so in {_SETTING}",
-        ),
-        "api.tcp": ProblemError("packets are lost on the way", _LOST),
-    }
-    subject = str(_place(parts))
-    return Branch(subject, steps, end, silence), Branch(subject, ["clock"], end)
-
-
-_SAYS_NOTHING: Final = (
-    f"See what listens there, and that {_SETTING} names dryAPI's API or a proxy that"
-    " passes it on"
-)
-_LOST: Final = (
-    f"See that a firewall or network policy lets this machine out to {_SETTING}"
-)
-
-
-def _place(parts: SplitResult) -> Place:
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return Place(
-        parts.hostname or "",
-        port,
-        _SETTING,
-        "pusher.ca_file (BRIDGE_PUSHER_CA_FILE)",
-        f"if it is meant to speak none, begin {_SETTING} with http://",
+    place = Place.of_url(settings.api_url, _SETTING)
+    other = "http" if place.is_tls else "https"
+    remedy = f"{ENDPOINT}; if this port wants {other}://, say so in {_SETTING}"
+    return (
+        branch_to(place, "api", ["api.http"], end, remedy),
+        Branch(str(place), ["clock"], end),
     )
 
 
 async def walk_api(
     branch: Branch, clock: Branch, settings: Settings, tls: ssl.SSLContext
 ) -> None:
-    """
-    Go to the API.
-
-    Args:
-        branch: Where its steps are noted.
-        clock: Where the clock's is.
-        settings: All settings.
-        tls: Whom to trust.
-    """
-    parts = urlsplit(settings.api_url)
-    place = _place(parts)
+    """Go to the API, and compare clocks."""
+    place = Place.of_url(settings.api_url, _SETTING)
     with branch:
-        async with AsyncExitStack() as stack:
-            with branch.step("api.dns") as found:
-                await resolve(place, found)
-            with branch.step("api.tcp") as found:
-                stream: trio.abc.Stream = await _closed_at_the_end(
-                    stack, await connect(place, found)
-                )
-            if parts.scheme == "https":
-                with branch.step("api.tls") as found:
-                    assert isinstance(stream, trio.SocketStream)
-                    stream = await secure(stream, place, tls, found)
+        async with reached(branch, "api", place, lambda: tls) as stream:
             with branch.step("api.http") as found:
-                date = await _date(stream, place, parts.path, found)
+                path = urlsplit(settings.api_url).path
+                date = await _date(stream, place, path, found)
     clock.failed = branch.failed
     if branch.failed is None:
         with clock, clock.step("clock") as found:
             _compare(date, found)
-
-
-async def _closed_at_the_end(
-    stack: AsyncExitStack, stream: trio.SocketStream
-) -> trio.SocketStream:
-    stack.push_async_callback(trio.aclose_forcefully, stream)
-    return stream
 
 
 async def _date(stream: trio.abc.Stream, place: Place, path: str, found: Found) -> str:

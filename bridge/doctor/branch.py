@@ -6,7 +6,7 @@ Owns deadlines and the order of lines. Nothing is looked at here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import NoReturn, Self
@@ -37,8 +37,8 @@ class Found:
         detail: What was found.
     """
 
-    def __init__(self) -> None:
-        self.detail = ""
+    def __init__(self, detail: str = "") -> None:
+        self.detail = detail
         self.warnings: list[tuple[str, str]] = []
 
     def warn(self, detail: str, remedy: str) -> None:
@@ -56,10 +56,11 @@ class Branch:
         subject: What they are about.
         steps: Their names, in order.
         end: When the check ends (trio's clock): no step goes on for longer.
-        silence: What to do about a step that gets no answer, by its name.
+        silence: What to report of a step without an answer, by its name. Its remedy
+            is also that of a failure without one.
 
     Attributes:
-        failed: The step that failed, if one did, or why none was tried.
+        failed: The step that cut the rest off, if one did.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Branch:
         subject: str,
         steps: Sequence[str],
         end: float,
-        silence: dict[str, ProblemError] | None = None,
+        silence: Mapping[str, ProblemError] | None = None,
     ) -> None:
         self.subject = subject
         self._steps = steps
@@ -97,33 +98,34 @@ class Branch:
             lines += self._lines.get(step, [skipped])
         return lines
 
-    def until(self, seconds: float = _STEP_SECONDS) -> float:
-        """Tell when a step that begins now has to be done."""
-        return min(trio.current_time() + seconds, self._end)
-
     @contextmanager
     def step(self, name: str, seconds: float = _STEP_SECONDS) -> Iterator[Found]:
         """
         Take a step; an error of ours in it is a failure, and so is no end in time.
 
         Args:
-            name: Its name.
+            name: Its name. The failure is that of an earlier one that hasn't `passed`.
             seconds: How long it may take.
         """
         found = Found()
         begun = trio.current_time()
         try:
-            with trio.CancelScope(deadline=self.until(seconds)) as scope:
+            with trio.CancelScope(deadline=min(begun + seconds, self._end)) as scope:
                 yield found
             if scope.cancelled_caught:
-                raise self._unanswered(name, trio.current_time() - begun)
+                raise self._unanswered(trio.current_time() - begun)
         except BridgeError as error:
-            self.fail(name, problem_of(error))
+            self._fail(self._open, problem_of(error))
             raise _BrokenOffError from error
         self.passed(name, found)
 
-    def _unanswered(self, name: str, seconds: float) -> ProblemError:
-        silence = self._silence.get(name)
+    @property
+    def _open(self) -> str:
+        """The first step of which nothing is known."""
+        return next(step for step in self._steps if step not in self._lines)
+
+    def _unanswered(self, seconds: float) -> ProblemError:
+        silence = self._silence.get(self._open)
         detail = f"no answer within {seconds:.1f} s"
         if silence is None:
             return ProblemError(detail)
@@ -144,23 +146,25 @@ class Branch:
         """Tell whether something is known of a step."""
         return name in self._lines
 
-    def fail(self, name: str, problem: ProblemError) -> None:
-        """Note that a step failed."""
+    def _fail(self, name: str, problem: ProblemError) -> None:
         self.failed = f"{name} of {self.subject}" if self.subject else name
+        remedy = problem.remedy
+        if not remedy and name in self._silence:
+            remedy = self._silence[name].remedy
         self._lines[name] = [
             Line(
                 name,
                 self.subject,
                 Outcome.FAILURE,
                 problem.detail,
-                problem.remedy,
+                remedy,
                 problem.exit_code,
             )
         ]
 
     def blame(self, name: str, problem: ProblemError) -> NoReturn:
         """Note that an earlier step failed after all, and leave the branch."""
-        self.fail(name, problem)
+        self._fail(name, problem)
         raise _BrokenOffError from problem
 
     def soften(self, remark: str) -> None:

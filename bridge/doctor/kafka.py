@@ -13,7 +13,7 @@ from typing import Final
 import trio
 
 from bridge.doctor.branch import Branch
-from bridge.doctor.network import Place, connect, resolve, secure, unanswered_name
+from bridge.doctor.network import Place, branch_to, reached
 from bridge.doctor.remedies import ProblemError, problem_of, split
 from bridge.doctor.topics import Told, Topic, tell_writing
 from bridge.errors import ExitCode, KafkaError
@@ -29,6 +29,7 @@ __all__ = ["Cluster"]
 
 _SETTING: Final = "kafka.bootstrap_servers (BRIDGE_KAFKA_BOOTSTRAP_SERVERS)"
 _PROTOCOL: Final = "kafka.security_protocol (BRIDGE_KAFKA_SECURITY_PROTOCOL)"
+_REMEDY: Final = f"See that {_SETTING} names brokers, and {_PROTOCOL} is theirs"
 _REFUSED: Final = ExitCode.REFUSED_BY_KAFKA
 
 # A broker answers within milliseconds, a new one within a second.
@@ -49,9 +50,11 @@ class Cluster:
         self._settings = settings
         self._kafka = kafka = settings.kafka
         self._needs = topic_needs(settings)
+        steps = ["kafka.broker"]
+        if _has_sasl(kafka):
+            steps.append("kafka.sasl")
         self._servers = [
-            Branch(str(place), _steps(kafka), end, _silence())
-            for place in _places(kafka)
+            branch_to(place, "kafka", steps, end, _REMEDY) for place in _places(kafka)
         ]
         silence = dict.fromkeys(
             ("kafka.brokers", "kafka.lookup"),
@@ -81,12 +84,7 @@ class Cluster:
         yield self._writing
 
     async def walk(self, outbox_id: Callable[[], Awaitable[str | None]]) -> None:
-        """
-        Go there.
-
-        Args:
-            outbox_id: Gives the outbox's, after which transactional ids are named.
-        """
+        """Go there; `outbox_id` gives that after which transactional ids are named."""
         places = _places(self._kafka)
         async with trio.open_nursery() as nursery:
             for branch, place in zip(self._servers, places, strict=True):
@@ -114,16 +112,8 @@ class Cluster:
     async def _reach(self, branch: Branch, place: Place) -> None:
         kafka = self._kafka
         with branch:
-            with branch.step("kafka.dns") as found:
-                await resolve(place, found)
-            with branch.step("kafka.tcp") as found:
-                stream = await connect(place, found)
-            try:
-                if kafka.security_protocol in {"SSL", "SASL_SSL"}:
-                    with branch.step("kafka.tls") as found:
-                        await secure(stream, place, tls_context(kafka), found)
-            finally:
-                await trio.aclose_forcefully(stream)
+            async with reached(branch, "kafka", place, lambda: tls_context(kafka)):
+                pass
             await self._sign_in(branch, place)
 
     async def _sign_in(self, branch: Branch, place: Place) -> None:
@@ -225,9 +215,10 @@ def _places(kafka: KafkaSettings) -> list[Place]:
     plainly = f"if it is meant to speak none, set {_PROTOCOL} to " + (
         "SASL_PLAINTEXT" if _has_sasl(kafka) else "PLAINTEXT"
     )
+    is_tls = kafka.security_protocol in {"SSL", "SASL_SSL"}
     ca_setting = "kafka.ssl_ca_file (BRIDGE_KAFKA_SSL_CA_FILE)"
     return [
-        Place(host, port, _SETTING, ca_setting, plainly, _REFUSED)
+        Place(host, port, is_tls, _SETTING, ca_setting, plainly, _REFUSED)
         for host, port in places_of(kafka)
     ]
 
@@ -236,41 +227,13 @@ def _has_sasl(kafka: KafkaSettings) -> bool:
     return kafka.security_protocol.startswith("SASL_")
 
 
-def _steps(kafka: KafkaSettings) -> list[str]:
-    steps = ["kafka.dns", "kafka.tcp", "kafka.broker"]
-    if kafka.security_protocol in {"SSL", "SASL_SSL"}:
-        steps.insert(2, "kafka.tls")
-    if _has_sasl(kafka):
-        steps.append("kafka.sasl")
-    return steps
-
-
-def _silence() -> dict[str, ProblemError]:
-    way = "See that a firewall or network policy lets this machine out to the brokers"
-    return {
-        "kafka.dns": unanswered_name(_SETTING, _REFUSED),
-        "kafka.tcp": ProblemError("packets are lost on the way", way, _REFUSED),
-        "kafka.tls": ProblemError(
-            "it takes connections and says nothing",
-            f"See that {_SETTING} names brokers, and {_PROTOCOL} is theirs",
-            _REFUSED,
-        ),
-        "kafka.broker": ProblemError(
-            "it takes connections and says nothing",
-            f"See that {_SETTING} names brokers, and {_PROTOCOL} is theirs",
-            _REFUSED,
-        ),
-    }
-
-
 async def _no_broker(place: Place, error: KafkaError) -> ProblemError:
     problem = problem_of(error)
-    remedy = f"See that {_SETTING} names brokers, and {_PROTOCOL} is theirs"
     if await _is_web_server(place):
         return ProblemError(
-            "a web server (HTTP) answers, and no broker", remedy, _REFUSED
+            "a web server (HTTP) answers, and no broker", _REMEDY, _REFUSED
         )
-    return ProblemError(problem.detail, problem.remedy or remedy, _REFUSED)
+    return ProblemError(problem.detail, problem.remedy, _REFUSED)
 
 
 async def _is_web_server(place: Place) -> bool:

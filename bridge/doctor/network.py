@@ -7,35 +7,34 @@ connection belongs to whoever asked for it.
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Self
+from urllib.parse import urlsplit
 
 import msgspec
 import trio
 
-from bridge.doctor.branch import Found
+from bridge.doctor.branch import Branch, Found
 from bridge.doctor.remedies import ProblemError
 from bridge.errors import ExitCode
+from bridge.http.streams import os_reason
 
 
-__all__ = [
-    "SOON_DAYS",
-    "Place",
-    "connect",
-    "days_left",
-    "resolve",
-    "secure",
-    "unanswered_name",
-]
+__all__ = ["SOON_DAYS", "Place", "branch_to", "days_left", "reached"]
 
 # OpenSSL's X509_V_ERR_*: see its manual page of X509_STORE_CTX_get_error.
 _NOT_YET_VALID: Final = 9
 _EXPIRED: Final = 10
 _OTHER_NAMES: Final = frozenset({62, 64})
+
+# What a server's first bytes are called that aren't TLS.
+_NO_TLS: Final = frozenset(
+    {"WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL"}
+)
 
 # A certificate that is to be renewed this week is worth a word today.
 SOON_DAYS: Final = 7
@@ -51,6 +50,7 @@ class Place(msgspec.Struct, frozen=True):
     Attributes:
         host: Its host.
         port: Its port.
+        is_tls: Whether it is to speak TLS.
         setting: The setting with the address, and its variable.
         ca_setting: The setting with whom to trust there, and its variable.
         plainly: What to set for a server that speaks no TLS.
@@ -59,23 +59,86 @@ class Place(msgspec.Struct, frozen=True):
 
     host: str
     port: int
+    is_tls: bool
     setting: str
     ca_setting: str
     plainly: str
     exit_code: ExitCode = ExitCode.FAILED
+
+    @classmethod
+    def of_url(cls, url: str, setting: str) -> Self:
+        """Give the place of one of dryAPI's URLs, and the setting that has it."""
+        parts = urlsplit(url)
+        is_tls = parts.scheme in {"https", "wss"}
+        return cls(
+            parts.hostname or "",
+            parts.port or (443 if is_tls else 80),
+            is_tls,
+            setting,
+            "pusher.ca_file (BRIDGE_PUSHER_CA_FILE)",
+            f"if it is meant to speak none, begin {setting} with"
+            f" {'http' if parts.scheme.startswith('http') else 'ws'}://",
+        )
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
 
-async def resolve(place: Place, found: Found) -> None:
+def branch_to(
+    place: Place, prefix: str, steps: Sequence[str], end: float, remedy: str
+) -> Branch:
     """
-    Look the host's name up.
+    Give the branch to a server.
 
-    Raises:
-        ProblemError: There is no such name.
+    Args:
+        place: The server.
+        prefix: What the steps of `reached` begin with.
+        steps: The steps that follow them.
+        end: When the check ends.
+        remedy: What to do about a server that doesn't answer.
     """
+    dns, tcp, tls = (f"{prefix}.{step}" for step in ("dns", "tcp", "tls"))
+    mute = ProblemError(
+        "it takes connections and says nothing", remedy, place.exit_code
+    )
+    silence = dict.fromkeys((tls, *steps), mute)
+    silence[dns] = ProblemError(
+        "DNS says nothing",
+        f"See that this machine's DNS works, and that {place.setting} names the right"
+        " host",
+        place.exit_code,
+    )
+    silence[tcp] = ProblemError(
+        "packets are lost on the way",
+        "See that a firewall or network policy lets this machine out to"
+        f" {place.setting}",
+        place.exit_code,
+    )
+    ways = [dns, tcp, tls] if place.is_tls else [dns, tcp]
+    return Branch(str(place), [*ways, *steps], end, silence)
+
+
+@asynccontextmanager
+async def reached(
+    branch: Branch, prefix: str, place: Place, tls: Callable[[], ssl.SSLContext]
+) -> AsyncIterator[trio.abc.Stream]:
+    """Take the steps of name, TCP and TLS, and close the stream at the end."""
+    async with AsyncExitStack() as stack:
+        with branch.step(f"{prefix}.dns") as found:
+            await _resolve(place, found)
+        with branch.step(f"{prefix}.tcp") as found:
+            tcp = await _connect(place)
+            stack.push_async_callback(trio.aclose_forcefully, tcp)
+            found.detail = "connected"
+        stream: trio.abc.Stream = tcp
+        if place.is_tls:
+            with branch.step(f"{prefix}.tls") as found:
+                stream = await _secure(tcp, place, tls(), found)
+        yield stream
+
+
+async def _resolve(place: Place, found: Found) -> None:
     try:
         answers = await trio.socket.getaddrinfo(
             place.host, place.port, type=socket.SOCK_STREAM
@@ -97,57 +160,21 @@ async def resolve(place: Place, found: Found) -> None:
     found.detail = f"{', '.join(addresses[:_MOST_ADDRESSES])}{rest}"
 
 
-def unanswered_name(
-    setting: str, exit_code: ExitCode = ExitCode.FAILED
-) -> ProblemError:
-    """Say that nobody tells where a host is, for a setting that names it."""
-    return ProblemError(
-        "DNS says nothing",
-        f"See that this machine's DNS works, and that {setting} names the right host",
-        exit_code,
-    )
-
-
-async def connect(place: Place, found: Found) -> trio.SocketStream:
-    """
-    Open TCP.
-
-    Raises:
-        ProblemError: Nothing takes the connection.
-    """
+async def _connect(place: Place) -> trio.SocketStream:
     try:
-        stream = await trio.open_tcp_stream(place.host, place.port)
+        return await trio.open_tcp_stream(place.host, place.port)
     except OSError as error:
         raise ProblemError(
-            f"can't connect: {', '.join(dict.fromkeys(_reasons(error)))}",
+            f"can't connect: {os_reason(error)}",
             f"See that the server listens there, that {place.setting} names its host"
             " and port, and that no firewall or network policy stands between",
             place.exit_code,
         ) from error
-    found.detail = "connected"
-    return stream
 
 
-def _reasons(error: OSError) -> Iterator[str]:
-    """Give the system's words: trio groups those of all addresses."""
-    cause = error.__cause__
-    if isinstance(cause, BaseExceptionGroup):
-        for each in cause.exceptions:
-            if isinstance(each, OSError):
-                yield from _reasons(each)
-    else:
-        yield os.strerror(error.errno) if error.errno else str(error)
-
-
-async def secure(
+async def _secure(
     stream: trio.SocketStream, place: Place, tls: ssl.SSLContext, found: Found
-) -> trio.SSLStream[trio.SocketStream]:
-    """
-    Do the TLS handshake.
-
-    Raises:
-        ProblemError: It fails, or the certificate isn't one to trust.
-    """
+) -> trio.abc.Stream:
     secured = trio.SSLStream(
         stream, tls, server_hostname=place.host, https_compatible=True
     )
@@ -168,43 +195,29 @@ async def secure(
 def _refused(place: Place, cause: BaseException | None) -> ProblemError:
     if isinstance(cause, ssl.SSLCertVerificationError):
         return _untrusted(place, cause)
-    reason = None
+    reason = "it ends the connection"
     if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
-        reason = cause.reason
-    if reason in {"WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL"}:
-        return ProblemError(
-            f"speaks no TLS ({reason})",
-            f"See that {place.setting} has the port for TLS; {place.plainly}",
-            place.exit_code,
-        )
-    said = reason or "it ends the connection"
+        reason = cause.reason or reason
+    between = "" if reason in _NO_TLS else ", and that nothing between ends it"
     return ProblemError(
-        f"no TLS: {said}",
-        f"See that {place.setting} has the port for TLS, and that nothing between"
-        f" ends it; {place.plainly}",
+        f"no TLS: {reason}" if between else f"speaks no TLS ({reason})",
+        f"See that {place.setting} has the port for TLS{between}; {place.plainly}",
         place.exit_code,
     )
 
 
 def _untrusted(place: Place, cause: ssl.SSLCertVerificationError) -> ProblemError:
-    said = cause.verify_message.rstrip(".")
     if cause.verify_code in {_EXPIRED, _NOT_YET_VALID}:
-        return ProblemError(
-            f"the certificate is not good now: {said}",
-            "Renew it on the server, and see that this machine's clock is right",
-            place.exit_code,
-        )
-    if cause.verify_code in _OTHER_NAMES:
-        return ProblemError(
-            f"the certificate is for another name: {said}",
-            f"Set {place.setting} to a name that stands in the certificate",
-            place.exit_code,
-        )
-    return ProblemError(
-        f"the certificate is of nobody that is trusted: {said}",
-        f"Set {place.ca_setting} to the authority that issued it",
-        place.exit_code,
-    )
+        what = "is not good now"
+        remedy = "Renew it on the server, and see that this machine's clock is right"
+    elif cause.verify_code in _OTHER_NAMES:
+        what = "is for another name"
+        remedy = f"Set {place.setting} to a name that stands in the certificate"
+    else:
+        what = "is of nobody that is trusted"
+        remedy = f"Set {place.ca_setting} to the authority that issued it"
+    said = cause.verify_message.rstrip(".")
+    return ProblemError(f"the certificate {what}: {said}", remedy, place.exit_code)
 
 
 def days_left(certificate: object) -> int | None:

@@ -42,16 +42,7 @@ def outbox_branch(settings: Settings, end: float) -> Branch:
 
 
 async def walk_outbox(branch: Branch, settings: Settings) -> str | None:
-    """
-    Look at the directory and what is in it.
-
-    Args:
-        branch: Where its steps are noted.
-        settings: All settings.
-
-    Returns:
-        The id of the outbox that is there, if one is.
-    """
+    """Look at the directory; give the id of the outbox that is there, if one is."""
     directory = settings.outbox.dir
     surveyed = None
     with branch:

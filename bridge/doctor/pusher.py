@@ -1,162 +1,191 @@
 """
-The way to the Pusher server: name, TCP, TLS, upgrade, and its greeting.
+The way to the Pusher server, and each account's subscription over it.
 
-Owns one connection and hands it to the accounts. What codes mean stands in
-`bridge.pusher.closing`.
+After name, TCP and TLS a connection is made as the service makes it, by the same
+`Connection.run` with shorter deadlines: once up to the server's greeting, and once for
+each account until it is subscribed. An event that comes meanwhile is dropped here, and
+goes to a bridge that runs beside it all the same.
 """
 
 from __future__ import annotations
 
+import math
 import ssl
-from collections.abc import Awaitable, Callable
-from typing import Final
-from urllib.parse import SplitResult, urlsplit
+from functools import partial
+from typing import Final, NoReturn
 
+import msgspec
 import trio
 
+from bridge.doctor.api import ENDPOINT
 from bridge.doctor.branch import Branch, Found
-from bridge.doctor.conversation import Conversation
-from bridge.doctor.network import Place, connect, resolve, secure, unanswered_name
-from bridge.doctor.remedies import ProblemError, problem_of, sentence
-from bridge.errors import BridgeError, ConfigError, ExitCode, SessionError
-from bridge.pusher import outgoing
-from bridge.pusher.closing import Verdict
-from bridge.pusher.ending import Ending
-from bridge.pusher.protocol import Established
-from bridge.pusher.websocket import connect_websocket
-from bridge.settings import Settings
+from bridge.doctor.network import Place, branch_to, reached
+from bridge.doctor.remedies import ProblemError, sentence, split
+from bridge.errors import AuthorizationError, ExitCode
+from bridge.pusher.authorizer import Authorizer
+from bridge.pusher.close_codes import Action, EndedError
+from bridge.pusher.protocol import channel_of, connect_url
+from bridge.pusher.session import Authorize, Connection, Note
+from bridge.pusher.websocket import open_websocket
+from bridge.settings import Account, Settings
 
 
-__all__ = ["problem_of_ending", "pusher_branch", "walk_pusher"]
+__all__ = ["account_branches", "pusher_branch", "walk_accounts", "walk_pusher"]
 
 _SETTING: Final = "pusher.url (BRIDGE_PUSHER_URL)"
 _REMEDY: Final = (
     f"See that {_SETTING} names dryAPI's Pusher server, and that no proxy or load"
     " balancer between answers in its place"
 )
-_HANDSHAKE_SECONDS: Final = 3.0
+_DEPLOYMENT: Final = (
+    "See that pusher.url (BRIDGE_PUSHER_URL), pusher.app_key (BRIDGE_PUSHER_APP_KEY)"
+    " and api_url (BRIDGE_API_URL) belong to the same deployment"
+)
+_PASSING: Final = "It may pass: the bridge tries again. If it stays, ask dryAPI"
+
+# So many accounts at once: a bridge with hundreds of them does the same.
+_AT_ONCE: Final = 16
+
+# From the first packet to the greeting, and for a signature. The session sends a
+# subscription twice, and waits so long for each answer.
+_GREETING_SECONDS: Final = 3.0
+_SIGNATURE_SECONDS: Final = 3.0
+_SUBSCRIPTION_SECONDS: Final = 1.5
 
 
 def pusher_branch(settings: Settings, end: float) -> Branch:
     """Give the branch to the server."""
-    parts = urlsplit(settings.pusher.url)
-    steps = ["pusher.dns", "pusher.tcp", "pusher.handshake"]
-    if parts.scheme == "wss":
-        steps.insert(2, "pusher.tls")
+    return branch_to(_place(settings), "pusher", ["pusher.handshake"], end, _REMEDY)
+
+
+def _place(settings: Settings) -> Place:
+    return Place.of_url(settings.pusher.url, _SETTING)
+
+
+def account_branches(settings: Settings, end: float) -> list[Branch]:
+    """Give a branch for each account."""
     silence = {
-        "pusher.dns": unanswered_name(_SETTING),
-        "pusher.tcp": ProblemError(
-            "packets are lost on the way",
-            f"See that a firewall or network policy lets this machine out to"
-            f" {_SETTING}",
-        ),
-        "pusher.tls": ProblemError("it takes connections and says nothing", _REMEDY),
+        "authorization": ProblemError("it is not signed yet", ENDPOINT),
+        "subscription": ProblemError("the server took the request", _DEPLOYMENT),
     }
-    return Branch(str(_place(parts)), steps, end, silence)
+    return [
+        Branch(account.client_id, list(silence), end, silence)
+        for account in settings.all_accounts
+    ]
 
 
-def _place(parts: SplitResult) -> Place:
-    port = parts.port or (443 if parts.scheme == "wss" else 80)
-    return Place(
-        parts.hostname or "",
-        port,
-        _SETTING,
-        "pusher.ca_file (BRIDGE_PUSHER_CA_FILE)",
-        f"if it is meant to speak none, begin {_SETTING} with ws://",
-    )
-
-
-async def walk_pusher(
-    branch: Branch,
-    settings: Settings,
-    tls: ssl.SSLContext,
-    then: Callable[[Conversation, Established], Awaitable[None]],
-) -> None:
-    """
-    Go to the server and greet it.
-
-    Args:
-        branch: Where its steps are noted.
-        settings: All settings.
-        tls: Whom to trust.
-        then: What is done over the connection; it raises nothing of its own.
-    """
-    parts = urlsplit(settings.pusher.url)
-    place = _place(parts)
+async def walk_pusher(branch: Branch, settings: Settings, tls: ssl.SSLContext) -> None:
+    """Go to the server, up to its greeting."""
     with branch:
-        with branch.step("pusher.dns") as found:
-            await resolve(place, found)
-        with branch.step("pusher.tcp") as found:
-            stream = await connect(place, found)
-        try:
-            if parts.scheme == "wss":
-                with branch.step("pusher.tls") as found:
-                    await secure(stream, place, tls, found)
-        finally:
-            await trio.aclose_forcefully(stream)
-        await _shake_hands(branch, settings, tls, then)
+        async with reached(branch, "pusher", _place(settings), lambda: tls):
+            pass
+        with branch.step("pusher.handshake", math.inf) as found:
+            with trio.CancelScope() as scope:
+
+                async def greeted(*_: str) -> NoReturn:
+                    # A signature is for the socket id, which the greeting has.
+                    scope.cancel()
+                    await trio.sleep_forever()
+
+                client_id = settings.all_accounts[0].client_id
+                await _subscribe(client_id, settings, tls, greeted)
+            found.detail = "the app key is known"
 
 
-async def _shake_hands(
-    branch: Branch,
+async def walk_accounts(
+    branches: list[Branch], settings: Settings, tls: ssl.SSLContext
+) -> None:
+    """Subscribe each account's channel, once, each over its own connection."""
+    limit = trio.CapacityLimiter(_AT_ONCE)
+
+    async def walk(branch: Branch, account: Account) -> None:
+        async with limit:
+            await _walk_account(branch, account, settings, tls)
+
+    async with trio.open_nursery() as nursery:
+        for branch, account in zip(branches, settings.all_accounts, strict=True):
+            nursery.start_soon(walk, branch, account)
+
+
+async def _walk_account(
+    branch: Branch, account: Account, settings: Settings, tls: ssl.SSLContext
+) -> None:
+    authorizer = Authorizer(
+        settings.api_url,
+        account.api_token,
+        app_key=settings.pusher.app_key,
+        timeout_seconds=_SIGNATURE_SECONDS,
+        tls=lambda: tls,
+    )
+
+    def note(kind: str, **_: object) -> None:
+        if kind == "authorized":
+            channel = channel_of(account.client_id)
+            branch.passed("authorization", Found(f"dryAPI signs for {channel}"))
+
+    with branch, branch.step("subscription", math.inf) as found:
+        await _subscribe(account.client_id, settings, tls, authorizer.authorize, note)
+        found.detail = "subscribed, and left again"
+
+
+async def _subscribe(
+    client_id: str,
     settings: Settings,
     tls: ssl.SSLContext,
-    then: Callable[[Conversation, Established], Awaitable[None]],
+    authorize: Authorize,
+    note: Note = lambda *_, **__: None,
 ) -> None:
-    opening = trio.CancelScope(deadline=branch.until(_HANDSHAKE_SECONDS))
-    conversation = None
-    try:
-        with opening:
-            url = outgoing.url(settings.pusher.url, settings.pusher.app_key)
-            async with connect_websocket(
-                url, max_message_bytes=settings.pusher.max_message_bytes, tls=tls
-            ) as connection:
-                conversation = Conversation(connection)
-                greeting = await conversation.greeting()
-                if isinstance(greeting, Ending):
-                    branch.fail("pusher.handshake", problem_of_ending(greeting))
-                    return
-                found = Found()
-                found.detail = (
-                    "the app key is known; the server wants a ping every"
-                    f" {greeting.activity_timeout_seconds:g} s"
-                )
-                branch.passed("pusher.handshake", found)
-                opening.deadline = branch.until(float("inf"))
-                await then(conversation, greeting)
-    except (ConfigError, SessionError) as error:
-        if not branch.has("pusher.handshake"):
-            branch.fail("pusher.handshake", _problem_of_error(error))
-    if opening.cancelled_caught and not branch.has("pusher.handshake"):
-        said = f"no greeting within {_HANDSHAKE_SECONDS:g} s"
-        if conversation is None:
-            problem = ProblemError(
-                f"no answer to the upgrade within {_HANDSHAKE_SECONDS:g} s: it takes"
-                " connections and says nothing",
-                _REMEDY,
-            )
-        else:
-            problem = problem_of_ending(conversation.last_words.unanswered(said))
-        branch.fail("pusher.handshake", problem)
+    """
+    Make a connection, and leave it when it is subscribed.
 
-
-def _problem_of_error(error: BridgeError) -> ProblemError:
-    problem = problem_of(error)
-    return ProblemError(problem.detail, problem.remedy or _REMEDY, problem.exit_code)
-
-
-def problem_of_ending(ending: Ending) -> ProblemError:
-    """Tell of a connection's end what it means at a start."""
-    code = "" if ending.code is None else str(ending.code)
-    told = "" if code in ending.message else f", {code}"
-    remedy = _REMEDY
-    if ending.advice:
-        remedy = sentence(ending.advice)
-    elif ending.code is not None and 4000 <= ending.code < 4300:
-        remedy = "It may pass: the bridge tries again. If it stays, ask dryAPI"
-    is_final = ending.verdict is Verdict.TERMINAL
-    return ProblemError(
-        f"{ending.message}{told}",
-        remedy,
-        ExitCode.REFUSED_BY_DRYAPI if is_final else ExitCode.FAILED,
+    Raises:
+        ProblemError: It ended before.
+    """
+    pusher = settings.pusher
+    connection = Connection(
+        connect_url(pusher.url, pusher.app_key),
+        client_id,
+        msgspec.structs.replace(
+            pusher,
+            connect_timeout_seconds=min(
+                pusher.connect_timeout_seconds, _GREETING_SECONDS
+            ),
+            subscribe_timeout_seconds=min(
+                pusher.subscribe_timeout_seconds, _SUBSCRIPTION_SECONDS
+            ),
+        ),
+        authorize,
+        partial(open_websocket, max_message_bytes=pusher.max_message_bytes, tls=tls),
+        note=note,
     )
+    try:
+        with trio.CancelScope() as scope:
+            await connection.run(task_status=_Stop(scope))
+    except EndedError as ended:
+        raise _problem(ended) from ended
+
+
+class _Stop:
+    """Takes the news that a connection is subscribed, and ends it."""
+
+    def __init__(self, scope: trio.CancelScope) -> None:
+        self._scope = scope
+
+    def started(self, _: None = None) -> None:
+        self._scope.cancel()
+
+
+def _problem(ended: EndedError) -> ProblemError:
+    """Give what the end of a connection means at a start."""
+    detail, remedy, code = str(ended), sentence(ended.hint), ended.code or 0
+    may_pass = 4000 <= code < 4300
+    if isinstance(ended.__cause__, AuthorizationError):
+        detail, remedy = split(detail)
+        may_pass = code >= 500
+    elif code and str(code) not in detail:
+        detail += f", {code}"
+    if may_pass and not remedy:
+        remedy = _PASSING
+    is_final = ended.action is Action.TERMINAL
+    exit_code = ExitCode.REFUSED_BY_DRYAPI if is_final else ExitCode.FAILED
+    return ProblemError(detail, remedy, exit_code)

@@ -11,8 +11,8 @@ from typing import Final
 import msgspec
 
 from bridge.doctor.branch import Branch
-from bridge.doctor.remedies import ProblemError, problem_of
-from bridge.errors import ExitCode, RegistryUnknownSchemaError, RegistryUnreachableError
+from bridge.doctor.remedies import ProblemError
+from bridge.errors import ExitCode, RegistryUnknownSchemaError
 from bridge.framing import framing_of
 from bridge.settings import Settings
 
@@ -41,13 +41,7 @@ def registry_branches(settings: Settings, end: float) -> list[Branch]:
 
 
 async def walk_registry(branch: Branch, settings: Settings) -> None:
-    """
-    Ask for the schema of a topic.
-
-    Args:
-        branch: The topic's.
-        settings: All settings.
-    """
+    """Ask for the schema of a topic."""
     given = settings.schema_registry
     # Looked up alone, and given up before the step's own deadline.
     asking = msgspec.structs.replace(
@@ -64,12 +58,5 @@ async def walk_registry(branch: Branch, settings: Settings) -> None:
             if not given.register:
                 raise
             found.detail = "not registered yet; the bridge registers it at its start"
-        except RegistryUnreachableError as error:
-            problem = problem_of(error)
-            raise ProblemError(
-                problem.detail,
-                problem.remedy or _REMEDY,
-                problem.exit_code,
-            ) from error
         else:
             found.detail = f"schema {int.from_bytes(prefix[1:])}"

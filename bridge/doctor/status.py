@@ -13,6 +13,7 @@ from typing import Final
 
 import trio
 
+from bridge.doctor.api import ENDPOINT
 from bridge.doctor.branch import Branch, Found
 from bridge.doctor.remedies import ProblemError, split
 from bridge.reconciliation.client import Answer, Outcome, StatusClient
@@ -31,16 +32,11 @@ _ANSWER_SECONDS: Final = 3.0
 
 _SOFT: Final = "what the socket misses would not be asked about"
 
-_ENDPOINT: Final = (
-    "See that api_url (BRIDGE_API_URL) is the base of dryAPI's API, and that no proxy"
-    " or login page answers in its place"
-)
-
 
 def status_branches(settings: Settings, end: float) -> list[Branch]:
     """Give a branch for each token, named after the first account that has it."""
     silence = {
-        _STEP: ProblemError("the API takes the request and says nothing", _ENDPOINT)
+        _STEP: ProblemError("the API takes the request and says nothing", ENDPOINT)
     }
     return [
         Branch(account.client_id, [_STEP], end, silence)
@@ -51,14 +47,7 @@ def status_branches(settings: Settings, end: float) -> list[Branch]:
 async def walk_status(
     branches: list[Branch], settings: Settings, tls: ssl.SSLContext
 ) -> None:
-    """
-    Ask with each token.
-
-    Args:
-        branches: Where it is noted.
-        settings: All settings.
-        tls: Whom to trust.
-    """
+    """Ask with each token."""
     limit = trio.CapacityLimiter(_AT_ONCE)
 
     async def ask(branch: Branch, account: Account) -> None:
@@ -109,7 +98,7 @@ def _tell(answer: Answer, found: Found) -> None:
         found.detail = f"answers (HTTP {answer.status}){_left(answer.limits)}"
     elif answer.outcome is Outcome.ANSWERED:
         raise ProblemError(
-            f"answers with HTTP {answer.status} about a job that nobody has", _ENDPOINT
+            f"answers with HTTP {answer.status} about a job that nobody has"
         )
     elif answer.outcome is Outcome.LIMITED:
         span = "day" if answer.limits.limited_by == "daily" else "minute"
@@ -122,7 +111,7 @@ def _tell(answer: Answer, found: Found) -> None:
         detail, remedy = split(answer.reason)
         if answer.status is not None and answer.status >= 500:
             remedy = "It may pass: the bridge asks again. If it stays, ask dryAPI"
-        raise ProblemError(detail, remedy or _ENDPOINT)
+        raise ProblemError(detail, remedy)
 
 
 def _left(limits: Limits) -> str:

@@ -182,14 +182,7 @@ def _grant(name: str, operations: Iterable[str], kafka: KafkaSettings) -> str:
 
 
 def tell_writing(branch: Branch, rights: Rights, id_prefix: str | None) -> None:
-    """
-    Say whether this user may write as the bridge does.
-
-    Args:
-        branch: Where that is noted.
-        rights: What the brokers told.
-        id_prefix: How the transactional ids begin; None for idempotent delivery.
-    """
+    """Say whether this user may write as the bridge does; without ids idempotently."""
     with branch.step("kafka.producer") as found:
         if rights.producer is not None:
             raise rights.producer

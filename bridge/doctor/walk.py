@@ -12,13 +12,16 @@ from typing import Final
 
 import trio
 
-from bridge.doctor.accounts import account_branches, walk_accounts
 from bridge.doctor.api import api_branches, walk_api
 from bridge.doctor.branch import Branch
-from bridge.doctor.conversation import Conversation
 from bridge.doctor.kafka import Cluster
 from bridge.doctor.outbox import outbox_branch, walk_outbox
-from bridge.doctor.pusher import pusher_branch, walk_pusher
+from bridge.doctor.pusher import (
+    account_branches,
+    pusher_branch,
+    walk_accounts,
+    walk_pusher,
+)
 from bridge.doctor.registry import registry_branches, walk_registry
 from bridge.doctor.remedies import ProblemError, split
 from bridge.doctor.report import Line, Outcome, Report
@@ -26,7 +29,6 @@ from bridge.doctor.status import status_branches, walk_status
 from bridge.doctor.webhooks import walk_webhooks, webhook_branches
 from bridge.errors import ConfigError, ExitCode
 from bridge.http.tls import client_context
-from bridge.pusher.protocol import Established
 from bridge.settings import Settings
 
 
@@ -141,20 +143,14 @@ class _Walk:
                 found.detail = "each can be used"
 
     async def _to_pusher(self) -> None:
-        await walk_pusher(self._pusher, self._settings, self._tls, self._greeted)
-        for branch in self._accounts:
-            branch.failed = branch.failed or self._pusher.failed
-
-    async def _greeted(self, conversation: Conversation, greeting: Established) -> None:
+        await walk_pusher(self._pusher, self._settings, self._tls)
         # No deadline: each step on that way has one.
         await self._api_seen.wait()
-        if self._api.failed:
-            for branch in self._accounts:
-                branch.failed = self._api.failed
-            return
-        await walk_accounts(
-            self._accounts, self._settings, self._tls, conversation, greeting
-        )
+        failed = self._pusher.failed or self._api.failed
+        if failed is None:
+            await walk_accounts(self._accounts, self._settings, self._tls)
+        for branch in self._accounts:
+            branch.failed = branch.failed or failed
 
     async def _to_api(self) -> None:
         await walk_api(self._api, self._clock, self._settings, self._tls)

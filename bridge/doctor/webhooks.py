@@ -60,13 +60,7 @@ def webhook_branches(settings: Settings, end: float) -> list[Branch]:
 
 
 async def walk_webhooks(branches: list[Branch], settings: Settings) -> None:
-    """
-    Look at all of it; nothing of it needs another part.
-
-    Args:
-        branches: Where it is noted.
-        settings: All settings.
-    """
+    """Look at all of it; nothing of it needs another part."""
     if not branches:
         return
     *secrets, port = branches

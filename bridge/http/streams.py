@@ -21,7 +21,7 @@ from bridge.errors import ConnectError
 from bridge.http.tls import untrusted
 
 
-__all__ = ["OpenTcp", "address_of", "open_stream"]
+__all__ = ["OpenTcp", "address_of", "open_stream", "os_reason"]
 
 OpenTcp: TypeAlias = Callable[[str, int], Awaitable[trio.abc.Stream]]
 """Opens TCP to a host and a port, as `trio.open_tcp_stream` does."""
@@ -54,7 +54,7 @@ async def open_stream(
     except UnicodeError as error:
         raise ConnectError(f"{host!r} isn't a host name") from error
     except OSError as error:
-        raise ConnectError(f"can't reach {address}: {_os_reason(error)}") from error
+        raise ConnectError(f"can't reach {address}: {os_reason(error)}") from error
     if url.scheme != "wss":
         return tcp
     # https_compatible: few servers answer TLS's own close notification.
@@ -84,13 +84,13 @@ def _port(url: SplitResult) -> int:
     return url.port or (443 if url.scheme == "wss" else 80)
 
 
-def _os_reason(error: OSError) -> str:
+def os_reason(error: OSError) -> str:
     """Find the system's message: trio groups those of all addresses."""
     cause = error.__cause__
     if isinstance(cause, BaseExceptionGroup):
         # In a stable order, each reason once.
         reasons = dict.fromkeys(
-            _os_reason(each) for each in cause.exceptions if isinstance(each, OSError)
+            os_reason(each) for each in cause.exceptions if isinstance(each, OSError)
         )
         return ", ".join(reasons)
     # trio puts the address before the system's words, and there are two or more.

@@ -60,7 +60,11 @@ _Script = Callable[[trio.abc.Stream], Awaitable[None]]
 
 # What a server does; the step that reports it and its words; the exit code.
 _CASES: list[tuple[_Script, str, ExitCode]] = [
-    (spoken(say_nothing), "pusher.handshake|no greeting within 3 s", ExitCode.FAILED),
+    (
+        spoken(say_nothing),
+        "pusher.handshake|no connection_established within 3 s",
+        ExitCode.FAILED,
+    ),
     (
         spoken(only_complain),
         "pusher.handshake|Over capacity|4100|It may pass",
@@ -74,7 +78,7 @@ _CASES: list[tuple[_Script, str, ExitCode]] = [
     ),
     (
         spoken(forget_the_subscription),
-        "subscription|no answer within|the same deployment",
+        "subscription|no answer to 2 subscriptions|the same deployment",
         ExitCode.FAILED,
     ),
     (
