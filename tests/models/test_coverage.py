@@ -41,7 +41,7 @@ _losses = st.sampled_from([cause for cause in GapCause if cause.is_loss])
 _OF_START = {GapCause.FIRST_START, GapCause.STOPPED, GapCause.CRASHED}
 
 
-def _is_rare(machine: HearingAgainstWorld) -> bool:
+def _is_rare(machine: CoverageAgainstWorld) -> bool:
     """Leave room for something to end; by a number that changes all the time."""
     return machine.now % 3 == 0
 
@@ -53,7 +53,7 @@ def _when(state: State) -> Callable[[Any], Any]:
     )
 
 
-class HearingAgainstWorld(RuleBasedStateMachine):
+class CoverageAgainstWorld(RuleBasedStateMachine):
     """Rules let things happen; invariants read what was told of them."""
 
     def __init__(self) -> None:
@@ -99,7 +99,7 @@ class HearingAgainstWorld(RuleBasedStateMachine):
             proved_us=self.proved,
             was_stopped=was_stopped,
         )
-        self.hearings: dict[str, Hearing] = {}
+        self.hearings: dict[str, AccountGaps] = {}
         for who in accounts:
             self.hearings[who] = self.books.begin(who)
             self.accounts[who].told = int(who not in going_on)
@@ -381,4 +381,4 @@ class HearingAgainstWorld(RuleBasedStateMachine):
 
 def test_what_was_missed_lies_in_a_gap() -> None:
     """No order of interruptions and kills hides a loss, or reports one too many."""
-    explore(HearingAgainstWorld, share=1 / 2, steps=40)
+    explore(CoverageAgainstWorld, share=1 / 2, steps=40)

@@ -98,11 +98,11 @@ class Books:
         """What a reader of the topic has read so far."""
         return [json.loads(record.value) for record in self.records]
 
-    def hearing(self, client_id: str, jobs: int | None = None) -> Hearing:
+    def hearing(self, client_id: str, jobs: int | None = None) -> AccountGaps:
         """Give an account's hearing, with so many jobs in flight."""
-        return Hearing(client_id, self.ledger, lambda: jobs)
+        return AccountGaps(client_id, self.ledger, lambda: jobs)
 
-    def begin(self, client_id: str) -> Hearing:
+    def begin(self, client_id: str) -> AccountGaps:
         """Give an account's hearing that has begun from what is remembered."""
         hearing = self.hearing(client_id)
         proved_us = self.memory.proved_us.get(SOURCE + client_id)

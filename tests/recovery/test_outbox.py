@@ -25,7 +25,7 @@ class _Process:
         self.ledger = Ledger("jobs.gaps", {"42": SOURCE + "42"})
         self.ledger.connect(outbox.keep)
         self.ledger.restore(outbox.memory)
-        self.hearing = Hearing(
+        self.hearing = AccountGaps(
             "42", self.ledger, lambda: outbox.jobs.count(SOURCE + "42")
         )
         self.hearing.begin(
