@@ -182,6 +182,9 @@ class WebSocket:
             pass
         except* SessionError as errors:
             raise errors.exceptions[0] from None
+        if self._frames.failure is not None:
+            # trio_websocket's reader loses it if it is cancelled while it ends.
+            raise self._frames.failure
         if not upgraded:
             raise ConnectError(
                 f"{self._address} doesn't answer like a WebSocket server"
@@ -192,7 +195,9 @@ class WebSocket:
     async def _leave(self) -> None:
         """Close it if it is open, whether or not the caller is being cancelled."""
         with trio.CancelScope(shield=True):
-            if self._connection is not None and not self._aborted:
+            # Without its reader an answer would be waited for in vain.
+            aborted = self._aborted or self._frames.failure is not None
+            if self._connection is not None and not aborted:
                 self._frames.is_closing = True
                 with trio.move_on_after(_CLOSE_SECONDS):
                     await self._connection.aclose()
@@ -298,6 +303,7 @@ class _TextFrames(trio.abc.Stream):
     Attributes:
         is_closing: The bridge has begun to close: nothing but a close frame matters.
         violation: What the server did too much of, if it did.
+        failure: What the receiver raised, which it shouldn't.
     """
 
     def __init__(
@@ -315,6 +321,7 @@ class _TextFrames(trio.abc.Stream):
         self._backpressure = backpressure
         self.is_closing = False
         self.violation = ""
+        self.failure: Exception | None = None
         self._upgraded = self._closed = self._at_end = False
         # What has come and wasn't looked at.
         self._buffer = bytearray()
@@ -403,7 +410,11 @@ class _TextFrames(trio.abc.Stream):
         if texts:
             self._in_a_row = 0
             if not self.is_closing:
-                self._receive(texts)
+                try:
+                    self._receive(texts)
+                except Exception as error:
+                    self.failure = error
+                    raise
                 await self._backpressure()
 
     def _next_piece(self) -> bytes:
