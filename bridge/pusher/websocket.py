@@ -176,7 +176,9 @@ class WebSocket:
                         while True:
                             message = await self._connection.get_message()
                             self._frames.deliver_assembled(message)
-                    nursery.cancel_scope.cancel()
+                    # If the bridge closes, the reader still reads the answer.
+                    if not self._frames.is_closing:
+                        nursery.cancel_scope.cancel()
         except* (WebSocketProtocolError, h11.ProtocolError):
             # The server broke the protocol: `_loss` and the line below report it.
             pass
