@@ -124,6 +124,7 @@ class WebSocket:
         self._max_message_bytes = max_message_bytes
         self._connection: trio_websocket.WebSocketConnection | None = None
         self._reading = trio.CancelScope()
+        self._closing = trio.CancelScope()
         self._aborted = False
 
     async def send(self, text: str) -> None:
@@ -184,6 +185,9 @@ class WebSocket:
             pass
         except* SessionError as errors:
             raise errors.exceptions[0] from None
+        finally:
+            # Nobody reads: an answer to a close frame would be waited for in vain.
+            self._closing.cancel()
         if self._frames.failure is not None:
             # trio_websocket's reader loses it if it is cancelled while it ends.
             raise self._frames.failure
@@ -197,11 +201,10 @@ class WebSocket:
     async def _leave(self) -> None:
         """Close it if it is open, whether or not the caller is being cancelled."""
         with trio.CancelScope(shield=True):
-            # Without its reader an answer would be waited for in vain.
-            aborted = self._aborted or self._frames.failure is not None
-            if self._connection is not None and not aborted:
+            if self._connection is not None and not self._aborted:
                 self._frames.is_closing = True
-                with trio.move_on_after(_CLOSE_SECONDS):
+                self._closing.deadline = trio.current_time() + _CLOSE_SECONDS
+                with self._closing:
                     await self._connection.aclose()
         self._reading.cancel()
 
