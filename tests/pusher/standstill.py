@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from bridge.accounts import BackpressureGate
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.protocol import ChannelEvent
 from bridge.record import Envelope, Loss, Record
-from bridge.restraint import Restraint
 from bridge.settings import OutboxSettings
 from tests.outbox.making import eventually, threaded
 
@@ -40,7 +40,7 @@ class Standstill:
             OutboxSettings(dir=directory.path, buffer_bytes=buffer_bytes),
             on_loss=self.losses.append,
         )
-        self.pause = Restraint(self.outbox.is_crowded)
+        self.pause = BackpressureGate(self.outbox.is_crowded).wait
 
     def deliver(self, events: Sequence[ChannelEvent], received_at_us: int) -> None:
         """Take a run, as a session gives it."""
