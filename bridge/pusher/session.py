@@ -514,7 +514,6 @@ class Session:
     Attributes:
         statistics: What the session counts.
         coverage: The account's watermarks.
-        is_refused: Whether dryAPI refused it for good, and it was not subscribed since.
 
     Raises:
         ConfigError: The client id or the URL can't be used.
@@ -539,7 +538,8 @@ class Session:
         channel_of(client_id)
         self.statistics = Statistics(client_id)
         self.coverage = coverage or Coverage()
-        self.is_refused = False
+        self._connection: Connection | None = None
+        self._refused_for_good = False
         self._settings = settings
         self._configured_url = connect_url(settings.url, settings.app_key)
         self._url = self._configured_url
@@ -566,6 +566,13 @@ class Session:
         self._refused_since: float | None = None
         self._refused_last = False
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether dryAPI refused it for good, and it was not subscribed since."""
+        connection = self._connection
+        is_subscribed = connection is not None and connection.subscribed_at is not None
+        return self._refused_for_good and not is_subscribed
+
     async def run(self) -> NoReturn:
         """
         Connect, and connect again, until cancelled.
@@ -583,13 +590,15 @@ class Session:
         else:
             await trio.sleep(self._backoff.spread())
         while True:
-            connection = self._new_connection(
+            connection = self._connection = self._new_connection(
                 self._url, note=self._recording(self.statistics.client_id)
             )
             try:
                 await connection.run()
             except EndedError as error:
                 ended = error
+            finally:
+                self._connection = None
             now = trio.current_time()
             action = self._action(ended)
             if connection.subscribed_at is not None:
@@ -635,7 +644,7 @@ class Session:
     ) -> None:
         """Report what may be missed from the end of a subscribed connection on."""
         self._refused_since = None
-        self._refused_last = self.is_refused = False
+        self._refused_last = self._refused_for_good = False
         cause = Cause.DEAF if ended.deaf else Cause.DISCONNECTED
         if action is Action.TERMINAL:
             cause = Cause.REFUSED
@@ -663,7 +672,7 @@ class Session:
             return
         # An error once; later tries are warnings.
         log = _log.warning if self.is_refused else _log.error
-        self.is_refused = True
+        self._refused_for_good = True
         log(
             "session.refused",
             client_id=self.statistics.client_id,

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from bridge.accounts import BackpressureGate
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.protocol import ChannelEvent
 from bridge.record import Envelope, Loss, Record
-from bridge.accounts import BackpressureGate
 from bridge.settings import OutboxSettings
 from tests.outbox.making import eventually, threaded
 

@@ -1,14 +1,10 @@
-"""
-A session against a real soketi, the server that dryAPI runs: what is on the wire.
-
-Refusals stand in test_soketi_refusals.py, restarts in test_soketi_restarts.py,
-large messages in test_soketi_sizes.py, runs that are cancelled in
-test_soketi_runs.py, minutes without an event in test_soketi_minutes.py.
-"""
+"""A session against a real soketi, the server that dryAPI runs."""
 
 from __future__ import annotations
 
 import json
+import threading
+import time
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -16,39 +12,29 @@ import structlog.testing
 import trio
 
 from bridge import __version__
-from bridge.pusher import outgoing
-from bridge.pusher.attempt import JOB_EVENT
-from bridge.pusher.protocol import Established, SubscriptionError, decode
+from bridge.pusher.coverage import Cause, Stalls
+from bridge.pusher.keepalive import ProbeOutcome
+from bridge.pusher.protocol import (
+    JOB_EVENT,
+    Established,
+    SubscriptionError,
+    decode,
+)
 from bridge.pusher.session import Outcome
 from tests.kit.publisher import Event, Soketi, SoketiError
+from tests.kit.soketi import SoketiServer
 from tests.pusher.account import PING, Account, running, subscribed, until
 
 
-async def test_events_of_the_own_channel_arrive_in_order(soketi: Soketi) -> None:
-    """What is published after the acknowledgement is delivered, nothing else."""
+# Half a second above what counts as a stall.
+_STALL_SECONDS = 1.8
+
+
+async def test_rows_01_02_a_subscription_with_soketi(soketi: Soketi) -> None:
+    """Address, greeting, signature and acknowledgement; then events in order."""
     async with subscribed(soketi) as account, soketi.publisher() as publisher:
-        payloads = [json.dumps({"n": number}) for number in range(200)]
-        await publisher.publish("private-client.another", JOB_EVENT, "{}")
-        for start in range(0, len(payloads), 10):
-            await publisher.publish_batch(
-                [
-                    Event(account.channel, JOB_EVENT, payload)
-                    for payload in payloads[start : start + 10]
-                ]
-            )
-        await until(lambda: len(account.events) == len(payloads))
-        assert account.data == payloads
-        statistics = account.session.statistics
-        assert statistics.other_events == 0
-        assert statistics.unrecognized == statistics.unexpected == 0
-
-
-async def test_row_01_soketi_upgrades_the_address_of_protocol_7(
-    soketi: Soketi,
-) -> None:
-    """The request line names key, protocol, client and version."""
-    async with subscribed(soketi) as account:
-        method, target, _ = account.wire.request_line.split()
+        wire = account.wire
+        method, target, _ = wire.request_line.split()
         assert method == "GET"
         assert urlsplit(target).path == f"/app/{soketi.app.key}"
         assert parse_qs(urlsplit(target).query) == {
@@ -56,19 +42,22 @@ async def test_row_01_soketi_upgrades_the_address_of_protocol_7(
             "client": ["dryapi-kafka-bridge"],
             "version": [__version__],
         }
-        assert account.wire.status_line.startswith("HTTP/1.1 101")
-
-
-async def test_row_02_soketis_greeting_is_a_string(soketi: Soketi) -> None:
-    """The socket id that is signed is the one in it."""
-    async with subscribed(soketi) as account:
-        greeting = account.wire.heard[0]
+        assert wire.status_line.startswith("HTTP/1.1 101")
+        greeting = wire.heard[0]
         assert isinstance(greeting["data"], str)
-        assert decode(json.dumps(greeting)) == Established(account.wire.socket_id, 30.0)
-        subscription = account.wire.said[0]
-        assert subscription["data"]["auth"] == soketi.sign_channel(
-            account.wire.socket_id, account.channel
-        )
+        assert decode(json.dumps(greeting)) == Established(wire.socket_id, 30.0)
+        auth = soketi.sign_channel(wire.socket_id, account.channel)
+        assert wire.said[0]["data"]["auth"] == auth
+
+        payloads = [json.dumps({"n": number}) for number in range(200)]
+        events = [Event(account.channel, JOB_EVENT, payload) for payload in payloads]
+        await publisher.publish("private-client.another", JOB_EVENT, "{}")
+        for start in range(0, len(payloads), 10):
+            await publisher.publish_batch(events[start : start + 10])
+        await until(lambda: len(account.events) == len(payloads))
+        assert account.data == payloads
+        statistics = account.session.statistics
+        assert statistics.other_events == statistics.unrecognized == 0
 
 
 async def test_row_07_soketi_answers_a_wrong_path_with_404(soketi: Soketi) -> None:
@@ -77,74 +66,84 @@ async def test_row_07_soketi_answers_a_wrong_path_with_404(soketi: Soketi) -> No
     with structlog.testing.capture_logs() as logs:
         async with running(account):
             await until(lambda: len(account.wires) == 2)
-            statistics = account.session.statistics
-            assert statistics.connects[Outcome.UNREACHABLE] >= 1
+            assert account.session.statistics.connects[Outcome.UNREACHABLE] >= 1
     assert "/nowhere/app/" in account.wires[0].request_line
     assert account.wires[1].dialled_at - account.wires[0].dialled_at >= 1
     assert logs[0]["code"] == 404
     assert "HTTP 404" in logs[0]["reason"]
 
 
-async def test_row_08_soketi_answers_the_pings(soketi: Soketi) -> None:
-    """They are the protocol's own, and each pong is a proof of life."""
-    async with subscribed(soketi, activity_timeout_seconds=0.1) as account:
-        await until(lambda: account.session.statistics.frames >= 10)
-        assert account.session.statistics.proofs.answered_us
-        assert account.session.statistics.unexpected == 0
-        wire = account.wire
-        said = [frame["event"] for frame in wire.said]
-        assert said[0] == "pusher:subscribe"
-        assert set(said[1:]) == {"pusher:ping"}
-        assert PING not in wire.opcodes_said
-        heard = [frame["event"] for frame in wire.heard]
-        assert heard.count("pusher:pong") >= 8
-
-
-async def test_row_22_an_error_of_soketis_that_ends_nothing(soketi: Soketi) -> None:
-    """4301 for an event of ours whose name is too long: counted, and all goes on."""
-    async with subscribed(soketi) as account:
-        await account.say(f"client-{'x' * 200}", channel=account.channel, data={})
-        await until(lambda: account.session.statistics.other_events == 1)
-        error = account.wire.heard[-1]
-        assert (error["event"], error["data"]["code"]) == ("pusher:error", 4301)
-        await soketi.publish(account.channel, JOB_EVENT, "after")
-        await until(lambda: bool(account.events))
-        assert len(account.wires) == 1
-
-
-async def test_row_32_soketi_refuses_a_name_without_a_type(soketi: Soketi) -> None:
-    """Such an answer to another channel is read and leaves ours alone."""
-    async with subscribed(soketi) as account:
-        await account.say("pusher:subscribe", data={"channel": "no good"})
-        await until(lambda: account.session.statistics.unexpected == 1)
-        refusal = account.wire.heard[-1]
-        assert "type" not in refusal["data"]
-        assert isinstance(decode(json.dumps(refusal)), SubscriptionError)
-        await soketi.publish(account.channel, JOB_EVENT, "after")
-        await until(lambda: bool(account.events))
-
-
-async def test_row_35_soketi_acknowledges_without_data_and_twice(
+async def test_rows_08_35_soketi_answers_pings_and_repeated_subscriptions(
     soketi: Soketi,
 ) -> None:
-    """A repeated subscription is acknowledged again and delivers nothing twice."""
-    async with subscribed(soketi) as account:
-        (acknowledgement,) = account.wire.heard[1:]
-        assert acknowledgement == {
+    """Pings are the protocol's; a repeated subscription delivers nothing twice."""
+    async with subscribed(
+        soketi, activity_timeout_seconds=0.1, probe_interval_seconds=0.1
+    ) as account:
+        statistics, wire = account.session.statistics, account.wire
+        await until(lambda: statistics.probes[ProbeOutcome.ACKNOWLEDGED] >= 4)
+        assert set(statistics.probes) == {ProbeOutcome.ACKNOWLEDGED}
+        (began_us,) = account.ear.subscriptions
+        proved_us = account.session.coverage.connection_us
+        assert proved_us is not None
+        assert proved_us > began_us
+        said = [frame["event"] for frame in wire.said]
+        assert set(said) == {"pusher:subscribe", "pusher:ping"}
+        assert said.count("pusher:ping") >= 4
+        assert PING not in wire.opcodes_said
+        # Without `data`.
+        assert wire.heard[1] == {
             "event": "pusher_internal:subscription_succeeded",
             "channel": account.channel,
         }
-        assert account.connection is not None
-        auth = soketi.sign_channel(account.wire.socket_id, account.channel)
-        await account.connection.send(outgoing.subscribe(account.channel, auth))
-        await until(lambda: account.session.statistics.frames == 3)
-        assert account.wire.heard[2] == acknowledgement
-        assert account.session.statistics.connects == {Outcome.SUBSCRIBED: 1}
+        assert wire.heard.count(wire.heard[1]) >= 5
         assert await soketi.subscriptions(account.channel) == 1
-        for data in ("one", "two"):
+        sent = [str(number) for number in range(10)]
+        # What came twice would come before the last one.
+        for data in (*sent, "last"):
             await soketi.publish(account.channel, JOB_EVENT, data)
-        await until(lambda: len(account.events) >= 2)
-        assert account.data == ["one", "two"]
+        await until(lambda: "last" in account.data)
+        assert account.data == [*sent, "last"]
+        assert statistics.connects == {Outcome.SUBSCRIBED: 1}
+        assert account.ear.interruptions == []
+
+
+async def test_rows_22_32_38_what_the_session_did_not_ask_for_changes_nothing(
+    soketi: Soketi,
+) -> None:
+    """Errors, other channels and other names: the subscription stays."""
+    async with (
+        subscribed(soketi) as account,
+        subscribed(soketi, account.session.statistics.client_id) as other,
+        soketi.publisher() as publisher,
+    ):
+        heard = account.wire.heard
+
+        async def answer(event: str, **members: object) -> dict[str, object]:
+            """Send a frame of the test's, and wait for what soketi answers."""
+            count = len(account.wire.heard)
+            await account.say(event, **members)
+            await until(lambda: len(account.wire.heard) > count)
+            frame: dict[str, object] = account.wire.heard[count]
+            return frame
+
+        error = await answer(f"client-{'x' * 200}", channel=account.channel, data={})
+        assert error["event"] == "pusher:error"
+        assert "4301" in repr(error["data"])
+        refusal = await answer("pusher:subscribe", data={"channel": "no good"})
+        assert isinstance(decode(json.dumps(refusal)), SubscriptionError)
+        assert "type" not in repr(refusal["data"])
+        await answer("pusher:subscribe", data={"channel": "public"})
+        await publisher.publish("public", JOB_EVENT, "of another channel")
+        await publisher.publish(account.channel, "another.event", "{}")
+        await other.say("client-event", channel=account.channel, data={"a": 1})
+        # The error is one of them: soketi names the channel in it.
+        await until(lambda: account.session.statistics.other_events == 4)
+        await publisher.publish(account.channel, JOB_EVENT, "own")
+        await until(lambda: bool(account.events))
+        assert account.data == ["own"]
+        assert heard == account.wire.heard[: len(heard)]
+        assert len(account.wires) == 1
 
 
 async def test_row_37_publishers_can_not_speak_for_soketi(soketi: Soketi) -> None:
@@ -158,41 +157,21 @@ async def test_row_37_publishers_can_not_speak_for_soketi(soketi: Soketi) -> Non
         "pusher:subscription_error": {"type": "AuthError", "status": 401},
     }
     async with subscribed(soketi) as account, soketi.publisher() as publisher:
-        for event, data in forged.items():
-            await publisher.publish_raw(account.channel, event, data)
-        await publisher.publish(account.channel, JOB_EVENT, "after")
-        await until(lambda: bool(account.events))
+        with structlog.testing.capture_logs() as logs:
+            for event, data in forged.items():
+                await publisher.publish_raw(account.channel, event, data)
+            await publisher.publish(account.channel, JOB_EVENT, "after")
+            await until(lambda: bool(account.events))
         sent = [*forged, JOB_EVENT]
         heard = [frame["event"] for frame in account.wire.heard[2 : 2 + len(sent)]]
         assert heard == sent
-        statistics = account.session.statistics
-        assert statistics.other_events == 4
-        # A repeated acknowledgement fits; a refusal after it doesn't.
-        assert statistics.unexpected == 1
-        assert statistics.server_errors == 0
+        assert account.session.statistics.other_events == 4
+        assert not [log for log in logs if log["event"] == "session.server_error"]
         assert account.subscribed
         assert len(account.wires) == 1
         # What goes out behind the job's event is the bridge's own ping.
         said = {frame["event"] for frame in account.wire.said}
         assert said <= {"pusher:subscribe", "pusher:ping"}
-
-
-async def test_row_38_what_nobody_asked_for_is_counted(soketi: Soketi) -> None:
-    """Another name, another client's event and a channel that we never wanted."""
-    async with (
-        subscribed(soketi) as account,
-        subscribed(soketi, account.session.statistics.client_id) as other,
-        soketi.publisher() as publisher,
-    ):
-        await account.say("pusher:subscribe", data={"channel": "public"})
-        await until(lambda: account.session.statistics.unexpected == 1)
-        await publisher.publish("public", JOB_EVENT, "of another channel")
-        await publisher.publish(account.channel, "another.event", "{}")
-        await other.say("client-event", channel=account.channel, data={"a": 1})
-        await until(lambda: account.session.statistics.other_events == 3)
-        await publisher.publish(account.channel, JOB_EVENT, "own")
-        await until(lambda: bool(account.events))
-        assert account.data == ["own"]
 
 
 async def test_row_40_data_of_every_json_type_is_delivered(soketi: Soketi) -> None:
@@ -206,17 +185,53 @@ async def test_row_40_data_of_every_json_type_is_delivered(soketi: Soketi) -> No
             with pytest.raises(SoketiError):
                 await publisher.publish_raw(account.channel, JOB_EVENT, data)
         await until(lambda: len(account.events) == len(sent) + 2)
-        assert account.data[: len(sent)] == sent
-        assert account.data[len(sent)] == nested
+        assert account.data[:-1] == [*sent, nested]
         # soketi writes a lone surrogate as an escape, and so it is handed on.
         assert account.events[-1].original == b'"a\\ud800b"'
         for event, data in zip(account.events, sent, strict=False):
-            assert event.original == (
-                data.encode()
+            text = (
+                data
                 if isinstance(data, str)
-                else json.dumps(data, separators=(",", ":")).encode()
+                else json.dumps(data, separators=(",", ":"))
             )
+            assert event.original == text.encode()
         assert account.session.statistics.unrecognized == 0
+
+
+async def test_row_41_soketis_message_of_15_mb_is_delivered(
+    odd_soketi: SoketiServer,
+) -> None:
+    """It comes as one frame, over the session that stays subscribed."""
+    large = "x" * 15_000_000
+    async with subscribed(odd_soketi) as account:
+        await odd_soketi.publish(account.channel, JOB_EVENT, large)
+        # Behind it more than 1 MiB would wait, and then soketi drops in silence.
+        await until(lambda: bool(account.events))
+        await odd_soketi.publish(account.channel, JOB_EVENT, "after")
+        await until(lambda: len(account.events) == 2)
+        assert account.data == [large, "after"]
+        assert len(account.wires) == 1
+
+
+async def test_row_41_soketis_message_above_the_cap_is_a_loss_with_its_reason(
+    soketi: Soketi,
+) -> None:
+    """The connection ends with 1009, nothing of it is delivered, and all goes on."""
+    with structlog.testing.capture_logs() as logs:
+        async with subscribed(soketi, max_message_bytes=50_000) as account:
+            await soketi.publish(account.channel, JOB_EVENT, "before")
+            await soketi.publish(account.channel, JOB_EVENT, "x" * 90_000)
+            await until(lambda: len(account.wires) == 2 and account.subscribed)
+            await soketi.publish(account.channel, JOB_EVENT, "after")
+            await until(lambda: len(account.events) == 2)
+            assert account.data == ["before", "after"]
+            dials = [wire.dialled_at for wire in account.wires]
+            assert dials[1] - dials[0] >= 1
+            (gap,) = account.ear.interruptions
+            assert (gap.cause, gap.close_code) == (Cause.DISCONNECTED, 1009)
+    (lost,) = [log for log in logs if log["event"] == "session.lost"]
+    assert (lost["code"], lost["action"]) == (1009, "retry_later")
+    assert "above 50000 bytes" in lost["reason"]
 
 
 async def test_row_42_one_accounts_error_leaves_the_others_alone(
@@ -239,3 +254,51 @@ async def test_row_42_one_accounts_error_leaves_the_others_alone(
         await soketi.publish(healthy.channel, JOB_EVENT, "good")
         await until(lambda: healthy.data == ["good"])
         assert len(healthy.wires) == 1
+
+
+def _block(account: Account, soketi: Soketi, data: str, count: int) -> None:
+    """Block the loop while another thread has soketi send."""
+
+    async def publish() -> None:
+        async with soketi.publisher() as publisher:
+            for _ in range(count):
+                await publisher.publish(account.channel, JOB_EVENT, data)
+
+    thread = threading.Thread(target=trio.run, args=(publish,))
+    thread.start()
+    time.sleep(_STALL_SECONDS)
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    ("data", "count", "causes"),
+    [
+        ("small", 5, []),
+        # 2.7 MB: the kernel may have kept all of it, but nobody could know.
+        ("x" * 90_000, 30, [Cause.SUSPENDED]),
+    ],
+)
+async def test_a_blocked_loop_is_a_gap_if_much_was_waiting(
+    soketi: Soketi, data: str, count: int, causes: list[Cause]
+) -> None:
+    """The connection survives either way, and what comes later is delivered."""
+    stalls = Stalls()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stalls.run)
+        async with subscribed(soketi, stalls=stalls) as account:
+            coverage = account.session.coverage
+            await soketi.publish(account.channel, JOB_EVENT, "before")
+            await until(lambda: account.data == ["before"])
+            proved_us = coverage.connection_us
+            _block(account, soketi, data, count)
+            await until(lambda: stalls.count == 1)
+            await until(lambda: not coverage.suspended)
+            await soketi.publish(account.channel, JOB_EVENT, "after")
+            await until(lambda: account.data[-1] == "after")
+            assert [gap.cause for gap in account.ear.interruptions] == causes
+            for gap in account.ear.interruptions:
+                assert gap.since_us == proved_us
+                assert gap.until_us is not None
+                assert gap.until_us - gap.since_us >= _STALL_SECONDS * 1_000_000
+            assert len(account.wires) == 1
+        nursery.cancel_scope.cancel()

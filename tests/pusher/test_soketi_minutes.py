@@ -14,9 +14,8 @@ import pytest
 import trio
 
 from bridge.errors import ConnectionLostError
-from bridge.pusher import outgoing
-from bridge.pusher.attempt import JOB_EVENT
-from bridge.pusher.websocket import connect_websocket
+from bridge.pusher.protocol import JOB_EVENT, connect_url
+from bridge.pusher.websocket import open_websocket
 from tests.kit.publisher import Soketi
 from tests.pusher.account import PING, PONG, Account, Wire, subscribed, tapped, until
 from tests.pusher.standstill import Standstill, standstill
@@ -63,16 +62,17 @@ async def _publish(soketi: Soketi, account: Account, seconds: float) -> int:
 
 async def _be_bare(soketi: Soketi, minutes: _Minutes) -> None:
     """Hold a WebSocket open and say nothing in it, as a client without pings."""
-    address = outgoing.url(soketi.url, soketi.app.key)
     begun_at = trio.current_time()
-    async with connect_websocket(
-        address, max_message_bytes=1000, open_stream=tapped(minutes.bare)
-    ) as connection:
-        try:
-            while True:
-                await connection.receive_run()
-        except ConnectionLostError as error:
-            minutes.bare_code = error.code
+    try:
+        async with open_websocket(
+            connect_url(soketi.url, soketi.app.key),
+            lambda _: None,
+            max_message_bytes=1000,
+            open_tcp=tapped(minutes.bare),
+        ):
+            await trio.sleep_forever()
+    except ConnectionLostError as error:
+        minutes.bare_code = error.code
     minutes.bare_seconds = trio.current_time() - begun_at
 
 

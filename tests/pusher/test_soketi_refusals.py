@@ -9,16 +9,14 @@ import structlog.testing
 import trio
 
 from bridge.errors import AuthorizationError, RefusedError
-from bridge.pusher import outgoing
-from bridge.pusher.attempt import JOB_EVENT
+from bridge.pusher.protocol import JOB_EVENT, connect_url
 from bridge.pusher.session import Outcome
-from bridge.pusher.websocket import connect_websocket
+from bridge.pusher.websocket import open_websocket
 from tests.kit.publisher import App, Soketi
 from tests.pusher.account import (
     DEADLINE_SECONDS,
     Account,
     Signer,
-    running,
     subscribed,
     until,
 )
@@ -36,17 +34,20 @@ async def test_row_16_soketis_full_app_is_tried_again_politely(
 ) -> None:
     """After 4100 each wait is a second or more, until there is room."""
     soketi = Soketi(odd_soketi.url, FULL)
-    address = outgoing.url(soketi.url, FULL.key)
+    url, greeted = connect_url(soketi.url, FULL.key), trio.Event()
     account = Account(soketi)
     with structlog.testing.capture_logs() as logs:
-        async with connect_websocket(address, max_message_bytes=1000) as holder:
-            await holder.receive_run()
-            async with running(account):
+        async with trio.open_nursery() as nursery:
+            async with open_websocket(
+                url, lambda _: greeted.set(), max_message_bytes=1000
+            ):
+                await greeted.wait()
+                nursery.start_soon(account.session.run)
                 # Room is made only when soketi has refused the second one too.
                 await until(lambda: any(wire.heard for wire in account.wires[1:]))
                 assert not account.subscribed
-                await holder.aclose()
-                await until(lambda: account.subscribed)
+            await until(lambda: account.subscribed)
+            nursery.cancel_scope.cancel()
     dials = [wire.dialled_at for wire in account.wires]
     assert len(dials) == 3
     assert all(later - earlier >= 1 for earlier, later in pairwise(dials))
@@ -108,8 +109,8 @@ async def test_row_30_a_refused_account_leaves_the_others_alone(
         assert len(other.wires) == 1
 
 
-async def test_row_32_a_wrong_signature_is_refused(soketi: Soketi) -> None:
-    """Soketi answers with a subscription error, twice."""
+async def test_row_32_a_wrong_signature_is_refused_twice(soketi: Soketi) -> None:
+    """Soketi answers each with a subscription error, on the same connection."""
     signer = Signer(lambda *_: f"{soketi.app.key}:{'0' * 64}")
     account = Account(soketi, authorizer=signer)
     error = await _refusal(account)
@@ -117,10 +118,9 @@ async def test_row_32_a_wrong_signature_is_refused(soketi: Soketi) -> None:
     assert "unauthorized" in str(error)
     (wire,) = account.wires
     refusals = wire.heard[1:]
-    assert [refusal["event"] for refusal in refusals] == [
-        "pusher:subscription_error"
-    ] * 2
+    assert [frame["event"] for frame in refusals] == ["pusher:subscription_error"] * 2
     assert refusals[0]["data"]["type"] == "AuthError"
+    assert signer.asked == [wire.socket_id] * 2
 
 
 async def test_row_32_a_right_signature_after_a_wrong_one_works(
@@ -129,8 +129,7 @@ async def test_row_32_a_right_signature_after_a_wrong_one_works(
     """On the same connection, a second later."""
     signer = Signer(lambda *_: f"{soketi.app.key}:{'0' * 64}", soketi.sign_channel)
     async with subscribed(soketi, authorizer=signer) as account:
-        assert len(account.wires) == 1
-        assert signer.asked == [account.wire.socket_id] * 2
+        assert signer.asked == [account.wires[0].socket_id] * 2
         assert account.session.statistics.connects == {Outcome.SUBSCRIBED: 1}
-        await soketi.publish(account.channel, JOB_EVENT, "heard")
-        await until(lambda: account.data == ["heard"])
+        await soketi.publish(account.channel, JOB_EVENT, "received")
+        await until(lambda: account.data == ["received"])
