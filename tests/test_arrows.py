@@ -12,12 +12,12 @@ _PACKAGE = Path(bridge.__file__).parent
 
 # From the bottom up: what stands in a layer imports what stands in those before it.
 _LAYERS = (
-    {"errors", "record", "restraint", "threads"},
+    {"errors", "record", "threads"},
     {"job_status", "previews", "settings"},
     {"dead_letter", "http", "operations", "recovery", "sandbox", "serving"},
     {"intake", "kafka", "outbox", "pusher", "reconciliation", "registry"}
     | {"tracing", "webhooks"},
-    {"consumer", "contract", "sessions"},
+    {"consumer", "accounts", "contract"},
     {"board", "framing", "healing"},
     {"doctor", "replay", "service"},
     {"cli"},

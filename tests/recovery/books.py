@@ -106,5 +106,5 @@ class Books:
         """Give an account's hearing that has begun from what is remembered."""
         hearing = self.hearing(client_id)
         proved_us = self.memory.proved_us.get(SOURCE + client_id)
-        hearing.begin(proved_us, self.memory.was_stopped)
+        hearing.begin(proved_us, was_stopped=self.memory.was_stopped)
         return hearing

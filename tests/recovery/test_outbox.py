@@ -29,7 +29,8 @@ class _Process:
             "42", self.ledger, lambda: outbox.jobs.count(SOURCE + "42")
         )
         self.hearing.begin(
-            outbox.memory.proved_us.get(SOURCE + "42"), outbox.memory.was_stopped
+            outbox.memory.proved_us.get(SOURCE + "42"),
+            was_stopped=outbox.memory.was_stopped,
         )
 
     @property
