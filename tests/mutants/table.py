@@ -133,7 +133,7 @@ MUTANTS = (
         "The first fragment of a message is taken for a whole one.",
         (
             "tests/pusher/test_websocket.py::test_row_41_a_fragmented_message_arrives_whole",
-            "tests/pusher/test_frames.py::test_whatever_a_server_sends_is_what_wsproto_says",
+            "tests/pusher/test_frames.py::test_rows_39_41_whatever_a_server_sends_is_what_wsproto_decodes",
         ),
     ),
     Mutant(
@@ -287,5 +287,20 @@ MUTANTS = (
             "tests/e2e/test_counts.py::test_whatever_came_is_accounted_for_at_any_moment",
         ),
         needs_servers=True,
+    ),
+    Mutant(
+        "36-text-overtakes-fragments",
+        "A whole text frame is delivered before the fragmented message ahead of it.",
+        (
+            "tests/pusher/test_websocket.py::test_row_41_a_fragmented_message_arrives_whole",
+            "tests/pusher/test_frames.py::test_rows_39_41_whatever_a_server_sends_is_what_wsproto_decodes",
+        ),
+    ),
+    Mutant(
+        "37-stall-forgotten",
+        "A pong that waited while the process was suspended proves its ping.",
+        (
+            "tests/pusher/test_session_stalls.py::test_a_ping_from_before_the_stall_proves_nothing",
+        ),
     ),
 )
