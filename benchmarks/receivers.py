@@ -9,7 +9,7 @@ checks nothing. What they cost is measured in `receiving`.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
@@ -30,7 +30,7 @@ from wsproto.events import (
 )
 
 from benchmarks.traffic import CHANNEL
-from bridge.pusher.websocket import connect_websocket
+from bridge.pusher.websocket import Message, open_websocket
 
 
 __all__ = [
@@ -68,19 +68,36 @@ _TWO_BYTES, _EIGHT_BYTES = 126, 127
 
 @asynccontextmanager
 async def _bridge(url: str) -> AsyncIterator[Take]:
-    async with connect_websocket(url, max_message_bytes=_MOST_BYTES) as connection:
-        await connection.receive_run()  # pusher:connection_established
+    count = characters = 0
+    received = trio.Event()
+
+    def receive(messages: Sequence[Message]) -> bool:
+        nonlocal count, characters
+        count += len(messages)
+        for message in messages:
+            characters += len(message)
+        received.set()
+        return True
+
+    async def until(messages: int) -> None:
+        nonlocal received
+        while count < messages:
+            received = trio.Event()
+            await received.wait()
+
+    async def take(events: int) -> int:
+        nonlocal count, characters
+        await until(events)
+        total, characters, count = characters, 0, count - events
+        return total
+
+    async with open_websocket(
+        url, receive, max_message_bytes=_MOST_BYTES
+    ) as connection:
+        await until(1)  # pusher:connection_established
         await connection.send(_SUBSCRIBE)
-        await connection.receive_run()  # subscription_succeeded
-
-        async def take(events: int) -> int:
-            count = characters = 0
-            while count < events:
-                for message in await connection.receive_run():
-                    count += 1
-                    characters += len(message)
-            return characters
-
+        await until(2)  # subscription_succeeded
+        count = characters = 0
         yield take
 
 

@@ -64,6 +64,7 @@ class KeepAlive:
     The pings and probes of one connection.
 
     Args:
+        client_id: The account, for the log.
         websocket: The open WebSocket.
         coverage: Where answers are noted.
         settings: How often, and how long an answer may take.
@@ -78,6 +79,7 @@ class KeepAlive:
 
     def __init__(  # noqa: PLR0913 - a connection's parts, each given once
         self,
+        client_id: str,
         websocket: WebSocket,
         coverage: Coverage,
         settings: PusherSettings,
@@ -86,6 +88,7 @@ class KeepAlive:
         has_jobs: Callable[[], bool],
         probes: Counter[ProbeOutcome],
     ) -> None:
+        self._client_id = client_id
         self.subscription = ""
         self.probed = settings.probe_interval_seconds > 0
         self._websocket = websocket
@@ -227,7 +230,7 @@ class KeepAlive:
         self._probes[outcome] += 1
         if outcome is ProbeOutcome.UNSUPPORTED:
             self.probed = False
-            _log.info("session.probe_unsupported")
+            _log.info("session.probe_unsupported", client_id=self._client_id)
         elif outcome is ProbeOutcome.UNANSWERED:
             raise EndedError(
                 f"no answer to {_TRIES} repeated subscriptions within"

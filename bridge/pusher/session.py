@@ -297,6 +297,7 @@ class Connection:
                 established = await self._greeting()
                 opening.deadline = math.inf
                 self._keep_alive = KeepAlive(
+                    self._client_id,
                     websocket,
                     self._coverage,
                     settings,
