@@ -67,14 +67,11 @@ _TESTS = Path(__file__).parent
 _OLD = {
     "kafka",
     "outbox",
-    "pusher",
     "recovery",
     "reconciliation",
     "webhooks",
     "test_healing.py",
-    "test_restraint.py",
     "test_service.py",
-    "test_sessions.py",
 }
 
 # What takes a real server for each of many cases, or builds and installs.

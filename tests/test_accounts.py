@@ -1,55 +1,41 @@
-"""Sessions side by side: who is given up, who goes on, when all of it ends."""
+"""Accounts side by side: when a refusal ends all of them, and when they may read."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NoReturn
 
-import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
 
+from bridge.accounts import BackpressureGate, run_all
 from bridge.errors import RefusedError
-from bridge.sessions import keep
-from tests.kit.scripted import (
-    Peer,
-    Script,
-    ScriptedServer,
-    Stage,
-    spoken,
-    work,
-)
-
-
-class _Statistics(msgspec.Struct):
-    client_id: str
+from bridge.pusher.session import Outcome, Statistics
+from tests.kit.scripted import Peer, Script, ScriptedServer, Stage, spoken, work
 
 
 class _Session:
     """
-    Given up and subscribed when a test says so.
+    A session that follows steps.
 
     Each step is a time in seconds and whether the session is refused for good after
-    it, which makes `run` raise; the last subscription lasts.
+    it, which makes `run` raise; after the last one it stays subscribed.
     """
 
     def __init__(self, client_id: str, *steps: tuple[float, bool]) -> None:
-        self.statistics = _Statistics(client_id)
-        self.is_given_up = False
+        self.statistics = Statistics(client_id)
+        self.is_refused = False
         self.steps = list(steps)
-        self.runs = 0
         self.live = 0
 
     async def run(self) -> NoReturn:
-        self.runs += 1
         self.live += 1
         try:
             while self.steps:
                 seconds, refused = self.steps.pop(0)
                 await trio.sleep(seconds)
-                self.is_given_up = refused
+                self.is_refused = refused
                 if refused:
                     raise RefusedError(f"{self.statistics.client_id} no", code=4009)
             await trio.sleep_forever()
@@ -58,62 +44,61 @@ class _Session:
         raise AssertionError
 
 
-async def _refused(sessions: Sequence[_Session]) -> tuple[RefusedError, float]:
-    began = trio.current_time()
-    with pytest.raises(RefusedError) as caught:
-        await keep(sessions)
+@pytest.mark.parametrize(
+    ("sessions", "message", "after"),
+    [
+        ([_Session("a", (3, True))], "a no", 3),
+        # The last one to be refused ends it.
+        (
+            [
+                _Session(name, (seconds, True), (1000, True))
+                for seconds, name in enumerate("abcde")
+            ],
+            "dryAPI refuses all 5 accounts. a: a no; b: b no; c: c no; and 2 more",
+            4,
+        ),
+        # An account that came back counts its time from the beginning.
+        (
+            [
+                _Session("a", (1, True), (1, False), (100, True)),
+                _Session("b", (10, True), (200, True)),
+            ],
+            "dryAPI refuses all 2 accounts. a: a no; b: b no",
+            102,
+        ),
+        # One that is refused is tried again while another one works.
+        (
+            [
+                _Session("a", (1, True), (30, True), (30, True), (30, False)),
+                _Session("b", (1, False)),
+            ],
+            None,
+            1000,
+        ),
+    ],
+)
+async def test_all_accounts_end_when_every_one_is_refused(
+    sessions: list[_Session],
+    message: str | None,
+    after: float,
+    autojump_clock: MockClock,
+) -> None:
+    """One error names the first three, with the first one's code."""
+    error = None
+    with trio.move_on_after(1000):
+        try:
+            await run_all(sessions)  # type: ignore[arg-type]
+        except RefusedError as refusal:
+            error = refusal
+            assert error.code == 4009
+    assert (error and str(error), trio.current_time()) == (message, after)
     assert not any(session.live for session in sessions)
-    return caught.value, trio.current_time() - began
-
-
-async def test_a_single_account_that_is_refused_ends_all(
-    autojump_clock: MockClock,
-) -> None:
-    """With nobody else there, its own error comes out, with its code."""
-    error, after = await _refused([_Session("a", (3, True))])
-    assert (str(error), error.code, after) == ("a no", 4009, 3)
-
-
-async def test_a_refused_account_is_tried_while_another_lives(
-    autojump_clock: MockClock,
-) -> None:
-    """It runs again each time, and joins the others when it is let in."""
-    refused = _Session("a", (1, True), (30, True), (30, True), (30, False))
-    well = _Session("b", (1, False))
-    with trio.move_on_after(1000) as scope:
-        await keep([refused, well])
-    assert scope.cancelled_caught
-    assert (refused.runs, refused.is_given_up, well.runs) == (4, False, 1)
-    assert (refused.live, well.live) == (0, 0)
-
-
-async def test_all_accounts_refused_end_all_with_one_sentence(
-    autojump_clock: MockClock,
-) -> None:
-    """The last one to be given up ends it; the sentence names the first three."""
-    sessions = [_Session(name, (seconds, True)) for seconds, name in enumerate("abcde")]
-    sessions[0] = _Session("a", (0, True), (1000, True))
-    for early in sessions[1:4]:
-        early.steps.append((1000, True))
-    error, after = await _refused(sessions)
-    assert after == 4
-    assert str(error) == (
-        "dryAPI refuses all 5 accounts. a: a no; b: b no; c: c no; and 2 more"
-    )
-
-
-async def test_an_account_that_came_back_counts_as_living(
-    autojump_clock: MockClock,
-) -> None:
-    """Having been given up once says nothing, once it was let in again."""
-    back = _Session("a", (1, True), (1, False), (100, True))
-    late = _Session("b", (10, True), (200, True))
-    _, after = await _refused([back, late])
-    assert after == 102
+    if error is None:
+        assert not any(session.steps or session.is_refused for session in sessions)
 
 
 def _refusing(*times: tuple[float, float]) -> Script:
-    """A server that works except within these times, in which it knows no such app."""
+    """Make a server that works except within these times, when it knows no app."""
 
     async def script(peer: Peer) -> None:
         now = trio.current_time()
@@ -140,10 +125,74 @@ async def test_a_new_refusal_of_an_account_that_came_back_has_all_its_time(
             )
             for times in (((200, math.inf),), ((0, 100), (600, 630)))
         )
-        briefly.statistics.client_id = "another"
         with trio.move_on_after(2000) as scope:
-            await keep([for_good, briefly])
+            await run_all([for_good, briefly])
         assert scope.cancelled_caught
-        assert for_good.is_given_up
-        assert briefly.statistics.reconnects == 1
+        assert for_good.is_refused
+        assert briefly.statistics.connects[Outcome.SUBSCRIBED] == 2
         servers.cancel_scope.cancel()
+
+
+class _Crowd:
+    """An outbox's buffer, and the gate that looks at it."""
+
+    def __init__(self) -> None:
+        self.crowded = True
+        self.gate = BackpressureGate(lambda: self.crowded)
+
+    async def waited(self) -> float:
+        """Wait once, and give the seconds."""
+        since = trio.current_time()
+        await self.gate.wait()
+        return trio.current_time() - since
+
+    async def relax_after(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+        self.crowded = False
+
+
+async def test_a_session_waits_until_the_outbox_has_room(
+    autojump_clock: MockClock,
+) -> None:
+    """Without a crowd it costs nothing; a thread that hangs is waited for once."""
+    crowd = _Crowd()
+    for _ in range(2):
+        crowd.crowded = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(crowd.relax_after, 0.5)
+            assert 0.5 <= await crowd.waited() < 0.6
+    assert await crowd.waited() == 0
+    for _ in range(2):
+        crowd.crowded = True
+        assert 1.9 < await crowd.waited() < 2.1
+        assert await crowd.waited() == 0
+        crowd.crowded = False
+        # Only an outbox that had room once is waited for again.
+        assert await crowd.waited() == 0
+
+
+@pytest.mark.parametrize("relaxes", [True, False])
+async def test_sessions_wait_one_after_the_other_and_none_for_long(
+    autojump_clock: MockClock, *, relaxes: bool
+) -> None:
+    """Each fills the room that was made; a pong behind is read in time all the same."""
+    crowd = _Crowd()
+    waits: list[float] = []
+
+    async def session() -> None:
+        for _ in range(2):
+            waits.append(await crowd.waited())
+            crowd.crowded = True
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(100):
+            nursery.start_soon(session)
+        while relaxes and len(waits) < 200:
+            await crowd.relax_after(1)
+    assert len(waits) == 200
+    if relaxes:
+        assert [round(wait) for wait in sorted(waits[:3])] == [1, 2, 3]
+        assert max(waits) < 4.1
+    else:
+        # The patience of one is that of all.
+        assert 1.9 < trio.current_time() < 2.1
