@@ -67,7 +67,7 @@ async def test_a_failed_tls_handshake_is_a_typed_error(
     answer: bytes, authority: trustme.CA | None, reason: str
 ) -> None:
     """An unknown authority, a server without TLS, one that ends the connection."""
-    async with _serving(answer, authority and _tls_of(authority)) as url:
+    async with _serving(answer, _tls_of(authority) if authority else None) as url:
         with pytest.raises(ConnectError, match=reason):
             await open_stream(urlsplit(url))
 

@@ -25,10 +25,10 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from bridge.accounts import AccountGaps
 from bridge.pusher.coverage import Cause, Interruption
 from bridge.record import Loss
 from bridge.recovery.gap import Gap, GapCause
-from bridge.accounts import AccountGaps
 from tests.models.coverage_world import Account, State, Told
 from tests.models.exploring import explore
 from tests.recovery.books import NOW_US, SOURCE, Books

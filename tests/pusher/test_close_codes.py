@@ -21,7 +21,7 @@ def test_the_table_is_sorted_and_has_no_hole() -> None:
 
 def test_a_code_has_its_action() -> None:
     """Each code is classified as the protocol and its servers mean it."""
-    expected = {
+    expected: dict[Action, list[int | None]] = {
         Action.RETRY_NOW: [None, 1000, 1001, 1006, 1012, 4200, 4201, 4299],
         Action.RETRY_LATER: [1002, 1009, 3999, 4100, 4199],
         Action.RETRY_SLOWLY: [1008, 4004, 4050, 4301, 4999, 0, 65_535],

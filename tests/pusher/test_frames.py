@@ -110,7 +110,7 @@ async def _delivered(
 
     async def serve() -> None:
         protocol = _server()
-        protocol.receive_data(await server.receive_some())
+        protocol.receive_data(bytes(await server.receive_some()))
         # Some servers end lines with LF only.
         answer = _answer(protocol).replace(b"\r\n", line_end)
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):

@@ -19,9 +19,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge import __version__
 from bridge.errors import ConfigError
-from bridge.pusher.session import Session
-from bridge.pusher.session import State
-from bridge.pusher.session import Outcome
+from bridge.pusher.session import Outcome, Session, State
 from bridge.pusher.websocket import open_websocket
 from bridge.settings import PusherSettings
 from tests.kit.scripted import (

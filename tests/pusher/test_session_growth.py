@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
+import msgspec
 import pytest
 import structlog
 import trio
@@ -138,8 +139,8 @@ async def _flooded(**settings: float) -> AsyncIterator[_Flooded]:
     session = Session(
         CLIENT_ID,
         # Nobody answers pings while a flood lasts.
-        PusherSettings(
-            url=URL, **{"activity_timeout_seconds": _HOUR_SECONDS, **settings}
+        msgspec.structs.replace(
+            PusherSettings(url=URL, activity_timeout_seconds=_HOUR_SECONDS), **settings
         ),
         FakeAuthorizer().authorize,
         partial(open_websocket, max_message_bytes=1_000_000, open_tcp=open_tcp),

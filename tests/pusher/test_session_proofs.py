@@ -265,7 +265,7 @@ async def test_a_line_that_becomes_slower_before_it_is_cut_loses_nothing_silentl
         await trio.aclose_forcefully(peer.stream)
 
     ear = Ear()
-    async with staged(spoken(script), spoken(work), listener=ear) as (stage, session):
+    async with staged(spoken(script), spoken(work), listener=ear) as (stage, _):
         await trio.sleep_until(30)
         read = {int(str(event.data)) for event in stage.deliveries.events}
         last_read_at = stage.deliveries.runs[-1][1] / SECOND

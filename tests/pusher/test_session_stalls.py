@@ -10,8 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bridge.pusher.coverage import Cause, Interruption
-from bridge.pusher.coverage import Stalls
+from bridge.pusher.coverage import Cause, Interruption, Stalls
 from tests.kit.scripted import Peer, spoken, staged, work
 from tests.pusher.ear import Ear
 

@@ -11,7 +11,6 @@ import trio
 from trio.testing import MockClock
 
 from bridge.errors import AuthorizationError
-from bridge.pusher.session import State
 from bridge.pusher.session import Outcome
 from tests.kit.scripted import (
     APP_KEY,

@@ -66,7 +66,7 @@ async def _be_bare(soketi: Soketi, minutes: _Minutes) -> None:
     try:
         async with open_websocket(
             connect_url(soketi.url, soketi.app.key),
-            lambda _: None,
+            lambda _: False,
             max_message_bytes=1000,
             open_tcp=tapped(minutes.bare),
         ):

@@ -39,7 +39,7 @@ async def test_row_16_soketis_full_app_is_tried_again_politely(
     with structlog.testing.capture_logs() as logs:
         async with trio.open_nursery() as nursery:
             async with open_websocket(
-                url, lambda _: greeted.set(), max_message_bytes=1000
+                url, lambda _: not greeted.set(), max_message_bytes=1000
             ):
                 await greeted.wait()
                 nursery.start_soon(account.session.run)

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bridge.record import LeftGap, Memory, Origin, Record
 from bridge.accounts import AccountGaps
+from bridge.record import LeftGap, Memory, Origin, Record
 from bridge.recovery.ledger import Ledger
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bridge.accounts import AccountGaps
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.coverage import Cause, Interruption
 from bridge.record import Envelope, Healing, JobInFlight, Origin, Record
 from bridge.recovery.gap import Gap, GapCause
-from bridge.accounts import AccountGaps
 from bridge.recovery.ledger import Ledger
 from bridge.settings import OutboxSettings
 from tests.recovery.books import NOW_US, SOURCE
