@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
-from bridge import __version__, dead_letter
+from bridge import __version__
 from bridge.errors import RefusedError
+from bridge.events import dead_letter
+from bridge.events.intake import strip_preview
+from bridge.events.record import Record
 from bridge.framing import framing_of
 from bridge.healing import HealingTasks
-from bridge.intake import lighten
 from bridge.kafka.relay.relay import Relay
 from bridge.kafka.topics.needs import topic_needs
 from bridge.operations import logs
@@ -32,7 +34,6 @@ from bridge.operations.metrics import Metrics
 from bridge.operations.sources import Sources
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.recording import Recorder
-from bridge.record import Record
 from bridge.recovery.ledger import Ledger
 from bridge.serving import serve
 from bridge.sessions import Sessions, sources_of
@@ -115,7 +116,7 @@ class _Service:
         self._outbox = outbox = Outbox(
             directory,
             settings.outbox,
-            lighten=lighten,
+            lighten=strip_preview,
             on_loss=self._ledger.on_loss,
             refuse_late=_refuse_late(settings),
             webhook=settings.webhook,

@@ -17,7 +17,8 @@ from typing import Final, NoReturn, Protocol
 import trio
 
 from bridge.errors import RefusedError
-from bridge.intake import Intake
+from bridge.events.intake import Intake
+from bridge.events.record import Record
 from bridge.outbox import Outbox
 from bridge.pusher.authorizer import Authorizer, ChannelAuthorizer
 from bridge.pusher.recording import Recorder
@@ -26,7 +27,6 @@ from bridge.pusher.stalls import Stalls
 from bridge.pusher.trust import Trust
 from bridge.pusher.turns import Turns
 from bridge.pusher.websocket import Connect, Connection, connect_websocket
-from bridge.record import Record
 from bridge.recovery.hearing import Hearing
 from bridge.recovery.ledger import Ledger
 from bridge.restraint import Restraint

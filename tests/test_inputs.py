@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from bridge.record import Record
+from bridge.events.record import Record
 from tests.rules.drawing import frame_of
 from tests.rules.intake import status
 from tests.rules.reader import judge

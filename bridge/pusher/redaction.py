@@ -20,7 +20,7 @@ import re
 import secrets
 from typing import Final
 
-from bridge.job_status import STATUSES, JobStatusRecord
+from bridge.events.job_status import STATUSES, JobStatusRecord
 
 
 __all__ = ["Redactor"]

@@ -25,8 +25,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from bridge.outbox.records import Loss
 from bridge.pusher.interruption import Cause, Interruption
-from bridge.record import Loss
 from bridge.recovery.gap import Gap, GapCause
 from bridge.recovery.hearing import Hearing
 from tests.models.coverage_world import Account, State, Told

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bridge.record import LeftGap, Memory, Origin, Record
+from bridge.events.record import Origin, Record
+from bridge.outbox.records import LeftGap, Memory
 from bridge.recovery.hearing import Hearing
 from bridge.recovery.ledger import Ledger
 

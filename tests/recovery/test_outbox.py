@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bridge.events.record import Envelope, Origin, Record
 from bridge.outbox import Outbox, OutboxDirectory
+from bridge.outbox.records import Healing, JobInFlight
 from bridge.pusher.interruption import Cause, Interruption
-from bridge.record import Envelope, Healing, JobInFlight, Origin, Record
 from bridge.recovery.gap import Gap, GapCause
 from bridge.recovery.hearing import Hearing
 from bridge.recovery.ledger import Ledger

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bridge.errors import DeadLetterReason
-from bridge.intake import lighten
-from bridge.job_status import TERMINAL_STATUSES, Change
+from bridge.events.intake import strip_preview
+from bridge.events.job_status import TERMINAL_STATUSES, Change
+from bridge.events.record import Importance, Record
 from bridge.pusher.protocol import ChannelEvent
-from bridge.record import Importance, Record
 from tests.rules.drawing import EVENTS, MAX_BYTES, MAX_PREVIEW_BYTES, frame_of
 from tests.rules.images import KINDS
 from tests.rules.intake import Outlet
@@ -188,7 +188,7 @@ def test_settings_and_dropping_change_the_preview_and_nothing_else(
     )
     if inline.topic == "jobs.dlq" or judge(inline.value)["preview"] is None:
         assert inline == drop == topic
-        assert lighten(inline) is None
+        assert strip_preview(inline) is None
         return
     value = judge(inline.value)
     without = judge(drop.value)
@@ -197,7 +197,7 @@ def test_settings_and_dropping_change_the_preview_and_nothing_else(
     assert drop.value == topic.value
     assert changes_of(drop) - changes_of(inline) == {Change.PREVIEW_OMITTED}
     assert changes_of(inline) < changes_of(topic)
-    lightened = lighten(inline)
+    lightened = strip_preview(inline)
     if inline.importance is Importance.PREVIEW:
         assert lightened is not None
         assert lightened.value == drop.value

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bridge.intake import lighten
+from bridge.events.intake import strip_preview
+from bridge.events.record import Envelope, Importance, Origin, Record
 from bridge.pusher.protocol import ChannelEvent, decode
-from bridge.record import Envelope, Importance, Origin, Record
 from tests.rules.intake import RECEIVED_AT_US, SOURCE, Outlet, counted, status
 
 
@@ -163,7 +163,12 @@ CHANGED = [
     Changed(json.dumps(status()), members(), "encoded_twice"),
     # Several changes are listed in the order of the vocabulary.
     Changed(
-        {"request_id": "a", "status": "done", "progress": 1.5, "x": "\ud800"},
+        {"request_id": "a", "status": "done", "progress": 1.5},
+        {"request_id": "a", "status": "done", **BARE, "progress": "1.50"},
+        "data_not_string,missing_field,progress_number",
+    ),
+    Changed(
+        '{"request_id": "a", "status": "done", "progress": 1.5, "x": "\\ud800"}',
         {
             "request_id": "a",
             "status": "done",
@@ -171,7 +176,7 @@ CHANGED = [
             "progress": "1.50",
             "x": "\ufffd",
         },
-        "data_not_string,invalid_unicode,missing_field,progress_number",
+        "invalid_unicode,missing_field,progress_number",
     ),
 ]
 
@@ -442,15 +447,15 @@ def test_a_preview_can_be_dropped_later_when_there_is_no_room() -> None:
         (plain, b"preview_dropped"),
         (changed, b"progress_number,preview_dropped"),
     ):
-        lightened = lighten(record)
+        lightened = strip_preview(record)
         assert lightened is not None
         assert lightened.extra == ((normalized, changes),)
         assert lightened.importance is Importance.EVENT
         assert json.loads(lightened.value) == json.loads(bare.value)
         assert (lightened.key, lightened.status) == (record.key, record.status)
-        assert lighten(lightened) is None
+        assert strip_preview(lightened) is None
     whole = outlet.accept(status(), status(status="done", preview="p"), "bad")
-    assert [lighten(record) for record in whole] == [None] * 3
+    assert [strip_preview(record) for record in whole] == [None] * 3
 
 
 def test_a_run_is_offered_once_in_order_and_counted() -> None:
@@ -468,3 +473,36 @@ def test_a_run_is_offered_once_in_order_and_counted() -> None:
     statistics = outlet.intake.statistics
     assert statistics.accepted == 2
     assert counted(statistics.dead_letters) == {"not_json": 2, "not_an_object": 1}
+
+
+def test_a_status_answer_becomes_one_record_that_is_not_offered() -> None:
+    """With the origin, key and form of any other; it is counted."""
+    outlet = Outlet(origin=Origin.STATUS_ENDPOINT)
+    event = (
+        b'{"request_id":"a","status":"done","preview":null,"result_url":"u",'
+        b'"progress":100.0,"result":"text"}'
+    )
+    record = outlet.intake.record(event, 5)
+    assert json.loads(record.value) == {
+        **members(request_id="a", status="done", result_url="u", progress="100.00"),
+        "result": "text",
+    }
+    assert (record.key, record.topic, record.received_at_us) == (b"a", "jobs", 5)
+    assert record.importance is Importance.TERMINAL
+    assert record.envelope.origin == "status-endpoint"
+    assert dict(record.extra) == {"bridge_normalized": b"progress_number"}
+    assert (outlet.intake.statistics.accepted, outlet.runs) == (1, [])
+
+
+def test_a_webhook_that_is_no_event_becomes_a_dead_letter_of_its_bytes() -> None:
+    """It has no status, so that nothing is judged by it."""
+    intake = Outlet(origin=Origin.WEBHOOK).intake
+    reasons = []
+    for body in (b"\xff\xfe", b"no json", b'{"status":"done"}'):
+        record = intake.record(body, 5)
+        assert (record.value, record.topic, record.status) == (body, "jobs.dlq", None)
+        assert record.envelope.ce_type == "dev.dryapi.bridge.dead-letter"
+        reasons.append(dict(record.extra)["bridge_reason"])
+    assert reasons == [b"not_json", b"not_json", b"missing_request_id"]
+    assert sum(intake.statistics.dead_letters.values()) == 3
+    assert intake.record(b'{"request_id":"a","status":"done"}', 6).topic == "jobs"
