@@ -96,13 +96,15 @@ def check_job(record: Record) -> None:
     assert record.key.decode() == value["request_id"]
     assert (record.status, record.progress) == (value["status"], value["progress"])
     assert len(record.value) <= MAX_BYTES
-    is_terminal = value["status"] in TERMINAL_STATUSES
-    assert (record.importance is Importance.TERMINAL) is is_terminal
     taken = changes_of(record) & _TAKEN
     assert len(taken) <= 1
     assert not taken or value["preview"] is None
-    is_lightened = value["status"] == "in_progress" and value["preview"] is not None
-    assert (record.importance is Importance.PREVIEW) is is_lightened
+    importance = Importance.EVENT
+    if value["status"] in TERMINAL_STATUSES:
+        importance = Importance.TERMINAL
+    elif value["status"] == "in_progress" and value["preview"] is not None:
+        importance = Importance.PREVIEW
+    assert record.importance is importance
 
 
 def is_fit(received: ChannelEvent) -> bool:
