@@ -199,13 +199,13 @@ def test_settings_and_dropping_change_the_preview_and_nothing_else(
     assert drop.value == topic.value
     assert changes_of(drop) - changes_of(inline) == {Change.PREVIEW_OMITTED}
     assert changes_of(inline) < changes_of(topic)
-    lightened = strip_preview(inline)
+    stripped = strip_preview(inline)
     if inline.importance is Importance.PREVIEW:
-        assert lightened is not None
-        assert lightened.value == drop.value
-        assert Change.PREVIEW_DROPPED in changes_of(lightened)
+        assert stripped is not None
+        assert stripped.value == drop.value
+        assert Change.PREVIEW_DROPPED in changes_of(stripped)
     else:
-        assert lightened is None
+        assert stripped is None
 
 
 @pytest.mark.parametrize("mode", MODES)
