@@ -29,7 +29,7 @@ redaction.redact = lambda text: text
 """
 _WITH_A_DEFECT = """\
 import os
-from bridge.intake import Intake
+from bridge.events.intake import Intake
 def accept(self, events, received_at_us):
     token = os.environ["BRIDGE_API_TOKEN"]
     raise ValueError(f"{token} {[event.data for event in events]}")
