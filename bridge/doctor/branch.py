@@ -6,23 +6,27 @@ Owns deadlines and the order of lines. Nothing is looked at here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import Final, NoReturn, Self
 
 import trio
 
 from bridge.doctor.remedies import ProblemError, problem_of
 from bridge.doctor.report import Line, Outcome
 from bridge.errors import BridgeError
+from bridge.settings import Account
 
 
-__all__ = ["Branch", "Found"]
+__all__ = ["Branch", "Found", "side_by_side"]
 
 # A name, a connection or an answer takes milliseconds; a packet that is lost is sent
 # again after one second. Three steps in a row may take so long within the 10 s.
-_STEP_SECONDS = 3.0
+_STEP_SECONDS: Final = 3.0
+
+# So many accounts at once: a bridge with hundreds of them does the same.
+_AT_ONCE: Final = 16
 
 
 class _BrokenOffError(Exception):
@@ -182,3 +186,20 @@ class Branch:
                 else line
                 for line in lines
             ]
+
+
+async def side_by_side(
+    branches: Sequence[Branch],
+    accounts: Sequence[Account],
+    walk: Callable[[Branch, Account], Awaitable[None]],
+) -> None:
+    """Walk the branches of accounts, not too many at once."""
+    limit = trio.CapacityLimiter(_AT_ONCE)
+
+    async def walk_one(branch: Branch, account: Account) -> None:
+        async with limit:
+            await walk(branch, account)
+
+    async with trio.open_nursery() as nursery:
+        for branch, account in zip(branches, accounts, strict=True):
+            nursery.start_soon(walk_one, branch, account)
