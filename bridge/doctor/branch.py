@@ -15,7 +15,7 @@ import trio
 
 from bridge.doctor.remedies import ProblemError, problem_of
 from bridge.doctor.report import Line, Outcome
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, ExitCode
 from bridge.settings import Account
 
 
@@ -62,6 +62,7 @@ class Branch:
         end: When the check ends (trio's clock): no step goes on for longer.
         silence: What to report of a step without an answer, by its name. Its remedy
             is also that of a failure without one.
+        exit_code: What the bridge would exit with, unless a failure has its own.
 
     Attributes:
         failed: The step that cut the rest off, if one did.
@@ -73,11 +74,13 @@ class Branch:
         steps: Sequence[str],
         end: float,
         silence: Mapping[str, ProblemError] | None = None,
+        exit_code: ExitCode = ExitCode.FAILED,
     ) -> None:
         self.subject = subject
         self._steps = steps
         self._end = end
         self._silence = silence or {}
+        self._exit_code = exit_code
         self._lines: dict[str, list[Line]] = {}
         self.failed: str | None = None
 
@@ -133,8 +136,7 @@ class Branch:
         detail = f"no answer within {seconds:.1f} s"
         if silence is None:
             return ProblemError(detail)
-        detail += f": {silence.detail}"
-        return ProblemError(detail, silence.remedy, silence.exit_code)
+        return ProblemError(f"{detail}: {silence.detail}")
 
     def passed(self, name: str, found: Found) -> None:
         """Note that a step went well, apart from what it warns of."""
@@ -152,9 +154,11 @@ class Branch:
 
     def _fail(self, name: str, problem: ProblemError) -> None:
         self.failed = f"{name} of {self.subject}" if self.subject else name
-        remedy = problem.remedy
+        remedy, exit_code = problem.remedy, problem.exit_code
         if not remedy and name in self._silence:
             remedy = self._silence[name].remedy
+        if exit_code is ExitCode.FAILED:
+            exit_code = self._exit_code
         self._lines[name] = [
             Line(
                 name,
@@ -162,7 +166,7 @@ class Branch:
                 Outcome.FAILURE,
                 problem.detail,
                 remedy,
-                problem.exit_code,
+                exit_code,
             )
         ]
 
