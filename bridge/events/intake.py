@@ -9,14 +9,15 @@ events come in, records are offered.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal, Protocol
+from contextlib import suppress
+from typing import Final, Literal, Protocol
 
 import msgspec
 
 from bridge.errors import DeadLetterReason, InvalidEventError, InvalidPreviewError
 from bridge.events import dead_letter, header_names
 from bridge.events.job_status import STATUSES, TERMINAL_STATUSES, Change, JobStatus
-from bridge.events.parsing import parse, parse_bytes, parse_value
+from bridge.events.parsing import parse, parse_value
 from bridge.events.preview import Image, read_image, take_preview, without_preview
 from bridge.events.record import Envelope, Importance, Kind, Origin, Record
 
@@ -46,6 +47,13 @@ class Event(Protocol):
     @property
     def original(self) -> bytes:
         """The bytes of that member as they came."""
+
+
+class _Text(msgspec.Struct, frozen=True):
+    """The text of an event that the socket didn't bring."""
+
+    data: str
+    original: bytes = b""
 
 
 class IntakeStatistics:
@@ -118,7 +126,6 @@ class Intake:
         self._dead_letter_topic = dead_letter_topic
         self._offer = offer
         self._previews: Literal["inline", "drop", "topic"] = previews
-        self._takes_previews = previews != "inline"
         self._preview_topic = preview_topic or ""
         self._max_value_bytes = max_value_bytes
         self._max_dead_letter_bytes = max_dead_letter_bytes
@@ -142,13 +149,7 @@ class Intake:
             events: What one read of the socket brought.
             received_at_us: When it did, microseconds since the epoch.
         """
-        records: list[Record] = []
-        for event in events:
-            data = event.data
-            if isinstance(data, str):
-                self._add(records, parse, data, received_at_us)
-            else:
-                self._add(records, parse_value, event.original, received_at_us)
+        records = self._make(events, received_at_us)
         if records:
             assert self._offer is not None
             self._offer(records)
@@ -164,69 +165,73 @@ class Intake:
         Returns:
             The event's own record, or its dead letter, is the last.
         """
-        records: list[Record] = []
         if isinstance(event, str):
-            self._add(records, parse, event, received_at_us)
-        else:
-            self._add(records, parse_bytes, event, received_at_us)
-        return records
+            return self._make([_Text(event)], received_at_us)
+        with suppress(UnicodeDecodeError):
+            return self._make([_Text(event.decode())], received_at_us)
+        reason, problem = DeadLetterReason.NOT_JSON, "the event is not UTF-8"
+        error = InvalidEventError(reason, problem, original=event)
+        return [self._refused(error, received_at_us)]
 
     def record(self, event: bytes, received_at_us: int) -> Record:
         """Make an event's own record, as `records`: with `inline` there is no other."""
         return self.records(event, received_at_us)[-1]
 
-    def _add(
-        self,
-        records: list[Record],
-        parse_event: Callable[[Any], JobStatus],
-        event: str | bytes,
-        received_at_us: int,
-    ) -> None:
-        """Make the records of one event."""
-        try:
-            status = parse_event(event)
-            if len(status.value) > self._max_value_bytes:
-                status = self._fitting(status, event)
-        except InvalidEventError as error:
-            self.statistics.dead_letters[error.reason] += 1
-            records.append(self._dead_letter(error, received_at_us))
-            return
-        headers: _Headers = ()
-        if status.has_preview and self._takes_previews:
-            status, headers = self._take_preview(status, received_at_us, records)
-        if status.normalized:
-            headers = self._note(status.normalized) + headers
-        importance = _WITH_PREVIEW if status.has_preview else _IMPORTANCE
-        records.append(
-            Record(
-                self._topic,
-                status.key,
-                status.value,
-                received_at_us,
-                self._envelope,
-                headers,
-                importance[status.status],
-                status.status,
-                status.progress,
+    def _make(self, events: Sequence[Event], received_at_us: int) -> list[Record]:
+        topic, envelope = self._topic, self._envelope
+        max_bytes, takes_previews = self._max_value_bytes, self._previews != "inline"
+        records: list[Record] = []
+        accepted = 0
+        for event in events:
+            data = event.data
+            try:
+                if isinstance(data, str):
+                    status = parse(data)
+                else:
+                    status = parse_value(event.original)
+                if len(status.value) > max_bytes:
+                    status = self._fitting(status, event)
+            except InvalidEventError as error:
+                records.append(self._refused(error, received_at_us))
+                continue
+            headers: _Headers = ()
+            if takes_previews and status.has_preview:
+                status, headers = self._take_preview(status, received_at_us, records)
+            if status.normalized:
+                headers = self._note(status.normalized) + headers
+            importance = _WITH_PREVIEW if status.has_preview else _IMPORTANCE
+            records.append(
+                Record(
+                    topic,
+                    status.key,
+                    status.value,
+                    received_at_us,
+                    envelope,
+                    headers,
+                    importance[status.status],
+                    status.status,
+                    status.progress,
+                )
             )
-        )
-        self.statistics.accepted += 1
+            accepted += 1
+        self.statistics.accepted += accepted
+        return records
 
-    def _fitting(self, status: JobStatus, event: str | bytes) -> JobStatus:
+    def _fitting(self, status: JobStatus, event: Event) -> JobStatus:
         """Make a status that is too large fit without its preview, now or later."""
         if status.has_preview:
             value = without_preview(status.value)
             if len(value) <= self._max_value_bytes:
-                if self._takes_previews:
+                if self._previews != "inline":
                     return status
                 return _changed(status, value, Change.PREVIEW_TOO_LARGE)
         raise InvalidEventError(
             DeadLetterReason.TOO_LARGE,
             f"the event has {len(status.value)} bytes, more than"
             f" {self._max_value_bytes}",
-            original=event.encode("utf-8", "surrogatepass")
-            if isinstance(event, str)
-            else event,
+            original=event.data.encode("utf-8", "surrogatepass")
+            if isinstance(event.data, str)
+            else event.original,
             request_id=status.request_id,
         )
 
@@ -255,6 +260,11 @@ class Intake:
         for change in changes:
             self.statistics.normalized[change] += 1
         return ((header_names.BRIDGE_NORMALIZED, ",".join(changes).encode()),)
+
+    def _refused(self, error: InvalidEventError, received_at_us: int) -> Record:
+        """Make the dead letter of an event and count it."""
+        self.statistics.dead_letters[error.reason] += 1
+        return self._dead_letter(error, received_at_us)
 
     def _dead_letter(self, error: InvalidEventError, received_at_us: int) -> Record:
         return dead_letter.invalid(

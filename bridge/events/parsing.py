@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from math import isinf
@@ -37,7 +36,7 @@ from bridge.events.job_status import (
 )
 
 
-__all__ = ["parse", "parse_bytes", "parse_value"]
+__all__ = ["parse", "parse_value"]
 
 # Above this size the preview is most of an event. Making a string of it doubled the
 # cost of 90 KB (46 us against 21 us), so there it is only looked at.
@@ -115,15 +114,6 @@ def parse(text: str) -> JobStatus:
 def parse_value(original: bytes) -> JobStatus:
     """Make a job status of the JSON of a `data` member that is not a string."""
     return _Reading(original.decode(), {Change.DATA_NOT_STRING}).job_status()
-
-
-def parse_bytes(original: bytes) -> JobStatus:
-    """Make a job status of bytes that are meant to be an event's text."""
-    with suppress(UnicodeDecodeError):
-        return parse(original.decode())
-    raise InvalidEventError(
-        DeadLetterReason.NOT_JSON, "the event is not UTF-8", original=original
-    )
 
 
 def _conforming(value: bytes) -> JobStatus | None:
