@@ -671,15 +671,15 @@ class Session:
         )
         if not self.is_refused and has_worked and not has_lasted:
             return
-        # An error once; later tries are warnings.
-        log = _log.warning if self.is_refused else _log.error
+        if not self._refused_for_good:
+            # Once: health and a metric show it for as long as it lasts.
+            _log.error(
+                "session.refused",
+                client_id=self.statistics.client_id,
+                code=ended.code,
+                reason=message,
+            )
         self._refused_for_good = True
-        log(
-            "session.refused",
-            client_id=self.statistics.client_id,
-            code=ended.code,
-            reason=message,
-        )
         raise RefusedError(message, code=ended.code) from ended
 
 

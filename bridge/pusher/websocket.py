@@ -83,9 +83,9 @@ _LIGHT_BYTES: Final = 2048
 _PORTION_BYTES: Final = 65_536
 
 # Control frames and fragments without a whole message between them. An empty one costs
-# 20 us and counts for no limit of bytes. A message of 16 MiB in packets of 1,400 bytes
-# has 12,000.
-_MOST_IN_A_ROW: Final = 16_384
+# 0.1 ms and counts for no limit of bytes. Pusher servers send a control frame in minutes,
+# and no fragments; a message of 16 MiB may have fragments of 4 KiB.
+_MOST_IN_A_ROW: Final = 4096
 
 # A server's answer to the upgrade has some 200 bytes.
 _MOST_HEAD_BYTES: Final = 65_536
