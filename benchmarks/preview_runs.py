@@ -20,7 +20,7 @@ import trio
 
 from benchmarks.course import RunError
 from benchmarks.preview_load import EVENTS_A_JOB, PREVIEWS_A_JOB, PreviewLoad
-from bridge.intake import Intake, lighten
+from bridge.events.intake import Intake, strip_preview
 from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.protocol import ChannelEvent, decode
@@ -173,7 +173,7 @@ class _Sending:
         topics = self._topics
         with OutboxDirectory(self._folder) as directory:
             outbox = Outbox(
-                directory, OutboxSettings(dir=self._folder), lighten=lighten
+                directory, OutboxSettings(dir=self._folder), lighten=strip_preview
             )
             self._outbox = outbox
             self._relay = relay = Relay(

@@ -16,15 +16,15 @@ import structlog
 import trio
 
 from bridge.errors import RefusedError
+from bridge.events.intake import Intake
+from bridge.events.record import Record
 from bridge.http.tls import ReloadingContext
-from bridge.intake import Intake
 from bridge.outbox import Outbox
 from bridge.pusher.authorizer import Authorizer
 from bridge.pusher.coverage import Coverage, Interruption, Stalls
 from bridge.pusher.recorder import Recorder
 from bridge.pusher.session import Session
 from bridge.pusher.websocket import Backpressure, Receive, WebSocket, open_websocket
-from bridge.record import Record
 from bridge.recovery.gap import GapCause
 from bridge.recovery.ledger import Ledger
 from bridge.settings import Account, Settings

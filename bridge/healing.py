@@ -8,24 +8,24 @@ intake for what either brings, so that one judge says what conforms, whoever bri
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final, NoReturn
 
-import msgspec
 import trio
 
 from bridge.accounts import sources_of
+from bridge.events.intake import Intake
+from bridge.events.record import Origin, Record
 from bridge.http.tls import ReloadingContext
-from bridge.intake import Intake
 from bridge.operations.healing_sources import HealingSources
 from bridge.outbox import Outbox
+from bridge.outbox.records import Spent
 from bridge.reconciliation.budget import Budget
 from bridge.reconciliation.client import StatusClient
 from bridge.reconciliation.ports import AskedAccount, Rooms
 from bridge.reconciliation.reconciler import Reconciler
-from bridge.record import Origin, Record, Spent
 from bridge.recovery.ledger import Ledger
 from bridge.serving import Limits, Tls, serve
 from bridge.settings import Account, Settings, signature
@@ -35,61 +35,9 @@ from bridge.webhooks.statistics import WebhookStatistics
 from bridge.webhooks.steady import steady_clock
 
 
-__all__ = ["HealingTasks", "Maker"]
+__all__ = ["HealingTasks"]
 
 _NS_PER_US: Final = 1000
-
-
-class _Told(msgspec.Struct, frozen=True):
-    """An event that the socket didn't bring, as an intake takes one."""
-
-    data: object
-    original: bytes
-
-
-class Maker:
-    """
-    Makes one record of each event, without offering it.
-
-    Args:
-        settings: All settings.
-        ce_source: Whose events.
-        origin: How they are learned of.
-
-    Attributes:
-        intake: What counts them.
-    """
-
-    def __init__(self, settings: Settings, ce_source: str, origin: Origin) -> None:
-        self._made: list[Record] = []
-        self.intake = Intake(
-            ce_source=ce_source,
-            topic=settings.topic,
-            dead_letter_topic=settings.dead_letter_topic,
-            offer=self._made.extend,
-            max_value_bytes=settings.limits.event_bytes,
-            max_dead_letter_bytes=settings.limits.dead_letter_bytes,
-            origin=origin,
-        )
-
-    def __call__(self, event: bytes, received_at_us: int) -> Record:
-        """
-        Make the record of an event, or the dead letter of what is none.
-
-        Args:
-            event: The JSON of an event, or any other bytes.
-            received_at_us: When it was read, microseconds since the epoch.
-        """
-        try:
-            data: str | bytes = event.decode()
-        except UnicodeDecodeError:
-            # No text at all: its bytes are kept as they came.
-            data = event
-        self.intake.accept([_Told(data, event)], received_at_us)
-        # Previews stay in their event here, and it has none.
-        (record,) = self._made
-        self._made.clear()
-        return record
 
 
 class HealingTasks:
@@ -271,10 +219,19 @@ class HealingTasks:
         self._ledger.healed(gap_ids, Origin.WEBHOOK)
         self._reconciler.written(client_id, request_id)
 
-    def _maker(self, client_id: str, origin: Origin) -> Maker:
-        maker = Maker(self._settings, self._sources[client_id], origin)
-        self.intakes.append(maker.intake)
-        return maker
+    def _maker(self, client_id: str, origin: Origin) -> Callable[[bytes, int], Record]:
+        """Give what makes one account's records, or dead letters, of one origin."""
+        settings = self._settings
+        intake = Intake(
+            ce_source=self._sources[client_id],
+            topic=settings.topic,
+            dead_letter_topic=settings.dead_letter_topic,
+            max_value_bytes=settings.limits.event_bytes,
+            max_dead_letter_bytes=settings.limits.dead_letter_bytes,
+            origin=origin,
+        )
+        self.intakes.append(intake)
+        return intake.record
 
 
 def _together(known: Sequence[Spent]) -> Spent | None:

@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
-from bridge import __version__, dead_letter
+from bridge import __version__
 from bridge.accounts import Accounts, sources_of
 from bridge.errors import RefusedError
+from bridge.events import dead_letter
+from bridge.events.intake import strip_preview
+from bridge.events.record import Record
 from bridge.healing import HealingTasks
 from bridge.http.tls import ReloadingContext
-from bridge.intake import lighten
 from bridge.kafka.relay.ports import Framing
 from bridge.kafka.relay.relay import Relay
 from bridge.kafka.topics.needs import topic_needs
@@ -33,7 +35,6 @@ from bridge.operations.heartbeat import LoopHeartbeat
 from bridge.operations.sources import Sources
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.recorder import Recorder
-from bridge.record import Record
 from bridge.recovery.ledger import Ledger
 from bridge.serving import serve
 from bridge.settings import Settings
@@ -122,7 +123,7 @@ class _Service:
         self._outbox = outbox = Outbox(
             directory,
             settings.outbox,
-            lighten=lighten,
+            lighten=strip_preview,
             on_loss=self._ledger.on_loss,
             refuse_late=_refuse_late(settings),
             webhook=settings.webhook,

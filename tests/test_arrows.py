@@ -12,10 +12,10 @@ _PACKAGE = Path(bridge.__file__).parent
 
 # From the bottom up: what stands in a layer imports what stands in those before it.
 _LAYERS = (
-    {"errors", "record", "threads"},
-    {"job_status", "previews", "settings"},
-    {"dead_letter", "http", "operations", "recovery", "sandbox", "serving"},
-    {"intake", "kafka", "outbox", "pusher", "reconciliation", "registry"}
+    {"errors", "threads"},
+    {"events", "settings"},
+    {"http", "operations", "outbox", "sandbox", "serving"},
+    {"kafka", "pusher", "reconciliation", "recovery", "registry"}
     | {"tracing", "webhooks"},
     {"consumer", "accounts", "contract"},
     {"board", "framing", "healing"},
@@ -23,9 +23,6 @@ _LAYERS = (
     {"cli"},
     {"__main__"},
 )
-
-# It lies in bridge.kafka and imports nothing: whoever makes a record uses it.
-_HEADER_NAMES = "bridge.kafka.header_names"
 
 _IMPORTERS = {
     "trio_websocket": {"pusher/websocket.py"},
@@ -65,16 +62,10 @@ def test_imports_go_downward() -> None:
     height = {name: row for row, layer in enumerate(_LAYERS) for name in layer}
     files = {path: names for path, names in _imports().items() if path != "__init__.py"}
     assert {_part(path) for path in files} == height.keys()
-    assert files["kafka/header_names.py"] == {
-        "__future__",
-        "__future__.annotations",
-        *("typing", "typing.Final"),
-    }
     assert [
         f"{path}: {name}"
         for path, names in files.items()
-        # What is taken from a package has a name of its own beside the package's.
-        for name in names - {"bridge.kafka", _HEADER_NAMES}
+        for name in names
         if name.startswith("bridge.")
         and (other := name.split(".")[1]) not in {_part(path), "__version__"}
         and height[other] >= height[_part(path)]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import DeadLetterReason, ExitCode
-from bridge.job_status import Change
-from bridge.kafka import header_names
+from bridge.events import header_names
+from bridge.events.job_status import Change
 from bridge.recovery.gap import GapCause
 from bridge.settings import load, load_for_reading
 

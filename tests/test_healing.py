@@ -6,16 +6,13 @@ import time
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from bridge.accounts import sources_of
-from bridge.healing import HealingTasks, Maker
+from bridge.healing import HealingTasks
 from bridge.http.tls import ReloadingContext
-from bridge.job_status import JobStatusRecord
-from bridge.kafka import header_names
 from bridge.outbox import Outbox, OutboxDirectory
+from bridge.outbox.records import Spent
 from bridge.reconciliation.budget import Budget, Purpose
-from bridge.record import Importance, Origin, Spent
 from bridge.recovery.ledger import Ledger
 from bridge.settings import (
     AccountSettings,
@@ -28,8 +25,6 @@ from bridge.settings import (
 
 
 TLS = ReloadingContext(None)
-
-SOURCE = "https://api.dryapi.dev/clients/42"
 
 
 def settings_of(folder: Path, **more: object) -> Settings:
@@ -45,45 +40,6 @@ def settings_of(folder: Path, **more: object) -> Settings:
     return msgspec.structs.replace(
         Settings(accounts=accounts, outbox=OutboxSettings(dir=folder)), **more
     )
-
-
-def test_an_event_told_becomes_one_record() -> None:
-    """It has the origin, the key and the form of any other on its topic."""
-    make = Maker(Settings(), SOURCE, Origin.STATUS_ENDPOINT)
-    event = (
-        b'{"request_id":"a","status":"done","preview":null,"result_url":"u",'
-        b'"progress":100.0,"result":"text"}'
-    )
-    record = make(event, 5)
-    value = msgspec.json.decode(record.value, type=JobStatusRecord)
-    assert (value.progress, value.preview) == ("100.00", None)
-    assert msgspec.json.decode(record.value)["result"] == "text"
-    assert (record.key, record.topic, record.received_at_us) == (b"a", "jobs", 5)
-    assert record.importance is Importance.TERMINAL
-    assert record.envelope.origin == "status-endpoint"
-    assert dict(record.extra) == {"bridge_normalized": b"progress_number"}
-    assert make.intake.statistics.accepted == 1
-
-
-@pytest.mark.parametrize(
-    ("body", "reason"),
-    [
-        (b"\xff\xfe", b"not_json"),
-        (b"no json", b"not_json"),
-        (b'{"status":"done"}', b"missing_request_id"),
-    ],
-)
-def test_what_is_no_event_becomes_a_dead_letter_of_its_bytes(
-    body: bytes, reason: bytes
-) -> None:
-    """It has no status, so that nothing is judged by it."""
-    make = Maker(Settings(), SOURCE, Origin.WEBHOOK)
-    record = make(body, 5)
-    assert (record.value, record.topic, record.status) == (body, "jobs.dlq", None)
-    assert record.envelope.ce_type == header_names.DEAD_LETTER_TYPE
-    assert dict(record.extra)[header_names.BRIDGE_REASON] == reason
-    assert sum(make.intake.statistics.dead_letters.values()) == 1
-    assert make(b'{"request_id":"a","status":"done"}', 6).topic == "jobs"
 
 
 async def test_accounts_that_share_a_token_share_its_calls(tmp_path: Path) -> None:

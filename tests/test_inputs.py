@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from bridge.record import Record
+from bridge.events.record import Record
 from tests.rules.drawing import frame_of
 from tests.rules.intake import status
 from tests.rules.reader import judge
@@ -209,14 +209,3 @@ def test_too_large_and_wrong_keeps_the_other_reason() -> None:
     """Its row names no word, since it may be any."""
     [payload] = INPUTS["larger than `limits.event_bytes`, and wrong in another way"]
     assert _flaw(payload, "dead letter", "unknown_status") is None
-
-
-def test_a_number_becomes_the_decimal_that_it_is() -> None:
-    """No digit is lost or made up on the way from number to text."""
-    expected = {"45.5": "45.50", "7": "7.00", "1e1": "10.00", "33.333": "33.333"}
-    found = {}
-    for number in expected:
-        payload = status(progress="HERE").replace('"HERE"', number)
-        [record] = outlet_for("inline").take(frame_of(payload, is_ascii=True))
-        found[number] = judge(record.value)["progress"]
-    assert found == expected

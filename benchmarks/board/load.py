@@ -12,9 +12,9 @@ import uuid
 from collections.abc import Iterator, Sequence
 
 from benchmarks.traffic import CLIENT_ID
-from bridge.kafka.header_names import JOB_STATUS_TYPE, JSON_CONTENT
+from bridge.events.header_names import JOB_STATUS_TYPE, JSON_CONTENT
+from bridge.events.record import Envelope, Origin, StoredRecord
 from bridge.kafka.headers import HeaderWriter
-from bridge.record import Envelope, Origin, StoredRecord
 
 
 __all__ = [

@@ -15,9 +15,9 @@ from typing import Final
 import msgspec
 
 from bridge.consumer.dead_letters import received_at_us
-from bridge.kafka import header_names as names
+from bridge.events import header_names as names
+from bridge.events.record import Origin
 from bridge.kafka.reading.reader import ConsumedRecord
-from bridge.record import Origin
 
 
 __all__ = ["Figures", "Latencies", "Reading", "Standing", "reading_of"]

@@ -15,10 +15,10 @@ import msgspec
 
 from bridge.board.pictures import Picture
 from bridge.consumer.job_record import JobRecord, is_address
-from bridge.job_status import TERMINAL_STATUSES
-from bridge.kafka import header_names as names
+from bridge.events import header_names as names
+from bridge.events.job_status import TERMINAL_STATUSES
+from bridge.events.record import Origin
 from bridge.kafka.reading.reader import ConsumedRecord
-from bridge.record import Origin
 
 
 __all__ = ["Job", "Jobs", "as_json"]

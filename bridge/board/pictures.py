@@ -13,8 +13,7 @@ from typing import Final
 
 import msgspec
 
-from bridge.previews.decoding import UndecodableError, decode
-from bridge.previews.sniffing import sniff
+from bridge.events.preview import decode, sniff
 
 
 __all__ = ["Picture", "Pictures"]
@@ -79,11 +78,10 @@ class Pictures:
         # Four characters carry three bytes: what is too large is not even decoded.
         if len(text) > self._each_bytes * 4 // 3 + _HEAD_CHARACTERS:
             return "too large to be shown"
-        try:
-            data, _ = decode(text)
-        except UndecodableError:
+        decoded = decode(text)
+        if decoded is None:
             return "no image"
-        return self.read_bytes(request_id, data)
+        return self.read_bytes(request_id, decoded[0])
 
     def read_bytes(self, request_id: str, data: bytes) -> Picture | str:
         """Take the bytes of a record of previews: as `read_text`."""

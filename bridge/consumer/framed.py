@@ -7,7 +7,7 @@ what is behind the prefix is JSON, whatever its id.
 
 from __future__ import annotations
 
-from bridge.kafka import header_names as names
+from bridge.events import header_names as names
 from bridge.kafka.reading.reader import ConsumedRecord
 
 

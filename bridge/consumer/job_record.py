@@ -12,8 +12,8 @@ import math
 import msgspec
 
 from bridge.consumer.framed import unframed
-from bridge.job_status import TERMINAL_STATUSES
-from bridge.kafka import header_names as names
+from bridge.events import header_names as names
+from bridge.events.job_status import TERMINAL_STATUSES
 from bridge.kafka.reading.reader import ConsumedRecord
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from bridge.consumer.job_record import MAX_TEXT, preview_bytes, read_job_record
 from bridge.consumer.rate import Rate
-from bridge.job_status import TERMINAL_STATUSES
+from bridge.events.job_status import TERMINAL_STATUSES
 from bridge.kafka.reading.reader import ConsumedRecord
 
 

@@ -1,7 +1,7 @@
 """
 The headers of a dead letter, as a type.
 
-Owns which headers it carries beside those of every record. `bridge.dead_letter` writes
+Owns which headers it carries beside those of every record. `events.dead_letter` writes
 them.
 """
 
@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType, field
 
 from bridge.contract.headers import DIGEST, NotedHeaders, Text, always, one_of, said
 from bridge.errors import DeadLetterReason
-from bridge.kafka import header_names as names
+from bridge.events import header_names as names
 
 
 __all__ = ["DeadLetterHeaders"]

@@ -14,10 +14,10 @@ import msgspec
 from bridge.contract.dead_letter_headers import DeadLetterHeaders
 from bridge.contract.headers import GapHeaders, JobStatusHeaders, PreviewHeaders
 from bridge.errors import DeadLetterReason
-from bridge.job_status import STATUSES, Change, JobStatusRecord
-from bridge.kafka import header_names as names
-from bridge.previews.sniffing import CONTENT_TYPES
-from bridge.record import Origin
+from bridge.events import header_names as names
+from bridge.events.job_status import STATUSES, Change, JobStatusRecord
+from bridge.events.preview import CONTENT_TYPES
+from bridge.events.record import Origin
 from bridge.recovery.gap import GapCause, GapRecord
 
 

@@ -2,7 +2,7 @@
 The headers of a job's record, a gap's and a preview's, as types.
 
 Owns which headers such a record carries, which of them always, and what may stand in
-them. Their names stand in `kafka.header_names`; who makes a record writes them. Those
+them. Their names stand in `events.header_names`; who makes a record writes them. Those
 of a dead letter are `dead_letter_headers`'.
 """
 
@@ -14,11 +14,10 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import UNSET, Meta, UnsetType, field
 
-from bridge.job_status import Change
-from bridge.job_status.published import RequestId
-from bridge.kafka import header_names as names
-from bridge.previews.sniffing import CONTENT_TYPES
-from bridge.record import Origin
+from bridge.events import header_names as names
+from bridge.events.job_status import Change, RequestId
+from bridge.events.preview import CONTENT_TYPES
+from bridge.events.record import Origin
 from bridge.recovery.gap import TIME_SCHEMA
 
 

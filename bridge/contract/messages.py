@@ -12,8 +12,8 @@ from typing import Any, Final
 import msgspec
 
 from bridge.contract import examples
-from bridge.kafka import header_names as names
-from bridge.record import Origin
+from bridge.events import header_names as names
+from bridge.events.record import Origin
 from bridge.settings import Settings
 
 

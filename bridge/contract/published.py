@@ -13,7 +13,7 @@ from bridge.contract import examples
 from bridge.contract.dead_letter_headers import DeadLetterHeaders
 from bridge.contract.headers import GapHeaders, JobStatusHeaders, PreviewHeaders
 from bridge.contract.json_schema import PublishedSchema, build
-from bridge.job_status import JobStatusRecord
+from bridge.events.job_status import JobStatusRecord
 from bridge.recovery.gap import GapRecord
 
 

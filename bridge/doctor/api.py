@@ -68,12 +68,7 @@ async def walk_api(
 
 
 async def _date(stream: trio.abc.Stream, place: Place, path: str, found: Found) -> str:
-    """
-    Ask for headers, whatever the status, and give that of the time.
-
-    Raises:
-        ProblemError: What answers speaks no HTTP.
-    """
+    """Ask for headers, whatever the status, and give that of the time."""
     connection = h11.Connection(h11.CLIENT)
     request = h11.Request(
         method="HEAD",

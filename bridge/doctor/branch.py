@@ -6,23 +6,27 @@ Owns deadlines and the order of lines. Nothing is looked at here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import Final, NoReturn, Self
 
 import trio
 
 from bridge.doctor.remedies import ProblemError, problem_of
 from bridge.doctor.report import Line, Outcome
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, ExitCode
+from bridge.settings import Account
 
 
-__all__ = ["Branch", "Found"]
+__all__ = ["Branch", "Found", "side_by_side"]
 
 # A name, a connection or an answer takes milliseconds; a packet that is lost is sent
 # again after one second. Three steps in a row may take so long within the 10 s.
-_STEP_SECONDS = 3.0
+_STEP_SECONDS: Final = 3.0
+
+# So many accounts at once: a bridge with hundreds of them does the same.
+_AT_ONCE: Final = 16
 
 
 class _BrokenOffError(Exception):
@@ -58,6 +62,7 @@ class Branch:
         end: When the check ends (trio's clock): no step goes on for longer.
         silence: What to report of a step without an answer, by its name. Its remedy
             is also that of a failure without one.
+        exit_code: What the bridge would exit with, unless a failure has its own.
 
     Attributes:
         failed: The step that cut the rest off, if one did.
@@ -69,11 +74,13 @@ class Branch:
         steps: Sequence[str],
         end: float,
         silence: Mapping[str, ProblemError] | None = None,
+        exit_code: ExitCode = ExitCode.FAILED,
     ) -> None:
         self.subject = subject
         self._steps = steps
         self._end = end
         self._silence = silence or {}
+        self._exit_code = exit_code
         self._lines: dict[str, list[Line]] = {}
         self.failed: str | None = None
 
@@ -129,8 +136,7 @@ class Branch:
         detail = f"no answer within {seconds:.1f} s"
         if silence is None:
             return ProblemError(detail)
-        detail += f": {silence.detail}"
-        return ProblemError(detail, silence.remedy, silence.exit_code)
+        return ProblemError(f"{detail}: {silence.detail}")
 
     def passed(self, name: str, found: Found) -> None:
         """Note that a step went well, apart from what it warns of."""
@@ -148,9 +154,11 @@ class Branch:
 
     def _fail(self, name: str, problem: ProblemError) -> None:
         self.failed = f"{name} of {self.subject}" if self.subject else name
-        remedy = problem.remedy
+        remedy, exit_code = problem.remedy, problem.exit_code
         if not remedy and name in self._silence:
             remedy = self._silence[name].remedy
+        if exit_code is ExitCode.FAILED:
+            exit_code = self._exit_code
         self._lines[name] = [
             Line(
                 name,
@@ -158,7 +166,7 @@ class Branch:
                 Outcome.FAILURE,
                 problem.detail,
                 remedy,
-                problem.exit_code,
+                exit_code,
             )
         ]
 
@@ -182,3 +190,20 @@ class Branch:
                 else line
                 for line in lines
             ]
+
+
+async def side_by_side(
+    branches: Sequence[Branch],
+    accounts: Sequence[Account],
+    walk: Callable[[Branch, Account], Awaitable[None]],
+) -> None:
+    """Walk the branches of accounts, not too many at once."""
+    limit = trio.CapacityLimiter(_AT_ONCE)
+
+    async def walk_one(branch: Branch, account: Account) -> None:
+        async with limit:
+            await walk(branch, account)
+
+    async with trio.open_nursery() as nursery:
+        for branch, account in zip(branches, accounts, strict=True):
+            nursery.start_soon(walk_one, branch, account)

@@ -54,23 +54,23 @@ class Cluster:
         if _has_sasl(kafka):
             steps.append("kafka.sasl")
         self._servers = [
-            branch_to(place, "kafka", steps, end, _REMEDY) for place in _places(kafka)
+            branch_to(place, "kafka", steps, end, _REMEDY, _REFUSED)
+            for place in _places(kafka)
         ]
         silence = dict.fromkeys(
             ("kafka.brokers", "kafka.lookup"),
             ProblemError(
                 "a broker takes requests and says nothing",
                 "See to the brokers' logs",
-                _REFUSED,
             ),
         )
-        self._brokers = Branch("", ["kafka.brokers"], end, silence)
-        self._looking = Branch("", ["kafka.lookup"], end, silence)
+        self._brokers = Branch("", ["kafka.brokers"], end, silence, _REFUSED)
+        self._looking = Branch("", ["kafka.lookup"], end, silence, _REFUSED)
         self._topics = [Topic(name, end) for name in self._needs]
         steps = ["kafka.producer"]
         if settings.delivery == "transactional":
             steps.append("kafka.transactions")
-        self._writing = Branch("", steps, end)
+        self._writing = Branch("", steps, end, None, _REFUSED)
         self._known: frozenset[tuple[str, int]] = frozenset()
 
     @property
@@ -207,7 +207,6 @@ def _sent_astray(problems: Mapping[str, KafkaError]) -> ProblemError:
         f"the brokers send their clients on to {told}",
         "Set the brokers' advertised.listeners to addresses that this machine reaches,"
         f" or {_SETTING} to a listener whose addresses it does",
-        _REFUSED,
     )
 
 
@@ -218,7 +217,7 @@ def _places(kafka: KafkaSettings) -> list[Place]:
     is_tls = kafka.security_protocol in {"SSL", "SASL_SSL"}
     ca_setting = "kafka.ssl_ca_file (BRIDGE_KAFKA_SSL_CA_FILE)"
     return [
-        Place(host, port, is_tls, _SETTING, ca_setting, plainly, _REFUSED)
+        Place(host, port, is_tls, _SETTING, ca_setting, plainly)
         for host, port in places_of(kafka)
     ]
 
@@ -228,12 +227,9 @@ def _has_sasl(kafka: KafkaSettings) -> bool:
 
 
 async def _no_broker(place: Place, error: KafkaError) -> ProblemError:
-    problem = problem_of(error)
     if await _is_web_server(place):
-        return ProblemError(
-            "a web server (HTTP) answers, and no broker", _REMEDY, _REFUSED
-        )
-    return ProblemError(problem.detail, problem.remedy, _REFUSED)
+        return ProblemError("a web server (HTTP) answers, and no broker", _REMEDY)
+    return problem_of(error)
 
 
 async def _is_web_server(place: Place) -> bool:

@@ -54,7 +54,6 @@ class Place(msgspec.Struct, frozen=True):
         setting: The setting with the address, and its variable.
         ca_setting: The setting with whom to trust there, and its variable.
         plainly: What to set for a server that speaks no TLS.
-        exit_code: What the bridge exits with where it can't be reached.
     """
 
     host: str
@@ -63,7 +62,6 @@ class Place(msgspec.Struct, frozen=True):
     setting: str
     ca_setting: str
     plainly: str
-    exit_code: ExitCode = ExitCode.FAILED
 
     @classmethod
     def of_url(cls, url: str, setting: str) -> Self:
@@ -85,8 +83,13 @@ class Place(msgspec.Struct, frozen=True):
         return f"{host}:{self.port}"
 
 
-def branch_to(
-    place: Place, prefix: str, steps: Sequence[str], end: float, remedy: str
+def branch_to(  # noqa: PLR0913, PLR0917 - what a branch needs
+    place: Place,
+    prefix: str,
+    steps: Sequence[str],
+    end: float,
+    remedy: str,
+    exit_code: ExitCode = ExitCode.FAILED,
 ) -> Branch:
     """
     Give the branch to a server.
@@ -97,26 +100,23 @@ def branch_to(
         steps: The steps that follow them.
         end: When the check ends.
         remedy: What to do about a server that doesn't answer.
+        exit_code: What the bridge would exit with.
     """
     dns, tcp, tls = (f"{prefix}.{step}" for step in ("dns", "tcp", "tls"))
-    mute = ProblemError(
-        "it takes connections and says nothing", remedy, place.exit_code
-    )
+    mute = ProblemError("it takes connections and says nothing", remedy)
     silence = dict.fromkeys((tls, *steps), mute)
     silence[dns] = ProblemError(
         "DNS says nothing",
         f"See that this machine's DNS works, and that {place.setting} names the right"
         " host",
-        place.exit_code,
     )
     silence[tcp] = ProblemError(
         "packets are lost on the way",
         "See that a firewall or network policy lets this machine out to"
         f" {place.setting}",
-        place.exit_code,
     )
     ways = [dns, tcp, tls] if place.is_tls else [dns, tcp]
-    return Branch(str(place), [*ways, *steps], end, silence)
+    return Branch(str(place), [*ways, *steps], end, silence, exit_code)
 
 
 @asynccontextmanager
@@ -148,11 +148,10 @@ async def _resolve(place: Place, found: Found) -> None:
             f"can't resolve {place.host!r}: {error.strerror}",
             f"See that {place.setting} names the right host, and that this machine's"
             " DNS knows it",
-            place.exit_code,
         ) from error
     except UnicodeError as error:
         raise ProblemError(
-            f"{place.host!r} is no host name", f"Set {place.setting}", place.exit_code
+            f"{place.host!r} is no host name", f"Set {place.setting}"
         ) from error
     addresses = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
     more = len(addresses) - _MOST_ADDRESSES
@@ -168,7 +167,6 @@ async def _connect(place: Place) -> trio.SocketStream:
             f"can't connect: {os_reason(error)}",
             f"See that the server listens there, that {place.setting} names its host"
             " and port, and that no firewall or network policy stands between",
-            place.exit_code,
         ) from error
 
 
@@ -202,7 +200,6 @@ def _refused(place: Place, cause: BaseException | None) -> ProblemError:
     return ProblemError(
         f"no TLS: {reason}" if between else f"speaks no TLS ({reason})",
         f"See that {place.setting} has the port for TLS{between}; {place.plainly}",
-        place.exit_code,
     )
 
 
@@ -217,7 +214,7 @@ def _untrusted(place: Place, cause: ssl.SSLCertVerificationError) -> ProblemErro
         what = "is of nobody that is trusted"
         remedy = f"Set {place.ca_setting} to the authority that issued it"
     said = cause.verify_message.rstrip(".")
-    return ProblemError(f"the certificate {what}: {said}", remedy, place.exit_code)
+    return ProblemError(f"the certificate {what}: {said}", remedy)
 
 
 def days_left(certificate: object) -> int | None:

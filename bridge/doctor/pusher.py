@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from bridge.doctor.api import ENDPOINT
-from bridge.doctor.branch import Branch, Found
+from bridge.doctor.branch import Branch, Found, side_by_side
 from bridge.doctor.network import Place, branch_to, reached
 from bridge.doctor.remedies import ProblemError, sentence, split
 from bridge.errors import AuthorizationError, ExitCode
@@ -42,9 +42,6 @@ _DEPLOYMENT: Final = (
     " and api_url (BRIDGE_API_URL) belong to the same deployment"
 )
 _PASSING: Final = "It may pass: the bridge tries again. If it stays, ask dryAPI"
-
-# So many accounts at once: a bridge with hundreds of them does the same.
-_AT_ONCE: Final = 16
 
 # From the first packet to the greeting, and for a signature. The session sends a
 # subscription twice, and waits so long for each answer.
@@ -96,15 +93,8 @@ async def walk_accounts(
     branches: list[Branch], settings: Settings, tls: ssl.SSLContext
 ) -> None:
     """Subscribe each account's channel, once, each over its own connection."""
-    limit = trio.CapacityLimiter(_AT_ONCE)
-
-    async def walk(branch: Branch, account: Account) -> None:
-        async with limit:
-            await _walk_account(branch, account, settings, tls)
-
-    async with trio.open_nursery() as nursery:
-        for branch, account in zip(branches, settings.all_accounts, strict=True):
-            nursery.start_soon(walk, branch, account)
+    walk = partial(_walk_account, settings=settings, tls=tls)
+    await side_by_side(branches, settings.all_accounts, walk)
 
 
 async def _walk_account(
@@ -135,12 +125,7 @@ async def _subscribe(
     authorize: Authorize,
     note: Note = lambda *_, **__: None,
 ) -> None:
-    """
-    Make a connection, and leave it when it is subscribed.
-
-    Raises:
-        ProblemError: It ended before.
-    """
+    """Make a connection, and close it when it is subscribed."""
     pusher = settings.pusher
     connection = Connection(
         connect_url(pusher.url, pusher.app_key),

@@ -33,11 +33,12 @@ def registry_branches(settings: Settings, end: float) -> list[Branch]:
         return []
     topics = (settings.topic, settings.gap_topic)
     silence = {
-        "schema_registry": ProblemError(
-            "the Schema Registry says nothing", _REMEDY, ExitCode.REFUSED_BY_KAFKA
-        )
+        "schema_registry": ProblemError("the Schema Registry says nothing", _REMEDY)
     }
-    return [Branch(topic, ["schema_registry"], end, silence) for topic in topics]
+    return [
+        Branch(topic, ["schema_registry"], end, silence, ExitCode.REFUSED_BY_KAFKA)
+        for topic in topics
+    ]
 
 
 async def walk_registry(branch: Branch, settings: Settings) -> None:

@@ -11,10 +11,8 @@ import ssl
 import uuid
 from typing import Final
 
-import trio
-
 from bridge.doctor.api import ENDPOINT
-from bridge.doctor.branch import Branch, Found
+from bridge.doctor.branch import Branch, Found, side_by_side
 from bridge.doctor.remedies import ProblemError, split
 from bridge.reconciliation.client import Answer, Outcome, StatusClient
 from bridge.reconciliation.limits import Limits
@@ -24,9 +22,6 @@ from bridge.settings import Account, Settings
 __all__ = ["status_branches", "walk_status"]
 
 _STEP: Final = "status"
-
-# So many ask at once, as for signatures.
-_AT_ONCE: Final = 16
 
 _ANSWER_SECONDS: Final = 3.0
 
@@ -48,18 +43,13 @@ async def walk_status(
     branches: list[Branch], settings: Settings, tls: ssl.SSLContext
 ) -> None:
     """Ask with each token."""
-    limit = trio.CapacityLimiter(_AT_ONCE)
 
     async def ask(branch: Branch, account: Account) -> None:
-        async with limit:
-            await _ask(branch, account, settings, tls)
-            # Events come without it.
-            branch.soften(_SOFT)
+        await _ask(branch, account, settings, tls)
+        # Events come without it.
+        branch.soften(_SOFT)
 
-    async with trio.open_nursery() as nursery:
-        accounts = _first_of_each_token(settings)
-        for branch, account in zip(branches, accounts, strict=True):
-            nursery.start_soon(ask, branch, account)
+    await side_by_side(branches, _first_of_each_token(settings), ask)
 
 
 def _first_of_each_token(settings: Settings) -> list[Account]:
@@ -88,12 +78,7 @@ async def _ask(
 
 
 def _tell(answer: Answer, found: Found) -> None:
-    """
-    Say what an answer means.
-
-    Raises:
-        ProblemError: It tells nothing of jobs.
-    """
+    """Say what an answer means."""
     if answer.outcome is Outcome.NOT_FOUND:
         found.detail = f"answers (HTTP {answer.status}){_left(answer.limits)}"
     elif answer.outcome is Outcome.ANSWERED:

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from bridge.doctor.branch import Branch, Found
-from bridge.doctor.remedies import ProblemError, problem_of
+from bridge.doctor.remedies import ProblemError
 from bridge.errors import ExitCode
 from bridge.kafka.preflight import Right, Rights
 from bridge.kafka.topics.facts import LookedUp
@@ -62,9 +62,10 @@ class Topic:
 
     def __init__(self, name: str, end: float) -> None:
         self._name = name
-        self._there = Branch(name, ["kafka.topics"], end)
-        self._rights = Branch(name, ["kafka.acls"], end)
-        self._size = Branch(name, ["kafka.sizes"], end)
+        silence = {"kafka.topics": ProblemError("", "See to the brokers' logs")}
+        self._there = Branch(name, ["kafka.topics"], end, silence, _REFUSED)
+        self._rights = Branch(name, ["kafka.acls"], end, None, _REFUSED)
+        self._size = Branch(name, ["kafka.sizes"], end, None, _REFUSED)
 
     @property
     def branches(self) -> tuple[Branch, ...]:
@@ -119,7 +120,6 @@ def _tell_size(findings: Iterable[TopicFinding], found: Found) -> None:
             raise ProblemError(
                 f"{_SIZE} is {one.found}, and {one.needed} is needed",
                 one.remedy,
-                _REFUSED,
             )
         found.detail = f"{one.found} bytes a batch, {one.needed} wanted"
     _warn(sizes, found)
@@ -128,9 +128,7 @@ def _tell_size(findings: Iterable[TopicFinding], found: Found) -> None:
 def _tell_absent(name: str, told: Told, found: Found) -> None:
     problems = told.looked_up.problems
     if name in problems:
-        problem = problem_of(problems[name])
-        remedy = problem.remedy or "See to the brokers' logs"
-        raise ProblemError(problem.detail, remedy, _REFUSED)
+        raise problems[name]
     if told.kafka.create_topics:
         refused = told.rights.creations.get(name)
         if refused is not None:
@@ -138,9 +136,7 @@ def _tell_absent(name: str, told: Told, found: Found) -> None:
         found.detail = "not there; the bridge can create it"
         return
     (missing,) = told.findings[name]
-    raise ProblemError(
-        "not there, or this user may not see it", missing.remedy, _REFUSED
-    )
+    raise ProblemError("not there, or this user may not see it", missing.remedy)
 
 
 def _warn(findings: Iterable[TopicFinding], found: Found) -> None:
@@ -159,7 +155,6 @@ def _tell_right(
         raise ProblemError(
             f"this user lacks {' and '.join(right.needed)} on the topic",
             _grant(name, right.needed, kafka),
-            _REFUSED,
         )
     found.detail = "Read, Write and Describe; no consumer group is used"
     if right.wished:

@@ -76,7 +76,8 @@ class _Walk:
     def __init__(self, settings: Settings, warnings: Sequence[str], end: float) -> None:
         self._settings = settings
         self._warnings = warnings
-        self._own = Branch("", [_STEP], end)
+        unreadable = ProblemError("", "Set it to a readable file of certificates (PEM)")
+        self._own = Branch("", [_STEP], end, {_STEP: unreadable})
         self._pusher = pusher_branch(settings, end)
         self._api, self._clock = api_branches(settings, end)
         self._accounts = account_branches(settings, end)
@@ -129,14 +130,7 @@ class _Walk:
     def _look_at_settings(self) -> None:
         """Take what was read, and see whom to trust at dryAPI."""
         with self._own as branch, branch.step(_STEP) as found:
-            try:
-                self._tls = client_context(self._settings.pusher.ca_file)
-            except ConfigError as error:
-                raise ProblemError(
-                    str(error),
-                    "Set it to a readable file with certificates (PEM)",
-                    error.exit_code,
-                ) from error
+            self._tls = client_context(self._settings.pusher.ca_file)
             for warning in self._warnings:
                 found.warn(*split(warning))
             if not self._warnings:

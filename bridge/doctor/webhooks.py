@@ -114,13 +114,7 @@ async def _look_at_port(listen: str, settings: Settings, found: Found) -> None:
 
 
 def _look_at_certificate(webhook: WebhookSettings, found: Found) -> None:
-    """
-    See that the files fit each other, and that the certificate is good now.
-
-    Raises:
-        ConfigError: The bridge could not start with them.
-        ProblemError: Nobody would trust the certificate.
-    """
+    """See that the files fit each other, and that the certificate is good now."""
     assert webhook.tls_cert_file is not None
     assert webhook.tls_key_file is not None
     tls = Tls(

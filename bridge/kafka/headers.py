@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from bridge.kafka import header_names as names
+from bridge.events import header_names as names
+from bridge.events.record import Envelope, StoredRecord
 from bridge.kafka.varints import VARINTS
-from bridge.record import Envelope, StoredRecord
 
 
 __all__ = ["HeaderWriter", "own_identity"]

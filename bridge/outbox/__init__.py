@@ -7,8 +7,8 @@ come in as `Record`, get their place in a lane, and leave as `StoredRecord`.
 
 from bridge.outbox.disk.directory import OutboxDirectory
 from bridge.outbox.outbox import Outbox
+from bridge.outbox.records import LaneState
 from bridge.outbox.statistics import OutboxStatistics
-from bridge.record import LaneState
 
 
 __all__ = ["LaneState", "Outbox", "OutboxDirectory", "OutboxStatistics"]

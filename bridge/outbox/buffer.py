@@ -11,8 +11,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
+from bridge.events.record import Importance, Record, StoredRecord
 from bridge.outbox.losses import Dropped
-from bridge.record import Importance, Record, StoredRecord
 
 
 __all__ = ["Buffer", "total_weight", "weigh"]

@@ -14,12 +14,12 @@ from typing import Any
 import msgspec
 
 from bridge.errors import OutboxFullError
+from bridge.events.record import Record
 from bridge.outbox.buffer import total_weight
 from bridge.outbox.inbox import Acknowledged, Inbox, Kept
 from bridge.outbox.remembered import Remembered
 from bridge.outbox.room import Room
 from bridge.outbox.store import Placed, Store
-from bridge.record import Record
 
 
 __all__ = ["Committed", "Plan", "commit", "say_goodbye", "settle_in", "write_gaps"]

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 import structlog
 
+from bridge.events.record import Record
 from bridge.outbox.buffer import Buffer, total_weight
 from bridge.outbox.losses import Dropped, Losses
 from bridge.outbox.statistics import OutboxStatistics
-from bridge.record import Record
 
 
 __all__ = ["Hands"]

@@ -11,14 +11,15 @@ from __future__ import annotations
 import sqlite3  # noqa: TID251 - this room speaks to SQLite
 from collections.abc import Callable, Sequence
 
-from bridge.job_status import TERMINAL_STATUSES
+from bridge.events.job_status import TERMINAL_STATUSES
+from bridge.events.record import Record
 from bridge.outbox.jobs.order import Order
 from bridge.outbox.jobs.superseding import is_awaited, is_needed
+from bridge.outbox.records import Delivery, Healing, Held
 from bridge.outbox.remembered import Remembered
 from bridge.outbox.rows.counting import Counting
 from bridge.outbox.webhooks.deliveries import Deliveries
 from bridge.outbox.webhooks.holding import Holding
-from bridge.record import Delivery, Healing, Held, Record
 
 
 __all__ = ["Healer"]

@@ -11,12 +11,13 @@ from concurrent.futures import Future
 from typing import Final
 
 from bridge.errors import OutboxFullError
+from bridge.events.record import Record
 from bridge.outbox.buffer import weigh
 from bridge.outbox.inbox import Inbox
+from bridge.outbox.records import Delivery, Healing, Held, Spent
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.store import Store
 from bridge.outbox.webhooks.deliveries import DELIVERY_BYTES
-from bridge.record import Delivery, Healing, Held, Record, Spent
 
 
 __all__ = ["HealingDoors"]

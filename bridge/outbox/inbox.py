@@ -14,13 +14,13 @@ from contextlib import suppress
 import msgspec
 import structlog
 
+from bridge.events.record import Envelope, Record
 from bridge.outbox.bell import Bell
 from bridge.outbox.buffer import Buffer
 from bridge.outbox.proofs import Proofs
 from bridge.outbox.requests import Requests
 from bridge.outbox.rows.lane import Run
 from bridge.outbox.spending import Spending
-from bridge.record import Envelope, Record
 
 
 __all__ = ["Acknowledged", "Inbox", "Kept"]

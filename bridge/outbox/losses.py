@@ -15,9 +15,10 @@ from typing import Self
 import msgspec
 import structlog
 
+from bridge.events.record import Importance, Record
+from bridge.outbox.records import Loss
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.tallies import Cell
-from bridge.record import Importance, Loss, Record
 
 
 __all__ = ["Dropped", "Losses", "Share"]

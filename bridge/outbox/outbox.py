@@ -12,27 +12,20 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
+from bridge.events.record import Envelope, Record, StoredRecord
 from bridge.outbox.disk.directory import OutboxDirectory
 from bridge.outbox.healing_doors import HealingDoors
 from bridge.outbox.inbox import Inbox, Kept
 from bridge.outbox.jobs.in_flight import Jobs
 from bridge.outbox.jobs.order import Order
 from bridge.outbox.losses import Losses
+from bridge.outbox.records import Delivered, LaneState, Loss, Memory
 from bridge.outbox.rows.lane import Run
 from bridge.outbox.rows.lanes import NONE_UNPLACED, PartitionOf, Unplaced
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.store import Placed, Store
 from bridge.outbox.webhooks.deliveries import KeptDeliveries
 from bridge.outbox.writer import Writer
-from bridge.record import (
-    Delivered,
-    Envelope,
-    LaneState,
-    Loss,
-    Memory,
-    Record,
-    StoredRecord,
-)
 from bridge.settings import OutboxSettings, WebhookSettings
 
 

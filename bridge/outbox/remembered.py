@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from bridge.record import LeftGap, Memory, Spent
+from bridge.outbox.records import LeftGap, Memory, Spent
 
 
 __all__ = ["Remembered"]

@@ -16,10 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from bridge.errors import OutboxFullError
+from bridge.events.record import Importance, Record
 from bridge.outbox.buffer import weigh
 from bridge.outbox.disk.schema import log_bytes
 from bridge.outbox.store import Store
-from bridge.record import Importance, Record
 
 
 __all__ = ["Room", "reserve_bytes"]

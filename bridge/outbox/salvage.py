@@ -17,6 +17,7 @@ from urllib.parse import quote
 import msgspec
 
 from bridge.errors import OutboxFullError
+from bridge.events.record import StoredRecord
 from bridge.outbox.buffer import weigh
 from bridge.outbox.disk.schema import UNASSIGNED
 from bridge.outbox.opening import Opened
@@ -26,7 +27,6 @@ from bridge.outbox.rows.envelopes import Envelopes
 from bridge.outbox.rows.lane import Lane
 from bridge.outbox.rows.lanes import Lanes
 from bridge.outbox.webhooks.salvaging import bring_deliveries, bring_held
-from bridge.record import StoredRecord
 
 
 __all__ = ["Salvaged", "open_damaged", "salvage"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
-from bridge.record import Spent
+from bridge.outbox.records import Spent
 
 
 __all__ = ["Spending"]

@@ -11,6 +11,7 @@ import sqlite3  # noqa: TID251 - this room speaks to SQLite
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 
+from bridge.events.record import Envelope, Record, StoredRecord
 from bridge.outbox.disk.replayed import Replayed
 from bridge.outbox.file import File
 from bridge.outbox.healer import Healer
@@ -18,6 +19,7 @@ from bridge.outbox.jobs.in_flight import Jobs
 from bridge.outbox.jobs.order import Order
 from bridge.outbox.jobs.pins import Pins
 from bridge.outbox.jobs.table import JobTable
+from bridge.outbox.records import Delivered, LaneState
 from bridge.outbox.remembered import Remembered
 from bridge.outbox.rows import table as rows
 from bridge.outbox.rows.acknowledgements import Acknowledgements
@@ -36,7 +38,6 @@ from bridge.outbox.rows.lanes import (
 from bridge.outbox.rows.refusals import Refusals
 from bridge.outbox.rows.restoring import restore
 from bridge.outbox.tallies import Tallies
-from bridge.record import Delivered, Envelope, LaneState, Record, StoredRecord
 
 
 __all__ = ["Placed", "Store"]

@@ -18,6 +18,7 @@ from pathlib import Path
 import structlog
 
 from bridge.errors import OutboxDamagedError, OutboxDirectoryError, OutboxFullError
+from bridge.events.record import Record
 from bridge.outbox.buffer import total_weight
 from bridge.outbox.commit import Plan, commit, say_goodbye, settle_in, write_gaps
 from bridge.outbox.hands import Hands
@@ -30,7 +31,6 @@ from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.store import Placed, Store
 from bridge.outbox.succession import Succession
 from bridge.outbox.webhooks.deliveries import KeptDeliveries
-from bridge.record import Record
 from bridge.settings import OutboxSettings
 
 

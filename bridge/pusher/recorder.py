@@ -28,7 +28,7 @@ import structlog
 
 from bridge import __version__
 from bridge.errors import ConfigError
-from bridge.job_status import STATUSES, JobStatusRecord
+from bridge.events.job_status import STATUSES, JobStatusRecord
 from bridge.settings import PusherSettings
 
 

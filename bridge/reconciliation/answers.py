@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from bridge.errors import InvalidAnswerError
-from bridge.job_status import JobStatusRecord
+from bridge.events.job_status import JobStatusRecord
 
 
 __all__ = ["StatusAnswer", "event_of", "without_extras"]

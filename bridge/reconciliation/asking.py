@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from bridge.errors import InvalidAnswerError
+from bridge.outbox.records import JobInFlight
 from bridge.reconciliation.answers import StatusAnswer, event_of
 from bridge.reconciliation.budget import Purpose
 from bridge.reconciliation.client import Answer, Outcome
@@ -27,7 +28,6 @@ from bridge.reconciliation.settlements import Fate, Settlements
 from bridge.reconciliation.silent import Silent
 from bridge.reconciliation.statistics import ReconciliationStatistics
 from bridge.reconciliation.taking import Taker
-from bridge.record import JobInFlight
 from bridge.settings import ReconciliationSettings
 
 

@@ -17,9 +17,9 @@ from typing import Final
 
 import trio
 
+from bridge.outbox.records import Spent
 from bridge.reconciliation.limits import Limits
 from bridge.reconciliation.windows import MINUTE_SECONDS, Day, Minute
-from bridge.record import Spent
 
 
 __all__ = ["Budget", "Purpose"]

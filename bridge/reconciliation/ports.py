@@ -12,10 +12,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
+from bridge.events.record import Origin, Record
+from bridge.outbox.records import Healing, JobInFlight
 from bridge.reconciliation.budget import Purpose
 from bridge.reconciliation.client import Answer
 from bridge.reconciliation.limits import Limits
-from bridge.record import Healing, JobInFlight, Origin, Record
 
 
 __all__ = [

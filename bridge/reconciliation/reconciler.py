@@ -16,13 +16,13 @@ from typing import Final, NoReturn
 
 import trio
 
+from bridge.outbox.records import JobInFlight
 from bridge.reconciliation.asking import Asking
 from bridge.reconciliation.order import Key, portions
 from bridge.reconciliation.ports import AskedAccount, ClosedGap, Rooms
 from bridge.reconciliation.settlements import Fate, Settlements
 from bridge.reconciliation.statistics import ReconciliationStatistics
 from bridge.reconciliation.taking import Taker
-from bridge.record import JobInFlight
 from bridge.settings import ReconciliationSettings
 
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
+from bridge.outbox.records import JobInFlight
 from bridge.reconciliation.budget import Purpose
 from bridge.reconciliation.order import Key
 from bridge.reconciliation.ports import Settle
 from bridge.reconciliation.statistics import ReconciliationStatistics
-from bridge.record import JobInFlight
 
 
 __all__ = ["MAX_ENTRIES", "Fate", "Settlements"]

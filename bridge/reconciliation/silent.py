@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from bridge.outbox.records import JobInFlight
 from bridge.reconciliation.order import Queue, rank
-from bridge.record import JobInFlight
 
 
 __all__ = ["Silent"]

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Final
 
+from bridge.events.record import Origin, Record
+from bridge.outbox.records import Healing, JobInFlight
 from bridge.reconciliation.answers import StatusAnswer, without_extras
 from bridge.reconciliation.ports import AskedAccount, Rooms
 from bridge.reconciliation.settlements import Fate
 from bridge.reconciliation.statistics import ReconciliationStatistics
-from bridge.record import Healing, JobInFlight, Origin, Record
 from bridge.threads import answer_of
 
 

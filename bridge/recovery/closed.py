@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from bridge.record import Origin
+from bridge.events.record import Origin
 from bridge.recovery.gap import Gap
 from bridge.recovery.left import Left
 from bridge.recovery.statistics import GapStatistics

@@ -15,7 +15,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from bridge.record import Origin
+from bridge.events.record import Origin
 
 
 __all__ = ["TIME_SCHEMA", "Gap", "GapCause", "GapRecord"]

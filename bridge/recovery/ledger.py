@@ -17,7 +17,8 @@ from uuid import uuid4
 import msgspec
 import structlog
 
-from bridge.record import Loss, Memory, Origin
+from bridge.events.record import Origin
+from bridge.outbox.records import Loss, Memory
 from bridge.recovery.closed import ClosedGaps
 from bridge.recovery.gap import Gap, GapCause
 from bridge.recovery.left import Left, left_by_account

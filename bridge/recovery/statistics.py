@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from bridge.record import Origin
+from bridge.events.record import Origin
 from bridge.recovery.gap import GapCause
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from bridge.kafka import header_names
-from bridge.record import Envelope, Importance, Kind, Origin, Record
+from bridge.events import header_names
+from bridge.events.record import Envelope, Importance, Kind, Origin, Record
 from bridge.recovery.gap import Gap
 
 

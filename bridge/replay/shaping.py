@@ -11,9 +11,9 @@ import msgspec
 
 from bridge.consumer.dead_letters import Letter, Shaped, received_at_us
 from bridge.errors import DeadLetterReason
-from bridge.intake import Intake
-from bridge.kafka import header_names as names
-from bridge.record import Origin, Record
+from bridge.events import header_names as names
+from bridge.events.intake import Intake
+from bridge.events.record import Origin, Record
 from bridge.settings import Settings
 
 
@@ -38,7 +38,6 @@ class Shaping:
         self._dead_letter_topic = dead_letter_topic
         # By account, as many as the bridge has; strangers' letters have a bound too.
         self._intakes: dict[str, Intake] = {}
-        self._records: list[Record] = []
 
     def shape(self, letter: Letter) -> Shaped | str:
         """Give a letter's records, or the reason why its payload is still no event."""
@@ -48,10 +47,8 @@ class Shaping:
             text = original.decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:
             return DeadLetterReason.NOT_JSON
-        self._intake(letter.text(names.CE_SOURCE) or "").accept(
-            [_Event(text, original)], received_at_us(letter.record)
-        )
-        *others, record = self._records
+        intake = self._intake(letter.text(names.CE_SOURCE) or "")
+        *others, record = intake.records(text, received_at_us(letter.record))
         if record.topic != self._settings.topic:
             return dict(record.extra)[names.BRIDGE_REASON].decode()
         assert record.key is not None
@@ -71,7 +68,6 @@ class Shaping:
                 ce_source=ce_source,
                 topic=settings.topic,
                 dead_letter_topic=self._dead_letter_topic,
-                offer=self._take,
                 previews=settings.previews,
                 preview_topic=settings.preview_topic,
                 max_value_bytes=settings.limits.event_bytes,
@@ -80,16 +76,6 @@ class Shaping:
                 origin=Origin.REPLAY,
             )
         return intake
-
-    def _take(self, records: list[Record]) -> None:
-        self._records = records
-
-
-class _Event(msgspec.Struct, frozen=True):
-    """A letter's payload, as the intake takes an event."""
-
-    data: object
-    original: bytes
 
 
 def _with_former_changes(record: Record, letter: Letter) -> Record:

@@ -15,10 +15,10 @@ from typing import TypeVar
 import msgspec
 import trio
 
+from bridge.events.record import Record
 from bridge.framing import framing_of
 from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.record import Record
 from bridge.settings import Settings
 from bridge.threads import in_thread
 

@@ -37,8 +37,8 @@ from opentelemetry.trace import (  # noqa: TID251 - as above
 )
 
 from bridge import __version__
-from bridge.kafka import header_names
-from bridge.record import Record, StoredRecord
+from bridge.events import header_names
+from bridge.events.record import Record, StoredRecord
 
 
 __all__ = ["Tracing"]

@@ -16,8 +16,8 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from bridge.job_status import STATUSES
-from bridge.record import Delivery
+from bridge.events.job_status import STATUSES
+from bridge.outbox.records import Delivery
 from bridge.webhooks.ports import Make
 
 

@@ -16,8 +16,8 @@ from typing import Final, NoReturn
 import trio
 
 from bridge.errors import OutboxError
-from bridge.job_status import TERMINAL_STATUSES
-from bridge.record import Held
+from bridge.events.job_status import TERMINAL_STATUSES
+from bridge.outbox.records import Held
 from bridge.threads import answer_of
 from bridge.webhooks.ports import Find, Healable, Keeper, OnWritten
 from bridge.webhooks.statistics import Release, WebhookStatistics

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
-from bridge.record import Delivery, Held, JobInFlight, Record
+from bridge.events.record import Record
+from bridge.outbox.records import Delivery, Held, JobInFlight
 
 
 __all__ = ["Find", "Healable", "Keeper", "Make", "OnWritten", "Take"]

@@ -17,15 +17,15 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import (  # noqa: TI
     InMemorySpanExporter,
 )
 
-from bridge import dead_letter
 from bridge.consumer.dead_letters.letter import as_letter
-from bridge.intake import lighten
-from bridge.kafka import header_names as names
+from bridge.events import dead_letter
+from bridge.events import header_names as names
+from bridge.events.intake import strip_preview
+from bridge.events.record import Origin, Record, StoredRecord
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.reading.consumed import ConsumedRecord
 from bridge.outbox.jobs.in_flight import Jobs
 from bridge.outbox.jobs.order import Order
-from bridge.record import Origin, Record, StoredRecord
 from bridge.recovery.gap import GapCause
 from bridge.replay.shaping import Shaping
 from bridge.settings import Settings
@@ -96,7 +96,7 @@ def _of_events() -> Iterator[Record]:
     for origin in (Origin.STATUS_ENDPOINT, Origin.WEBHOOK):
         yield from Outlet(origin=origin).accept(status())
     (inline,) = Outlet().accept(status(preview=data_uri(_JPEG)))
-    light = lighten(inline)
+    light = strip_preview(inline)
     assert light is not None
     yield light
 

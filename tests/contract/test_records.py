@@ -10,8 +10,8 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from bridge.contract import text_of
 from bridge.errors import DeadLetterReason
-from bridge.job_status import Change
-from bridge.kafka import header_names as names
+from bridge.events import header_names as names
+from bridge.events.job_status import Change
 from bridge.recovery.gap import GapCause
 from tests.contract.real_records import Written, written
 

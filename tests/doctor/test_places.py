@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# What asyncio imports when it is used first: another user may not read Python's files.
+import concurrent.futures.thread  # noqa: F401
 import json
 import os
 import subprocess

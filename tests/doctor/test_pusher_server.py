@@ -117,3 +117,4 @@ async def test_the_step_that_it_spoils_says_so(
             text = f"{line.detail} {line.remedy}"
             assert [word for word in words if word not in text] == []
             assert reports[told].exit_code is exit_code
+            assert reports[told].seconds < 10

@@ -454,7 +454,9 @@ def without_preview(value: bytes) -> bytes:
     preview = members.get("preview") if isinstance(members, dict) else None
     if not isinstance(preview, str):
         return value
-    return json.dumps({**members, "preview": None}).encode()
+    # Without its preview an event has no white space between members.
+    bare = json.dumps({**members, "preview": None}, separators=(",", ":"))
+    return bare.encode()
 
 
 def partition_counts(bootstrap_servers: str) -> dict[str, int]:

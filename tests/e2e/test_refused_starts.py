@@ -350,7 +350,7 @@ async def test_an_auth_endpoint_that_answers_something_else_is_asked_again(
     api.answer(AUTH, **answer)
     bridge = scene.bridge(api.url)
     bridge.start()
-    failed = await bridge.wait_logged("authorization.failed")
+    failed = await bridge.wait_logged("session.failed")
     assert f"the answer of {api.url}{AUTH} (HTTP {answer['status']}" in failed["reason"]
     assert words in failed["reason"]
     await _check_waits(bridge)
@@ -370,7 +370,7 @@ async def test_a_dryapi_that_is_away_is_asked_again(scene: Scene) -> None:
     (port,) = free_ports(1)
     bridge = scene.bridge(f"http://127.0.0.1:{port}")
     bridge.start()
-    failed = await bridge.wait_logged("authorization.failed")
+    failed = await bridge.wait_logged("session.failed")
     assert f"can't ask http://127.0.0.1:{port}/broadcasting/auth" in failed["reason"]
     await scene.bounds(1)
     await scene.end(open_gaps=1)

@@ -29,7 +29,7 @@ redaction.redact = lambda text: text
 """
 _WITH_A_DEFECT = """\
 import os
-from bridge.intake import Intake
+from bridge.events.intake import Intake
 def accept(self, events, received_at_us):
     token = os.environ["BRIDGE_API_TOKEN"]
     raise ValueError(f"{token} {[event.data for event in events]}")
@@ -230,7 +230,7 @@ async def test_no_road_leads_a_secret_out(  # noqa: PLR0917 - fixtures
         marks={"preview_moved", "preview_invalid"},
         headers={"bridge_preview_sha256"},
     )
-    for event in ("session.server_error", "authorization.failed", "record.refused"):
+    for event in ("session.server_error", "session.failed", "record.refused"):
         assert bridge.logged(event)
     canaries.hear_end(bridge)
     assert canaries.found() == set()

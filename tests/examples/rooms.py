@@ -17,8 +17,8 @@ from typing import Literal
 
 import trio
 
-from bridge import dead_letter
-from bridge.intake import Intake
+from bridge.events import dead_letter
+from bridge.events.intake import Intake
 from bridge.kafka.relay.ports import Framing
 from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox, OutboxDirectory

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bridge.kafka import header_names
+from bridge.events import header_names
+from bridge.events.record import Envelope, StoredRecord
 from bridge.kafka.headers import HeaderWriter, own_identity
-from bridge.record import Envelope, StoredRecord
 from tests.kafka.relay.relaying import ENVELOPE
 
 

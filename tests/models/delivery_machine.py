@@ -17,8 +17,8 @@ import structlog
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from bridge.events.record import Record
 from bridge.kafka.relay.relay import Relay
-from bridge.record import Record
 from bridge.settings import KafkaSettings
 from tests.kafka.relay.relaying import ENVELOPE
 from tests.models.model_broker import ModelBroker

@@ -13,10 +13,10 @@ from unittest.mock import patch
 
 from hypothesis import strategies as st
 
-from bridge.kafka import header_names
+from bridge.events import header_names
+from bridge.events.record import Envelope, Record, StoredRecord
 from bridge.outbox.jobs import table as job_table
 from bridge.outbox.jobs.in_flight import Jobs
-from bridge.record import Envelope, Record, StoredRecord
 from tests.models.store_model import Model
 
 

@@ -13,11 +13,12 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bridge.events.record import Envelope, Record, StoredRecord
 from bridge.outbox.inbox import Acknowledged
 from bridge.outbox.opening import open_outbox
+from bridge.outbox.records import Delivered, LaneState
 from bridge.outbox.rows.lane import Run
 from bridge.outbox.store import Placed, Store
-from bridge.record import Delivered, Envelope, LaneState, Record, StoredRecord
 
 
 __all__ = ["PlainOutbox"]

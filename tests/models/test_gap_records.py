@@ -18,7 +18,7 @@ import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from bridge.record import Origin
+from bridge.events.record import Origin
 from bridge.recovery.gap import Gap, GapCause
 from tests.models.exploring import explore
 from tests.recovery.books import NOW_US, Books

@@ -20,10 +20,11 @@ from hypothesis.stateful import (
     rule,
 )
 
-from bridge.job_status import TERMINAL_STATUSES
+from bridge.events.job_status import TERMINAL_STATUSES
+from bridge.events.record import Record
 from bridge.outbox.jobs.in_flight import Jobs
 from bridge.outbox.jobs.order import Order
-from bridge.record import JobInFlight, Record
+from bridge.outbox.records import JobInFlight
 from tests.models.exploring import explore
 from tests.models.outbox_files import OutboxFiles
 from tests.outbox.healing import answer, delivery

@@ -20,12 +20,12 @@ import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
-from bridge.kafka import header_names
+from bridge.events import header_names
+from bridge.events.record import Envelope, Record
 from bridge.outbox.jobs.in_flight import Jobs
 from bridge.outbox.jobs.order import Order
 from bridge.outbox.rows.lane import Run
 from bridge.outbox.statistics import OutboxStatistics
-from bridge.record import Envelope, Record
 from tests.models.exploring import explore
 from tests.models.outbox_files import OutboxFiles
 from tests.outbox.making import MIB, PLENTY_BYTES, open_jobs, undone

@@ -22,8 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from bridge.outbox.records import Spent
 from bridge.reconciliation.budget import Budget, Purpose
-from bridge.record import Spent
 from tests.models.exploring import explored
 from tests.reconciliation.limited import LimitedApi, MinuteKind, ask, now_us
 

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from bridge.kafka.header_names import DEAD_LETTER_TYPE
+from bridge.events.header_names import DEAD_LETTER_TYPE
 from bridge.outbox.rows.lane import Run
 from tests.models import job_model
 from tests.models.exploring import explore

@@ -41,7 +41,7 @@ def session(**changes: Any) -> Any:
         "frames": 12,
         "events": 10,
         "other_events": 1,
-        "unrecognised": 0,
+        "unrecognized": 0,
         "connects": {"subscribed": 1},
         "probes": {"acknowledged": 3},
         "last_frame_at_us": NOW_US - 1_500_000,

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bridge.events.record import StoredRecord
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.record import Loss, StoredRecord
+from bridge.outbox.records import Loss
 from bridge.settings import OutboxSettings
 from tests.outbox.making import (
     MIB,

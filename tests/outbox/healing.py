@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from msgspec import structs
 
+from bridge.events.record import Origin, Record
 from bridge.outbox import Outbox
-from bridge.record import Delivery, Healing, JobInFlight, Origin, Record
+from bridge.outbox.records import Delivery, Healing, JobInFlight
 from tests.outbox.making import Log, event, fresh, spread
 
 

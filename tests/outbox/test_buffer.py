@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from bridge.events.record import Importance, Record
 from bridge.outbox.buffer import Buffer, weigh
 from bridge.outbox.losses import Dropped, Share
-from bridge.record import Importance, Record
 from tests.outbox.making import ENVELOPE, number_of, numbered, record, source_of
 
 

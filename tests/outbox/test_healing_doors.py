@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from bridge.events.record import Record
 from bridge.outbox import Outbox
-from bridge.record import Held, JobInFlight, LeftGap, Record, Spent
+from bridge.outbox.records import Held, JobInFlight, LeftGap, Spent
 from tests.outbox.healing import NOON_US, answer, delivery, open_jobs, origins
 from tests.outbox.leaving import FOR_EVER, found, gap_value, standing
 from tests.outbox.making import (

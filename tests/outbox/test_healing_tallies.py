@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge import dead_letter
+from bridge.events import dead_letter
+from bridge.events.record import Record
 from bridge.outbox import Outbox
-from bridge.record import Record
 from tests.outbox.adding import ANSWERS, EVENTS, WEBHOOKS, adds_up
 from tests.outbox.healing import answer, delivery, open_jobs
 from tests.outbox.leaving import FOR_EVER

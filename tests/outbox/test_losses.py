@@ -12,10 +12,11 @@ import pytest
 from msgspec import structs
 from structlog.testing import capture_logs
 
+from bridge.events.record import Importance, Record
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.outbox.losses import Dropped, Losses
+from bridge.outbox.records import Loss
 from bridge.outbox.statistics import OutboxStatistics
-from bridge.record import Importance, Loss, Record
 from bridge.settings import OutboxSettings
 from tests.outbox.making import (
     ENVELOPE,

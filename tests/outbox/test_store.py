@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import OutboxDamagedError
-from bridge.record import Record
+from bridge.events.record import Record
 from tests.outbox.making import (
     ENVELOPE,
     PLENTY_BYTES,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bridge.outbox.records import LaneState
 from bridge.outbox.store import Store
-from bridge.record import LaneState
 from tests.outbox.making import (
     acknowledge,
     append,

@@ -17,9 +17,9 @@ from typing import Literal
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from bridge.outbox.records import Spent
 from bridge.reconciliation.budget import Budget, Purpose
 from bridge.reconciliation.limits import Limits
-from bridge.record import Spent
 
 
 # 2026-01-31T12:00:00Z: what trio's clock calls 0.

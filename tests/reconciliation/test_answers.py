@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge import job_status
 from bridge.errors import InvalidAnswerError, InvalidEventError
-from bridge.job_status import Change
+from bridge.events.job_status import Change
+from bridge.events.parsing import parse
 from bridge.reconciliation.answers import event_of, without_extras
 
 
@@ -88,7 +88,7 @@ def test_progress_is_the_number_that_it_was(literal: str, published: str) -> Non
     body = f'{{"data":{{"status":"processing","progress":{literal}}}}}'.encode()
     event = event_of("job-1", body).event
     assert event is not None
-    status = job_status.parse(event.decode())
+    status = parse(event.decode())
     assert status.progress == published
     assert status.normalized == (Change.MISSING_FIELD, Change.PROGRESS_NUMBER)
 
@@ -163,7 +163,7 @@ def test_any_answer_is_an_event_or_an_error(body: bytes) -> None:
     if answer.event is not None:
         for event in (answer.event, without_extras(answer.event)):
             try:
-                status = job_status.parse(event.decode())
+                status = parse(event.decode())
             except InvalidEventError as error:
                 assert error.request_id in {"job-1", None}  # noqa: PT017
             else:

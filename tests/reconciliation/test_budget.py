@@ -6,9 +6,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from bridge.outbox.records import Spent
 from bridge.reconciliation.budget import Budget, Purpose
 from bridge.reconciliation.limits import Limits
-from bridge.record import Spent
 from tests.reconciliation.limited import (
     BASIC,
     DAY_SECONDS,

@@ -9,7 +9,8 @@ import httpx  # noqa: TID251 - carries requests to an application without a port
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge import job_status
+from bridge.events.job_status import Change
+from bridge.events.parsing import parse
 from bridge.reconciliation.answers import event_of
 from bridge.reconciliation.budget import Budget, Purpose
 from bridge.reconciliation.client import Outcome, StatusClient
@@ -108,8 +109,8 @@ async def test_an_answer_becomes_a_record(autojump_clock: MockClock) -> None:
             told = event_of(job.request_id, answer.body)
             progress = None
             if told.event is not None:
-                status = job_status.parse(told.event.decode())
-                assert status.normalized == (job_status.Change.PROGRESS_NUMBER,)
+                status = parse(told.event.decode())
+                assert status.normalized == (Change.PROGRESS_NUMBER,)
                 assert not status.has_preview
                 progress = status.progress
                 url = json.loads(status.value)["result_url"]

@@ -7,10 +7,10 @@ from typing import Any
 import trio
 from trio.testing import MockClock
 
+from bridge.events.record import Origin
 from bridge.pusher.coverage import Cause, Interruption
 from bridge.reconciliation.ports import AskedAccount, Rooms
 from bridge.reconciliation.reconciler import Reconciler
-from bridge.record import Origin
 from bridge.settings import ReconciliationSettings
 from tests.reconciliation.world import (
     KEEP_JOBS_SECONDS,

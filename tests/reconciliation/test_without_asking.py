@@ -6,8 +6,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from bridge.outbox.records import JobInFlight
 from bridge.reconciliation.reconciler import LOOK_SECONDS, PATIENCE_SECONDS
-from bridge.record import JobInFlight
 from bridge.settings import ReconciliationSettings
 from tests.reconciliation.world import (
     World,

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 
 import trio
 
+from bridge.events.record import Envelope, Origin, Record
+from bridge.outbox.records import Healing, JobInFlight
 from bridge.reconciliation.budget import Purpose
 from bridge.reconciliation.client import Answer, Outcome
 from bridge.reconciliation.limits import Limits
 from bridge.reconciliation.ports import AskedAccount, Calls, Rooms, StatusEndpoint
 from bridge.reconciliation.reconciler import Reconciler
-from bridge.record import Envelope, Healing, JobInFlight, Origin, Record
 from bridge.settings import ReconciliationSettings
 
 

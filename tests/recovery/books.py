@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bridge.accounts import AccountGaps
-from bridge.record import LeftGap, Memory, Origin, Record
+from bridge.events.record import Origin, Record
+from bridge.outbox.records import LeftGap, Memory
 from bridge.recovery.ledger import Ledger
 
 

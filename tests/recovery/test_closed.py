@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 import structlog
 
-from bridge.record import Loss, Origin
+from bridge.events.record import Origin
+from bridge.outbox.records import Loss
 from bridge.recovery.gap import Gap, GapCause
 from tests.recovery.books import NOW_US, SOURCE, Books
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from bridge.record import Origin
+from bridge.events.record import Origin
 from bridge.recovery.gap import Gap, GapCause
 
 

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bridge.accounts import AccountGaps
+from bridge.events.record import Envelope, Origin, Record
 from bridge.outbox import Outbox, OutboxDirectory
+from bridge.outbox.records import Healing, JobInFlight
 from bridge.pusher.coverage import Cause, Interruption
-from bridge.record import Envelope, Healing, JobInFlight, Origin, Record
 from bridge.recovery.gap import Gap, GapCause
 from bridge.recovery.ledger import Ledger
 from bridge.settings import OutboxSettings

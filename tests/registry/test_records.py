@@ -30,7 +30,7 @@ from bridge.errors import (
     RegistryUnknownSchemaError,
     RegistryUnreachableError,
 )
-from bridge.record import Record
+from bridge.events.record import Record
 from bridge.registry import SchemaRegistry, TopicSchema
 from bridge.settings import SchemaRegistrySettings
 from tests.conftest import Topic

@@ -13,9 +13,9 @@ import pytest
 from bridge.cli.failures import telling
 from bridge.consumer.dead_letters import replaying
 from bridge.errors import KafkaRefusedError, OutboxDirectoryError
+from bridge.events.record import Envelope, Record
 from bridge.outbox.disk.looking import look
 from bridge.outbox.requests import Requests
-from bridge.record import Envelope, Record
 from bridge.replay import directory_of, writer
 from bridge.settings import LimitSettings, OutboxSettings
 from tests.consumer.dead_letters.letters import NOW_MS, SOURCE, Sent, payload, sent

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.consumer.dead_letters import Shaped
 from bridge.consumer.dead_letters.letter import as_letter
-from bridge.record import Origin
+from bridge.events.record import Origin
 from bridge.replay.shaping import Shaping
 from bridge.settings import OutboxSettings, Settings
 from tests.consumer.dead_letters.letters import SOURCE, Sent, consumed, payload, sent

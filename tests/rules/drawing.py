@@ -10,7 +10,7 @@ import json
 
 from hypothesis import strategies as st
 
-from bridge.job_status import STATUSES
+from bridge.events.job_status import STATUSES
 from bridge.pusher.protocol import ChannelEvent, decode
 from tests.rules.images import KINDS, SPELLINGS, image
 

@@ -1,4 +1,4 @@
-"""Real images of every kind, and the ways in which a preview spells one."""
+"""Real images of every kind, and the texts that a preview may have for one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import cache
 from io import BytesIO
 from types import MappingProxyType
-from urllib.parse import quote_from_bytes
 
 from PIL import Image
 
@@ -44,12 +43,7 @@ def _plain(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def _percent(text: str) -> str:
-    return "".join(f"%{ord(character):02X}" for character in text)
-
-
-# Ways in which the same image can stand in an event, each legal by the Fetch Standard
-# or bare base64.
+# What an event may hold for the same image.
 SPELLINGS: MappingProxyType[str, Callable[[bytes, str], str]] = MappingProxyType(
     {
         "data URI": data_uri,
@@ -71,11 +65,6 @@ SPELLINGS: MappingProxyType[str, Callable[[bytes, str], str]] = MappingProxyType
         "URL-safe": lambda data, kind: (
             f"data:{kind};base64,{base64.urlsafe_b64encode(data).decode()}"
         ),
-        "percent-encoded base64": lambda data, kind: (
-            f"data:{kind};base64,{_percent(_plain(data))}"
-        ),
-        "percent-encoded": lambda data, kind: f"data:{kind},{quote_from_bytes(data)}",
-        "fragment": lambda data, kind: f"{data_uri(data, kind)}#part",
         "bare base64": lambda data, _: _plain(data),
         "bare base64 in lines": lambda data, _: (
             base64.encodebytes(data).decode().replace("\n", "\r\n")

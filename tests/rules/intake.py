@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bridge.intake import Intake
+from bridge.events.intake import Intake
+from bridge.events.record import Record
 from bridge.pusher.protocol import ChannelEvent
-from bridge.record import Record
 
 
 __all__ = ["RECEIVED_AT_US", "SOURCE", "Outlet", "counted", "event", "status"]

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bridge.errors import DeadLetterReason
-from bridge.intake import lighten
-from bridge.job_status import TERMINAL_STATUSES, Change
+from bridge.events.intake import strip_preview
+from bridge.events.job_status import TERMINAL_STATUSES, Change
+from bridge.events.record import Importance, Record
 from bridge.pusher.protocol import ChannelEvent
-from bridge.record import Importance, Record
 from tests.rules.drawing import EVENTS, MAX_BYTES, MAX_PREVIEW_BYTES, frame_of
 from tests.rules.images import KINDS
 from tests.rules.intake import Outlet
@@ -96,13 +96,15 @@ def check_job(record: Record) -> None:
     assert record.key.decode() == value["request_id"]
     assert (record.status, record.progress) == (value["status"], value["progress"])
     assert len(record.value) <= MAX_BYTES
-    is_terminal = value["status"] in TERMINAL_STATUSES
-    assert (record.importance is Importance.TERMINAL) is is_terminal
     taken = changes_of(record) & _TAKEN
     assert len(taken) <= 1
     assert not taken or value["preview"] is None
-    is_lightened = value["status"] == "in_progress" and value["preview"] is not None
-    assert (record.importance is Importance.PREVIEW) is is_lightened
+    importance = Importance.EVENT
+    if value["status"] in TERMINAL_STATUSES:
+        importance = Importance.TERMINAL
+    elif value["status"] == "in_progress" and value["preview"] is not None:
+        importance = Importance.PREVIEW
+    assert record.importance is importance
 
 
 def is_fit(received: ChannelEvent) -> bool:
@@ -188,7 +190,7 @@ def test_settings_and_dropping_change_the_preview_and_nothing_else(
     )
     if inline.topic == "jobs.dlq" or judge(inline.value)["preview"] is None:
         assert inline == drop == topic
-        assert lighten(inline) is None
+        assert strip_preview(inline) is None
         return
     value = judge(inline.value)
     without = judge(drop.value)
@@ -197,13 +199,13 @@ def test_settings_and_dropping_change_the_preview_and_nothing_else(
     assert drop.value == topic.value
     assert changes_of(drop) - changes_of(inline) == {Change.PREVIEW_OMITTED}
     assert changes_of(inline) < changes_of(topic)
-    lightened = lighten(inline)
+    stripped = strip_preview(inline)
     if inline.importance is Importance.PREVIEW:
-        assert lightened is not None
-        assert lightened.value == drop.value
-        assert Change.PREVIEW_DROPPED in changes_of(lightened)
+        assert stripped is not None
+        assert stripped.value == drop.value
+        assert Change.PREVIEW_DROPPED in changes_of(stripped)
     else:
-        assert lightened is None
+        assert stripped is None
 
 
 @pytest.mark.parametrize("mode", MODES)

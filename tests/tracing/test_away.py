@@ -16,8 +16,8 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: TID
 )
 from opentelemetry.sdk.trace.export import SpanExporter  # noqa: TID251 - likewise
 
+from bridge.events.record import Envelope, Record
 from bridge.operations import logs
-from bridge.record import Envelope, Record
 from bridge.tracing import secrets_in
 from bridge.tracing.sdk import Tracing
 

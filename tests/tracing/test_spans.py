@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 import trio
 
-from bridge.kafka import header_names as names
-from bridge.record import Envelope, Record, StoredRecord
+from bridge.events import header_names as names
+from bridge.events.record import Envelope, Record, StoredRecord
 from bridge.tracing.sdk import Tracing
 from tests.tracing.collector import Collector, ReceivedSpan, end
 

@@ -7,10 +7,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
-from bridge.intake import Intake
-from bridge.record import Origin, Record
+from bridge.events.intake import Intake
+from bridge.events.record import Origin
 from bridge.sandbox.signing import webhook_signature
 from bridge.webhooks.ports import Make
 
@@ -40,33 +38,15 @@ def source_of(client_id: str) -> str:
 SOURCE = source_of(CLIENT_ID)
 
 
-class _Event(msgspec.Struct, frozen=True):
-    data: object
-    original: bytes
-
-
 def make_of(client_id: str = CLIENT_ID, **options: Any) -> Make:
     """Make records as the service does: with an intake of the account's own."""
-    made: list[Record] = []
-    intake = Intake(
+    return Intake(
         ce_source=source_of(client_id),
         topic="jobs",
         dead_letter_topic="jobs.dlq",
-        offer=made.extend,
         origin=Origin.WEBHOOK,
         **options,
-    )
-
-    def make(event: bytes, received_at_us: int) -> Record:
-        data: str | bytes
-        try:
-            data = event.decode()
-        except UnicodeDecodeError:
-            data = event
-        intake.accept([_Event(data, event)], received_at_us)
-        return made.pop()
-
-    return make
+    ).record
 
 
 def body_of(event: str, data: object, **members: Any) -> bytes:

@@ -12,8 +12,8 @@ import msgspec
 import pytest
 import trio
 
+from bridge.events.record import StoredRecord
 from bridge.outbox import Outbox
-from bridge.record import StoredRecord
 from bridge.serving import Limits, serve
 from bridge.settings import Secret, WebhookSettings
 from bridge.webhooks.holding import Holding

@@ -14,7 +14,7 @@ import httpx  # noqa: TID251 - the tests are the sender
 import pytest
 import trio
 
-from bridge import dead_letter
+from bridge.events import dead_letter
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.settings import OutboxSettings, Secret, WebhookSettings
 from bridge.webhooks.holding import Holding

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from bridge.consumer.dead_letters.letter import NO_REASON, Letter
 from bridge.errors import DeadLetterReason
-from bridge.kafka import header_names as names
+from bridge.events import header_names as names
 
 
 __all__ = ["Outcome", "outcome_unread"]

@@ -11,7 +11,7 @@ from datetime import datetime
 
 import msgspec
 
-from bridge.kafka import header_names as names
+from bridge.events import header_names as names
 from bridge.kafka.reading.reader import ConsumedRecord
 
 

@@ -19,9 +19,9 @@ from bridge.consumer.dead_letters.judge import Outcome, outcome_unread
 from bridge.consumer.dead_letters.letter import Letter, as_letter, received_at_us
 from bridge.consumer.dead_letters.states import JobStates
 from bridge.consumer.reading import read_through
+from bridge.events.record import Record
 from bridge.kafka.reading.reader import ConsumedRecord, Edge, Lane, Start
 from bridge.kafka.reading.scanner import Progress
-from bridge.record import Record
 from bridge.settings import KafkaSettings
 
 

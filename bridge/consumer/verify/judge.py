@@ -16,7 +16,7 @@ import msgspec
 from bridge.consumer.verify.identities import Identities
 from bridge.consumer.verify.lane import Lane
 from bridge.consumer.verify.report import Finding, Kind, LaneReport, PartitionReport
-from bridge.kafka import header_names as names
+from bridge.events import header_names as names
 from bridge.kafka.partitioner import murmur2
 from bridge.kafka.reading.scanner import Extent, Scanned, ScannedRecord
 

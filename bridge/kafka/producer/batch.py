@@ -21,9 +21,9 @@ from aiokafka.record.default_records import (  # noqa: TID251 - as above
 )
 from aiokafka.record.util import calc_crc32c  # noqa: TID251 - as above
 
+from bridge.events.record import StoredRecord
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.varints import VARINTS
-from bridge.record import StoredRecord
 
 
 __all__ = ["Batch", "BatchWriter"]

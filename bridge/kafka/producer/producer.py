@@ -21,6 +21,7 @@ from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
 )
 from aiokafka.client import ConnectionGroup  # noqa: TID251 - as above
 
+from bridge.events.record import StoredRecord
 from bridge.kafka.client.connection import client_arguments
 from bridge.kafka.client.credentials import Credentials
 from bridge.kafka.client.diagnosis import failed_start
@@ -33,7 +34,6 @@ from bridge.kafka.producer.queue import fail_all, queued
 from bridge.kafka.producer.sender_tasks import SenderTasks
 from bridge.kafka.producer.sent import Sent
 from bridge.kafka.reading.offsets import held_offsets
-from bridge.record import StoredRecord
 from bridge.settings import KafkaSettings
 
 

@@ -20,7 +20,7 @@ from bridge.kafka.client.asking import answer
 from bridge.kafka.headers import own_identity
 from bridge.kafka.relay.log import Bounds, Log
 from bridge.kafka.relay.ports import OutboxPort
-from bridge.record import Delivered
+from bridge.outbox.records import Delivered
 
 
 __all__ = ["Lost", "first_missing"]

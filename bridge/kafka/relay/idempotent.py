@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 
 from bridge.errors import ConfigError, KafkaError
+from bridge.events.record import StoredRecord
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.producer.answers import BatchRefusedError, ClientError
 from bridge.kafka.relay.group import Group
@@ -22,7 +23,6 @@ from bridge.kafka.relay.publications import error_type
 from bridge.kafka.relay.refusal import Refusals
 from bridge.kafka.relay.resuming import Backoff, resume, verify
 from bridge.kafka.relay.statistics import delivered
-from bridge.record import StoredRecord
 
 
 __all__ = ["IdempotentDelivery"]

@@ -14,12 +14,13 @@ from functools import partial
 from itertools import islice
 from weakref import WeakSet
 
+from bridge.events.record import StoredRecord
 from bridge.kafka.client.asking import answer
 from bridge.kafka.relay.group import Group
 from bridge.kafka.relay.statistics import add
 from bridge.kafka.relay.tails import ScanFrom
 from bridge.kafka.topics.facts import TopicFacts
-from bridge.record import LaneState, StoredRecord, by_envelope
+from bridge.outbox.records import LaneState, by_envelope
 
 
 __all__ = ["Lane"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from bridge.record import StoredRecord
+from bridge.events.record import StoredRecord
 
 
 __all__ = ["Memory"]

@@ -23,7 +23,7 @@ from bridge.kafka.relay.log import open_log
 from bridge.kafka.relay.resuming import TopicReplacedError, let_land, settle
 from bridge.kafka.relay.tails import ScanFrom, scan
 from bridge.kafka.topics.facts import TopicFacts
-from bridge.record import LaneState
+from bridge.outbox.records import LaneState
 
 
 __all__ = ["open_lanes"]

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Protocol
 
-from bridge.record import Delivered, Envelope, LaneState, Record, StoredRecord
+from bridge.events.record import Envelope, Record, StoredRecord
+from bridge.outbox.records import Delivered, LaneState
 
 
 __all__ = ["Framing", "OutboxPort"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from bridge.events.record import StoredRecord
 from bridge.kafka.producer.answers import BatchRefusedError
-from bridge.record import StoredRecord
 
 
 __all__ = ["PublicationTrace", "error_type"]

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 
 import structlog
 
-from bridge.dead_letter import refused
+from bridge.events.dead_letter import refused
+from bridge.events.record import StoredRecord
 from bridge.kafka.client.asking import answer
 from bridge.kafka.producer.answers import BatchRefusedError
 from bridge.kafka.relay.group import Group
 from bridge.kafka.relay.lane import Lane
 from bridge.kafka.relay.statistics import add
-from bridge.record import StoredRecord
 
 
 __all__ = ["Refusals"]

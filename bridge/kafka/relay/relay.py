@@ -19,8 +19,9 @@ from typing import Literal, cast
 import structlog
 import trio
 
-from bridge.dead_letter import DEFAULT_MAX_BYTES
 from bridge.errors import BridgeError
+from bridge.events.dead_letter import DEFAULT_MAX_BYTES
+from bridge.events.record import StoredRecord
 from bridge.kafka.client.asking import answer
 from bridge.kafka.client.ending import ClosingLoop
 from bridge.kafka.headers import HeaderWriter
@@ -39,7 +40,6 @@ from bridge.kafka.relay.statistics import RelayStatistics
 from bridge.kafka.relay.topic_watch import TopicWatch
 from bridge.kafka.relay.transactional import TransactionalDelivery
 from bridge.kafka.topics.needs import NO_NEEDS, TopicNeeds
-from bridge.record import StoredRecord
 from bridge.settings import KafkaSettings
 
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from bridge.events.record import StoredRecord
 from bridge.kafka.topics.finding import TopicFinding
-from bridge.record import StoredRecord
 
 
 __all__ = ["Durations", "RelayStatistics", "add", "delivered"]

@@ -20,6 +20,7 @@ import msgspec
 import structlog
 
 from bridge.errors import ConfigError, KafkaError, KafkaFencedError
+from bridge.events.record import StoredRecord
 from bridge.kafka.client.ending import end_all
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.producer.answers import BatchRefusedError, ClientError, is_fenced
@@ -34,7 +35,6 @@ from bridge.kafka.relay.refusal import Refusals
 from bridge.kafka.relay.resuming import Backoff, settle, verify
 from bridge.kafka.relay.statistics import delivered
 from bridge.kafka.relay.tails import scan
-from bridge.record import StoredRecord
 
 
 __all__ = ["TransactionalDelivery"]

@@ -15,10 +15,10 @@ from pathlib import Path
 import msgspec
 
 from bridge.errors import OutboxDirectoryError
+from bridge.events.record import Origin
 from bridge.outbox.disk.directory import OutboxDirectory
 from bridge.outbox.disk.replayed import Replayed
 from bridge.outbox.disk.schema import SEQUENCE_BITS, UNASSIGNED
-from bridge.record import Origin
 
 
 __all__ = ["LookedAt", "LookedAtLane", "is_for_replays", "look", "replayed_in"]

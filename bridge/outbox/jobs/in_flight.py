@@ -19,8 +19,8 @@ from math import inf
 from typing import Self
 
 from bridge.outbox.jobs.ended import DIGEST_BYTES, Ended
+from bridge.outbox.records import JobInFlight
 from bridge.outbox.statistics import OutboxStatistics
-from bridge.record import JobInFlight
 from bridge.settings import OutboxSettings
 
 

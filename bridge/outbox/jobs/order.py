@@ -18,11 +18,11 @@ from zlib import crc32
 
 import msgspec
 
-from bridge.job_status import TERMINAL_STATUSES
-from bridge.kafka import header_names
+from bridge.events import header_names
+from bridge.events.job_status import TERMINAL_STATUSES
+from bridge.events.record import Envelope, Importance, Record
 from bridge.outbox.jobs.in_flight import ENDED, Account, Heard, Jobs
 from bridge.outbox.rows import table as rows
-from bridge.record import Envelope, Importance, Record
 
 
 __all__ = ["Order"]

@@ -16,16 +16,16 @@ from typing import Literal
 
 import msgspec
 
-from bridge import job_status
 from bridge.errors import InvalidEventError
-from bridge.job_status.published import PROGRESS
-from bridge.kafka import header_names
+from bridge.events import header_names
+from bridge.events.job_status import PROGRESS
+from bridge.events.parsing import parse
+from bridge.events.record import Record
 from bridge.outbox.disk.schema import UNASSIGNED
 from bridge.outbox.rows import table as rows
 from bridge.outbox.rows.envelopes import Envelopes
 from bridge.outbox.rows.lane import Lane
 from bridge.outbox.rows.lanes import Lanes
-from bridge.record import Record
 
 
 __all__ = ["WrittenJob", "events_not_noted", "jobs_written"]
@@ -119,7 +119,7 @@ def _above_mark(
                 # A row from before there were checksums has none.
                 if total not in {None, rows.checksum(key, value, extra)}:
                     continue
-                status = job_status.parse(value.decode(), len(value))
+                status = parse(value.decode())
                 yield Record(
                     lane.topic,
                     key,

@@ -8,10 +8,11 @@ where it should is judged by `order`, as of any other.
 
 from __future__ import annotations
 
-from bridge.job_status import TERMINAL_STATUSES
+from bridge.events.job_status import TERMINAL_STATUSES
+from bridge.events.record import Record
 from bridge.outbox.jobs.in_flight import ENDED
 from bridge.outbox.jobs.order import Order
-from bridge.record import Healing, Record
+from bridge.outbox.records import Healing
 
 
 __all__ = ["is_awaited", "is_needed"]

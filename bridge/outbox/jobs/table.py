@@ -17,6 +17,7 @@ from math import inf
 
 import msgspec
 
+from bridge.events.record import Record
 from bridge.outbox.disk.statements import ManyRows
 from bridge.outbox.jobs.ended_table import EndedTable
 from bridge.outbox.jobs.in_flight import Account
@@ -24,7 +25,6 @@ from bridge.outbox.jobs.order import Order
 from bridge.outbox.jobs.reading import events_not_noted, jobs_written
 from bridge.outbox.rows.envelopes import Envelopes
 from bridge.outbox.rows.lanes import Lanes
-from bridge.record import Record
 
 
 __all__ = ["JobTable"]

@@ -12,9 +12,9 @@ import sqlite3  # noqa: TID251 - this room speaks to SQLite
 import msgspec
 
 from bridge.outbox.disk.schema import SEQUENCE_BITS
+from bridge.outbox.records import Delivered
 from bridge.outbox.rows.lane import Lane, Run
 from bridge.outbox.rows.lanes import Lanes
-from bridge.record import Delivered
 
 
 __all__ = ["Acknowledgements"]

@@ -13,12 +13,12 @@ from zlib import crc32
 
 import msgspec
 
+from bridge.events.record import Record, StoredRecord
 from bridge.outbox.disk.schema import UNASSIGNED
 from bridge.outbox.rows import table as rows
 from bridge.outbox.rows.envelopes import Envelopes
 from bridge.outbox.rows.lane import Lane
 from bridge.outbox.rows.lanes import Lanes
-from bridge.record import Record, StoredRecord
 
 
 __all__ = ["Appending", "Placed"]

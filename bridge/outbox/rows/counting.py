@@ -10,12 +10,13 @@ from __future__ import annotations
 import sqlite3  # noqa: TID251 - this room speaks to SQLite
 from collections.abc import Mapping, Sequence
 
-from bridge.kafka import header_names
+from bridge.events import header_names
+from bridge.events.record import Envelope, Record, StoredRecord
+from bridge.outbox.records import by_envelope
 from bridge.outbox.rows.envelopes import Envelopes
 from bridge.outbox.rows.lane import Lane
 from bridge.outbox.rows.lanes import Lanes
 from bridge.outbox.tallies import Cell, News, Tallies
-from bridge.record import Envelope, Record, StoredRecord, by_envelope
 
 
 __all__ = ["Counting", "count_rows"]

@@ -10,7 +10,7 @@ import sqlite3  # noqa: TID251 - this room speaks to SQLite
 
 import msgspec
 
-from bridge.record import Envelope
+from bridge.events.record import Envelope
 
 
 __all__ = ["Envelopes"]

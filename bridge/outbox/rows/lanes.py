@@ -15,8 +15,8 @@ from types import MappingProxyType
 import msgspec
 
 from bridge.outbox.disk.schema import MAX_SEQUENCE, UNASSIGNED
+from bridge.outbox.records import LaneState
 from bridge.outbox.rows.lane import Lane, Run, Topic
-from bridge.record import LaneState
 
 
 __all__ = ["NONE_UNPLACED", "Lanes", "PartitionOf", "UnknownLaneError", "Unplaced"]

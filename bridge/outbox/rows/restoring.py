@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from bridge.events.record import StoredRecord
 from bridge.outbox.rows import table as rows
 from bridge.outbox.rows.envelopes import Envelopes
 from bridge.outbox.rows.lanes import Lanes
-from bridge.record import StoredRecord
 
 
 __all__ = ["restore"]

@@ -14,9 +14,9 @@ from zlib import crc32
 
 import msgspec
 
+from bridge.events.record import Envelope, StoredRecord
 from bridge.outbox.disk.statements import ManyRows
 from bridge.outbox.rows.lane import Lane
-from bridge.record import Envelope, StoredRecord
 
 
 __all__ = [

@@ -13,9 +13,10 @@ from collections.abc import Iterable
 
 import msgspec
 
+from bridge.events.record import Record
 from bridge.outbox.disk.schema import MAX_INTEGER
+from bridge.outbox.records import Delivery, Held
 from bridge.outbox.rows.table import checksum
-from bridge.record import Delivery, Held, Record
 
 
 __all__ = ["Holding", "decode"]

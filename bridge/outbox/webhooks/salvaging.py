@@ -14,9 +14,9 @@ from contextlib import suppress
 from bridge.errors import OutboxFullError
 from bridge.outbox.buffer import weigh
 from bridge.outbox.opening import Opened
+from bridge.outbox.records import Held
 from bridge.outbox.webhooks.deliveries import DELIVERY_BYTES
 from bridge.outbox.webhooks.holding import Holding
-from bridge.record import Held
 
 
 __all__ = ["bring_deliveries", "bring_held"]

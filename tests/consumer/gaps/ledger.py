@@ -9,8 +9,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from bridge.events.record import Origin
 from bridge.kafka.reading.reader import ConsumedRecord
-from bridge.record import Origin
 from bridge.recovery.gap import GapCause
 from tests.recovery.books import NOW_US, Books
 

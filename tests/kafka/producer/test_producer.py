@@ -9,12 +9,12 @@ import pytest
 from aiokafka import AIOKafkaProducer, errors  # noqa: TID251 - what is made to fail
 
 from bridge.errors import KafkaRefusedError, KafkaUnreachableError
+from bridge.events.record import StoredRecord
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.producer.answers import ClientError
 from bridge.kafka.producer.producer import Producer
 from bridge.kafka.relay.producers import Producers
 from bridge.kafka.relay.statistics import RelayStatistics
-from bridge.record import StoredRecord
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import ENVELOPE, settings_for

@@ -17,12 +17,12 @@ from typing import Literal
 
 import trio
 
+from bridge.events.record import Envelope, Record
 from bridge.kafka.relay.ports import Framing
 from bridge.kafka.relay.publications import PublicationTrace
 from bridge.kafka.relay.relay import Relay
 from bridge.kafka.topics.needs import NO_NEEDS, TopicNeeds
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.record import Envelope, Record
 from bridge.settings import KafkaSettings, OutboxSettings
 from tests.conftest import Topic
 from tests.kit import reader

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from bridge.record import StoredRecord
+from bridge.events.record import StoredRecord
 from bridge.settings import split_address
 from tests.conftest import Topic
 from tests.kafka.relay.orders import alter

@@ -11,8 +11,8 @@ import pytest
 import structlog
 import trio
 
+from bridge.events.record import Record
 from bridge.kafka.partitioner import partitioner
-from bridge.record import Record
 from tests.conftest import Topic
 from tests.kafka.relay.faults import Forgery, forge_answers
 from tests.kafka.relay.orders import alter

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import trio
 
+from bridge.events.record import StoredRecord
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.producer.producer import Producer
 from bridge.kafka.relay.relay import Relay
-from bridge.record import StoredRecord
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from bridge.events.record import StoredRecord
 from bridge.kafka.relay.statistics import RelayStatistics, delivered
-from bridge.record import StoredRecord
 from tests.kafka.relay.relaying import ENVELOPE
 
 

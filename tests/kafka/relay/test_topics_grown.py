@@ -16,9 +16,9 @@ import trio
 from confluent_kafka.cimpl import NewPartitions
 
 from bridge.consumer.verify import prove
-from bridge.kafka import header_names
+from bridge.events import header_names
+from bridge.events.record import Envelope, Record
 from bridge.kafka.partitioner import partitioner
-from bridge.record import Envelope, Record
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (

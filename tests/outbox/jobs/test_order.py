@@ -8,13 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bridge import dead_letter
-from bridge.kafka import header_names
+from bridge.events import dead_letter, header_names
+from bridge.events.record import Importance, Record
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.outbox.jobs.in_flight import Jobs
 from bridge.outbox.jobs.order import Order
 from bridge.outbox.rows.table import checksum
-from bridge.record import Importance, Record
 from bridge.settings import OutboxSettings
 from tests.outbox.making import (
     event,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bridge.events.record import Record
 from bridge.outbox.store import Store
-from bridge.record import Record
 from tests.outbox.making import event, fresh, spread, stored
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.record import Record
+from bridge.events.record import Record
 from tests.outbox import making
 from tests.outbox.making import running, source_of, stored
 

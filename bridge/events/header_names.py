@@ -1,8 +1,7 @@
 """
 The names of the headers of every record, and the fixed values of some.
 
-Owns the words alone: what stands in a header is made where the record is made.
-It imports nothing, so that whoever makes a record can use it.
+Words only: a header's content is made where the record is made.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import Final
 
 
 # CloudEvents' Kafka binding, binary mode: attributes are headers with this prefix,
-# except the content type, which has the name that all of Kafka's world uses.
+# except the content type, which has the name that is common in Kafka.
 CE_SPECVERSION: Final = "ce_specversion"
 CE_ID: Final = "ce_id"
 CE_SOURCE: Final = "ce_source"

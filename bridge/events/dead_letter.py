@@ -1,10 +1,9 @@
 """
 The records of `jobs.dlq`: what can't go to its own topic, and why.
 
-Owns their headers and how they are cut, for all who make them: the intake, of
-events that don't conform, the outbox, of what comes after its job's last record, and
-the relay, of records that the broker refuses for good. Who decides that, and who
-counts it, is theirs.
+Owns their headers and how they are cut. The intake makes them of events that don't
+conform, the outbox of what comes after its job's last record, the relay of records that
+the broker refuses for good; each of them decides and counts.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from bridge.errors import (
     InvalidPreviewError,
     LateEventError,
 )
-from bridge.kafka import header_names as names
-from bridge.record import Envelope, Kind, Record, StoredRecord
+from bridge.events import header_names as names
+from bridge.events.record import Envelope, Importance, Kind, Record, StoredRecord
 
 
-__all__ = ["DEFAULT_MAX_BYTES", "envelope", "invalid", "late", "refused"]
+__all__ = ["DEFAULT_MAX_BYTES", "invalid", "late", "refused"]
 
-# As `job_status.DEFAULT_MAX_BYTES`: what a topic takes by default, less the room for
-# key, headers and framing.
+# A topic takes batches of 1,048,588 bytes by default (`max.message.bytes`); the
+# difference is room for key, headers and the batch's own framing.
 DEFAULT_MAX_BYTES: Final = 1_000_000
 
 # Longer messages are cut: some brokers and tools limit the headers of a record.
@@ -44,60 +43,39 @@ _UNREAD_REASONS: Final = frozenset(
 
 _LATE_CLASS: Final = f"{LateEventError.__module__}.{LateEventError.__qualname__}"
 
-# Two content types by account and origin; whoever keeps envelopes by identity
-# (outbox, header writer) must not see a new one with each record.
-_ENVELOPES_KNOWN: Final = 1024
-
 _Headers = tuple[tuple[str, bytes], ...]
 
 
-@lru_cache(maxsize=_ENVELOPES_KNOWN)
-def envelope(
+# Two content types by account and origin. The outbox and the header writer know
+# envelopes by identity: they must not get a new one with each record.
+@lru_cache(maxsize=1024)
+def _envelope(
     ce_source: str, origin: str, content_type: str, kind: str = Kind.EVENT
 ) -> Envelope:
-    """
-    Give the envelope of dead letters, the same object for the same arguments.
-
-    Args:
-        ce_source: `{api_url}/clients/{client_id}`.
-        origin: How the bridge learned of the event.
-        content_type: What the value's bytes are.
-        kind: What it stands for.
-    """
-    return Envelope(
-        ce_source=ce_source,
-        ce_type=names.DEAD_LETTER_TYPE,
-        origin=origin,
-        content_type=content_type,
-        kind=kind,
-    )
+    return Envelope(ce_source, names.DEAD_LETTER_TYPE, origin, content_type, kind)
 
 
-def invalid(  # noqa: PLR0913  # facts of their own, most given by name
+def invalid(
     error: InvalidEventError,
-    original: bytes,
     received_at_us: int,
     *,
     topic: str,
     max_bytes: int,
-    ce_source: str,
-    origin: str,
+    shared: Envelope,
 ) -> Record:
     """
-    Make the dead letter of an event that doesn't conform.
+    Make the dead letter of an event, or of a preview, that doesn't conform.
 
     Args:
-        error: Why it doesn't.
-        original: The event's bytes as they came.
+        error: Why it doesn't, and its bytes as they came.
         received_at_us: When the bridge read it.
-        topic: Where dead letters go.
+        topic: The topic of dead letters.
         max_bytes: Of a longer original only the first part is kept.
-        ce_source: `{api_url}/clients/{client_id}`.
-        origin: How the bridge learned of the event.
+        shared: The envelope of conforming events.
     """
     is_read = error.reason not in _UNREAD_REASONS
     content_type = names.JSON_CONTENT if is_read else names.BYTES_CONTENT
-    value, content_type, cut = _fit(original, content_type, max_bytes)
+    value, content_type, cut = _fit(error.original, content_type, max_bytes)
     error_class = type(error)
     why = _why(
         error.reason,
@@ -105,16 +83,20 @@ def invalid(  # noqa: PLR0913  # facts of their own, most given by name
         f"{error_class.__module__}.{error_class.__qualname__}",
         str(error),
     )
-    key = error.request_id
     is_preview = isinstance(error, InvalidPreviewError)
-    kind = Kind.PREVIEW if is_preview else Kind.EVENT
     return Record(
         topic,
-        key.encode() if key is not None else None,
+        None if error.request_id is None else error.request_id.encode(),
         value,
         received_at_us,
-        envelope(ce_source, origin, content_type, kind),
+        _envelope(
+            shared.ce_source,
+            shared.origin,
+            content_type,
+            Kind.PREVIEW if is_preview else Kind.EVENT,
+        ),
         why + cut,
+        Importance.PICTURE if is_preview else Importance.EVENT,
     )
 
 
@@ -131,21 +113,18 @@ def refused(  # noqa: PLR0913  # facts of their own, each given by name
     """
     Make the dead letter of a record that the broker refuses for good.
 
-    It has the record's key, value, time and own headers, and the place that the
-    record leaves empty in its topic: whoever counts sequences there finds in it
-    why one is missing.
+    It has the record's key, value, time and own headers, and the sequence that the
+    record leaves empty in its topic, for readers who find that one missing.
 
     Args:
         stored: The record.
-        topic: Where it should have gone.
-        partition: On which partition.
-        dead_letter_topic: Where dead letters go.
+        topic: The record's topic.
+        partition: Its partition.
+        dead_letter_topic: The topic of dead letters.
         max_bytes: Of a longer value only the first part is kept.
-        message: What the broker said.
+        message: The broker's error message.
         error_class: The class of the broker's error, with its module.
     """
-    shared = stored.envelope
-    value, content_type, cut = _fit(stored.value, shared.content_type, max_bytes)
     why = _why(
         DeadLetterReason.REFUSED_BY_BROKER,
         names.KAFKA_PRODUCE_STAGE,
@@ -158,43 +137,43 @@ def refused(  # noqa: PLR0913  # facts of their own, each given by name
         (names.BRIDGE_REFUSED_SEQUENCE, b"%d" % stored.sequence),
         (names.BRIDGE_REFUSED_CE_ID, stored.ce_id.encode()),
     )
-    return Record(
-        dead_letter_topic,
-        stored.key,
-        value,
-        stored.received_at_us,
-        envelope(shared.ce_source, shared.origin, content_type, shared.kind),
-        stored.extra + why + place + cut,
-    )
+    return _letter(stored, dead_letter_topic, max_bytes, why + place)
 
 
 def late(record: Record, *, topic: str, max_bytes: int) -> Record:
     """
     Make the dead letter of what comes after its job's last record: event or preview.
 
-    It has the record's key, value, time and own headers. Of its job it tells nothing:
-    that has ended.
+    It has the record's key, value, time and own headers, and no status: its job has
+    ended.
 
     Args:
         record: The record.
-        topic: Where dead letters go.
+        topic: The topic of dead letters.
         max_bytes: Of a longer value only the first part is kept.
     """
-    shared = record.envelope
-    value, content_type, cut = _fit(record.value, shared.content_type, max_bytes)
     why = _why(
         DeadLetterReason.AFTER_TERMINAL,
         names.TRANSFORMATION_STAGE,
         _LATE_CLASS,
         f"{record.status or 'a preview'} came after the last record of its job",
     )
+    return _letter(record, topic, max_bytes, why)
+
+
+def _letter(
+    record: Record | StoredRecord, topic: str, max_bytes: int, headers: _Headers
+) -> Record:
+    """Make the dead letter that replaces a record."""
+    shared = record.envelope
+    value, content_type, cut = _fit(record.value, shared.content_type, max_bytes)
     return Record(
         topic,
         record.key,
         value,
         record.received_at_us,
-        envelope(shared.ce_source, shared.origin, content_type, shared.kind),
-        record.extra + why + cut,
+        _envelope(shared.ce_source, shared.origin, content_type, shared.kind),
+        record.extra + headers + cut,
     )
 
 
@@ -212,13 +191,13 @@ def _why(
 def _fit(
     original: bytes, content_type: str, max_bytes: int
 ) -> tuple[bytes, str, _Headers]:
-    """Give what is kept of the bytes, what they are then, and what tells of it."""
+    """Give the bytes that are kept, their content type, and the headers of a cut."""
     if len(original) <= max_bytes:
         return original, content_type, ()
     digest = hashlib.sha256(original).hexdigest()
-    told = (
+    headers = (
         (names.BRIDGE_TRUNCATED, b"true"),
         (names.BRIDGE_ORIGINAL_SIZE, b"%d" % len(original)),
         (names.BRIDGE_SHA256, digest.encode()),
     )
-    return original[:max_bytes], names.BYTES_CONTENT, told
+    return original[:max_bytes], names.BYTES_CONTENT, headers
