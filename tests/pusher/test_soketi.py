@@ -116,7 +116,6 @@ async def test_rows_22_32_38_what_the_session_did_not_ask_for_changes_nothing(
         subscribed(soketi, account.session.statistics.client_id) as other,
         soketi.publisher() as publisher,
     ):
-        heard = account.wire.heard
 
         async def answer(event: str, **members: object) -> dict[str, object]:
             """Send a frame of the test's, and wait for what soketi answers."""
@@ -141,7 +140,6 @@ async def test_rows_22_32_38_what_the_session_did_not_ask_for_changes_nothing(
         await publisher.publish(account.channel, JOB_EVENT, "own")
         await until(lambda: bool(account.events))
         assert account.data == ["own"]
-        assert heard == account.wire.heard[: len(heard)]
         assert len(account.wires) == 1
 
 
