@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NoReturn
 
 import pytest
@@ -12,7 +11,7 @@ from trio.testing import MockClock
 from bridge.accounts import BackpressureGate, run_all
 from bridge.errors import RefusedError
 from bridge.pusher.session import Outcome, Statistics
-from tests.kit.scripted import Peer, Script, ScriptedServer, Stage, spoken, work
+from tests.kit.scripted import Peer, ScriptedServer, Stage, closing, spoken, work
 
 
 class _Session:
@@ -97,40 +96,33 @@ async def test_all_accounts_end_when_every_one_is_refused(
         assert not any(session.steps or session.is_refused for session in sessions)
 
 
-def _refusing(*times: tuple[float, float]) -> Script:
-    """Make a server that works except within these times, when it knows no app."""
+async def test_an_account_that_is_let_in_again_is_not_refused(
+    autojump_clock: MockClock,
+) -> None:
+    """The other one's refusal ends nothing then; a new one has all its time."""
 
-    async def script(peer: Peer) -> None:
-        now = trio.current_time()
-        if any(since <= now < until for since, until in times):
-            await peer.complain(4001)
-            await peer.close(4001)
-            return
-        ends_at = min((since for since, _ in times if since > now), default=math.inf)
-        with trio.move_on_at(ends_at):
+    async def work_for_a_minute(peer: Peer) -> None:
+        with trio.move_on_after(60):
             await work(peer)
         await peer.close(4200)
 
-    return spoken(script)
-
-
-async def test_a_new_refusal_of_an_account_that_came_back_has_all_its_time(
-    autojump_clock: MockClock,
-) -> None:
-    """Refused at the start, then let in: an incident of 30 s later on ends nothing."""
+    minute, refused = spoken(work_for_a_minute), closing(4001)
     async with trio.open_nursery() as servers:
-        for_good, briefly = (
-            Stage(ScriptedServer([_refusing(*times)], servers)).session(
-                {"refused_timeout_seconds": 300}
+        early, late = (
+            Stage(ScriptedServer(scripts, servers)).session(
+                {"refused_timeout_seconds": timeout_seconds}
             )
-            for times in (((200, math.inf),), ((0, 100), (600, 630)))
+            for timeout_seconds, scripts in (
+                (300, [refused, minute, refused, spoken(work)]),
+                (0, [minute, refused]),
+            )
         )
         with trio.move_on_after(2000) as scope:
-            await run_all([for_good, briefly])
-        assert scope.cancelled_caught
-        assert for_good.is_refused
-        assert briefly.statistics.connects[Outcome.SUBSCRIBED] == 2
+            await run_all([early, late])
         servers.cancel_scope.cancel()
+    assert scope.cancelled_caught
+    assert late.is_refused
+    assert early.statistics.connects[Outcome.SUBSCRIBED] == 2
 
 
 class _Crowd:

@@ -67,7 +67,8 @@ async def test_a_failed_tls_handshake_is_a_typed_error(
     answer: bytes, authority: trustme.CA | None, reason: str
 ) -> None:
     """An unknown authority, a server without TLS, one that ends the connection."""
-    async with _serving(answer, _tls_of(authority) if authority else None) as url:
+    tls = None if authority is None else _tls_of(authority)
+    async with _serving(answer, tls) as url:
         with pytest.raises(ConnectError, match=reason):
             await open_stream(urlsplit(url))
 

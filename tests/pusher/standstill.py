@@ -1,10 +1,4 @@
-"""
-A consumer that stands still: an outbox whose disk takes nothing for a while.
-
-It is what a session delivers to in the service, without the service: events become
-records of an outbox whose thread doesn't run yet, and the session stands back as
-the service lets it.
-"""
+"""A consumer that is stalled: an outbox whose disk writes nothing for a while."""
 
 from __future__ import annotations
 
@@ -29,39 +23,35 @@ class Standstill:
     Takes events, and writes none of them until `resume`.
 
     Attributes:
-        outbox: Where they wait.
-        losses: What the outbox told of records that it gave up.
-        pause: To be awaited after each delivery.
+        losses: What the outbox reported of records that it dropped.
+        pause: The session's back pressure, as the service has it.
     """
 
     def __init__(self, directory: OutboxDirectory, buffer_bytes: int) -> None:
+        settings = OutboxSettings(dir=directory.path, buffer_bytes=buffer_bytes)
         self.losses: list[Loss] = []
-        self.outbox = Outbox(
-            directory,
-            OutboxSettings(dir=directory.path, buffer_bytes=buffer_bytes),
-            on_loss=self.losses.append,
-        )
+        self.outbox = Outbox(directory, settings, on_loss=self.losses.append)
         self.pause = BackpressureGate(self.outbox.is_crowded).wait
 
     def deliver(self, events: Sequence[ChannelEvent], received_at_us: int) -> None:
-        """Take a run, as a session gives it."""
-        self.outbox.offer(
-            [
-                Record("jobs", b"job", event.original, received_at_us, _ENVELOPE)
-                for event in events
-            ]
-        )
+        """Take a read's events, as a session gives them."""
+        self._offer([event.original for event in events], received_at_us)
 
     def resume(self, then_us: int) -> None:
         """Let the disk work, one more record come, and all be written."""
         with threaded(self.outbox):
             eventually(lambda: self.outbox.drained)
-            self.outbox.offer([Record("jobs", b"job", b"last", then_us, _ENVELOPE)])
+            self._offer([b"last"], then_us)
             eventually(lambda: self.outbox.drained)
+
+    def _offer(self, values: Sequence[bytes], at_us: int) -> None:
+        self.outbox.offer(
+            [Record("jobs", b"job", value, at_us, _ENVELOPE) for value in values]
+        )
 
 
 @contextmanager
 def standstill(path: Path, *, buffer_bytes: int) -> Iterator[Standstill]:
-    """Open an outbox in a folder and let it stand."""
+    """Open an outbox in a folder, without its thread."""
     with OutboxDirectory(path) as directory:
         yield Standstill(directory, buffer_bytes)

@@ -18,7 +18,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
-import msgspec
 import pytest
 import structlog
 import trio
@@ -33,7 +32,6 @@ from tests.pusher.account import until
 # A pointer kept for each of 2000 frames would be 16,000 bytes. What comes and goes by
 # itself (buffers, caches of the interpreter) was seen to be below 5000.
 _MOST_GROWTH_BYTES = 8000
-
 
 # The answer to the mark: two bytes of head, four of mask, four of content.
 _PONG_BYTES = 10
@@ -126,7 +124,9 @@ class _Flooded:
 
 
 @asynccontextmanager
-async def _flooded(**settings: float) -> AsyncIterator[_Flooded]:
+async def _flooded(
+    activity_timeout_seconds: float = _HOUR_SECONDS,
+) -> AsyncIterator[_Flooded]:
     """Subscribe a session over a pair of sockets."""
     ours, theirs = map(trio.SocketStream, trio.socket.socketpair())
 
@@ -138,9 +138,11 @@ async def _flooded(**settings: float) -> AsyncIterator[_Flooded]:
 
     session = Session(
         CLIENT_ID,
-        # Nobody answers pings while a flood lasts.
-        msgspec.structs.replace(
-            PusherSettings(url=URL, activity_timeout_seconds=_HOUR_SECONDS), **settings
+        PusherSettings(
+            url=URL,
+            # Nobody answers pings while a flood lasts.
+            activity_timeout_seconds=activity_timeout_seconds,
+            pong_timeout_seconds=_PONG_TIMEOUT_SECONDS,
         ),
         FakeAuthorizer().authorize,
         partial(open_websocket, max_message_bytes=1_000_000, open_tcp=open_tcp),
@@ -220,9 +222,7 @@ async def test_row_09_a_server_that_asks_and_reads_no_answer_is_left(
     name: str,
 ) -> None:
     """Answers that nobody takes hold the reading up, and then the pong is missing."""
-    async with _flooded(
-        activity_timeout_seconds=0.3, pong_timeout_seconds=_PONG_TIMEOUT_SECONDS
-    ) as flooded:
+    async with _flooded(activity_timeout_seconds=0.3) as flooded:
         flood = _FLOODS[name] * 100
         begun_at = trio.current_time()
         with suppress(trio.BrokenResourceError):

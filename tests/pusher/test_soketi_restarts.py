@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import random
-from contextlib import suppress
 
-import httpx  # noqa: TID251  # what publishing to a killed soketi raises
 import psutil
 import pytest
 import structlog.testing
@@ -20,13 +18,15 @@ from tests.pusher.account import (
     CLOSE,
     Account,
     Signer,
-    Wire,
     running,
     subscribed,
     until,
     until_it_is,
 )
 
+
+# Starts of a server take longer than the rest of this folder.
+pytestmark = pytest.mark.slow
 
 # A server that was restarted is found within two seconds (backoff.py); the rest is
 # for what a busy machine takes to do it.
@@ -108,28 +108,6 @@ async def test_rows_15_24_25_26_a_soketi_that_is_killed_is_found_again(
             (Cause.DISCONNECTED, None)
         ] * 3
         assert len(account.ear.subscriptions) == 4
-
-
-async def test_row_24_a_soketi_that_is_killed_within_a_frame(
-    odd_soketi: SoketiServer,
-) -> None:
-    """What was whole is delivered, what was not isn't, and the session is back."""
-
-    def kill(wire: Wire) -> None:
-        if odd_soketi.running and len(wire.received) > 1_000_000:
-            odd_soketi.kill()
-
-    async with subscribed(odd_soketi, on_received=kill) as account:
-        for number in range(3):
-            await odd_soketi.publish(account.channel, JOB_EVENT, str(number))
-        # Soketi has seldom time to answer this.
-        with suppress(httpx.TransportError):
-            await odd_soketi.publish(account.channel, JOB_EVENT, "x" * 12_000_000)
-        await until(lambda: not account.subscribed)
-        assert account.session.statistics.last_close_code is None
-        assert 1_000_000 < len(account.wires[0].received) < 12_000_000
-        assert account.data == ["0", "1", "2"]
-        await _restarted(odd_soketi, account)
 
 
 async def test_row_09_a_soketi_that_does_not_answer_is_left_in_time(
