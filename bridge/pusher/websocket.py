@@ -83,8 +83,8 @@ _LIGHT_BYTES: Final = 2048
 _PORTION_BYTES: Final = 65_536
 
 # Control frames and fragments without a whole message between them. An empty one costs
-# 0.1 ms and counts for no limit of bytes. Pusher servers send a control frame in minutes,
-# and no fragments; a message of 16 MiB may have fragments of 4 KiB.
+# 0.1 ms and counts for no limit of bytes. A Pusher server sends a control frame in
+# minutes and no fragments; a message of 16 MiB may have fragments of 4 KiB.
 _MOST_IN_A_ROW: Final = 4096
 
 # A server's answer to the upgrade has some 200 bytes.

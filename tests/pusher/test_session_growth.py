@@ -209,8 +209,8 @@ async def test_row_41_endless_fragments_end_the_connection(payload: bytes) -> No
     async with _flooded() as flooded:
         few = await flooded.weigh()
         await flooded.stream.send_all(_frame(0x01, b"begin"))
-        await flooded.flood(_frame(0x00, payload), 16_000)
-        assert flooded.kept() - few < 100 * 16_000
+        await flooded.flood(_frame(0x00, payload), 4000)
+        assert flooded.kept() - few < 100 * 4000
         assert flooded.session.statistics.subscribed
         with suppress(trio.BrokenResourceError):
             await flooded.stream.send_all(_frame(0x00, payload) * 1000)
