@@ -18,7 +18,7 @@ subscription"): then this connection is probed no more. Silence twice means deaf
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import Final, NoReturn
 
@@ -28,7 +28,6 @@ import trio
 from bridge.pusher.close_codes import Action, EndedError
 from bridge.pusher.coverage import Coverage
 from bridge.pusher.protocol import PING, PONG
-from bridge.pusher.websocket import WebSocket
 from bridge.settings import PusherSettings
 
 
@@ -65,7 +64,8 @@ class KeepAlive:
 
     Args:
         client_id: The account, for the log.
-        websocket: The open WebSocket.
+        send: Sends a frame.
+        abort: Abandons a connection whose server is dead.
         coverage: Where answers are noted.
         settings: How often, and how long an answer may take.
         activity_timeout_seconds: What the server asks for.
@@ -80,7 +80,8 @@ class KeepAlive:
     def __init__(  # noqa: PLR0913 - a connection's parts, each given once
         self,
         client_id: str,
-        websocket: WebSocket,
+        send: Callable[[str], Awaitable[None]],
+        abort: Callable[[], None],
         coverage: Coverage,
         settings: PusherSettings,
         *,
@@ -91,7 +92,8 @@ class KeepAlive:
         self._client_id = client_id
         self.subscription = ""
         self.probed = settings.probe_interval_seconds > 0
-        self._websocket = websocket
+        self._send = send
+        self._abort = abort
         self._coverage = coverage
         self._settings = settings
         self._has_jobs = has_jobs
@@ -168,7 +170,10 @@ class KeepAlive:
             self._wakeup = trio.Event()
             if self._pong_owed:
                 self._pong_owed = False
-                await self._websocket.send(PONG)
+                with trio.move_on_after(self._settings.pong_timeout_seconds) as sending:
+                    await self._send(PONG)
+                if sending.cancelled_caught:
+                    raise self._dead()
             if trio.current_time() >= self._due:
                 await self._ping()
                 # Right behind a pong: the connection is known to be alive.
@@ -186,11 +191,13 @@ class KeepAlive:
         self._coverage.pinging()
         timeout_seconds = self._settings.pong_timeout_seconds
         if not await self._answered(PING, self._ponged, timeout_seconds):
-            # A close frame would not be answered either.
-            self._websocket.abort()
-            raise EndedError(
-                f"no pong within {timeout_seconds:g} s", Action.RETRY_NOW, deaf=True
-            )
+            raise self._dead()
+
+    def _dead(self) -> EndedError:
+        # A close frame would not be answered either.
+        self._abort()
+        seconds = self._settings.pong_timeout_seconds
+        return EndedError(f"no pong within {seconds:g} s", Action.RETRY_NOW, deaf=True)
 
     def _is_probe_due(self) -> bool:
         """Decide whether the subscription is to be repeated now."""
@@ -245,7 +252,7 @@ class KeepAlive:
         """Send a frame and wait for its answer, as long as both may take."""
         deadline = trio.current_time() + timeout_seconds
         with trio.move_on_at(deadline):
-            await self._websocket.send(frame)
+            await self._send(frame)
             await answer.wait()
         if trio.current_time() - deadline > _STALL_SECONDS:
             with trio.move_on_after(timeout_seconds):

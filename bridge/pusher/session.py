@@ -238,6 +238,7 @@ class Connection:
         self._answered = trio.Event()
         self._error: ServerError | None = None
         self._error_at = 0.0
+        self._websocket: WebSocket | None = None
         self._keep_alive: KeepAlive | None = None
 
     @property
@@ -255,6 +256,21 @@ class Connection:
             EndedError: The connection ended, for whatever reason but cancellation.
         """
         try:
+            ended = await self._until_ended(task_status)
+            self._note(
+                "ended", error=type(ended.__cause__ or ended).__name__, code=ended.code
+            )
+            self._statistics.last_close_code = ended.code
+            if self.subscribed_at is None:
+                self._statistics.connects[_OUTCOMES[self.state]] += 1
+        finally:
+            self._enter(State.DISCONNECTED)
+            self._note("closed")
+        raise ended
+
+    async def _until_ended(self, task_status: trio.TaskStatus[None]) -> EndedError:
+        """Run the connection and classify its end."""
+        try:
             with self._stalls.watched(self._stalled):
                 try:
                     await self._run(task_status)
@@ -266,22 +282,14 @@ class Connection:
             # proxy answers anything.
             action = Action.RETRY_LATER if error.status else Action.RETRY_NOW
             ended = EndedError(str(error), action, error.status)
+            ended.__cause__ = error
         except ConnectionLostError as error:
             is_recent = trio.current_time() - self._error_at < _ERROR_BEFORE_END_SECONDS
             ended = lost(error, self._error if is_recent else None)
+            ended.__cause__ = error
         except EndedError as error:
             ended = error
-        finally:
-            reached = self.state
-            self._enter(State.DISCONNECTED)
-            self._note("closed")
-        self._note(
-            "ended", error=type(ended.__cause__ or ended).__name__, code=ended.code
-        )
-        self._statistics.last_close_code = ended.code
-        if self.subscribed_at is None:
-            self._statistics.connects[_OUTCOMES[reached]] += 1
-        raise ended
+        return ended
 
     async def _run(self, task_status: trio.TaskStatus[None]) -> NoReturn:
         settings = self._settings
@@ -292,20 +300,22 @@ class Connection:
             async with self._connect(
                 self._url, self._receive, self._hold_back
             ) as websocket:
+                self._websocket = websocket
                 self._enter(State.ESTABLISHING)
                 self._note("opened")
                 established = await self._greeting()
                 opening.deadline = math.inf
                 self._keep_alive = KeepAlive(
                     self._client_id,
-                    websocket,
+                    self._send,
+                    websocket.abort,
                     self._coverage,
                     settings,
                     activity_timeout_seconds=established.activity_timeout_seconds,
                     has_jobs=self._has_jobs,
                     probes=self._statistics.probes,
                 )
-                frame = await self._subscribe(websocket, established.socket_id)
+                frame = await self._subscribe(established.socket_id)
                 self._keep_alive.subscription = frame
                 task_status.started()
                 await self._keep_alive.run()
@@ -329,7 +339,7 @@ class Connection:
             Action.RETRY_LATER,
         )
 
-    async def _subscribe(self, websocket: WebSocket, socket_id: str) -> str:
+    async def _subscribe(self, socket_id: str) -> str:
         """Authorize and subscribe; give the frame that the server acknowledged."""
         timeout_seconds = self._settings.subscribe_timeout_seconds
         frame = ""
@@ -341,9 +351,8 @@ class Connection:
             frame = frame or await self._signed(socket_id)
             self._enter(State.SUBSCRIBING)
             self._expect()
-            self._note("sent", text=frame)
             with trio.move_on_after(timeout_seconds):
-                await websocket.send(frame)
+                await self._send(frame)
                 await self._answered.wait()
             if isinstance(self._answer, SubscriptionSucceeded):
                 return frame
@@ -375,6 +384,12 @@ class Connection:
             ) from error
         self._note("authorized")
         return subscribe(self._channel, auth)
+
+    async def _send(self, frame: str) -> None:
+        assert self._websocket is not None
+        # Before: its answer must come behind it.
+        self._note("sent", text=frame)
+        await self._websocket.send(frame)
 
     def _expect(self) -> None:
         self._answer, self._answered = None, trio.Event()
