@@ -115,7 +115,7 @@ cover: ## the same, and reports branch coverage; half as long again
 	@$(MAKE) test ARGS="--cov --cov-report=term $(ARGS)"
 
 # What decides without a socket or a clock, by the tests that need neither.
-SANS_IO := protocol state closing backoff ending outgoing
+SANS_IO := protocol close_codes backoff
 
 cover-protocol: $(STAMP) ## fail unless every branch of the Pusher protocol and its tables is tested
 	@COVERAGE_FILE=.coverage.protocol $(BIN)/pytest -q $(SANS_IO:%=tests/pusher/test_%.py) \

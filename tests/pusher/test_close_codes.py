@@ -7,8 +7,15 @@ from itertools import pairwise
 import pytest
 
 from bridge.errors import ConnectionLostError
-from bridge.pusher.close_codes import RULES, Action, lost, rule_of, unanswered
-from bridge.pusher.protocol import ServerError
+from bridge.pusher.close_codes import (
+    RULES,
+    Action,
+    lost,
+    refused_subscription,
+    rule_of,
+    unanswered,
+)
+from bridge.pusher.protocol import ServerError, SubscriptionError
 
 
 def test_the_table_is_sorted_and_has_no_hole() -> None:
@@ -78,3 +85,25 @@ def test_row_34_what_did_not_come_is_explained_by_the_error(
     """Silence isn't a refusal."""
     ended = unanswered("no answer", error)
     assert (ended.action, ended.code) == (action, code)
+
+
+@pytest.mark.parametrize(
+    ("status", "action"),
+    [
+        (401, Action.TERMINAL),
+        (403, Action.TERMINAL),
+        (4009, Action.TERMINAL),
+        (4100, Action.RETRY_LATER),
+        (4301, Action.RETRY_SLOWLY),
+        (None, Action.RETRY_SLOWLY),
+    ],
+)
+def test_row_32_a_refused_subscription_is_classified_by_its_status(
+    status: int | None, action: Action
+) -> None:
+    """A channel that is full may have room later; one that is forbidden has a hint."""
+    error = SubscriptionError("private-x", status, "AuthError", "no")
+    ended = refused_subscription(error)
+    assert (ended.action, ended.code) == (action, status)
+    assert ("BRIDGE_PUSHER_APP_KEY" in ended.hint) is (action is Action.TERMINAL)
+    assert "private-x" in str(ended)

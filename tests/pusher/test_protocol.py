@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import re
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.errors import ConfigError
 from bridge.pusher.protocol import (
     DEFAULT_ACTIVITY_TIMEOUT_SECONDS,
+    PING,
+    PONG,
     ChannelEvent,
     Established,
     Ping,
@@ -20,7 +24,10 @@ from bridge.pusher.protocol import (
     SubscriptionError,
     SubscriptionSucceeded,
     Unrecognized,
+    channel_of,
+    connect_url,
     decode,
+    subscribe,
 )
 from tests.pusher import fuzz
 
@@ -320,3 +327,57 @@ def test_row_39_no_frame_raises(event: object, channel: object, data: object) ->
     decoded = decode(json.dumps({"event": event, "channel": channel, "data": data}))
     if isinstance(decoded, ChannelEvent):
         assert isinstance(decoded.original, bytes)
+
+
+# -- What the client sends ---------------------------------------------------------
+
+
+def test_row_01_the_address_has_path_protocol_and_client() -> None:
+    """A path in front of `/app/` stays; the app key can't change the path."""
+    parts = urlsplit(connect_url("wss://h:6001/prefix/", "a/../b?c#d"))
+    assert parts[:3] == ("wss", "h:6001", "/prefix/app/a%2F..%2Fb%3Fc%23d")
+    query = parse_qs(parts.query)
+    assert query.keys() == {"protocol", "client", "version"}
+    assert query["protocol"] == ["7"]
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        "",
+        "soketi.test:443",
+        "https://soketi.test",
+        "wss://",
+        "ws://:80",
+        "ws://host:port",
+        "ws://host:99999",
+        "ws://host:0",
+        "ws://[::1",
+        "ws://user:secret@host",
+        "ws://host/?query",
+        "ws://host/#fragment",
+    ],
+)
+def test_an_address_that_is_none_is_refused_with_its_setting(base: str) -> None:
+    """The error names the setting and repeats nothing of the value."""
+    with pytest.raises(ConfigError, match="BRIDGE_PUSHER_URL") as caught:
+        connect_url(base, "key")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("client_id", ["a b", "\xfc", "a\n", "x" * 186, "a/b"])
+def test_a_client_id_that_makes_no_channel_is_refused(client_id: str) -> None:
+    """Soketi would close every client's connection for it."""
+    with pytest.raises(ConfigError, match="BRIDGE_CLIENT_ID"):
+        channel_of(client_id)
+
+
+def test_frames_are_what_the_protocol_asks_for() -> None:
+    """Ping, pong and subscribe carry their members; every allowed character passes."""
+    assert json.loads(PING) == {"event": "pusher:ping", "data": {}}
+    assert json.loads(PONG) == {"event": "pusher:pong", "data": {}}
+    channel = channel_of("Az09_-=@,.;")
+    assert json.loads(subscribe(channel, 'k:"s')) == {
+        "event": "pusher:subscribe",
+        "data": {"channel": "private-client.Az09_-=@,.;", "auth": 'k:"s'},
+    }
