@@ -29,8 +29,8 @@ from tests.kit.scripted import CHANNEL, CLIENT_ID, URL, FakeAuthorizer, upgrade
 from tests.pusher.account import until
 
 
-# A pointer kept for each frame would be 8 bytes. What comes and goes by itself (buffers,
-# caches, the thousand ended deadlines that trio may keep) was seen to be below 12,000.
+# A pointer kept for each frame would be 8 bytes. What comes and goes by itself was seen
+# to be below 12,000: buffers, caches, the thousand ended deadlines that trio may keep.
 _MOST_GROWTH_BYTES_A_FRAME = 4
 
 # The answer to the mark: two bytes of head, four of mask, four of content.
