@@ -49,10 +49,6 @@ class Identity:
 class Authority:
     """One that vouches for others, if it is trusted.
 
-    Args:
-        folder: Where its files go; it must be there.
-        name: What they begin with.
-
     Attributes:
         file: Its own certificate, PEM.
     """
@@ -80,13 +76,7 @@ class Authority:
         return self._authority.cert_pem.bytes()
 
     def identity(self, file: str, *names: str, days: float = 30) -> Identity:
-        """Make a certificate.
-
-        Args:
-            file: What its files are called.
-            names: The host names and addresses that it is for.
-            days: How long it is good; below zero for one that has expired.
-        """
+        """Make a certificate."""
         made = self._authority.issue_cert(
             *names,
             not_before=dt.datetime(2020, 1, 1, tzinfo=dt.UTC),

@@ -51,12 +51,7 @@ class Right(msgspec.Struct, frozen=True):
 
 
 class Guest:
-    """
-    Somebody new at the listener `SCRAM`, without any right at first.
-
-    Args:
-        secure: The broker.
-    """
+    """Somebody new at the listener `SCRAM`, without any right at first."""
 
     def __init__(self, secure: SecureKafka) -> None:
         self.name = f"guest-{uuid.uuid4().hex[:8]}"

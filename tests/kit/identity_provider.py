@@ -33,9 +33,6 @@ class IdentityProvider:
     """
     Gives a client access tokens (RFC 6749, section 4.4) and says how to check them.
 
-    Args:
-        authority: Who vouches for the token endpoint's name, `localhost`.
-
     Attributes:
         client_id: The one client.
         client_secret: Its secret; tests change it.

@@ -105,13 +105,6 @@ class KafkaServer(KafkaBroker):
     Entering it as a context manager starts it; leaving it ends it and removes its
     data. In between it may be stopped, killed, paused and started again, as a
     whole or one node alone: its data and its ports stay.
-
-    Args:
-        nodes: How many combined nodes; each takes 340 MB.
-        data_dir: A folder for its data, which is kept at the end and may come from
-            an earlier server with as many nodes; None takes a temporary one.
-        detours: How many detours lead to each node.
-        progress: Takes lines for people while something is downloaded.
     """
 
     def __init__(
@@ -183,20 +176,12 @@ class KafkaServer(KafkaBroker):
 
     @property
     def pid(self) -> int:
-        """The first node's process id.
-
-        Raises:
-            ProcessError: It isn't running.
-        """
+        """The first node's process id."""
         return self._nodes[0].process.pid
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Each node's process id.
-
-        Raises:
-            ProcessError: One isn't running.
-        """
+        """Each node's process id."""
         return tuple(node.process.pid for node in self._nodes)
 
     @property
@@ -212,16 +197,7 @@ class KafkaServer(KafkaBroker):
     def start(
         self, node: int | None = None, *, checkpoint: Callable[[], None] = lambda: None
     ) -> None:
-        """Start all nodes that don't run, or one, and wait until they serve.
-
-        Args:
-            node: The number of the one node, from 1.
-            checkpoint: Called every 30 ms; what it raises ends the start.
-
-        Raises:
-            ProcessError: One ended or was not ready within 45 s.
-            PortTakenError: Another program took a port in the meantime.
-        """
+        """Start all nodes that don't run, or one, and wait until they serve."""
         nodes = [one for one in self._chosen(node) if not one.process.running]
         for one in nodes:
             behind = (detour.broker_port for detour in one.detours)
@@ -372,20 +348,7 @@ async def start_kafka(
     *,
     progress: downloads.Progress = downloads.to_stderr,
 ) -> AsyncIterator[KafkaServer]:
-    """Start a Kafka of our own from trio, and end it with the block.
-
-    Args:
-        nodes: As `KafkaServer` takes it.
-        data_dir: As `KafkaServer` takes it.
-        progress: As `KafkaServer` takes it.
-
-    Yields:
-        The server, ready. A cancellation ends the start at once.
-
-    Raises:
-        FetchError: Kafka can't be fetched.
-        ProcessError: It didn't start.
-    """
+    """Start a Kafka of our own from trio, and end it with the block."""
     server = await trio.to_thread.run_sync(
         lambda: KafkaServer(nodes, data_dir, progress=progress)
     )

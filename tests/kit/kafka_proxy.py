@@ -68,9 +68,6 @@ class KafkaProxy(FaultProxy):
     """
     The proxy in front of one broker.
 
-    Args:
-        detour: Where it listens and where it leads.
-
     Attributes:
         held: Requests that were held since the last `hold`, in order. What comes
             behind one on its connection waits too, and is not listed.

@@ -85,17 +85,7 @@ _TYPESCRIPT_ENTRY = Path("node_modules/typescript/bin/tsc")
 
 
 def fetch_soketi(progress: Progress = to_stderr) -> Path:
-    """Fetch soketi and the npm packages it needs unless the cache has them.
-
-    Args:
-        progress: Takes lines for people.
-
-    Returns:
-        The folder that holds `node_modules`.
-
-    Raises:
-        FetchError: They can't be fetched.
-    """
+    """Fetch soketi and the npm packages it needs unless the cache has them."""
     package = json.dumps(_SOKETI_PACKAGE, indent=2)
     return cached(
         "soketi",
@@ -109,17 +99,7 @@ def fetch_soketi(progress: Progress = to_stderr) -> Path:
 
 
 def fetch_seed_clients(progress: Progress = to_stderr) -> Path:
-    """Fetch the JavaScript clients of dryAPI's documentation unless they are there.
-
-    Args:
-        progress: Takes lines for people.
-
-    Returns:
-        The folder that holds `node_modules`.
-
-    Raises:
-        FetchError: They can't be fetched.
-    """
+    """Fetch the JavaScript clients of dryAPI's documentation unless they are there."""
     package = json.dumps(_SEED_CLIENTS_PACKAGE, indent=2)
     return cached(
         "seed-clients",
@@ -133,17 +113,7 @@ def fetch_seed_clients(progress: Progress = to_stderr) -> Path:
 
 
 def fetch_node_peers(progress: Progress = to_stderr) -> Path:
-    """Fetch pusher-js and KafkaJS unless they are there.
-
-    Args:
-        progress: Takes lines for people.
-
-    Returns:
-        The folder that holds `node_modules`.
-
-    Raises:
-        FetchError: They can't be fetched.
-    """
+    """Fetch pusher-js and KafkaJS unless they are there."""
     package = json.dumps(_NODE_PEERS_PACKAGE, indent=2)
     return cached(
         "node-peers",
@@ -157,17 +127,7 @@ def fetch_node_peers(progress: Progress = to_stderr) -> Path:
 
 
 def fetch_asyncapi_parser(progress: Progress = to_stderr) -> Path:
-    """Fetch AsyncAPI's official parser unless it is there.
-
-    Args:
-        progress: Takes lines for people.
-
-    Returns:
-        The folder that holds `node_modules`.
-
-    Raises:
-        FetchError: It can't be fetched.
-    """
+    """Fetch AsyncAPI's official parser unless it is there."""
     package = json.dumps(_ASYNCAPI_PACKAGE, indent=2)
     return cached(
         "asyncapi",
@@ -184,17 +144,7 @@ def fetch_asyncapi_parser(progress: Progress = to_stderr) -> Path:
 
 
 def fetch_axe(progress: Progress = to_stderr) -> Path:
-    """Fetch axe-core, which finds what keeps people out of a page, unless it is there.
-
-    Args:
-        progress: Takes lines for people.
-
-    Returns:
-        The script that a browser runs.
-
-    Raises:
-        FetchError: It can't be fetched.
-    """
+    """Fetch axe-core, which finds what keeps people out of a page."""
     package = json.dumps(_AXE_PACKAGE, indent=2)
     folder = cached(
         "axe",
@@ -209,17 +159,7 @@ def fetch_axe(progress: Progress = to_stderr) -> Path:
 
 
 def fetch_typescript(progress: Progress = to_stderr) -> Path:
-    """Fetch TypeScript, which checks the types that JavaScript's comments name.
-
-    Args:
-        progress: Takes lines for people.
-
-    Returns:
-        The script that Node runs.
-
-    Raises:
-        FetchError: It can't be fetched.
-    """
+    """Fetch TypeScript, which checks the types that JavaScript's comments name."""
     package = json.dumps(_TYPESCRIPT_PACKAGE, indent=2)
     folder = cached(
         "typescript",
@@ -234,17 +174,7 @@ def fetch_typescript(progress: Progress = to_stderr) -> Path:
 
 
 def _install(folder: Path, package: str, entry: Path, *more_options: str) -> Path:
-    """Install what a package.json asks for.
-
-    Args:
-        folder: An empty folder.
-        package: The package.json.
-        entry: A file that must then be there.
-        more_options: Options for npm beside the usual ones.
-
-    Returns:
-        The folder within it that holds `node_modules`.
-    """
+    """Install what a package.json asks for."""
     target = folder / "packages"
     target.mkdir()
     (target / "package.json").write_text(package)

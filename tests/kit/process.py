@@ -95,17 +95,6 @@ class ChildProcess:
     """One program that is started, and may be stopped and started again.
 
     Its methods may be called from any thread, by one thread at a time.
-
-    Args:
-        name: What to call it in messages.
-        argv: The program and its arguments.
-        log: The file that its output is appended to.
-        cwd: The folder in which it runs.
-        env: Its whole environment; None passes this process's on.
-        scratch: A folder that the watchdog removes should this process be
-            killed; None if there is nothing to remove.
-        ready: Says whether the started child can be used; None for a program
-            that does its work and ends.
     """
 
     def __init__(
@@ -132,11 +121,7 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """The running child's process id, which is its process group's too.
-
-        Raises:
-            ProcessError: It isn't running.
-        """
+        """The running child's process id, which is its process group's too."""
         if self._child is None or not self.running:
             raise self.error("is not running")
         return self._child.pid
@@ -158,11 +143,7 @@ class ChildProcess:
 
     @property
     def ready(self) -> bool:
-        """Whether the running child can be used.
-
-        Raises:
-            ProcessError: It has ended instead.
-        """
+        """Whether the running child can be used."""
         if not self.running:
             raise self.error("ended before it was ready")
         return self.ready_when is not None and self.ready_when(self)
@@ -176,11 +157,7 @@ class ChildProcess:
             return log.read().decode(errors="replace")
 
     def spawn(self) -> None:
-        """Start the child and its watchdog, without waiting for readiness.
-
-        Raises:
-            ProcessError: It is running already.
-        """
+        """Start the child and its watchdog, without waiting for readiness."""
         if self.running:
             raise self.error("is running already")
         with self.log.open("ab") as log:
@@ -259,16 +236,7 @@ def start_all(
     deadline_seconds: float,
     checkpoint: Callable[[], None] = _never,
 ) -> None:
-    """Start servers that need each other, and wait until all are ready.
-
-    Args:
-        processes: The servers.
-        deadline_seconds: How long that may take.
-        checkpoint: Called at each look; what it raises ends the wait.
-
-    Raises:
-        ProcessError: One ended or was not ready in time; all are gone again.
-    """
+    """Start servers that need each other, and wait until all are ready."""
     with _all_or_none(processes):
         waiting = list(processes)
         deadline = time.monotonic() + deadline_seconds
@@ -285,16 +253,7 @@ def run_all(
     deadline_seconds: float,
     checkpoint: Callable[[], None] = _never,
 ) -> None:
-    """Run programs side by side until all have ended well.
-
-    Args:
-        processes: The programs.
-        deadline_seconds: How long that may take.
-        checkpoint: Called at each look; what it raises ends the wait.
-
-    Raises:
-        ProcessError: One failed or did not end in time; all are gone.
-    """
+    """Run programs side by side until all have ended well."""
     with _all_or_none(processes):
         waiting = list(processes)
         deadline = time.monotonic() + deadline_seconds
@@ -309,12 +268,7 @@ def run_all(
 
 
 def stop_all(processes: Sequence[ChildProcess], *, grace_seconds: float) -> None:
-    """Ask servers to end, paused ones too, and kill those that don't.
-
-    Args:
-        processes: The servers; those that don't run are left alone.
-        grace_seconds: How long they have together.
-    """
+    """Ask servers to end, paused ones too, and kill those that don't."""
     for process in processes:
         process.signal(signal.SIGTERM)
         process.signal(signal.SIGCONT)
@@ -328,11 +282,7 @@ def stop_all(processes: Sequence[ChildProcess], *, grace_seconds: float) -> None
 
 
 def check_port_free(port: int) -> None:
-    """Make sure that nothing listens on a port of 127.0.0.1.
-
-    Raises:
-        PortTakenError: Something does, or the port can't be bound.
-    """
+    """Make sure that nothing listens on a port of 127.0.0.1."""
     with socket.socket() as probe:
         # Connections in TIME_WAIT from the server's last run don't count; a
         # listening socket still does.
@@ -344,14 +294,7 @@ def check_port_free(port: int) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Find different ports of 127.0.0.1 on which nothing listens.
-
-    Returns:
-        Ports outside the range for outgoing connections.
-
-    Raises:
-        PortTakenError: There are not that many.
-    """
+    """Find different ports of 127.0.0.1 on which nothing listens."""
     free: list[int] = []
     candidates = range(_FIRST_PORT, _LAST_PORT)
     for port in random.sample(candidates, len(candidates)):

@@ -27,9 +27,6 @@ class PusherProxy(FaultProxy):
     """
     The proxy in front of one Pusher server.
 
-    Args:
-        server: As `FaultProxy` takes it.
-
     Attributes:
         acknowledgements: How many subscriptions the server acknowledged, repeated
             ones too.

@@ -74,21 +74,6 @@ def read_topic(
 
     It blocks; in trio call it through `trio.to_thread.run_sync`. Records of aborted
     transactions are left out, as consumers that ask for committed ones see it.
-
-    Args:
-        bootstrap_servers: `host:port`, several joined by commas.
-        topic: Its name.
-        expected: Wait for at least so many records, then still read to the end, so
-            that one too many is seen as well; None takes what is there.
-        timeout: How many seconds all of it may take.
-
-    Returns:
-        The records, by partition and offset.
-
-    Raises:
-        ReadTimeoutError: The end or the number wasn't reached.
-        KafkaException: The topic doesn't exist, or the broker refused.
-        ValueError: A record carries two headers of the same name.
     """
     deadline = time.monotonic() + timeout
     consumer = Consumer(

@@ -54,9 +54,6 @@ class RegistryServer:
     Entering it as a context manager starts it; leaving it ends it. In between it may
     be killed, paused and started again on the same port.
 
-    Args:
-        progress: Takes lines for people while something is downloaded.
-
     Attributes:
         url: Where Confluent's API begins.
     """
@@ -111,11 +108,7 @@ class RegistryServer:
 
     @property
     def pid(self) -> int:
-        """The server's process id.
-
-        Raises:
-            ProcessError: It isn't running.
-        """
+        """The server's process id."""
         return self._process.pid
 
     @property
@@ -135,12 +128,7 @@ class RegistryServer:
             return False
 
     def start(self) -> None:
-        """Start it if it doesn't run, and wait until it answers.
-
-        Raises:
-            ProcessError: It ended or did not answer within 45 s.
-            PortTakenError: Another program took the port in the meantime.
-        """
+        """Start it if it doesn't run, and wait until it answers."""
         if self._process.running:
             return
         check_port_free(self._port)

@@ -364,23 +364,7 @@ async def staged(
     wall_clock: Callable[[], int] = _microseconds,
     **settings: Any,
 ) -> AsyncIterator[tuple[Stage, Session]]:
-    """
-    Run a session against scripts, in the background.
-
-    Args:
-        scripts: One for each connection, the last for all that follow.
-        authorizer: Signs; one that always does if None.
-        deliver: Takes events; the stage's `deliveries` if None.
-        pause: Awaited after each delivery.
-        listener: Told of the session's hearing.
-        has_jobs: Whether jobs are in flight.
-        stalls: Run beside the session, if given.
-        wall_clock: The session's.
-        settings: Of `PusherSettings`.
-
-    Yields:
-        The stage and the session, which has just been started.
-    """
+    """Run a session against scripts, in the background."""
     async with trio.open_nursery() as servers:
         stage = Stage(
             ScriptedServer(scripts, servers),
@@ -412,9 +396,6 @@ async def refusal(
     Run a session that has to be refused.
 
     The arguments are those of `staged`.
-
-    Returns:
-        The error and the stage.
     """
     async with trio.open_nursery() as servers:
         stage = Stage(ScriptedServer(scripts, servers), authorizer, listener=listener)

@@ -182,12 +182,7 @@ class SecureKafka(KafkaServer):
             future.result(_PATIENCE_SECONDS)
 
     def set_certificate(self, authority: Authority, *, days: int = 30) -> None:
-        """Have `ROTATING` show such a certificate from now on.
-
-        Args:
-            authority: Who vouches for it.
-            days: How long it is good; below zero for one that has expired.
-        """
+        """Have `ROTATING` show such a certificate from now on."""
         # In a file, for the workers of a run change it one after the other.
         shown = self.folder / "shown"
         wanted = f"{authority.file} {days}"

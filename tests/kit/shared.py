@@ -57,35 +57,20 @@ class Server(Protocol):
 
 
 class Servers(ABC):
-    """
-    The servers of a run, as a process that runs tests sees them.
-
-    Args:
-        folder: Where the run's socket and its locks are.
-    """
+    """The servers of a run, as a process that runs tests sees them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @abstractmethod
     def get(self, name: str) -> Any:
-        """Give a server, started.
-
-        Args:
-            name: What it is, and after a dash which of them.
-
-        Raises:
-            SharedServerError: It didn't start.
-        """
+        """Give a server, started."""
 
     @contextmanager
     def locked(self, name: str, count: int = 1) -> Iterator[int]:
         """Have one of so many servers for the block, and no other worker has it.
 
         The lock ends with the process that holds it, however that ends.
-
-        Yields:
-            The number of the server.
         """
         while True:
             for number in range(count):
@@ -100,12 +85,7 @@ class Servers(ABC):
 
 
 class SharedServers(Servers):
-    """
-    The servers of a run, in its controlling process.
-
-    Args:
-        makers: How to make a server, by its name.
-    """
+    """The servers of a run, in its controlling process."""
 
     def __init__(self, makers: Mapping[str, Callable[[], Server]]) -> None:
         super().__init__(Path(tempfile.mkdtemp(prefix="bridge-run-")))

@@ -56,13 +56,6 @@ class SoketiServer(Soketi):
 
     Entering it as a context manager starts it; leaving it ends it. In between it
     may be stopped, killed, paused and started again on the same port.
-
-    Args:
-        app: Its only application.
-        options: More of soketi's options by their dotted names. A nested mapping
-            would replace all defaults below its name.
-        port: Its port on 127.0.0.1; None takes a free one.
-        progress: Takes lines for people while something is downloaded.
     """
 
     def __init__(
@@ -150,11 +143,7 @@ class SoketiServer(Soketi):
 
     @property
     def pid(self) -> int:
-        """The server's process id.
-
-        Raises:
-            ProcessError: It isn't running.
-        """
+        """The server's process id."""
         return self._process.pid
 
     @property
@@ -163,16 +152,7 @@ class SoketiServer(Soketi):
         return self._process.running
 
     def start(self, *, checkpoint: Callable[[], None] = lambda: None) -> None:
-        """Start it if it doesn't run, and wait until it answers.
-
-        Args:
-            checkpoint: Called every 30 ms; what it raises ends the start.
-
-        Raises:
-            ProcessError: It ended or did not answer within 30 s.
-            PortTakenError: Another program took the port in the meantime. Two
-                instances of soketi would share it without an error.
-        """
+        """Start it if it doesn't run, and wait until it answers."""
         if self._process.running:
             return
         check_port_free(self._port)
@@ -211,20 +191,7 @@ async def start_soketi(
     *,
     progress: downloads.Progress = downloads.to_stderr,
 ) -> AsyncIterator[SoketiServer]:
-    """Start a soketi of our own from trio, and end it with the block.
-
-    Args:
-        app: As `SoketiServer` takes it.
-        options: As `SoketiServer` takes it.
-        progress: As `SoketiServer` takes it.
-
-    Yields:
-        The server, ready. A cancellation ends the start at once.
-
-    Raises:
-        FetchError: soketi can't be fetched.
-        ProcessError: It didn't start.
-    """
+    """Start a soketi of our own from trio, and end it with the block."""
     server = await trio.to_thread.run_sync(
         lambda: SoketiServer(app, options, progress=progress)
     )

@@ -55,15 +55,7 @@ _MOST_BYTES = 4096
 
 
 def survives(*scripts: Script) -> None:
-    """
-    Run a session against each script once, then against a server that works.
-
-    Args:
-        scripts: One for each connection.
-
-    Raises:
-        AssertionError: The session didn't come back, or left something behind.
-    """
+    """Run a session against each script once, then against a server that works."""
     trio.run(_survive, scripts, clock=MockClock(autojump_threshold=0))
 
 
@@ -175,13 +167,7 @@ def frames(draw: st.DrawFn) -> bytes:
 
 
 def after_the_upgrade(noise: Sequence[bytes], *, greeted: bool) -> Script:
-    """
-    Make a script that sends bytes over an open WebSocket, and goes.
-
-    Args:
-        noise: What is sent, in as many writes.
-        greeted: Whether the session has been subscribed before.
-    """
+    """Make a script that sends bytes over an open WebSocket, and goes."""
 
     async def script(stream: trio.abc.Stream) -> None:
         await upgrade(stream)

@@ -93,12 +93,7 @@ def _connect(server: ScriptedServer) -> Connect:
 
 
 async def _live_until(steps: int) -> bool:
-    """
-    Run a session and cancel it after so many steps.
-
-    Returns:
-        Whether it was cancelled by the count, not by its time being over.
-    """
+    """Run a session and cancel it after so many steps."""
     before = _all_tasks()
     failing = AuthorizationError("no", status=500)
     async with trio.open_nursery() as servers:
@@ -178,12 +173,7 @@ class _Channel:
 
 
 async def _wish_again_after(steps: int) -> bool:
-    """
-    Run an account's session, cancel it, and begin the next run at that moment.
-
-    Returns:
-        Whether the first one was cancelled by the count.
-    """
+    """Run an account's session, cancel it, and begin the next run at that moment."""
     channel, taken = _Channel(), trio.Event()
     first, last = Deliveries(), Deliveries()
     async with trio.open_nursery() as nursery:
