@@ -103,35 +103,6 @@ async def test_what_hangs_arrives_when_it_is_resumed(proxy: FaultProxy) -> None:
             assert await another.receive_some() == b"two"
 
 
-async def test_a_delay_applies_each_way(proxy: FaultProxy) -> None:
-    """An answer takes twice the delay, and order is kept."""
-    async with await _connect(proxy) as client:
-        proxy.delay_seconds = 0.05
-        began = trio.current_time()
-        await client.send_all(b"one")
-        await trio.sleep(0.01)
-        assert await _echoed(client, b"two") == b"one"
-        assert trio.current_time() - began >= 0.1
-        assert await client.receive_some() == b"two"
-
-
-async def test_a_refused_connection_is_reset(
-    proxy: FaultProxy, nursery: trio.Nursery
-) -> None:
-    """By order, or because there is no server; the proxy goes on."""
-    proxy.refuse()
-    async with await _connect(proxy) as client:
-        assert await _is_reset(client)
-    proxy.resume()
-    async with await _connect(proxy) as client:
-        assert await _echoed(client, b"one") == b"one"
-    without = FaultProxy("127.0.0.1:1")
-    await nursery.start(without.serve)
-    for _ in range(2):
-        async with await _connect(without) as client:
-            assert await _is_reset(client)
-
-
 def _produce(servers: str, topic: str, value: bytes) -> int:
     """Write one record and give the number of records that were not acknowledged."""
     with closing(Producer({"bootstrap.servers": servers})) as producer:

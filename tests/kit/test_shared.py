@@ -11,7 +11,7 @@ from typing import Self
 import pytest
 
 from tests.kit.process import ChildProcess, start_all
-from tests.kit.shared import SharedServerError, SharedServers, servers_of
+from tests.kit.shared import SharedServers, servers_of
 
 
 class _Shell:
@@ -47,16 +47,11 @@ def _is_ready(process: ChildProcess) -> bool:
     return process.output().endswith("\n")
 
 
-def _broken() -> _Shell:
-    _Shell.made += 1
-    raise RuntimeError("no such program")
-
-
 @pytest.fixture
 def shared() -> Iterator[SharedServers]:
     """The servers of a run of its own."""
     _Shell.made = 0
-    made = SharedServers({"shell": _Shell, "broken": _broken})
+    made = SharedServers({"shell": _Shell})
     yield made
     made.close()
 
@@ -80,15 +75,6 @@ def test_a_server_is_started_once_and_every_worker_can_stop_it(
     assert isinstance(own, _Shell)
     shared.close()
     assert not own.process.running
-
-
-def test_what_cannot_start_is_tried_once(shared: SharedServers) -> None:
-    """Every worker gets the reason."""
-    worker = servers_of(str(shared.listen()))
-    for _ in range(2):
-        with pytest.raises(SharedServerError, match="no such program"):
-            worker.get("broken")
-    assert _Shell.made == 1
 
 
 def test_no_two_tests_have_one_server(shared: SharedServers) -> None:
