@@ -98,30 +98,6 @@ async def test_a_subscribed_account_that_is_refused_is_told_as_refused(
     assert len(ear.subscriptions) == 2
 
 
-async def test_a_message_above_the_cap_is_an_interruption_with_its_code(
-    autojump_clock: MockClock,
-) -> None:
-    """The message is lost, and so is what comes until the next subscription."""
-
-    async def after(peer: Peer) -> None:
-        await trio.sleep_until(2)
-        await peer.publish("small")
-        with trio.move_on_at(3):
-            await peer.answer_pings()
-        await peer.publish("x" * 2000)
-        await peer.answer_pings()
-
-    ear = _Ear()
-    async with staged(
-        lost(after), spoken(work), listener=ear, max_message_bytes=1024
-    ) as (stage, _):
-        await trio.sleep_until(10)
-        assert [event.data for event in stage.deliveries.events] == ["small"]
-    assert ear.interruptions == [
-        Interruption(Cause.DISCONNECTED, 2 * SECOND, None, 1009)
-    ]
-
-
 async def test_who_was_never_subscribed_has_nothing_to_tell(
     autojump_clock: MockClock,
 ) -> None:

@@ -103,22 +103,6 @@ async def test_what_came_before_the_end_is_delivered_before_the_end(
     assert "'Server closed\\n'" in str(error)
 
 
-async def test_row_24_an_end_within_a_frame_delivers_no_part_of_it(
-    nursery: trio.Nursery,
-) -> None:
-    """Half a message is none, and an end without close frame has no code."""
-
-    async def script(peer: Peer) -> None:
-        await peer.socket.send_message("whole")
-        await peer.stream.send_all(b"\x81\x7e\x04\x00half of it")
-
-    reads, error = await _read(spoken(script), nursery)
-    assert reads.messages == ["whole"]
-    assert isinstance(error, ConnectionLostError)
-    assert error.code is None
-    assert "broke" in str(error)
-
-
 @pytest.mark.parametrize("payload", ["ü" * 3, "abcdef"])
 async def test_row_41_a_fragmented_message_arrives_whole(
     payload: str, nursery: trio.Nursery
@@ -228,17 +212,6 @@ async def test_row_13_nothing_is_read_under_backpressure(
     assert calls == [(0, 1), (5, 1), (6, 2)]
 
 
-async def test_row_11_a_websocket_ping_is_answered(nursery: trio.Nursery) -> None:
-    """By trio_websocket."""
-
-    async def script(peer: Peer) -> None:
-        await peer.socket.ping()
-        await peer.close(4100)
-
-    _, error = await _read(spoken(script), nursery)
-    assert "closed the connection" in str(error)
-
-
 async def test_errors_of_the_body_pass_as_they_are(nursery: trio.Nursery) -> None:
     """They are not wrapped in a group."""
     mine = ConnectionLostError("mine")
@@ -345,27 +318,18 @@ async def _deaf(stream: trio.abc.Stream) -> None:
 async def test_leaving_a_dead_server_takes_a_second(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    """A close handshake that isn't answered is abandoned, cancelled or not."""
-    before = trio.current_time()
+    """An unanswered close handshake is abandoned; after an abort there is none."""
     async with _open(_deaf, nursery):
         pass
-    assert trio.current_time() - before == pytest.approx(1)
-    before = trio.current_time()
+    assert trio.current_time() == pytest.approx(1)
     with trio.CancelScope() as scope:
         async with _open(_deaf, nursery):
             scope.cancel()
             await trio.sleep_forever()
-    assert trio.current_time() - before == pytest.approx(1)
-
-
-async def test_leaving_an_aborted_connection_takes_no_time(
-    nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    """It is dropped."""
-    before = trio.current_time()
+    assert trio.current_time() == pytest.approx(2)
     async with _open(_deaf, nursery) as websocket:
         websocket.abort()
-    assert trio.current_time() == before
+    assert trio.current_time() == pytest.approx(2)
 
 
 async def test_a_ping_during_the_close_handshake_does_no_harm(
