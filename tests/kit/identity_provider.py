@@ -15,7 +15,6 @@ import urllib.parse
 import uuid
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any, Self
 
 from joserfc import jwt
@@ -86,12 +85,7 @@ class IdentityProvider:
         _start(self._keys)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for server in (self._tokens, self._keys):
             server.shutdown()
             server.server_close()

@@ -22,13 +22,15 @@ import signal
 import socket
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 
 __all__ = [
     "ChildProcess",
+    "ChildServer",
     "PortTakenError",
     "ProcessError",
     "check_port_free",
@@ -106,6 +108,7 @@ class ChildProcess:
         cwd: Path,
         env: Mapping[str, str] | None = None,
         scratch: Path | None = None,
+        ports: Sequence[int] = (),
         ready: Callable[[ChildProcess], bool] | None = None,
     ) -> None:
         self.name = name
@@ -114,6 +117,7 @@ class ChildProcess:
         self._cwd = cwd
         self._env = env
         self._scratch = scratch
+        self._ports = ports
         self.ready_when = ready
         self._log_start = 0
         self._child: subprocess.Popen[bytes] | None = None
@@ -160,6 +164,9 @@ class ChildProcess:
         """Start the child and its watchdog, without waiting for readiness."""
         if self.running:
             raise self.error("is running already")
+        # Some servers would share a port with another program without an error.
+        for port in self._ports:
+            check_port_free(port)
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             self._child = subprocess.Popen(
@@ -279,6 +286,76 @@ def stop_all(processes: Sequence[ChildProcess], *, grace_seconds: float) -> None
         time.sleep(_POLL_SECONDS)
     for process in processes:
         process.kill()
+
+
+class ChildServer(ABC):
+    """A server of one child or several; entering it starts it, leaving it ends it.
+
+    In between it may be stopped, killed, paused and started again, as a whole or one
+    child alone, by its number from 1: its ports stay.
+    """
+
+    # Below pytest's 60 s, so that the error with the log's tail comes first.
+    _start_deadline_seconds = 45.0
+    _stop_grace_seconds = 5.0
+    _processes: Sequence[ChildProcess]
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """The first child's process id."""
+        return self._processes[0].pid
+
+    @property
+    def running(self) -> bool:
+        """Whether all children run (paused ones too)."""
+        return all(process.running for process in self._processes)
+
+    def start(
+        self, node: int | None = None, *, checkpoint: Callable[[], None] = _never
+    ) -> None:
+        """Start all children that don't run, or one, and wait until they serve."""
+        start_all(
+            [one for one in self._chosen(node) if not one.running],
+            deadline_seconds=self._start_deadline_seconds,
+            checkpoint=checkpoint,
+        )
+
+    def stop(self, node: int | None = None) -> None:
+        """End all children, or one, with SIGTERM, and with SIGKILL after a grace."""
+        stop_all(self._chosen(node), grace_seconds=self._stop_grace_seconds)
+
+    def kill(self, node: int | None = None) -> None:
+        """Kill all children, or one: connections break without a word."""
+        for process in self._chosen(node):
+            process.kill()
+
+    def pause(self, node: int | None = None) -> None:
+        """Let all children, or one, stand still with their connections open."""
+        for process in self._chosen(node):
+            process.signal(signal.SIGSTOP)
+
+    def resume(self, node: int | None = None) -> None:
+        """Let paused children go on; others don't notice."""
+        for process in self._chosen(node):
+            process.signal(signal.SIGCONT)
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the server, and remove what it left."""
+
+    def _chosen(self, number: int | None) -> Sequence[ChildProcess]:
+        return self._processes if number is None else (self._processes[number - 1],)
 
 
 def check_port_free(port: int) -> None:

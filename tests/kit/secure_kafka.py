@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import mkdtemp
-from types import TracebackType
 from typing import Any, Self
 
 from confluent_kafka.admin import (
@@ -115,14 +114,6 @@ class SecureKafka(KafkaServer):
         for name in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
             self.set_password(USER, PASSWORD, name)
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, traceback)
 
     def close(self) -> None:
         """End the server and its provider; nothing of them is left."""
