@@ -35,12 +35,7 @@ Sign = Callable[[str, str], str]
 
 
 class Signer:
-    """
-    Signs as dryAPI's endpoint would, without the endpoint.
-
-    Attributes:
-        asked: The socket ids that were to be signed.
-    """
+    """Signs as dryAPI's endpoint would, without the endpoint."""
 
     def __init__(self, *signs: Sign) -> None:
         self._signs = signs
@@ -55,15 +50,7 @@ class Signer:
 
 
 class Wire:
-    """
-    What went over one connection.
-
-    Attributes:
-        dialled_at: When it was opened (trio's clock).
-        ended_at: When its end was read; None until then.
-        sent: The client's bytes.
-        received: The server's bytes.
-    """
+    """What went over one connection."""
 
     def __init__(self) -> None:
         self.dialled_at = trio.current_time()
@@ -179,17 +166,7 @@ def tapped(wire: Wire, on_received: Callable[[Wire], None] = lambda _: None) -> 
 
 
 class Account:
-    """
-    An account of its own, and its session.
-
-    Attributes:
-        channel: The account's channel.
-        events: What was delivered.
-        wires: Each connection's bytes.
-        connection: The last one that was opened.
-        ear: What the session told of its hearing.
-        session: The session, not yet running.
-    """
+    """An account of its own, and its session."""
 
     def __init__(
         self,

@@ -10,10 +10,6 @@ class Ear:
     What a session told of its hearing.
 
     It raises when a session breaks what `Listener` promises to whoever listens.
-
-    Attributes:
-        subscriptions: When subscriptions were told (microseconds).
-        interruptions: What may have been missed, in order.
     """
 
     def __init__(self, *, is_set_back: bool = False) -> None:

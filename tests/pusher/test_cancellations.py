@@ -150,12 +150,7 @@ async def test_row_42_a_session_cancelled_at_any_step_leaves_nothing(
 
 
 class _Channel:
-    """
-    A server that knows who is subscribed.
-
-    Attributes:
-        subscribed: Whose events would arrive.
-    """
+    """A server that knows who is subscribed."""
 
     def __init__(self) -> None:
         self.subscribed: set[Peer] = set()

@@ -204,12 +204,7 @@ async def test_an_event_right_behind_the_acknowledgement_is_no_earlier_echo(
 
 
 class _Line:
-    """
-    A way from a server that may become slower; what is on it when it is cut is lost.
-
-    Attributes:
-        delay_seconds: How long a frame is under way.
-    """
+    """A way from a server that may become slower; what is on it at its cut is lost."""
 
     def __init__(self, peer: Peer, nursery: trio.Nursery) -> None:
         self._peer = peer
