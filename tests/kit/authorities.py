@@ -20,13 +20,7 @@ __all__ = ["Authority", "Identity"]
 
 @dataclass(frozen=True)
 class Identity:
-    """A certificate with its key.
-
-    Attributes:
-        certificate: The certificate and its authorities', PEM.
-        key: Its key, PEM.
-        both: Key and certificates in one file, as Kafka's key stores are.
-    """
+    """A certificate with its key."""
 
     certificate: Path
     key: Path
@@ -47,11 +41,7 @@ class Identity:
 
 
 class Authority:
-    """One that vouches for others, if it is trusted.
-
-    Attributes:
-        file: Its own certificate, PEM.
-    """
+    """One that vouches for others, if it is trusted."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder = folder

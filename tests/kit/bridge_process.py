@@ -123,14 +123,7 @@ class Metrics:
 
 
 class BridgeProcess:
-    """
-    One bridge, that may be started, killed and started again on its outbox.
-
-    Attributes:
-        outbox: The directory of its outbox.
-        port: Its health port.
-        starts: How often it was started.
-    """
+    """One bridge, that may be started, killed and started again on its outbox."""
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from confluent_kafka.cimpl import NewTopic
 
 __all__ = [
     "EXISTING_VARIABLE",
+    "SILENT",
     "BrokerError",
     "KafkaBroker",
     "admin_of",
@@ -32,9 +33,9 @@ _ADMIN_DEADLINE_SECONDS = 15.0
 _ADMIN_POLL_SECONDS = 0.05
 
 # librdkafka prints to stderr whenever a broker goes away, which tests do on purpose.
-_SILENT = logging.getLogger("tests.kit.librdkafka")
-_SILENT.addHandler(logging.NullHandler())
-_SILENT.propagate = False
+SILENT = logging.getLogger("tests.kit.librdkafka")
+SILENT.addHandler(logging.NullHandler())
+SILENT.propagate = False
 
 
 class BrokerError(Exception):
@@ -136,7 +137,7 @@ def admin_of(bootstrap_servers: str, **settings: str) -> AdminClient:
             "reconnect.backoff.max.ms": 500,
             **{name.replace("_", "."): value for name, value in settings.items()},
         },
-        logger=_SILENT,
+        logger=SILENT,
     )
 
 

@@ -47,12 +47,7 @@ class Authorization:
 
 
 class DryApi:
-    """
-    A dryAPI in front of a soketi.
-
-    Attributes:
-        url: Its base URL, as the bridge takes it.
-    """
+    """A dryAPI in front of a soketi."""
 
     def __init__(
         self,

@@ -68,13 +68,7 @@ _LAST_PORT = 32_000
 
 
 class ProcessError(Exception):
-    """A child didn't do what it was started for; the message ends in its log's tail.
-
-    Attributes:
-        name: What the process is called in messages.
-        exit_code: Its exit code, negative for a signal; None while it runs.
-        tail: The last lines that it wrote.
-    """
+    """A child didn't do what it was started for; the message ends in its log's tail."""
 
     def __init__(
         self, name: str, reason: str, exit_code: int | None, tail: str

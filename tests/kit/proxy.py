@@ -65,12 +65,6 @@ class FaultProxy:
 
     A client that comes while the server is down is accepted and reset. What a client
     has sent reaches the server even if the client is gone by then.
-
-    Attributes:
-        address: Where clients connect to, `127.0.0.1:port`.
-        url: The address with the server's scheme.
-        accepts: When each connection was accepted, in seconds since the epoch.
-        delay_seconds: How long everything takes, each way.
     """
 
     # How many chunks wait within the proxy until it stops to read.

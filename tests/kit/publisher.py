@@ -42,12 +42,7 @@ _HTTP_TIMEOUT_SECONDS = 10.0
 
 
 class SoketiError(Exception):
-    """soketi didn't take events.
-
-    Attributes:
-        status: The HTTP status; soketi has answered 200 with an error in the body.
-        code: The body's `code`; None if it has none.
-    """
+    """soketi didn't take events."""
 
     def __init__(self, status: int, code: int | None, answer: str) -> None:
         super().__init__(f"HTTP {status}, code {code}: {answer}")
@@ -174,12 +169,7 @@ class Soketi:
 
 
 class Publisher:
-    """
-    Publishes through soketi's HTTP API, with the signature of Pusher's libraries.
-
-    Attributes:
-        client: What speaks HTTP to it.
-    """
+    """Publishes through soketi's HTTP API, with the signature of Pusher's libraries."""
 
     def __init__(self, soketi: Soketi, client: httpx.AsyncClient) -> None:
         self._soketi = soketi

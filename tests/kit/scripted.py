@@ -41,13 +41,7 @@ Script = Callable[[trio.abc.Stream], Awaitable[None]]
 
 
 class Peer:
-    """
-    The server's end of one WebSocket.
-
-    Attributes:
-        acknowledges: Whether reading acknowledges repeats, as soketi does.
-        repeats: When subscriptions were repeated (trio's clock).
-    """
+    """The server's end of one WebSocket."""
 
     def __init__(
         self, socket: trio_websocket.WebSocketConnection, path: str, socket_id: str
@@ -145,14 +139,7 @@ class Peer:
 
 
 class ScriptedServer:
-    """
-    Runs one script a connection.
-
-    Attributes:
-        dials: When connections were opened (trio's clock), refused ones too.
-        targets: Host and port of each.
-        live: How many connections are open now.
-    """
+    """Runs one script a connection."""
 
     def __init__(self, scripts: Sequence[Script], nursery: trio.Nursery) -> None:
         self._scripts = list(scripts)
@@ -244,12 +231,7 @@ async def end_at_once(stream: trio.abc.Stream) -> None:
 
 
 class FakeAuthorizer:
-    """
-    Gives signatures, or what a test wants instead.
-
-    Attributes:
-        asked: The socket ids that were to be signed.
-    """
+    """Gives signatures, or what a test wants instead."""
 
     def __init__(self, *failures: Exception) -> None:
         self._failures = list(failures)
@@ -266,12 +248,7 @@ class FakeAuthorizer:
 
 
 class Deliveries:
-    """
-    Takes what the session delivers.
-
-    Attributes:
-        runs: Events and time of each delivery.
-    """
+    """Takes what the session delivers."""
 
     def __init__(self) -> None:
         self.runs: list[tuple[list[ChannelEvent], int]] = []

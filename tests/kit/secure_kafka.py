@@ -84,12 +84,6 @@ class SecureKafka(KafkaServer):
     `EXPIRED` shows a certificate that was good once; `MISNAMED` sends its clients on to
     an address that doesn't stand in its certificate; `ROTATING` and `FLEETING` end each
     connection after a second and a half.
-
-    Attributes:
-        folder: Where certificates stand; tests put their own there.
-        authority: Who vouches for the broker and for clients.
-        stranger: One that nobody trusts.
-        provider: The OIDC provider whose tokens `TOKENS` takes.
     """
 
     def __init__(self) -> None:
