@@ -14,7 +14,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 import trio
@@ -24,7 +24,7 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import TextMessage
 
 from bridge.errors import RefusedError
-from bridge.pusher.coverage import Coverage, Interruption, Stalls
+from bridge.pusher.coverage import Coverage, Stalls
 from bridge.pusher.protocol import ChannelEvent
 from bridge.pusher.session import Deliver, Session
 from bridge.pusher.websocket import Backpressure, open_websocket
@@ -263,26 +263,6 @@ class Deliveries:
         return [event for run, _ in self.runs for event in run]
 
 
-class Listener(Protocol):
-    """Who hears of subscriptions and of what may have been missed."""
-
-    def subscribed(self, at_us: int) -> None:
-        """Hear that a subscription was acknowledged."""
-
-    def interrupted(self, interruption: Interruption) -> None:
-        """Hear that something may have been missed."""
-
-
-class Deaf:
-    """A listener for tests that don't care."""
-
-    def subscribed(self, at_us: int) -> None:
-        """Do nothing."""
-
-    def interrupted(self, interruption: Interruption) -> None:
-        """Do nothing."""
-
-
 def _microseconds() -> int:
     return int(trio.current_time() * 1_000_000)
 
@@ -296,7 +276,7 @@ class Stage:
         authorizer: FakeAuthorizer | None = None,
         deliver: Deliver | None = None,
         *,
-        listener: Listener | None = None,
+        listener: Any = None,
         wall_clock: Callable[[], int] = _microseconds,
         **more: Any,
     ) -> None:
@@ -304,8 +284,10 @@ class Stage:
         self.authorizer = authorizer or FakeAuthorizer()
         self.deliveries = Deliveries()
         self._deliver = deliver or self.deliveries
-        self._ear = listener or Deaf()
-        self._wall_clock = wall_clock
+        self._coverage = Coverage(clock=wall_clock)
+        if listener is not None:
+            told = listener.subscribed, listener.interrupted
+            self._coverage = Coverage(*told, wall_clock)
         self._more = more
 
     def session(self, settings: Mapping[str, Any]) -> Session:
@@ -321,9 +303,7 @@ class Stage:
                 open_tcp=self.server.open_stream,
             ),
             self._deliver,
-            coverage=Coverage(
-                self._ear.subscribed, self._ear.interrupted, self._wall_clock
-            ),
+            coverage=self._coverage,
             jitter=random.Random(7),
             **self._more,
         )
@@ -335,7 +315,7 @@ async def staged(
     authorizer: FakeAuthorizer | None = None,
     deliver: Deliver | None = None,
     pause: Backpressure = trio.lowlevel.checkpoint_if_cancelled,
-    listener: Listener | None = None,
+    listener: Any = None,
     has_jobs: Callable[[], bool] = lambda: False,
     stalls: Stalls | None = None,
     wall_clock: Callable[[], int] = _microseconds,
@@ -366,7 +346,7 @@ async def staged(
 async def refusal(
     *scripts: Script,
     authorizer: FakeAuthorizer | None = None,
-    listener: Listener | None = None,
+    listener: Any = None,
     **settings: Any,
 ) -> tuple[RefusedError, Stage]:
     """
