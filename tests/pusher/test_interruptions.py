@@ -8,7 +8,6 @@ forward is `Ear`'s to check in each of them, and in test_session_fuzz.py.
 
 from __future__ import annotations
 
-import pytest
 import trio
 from trio.testing import MockClock
 
@@ -21,8 +20,8 @@ from tests.kit.scripted import (
     staged,
     work,
 )
+from tests.pusher.courses import lost
 from tests.pusher.ear import Ear
-from tests.pusher.losing import lost
 
 
 SECOND = 1_000_000
@@ -78,24 +77,6 @@ async def test_a_frame_before_the_subscription_proves_nothing(
     async with staged(lost(after), spoken(mute)) as (_, session):
         await trio.sleep_until(15)
         assert session.coverage.connection_us == 1 * SECOND
-
-
-@pytest.mark.parametrize("code", [4001, 4003, 4009])
-async def test_a_subscribed_account_that_is_refused_is_told_as_refused(
-    code: int, autojump_clock: MockClock
-) -> None:
-    """A verdict that is final for a start makes the cause `refused`."""
-
-    async def after(peer: Peer) -> None:
-        await trio.sleep_until(2)
-
-    ear = _Ear()
-    async with staged(lost(after, code=code), spoken(work), listener=ear):
-        await trio.sleep_until(60)
-    assert [(one.cause, one.close_code) for one in ear.interruptions] == [
-        (Cause.REFUSED, code)
-    ]
-    assert len(ear.subscriptions) == 2
 
 
 async def test_who_was_never_subscribed_has_nothing_to_tell(

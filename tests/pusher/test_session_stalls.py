@@ -6,16 +6,13 @@ How a stall is found stands in test_stalls.py.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import Any, TypeAlias
-
 import pytest
 import trio
 from trio.testing import MockClock
 
 from bridge.pusher.coverage import Cause, Interruption, Stalls
 from tests.kit.scripted import Peer, spoken, staged, work
+from tests.pusher.courses import Course, check, close, hang, jump
 from tests.pusher.ear import Ear
 
 
@@ -30,24 +27,6 @@ def _stalls() -> Stalls:
     return Stalls(clock=trio.current_time)
 
 
-Deed: TypeAlias = Callable[[Peer], Awaitable[None]]
-
-
-def _jump(seconds: float) -> Deed:
-    """Suspend the whole process."""
-
-    async def jump(_: Peer) -> None:
-        clock = trio.lowlevel.current_clock()
-        assert isinstance(clock, MockClock)
-        clock.jump(seconds)
-
-    return jump
-
-
-def _close(code: int) -> Deed:
-    return lambda peer: peer.close(code)
-
-
 async def _pong_at_27(peer: Peer) -> None:
     await peer.read_until("pusher:ping")
     await trio.sleep_until(27)
@@ -60,80 +39,38 @@ async def _say_wide(peer: Peer) -> None:
     await peer.socket.send_message(frame)
 
 
-async def _hang(_: Peer) -> None:
-    await trio.sleep_forever()
-
-
-# What happens on a connection that is subscribed at 1 s: at which second, and what, an
-# event or a deed. Pings are answered in between. Then what is told of it.
-_COURSES: dict[str, tuple[list[tuple[Any, ...]], list[Interruption]]] = {
-    "little was waiting": ([(10.1, "waits", _jump(30))], []),
+_COURSES: dict[str, tuple[Course, list[Interruption]]] = {
+    "little was waiting": ([(10.1, "waits", jump(30))], []),
     "more was waiting than a server keeps, until a ping sent after it was answered": (
-        [(5, "is proved"), (10.1, _jump(15), *_FLOOD, _pong_at_27)],
+        [(5, "is proved"), (10.1, jump(15), *_FLOOD, _pong_at_27)],
         [Interruption(Cause.SUSPENDED, 5 * SECOND, 27 * SECOND)],
     ),
     "half of what a server keeps, twice": (
-        [(10.1, _jump(5), *_FLOOD[:7]), (50.1, _jump(5), *_FLOOD[:7])],
+        [(10.1, jump(5), *_FLOOD[:7]), (50.1, jump(5), *_FLOOD[:7])],
         [],
     ),
     "bytes are counted, not characters": (
-        [(10.1, _jump(30), _say_wide)],
+        [(10.1, jump(30), _say_wide)],
         [Interruption(Cause.SUSPENDED, 1 * SECOND, 40_100_000)],
     ),
     "the connection ended meanwhile, and what waited moves no bound": (
-        [(5, "is proved"), (10.1, "waits", _jump(200), _close(4201))],
+        [(5, "is proved"), (10.1, "waits", jump(200), close(4201))],
         [Interruption(Cause.SUSPENDED, 5 * SECOND, None, 4201)],
     ),
     "a connection that is dead is found by a ping at once": (
-        [(1, "proves"), (10.1, _jump(200), _hang)],
+        [(1, "proves"), (10.1, jump(200), hang)],
         [Interruption(Cause.SUSPENDED, 1 * SECOND)],
     ),
     "a refusal says more than a clock": (
-        [(10.1, _jump(60), _close(4009))],
+        [(10.1, jump(60), close(4009))],
         [Interruption(Cause.REFUSED, 1 * SECOND, None, 4009)],
     ),
 }
 
 
-async def _told(steps: list[tuple[Any, ...]]) -> list[Interruption]:
-    """Give what is told of a course; what was sent is delivered."""
-    sent: list[str] = []
-
-    async def script(peer: Peer) -> None:
-        await trio.sleep_until(1)
-        await peer.enrol()
-        for at, *deeds in steps:
-            with trio.move_on_at(at):
-                await peer.answer_pings()
-            for deed in deeds:
-                if isinstance(deed, str):
-                    await peer.publish(deed)
-                    sent.append(deed)
-                else:
-                    await deed(peer)
-        await peer.answer_pings()
-
-    ear, stalls = Ear(), _stalls()
-    async with staged(spoken(script), spoken(work), listener=ear, stalls=stalls) as (
-        stage,
-        session,
-    ):
-        # A pong's deadline after the last of the stalls, and some waits.
-        await trio.sleep_until(245)
-        assert session.statistics.subscribed
-        assert stalls.count > 0
-        assert [event.data for event in stage.deliveries.events] == sent
-    return ear.interruptions
-
-
 def test_what_is_told_of_a_stall() -> None:
     """Nothing, if little was waiting; else from what was proved before it."""
-    clock = partial(MockClock, autojump_threshold=0)
-    told = {
-        name: trio.run(_told, steps, clock=clock())
-        for name, (steps, _) in _COURSES.items()
-    }
-    assert told == {name: expected for name, (_, expected) in _COURSES.items()}
+    check(_COURSES)
 
 
 class _LastToWake(Stalls):
