@@ -27,6 +27,15 @@ from tests.pusher.ear import Ear
 SECOND = 1_000_000
 
 
+class _Clock:
+    """A wall clock that is an hour ahead until it is set back."""
+
+    offset_us = 3600 * SECOND
+
+    def __call__(self) -> int:
+        return self.offset_us + int(trio.current_time() * SECOND)
+
+
 class _Ear(Ear):
     """An ear that notes when it was told (trio's clock)."""
 
@@ -116,17 +125,13 @@ async def test_a_wall_clock_that_is_set_back_turns_nothing_around(
     autojump_clock: MockClock,
 ) -> None:
     """An interruption doesn't end before it began, and later proofs are of now."""
-    offset_us = 3600 * SECOND
-
-    def clock() -> int:
-        return offset_us + int(trio.current_time() * SECOND)
+    clock = _Clock()
 
     async def after(peer: Peer) -> None:
-        nonlocal offset_us
         await trio.sleep_until(3)
         await peer.publish()
         await trio.sleep_until(4)
-        offset_us = 0
+        clock.offset_us = 0
         await trio.sleep_until(5)
 
     ear = _Ear(is_set_back=True)
@@ -145,10 +150,7 @@ async def test_a_wall_clock_that_is_set_back_in_between_makes_no_negative_gap(
     autojump_clock: MockClock,
 ) -> None:
     """A subscription isn't told to be before the interruption that it ends."""
-    offset_us = 3600 * SECOND
-
-    def clock() -> int:
-        return offset_us + int(trio.current_time() * SECOND)
+    clock = _Clock()
 
     async def after(peer: Peer) -> None:
         await trio.sleep_until(3)
@@ -157,8 +159,7 @@ async def test_a_wall_clock_that_is_set_back_in_between_makes_no_negative_gap(
             await peer.answer_pings()
 
     async def slow(peer: Peer) -> None:
-        nonlocal offset_us
-        offset_us = 0
+        clock.offset_us = 0
         await trio.sleep_until(8)
         await work(peer)
 
@@ -173,13 +174,9 @@ async def test_an_echo_by_a_clock_that_was_set_back_is_not_of_the_future(
     autojump_clock: MockClock,
 ) -> None:
     """The first ping by the new time bounds it, however late the deafness is found."""
-    offset_us = 3600 * SECOND
-
-    def clock() -> int:
-        return offset_us + int(trio.current_time() * SECOND)
+    clock = _Clock()
 
     async def script(peer: Peer) -> None:
-        nonlocal offset_us
         await trio.sleep_until(1)
         await peer.enrol()
         for at in (20, 21):
@@ -188,7 +185,7 @@ async def test_an_echo_by_a_clock_that_was_set_back_is_not_of_the_future(
             await peer.publish()
         with trio.move_on_at(40):
             await peer.answer_pings()
-        offset_us = 0
+        clock.offset_us = 0
         with trio.move_on_at(100):
             await peer.answer_pings()
         await trio.sleep_forever()
