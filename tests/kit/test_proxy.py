@@ -1,6 +1,6 @@
 """What each fault of the proxy does to a connection.
 
-Held requests are tried by tests/e2e/test_late_write.py, dropped messages by test_gaps.py.
+Held requests are tried by e2e/test_late_write.py, dropped messages by test_gaps.py.
 """
 
 from __future__ import annotations

@@ -69,22 +69,6 @@ async def _read(script: Script, nursery: trio.Nursery) -> tuple[Reads, Exception
     return reads, caught.value
 
 
-async def test_one_read_of_the_socket_is_one_delivery(nursery: trio.Nursery) -> None:
-    """Messages that came together are delivered together, in order."""
-
-    async def script(peer: Peer) -> None:
-        await peer.socket.get_message()
-        frames = b"".join(b"\x81\x02%02d" % number for number in range(50))
-        await peer.stream.send_all(frames)
-        await trio.sleep_forever()
-
-    reads = Reads()
-    async with _open(spoken(script), nursery, reads) as websocket:
-        await websocket.send("go")
-        await wait_all_tasks_blocked()
-        assert reads == [[f"{number:02d}" for number in range(50)]]
-
-
 async def test_what_came_before_the_end_is_delivered_before_the_end(
     nursery: trio.Nursery,
 ) -> None:
@@ -221,49 +205,47 @@ async def test_errors_of_the_body_pass_as_they_are(nursery: trio.Nursery) -> Non
     assert caught.value is mine
 
 
-@pytest.mark.parametrize("status", [401, 404, 503, 302])
-async def test_row_07_an_http_answer_is_a_typed_error(
-    nursery: trio.Nursery, status: int
-) -> None:
-    """The status is reported, and an endless body is not waited for."""
-
-    async def script(stream: trio.abc.Stream) -> None:
-        await stream.receive_some()
-        head = f"HTTP/1.1 {status} No\r\nLocation: /login\r\nContent-Length: 99\r\n\r\n"
-        await stream.send_all(head.encode())
-        await trio.sleep_forever()
-
-    with pytest.raises(ConnectError, match=f"pusher.test:80.* {status}") as caught:
-        async with _open(script, nursery):
-            pytest.fail("connected")
-    assert caught.value.status == status
-    assert ("redirect" in str(caught.value)) is (status == 302)
-
-
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "status", "words"),
     [
-        b"SSH-2.0-OpenSSH\r\n\r\n",
-        b"\x00\x01\x02\x03\r\n\r\n",
-        _UPGRADED + b"\r\n",
-        _UPGRADED + b"Sec-WebSocket-Protocol: \xff\r\n\r\n",
-        _UPGRADED + b"Sec-WebSocket-Accept: \xff\r\n\r\n",
-        _UPGRADED + b"X: x\r\n" * 20_000,
+        *(
+            (
+                b"HTTP/1.1 %d No\r\nLocation: /l\r\nContent-Length: 99\r\n\r\n"
+                % status,
+                status,
+                rf"pusher.test:80.* {status}",
+            )
+            for status in (401, 404, 503)
+        ),
+        (b"HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n", 302, "302.*redirect"),
+        # Another service on that port.
+        *(
+            (answer, None, "doesn't answer like a WebSocket server")
+            for answer in (
+                b"SSH-2.0-OpenSSH\r\n\r\n",
+                b"\x00\x01\x02\x03\r\n\r\n",
+                _UPGRADED + b"\r\n",
+                _UPGRADED + b"Sec-WebSocket-Protocol: \xff\r\n\r\n",
+                _UPGRADED + b"Sec-WebSocket-Accept: \xff\r\n\r\n",
+                _UPGRADED + b"X: x\r\n" * 20_000,
+            )
+        ),
     ],
 )
-async def test_an_answer_that_is_no_upgrade_is_a_typed_error(
-    nursery: trio.Nursery, answer: bytes
+async def test_row_07_an_answer_that_is_no_upgrade_is_a_typed_error(
+    nursery: trio.Nursery, answer: bytes, status: int | None, words: str
 ) -> None:
-    """Another service on that port is named as what it isn't."""
+    """Its status is reported, and an endless body is not waited for."""
 
     async def script(stream: trio.abc.Stream) -> None:
         await stream.receive_some()
         await stream.send_all(answer)
         await trio.sleep_forever()
 
-    with pytest.raises(ConnectError, match="doesn't answer like a WebSocket server"):
+    with pytest.raises(ConnectError, match=words) as caught:
         async with _open(_ignoring_ends(script), nursery):
             pytest.fail("connected")
+    assert caught.value.status == status
 
 
 async def test_an_end_during_the_upgrade_is_noticed_at_once(
