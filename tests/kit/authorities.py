@@ -20,13 +20,7 @@ __all__ = ["Authority", "Identity"]
 
 @dataclass(frozen=True)
 class Identity:
-    """A certificate with its key.
-
-    Attributes:
-        certificate: The certificate and its authorities', PEM.
-        key: Its key, PEM.
-        both: Key and certificates in one file, as Kafka's key stores are.
-    """
+    """A certificate with its key."""
 
     certificate: Path
     key: Path
@@ -47,15 +41,7 @@ class Identity:
 
 
 class Authority:
-    """One that vouches for others, if it is trusted.
-
-    Args:
-        folder: Where its files go; it must be there.
-        name: What they begin with.
-
-    Attributes:
-        file: Its own certificate, PEM.
-    """
+    """One that vouches for others, if it is trusted."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder = folder
@@ -80,13 +66,7 @@ class Authority:
         return self._authority.cert_pem.bytes()
 
     def identity(self, file: str, *names: str, days: float = 30) -> Identity:
-        """Make a certificate.
-
-        Args:
-            file: What its files are called.
-            names: The host names and addresses that it is for.
-            days: How long it is good; below zero for one that has expired.
-        """
+        """Make a certificate."""
         made = self._authority.issue_cert(
             *names,
             not_before=dt.datetime(2020, 1, 1, tzinfo=dt.UTC),

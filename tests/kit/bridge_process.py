@@ -123,21 +123,7 @@ class Metrics:
 
 
 class BridgeProcess:
-    """
-    One bridge, that may be started, killed and started again on its outbox.
-
-    Args:
-        folder: Its own folder, for its outbox and its log.
-        topic: What it is told with `--topic`.
-        settings: Environment without the prefix `BRIDGE_`.
-        wrapper: A command that ends in executing what follows it.
-        flags: More of its command line.
-
-    Attributes:
-        outbox: The directory of its outbox.
-        port: Its health port.
-        starts: How often it was started.
-    """
+    """One bridge, that may be started, killed and started again on its outbox."""
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from confluent_kafka.cimpl import NewTopic
 
 __all__ = [
     "EXISTING_VARIABLE",
+    "SILENT",
     "BrokerError",
     "KafkaBroker",
     "admin_of",
@@ -32,9 +33,9 @@ _ADMIN_DEADLINE_SECONDS = 15.0
 _ADMIN_POLL_SECONDS = 0.05
 
 # librdkafka prints to stderr whenever a broker goes away, which tests do on purpose.
-_SILENT = logging.getLogger("tests.kit.librdkafka")
-_SILENT.addHandler(logging.NullHandler())
-_SILENT.propagate = False
+SILENT = logging.getLogger("tests.kit.librdkafka")
+SILENT.addHandler(logging.NullHandler())
+SILENT.propagate = False
 
 
 class BrokerError(Exception):
@@ -42,12 +43,7 @@ class BrokerError(Exception):
 
 
 class KafkaBroker:
-    """A Kafka that somebody runs: its address, and orders about topics.
-
-    Args:
-        bootstrap_servers: `host:port`, several joined by commas.
-        deadline_seconds: How long an order may take.
-    """
+    """A Kafka that somebody runs: its address, and orders about topics."""
 
     def __init__(
         self,
@@ -61,11 +57,7 @@ class KafkaBroker:
         self.named_by = ""
 
     def check(self) -> None:
-        """Make sure that the broker answers.
-
-        Raises:
-            BrokerError: It doesn't in time.
-        """
+        """Make sure that the broker answers."""
         try:
             self.admin.list_topics(timeout=self._deadline_seconds)
         except KafkaException as error:
@@ -81,17 +73,7 @@ class KafkaBroker:
         *,
         replication_factor: int = -1,
     ) -> None:
-        """Create a topic and wait until every partition has a leader.
-
-        Args:
-            name: Its name.
-            partitions: How many partitions it has.
-            configs: Its settings, by Kafka's names.
-            replication_factor: How many copies; -1 is the broker's default.
-
-        Raises:
-            BrokerError: The broker refused, or a leader was missing at the end.
-        """
+        """Create a topic and wait until every partition has a leader."""
         self.create_topics(
             {name: partitions}, configs, replication_factor=replication_factor
         )
@@ -103,16 +85,7 @@ class KafkaBroker:
         *,
         replication_factor: int = -1,
     ) -> None:
-        """Create topics in one request, and wait until every partition has a leader.
-
-        Args:
-            partitions: How many partitions each topic has.
-            configs: Their settings, by Kafka's names.
-            replication_factor: How many copies; -1 is the broker's default.
-
-        Raises:
-            BrokerError: The broker refused, or a leader was missing at the end.
-        """
+        """Create topics in one request, and wait until every partition has a leader."""
         admin = self.admin
         topics = [
             NewTopic(
@@ -138,11 +111,7 @@ class KafkaBroker:
             raise BrokerError(f"not created: {names}: {error}") from error
 
     def delete_topics(self, *names: str) -> None:
-        """Delete topics.
-
-        Raises:
-            BrokerError: The broker refused one.
-        """
+        """Delete topics."""
         futures = self.admin.delete_topics(
             list(names), operation_timeout=self._deadline_seconds
         )
@@ -160,12 +129,7 @@ class KafkaBroker:
 
 @functools.lru_cache(maxsize=4)
 def admin_of(bootstrap_servers: str, **settings: str) -> AdminClient:
-    """Give an administrator's client, one for each broker.
-
-    Args:
-        bootstrap_servers: `host:port`, several joined by commas.
-        settings: More of librdkafka's settings, with `_` for `.`.
-    """
+    """Give an administrator's client, one for each broker."""
     return AdminClient(
         {
             "bootstrap.servers": bootstrap_servers,
@@ -173,7 +137,7 @@ def admin_of(bootstrap_servers: str, **settings: str) -> AdminClient:
             "reconnect.backoff.max.ms": 500,
             **{name.replace("_", "."): value for name, value in settings.items()},
         },
-        logger=_SILENT,
+        logger=SILENT,
     )
 
 

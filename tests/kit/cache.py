@@ -86,17 +86,7 @@ def cached(
     fill: Callable[[Path], Path],
     progress: Progress,
 ) -> Path:
-    """Return the folder of a finished recipe, cooking it first if need be.
-
-    Args:
-        name: Begins the folder's name.
-        title: What is fetched, for people.
-        recipe: Everything that the content depends on.
-        source: The kind of registry, for an error.
-        way_on: What a user can do instead, for an error.
-        fill: Gets an empty folder and returns the finished one within it.
-        progress: Takes lines for people.
-    """
+    """Return the folder of a finished recipe, cooking it first if need be."""
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
     cache = cache_folder()
     target = cache / f"{name}-{digest}"
@@ -141,9 +131,6 @@ def _lock(cache: Path, progress: Progress) -> Iterator[None]:
 
     The lock is on the folder itself, so that there is no lock file to leave or to
     lose. It ends with the process that holds it.
-
-    Raises:
-        OSError: Another process held it for too long.
     """
     descriptor = os.open(cache, os.O_RDONLY)
     try:

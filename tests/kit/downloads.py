@@ -91,17 +91,7 @@ _REGISTRY_DIGEST = "8bc6751c76d963734224b01d5e7f84ccb3cb61c87d3bd77c36c35f10a5cb
 
 
 def fetch_kafka(progress: Progress = to_stderr) -> str:
-    """Fetch Apache Kafka's jars unless the cache has them.
-
-    Args:
-        progress: Takes lines for people.
-
-    Returns:
-        The class path, as `java -cp` takes it.
-
-    Raises:
-        FetchError: They can't be fetched or are not the expected ones.
-    """
+    """Fetch Apache Kafka's jars unless the cache has them."""
     folder = _fetch_jars(
         "kafka",
         f"Apache Kafka {KAFKA_VERSION} (55 MB)",
@@ -114,17 +104,7 @@ def fetch_kafka(progress: Progress = to_stderr) -> str:
 
 
 def fetch_registry(progress: Progress = to_stderr) -> Path:
-    """Fetch Apicurio Registry unless the cache has it.
-
-    Args:
-        progress: Takes lines for people.
-
-    Returns:
-        The folder that holds `quarkus-run.jar`.
-
-    Raises:
-        FetchError: It can't be fetched or is not the expected one.
-    """
+    """Fetch Apicurio Registry unless the cache has it."""
 
     def fill(folder: Path) -> Path:
         archive = Path(_resolve(folder, _REGISTRY_COORDINATES, WITHOUT_CONNECTED))
@@ -148,17 +128,7 @@ def fetch_registry(progress: Progress = to_stderr) -> Path:
 
 
 def fetch_java_compiler(progress: Progress = to_stderr) -> Path:
-    """Fetch Eclipse's compiler for Java unless the cache has it.
-
-    Args:
-        progress: Takes lines for people.
-
-    Returns:
-        The jar, as `java -jar` takes it.
-
-    Raises:
-        FetchError: It can't be fetched or is not the expected one.
-    """
+    """Fetch Eclipse's compiler for Java unless the cache has it."""
     folder = _fetch_jars(
         "ecj",
         "Eclipse's compiler for Java (3 MB)",
@@ -218,11 +188,7 @@ def clean(progress: Progress = to_stderr) -> None:
 
 
 def check_digests(folder: Path, digests: str) -> None:
-    """Make sure that a folder holds exactly the listed jars.
-
-    Raises:
-        ValueError: One is missing, foreign or different.
-    """
+    """Make sure that a folder holds exactly the listed jars."""
     listed = {}
     for line in digests.splitlines():
         digest, name = line.split()

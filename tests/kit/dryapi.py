@@ -47,18 +47,7 @@ class Authorization:
 
 
 class DryApi:
-    """
-    A dryAPI in front of a soketi.
-
-    Args:
-        soketi: Whose channels it signs.
-        accounts: Tokens by client ids. The first one has the jobs.
-        tls: Its certificate, for https.
-        options: More of the sandbox's settings. It simulates no job by itself.
-
-    Attributes:
-        url: Its base URL, as the bridge takes it.
-    """
+    """A dryAPI in front of a soketi."""
 
     def __init__(
         self,

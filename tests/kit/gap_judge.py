@@ -72,15 +72,7 @@ class Gap:
 
 
 def read_gaps(records: Sequence[Record]) -> tuple[list[Gap], list[str]]:
-    """
-    Read the ledger.
-
-    Args:
-        records: Conforming records by partition and offset, without repeats.
-
-    Returns:
-        The gaps in the order in which they opened, and what is wrong with them.
-    """
+    """Read the ledger."""
     by_id: dict[str, list[tuple[Record, dict[str, Any]]]] = {}
     for record in records:
         value = json.loads((record.value or b"").removeprefix(_prefix(record)))

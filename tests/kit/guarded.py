@@ -6,17 +6,10 @@ every `KafkaServer`, and whoever comes over them may do anything.
 
 from __future__ import annotations
 
-from confluent_kafka.admin import (
-    AclBinding,
-    AclBindingFilter,
-    AclOperation,
-    AclPermissionType,
-    ResourcePatternType,
-    ResourceType,
-)
+from confluent_kafka.admin import AclOperation, ResourceType
 
 from bridge.settings import Secret
-from tests.kit.broker import admin_of
+from tests.kit.guest import Right, grant, revoke
 from tests.kit.kafka import KafkaServer, _Node
 
 
@@ -24,7 +17,6 @@ __all__ = ["GuardedKafka"]
 
 _USER = "bridge"
 _PASSWORD = "only-for-tests"
-_PATIENCE_SECONDS = 30.0
 
 
 class GuardedKafka(KafkaServer):
@@ -48,36 +40,12 @@ class GuardedKafka(KafkaServer):
 
     def allow(self, kind: ResourceType, name: str, *operations: AclOperation) -> None:
         """Give the user rights on all that begins with a name."""
-        bindings = [
-            AclBinding(
-                kind,
-                name,
-                ResourcePatternType.PREFIXED,
-                f"User:{_USER}",
-                "*",
-                operation,
-                AclPermissionType.ALLOW,
-            )
-            for operation in operations
-        ]
-        admin = admin_of(self.bootstrap_servers)
-        for future in admin.create_acls(bindings).values():
-            future.result(_PATIENCE_SECONDS)
+        rights = (Right(kind, name, one, prefixed=True) for one in operations)
+        grant(self, _USER, *rights)
 
     def forbid(self, kind: ResourceType, name: str, operation: AclOperation) -> None:
         """Take a right back."""
-        asked = AclBindingFilter(
-            kind,
-            name,
-            ResourcePatternType.PREFIXED,
-            f"User:{_USER}",
-            "*",
-            operation,
-            AclPermissionType.ALLOW,
-        )
-        admin = admin_of(self.bootstrap_servers)
-        for future in admin.delete_acls([asked]).values():
-            assert future.result(_PATIENCE_SECONDS)
+        revoke(self, _USER, Right(kind, name, operation, prefixed=True))
 
     def _properties(self, node: _Node) -> str:
         # Of two lines with one name the later one counts.

@@ -6,6 +6,7 @@ Owns his name, his password and his rights, which come and go while he works.
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import msgspec
 from confluent_kafka.admin import (
@@ -17,51 +18,53 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from tests.kit.broker import admin_of
+from tests.kit.broker import KafkaBroker
 from tests.kit.secure_kafka import PASSWORD, SecureKafka
 
 
-__all__ = ["Guest", "Right"]
+__all__ = ["Guest", "Right", "grant", "revoke"]
 
 _PATIENCE_SECONDS = 30.0
 
 
 class Right(msgspec.Struct, frozen=True):
-    """
-    One right, as `kafka-acls.sh` gives it.
-
-    Attributes:
-        kind: On what.
-        name: Its name.
-        operation: What may be done.
-        prefixed: Whether that holds for all that begins with the name.
-    """
+    """One right, as `kafka-acls.sh` gives it."""
 
     kind: ResourceType
     name: str
     operation: AclOperation
     prefixed: bool = False
 
-    @property
-    def pattern(self) -> ResourcePatternType:
-        """What the name stands for."""
-        if self.prefixed:
-            return ResourcePatternType.PREFIXED
-        return ResourcePatternType.LITERAL
+
+def grant(broker: KafkaBroker, user: str, *rights: Right) -> None:
+    """Give a user rights."""
+    bindings = [AclBinding(*_entry(user, right)) for right in rights]
+    for created in broker.admin.create_acls(bindings).values():
+        created.result(_PATIENCE_SECONDS)
+
+
+def revoke(broker: KafkaBroker, user: str, *rights: Right) -> None:
+    """Take rights back that a user has."""
+    asked = [AclBindingFilter(*_entry(user, right)) for right in rights]
+    for deleted in broker.admin.delete_acls(asked).values():
+        assert deleted.result(_PATIENCE_SECONDS)
+
+
+def _entry(user: str, right: Right) -> tuple[Any, ...]:
+    pattern = ResourcePatternType.LITERAL
+    if right.prefixed:
+        pattern = ResourcePatternType.PREFIXED
+    who = f"User:{user}", "*"
+    allow = AclPermissionType.ALLOW
+    return right.kind, right.name, pattern, *who, right.operation, allow
 
 
 class Guest:
-    """
-    Somebody new at the listener `SCRAM`, without any right at first.
-
-    Args:
-        secure: The broker.
-    """
+    """Somebody new at the listener `SCRAM`, without any right at first."""
 
     def __init__(self, secure: SecureKafka) -> None:
         self.name = f"guest-{uuid.uuid4().hex[:8]}"
         self._secure = secure
-        self._admin = admin_of(secure.bootstrap_servers)
         secure.set_password(self.name, PASSWORD)
 
     def settings(self) -> dict[str, object]:
@@ -70,34 +73,8 @@ class Guest:
 
     def allow(self, *rights: Right) -> None:
         """Give him rights."""
-        bindings = [
-            AclBinding(
-                right.kind,
-                right.name,
-                right.pattern,
-                f"User:{self.name}",
-                "*",
-                right.operation,
-                AclPermissionType.ALLOW,
-            )
-            for right in rights
-        ]
-        for future in self._admin.create_acls(bindings).values():
-            future.result(_PATIENCE_SECONDS)
+        grant(self._secure, self.name, *rights)
 
     def forbid(self, *rights: Right) -> None:
         """Take rights back that he has."""
-        asked = [
-            AclBindingFilter(
-                right.kind,
-                right.name,
-                right.pattern,
-                f"User:{self.name}",
-                "*",
-                right.operation,
-                AclPermissionType.ALLOW,
-            )
-            for right in rights
-        ]
-        for future in self._admin.delete_acls(asked).values():
-            assert future.result(_PATIENCE_SECONDS)
+        revoke(self._secure, self.name, *rights)

@@ -15,7 +15,6 @@ import urllib.parse
 import uuid
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any, Self
 
 from joserfc import jwt
@@ -30,24 +29,7 @@ _LIFETIME_SECONDS = 300
 
 
 class IdentityProvider:
-    """
-    Gives a client access tokens (RFC 6749, section 4.4) and says how to check them.
-
-    Args:
-        authority: Who vouches for the token endpoint's name, `localhost`.
-
-    Attributes:
-        client_id: The one client.
-        client_secret: Its secret; tests change it.
-        audience: Whom its tokens are for; tests change it.
-        lifetime_seconds: How long a token is good; tests change it.
-        answer: What the token endpoint answers instead, status and body; None for
-            tokens.
-        delay_seconds: How long it takes to answer.
-        requests: The forms that were asked with, in order.
-        headers: What came in the head of each of them.
-        keys_url: Where a broker reads the keys that tokens are signed with.
-    """
+    """Gives a client access tokens (RFC 6749, section 4.4) and keys to check them."""
 
     def __init__(self, authority: Authority) -> None:
         self.client_id = "bridge"
@@ -89,12 +71,7 @@ class IdentityProvider:
         _start(self._keys)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for server in (self._tokens, self._keys):
             server.shutdown()
             server.server_close()

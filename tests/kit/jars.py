@@ -32,12 +32,7 @@ _PARTS_OF_ONE_FILE = 5
 
 
 def main(folder: Path, coordinates: str) -> None:
-    """Resolve the coordinates and download what they name.
-
-    Args:
-        folder: Where jgo puts its repository and its environments.
-        coordinates: Maven coordinates, joined by `+`; or one file's.
-    """
+    """Resolve the coordinates and download what they name."""
     repositories = GlobalSettings.load().repositories
     context = MavenContext(
         repo_cache=folder / "repository",

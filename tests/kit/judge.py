@@ -40,14 +40,7 @@ _REFUSED = ("topic", "partition", "sequence")
 
 @dataclass
 class Verdict:
-    """
-    What was found.
-
-    Attributes:
-        findings: What is wrong, a line each.
-        repeats: Records that occur once more with identity and content, a line each.
-        gaps: The gaps, in the order of opening.
-    """
+    """What was found."""
 
     findings: list[str] = field(default_factory=list)
     repeats: list[str] = field(default_factory=list)

@@ -13,39 +13,22 @@ from __future__ import annotations
 import base64
 import os
 import shutil
-import signal
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import trio
 import trio.from_thread
 
 from tests.kit import downloads
 from tests.kit.broker import KafkaBroker
-from tests.kit.process import (
-    ChildProcess,
-    check_port_free,
-    free_ports,
-    run_all,
-    start_all,
-    stop_all,
-)
+from tests.kit.process import ChildProcess, ChildServer, free_ports, run_all
 
 
-__all__ = ["Detour", "KafkaServer", "new_cluster_id", "start_kafka"]
-
-# Measured: 3 s for one node and 9 s for three on two idle cores. Below pytest's
-# 60 s, so that the error with the log's tail comes first.
-_START_DEADLINE_SECONDS = 45.0
-
-# Measured: 0.5 s. `make run` has 10 s for everything.
-_STOP_GRACE_SECONDS = 5.0
+__all__ = ["Detour", "KafkaServer", "start_kafka"]
 
 _JVM_OPTIONS = (
     "-Xmx512m",
@@ -88,30 +71,20 @@ class _Node:
     process: ChildProcess = field(repr=False)
 
 
-def new_cluster_id(make: Callable[[], uuid.UUID] = uuid.uuid4) -> str:
-    """Name a cluster; never with a leading dash, which Kafka's tools take for a flag.
-
-    One UUID in 64 would begin with one.
-    """
+def _new_cluster_id() -> str:
+    """Name a cluster, without a leading dash: Kafka's tools take it for a flag."""
     while True:
-        text = base64.urlsafe_b64encode(make().bytes).decode().rstrip("=")
+        text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         if not text.startswith("-"):
             return text
 
 
-class KafkaServer(KafkaBroker):
-    """An Apache Kafka of our own, for one run.
+class KafkaServer(ChildServer, KafkaBroker):
+    """An Apache Kafka of our own, for one run; each of its nodes takes 340 MB.
 
-    Entering it as a context manager starts it; leaving it ends it and removes its
-    data. In between it may be stopped, killed, paused and started again, as a
-    whole or one node alone: its data and its ports stay.
-
-    Args:
-        nodes: How many combined nodes; each takes 340 MB.
-        data_dir: A folder for its data, which is kept at the end and may come from
-            an earlier server with as many nodes; None takes a temporary one.
-        detours: How many detours lead to each node.
-        progress: Takes lines for people while something is downloaded.
+    Its data is removed at the end; a folder that is given is kept instead, and may
+    come from an earlier server with as many nodes. Nodes that are stopped together
+    wait for each other's votes, until the last of them is killed.
     """
 
     def __init__(
@@ -137,6 +110,7 @@ class KafkaServer(KafkaBroker):
             )
             for number in range(1, nodes + 1)
         )
+        self._processes = [node.process for node in self._nodes]
         super().__init__(",".join(f"127.0.0.1:{node.port}" for node in self._nodes))
 
     def _node(
@@ -155,6 +129,7 @@ class KafkaServer(KafkaBroker):
             cwd=folder,
             env=_environment(),
             scratch=self.data_dir if self._own_folder else None,
+            ports=[port, controller_port, *(each.broker_port for each in detours)],
             ready=_serves,
         )
         return _Node(number, port, controller_port, detours, folder, process)
@@ -165,97 +140,15 @@ class KafkaServer(KafkaBroker):
         options = (*_JVM_OPTIONS, scratch)
         return [self._java, *options, "-cp", self._class_path, *arguments]
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @property
-    def pid(self) -> int:
-        """The first node's process id.
-
-        Raises:
-            ProcessError: It isn't running.
-        """
-        return self._nodes[0].process.pid
-
     @property
     def pids(self) -> tuple[int, ...]:
-        """Each node's process id.
-
-        Raises:
-            ProcessError: One isn't running.
-        """
+        """Each node's process id."""
         return tuple(node.process.pid for node in self._nodes)
 
     @property
     def detours(self) -> tuple[Detour, ...]:
         """The first node's ways for proxies: as many proxies may run at once."""
         return self._nodes[0].detours
-
-    @property
-    def running(self) -> bool:
-        """Whether all nodes run (paused ones too)."""
-        return all(node.process.running for node in self._nodes)
-
-    def start(
-        self, node: int | None = None, *, checkpoint: Callable[[], None] = lambda: None
-    ) -> None:
-        """Start all nodes that don't run, or one, and wait until they serve.
-
-        Args:
-            node: The number of the one node, from 1.
-            checkpoint: Called every 30 ms; what it raises ends the start.
-
-        Raises:
-            ProcessError: One ended or was not ready within 45 s.
-            PortTakenError: Another program took a port in the meantime.
-        """
-        nodes = [one for one in self._chosen(node) if not one.process.running]
-        for one in nodes:
-            behind = (detour.broker_port for detour in one.detours)
-            for port in (one.port, one.controller_port, *behind):
-                check_port_free(port)
-        self._format(nodes, checkpoint)
-        start_all(
-            [one.process for one in nodes],
-            deadline_seconds=_START_DEADLINE_SECONDS,
-            checkpoint=checkpoint,
-        )
-
-    def stop(self, node: int | None = None) -> None:
-        """End all nodes, or one, with SIGTERM, and with SIGKILL after 5 s.
-
-        One node of one takes 0.5 s. Where several end together the last of them
-        waits in vain for the others' votes until it is killed.
-        """
-        stop_all(self._processes(node), grace_seconds=_STOP_GRACE_SECONDS)
-
-    def kill(self, node: int | None = None) -> None:
-        """Kill all nodes, or one. What they acknowledged stays: in the page cache."""
-        for process in self._processes(node):
-            process.kill()
-
-    def pause(self, node: int | None = None) -> None:
-        """Let all nodes, or one, stand still with their connections open."""
-        for process in self._processes(node):
-            process.signal(signal.SIGSTOP)
-
-    def resume(self, node: int | None = None) -> None:
-        """Let paused nodes go on; others don't notice."""
-        for process in self._processes(node):
-            process.signal(signal.SIGCONT)
 
     def close(self) -> None:
         """End the server; its data is removed unless the caller named the folder."""
@@ -265,17 +158,22 @@ class KafkaServer(KafkaBroker):
         else:
             self.stop()
 
-    def _chosen(self, number: int | None) -> Sequence[_Node]:
-        return self._nodes if number is None else (self._nodes[number - 1],)
+    def start(
+        self, node: int | None = None, *, checkpoint: Callable[[], None] = lambda: None
+    ) -> None:
+        """Start all nodes that don't run, or one, and wait until they serve."""
+        self._format(self._chosen(node), checkpoint)
+        super().start(node, checkpoint=checkpoint)
 
-    def _processes(self, number: int | None) -> list[ChildProcess]:
-        return [node.process for node in self._chosen(number)]
-
-    def _format(self, nodes: Sequence[_Node], checkpoint: Callable[[], None]) -> None:
+    def _format(
+        self, processes: Sequence[ChildProcess], checkpoint: Callable[[], None]
+    ) -> None:
         """Write the nodes' properties, and format the data of those that have none."""
         cluster_id = self._cluster_id()
         formatters = []
-        for node in nodes:
+        for node in self._nodes:
+            if node.process.running or node.process not in processes:
+                continue
             properties = node.folder / "server.properties"
             properties.write_text(self._properties(node))
             if (node.folder / "data" / "meta.properties").exists():
@@ -295,14 +193,16 @@ class KafkaServer(KafkaBroker):
             )
             formatters.append(formatter)
         run_all(
-            formatters, deadline_seconds=_START_DEADLINE_SECONDS, checkpoint=checkpoint
+            formatters,
+            deadline_seconds=self._start_deadline_seconds,
+            checkpoint=checkpoint,
         )
 
     def _cluster_id(self) -> str:
         """The cluster's id, the same for all nodes and for data kept from before."""
         file = self.data_dir / "cluster-id"
         if not file.exists():
-            file.write_text(new_cluster_id())
+            file.write_text(_new_cluster_id())
         return file.read_text()
 
     def _properties(self, node: _Node) -> str:
@@ -372,20 +272,7 @@ async def start_kafka(
     *,
     progress: downloads.Progress = downloads.to_stderr,
 ) -> AsyncIterator[KafkaServer]:
-    """Start a Kafka of our own from trio, and end it with the block.
-
-    Args:
-        nodes: As `KafkaServer` takes it.
-        data_dir: As `KafkaServer` takes it.
-        progress: As `KafkaServer` takes it.
-
-    Yields:
-        The server, ready. A cancellation ends the start at once.
-
-    Raises:
-        FetchError: Kafka can't be fetched.
-        ProcessError: It didn't start.
-    """
+    """Start a Kafka of our own from trio, and end it with the block."""
     server = await trio.to_thread.run_sync(
         lambda: KafkaServer(nodes, data_dir, progress=progress)
     )

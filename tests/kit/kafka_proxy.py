@@ -41,14 +41,7 @@ class RequestKind(IntEnum):
 
 @dataclass
 class HeldRequest:
-    """
-    A request that was held.
-
-    Attributes:
-        kind: Kafka's number of its kind.
-        answer: What the broker answered once it was released: the frame without
-            its length; None until then.
-    """
+    """A request that was held."""
 
     kind: int
     answer: bytes | None = None
@@ -65,16 +58,7 @@ class HeldRequest:
 
 
 class KafkaProxy(FaultProxy):
-    """
-    The proxy in front of one broker.
-
-    Args:
-        detour: Where it listens and where it leads.
-
-    Attributes:
-        held: Requests that were held since the last `hold`, in order. What comes
-            behind one on its connection waits too, and is not listed.
-    """
+    """The proxy in front of one broker."""
 
     # What a client has sent is on its way, whatever is held.
     chunks = float("inf")

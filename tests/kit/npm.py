@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.kit.cache import Progress, cached, to_stderr
@@ -36,215 +37,117 @@ TYPESCRIPT_VERSION = "5.9.3"
 PUSHER_JS_VERSION = "8.6.0"
 KAFKAJS_VERSION = "2.2.4"
 
-# soketi's own uWebSockets.js is a git address; this build is near it and runs on
-# glibc 2.27 and later.
-_SOKETI_PACKAGE = {
-    "private": True,
-    "dependencies": {"@soketi/soketi": SOKETI_VERSION},
-    "overrides": {
-        "uWebSockets.js": "npm:@trufflesuite/uws-js-unofficial@20.30.0-unofficial.0"
-    },
-}
-
-_SOKETI_ENTRY = Path("node_modules/@soketi/soketi/bin/server.js")
-
-# What dryAPI's documentation installs.
-_SEED_CLIENTS_PACKAGE = {
-    "private": True,
-    "dependencies": {"laravel-echo": "2.4.0", "pusher-js": PUSHER_JS_VERSION},
-}
-
-_SEED_CLIENTS_ENTRY = Path("node_modules/laravel-echo/package.json")
-
-# What the bridge is measured beside.
-_NODE_PEERS_PACKAGE = {
-    "private": True,
-    "dependencies": {"kafkajs": KAFKAJS_VERSION, "pusher-js": PUSHER_JS_VERSION},
-}
-
-_NODE_PEERS_ENTRY = Path("node_modules/kafkajs/package.json")
-
-_ASYNCAPI_PACKAGE = {
-    "private": True,
-    "dependencies": {"@asyncapi/parser": ASYNCAPI_PARSER_VERSION},
-}
-
-_ASYNCAPI_ENTRY = Path("node_modules/@asyncapi/parser/package.json")
-
-# What judges the board's page: one script for the browser, one for Node.
-_AXE_PACKAGE = {"private": True, "dependencies": {"axe-core": AXE_VERSION}}
-
-_AXE_ENTRY = Path("node_modules/axe-core/axe.min.js")
-
-_TYPESCRIPT_PACKAGE = {
-    "private": True,
-    "dependencies": {"typescript": TYPESCRIPT_VERSION},
-}
-
-_TYPESCRIPT_ENTRY = Path("node_modules/typescript/bin/tsc")
+_NODE_MODULES = Path("node_modules")
 
 
 def fetch_soketi(progress: Progress = to_stderr) -> Path:
-    """Fetch soketi and the npm packages it needs unless the cache has them.
-
-    Args:
-        progress: Takes lines for people.
-
-    Returns:
-        The folder that holds `node_modules`.
-
-    Raises:
-        FetchError: They can't be fetched.
-    """
-    package = json.dumps(_SOKETI_PACKAGE, indent=2)
-    return cached(
+    """Fetch soketi; gives the folder that holds `node_modules`, as others do."""
+    return _fetch(
         "soketi",
         f"soketi {SOKETI_VERSION} (327 npm packages, 290 MB on disk)",
-        recipe=package,
-        source="an npm registry",
+        {"@soketi/soketi": SOKETI_VERSION},
+        "@soketi/soketi/bin/server.js",
+        progress,
         way_on=EXISTING_SOKETI,
-        fill=lambda folder: _install(folder, package, _SOKETI_ENTRY),
-        progress=progress,
+        # soketi's own uWebSockets.js is a git address; this build is near it and runs
+        # on glibc 2.27 and later.
+        overrides={
+            "uWebSockets.js": "npm:@trufflesuite/uws-js-unofficial@20.30.0-unofficial.0"
+        },
     )
 
 
 def fetch_seed_clients(progress: Progress = to_stderr) -> Path:
-    """Fetch the JavaScript clients of dryAPI's documentation unless they are there.
-
-    Args:
-        progress: Takes lines for people.
-
-    Returns:
-        The folder that holds `node_modules`.
-
-    Raises:
-        FetchError: They can't be fetched.
-    """
-    package = json.dumps(_SEED_CLIENTS_PACKAGE, indent=2)
-    return cached(
+    """Fetch the JavaScript clients that dryAPI's documentation installs."""
+    return _fetch(
         "seed-clients",
         "pusher-js and Laravel Echo",
-        recipe=package,
-        source="an npm registry",
-        way_on=WITHOUT_CONNECTED,
-        fill=lambda folder: _install(folder, package, _SEED_CLIENTS_ENTRY),
-        progress=progress,
+        {"laravel-echo": "2.4.0", "pusher-js": PUSHER_JS_VERSION},
+        "laravel-echo/package.json",
+        progress,
     )
 
 
 def fetch_node_peers(progress: Progress = to_stderr) -> Path:
-    """Fetch pusher-js and KafkaJS unless they are there.
-
-    Args:
-        progress: Takes lines for people.
-
-    Returns:
-        The folder that holds `node_modules`.
-
-    Raises:
-        FetchError: They can't be fetched.
-    """
-    package = json.dumps(_NODE_PEERS_PACKAGE, indent=2)
-    return cached(
+    """Fetch pusher-js and KafkaJS, which the bridge is measured beside."""
+    return _fetch(
         "node-peers",
         "pusher-js and KafkaJS",
-        recipe=package,
-        source="an npm registry",
+        {"kafkajs": KAFKAJS_VERSION, "pusher-js": PUSHER_JS_VERSION},
+        "kafkajs/package.json",
+        progress,
         way_on="choose others than Node's (make bench CONTENDERS=)",
-        fill=lambda folder: _install(folder, package, _NODE_PEERS_ENTRY),
-        progress=progress,
     )
 
 
 def fetch_asyncapi_parser(progress: Progress = to_stderr) -> Path:
-    """Fetch AsyncAPI's official parser unless it is there.
-
-    Args:
-        progress: Takes lines for people.
-
-    Returns:
-        The folder that holds `node_modules`.
-
-    Raises:
-        FetchError: It can't be fetched.
-    """
-    package = json.dumps(_ASYNCAPI_PACKAGE, indent=2)
-    return cached(
+    """Fetch AsyncAPI's official parser."""
+    return _fetch(
         "asyncapi",
         f"AsyncAPI's parser {ASYNCAPI_PARSER_VERSION} (168 npm packages, 54 MB)",
-        recipe=package,
-        source="an npm registry",
-        way_on=WITHOUT_CONNECTED,
+        {"@asyncapi/parser": ASYNCAPI_PARSER_VERSION},
+        "@asyncapi/parser/package.json",
+        progress,
         # One of its packages reports each installation when its script may run.
-        fill=lambda folder: _install(
-            folder, package, _ASYNCAPI_ENTRY, "--ignore-scripts"
-        ),
-        progress=progress,
+        options=("--ignore-scripts",),
     )
 
 
 def fetch_axe(progress: Progress = to_stderr) -> Path:
-    """Fetch axe-core, which finds what keeps people out of a page, unless it is there.
-
-    Args:
-        progress: Takes lines for people.
-
-    Returns:
-        The script that a browser runs.
-
-    Raises:
-        FetchError: It can't be fetched.
-    """
-    package = json.dumps(_AXE_PACKAGE, indent=2)
-    folder = cached(
+    """Fetch axe-core, which judges the board's page; gives the browser's script."""
+    entry = "axe-core/axe.min.js"
+    folder = _fetch(
         "axe",
         f"axe-core {AXE_VERSION}",
-        recipe=package,
-        source="an npm registry",
+        {"axe-core": AXE_VERSION},
+        entry,
+        progress,
         way_on="leave out the tests that need it (ARGS='-k \"not accessible\"')",
-        fill=lambda folder: _install(folder, package, _AXE_ENTRY),
-        progress=progress,
     )
-    return folder / _AXE_ENTRY
+    return folder / _NODE_MODULES / entry
 
 
 def fetch_typescript(progress: Progress = to_stderr) -> Path:
-    """Fetch TypeScript, which checks the types that JavaScript's comments name.
-
-    Args:
-        progress: Takes lines for people.
-
-    Returns:
-        The script that Node runs.
-
-    Raises:
-        FetchError: It can't be fetched.
-    """
-    package = json.dumps(_TYPESCRIPT_PACKAGE, indent=2)
-    folder = cached(
+    """Fetch TypeScript, which checks types in comments; gives the script for Node."""
+    entry = "typescript/bin/tsc"
+    folder = _fetch(
         "typescript",
         f"TypeScript {TYPESCRIPT_VERSION} (24 MB)",
+        {"typescript": TYPESCRIPT_VERSION},
+        entry,
+        progress,
+        way_on="leave out the test that needs it (ARGS='-k \"not types\"')",
+    )
+    return folder / _NODE_MODULES / entry
+
+
+def _fetch(
+    name: str,
+    title: str,
+    dependencies: Mapping[str, str],
+    entry: str,
+    progress: Progress,
+    *,
+    way_on: str = WITHOUT_CONNECTED,
+    options: Sequence[str] = (),
+    **members: Mapping[str, str],
+) -> Path:
+    """Install packages unless the cache has them; `entry` must then be there."""
+    contents = {"private": True, "dependencies": dependencies, **members}
+    package = json.dumps(contents, indent=2)
+    return cached(
+        name,
+        title,
         recipe=package,
         source="an npm registry",
-        way_on="leave out the test that needs it (ARGS='-k \"not types\"')",
-        fill=lambda folder: _install(folder, package, _TYPESCRIPT_ENTRY),
+        way_on=way_on,
+        fill=lambda folder: _install(folder, package, _NODE_MODULES / entry, *options),
         progress=progress,
     )
-    return folder / _TYPESCRIPT_ENTRY
 
 
 def _install(folder: Path, package: str, entry: Path, *more_options: str) -> Path:
-    """Install what a package.json asks for.
-
-    Args:
-        folder: An empty folder.
-        package: The package.json.
-        entry: A file that must then be there.
-        more_options: Options for npm beside the usual ones.
-
-    Returns:
-        The folder within it that holds `node_modules`.
-    """
+    """Install what a package.json asks for."""
     target = folder / "packages"
     target.mkdir()
     (target / "package.json").write_text(package)

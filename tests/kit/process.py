@@ -22,13 +22,15 @@ import signal
 import socket
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 
 __all__ = [
     "ChildProcess",
+    "ChildServer",
     "PortTakenError",
     "ProcessError",
     "check_port_free",
@@ -66,13 +68,7 @@ _LAST_PORT = 32_000
 
 
 class ProcessError(Exception):
-    """A child didn't do what it was started for; the message ends in its log's tail.
-
-    Attributes:
-        name: What the process is called in messages.
-        exit_code: Its exit code, negative for a signal; None while it runs.
-        tail: The last lines that it wrote.
-    """
+    """A child didn't do what it was started for; the message ends in its log's tail."""
 
     def __init__(
         self, name: str, reason: str, exit_code: int | None, tail: str
@@ -95,17 +91,6 @@ class ChildProcess:
     """One program that is started, and may be stopped and started again.
 
     Its methods may be called from any thread, by one thread at a time.
-
-    Args:
-        name: What to call it in messages.
-        argv: The program and its arguments.
-        log: The file that its output is appended to.
-        cwd: The folder in which it runs.
-        env: Its whole environment; None passes this process's on.
-        scratch: A folder that the watchdog removes should this process be
-            killed; None if there is nothing to remove.
-        ready: Says whether the started child can be used; None for a program
-            that does its work and ends.
     """
 
     def __init__(
@@ -117,6 +102,7 @@ class ChildProcess:
         cwd: Path,
         env: Mapping[str, str] | None = None,
         scratch: Path | None = None,
+        ports: Sequence[int] = (),
         ready: Callable[[ChildProcess], bool] | None = None,
     ) -> None:
         self.name = name
@@ -125,6 +111,7 @@ class ChildProcess:
         self._cwd = cwd
         self._env = env
         self._scratch = scratch
+        self._ports = ports
         self.ready_when = ready
         self._log_start = 0
         self._child: subprocess.Popen[bytes] | None = None
@@ -132,11 +119,7 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """The running child's process id, which is its process group's too.
-
-        Raises:
-            ProcessError: It isn't running.
-        """
+        """The running child's process id, which is its process group's too."""
         if self._child is None or not self.running:
             raise self.error("is not running")
         return self._child.pid
@@ -158,11 +141,7 @@ class ChildProcess:
 
     @property
     def ready(self) -> bool:
-        """Whether the running child can be used.
-
-        Raises:
-            ProcessError: It has ended instead.
-        """
+        """Whether the running child can be used."""
         if not self.running:
             raise self.error("ended before it was ready")
         return self.ready_when is not None and self.ready_when(self)
@@ -176,13 +155,12 @@ class ChildProcess:
             return log.read().decode(errors="replace")
 
     def spawn(self) -> None:
-        """Start the child and its watchdog, without waiting for readiness.
-
-        Raises:
-            ProcessError: It is running already.
-        """
+        """Start the child and its watchdog, without waiting for readiness."""
         if self.running:
             raise self.error("is running already")
+        # Some servers would share a port with another program without an error.
+        for port in self._ports:
+            check_port_free(port)
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             self._child = subprocess.Popen(
@@ -259,16 +237,7 @@ def start_all(
     deadline_seconds: float,
     checkpoint: Callable[[], None] = _never,
 ) -> None:
-    """Start servers that need each other, and wait until all are ready.
-
-    Args:
-        processes: The servers.
-        deadline_seconds: How long that may take.
-        checkpoint: Called at each look; what it raises ends the wait.
-
-    Raises:
-        ProcessError: One ended or was not ready in time; all are gone again.
-    """
+    """Start servers that need each other, and wait until all are ready."""
     with _all_or_none(processes):
         waiting = list(processes)
         deadline = time.monotonic() + deadline_seconds
@@ -285,16 +254,7 @@ def run_all(
     deadline_seconds: float,
     checkpoint: Callable[[], None] = _never,
 ) -> None:
-    """Run programs side by side until all have ended well.
-
-    Args:
-        processes: The programs.
-        deadline_seconds: How long that may take.
-        checkpoint: Called at each look; what it raises ends the wait.
-
-    Raises:
-        ProcessError: One failed or did not end in time; all are gone.
-    """
+    """Run programs side by side until all have ended well."""
     with _all_or_none(processes):
         waiting = list(processes)
         deadline = time.monotonic() + deadline_seconds
@@ -309,12 +269,7 @@ def run_all(
 
 
 def stop_all(processes: Sequence[ChildProcess], *, grace_seconds: float) -> None:
-    """Ask servers to end, paused ones too, and kill those that don't.
-
-    Args:
-        processes: The servers; those that don't run are left alone.
-        grace_seconds: How long they have together.
-    """
+    """Ask servers to end, paused ones too, and kill those that don't."""
     for process in processes:
         process.signal(signal.SIGTERM)
         process.signal(signal.SIGCONT)
@@ -327,12 +282,78 @@ def stop_all(processes: Sequence[ChildProcess], *, grace_seconds: float) -> None
         process.kill()
 
 
-def check_port_free(port: int) -> None:
-    """Make sure that nothing listens on a port of 127.0.0.1.
+class ChildServer(ABC):
+    """A server of one child or several; entering it starts it, leaving it ends it.
 
-    Raises:
-        PortTakenError: Something does, or the port can't be bound.
+    In between it may be stopped, killed, paused and started again, as a whole or one
+    child alone, by its number from 1: its ports stay.
     """
+
+    # Below pytest's 60 s, so that the error with the log's tail comes first.
+    _start_deadline_seconds = 45.0
+    _stop_grace_seconds = 5.0
+    _processes: Sequence[ChildProcess]
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """The first child's process id."""
+        return self._processes[0].pid
+
+    @property
+    def running(self) -> bool:
+        """Whether all children run (paused ones too)."""
+        return all(process.running for process in self._processes)
+
+    def start(
+        self, node: int | None = None, *, checkpoint: Callable[[], None] = _never
+    ) -> None:
+        """Start all children that don't run, or one, and wait until they serve."""
+        start_all(
+            [one for one in self._chosen(node) if not one.running],
+            deadline_seconds=self._start_deadline_seconds,
+            checkpoint=checkpoint,
+        )
+
+    def stop(self, node: int | None = None) -> None:
+        """End all children, or one, with SIGTERM, and with SIGKILL after a grace."""
+        stop_all(self._chosen(node), grace_seconds=self._stop_grace_seconds)
+
+    def kill(self, node: int | None = None) -> None:
+        """Kill all children, or one: connections break without a word."""
+        for process in self._chosen(node):
+            process.kill()
+
+    def pause(self, node: int | None = None) -> None:
+        """Let all children, or one, stand still with their connections open."""
+        for process in self._chosen(node):
+            process.signal(signal.SIGSTOP)
+
+    def resume(self, node: int | None = None) -> None:
+        """Let paused children go on; others don't notice."""
+        for process in self._chosen(node):
+            process.signal(signal.SIGCONT)
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the server, and remove what it left."""
+
+    def _chosen(self, number: int | None) -> Sequence[ChildProcess]:
+        return self._processes if number is None else (self._processes[number - 1],)
+
+
+def check_port_free(port: int) -> None:
+    """Make sure that nothing listens on a port of 127.0.0.1."""
     with socket.socket() as probe:
         # Connections in TIME_WAIT from the server's last run don't count; a
         # listening socket still does.
@@ -344,14 +365,7 @@ def check_port_free(port: int) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Find different ports of 127.0.0.1 on which nothing listens.
-
-    Returns:
-        Ports outside the range for outgoing connections.
-
-    Raises:
-        PortTakenError: There are not that many.
-    """
+    """Find different ports of 127.0.0.1 on which nothing listens."""
     free: list[int] = []
     candidates = range(_FIRST_PORT, _LAST_PORT)
     for port in random.sample(candidates, len(candidates)):

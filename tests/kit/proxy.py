@@ -65,16 +65,6 @@ class FaultProxy:
 
     A client that comes while the server is down is accepted and reset. What a client
     has sent reaches the server even if the client is gone by then.
-
-    Args:
-        server: The server: `ws://host:port`, `http://host:port` or `host:port`.
-        port: Where the proxy listens on 127.0.0.1; None takes a free port.
-
-    Attributes:
-        address: Where clients connect to, `127.0.0.1:port`.
-        url: The address with the server's scheme.
-        accepts: When each connection was accepted, in seconds since the epoch.
-        delay_seconds: How long everything takes, each way.
     """
 
     # How many chunks wait within the proxy until it stops to read.
@@ -246,13 +236,7 @@ def _reset_at_close(stream: trio.SocketStream) -> None:
 
 
 class Frames:
-    """
-    The frames in one direction of a connection.
-
-    Args:
-        lengths: Each says how long the frame at the beginning is, None while that
-            can't be known: one for each of the first frames, the last for all others.
-    """
+    """The frames in one direction of a connection."""
 
     def __init__(self, *lengths: FrameLength) -> None:
         self._lengths = list(lengths)

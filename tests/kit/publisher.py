@@ -42,12 +42,7 @@ _HTTP_TIMEOUT_SECONDS = 10.0
 
 
 class SoketiError(Exception):
-    """soketi didn't take events.
-
-    Attributes:
-        status: The HTTP status; soketi has answered 200 with an error in the body.
-        code: The body's `code`; None if it has none.
-    """
+    """soketi didn't take events."""
 
     def __init__(self, status: int, code: int | None, answer: str) -> None:
         super().__init__(f"HTTP {status}, code {code}: {answer}")
@@ -78,12 +73,7 @@ class Event:
 
 
 class Soketi:
-    """A soketi that somebody runs: its address, its app, and publishing.
-
-    Args:
-        url: `ws://host:port` or `wss://host:port`.
-        app: The application to publish for.
-    """
+    """A soketi that somebody runs: its address, its app, and publishing."""
 
     def __init__(self, url: str, app: App) -> None:
         self.url = url
@@ -115,37 +105,21 @@ class Soketi:
             connection.close()
 
     def sign_channel(self, socket_id: str, channel: str) -> str:
-        """Sign a subscription to a private channel.
-
-        Returns:
-            `key:signature`, as `/broadcasting/auth` answers it under `auth`.
-        """
+        """Sign a subscription to a private channel."""
         return f"{self.app.key}:{self._sign(f'{socket_id}:{channel}')}"
 
     def sign_request(self, path: str, body: bytes) -> str:
-        """Sign a POST to the HTTP API.
-
-        Returns:
-            The path with its signed query.
-        """
+        """Sign a POST to the HTTP API."""
         # The protocol's choice; it isn't what protects the request.
         digest = hashlib.md5(body, usedforsecurity=False).hexdigest()
         return self._signed("POST", path, {"body_md5": digest})
 
     def sign_count(self, channel: str) -> str:
-        """Sign a GET that asks how many connections are subscribed to a channel.
-
-        Returns:
-            The path with its signed query; the answer has `subscription_count`.
-        """
+        """Sign a GET that asks how many connections are subscribed to a channel."""
         return self._signed("GET", f"/apps/{self.app.id}/channels/{channel}", {})
 
     async def subscriptions(self, channel: str) -> int:
-        """Ask how many connections are subscribed to a channel.
-
-        Raises:
-            SoketiError: soketi gave no number.
-        """
+        """Ask how many connections are subscribed to a channel."""
         async with self.publisher() as publisher:
             response = await publisher.client.get(self.sign_count(channel))
         try:
@@ -173,11 +147,7 @@ class Soketi:
 
     @asynccontextmanager
     async def publisher(self) -> AsyncIterator[Publisher]:
-        """Keep connections open for many events.
-
-        Yields:
-            A publisher; several tasks may use it at once.
-        """
+        """Keep connections open for many events."""
         # A proxy from the environment would not reach this machine's ports.
         async with httpx.AsyncClient(
             base_url=self.http_url,
@@ -188,36 +158,18 @@ class Soketi:
             yield Publisher(self, client)
 
     async def publish(self, channel: str, event: str, data: Any) -> None:
-        """Publish one event over a connection of its own.
-
-        Args:
-            channel: The channel's name.
-            event: The event's name.
-            data: What subscribers get; anything but text is encoded as JSON.
-
-        Raises:
-            SoketiError: soketi refused it.
-        """
+        """Publish one event over a connection of its own."""
         async with self.publisher() as publisher:
             await publisher.publish(channel, event, data)
 
     async def publish_batch(self, events: Sequence[Event]) -> None:
-        """Publish up to ten events in one request.
-
-        Raises:
-            SoketiError: soketi refused them all.
-        """
+        """Publish up to ten events in one request."""
         async with self.publisher() as publisher:
             await publisher.publish_batch(events)
 
 
 class Publisher:
-    """
-    Publishes through soketi's HTTP API, with the signature of Pusher's libraries.
-
-    Attributes:
-        client: What speaks HTTP to it.
-    """
+    """Publishes through soketi's HTTP API, with the signature of Pusher's libraries."""
 
     def __init__(self, soketi: Soketi, client: httpx.AsyncClient) -> None:
         self._soketi = soketi
@@ -258,11 +210,7 @@ class Publisher:
 
 
 def existing_soketi() -> Soketi | None:
-    """The soketi that BRIDGE_TEST_SOKETI names, or None.
-
-    Raises:
-        SoketiSettingError: It or BRIDGE_TEST_SOKETI_APP is malformed.
-    """
+    """The soketi that BRIDGE_TEST_SOKETI names, or None."""
     url = os.environ.get(EXISTING_VARIABLE)
     if not url:
         return None

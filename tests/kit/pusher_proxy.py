@@ -24,16 +24,7 @@ _PONG = b'"pusher:pong"'
 
 
 class PusherProxy(FaultProxy):
-    """
-    The proxy in front of one Pusher server.
-
-    Args:
-        server: As `FaultProxy` takes it.
-
-    Attributes:
-        acknowledgements: How many subscriptions the server acknowledged, repeated
-            ones too.
-    """
+    """The proxy in front of one Pusher server."""
 
     def __init__(self, server: str) -> None:
         super().__init__(server)

@@ -7,7 +7,6 @@ its own: what it reads is judged by other eyes than those that wrote it.
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from dataclasses import dataclass
@@ -22,24 +21,17 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from tests.kit.broker import SILENT
+
 
 __all__ = ["ReadTimeoutError", "Record", "read_topic", "record_of"]
 
 _POLL_SECONDS = 0.2
 _BATCH = 500
 
-# librdkafka would print what goes wrong with a connection to stderr.
-_SILENT = logging.getLogger("tests.kit.librdkafka")
-_SILENT.addHandler(logging.NullHandler())
-_SILENT.propagate = False
-
 
 class ReadTimeoutError(Exception):
-    """The topic's end, or the expected number of records, wasn't reached in time.
-
-    Attributes:
-        records: What was read until then.
-    """
+    """The topic's end, or the expected number of records, wasn't reached in time."""
 
     def __init__(self, message: str, records: list[Record]) -> None:
         super().__init__(message)
@@ -48,16 +40,7 @@ class ReadTimeoutError(Exception):
 
 @dataclass(frozen=True)
 class Record:
-    """One record as it stands on a topic.
-
-    Attributes:
-        partition: The partition it stands on.
-        offset: Its place there.
-        key: Its key's bytes; None for a record without one.
-        value: Its value's bytes; None for a tombstone.
-        headers: Its headers by name.
-        timestamp: Its time in milliseconds since 1970, set by producer or broker.
-    """
+    """One record as it stands on a topic."""
 
     partition: int
     offset: int
@@ -72,23 +55,9 @@ def read_topic(
 ) -> list[Record]:
     """Read a topic from its beginning to the high watermark of each partition.
 
+    It waits for `expected` records and still reads to the end: one too many is seen.
     It blocks; in trio call it through `trio.to_thread.run_sync`. Records of aborted
     transactions are left out, as consumers that ask for committed ones see it.
-
-    Args:
-        bootstrap_servers: `host:port`, several joined by commas.
-        topic: Its name.
-        expected: Wait for at least so many records, then still read to the end, so
-            that one too many is seen as well; None takes what is there.
-        timeout: How many seconds all of it may take.
-
-    Returns:
-        The records, by partition and offset.
-
-    Raises:
-        ReadTimeoutError: The end or the number wasn't reached.
-        KafkaException: The topic doesn't exist, or the broker refused.
-        ValueError: A record carries two headers of the same name.
     """
     deadline = time.monotonic() + timeout
     consumer = Consumer(
@@ -102,7 +71,7 @@ def read_topic(
             # At the end of a partition the broker holds a fetch back this long.
             "fetch.wait.max.ms": 50,
         },
-        logger=_SILENT,
+        logger=SILENT,
     )
     try:
         return _read(consumer, topic, expected, deadline)

@@ -14,7 +14,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 import trio
@@ -24,7 +24,7 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import TextMessage
 
 from bridge.errors import RefusedError
-from bridge.pusher.coverage import Coverage, Interruption, Stalls
+from bridge.pusher.coverage import Coverage, Stalls
 from bridge.pusher.protocol import ChannelEvent
 from bridge.pusher.session import Deliver, Session
 from bridge.pusher.websocket import Backpressure, open_websocket
@@ -41,13 +41,7 @@ Script = Callable[[trio.abc.Stream], Awaitable[None]]
 
 
 class Peer:
-    """
-    The server's end of one WebSocket.
-
-    Attributes:
-        acknowledges: Whether reading acknowledges repeats, as soketi does.
-        repeats: When subscriptions were repeated (trio's clock).
-    """
+    """The server's end of one WebSocket."""
 
     def __init__(
         self, socket: trio_websocket.WebSocketConnection, path: str, socket_id: str
@@ -145,14 +139,7 @@ class Peer:
 
 
 class ScriptedServer:
-    """
-    Runs one script a connection.
-
-    Attributes:
-        dials: When connections were opened (trio's clock), refused ones too.
-        targets: Host and port of each.
-        live: How many connections are open now.
-    """
+    """Runs one script a connection."""
 
     def __init__(self, scripts: Sequence[Script], nursery: trio.Nursery) -> None:
         self._scripts = list(scripts)
@@ -244,12 +231,7 @@ async def end_at_once(stream: trio.abc.Stream) -> None:
 
 
 class FakeAuthorizer:
-    """
-    Gives signatures, or what a test wants instead.
-
-    Attributes:
-        asked: The socket ids that were to be signed.
-    """
+    """Gives signatures, or what a test wants instead."""
 
     def __init__(self, *failures: Exception) -> None:
         self._failures = list(failures)
@@ -266,12 +248,7 @@ class FakeAuthorizer:
 
 
 class Deliveries:
-    """
-    Takes what the session delivers.
-
-    Attributes:
-        runs: Events and time of each delivery.
-    """
+    """Takes what the session delivers."""
 
     def __init__(self) -> None:
         self.runs: list[tuple[list[ChannelEvent], int]] = []
@@ -284,26 +261,6 @@ class Deliveries:
     def events(self) -> list[ChannelEvent]:
         """All events so far."""
         return [event for run, _ in self.runs for event in run]
-
-
-class Listener(Protocol):
-    """Who hears of subscriptions and of what may have been missed."""
-
-    def subscribed(self, at_us: int) -> None:
-        """Hear that a subscription was acknowledged."""
-
-    def interrupted(self, interruption: Interruption) -> None:
-        """Hear that something may have been missed."""
-
-
-class Deaf:
-    """A listener for tests that don't care."""
-
-    def subscribed(self, at_us: int) -> None:
-        """Do nothing."""
-
-    def interrupted(self, interruption: Interruption) -> None:
-        """Do nothing."""
 
 
 def _microseconds() -> int:
@@ -319,7 +276,7 @@ class Stage:
         authorizer: FakeAuthorizer | None = None,
         deliver: Deliver | None = None,
         *,
-        listener: Listener | None = None,
+        listener: Any = None,
         wall_clock: Callable[[], int] = _microseconds,
         **more: Any,
     ) -> None:
@@ -327,8 +284,10 @@ class Stage:
         self.authorizer = authorizer or FakeAuthorizer()
         self.deliveries = Deliveries()
         self._deliver = deliver or self.deliveries
-        self._ear = listener or Deaf()
-        self._wall_clock = wall_clock
+        self._coverage = Coverage(clock=wall_clock)
+        if listener is not None:
+            told = listener.subscribed, listener.interrupted
+            self._coverage = Coverage(*told, wall_clock)
         self._more = more
 
     def session(self, settings: Mapping[str, Any]) -> Session:
@@ -344,9 +303,7 @@ class Stage:
                 open_tcp=self.server.open_stream,
             ),
             self._deliver,
-            coverage=Coverage(
-                self._ear.subscribed, self._ear.interrupted, self._wall_clock
-            ),
+            coverage=self._coverage,
             jitter=random.Random(7),
             **self._more,
         )
@@ -358,29 +315,13 @@ async def staged(
     authorizer: FakeAuthorizer | None = None,
     deliver: Deliver | None = None,
     pause: Backpressure = trio.lowlevel.checkpoint_if_cancelled,
-    listener: Listener | None = None,
+    listener: Any = None,
     has_jobs: Callable[[], bool] = lambda: False,
     stalls: Stalls | None = None,
     wall_clock: Callable[[], int] = _microseconds,
     **settings: Any,
 ) -> AsyncIterator[tuple[Stage, Session]]:
-    """
-    Run a session against scripts, in the background.
-
-    Args:
-        scripts: One for each connection, the last for all that follow.
-        authorizer: Signs; one that always does if None.
-        deliver: Takes events; the stage's `deliveries` if None.
-        pause: Awaited after each delivery.
-        listener: Told of the session's hearing.
-        has_jobs: Whether jobs are in flight.
-        stalls: Run beside the session, if given.
-        wall_clock: The session's.
-        settings: Of `PusherSettings`.
-
-    Yields:
-        The stage and the session, which has just been started.
-    """
+    """Run a session against scripts, in the background."""
     async with trio.open_nursery() as servers:
         stage = Stage(
             ScriptedServer(scripts, servers),
@@ -405,16 +346,13 @@ async def staged(
 async def refusal(
     *scripts: Script,
     authorizer: FakeAuthorizer | None = None,
-    listener: Listener | None = None,
+    listener: Any = None,
     **settings: Any,
 ) -> tuple[RefusedError, Stage]:
     """
     Run a session that has to be refused.
 
     The arguments are those of `staged`.
-
-    Returns:
-        The error and the stage.
     """
     async with trio.open_nursery() as servers:
         stage = Stage(ScriptedServer(scripts, servers), authorizer, listener=listener)

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import mkdtemp
-from types import TracebackType
 from typing import Any, Self
 
 from confluent_kafka.admin import (
@@ -85,12 +84,6 @@ class SecureKafka(KafkaServer):
     `EXPIRED` shows a certificate that was good once; `MISNAMED` sends its clients on to
     an address that doesn't stand in its certificate; `ROTATING` and `FLEETING` end each
     connection after a second and a half.
-
-    Attributes:
-        folder: Where certificates stand; tests put their own there.
-        authority: Who vouches for the broker and for clients.
-        stranger: One that nobody trusts.
-        provider: The OIDC provider whose tokens `TOKENS` takes.
     """
 
     def __init__(self) -> None:
@@ -115,14 +108,6 @@ class SecureKafka(KafkaServer):
         for name in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
             self.set_password(USER, PASSWORD, name)
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, traceback)
 
     def close(self) -> None:
         """End the server and its provider; nothing of them is left."""
@@ -182,12 +167,7 @@ class SecureKafka(KafkaServer):
             future.result(_PATIENCE_SECONDS)
 
     def set_certificate(self, authority: Authority, *, days: int = 30) -> None:
-        """Have `ROTATING` show such a certificate from now on.
-
-        Args:
-            authority: Who vouches for it.
-            days: How long it is good; below zero for one that has expired.
-        """
+        """Have `ROTATING` show such a certificate from now on."""
         # In a file, for the workers of a run change it one after the other.
         shown = self.folder / "shown"
         wanted = f"{authority.file} {days}"

@@ -23,13 +23,12 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from signal import Signals
-from types import TracebackType
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
-from tests.kit.process import ChildProcess
+from tests.kit.process import ChildProcess, ChildServer
 
 
-__all__ = ["Server", "SharedServerError", "SharedServers", "servers_of"]
+__all__ = ["SharedServerError", "SharedServers", "servers_of"]
 
 _POLL_SECONDS = 0.05
 
@@ -38,54 +37,21 @@ class SharedServerError(Exception):
     """The controlling process couldn't do what a worker asked for."""
 
 
-class Server(Protocol):
-    """What can be shared."""
-
-    def __enter__(self) -> object:
-        """Start it."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End it."""
-
-    def close(self) -> None:
-        """End it."""
-
-
 class Servers(ABC):
-    """
-    The servers of a run, as a process that runs tests sees them.
-
-    Args:
-        folder: Where the run's socket and its locks are.
-    """
+    """The servers of a run, as a process that runs tests sees them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @abstractmethod
     def get(self, name: str) -> Any:
-        """Give a server, started.
-
-        Args:
-            name: What it is, and after a dash which of them.
-
-        Raises:
-            SharedServerError: It didn't start.
-        """
+        """Give a server, started."""
 
     @contextmanager
     def locked(self, name: str, count: int = 1) -> Iterator[int]:
         """Have one of so many servers for the block, and no other worker has it.
 
         The lock ends with the process that holds it, however that ends.
-
-        Yields:
-            The number of the server.
         """
         while True:
             for number in range(count):
@@ -100,24 +66,19 @@ class Servers(ABC):
 
 
 class SharedServers(Servers):
-    """
-    The servers of a run, in its controlling process.
+    """The servers of a run, in its controlling process."""
 
-    Args:
-        makers: How to make a server, by its name.
-    """
-
-    def __init__(self, makers: Mapping[str, Callable[[], Server]]) -> None:
+    def __init__(self, makers: Mapping[str, Callable[[], ChildServer]]) -> None:
         super().__init__(Path(tempfile.mkdtemp(prefix="bridge-run-")))
         self._makers = makers
         self._lock = threading.Lock()
         self._locks = {name: threading.Lock() for name in makers}
-        self._servers: dict[str, Server] = {}
+        self._servers: dict[str, ChildServer] = {}
         self._failures: dict[str, SharedServerError] = {}
         self._processes: dict[int, ChildProcess] = {}
         self._listener: Listener | None = None
 
-    def get(self, name: str) -> Server:
+    def get(self, name: str) -> ChildServer:
         """Give a server, started; what failed once isn't tried again."""
         kind = name.partition("-")[0]
         with self._lock:

@@ -3,8 +3,7 @@
 Owns soketi's configuration, its start and its end. Publishing through any soketi
 belongs to `publisher`, what the packages are to `downloads`.
 
-    with SoketiServer() as soketi:               # synchronously
-    async with start_soketi() as soketi:         # in trio
+    with SoketiServer() as soketi:
 """
 
 from __future__ import annotations
@@ -12,36 +11,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
-
-import trio
-import trio.from_thread
+from typing import Any
 
 from tests.kit import downloads
-from tests.kit.process import (
-    ChildProcess,
-    check_port_free,
-    free_ports,
-    start_all,
-    stop_all,
-)
+from tests.kit.process import ChildProcess, ChildServer, free_ports, stop_all
 from tests.kit.publisher import App, Soketi
 
 
-__all__ = ["SoketiServer", "start_soketi"]
-
-# Measured: 0.7 to 3 s. Below pytest's 60 s, so that the error with the log's tail
-# comes first.
-_START_DEADLINE_SECONDS = 30.0
-
-# Measured: 3.2 s, its own grace for connections.
-_STOP_GRACE_SECONDS = 6.0
+__all__ = ["SoketiServer"]
 
 # At the end of a run nobody is connected any more and soketi holds no data, so
 # its 3.2 s would be waited for nothing; half a second lets it close its sockets.
@@ -51,19 +31,10 @@ _CLOSE_GRACE_SECONDS = 0.5
 _VARIABLES_PREFIX = "SOKETI_"
 
 
-class SoketiServer(Soketi):
-    """A soketi of our own, for one run.
+class SoketiServer(ChildServer, Soketi):
+    """A soketi of our own, for one run; it is stopped in 3.2 s, with a farewell."""
 
-    Entering it as a context manager starts it; leaving it ends it. In between it
-    may be stopped, killed, paused and started again on the same port.
-
-    Args:
-        app: Its only application.
-        options: More of soketi's options by their dotted names. A nested mapping
-            would replace all defaults below its name.
-        port: Its port on 127.0.0.1; None takes a free one.
-        progress: Takes lines for people while something is downloaded.
-    """
+    _stop_grace_seconds = 6.0
 
     def __init__(
         self,
@@ -82,7 +53,7 @@ class SoketiServer(Soketi):
         config = self._folder / "soketi.json"
         config.write_text(json.dumps({**self._config(), **(options or {})}))
         entry = packages / "node_modules" / ".bin" / "soketi"
-        self._process = ChildProcess(
+        process = ChildProcess(
             "soketi",
             [program, entry, "start", f"--config={config}"],
             log=self._folder / "soketi.log",
@@ -93,8 +64,10 @@ class SoketiServer(Soketi):
                 if not name.startswith(_VARIABLES_PREFIX)
             },
             scratch=self._folder,
+            ports=[port],
             ready=self._is_ready,
         )
+        self._processes = [process]
 
     def _is_ready(self, _: ChildProcess) -> bool:
         return self.answers()
@@ -132,109 +105,7 @@ class SoketiServer(Soketi):
             "appManager.array.apps": [app],
         }
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @property
-    def pid(self) -> int:
-        """The server's process id.
-
-        Raises:
-            ProcessError: It isn't running.
-        """
-        return self._process.pid
-
-    @property
-    def running(self) -> bool:
-        """Whether it runs (paused too)."""
-        return self._process.running
-
-    def start(self, *, checkpoint: Callable[[], None] = lambda: None) -> None:
-        """Start it if it doesn't run, and wait until it answers.
-
-        Args:
-            checkpoint: Called every 30 ms; what it raises ends the start.
-
-        Raises:
-            ProcessError: It ended or did not answer within 30 s.
-            PortTakenError: Another program took the port in the meantime. Two
-                instances of soketi would share it without an error.
-        """
-        if self._process.running:
-            return
-        check_port_free(self._port)
-        start_all(
-            [self._process],
-            deadline_seconds=_START_DEADLINE_SECONDS,
-            checkpoint=checkpoint,
-        )
-
-    def stop(self) -> None:
-        """End it with SIGTERM, in 3.2 s: its clients get its farewell."""
-        stop_all([self._process], grace_seconds=_STOP_GRACE_SECONDS)
-
-    def kill(self) -> None:
-        """Kill it: its clients' connections break without a word."""
-        self._process.kill()
-
-    def pause(self) -> None:
-        """Let it stand still with its connections open."""
-        self._process.signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on if it is paused."""
-        self._process.signal(signal.SIGCONT)
-
     def close(self) -> None:
         """End it within half a second, and remove its files."""
-        stop_all([self._process], grace_seconds=_CLOSE_GRACE_SECONDS)
+        stop_all(self._processes, grace_seconds=_CLOSE_GRACE_SECONDS)
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-@asynccontextmanager
-async def start_soketi(
-    app: App | None = None,
-    options: Mapping[str, Any] | None = None,
-    *,
-    progress: downloads.Progress = downloads.to_stderr,
-) -> AsyncIterator[SoketiServer]:
-    """Start a soketi of our own from trio, and end it with the block.
-
-    Args:
-        app: As `SoketiServer` takes it.
-        options: As `SoketiServer` takes it.
-        progress: As `SoketiServer` takes it.
-
-    Yields:
-        The server, ready. A cancellation ends the start at once.
-
-    Raises:
-        FetchError: soketi can't be fetched.
-        ProcessError: It didn't start.
-    """
-    server = await trio.to_thread.run_sync(
-        lambda: SoketiServer(app, options, progress=progress)
-    )
-    try:
-        await trio.to_thread.run_sync(
-            lambda: server.start(checkpoint=trio.from_thread.check_cancelled)
-        )
-        yield server
-    finally:
-        # Shielded, since a cancelled owner must still end its server; close()
-        # has its own deadlines.
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(server.close)

@@ -8,7 +8,7 @@ from typing import Any
 import httpx  # noqa: TID251 - a client of the test's own
 import pytest
 
-from tests.kit.dryapi import AUTH, STATUS, Authorization, DryApi
+from tests.kit.dryapi import AUTH, Authorization, DryApi
 from tests.kit.publisher import App, Soketi
 
 
@@ -75,23 +75,3 @@ def test_answers_are_given_on_command(client: httpx.Client, dryapi: DryApi) -> N
         _ask(client, "token-a", "a", timeout=0.1)
     dryapi.reset(AUTH)
     assert _ask(client, "token-a", "a").status_code == 200
-
-
-def test_limits_are_the_tokens(client: httpx.Client, dryapi: DryApi) -> None:
-    """Each account has its own calls."""
-    for token in ("token-a", "token-b"):
-        headers = {"Authorization": f"Bearer {token}"}
-        answer = client.get(f"{STATUS}unknown", headers=headers)
-        assert answer.status_code == 404
-        assert answer.headers["X-RateLimit-Remaining"] == "49"
-    assert dryapi.status_calls == [("token-a", "unknown"), ("token-b", "unknown")]
-
-
-@pytest.mark.parametrize("body", [{}, {"path": "/", "status": 99}, {"paths": "/"}])
-def test_an_order_that_makes_no_sense_is_refused(
-    client: httpx.Client, body: dict[str, object]
-) -> None:
-    """The answer says what is wrong with it."""
-    answer = client.post("/sandbox/answers", json=body)
-    assert answer.status_code == 422
-    assert answer.json()["message"]

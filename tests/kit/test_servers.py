@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 from contextlib import closing
-from pathlib import Path
 
 import psutil
 import pytest
@@ -13,12 +11,9 @@ import trio.from_thread
 from confluent_kafka import Producer
 
 from tests.conftest import Topic
-from tests.kit import broker, publisher
-from tests.kit.broker import BrokerError, KafkaBroker, existing_kafka
 from tests.kit.kafka import KafkaServer
-from tests.kit.process import PortTakenError, ProcessError
-from tests.kit.publisher import App, Soketi, SoketiError, existing_soketi
-from tests.kit.reader import ReadTimeoutError, read_topic
+from tests.kit.process import PortTakenError
+from tests.kit.reader import read_topic
 from tests.kit.registry import RegistryServer
 from tests.kit.soketi import SoketiServer
 
@@ -49,18 +44,6 @@ def test_a_killed_broker_keeps_what_it_acknowledged(
         (1, 1, b"key", b"after"),
     ]
     assert records[0].headers == {"ce_id": b"\x01"}
-    with pytest.raises(ReadTimeoutError, match="2 records read, 3 expected"):
-        read_topic(topic.bootstrap_servers, topic.name, 3, 1.5)
-
-
-async def test_a_paused_broker_answers_no_client(own_kafka: KafkaServer) -> None:
-    """It goes on when it is resumed."""
-    own_kafka.pause()
-    impatient = KafkaBroker(own_kafka.bootstrap_servers, deadline_seconds=1)
-    with pytest.raises(BrokerError, match="no Kafka at"):
-        await trio.to_thread.run_sync(impatient.check)
-    own_kafka.resume()
-    await trio.to_thread.run_sync(own_kafka.check)
 
 
 @pytest.mark.connected
@@ -75,17 +58,6 @@ async def test_a_cancelled_start_leaves_nothing() -> None:
     assert scope.cancelled_caught
     assert not server.running
     assert not server.data_dir.exists()
-
-
-@pytest.mark.connected
-def test_a_failed_start_shows_the_log(tmp_path: Path) -> None:
-    """A Kafka that can't start says why, in its own words."""
-    (tmp_path / "node-1" / "data").mkdir(parents=True)
-    (tmp_path / "node-1" / "data" / "meta.properties").write_text("version=9\n")
-    with pytest.raises(ProcessError, match="ended before it was ready") as caught:
-        KafkaServer(data_dir=tmp_path).start()
-    assert "meta.properties" in caught.value.tail
-    assert caught.value.exit_code not in {None, -signal.SIGKILL}
 
 
 @pytest.mark.connected
@@ -104,33 +76,6 @@ def test_soketi_keeps_its_port_and_no_other_machine_reaches_it() -> None:
         server.start()
         assert server.answers()
     assert not server.running
-
-
-async def test_a_wrong_secret_is_refused(soketi: Soketi) -> None:
-    """The error has soketi's answer, and not the secret."""
-    stranger = Soketi(soketi.url, App(soketi.app.id, soketi.app.key, "wrong-secret"))
-    with pytest.raises(SoketiError) as caught:
-        await stranger.publish("private-client.7", "job.status", "x")
-    assert caught.value.code == 401
-    assert "wrong-secret" not in f"{caught.value} {stranger.app!r}"
-
-
-def test_existing_servers_come_from_the_environment(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Their variables alone decide whether there are any."""
-    monkeypatch.setenv(broker.EXISTING_VARIABLE, "broker:9092")
-    kafka = existing_kafka()
-    assert kafka is not None
-    assert kafka.bootstrap_servers == "broker:9092"
-    monkeypatch.setenv(publisher.EXISTING_VARIABLE, "wss://soketi.example:6001/")
-    monkeypatch.setenv(publisher.APP_VARIABLE, "1:k:s")
-    soketi = existing_soketi()
-    assert soketi is not None
-    assert (soketi.url, soketi.app) == ("wss://soketi.example:6001", App("1", "k", "s"))
-    monkeypatch.setenv(publisher.APP_VARIABLE, "1:k")
-    with pytest.raises(publisher.SoketiSettingError, match=publisher.APP_VARIABLE):
-        existing_soketi()
 
 
 # One more start; what it shows changes with its version at most.

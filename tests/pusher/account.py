@@ -35,12 +35,7 @@ Sign = Callable[[str, str], str]
 
 
 class Signer:
-    """
-    Signs as dryAPI's endpoint would, without the endpoint.
-
-    Attributes:
-        asked: The socket ids that were to be signed.
-    """
+    """Signs as dryAPI's endpoint would, without the endpoint."""
 
     def __init__(self, *signs: Sign) -> None:
         self._signs = signs
@@ -55,15 +50,7 @@ class Signer:
 
 
 class Wire:
-    """
-    What went over one connection.
-
-    Attributes:
-        dialled_at: When it was opened (trio's clock).
-        ended_at: When its end was read; None until then.
-        sent: The client's bytes.
-        received: The server's bytes.
-    """
+    """What went over one connection."""
 
     def __init__(self) -> None:
         self.dialled_at = trio.current_time()
@@ -109,15 +96,7 @@ class Wire:
 
 
 def frames(wire: bytearray) -> list[tuple[int, bytes]]:
-    """
-    Read one direction's bytes as frames, the HTTP head passed over.
-
-    Args:
-        wire: The bytes; the last frame may be cut off, and is left out then.
-
-    Returns:
-        Opcode and unmasked payload of each whole frame.
-    """
+    """Read one direction's bytes as frames, the HTTP head passed over."""
     view, at, found = bytes(wire), wire.find(b"\r\n\r\n") + 4, []
     while at + 2 <= len(view):
         opcode, length = view[at] & 0x0F, view[at + 1] & 0x7F
@@ -187,28 +166,7 @@ def tapped(wire: Wire, on_received: Callable[[Wire], None] = lambda _: None) -> 
 
 
 class Account:
-    """
-    An account of its own, and its session.
-
-    Args:
-        soketi: Where it connects to.
-        client_id: The account; a fresh one if None.
-        authorizer: Signs; as soketi wants it if None.
-        deliver: Takes job events in place of `events`.
-        pause: Awaited after each delivery.
-        on_received: Called with the wire whenever something came.
-        stalls: The process's, if the test runs them.
-        settings: Of `PusherSettings`, in place of soketi's address, its app's key
-            and the defaults.
-
-    Attributes:
-        channel: The account's channel.
-        events: What was delivered.
-        wires: Each connection's bytes.
-        connection: The last one that was opened.
-        ear: What the session told of its hearing.
-        session: The session, not yet running.
-    """
+    """An account of its own, and its session."""
 
     def __init__(
         self,

@@ -17,13 +17,7 @@ __all__ = ["ROWS", "Row"]
 
 @dataclass(frozen=True)
 class Row:
-    """
-    One thing that happens, and what the session does about it.
-
-    Attributes:
-        stimulus: What the server, the network or the user does.
-        behaviour: What has to follow.
-    """
+    """One thing that happens, and what the session does about it."""
 
     stimulus: str
     behaviour: str

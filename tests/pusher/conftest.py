@@ -20,9 +20,6 @@ DISABLED = App("disabled-id", "disabled-key", "disabled-secret")
 SIGNED_IN = App("signed-id", "signed-key", "signed-secret")
 """An app that closes whoever hasn't signed in as a user within a fifth of a second."""
 
-MOST_KIB = 16_000
-"""What one event of the second soketi's own app may have."""
-
 
 def _app(app: App, **members: Any) -> dict[str, Any]:
     return {
@@ -43,7 +40,7 @@ def _app(app: App, **members: Any) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def _second_soketi() -> Iterator[SoketiServer]:
     apps = [
-        _app(App(), maxEventPayloadInKb=MOST_KIB),
+        _app(App()),
         _app(FULL, maxConnections=1),
         _app(DISABLED, enabled=False),
         _app(SIGNED_IN, enableUserAuthentication=True),
@@ -55,7 +52,7 @@ def _second_soketi() -> Iterator[SoketiServer]:
 
 @pytest.fixture
 def odd_soketi(_second_soketi: SoketiServer) -> Iterator[SoketiServer]:
-    """A soketi with apps that refuse and a limit of 15 MiB; may be killed."""
+    """A soketi with apps that refuse; may be killed."""
     yield _second_soketi
     _second_soketi.resume()
     _second_soketi.start()

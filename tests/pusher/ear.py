@@ -10,13 +10,6 @@ class Ear:
     What a session told of its hearing.
 
     It raises when a session breaks what `Listener` promises to whoever listens.
-
-    Args:
-        is_set_back: Whether the wall clock may be set back, and times with it.
-
-    Attributes:
-        subscriptions: When subscriptions were told (microseconds).
-        interruptions: What may have been missed, in order.
     """
 
     def __init__(self, *, is_set_back: bool = False) -> None:

@@ -19,13 +19,7 @@ _ENVELOPE = Envelope("https://api.test/clients/7", "a.type", "socket", "text/pla
 
 
 class Standstill:
-    """
-    Takes events, and writes none of them until `resume`.
-
-    Attributes:
-        losses: What the outbox reported of records that it dropped.
-        pause: The session's back pressure, as the service has it.
-    """
+    """Takes events, and writes none of them until `resume`."""
 
     def __init__(self, directory: OutboxDirectory, buffer_bytes: int) -> None:
         settings = OutboxSettings(dir=directory.path, buffer_bytes=buffer_bytes)

@@ -87,96 +87,66 @@ async def test_a_signature_is_asked_for_as_dryapi_documents_it() -> None:
     assert request.headers["authorization"] == f"Bearer {TOKEN}"
 
 
-async def test_row_29_401_is_final_and_names_the_token() -> None:
-    """Asking again with the same token is pointless."""
-    error = await _failure(_answering(401, '{"message":"Unauthenticated."}'))
-    assert error.terminal
-    assert error.status == 401
-    assert "BRIDGE_API_TOKEN" in str(error)
-
-
-async def test_row_29_a_renewed_token_is_tried_once(tmp_path: Path) -> None:
-    """A token file that changed since the request gets one more request."""
-    file = tmp_path / "token"
-    file.write_text("old")
-    seen: list[str] = []
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        seen.append(request.headers["authorization"])
-        file.write_text("renewed")
-        if seen[-1] == "Bearer renewed":
-            return _signed()
-        return _response(401)
-
-    authorizer = _authorizer(handler, Secret.from_file(file))
-    assert await authorizer.authorize("1.2", CHANNEL) == AUTH
-    assert seen == ["Bearer old", "Bearer renewed"]
-
-
-async def test_row_29_a_renewed_token_that_is_refused_too_is_final(
-    tmp_path: Path,
+@pytest.mark.parametrize("accepted", ["token-2", "none"])
+async def test_row_29_a_renewed_token_is_tried_once(
+    tmp_path: Path, accepted: str
 ) -> None:
-    """There is no third request."""
+    """A token file that changed since the request gets one more request, not two."""
     file = tmp_path / "token"
     file.write_text("token-1")
     seen: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
-        seen.append(request.headers["authorization"])
+        seen.append(request.headers["authorization"].removeprefix("Bearer "))
         file.write_text(f"token-{len(seen) + 1}")
-        return _response(401)
+        return _signed() if seen[-1] == accepted else _response(401)
 
-    error = await _failure(handler, Secret.from_file(file))
-    assert error.terminal
-    assert len(seen) == 2
-
-
-async def test_row_30_403_is_final_and_names_the_client_id() -> None:
-    """The token is good and the channel is not its own."""
-    error = await _failure(_answering(403))
-    assert error.terminal
-    assert error.status == 403
-    assert "BRIDGE_CLIENT_ID" in str(error)
-
-
-@pytest.mark.parametrize("status", [500, 502, 503, 404, 419, 204])
-async def test_row_28_other_statuses_are_worth_another_try(status: int) -> None:
-    """They say nothing about the token."""
-    error = await _failure(_answering(status))
-    assert not error.terminal
-    assert error.status == status
-    assert f"HTTP {status}" in str(error)
+    if accepted == "none":
+        assert (await _failure(handler, Secret.from_file(file))).terminal
+    else:
+        authorizer = _authorizer(handler, Secret.from_file(file))
+        assert await authorizer.authorize("1.2", CHANNEL) == AUTH
+    assert seen == ["token-1", "token-2"]
 
 
 @pytest.mark.parametrize(
-    ("value", "seconds"),
+    ("status", "words"),
     [
-        ("7", 7.0),
-        ("0", 0.0),
-        ("86400", 300.0),
-        ("9" * 99, 300.0),
-        ("soon", None),
-        ("-5", None),
-        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
-        ("Wed, 21 Oct 2015 07:28:00 -0000", 0.0),
-        (f"Wed, 21 Oct {'9' * 20} 07:28:00 GMT", None),
+        (401, "BRIDGE_API_TOKEN"),
+        (403, "BRIDGE_CLIENT_ID"),
+        *((status, f"HTTP {status}") for status in (500, 502, 503, 404, 419, 204)),
     ],
 )
-async def test_row_28_retry_after_is_kept_within_bounds(
-    value: str, seconds: float | None
+async def test_rows_28_29_30_a_status_is_final_or_worth_another_try(
+    status: int, words: str
 ) -> None:
+    """Refusals name the setting; other statuses say nothing about the token."""
+    error = await _failure(_answering(status, '{"message":"Unauthenticated."}'))
+    assert error.terminal is (status in {401, 403})
+    assert error.status == status
+    assert words in str(error)
+
+
+async def test_row_28_retry_after_is_kept_within_bounds() -> None:
     """Seconds or a date, at most five minutes; nonsense is no wish."""
-    error = await _failure(_answering(429, retry_after=value))
-    assert error.retry_after_seconds == seconds
-    assert not error.terminal
-
-
-async def test_row_28_retry_after_may_be_a_date() -> None:
-    """The seconds until then are meant."""
-    until = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
-    error = await _failure(_answering(503, retry_after=until))
-    assert error.retry_after_seconds is not None
-    assert 50 < error.retry_after_seconds <= 60
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    wishes = {
+        "7": 7.0,
+        "0": 0.0,
+        "86400": 300.0,
+        "9" * 99: 300.0,
+        "soon": None,
+        "-5": None,
+        "Wed, 21 Oct 2015 07:28:00 GMT": 0.0,
+        "Wed, 21 Oct 2015 07:28:00 -0000": 0.0,
+        f"Wed, 21 Oct {'9' * 20} 07:28:00 GMT": None,
+        soon: pytest.approx(55, abs=5),
+    }
+    failures = {
+        wish: await _failure(_answering(429, retry_after=wish)) for wish in wishes
+    }
+    assert {wish: one.retry_after_seconds for wish, one in failures.items()} == wishes
+    assert not any(one.terminal for one in failures.values())
 
 
 @pytest.mark.parametrize(
@@ -236,23 +206,23 @@ async def test_row_28_a_slow_answer_is_a_timeout(
     assert trio.current_time() == 10
 
 
-@pytest.mark.parametrize("token", ["with\nline", "ümlaut", "trailing ", "\x00"])
-async def test_a_token_that_fits_no_header_is_never_shown(token: str) -> None:
+async def test_a_token_that_fits_no_header_is_never_shown() -> None:
     """Libraries would quote it in their errors."""
 
     def handler(_: httpx.Request) -> httpx.Response:
         pytest.fail("asked")
 
-    error = await _failure(handler, Secret(token))
-    assert error.terminal
-    assert token.strip() not in "".join(traceback.format_exception(error))
+    for token in ("with\nline", "ümlaut", "trailing ", "\x00"):
+        error = await _failure(handler, Secret(token))
+        assert error.terminal
+        assert token.strip() not in "".join(traceback.format_exception(error))
 
 
-@pytest.mark.parametrize("api_url", ["", "api.test", "ftp://api.test", "http://", "::"])
-def test_a_base_url_that_is_none_names_the_setting(api_url: str) -> None:
+def test_a_base_url_that_is_none_names_the_setting() -> None:
     """The error is about the setting, at the start."""
-    with pytest.raises(ConfigError, match="BRIDGE_API_URL"):
-        _authorizer(_answering(200), api_url=api_url)
+    for api_url in ("", "api.test", "ftp://api.test", "http://", "::"):
+        with pytest.raises(ConfigError, match="BRIDGE_API_URL"):
+            _authorizer(_answering(200), api_url=api_url)
 
 
 @pytest.fixture

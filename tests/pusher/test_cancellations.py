@@ -18,7 +18,7 @@ import trio
 from trio.testing import MockClock
 
 from bridge.errors import AuthorizationError
-from bridge.pusher.session import Connect, Session, State
+from bridge.pusher.session import Session, State
 from bridge.pusher.websocket import open_websocket
 from bridge.settings import PusherSettings
 from tests.kit.scripted import (
@@ -86,19 +86,24 @@ def _all_tasks() -> set[trio.lowlevel.Task]:
     return _tasks(root)
 
 
-def _connect(server: ScriptedServer) -> Connect:
-    return partial(
-        open_websocket, max_message_bytes=1_000_000, open_tcp=server.open_stream
+def _session(
+    server: ScriptedServer, deliver: Deliveries, *authorizers: FakeAuthorizer
+) -> Session:
+    authorizer = next(iter(authorizers), FakeAuthorizer())
+    return Session(
+        CLIENT_ID,
+        PusherSettings(url="ws://pusher.test", app_key=APP_KEY),
+        authorizer.authorize,
+        partial(
+            open_websocket, max_message_bytes=1_000_000, open_tcp=server.open_stream
+        ),
+        deliver,
+        jitter=random.Random(3),
     )
 
 
 async def _live_until(steps: int) -> bool:
-    """
-    Run a session and cancel it after so many steps.
-
-    Returns:
-        Whether it was cancelled by the count, not by its time being over.
-    """
+    """Run a session and cancel it after so many steps."""
     before = _all_tasks()
     failing = AuthorizationError("no", status=500)
     async with trio.open_nursery() as servers:
@@ -112,14 +117,7 @@ async def _live_until(steps: int) -> bool:
             ],
             servers,
         )
-        session = Session(
-            CLIENT_ID,
-            PusherSettings(url="ws://pusher.test", app_key=APP_KEY),
-            FakeAuthorizer(failing).authorize,
-            _connect(server),
-            Deliveries(),
-            jitter=random.Random(3),
-        )
+        session = _session(server, Deliveries(), FakeAuthorizer(failing))
         scope = trio.CancelScope()
         by_count = False
 
@@ -155,12 +153,7 @@ async def test_row_42_a_session_cancelled_at_any_step_leaves_nothing(
 
 
 class _Channel:
-    """
-    A server that knows who is subscribed.
-
-    Attributes:
-        subscribed: Whose events would arrive.
-    """
+    """A server that knows who is subscribed."""
 
     def __init__(self) -> None:
         self.subscribed: set[Peer] = set()
@@ -178,12 +171,7 @@ class _Channel:
 
 
 async def _wish_again_after(steps: int) -> bool:
-    """
-    Run an account's session, cancel it, and begin the next run at that moment.
-
-    Returns:
-        Whether the first one was cancelled by the count.
-    """
+    """Run an account's session, cancel it, and begin the next run at that moment."""
     channel, taken = _Channel(), trio.Event()
     first, last = Deliveries(), Deliveries()
     async with trio.open_nursery() as nursery:
@@ -220,16 +208,6 @@ async def _wish_again_after(steps: int) -> bool:
     return by_count
 
 
-def _session(server: ScriptedServer, deliver: Deliveries) -> Session:
-    return Session(
-        CLIENT_ID,
-        PusherSettings(url="ws://pusher.test", app_key=APP_KEY),
-        FakeAuthorizer().authorize,
-        _connect(server),
-        deliver,
-    )
-
-
 async def test_row_36_an_account_that_is_wanted_again_at_any_step_has_one_session(
     autojump_clock: MockClock,
 ) -> None:
@@ -248,13 +226,7 @@ async def test_a_session_is_cancelled_within_a_second(
     """A server that answers nothing holds up the end no longer than that."""
     async with trio.open_nursery() as servers:
         server = ScriptedServer([spoken(_deaf)], servers)
-        session = Session(
-            CLIENT_ID,
-            PusherSettings(url="ws://pusher.test", app_key=APP_KEY),
-            FakeAuthorizer().authorize,
-            _connect(server),
-            Deliveries(),
-        )
+        session = _session(server, Deliveries())
         with trio.move_on_after(moment):
             await session.run()
         assert trio.current_time() - moment <= 1

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import pytest
-
 from bridge.errors import ConnectionLostError
 from bridge.pusher.close_codes import (
     RULES,
@@ -49,61 +47,46 @@ def test_every_terminal_rule_has_a_hint_that_names_a_setting() -> None:
             assert "BRIDGE_" in rule.hint
 
 
-@pytest.mark.parametrize(
-    ("close_code", "error", "action", "code"),
-    [
+def test_row_21_an_end_is_classified_by_its_code_or_the_error() -> None:
+    """The error's text is in the message."""
+    full, fast = ServerError(4100, "full"), ServerError(4301, "too fast")
+    for close_code, error, action, code in (
         # Reverb ends TCP after its error: the error's code decides.
-        (None, ServerError(4100, "full"), Action.RETRY_LATER, 4100),
-        (1006, ServerError(4100, "full"), Action.RETRY_LATER, 4100),
+        (None, full, Action.RETRY_LATER, 4100),
+        (1006, full, Action.RETRY_LATER, 4100),
         # Where both carry a code, the close frame's is the later word.
-        (4200, ServerError(4301, "too fast"), Action.RETRY_NOW, 4200),
+        (4200, fast, Action.RETRY_NOW, 4200),
         (None, ServerError(None, "hm"), Action.RETRY_NOW, None),
         (4001, None, Action.TERMINAL, 4001),
-    ],
-)
-def test_row_21_an_end_is_classified_by_its_code_or_the_error(
-    close_code: int | None, error: ServerError | None, action: Action, code: int | None
-) -> None:
-    """The error's text is in the message."""
-    ended = lost(ConnectionLostError("gone", code=close_code), error)
-    assert (ended.action, ended.code) == (action, code)
-    assert error is None or repr(error.message) in str(ended)
+    ):
+        ended = lost(ConnectionLostError("gone", code=close_code), error)
+        assert (ended.action, ended.code) == (action, code)
+        assert error is None or repr(error.message) in str(ended)
 
 
-@pytest.mark.parametrize(
-    ("error", "action", "code"),
-    [
+def test_row_34_what_did_not_come_is_explained_by_the_error() -> None:
+    """Silence isn't a refusal."""
+    for error, action, code in (
         # Reverb's 4009 without channel answers the pending subscription.
         (ServerError(4009, "unauthorized"), Action.TERMINAL, 4009),
         (ServerError(None, ""), Action.RETRY_LATER, None),
         (None, Action.RETRY_LATER, None),
-    ],
-)
-def test_row_34_what_did_not_come_is_explained_by_the_error(
-    error: ServerError | None, action: Action, code: int | None
-) -> None:
-    """Silence isn't a refusal."""
-    ended = unanswered("no answer", error)
-    assert (ended.action, ended.code) == (action, code)
+    ):
+        ended = unanswered("no answer", error)
+        assert (ended.action, ended.code) == (action, code)
 
 
-@pytest.mark.parametrize(
-    ("status", "action"),
-    [
-        (401, Action.TERMINAL),
-        (403, Action.TERMINAL),
-        (4009, Action.TERMINAL),
-        (4100, Action.RETRY_LATER),
-        (4301, Action.RETRY_SLOWLY),
-        (None, Action.RETRY_SLOWLY),
-    ],
-)
-def test_row_32_a_refused_subscription_is_classified_by_its_status(
-    status: int | None, action: Action
-) -> None:
+def test_row_32_a_refused_subscription_is_classified_by_its_status() -> None:
     """A channel that is full may have room later; one that is forbidden has a hint."""
-    error = SubscriptionError("private-x", status, "AuthError", "no")
-    ended = refused_subscription(error)
-    assert (ended.action, ended.code) == (action, status)
-    assert ("BRIDGE_PUSHER_APP_KEY" in ended.hint) is (action is Action.TERMINAL)
-    assert "private-x" in str(ended)
+    expected: list[tuple[int | None, Action]] = [
+        *((status, Action.TERMINAL) for status in (401, 403, 4009)),
+        (4100, Action.RETRY_LATER),
+        *((status, Action.RETRY_SLOWLY) for status in (4301, None)),
+    ]
+    for status, action in expected:
+        ended = refused_subscription(
+            SubscriptionError("private-x", status, "AuthError", "no")
+        )
+        assert (ended.action, ended.code) == (action, status)
+        assert ("BRIDGE_PUSHER_APP_KEY" in ended.hint) is (action is Action.TERMINAL)
+        assert "private-x" in str(ended)

@@ -8,7 +8,6 @@ forward is `Ear`'s to check in each of them, and in test_session_fuzz.py.
 
 from __future__ import annotations
 
-import pytest
 import trio
 from trio.testing import MockClock
 
@@ -21,11 +20,20 @@ from tests.kit.scripted import (
     staged,
     work,
 )
+from tests.pusher.courses import lost
 from tests.pusher.ear import Ear
-from tests.pusher.losing import lost
 
 
 SECOND = 1_000_000
+
+
+class _Clock:
+    """A wall clock that is an hour ahead until it is set back."""
+
+    offset_us = 3600 * SECOND
+
+    def __call__(self) -> int:
+        return self.offset_us + int(trio.current_time() * SECOND)
 
 
 class _Ear(Ear):
@@ -80,48 +88,6 @@ async def test_a_frame_before_the_subscription_proves_nothing(
         assert session.coverage.connection_us == 1 * SECOND
 
 
-@pytest.mark.parametrize("code", [4001, 4003, 4009])
-async def test_a_subscribed_account_that_is_refused_is_told_as_refused(
-    code: int, autojump_clock: MockClock
-) -> None:
-    """A verdict that is final for a start makes the cause `refused`."""
-
-    async def after(peer: Peer) -> None:
-        await trio.sleep_until(2)
-
-    ear = _Ear()
-    async with staged(lost(after, code=code), spoken(work), listener=ear):
-        await trio.sleep_until(60)
-    assert [(one.cause, one.close_code) for one in ear.interruptions] == [
-        (Cause.REFUSED, code)
-    ]
-    assert len(ear.subscriptions) == 2
-
-
-async def test_a_message_above_the_cap_is_an_interruption_with_its_code(
-    autojump_clock: MockClock,
-) -> None:
-    """The message is lost, and so is what comes until the next subscription."""
-
-    async def after(peer: Peer) -> None:
-        await trio.sleep_until(2)
-        await peer.publish("small")
-        with trio.move_on_at(3):
-            await peer.answer_pings()
-        await peer.publish("x" * 2000)
-        await peer.answer_pings()
-
-    ear = _Ear()
-    async with staged(
-        lost(after), spoken(work), listener=ear, max_message_bytes=1024
-    ) as (stage, _):
-        await trio.sleep_until(10)
-        assert [event.data for event in stage.deliveries.events] == ["small"]
-    assert ear.interruptions == [
-        Interruption(Cause.DISCONNECTED, 2 * SECOND, None, 1009)
-    ]
-
-
 async def test_who_was_never_subscribed_has_nothing_to_tell(
     autojump_clock: MockClock,
 ) -> None:
@@ -159,17 +125,13 @@ async def test_a_wall_clock_that_is_set_back_turns_nothing_around(
     autojump_clock: MockClock,
 ) -> None:
     """An interruption doesn't end before it began, and later proofs are of now."""
-    offset_us = 3600 * SECOND
-
-    def clock() -> int:
-        return offset_us + int(trio.current_time() * SECOND)
+    clock = _Clock()
 
     async def after(peer: Peer) -> None:
-        nonlocal offset_us
         await trio.sleep_until(3)
         await peer.publish()
         await trio.sleep_until(4)
-        offset_us = 0
+        clock.offset_us = 0
         await trio.sleep_until(5)
 
     ear = _Ear(is_set_back=True)
@@ -188,10 +150,7 @@ async def test_a_wall_clock_that_is_set_back_in_between_makes_no_negative_gap(
     autojump_clock: MockClock,
 ) -> None:
     """A subscription isn't told to be before the interruption that it ends."""
-    offset_us = 3600 * SECOND
-
-    def clock() -> int:
-        return offset_us + int(trio.current_time() * SECOND)
+    clock = _Clock()
 
     async def after(peer: Peer) -> None:
         await trio.sleep_until(3)
@@ -200,8 +159,7 @@ async def test_a_wall_clock_that_is_set_back_in_between_makes_no_negative_gap(
             await peer.answer_pings()
 
     async def slow(peer: Peer) -> None:
-        nonlocal offset_us
-        offset_us = 0
+        clock.offset_us = 0
         await trio.sleep_until(8)
         await work(peer)
 
@@ -216,13 +174,9 @@ async def test_an_echo_by_a_clock_that_was_set_back_is_not_of_the_future(
     autojump_clock: MockClock,
 ) -> None:
     """The first ping by the new time bounds it, however late the deafness is found."""
-    offset_us = 3600 * SECOND
-
-    def clock() -> int:
-        return offset_us + int(trio.current_time() * SECOND)
+    clock = _Clock()
 
     async def script(peer: Peer) -> None:
-        nonlocal offset_us
         await trio.sleep_until(1)
         await peer.enrol()
         for at in (20, 21):
@@ -231,7 +185,7 @@ async def test_an_echo_by_a_clock_that_was_set_back_is_not_of_the_future(
             await peer.publish()
         with trio.move_on_at(40):
             await peer.answer_pings()
-        offset_us = 0
+        clock.offset_us = 0
         with trio.move_on_at(100):
             await peer.answer_pings()
         await trio.sleep_forever()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import structlog.testing
 import trio
 from trio.testing import MockClock
@@ -33,34 +36,35 @@ async def test_a_server_that_acknowledges_is_probed_at_every_interval(
     assert [log["event"] for log in logs] == ["session.subscribed"]
 
 
-async def test_a_setting_turns_it_off(autojump_clock: MockClock) -> None:
-    """For servers that silently ignore a repeated subscription."""
+_PROBED: dict[str, tuple[tuple[float, ...], float, dict[str, Any], list[float]]] = {
+    # When events come, from when on jobs are in flight, settings, and what follows.
+    "a setting turns it off, for servers that ignore a repeated subscription": (
+        *((), 0, {"probe_interval_seconds": 0}),
+        [],
+    ),
+    "after a minute, two more, then at the interval; an event begins it again": (
+        *((10, 1000), 0, {}),
+        [70, 190, 430, 670, 910, 1062, 1182],
+    ),
+    "without jobs only the interval counts; one that is known later is noticed": (
+        *((10,), 300, {}),
+        [250, 310, 430, 670, 910, 1150],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _PROBED)
+async def test_silence_is_probed(name: str, autojump_clock: MockClock) -> None:
+    """With jobs in flight at doubling distances, else at the interval."""
+    events_at, jobs_from, settings, repeats = _PROBED[name]
     peers: list[Peer] = []
     async with staged(
-        soketi_alike(peers), has_jobs=lambda: True, probe_interval_seconds=0
+        soketi_alike(peers, *events_at),
+        has_jobs=lambda: trio.current_time() > jobs_from,
+        **settings,
     ):
-        await trio.sleep_until(999)
-    assert peers[0].repeats == []
-
-
-async def test_silence_with_jobs_in_flight_is_probed_at_doubling_distances(
-    autojump_clock: MockClock,
-) -> None:
-    """After a minute, two more, then at the interval; an event begins it again."""
-    peers: list[Peer] = []
-    async with staged(soketi_alike(peers, 10, 1000), has_jobs=lambda: True):
         await trio.sleep_until(1200)
-    assert peers[0].repeats == [70, 190, 430, 670, 910, 1062, 1182]
-
-
-async def test_silence_without_jobs_is_no_reason(autojump_clock: MockClock) -> None:
-    """Only the interval counts; a job that becomes known later is noticed."""
-    peers: list[Peer] = []
-    async with staged(
-        soketi_alike(peers, 10), has_jobs=lambda: trio.current_time() > 300
-    ):
-        await trio.sleep_until(330)
-    assert peers[0].repeats == [250, 310]
+    assert peers[0].repeats == repeats
 
 
 async def test_a_missing_acknowledgement_ends_the_connection_as_deaf(

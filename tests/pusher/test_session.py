@@ -10,20 +10,17 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import pairwise
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import structlog.testing
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridge import __version__
 from bridge.errors import ConfigError
 from bridge.pusher.session import Outcome, Session, State
 from bridge.pusher.websocket import open_websocket
 from bridge.settings import PusherSettings
 from tests.kit.scripted import (
-    APP_KEY,
     Deliveries,
     FakeAuthorizer,
     Peer,
@@ -31,27 +28,6 @@ from tests.kit.scripted import (
     staged,
     work,
 )
-
-
-async def test_row_01_the_server_is_asked_for_protocol_7(
-    autojump_clock: MockClock,
-) -> None:
-    """The upgrade's path has the app key, its query what the protocol wants."""
-    paths: list[str] = []
-
-    async def script(peer: Peer) -> None:
-        paths.append(peer.path)
-        await work(peer)
-
-    async with staged(spoken(script), url="ws://pusher.test:6001/prefix") as (stage, _):
-        await trio.sleep(1)
-        assert stage.server.targets == [("pusher.test", 6001)]
-    parts = urlsplit(paths[0])
-    assert parts.path == f"/prefix/app/{APP_KEY}"
-    query = parse_qs(parts.query)
-    assert query["protocol"] == ["7"]
-    assert query["client"] == ["dryapi-kafka-bridge"]
-    assert query["version"] == [__version__]
 
 
 async def test_events_are_delivered_once_a_run_with_the_time_of_reading(
@@ -81,49 +57,6 @@ async def test_events_are_delivered_once_a_run_with_the_time_of_reading(
     assert session.statistics.state is State.DISCONNECTED
 
 
-async def test_nothing_is_read_during_a_pause(autojump_clock: MockClock) -> None:
-    """What comes while the session is held back is delivered after it, as one run."""
-
-    async def script(peer: Peer) -> None:
-        await peer.enrol()
-        for name in ("zero", "one", "two"):
-            await peer.publish_at_once(name)
-            await trio.sleep(1)
-        await peer.answer_pings()
-
-    async def pause() -> None:
-        await trio.sleep(5)
-
-    async with staged(spoken(script), pause=pause) as (stage, _):
-        await trio.sleep(9)
-        runs = [[one.data for one in run] for run, _ in stage.deliveries.runs]
-        assert runs == [["zero"], ["one", "two"]]
-
-
-async def test_much_is_taken_only_when_there_is_room_for_it(
-    autojump_clock: MockClock,
-) -> None:
-    """It waits where reading the socket stops for it; a little is taken at once."""
-
-    async def script(peer: Peer) -> None:
-        await peer.enrol()
-        await trio.sleep(2)
-        await peer.publish_at_once("light")
-        await trio.sleep(2)
-        await peer.publish_at_once("heavy" + "x" * 3000)
-        await peer.answer_pings()
-
-    paused: list[tuple[float, int]] = []
-
-    async def pause() -> None:
-        paused.append((trio.current_time(), len(stage.deliveries.events)))
-        await trio.sleep(1)
-
-    async with staged(spoken(script), pause=pause) as (stage, _):
-        await trio.sleep(8)
-    assert paused == [(2, 1), (4, 1), (5, 2)]
-
-
 async def test_an_event_right_behind_the_acknowledgement_is_delivered(
     autojump_clock: MockClock,
 ) -> None:
@@ -142,13 +75,7 @@ async def test_an_event_right_behind_the_acknowledgement_is_delivered(
         assert [event.data for event in stage.deliveries.events] == ["before", "after"]
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        {"socket_id": None},
-        {"socket_id": "no number"},
-    ],
-)
+@pytest.mark.parametrize("data", [{"socket_id": None}, {"socket_id": "no number"}])
 async def test_row_04_a_connection_without_socket_id_is_tried_again(
     data: dict[str, object], autojump_clock: MockClock
 ) -> None:
@@ -214,21 +141,6 @@ async def test_row_06_a_first_frame_that_is_junk_fails_the_attempt(
         assert all(later - earlier >= 1 for earlier, later in pairwise(dials))
 
 
-async def test_row_06_another_event_first_is_passed_over(
-    autojump_clock: MockClock,
-) -> None:
-    """An event of some channel before the greeting does no harm."""
-
-    async def script(peer: Peer) -> None:
-        await peer.publish(event="early", channel="other")
-        await work(peer)
-
-    async with staged(spoken(script)) as (_, session):
-        await trio.sleep(1)
-        assert session.statistics.subscribed
-        assert session.statistics.other_events == 1
-
-
 async def test_row_06_nothing_but_other_events_is_a_timeout(
     autojump_clock: MockClock,
 ) -> None:
@@ -242,30 +154,6 @@ async def test_row_06_nothing_but_other_events_is_a_timeout(
     async with staged(spoken(script), spoken(work)) as (_, session):
         await trio.sleep(15)
         assert session.statistics.subscribed
-
-
-@pytest.mark.parametrize("status", [401, 404, 503, 302])
-async def test_row_07_an_http_answer_to_the_upgrade_is_tried_again(
-    status: int, autojump_clock: MockClock
-) -> None:
-    """No status is final: a proxy answers anything while a server is replaced."""
-
-    async def script(stream: trio.abc.Stream) -> None:
-        await stream.receive_some()
-        head = f"HTTP/1.1 {status} No\r\nLocation: ws://elsewhere.test/\r\n\r\n"
-        await stream.send_all(head.encode())
-
-    async with staged(script, spoken(work)) as (stage, session):
-        with structlog.testing.capture_logs() as logs:
-            await trio.sleep(5)
-        assert session.statistics.subscribed
-        assert session.statistics.connects[Outcome.UNREACHABLE] == 1
-        assert stage.server.dials[1] >= 1
-        assert set(stage.server.targets) == {("pusher.test", 80)}
-    failed = logs[0]
-    assert failed["event"] == "session.failed"
-    assert failed["code"] == status
-    assert f"HTTP {status}" in failed["reason"]
 
 
 async def test_row_42_a_cancelled_session_closes_its_socket_politely(

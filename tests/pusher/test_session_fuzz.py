@@ -78,30 +78,6 @@ def test_row_39_no_server_of_any_manners_does_harm(
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @_long
-@given(_cut(), st.booleans())
-def test_row_39_no_mutated_websocket_frames_do_harm_in_many_tries(
-    noise: list[bytes],
-    greeted: bool,  # noqa: FBT001
-) -> None:
-    """The same with fifty times the chance."""
-    _bytes_after_the_upgrade(noise, greeted=greeted)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-@_long
-@given(_bytes, st.booleans())
-def test_row_39_no_bytes_after_the_upgrade_do_harm_in_many_tries(
-    noise: list[bytes],
-    greeted: bool,  # noqa: FBT001
-) -> None:
-    """The same with fifty times the chance."""
-    _bytes_after_the_upgrade(noise, greeted=greeted)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-@_long
 @given(st.lists(fuzz.deeds, min_size=1, max_size=3))
 def test_row_39_no_server_of_any_manners_does_harm_in_many_tries(
     connections: list[list[fuzz.Deed]],

@@ -12,8 +12,8 @@ from trio.testing import MockClock
 
 from bridge.pusher.coverage import Cause, Interruption
 from tests.kit.scripted import CHANNEL, Peer, spoken, staged, work
+from tests.pusher.courses import Course, check, close, hang, lost
 from tests.pusher.ear import Ear
-from tests.pusher.losing import lost
 
 
 SECOND = 1_000_000
@@ -38,27 +38,42 @@ async def test_a_quiet_connection_is_proved_by_the_ping_that_was_answered(
     assert [one.since_us for one in ear.interruptions] == [31 * SECOND]
 
 
-async def test_an_event_is_proved_by_the_ping_that_goes_out_behind_it(
-    autojump_clock: MockClock,
-) -> None:
-    """Its receipt proves nothing: what was sent before it was read may be under way."""
+async def _say_unasked(peer: Peer) -> None:
+    await peer.publish(channel="other")
+    await peer.say("pusher:ping")
+    await peer.say("pusher:pong")
 
-    async def after(peer: Peer) -> None:
-        await trio.sleep_until(10)
-        await peer.publish()
-        await peer.read_until("pusher:ping")
-        assert trio.current_time() == 10
-        await trio.sleep_until(13)
-        await peer.say("pusher:pong")
-        await trio.sleep_until(14)
-        await peer.publish("whose ping finds no answer")
-        await peer.read_until("pusher:ping")
-        assert trio.current_time() == 14
 
-    ear = Ear()
-    async with staged(lost(after), spoken(work), listener=ear):
-        await trio.sleep_until(20)
-    assert [one.since_us for one in ear.interruptions] == [10 * SECOND]
+async def _await_ping(peer: Peer) -> None:
+    await peer.read_until("pusher:ping")
+
+
+def test_what_is_told_reaches_back_to_what_was_proved() -> None:
+    """An event proves nothing, the answered ping behind it does."""
+    cut = Cause.DISCONNECTED
+    courses: dict[str, tuple[Course, list[Interruption]]] = {
+        "an event whose ping finds no answer": (
+            [(10, "proved"), (14, "not proved", _await_ping, close(4200))],
+            [Interruption(cut, 10 * SECOND, None, 4200)],
+        ),
+        "frames that nobody asked for": (
+            [(8, _say_unasked), (10, close(4200))],
+            [Interruption(cut, 1 * SECOND, None, 4200)],
+        ),
+        # Pongs prove nothing of a deaf connection, but for those before an event.
+        "deaf since the last echo": (
+            [(20, "first"), (21, "echo"), (60, hang)],
+            [Interruption(Cause.DEAF, 20 * SECOND)],
+        ),
+        **{
+            f"refused with {code}": (
+                [(2, close(code))],
+                [Interruption(Cause.REFUSED, 1 * SECOND, None, code)],
+            )
+            for code in (4001, 4003, 4009)
+        },
+    }
+    check(courses)
 
 
 async def test_a_pong_that_waits_for_a_busy_reader_proves_its_ping(
@@ -86,50 +101,6 @@ async def test_a_pong_that_waits_for_a_busy_reader_proves_its_ping(
         assert session.coverage.connection_us == 5 * SECOND
         await trio.sleep_until(20)
     assert [one.since_us for one in ear.interruptions] == [9 * SECOND]
-
-
-async def test_a_frame_that_nobody_asked_for_proves_nothing(
-    autojump_clock: MockClock,
-) -> None:
-    """What the server says last of all may have been under way for long."""
-
-    async def after(peer: Peer) -> None:
-        await trio.sleep_until(8)
-        await peer.publish(channel="other")
-        await peer.say("pusher:ping")
-        await peer.say("pusher:pong")
-        await trio.sleep_until(9)
-        await peer.complain(4200)
-        await trio.sleep_until(10)
-
-    ear = Ear()
-    async with staged(lost(after), spoken(work), listener=ear):
-        await trio.sleep_until(20)
-    assert [one.since_us for one in ear.interruptions] == [1 * SECOND]
-
-
-async def test_a_connection_without_pong_was_deaf_since_the_last_echo(
-    autojump_clock: MockClock,
-) -> None:
-    """Pongs prove nothing of a deaf connection, but for those before an event."""
-
-    async def script(peer: Peer) -> None:
-        await trio.sleep_until(1)
-        await peer.enrol()
-        for at in (20, 21):
-            with trio.move_on_at(at):
-                await peer.answer_pings()
-            await peer.publish()
-        with trio.move_on_at(60):
-            await peer.answer_pings()
-        await trio.sleep_forever()
-
-    ear = Ear()
-    async with staged(spoken(script), spoken(work), listener=ear) as (stage, _):
-        await trio.sleep_until(120)
-    assert ear.interruptions == [Interruption(Cause.DEAF, 20 * SECOND)]
-    # Pings at 20, 22, 52, 82, and ten seconds for the pong.
-    assert stage.server.dials == [0, 92]
 
 
 _JOB_FRAME = {"event": "request.status.updated", "channel": CHANNEL, "data": "{}"}
@@ -204,12 +175,7 @@ async def test_an_event_right_behind_the_acknowledgement_is_no_earlier_echo(
 
 
 class _Line:
-    """
-    A way from a server that may become slower; what is on it when it is cut is lost.
-
-    Attributes:
-        delay_seconds: How long a frame is under way.
-    """
+    """A way from a server that may become slower; what is on it at its cut is lost."""
 
     def __init__(self, peer: Peer, nursery: trio.Nursery) -> None:
         self._peer = peer

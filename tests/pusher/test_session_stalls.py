@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 from bridge.pusher.coverage import Cause, Interruption, Stalls
 from tests.kit.scripted import Peer, spoken, staged, work
+from tests.pusher.courses import Course, check, close, hang, jump
 from tests.pusher.ear import Ear
 
 
@@ -24,6 +25,52 @@ _FLOOD = ["x" * 100_000] * 12
 def _stalls() -> Stalls:
     """Make stalls that see a jump of the test's clock."""
     return Stalls(clock=trio.current_time)
+
+
+async def _pong_at_27(peer: Peer) -> None:
+    await peer.read_until("pusher:ping")
+    await trio.sleep_until(27)
+    await peer.say("pusher:pong")
+
+
+async def _say_wide(peer: Peer) -> None:
+    """Send 400,000 characters of three bytes each."""
+    frame = '{"event":"other","data":"' + "\N{EURO SIGN}" * 400_000 + '"}'
+    await peer.socket.send_message(frame)
+
+
+_COURSES: dict[str, tuple[Course, list[Interruption]]] = {
+    "little was waiting": ([(10.1, "waits", jump(30))], []),
+    "more was waiting than a server keeps, until a ping sent after it was answered": (
+        [(5, "is proved"), (10.1, jump(15), *_FLOOD, _pong_at_27)],
+        [Interruption(Cause.SUSPENDED, 5 * SECOND, 27 * SECOND)],
+    ),
+    "half of what a server keeps, twice": (
+        [(10.1, jump(5), *_FLOOD[:7]), (50.1, jump(5), *_FLOOD[:7])],
+        [],
+    ),
+    "bytes are counted, not characters": (
+        [(10.1, jump(30), _say_wide)],
+        [Interruption(Cause.SUSPENDED, 1 * SECOND, 40_100_000)],
+    ),
+    "the connection ended meanwhile, and what waited moves no bound": (
+        [(5, "is proved"), (10.1, "waits", jump(200), close(4201))],
+        [Interruption(Cause.SUSPENDED, 5 * SECOND, None, 4201)],
+    ),
+    "a connection that is dead is found by a ping at once": (
+        [(1, "proves"), (10.1, jump(200), hang)],
+        [Interruption(Cause.SUSPENDED, 1 * SECOND)],
+    ),
+    "a refusal says more than a clock": (
+        [(10.1, jump(60), close(4009))],
+        [Interruption(Cause.REFUSED, 1 * SECOND, None, 4009)],
+    ),
+}
+
+
+def test_what_is_told_of_a_stall() -> None:
+    """Nothing, if little was waiting; else from what was proved before it."""
+    check(_COURSES)
 
 
 class _LastToWake(Stalls):
@@ -72,32 +119,6 @@ async def test_an_end_that_is_noticed_before_the_beat_is_explained_by_the_stall(
     assert [one.cause for one in ear.interruptions] == [Cause.SUSPENDED]
 
 
-async def test_a_stall_that_a_connection_survives_costs_nothing(
-    autojump_clock: MockClock,
-) -> None:
-    """Little was waiting: nothing is told, and what was read late proves later on."""
-
-    async def script(peer: Peer) -> None:
-        await trio.sleep_until(1)
-        await peer.enrol()
-        await trio.sleep_until(10.1)
-        await peer.publish("waits")
-        autojump_clock.jump(30)
-        await peer.read_until("pusher:ping")
-        await peer.say("pusher:pong")
-        await peer.answer_pings()
-
-    ear, stalls = Ear(), _stalls()
-    async with staged(spoken(script), listener=ear, stalls=stalls) as (stage, session):
-        await trio.sleep_until(60)
-        assert stalls.count == 1
-        assert ear.interruptions == []
-        assert [event.data for event in stage.deliveries.events] == ["waits"]
-        # By the ping after the wake-up, at 40.1 s, or by one behind the late event.
-        assert session.coverage.connection_us in {40.1 * SECOND, 42.1 * SECOND}
-        assert len(stage.server.dials) == 1
-
-
 async def test_what_is_read_after_a_stall_proves_nothing_before_a_new_pong(
     autojump_clock: MockClock,
 ) -> None:
@@ -127,81 +148,6 @@ async def test_what_is_read_after_a_stall_proves_nothing_before_a_new_pong(
         assert session.coverage.connection_us >= 40 * SECOND
 
 
-async def test_a_stall_that_left_more_waiting_than_a_server_keeps_is_told(
-    autojump_clock: MockClock,
-) -> None:
-    """From what was proved before it to the answer of a ping sent after it."""
-
-    async def script(peer: Peer) -> None:
-        await trio.sleep_until(1)
-        await peer.enrol()
-        await trio.sleep_until(5)
-        await peer.publish("is proved")
-        with trio.move_on_at(10.1):
-            await peer.answer_pings()
-        autojump_clock.jump(15)
-        for payload in _FLOOD:
-            await peer.publish(payload)
-        await peer.read_until("pusher:ping")
-        await trio.sleep_until(27)
-        await peer.say("pusher:pong")
-        await peer.answer_pings()
-
-    ear = Ear()
-    async with staged(spoken(script), listener=ear, stalls=_stalls()) as (
-        stage,
-        session,
-    ):
-        await trio.sleep_until(40)
-        assert ear.interruptions == [
-            Interruption(Cause.SUSPENDED, 5 * SECOND, 27 * SECOND)
-        ]
-        assert len(ear.subscriptions) == 1
-        # The next ping went out behind all that came after the pong.
-        assert session.coverage.connection_us == 27.1 * SECOND
-        assert len(stage.deliveries.events) == 1 + len(_FLOOD)
-
-
-async def test_each_stall_is_measured_by_itself(autojump_clock: MockClock) -> None:
-    """Twice half of what a server keeps is nothing lost."""
-
-    async def script(peer: Peer) -> None:
-        await trio.sleep_until(1)
-        await peer.enrol()
-        for at in (10.1, 50.1):
-            with trio.move_on_at(at):
-                await peer.answer_pings()
-            autojump_clock.jump(5)
-            for payload in _FLOOD[:7]:
-                await peer.publish(payload)
-        await peer.answer_pings()
-
-    ear, stalls = Ear(), _stalls()
-    async with staged(spoken(script), listener=ear, stalls=stalls) as (stage, _):
-        await trio.sleep_until(100)
-        assert stalls.count == 2
-        assert len(stage.deliveries.events) == 14
-    assert ear.interruptions == []
-
-
-async def test_bytes_are_counted_not_characters(autojump_clock: MockClock) -> None:
-    """A message of 400,000 letters that need three bytes each is above the limit."""
-
-    async def script(peer: Peer) -> None:
-        await trio.sleep_until(1)
-        await peer.enrol()
-        await trio.sleep_until(10.1)
-        autojump_clock.jump(30)
-        frame = '{"event":"other","data":"' + "\N{EURO SIGN}" * 400_000 + '"}'
-        await peer.socket.send_message(frame)
-        await peer.answer_pings()
-
-    ear = Ear()
-    async with staged(spoken(script), listener=ear, stalls=_stalls()):
-        await trio.sleep_until(50)
-    assert [one.cause for one in ear.interruptions] == [Cause.SUSPENDED]
-
-
 async def test_a_ping_from_before_the_stall_proves_nothing(
     autojump_clock: MockClock,
 ) -> None:
@@ -226,60 +172,6 @@ async def test_a_ping_from_before_the_stall_proves_nothing(
     # No ping was answered before it.
     assert lost.since_us == 1 * SECOND
     assert lost.until_us == pytest.approx(36.5 * SECOND, abs=0.5 * SECOND)
-
-
-async def test_a_connection_that_ended_during_a_stall_is_one_interruption(
-    autojump_clock: MockClock,
-) -> None:
-    """The stall is its cause, and what waited on the socket moves no bound."""
-
-    async def script(peer: Peer) -> None:
-        await trio.sleep_until(1)
-        await peer.enrol()
-        await trio.sleep_until(5)
-        await peer.publish("is proved")
-        with trio.move_on_at(10.1):
-            await peer.answer_pings()
-        await peer.publish("waits")
-        autojump_clock.jump(200)
-        await peer.close(4201)
-
-    ear = Ear()
-    async with staged(spoken(script), spoken(work), listener=ear, stalls=_stalls()) as (
-        stage,
-        _,
-    ):
-        await trio.sleep_until(250)
-        assert [event.data for event in stage.deliveries.events] == [
-            "is proved",
-            "waits",
-        ]
-    assert ear.interruptions == [Interruption(Cause.SUSPENDED, 5 * SECOND, None, 4201)]
-    assert len(ear.subscriptions) == 2
-
-
-async def test_a_connection_that_is_dead_after_a_stall_is_found_by_a_ping_at_once(
-    autojump_clock: MockClock,
-) -> None:
-    """A laptop that wakes in another network doesn't wait for the next ping's turn."""
-
-    async def script(peer: Peer) -> None:
-        await trio.sleep_until(1)
-        await peer.enrol()
-        await peer.publish("proves")
-        await trio.sleep_until(10.1)
-        autojump_clock.jump(3600)
-        await trio.sleep_forever()
-
-    ear = Ear()
-    async with staged(spoken(script), spoken(work), listener=ear, stalls=_stalls()) as (
-        stage,
-        session,
-    ):
-        await trio.sleep_until(3640)
-        assert session.statistics.subscribed
-    assert ear.interruptions == [Interruption(Cause.SUSPENDED, 1 * SECOND)]
-    assert stage.server.dials[1] <= 3610.1 + 10 + 1
 
 
 async def test_a_stall_between_two_subscriptions_is_not_told(
@@ -329,22 +221,6 @@ async def test_what_a_stall_left_open_ends_with_its_connection(
         await trio.sleep_until(100)
     assert [one.until_us for one in ear.interruptions] == [None]
     assert len(ear.subscriptions) == 2
-
-
-async def test_a_refusal_after_a_stall_is_a_refusal(autojump_clock: MockClock) -> None:
-    """What dryAPI says is more than what a clock says."""
-
-    async def script(peer: Peer) -> None:
-        await trio.sleep_until(1)
-        await peer.enrol()
-        await trio.sleep_until(10.1)
-        autojump_clock.jump(60)
-        await peer.close(4009)
-
-    ear = Ear()
-    async with staged(spoken(script), spoken(work), listener=ear, stalls=_stalls()):
-        await trio.sleep_until(80)
-    assert ear.interruptions == [Interruption(Cause.REFUSED, 1 * SECOND, None, 4009)]
 
 
 async def test_a_long_pause_is_looked_at_like_a_stall(

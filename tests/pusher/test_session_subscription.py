@@ -13,7 +13,6 @@ from trio.testing import MockClock
 from bridge.errors import AuthorizationError
 from bridge.pusher.session import Outcome
 from tests.kit.scripted import (
-    APP_KEY,
     CHANNEL,
     FakeAuthorizer,
     Peer,
@@ -22,27 +21,6 @@ from tests.kit.scripted import (
     staged,
     work,
 )
-
-
-async def test_row_26_each_connection_has_its_own_signature(
-    autojump_clock: MockClock,
-) -> None:
-    """After a reconnect the new socket id is signed, and its subscription acked."""
-    subscriptions: list[tuple[str, object]] = []
-
-    async def script(peer: Peer) -> None:
-        await peer.establish()
-        frame = await peer.subscribe()
-        subscriptions.append((peer.socket_id, frame["data"]["auth"]))
-        await peer.close(4200)
-
-    async with staged(spoken(script)) as (stage, session):
-        await trio.sleep(5)
-        assert session.statistics.connects[Outcome.SUBSCRIBED] >= 3
-        assert stage.authorizer.asked == [socket_id for socket_id, _ in subscriptions]
-        assert len(set(stage.authorizer.asked)) == len(subscriptions)
-        for socket_id, auth in subscriptions:
-            assert auth == f"{APP_KEY}:signature-for-{socket_id}"
 
 
 async def test_row_27_a_signature_for_a_socket_id_that_is_gone_is_never_sent(
@@ -121,64 +99,6 @@ async def test_row_29_a_refused_token_ends_a_session_that_never_worked(
     assert len(stage.server.dials) == 1
 
 
-async def test_row_30_a_refusal_after_it_worked_is_tried_slowly(
-    autojump_clock: MockClock,
-) -> None:
-    """A session that was subscribed once comes back when it is let in again."""
-    terminal = AuthorizationError("HTTP 403", status=403, terminal=True)
-
-    class Revoked(FakeAuthorizer):
-        async def authorize(self, socket_id: str, channel: str) -> str:
-            auth = await super().authorize(socket_id, channel)
-            if 1 < len(self.asked) < 4:
-                raise terminal
-            return auth
-
-    async def once(peer: Peer) -> None:
-        await peer.enrol()
-        await peer.close(4200)
-
-    async with staged(spoken(once), spoken(work), authorizer=Revoked()) as (
-        stage,
-        session,
-    ):
-        with structlog.testing.capture_logs() as logs:
-            await trio.sleep(90)
-        assert session.statistics.subscribed
-        assert session.statistics.connects[Outcome.NOT_AUTHORIZED] == 2
-        assert stage.server.dials[2] - stage.server.dials[1] >= 22
-    assert [log.get("action") for log in logs] == [
-        None,
-        "retry_now",
-        "terminal",
-        "terminal",
-        None,
-    ]
-
-
-async def test_row_32_a_refused_subscription_is_tried_with_a_new_signature(
-    autojump_clock: MockClock,
-) -> None:
-    """Soketi's error ends nothing; the second subscription works."""
-
-    async def script(peer: Peer) -> None:
-        await peer.establish()
-        await peer.read_until("pusher:subscribe")
-        await peer.say(
-            "pusher:subscription_error",
-            channel=CHANNEL,
-            data={"type": "AuthError", "error": "no", "status": 401},
-        )
-        await peer.subscribe()
-        await peer.answer_pings()
-
-    async with staged(spoken(script)) as (stage, session):
-        await trio.sleep(5)
-        assert session.statistics.subscribed
-        assert len(stage.server.dials) == 1
-        assert len(stage.authorizer.asked) == 2
-
-
 @pytest.mark.parametrize(
     ("data", "code"),
     [
@@ -224,24 +144,6 @@ async def test_row_32_other_refusals_are_tried_again(
         assert session.statistics.subscribed
         assert session.statistics.connects[Outcome.NOT_SUBSCRIBED] == 1
         assert stage.server.dials[1] >= least_seconds
-
-
-async def test_row_33_an_unanswered_subscription_is_sent_again(
-    autojump_clock: MockClock,
-) -> None:
-    """The second one is answered, on the same connection."""
-
-    async def script(peer: Peer) -> None:
-        await peer.establish()
-        await peer.read_until("pusher:subscribe")
-        await peer.subscribe()
-        await peer.answer_pings()
-
-    async with staged(spoken(script)) as (stage, session):
-        await trio.sleep(12)
-        assert session.statistics.subscribed
-        assert len(stage.server.dials) == 1
-        assert session.coverage.connection_us == 10_000_000
 
 
 async def test_row_33_a_late_answer_is_as_good_as_one_in_time(
@@ -303,21 +205,3 @@ async def test_row_34_an_error_without_channel_answers_the_subscription(
     assert error.code == 4009
     assert "Connection is unauthorized" in str(error)
     assert "BRIDGE_CLIENT_ID" in str(error)
-
-
-async def test_row_35_a_repeated_acknowledgement_changes_nothing(
-    autojump_clock: MockClock,
-) -> None:
-    """It is one subscription, one log line."""
-
-    async def script(peer: Peer) -> None:
-        await peer.enrol()
-        await peer.acknowledge()
-        await peer.answer_pings()
-
-    with structlog.testing.capture_logs() as logs:
-        async with staged(spoken(script)) as (_, session):
-            await trio.sleep(5)
-            assert session.statistics.subscribed
-            assert session.statistics.connects == {Outcome.SUBSCRIBED: 1}
-    assert [log["event"] for log in logs] == ["session.subscribed"]
