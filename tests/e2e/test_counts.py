@@ -26,6 +26,8 @@ _BUFFER_BYTES = 50_000
 
 _LOST = 50
 
+_OPEN_SECONDS = 20.0
+
 _IMAGE = data_uri(jpeg(10))
 
 # A preview of the flood's is no image: it fills the disk as a dead letter.
@@ -106,6 +108,13 @@ async def _fill(bridge: BridgeProcess, load: Load) -> None:
         await load.run_together([job(20) for _ in range(10)])
 
 
+async def _wait_all_open(bridge: BridgeProcess) -> None:
+    """Wait until jobs, dead letters, gaps and previews can be written."""
+    with trio.fail_after(_OPEN_SECONDS):
+        while len(bridge.logged("topics.open")) < 4:  # noqa: ASYNC110 - a log's lines
+            await trio.sleep(0.02)
+
+
 @pytest.mark.timeout(90)
 async def test_whatever_came_is_accounted_for_at_any_moment(
     scene: Scene,
@@ -122,8 +131,9 @@ async def test_whatever_came_is_accounted_for_at_any_moment(
         outbox_buffer_bytes=_BUFFER_BYTES,
     )
     await bridge.start_and_wait()
-    # It comes a moment after the subscription by which the bridge is ready.
+    # These come a moment after the subscription by which the bridge is ready.
     await bridge.wait_logged("gap.settled")
+    await _wait_all_open(bridge)
     async with scene.load(bridge, arrives="some") as load, _scraped(bridge):
         said = bridge.all_output
         await load.run_together([job(3, [_IMAGE]) for _ in range(10)])
