@@ -10,7 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
 import httpx  # noqa: TID251 - this is the module that may
 import msgspec
@@ -24,7 +24,7 @@ from bridge.http.transport import BoundedTransport, read_body
 from bridge.settings import Secret
 
 
-__all__ = ["Authorizer", "ChannelAuthorizer"]
+__all__ = ["Authorizer"]
 
 # A response has about 120 bytes. A login page in its place is not read to the end.
 _MOST_BODY_BYTES: Final = 64 * 1024
@@ -50,13 +50,6 @@ _REFUSALS: Final = {
 
 class _Signed(msgspec.Struct):
     auth: str
-
-
-class ChannelAuthorizer(Protocol):
-    """What the session needs of an `Authorizer`."""
-
-    async def authorize(self, socket_id: str, channel: str) -> str:  # noqa: D102
-        ...
 
 
 class Authorizer:

@@ -3,11 +3,12 @@ What the end of a connection means: one table from close code to action.
 
 The codes come from three places: RFC 6455 section 7.4 (1000-1999), the Pusher
 protocol's page "Error codes" (4000-4399), and what soketi 1.6 and Laravel Reverb were
-seen to send. How long an action waits is decided in `backoff`.
+seen to send. `Backoff` makes seconds of an action.
 """
 
 from __future__ import annotations
 
+import random
 from enum import StrEnum
 from typing import Final
 
@@ -20,6 +21,7 @@ from bridge.pusher.protocol import ServerError, SubscriptionError
 __all__ = [
     "RULES",
     "Action",
+    "Backoff",
     "EndedError",
     "Rule",
     "lost",
@@ -49,21 +51,13 @@ class Action(StrEnum):
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """
-    One row of the table.
-
-    Attributes:
-        first: Lowest close code that the rule is for.
-        last: Highest close code that the rule is for.
-        action: What to do.
-        meaning: What the server means by it, for logs and errors.
-        hint: What the user has to do, for a terminal action.
-    """
+    """One row of the table: what the codes from `first` to `last` mean."""
 
     first: int
     last: int
     action: Action
     meaning: str
+    # What the user has to do, if the action is terminal.
     hint: str = ""
 
 
@@ -118,6 +112,21 @@ RULES: tuple[Rule, ...] = (
     Rule(4300, 4999, Action.RETRY_SLOWLY, "the server closed with another error"),
 )
 
+# Of the two seconds within which a returned server is to be found, two tenths
+# are left for connecting, authorizing and subscribing.
+_SHORT_CAP_SECONDS: Final = 1.8
+_SHORT_OUTAGE_SECONDS: Final = 30.0
+
+# Jitter takes up to a quarter off. With the cap above, ten seconds of immediate
+# refusals see at most ten connects: at 0, 0, 0.4, 1.1, 2.5, ... s.
+_LEAST_SHARE: Final = 0.75
+
+# Pusher protocol, 4100-4199: wait at least a second.
+_LATER_SECONDS: Final = 1.0
+
+# A rate that no server minds, when only an operator can change the answer.
+_SLOWLY_SECONDS: Final = 30.0
+
 _NO_CODE: Final = Rule(0, 0, Action.RETRY_NOW, "the connection broke")
 _UNKNOWN: Final = Rule(
     0, 0, Action.RETRY_SLOWLY, "the server closed with an unknown code"
@@ -158,13 +167,7 @@ class EndedError(SessionError):
 
 
 def rule_of(code: int | None) -> Rule:
-    """
-    Find the rule for a close code; every code has one.
-
-    Args:
-        code: The code of the close frame or of `pusher:error`; None for an end
-            without either.
-    """
+    """Find the rule for a code; every one has one, and so has an end without."""
     if code is None:
         return _NO_CODE
     for rule in RULES:
@@ -178,11 +181,7 @@ def lost(loss: ConnectionLostError, error: ServerError | None) -> EndedError:
     Classify a connection that ended by itself.
 
     Pusher's own servers send a close code only, soketi the code and an error, Reverb
-    an error only: the code is taken from either.
-
-    Args:
-        loss: How the connection ended.
-        error: A `pusher:error` that came right before, if one did.
+    an error only: the code is taken from either. The error came right before.
     """
     code, detail = loss.code, str(loss)
     if error is not None:
@@ -198,10 +197,6 @@ def unanswered(missing: str, error: ServerError | None) -> EndedError:
 
     Reverb keeps a connection open whose subscription or app it refuses, and sends an
     error that names no channel: that error is the answer.
-
-    Args:
-        missing: What did not come, and for how long.
-        error: The last `pusher:error` on the connection, if there was one.
     """
     if error is None or error.code is None:
         return EndedError(missing, Action.RETRY_LATER)
@@ -222,3 +217,65 @@ def refused_subscription(error: SubscriptionError) -> EndedError:
 def _by_rule(code: int | None, detail: str) -> EndedError:
     rule = rule_of(code)
     return EndedError(f"{rule.meaning} ({detail})", rule.action, code, hint=rule.hint)
+
+
+class Backoff:
+    """
+    The waits of one session.
+
+    The first retry follows at once where the action allows it. For the first half
+    minute of an outage no wait is longer than two seconds, so that a server that was
+    restarted is found quickly; after that waits double up to the cap. All are spread
+    over `spread_seconds`: many sessions may begin them in the same moment.
+    """
+
+    def __init__(
+        self,
+        initial_seconds: float,
+        max_seconds: float,
+        *,
+        spread_seconds: float = 0.0,
+        jitter: random.Random,
+    ) -> None:
+        self._initial_seconds = initial_seconds
+        self._max_seconds = max_seconds
+        self._spread_seconds = spread_seconds
+        self._jitter = jitter
+        self._next_seconds = initial_seconds
+        self._at_once = True
+
+    def reset(self) -> None:
+        """Begin again: a connection was up long enough to be called stable."""
+        self._next_seconds = self._initial_seconds
+        self._at_once = True
+
+    def spread(self) -> float:
+        """Give a wait that spreads what all sessions would do in the same moment."""
+        return self._jitter.uniform(0.0, self._spread_seconds)
+
+    def delay(
+        self,
+        action: Action,
+        *,
+        outage_seconds: float,
+        retry_after_seconds: float | None = None,
+    ) -> float:
+        """Give the seconds until the next connection of an account with an outage."""
+        at_once, self._at_once = self._at_once, False
+        if action in {Action.RETRY_NOW, Action.USE_TLS}:
+            seconds = 0.0 if at_once else self._double(outage_seconds)
+        elif action is Action.RETRY_LATER:
+            least = _LATER_SECONDS / _LEAST_SHARE
+            seconds = max(least, self._double(outage_seconds))
+        else:
+            seconds = max(_SLOWLY_SECONDS, self._max_seconds)
+        seconds *= self._jitter.uniform(_LEAST_SHARE, 1.0)
+        return max(seconds, retry_after_seconds or 0.0) + self.spread()
+
+    def _double(self, outage_seconds: float) -> float:
+        cap = self._max_seconds
+        if outage_seconds < _SHORT_OUTAGE_SECONDS:
+            cap = min(cap, _SHORT_CAP_SECONDS)
+        seconds = min(self._next_seconds, cap)
+        self._next_seconds = seconds * 2
+        return seconds

@@ -200,12 +200,8 @@ class Coverage:
         """
         Report that a subscribed connection ended.
 
-        Args:
-            cause: Why.
-            close_code: The code that ended it, if one did.
-            probed: Whether its server acknowledges a repeated subscription. Otherwise
-                only pongs prove anything of a quiet time: a gap would begin at the
-                last event, days ago perhaps.
+        Unless it was probed, only pongs prove anything of a quiet time: a gap would
+        begin at the last event, days ago perhaps.
         """
         deaf = cause is Cause.DEAF and probed
         since_us = self.subscription_us if deaf else self.connection_us

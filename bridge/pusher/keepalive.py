@@ -62,16 +62,6 @@ class KeepAlive:
     """
     The pings and probes of one connection.
 
-    Args:
-        client_id: The account, for the log.
-        send: Sends a frame.
-        abort: Abandons a connection whose server is dead.
-        coverage: Where answers are noted.
-        settings: How often, and how long an answer may take.
-        activity_timeout_seconds: What the server asks for.
-        has_jobs: Whether jobs are known to be in flight.
-        probes: Probes by outcome, counted.
-
     Attributes:
         subscription: The frame that is repeated to probe; set before `run`.
         probed: Whether this connection is probed.

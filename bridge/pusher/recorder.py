@@ -22,19 +22,18 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import structlog
 
 from bridge import __version__
 from bridge.errors import ConfigError
 from bridge.events.job_status import STATUSES, JobStatusRecord
+from bridge.pusher.session import Note
 from bridge.settings import PusherSettings
 
 
-__all__ = ["Note", "Recorder"]
-
-Note: TypeAlias = Callable[..., None]  # note(kind, text=None, **members)
+__all__ = ["Recorder"]
 
 _BEGINNING: Final = b'{"at":0.0,"kind":"started",'
 _NOTE_BYTES: Final = 400  # the memory of a queued note, besides its text

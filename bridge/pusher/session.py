@@ -5,7 +5,7 @@ The session: one account's channel, kept subscribed for as long as it runs.
 greeting, authorize, subscribe, expect the acknowledgement, keep alive. What is read is
 delivered by the reading task (`Connection._receive`), without waiting. `Session.run`
 makes one connection after the other. What an end means is decided by the table of
-`close_codes`, and how long to wait by `backoff`.
+`close_codes`, and how long to wait by its `Backoff`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from typing import Final, NoReturn, TypeAlias
@@ -29,9 +30,9 @@ from bridge.errors import (
     ConnectionLostError,
     RefusedError,
 )
-from bridge.pusher.backoff import Backoff
 from bridge.pusher.close_codes import (
     Action,
+    Backoff,
     EndedError,
     lost,
     refused_subscription,
@@ -64,6 +65,7 @@ __all__ = [
     "Connect",
     "Connection",
     "Deliver",
+    "Note",
     "Outcome",
     "Session",
     "State",
@@ -86,7 +88,7 @@ It returns at once and doesn't raise.
 """
 
 Note: TypeAlias = Callable[..., None]
-"""Takes what happens on one connection, for `--record`."""
+"""Takes what happens on one connection: `note(kind, text=None, **members)`."""
 
 # A subscription is sent once more before the connection is abandoned: soketi drops
 # answers to a slow reader, and a signature may meet a restarting server.
@@ -135,37 +137,24 @@ _OUTCOMES: Final = {
 }
 
 
+@dataclass
 class Statistics:
-    """
-    One session's numbers; no logic reads them.
+    """One session's numbers; no logic reads them."""
 
-    Attributes:
-        client_id: The account.
-        state: How far the connection has come.
-        frames: Messages received, of every kind.
-        events: Job events delivered.
-        other_events: Events of another name or channel, dropped.
-        unrecognized: Frames that aren't events.
-        connects: Connections by outcome; `subscribed` is counted when it begins.
-        probes: Repeated subscriptions by outcome.
-        refused_reason: Why dryAPI refuses the account, since it was subscribed
-            last; a text without secrets, None while it doesn't.
-        last_frame_at_us: Receipt of the last message, microseconds since the epoch.
-        last_close_code: The last connection's code, if it had one.
-    """
-
-    def __init__(self, client_id: str) -> None:
-        self.client_id = client_id
-        self.state = State.DISCONNECTED
-        self.frames = 0
-        self.events = 0
-        self.other_events = 0
-        self.unrecognized = 0
-        self.connects: Counter[Outcome] = Counter()
-        self.probes: Counter[ProbeOutcome] = Counter()
-        self.refused_reason: str | None = None
-        self.last_frame_at_us: int | None = None
-        self.last_close_code: int | None = None
+    client_id: str
+    state: State = State.DISCONNECTED
+    # Messages of every kind, and what became of them.
+    frames: int = 0
+    events: int = 0
+    other_events: int = 0
+    unrecognized: int = 0
+    # `subscribed` is counted when it begins, the others at the connection's end.
+    connects: Counter[Outcome] = field(default_factory=Counter)
+    probes: Counter[ProbeOutcome] = field(default_factory=Counter)
+    # A text without secrets; None again as soon as the account is subscribed.
+    refused_reason: str | None = None
+    last_frame_at_us: int | None = None
+    last_close_code: int | None = None
 
     @property
     def subscribed(self) -> bool:
@@ -679,7 +668,7 @@ class Session:
         if self._refused_since is None:
             self._refused_since = now
             refused_before = True
-        has_worked = self.statistics.connects[Outcome.SUBSCRIBED] > 0
+        has_worked = self.coverage.connection_us is not None
         has_lasted = (
             refused_before
             and now - self._refused_since >= self._settings.refused_timeout_seconds

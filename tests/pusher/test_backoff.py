@@ -7,8 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from bridge.pusher.backoff import Backoff
-from bridge.pusher.close_codes import Action
+from bridge.pusher.close_codes import Action, Backoff
 
 
 def _backoff(seed: int = 1, spread_seconds: float = 0.0) -> Backoff:
