@@ -360,13 +360,15 @@ class _TextFrames(trio.abc.Stream):
         """Deliver whole text frames; return the next bytes that are none."""
         if not self._upgraded:
             return await self._receive_head()
+        # A flood of frames must not keep other tasks from running. And where the frame
+        # before broke the protocol, the reader is cancelled here: nothing behind it is
+        # delivered.
+        await trio.lowlevel.checkpoint()
         while True:
             if not (self._rest or self._fragmented or self._assembled or self._closed):
                 await self._deliver_texts()
             piece = self._next_piece()
             if piece:
-                # A flood of frames must not keep other tasks from running.
-                await trio.lowlevel.checkpoint()
                 return piece
             if self._at_end:
                 return b""

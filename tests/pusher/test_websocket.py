@@ -87,6 +87,22 @@ async def test_what_came_before_the_end_is_delivered_before_the_end(
     assert "'Server closed\\n'" in str(error)
 
 
+async def test_row_39_nothing_is_delivered_after_a_violation(
+    nursery: trio.Nursery,
+) -> None:
+    """Though it came in the same read; here a control frame in fragments."""
+
+    async def script(peer: Peer) -> None:
+        await peer.stream.send_all(b"\x81\x06before\x89\x00\x09\x00\x81\x05after")
+        await trio.sleep_forever()
+
+    for _ in range(20):
+        reads, error = await _read(spoken(script), nursery)
+        assert isinstance(error, ConnectionLostError)
+        assert error.code == 1002
+        assert reads.messages == ["before"]
+
+
 @pytest.mark.parametrize("payload", ["ü" * 3, "abcdef"])
 async def test_row_41_a_fragmented_message_arrives_whole(
     payload: str, nursery: trio.Nursery
