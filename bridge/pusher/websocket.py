@@ -302,8 +302,7 @@ class _TextFrames(trio.abc.Stream):
     A server's byte stream without its whole text frames, which are delivered.
 
     A message that trio_websocket has to assemble (fragments, binary) comes back through
-    `deliver_assembled`. Until it has, text frames pass through too: trio_websocket
-    keeps their order.
+    `deliver_assembled`, before anything behind it is looked at.
 
     Attributes:
         is_closing: The bridge has begun to close: nothing but a close frame matters.
@@ -332,16 +331,13 @@ class _TextFrames(trio.abc.Stream):
         self._buffer = bytearray()
         # What is left of a frame that trio_websocket gets.
         self._rest = 0
-        # trio_websocket has a message's first fragment and not its last; it has so
-        # many whole messages that were not delivered; so many frames in a row were
-        # no whole message.
+        # trio_websocket has a message's first fragment and not its last; so many frames
+        # in a row were no whole message.
         self._fragmented = False
-        self._assembled = 0
         self._in_a_row = 0
 
     def deliver_assembled(self, message: Message) -> None:
         """Deliver a message that trio_websocket has assembled."""
-        self._assembled -= 1
         self._deliver((message,))
 
     def _deliver(self, messages: Sequence[Message]) -> bool:
@@ -360,12 +356,12 @@ class _TextFrames(trio.abc.Stream):
         """Deliver whole text frames; return the next bytes that are none."""
         if not self._upgraded:
             return await self._receive_head()
-        # A flood of frames must not keep other tasks from running. And where the frame
-        # before broke the protocol, the reader is cancelled here: nothing behind it is
-        # delivered.
+        # trio_websocket has handled the frame before, and yielded once. Yielding again lets
+        # `run` deliver the message that it completed, or cancel this task if it broke the
+        # protocol. And a flood of frames must not keep other tasks from running.
         await trio.lowlevel.checkpoint()
         while True:
-            if not (self._rest or self._fragmented or self._assembled or self._closed):
+            if not (self._rest or self._fragmented or self._closed):
                 await self._deliver_texts()
             piece = self._next_piece()
             if piece:
@@ -460,12 +456,11 @@ class _TextFrames(trio.abc.Stream):
             is_text = first == _WHOLE_TEXT and valid
             if (
                 is_text
-                and not (self._fragmented or self._assembled)
+                and not self._fragmented
                 and have < end <= begin + self._max_message_bytes
             ):
                 return 0
             self._fragmented = not final
-            self._assembled += final
             self._in_a_row = 0 if final else self._in_a_row + 1
         else:
             if have < min(end, begin + _TWO_BYTES):
