@@ -356,9 +356,9 @@ class _TextFrames(trio.abc.Stream):
         """Deliver whole text frames; return the next bytes that are none."""
         if not self._upgraded:
             return await self._receive_head()
-        # trio_websocket has handled the frame before, and yielded once. Yielding again lets
-        # `run` deliver the message that it completed, or cancel this task if it broke the
-        # protocol. And a flood of frames must not keep other tasks from running.
+        # trio_websocket has handled the frame before, and yielded once. Yielding again
+        # lets `run` deliver the message that it completed, or cancel this task if it
+        # broke the protocol. And a flood of frames must not keep other tasks waiting.
         await trio.lowlevel.checkpoint()
         while True:
             if not (self._rest or self._fragmented or self._closed):

@@ -289,10 +289,10 @@ MUTANTS = (
         needs_servers=True,
     ),
     Mutant(
-        "36-text-overtakes-fragments",
-        "A whole text frame is delivered before the fragmented message ahead of it.",
+        "36-order-lost",
+        "A text frame is delivered before the message, or the violation, ahead of it.",
         (
-            "tests/pusher/test_websocket.py::test_row_41_a_fragmented_message_arrives_whole",
+            "tests/pusher/test_websocket.py::test_row_39_nothing_is_delivered_after_a_violation",
             "tests/pusher/test_frames.py::test_rows_39_41_whatever_a_server_sends_is_what_wsproto_decodes",
         ),
     ),
