@@ -106,6 +106,7 @@ class KeepAlive:
         self._replied.set()
         self._events = 0
         self._probed_at = self._quiet_since = now
+        self._probed_us = 0
         self._silence_seconds = settings.probe_silence_seconds
 
     # -- What the reader reports ----------------------------------------------

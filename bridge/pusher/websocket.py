@@ -283,7 +283,7 @@ async def open_websocket(  # noqa: PLR0913 - what has a default is a seam or an 
             try:
                 await nursery.start(websocket.run, lost)
                 # A close handshake needs the reader, also when the connection's user is
-                # cancelled; `_leave` ends it.
+                # cancelled; `leave` ends it.
                 websocket.reading.shield = True
                 yield websocket
             except SessionError as error:
