@@ -133,7 +133,11 @@ async def test_a_refused_start_still_delivers_what_an_earlier_run_left(
 
     own_kafka.start()
     refused = scene.bridge(
-        dryapi, outbox_dir=bridge.outbox, api_token=f"{scene.account.token}-revoked"
+        dryapi,
+        outbox_dir=bridge.outbox,
+        api_token=f"{scene.account.token}-revoked",
+        # A broker that has just started takes its time on a busy machine.
+        shutdown_timeout_seconds=60,
     )
     refused.start()
     assert "HTTP 401" in await refused.wait_refusal(3)
