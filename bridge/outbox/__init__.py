@@ -1,14 +1,11 @@
 """
-The transactional outbox: what has been read and is not yet safely in Kafka.
+The transactional outbox: what was read and isn't safely in Kafka, in SQLite.
 
-`Outbox` is the room's door. Nothing here knows Kafka's client or Pusher: rows
-come in as `Record`, get their place in a lane, and leave as `StoredRecord`.
+`Outbox` takes records, the relay sends them and acknowledges.
 """
 
-from bridge.outbox.disk.directory import OutboxDirectory
+from bridge.outbox.directory import OutboxDirectory
 from bridge.outbox.outbox import Outbox
-from bridge.outbox.records import LaneState
-from bridge.outbox.statistics import OutboxStatistics
 
 
-__all__ = ["LaneState", "Outbox", "OutboxDirectory", "OutboxStatistics"]
+__all__ = ["Outbox", "OutboxDirectory"]

@@ -1,61 +1,113 @@
 """
-The doors of the outbox, for the reader, the relay and whoever starts and stops it.
+The outbox: records in, one transaction for all that has gathered, rows out.
 
-Nothing is done here: what comes in is laid down for the outbox's own thread, which
-works in `writer`.
+Two threads use it. The trio thread offers and asks; the Kafka thread commits, reads and
+acknowledges. `Queue` is what they share.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import TypeVar
 
-from bridge.events.record import Envelope, Record, StoredRecord
-from bridge.outbox.disk.directory import OutboxDirectory
-from bridge.outbox.healing_doors import HealingDoors
-from bridge.outbox.inbox import Inbox, Kept
-from bridge.outbox.jobs.in_flight import Jobs
-from bridge.outbox.jobs.order import Order
-from bridge.outbox.losses import Losses
-from bridge.outbox.records import Delivered, LaneState, Loss, Memory
-from bridge.outbox.rows.lane import Run
-from bridge.outbox.rows.lanes import NONE_UNPLACED, PartitionOf, Unplaced
+import msgspec
+import structlog
+
+from bridge.errors import OutboxDamagedError, OutboxFullError
+from bridge.events.record import Record, StoredRecord
+from bridge.outbox.database import Database
+from bridge.outbox.directory import OutboxDirectory
+from bridge.outbox.jobs import Jobs
+from bridge.outbox.pressure import Pressure
+from bridge.outbox.queue import Item, Queue, Request, total_weight, weigh
+from bridge.outbox.quota import Quota
+from bridge.outbox.recovery import (
+    RECOVERED,
+    Recovered,
+    mark_damaged,
+    recover_if_damaged,
+)
+from bridge.outbox.rows import Run
 from bridge.outbox.statistics import OutboxStatistics
-from bridge.outbox.store import Placed, Store
-from bridge.outbox.webhooks.deliveries import KeptDeliveries
-from bridge.outbox.writer import Writer
+from bridge.outbox.store import Store
+from bridge.outbox.values import (
+    Delivered,
+    Delivery,
+    Healing,
+    Held,
+    Loss,
+    Memory,
+    PartitionState,
+    Placed,
+    Spent,
+)
+from bridge.outbox.webhooks import DELIVERY_BYTES
 from bridge.settings import OutboxSettings, WebhookSettings
 
 
 __all__ = ["Outbox"]
 
+_log = structlog.get_logger("bridge.outbox")
+
 _T = TypeVar("_T")
 
+# Rows of one transaction, about 5 ms of work; how many bytes it takes, the quota says.
+_ROWS_A_COMMIT = 2000
+_TRIMMED_A_COMMIT = 4000
 
-class Outbox(HealingDoors):
+# Gap records of one transaction: they are written whether there is room or not.
+_KEPT_A_COMMIT = 100
+
+# The disk is measured, and what is old is forgotten, so often.
+_LOOK_SECONDS = 1.0
+
+# A full outbox at which rows come and go is reported once: it is full no more when it
+# has refused nothing for so long.
+_CALM_SECONDS = 3.0
+
+# Webhooks that were taken, and of which nothing is left but that: 1 GiB of the usual
+# 8 GiB. They are there for a day, and must not push events out of a small one.
+_DELIVERIES_SHARE = 8
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """A gap record, and the gaps that are remembered or forgotten with it."""
+
+    record: Record
+    opens: str | None
+    closes: str | None
+
+
+class Outbox:
     """
     The outbox of one process, from the opened file to its closing.
-
-    `offer` and `prove` belong to the reader's thread, `run` to a thread of its own; all
-    other methods may be called from any.
 
     Args:
         directory: The locked directory.
         settings: The limits.
-        lighten: Gives a record without its preview, no longer as important as one
-            that can go without; None if it has none. Called by any thread.
-        on_loss: Is told by any thread of records that were given up: when it
-            begins and when it is over, also what ends with `run`. It must not
-            wait and must not offer; it may `keep`.
-        refuse_late: Gives the dead letter of a record that comes after its job's
-            last one; called by the outbox's thread. None publishes such a record.
+        strip_preview: Gives a record without its preview; None if it has none.
+        on_loss: Is told, on the trio thread, of each interval in which records were
+            dropped: when it begins and when it is over. It must not wait and must not
+            offer; it may `keep`.
+        refuse_late: Gives the dead letter of a record that comes after its job's last
+            one. None publishes such a record.
         webhook: For how long webhooks are remembered that were taken.
 
+    Attributes:
+        id: The UUID that the outbox got when its file was made.
+        memory: What the process before left.
+        statistics: What is counted.
+        wake: Called by any thread when there is something to commit.
+
     Raises:
-        OutboxDamagedError: The file is no outbox of this version.
+        OutboxFormatError: The file is no outbox of this version.
         OutboxDirectoryError: The file can't be opened.
+        OutboxDamagedError: The file is damaged, and so was the one before.
     """
 
     def __init__(  # noqa: PLR0913 - what others do for it, each another thing
@@ -63,70 +115,81 @@ class Outbox(HealingDoors):
         directory: OutboxDirectory,
         settings: OutboxSettings,
         *,
-        lighten: Callable[[Record], Record | None] = lambda _: None,
+        strip_preview: Callable[[Record], Record | None] = lambda _: None,
         on_loss: Callable[[Loss], None] = lambda _: None,
         refuse_late: Callable[[Record], Record] | None = None,
         webhook: WebhookSettings | None = None,
     ) -> None:
-        webhook = webhook or WebhookSettings()
-        super().__init__(Inbox(settings.buffer_bytes, lighten), OutboxStatistics())
-        self._losses = Losses(self.statistics, on_loss)
-        self._writer = Writer(
-            directory.database,
-            settings,
-            self._inbox,
-            self._losses,
+        self._settings = settings
+        self._webhook = webhook or WebhookSettings()
+        self.statistics = OutboxStatistics()
+        self.wake: Callable[[], None] = lambda: None
+        recover_if_damaged(directory.database, settings.max_bytes)
+        self._database = Database(directory.database, settings.max_bytes)
+        self.id = self._database.outbox_id
+        self._store = Store(self._database, settings, self.statistics, refuse_late)
+        with self._database.errors():
+            self.memory: Memory = self._store.remembered.read()
+        self._quota = Quota(self._database, settings.max_bytes)
+        self._queue = Queue()
+        self._pressure = Pressure(
+            self._queue,
+            settings.buffer_bytes,
             self.statistics,
-            Order(Jobs.within(settings, self.statistics), refuse_late),
-            KeptDeliveries(webhook.keep_deliveries_seconds, webhook.max_deliveries),
+            disk_use=lambda: self._quota.use,
+            strip_preview=strip_preview,
+            on_loss=on_loss,
         )
+        # Gap records pass the bounds of buffer and disk.
+        self._kept: deque[_Kept] = deque()
+        self._acknowledged: deque[tuple[str, int, Run]] = deque()
+        self._refused_at = self._looked_at = 0.0
+        self._looks = True
+        # Whether nothing at all could be written lately, no acknowledgement either.
+        self.is_stuck = False
+        self._look()
+        self._is_recovered = False
+        self._report_recovery(on_loss)
 
-    @property
-    def id(self) -> str:
-        """The UUID that this outbox got when its file was made."""
-        return self._writer.id
-
-    @property
-    def memory(self) -> Memory:
-        """What the process before left behind, as it was found at the opening."""
-        return self._writer.memory
+    def _report_recovery(self, on_loss: Callable[[Loss], None]) -> None:
+        """Report what a damaged file has lost, until its gap records are committed."""
+        with self._database.errors():
+            row = self._database.connection.execute(
+                "SELECT value FROM meta WHERE name = ?", (RECOVERED,)
+            ).fetchone()
+        if row is not None:
+            found = msgspec.json.decode(row[0], type=Recovered)
+            self._is_recovered = True
+            self.statistics.lost_rows = found.lost
+            cause = "outbox_damaged"
+            on_loss(Loss(0, cause, None, found.since_us, found.until_us, found.lost))
 
     @property
     def jobs(self) -> Jobs:
-        """The jobs in flight, as far as committed events tell."""
-        return self._writer.jobs
+        """The jobs in flight; any thread may read them."""
+        return self._store.jobs
 
-    # -- The reader's door ----------------------------------------------------
+    # -- The trio thread ------------------------------------------------------
 
     def offer(self, records: Sequence[Record]) -> None:
         """
         Take records for the next commit; never waits, drops what has no room.
 
         Args:
-            records: In order; not changed by anybody from now on.
+            records: In order; not changed by their owner from now on.
         """
-        inbox = self._inbox
         self.statistics.accepted += len(records)
-        dropped = inbox.buffer.put(records)
-        if dropped is not None:
-            cause = "outbox_full" if self.statistics.full else "overflow"
-            self._losses.note(cause, dropped)
-        elif self._losses.await_record and inbox.is_relaxed:
-            self._losses.survive(records)
-        # While the thread waits for room, more records are no reason to look.
-        if not inbox.awaits_room:
-            inbox.bell.ring()
+        self._pressure.offer(records)
+        self.wake()
 
+    @property
     def is_crowded(self) -> bool:
-        """
-        Whether it would help if the reader stood back for some milliseconds.
+        """Whether it would help if the session stopped reading for a moment."""
+        return self._pressure.is_crowded
 
-        The buffer is more than half full, and its thread is emptying it. A thread
-        that waits for room on disk is not helped: that takes longer.
-        """
-        return not (self._inbox.buffer.is_relaxed or self._inbox.awaits_room)
-
-    # -- The gap ledger's door ------------------------------------------------
+    def settle(self, *, at_end: bool = False) -> None:
+        """Report losses that are over; to be called several times a second."""
+        self._pressure.settle(at_end=at_end)
 
     def keep(
         self, record: Record, *, opens: str | None = None, closes: str | None = None
@@ -134,53 +197,306 @@ class Outbox(HealingDoors):
         """
         Take a gap record for the next commit, past the bounds of buffer and disk.
 
-        It is written into room that is reserved, as soon as SQLite lets it be. What
-        the process can't write until its end is logged.
+        What the process can't write until its end is logged.
 
         Args:
-            record: Not changed by anybody from now on.
+            record: Not changed by its owner from now on.
             opens: A gap whose value is remembered from this record on.
             closes: A gap that is forgotten with this record.
         """
-        self._inbox.reserve(Kept(record, opens, closes))
+        self._kept.append(_Kept(record, opens, closes))
+        self.wake()
 
-    def prove(self, proofs: Mapping[str, int]) -> None:
+    def prove(self, covered_us: Mapping[str, int]) -> None:
         """
-        Take proofs that accounts were heard; never waits.
-
-        They are written when all that was offered before is on disk.
+        Store up to when everything of accounts has arrived, behind what was offered.
 
         Args:
-            proofs: By `ce_source`: all that was sent before this moment has arrived
-                and was offered, in microseconds since the epoch. The last one counts,
-                though it may be earlier: clocks are set back, and what looked like a
-                proof is taken back. Not changed by anybody from now on.
+            covered_us: By `ce_source`, microseconds since the epoch. It may be earlier
+                than before: clocks are set back.
         """
-        self._inbox.proofs.lay(proofs)
-        self._inbox.bell.hint()
+        self._ask(lambda store: store.remembered.prove(covered_us))
 
-    # -- The relay's doors ----------------------------------------------------
+    def spend(self, spent: Mapping[str, Spent]) -> None:
+        """Store what accounts have asked of the status endpoint, by `ce_source`."""
+        self._ask(lambda store: store.remembered.spend(spent))
 
-    def subscribe(
+    def heal(self, healing: Healing) -> Future[bool]:
+        """
+        Write what dryAPI answered about a job, behind all that was offered before.
+
+        Returns:
+            Whether it was written: not if an event of its job was received since.
+        """
+        return self._ask(
+            lambda store: store.heal(healing),
+            weight=weigh(healing.record),
+            is_synced=True,
+            is_record=True,
+        )
+
+    def take(self, delivery: Delivery) -> Future[bool]:
+        """
+        Hold a webhook; a power loss doesn't take it from then on.
+
+        Returns:
+            Whether it is new. It fails with `OutboxFullError` where there is no room.
+        """
+        weight = weigh(delivery.record) + DELIVERY_BYTES
+        if not self._pressure.has_room(weight):
+            refused: Future[bool] = Future()
+            refused.set_exception(OutboxFullError(self._quota.reason))
+            return refused
+        return self._ask(
+            lambda store: store.take(delivery),
+            weight=weight,
+            is_synced=True,
+            is_record=True,
+            is_impatient=True,
+        )
+
+    def held(self, max_rows: int) -> Future[list[Held]]:
+        """Read webhooks that are held, those first that are due first."""
+        return self._ask(lambda store: store.held(max_rows))
+
+    def release(self, place: int, gap_ids: Sequence[str]) -> Future[bool]:
+        """
+        Release a webhook that is held, behind all that was offered before.
+
+        Args:
+            place: Where it is held.
+            gap_ids: Gaps that are healed of its job if it is its last record.
+
+        Returns:
+            Whether it was written: not if it reports nothing new, or isn't held.
+        """
+        return self._ask(lambda store: store.release(place, gap_ids), is_synced=True)
+
+    def replay(self, letters: Mapping[str, Sequence[Record]]) -> Future[set[str]]:
+        """Write the records of dead letters, none twice: see `Store.replay`."""
+        return self._ask(lambda store: store.replay(letters))
+
+    def replayed(self, ce_ids: Sequence[str]) -> Future[set[str]]:
+        """Read which dead letters were replayed: see `Store.replayed`."""
+        return self._ask(lambda store: store.replayed(ce_ids))
+
+    def knows(self, topics: Collection[str]) -> bool:
+        """Whether records of topics can be committed: Kafka was reached for each."""
+        return all(self._store.rows.partition_count(topic) for topic in topics)
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether everything that came in, gap records too, is committed."""
+        return not (self._queue or self._queue.size_bytes or self._kept)
+
+    def _ask(
         self,
-        on_committed: Callable[[list[Placed]], None],
-        on_claimed: Callable[[list[tuple[str, int, int]]], None],
-        on_replaced: Callable[[], None],
-    ) -> None:
-        """
-        Name who is told of new rows; all are called on the outbox's thread.
+        work: Callable[[Store], _T],
+        *,
+        weight: int = 0,
+        is_synced: bool = False,
+        is_record: bool = False,
+        is_impatient: bool = False,
+    ) -> Future[_T]:
+        future: Future[_T] = Future()
+        if is_record:
+            self.statistics.accepted += 1
+        self._queue.ask(
+            Request(work, future, weight, is_synced, is_record, is_impatient)
+        )
+        self.wake()
+        return future
 
-        Args:
-            on_committed: Gets the rows of each lane right after their commit.
-            on_claimed: Gets (topic, partition, last sequence) of lanes that
-                were given rows which waited without one.
-            on_replaced: Called when another file is in the damaged one's place. What
-                was asked before is cancelled by when it may subscribe again.
+    # -- The Kafka thread -----------------------------------------------------
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a commit would write something other than acknowledgements."""
+        return bool(self._queue or self._kept)
+
+    @property
+    def has_acknowledgements(self) -> bool:
+        """Whether acknowledgements wait for a commit."""
+        return bool(self._acknowledged)
+
+    def commit(self) -> list[Placed]:
         """
-        with self._writer.replacing:
-            self._writer.on_committed = on_committed
-            self._writer.on_claimed = on_claimed
-            self._writer.on_replaced = on_replaced
+        Make one transaction of what has gathered, as far as there is room.
+
+        Acknowledgements, old rows that are deleted and gap records always take part:
+        they make room, or have some reserved.
+
+        Returns:
+            The new rows of each partition.
+
+        Raises:
+            OutboxDamagedError: The file can't be read or written any more.
+        """
+        if time.monotonic() - self._looked_at > _LOOK_SECONDS:
+            self._look()
+        items = self._queue.take(_ROWS_A_COMMIT, self._quota.step_bytes)
+        items = self._admit(items)
+        kept = list(islice(self._kept, _KEPT_A_COMMIT))
+        if kept and not self.knows({one.record.topic for one in kept}):
+            kept = []
+        for number, (part, also) in enumerate(((items, kept), ([], kept), ([], []))):
+            if number and (part, also) == (items, kept):
+                continue
+            try:
+                self._commit(part, also)
+            except OutboxFullError as error:
+                self._note_full(str(error))
+                if number == 0:
+                    self._refuse(items, error)
+            else:
+                self.is_stuck = False
+                return self._store.placed
+        self.is_stuck = True
+        return []
+
+    def _admit(self, items: list[Item]) -> list[Item]:
+        """Keep back what the quota has no room for; what is impatient fails now."""
+        weight = sum(
+            item.weight if isinstance(item, Request) else item[1] for item in items
+        )
+        if not weight or self._quota.has_room(weight):
+            return items
+        self._note_full(self._quota.reason)
+        self._refuse(items, OutboxFullError(self._quota.reason))
+        return []
+
+    def _refuse(self, items: list[Item], error: OutboxFullError) -> None:
+        """Put items back; those that are impatient fail."""
+        failed = [
+            item for item in items if isinstance(item, Request) and item.is_impatient
+        ]
+        self._queue.put_back([item for item in items if item not in failed])
+        self._queue.release(failed)
+        for item in failed:
+            self._withdraw(item)
+            if item.future.set_running_or_notify_cancel():
+                item.future.set_exception(error)
+
+    def _commit(self, items: list[Item], kept: list[_Kept]) -> None:
+        store = self._store
+        requests = [item for item in items if isinstance(item, Request)]
+        results: list[object] = []
+        with self._changing(is_synced=any(one.is_synced for one in requests)):
+            self._trim()
+            if kept:
+                self._write_gaps(kept)
+            for records in self._runs_of(items):
+                if isinstance(records, Request):
+                    results.append(self._done(records))
+                else:
+                    store.append(records)
+                    store.committed += len(records)
+        for _ in kept:
+            self._kept.popleft()
+        self._is_recovered = self._is_recovered and not kept
+        self.statistics.kept += len(kept)
+        self._quota.spend(total_weight([one.record for one in kept]))
+        self._quota.spend(
+            sum(item.weight if isinstance(item, Request) else item[1] for item in items)
+        )
+        self.statistics.committed_at = time.monotonic()
+        for request, result in zip(requests, results, strict=True):
+            self._answer(request, result)
+        # Last: who sees the queue drained finds everything else done.
+        self._queue.release(items)
+
+    def _write_gaps(self, kept: Sequence[_Kept]) -> None:
+        """Write gap records, and remember or forget their gaps."""
+        store = self._store
+        store.append([one.record for one in kept])
+        for one in kept:
+            if one.opens is not None:
+                store.remembered.open_gap(one.opens, one.record.value)
+            if one.closes is not None:
+                store.remembered.close_gap(one.closes)
+        if self._is_recovered:
+            forget = "DELETE FROM meta WHERE name = ?"
+            self._database.connection.execute(forget, (RECOVERED,))
+
+    @staticmethod
+    def _runs_of(items: Sequence[Item]) -> Iterator[list[Record] | Request]:
+        """Give the records between requests together: they are written as one."""
+        gathered: list[Record] = []
+        for item in items:
+            if not isinstance(item, Request):
+                gathered += item[0]
+                continue
+            if gathered:
+                yield gathered
+                gathered = []
+            yield item
+        if gathered:
+            yield gathered
+
+    def _done(self, request: Request) -> object:
+        """Do what is asked; what can't be done is the answer."""
+        if request.future.cancelled():
+            return None
+        try:
+            return request.work(self._store)
+        except ValueError as error:
+            return error
+
+    def _answer(self, request: Request, result: object) -> None:
+        # Who asked may have stopped waiting meanwhile.
+        if not request.future.set_running_or_notify_cancel():
+            self._withdraw(request)
+        elif isinstance(result, ValueError):
+            self._withdraw(request)
+            request.future.set_exception(result)
+        else:
+            request.future.set_result(result)
+
+    def _withdraw(self, request: Request) -> None:
+        self.statistics.withdrawn += request.is_record
+
+    def _trim(self) -> None:
+        settings = self._settings
+        # Where there is little room, what Kafka has is deleted first.
+        is_short = self.statistics.full or self._quota.use > 1 / 2
+        now_us = time.time_ns() // 1000
+        self._store.rows.trim(
+            older_than_us=now_us - int(settings.keep_acked_seconds * 1_000_000),
+            keep_bytes=0 if is_short else settings.keep_acked_bytes,
+            max_rows=_TRIMMED_A_COMMIT,
+            max_bytes=self._quota.step_bytes,
+        )
+        if self._looks:
+            self._looks = False
+            self._store.jobs.expire(now_us)
+            kept_us = int(self._webhook.keep_deliveries_seconds * 1_000_000)
+            share = self._settings.max_bytes // _DELIVERIES_SHARE // DELIVERY_BYTES
+            self._store.webhooks.deliveries.forget(
+                now_us - kept_us, min(self._webhook.max_deliveries, share)
+            )
+
+    def _look(self) -> None:
+        """Measure what changes slowly."""
+        now = self._looked_at = time.monotonic()
+        self._looks = True
+        self._quota.measure()
+        statistics = self.statistics
+        statistics.bytes = self._quota.used_bytes
+        # What can't be read now is read the next time.
+        with suppress(OutboxFullError), self._database.errors():
+            statistics.oldest_received_at_us = self._store.rows.oldest_waiting_us()
+        if statistics.full and now - self._refused_at > _CALM_SECONDS:
+            statistics.full = False
+            _log.info("outbox.has_room", path=str(self._database.path))
+
+    def _note_full(self, reason: str) -> None:
+        self._refused_at = time.monotonic()
+        if not self.statistics.full:
+            self.statistics.full = True
+            path = str(self._database.path)
+            _log.error("outbox.full", path=path, reason=reason)
+
+    # -- The Kafka thread: partitions -----------------------------------------
 
     def acknowledge(  # noqa: PLR0913, PLR0917 - one call a batch, no object
         self,
@@ -190,156 +506,150 @@ class Outbox(HealingDoors):
         last_sequence: int,
         base_offset: int,
         size_bytes: int,
-        envelopes: Mapping[Envelope, int] | None = None,
     ) -> None:
         """
-        Note in the next commit that rows stand in the log side by side.
+        Note in the next commit that rows are in the log side by side.
 
         Args:
-            topic: The lane's topic.
-            partition: The lane's partition.
+            topic: The topic.
+            partition: The partition.
             first_sequence: The row after the last acknowledged one.
             last_sequence: The last row of the run.
             base_offset: The offset of the first row.
             size_bytes: Bytes of the rows' keys and values.
-            envelopes: How many of them have which; None has the rows looked at.
         """
         now_us = time.time_ns() // 1000
         run = Run(first_sequence, last_sequence, base_offset, now_us, size_bytes)
-        self._inbox.acknowledged.append((topic, partition, run, envelopes))
-        # Whatever comes next takes it along.
-        self._inbox.bell.hint()
+        self._acknowledged.append((topic, partition, run))
+
+    def waiting(self) -> dict[str, int]:
+        """Return how many rows of each topic wait, as of the last commit."""
+        return self._store.rows.waiting
+
+    def partition_count(self, topic: str) -> int:
+        """Return how many partitions a topic had when it was opened last; 0: never."""
+        return self._store.rows.partition_count(topic)
+
+    def states(self, topic: str) -> list[PartitionState]:
+        """Return what is known of a topic's partitions, acknowledgements included."""
+        with self._changing():
+            pass
+        return self._store.rows.states(topic)
 
     def read(
         self, topic: str, partition: int, after: int, max_rows: int, max_bytes: int
-    ) -> Future[list[StoredRecord]]:
-        """Read a lane's rows after a sequence: see `Store.read`."""
-        return self._ask(
-            lambda store: store.read(topic, partition, after, max_rows, max_bytes)
-        )
-
-    def lane_states(self) -> Future[list[LaneState]]:
-        """Read the state of every lane, with all that was acknowledged before."""
-        return self._change(lambda store: store.lane_states())
-
-    def open_topic(  # noqa: PLR0913 - what is known of it, of the log, and before
-        self,
-        topic: str,
-        partition_of: PartitionOf,
-        opened: dict[int, tuple[int, int]],
-        topic_id: str | None,
-        unplaced: Unplaced = NONE_UNPLACED,
-        *,
-        former_partition_of: PartitionOf | None = None,
-    ) -> Future[None]:
-        """Let a topic's rows go to lanes from now on: see `Store.open_topic`."""
-        return self._change(
-            lambda store: store.open_topic(
-                topic,
-                partition_of,
-                opened,
-                topic_id,
-                unplaced,
-                former_partition_of=former_partition_of,
-            )
-        )
+    ) -> list[StoredRecord]:
+        """Read a partition's rows: see `Rows.read`."""
+        with self._database.errors():
+            return self._store.rows.read(topic, partition, after, max_rows, max_bytes)
 
     def delivered(
         self, topic: str, partition: int, after: int, max_rows: int
-    ) -> Future[list[Delivered]]:
-        """Read acknowledged rows that are kept: see `Store.delivered`."""
-        return self._change(
-            lambda store: store.delivered(topic, partition, after, max_rows)
-        )
+    ) -> list[Delivered]:
+        """Read acknowledged rows that are kept: see `Rows.delivered`."""
+        with self._database.errors():
+            return self._store.rows.delivered(topic, partition, after, max_rows)
 
-    def rewind(
+    def open_topic(
         self,
         topic: str,
-        partition: int,
-        sequence: int,
-        resume_offset: int,
-        resent_sequence: int = 0,
-    ) -> Future[int]:
-        """Let rows wait again that the log has lost: see `Store.rewind`."""
-        return self._change(
-            lambda store: store.rewind(
-                topic, partition, sequence, resume_offset, resent_sequence
-            )
-        )
-
-    def refuse(
-        self, topic: str, partition: int, sequence: int, dead_letter: Record
-    ) -> Future[None]:
-        """Replace a row by a dead letter: see `Store.refuse`."""
-        return self._change(
-            lambda store: store.refuse(topic, partition, sequence, dead_letter)
-        )
-
-    def quarantine(
-        self, topic: str, partition: int, sequence: int, reason: str
-    ) -> Future[None]:
-        """Put a row aside for good: see `Store.quarantine`."""
-        return self._change(
-            lambda store: store.quarantine(topic, partition, sequence, reason)
-        )
-
-    def waiting_topics(self) -> Future[set[str]]:
-        """Read for which topics rows wait."""
-        return self._ask(lambda store: store.waiting_topics())
-
-    # -- The replay's doors ---------------------------------------------------
-
-    def replay(self, letters: Mapping[str, Sequence[Record]]) -> Future[set[str]]:
-        """Write what became of dead letters, none twice: see `Store.replay`."""
-        return self._change(lambda store: store.replay(letters))
-
-    def replayed(self, ce_ids: Sequence[str]) -> Future[set[str]]:
-        """Read which dead letters were replayed: see `Store.replayed`."""
-        return self._ask(lambda store: store.replayed(ce_ids))
-
-    # -- Inside ---------------------------------------------------------------
-
-    def _ask(self, question: Callable[[Store], _T]) -> Future[_T]:
-        future = self._inbox.questions.put(question)
-        self._inbox.bell.ring()
-        return future
-
-    def _change(self, change: Callable[[Store], _T]) -> Future[_T]:
-        """Ask for what is done after all acknowledgements that were there before."""
-        future = self._inbox.changes.put(change)
-        self._inbox.bell.ring()
-        return future
-
-    # -- Start and stop -------------------------------------------------------
-
-    def run(self) -> None:
+        count: int,
+        topic_id: str | None,
+        shown: Mapping[int, tuple[int, int, Collection[str]]],
+    ) -> None:
         """
-        Work until `stop`; belongs to a thread of its own.
+        Continue above what a topic's log has.
 
-        What a full disk refuses is kept and tried again; at `stop` it is tried
-        once more and then given up, counted.
+        Args:
+            topic: The topic.
+            count: How many partitions it has.
+            topic_id: Its id in Kafka, if that is known.
+            shown: Of each partition that was read, the last sequence of this outbox in
+                its log, where the log ends, and the ce_ids that weren't known to be
+                there.
 
         Raises:
-            OutboxDamagedError: The file can't be read or written any more.
+            OutboxFullError: Not now; nothing was changed.
         """
-        self._writer.run()
+        rows = self._store.rows
+        # Synced: a partition that a power loss takes would begin again at 1, beside
+        # what the log has of it.
+        with self._changing(is_synced=True):
+            rows.open_topic(topic, count, topic_id)
+            for number, (last, end_offset, found) in shown.items():
+                rows.open_partition(topic, number, last, end_offset, found)
 
-    def stop(self) -> None:
-        """Let `run` commit what has gathered, close the file and return."""
-        self._inbox.is_stopping = True
-        self._inbox.bell.ring()
+    def rewind(self, topic: str, partition: int, sequence: int, offset: int) -> int:
+        """Let rows wait again that the log lost: see `Rows.rewind`."""
+        with self._changing():
+            return self._store.rows.rewind(topic, partition, sequence, offset)
 
-    @property
-    def is_stuck(self) -> bool:
-        """Whether nothing at all could be written lately, no acknowledgement either."""
-        return self._writer.is_stuck
+    def refuse(
+        self, topic: str, partition: int, sequence: int, dead_letter: Record | None
+    ) -> list[Placed]:
+        """
+        Replace a partition's first waiting row by a dead letter.
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether `run` is over, or just about to be: nothing is answered any more."""
-        return self._inbox.is_closed
+        Args:
+            topic: The topic.
+            partition: The partition.
+            sequence: The row.
+            dead_letter: None keeps the row in the file for good, unsent.
 
-    @property
-    def drained(self) -> bool:
-        """Whether everything that came in, gap records too, is committed."""
-        return self._inbox.buffer.size_bytes == 0 and not self._inbox.reserved
+        Returns:
+            The row of the dead letter.
+
+        Raises:
+            OutboxFullError: Not now; nothing was changed.
+        """
+        with self._changing():
+            self._store.rows.drop(topic, partition, sequence, stays=dead_letter is None)
+            if dead_letter is not None:
+                self._store.append([dead_letter])
+        self.statistics.unsendable += dead_letter is None
+        return self._store.placed
+
+    @contextmanager
+    def _changing(self, *, is_synced: bool = False) -> Iterator[None]:
+        """Do something in a transaction, behind all acknowledgements so far."""
+        runs = list(self._acknowledged)
+        with self._store.transaction(is_synced=is_synced):
+            for topic, partition, run in runs:
+                self._store.rows.acknowledge(topic, partition, run)
+            yield
+        for _ in runs:
+            self._acknowledged.popleft()
+
+    def mark_damaged(self, error: OutboxDamagedError) -> None:
+        """Have the next start replace the file."""
+        mark_damaged(self._database.path, error)
+
+    def close(self) -> None:
+        """
+        Commit what is left, note that the process stops in order, close the file.
+
+        What can't be written is logged: the next start reports it as part of its gap,
+        since nothing that was proved behind it is stored.
+        """
+        try:
+            left = -1
+            while self.has_work or self.has_acknowledgements:
+                before, left = left, self._queue.size_bytes + len(self._kept)
+                if left == before and not self.has_acknowledgements:
+                    break
+                self.commit()
+                if self.is_stuck:
+                    break
+            if not (self._queue or self._kept):
+                with suppress(OutboxFullError), self._store.transaction():
+                    self._store.remembered.note_stop()
+        finally:
+            dropped = len(self._queue.close())
+            self.statistics.dropped["outbox_full"] += dropped
+            if dropped or self._kept:
+                _log.error(
+                    "outbox.events_dropped",
+                    events=dropped,
+                    gap_records=len(self._kept),
+                )
+            self._database.connection.close()

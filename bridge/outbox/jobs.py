@@ -1,0 +1,508 @@
+"""
+The jobs: which are in flight, which have ended, and whether an event is in order.
+
+An event is judged in the transaction that writes it, whoever brings it: the socket, a
+status answer or a webhook. One row per job is written with its events. Those in flight
+are in memory as well; those that have ended are looked up in SQLite.
+"""
+
+from __future__ import annotations
+
+import sqlite3  # noqa: TID251 - the outbox is SQLite
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from enum import StrEnum
+from functools import lru_cache
+from hashlib import blake2b
+from heapq import merge
+from itertools import islice
+from typing import Final
+from zlib import crc32
+
+import msgspec
+
+from bridge.events import header_names
+from bridge.events.job_status import TERMINAL_STATUSES
+from bridge.events.record import Importance, Record
+from bridge.outbox.statistics import OutboxStatistics
+from bridge.outbox.values import JobInFlight
+from bridge.settings import OutboxSettings
+
+
+__all__ = ["Digests", "Job", "Jobs"]
+
+_PROCESSING: Final = "processing"
+
+# Upstream writes two decimals: there are 10,001 such texts, 2 MB. Reading one takes
+# 0.2 us, as long as all else that is done to compare an event with its job.
+_number = lru_cache(maxsize=16_384)(float)
+
+# By chance two of two million are one once in 10**26 times.
+_DIGEST_BYTES = 16
+
+# So many digests are forgotten at once: 5 ms of work where there are a million, and ten
+# times what comes in a second where two million come in a day.
+_FORGOTTEN_AT_ONCE = 250
+
+# The oldest jobs of 200 accounts take 0.25 ms to find, so that too many of them are
+# forgotten a hundredth at a time: 500 of the usual 50,000.
+_SPARE_SHARE = 100
+
+
+class _Verdict(StrEnum):
+    """What is wrong with an event's place in its job."""
+
+    # The job's last event once more, byte for byte. Of 4 billion events that aren't one
+    # is taken for such.
+    DUPLICATE = header_names.DUPLICATE.decode()
+    # Less far than the job was already, whatever was received since: so the events
+    # without a mark never go back.
+    REGRESSION = header_names.REGRESSION.decode()
+    # After the job's last record.
+    LATE = "late"
+
+
+class Job(msgspec.Struct, gc=False):
+    """
+    A job in flight, as far as committed events and the running transaction report.
+
+    Attributes:
+        place: Its number in the table.
+        status: The furthest that was reported.
+        progress: The highest that was reported with that status, if any was.
+        last_seen_us: When its last event was read, microseconds since the epoch.
+        fingerprint: The checksum of that event's key, value and preview.
+        partition: Of the topic of its events; below 0 while it has none.
+    """
+
+    place: int
+    status: str
+    progress: str | None
+    last_seen_us: int
+    fingerprint: int
+    partition: int = -1
+
+
+class Digests:
+    """
+    A table of digests that forgets the oldest; numbered without a hole.
+
+    So the first and the last number tell how many it has, and the oldest are found
+    without an index.
+
+    Args:
+        connection: The outbox's file.
+        table: Its name: of the same columns as `ended`.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, table: str) -> None:
+        self._execute = connection.execute
+        self._table = table
+
+    def __contains__(self, digest: bytes) -> bool:
+        """Whether it is known."""
+        known = f"SELECT 1 FROM {self._table} WHERE digest = ?"  # noqa: S608
+        return self._execute(known, (digest,)).fetchone() is not None
+
+    def add(self, digest: bytes, at_us: int) -> bool:
+        """Add one, as of now; False if it is known."""
+        return (
+            self._execute(
+                f"INSERT INTO {self._table} (digest, at_us) VALUES (?, ?)"  # noqa: S608
+                " ON CONFLICT (digest) DO NOTHING",
+                (digest, at_us),
+            ).rowcount
+            == 1
+        )
+
+    def forget(self, before_us: int, most: int) -> tuple[int, int]:
+        """
+        Forget some that are older than a moment, or too many.
+
+        Returns:
+            How many are left, and how many of those forgotten were not too old.
+        """
+        first, last = self._execute(
+            f"SELECT (SELECT min(id) FROM {self._table}),"  # noqa: S608
+            f" (SELECT max(id) FROM {self._table})"
+        ).fetchone()
+        if first is None:
+            return 0, 0
+        young = self._execute(
+            f"SELECT id FROM {self._table} WHERE id < ? AND at_us >= ?"  # noqa: S608
+            " ORDER BY id LIMIT 1",
+            (first + _FORGOTTEN_AT_ONCE, before_us),
+        ).fetchone()
+        old = min(last + 1, first + _FORGOTTEN_AT_ONCE) if young is None else young[0]
+        end = max(old, min(last - most + 1, first + _FORGOTTEN_AT_ONCE))
+        if end > first:
+            statement = f"DELETE FROM {self._table} WHERE id < ?"  # noqa: S608
+            self._execute(statement, (end,))
+        return last + 1 - end, end - old
+
+
+class _Account:
+    """
+    The jobs of one account.
+
+    Attributes:
+        number: Its number in the table of accounts.
+        jobs: Those in flight by key, the one seen longest ago first.
+        finished: How many of its jobs have ended since the start.
+    """
+
+    __slots__ = ("_salt", "finished", "jobs", "number")
+
+    def __init__(self, number: int, ce_source: str) -> None:
+        self.number = number
+        self.jobs: OrderedDict[bytes, Job] = OrderedDict()
+        self.finished = 0
+        self._salt = blake2b(ce_source.encode()).digest()
+
+    def digest(self, key: bytes) -> bytes:
+        """Name a job among those of all accounts."""
+        return blake2b(self._salt + key, digest_size=_DIGEST_BYTES).digest()
+
+
+class Jobs:
+    """
+    The tables `jobs` and `ended`; the Kafka thread writes, any thread reads.
+
+    Args:
+        connection: The outbox's file.
+        settings: How many jobs are remembered, and for how long.
+        statistics: Where it is counted what becomes of jobs.
+        account_number: Gives an account's number in the table of accounts.
+        refuse_late: Gives the dead letter of a record that comes after its job's last
+            one. None publishes such a record, marked.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        settings: OutboxSettings,
+        statistics: OutboxStatistics,
+        account_number: Callable[[str], int],
+        refuse_late: Callable[[Record], Record] | None,
+    ) -> None:
+        self._execute = connection.execute
+        self._executemany = connection.executemany
+        self._settings = settings
+        self._statistics = statistics
+        self._account_number = account_number
+        self._refuse_late = refuse_late
+        self._accounts: dict[str, _Account] = {}
+        self._ended = Digests(connection, "ended")
+        self._count = self._last_place = 0
+        # What the running transaction changed: jobs that are new, those that are known
+        # to the file, places of those that have ended, whose they were, and what was
+        # marked.
+        self._new: dict[int, tuple[_Account, bytes, Job]] = {}
+        self._changed: dict[int, Job] = {}
+        self._gone: list[int] = []
+        self._ends: list[_Account] = []
+        self._marks: dict[_Verdict, int] = {}
+        # Held while jobs are changed, or an account's are copied: a millisecond or two.
+        self._lock = threading.Lock()
+
+    def load(self) -> None:
+        """Read what memory mirrors, at the start and after a rollback."""
+        sources = dict(self._execute("SELECT id, ce_source FROM accounts"))
+        finished = {name: one.finished for name, one in self._accounts.items()}
+        accounts = {
+            number: _Account(number, ce_source) for number, ce_source in sources.items()
+        }
+        self._count = self._last_place = 0
+        for place, number, key, *values in self._execute(
+            "SELECT * FROM jobs ORDER BY last_seen_us, id"
+        ):
+            accounts[number].jobs[key] = Job(place, *values)
+            self._count += 1
+            self._last_place = max(self._last_place, place)
+        for number, account in accounts.items():
+            account.finished = finished.get(sources[number], 0)
+        self._accounts = {
+            sources[number]: account for number, account in accounts.items()
+        }
+        self.begin()
+
+    # -- For any thread -------------------------------------------------------
+
+    def count(self, ce_source: str) -> int:
+        """Return how many jobs of an account are in flight; costs next to nothing."""
+        account = self._accounts.get(ce_source)
+        return 0 if account is None else len(account.jobs)
+
+    def finished(self, ce_source: str) -> int:
+        """Return how many jobs of an account have ended since the start."""
+        account = self._accounts.get(ce_source)
+        return 0 if account is None else account.finished
+
+    def of(self, ce_source: str) -> list[JobInFlight]:
+        """Return an account's jobs in flight, those seen longest ago first."""
+        account = self._accounts.get(ce_source)
+        if account is None:
+            return []
+        with self._lock:
+            known = list(account.jobs.items())
+        return [_in_flight(key.decode(), job) for key, job in known]
+
+    def find(self, ce_source: str, request_id: str) -> JobInFlight | None:
+        """Return a job; None if it isn't in flight. It costs next to nothing."""
+        account = self._accounts.get(ce_source)
+        # One with a lone surrogate, which has no UTF-8, is no job's.
+        key = request_id.encode(errors="surrogatepass")
+        job = None if account is None else account.jobs.get(key)
+        return None if job is None else _in_flight(request_id, job)
+
+    # -- In a transaction -----------------------------------------------------
+
+    def begin(self) -> None:
+        """Forget what the transaction before changed."""
+        self._new, self._changed, self._gone = {}, {}, []
+        self._ends, self._marks = [], {}
+
+    def known(self, ce_source: str, key: bytes) -> Job | None:
+        """Return a job in flight, as the running transaction has it."""
+        account = self._accounts.get(ce_source)
+        return None if account is None else account.jobs.get(key)
+
+    def has_ended(self, ce_source: str, key: bytes) -> bool:
+        """Whether a job has ended, as far as that is remembered."""
+        account = self._accounts.get(ce_source)
+        return account is not None and account.digest(key) in self._ended
+
+    def judge(
+        self, records: Sequence[Record], sums: Sequence[int]
+    ) -> tuple[Sequence[Record], list[Job | None], set[int]]:
+        """
+        Judge what the transaction is about to append, in its order.
+
+        Args:
+            records: Those that have a key and a status are judged.
+            sums: The checksum of each one's key and value.
+
+        Returns:
+            What is to be written: marked, or a dead letter, where that must be; the job
+            of each, if it is in flight; and which were replaced.
+        """
+        written: list[Record] | None = None
+        jobs: list[Job | None] = []
+        replaced: set[int] = set()
+        with self._lock:
+            for index, record in enumerate(records):
+                job, verdict = self._judge(record, sums[index])
+                jobs.append(job)
+                if verdict is not None:
+                    written = written or list(records)
+                    written[index] = self._answer(verdict, record)
+                    replaced.add(index)
+        return written or records, jobs, replaced
+
+    def _judge(self, record: Record, total: int) -> tuple[Job | None, _Verdict | None]:
+        """Learn what a record reports of its job, and judge it."""
+        key, status = record.key, record.status
+        if key is None or status is None:
+            return None, _Verdict.LATE if self._is_late_picture(record) else None
+        ce_source = record.envelope.ce_source
+        account = self._accounts.get(ce_source) or self._add_account(ce_source)
+        if record.extra:
+            total = _with_preview(total, record.extra)
+        job = account.jobs.get(key)
+        if job is None:
+            return self._begin_job(account, key, record, total)
+        if status in TERMINAL_STATUSES:
+            del account.jobs[key]
+            self._count -= 1
+            self._changed.pop(job.place, None)
+            if self._new.pop(job.place, None) is None:
+                self._gone.append(job.place)
+            self._end(account, key, record.received_at_us)
+            return job, None
+        verdict = None
+        if total == job.fingerprint:
+            verdict = _Verdict.DUPLICATE
+        elif _is_behind(job, status, record.progress):
+            verdict = _Verdict.REGRESSION
+        elif status != job.status or record.progress is not None:
+            # Without a progress it says nothing of it, and takes nothing back.
+            job.status, job.progress = status, record.progress
+        job.last_seen_us, job.fingerprint = record.received_at_us, total
+        account.jobs.move_to_end(key)
+        if job.place not in self._new:
+            self._changed[job.place] = job
+        return job, verdict
+
+    def _begin_job(
+        self, account: _Account, key: bytes, record: Record, total: int
+    ) -> tuple[Job | None, _Verdict | None]:
+        if account.digest(key) in self._ended:
+            return None, _Verdict.LATE
+        assert record.status is not None
+        at_us = record.received_at_us
+        self._last_place += 1
+        job = Job(self._last_place, record.status, record.progress, at_us, total)
+        if record.status in TERMINAL_STATUSES:
+            self._end(account, key, at_us)
+        else:
+            self._count += 1
+            account.jobs[key] = job
+            self._new[job.place] = account, key, job
+        return job, None
+
+    def write(self) -> None:
+        """Write the jobs that changed, after their events have their places."""
+        if self._new:
+            self._executemany(
+                "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        place,
+                        account.number,
+                        key,
+                        job.status,
+                        job.progress,
+                        job.last_seen_us,
+                        job.fingerprint,
+                        job.partition,
+                    )
+                    for place, (account, key, job) in self._new.items()
+                ],
+            )
+        if self._changed:
+            self._executemany(
+                "UPDATE jobs SET status = ?, progress = ?, last_seen_us = ?,"
+                " fingerprint = ?, partition = ? WHERE id = ?",
+                [
+                    (
+                        job.status,
+                        job.progress,
+                        job.last_seen_us,
+                        job.fingerprint,
+                        job.partition,
+                        place,
+                    )
+                    for place, job in self._changed.items()
+                ],
+            )
+        if self._gone:
+            self._delete(self._gone)
+
+    def expire(self, now_us: int) -> None:
+        """Forget what is too old or too much; belongs into a transaction."""
+        settings, statistics = self._settings, self._statistics
+        before_us = now_us - int(settings.keep_jobs_seconds * 1_000_000)
+        with self._lock:
+            old = 0
+            for account in self._accounts.values():
+                for job in account.jobs.values():
+                    if job.last_seen_us >= before_us:
+                        break
+                    old += 1
+            more = self._count - settings.max_jobs_in_flight
+            spare = settings.max_jobs_in_flight // _SPARE_SHARE if more > 0 else 0
+            count = max(old, more + spare)
+            if count > 0:
+                oldest = merge(
+                    *map(_by_age, self._accounts.values()),
+                    key=lambda one: one[2].last_seen_us,
+                )
+                forgotten = list(islice(oldest, count))
+                for account, key, _ in forgotten:
+                    del account.jobs[key]
+                self._count -= len(forgotten)
+                self._delete([job.place for _, _, job in forgotten])
+                statistics.forgotten_jobs += len(forgotten)
+        before_us = now_us - int(settings.keep_ended_seconds * 1_000_000)
+        left, early = self._ended.forget(before_us, settings.max_ended_jobs)
+        statistics.ended_jobs = left
+        statistics.forgotten_ends += early
+
+    def committed(self) -> None:
+        """Count what the transaction that was committed has ended and marked."""
+        for account in self._ends:
+            account.finished += 1
+        for verdict, count in self._marks.items():
+            if verdict is _Verdict.LATE:
+                self._statistics.late += count
+            else:
+                self._statistics.anomalies[verdict] += count
+
+    # -- Inside ---------------------------------------------------------------
+
+    def _add_account(self, ce_source: str) -> _Account:
+        account = _Account(self._account_number(ce_source), ce_source)
+        # Replaced as a whole: other threads go through it.
+        self._accounts = {**self._accounts, ce_source: account}
+        return account
+
+    def _end(self, account: _Account, key: bytes, at_us: int) -> None:
+        self._ends.append(account)
+        self._ended.add(account.digest(key), at_us)
+
+    def _delete(self, places: Sequence[int]) -> None:
+        self._executemany("DELETE FROM jobs WHERE id = ?", [(one,) for one in places])
+
+    def _is_late_picture(self, record: Record) -> bool:
+        """
+        Whether a preview belongs to an event, the next record of its job, that is late.
+
+        Nothing can come between the two: they were read as one, and offered as one.
+        Where late events are published, their previews are as well.
+        """
+        return (
+            record.importance is Importance.PICTURE
+            and record.envelope.ce_type == header_names.PREVIEW_TYPE
+            and self._refuse_late is not None
+            and record.key is not None
+            and self.has_ended(record.envelope.ce_source, record.key)
+        )
+
+    def _answer(self, verdict: _Verdict, record: Record) -> Record:
+        if verdict is _Verdict.LATE:
+            if self._refuse_late is not None:
+                self._count_mark(verdict)
+                return self._refuse_late(record)
+            verdict = _Verdict.REGRESSION
+        self._count_mark(verdict)
+        return _marked(record, verdict.encode())
+
+    def _count_mark(self, verdict: _Verdict) -> None:
+        self._marks[verdict] = self._marks.get(verdict, 0) + 1
+
+
+def _in_flight(request_id: str, job: Job) -> JobInFlight:
+    return JobInFlight(request_id, job.status, job.progress, job.last_seen_us)
+
+
+def _by_age(account: _Account) -> list[tuple[_Account, bytes, Job]]:
+    return [(account, key, job) for key, job in account.jobs.items()]
+
+
+def _is_behind(job: Job, status: str, progress: str | None) -> bool:
+    if status != job.status:
+        return status == _PROCESSING
+    furthest = job.progress
+    if progress is None or furthest is None or _number(progress) > _number(furthest):
+        return False
+    # Exact, as doubles aren't; they can only be wrong about what they call equal.
+    return Decimal(progress) < Decimal(furthest)
+
+
+def _with_preview(total: int, extra: tuple[tuple[str, bytes], ...]) -> int:
+    """Sum up as well which preview belongs to an event, on a topic of its own."""
+    for name, value in extra:
+        if name == header_names.BRIDGE_PREVIEW_SHA256:
+            return crc32(value, total)
+    return total
+
+
+def _marked(record: Record, word: bytes) -> Record:
+    headers = dict(record.extra)
+    before = headers.get(header_names.BRIDGE_ANOMALY)
+    headers[header_names.BRIDGE_ANOMALY] = (
+        word if before is None else b"%b,%b" % (before, word)
+    )
+    return msgspec.structs.replace(record, extra=tuple(headers.items()))

@@ -1,0 +1,176 @@
+"""
+How much the outbox may still take: of its limit, of the disk, of a file's length.
+
+Acknowledging and trimming are never refused here: they are what makes room, and for
+them and for the WAL something is always left.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from bridge.errors import OutboxFullError
+from bridge.outbox.database import Database, wal_bytes
+
+
+__all__ = ["Quota", "reserve_bytes"]
+
+_LIMIT = "outbox.max_bytes"
+_DISK = "the disk has no room"
+_FILE = "no file of this process may be longer (RLIMIT_FSIZE)"
+
+# A row of just over a page takes two, and one of 200 bytes a little more than itself:
+# twice its weight is never too little.
+_PAGES_A_ROW = 2
+
+# So much of the disk is left for acknowledgements and the WAL. Small disks keep a
+# smaller share.
+_DISK_RESERVE_BYTES = 16 * 2**20
+_DISK_SHARE = 8
+
+# The last part is for gap records only, 64 MiB of the usual 8 GiB.
+_GAPS_SHARE = 128
+
+# A transaction takes 4 MiB, of a small outbox an eighth of the WAL's share: so
+# acknowledgements wait no longer than some 10 ms behind one. On a disk that is short it
+# takes a quarter of what is left, and the WAL another; where nothing is left, as little
+# as is worth a commit.
+_USUAL_STEP_BYTES = 4 * 2**20
+_USUAL_STEPS = 8
+_STEPS = 4
+_LEAST_STEP_BYTES = 64 * 1024
+
+
+class Quota:
+    """
+    What may still be written, counted down with each commit.
+
+    Args:
+        database: The outbox's file.
+        max_bytes: What database and WAL may take together.
+
+    Attributes:
+        used_bytes: What database and WAL take on the disk.
+        step_bytes: What one transaction may write or trim.
+        use: How much is used, from 0 to 1; any thread may read it.
+        reason: What bounds it.
+    """
+
+    def __init__(self, database: Database, max_bytes: int) -> None:
+        self._database = database
+        self._wal = database.path.with_name(f"{database.path.name}-wal")
+        self._max_bytes = max_bytes
+        self._wal_bytes = wal_bytes(max_bytes)
+        self._left = self._whole = max_bytes
+        self._emptied_at = 0
+        self.used_bytes = 0
+        self.step_bytes = _LEAST_STEP_BYTES
+        self.use = 0.0
+        self.reason = ""
+        self.measure()
+
+    def has_room(self, weight: int) -> bool:
+        """Whether records of a weight may be written; measures where they may not."""
+        if self._fits(weight):
+            return True
+        self.measure()
+        return self._fits(weight)
+
+    def spend(self, weight: int) -> None:
+        """Count what was written."""
+        self._left -= _PAGES_A_ROW * weight
+        self._note_use()
+
+    @property
+    def is_bound_by_limit(self) -> bool:
+        """Whether the limit is reached first: the disk has room for its WAL."""
+        return self.reason.startswith(_LIMIT)
+
+    def measure(self) -> None:
+        """
+        Look at the files and the disk.
+
+        A disk that gets short has its WAL emptied first: rows in it take the room of
+        two.
+        """
+        try:
+            left = self._look()
+            if left[_DISK] < min(left[_LIMIT], _PAGES_A_ROW * self._wal_bytes):
+                # Where this fails, it is the disk that has no room.
+                with suppress(OutboxFullError):
+                    self._database.checkpoint()
+                left = self._look()
+        except (OutboxFullError, OSError) as error:
+            self._left, self.reason = 0, str(error)
+        else:
+            self.reason, self._left = min(left.items(), key=lambda item: item[1])
+            if self.reason == _LIMIT:
+                self.reason = f"{_LIMIT} is {self._max_bytes}"
+        self._note_use()
+
+    def _fits(self, weight: int) -> bool:
+        return self._left - _PAGES_A_ROW * weight >= self._whole // _GAPS_SHARE
+
+    def _note_use(self) -> None:
+        self.use = 1.0 - max(self._left, 0) / self._whole
+
+    def _look(self) -> dict[str, int]:
+        """Return the bytes of pages that each bound still allows."""
+        with self._database.errors():
+            pages = self._database.pages()
+        database, wal = _size(self._database.path), _size(self._wal)
+        self.used_bytes = database + wal
+        growth = self._max_bytes - self._wal_bytes - pages.total_bytes
+        disk = os.statvfs(self._database.path.parent)
+        free, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+        reserve = reserve_bytes(total)
+        # Each byte needs two on the disk: see below.
+        self._whole = max(min(self._max_bytes - self._wal_bytes, total // 2), 1)
+        # Pages that are only in the WAL will need a place in the database.
+        owed = max(pages.total_bytes - database, 0)
+        # What is written takes room in the WAL, and then in the database, as far as no
+        # pages are free there. The WAL gives its room back: for it, half of the reserve
+        # is enough.
+        for_wal = free - owed - reserve // 2
+        by_disk = min(for_wal, (free - owed - reserve + pages.free_bytes) // 2)
+        longest = _longest_file_bytes()
+        self._share(min(for_wal, longest) // _STEPS)
+        return {
+            _LIMIT: pages.free_bytes + max(growth, 0),
+            _DISK: by_disk,
+            _FILE: longest
+            - longest // _DISK_SHARE
+            - (pages.total_bytes - pages.free_bytes),
+        }
+
+    def _share(self, step_bytes: int) -> None:
+        """Keep transactions and the WAL as small as a short disk needs them."""
+        usual = min(self._wal_bytes // _USUAL_STEPS, _USUAL_STEP_BYTES)
+        self.step_bytes = min(max(step_bytes, _LEAST_STEP_BYTES), usual)
+        emptied_at = max(min(step_bytes, self._wal_bytes // 2), 0)
+        if emptied_at != self._emptied_at:
+            self._emptied_at = emptied_at
+            self._database.empty_wal_at(emptied_at)
+
+
+def reserve_bytes(total: int) -> int:
+    """Return how much of a disk of a size is kept free of records."""
+    return min(_DISK_RESERVE_BYTES, total // _DISK_SHARE)
+
+
+def _longest_file_bytes() -> int:
+    """Return how long this process may make a file (setrlimit(2), `ulimit -f`)."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        # There is no WAL before the first commit.
+        return 0

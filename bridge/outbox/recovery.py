@@ -1,0 +1,352 @@
+"""
+A damaged file is replaced at the start: what can be read is copied into a new one.
+
+While it runs, a bridge that finds damage marks the file and exits. The next start
+copies rows that wait, jobs, webhooks and gaps into a file of another UUID, moves the
+damaged one aside and never touches it again. A start that dies meanwhile is repeated.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3  # noqa: TID251 - the outbox is SQLite
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from bridge.errors import OutboxDamagedError, OutboxDirectoryError, OutboxFullError
+from bridge.events.record import Envelope
+from bridge.outbox.database import SEQUENCE_BITS, Database
+from bridge.outbox.rows import Rows, stored
+from bridge.outbox.webhooks import decode_held
+
+
+__all__ = ["RECOVERED", "Recovered", "mark_damaged", "recover_if_damaged"]
+
+_log = structlog.get_logger("bridge.outbox")
+
+# Under this name the new file has what came of the damaged one.
+RECOVERED: Final = "recovered"
+
+# A file damaged by accident is damaged once. One that has to be replaced again so soon
+# is on a disk that is dying, and new files would only fill it.
+_DYING_SECONDS = 600.0
+
+# The WAL of a database belongs to it. It is moved first: SQLite deletes one that has no
+# database, and a database without its WAL would look whole.
+_PARTS = ("-wal", "-shm", "")
+
+_ROWS_A_STEP = 500
+
+# After a row that can't be read the next ones are tried one by one: a page of 8 KiB
+# holds some 20 rows. Where so many fail (0.2 s), a whole branch is gone.
+_TRIES = 20_000
+
+# What is copied beside rows: columns, and what they must be for a row to be believed.
+# SQLite has no checksums of its own.
+_TABLES: Final[dict[str, Any]] = {
+    "topics": tuple[str, int, str | None],
+    "accounts": tuple[int, str, int | None, int | None, int],
+    "jobs": tuple[int, int, bytes, str, str | None, int, int, int],
+    "ended": tuple[int, bytes, int],
+    "deliveries": tuple[int, bytes, int],
+    "gaps": tuple[int, str, bytes, int, int],
+    "replayed": tuple[str],
+}
+
+
+class Recovered(msgspec.Struct, frozen=True):
+    """
+    What came of a damaged file; in the new one's `meta` until its gap is written.
+
+    Attributes:
+        lost: How many rows and held webhooks could not be read, as far as that is
+            known.
+        since_us: Since when events may be missing, microseconds since the epoch; None
+            if that isn't known.
+        until_us: When the new file was written.
+    """
+
+    lost: int
+    since_us: int | None
+    until_us: int
+
+
+def mark_damaged(path: Path, error: OutboxDamagedError) -> None:
+    """Have the next start replace a file."""
+    # A disk that takes not even this fails the next start as well.
+    with suppress(OSError):
+        _mark(path).write_text(str(error))
+
+
+def recover_if_damaged(path: Path, max_bytes: int) -> None:
+    """
+    Replace a file that is damaged, or that was marked.
+
+    Args:
+        path: The database file.
+        max_bytes: What database and WAL may take together.
+
+    Raises:
+        OutboxDamagedError: Another one was replaced only just now.
+        OutboxDirectoryError: The new file can't be written, or the old one not moved.
+        OutboxFormatError: It is whole, but no outbox of this version.
+    """
+    ready = next(path.parent.glob(f"{path.name}.ready-*"), None)
+    if ready is None:
+        if not path.exists():
+            return
+        if not _mark(path).exists():
+            try:
+                _read_all(path, max_bytes)
+            except OutboxDamagedError as damage:
+                mark_damaged(path, damage)
+                reason = str(damage)
+            else:
+                return
+        else:
+            reason = _mark(path).read_text(errors="replace")
+        ready = _copy(path, max_bytes, reason)
+    _replace(path, ready)
+
+
+def _read_all(path: Path, max_bytes: int) -> None:
+    """Read all that a start reads."""
+    database = Database(path, max_bytes)
+    with closing(database.connection), database.errors():
+        Rows(database.connection).load()
+        for table in ("accounts", "jobs", "gaps"):
+            for values in database.connection.execute(f"SELECT * FROM {table}"):  # noqa: S608
+                _checked(values, _TABLES[table])
+
+
+def _copy(path: Path, max_bytes: int, reason: str) -> Path:
+    """Copy what can be read of a file; gives the finished copy."""
+    now = time.time()
+    for other in path.parent.glob(f"{path.name}.damaged-*"):
+        # A directory entry is as old as its move.
+        if now - other.stat().st_ctime < _DYING_SECONDS:
+            raise OutboxDamagedError(
+                f"outbox.dir: {path} is damaged ({reason}), and so was the file before"
+                f" it: see whether the disk fails. Both are in {path.parent}: keep them"
+            )
+    fresh = path.with_name(f"{path.name}.new")
+    for part in _PARTS:
+        _part(fresh, part).unlink(missing_ok=True)
+    try:
+        target = Database(fresh, max_bytes)
+        with closing(target.connection):
+            copy = _Copy(path, target)
+            copy.run()
+            target.checkpoint()
+    except OutboxFullError as full:
+        raise OutboxDirectoryError(
+            f"outbox.dir: {path} is damaged ({reason}), and a copy of what can be read"
+            f" can't be written ({full}); see that the disk has room"
+        ) from full
+    _log.error(
+        "outbox.damaged",
+        reason=reason,
+        rows=copy.rows,
+        lost=copy.lost,
+        stopped_by=copy.reason,
+        advice="a new file is used; keep the old one until you know why",
+    )
+    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return fresh.rename(path.with_name(f"{path.name}.ready-{moment}"))
+
+
+def _replace(path: Path, ready: Path) -> None:
+    """Move a damaged file aside, and the copy into its place."""
+    moment = ready.name.rpartition("-")[2]
+    aside = path.with_name(f"{path.name}.damaged-{moment}")
+    try:
+        for part in _PARTS:
+            if _part(path, part).exists():
+                _part(path, part).rename(_part(aside, part))
+        ready.rename(path)
+        _mark(path).unlink(missing_ok=True)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise OutboxDirectoryError(
+            f"outbox.dir: {path} is damaged and can't be moved ({error.strerror}); move"
+            " it and its -wal away, or choose another directory (BRIDGE_OUTBOX_DIR,"
+            " --outbox-dir)"
+        ) from error
+
+
+class _Copy:
+    """
+    Copies what can be read.
+
+    Attributes:
+        rows: How many rows and held webhooks were copied.
+        lost: How many could not be read, as far as that is known.
+        reason: What ended a table before its end; None if every table was read.
+        oldest_us: When the oldest row that waits was read.
+    """
+
+    def __init__(self, path: Path, target: Database) -> None:
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        self._source = sqlite3.connect(uri, uri=True, isolation_level=None)
+        self._target = target
+        self.rows = self.lost = 0
+        self.reason: str | None = None
+        self.oldest_us: int | None = None
+
+    def run(self) -> None:
+        with closing(self._source):
+            with self._reads():
+                # Then a file that is too short is read as far as it goes.
+                self._source.execute("PRAGMA writable_schema = ON")
+            with self._target.transaction():
+                execute = self._target.connection.execute
+                for table, kind in _TABLES.items():
+                    self._copy_table(table, kind)
+                execute(
+                    "DELETE FROM jobs WHERE account NOT IN (SELECT id FROM accounts)"
+                )
+                with self._reads():
+                    self._copy_held()
+                with self._reads():
+                    self._copy_rows()
+                recovered = Recovered(
+                    self.lost,
+                    # Where not all was read, nobody knows how old the rest was.
+                    None if self.reason else self.oldest_us,
+                    time.time_ns() // 1000,
+                )
+                execute(
+                    "INSERT INTO meta VALUES (?, ?)",
+                    (RECOVERED, msgspec.json.encode(recovered).decode()),
+                )
+
+    def _copy_table(self, table: str, kind: Any) -> None:
+        places = ", ".join("?" * len(kind.__args__))
+        statement = f"INSERT OR IGNORE INTO {table} VALUES ({places})"  # noqa: S608
+        for order in ("", " ORDER BY 1 DESC"):
+            try:
+                for values in self._source.execute(f"SELECT * FROM {table}{order}"):  # noqa: S608
+                    with suppress(sqlite3.DatabaseError):
+                        self._target.connection.execute(
+                            statement, _checked(values, kind)
+                        )
+            except sqlite3.Error as error:
+                # From the other end, up to the damage.
+                self.reason = str(error)
+            else:
+                break
+
+    def _copy_held(self) -> None:
+        columns = "place, due_us, ended_us, record, checksum"
+        for values in self._source.execute(f"SELECT {columns} FROM held"):  # noqa: S608
+            try:
+                decode_held(values)
+            except sqlite3.DatabaseError as error:
+                self.lost += 1
+                self.reason = str(error)
+                continue
+            self._target.connection.execute(
+                "INSERT INTO held VALUES (?, ?, ?, ?, ?)", values
+            )
+            self.rows += 1
+
+    def _copy_rows(self) -> None:
+        rows = Rows(self._target.connection)
+        rows.load()
+        envelopes = {
+            number: Envelope(*values)
+            for number, *values in self._source.execute("SELECT * FROM envelopes")
+        }
+        acknowledged = dict(
+            self._source.execute(
+                "SELECT partition, max(last_sequence) FROM acknowledged"
+                " GROUP BY partition"
+            )
+        )
+        for number, topic, partition, known in self._source.execute(
+            "SELECT id, topic, partition, acknowledged_sequence FROM partitions"
+            " ORDER BY id"
+        ).fetchall():
+            after = max(known, acknowledged.get(number, 0))
+            if partition >= rows.partition_count(topic):
+                rows.open_topic(topic, partition + 1, None)
+            for found in self._waiting(number, after):
+                records = []
+                for values in found:
+                    try:
+                        records.append(stored(values, 0, envelopes))
+                    except sqlite3.DatabaseError as error:
+                        self.lost += 1
+                        self.reason = str(error)
+                rows.restore(topic, partition, records)
+                self.rows += len(records)
+                for record in records:
+                    oldest = self.oldest_us or record.received_at_us
+                    self.oldest_us = min(oldest, record.received_at_us)
+
+    def _waiting(self, number: int, after: int) -> Iterator[list[tuple[Any, ...]]]:
+        """Give a partition's waiting rows in steps, past those that can't be read."""
+        position, end = (number << SEQUENCE_BITS) + after, (number + 1) << SEQUENCE_BITS
+        count, failed = _ROWS_A_STEP, 0
+        while failed < _TRIES:
+            try:
+                found = self._source.execute(
+                    "SELECT position, ce_id, envelope, received_at_us, key, value,"
+                    " checksum, extra FROM rows WHERE position > ? AND position < ?"
+                    " ORDER BY position LIMIT ?",
+                    (position, end, count),
+                ).fetchall()
+            except sqlite3.Error as error:
+                if count == 1:
+                    position, failed = position + 1, failed + 1
+                count, self.reason = 1, str(error)
+                continue
+            if not found:
+                break
+            self.lost += failed
+            position, count, failed = found[-1][0], _ROWS_A_STEP, 0
+            yield found
+        # How many there were behind the last one that was read, nothing says.
+        self.lost += failed if failed < _TRIES else 0
+
+    @contextmanager
+    def _reads(self) -> Iterator[None]:
+        """Go on where the damaged file can't be read."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            self.reason = str(error)
+
+
+def _checked(values: tuple[Any, ...], kind: Any) -> tuple[Any, ...]:
+    """
+    Return a row's values, if they can be what was written.
+
+    Raises:
+        sqlite3.DatabaseError: They can't.
+    """
+    try:
+        # Otherwise a key that has become a text would be decoded from base64.
+        checked: tuple[Any, ...] = msgspec.convert(values, kind, builtin_types=(bytes,))
+    except msgspec.ValidationError as error:
+        raise sqlite3.DatabaseError(f"a row has changed: {error}") from error
+    return checked
+
+
+def _mark(path: Path) -> Path:
+    return path.with_name(f"{path.name}.is-damaged")
+
+
+def _part(path: Path, part: str) -> Path:
+    return path.with_name(f"{path.name}{part}")

@@ -1,0 +1,283 @@
+"""
+A look into an outbox's file from outside, beside a running bridge or without one.
+
+Nothing is written and nothing locked.
+"""
+
+from __future__ import annotations
+
+import sqlite3  # noqa: TID251 - the outbox is SQLite
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import msgspec
+
+from bridge.errors import OutboxDirectoryError
+from bridge.events.record import Origin
+from bridge.outbox.database import SEQUENCE_BITS, check_format, translated
+from bridge.outbox.directory import OutboxDirectory
+
+
+__all__ = [
+    "Survey",
+    "SurveyedOutbox",
+    "SurveyedPartition",
+    "is_for_replays",
+    "look",
+    "replayed_in",
+    "survey",
+]
+
+# A writer commits within milliseconds, and readers don't wait for it.
+_BUSY_SECONDS = 5.0
+
+# SQLite's steps between two looks at the clock: some milliseconds.
+_STEPS = 100_000
+
+
+class SurveyedPartition(msgspec.Struct, frozen=True):
+    """
+    A partition, as the file has it.
+
+    Attributes:
+        topic: The topic.
+        partition: The partition.
+        acknowledged_sequence: The last sequence that counts as delivered.
+        waiting: How many rows wait.
+        unsendable: Sequences that neither the topic nor the dead letters took.
+    """
+
+    topic: str
+    partition: int
+    acknowledged_sequence: int
+    waiting: int
+    unsendable: list[int]
+
+
+class SurveyedOutbox(msgspec.Struct, frozen=True):
+    """
+    An outbox, as its file has it.
+
+    Attributes:
+        id: The outbox's UUID.
+        partitions: What it has of each.
+    """
+
+    id: str
+    partitions: list[SurveyedPartition]
+
+
+class Survey(msgspec.Struct, frozen=True):
+    """
+    What is known of an outbox's file.
+
+    Attributes:
+        outbox: What it says of its partitions.
+        is_read: Whether all of it was read; a large one takes too long, and one that a
+            bridge has open is left alone.
+        size_bytes: The size of database and WAL.
+    """
+
+    outbox: SurveyedOutbox
+    is_read: bool
+    size_bytes: int
+
+
+def look(directory: Path) -> SurveyedOutbox:
+    """
+    Read how far an outbox has come.
+
+    Args:
+        directory: The outbox directory.
+
+    Returns:
+        One moment's state; a running bridge goes on meanwhile.
+
+    Raises:
+        OutboxDirectoryError: There is no outbox, or it can't be read.
+        OutboxFormatError: It is one of another version.
+    """
+    path = OutboxDirectory(directory).database
+    if not path.is_file():
+        raise OutboxDirectoryError(
+            f"--outbox-dir: {directory} holds no outbox ({path.name} is missing);"
+            " give the directory that the bridge has as outbox.dir"
+        )
+    with _reading(path) as connection:
+        return _look(connection)
+
+
+def is_for_replays(directory: Path) -> bool:
+    """
+    Return whether only replayed records went through a directory's outbox.
+
+    Args:
+        directory: The outbox directory; one without an outbox may become one.
+
+    Raises:
+        OutboxDirectoryError: It can't be read.
+        OutboxFormatError: It is one of another version.
+    """
+    path = OutboxDirectory(directory).database
+    if not path.is_file():
+        return True
+    with _reading(path) as connection:
+        # Another process may be making it just now.
+        if not check_format(connection, path):
+            return True
+        others = connection.execute(
+            "SELECT 1 FROM envelopes WHERE origin <> ? LIMIT 1", (Origin.REPLAY,)
+        )
+        return others.fetchone() is None
+
+
+def replayed_in(directory: Path, ce_ids: Sequence[str]) -> set[str]:
+    """
+    Return those of some dead letters that were replayed through a directory's outbox.
+
+    Args:
+        directory: The outbox directory; without an outbox none was.
+        ce_ids: The letters.
+
+    Raises:
+        OutboxDirectoryError: It can't be read.
+        OutboxFormatError: It is one of another version.
+    """
+    path = OutboxDirectory(directory).database
+    if not path.is_file():
+        return set()
+    with _reading(path) as connection:
+        if not check_format(connection, path):
+            return set()
+        known = "SELECT 1 FROM replayed WHERE ce_id = ?"
+        return {one for one in ce_ids if connection.execute(known, (one,)).fetchone()}
+
+
+def survey(directory: Path, seconds: float, *, is_held: bool) -> Survey | None:
+    """
+    Read an outbox's file, and whether it is whole.
+
+    Args:
+        directory: The outbox directory.
+        seconds: For how long it is read at most.
+        is_held: Whether a bridge has it open: what that reads and writes all the time
+            isn't read a second time, which would keep its WAL from being emptied.
+
+    Returns:
+        What is known of it; None where there is none yet.
+
+    Raises:
+        OutboxDamagedError: It can't be read as what it should be.
+        OutboxFormatError: It is one of another version.
+        OutboxDirectoryError: This user may not read it.
+    """
+    path = OutboxDirectory(directory).database
+    if not path.is_file():
+        return None
+    try:
+        with closing(_open(path)) as connection:
+            # Who was killed first may have left an empty one.
+            if not check_format(connection, path):
+                return None
+            is_read = not is_held and _is_whole(connection, seconds)
+            connection.execute("BEGIN")
+            outbox = _look(connection)
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN:
+            raise OutboxDirectoryError(
+                f"outbox.dir: {path} can't be opened ({error}); see that this user may"
+                " read it and the files beside it"
+            ) from error
+        raise translated(error, path) from error
+    wal = path.with_name(f"{path.name}-wal")
+    sizes = [one.stat().st_size for one in (path, wal) if one.exists()]
+    return Survey(outbox, is_read, sum(sizes))
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    # Without a WAL no process has it open, and it can be read without making files
+    # beside it, which would be this user's. With one, SQLite reads both.
+    wal = path.with_name(f"{path.name}-wal")
+    mode = "mode=ro" if wal.exists() else "mode=ro&immutable=1"
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?{mode}",
+        uri=True,
+        timeout=_BUSY_SECONDS,
+        isolation_level=None,
+    )
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a file for one moment's look."""
+    try:
+        with closing(_open(path)) as connection:
+            connection.execute("BEGIN")
+            yield connection
+    except (sqlite3.Error, TypeError) as error:
+        raise OutboxDirectoryError(
+            f"--outbox-dir: {path} can't be read as an outbox ({error}); see that this"
+            " user may read it and the files beside it"
+        ) from error
+
+
+def _look(connection: sqlite3.Connection) -> SurveyedOutbox:
+    (outbox_id,) = connection.execute(
+        "SELECT value FROM meta WHERE name = 'outbox'"
+    ).fetchone()
+    return SurveyedOutbox(
+        outbox_id,
+        [
+            _partition(connection, *values)
+            for values in connection.execute(
+                "SELECT id, topic, partition, max(acknowledged_sequence, coalesce("
+                " (SELECT max(last_sequence) FROM acknowledged"
+                "  WHERE acknowledged.partition = id), 0))"
+                " FROM partitions ORDER BY topic, partition"
+            ).fetchall()
+        ],
+    )
+
+
+def _partition(
+    connection: sqlite3.Connection,
+    number: int,
+    topic: str,
+    partition: int,
+    acknowledged: int,
+) -> SurveyedPartition:
+    base = number << SEQUENCE_BITS
+    (waiting,) = connection.execute(
+        "SELECT count(*) FROM rows WHERE position > ? AND position < ?",
+        (base + acknowledged, base + (1 << SEQUENCE_BITS)),
+    ).fetchone()
+    # What the broker refused was passed without an offset, and stayed.
+    unsendable = connection.execute(
+        "SELECT position - ?1 FROM rows WHERE position BETWEEN ?1 AND ?2"
+        " AND NOT EXISTS (SELECT 1 FROM acknowledged WHERE partition = ?3"
+        "  AND position - ?1 BETWEEN first_sequence AND last_sequence)"
+        " ORDER BY position",
+        (base, base + acknowledged, number),
+    )
+    return SurveyedPartition(
+        topic, partition, acknowledged, int(waiting), [one for (one,) in unsendable]
+    )
+
+
+def _is_whole(connection: sqlite3.Connection, seconds: float) -> bool:
+    """Read every page; False if there was no time for all of them."""
+    end = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+    try:
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            return False
+        raise
+    finally:
+        connection.set_progress_handler(None, 0)
+    if found != "ok":
+        raise sqlite3.DatabaseError(" ".join(str(found).split()))
+    return True

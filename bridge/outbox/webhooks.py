@@ -1,0 +1,165 @@
+"""
+Records that heal: dryAPI's answers and webhooks, unless the socket was faster.
+
+A webhook is held for the socket's own event; it is a whole record in the file. When
+each is taken and released, other packages decide; here it is written or superseded.
+"""
+
+from __future__ import annotations
+
+import sqlite3  # noqa: TID251 - the outbox is SQLite
+import time
+from hashlib import blake2b
+
+import msgspec
+
+from bridge.events.job_status import TERMINAL_STATUSES
+from bridge.events.record import Record
+from bridge.outbox.jobs import Digests, Jobs
+from bridge.outbox.rows import checksum
+from bridge.outbox.values import Delivery, Healing, Held
+
+
+__all__ = ["DELIVERY_BYTES", "Webhooks", "is_awaited", "is_needed"]
+
+# What a delivery's digest takes in the file, with its index.
+DELIVERY_BYTES = 70
+
+# The names of a record's fields are in the file: to rename one needs a new format.
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Record).decode
+
+_DIGEST_BYTES = 16
+
+# What a column can hold.
+_MAX_INTEGER = (1 << 63) - 1
+
+
+class Webhooks:
+    """
+    The tables `held` and `deliveries`; all but the readers belongs into a transaction.
+
+    Args:
+        connection: The outbox's file.
+
+    Attributes:
+        count: How many are held.
+        deliveries: Those that were taken lately: none counts twice.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._execute = connection.execute
+        self.deliveries = Digests(connection, "deliveries")
+        self.count = 0
+        self._last_place = 0
+
+    def load(self) -> None:
+        """Read what memory mirrors, at the start and after a rollback."""
+        self.count, last_place = self._execute(
+            "SELECT count(*), coalesce(max(place), 0) FROM held"
+        ).fetchone()
+        self._last_place = max(self._last_place, last_place)
+
+    def read(self, max_rows: int) -> list[Held]:
+        """
+        Return those that are due first, in that order.
+
+        Raises:
+            sqlite3.DatabaseError: One isn't what was written.
+        """
+        found = self._execute(
+            "SELECT * FROM held ORDER BY due_us, place LIMIT ?", (max_rows,)
+        )
+        return [decode_held(row) for row in found]
+
+    def take(self, delivery: Delivery) -> bool:
+        """Hold a webhook; False if it was taken before."""
+        ce_source = delivery.record.envelope.ce_source
+        # With what no text of an account can hold between them. A lone surrogate has no
+        # UTF-8, and a foreign text may have one.
+        name = f"{ce_source}\0{delivery.delivery_id}".encode(errors="surrogatepass")
+        digest = blake2b(name, digest_size=_DIGEST_BYTES).digest()
+        now_us = time.time_ns() // 1000
+        if not self.deliveries.add(digest, now_us):
+            return False
+        # The time, so that no file before this one has given the same place.
+        place = self._last_place = max(self._last_place + 1, now_us)
+        self.hold(Held(place, delivery.record, delivery.due_us, delivery.ended_us))
+        return True
+
+    def hold(self, held: Held) -> None:
+        """Write a webhook that is held."""
+        record = _encode(held.record)
+        due_us = _bounded(held.due_us)
+        ended_us = None if held.ended_us is None else _bounded(held.ended_us)
+        self._execute(
+            "INSERT INTO held VALUES (?, ?, ?, ?, ?)",
+            (held.place, due_us, ended_us, record, _sum_up(due_us, ended_us, record)),
+        )
+        self.count += 1
+
+    def release(self, place: int) -> Record | None:
+        """
+        Hold a webhook no longer and return its record; None if it isn't held.
+
+        Raises:
+            sqlite3.DatabaseError: It isn't what was written.
+        """
+        row = self._execute("SELECT * FROM held WHERE place = ?", (place,)).fetchone()
+        if row is None:
+            return None
+        self._execute("DELETE FROM held WHERE place = ?", (place,))
+        self.count -= 1
+        return decode_held(row).record
+
+
+def is_needed(jobs: Jobs, healing: Healing) -> bool:
+    """Whether no event of a job was received since dryAPI was asked about it."""
+    record, asked = healing.record, healing.job
+    if record.status is None or record.key is None:
+        return True
+    job = jobs.known(record.envelope.ce_source, record.key)
+    return job is not None and (job.status, job.progress, job.last_seen_us) == (
+        asked.status,
+        asked.progress,
+        asked.last_seen_us,
+    )
+
+
+def is_awaited(jobs: Jobs, record: Record) -> bool:
+    """Whether a webhook reports what is unknown: a job, or its end."""
+    if record.status is None or record.key is None:
+        return True
+    ce_source = record.envelope.ce_source
+    if jobs.known(ce_source, record.key) is not None:
+        return record.status in TERMINAL_STATUSES
+    return not jobs.has_ended(ce_source, record.key)
+
+
+def decode_held(row: tuple[int, int, int | None, bytes, int]) -> Held:
+    """
+    Return what a row of the table holds.
+
+    Raises:
+        sqlite3.DatabaseError: It isn't what was written.
+    """
+    place, due_us, ended_us, record, written = row
+    try:
+        if written == _sum_up(due_us, ended_us, record):
+            return Held(place, _decode(record), due_us, ended_us)
+    except (TypeError, msgspec.MsgspecError) as error:
+        raise _changed(place) from error
+    raise _changed(place)
+
+
+def _sum_up(due_us: int, ended_us: int | None, record: bytes) -> int:
+    return checksum(None, record, f"{due_us} {ended_us}".encode())
+
+
+def _bounded(moment_us: int) -> int:
+    """Keep a foreign moment within what a column holds."""
+    return max(min(moment_us, _MAX_INTEGER), -_MAX_INTEGER)
+
+
+def _changed(place: int) -> sqlite3.DatabaseError:
+    return sqlite3.DatabaseError(f"the held webhook {place} has changed on the disk")
