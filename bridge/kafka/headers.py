@@ -7,13 +7,12 @@ pairs and as they stand in a batch, and back into what resume needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from bridge.events import header_names as names
 from bridge.events.record import Envelope, StoredRecord
-from bridge.kafka.varints import VARINTS
 
 
 __all__ = ["HeaderWriter", "own_identity"]
@@ -25,27 +24,6 @@ Header = tuple[str, bytes]
 _ENVELOPES_KNOWN = 1024
 
 
-def _encoded_name(name: str) -> bytes:
-    written = name.encode()
-    return VARINTS[len(written)] + written
-
-
-def _encoded(headers: Iterable[Header]) -> bytes:
-    return b"".join(
-        [
-            part
-            for name, value in headers
-            for part in (_encoded_name(name), VARINTS[len(value)], value)
-        ]
-    )
-
-
-# How the headers of a record's own begin in a batch.
-_ID = _encoded_name(names.CE_ID)
-_SEQUENCE = _encoded_name(names.BRIDGE_SEQUENCE)
-_SUBJECT = _encoded_name(names.CE_SUBJECT)
-
-
 class _Shared(NamedTuple):
     """
     What an envelope's records share.
@@ -53,12 +31,10 @@ class _Shared(NamedTuple):
     Attributes:
         envelope: Kept, so that its id can't become another one's.
         headers: They.
-        encoded: As they stand in a batch before a record's own four headers.
     """
 
     envelope: Envelope
     headers: list[Header]
-    encoded: bytes
 
 
 class HeaderWriter:
@@ -105,53 +81,6 @@ class HeaderWriter:
             _note(headers, names.RESENT)
         return headers
 
-    def encoded(
-        self,
-        records: Iterable[StoredRecord],
-        *,
-        marked_until: int = 0,
-        is_framed: bool = False,
-    ) -> Iterator[bytes]:
-        """
-        Give what `headers` gives as it stands in a batch, with its number before it.
-
-        Args:
-            records: The records, one after the other: what they share is looked for
-                when it changes.
-            marked_until: Records up to this sequence are marked as resent.
-            is_framed: As in `headers`.
-        """
-        envelope: Envelope | None = None
-        at_us, time = -1, b""
-        for record in records:
-            key, sequence = record.key, record.sequence
-            if record.extra or sequence <= marked_until or key is None:
-                is_resent = sequence <= marked_until
-                headers = self.headers(record, is_resent=is_resent, is_framed=is_framed)
-                yield VARINTS[len(headers)] + _encoded(headers)
-                continue
-            # Nearly all: behind what they share they have four, and nothing else.
-            if record.envelope is not envelope:
-                envelope = record.envelope
-                shared = self._share(envelope, is_framed=is_framed).encoded
-            if record.received_at_us != at_us:
-                at_us = record.received_at_us
-                time = _encoded([(names.CE_TIME, self._time(at_us))]) + _SEQUENCE
-            ce_id, number = record.ce_id.encode(), b"%d" % sequence
-            yield b"".join(
-                (
-                    shared,
-                    VARINTS[len(ce_id)],
-                    ce_id,
-                    time,
-                    VARINTS[len(number)],
-                    number,
-                    _SUBJECT,
-                    VARINTS[len(key)],
-                    key,
-                )
-            )
-
     def _share(self, envelope: Envelope, *, is_framed: bool) -> _Shared:
         # Identity first: an Envelope's own hash would cost more than the list.
         known = self._framed if is_framed else self._shared
@@ -175,9 +104,7 @@ class HeaderWriter:
             (names.BRIDGE_OUTBOX, self._outbox),
             (names.BRIDGE_ORIGIN, envelope.origin.encode()),
         ]
-        own = 4
-        encoded = VARINTS[len(headers) + own] + _encoded(headers) + _ID
-        return _Shared(envelope, headers, encoded)
+        return _Shared(envelope, headers)
 
     def _time(self, us: int) -> bytes:
         """Write RFC 3339 in UTC; records of one second share its first half."""

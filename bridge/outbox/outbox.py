@@ -60,6 +60,11 @@ _T = TypeVar("_T")
 _ROWS_A_COMMIT = 2000
 _TRIMMED_A_COMMIT = 4000
 
+# Acknowledgements are written, and old rows deleted, so often: each touches a page or
+# two of every partition. What a crash forgets of them is read from the log again.
+_ACKNOWLEDGE_SECONDS = 0.025
+_TRIM_SECONDS = 0.1
+
 # Gap records of one transaction: they are written whether there is room or not.
 _KEPT_A_COMMIT = 100
 
@@ -144,6 +149,7 @@ class Outbox:
         self._kept: deque[_Kept] = deque()
         self._acknowledged: deque[tuple[str, int, Run]] = deque()
         self._refused_at = self._looked_at = 0.0
+        self._acknowledged_at = self._trimmed_at = 0.0
         self._looks = True
         # Whether nothing at all could be written lately, no acknowledgement either.
         self.is_stuck = False
@@ -381,8 +387,15 @@ class Outbox:
         store = self._store
         requests = [item for item in items if isinstance(item, Request)]
         results: list[object] = []
-        with self._changing(is_synced=any(one.is_synced for one in requests)):
-            self._trim()
+        now = time.monotonic()
+        acknowledges = now - self._acknowledged_at > _ACKNOWLEDGE_SECONDS
+        is_synced = any(one.is_synced for one in requests)
+        with self._changing(is_synced=is_synced, acknowledges=acknowledges):
+            if acknowledges:
+                self._acknowledged_at = now
+            if now - self._trimmed_at > _TRIM_SECONDS or self.statistics.full:
+                self._trimmed_at = now
+                self._trim()
             if kept:
                 self._write_gaps(kept)
             for records in self._runs_of(items):
@@ -550,39 +563,44 @@ class Outbox:
         with self._database.errors():
             return self._store.rows.delivered(topic, partition, after, max_rows)
 
-    def open_topic(
-        self,
-        topic: str,
-        count: int,
-        topic_id: str | None,
-        shown: Mapping[int, tuple[int, int, Collection[str]]],
-    ) -> None:
+    def open_topic(self, topic: str, count: int, topic_id: str | None) -> None:
         """
-        Continue above what a topic's log has.
-
-        Args:
-            topic: The topic.
-            count: How many partitions it has.
-            topic_id: Its id in Kafka, if that is known.
-            shown: Of each partition that was read, the last sequence of this outbox in
-                its log, where the log ends, and the ce_ids that weren't known to be
-                there.
+        Let a topic's records go to so many partitions: see `Rows.open_topic`.
 
         Raises:
             OutboxFullError: Not now; nothing was changed.
         """
-        rows = self._store.rows
         # Synced: a partition that a power loss takes would begin again at 1, beside
         # what the log has of it.
         with self._changing(is_synced=True):
-            rows.open_topic(topic, count, topic_id)
-            for number, (last, end_offset, found) in shown.items():
-                rows.open_partition(topic, number, last, end_offset, found)
+            self._store.rows.open_topic(topic, count, topic_id)
 
-    def rewind(self, topic: str, partition: int, sequence: int, offset: int) -> int:
+    def continue_behind(
+        self,
+        topic: str,
+        shown: Mapping[int, tuple[int, int, Collection[str]]],
+    ) -> None:
+        """
+        Continue above what partitions' logs have: see `Rows.open_partition`.
+
+        Args:
+            topic: The topic, which is open.
+            shown: By partition, the last sequence of this outbox in its log, where the
+                log ends, and the ce_ids that weren't known to be there.
+
+        Raises:
+            OutboxFullError: Not now; nothing was changed.
+        """
+        with self._changing():
+            for number, (last, end_offset, found) in shown.items():
+                self._store.rows.open_partition(topic, number, last, end_offset, found)
+
+    def rewind(  # noqa: PLR0913, PLR0917 - as `Rows.rewind`
+        self, topic: str, partition: int, sequence: int, offset: int, resent: int
+    ) -> int:
         """Let rows wait again that the log lost: see `Rows.rewind`."""
         with self._changing():
-            return self._store.rows.rewind(topic, partition, sequence, offset)
+            return self._store.rows.rewind(topic, partition, sequence, offset, resent)
 
     def refuse(
         self, topic: str, partition: int, sequence: int, dead_letter: Record | None
@@ -610,9 +628,11 @@ class Outbox:
         return self._store.placed
 
     @contextmanager
-    def _changing(self, *, is_synced: bool = False) -> Iterator[None]:
+    def _changing(
+        self, *, is_synced: bool = False, acknowledges: bool = True
+    ) -> Iterator[None]:
         """Do something in a transaction, behind all acknowledgements so far."""
-        runs = list(self._acknowledged)
+        runs = list(self._acknowledged) if acknowledges else []
         with self._store.transaction(is_synced=is_synced):
             for topic, partition, run in runs:
                 self._store.rows.acknowledge(topic, partition, run)
@@ -631,6 +651,7 @@ class Outbox:
         What can't be written is logged: the next start reports it as part of its gap,
         since nothing that was proved behind it is stored.
         """
+        self._acknowledged_at = 0.0
         try:
             left = -1
             while self.has_work or self.has_acknowledgements:

@@ -591,7 +591,9 @@ class Rows:
         # No run says how far this partition has come now.
         self._save(partition)
 
-    def rewind(self, topic: str, number: int, sequence: int, offset: int) -> int:
+    def rewind(  # noqa: PLR0913, PLR0917 - a partition, and what its log lost
+        self, topic: str, number: int, sequence: int, offset: int, resent: int
+    ) -> int:
         """
         Let rows wait again that the log lost; those trimmed, or refused, don't.
 
@@ -601,6 +603,8 @@ class Rows:
             sequence: The last row that the log still has; acknowledged.
             offset: Where to resume: where the log ended when its loss was noticed,
                 since what is sent again is behind that.
+            resent: Rows up to this sequence were in the log, acknowledged or not: they
+                are marked when they are sent again.
 
         Returns:
             How many rows that were acknowledged wait now.
@@ -629,7 +633,7 @@ class Rows:
         partition.acknowledged = sequence
         partition.holes += until - sequence - waiting
         partition.floor_offset = offset
-        partition.resent = max(partition.resent, until)
+        partition.resent = max(partition.resent, until, resent)
         self._settle(partition)
         self._save(partition)
         self._count(topic).resent += waiting

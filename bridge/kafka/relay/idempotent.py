@@ -1,28 +1,21 @@
 """
-Idempotent delivery: every lane sends for itself, one batch on its way.
+Idempotent delivery: every partition sends for itself, one batch on its way.
 
-A lane sends at once when it is idle and batches while it is busy. A batch that
-fails closes its lane; the others go on with another producer. There is no duplicate
-unless a producer that was given up writes late: then with the same `ce_id`.
+A partition sends at once when it is idle and batches while it is busy. There is no
+duplicate unless a producer that was abandoned writes late: then with the same `ce_id`.
 """
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - this room runs asyncio
+import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
 import time
 from collections.abc import Sequence
 
-from bridge.errors import ConfigError, KafkaError
-from bridge.events.record import StoredRecord
-from bridge.kafka.headers import HeaderWriter
-from bridge.kafka.producer.answers import BatchRefusedError, ClientError
-from bridge.kafka.relay.group import Group
-from bridge.kafka.relay.lane import Lane
-from bridge.kafka.relay.producers import Producers
-from bridge.kafka.relay.publications import error_type
-from bridge.kafka.relay.refusal import Refusals
-from bridge.kafka.relay.resuming import Backoff, resume, verify
-from bridge.kafka.relay.statistics import delivered
+from bridge.kafka.answers import BatchRefusedError, ClientError
+from bridge.kafka.producer import Producer
+from bridge.kafka.relay.epoch import Epoch, EpochEndedError, Group
+from bridge.kafka.relay.log import Log
+from bridge.kafka.relay.partition import PartitionQueue
 
 
 __all__ = ["IdempotentDelivery"]
@@ -30,132 +23,121 @@ __all__ = ["IdempotentDelivery"]
 
 class IdempotentDelivery:
     """
-    Carries a group's lanes, each for itself.
+    Sends a topic's rows, each partition for itself.
 
     Args:
-        group: What the lanes share.
-        writer: Writes the headers.
+        group: The topic's delivery.
     """
 
-    wake = None
+    shares_wake = False
 
-    def __init__(self, group: Group, writer: HeaderWriter) -> None:
+    def __init__(self, group: Group) -> None:
         self._group = group
-        self._producers = Producers(group.settings, writer, group.statistics)
+        self._producer: Producer | None = None
+        self._has_failed = True
+        # What ends the epoch.
+        self._ended: asyncio.Future[None] | None = None
 
-    async def prepare(self) -> None:
-        """Have a producer: see `Delivery.prepare`."""
-        async with self._producers.lend():
-            pass
+    async def open(self, *, waits: bool) -> None:
+        """Have a producer: see `Delivery.open`."""
+        del waits
+        self._producer = Producer(self._group.settings, self._group.writer)
+        await self._producer.start()
 
-    async def carry(self, lanes: Sequence[Lane]) -> None:
-        """Send until all lanes are drained: see `Delivery.carry`."""
-        async with asyncio.TaskGroup() as tasks:
-            for lane in lanes:
-                sender = _LaneSender(self._group, self._producers, lane)
-                tasks.create_task(sender.run())
+    async def settle(self, log: Log, numbers: Sequence[int]) -> None:
+        """Wait until a late write has landed: see `Delivery.settle`."""
+        # Where every answer has come, nothing can land late.
+        if numbers and self._has_failed:
+            # Counted from when the leaders answer: what was in their queues before
+            # this question is appended within that time.
+            await log.bounds(numbers)
+            await asyncio.sleep(self._group.settings.resume_quiet_seconds)
+            await log.replicated(numbers)
+
+    async def send(self, epoch: Epoch) -> None:
+        """Send until draining is done: see `Delivery.send`."""
+        self._has_failed = False
+        self._ended = asyncio.get_running_loop().create_future()
+        tasks = [
+            asyncio.create_task(self._send_partition(epoch, queue))
+            for queue in epoch.queues
+        ]
+        try:
+            await asyncio.gather(*tasks)
+        except asyncio.CancelledError:
+            # The answers on their way are lost.
+            self._has_failed = True
+            raise
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        if self._ended.done():
+            await self._ended
 
     async def close(self) -> None:
-        """End the producers: see `Delivery.close`."""
-        await self._producers.close()
+        """End the producer: see `Delivery.close`."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.close()
 
-
-class _LaneSender:
-    """The sender of one lane."""
-
-    def __init__(self, group: Group, producers: Producers, lane: Lane) -> None:
-        self._group = group
-        self._producers = producers
-        self._lane = lane
-        self._refusals = Refusals(group, lane)
-        self._backoff = Backoff(group.settings.retry_backoff_seconds)
-        # What the batch holds that failed last.
-        self._on_way: list[StoredRecord] = []
-        self._began_ns = 0
-
-    async def run(self) -> None:
-        """Send rows as they come, until the lane is drained."""
-        lane, group = self._lane, self._group
-        while await lane.gather():
-            if lane.skip_found():
-                group.outage.worked(lane.key)
-                continue
-            try:
-                await self._send()
-            except BatchRefusedError as error:
-                self._trace_failure(error)
-                group.outage.failed("lane.failed", error, lane.key)
-                await self._refused(error)
-            except (ClientError, ConfigError, KafkaError, TimeoutError) as error:
-                self._trace_failure(error)
-                group.outage.failed(
-                    "lane.failed", error, lane.key, next_sequence=lane.next_sequence
+    async def _send_partition(self, epoch: Epoch, queue: PartitionQueue) -> None:
+        """Send a partition's rows until the epoch ends, or draining is done."""
+        group, ended = epoch.group, self._ended
+        assert ended is not None
+        draining = asyncio.ensure_future(group.is_draining.wait())
+        try:
+            while not ended.done():
+                rows = queue.next_rows(group.max_rows(queue))
+                if rows:
+                    await self._send_batch(epoch, queue, rows)
+                    continue
+                if group.is_draining.is_set():
+                    return
+                queue.wake.clear()
+                woken = asyncio.ensure_future(queue.wake.wait())
+                # No deadline: a partition without rows has nothing to do.
+                await asyncio.wait(
+                    {woken, ended, draining}, return_when=asyncio.FIRST_COMPLETED
                 )
-                await resume(
-                    group,
-                    lane,
-                    self._backoff,
-                    quiet_seconds=group.settings.resume_quiet_seconds,
-                )
+                woken.cancel()
+        finally:
+            draining.cancel()
 
-    async def _send(self) -> None:
-        group, lane, statistics = self._group, self._lane, self._group.statistics
-        rows = lane.offered(self._refusals.max_rows)
-        self._on_way = rows
-        topic, partition = lane.key
-        started, self._began_ns = time.monotonic(), time.time_ns()
-        group.outage.sending(lane.key)
-        async with self._producers.lend() as producer:
-            try:
-                sent = await producer.send(
-                    topic,
-                    partition,
-                    rows,
-                    lane.batch_bytes,
-                    marked_until=lane.resent_sequence,
-                    prefix=group.prefixes.get(topic, b""),
-                )
-                self._on_way = rows[: sent.count]
-                # The producer gives up what it has had for too long.
-                base_offset = await sent.base_offset()
-            except (ClientError, asyncio.CancelledError):
-                # Whoever opens the lane next must not meet this batch in a queue.
-                self._producers.give_up(producer)
-                raise
-        group.outage.worked(lane.key)
-        statistics.publish_duration.observe(time.monotonic() - started)
-        delivered(statistics, topic, self._on_way, lane.resent_sequence)
-        if group.trace is not None:
-            group.trace(
-                topic,
-                partition,
-                self._on_way,
-                self._began_ns,
-                base_offset=base_offset,
-                broker=sent.broker,
+    async def _send_batch(
+        self, epoch: Epoch, queue: PartitionQueue, rows: Sequence[object]
+    ) -> None:
+        """Send one batch; what fails ends the epoch for all partitions."""
+        group, producer, ended = epoch.group, self._producer, self._ended
+        assert producer is not None
+        assert ended is not None
+        sent_rows = rows
+        group.outage.sending(queue.key)
+        started = time.monotonic()
+        leader = producer.leader(*queue.key)
+        try:
+            sent = await producer.send(
+                *queue.key,
+                rows,
+                queue.batch_bytes,
+                resent_until=queue.resent_until,
+                prefix=epoch.prefix,
             )
-        self._backoff.reset()
-        connection = sent.connection
-        start = lane.advance(sent.count, base_offset, sent.size_bytes, connection)
-        if start is not None:
-            await verify(group, lane, start, connection)
-        self._refusals.passed()
-
-    def _trace_failure(self, error: Exception) -> None:
-        if self._group.trace is not None:
-            self._group.trace(
-                *self._lane.key,
-                self._on_way,
-                self._began_ns,
-                error_type=error_type(error),
-            )
-
-    async def _refused(self, error: BatchRefusedError) -> None:
-        """Have the record found that is refused, unless the log has it after all."""
-        rows = self._on_way
-        # The broker has answered: nothing lands late, and waiting helps nobody.
-        self._lane.offered_sequence = 0
-        self._backoff.reset()
-        await resume(self._group, self._lane, self._backoff, quiet_seconds=0.0)
-        if await self._lane.is_next(rows[0]):
-            await self._refusals.refused(rows, error)
+            sent_rows = sent.rows
+            base_offset = await producer.base_offset(sent)
+            if base_offset <= queue.last_offset or sent.leader not in {leader, None}:
+                # The new leader may lack what the one before acknowledged. This batch
+                # is found in the log.
+                raise EpochEndedError("the partition's leader has changed")
+        except (ClientError, TimeoutError, EpochEndedError) as error:
+            if isinstance(error, BatchRefusedError):
+                pass
+            elif not isinstance(error, EpochEndedError):
+                self._has_failed = True
+            if not isinstance(error, EpochEndedError):
+                group.failed(queue, sent_rows, error)
+            if not ended.done():
+                ended.set_exception(error)
+            return
+        group.statistics.publish_duration.observe(time.monotonic() - started)
+        group.acknowledged(queue, sent, base_offset)

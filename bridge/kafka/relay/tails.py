@@ -1,8 +1,10 @@
 """
-What the end of a partition's log shows to a lane that resumes.
+What the end of a partition's log shows, and what a log that was truncated lost.
 
-The log is the truth about what was written. Only identities are looked at; values
-are left alone.
+The log is the truth about what was written. Only identities are looked at. An unclean
+election, or a broker whose files were put back to an older copy, takes acknowledged
+records away; retention, DeleteRecords and compaction take some away that were
+delivered.
 """
 
 from __future__ import annotations
@@ -10,139 +12,133 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgspec
-from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
-    ConsumerRecord,
-)
+from aiokafka import ConsumerRecord  # noqa: TID251 - the Kafka thread reads
 
 from bridge.kafka.headers import own_identity
-from bridge.kafka.relay.log import Log
+from bridge.kafka.relay.log import Bounds, Log
+from bridge.outbox import Outbox
+from bridge.outbox.values import PartitionState
 
 
-__all__ = ["LogTail", "ScanFrom", "scan"]
+__all__ = ["Tail", "last_confirmed", "scan"]
+
+# Acknowledged rows are read from the outbox in portions of about 1 MB of memory.
+_ROWS_A_READ = 5000
 
 
-class ScanFrom(msgspec.Struct, frozen=True):
+class Tail(msgspec.Struct):
     """
-    Where to read a partition from.
+    What a partition's end shows, from the last acknowledged record on.
 
     Attributes:
-        offset: The first offset that may hold a record of this outbox that
-            isn't known to be there; None reads the end offset alone.
-        acknowledged_sequence: Records up to it are known to be there.
-        ce_id: Whose record was acknowledged at that offset; None if that isn't
-            known any more.
-        last_sequence: The last record that is looked for; None for no end. Of an
-            outbox that was put back to an old copy the log may hold millions more.
-        placed_sequence: The last sequence that a row of the outbox has: records
-            after it are told with theirs. None where nobody asks for that.
+        bounds: Where the log begins and ends.
+        first_ce_id: Whose record is at the offset from which was read: "" for a foreign
+            one, None for none.
+        last_sequence: The highest sequence of this outbox.
+        found: Offset by `ce_id` of this outbox's records that weren't known to be
+            there.
     """
 
-    offset: int | None
-    acknowledged_sequence: int
-    ce_id: str | None = None
-    last_sequence: int | None = None
-    placed_sequence: int | None = None
-
-
-class LogTail(msgspec.Struct):
-    """
-    What a partition's end shows.
-
-    Attributes:
-        begin_offset: The first offset that retention has left.
-        end_offset: The offset that the next record will get.
-        last_sequence: The highest sequence of this outbox that was seen.
-        offsets: Offset by `ce_id` of this outbox's records that weren't known
-            to be there.
-        first_ce_id: Whose record stands at the offset from which was read: ""
-            for somebody else's, None for none at all.
-        first_sequence: The first sequence of those in `offsets`; 0 if there are none.
-        highest_sequence: The highest sequence of those.
-        unplaced: Sequence by `ce_id` of those in `offsets` that can only belong to
-            rows without a lane, in a copy made before they got one.
-    """
-
-    begin_offset: int
-    end_offset: int
-    last_sequence: int = 0
-    offsets: dict[str, int] = msgspec.field(default_factory=dict)
+    bounds: Bounds
     first_ce_id: str | None = None
-    first_sequence: int = 0
-    highest_sequence: int = 0
-    unplaced: dict[str, int] = msgspec.field(default_factory=dict)
+    last_sequence: int = 0
+    found: dict[str, int] = msgspec.field(default_factory=dict)
 
-    def confirms(self, start: ScanFrom) -> bool:
+    def confirms(self, state: PartitionState, *, is_compacted: bool) -> bool:
         """
-        Whether the log shows the record that was acknowledged last.
+        Whether the log still has the record that was acknowledged last.
 
-        Retention may have taken it. Where nothing is at its offset it may have been
-        compacted away; only a look at more records can tell.
+        Retention may have taken it, and compaction where later records are behind it.
         """
-        if start.offset is None or start.offset < self.begin_offset:
+        offset = state.resume_offset
+        if offset is None or offset < self.bounds.begin_offset:
             return True
-        return start.ce_id is not None and self.first_ce_id == start.ce_id
-
-    def contradicts(self, start: ScanFrom) -> bool:
-        """
-        Whether the log has lost its tail for certain.
-
-        It ends too early, or another record stands where the acknowledged one did.
-        """
-        if self.confirms(start) or start.offset is None:
-            return False
-        if start.ce_id is None:
-            return self.end_offset < start.offset
-        return self.end_offset <= start.offset or self.first_ce_id is not None
+        if state.resume_ce_id is None:
+            # That row was deleted, or the log is new: it must reach so far.
+            return offset <= self.bounds.end_offset
+        if self.first_ce_id is None and is_compacted:
+            return offset + 1 < self.bounds.end_offset
+        return self.first_ce_id == state.resume_ce_id
 
 
 async def scan(
-    log: Log, outbox_id: str, starts: Mapping[int, ScanFrom]
-) -> dict[int, LogTail]:
+    log: Log, outbox_id: str, states: Mapping[int, PartitionState]
+) -> dict[int, Tail]:
     """
-    Read partitions from given offsets to their present ends.
+    Read partitions from their last acknowledged record to their present ends.
 
     Args:
         log: The topic's log.
         outbox_id: Whose records are looked for.
-        starts: Where to begin, by partition.
+        states: What the outbox knows of each partition.
 
     Raises:
         BridgeError: As `open_log` says.
     """
-    bounds = await log.bounds(starts)
-    tails = {
-        number: LogTail(found.begin_offset, found.end_offset)
-        for number, found in bounds.items()
-    }
-    firsts = {
-        number: start.offset
-        for number, start in starts.items()
-        if start.offset is not None
-    }
+    bounds = await log.bounds(states)
+    tails = {number: Tail(found) for number, found in bounds.items()}
     own = outbox_id.encode()
-    async for partition, records in log.records(firsts, bounds):
-        _note(tails[partition], starts[partition], own, records)
+    firsts = {
+        number: state.resume_offset
+        for number, state in states.items()
+        if state.resume_offset is not None
+    }
+    async for number, records in log.records(firsts, bounds):
+        for record in records:
+            _note(tails[number], states[number], record, own)
     return tails
 
 
-def _note(
-    tail: LogTail, start: ScanFrom, own: bytes, records: list[ConsumerRecord]
-) -> None:
-    for record in records:
-        identity = own_identity(record.headers, own)
-        if record.offset == start.offset:
-            tail.first_ce_id = "" if identity is None else identity[0]
-        if identity is None:
-            continue
-        ce_id, sequence = identity
-        tail.last_sequence = max(tail.last_sequence, sequence)
-        until = start.last_sequence
-        if sequence > start.acknowledged_sequence and (
-            until is None or sequence <= until
-        ):
-            tail.offsets[ce_id] = record.offset
-            tail.first_sequence = tail.first_sequence or sequence
-            tail.highest_sequence = max(tail.highest_sequence, sequence)
-            placed = start.placed_sequence
-            if placed is not None and sequence > placed:
-                tail.unplaced[ce_id] = sequence
+def _note(tail: Tail, state: PartitionState, record: ConsumerRecord, own: bytes) -> None:
+    identity = own_identity(record.headers, own)
+    if record.offset == state.resume_offset:
+        tail.first_ce_id = "" if identity is None else identity[0]
+    if identity is None:
+        return
+    ce_id, sequence = identity
+    tail.last_sequence = max(tail.last_sequence, sequence)
+    # Of an outbox that was put back to an old copy the log may have millions more.
+    if state.acknowledged_sequence < sequence <= state.last_sequence:
+        tail.found[ce_id] = record.offset
+
+
+async def last_confirmed(
+    log: Log, outbox: Outbox, topic: str, number: int, bounds: Bounds
+) -> int | None:
+    """
+    Compare the acknowledged rows that are kept with the log.
+
+    Args:
+        log: The topic's log.
+        outbox: Where they are kept.
+        topic: The topic.
+        number: The partition.
+        bounds: Where the log begins and ends.
+
+    Returns:
+        The last of them that the log has where it was acknowledged, or that retention
+        took; the one before the first if it has none; None if none is kept.
+
+    Raises:
+        BridgeError: As `open_log` says.
+    """
+    kept = outbox.delivered(topic, number, 0, 1)
+    if not kept:
+        return None
+    confirmed = kept[0].sequence - 1
+    shown: dict[int, str] = {}
+    own = outbox.id.encode()
+    # As a consumer of committed records: of an aborted transaction nothing counts.
+    async for _, records in log.records({number: kept[0].offset}, {number: bounds}):
+        for record in records:
+            identity = own_identity(record.headers, own)
+            if identity is not None:
+                shown[record.offset] = identity[0]
+    after = confirmed
+    while rows := outbox.delivered(topic, number, after, _ROWS_A_READ):
+        after = rows[-1].sequence
+        for row in rows:
+            is_gone = row.offset < bounds.begin_offset
+            if is_gone or shown.get(row.offset) == row.ce_id:
+                confirmed = row.sequence
+    return confirmed

@@ -1,8 +1,7 @@
 """
-What brokers answer to a producer, in the terms of those who made it.
+What brokers answer to a producer, in the bridge's terms.
 
-Codes: https://kafka.apache.org/protocol#protocol_error_codes. What is done about an
-answer is the sender's business.
+Codes: https://kafka.apache.org/protocol#protocol_error_codes.
 """
 
 from __future__ import annotations
@@ -26,45 +25,22 @@ __all__ = [
 ClientError: TypeAlias = errors.KafkaError
 
 
-class _InvalidRecordError(errors.BrokerResponseError):  # type: ignore[misc] # untyped
-    """A record doesn't fit the topic: compacted without key, or a bad value."""
-
-    errno = 87
-    message = "INVALID_RECORD"
-    description = "A record doesn't meet what its topic demands."
-
-
-# aiokafka 0.14 doesn't know the code, which would come out as UnknownError, the
-# name of a broker's own bug (-1): that one says nothing of the record.
-errors.kafka_errors.setdefault(_InvalidRecordError.errno, _InvalidRecordError)
-
-# What a broker answers because of what is in the batch.
+# What a broker answers because of what is in the batch. aiokafka 0.14 doesn't know
+# INVALID_RECORD (87), which comes out as the name of a broker's own bug (-1).
 REFUSALS = (
     errors.CorruptRecordException,
     errors.InvalidTimestampError,
     errors.MessageSizeTooLargeError,
     errors.PolicyViolationError,
     errors.RecordListTooLargeError,
-    errors.kafka_errors[_InvalidRecordError.errno],
+    errors.UnknownError,
 )
 
 
-class _ProducerFencedError(errors.BrokerResponseError):  # type: ignore[misc] # untyped
-    """Another producer with the same transactional id has a newer epoch."""
-
-    errno = 90
-    message = "PRODUCER_FENCED"
-    description = "There is a newer producer with the same transactional id."
-
-
-# Brokers tell it old requests as INVALID_PRODUCER_EPOCH (47), newer ones with a
-# code of its own, which aiokafka 0.14 doesn't know.
-errors.kafka_errors.setdefault(_ProducerFencedError.errno, _ProducerFencedError)
-
 _FENCES = (
     errors.ProducerFenced,
+    # Brokers answer the requests that aiokafka sends with this one.
     errors.InvalidProducerEpoch,
-    errors.kafka_errors[_ProducerFencedError.errno],
 )
 
 

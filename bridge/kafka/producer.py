@@ -1,0 +1,290 @@
+"""
+One producer of aiokafka, from its start to its end.
+
+Any failed batch spoils an idempotent producer for that partition, since aiokafka never
+takes a sequence number back. So an epoch of the relay makes producers, uses them, and
+throws them away at its first failure.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
+import contextvars
+import time
+import weakref
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+from aiokafka import (  # noqa: TID251 - the Kafka thread speaks to aiokafka
+    AIOKafkaProducer,
+    TopicPartition,
+    errors,
+)
+
+from bridge.events.record import StoredRecord
+from bridge.kafka.answers import REFUSALS, BatchRefusedError, ClientError, no_producer
+from bridge.kafka.client.connection import client_arguments
+from bridge.kafka.client.diagnosis import failed_start
+from bridge.kafka.headers import HeaderWriter
+from bridge.settings import KafkaSettings
+
+
+__all__ = ["Producer", "Sent", "keep_track_of_tasks"]
+
+# Cancelled tasks and closed connections end within milliseconds; what doesn't is left
+# to the end of the loop.
+_END_SECONDS: Final = 1.0
+
+# aiokafka drops a batch after the request timeout; one without an answer so much later
+# never gets one (aiokafka issues 1018, 1101).
+_GRACE_SECONDS: Final = 10.0
+
+# Whose tasks the running code makes: see `keep_track_of_tasks`.
+_OWNER: contextvars.ContextVar[weakref.WeakSet[asyncio.Task[Any]] | None]
+_OWNER = contextvars.ContextVar("_OWNER", default=None)
+
+
+def keep_track_of_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """
+    Have a loop note which tasks each producer's own code makes.
+
+    aiokafka's `stop` waits for brokers that don't answer, and nothing public ends its
+    background tasks; a task factory finds them, since tasks inherit their context.
+    """
+
+    def make_task(
+        loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any
+    ) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, **options)
+        owner = _OWNER.get()
+        if owner is not None:
+            owner.add(task)
+        return task
+
+    loop.set_task_factory(make_task)
+
+
+class Sent(msgspec.Struct):
+    """
+    A batch on its way.
+
+    Attributes:
+        rows: Its records, in order.
+        size_bytes: Bytes of their keys and values.
+        answer: Gets what the broker answers.
+        leader: The node to which it was sent, as far as known.
+        began_ns: When it was handed over, nanoseconds since the epoch.
+    """
+
+    rows: Sequence[StoredRecord]
+    size_bytes: int
+    answer: asyncio.Future[Any]
+    leader: int | None
+    began_ns: int
+
+
+class Producer:
+    """
+    A producer with `acks=all`, idempotent or transactional.
+
+    Args:
+        settings: How to reach Kafka, and the sizes and times.
+        writer: Writes the headers.
+        transactional_id: Its transactional id; None for an idempotent one.
+        id_prefix: How all such ids of this outbox begin, for the error that says what
+            to grant.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        writer: HeaderWriter,
+        transactional_id: str | None = None,
+        *,
+        id_prefix: str | None = None,
+    ) -> None:
+        self._settings = settings
+        self._writer = writer
+        self._id_prefix = id_prefix
+        self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        codec = settings.compression
+        self._client = AIOKafkaProducer(
+            **client_arguments(settings),
+            enable_idempotence=True,
+            acks="all",
+            # A broker that hangs is left after it: the request goes to the partition's
+            # next leader, which knows the batch if it was appended.
+            request_timeout_ms=int(settings.request_timeout_seconds * 1000),
+            retry_backoff_ms=int(settings.retry_backoff_seconds * 1000),
+            # Before compression: what a batch takes in memory, here and in readers, is
+            # bounded, whatever the codec makes of it.
+            max_batch_size=settings.max_batch_bytes,
+            compression_type=None if codec == "none" else codec,
+            linger_ms=0,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=int(settings.transaction_timeout_seconds * 1000),
+        )
+
+    async def start(self) -> None:
+        """
+        Connect and get a producer id.
+
+        With a transactional id this fences every older producer that has it, and aborts
+        its transaction.
+
+        Raises:
+            KafkaUnreachableError: No broker answered in time.
+            KafkaRefusedError: A broker refused the credentials or the permission to
+                write idempotently.
+        """
+        try:
+            async with asyncio.timeout(self._settings.start_timeout_seconds):
+                await self._own(self._client.start())
+        except (errors.KafkaConnectionError, TimeoutError) as error:
+            await self.close()
+            raise await failed_start(self._settings) from error
+        except ClientError as error:
+            await self.close()
+            raise no_producer(error, self._id_prefix) from error
+        except BaseException:
+            await self.close()
+            raise
+
+    def leader(self, topic: str, partition: int) -> int | None:
+        """Return the node that leads a partition, as far as known."""
+        place = TopicPartition(topic, partition)
+        leader: int | None = self._client.client.cluster.leader_for_partition(place)
+        return None if leader == -1 else leader
+
+    async def send(  # noqa: PLR0913 - what a batch is made of, no object
+        self,
+        topic: str,
+        partition: int,
+        rows: Sequence[StoredRecord],
+        max_bytes: int,
+        *,
+        resent_until: int = 0,
+        prefix: bytes = b"",
+    ) -> Sent:
+        """
+        Send as many rows as fit one batch, in order.
+
+        Args:
+            topic: The topic.
+            partition: The partition.
+            rows: At least one; the first is always sent.
+            max_bytes: Add no row that makes keys and values larger.
+            resent_until: Rows up to this sequence are marked as resent.
+            prefix: Is written before each value, and counts into the batch's bytes.
+
+        Raises:
+            ClientError: aiokafka didn't take the batch.
+        """
+        batch = self._client.create_batch()
+        append, headers = batch.append, self._writer.headers
+        is_framed = bool(prefix)
+        count = size = 0
+        for row in rows:
+            value = prefix + row.value if is_framed else row.value
+            own = len(value) + (len(row.key) if row.key else 0)
+            if count and size + own > max_bytes:
+                break
+            taken = append(
+                timestamp=row.received_at_us // 1000,
+                key=row.key,
+                value=value,
+                headers=headers(
+                    row,
+                    is_resent=row.sequence <= resent_until,
+                    is_framed=is_framed,
+                ),
+            )
+            if taken is None:
+                break
+            count += 1
+            size += own
+        began_ns = time.time_ns()
+        answer = await self._client.send_batch(batch, topic, partition=partition)
+        leader = self.leader(topic, partition)
+        return Sent(rows[:count], size, answer, leader, began_ns)
+
+    async def base_offset(self, sent: Sent) -> int:
+        """
+        Wait until a batch is acknowledged; gives the offset of its first record.
+
+        Raises:
+            BatchRefusedError: The broker refuses it for what is in it.
+            ClientError: It failed; it may be in the log all the same.
+            TimeoutError: No answer came.
+        """
+        patience = self._settings.request_timeout_seconds + _GRACE_SECONDS
+        try:
+            async with asyncio.timeout(patience):
+                metadata = await asyncio.shield(sent.answer)
+        except REFUSALS as error:
+            raise BatchRefusedError(error) from error
+        except TimeoutError as error:
+            raise TimeoutError(f"no answer for {patience:g} s") from error
+        offset: int = metadata.offset
+        if offset < 0:
+            # DUPLICATE_SEQUENCE_NUMBER (46) acknowledges without an offset.
+            raise ClientError("the batch is acknowledged at no offset")
+        return offset
+
+    async def begin(self) -> None:
+        """
+        Begin a transaction.
+
+        Raises:
+            ClientError: The producer can't be used any more.
+        """
+        await self._transact(self._client.begin_transaction())
+
+    async def commit(self) -> None:
+        """
+        Commit the transaction; unless it returns, it may be committed or not.
+
+        Raises:
+            ClientError: The producer can't be used any more, or was fenced.
+        """
+        await self._transact(self._client.commit_transaction())
+
+    async def close(self) -> None:
+        """
+        End it at once; what is on its way fails, or is in the log.
+
+        aiokafka's own `stop` would wait until it is delivered (issue 1101).
+        """
+        for task in list(self._tasks):
+            task.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_END_SECONDS):
+                # Its sender is over, so this closes the connections.
+                with suppress(ClientError, OSError):
+                    await self._own(self._client.stop())
+        for task in list(self._tasks):
+            task.cancel()
+
+    async def _own(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something of the client, whose tasks are to be found again."""
+        context = contextvars.copy_context()
+        context.run(_OWNER.set, self._tasks)
+        task = asyncio.get_running_loop().create_task(work, context=context)
+        self._tasks.discard(task)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.cancel()
+            with suppress(asyncio.CancelledError, ClientError, OSError):
+                await task
+            raise
+
+    @staticmethod
+    async def _transact(work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except AssertionError as error:
+            # It asserts the state, which its own background task may have changed.
+            raise ClientError("the transactional producer can't be used") from error
