@@ -74,14 +74,12 @@ class Sent(msgspec.Struct):
         rows: Its records, in order.
         size_bytes: Bytes of their keys and values.
         answer: Gets what the broker answers.
-        leader: The node to which it was sent, as far as known.
         began_ns: When it was handed over, nanoseconds since the epoch.
     """
 
     rows: Sequence[StoredRecord]
     size_bytes: int
     answer: asyncio.Future[Any]
-    leader: int | None
     began_ns: int
 
 
@@ -207,8 +205,7 @@ class Producer:
             size += own
         began_ns = time.time_ns()
         answer = await self._client.send_batch(batch, topic, partition=partition)
-        leader = self.leader(topic, partition)
-        return Sent(rows[:count], size, answer, leader, began_ns)
+        return Sent(rows[:count], size, answer, began_ns)
 
     async def base_offset(self, sent: Sent) -> int:
         """

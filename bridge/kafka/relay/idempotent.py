@@ -11,6 +11,7 @@ import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
 import time
 from collections.abc import Sequence
 
+from bridge.events.record import StoredRecord
 from bridge.kafka.answers import BatchRefusedError, ClientError
 from bridge.kafka.producer import Producer
 from bridge.kafka.relay.epoch import Epoch, EpochEndedError, Group
@@ -105,13 +106,12 @@ class IdempotentDelivery:
             draining.cancel()
 
     async def _send_batch(
-        self, epoch: Epoch, queue: PartitionQueue, rows: Sequence[object]
+        self, epoch: Epoch, queue: PartitionQueue, rows: Sequence[StoredRecord]
     ) -> None:
         """Send one batch; what fails ends the epoch for all partitions."""
         group, producer, ended = epoch.group, self._producer, self._ended
         assert producer is not None
         assert ended is not None
-        sent_rows = rows
         group.outage.sending(queue.key)
         started = time.monotonic()
         leader = producer.leader(*queue.key)
@@ -123,21 +123,23 @@ class IdempotentDelivery:
                 resent_until=queue.resent_until,
                 prefix=epoch.prefix,
             )
-            sent_rows = sent.rows
+            rows = sent.rows
             base_offset = await producer.base_offset(sent)
-            if base_offset <= queue.last_offset or sent.leader not in {leader, None}:
-                # The new leader may lack what the one before acknowledged. This batch
-                # is found in the log.
-                raise EpochEndedError("the partition's leader has changed")
-        except (ClientError, TimeoutError, EpochEndedError) as error:
-            if isinstance(error, BatchRefusedError):
-                pass
-            elif not isinstance(error, EpochEndedError):
-                self._has_failed = True
-            if not isinstance(error, EpochEndedError):
-                group.failed(queue, sent_rows, error)
+        except (ClientError, TimeoutError) as error:
+            # A refusal is an answer: nothing lands late.
+            self._has_failed |= not isinstance(error, BatchRefusedError)
+            group.failed(queue, rows, error)
             if not ended.done():
                 ended.set_exception(error)
+            return
+        if base_offset <= queue.last_offset or leader not in {
+            None,
+            producer.leader(*queue.key),
+        }:
+            # The new leader may lack what the one before acknowledged. This batch is
+            # found in the log.
+            if not ended.done():
+                ended.set_exception(EpochEndedError("a partition's leader has changed"))
             return
         group.statistics.publish_duration.observe(time.monotonic() - started)
         group.acknowledged(queue, sent, base_offset)
