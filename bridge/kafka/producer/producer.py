@@ -33,7 +33,7 @@ from bridge.kafka.producer.one_piece import in_one_piece
 from bridge.kafka.producer.queue import fail_all, queued
 from bridge.kafka.producer.sender_tasks import SenderTasks
 from bridge.kafka.producer.sent import Sent
-from bridge.kafka.reading.offsets import held_offsets
+from bridge.kafka.requests import held_offsets
 from bridge.settings import KafkaSettings
 
 

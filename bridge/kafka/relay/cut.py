@@ -18,7 +18,7 @@ import msgspec
 
 from bridge.kafka.client.asking import answer
 from bridge.kafka.headers import own_identity
-from bridge.kafka.relay.log import Bounds, Log
+from bridge.kafka.log import Bounds, Log
 from bridge.kafka.relay.ports import OutboxPort
 from bridge.outbox.records import Delivered
 

@@ -15,11 +15,11 @@ import structlog
 
 from bridge.errors import BridgeError, ConfigError, KafkaError, KafkaUnreachableError
 from bridge.kafka.client.asking import answer
+from bridge.kafka.log import open_log
 from bridge.kafka.partitioner import partitioner
 from bridge.kafka.relay.delivery import Delivery
 from bridge.kafka.relay.group import Group
 from bridge.kafka.relay.lane import Lane
-from bridge.kafka.relay.log import open_log
 from bridge.kafka.relay.resuming import TopicReplacedError, let_land, settle
 from bridge.kafka.relay.tails import ScanFrom, scan
 from bridge.kafka.topics.facts import TopicFacts

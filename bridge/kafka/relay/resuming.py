@@ -16,10 +16,10 @@ import structlog
 
 from bridge.errors import ConfigError, KafkaError
 from bridge.kafka.client.asking import answer
+from bridge.kafka.log import Bounds, Log, open_log
 from bridge.kafka.relay.cut import first_missing
 from bridge.kafka.relay.group import Group
 from bridge.kafka.relay.lane import Lane
-from bridge.kafka.relay.log import Bounds, Log, open_log
 from bridge.kafka.relay.statistics import add
 from bridge.kafka.relay.tails import LogTail, ScanFrom, scan
 

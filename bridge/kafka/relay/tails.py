@@ -15,7 +15,7 @@ from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
 )
 
 from bridge.kafka.headers import own_identity
-from bridge.kafka.relay.log import Log
+from bridge.kafka.log import Log
 
 
 __all__ = ["LogTail", "ScanFrom", "scan"]

@@ -23,13 +23,13 @@ from bridge.errors import ConfigError, KafkaError, KafkaFencedError
 from bridge.events.record import StoredRecord
 from bridge.kafka.client.ending import end_all
 from bridge.kafka.headers import HeaderWriter
+from bridge.kafka.log import open_log
 from bridge.kafka.producer.answers import BatchRefusedError, ClientError, is_fenced
 from bridge.kafka.producer.producer import Producer
 from bridge.kafka.producer.sent import Sent
 from bridge.kafka.relay.group import Group
 from bridge.kafka.relay.hanging import HangingTransactions
 from bridge.kafka.relay.lane import Lane
-from bridge.kafka.relay.log import open_log
 from bridge.kafka.relay.publications import error_type
 from bridge.kafka.relay.refusal import Refusals
 from bridge.kafka.relay.resuming import Backoff, settle, verify

@@ -14,8 +14,8 @@ from confluent_kafka import Producer
 from confluent_kafka.cimpl import NewPartitions
 
 from bridge.errors import KafkaUnreachableError
-from bridge.kafka.reading import fetching
-from bridge.kafka.reading.reader import ConsumedRecord, Edge, TopicReader
+from bridge.kafka import reader
+from bridge.kafka.reader import ConsumedRecord, Edge, TopicReader
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.reading.readers import (
@@ -185,7 +185,7 @@ async def test_new_partitions_are_read_from_their_beginning(
     topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A partition added while reading is found, and all of it comes."""
-    monkeypatch.setattr(fetching, "METADATA_AGE_SECONDS", 0.3)
+    monkeypatch.setattr(reader, "METADATA_AGE_SECONDS", 0.3)
     produce(topic, 3)
     async with TopicReader(settings_of(topic), [topic.name]) as source:
 

@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from bridge.errors import KafkaRefusedError
-from bridge.kafka.reading import fetching
-from bridge.kafka.reading.reader import TopicReader
+from bridge.kafka import reader
+from bridge.kafka.reader import TopicReader
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.reading.readers import (
@@ -53,8 +53,8 @@ async def test_a_topic_that_goes_away_is_an_error(
     topic: Topic, kafka: KafkaBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A topic deleted while it is read ends the reading with a sentence."""
-    monkeypatch.setattr(fetching, "METADATA_AGE_SECONDS", 0.3)
-    monkeypatch.setattr(fetching, "TOPIC_GONE_SECONDS", 1.0)
+    monkeypatch.setattr(reader, "METADATA_AGE_SECONDS", 0.3)
+    monkeypatch.setattr(reader, "TOPIC_GONE_SECONDS", 1.0)
     name = f"gone-{uuid.uuid4().hex[:8]}"
     kafka.create_topic(name)
     async with TopicReader(settings_of(topic), [name]) as source:
