@@ -3,8 +3,8 @@ What aiokafka's consumer can't be asked, or does otherwise than a reader needs.
 
 All of it goes over the public API of aiokafka 0.14: what a consumer doesn't offer is
 asked over a client of the bridge's own (`AIOKafkaClient.send`), and what it does
-otherwise is led around. Each has a test that fails when aiokafka moves, in
-`tests/kafka/test_aiokafka.py` where no other is named.
+otherwise is led around. Each has a test that fails when aiokafka moves:
+`tests/kafka/test_requests.py`, or the one that is named.
 
 What is asked here:
 
@@ -26,9 +26,13 @@ What is led around:
 - `stop` takes the cancellation of a fetch that waits for its retry for its own, and
   leaves its connections open: a consumer is unsubscribed before it is stopped (`log`).
 - A task of the client's that died is logged, and nothing more: a partition that has a
-  leader and doesn't answer for a minute tells of it (`reader`).
-- A password or certificate is the client's for life: what can't sign in any more is
-  made again.
+  leader and doesn't answer for a minute tells of it (`reader`;
+  `test_reader_faults.py::test_a_client_that_died_is_replaced`).
+- A consumer waits for ever at offsets that hold nothing any more at a log's end: two
+  answers without a record tell (`log`;
+  `test_scanner.py::test_an_end_that_holds_nothing_is_reached`).
+- A password or certificate is a client's for life: one that can't sign in any more is
+  replaced, by the relay's next epoch or after that minute.
 """
 
 from __future__ import annotations

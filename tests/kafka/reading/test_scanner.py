@@ -167,3 +167,43 @@ async def test_a_cancelled_scan_leaves_nothing_behind(topic: Topic) -> None:
             await trio.to_thread.run_sync(began.wait, DEADLINE_SECONDS)
             nursery.cancel_scope.cancel()
     assert scanner_threads() == []
+
+
+async def test_an_end_that_holds_nothing_is_reached(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Offsets that compaction has emptied end a scan, though no record comes."""
+
+    class Nothing:
+        def __init__(self, _data: bytes) -> None:
+            pass
+
+        def has_next(self) -> bool:
+            return False
+
+        def size_in_bytes(self) -> int:
+            return 0
+
+    produce(topic, 9)
+    monkeypatch.setattr("aiokafka.consumer.fetcher.MemoryRecords", Nothing)
+    taken = Taken()
+    await scan(
+        settings_of(topic), topic.name, taken.begin, on_progress=taken.progress.append
+    )
+    assert taken.offsets == {0: [], 1: [], 2: []}
+    assert taken.progress[-1] == Progress(9, 9)
+
+
+async def test_a_damaged_batch_ends_the_scan(
+    own_kafka: KafkaServer, topic: Topic
+) -> None:
+    """A wrong checksum is named; what the batch holds can't be known."""
+    produce(topic, 3, size_bytes=500)
+    own_kafka.stop()
+    (file,) = own_kafka.data_dir.rglob(f"{topic.name}-0/*.log")
+    data = bytearray(file.read_bytes())
+    data[-100] ^= 1
+    file.write_bytes(data)
+    own_kafka.start()
+    with pytest.raises(KafkaError, match="wrong checksum"):
+        await scan(settings_of(topic), topic.name, Taken().begin)
