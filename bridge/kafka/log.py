@@ -152,15 +152,7 @@ async def _ended(ending: Coroutine[Any, Any, None]) -> None:
 async def translated(
     settings: KafkaSettings, topics: Sequence[str]
 ) -> AsyncIterator[None]:
-    """
-    Turn what aiokafka raises into what tells a person what to do.
-
-    Raises:
-        KafkaUnreachableError: No broker answers.
-        KafkaRefusedError: A topic may not be read, or the credentials are refused.
-        KafkaError: What was read can't be used.
-        ConfigError: A certificate or key can't be used.
-    """
+    """Turn what aiokafka raises into what tells a person what to do."""
     try:
         yield
     except errors.KafkaConnectionError as error:
@@ -185,15 +177,8 @@ def silence(settings: KafkaSettings, topic: str, seconds: float) -> KafkaError:
 async def partitions_of(
     settings: KafkaSettings, client: AIOKafkaClient, topics: Collection[str]
 ) -> list[TopicPartition]:
-    """
-    Look up the partitions of topics.
-
-    All topics are asked for, because asking for one by name makes it where
-    `auto.create.topics.enable` is on.
-
-    Raises:
-        KafkaRefusedError: A topic is missing.
-    """
+    """Look up the partitions of topics; one that is missing is an error."""
+    # All are asked for: a broker may make one that is asked for by name.
     cluster = await client.fetch_all_metadata()
     missing = [topic for topic in topics if not cluster.partitions_for_topic(topic)]
     if missing:
@@ -211,12 +196,9 @@ async def partitions_of(
 
 class Bounds(msgspec.Struct, frozen=True):
     """
-    Where a partition's log begins and ends.
+    The first offset that retention has left of a partition, and the high watermark.
 
-    Attributes:
-        begin_offset: The first offset that retention has left.
-        end_offset: The high watermark: the offset of the next record, open
-            transactions included.
+    That is the offset of the next record, open transactions included.
     """
 
     begin_offset: int
@@ -228,13 +210,7 @@ async def open_log(
     settings: KafkaSettings, topic: str, *, held_seconds: float | None = None
 ) -> AsyncIterator[Log]:
     """
-    Open a topic for the relay; what goes wrong inside may pass.
-
-    Args:
-        settings: How to reach Kafka.
-        topic: The topic; it must exist.
-        held_seconds: How long an open transaction is waited for; the start timeout
-            without it, and never longer.
+    Open a topic, which must exist, for the relay; what goes wrong inside may pass.
 
     Raises:
         KafkaUnreachableError: Kafka can't be read now.
@@ -261,15 +237,8 @@ class Log:
     """
     A topic's log, open for reading inside its `async with`, by one task.
 
-    Args:
-        settings: How to reach Kafka.
-        topic: The topic.
-        patience_seconds: How long nothing may come where something must.
-        held_seconds: How long an open transaction is waited for, at most; the patience
-            without it.
-
-    Attributes:
-        client: What asks the brokers.
+    Where something must come it is waited for `patience_seconds`, and for the end of an
+    open transaction `held_seconds`, or the patience if that is shorter.
     """
 
     client: AIOKafkaClient
@@ -356,17 +325,10 @@ class Log:
         """
         Read partitions, each in order, up to the ends that they had.
 
-        Args:
-            firsts: Where to begin, by partition.
-            ends: Their bounds.
-            aborted: Whether records count of transactions that were aborted or are
-                still open: they don't say what was delivered, but what stands where.
-            trimmed: Is told of a partition whose records were deleted while they were
-                read, and where its log begins now; it goes on there. None makes that
-                an error.
-
-        Yields:
-            A partition and its next records.
+        With `aborted`, records count of transactions that were aborted or are still
+        open: they don't say what was delivered, but what stands where. `trimmed` is
+        told of a partition whose records were deleted while they were read, and where
+        its log begins now; it goes on there. Without it that is an error.
 
         Raises:
             KafkaUnreachableError: Nothing came for the patience, or a transaction of

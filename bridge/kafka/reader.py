@@ -101,17 +101,7 @@ class ConsumedRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Delivery(msgspec.Struct, frozen=True):
-    """
-    What the trio side gets: records, and what is known after them.
-
-    Attributes:
-        records: In order per partition; empty when only the rest changed.
-        size_bytes: The memory that the records take.
-        positions: The next offset of each lane.
-        ends: The offset behind each lane's last committed record.
-        silent_since_seconds: When the brokers fell silent, on the monotonic clock;
-            None while they answer.
-    """
+    """Records, if any came, and what `TopicReader` says after them."""
 
     records: list[ConsumedRecord]
     size_bytes: int
@@ -135,7 +125,6 @@ class TopicReader:
         start: Where to start: an edge, milliseconds since the epoch, or offsets by
             (topic, partition). A partition that appears later, or that has no
             offset, is read from its beginning.
-        buffer_bytes: How much waits for the reader before fetching pauses.
 
     Raises:
         KafkaUnreachableError: On entry, no broker answers.
@@ -151,18 +140,16 @@ class TopicReader:
         topics: Sequence[str],
         *,
         start: Start = Edge.END,
-        buffer_bytes: int = _BUFFER_BYTES,
     ) -> None:
         self._settings = settings
         self._topics = tuple(topics)
         self._start = start
-        self._buffer_bytes = buffer_bytes
         self._handover: Handover[_Delivery] | None = None
         self._thread: LoopThread[_Delivery] | None = None
         self._known = _Delivery([], 0, {}, {}, None)
 
     async def __aenter__(self) -> Self:
-        handover = self._handover = Handover(self._buffer_bytes)
+        handover = self._handover = Handover(_BUFFER_BYTES)
         self._thread = LoopThread(
             "bridge-kafka-reader",
             handover,
@@ -216,7 +203,7 @@ class TopicReader:
     @property
     def is_at_end(self) -> bool:
         """Whether everything that was in the topics has been given out."""
-        return self.has_reached(self.ends)
+        return self.lag == 0
 
     @property
     def lag(self) -> int:
@@ -229,11 +216,6 @@ class TopicReader:
     def silent_since_seconds(self) -> float | None:
         """When the brokers fell silent (`time.monotonic`); None while they answer."""
         return self._known.silent_since_seconds
-
-    def has_reached(self, ends: Mapping[Lane, int]) -> bool:
-        """Tell whether reading has come to these offsets, `ends` of earlier say."""
-        positions = self.positions
-        return all(positions.get(lane, 0) >= end for lane, end in ends.items())
 
 
 class _Following:
@@ -255,7 +237,7 @@ class _Following:
         self._seen: dict[str, float] = {}
         # By lane, the time of the last answer as aiokafka has it, and when it was new.
         self._contacts: dict[Lane, tuple[int | None, float]] = {}
-        self._told: tuple[object, ...] = ()
+        self._told: _Delivery | None = None
 
     async def run(self) -> None:
         """Read until cancelled; a client that stopped working is replaced."""
@@ -267,7 +249,7 @@ class _Following:
                 async with self._opened() as (client, consumer):
                     is_open = has_begun = True
                     pause_seconds = _FIRST_PAUSE_SECONDS
-                    self._hand_over([], 0)
+                    self._hand_over([])
                     await self._poll(client, consumer)
                 _log.warning("reader.renewing", topics=self._topics)
             except KafkaRefusedError:
@@ -277,7 +259,7 @@ class _Following:
                     raise
                 _log.warning("reader.unreachable", error=str(error))
                 # It may have been given up before it was silent.
-                self._hand_over([], 0)
+                self._hand_over([])
                 await asyncio.sleep(pause_seconds)
                 pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
 
@@ -359,53 +341,36 @@ class _Following:
         batches: Mapping[TopicPartition, Sequence[ConsumerRecord]],
     ) -> None:
         """Hand over what came, or that something else has changed."""
-        records: list[ConsumedRecord] = []
-        size_bytes = 0
-        for batch in batches.values():
-            for record in batch:
-                consumed = _consumed(record)
-                records.append(consumed)
-                size_bytes += len(consumed.value or b"") + len(consumed.key or b"")
-        size_bytes += len(records) * _RECORD_OVERHEAD_BYTES
-        await self._look(consumer)
-        # News without records can wait for a reader that lags.
-        if records or (self._handover.is_empty() and self._news() != self._told):
-            self._hand_over(records, size_bytes)
-
-    async def _look(self, consumer: AIOKafkaConsumer) -> None:
-        """Take positions, ends and the brokers' signs of life from the consumer."""
         now = time.monotonic()
-        positions, ends = {}, {}
         for lane in consumer.assignment():
             # Every lane has a position, so this doesn't wait.
-            positions[lane] = await consumer.position(lane)
+            self._positions[lane] = await consumer.position(lane)
             stable = consumer.last_stable_offset(lane)
-            ends[lane] = self._ends[lane] if stable is None else stable
+            if stable is not None:
+                self._ends[lane] = stable
             mark = consumer.last_poll_timestamp(lane)
             if mark != self._contacts[lane][0]:
                 self._contacts[lane] = mark, now
-        self._positions, self._ends = positions, ends
+        records = [_consumed(record) for batch in batches.values() for record in batch]
+        # News without records can wait for a reader that lags.
+        if records or (self._handover.is_empty() and self._known() != self._told):
+            self._hand_over(records)
 
-    def _silent_since(self) -> float | None:
-        """Since when no broker has answered, if that is longer than usual."""
+    def _known(self) -> _Delivery:
+        """What the trio side is told when it changes."""
         last = max(at for _, at in self._contacts.values())
-        return last if time.monotonic() - last > _SILENT_SECONDS else None
+        is_silent = time.monotonic() - last > _SILENT_SECONDS
+        positions, ends = self._positions.copy(), self._ends.copy()
+        return _Delivery([], 0, positions, ends, last if is_silent else None)
 
-    def _news(self) -> tuple[object, ...]:
-        """What the trio side wants to hear of when it changes."""
-        return (self._positions, self._ends, self._silent_since())
-
-    def _hand_over(self, records: list[ConsumedRecord], size_bytes: int) -> None:
-        """Give the trio side records and what is known after them."""
-        self._told = self._news()
+    def _hand_over(self, records: list[ConsumedRecord]) -> None:
+        self._told = self._known()
+        size_bytes = sum(
+            _RECORD_OVERHEAD_BYTES + len(one.value or b"") + len(one.key or b"")
+            for one in records
+        )
         self._handover.put(
-            _Delivery(
-                records,
-                size_bytes,
-                dict(self._positions),
-                dict(self._ends),
-                self._silent_since(),
-            )
+            msgspec.structs.replace(self._told, records=records, size_bytes=size_bytes)
         )
 
     async def _follow_partitions(

@@ -84,19 +84,9 @@ async def ask_offsets(
     """
     Ask until every partition's leader has answered; the caller has the deadline.
 
-    Args:
-        client: A client that knows the topics.
-        lanes: The partitions.
-        moment: `EARLIEST`, `LATEST` or milliseconds since the epoch.
-        committed_only: Whether the latest offset is that behind the last record
-            whose transaction has ended.
-        asker: `CONSUMER` or `DEBUGGER`.
-
-    Returns:
-        Offsets by partition; -1 where nothing is as young as the moment.
-
-    Raises:
-        aiokafka.errors.KafkaError: A broker refuses.
+    The client knows the topics. A moment is `EARLIEST`, `LATEST` or milliseconds since
+    the epoch; -1 is the answer where nothing is as young as that. With `committed_only`
+    the latest offset is that behind the last record whose transaction has ended.
     """
     wanted, offsets = set(lanes), dict[TopicPartition, int]()
     while True:
@@ -138,19 +128,7 @@ def _offsets(response: object) -> dict[TopicPartition, int]:
 
 
 async def held_offsets(client: AIOKafkaClient, topic: str) -> dict[int, int]:
-    """
-    Ask where open transactions keep records from readers of committed ones.
-
-    Args:
-        client: A client.
-        topic: The topic.
-
-    Returns:
-        By partition that is held, the offset where the first of them begins.
-
-    Raises:
-        aiokafka.errors.KafkaError: A broker refuses.
-    """
+    """Ask where open transactions hold readers of committed records, by partition."""
     await client.add_topic(topic)
     numbers = client.cluster.partitions_for_topic(topic) or ()
     lanes = [TopicPartition(topic, number) for number in numbers]
@@ -161,16 +139,7 @@ async def held_offsets(client: AIOKafkaClient, topic: str) -> dict[int, int]:
 
 
 async def may_be_compacted(client: AIOKafkaClient, topic: str) -> bool:
-    """
-    Ask whether compaction may have left holes in a topic.
-
-    Args:
-        client: A client.
-        topic: The topic.
-
-    Returns:
-        Whether its policy says so, or may not be read (DescribeConfigs).
-    """
+    """Ask whether a topic's policy says so, or may not be read (DescribeConfigs)."""
     node = client.get_random_node()
     request = DescribeConfigsRequest([(_TOPIC_RESOURCE, topic, [_POLICY])])
     try:
