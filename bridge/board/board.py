@@ -19,7 +19,7 @@ from bridge.board.ledger import Gaps, Letters, ShownGap
 from bridge.board.pictures import Picture, Pictures
 from bridge.consumer.job_record import is_address, read_job_record, request_id_of
 from bridge.consumer.rate import Rate
-from bridge.kafka.reading.reader import ConsumedRecord
+from bridge.kafka.reader import ConsumedRecord
 from bridge.settings import BoardSettings
 
 

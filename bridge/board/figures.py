@@ -17,7 +17,7 @@ import msgspec
 from bridge.consumer.dead_letters import received_at_us
 from bridge.events import header_names as names
 from bridge.events.record import Origin
-from bridge.kafka.reading.reader import ConsumedRecord
+from bridge.kafka.reader import ConsumedRecord
 
 
 __all__ = ["Figures", "Latencies", "Reading", "Standing", "reading_of"]

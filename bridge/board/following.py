@@ -16,7 +16,7 @@ import trio
 
 from bridge.board.figures import Standing
 from bridge.errors import KafkaError, KafkaRefusedError
-from bridge.kafka.reading.reader import ConsumedRecord, Start, TopicReader
+from bridge.kafka.reader import ConsumedRecord, Start, TopicReader
 from bridge.settings import KafkaSettings
 
 

@@ -18,7 +18,7 @@ from bridge.consumer.job_record import JobRecord, is_address
 from bridge.events import header_names as names
 from bridge.events.job_status import TERMINAL_STATUSES
 from bridge.events.record import Origin
-from bridge.kafka.reading.reader import ConsumedRecord
+from bridge.kafka.reader import ConsumedRecord
 
 
 __all__ = ["Job", "Jobs", "as_json"]

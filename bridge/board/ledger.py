@@ -15,7 +15,7 @@ import msgspec
 
 from bridge.consumer.dead_letters import Reason, Reasons, as_letter
 from bridge.consumer.gaps import Choice, Folded, Gap, State
-from bridge.kafka.reading.reader import ConsumedRecord
+from bridge.kafka.reader import ConsumedRecord
 
 
 __all__ = ["Gaps", "Letters", "ShownGap", "ShownLetters"]

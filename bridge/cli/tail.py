@@ -2,7 +2,7 @@
 `bridge tail`: options, signals and the choice between table and lines.
 
 What is shown stands in `bridge.consumer`, how topics are read in
-`bridge.kafka.reading.reader`.
+`bridge.kafka.reader`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bridge.cli.options import reading_options, span_seconds
 from bridge.cli.reading import milliseconds_ago
 from bridge.cli.signals import treat_sigterm_as_sigint
 from bridge.consumer.live import follow_table, write_lines
-from bridge.kafka.reading.reader import Edge, Start, TopicReader
+from bridge.kafka.reader import Edge, Start, TopicReader
 from bridge.operations import logs
 from bridge.settings import Settings
 

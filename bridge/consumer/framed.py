@@ -8,7 +8,7 @@ what is behind the prefix is JSON, whatever its id.
 from __future__ import annotations
 
 from bridge.events import header_names as names
-from bridge.kafka.reading.reader import ConsumedRecord
+from bridge.kafka.reader import ConsumedRecord
 
 
 __all__ = ["unframed"]

@@ -14,7 +14,7 @@ import msgspec
 from bridge.consumer.framed import unframed
 from bridge.events import header_names as names
 from bridge.events.job_status import TERMINAL_STATUSES
-from bridge.kafka.reading.reader import ConsumedRecord
+from bridge.kafka.reader import ConsumedRecord
 
 
 __all__ = [

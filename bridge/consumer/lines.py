@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from bridge.consumer.framed import unframed
-from bridge.kafka.reading.reader import ConsumedRecord
+from bridge.kafka.reader import ConsumedRecord
 
 
 __all__ = ["json_line"]

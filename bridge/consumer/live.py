@@ -18,7 +18,7 @@ from rich.live import Live
 from bridge.consumer.lines import json_line
 from bridge.consumer.tail import JobTable
 from bridge.consumer.view import JobView, Situation
-from bridge.kafka.reading.reader import ConsumedRecord
+from bridge.kafka.reader import ConsumedRecord
 
 
 __all__ = ["Source", "follow_table", "write_lines"]

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import trio
 
 from bridge.errors import KafkaUnreachableError
-from bridge.kafka.reading.reader import ConsumedRecord, Edge, Lane, Start, TopicReader
-from bridge.kafka.reading.scanner import Progress
+from bridge.kafka.reader import ConsumedRecord, Edge, Lane, Start, TopicReader
+from bridge.kafka.scan import Progress
 from bridge.settings import KafkaSettings
 
 

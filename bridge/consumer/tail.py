@@ -16,7 +16,7 @@ import msgspec
 from bridge.consumer.job_record import MAX_TEXT, preview_bytes, read_job_record
 from bridge.consumer.rate import Rate
 from bridge.events.job_status import TERMINAL_STATUSES
-from bridge.kafka.reading.reader import ConsumedRecord
+from bridge.kafka.reader import ConsumedRecord
 
 
 __all__ = ["Job", "JobTable"]

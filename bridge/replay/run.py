@@ -21,7 +21,7 @@ import trio
 from bridge.consumer.dead_letters import Choice, Replaying, Tally
 from bridge.errors import OutboxDirectoryError
 from bridge.events.record import Record
-from bridge.kafka.reading.scanner import Progress
+from bridge.kafka.scan import Progress
 from bridge.operations import logs
 from bridge.outbox import OutboxDirectory
 from bridge.outbox.disk.looking import is_for_replays, replayed_in

@@ -16,7 +16,7 @@ from math import ceil
 import msgspec
 from rich.table import Table
 
-from bridge.kafka.reading.reader import ConsumedRecord
+from bridge.kafka.reader import ConsumedRecord
 from examples.local.processes import BridgeNumbers
 
 

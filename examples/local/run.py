@@ -18,7 +18,7 @@ import trio
 from rich.text import Text
 
 from bridge.consumer.live import follow_table
-from bridge.kafka.reading.reader import Edge, TopicReader
+from bridge.kafka.reader import Edge, TopicReader
 from bridge.settings import KafkaSettings
 from examples.local.counts import Consumed, Totals, summary_table
 from examples.local.processes import (

@@ -6,7 +6,7 @@ import base64
 import json
 from typing import Any
 
-from bridge.kafka.reading.reader import ConsumedRecord
+from bridge.kafka.reader import ConsumedRecord
 
 
 __all__ = ["JPEG", "NOW_MS", "Page", "job_record", "preview", "raw_record"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bridge.board.board import Board, Filter
 from bridge.board.figures import Figures, Standing
-from bridge.kafka.reading.reader import ConsumedRecord
+from bridge.kafka.reader import ConsumedRecord
 from bridge.settings import BoardSettings
 from tests.board.records import JPEG, NOW_MS, Page, job_record, preview, raw_record
 from tests.consumer.dead_letters.letters import consumed as letter

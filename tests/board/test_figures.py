@@ -6,7 +6,7 @@ import tracemalloc
 from datetime import UTC, datetime
 
 from bridge.board.figures import Latencies
-from bridge.kafka.reading.reader import ConsumedRecord
+from bridge.kafka.reader import ConsumedRecord
 from tests.board.records import NOW_MS, raw_record
 
 

@@ -15,7 +15,7 @@ from bridge.board import following
 from bridge.board.figures import Reading, Standing, reading_of
 from bridge.board.following import Follower
 from bridge.errors import ConfigError, KafkaRefusedError, KafkaUnreachableError
-from bridge.kafka.reading.reader import ConsumedRecord, Start
+from bridge.kafka.reader import ConsumedRecord, Start
 from bridge.settings import KafkaSettings
 from tests.board.records import raw_record
 

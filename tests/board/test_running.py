@@ -14,7 +14,7 @@ import trio
 
 from bridge.board import following
 from bridge.board.running import run
-from bridge.kafka.reading.reader import ConsumedRecord, Edge, Start
+from bridge.kafka.reader import ConsumedRecord, Edge, Start
 from bridge.settings import BoardSettings, Settings
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bridge.consumer.live import follow_table, write_lines
 from bridge.errors import KafkaError
-from bridge.kafka.reading.reader import ConsumedRecord
+from bridge.kafka.reader import ConsumedRecord
 from tests.consumer.records import job_record
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from bridge.consumer.tail import JobTable
 from bridge.consumer.view import JobView, Situation
-from bridge.kafka.reading.reader import ConsumedRecord
+from bridge.kafka.reader import ConsumedRecord
 from tests.consumer.records import START_MS, job_record
 
 

@@ -23,7 +23,7 @@ from bridge.events import header_names as names
 from bridge.events.intake import strip_preview
 from bridge.events.record import Origin, Record, StoredRecord
 from bridge.kafka.headers import HeaderWriter
-from bridge.kafka.reading.consumed import ConsumedRecord
+from bridge.kafka.reader import ConsumedRecord
 from bridge.outbox.jobs.in_flight import Jobs
 from bridge.outbox.jobs.order import Order
 from bridge.recovery.gap import GapCause

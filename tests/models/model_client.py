@@ -17,8 +17,8 @@ from aiokafka import errors  # noqa: TID251 - what real brokers answer
 from bridge.events import header_names as names
 from bridge.events.record import StoredRecord
 from bridge.kafka.headers import HeaderWriter
+from bridge.kafka.log import Bounds
 from bridge.kafka.producer.answers import BatchRefusedError, ClientError
-from bridge.kafka.relay.log import Bounds
 from tests.models.model_log import ANSWER_SECONDS, POISON, CommitFault, Fault, Written
 
 
@@ -30,7 +30,7 @@ __all__ = ["ModelLog", "ModelProducer"]
 
 
 class ModelLog:
-    """A topic's log, as `bridge.kafka.relay.log.Log` shows it."""
+    """A topic's log, as `bridge.kafka.log.Log` shows it."""
 
     def __init__(self, broker: ModelBroker, topic: str) -> None:
         self._broker = broker

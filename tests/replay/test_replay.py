@@ -231,7 +231,7 @@ async def test_many_jobs_are_replayed_part_by_part(
 ) -> None:
     """What is kept in memory of jobs has a bound; all of them go, in their order."""
     monkeypatch.setattr(replaying, "JOBS_A_SLICE", 10)
-    monkeypatch.setattr("bridge.kafka.reading.fetching.RUN_RECORDS", 7)
+    monkeypatch.setattr("bridge.kafka.reader.RUN_RECORDS", 7)
     monkeypatch.setattr(replaying, "BATCH_BYTES", 300)
     steps = ("processing", "in_progress", "done")
     await scene.letters(

@@ -12,7 +12,7 @@ from datetime import datetime
 import msgspec
 
 from bridge.events import header_names as names
-from bridge.kafka.reading.reader import ConsumedRecord
+from bridge.kafka.reader import ConsumedRecord
 
 
 __all__ = ["NO_REASON", "Letter", "as_letter", "received_at_us"]

@@ -15,7 +15,7 @@ import msgspec
 from bridge.consumer.dead_letters.letter import Letter, as_letter
 from bridge.consumer.reading import OnProgress, nobody_watches, read_through
 from bridge.consumer.texts import plain
-from bridge.kafka.reading.reader import ConsumedRecord, Edge
+from bridge.kafka.reader import ConsumedRecord, Edge
 from bridge.settings import KafkaSettings
 
 

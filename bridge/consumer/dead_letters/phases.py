@@ -14,7 +14,7 @@ from typing import Self
 from rich.console import Console
 
 from bridge.consumer.verify import Watch
-from bridge.kafka.reading.scanner import Progress
+from bridge.kafka.scan import Progress
 
 
 __all__ = ["Phases"]

@@ -20,8 +20,8 @@ from bridge.consumer.dead_letters.letter import Letter, as_letter, received_at_u
 from bridge.consumer.dead_letters.states import JobStates
 from bridge.consumer.reading import read_through
 from bridge.events.record import Record
-from bridge.kafka.reading.reader import ConsumedRecord, Edge, Lane, Start
-from bridge.kafka.reading.scanner import Progress
+from bridge.kafka.reader import ConsumedRecord, Edge, Lane, Start
+from bridge.kafka.scan import Progress
 from bridge.settings import KafkaSettings
 
 

@@ -15,7 +15,7 @@ from bridge.consumer.dead_letters.letter import received_at_us
 from bridge.consumer.framed import unframed
 from bridge.events import header_names as names
 from bridge.events.job_status import STATUSES, TERMINAL_STATUSES
-from bridge.kafka.reading.reader import ConsumedRecord
+from bridge.kafka.reader import ConsumedRecord
 
 
 __all__ = ["JobStates"]

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from bridge.consumer.framed import unframed
-from bridge.kafka.reading.reader import ConsumedRecord
+from bridge.kafka.reader import ConsumedRecord
 
 
 __all__ = ["Gap", "NoGapError", "State", "as_gap"]

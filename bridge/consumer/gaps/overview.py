@@ -13,7 +13,7 @@ from datetime import datetime
 
 from bridge.consumer.gaps.gap import Gap, NoGapError, State, as_gap
 from bridge.consumer.reading import OnProgress, nobody_watches, read_through
-from bridge.kafka.reading.reader import ConsumedRecord
+from bridge.kafka.reader import ConsumedRecord
 from bridge.settings import KafkaSettings
 
 

@@ -18,7 +18,7 @@ from bridge.consumer.verify.lane import Lane
 from bridge.consumer.verify.report import Finding, Kind, LaneReport, PartitionReport
 from bridge.events import header_names as names
 from bridge.kafka.partitioner import murmur2
-from bridge.kafka.reading.scanner import Extent, Scanned, ScannedRecord
+from bridge.kafka.scan import Extent, ScannedRecord
 
 
 __all__ = ["Judge", "Markers"]
@@ -60,7 +60,7 @@ class Markers:
 
     def add(self, records: Iterable[ScannedRecord]) -> None:
         """Take markers from records of the dead-letter topic."""
-        for _offset, _absent, _key, headers in records:
+        for _offset, _key, headers in records:
             if headers.get(names.BRIDGE_REFUSED_TOPIC) != self._topic:
                 continue
             try:
@@ -82,15 +82,29 @@ class Markers:
 
 
 class _Partition:
-    """What is known of one partition."""
+    """
+    What is known of one partition.
+
+    Attributes:
+        next: The offset behind the last record.
+        absent: How many offsets below that one were not read, or may hold nothing.
+        gone_before: Records below this offset were deleted.
+    """
 
     def __init__(self, number: int, extent: Extent) -> None:
         self.number = number
         self.extent = extent
         self.lanes: dict[bytes, Lane] = {}
         self.records = self.foreign = self.astray = 0
-        self.absent = extent.start
+        self.next = self.absent = extent.start
         self.gone_before = extent.log_start
+
+    def trim(self, log_start: int) -> None:
+        """Note where the log begins by now."""
+        if log_start > self.gone_before:
+            self.gone_before = log_start
+            self.absent += max(0, log_start - self.next)
+            self.next = max(self.next, log_start)
 
 
 class Judge:
@@ -100,10 +114,20 @@ class Judge:
     Args:
         extents: What will be read, by partition.
         markers: What the dead letters account for; it may grow meanwhile.
+        may_be_compacted: Whether an offset without record excuses a missing sequence.
+            Where nothing was compacted, a transaction's marker is there, or a record
+            that was aborted.
     """
 
-    def __init__(self, extents: Mapping[int, Extent], markers: Markers) -> None:
+    def __init__(
+        self,
+        extents: Mapping[int, Extent],
+        markers: Markers,
+        *,
+        may_be_compacted: bool = True,
+    ) -> None:
         self._markers = markers
+        self._may_be_compacted = may_be_compacted
         self._partitions = {
             number: _Partition(number, extent) for number, extent in extents.items()
         }
@@ -124,13 +148,26 @@ class Judge:
         """Whether every outbox was followed."""
         return self._lanes_left > 0
 
-    def add(self, part: Scanned) -> None:
-        """Judge the next records of a partition, in the order of their offsets."""
-        partition = self._partitions[part.partition]
-        partition.gone_before = part.gone_before
-        lanes, number = partition.lanes, part.partition
+    def add(
+        self, number: int, records: Iterable[ScannedRecord], gone_before: int
+    ) -> None:
+        """
+        Judge the next records of a partition, in the order of their offsets.
+
+        Args:
+            number: The partition.
+            records: They.
+            gone_before: Records below this offset were deleted by now.
+        """
+        partition = self._partitions[number]
+        partition.trim(gone_before)
+        lanes, holes_excuse = partition.lanes, self._may_be_compacted
         homes, is_new = self._homes, self._identities.add
-        for offset, absent, key, headers in part.records:
+        expected, absent = partition.next, partition.absent
+        for offset, key, headers in records:
+            if offset != expected and holes_excuse:
+                absent += offset - expected
+            expected = offset + 1
             partition.records += 1
             outbox = headers.get(_OUTBOX)
             if outbox is None:
@@ -161,7 +198,7 @@ class Judge:
             else:
                 record = (offset, absent, sequence, ce_id)
                 self._out_of_line(partition, lane, record, new=new, resent=resent)
-        partition.absent = part.absent()
+        partition.next, partition.absent = expected, absent
 
     def _home(self, key: bytes) -> int:
         """Give the partition that a key belongs to, and keep it for a while."""
@@ -293,7 +330,11 @@ class Judge:
             lane.end = "unstable"
             return
         if delivered > lane.high:
-            self._pass_over(place, lane, delivered, place.extent.end, place.absent)
+            end = place.extent.end
+            if self._may_be_compacted:
+                place.absent += end - place.next
+                place.next = end
+            self._pass_over(place, lane, delivered, end, place.absent)
         lane.conclude_end()
 
     def conclude(self) -> None:

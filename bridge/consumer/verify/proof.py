@@ -14,7 +14,7 @@ from bridge.consumer.verify.judge import Judge, Markers
 from bridge.consumer.verify.notes import notes
 from bridge.consumer.verify.report import Claim, Kind, Report
 from bridge.errors import KafkaRefusedError
-from bridge.kafka.reading.scanner import Extent, Progress, Scanned, scan
+from bridge.kafka.scan import Extent, Progress, Take, scan
 from bridge.settings import KafkaSettings
 
 
@@ -33,19 +33,19 @@ class _Proof:
         self.judge = Judge({}, self.markers)
         self.dead_letters_missing = False
 
-    def begin(self, extents: Mapping[int, Extent]) -> Callable[[Scanned], None]:
+    def begin(self, extents: Mapping[int, Extent], may_be_compacted: bool) -> Take:  # noqa: FBT001
         """Make the judge, when it is known what will be read."""
-        self.judge = Judge(extents, self.markers)
+        self.judge = Judge(extents, self.markers, may_be_compacted=may_be_compacted)
         return self.judge.add
 
     async def read_markers(self, settings: KafkaSettings, topic: str) -> None:
         """Read which records were refused; a topic that is missing has none."""
-
-        def begin(_extents: Mapping[int, Extent]) -> Callable[[Scanned], None]:
-            return lambda part: self.markers.add(part.records)
-
         try:
-            await scan(settings, topic, begin)
+            await scan(
+                settings,
+                topic,
+                lambda _extents, _: lambda _, records, _gone: self.markers.add(records),
+            )
         except KafkaRefusedError:
             # Where the cause is another one, the topic itself will tell.
             self.dead_letters_missing = True

@@ -26,7 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bridge.consumer.verify.report import Finding, Kind, LaneReport, Report
-from bridge.kafka.reading.scanner import Progress
+from bridge.kafka.scan import Progress
 
 
 __all__ = ["Watch", "as_json", "show"]

@@ -26,10 +26,10 @@ import structlog
 
 from bridge.errors import KafkaUnreachableError
 from bridge.kafka.headers import own_identity
+from bridge.kafka.log import Bounds, open_log
 from bridge.kafka.producer.answers import ClientError
 from bridge.kafka.producer.producer import Producer
 from bridge.kafka.relay.group import Group
-from bridge.kafka.relay.log import Bounds, open_log
 
 
 __all__ = ["HangingTransactions"]

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from confluent_kafka import KafkaError, Producer
 
-from bridge.kafka.reading.reader import ConsumedRecord
+from bridge.kafka.reader import ConsumedRecord
 from tests.conftest import Topic
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge.consumer.dead_letters.states import JobStates
-from bridge.kafka.reading.reader import ConsumedRecord
+from bridge.kafka.reader import ConsumedRecord
 from tests.consumer.dead_letters.letters import payload
 
 

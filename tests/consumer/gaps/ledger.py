@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bridge.events.record import Origin
-from bridge.kafka.reading.reader import ConsumedRecord
+from bridge.kafka.reader import ConsumedRecord
 from bridge.recovery.gap import GapCause
 from tests.recovery.books import NOW_US, Books
 

@@ -12,20 +12,16 @@ from bridge.consumer.verify.identities import Identities
 from bridge.consumer.verify.judge import Judge, Markers
 from bridge.consumer.verify.missing import Gap, MissingSequences, without
 from bridge.consumer.verify.report import Finding
-from bridge.kafka.reading.scanner import Extent, Scanned, ScannedRecord
+from bridge.kafka.scan import Extent, ScannedRecord
 from tests.consumer.verify.topics import OTHER, OUTBOX, Sent, rows
 
 
 def scanned(records: Iterable[Sent | None], *, start: int = 0) -> list[ScannedRecord]:
     """Give records offsets side by side from `start`; None leaves an offset empty."""
     found: list[ScannedRecord] = []
-    absent = start
     for offset, record in enumerate(records, start):
-        if record is None:
-            absent += 1
-        else:
-            key = record.key.encode()
-            found.append((offset, absent, key, dict(record.headers)))
+        if record is not None:
+            found.append((offset, record.key.encode(), dict(record.headers)))
     return found
 
 
@@ -36,18 +32,19 @@ def judged(
     log_start: int = 0,
     refused: Sequence[int] = (),
     parts: int = 1,
+    may_be_compacted: bool = True,
 ) -> Judge:
     """Judge one partition."""
     markers = Markers("jobs")
     markers.put_aside(OUTBOX, 0, refused)
     end = start + len(records)
-    judge = Judge({0: Extent(log_start, start, end, end)}, markers)
+    extents = {0: Extent(log_start, start, end, end)}
+    judge = Judge(extents, markers, may_be_compacted=may_be_compacted)
     found = scanned(records, start=start)
-    absent = start + len(records) - len(found)
     size = max(1, len(found) // parts)
     for first in range(0, len(found), size):
         chunk = found[first : first + size]
-        judge.add(Scanned(0, chunk, lambda: absent, log_start))
+        judge.add(0, chunk, log_start)
     judge.conclude()
     return judge
 
@@ -201,8 +198,8 @@ def test_keys_outside_their_partition_are_counted() -> None:
     assert judge.partitions()[0].astray == 0
     both = Judge({0: Extent(0, 0, 9, 9), 1: Extent(0, 0, 9, 9)}, Markers("jobs"))
     records = scanned([Sent(1, key=f"job-{number}") for number in range(20)])
-    both.add(Scanned(0, records, lambda: 0, 0))
-    both.add(Scanned(1, records, lambda: 0, 0))
+    both.add(0, records, 0)
+    both.add(1, records, 0)
     here, there = both.partitions()
     assert here.astray + there.astray == 20
     assert here.astray

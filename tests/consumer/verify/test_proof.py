@@ -248,6 +248,23 @@ async def test_aborted_transactions_are_left_out(topic: Topic) -> None:
     assert kinds(report) == [("duplicate", 3, 3, 6), ("duplicate", 4, 4, 7)]
 
 
+async def test_markers_excuse_no_hole(topic: Topic, compacted: Topic) -> None:
+    """Where nothing is compacted, offsets without record are no excuse."""
+
+    def transact(place: Topic) -> None:
+        write_transaction(place, rows(1, 2), commit=True)
+        write_transaction(place, rows(3), commit=False)
+        write_transaction(place, rows(4, 5), commit=True)
+
+    await in_thread(transact, topic)
+    report = await proof_of(topic)
+    assert kinds(report) == [("hole", 3, 3, 5)]
+    await in_thread(transact, compacted)
+    report = await proof_of(compacted)
+    assert report.is_clean
+    assert report.lanes[0].compacted == 1
+
+
 async def test_an_open_transaction_is_named(topic: Topic) -> None:
     """What stands behind it isn't read, and the end isn't called missing."""
     write(topic, rows(1, 2))

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from bridge.consumer.verify import Finding, Kind, Report, Watch, show
 from bridge.consumer.verify.report import LaneReport
-from bridge.kafka.reading.scanner import Progress
+from bridge.kafka.scan import Progress
 
 
 LANE = LaneReport(

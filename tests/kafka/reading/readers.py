@@ -7,7 +7,7 @@ import threading
 import trio
 from confluent_kafka import Producer
 
-from bridge.kafka.reading.reader import ConsumedRecord, TopicReader
+from bridge.kafka.reader import ConsumedRecord, TopicReader
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 

@@ -14,8 +14,8 @@ from confluent_kafka import Producer
 from confluent_kafka.cimpl import NewPartitions
 
 from bridge.errors import KafkaUnreachableError
-from bridge.kafka.reading import fetching
-from bridge.kafka.reading.reader import ConsumedRecord, Edge, TopicReader
+from bridge.kafka import reader
+from bridge.kafka.reader import ConsumedRecord, Edge, TopicReader
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.reading.readers import (
@@ -185,7 +185,7 @@ async def test_new_partitions_are_read_from_their_beginning(
     topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A partition added while reading is found, and all of it comes."""
-    monkeypatch.setattr(fetching, "METADATA_AGE_SECONDS", 0.3)
+    monkeypatch.setattr(reader, "METADATA_AGE_SECONDS", 0.3)
     produce(topic, 3)
     async with TopicReader(settings_of(topic), [topic.name]) as source:
 
@@ -228,11 +228,9 @@ async def test_only_committed_records_come(topic: Topic) -> None:
     async with TopicReader(
         settings_of(topic), [topic.name], start=Edge.BEGINNING
     ) as source:
-        ends = source.ends
-        assert ends[topic.name, 0] == 6
+        assert source.ends[topic.name, 0] == 6
         records: list[ConsumedRecord] = []
         with trio.fail_after(DEADLINE_SECONDS):
-            while not source.has_reached(ends):
+            while not source.is_at_end:
                 records += await source.receive_run()
-        assert source.is_at_end
     assert numbers(records) == [1, 3]

@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from bridge.errors import KafkaRefusedError
-from bridge.kafka.reading import fetching
-from bridge.kafka.reading.reader import TopicReader
+from bridge.kafka import reader
+from bridge.kafka.reader import TopicReader
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.reading.readers import (
@@ -53,8 +53,8 @@ async def test_a_topic_that_goes_away_is_an_error(
     topic: Topic, kafka: KafkaBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A topic deleted while it is read ends the reading with a sentence."""
-    monkeypatch.setattr(fetching, "METADATA_AGE_SECONDS", 0.3)
-    monkeypatch.setattr(fetching, "TOPIC_GONE_SECONDS", 1.0)
+    monkeypatch.setattr(reader, "METADATA_AGE_SECONDS", 0.3)
+    monkeypatch.setattr(reader, "TOPIC_GONE_SECONDS", 1.0)
     name = f"gone-{uuid.uuid4().hex[:8]}"
     kafka.create_topic(name)
     async with TopicReader(settings_of(topic), [name]) as source:
@@ -64,3 +64,40 @@ async def test_a_topic_that_goes_away_is_an_error(
             pytest.raises(KafkaRefusedError, match=name),
         ):
             await read(source, 1)
+
+
+async def test_a_client_that_died_is_replaced(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What aiokafka logs alone, a reader notices by the silence, and reads on."""
+    monkeypatch.setattr(reader, "_RENEW_AFTER_SECONDS", 1.5)
+    produce(topic, 3)
+    async with TopicReader(settings_of(topic), [topic.name]) as source:
+        with monkeypatch.context() as patches:
+            patches.setattr(
+                "aiokafka.consumer.fetcher.Fetcher._get_actions_per_node", None
+            )
+            with trio.fail_after(DEADLINE_SECONDS), pytest.raises(trio.TooSlowError):
+                with trio.fail_after(1):
+                    await read(source, 1)
+        await trio.to_thread.run_sync(lambda: produce(topic, 3, first=10))
+        assert numbers(await read(source, 3)) == [10, 11, 12]
+
+
+async def test_goes_on_in_a_log_that_became_shorter(
+    topic: Topic, kafka: KafkaBroker
+) -> None:
+    """A position behind the end goes to the end, one before the log to its begin."""
+    produce(topic, 30)
+    async with TopicReader(settings_of(topic), [topic.name]) as source:
+
+        def replace() -> None:
+            kafka.delete_topics(topic.name)
+            kafka.create_topic(topic.name, topic.partitions)
+
+        await trio.to_thread.run_sync(replace)
+        with trio.fail_after(DEADLINE_SECONDS):
+            while any(source.positions.values()):
+                await source.receive_run()
+        await trio.to_thread.run_sync(lambda: produce(topic, 3, first=50))
+        assert numbers(await read(source, 3)) == [50, 51, 52]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 import trio
 from confluent_kafka.cimpl import TopicPartition
 
 from bridge.errors import KafkaError, KafkaUnreachableError
-from bridge.kafka.reading import scanning
-from bridge.kafka.reading.scanner import Extent, Progress, Scanned, scan
+from bridge.kafka import log
+from bridge.kafka import scan as scanning
+from bridge.kafka.scan import Extent, Progress, ScannedRecord, Take, scan
 from tests.conftest import Topic
 from tests.kafka.reading.readers import DEADLINE_SECONDS, produce, settings_of
 from tests.kit.broker import KafkaBroker, admin_of
@@ -28,23 +29,28 @@ class Taken:
 
     def __init__(self, first: Callable[[], object] = lambda: None) -> None:
         self.extents: Mapping[int, Extent] = {}
-        self.parts: list[Scanned] = []
+        # Where each partition's log began, as told last.
+        self.log_starts: dict[int, int] = {}
         # The records' offsets by partition.
         self.offsets: dict[int, list[int]] = {}
         self.progress: list[Progress] = []
-        self._first = first
+        self.may_be_compacted: bool | None = None
+        self._first: Callable[[], object] | None = first
 
-    def begin(self, extents: Mapping[int, Extent]) -> Callable[[Scanned], None]:
+    def begin(self, extents: Mapping[int, Extent], may_be_compacted: bool) -> Take:  # noqa: FBT001
         """Learn what will be read."""
-        self.extents = extents
+        self.extents, self.may_be_compacted = extents, may_be_compacted
         self.offsets = {partition: [] for partition in extents}
         return self._take
 
-    def _take(self, part: Scanned) -> None:
-        self.parts.append(part)
-        self.offsets[part.partition] += [record[0] for record in part.records]
-        if len(self.parts) == 1:
-            self._first()
+    def _take(
+        self, partition: int, records: Sequence[ScannedRecord], gone_before: int
+    ) -> None:
+        self.log_starts[partition] = gone_before
+        self.offsets[partition] += [record[0] for record in records]
+        if self._first is not None:
+            first, self._first = self._first, None
+            first()
 
 
 def scanner_threads() -> list[threading.Thread]:
@@ -70,8 +76,8 @@ async def test_records_deleted_meanwhile_are_jumped_over(
     topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scan goes on where the log begins now, and says what is gone."""
-    monkeypatch.setattr(scanning, "PARTITION_BYTES", 1_000)
-    monkeypatch.setattr(scanning, "FETCH_BYTES", 2_000)
+    monkeypatch.setattr(log, "PARTITION_BYTES", 1_000)
+    monkeypatch.setattr(log, "FETCH_BYTES", 2_000)
     for number in range(30):
         produce(topic, 1, first=3 * number, size_bytes=1_000)
 
@@ -85,17 +91,16 @@ async def test_records_deleted_meanwhile_are_jumped_over(
     await scan(settings_of(topic), topic.name, taken.begin)
     offsets = taken.offsets[0]
     assert offsets[-5:] == [25, 26, 27, 28, 29]
-    last = taken.parts[-1]
-    assert last.gone_before == 25
-    assert last.absent() == 30 - len(offsets) > 0
+    assert len(offsets) < 30
+    assert taken.log_starts[0] == 25
 
 
 async def test_a_broker_that_comes_back_is_read_on(
     own_kafka: KafkaServer, topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A restart in the middle costs time and no record."""
-    monkeypatch.setattr(scanning, "PARTITION_BYTES", 10_000)
-    monkeypatch.setattr(scanning, "FETCH_BYTES", 20_000)
+    monkeypatch.setattr(log, "PARTITION_BYTES", 10_000)
+    monkeypatch.setattr(log, "FETCH_BYTES", 20_000)
     for number in range(10):
         produce(topic, 60, first=60 * number, size_bytes=500)
 
@@ -112,8 +117,8 @@ async def test_a_broker_that_stays_away_ends_the_scan(
     own_kafka: KafkaServer, topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing for a minute is an error that names the address."""
-    monkeypatch.setattr(scanning, "PARTITION_BYTES", 1_000)
-    monkeypatch.setattr(scanning, "FETCH_BYTES", 1_000)
+    monkeypatch.setattr(log, "PARTITION_BYTES", 1_000)
+    monkeypatch.setattr(log, "FETCH_BYTES", 1_000)
     monkeypatch.setattr(scanning, "SILENT_SECONDS", 1.0)
     for number in range(6):
         produce(topic, 3, first=3 * number, size_bytes=1_000)
@@ -126,8 +131,8 @@ async def test_a_topic_made_anew_meanwhile_ends_the_scan(
     kafka: KafkaBroker, topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A log that became shorter than what was read can't be judged."""
-    monkeypatch.setattr(scanning, "PARTITION_BYTES", 1_000)
-    monkeypatch.setattr(scanning, "FETCH_BYTES", 1_000)
+    monkeypatch.setattr(log, "PARTITION_BYTES", 1_000)
+    monkeypatch.setattr(log, "FETCH_BYTES", 1_000)
     for number in range(10):
         produce(topic, 3, first=3 * number, size_bytes=1_000)
 
@@ -162,3 +167,43 @@ async def test_a_cancelled_scan_leaves_nothing_behind(topic: Topic) -> None:
             await trio.to_thread.run_sync(began.wait, DEADLINE_SECONDS)
             nursery.cancel_scope.cancel()
     assert scanner_threads() == []
+
+
+async def test_an_end_that_holds_nothing_is_reached(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Offsets that compaction has emptied end a scan, though no record comes."""
+
+    class Nothing:
+        def __init__(self, _data: bytes) -> None:
+            pass
+
+        def has_next(self) -> bool:
+            return False
+
+        def size_in_bytes(self) -> int:
+            return 0
+
+    produce(topic, 9)
+    monkeypatch.setattr("aiokafka.consumer.fetcher.MemoryRecords", Nothing)
+    taken = Taken()
+    await scan(
+        settings_of(topic), topic.name, taken.begin, on_progress=taken.progress.append
+    )
+    assert taken.offsets == {0: [], 1: [], 2: []}
+    assert taken.progress[-1] == Progress(9, 9)
+
+
+async def test_a_damaged_batch_ends_the_scan(
+    own_kafka: KafkaServer, topic: Topic
+) -> None:
+    """A wrong checksum is named; what the batch holds can't be known."""
+    produce(topic, 3, size_bytes=500)
+    own_kafka.stop()
+    (file,) = own_kafka.data_dir.rglob(f"{topic.name}-0/*.log")
+    data = bytearray(file.read_bytes())
+    data[-100] ^= 1
+    file.write_bytes(data)
+    own_kafka.start()
+    with pytest.raises(KafkaError, match="wrong checksum"):
+        await scan(settings_of(topic), topic.name, Taken().begin)

@@ -11,8 +11,7 @@ import pytest
 from aiokafka.record.memory_records import MemoryRecords  # noqa: TID251 - looked into
 from msgspec import structs
 
-from bridge.kafka.reading import batches
-from bridge.kafka.reading.scanner import scan
+from bridge.kafka.scan import scan
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.reading.test_scanner import Taken
@@ -37,7 +36,7 @@ _COUNT = 300
 
 @pytest.fixture
 def codecs(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
-    """Count the batches that a scan meets, by their codec."""
+    """Count the batches that a consumer meets, by their codec."""
     seen: Counter[int] = Counter()
 
     class Watched:
@@ -47,6 +46,9 @@ def codecs(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
         def has_next(self) -> bool:
             return bool(self._records.has_next())
 
+        def size_in_bytes(self) -> int:
+            return int(self._records.size_in_bytes())
+
         def next_batch(self) -> Any:
             batch = self._records.next_batch()
             # A transaction's markers are the broker's.
@@ -54,12 +56,13 @@ def codecs(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
                 seen[batch.compression_type] += 1
             return batch
 
-    monkeypatch.setattr(batches, "MemoryRecords", Watched)
+    monkeypatch.setattr("aiokafka.consumer.fetcher.MemoryRecords", Watched)
     return seen
 
 
-async def _scanned(settings: KafkaSettings, topic: Topic) -> int:
-    """Count the records that a scan of every offset finds."""
+async def _scanned(settings: KafkaSettings, topic: Topic, codecs: Counter[int]) -> int:
+    """Count the records that a scan finds, and their batches alone."""
+    codecs.clear()
     taken = Taken()
     await scan(settings, topic.name, taken.begin)
     return sum(map(len, taken.offsets.values()))
@@ -90,7 +93,7 @@ async def test_each_codec_is_used_and_read_back(
     records = await read_back(topic)
     check_topic(records, range(_COUNT))
     assert {len(one.value or b"") for one in records} == {1000}
-    assert await _scanned(settings, topic) == _COUNT
+    assert await _scanned(settings, topic, codecs) == _COUNT
     assert set(codecs) == {CODECS[codec]}
 
 
@@ -104,7 +107,7 @@ async def test_a_batch_is_bounded_before_it_is_compressed(
         running.offer(topic.name, range(_COUNT), size_bytes=1000)
         await running.all_sent(topic.name, _COUNT)
     check_topic(await read_back(topic), range(_COUNT))
-    assert await _scanned(settings, topic) == _COUNT
+    assert await _scanned(settings, topic, codecs) == _COUNT
     assert codecs[CODECS["zstd"]] >= _COUNT * 1000 / 20_000
 
 

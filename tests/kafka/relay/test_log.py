@@ -8,7 +8,7 @@ import uuid
 
 from confluent_kafka import Producer, TopicPartition
 
-from bridge.kafka.relay.log import open_log
+from bridge.kafka.log import open_log
 from bridge.kafka.relay.tails import LogTail, ScanFrom, scan
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic

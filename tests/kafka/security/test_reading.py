@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 import trio
 from confluent_kafka.admin import AclOperation, ResourceType
 
 from bridge.errors import KafkaRefusedError
-from bridge.kafka.reading.reader import Edge, TopicReader
-from bridge.kafka.reading.scanner import Scanned, scan
+from bridge.kafka.reader import Edge, TopicReader
+from bridge.kafka.scan import ScannedRecord, scan
 from bridge.settings import KafkaSettings, Secret
 from tests.conftest import Topic
 from tests.kafka.reading.readers import produce, read
@@ -32,11 +32,11 @@ async def by_scan(settings: KafkaSettings, topic: Topic) -> int:
     """Read as `bridge verify` does."""
     count = 0
 
-    def take(part: Scanned) -> None:
+    def take(_number: int, records: Sequence[ScannedRecord], _gone: int) -> None:
         nonlocal count
-        count += sum(1 for _ in part.records)
+        count += len(records)
 
-    await scan(settings, topic.name, lambda _: take)
+    await scan(settings, topic.name, lambda *_: take)
     return count
 
 

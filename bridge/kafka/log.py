@@ -1,0 +1,471 @@
+"""
+Reading partitions' logs, from offsets to ends: the one way in which the bridge reads.
+
+Owns clients that read and how they end, what goes wrong with them, and what is read
+up to a known end. What records mean is for those who read: `relay` resumes by them,
+`scan` proves with them; `reader` follows a topic without an end.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - this room runs asyncio
+from collections import defaultdict
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Self
+
+import msgspec
+import structlog
+from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
+    AIOKafkaClient,
+    AIOKafkaConsumer,
+    ConsumerRecord,
+    TopicPartition,
+    errors,
+)
+
+from bridge.errors import KafkaError, KafkaUnreachableError
+from bridge.kafka.client.connection import client_arguments, read_error, topic_missing
+from bridge.kafka.client.diagnosis import failed_start
+from bridge.kafka.client.ending import start_client
+from bridge.kafka.requests import (
+    CONSUMER,
+    DEBUGGER,
+    EARLIEST,
+    LATEST,
+    ask_offsets,
+    held_offsets,
+)
+from bridge.kafka.topics.ids import topic_ids
+from bridge.settings import KafkaSettings
+
+
+__all__ = [
+    "Bounds",
+    "Log",
+    "connected",
+    "consuming",
+    "open_log",
+    "partitions_of",
+    "silence",
+    "translated",
+]
+
+_log = structlog.get_logger("bridge.kafka")
+
+# What a broker may send at once, and of one partition; a larger batch comes alone.
+FETCH_BYTES = 8 * 1024 * 1024
+PARTITION_BYTES = 2 * 1024 * 1024
+# Records that are made at once. Of 200 each is still in the processor's cache when it
+# is used: a proof reads 150,000 a second, and 70,000 with 400.
+RUN_RECORDS = 200
+# One fetch answers at the latest after this, so that an empty end is seen soon.
+_FETCH_WAIT_MS = 100
+# Longer than a full fetch takes over 5 Mbit/s; a hung broker is left after it.
+_REQUEST_TIMEOUT_SECONDS = 20.0
+# Answers in a row without a record, though the offsets exist: nothing is there.
+_EMPTY_ANSWERS = 2
+# How often it is looked whether replicas have come after; they do so within
+# milliseconds, or when a broker is back.
+_REPLICATION_LOOK_SECONDS = 0.2
+# Closing connections is local work; a stuck one is left to the loop's end.
+_CLOSE_SECONDS = 1.0
+# A cancelled fetch needs a few rounds of the loop to end.
+_UNSUBSCRIBE_SECONDS = 0.01
+
+
+# -- Clients ------------------------------------------------------------------
+
+
+def _timing(settings: KafkaSettings) -> dict[str, Any]:
+    return {
+        "request_timeout_ms": int(_REQUEST_TIMEOUT_SECONDS * 1000),
+        "retry_backoff_ms": int(settings.retry_backoff_seconds * 1000),
+    }
+
+
+@asynccontextmanager
+async def connected(
+    settings: KafkaSettings, **options: Any
+) -> AsyncIterator[AIOKafkaClient]:
+    """Connect what asks brokers; the caller has the deadline."""
+    client = AIOKafkaClient(
+        **{**client_arguments(settings), **_timing(settings), **options}
+    )
+    try:
+        await start_client(client.bootstrap)
+        yield client
+    finally:
+        await _ended(client.close())
+
+
+@asynccontextmanager
+async def consuming(
+    settings: KafkaSettings, isolation_level: str, **options: Any
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """Start a consumer without group or partitions; the caller has the deadline."""
+    consumer = AIOKafkaConsumer(
+        **client_arguments(settings),
+        **_timing(settings),
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level=isolation_level,
+        fetch_max_bytes=FETCH_BYTES,
+        max_partition_fetch_bytes=PARTITION_BYTES,
+        **options,
+    )
+    try:
+        await start_client(consumer.start)
+        yield consumer
+    finally:
+        await _ended(_stop(consumer))
+
+
+async def _stop(consumer: AIOKafkaConsumer) -> None:
+    consumer.unsubscribe()
+    await asyncio.sleep(_UNSUBSCRIBE_SECONDS)
+    await consumer.stop()
+
+
+async def _ended(ending: Coroutine[Any, Any, None]) -> None:
+    """End a client within its deadline, also one that never started."""
+    # A task of its own, so that a cancellation of the caller's doesn't leave it half
+    # closed.
+    task = asyncio.ensure_future(ending)
+    await asyncio.wait([task], timeout=_CLOSE_SECONDS)
+    if task.done() and not task.cancelled():
+        task.exception()
+    task.cancel()
+
+
+@asynccontextmanager
+async def translated(
+    settings: KafkaSettings, topics: Sequence[str]
+) -> AsyncIterator[None]:
+    """Turn what aiokafka raises into what tells a person what to do."""
+    try:
+        yield
+    except errors.KafkaConnectionError as error:
+        raise await failed_start(settings) from error
+    except errors.CorruptRecordException as error:
+        raise KafkaError(
+            f"A record batch of {', '.join(topics)} has a wrong checksum ({error}). "
+            "The broker's disk or the way to it has damaged it."
+        ) from error
+    except (TimeoutError, UnicodeError, errors.KafkaError) as error:
+        raise read_error(settings, topics, error) from error
+
+
+def silence(settings: KafkaSettings, topic: str, seconds: float) -> KafkaError:
+    """Make the error for brokers that give nothing where something must be."""
+    return KafkaUnreachableError(
+        f"Kafka at {settings.bootstrap_servers} has given nothing of {topic} for "
+        f"{seconds:.0f} s, though more is there. Look at the brokers."
+    )
+
+
+async def partitions_of(
+    settings: KafkaSettings, client: AIOKafkaClient, topics: Collection[str]
+) -> list[TopicPartition]:
+    """Look up the partitions of topics; one that is missing is an error."""
+    # All are asked for: a broker may make one that is asked for by name.
+    cluster = await client.fetch_all_metadata()
+    missing = [topic for topic in topics if not cluster.partitions_for_topic(topic)]
+    if missing:
+        raise topic_missing(settings, missing, cluster.topics())
+    await client.set_topics(topics)
+    return [
+        TopicPartition(topic, number)
+        for topic in topics
+        for number in sorted(cluster.partitions_for_topic(topic))
+    ]
+
+
+# -- A topic's log ------------------------------------------------------------
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """
+    The first offset that retention has left of a partition, and the high watermark.
+
+    That is the offset of the next record, open transactions included.
+    """
+
+    begin_offset: int
+    end_offset: int
+
+
+@asynccontextmanager
+async def open_log(
+    settings: KafkaSettings, topic: str, *, held_seconds: float | None = None
+) -> AsyncIterator[Log]:
+    """
+    Open a topic, which must exist, for the relay; what goes wrong inside may pass.
+
+    Raises:
+        KafkaUnreachableError: Kafka can't be read now.
+        KafkaRefusedError: A broker refuses the credentials.
+        ConfigError: A certificate or key can't be used.
+    """
+    patience = settings.start_timeout_seconds
+    try:
+        async with Log(settings, topic, patience, held_seconds) as log:
+            async with asyncio.timeout(patience):
+                await log.client.set_topics([topic])
+            yield log
+    except (errors.KafkaConnectionError, errors.NodeNotReadyError) as error:
+        raise await failed_start(settings) from error
+    except errors.TopicAuthorizationFailedError as error:
+        raise read_error(settings, [topic], error) from error
+    except (errors.KafkaError, TimeoutError) as error:
+        raise KafkaUnreachableError(
+            f"Kafka can't be read at {topic}: {error!r}; the bridge resumes when it can"
+        ) from error
+
+
+class Log:
+    """
+    A topic's log, open for reading inside its `async with`, by one task.
+
+    Where something must come it is waited for `patience_seconds`, and for the end of an
+    open transaction `held_seconds`, or the patience if that is shorter.
+    """
+
+    client: AIOKafkaClient
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topic: str,
+        patience_seconds: float,
+        held_seconds: float | None = None,
+    ) -> None:
+        self._settings = settings
+        self._topic = topic
+        self._patience_seconds = patience_seconds
+        held = patience_seconds if held_seconds is None else held_seconds
+        self._held_seconds = min(patience_seconds, held)
+        self._consumers: dict[str, AIOKafkaConsumer] = {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with asyncio.timeout(self._settings.start_timeout_seconds):
+            self.client = await self._stack.enter_async_context(
+                connected(self._settings)
+            )
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._stack.aclose()
+
+    async def ask(
+        self, numbers: Iterable[int], moment: int, **choices: Any
+    ) -> dict[int, int]:
+        """Ask the leaders of partitions for offsets: see `ask_offsets`."""
+        lanes = [TopicPartition(self._topic, number) for number in numbers]
+        async with asyncio.timeout(self._patience_seconds):
+            found = await ask_offsets(self.client, lanes, moment, **choices)
+        return {lane.partition: offset for lane, offset in found.items()}
+
+    async def bounds(self, numbers: Collection[int]) -> dict[int, Bounds]:
+        """Ask the leaders of partitions where their logs begin and end."""
+        # As a reader of committed records, one would be told the last stable offset,
+        # which a transaction of somebody else can hold before ours.
+        ends = await self.ask(numbers, LATEST)
+        begins = await self.ask(numbers, EARLIEST)
+        return {number: Bounds(begins[number], ends[number]) for number in numbers}
+
+    async def held(self) -> dict[int, int]:
+        """Ask where open transactions begin, by partition that has one."""
+        async with asyncio.timeout(self._patience_seconds):
+            return await held_offsets(self.client, self._topic)
+
+    async def topic_id(self) -> str | None:
+        """Ask for the id of the topic that has the name now; None if unknown."""
+        return (await topic_ids(self.client, [self._topic])).get(self._topic)
+
+    async def replicated(self, numbers: Collection[int]) -> None:
+        """
+        Wait until all that the leaders have appended is replicated.
+
+        A batch that lacks replicas is in the leader's log, above what readers are
+        shown, and comes out when the replicas are back. Without them nothing else
+        can be written either: whoever waits here loses nothing.
+        """
+        appended = await self.ask(numbers, LATEST, asker=DEBUGGER)
+        while True:
+            ends = await self.ask(numbers, LATEST, asker=CONSUMER)
+            if all(ends[number] >= appended[number] for number in numbers):
+                return
+            # Another leader may not have it at all.
+            now = await self.ask(numbers, LATEST, asker=DEBUGGER)
+            appended = {
+                number: min(appended[number], now[number]) for number in numbers
+            }
+            await asyncio.sleep(_REPLICATION_LOOK_SECONDS)
+
+    async def records(
+        self,
+        firsts: Mapping[int, int],
+        ends: Mapping[int, Bounds],
+        *,
+        aborted: bool = False,
+        trimmed: Callable[[int, int], None] | None = None,
+    ) -> AsyncGenerator[tuple[int, list[ConsumerRecord]], None]:
+        """
+        Read partitions, each in order, up to the ends that they had.
+
+        With `aborted`, records count of transactions that were aborted or are still
+        open: they don't say what was delivered, but what stands where. `trimmed` is
+        told of a partition whose records were deleted while they were read, and where
+        its log begins now; it goes on there. Without it that is an error.
+
+        Raises:
+            KafkaUnreachableError: Nothing came for the patience, or a transaction of
+                somebody else is open.
+            KafkaError: A log has become shorter than what was read of it.
+        """
+        left = {
+            TopicPartition(self._topic, number): max(first, ends[number].begin_offset)
+            for number, first in firsts.items()
+            if max(first, ends[number].begin_offset) < ends[number].end_offset
+        }
+        if not left:
+            return
+        level = "read_uncommitted" if aborted else "read_committed"
+        consumer = await self._consumer(level)
+        # In one step: no assigned partition may lack a position.
+        consumer.assign(list(left))
+        for lane, first in left.items():
+            consumer.seek(lane, first)
+        loop = asyncio.get_running_loop()
+        moved_at = loop.time()
+        answers: dict[TopicPartition, set[int]] = defaultdict(set)
+        while left:
+            try:
+                fetched = await consumer.getmany(
+                    timeout_ms=2 * _FETCH_WAIT_MS, max_records=RUN_RECORDS
+                )
+            except errors.OffsetOutOfRangeError as error:
+                if trimmed is None:
+                    raise
+                await self._jump(consumer, left, error.args[0], trimmed)
+                continue
+            await asyncio.sleep(0)  # the next fetch leaves
+            for lane, found in fetched.items():
+                if records := _before(found, ends[lane.partition].end_offset):
+                    yield lane.partition, records
+            if await _moved(consumer, left, fetched or tuple(left), ends):
+                moved_at = loop.time()
+                answers.clear()
+            elif not fetched:
+                _pass_empty(consumer, left, ends, answers, is_committed=not aborted)
+            self._check_patience(consumer, left, loop.time() - moved_at)
+
+    async def _consumer(self, level: str) -> AIOKafkaConsumer:
+        if level not in self._consumers:
+            async with asyncio.timeout(self._settings.start_timeout_seconds):
+                self._consumers[level] = await self._stack.enter_async_context(
+                    consuming(self._settings, level, fetch_max_wait_ms=_FETCH_WAIT_MS)
+                )
+        return self._consumers[level]
+
+    async def _jump(
+        self,
+        consumer: AIOKafkaConsumer,
+        left: dict[TopicPartition, int],
+        astray: Mapping[TopicPartition, int],
+        trimmed: Callable[[int, int], None],
+    ) -> None:
+        """Go on where logs begin now."""
+        begins = await self.ask([lane.partition for lane in astray], EARLIEST)
+        for lane, position in astray.items():
+            begin = begins[lane.partition]
+            if begin <= position:
+                raise KafkaError(
+                    f"{self._topic}, partition {lane.partition}: the log has become "
+                    f"shorter than offset {position} while it was read; it lost "
+                    "records, or the topic was made anew. Run it again."
+                )
+            _log.warning("scan.jumped", partition=lane.partition, to=begin)
+            trimmed(lane.partition, begin)
+            consumer.seek(lane, begin)
+            left[lane] = begin
+
+    def _check_patience(
+        self,
+        consumer: AIOKafkaConsumer,
+        left: Mapping[TopicPartition, int],
+        waited_seconds: float,
+    ) -> None:
+        for lane, position in left.items():
+            stable = consumer.last_stable_offset(lane)
+            is_held = stable is not None and 0 <= stable <= position
+            if is_held and waited_seconds > self._held_seconds:
+                raise KafkaUnreachableError(
+                    f"somebody's open transaction holds {lane.topic} partition"
+                    f" {lane.partition} at offset {stable}: what stands behind it can't"
+                    " be judged before it ends, at the latest when its timeout is over;"
+                    " the bridge resumes then. One that stays for longer hangs:"
+                    " kafka-transactions.sh finds it (find-hanging) and ends it (abort)"
+                )
+        if left and waited_seconds > self._patience_seconds:
+            raise silence(self._settings, self._topic, self._patience_seconds)
+
+
+def _before(records: list[ConsumerRecord], end: int) -> list[ConsumerRecord]:
+    if records[-1].offset < end:
+        return records
+    return [one for one in records if one.offset < end]
+
+
+async def _moved(
+    consumer: AIOKafkaConsumer,
+    left: dict[TopicPartition, int],
+    lanes: Iterable[TopicPartition],
+    ends: Mapping[int, Bounds],
+) -> bool:
+    """Note how far partitions are read, and leave those at their ends."""
+    moved = False
+    for lane in lanes:
+        # It has one, so that this doesn't wait.
+        position = await consumer.position(lane)
+        if position > left[lane]:
+            moved = True
+            left[lane] = position
+        if position >= ends[lane.partition].end_offset:
+            consumer.pause(lane)
+            del left[lane]
+    return moved
+
+
+def _pass_empty(
+    consumer: AIOKafkaConsumer,
+    left: dict[TopicPartition, int],
+    ends: Mapping[int, Bounds],
+    answers: dict[TopicPartition, set[int]],
+    *,
+    is_committed: bool,
+) -> None:
+    """Leave partitions whose last offsets hold nothing any more."""
+    for lane in list(left):
+        answered_at = consumer.last_poll_timestamp(lane)
+        if answered_at is None:
+            continue
+        answers[lane].add(answered_at)
+        known = consumer.last_stable_offset if is_committed else consumer.highwater
+        is_whole = (known(lane) or 0) >= ends[lane.partition].end_offset
+        # The first may be the answer that brought what was read last.
+        if is_whole and len(answers[lane]) > _EMPTY_ANSWERS:
+            consumer.pause(lane)
+            del left[lane]

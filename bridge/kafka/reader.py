@@ -1,0 +1,461 @@
+"""
+How commands and pages of the bridge follow topics.
+
+Owns both sides of it: the trio task that reads, and the thread whose consumer fetches,
+belongs to no group and commits nothing. What a record means is its reader's business.
+A proof, which needs an end but no values, reads through `scan`.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - this room runs asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from enum import Enum
+from typing import Self, TypeAlias
+
+import aiokafka.errors as aiokafka_errors  # noqa: TID251 - this room's library
+import msgspec
+import structlog
+from aiokafka import (  # noqa: TID251 - as above
+    AIOKafkaClient,
+    AIOKafkaConsumer,
+    ConsumerRecord,
+    TopicPartition,
+)
+
+from bridge.errors import KafkaError, KafkaRefusedError
+from bridge.kafka.client.connection import topic_missing
+from bridge.kafka.client.handover import Handover
+from bridge.kafka.client.loop_thread import LoopThread
+from bridge.kafka.log import connected, consuming, partitions_of, translated
+from bridge.kafka.requests import EARLIEST, LATEST, ask_offsets
+from bridge.settings import KafkaSettings
+
+
+__all__ = ["ConsumedRecord", "Edge", "Lane", "Start", "TopicReader"]
+
+_log = structlog.get_logger("bridge.kafka")
+
+# Some thousand records with headers, or 180 previews of 90 KB: enough to keep
+# a fast reader busy while the next fetch is under way.
+_BUFFER_BYTES = 16 * 1024 * 1024
+# How often metadata is asked for: a new partition is found within it.
+METADATA_AGE_SECONDS = 10.0
+# A topic that no metadata has named for this long is gone: three refreshes,
+# because a topic without leaders is left out of one for a moment.
+TOPIC_GONE_SECONDS = 3 * METADATA_AGE_SECONDS
+# A broker answers a fetch within 0.5 s (fetch.max.wait.ms); silence this long
+# after one means new connections, to the bootstrap servers again: aiokafka
+# never goes back to them by itself.
+_RENEW_AFTER_SECONDS = 60.0
+# Ten answers that didn't come: then people are told.
+_SILENT_SECONDS = 5.0
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 10.0
+# How long one poll waits for records: the grain of every check above.
+_POLL_SECONDS = 0.2
+# One run: small enough that trio's side is woken every few milliseconds.
+RUN_RECORDS = 500
+# What a record with ten headers of 20 bytes takes beside its key and value:
+# 1.4 kB by tracemalloc over 35,000 records in CPython 3.11.
+_RECORD_OVERHEAD_BYTES = 1_400
+
+Lane: TypeAlias = tuple[str, int]  # (topic, partition)
+
+
+class Edge(Enum):
+    """Where reading starts, when not at a point in time."""
+
+    BEGINNING = "beginning"
+    END = "end"
+
+
+# An int is a time: milliseconds since the epoch. A mapping has the first offset of
+# lanes; a lane that it doesn't name is read from its beginning.
+Start: TypeAlias = Edge | int | Mapping[Lane, int]
+
+
+class ConsumedRecord(msgspec.Struct, frozen=True, gc=False):
+    """
+    One record as it stands in Kafka.
+
+    Attributes:
+        topic: Its topic.
+        partition: Its partition.
+        offset: Its offset there.
+        timestamp_ms: Its timestamp, milliseconds since the epoch.
+        key: Its key, or None.
+        value: Its value, or None for a tombstone.
+        headers: Its headers; of a repeated name the last, a null one as `b""`.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: dict[str, bytes]
+
+
+class _Delivery(msgspec.Struct, frozen=True):
+    """Records, if any came, and what `TopicReader` says after them."""
+
+    records: list[ConsumedRecord]
+    size_bytes: int
+    positions: dict[Lane, int]
+    ends: dict[Lane, int]
+    silent_since_seconds: float | None
+
+
+class TopicReader:
+    """
+    Reads topics as a consumer without group, committed records only.
+
+    `async with` connects and, at its end, stops the thread, also when it is
+    cancelled. It is read by one task. A reader that lags holds the thread back;
+    memory stays bounded by the buffer and one fetch per broker (8 MiB).
+    While no broker answers it tries again; `silent_since_seconds` tells.
+
+    Args:
+        settings: How to reach the brokers.
+        topics: What to read; all of them must exist.
+        start: Where to start: an edge, milliseconds since the epoch, or offsets by
+            (topic, partition). A partition that appears later, or that has no
+            offset, is read from its beginning.
+
+    Raises:
+        KafkaUnreachableError: On entry, no broker answers.
+        KafkaRefusedError: On entry or while reading, a topic is missing or may
+            not be read, or the credentials are refused.
+        KafkaError: What Kafka answers can't be used.
+        ConfigError: On entry, a certificate or key can't be used.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topics: Sequence[str],
+        *,
+        start: Start = Edge.END,
+    ) -> None:
+        self._settings = settings
+        self._topics = tuple(topics)
+        self._start = start
+        self._handover: Handover[_Delivery] | None = None
+        self._thread: LoopThread[_Delivery] | None = None
+        self._known = _Delivery([], 0, {}, {}, None)
+
+    async def __aenter__(self) -> Self:
+        handover = self._handover = Handover(_BUFFER_BYTES)
+        self._thread = LoopThread(
+            "bridge-kafka-reader",
+            handover,
+            lambda: _Following(
+                self._settings, self._topics, self._start, handover
+            ).run(),
+        )
+        self._thread.start()
+        try:
+            # The thread has its own deadline, kafka.start_timeout_seconds.
+            self._known = await self._handover.get()
+        except BaseException:
+            await self._thread.stop()
+            raise
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        assert self._thread is not None
+        await self._thread.stop()
+
+    async def receive_run(self) -> list[ConsumedRecord]:
+        """
+        Wait for the next records; a cancelled call takes none.
+
+        Returns:
+            At most some hundred records, in order per partition. Empty when
+            only what the reader knows has changed: positions (behind
+            transaction markers), ends, or whether a broker answers.
+        """
+        if self._handover is None:
+            raise RuntimeError("the reader is used inside its `async with` alone")
+        self._known = await self._handover.get()
+        return self._known.records
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[ConsumedRecord]:
+        return await self.receive_run()
+
+    @property
+    def positions(self) -> Mapping[Lane, int]:
+        """The offset behind the last record given out, by (topic, partition)."""
+        return self._known.positions
+
+    @property
+    def ends(self) -> Mapping[Lane, int]:
+        """The offset behind the last committed record, as last heard."""
+        return self._known.ends
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether everything that was in the topics has been given out."""
+        return self.lag == 0
+
+    @property
+    def lag(self) -> int:
+        """How many offsets lie before the ends."""
+        return sum(
+            max(0, end - self.positions[lane]) for lane, end in self.ends.items()
+        )
+
+    @property
+    def silent_since_seconds(self) -> float | None:
+        """When the brokers fell silent (`time.monotonic`); None while they answer."""
+        return self._known.silent_since_seconds
+
+
+class _Following:
+    """The asyncio side: reads and hands runs over, until cancelled."""
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topics: Sequence[str],
+        start: Start,
+        handover: Handover[_Delivery],
+    ) -> None:
+        self._settings = settings
+        self._topics = tuple(topics)
+        self._start = start
+        self._handover = handover
+        self._positions: dict[Lane, int] = {}
+        self._ends: dict[Lane, int] = {}
+        self._seen: dict[str, float] = {}
+        # By lane, the time of the last answer as aiokafka has it, and when it was new.
+        self._contacts: dict[Lane, tuple[int | None, float]] = {}
+        self._told: _Delivery | None = None
+
+    async def run(self) -> None:
+        """Read until cancelled; a client that stopped working is replaced."""
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        has_begun = False
+        while True:
+            is_open = False
+            try:
+                async with self._opened() as (client, consumer):
+                    is_open = has_begun = True
+                    pause_seconds = _FIRST_PAUSE_SECONDS
+                    self._hand_over([])
+                    await self._poll(client, consumer)
+                _log.warning("reader.renewing", topics=self._topics)
+            except KafkaRefusedError:
+                raise
+            except KafkaError as error:
+                if is_open or not has_begun:
+                    raise
+                _log.warning("reader.unreachable", error=str(error))
+                # It may have been given up before it was silent.
+                self._hand_over([])
+                await asyncio.sleep(pause_seconds)
+                pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[tuple[AIOKafkaClient, AIOKafkaConsumer]]:
+        """Connect, with a consumer that stands at its positions."""
+        age = {"metadata_max_age_ms": int(METADATA_AGE_SECONDS * 1000)}
+        async with AsyncExitStack() as stack:
+            enter = stack.enter_async_context
+            await enter(translated(self._settings, self._topics))
+            async with asyncio.timeout(self._settings.start_timeout_seconds):
+                client = await enter(connected(self._settings, **age))
+                lanes = await partitions_of(self._settings, client, self._topics)
+                self._seen = dict.fromkeys(self._topics, time.monotonic())
+                consumer = await enter(
+                    consuming(self._settings, "read_committed", **age)
+                )
+                await self._assign(client, consumer, lanes)
+            yield client, consumer
+
+    async def _assign(
+        self,
+        client: AIOKafkaClient,
+        consumer: AIOKafkaConsumer,
+        lanes: Sequence[TopicPartition],
+    ) -> None:
+        """Assign the lanes and put each to its position."""
+        new = [lane for lane in lanes if lane not in self._positions]
+        ends = await ask_offsets(client, lanes, LATEST, committed_only=True)
+        # Later partitions were empty when reading began: none of it was missed.
+        start = self._start if len(new) == len(lanes) else Edge.BEGINNING
+        self._positions |= await _start_offsets(client, new, start, ends)
+        self._ends |= ends
+        self._note_contact(lanes)
+        consumer.assign(lanes)
+        # No await between: no assigned partition may lack a position.
+        for lane in lanes:
+            consumer.seek(lane, self._positions[lane])
+
+    async def _poll(self, client: AIOKafkaClient, consumer: AIOKafkaConsumer) -> None:
+        """Fetch until the clients have to be replaced."""
+        look_at = time.monotonic() + METADATA_AGE_SECONDS
+        while not self._is_stuck(client):
+            if await self._handover.room():
+                # Nobody asked the broker meanwhile, so its silence means nothing.
+                self._note_contact(consumer.assignment())
+            try:
+                batches = await consumer.getmany(
+                    timeout_ms=int(_POLL_SECONDS * 1000), max_records=RUN_RECORDS
+                )
+                await asyncio.sleep(0)  # the next fetch leaves
+                await self._deliver(consumer, batches)
+                if time.monotonic() >= look_at:
+                    look_at = time.monotonic() + METADATA_AGE_SECONDS
+                    await self._follow_partitions(client, consumer)
+            except aiokafka_errors.OffsetOutOfRangeError as error:
+                await self._return_to_range(client, consumer, list(error.args[0]))
+            except (TimeoutError, aiokafka_errors.KafkaError) as error:
+                may_pass = isinstance(error, TimeoutError) or error.retriable
+                if not may_pass:
+                    raise
+                _log.warning("reader.interrupted", error=repr(error))
+                return
+
+    def _note_contact(self, lanes: Iterable[Lane]) -> None:
+        now = time.monotonic()
+        self._contacts = dict.fromkeys(lanes, (None, now))
+
+    def _is_stuck(self, client: AIOKafkaClient) -> bool:
+        """Tell whether a lane's leader has said nothing for long."""
+        oldest = time.monotonic() - _RENEW_AFTER_SECONDS
+        late = [lane for lane, (_, at) in self._contacts.items() if at < oldest]
+        leaders = map(client.cluster.leader_for_partition, late)
+        return any(leader is not None and leader >= 0 for leader in leaders)
+
+    async def _deliver(
+        self,
+        consumer: AIOKafkaConsumer,
+        batches: Mapping[TopicPartition, Sequence[ConsumerRecord]],
+    ) -> None:
+        """Hand over what came, or that something else has changed."""
+        now = time.monotonic()
+        for lane in consumer.assignment():
+            # Every lane has a position, so this doesn't wait.
+            self._positions[lane] = await consumer.position(lane)
+            stable = consumer.last_stable_offset(lane)
+            if stable is not None:
+                self._ends[lane] = stable
+            mark = consumer.last_poll_timestamp(lane)
+            if mark != self._contacts[lane][0]:
+                self._contacts[lane] = mark, now
+        records = [_consumed(record) for batch in batches.values() for record in batch]
+        # News without records can wait for a reader that lags.
+        if records or (self._handover.is_empty() and self._known() != self._told):
+            self._hand_over(records)
+
+    def _known(self) -> _Delivery:
+        """What the trio side is told when it changes."""
+        last = max(at for _, at in self._contacts.values())
+        is_silent = time.monotonic() - last > _SILENT_SECONDS
+        positions, ends = self._positions.copy(), self._ends.copy()
+        return _Delivery([], 0, positions, ends, last if is_silent else None)
+
+    def _hand_over(self, records: list[ConsumedRecord]) -> None:
+        self._told = self._known()
+        size_bytes = sum(
+            _RECORD_OVERHEAD_BYTES + len(one.value or b"") + len(one.key or b"")
+            for one in records
+        )
+        self._handover.put(
+            msgspec.structs.replace(self._told, records=records, size_bytes=size_bytes)
+        )
+
+    async def _follow_partitions(
+        self, client: AIOKafkaClient, consumer: AIOKafkaConsumer
+    ) -> None:
+        """Take up new partitions; give up when a topic is gone."""
+        now = time.monotonic()
+        lanes = set(consumer.assignment())
+        for topic in self._topics:
+            partitions = client.cluster.partitions_for_topic(topic)
+            if partitions:
+                self._seen[topic] = now
+                lanes |= {TopicPartition(topic, number) for number in partitions}
+            elif now - self._seen[topic] > TOPIC_GONE_SECONDS:
+                raise topic_missing(self._settings, [topic], [])
+        if lanes != consumer.assignment():
+            _log.info("reader.partitions_added", lanes=len(lanes))
+            async with asyncio.timeout(self._settings.start_timeout_seconds):
+                await self._assign(client, consumer, sorted(lanes))
+
+    async def _return_to_range(
+        self,
+        client: AIOKafkaClient,
+        consumer: AIOKafkaConsumer,
+        lanes: Sequence[TopicPartition],
+    ) -> None:
+        """
+        Go on at the near edge of a log that no longer has the position.
+
+        Retention took records that were not read yet, or the log was cut or
+        the topic made anew; the reader's offsets show the jump.
+        """
+        try:
+            async with asyncio.timeout(self._settings.start_timeout_seconds):
+                firsts = await ask_offsets(client, lanes, EARLIEST)
+                ends = await ask_offsets(client, lanes, LATEST, committed_only=True)
+        except TimeoutError:
+            # It is asked for the same offset, and comes back here.
+            return
+        for lane in lanes:
+            position = self._positions[lane]
+            target = firsts[lane] if position < firsts[lane] else ends[lane]
+            _log.warning(
+                "reader.out_of_range",
+                topic=lane.topic,
+                partition=lane.partition,
+                position=position,
+                resumed_at=target,
+            )
+            consumer.seek(lane, target)
+
+
+def _consumed(record: ConsumerRecord) -> ConsumedRecord:
+    """Make the bridge's record of aiokafka's."""
+    headers = dict(record.headers)
+    if None in headers.values():
+        headers = {name: value or b"" for name, value in headers.items()}
+    return ConsumedRecord(
+        record.topic,
+        record.partition,
+        record.offset,
+        record.timestamp,
+        record.key,
+        record.value,
+        headers,
+    )
+
+
+async def _start_offsets(
+    client: AIOKafkaClient,
+    lanes: Sequence[TopicPartition],
+    start: Start,
+    ends: Mapping[TopicPartition, int],
+) -> dict[Lane, int]:
+    """Find where reading starts in each lane."""
+    if start is Edge.END:
+        return {lane: ends[lane] for lane in lanes}
+    if isinstance(start, int):
+        found = await ask_offsets(client, lanes, start)
+        # No offset: nothing in the lane is as young as that.
+        return {lane: ends[lane] if at < 0 else at for lane, at in found.items()}
+    firsts = await ask_offsets(client, lanes, EARLIEST)
+    if start is Edge.BEGINNING:
+        return dict(firsts)
+    # Before and behind the log there is nothing to read.
+    return {
+        lane: min(max(start.get(lane, 0), firsts[lane]), ends[lane]) for lane in lanes
+    }

@@ -1,0 +1,153 @@
+"""
+What aiokafka's consumer can't be asked, or does otherwise than a reader needs.
+
+All of it goes over the public API of aiokafka 0.14: what a consumer doesn't offer is
+asked over a client of the bridge's own (`AIOKafkaClient.send`), and what it does
+otherwise is led around. Each has a test that fails when aiokafka moves:
+`tests/kafka/test_requests.py`, or the one that is named.
+
+What is asked here:
+
+- Where a leader's log ends, beyond what is replicated: a consumer is told of the high
+  watermark alone. `ask_offsets` with `DEBUGGER`.
+- Where a log ends for readers of committed records and for others, side by side: a
+  consumer asks for one of them, by its isolation level. `ask_offsets`, `held_offsets`.
+- Whether a topic may be compacted: aiokafka has that at its admin client, which would
+  be a third connection. `may_be_compacted`.
+- A topic's id: see `topics.ids`.
+
+What is led around:
+
+- `getmany` fails for ever where one assigned partition has no position, so that
+  offsets are found first, and partitions assigned and sought without an await
+  between (`log`, `reader`).
+- `getmany` gives the loop no turn while it has records, so that the next fetch would
+  leave late: whoever reads awaits `sleep(0)` (`log`).
+- `stop` takes the cancellation of a fetch that waits for its retry for its own, and
+  leaves its connections open: a consumer is unsubscribed before it is stopped (`log`).
+- A task of the client's that died is logged, and nothing more: a partition that has a
+  leader and doesn't answer for a minute tells of it (`reader`;
+  `test_reader_faults.py::test_a_client_that_died_is_replaced`).
+- A consumer waits for ever at offsets that hold nothing any more at a log's end: two
+  answers without a record tell (`log`;
+  `test_scanner.py::test_an_end_that_holds_nothing_is_reached`).
+- A password or certificate is a client's for life: one that can't sign in any more is
+  replaced, by the relay's next epoch or after that minute.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - this room runs asyncio
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Final
+
+import aiokafka.errors as aiokafka_errors  # noqa: TID251 - this room's library
+from aiokafka import AIOKafkaClient, TopicPartition  # noqa: TID251 - as above
+from aiokafka.protocol.admin import DescribeConfigsRequest  # noqa: TID251 - as above
+from aiokafka.protocol.offset import OffsetRequest  # noqa: TID251 - as above
+
+
+__all__ = [
+    "CONSUMER",
+    "DEBUGGER",
+    "EARLIEST",
+    "LATEST",
+    "ask_offsets",
+    "held_offsets",
+    "may_be_compacted",
+]
+
+# Moments that the protocol gives a meaning of their own.
+EARLIEST: Final = -2
+LATEST: Final = -1
+
+# Who asks, as `replica_id` has it: a consumer is told of what is replicated, a
+# debugger also of what the leader alone has appended so far.
+CONSUMER: Final = -1
+DEBUGGER: Final = -2
+
+_RETRY_SECONDS = 0.2
+
+_TOPIC_RESOURCE = 2
+_POLICY = "cleanup.policy"
+
+
+async def ask_offsets(
+    client: AIOKafkaClient,
+    lanes: Iterable[TopicPartition],
+    moment: int,
+    *,
+    committed_only: bool = False,
+    asker: int = CONSUMER,
+) -> dict[TopicPartition, int]:
+    """
+    Ask until every partition's leader has answered; the caller has the deadline.
+
+    The client knows the topics. A moment is `EARLIEST`, `LATEST` or milliseconds since
+    the epoch; -1 is the answer where nothing is as young as that. With `committed_only`
+    the latest offset is that behind the last record whose transaction has ended.
+    """
+    wanted, offsets = set(lanes), dict[TopicPartition, int]()
+    while True:
+        by_leader: dict[int, list[TopicPartition]] = defaultdict(list)
+        for lane in wanted - offsets.keys():
+            if lane.topic in client.cluster.unauthorized_topics:
+                # Nobody tells such a user who leads it.
+                raise aiokafka_errors.TopicAuthorizationFailedError(lane.topic)
+            leader = client.cluster.leader_for_partition(lane)
+            if leader is not None and leader >= 0:
+                by_leader[leader].append(lane)
+        for leader, asked in by_leader.items():
+            topics = defaultdict(list)
+            for lane in asked:
+                topics[lane.topic].append((lane.partition, moment))
+            request = OffsetRequest(asker, int(committed_only), list(topics.items()))
+            try:
+                offsets |= _offsets(await client.send(leader, request))
+            except aiokafka_errors.KafkaError as error:
+                if not error.retriable:
+                    raise
+        if offsets.keys() >= wanted:
+            return offsets
+        client.force_metadata_update()
+        await asyncio.sleep(_RETRY_SECONDS)
+
+
+def _offsets(response: object) -> dict[TopicPartition, int]:
+    """Take the offsets out of an answer; those that failed are asked again."""
+    found = {}
+    for topic, parts in response.topics:  # type: ignore[attr-defined]
+        for partition, code, _moment, offset, *_ in parts:
+            error = aiokafka_errors.for_code(code)
+            if error is aiokafka_errors.NoError:
+                found[TopicPartition(topic, partition)] = offset
+            elif not error.retriable:
+                raise error(topic)
+    return found
+
+
+async def held_offsets(client: AIOKafkaClient, topic: str) -> dict[int, int]:
+    """Ask where open transactions hold readers of committed records, by partition."""
+    await client.add_topic(topic)
+    numbers = client.cluster.partitions_for_topic(topic) or ()
+    lanes = [TopicPartition(topic, number) for number in numbers]
+    # In this order: what is appended meanwhile isn't taken for held.
+    ends = await ask_offsets(client, lanes, LATEST)
+    stable = await ask_offsets(client, lanes, LATEST, committed_only=True)
+    return {lane.partition: stable[lane] for lane in lanes if stable[lane] < ends[lane]}
+
+
+async def may_be_compacted(client: AIOKafkaClient, topic: str) -> bool:
+    """Ask whether a topic's policy says so, or may not be read (DescribeConfigs)."""
+    node = client.get_random_node()
+    request = DescribeConfigsRequest([(_TOPIC_RESOURCE, topic, [_POLICY])])
+    try:
+        answer = await client.send(node, request)
+    except (aiokafka_errors.KafkaError, NotImplementedError):
+        return True
+    for code, _message, _type, _name, entries in answer.resources:
+        policies = {entry[0]: entry[1] for entry in entries}
+        if code == 0 and policies.get(_POLICY):
+            return "compact" in policies[_POLICY]
+    return True

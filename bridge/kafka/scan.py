@@ -1,0 +1,191 @@
+"""
+How a proof reads a topic: every record once, from a start to the ends that it has.
+
+Owns the thread that reads and what it gives out: no values, but what was at which
+offset, and which records went while they were being read.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - this room runs asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import msgspec
+import trio
+
+from bridge.kafka.client.handover import Handover
+from bridge.kafka.client.loop_thread import LoopThread
+from bridge.kafka.log import Bounds, Log, partitions_of, translated
+from bridge.kafka.requests import EARLIEST, LATEST, may_be_compacted
+from bridge.settings import KafkaSettings
+
+
+__all__ = ["Begin", "Extent", "Progress", "ScannedRecord", "Take", "scan"]
+
+# An election takes seconds; a proof that can't go on for longer has failed.
+SILENT_SECONDS = 60.0
+# Whoever shows it can't use more, and each wakes another thread.
+_PROGRESS_SECONDS = 0.1
+
+# (offset, key, headers). A tuple: a struct of a record takes longer to make.
+ScannedRecord: TypeAlias = tuple[int, bytes | None, dict[str, bytes | None]]
+
+# Takes a partition's next records in order, and the offset below which records of it
+# were deleted: by retention, or by a person who called for it.
+Take: TypeAlias = Callable[[int, Sequence[ScannedRecord], int], None]
+
+
+class Extent(msgspec.Struct, frozen=True):
+    """
+    What of a partition is read.
+
+    Attributes:
+        log_start: The first offset that the log still has.
+        start: The first offset to read.
+        end: The offset behind the last one to read.
+        log_end: The offset behind the last record, committed or not.
+    """
+
+    log_start: int
+    start: int
+    end: int
+    log_end: int
+
+
+# Is told what will be read, by partition, and whether compaction may have left holes in
+# it; gives what takes the records.
+Begin: TypeAlias = Callable[[Mapping[int, Extent], bool], Take]
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """
+    How far reading has come.
+
+    Attributes:
+        done: Offsets that were read, or found empty.
+        total: Offsets that are to be read.
+        size_bytes: None.
+    """
+
+    done: int
+    total: int
+    size_bytes: int = 0
+
+
+async def scan(  # noqa: PLR0913 - each is one independent choice of the caller
+    settings: KafkaSettings,
+    topic: str,
+    begin: Begin,
+    *,
+    since_ms: int | None = None,
+    committed_only: bool = True,
+    on_progress: Callable[[Progress], None] = lambda _progress: None,
+) -> None:
+    """
+    Read one topic up to the ends that it has now.
+
+    Memory stays bounded by two fetches per broker (8 MiB each), whatever the topic
+    has.
+
+    Args:
+        settings: How to reach the brokers.
+        topic: What to read; it must exist.
+        begin: See `Begin`. It and what it gives are called in the reading thread,
+            because another one would wait for its turn at the interpreter most of the
+            time; what they raise ends the scan.
+        since_ms: Where to start, milliseconds since the epoch; None starts at the
+            beginning.
+        committed_only: Whether records of aborted transactions, and what stands
+            behind an open one, are left out.
+        on_progress: Is told, in the calling task, how far it has come.
+
+    Raises:
+        KafkaUnreachableError: No broker answers, at the start or for a minute.
+        KafkaRefusedError: The topic is missing or may not be read, or the
+            credentials are refused.
+        KafkaError: What Kafka answers can't be used.
+        ConfigError: A certificate or key can't be used.
+    """
+    # Progress takes no room: the thread never waits for this task.
+    handover: Handover[Progress] = Handover(1)
+
+    async def work() -> None:
+        async with (
+            translated(settings, [topic]),
+            Log(settings, topic, SILENT_SECONDS) as log,
+        ):
+            async with asyncio.timeout(settings.start_timeout_seconds):
+                lanes = await partitions_of(settings, log.client, [topic])
+                numbers = [lane.partition for lane in lanes]
+                extents = await _extents(log, numbers, since_ms, committed_only)
+                may_be = await may_be_compacted(log.client, topic)
+            await _read(
+                log,
+                extents,
+                begin(extents, may_be),
+                handover,
+                aborted=not committed_only,
+            )
+
+    thread = LoopThread("bridge-kafka-scanner", handover, work)
+    thread.start()
+    try:
+        while True:
+            # The thread has its own deadlines.
+            on_progress(await handover.get())
+    except trio.EndOfChannel:
+        return
+    finally:
+        await thread.stop()
+
+
+async def _extents(
+    log: Log,
+    numbers: Sequence[int],
+    since_ms: int | None,
+    committed_only: bool,  # noqa: FBT001 - one of Kafka's two isolation levels
+) -> dict[int, Extent]:
+    """Find out what there is to read; the ends are asked for last."""
+    log_starts = await log.ask(numbers, EARLIEST)
+    firsts = log_starts if since_ms is None else await log.ask(numbers, since_ms)
+    ends = await log.ask(numbers, LATEST, committed_only=committed_only)
+    log_ends = await log.ask(numbers, LATEST)
+    extents = {}
+    for number, log_start in log_starts.items():
+        end, first = ends[number], firsts[number]
+        # -1: nothing is as young as that.
+        start = end if first < 0 else min(max(first, log_start), end)
+        extents[number] = Extent(log_start, start, end, log_ends[number])
+    return dict(sorted(extents.items()))
+
+
+async def _read(
+    log: Log,
+    extents: Mapping[int, Extent],
+    take: Take,
+    handover: Handover[Progress],
+    *,
+    aborted: bool,
+) -> None:
+    log_starts = {number: one.log_start for number, one in extents.items()}
+    positions = {number: one.start for number, one in extents.items()}
+    before = sum(positions.values())
+    total = sum(one.end for one in extents.values()) - before
+    ends = {number: Bounds(one.start, one.end) for number, one in extents.items()}
+    tell_at = 0.0
+    async for number, records in log.records(
+        positions.copy(), ends, aborted=aborted, trimmed=log_starts.__setitem__
+    ):
+        taken = [(one.offset, one.key, dict(one.headers)) for one in records]
+        take(number, taken, log_starts[number])
+        positions[number] = taken[-1][0] + 1
+        now = time.monotonic()
+        if now >= tell_at:
+            tell_at = now + _PROGRESS_SECONDS
+            handover.put(Progress(sum(positions.values()) - before, total))
+    for number, log_start in log_starts.items():
+        # What went with the last records, none came after.
+        take(number, [], log_start)
+    handover.put(Progress(total, total))

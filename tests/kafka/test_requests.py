@@ -1,0 +1,140 @@
+"""
+What the bridge asks and does beside aiokafka's consumer, and that aiokafka needs it.
+
+A test that fails here after an update says which entry of the list in
+`bridge.kafka.requests` has to be looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - what is tested runs on asyncio
+import uuid
+from collections.abc import Coroutine
+from typing import Any
+
+import psutil
+import pytest
+from aiokafka import TopicPartition, errors  # noqa: TID251 - looked at
+from confluent_kafka import Producer
+
+from bridge.kafka import requests
+from bridge.kafka.log import connected, consuming, partitions_of
+from bridge.kafka.requests import (
+    DEBUGGER,
+    EARLIEST,
+    LATEST,
+    ask_offsets,
+    held_offsets,
+    may_be_compacted,
+)
+from bridge.settings import KafkaSettings
+from tests.conftest import Topic
+from tests.kafka.reading.readers import DEADLINE_SECONDS, produce, settings_of
+from tests.kit.broker import KafkaBroker
+from tests.kit.kafka import KafkaServer
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """Run in a loop of its own, for a limited time."""
+    asyncio.run(asyncio.wait_for(work, DEADLINE_SECONDS))
+
+
+def test_leaders_tell_every_end_of_a_log(topic: Topic) -> None:
+    """Begin, a moment, both ends and the leader's own; and what is held by whom."""
+    produce(topic, 9)
+    name = {"bootstrap.servers": topic.bootstrap_servers}
+    holder = Producer({**name, "transactional.id": uuid.uuid4().hex})
+    holder.init_transactions(DEADLINE_SECONDS)
+    holder.begin_transaction()
+    holder.produce(topic.name, b"open", partition=1)
+    assert holder.flush(DEADLINE_SECONDS) == 0
+
+    async def ask() -> None:
+        async with connected(settings_of(topic)) as client:
+            lanes = await partitions_of(settings_of(topic), client, [topic.name])
+
+            async def told(moment: int, **choices: Any) -> list[int]:
+                found = await ask_offsets(client, lanes, moment, **choices)
+                return [found[lane] for lane in lanes]
+
+            assert await told(EARLIEST) == [0, 0, 0]
+            assert await told(LATEST) == [3, 4, 3]
+            assert await told(LATEST, committed_only=True) == [3, 3, 3]
+            assert await told(LATEST, asker=DEBUGGER) == [3, 4, 3]
+            assert await told(1 << 50) == [-1, -1, -1]
+            assert await held_offsets(client, topic.name) == {1: 3}
+
+    run(ask())
+    holder.abort_transaction(DEADLINE_SECONDS)
+
+
+def test_a_policy_says_whether_a_topic_may_have_holes(
+    topic: Topic, kafka: KafkaBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compaction alone makes them; where the policy can't be read, it may."""
+    compacted = f"{topic.name}-compacted"
+    kafka.create_topic(compacted, 1, {"cleanup.policy": "compact,delete"})
+
+    async def ask() -> None:
+        async with connected(settings_of(topic)) as client:
+            assert not await may_be_compacted(client, topic.name)
+            assert await may_be_compacted(client, compacted)
+            assert await may_be_compacted(client, "a name that no topic can have")
+            monkeypatch.setattr(requests, "_POLICY", "not.a.policy")
+            assert await may_be_compacted(client, topic.name)
+
+    run(ask())
+
+
+async def _until_it_fails(consumer: Any) -> None:
+    while True:
+        await consumer.getmany(timeout_ms=100)
+
+
+def test_a_lane_without_position_fails_and_records_give_no_turn(topic: Topic) -> None:
+    """Why partitions are sought as they are assigned, and why readers sleep(0)."""
+    produce(topic, 300)
+    sought, other = (TopicPartition(topic.name, number) for number in (0, 1))
+
+    async def read() -> None:
+        async with consuming(settings_of(topic), "read_committed") as consumer:
+            consumer.assign([sought, other])
+            consumer.seek(sought, 0)
+            consumer.pause(other)
+            with pytest.raises(errors.NoOffsetForPartitionError):
+                await _until_it_fails(consumer)
+            consumer.assign([sought])
+            consumer.seek(sought, 0)
+            while not await consumer.getmany(timeout_ms=100, max_records=1):
+                pass
+            turns: list[None] = []
+            asyncio.get_running_loop().call_soon(turns.append, None)
+            assert await consumer.getmany(timeout_ms=100, max_records=1)
+            assert not turns
+
+    run(read())
+
+
+def test_a_consumer_ends_while_a_fetch_waits_for_its_retry(
+    topic: Topic, own_kafka: KafkaServer
+) -> None:
+    """Aiokafka's own stop would end with that fetch, its connections open."""
+    settings = KafkaSettings(
+        bootstrap_servers=topic.bootstrap_servers, retry_backoff_seconds=20.0
+    )
+    process = psutil.Process()
+
+    async def read() -> None:
+        tasks, before = asyncio.all_tasks(), len(process.net_connections())
+        async with consuming(settings, "read_committed") as consumer:
+            lane = TopicPartition(topic.name, 0)
+            consumer.assign([lane])
+            consumer.seek(lane, 0)
+            while not consumer.last_poll_timestamp(lane):
+                await consumer.getmany(timeout_ms=100)
+            own_kafka.kill()
+            await asyncio.sleep(0.5)
+        assert asyncio.all_tasks() == tasks
+        assert len(process.net_connections()) <= before
+
+    run(read())
