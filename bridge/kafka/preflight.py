@@ -33,10 +33,10 @@ from bridge.errors import (
     KafkaRefusedError,
     KafkaUnreachableError,
 )
+from bridge.kafka.answers import no_producer
 from bridge.kafka.client.connection import client_arguments, token_source, unreachable
 from bridge.kafka.client.ending import ClosingLoop, end_client, start_client
 from bridge.kafka.client.verdict import Place, in_words, refusal
-from bridge.kafka.producer.answers import no_producer
 from bridge.kafka.topics.creation import Creation
 from bridge.kafka.topics.facts import LookedUp, look_up
 from bridge.kafka.topics.ids import ask_topics

@@ -12,7 +12,7 @@ import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
 import contextvars
 import time
 import weakref
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Generator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -55,7 +55,9 @@ def keep_track_of_tasks(loop: asyncio.AbstractEventLoop) -> None:
     """
 
     def make_task(
-        loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any
+        loop: asyncio.AbstractEventLoop,
+        work: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
+        **options: Any,
     ) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, **options)
         owner = _OWNER.get()

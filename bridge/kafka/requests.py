@@ -15,6 +15,9 @@ What is asked here:
 - Whether a topic may be compacted: aiokafka has that at its admin client, which would
   be a third connection. `may_be_compacted`.
 - A topic's id: see `topics.ids`.
+- An empty transaction that names partitions, which ends what an earlier one of its id
+  has left open there (KAFKA-20734): a producer adds a partition only with records.
+  `commit_empty`.
 
 What is led around:
 
@@ -40,12 +43,18 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 - this room runs asyncio
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 import aiokafka.errors as aiokafka_errors  # noqa: TID251 - this room's library
 from aiokafka import AIOKafkaClient, TopicPartition  # noqa: TID251 - as above
+from aiokafka.client import ConnectionGroup, CoordinationType  # noqa: TID251 - as above
 from aiokafka.protocol.admin import DescribeConfigsRequest  # noqa: TID251 - as above
 from aiokafka.protocol.offset import OffsetRequest  # noqa: TID251 - as above
+from aiokafka.protocol.transaction import (  # noqa: TID251 - as above
+    AddPartitionsToTxnRequest,
+    EndTxnRequest,
+    InitProducerIdRequest,
+)
 
 
 __all__ = [
@@ -54,6 +63,7 @@ __all__ = [
     "EARLIEST",
     "LATEST",
     "ask_offsets",
+    "commit_empty",
     "held_offsets",
     "may_be_compacted",
 ]
@@ -151,3 +161,58 @@ async def may_be_compacted(client: AIOKafkaClient, topic: str) -> bool:
         if code == 0 and policies.get(_POLICY):
             return "compact" in policies[_POLICY]
     return True
+
+
+async def commit_empty(
+    client: AIOKafkaClient,
+    transactional_id: str,
+    timeout_ms: int,
+    topic: str,
+    partitions: Iterable[int],
+) -> None:
+    """
+    Commit a transaction that names partitions and holds nothing in them.
+
+    Initializing the id fences every producer that has it. What can't be done yet is
+    repeated; the caller has the deadline.
+
+    Raises:
+        aiokafka.errors.KafkaError: A broker refuses.
+    """
+    node = await client.coordinator_lookup(
+        CoordinationType.TRANSACTION, transactional_id
+    )
+    begun = await _repeated(
+        client, node, InitProducerIdRequest(transactional_id, timeout_ms)
+    )
+    producer = begun.producer_id, begun.producer_epoch
+    topics = [(topic, list(partitions))]
+    await _repeated(
+        client, node, AddPartitionsToTxnRequest(transactional_id, *producer, topics)
+    )
+    await _repeated(client, node, EndTxnRequest(transactional_id, *producer, True))
+
+
+async def _repeated(client: AIOKafkaClient, node: int, request: Any) -> Any:
+    """Send a request until the coordinator has done it."""
+    while True:
+        answer = await client.send(node, request, group=ConnectionGroup.COORDINATION)
+        if hasattr(answer, "error_code"):
+            codes = [answer.error_code]
+        else:
+            codes = [code for _, parts in answer.errors for _, code in parts]
+        failed = [error for code in codes if (error := _error(code)) is not None]
+        if not failed:
+            return answer
+        # CONCURRENT_TRANSACTIONS: markers of the one before are being written.
+        if not all(
+            error.retriable or error is aiokafka_errors.ConcurrentTransactions
+            for error in failed
+        ):
+            raise failed[0]
+        await asyncio.sleep(_RETRY_SECONDS)
+
+
+def _error(code: int) -> type[aiokafka_errors.KafkaError] | None:
+    error: type[aiokafka_errors.KafkaError] = aiokafka_errors.for_code(code)
+    return None if error is aiokafka_errors.NoError else error

@@ -595,7 +595,7 @@ class Outbox:
             for number, (last, end_offset, found) in shown.items():
                 self._store.rows.open_partition(topic, number, last, end_offset, found)
 
-    def rewind(  # noqa: PLR0913, PLR0917 - as `Rows.rewind`
+    def rewind(
         self, topic: str, partition: int, sequence: int, offset: int, resent: int
     ) -> int:
         """Let rows wait again that the log lost: see `Rows.rewind`."""

@@ -591,7 +591,7 @@ class Rows:
         # No run says how far this partition has come now.
         self._save(partition)
 
-    def rewind(  # noqa: PLR0913, PLR0917 - a partition, and what its log lost
+    def rewind(
         self, topic: str, number: int, sequence: int, offset: int, resent: int
     ) -> int:
         """

@@ -168,16 +168,16 @@ class KafkaSettings(Section, frozen=True):
             le=LARGEST_INT32 // 1000,
         ),
     ] = 20.0
-    delivery_timeout_seconds: Annotated[
+    linger_ms: Annotated[
         float,
         about(
-            "How long a batch may wait while its partition has no leader",
-            because="Kafka's own default of delivery.timeout.ms; a batch that is given "
-            "up spoils its producer and has its lane read the log",
-            gt=0,
-            le=LARGEST_INT32 // 1000,
+            "How long events wait for others while they keep coming; 0 is off",
+            because="Kafka 4's own default of linger.ms; one that comes alone is sent "
+            "at once",
+            ge=0,
+            le=1000,
         ),
-    ] = 120.0
+    ] = 5.0
     transaction_timeout_seconds: Annotated[
         float,
         about(
@@ -230,6 +230,11 @@ class KafkaSettings(Section, frozen=True):
         str,
         about("Name of the bridge in the brokers' logs and quotas"),
     ] = "dryapi-kafka-bridge"
+
+    @property
+    def linger_seconds(self) -> float:
+        """`linger_ms` in seconds."""
+        return self.linger_ms / 1000
 
     @property
     def secrets(self) -> tuple[Secret, ...]:

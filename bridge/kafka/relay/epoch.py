@@ -20,8 +20,8 @@ from bridge.events.dead_letter import DEFAULT_MAX_BYTES, refused
 from bridge.events.record import StoredRecord
 from bridge.kafka.answers import BatchRefusedError, ClientError
 from bridge.kafka.headers import HeaderWriter
+from bridge.kafka.log import Log, open_log
 from bridge.kafka.producer import Sent
-from bridge.kafka.relay.log import Log, open_log
 from bridge.kafka.relay.outage import Outage
 from bridge.kafka.relay.partition import Memory, PartitionQueue
 from bridge.kafka.relay.publications import PublicationTrace, error_type
@@ -125,9 +125,7 @@ class Group(msgspec.Struct):
         self.outage.worked(queue.key)
         delivered(self.statistics, topic, sent.rows, queue.resent_until)
         if self.trace is not None:
-            self.trace(
-                topic, number, sent.rows, sent.began_ns, base_offset=base_offset
-            )
+            self.trace(topic, number, sent.rows, sent.began_ns, base_offset=base_offset)
         queue.acknowledge(sent.rows, base_offset, sent.size_bytes)
 
     def failed(
@@ -209,6 +207,10 @@ class Epoch(msgspec.Struct, frozen=True):
 
 class Delivery(Protocol):
     """How rows are sent: see `idempotent` and `transactional`."""
+
+    @property
+    def shares_wake(self) -> bool:
+        """Whether one event says that any partition has rows."""
 
     async def open(self, *, waits: bool) -> None:
         """
@@ -316,7 +318,6 @@ async def _open(group: Group, delivery: Delivery) -> Epoch:
     states = {state.partition: state for state in outbox.states(topic)}
     led = {one: states[one] for one in range(facts.partitions)}
     wake = asyncio.Event()
-    queues = []
     async with open_log(group.settings, topic) as log:
         await delivery.settle(log, [one for one, state in led.items() if state.waiting])
         if facts.topic_id is not None and await log.topic_id() != facts.topic_id:
@@ -329,29 +330,27 @@ async def _open(group: Group, delivery: Delivery) -> Epoch:
         for number, tail in tails.items()
     }
     outbox.continue_behind(topic, shown)
-    for state in outbox.states(topic):
-        if state.partition in tails:
-            queues.append(
-                PartitionQueue(
-                    outbox,
-                    state,
-                    tails[state.partition].found,
-                    facts.max_message_bytes,
-                    group.settings.max_batch_bytes,
-                    group.memory,
-                    wake if delivery.shares_wake else asyncio.Event(),
-                    group.statistics.resumed,
-                )
-            )
+    queues = [
+        PartitionQueue(
+            outbox,
+            state,
+            tails[state.partition].found,
+            facts.max_message_bytes,
+            group.settings.max_batch_bytes,
+            group.memory,
+            wake if delivery.shares_wake else asyncio.Event(),
+            group.statistics.resumed,
+        )
+        for state in outbox.states(topic)
+        if state.partition in tails
+    ]
     # From here on what is committed comes by itself.
     group.queues = {queue.key[1]: queue for queue in queues}
     group.limit = facts.max_message_bytes
     group.statistics.partitions += len(queues)
     group.outage.worked()
     waiting = sum(state.waiting for state in states.values())
-    _log.info(
-        "topic.open", topic=topic, partitions=facts.partitions, waiting=waiting
-    )
+    _log.info("topic.open", topic=topic, partitions=facts.partitions, waiting=waiting)
     return Epoch(group, facts, prefix, queues, wake)
 
 
@@ -417,9 +416,7 @@ async def _settle(
 async def _run(epoch: Epoch, delivery: Delivery) -> None:
     """Send until something ends the epoch, or draining is done."""
     group = epoch.group
-    changed = asyncio.create_task(
-        group.watch.until_changed({group.topic: epoch.facts})
-    )
+    changed = asyncio.create_task(group.watch.until_changed({group.topic: epoch.facts}))
     sending = asyncio.create_task(delivery.send(epoch))
     try:
         await asyncio.wait({changed, sending}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,66 +1,62 @@
 """
-Transactions of this outbox that hang: ended as their coordinator has it, and open in
-a log still.
+Transactions of this outbox that hang: ended for their coordinator, open in a log still.
 
-A coordinator may take a transaction for ended though the markers of its end were
-never written. Kafka 4.1 and later do so when the leaders of its partitions are away
-at that moment, as when all brokers start again (KAFKA-20734; with 4.3.1 up to one in
-eight kills of a lone broker under load). No timeout ends such a transaction, and no
-`read_committed` consumer gets past it.
+A coordinator may take a transaction for ended though the markers of its end were never
+written. Kafka 4.1 and later do so when the leaders of its partitions are away at that
+moment, as when all brokers restart (KAFKA-20734; with 4.3.1 up to one in eight kills of
+a lone broker under load). No timeout ends such a transaction, and no `read_committed`
+consumer gets past it.
 
-Whoever has its transactional id can end it, since the marker of a later transaction
-ends all that its producer id has open in a partition. It is committed, whatever was
-decided of it: a log that is held can't be read to its end, so that nothing of it was
-sent again, and some of its rows may be acknowledged. Those that aren't are found in
-the log then, as rows are whose answer was lost. If it is aborted all the same, by the
-end of another transaction with its id, the log shows that: see `cut`.
+The marker of a later transaction ends all that its producer id has open in a partition:
+an empty one with the same transactional id. It is committed, whatever was decided of
+the other: a log that is held can't be read to its end, so nothing of it was sent again,
+and some of its rows may be acknowledged.
 """
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - this room runs asyncio
+import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Sequence
 
 import structlog
 
 from bridge.errors import KafkaUnreachableError
+from bridge.kafka.answers import ClientError
 from bridge.kafka.headers import own_identity
 from bridge.kafka.log import Bounds, open_log
-from bridge.kafka.producer.answers import ClientError
-from bridge.kafka.producer.producer import Producer
-from bridge.kafka.relay.group import Group
+from bridge.kafka.relay.epoch import EpochEndedError, Group
+from bridge.kafka.requests import commit_empty
 
 
 __all__ = ["HangingTransactions"]
 
 _log = structlog.get_logger("bridge.kafka")
 
-# How often it is looked for transactions that stay open. Two questions to each leader
-# take a millisecond; whoever waits for a committed record waits for up to two looks.
+# How often open transactions are looked for; a reader of committed records waits for up
+# to two looks.
 LOOK_SECONDS = 10.0
 
-# A leader that takes longer is asked again at the next look: transactions wait for it.
-_ANSWER_SECONDS = 1.0
+# What stays after as many tries is foreign: the ids were others when it was written
+# (`kafka.client_id`), or the broker has forgotten them after a week without use.
+_TRIES = 5
 
-# What stays after as many tries is another's: the ids were others when it was written
-# (`kafka.client_id`), or the broker has forgotten them for a week without use.
-TRIES = 5
-
-# Topic, partition, and the offset where a transaction begins.
-_Place = tuple[str, int, int]
+# Partition, and the offset where a transaction begins.
+_Place = tuple[int, int]
 
 
 class HangingTransactions:
     """
-    Finds and ends what a group's transactions have left open.
+    Finds and ends what a topic's transactions have left open.
 
     Args:
-        group: What the lanes share.
+        group: The topic's delivery.
+        ids: Its transactional ids.
     """
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: Group, ids: Sequence[str]) -> None:
         self._group = group
+        self._ids = ids
         self._tries: Counter[_Place] = Counter()
         self._held: set[_Place] = set()
         self._look_at = 0.0
@@ -70,88 +66,68 @@ class HangingTransactions:
         """How long it is until the next look."""
         return max(self._look_at - asyncio.get_running_loop().time(), 0.0)
 
-    async def look(self, producer: Producer) -> None:
+    async def look(self) -> None:
         """
-        Look for what hangs, if it is time for that; none of ours may be open rightly.
-
-        Args:
-            producer: Which asks.
+        Look for what hangs, if it is time for that; no transaction of ours is open.
 
         Raises:
-            BridgeError: Something does; or Kafka can't be read, as `open_log` says.
+            EpochEndedError: Something does: the next epoch ends it.
+            BridgeError: As `open_log` says.
         """
         if self.due_seconds > 0:
             return
-        before = self._held
-        self._looked()
-        for topic in self._group.topics:
-            try:
-                async with asyncio.timeout(_ANSWER_SECONDS):
-                    held = await producer.held(topic)
-            except (ClientError, TimeoutError):
-                # Whoever sends tells of it.
-                continue
-            places = {(topic, *place) for place in held.items()}
-            self._held |= places
-            # A marker is written within milliseconds of its commit.
-            if places & before and (offsets := await self._ours(topic)):
-                raise KafkaUnreachableError(
-                    f"a transaction of this bridge hangs in {topic}, and is ended: its"
-                    " first offset by partition is"
-                    f" {', '.join(f'{key}: {value}' for key, value in offsets.items())}"
-                )
+        self._look_at = asyncio.get_running_loop().time() + LOOK_SECONDS
+        async with open_log(self._group.settings, self._group.topic) as log:
+            before, self._held = self._held, set((await log.held()).items())
+        # A marker is written within milliseconds of its commit.
+        if self._held & before and await self._ours():
+            raise EpochEndedError("a transaction of this bridge hangs")
 
-    async def end(self, producers: Collection[Producer]) -> None:
+    async def end(self) -> None:
         """
-        End what hangs, if anything does.
-
-        Args:
-            producers: One for each transactional id, just initialised: after that none
-                of their transactions is open rightly.
+        End what hangs, if anything does; before producers have these ids.
 
         Raises:
             BridgeError: As `open_log` says, or one can't be ended now.
         """
-        self._looked()
-        for topic in self._group.topics:
-            if offsets := await self._ours(topic):
-                _log.warning("transaction.hangs", topic=topic, offsets=offsets)
-                await self._end(topic, offsets, producers)
-
-    def _looked(self) -> None:
         self._look_at = asyncio.get_running_loop().time() + LOOK_SECONDS
         self._held = set()
-
-    async def _end(
-        self, topic: str, offsets: dict[int, int], producers: Collection[Producer]
-    ) -> None:
+        topic, settings = self._group.topic, self._group.settings
+        offsets = await self._ours()
+        if not offsets:
+            return
+        _log.warning("transaction.hangs", topic=topic, offsets=offsets)
+        timeout_seconds = settings.transaction_timeout_seconds
         try:
-            async with asyncio.timeout(
-                self._group.settings.transaction_timeout_seconds
+            async with (
+                open_log(settings, topic) as log,
+                asyncio.timeout(timeout_seconds),
             ):
-                for producer in producers:
-                    await producer.commit_empty(topic, offsets)
+                for name in self._ids:
+                    await commit_empty(
+                        log.client, name, int(timeout_seconds * 1000), topic, offsets
+                    )
         except (ClientError, TimeoutError) as error:
             raise KafkaUnreachableError(
                 f"a transaction that hangs in {topic} can't be ended: {error!r}; the"
                 " bridge tries again"
             ) from error
-        self._tries.update((topic, *place) for place in offsets.items())
+        self._tries.update(offsets.items())
 
-    async def _ours(self, topic: str) -> dict[int, int]:
+    async def _ours(self) -> dict[int, int]:
         """
-        Give where transactions of this outbox begin that hold a topic, by partition.
+        Return where transactions of this outbox begin that hold the topic.
 
-        Where no record is left, nobody can tell whose it is: it may be ours.
+        Where no record is left, nothing says whose it is: it may be ours.
         """
         own = self._group.outbox.id.encode()
-        async with open_log(self._group.settings, topic) as log:
+        async with open_log(self._group.settings, self._group.topic) as log:
             held = {
                 partition: offset
                 for partition, offset in (await log.held()).items()
-                if self._tries[topic, partition, offset] < TRIES
+                if self._tries[partition, offset] < _TRIES
             }
-            ends = {key: Bounds(offset, offset + 1) for key, offset in held.items()}
+            ends = {one: Bounds(offset, offset + 1) for one, offset in held.items()}
             async for partition, records in log.records(dict(held), ends, aborted=True):
                 for record in records:
                     is_first = record.offset == held.get(partition)

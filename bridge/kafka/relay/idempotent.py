@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from bridge.events.record import StoredRecord
 from bridge.kafka.answers import BatchRefusedError, ClientError
+from bridge.kafka.log import Log
 from bridge.kafka.producer import Producer
 from bridge.kafka.relay.epoch import Epoch, EpochEndedError, Group
-from bridge.kafka.relay.log import Log
 from bridge.kafka.relay.partition import PartitionQueue
 
 
@@ -98,9 +99,8 @@ class IdempotentDelivery:
                 queue.wake.clear()
                 woken = asyncio.ensure_future(queue.wake.wait())
                 # No deadline: a partition without rows has nothing to do.
-                await asyncio.wait(
-                    {woken, ended, draining}, return_when=asyncio.FIRST_COMPLETED
-                )
+                waits: set[asyncio.Future[Any]] = {woken, ended, draining}
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
                 woken.cancel()
         finally:
             draining.cancel()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 
 from bridge.errors import KafkaError, KafkaRefusedError
-from bridge.kafka.producer.answers import forbidden
+from bridge.kafka.answers import forbidden
 from bridge.kafka.relay.statistics import RelayStatistics
 
 

@@ -90,7 +90,9 @@ class PartitionQueue:
         self.wake = wake
         self.key = state.topic, state.partition
         self.cursor = state.acknowledged_sequence
-        self.last_offset = -1 if state.resume_offset is None else state.resume_offset
+        # Where no row is known to be there, it is where the next one may be.
+        at = 0 if state.resume_offset is None else state.resume_offset
+        self.last_offset = at if state.resume_ce_id is not None else at - 1
         self.resent_until = state.resent_sequence
         share = int(max_message_bytes * _BATCH_SHARE)
         self.batch_bytes = min(max_batch_bytes, share)
@@ -111,7 +113,7 @@ class PartitionQueue:
 
     def next_rows(self, max_rows: int) -> list[StoredRecord]:
         """
-        Return the next rows to send; those that the log has are acknowledged on the way.
+        Return the next rows to send; acknowledges those that the log has on the way.
 
         Raises:
             OutboxError: They can't be read.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from bridge.events.record import StoredRecord
-from bridge.kafka.producer.answers import BatchRefusedError
+from bridge.kafka.answers import BatchRefusedError
 
 
 __all__ = ["PublicationTrace", "error_type"]

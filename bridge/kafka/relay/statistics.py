@@ -57,8 +57,8 @@ class RelayStatistics(msgspec.Struct):
         published: Records acknowledged by Kafka, by topic.
         resumed: Records found in the log on resume, by topic; not in `published`.
         refused: Records that the broker refused for good, by topic.
-        dead_letters: How many of those became a dead letter; the others lie in
-            quarantine.
+        dead_letters: How many of those became a dead letter; the others stay in the
+            outbox.
         resent: Records sent again because a log had lost them, by topic.
         producer_recycles: Producers given up after a failure.
         publish_duration: From a batch's hand-over to its acknowledgement.
@@ -67,7 +67,7 @@ class RelayStatistics(msgspec.Struct):
         connected: Whether the last thing asked of Kafka worked.
         ever_connected: Whether Kafka was reached since the start.
         last_error: What failed last while not connected, else None.
-        lanes: Lanes that are open.
+        partitions: Partitions that are open.
         last_beat: `time.monotonic` of the loop's last round.
         lags: How late its last beats were, in seconds.
         topic_findings: What each topic was found to be like when it was looked at
@@ -85,7 +85,7 @@ class RelayStatistics(msgspec.Struct):
     connected: bool = False
     ever_connected: bool = False
     last_error: str | None = None
-    lanes: int = 0
+    partitions: int = 0
     last_beat: float = 0.0
     lags: list[float] = msgspec.field(default_factory=list)
     topic_findings: Mapping[str, Sequence[TopicFinding]] = msgspec.field(

@@ -15,7 +15,7 @@ import msgspec
 from aiokafka import ConsumerRecord  # noqa: TID251 - the Kafka thread reads
 
 from bridge.kafka.headers import own_identity
-from bridge.kafka.relay.log import Bounds, Log
+from bridge.kafka.log import Bounds, Log
 from bridge.outbox import Outbox
 from bridge.outbox.values import PartitionState
 
@@ -89,7 +89,9 @@ async def scan(
     return tails
 
 
-def _note(tail: Tail, state: PartitionState, record: ConsumerRecord, own: bytes) -> None:
+def _note(
+    tail: Tail, state: PartitionState, record: ConsumerRecord, own: bytes
+) -> None:
     identity = own_identity(record.headers, own)
     if record.offset == state.resume_offset:
         tail.first_ce_id = "" if identity is None else identity[0]

@@ -20,10 +20,10 @@ import structlog
 from bridge.errors import KafkaFencedError
 from bridge.events.record import StoredRecord
 from bridge.kafka.answers import BatchRefusedError, ClientError, is_fenced
+from bridge.kafka.log import Log
 from bridge.kafka.producer import Producer, Sent
 from bridge.kafka.relay.epoch import Epoch, EpochEndedError, Group
 from bridge.kafka.relay.hanging import HangingTransactions
-from bridge.kafka.relay.log import Log
 from bridge.kafka.relay.partition import PartitionQueue
 
 
@@ -135,7 +135,8 @@ class TransactionalDelivery:
                         )
                     )
                 for one in sent:
-                    offsets.append(await producer.base_offset(one))
+                    offset = await producer.base_offset(one)
+                    offsets.append(offset)
                 await producer.commit()
         except (ClientError, TimeoutError) as error:
             await self._failed(parts, sent, len(offsets), error, started)
@@ -149,7 +150,7 @@ class TransactionalDelivery:
         for (queue, _), one, offset in zip(parts, sent, offsets, strict=True):
             group.acknowledged(queue, one, offset)
 
-    async def _failed(  # noqa: PLR0913, PLR0917 - all that is known of a failure
+    async def _failed(
         self,
         parts: Sequence[tuple[PartitionQueue, Sequence[StoredRecord]]],
         sent: Sequence[Sent],

@@ -1,0 +1,326 @@
+"""
+The Kafka thread: one asyncio loop that commits, sends, acknowledges and trims.
+
+It owns the outbox's file and every producer. A commit runs inside the loop: measured
+against a helper thread it has the same latency and costs a tenth less CPU, since an
+event can't be sent before its commit. What hangs here, a disk or a client, shows in the
+heartbeat; the trio thread goes on reading into the buffer.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Literal, cast
+
+import structlog
+import trio
+
+from bridge.errors import BridgeError, KafkaUnreachableError, OutboxDamagedError
+from bridge.events.dead_letter import DEFAULT_MAX_BYTES
+from bridge.kafka.client.ending import ClosingLoop
+from bridge.kafka.headers import HeaderWriter
+from bridge.kafka.producer import keep_track_of_tasks
+from bridge.kafka.relay.epoch import Delivery, Group, WireFormat, serve
+from bridge.kafka.relay.idempotent import IdempotentDelivery
+from bridge.kafka.relay.outage import Outage
+from bridge.kafka.relay.partition import Memory
+from bridge.kafka.relay.publications import PublicationTrace
+from bridge.kafka.relay.statistics import RelayStatistics
+from bridge.kafka.relay.topic_watch import TopicWatch
+from bridge.kafka.relay.transactional import TransactionalDelivery
+from bridge.kafka.topics.needs import NO_NEEDS, TopicNeeds
+from bridge.outbox import Outbox
+from bridge.outbox.values import Placed
+from bridge.settings import KafkaSettings
+
+
+__all__ = ["Relay"]
+
+_log = structlog.get_logger("bridge.kafka")
+
+# The loop shows that it lives once a second; health calls it dead after ten.
+_BEAT_SECONDS = 1.0
+
+# What only an acknowledgement wakes the commit for waits so long for something else.
+_ACKNOWLEDGE_SECONDS = 0.03
+
+# An outbox without work trims, measures and forgets so often.
+_IDLE_SECONDS = 1.0
+
+# While the disk takes nothing, a commit is tried so often.
+_FULL_SECONDS = 0.5
+
+
+class Relay:
+    """
+    Commits an outbox's records and sends its rows to Kafka, in a thread of its own.
+
+    Args:
+        settings: How to reach Kafka, sizes and times.
+        topics: The topics, each with producers of its own: one that refuses stops no
+            other one. The first is what health calls Kafka.
+        outbox: The outbox; closed at the end.
+        dead_letter_topic: Where records are sent that the broker refuses for good; it
+            must be among the topics. Without one they stay in the outbox, unsent.
+        max_dead_letter_bytes: Of larger ones only the first part is kept.
+        gap_topic: Where gaps are sent, if they are: rows that wait for it don't keep a
+            start that is refused.
+        delivery: What the writes promise.
+        wire_format: What is written before the values of topics.
+        needs: What topics must be like, by name. Others are taken as they are.
+        trace: Is told of each batch, on the Kafka thread.
+
+    Attributes:
+        statistics: What is counted.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it carries, each given by name
+        self,
+        settings: KafkaSettings,
+        topics: Sequence[str],
+        outbox: Outbox,
+        *,
+        dead_letter_topic: str | None = None,
+        max_dead_letter_bytes: int = DEFAULT_MAX_BYTES,
+        gap_topic: str | None = None,
+        delivery: Literal["idempotent", "transactional"] = "idempotent",
+        wire_format: WireFormat | None = None,
+        needs: Mapping[str, TopicNeeds] = NO_NEEDS,
+        trace: PublicationTrace | None = None,
+    ) -> None:
+        self._settings = settings
+        self._topics = topics
+        self._outbox = outbox
+        self._dead_letter_topic = dead_letter_topic
+        self._max_dead_letter_bytes = max_dead_letter_bytes
+        self._gap_topic = gap_topic
+        self._delivery = delivery
+        self._wire_format = wire_format
+        self._needs = needs
+        self._trace = trace
+        self.statistics = RelayStatistics()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._work = asyncio.Event()
+        self._is_woken = self._is_aborted = self._drains = False
+        self._draining = asyncio.Event()
+        self._groups: dict[str, Group] = {}
+
+    # -- The trio thread ------------------------------------------------------
+
+    async def run(self) -> None:
+        """
+        Work until `drain` has done its work, or `abort`.
+
+        Cancelling it aborts: what was committed stays in the outbox.
+
+        Raises:
+            KafkaRefusedError: Kafka refuses at a start that never worked, and nothing
+                waits.
+            ConfigError: A certificate or key can't be used, likewise.
+            OutboxDamagedError: The file can't be used any more; the next start
+                replaces it.
+        """
+        try:
+            await trio.to_thread.run_sync(self._run_loop, abandon_on_cancel=True)
+        finally:
+            self.abort()
+
+    def drain(self) -> None:
+        """Let `run` return once all that was offered is acknowledged."""
+        self._drains = True
+        self._in_loop(self._draining.set)
+        self._in_loop(self._work.set)
+
+    def abort(self) -> None:
+        """Let `run` return now."""
+        self._is_aborted = True
+        self._in_loop(self._cancel)
+
+    def _wake(self) -> None:
+        # One wake-up for all that gathers until the loop comes by.
+        if not self._is_woken:
+            self._is_woken = True
+            self._in_loop(self._work.set)
+
+    def _in_loop(self, callback: Callable[[], object]) -> None:
+        loop = self._loop
+        if loop is not None:
+            # RuntimeError: the loop has ended.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(callback)
+
+    # -- The Kafka thread -----------------------------------------------------
+
+    def _run_loop(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=ClosingLoop) as runner:
+                try:
+                    runner.run(self.work())
+                finally:
+                    loop = cast("ClosingLoop", runner.get_loop())
+                    runner.run(loop.abort_connections())
+        except asyncio.CancelledError:
+            pass
+        except BaseExceptionGroup as group:
+            ours, rest = group.split(BridgeError)
+            if rest is not None or ours is None:
+                raise
+            # All topics meet the same Kafka: the first one's error is enough.
+            raise _first(ours) from None
+        finally:
+            self._outbox.close()
+            # Zero: it doesn't run, and isn't stuck.
+            self.statistics.last_beat = 0.0
+
+    async def work(self) -> None:
+        """
+        Work in the loop that runs, until all is drained; the outbox stays open.
+
+        Raises:
+            BaseExceptionGroup: As `run`; the errors of all topics.
+        """
+        self._main = asyncio.current_task()
+        self._loop = loop = asyncio.get_running_loop()
+        keep_track_of_tasks(loop)
+        self._outbox.wake = self._wake
+        # Asked before there was a loop to tell.
+        if self._is_aborted:
+            return
+        if self._drains:
+            self._draining.set()
+        watch = TopicWatch(self._settings, self._needs, self.statistics)
+        writer = HeaderWriter(self._outbox.id)
+        memory = Memory()
+        # Rows of other topics were written under other settings; they are sent where
+        # they were meant to go.
+        others = sorted(
+            topic
+            for topic, waiting in self._outbox.waiting().items()
+            if waiting and topic not in self._topics
+        )
+        if others:
+            _log.info("topics.left_over", topics=others)
+        async with asyncio.TaskGroup() as tasks:
+            around = [
+                tasks.create_task(self._beat()),
+                tasks.create_task(self._commit_all()),
+            ]
+            deliveries = []
+            for number, topic in enumerate((*self._topics, *others)):
+                watch.add([topic])
+                statistics = self.statistics if number == 0 else None
+                group = self._groups[topic] = Group(
+                    topic=topic,
+                    settings=self._settings,
+                    outbox=self._outbox,
+                    writer=writer,
+                    watch=watch,
+                    outage=Outage([topic], statistics),
+                    statistics=self.statistics,
+                    memory=memory,
+                    distribute=self._distribute,
+                    dead_letter_topic=self._dead_letter_topic,
+                    max_dead_letter_bytes=self._max_dead_letter_bytes,
+                    dead_letter_limit=self._dead_letter_limit,
+                    wire_format=self._wire_format,
+                    trace=self._trace,
+                    is_draining=self._draining,
+                )
+                delivery: Delivery = (
+                    TransactionalDelivery(group)
+                    if self._delivery == "transactional"
+                    else IdempotentDelivery(group)
+                )
+                deliveries.append(
+                    tasks.create_task(serve(group, delivery, self._ends_start))
+                )
+            around.append(
+                tasks.create_task(watch.run(self._groups[self._topics[0]].outage))
+            )
+            await asyncio.wait(deliveries)
+            for task in around:
+                task.cancel()
+
+    async def _commit_all(self) -> None:
+        """Commit what gathers: at once when idle, else once per linger."""
+        linger = self._settings.linger_seconds
+        while True:
+            wait = _ACKNOWLEDGE_SECONDS
+            if not self._outbox.has_acknowledgements:
+                wait = _FULL_SECONDS if self._outbox.is_stuck else _IDLE_SECONDS
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._work.wait()
+            self._work.clear()
+            self._is_woken = False
+            began = time.monotonic()
+            has_work = self._outbox.has_work
+            try:
+                placed = self._outbox.commit()
+            except OutboxDamagedError as error:
+                self._outbox.mark_damaged(error)
+                raise
+            self._distribute(placed)
+            self.statistics.last_beat = time.monotonic()
+            if self._outbox.is_stuck or self.statistics.last_beat - began > 1:
+                await asyncio.sleep(_FULL_SECONDS if self._outbox.is_stuck else 0)
+            elif has_work and self._outbox.has_work:
+                # More than a transaction takes: what lingers has lingered.
+                self._work.set()
+                await asyncio.sleep(0)
+            elif has_work and linger:
+                await asyncio.sleep(linger)
+
+    def _distribute(self, placed: Sequence[Placed]) -> None:
+        for topic, number, rows in placed:
+            group = self._groups.get(topic)
+            # One that isn't open reads its rows from the outbox later.
+            if group is not None and (queue := group.queues.get(number)):
+                queue.committed(rows)
+
+    async def _beat(self) -> None:
+        due = time.monotonic()
+        while True:
+            now = time.monotonic()
+            self.statistics.beat(now, now - due)
+            for group in self._groups.values():
+                group.outage.look()
+            due = time.monotonic() + _BEAT_SECONDS
+            await asyncio.sleep(_BEAT_SECONDS)
+
+    def _ends_start(self, error: BridgeError, waited_seconds: float) -> bool:
+        """
+        Whether an error ends the process: only a start that never worked.
+
+        Kafka that can't be reached is waited for. Rows that wait are worth more than a
+        quick end: the session is kept and Kafka asked again.
+        """
+        if isinstance(error, KafkaUnreachableError):
+            return False
+        waiting = {one for one, count in self._outbox.waiting().items() if count}
+        if waiting - {self._gap_topic}:
+            return False
+        # Another topic may work already; a start is over all the same only when its
+        # time is.
+        is_over = waited_seconds >= self._settings.start_timeout_seconds
+        return not (self.statistics.ever_connected and is_over)
+
+    def _dead_letter_limit(self) -> int | None:
+        group = self._groups.get(self._dead_letter_topic or "")
+        return None if group is None else group.limit
+
+    def _cancel(self) -> None:
+        if self._main is not None:
+            self._main.cancel()
+
+
+def _first(group: BaseExceptionGroup[BridgeError]) -> BridgeError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, BridgeError)
+    return error
