@@ -105,7 +105,7 @@ class Accounts:
         self._sources = sources_of(settings)
         self._stalls = Stalls()
         self._tls = tls
-        self._backpressure = BackpressureGate(outbox.is_crowded)
+        self._backpressure = BackpressureGate(lambda: outbox.is_crowded)
         # What the outbox was given last.
         self._stored: dict[str, int] = {}
         self.intakes: list[Intake] = []
@@ -216,6 +216,7 @@ class Accounts:
         while True:
             await trio.sleep(_STORE_SECONDS)
             self._store_all()
+            self._outbox.settle()
 
     def _store_all(self) -> None:
         self._store(

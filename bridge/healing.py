@@ -21,7 +21,7 @@ from bridge.events.record import Origin, Record
 from bridge.http.tls import ReloadingContext
 from bridge.operations.healing_sources import HealingSources
 from bridge.outbox import Outbox
-from bridge.outbox.records import Spent
+from bridge.outbox.values import Spent
 from bridge.reconciliation.budget import Budget
 from bridge.reconciliation.client import StatusClient
 from bridge.reconciliation.ports import AskedAccount, Rooms

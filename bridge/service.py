@@ -26,7 +26,7 @@ from bridge.events.intake import strip_preview
 from bridge.events.record import Record
 from bridge.healing import HealingTasks
 from bridge.http.tls import ReloadingContext
-from bridge.kafka.relay.ports import Framing
+from bridge.kafka.relay.epoch import WireFormat
 from bridge.kafka.relay.relay import Relay
 from bridge.kafka.topics.needs import topic_needs
 from bridge.operations import logs
@@ -54,15 +54,12 @@ _log = structlog.get_logger("bridge.service")
 # How often a stop looks whether the buffer is on disk and the outbox empty.
 _LOOK_SECONDS = 0.02
 
-# What the outbox's thread gets to commit its buffer after everything else has
-# ended: a full buffer of 16 MiB took 0.15 s, a slow disk may take longer.
-_OUTBOX_GRACE_SECONDS = 5.0
-
 # The recorder gives its last write less than a second; a disk that hangs is left.
 _RECORDER_GRACE_SECONDS = 1.0
 
-# A relay that is told to end closes its connections within this, or is left.
-_RELAY_GRACE_SECONDS = 4.0
+# The Kafka thread closes its connections within this, and commits its buffer: a full
+# one of 16 MiB took 0.15 s, a slow disk may take longer.
+_RELAY_GRACE_SECONDS = 5.0
 
 
 async def run(
@@ -123,7 +120,7 @@ class _Service:
         self._outbox = outbox = Outbox(
             directory,
             settings.outbox,
-            lighten=strip_preview,
+            strip_preview=strip_preview,
             on_loss=self._ledger.on_loss,
             refuse_late=_refuse_late(settings),
             webhook=settings.webhook,
@@ -132,17 +129,17 @@ class _Service:
         needs = topic_needs(settings)
         self._relay = Relay(
             settings.kafka,
-            # Each on its own: a topic that refuses stops no other one.
-            [[topic] for topic in needs],
+            list(needs),
             outbox,
             dead_letter_topic=settings.dead_letter_topic,
             gap_topic=settings.gap_topic,
             delivery=settings.delivery,
-            framing=_framing(settings),
+            wire_format=_wire_format(settings),
             needs=needs,
             max_dead_letter_bytes=settings.limits.dead_letter_bytes,
             trace=None if tracing is None else tracing.published,
         )
+        self._topics = list(needs)
         self._relay_ended = trio.Event()
         self._recorder = recorder
         self._accounts = Accounts(
@@ -162,9 +159,6 @@ class _Service:
         """Run everything until a signal or a failure, and stop in order."""
         self._accounts.begin()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(
-                in_thread, self._outbox.run, self._outbox.stop, _OUTBOX_GRACE_SECONDS
-            )
             nursery.start_soon(self._run_relay)
             if self._recorder is not None:
                 nursery.start_soon(
@@ -180,9 +174,7 @@ class _Service:
                 nursery.start_soon(
                     _watch_signals, intake.cancel_scope, nursery.cancel_scope
                 )
-                # Before a socket is there: webhooks heal what it misses.
-                await intake.start(self._healing.run)
-                intake.start_soon(self._run_sessions, intake.cancel_scope)
+                intake.start_soon(self._take_in, intake.cancel_scope)
             await self._drain()
             nursery.cancel_scope.cancel()
         statistics = self._outbox.statistics
@@ -190,13 +182,11 @@ class _Service:
         published = dict(self._relay.statistics.published)
         for topic in (self._settings.gap_topic, self._settings.preview_topic):
             published.pop(topic, None)
-        tallies = statistics.tallies.read().values()
-        superseded = sum(tally.superseded for tally in tallies)
         _log.info(
             "service.stopped",
             read=self._accounts.events_read,
             told=self._healing.events_told,
-            superseded=superseded,
+            superseded=statistics.superseded,
             published=sum(published.values()),
             waiting=statistics.rows,
             dropped=sum(statistics.dropped.values()),
@@ -232,6 +222,17 @@ class _Service:
     def _jobs_in_flight(self, client_id: str) -> int:
         return self._outbox.jobs.count(self._sources[client_id])
 
+    async def _take_in(self, intake: trio.CancelScope) -> None:
+        """Read accounts and webhooks, once there are partitions for what they bring."""
+        # Only the first start waits: later ones know the partitions. No deadline: Kafka
+        # is waited for, and where it refuses the relay ends the process.
+        while not self._outbox.knows(self._topics):  # noqa: ASYNC110 - another thread
+            await trio.sleep(_LOOK_SECONDS)
+        async with trio.open_nursery() as nursery:
+            # Before a socket is there: webhooks heal what it misses.
+            await nursery.start(self._healing.run)
+            nursery.start_soon(self._run_sessions, intake)
+
     async def _run_sessions(self, intake: trio.CancelScope) -> None:
         try:
             await self._accounts.run()
@@ -245,7 +246,7 @@ class _Service:
             await self._relay.run()
         finally:
             self._relay_ended.set()
-        if not (self._is_draining or self._outbox.has_ended):
+        if not self._is_draining:
             # A defect. Nothing would go to Kafka any more, and nobody would say so;
             # what was read is on disk, and the next process carries it.
             raise RuntimeError("the relay has ended, and nobody told it to")
@@ -255,16 +256,17 @@ class _Service:
         self._is_draining = True
         statistics = self._outbox.statistics
         deadline = self._settings.shutdown_timeout_seconds
+        self._outbox.settle(at_end=True)
         _log.info(
             "service.stopping", waiting=statistics.rows, deadline_seconds=deadline
         )
         with trio.move_on_after(deadline):
             # The threads of outbox and relay change what is looked at. Where nothing
             # can be written, not even acknowledgements, waiting changes nothing.
-            while not (self._outbox.drained or self._outbox.is_stuck):  # noqa: ASYNC110
+            while not (self._outbox.is_drained or self._outbox.is_stuck):  # noqa: ASYNC110
                 await trio.sleep(_LOOK_SECONDS)
             self._relay.drain()
-            pointless = await self._waits_for_nothing()
+            pointless = self._waits_for_nothing()
             while not (  # noqa: ASYNC110
                 pointless
                 or statistics.rows == 0
@@ -276,7 +278,7 @@ class _Service:
         with trio.move_on_after(_RELAY_GRACE_SECONDS):
             await self._relay_ended.wait()
 
-    async def _waits_for_nothing(self) -> bool:
+    def _waits_for_nothing(self) -> bool:
         """
         Whether a stop would wait for a Kafka that never answered, with nothing to send.
 
@@ -284,13 +286,9 @@ class _Service:
         """
         if self._relay.statistics.ever_connected:
             return False
-        waiting = self._outbox.waiting_topics()
-        while not waiting.done():  # noqa: ASYNC110 - the outbox's thread answers
-            await trio.sleep(_LOOK_SECONDS)
-        # Cancelled by an outbox that is at its end, or gets another file just now.
-        return not waiting.cancelled() and (
-            waiting.result() <= {self._settings.gap_topic}
-        )
+        counts = self._outbox.statistics.topics
+        waiting = {topic for topic, count in counts.items() if count.waiting}
+        return waiting <= {self._settings.gap_topic}
 
 
 async def _watch_signals(
@@ -313,7 +311,7 @@ def _metrics(sources: Sources) -> Metrics:
     return Metrics(sources)
 
 
-def _framing(settings: Settings) -> Framing | None:
+def _wire_format(settings: Settings) -> WireFormat | None:
     if settings.schema_registry.url is None:
         return None
     # Imported when needed: the schemas, and who asks a registry, take 12 ms.

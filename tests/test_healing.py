@@ -11,7 +11,7 @@ from bridge.accounts import sources_of
 from bridge.healing import HealingTasks
 from bridge.http.tls import ReloadingContext
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.outbox.records import Spent
+from bridge.outbox.values import Spent
 from bridge.reconciliation.budget import Budget, Purpose
 from bridge.recovery.ledger import Ledger
 from bridge.settings import (

@@ -2,7 +2,7 @@
 `bridge verify`: options, progress, exit code.
 
 What is proven stands in `bridge.consumer.verify`; an outbox's own word for it is
-read in `bridge.outbox.disk.looking` and handed over here.
+read in `bridge.outbox.survey` and handed over here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bridge.cli.signals import treat_sigterm_as_sigint
 from bridge.consumer.verify import Claim, Report, Watch, as_json, prove, show
 from bridge.errors import ExitCode
 from bridge.operations import logs
-from bridge.outbox.disk.looking import look
+from bridge.outbox.survey import look
 from bridge.settings import Settings
 
 
@@ -127,9 +127,9 @@ def _claims(directory: Path, topic: str) -> list[Claim]:
             partition=lane.partition,
             delivered=lane.acknowledged_sequence,
             waiting=lane.waiting,
-            quarantined=lane.quarantined,
+            quarantined=lane.unsendable,
         )
-        for lane in outbox.lanes
+        for lane in outbox.partitions
         if lane.topic == topic
     ]
     if not claims:

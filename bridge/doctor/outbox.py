@@ -14,9 +14,9 @@ import trio
 from bridge.doctor.branch import Branch, Found
 from bridge.doctor.remedies import ProblemError
 from bridge.errors import ExitCode, OutboxDamagedError
-from bridge.outbox.disk.directory import DirectoryState, look_at
-from bridge.outbox.disk.surveying import Survey, survey
-from bridge.outbox.room import reserve_bytes
+from bridge.outbox.directory import DirectoryState, look_at
+from bridge.outbox.quota import reserve_bytes
+from bridge.outbox.survey import Survey, survey
 from bridge.settings import Settings
 
 
@@ -95,14 +95,14 @@ def _tell_file(surveyed: Survey | None, found: Found) -> None:
     if surveyed is None:
         found.detail = "there is none yet"
         return
-    lanes = surveyed.outbox.lanes
+    lanes = surveyed.outbox.partitions
     waiting = sum(lane.waiting for lane in lanes)
-    quarantined = sum(len(lane.quarantined) for lane in lanes)
+    quarantined = sum(len(lane.unsendable) for lane in lanes)
     whole = "whole" if surveyed.is_read else "readable"
     found.detail = f"{whole}; {waiting:,} rows wait for Kafka"
     if quarantined:
         found.warn(
-            f"{quarantined:,} rows lie in quarantine: neither their topic nor the dead"
+            f"{quarantined:,} rows can't be sent: neither their topic nor the dead"
             " letters took them",
             "See docs/durability.md for what to do about them",
         )

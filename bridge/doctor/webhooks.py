@@ -18,7 +18,7 @@ from bridge.doctor.branch import Branch, Found
 from bridge.doctor.network import SOON_DAYS, days_left
 from bridge.doctor.remedies import ProblemError
 from bridge.errors import ListenError
-from bridge.outbox.disk.directory import look_at
+from bridge.outbox.directory import look_at
 from bridge.serving.address import open_socket
 from bridge.serving.tls import Certificate, Tls
 from bridge.settings import Account, Settings, WebhookSettings, signature

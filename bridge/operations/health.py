@@ -103,7 +103,6 @@ class Health:
         self._beats: Mapping[str, Callable[[], float | None]] = {
             "trio-loop": lambda: sources.loop.last_beat,
             "kafka-thread": lambda: sources.relay.last_beat,
-            "sqlite-thread": lambda: sources.outbox.last_beat,
         }
 
     def live(self) -> Report:

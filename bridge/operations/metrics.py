@@ -27,7 +27,6 @@ from bridge.operations.healing_metrics import of_healing
 from bridge.operations.outbox_metrics import of_outbox
 from bridge.operations.relay_metrics import of_relay
 from bridge.operations.sources import LoopStatistics, RelayStatistics, Sources
-from bridge.operations.tally_metrics import of_tallies
 
 
 __all__ = ["Metrics"]
@@ -115,7 +114,6 @@ class _Bridge(Collector):
         yield from of_intakes(list(sources.intakes))
         yield from _dead_letters(sources)
         yield from of_outbox(sources.outbox, self._now())
-        yield from of_tallies(list(sources.intakes), sources.outbox)
         yield from of_relay(sources.relay)
         yield from of_gaps(sources.gaps)
         yield from of_healing(sources.healing)

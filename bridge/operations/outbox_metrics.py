@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from prometheus_client.metrics_core import Metric
 
-from bridge.operations.families import US_PER_SECOND, counter, counts, gauge
+from bridge.operations.families import US_PER_SECOND, counter, counts, gauge, gauges
 from bridge.operations.sources import OutboxStatistics
 
 
@@ -26,10 +26,16 @@ def of_outbox(outbox: OutboxStatistics, now: float) -> Iterator[Metric]:
         outbox.committed,
     )
     yield counter(
-        "bridge_outbox_acknowledged",
-        "Rows of the outbox that Kafka acknowledged.",
-        outbox.acknowledged,
+        "bridge_outbox_superseded",
+        "Records not needed: the job's own event was there first.",
+        outbox.superseded,
     )
+    yield counter(
+        "bridge_outbox_withdrawn",
+        "Webhooks and status answers that found no room: they come again.",
+        outbox.withdrawn,
+    )
+    yield from _of_topics(outbox)
     yield counts(
         "bridge_events_dropped",
         "Events given up by a policy, by cause.",
@@ -63,9 +69,9 @@ def of_outbox(outbox: OutboxStatistics, now: float) -> Iterator[Metric]:
         outbox.forgotten_ends,
     )
     yield gauge(
-        "bridge_outbox_quarantined",
-        "Records put aside in the outbox: Kafka takes them on no topic.",
-        outbox.quarantined,
+        "bridge_outbox_unsendable",
+        "Rows kept in the outbox unsent: Kafka takes them on no topic.",
+        outbox.unsendable,
     )
     yield gauge(
         "bridge_outbox_rows",
@@ -73,19 +79,9 @@ def of_outbox(outbox: OutboxStatistics, now: float) -> Iterator[Metric]:
         outbox.rows,
     )
     yield gauge(
-        "bridge_outbox_rows_at_start",
-        "Rows that waited when this process opened the outbox.",
-        outbox.rows_at_start,
-    )
-    yield gauge(
         "bridge_outbox_held",
         "Webhooks on disk that wait for the socket's own event of their job.",
         outbox.held,
-    )
-    yield gauge(
-        "bridge_outbox_held_at_start",
-        "Webhooks that were held when this process opened the outbox.",
-        outbox.held_at_start,
     )
     yield gauge(
         "bridge_outbox_bytes",
@@ -102,6 +98,28 @@ def of_outbox(outbox: OutboxStatistics, now: float) -> Iterator[Metric]:
         "Whether the outbox is at its limit (1) or accepts records (0).",
         outbox.full,
     )
+
+
+# What became of rows, by topic: found + committed + resent = acknowledged + refused +
+# waiting, after each commit.
+_OF_TOPICS = {
+    "found": "Rows that waited when this process opened the outbox.",
+    "committed": "Rows that this process committed.",
+    "resent": "Rows that a truncated log lost, so that they wait again.",
+    "acknowledged": "Rows that Kafka has.",
+    "refused": "Rows that the broker refused for good.",
+}
+
+
+def _of_topics(outbox: OutboxStatistics) -> Iterator[Metric]:
+    topics = dict(outbox.topics)
+    for name, text in _OF_TOPICS.items():
+        values = {topic: getattr(one, name) for topic, one in topics.items()}
+        yield counts(f"bridge_rows_{name}", text, "topic", values=values)
+    waiting = gauges("bridge_rows_waiting", "Rows that wait for Kafka.", "topic")
+    for topic, of_topic in topics.items():
+        waiting.add_metric([topic], of_topic.waiting)
+    yield waiting
 
 
 def _age_seconds(received_at_us: int | None, now: float) -> float:

@@ -36,7 +36,7 @@ def of_relay(relay: RelayStatistics) -> Iterator[Metric]:
     )
     yield counts(
         "bridge_records_refused",
-        "Records that the broker refused for good: dead letters, or in quarantine.",
+        "Records that the broker refused for good: dead letters, or kept unsent.",
         "topic",
         values=relay.refused,
     )
@@ -56,7 +56,9 @@ def of_relay(relay: RelayStatistics) -> Iterator[Metric]:
         "Whether Kafka answers (1) or not (0).",
         relay.connected,
     )
-    yield gauge("bridge_kafka_lanes", "Lanes that are open.", relay.lanes)
+    yield gauge(
+        "bridge_kafka_partitions", "Partitions that are open.", relay.partitions
+    )
     yield histogram(
         "bridge_publish_duration_seconds",
         "From a batch's hand-over to the producer to Kafka's acknowledgement.",

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bridge.errors import DeadLetterReason
+from bridge.kafka.relay.statistics import RelayStatistics
 from bridge.operations.healing_sources import HealingSources
-from bridge.operations.tallied import Tallies
+from bridge.outbox.statistics import OutboxStatistics
 
 
 __all__ = [
@@ -131,99 +132,6 @@ class IntakeStatistics(Protocol):
         """Previews that became a dead letter alone, by reason."""
 
 
-class OutboxStatistics(Protocol):
-    """What the outbox holds and has seen; owned by `outbox`."""
-
-    @property
-    def rows(self) -> int:
-        """Committed records that Kafka has not acknowledged."""
-
-    @property
-    def bytes(self) -> int:
-        """Size of database and write-ahead log on disk."""
-
-    @property
-    def oldest_received_at_us(self) -> int | None:
-        """When the oldest of those rows was received; None without rows."""
-
-    @property
-    def accepted(self) -> int:
-        """Records taken into the buffer."""
-
-    @property
-    def committed(self) -> int:
-        """Records of those that reached the database."""
-
-    @property
-    def rows_at_start(self) -> int:
-        """Rows that waited when this process opened the file."""
-
-    @property
-    def held(self) -> int:
-        """Webhooks that are held for the socket's own event."""
-
-    @property
-    def held_at_start(self) -> int:
-        """Webhooks that were held when this process opened the file."""
-
-    @property
-    def acknowledged(self) -> int:
-        """Rows that Kafka acknowledged, or that were found there."""
-
-    @property
-    def dropped(self) -> Mapping[str, int]:
-        """Records given up by a named policy, by cause."""
-
-    @property
-    def dropped_previews(self) -> int:
-        """Records that lost their preview, and nothing else, for want of room."""
-
-    @property
-    def dropped_pictures(self) -> int:
-        """Records of previews alone that were given up for want of room."""
-
-    @property
-    def anomalies(self) -> Mapping[str, int]:
-        """Records that were marked for the state of their job, by word."""
-
-    @property
-    def late(self) -> int:
-        """Dead letters of events that came after their job's last one."""
-
-    @property
-    def ended_jobs(self) -> int:
-        """Jobs of which it is known just now that they have ended."""
-
-    @property
-    def forgotten_jobs(self) -> int:
-        """Unfinished jobs that were too many or too old to be remembered."""
-
-    @property
-    def forgotten_ends(self) -> int:
-        """Ended jobs that were too many to be remembered as long as is set."""
-
-    @property
-    def quarantined(self) -> int:
-        """Records put aside: neither their topic nor the dead letters take them."""
-
-    @property
-    def full(self) -> bool:
-        """Whether the disk or the limit refuses rows: nothing is committed."""
-
-    @property
-    def tallies(self) -> Tallies:
-        """What became of records, so that it adds up."""
-
-    @property
-    def last_beat(self) -> float | None:
-        """
-        `time.monotonic()` of the SQLite thread's latest beat.
-
-        It beats every few seconds, idle or not. None or 0: it was not started
-        yet, or has ended as it should.
-        """
-
-
 class TopicFinding(Protocol):
     """One thing that was looked at of a topic; owned by `kafka`."""
 
@@ -246,70 +154,6 @@ class TopicFinding(Protocol):
     @property
     def remedy(self) -> str:
         """What to do about it, in sentences; empty where there is nothing."""
-
-
-class RelayStatistics(Protocol):
-    """What has gone to Kafka; owned by `kafka`."""
-
-    @property
-    def published(self) -> Mapping[str, int]:
-        """Records that Kafka acknowledged, by topic."""
-
-    @property
-    def resumed(self) -> Mapping[str, int]:
-        """Records found in the log on resume, by topic; not in `published`."""
-
-    @property
-    def refused(self) -> Mapping[str, int]:
-        """Records that the broker refused for good, by topic."""
-
-    @property
-    def dead_letters(self) -> int:
-        """How many of those became a dead letter."""
-
-    @property
-    def resent(self) -> Mapping[str, int]:
-        """Records sent again because a log had lost them, by topic."""
-
-    @property
-    def producer_recycles(self) -> int:
-        """Producers given up after a failure and made anew."""
-
-    @property
-    def publish_duration(self) -> Histogram:
-        """Seconds from a batch's hand-over to the producer to its acknowledgement."""
-
-    @property
-    def delivery_durations(self) -> Mapping[str, Histogram]:
-        """Seconds from a record's reading to its acknowledgement, by topic."""
-
-    @property
-    def topic_findings(self) -> Mapping[str, Sequence[TopicFinding]]:
-        """What each topic was found to be like last; replaced as a whole."""
-
-    @property
-    def connected(self) -> bool:
-        """Whether Kafka answers now."""
-
-    @property
-    def ever_connected(self) -> bool:
-        """Whether Kafka has answered since the process started."""
-
-    @property
-    def last_error(self) -> str | None:
-        """Why Kafka does not answer, or refuses; None when all is well."""
-
-    @property
-    def lanes(self) -> int:
-        """Lanes that are open."""
-
-    @property
-    def last_beat(self) -> float | None:
-        """`time.monotonic()` of the Kafka thread's latest beat, as in the outbox."""
-
-    @property
-    def lag_seconds(self) -> float:
-        """The longest delay of a beat of its loop during the last minute."""
 
 
 class GapStatistics(Protocol):

@@ -17,7 +17,7 @@ import structlog
 import trio
 
 from bridge.errors import InvalidAnswerError
-from bridge.outbox.records import JobInFlight
+from bridge.outbox.values import JobInFlight
 from bridge.reconciliation.answers import StatusAnswer, event_of
 from bridge.reconciliation.budget import Purpose
 from bridge.reconciliation.client import Answer, Outcome

@@ -17,7 +17,7 @@ from typing import Final
 
 import trio
 
-from bridge.outbox.records import Spent
+from bridge.outbox.values import Spent
 from bridge.reconciliation.limits import Limits
 from bridge.reconciliation.windows import MINUTE_SECONDS, Day, Minute
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Final, TypeAlias, TypeVar
 
-from bridge.outbox.records import JobInFlight
+from bridge.outbox.values import JobInFlight
 
 
 __all__ = ["Key", "Queue", "Rank", "portions", "rank"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bridge.events.record import Origin, Record
-from bridge.outbox.records import Healing, JobInFlight
+from bridge.outbox.values import Healing, JobInFlight
 from bridge.reconciliation.budget import Purpose
 from bridge.reconciliation.client import Answer
 from bridge.reconciliation.limits import Limits

@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 
 import trio
 
-from bridge.outbox.records import JobInFlight
+from bridge.outbox.values import JobInFlight
 from bridge.reconciliation.asking import Asking
 from bridge.reconciliation.order import Key, portions
 from bridge.reconciliation.ports import AskedAccount, ClosedGap, Rooms

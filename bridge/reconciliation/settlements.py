@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
-from bridge.outbox.records import JobInFlight
+from bridge.outbox.values import JobInFlight
 from bridge.reconciliation.budget import Purpose
 from bridge.reconciliation.order import Key
 from bridge.reconciliation.ports import Settle

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from bridge.outbox.records import JobInFlight
+from bridge.outbox.values import JobInFlight
 from bridge.reconciliation.order import Queue, rank
 
 

@@ -12,7 +12,7 @@ from concurrent.futures import CancelledError
 from typing import Final
 
 from bridge.events.record import Origin, Record
-from bridge.outbox.records import Healing, JobInFlight
+from bridge.outbox.values import Healing, JobInFlight
 from bridge.reconciliation.answers import StatusAnswer, without_extras
 from bridge.reconciliation.ports import AskedAccount, Rooms
 from bridge.reconciliation.settlements import Fate

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from bridge.events.record import Origin
-from bridge.outbox.records import Loss, Memory
+from bridge.outbox.values import Loss, Memory
 from bridge.recovery.closed import ClosedGaps
 from bridge.recovery.gap import Gap, GapCause
 from bridge.recovery.left import Left, left_by_account

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from bridge.outbox.records import LeftGap, Memory
+from bridge.outbox.values import LeftGap, Memory
 from bridge.recovery.gap import Gap
 
 

@@ -24,7 +24,7 @@ from bridge.events.record import Record
 from bridge.kafka.scan import Progress
 from bridge.operations import logs
 from bridge.outbox import OutboxDirectory
-from bridge.outbox.disk.looking import is_for_replays, replayed_in
+from bridge.outbox.survey import is_for_replays, replayed_in
 from bridge.replay.shaping import Shaping
 from bridge.replay.writer import StalledError, Writer
 from bridge.settings import Settings

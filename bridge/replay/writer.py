@@ -20,7 +20,6 @@ from bridge.framing import framing_of
 from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.settings import Settings
-from bridge.threads import in_thread
 
 
 __all__ = ["StalledError", "Writer"]
@@ -37,8 +36,7 @@ _MOST_WAITING = 5_000
 # failed.
 STALLED_SECONDS = 60.0
 
-# As in `bridge.service`: what each thread gets for its end.
-_OUTBOX_GRACE_SECONDS = 5.0
+# As in `bridge.service`: what the Kafka thread gets for its end.
 _RELAY_GRACE_SECONDS = 4.0
 
 
@@ -72,12 +70,12 @@ class Writer:
             # Making topics, and judging them, is the bridge's.
             msgspec.structs.replace(settings.kafka, create_topics=False),
             # Each on its own: a topic that refuses stops no other one.
-            [[topic] for topic in topics],
+            topics,
             self._outbox,
             dead_letter_topic=dead_letter_topic,
             max_dead_letter_bytes=settings.limits.dead_letter_bytes,
             delivery=settings.delivery,
-            framing=framing_of(settings),
+            wire_format=framing_of(settings),
         )
         self._relay_ended = trio.Event()
 
@@ -87,9 +85,7 @@ class Writer:
         return self._outbox.statistics.rows
 
     def start(self, nursery: trio.Nursery) -> None:
-        """Let both work in a nursery until it is cancelled."""
-        outbox = self._outbox
-        nursery.start_soon(in_thread, outbox.run, outbox.stop, _OUTBOX_GRACE_SECONDS)
+        """Let it work in a nursery until it is cancelled."""
         nursery.start_soon(self._run_relay)
 
     async def drain(self, seconds: float) -> None:

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Raw
 
 from bridge.events.job_status import STATUSES
-from bridge.outbox.records import Delivery
+from bridge.outbox.values import Delivery
 from bridge.webhooks.ports import Make
 
 

@@ -17,7 +17,7 @@ import trio
 
 from bridge.errors import OutboxError
 from bridge.events.job_status import TERMINAL_STATUSES
-from bridge.outbox.records import Held
+from bridge.outbox.values import Held
 from bridge.threads import answer_of
 from bridge.webhooks.ports import Find, Healable, Keeper, OnWritten
 from bridge.webhooks.statistics import Release, WebhookStatistics

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from bridge.events.record import Record
-from bridge.outbox.records import Delivery, Held, JobInFlight
+from bridge.outbox.values import Delivery, Held, JobInFlight
 
 
 __all__ = ["Find", "Healable", "Keeper", "Make", "OnWritten", "Take"]

@@ -23,7 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bridge.errors import OutboxError
-from bridge.outbox.records import Delivery
+from bridge.outbox.values import Delivery
 from bridge.settings import Secret, WebhookSettings
 from bridge.threads import answer_of
 from bridge.webhooks.delivery import Event, Webhook, delivery_of, read

@@ -11,7 +11,7 @@ import pytest
 import trio
 from confluent_kafka import Producer
 
-from bridge.kafka.partitioner import murmur2, partitioner
+from bridge.outbox.partitioner import murmur2, partitioner
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import DEADLINE_SECONDS, read_back
 

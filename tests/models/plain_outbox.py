@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from bridge.events.record import Envelope, Record, StoredRecord
 from bridge.outbox.inbox import Acknowledged
 from bridge.outbox.opening import open_outbox
-from bridge.outbox.records import Delivered, LaneState
+from bridge.outbox.values import Delivered, LaneState
 from bridge.outbox.rows.lane import Run
 from bridge.outbox.store import Placed, Store
 

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bridge.accounts import AccountGaps
-from bridge.outbox.records import Loss
+from bridge.outbox.values import Loss
 from bridge.pusher.coverage import Cause, Interruption
 from bridge.recovery.gap import Gap, GapCause
 from tests.models.coverage_world import Account, State, Told

@@ -24,7 +24,7 @@ from bridge.events.job_status import TERMINAL_STATUSES
 from bridge.events.record import Record
 from bridge.outbox.jobs.in_flight import Jobs
 from bridge.outbox.jobs.order import Order
-from bridge.outbox.records import JobInFlight
+from bridge.outbox.values import JobInFlight
 from tests.models.exploring import explore
 from tests.models.outbox_files import OutboxFiles
 from tests.outbox.healing import answer, delivery

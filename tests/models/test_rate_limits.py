@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from bridge.outbox.records import Spent
+from bridge.outbox.values import Spent
 from bridge.reconciliation.budget import Budget, Purpose
 from tests.models.exploring import explored
 from tests.reconciliation.limited import LimitedApi, MinuteKind, ask, now_us

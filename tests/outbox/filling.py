@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 from bridge.errors import OutboxError
 from bridge.events.record import Importance, Origin, Record
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.outbox.records import Delivery, Loss
+from bridge.outbox.values import Delivery, Loss
 from bridge.settings import OutboxSettings
 from tests.outbox.healing import told_by
 from tests.outbox.leaving import found

@@ -11,7 +11,7 @@ from typing import Any
 
 from bridge.events.record import StoredRecord
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.outbox.records import Loss
+from bridge.outbox.values import Loss
 from bridge.settings import OutboxSettings
 from tests.outbox.making import (
     MIB,

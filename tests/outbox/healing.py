@@ -6,7 +6,7 @@ from msgspec import structs
 
 from bridge.events.record import Origin, Record
 from bridge.outbox import Outbox
-from bridge.outbox.records import Delivery, Healing, JobInFlight
+from bridge.outbox.values import Delivery, Healing, JobInFlight
 from tests.outbox.making import Log, event, fresh, spread
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from bridge.errors import OutboxFullError
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.outbox.records import Memory
+from bridge.outbox.values import Memory
 from bridge.settings import OutboxSettings
 
 

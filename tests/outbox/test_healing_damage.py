@@ -12,7 +12,7 @@ from msgspec import structs
 from structlog.testing import capture_logs
 
 from bridge.outbox import Outbox
-from bridge.outbox.records import Held
+from bridge.outbox.values import Held
 from bridge.outbox.tallies import Tally
 from tests.outbox.adding import WEBHOOKS, adds_up
 from tests.outbox.harming import Scene, halve, named, overwrite_page

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from bridge.events.record import Record
 from bridge.outbox import Outbox
-from bridge.outbox.records import Held, JobInFlight, LeftGap, Spent
+from bridge.outbox.values import Held, JobInFlight, LeftGap, Spent
 from tests.outbox.healing import NOON_US, answer, delivery, open_jobs, origins
 from tests.outbox.leaving import FOR_EVER, found, gap_value, standing
 from tests.outbox.making import (

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from bridge.events.record import Importance, Record
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.outbox.losses import Dropped, Losses
-from bridge.outbox.records import Loss
+from bridge.outbox.values import Loss
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.settings import OutboxSettings
 from tests.outbox.making import (

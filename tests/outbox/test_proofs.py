@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.outbox.records import LeftGap, Memory
+from bridge.outbox.values import LeftGap, Memory
 from bridge.outbox.store import Placed, Store
 from tests.outbox.leaving import found, gap_value, refuse, standing
 from tests.outbox.making import (

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import OutboxFullError
-from bridge.outbox.records import Spent
+from bridge.outbox.values import Spent
 from tests.outbox.healing import answer, delivery, open_jobs
 from tests.outbox.leaving import FOR_EVER, standing
 from tests.outbox.making import (

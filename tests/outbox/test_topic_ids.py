@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.outbox.records import LaneState
+from bridge.outbox.values import LaneState
 from bridge.outbox.store import Store
 from tests.outbox.making import (
     acknowledge,

@@ -9,7 +9,7 @@ from pathlib import Path
 from bridge.accounts import BackpressureGate
 from bridge.events.record import Envelope, Record
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.outbox.records import Loss
+from bridge.outbox.values import Loss
 from bridge.pusher.protocol import ChannelEvent
 from bridge.settings import OutboxSettings
 from tests.outbox.making import eventually, threaded

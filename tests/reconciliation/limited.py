@@ -17,7 +17,7 @@ from typing import Literal
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from bridge.outbox.records import Spent
+from bridge.outbox.values import Spent
 from bridge.reconciliation.budget import Budget, Purpose
 from bridge.reconciliation.limits import Limits
 

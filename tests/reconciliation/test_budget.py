@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bridge.outbox.records import Spent
+from bridge.outbox.values import Spent
 from bridge.reconciliation.budget import Budget, Purpose
 from bridge.reconciliation.limits import Limits
 from tests.reconciliation.limited import (

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bridge.outbox.records import JobInFlight
+from bridge.outbox.values import JobInFlight
 from bridge.reconciliation.reconciler import LOOK_SECONDS, PATIENCE_SECONDS
 from bridge.settings import ReconciliationSettings
 from tests.reconciliation.world import (

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import trio
 
 from bridge.events.record import Envelope, Origin, Record
-from bridge.outbox.records import Healing, JobInFlight
+from bridge.outbox.values import Healing, JobInFlight
 from bridge.reconciliation.budget import Purpose
 from bridge.reconciliation.client import Answer, Outcome
 from bridge.reconciliation.limits import Limits

@@ -8,7 +8,7 @@ from typing import Any
 
 from bridge.accounts import AccountGaps
 from bridge.events.record import Origin, Record
-from bridge.outbox.records import LeftGap, Memory
+from bridge.outbox.values import LeftGap, Memory
 from bridge.recovery.ledger import Ledger
 
 

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from bridge.events.record import Origin
-from bridge.outbox.records import Loss
+from bridge.outbox.values import Loss
 from bridge.recovery.gap import Gap, GapCause
 from tests.recovery.books import NOW_US, SOURCE, Books
 

@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from bridge.events.record import Envelope, Importance, Record
-from bridge.outbox.records import Loss
+from bridge.outbox.values import Loss
 from bridge.recovery.gap import GapCause
 from bridge.recovery.ledger import Ledger
 from tests.recovery.books import NOW_US, SOURCE, Books

@@ -10,7 +10,7 @@ from pathlib import Path
 from bridge.accounts import AccountGaps
 from bridge.events.record import Envelope, Origin, Record
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.outbox.records import Healing, JobInFlight
+from bridge.outbox.values import Healing, JobInFlight
 from bridge.pusher.coverage import Cause, Interruption
 from bridge.recovery.gap import Gap, GapCause
 from bridge.recovery.ledger import Ledger

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 
 import trio
 
-from bridge.outbox.records import Delivery
+from bridge.outbox.values import Delivery
 from bridge.webhooks.holding import Holding
 from bridge.webhooks.statistics import WebhookStatistics
 from bridge.webhooks.steady import steady_clock

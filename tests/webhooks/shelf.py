@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from bridge.errors import OutboxError
-from bridge.outbox.records import Delivery, Held, JobInFlight
+from bridge.outbox.values import Delivery, Held, JobInFlight
 
 
 __all__ = ["Shelf"]

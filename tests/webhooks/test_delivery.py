@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.outbox.records import Delivery
+from bridge.outbox.values import Delivery
 from bridge.webhooks.delivery import Event, Webhook, delivery_of, read
 from tests.rules.reader import judge
 from tests.webhooks.making import (

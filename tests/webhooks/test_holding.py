@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from bridge.errors import OutboxFullError
-from bridge.outbox.records import JobInFlight
+from bridge.outbox.values import JobInFlight
 from bridge.webhooks.statistics import Release
 from tests.webhooks.holding_house import NOW_US, SECOND, HoldingHouse
 from tests.webhooks.making import CLIENT_ID, SOURCE, source_of

@@ -17,8 +17,8 @@ from bridge.consumer.verify.identities import Identities
 from bridge.consumer.verify.lane import Lane
 from bridge.consumer.verify.report import Finding, Kind, LaneReport, PartitionReport
 from bridge.events import header_names as names
-from bridge.kafka.partitioner import murmur2
 from bridge.kafka.scan import Extent, ScannedRecord
+from bridge.outbox.partitioner import murmur2
 
 
 __all__ = ["Judge", "Markers"]

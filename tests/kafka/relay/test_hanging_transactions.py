@@ -14,7 +14,7 @@ import pytest
 import structlog
 import trio
 
-from bridge.kafka.partitioner import partitioner
+from bridge.outbox.partitioner import partitioner
 from bridge.kafka.relay import hanging
 from bridge.outbox import Outbox
 from tests.conftest import Topic

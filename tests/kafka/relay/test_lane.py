@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from bridge.kafka.partitioner import partitioner
+from bridge.outbox.partitioner import partitioner
 from tests.conftest import Topic
 from tests.kafka.relay.faults import Forgery, forge_answers
 from tests.kafka.relay.relaying import (

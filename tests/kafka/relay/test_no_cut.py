@@ -11,7 +11,7 @@ import pytest
 import structlog
 import trio
 
-from bridge.kafka.partitioner import partitioner
+from bridge.outbox.partitioner import partitioner
 from tests.conftest import Topic
 from tests.kafka.relay.faults import Forgery, forge_answers
 from tests.kafka.relay.orders import (

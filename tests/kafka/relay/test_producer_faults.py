@@ -10,7 +10,7 @@ import pytest
 import structlog
 import trio
 
-from bridge.kafka.partitioner import partitioner
+from bridge.outbox.partitioner import partitioner
 from bridge.kafka.producer import producer
 from bridge.kafka.producer.producer import Producer
 from bridge.kafka.producer.sent import Sent

@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from bridge.events.record import Record
-from bridge.kafka.partitioner import partitioner
+from bridge.outbox.partitioner import partitioner
 from tests.conftest import Topic
 from tests.kafka.relay.faults import Forgery, forge_answers
 from tests.kafka.relay.orders import alter

@@ -18,7 +18,7 @@ from confluent_kafka.cimpl import NewPartitions
 from bridge.consumer.verify import prove
 from bridge.events import header_names
 from bridge.events.record import Envelope, Record
-from bridge.kafka.partitioner import partitioner
+from bridge.outbox.partitioner import partitioner
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (

@@ -7,7 +7,7 @@ import pytest
 from bridge.events.record import Record
 from bridge.outbox.jobs.in_flight import Jobs
 from bridge.outbox.jobs.order import Order
-from bridge.outbox.records import JobInFlight
+from bridge.outbox.values import JobInFlight
 from bridge.outbox.statistics import OutboxStatistics
 from tests.outbox.making import event, record, source_of
 

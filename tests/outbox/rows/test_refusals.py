@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge.outbox import Outbox
-from bridge.outbox.records import Delivered, LaneState
+from bridge.outbox.values import Delivered, LaneState
 from bridge.outbox.store import Placed
 from tests.outbox.making import (
     MIB,
