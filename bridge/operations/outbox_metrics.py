@@ -84,6 +84,16 @@ def of_outbox(outbox: OutboxStatistics, now: float) -> Iterator[Metric]:
         outbox.held,
     )
     yield gauge(
+        "bridge_outbox_held_at_start",
+        "Webhooks that were held when this process opened the outbox.",
+        outbox.held_at_start,
+    )
+    yield counter(
+        "bridge_outbox_discarded",
+        "Held webhooks that were not needed: the job's own event was there first.",
+        outbox.discarded,
+    )
+    yield gauge(
         "bridge_outbox_bytes",
         "Size of the outbox's database and write-ahead log.",
         outbox.bytes,

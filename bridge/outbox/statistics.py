@@ -42,12 +42,15 @@ class OutboxStatistics(msgspec.Struct):
 
     `accepted = committed + superseded + withdrawn + dropped + what is in the buffer`,
     dropped being the sum of all causes and `dropped_pictures`; what is held counts as
-    committed.
+    committed. And of all topics but the gaps': `found + held_at_start + committed +
+    resent = acknowledged + unsendable + discarded + waiting + held`.
 
     Attributes:
         topics: What became of rows, by topic.
         rows: Rows that wait for their acknowledgement, of all topics.
         held: Webhooks that are held for the socket's own event.
+        held_at_start: Those that were held when this process opened the outbox.
+        discarded: Those that were released and not needed.
         bytes: Size of the database and its WAL on disk.
         oldest_received_at_us: When the oldest waiting row was read.
         accepted: Records that were offered, by the socket and by what heals.
@@ -63,8 +66,8 @@ class OutboxStatistics(msgspec.Struct):
         dropped_pictures: Records of previews only that were dropped: no event is lost
             with them.
         lost_rows: Committed rows that could not be read of a damaged file.
-        unsendable: Rows that neither their topic nor the dead letters took: they stay
-            in the file.
+        unsendable: Rows that neither their topic nor the dead letters took, since the
+            start: they stay in the file.
         forgotten_jobs: Jobs in flight that are too many or too old to be remembered.
         anomalies: Committed records that were marked, by the word in `bridge_anomaly`.
         late: Dead letters of records that came after their job's last one.
@@ -78,6 +81,8 @@ class OutboxStatistics(msgspec.Struct):
     topics: dict[str, TopicCounts] = msgspec.field(default_factory=dict)
     rows: int = 0
     held: int = 0
+    held_at_start: int = 0
+    discarded: int = 0
     bytes: int = 0
     oldest_received_at_us: int | None = None
     accepted: int = 0

@@ -43,7 +43,8 @@ class Store:
         webhooks: What is held.
         placed: The rows of the transaction that runs.
         committed: How many records it wrote or holds.
-        superseded: How many records of it weren't needed.
+        superseded: How many records weren't needed.
+        discarded: How many that were held weren't.
     """
 
     def __init__(
@@ -68,12 +69,14 @@ class Store:
         )
         self.webhooks = Webhooks(connection)
         self.placed: list[Placed] = []
-        self.committed = self.superseded = 0
+        self.committed = self.superseded = self.discarded = 0
         database.reload = self._load
         with database.errors():
             self._load()
         for topic, waiting in self.rows.waiting.items():
             statistics.topics[topic] = TopicCounts(found=waiting, waiting=waiting)
+        statistics.rows = sum(self.rows.waiting.values())
+        statistics.held = statistics.held_at_start = self.webhooks.count
 
     def _load(self) -> None:
         for mirror in (self.rows, self.remembered, self.jobs, self.webhooks):
@@ -88,7 +91,8 @@ class Store:
             OutboxFullError: The same may succeed later; all is undone.
             OutboxDamagedError: It will not; all is undone.
         """
-        self.placed, self.committed, self.superseded = [], 0, 0
+        self.placed = []
+        self.committed = self.superseded = self.discarded = 0
         self.rows.counts = {}
         self.jobs.begin()
         with self._database.transaction(is_synced=is_synced):
@@ -99,6 +103,7 @@ class Store:
         statistics = self._statistics
         statistics.committed += self.committed
         statistics.superseded += self.superseded
+        statistics.discarded += self.discarded
         for topic, news in self.rows.counts.items():
             counts = statistics.topics.setdefault(topic, TopicCounts())
             counts.committed += news.committed
@@ -141,7 +146,10 @@ class Store:
     def release(self, place: int, gap_ids: Sequence[str]) -> bool:
         """Write a webhook that is held; False if it isn't needed, or held no more."""
         record = self.webhooks.release(place)
-        if record is None or not is_awaited(self.jobs, record):
+        if record is None:
+            return False
+        if not is_awaited(self.jobs, record):
+            self.discarded += 1
             return False
         self.append([record])
         if record.status in TERMINAL_STATUSES:
