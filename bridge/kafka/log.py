@@ -37,7 +37,7 @@ from bridge.errors import KafkaError, KafkaUnreachableError
 from bridge.kafka.client.connection import client_arguments, read_error, topic_missing
 from bridge.kafka.client.diagnosis import failed_start
 from bridge.kafka.client.ending import start_client
-from bridge.kafka.requests import (
+from bridge.kafka.offsets import (
     CONSUMER,
     DEBUGGER,
     EARLIEST,

@@ -30,7 +30,7 @@ from bridge.kafka.client.connection import topic_missing
 from bridge.kafka.client.handover import Handover
 from bridge.kafka.client.loop_thread import LoopThread
 from bridge.kafka.log import connected, consuming, partitions_of, translated
-from bridge.kafka.requests import EARLIEST, LATEST, ask_offsets
+from bridge.kafka.offsets import EARLIEST, LATEST, ask_offsets
 from bridge.settings import KafkaSettings
 
 

@@ -27,13 +27,13 @@ from bridge.kafka.client.credentials import Credentials
 from bridge.kafka.client.diagnosis import failed_start
 from bridge.kafka.client.ending import end_client, start_client
 from bridge.kafka.headers import HeaderWriter
+from bridge.kafka.offsets import held_offsets
 from bridge.kafka.producer.answers import ClientError, no_producer
 from bridge.kafka.producer.batch import BatchWriter
 from bridge.kafka.producer.one_piece import in_one_piece
 from bridge.kafka.producer.queue import fail_all, queued
 from bridge.kafka.producer.sender_tasks import SenderTasks
 from bridge.kafka.producer.sent import Sent
-from bridge.kafka.requests import held_offsets
 from bridge.settings import KafkaSettings
 
 
