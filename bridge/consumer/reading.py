@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import trio
 
-from bridge.errors import KafkaUnreachableError
+from bridge.kafka.log import silence
 from bridge.kafka.reader import ConsumedRecord, Edge, Lane, Start, TopicReader
 from bridge.kafka.scan import Progress
 from bridge.settings import KafkaSettings
@@ -72,7 +72,7 @@ async def read_through(  # noqa: PLR0913 - each is one independent choice of the
             with trio.move_on_at(moved_at + _SILENT_SECONDS) as scope:
                 run = await reader.receive_run()
             if scope.cancelled_caught:
-                raise _silent(settings, topic)
+                raise silence(settings, topic, _SILENT_SECONDS)
             wanted = [one for one in run if one.offset < ends.get(_lane(one), 0)]
             positions = _within(reader.positions, ends)
             if run or _left(positions, ends) != left:
@@ -96,11 +96,3 @@ def _within(positions: Mapping[Lane, int], ends: Mapping[Lane, int]) -> dict[Lan
 
 def _left(positions: Mapping[Lane, int], ends: Mapping[Lane, int]) -> int:
     return sum(end - positions[lane] for lane, end in ends.items())
-
-
-def _silent(settings: KafkaSettings, topic: str) -> KafkaUnreachableError:
-    return KafkaUnreachableError(
-        f"Kafka at {settings.bootstrap_servers} has given nothing of {topic} for "
-        f"{_SILENT_SECONDS:.0f} s, though more is there. Look at the brokers and run "
-        "it again."
-    )

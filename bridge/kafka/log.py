@@ -37,7 +37,7 @@ from bridge.errors import KafkaError, KafkaUnreachableError
 from bridge.kafka.client.connection import client_arguments, read_error, topic_missing
 from bridge.kafka.client.diagnosis import failed_start
 from bridge.kafka.client.ending import start_client
-from bridge.kafka.requests import (
+from bridge.kafka.offsets import (
     CONSUMER,
     DEBUGGER,
     EARLIEST,
@@ -60,7 +60,7 @@ __all__ = [
     "translated",
 ]
 
-_log = structlog.get_logger("bridge.kafka")
+log = structlog.get_logger("bridge.kafka")
 
 # What a broker may send at once, and of one partition; a larger batch comes alone.
 FETCH_BYTES = 8 * 1024 * 1024
@@ -219,10 +219,10 @@ async def open_log(
     """
     patience = settings.start_timeout_seconds
     try:
-        async with Log(settings, topic, patience, held_seconds) as log:
+        async with Log(settings, topic, patience, held_seconds) as opened:
             async with asyncio.timeout(patience):
-                await log.client.set_topics([topic])
-            yield log
+                await opened.client.set_topics([topic])
+            yield opened
     except (errors.KafkaConnectionError, errors.NodeNotReadyError) as error:
         raise await failed_start(settings) from error
     except errors.TopicAuthorizationFailedError as error:
@@ -397,7 +397,7 @@ class Log:
                     f"shorter than offset {position} while it was read; it lost "
                     "records, or the topic was made anew. Run it again."
                 )
-            _log.warning("scan.jumped", partition=lane.partition, to=begin)
+            log.warning("scan.jumped", partition=lane.partition, to=begin)
             trimmed(lane.partition, begin)
             consumer.seek(lane, begin)
             left[lane] = begin

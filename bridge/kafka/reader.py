@@ -30,13 +30,13 @@ from bridge.kafka.client.connection import topic_missing
 from bridge.kafka.client.handover import Handover
 from bridge.kafka.client.loop_thread import LoopThread
 from bridge.kafka.log import connected, consuming, partitions_of, translated
-from bridge.kafka.requests import EARLIEST, LATEST, ask_offsets
+from bridge.kafka.offsets import EARLIEST, LATEST, ask_offsets
 from bridge.settings import KafkaSettings
 
 
 __all__ = ["ConsumedRecord", "Edge", "Lane", "Start", "TopicReader"]
 
-_log = structlog.get_logger("bridge.kafka")
+log = structlog.get_logger("bridge.kafka")
 
 # Some thousand records with headers, or 180 previews of 90 KB: enough to keep
 # a fast reader busy while the next fetch is under way.
@@ -251,13 +251,13 @@ class _Following:
                     pause_seconds = _FIRST_PAUSE_SECONDS
                     self._hand_over([])
                     await self._poll(client, consumer)
-                _log.warning("reader.renewing", topics=self._topics)
+                log.warning("reader.renewing", topics=self._topics)
             except KafkaRefusedError:
                 raise
             except KafkaError as error:
                 if is_open or not has_begun:
                     raise
-                _log.warning("reader.unreachable", error=str(error))
+                log.warning("reader.unreachable", error=str(error))
                 # It may have been given up before it was silent.
                 self._hand_over([])
                 await asyncio.sleep(pause_seconds)
@@ -321,7 +321,7 @@ class _Following:
                 may_pass = isinstance(error, TimeoutError) or error.retriable
                 if not may_pass:
                     raise
-                _log.warning("reader.interrupted", error=repr(error))
+                log.warning("reader.interrupted", error=repr(error))
                 return
 
     def _note_contact(self, lanes: Iterable[Lane]) -> None:
@@ -387,7 +387,7 @@ class _Following:
             elif now - self._seen[topic] > TOPIC_GONE_SECONDS:
                 raise topic_missing(self._settings, [topic], [])
         if lanes != consumer.assignment():
-            _log.info("reader.partitions_added", lanes=len(lanes))
+            log.info("reader.partitions_added", lanes=len(lanes))
             async with asyncio.timeout(self._settings.start_timeout_seconds):
                 await self._assign(client, consumer, sorted(lanes))
 
@@ -413,7 +413,7 @@ class _Following:
         for lane in lanes:
             position = self._positions[lane]
             target = firsts[lane] if position < firsts[lane] else ends[lane]
-            _log.warning(
+            log.warning(
                 "reader.out_of_range",
                 topic=lane.topic,
                 partition=lane.partition,

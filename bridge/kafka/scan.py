@@ -18,7 +18,7 @@ import trio
 from bridge.kafka.client.handover import Handover
 from bridge.kafka.client.loop_thread import LoopThread
 from bridge.kafka.log import Bounds, Log, partitions_of, translated
-from bridge.kafka.requests import EARLIEST, LATEST, may_be_compacted
+from bridge.kafka.offsets import EARLIEST, LATEST, may_be_compacted
 from bridge.settings import KafkaSettings
 
 

@@ -245,3 +245,23 @@ def test_runs_are_what_is_left(first: int, last: int, taken: set[int]) -> None:
     runs = without(first, last, sorted(taken))
     left = [number for start, stop in runs for number in range(start, stop + 1)]
     assert left == [n for n in range(first, last + 1) if n not in taken]
+
+
+def test_an_empty_offset_excuses_only_where_compaction_may_have_been() -> None:
+    """Elsewhere it is a transaction's marker, or a record that was aborted."""
+    records = [*rows(1, 2), None, None, *rows(4)]
+    assert judged(records).findings() == []
+    judge = judged(records, may_be_compacted=False)
+    assert told(judge.findings()) == {("hole", 3): 1}
+
+
+def test_what_goes_while_it_is_read_is_trimmed_and_no_more() -> None:
+    """Offsets below the log's new start excuse as many sequences."""
+    for missing, found in ((3, []), (4, [("hole", 1)])):
+        judge = Judge({0: Extent(0, 0, 9, 9)}, Markers("jobs"), may_be_compacted=False)
+        judge.add(0, scanned(rows(1, 2)), 0)
+        judge.add(0, scanned(rows(3 + missing), start=5), 5)
+        judge.conclude()
+        assert [(one.kind.value, one.count) for one in judge.findings()] == found
+        (lane,) = judge.lanes()
+        assert (lane.trimmed, lane.compacted) == (3, 0)

@@ -4,7 +4,7 @@ What aiokafka's consumer can't be asked, or does otherwise than a reader needs.
 All of it goes over the public API of aiokafka 0.14: what a consumer doesn't offer is
 asked over a client of the bridge's own (`AIOKafkaClient.send`), and what it does
 otherwise is led around. Each has a test that fails when aiokafka moves:
-`tests/kafka/test_requests.py`, or the one that is named.
+`tests/kafka/test_offsets.py`, or the one that is named.
 
 What is asked here:
 

@@ -2,7 +2,7 @@
 What the bridge asks and does beside aiokafka's consumer, and that aiokafka needs it.
 
 A test that fails here after an update says which entry of the list in
-`bridge.kafka.requests` has to be looked at.
+`bridge.kafka.offsets` has to be looked at.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import pytest
 from aiokafka import TopicPartition, errors  # noqa: TID251 - looked at
 from confluent_kafka import Producer
 
-from bridge.kafka import requests
+from bridge.kafka import offsets
 from bridge.kafka.log import connected, consuming, partitions_of
-from bridge.kafka.requests import (
+from bridge.kafka.offsets import (
     DEBUGGER,
     EARLIEST,
     LATEST,
@@ -80,7 +80,7 @@ def test_a_policy_says_whether_a_topic_may_have_holes(
             assert not await may_be_compacted(client, topic.name)
             assert await may_be_compacted(client, compacted)
             assert await may_be_compacted(client, "a name that no topic can have")
-            monkeypatch.setattr(requests, "_POLICY", "not.a.policy")
+            monkeypatch.setattr(offsets, "_POLICY", "not.a.policy")
             assert await may_be_compacted(client, topic.name)
 
     run(ask())
