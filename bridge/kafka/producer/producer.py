@@ -22,13 +22,13 @@ from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
 from aiokafka.client import ConnectionGroup  # noqa: TID251 - as above
 
 from bridge.events.record import StoredRecord
-from bridge.kafka.client.connection import client_arguments
-from bridge.kafka.client.credentials import Credentials
-from bridge.kafka.client.diagnosis import failed_start
-from bridge.kafka.client.ending import end_client, start_client
+from bridge.kafka.connection import client_arguments, start_client
 from bridge.kafka.headers import HeaderWriter
+from bridge.kafka.probe import failed_start
 from bridge.kafka.producer.answers import ClientError, no_producer
 from bridge.kafka.producer.batch import BatchWriter
+from bridge.kafka.producer.credentials import Credentials
+from bridge.kafka.producer.ending import end_client
 from bridge.kafka.producer.one_piece import in_one_piece
 from bridge.kafka.producer.queue import fail_all, queued
 from bridge.kafka.producer.sender_tasks import SenderTasks

@@ -21,14 +21,14 @@ from aiokafka import (  # noqa: TID251 - as above
 )
 
 from bridge.errors import KafkaError, KafkaRefusedError
-from bridge.kafka.client.connection import (
+from bridge.kafka.connection import (
     client_arguments,
     read_error,
+    start_client,
     topic_missing,
 )
-from bridge.kafka.client.diagnosis import failed_start
-from bridge.kafka.client.ending import start_client
-from bridge.kafka.client.handover import Handover
+from bridge.kafka.handover import Handover
+from bridge.kafka.probe import failed_start
 from bridge.kafka.reading.consumed import ConsumedRecord, Delivery, Edge, Lane, Start
 from bridge.settings import KafkaSettings
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from bridge.kafka.client.handover import Handover
-from bridge.kafka.client.loop_thread import LoopThread
+from bridge.kafka.handover import Handover
+from bridge.kafka.loop import LoopThread
 from bridge.kafka.reading.consumed import ConsumedRecord, Delivery, Edge, Lane, Start
 from bridge.kafka.reading.fetching import Fetching
 from bridge.settings import KafkaSettings

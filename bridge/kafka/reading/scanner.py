@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import trio
 
-from bridge.kafka.client.handover import Handover
-from bridge.kafka.client.loop_thread import LoopThread
+from bridge.kafka.handover import Handover
+from bridge.kafka.loop import LoopThread
 from bridge.kafka.reading.batches import ScannedRecord
 from bridge.kafka.reading.scanned import Begin, Extent, Progress, Scanned
 from bridge.kafka.reading.scanning import Scanning

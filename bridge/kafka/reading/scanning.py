@@ -21,14 +21,14 @@ from aiokafka.protocol.fetch import FetchRequest  # noqa: TID251 - as above
 from aiokafka.structs import TopicPartition  # noqa: TID251 - as above
 
 from bridge.errors import KafkaError, KafkaUnreachableError
-from bridge.kafka.client.connection import (
+from bridge.kafka.connection import (
     client_arguments,
     read_error,
     topic_missing,
 )
-from bridge.kafka.client.diagnosis import failed_start
-from bridge.kafka.client.ending import end_client
-from bridge.kafka.client.handover import Handover
+from bridge.kafka.handover import Handover
+from bridge.kafka.probe import failed_start
+from bridge.kafka.producer.ending import end_client
 from bridge.kafka.reading.batches import (
     CorruptBatchError,
     PartitionDecoder,

@@ -16,7 +16,7 @@ from contextlib import aclosing
 
 import msgspec
 
-from bridge.kafka.client.asking import answer
+from bridge.kafka.asking import answer
 from bridge.kafka.headers import own_identity
 from bridge.kafka.relay.log import Bounds, Log
 from bridge.kafka.relay.ports import OutboxPort

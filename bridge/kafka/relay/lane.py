@@ -15,11 +15,11 @@ from itertools import islice
 from weakref import WeakSet
 
 from bridge.events.record import StoredRecord
-from bridge.kafka.client.asking import answer
+from bridge.kafka.asking import answer
 from bridge.kafka.relay.group import Group
 from bridge.kafka.relay.statistics import add
 from bridge.kafka.relay.tails import ScanFrom
-from bridge.kafka.topics.facts import TopicFacts
+from bridge.kafka.topics import TopicFacts
 from bridge.outbox.records import LaneState, by_envelope
 
 

@@ -24,10 +24,10 @@ from aiokafka.consumer.fetcher import (  # noqa: TID251 - as above
 )
 
 from bridge.errors import KafkaUnreachableError
-from bridge.kafka.client.connection import client_arguments, read_error
-from bridge.kafka.client.credentials import Credentials
-from bridge.kafka.client.diagnosis import failed_start
-from bridge.kafka.client.ending import end_client, start_client
+from bridge.kafka.connection import client_arguments, read_error, start_client
+from bridge.kafka.probe import failed_start
+from bridge.kafka.producer.credentials import Credentials
+from bridge.kafka.producer.ending import end_client
 from bridge.kafka.reading.offsets import (
     CONSUMER,
     DEBUGGER,
@@ -36,7 +36,7 @@ from bridge.kafka.reading.offsets import (
     ask_offsets,
     held_offsets,
 )
-from bridge.kafka.topics.ids import topic_ids
+from bridge.kafka.requests import topic_ids
 from bridge.settings import KafkaSettings
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from bridge.errors import BridgeError, ConfigError, KafkaError, KafkaUnreachableError
-from bridge.kafka.client.asking import answer
+from bridge.kafka.asking import answer
 from bridge.kafka.partitioner import partitioner
 from bridge.kafka.relay.delivery import Delivery
 from bridge.kafka.relay.group import Group
@@ -22,7 +22,7 @@ from bridge.kafka.relay.lane import Lane
 from bridge.kafka.relay.log import open_log
 from bridge.kafka.relay.resuming import TopicReplacedError, let_land, settle
 from bridge.kafka.relay.tails import ScanFrom, scan
-from bridge.kafka.topics.facts import TopicFacts
+from bridge.kafka.topics import TopicFacts
 from bridge.outbox.records import LaneState
 
 

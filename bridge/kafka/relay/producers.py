@@ -11,8 +11,8 @@ import asyncio  # noqa: TID251 - this room runs asyncio
 from collections import Counter
 from types import TracebackType
 
-from bridge.kafka.client.ending import end_all
 from bridge.kafka.headers import HeaderWriter
+from bridge.kafka.producer.ending import end_all
 from bridge.kafka.producer.producer import Producer
 from bridge.kafka.relay.statistics import RelayStatistics
 from bridge.settings import KafkaSettings

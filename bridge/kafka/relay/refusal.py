@@ -14,7 +14,7 @@ import structlog
 
 from bridge.events.dead_letter import refused
 from bridge.events.record import StoredRecord
-from bridge.kafka.client.asking import answer
+from bridge.kafka.asking import answer
 from bridge.kafka.producer.answers import BatchRefusedError
 from bridge.kafka.relay.group import Group
 from bridge.kafka.relay.lane import Lane

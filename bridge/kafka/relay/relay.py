@@ -22,9 +22,9 @@ import trio
 from bridge.errors import BridgeError
 from bridge.events.dead_letter import DEFAULT_MAX_BYTES
 from bridge.events.record import StoredRecord
-from bridge.kafka.client.asking import answer
-from bridge.kafka.client.ending import ClosingLoop
+from bridge.kafka.asking import answer
 from bridge.kafka.headers import HeaderWriter
+from bridge.kafka.loop import ClosingLoop
 from bridge.kafka.relay.delivery import Delivery
 from bridge.kafka.relay.group import Group
 from bridge.kafka.relay.idempotent import IdempotentDelivery
@@ -39,7 +39,7 @@ from bridge.kafka.relay.silence import explain_silence
 from bridge.kafka.relay.statistics import RelayStatistics
 from bridge.kafka.relay.topic_watch import TopicWatch
 from bridge.kafka.relay.transactional import TransactionalDelivery
-from bridge.kafka.topics.needs import NO_NEEDS, TopicNeeds
+from bridge.kafka.topics import NO_NEEDS, TopicNeeds
 from bridge.settings import KafkaSettings
 
 

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from bridge.errors import ConfigError, KafkaError
-from bridge.kafka.client.asking import answer
+from bridge.kafka.asking import answer
 from bridge.kafka.relay.cut import first_missing
 from bridge.kafka.relay.group import Group
 from bridge.kafka.relay.lane import Lane

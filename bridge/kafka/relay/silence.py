@@ -13,7 +13,7 @@ import asyncio  # noqa: TID251 - this room runs asyncio
 from collections.abc import Sequence
 
 from bridge.errors import ConfigError, KafkaError, KafkaUnreachableError
-from bridge.kafka.client.diagnosis import diagnose
+from bridge.kafka.probe import diagnose
 from bridge.kafka.relay.outage import Outage
 from bridge.settings import KafkaSettings
 

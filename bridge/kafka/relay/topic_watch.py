@@ -3,7 +3,7 @@ When topics are looked at, and who is told what came of it.
 
 All groups of a relay share one watch: what was found is one table in the log, and a
 start that ends says everything that is wrong at once. What is right and wrong stands
-in `topics.report`.
+in `topic_checks`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,8 @@ import structlog
 from bridge.errors import ConfigError, KafkaError, KafkaRefusedError
 from bridge.kafka.relay.outage import Outage
 from bridge.kafka.relay.statistics import RelayStatistics
-from bridge.kafka.topics.creation import creation
-from bridge.kafka.topics.facts import LookedUp, TopicFacts, look_up
-from bridge.kafka.topics.finding import TopicFinding, Verdict
-from bridge.kafka.topics.needs import TopicNeeds
-from bridge.kafka.topics.report import report
+from bridge.kafka.topic_checks import TopicFinding, Verdict, report
+from bridge.kafka.topics import LookedUp, TopicFacts, TopicNeeds, creation, look_up
 from bridge.settings import KafkaSettings
 
 

@@ -21,9 +21,9 @@ import structlog
 
 from bridge.errors import ConfigError, KafkaError, KafkaFencedError
 from bridge.events.record import StoredRecord
-from bridge.kafka.client.ending import end_all
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.producer.answers import BatchRefusedError, ClientError, is_fenced
+from bridge.kafka.producer.ending import end_all
 from bridge.kafka.producer.producer import Producer
 from bridge.kafka.producer.sent import Sent
 from bridge.kafka.relay.group import Group

@@ -23,8 +23,8 @@ from bridge.errors import (
     KafkaRefusedError,
     KafkaUnreachableError,
 )
-from bridge.kafka.client.connection import client_arguments, read_error
-from bridge.kafka.client.diagnosis import failed_start
+from bridge.kafka.connection import client_arguments, read_error
+from bridge.kafka.probe import failed_start
 from bridge.settings import KafkaSettings, Secret
 from tests.kit.authorities import Authority
 from tests.kit.broker import KafkaBroker

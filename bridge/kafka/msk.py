@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Final
 
 from bridge.errors import ConfigError, KafkaRefusedError, KafkaUnreachableError
-from bridge.kafka.client.tokens import Token
+from bridge.kafka.tokens import Token
 
 
 __all__ = ["check_installed", "sign_token"]

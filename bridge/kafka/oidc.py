@@ -19,8 +19,8 @@ import msgspec
 
 from bridge import __version__
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
-from bridge.kafka.client.tls import authorities
-from bridge.kafka.client.tokens import Token
+from bridge.kafka.security import authorities
+from bridge.kafka.tokens import Token
 from bridge.settings import KafkaSettings, Secret
 
 
