@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -21,7 +22,7 @@ import trio
 from bridge.kafka.handover import Handover, T
 
 
-__all__ = ["ClosingLoop", "LoopThread", "run_in_thread"]
+__all__ = ["ClosingLoop", "LoopThread", "in_daemon_thread", "run_in_thread"]
 
 log = structlog.get_logger("bridge.kafka")
 
@@ -47,34 +48,8 @@ class ClosingLoop(asyncio.SelectorEventLoop):
         return transport, protocol
 
     async def getaddrinfo(self, host: Any, port: Any, **hints: Any) -> Any:
-        """
-        Look a name up, as any loop does, but for the end.
-
-        A resolver that gets no answer takes half a minute, and both the loop and
-        the interpreter would wait for the thread that asyncio lends it.
-        """
-        found: asyncio.Future[Any] = self.create_future()
-
-        def settle(answer: Any, error: OSError | UnicodeError | None) -> None:
-            if found.done():
-                return
-            if error is None:
-                found.set_result(answer)
-            else:
-                found.set_exception(error)
-
-        def look() -> None:
-            answer, failure = None, None
-            try:
-                answer = socket.getaddrinfo(host, port, **hints)
-            except (OSError, UnicodeError) as error:
-                failure = error
-            # RuntimeError: the loop has ended, nobody waits any more.
-            with suppress(RuntimeError):
-                self.call_soon_threadsafe(settle, answer, failure)
-
-        threading.Thread(target=look, name="bridge-kafka-names", daemon=True).start()
-        return await found
+        """Look a name up; a resolver that gets no answer takes half a minute."""
+        return await in_daemon_thread(partial(socket.getaddrinfo, host, port, **hints))
 
     async def abort_connections(self) -> None:
         """
@@ -87,6 +62,38 @@ class ClosingLoop(asyncio.SelectorEventLoop):
             transport.abort()
         # Their protocols learn of it in the loop's next round.
         await asyncio.sleep(0)
+
+
+async def in_daemon_thread(work: Callable[[], _T]) -> _T:
+    """
+    Do what blocks in a thread that nobody waits for at the end.
+
+    Both the loop and the interpreter would wait for the threads that asyncio lends.
+
+    Args:
+        work: What blocks.
+
+    Returns:
+        What it gives; what it raises is raised.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[_T] = loop.create_future()
+
+    def settle(take: Callable[[], None]) -> None:
+        if not done.done():
+            take()
+
+    def look() -> None:
+        try:
+            take = partial(done.set_result, work())
+        except Exception as error:  # noqa: BLE001 - raised again in the loop
+            take = partial(done.set_exception, error)
+        # RuntimeError: the loop has ended, nobody waits any more.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, take)
+
+    threading.Thread(target=look, name="bridge-kafka-blocking", daemon=True).start()
+    return await done
 
 
 async def run_in_thread(work: Callable[[], Awaitable[_T]]) -> _T:

@@ -29,7 +29,7 @@ from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka.connection import unreachable
 from bridge.kafka.probe import connected
 from bridge.kafka.producer.answers import no_producer
-from bridge.kafka.requests import Described, describe_topics, lacking
+from bridge.kafka.requests import describe_topics, lacking
 from bridge.settings import KafkaSettings, Settings
 
 
@@ -75,13 +75,7 @@ class TopicRole(StrEnum):
 
 
 class TopicNeeds(msgspec.Struct, frozen=True):
-    """
-    What the bridge wants of a topic.
-
-    Attributes:
-        role: What it is for.
-        value_bytes: The largest value that will be written to it.
-    """
+    """What a topic is for, and the largest value that will be written to it."""
 
     role: TopicRole
     value_bytes: int
@@ -130,15 +124,7 @@ _CREATED: Final = {
 
 
 class Creation(msgspec.Struct, frozen=True):
-    """
-    A topic to be created.
-
-    Attributes:
-        topic: Its name.
-        partitions: How many it gets.
-        replication_factor: How many replicas each of them gets.
-        configs: Its configuration, by name.
-    """
+    """A topic to be created: name, partitions, replicas of each, configuration."""
 
     topic: str
     partitions: int
@@ -152,11 +138,7 @@ def creation(
     """
     Say how a topic is created.
 
-    Args:
-        topic: The topic.
-        all_needs: What the bridge wants of its topics; one that isn't among them gets
-            nothing but what holds for all.
-        settings: Partitions and replicas.
+    One that the bridge wants nothing of gets nothing but what holds for all.
     """
     replicas = settings.replication_factor
     configs = {
@@ -206,8 +188,7 @@ _NONE: Final = 0
 _UNKNOWN_TOPIC: Final = 3
 _NO_LEADER_YET: Final = 5
 _INVALID_NAME: Final = 17
-_UNAUTHORISED: Final = 29
-_CLUSTER_UNAUTHORISED: Final = 31
+_FORBIDDEN: Final = frozenset({29, 31})
 _EXISTS: Final = 36
 _BAD_TIMEOUT: Final = 50
 
@@ -354,8 +335,7 @@ async def survey(
         seconds: How long all of it may take.
 
     Raises:
-        KafkaUnreachableError: No broker answers.
-        KafkaRefusedError: The brokers refuse this user.
+        KafkaError: As `look_up`.
         ConfigError: A certificate or key can't be used.
     """
     try:
@@ -418,24 +398,19 @@ async def _look_up(
         elif topic.error_code != _NONE:
             problems[name] = _problem(name, topic.error_code)
         else:
-            facts[name] = _facts(name, topic, configs.get(name))
+            own = configs.get(name)
+            facts[name] = TopicFacts(
+                name,
+                len(topic.leaders),
+                int((own or {}).get("max.message.bytes", _DEFAULT_MAX_MESSAGE_BYTES)),
+                topic.topic_id,
+                topic.replicas,
+                topic.leaders,
+                own,
+                lacking(topic.operations, NEEDED),
+                lacking(topic.operations, _WISHED),
+            )
     return LookedUp(facts, tuple(absent), problems)
-
-
-def _facts(
-    name: str, topic: Described, configs: Mapping[str, str] | None
-) -> TopicFacts:
-    return TopicFacts(
-        name,
-        len(topic.leaders),
-        int((configs or {}).get("max.message.bytes", _DEFAULT_MAX_MESSAGE_BYTES)),
-        topic.topic_id,
-        topic.replicas,
-        topic.leaders,
-        configs,
-        lacking(topic.operations, NEEDED),
-        lacking(topic.operations, _WISHED),
-    )
 
 
 async def _configs(client: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -474,7 +449,7 @@ async def _create(
     )
     problems: dict[str, KafkaError] = {}
     for name, code, message in answer.topic_errors:
-        if code in {_UNAUTHORISED, _CLUSTER_UNAUTHORISED}:
+        if code in _FORBIDDEN:
             problems[name] = KafkaRefusedError(
                 f"Kafka would not let this user create {name}. Grant Create on the"
                 f" topic {name} (or on the cluster), or create it yourself."
@@ -483,10 +458,10 @@ async def _create(
             reason = message or errors.for_code(code).__name__
             problems[name] = KafkaRefusedError(
                 f"Kafka would not create {name}: {reason.rstrip('.')}. Look at"
-                " kafka.partitions (BRIDGE_KAFKA_PARTITIONS,"
-                f" {by_name[name].partitions}) and kafka.replication_factor"
-                " (BRIDGE_KAFKA_REPLICATION_FACTOR,"
-                f" {by_name[name].replication_factor}), or create it yourself."
+                f" kafka.partitions ({by_name[name].partitions}) and"
+                f" kafka.replication_factor ({by_name[name].replication_factor}), set"
+                " by BRIDGE_KAFKA_PARTITIONS and BRIDGE_KAFKA_REPLICATION_FACTOR, or"
+                " create it yourself."
             )
         elif code == _NONE and not validate_only:
             _log.info("topic.created", **msgspec.structs.asdict(by_name[name]))
@@ -510,17 +485,14 @@ async def _no_producer(client: Any, id_prefix: str | None) -> KafkaError | None:
 
 
 def _problem(name: str, code: int) -> KafkaError:
-    if code == _UNAUTHORISED:
+    if code in _FORBIDDEN:
         return KafkaRefusedError(
             f"Kafka forbids this user the topic {name}. Grant the user Read and Write"
             f" on the topic {name}."
         )
     if code == _INVALID_NAME:
         return KafkaRefusedError(f"Kafka takes no topic called {name!r}.")
+    reason = f"can't describe the topic {name}: {errors.for_code(code).__name__}"
     if code == _NO_LEADER_YET:
-        return KafkaUnreachableError(
-            f"Kafka gives no leader for {name}; see that its brokers are up"
-        )
-    return KafkaUnreachableError(
-        f"Kafka can't describe the topic {name}: {errors.for_code(code).__name__}"
-    )
+        reason = f"gives no leader for {name}; see that its brokers are up"
+    return KafkaUnreachableError(f"Kafka {reason}")
