@@ -3,7 +3,7 @@ What aiokafka can't do, and is done here by a request of the bridge's own.
 
 All of it goes over the public API of aiokafka 0.14 (`AIOKafkaClient.send` and the
 classes of `aiokafka.protocol`); each has a test that fails when aiokafka moves, in
-`tests/kafka/test_requests.py`.
+`tests/kafka/topics/test_metadata.py`.
 
 - Kafka's id of a topic, which tells it from one of the same name made later, and what
   this user may do with it (KIP-430). aiokafka speaks metadata up to version 5, ids came
