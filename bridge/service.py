@@ -28,7 +28,7 @@ from bridge.healing import HealingTasks
 from bridge.http.tls import ReloadingContext
 from bridge.kafka.relay.epoch import WireFormat
 from bridge.kafka.relay.relay import Relay
-from bridge.kafka.topics.needs import topic_needs
+from bridge.kafka.topics import topic_needs
 from bridge.operations import logs
 from bridge.operations.health import Health
 from bridge.operations.heartbeat import LoopHeartbeat

@@ -16,8 +16,7 @@ from bridge.contract.json_schema import schema_of
 from bridge.contract.messages import CHANNELS, Channel, Example
 from bridge.contract.published import PUBLISHED
 from bridge.events import header_names as names
-from bridge.kafka.topics.creation import creation
-from bridge.kafka.topics.needs import topic_needs
+from bridge.kafka.topics import creation, topic_needs
 from bridge.settings import Settings
 
 

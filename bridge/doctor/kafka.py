@@ -1,13 +1,14 @@
 """
 The way to Kafka: each address, its brokers, then topics, sizes and rights.
 
-What is asked stands in `bridge.kafka.preflight`, what topics must be like in
-`bridge.kafka.topics.report`. Here it becomes lines.
+What is asked is in `bridge.kafka.probe` and `bridge.kafka.topics`, what topics must be
+like in `bridge.kafka.topic_checks`. Here it becomes lines.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Final
 
 import trio
@@ -17,11 +18,11 @@ from bridge.doctor.network import Place, branch_to, reached
 from bridge.doctor.remedies import ProblemError, problem_of, split
 from bridge.doctor.topics import Told, Topic, tell_writing
 from bridge.errors import ExitCode, KafkaError
-from bridge.kafka.client.tls import tls_context
-from bridge.kafka.preflight import ask_rights, find_topics, knock, places_of
-from bridge.kafka.topics.creation import creation
-from bridge.kafka.topics.needs import topic_needs
-from bridge.kafka.topics.report import report
+from bridge.kafka.loop import run_in_thread
+from bridge.kafka.probe import Knock, knock, places_of
+from bridge.kafka.security import tls_context
+from bridge.kafka.topic_checks import report
+from bridge.kafka.topics import survey, topic_needs
 from bridge.settings import KafkaSettings, Settings
 
 
@@ -34,7 +35,7 @@ _REFUSED: Final = ExitCode.REFUSED_BY_KAFKA
 
 # A broker answers within milliseconds, a new one within a second.
 _KNOCK_SECONDS: Final = 2.0
-_TOPICS_SECONDS: Final = 3.0
+_TOPICS_SECONDS: Final = 6.0
 
 
 class Cluster:
@@ -121,7 +122,7 @@ class Cluster:
         # Two questions, and a moment for their thread.
         seconds = 2 * _KNOCK_SECONDS + 0.5
         with branch.step("kafka.broker", seconds) as found:
-            answer = await knock(kafka, place.host, place.port, _KNOCK_SECONDS)
+            answer = await _knock(kafka, place.host, place.port)
             error = answer.error
             if error is not None and answer.is_tls and branch.has("kafka.tls"):
                 branch.blame("kafka.tls", problem_of(error))
@@ -145,7 +146,7 @@ class Cluster:
         problems: dict[str, KafkaError] = {}
 
         async def try_one(host: str, port: int) -> None:
-            answer = await knock(self._kafka, host, port, _KNOCK_SECONDS)
+            answer = await _knock(self._kafka, host, port)
             if answer.error is not None:
                 problems[f"{host}:{port}"] = answer.error
 
@@ -162,7 +163,6 @@ class Cluster:
     # -- Topics and rights --------------------------------------------------------
 
     async def _look(self, outbox_id: Callable[[], Awaitable[str | None]]) -> None:
-        names = list(self._needs)
         id_prefix = None
         if self._settings.delivery == "transactional":
             # As `transactional` names them; without an outbox the rest isn't known yet.
@@ -171,25 +171,15 @@ class Cluster:
             if own is not None:
                 id_prefix += f"{own}."
         told: Told | None = None
-        # Two questions, and a moment for each one's thread.
-        seconds = 2 * (_TOPICS_SECONDS + 0.5)
+        asking = partial(survey, self._kafka, self._needs, id_prefix, _TOPICS_SECONDS)
+        # A moment for the question's thread.
+        seconds = _TOPICS_SECONDS + 1.0
         with self._looking as branch, branch.step("kafka.lookup", seconds) as found:
-            looked_up = await find_topics(self._kafka, names, _TOPICS_SECONDS)
-            creations = [
-                creation(name, self._needs, self._kafka)
-                for name in looked_up.missing
-                if self._kafka.create_topics
-            ]
-            rights = await ask_rights(
-                self._kafka,
-                list(looked_up.facts),
-                id_prefix=id_prefix,
-                creations=creations,
-                seconds=_TOPICS_SECONDS,
-            )
+            looked_up, rights = await run_in_thread(asking)
             findings = report(looked_up, self._needs, self._kafka)
             told = Told(self._kafka, looked_up, findings, rights)
-            found.detail = f"{len(looked_up.facts)} of {len(names)} topics are there"
+            there, wanted = len(looked_up.facts), len(self._needs)
+            found.detail = f"{there} of {wanted} topics are there"
         if told is None:
             self._leave(self._looking.failed)
             return
@@ -220,6 +210,10 @@ def _places(kafka: KafkaSettings) -> list[Place]:
         Place(host, port, is_tls, _SETTING, ca_setting, plainly)
         for host, port in places_of(kafka)
     ]
+
+
+async def _knock(kafka: KafkaSettings, host: str, port: int) -> Knock:
+    return await run_in_thread(partial(knock, kafka, host, port, _KNOCK_SECONDS))
 
 
 def _has_sasl(kafka: KafkaSettings) -> bool:

@@ -1,7 +1,7 @@
 """
 What is said of topics, sizes and rights: lines out of what the brokers told.
 
-What topics must be like stands in `bridge.kafka.topics.report`. Nobody is asked here.
+What topics must be like stands in `bridge.kafka.topic_checks`. Nobody is asked here.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import msgspec
 from bridge.doctor.branch import Branch, Found
 from bridge.doctor.remedies import ProblemError
 from bridge.errors import ExitCode
-from bridge.kafka.preflight import Right, Rights
-from bridge.kafka.topics.facts import LookedUp
-from bridge.kafka.topics.finding import TopicFinding, Verdict
+from bridge.kafka.topic_checks import TopicFinding, Verdict
+from bridge.kafka.topics import LookedUp, Rights, TopicFacts
 from bridge.settings import KafkaSettings
 
 
@@ -26,7 +25,7 @@ __all__ = ["Told", "Topic", "tell_writing"]
 _REFUSED: Final = ExitCode.REFUSED_BY_KAFKA
 
 _SIZE: Final = "max.message.bytes"
-# What `topics.report` calls rights, and a configuration that this user may not see:
+# What `topic_checks` calls rights, and a configuration that this user may not see:
 # `kafka.acls` tells of both.
 _OF_RIGHTS: Final = frozenset({"rights", "configuration"})
 
@@ -105,8 +104,7 @@ class Topic:
             self._rights.failed = self._size.failed = "the topic"
             return
         with self._rights as branch, branch.step("kafka.acls") as found:
-            right = told.rights.topics.get(self._name)
-            _tell_right(self._name, right, told.kafka, found)
+            _tell_right(facts, told.kafka, found)
         with self._size as branch, branch.step("kafka.sizes") as found:
             _tell_size(told.findings[self._name], found)
 
@@ -145,23 +143,22 @@ def _warn(findings: Iterable[TopicFinding], found: Found) -> None:
             found.warn(f"{one.what} is {one.found}, wanted is {one.needed}", one.remedy)
 
 
-def _tell_right(
-    name: str, right: Right | None, kafka: KafkaSettings, found: Found
-) -> None:
-    if right is None:
+def _tell_right(facts: TopicFacts, kafka: KafkaSettings, found: Found) -> None:
+    lacks = facts.lacks
+    if lacks is None:
         found.detail = "these brokers don't tell what a user may do"
         return
-    if right.needed:
+    if lacks:
         raise ProblemError(
-            f"this user lacks {' and '.join(right.needed)} on the topic",
-            _grant(name, right.needed, kafka),
+            f"this user lacks {' and '.join(lacks)} on the topic",
+            _grant(facts.name, lacks, kafka),
         )
     found.detail = "Read, Write and Describe; no consumer group is used"
-    if right.wished:
+    if facts.lacks_wished:
         found.warn(
             "this user lacks DescribeConfigs: what is dangerous about the topic can't"
             " be told",
-            _grant(name, right.wished, kafka),
+            _grant(facts.name, facts.lacks_wished, kafka),
         )
 
 

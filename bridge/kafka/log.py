@@ -34,9 +34,12 @@ from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
 )
 
 from bridge.errors import KafkaError, KafkaUnreachableError
-from bridge.kafka.client.connection import client_arguments, read_error, topic_missing
-from bridge.kafka.client.diagnosis import failed_start
-from bridge.kafka.client.ending import start_client
+from bridge.kafka.connection import (
+    client_arguments,
+    read_error,
+    start_client,
+    topic_missing,
+)
 from bridge.kafka.offsets import (
     CONSUMER,
     DEBUGGER,
@@ -45,7 +48,8 @@ from bridge.kafka.offsets import (
     ask_offsets,
     held_offsets,
 )
-from bridge.kafka.topics.ids import topic_ids
+from bridge.kafka.probe import failed_start
+from bridge.kafka.requests import topic_ids
 from bridge.settings import KafkaSettings
 
 

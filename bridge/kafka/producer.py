@@ -25,9 +25,9 @@ from aiokafka import (  # noqa: TID251 - the Kafka thread speaks to aiokafka
 
 from bridge.events.record import StoredRecord
 from bridge.kafka.answers import REFUSALS, BatchRefusedError, ClientError, no_producer
-from bridge.kafka.client.connection import client_arguments
-from bridge.kafka.client.diagnosis import failed_start
+from bridge.kafka.connection import client_arguments
 from bridge.kafka.headers import HeaderWriter
+from bridge.kafka.probe import failed_start
 from bridge.settings import KafkaSettings
 
 

@@ -26,10 +26,10 @@ from aiokafka import (  # noqa: TID251 - as above
 )
 
 from bridge.errors import KafkaError, KafkaRefusedError
-from bridge.kafka.client.connection import topic_missing
-from bridge.kafka.client.handover import Handover
-from bridge.kafka.client.loop_thread import LoopThread
+from bridge.kafka.connection import topic_missing
+from bridge.kafka.handover import Handover
 from bridge.kafka.log import connected, consuming, partitions_of, translated
+from bridge.kafka.loop import LoopThread
 from bridge.kafka.offsets import EARLIEST, LATEST, ask_offsets
 from bridge.settings import KafkaSettings
 

@@ -15,9 +15,9 @@ from typing import TypeAlias
 import msgspec
 import trio
 
-from bridge.kafka.client.handover import Handover
-from bridge.kafka.client.loop_thread import LoopThread
+from bridge.kafka.handover import Handover
 from bridge.kafka.log import Bounds, Log, partitions_of, translated
+from bridge.kafka.loop import LoopThread
 from bridge.kafka.offsets import EARLIEST, LATEST, may_be_compacted
 from bridge.settings import KafkaSettings
 

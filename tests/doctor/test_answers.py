@@ -14,7 +14,7 @@ from aiokafka.protocol.transaction import (  # noqa: TID251 - likewise
 )
 
 from bridge.doctor import Outcome, Report
-from bridge.kafka.topics.ids import Metadata
+from bridge.kafka.requests import Metadata
 from tests.doctor.ground import Ground, only_remarkable, remarkable
 from tests.doctor.planting import NO_SUBJECT, registry
 from tests.kafka.relay.transactions import intercept

@@ -31,7 +31,7 @@ from bridge.kafka.relay import (
     topic_watch,
     transactional,
 )
-from bridge.kafka.topics.facts import LookedUp, TopicFacts
+from bridge.kafka.topics import LookedUp, TopicFacts
 from bridge.settings import KafkaSettings
 from tests.models.model_client import ModelLog, ModelProducer
 from tests.models.model_log import (

@@ -18,7 +18,7 @@ from bridge.events import header_names as names
 from bridge.events.record import StoredRecord
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.log import Bounds
-from bridge.kafka.producer.answers import BatchRefusedError, ClientError
+from bridge.kafka.answers import BatchRefusedError, ClientError
 from tests.models.model_log import ANSWER_SECONDS, POISON, CommitFault, Fault, Written
 
 

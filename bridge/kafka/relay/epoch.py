@@ -28,7 +28,7 @@ from bridge.kafka.relay.publications import PublicationTrace, error_type
 from bridge.kafka.relay.statistics import RelayStatistics, add, delivered
 from bridge.kafka.relay.tails import Tail, last_confirmed, scan
 from bridge.kafka.relay.topic_watch import TopicWatch
-from bridge.kafka.topics.facts import TopicFacts
+from bridge.kafka.topics import TopicFacts
 from bridge.outbox import Outbox
 from bridge.outbox.values import PartitionState, Placed
 from bridge.settings import KafkaSettings

@@ -25,8 +25,8 @@ from bridge.errors import KafkaUnreachableError
 from bridge.kafka.answers import ClientError
 from bridge.kafka.headers import own_identity
 from bridge.kafka.log import Bounds, open_log
+from bridge.kafka.offsets import commit_empty
 from bridge.kafka.relay.epoch import EpochEndedError, Group
-from bridge.kafka.requests import commit_empty
 
 
 __all__ = ["HangingTransactions"]

@@ -20,8 +20,8 @@ import trio
 
 from bridge.errors import BridgeError, KafkaUnreachableError, OutboxDamagedError
 from bridge.events.dead_letter import DEFAULT_MAX_BYTES
-from bridge.kafka.client.ending import ClosingLoop
 from bridge.kafka.headers import HeaderWriter
+from bridge.kafka.loop import ClosingLoop
 from bridge.kafka.producer import keep_track_of_tasks
 from bridge.kafka.relay.epoch import Delivery, Group, WireFormat, serve
 from bridge.kafka.relay.idempotent import IdempotentDelivery
@@ -31,7 +31,7 @@ from bridge.kafka.relay.publications import PublicationTrace
 from bridge.kafka.relay.statistics import RelayStatistics
 from bridge.kafka.relay.topic_watch import TopicWatch
 from bridge.kafka.relay.transactional import TransactionalDelivery
-from bridge.kafka.topics.needs import NO_NEEDS, TopicNeeds
+from bridge.kafka.topics import NO_NEEDS, TopicNeeds
 from bridge.outbox import Outbox
 from bridge.outbox.values import Placed
 from bridge.settings import KafkaSettings

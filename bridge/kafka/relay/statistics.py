@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from bridge.events.record import StoredRecord
-from bridge.kafka.topics.finding import TopicFinding
+from bridge.kafka.topic_checks import TopicFinding
 
 
 __all__ = ["Durations", "RelayStatistics", "add", "delivered"]

@@ -3,7 +3,7 @@ When topics are looked at, and who is told what came of it.
 
 All groups of a relay share one watch: what was found is one table in the log, and a
 start that ends says everything that is wrong at once. What is right and wrong stands
-in `topics.report`.
+in `topic_checks`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from collections.abc import Collection, Iterable, Mapping
 import msgspec
 import structlog
 
-from bridge.errors import ConfigError, KafkaError, KafkaRefusedError
+from bridge.errors import (
+    ConfigError,
+    KafkaError,
+    KafkaRefusedError,
+    KafkaUnreachableError,
+)
 from bridge.kafka.relay.outage import Outage
 from bridge.kafka.relay.statistics import RelayStatistics
-from bridge.kafka.topics.creation import creation
-from bridge.kafka.topics.facts import LookedUp, TopicFacts, look_up
-from bridge.kafka.topics.finding import TopicFinding, Verdict
-from bridge.kafka.topics.needs import TopicNeeds
-from bridge.kafka.topics.report import report
+from bridge.kafka.topic_checks import TopicFinding, Verdict, report
+from bridge.kafka.topics import LookedUp, TopicFacts, TopicNeeds, creation, look_up
 from bridge.settings import KafkaSettings
 
 
@@ -77,8 +79,11 @@ class TopicWatch:
         found = await self._look()
         if isinstance(found, LookedUp):
             for name in names:
+                problem = found.problems.get(name)
                 if name not in found.facts:
-                    raise self._wrong(found.problems.get(name))
+                    # A refusal tells of all topics.
+                    is_passing = isinstance(problem, KafkaUnreachableError)
+                    raise problem if problem and is_passing else self._refusal()
             return {name: found.facts[name] for name in names}
         raise found
 
@@ -168,25 +173,13 @@ class TopicWatch:
             verdict.value: sum(row.verdict is verdict for row in rows)
             for verdict in Verdict
         }
-        table = [msgspec.to_builtins(row) for row in rows]
-        if counts[Verdict.DANGEROUS] or counts[Verdict.MISSING]:
-            _log.warning(
-                "topics.changed" if before else "topics.checked",
-                **counts,
-                findings=table,
-            )
-        else:
-            _log.info(
-                "topics.changed" if before else "topics.checked",
-                **counts,
-                findings=table,
-            )
-
-    def _wrong(self, problem: KafkaError | None) -> KafkaError:
-        """Say what is wrong with a topic; a refusal tells of all topics."""
-        if problem is not None and not isinstance(problem, KafkaRefusedError):
-            return problem
-        return self._refusal()
+        is_bad = counts[Verdict.DANGEROUS] or counts[Verdict.MISSING]
+        write = _log.warning if is_bad else _log.info
+        write(
+            "topics.changed" if before else "topics.checked",
+            **counts,
+            findings=[msgspec.to_builtins(row) for row in rows],
+        )
 
     def _refusal(self) -> KafkaRefusedError:
         """Say everything that keeps the bridge from its work."""

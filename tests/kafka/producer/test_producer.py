@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer, errors  # noqa: TID251 - what is made to 
 from bridge.errors import KafkaRefusedError, KafkaUnreachableError
 from bridge.events.record import StoredRecord
 from bridge.kafka.headers import HeaderWriter
-from bridge.kafka.producer.answers import ClientError
+from bridge.kafka.answers import ClientError
 from bridge.kafka.producer.producer import Producer
 from bridge.kafka.relay.producers import Producers
 from bridge.kafka.relay.statistics import RelayStatistics

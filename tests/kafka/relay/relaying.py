@@ -21,7 +21,7 @@ from bridge.events.record import Envelope, Record
 from bridge.kafka.relay.ports import Framing
 from bridge.kafka.relay.publications import PublicationTrace
 from bridge.kafka.relay.relay import Relay
-from bridge.kafka.topics.needs import NO_NEEDS, TopicNeeds
+from bridge.kafka.topics import NO_NEEDS, TopicNeeds
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.settings import KafkaSettings, OutboxSettings
 from tests.conftest import Topic

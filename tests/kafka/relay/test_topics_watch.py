@@ -12,8 +12,8 @@ import structlog
 import trio
 
 from bridge.errors import KafkaRefusedError
-from bridge.kafka.topics.finding import Verdict
-from bridge.kafka.topics.needs import TopicNeeds, TopicRole
+from bridge.kafka.topic_checks import Verdict
+from bridge.kafka.topics import TopicNeeds, TopicRole
 from tests.conftest import Topic
 from tests.kafka.relay.orders import alter
 from tests.kafka.relay.relaying import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 - runs the room's coroutines
 
 from bridge.errors import KafkaError
-from bridge.kafka.client.diagnosis import diagnose
-from bridge.kafka.client.ending import ClosingLoop
+from bridge.kafka.loop import ClosingLoop
+from bridge.kafka.probe import diagnose
 from bridge.settings import KafkaSettings
 
 

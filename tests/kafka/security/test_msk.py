@@ -14,9 +14,9 @@ import urllib.parse
 import pytest
 
 from bridge.errors import ConfigError, ExitCode, KafkaRefusedError
-from bridge.kafka.client.connection import client_arguments
-from bridge.kafka.client.msk import sign_token
-from bridge.kafka.client.tokens import TokenProvider
+from bridge.kafka.connection import client_arguments
+from bridge.kafka.msk import sign_token
+from bridge.kafka.tokens import TokenProvider
 from bridge.settings import KafkaSettings
 
 

@@ -11,8 +11,8 @@ import trio
 from confluent_kafka.admin import AclOperation, ResourceType
 
 from bridge.errors import ExitCode, KafkaRefusedError
-from bridge.kafka.topics.finding import Verdict
-from bridge.kafka.topics.needs import TopicNeeds, TopicRole
+from bridge.kafka.topic_checks import Verdict
+from bridge.kafka.topics import TopicNeeds, TopicRole
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (

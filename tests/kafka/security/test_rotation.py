@@ -17,7 +17,7 @@ import pytest
 import structlog
 import trio
 
-from bridge.kafka.client import tokens
+from bridge.kafka import tokens
 from bridge.kafka.relay import outage, silence
 from bridge.settings import KafkaSettings, Secret
 from tests.conftest import Topic

@@ -9,8 +9,8 @@ import pytest
 from aiokafka.errors import KafkaConnectionError  # noqa: TID251 - what it may raise
 
 from bridge.errors import ConfigError, KafkaError, KafkaRefusedError
-from bridge.kafka.client import tokens
-from bridge.kafka.client.tokens import Token, TokenProvider, TokenSource, shared_source
+from bridge.kafka import tokens
+from bridge.kafka.tokens import Token, TokenProvider, TokenSource, shared_source
 
 
 class Clock:

@@ -7,13 +7,17 @@ from types import SimpleNamespace
 
 import pytest
 from aiokafka import errors  # noqa: TID251 - what is made to fail
-from aiokafka.admin import AIOKafkaAdminClient  # noqa: TID251 - likewise
+from aiokafka.protocol.admin import (  # noqa: TID251 - likewise
+    DescribeConfigsRequest,
+)
 
 from bridge.errors import KafkaRefusedError, KafkaUnreachableError
-from bridge.kafka.topics import facts as topics
-from bridge.kafka.topics.facts import LookedUp, look_up
+from bridge.kafka import topics
+from bridge.kafka.requests import Described, Metadata
+from bridge.kafka.topics import LookedUp, look_up
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import settings_for
+from tests.kafka.relay.transactions import intercept
 from tests.kit.broker import KafkaBroker
 
 
@@ -25,10 +29,10 @@ def look(topic: Topic, *names: str) -> LookedUp:
 def answer_with(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     """Let Kafka describe every topic with an error."""
 
-    async def describe(_: object, names: list[str]) -> list[dict[str, object]]:
-        return [{"topic": name, "error_code": code, "partitions": []} for name in names]
+    async def describe(_: object, names: list[str]) -> dict[str, Described]:
+        return {name: Described(code, {}, 0) for name in names}
 
-    monkeypatch.setattr(AIOKafkaAdminClient, "describe_topics", describe)
+    monkeypatch.setattr(topics, "describe_topics", describe)
 
 
 def test_tells_partitions_and_size_limits(kafka: KafkaBroker, topic: Topic) -> None:
@@ -56,10 +60,10 @@ def test_does_without_the_right_to_read_settings(
 ) -> None:
     """Without DescribeConfigs Kafka's default limit is taken."""
 
-    async def describe(*_: object) -> list[SimpleNamespace]:
-        return [SimpleNamespace(resources=[(29, "not authorised", 2, "jobs", [])])]
+    async def forbid(_: object) -> object:
+        return SimpleNamespace(resources=[(29, "not authorised", 2, "jobs", [])])
 
-    monkeypatch.setattr(AIOKafkaAdminClient, "describe_configs", describe)
+    intercept(monkeypatch, DescribeConfigsRequest, forbid)
     facts = look(topic).facts[topic.name]
     assert (facts.max_message_bytes, facts.configs) == (1_048_588, None)
 
@@ -100,9 +104,9 @@ def test_a_connection_that_breaks_is_unreachable(
     """Errors of aiokafka come out as the bridge's, with an address."""
     for error in (errors.KafkaConnectionError("gone"), errors.RequestTimedOutError()):
 
-        async def fail(*_: object, error: Exception = error) -> None:
+        async def fail(_: object, error: Exception = error) -> object:
             raise error
 
-        monkeypatch.setattr(AIOKafkaAdminClient, "describe_topics", fail)
+        intercept(monkeypatch, Metadata, fail)
         with pytest.raises(KafkaUnreachableError, match=topic.bootstrap_servers):
             look(topic)

@@ -12,11 +12,17 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import ConfigResource, ResourceType
 
-from bridge.kafka.topics.creation import creation, creation_command
-from bridge.kafka.topics.facts import LookedUp, TopicFacts, look_up
-from bridge.kafka.topics.finding import TopicFinding, Verdict
-from bridge.kafka.topics.needs import TopicNeeds, TopicRole, topic_needs
-from bridge.kafka.topics.report import report
+from bridge.kafka.topic_checks import TopicFinding, Verdict, report
+from bridge.kafka.topics import (
+    LookedUp,
+    TopicFacts,
+    TopicNeeds,
+    TopicRole,
+    creation,
+    creation_command,
+    look_up,
+    topic_needs,
+)
 from bridge.settings import KafkaSettings, Settings
 from bridge.settings.sections import LimitSettings
 from tests.kit.broker import KafkaBroker, admin_of

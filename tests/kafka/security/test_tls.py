@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from bridge.errors import ConfigError
-from bridge.kafka.client.tls import tls_context
+from bridge.kafka.security import tls_context
 from bridge.settings import KafkaSettings
 
 

@@ -1,17 +1,22 @@
 """
-Kafka's ids of topics, what tells a topic from one of the same name made anew, and
-what this user may do with them.
+What aiokafka can't do, and is done here by a request of the bridge's own.
 
-aiokafka 0.14 speaks metadata up to version 5, ids came with version 10 (KIP-516,
-Kafka 2.8). So that one version of the request is written down here.
+All of it goes over the public API of aiokafka 0.14 (`AIOKafkaClient.send` and the
+classes of `aiokafka.protocol`); each has a test that fails when aiokafka moves, in
+`tests/kafka/topics/test_metadata.py`.
+
+- Kafka's id of a topic, which tells it from one of the same name made later, and what
+  this user may do with it (KIP-430). aiokafka speaks metadata up to version 5, ids came
+  with version 10 (KIP-516, Kafka 2.8). `describe_topics`, `topic_ids`.
+- A broker's no to a token, which aiokafka takes for a yes: see `probe`.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from aiokafka.errors import (  # noqa: TID251 - this room speaks to aiokafka
@@ -22,6 +27,7 @@ from aiokafka.protocol.api import (  # noqa: TID251 - as above
     RequestStruct,
     Response,
 )
+from aiokafka.protocol.metadata import MetadataRequest  # noqa: TID251 - as above
 from aiokafka.protocol.types import (  # noqa: TID251 - as above
     AbstractType,
     Boolean,
@@ -34,24 +40,35 @@ from aiokafka.protocol.types import (  # noqa: TID251 - as above
 )
 
 
-__all__ = ["Metadata", "Shown", "ask_topics", "topic_ids"]
+__all__ = ["Described", "Metadata", "describe_topics", "lacking", "topic_ids"]
 
-_METADATA = 3
-_VERSION = 10
-_NO_ID = uuid.UUID(int=0)
+# -- Topic ids and permissions: metadata of version 10 --------------------------
+
+_METADATA: Final = 3
+_VERSION: Final = 10
+_NO_ID: Final = uuid.UUID(int=0)
+
+# What a broker answers that doesn't tell what a user may do.
+_NOT_TOLD: Final = -(2**31)
 
 
-class Shown(msgspec.Struct, frozen=True):
+class Described(msgspec.Struct, frozen=True):
     """
-    What metadata shows of a topic that is there.
+    What metadata has of a topic.
 
     Attributes:
-        topic_id: Its id.
-        operations: What this user may do with it: see `rights`.
+        error_code: The protocol's, 0 for one that is there.
+        leaders: The broker that leads each partition, by number; -1 for none.
+        replicas: How many the partition with the fewest has.
+        topic_id: Its id; None if the broker is older than ids.
+        operations: What this user may do with it, as bits: see `lacking`.
     """
 
-    topic_id: str
-    operations: int
+    error_code: int
+    leaders: Mapping[int, int]
+    replicas: int
+    topic_id: str | None = None
+    operations: int = _NOT_TOLD
 
 
 class _Uuid(AbstractType[uuid.UUID]):  # type: ignore[misc] # aiokafka is untyped
@@ -156,37 +173,69 @@ class Metadata(Request[_Question]):  # type: ignore[misc] # aiokafka is untyped
         return request_struct_class(topics, False, False, True, no_tags)
 
 
-async def ask_topics(client: Any, names: Sequence[str]) -> dict[str, Shown]:
+async def describe_topics(client: Any, names: Sequence[str]) -> dict[str, Described]:
     """
-    Ask a broker for topics.
+    Ask a broker for topics; none is created.
 
     Args:
         client: A started `AIOKafkaClient` (0.14).
         names: The topics.
 
     Returns:
-        What it shows by name, without topics that it doesn't know; empty if the
-        broker is older than ids.
+        What it has of each, in this order.
 
     Raises:
         aiokafka.errors.KafkaError: The broker doesn't answer.
     """
     node = client.get_random_node()
-    if node is None:
-        return {}
     try:
         answer = await client.send(node, Metadata(names))
+        found = {
+            name: Described(
+                code,
+                *_placed(parts, 4),
+                None if topic_id == _NO_ID else str(topic_id),
+                operations,
+            )
+            for code, name, topic_id, _, parts, operations, _ in answer.topics
+        }
     except (IncompatibleBrokerVersion, NotImplementedError):
         # aiokafka raises the second where it has no version that the broker has.
-        return {}
-    return {
-        topic[1]: Shown(str(topic[2]), topic[5])
-        for topic in answer.topics
-        if topic[2] != _NO_ID
-    }
+        request = MetadataRequest(list(names), allow_auto_topic_creation=False)
+        answer = await client.send(node, request)
+        found = {
+            row[1]: Described(row[0], *_placed(row[-1], 3)) for row in answer.topics
+        }
+    return {name: found[name] for name in names}
+
+
+def _placed(
+    parts: Sequence[tuple[Any, ...]], replicas: int
+) -> tuple[dict[int, int], int]:
+    """Give leaders by partition and the fewest replicas, which are in that column."""
+    leaders = {part[1]: part[2] for part in parts}
+    return leaders, min((len(part[replicas]) for part in parts), default=0)
 
 
 async def topic_ids(client: Any, names: Sequence[str]) -> dict[str, str]:
-    """Ask a broker for the ids of topics: as `ask_topics`."""
-    shown = await ask_topics(client, names)
-    return {name: one.topic_id for name, one in shown.items()}
+    """Ask for the ids of topics, without those that have none: as `describe_topics`."""
+    if client.get_random_node() is None:
+        return {}
+    found = await describe_topics(client, names)
+    return {name: one.topic_id for name, one in found.items() if one.topic_id}
+
+
+def lacking(operations: int, wanted: Mapping[int, str]) -> tuple[str, ...] | None:
+    """
+    Tell what a user lacks of some rights.
+
+    Args:
+        operations: The bits, one for each AclOperation of the protocol (KIP-430).
+        wanted: The rights by their bits.
+
+    Returns:
+        Their names; None if the broker doesn't tell.
+    """
+    if operations == _NOT_TOLD:
+        return None
+    return tuple(name for bit, name in wanted.items() if not operations >> bit & 1)

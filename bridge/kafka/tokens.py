@@ -1,8 +1,9 @@
 """
-Tokens for OAUTHBEARER: kept until shortly before they expire, the broker's answer read.
+Tokens for OAUTHBEARER: kept until shortly before they expire.
 
-Owns what aiokafka asks for when it connects. Where a token comes from stands in `oidc`
-and `msk`. Clients come and go; those of one loop share a token.
+Owns what aiokafka asks for when it connects. Where a token comes from is in `oidc` and
+`msk`. Clients come and go; those of one loop share a token. aiokafka 0.14 takes any
+answer of a broker for a yes: that one refuses a token is found out by `probe`.
 """
 
 from __future__ import annotations
@@ -15,10 +16,6 @@ from weakref import WeakKeyDictionary
 import msgspec
 from aiokafka.abc import (  # noqa: TID251 - this room speaks to aiokafka
     AbstractTokenProvider,
-)
-from aiokafka.conn import (  # noqa: TID251 - as above
-    AIOKafkaConnection,
-    OAuthAuthenticator,
 )
 from aiokafka.errors import KafkaConnectionError  # noqa: TID251 - as above
 
@@ -155,40 +152,3 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc] # aiokafka is 
     def extensions(self) -> dict[str, str]:
         """Give the SASL extensions."""
         return self._extensions
-
-    def refused(self) -> None:
-        """Note that a broker refuses the token."""
-        self._source.refused()
-
-
-class _AnswerRead(OAuthAuthenticator):  # type: ignore[misc] # aiokafka is untyped
-    """
-    The exchange with a broker's refusal in it.
-
-    aiokafka 0.14 sends the token and takes any answer for a yes: a producer then tries
-    again and again in silence. An answer that isn't empty is a no, and the reason
-    comes for a dummy reply (RFC 7628, section 3.2.3).
-    """
-
-    def __init__(self, provider: TokenProvider) -> None:
-        super().__init__(sasl_oauth_token_provider=provider)
-        self._provider = provider
-        self._is_told = False
-
-    async def step(self, payload: bytes | None) -> tuple[bytes, bool] | None:
-        """Give what is to be sent next, None at the end."""
-        if payload and not self._is_told:
-            self._is_told = True
-            self._provider.refused()
-            return b"\x01", True
-        step: tuple[bytes, bool] | None = await super().step(payload)
-        return step
-
-
-def _authenticator(connection: AIOKafkaConnection) -> _AnswerRead:
-    provider = connection._sasl_oauth_token_provider  # noqa: SLF001 - has no name
-    return _AnswerRead(provider)
-
-
-# Each connection makes its own authenticator, and nothing else lets one be chosen.
-AIOKafkaConnection.authenticator_oauth = _authenticator

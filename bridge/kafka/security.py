@@ -1,8 +1,8 @@
 """
 Whom the bridge trusts at a broker, and what it shows of itself.
 
-Owns the way from the settings' files to a TLS context. When files are read again is
-`credentials`' business, what a failed handshake means `diagnosis`'.
+Owns the way from the settings' files to a TLS context that follows them. What a failed
+handshake means is `probe`'s business.
 """
 
 from __future__ import annotations
@@ -10,20 +10,69 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import Iterator
+from typing import Any, Self
+
+import structlog
 
 from bridge.errors import ConfigError
 from bridge.settings import KafkaSettings, Signature, require_regular, signature
 
 
-__all__ = ["TlsFiles", "authorities", "tls_context", "tls_files"]
+__all__ = ["FollowingContext", "authorities", "tls_context"]
 
-# Of each file; None for one that isn't there.
-TlsFiles = tuple[Signature | None, ...]
+_log = structlog.get_logger("bridge.kafka")
+
+
+class FollowingContext(ssl.SSLContext):
+    """
+    A context whose next connection is made with what the files hold by then.
+
+    A client of aiokafka keeps the one context that it was made with. Files that don't
+    fit each other yet, because one was exchanged and the other is about to be, leave
+    what was there in use; they are looked at again with the next connection.
+
+    Args:
+        settings: Name the files.
+
+    Raises:
+        ConfigError: A file is missing, unreadable or no PEM of its kind.
+    """
+
+    def __new__(cls, settings: KafkaSettings) -> Self:
+        """Make one that verifies; it takes no part in a connection itself."""
+        del settings
+        return super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        # Taken before they are read, so that no change in between is missed.
+        self._files = _files(settings)
+        self._current = tls_context(settings)
+        self._told: str | None = None
+
+    def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
+        """Begin a connection, as asyncio does it."""
+        self._follow()
+        return self._current.wrap_bio(*arguments, **options)
+
+    def _follow(self) -> None:
+        files = _files(self._settings)
+        if files == self._files:
+            return
+        try:
+            self._current = tls_context(self._settings)
+        except ConfigError as error:
+            if str(error) != self._told:
+                self._told = str(error)
+                _log.warning("credentials.invalid", error=self._told)
+            return
+        self._files, self._told = files, None
+        _log.info("credentials.renewed", what="certificates")
 
 
 def tls_context(settings: KafkaSettings) -> ssl.SSLContext:
     """
-    Make the TLS context: the machine's authorities or `ssl_ca_file`.
+    Make a TLS context of today's files: the machine's authorities or `ssl_ca_file`.
 
     Raises:
         ConfigError: A file is missing, unreadable or no PEM of its kind.
@@ -61,8 +110,8 @@ def authorities(setting: str, path: str | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=path)
 
 
-def tls_files(settings: KafkaSettings) -> TlsFiles:
-    """Tell the state of the files that a context is made of, to compare with later."""
+def _files(settings: KafkaSettings) -> tuple[Signature | None, ...]:
+    """Give the state of the files, None for one that isn't there."""
     paths = (settings.ssl_ca_file, settings.ssl_cert_file, settings.ssl_key_file)
     return tuple(signature(path) for path in paths if path is not None)
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - runs the room's coroutines
-import contextlib
 import re
 import socket
 import ssl
-import struct
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import aiokafka.errors as aiokafka_errors  # noqa: TID251 - what it translates
@@ -23,8 +19,8 @@ from bridge.errors import (
     KafkaRefusedError,
     KafkaUnreachableError,
 )
-from bridge.kafka.client.connection import client_arguments, read_error
-from bridge.kafka.client.diagnosis import failed_start
+from bridge.kafka.connection import client_arguments, read_error
+from bridge.kafka.probe import failed_start
 from bridge.settings import KafkaSettings, Secret
 from tests.kit.authorities import Authority
 from tests.kit.broker import KafkaBroker
@@ -111,62 +107,22 @@ def diagnose(settings: KafkaSettings) -> KafkaError:
     return asyncio.run(failed_start(settings, timeout_seconds=2.0))
 
 
-@contextmanager
-def scripted_broker(*answers: bytes) -> Iterator[str]:
-    """Answer the requests of one connection in turn, each with its correlation id."""
+def test_a_server_without_tls_is_told() -> None:
+    """TLS towards a server that speaks something else is an unreachable broker."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
             connection, _ = server.accept()
-            with connection, connection.makefile("rwb") as stream:
-                for answer in answers:
-                    (size,) = struct.unpack(">i", stream.read(4))
-                    correlation = stream.read(size)[4:8]
-                    body = correlation + answer
-                    stream.write(struct.pack(">i", len(body)) + body)
-                    stream.flush()
+            with connection:
+                connection.sendall(b"no tls here" * 10)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield f"127.0.0.1:{server.getsockname()[1]}"
-        thread.join(timeout=5)
-
-
-def string(text: str) -> bytes:
-    """Kafka's string: an int16 length and UTF-8."""
-    return struct.pack(">h", len(text)) + text.encode()
-
-
-def test_refused_credentials_are_told_from_a_broker_that_is_away() -> None:
-    """A broker that says no to the password is a refusal that names the settings."""
-    versions = struct.pack(">hi", 0, 2)
-    versions += struct.pack(">hhh", 17, 0, 1)  # SaslHandshake
-    versions += struct.pack(">hhh", 36, 0, 0)  # SaslAuthenticate
-    handshake = struct.pack(">hi", 0, 1) + string("PLAIN")
-    refusal = struct.pack(">h", 58) + string("Invalid credentials")
-    refusal += struct.pack(">i", 0)
-    with scripted_broker(versions, handshake, refusal) as address:
-        error = diagnose(
-            KafkaSettings(
-                bootstrap_servers=address,
-                security_protocol="SASL_PLAINTEXT",
-                sasl_mechanism="PLAIN",
-                sasl_username="bridge",
-                sasl_password=Secret(_PASSWORD),
-            )
-        )
-    assert isinstance(error, KafkaRefusedError)
-    assert "BRIDGE_KAFKA_SASL_PASSWORD" in str(error)
-    assert "'bridge'" in str(error)
-    assert _PASSWORD not in str(error)
-
-
-def test_a_server_without_tls_is_told() -> None:
-    """TLS towards a server that speaks something else is an unreachable broker."""
-    with scripted_broker(b"no tls here" * 10) as address:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
         error = diagnose(
             KafkaSettings(bootstrap_servers=address, security_protocol="SSL")
         )
+        thread.join(timeout=5)
     assert isinstance(error, KafkaUnreachableError)
     assert address in str(error)
 
@@ -199,34 +155,6 @@ def test_a_broker_that_is_back_meanwhile_is_told(kafka: KafkaBroker) -> None:
     error = diagnose(KafkaSettings(bootstrap_servers=kafka.bootstrap_servers))
     assert isinstance(error, KafkaUnreachableError)
     assert "answers now, but did not at the start" in str(error)
-
-
-def test_a_foreign_authority_is_told(tmp_path: Path) -> None:
-    """A broker whose certificate nobody vouches for is refused, with the setting."""
-    certificate = trustme.CA().issue_cert("localhost")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate.configure_cert(context)
-    authority = tmp_path / "other.pem"
-    trustme.CA().cert_pem.write_to_path(authority)
-
-    def serve(server: socket.socket) -> None:
-        connection, _ = server.accept()
-        with connection, contextlib.suppress(ssl.SSLError, OSError):
-            context.wrap_socket(connection, server_side=True).close()
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=serve, args=(server,), daemon=True)
-        thread.start()
-        error = diagnose(
-            KafkaSettings(
-                bootstrap_servers=f"localhost:{server.getsockname()[1]}",
-                security_protocol="SSL",
-                ssl_ca_file=str(authority),
-            )
-        )
-        thread.join(timeout=5)
-    assert isinstance(error, KafkaRefusedError)
-    assert "certificate verify failed" in str(error).lower().replace("_", " ")
 
 
 @pytest.mark.parametrize(

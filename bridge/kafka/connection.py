@@ -1,43 +1,48 @@
 """
-How a client of this room reaches the brokers.
+How a client of aiokafka reaches the brokers, is started and ended.
 
 Owns the way from `KafkaSettings` to aiokafka's arguments, and what is said of topics
-that can't be read. Why a client can't start is `diagnosis`' business; what it does
-once it is connected doesn't belong here.
+that can't be read. Why a client can't start is `probe`'s business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio  # noqa: TID251 - this room runs asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import aiokafka.errors as aiokafka_errors  # noqa: TID251 - this room speaks to aiokafka
 
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
-from bridge.kafka.client.msk import check_installed, sign_token
-from bridge.kafka.client.oidc import fetch_token
-from bridge.kafka.client.tls import tls_context
-from bridge.kafka.client.tokens import TokenProvider, TokenSource, shared_source
+from bridge.kafka.msk import check_installed, sign_token
+from bridge.kafka.oidc import fetch_token
+from bridge.kafka.security import FollowingContext
+from bridge.kafka.tokens import TokenProvider, TokenSource, shared_source
 from bridge.settings import KafkaSettings, split_extensions
 
 
 __all__ = [
     "client_arguments",
+    "end_client",
     "read_error",
+    "start_client",
     "token_source",
     "topic_missing",
     "unreachable",
 ]
+
+# A cancelled task or a closed connection ends within milliseconds.
+_END_SECONDS: Final = 1.0
 
 
 def client_arguments(settings: KafkaSettings) -> dict[str, Any]:
     """
     Give the arguments that every aiokafka client of the bridge shares.
 
-    Passwords and files are read when this is called, so that a client made later takes
-    what is there by then; `credentials` keeps one that lives on up to date. Tokens
-    need the loop that the client will run in.
+    Certificates and tokens follow their files for as long as the client lives. The
+    password is read when this is called, and is the client's for life. Tokens need the
+    loop that the client will run in.
 
     Args:
         settings: Where the brokers are and how to speak to them.
@@ -55,7 +60,7 @@ def client_arguments(settings: KafkaSettings) -> dict[str, Any]:
         "security_protocol": settings.security_protocol,
     }
     if settings.security_protocol in {"SSL", "SASL_SSL"}:
-        arguments["ssl_context"] = tls_context(settings)
+        arguments["ssl_context"] = FollowingContext(settings)
     if settings.security_protocol in {"SASL_PLAINTEXT", "SASL_SSL"}:
         arguments |= _sasl_arguments(settings)
     return arguments
@@ -142,3 +147,41 @@ def read_error(
     if isinstance(error, UnicodeError):
         return KafkaError(f"A record of {names} has a header whose name is no UTF-8.")
     return KafkaError(f"Reading {names} from Kafka failed: {error!r}")
+
+
+async def start_client(start: Callable[[], Awaitable[None]]) -> None:
+    """
+    Start a client; a start that is cancelled gets a moment to come to its end.
+
+    aiokafka 0.14 forgets the connection over which it was looking for brokers.
+
+    Args:
+        start: What starts it.
+    """
+    starting = asyncio.ensure_future(start())
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait([starting], timeout=_END_SECONDS)
+        if starting.done() and not starting.cancelled():
+            starting.exception()
+        starting.cancel()
+        raise
+
+
+async def end_client(stop: Callable[[], Awaitable[None]]) -> None:
+    """
+    End a client, also one that never started, or whose broker doesn't answer.
+
+    Args:
+        stop: What ends it. What it raises is aiokafka's, and of no use any more;
+            connections that it leaves open end with the loop.
+    """
+    # A task of its own: aiokafka takes the cancellation of a fetch of its own
+    # for the caller's, which would end the caller.
+    stopping = asyncio.ensure_future(stop())
+    await asyncio.wait([stopping], timeout=_END_SECONDS)
+    if not stopping.done():
+        stopping.cancel()
+    elif not stopping.cancelled():
+        stopping.exception()

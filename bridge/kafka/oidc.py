@@ -19,9 +19,9 @@ import msgspec
 
 from bridge import __version__
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
-from bridge.kafka.client.tls import authorities
-from bridge.kafka.client.tokens import Token
-from bridge.settings import KafkaSettings, Secret
+from bridge.kafka.security import authorities
+from bridge.kafka.tokens import Token
+from bridge.settings import KafkaSettings
 
 
 __all__ = ["fetch_token"]
@@ -38,14 +38,8 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 # RFC 6749, section 5.2: the words that may be repeated.
 _REASONS = frozenset(
-    {
-        "invalid_request",
-        "invalid_client",
-        "invalid_grant",
-        "unauthorized_client",
-        "unsupported_grant_type",
-        "invalid_scope",
-    }
+    {"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client"}
+    | {"unsupported_grant_type", "invalid_scope"}
 )
 
 # Too Many Requests and Request Timeout say nothing of the client.
@@ -53,13 +47,7 @@ _PASSING = frozenset({408, 429})
 
 
 class _Answer(msgspec.Struct, frozen=True):
-    """
-    A token endpoint's answer.
-
-    Attributes:
-        status: The HTTP status.
-        body: Its body, as far as it was read.
-    """
+    """An HTTP status, and the body as far as it was read."""
 
     status: int
     body: bytes
@@ -90,15 +78,10 @@ async def fetch_token(settings: KafkaSettings) -> Token:
     assert secret is not None
     given = secret.reveal()
     answer = await _ask(settings, given)
-    if answer.status == 401 and (renewed := _renewed(secret, given)) is not None:
+    if answer.status == 401 and (renewed := secret.reveal()) != given:
         # One that was exchanged meanwhile deserves a try of its own.
         answer = await _ask(settings, renewed)
     return _token(settings, answer)
-
-
-def _renewed(secret: Secret, given: str) -> str | None:
-    now = secret.reveal()
-    return None if now == given else now
 
 
 async def _ask(settings: KafkaSettings, secret: str) -> _Answer:

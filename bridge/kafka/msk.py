@@ -9,14 +9,14 @@ chain: environment, profile, web identity, instance.
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this room runs asyncio
-import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from bridge.errors import ConfigError, KafkaRefusedError, KafkaUnreachableError
-from bridge.kafka.client.tokens import Token
+from bridge.kafka.loop import in_daemon_thread
+from bridge.kafka.tokens import Token
 
 
 __all__ = ["check_installed", "sign_token"]
@@ -28,12 +28,7 @@ _Sign = Callable[[str], tuple[str, int]]
 
 
 def check_installed() -> None:
-    """
-    Make sure that the signer is there.
-
-    Raises:
-        ConfigError: The extra is missing.
-    """
+    """Raise `ConfigError` if the signer, an extra, is missing."""
     _signer()
 
 
@@ -52,7 +47,7 @@ async def sign_token(region: str) -> Token:
     sign = _signer()
     try:
         async with asyncio.timeout(_TIMEOUT_SECONDS):
-            text, expires_ms = await _in_thread(sign, region)
+            text, expires_ms = await in_daemon_thread(partial(sign, region))
     except TimeoutError as error:
         raise KafkaUnreachableError(
             f"AWS gave no credentials for Kafka within {_TIMEOUT_SECONDS:g} s; the"
@@ -95,30 +90,3 @@ def _no_credentials(reason: str) -> KafkaRefusedError:
         " give the pod or machine a role that may kafka-cluster:Connect, or set"
         " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE."
     )
-
-
-async def _in_thread(sign: _Sign, region: str) -> tuple[str, int]:
-    """Sign in a thread that nobody waits for at the end, unlike asyncio's own."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[tuple[str, int]] = loop.create_future()
-
-    def settle(signed: tuple[str, int] | None, error: Exception | None) -> None:
-        if done.done():
-            return
-        if error is not None:
-            done.set_exception(error)
-        elif signed is not None:
-            done.set_result(signed)
-
-    def work() -> None:
-        signed, failure = None, None
-        try:
-            signed = sign(region)
-        except KafkaRefusedError as error:
-            failure = error
-        # RuntimeError: the loop has ended, nobody waits any more.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, signed, failure)
-
-    threading.Thread(target=work, name="bridge-kafka-aws", daemon=True).start()
-    return await done

@@ -1,0 +1,494 @@
+"""
+Why Kafka can't be reached or used: an error that names the setting and what to do.
+
+aiokafka tells the cause to its log alone, or tries again in silence. So each address is
+knocked at, as the settings say, and those too that the brokers send their clients on
+to. A broker that refuses says so, in SASL's or in TLS's words. One that is spoken to in
+the wrong way only ends the connection: whether it is that is found out by speaking to
+it in the other way, without showing it any secret.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - this room runs asyncio
+import os
+import ssl
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+import msgspec
+from aiokafka import AIOKafkaClient, errors  # noqa: TID251 - this room's library
+from aiokafka.conn import (  # noqa: TID251 - as above
+    AIOKafkaConnection,
+    collect_hosts,
+    create_conn,
+)
+from aiokafka.protocol.admin import (  # noqa: TID251 - as above
+    SaslAuthenticateRequest,
+    SaslHandShakeRequest,
+)
+from aiokafka.protocol.metadata import MetadataRequest  # noqa: TID251 - as above
+
+from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
+from bridge.kafka.connection import (
+    client_arguments,
+    end_client,
+    start_client,
+    token_source,
+    unreachable,
+)
+from bridge.kafka.tokens import TokenProvider
+from bridge.settings import KafkaSettings
+
+
+__all__ = ["Knock", "connected", "diagnose", "failed_start", "knock", "places_of"]
+
+_Address = tuple[str, int]
+
+# How long one address may take to say why it doesn't let a client in.
+_KNOCK_SECONDS: Final = 5.0
+
+_SASL = "kafka.sasl_mechanism (BRIDGE_KAFKA_SASL_MECHANISM)"
+_PROTOCOL = "kafka.security_protocol (BRIDGE_KAFKA_SECURITY_PROTOCOL)"
+
+# OpenSSL's X509_V_ERR_*: see its manual page of X509_STORE_CTX_get_error.
+_NOT_YET_VALID, _EXPIRED = 9, 10
+_OTHER_HOST, _OTHER_ADDRESS = 62, 64
+
+# Words of a broker that go into a sentence: some hundred characters at most.
+_MOST_WORDS = 300
+
+_REFUSED_SASL = (
+    errors.AuthenticationFailedError,
+    errors.AuthenticationMethodNotSupported,
+    errors.SaslAuthenticationFailed,
+)
+_SIGN_IN_ERRORS = (
+    *_REFUSED_SASL,
+    errors.IllegalSaslStateError,
+    errors.UnsupportedSaslMechanismError,
+)
+
+
+class Knock(msgspec.Struct, frozen=True):
+    """
+    What came of a connection to one address.
+
+    Attributes:
+        error: Why it came to nothing: `KafkaRefusedError` where it stays so until a
+            setting is another one; None where all is as it should be.
+        is_sign_in: Whether it is a broker, who wants somebody else to come.
+        is_asked: Whether the broker was asked; without a token there is no use in it.
+        is_tls: Whether one of both doesn't like the other's certificate, or its TLS.
+        brokers: Where the brokers are, by the word of this one.
+    """
+
+    error: KafkaError | None = None
+    is_sign_in: bool = False
+    is_asked: bool = True
+    is_tls: bool = False
+    brokers: frozenset[_Address] = frozenset()
+
+
+class _Place(msgspec.Struct, frozen=True):
+    """An address, and how to speak to it: `client_arguments` without addresses."""
+
+    settings: KafkaSettings
+    arguments: dict[str, Any]
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@asynccontextmanager
+async def connected(settings: KafkaSettings) -> AsyncIterator[AIOKafkaClient]:
+    """
+    Start a client for some questions, and end it.
+
+    Raises:
+        KafkaUnreachableError: No broker answers, then or later.
+        KafkaRefusedError: The brokers refuse this user.
+        ConfigError: A certificate or key can't be used.
+    """
+    client = AIOKafkaClient(
+        **client_arguments(settings),
+        request_timeout_ms=int(settings.start_timeout_seconds * 1000),
+        retry_backoff_ms=int(settings.retry_backoff_seconds * 1000),
+    )
+    try:
+        async with asyncio.timeout(settings.start_timeout_seconds):
+            await start_client(client.bootstrap)
+        yield client
+    # Not ready: the brokers that the first ones name don't let it in.
+    except (
+        errors.KafkaConnectionError,
+        errors.NodeNotReadyError,
+        TimeoutError,
+    ) as error:
+        raise await failed_start(settings) from error
+    except errors.KafkaError as error:
+        raise KafkaUnreachableError(
+            f"Kafka at {settings.bootstrap_servers} didn't answer: {error!r}"
+        ) from error
+    finally:
+        await end_client(client.close)
+
+
+async def failed_start(
+    settings: KafkaSettings, timeout_seconds: float = _KNOCK_SECONDS
+) -> KafkaError:
+    """Find out why a client couldn't start: as `diagnose`, or that all is well now."""
+    error = await diagnose(settings, timeout_seconds)
+    if error is not None:
+        return error
+    return unreachable(settings, "it answers now, but did not at the start")
+
+
+async def diagnose(
+    settings: KafkaSettings, timeout_seconds: float = _KNOCK_SECONDS
+) -> KafkaError | None:
+    """
+    Find out what keeps clients from the brokers.
+
+    Args:
+        settings: What they were started with.
+        timeout_seconds: For each address; they are knocked at together.
+
+    Returns:
+        `KafkaRefusedError` where trying again changes nothing, else
+        `KafkaUnreachableError` with the reason of each address that doesn't let the
+        bridge in; None where all do.
+
+    Raises:
+        ConfigError: A certificate or key can't be used any more.
+    """
+    if _has_tokens(settings):
+        try:
+            await token_source(settings).token()
+        except KafkaError as error:
+            return error
+    first = places_of(settings)
+    knocks = await _knock_at(settings, first, timeout_seconds)
+    others = {place for one in knocks.values() for place in one.brokers}
+    knocks |= await _knock_at(settings, others.difference(first), timeout_seconds)
+    reasons = []
+    for (host, port), one in knocks.items():
+        if isinstance(one.error, KafkaRefusedError):
+            return one.error
+        if one.error is not None:
+            reasons.append(f"{host}:{port}: {one.error}")
+    return unreachable(settings, "; ".join(reasons)) if reasons else None
+
+
+def places_of(settings: KafkaSettings) -> list[_Address]:
+    """Give the addresses to begin with, each once."""
+    hosts = collect_hosts(settings.bootstrap_servers, randomize=False)
+    return list(dict.fromkeys((host, port) for host, port, _ in hosts))
+
+
+async def _knock_at(
+    settings: KafkaSettings, places: Iterable[_Address], seconds: float
+) -> dict[_Address, Knock]:
+    """Knock at several addresses together; in an order that stays."""
+    found = sorted(places)
+    knocks = await asyncio.gather(
+        *(knock(settings, host, port, seconds) for host, port in found)
+    )
+    return dict(zip(found, knocks, strict=True))
+
+
+async def knock(settings: KafkaSettings, host: str, port: int, seconds: float) -> Knock:
+    """
+    Connect to an address as every client does, and ask for the brokers.
+
+    Args:
+        settings: How to speak and sign in.
+        host: Where to.
+        port: Where to.
+        seconds: How long each of the two questions may take: the one, and after a
+            failure the one for its reason.
+
+    Raises:
+        ConfigError: A certificate or key can't be used.
+    """
+    if _has_tokens(settings):
+        try:
+            async with asyncio.timeout(seconds):
+                await token_source(settings).token()
+        except KafkaError as error:
+            return Knock(error, is_sign_in=True, is_asked=False)
+        except TimeoutError:
+            late = KafkaUnreachableError(f"no token within {seconds:g} s")
+            return Knock(late, is_sign_in=True, is_asked=False)
+    arguments = client_arguments(settings)
+    del arguments["bootstrap_servers"]
+    place = _Place(settings, arguments, host, port)
+    try:
+        async with asyncio.timeout(seconds):
+            return Knock(brokers=await _brokers(place))
+    # ValueError: a broker that doesn't prove, over SCRAM, that it knows the password.
+    except (OSError, errors.KafkaError, ValueError) as error:
+        refused = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                refused = await _refusal(place, error)
+        return Knock(
+            refused or KafkaUnreachableError(_in_words(error, seconds)),
+            is_sign_in=isinstance(error, _SIGN_IN_ERRORS) or _is_unproved(error),
+            is_tls=any(isinstance(one, ssl.SSLError) for one in _causes(error)),
+        )
+
+
+async def _brokers(place: _Place) -> frozenset[_Address]:
+    """Connect, sign in and ask for the brokers, as every client does."""
+    provider = place.arguments.get("sasl_oauth_token_provider")
+    if provider is None:
+        connection = await create_conn(place.host, place.port, **place.arguments)
+    else:
+        connection = await _without_sasl(place)
+    try:
+        if provider is not None:
+            await _show_token(connection, place.settings, provider)
+        # A listener that wants SASL lets anybody connect, and ends it only here.
+        answer = await connection.send(MetadataRequest([]))
+    finally:
+        connection.close()
+    return frozenset((broker[1], broker[2]) for broker in answer.brokers)
+
+
+async def _show_token(
+    connection: AIOKafkaConnection, settings: KafkaSettings, provider: TokenProvider
+) -> None:
+    """
+    Sign in with a token, and read the answer, which aiokafka takes for a yes.
+
+    One that isn't empty is a no; the reason comes for a dummy reply (RFC 7628, section
+    3.2.3).
+    """
+    shaken = await connection.send(SaslHandShakeRequest("OAUTHBEARER"))
+    if shaken.error_code:
+        raise errors.for_code(shaken.error_code)(connection)
+    token = await provider.token()
+    extensions = [f"{name}={value}" for name, value in provider.extensions().items()]
+    message = "\x01".join(["n,,", f"auth=Bearer {token}", *extensions, "", ""])
+    answer = await connection.send(SaslAuthenticateRequest(message.encode()))
+    if not answer.error_code and answer.sasl_auth_bytes:
+        answer = await connection.send(SaslAuthenticateRequest(b"\x01"))
+    if answer.error_code:
+        token_source(settings).refused()
+        raise errors.for_code(answer.error_code)(answer.error_message)
+
+
+async def _without_sasl(place: _Place) -> AIOKafkaConnection:
+    """Connect without signing in."""
+    arguments = {
+        name: value
+        for name, value in place.arguments.items()
+        if not name.startswith("sasl_")
+    }
+    protocol = place.settings.security_protocol.removeprefix("SASL_")
+    arguments["security_protocol"] = protocol
+    return await create_conn(place.host, place.port, **arguments)
+
+
+def _has_tokens(settings: KafkaSettings) -> bool:
+    return settings.sasl_mechanism in {"OAUTHBEARER", "AWS_MSK_IAM"}
+
+
+# -- What a failure means -------------------------------------------------------
+
+
+async def _refusal(place: _Place, error: Exception) -> KafkaRefusedError | None:
+    """Say what a failure means that stays until a setting is another one."""
+    sentence = _of_sasl(place, error)
+    if isinstance(error, errors.UnsupportedSaslMechanismError):
+        # aiokafka drops the broker's list on the way.
+        others = ", ".join(await _mechanisms(place)) or "none"
+        sentence = (
+            f"doesn't let {place.settings.sasl_mechanism} in at this address, but"
+            f" {others}: set {_SASL} to what it has, or enable it there"
+        )
+    for cause in _causes(error):
+        if sentence is None and isinstance(cause, ssl.SSLError):
+            sentence = _of_tls(place, cause)
+    if sentence is None and _is_ended(error):
+        sentence = await _other_way(place)
+    if sentence is None:
+        return None
+    return KafkaRefusedError(f"The Kafka broker {place} {sentence}.")
+
+
+def _in_words(error: Exception, timeout_seconds: float) -> str:
+    """Say why a connection failed, where nothing else is known."""
+    if isinstance(error, TimeoutError):  # an OSError as well
+        return f"no answer within {timeout_seconds:g} s"
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS: {cause.reason or cause}"
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        # asyncio's own text has the address once more.
+        return os.strerror(error.errno)
+    if _is_ended(error):
+        return "it ends the connection without a word"
+    return str(error)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
+def _is_ended(error: Exception) -> bool:
+    """Whether the other side ended the connection, or spoke something else."""
+    if isinstance(error, ssl.SSLError | ConnectionResetError | BrokenPipeError):
+        return True
+    return isinstance(error, errors.KafkaConnectionError)
+
+
+def _is_unproved(error: Exception) -> bool:
+    """Whether a broker doesn't prove, over SCRAM, that it knows the password."""
+    # A certificate that doesn't verify is a ValueError as well.
+    return isinstance(error, ValueError) and not isinstance(error, OSError)
+
+
+def _of_sasl(place: _Place, error: Exception) -> str | None:
+    settings = place.settings
+    mechanism = settings.sasl_mechanism
+    if isinstance(error, errors.IllegalSaslStateError):
+        protocol = settings.security_protocol
+        plain = "SSL" if protocol == "SASL_SSL" else "PLAINTEXT"
+        return f"asks nobody to sign in at this address: set {_PROTOCOL} to {plain}"
+    if _is_unproved(error):
+        return (
+            f"doesn't prove that it knows the password of {settings.sasl_username!r}:"
+            " it may not be yours. Look at kafka.bootstrap_servers"
+            " (BRIDGE_KAFKA_BOOTSTRAP_SERVERS)"
+        )
+    if not isinstance(error, _REFUSED_SASL):
+        return None
+    said = _said(error)
+    if mechanism == "OAUTHBEARER":
+        return (
+            f"refuses the token of {settings.sasl_oauth_client_id!r}: {said}. What it"
+            " wants (issuer, audience, scope, extensions) must be what"
+            " kafka.sasl_oauth_token_url, kafka.sasl_oauth_scope,"
+            " kafka.sasl_oauth_audience and kafka.sasl_oauth_extensions"
+            " (BRIDGE_KAFKA_SASL_OAUTH_...) get"
+        )
+    if mechanism == "AWS_MSK_IAM":
+        return (
+            f"refuses the IAM credentials: {said}. Their policy must allow"
+            " kafka-cluster:Connect, and kafka.sasl_aws_region"
+            " (BRIDGE_KAFKA_SASL_AWS_REGION) be the cluster's"
+        )
+    return (
+        f"refuses to let {settings.sasl_username!r} in with {mechanism}: {said}. Check"
+        " kafka.sasl_username and kafka.sasl_password (BRIDGE_KAFKA_SASL_USERNAME,"
+        " BRIDGE_KAFKA_SASL_PASSWORD or BRIDGE_KAFKA_SASL_PASSWORD_FILE), and that the"
+        " user has this mechanism"
+    )
+
+
+def _said(error: Exception) -> str:
+    """Give the broker's own words."""
+    text = str(error.args[0]) if error.args else type(error).__name__
+    return "".join(c for c in text[:_MOST_WORDS] if c.isprintable()).rstrip(". ")
+
+
+def _of_tls(place: _Place, error: ssl.SSLError) -> str | None:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _of_certificate(error)
+    # Alerts of TLS 1.3 and before (RFC 8446, section 6) by OpenSSL's names.
+    reason = error.reason or str(error)
+    if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
+        said = reason.partition("ALERT_")[2].replace("_", " ").lower()
+        if place.settings.ssl_cert_file is None:
+            return (
+                f"wants a certificate of its clients ({said}): set kafka.ssl_cert_file"
+                " and kafka.ssl_key_file (BRIDGE_KAFKA_SSL_CERT_FILE,"
+                " BRIDGE_KAFKA_SSL_KEY_FILE)"
+            )
+        return (
+            "refuses the certificate of kafka.ssl_cert_file"
+            f" (BRIDGE_KAFKA_SSL_CERT_FILE): {said}. It must be of an authority that"
+            " the broker trusts, and not have expired"
+        )
+    return None
+
+
+def _of_certificate(error: ssl.SSLCertVerificationError) -> str:
+    said = error.verify_message.rstrip(".")
+    code = error.verify_code
+    if code in {_EXPIRED, _NOT_YET_VALID}:
+        return f"shows a certificate that is not good now ({said}): renew it there"
+    if code in {_OTHER_HOST, _OTHER_ADDRESS}:
+        return (
+            f"shows a certificate for another name ({said}): use a name that stands in"
+            " it, in kafka.bootstrap_servers (BRIDGE_KAFKA_BOOTSTRAP_SERVERS) and in"
+            " the broker's advertised.listeners"
+        )
+    return (
+        f"shows a certificate of nobody that is trusted (certificate verify failed:"
+        f" {said}): kafka.ssl_ca_file (BRIDGE_KAFKA_SSL_CA_FILE) must hold the"
+        " authority that issued it"
+    )
+
+
+# -- What it does where it is spoken to in another way ---------------------------
+
+
+async def _other_way(place: _Place) -> str | None:
+    protocol = place.settings.security_protocol
+    sasl = "SASL_" if protocol.startswith("SASL_") else ""
+    if protocol.endswith("PLAINTEXT"):
+        if await _speaks_tls(place):
+            return f"speaks TLS at this address: set {_PROTOCOL} to {sasl}SSL"
+    elif await _speaks_plainly(place):
+        return f"speaks no TLS at this address: set {_PROTOCOL} to {sasl}PLAINTEXT"
+    if not sasl and (wanted := await _mechanisms(place)):
+        return (
+            f"wants its clients to sign in ({', '.join(wanted)}): set {_PROTOCOL} to"
+            f" SASL_{protocol}, and {_SASL}"
+        )
+    return None
+
+
+async def _speaks_tls(place: _Place) -> bool:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    # Nothing is sent to it: it needn't be trusted.
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        _, writer = await asyncio.open_connection(place.host, place.port, ssl=context)
+    except (ssl.SSLError, OSError) as error:
+        # An answer in TLS, if no friendly one.
+        return isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or "")
+    writer.transport.abort()
+    return True
+
+
+async def _speaks_plainly(place: _Place) -> bool:
+    with suppress(OSError, errors.KafkaError):
+        # It asks for the versions that the broker knows, and no more.
+        connection = await create_conn(place.host, place.port)
+        connection.close()
+        return True
+    return False
+
+
+async def _mechanisms(place: _Place) -> list[str]:
+    """Ask which mechanisms a listener has; none where nobody has to sign in."""
+    with suppress(OSError, errors.KafkaError):
+        connection = await _without_sasl(place)
+        try:
+            # Any name does: the answer lists what there is.
+            answer = await connection.send(SaslHandShakeRequest("PLAIN"))
+        finally:
+            connection.close()
+        return sorted(answer.enabled_mechanisms)
+    return []

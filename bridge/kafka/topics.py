@@ -1,0 +1,498 @@
+"""
+Topics: what each is for, what they are like, how they are made, what a user may do.
+
+All of it is asked over one connection of its own, and nothing is written to a topic.
+What a topic must be like is in `topic_checks`.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - this room runs asyncio
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+import structlog
+from aiokafka import errors  # noqa: TID251 - this room speaks to aiokafka
+from aiokafka.protocol.admin import (  # noqa: TID251 - as above
+    CreateTopicsRequest,
+    DescribeConfigsRequest,
+)
+from aiokafka.protocol.transaction import (  # noqa: TID251 - as above
+    InitProducerIdRequest,
+)
+
+from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
+from bridge.kafka.answers import no_producer
+from bridge.kafka.connection import unreachable
+from bridge.kafka.probe import connected
+from bridge.kafka.requests import describe_topics, lacking
+from bridge.settings import KafkaSettings, Settings
+
+
+__all__ = [
+    "NEEDED",
+    "NO_NEEDS",
+    "Creation",
+    "LookedUp",
+    "Rights",
+    "TopicFacts",
+    "TopicNeeds",
+    "TopicRole",
+    "creation",
+    "creation_command",
+    "look_up",
+    "survey",
+    "topic_needs",
+]
+
+_log = structlog.get_logger("bridge.kafka")
+
+# -- What each topic is for -----------------------------------------------------
+
+# What a batch with one record takes beside its value: key and headers below 4 KiB (see
+# `refusal`), 61 bytes of the batch's own header, some 100 of framing and a registry's
+# prefix of 5. Twice as much, for headers to come.
+_ROOM_BYTES: Final = 8192
+
+# A gap's record is JSON with a dozen short fields: below 1 KiB.
+_GAP_BYTES: Final = 4096
+
+# Kafka's default of max.message.bytes.
+_DEFAULT_MAX_MESSAGE_BYTES: Final = 1_048_588
+
+
+class TopicRole(StrEnum):
+    """What a topic is for."""
+
+    EVENTS = "events"
+    DEAD_LETTERS = "dead_letters"
+    GAPS = "gaps"
+    PREVIEWS = "previews"
+
+
+class TopicNeeds(msgspec.Struct, frozen=True):
+    """What a topic is for, and the largest value that will be written to it."""
+
+    role: TopicRole
+    value_bytes: int
+
+    @property
+    def batch_bytes(self) -> int:
+        """What the topic has to take as one batch: its `max.message.bytes`."""
+        return self.value_bytes + _ROOM_BYTES
+
+
+NO_NEEDS: Mapping[str, TopicNeeds] = MappingProxyType({})
+
+
+def topic_needs(settings: Settings) -> dict[str, TopicNeeds]:
+    """Tell what a bridge with these settings wants of its topics, by name."""
+    limits = settings.limits
+    needs = {
+        settings.topic: TopicNeeds(TopicRole.EVENTS, limits.event_bytes),
+        settings.dead_letter_topic: TopicNeeds(
+            TopicRole.DEAD_LETTERS, limits.dead_letter_bytes
+        ),
+        settings.gap_topic: TopicNeeds(TopicRole.GAPS, _GAP_BYTES),
+    }
+    if settings.previews == "topic":
+        needs[settings.preview_topic] = TopicNeeds(
+            TopicRole.PREVIEWS, limits.preview_bytes
+        )
+    return needs
+
+
+# -- How they are made ----------------------------------------------------------
+
+# By role: the policy, and the retention where it isn't the brokers' own.
+_CREATED: Final = {
+    TopicRole.EVENTS: ("delete", None),
+    # A dead letter is worth something until what made it one has been put right, which
+    # takes an upgrade: longer than the week that brokers usually keep records.
+    TopicRole.DEAD_LETTERS: ("delete", 30 * 86_400_000),
+    # The ledger: two records of half a kilobyte a gap, and asked for years later.
+    TopicRole.GAPS: ("delete", -1),
+    # The latest of each job; compaction alone would keep that for ever, and each job
+    # has a key of its own. They go with the events that refer to them: after the
+    # brokers' usual retention.
+    TopicRole.PREVIEWS: ("compact,delete", None),
+}
+
+
+class Creation(msgspec.Struct, frozen=True):
+    """A topic to be created: name, partitions, replicas of each, configuration."""
+
+    topic: str
+    partitions: int
+    replication_factor: int
+    configs: Mapping[str, str]
+
+
+def creation(
+    topic: str, all_needs: Mapping[str, TopicNeeds], settings: KafkaSettings
+) -> Creation:
+    """
+    Say how a topic is created.
+
+    One that the bridge wants nothing of gets nothing but what holds for all.
+    """
+    replicas = settings.replication_factor
+    configs = {
+        # With two, what was acknowledged outlives any one broker. Where there are no
+        # more than two replicas the bridge waits while one is away: better than less.
+        "min.insync.replicas": str(min(2, replicas)),
+        # A record's time is when the bridge read it.
+        "message.timestamp.type": "CreateTime",
+    }
+    needs = all_needs.get(topic)
+    if needs is None:
+        return Creation(topic, settings.partitions, replicas, configs)
+    most = needs.batch_bytes
+    if needs.role is TopicRole.DEAD_LETTERS:
+        # What another topic refuses has to find room here.
+        most = max(one.batch_bytes for one in all_needs.values())
+    policy, retention_ms = _CREATED[needs.role]
+    # Set in any case: brokers may have another default.
+    configs["max.message.bytes"] = str(max(_DEFAULT_MAX_MESSAGE_BYTES, most))
+    configs["cleanup.policy"] = policy
+    if retention_ms is not None:
+        configs["retention.ms"] = str(retention_ms)
+    # Gaps are few, and one partition has them in one order. Dead letters get as many as
+    # events: a change of dryAPI's can make dead letters of all of them.
+    partitions = 1 if needs.role is TopicRole.GAPS else settings.partitions
+    return Creation(topic, partitions, replicas, configs)
+
+
+def creation_command(creation: Creation, settings: KafkaSettings) -> str:
+    """Give the command of Kafka's own tools that creates the same topic."""
+    words = [
+        "kafka-topics.sh",
+        *("--bootstrap-server", settings.bootstrap_servers),
+        *("--create", "--topic", creation.topic),
+        *("--partitions", str(creation.partitions)),
+        *("--replication-factor", str(creation.replication_factor)),
+    ]
+    for name, value in creation.configs.items():
+        words += ("--config", f"{name}={value}")
+    return shlex.join(words)
+
+
+# -- What they are like ---------------------------------------------------------
+
+# https://kafka.apache.org/protocol#protocol_error_codes
+_NONE: Final = 0
+_UNKNOWN_TOPIC: Final = 3
+_NO_LEADER_YET: Final = 5
+_INVALID_NAME: Final = 17
+_FORBIDDEN: Final = frozenset({29, 31})
+_EXISTS: Final = 36
+_BAD_TIMEOUT: Final = 50
+
+_TOPIC_RESOURCE: Final = 2
+
+_READ_CONFIGS: Final = (
+    "cleanup.policy",
+    "compression.type",
+    "max.message.bytes",
+    "message.timestamp.before.max.ms",
+    # Its name before Kafka 3.6.
+    "message.timestamp.difference.max.ms",
+    "message.timestamp.type",
+    "min.insync.replicas",
+    "retention.ms",
+    "unclean.leader.election.enable",
+)
+
+# By the bit that a broker gives (AclOperation). Read to resume: what stands in the log
+# is the truth about what was written.
+NEEDED: Final[Mapping[int, str]] = MappingProxyType(
+    {3: "Read", 4: "Write", 8: "Describe"}
+)
+# To tell what is dangerous about a topic; the bridge can do without.
+_WISHED: Final[Mapping[int, str]] = MappingProxyType({10: "DescribeConfigs"})
+
+# A topic just created has leaders within some 100 ms on one broker; other
+# brokers learn of it a little later.
+_SETTLE_TRIES: Final = 50
+SETTLE_SECONDS = 0.2
+
+# A broker gets its first producer ids from the controller within a tenth of a second.
+_ID_TRIES: Final = 5
+_ID_PAUSE_SECONDS: Final = 0.2
+
+# No broker takes a transaction that may last no time: it says so after it has looked
+# at the right to the id, and before it makes or fences anything (KafkaApis and
+# TransactionCoordinator.handleInitProducerId).
+_NO_TIMEOUT_MS: Final = 0
+
+
+class TopicFacts(msgspec.Struct, frozen=True):
+    """
+    What is known of a topic.
+
+    Attributes:
+        name: The topic.
+        partitions: How many it has.
+        max_message_bytes: What the broker takes as one batch.
+        topic_id: Kafka's id of it; None if the brokers are older than ids.
+        replicas: How many its partition with the fewest has.
+        leaders: The broker that leads each partition, by number; -1 for none.
+        configs: Its configuration, the brokers' defaults included, by name; None if
+            this user may not read it.
+        lacks: What this user may not do with it, of what the bridge needs; None if
+            the brokers don't tell.
+        lacks_wished: The same of what the bridge can do without.
+    """
+
+    name: str
+    partitions: int
+    max_message_bytes: int
+    topic_id: str | None = None
+    replicas: int = 0
+    leaders: Mapping[int, int] = msgspec.field(default_factory=dict)
+    configs: Mapping[str, str] | None = None
+    lacks: tuple[str, ...] | None = None
+    lacks_wished: tuple[str, ...] | None = None
+
+    @property
+    def is_led(self) -> bool:
+        """Whether each of its partitions has a leader."""
+        return all(leader >= 0 for leader in self.leaders.values())
+
+
+class LookedUp(msgspec.Struct, frozen=True):
+    """
+    What came of a look at topics.
+
+    Attributes:
+        facts: Those that are there, by name.
+        missing: Those that Kafka doesn't have, or doesn't show to this user.
+        problems: Why others can't be used, by name.
+    """
+
+    facts: Mapping[str, TopicFacts]
+    missing: tuple[str, ...] = ()
+    problems: Mapping[str, KafkaError] = msgspec.field(default_factory=dict)
+
+
+class Rights(msgspec.Struct, frozen=True):
+    """
+    Why this user can't do something, where it can't.
+
+    Attributes:
+        producer: Write idempotently.
+        transactions: Write transactionally.
+        creations: Create topics, by name.
+    """
+
+    producer: KafkaError | None
+    transactions: KafkaError | None
+    creations: Mapping[str, KafkaError]
+
+
+async def look_up(
+    settings: KafkaSettings,
+    names: Sequence[str],
+    creations: Mapping[str, Creation] | None = None,
+) -> LookedUp:
+    """
+    Find topics; create missing ones.
+
+    Args:
+        settings: How to reach Kafka.
+        names: The topics.
+        creations: Those that may be created, and what they are like then.
+
+    Returns:
+        What is known of each.
+
+    Raises:
+        KafkaUnreachableError: No broker answers.
+        KafkaRefusedError: The brokers refuse this user.
+        ConfigError: A certificate or key can't be used.
+    """
+    async with connected(settings) as client:
+        return await _look_up(client, settings, names, creations or {})
+
+
+async def survey(
+    settings: KafkaSettings,
+    all_needs: Mapping[str, TopicNeeds],
+    id_prefix: str | None,
+    seconds: float,
+) -> tuple[LookedUp, Rights]:
+    """
+    Find topics and what this user may do; nothing is changed.
+
+    Args:
+        settings: How to reach Kafka.
+        all_needs: The topics.
+        id_prefix: How the transactional ids begin; None for idempotent delivery.
+        seconds: How long all of it may take.
+
+    Raises:
+        KafkaError: As `look_up`.
+        ConfigError: A certificate or key can't be used.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await _survey(settings, all_needs, id_prefix)
+    except TimeoutError as error:
+        raise unreachable(settings, f"nothing within {seconds:g} s") from error
+
+
+async def _survey(
+    settings: KafkaSettings, all_needs: Mapping[str, TopicNeeds], id_prefix: str | None
+) -> tuple[LookedUp, Rights]:
+    async with connected(settings) as client:
+        found = await _look_up(client, settings, list(all_needs), {})
+        wanted = found.missing if settings.create_topics else ()
+        creations = [creation(name, all_needs, settings) for name in wanted]
+        return found, Rights(
+            await _no_producer(client, None),
+            None if id_prefix is None else await _no_producer(client, id_prefix),
+            await _create(client, settings, creations, validate_only=True),
+        )
+
+
+async def _look_up(
+    client: Any,
+    settings: KafkaSettings,
+    names: Sequence[str],
+    creations: Mapping[str, Creation],
+) -> LookedUp:
+    problems: dict[str, KafkaError] = {}
+    tried: set[str] = set()
+    for _ in range(_SETTLE_TRIES):
+        described = await describe_topics(client, names)
+        missing = [
+            name
+            for name, topic in described.items()
+            if topic.error_code == _UNKNOWN_TOPIC
+            and name in creations
+            and name not in problems
+        ]
+        wanted = [creations[name] for name in missing if name not in tried]
+        tried.update(missing)
+        if wanted:
+            problems |= await _create(client, settings, wanted)
+        elif not missing and all(
+            topic.error_code != _NO_LEADER_YET for topic in described.values()
+        ):
+            break
+        await asyncio.sleep(SETTLE_SECONDS)
+    configs = await _configs(
+        client,
+        [name for name, topic in described.items() if topic.error_code == _NONE],
+    )
+    facts, absent = {}, []
+    for name, topic in described.items():
+        if name in problems:
+            continue
+        if topic.error_code == _UNKNOWN_TOPIC:
+            absent.append(name)
+        elif topic.error_code != _NONE:
+            problems[name] = _problem(name, topic.error_code)
+        else:
+            own = configs.get(name)
+            facts[name] = TopicFacts(
+                name,
+                len(topic.leaders),
+                int((own or {}).get("max.message.bytes", _DEFAULT_MAX_MESSAGE_BYTES)),
+                topic.topic_id,
+                topic.replicas,
+                topic.leaders,
+                own,
+                lacking(topic.operations, NEEDED),
+                lacking(topic.operations, _WISHED),
+            )
+    return LookedUp(facts, tuple(absent), problems)
+
+
+async def _configs(client: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Give what may be read of the topics' configurations, by topic."""
+    if not names:
+        return {}
+    asked = [(_TOPIC_RESOURCE, name, list(_READ_CONFIGS)) for name in names]
+    answer = await client.send(client.get_random_node(), DescribeConfigsRequest(asked))
+    return {
+        name: {entry[0]: entry[1] for entry in entries}
+        for code, _, _, name, entries in answer.resources
+        if code == _NONE
+    }
+
+
+async def _create(
+    client: Any,
+    settings: KafkaSettings,
+    wanted: Iterable[Creation],
+    *,
+    validate_only: bool = False,
+) -> dict[str, KafkaError]:
+    """Create topics, or ask whether they could be; gives why some can't."""
+    by_name = {one.topic: one for one in wanted}
+    if not by_name:
+        return {}
+    asked: list[Any] = [
+        (one.topic, one.partitions, one.replication_factor, [], [*one.configs.items()])
+        for one in by_name.values()
+    ]
+    timeout_ms = int(settings.start_timeout_seconds * 1000)
+    controller = client.cluster.controller
+    node = client.get_random_node() if controller is None else controller.nodeId
+    answer = await client.send(
+        node, CreateTopicsRequest(asked, timeout_ms, validate_only)
+    )
+    problems: dict[str, KafkaError] = {}
+    for name, code, message in answer.topic_errors:
+        if code in _FORBIDDEN:
+            problems[name] = KafkaRefusedError(
+                f"Kafka would not let this user create {name}. Grant Create on the"
+                f" topic {name} (or on the cluster), or create it yourself."
+            )
+        elif code not in {_NONE, _EXISTS}:
+            reason = message or errors.for_code(code).__name__
+            problems[name] = KafkaRefusedError(
+                f"Kafka would not create {name}: {reason.rstrip('.')}. Look at"
+                f" kafka.partitions ({by_name[name].partitions}) and"
+                f" kafka.replication_factor ({by_name[name].replication_factor}), set"
+                " by BRIDGE_KAFKA_PARTITIONS and BRIDGE_KAFKA_REPLICATION_FACTOR, or"
+                " create it yourself."
+            )
+        elif code == _NONE and not validate_only:
+            _log.info("topic.created", **msgspec.structs.asdict(by_name[name]))
+    return problems
+
+
+async def _no_producer(client: Any, id_prefix: str | None) -> KafkaError | None:
+    """Say why this user gets no producer's id; nobody is fenced by the question."""
+    # An id of nobody's: a broker that isn't Apache's might take it in earnest.
+    transactional_id = None if id_prefix is None else f"{id_prefix}check"
+    request = InitProducerIdRequest(transactional_id, _NO_TIMEOUT_MS)
+    for _ in range(_ID_TRIES):
+        answer = await client.send(client.get_random_node(), request)
+        error = errors.for_code(answer.error_code)
+        # One that has just started says to wait.
+        if not error.retriable:
+            break
+        await asyncio.sleep(_ID_PAUSE_SECONDS)
+    fine = {_NONE} if id_prefix is None else {_NONE, _BAD_TIMEOUT}
+    return None if answer.error_code in fine else no_producer(error(), id_prefix)
+
+
+def _problem(name: str, code: int) -> KafkaError:
+    if code in _FORBIDDEN:
+        return KafkaRefusedError(
+            f"Kafka forbids this user the topic {name}. Grant the user Read and Write"
+            f" on the topic {name}."
+        )
+    if code == _INVALID_NAME:
+        return KafkaRefusedError(f"Kafka takes no topic called {name!r}.")
+    reason = f"can't describe the topic {name}: {errors.for_code(code).__name__}"
+    if code == _NO_LEADER_YET:
+        reason = f"gives no leader for {name}; see that its brokers are up"
+    return KafkaUnreachableError(f"Kafka {reason}")

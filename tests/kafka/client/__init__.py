@@ -1,1 +1,0 @@
-"""How Kafka is reached."""
