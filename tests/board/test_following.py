@@ -25,13 +25,7 @@ _MISSING = KafkaRefusedError("Kafka at k:9092 has no topic jobs.gaps. Create it.
 
 
 class Readers:
-    """
-    Stands in for `TopicReader`: each that is opened goes by the next script.
-
-    Args:
-        scripts: For each an error at the start, or what `receive_run` gives: runs and
-            errors. Behind the last one it waits.
-    """
+    """Stands in for `TopicReader`: each that is opened goes by the next script."""
 
     def __init__(self, *scripts: Exception | Sequence[Any]) -> None:
         self._scripts = list(scripts)

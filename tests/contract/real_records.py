@@ -1,5 +1,4 @@
-"""
-One of each record that the bridge can write, made by the code that writes it.
+"""One of each record that the bridge can write, made by the code that writes it.
 
 Owns which there are. What is asked of them is `test_records`'.
 """
@@ -43,14 +42,7 @@ _JPEG = image("image/jpeg")
 
 
 class Written(msgspec.Struct, frozen=True):
-    """
-    A record as it stands on its topic.
-
-    Attributes:
-        topic: Which one.
-        headers: By name; as texts, and each once.
-        value: The bytes.
-    """
+    """A record as it stands on its topic."""
 
     topic: str
     headers: dict[str, str]

@@ -68,18 +68,7 @@ def variables(kafka: Mapping[str, object]) -> dict[str, str]:
 
 @dataclass
 class Ground:
-    """
-    All that a bridge needs.
-
-    Attributes:
-        folder: Where the outbox directory lies.
-        soketi: The Pusher server.
-        guarded: The Kafka that asks who comes.
-        authority: Who vouches for a server's certificate.
-        api: DryAPI.
-        environ: The settings of a bridge that works.
-        stack: Ends what a test starts.
-    """
+    """All that a bridge needs."""
 
     folder: Path
     soketi: Soketi
@@ -122,18 +111,7 @@ class Ground:
         rights: Mapping[str, Iterable[AclOperation]] | None = None,
         missing: Iterable[str] = (),
     ) -> dict[str, str]:
-        """
-        Make topics with names of their own, as they should be but for some.
-
-        Args:
-            guarded: Where.
-            configs: What some are like, by their place in `ROLES`.
-            rights: What the user may do with some, likewise.
-            missing: Those that are not made, likewise.
-
-        Returns:
-            The variables that name them.
-        """
+        """Make topics with names of their own, as they should be but for some."""
         mark = uuid.uuid4().hex[:12]
         names = {}
         for role, variable in ROLES.items():

@@ -1,5 +1,4 @@
-"""
-How `consumer.py` is called, and what it left in its database.
+"""How `consumer.py` is called, and what it left in its database.
 
 Owns nothing of what should stand there: that is for the tests to say.
 """

@@ -1,5 +1,4 @@
-"""
-An example as a process: started, listened to, ended as an operator ends it.
+"""An example as a process: started, listened to, ended as an operator ends it.
 
 Owns the process and its output. Which example it is and what it says belongs to
 the tests.

@@ -1,5 +1,4 @@
-"""
-The bridge's rooms between events and a topic, so that examples read what they write.
+"""The bridge's rooms between events and a topic, so that examples read what they write.
 
 Owns the way from a frame of soketi's to Kafka and from a gap to its record, through
 the rooms' own doors as the service joins them. Sockets play no part.
@@ -40,12 +39,7 @@ _DEADLINE_SECONDS = 20.0
 
 
 class Rooms:
-    """
-    Intake, outbox, relay and ledger of one account.
-
-    Attributes:
-        ledger: Where gaps open and close; each takes two records.
-    """
+    """Intake, outbox, relay and ledger of one account."""
 
     def __init__(self, outbox: Outbox, intake: Intake, ledger: Ledger) -> None:
         self.ledger = ledger

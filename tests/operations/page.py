@@ -1,5 +1,4 @@
-"""
-The page that lists every metric, made from what `/metrics` says of itself.
+"""The page that lists every metric, made from what `/metrics` says of itself.
 
 Owns the page's words and layout. A metric's own words are where it is made; its labels
 are those of a bridge that counts everything, see `statistics`.

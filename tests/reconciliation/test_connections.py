@@ -39,13 +39,7 @@ async def test_no_connection_is_a_failure(unused_port: int) -> None:
 
 
 class _Server:
-    """
-    A server that answers over TCP, and lets its connections open.
-
-    Attributes:
-        connections: How many were opened.
-        closed: How many of them the client has closed.
-    """
+    """A server that answers over TCP, and lets its connections open."""
 
     def __init__(self) -> None:
         self.connections = 0

@@ -1,5 +1,4 @@
-"""
-Gaps under dryAPI's limits: the real budget and client, against an API that has them.
+"""Gaps under dryAPI's limits: the real budget and client, against an API that has them.
 
 The sandbox's limits, which are dryAPI's as documented, stand behind an HTTP transport
 in memory; only the network is missing. How long it takes is computed from the limits.
@@ -49,14 +48,7 @@ def minutes(calls: int, plan: Plan) -> int:
 
 
 class Api:
-    """
-    The status endpoint behind the limits of a plan.
-
-    Attributes:
-        ended: Jobs of which it says that they are done; others run.
-        asked: What it was asked about and answered, in order.
-        answers: How many answers there were by their HTTP status.
-    """
+    """The status endpoint behind the limits of a plan."""
 
     def __init__(self, plan: Plan, ended: Iterable[str]) -> None:
         self._limiter = RateLimiter(plan)

@@ -28,14 +28,7 @@ from tests.recovery.books import Books
 
 
 class Process:
-    """
-    A reconciler and a ledger of one account, with what outlives them.
-
-    Args:
-        books: The ledger, with what the process before left.
-        outbox: The jobs.
-        dryapi: What is asked.
-    """
+    """A reconciler and a ledger of one account, with what outlives them."""
 
     def __init__(self, books: Books, outbox: Outbox, dryapi: Dryapi) -> None:
         self.books = books

@@ -45,17 +45,7 @@ def failure(status: int, code: int, message: str) -> Reply:
 
 
 class ScriptedRegistry:
-    """
-    The registry.
-
-    Args:
-        answer: Makes the reply to a request.
-        tls: Its certificate, for https.
-
-    Attributes:
-        url: Its address.
-        asked: What was asked, in order.
-    """
+    """The registry."""
 
     def __init__(
         self, answer: Callable[[Asked], Reply], tls: ssl.SSLContext | None = None

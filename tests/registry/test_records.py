@@ -81,12 +81,7 @@ def _record(topic: str, number: int, value: object) -> Record:
 
 
 class Deserialiser:
-    """
-    Confluent's, with its client of the registry.
-
-    Args:
-        url: The registry.
-    """
+    """Confluent's, with its client of the registry."""
 
     def __init__(self, url: str) -> None:
         self.client = SchemaRegistryClient({"url": url, "timeout": 10})

@@ -28,13 +28,7 @@ DEADLINE_SECONDS = 40.0
 
 @dataclass(frozen=True)
 class Scene:
-    """
-    One test's topics and directories.
-
-    Attributes:
-        topic: The topics.
-        folder: Where the bridge's outbox directory would be.
-    """
+    """One test's topics and directories."""
 
     topic: Topic
     folder: Path

@@ -1,5 +1,4 @@
-"""
-The clients that dryAPI documents receive the sandbox's events.
+"""The clients that dryAPI documents receive the sandbox's events.
 
 The programs in `clients/` stand there as dryAPI's documentation shows them. What
 is changed to run them here is in this file: host, port, TLS, the authorisation's

@@ -1,5 +1,4 @@
-"""
-A process that takes webhooks until somebody kills it.
+"""A process that takes webhooks until somebody kills it.
 
 Started by `test_killed` with an outbox's directory; prints its port.
 """

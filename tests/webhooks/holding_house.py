@@ -23,14 +23,7 @@ SECOND = 1_000_000
 
 
 class HoldingHouse:
-    """
-    A shelf with a holding, at `NOW_US` when it is made.
-
-    Attributes:
-        asked: What the ledger was asked.
-        written: What it was told.
-        left: When each place was released, in seconds since the begin.
-    """
+    """A shelf with a holding, at `NOW_US` when it is made."""
 
     def __init__(self, hold_seconds: float = 10.0) -> None:
         self.shelf = Shelf()

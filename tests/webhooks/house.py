@@ -25,13 +25,7 @@ MAX_BYTES = 2048
 
 
 class House:
-    """
-    A receiver in front of a shelf, and a client of it.
-
-    Attributes:
-        expected: When something was said to be due.
-        now: The wall clock, in seconds.
-    """
+    """A receiver in front of a shelf, and a client of it."""
 
     def __init__(
         self, *client_ids: str, is_single: bool = False, secret: Secret | None = None

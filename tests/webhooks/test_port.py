@@ -31,12 +31,7 @@ _Start = Callable[..., Any]
 
 
 class _Port:
-    """
-    A receiver on a port of its own.
-
-    Attributes:
-        number: The port.
-    """
+    """A receiver on a port of its own."""
 
     def __init__(self) -> None:
         self.shelf = Shelf()

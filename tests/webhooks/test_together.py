@@ -43,15 +43,7 @@ _GAPS = ("gap-1",)
 
 
 class _Bridge:
-    """
-    What takes webhooks, and lets them go, in front of an outbox.
-
-    Attributes:
-        healed: What was healed: the job, and its gaps.
-        heard: When each job had been heard of last, as the ledger was told.
-        holding: Lets them go.
-        released: How many, and what became of them.
-    """
+    """What takes webhooks, and lets them go, in front of an outbox."""
 
     def __init__(self, outbox: Outbox, log: Log, hold_seconds: float) -> None:
         self.healed: list[tuple[str, tuple[str, ...]]] = []

@@ -42,15 +42,7 @@ NOW_MS = (time.time_ns() // 1_000_000_000 - 60) * 1000
 
 @dataclass(frozen=True)
 class Sent:
-    """One record to write.
-
-    Attributes:
-        value: Its value.
-        key: Its key.
-        headers: Its headers.
-        timestamp_ms: Its time.
-        partition: Where it goes.
-    """
+    """One record to write."""
 
     value: bytes | None
     key: bytes | None = None

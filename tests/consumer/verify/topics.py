@@ -44,16 +44,7 @@ OTHER = "0b6f4c5e-0000-4000-8000-000000000002"
 
 @dataclass(frozen=True)
 class Sent:
-    """One record to write.
-
-    Attributes:
-        sequence: Its lane sequence; None for a record that no bridge wrote.
-        outbox: Its outbox.
-        ce_id: Its identity; None makes one that fits outbox and sequence.
-        key: Its key.
-        extra: Headers beside the usual ones.
-        value: Its value; None makes a tombstone.
-    """
+    """One record to write."""
 
     sequence: int | None
     outbox: str = OUTBOX
