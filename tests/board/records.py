@@ -9,8 +9,6 @@ from typing import Any
 from bridge.kafka.reading.reader import ConsumedRecord
 
 
-__all__ = ["JPEG", "NOW_MS", "Page", "job_record", "preview", "raw_record"]
-
 NOW_MS = 1_700_000_000_000
 
 # What is no more than the beginning of one; pixels are nobody's business here.

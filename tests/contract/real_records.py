@@ -34,8 +34,6 @@ from tests.rules.images import KINDS, data_uri, image
 from tests.rules.intake import Outlet, status
 
 
-__all__ = ["Written", "written"]
-
 _WRITER = HeaderWriter("0d6a2d3e-8d0c-4b5e-9c56-0a7d9f0f8f3b")
 _DEAD_LETTERS = "jobs.dlq"
 _JPEG = image("image/jpeg")

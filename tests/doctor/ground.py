@@ -24,16 +24,6 @@ from tests.kit.guarded import GuardedKafka
 from tests.kit.publisher import Soketi
 
 
-__all__ = [
-    "CANARY",
-    "CLIENT_ID",
-    "RIGHTS",
-    "ROLES",
-    "Ground",
-    "remarkable",
-    "variables",
-]
-
 CLIENT_ID = "42"
 CANARY = "canary-of-a-token"
 

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 
-__all__ = ["black_hole", "closed_port", "deaf_port"]
-
 # One fills the queue of length 0, the next ones see to it.
 _FILLERS = 4
 

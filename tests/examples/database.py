@@ -13,8 +13,6 @@ from pathlib import Path
 from tests.conftest import Topic
 
 
-__all__ = ["command", "rows"]
-
 _EXAMPLE = Path(__file__).parents[2] / "examples" / "consumer.py"
 
 

@@ -18,8 +18,6 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from tests.conftest import Topic
 
 
-__all__ = ["Program", "caught_up", "running"]
-
 # A JVM on a busy machine, or a client that finds its broker again: 16 s with ten
 # processes beside it.
 _LINE_SECONDS = 30.0

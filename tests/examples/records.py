@@ -16,15 +16,6 @@ from tests.conftest import Topic
 from tests.kit.reader import Record, read_topic
 
 
-__all__ = [
-    "Job",
-    "records_of",
-    "status",
-    "whole_job",
-    "write_aborted",
-    "write_again",
-]
-
 Job = dict[str, Any]
 
 _DEADLINE_SECONDS = 15.0

@@ -28,8 +28,6 @@ from tests.conftest import Topic
 from tests.examples.records import Job
 
 
-__all__ = ["CLIENT_ID", "Publish", "Rooms", "open_rooms"]
-
 Publish = Callable[[Sequence[Job]], Awaitable[None]]
 
 CLIENT_ID = "client-42"

@@ -21,8 +21,6 @@ from tests.operations.exposition import families
 from tests.operations.statistics import Statistics
 
 
-__all__ = ["build", "main"]
-
 _FILE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 _HEAD = """\

@@ -17,9 +17,6 @@ from threading import Thread
 from typing import Any
 
 
-__all__ = ["Asked", "Reply", "ScriptedRegistry", "failure"]
-
-
 @dataclass(frozen=True)
 class Asked:
     """One request as it came."""

@@ -21,8 +21,6 @@ from tests.consumer.dead_letters.letters import Sent, write
 from tests.kit.reader import Record, read_topic
 
 
-__all__ = ["DEADLINE_SECONDS", "Scene"]
-
 DEADLINE_SECONDS = 40.0
 
 

@@ -29,8 +29,6 @@ from bridge.sandbox import Sandbox
 from bridge.sandbox.signing import App
 
 
-__all__ = ["Client", "connect", "subscribed", "wait_until"]
-
 _DEADLINE_SECONDS = 10.0
 
 

@@ -24,9 +24,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # noqa: 
 from bridge.tracing.sdk import Tracing
 
 
-__all__ = ["Collector", "ReceivedLink", "ReceivedSpan", "end"]
-
-
 def end(tracing: Tracing) -> None:
     """Bring all spans out, as the service does when it stops."""
     trio.run(_run_and_stop, tracing)

@@ -19,17 +19,6 @@ from bridge.kafka.reading.reader import ConsumedRecord
 from tests.conftest import Topic
 
 
-__all__ = [
-    "DEADLINE_SECONDS",
-    "NOW_MS",
-    "SOURCE",
-    "Sent",
-    "consumed",
-    "payload",
-    "sent",
-    "write",
-]
-
 DEADLINE_SECONDS = 30.0
 
 SOURCE = "https://api.example.org/clients/client-7"

@@ -15,9 +15,6 @@ from bridge.recovery.gap import GapCause
 from tests.recovery.books import NOW_US, Books
 
 
-__all__ = ["consumed", "records", "value", "values_of_ledger"]
-
-
 def value(gap_id: str = "g-1", **members: Any) -> bytes:
     """Make the value of a gap that was open for 7.25 s, with some members changed."""
     plain = {

@@ -20,22 +20,6 @@ from tests.conftest import Topic
 from tests.kit.broker import admin_of
 
 
-__all__ = [
-    "DEADLINE_SECONDS",
-    "OTHER",
-    "OUTBOX",
-    "Sent",
-    "claim",
-    "delete_before",
-    "kinds",
-    "marker",
-    "open_transaction",
-    "proof_of",
-    "rows",
-    "write",
-    "write_transaction",
-]
-
 DEADLINE_SECONDS = 30.0
 
 OUTBOX = "0b6f4c5e-0000-4000-8000-000000000001"
