@@ -20,8 +20,6 @@ import trio
 from tests.webhooks.making import SECRET, body_of, completed, failed, processing, signed
 
 
-__all__ = ["GENUINE", "KINDS", "Answer", "Kind", "Report"]
-
 Kind = Literal[
     "whole",
     "chunked",

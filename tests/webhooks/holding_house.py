@@ -16,8 +16,6 @@ from tests.webhooks.making import CLIENT_ID, SOURCE, make_of
 from tests.webhooks.shelf import Shelf
 
 
-__all__ = ["NOW_US", "SECOND", "HoldingHouse"]
-
 NOW_US = 1_800_000_000_000_000
 SECOND = 1_000_000
 

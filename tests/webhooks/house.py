@@ -17,8 +17,6 @@ from tests.webhooks.making import CLIENT_ID, SECRET, make_of, signed
 from tests.webhooks.shelf import Shelf
 
 
-__all__ = ["MAX_BYTES", "NOW", "PATH", "House", "piece"]
-
 NOW = 1_800_000_000
 PATH = "/webhooks/dryapi"
 MAX_BYTES = 2048

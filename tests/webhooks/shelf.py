@@ -13,9 +13,6 @@ from bridge.errors import OutboxError
 from bridge.outbox.records import Delivery, Held, JobInFlight
 
 
-__all__ = ["Shelf"]
-
-
 class Shelf:
     """What was taken, held and released."""
 

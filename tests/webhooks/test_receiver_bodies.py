@@ -28,15 +28,6 @@ async def _chunked(body: bytes, size: int = 100, wait: float = 0) -> Any:
         yield body[begin : begin + size]
 
 
-async def test_a_body_may_come_inpieces(autojump_clock: MockClock) -> None:
-    """Chunked and without a length it is the same body."""
-    house = House()
-    body = body_of("job.completed", completed())
-    headers = signed(body, NOW, secret=f"{SECRET}-42")
-    answer = await house.post(_chunked(body, 10, 0.01), headers)
-    assert answer.json() == {"status": "taken"}
-
-
 async def test_the_largest_body_is_taken() -> None:
     """And with one byte more it isn't, whether it says so or not."""
     house = House()
@@ -88,18 +79,6 @@ async def test_a_body_must_come_in_time(autojump_clock: MockClock) -> None:
     assert trio.current_time() - begun == pytest.approx(5)
     assert house.outcomes() == {"too_slow": 1}
     assert house.shelf.deliveries == []
-
-
-@pytest.mark.parametrize("pieces", [0, 1, 2])
-async def test_a_body_that_breaks_off_takes_nothing(pieces: int) -> None:
-    """Wherever the sender hangs up: what came is no delivery."""
-    house = House()
-    body = body_of("job.completed", completed())
-    came = [piece(body), piece(b"")][:pieces]
-    status = await house.told(body, iter([*came, {"type": "http.disconnect"}]))
-    assert status == 400
-    assert house.shelf.deliveries == []
-    assert house.outcomes() == {"broken_off": 1}
 
 
 # -- The disk -----------------------------------------------------------------------

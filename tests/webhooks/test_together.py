@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx  # noqa: TID251 - the tests are the sender
-import pytest
 import trio
 
 from bridge.events import dead_letter
@@ -178,41 +177,6 @@ async def test_a_job_that_nobody_heard_of(tmp_path: Path) -> None:
             ("job-1", "done", "webhook"),
         ]
         assert bridge.healed == [("job-1", _GAPS)]
-
-
-async def test_a_beginning_that_the_socket_has_told(tmp_path: Path) -> None:
-    """What is known of a job is no news."""
-    async with _bridge(tmp_path, _LONG_SECONDS) as bridge:
-        await bridge.post("job.processing", processing())
-        bridge.hear(status(status="in_progress"))
-        await bridge.left(1)
-        assert bridge.rows() == [("job-1", "in_progress", "socket")]
-        assert bridge.released[Release.SUPERSEDED] == 1
-
-
-@pytest.mark.parametrize("events", [("completed", "failed"), ("failed", "completed")])
-async def test_two_ends_are_one(tmp_path: Path, events: Sequence[str]) -> None:
-    """The first that came is the end, whichever it is."""
-    data = {"completed": completed(), "failed": failed()}
-    async with _bridge(tmp_path) as bridge:
-        for name in events:
-            await bridge.post(f"job.{name}", data[name])
-        await bridge.left(2)
-        ends = {"completed": "done", "failed": "error"}
-        assert bridge.rows() == [("job-1", ends[events[0]], "webhook")]
-        assert len(bridge.healed) == 1
-        assert bridge.rows("jobs.dlq") == []
-
-
-async def test_what_makes_no_sense_is_on_the_dead_letters(tmp_path: Path) -> None:
-    """At once, and each delivery once."""
-    async with _bridge(tmp_path) as bridge:
-        for said in ("taken", "known"):
-            answer = await bridge.post("job.completed", {"id": 7}, delivery_id="d-1")
-            assert answer == said
-        await wait_until(lambda: sum(bridge.released.values()) == 1, seconds=5)
-        assert bridge.released[Release.WRITTEN] == 1
-        assert bridge.rows() == []
 
 
 async def test_what_is_held_outlives_the_process(tmp_path: Path) -> None:
