@@ -19,7 +19,7 @@ from bridge.outbox.records import Healing, JobInFlight
 from bridge.reconciliation.budget import Purpose
 from bridge.reconciliation.client import Answer, Outcome
 from bridge.reconciliation.limits import Limits
-from bridge.reconciliation.ports import AskedAccount, Calls, Rooms, StatusEndpoint
+from bridge.reconciliation.ports import AskedAccount, Rooms
 from bridge.reconciliation.reconciler import Reconciler
 from bridge.settings import ReconciliationSettings
 
@@ -303,8 +303,6 @@ class World:
     client_ids: Sequence[str] = ("42",)
     settings: ReconciliationSettings = field(default_factory=ReconciliationSettings)
     listen_seconds: float = 0.0
-    client: StatusEndpoint | None = None
-    budget: Calls | None = None
     outbox: Outbox = field(default_factory=Outbox)
     ledger: Ledger = field(default_factory=Ledger)
     dryapi: Dryapi = field(default_factory=Dryapi)
@@ -321,8 +319,8 @@ class World:
                 client_id,
                 source(client_id),
                 make(client_id),
-                self.budget or self.pace,
-                self.client or self.dryapi,
+                self.pace,
+                self.dryapi,
             )
             for client_id in self.client_ids
         ]
