@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from bridge.cli.failures import report, show_defect, telling
+from bridge.cli.failures import report, show_defect
 from bridge.cli.group import BridgeGroup, LazyCommand
 from bridge.errors import (
     BridgeError,
@@ -129,13 +129,6 @@ def test_a_commands_own_end_keeps_its_code(
     service.error = RefusedByCommandError("no")
     result = invoke()
     assert (result.exit_code, result.stderr) == (3, "bridge: no\n")
-
-
-def test_nothing_to_tell_of_a_foreign_error() -> None:
-    """A defect has no line."""
-    assert telling(ValueError()) is None
-    error = RefusedError("no")
-    assert telling(error) is error
 
 
 @pytest.fixture
