@@ -9,6 +9,7 @@ import structlog
 
 from bridge.events.record import Envelope, Importance, Record
 from bridge.outbox.records import Loss
+from bridge.pusher.coverage import Cause, Interruption
 from bridge.recovery.gap import GapCause
 from bridge.recovery.ledger import Ledger
 from tests.recovery.books import NOW_US, SOURCE, Books
@@ -150,3 +151,27 @@ def test_threads_may_tell_of_gaps_side_by_side(rounds: int) -> None:
     assert all(both == [True, False] for both in ends.values())
     assert books.ledger.statistics.open == {"42": 0}
     assert books.ledger.statistics.gaps["42", GapCause.OUTBOX_FULL] == 4 * rounds
+
+
+def at(seconds: int) -> int:
+    """Give a moment so many seconds after noon."""
+    return NOW_US + seconds * 1_000_000
+
+
+def test_clock_that_is_set_back_breaks_nothing() -> None:
+    """An end before its begin is told as the clock showed it; no sum goes down."""
+    books = Books("42", proved_us={"42": at(600)})
+    hearing = books.begin("42")
+    hearing.subscribed(at(0))
+    hearing.interrupted(Interruption(Cause.SUSPENDED, at(5), until_us=at(-5)))
+    hearing.interrupted(Interruption(Cause.DISCONNECTED, at(-9)))
+    hearing.subscribed(at(-7))
+    assert [
+        (gap["cause"], gap["since"][11:19], gap["until"][11:19])
+        for gap in books.gaps[1::2]
+    ] == [
+        ("crashed", "12:10:00", "12:00:00"),
+        ("suspended", "12:00:05", "11:59:55"),
+        ("disconnected", "11:59:51", "11:59:53"),
+    ]
+    assert books.ledger.statistics.seconds == {"42": 2}

@@ -11,8 +11,7 @@ from bridge.accounts import AccountGaps
 from bridge.events.record import Envelope, Origin, Record
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.outbox.records import Healing, JobInFlight
-from bridge.pusher.coverage import Cause, Interruption
-from bridge.recovery.gap import Gap, GapCause
+from bridge.recovery.gap import Gap
 from bridge.recovery.ledger import Ledger
 from bridge.settings import OutboxSettings
 from tests.recovery.books import NOW_US, SOURCE
@@ -33,12 +32,6 @@ class _Process:
             outbox.memory.proved_us.get(SOURCE + "42"),
             was_stopped=outbox.memory.was_stopped,
         )
-
-    @property
-    def open_gap(self) -> tuple[GapCause, int | None] | None:
-        """Cause and begin of what isn't heard."""
-        gap = self.ledger.hearing_of("42")
-        return None if gap is None else (gap.cause, gap.since_us)
 
 
 @contextmanager
@@ -103,22 +96,3 @@ def test_job_counts_for_its_gap_though_the_process_ends_before_it_is_settled(
         third.ledger.settle(gap_id, 0)
     with _process(tmp_path) as fourth:
         assert all(unknown is None for unknown, _, _ in _left(fourth))
-
-
-def test_gaps_outlive_processes(tmp_path: Path) -> None:
-    """First start, interruption over a restart, a stop: three gaps and no other."""
-    with _process(tmp_path) as first:
-        assert first.open_gap == (GapCause.FIRST_START, None)
-        first.hearing.subscribed(NOW_US)
-        first.hearing.interrupted(Interruption(Cause.DEAF, NOW_US + 5))
-        first.outbox.prove({SOURCE + "42": NOW_US + 5})
-        first.ledger.open("42", GapCause.OVERFLOW, NOW_US + 1)
-    with _process(tmp_path) as second:
-        assert second.open_gap == (GapCause.DEAF, NOW_US + 5)
-        assert second.ledger.statistics.open == {"42": 1}
-        assert sum(second.ledger.statistics.gaps.values()) == 0
-        second.hearing.subscribed(NOW_US + 9)
-        second.outbox.prove({SOURCE + "42": NOW_US + 20})
-    with _process(tmp_path) as third:
-        assert third.open_gap == (GapCause.STOPPED, NOW_US + 20)
-        assert third.ledger.statistics.open == {"42": 1}

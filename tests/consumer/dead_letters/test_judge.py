@@ -70,8 +70,3 @@ def test_a_choice_leaves_all_other_reasons_out() -> None:
     assert outcome(sent(b"{}", "not_json"), "invalid_field") is Outcome.NOT_CHOSEN
     assert outcome(sent(b"{}", "after_terminal"), "not_json") is Outcome.NOT_CHOSEN
     assert outcome(sent(b"{}", "not_json"), "not_json") is None
-
-
-def test_each_outcome_has_its_words() -> None:
-    """They are what a person sees beside the count."""
-    assert all(each.meaning for each in Outcome)
