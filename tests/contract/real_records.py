@@ -1,7 +1,4 @@
-"""One of each record that the bridge can write, made by the code that writes it.
-
-Owns which there are. What is asked of them is `test_records`'.
-"""
+"""One of each record that the bridge can write, made by the code that writes it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""A bridge's surroundings in which all is well, and what `bridge check` says of them.
-
-Owns the settings of a bridge that works. What is wrong with one of them, and how that
-is to be told, stands in the tests.
-"""
+"""A bridge's surroundings in which all is well, and what `bridge check` reports."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Ports behind which nobody answers: closed, deaf, or behind a firewall.
-
-Owns sockets of this machine alone.
-"""
+"""Ports behind which nobody answers: closed, deaf, or behind a firewall."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Ways to put a fault in, for real: into a server, a certificate, a right, a file.
-
-Each gives the settings that lead to the fault. How it is to be told stands in `faults`.
-"""
+"""Ways to put a fault in, for real: into a server, a certificate, a right, a file."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Each fault is reported by the step that meets it, and by no other one.
-
-How a fault is put in is in `planting`.
-"""
+"""Each fault is reported by the step that meets it, and by no other one."""
 
 from __future__ import annotations
 

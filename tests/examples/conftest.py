@@ -1,8 +1,4 @@
-"""What the examples read and run with: records, and a Java runtime with a compiler.
-
-Owns when they are there. How records come about is `rooms`'s, what an example makes
-of them is for its test to say.
-"""
+"""What the examples read and run with: records, and a Java runtime with a compiler."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""How `consumer.py` is called, and what it left in its database.
-
-Owns nothing of what should stand there: that is for the tests to say.
-"""
+"""How `consumer.py` is called, and what it left in its database."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""An example as a process: started, listened to, ended as an operator ends it.
-
-Owns the process and its output. Which example it is and what it says belongs to
-the tests.
-"""
+"""An example as a process: started, listened to, ended as an operator ends it."""
 
 from __future__ import annotations
 

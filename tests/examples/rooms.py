@@ -1,8 +1,4 @@
-"""The bridge's rooms between events and a topic, so that examples read what they write.
-
-Owns the way from a frame of soketi's to Kafka and from a gap to its record, through
-the rooms' own doors as the service joins them. Sockets play no part.
-"""
+"""From events and gaps to a topic, by the parts of the bridge that write it."""
 
 from __future__ import annotations
 

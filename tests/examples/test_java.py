@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import trio
 
 from tests.conftest import Topic
 from tests.examples.program import caught_up, running
@@ -81,15 +80,3 @@ async def test_prints_each_state_and_goes_on_where_it_was(
         )
     ]
     assert [line.rpartition(" ")[2] for line in lines] == ["-", "-", "resent", "-"]
-
-
-async def test_says_how_it_is_used(java: list[str | Path], tmp_path: Path) -> None:
-    """Without arguments it prints its usage and ends with 2."""
-    done = await trio.run_process(
-        [str(part) for part in [*java, "JobConsumer"]],
-        capture_stderr=True,
-        check=False,
-    )
-
-    assert done.returncode == 2
-    assert b"usage: JobConsumer" in done.stderr

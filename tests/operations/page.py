@@ -1,10 +1,7 @@
 """The page that lists every metric, made from what `/metrics` says of itself.
 
-Owns the page's words and layout. A metric's own words are where it is made; its labels
-are those of a bridge that counts everything, see `statistics`.
-
-    python -m tests.operations.page            writes docs/metrics.md
-    python -m tests.operations.page --check    reports a stale page, exits 1
+python -m tests.operations.page            writes docs/metrics.md
+python -m tests.operations.page --check    reports a stale page, exits 1
 """
 
 from __future__ import annotations

@@ -94,15 +94,6 @@ def test_form_follows_the_stream(stream: io.StringIO, *, is_json: bool) -> None:
     assert stream.getvalue().startswith("{") is is_json
 
 
-def test_standard_output_is_the_default(capsys: pytest.CaptureFixture[str]) -> None:
-    """Logs go to standard output and nothing to standard error."""
-    logs.configure("json")
-    structlog.get_logger("bridge.room").info("room.entered")
-    captured = capsys.readouterr()
-    assert json.loads(captured.out)["event"] == "room.entered"
-    assert not captured.err
-
-
 def test_console_line_names_everything(out: io.StringIO) -> None:
     """The line for people has time, level, event, logger and fields."""
     logs.configure("console", stream=out)

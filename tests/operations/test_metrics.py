@@ -162,18 +162,6 @@ def test_refused_account_is_told_from_a_disconnected_one(
         assert _value(metrics, "bridge_account_refused", client_id=client_id) == refused
 
 
-def test_finding_that_was_put_right_goes_down(
-    metrics: Metrics, statistics: Statistics
-) -> None:
-    """Each verdict has a number, so that an alert ends."""
-    name = "bridge_topic_findings"
-    (finding, _) = statistics.relay.topic_findings["jobs"]
-    finding.verdict = "dangerous"
-    assert _value(metrics, name, topic="jobs", verdict="dangerous") == 1
-    finding.verdict = "fine"
-    assert _value(metrics, name, topic="jobs", verdict="dangerous") == 0
-
-
 def test_histogram_is_cumulative(metrics: Metrics) -> None:
     """Buckets add up to the count; deliveries have a topic."""
     name = "bridge_publish_duration_seconds"

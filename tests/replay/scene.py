@@ -1,8 +1,4 @@
-"""A topic, its dead letters and a replay between them.
-
-Owns how a replay is run in this process and how its records are read back. What it
-should do is for each test to say.
-"""
+"""A topic, its dead letters and a replay between them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A Pusher client for tests: it says exactly what it is told and nothing by itself.
-
-Owns one WebSocket connection. What a server should answer belongs to the tests.
-"""
+"""A Pusher client for tests: it says exactly what it is told and nothing by itself."""
 
 from __future__ import annotations
 

@@ -31,19 +31,6 @@ def problems(
     return text.split("\n") if text else []
 
 
-def test_what_is_missing_is_a_line_each() -> None:
-    """A first start without anything names both settings and how to set them."""
-    with pytest.raises(ConfigError) as caught:
-        load({}, {}, None)
-    client_id, token = str(caught.value).split("\n")
-    assert client_id.startswith("client_id (BRIDGE_CLIENT_ID, --client-id) is missing")
-    assert "dashboard" in client_id
-    assert token.startswith(
-        "api_token (BRIDGE_API_TOKEN or BRIDGE_API_TOKEN_FILE) is missing"
-    )
-    assert caught.value.exit_code is ExitCode.USAGE
-
-
 # Path, wrong texts of its variable, and what the line says.
 VARIABLES: list[tuple[str, tuple[str, ...], str]] = [
     ("topic", ("", "a b", "a" * 250, "jobs\n"), "1 to 249"),
@@ -235,6 +222,11 @@ TOGETHER: list[tuple[dict[str, str], str, str]] = [
         _SSL | {"KAFKA_SSL_KEY_FILE": __file__},
         "kafka.ssl_cert_file",
         "is missing: kafka.ssl_key_file needs it",
+    ),
+    (
+        _SSL | {"KAFKA_SSL_KEY_PASSWORD": CANARY},
+        "kafka.ssl_key_password",
+        "kafka.ssl_key_file is not",
     ),
     (
         {"KAFKA_SSL_CA_FILE": __file__},

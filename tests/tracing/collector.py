@@ -1,8 +1,4 @@
-"""A collector of our own: takes spans as OTLP over HTTP, and keeps them.
-
-Owns the way from a request to plain spans, decoded with the protocol's own messages.
-What the spans should be is for the tests.
-"""
+"""A collector of our own: takes spans as OTLP over HTTP, and keeps them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A process that takes webhooks until somebody kills it.
-
-Started by `test_killed` with an outbox's directory; prints its port.
-"""
+"""A process that takes webhooks until somebody kills it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Stands for the outbox: the doors that webhooks use, in memory and on trio's thread.
-
-It does what the ports say and nothing else. What the real outbox does is shown by its
-own tests, and together with this room in `test_flood`.
-"""
+"""Stands for the outbox: what webhooks use of it, in memory and on one thread."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Dead letters as bridges write them, for real topics and without one.
-
-Owns how such records are made and written; what they should lead to is for each
-test to say.
-"""
+"""Dead letters as bridges write them, for real topics and without one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Records of gaps as the bridge's own ledger writes them, and as others might.
-
-Owns how such records are made; what they should lead to is for each test to say.
-"""
+"""Records of gaps as the bridge's own ledger writes them, and as others might."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Records with a bridge's headers, for the judge alone and for real topics.
-
-Owns how such records are made and written; what they should lead to is for each
-test to say.
-"""
+"""Records with a bridge's headers, for the judge alone and for real topics."""
 
 from __future__ import annotations
 
