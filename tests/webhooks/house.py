@@ -25,9 +25,7 @@ MAX_BYTES = 2048
 class House:
     """A receiver in front of a shelf, and a client of it."""
 
-    def __init__(
-        self, *client_ids: str, is_single: bool = False, secret: Secret | None = None
-    ) -> None:
+    def __init__(self, *client_ids: str, secret: Secret | None = None) -> None:
         self.shelf = Shelf()
         self.expected: list[int] = []
         self.now = float(NOW)
@@ -43,7 +41,7 @@ class House:
             statistics=WebhookStatistics(names),
             settings=WebhookSettings(max_body_bytes=MAX_BYTES, hold_seconds=10.0),
             steady_us=self.steady_us,
-            is_single=is_single or not client_ids,
+            is_single=not client_ids,
             now_ns=lambda: round(self.now * 10**6) * 1000,
         )
         transport = httpx.ASGITransport(self.receiver.app)

@@ -14,60 +14,37 @@ import trio
 from bridge.errors import OutboxFullError
 from bridge.sandbox import Sandbox
 from bridge.serving import serve
-from bridge.settings import Secret, WebhookSettings
-from bridge.webhooks.receiver import Receiver, Recipient
-from bridge.webhooks.statistics import Outcome, WebhookStatistics
-from bridge.webhooks.steady import steady_clock
+from bridge.settings import Secret
+from bridge.webhooks.statistics import Outcome
 from tests.sandbox.client import wait_until
 from tests.sandbox.conftest import http, start  # noqa: F401 - fixtures
-from tests.webhooks.making import CLIENT_ID, SECRET, body_of, completed, make_of, signed
-from tests.webhooks.shelf import Shelf
+from tests.webhooks.house import PATH, House
+from tests.webhooks.making import SECRET, body_of, completed, signed
 
 
-_PATH = "/webhooks/dryapi"
 _Start = Callable[..., Any]
 
 
 class _Port:
     """A receiver on a port of its own."""
 
-    def __init__(self) -> None:
-        self.shelf = Shelf()
-        self.statistics = WebhookStatistics([CLIENT_ID])
-        self.number = 0
-        self._receiver = Receiver(
-            [Recipient(CLIENT_ID, Secret(f"old {SECRET}"), make_of())],
-            take=self.shelf.take,
-            expect=lambda _: None,
-            statistics=self.statistics,
-            settings=WebhookSettings(),
-            steady_us=steady_clock(),
-            is_single=True,
-        )
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.number}{_PATH}"
-
-    @property
-    def outcomes(self) -> dict[str, int]:
-        counts = self.statistics.deliveries
-        return {outcome.value: count for (_, outcome), count in counts.items() if count}
+    def __init__(self, house: House, number: int) -> None:
+        self.house = house
+        self.number = number
+        self.url = f"http://127.0.0.1:{number}{PATH}"
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        return [json.loads(one.record.value) for one in self.shelf.deliveries]
-
-    async def open(self, nursery: trio.Nursery) -> None:
-        self.number = await nursery.start(serve, self._receiver.app, "127.0.0.1:0")
+        return [json.loads(one.record.value) for one in self.house.shelf.deliveries]
 
 
 @pytest.fixture
 async def port(nursery: trio.Nursery) -> AsyncIterator[_Port]:
     """Open a port, with a shelf behind it."""
-    port = _Port()
-    await port.open(nursery)
-    yield port
+    house = House(secret=Secret(f"old {SECRET}"))
+    house.now = time.time()
+    number: int = await nursery.start(serve, house.receiver.app, "127.0.0.1:0")
+    yield _Port(house, number)
     nursery.cancel_scope.cancel()
 
 
@@ -88,7 +65,7 @@ async def test_the_sandboxs_webhooks_are_taken(
         jobs[fails] = answer.json()["request_id"]
     await http.post(f"{base}/sandbox/webhooks/validate")
     await wait_until(lambda: sandbox.statistics.webhooks.delivered == 5)
-    assert port.outcomes == {"taken": 4, "validation": 1}
+    assert port.house.outcomes() == {"taken": 4, "validation": 1}
     told = {(event["request_id"], event["status"]): event for event in port.events}
     assert set(told) == {
         (jobs[fails], status)
@@ -100,7 +77,7 @@ async def test_the_sandboxs_webhooks_are_taken(
     assert done["job_type"] == "txt2img"
     assert error["error_code"]
     assert error["error_message"]
-    for delivery in port.shelf.deliveries:
+    for delivery in port.house.shelf.deliveries:
         is_end = delivery.record.status in {"done", "error"}
         now_us = time.time_ns() // 1000
         assert delivery.ended_us is None or abs(now_us - delivery.ended_us) < 60 * 10**6
@@ -114,7 +91,7 @@ async def test_a_bridge_without_room_gets_it_again(
     port: _Port,
 ) -> None:
     """503 has the sender come again, with the same id and a new signature."""
-    port.shelf.error = OutboxFullError("full")
+    port.house.shelf.error = OutboxFullError("full")
     sandbox: Sandbox
     sandbox, base = await start(
         webhook_url=port.url, webhook_secret=SECRET, webhook_retry_scale=0.001
@@ -122,12 +99,12 @@ async def test_a_bridge_without_room_gets_it_again(
     body = {"interval_seconds": 0, "steps": 0, "fail": False}
     await http.post(f"{base}/jobs", json=body)
     await wait_until(lambda: sandbox.statistics.webhooks.tries == 4)
-    port.shelf.error = None
+    port.house.shelf.error = None
     await wait_until(lambda: sandbox.statistics.webhooks.delivered == 2)
     assert len(port.events) == 2
-    assert port.outcomes["taken"] == 2
-    assert port.outcomes["unavailable"] == sandbox.statistics.webhooks.retries
-    assert sandbox.statistics.webhooks.faults["status"] == port.outcomes["unavailable"]
+    counts = sandbox.statistics.webhooks
+    assert counts.retries == counts.faults["status"]
+    assert port.house.outcomes() == {"taken": 2, "unavailable": counts.retries}
 
 
 async def test_a_wrong_secret_is_told_to_the_operator(
@@ -139,16 +116,16 @@ async def test_a_wrong_secret_is_told_to_the_operator(
     sandbox, base = await start(webhook_url=port.url, webhook_secret="another")
     await http.post(f"{base}/sandbox/webhooks/validate")
     await wait_until(lambda: sandbox.statistics.webhooks.tries == 1)
-    assert port.outcomes == {"wrong_signature": 1}
+    assert port.house.outcomes() == {"wrong_signature": 1}
 
 
 async def test_an_answer_that_nobody_waits_for(port: _Port) -> None:
     """A sender that hangs up after its request has it taken all the same."""
     body = body_of("job.completed", completed())
     stream = await trio.open_tcp_stream("127.0.0.1", port.number)
-    lines = [f"POST {_PATH} HTTP/1.1", "Host: bridge", f"Content-Length: {len(body)}"]
+    lines = [f"POST {PATH} HTTP/1.1", "Host: bridge", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in signed(body, time.time()).items()]
     await stream.send_all("\r\n".join([*lines, "", ""]).encode() + body)
     await stream.aclose()
-    await wait_until(lambda: port.outcomes)
-    assert port.outcomes == {Outcome.TAKEN: 1}
+    await wait_until(port.house.outcomes)
+    assert port.house.outcomes() == {Outcome.TAKEN: 1}

@@ -15,25 +15,19 @@ import trio
 
 from bridge.events import dead_letter
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.settings import OutboxSettings, Secret, WebhookSettings
-from bridge.webhooks.holding import Holding
-from bridge.webhooks.receiver import Receiver, Recipient
-from bridge.webhooks.statistics import Release, WebhookStatistics
-from bridge.webhooks.steady import steady_clock
+from bridge.settings import OutboxSettings
+from bridge.webhooks.statistics import Release
 from tests.outbox.making import Log, fresh, spread, threaded
 from tests.rules.intake import Outlet, event, status
 from tests.sandbox.client import wait_until
 from tests.webhooks.making import (
-    CLIENT_ID,
-    SECRET,
-    SOURCE,
     body_of,
     completed,
     failed,
-    make_of,
     processing,
     signed,
 )
+from tests.webhooks.taking import Taking
 
 
 # So long that the socket is sure to be faster.
@@ -45,38 +39,12 @@ class _Bridge:
     """What takes webhooks, and lets them go, in front of an outbox."""
 
     def __init__(self, outbox: Outbox, log: Log, hold_seconds: float) -> None:
-        self.healed: list[tuple[str, tuple[str, ...]]] = []
-        self.heard: list[int | None] = []
         self._outbox = outbox
         self._log = log
-        steady_us, statistics = steady_clock(), WebhookStatistics([CLIENT_ID])
-        self.released = statistics.released
-        self.holding = Holding(
-            outbox,
-            find=outbox.jobs.find,
-            healable=self._healable,
-            on_written=lambda _, job, gaps: self.healed.append((job, tuple(gaps))),
-            client_ids={SOURCE: CLIENT_ID},
-            hold_seconds=hold_seconds,
-            steady_us=steady_us,
-            statistics=statistics,
-        )
-        receiver = Receiver(
-            [Recipient(CLIENT_ID, Secret(SECRET), make_of())],
-            take=outbox.take,
-            expect=self.holding.expect,
-            statistics=statistics,
-            settings=WebhookSettings(hold_seconds=hold_seconds),
-            steady_us=steady_us,
-            is_single=True,
-        )
-        transport = httpx.ASGITransport(receiver.app)
+        self.taking = Taking(outbox, hold_seconds, _GAPS)
+        self.released = self.taking.statistics.released
+        transport = httpx.ASGITransport(self.taking.receiver.app)
         self._http = httpx.AsyncClient(transport=transport, base_url="http://bridge")
-
-    def _healable(self, _: str, heard_us: int | None, ended_us: int | None) -> Any:
-        assert ended_us is not None
-        self.heard.append(heard_us)
-        return _GAPS
 
     async def post(self, name: str, data: object, **members: Any) -> str:
         """Send a webhook; give what is answered."""
@@ -128,7 +96,7 @@ async def _in_front_of(
         outbox.open_topic(topic, spread(1), fresh(1), None).result(10)
     bridge = _Bridge(outbox, log, hold_seconds)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(bridge.holding.run)
+        nursery.start_soon(bridge.taking.holding.run)
         yield bridge
         nursery.cancel_scope.cancel()
 
@@ -145,7 +113,7 @@ async def test_the_sockets_own_end_comes_first(tmp_path: Path) -> None:
             ("job-1", "done", "socket"),
         ]
         assert bridge.released == {Release.WRITTEN: 0, Release.SUPERSEDED: 1}
-        assert bridge.healed == []
+        assert bridge.taking.written == []
         assert bridge.rows("jobs.dlq") == []
 
 
@@ -162,8 +130,8 @@ async def test_a_failed_job_is_known_from_its_webhook(tmp_path: Path) -> None:
             ("job-1", "error", "webhook"),
         ]
         assert bridge.rows("jobs.dlq") == [("job-1", "done", "socket")]
-        assert bridge.healed == [("job-1", _GAPS)]
-        assert bridge.heard[0] is not None
+        assert bridge.taking.written == [("job-1", _GAPS)]
+        assert bridge.taking.heard_us[0] is not None
 
 
 async def test_a_job_that_nobody_heard_of(tmp_path: Path) -> None:
@@ -176,7 +144,7 @@ async def test_a_job_that_nobody_heard_of(tmp_path: Path) -> None:
             ("job-1", "processing", "webhook"),
             ("job-1", "done", "webhook"),
         ]
-        assert bridge.healed == [("job-1", _GAPS)]
+        assert bridge.taking.written == [("job-1", _GAPS)]
 
 
 async def test_what_is_held_outlives_the_process(tmp_path: Path) -> None:
