@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 
 import httpx  # noqa: TID251 - the browser of these tests
@@ -20,7 +19,7 @@ from bridge.board import running
 from bridge.cli import board as board_command
 from bridge.cli import root
 from bridge.settings import Settings
-from tests.board.records import JPEG, Page, preview
+from tests.board.records import JPEG, Page, page_when, preview
 from tests.conftest import Topic
 from tests.consumer.dead_letters.letters import Sent, sent, write
 from tests.consumer.gaps.ledger import value as gap_value
@@ -50,24 +49,7 @@ class Board:
 
     def page_when(self, is_there: Callable[[Page], bool]) -> Page:
         """Read the events until the page shows something."""
-        deadline = time.monotonic() + _DEADLINE_SECONDS
-        stream = httpx.stream(
-            "GET", f"{self.address}events", trust_env=False, timeout=_DEADLINE_SECONDS
-        )
-        page: Page | None = None
-        with stream as answer:
-            assert answer.status_code == 200
-            for line in answer.iter_lines():
-                name, _, data = line.partition(": ")
-                if name == "data":
-                    if page is None:
-                        page = Page(data.encode())
-                    else:
-                        page.take(data.encode())
-                    if is_there(page):
-                        return page
-                assert time.monotonic() < deadline, page and vars(page)
-        raise AssertionError("the stream ended")
+        return page_when(self.address, is_there, _DEADLINE_SECONDS)
 
     def end(self, number: signal.Signals) -> tuple[int, str]:
         """Send a signal; give the exit code and what was logged."""

@@ -55,7 +55,7 @@ def start() -> Iterator[Callable[[Sequence[str]], subprocess.Popen[str]]]:
 
 def test_records_are_lines_of_json_when_piped(topic: Topic) -> None:
     """Standard output is the records and nothing else."""
-    produce(topic, "processing", "in_progress", "done")
+    produce(topic, "processing", "in_progress", "done", "done")
     result = run(reading(topic, "tail", "--from-beginning", "--max-messages", "3"))
     assert (result.returncode, result.stderr) == (0, "")
     lines = [json.loads(line) for line in result.stdout.splitlines()]

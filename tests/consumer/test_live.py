@@ -102,15 +102,6 @@ async def test_a_stream_that_takes_parts_gets_everything(
     ]
 
 
-async def test_lines_end_at_the_maximum(autojump_clock: object) -> None:
-    """Not one line more is written, within a run too."""
-    out = CountingBytes()
-    source = ScriptedSource((1, jobs("a", "b", "c")))
-    with trio.fail_after(5):
-        await write_lines(source, out, max_messages=2)
-    assert len(out.getvalue().splitlines()) == 2
-
-
 async def test_the_table_is_drawn_at_most_eight_times_a_second(
     autojump_clock: object,
 ) -> None:
