@@ -45,12 +45,12 @@ def drawn(
     Give its exit code, the terminal's picture and what it wrote to the other streams.
     """
     leader, follower = pty.openpty()
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(
         line,
         stdin=subprocess.DEVNULL,
+        stdout=follower if "stdout" in streams else subprocess.PIPE,
+        stderr=follower if "stderr" in streams else subprocess.PIPE,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "300", **environ},
-        **pipes | dict.fromkeys(streams, follower),
     ) as child:
         os.close(follower)
         picture = bytearray()

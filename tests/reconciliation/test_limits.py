@@ -46,7 +46,7 @@ _NONSENSE = ["", "many", "-1", "4.5", "1e3", "50, 50", "0x32", "\u0665\u0660", "
 )
 def test_numbers_are_read(headers: dict[str, str], limits: Limits) -> None:
     """Each where it is one."""
-    assert _read(**headers) == limits
+    assert _read(200, **headers) == limits
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from bridge.errors import OutboxFullError
 from tests.webhooks.conftest import Told
 from tests.webhooks.house import MAX_BYTES, NOW, PATH, House, piece
 from tests.webhooks.making import CLIENT_ID, SECRET, body_of, completed, failed, signed
-from tests.webhooks.shelf import Shelf
 
 
 # -- Bodies -------------------------------------------------------------------------
@@ -143,19 +142,6 @@ async def test_an_outbox_that_has_ended(autojump_clock: MockClock) -> None:
     begun = trio.current_time()
     answer = await house.post(body_of("job.completed", completed()))
     assert (answer.status_code, trio.current_time()) == (503, begun)
-
-
-async def test_an_outbox_that_refuses_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """An outbox may refuse before it gives a future."""
-
-    def take(_: Shelf, __: object) -> Any:
-        raise OutboxFullError("full")
-
-    monkeypatch.setattr(Shelf, "take", take)
-    answer = await House().post(body_of("job.completed", completed()))
-    assert answer.status_code == 503
 
 
 async def test_what_needs_no_disk_is_answered_without_one() -> None:
