@@ -164,3 +164,12 @@ def only_remarkable(report: Report) -> Line:
     told = list(remarkable(report))
     assert len(told) == 1, told
     return told[0]
+
+
+def details(report: Report, step: str) -> list[tuple[Outcome, str, str]]:
+    """Give outcome, subject and detail of a step's lines."""
+    return [
+        (one.outcome, one.subject, one.detail)
+        for one in report.lines
+        if one.step == step
+    ]

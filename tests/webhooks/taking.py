@@ -20,7 +20,7 @@ class Taking:
         self, outbox: Outbox, hold_seconds: float, gap_ids: Sequence[str] = ()
     ) -> None:
         self.written: list[tuple[str, tuple[str, ...]]] = []
-        self.heard_us: list[int | None] = []
+        self.asked: list[tuple[str, int | None, int | None]] = []
         self._gap_ids = gap_ids
         self.statistics = WebhookStatistics([CLIENT_ID])
         steady_us = steady_clock()
@@ -45,7 +45,7 @@ class Taking:
         )
 
     def _healable(
-        self, _: str, heard_us: int | None, ended_us: int | None
+        self, client_id: str, heard_us: int | None, ended_us: int | None
     ) -> Sequence[str]:
-        self.heard_us.append(heard_us)
-        return self._gap_ids if ended_us is not None else ()
+        self.asked.append((client_id, heard_us, ended_us))
+        return self._gap_ids

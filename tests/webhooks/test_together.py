@@ -21,6 +21,7 @@ from tests.outbox.making import Log, fresh, spread, threaded
 from tests.rules.intake import Outlet, event, status
 from tests.sandbox.client import wait_until
 from tests.webhooks.making import (
+    CLIENT_ID,
     body_of,
     completed,
     failed,
@@ -33,6 +34,9 @@ from tests.webhooks.taking import Taking
 # So long that the socket is sure to be faster.
 _LONG_SECONDS = 1.0
 _GAPS = ("gap-1",)
+
+# As the webhooks of jobs that have ended say.
+_ENDED_US = 1_800_000_000_000_000
 
 
 class _Bridge:
@@ -131,7 +135,9 @@ async def test_a_failed_job_is_known_from_its_webhook(tmp_path: Path) -> None:
         ]
         assert bridge.rows("jobs.dlq") == [("job-1", "done", "socket")]
         assert bridge.taking.written == [("job-1", _GAPS)]
-        assert bridge.taking.heard_us[0] is not None
+        ((who, heard_us, ended_us),) = bridge.taking.asked
+        assert (who, ended_us) == (CLIENT_ID, _ENDED_US)
+        assert heard_us is not None
 
 
 async def test_a_job_that_nobody_heard_of(tmp_path: Path) -> None:
@@ -144,6 +150,8 @@ async def test_a_job_that_nobody_heard_of(tmp_path: Path) -> None:
             ("job-1", "processing", "webhook"),
             ("job-1", "done", "webhook"),
         ]
+        # That it began heals nothing.
+        assert len(bridge.taking.asked) == 1
         assert bridge.taking.written == [("job-1", _GAPS)]
 
 
@@ -162,3 +170,4 @@ async def test_what_is_held_outlives_the_process(tmp_path: Path) -> None:
             ("job-1", "webhook"),
             ("job-2", "webhook"),
         ]
+        assert bridge.taking.asked == [(CLIENT_ID, None, _ENDED_US)] * 2
