@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
 import subprocess
@@ -13,7 +12,6 @@ import httpx  # noqa: TID251 - the browser of these tests
 import pytest
 import trio
 from click.testing import CliRunner
-from confluent_kafka import Producer
 
 from bridge.board import running
 from bridge.cli import board as board_command
@@ -21,7 +19,7 @@ from bridge.cli import root
 from bridge.settings import Settings
 from tests.board.records import JPEG, Page, page_when, preview
 from tests.conftest import Topic
-from tests.consumer.dead_letters.letters import Sent, sent, write
+from tests.consumer.dead_letters.letters import Sent, payload, sent, write
 from tests.consumer.gaps.ledger import value as gap_value
 
 
@@ -86,18 +84,15 @@ def start() -> Iterator[Start]:
         board.process.communicate()
 
 
-def produce(topic: Topic, *values: dict[str, object]) -> None:
-    """Write events of jobs."""
-    producer = Producer({"bootstrap.servers": topic.bootstrap_servers})
-    for one in values:
-        key = str(one["request_id"])
-        producer.produce(topic.name, json.dumps(one).encode(), key)
-    assert producer.flush(_DEADLINE_SECONDS) == 0
+def produce(topic: Topic, job: str, status: str, **more: object) -> None:
+    """Write an event of a job."""
+    value = payload(job, status, **more)
+    write(topic, [Sent(value, job.encode())], name=topic.name)
 
 
 def test_job_gap_and_dead_letter_are_seen(topic: Topic, start: Start) -> None:
     """What was there is in the snapshot, what comes in updates; it ends with 0."""
-    produce(topic, {"request_id": "old", "status": "done", "result_url": "https://a/s"})
+    produce(topic, "old", "done", result_url="https://a/s")
     write(topic, [Sent(gap_value("gap-1", until=None), b"c", {})], name=topic.gaps)
     board = start(topic)
     page = board.page_when(lambda page: bool(page.jobs and page.gaps))
@@ -109,7 +104,7 @@ def test_job_gap_and_dead_letter_are_seen(topic: Topic, start: Start) -> None:
     def has_all(page: Page) -> bool:
         return bool(page.letters and "new" in page.jobs and page.jobs["new"]["preview"])
 
-    produce(topic, {"request_id": "new", "status": "in_progress", "preview": preview()})
+    produce(topic, "new", "in_progress", preview=preview())
     write(topic, [sent(b"<b>no</b>", "not_json")], name=topic.dead_letter)
     page = board.page_when(has_all)
     assert page.letters[0]["example"]["text"] == "<b>no</b>"

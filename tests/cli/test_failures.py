@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -132,7 +133,7 @@ def test_a_commands_own_end_keeps_its_code(
 
 
 @pytest.fixture
-def lazy_group(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> BridgeGroup:
+def lazy_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BridgeGroup:
     """A group whose commands miss something at import or when they run."""
     for name in ("at_import", "when_run", "no_extra"):
         monkeypatch.delitem(sys.modules, f"lazy_{name}", raising=False)
@@ -145,8 +146,7 @@ def lazy_group(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> BridgeGroup
         "no_extra": needs,
         "defect": command + "import bridge.not_there",
     }.items():
-        assert hasattr(tmp_path, "joinpath")
-        tmp_path.joinpath(f"lazy_{name}.py").write_text(text)
+        (tmp_path / f"lazy_{name}.py").write_text(text)
     return BridgeGroup(
         lazy_commands={
             "at-import": LazyCommand("lazy_at_import:command", "A.", extra="sandbox"),

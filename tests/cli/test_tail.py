@@ -15,24 +15,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
-from confluent_kafka import Producer
 
 from tests.cli.commands import DEADLINE_SECONDS, reading, run
 from tests.conftest import Topic
+from tests.consumer.dead_letters.letters import Sent, payload, write
 
 
 def produce(topic: Topic, *statuses: str) -> None:
     """Write one job's events."""
-    producer = Producer({"bootstrap.servers": topic.bootstrap_servers})
-    for number, status in enumerate(statuses):
-        value = {
-            "request_id": "job-1",
-            "status": status,
-            "progress": f"{number}.00",
-            "result_url": "https://results.example/a?sig=SECRET",
-        }
-        producer.produce(topic.name, json.dumps(value).encode(), b"job-1")
-    assert producer.flush(DEADLINE_SECONDS) == 0
+    url = "https://results.example/a?sig=SECRET"
+    values = [
+        payload("job-1", status, progress=f"{number}.00", result_url=url)
+        for number, status in enumerate(statuses)
+    ]
+    write(topic, [Sent(value, b"job-1") for value in values], name=topic.name)
 
 
 @pytest.fixture
