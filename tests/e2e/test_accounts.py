@@ -24,13 +24,7 @@ _PACE_SECONDS = 30.0
 
 
 class _Known:
-    """
-    Three accounts, and the bridge's files that name their tokens.
-
-    Attributes:
-        accounts: The accounts.
-        config: The bridge's TOML file, that lists them.
-    """
+    """Three accounts, and the bridge's files that name their tokens."""
 
     def __init__(self, folder: Path, accounts: Sequence[Account]) -> None:
         self.accounts = accounts
