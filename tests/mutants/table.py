@@ -266,7 +266,9 @@ MUTANTS = (
     Mutant(
         "33-number-for-a-string",
         "A progress that came as a number is published as one.",
-        ("tests/test_inputs.py::test_each_input_has_the_outcome_that_its_row_says",),
+        (
+            "tests/rules/test_payloads.py::test_what_deviates_is_changed_and_the_header_names_the_changes",
+        ),
     ),
     Mutant(
         "34-event-lost",
