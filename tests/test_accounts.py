@@ -15,8 +15,7 @@ from tests.kit.scripted import Peer, ScriptedServer, Stage, closing, spoken, wor
 
 
 class _Session:
-    """
-    A session that follows steps.
+    """A session that follows steps.
 
     Each step is a time in seconds and whether the session is refused for good after
     it, which makes `run` raise; after the last one it stays subscribed.

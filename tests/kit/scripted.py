@@ -349,8 +349,7 @@ async def refusal(
     listener: Any = None,
     **settings: Any,
 ) -> tuple[RefusedError, Stage]:
-    """
-    Run a session that has to be refused.
+    """Run a session that has to be refused.
 
     The arguments are those of `staged`.
     """

@@ -28,8 +28,7 @@ from tests.consumer.verify.topics import (
     write_transaction,
 )
 from tests.kafka.relay.relaying import rig, settings_for, until
-from tests.kit.broker import KafkaBroker
-from tests.kit.configs import configure_broker
+from tests.kit.broker import KafkaBroker, configure_broker
 from tests.kit.kafka import KafkaServer
 
 
