@@ -38,6 +38,9 @@ _STALE_SHARE = 4
 # Publisher and bridge read the same clock, as in a soak.
 _TOLERANCE_SECONDS = 0.05
 
+# Of a gap's edges: which of two clocks was read first is not known.
+_EDGE_SECONDS = 0.1
+
 # Calls that were under way, or not yet on disk, when a bridge was killed.
 _CALLS_LOST_BY_A_START = 8
 
@@ -68,6 +71,12 @@ class _Published(list[_Entry]):
     def in_flight(self, at: float) -> bool:
         """Whether a bridge knew it to be unfinished at a moment."""
         return self[0].read <= at and (self.end is None or self.end.seen > at)
+
+    @property
+    def last_read(self) -> float:
+        """When anything but its end was learned last; minus infinity if never."""
+        before = [each.read for each in self if each.status not in TERMINAL]
+        return max(before, default=-math.inf)
 
 
 _Seen: TypeAlias = Mapping[tuple[int, int], float]
@@ -288,12 +297,20 @@ def _judge_account(figures: _Figures, truth: Truth, account: _Account) -> Iterab
             yield f"job {request_id} is at {entries[0].place} and never was"
     for job in known.values():
         yield from _judge_job(figures, truth, account, job)
+    in_gaps = [
+        _InGap(known[request_id], entries)
+        for request_id, entries in account.jobs.items()
+        if request_id in known
+    ]
     for gap in account.gaps:
         if gap.until is None:
             yield f"never closed: {gap}"
         elif gap.healed is None or gap.unknown is None:
             yield f"never resolved: {gap}"
         else:
+            # A process knows no gap that was resolved before it began.
+            later = [each.begun for each in truth.bridge_away if each.begun > gap.until]
+            yield from _check_gap(gap, gap.until, min(later, default=math.inf), in_gaps)
             figures["what gaps report"] += Counter(
                 {
                     "status-endpoint": gap.healed[0],
@@ -368,3 +385,95 @@ def _judge_calls(
         most = max(most, count)
     if most > minute + slack:
         yield f"{account.client_id} asked {most} times in a minute, of {minute}"
+
+
+# -- What gaps report -----------------------------------------------------
+
+
+@dataclass
+class _Bounds:
+    """What must be counted, and what may be."""
+
+    least: int = 0
+    most: int = 0
+
+    def count(self, *, must: bool, may: bool) -> None:
+        self.least += must
+        self.most += must or may
+
+    def __str__(self) -> str:
+        return " to ".join(map(str, sorted({self.least, self.most})))
+
+
+@dataclass(frozen=True)
+class _InGap:
+    """A job that is on the topic, beside a gap: what must be, and what may be."""
+
+    job: UpstreamJob
+    entries: _Published
+
+    def was_known(self, gap: Gap) -> tuple[bool, bool]:
+        """Whether it was in flight when a gap opened."""
+        first, end = self.entries[0], self.entries.end
+        must = first.seen <= gap.opened and (end is None or end.read > gap.opened)
+        may = first.read <= gap.opened + _EDGE_SECONDS and (
+            end is None or end.seen >= gap.opened - _EDGE_SECONDS
+        )
+        return must, may
+
+    def ended_in(self, gap: Gap, until: float) -> tuple[bool, bool]:
+        """Whether it ended upstream within a gap."""
+        if self.job.end is None:
+            return False, False
+        at, edge = self.job.end.at, _EDGE_SECONDS
+        must = gap.since + edge < at < until - edge
+        return must, gap.since - edge < at < until + edge
+
+
+def _check_gap(
+    gap: Gap, until: float, forgotten: float, jobs: Sequence[_InGap]
+) -> Iterable[str]:
+    """Say which numbers of a gap are not what upstream and the topic know."""
+    in_flight, by_endpoint, by_webhook, unknown, went_on = (_Bounds() for _ in range(5))
+    new = 0  # those that the gap met when it had opened
+    for job in jobs:
+        must_know, may_know = job.was_known(gap)
+        in_flight.count(must=must_know, may=may_know)
+        must_end, may_end = job.ended_in(gap, until)
+        end = job.entries.end
+        # Anything but its end was learned after the gap.
+        later = job.entries.last_read > until + _EDGE_SECONDS
+        if end is None:
+            unknown.count(must=must_know and must_end, may=not later)
+            went_on.count(must=False, may=may_know)
+            continue
+        after = end.seen >= gap.since
+        # Known before the gap was over, so that the gap may have swallowed it.
+        may = after and not later
+        if end.origin == "status-endpoint":
+            by_endpoint.count(must=must_know and must_end, may=may)
+            new += may and not must_know
+        elif end.origin == "webhook":
+            in_it = must_end and gap.opened < end.read and end.seen < forgotten
+            may_count = after and (may_end or not later)
+            by_webhook.count(must=in_it, may=may_count)
+            new += may_count and not must_know
+        went_on.count(
+            must=must_know and end.origin == "socket" and end.read > until,
+            may=may_know,
+        )
+    assert gap.healed is not None
+    assert gap.unknown is not None
+    told = [
+        ("healed by the status endpoint", by_endpoint, gap.healed[0]),
+        ("healed by webhook", by_webhook, gap.healed[1]),
+        ("unknown", unknown, gap.unknown),
+    ]
+    if gap.jobs_in_flight is not None:
+        told.append(("in flight", in_flight, gap.jobs_in_flight))
+        rest = gap.jobs_in_flight - sum(gap.healed) - gap.unknown
+        went_on.least -= new
+        told.append(("went on", went_on, rest))
+    for what, bounds, number in told:
+        if not bounds.least <= number <= bounds.most:
+            yield f"{gap}: {number} {what}, and it must be {bounds}"

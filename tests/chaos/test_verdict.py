@@ -481,8 +481,18 @@ def _unknown(jobs: _Jobs) -> None:
     jobs.gap("bare", healed=(1, 0), unknown=1)
 
 
+def _end_at_the_edge(jobs: _Jobs) -> None:
+    jobs.bare.jobs["a"].steps[-1].at = 109.95
+
+
 def _restart(begun: float, ended: float) -> Callable[[_Jobs], object]:
     return lambda jobs: jobs.truth.bridge_away.append(Span(begun, ended))
+
+
+def _webhook_after_the_gap(jobs: _Jobs) -> None:
+    jobs.records[5] = replace(jobs.records[5], timestamp=110_500)
+    jobs.seen[0, 5] = 117.5
+    jobs.gap("hooked", healed=(0, 0))
 
 
 _JOB_DEFECTS: list[tuple[Callable[[_Jobs], object], str]] = [
@@ -512,8 +522,24 @@ _JOB_DEFECTS: list[tuple[Callable[[_Jobs], object], str]] = [
     (_gap("bare", until=None), "never closed: gap g"),
     (_gap("bare", healed=None), "never resolved: gap g"),
     (_gap("bare", unknown=None), "never resolved: gap g"),
-    # Calls are left.
+    (_gap("bare", healed=(1, 0)), "1 healed by the status endpoint, and it must be 2"),
+    (_gap("bare", healed=(3, 0)), "3 healed by the status endpoint, and it must be 2"),
+    (_gap("bare", healed=(2, 1)), "1 healed by webhook, and it must be 0"),
+    (_gap("bare", unknown=1), "1 unknown, and it must be 0"),
+    (_gap("bare", jobs_in_flight=2), "2 in flight, and it must be 3"),
+    (_gap("bare", jobs_in_flight=4), "4 in flight, and it must be 3"),
+    (_gap("hooked", healed=(0, 0)), "0 healed by webhook, and it must be 1"),
+    (_gap("hooked", healed=(0, 2)), "2 healed by webhook, and it must be 1"),
+    (
+        _gap("hooked", healed=(1, 1)),
+        "1 healed by the status endpoint, and it must be 0",
+    ),
+    # Calls are left; or the gap doesn't say so.
     (_all(_drop(3), _unknown), "it never ended on the topic"),
+    (
+        _all(_drop(3), _basic, _calls(150, -248, 2)),
+        "2 healed by the status endpoint, and it must",
+    ),
     # Three are in flight at the end of the gap: with 34 others they fill a minute.
     (_all(_basic, _calls(34, 105, code=503), _see(3, 170.5)), "0.5 s too late"),
     (_all(_basic, _calls(35, 105, code=503), _see(3, 230.5)), "0.5 s too late"),
@@ -535,17 +561,23 @@ _JOB_DEFECTS: list[tuple[Callable[[_Jobs], object], str]] = [
     ),
     # Its webhook was tried at 107, 107.6, 108.8 and 111.8.
     (_all(_restart(100.0, 110.0), _see(5, 172.0)), "0.2 s too late"),
+    # A process knows no gap that was resolved before it began.
+    (_all(_webhook_after_the_gap, _restart(118.0, 119.0)), "0 healed by webhook, and"),
 ]
 
 _PASSING: list[Callable[[_Jobs], object]] = [
     _all(),
+    _all(_webhook_after_the_gap, _restart(111.0, 119.0)),
     _all(_basic, _calls(150, -248, 2), _drop(3), _unknown),
     _all(_basic, _calls(40, -248, 2), _be_stale),
+    # Two clocks were read: which of two numbers is right is not known.
+    _end_at_the_edge,
+    _all(_end_at_the_edge, _gap("bare", healed=(1, 0))),
 ]
 
 
 def test_each_defect_of_healing_is_found() -> None:
-    """Ends that are missing, late or wrong, gaps without an end, too many calls."""
+    """Ends that are missing, late or wrong, gaps that miscount, too many calls."""
     unfound = []
     for harm, finding in _JOB_DEFECTS:
         jobs = _Jobs()
