@@ -24,8 +24,8 @@ from bridge.doctor.remedies import ProblemError, sentence, split
 from bridge.errors import AuthorizationError, ExitCode
 from bridge.pusher.authorizer import Authorizer
 from bridge.pusher.close_codes import Action, EndedError
-from bridge.pusher.protocol import channel_of, connect_url
-from bridge.pusher.session import Authorize, Connection, Note
+from bridge.pusher.protocol import channel_of
+from bridge.pusher.session import Authorize, Connection, Note, Session
 from bridge.pusher.websocket import open_websocket
 from bridge.settings import Account, Settings
 
@@ -123,12 +123,11 @@ async def _subscribe(
     settings: Settings,
     tls: ssl.SSLContext,
     authorize: Authorize,
-    note: Note = lambda *_, **__: None,
+    note: Note | None = None,
 ) -> None:
     """Make a connection, and close it when it is subscribed."""
     pusher = settings.pusher
-    connection = Connection(
-        connect_url(pusher.url, pusher.app_key),
+    session = Session(
         client_id,
         msgspec.structs.replace(
             pusher,
@@ -141,11 +140,10 @@ async def _subscribe(
         ),
         authorize,
         partial(open_websocket, max_message_bytes=pusher.max_message_bytes, tls=tls),
-        note=note,
     )
     try:
         with trio.CancelScope() as scope:
-            await connection.run(task_status=_Stop(scope))
+            await Connection(session, note).run(task_status=_Stop(scope))
     except EndedError as ended:
         raise _problem(ended) from ended
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from bridge.errors import ConnectionLostError, SessionError
+from bridge.errors import ConnectError, ConnectionLostError, SessionError
 from bridge.pusher.protocol import ServerError, SubscriptionError
 
 
@@ -176,13 +176,20 @@ def rule_of(code: int | None) -> Rule:
     return _UNKNOWN
 
 
-def lost(loss: ConnectionLostError, error: ServerError | None) -> EndedError:
+def lost(
+    loss: ConnectError | ConnectionLostError, error: ServerError | None
+) -> EndedError:
     """
-    Classify a connection that ended by itself.
+    Classify a connection that could not be made or that ended by itself.
 
     Pusher's own servers send a close code only, soketi the code and an error, Reverb
     an error only: the code is taken from either. The error came right before.
     """
+    if isinstance(loss, ConnectError):
+        # Never final, whatever the status: while a server is being replaced, its proxy
+        # answers anything.
+        action = Action.RETRY_LATER if loss.status else Action.RETRY_NOW
+        return EndedError(str(loss), action, loss.status)
     code, detail = loss.code, str(loss)
     if error is not None:
         if error.code is not None and (code is None or code < _FIRST_PUSHER_CODE):

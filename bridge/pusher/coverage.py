@@ -274,4 +274,6 @@ class Stalls:
         try:
             yield
         finally:
+            # One that explains the end of a connection may not have been found yet.
+            self.look()
             del self._watchers[key]

@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import partial
 from typing import Final, NoReturn, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
@@ -168,21 +167,7 @@ def _ignore(*_: object, **__: object) -> None:
 
 class Connection:
     """
-    One connection of one account.
-
-    Args:
-        url: Where to connect to, from `connect_url`.
-        client_id: The account.
-        settings: Deadlines and limits.
-        authorize: Signs the socket id.
-        connect: Opens a WebSocket.
-        deliver: Takes job events.
-        coverage: Where answers are noted.
-        statistics: What to count in.
-        backpressure: Awaited before more is read.
-        has_jobs: Whether jobs of the account are known to be in flight.
-        stalls: Finds suspensions of the process.
-        note: Takes what happens, for a recording.
+    One connection of one session.
 
     Attributes:
         state: How far it has come.
@@ -190,36 +175,11 @@ class Connection:
             never was.
     """
 
-    def __init__(  # noqa: PLR0913 - what has a default is for the session only
-        self,
-        url: str,
-        client_id: str,
-        settings: PusherSettings,
-        authorize: Authorize,
-        connect: Connect,
-        *,
-        deliver: Deliver = _ignore,
-        coverage: Coverage | None = None,
-        statistics: Statistics | None = None,
-        backpressure: Backpressure = trio.lowlevel.checkpoint_if_cancelled,
-        has_jobs: Callable[[], bool] = lambda: False,
-        stalls: Stalls | None = None,
-        note: Note = _ignore,
-    ) -> None:
-        self._url = url
-        self._client_id = client_id
-        self._channel = channel_of(client_id)
-        self._settings = settings
-        self._authorize = authorize
-        self._connect = connect
-        self._deliver = deliver
-        self._coverage = coverage or Coverage()
-        self._statistics = statistics or Statistics(client_id)
-        self._backpressure = backpressure
-        self._has_jobs = has_jobs
-        self._stalls = stalls or Stalls()
-        self._note = note
-        self._is_recorded = note is not _ignore
+    def __init__(self, session: Session, note: Note | None = None) -> None:
+        self._session = session
+        self._statistics = session.statistics
+        self._is_recorded = note is not None
+        self._note = note or _ignore
         self.state = State.DISCONNECTED
         self.subscribed_at: float | None = None
         # What the linear part waits for: the first control event of its state.
@@ -245,49 +205,32 @@ class Connection:
             EndedError: The connection ended, for whatever reason but cancellation.
         """
         try:
-            ended = await self._until_ended(task_status)
-            self._note(
-                "ended", error=type(ended.__cause__ or ended).__name__, code=ended.code
-            )
+            try:
+                with self._session.stalls.watched(self._stalled):
+                    await self._run(task_status)
+            except (ConnectError, ConnectionLostError) as error:
+                since_error = trio.current_time() - self._error_at
+                is_recent = since_error < _ERROR_BEFORE_END_SECONDS
+                raise lost(error, self._error if is_recent else None) from error
+        except EndedError as ended:
+            cause = ended.__cause__ or ended
+            self._note("ended", error=type(cause).__name__, code=ended.code)
             self._statistics.last_close_code = ended.code
             if self.subscribed_at is None:
                 self._statistics.connects[_OUTCOMES[self.state]] += 1
+            raise
         finally:
             self._enter(State.DISCONNECTED)
             self._note("closed")
-        raise ended
-
-    async def _until_ended(self, task_status: trio.TaskStatus[None]) -> EndedError:
-        """Run the connection and classify its end."""
-        try:
-            with self._stalls.watched(self._stalled):
-                try:
-                    await self._run(task_status)
-                finally:
-                    # A stall that explains the end may not have been found yet.
-                    self._stalls.look()
-        except ConnectError as error:
-            # Never final, whatever the status: while a server is being replaced, its
-            # proxy answers anything.
-            action = Action.RETRY_LATER if error.status else Action.RETRY_NOW
-            ended = EndedError(str(error), action, error.status)
-            ended.__cause__ = error
-        except ConnectionLostError as error:
-            is_recent = trio.current_time() - self._error_at < _ERROR_BEFORE_END_SECONDS
-            ended = lost(error, self._error if is_recent else None)
-            ended.__cause__ = error
-        except EndedError as error:
-            ended = error
-        return ended
 
     async def _run(self, task_status: trio.TaskStatus[None]) -> NoReturn:
-        settings = self._settings
+        session, settings = self._session, self._session.settings
         self._enter(State.CONNECTING)
-        self._note("dialed", scheme=self._url.partition(":")[0])
+        self._note("dialed", scheme=session.url.partition(":")[0])
         # Name, TCP, TLS, upgrade and greeting together.
         with trio.move_on_after(settings.connect_timeout_seconds) as opening:
-            async with self._connect(
-                self._url, self._receive, self._hold_back
+            async with session.connect(
+                session.url, self._receive, self._hold_back
             ) as websocket:
                 self._websocket = websocket
                 self._enter(State.ESTABLISHING)
@@ -295,13 +238,13 @@ class Connection:
                 established = await self._greeting()
                 opening.deadline = math.inf
                 self._keep_alive = KeepAlive(
-                    self._client_id,
+                    session.client_id,
                     self._send,
                     websocket.abort,
-                    self._coverage,
+                    session.coverage,
                     settings,
                     activity_timeout_seconds=established.activity_timeout_seconds,
-                    has_jobs=self._has_jobs,
+                    has_jobs=session.has_jobs,
                     probes=self._statistics.probes,
                 )
                 frame = await self._subscribe(established.socket_id)
@@ -330,7 +273,7 @@ class Connection:
 
     async def _subscribe(self, socket_id: str) -> str:
         """Authorize and subscribe; give the frame that the server acknowledged."""
-        timeout_seconds = self._settings.subscribe_timeout_seconds
+        timeout_seconds = self._session.settings.subscribe_timeout_seconds
         frame = ""
         for _ in range(_TRIES):
             if isinstance(self._answer, SubscriptionError):
@@ -354,10 +297,11 @@ class Connection:
 
     async def _signed(self, socket_id: str) -> str:
         """Get a signature and build the subscription with it."""
+        session = self._session
         self._enter(State.AUTHORIZING)
         self._note("authorizing")
         try:
-            auth = await self._authorize(socket_id, self._channel)
+            auth = await session.authorize(socket_id, session.channel)
         except AuthorizationError as error:
             self._note(
                 "not_authorized",
@@ -372,7 +316,7 @@ class Connection:
                 retry_after_seconds=error.retry_after_seconds,
             ) from error
         self._note("authorized")
-        return subscribe(self._channel, auth)
+        return subscribe(session.channel, auth)
 
     async def _send(self, frame: str) -> None:
         assert self._websocket is not None
@@ -390,10 +334,11 @@ class Connection:
 
     def _receive(self, messages: Sequence[Message]) -> bool:
         """Deliver job events and act on the others; never waits."""
-        coverage, statistics, channel = self._coverage, self._statistics, self._channel
+        session, statistics = self._session, self._statistics
+        coverage, channel = session.coverage, session.channel
         received_at_us = coverage.now_us()
         # Before any of it counts as read in time.
-        self._stalls.look()
+        session.stalls.look()
         if coverage.suspended:
             coverage.waited(messages)
         if self._is_recorded:
@@ -417,7 +362,7 @@ class Connection:
             # Without one, the server sent an event before its greeting.
             if self._keep_alive is not None:
                 self._keep_alive.event()
-            self._deliver(jobs, received_at_us)
+            session.deliver(jobs, received_at_us)
         return bool(jobs)
 
     def _control(self, event: ControlEvent) -> None:
@@ -436,7 +381,7 @@ class Connection:
             keep_alive.ping()
         elif (
             isinstance(event, SubscriptionSucceeded | SubscriptionError)
-            and event.channel == self._channel
+            and event.channel == self._session.channel
         ):
             if self.state is State.SUBSCRIBING:
                 if isinstance(event, SubscriptionSucceeded):
@@ -454,16 +399,16 @@ class Connection:
 
     def _subscribed(self) -> None:
         # At once: the next event of the same read came through the subscription.
-        statistics = self._statistics
+        session, statistics = self._session, self._statistics
         self._enter(State.SUBSCRIBED)
         self.subscribed_at = trio.current_time()
         statistics.connects[Outcome.SUBSCRIBED] += 1
         statistics.refused_reason = None
-        self._coverage.subscribed()
+        session.coverage.subscribed()
         _log.info(
             "session.subscribed",
-            client_id=self._client_id,
-            channel=self._channel,
+            client_id=session.client_id,
+            channel=session.channel,
             subscriptions=statistics.connects[Outcome.SUBSCRIBED],
         )
 
@@ -473,20 +418,20 @@ class Connection:
             self._keep_alive.error()
         _log.warning(
             "session.server_error",
-            client_id=self._client_id,
+            client_id=self._session.client_id,
             code=event.code,
             message=event.message,
         )
 
     async def _hold_back(self) -> None:
         since = trio.current_time()
-        await self._backpressure()
+        await self._session.backpressure()
         if trio.current_time() - since > _LONG_PAUSE_SECONDS:
             self._stalled()
 
     def _stalled(self) -> None:
         """Take nothing as a proof until a new ping is answered."""
-        self._coverage.stalled()
+        self._session.coverage.stalled()
         if self._keep_alive is not None:
             self._keep_alive.hasten()
 
@@ -503,7 +448,7 @@ class Session:
     ends nothing.
 
     Args:
-        client_id: The account; its channel is `private-client.{client_id}`.
+        client_id: The account.
         settings: Where, and how long to wait for what.
         authorize: Signs a socket id for the channel.
         connect: Opens a WebSocket.
@@ -530,7 +475,7 @@ class Session:
         settings: PusherSettings,
         authorize: Authorize,
         connect: Connect,
-        deliver: Deliver,
+        deliver: Deliver = _ignore,
         *,
         coverage: Coverage | None = None,
         backpressure: Backpressure = trio.lowlevel.checkpoint_if_cancelled,
@@ -540,36 +485,29 @@ class Session:
         spread_seconds: float = 0.0,
         jitter: random.Random | None = None,
     ) -> None:
-        channel_of(client_id)
+        # What a connection uses.
+        self.client_id = client_id
+        self.channel = channel_of(client_id)
+        self.url = self._configured_url = connect_url(settings.url, settings.app_key)
+        self.settings = settings
+        self.authorize = authorize
+        self.connect = connect
+        self.deliver = deliver
+        self.backpressure = backpressure
+        self.has_jobs = has_jobs
+        self.stalls = stalls or Stalls()
         self.statistics = Statistics(client_id)
         self.coverage = coverage or Coverage()
-        self._connection: Connection | None = None
-        self._refused_for_good = False
-        self._settings = settings
-        self._configured_url = connect_url(settings.url, settings.app_key)
-        self._url = self._configured_url
-        self._recording = recording or (lambda _: _ignore)
-        self._new_connection = partial(
-            Connection,
-            client_id=client_id,
-            settings=settings,
-            authorize=authorize,
-            connect=connect,
-            deliver=deliver,
-            coverage=self.coverage,
-            statistics=self.statistics,
-            backpressure=backpressure,
-            has_jobs=has_jobs,
-            stalls=stalls or Stalls(),
-        )
+        self._recording = recording
         self._backoff = Backoff(
             settings.backoff_initial_seconds,
             settings.backoff_max_seconds,
             spread_seconds=spread_seconds,
             jitter=jitter or random.Random(),
         )
+        self._connection: Connection | None = None
         self._refused_since: float | None = None
-        self._refused_last = False
+        self._refused_last = self._refused_for_good = False
 
     @property
     def is_refused(self) -> bool:
@@ -595,9 +533,8 @@ class Session:
         else:
             await trio.sleep(self._backoff.spread())
         while True:
-            connection = self._connection = self._new_connection(
-                self._url, note=self._recording(self.statistics.client_id)
-            )
+            note = self._recording and self._recording(self.client_id)
+            connection = self._connection = Connection(self, note)
             try:
                 await connection.run()
             except EndedError as error:
@@ -608,15 +545,12 @@ class Session:
             action = self._action(ended)
             if connection.subscribed_at is not None:
                 outage_since = now
-                if (
-                    now - connection.subscribed_at
-                    >= self._settings.stable_after_seconds
-                ):
+                if now - connection.subscribed_at >= self.settings.stable_after_seconds:
                     self._backoff.reset()
                 self._worked(ended, action, connection)
             elif action is not Action.USE_TLS:
                 # The server may no longer ask for TLS, if TLS leads nowhere.
-                self._url = self._configured_url
+                self.url = self._configured_url
             self._check_refusal(ended, action, now)
             delay_seconds = self._backoff.delay(
                 action,
@@ -627,7 +561,7 @@ class Session:
                 "session.failed"
                 if connection.subscribed_at is None
                 else "session.lost",
-                client_id=self.statistics.client_id,
+                client_id=self.client_id,
                 code=ended.code,
                 reason=_reason(ended),
                 action=str(action),
@@ -639,9 +573,9 @@ class Session:
         """Decide what an end means for this session's address."""
         if ended.action is not Action.USE_TLS:
             return ended.action
-        if not self._url.startswith("ws:"):
+        if not self.url.startswith("ws:"):
             return Action.TERMINAL
-        self._url = _over_tls(self._url)
+        self.url = _over_tls(self.url)
         return Action.USE_TLS
 
     def _worked(
@@ -671,7 +605,7 @@ class Session:
         has_worked = self.coverage.connection_us is not None
         has_lasted = (
             refused_before
-            and now - self._refused_since >= self._settings.refused_timeout_seconds
+            and now - self._refused_since >= self.settings.refused_timeout_seconds
         )
         if not self.is_refused and has_worked and not has_lasted:
             return
@@ -679,7 +613,7 @@ class Session:
             # Once: health and a metric show it for as long as it lasts.
             _log.error(
                 "session.refused",
-                client_id=self.statistics.client_id,
+                client_id=self.client_id,
                 code=ended.code,
                 reason=message,
             )

@@ -28,7 +28,7 @@ from tests.pusher.account import (
 # Starts of a server take longer than the rest of this folder.
 pytestmark = pytest.mark.slow
 
-# A server that was restarted is found within two seconds (backoff.py); the rest is
+# A server that was restarted is found within two seconds (close_codes.py); the rest is
 # for what a busy machine takes to do it.
 _FOUND_SECONDS = 2.5
 
