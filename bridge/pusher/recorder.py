@@ -29,7 +29,7 @@ import structlog
 from bridge import __version__
 from bridge.errors import ConfigError
 from bridge.events.job_status import STATUSES, JobStatusRecord
-from bridge.pusher.session import Note
+from bridge.pusher.connection import Note
 from bridge.settings import PusherSettings
 
 
