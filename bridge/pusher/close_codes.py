@@ -38,17 +38,14 @@ __all__ = [
 class Action(StrEnum):
     """What the session does after a connection ended."""
 
+    # The first retry follows at once, later ones back off.
     RETRY_NOW = "retry_now"
-    """The first retry follows at once, later ones back off."""
-
+    # Back off, starting at one second.
     RETRY_LATER = "retry_later"
-    """Back off, starting at one second."""
-
+    # Retry at the slowest rate: an operator has to change something.
     RETRY_SLOWLY = "retry_slowly"
-    """Retry at the slowest rate: an operator has to change something."""
-
+    # A start that never worked ends; what has worked retries slowly.
     TERMINAL = "terminal"
-    """A start that never worked ends; what has worked retries slowly."""
 
 
 class Rule(NamedTuple):

@@ -57,17 +57,14 @@ _log = structlog.get_logger("bridge.pusher")
 class Cause(StrEnum):
     """Why events may have been missed: causes of gaps that a session finds."""
 
+    # The connection was lost.
     DISCONNECTED = "disconnected"
-    """The connection was lost."""
-
+    # The connection was open, but nothing came through it.
     DEAF = "deaf"
-    """The connection was open, but nothing came through it."""
-
+    # DryAPI refused the account while it was subscribed.
     REFUSED = "refused"
-    """DryAPI refused the account while it was subscribed."""
-
+    # The process was suspended for so long that something was lost.
     SUSPENDED = "suspended"
-    """The process was suspended for so long that something was lost."""
 
 
 class Interruption(msgspec.Struct, frozen=True):

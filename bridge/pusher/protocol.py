@@ -174,11 +174,7 @@ _UNDECODABLE: Final = (msgspec.MsgspecError, RecursionError, ValueError)
 
 
 def decode(message: str | bytes) -> Event:
-    """
-    Decode one WebSocket message; never raises.
-
-    No Pusher server sends binary messages: their bytes are unrecognized.
-    """
+    """Decode one WebSocket message; never raises. No server sends binary ones."""
     if not isinstance(message, str):
         return Unrecognized("a binary message")
     try:
@@ -294,12 +290,7 @@ def subscribe(channel: str, auth: str) -> str:
 
 
 def connect_url(base: str, app_key: str) -> str:
-    """
-    Build the address that a client connects to.
-
-    It has the path `/app/KEY` behind the base's own, and protocol 7, this client's
-    name and its version as the query.
-    """
+    """Build the address that a client connects to; the base's own path stays."""
     parts = urlsplit(base)
     query = urlencode(
         {"protocol": 7, "client": "dryapi-kafka-bridge", "version": __version__}

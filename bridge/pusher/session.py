@@ -34,11 +34,8 @@ class Session:
     deployment may answer 401 for some minutes. An end of another kind begins that time
     again: a network outage between two refusals proves nothing.
 
-    Args:
-        channel: The account's channel.
-        recording: Makes a connection's `note`, for `--record`.
-        spread_seconds: Connects of all sessions in the same moment are spread over it.
-        jitter: The source of randomness.
+    `recording` makes a connection's note, for `--record`. What all sessions would do in
+    the same moment is spread over `spread_seconds`.
     """
 
     def __init__(
