@@ -186,8 +186,9 @@ async def open_websocket(  # noqa: PLR0913 - what has a default is a seam or an 
                 await opened.wait()
                 yield websocket
             except SessionError as error:
-                # Raised below, outside the nursery, which would wrap it.
-                frames.failure = error
+                # Raised below, outside the nursery, which would wrap it. What ended the
+                # reading came first: the user may only have seen a broken connection.
+                frames.failure = frames.failure or error
             finally:
                 await websocket.leave()
     finally:

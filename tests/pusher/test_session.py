@@ -189,3 +189,22 @@ async def test_row_42_no_secret_is_in_any_log_line(
         "session.lost",
     }
     assert "signature" not in repr(logs)
+
+
+async def test_row_42_a_receiver_that_raises_ends_its_session(
+    autojump_clock: MockClock,
+) -> None:
+    """With its own error, though a ping meets the broken connection meanwhile."""
+
+    def deliver(events: object, received_at_us: int) -> None:
+        raise ZeroDivisionError
+
+    async def script(peer: Peer) -> None:
+        await peer.enrol()
+        await trio.sleep(2)
+        await peer.publish()
+        await peer.answer_pings()
+
+    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
+        async with staged(spoken(script), deliver=deliver):
+            await trio.sleep(20)
