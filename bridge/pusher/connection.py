@@ -136,7 +136,7 @@ class Statistics:
 
 
 def _ignore(*_: object, **__: object) -> None:
-    """Take what nobody wants to know."""
+    """Ignore what no caller wants to know."""
 
 
 @dataclass

@@ -2,8 +2,8 @@
 What of an account's events has certainly arrived, and what may have been missed.
 
 Frames arrive in the order in which they were sent. So the answer to a question proves
-that whatever the server had sent when it was asked has arrived. A frame that nobody
-asked for proves less than it seems to: what was sent behind it may still be on its way
+that whatever the server had sent when it was asked has arrived. An unasked
+frame proves less than it seems to: what was sent behind it may still be on its way
 (measured: on a connection that had become half a second slower, forty events were lost
 that were sent before the last one was read).
 
@@ -80,7 +80,7 @@ class Interruption(msgspec.Struct, frozen=True):
 
 
 def _ignore(_: object) -> None:
-    """Take what nobody wants to know."""
+    """Ignore what no caller wants to know."""
 
 
 class Coverage:
