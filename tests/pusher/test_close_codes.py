@@ -30,8 +30,7 @@ def test_a_code_has_its_action() -> None:
         Action.RETRY_NOW: [None, 1000, 1001, 1006, 1012, 4200, 4201, 4299],
         Action.RETRY_LATER: [1002, 1009, 3999, 4100, 4199],
         Action.RETRY_SLOWLY: [1008, 4004, 4050, 4301, 4999, 0, 65_535],
-        Action.TERMINAL: [4001, 4003, 4005, 4008, 4009],
-        Action.USE_TLS: [4000],
+        Action.TERMINAL: [4000, 4001, 4003, 4005, 4008, 4009],
     }
     actual = {
         action: [code for code in codes if rule_of(code).action is action]
@@ -43,7 +42,7 @@ def test_a_code_has_its_action() -> None:
 def test_every_terminal_rule_has_a_hint_that_names_a_setting() -> None:
     """The user learns what to check."""
     for rule in RULES:
-        if rule.action in {Action.TERMINAL, Action.USE_TLS}:
+        if rule.action is Action.TERMINAL:
             assert "BRIDGE_" in rule.hint
 
 
