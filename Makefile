@@ -115,10 +115,10 @@ cover: ## the same, and reports branch coverage; half as long again
 	@$(MAKE) test ARGS="--cov --cov-report=term $(ARGS)"
 
 # What decides without a socket or a clock, by the tests that need neither.
-SANS_IO := protocol close_codes backoff
+SANS_IO := protocol close_codes
 
 cover-protocol: $(STAMP) ## fail unless every branch of the Pusher protocol and its tables is tested
-	@COVERAGE_FILE=.coverage.protocol $(BIN)/pytest -q $(SANS_IO:%=tests/pusher/test_%.py) \
+	@COVERAGE_FILE=.coverage.protocol $(BIN)/pytest -q $(SANS_IO:%=tests/pusher/test_%.py) tests/pusher/test_backoff.py \
 		$(SANS_IO:%=--cov=bridge.pusher.%) --cov-branch --cov-report=term --cov-fail-under=100
 
 test-browser: $(STAMP) ## the board's page in Chromium, with a stand-in and with the real stack (ARGS="-k hostile", SCREENSHOTS=docs)

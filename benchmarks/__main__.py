@@ -29,9 +29,10 @@ from benchmarks.telling import say
 from benchmarks.traffic import CLIENT_ID, Traffic
 from benchmarks.upstream import FIREHOSE, SOKETI
 from tests.kit.broker import BrokerError, KafkaBroker, existing_kafka
-from tests.kit.downloads import SOKETI_VERSION, FetchError, fetch_soketi
+from tests.kit.cache import FetchError
 from tests.kit.dryapi import DryApi
 from tests.kit.kafka import KafkaServer
+from tests.kit.npm import SOKETI_VERSION, fetch_soketi
 from tests.kit.process import PortTakenError, ProcessError
 from tests.kit.soketi import SoketiServer
 

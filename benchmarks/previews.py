@@ -24,7 +24,7 @@ from benchmarks.tables import table, write
 from benchmarks.telling import say
 from bridge.operations import logs
 from tests.kit.broker import BrokerError
-from tests.kit.downloads import FetchError
+from tests.kit.cache import FetchError
 from tests.kit.kafka import KafkaServer
 from tests.kit.process import PortTakenError, ProcessError
 

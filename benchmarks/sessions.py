@@ -22,8 +22,9 @@ from benchmarks.many_sessions import Ground, Result, Stream
 from benchmarks.tables import table, write
 from benchmarks.telling import say
 from tests.kit.broker import BrokerError
-from tests.kit.downloads import SOKETI_VERSION, FetchError
+from tests.kit.cache import FetchError
 from tests.kit.kafka import KafkaServer
+from tests.kit.npm import SOKETI_VERSION
 from tests.kit.process import PortTakenError, ProcessError
 from tests.kit.reader import ReadTimeoutError
 from tests.kit.soketi import SoketiServer

@@ -18,9 +18,10 @@ import trio
 from bridge.errors import RefusedError
 from bridge.events.intake import Intake
 from bridge.events.record import Record
+from bridge.http.authorizer import Authorizer
 from bridge.http.tls import ReloadingContext
 from bridge.outbox import Outbox
-from bridge.pusher.authorizer import Authorizer
+from bridge.pusher.connection import Channel
 from bridge.pusher.coverage import Coverage, Interruption, Stalls
 from bridge.pusher.recorder import Recorder
 from bridge.pusher.session import Session
@@ -144,16 +145,19 @@ class Accounts:
             # At once: a process that dies now has been subscribed once.
             self._store({ce_source: at_us})
 
-        session = Session(
+        channel = Channel(
             client_id,
             settings.pusher,
             authorizer.authorize,
             self._connect,
             intake.accept,
-            coverage=Coverage(on_subscribed, gaps.interrupted),
-            backpressure=self._backpressure.wait,
+            Coverage(on_subscribed, gaps.interrupted),
+            self._backpressure.wait,
             has_jobs=lambda: count() > 0,
             stalls=self._stalls,
+        )
+        session = Session(
+            channel,
             spread_seconds=_SPREAD_SECONDS * (len(settings.all_accounts) - 1),
             recording=None if self._recorder is None else self._recorder.connection,
         )
@@ -181,8 +185,8 @@ class Accounts:
         """
         Continue the gaps that the last process left open, or open those of this start.
 
-        Before anything else that can fail: a process that ends before would leave the
-        next one with its own end in place of the one before.
+        Call it before anything else that can fail: a process that ends earlier would
+        leave its own end to the next one, in place of the previous process's end.
         """
         memory = self._outbox.memory
         self._ledger.restore(memory)
@@ -259,7 +263,7 @@ async def run_all(sessions: Sequence[Session]) -> NoReturn:
                 refusals[session.statistics.client_id] = error
             # Not all that were refused once: those that were subscribed again count
             # their time from the beginning.
-            if all(other.is_refused for other in sessions):
+            if all(other.channel.is_refused for other in sessions):
                 everything.cancel()
                 return
 
@@ -363,7 +367,7 @@ class BackpressureGate:
     without this: up to 40 % of 100,000 events dropped). The sockets hold what comes
     meanwhile. Sessions wait one after the other: if all went on at once the buffer
     would overflow all the same (measured: a flood to a hundred accounts lost a
-    quarter). A thread that doesn't catch up in time has another trouble, such as a disk
+    quarter). A thread that doesn't catch up in time has another problem, such as a disk
     that hangs: then reading goes on, the buffer drops and counts, and no session waits
     again until the buffer was relaxed once.
 

@@ -22,7 +22,7 @@ import pytest
 import structlog
 
 from bridge.operations import redaction
-from tests.kit import broker, downloads, publisher
+from tests.kit import broker, cache, downloads, npm, publisher
 from tests.kit.broker import BrokerError, KafkaBroker, existing_kafka
 from tests.kit.kafka import KafkaServer
 from tests.kit.producers import track_producers, unclosed_producers
@@ -48,18 +48,18 @@ _OWN = {"own_kafka": 2, "own_soketi": 2, "registry": 1, "secure": 1}
 
 _CONNECTED = {"shared_kafka", "shared_soketi", *_OWN, "kafka", "soketi"}
 
-_FETCHES: dict[str, Callable[[downloads.Progress], object]] = {
+_FETCHES: dict[str, Callable[[cache.Progress], object]] = {
     "kafka": downloads.fetch_kafka,
     "own_kafka": downloads.fetch_kafka,
     "secure": downloads.fetch_kafka,
-    "soketi": downloads.fetch_soketi,
-    "own_soketi": downloads.fetch_soketi,
+    "soketi": npm.fetch_soketi,
+    "own_soketi": npm.fetch_soketi,
     "registry": downloads.fetch_registry,
 }
 
 _unlisted_skips: list[str] = []
 
-_FAILURES = pytest.StashKey[dict[object, downloads.FetchError]]()
+_FAILURES = pytest.StashKey[dict[object, cache.FetchError]]()
 
 _TESTS = Path(__file__).parent
 
@@ -92,15 +92,7 @@ _PARTITIONS = 3
 
 @dataclass(frozen=True)
 class Topic:
-    """A fresh topic, its dead-letter topic and its ledger of gaps.
-
-    Attributes:
-        name: The topic's name.
-        dead_letter: The dead-letter topic's name: `{name}.dlq`, one partition.
-        gaps: The name of the topic of gaps: `{name}.gaps`, one partition.
-        partitions: How many partitions the topic has.
-        bootstrap_servers: Where to reach its broker.
-    """
+    """A fresh topic, its dead-letter topic and its ledger of gaps."""
 
     name: str
     dead_letter: str
@@ -216,7 +208,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     needed = set().union(*(_fixtures(item) for item in session.items))
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
-    progress = reporter.write_line if reporter else downloads.to_stderr
+    progress = reporter.write_line if reporter else cache.to_stderr
     failures = session.config.stash.setdefault(_FAILURES, {})
     existing = {
         name
@@ -229,7 +221,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     for fetch in {_FETCHES[name] for name in needed & _FETCHES.keys() - existing}:
         try:
             fetch(progress)
-        except downloads.FetchError as error:
+        except cache.FetchError as error:
             # The other tests run; those that need the server fail with it, and a
             # second try would only take long.
             failures[fetch] = error
@@ -246,7 +238,7 @@ def _server(config: pytest.Config, fixture: str, number: int | None = None) -> A
             raise failure
         servers = config.stash[_SERVERS]
         return servers.get(fixture if number is None else f"{fixture}-{number}")
-    except (downloads.FetchError, SharedServerError) as error:
+    except (cache.FetchError, SharedServerError) as error:
         pytest.fail(str(error), pytrace=False)
 
 

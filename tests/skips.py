@@ -6,8 +6,6 @@ A row is the beginning of a test's id and of its reason.
 from __future__ import annotations
 
 
-__all__ = ["MAY_SKIP", "may_skip"]
-
 _MOUNTS = "containers may forbid mounts; the same error is raised by stand-ins too"
 _LINUX = "what it looks at exists only on Linux, where CI runs"
 

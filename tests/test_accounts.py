@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
@@ -10,13 +11,12 @@ from trio.testing import MockClock
 
 from bridge.accounts import BackpressureGate, run_all
 from bridge.errors import RefusedError
-from bridge.pusher.session import Outcome, Statistics
+from bridge.pusher.connection import Statistics
 from tests.kit.scripted import Peer, ScriptedServer, Stage, closing, spoken, work
 
 
 class _Session:
-    """
-    A session that follows steps.
+    """A session that follows steps.
 
     Each step is a time in seconds and whether the session is refused for good after
     it, which makes `run` raise; after the last one it stays subscribed.
@@ -24,7 +24,7 @@ class _Session:
 
     def __init__(self, client_id: str, *steps: tuple[float, bool]) -> None:
         self.statistics = Statistics(client_id)
-        self.is_refused = False
+        self.channel = SimpleNamespace(is_refused=False)
         self.steps = list(steps)
         self.live = 0
 
@@ -34,7 +34,7 @@ class _Session:
             while self.steps:
                 seconds, refused = self.steps.pop(0)
                 await trio.sleep(seconds)
-                self.is_refused = refused
+                self.channel.is_refused = refused
                 if refused:
                     raise RefusedError(f"{self.statistics.client_id} no", code=4009)
             await trio.sleep_forever()
@@ -93,7 +93,7 @@ async def test_all_accounts_end_when_every_one_is_refused(
     assert (error and str(error), trio.current_time()) == (message, after)
     assert not any(session.live for session in sessions)
     if error is None:
-        assert not any(session.steps or session.is_refused for session in sessions)
+        assert not any(one.steps or one.channel.is_refused for one in sessions)
 
 
 async def test_an_account_that_is_let_in_again_is_not_refused(
@@ -121,8 +121,8 @@ async def test_an_account_that_is_let_in_again_is_not_refused(
             await run_all([early, late])
         servers.cancel_scope.cancel()
     assert scope.cancelled_caught
-    assert late.is_refused
-    assert early.statistics.connects[Outcome.SUBSCRIBED] == 2
+    assert late.channel.is_refused
+    assert early.statistics.connects["subscribed"] == 2
 
 
 class _Crowd:

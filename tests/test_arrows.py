@@ -34,7 +34,7 @@ _IMPORTERS = {
     "httpcore": {"http/transport.py"},
     "httpx": {
         "http/transport.py",
-        *("kafka/oidc.py", "pusher/authorizer.py", "reconciliation/client.py"),
+        *("kafka/oidc.py", "http/authorizer.py", "reconciliation/client.py"),
         *("registry/client.py", "sandbox/deliveries.py", "sandbox/remote.py"),
     },
 }

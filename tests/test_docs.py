@@ -110,24 +110,6 @@ def test_links_lead_somewhere() -> None:
     ] == []
 
 
-def test_tests_that_the_docs_cite_are_there() -> None:
-    """A file, or a test in it, that is cited as proof exists."""
-    cited = {
-        found
-        for page in _PAGES
-        for found in re.findall(
-            r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page.read_text("utf-8")
-        )
-    }
-    assert cited
-    assert {
-        f"{path}::{name}"
-        for path, name in cited
-        if not (_ROOT / path).is_file()
-        or (name and not re.search(rf"def {name}\(", _text(path)))
-    } == set()
-
-
 def test_headers_are_those_of_the_code() -> None:
     """The tables of headers name every header that is written, and no other."""
     written = {

@@ -23,7 +23,7 @@ from benchmarks.saving import keep, renewed
 from benchmarks.telling import say
 from bridge.settings import BoardSettings
 from tests.kit.broker import BrokerError
-from tests.kit.downloads import FetchError
+from tests.kit.cache import FetchError
 from tests.kit.kafka import KafkaServer
 from tests.kit.process import PortTakenError, ProcessError
 

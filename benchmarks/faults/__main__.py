@@ -21,9 +21,10 @@ from benchmarks.saving import save
 from benchmarks.telling import say
 from benchmarks.traffic import CLIENT_ID
 from tests.kit.broker import BrokerError
-from tests.kit.downloads import SOKETI_VERSION, FetchError
+from tests.kit.cache import FetchError
 from tests.kit.dryapi import DryApi
 from tests.kit.kafka import KafkaServer
+from tests.kit.npm import SOKETI_VERSION
 from tests.kit.process import PortTakenError, ProcessError
 from tests.kit.reader import ReadTimeoutError
 from tests.kit.soketi import SoketiServer

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from benchmarks.contenders import Stage, command, program
 from benchmarks.traffic import CHANNEL, EVENT
-from tests.kit.cache import cache_folder
-from tests.kit.downloads import FetchError, fetch_node_peers, node
-from tests.kit.npm import KAFKAJS_VERSION, PUSHER_JS_VERSION
+from tests.kit.cache import FetchError, cache_folder
+from tests.kit.npm import KAFKAJS_VERSION, PUSHER_JS_VERSION, fetch_node_peers
 from tests.kit.process import ChildProcess
+from tests.kit.wheels import node
 
 
 __all__ = ["PYSHER", "Benthos", "NodePeer", "PysherPeer", "benthos_program"]

@@ -1,10 +1,10 @@
 """
-The way to the Pusher server, and each account's subscription over it.
+The connection to the Pusher server, and each account's subscription over it.
 
 After name, TCP and TLS a connection is made as the service makes it, by the same
 `Connection.run` with shorter deadlines: once up to the server's greeting, and once for
-each account until it is subscribed. An event that comes meanwhile is dropped here, and
-goes to a bridge that runs beside it all the same.
+each account until it is subscribed. An event that comes meanwhile is dropped here; a
+bridge that runs at the same time receives it too.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from bridge.doctor.branch import Branch, Found, side_by_side
 from bridge.doctor.network import Place, branch_to, reached
 from bridge.doctor.remedies import ProblemError, sentence, split
 from bridge.errors import AuthorizationError, ExitCode
-from bridge.pusher.authorizer import Authorizer
+from bridge.http.authorizer import Authorizer
 from bridge.pusher.close_codes import Action, EndedError
-from bridge.pusher.protocol import channel_of, connect_url
-from bridge.pusher.session import Authorize, Connection, Note
+from bridge.pusher.connection import Authorize, Channel, Connection, Note
+from bridge.pusher.protocol import channel_of
 from bridge.pusher.websocket import open_websocket
 from bridge.settings import Account, Settings
 
@@ -72,7 +72,7 @@ def account_branches(settings: Settings, end: float) -> list[Branch]:
 
 
 async def walk_pusher(branch: Branch, settings: Settings, tls: ssl.SSLContext) -> None:
-    """Go to the server, up to its greeting."""
+    """Connect to the server, up to its greeting."""
     with branch:
         async with reached(branch, "pusher", _place(settings), lambda: tls):
             pass
@@ -123,12 +123,11 @@ async def _subscribe(
     settings: Settings,
     tls: ssl.SSLContext,
     authorize: Authorize,
-    note: Note = lambda *_, **__: None,
+    note: Note | None = None,
 ) -> None:
     """Make a connection, and close it when it is subscribed."""
     pusher = settings.pusher
-    connection = Connection(
-        connect_url(pusher.url, pusher.app_key),
+    channel = Channel(
         client_id,
         msgspec.structs.replace(
             pusher,
@@ -141,17 +140,16 @@ async def _subscribe(
         ),
         authorize,
         partial(open_websocket, max_message_bytes=pusher.max_message_bytes, tls=tls),
-        note=note,
     )
     try:
         with trio.CancelScope() as scope:
-            await connection.run(task_status=_Stop(scope))
+            await Connection(channel, note).run(task_status=_Stop(scope))
     except EndedError as ended:
         raise _problem(ended) from ended
 
 
 class _Stop:
-    """Takes the news that a connection is subscribed, and ends it."""
+    """A task status that ends a connection as soon as it is subscribed."""
 
     def __init__(self, scope: trio.CancelScope) -> None:
         self._scope = scope

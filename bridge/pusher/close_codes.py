@@ -9,12 +9,16 @@ seen to send. `Backoff` makes seconds of an action.
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
-import msgspec
-
-from bridge.errors import ConnectionLostError, SessionError
+from bridge.errors import (
+    AuthorizationError,
+    ConnectError,
+    ConnectionLostError,
+    SessionError,
+)
 from bridge.pusher.protocol import ServerError, SubscriptionError
 
 
@@ -34,23 +38,17 @@ __all__ = [
 class Action(StrEnum):
     """What the session does after a connection ended."""
 
+    # The first retry follows at once, later ones back off.
     RETRY_NOW = "retry_now"
-    """The first retry follows at once, later ones back off."""
-
+    # Back off, starting at one second.
     RETRY_LATER = "retry_later"
-    """Back off, starting at one second."""
-
+    # Retry at the slowest rate: an operator has to change something.
     RETRY_SLOWLY = "retry_slowly"
-    """Retry at the slowest rate: an operator has to change something."""
-
+    # A start that never worked ends; what has worked retries slowly.
     TERMINAL = "terminal"
-    """A start that never worked ends; what has worked retries slowly."""
-
-    USE_TLS = "use_tls"
-    """Retry over TLS; over TLS already, this is terminal."""
 
 
-class Rule(msgspec.Struct, frozen=True):
+class Rule(NamedTuple):
     """One row of the table: what the codes from `first` to `last` mean."""
 
     first: int
@@ -91,17 +89,16 @@ RULES: tuple[Rule, ...] = (
     Rule(1013, 1015, Action.RETRY_LATER, "the server asks to try later"),
     # IANA's range for libraries and frameworks; no Pusher server uses it.
     Rule(1016, 3999, Action.RETRY_LATER, "the connection was closed"),
-    # Pusher protocol: 4000-4099 must not be tried again unchanged.
-    Rule(4000, 4000, Action.USE_TLS, "the app accepts only TLS", _URL),
+    # Pusher protocol: 4000-4099 must not be tried again unchanged. What is changed is
+    # the operator's choice, TLS too.
+    Rule(4000, 4000, Action.TERMINAL, "the app accepts only TLS", _URL),
     Rule(4001, 4001, Action.TERMINAL, "the server knows no such app", _APP_KEY),
     Rule(4002, 4002, Action.RETRY_SLOWLY, "the server refused the connection"),
     Rule(4003, 4003, Action.TERMINAL, "the app is disabled", _APP_KEY),
     # A quota is refilled or raised while the bridge waits, so not terminal.
     Rule(4004, 4004, Action.RETRY_SLOWLY, "the app is over its quota"),
     Rule(4005, 4005, Action.TERMINAL, "the path was not found", _URL),
-    Rule(
-        4006, 4008, Action.TERMINAL, "the server doesn't speak Pusher protocol 7", _URL
-    ),
+    Rule(4006, 4008, Action.TERMINAL, "the server lacks Pusher protocol 7", _URL),
     Rule(4009, 4009, Action.TERMINAL, "the connection is unauthorized", _CLIENT),
     Rule(4010, 4099, Action.RETRY_SLOWLY, "the server refused the connection"),
     # Pusher protocol: back off by a second or more; then: at once.
@@ -136,53 +133,51 @@ _UNKNOWN: Final = Rule(
 _FIRST_PUSHER_CODE: Final = 4000
 
 
+@dataclass(eq=False)
 class EndedError(SessionError):
-    """
-    A connection ended, or was never subscribed: do what `action` says.
+    """A connection ended, or was never subscribed: do what `action` says."""
 
-    Attributes:
-        action: What it means for the next connection.
-        code: Close code, Pusher code or HTTP status, if there was one.
-        hint: What the user has to do, if the action is terminal.
-        deaf: Whether the connection was open and an answer didn't come through it.
-        retry_after_seconds: How long the server asks to wait, if it does.
-    """
+    message: str
+    action: Action
+    # Close code, Pusher code or HTTP status, if there was one.
+    code: int | None = None
+    # What the user has to do, if the action is terminal.
+    hint: str = ""
+    # Whether the connection was open and an answer didn't come through it.
+    deaf: bool = False
+    # How long the server asks to wait, if it does.
+    retry_after_seconds: float | None = None
 
-    def __init__(  # noqa: PLR0913 - facts, most given by name
-        self,
-        message: str,
-        action: Action,
-        code: int | None = None,
-        *,
-        hint: str = "",
-        deaf: bool = False,
-        retry_after_seconds: float | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.action = action
-        self.code = code
-        self.hint = hint
-        self.deaf = deaf
-        self.retry_after_seconds = retry_after_seconds
+    def __str__(self) -> str:
+        return self.message
 
 
 def rule_of(code: int | None) -> Rule:
     """Find the rule for a code; every one has one, and so has an end without."""
     if code is None:
         return _NO_CODE
-    for rule in RULES:
-        if rule.first <= code <= rule.last:
-            return rule
-    return _UNKNOWN
+    return next((rule for rule in RULES if rule.first <= code <= rule.last), _UNKNOWN)
 
 
-def lost(loss: ConnectionLostError, error: ServerError | None) -> EndedError:
+def lost(
+    loss: AuthorizationError | ConnectError | ConnectionLostError,
+    error: ServerError | None,
+) -> EndedError:
     """
-    Classify a connection that ended by itself.
+    Classify a connection that could not be made or that ended by itself.
 
     Pusher's own servers send a close code only, soketi the code and an error, Reverb
     an error only: the code is taken from either. The error came right before.
     """
+    if isinstance(loss, AuthorizationError):
+        action = Action.TERMINAL if loss.terminal else Action.RETRY_LATER
+        seconds = loss.retry_after_seconds
+        return EndedError(str(loss), action, loss.status, retry_after_seconds=seconds)
+    if isinstance(loss, ConnectError):
+        # Never final, whatever the status: while a server is being replaced, its proxy
+        # answers anything.
+        action = Action.RETRY_LATER if loss.status else Action.RETRY_NOW
+        return EndedError(str(loss), action, loss.status)
     code, detail = loss.code, str(loss)
     if error is not None:
         if error.code is not None and (code is None or code < _FIRST_PUSHER_CODE):
@@ -233,16 +228,14 @@ class Backoff:
         self,
         initial_seconds: float,
         max_seconds: float,
-        *,
-        spread_seconds: float = 0.0,
         jitter: random.Random,
+        spread_seconds: float = 0.0,
     ) -> None:
         self._initial_seconds = initial_seconds
         self._max_seconds = max_seconds
-        self._spread_seconds = spread_seconds
         self._jitter = jitter
-        self._next_seconds = initial_seconds
-        self._at_once = True
+        self._spread_seconds = spread_seconds
+        self.reset()
 
     def reset(self) -> None:
         """Begin again: a connection was up long enough to be called stable."""
@@ -262,7 +255,7 @@ class Backoff:
     ) -> float:
         """Give the seconds until the next connection of an account with an outage."""
         at_once, self._at_once = self._at_once, False
-        if action in {Action.RETRY_NOW, Action.USE_TLS}:
+        if action is Action.RETRY_NOW:
             seconds = 0.0 if at_once else self._double(outage_seconds)
         elif action is Action.RETRY_LATER:
             least = _LATER_SECONDS / _LEAST_SHARE
@@ -273,9 +266,8 @@ class Backoff:
         return max(seconds, retry_after_seconds or 0.0) + self.spread()
 
     def _double(self, outage_seconds: float) -> float:
-        cap = self._max_seconds
-        if outage_seconds < _SHORT_OUTAGE_SECONDS:
-            cap = min(cap, _SHORT_CAP_SECONDS)
-        seconds = min(self._next_seconds, cap)
+        is_short = outage_seconds < _SHORT_OUTAGE_SECONDS
+        cap = _SHORT_CAP_SECONDS if is_short else self._max_seconds
+        seconds = min(self._next_seconds, cap, self._max_seconds)
         self._next_seconds = seconds * 2
         return seconds

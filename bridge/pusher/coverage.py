@@ -2,8 +2,8 @@
 What of an account's events has certainly arrived, and what may have been missed.
 
 Frames arrive in the order in which they were sent. So the answer to a question proves
-that whatever the server had sent when it was asked has arrived. A frame that nobody
-asked for proves less than it seems to: what was sent behind it may still be on its way
+that whatever the server had sent when it was asked has arrived. An unasked
+frame proves less than it seems to: what was sent behind it may still be on its way
 (measured: on a connection that had become half a second slower, forty events were lost
 that were sent before the last one was read).
 
@@ -19,21 +19,17 @@ answered; how much was read by then shows whether the server may have dropped an
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 import structlog
 import trio
 
 
-__all__ = ["Cause", "Clock", "Coverage", "Interruption", "Stalls"]
-
-Clock: TypeAlias = Callable[[], int]
-"""The wall clock: microseconds since the epoch."""
+__all__ = ["Cause", "Coverage", "Interruption", "Stalls"]
 
 # soketi 1.6 keeps 1 MiB for a slow reader, beyond the kernel's buffers, and silently
 # drops what doesn't fit (its setting of uWebSockets' maxBackpressure, and measured).
@@ -61,72 +57,56 @@ _log = structlog.get_logger("bridge.pusher")
 class Cause(StrEnum):
     """Why events may have been missed: causes of gaps that a session finds."""
 
+    # The connection was lost.
     DISCONNECTED = "disconnected"
-    """The connection was lost."""
-
+    # The connection was open, but nothing came through it.
     DEAF = "deaf"
-    """The connection was open, but nothing came through it."""
-
+    # DryAPI refused the account while it was subscribed.
     REFUSED = "refused"
-    """DryAPI refused the account while it was subscribed."""
-
+    # The process was suspended for so long that something was lost.
     SUSPENDED = "suspended"
-    """The process was suspended for so long that something was lost."""
 
 
 class Interruption(msgspec.Struct, frozen=True):
-    """
-    An interval in which events may have been missed; microseconds since the epoch.
-
-    Attributes:
-        cause: Why.
-        since_us: What was sent before this moment had arrived.
-        until_us: What is sent from then on arrives; None if it lasts until the next
-            subscription.
-        close_code: What ended the connection, if a code did.
-    """
+    """A time in which events may have been missed; in microseconds since the epoch."""
 
     cause: Cause
+    # What was sent before this moment had arrived.
     since_us: int
+    # What is sent from then on arrives; None if it lasts until the next subscription.
     until_us: int | None = None
+    # What ended the connection, if a code did.
     close_code: int | None = None
 
 
 def _ignore(_: object) -> None:
-    """Take what nobody wants to know."""
+    """Ignore what no caller wants to know."""
 
 
 class Coverage:
     """
     One account's watermarks, over all its connections.
 
-    Interruptions alternate with subscriptions: one without an end is followed by a
-    subscription before the next.
-
-    Args:
-        on_subscribed: Called with the receipt of each subscription's acknowledgement.
-        on_interrupted: Called with each interval in which events may have been missed.
-        clock: The wall clock.
-
-    Attributes:
-        connection_us: All that was sent before had arrived, if the subscription
-            existed; None before the first subscription.
-        subscription_us: The same by the subscription's own proofs.
-        suspended: Whether what is read proves nothing, since it may have waited.
-        now_us: The wall clock.
+    Each subscription's acknowledgement is reported, and each interval in which events
+    may have been missed. One without an end is followed by a subscription before the
+    next.
     """
 
     def __init__(
         self,
         on_subscribed: Callable[[int], None] = _ignore,
         on_interrupted: Callable[[Interruption], None] = _ignore,
-        clock: Clock = lambda: time.time_ns() // 1000,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self._on_subscribed = on_subscribed
         self._on_interrupted = on_interrupted
+        # The wall clock, in microseconds since the epoch.
         self.now_us = clock
+        # All that was sent before had arrived, if the subscription existed; None before
+        # the first subscription. And the same by the subscription's own proofs.
         self.connection_us: int | None = None
-        self.subscription_us: int | None = None
+        self.subscription_us = 0
+        # Whether what is read proves nothing, since it may have waited.
         self.suspended = False
         # When the last ping was sent, and the last one that was answered.
         self._pinged_us = self._answered_us = 0
@@ -134,8 +114,8 @@ class Coverage:
         self._pinged_awake = False
         self._waited_bytes = 0
 
-    def subscribed(self) -> int:
-        """Note that a new subscription was acknowledged; give the receipt."""
+    def subscribed(self) -> None:
+        """Note that a new subscription was acknowledged."""
         now_us = self.now_us()
         # A wall clock that was set back must not make an interruption negative.
         at_us = max(now_us, self.connection_us or now_us)
@@ -143,18 +123,15 @@ class Coverage:
         self._answered_us = 0
         self.suspended = False
         self._on_subscribed(at_us)
-        return at_us
 
-    def pinging(self) -> int:
+    def pinging(self) -> None:
         """Note that a ping is sent now; the one before was answered."""
         now_us = self._pinged_us = self.now_us()
         self._pinged_awake = True
-        if self.connection_us is not None and self.subscription_us is not None:
-            # The wall clock may have been set back: nothing is proved of the future.
-            self.connection_us = min(self.connection_us, now_us)
-            self.subscription_us = min(self.subscription_us, now_us)
-            self._answered_us = min(self._answered_us, now_us)
-        return now_us
+        # The wall clock may have been set back: nothing is proved of the future.
+        self.connection_us = min(self.connection_us or 0, now_us)
+        self.subscription_us = min(self.subscription_us, now_us)
+        self._answered_us = min(self._answered_us, now_us)
 
     def ponged(self) -> None:
         """Note the last ping's pong, and report what a suspension may have cost."""
@@ -173,14 +150,14 @@ class Coverage:
 
     def event(self) -> None:
         """Note that an event of the channel was read."""
-        if self._answered_us > (self.subscription_us or 0) and not self.suspended:
+        if self._answered_us > self.subscription_us and not self.suspended:
             self.subscription_us = self._answered_us
 
     def acknowledged(self, asked_us: int) -> None:
         """Note the acknowledgement of a subscription that was repeated then."""
         if not self.suspended:
             self.connection_us = max(self.connection_us or 0, asked_us)
-            self.subscription_us = max(self.subscription_us or 0, asked_us)
+            self.subscription_us = max(self.subscription_us, asked_us)
 
     def stalled(self) -> None:
         """Note that nothing was read for a while, before anything is read again."""
@@ -222,19 +199,14 @@ class Stalls:
     A process can be stopped (SIGSTOP, a frozen container), a laptop can sleep, and a
     long computation can block the loop: no socket was read. A beat that comes too late
     shows it afterwards. Nothing is found while `run` doesn't run.
-
-    Args:
-        clock: Seconds, by a clock that goes on while the process is suspended.
-
-    Attributes:
-        count: How many stalls there were.
     """
 
     def __init__(self, clock: Callable[[], float] = _boot_clock) -> None:
         self._clock = clock
         self._beaten_at: float | None = None
-        self._watchers: dict[object, Callable[[], None]] = {}
         self.count = 0
+        # Called right after each stall; must return at once.
+        self.watchers: set[Callable[[], None]] = set()
 
     async def run(self) -> None:
         """Beat until cancelled."""
@@ -253,25 +225,15 @@ class Stalls:
         After a stall the readers of sockets may wake up before the beat does: they call
         this before what they have read counts as read in time.
         """
-        beaten_at = self._beaten_at
-        if beaten_at is None:
+        if self._beaten_at is None:
             return
         now = self._clock()
-        if now - beaten_at < _BEAT_SECONDS:
+        late_seconds = now - self._beaten_at - _BEAT_SECONDS
+        if late_seconds < 0:
             return
         self._beaten_at = now
-        if now - beaten_at > _BEAT_SECONDS + _LATE_SECONDS:
+        if late_seconds > _LATE_SECONDS:
             self.count += 1
-            _log.warning("process.stalled", seconds=round(now - beaten_at, 1))
-            for notify in list(self._watchers.values()):
+            _log.warning("process.stalled", seconds=round(late_seconds, 1))
+            for notify in list(self.watchers):
                 notify()
-
-    @contextmanager
-    def watched(self, notify: Callable[[], None]) -> Iterator[None]:
-        """Have a function called right after each stall; it must return at once."""
-        key = object()
-        self._watchers[key] = notify
-        try:
-            yield
-        finally:
-            del self._watchers[key]

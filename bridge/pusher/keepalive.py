@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NoReturn
 
@@ -51,92 +52,75 @@ class ProbeOutcome(StrEnum):
     """What came of a repeated subscription: a metric's label."""
 
     ACKNOWLEDGED = "acknowledged"
+    # No acknowledgement, but events of the channel, in the time for it.
     EVENTS = "events"
-    """No acknowledgement, but events of the channel, in the time for it."""
+    # An error: the server doesn't acknowledge repeated subscriptions.
     UNSUPPORTED = "unsupported"
-    """An error: the server doesn't acknowledge repeated subscriptions."""
     UNANSWERED = "unanswered"
 
 
+@dataclass
 class KeepAlive:
-    """
-    The pings and probes of one connection.
+    """The pings and probes of one connection."""
 
-    Attributes:
-        subscription: The frame that is repeated to probe; set before `run`.
-        probed: Whether this connection is probed.
-    """
+    client_id: str
+    send: Callable[[str], Awaitable[None]]
+    abort: Callable[[], None]
+    coverage: Coverage
+    settings: PusherSettings
+    interval_seconds: float
+    has_jobs: Callable[[], bool]
+    probes: Counter[ProbeOutcome]
+    # The frame that is repeated to probe; set before `run`.
+    subscription: str = ""
 
-    def __init__(  # noqa: PLR0913 - a connection's parts, each given once
-        self,
-        client_id: str,
-        send: Callable[[str], Awaitable[None]],
-        abort: Callable[[], None],
-        coverage: Coverage,
-        settings: PusherSettings,
-        *,
-        activity_timeout_seconds: float,
-        has_jobs: Callable[[], bool],
-        probes: Counter[ProbeOutcome],
-    ) -> None:
-        self._client_id = client_id
-        self.subscription = ""
-        self.probed = settings.probe_interval_seconds > 0
-        self._send = send
-        self._abort = abort
-        self._coverage = coverage
-        self._settings = settings
-        self._has_jobs = has_jobs
-        self._probes = probes
-        self._interval_seconds = min(
-            settings.activity_timeout_seconds, activity_timeout_seconds
-        )
+    def __post_init__(self) -> None:
+        self.probed = self.settings.probe_interval_seconds > 0
         now = trio.current_time()
-        # When the next ping is due, and when it is due if an event arrives before.
+        # The next ping is due at its deadline, or at `_soonest` if an event arrives.
+        self._wait = trio.CancelScope(deadline=now + self.interval_seconds)
         self._soonest = now
-        self._due = now + self._interval_seconds
-        self._wait = trio.CancelScope(deadline=self._due)
-        self._wakeup = trio.Event()
-        self._pong_owed = False
+        self._owes_pong = False
         # Set when the answer to what was asked last has come.
         self._ponged = trio.Event()
         self._replied = trio.Event()
         self._refused = False
         self._ponged.set()
         self._replied.set()
-        self._events = 0
-        self._probed_at = self._quiet_since = now
+        # When the last events came, and when the last probe was sent.
+        self._active_at = self._probed_at = now
         self._probed_us = 0
-        self._silence_seconds = settings.probe_silence_seconds
 
     # -- What the reader reports ----------------------------------------------
 
     def event(self) -> None:
         """Note events: a ping sent soon proves what came before them too."""
-        self._events += 1
-        if self._due > self._soonest:
-            self._wait.deadline = self._due = self._soonest
+        self._active_at = trio.current_time()
+        self._hasten(self._soonest)
 
     def hasten(self) -> None:
         """Have a ping sent at once, or as soon as the last one's pong has come."""
-        self._wait.deadline = self._due = trio.current_time()
+        self._hasten(trio.current_time())
+
+    def _hasten(self, at: float) -> None:
+        self._wait.deadline = min(self._wait.deadline, at)
 
     def pong(self) -> None:
         """Note the server's pong; without a ping it means nothing."""
         if not self._ponged.is_set():
             self._ponged.set()
-            self._coverage.ponged()
+            self.coverage.ponged()
 
     def ping(self) -> None:
-        """Note that the server wants a pong."""
-        self._pong_owed = True
-        self._wakeup.set()
+        """Note that the server wants a pong: it is sent with a ping."""
+        self._owes_pong = True
+        self._hasten(self._soonest)
 
     def acknowledged(self) -> None:
         """Note an acknowledgement; without a probe it means nothing."""
         if not self._replied.is_set():
             self._replied.set()
-            self._coverage.acknowledged(self._probed_us)
+            self.coverage.acknowledged(self._probed_us)
 
     def error(self) -> None:
         """Note a `pusher:error`, which is a reply if a probe waits for one."""
@@ -156,79 +140,62 @@ class KeepAlive:
         """
         while True:
             with self._wait:
-                # A server may ping while an answer is awaited: seconds don't matter.
-                await self._wakeup.wait()
-            self._wakeup = trio.Event()
-            if self._pong_owed:
-                self._pong_owed = False
-                with trio.move_on_after(self._settings.pong_timeout_seconds) as sending:
-                    await self._send(PONG)
-                if sending.cancelled_caught:
-                    raise self._dead()
-            if trio.current_time() >= self._due:
-                await self._ping()
-                # Right behind a pong: the connection is known to be alive.
-                if self.probed and self._is_probe_due():
-                    await self._probe()
-            self._wait = trio.CancelScope(deadline=self._due)
+                await trio.sleep_forever()
+            await self._ping()
+            # Right behind a pong: the connection is known to be alive.
+            if self.probed and self._is_probe_due():
+                await self._probe()
+            self._wait = trio.CancelScope(deadline=self._wait.deadline)
 
     async def _ping(self) -> None:
         now = trio.current_time()
         self._soonest = now + _PROOF_SECONDS
-        self._due = now + self._interval_seconds
         # Entered when the pong has come; an event may arrive before.
-        self._wait = trio.CancelScope(deadline=self._due)
+        self._wait = trio.CancelScope(deadline=now + self.interval_seconds)
+        frames = [PONG, PING] if self._owes_pong else [PING]
+        self._owes_pong = False
         self._ponged = trio.Event()
-        self._coverage.pinging()
-        timeout_seconds = self._settings.pong_timeout_seconds
-        if not await self._answered(PING, self._ponged, timeout_seconds):
-            raise self._dead()
-
-    def _dead(self) -> EndedError:
-        # A close frame would not be answered either.
-        self._abort()
-        seconds = self._settings.pong_timeout_seconds
-        return EndedError(f"no pong within {seconds:g} s", Action.RETRY_NOW, deaf=True)
+        self.coverage.pinging()
+        timeout_seconds = self.settings.pong_timeout_seconds
+        if not await self._answered(frames, self._ponged, timeout_seconds):
+            # A close frame would not be answered either.
+            self.abort()
+            raise EndedError(
+                f"no pong within {timeout_seconds:g} s", Action.RETRY_NOW, deaf=True
+            )
 
     def _is_probe_due(self) -> bool:
         """Decide whether the subscription is to be repeated now."""
-        now = trio.current_time()
-        if self._events:
-            self._events, self._quiet_since = 0, now
-            self._silence_seconds = self._settings.probe_silence_seconds
-        is_quiet = now - self._quiet_since >= self._silence_seconds and self._has_jobs()
-        if is_quiet:
-            self._quiet_since = now
-            self._silence_seconds *= 2
-        return is_quiet or (
-            now - self._probed_at >= self._settings.probe_interval_seconds
+        now, settings = trio.current_time(), self.settings
+        quiet_seconds = now - max(self._active_at, self._probed_at)
+        return now - self._probed_at >= settings.probe_interval_seconds or (
+            quiet_seconds >= settings.probe_silence_seconds and self.has_jobs()
         )
 
     async def _probe(self) -> None:
         """Repeat the subscription, and end the connection that is deaf."""
-        timeout_seconds = self._settings.subscribe_timeout_seconds
+        timeout_seconds = self.settings.subscribe_timeout_seconds
         self._probed_at = trio.current_time()
-        self._probed_us = self._coverage.now_us()
+        self._probed_us = self.coverage.now_us()
         self._replied, self._refused = trio.Event(), False
         outcome = ProbeOutcome.UNANSWERED
         for _ in range(_TRIES):
-            if await self._answered(self.subscription, self._replied, timeout_seconds):
-                outcome = (
-                    ProbeOutcome.UNSUPPORTED
-                    if self._refused
-                    else ProbeOutcome.ACKNOWLEDGED
-                )
+            frames = [self.subscription]
+            if await self._answered(frames, self._replied, timeout_seconds):
+                outcome = ProbeOutcome.ACKNOWLEDGED
+                if self._refused:
+                    outcome = ProbeOutcome.UNSUPPORTED
                 break
             # An acknowledgement may wait behind a flood of events; each of them
             # came through the subscription.
-            if self._events:
+            if self._active_at > self._probed_at:
                 outcome = ProbeOutcome.EVENTS
                 break
         self._replied.set()
-        self._probes[outcome] += 1
+        self.probes[outcome] += 1
         if outcome is ProbeOutcome.UNSUPPORTED:
             self.probed = False
-            _log.info("session.probe_unsupported", client_id=self._client_id)
+            _log.info("session.probe_unsupported", client_id=self.client_id)
         elif outcome is ProbeOutcome.UNANSWERED:
             raise EndedError(
                 f"no answer to {_TRIES} repeated subscriptions within"
@@ -238,12 +205,13 @@ class KeepAlive:
             )
 
     async def _answered(
-        self, frame: str, answer: trio.Event, timeout_seconds: float
+        self, frames: list[str], answer: trio.Event, timeout_seconds: float
     ) -> bool:
-        """Send a frame and wait for its answer, as long as both may take."""
+        """Send frames and wait for the answer, as long as both may take."""
         deadline = trio.current_time() + timeout_seconds
         with trio.move_on_at(deadline):
-            await self._send(frame)
+            for frame in frames:
+                await self.send(frame)
             await answer.wait()
         if trio.current_time() - deadline > _STALL_SECONDS:
             with trio.move_on_after(timeout_seconds):

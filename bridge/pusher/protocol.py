@@ -11,16 +11,12 @@ that carries a channel it shouldn't carry is data like any other.
 from __future__ import annotations
 
 import json
-import math
-import re
-from collections.abc import Callable
-from typing import Final, TypeAlias, final
+from typing import Annotated, Any, Final, TypeAlias, final
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
 from bridge import __version__
-from bridge.errors import ConfigError
 
 
 __all__ = [
@@ -58,71 +54,61 @@ PONG: Final = '{"event":"pusher:pong","data":{}}'
 
 # Outside of these a server's activity timeout is a mistake: pings every few
 # milliseconds, or none for hours.
-_ACTIVITY_TIMEOUT_RANGE: Final = (1.0, 3600.0)
+_ActivityTimeout: TypeAlias = Annotated[float, msgspec.Meta(ge=1, le=3600)]
 
 # Two numbers with a dot between: the signature covers the text, so anything
 # else could only be refused later.
-_SOCKET_ID: Final = re.compile(r"[0-9]{1,40}\.[0-9]{1,40}")
+_SocketId: TypeAlias = Annotated[
+    str, msgspec.Meta(pattern=r"\A[0-9]{1,40}\.[0-9]{1,40}\Z")
+]
 
-# Pusher's and soketi's rule for names of channels; soketi's limit on length.
-_CHANNEL: Final = re.compile(r"[-a-zA-Z0-9_=@,.;]{1,200}")
+# Four digits at most, as a close code has; JSON knows larger ones.
+_Code: TypeAlias = Annotated[int, msgspec.Meta(gt=0, lt=10_000)]
 
 
-class Established(msgspec.Struct, frozen=True):
-    """
-    The server gave the connection its identity.
+class ControlEvent(msgspec.Struct, frozen=True):
+    """What concerns the connection itself."""
 
-    Attributes:
-        socket_id: What a signature has to cover.
-        activity_timeout_seconds: Silence after which the client should ping;
-            the default where the server's value is unusable.
-    """
+
+class Established(ControlEvent, frozen=True):
+    """The server gave the connection its identity, which a signature has to cover."""
 
     socket_id: str
+    # Silence after which the client should ping.
     activity_timeout_seconds: float
 
 
-class Ping(msgspec.Struct, frozen=True):
+class Ping(ControlEvent, frozen=True):
     """The server asks for a pong."""
 
 
-class Pong(msgspec.Struct, frozen=True):
+class Pong(ControlEvent, frozen=True):
     """The server answers a ping."""
 
 
-class SubscriptionSucceeded(msgspec.Struct, frozen=True):
+class SubscriptionSucceeded(ControlEvent, frozen=True):
     """The server acknowledged a subscription, or a repeated one."""
 
     channel: str
 
 
-class SubscriptionError(msgspec.Struct, frozen=True):
-    """
-    The server refused a subscription; the connection stays open.
-
-    Attributes:
-        channel: Which channel.
-        status: An HTTP status or a Pusher code, where there is one.
-        kind: The server's word for it (`AuthError`), where there is one.
-        message: The server's text, shortened.
-    """
+class SubscriptionError(ControlEvent, frozen=True):
+    """The server refused a subscription; the connection stays open."""
 
     channel: str
+    # An HTTP status or a Pusher code, where there is one.
     status: int | None
-    kind: str | None
+    # The server's type of error (`AuthError`) and its text, shortened; or empty.
+    kind: str
     message: str
 
 
-class ServerError(msgspec.Struct, frozen=True):
-    """
-    A `pusher:error`: the server may close the connection or keep it.
+class ServerError(ControlEvent, frozen=True):
+    """A `pusher:error`: the server may close the connection or keep it."""
 
-    Attributes:
-        code: A code of the table in `close_codes`, where there is one.
-        message: The server's text, shortened.
-    """
-
+    # A code of the table in `close_codes`, where there is one.
     code: int | None
+    # The server's text, shortened.
     message: str
 
 
@@ -153,27 +139,12 @@ class ChannelEvent(msgspec.Struct, frozen=True, gc=False):
         return bytes(_decode_odd_frame(self.text).data)
 
 
-class Unrecognized(msgspec.Struct, frozen=True):
-    """
-    A frame that isn't an event: count it and go on.
+class Unrecognized(ControlEvent, frozen=True):
+    """A frame that isn't an event: count it and go on."""
 
-    Attributes:
-        reason: What is wrong with it; never any of its content.
-    """
-
+    # What is wrong with it; never any of its content.
     reason: str
 
-
-ControlEvent: TypeAlias = (
-    Established
-    | Ping
-    | Pong
-    | ServerError
-    | SubscriptionError
-    | SubscriptionSucceeded
-    | Unrecognized
-)
-"""What concerns the connection itself."""
 
 Event: TypeAlias = ChannelEvent | ControlEvent
 
@@ -203,27 +174,15 @@ _UNDECODABLE: Final = (msgspec.MsgspecError, RecursionError, ValueError)
 
 
 def decode(message: str | bytes) -> Event:
-    """
-    Decode one WebSocket message.
-
-    Args:
-        message: The text of a text message, or the bytes of a binary one,
-            which no Pusher server sends.
-
-    Returns:
-        The event; `Unrecognized` for anything else. Never raises.
-    """
+    """Decode one WebSocket message; never raises. No server sends binary ones."""
     if not isinstance(message, str):
         return Unrecognized("a binary message")
     try:
         frame = _decode_frame(message)
     except _UNDECODABLE:
         return _decode_odd(message)
-    control = _CONTROL.get(frame.event)
-    if control is not None:
-        event = control(frame)
-        if event is not None:
-            return event
+    if frame.event != JOB_EVENT and (control := _control(frame)) is not None:
+        return control
     return ChannelEvent(frame.event, frame.channel, frame.data, message)
 
 
@@ -256,6 +215,39 @@ def _decode_odd(message: str) -> Event:
     return ChannelEvent(name, channel, data, message)
 
 
+def _control(frame: _Frame) -> ControlEvent | None:
+    """Read a control event; None if it isn't one, or not where it belongs."""
+    event: ControlEvent | None = None
+    match frame.event, frame.channel:
+        case "pusher:ping", None:
+            event = Ping()
+        case "pusher:pong", None:
+            event = Pong()
+        case "pusher:connection_established", None:
+            data = _members(frame.data)
+            socket_id = _valid(data.get("socket_id"), _SocketId)
+            timeout_seconds = _valid(data.get("activity_timeout"), _ActivityTimeout)
+            event = (
+                Unrecognized("connection_established without a usable socket id")
+                if socket_id is None
+                else Established(
+                    socket_id, timeout_seconds or DEFAULT_ACTIVITY_TIMEOUT_SECONDS
+                )
+            )
+        case "pusher:error", None:
+            data = _members(frame.data)
+            event = ServerError(
+                _valid(data.get("code"), _Code), _line(data.get("message"))
+            )
+        case "pusher_internal:subscription_succeeded", str(channel):
+            event = SubscriptionSucceeded(channel)
+        case "pusher:subscription_error", str(channel):
+            data = _members(frame.data)
+            status, kind = _valid(data.get("status"), _Code), _line(data.get("type"))
+            event = SubscriptionError(channel, status, kind, _line(data.get("error")))
+    return event
+
+
 def _members(data: object) -> dict[str, object]:
     """Give a control event's `data` as a dict: it comes as object or string."""
     if isinstance(data, str):
@@ -266,65 +258,12 @@ def _members(data: object) -> dict[str, object]:
     return data if isinstance(data, dict) else {}
 
 
-def _established(frame: _Frame) -> Event | None:
-    if frame.channel is not None:
+def _valid(value: object, kind: Any) -> Any:
+    """Give a value if it is of a kind, else None."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError:
         return None
-    members = _members(frame.data)
-    socket_id = members.get("socket_id")
-    if not isinstance(socket_id, str) or not _SOCKET_ID.fullmatch(socket_id):
-        return Unrecognized("connection_established without a usable socket id")
-    return Established(socket_id, _activity_timeout(members.get("activity_timeout")))
-
-
-def _activity_timeout(value: object) -> float:
-    lowest, highest = _ACTIVITY_TIMEOUT_RANGE
-    if (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and lowest <= value <= highest
-    ):
-        return float(value)
-    return DEFAULT_ACTIVITY_TIMEOUT_SECONDS
-
-
-def _server_error(frame: _Frame) -> Event | None:
-    if frame.channel is not None:
-        return None
-    members = _members(frame.data)
-    return ServerError(_code(members.get("code")), _line(members.get("message")))
-
-
-def _subscription_error(frame: _Frame) -> Event | None:
-    if frame.channel is None:
-        return None
-    members = _members(frame.data)
-    kind = members.get("type")
-    return SubscriptionError(
-        frame.channel,
-        _code(members.get("status")),
-        _line(kind) if isinstance(kind, str) else None,
-        _line(members.get("error")),
-    )
-
-
-_CONTROL: Final[dict[str, Callable[[_Frame], Event | None]]] = {
-    "pusher:connection_established": _established,
-    "pusher:ping": lambda frame: Ping() if frame.channel is None else None,
-    "pusher:pong": lambda frame: Pong() if frame.channel is None else None,
-    "pusher:error": _server_error,
-    "pusher_internal:subscription_succeeded": lambda frame: (
-        None if frame.channel is None else SubscriptionSucceeded(frame.channel)
-    ),
-    "pusher:subscription_error": _subscription_error,
-}
-
-
-def _code(value: object) -> int | None:
-    # Four digits at most, as a close code has; JSON knows larger ones.
-    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10_000:
-        return value
-    return None
 
 
 def _line(value: object) -> str:
@@ -338,58 +277,21 @@ def channel_of(client_id: str) -> str:
     """
     Name an account's channel.
 
-    It has to be checked here: soketi 1.6 closes every client's connection when a
-    subscription comes without a usable channel.
-
-    Raises:
-        ConfigError: The client id has a character that the protocol forbids.
+    Settings allow only client ids that make a usable name: soketi 1.6 closes every
+    client's connection when a subscription comes without one.
     """
-    channel = f"private-client.{client_id}"
-    if not _CHANNEL.fullmatch(channel):
-        raise ConfigError(
-            "client_id (BRIDGE_CLIENT_ID) may have letters, digits and -_=@,.;"
-            " and at most 185 of them"
-        )
-    return channel
+    return f"private-client.{client_id}"
 
 
 def subscribe(channel: str, auth: str) -> str:
-    """
-    Build the subscription to a private channel.
-
-    Args:
-        channel: The name, from `channel_of`.
-        auth: `key:signature`, from the auth endpoint.
-    """
+    """Build the subscription to a private channel with its `key:signature`."""
     frame = {"event": "pusher:subscribe", "data": {"auth": auth, "channel": channel}}
     return msgspec.json.encode(frame).decode()
 
 
 def connect_url(base: str, app_key: str) -> str:
-    """
-    Build the address that a client connects to.
-
-    Args:
-        base: `ws://` or `wss://`, host, port and perhaps a path prefix.
-        app_key: The app's public key.
-
-    Returns:
-        The address with path `/app/KEY`, and protocol 7, this client's name and
-        its version as the query.
-
-    Raises:
-        ConfigError: `base` isn't such an address.
-    """
-    try:
-        parts = urlsplit(base)
-        usable = parts.scheme in {"ws", "wss"} and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or parts.query or parts.fragment or "@" in parts.netloc:
-        raise ConfigError(
-            "pusher.url (BRIDGE_PUSHER_URL) must be ws://host[:port][/path] or"
-            " wss://host[:port][/path]"
-        )
+    """Build the address that a client connects to; the base's own path stays."""
+    parts = urlsplit(base)
     query = urlencode(
         {"protocol": 7, "client": "dryapi-kafka-bridge", "version": __version__}
     )

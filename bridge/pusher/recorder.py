@@ -29,7 +29,7 @@ import structlog
 from bridge import __version__
 from bridge.errors import ConfigError
 from bridge.events.job_status import STATUSES, JobStatusRecord
-from bridge.pusher.session import Note
+from bridge.pusher.connection import Note
 from bridge.settings import PusherSettings
 
 
@@ -61,19 +61,9 @@ class Recorder:
     """
     The file of a recording, and the thread that calls `run`.
 
-    Args:
-        path: Where to write. A recording at this path is continued.
-        settings: Those of the sessions; their numbers are recorded.
-        clock: Monotonic, in seconds.
-        most_bytes: Of the file. A forgotten recording must not fill the outbox's disk.
-        most_waiting_bytes: How much may wait to be written.
-
-    Attributes:
-        lines: How many notes were written.
-        dropped: How many were not, because too much waited.
-
-    Raises:
-        ConfigError: The file can't be opened, or isn't a recording.
+    A recording at its path is continued; `ConfigError` says that the file is something
+    else, or can't be opened. It ends at `most_bytes`: a forgotten recording must not
+    fill the outbox's disk. `dropped` counts the notes for which too much waited.
     """
 
     def __init__(

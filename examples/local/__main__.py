@@ -18,7 +18,7 @@ from examples.local.processes import EndpointError
 from examples.local.run import run
 from examples.local.screen import Screen
 from tests.kit.broker import BrokerError
-from tests.kit.downloads import FetchError
+from tests.kit.cache import FetchError
 from tests.kit.process import PortTakenError, ProcessError
 from tests.kit.reader import ReadTimeoutError
 

@@ -37,7 +37,7 @@ from examples.local.processes import (
 from examples.local.screen import Screen, guide, head, numbers_line
 from tests.kit import downloads
 from tests.kit.broker import KafkaBroker, existing_kafka
-from tests.kit.kafka import KafkaServer, start_kafka
+from tests.kit.kafka import KafkaServer
 from tests.kit.process import ChildProcess, free_ports
 from tests.kit.reader import read_topic
 
@@ -124,10 +124,21 @@ async def _start_kafka(
     async def fetch_and_start() -> KafkaServer:
         # A download ends at once when the run is stopped.
         await _in_thread(partial(downloads.fetch_kafka, screen.say))
-        return await stack.enter_async_context(start_kafka())
+        server = KafkaServer()
+        stack.push_async_callback(_close, server)
+        await trio.to_thread.run_sync(
+            lambda: server.start(checkpoint=trio.from_thread.check_cancelled)
+        )
+        return server
 
     server = await screen.step("Starting Kafka", fetch_and_start)
     return server, "jobs", [node.process for node in server._nodes]
+
+
+async def _close(server: KafkaServer) -> None:
+    """End a server of ours, even if the run was cancelled; it has its own deadline."""
+    with trio.CancelScope(shield=True):
+        await trio.to_thread.run_sync(server.close)
 
 
 async def _delete_topics(broker: KafkaBroker, topic: str) -> None:

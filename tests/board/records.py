@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import time
+from collections.abc import Callable
 from typing import Any
+
+import httpx  # noqa: TID251 - the browser of these tests
 
 from bridge.kafka.reader import ConsumedRecord
 
-
-__all__ = ["JPEG", "NOW_MS", "Page", "job_record", "preview", "raw_record"]
 
 NOW_MS = 1_700_000_000_000
 
@@ -86,3 +88,24 @@ class Page:
         self.gaps = told.get("gaps", self.gaps)
         self.letters = told.get("letters", self.letters)
         self.figures = told["figures"]
+
+
+def page_when(address: str, is_there: Callable[[Page], bool], seconds: float) -> Page:
+    """Read a board's events until the page shows something."""
+    deadline = time.monotonic() + seconds
+    page: Page | None = None
+    with httpx.stream(
+        "GET", f"{address}events", trust_env=False, timeout=seconds
+    ) as answer:
+        assert answer.status_code == 200
+        for line in answer.iter_lines():
+            name, _, data = line.partition(": ")
+            if name == "data":
+                if page is None:
+                    page = Page(data.encode())
+                else:
+                    page.take(data.encode())
+                if is_there(page):
+                    return page
+            assert time.monotonic() < deadline, page and vars(page)
+    raise AssertionError("the stream ended")

@@ -261,18 +261,6 @@ def test_a_moment_that_cannot_be_is_now(subtests: pytest.Subtests) -> None:
             assert (job["first_ms"], job["last_ms"]) == (NOW_MS, NOW_MS)
 
 
-def test_a_job_that_comes_into_view_is_told_though_it_did_not_change() -> None:
-    """Another one that no longer matches made room for it."""
-    board = made(shown_jobs=1)
-    taken(board, job_record("old", at_ms=NOW_MS - 9), job_record("new"))
-    wanted = Filter(frozenset({"in_progress"}))
-    _, view = board.snapshot(wanted, figures(board))
-    assert view.shown == {"new"}
-    taken(board, job_record("new", "done"))
-    told = json.loads(board.update(view, figures(board))[0])
-    assert ([one["id"] for one in told["jobs"]], told["gone"]) == (["old"], ["new"])
-
-
 _FILTERS = st.sampled_from(
     [
         Filter(),

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 
 import httpx  # noqa: TID251 - the browser of these tests
 import pytest
 import trio
 from click.testing import CliRunner
-from confluent_kafka import Producer
 
 from bridge.board import running
 from bridge.cli import board as board_command
 from bridge.cli import root
 from bridge.settings import Settings
-from tests.board.records import JPEG, Page, preview
+from tests.board.records import JPEG, Page, page_when, preview
 from tests.conftest import Topic
-from tests.consumer.dead_letters.letters import Sent, sent, write
+from tests.consumer.dead_letters.letters import Sent, payload, sent, write
 from tests.consumer.gaps.ledger import value as gap_value
 
 
@@ -50,24 +47,7 @@ class Board:
 
     def page_when(self, is_there: Callable[[Page], bool]) -> Page:
         """Read the events until the page shows something."""
-        deadline = time.monotonic() + _DEADLINE_SECONDS
-        stream = httpx.stream(
-            "GET", f"{self.address}events", trust_env=False, timeout=_DEADLINE_SECONDS
-        )
-        page: Page | None = None
-        with stream as answer:
-            assert answer.status_code == 200
-            for line in answer.iter_lines():
-                name, _, data = line.partition(": ")
-                if name == "data":
-                    if page is None:
-                        page = Page(data.encode())
-                    else:
-                        page.take(data.encode())
-                    if is_there(page):
-                        return page
-                assert time.monotonic() < deadline, page and vars(page)
-        raise AssertionError("the stream ended")
+        return page_when(self.address, is_there, _DEADLINE_SECONDS)
 
     def end(self, number: signal.Signals) -> tuple[int, str]:
         """Send a signal; give the exit code and what was logged."""
@@ -104,18 +84,15 @@ def start() -> Iterator[Start]:
         board.process.communicate()
 
 
-def produce(topic: Topic, *values: dict[str, object]) -> None:
-    """Write events of jobs."""
-    producer = Producer({"bootstrap.servers": topic.bootstrap_servers})
-    for one in values:
-        key = str(one["request_id"])
-        producer.produce(topic.name, json.dumps(one).encode(), key)
-    assert producer.flush(_DEADLINE_SECONDS) == 0
+def produce(topic: Topic, job: str, status: str, **more: object) -> None:
+    """Write an event of a job."""
+    value = payload(job, status, **more)
+    write(topic, [Sent(value, job.encode())], name=topic.name)
 
 
 def test_job_gap_and_dead_letter_are_seen(topic: Topic, start: Start) -> None:
     """What was there is in the snapshot, what comes in updates; it ends with 0."""
-    produce(topic, {"request_id": "old", "status": "done", "result_url": "https://a/s"})
+    produce(topic, "old", "done", result_url="https://a/s")
     write(topic, [Sent(gap_value("gap-1", until=None), b"c", {})], name=topic.gaps)
     board = start(topic)
     page = board.page_when(lambda page: bool(page.jobs and page.gaps))
@@ -127,7 +104,7 @@ def test_job_gap_and_dead_letter_are_seen(topic: Topic, start: Start) -> None:
     def has_all(page: Page) -> bool:
         return bool(page.letters and "new" in page.jobs and page.jobs["new"]["preview"])
 
-    produce(topic, {"request_id": "new", "status": "in_progress", "preview": preview()})
+    produce(topic, "new", "in_progress", preview=preview())
     write(topic, [sent(b"<b>no</b>", "not_json")], name=topic.dead_letter)
     page = board.page_when(has_all)
     assert page.letters[0]["example"]["text"] == "<b>no</b>"

@@ -18,12 +18,7 @@ from tests.board.records import NOW_MS, Page, job_record
 
 
 class Browser:
-    """
-    A browser that takes each event when it is let to.
-
-    Args:
-        seconds: How long it takes for each.
-    """
+    """A browser that takes each event when it is let to."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds

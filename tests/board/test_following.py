@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Self
 
 import pytest
 import trio
@@ -15,65 +12,14 @@ from bridge.board import following
 from bridge.board.figures import Reading, Standing, reading_of
 from bridge.board.following import Follower
 from bridge.errors import ConfigError, KafkaRefusedError, KafkaUnreachableError
-from bridge.kafka.reader import ConsumedRecord, Start
+from bridge.kafka.reader import ConsumedRecord
 from bridge.settings import KafkaSettings
+from tests.board.readers import Readers
 from tests.board.records import raw_record
 
 
 _AWAY = KafkaUnreachableError("Kafka at k:9092 can't be reached: refused")
 _MISSING = KafkaRefusedError("Kafka at k:9092 has no topic jobs.gaps. Create it.")
-
-
-class Readers:
-    """
-    Stands in for `TopicReader`: each that is opened goes by the next script.
-
-    Args:
-        scripts: For each an error at the start, or what `receive_run` gives: runs and
-            errors. Behind the last one it waits.
-    """
-
-    def __init__(self, *scripts: Exception | Sequence[Any]) -> None:
-        self._scripts = list(scripts)
-        self.starts: list[Start] = []
-        self.silent_since_seconds: float | None = None
-        self.lag = 0
-        self.positions: dict[tuple[str, int], int] = {}
-        self.is_at_end = True
-        self._script: list[Any] = []
-
-    def __call__(self, *_: Any, start: Start) -> Self:
-        """Make a reader."""
-        self.starts.append(start)
-        return self
-
-    async def __aenter__(self) -> Self:
-        script = self._scripts.pop(0)
-        if isinstance(script, Exception):
-            raise script
-        self._script = list(script)
-        self.positions = dict(self.positions)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        return None
-
-    async def receive_run(self) -> list[ConsumedRecord]:
-        """Give the next run."""
-        await trio.lowlevel.checkpoint()
-        if not self._script:
-            await trio.sleep_forever()
-        step = self._script.pop(0)
-        if isinstance(step, Exception):
-            raise step
-        run: list[ConsumedRecord] = step
-        self.positions = {(one.topic, one.partition): one.offset + 1 for one in run}
-        return run
 
 
 class Followed:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
 
-import httpx  # noqa: TID251 - the browser of these tests
 import pytest
 import trio
 from confluent_kafka.admin import AclOperation, ResourceType
 
 from bridge.board.running import run
 from bridge.settings import BoardSettings, KafkaSettings, Settings
-from tests.board.records import Page
+from tests.board.records import Page, page_when
 from tests.kafka.security.granting import documented
 from tests.kafka.security.test_signing_in import topic_of
 from tests.kit.guest import Guest, Right
@@ -22,23 +19,6 @@ from tests.kit.secure_kafka import SecureKafka
 
 # The board looks again after a few seconds at most, here.
 _PATIENCE_SECONDS = 20.0
-
-
-def _see(address: str, is_there: Callable[[Page], bool]) -> None:
-    """Read the events until the page shows something."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    with httpx.stream("GET", f"{address}events", trust_env=False) as answer:
-        page: Page | None = None
-        for line in answer.iter_lines():
-            assert time.monotonic() < deadline, page and page.figures
-            name, _, data = line.partition(": ")
-            if name == "data":
-                if page is None:
-                    page = Page(data.encode())
-                else:
-                    page.take(data.encode())
-                if is_there(page):
-                    return
 
 
 def _is_live(page: Page) -> bool:
@@ -74,9 +54,12 @@ async def test_a_board_needs_the_documented_rights_alone(secure: SecureKafka) ->
             page = await address.receive()
             words = f"{topic.gaps} is missing, or this user may not read it."
             await trio.to_thread.run_sync(
-                _see, page, lambda now: now.figures["note"] == words
+                page_when,
+                page,
+                lambda now: now.figures["note"] == words,
+                _PATIENCE_SECONDS,
             )
             gaps = [right for right in rights if right.name == topic.gaps]
             await trio.to_thread.run_sync(guest.allow, *gaps)
-            await trio.to_thread.run_sync(_see, page, _is_live)
+            await trio.to_thread.run_sync(page_when, page, _is_live, _PATIENCE_SECONDS)
         nursery.cancel_scope.cancel()

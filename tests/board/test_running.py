@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Self
 
 import httpx  # noqa: TID251 - the browser of these tests
 import pytest
@@ -14,48 +11,18 @@ import trio
 
 from bridge.board import following
 from bridge.board.running import run
-from bridge.kafka.reader import ConsumedRecord, Edge, Start
+from bridge.kafka.reader import Edge, Start
 from bridge.settings import BoardSettings, Settings
-
-
-class _Reader:
-    """Stands in for `TopicReader`: all topics are empty."""
-
-    starts: dict[str, Start]
-    silent_since_seconds = None
-    lag = 0
-    positions: dict[tuple[str, int], int]
-    is_at_end = True
-
-    def __init__(self, _: Any, topics: Sequence[str], *, start: Start) -> None:
-        self.starts[topics[0]] = start
-        self.positions = {}
-
-    async def __aenter__(self) -> Self:
-        await trio.lowlevel.checkpoint()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        return None
-
-    async def receive_run(self) -> list[ConsumedRecord]:
-        """Wait: nothing comes."""
-        await trio.sleep_forever()
-        raise AssertionError
+from tests.board.readers import Readers
 
 
 async def _ran(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, *hosts: str
 ) -> tuple[dict[str, Start], list[int], str]:
     """Run a board; give what it reads, its answers to some hosts, and its address."""
-    starts: dict[str, Start] = {}
-    monkeypatch.setattr(_Reader, "starts", starts, raising=False)
-    monkeypatch.setattr(following, "TopicReader", _Reader)
+    # All topics are empty.
+    readers = Readers(*[[]] * 4)
+    monkeypatch.setattr(following, "TopicReader", readers)
     send_address, address = trio.open_memory_channel[str](math.inf)
     codes = []
     async with trio.open_nursery() as nursery:
@@ -69,7 +36,7 @@ async def _ran(
                     answer = await client.get(page, headers={"Host": host})
                     codes.append(answer.status_code)
         nursery.cancel_scope.cancel()
-    return starts, codes, told
+    return dict(zip(readers.topics, readers.starts, strict=True)), codes, told
 
 
 async def test_topics_are_read_from_some_time_back(

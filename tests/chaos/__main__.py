@@ -59,12 +59,7 @@ _SEEDS = 1_000_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """
-    Do what was asked for and report the outcome.
-
-    Returns:
-        0 if nothing was found, 1 if something was, 2 for wrong options.
-    """
+    """Do what was asked for and report the outcome."""
     asked = _parser().parse_args(arguments)
     _, (_, previews), good, _ = _COMMANDS[asked.command]
     options = Options(asked.seed, asked.delivery, asked.rate, previews)

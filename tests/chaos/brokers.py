@@ -33,8 +33,6 @@ from tests.kit.process import ChildProcess, ProcessError, free_ports, start_all
 from tests.kit.reader import Record, read_topic
 
 
-__all__ = ["DRAIN", "drain", "measure"]
-
 DRAIN = "drain"
 
 _CALM_SECONDS = 8.0

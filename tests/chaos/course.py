@@ -32,16 +32,6 @@ from tests.kit.reader import read_topic
 from tests.kit.soketi import SoketiServer
 
 
-__all__ = [
-    "PARTITIONS",
-    "STALE_SECONDS",
-    "Course",
-    "Happened",
-    "Options",
-    "Say",
-    "Servers",
-]
-
 Say = Callable[[str], None]
 
 PARTITIONS = 6
@@ -66,15 +56,7 @@ _STOP_SECONDS = 32.0
 
 @dataclass(frozen=True)
 class Options:
-    """
-    What a run was asked for.
-
-    Attributes:
-        seed: What decides on everything that is left to chance.
-        delivery: The bridge's mode.
-        rate: Events a second of the numbered load; 0 for none.
-        previews: Its share of events with a preview, and the size of the largest.
-    """
+    """What a run was asked for."""
 
     seed: int = 1
     delivery: str = "idempotent"
@@ -103,22 +85,10 @@ class Happened:
 
 
 class Course:
-    """
-    A topic and a bridge between a proxy in front of soketi and Kafka.
+    """A topic and a bridge between a proxy in front of soketi and Kafka.
 
     With a rate there is one account, a numbered load and a witness; without, jobs of
     the given accounts, and a consumer that reads along.
-
-    Args:
-        name: The topic's name, and the one account's.
-        servers: The servers.
-        options: What was asked for.
-        say: Takes lines for people.
-        members: The accounts.
-        settings: More of the bridge's settings, as environment without `BRIDGE_`.
-        configs: Settings of the topic, by Kafka's names.
-        replication_factor: Copies of the topic; -1 is the cluster's default.
-        look_seconds: The time between two looks at the bridge's vitals.
     """
 
     bridge: BridgeProcess

@@ -20,19 +20,6 @@ import trio
 from tests.chaos.course import Course, Happened
 
 
-__all__ = [
-    "FAULTS",
-    "NODES",
-    "RESTARTS_UP_SECONDS",
-    "Fault",
-    "choose",
-    "drawn_by",
-    "named",
-    "run_lanes",
-    "strike",
-    "supervise",
-]
-
 NODES = 3
 
 # Between two brokers' deaths: the first must be back in all replica sets.
@@ -55,17 +42,7 @@ _Act: TypeAlias = Callable[[Course, Random, float], Awaitable[float | None]]
 
 @dataclass(frozen=True)
 class Fault:
-    """
-    A row.
-
-    Attributes:
-        name: Its name; the first word is what fails.
-        causes: The causes of gaps that it explains.
-        act: What it does.
-        draws: How often and for how long each command draws it.
-        copies: Copies of the topic; -1 is the cluster's default.
-        in_sync: How many of them must be in sync; 0 is the cluster's default.
-    """
+    """A row."""
 
     name: str
     causes: frozenset[str]

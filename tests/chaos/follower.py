@@ -17,8 +17,6 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 from tests.kit.reader import Record, record_of
 
 
-__all__ = ["Follower"]
-
 _POLL_SECONDS = 0.1
 _BATCH = 500
 _METADATA_SECONDS = 20.0
@@ -30,14 +28,7 @@ _SILENT.propagate = False
 
 
 class Follower:
-    """
-    The consumer.
-
-    Attributes:
-        records: What it had of each topic, by partition in the order of offsets.
-        seen: When it had the record of a topic, partition and offset, in seconds
-            since the epoch.
-    """
+    """The consumer."""
 
     def __init__(self, bootstrap_servers: str, topics: Sequence[str]) -> None:
         self._consumer = Consumer(

@@ -23,11 +23,9 @@ from tests.chaos.truth import (
     after_good_time,
 )
 from tests.chaos.verdict import Verdict
-from tests.kit.judge import Gap
+from tests.kit.gap_judge import Gap
 from tests.kit.reader import Record
 
-
-__all__ = ["judge_healing", "settling_seconds", "waiting"]
 
 # The promise: within a minute of recovery, where limits allow.
 _PROMISED_SECONDS = 60.0
@@ -277,16 +275,7 @@ def judge_healing(
     seen: _Seen,
     gaps: Mapping[str, Sequence[Gap]],
 ) -> None:
-    """
-    Add what became of jobs.
-
-    Args:
-        verdict: Where to add it.
-        truth: What upstream knows.
-        records: All records of the topic, by partition and offset.
-        seen: When a consumer had the record of a partition and an offset.
-        gaps: The gaps of each account.
-    """
+    """Add what became of jobs."""
     figures: _Figures = defaultdict(Counter)
     jobs = _published(records, seen)
     known = {each.client_id for each in truth.accounts}

@@ -21,8 +21,6 @@ import trio
 from tests.kit.publisher import Event, Publisher, SoketiError
 
 
-__all__ = ["Emission", "Ground", "Load", "NumberedEvent", "read_event"]
-
 # Pusher's HTTP API takes ten events a call; each is another job's.
 _SIDE_BY_SIDE = 10
 
@@ -70,16 +68,7 @@ def read_event(value: bytes) -> NumberedEvent:
 
 
 class Load:
-    """
-    Ten jobs side by side, at a steady rate, whatever happens to soketi.
-
-    Args:
-        publisher: Where to publish.
-        channel: The account's channel.
-        rate: Events a second.
-        random: What decides on jobs.
-        previews: Which share of events has one, and the size of the largest.
-    """
+    """Ten jobs side by side, at a steady rate, whatever happens to soketi."""
 
     def __init__(
         self,

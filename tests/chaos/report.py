@@ -12,9 +12,6 @@ from tests.chaos.course import Course
 from tests.chaos.verdict import Verdict
 
 
-__all__ = ["lines", "write"]
-
-
 def lines(verdict: Verdict) -> Iterator[str]:
     """Give the figures, a line each."""
     for name, value in verdict.figures.items():

@@ -49,17 +49,6 @@ from tests.kit.judge import judge
 from tests.kit.reader import Record
 
 
-__all__ = [
-    "OUTAGE_BYTES",
-    "finish_healing",
-    "healing",
-    "judge_jobs",
-    "judge_topics",
-    "kills",
-    "restarts",
-    "soak",
-]
-
 # The relay keeps up to 32 MiB of rows in memory, and Python's objects take half as
 # much again; what waits beyond that is only on disk.
 OUTAGE_BYTES = 64 * MIB

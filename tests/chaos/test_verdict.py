@@ -76,8 +76,7 @@ def _moment(at: float) -> str:
 
 @dataclass
 class _Course:
-    """
-    Ten events of one job, one a second from 100 s on; soketi restarts over 2 to 4.
+    """Ten events of one job, one a second from 100 s on; soketi restarts over 2 to 4.
 
     The lists may be changed by a test: what is on the topic, what gaps report, what
     happened.
@@ -321,8 +320,7 @@ def _job(
 
 
 class _Jobs:
-    """
-    Jobs beside a gap from 100 to 110.
+    """Jobs beside a gap from 100 to 110.
 
     `bare` has no webhooks: its job `a` is done within the gap, `c` began and ended in
     it, `d` went on over it, `f` fails in it. `hooked` has: `b` began and failed in it.

@@ -11,18 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 
-__all__ = [
-    "TERMINAL",
-    "AccountTruth",
-    "Call",
-    "Limits",
-    "Span",
-    "Step",
-    "Truth",
-    "UpstreamJob",
-    "after_good_time",
-]
-
 TERMINAL = {"done", "error"}
 
 

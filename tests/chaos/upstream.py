@@ -36,8 +36,6 @@ from tests.chaos.truth import AccountTruth, Call, Limits, Step, UpstreamJob
 from tests.kit.publisher import Event, Publisher, Soketi, SoketiError
 
 
-__all__ = ["WEBHOOK_SECRET", "Member", "Upstream", "UpstreamAccount", "serving"]
-
 _NAME = "request.status.updated"
 
 # Pusher's HTTP API takes ten events a call.
@@ -274,14 +272,7 @@ class UpstreamAccount:
 
 
 class Upstream:
-    """
-    The accounts behind one address, recognized by their tokens.
-
-    Attributes:
-        url: dryAPI's base URL.
-        accounts: The accounts by their names.
-        auth_status: What the auth endpoint refuses with; None if it is well.
-    """
+    """The accounts behind one address, recognized by their tokens."""
 
     def __init__(self, url: str) -> None:
         self.url = url

@@ -18,17 +18,9 @@ from tests.chaos.course import Happened
 from tests.chaos.load import Emission, Ground, NumberedEvent, read_event
 from tests.chaos.vitals import Sample, growth, lives
 from tests.kit.expected import Expected, Kind, ReadTopic
-from tests.kit.judge import Gap, judge
+from tests.kit.gap_judge import Gap
+from tests.kit.judge import judge
 
-
-__all__ = [
-    "Evidence",
-    "Verdict",
-    "false_gaps",
-    "judge_course",
-    "judge_growth",
-    "judge_restarts",
-]
 
 # Publisher and bridge read the same clock. soketi may send an event to its
 # subscribers a moment after it has answered the publisher.

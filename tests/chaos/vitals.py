@@ -17,8 +17,6 @@ from tests.kit.bridge_process import BridgeProcess
 from tests.kit.process import ProcessError
 
 
-__all__ = ["MIB", "Sample", "Watch", "growth", "lives"]
-
 MIB = 2**20
 
 # Measured: under a steady load memory rises by 4 MiB within the first 80 s, while

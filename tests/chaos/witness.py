@@ -18,8 +18,6 @@ from tests.kit.publisher import Soketi
 from tests.sandbox.client import Client, connect
 
 
-__all__ = ["Witness"]
-
 _RETRY_SECONDS = 0.05
 
 # soketi ends a connection to which it has sent nothing for 120 s. Its client here
@@ -33,14 +31,7 @@ _ENDS = (OSError, trio.BrokenResourceError, trio.TooSlowError, ProtocolError)
 
 
 class Witness:
-    """
-    The subscriber.
-
-    Attributes:
-        channel: What it subscribes to.
-        received: The numbers of the events that it received.
-        spans: From when to when it was subscribed, in seconds since the epoch.
-    """
+    """The subscriber."""
 
     def __init__(self, soketi: Soketi, channel: str) -> None:
         self._soketi = soketi

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from bridge.settings import describe
+from tests.cli.commands import bridge, drawn
 from tests.cli.conftest import Invoke
 
 
@@ -161,33 +158,20 @@ def test_problems_end_it_with_2_after_the_list(
     assert partitions.startswith("bridge: kafka.partitions")
 
 
-def test_a_terminal_gets_a_table(tmp_path: Path) -> None:
+def test_a_terminal_gets_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On a terminal every setting is a row, sizes have their unit."""
     token = tmp_path / "token"
     token.write_text("canary-token")
-    environ = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
-        "COLUMNS": "120",
-        "TERM": "xterm",
-        "BRIDGE_CLIENT_ID": "client-1",
-        "BRIDGE_API_TOKEN_FILE": str(token),
-        "BRIDGE_TOPIC": "a b",
-    }
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bridge", "config", "show"],
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=subprocess.PIPE,
-        env=environ,
-    )
-    os.close(theirs)
-    shown = _read_all(ours)
-    os.close(ours)
-    _, errors = process.communicate(timeout=10)
-    assert process.returncode == 2
+    monkeypatch.delenv("BRIDGE_API_TOKEN")
+    monkeypatch.setenv("BRIDGE_API_TOKEN_FILE", str(token))
+    monkeypatch.setenv("BRIDGE_TOPIC", "a b")
+    line = bridge("config", "show")
+    code, picture, errors = drawn(line, "stdout", COLUMNS="120")
+    assert code == 2
     assert b"bridge: topic (BRIDGE_TOPIC, --topic) must be" in errors
+    shown = picture.decode()
     for setting in describe():
         assert setting.path in shown
     assert "16 MiB" in shown
@@ -195,17 +179,3 @@ def test_a_terminal_gets_a_table(tmp_path: Path) -> None:
     assert "*** (from" in shown
     assert "wrong" in shown
     assert "canary" not in shown
-
-
-def _read_all(descriptor: int) -> str:
-    parts = []
-    while True:
-        try:
-            part = os.read(descriptor, 65_536)
-        except OSError:
-            # Linux says EIO once the other side is closed.
-            break
-        if not part:
-            break
-        parts.append(part)
-    return b"".join(parts).decode()

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
+import re
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-
 from bridge.outbox.disk.looking import replayed_in
+
+from tests.cli.commands import DEADLINE_SECONDS, bridge, drawn, reading, run
 from tests.conftest import Topic
 from tests.consumer.dead_letters.letters import payload, sent, write
 from tests.consumer.verify.topics import proof_of
 from tests.kit.reader import Record, read_topic
 
-
-# A start takes a second on an idle machine; below a test's 60 s.
-_DEADLINE_SECONDS = 30.0
 
 # Enough for the outbox to take them in several transactions.
 _LETTERS = 3_000
@@ -40,22 +34,14 @@ def quick_resume(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def command(topic: Topic, folder: Path, *options: str) -> list[str]:
     """The command line for a topic, with directories of the test's own."""
-    where = ["--topic", topic.name, "--bootstrap-servers", topic.bootstrap_servers]
-    bridge = [sys.executable, "-m", "bridge", "--outbox-dir", str(folder / "outbox")]
-    return [*bridge, "dlq", "replay", *options, *where]
-
-
-def run(line: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run(
-        line, capture_output=True, text=True, timeout=_DEADLINE_SECONDS, check=False
-    )
+    where = ["--outbox-dir", str(folder / "outbox")]
+    return reading(topic, *where, "dlq", "replay", *options)
 
 
 def read(topic: Topic) -> list[Record]:
     """Read the topic of jobs to its end."""
     servers = topic.bootstrap_servers
-    return read_topic(servers, topic.name, None, _DEADLINE_SECONDS)
+    return read_topic(servers, topic.name, None, DEADLINE_SECONDS)
 
 
 def interrupt(
@@ -67,13 +53,13 @@ def interrupt(
     child = subprocess.Popen(
         line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + _DEADLINE_SECONDS
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while child.poll() is None and time.monotonic() < deadline:
         if len(replayed_in(directory, some)) > before:
             break
         time.sleep(0.005)
     child.send_signal(number)
-    out, errors = child.communicate(timeout=_DEADLINE_SECONDS)
+    out, errors = child.communicate(timeout=DEADLINE_SECONDS)
     return subprocess.CompletedProcess(line, child.returncode, out, errors)
 
 
@@ -147,23 +133,12 @@ def test_a_dry_run_says_so_and_writes_nothing(topic: Topic, tmp_path: Path) -> N
 def test_a_terminal_gets_bars_that_go(topic: Topic, tmp_path: Path) -> None:
     """Progress is drawn on the terminal, without a line of the log between."""
     write(topic, [sent(payload(f"job-{n}")) for n in range(20)])
-    leader, follower = pty.openpty()
-    result = subprocess.run(
-        command(topic, tmp_path),
-        stdout=subprocess.PIPE,
-        stderr=follower,
-        timeout=_DEADLINE_SECONDS,
-        check=False,
-        env={**os.environ, "TERM": "xterm"},
-    )
-    os.close(follower)
-    drawn = os.read(leader, 65_536)
-    os.close(leader)
-    assert result.returncode == 0
-    assert b"dead letters" in drawn
-    assert b"20/20" in drawn
-    assert b"\x1b[?25h" in drawn  # the cursor is back
-    assert b"topics.open" not in drawn
+    code, picture, _ = drawn(command(topic, tmp_path), "stderr")
+    assert code == 0
+    assert b"dead letters" in picture
+    assert b"20/20" in picture
+    assert b"\x1b[?25h" in picture  # the cursor is back
+    assert b"topics.open" not in picture
 
 
 def test_two_at_once_are_one_too_many(topic: Topic, tmp_path: Path) -> None:
@@ -173,7 +148,7 @@ def test_two_at_once_are_one_too_many(topic: Topic, tmp_path: Path) -> None:
     line = command(topic, tmp_path)
     first = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
-        deadline = time.monotonic() + _DEADLINE_SECONDS
+        deadline = time.monotonic() + DEADLINE_SECONDS
         while not (directory / "outbox.sqlite3").exists():
             assert time.monotonic() < deadline
             time.sleep(0.005)
@@ -183,47 +158,16 @@ def test_two_at_once_are_one_too_many(topic: Topic, tmp_path: Path) -> None:
         assert f"in use by process {first.pid}" in second.stderr
     finally:
         first.send_signal(signal.SIGCONT)
-        first.communicate(timeout=_DEADLINE_SECONDS)
+        first.communicate(timeout=DEADLINE_SECONDS)
     assert first.returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["--reason", "no_json"], "not_json"),
-        (["--outbox-dir", "/o"], "writer of its own"),
-        (["--bootstrap-servers", "nowhere"], "bootstrap_servers"),
-    ],
-)
-def test_wrong_options_say_what_is_expected(
-    invoke: Callable[..., Result],
-    monkeypatch: pytest.MonkeyPatch,
-    options: list[str],
-    words: str,
-) -> None:
-    """Usage errors end with 2 and a line that helps."""
-    monkeypatch.setenv("BRIDGE_OUTBOX_DIR", "/o")
-    result = invoke("dlq", "replay", *options)
-    assert result.exit_code == 2
-    assert words in result.output
-
-
-def test_no_broker_is_one_line(tmp_path: Path) -> None:
+def test_no_broker_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the setting and the address, also where nothing waits."""
+    monkeypatch.setenv("BRIDGE_OUTBOX_DIR", str(tmp_path / "outbox"))
     address = "127.0.0.1:1"  # nobody listens on tcpmux
-    line = [sys.executable, "-m", "bridge", "dlq", "replay", "--outbox-dir"]
-    env = {**os.environ, "BRIDGE_OUTBOX_DIR": str(tmp_path / "outbox")}
-    result = subprocess.run(
-        [*line, str(tmp_path / "replay"), "--bootstrap-servers", address],
-        capture_output=True,
-        text=True,
-        timeout=_DEADLINE_SECONDS,
-        check=False,
-        env=env,
-    )
+    replay = bridge("dlq", "replay", "--outbox-dir", str(tmp_path / "replay"))
+    result = run([*replay, "--bootstrap-servers", address])
     assert (result.returncode, result.stdout) == (4, "")
-    sentences = [
-        line for line in result.stderr.splitlines() if line.startswith("bridge: ")
-    ]
-    assert len(sentences) == 1
-    assert address in sentences[0]
+    (sentence,) = re.findall(r"^bridge: .*$", result.stderr, re.MULTILINE)
+    assert address in sentence

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from bridge.cli.failures import report, show_defect, telling
+from bridge.cli.failures import report, show_defect
 from bridge.cli.group import BridgeGroup, LazyCommand
 from bridge.errors import (
     BridgeError,
@@ -131,15 +132,8 @@ def test_a_commands_own_end_keeps_its_code(
     assert (result.exit_code, result.stderr) == (3, "bridge: no\n")
 
 
-def test_nothing_to_tell_of_a_foreign_error() -> None:
-    """A defect has no line."""
-    assert telling(ValueError()) is None
-    error = RefusedError("no")
-    assert telling(error) is error
-
-
 @pytest.fixture
-def lazy_group(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> BridgeGroup:
+def lazy_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BridgeGroup:
     """A group whose commands miss something at import or when they run."""
     for name in ("at_import", "when_run", "no_extra"):
         monkeypatch.delitem(sys.modules, f"lazy_{name}", raising=False)
@@ -152,8 +146,7 @@ def lazy_group(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> BridgeGroup
         "no_extra": needs,
         "defect": command + "import bridge.not_there",
     }.items():
-        assert hasattr(tmp_path, "joinpath")
-        tmp_path.joinpath(f"lazy_{name}.py").write_text(text)
+        (tmp_path / f"lazy_{name}.py").write_text(text)
     return BridgeGroup(
         lazy_commands={
             "at-import": LazyCommand("lazy_at_import:command", "A.", extra="sandbox"),

@@ -47,25 +47,6 @@ def test_the_module_runs_as_the_command_does() -> None:
         assert result.stdout == f"bridge {bridge.__version__}\n"
 
 
-def test_a_first_start_says_what_is_missing() -> None:
-    """Without any setting the process ends with 2, two lines and no traceback."""
-    result = run("-m", "bridge", "--topic", "jobs")
-    assert result.returncode == 2
-    assert [line.split()[1] for line in result.stderr.splitlines()] == [
-        "client_id",
-        "api_token",
-    ]
-    assert result.stdout == ""
-
-
-def test_a_misspelt_flag_ends_with_2() -> None:
-    """`bridge --topik jobs` names `--topic`."""
-    result = run("-m", "bridge", "--topik", "jobs")
-    assert result.returncode == 2
-    assert "--topic" in result.stderr
-    assert len(result.stderr.splitlines()) == 1
-
-
 @pytest.mark.parametrize(
     ("error", "exit_code", "traceback"),
     [

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
-import bridge
 from bridge.cli import COMMANDS
 from tests.cli.conftest import Invoke
 from tests.cli.service import FakeService
@@ -136,12 +134,6 @@ def test_a_fifo_as_token_file_ends_the_start(
     assert service.settings is None
 
 
-def test_the_version_is_the_packages(invoke: Invoke) -> None:
-    """`--version` prints name and version."""
-    result = invoke("--version")
-    assert (result.exit_code, result.stdout) == (0, f"bridge {bridge.__version__}\n")
-
-
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help_tells_a_newcomer_what_to_do(invoke: Invoke, option: str) -> None:
     """Help has purpose, example, flags, variables, commands and exit codes."""
@@ -167,16 +159,6 @@ def test_help_tells_a_newcomer_what_to_do(invoke: Invoke, option: str) -> None:
     assert environment.startswith(" BRIDGE_CLIENT_ID")
     assert environment.index("BRIDGE_API_TOKEN") < environment.index("BRIDGE_KAFKA")
     assert "canary" not in text
-
-
-def test_help_imports_no_command(
-    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The list of commands comes from the table alone."""
-    for lazy in COMMANDS.values():
-        # None in sys.modules makes an import fail.
-        monkeypatch.setitem(sys.modules, lazy.target.partition(":")[0], None)
-    assert invoke("--help").exit_code == 0
 
 
 @pytest.mark.parametrize("name", [*COMMANDS])

@@ -8,8 +8,6 @@ from typing import Any
 from bridge.kafka.reader import ConsumedRecord
 
 
-__all__ = ["job_record", "raw_record"]
-
 START_MS = 1_700_000_000_000
 
 

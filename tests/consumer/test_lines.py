@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.consumer.lines import json_line
-from tests.consumer.records import job_record, raw_record
+from tests.consumer.records import raw_record
 
 
 def decoded(line: bytes) -> dict[str, Any]:
@@ -31,23 +31,14 @@ def test_a_line_has_everything_of_its_record() -> None:
         headers={"ce_id": b"x-1"},
     )
     line = json_line(record)
-    assert decoded(line) == {
-        "topic": "jobs",
-        "partition": 2,
-        "offset": 7,
-        "timestamp": "2023-11-14T22:13:20.123Z",
-        "key": "a",
-        "headers": {"ce_id": "x-1"},
-        "value": {"request_id": "a", "status": "done"},
-    }
-    assert list(decoded(line)) == [
-        "topic",
-        "partition",
-        "offset",
-        "timestamp",
-        "key",
-        "headers",
-        "value",
+    assert list(decoded(line).items()) == [
+        ("topic", "jobs"),
+        ("partition", 2),
+        ("offset", 7),
+        ("timestamp", "2023-11-14T22:13:20.123Z"),
+        ("key", "a"),
+        ("headers", {"ce_id": "x-1"}),
+        ("value", {"request_id": "a", "status": "done"}),
     ]
 
 
@@ -100,9 +91,3 @@ def test_every_record_is_one_line_that_loses_nothing(
         assert base64.b64decode(line["key_base64"]) == key
     else:
         assert line["key"] == (None if key is None else key.decode())
-
-
-def test_a_job_can_be_read_by_field() -> None:
-    """The value is an object within the line, as `jq .value.status` wants it."""
-    line = decoded(json_line(job_record("a", "in_progress", progress="45.50")))
-    assert line["value"]["progress"] == "45.50"

@@ -8,8 +8,6 @@ from typing import Any
 from hypothesis import strategies as st
 
 
-__all__ = ["drawn"]
-
 _ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.text("ab\n", max_size=3),
     lambda inner: (

@@ -1,8 +1,4 @@
-"""
-One of each record that the bridge can write, made by the code that writes it.
-
-Owns which there are. What is asked of them is `test_records`'.
-"""
+"""One of each record that the bridge can write, made by the code that writes it."""
 
 from __future__ import annotations
 
@@ -13,6 +9,8 @@ from typing import Any
 
 import msgspec
 import trio
+from bridge.outbox.jobs.in_flight import Jobs
+from bridge.outbox.jobs.order import Order
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import (  # noqa: TID251 - keeps what the bridge makes
     InMemorySpanExporter,
 )
@@ -24,8 +22,6 @@ from bridge.events.intake import strip_preview
 from bridge.events.record import Origin, Record, StoredRecord
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.reader import ConsumedRecord
-from bridge.outbox.jobs.in_flight import Jobs
-from bridge.outbox.jobs.order import Order
 from bridge.recovery.gap import GapCause
 from bridge.replay.shaping import Shaping
 from bridge.settings import Settings
@@ -35,22 +31,13 @@ from tests.rules.images import KINDS, data_uri, image
 from tests.rules.intake import Outlet, status
 
 
-__all__ = ["Written", "written"]
-
 _WRITER = HeaderWriter("0d6a2d3e-8d0c-4b5e-9c56-0a7d9f0f8f3b")
 _DEAD_LETTERS = "jobs.dlq"
 _JPEG = image("image/jpeg")
 
 
 class Written(msgspec.Struct, frozen=True):
-    """
-    A record as it stands on its topic.
-
-    Attributes:
-        topic: Which one.
-        headers: By name; as texts, and each once.
-        value: The bytes.
-    """
+    """A record as it stands on its topic."""
 
     topic: str
     headers: dict[str, str]

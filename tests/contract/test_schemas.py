@@ -20,7 +20,7 @@ from bridge.contract.asyncapi import build_document
 from bridge.contract.released import named
 from bridge.settings import Settings
 from tests.contract.drawing import drawn
-from tests.kit import downloads
+from tests.kit import npm, wheels
 
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -159,7 +159,7 @@ def _parsed(file: Path) -> dict[str, Any]:
     """Give what the official parser makes of a document."""
     # Measured: 1.2 s, and 13 s beside much else. Fetching takes no part of it.
     finished = subprocess.run(
-        [downloads.node(), _SCRIPT, downloads.fetch_asyncapi_parser(), file],
+        [wheels.node(), _SCRIPT, npm.fetch_asyncapi_parser(), file],
         capture_output=True,
         text=True,
         check=True,

@@ -1,8 +1,4 @@
-"""A bridge's surroundings in which all is well, and what `bridge check` says of them.
-
-Owns the settings of a bridge that works. What is wrong with one of them, and how that
-is to be told, stands in the tests.
-"""
+"""A bridge's surroundings in which all is well, and what `bridge check` reports."""
 
 from __future__ import annotations
 
@@ -23,16 +19,6 @@ from tests.kit.dryapi import DryApi
 from tests.kit.guarded import GuardedKafka
 from tests.kit.publisher import Soketi
 
-
-__all__ = [
-    "CANARY",
-    "CLIENT_ID",
-    "RIGHTS",
-    "ROLES",
-    "Ground",
-    "remarkable",
-    "variables",
-]
 
 CLIENT_ID = "42"
 CANARY = "canary-of-a-token"
@@ -68,18 +54,7 @@ def variables(kafka: Mapping[str, object]) -> dict[str, str]:
 
 @dataclass
 class Ground:
-    """
-    All that a bridge needs.
-
-    Attributes:
-        folder: Where the outbox directory lies.
-        soketi: The Pusher server.
-        guarded: The Kafka that asks who comes.
-        authority: Who vouches for a server's certificate.
-        api: DryAPI.
-        environ: The settings of a bridge that works.
-        stack: Ends what a test starts.
-    """
+    """All that a bridge needs."""
 
     folder: Path
     soketi: Soketi
@@ -122,18 +97,7 @@ class Ground:
         rights: Mapping[str, Iterable[AclOperation]] | None = None,
         missing: Iterable[str] = (),
     ) -> dict[str, str]:
-        """
-        Make topics with names of their own, as they should be but for some.
-
-        Args:
-            guarded: Where.
-            configs: What some are like, by their place in `ROLES`.
-            rights: What the user may do with some, likewise.
-            missing: Those that are not made, likewise.
-
-        Returns:
-            The variables that name them.
-        """
+        """Make topics with names of their own, as they should be but for some."""
         mark = uuid.uuid4().hex[:12]
         names = {}
         for role, variable in ROLES.items():
@@ -200,3 +164,12 @@ def only_remarkable(report: Report) -> Line:
     told = list(remarkable(report))
     assert len(told) == 1, told
     return told[0]
+
+
+def details(report: Report, step: str) -> list[tuple[Outcome, str, str]]:
+    """Give outcome, subject and detail of a step's lines."""
+    return [
+        (one.outcome, one.subject, one.detail)
+        for one in report.lines
+        if one.step == step
+    ]

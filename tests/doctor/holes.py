@@ -1,7 +1,4 @@
-"""Ports behind which nobody answers: closed, deaf, or behind a firewall.
-
-Owns sockets of this machine alone.
-"""
+"""Ports behind which nobody answers: closed, deaf, or behind a firewall."""
 
 from __future__ import annotations
 
@@ -9,8 +6,6 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-
-__all__ = ["black_hole", "closed_port", "deaf_port"]
 
 # One fills the queue of length 0, the next ones see to it.
 _FILLERS = 4

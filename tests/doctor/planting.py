@@ -1,7 +1,4 @@
-"""Ways to put a fault in, for real: into a server, a certificate, a right, a file.
-
-Each gives the settings that lead to the fault. How it is to be told stands in `faults`.
-"""
+"""Ways to put a fault in, for real: into a server, a certificate, a right, a file."""
 
 from __future__ import annotations
 
@@ -11,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
 from pathlib import Path
 
+from bridge.outbox.disk.schema import FORMAT_VERSION
 from confluent_kafka.admin import AclOperation
 
 from bridge.outbox import OutboxDirectory
-from bridge.outbox.disk.schema import FORMAT_VERSION
 from tests.doctor.ground import RIGHTS, Ground
 from tests.doctor.holes import deaf_port
 from tests.kit.dryapi import AUTH, STATUS

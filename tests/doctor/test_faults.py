@@ -1,7 +1,4 @@
-"""Each fault is reported by the step that meets it, and by no other one.
-
-How a fault is put in is in `planting`.
-"""
+"""Each fault is reported by the step that meets it, and by no other one."""
 
 from __future__ import annotations
 
@@ -54,15 +51,7 @@ from tests.registry.scripted import Reply
 
 @dataclass(frozen=True)
 class Fault:
-    """
-    A fault.
-
-    Attributes:
-        make: Puts it in and gives the variables that lead to it.
-        told: The step that reports it, and each word that its detail or remedy has.
-        outcome: How that step comes out.
-        exit_code: What the whole exits with.
-    """
+    """A fault."""
 
     make: Make
     told: str

@@ -6,24 +6,15 @@ import uuid
 
 import pytest
 
-from bridge.doctor import Outcome, Report
+from bridge.doctor import Outcome
 from bridge.errors import ExitCode
 from bridge.outbox import OutboxDirectory
-from tests.doctor.ground import CANARY, CLIENT_ID, Ground, remarkable
+from tests.doctor.ground import CANARY, CLIENT_ID, Ground, details, remarkable
 from tests.doctor.planting import filled, shown, taken_port, webhooks
 
 
 # The first test waits for brokers to start, on a machine that others use.
 pytestmark = pytest.mark.timeout(180)
-
-
-def details(report: Report, step: str) -> list[tuple[Outcome, str, str]]:
-    """Give outcome, subject and detail of a step's lines."""
-    return [
-        (one.outcome, one.subject, one.detail)
-        for one in report.lines
-        if one.step == step
-    ]
 
 
 async def test_the_calls_that_are_left_are_told(ground: Ground) -> None:

@@ -20,8 +20,6 @@ from tests.kit.bridge_process import BridgeProcess
 from tests.kit.publisher import Event, Publisher
 
 
-__all__ = ["JOB_EVENT", "Load", "data_uri", "job", "jpeg"]
-
 JOB_EVENT = "request.status.updated"
 
 # soketi drops in silence what a slow reader leaves lying: more than 1 MiB above
@@ -52,16 +50,7 @@ def data_uri(image: bytes) -> str:
 
 
 def job(steps: int, previews: Sequence[str] = ()) -> tuple[str, list[str]]:
-    """
-    Make a job's events; no two events of any jobs are alike.
-
-    Args:
-        steps: How many `in_progress` events it has.
-        previews: Data URIs for the last of them, one each.
-
-    Returns:
-        Its `request_id`, and the `data` of each event in order.
-    """
+    """Make a job's events; no two events of any jobs are alike."""
     request_id = str(uuid.uuid4())
 
     def event(status: str, progress: float, **more: str) -> str:
@@ -86,18 +75,7 @@ def job(steps: int, previews: Sequence[str] = ()) -> tuple[str, list[str]]:
 
 
 class Load:
-    """
-    Publishes jobs and remembers what was accepted.
-
-    Args:
-        publisher: Where to publish.
-        channel: The account's channel.
-        reader: The bridge that reads it, waited for so that soketi drops nothing;
-            None for events that are small beside what soketi holds back.
-
-    Attributes:
-        accepted: The values of each job in order, by `request_id`.
-    """
+    """Publishes jobs and remembers what was accepted."""
 
     def __init__(
         self, publisher: Publisher, channel: str, reader: BridgeProcess | None = None

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import secrets
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -22,25 +24,20 @@ from tests.conftest import Topic
 from tests.e2e.jobs import JOB_EVENT, Load, job
 from tests.kit.bridge_process import BridgeProcess, Metrics
 from tests.kit.broker import KafkaBroker
-from tests.kit.judge import Counts, Expected, Gap, Kind, ReadTopic, Verdict, judge
+from tests.kit.expected import Counts, Expected, Kind, ReadTopic
+from tests.kit.gap_judge import Gap
+from tests.kit.judge import Verdict, judge
+from tests.kit.process import environment_without
 from tests.kit.publisher import Event, Soketi
 from tests.kit.reader import Record, read_topic
 
-
-__all__ = [
-    "EARLY_CRASH",
-    "Account",
-    "Ending",
-    "Scene",
-    "counts_of",
-    "without_preview",
-]
 
 # What was received is noted four times a second: a bridge that is killed right after
 # its first starts may have noted nothing.
 EARLY_CRASH = "crashed|first_start"
 
 _READ_SECONDS = 30.0
+_COMMAND_SECONDS = 40.0
 
 # Findings beyond these are of the same defect.
 _SHOWN = 40
@@ -48,14 +45,7 @@ _SHOWN = 40
 
 @dataclass(frozen=True)
 class Account:
-    """
-    An account of dryAPI that no other test uses.
-
-    Attributes:
-        client_id: Its name.
-        channel: Its channel.
-        token: Its API token, which must turn up nowhere.
-    """
+    """An account of dryAPI that no other test uses."""
 
     client_id: str
     channel: str
@@ -71,16 +61,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Ending:
-    """
-    What was on the topics at a scene's end, after they were judged.
-
-    Attributes:
-        jobs: The records of `jobs`, by partition and offset.
-        dead_letters: Those of `jobs.dlq`.
-        gap_records: Those of `jobs.gaps`.
-        previews: Those of `jobs.previews`.
-        verdict: What was found beside findings, of which there are none.
-    """
+    """What was on the topics at a scene's end, after they were judged."""
 
     jobs: list[Record]
     dead_letters: list[Record]
@@ -95,15 +76,7 @@ class Ending:
 
 
 class Scene:
-    """
-    One test's account, servers and bridges.
-
-    Attributes:
-        account: Whose events flow.
-        kafka: Where they go.
-        topic: The topic that they go to.
-        soketi: Where they come from.
-    """
+    """One test's account, servers and bridges."""
 
     def __init__(
         self,
@@ -134,10 +107,6 @@ class Scene:
         self._accounts += accounts
         return accounts
 
-    @property
-    def _tokens(self) -> set[str]:
-        return {account.token for account in self._accounts}
-
     def bridge(
         self,
         api_url: str,
@@ -148,18 +117,7 @@ class Scene:
         leaks: bool = False,
         **settings: object,
     ) -> BridgeProcess:
-        """
-        Describe a bridge between the scene's soketi and its topic.
-
-        Args:
-            api_url: Where its dryAPI is.
-            topic: Another topic than the scene's.
-            wrapper: A command that ends in executing what follows it.
-            flags: More of its command line.
-            leaks: Whether its output may hold secrets and tracebacks: it is broken on
-                purpose.
-            settings: More settings, or others, by their names; None for none.
-        """
+        """Describe a bridge between the scene's soketi and its topic."""
         usual = {
             "client_id": self.account.client_id,
             "api_token": self.account.token,
@@ -199,18 +157,7 @@ class Scene:
         steady: bool = False,
         arrives: Literal["all", "some", "none"] = "all",
     ) -> AsyncIterator[Load]:
-        """
-        Publish on an account's channel.
-
-        Args:
-            reader: As `Load` takes it.
-            account: Another account than the scene's.
-            steady: Whether jobs run from now on until the load's `stop`.
-            arrives: How much of it must be on the topic at the end of the scene.
-
-        Yields:
-            The load; whatever it still does is cancelled at the end.
-        """
+        """Publish on an account's channel."""
         async with self.soketi.publisher() as publisher, trio.open_nursery() as nursery:
             load = Load(publisher, (account or self.account).channel, reader)
             self._loads.append((load, arrives))
@@ -270,6 +217,20 @@ class Scene:
                     break
         await bridge.wait_metrics(lambda now: now.waiting == 0)
 
+    async def command(self, *words: str) -> tuple[int, str]:
+        """Run one of the bridge's commands on the topic; give its code and output."""
+        where = ["--topic", self.topic.name]
+        where += ["--bootstrap-servers", self.topic.bootstrap_servers]
+        with trio.fail_after(_COMMAND_SECONDS):
+            done = await trio.run_process(
+                [sys.executable, "-m", "bridge", *words, *where],
+                capture_stdout=True,
+                stderr=subprocess.STDOUT,
+                check=False,
+                env=environment_without("BRIDGE_"),
+            )
+        return done.returncode, done.stdout.decode()
+
     # -- The end --------------------------------------------------------------
 
     async def stop(self, bridge: BridgeProcess) -> None:
@@ -290,15 +251,7 @@ class Scene:
         judged: bool = True,
         **expected: Any,
     ) -> Ending:
-        """
-        Stop every bridge in order, read every topic, and judge all of them.
-
-        Args:
-            gaps: Causes of the account's gaps, or those of each account; None for any.
-            waiting: How many rows the outboxes still have for Kafka; None for any.
-            judged: Whether the topics are judged; the test says why they can't be.
-            expected: As `Expected` takes it, where it is out of the ordinary.
-        """
+        """Stop every bridge in order, read every topic, and judge all of them."""
         for bridge in self._made:
             assert not bridge.ended_unseen, bridge.all_output
             if bridge.running:
@@ -316,7 +269,9 @@ class Scene:
             "sources": self._sources,
             "counts": self._counts,
             "all_counted": self._is_counted(),
-            "secrets": {*self._tokens, self.soketi.app.secret},
+            "secrets": {self.soketi.app.secret}.union(
+                account.token for account in self._accounts
+            ),
         }
         verdict = judge(topics, Expected(**(usual | expected)))
         if waiting not in {None, left}:
@@ -408,7 +363,7 @@ class Scene:
             if bridge in self._leaky:
                 continue
             output = bridge.all_output
-            assert not [token for token in self._tokens if token in output]
+            assert not [one for one in self._accounts if one.token in output]
             assert "Traceback" not in output
             # Where a log line would hold one.
             assert '"exception":' not in output

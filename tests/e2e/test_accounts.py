@@ -24,13 +24,7 @@ _PACE_SECONDS = 30.0
 
 
 class _Known:
-    """
-    Three accounts, and the bridge's files that name their tokens.
-
-    Attributes:
-        accounts: The accounts.
-        config: The bridge's TOML file, that lists them.
-    """
+    """Three accounts, and the bridge's files that name their tokens."""
 
     def __init__(self, folder: Path, accounts: Sequence[Account]) -> None:
         self.accounts = accounts
@@ -195,24 +189,6 @@ async def test_a_refused_account_joins_once_its_token_is_right(
     assert ready is not None
     assert ready.check(f"account:{refused.client_id}")["ok"]
     await scene.end(gaps={each.client_id: ["first_start"] for each in known.accounts})
-
-
-@pytest.mark.slow
-async def test_accounts_that_are_all_refused_end_the_start(
-    scene: Scene, api: DryApi, known: _Known
-) -> None:
-    """Exit code 3, and one sentence that says of whom, why, and what to do."""
-    for account in known.accounts:
-        api.revoke(account.token)
-    bridge = _bridge(scene, api, known)
-    bridge.start()
-    sentence = await bridge.wait_refusal(3)
-    assert "all 3 accounts" in sentence
-    for account in known.accounts:
-        assert account.client_id in sentence
-    assert "HTTP 401" in sentence
-    assert "api_token_file" in sentence
-    await scene.end(gaps=None, open_gaps=None, waiting=None)
 
 
 # -- Refused after it was granted -----------------------------------------------------

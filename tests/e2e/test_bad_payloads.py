@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.jobs import JOB_EVENT, job
+from tests.e2e.jobs import job
 from tests.e2e.scene import Scene
 from tests.kit.bridge_process import BridgeProcess
 from tests.kit.reader import Record
@@ -84,42 +84,6 @@ async def test_each_kind_goes_to_the_dead_letters_with_its_bytes_and_a_reason(
         _check_errors(letter)
     for reason, count in counts.items():
         assert metrics.total("bridge_dlq_records_total", reason=reason) == count
-
-
-@pytest.mark.slow
-async def test_data_that_is_no_string_is_taken_or_told(
-    scene: Scene, dryapi: str
-) -> None:
-    """An object becomes a record that says so; anything else is a dead letter."""
-    bridge = scene.bridge(dryapi)
-    await bridge.start_and_wait()
-    status = {"request_id": _ID, "status": "in_progress", "progress": 45.5}
-    async with scene.soketi.publisher() as publisher:
-        for data in (status, 5, [status]):
-            await publisher.publish_raw(scene.account.channel, JOB_EVENT, data)
-    await _settled(bridge, 3)
-    changes = "data_not_string,missing_field,progress_number"
-    ending = await scene.end(
-        # What was published is no text, so that no record has its bytes.
-        accepted=None,
-        dead_letters={"not_an_object": 2},
-        marks=changes.split(","),
-    )
-    (record,) = ending.jobs
-    assert record.value is not None
-    assert json.loads(record.value) == {
-        **status,
-        "progress": "45.50",
-        "preview": None,
-        "result_url": None,
-    }
-    assert record.headers["bridge_normalized"].decode() == changes
-    number, array = ending.dead_letters
-    assert number.value == b"5"
-    assert array.value is not None
-    assert json.loads(array.value) == [status]
-    for letter in (number, array):
-        _check_errors(letter)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.conftest import Topic
 from tests.e2e.jobs import Load, data_uri, job, jpeg
 from tests.e2e.scene import Scene, counts_of, without_preview
 from tests.kit.bridge_process import BridgeProcess, Metrics
-from tests.kit.configs import configure_topic
+from tests.kit.broker import configure_topic
 from tests.kit.kafka import KafkaServer
 
 

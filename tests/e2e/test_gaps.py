@@ -16,7 +16,7 @@ import trio
 from tests.e2e.jobs import Load, job
 from tests.e2e.scene import Scene
 from tests.kit.bridge_process import BridgeProcess, Metrics
-from tests.kit.judge import Gap
+from tests.kit.gap_judge import Gap
 from tests.kit.kafka import KafkaServer
 from tests.kit.pusher_proxy import PusherProxy
 

@@ -93,3 +93,6 @@ async def test_jobs_that_end_while_soketi_is_away_end_in_kafka(
     assert healed["status-endpoint"] >= 2
     assert healed["webhook"] >= 2
     assert healed.total() == 6
+    reported = verdict.figures["what gaps report"]
+    # What gaps report is what became of their jobs.
+    assert reported == healed

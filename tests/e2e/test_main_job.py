@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import time
 
-import pytest
-import trio
-
-from bridge.sandbox import Sandbox, SandboxConfig
 from bridge.sandbox.previews import paint
 from tests.e2e.jobs import job
 from tests.e2e.scene import Scene
@@ -42,32 +38,3 @@ async def test_every_event_arrives_once_in_order_and_as_designed(
     assert {record.partition for record in ending.jobs} == set(
         range(scene.topic.partitions)
     )
-
-
-@pytest.mark.slow
-async def test_the_sandbox_drives_the_real_soketi_as_users_run_it(
-    scene: Scene, nursery: trio.Nursery
-) -> None:
-    """What a sandbox with `--pusher-url` reports as emitted is what the topic holds."""
-    sandbox = Sandbox(
-        SandboxConfig(
-            listen="127.0.0.1:0",
-            client_id=scene.account.client_id,
-            api_token=scene.account.token,
-            pusher_url=scene.soketi.url,
-            app_id=scene.soketi.app.id,
-            app_key=scene.soketi.app.key,
-            app_secret=scene.soketi.app.secret,
-            rate=300,
-        )
-    )
-    url = await nursery.start(sandbox.serve)
-    bridge = scene.bridge(url)
-    await bridge.start_and_wait()
-    await bridge.wait_metrics(lambda now: now.read >= 600)
-    statistics = await sandbox.stop_emission()
-    assert statistics.events_refused == 0
-    await bridge.wait_metrics(lambda now: now.published >= statistics.events_emitted)
-    # The sandbox counts events and keeps none.
-    ending = await scene.end(accepted=None)
-    assert len(ending.jobs) == statistics.events_emitted

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import sqlite3  # noqa: TID251 - plays another program
 import ssl
 import sys
@@ -21,7 +20,6 @@ import trustme
 from tests.e2e.jobs import job
 from tests.e2e.scene import Scene
 from tests.kit.bridge_process import BridgeProcess
-from tests.kit.dryapi import AUTH, DryApi
 from tests.kit.kafka import KafkaServer
 from tests.kit.process import free_ports
 
@@ -123,17 +121,6 @@ async def test_a_start_that_cannot_work_ends(
     await scene.end(gaps=None, open_gaps=None, waiting=None, sources=None)
 
 
-async def test_missing_settings_end_the_start(scene: Scene, dryapi: str) -> None:
-    """Exit code 2 and a line for each, that names its variable."""
-    bridge = scene.bridge(dryapi, client_id="", api_token="")
-    bridge.start()
-    assert await bridge.wait_exit() == 2
-    client_id, token = bridge.sentences
-    assert "BRIDGE_CLIENT_ID" in client_id
-    assert "BRIDGE_API_TOKEN" in token
-    await scene.end(gaps=())
-
-
 async def test_a_second_bridge_on_an_outbox_ends_and_names_the_first(
     scene: Scene, dryapi: str
 ) -> None:
@@ -207,19 +194,6 @@ async def test_a_place_that_is_no_outboxs_ends_the_start(
 def _contents(place: Path) -> dict[str, bytes]:
     files = sorted(place.glob("*")) if place.is_dir() else [place]
     return {file.name: file.read_bytes() for file in files if file.name != "lock"}
-
-
-@pytest.mark.slow
-async def test_a_taken_health_port_ends_the_start(scene: Scene, dryapi: str) -> None:
-    """Exit code 2, and the sentence names the address and its setting."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        listen = f"127.0.0.1:{taken.getsockname()[1]}"
-        bridge = scene.bridge(dryapi, operations_listen=listen)
-        bridge.start()
-        sentence = await bridge.wait_refusal(2)
-    assert listen in sentence
-    assert "BRIDGE_OPERATIONS_LISTEN" in sentence
-    await scene.end(gaps=())
 
 
 # -- What is set aside --------------------------------------------------------------
@@ -319,62 +293,6 @@ async def _check_waits(bridge: BridgeProcess) -> None:
     assert live is not None
     assert ready is not None
     assert (live.status, ready.status) == (200, 503)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        (
-            {
-                "status": 200,
-                "body": "<html><title>Log in</title> canary-page </html>",
-                "headers": {"Content-Type": "text/html; charset=UTF-8"},
-            },
-            "(HTTP 200, text/html; charset=UTF-8) is not JSON",
-        ),
-        (
-            {"status": 302, "body": "", "headers": {"Location": "/login"}},
-            "is a redirect, which is not followed",
-        ),
-        (
-            {"status": 500, "body": "Route [login] not defined: canary-page"},
-            "is no authorization",
-        ),
-    ],
-)
-async def test_an_auth_endpoint_that_answers_something_else_is_asked_again(
-    scene: Scene, api: DryApi, answer: dict[str, Any], words: str
-) -> None:
-    """It says what came instead, follows nowhere, and goes on once it gets better."""
-    api.answer(AUTH, **answer)
-    bridge = scene.bridge(api.url)
-    bridge.start()
-    failed = await bridge.wait_logged("session.failed")
-    assert f"the answer of {api.url}{AUTH} (HTTP {answer['status']}" in failed["reason"]
-    assert words in failed["reason"]
-    await _check_waits(bridge)
-    api.reset(AUTH)
-    await bridge.wait_ready()
-    await scene.finish(bridge)
-    await scene.end()
-    assert len(api.authorizations) >= 2
-    assert {request.path for request in api.requests} == {AUTH}
-    assert {each.accept for each in api.authorizations} == {"application/json"}
-    assert "canary-page" not in bridge.all_output
-
-
-@pytest.mark.slow
-async def test_a_dryapi_that_is_away_is_asked_again(scene: Scene) -> None:
-    """It names the address that can't be asked."""
-    (port,) = free_ports(1)
-    bridge = scene.bridge(f"http://127.0.0.1:{port}")
-    bridge.start()
-    failed = await bridge.wait_logged("session.failed")
-    assert f"can't ask http://127.0.0.1:{port}/broadcasting/auth" in failed["reason"]
-    await scene.bounds(1)
-    await scene.end(open_gaps=1)
-    assert bridge.sentences == []
 
 
 @pytest.mark.slow

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
-import trio
 
 from tests.e2e.jobs import job
 from tests.e2e.scene import Scene
 
-
-_DEADLINE_SECONDS = 40.0
 
 _KIB = 1024
 
@@ -28,27 +22,11 @@ def _large(number: int) -> tuple[str, list[str]]:
     ]
 
 
-async def _command(scene: Scene, *line: str) -> tuple[int, str]:
-    """Run a command for the scene's topic; give its exit code and what it wrote."""
-    servers = scene.topic.bootstrap_servers
-    where = ["--topic", scene.topic.name, "--bootstrap-servers", servers]
-    with trio.fail_after(_DEADLINE_SECONDS):
-        done = await trio.run_process(
-            [sys.executable, "-m", "bridge", *line, *where],
-            capture_stdout=True,
-            stderr=subprocess.STDOUT,
-            check=False,
-            env={k: v for k, v in os.environ.items() if not k.startswith("BRIDGE_")},
-        )
-    return done.returncode, done.stdout.decode()
-
-
 @pytest.mark.slow
 async def test_what_one_bridge_refused_another_version_carries_beside_it(
     scene: Scene, dryapi: str
 ) -> None:
-    """
-    Each event is on the topic once, and the topic is whole for both writers.
+    """Each event is on the topic once, and the topic is whole for both writers.
 
     The bridge takes events up to 1 KiB, which stands for a version that can't read
     them; the replay has the usual limit.
@@ -60,16 +38,16 @@ async def test_what_one_bridge_refused_another_version_carries_beside_it(
     async with scene.load(steady=True) as load:
         letters = await scene.publish(text for _, texts in large for text in texts)
         await scene.dead_letters(letters)
-        code, output = await _command(scene, *replay)
+        code, output = await scene.command(*replay)
         assert code == 0, output
         assert f"{letters} of {letters} dead letters" in output
-        code, output = await _command(scene, *replay)
+        code, output = await scene.command(*replay)
         assert code == 0, output
         assert f"0 of {letters} dead letters" in output
         await load.stop()
         await bridge.wait_metrics(lambda now: now.published == load.count + letters)
     for directory in (bridge.outbox, bridge.outbox / "replay"):
-        code, output = await _command(scene, "verify", "--outbox-dir", str(directory))
+        code, output = await scene.command("verify", "--outbox-dir", str(directory))
         assert code == 0, output
         assert "Clean" in output
     ending = await scene.end(

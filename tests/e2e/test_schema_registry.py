@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
-import trio
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.json_schema import JSONDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
@@ -21,10 +17,6 @@ from tests.e2e.scene import Scene
 from tests.kit.bridge_process import Answer
 from tests.kit.reader import Record
 from tests.kit.registry import RegistryServer
-
-
-# A start of a command takes a second on an idle machine.
-_COMMAND_SECONDS = 20.0
 
 
 def _waits_for_registry(answer: Answer) -> bool:
@@ -50,23 +42,6 @@ def _deserialised(
 def _without_prefix(value: bytes) -> bytes:
     """Name an event by its JSON, without the schema's number before it."""
     return value[5:] if value[:1] == b"\0" else value
-
-
-async def _command(scene: Scene, *words: str) -> str:
-    """Run one of the bridge's commands on the topic; gives what it printed."""
-    topic = scene.topic
-    options = ["--topic", topic.name, "--bootstrap-servers", topic.bootstrap_servers]
-    line = [sys.executable, "-m", "bridge", *words, *options]
-    alone = {
-        name: text
-        for name, text in os.environ.items()
-        if not name.startswith("BRIDGE_")
-    }
-    with trio.fail_after(_COMMAND_SECONDS):
-        done = await trio.run_process(
-            line, capture_stdout=True, stderr=subprocess.STDOUT, env=alone
-        )
-    return done.stdout.decode()
 
 
 @pytest.mark.slow
@@ -110,9 +85,14 @@ async def test_events_wait_for_the_registry_and_go_out_in_its_format(
     assert {gap["cause"] for gap in gaps} == {"first_start"}
 
     # The bridge's own readers look behind the prefix.
-    assert "Clean: no hole" in await _command(scene, "verify")
+    code, output = await scene.command("verify")
+    assert code == 0, output
+    assert "Clean: no hole" in output
     count = str(load.count)
-    lines = await _command(scene, "tail", "--from-beginning", "--max-messages", count)
+    code, lines = await scene.command(
+        "tail", "--from-beginning", "--max-messages", count
+    )
+    assert code == 0, lines
     shown = [json.loads(line)["value"] for line in lines.splitlines()]
     assert sorted(map(str, shown)) == sorted(
         str(value) for values in found.values() for value in values

@@ -17,7 +17,7 @@ from tests.conftest import Topic
 from tests.e2e.jobs import data_uri, job, jpeg
 from tests.e2e.scene import Scene, without_preview
 from tests.kit.bridge_process import BridgeProcess
-from tests.kit.configs import configure_topic
+from tests.kit.broker import configure_topic
 from tests.kit.dryapi import AUTH, DryApi
 from tests.kit.pusher_proxy import PusherProxy
 
@@ -43,16 +43,7 @@ _PAGES = ("/metrics", "/livez", "/livez?verbose", "/readyz", "/readyz?verbose")
 
 @dataclass
 class Canaries:
-    """
-    What must turn up nowhere, and all that was said.
-
-    Attributes:
-        token: The account's.
-        query: In the query of a result URL.
-        pixels: In an image.
-        payload: In parts of events that nobody knows.
-        signatures: What the auth endpoint has given.
-    """
+    """What must turn up nowhere, and all that was said."""
 
     token: str
     query: str = field(default_factory=lambda: f"canary-{secrets.token_hex(8)}")

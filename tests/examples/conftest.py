@@ -1,9 +1,4 @@
-"""
-What the examples read and run with: records, and a Java runtime with a compiler.
-
-Owns when they are there. How records come about is `rooms`'s, what an example makes
-of them is for its test to say.
-"""
+"""What the examples read and run with: records, and a Java runtime with a compiler."""
 
 from __future__ import annotations
 
@@ -15,7 +10,7 @@ import pytest
 
 from tests.conftest import Topic
 from tests.examples.rooms import Publish, Rooms, open_rooms
-from tests.kit import downloads
+from tests.kit import cache, downloads
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -24,7 +19,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     if any("java_tools" in getattr(item, "fixturenames", ()) for item in session.items):
         # Should it fail, the tests that need them fail with its message.
-        with contextlib.suppress(downloads.FetchError):
+        with contextlib.suppress(cache.FetchError):
             downloads.fetch_java_compiler()
             downloads.fetch_kafka()
 
@@ -37,7 +32,7 @@ def java_tools() -> tuple[Path, list[Path]]:
             downloads.fetch_java_compiler(),
             downloads.fetch_kafka(),
         )
-    except downloads.FetchError as error:
+    except cache.FetchError as error:
         pytest.fail(str(error), pytrace=False)
     folder = Path(everything.rpartition(":")[2]).parent
     # The two that it names, and what they depend on.

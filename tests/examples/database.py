@@ -1,8 +1,4 @@
-"""
-How `consumer.py` is called, and what it left in its database.
-
-Owns nothing of what should stand there: that is for the tests to say.
-"""
+"""How `consumer.py` is called, and what it left in its database."""
 
 from __future__ import annotations
 
@@ -13,8 +9,6 @@ from pathlib import Path
 
 from tests.conftest import Topic
 
-
-__all__ = ["command", "rows"]
 
 _EXAMPLE = Path(__file__).parents[2] / "examples" / "consumer.py"
 

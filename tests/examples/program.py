@@ -1,9 +1,4 @@
-"""
-An example as a process: started, listened to, ended as an operator ends it.
-
-Owns the process and its output. Which example it is and what it says belongs to
-the tests.
-"""
+"""An example as a process: started, listened to, ended as an operator ends it."""
 
 from __future__ import annotations
 
@@ -18,8 +13,6 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from tests.conftest import Topic
 
-
-__all__ = ["Program", "caught_up", "running"]
 
 # A JVM on a busy machine, or a client that finds its broker again: 16 s with ten
 # processes beside it.

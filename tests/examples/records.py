@@ -1,9 +1,4 @@
-"""
-What goes onto a topic for the examples: jobs' statuses, and records written again.
-
-Owns what dryAPI sends, and what the bridge does only when something breaks: a record
-that comes twice, and one of an aborted transaction. The way to the topic is `rooms`'s.
-"""
+"""What goes onto a topic for the examples: jobs, and records written again."""
 
 from __future__ import annotations
 
@@ -16,15 +11,6 @@ from confluent_kafka import Producer
 from tests.conftest import Topic
 from tests.kit.reader import Record, read_topic
 
-
-__all__ = [
-    "Job",
-    "records_of",
-    "status",
-    "whole_job",
-    "write_aborted",
-    "write_again",
-]
 
 Job = dict[str, Any]
 

@@ -1,9 +1,4 @@
-"""
-The bridge's rooms between events and a topic, so that examples read what they write.
-
-Owns the way from a frame of soketi's to Kafka and from a gap to its record, through
-the rooms' own doors as the service joins them. Sockets play no part.
-"""
+"""From events and gaps to a topic, by the parts of the bridge that write it."""
 
 from __future__ import annotations
 
@@ -16,10 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 import trio
+from bridge.kafka.relay.ports import Framing
 
 from bridge.events import dead_letter
 from bridge.events.intake import Intake
-from bridge.kafka.relay.ports import Framing
 from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.protocol import ChannelEvent, decode
@@ -28,8 +23,6 @@ from bridge.settings import KafkaSettings, OutboxSettings
 from tests.conftest import Topic
 from tests.examples.records import Job
 
-
-__all__ = ["CLIENT_ID", "Publish", "Rooms", "open_rooms"]
 
 Publish = Callable[[Sequence[Job]], Awaitable[None]]
 
@@ -40,12 +33,7 @@ _DEADLINE_SECONDS = 20.0
 
 
 class Rooms:
-    """
-    Intake, outbox, relay and ledger of one account.
-
-    Attributes:
-        ledger: Where gaps open and close; each takes two records.
-    """
+    """Intake, outbox, relay and ledger of one account."""
 
     def __init__(self, outbox: Outbox, intake: Intake, ledger: Ledger) -> None:
         self.ledger = ledger

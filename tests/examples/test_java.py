@@ -7,13 +7,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import trio
 
 from tests.conftest import Topic
 from tests.examples.program import caught_up, running
 from tests.examples.records import records_of, status, write_aborted, write_again
 from tests.examples.rooms import Publish
-from tests.kit import downloads
+from tests.kit import wheels
 
 
 _EXAMPLE = Path(__file__).parents[2] / "examples" / "java" / "JobConsumer.java"
@@ -30,7 +29,7 @@ def java(java_tools: tuple[Path, list[Path]], tmp_path: Path) -> list[str | Path
     target = tmp_path / "classes"
     options: list[str | Path] = ["-21", "-proc:none", "-failOnWarning", "-cp", path]
     compiled = subprocess.run(
-        [downloads.java(), "-jar", compiler, *options, "-d", target, _EXAMPLE],
+        [wheels.java(), "-jar", compiler, *options, "-d", target, _EXAMPLE],
         capture_output=True,
         text=True,
         timeout=50,
@@ -39,7 +38,7 @@ def java(java_tools: tuple[Path, list[Path]], tmp_path: Path) -> list[str | Path
     assert compiled.returncode == 0, compiled.stdout + compiled.stderr
     # Without -XX:-UsePerfData a JVM leaves a file in /tmp when it is killed.
     machine = ["-XX:-UsePerfData", "-XX:TieredStopAtLevel=1"]
-    return [downloads.java(), *machine, "-cp", f"{path}{os.pathsep}{target}"]
+    return [wheels.java(), *machine, "-cp", f"{path}{os.pathsep}{target}"]
 
 
 async def test_prints_each_state_and_goes_on_where_it_was(
@@ -81,15 +80,3 @@ async def test_prints_each_state_and_goes_on_where_it_was(
         )
     ]
     assert [line.rpartition(" ")[2] for line in lines] == ["-", "-", "resent", "-"]
-
-
-async def test_says_how_it_is_used(java: list[str | Path], tmp_path: Path) -> None:
-    """Without arguments it prints its usage and ends with 2."""
-    done = await trio.run_process(
-        [str(part) for part in [*java, "JobConsumer"]],
-        capture_stderr=True,
-        check=False,
-    )
-
-    assert done.returncode == 2
-    assert b"usage: JobConsumer" in done.stderr

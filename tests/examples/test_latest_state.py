@@ -20,7 +20,7 @@ from tests.conftest import Topic
 from tests.examples.program import running
 from tests.examples.records import records_of, status, whole_job, write_again
 from tests.examples.rooms import Publish
-from tests.kit.configs import configure_broker, configure_topic
+from tests.kit.broker import configure_broker, configure_topic
 from tests.kit.kafka import KafkaServer
 from tests.kit.reader import Record
 

@@ -14,8 +14,8 @@ import trio
 import trustme
 
 from bridge.errors import AuthorizationError, ConfigError
+from bridge.http.authorizer import Authorizer
 from bridge.http.tls import ReloadingContext
-from bridge.pusher.authorizer import Authorizer
 from bridge.settings import Secret
 
 

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from bridge.errors import AuthorizationError
-from bridge.pusher.authorizer import Authorizer
+from bridge.http.authorizer import Authorizer
 from bridge.reconciliation.client import Outcome, StatusClient
 from bridge.settings import Secret
 

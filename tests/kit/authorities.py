@@ -15,9 +15,6 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 
-__all__ = ["Authority", "Identity"]
-
-
 @dataclass(frozen=True)
 class Identity:
     """A certificate with its key."""

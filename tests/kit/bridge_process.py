@@ -9,25 +9,26 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import shutil
 import signal
 import sqlite3  # noqa: TID251 - looks into a dead bridge's file from outside
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from tests.kit.process import ChildProcess, free_ports
+from tests.kit.process import ChildProcess, environment_without, free_ports
 
 
-__all__ = ["Answer", "BridgeProcess", "Metrics", "Row", "rows_in", "waiting_rows_in"]
+T = TypeVar("T")
 
 # A start takes 1 s on an idle machine; with all cores busy it has taken 6.
 PATIENCE_SECONDS = 25.0
@@ -90,6 +91,10 @@ class Metrics:
             if sample.name == name
         }
 
+    def __str__(self) -> str:
+        now = self.read, self.committed, self.published, self.waiting
+        return "read {}, committed {}, published {}, waiting {}".format(*now)
+
     @property
     def words(self) -> set[str]:
         """All values of all labels."""
@@ -142,11 +147,7 @@ class BridgeProcess:
             "LOG_FORMAT": "json",
         }
         # The user's own bridge must not speak into this one.
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("BRIDGE_")
-        }
+        environment = environment_without("BRIDGE_")
         for name, value in (own | dict(settings)).items():
             environment[f"BRIDGE_{name}"] = value
         self.starts = 0
@@ -286,11 +287,7 @@ class BridgeProcess:
 
     async def wait_ready(self, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until `/readyz` says so."""
-
-        def is_ready(answer: Answer) -> bool:
-            return answer.status == http.client.OK
-
-        await self.wait_answer("/readyz", is_ready, seconds)
+        await self.wait_answer("/readyz", lambda now: now.status == 200, seconds)
 
     async def wait_answer(
         self,
@@ -299,45 +296,49 @@ class BridgeProcess:
         seconds: float = PATIENCE_SECONDS,
     ) -> Answer:
         """Ask again and again until the answer is as wanted, and give it."""
-        last: Answer | None = None
-        with trio.move_on_after(seconds):
-            while True:
-                if not self.running:
-                    raise self._child.error(f"ended before {path} was as wanted")
-                last = await self.ask(path)
-                if last is not None and condition(last):
-                    return last
-                await trio.sleep(_LOOK_SECONDS)
-        raise self._child.error(f"gave {last} for {path} after {seconds:g} s")
+        return await self._until(partial(self.ask, path), condition, path, seconds)
 
     async def wait_metrics(
         self, condition: Callable[[Metrics], bool], seconds: float = PATIENCE_SECONDS
     ) -> Metrics:
         """Read the metrics again and again until they are as wanted."""
-        last: Metrics | None = None
+        return await self._until(self._metrics, condition, "/metrics", seconds)
+
+    async def _until(
+        self,
+        look: Callable[[], Awaitable[T | None]],
+        condition: Callable[[T], bool],
+        path: str,
+        seconds: float,
+    ) -> T:
+        last: T | None = None
         with trio.move_on_after(seconds):
             while True:
                 if not self.running:
-                    raise self._child.error("ended before its metrics were as wanted")
+                    raise self._child.error(f"ended before {path} was as wanted")
                 # While it starts nobody listens yet.
-                last = await self._metrics()
+                last = await look()
                 if last is not None and condition(last):
                     return last
                 await trio.sleep(_LOOK_SECONDS)
-        numbers = last and (last.read, last.committed, last.published, last.waiting)
-        raise self._child.error(
-            f"has read, committed, published, waiting {numbers} after {seconds:g} s"
-        )
+        raise self._child.error(f"gave {last} for {path} after {seconds:g} s")
 
     # -- Its file -------------------------------------------------------------
 
     def rows(self) -> list[Row]:
         """Give every event in the file of a bridge that doesn't run, sent or not."""
-        return self._ask_copy(rows_in)
+        return self._rows("")
 
     def waiting_rows(self) -> list[Row]:
         """Give the events that Kafka has not acknowledged, as `rows` does."""
-        return self._ask_copy(waiting_rows_in)
+        return self._rows(_WAITING)
+
+    def _rows(self, condition: str) -> list[Row]:
+        """Ask a copy: opening the file itself would change its log."""
+        assert not self.running
+        with tempfile.TemporaryDirectory() as folder:
+            self.copy_file(Path(folder))
+            return rows_in(Path(folder), condition)
 
     def copy_file(self, folder: Path) -> None:
         """Copy the file and its log; the bridge is dead, or has nothing to write."""
@@ -353,13 +354,6 @@ class BridgeProcess:
         for file in folder.iterdir():
             shutil.copy(file, self.outbox)
 
-    def _ask_copy(self, ask: Callable[[Path], list[Row]]) -> list[Row]:
-        """Ask a copy: opening the file itself would change its log."""
-        assert not self.running
-        with tempfile.TemporaryDirectory() as folder:
-            self.copy_file(Path(folder))
-            return ask(Path(folder))
-
     async def _wait(
         self, condition: Callable[[], bool], seconds: float, what: str
     ) -> None:
@@ -371,29 +365,19 @@ class BridgeProcess:
         raise self._child.error(f"did not {what} within {seconds:g} s")
 
 
-def rows_in(folder: Path) -> list[Row]:
-    """Give every event in a copy of an outbox's file, sent or not."""
-    return _select(folder, "")
+_WAITING = (
+    " AND NOT EXISTS (SELECT 1 FROM acknowledged WHERE lane = lanes.id"
+    " AND (rows.position & ((1 << 40) - 1)) <= last_sequence)"
+)
 
 
-def waiting_rows_in(folder: Path) -> list[Row]:
-    """Give the events in a copy that Kafka has not acknowledged."""
-    return _select(
-        folder,
-        " AND NOT EXISTS (SELECT 1 FROM acknowledged WHERE lane = lanes.id"
-        " AND (rows.position & ((1 << 40) - 1)) <= last_sequence)",
+def rows_in(folder: Path, condition: str = "") -> list[Row]:
+    """Give every event in a copy of an outbox's file, sent or not, if it is so."""
+    query = (
+        "SELECT ce_id, topic, value FROM rows"
+        " JOIN lanes ON lanes.id = rows.position >> 40"
+        # Gaps are no events.
+        " WHERE topic NOT LIKE '%.gaps'"
     )
-
-
-def _select(folder: Path, condition: str) -> list[Row]:
-    connection = sqlite3.connect(folder / "outbox.sqlite3")
-    try:
-        query = (
-            "SELECT ce_id, topic, value FROM rows"
-            " JOIN lanes ON lanes.id = rows.position >> 40"
-            # Gaps are no events.
-            " WHERE topic NOT LIKE '%.gaps'"
-        )
+    with closing(sqlite3.connect(folder / "outbox.sqlite3")) as connection:
         return [Row(*values) for values in connection.execute(query + condition)]
-    finally:
-        connection.close()

@@ -13,18 +13,15 @@ import time
 from collections.abc import Mapping
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 from confluent_kafka.cimpl import NewTopic
 
-
-__all__ = [
-    "EXISTING_VARIABLE",
-    "SILENT",
-    "BrokerError",
-    "KafkaBroker",
-    "admin_of",
-    "existing_kafka",
-]
 
 EXISTING_VARIABLE = "BRIDGE_TEST_KAFKA"
 
@@ -148,6 +145,42 @@ def _has_leaders(admin: AdminClient, name: str, partitions: int) -> bool:
         and len(topic.partitions) == partitions
         and all(partition.leader >= 0 for partition in topic.partitions.values())
     )
+
+
+def configure_broker(bootstrap_servers: str, configs: Mapping[str, str | None]) -> None:
+    """Set settings of a broker, by Kafka's names; None takes one away. It blocks."""
+    # The suite's brokers are one node each.
+    _configure(bootstrap_servers, ResourceType.BROKER, "1", configs)
+
+
+def configure_topic(
+    bootstrap_servers: str, topic: str, configs: Mapping[str, str | None]
+) -> None:
+    """Set settings of a topic, by Kafka's names; None takes one away. It blocks."""
+    _configure(bootstrap_servers, ResourceType.TOPIC, topic, configs)
+
+
+def _configure(
+    bootstrap_servers: str,
+    kind: ResourceType,
+    name: str,
+    configs: Mapping[str, str | None],
+) -> None:
+    entries = [
+        ConfigEntry(
+            key,
+            value or "",
+            incremental_operation=(
+                AlterConfigOpType.DELETE if value is None else AlterConfigOpType.SET
+            ),
+        )
+        for key, value in configs.items()
+    ]
+    resource = ConfigResource(kind, name, incremental_configs=entries)
+    for future in (
+        admin_of(bootstrap_servers).incremental_alter_configs([resource]).values()
+    ):
+        future.result(_ADMIN_DEADLINE_SECONDS)
 
 
 def existing_kafka() -> KafkaBroker | None:

@@ -27,17 +27,6 @@ from platformdirs import user_cache_path
 from tests.kit.process import ProcessError
 
 
-__all__ = [
-    "CACHE_VARIABLE",
-    "FETCH_DEADLINE_SECONDS",
-    "FetchError",
-    "Progress",
-    "cache_folder",
-    "cached",
-    "empty",
-    "to_stderr",
-]
-
 CACHE_VARIABLE = "BRIDGE_TEST_CACHE"
 
 # Measured 14 to 70 s each; the rest is for slow lines.

@@ -16,7 +16,6 @@ import sys
 from pathlib import Path
 
 from tests.kit.cache import (
-    CACHE_VARIABLE,
     FetchError,
     Progress,
     cache_folder,
@@ -25,42 +24,17 @@ from tests.kit.cache import (
     to_stderr,
 )
 from tests.kit.npm import (
-    SOKETI_VERSION,
     fetch_asyncapi_parser,
-    fetch_node_peers,
     fetch_seed_clients,
     fetch_soketi,
 )
 from tests.kit.wheels import (
     EXISTING_KAFKA,
     WITHOUT_CONNECTED,
-    java,
-    node,
     run_program,
     wheel,
 )
 
-
-__all__ = [
-    "CACHE_VARIABLE",
-    "KAFKA_VERSION",
-    "REGISTRY_VERSION",
-    "SOKETI_VERSION",
-    "FetchError",
-    "Progress",
-    "cache_folder",
-    "clean",
-    "fetch_asyncapi_parser",
-    "fetch_java_compiler",
-    "fetch_kafka",
-    "fetch_node_peers",
-    "fetch_registry",
-    "fetch_seed_clients",
-    "fetch_soketi",
-    "java",
-    "node",
-    "to_stderr",
-]
 
 KAFKA_VERSION = "4.3.1"
 REGISTRY_VERSION = "3.3.3"

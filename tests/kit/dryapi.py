@@ -28,8 +28,6 @@ from bridge.sandbox.answers import Answer, Asked
 from tests.kit.publisher import Soketi
 
 
-__all__ = ["AUTH", "STATUS", "Authorization", "DryApi"]
-
 AUTH = "/broadcasting/auth"
 STATUS = "/api/v1/client/request-status/"
 

@@ -12,9 +12,6 @@ from enum import StrEnum
 from tests.kit.reader import Record
 
 
-__all__ = ["Counts", "Expected", "Kind", "ReadTopic"]
-
-
 class Kind(StrEnum):
     """What a topic is for."""
 
@@ -26,15 +23,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class ReadTopic:
-    """
-    A topic that was read to its end.
-
-    Attributes:
-        kind: What it is for.
-        name: Its name.
-        records: All its records, by partition and offset.
-        partitions: How many partitions it has, and had before any were added.
-    """
+    """A topic that was read to its end."""
 
     kind: Kind
     name: str
@@ -44,17 +33,7 @@ class ReadTopic:
 
 @dataclass(frozen=True)
 class Counts:
-    """
-    What one bridge process counted by its end; gaps apart.
-
-    Attributes:
-        came: Records that were offered, found at the start, or sent again.
-        published: Of those, records that Kafka has on `jobs` and `jobs.previews`.
-        dead_lettered: Of those, dead letters that Kafka has.
-        dropped: Of those, what was dropped by policy, put aside, or superseded.
-        waiting: The others.
-        resent: How many counted twice, because Kafka had lost them.
-    """
+    """What one bridge process counted by its end; gaps apart."""
 
     came: int
     published: int

@@ -16,8 +16,6 @@ from typing import Any
 from tests.kit.reader import Record
 
 
-__all__ = ["Gap", "read_gaps"]
-
 # What the records of one gap repeat.
 _SAME = ("cause", "client_id", "close_code", "jobs_in_flight")
 
@@ -26,22 +24,7 @@ _OUTCOME = ("healed_by_status_endpoint", "healed_by_webhook", "unknown")
 
 @dataclass(frozen=True)
 class Gap:
-    """
-    One gap; times are seconds since the epoch.
-
-    Attributes:
-        gap_id: Its name.
-        cause: Its cause.
-        client_id: The account.
-        since: What was sent before had arrived; minus infinity where null.
-        until: What is sent from then on arrives; None if it was never closed.
-        opened: The timestamp of its first record.
-        close_code: The close code that ended the connection; None without one.
-        jobs_in_flight: How many jobs were known when it opened; None if unknown.
-        healed: How many of its jobs the status endpoint and webhooks ended; None
-            unless it was resolved.
-        unknown: How many stayed unknown; None unless it was resolved.
-    """
+    """One gap; times are seconds since the epoch."""
 
     gap_id: str
     cause: str

@@ -9,11 +9,9 @@ from __future__ import annotations
 from confluent_kafka.admin import AclOperation, ResourceType
 
 from bridge.settings import Secret
-from tests.kit.guest import Right, grant, revoke
+from tests.kit.guest import Right, grant
 from tests.kit.kafka import KafkaServer, _Node
 
-
-__all__ = ["GuardedKafka"]
 
 _USER = "bridge"
 _PASSWORD = "only-for-tests"
@@ -42,10 +40,6 @@ class GuardedKafka(KafkaServer):
         """Give the user rights on all that begins with a name."""
         rights = (Right(kind, name, one, prefixed=True) for one in operations)
         grant(self, _USER, *rights)
-
-    def forbid(self, kind: ResourceType, name: str, operation: AclOperation) -> None:
-        """Take a right back."""
-        revoke(self, _USER, Right(kind, name, operation, prefixed=True))
 
     def _properties(self, node: _Node) -> str:
         # Of two lines with one name the later one counts.

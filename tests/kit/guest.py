@@ -22,8 +22,6 @@ from tests.kit.broker import KafkaBroker
 from tests.kit.secure_kafka import PASSWORD, SecureKafka
 
 
-__all__ = ["Guest", "Right", "grant", "revoke"]
-
 _PATIENCE_SECONDS = 30.0
 
 

@@ -23,8 +23,6 @@ from joserfc.jwk import RSAKey
 from tests.kit.authorities import Authority
 
 
-__all__ = ["IdentityProvider"]
-
 _LIFETIME_SECONDS = 300
 
 

@@ -16,22 +16,11 @@ from decimal import Decimal
 from itertools import zip_longest
 from typing import Any
 
-from tests.kit.expected import Counts, Expected, Kind, ReadTopic
+from tests.kit.expected import Expected, Kind, ReadTopic
 from tests.kit.gap_judge import Gap, read_gaps
 from tests.kit.reader import Record
 from tests.kit.record_form import Form
 
-
-__all__ = [
-    "Counts",
-    "Expected",
-    "Gap",
-    "Kind",
-    "ReadTopic",
-    "Verdict",
-    "home_of",
-    "judge",
-]
 
 _RANKS = {"processing": 0, "in_progress": 1, "done": 2, "error": 2}
 _TERMINAL = {"done", "error"}

@@ -4,31 +4,29 @@ Owns Kafka's configuration, its start and its end. Orders that any broker takes
 belong to `broker`, reading a topic back to `reader`, what the jars are to
 `downloads`.
 
-    with KafkaServer() as kafka:                 # synchronously
-    async with start_kafka() as kafka:           # in trio
+    with KafkaServer() as kafka:
 """
 
 from __future__ import annotations
 
 import base64
-import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import trio
-import trio.from_thread
-
-from tests.kit import downloads
+from tests.kit import downloads, wheels
 from tests.kit.broker import KafkaBroker
-from tests.kit.process import ChildProcess, ChildServer, free_ports, run_all
+from tests.kit.process import (
+    ChildProcess,
+    ChildServer,
+    environment_without,
+    free_ports,
+    run_all,
+)
 
-
-__all__ = ["Detour", "KafkaServer", "start_kafka"]
 
 _JVM_OPTIONS = (
     "-Xmx512m",
@@ -47,13 +45,7 @@ _READY_LINE = "Kafka Server started"
 
 @dataclass(frozen=True)
 class Detour:
-    """A second way to one broker, which leads through a proxy if a test runs one.
-
-    Attributes:
-        port: Where clients go; nothing listens there unless a test does.
-        broker_port: Where the broker listens for what the proxy passes on. Whoever
-            connects there is sent to `port` by the broker's metadata.
-    """
+    """A second way to one broker, which leads through a proxy if a test runs one."""
 
     port: int
     broker_port: int
@@ -93,10 +85,9 @@ class KafkaServer(ChildServer, KafkaBroker):
         data_dir: Path | None = None,
         *,
         detours: int = 1,
-        progress: downloads.Progress = downloads.to_stderr,
     ) -> None:
-        self._class_path = downloads.fetch_kafka(progress)
-        self._java = downloads.java()
+        self._class_path = downloads.fetch_kafka()
+        self._java = wheels.java()
         self._own_folder = data_dir is None
         self.data_dir = data_dir or Path(tempfile.mkdtemp(prefix="bridge-kafka-"))
         self.data_dir.mkdir(parents=True, exist_ok=True)
@@ -127,7 +118,7 @@ class KafkaServer(ChildServer, KafkaBroker):
             self._command(folder, "kafka.Kafka", folder / "server.properties"),
             log=folder / "kafka.log",
             cwd=folder,
-            env=_environment(),
+            env=environment_without(*_FOREIGN_VARIABLES),
             scratch=self.data_dir if self._own_folder else None,
             ports=[port, controller_port, *(each.broker_port for each in detours)],
             ready=_serves,
@@ -189,7 +180,7 @@ class KafkaServer(ChildServer, KafkaBroker):
                 ),
                 log=node.folder / "format.log",
                 cwd=node.folder,
-                env=_environment(),
+                env=environment_without(*_FOREIGN_VARIABLES),
             )
             formatters.append(formatter)
         run_all(
@@ -255,34 +246,3 @@ class KafkaServer(ChildServer, KafkaBroker):
 
 def _serves(process: ChildProcess) -> bool:
     return _READY_LINE in process.output()
-
-
-def _environment() -> dict[str, str]:
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name not in _FOREIGN_VARIABLES
-    }
-
-
-@asynccontextmanager
-async def start_kafka(
-    nodes: int = 1,
-    data_dir: Path | None = None,
-    *,
-    progress: downloads.Progress = downloads.to_stderr,
-) -> AsyncIterator[KafkaServer]:
-    """Start a Kafka of our own from trio, and end it with the block."""
-    server = await trio.to_thread.run_sync(
-        lambda: KafkaServer(nodes, data_dir, progress=progress)
-    )
-    try:
-        await trio.to_thread.run_sync(
-            lambda: server.start(checkpoint=trio.from_thread.check_cancelled)
-        )
-        yield server
-    finally:
-        # Shielded, since a cancelled owner must still end its server; close()
-        # has its own deadlines.
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(server.close)

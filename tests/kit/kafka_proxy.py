@@ -20,8 +20,6 @@ from tests.kit.kafka import Detour
 from tests.kit.proxy import Chunks, FaultProxy, Frames, View
 
 
-__all__ = ["HeldRequest", "KafkaProxy", "RequestKind"]
-
 # https://kafka.apache.org/protocol: a frame is its length in four bytes and its
 # content; a request begins with its kind, its version and its number, an answer
 # with the number of its request.

@@ -15,21 +15,6 @@ from tests.kit.cache import Progress, cached, to_stderr
 from tests.kit.wheels import EXISTING_SOKETI, WITHOUT_CONNECTED, node, run_program
 
 
-__all__ = [
-    "ASYNCAPI_PARSER_VERSION",
-    "AXE_VERSION",
-    "KAFKAJS_VERSION",
-    "PUSHER_JS_VERSION",
-    "SOKETI_VERSION",
-    "TYPESCRIPT_VERSION",
-    "fetch_asyncapi_parser",
-    "fetch_axe",
-    "fetch_node_peers",
-    "fetch_seed_clients",
-    "fetch_soketi",
-    "fetch_typescript",
-]
-
 SOKETI_VERSION = "1.6.1"
 ASYNCAPI_PARSER_VERSION = "3.6.6"
 AXE_VERSION = "4.14.1"

@@ -28,18 +28,6 @@ from pathlib import Path
 from typing import IO, Self
 
 
-__all__ = [
-    "ChildProcess",
-    "ChildServer",
-    "PortTakenError",
-    "ProcessError",
-    "check_port_free",
-    "free_ports",
-    "run_all",
-    "start_all",
-    "stop_all",
-]
-
 # The child's first program: it waits for a line before it becomes the real one,
 # so that the child runs nothing until its watchdog stands.
 _GATE = 'read -r go && exec "$@" </dev/null'
@@ -85,6 +73,11 @@ class PortTakenError(Exception):
 
 def _never() -> None:
     """Stand where a caller has no way to call the wait off."""
+
+
+def environment_without(*prefixes: str) -> dict[str, str]:
+    """Give this process' variables but those that would change a child's settings."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(prefixes)}
 
 
 class ChildProcess:

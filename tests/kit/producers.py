@@ -13,8 +13,6 @@ from typing import Any
 from aiokafka import AIOKafkaProducer  # noqa: TID251 - looked at, not used
 
 
-__all__ = ["track_producers", "unclosed_producers"]
-
 _made: weakref.WeakSet[AIOKafkaProducer] = weakref.WeakSet()
 
 

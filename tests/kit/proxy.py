@@ -24,13 +24,6 @@ import trio
 from tests.kit.process import free_ports
 
 
-__all__ = [
-    "Chunks",
-    "FaultProxy",
-    "Frames",
-    "View",
-]
-
 _CHUNK_BYTES = 16 * 1024
 
 # How many chunks the proxy itself keeps. Few, so that a reader that has stopped holds
@@ -60,8 +53,7 @@ class View:
 
 
 class FaultProxy:
-    """
-    A TCP proxy in front of one server; it listens whether the server is up or not.
+    """A TCP proxy in front of one server; it listens whether the server is up or not.
 
     A client that comes while the server is down is accepted and reset. What a client
     has sent reaches the server even if the client is gone by then.

@@ -22,18 +22,6 @@ from urllib.parse import urlencode, urlsplit
 import httpx  # noqa: TID251  # publishing is HTTP, and no part of the bridge does it
 
 
-__all__ = [
-    "APP_VARIABLE",
-    "EXISTING_VARIABLE",
-    "App",
-    "Event",
-    "Publisher",
-    "Soketi",
-    "SoketiError",
-    "SoketiSettingError",
-    "existing_soketi",
-]
-
 EXISTING_VARIABLE = "BRIDGE_TEST_SOKETI"
 APP_VARIABLE = "BRIDGE_TEST_SOKETI_APP"
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from tests.kit.proxy import Chunks, FaultProxy, Frames, View
 
 
-__all__ = ["PusherProxy"]
-
 _END_OF_HEAD = b"\r\n\r\n"
 
 # RFC 6455 section 5.2: control frames have the opcode's highest bit, a length above

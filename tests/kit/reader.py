@@ -24,8 +24,6 @@ from confluent_kafka import (
 from tests.kit.broker import SILENT
 
 
-__all__ = ["ReadTimeoutError", "Record", "read_topic", "record_of"]
-
 _POLL_SECONDS = 0.2
 _BATCH = 500
 

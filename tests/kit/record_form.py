@@ -20,8 +20,6 @@ from tests.kit.expected import Expected, Kind, ReadTopic
 from tests.kit.reader import Record
 
 
-__all__ = ["CE_ID", "Form"]
-
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -9,18 +9,20 @@ registry that was started again is an empty one. What it is made of belongs to
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tests.kit import downloads
-from tests.kit.process import ChildProcess, ChildServer, free_ports
+from tests.kit import downloads, wheels
+from tests.kit.process import (
+    ChildProcess,
+    ChildServer,
+    environment_without,
+    free_ports,
+)
 
-
-__all__ = ["RegistryServer"]
 
 _JVM_OPTIONS = (
     "-Xmx256m",  # measured: 240 MB in all
@@ -39,8 +41,8 @@ _READY_LINE = "Listening on: http://"
 class RegistryServer(ChildServer):
     """A Schema Registry of our own; `url` is where Confluent's API begins."""
 
-    def __init__(self, *, progress: downloads.Progress = downloads.to_stderr) -> None:
-        packages = downloads.fetch_registry(progress)
+    def __init__(self) -> None:
+        packages = downloads.fetch_registry()
         port, management_port = free_ports(2)
         self.url = f"http://127.0.0.1:{port}/apis/ccompat/v7"
         self._folder = Path(tempfile.mkdtemp(prefix="bridge-registry-"))
@@ -54,7 +56,7 @@ class RegistryServer(ChildServer):
         process = ChildProcess(
             "Apicurio Registry",
             [
-                downloads.java(),
+                wheels.java(),
                 *_JVM_OPTIONS,
                 *(f"-D{option}" for option in options),
                 "-jar",
@@ -62,11 +64,7 @@ class RegistryServer(ChildServer):
             ],
             log=self._folder / "registry.log",
             cwd=self._folder,
-            env={
-                name: value
-                for name, value in os.environ.items()
-                if not name.startswith(_FOREIGN_PREFIXES)
-            },
+            env=environment_without(*_FOREIGN_PREFIXES),
             scratch=self._folder,
             ports=[port],
             ready=self._is_ready,

@@ -24,9 +24,10 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import TextMessage
 
 from bridge.errors import RefusedError
+from bridge.pusher.connection import Channel, Deliver
 from bridge.pusher.coverage import Coverage, Stalls
 from bridge.pusher.protocol import ChannelEvent
-from bridge.pusher.session import Deliver, Session
+from bridge.pusher.session import Session
 from bridge.pusher.websocket import Backpressure, open_websocket
 from bridge.settings import PusherSettings
 
@@ -293,7 +294,7 @@ class Stage:
     def session(self, settings: Mapping[str, Any]) -> Session:
         """Make the session."""
         all_settings = PusherSettings(**{"url": URL, "app_key": APP_KEY, **settings})
-        return Session(
+        channel = Channel(
             CLIENT_ID,
             all_settings,
             self.authorizer.authorize,
@@ -303,10 +304,10 @@ class Stage:
                 open_tcp=self.server.open_stream,
             ),
             self._deliver,
-            coverage=self._coverage,
-            jitter=random.Random(7),
+            self._coverage,
             **self._more,
         )
+        return Session(channel, jitter=random.Random(7))
 
 
 @asynccontextmanager
@@ -331,7 +332,7 @@ async def staged(
             wall_clock=wall_clock,
             backpressure=pause,
             has_jobs=has_jobs,
-            stalls=stalls,
+            stalls=stalls or Stalls(),
         )
         session = stage.session(settings)
         async with trio.open_nursery() as nursery:
@@ -349,8 +350,7 @@ async def refusal(
     listener: Any = None,
     **settings: Any,
 ) -> tuple[RefusedError, Stage]:
-    """
-    Run a session that has to be refused.
+    """Run a session that has to be refused.
 
     The arguments are those of `staged`.
     """

@@ -26,14 +26,11 @@ from confluent_kafka.admin import (
 
 from bridge.settings import Secret
 from tests.kit.authorities import Authority
-from tests.kit.broker import admin_of
-from tests.kit.configs import configure_broker
+from tests.kit.broker import admin_of, configure_broker
 from tests.kit.identity_provider import IdentityProvider
 from tests.kit.kafka import KafkaServer, _Node
 from tests.kit.process import free_ports
 
-
-__all__ = ["PASSWORD", "ROTATING_USER", "USER", "SecureKafka"]
 
 USER = "bridge"
 # Whose password tests change, at `ROTATING` alone.
@@ -78,8 +75,7 @@ _LISTENERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 
 
 class SecureKafka(KafkaServer):
-    """
-    One broker that asks in many ways who comes.
+    """One broker that asks in many ways who comes.
 
     `EXPIRED` shows a certificate that was good once; `MISNAMED` sends its clients on to
     an address that doesn't stand in its certificate; `ROTATING` and `FLEETING` end each

@@ -28,8 +28,6 @@ from typing import Any, cast
 from tests.kit.process import ChildProcess, ChildServer
 
 
-__all__ = ["SharedServerError", "SharedServers", "servers_of"]
-
 _POLL_SECONDS = 0.05
 
 

@@ -9,19 +9,22 @@ belongs to `publisher`, what the packages are to `downloads`.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.kit import downloads
-from tests.kit.process import ChildProcess, ChildServer, free_ports, stop_all
+from tests.kit import npm, wheels
+from tests.kit.process import (
+    ChildProcess,
+    ChildServer,
+    environment_without,
+    free_ports,
+    stop_all,
+)
 from tests.kit.publisher import App, Soketi
 
-
-__all__ = ["SoketiServer"]
 
 # At the end of a run nobody is connected any more and soketi holds no data, so
 # its 3.2 s would be waited for nothing; half a second lets it close its sockets.
@@ -40,14 +43,10 @@ class SoketiServer(ChildServer, Soketi):
         self,
         app: App | None = None,
         options: Mapping[str, Any] | None = None,
-        *,
-        port: int | None = None,
-        progress: downloads.Progress = downloads.to_stderr,
     ) -> None:
-        program = downloads.node()
-        packages = downloads.fetch_soketi(progress)
-        if port is None:
-            (port,) = free_ports(1)
+        program = wheels.node()
+        packages = npm.fetch_soketi()
+        (port,) = free_ports(1)
         super().__init__(f"ws://127.0.0.1:{port}", app or App())
         self._folder = Path(tempfile.mkdtemp(prefix="bridge-soketi-"))
         config = self._folder / "soketi.json"
@@ -58,11 +57,7 @@ class SoketiServer(ChildServer, Soketi):
             [program, entry, "start", f"--config={config}"],
             log=self._folder / "soketi.log",
             cwd=self._folder,  # it would read a .env file from where it stands
-            env={
-                name: value
-                for name, value in os.environ.items()
-                if not name.startswith(_VARIABLES_PREFIX)
-            },
+            env=environment_without(_VARIABLES_PREFIX),
             scratch=self._folder,
             ports=[port],
             ready=self._is_ready,

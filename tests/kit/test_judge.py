@@ -11,15 +11,8 @@ from typing import Any, Self
 
 import pytest
 
-from tests.kit.judge import (
-    Counts,
-    Expected,
-    Kind,
-    ReadTopic,
-    Verdict,
-    home_of,
-    judge,
-)
+from tests.kit.expected import Counts, Expected, Kind, ReadTopic
+from tests.kit.judge import Verdict, home_of, judge
 from tests.kit.reader import Record
 
 

@@ -13,16 +13,6 @@ from tests.kit.cache import FETCH_DEADLINE_SECONDS, FetchError
 from tests.kit.process import ChildProcess, run_all
 
 
-__all__ = [
-    "EXISTING_KAFKA",
-    "EXISTING_SOKETI",
-    "WITHOUT_CONNECTED",
-    "java",
-    "node",
-    "run_program",
-    "wheel",
-]
-
 EXISTING_KAFKA = "set BRIDGE_TEST_KAFKA=host:port to use an existing broker"
 EXISTING_SOKETI = (
     "set BRIDGE_TEST_SOKETI=ws://host:port and BRIDGE_TEST_SOKETI_APP=id:key:secret "

@@ -11,12 +11,12 @@ import json
 from typing import Any
 from unittest.mock import patch
 
+from bridge.outbox.jobs.in_flight import Jobs
 from hypothesis import strategies as st
 
 from bridge.events import header_names
 from bridge.events.record import Envelope, Record, StoredRecord
 from bridge.outbox.jobs import table as job_table
-from bridge.outbox.jobs.in_flight import Jobs
 from tests.models.store_model import Model
 
 

@@ -16,9 +16,9 @@ from aiokafka import errors  # noqa: TID251 - what real brokers answer
 
 from bridge.events import header_names as names
 from bridge.events.record import StoredRecord
+from bridge.kafka.answers import BatchRefusedError, ClientError
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.log import Bounds
-from bridge.kafka.answers import BatchRefusedError, ClientError
 from tests.models.model_log import ANSWER_SECONDS, POISON, CommitFault, Fault, Written
 
 

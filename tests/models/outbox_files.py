@@ -7,13 +7,13 @@ import tempfile
 from abc import abstractmethod
 from pathlib import Path
 
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
-
 from bridge.outbox.inheriting import inherit, take_over
 from bridge.outbox.jobs.order import Order
 from bridge.outbox.opening import Opened, open_outbox
 from bridge.outbox.salvage import salvage
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+
 from tests.models import job_model
 from tests.outbox.making import PLENTY_BYTES
 

@@ -13,12 +13,13 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bridge.events.record import Envelope, Record, StoredRecord
 from bridge.outbox.inbox import Acknowledged
 from bridge.outbox.opening import open_outbox
-from bridge.outbox.values import Delivered, LaneState
 from bridge.outbox.rows.lane import Run
+
+from bridge.events.record import Envelope, Record, StoredRecord
 from bridge.outbox.store import Placed, Store
+from bridge.outbox.values import Delivered, LaneState
 
 
 __all__ = ["PlainOutbox"]

@@ -10,12 +10,12 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from bridge.outbox.disk.schema import new_incarnation, open_database
+from bridge.outbox.tallies import Tally
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from bridge.events.record import StoredRecord
-from bridge.outbox.disk.schema import new_incarnation, open_database
 from bridge.outbox.store import Store
-from bridge.outbox.tallies import Tally
 from tests.models import job_model
 from tests.models.outbox_files import FOLDER
 from tests.models.store_model import Log, Model

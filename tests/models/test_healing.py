@@ -13,6 +13,8 @@ An order of 20 rules takes 30 ms.
 from __future__ import annotations
 
 import msgspec
+from bridge.outbox.jobs.in_flight import Jobs
+from bridge.outbox.jobs.order import Order
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     initialize,
@@ -22,8 +24,6 @@ from hypothesis.stateful import (
 
 from bridge.events.job_status import TERMINAL_STATUSES
 from bridge.events.record import Record
-from bridge.outbox.jobs.in_flight import Jobs
-from bridge.outbox.jobs.order import Order
 from bridge.outbox.values import JobInFlight
 from tests.models.exploring import explore
 from tests.models.outbox_files import OutboxFiles

@@ -17,14 +17,14 @@ from collections import Counter
 from decimal import Decimal
 
 import msgspec
+from bridge.outbox.jobs.in_flight import Jobs
+from bridge.outbox.jobs.order import Order
+from bridge.outbox.rows.lane import Run
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
 from bridge.events import header_names
 from bridge.events.record import Envelope, Record
-from bridge.outbox.jobs.in_flight import Jobs
-from bridge.outbox.jobs.order import Order
-from bridge.outbox.rows.lane import Run
 from bridge.outbox.statistics import OutboxStatistics
 from tests.models.exploring import explore
 from tests.models.outbox_files import OutboxFiles

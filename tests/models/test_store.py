@@ -17,11 +17,11 @@ import shutil
 
 import msgspec
 import pytest
+from bridge.outbox.rows.lane import Run
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from bridge.events.header_names import DEAD_LETTER_TYPE
-from bridge.outbox.rows.lane import Run
 from tests.models import job_model
 from tests.models.exploring import explore
 from tests.models.store_agreement import PARTITIONS, Agreement

@@ -33,7 +33,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from tests.kit import broker, downloads, publisher
+from tests.kit import broker, cache, publisher
 from tests.kit.kafka import KafkaServer
 from tests.kit.process import ProcessError
 from tests.kit.soketi import SoketiServer
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             with _servers(chosen) as environment:
                 survived = _try(chosen, Path(folder), environment)
-        except (downloads.FetchError, ProcessError, broker.BrokerError) as error:
+        except (cache.FetchError, ProcessError, broker.BrokerError) as error:
             _print(f"the servers can't be started: {error}")
             return 1
     _print(

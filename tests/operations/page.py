@@ -1,11 +1,7 @@
-"""
-The page that lists every metric, made from what `/metrics` says of itself.
+"""The page that lists every metric, made from what `/metrics` says of itself.
 
-Owns the page's words and layout. A metric's own words are where it is made; its labels
-are those of a bridge that counts everything, see `statistics`.
-
-    python -m tests.operations.page            writes docs/metrics.md
-    python -m tests.operations.page --check    reports a stale page, exits 1
+python -m tests.operations.page            writes docs/metrics.md
+python -m tests.operations.page --check    reports a stale page, exits 1
 """
 
 from __future__ import annotations
@@ -21,8 +17,6 @@ from bridge.operations.metrics import Metrics
 from tests.operations.exposition import families
 from tests.operations.statistics import Statistics
 
-
-__all__ = ["build", "main"]
 
 _FILE = Path(__file__).parents[2] / "docs" / "metrics.md"
 

@@ -94,15 +94,6 @@ def test_form_follows_the_stream(stream: io.StringIO, *, is_json: bool) -> None:
     assert stream.getvalue().startswith("{") is is_json
 
 
-def test_standard_output_is_the_default(capsys: pytest.CaptureFixture[str]) -> None:
-    """Logs go to standard output and nothing to standard error."""
-    logs.configure("json")
-    structlog.get_logger("bridge.room").info("room.entered")
-    captured = capsys.readouterr()
-    assert json.loads(captured.out)["event"] == "room.entered"
-    assert not captured.err
-
-
 def test_console_line_names_everything(out: io.StringIO) -> None:
     """The line for people has time, level, event, logger and fields."""
     logs.configure("console", stream=out)
@@ -222,6 +213,47 @@ def test_exception_of_a_library_is_an_object_too(out: io.StringIO) -> None:
     assert [inner["message"] for inner in exception["exceptions"]] == ["a", "b"]
 
 
+def _chain(depth: int) -> Exception:
+    """Make an exception with a chain of causes."""
+    error: Exception = ValueError("the first of all")
+    for level in range(1, depth + 1):
+        outer = RuntimeError(f"level {level}")
+        outer.__cause__ = error
+        error = outer
+    return error
+
+
+def test_a_long_chain_of_exceptions_is_cut(out: io.StringIO) -> None:
+    """JSON has the five outermost; for people the last one counts, and the end."""
+    logs.configure("json", stream=out)
+    structlog.get_logger("bridge.room").error("room.burning", exc_info=_chain(200))
+    (line,) = _lines(out)
+    messages, shown = [], line["exception"]
+    while isinstance(shown, dict):
+        messages.append(shown["message"])
+        shown = shown.get("cause")
+    assert messages == [f"level {level}" for level in (200, 199, 198, 197, 196)]
+    console = io.StringIO()
+    logs.configure("console", stream=console)
+    structlog.get_logger("bridge.room").error("room.burning", exc_info=_chain(200))
+    assert 8192 < len(console.getvalue()) < 8192 + 200
+    assert console.getvalue().endswith("RuntimeError: level 200\n")
+
+
+def test_a_suppressed_context_is_not_shown(out: io.StringIO) -> None:
+    """What was raised `from None` has no cause; without an exception none is told."""
+    logs.configure("json", stream=out)
+    error = ValueError("outer")
+    error.__context__ = KeyError("inner")
+    error.__suppress_context__ = True
+    structlog.get_logger("bridge.room").error("room.burning", exc_info=error)
+    structlog.get_logger("bridge.room").error("room.cold", exc_info=True)
+    with_error, without = _lines(out)
+    assert isinstance(with_error["exception"], dict)
+    assert "cause" not in with_error["exception"]
+    assert "exception" not in without
+
+
 def test_console_prints_a_plain_traceback(out: io.StringIO) -> None:
     """People get the traceback that they know, without local values."""
     logs.configure("console", stream=out)
@@ -287,6 +319,8 @@ def test_every_value_makes_a_line(out: io.StringIO) -> None:
         raw=b"\xff",
         when=datetime(2025, 1, 1, tzinfo=UTC),
         surrogate="\ud800",
+        error=TimeoutError("too late"),
+        several=(1, frozenset({True}), {3: None}),
         cycle=cycle,
         long="y " * 10_000,
     )
@@ -296,6 +330,8 @@ def test_every_value_makes_a_line(out: io.StringIO) -> None:
     assert line["raw"] == "b'\\xff'"
     assert line["when"] == "2025-01-01 00:00:00+00:00"
     assert line["surrogate"] == "\\ud800"
+    assert line["error"] == "TimeoutError: too late"
+    assert line["several"] == [1, [True], {"3": None}]
     assert str(line["long"]).endswith("(11808 more characters)")
 
 

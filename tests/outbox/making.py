@@ -16,11 +16,12 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Self
 
+from bridge.outbox.disk.schema import new_incarnation, open_database
+from bridge.outbox.rows.lane import Run
+
 from bridge.events import header_names
 from bridge.events.record import Envelope, Record, StoredRecord
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.outbox.disk.schema import new_incarnation, open_database
-from bridge.outbox.rows.lane import Run
 from bridge.outbox.store import Placed, Store
 from bridge.settings import OutboxSettings
 

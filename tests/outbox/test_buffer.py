@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+from bridge.outbox.buffer import Buffer, weigh
+from bridge.outbox.losses import Dropped, Share
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
 from bridge.events.record import Importance, Record
-from bridge.outbox.buffer import Buffer, weigh
-from bridge.outbox.losses import Dropped, Share
 from tests.outbox.making import ENVELOPE, number_of, numbered, record, source_of
 
 

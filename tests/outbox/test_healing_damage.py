@@ -8,12 +8,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from bridge.outbox.tallies import Tally
 from msgspec import structs
 from structlog.testing import capture_logs
 
 from bridge.outbox import Outbox
 from bridge.outbox.values import Held
-from bridge.outbox.tallies import Tally
 from tests.outbox.adding import WEBHOOKS, adds_up
 from tests.outbox.harming import Scene, halve, named, overwrite_page
 from tests.outbox.healing import delivery

@@ -9,14 +9,14 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from bridge.outbox.losses import Dropped, Losses
 from msgspec import structs
 from structlog.testing import capture_logs
 
 from bridge.events.record import Importance, Record
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.outbox.losses import Dropped, Losses
-from bridge.outbox.values import Loss
 from bridge.outbox.statistics import OutboxStatistics
+from bridge.outbox.values import Loss
 from bridge.settings import OutboxSettings
 from tests.outbox.making import (
     ENVELOPE,

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from bridge.outbox import Outbox
-from bridge.outbox.values import LeftGap, Memory
 from bridge.outbox.store import Store
+from bridge.outbox.values import LeftGap, Memory
 from tests.outbox.leaving import FOR_EVER, NOTHING, found, gap_value, refuse, standing
 from tests.outbox.making import (
     event,

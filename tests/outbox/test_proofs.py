@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.outbox.values import LeftGap, Memory
 from bridge.outbox.store import Placed, Store
+from bridge.outbox.values import LeftGap, Memory
 from tests.outbox.leaving import found, gap_value, refuse, standing
 from tests.outbox.making import (
     event,

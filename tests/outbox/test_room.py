@@ -8,11 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from bridge.outbox.buffer import weigh
+from bridge.outbox.disk.schema import log_bytes, new_incarnation, open_database
 from msgspec import structs
 
 from bridge.events.record import Importance
-from bridge.outbox.buffer import weigh
-from bridge.outbox.disk.schema import log_bytes, new_incarnation, open_database
 from bridge.outbox.quota import Room
 from bridge.outbox.store import Store
 from tests.outbox.making import MIB, acknowledge, append, numbered, open_jobs, stored

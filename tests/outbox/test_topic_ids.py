@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.outbox.values import LaneState
 from bridge.outbox.store import Store
+from bridge.outbox.values import LaneState
 from tests.outbox.making import (
     acknowledge,
     append,

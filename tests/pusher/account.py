@@ -17,9 +17,10 @@ from typing import Any
 import trio
 
 from bridge.http.streams import OpenTcp
+from bridge.pusher.connection import Channel, Deliver
 from bridge.pusher.coverage import Coverage, Stalls
 from bridge.pusher.protocol import ChannelEvent
-from bridge.pusher.session import Deliver, Session
+from bridge.pusher.session import Session
 from bridge.pusher.websocket import Backpressure, Receive, WebSocket, open_websocket
 from bridge.settings import PusherSettings
 from tests.kit.publisher import Soketi
@@ -190,16 +191,17 @@ class Account:
         self._settings = PusherSettings(
             **{"url": soketi.url, "app_key": soketi.app.key, **settings}
         )
-        self.session = Session(
+        channel = Channel(
             client_id,
             self._settings,
             (authorizer or Signer(soketi.sign_channel)).authorize,
             self._connect,
             deliver or self._deliver,
-            coverage=Coverage(self.ear.subscribed, self.ear.interrupted),
-            backpressure=pause,
-            stalls=stalls,
+            Coverage(self.ear.subscribed, self.ear.interrupted),
+            pause,
+            stalls=stalls or Stalls(),
         )
+        self.session = Session(channel)
 
     @property
     def wire(self) -> Wire:

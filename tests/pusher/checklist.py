@@ -104,7 +104,7 @@ ROWS: dict[int, Row] = {
     ),
     19: Row(
         "4000: only TLS is accepted",
-        "The next connection is made over TLS; over TLS already, it is final",
+        "A typed error; only the operator sets `wss://`",
     ),
     20: Row(
         "A code from 4300 on, or one that no table has",

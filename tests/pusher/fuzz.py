@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
+from functools import partial
 from typing import TypeAlias
 
 import trio
@@ -22,15 +23,11 @@ from trio_websocket import ConnectionClosed  # noqa: TID251 - of the server's si
 from wsproto.utilities import LocalProtocolError
 
 from bridge.errors import RefusedError
+from bridge.pusher.connection import Channel, State
 from bridge.pusher.coverage import Coverage
 from bridge.pusher.protocol import JOB_EVENT
-from bridge.pusher.session import Session, State
-from bridge.pusher.websocket import (
-    Backpressure,
-    Receive,
-    WebSocket,
-    open_websocket,
-)
+from bridge.pusher.session import Session
+from bridge.pusher.websocket import open_websocket
 from bridge.settings import PusherSettings
 from tests.kit.scripted import (
     APP_KEY,
@@ -98,24 +95,16 @@ async def _survive(scripts: Sequence[Script]) -> None:
 
 
 def _session(server: ScriptedServer, deliver: Deliveries) -> Session:
-    def connect(
-        url: str, receive: Receive, backpressure: Backpressure
-    ) -> AbstractAsyncContextManager[WebSocket]:
-        # After 4000 the session speaks TLS, which ends in front of this server.
-        return open_websocket(
-            url.replace("wss:", "ws:"),
-            receive,
-            backpressure,
-            max_message_bytes=_MOST_BYTES,
-            open_tcp=server.open_stream,
-        )
-
     ear = Ear()
-    return Session(
+    channel = Channel(
         CLIENT_ID,
         PusherSettings(url="ws://pusher.test", app_key=APP_KEY),
         FakeAuthorizer().authorize,
-        connect,
+        partial(
+            open_websocket,
+            max_message_bytes=_MOST_BYTES,
+            open_tcp=server.open_stream,
+        ),
         deliver,
         coverage=Coverage(
             ear.subscribed,
@@ -124,8 +113,8 @@ def _session(server: ScriptedServer, deliver: Deliveries) -> Session:
         ),
         # So that silence is probed.
         has_jobs=lambda: True,
-        jitter=random.Random(7),
     )
+    return Session(channel, jitter=random.Random(7))
 
 
 def _tasks() -> int:

@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from bridge.errors import AuthorizationError, ConfigError
-from bridge.pusher.authorizer import Authorizer
+from bridge.http.authorizer import Authorizer
 from bridge.settings import Secret
 
 

@@ -18,7 +18,8 @@ import trio
 from trio.testing import MockClock
 
 from bridge.errors import AuthorizationError
-from bridge.pusher.session import Session, State
+from bridge.pusher.connection import Channel, State
+from bridge.pusher.session import Session
 from bridge.pusher.websocket import open_websocket
 from bridge.settings import PusherSettings
 from tests.kit.scripted import (
@@ -90,7 +91,7 @@ def _session(
     server: ScriptedServer, deliver: Deliveries, *authorizers: FakeAuthorizer
 ) -> Session:
     authorizer = next(iter(authorizers), FakeAuthorizer())
-    return Session(
+    channel = Channel(
         CLIENT_ID,
         PusherSettings(url="ws://pusher.test", app_key=APP_KEY),
         authorizer.authorize,
@@ -98,8 +99,8 @@ def _session(
             open_websocket, max_message_bytes=1_000_000, open_tcp=server.open_stream
         ),
         deliver,
-        jitter=random.Random(3),
     )
+    return Session(channel, jitter=random.Random(3))
 
 
 async def _live_until(steps: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from bridge.errors import ConnectionLostError
+from bridge.errors import AuthorizationError, ConnectError, ConnectionLostError
 from bridge.pusher.close_codes import (
     RULES,
     Action,
@@ -30,8 +30,7 @@ def test_a_code_has_its_action() -> None:
         Action.RETRY_NOW: [None, 1000, 1001, 1006, 1012, 4200, 4201, 4299],
         Action.RETRY_LATER: [1002, 1009, 3999, 4100, 4199],
         Action.RETRY_SLOWLY: [1008, 4004, 4050, 4301, 4999, 0, 65_535],
-        Action.TERMINAL: [4001, 4003, 4005, 4008, 4009],
-        Action.USE_TLS: [4000],
+        Action.TERMINAL: [4000, 4001, 4003, 4005, 4008, 4009],
     }
     actual = {
         action: [code for code in codes if rule_of(code).action is action]
@@ -43,7 +42,7 @@ def test_a_code_has_its_action() -> None:
 def test_every_terminal_rule_has_a_hint_that_names_a_setting() -> None:
     """The user learns what to check."""
     for rule in RULES:
-        if rule.action in {Action.TERMINAL, Action.USE_TLS}:
+        if rule.action is Action.TERMINAL:
             assert "BRIDGE_" in rule.hint
 
 
@@ -62,6 +61,20 @@ def test_row_21_an_end_is_classified_by_its_code_or_the_error() -> None:
         ended = lost(ConnectionLostError("gone", code=close_code), error)
         assert (ended.action, ended.code) == (action, code)
         assert error is None or repr(error.message) in str(ended)
+
+
+def test_what_no_connection_comes_of_is_classified_by_its_status() -> None:
+    """Only the auth endpoint can refuse for good; a proxy answers anything."""
+    for loss, action in (
+        (AuthorizationError("401", status=401, terminal=True), Action.TERMINAL),
+        (AuthorizationError("503", status=503), Action.RETRY_LATER),
+        (ConnectError("401", status=401), Action.RETRY_LATER),
+        (ConnectError("no answer"), Action.RETRY_NOW),
+    ):
+        ended = lost(loss, None)
+        assert (ended.action, ended.code) == (action, loss.status)
+    waits = AuthorizationError("429", status=429, retry_after_seconds=7.0)
+    assert lost(waits, None).retry_after_seconds == 7.0
 
 
 def test_row_34_what_did_not_come_is_explained_by_the_error() -> None:

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.errors import ConfigError
 from bridge.pusher.protocol import (
     DEFAULT_ACTIVITY_TIMEOUT_SECONDS,
     PING,
@@ -113,7 +112,7 @@ def test_row_32_a_subscription_error_is_read_with_and_without_type() -> None:
     assert decode(frame) == SubscriptionError("c", 401, "AuthError", "no")
     data = {"error": "bad name", "status": 4009}
     frame = _frame("pusher:subscription_error", channel="c", data=data)
-    assert decode(frame) == SubscriptionError("c", 4009, None, "bad name")
+    assert decode(frame) == SubscriptionError("c", 4009, "", "bad name")
 
 
 def test_row_37_a_control_event_in_a_channel_is_data() -> None:
@@ -232,27 +231,6 @@ def test_row_01_the_address_has_path_protocol_and_client() -> None:
     query = parse_qs(parts.query)
     assert query.keys() == {"protocol", "client", "version"}
     assert query["protocol"] == ["7"]
-
-
-def test_an_address_that_is_none_is_refused_with_its_setting() -> None:
-    """The error names the setting and repeats nothing of the value."""
-    hosts = ":80 host:port host:99999 host:0 [::1 user:secret@host host/?query host/#f"
-    for base in (
-        "",
-        "h:443",
-        "https://h",
-        *(f"ws://{h}" for h in ("", *hosts.split())),
-    ):
-        with pytest.raises(ConfigError, match="BRIDGE_PUSHER_URL") as caught:
-            connect_url(base, "key")
-        assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize("client_id", ["a b", "\xfc", "a\n", "x" * 186, "a/b"])
-def test_a_client_id_that_makes_no_channel_is_refused(client_id: str) -> None:
-    """Soketi would close every client's connection for it."""
-    with pytest.raises(ConfigError, match="BRIDGE_CLIENT_ID"):
-        channel_of(client_id)
 
 
 def test_frames_are_what_the_protocol_asks_for() -> None:

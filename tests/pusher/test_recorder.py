@@ -52,7 +52,7 @@ def test_a_connection_is_recorded_by_its_steps(tmp_path: Path) -> None:
     first, second = recorder.connection("42"), recorder.connection("42")
     first("dialed", scheme="wss")
     now = 160.5
-    first("not_authorized", status=503, retry_after_seconds=7.0, terminal=False)
+    first("ended", error="AuthorizationError", code=503)
     second("received", text=b"binary")
     second("sent", text="not JSON")
     second("received", text="[" * 100_000 + "]" * 100_000)
@@ -64,10 +64,10 @@ def test_a_connection_is_recorded_by_its_steps(tmp_path: Path) -> None:
     assert (start["format"], start["settings"]["pong_timeout_seconds"]) == (2, 10.0)
     assert len({step.pop("client") for step in steps}) == 1
     late = {"at": 60.5, "connection": 2}
-    failure = {"status": 503, "retry_after_seconds": 7.0, "terminal": False}
+    failure = {"error": "AuthorizationError", "code": 503}
     assert steps == [
         {"at": 0.0, "kind": "dialed", "connection": 1, "scheme": "wss"},
-        {"at": 60.5, "kind": "not_authorized", "connection": 1, **failure},
+        {"at": 60.5, "kind": "ended", "connection": 1, **failure},
         {**late, "kind": "received", "bytes": 6},
         {**late, "kind": "sent", "characters": 8},
         {**late, "kind": "received", "characters": 200_000},

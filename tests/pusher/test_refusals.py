@@ -69,14 +69,14 @@ async def test_a_refused_session_can_be_run_again(autojump_clock: MockClock) -> 
             for _ in range(3):
                 with pytest.raises(RefusedError) as caught:
                     await session.run()
-                assert session.is_refused
+                assert session.channel.is_refused
                 assert session.statistics.refused_reason == str(caught.value)
                 times.append(trio.current_time())
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(session.run)
                 await trio.sleep(40)
                 assert session.statistics.subscribed
-                assert not session.is_refused
+                assert not session.channel.is_refused
                 assert session.statistics.refused_reason is None
                 nursery.cancel_scope.cancel()
         servers.cancel_scope.cancel()

@@ -22,6 +22,7 @@ import pytest
 import structlog
 import trio
 
+from bridge.pusher.connection import Channel
 from bridge.pusher.session import Session
 from bridge.pusher.websocket import open_websocket
 from bridge.settings import PusherSettings
@@ -137,7 +138,7 @@ async def _flooded(
             raise OSError(errno.ECONNREFUSED, "there is only one")
         return theirs
 
-    session = Session(
+    channel = Channel(
         CLIENT_ID,
         PusherSettings(
             url=URL,
@@ -149,6 +150,7 @@ async def _flooded(
         partial(open_websocket, max_message_bytes=1_000_000, open_tcp=open_tcp),
         lambda *_: None,
     )
+    session = Session(channel)
     async with ours, theirs, trio.open_nursery() as nursery:
         nursery.start_soon(session.run)
         await upgrade(ours)

@@ -9,9 +9,9 @@ import pytest
 import structlog.testing
 import trio
 
+from bridge.pusher.connection import State
 from bridge.pusher.coverage import Cause
 from bridge.pusher.protocol import JOB_EVENT
-from bridge.pusher.session import Outcome, State
 from tests.kit.publisher import Soketi
 from tests.kit.soketi import SoketiServer
 from tests.pusher.account import (
@@ -28,7 +28,7 @@ from tests.pusher.account import (
 # Starts of a server take longer than the rest of this folder.
 pytestmark = pytest.mark.slow
 
-# A server that was restarted is found within two seconds (backoff.py); the rest is
+# A server that was restarted is found within two seconds (close_codes.py); the rest is
 # for what a busy machine takes to do it.
 _FOUND_SECONDS = 2.5
 
@@ -79,7 +79,7 @@ async def test_rows_14_15_a_soketi_that_shuts_down_is_found_again(
         waits = [log["delay_seconds"] for log in logs if "delay_seconds" in log][1:]
         assert min(waits) > 0.3
         assert len(account.wires) <= 10
-        assert account.session.statistics.connects[Outcome.SUBSCRIBED] == 2
+        assert account.session.statistics.connects["subscribed"] == 2
         (gap,) = account.ear.interruptions
         assert (gap.cause, gap.close_code) == (Cause.DISCONNECTED, 4200)
 
@@ -103,7 +103,7 @@ async def test_rows_15_24_25_26_a_soketi_that_is_killed_is_found_again(
         lost = [log for log in logs if log["event"] == "session.lost"]
         assert [log["delay_seconds"] == 0 for log in lost] == [True, False, True]
         assert {(log["code"], log["action"]) for log in lost} == {(None, "retry_now")}
-        assert account.session.statistics.connects[Outcome.SUBSCRIBED] == 4
+        assert account.session.statistics.connects["subscribed"] == 4
         assert [(gap.cause, gap.close_code) for gap in account.ear.interruptions] == [
             (Cause.DISCONNECTED, None)
         ] * 3
@@ -171,7 +171,7 @@ async def test_row_33_a_soketi_that_acknowledges_nothing_is_left(
     begun_at = trio.current_time()
     async with running(account):
         statistics = account.session.statistics
-        await until(lambda: statistics.connects[Outcome.NOT_SUBSCRIBED] == 1)
+        await until(lambda: statistics.connects["not_subscribed"] == 1)
         # Two timeouts, and a second for a close handshake that nobody answers.
         assert 0.6 <= trio.current_time() - begun_at < 1.6 + _LATE_SECONDS
         own_soketi.resume()

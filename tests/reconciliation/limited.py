@@ -1,5 +1,4 @@
-"""
-A status endpoint that is all limits, and those who call it.
+"""A status endpoint that is all limits, and those who call it.
 
 It counts, tells what is left, and refuses; what it is asked about doesn't matter.
 """
@@ -41,15 +40,7 @@ def now_us() -> int:
 
 @dataclass(frozen=True)
 class Served:
-    """
-    A call as the server saw it.
-
-    Attributes:
-        at: When.
-        is_own: Whether the bridge made it; else the user's own programs did.
-        left: How many calls of the minute and of the day were left after it.
-        known: As `LimitedApi.known` was when it was allowed.
-    """
+    """A call as the server saw it."""
 
     at: float
     is_own: bool
@@ -58,16 +49,7 @@ class Served:
 
 
 class LimitedApi:
-    """
-    A server's limits.
-
-    Attributes:
-        served: The calls that counted.
-        known: How many of them the bridge knows of from an answer.
-        refused: How many of the bridge's calls were refused.
-        early: How many calls the bridge made though it was told to wait.
-        is_broken: Whether it fails; it counts nothing then.
-    """
+    """A server's limits."""
 
     def __init__(
         self,

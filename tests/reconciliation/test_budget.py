@@ -11,38 +11,12 @@ from bridge.reconciliation.budget import Budget, Purpose
 from bridge.reconciliation.limits import Limits
 from tests.reconciliation.limited import (
     BASIC,
-    DAY_SECONDS,
     NOON_US,
     LimitedApi,
     ask_many,
     calls_now,
     make_budget,
 )
-
-
-async def test_a_thousand_calls_of_a_basic_account(autojump_clock: MockClock) -> None:
-    """37 in any 60 s and 150 in the day, then no more; tomorrow again."""
-    api, budget = LimitedApi(), make_budget()
-    allowed = await ask_many(api, budget, 1000)
-    assert allowed == len(api.served) == 150
-    assert api.most_in_a_minute == 37
-    assert api.refused == 0
-    # The fifth minute has begun, and no sixth is waited for.
-    assert trio.current_time() == 240
-    assert not await budget.acquire(Purpose.GAP)
-    await trio.sleep_until(DAY_SECONDS)
-    assert await ask_many(api, budget, 1000) == 150
-    assert api.refused == 0
-
-
-async def test_a_premium_account_has_minutes_alone(autojump_clock: MockClock) -> None:
-    """225 in any 60 s, day and night, once its first answer has told so."""
-    api, budget = LimitedApi(300, None), make_budget()
-    assert await ask_many(api, budget, 2000) == 2000
-    assert api.most_in_a_minute == 225
-    assert api.refused == 0
-    assert trio.current_time() == 2000 // 225 * 60
-    assert budget.remaining_day is None
 
 
 async def test_answers_without_limits_leave_the_own_count(

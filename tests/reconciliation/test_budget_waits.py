@@ -47,25 +47,6 @@ async def test_one_call_asks_how_things_are_and_then_four_go(
     assert await under_way() == 4
 
 
-async def test_a_minute_that_is_used_up_is_waited_for_by_all(
-    autojump_clock: MockClock,
-) -> None:
-    """As long as the server says, and not until what was counted is a minute old."""
-    budget = make_budget(told=BASIC)
-    for _ in range(20):
-        assert await budget.acquire(Purpose.GAP)
-        budget.learn(Limits(), failed=False)
-    assert await budget.acquire(Purpose.GAP)
-    refusal = Limits(50, 0, 200, 179, retry_after_seconds=12, limited_by="minute")
-    budget.learn(refusal, failed=False)
-    began = trio.current_time()
-    for purpose in (Purpose.GAP, Purpose.SILENT):
-        assert await budget.acquire(purpose)
-        assert trio.current_time() - began == 12
-        budget.learn(BASIC, failed=False)
-    assert not budget.is_backing_off
-
-
 async def test_a_day_that_is_used_up_is_over(autojump_clock: MockClock) -> None:
     """Who waits is told at once; it goes on after the time that the server says."""
     budget = make_budget(told=BASIC)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import socket
 import ssl
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -14,38 +12,26 @@ import trustme
 
 from bridge.reconciliation.client import Answer, Outcome, StatusClient
 from bridge.settings import Secret
+from tests.doctor.holes import closed_port
 
 
 TOKEN = "token-8d1f"
 BODY = json.dumps({"data": {"status": "done"}}).encode()
 
 
-@pytest.fixture
-def unused_port() -> Iterator[int]:
-    """Give a port that is bound and on which nobody listens."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield bound.getsockname()[1]
-
-
-async def test_no_connection_is_a_failure(unused_port: int) -> None:
+async def test_no_connection_is_a_failure() -> None:
     """The URL's user and password are not part of the reason."""
-    url = f"http://user:word@127.0.0.1:{unused_port}"
+    port = closed_port()
+    url = f"http://user:word@127.0.0.1:{port}"
     async with StatusClient(url, Secret(TOKEN), timeout_seconds=10) as client:
         answer = await client.ask("job-1")
     assert answer.outcome is Outcome.FAILED
-    assert f"http://127.0.0.1:{unused_port}/api/v1" in answer.reason
+    assert f"http://127.0.0.1:{port}/api/v1" in answer.reason
     assert "word" not in answer.reason
 
 
 class _Server:
-    """
-    A server that answers over TCP, and lets its connections open.
-
-    Attributes:
-        connections: How many were opened.
-        closed: How many of them the client has closed.
-    """
+    """A server that answers over TCP, and lets its connections open."""
 
     def __init__(self) -> None:
         self.connections = 0

@@ -11,7 +11,6 @@ from bridge.reconciliation.budget import Purpose
 from bridge.reconciliation.client import Answer, Outcome
 from tests.reconciliation.world import (
     FAILED,
-    LIMITED,
     REFUSED,
     World,
     answered,
@@ -93,23 +92,6 @@ async def test_one_job_that_fails_holds_up_no_other(
     assert world.dryapi.jobs_asked[0] == "poison"
     assert "poison" not in world.dryapi.jobs_asked[1:21]
     assert set(world.dryapi.jobs_asked[21:]) == {"poison"}
-
-
-async def test_limits_are_waited_out(world: World, autojump_clock: MockClock) -> None:
-    """Answers that say 429 cost nothing but time, however many there are."""
-    world.run_jobs([f"job-{number}" for number in range(10)])
-    world.dryapi.default = LIMITED
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.reconciler.run)
-        gap_id = world.close_gap()
-        await trio.sleep(300)
-        assert world.ledger.settled == []
-        world.dryapi.default = answered("done")
-        await trio.sleep(31)
-        nursery.cancel_scope.cancel()
-    assert len(world.outbox.ended) == 10
-    assert world.ledger.unknown == {gap_id: 0}
-    assert True not in world.pace.learned
 
 
 async def test_refused_token_is_said_once(

@@ -17,46 +17,36 @@ def _read(status: int = 200, **headers: str) -> Limits:
     return read_limits(status, named, NOW)
 
 
-def test_an_answer_of_a_basic_account() -> None:
-    """All four numbers, and no wait."""
-    assert _read(
-        x_ratelimit_limit="50",
-        x_ratelimit_remaining="49",
-        x_ratelimit_daily_limit="200",
-        x_ratelimit_daily_remaining="0",
-    ) == Limits(50, 49, 200, 0)
-
-
-def test_an_answer_without_limits() -> None:
-    """Nothing is assumed here."""
-    assert _read() == Limits()
+_BASIC = {
+    "x_ratelimit_limit": "50",
+    "x_ratelimit_remaining": "49",
+    "x_ratelimit_daily_limit": "200",
+    "x_ratelimit_daily_remaining": "7",
+}
+_NONSENSE = ["", "many", "-1", "4.5", "1e3", "50, 50", "0x32", "\u0665\u0660", "9" * 10]
 
 
 @pytest.mark.parametrize(
-    "value",
-    ["", "many", "-1", "4.5", "1e3", "50, 50", "0x32", "\u0665\u0660", "9" * 10],
+    ("headers", "limits"),
+    [
+        ({}, Limits()),
+        (_BASIC, Limits(50, 49, 200, 7)),
+        (dict.fromkeys(_BASIC, " 50 "), Limits(50, 50, 50, 50)),
+        # A limit of 0 would never be tried again, so that its end would not be seen.
+        (dict.fromkeys(_BASIC, "0"), Limits(None, 0, None, 0)),
+        # One that is no number doesn't take the others with it.
+        *(
+            (
+                dict.fromkeys(_BASIC, no_number) | {"x_ratelimit_daily_remaining": "7"},
+                Limits(day_remaining=7),
+            )
+            for no_number in _NONSENSE
+        ),
+    ],
 )
-def test_what_is_no_number_is_not_there(value: str) -> None:
-    """One that is nonsense doesn't take the others with it."""
-    assert _read(
-        x_ratelimit_limit=value,
-        x_ratelimit_remaining=value,
-        x_ratelimit_daily_limit=value,
-        x_ratelimit_daily_remaining="7",
-    ) == Limits(day_remaining=7)
-
-
-def test_spaces_around_a_number_are_passed_over() -> None:
-    """As HTTP allows them."""
-    assert _read(x_ratelimit_limit=" 50 ").per_minute == 50
-
-
-def test_a_limit_of_none_is_not_there() -> None:
-    """It would never be asked again, and so never be heard of that it has changed."""
-    limits = _read(
-        x_ratelimit_limit="0", x_ratelimit_remaining="0", x_ratelimit_daily_limit="0"
-    )
-    assert limits == Limits(minute_remaining=0)
+def test_numbers_are_read(headers: dict[str, str], limits: Limits) -> None:
+    """Each where it is one."""
+    assert _read(200, **headers) == limits
 
 
 @pytest.mark.parametrize(

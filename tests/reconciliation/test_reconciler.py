@@ -47,16 +47,6 @@ async def test_jobs_of_a_gap_are_determined(
     assert world.pace.under_way == 0
 
 
-async def test_gap_without_jobs_is_settled_at_once(
-    world: World, autojump_clock: MockClock
-) -> None:
-    """Nothing is asked, and nothing is unknown."""
-    gap_id = world.close_gap()
-    await world.runs(0.5)
-    assert world.ledger.unknown == {gap_id: 0}
-    assert world.dryapi.asked == []
-
-
 async def test_likeliest_is_asked_first(
     world: World, autojump_clock: MockClock
 ) -> None:
@@ -129,29 +119,6 @@ async def test_gaps_share_a_question(world: World, autojump_clock: MockClock) ->
     assert world.dryapi.jobs_asked == ["a", "b"]
     assert world.ledger.unknown == dict.fromkeys(gaps, 1)
     assert world.ledger.healed_jobs == dict.fromkeys(gaps, 1)
-
-
-async def test_webhook_determines_a_job(
-    world: World, autojump_clock: MockClock
-) -> None:
-    """Whether it waits, or was unknown: then the gap is corrected."""
-    world.run_jobs(["late", "waits"])
-    world.dryapi.answers["late"] = NOT_FOUND
-    world.pace.every_seconds = 10
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.reconciler.run)
-        gap_id = world.close_gap()
-        await trio.sleep(15)
-        world.outbox.hear("42", "waits", "done")
-        world.reconciler.written("42", "waits")
-        await trio.sleep(0.1)
-        assert world.ledger.unknown == {gap_id: 1}
-        world.outbox.hear("42", "late", "done")
-        world.reconciler.written("42", "late")
-        await trio.sleep(0.1)
-        nursery.cancel_scope.cancel()
-    assert [s.unknown for s in world.ledger.settled] == [1, 0]
-    assert world.dryapi.jobs_asked == ["late"]
 
 
 async def test_forgotten_job_stays_unknown(

@@ -1,5 +1,4 @@
-"""
-Cancelling the reconciler at every await it makes.
+"""Cancelling the reconciler at every await it makes.
 
 It runs a whole life: two gaps that overlap, a silent job, failures, an outbox that has
 no room for a while. It is run again and again, cancelled one step of the scheduler

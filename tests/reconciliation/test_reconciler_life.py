@@ -53,28 +53,6 @@ async def test_outbox_that_begins_anew_has_the_job_asked_about_again(
     assert world.outbox.ended == {"a"}
 
 
-async def test_stop_settles_nothing(world: World, autojump_clock: MockClock) -> None:
-    """Gaps stay remembered, and the next process asks about what is left of them."""
-    world.run_jobs([f"job-{number}" for number in range(10)])
-    world.dryapi.default = answered("done")
-    world.pace.every_seconds = 1
-    gap_id = world.close_gap()
-    await world.runs(4.5)
-    healed = len(world.outbox.ended)
-    assert 0 < healed < 10
-    assert world.ledger.settled == []
-    # After its end, nobody takes what is told.
-    world.close_gap()
-
-    world.new_process()
-    world.reconciler.gap_closed(world.ledger.closed[gap_id])
-    await world.runs(30)
-    assert len(world.outbox.ended) == 10
-    assert world.ledger.unknown == {gap_id: 0}
-    assert world.ledger.healed_jobs[gap_id] == 10
-    assert len(world.dryapi.asked) <= 11
-
-
 async def test_account_of_another_process_is_passed_over(
     world: World, autojump_clock: MockClock
 ) -> None:

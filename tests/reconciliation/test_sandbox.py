@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 
 import httpx  # noqa: TID251 - carries requests to an application without a port
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
-from bridge.events.job_status import Change
-from bridge.events.parsing import parse
-from bridge.reconciliation.answers import event_of
 from bridge.reconciliation.budget import Budget, Purpose
 from bridge.reconciliation.client import Outcome, StatusClient
 from bridge.sandbox import SandboxConfig, Statistics, application
@@ -19,7 +15,7 @@ from bridge.sandbox.addresses import Addresses
 from bridge.sandbox.channels import Channels
 from bridge.sandbox.config import Plan
 from bridge.sandbox.dryapi import DryApi
-from bridge.sandbox.jobs import JobBook, JobRequest
+from bridge.sandbox.jobs import JobBook
 from bridge.sandbox.publisher import ChannelPublisher
 from bridge.sandbox.simulation import Simulation
 from bridge.settings import Secret
@@ -80,49 +76,3 @@ async def test_the_limits_of_both_plans_are_kept(autojump_clock: MockClock) -> N
     async with premium.client:
         assert await premium.ask(1000) == {"not_found": 1000}
     assert premium.statistics.status_answers == {"404": 1000}
-
-
-async def test_an_incident_is_waited_out(autojump_clock: MockClock) -> None:
-    """5xx cost time and no calls."""
-    sandbox = _Sandbox("basic")
-    sandbox.dryapi.faults.fail(300, 1, 500)
-    async with sandbox.client:
-        outcomes = await sandbox.ask(40)
-        assert outcomes["failed"] + outcomes["not_found"] == 40
-        assert 5 <= outcomes["failed"] <= 20
-        assert sandbox.budget.spent().calls == outcomes["not_found"]
-
-
-async def test_an_answer_becomes_a_record(autojump_clock: MockClock) -> None:
-    """On each stage of a job: what the intake takes conforms."""
-    sandbox = _Sandbox("premium")
-    seen: list[tuple[str, str | None]] = []
-    async with trio.open_nursery() as nursery, sandbox.client:
-        nursery.start_soon(sandbox.simulation.run)
-        await wait_all_tasks_blocked()
-        wanted = JobRequest(steps=2, interval_seconds=10, fail=False)
-        job = sandbox.simulation.start_requested(wanted)
-        for seconds in (5, 10, 10, 20):
-            await trio.sleep(seconds)
-            answer = await sandbox.client.ask(job.request_id)
-            assert answer.outcome is Outcome.ANSWERED
-            told = event_of(job.request_id, answer.body)
-            progress = None
-            if told.event is not None:
-                status = parse(told.event.decode())
-                assert status.normalized == (Change.PROGRESS_NUMBER,)
-                assert not status.has_preview
-                progress = status.progress
-                url = json.loads(status.value)["result_url"]
-                assert (url is not None) == (told.status == "done")
-            seen.append((told.status, progress))
-        nursery.cancel_scope.cancel()
-    assert [status for status, _ in seen] == [
-        "pending",
-        "processing",
-        "processing",
-        "done",
-    ]
-    assert seen[0][1] is None
-    assert seen[1][1] == "0.00"
-    assert seen[3][1] == "100.00"

@@ -147,13 +147,3 @@ async def test_job_that_is_heard_of_waits_no_longer(
         await trio.sleep(LOOK_SECONDS)
         assert waiting["42", Purpose.SILENT] == 1
         nursery.cancel_scope.cancel()
-
-
-async def test_nothing_is_asked_where_that_is_off(
-    threads_at_once: None, autojump_clock: MockClock
-) -> None:
-    """However silent jobs are."""
-    world = World(settings=ReconciliationSettings(enabled=False))
-    world.run_jobs(["a"], age_seconds=AFTER)
-    await world.runs(3600)
-    assert world.dryapi.asked == []

@@ -7,8 +7,6 @@ from typing import Any
 import trio
 from trio.testing import MockClock
 
-from bridge.events.record import Origin
-from bridge.pusher.coverage import Cause, Interruption
 from bridge.reconciliation.ports import AskedAccount, Rooms
 from bridge.reconciliation.reconciler import Reconciler
 from bridge.settings import ReconciliationSettings
@@ -28,14 +26,7 @@ from tests.recovery.books import Books
 
 
 class Process:
-    """
-    A reconciler and a ledger of one account, with what outlives them.
-
-    Args:
-        books: The ledger, with what the process before left.
-        outbox: The jobs.
-        dryapi: What is asked.
-    """
+    """A reconciler and a ledger of one account, with what outlives them."""
 
     def __init__(self, books: Books, outbox: Outbox, dryapi: Dryapi) -> None:
         self.books = books
@@ -72,39 +63,6 @@ def world() -> tuple[Outbox, Dryapi]:
         outbox.hear("42", name, at_us=now_us() - 1_000_000)
     dryapi.answers = {"done": answered("done"), "gone": NOT_FOUND}
     return outbox, dryapi
-
-
-async def test_gap_says_what_became_of_its_jobs(
-    threads_at_once: None, autojump_clock: MockClock
-) -> None:
-    """Also when a webhook tells later of one that nobody knew of."""
-    outbox, dryapi = world()
-    books = Books("42", proved_us={"42": now_us() - 2_000_000})
-    process = Process(books, outbox, dryapi)
-    hearing = books.begin("42")
-    hearing.subscribed(now_us() - 1_500_000)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(process.reconciler.run)
-        await trio.sleep(1)
-        hearing.interrupted(Interruption(Cause.DISCONNECTED, now_us(), close_code=1006))
-        await trio.sleep(2)
-        hearing.subscribed(now_us())
-        await trio.sleep(20)
-        told = {"cause": "disconnected", "healed_by_status_endpoint": 1}
-        assert process.settled() == told | {"healed_by_webhook": 0, "unknown": 1}
-        assert len(books.remembered) == 1
-
-        job = outbox.find(source("42"), "gone")
-        assert job is not None
-        outbox.hear("42", "gone", "done")
-        healed = books.ledger.healable("42", job.last_seen_us, now_us())
-        books.heal(healed, Origin.WEBHOOK)
-        process.reconciler.written("42", "gone")
-        await trio.sleep(1)
-        assert process.settled() == told | {"healed_by_webhook": 1, "unknown": 0}
-        assert books.remembered == {}
-        nursery.cancel_scope.cancel()
-    assert sorted(dryapi.jobs_asked) == ["done", "gone", "runs"]
 
 
 async def test_gap_is_not_called_unknown_for_ever(

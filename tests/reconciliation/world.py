@@ -1,5 +1,4 @@
-"""
-A world for the reconciler: jobs, an outbox that keeps them, a ledger, a dryAPI.
+"""A world for the reconciler: jobs, an outbox that keeps them, a ledger, a dryAPI.
 
 Time is trio's, so that `autojump_clock` moves it on: a second of it is one of the wall
 clock that events' times are told by.
@@ -20,7 +19,7 @@ from bridge.outbox.values import Healing, JobInFlight
 from bridge.reconciliation.budget import Purpose
 from bridge.reconciliation.client import Answer, Outcome
 from bridge.reconciliation.limits import Limits
-from bridge.reconciliation.ports import AskedAccount, Calls, Rooms, StatusEndpoint
+from bridge.reconciliation.ports import AskedAccount, Rooms
 from bridge.reconciliation.reconciler import Reconciler
 from bridge.settings import ReconciliationSettings
 
@@ -102,14 +101,7 @@ class Ledger:
 
 
 class Outbox:
-    """
-    The jobs in flight, and the records that healed some of them.
-
-    Attributes:
-        records: What was written.
-        healings: All that was handed in.
-        is_open: Whether it writes; else it keeps what comes until it does.
-    """
+    """The jobs in flight, and the records that healed some of them."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -236,17 +228,7 @@ LIMITED = Answer(
 
 
 class Dryapi:
-    """
-    The status endpoint by a script.
-
-    Attributes:
-        answers: What it says of each job; of others that they run.
-        default: What it says of these.
-        asked: What it was asked about, and when.
-        now: How many calls are under way.
-        seconds: How long an answer takes.
-        before_answer: Called with the job before each answer.
-    """
+    """The status endpoint by a script."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {}
@@ -274,18 +256,7 @@ class Dryapi:
 
 
 class Pace:
-    """
-    A budget without limits but those that a test sets.
-
-    Attributes:
-        left: How many calls there may be for each purpose.
-        every_seconds: How long a call waits for its turn.
-        silent_seconds: How much longer one for a silent job does.
-        retry_seconds: How long it waits after a failure.
-        under_way: Calls that were neither learned from nor abandoned.
-        abandoned: Calls that were allowed and not made.
-        learned: Whether the endpoint had failed, for each call.
-    """
+    """A budget without limits but those that a test sets."""
 
     def __init__(self) -> None:
         self.left: dict[Purpose, float] = dict.fromkeys(Purpose, float("inf"))
@@ -327,25 +298,11 @@ class Pace:
 
 @dataclass
 class World:
-    """
-    The reconciler with all that it needs.
-
-    Attributes:
-        client_ids: The accounts.
-        settings: The reconciler's.
-        listen_seconds: How long it listens before it asks.
-        outbox: Jobs and records.
-        ledger: Gaps.
-        dryapi: What is asked.
-        pace: The budget of all accounts.
-        reconciler: It.
-    """
+    """The reconciler with all that it needs."""
 
     client_ids: Sequence[str] = ("42",)
     settings: ReconciliationSettings = field(default_factory=ReconciliationSettings)
     listen_seconds: float = 0.0
-    client: StatusEndpoint | None = None
-    budget: Calls | None = None
     outbox: Outbox = field(default_factory=Outbox)
     ledger: Ledger = field(default_factory=Ledger)
     dryapi: Dryapi = field(default_factory=Dryapi)
@@ -362,8 +319,8 @@ class World:
                 client_id,
                 source(client_id),
                 make(client_id),
-                self.budget or self.pace,
-                self.client or self.dryapi,
+                self.pace,
+                self.dryapi,
             )
             for client_id in self.client_ids
         ]

@@ -19,17 +19,7 @@ NOW_US = 1_769_860_800_000_000
 
 
 class Books:
-    """
-    A ledger of some accounts, and the records that it has handed on.
-
-    Args:
-        client_ids: The accounts.
-        remembered: What was remembered of the process before, by gap id.
-        healed: How many jobs of each gap were healed by status endpoint and webhook.
-        proved_us: What it had proved, by client id.
-        was_stopped: Whether it ended in order.
-        now_us: The time; `now_us` moves it on.
-    """
+    """A ledger of some accounts, and the records that it has handed on."""
 
     def __init__(
         self,

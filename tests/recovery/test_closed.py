@@ -14,9 +14,6 @@ from bridge.recovery.gap import Gap, GapCause
 from tests.recovery.books import NOW_US, SOURCE, Books
 
 
-_HOUR_US = 3600 * 1_000_000
-_MINUTE_US = 60 * 1_000_000
-
 _ENDPOINT = Origin.STATUS_ENDPOINT
 _WEBHOOK = Origin.WEBHOOK
 
@@ -74,28 +71,6 @@ def test_settled_gap_is_a_line_and_a_warning_where_something_is_unknown() -> Non
         {**line, "log_level": "warning", "unknown": 2},
         {**line, "log_level": "info", "unknown": 0},
     ]
-
-
-def test_settled_gap_is_forgotten_after_a_day_and_an_hour() -> None:
-    """Webhooks are tried for a day; its last record says the same again."""
-    books = Books("42")
-    old = gap_of(books, NOW_US - 9, NOW_US)
-    unsettled = gap_of(books, NOW_US - 9, NOW_US)
-    books.ledger.settle(old, 2)
-    books.now_us += 25 * _HOUR_US - 1
-    young = gap_of(books, None, books.now_us)
-    assert set(books.remembered) == {old, unsettled, young}
-    # It looks once a minute.
-    books.now_us += _MINUTE_US
-    books.ledger.settle(young, 1)
-    assert set(books.remembered) == {unsettled, young}
-    assert books.gaps[-1]["gap_id"] == old
-    assert outcomes(books)[-1] == (0, 0, 2)
-    assert books.ledger.statistics.unknown["42"] == 1
-    assert books.ledger.healable("42", NOW_US - 1, None) == (unsettled, young)
-    count = len(books.records)
-    books.ledger.settle(old, 1)
-    assert len(books.records) == count
 
 
 def test_of_too_many_gaps_the_oldest_are_forgotten() -> None:

@@ -44,50 +44,59 @@ def published(**members: Any) -> dict[str, Any]:
     return record
 
 
-def test_open_gap_has_no_end_and_no_duration() -> None:
-    """While it is open, nobody knows how long it is."""
-    assert published() == {
-        "gap_id": "g-1",
-        "cause": "overflow",
-        "client_id": "client-42",
-        "since": "2026-01-31T12:00:00.000000Z",
-        "until": None,
-        "duration_seconds": None,
-        "close_code": None,
-        "jobs_in_flight": None,
-    }
+_OPEN: dict[str, Any] = {
+    "gap_id": "g-1",
+    "cause": "overflow",
+    "client_id": "client-42",
+    "since": "2026-01-31T12:00:00.000000Z",
+    "until": None,
+    "duration_seconds": None,
+    "close_code": None,
+    "jobs_in_flight": None,
+}
+_NOON = {"until": "2026-01-31T12:00:00.000000Z", "duration_seconds": 0}
 
 
-def test_closed_gap_has_all_that_is_known() -> None:
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ({}, {}),
+        (
+            {"until_us": NOON_US + 7_250_001, "close_code": 1006, "jobs_in_flight": 3},
+            {
+                "until": "2026-01-31T12:00:07.250001Z",
+                "duration_seconds": 7.250001,
+                "close_code": 1006,
+                "jobs_in_flight": 3,
+            },
+        ),
+        # Settled: that nothing is unknown is what a reader looks for.
+        (
+            {"until_us": NOON_US, "healed_by_webhook": 4, "unknown": 0},
+            {
+                **_NOON,
+                "healed_by_status_endpoint": 0,
+                "healed_by_webhook": 4,
+                "unknown": 0,
+            },
+        ),
+        # A first start has an end alone.
+        (
+            {"cause": GapCause.FIRST_START, "since_us": None, "until_us": NOON_US},
+            {**_NOON, "cause": "first_start", "since": None, "duration_seconds": None},
+        ),
+        # A clock was set back; a sum would believe a duration below zero.
+        (
+            {"until_us": NOON_US - 5_000_000},
+            {"until": "2026-01-31T11:59:55.000000Z", "duration_seconds": 0},
+        ),
+    ],
+)
+def test_gap_is_published_with_what_is_known(
+    members: dict[str, Any], told: dict[str, Any]
+) -> None:
     """Times have microseconds, whole seconds too; the duration is theirs."""
-    assert published(
-        cause=GapCause.DISCONNECTED,
-        until_us=NOON_US + 7_250_001,
-        close_code=1006,
-        jobs_in_flight=3,
-    ) == {
-        "gap_id": "g-1",
-        "cause": "disconnected",
-        "client_id": "client-42",
-        "since": "2026-01-31T12:00:00.000000Z",
-        "until": "2026-01-31T12:00:07.250001Z",
-        "duration_seconds": 7.250001,
-        "close_code": 1006,
-        "jobs_in_flight": 3,
-    }
-
-
-def test_settled_gap_says_what_became_of_its_jobs() -> None:
-    """Zeros are told: that nothing is unknown is what a reader looks for."""
-    closed = published(until_us=NOON_US, jobs_in_flight=3)
-    assert published(
-        until_us=NOON_US, jobs_in_flight=3, healed_by_webhook=4, unknown=0
-    ) == {
-        **closed,
-        "healed_by_status_endpoint": 0,
-        "healed_by_webhook": 4,
-        "unknown": 0,
-    }
+    assert published(**members) == _OPEN | told
 
 
 def test_healed_jobs_are_not_told_before_the_gap_is_settled() -> None:
@@ -96,66 +105,6 @@ def test_healed_jobs_are_not_told_before_the_gap_is_settled() -> None:
     healed = plain.healed(Origin.WEBHOOK).healed(Origin.STATUS_ENDPOINT)
     assert (healed.healed_by_webhook, healed.healed_by_status_endpoint) == (1, 1)
     assert healed.encode() == plain.encode()
-
-
-@pytest.mark.parametrize("origin", [Origin.SOCKET, Origin.REPLAY])
-def test_nothing_is_healed_in_another_way(origin: Origin) -> None:
-    """What the socket tells is what was not missed."""
-    with pytest.raises(KeyError):
-        Gap("g-1", GapCause.DEAF, "client-42", NOON_US).healed(origin)
-
-
-@pytest.mark.parametrize(
-    ("since_us", "until_us", "moment_us", "is_covered"),
-    [
-        (NOON_US, NOON_US + 9, NOON_US, True),
-        (NOON_US, NOON_US + 9, NOON_US + 9, True),
-        (NOON_US, NOON_US + 9, NOON_US - 1, False),
-        (NOON_US, NOON_US + 9, NOON_US + 10, False),
-        (None, NOON_US + 9, 1, True),
-        (None, NOON_US + 9, NOON_US + 10, False),
-        # It is 20 us later by now.
-        (NOON_US, None, NOON_US + 20, True),
-        (NOON_US, None, NOON_US + 21, False),
-        (NOON_US, None, None, False),
-        (None, None, None, False),
-    ],
-)
-def test_gap_covers_what_lies_between_its_bounds(
-    since_us: int | None,
-    until_us: int | None,
-    moment_us: int | None,
-    *,
-    is_covered: bool,
-) -> None:
-    """Bounds that aren't known are far away, and an open gap goes until now."""
-    gap = Gap("g-1", GapCause.DEAF, "client-42", since_us, until_us)
-    assert gap.covers(moment_us, NOON_US + 20) == is_covered
-
-
-def test_gap_since_nobody_knows_when_has_no_duration() -> None:
-    """A first start has an end alone."""
-    record = published(
-        cause=GapCause.FIRST_START, since_us=None, until_us=NOON_US, jobs_in_flight=0
-    )
-    assert record["since"] is None
-    assert record["until"] == "2026-01-31T12:00:00.000000Z"
-    assert record["duration_seconds"] is None
-
-
-def test_clock_that_was_set_back_makes_no_negative_duration() -> None:
-    """A duration below zero would be nonsense that a sum believes."""
-    assert published(until_us=NOON_US - 5_000_000)["duration_seconds"] == 0
-
-
-@given(st.sampled_from(GapCause), st.none() | MOMENTS, st.none() | MOMENTS)
-def test_every_gap_validates(
-    cause: GapCause, since_us: int | None, until_us: int | None
-) -> None:
-    """Whatever its cause and its times, a gap keeps the published form."""
-    assert (
-        published(cause=cause, since_us=since_us, until_us=until_us)["cause"] == cause
-    )
 
 
 @given(

@@ -9,6 +9,7 @@ import structlog
 
 from bridge.events.record import Envelope, Importance, Record
 from bridge.outbox.values import Loss
+from bridge.pusher.coverage import Cause, Interruption
 from bridge.recovery.gap import GapCause
 from bridge.recovery.ledger import Ledger
 from tests.recovery.books import NOW_US, SOURCE, Books
@@ -35,6 +36,8 @@ def test_gap_is_a_record_of_its_account() -> None:
     """Topic, key, headers and importance are those of the design."""
     books = Books("42")
     books.ledger.open("42", GapCause.DEAF, None)
+    # Each of its causes is counted from the start.
+    assert set(books.ledger.statistics.gaps) == {("42", cause) for cause in GapCause}
     [record] = books.records
     assert record == Record(
         topic="jobs.gaps",
@@ -84,25 +87,6 @@ def test_gaps_wait_for_somebody_to_take_them() -> None:
     assert ends_us == [None, "2026-01-31T12:00:00.000000Z"]
 
 
-def test_counts_are_by_account_and_cause() -> None:
-    """Opened, open and closed gaps are counted, their seconds too."""
-    books = Books("1", "2")
-    statistics = books.ledger.statistics
-    assert set(statistics.gaps.values()) == {0}
-    assert len(statistics.gaps) == 2 * len(GapCause)
-    gap_id = books.ledger.open("1", GapCause.DEAF, NOW_US)
-    books.ledger.open("1", GapCause.DEAF, NOW_US)
-    unknown = books.ledger.open("2", GapCause.FIRST_START, None)
-    assert statistics.open == {"1": 2, "2": 1}
-    books.ledger.close(gap_id, NOW_US + 2_500_000)
-    books.ledger.close(unknown, NOW_US)
-    assert statistics.gaps["1", GapCause.DEAF] == 2
-    assert statistics.gaps["2", GapCause.FIRST_START] == 1
-    assert sum(statistics.gaps.values()) == 3
-    assert statistics.open == {"1": 1, "2": 0}
-    assert statistics.seconds == {"1": 2.5, "2": 0}
-
-
 def test_gap_has_one_line_at_each_end() -> None:
     """The log tells when it opens and when it closes, with what was lost."""
     books = Books("42")
@@ -150,3 +134,27 @@ def test_threads_may_tell_of_gaps_side_by_side(rounds: int) -> None:
     assert all(both == [True, False] for both in ends.values())
     assert books.ledger.statistics.open == {"42": 0}
     assert books.ledger.statistics.gaps["42", GapCause.OUTBOX_FULL] == 4 * rounds
+
+
+def at(seconds: int) -> int:
+    """Give a moment so many seconds after noon."""
+    return NOW_US + seconds * 1_000_000
+
+
+def test_clock_that_is_set_back_breaks_nothing() -> None:
+    """An end before its begin is told as the clock showed it; no sum goes down."""
+    books = Books("42", proved_us={"42": at(600)})
+    hearing = books.begin("42")
+    hearing.subscribed(at(0))
+    hearing.interrupted(Interruption(Cause.SUSPENDED, at(5), until_us=at(-5)))
+    hearing.interrupted(Interruption(Cause.DISCONNECTED, at(-9)))
+    hearing.subscribed(at(-7))
+    assert [
+        (gap["cause"], gap["since"][11:19], gap["until"][11:19])
+        for gap in books.gaps[1::2]
+    ] == [
+        ("crashed", "12:10:00", "12:00:00"),
+        ("suspended", "12:00:05", "11:59:55"),
+        ("disconnected", "11:59:51", "11:59:53"),
+    ]
+    assert books.ledger.statistics.seconds == {"42": 2}

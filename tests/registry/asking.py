@@ -9,8 +9,6 @@ from bridge.registry import SchemaRegistry, TopicSchema
 from bridge.settings import SchemaRegistrySettings
 
 
-__all__ = ["JOB_STATUS", "made", "prefix_of"]
-
 JOB_STATUS = TopicSchema(text_of("job-status"), "job-status.schema.json")
 
 

@@ -17,9 +17,6 @@ from threading import Thread
 from typing import Any
 
 
-__all__ = ["Asked", "Reply", "ScriptedRegistry", "failure"]
-
-
 @dataclass(frozen=True)
 class Asked:
     """One request as it came."""
@@ -45,17 +42,7 @@ def failure(status: int, code: int, message: str) -> Reply:
 
 
 class ScriptedRegistry:
-    """
-    The registry.
-
-    Args:
-        answer: Makes the reply to a request.
-        tls: Its certificate, for https.
-
-    Attributes:
-        url: Its address.
-        asked: What was asked, in order.
-    """
+    """The registry."""
 
     def __init__(
         self, answer: Callable[[Asked], Reply], tls: ssl.SSLContext | None = None

@@ -79,20 +79,6 @@ def test_a_schema_is_looked_up_before_it_is_registered() -> None:
     assert "Authorization" not in asked.headers
 
 
-def test_what_is_missing_is_registered_where_that_is_allowed() -> None:
-    """The same body goes to the subject's versions."""
-
-    def answer(asked: Asked) -> Reply:
-        return found(9) if asked.path.endswith("/versions") else UNKNOWN
-
-    with ScriptedRegistry(answer).serving() as registry:
-        assert prefix_of(made(registry.url, register=True)) == b"\0\0\0\0\x09"
-
-    lookup, registration = registry.asked
-    assert registration.path == "/subjects/jobs-value/versions"
-    assert registration.body == lookup.body
-
-
 @pytest.mark.parametrize("code", [40401, 40403])
 def test_what_is_missing_is_an_error_where_nothing_may_be_registered(code: int) -> None:
     """It names the subject, the file, a way to register it and the setting."""

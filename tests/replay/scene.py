@@ -1,8 +1,4 @@
-"""A topic, its dead letters and a replay between them.
-
-Owns how a replay is run in this process and how its records are read back. What it
-should do is for each test to say.
-"""
+"""A topic, its dead letters and a replay between them."""
 
 from __future__ import annotations
 
@@ -21,20 +17,12 @@ from tests.consumer.dead_letters.letters import Sent, write
 from tests.kit.reader import Record, read_topic
 
 
-__all__ = ["DEADLINE_SECONDS", "Scene"]
-
 DEADLINE_SECONDS = 40.0
 
 
 @dataclass(frozen=True)
 class Scene:
-    """
-    One test's topics and directories.
-
-    Attributes:
-        topic: The topics.
-        folder: Where the bridge's outbox directory would be.
-    """
+    """One test's topics and directories."""
 
     topic: Topic
     folder: Path

@@ -9,13 +9,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from bridge.outbox.disk.looking import look
+from bridge.outbox.requests import Requests
 
 from bridge.cli.failures import telling
 from bridge.consumer.dead_letters import replaying
 from bridge.errors import KafkaRefusedError, OutboxDirectoryError
 from bridge.events.record import Envelope, Record
-from bridge.outbox.disk.looking import look
-from bridge.outbox.requests import Requests
 from bridge.replay import directory_of, writer
 from bridge.settings import LimitSettings, OutboxSettings
 from tests.consumer.dead_letters.letters import NOW_MS, SOURCE, Sent, payload, sent
@@ -101,6 +101,7 @@ async def test_each_kind_of_letter_has_its_outcome(scene: Scene) -> None:
         sent(b"\x89PNG", "invalid_preview", key="job-3"),
         sent(b'{"request', "too_large", more={"bridge_truncated": b"true"}),
         sent(payload("job-4"), "refused_by_broker", key="job-4", more=refused),
+        sent(b'{"request_id": "job-7", "status": "asleep"}', "too_deep"),
         sent(payload("job-5"), "too_pretty"),
         Sent(payload("job-6")),
         Sent(None),
@@ -108,7 +109,7 @@ async def test_each_kind_of_letter_has_its_outcome(scene: Scene) -> None:
     done = await scene.replay()
     assert {outcome.value: n for outcome, n in done.tally.outcomes.items() if n} == {
         "replayed": 1,
-        "still_invalid": 3,
+        "still_invalid": 4,
         "after_terminal": 1,
         "invalid_preview": 1,
         "truncated": 1,
@@ -116,9 +117,14 @@ async def test_each_kind_of_letter_has_its_outcome(scene: Scene) -> None:
         "unknown_reason": 1,
         "foreign": 2,
     }
-    assert done.tally.invalid == {"not_json": 2, "missing_request_id": 1}
-    assert done.tally.letters == 11
-    assert [record.key for record in await scene.read()] == [b"job-1"]
+    assert done.tally.invalid == {
+        "not_json": 2,
+        "missing_request_id": 1,
+        "unknown_status": 1,
+    }
+    assert done.tally.letters == 12
+    (record,) = await scene.read()
+    assert (record.key, record.value) == (b"job-1", payload("job-1"))
 
 
 async def test_no_mixture_of_runs_replays_a_letter_twice(scene: Scene) -> None:

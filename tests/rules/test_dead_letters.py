@@ -6,11 +6,11 @@ import hashlib
 from functools import partial
 
 import msgspec
+from bridge.outbox.jobs.in_flight import Jobs
+from bridge.outbox.jobs.order import Order
 
 from bridge.events import dead_letter
 from bridge.events.record import Envelope, Record, StoredRecord
-from bridge.outbox.jobs.in_flight import Jobs
-from bridge.outbox.jobs.order import Order
 from tests.rules.images import data_uri, image
 from tests.rules.intake import RECEIVED_AT_US, SOURCE, Outlet, status
 

@@ -1,8 +1,4 @@
-"""
-A Pusher client for tests: it says exactly what it is told and nothing by itself.
-
-Owns one WebSocket connection. What a server should answer belongs to the tests.
-"""
+"""A Pusher client for tests: it says exactly what it is told and nothing by itself."""
 
 from __future__ import annotations
 
@@ -30,8 +26,6 @@ from bridge.sandbox import Sandbox
 from bridge.sandbox.signing import App
 
 
-__all__ = ["Client", "connect", "subscribed", "wait_until"]
-
 _DEADLINE_SECONDS = 10.0
 
 
@@ -47,15 +41,7 @@ async def wait_until(
 
 
 class Client:
-    """
-    One connection.
-
-    Attributes:
-        close: The server's close code and reason, once it has closed.
-        accept: The server's answer to the upgrade.
-        status: The HTTP status of a refused upgrade.
-        ended: Whether the stream is at its end.
-    """
+    """One connection."""
 
     def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
         self.stream = stream

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from bridge.sandbox import Sandbox, SandboxConfig
-from tests.kit import downloads
+from tests.kit import cache, npm
 
 
 Start = Callable[..., Awaitable[tuple[Sandbox, str]]]
@@ -26,16 +26,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         "seed_clients" in getattr(item, "fixturenames", ()) for item in session.items
     ):
         # Should it fail, the tests that need them fail with its message.
-        with contextlib.suppress(downloads.FetchError):
-            downloads.fetch_seed_clients()
+        with contextlib.suppress(cache.FetchError):
+            npm.fetch_seed_clients()
 
 
 @pytest.fixture(scope="session")
 def seed_clients() -> Path:
     """The folder with the `node_modules` of dryAPI's documented clients."""
     try:
-        return downloads.fetch_seed_clients()
-    except downloads.FetchError as error:
+        return npm.fetch_seed_clients()
+    except cache.FetchError as error:
         pytest.fail(str(error), pytrace=False)
 
 

@@ -303,38 +303,6 @@ async def test_jobs_at_once_are_bounded(start: Start, http: httpx.AsyncClient) -
     assert int(answer.headers["Retry-After"]) > 0
 
 
-async def test_simulated_jobs_keep_order_and_counts_agree(
-    start: Start, http: httpx.AsyncClient
-) -> None:
-    """After the stop a subscriber has what was counted, each job's events in order."""
-    sandbox, base = await start(rate=0, fail=0.1)
-    async with subscribed(sandbox, base) as client:
-        answer = await http.post(f"{base}/sandbox/emission", json={"rate": 300})
-        assert answer.json()["rate"] == 300
-        await wait_until(lambda: sandbox.statistics.events_emitted > 400)
-        answer = await http.post(f"{base}/sandbox/emission", json={"rate": 0})
-        final = answer.json()
-        jobs: dict[str, list[dict[str, Any]]] = {}
-        for _ in range(final["events_emitted"]):
-            event = json.loads((await client.receive())["data"])
-            jobs.setdefault(event["request_id"], []).append(event)
-        await client.send("pusher:ping")
-        assert (await client.receive())["event"] == "pusher:pong"
-    assert (final["rate"], final["emitting"]) == (0, False)
-    statuses = [event["status"] for job in jobs.values() for event in job]
-    assert {name: statuses.count(name) for name in set(statuses)} == {
-        name: count for name, count in final["events_by_status"].items() if count
-    }
-    for job in jobs.values():
-        assert job[0]["status"] == "processing"
-        assert {event["status"] for event in job[1:-1]} <= {"in_progress"}
-        progress = [float(event["progress"]) for event in job]
-        assert progress == sorted(progress)
-    assert final["jobs_started"] == (
-        final["jobs_running"] + final["jobs_done"] + final["jobs_failed"]
-    )
-
-
 # -- Limits and faults -----------------------------------------------------------------
 
 

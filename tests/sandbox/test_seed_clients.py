@@ -1,5 +1,4 @@
-"""
-The clients that dryAPI documents receive the sandbox's events.
+"""The clients that dryAPI documents receive the sandbox's events.
 
 The programs in `clients/` stand there as dryAPI's documentation shows them. What
 is changed to run them here is in this file: host, port, TLS, the authorisation's
@@ -24,7 +23,7 @@ import pytest
 import trio
 
 from bridge.sandbox import Sandbox
-from tests.kit import downloads
+from tests.kit import wheels
 from tests.sandbox.client import wait_until
 from tests.sandbox.conftest import Start
 
@@ -154,7 +153,7 @@ async def _run_javascript(
     script.write_text(_PREAMBLE + text)
     # Node looks for packages beside the script.
     (folder / "node_modules").symlink_to(packages / "node_modules")
-    async with _running([downloads.node(), script], folder) as output:
+    async with _running([wheels.node(), script], folder) as output:
         request_id, seen = await _run_job(sandbox, base, output, last)
     return request_id, [json.loads(line) for line in seen]
 

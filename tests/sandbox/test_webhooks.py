@@ -49,14 +49,7 @@ _CODES = {
 
 
 class _Receiver:
-    """
-    A server that keeps what it gets.
-
-    Attributes:
-        calls: Header fields and raw body of each request.
-        answers: The statuses to answer with, in order; then 204.
-        elsewhere: How often the address was asked for that redirects name.
-    """
+    """A server that keeps what it gets."""
 
     def __init__(self) -> None:
         self.url = ""

@@ -221,22 +221,6 @@ async def test_a_slow_reader_loses_events_in_silence(start: Start) -> None:
         assert (await client.receive())["event"] == "request.status.updated"
 
 
-async def test_stopping_says_goodbye(start: Start) -> None:
-    """Every client gets error 4200 and close 4200, as from soketi on SIGTERM."""
-    sandbox, base = await start()
-    async with connect(base) as client:
-        await client.established()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(sandbox.stop)
-            answer = await client.receive()
-            assert (answer["event"], answer["data"]["code"]) == ("pusher:error", 4200)
-            assert await client.wait_closed() == (4200, "")
-            await client.stream.aclose()
-    with pytest.raises(OSError, match="all attempts to connect"):
-        async with connect(base):
-            pass
-
-
 async def test_clients_that_read_nothing_do_not_hold_up_the_end() -> None:
     """Cancelling ends the sandbox, whatever its clients leave unread."""
     config = SandboxConfig(listen="127.0.0.1:0", rate=5_000, preview_bytes=60_000)

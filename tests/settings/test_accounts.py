@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import ConfigError
-from bridge.settings import SourceKind, inspect, load, load_for_reading
+from bridge.settings import load, load_for_reading
 
 
 TWO = """\
@@ -235,26 +235,3 @@ def test_a_reader_neither_needs_nor_judges_accounts(file: Path) -> None:
     file.write_text("[[accounts]]\nclient_idd = 5\n")
     with pytest.raises(ConfigError, match=r"did you mean accounts\[1\]\.client_id"):
         load_for_reading({}, {}, file)
-
-
-def test_inspection_shows_each_account_in_its_place(file: Path) -> None:
-    """Right ones stand beside wrong ones, behind the settings of no group."""
-    file.write_text(TWO.replace('client_id = "two"\n', ""))
-    effective = inspect({}, {}, file).effective
-    at = next(i for i, one in enumerate(effective) if "." in one.setting.path)
-    shown = [
-        (one.setting.path, one.value, one.source.kind, one.problem is None)
-        for one in effective[at : at + 4]
-        if one.setting.kind != "secret"
-    ]
-    assert shown == [
-        ("accounts[1].client_id", "one", SourceKind.FILE, True),
-        ("accounts[2].client_id", None, SourceKind.DEFAULT, False),
-    ]
-
-
-def test_the_sources_of_listed_accounts_are_kept(file: Path) -> None:
-    """Each value's source is found by its place in the list."""
-    sources = load({}, {}, file).sources
-    assert str(sources["accounts[2].client_id"]) == f"file {file}"
-    assert sources["client_id"].kind is SourceKind.DEFAULT

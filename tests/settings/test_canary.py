@@ -111,6 +111,8 @@ def test_loaded_settings_show_no_secret() -> None:
         "BRIDGE_KAFKA_SASL_MECHANISM": "PLAIN",
         "BRIDGE_KAFKA_SASL_USERNAME": "u",
         "BRIDGE_KAFKA_SASL_PASSWORD": f"{CANARY} with spaces",
+        "BRIDGE_WEBHOOK_LISTEN": "127.0.0.1:0",
+        "BRIDGE_WEBHOOK_SECRET": f"{CANARY}-1 {CANARY}-2",
     }
     loaded = load({}, environ, None)
     assert isinstance(loaded.settings.api_token, Secret)

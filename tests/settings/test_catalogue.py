@@ -113,12 +113,3 @@ def test_defaults_are_those_of_the_structs() -> None:
         if path != "outbox.dir":
             assert value == setting.default
     assert ALL["outbox.dir"].default is None
-
-
-def test_a_name_in_a_message_has_variable_and_flag() -> None:
-    """Messages name the setting in every way it can be set."""
-    assert ALL["topic"].named == "topic (BRIDGE_TOPIC, --topic)"
-    assert (
-        ALL["api_token"].named
-        == "api_token (BRIDGE_API_TOKEN or BRIDGE_API_TOKEN_FILE)"
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from bridge.errors import ConfigError
 from bridge.settings import (
     Settings,
     SourceKind,
-    inspect,
     load,
     load_for_reading,
     load_for_replaying,
@@ -265,21 +263,3 @@ def test_a_reader_still_learns_of_wrong_kafka_settings() -> None:
         load_for_reading({}, {"BRIDGE_KAFKA_PARTITIONS": "six"}, None)
     with pytest.raises(ConfigError, match=r"kafka\.sasl_mechanism"):
         load_for_reading({}, {"BRIDGE_KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, None)
-
-
-def test_inspection_shows_right_beside_wrong() -> None:
-    """Each setting is listed, the wrong ones with what is wrong."""
-    environ = {"BRIDGE_TOPIC": "good", "BRIDGE_KAFKA_PARTITIONS": "six"}
-    inspection = inspect({}, environ, None)
-    assert inspection.settings is None
-    found = {one.setting.path: one for one in inspection.effective}
-    assert found["topic"].value == "good"
-    assert found["topic"].problem is None
-    assert "six" in (found["kafka.partitions"].problem or "")
-    assert "missing" in (found["client_id"].problem or "")
-    assert len(inspection.problems) == 3
-
-
-def test_the_process_environment_can_be_handed_over() -> None:
-    """`os.environ` itself is accepted."""
-    assert isinstance(inspect({}, os.environ, None).problems, tuple)

@@ -31,29 +31,19 @@ def problems(
     return text.split("\n") if text else []
 
 
-def test_what_is_missing_is_a_line_each() -> None:
-    """A first start without anything names both settings and how to set them."""
-    with pytest.raises(ConfigError) as caught:
-        load({}, {}, None)
-    client_id, token = str(caught.value).split("\n")
-    assert client_id.startswith("client_id (BRIDGE_CLIENT_ID, --client-id) is missing")
-    assert "dashboard" in client_id
-    assert token.startswith(
-        "api_token (BRIDGE_API_TOKEN or BRIDGE_API_TOKEN_FILE) is missing"
-    )
-    assert caught.value.exit_code is ExitCode.USAGE
-
-
 # Path, wrong texts of its variable, and what the line says.
 VARIABLES: list[tuple[str, tuple[str, ...], str]] = [
     ("topic", ("", "a b", "a" * 250, "jobs\n"), "1 to 249"),
     ("topic", ("..",), "neither '.' nor '..'"),
     ("client_id", ("",), "dashboard"),
-    ("client_id", ("a/b",), "185 letters"),
+    ("client_id", ("a/b", "a b", "\xfc", "a\n", "x" * 186), "185 letters"),
     ("api_url", ("api.dryapi.dev", "wss://h"), "https:// or http://"),
     ("api_url", ("https://", "https://h:99999", "https://h/?a=1"), "names a host"),
     ("api_url", ("https://h\t/",), "names a host"),
-    ("pusher.url", ("https://h", "wss://[::1"), "wss:// or ws://"),
+    ("pusher.url", ("https://h", "wss://[::1", "", "h:443"), "wss:// or ws://"),
+    ("pusher.url", ("ws://", "ws://:80", "ws://h:port"), "names a host"),
+    ("pusher.url", ("ws://h:99999", "ws://h:0", "ws://u:s@h"), "names a host"),
+    ("pusher.url", ("ws://h/?query", "ws://h/#fragment"), "names a host"),
     ("pusher.app_key", ("",), "not empty"),
     ("pusher.app_key", ("a/b",), "app key"),
     ("delivery", ("at-most-once",), "idempotent or transactional"),
@@ -235,6 +225,11 @@ TOGETHER: list[tuple[dict[str, str], str, str]] = [
         _SSL | {"KAFKA_SSL_KEY_FILE": __file__},
         "kafka.ssl_cert_file",
         "is missing: kafka.ssl_key_file needs it",
+    ),
+    (
+        _SSL | {"KAFKA_SSL_KEY_PASSWORD": CANARY},
+        "kafka.ssl_key_password",
+        "kafka.ssl_key_file is not",
     ),
     (
         {"KAFKA_SSL_CA_FILE": __file__},

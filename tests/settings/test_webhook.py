@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import ConfigError
-from bridge.settings import Loaded, inspect, load, load_for_reading
+from bridge.settings import Loaded, load, load_for_reading
 
 
 NEEDED = {"BRIDGE_CLIENT_ID": "client-1", "BRIDGE_API_TOKEN": "token-1"}
@@ -145,17 +145,18 @@ def test_what_does_not_fit_is_one_line(subtests: pytest.Subtests) -> None:
 
 
 @pytest.mark.parametrize(
-    "operations", ["127.0.0.1:8081", "[::1]:8443", "10.0.0.1:8443"]
+    ("webhook", "operations"),
+    [
+        ("127.0.0.1:8443", "127.0.0.1:8081"),
+        ("127.0.0.1:8443", "[::1]:8443"),
+        ("127.0.0.1:8443", "10.0.0.1:8443"),
+        # The system chooses another one each time.
+        ("127.0.0.1:0", "127.0.0.1:0"),
+    ],
 )
-def test_two_ports_or_two_addresses_fit(operations: str) -> None:
+def test_two_ports_or_two_addresses_fit(webhook: str, operations: str) -> None:
     """One port at two addresses of the machine is two places."""
-    webhook = {"WEBHOOK_LISTEN": "127.0.0.1:8443"}
-    load({}, environment(webhook, SECRET, {"OPERATIONS_LISTEN": operations}), None)
-
-
-def test_ports_that_the_system_chooses_are_not_the_same() -> None:
-    """Port 0 is another one each time."""
-    ports = {"WEBHOOK_LISTEN": "127.0.0.1:0", "OPERATIONS_LISTEN": "127.0.0.1:0"}
+    ports = {"WEBHOOK_LISTEN": webhook, "OPERATIONS_LISTEN": operations}
     load({}, environment(ports, SECRET), None)
 
 
@@ -286,10 +287,3 @@ def test_secrets_of_listed_accounts_are_hidden(tmp_path: Path) -> None:
     hidden: list[str] = []
     settings.hide_secrets(hidden.append)
     assert hidden == ["t-one", "t-two", "whsec_1", "whsec_2"]
-
-
-def test_what_is_in_force_shows_no_webhook_secret() -> None:
-    """Neither `repr` nor what `bridge config show` is made from."""
-    environ = environment(LISTEN, {"WEBHOOK_SECRET": "canary-1 canary-2"})
-    shown = repr(inspect({}, environ, None)) + repr(load({}, environ, None))
-    assert "canary" not in shown

@@ -1,9 +1,4 @@
-"""
-A collector of our own: takes spans as OTLP over HTTP, and keeps them.
-
-Owns the way from a request to plain spans, decoded with the protocol's own messages.
-What the spans should be is for the tests.
-"""
+"""A collector of our own: takes spans as OTLP over HTTP, and keeps them."""
 
 from __future__ import annotations
 
@@ -25,9 +20,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # noqa: 
 from bridge.tracing.sdk import Tracing
 
 
-__all__ = ["Collector", "ReceivedLink", "ReceivedSpan", "end"]
-
-
 def end(tracing: Tracing) -> None:
     """Bring all spans out, as the service does when it stops."""
     trio.run(_run_and_stop, tracing)
@@ -42,14 +34,7 @@ async def _run_and_stop(tracing: Tracing) -> None:
 
 @dataclass(frozen=True)
 class ReceivedLink:
-    """
-    A link of a span.
-
-    Attributes:
-        trace_id: Where it leads, in hexadecimal.
-        span_id: Likewise.
-        attributes: What it says.
-    """
+    """A link of a span."""
 
     trace_id: str
     span_id: str
@@ -58,23 +43,7 @@ class ReceivedLink:
 
 @dataclass(frozen=True)
 class ReceivedSpan:
-    """
-    A span as it came.
-
-    Attributes:
-        name: Its name.
-        kind: Its kind's number in OTLP: 3 is a client's, 4 a producer's.
-        trace_id: Its trace, in hexadecimal.
-        span_id: Itself.
-        parent_id: Its parent; empty where it has none.
-        started_ns: When it began.
-        ended_ns: When it ended.
-        failed: Whether its status is an error.
-        message: What its status says.
-        attributes: What it says.
-        links: Where it leads.
-        resource: What its process says of itself.
-    """
+    """A span as it came."""
 
     name: str
     kind: int
@@ -97,15 +66,7 @@ class ReceivedSpan:
 
 
 class Collector:
-    """
-    Listens on a port of its own while it is entered.
-
-    Attributes:
-        spans: What has come, in order.
-        headers: What stood in the head of each request.
-        paths: What each request asked for.
-        bodies: The requests' bytes, decompressed.
-    """
+    """Listens on a port of its own while it is entered."""
 
     def __init__(self) -> None:
         self.spans: list[ReceivedSpan] = []

@@ -1,8 +1,4 @@
-"""
-A process that takes webhooks until somebody kills it.
-
-Started by `test_killed` with an outbox's directory; prints its port.
-"""
+"""A process that takes webhooks until somebody kills it."""
 
 from __future__ import annotations
 
@@ -13,26 +9,14 @@ import trio
 
 from bridge.outbox import Outbox
 from bridge.serving import serve
-from bridge.settings import Secret, WebhookSettings
-from bridge.webhooks.receiver import Receiver, Recipient
-from bridge.webhooks.statistics import WebhookStatistics
-from bridge.webhooks.steady import steady_clock
 from tests.outbox.making import running
-from tests.webhooks.making import CLIENT_ID, SECRET, make_of
+from tests.webhooks.taking import Taking
 
 
 async def _main(outbox: Outbox) -> None:
-    receiver = Receiver(
-        [Recipient(CLIENT_ID, Secret(SECRET), make_of())],
-        take=outbox.take,
-        expect=lambda _: None,
-        statistics=WebhookStatistics([CLIENT_ID]),
-        settings=WebhookSettings(hold_seconds=3600),
-        steady_us=steady_clock(),
-        is_single=True,
-    )
+    app = Taking(outbox, hold_seconds=3600).receiver.app
     async with trio.open_nursery() as nursery:
-        port: int = await nursery.start(serve, receiver.app, "127.0.0.1:0")
+        port: int = await nursery.start(serve, app, "127.0.0.1:0")
         print(port, flush=True)  # noqa: T201 - for whoever started it
 
 

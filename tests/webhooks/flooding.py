@@ -1,5 +1,4 @@
-"""
-A process that floods a receiver with webhooks of every kind, good and bad.
+"""A process that floods a receiver with webhooks of every kind, good and bad.
 
 Started by `test_flood` with a port, numbers and a seed. It prints, as JSON, what each
 request was answered; what is right the test decides.
@@ -20,8 +19,6 @@ import trio
 
 from tests.webhooks.making import SECRET, body_of, completed, failed, processing, signed
 
-
-__all__ = ["GENUINE", "KINDS", "Answer", "Kind", "Report"]
 
 Kind = Literal[
     "whole",
@@ -53,16 +50,7 @@ _DRIP_SECONDS = 0.2
 
 
 class Answer(msgspec.Struct):
-    """
-    What became of one request.
-
-    Attributes:
-        kind: What it was.
-        job: What its body tells of; a repeated one has that of the first.
-        status: The answer's, 0 if none came.
-        said: What the answer says, if it says something.
-        seconds: How long it took.
-    """
+    """What became of one request."""
 
     kind: Kind
     job: str
@@ -72,14 +60,7 @@ class Answer(msgspec.Struct):
 
 
 class Report(msgspec.Struct):
-    """
-    What became of all.
-
-    Attributes:
-        answers: One for each request.
-        seconds: How long all of it took.
-        slow: How often a slow client's connection was ended; it comes again.
-    """
+    """What became of all."""
 
     answers: list[Answer]
     seconds: float

@@ -16,21 +16,12 @@ from tests.webhooks.making import CLIENT_ID, SOURCE, make_of
 from tests.webhooks.shelf import Shelf
 
 
-__all__ = ["NOW_US", "SECOND", "HoldingHouse"]
-
 NOW_US = 1_800_000_000_000_000
 SECOND = 1_000_000
 
 
 class HoldingHouse:
-    """
-    A shelf with a holding, at `NOW_US` when it is made.
-
-    Attributes:
-        asked: What the ledger was asked.
-        written: What it was told.
-        left: When each place was released, in seconds since the begin.
-    """
+    """A shelf with a holding, at `NOW_US` when it is made."""
 
     def __init__(self, hold_seconds: float = 10.0) -> None:
         self.shelf = Shelf()

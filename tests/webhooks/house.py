@@ -17,25 +17,15 @@ from tests.webhooks.making import CLIENT_ID, SECRET, make_of, signed
 from tests.webhooks.shelf import Shelf
 
 
-__all__ = ["MAX_BYTES", "NOW", "PATH", "House", "piece"]
-
 NOW = 1_800_000_000
 PATH = "/webhooks/dryapi"
 MAX_BYTES = 2048
 
 
 class House:
-    """
-    A receiver in front of a shelf, and a client of it.
+    """A receiver in front of a shelf, and a client of it."""
 
-    Attributes:
-        expected: When something was said to be due.
-        now: The wall clock, in seconds.
-    """
-
-    def __init__(
-        self, *client_ids: str, is_single: bool = False, secret: Secret | None = None
-    ) -> None:
+    def __init__(self, *client_ids: str, secret: Secret | None = None) -> None:
         self.shelf = Shelf()
         self.expected: list[int] = []
         self.now = float(NOW)
@@ -51,7 +41,7 @@ class House:
             statistics=WebhookStatistics(names),
             settings=WebhookSettings(max_body_bytes=MAX_BYTES, hold_seconds=10.0),
             steady_us=self.steady_us,
-            is_single=is_single or not client_ids,
+            is_single=not client_ids,
             now_ns=lambda: round(self.now * 10**6) * 1000,
         )
         transport = httpx.ASGITransport(self.receiver.app)

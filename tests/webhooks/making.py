@@ -13,19 +13,6 @@ from bridge.sandbox.signing import webhook_signature
 from bridge.webhooks.ports import Make
 
 
-__all__ = [
-    "CLIENT_ID",
-    "SECRET",
-    "SOURCE",
-    "body_of",
-    "completed",
-    "failed",
-    "make_of",
-    "processing",
-    "signed",
-    "source_of",
-]
-
 CLIENT_ID = "42"
 SECRET = "whsec_made-up"
 

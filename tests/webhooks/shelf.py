@@ -1,9 +1,4 @@
-"""
-Stands for the outbox: the doors that webhooks use, in memory and on trio's thread.
-
-It does what the ports say and nothing else. What the real outbox does is shown by its
-own tests, and together with this room in `test_flood`.
-"""
+"""Stands for the outbox: what webhooks use of it, in memory and on one thread."""
 
 from __future__ import annotations
 
@@ -14,25 +9,8 @@ from bridge.errors import OutboxError
 from bridge.outbox.values import Delivery, Held, JobInFlight
 
 
-__all__ = ["Shelf"]
-
-
 class Shelf:
-    """
-    What was taken, held and released.
-
-    Attributes:
-        deliveries: All that were taken, in order, none twice.
-        released: The place and gaps of each release, in order.
-        jobs: The jobs in flight, by source and id.
-        asked: How many rows `held` was asked for, each time.
-        is_silent: Whether nothing is answered any more.
-        is_closed: Whether everything is cancelled.
-        error: What the next ones fail with.
-        is_written: Whether a place's record is needed; all are.
-        under_way: Futures that were not answered.
-        most_under_way: The largest number of releases that were not answered yet.
-    """
+    """What was taken, held and released."""
 
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []

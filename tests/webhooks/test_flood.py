@@ -13,20 +13,16 @@ import pytest
 import trio
 
 from bridge.events.record import StoredRecord
-from bridge.outbox import Outbox
 from bridge.serving import Limits, serve
-from bridge.settings import Secret, WebhookSettings
-from bridge.webhooks.holding import Holding
-from bridge.webhooks.receiver import Receiver, Recipient
 from bridge.webhooks.signature import Fault
-from bridge.webhooks.statistics import Outcome, Release, WebhookStatistics
-from bridge.webhooks.steady import steady_clock
+from bridge.webhooks.statistics import Outcome, Release
 from tests.outbox.making import Log, fresh, running, spread
 from tests.sandbox.client import wait_until
 from tests.webhooks import flooding
 from tests.webhooks.conftest import Told
 from tests.webhooks.flooding import GENUINE, Answer, Report
-from tests.webhooks.making import CLIENT_ID, SECRET, SOURCE, make_of
+from tests.webhooks.making import CLIENT_ID
+from tests.webhooks.taking import Taking
 
 
 _HOLD_SECONDS = 0.5
@@ -45,47 +41,19 @@ _EXPECTED = {
 }
 
 
-class _Bridge:
-    """What of the bridge takes webhooks, and its outbox."""
-
-    def __init__(self, outbox: Outbox) -> None:
-        self.statistics = WebhookStatistics([CLIENT_ID])
-        steady_us = steady_clock()
-        settings = WebhookSettings(hold_seconds=_HOLD_SECONDS)
-        self.written: list[str] = []
-        self.holding = Holding(
-            outbox,
-            find=outbox.jobs.find,
-            healable=lambda *_: (),
-            on_written=lambda _client_id, job, _gap_ids: self.written.append(job),
-            client_ids={SOURCE: CLIENT_ID},
-            hold_seconds=settings.hold_seconds,
-            steady_us=steady_us,
-            statistics=self.statistics,
-        )
-        self.receiver = Receiver(
-            [Recipient(CLIENT_ID, Secret(SECRET), make_of())],
-            take=outbox.take,
-            expect=self.holding.expect,
-            statistics=self.statistics,
-            settings=settings,
-            steady_us=steady_us,
-            is_single=True,
-        )
-
-    def count(self, *outcomes: Outcome | Fault) -> int:
-        """Say how many were answered so."""
-        return sum(self.statistics.deliveries[CLIENT_ID, one] for one in outcomes)
+def _count(bridge: Taking, *outcomes: Outcome | Fault) -> int:
+    """Say how many were answered so."""
+    return sum(bridge.statistics.deliveries[CLIENT_ID, one] for one in outcomes)
 
 
 async def _flood(
     path: Path, count: int, connections: int, slow: int
-) -> tuple[Report, _Bridge, list[StoredRecord]]:
+) -> tuple[Report, Taking, list[StoredRecord]]:
     """Flood a bridge; give what its client saw, and the rows of its outbox."""
     with running(path) as outbox, Log(outbox) as log:
         for topic in ("jobs", "jobs.dlq"):
             outbox.open_topic(topic, spread(3), fresh(3), None).result(10)
-        bridge = _Bridge(outbox)
+        bridge = Taking(outbox, _HOLD_SECONDS)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(bridge.holding.run)
 
@@ -100,7 +68,7 @@ async def _flood(
             run = await trio.run_process(program, capture_stdout=True)
             report = msgspec.json.decode(run.stdout, type=Report)
             released = bridge.statistics.released
-            taken = bridge.count(Outcome.TAKEN)
+            taken = _count(bridge, Outcome.TAKEN)
             await wait_until(lambda: sum(released.values()) == taken, seconds=30)
             await wait_until(lambda: outbox.statistics.rows == 0)
             nursery.cancel_scope.cancel()
@@ -108,7 +76,7 @@ async def _flood(
     return report, bridge, [row for lane in log.rows.values() for row in lane]
 
 
-def _check(report: Report, bridge: _Bridge, rows: Iterable[StoredRecord]) -> None:
+def _check(report: Report, bridge: Taking, rows: Iterable[StoredRecord]) -> None:
     """Nothing is lost, nothing taken that shouldn't be, and each is there once."""
     by_job: dict[str, list[Answer]] = {}
     for answer in report.answers:
@@ -127,10 +95,10 @@ def _check(report: Report, bridge: _Bridge, rows: Iterable[StoredRecord]) -> Non
     assert set(told.values()) == {1}
     assert bridge.statistics.released[Release.WRITTEN] == len(told)
     genuine = [answer for answer in report.answers if answer.kind in GENUINE]
-    assert bridge.count(Outcome.TAKEN) == len(by_job)
-    assert bridge.count(Outcome.TAKEN, Outcome.KNOWN) >= len(genuine)
+    assert _count(bridge, Outcome.TAKEN) == len(by_job)
+    assert _count(bridge, Outcome.TAKEN, Outcome.KNOWN) >= len(genuine)
     cut = [one for one in report.answers if one.kind.startswith("truncated")]
-    assert bridge.count(Outcome.BROKEN_OFF) >= len(cut)
+    assert _count(bridge, Outcome.BROKEN_OFF) >= len(cut)
 
 
 def _job_of(row: StoredRecord) -> str:
@@ -146,7 +114,7 @@ async def test_a_flood(tmp_path: Path, told: Told) -> None:
     report, bridge, rows = await _flood(tmp_path, 1000, 40, 10)
     _check(report, bridge, rows)
     assert {answer.kind for answer in report.answers} == set(flooding.KINDS)
-    assert bridge.count(Outcome.UNAVAILABLE) == 0
+    assert _count(bridge, Outcome.UNAVAILABLE) == 0
 
 
 @pytest.mark.slow

@@ -7,10 +7,9 @@ import trio
 from trio.testing import MockClock
 
 from bridge.errors import OutboxFullError
-from bridge.outbox.values import JobInFlight
 from bridge.webhooks.statistics import Release
 from tests.webhooks.holding_house import NOW_US, SECOND, HoldingHouse
-from tests.webhooks.making import CLIENT_ID, SOURCE, source_of
+from tests.webhooks.making import source_of
 
 
 _HOUR = 3600 * SECOND
@@ -109,37 +108,6 @@ async def test_a_clock_that_was_ahead_hides_nothing_behind_others(
 
 
 # -- What becomes of them -----------------------------------------------------------
-
-
-async def test_the_ends_of_jobs_heal_gaps(
-    nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    """The ledger is asked with what is known of each, and told what was written."""
-    house = HoldingHouse()
-    nursery.start_soon(house.holding.run)
-    await trio.sleep(1)
-    done, failed = house.take("done"), house.take("error")
-    begun, letter = house.take("processing"), house.take(None)
-    seen = JobInFlight(f"job-{failed}", "in_progress", "45.50", NOW_US - 7)
-    house.shelf.jobs[SOURCE, seen.request_id] = seen
-    await trio.sleep(20)
-    assert house.asked == [
-        (CLIENT_ID, None, NOW_US - 1),
-        (CLIENT_ID, NOW_US - 7, NOW_US - 1),
-    ]
-    gaps = ("gap-1", "gap-2")
-    assert dict(house.shelf.released) == {
-        letter: (),
-        done: gaps,
-        failed: gaps,
-        begun: (),
-    }
-    assert house.written == [
-        (CLIENT_ID, f"job-{done}", gaps),
-        (CLIENT_ID, f"job-{failed}", gaps),
-    ]
-    assert house.statistics.released == {Release.WRITTEN: 4, Release.SUPERSEDED: 0}
-    nursery.cancel_scope.cancel()
 
 
 async def test_an_account_that_is_gone(

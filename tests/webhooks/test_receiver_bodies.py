@@ -16,7 +16,6 @@ from bridge.errors import OutboxFullError
 from tests.webhooks.conftest import Told
 from tests.webhooks.house import MAX_BYTES, NOW, PATH, House, piece
 from tests.webhooks.making import CLIENT_ID, SECRET, body_of, completed, failed, signed
-from tests.webhooks.shelf import Shelf
 
 
 # -- Bodies -------------------------------------------------------------------------
@@ -26,15 +25,6 @@ async def _chunked(body: bytes, size: int = 100, wait: float = 0) -> Any:
     for begin in range(0, len(body), size):
         await trio.sleep(wait)
         yield body[begin : begin + size]
-
-
-async def test_a_body_may_come_inpieces(autojump_clock: MockClock) -> None:
-    """Chunked and without a length it is the same body."""
-    house = House()
-    body = body_of("job.completed", completed())
-    headers = signed(body, NOW, secret=f"{SECRET}-42")
-    answer = await house.post(_chunked(body, 10, 0.01), headers)
-    assert answer.json() == {"status": "taken"}
 
 
 async def test_the_largest_body_is_taken() -> None:
@@ -88,18 +78,6 @@ async def test_a_body_must_come_in_time(autojump_clock: MockClock) -> None:
     assert trio.current_time() - begun == pytest.approx(5)
     assert house.outcomes() == {"too_slow": 1}
     assert house.shelf.deliveries == []
-
-
-@pytest.mark.parametrize("pieces", [0, 1, 2])
-async def test_a_body_that_breaks_off_takes_nothing(pieces: int) -> None:
-    """Wherever the sender hangs up: what came is no delivery."""
-    house = House()
-    body = body_of("job.completed", completed())
-    came = [piece(body), piece(b"")][:pieces]
-    status = await house.told(body, iter([*came, {"type": "http.disconnect"}]))
-    assert status == 400
-    assert house.shelf.deliveries == []
-    assert house.outcomes() == {"broken_off": 1}
 
 
 # -- The disk -----------------------------------------------------------------------
@@ -164,19 +142,6 @@ async def test_an_outbox_that_has_ended(autojump_clock: MockClock) -> None:
     begun = trio.current_time()
     answer = await house.post(body_of("job.completed", completed()))
     assert (answer.status_code, trio.current_time()) == (503, begun)
-
-
-async def test_an_outbox_that_refuses_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """An outbox may refuse before it gives a future."""
-
-    def take(_: Shelf, __: object) -> Any:
-        raise OutboxFullError("full")
-
-    monkeypatch.setattr(Shelf, "take", take)
-    answer = await House().post(body_of("job.completed", completed()))
-    assert answer.status_code == 503
 
 
 async def test_what_needs_no_disk_is_answered_without_one() -> None:

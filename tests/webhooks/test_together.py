@@ -4,88 +4,51 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx  # noqa: TID251 - the tests are the sender
-import pytest
 import trio
 
 from bridge.events import dead_letter
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.settings import OutboxSettings, Secret, WebhookSettings
-from bridge.webhooks.holding import Holding
-from bridge.webhooks.receiver import Receiver, Recipient
-from bridge.webhooks.statistics import Release, WebhookStatistics
-from bridge.webhooks.steady import steady_clock
+from bridge.settings import OutboxSettings
+from bridge.webhooks.statistics import Release
 from tests.outbox.making import Log, fresh, spread, threaded
 from tests.rules.intake import Outlet, event, status
 from tests.sandbox.client import wait_until
 from tests.webhooks.making import (
     CLIENT_ID,
-    SECRET,
-    SOURCE,
     body_of,
     completed,
     failed,
-    make_of,
     processing,
     signed,
 )
+from tests.webhooks.taking import Taking
 
 
 # So long that the socket is sure to be faster.
 _LONG_SECONDS = 1.0
 _GAPS = ("gap-1",)
 
+# As the webhooks of jobs that have ended say.
+_ENDED_US = 1_800_000_000_000_000
+
 
 class _Bridge:
-    """
-    What takes webhooks, and lets them go, in front of an outbox.
-
-    Attributes:
-        healed: What was healed: the job, and its gaps.
-        heard: When each job had been heard of last, as the ledger was told.
-        holding: Lets them go.
-        released: How many, and what became of them.
-    """
+    """What takes webhooks, and lets them go, in front of an outbox."""
 
     def __init__(self, outbox: Outbox, log: Log, hold_seconds: float) -> None:
-        self.healed: list[tuple[str, tuple[str, ...]]] = []
-        self.heard: list[int | None] = []
         self._outbox = outbox
         self._log = log
-        steady_us, statistics = steady_clock(), WebhookStatistics([CLIENT_ID])
-        self.released = statistics.released
-        self.holding = Holding(
-            outbox,
-            find=outbox.jobs.find,
-            healable=self._healable,
-            on_written=lambda _, job, gaps: self.healed.append((job, tuple(gaps))),
-            client_ids={SOURCE: CLIENT_ID},
-            hold_seconds=hold_seconds,
-            steady_us=steady_us,
-            statistics=statistics,
-        )
-        receiver = Receiver(
-            [Recipient(CLIENT_ID, Secret(SECRET), make_of())],
-            take=outbox.take,
-            expect=self.holding.expect,
-            statistics=statistics,
-            settings=WebhookSettings(hold_seconds=hold_seconds),
-            steady_us=steady_us,
-            is_single=True,
-        )
-        transport = httpx.ASGITransport(receiver.app)
+        self.taking = Taking(outbox, hold_seconds, _GAPS)
+        self.released = self.taking.statistics.released
+        transport = httpx.ASGITransport(self.taking.receiver.app)
         self._http = httpx.AsyncClient(transport=transport, base_url="http://bridge")
-
-    def _healable(self, _: str, heard_us: int | None, ended_us: int | None) -> Any:
-        assert ended_us is not None
-        self.heard.append(heard_us)
-        return _GAPS
 
     async def post(self, name: str, data: object, **members: Any) -> str:
         """Send a webhook; give what is answered."""
@@ -137,7 +100,7 @@ async def _in_front_of(
         outbox.open_topic(topic, spread(1), fresh(1), None).result(10)
     bridge = _Bridge(outbox, log, hold_seconds)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(bridge.holding.run)
+        nursery.start_soon(bridge.taking.holding.run)
         yield bridge
         nursery.cancel_scope.cancel()
 
@@ -154,7 +117,7 @@ async def test_the_sockets_own_end_comes_first(tmp_path: Path) -> None:
             ("job-1", "done", "socket"),
         ]
         assert bridge.released == {Release.WRITTEN: 0, Release.SUPERSEDED: 1}
-        assert bridge.healed == []
+        assert bridge.taking.written == []
         assert bridge.rows("jobs.dlq") == []
 
 
@@ -171,8 +134,10 @@ async def test_a_failed_job_is_known_from_its_webhook(tmp_path: Path) -> None:
             ("job-1", "error", "webhook"),
         ]
         assert bridge.rows("jobs.dlq") == [("job-1", "done", "socket")]
-        assert bridge.healed == [("job-1", _GAPS)]
-        assert bridge.heard[0] is not None
+        assert bridge.taking.written == [("job-1", _GAPS)]
+        ((who, heard_us, ended_us),) = bridge.taking.asked
+        assert (who, ended_us) == (CLIENT_ID, _ENDED_US)
+        assert heard_us is not None
 
 
 async def test_a_job_that_nobody_heard_of(tmp_path: Path) -> None:
@@ -185,42 +150,9 @@ async def test_a_job_that_nobody_heard_of(tmp_path: Path) -> None:
             ("job-1", "processing", "webhook"),
             ("job-1", "done", "webhook"),
         ]
-        assert bridge.healed == [("job-1", _GAPS)]
-
-
-async def test_a_beginning_that_the_socket_has_told(tmp_path: Path) -> None:
-    """What is known of a job is no news."""
-    async with _bridge(tmp_path, _LONG_SECONDS) as bridge:
-        await bridge.post("job.processing", processing())
-        bridge.hear(status(status="in_progress"))
-        await bridge.left(1)
-        assert bridge.rows() == [("job-1", "in_progress", "socket")]
-        assert bridge.released[Release.SUPERSEDED] == 1
-
-
-@pytest.mark.parametrize("events", [("completed", "failed"), ("failed", "completed")])
-async def test_two_ends_are_one(tmp_path: Path, events: Sequence[str]) -> None:
-    """The first that came is the end, whichever it is."""
-    data = {"completed": completed(), "failed": failed()}
-    async with _bridge(tmp_path) as bridge:
-        for name in events:
-            await bridge.post(f"job.{name}", data[name])
-        await bridge.left(2)
-        ends = {"completed": "done", "failed": "error"}
-        assert bridge.rows() == [("job-1", ends[events[0]], "webhook")]
-        assert len(bridge.healed) == 1
-        assert bridge.rows("jobs.dlq") == []
-
-
-async def test_what_makes_no_sense_is_on_the_dead_letters(tmp_path: Path) -> None:
-    """At once, and each delivery once."""
-    async with _bridge(tmp_path) as bridge:
-        for said in ("taken", "known"):
-            answer = await bridge.post("job.completed", {"id": 7}, delivery_id="d-1")
-            assert answer == said
-        await wait_until(lambda: sum(bridge.released.values()) == 1, seconds=5)
-        assert bridge.released[Release.WRITTEN] == 1
-        assert bridge.rows() == []
+        # That it began heals nothing.
+        assert len(bridge.taking.asked) == 1
+        assert bridge.taking.written == [("job-1", _GAPS)]
 
 
 async def test_what_is_held_outlives_the_process(tmp_path: Path) -> None:
@@ -238,3 +170,4 @@ async def test_what_is_held_outlives_the_process(tmp_path: Path) -> None:
             ("job-1", "webhook"),
             ("job-2", "webhook"),
         ]
+        assert bridge.taking.asked == [(CLIENT_ID, None, _ENDED_US)] * 2

@@ -1,8 +1,4 @@
-"""Dead letters as bridges write them, for real topics and without one.
-
-Owns how such records are made and written; what they should lead to is for each
-test to say.
-"""
+"""Dead letters as bridges write them, for real topics and without one."""
 
 from __future__ import annotations
 
@@ -19,17 +15,6 @@ from bridge.kafka.reader import ConsumedRecord
 from tests.conftest import Topic
 
 
-__all__ = [
-    "DEADLINE_SECONDS",
-    "NOW_MS",
-    "SOURCE",
-    "Sent",
-    "consumed",
-    "payload",
-    "sent",
-    "write",
-]
-
 DEADLINE_SECONDS = 30.0
 
 SOURCE = "https://api.example.org/clients/client-7"
@@ -42,15 +27,7 @@ NOW_MS = (time.time_ns() // 1_000_000_000 - 60) * 1000
 
 @dataclass(frozen=True)
 class Sent:
-    """One record to write.
-
-    Attributes:
-        value: Its value.
-        key: Its key.
-        headers: Its headers.
-        timestamp_ms: Its time.
-        partition: Where it goes.
-    """
+    """One record to write."""
 
     value: bytes | None
     key: bytes | None = None

@@ -51,27 +51,8 @@ def test_what_stays(letter: Sent, expected: Outcome) -> None:
     assert outcome(letter) is expected
 
 
-def test_what_a_broker_refused_is_tried_only_when_asked_for() -> None:
-    """Else each replay could add another letter of the same record."""
-    letter = sent(payload("job-1"), "refused_by_broker", more=_REFUSED)
-    assert outcome(letter) is Outcome.REFUSED_BY_BROKER
-    assert outcome(letter, "refused_by_broker") is None
-
-
 def test_a_record_of_another_topic_is_no_event() -> None:
     """Gaps and previews can be refused as well."""
     refused = _REFUSED | {"bridge_refused_topic": b"jobs.gaps"}
     letter = sent(b"{}", "refused_by_broker", more=refused)
     assert outcome(letter, "refused_by_broker") is Outcome.OTHER_TOPIC
-
-
-def test_a_choice_leaves_all_other_reasons_out() -> None:
-    """Also those that would stay anyway."""
-    assert outcome(sent(b"{}", "not_json"), "invalid_field") is Outcome.NOT_CHOSEN
-    assert outcome(sent(b"{}", "after_terminal"), "not_json") is Outcome.NOT_CHOSEN
-    assert outcome(sent(b"{}", "not_json"), "not_json") is None
-
-
-def test_each_outcome_has_its_words() -> None:
-    """They are what a person sees beside the count."""
-    assert all(each.meaning for each in Outcome)

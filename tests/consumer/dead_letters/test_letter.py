@@ -6,7 +6,7 @@ import pytest
 
 from bridge.consumer.dead_letters.letter import NO_REASON, as_letter, received_at_us
 from bridge.consumer.dead_letters.overview import OTHER_REASONS, Reasons
-from bridge.consumer.texts import plain, utc
+from bridge.consumer.texts import utc
 from tests.consumer.dead_letters.letters import Sent, consumed, sent
 
 
@@ -70,13 +70,6 @@ def test_an_example_says_how_its_value_begins() -> None:
     (reason,) = reasons.most_frequent()
     assert reason.text.startswith("\\x1b<b>\\xffx")
     assert len(reason.text) == 500
-
-
-def test_text_is_shown_and_not_obeyed() -> None:
-    """Control characters, escapes and writing directions become their escapes."""
-    assert plain("a\x1b[2J\x07\n\u202eb\x9b1m") == "a\\x1b[2J\\x07\\n\\u202eb\\x9b1m"
-    assert plain("ü∴\U0001f600") == "ü∴\U0001f600"
-    assert plain("abcdef", 3) == "abc…"
 
 
 @pytest.mark.parametrize(

@@ -73,22 +73,6 @@ def test_a_job_without_records_takes_everything() -> None:
     assert not states_of().has_overtaken(_JOB, "processing", 0)
 
 
-def test_what_is_written_counts_for_what_follows() -> None:
-    """Of one replay's events an older one doesn't come after a newer one."""
-    states = states_of()
-    states.note(_JOB, "in_progress", 5)
-    assert states.has_overtaken(_JOB, "in_progress", 4)
-    assert not states.has_overtaken(_JOB, "in_progress", 5)
-    states.note(_JOB, "done", 6)
-    assert states.has_overtaken(_JOB, "in_progress", 7)
-
-
-def test_a_registrys_prefix_is_read_over() -> None:
-    """With a Schema Registry five bytes stand before the value."""
-    states = states_of(on_jobs("done", prefix=b"\0\0\0\0\7"))
-    assert states.has_overtaken(_JOB, "done", _LATE_US)
-
-
 def test_other_records_are_let_be() -> None:
     """Other jobs, other people's records and tombstones tell nothing of this one."""
     states = states_of(
@@ -100,12 +84,3 @@ def test_other_records_are_let_be() -> None:
         ConsumedRecord("jobs", 0, 0, 0, _JOB, b"[" * 100_000, {}),
     )
     assert not states.has_overtaken(_JOB, "processing", 0)
-
-
-def test_letters_whose_events_stand_there_are_known() -> None:
-    """A replay whose outbox is gone finds what it wrote."""
-    states = states_of(
-        on_jobs("processing", bridge_replayed_ce_id=b"a-1"),
-        on_jobs("processing", bridge_replayed_ce_id=b"a-2", key=b"job-2"),
-    )
-    assert states.replayed == {"a-1"}

@@ -1,7 +1,4 @@
-"""Records of gaps as the bridge's own ledger writes them, and as others might.
-
-Owns how such records are made; what they should lead to is for each test to say.
-"""
+"""Records of gaps as the bridge's own ledger writes them, and as others might."""
 
 from __future__ import annotations
 
@@ -13,9 +10,6 @@ from bridge.events.record import Origin
 from bridge.kafka.reader import ConsumedRecord
 from bridge.recovery.gap import GapCause
 from tests.recovery.books import NOW_US, Books
-
-
-__all__ = ["consumed", "records", "value", "values_of_ledger"]
 
 
 def value(gap_id: str = "g-1", **members: Any) -> bytes:
@@ -58,8 +52,7 @@ def records(values: Sequence[bytes | None]) -> list[ConsumedRecord]:
 
 
 def values_of_ledger() -> list[bytes]:
-    """
-    Give what the bridge writes of three gaps.
+    """Give what the bridge writes of three gaps.
 
     One is settled with a job unknown that is healed later, one is closed, one is open.
     """

@@ -22,7 +22,6 @@ from tests.consumer.gaps.ledger import (
     records,
     settled,
     value,
-    values_of_ledger,
 )
 
 
@@ -39,30 +38,6 @@ def overview_of(
 def ids(overview: Overview) -> list[str]:
     """Give the gaps in the order in which they are shown."""
     return [gap.gap_id for gap in overview.gaps]
-
-
-def test_ledger_of_the_bridge_is_read_as_it_was_written() -> None:
-    """Opened, closed, settled and corrected: what was said last, the newest first."""
-    overview = overview_of(*values_of_ledger())
-    assert [
-        (gap.cause, gap.client_id, gap.state.value, gap.seconds, gap.unknown)
-        for gap in overview.gaps
-    ] == [
-        ("deaf", "client-42", "open", None, None),
-        ("first_start", "client-7", "closed", None, None),
-        ("stopped", "client-42", "settled", 4.5, 1),
-    ]
-    totals = overview.totals
-    assert totals.states == {State.OPEN: 1, State.CLOSED: 1, State.SETTLED: 1}
-    assert totals.causes == {
-        "stopped": (1, 4.5),
-        "first_start": (1, 0.0),
-        "deaf": (1, 0.0),
-    }
-    assert (totals.jobs_in_flight, totals.seconds) == (4, 4.5)
-    assert (totals.healed_by_status_endpoint, totals.healed_by_webhook) == (1, 2)
-    assert totals.unknown == 1
-    assert (overview.no_gaps, overview.left_out) == (0, 0)
 
 
 def test_record_that_comes_twice_takes_nothing_back() -> None:

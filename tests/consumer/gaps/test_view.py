@@ -10,11 +10,7 @@ from rich.console import Console
 
 from bridge.consumer.gaps import Choice, Folded, Overview, show_overview
 from bridge.consumer.gaps.view import overview_as_json
-from tests.consumer.gaps.ledger import records, settled, value, values_of_ledger
-
-
-# A hostile text: it would clear the terminal and set its title.
-_ESCAPES = "\x1b[2J\x1b]0;owned\x07[bold]\N{RIGHT-TO-LEFT OVERRIDE}"
+from tests.consumer.gaps.ledger import records, settled, value
 
 
 def overview_of(*values: bytes | None, most: int = 100) -> Overview:
@@ -30,32 +26,6 @@ def shown(overview: Overview, width: int = 160) -> list[str]:
     out = io.StringIO()
     show_overview("jobs.gaps", overview, Console(file=out, width=width))
     return out.getvalue().splitlines()
-
-
-def test_table_has_a_line_for_each_gap_and_totals_below() -> None:
-    """What isn't known is a dash, what was lost for good stands at the end."""
-    lines = shown(overview_of(*values_of_ledger()))
-    head, *rows = [" ".join(line.split()) for line in lines[:4]]
-    assert head == (
-        "since (UTC) until (UTC) seconds cause account in flight endpoint webhook "
-        "unknown state"
-    )
-    at = "2026-01-31T"
-    assert rows == [
-        f"{at}12:00:00Z - - deaf client-42 - - - - open",
-        f"- {at}11:59:30Z - first_start client-7 0 - - - closed",
-        f"{at}11:59:00Z {at}11:59:04Z 4.5 stopped client-42 4 1 2 1 settled",
-    ]
-    gaps, jobs = lines[4:]
-    assert gaps == (
-        "3 gaps on jobs.gaps (1 open, 1 closed, 1 settled), 4.5 s in all: "
-        "1 deaf (0.0 s), 1 first_start (0.0 s), 1 stopped (4.5 s)."
-    )
-    assert jobs == (
-        "4 jobs in flight, 1 healed by the status endpoint, 2 by webhooks, 1 unknown: "
-        "lost for good, unless a webhook or the endpoint still tells. A job counts "
-        "for each gap that it went through. 2 gaps have not been settled yet."
-    )
 
 
 def test_narrow_table_leaves_the_end_to_the_seconds() -> None:
@@ -87,18 +57,6 @@ def test_row_stays_a_line_where_it_is_no_terminal(account: str) -> None:
     assert "864,007.2" in lines[1]
 
 
-@pytest.mark.parametrize("width", [80, 160])
-def test_nothing_of_a_record_commands_the_terminal(width: int) -> None:
-    """Escapes of a cause and an account are shown as what they are."""
-    overview = overview_of(value(cause=f"x{_ESCAPES}", client_id=f"c{_ESCAPES}"))
-    text = "\n".join(shown(overview, width))
-    assert "\\x1b" in text
-    assert "[bold]" in text
-    assert "\\u202e" in text
-    for char in "\x1b\x07\N{RIGHT-TO-LEFT OVERRIDE}":
-        assert char not in text
-
-
 def test_what_is_no_gap_and_what_had_no_room_are_notes() -> None:
     """They are counted, and the first are named."""
     values = [value(f"g-{number}") for number in range(3)]
@@ -108,15 +66,6 @@ def test_what_is_no_gap_and_what_had_no_room_are_notes() -> None:
         "note: 5 records are no gap: jobs.gaps-0@3 (Expected `object`, got `array`); "
         "jobs.gaps-0@4 (it has no value); jobs.gaps-0@5 (it has no value) and 2 more."
     )
-
-
-def test_nothing_there_is_a_sentence() -> None:
-    """No gaps is no table; what was asked for may be missing where others are."""
-    assert shown(overview_of()) == ["jobs.gaps holds no gaps."]
-    folded = Folded()
-    folded.take(records([value()])[0])
-    none = folded.overview(Choice(client_id="nobody"))
-    assert shown(none) == ["jobs.gaps holds no gaps such as those."]
 
 
 def test_json_has_gaps_as_their_records_have_them() -> None:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from bridge.consumer.verify.identities import Identities
 from bridge.consumer.verify.judge import Judge, Markers
-from bridge.consumer.verify.missing import Gap, MissingSequences, without
 from bridge.consumer.verify.report import Finding
 from bridge.kafka.scan import Extent, ScannedRecord
 from tests.consumer.verify.topics import OTHER, OUTBOX, Sent, rows
@@ -223,28 +222,6 @@ def test_ids_take_bounded_memory() -> None:
     assert not identities.is_whole
     assert identities.add(b"a-1")
     assert not identities.add(b"c-1")
-
-
-def test_gaps_are_filled_in_any_order() -> None:
-    """What is left stays in order, and excuses stay with what is left."""
-    missing = MissingSequences()
-    missing.append(Gap(3, 9, 1, 5, excused=2))
-    missing.append(Gap(12, 12, 7, 9))
-    assert [missing.fill(number) for number in (5, 12, 5, 2, 10, 9)] == [
-        *[True, True, False, False, False, True],
-    ]
-    assert [(gap.first, gap.last, gap.excused) for gap in missing] == [
-        (3, 4, 2),
-        (6, 8, 0),
-    ]
-
-
-@given(st.integers(1, 20), st.integers(1, 20), st.sets(st.integers(1, 25)))
-def test_runs_are_what_is_left(first: int, last: int, taken: set[int]) -> None:
-    """The runs are exactly the sequences that were not taken."""
-    runs = without(first, last, sorted(taken))
-    left = [number for start, stop in runs for number in range(start, stop + 1)]
-    assert left == [n for n in range(first, last + 1) if n not in taken]
 
 
 def test_an_empty_offset_excuses_only_where_compaction_may_have_been() -> None:

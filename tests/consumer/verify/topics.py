@@ -1,8 +1,4 @@
-"""Records with a bridge's headers, for the judge alone and for real topics.
-
-Owns how such records are made and written; what they should lead to is for each
-test to say.
-"""
+"""Records with a bridge's headers, for the judge alone and for real topics."""
 
 from __future__ import annotations
 
@@ -20,22 +16,6 @@ from tests.conftest import Topic
 from tests.kit.broker import admin_of
 
 
-__all__ = [
-    "DEADLINE_SECONDS",
-    "OTHER",
-    "OUTBOX",
-    "Sent",
-    "claim",
-    "delete_before",
-    "kinds",
-    "marker",
-    "open_transaction",
-    "proof_of",
-    "rows",
-    "write",
-    "write_transaction",
-]
-
 DEADLINE_SECONDS = 30.0
 
 OUTBOX = "0b6f4c5e-0000-4000-8000-000000000001"
@@ -44,16 +24,7 @@ OTHER = "0b6f4c5e-0000-4000-8000-000000000002"
 
 @dataclass(frozen=True)
 class Sent:
-    """One record to write.
-
-    Attributes:
-        sequence: Its lane sequence; None for a record that no bridge wrote.
-        outbox: Its outbox.
-        ce_id: Its identity; None makes one that fits outbox and sequence.
-        key: Its key.
-        extra: Headers beside the usual ones.
-        value: Its value; None makes a tombstone.
-    """
+    """One record to write."""
 
     sequence: int | None
     outbox: str = OUTBOX

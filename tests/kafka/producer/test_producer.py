@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import pytest
 from aiokafka import AIOKafkaProducer, errors  # noqa: TID251 - what is made to fail
+from bridge.kafka.producer.producer import Producer
+from bridge.kafka.relay.producers import Producers
 
 from bridge.errors import KafkaRefusedError, KafkaUnreachableError
 from bridge.events.record import StoredRecord
-from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.answers import ClientError
-from bridge.kafka.producer.producer import Producer
-from bridge.kafka.relay.producers import Producers
+from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.relay.statistics import RelayStatistics
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic

@@ -10,8 +10,7 @@ from confluent_kafka import OFFSET_END, Producer, TopicPartition
 
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import DEADLINE_SECONDS
-from tests.kit.broker import admin_of
-from tests.kit.configs import configure_broker, configure_topic
+from tests.kit.broker import admin_of, configure_broker, configure_topic
 
 
 __all__ = ["alter", "delete_until", "speed_up_cleaner", "write_foreign"]

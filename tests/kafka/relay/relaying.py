@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Literal
 
 import trio
+from bridge.kafka.relay.ports import Framing
 
 from bridge.events.record import Envelope, Record
-from bridge.kafka.relay.ports import Framing
 from bridge.kafka.relay.publications import PublicationTrace
 from bridge.kafka.relay.relay import Relay
 from bridge.kafka.topics import NO_NEEDS, TopicNeeds

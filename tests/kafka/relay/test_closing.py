@@ -8,10 +8,10 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-
-from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.relay.delivery import Delivery
 from bridge.kafka.relay.group import Group
+
+from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.relay.idempotent import IdempotentDelivery
 from bridge.kafka.relay.statistics import RelayStatistics
 from bridge.kafka.relay.transactional import TransactionalDelivery

@@ -14,9 +14,9 @@ import pytest
 import structlog
 import trio
 
-from bridge.outbox.partitioner import partitioner
 from bridge.kafka.relay import hanging
 from bridge.outbox import Outbox
+from bridge.outbox.partitioner import partitioner
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
     JOBS,

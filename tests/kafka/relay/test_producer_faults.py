@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import structlog
 import trio
-
-from bridge.outbox.partitioner import partitioner
-from bridge.kafka.producer import producer
 from bridge.kafka.producer.producer import Producer
 from bridge.kafka.producer.sent import Sent
+
+from bridge.kafka.producer import producer
+from bridge.outbox.partitioner import partitioner
 from tests.conftest import Topic
 from tests.kafka.relay.faults import (
     Forgery,

@@ -6,10 +6,10 @@ import asyncio  # noqa: TID251 - a producer of the bridge's runs on it
 from pathlib import Path
 
 import trio
+from bridge.kafka.producer.producer import Producer
 
 from bridge.events.record import StoredRecord
 from bridge.kafka.headers import HeaderWriter
-from bridge.kafka.producer.producer import Producer
 from bridge.kafka.relay.relay import Relay
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic

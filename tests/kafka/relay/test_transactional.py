@@ -17,9 +17,9 @@ import structlog
 import trio
 from aiokafka import errors  # noqa: TID251 - what is forged
 from aiokafka.protocol.produce import ProduceRequest  # noqa: TID251 - likewise
+from bridge.kafka.relay.resuming import verify
 
 from bridge.kafka.relay import transactional
-from bridge.kafka.relay.resuming import verify
 from tests.conftest import Topic
 from tests.kafka.relay.faults import Forgery, forge_answers
 from tests.kafka.relay.relaying import (

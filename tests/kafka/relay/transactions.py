@@ -23,8 +23,7 @@ from confluent_kafka import IsolationLevel, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from tests.conftest import Topic
-from tests.kit.broker import admin_of
-from tests.kit.configs import configure_broker
+from tests.kit.broker import admin_of, configure_broker
 
 
 __all__ = [

@@ -6,9 +6,9 @@ import sqlite3  # noqa: TID251 - its codes are what is translated
 from pathlib import Path
 
 import pytest
+from bridge.outbox.disk.failures import translated
 
 from bridge.errors import OutboxDamagedError, OutboxError, OutboxFullError
-from bridge.outbox.disk.failures import translated
 
 
 _PATH = Path("/somewhere/outbox.sqlite3")

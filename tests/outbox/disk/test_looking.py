@@ -6,9 +6,9 @@ import sqlite3  # noqa: TID251 - makes files that are no outbox
 from pathlib import Path
 
 import pytest
+from bridge.outbox.disk.looking import look
 
 from bridge.errors import OutboxDirectoryError
-from bridge.outbox.disk.looking import look
 from tests.outbox.making import (
     acknowledge,
     append,

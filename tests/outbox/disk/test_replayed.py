@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bridge.events.record import Envelope, Record
 from bridge.outbox.disk.looking import is_for_replays, replayed_in
+
+from bridge.events.record import Envelope, Record
 from tests.outbox.making import append, open_jobs, read_all, record, stored, undone
 
 

@@ -10,19 +10,19 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-
-from bridge.errors import (
-    ExitCode,
-    OutboxDamagedError,
-    OutboxDirectoryError,
-    OutboxFormatError,
-)
 from bridge.outbox.disk.schema import (
     FORMAT_VERSION,
     log_bytes,
     new_incarnation,
     open_database,
     outbox_id,
+)
+
+from bridge.errors import (
+    ExitCode,
+    OutboxDamagedError,
+    OutboxDirectoryError,
+    OutboxFormatError,
 )
 from tests.outbox.making import PLENTY_BYTES, append, numbered, stored
 

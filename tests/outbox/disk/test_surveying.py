@@ -7,9 +7,9 @@ import sqlite3  # noqa: TID251 - makes files that are no outbox
 from pathlib import Path
 
 import pytest
+from bridge.outbox.disk.surveying import survey
 
 from bridge.errors import OutboxDamagedError, OutboxDirectoryError, OutboxFormatError
-from bridge.outbox.disk.surveying import survey
 from tests.outbox.making import (
     acknowledge,
     append,

@@ -8,11 +8,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-
 from bridge.outbox.jobs.ended import DIGEST_BYTES, Ended
 from bridge.outbox.jobs.in_flight import Jobs
 from bridge.outbox.jobs.order import Order
 from bridge.outbox.opening import Opened, open_outbox
+
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.store import Store
 from tests.outbox.making import PLENTY_BYTES, event, source_of

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-
-from bridge.events.record import Record
 from bridge.outbox.jobs.in_flight import Jobs
 from bridge.outbox.jobs.order import Order
-from bridge.outbox.values import JobInFlight
+
+from bridge.events.record import Record
 from bridge.outbox.statistics import OutboxStatistics
+from bridge.outbox.values import JobInFlight
 from tests.outbox.making import event, record, source_of
 
 

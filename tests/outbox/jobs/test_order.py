@@ -7,13 +7,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from bridge.outbox.jobs.in_flight import Jobs
+from bridge.outbox.jobs.order import Order
+from bridge.outbox.rows.table import checksum
 
 from bridge.events import dead_letter, header_names
 from bridge.events.record import Importance, Record
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.outbox.jobs.in_flight import Jobs
-from bridge.outbox.jobs.order import Order
-from bridge.outbox.rows.table import checksum
 from bridge.settings import OutboxSettings
 from tests.outbox.making import (
     event,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from bridge.outbox.rows.lane import Run
+
 from bridge.outbox.store import Store
 from tests.outbox.making import (
     MIB,

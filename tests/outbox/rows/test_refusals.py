@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bridge.outbox import Outbox
-from bridge.outbox.values import Delivered, LaneState
 from bridge.outbox.store import Placed
+from bridge.outbox.values import Delivered, LaneState
 from tests.outbox.making import (
     MIB,
     eventually,

@@ -8,14 +8,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-
-from bridge.outbox import Outbox, OutboxDirectory
 from bridge.outbox.disk.schema import open_database
-from bridge.outbox.webhooks import deliveries as module
 from bridge.outbox.webhooks.deliveries import (
     Deliveries,
     KeptDeliveries,
 )
+
+from bridge.outbox import Outbox, OutboxDirectory
+from bridge.outbox.webhooks import deliveries as module
 from bridge.settings import OutboxSettings, WebhookSettings
 from tests.outbox.healing import delivery
 from tests.outbox.making import PLENTY_BYTES, eventually, threaded

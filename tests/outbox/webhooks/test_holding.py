@@ -9,10 +9,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-
 from bridge.outbox.disk.schema import open_database
 from bridge.outbox.rows.table import checksum
 from bridge.outbox.webhooks.holding import Holding
+
 from tests.outbox.healing import delivery
 from tests.outbox.making import PLENTY_BYTES
 
