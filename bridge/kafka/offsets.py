@@ -1,41 +1,7 @@
 """
-What aiokafka's consumer can't be asked, or does otherwise than a reader needs.
+Offsets, open transactions and cleanup policies, asked over a client of our own.
 
-All of it goes over the public API of aiokafka 0.14: what a consumer doesn't offer is
-asked over a client of the bridge's own (`AIOKafkaClient.send`), and what it does
-otherwise is led around. Each has a test that fails when aiokafka moves:
-`tests/kafka/test_offsets.py`, or the one that is named.
-
-What is asked here:
-
-- Where a leader's log ends, beyond what is replicated: a consumer is told of the high
-  watermark alone. `ask_offsets` with `DEBUGGER`.
-- Where a log ends for readers of committed records and for others, side by side: a
-  consumer asks for one of them, by its isolation level. `ask_offsets`, `held_offsets`.
-- Whether a topic may be compacted: aiokafka has that at its admin client, which would
-  be a third connection. `may_be_compacted`.
-- A topic's id: see `topics.ids`.
-- An empty transaction that names partitions, which ends what an earlier one of its id
-  has left open there (KAFKA-20734): a producer adds a partition only with records.
-  `commit_empty`.
-
-What is led around:
-
-- `getmany` fails for ever where one assigned partition has no position, so that
-  offsets are found first, and partitions assigned and sought without an await
-  between (`log`, `reader`).
-- `getmany` gives the loop no turn while it has records, so that the next fetch would
-  leave late: whoever reads awaits `sleep(0)` (`log`).
-- `stop` takes the cancellation of a fetch that waits for its retry for its own, and
-  leaves its connections open: a consumer is unsubscribed before it is stopped (`log`).
-- A task of the client's that died is logged, and nothing more: a partition that has a
-  leader and doesn't answer for a minute tells of it (`reader`;
-  `test_reader_faults.py::test_a_client_that_died_is_replaced`).
-- A consumer waits for ever at offsets that hold nothing any more at a log's end: two
-  answers without a record tell (`log`;
-  `test_scanner.py::test_an_end_that_holds_nothing_is_reached`).
-- A password or certificate is a client's for life: one that can't sign in any more is
-  replaced, by the relay's next epoch or after that minute.
+Why aiokafka's consumer, producer and admin client don't do: the list in `requests`.
 """
 
 from __future__ import annotations

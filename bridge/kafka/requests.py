@@ -1,14 +1,49 @@
 """
-What aiokafka can't do, and is done here by a request of the bridge's own.
+Topic ids and permissions; and the list of what aiokafka can't do, or does otherwise.
 
-All of it goes over the public API of aiokafka 0.14 (`AIOKafkaClient.send` and the
-classes of `aiokafka.protocol`); each has a test that fails when aiokafka moves, in
-`tests/kafka/topics/test_metadata.py`.
+The bridge uses aiokafka 0.14 by its public API only. What that doesn't offer is asked
+by requests of the bridge's own (`AIOKafkaClient.send`, the classes of
+`aiokafka.protocol`); what it does otherwise is worked around. Each has a test that
+fails when aiokafka moves: in `tests/kafka/topics/test_metadata.py`,
+`tests/kafka/test_offsets.py`, or the one that is named.
+
+Requests:
 
 - Kafka's id of a topic, which tells it from one of the same name made later, and what
   this user may do with it (KIP-430). aiokafka speaks metadata up to version 5, ids came
   with version 10 (KIP-516, Kafka 2.8). `describe_topics`, `topic_ids`.
-- A broker's no to a token, which aiokafka takes for a yes: see `probe`.
+- Where a leader's log ends, beyond what is replicated: a consumer gets the high
+  watermark. `offsets.ask_offsets` with `DEBUGGER`.
+- Where a log ends for readers of committed records and for others, side by side: a
+  consumer has one isolation level. `offsets.ask_offsets`, `held_offsets`.
+- Whether a topic may be compacted: the admin client would be a third connection.
+  `offsets.may_be_compacted`.
+- An empty transaction that names partitions, which ends what an earlier one of its id
+  has left open there (KAFKA-20734): a producer adds a partition only with records.
+  `offsets.commit_empty`.
+
+Workarounds:
+
+- A producer never takes a sequence number back, so any failed batch spoils it: an epoch
+  of the relay ends with it. Its `stop` waits for brokers that don't answer (issue
+  1101): a task factory finds the tasks to cancel (`producer`).
+- INVALID_RECORD (87) has no class, and looks like a broker's own bug: a single record
+  that is refused again and again is a dead letter (`relay.epoch`).
+- A refused token is no error of a connection's: `probe` shows the token itself.
+- `getmany` fails for ever where one assigned partition has no position, so offsets are
+  found first, and partitions assigned and sought without an await between (`log`,
+  `reader`).
+- `getmany` gives the loop no turn while it has records: the readers await `sleep(0)`.
+- A consumer's `stop` takes the cancellation of a fetch for its own, and leaves its
+  connections open: it is unsubscribed before it is stopped (`log`).
+- A client's task that died is only logged: a partition that has a leader and doesn't
+  answer for a minute shows it (`reader`;
+  `test_reader_faults.py::test_a_client_that_died_is_replaced`).
+- A consumer waits for ever at offsets that hold nothing any more at a log's end: two
+  answers without a record show it (`log`;
+  `test_scanner.py::test_an_end_that_holds_nothing_is_reached`).
+- A password is a client's for life: the next epoch, or the reader's next client, has
+  the new one.
 """
 
 from __future__ import annotations
