@@ -33,7 +33,7 @@ _IMPORTERS = {
     "hypercorn": {"sandbox/server.py"},  # the image doesn't have it
     "httpcore": {"http/transport.py"},
     "httpx": {
-        "http/transport.py",
+        *("http/transport.py", "http/dryapi.py"),
         *("kafka/oidc.py", "http/authorizer.py", "reconciliation/client.py"),
         *("registry/client.py", "sandbox/deliveries.py", "sandbox/remote.py"),
     },

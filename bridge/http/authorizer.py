@@ -16,8 +16,8 @@ import httpx  # noqa: TID251 - this is the module that may
 import msgspec
 import trio
 
-from bridge import __version__
-from bridge.errors import AuthorizationError, ConfigError
+from bridge.errors import AuthorizationError
+from bridge.http.dryapi import NOT_A_HEADER, api_address, api_headers, fits_a_header
 from bridge.http.headers import retry_after_seconds
 from bridge.http.tls import ReloadingContext, untrusted
 from bridge.http.transport import BoundedTransport, read_body
@@ -33,12 +33,6 @@ _MOST_BODY_BYTES: Final = 64 * 1024
 _MOST_RETRY_AFTER_SECONDS: Final = 300.0
 
 _APP_KEY: Final = "pusher.app_key (BRIDGE_PUSHER_APP_KEY)"
-_API_URL: Final = "api_url (BRIDGE_API_URL) must be an http:// or https:// URL"
-
-_NOT_A_HEADER: Final = (
-    "the API token (BRIDGE_API_TOKEN, or the account's api_token_file) has characters"
-    " that no HTTP header can carry"
-)
 _REFUSALS: Final = {
     401: "dryAPI refused the API token (HTTP 401): check BRIDGE_API_TOKEN, or the"
     " account's api_token_file in [[accounts]]",
@@ -78,12 +72,7 @@ class Authorizer:
         tls: Callable[[], ssl.SSLContext] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        try:
-            self._url = httpx.URL(f"{api_url.rstrip('/')}/broadcasting/auth")
-        except httpx.InvalidURL as error:
-            raise ConfigError(_API_URL) from error
-        if self._url.scheme not in {"http", "https"} or not self._url.host:
-            raise ConfigError(_API_URL)
+        self._url = api_address(api_url, "broadcasting/auth")
         # For messages: without the user and password that a URL may carry.
         self._place = str(self._url.copy_with(username=None, password=None))
         self._token = token
@@ -118,9 +107,8 @@ class Authorizer:
         return await self._request(renewed, request)
 
     async def _request(self, token: str, request: dict[str, str]) -> str:
-        if not token.isascii() or not token.isprintable() or token != token.strip():
-            # Checked here because libraries repeat the header in their errors.
-            raise AuthorizationError(_NOT_A_HEADER, terminal=True)
+        if not fits_a_header(token):
+            raise AuthorizationError(NOT_A_HEADER, terminal=True)
         try:
             with trio.fail_after(self._timeout_seconds):
                 return await self._post(token, request)
@@ -137,14 +125,7 @@ class Authorizer:
         # One client for one request: requests are rare, and nothing stays open.
         # trust_env off: the environment's proxy or .netrc must not get the token, and
         # the WebSocket couldn't go through the proxy either.
-        headers = {
-            "Authorization": f"Bearer {token}",
-            # Without it Laravel answers with a redirect to a login page.
-            "Accept": "application/json",
-            # A compressed body could be far larger than what is counted.
-            "Accept-Encoding": "identity",
-            "User-Agent": f"dryapi-kafka-bridge/{__version__}",
-        }
+        headers = api_headers(token)
         async with (
             httpx.AsyncClient(
                 transport=self._transport or BoundedTransport(self._tls()),

@@ -22,8 +22,7 @@ import httpx  # noqa: TID251 - this is the module that may
 import msgspec
 import trio
 
-from bridge import __version__
-from bridge.errors import ConfigError
+from bridge.http.dryapi import NOT_A_HEADER, api_address, api_headers, fits_a_header
 from bridge.http.transport import BoundedTransport, read_body
 from bridge.reconciliation.limits import Limits, read_limits
 from bridge.settings import Secret
@@ -123,13 +122,7 @@ class StatusClient:
         tls: Callable[[], ssl.SSLContext] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        wrong = "api_url (BRIDGE_API_URL) must be an http:// or https:// URL"
-        try:
-            self._base = httpx.URL(f"{api_url.rstrip('/')}/{_PATH}")
-        except httpx.InvalidURL as error:
-            raise ConfigError(wrong) from error
-        if self._base.scheme not in {"http", "https"} or not self._base.host:
-            raise ConfigError(wrong)
+        self._base = api_address(api_url, _PATH)
         port = f":{self._base.port}" if self._base.port else ""
         # For reasons: without the user and password that a URL may carry.
         self._place = f"{self._base.scheme}://{self._base.host}{port}{self._base.path}"
@@ -177,13 +170,8 @@ class StatusClient:
     # -- One request -----------------------------------------------------------
 
     async def _ask(self, token: str, request_id: str) -> Answer:
-        if not token.isascii() or not token.isprintable() or token != token.strip():
-            # Caught here because libraries repeat the header in their errors.
-            return Answer(
-                Outcome.REFUSED,
-                reason="the API token (BRIDGE_API_TOKEN, or the account's"
-                " api_token_file) has characters that no HTTP header can carry",
-            )
+        if not fits_a_header(token):
+            return Answer(Outcome.REFUSED, reason=NOT_A_HEADER)
         try:
             with trio.fail_after(self._timeout_seconds):
                 response, body = await self._get(token, request_id)
@@ -200,14 +188,7 @@ class StatusClient:
         self, token: str, request_id: str
     ) -> tuple[httpx.Response, bytes | None]:
         url = f"{self._base}{quote(request_id, safe='')}"
-        headers = {
-            "Authorization": f"Bearer {token}",
-            # Without it Laravel answers with a redirect to a login page.
-            "Accept": "application/json",
-            # What is compressed could be far larger than what is counted.
-            "Accept-Encoding": "identity",
-            "User-Agent": f"dryapi-kafka-bridge/{__version__}",
-        }
+        headers = api_headers(token)
         pool = await self._pool_of_now()
         async with (
             pool as client,

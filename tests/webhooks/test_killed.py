@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3  # noqa: TID251 - locks a bridge's file from outside
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import trio
@@ -19,6 +20,7 @@ from tests.webhooks.making import body_of, completed, signed
 
 _SENDERS = 12
 _ANSWERS = 120
+_LOCKED_SECONDS = 0.5
 
 
 @contextmanager
@@ -34,9 +36,20 @@ def _started(path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
             process.kill()
 
 
-async def _send_until_killed(process: subprocess.Popen[bytes], port: int) -> set[str]:
+async def _send_until_killed(
+    process: subprocess.Popen[bytes], port: int, folder: Path
+) -> set[str]:
     """Send webhooks of new jobs; give those that were answered with 200."""
     numbers, answered = itertools.count(), set[str]()
+
+    async def kill() -> None:
+        # Killed while nothing can be written: what is answered then isn't on the disk.
+        with closing(
+            sqlite3.connect(folder / "outbox.sqlite3", check_same_thread=False)
+        ) as other:
+            await trio.to_thread.run_sync(other.execute, "BEGIN IMMEDIATE")
+            await trio.sleep(_LOCKED_SECONDS)
+            process.kill()
 
     async def send() -> None:
         try:
@@ -45,7 +58,7 @@ async def _send_until_killed(process: subprocess.Popen[bytes], port: int) -> set
                 if b'{"status":"taken"}' in await _say(port, job):
                     answered.add(job)
                 if len(answered) == _ANSWERS:
-                    process.kill()
+                    nursery.start_soon(kill)
         except (OSError, trio.BrokenResourceError):
             assert len(answered) >= _ANSWERS
 
@@ -72,7 +85,7 @@ async def _say(port: int, job: str) -> bytes:
 async def test_a_kill_takes_nothing_that_was_answered(tmp_path: Path) -> None:
     """The next process has each of them, and none twice; dryAPI sends the others."""
     with _started(tmp_path) as (process, port):
-        answered = await _send_until_killed(process, port)
+        answered = await _send_until_killed(process, port, tmp_path)
     with running(tmp_path) as outbox:
         held = [one.record.key for one in outbox.held(10_000).result(10)]
         found = {key.decode() for key in held if key is not None}
