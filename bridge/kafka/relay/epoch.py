@@ -10,12 +10,19 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
 import structlog
 
-from bridge.errors import BridgeError, ConfigError, KafkaError, OutboxFullError
+from bridge.errors import (
+    BridgeError,
+    ConfigError,
+    KafkaError,
+    KafkaUnreachableError,
+    OutboxFullError,
+)
 from bridge.events.dead_letter import DEFAULT_MAX_BYTES, refused
 from bridge.events.record import StoredRecord
 from bridge.kafka.answers import BatchRefusedError, ClientError
@@ -23,7 +30,7 @@ from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.log import Log, open_log
 from bridge.kafka.producer import Sent
 from bridge.kafka.relay.outage import Outage
-from bridge.kafka.relay.partition import Memory, PartitionQueue
+from bridge.kafka.relay.partition import EpochEndedError, Memory, PartitionQueue
 from bridge.kafka.relay.publications import PublicationTrace, error_type
 from bridge.kafka.relay.statistics import RelayStatistics, add, delivered
 from bridge.kafka.relay.tails import Tail, last_confirmed, scan
@@ -34,7 +41,7 @@ from bridge.outbox.values import PartitionState, Placed
 from bridge.settings import KafkaSettings
 
 
-__all__ = ["Delivery", "Epoch", "EpochEndedError", "Group", "WireFormat", "serve"]
+__all__ = ["Delivery", "Epoch", "Group", "WireFormat", "serve"]
 
 _log = structlog.get_logger("bridge.kafka")
 
@@ -42,20 +49,20 @@ _log = structlog.get_logger("bridge.kafka")
 # lose of the time after an outage.
 _LONGEST_PAUSE_SECONDS = 10.0
 
-# A single record is offered so often before it counts as refused for good: a batch that
-# was damaged on its way is refused too (CORRUPT_MESSAGE), and a broker's own bug looks
-# the same (UNKNOWN_SERVER_ERROR).
-_REFUSED_AFTER = 3
+# Partitions without a leader are looked for so often.
+_LEADER_SECONDS = 1.0
+
+# A single record is offered so often, with pauses, before it counts as refused for good
+# where that isn't certain: a batch that was damaged on its way is refused too
+# (CORRUPT_MESSAGE), and a broker's own bug looks like an invalid record
+# (UNKNOWN_SERVER_ERROR).
+_REFUSED_AFTER = 4
 
 # More rows than any batch holds.
 _ALL_ROWS = 2000
 
 # What a dead letter's key and headers take at most, beside its value.
 _HEADERS_BYTES = 4096
-
-
-class EpochEndedError(Exception):
-    """The log has to be looked at again, though nothing has failed."""
 
 
 class WireFormat(Protocol):
@@ -132,23 +139,29 @@ class Group(msgspec.Struct):
         self, queue: PartitionQueue, rows: Sequence[StoredRecord], error: Exception
     ) -> None:
         """Note that a batch failed; if it was refused, where to look for the record."""
-        topic, number = queue.key
+        number = queue.key[1]
         self.outage.failed(
             "partition.failed", error, queue.key, next_sequence=queue.cursor + 1
         )
-        if self.trace is not None and rows:
-            self.trace(
-                topic, number, rows, time.time_ns(), error_type=error_type(error)
-            )
+        self.given_up(queue, rows, error)
         if isinstance(error, BatchRefusedError):
             if len(rows) > 1:
                 self.singly_until[number] = rows[-1].sequence
             else:
                 place = number, rows[0].sequence
                 self.tries[place] = self.tries.get(place, 0) + 1
-                if self.tries[place] >= _REFUSED_AFTER:
-                    del self.tries[place]
+                if error.is_certain or self.tries[place] >= _REFUSED_AFTER:
                     self._put_aside(queue, rows[0], error)
+                    del self.tries[place]
+
+    def given_up(
+        self, queue: PartitionQueue, rows: Sequence[StoredRecord], error: Exception
+    ) -> None:
+        """Note that a batch failed, for its own sake or another one's."""
+        self.outage.forget(queue.key)
+        if self.trace is not None and rows:
+            began_ns, kind = time.time_ns(), error_type(error)
+            self.trace(*queue.key, rows, began_ns, error_type=kind)
 
     def _put_aside(
         self, queue: PartitionQueue, row: StoredRecord, error: BatchRefusedError
@@ -158,6 +171,11 @@ class Group(msgspec.Struct):
         target = None if topic == self.dead_letter_topic else self.dead_letter_topic
         letter = None
         if target is not None:
+            if not self.outbox.knows([target]):
+                raise KafkaUnreachableError(
+                    f"the topic {target} was never reached, and a record of {topic} is"
+                    " to be sent to it"
+                )
             limit = self.dead_letter_limit()
             most = self.max_dead_letter_bytes
             letter = refused(
@@ -195,6 +213,7 @@ class Epoch(msgspec.Struct, frozen=True):
         facts: What the topic is like.
         prefix: What is written before each value.
         queues: Its partitions that have a leader.
+        missing: Those that have none.
         wake: Set when one of them has rows.
     """
 
@@ -202,6 +221,7 @@ class Epoch(msgspec.Struct, frozen=True):
     facts: TopicFacts
     prefix: bytes
     queues: Sequence[PartitionQueue]
+    missing: Sequence[int]
     wake: asyncio.Event
 
 
@@ -259,22 +279,28 @@ async def serve(
     Raises:
         BridgeError: `ends_start` says so.
     """
-    failures, begun = 0, time.monotonic()
+    begun = began = time.monotonic()
+    # How many epochs in a row were short.
+    short = 0
     while True:
+        if time.monotonic() - began > _LONGEST_PAUSE_SECONDS:
+            short = 0
+        began = time.monotonic()
         try:
-            epoch = await _open(group, delivery)
-            failures = 0
-            await _run(epoch, delivery)
+            await _run(await _open(group, delivery), delivery)
         except EpochEndedError as ended:
+            short += 1
             _log.info("partitions.reopen", topic=group.topic, reason=str(ended))
         except (KafkaError, ConfigError, OutboxFullError) as error:
+            short += 1
             group.outage.failed("kafka.unavailable", error)
             if ends_start(error, time.monotonic() - begun):
                 raise
-            failures += 1
-        except (ClientError, TimeoutError):
-            # The partition's failure was reported.
-            failures += 1
+        except (ClientError, TimeoutError) as error:
+            # The partition's failure was reported. Looking for what is refused for
+            # certain needs no pause.
+            is_certain = isinstance(error, BatchRefusedError) and error.is_certain
+            short = 0 if is_certain else short + 1
         else:
             return
         finally:
@@ -285,16 +311,24 @@ async def serve(
             group.queues = {}
             await delivery.close()
         group.statistics.producer_recycles += 1
-        if group.is_draining.is_set() and failures:
+        if group.is_draining.is_set() and not group.statistics.ever_connected:
             return
-        # At once after the first failure: most end with the producer.
-        pause = group.settings.retry_backoff_seconds * (1 << min(failures, 8))
-        pause = min(pause, _LONGEST_PAUSE_SECONDS) if failures > 1 else 0.0
-        try:
-            async with asyncio.timeout(pause):
-                await group.is_draining.wait()
-        except TimeoutError:
-            pass
+        # At once after the first: most end with the producer.
+        await _pause(group, short if short > 1 else None)
+
+
+async def _pause(group: Group, short: int | None) -> None:
+    """Wait before the next epoch, after so many that were short."""
+    if short is None:
+        return
+    seconds = group.settings.retry_backoff_seconds * (1 << min(short, 8))
+    seconds = min(seconds, _LONGEST_PAUSE_SECONDS)
+    if group.is_draining.is_set():
+        await asyncio.sleep(seconds)
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await group.is_draining.wait()
 
 
 async def _open(group: Group, delivery: Delivery) -> Epoch:
@@ -313,12 +347,18 @@ async def _open(group: Group, delivery: Delivery) -> Epoch:
     # The producer first: it shows whether this user may write as configured, and a
     # transactional one fences whatever wrote before.
     await delivery.open(waits=waits)
-    _report_partitions(facts, before, known)
+    _report_partitions(group, facts, before, known)
     outbox.open_topic(topic, facts.partitions, facts.topic_id)
     states = {state.partition: state for state in outbox.states(topic)}
-    led = {one: states[one] for one in range(facts.partitions)}
     wake = asyncio.Event()
     async with open_log(group.settings, topic) as log:
+        leaders = log.leaders()
+        led = {one: states[one] for one in range(facts.partitions) if one in leaders}
+        missing = [one for one in range(facts.partitions) if one not in leaders]
+        if not led:
+            raise KafkaUnreachableError(
+                f"Kafka gives no leader for {topic}; see that its brokers are up"
+            )
         await delivery.settle(log, [one for one, state in led.items() if state.waiting])
         if facts.topic_id is not None and await log.topic_id() != facts.topic_id:
             raise EpochEndedError("the topic was recreated meanwhile")
@@ -340,6 +380,7 @@ async def _open(group: Group, delivery: Delivery) -> Epoch:
             group.memory,
             wake if delivery.shares_wake else asyncio.Event(),
             group.statistics.resumed,
+            leaders[state.partition],
         )
         for state in outbox.states(topic)
         if state.partition in tails
@@ -350,12 +391,17 @@ async def _open(group: Group, delivery: Delivery) -> Epoch:
     group.statistics.partitions += len(queues)
     group.outage.worked()
     waiting = sum(state.waiting for state in states.values())
-    _log.info("topic.open", topic=topic, partitions=facts.partitions, waiting=waiting)
-    return Epoch(group, facts, prefix, queues, wake)
+    _log.info("topic.open", topic=topic, partitions=len(led), waiting=waiting)
+    if missing:
+        _log.warning("topic.without_leader", topic=topic, partitions=missing)
+    return Epoch(group, facts, prefix, queues, missing, wake)
 
 
 def _report_partitions(
-    facts: TopicFacts, before: int, known: Mapping[int, PartitionState]
+    group: Group,
+    facts: TopicFacts,
+    before: int,
+    known: Mapping[int, PartitionState],
 ) -> None:
     """Log what has changed about a topic since it was opened last."""
     former = next((state.topic_id for state in known.values()), None)
@@ -369,7 +415,10 @@ def _report_partitions(
             before=before,
         )
     for number, state in known.items():
-        if number >= facts.partitions and state.waiting:
+        if number < facts.partitions:
+            continue
+        group.outage.recovered((facts.name, number))
+        if state.waiting:
             _log.error(
                 "partition.gone",
                 topic=facts.name,
@@ -417,15 +466,45 @@ async def _run(epoch: Epoch, delivery: Delivery) -> None:
     """Send until something ends the epoch, or draining is done."""
     group = epoch.group
     changed = asyncio.create_task(group.watch.until_changed({group.topic: epoch.facts}))
+    led = asyncio.create_task(_until_led(epoch))
     sending = asyncio.create_task(delivery.send(epoch))
+    tasks = {changed, led, sending}
     try:
-        await asyncio.wait({changed, sending}, return_when=asyncio.FIRST_COMPLETED)
-        if not sending.done():
-            if not group.is_draining.is_set():
-                raise EpochEndedError("the topic has changed")
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if sending.done():
             await sending
-        await sending
+            # All others are drained: what has no leader may get one in time.
+            if any(
+                state.waiting and state.partition in epoch.missing
+                for state in group.outbox.states(group.topic)
+            ):
+                await led
+                raise EpochEndedError("a partition has a leader again")
+        elif led.done():
+            await led
+            raise EpochEndedError("a partition has a leader again")
+        else:
+            raise EpochEndedError("the topic has changed")
     finally:
-        for task in (changed, sending):
+        for task in tasks:
             task.cancel()
-        await asyncio.wait({changed, sending})
+        await asyncio.wait(tasks)
+
+
+async def _until_led(epoch: Epoch) -> None:
+    """Wait until a partition has a leader that had none."""
+    group = epoch.group
+    if not epoch.missing:
+        # No deadline: ends with the epoch.
+        await asyncio.Event().wait()
+    while True:
+        await asyncio.sleep(_LEADER_SECONDS)
+        try:
+            async with open_log(group.settings, group.topic) as log:
+                while not log.leaders().keys() & epoch.missing:
+                    await asyncio.sleep(_LEADER_SECONDS)
+                    await log.look_again()
+                return
+        except (ConfigError, KafkaError) as error:
+            # Sending reports what doesn't work.
+            _log.debug("leaders.not_seen", error=repr(error))

@@ -21,11 +21,12 @@ from collections.abc import Sequence
 
 import structlog
 
-from bridge.errors import KafkaUnreachableError
+from bridge.errors import ConfigError, KafkaError, KafkaUnreachableError
 from bridge.kafka.answers import ClientError
 from bridge.kafka.headers import own_identity
 from bridge.kafka.log import Bounds, open_log
-from bridge.kafka.relay.epoch import EpochEndedError, Group
+from bridge.kafka.relay.epoch import Group
+from bridge.kafka.relay.partition import EpochEndedError
 from bridge.kafka.requests import commit_empty
 
 
@@ -72,15 +73,21 @@ class HangingTransactions:
 
         Raises:
             EpochEndedError: Something does: the next epoch ends it.
-            BridgeError: As `open_log` says.
         """
         if self.due_seconds > 0:
             return
         self._look_at = asyncio.get_running_loop().time() + LOOK_SECONDS
-        async with open_log(self._group.settings, self._group.topic) as log:
-            before, self._held = self._held, set((await log.held()).items())
-        # A marker is written within milliseconds of its commit.
-        if self._held & before and await self._ours():
+        before, self._held = self._held, set()
+        try:
+            async with open_log(self._group.settings, self._group.topic) as log:
+                self._held = set((await log.held()).items())
+            # A marker is written within milliseconds of its commit.
+            hangs = self._held & before and await self._ours()
+        except (ConfigError, KafkaError) as error:
+            # Whether that ends the epoch, sending finds out.
+            _log.debug("transactions.not_seen", error=repr(error))
+            return
+        if hangs:
             raise EpochEndedError("a transaction of this bridge hangs")
 
     async def end(self) -> None:

@@ -16,8 +16,8 @@ from bridge.events.record import StoredRecord
 from bridge.kafka.answers import BatchRefusedError, ClientError
 from bridge.kafka.log import Log
 from bridge.kafka.producer import Producer
-from bridge.kafka.relay.epoch import Epoch, EpochEndedError, Group
-from bridge.kafka.relay.partition import PartitionQueue
+from bridge.kafka.relay.epoch import Epoch, Group
+from bridge.kafka.relay.partition import EpochEndedError, PartitionQueue
 
 
 __all__ = ["IdempotentDelivery"]
@@ -36,7 +36,8 @@ class IdempotentDelivery:
     def __init__(self, group: Group) -> None:
         self._group = group
         self._producer: Producer | None = None
-        self._has_failed = True
+        # Partitions for which every answer has come: nothing can land late there.
+        self._settled: set[int] = set()
         # What ends the epoch.
         self._ended: asyncio.Future[None] | None = None
 
@@ -48,8 +49,8 @@ class IdempotentDelivery:
 
     async def settle(self, log: Log, numbers: Sequence[int]) -> None:
         """Wait until a late write has landed: see `Delivery.settle`."""
-        # Where every answer has come, nothing can land late.
-        if numbers and self._has_failed:
+        numbers = [number for number in numbers if number not in self._settled]
+        if numbers:
             # Counted from when the leaders answer: what was in their queues before
             # this question is appended within that time.
             await log.bounds(numbers)
@@ -58,7 +59,7 @@ class IdempotentDelivery:
 
     async def send(self, epoch: Epoch) -> None:
         """Send until draining is done: see `Delivery.send`."""
-        self._has_failed = False
+        self._settled |= {queue.key[1] for queue in epoch.queues}
         self._ended = asyncio.get_running_loop().create_future()
         tasks = [
             asyncio.create_task(self._send_partition(epoch, queue))
@@ -68,7 +69,7 @@ class IdempotentDelivery:
             await asyncio.gather(*tasks)
         except asyncio.CancelledError:
             # The answers on their way are lost.
-            self._has_failed = True
+            self._settled.clear()
             raise
         finally:
             for task in tasks:
@@ -94,6 +95,7 @@ class IdempotentDelivery:
                 if rows:
                     await self._send_batch(epoch, queue, rows)
                     continue
+                group.outage.recovered(queue.key)
                 if group.is_draining.is_set():
                     return
                 queue.wake.clear()
@@ -109,12 +111,10 @@ class IdempotentDelivery:
         self, epoch: Epoch, queue: PartitionQueue, rows: Sequence[StoredRecord]
     ) -> None:
         """Send one batch; what fails ends the epoch for all partitions."""
-        group, producer, ended = epoch.group, self._producer, self._ended
+        group, producer = epoch.group, self._producer
         assert producer is not None
-        assert ended is not None
         group.outage.sending(queue.key)
         started = time.monotonic()
-        leader = producer.leader(*queue.key)
         try:
             sent = await producer.send(
                 *queue.key,
@@ -125,21 +125,21 @@ class IdempotentDelivery:
             )
             rows = sent.rows
             base_offset = await producer.base_offset(sent)
+            queue.check(base_offset, producer.leader(*queue.key))
+        except EpochEndedError as error:
+            self._end(error)
+            return
         except (ClientError, TimeoutError) as error:
             # A refusal is an answer: nothing lands late.
-            self._has_failed |= not isinstance(error, BatchRefusedError)
+            if not isinstance(error, BatchRefusedError):
+                self._settled.discard(queue.key[1])
             group.failed(queue, rows, error)
-            if not ended.done():
-                ended.set_exception(error)
-            return
-        if base_offset <= queue.last_offset or leader not in {
-            None,
-            producer.leader(*queue.key),
-        }:
-            # The new leader may lack what the one before acknowledged. This batch is
-            # found in the log.
-            if not ended.done():
-                ended.set_exception(EpochEndedError("a partition's leader has changed"))
+            self._end(error)
             return
         group.statistics.publish_duration.observe(time.monotonic() - started)
         group.acknowledged(queue, sent, base_offset)
+
+    def _end(self, error: Exception) -> None:
+        """End the epoch; what ended it first says why."""
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_exception(error)

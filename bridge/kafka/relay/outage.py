@@ -146,9 +146,13 @@ class Outage:
             _log.warning(event, error=f"{kind[1]}: {error}", **fields)
 
     def forget(self, lane: _Who) -> None:
-        """Expect nothing more of a lane: its partition may be gone."""
+        """Expect no answer for a lane any more."""
         self._sent_at.pop(lane, None)
-        self._failing.discard(lane)
+
+    def recovered(self, lane: _Who) -> None:
+        """Note that nothing of a lane waits: what failed was in the log."""
+        if lane in self._failing:
+            self.worked(lane)
 
     def look(self) -> None:
         """Notice that Kafka keeps lanes waiting for too long; called on a beat."""

@@ -19,10 +19,11 @@ import structlog
 
 from bridge.errors import KafkaFencedError
 from bridge.events.record import StoredRecord
-from bridge.kafka.answers import BatchRefusedError, ClientError, is_fenced
+from bridge.kafka.answers import ClientError, is_fenced
+from bridge.kafka.client.ending import end_all
 from bridge.kafka.log import Log
 from bridge.kafka.producer import Producer, Sent
-from bridge.kafka.relay.epoch import Epoch, EpochEndedError, Group
+from bridge.kafka.relay.epoch import Epoch, Group
 from bridge.kafka.relay.hanging import HangingTransactions
 from bridge.kafka.relay.partition import PartitionQueue
 
@@ -81,11 +82,12 @@ class TransactionalDelivery:
         try:
             while True:
                 epoch.wake.clear()
-                parts = [
-                    (queue, rows)
-                    for queue in epoch.queues
-                    if (rows := queue.next_rows(group.max_rows(queue)))
-                ]
+                parts = []
+                for queue in epoch.queues:
+                    if rows := queue.next_rows(group.max_rows(queue)):
+                        parts.append((queue, rows))
+                    else:
+                        group.outage.recovered(queue.key)
                 if parts:
                     await self._transaction(epoch, parts)
                 elif group.is_draining.is_set():
@@ -104,8 +106,8 @@ class TransactionalDelivery:
 
     async def close(self) -> None:
         """End the producers: see `Delivery.close`."""
-        while self._producers:
-            await self._producers.popleft().close()
+        producers, self._producers = self._producers, deque()
+        await end_all(producer.close() for producer in producers)
 
     async def _transaction(
         self,
@@ -139,14 +141,13 @@ class TransactionalDelivery:
                     offsets.append(offset)
                 await producer.commit()
         except (ClientError, TimeoutError) as error:
-            await self._failed(parts, sent, len(offsets), error, started)
+            # The partition that failed; none where the transaction as a whole did.
+            first = len(offsets) if len(sent) == len(parts) else len(sent)
+            await self._failed(parts, sent, first, error, started)
             raise
         group.statistics.publish_duration.observe(time.monotonic() - started)
-        if any(
-            offset <= queue.last_offset
-            for (queue, _), offset in zip(parts, offsets, strict=True)
-        ):
-            raise EpochEndedError("the log was truncated")
+        for (queue, _), offset in zip(parts, offsets, strict=True):
+            queue.check(offset, producer.leader(*queue.key))
         for (queue, _), one, offset in zip(parts, sent, offsets, strict=True):
             group.acknowledged(queue, one, offset)
 
@@ -154,7 +155,7 @@ class TransactionalDelivery:
         self,
         parts: Sequence[tuple[PartitionQueue, Sequence[StoredRecord]]],
         sent: Sequence[Sent],
-        answered: int,
+        first: int,
         error: Exception,
         started: float,
     ) -> None:
@@ -166,11 +167,12 @@ class TransactionalDelivery:
             error = TimeoutError(f"a transaction took longer than {late:g} s")
         for index, (queue, rows) in enumerate(parts):
             batch = sent[index].rows if index < len(sent) else rows
-            # What was refused is the first that failed; others failed with it.
-            own = error
-            if index != answered and isinstance(error, BatchRefusedError):
-                own = ClientError("the transaction was aborted")
-            group.failed(queue, batch, own)
+            if index == first:
+                group.failed(queue, batch, error)
+            else:
+                group.given_up(queue, batch, error)
+        if first == len(parts):
+            group.outage.failed("transaction.failed", error)
         # The coordinator fences a transaction that has become too old, too.
         if is_late or not is_fenced(error):
             return
