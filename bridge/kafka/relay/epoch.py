@@ -232,12 +232,9 @@ class Delivery(Protocol):
     def shares_wake(self) -> bool:
         """Whether one event says that any partition has rows."""
 
-    async def open(self, *, waits: bool) -> None:
+    async def open(self) -> None:
         """
-        Have producers; older ones can write nothing more from then on, as far as known.
-
-        Args:
-            waits: Whether rows wait, of which an older producer may have sent some.
+        Have producers; transactional ones fence all older ones.
 
         Raises:
             BridgeError: Kafka refuses, or can't be reached.
@@ -343,10 +340,9 @@ async def _open(group: Group, delivery: Delivery) -> Epoch:
         prefix = await group.wire_format.prefix(topic)
     before = outbox.partition_count(topic)
     known = {state.partition: state for state in outbox.states(topic)}
-    waits = any(state.waiting for state in known.values())
     # The producer first: it shows whether this user may write as configured, and a
     # transactional one fences whatever wrote before.
-    await delivery.open(waits=waits)
+    await delivery.open()
     _report_partitions(group, facts, before, known)
     outbox.open_topic(topic, facts.partitions, facts.topic_id)
     states = {state.partition: state for state in outbox.states(topic)}
@@ -437,7 +433,9 @@ async def _settle(
         return tail
     topic, number = group.topic, state.partition
     end = tail.bounds.end_offset
-    confirmed = await last_confirmed(log, group.outbox, topic, number, tail.bounds)
+    confirmed, highest = await last_confirmed(
+        log, group.outbox, topic, number, tail.bounds
+    )
     if confirmed is None:
         confirmed = state.acknowledged_sequence
     if confirmed >= state.acknowledged_sequence:
@@ -446,7 +444,7 @@ async def _settle(
         return tail
     # Rows that were written where lost ones were, before that was noticed, are sent
     # again as well, in order and marked.
-    last = max(state.acknowledged_sequence, tail.last_sequence)
+    last = max(state.acknowledged_sequence, tail.last_sequence, highest)
     waiting = group.outbox.rewind(topic, number, confirmed, end, last)
     add(group.statistics.resent, topic, waiting)
     _log.error(

@@ -90,9 +90,15 @@ class HangingTransactions:
         if hangs:
             raise EpochEndedError("a transaction of this bridge hangs")
 
-    async def end(self) -> None:
+    async def end(self) -> bool:
         """
-        End what hangs, if anything does; before producers have these ids.
+        End what hangs, if anything does.
+
+        To be called when the ids were just initialized: then no transaction of theirs
+        is open rightly. Where something is ended they have to be initialized again.
+
+        Returns:
+            Whether something was ended.
 
         Raises:
             BridgeError: As `open_log` says, or one can't be ended now.
@@ -102,7 +108,7 @@ class HangingTransactions:
         topic, settings = self._group.topic, self._group.settings
         offsets = await self._ours()
         if not offsets:
-            return
+            return False
         _log.warning("transaction.hangs", topic=topic, offsets=offsets)
         timeout_seconds = settings.transaction_timeout_seconds
         try:
@@ -120,6 +126,7 @@ class HangingTransactions:
                 " bridge tries again"
             ) from error
         self._tries.update(offsets.items())
+        return True
 
     async def _ours(self) -> dict[int, int]:
         """

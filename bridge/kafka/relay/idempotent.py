@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from bridge.events.record import StoredRecord
 from bridge.kafka.answers import BatchRefusedError, ClientError
@@ -41,9 +40,8 @@ class IdempotentDelivery:
         # What ends the epoch.
         self._ended: asyncio.Future[None] | None = None
 
-    async def open(self, *, waits: bool) -> None:
+    async def open(self) -> None:
         """Have a producer: see `Delivery.open`."""
-        del waits
         self._producer = Producer(self._group.settings, self._group.writer)
         await self._producer.start()
 
@@ -88,24 +86,17 @@ class IdempotentDelivery:
         """Send a partition's rows until the epoch ends, or draining is done."""
         group, ended = epoch.group, self._ended
         assert ended is not None
-        draining = asyncio.ensure_future(group.is_draining.wait())
-        try:
-            while not ended.done():
-                rows = queue.next_rows(group.max_rows(queue))
-                if rows:
-                    await self._send_batch(epoch, queue, rows)
-                    continue
-                group.outage.recovered(queue.key)
-                if group.is_draining.is_set():
-                    return
-                queue.wake.clear()
-                woken = asyncio.ensure_future(queue.wake.wait())
-                # No deadline: a partition without rows has nothing to do.
-                waits: set[asyncio.Future[Any]] = {woken, ended, draining}
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-                woken.cancel()
-        finally:
-            draining.cancel()
+        while not ended.done():
+            rows = queue.next_rows(group.max_rows(queue))
+            if rows:
+                await self._send_batch(epoch, queue, rows)
+                continue
+            group.outage.recovered(queue.key)
+            if group.is_draining.is_set():
+                return
+            queue.wake.clear()
+            # No deadline: rows, the end of the epoch and draining wake it.
+            await queue.wake.wait()
 
     async def _send_batch(
         self, epoch: Epoch, queue: PartitionQueue, rows: Sequence[StoredRecord]
@@ -127,19 +118,21 @@ class IdempotentDelivery:
             base_offset = await producer.base_offset(sent)
             queue.check(base_offset, producer.leader(*queue.key))
         except EpochEndedError as error:
-            self._end(error)
+            self._end(epoch, error)
             return
         except (ClientError, TimeoutError) as error:
             # A refusal is an answer: nothing lands late.
             if not isinstance(error, BatchRefusedError):
                 self._settled.discard(queue.key[1])
             group.failed(queue, rows, error)
-            self._end(error)
+            self._end(epoch, error)
             return
         group.statistics.publish_duration.observe(time.monotonic() - started)
         group.acknowledged(queue, sent, base_offset)
 
-    def _end(self, error: Exception) -> None:
+    def _end(self, epoch: Epoch, error: Exception) -> None:
         """End the epoch; what ended it first says why."""
         if self._ended is not None and not self._ended.done():
             self._ended.set_exception(error)
+            for queue in epoch.queues:
+                queue.wake.set()

@@ -138,8 +138,7 @@ class Relay:
     def drain(self) -> None:
         """Let `run` return once all that was offered is acknowledged."""
         self._drains = True
-        self._in_loop(self._draining.set)
-        self._in_loop(self._work.set)
+        self._in_loop(self._begin_draining)
 
     def abort(self) -> None:
         """Let `run` return now."""
@@ -321,6 +320,13 @@ class Relay:
     def _dead_letter_limit(self) -> int | None:
         group = self._groups.get(self._dead_letter_topic or "")
         return None if group is None else group.limit
+
+    def _begin_draining(self) -> None:
+        self._draining.set()
+        self._work.set()
+        for group in self._groups.values():
+            for queue in group.queues.values():
+                queue.wake.set()
 
     def _cancel(self) -> None:
         if self._main is not None:

@@ -14,6 +14,7 @@ import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -62,11 +63,15 @@ class TransactionalDelivery:
         self._hanging = HangingTransactions(group, self._ids)
         self._fenced_at = float("-inf")
 
-    async def open(self, *, waits: bool) -> None:
+    async def open(self) -> None:
         """Initialize both ids: see `Delivery.open`."""
-        del waits
+        await self._initialize()
+        if await self._hanging.end():
+            await self.close()
+            await self._initialize()
+
+    async def _initialize(self) -> None:
         settings, writer = self._group.settings, self._group.writer
-        await self._hanging.end()
         for name in self._ids:
             producer = Producer(settings, writer, name, id_prefix=self._prefix)
             self._producers.append(producer)
@@ -78,31 +83,23 @@ class TransactionalDelivery:
     async def send(self, epoch: Epoch) -> None:
         """Send until draining is done: see `Delivery.send`."""
         group = epoch.group
-        draining = asyncio.ensure_future(group.is_draining.wait())
-        try:
-            while True:
-                epoch.wake.clear()
-                parts = []
-                for queue in epoch.queues:
-                    if rows := queue.next_rows(group.max_rows(queue)):
-                        parts.append((queue, rows))
-                    else:
-                        group.outage.recovered(queue.key)
-                if parts:
-                    await self._transaction(epoch, parts)
-                elif group.is_draining.is_set():
-                    return
+        while True:
+            epoch.wake.clear()
+            parts = []
+            for queue in epoch.queues:
+                if rows := queue.next_rows(group.max_rows(queue)):
+                    parts.append((queue, rows))
                 else:
-                    woken = asyncio.ensure_future(epoch.wake.wait())
-                    await asyncio.wait(
-                        {woken, draining},
-                        timeout=self._hanging.due_seconds,
-                        return_when=asyncio.FIRST_COMPLETED,
-                    )
-                    woken.cancel()
-                await self._hanging.look()
-        finally:
-            draining.cancel()
+                    group.outage.recovered(queue.key)
+            if parts:
+                await self._transaction(epoch, parts)
+            elif group.is_draining.is_set():
+                return
+            else:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._hanging.due_seconds):
+                        await epoch.wake.wait()
+            await self._hanging.look()
 
     async def close(self) -> None:
         """End the producers: see `Delivery.close`."""

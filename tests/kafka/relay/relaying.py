@@ -1,8 +1,4 @@
-"""An outbox and a relay as the service runs them, and what a topic must show.
-
-Owns how the two are started, fed and ended in this folder's tests. Which fault is
-tried and what comes of it is for each test to say.
-"""
+"""An outbox and a relay as the service runs them, and what a topic must show."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ from typing import Literal
 import trio
 
 from bridge.events.record import Envelope, Record
-from bridge.kafka.relay.ports import Framing
+from bridge.kafka.relay.epoch import WireFormat
 from bridge.kafka.relay.publications import PublicationTrace
 from bridge.kafka.relay.relay import Relay
 from bridge.kafka.topics.needs import NO_NEEDS, TopicNeeds
@@ -131,13 +127,13 @@ class Rig:
         await self.ended.wait()
 
 
-async def opened(running: Rig, topic: Topic) -> None:
-    """Wait until the topic's lanes are open."""
-    await until(lambda: running.relay.statistics.lanes >= topic.partitions)
+async def opened(running: Rig, partitions: int = 3) -> None:
+    """Wait until so many partitions are open."""
+    await until(lambda: running.relay.statistics.partitions >= partitions)
 
 
 async def feed(running: Rig, topic: Topic, count: int, *, first: int = 0) -> None:
-    """Offer events at 1,000 a second."""
+    """Offer events, 1,000 a second."""
     for number in range(first, first + count, 10):
         running.offer(topic.name, range(number, number + 10))
         await trio.sleep(0.01)
@@ -154,35 +150,21 @@ async def until(condition: object, seconds: float = DEADLINE_SECONDS) -> None:
 @asynccontextmanager
 async def rig(
     settings: KafkaSettings,
-    groups: Sequence[Sequence[str]],
+    topics: Sequence[str],
     folder: Path,
     *,
-    relay_waits: bool = False,
     dead_letter_topic: str | None = None,
     max_dead_letter_bytes: int = 1_000_000,
     delivery: Literal["idempotent", "transactional"] = "idempotent",
     keep_acked_seconds: float = 300.0,
-    framing: Framing | None = None,
+    wire_format: WireFormat | None = None,
     needs: Mapping[str, TopicNeeds] = NO_NEEDS,
     trace: PublicationTrace | None = None,
 ) -> AsyncIterator[Rig]:
-    """Run an outbox and its relay; leaving aborts the relay, as a crash would.
+    """
+    Run an outbox and its relay; leaving aborts the relay.
 
-    Args:
-        settings: Kafka's.
-        groups: The relay's topics by producer.
-        folder: The outbox's directory.
-        relay_waits: Whether the test starts the relay itself.
-        dead_letter_topic: Where refused records go.
-        max_dead_letter_bytes: Of larger ones only the first part is kept.
-        delivery: What the writes promise.
-        keep_acked_seconds: How long the outbox keeps acknowledged rows.
-        framing: What stands before the values.
-        needs: What topics must be like.
-        trace: Is told of each batch.
-
-    Yields:
-        Both, running.
+    All but `keep_acked_seconds`, which is the outbox's, as in `Relay`.
     """
     limits = OutboxSettings(
         dir=folder, buffer_bytes=256 * 2**20, keep_acked_seconds=keep_acked_seconds
@@ -191,28 +173,24 @@ async def rig(
         outbox = Outbox(directory, limits)
         relay = Relay(
             settings,
-            groups,
+            topics,
             outbox,
             dead_letter_topic=dead_letter_topic,
             max_dead_letter_bytes=max_dead_letter_bytes,
             delivery=delivery,
-            framing=framing,
+            wire_format=wire_format,
             needs=needs,
             trace=trace,
         )
         running = Rig(outbox, relay)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(trio.to_thread.run_sync, outbox.run))
-            if not relay_waits:
-                nursery.start_soon(running.run)
+            nursery.start_soon(running.run)
             try:
                 yield running
             finally:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
-                    if not relay_waits:
-                        running.relay.abort()
-                        await running.ended.wait()
-                    outbox.stop()
+                    relay.abort()
+                    await running.ended.wait()
 
 
 async def read_back(topic: Topic, name: str | None = None) -> list[reader.Record]:
