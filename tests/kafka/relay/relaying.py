@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,7 +26,9 @@ from tests.kit import reader
 
 __all__ = [
     "DEADLINE_SECONDS",
+    "DELIVERIES",
     "ENVELOPE",
+    "Delivery",
     "Rig",
     "check_topic",
     "feed",
@@ -43,6 +45,9 @@ __all__ = [
 DEADLINE_SECONDS = 40.0
 
 JOBS = 20
+
+Delivery = Literal["idempotent", "transactional"]
+DELIVERIES: list[Delivery] = ["idempotent", "transactional"]
 
 ENVELOPE = Envelope(
     ce_source="https://api.example/clients/7",
@@ -92,6 +97,7 @@ class Rig:
     relay: Relay
     ended: trio.Event = field(default_factory=trio.Event)
     errors: list[Exception] = field(default_factory=list)
+    _scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
     def offer(self, topic: str, numbers: Iterable[int], size_bytes: int = 0) -> None:
         """Give the outbox events by their numbers."""
@@ -112,10 +118,19 @@ class Rig:
         """Wait until so many records are on disk."""
         await until(lambda: self.outbox.statistics.committed >= count)
 
+    async def nothing_waits(self) -> None:
+        """Wait until all that was offered is committed and in Kafka."""
+        await until(lambda: self.outbox.is_drained and self.outbox.statistics.rows == 0)
+
+    def cancel(self) -> None:
+        """Cancel the relay's `run`."""
+        self._scope.cancel()
+
     async def run(self) -> None:
         """Run the relay and keep what it raises."""
         try:
-            await self.relay.run()
+            with self._scope:
+                await self.relay.run()
         except Exception as error:  # noqa: BLE001 - the test looks at it
             self.errors.append(error)
         finally:
@@ -155,16 +170,18 @@ async def rig(
     *,
     dead_letter_topic: str | None = None,
     max_dead_letter_bytes: int = 1_000_000,
-    delivery: Literal["idempotent", "transactional"] = "idempotent",
+    delivery: Delivery = "idempotent",
     keep_acked_seconds: float = 300.0,
     wire_format: WireFormat | None = None,
     needs: Mapping[str, TopicNeeds] = NO_NEEDS,
     trace: PublicationTrace | None = None,
+    before: Callable[[Relay], object] = lambda _: None,
 ) -> AsyncIterator[Rig]:
     """
     Run an outbox and its relay; leaving aborts the relay.
 
-    All but `keep_acked_seconds`, which is the outbox's, as in `Relay`.
+    All is as in `Relay`, but `keep_acked_seconds`, which is the outbox's, and `before`,
+    which is called before the relay runs.
     """
     limits = OutboxSettings(
         dir=folder, buffer_bytes=256 * 2**20, keep_acked_seconds=keep_acked_seconds
@@ -183,6 +200,7 @@ async def rig(
             trace=trace,
         )
         running = Rig(outbox, relay)
+        before(relay)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(running.run)
             try:

@@ -86,8 +86,8 @@ async def test_each_codec_is_used_and_read_back(
 ) -> None:
     """Each batch is compressed as set; another client reads every record of it."""
     settings = settings_for(topic, compression=codec)
-    async with rig(settings, [[topic.name]], tmp_path, delivery=delivery) as running:
-        await opened(running, topic)
+    async with rig(settings, [topic.name], tmp_path, delivery=delivery) as running:
+        await opened(running)
         running.offer(topic.name, range(_COUNT), size_bytes=1000)
         await running.all_sent(topic.name, _COUNT)
     records = await read_back(topic)
@@ -102,8 +102,8 @@ async def test_a_batch_is_bounded_before_it_is_compressed(
 ) -> None:
     """Readers unpack no more than `kafka.max_batch_bytes`, however small it was."""
     settings = settings_for(topic, compression="zstd", max_batch_bytes=20_000)
-    async with rig(settings, [[topic.name]], tmp_path) as running:
-        await opened(running, topic)
+    async with rig(settings, [topic.name], tmp_path) as running:
+        await opened(running)
         running.offer(topic.name, range(_COUNT), size_bytes=1000)
         await running.all_sent(topic.name, _COUNT)
     check_topic(await read_back(topic), range(_COUNT))
@@ -117,12 +117,12 @@ async def test_a_start_finds_what_stands_in_compressed_batches(
 ) -> None:
     """A process that died before it heard of its batches sends none of them again."""
     settings = settings_for(topic, compression=codec)
-    async with rig(settings, [[topic.name]], tmp_path) as running:
-        await opened(running, topic)
+    async with rig(settings, [topic.name], tmp_path) as running:
+        await opened(running)
         running.outbox.acknowledge = lambda *_: None  # type: ignore[method-assign]
         running.offer(topic.name, range(60), size_bytes=500)
         await running.all_sent(topic.name, 60)
-    async with rig(settings, [[topic.name]], tmp_path) as running:
+    async with rig(settings, [topic.name], tmp_path) as running:
         running.offer(topic.name, range(60, 70))
         await running.all_sent(topic.name, 70)
         assert running.relay.statistics.resumed == {topic.name: 60}
@@ -142,11 +142,11 @@ async def test_a_refused_record_is_found_in_a_compressed_batch(
     ]
     async with rig(
         settings_for(topic, compression="zstd"),
-        [[topic.name], [topic.dead_letter]],
+        [topic.name, topic.dead_letter],
         tmp_path,
         dead_letter_topic=topic.dead_letter,
     ) as running:
-        await opened(running, topic)
+        await opened(running)
         # What compresses well may be larger than the limit.
         running.offer(topic.name, range(100), size_bytes=30_000)
         running.outbox.offer(noise)

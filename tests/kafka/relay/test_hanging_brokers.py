@@ -9,7 +9,6 @@ import pytest
 import structlog
 import trio
 
-from bridge.kafka.producer import producer
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
     DEADLINE_SECONDS,
@@ -37,8 +36,8 @@ async def test_a_request_that_hangs_is_left_and_keeps_its_sequence(
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(proxy.serve)
-        async with rig(settings, [[topic.name]], tmp_path) as running:
-            await opened(running, topic)
+        async with rig(settings, [topic.name], tmp_path) as running:
+            await opened(running)
             running.offer(topic.name, range(100))
             await running.all_sent(topic.name, 100)
             proxy.hold(RequestKind.PRODUCE)
@@ -63,8 +62,8 @@ async def test_a_broker_that_stands_still_for_long_loses_and_doubles_nothing(
     """It wakes up to the same batch several times over, and appends it once."""
     settings = settings_for(topic, request_timeout_seconds=1.0)
     with structlog.testing.capture_logs() as lines:
-        async with rig(settings, [[topic.name]], tmp_path) as running:
-            await opened(running, topic)
+        async with rig(settings, [topic.name], tmp_path) as running:
+            await opened(running)
             await feed(running, topic, 200)
             own_kafka.pause()
             try:
@@ -110,10 +109,9 @@ async def _lead(
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_brokers_that_all_moved_are_found_by_the_bootstrap_address(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     """A client knows the old addresses alone; a new one asks where brokers are now."""
-    monkeypatch.setattr(producer, "LOST_GRACE_SECONDS", 1.0)
     name = "jobs"
     first = KafkaServer(data_dir=tmp_path / "kafka")
     second = KafkaServer(data_dir=tmp_path / "kafka")
@@ -127,8 +125,8 @@ async def test_brokers_that_all_moved_are_found_by_the_bootstrap_address(
         settings = settings_for(topic, request_timeout_seconds=1.0)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_lead, [listener], ports, nursery)
-            async with rig(settings, [[name]], tmp_path / "outbox") as running:
-                await opened(running, topic)
+            async with rig(settings, [name], tmp_path / "outbox") as running:
+                await opened(running)
                 await feed(running, topic, 100)
                 await running.all_sent(name, 100)
                 await trio.to_thread.run_sync(first.stop)

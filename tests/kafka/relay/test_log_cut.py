@@ -28,8 +28,8 @@ KEPT, LOST, LATER = range(100), range(100, 160), range(160, 240)
 async def bridge(stage: Stage, numbers: range) -> None:
     """Run a bridge until it has sent some events; end it cleanly."""
     topic = stage.topic
-    async with rig(settings_for(topic), [[topic.name]], stage.folder) as running:
-        await opened(running, topic)
+    async with rig(settings_for(topic), [topic.name], stage.folder) as running:
+        await opened(running)
         running.offer(topic.name, numbers)
         await running.all_sent(topic.name, len(numbers))
         await running.drain()
@@ -76,8 +76,8 @@ async def it_runs_on(
     if anew:
         await bridge(stage, KEPT)
         await stage.copied.reach()
-    async with rig(settings, [[topic.name]], stage.folder) as running:
-        await opened(running, topic)
+    async with rig(settings, [topic.name], stage.folder) as running:
+        await opened(running)
         if not anew:
             running.offer(topic.name, KEPT)
             await running.all_sent(topic.name, len(KEPT))
@@ -102,8 +102,8 @@ async def it_is_down(stage: Stage, *, others: bool) -> None:
     await stage.cut.reach()
     if others:
         await overwrite(stage)
-    async with rig(settings, [[topic.name]], stage.folder) as running:
-        await opened(running, topic)
+    async with rig(settings, [topic.name], stage.folder) as running:
+        await opened(running)
         assert running.relay.statistics.resent == {topic.name: len(LOST)}
         await feed(running, topic, len(LATER), first=LATER[0])
         await settled(running, stage)
@@ -120,12 +120,12 @@ async def it_crashes_again_and_again(stage: Stage) -> None:
     # Two or three records a batch: there is always a middle.
     settings = settings_for(topic, max_batch_bytes=1024)
     for _ in range(3):
-        async with rig(settings, [[topic.name]], stage.folder) as running:
-            await opened(running, topic)
+        async with rig(settings, [topic.name], stage.folder) as running:
+            await opened(running)
             await until(lambda: running.sent(topic.name) >= 30)
             assert running.outbox.statistics.rows > 0
-    async with rig(settings, [[topic.name]], stage.folder) as running:
-        await opened(running, topic)
+    async with rig(settings, [topic.name], stage.folder) as running:
+        await opened(running)
         await feed(running, topic, len(later), first=later[0])
         await running.committed(len(later))
         await until(lambda: running.outbox.statistics.rows == 0)
@@ -139,9 +139,9 @@ async def its_rows_are_gone(stage: Stage) -> None:
     """The outbox keeps no acknowledged rows: the loss is told, the lanes go on."""
     topic = stage.topic
     async with rig(
-        settings_for(topic), [[topic.name]], stage.folder, keep_acked_seconds=0.0
+        settings_for(topic), [topic.name], stage.folder, keep_acked_seconds=0.0
     ) as running:
-        await opened(running, topic)
+        await opened(running)
         running.offer(topic.name, KEPT)
         await running.all_sent(topic.name, len(KEPT))
         await stage.copied.reach()
@@ -186,7 +186,7 @@ async def test_a_log_that_lost_its_tail_gets_it_again(tmp_path: Path) -> None:
     """From the first missing row on, in order and marked; each loss is told once."""
     with structlog.testing.capture_logs() as lines:
         await play(tmp_path, *STORIES.values())
-    cuts = [line for line in lines if line["event"] == "lane.log_cut"]
+    cuts = [line for line in lines if line["event"] == "partition.log_truncated"]
     told = {
         name: sorted(line["partition"] for line in cuts if line["topic"] == topic)
         for topic, name in zip(

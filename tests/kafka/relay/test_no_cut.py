@@ -42,7 +42,7 @@ def nothing_is_called_lost() -> Iterator[list[str]]:
     with structlog.testing.capture_logs() as lines:
         yield events
     events += [line["event"] for line in lines]
-    assert "lane.log_cut" not in events
+    assert "partition.log_truncated" not in events
 
 
 async def looked_again(
@@ -94,8 +94,8 @@ async def test_a_head_that_was_deleted_is_no_cut(
     """Up to the middle or the very end: what was delivered stays delivered."""
     settings = settings_for(topic)
     with nothing_is_called_lost():
-        async with rig(settings, [[topic.name]], tmp_path) as running:
-            await opened(running, topic)
+        async with rig(settings, [topic.name], tmp_path) as running:
+            await opened(running)
             running.offer(topic.name, range(120))
             await running.all_sent(topic.name, 120)
             for partition, count in lasts(topic, range(120)).items():
@@ -108,8 +108,8 @@ async def test_a_head_that_was_deleted_is_no_cut(
                     delete_until, topic, partition, int(count * share)
                 )
             await running.drain()
-        async with rig(settings, [[topic.name]], tmp_path) as running:
-            await opened(running, topic)
+        async with rig(settings, [topic.name], tmp_path) as running:
+            await opened(running)
             await feed(running, topic, 100, first=200)
             await running.all_sent(topic.name, 100)
             assert running.relay.statistics.resumed == {}
@@ -127,8 +127,8 @@ async def test_a_head_deleted_before_a_lane_resumes_is_not_sent_again(
     place = partitioner(topic.partitions)(b"job-0")
     settings = settings_for(topic, resume_quiet_seconds=2.0)
     with nothing_is_called_lost():
-        async with rig(settings, [[topic.name]], tmp_path) as running:
-            await opened(running, topic)
+        async with rig(settings, [topic.name], tmp_path) as running:
+            await opened(running)
             running.offer(topic.name, range(0, 100, 20))
             await running.all_sent(topic.name, 5)
             forge_answers(
@@ -160,8 +160,8 @@ async def test_a_topic_made_anew_under_a_running_bridge_is_no_cut(
     """Events flow to the new topic; nothing of the old one is sent again."""
     settings = settings_for(topic, start_timeout_seconds=3.0)
     with nothing_is_called_lost() as events:
-        async with rig(settings, [[topic.name]], tmp_path) as running:
-            await opened(running, topic)
+        async with rig(settings, [topic.name], tmp_path) as running:
+            await opened(running)
             running.offer(topic.name, range(120))
             await running.all_sent(topic.name, 120)
             await until(lambda: running.outbox.statistics.rows == 0)
@@ -175,7 +175,7 @@ async def test_a_topic_made_anew_under_a_running_bridge_is_no_cut(
             await feed(running, topic, 80, first=120)
             await running.all_sent(topic.name, 200)
             await looked_again(running, topic, monkeypatch, range(200, 240))
-            await until(lambda: running.relay.statistics.lanes == topic.partitions)
+            await until(lambda: running.relay.statistics.partitions == topic.partitions)
             await until(lambda: running.outbox.statistics.rows == 0)
             assert running.relay.statistics.resent == {}
             assert running.errors == []
@@ -194,7 +194,7 @@ async def test_a_topic_made_anew_while_no_bridge_ran_is_no_cut(
 ) -> None:
     """Rows that waited go to the new topic; sequences go on where they were."""
     settings = settings_for(topic)
-    async with rig(settings, [[topic.name]], tmp_path) as running:
+    async with rig(settings, [topic.name], tmp_path) as running:
         running.offer(topic.name, range(120))
         await running.all_sent(topic.name, 120)
         await until(lambda: running.outbox.statistics.rows == 0)
@@ -208,8 +208,8 @@ async def test_a_topic_made_anew_while_no_bridge_ran_is_no_cut(
         await trio.to_thread.run_sync(write_foreign, topic, partition, 150)
     with nothing_is_called_lost() as events:
         for numbers in (range(160, 200), range(200, 240)):
-            async with rig(settings, [[topic.name]], tmp_path) as running:
-                await opened(running, topic)
+            async with rig(settings, [topic.name], tmp_path) as running:
+                await opened(running)
                 await feed(running, topic, 40, first=numbers[0])
                 await running.committed(40)
                 await until(lambda: running.outbox.statistics.rows == 0)
@@ -229,8 +229,8 @@ async def test_transactions_of_others_are_no_cut(
     """Their markers, and what they aborted, are places where readers see nothing."""
     settings = settings_for(topic)
     with nothing_is_called_lost():
-        async with rig(settings, [[topic.name]], tmp_path) as running:
-            await opened(running, topic)
+        async with rig(settings, [topic.name], tmp_path) as running:
+            await opened(running)
             for number, commits in enumerate((True, False, True, False)):
                 await feed(running, topic, 60, first=60 * number)
                 await running.all_sent(topic.name, 60 * number + 60)
@@ -245,8 +245,8 @@ async def test_transactions_of_others_are_no_cut(
                     )
             await looked_again(running, topic, monkeypatch, range(240, 300))
             await running.drain()
-        async with rig(settings, [[topic.name]], tmp_path) as running:
-            await opened(running, topic)
+        async with rig(settings, [topic.name], tmp_path) as running:
+            await opened(running)
             await feed(running, topic, 60, first=300)
             await running.all_sent(topic.name, 60)
             await until(lambda: running.outbox.statistics.rows == 0)
@@ -282,16 +282,16 @@ async def test_compaction_is_no_cut(
 
     settings = settings_for(topic)
     with nothing_is_called_lost():
-        async with rig(settings, [[topic.name]], tmp_path) as running:
-            await opened(running, topic)
+        async with rig(settings, [topic.name], tmp_path) as running:
+            await opened(running)
             await feed(running, topic, 100)
             await running.all_sent(topic.name, 100)
             await compacted()
             await looked_again(running, topic, monkeypatch, range(100, 160))
             await compacted()
             await running.drain()
-        async with rig(settings, [[topic.name]], tmp_path) as running:
-            await opened(running, topic)
+        async with rig(settings, [topic.name], tmp_path) as running:
+            await opened(running)
             await feed(running, topic, 60, first=160)
             await running.all_sent(topic.name, 60)
             assert running.relay.statistics.resent == {}

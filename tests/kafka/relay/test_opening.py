@@ -46,7 +46,7 @@ async def test_an_unreachable_kafka_ends_a_start_with_nothing_to_keep(
 async def test_draining_ends_a_relay_that_never_reached_kafka(tmp_path: Path) -> None:
     """With rows waiting for an absent Kafka, drain returns and the rows are kept."""
     settings = KafkaSettings(bootstrap_servers=nowhere(), start_timeout_seconds=0.5)
-    async with rig(settings, [["jobs"]], tmp_path) as running:
+    async with rig(settings, ["jobs"], tmp_path) as running:
         running.offer("jobs", range(5))
         await running.committed(5)
         await until(lambda: running.relay.statistics.last_error is not None)
@@ -62,7 +62,7 @@ async def test_a_missing_topic_is_waited_for_while_rows_wait(
     """Rows are worth more than a quick end: they go when the topic is created."""
     absent = f"{topic.name}-later"
     async with rig(
-        settings_for(topic), [[absent]], tmp_path, relay_waits=True
+        settings_for(topic), [absent], tmp_path, relay_waits=True
     ) as running:
         running.offer(absent, range(10))
         await running.committed(10)
@@ -82,7 +82,7 @@ async def test_a_topic_that_kafka_refuses_to_create_ends_the_start(
     """The error has the broker's reason and the settings that it is about."""
     settings = settings_for(topic, create_topics=True, replication_factor=3)
     name = f"{topic.name}-wide"
-    async with rig(settings, [[name]], tmp_path) as running:
+    async with rig(settings, [name], tmp_path) as running:
         with trio.fail_after(DEADLINE_SECONDS):
             await running.ended.wait()
         (error,) = running.errors
@@ -95,7 +95,7 @@ async def test_a_name_that_no_topic_can_have_ends_the_start(
     topic: Topic, tmp_path: Path
 ) -> None:
     """Kafka's rule for names is told, not waited out."""
-    async with rig(settings_for(topic), [["no topic"]], tmp_path) as running:
+    async with rig(settings_for(topic), ["no topic"], tmp_path) as running:
         with trio.fail_after(DEADLINE_SECONDS):
             await running.ended.wait()
         (error,) = running.errors
@@ -131,7 +131,7 @@ async def test_a_resolver_that_hangs_holds_no_end_up(
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     settings = KafkaSettings(bootstrap_servers="kafka.invalid:9092")
-    async with rig(settings, [["jobs"]], tmp_path) as running:
+    async with rig(settings, ["jobs"], tmp_path) as running:
         await until(looked.is_set)
         running.relay.abort()
         try:

@@ -127,27 +127,27 @@ async def test_jobs_in_flight_stay_and_new_ones_use_what_was_added(
 ) -> None:
     """Under load, over a restart in between, and over a second change."""
     settings = settings_for(topic, topics_check_seconds=0.1)
-    groups = [[topic.name]]
+    groups = [topic.name]
     old, new, last = named("old"), named("new"), named("last")
     run = partial(rig, settings, groups, tmp_path, delivery=delivery)
     with structlog.testing.capture_logs() as lines:
         async with run() as running:
-            await opened(running, topic)
+            await opened(running)
             await tell(running, topic, old, 0)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(add_partitions, topic, 7)
                 await tell(running, topic, old[:40], 1)
-            await until(lambda: running.relay.statistics.lanes == 7)
+            await until(lambda: running.relay.statistics.partitions == 7)
             await tell(running, topic, new, 0)
             await tell(running, topic, old[:20], 2)
             assert running.errors == []
         async with run() as running:
             await tell(running, topic, old[40:], 1)
             await tell(running, topic, new, 1)
-            await until(lambda: running.relay.statistics.lanes == 7)
+            await until(lambda: running.relay.statistics.partitions == 7)
             await tell(running, topic, old[20:40], 2)
             await add_partitions(topic, 12)
-            await until(lambda: running.relay.statistics.lanes == 12)
+            await until(lambda: running.relay.statistics.partitions == 12)
             for state in range(3):
                 await tell(running, topic, last, state)
             await tell(running, topic, old[40:] + new, 2)
@@ -167,11 +167,11 @@ async def test_partitions_that_were_added_while_it_was_down_are_noticed(
 ) -> None:
     """What was read before Kafka was reached follows what its job has written."""
     settings = settings_for(topic)
-    groups = [[topic.name]]
+    groups = [topic.name]
     old, new = named("old"), named("new")
     run = partial(rig, settings, groups, tmp_path, delivery=delivery)
     async with run() as running:
-        await opened(running, topic)
+        await opened(running)
         await tell(running, topic, old, 0)
         await running.committed(len(old))
     await add_partitions(topic, 7)
@@ -182,7 +182,7 @@ async def test_partitions_that_were_added_while_it_was_down_are_noticed(
         await running.committed(90)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(running.run)
-            await until(lambda: running.relay.statistics.lanes == 7)
+            await until(lambda: running.relay.statistics.partitions == 7)
             for state in range(3):
                 await tell(running, topic, new, state)
             await tell(running, topic, old[30:], 2)

@@ -39,7 +39,7 @@ def needs_of(topic: Topic, value_bytes: int = 1_000_000) -> dict[str, TopicNeeds
 
 def groups_of(topic: Topic) -> list[list[str]]:
     """The topics by producer, as the service has them."""
-    return [[topic.name], [topic.dead_letter], [topic.gaps]]
+    return [topic.name, topic.dead_letter, topic.gaps]
 
 
 def told(lines: Iterable[Mapping[str, Any]], event: str) -> list[Mapping[str, Any]]:
@@ -101,7 +101,7 @@ async def test_findings_are_told_once_and_kept_for_others(
     settings = settings_for(topic, topics_check_seconds=0.1)
     with structlog.testing.capture_logs() as lines:
         async with rig(settings, groups_of(topic), tmp_path, needs=needs) as running:
-            await until(lambda: running.relay.statistics.lanes == topic.partitions + 2)
+            await until(lambda: running.relay.statistics.partitions == topic.partitions + 2)
             # Some looks later.
             await trio.sleep(0.5)
             findings = running.relay.statistics.topic_findings
@@ -122,18 +122,18 @@ async def test_what_changes_while_it_runs_is_told_and_followed(
     settings = settings_for(topic, topics_check_seconds=0.1)
     with structlog.testing.capture_logs() as lines:
         async with rig(settings, groups_of(topic), tmp_path, needs=needs) as running:
-            await opened(running, topic)
+            await opened(running)
             running.offer(topic.name, range(100))
             await running.all_sent(topic.name, 100)
             await trio.to_thread.run_sync(
                 partial(alter, topic, topic.gaps, cleanup_policy="compact")
             )
             await until(lambda: told(lines, "topics.changed"))
-            assert told(lines, "lanes.reopen") == []
+            assert told(lines, "partitions.reopen") == []
             await trio.to_thread.run_sync(
                 partial(alter, topic, max_message_bytes="20000")
             )
-            await until(lambda: told(lines, "lanes.reopen"))
+            await until(lambda: told(lines, "partitions.reopen"))
             running.offer(topic.name, range(100, 200), 1000)
             await running.all_sent(topic.name, 200)
             findings = running.relay.statistics.topic_findings
@@ -156,7 +156,7 @@ async def test_what_changes_while_it_runs_is_told_and_followed(
     )
     assert {one.found for one in findings[topic.gaps] if one.what == row["what"]}
     # Batches fit the limit at once: none was refused.
-    assert told(lines, "lane.failed") == []
+    assert told(lines, "partition.failed") == []
     check_topic(await read_back(topic), range(200))
 
 
@@ -173,7 +173,7 @@ async def test_topics_made_where_that_is_wanted_fit(
     async with rig(
         settings, [[name] for name in names], tmp_path, needs=needs
     ) as running:
-        await until(lambda: running.relay.statistics.lanes == 3)
+        await until(lambda: running.relay.statistics.partitions == 3)
         findings = running.relay.statistics.topic_findings
     assert {
         one.what
@@ -191,7 +191,7 @@ async def test_a_watch_that_waits_holds_no_end_up(
     async with rig(
         settings_for(topic), groups_of(topic), tmp_path, needs=needs_of(topic)
     ) as running:
-        await until(lambda: running.relay.statistics.lanes == topic.partitions + 2)
+        await until(lambda: running.relay.statistics.partitions == topic.partitions + 2)
         with trio.fail_after(5):
             if drains:
                 await running.drain()

@@ -43,7 +43,7 @@ async def test_events_are_committed_once_and_in_order(
     """Every record is there once, in order per key, with dense sequences."""
     count = 5_000
     async with rig(
-        settings_for(topic), [[topic.name]], tmp_path, delivery="transactional"
+        settings_for(topic), [topic.name], tmp_path, delivery="transactional"
     ) as running:
         for first in range(0, count, 50):
             running.offer(topic.name, range(first, first + 50))
@@ -76,9 +76,9 @@ async def test_a_failed_batch_takes_its_transaction_back(
     times = 2 if code == 45 else 1
     forgery = Forgery(topic.name, 1, code, times=times, appended=appended)
     async with rig(
-        settings_for(topic), [[topic.name]], tmp_path, delivery="transactional"
+        settings_for(topic), [topic.name], tmp_path, delivery="transactional"
     ) as running:
-        await opened(running, topic)
+        await opened(running)
         await feed(running, topic, 100)
         forge_answers(monkeypatch, forgery)
         with structlog.testing.capture_logs() as lines:
@@ -90,7 +90,7 @@ async def test_a_failed_batch_takes_its_transaction_back(
         assert statistics.resumed.get(topic.name, 0) == 0
         assert statistics.connected
     # The lane that was first is named, once; the others failed with it.
-    told = [line for line in lines if line["event"] == "lane.failed"]
+    told = [line for line in lines if line["event"] == "partition.failed"]
     assert [line["partition"] for line in told] == [1]
     assert asyncio_errors(caplog) == []
     check_topic(await read_back(topic), range(600))
@@ -115,9 +115,9 @@ async def test_a_log_that_was_just_read_is_not_looked_at_again(
     monkeypatch.setattr(transactional, "verify", look)
     for first in (0, 600):
         async with rig(
-            settings_for(topic), [[topic.name]], tmp_path, delivery="transactional"
+            settings_for(topic), [topic.name], tmp_path, delivery="transactional"
         ) as running:
-            await opened(running, topic)
+            await opened(running)
             await feed(running, topic, 300, first=first)
             forge_answers(
                 monkeypatch, Forgery(topic.name, 1, 45, times=1, appended=False)
@@ -133,7 +133,7 @@ async def test_a_refused_record_is_found_and_stops_nothing(
     topic: Topic, tmp_path: Path
 ) -> None:
     """The one record that is too large goes to the dead letters, all others arrive."""
-    groups = [[topic.name], [topic.dead_letter]]
+    groups = [topic.name, topic.dead_letter]
     async with rig(
         settings_for(topic),
         groups,
@@ -172,7 +172,7 @@ async def test_a_record_that_is_refused_everywhere_stays_in_the_outbox(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the dead letters refuse too is put aside; nothing else notices."""
-    groups = [[topic.name], [topic.dead_letter]]
+    groups = [topic.name, topic.dead_letter]
     forge_answers(
         monkeypatch, Forgery(topic.dead_letter, 0, 10, times=100, appended=False)
     )
@@ -208,9 +208,9 @@ async def test_a_lost_answer_to_a_batch_changes_nothing(
         return answer
 
     async with rig(
-        settings_for(topic), [[topic.name]], tmp_path, delivery="transactional"
+        settings_for(topic), [topic.name], tmp_path, delivery="transactional"
     ) as running:
-        await opened(running, topic)
+        await opened(running)
         await feed(running, topic, 100)
         intercept(monkeypatch, ProduceRequest, lose)
         await feed(running, topic, 200, first=100)
@@ -234,9 +234,9 @@ async def test_a_commit_of_unknown_outcome_is_looked_up(
     """Whether the commit was lost or its answer: the log says what is there."""
     settings = settings_for(topic, transaction_timeout_seconds=1.0)
     async with rig(
-        settings, [[topic.name]], tmp_path, delivery="transactional"
+        settings, [topic.name], tmp_path, delivery="transactional"
     ) as running:
-        await opened(running, topic)
+        await opened(running)
         await feed(running, topic, 100)
         await running.all_sent(topic.name, 100)
         if error == "timeouts":
@@ -267,9 +267,9 @@ async def test_a_relay_killed_in_midst_of_transactions_goes_on_where_it_was(
     count = 0
     for kill_after in (30, 1, 200, 5, 340, 77):
         async with rig(
-            settings_for(topic), [[topic.name]], tmp_path, delivery="transactional"
+            settings_for(topic), [topic.name], tmp_path, delivery="transactional"
         ) as running:
-            await opened(running, topic)
+            await opened(running)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(partial(feed, running, topic, 400, first=count))
                 await until(lambda r=running, k=kill_after: r.sent(topic.name) >= k)
@@ -278,9 +278,9 @@ async def test_a_relay_killed_in_midst_of_transactions_goes_on_where_it_was(
             count += 400
             await running.committed(400)
     async with rig(
-        settings_for(topic), [[topic.name]], tmp_path, delivery="transactional"
+        settings_for(topic), [topic.name], tmp_path, delivery="transactional"
     ) as running:
-        await opened(running, topic)
+        await opened(running)
         await until(lambda: running.outbox.statistics.rows == 0)
         with trio.fail_after(DEADLINE_SECONDS):
             await running.drain()
@@ -292,9 +292,9 @@ async def test_an_aborted_transaction_ends_quietly(
 ) -> None:
     """A relay that is aborted in midst of a transaction ends quietly."""
     async with rig(
-        settings_for(topic), [[topic.name]], tmp_path, delivery="transactional"
+        settings_for(topic), [topic.name], tmp_path, delivery="transactional"
     ) as running:
-        await opened(running, topic)
+        await opened(running)
         running.offer(topic.name, range(2_000))
         await until(lambda: running.sent(topic.name) > 0)
     loud = [one for one in caplog.records if one.levelno >= logging.ERROR]
@@ -308,9 +308,9 @@ async def test_a_broker_killed_under_load_leaves_no_hole(
     """What was open when the only broker died is taken back and sent again."""
     count = 2_000
     async with rig(
-        settings_for(topic), [[topic.name]], tmp_path, delivery="transactional"
+        settings_for(topic), [topic.name], tmp_path, delivery="transactional"
     ) as running:
-        await opened(running, topic)
+        await opened(running)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(feed, running, topic, count)
             await trio.sleep(0.7)

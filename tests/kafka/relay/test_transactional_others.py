@@ -55,9 +55,9 @@ async def test_somebodys_open_transaction_does_not_stop_the_writing(
 ) -> None:
     """Rows are written and acknowledged; their readers wait for its end."""
     async with rig(
-        settings_for(topic), [[topic.name]], tmp_path, delivery="transactional"
+        settings_for(topic), [topic.name], tmp_path, delivery="transactional"
     ) as running:
-        await opened(running, topic)
+        await opened(running)
         await feed(running, topic, 200)
         await running.all_sent(topic.name, 200)
         with foreign_transaction(topic, range(topic.partitions)) as foreign:
@@ -74,9 +74,9 @@ async def test_resuming_waits_for_the_end_of_somebodys_transaction(
     """What stands behind it can't be judged yet; one line says so, none is doubled."""
     settings = settings_for(topic, start_timeout_seconds=1.0)
     async with rig(
-        settings, [[topic.name]], tmp_path, delivery="transactional"
+        settings, [topic.name], tmp_path, delivery="transactional"
     ) as running:
-        await opened(running, topic)
+        await opened(running)
         await feed(running, topic, 200)
         await running.all_sent(topic.name, 200)
         with (
@@ -95,7 +95,7 @@ async def test_resuming_waits_for_the_end_of_somebodys_transaction(
             assert "open transaction holds" in str(running.relay.statistics.last_error)
             await trio.to_thread.run_sync(foreign.abort_transaction)
             await running.all_sent(topic.name, 400)
-    waits = [line for line in lines if line["event"] == "kafka.waits"]
+    waits = [line for line in lines if line["event"] == "kafka.unavailable"]
     assert len(waits) == 1
     assert f"open transaction holds {topic.name} partition" in waits[0]["error"]
     check_topic(await read_back(topic), range(400))
@@ -107,15 +107,15 @@ async def test_a_start_waits_for_the_end_of_somebodys_transaction(
     """The outbox is read on meanwhile; the rows go out behind it, once."""
     settings = settings_for(topic, start_timeout_seconds=1.0)
     async with rig(
-        settings, [[topic.name]], tmp_path, delivery="transactional"
+        settings, [topic.name], tmp_path, delivery="transactional"
     ) as running:
-        await opened(running, topic)
+        await opened(running)
         await feed(running, topic, 200)
         await running.all_sent(topic.name, 200)
     with foreign_transaction(topic, range(topic.partitions)) as foreign:
         with structlog.testing.capture_logs() as lines:
             async with rig(
-                settings, [[topic.name]], tmp_path, delivery="transactional"
+                settings, [topic.name], tmp_path, delivery="transactional"
             ) as running:
                 running.offer(topic.name, range(200, 300))
                 await running.committed(100)
@@ -124,7 +124,7 @@ async def test_a_start_waits_for_the_end_of_somebodys_transaction(
                 await trio.to_thread.run_sync(foreign.abort_transaction)
                 await running.all_sent(topic.name, 100)
                 assert running.errors == []
-        told = [line["error"] for line in lines if line["event"] == "kafka.waits"]
+        told = [line["error"] for line in lines if line["event"] == "kafka.unavailable"]
         assert len(told) == 1
         assert "open transaction" in told[0]
     check_topic(await read_back(topic), range(300))
@@ -147,9 +147,9 @@ async def test_a_stall_longer_than_the_timeout_is_no_duel(
 
     settings = settings_for(topic, transaction_timeout_seconds=1.0)
     async with rig(
-        settings, [[topic.name]], tmp_path, delivery="transactional"
+        settings, [topic.name], tmp_path, delivery="transactional"
     ) as running:
-        await opened(running, topic)
+        await opened(running)
         await feed(running, topic, 100)
         await running.all_sent(topic.name, 100)
         with structlog.testing.capture_logs() as lines:
@@ -182,9 +182,9 @@ async def test_ids_that_the_broker_forgot_are_initialised_again(
         return answer
 
     async with rig(
-        settings_for(topic), [[topic.name]], tmp_path, delivery="transactional"
+        settings_for(topic), [topic.name], tmp_path, delivery="transactional"
     ) as running:
-        await opened(running, topic)
+        await opened(running)
         intercept(monkeypatch, AddPartitionsToTxnRequest, forget)
         running.offer(topic.name, range(100))
         await running.all_sent(topic.name, 100)
@@ -198,7 +198,7 @@ async def test_the_delivery_may_change_with_a_transaction_left_open(
 ) -> None:
     """Each start takes over what the other kind of writer left, and doubles nothing."""
     settings = settings_for(topic, transaction_timeout_seconds=2.0)
-    groups, count = [[topic.name]], 0
+    groups, count = [topic.name], 0
     for delivery in _DELIVERIES * 2:
         async with rig(settings, groups, tmp_path, delivery=delivery) as running:
             running.offer(topic.name, range(count, count + 200))
@@ -214,7 +214,7 @@ async def test_the_delivery_may_change_with_a_transaction_left_open(
                 await running.ended.wait()
         count += 260
     async with rig(settings, groups, tmp_path) as running:
-        await opened(running, topic)
+        await opened(running)
         await until(lambda: running.outbox.statistics.rows == 0)
     check_topic(await read_back(topic), range(count))
 
@@ -235,7 +235,7 @@ async def test_the_older_of_two_bridges_with_one_outbox_ends(
     topic: Topic, tmp_path: Path
 ) -> None:
     """Fenced twice it gives up with a sentence; the newer one goes on."""
-    settings, groups = settings_for(topic), [[topic.name]]
+    settings, groups = settings_for(topic), [topic.name]
     old, new = tmp_path / "old", tmp_path / "new"
     async with rig(settings, groups, old, delivery="transactional") as running:
         running.offer(topic.name, range(60))
@@ -275,7 +275,7 @@ async def test_what_a_stopped_bridge_still_sends_is_fenced(
 
     With ids of its own, which fence nobody, the successor lets it be doubled.
     """
-    settings, groups = settings_for(topic), [[topic.name]]
+    settings, groups = settings_for(topic), [topic.name]
     proxy = KafkaProxy(own_kafka.detours[0])
     old, new = tmp_path / "old", tmp_path / "new"
     async with trio.open_nursery() as nursery:
@@ -324,7 +324,7 @@ async def test_a_missing_right_names_the_ids(
     intercept(monkeypatch, InitProducerIdRequest, refuse)
     settings = settings_for(topic, start_timeout_seconds=1.0, client_id="my.bridge")
     async with rig(
-        settings, [[topic.name]], tmp_path, delivery="transactional"
+        settings, [topic.name], tmp_path, delivery="transactional"
     ) as running:
         await until(running.ended.is_set)
         (error,) = running.errors
