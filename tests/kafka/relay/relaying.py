@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio  # noqa: TID251 - what is made to wait runs on it
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -11,9 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import pytest
 import trio
 
 from bridge.events.record import Envelope, Record
+from bridge.kafka.producer import Producer
 from bridge.kafka.relay.epoch import WireFormat
 from bridge.kafka.relay.publications import PublicationTrace
 from bridge.kafka.relay.relay import Relay
@@ -37,6 +40,7 @@ __all__ = [
     "read_back",
     "record",
     "rig",
+    "send_nothing",
     "settings_for",
     "until",
 ]
@@ -140,6 +144,15 @@ class Rig:
         """Let the relay finish, as a clean stop does."""
         self.relay.drain()
         await self.ended.wait()
+
+
+def send_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let rows wait: batches that would be sent from now on never leave."""
+
+    async def wait(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Producer, "send", wait)
 
 
 async def opened(running: Rig, partitions: int = 3) -> None:

@@ -12,6 +12,7 @@ from aiokafka.record.memory_records import MemoryRecords  # noqa: TID251 - looke
 from msgspec import structs
 
 from bridge.kafka.scan import scan
+from bridge.outbox import Outbox
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.reading.test_scanner import Taken
@@ -24,7 +25,6 @@ from tests.kafka.relay.relaying import (
     record,
     rig,
     settings_for,
-    until,
 )
 
 
@@ -113,15 +113,16 @@ async def test_a_batch_is_bounded_before_it_is_compressed(
 
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
 async def test_a_start_finds_what_stands_in_compressed_batches(
-    topic: Topic, tmp_path: Path, codec: str
+    topic: Topic, tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that died before it heard of its batches sends none of them again."""
     settings = settings_for(topic, compression=codec)
     async with rig(settings, [topic.name], tmp_path) as running:
         await opened(running)
-        running.outbox.acknowledge = lambda *_: None  # type: ignore[method-assign]
+        monkeypatch.setattr(Outbox, "acknowledge", lambda *_: None)
         running.offer(topic.name, range(60), size_bytes=500)
         await running.all_sent(topic.name, 60)
+    monkeypatch.undo()
     async with rig(settings, [topic.name], tmp_path) as running:
         running.offer(topic.name, range(60, 70))
         await running.all_sent(topic.name, 70)
@@ -152,7 +153,7 @@ async def test_a_refused_record_is_found_in_a_compressed_batch(
         running.outbox.offer(noise)
         running.offer(topic.name, range(102, 200), size_bytes=100)
         await running.committed(200)
-        await until(lambda: running.outbox.statistics.rows == 0)
+        await running.nothing_waits()
         assert running.relay.statistics.refused == {topic.name: 2}
     assert numbers_of(await read_back(topic, topic.dead_letter)) == [100, 101]
     kept = sorted(numbers_of(await read_back(topic)))

@@ -14,9 +14,9 @@ import pytest
 import structlog
 import trio
 
-from bridge.outbox.partitioner import partitioner
 from bridge.kafka.relay import hanging
 from bridge.outbox import Outbox
+from bridge.outbox.partitioner import partitioner
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
     JOBS,
@@ -208,7 +208,7 @@ async def test_what_another_client_id_left_is_given_up(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its ids are others: markers of ours don't end it, and don't fill the log."""
-    monkeypatch.setattr(hanging, "TRIES", 2)
+    monkeypatch.setattr(hanging, "_TRIES", 2)
     async with transactional(topic, tmp_path) as running:
         await hang(running, topic)
     changes = {"client_id": "another", "start_timeout_seconds": 1.0}

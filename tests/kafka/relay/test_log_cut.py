@@ -45,13 +45,7 @@ async def overwrite(stage: Stage, *, commits: bool | None = None) -> None:
 
 async def settled(running: Rig, stage: Stage) -> None:
     """Wait until nothing waits; assert what the topic has, and what was counted."""
-    await until(
-        lambda: (
-            running.outbox.statistics.committed
-            + running.outbox.statistics.rows_at_start
-            and running.outbox.statistics.rows == 0
-        )
-    )
+    await running.nothing_waits()
     marked = check_resent(
         await read_back(stage.topic), kept=KEPT, lost=LOST, later=LATER
     )
@@ -128,7 +122,7 @@ async def it_crashes_again_and_again(stage: Stage) -> None:
         await opened(running)
         await feed(running, topic, len(later), first=later[0])
         await running.committed(len(later))
-        await until(lambda: running.outbox.statistics.rows == 0)
+        await running.nothing_waits()
         # It was found once; no later start takes what is resent for lost again.
         assert running.relay.statistics.resent == {}
     marked = check_resent(await read_back(topic), kept=KEPT, lost=lost, later=later)
@@ -153,7 +147,7 @@ async def its_rows_are_gone(stage: Stage) -> None:
         sent = running.sent(topic.name)
         await feed(running, topic, len(LATER), first=LATER[0])
         await running.all_sent(topic.name, sent + len(LATER))
-        await until(lambda: running.outbox.statistics.rows == 0)
+        await running.nothing_waits()
     ours = [one for one in await read_back(topic) if "ce_id" in one.headers]
     numbers = [int((one.value or b"").split()[0]) for one in ours]
     assert set(numbers) == {*KEPT, *LATER}

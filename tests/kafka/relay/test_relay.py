@@ -31,6 +31,7 @@ from tests.kafka.relay.relaying import (
     read_back,
     record,
     rig,
+    send_nothing,
     settings_for,
     until,
 )
@@ -123,10 +124,10 @@ async def test_records_that_were_written_late_are_found_between_others(
     settings = settings_for(topic)
     async with rig(settings, [topic.name], tmp_path) as running:
         await opened(running)
-        # Committed, and sent by nobody.
-        monkeypatch.setattr(Relay, "_distribute", lambda *_: None)
+        send_nothing(monkeypatch)
         running.offer(topic.name, range(90))
         await running.committed(90)
+        monkeypatch.undo()
         rows = {
             number: running.outbox.read(topic.name, number, 0, 100, 2**20)
             for number in range(topic.partitions)
@@ -136,7 +137,6 @@ async def test_records_that_were_written_late_are_found_between_others(
                 asyncio.run,
                 write_late(settings, running.outbox.id, topic, number, waiting[3:6]),
             )
-    monkeypatch.undo()
     async with rig(settings, [topic.name], tmp_path) as running:
         await running.all_sent(topic.name, 90)
         statistics = running.relay.statistics
@@ -175,7 +175,7 @@ async def test_topics_are_sent_side_by_side_also_those_of_earlier_settings(
         running.offer(topic.name, range(10))
         running.offer(topic.dead_letter, range(5))
         await running.nothing_waits()
-        monkeypatch.setattr(Relay, "_distribute", lambda *_: None)
+        send_nothing(monkeypatch)
         running.offer(topic.dead_letter, range(5, 12))
         await running.committed(22)
     monkeypatch.undo()
@@ -254,7 +254,7 @@ def sockets() -> set[tuple[object, ...]]:
 
 @pytest.mark.parametrize("delivery", DELIVERIES)
 @pytest.mark.parametrize("after_seconds", [0.02, 0.06, 0.1, 0.2, 0.5])
-async def test_a_relay_that_is_cancelled_leaves_nothing_open(
+async def test_a_relay_that_is_cancelled_leaves_nothing_open(  # noqa: PLR0917 - fixtures
     topic: Topic,
     tmp_path: Path,
     recwarn: pytest.WarningsRecorder,

@@ -7,7 +7,7 @@ import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import structlog
@@ -22,6 +22,7 @@ from bridge.errors import KafkaFencedError, KafkaRefusedError
 from tests.conftest import Topic
 from tests.kafka.relay.faults import Forgery, forge_answers
 from tests.kafka.relay.relaying import (
+    DELIVERIES,
     Rig,
     check_topic,
     feed,
@@ -39,12 +40,6 @@ from tests.kafka.relay.transactions import (
 )
 from tests.kit.kafka import KafkaServer
 from tests.kit.kafka_proxy import KafkaProxy, RequestKind
-
-
-_DELIVERIES: list[Literal["idempotent", "transactional"]] = [
-    "idempotent",
-    "transactional",
-]
 
 
 # -- Transactions that stay open ---------------------------------------------
@@ -199,7 +194,7 @@ async def test_the_delivery_may_change_with_a_transaction_left_open(
     """Each start takes over what the other kind of writer left, and doubles nothing."""
     settings = settings_for(topic, transaction_timeout_seconds=2.0)
     groups, count = [topic.name], 0
-    for delivery in _DELIVERIES * 2:
+    for delivery in DELIVERIES * 2:
         async with rig(settings, groups, tmp_path, delivery=delivery) as running:
             running.offer(topic.name, range(count, count + 200))
             await until(lambda r=running: r.outbox.statistics.rows == 0)
@@ -215,7 +210,7 @@ async def test_the_delivery_may_change_with_a_transaction_left_open(
         count += 260
     async with rig(settings, groups, tmp_path) as running:
         await opened(running)
-        await until(lambda: running.outbox.statistics.rows == 0)
+        await running.nothing_waits()
     check_topic(await read_back(topic), range(count))
 
 
@@ -239,12 +234,12 @@ async def test_the_older_of_two_bridges_with_one_outbox_ends(
     old, new = tmp_path / "old", tmp_path / "new"
     async with rig(settings, groups, old, delivery="transactional") as running:
         running.offer(topic.name, range(60))
-        await until(lambda: running.outbox.statistics.rows == 0)
+        await running.nothing_waits()
     shutil.copytree(old, new)
     async with rig(settings, groups, old, delivery="transactional") as older:
-        await opened(older, topic)
+        await opened(older)
         async with rig(settings, groups, new, delivery="transactional") as newer:
-            await opened(newer, topic)
+            await opened(newer)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_go_on, older, topic)
                 nursery.start_soon(_go_on, newer, topic)
@@ -282,7 +277,7 @@ async def test_what_a_stopped_bridge_still_sends_is_fenced(
         await nursery.start(proxy.serve)
         detour = settings_for(topic, bootstrap_servers=proxy.bootstrap_servers)
         async with rig(detour, groups, old, delivery="transactional") as stopped:
-            await opened(stopped, topic)
+            await opened(stopped)
             await feed(stopped, topic, 100)
             await until(lambda: stopped.outbox.statistics.rows == 0)
             proxy.hold(RequestKind.PRODUCE)
