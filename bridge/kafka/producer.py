@@ -206,7 +206,11 @@ class Producer:
             count += 1
             size += own
         began_ns = time.time_ns()
-        answer = await self._client.send_batch(batch, topic, partition=partition)
+        try:
+            answer = await self._client.send_batch(batch, topic, partition=partition)
+        except AssertionError as error:
+            # It asserts that the partition is there.
+            raise ClientError(f"{topic}-{partition} can't be written to") from error
         return Sent(rows[:count], size, answer, began_ns)
 
     async def base_offset(self, sent: Sent) -> int:
