@@ -276,12 +276,10 @@ async def serve(
     Raises:
         BridgeError: `ends_start` says so.
     """
-    begun = began = time.monotonic()
+    begun = time.monotonic()
     # How many epochs in a row were short.
     short = 0
     while True:
-        if time.monotonic() - began > _LONGEST_PAUSE_SECONDS:
-            short = 0
         began = time.monotonic()
         try:
             await _run(await _open(group, delivery), delivery)
@@ -310,13 +308,15 @@ async def serve(
         group.statistics.producer_recycles += 1
         if group.is_draining.is_set() and not group.statistics.ever_connected:
             return
-        # At once after the first: most end with the producer.
-        await _pause(group, short if short > 1 else None)
+        if time.monotonic() - began > _LONGEST_PAUSE_SECONDS:
+            short = min(short, 1)
+        await _pause(group, short)
 
 
-async def _pause(group: Group, short: int | None) -> None:
+async def _pause(group: Group, short: int) -> None:
     """Wait before the next epoch, after so many that were short."""
-    if short is None:
+    # At once after the first: most failures end with the producer.
+    if short <= 1:
         return
     seconds = group.settings.retry_backoff_seconds * (1 << min(short, 8))
     seconds = min(seconds, _LONGEST_PAUSE_SECONDS)

@@ -13,7 +13,7 @@ import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
 import structlog
 import trio
@@ -45,6 +45,8 @@ from bridge.settings import KafkaSettings
 __all__ = ["Relay"]
 
 _log = structlog.get_logger("bridge.kafka")
+
+_Error = TypeVar("_Error", bound=BridgeError)
 
 # The loop shows that it lives once a second; health calls it dead after ten.
 _BEAT_SECONDS = 1.0
@@ -171,11 +173,14 @@ class Relay:
         except asyncio.CancelledError:
             pass
         except BaseExceptionGroup as group:
+            damaged = group.subgroup(OutboxDamagedError)
+            if damaged is not None:
+                self._outbox.mark_damaged(_first(damaged))
             ours, rest = group.split(BridgeError)
             if rest is not None or ours is None:
                 raise
             # All topics meet the same Kafka: the first one's error is enough.
-            raise _first(ours) from None
+            raise _first(damaged or ours) from None
         finally:
             self._outbox.close()
             # Zero: it doesn't run, and isn't stuck.
@@ -264,12 +269,7 @@ class Relay:
             self._is_woken = False
             began = time.monotonic()
             has_work = self._outbox.has_work
-            try:
-                placed = self._outbox.commit()
-            except OutboxDamagedError as error:
-                self._outbox.mark_damaged(error)
-                raise
-            self._distribute(placed)
+            self._distribute(self._outbox.commit())
             self.statistics.last_beat = time.monotonic()
             if self._outbox.is_stuck or self.statistics.last_beat - began > 1:
                 await asyncio.sleep(_FULL_SECONDS if self._outbox.is_stuck else 0)
@@ -333,9 +333,8 @@ class Relay:
             self._main.cancel()
 
 
-def _first(group: BaseExceptionGroup[BridgeError]) -> BridgeError:
-    error: BaseException = group
+def _first(group: BaseExceptionGroup[_Error]) -> _Error:
+    error: _Error | BaseExceptionGroup[_Error] = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, BridgeError)
     return error

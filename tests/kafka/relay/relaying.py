@@ -93,12 +93,14 @@ class Rig:
     Attributes:
         outbox: The outbox.
         relay: The relay.
+        topics: Its topics.
         ended: Set when the relay's `run` has returned or raised.
         errors: What it raised.
     """
 
     outbox: Outbox
     relay: Relay
+    topics: Sequence[str]
     ended: trio.Event = field(default_factory=trio.Event)
     errors: list[Exception] = field(default_factory=list)
     _scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -156,8 +158,13 @@ def send_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def opened(running: Rig, partitions: int = 3) -> None:
-    """Wait until so many partitions are open."""
-    await until(lambda: running.relay.statistics.partitions >= partitions)
+    """Wait until so many partitions are open, and events of the first topic go."""
+    await until(
+        lambda: (
+            running.relay.statistics.partitions >= partitions
+            and running.outbox.knows(running.topics[:1])
+        )
+    )
 
 
 async def feed(running: Rig, topic: Topic, count: int, *, first: int = 0) -> None:
@@ -212,7 +219,7 @@ async def rig(
             needs=needs,
             trace=trace,
         )
-        running = Rig(outbox, relay)
+        running = Rig(outbox, relay, topics)
         before(relay)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(running.run)

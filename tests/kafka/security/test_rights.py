@@ -49,9 +49,9 @@ def topic(secure: SecureKafka) -> Topic:
     return made
 
 
-def groups_of(topic: Topic) -> list[list[str]]:
+def groups_of(topic: Topic) -> list[str]:
     """The topics by producer, as the service has them."""
-    return [[topic.name], [topic.dead_letter, topic.gaps]]
+    return [topic.name, topic.dead_letter, topic.gaps]
 
 
 def needs_of(topic: Topic) -> dict[str, TopicNeeds]:
@@ -261,7 +261,7 @@ async def test_a_right_that_is_taken_away_and_given_back_costs_nothing(
             needs=needs_of(topic),
         ) as running:
             statistics = running.relay.statistics
-            await opened(running, topic)
+            await opened(running)
             await feed(running, topic, 300)
             await running.all_sent(topic.name, 300)
             await trio.to_thread.run_sync(guest.forbid, *taken)
@@ -297,7 +297,7 @@ async def test_what_a_user_may_not_see_is_unknown_until_he_may(
     async with rig(
         settings_of(guest, topic), groups_of(topic), tmp_path, needs=needs_of(topic)
     ) as running:
-        await opened(running, topic)
+        await opened(running)
         running.offer(topic.name, range(20))
         await running.all_sent(topic.name, 20)
         assert findings(running, Verdict.UNKNOWN).keys() == names
