@@ -99,6 +99,7 @@ class Group(msgspec.Struct):
         queues: The partitions of the epoch that runs.
         singly_until: Rows up to this sequence are sent one by one, by partition.
         tries: How often the first row of a partition was refused alone.
+        limit: What the topic takes as one batch, as far as that is known.
         is_draining: Whether the relay ends once nothing waits.
     """
 
@@ -318,7 +319,7 @@ async def _pause(group: Group, short: int) -> None:
     # At once after the first: most failures end with the producer.
     if short <= 1:
         return
-    seconds = group.settings.retry_backoff_seconds * (1 << min(short, 8))
+    seconds = group.settings.retry_backoff_seconds * (1 << min(short - 2, 8))
     seconds = min(seconds, _LONGEST_PAUSE_SECONDS)
     if group.is_draining.is_set():
         await asyncio.sleep(seconds)

@@ -138,7 +138,7 @@ class Relay:
             self.abort()
 
     def drain(self) -> None:
-        """Let `run` return once all that was offered is acknowledged."""
+        """Let `run` return once all that was committed is acknowledged."""
         self._drains = True
         self._in_loop(self._begin_draining)
 
