@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import structlog
 import trio
 
 from tests.conftest import Topic
@@ -18,7 +17,6 @@ from tests.kafka.relay.relaying import (
     read_back,
     rig,
     settings_for,
-    until,
 )
 from tests.kit.kafka import KafkaServer
 from tests.kit.kafka_proxy import KafkaProxy, RequestKind
@@ -53,30 +51,6 @@ async def test_a_request_that_hangs_is_left_and_keeps_its_sequence(
             assert statistics.published == {topic.name: 300}
         nursery.cancel_scope.cancel()
     check_topic(await read_back(topic), range(300))
-
-
-@pytest.mark.timeout(90)
-async def test_a_broker_that_stands_still_for_long_loses_and_doubles_nothing(
-    own_kafka: KafkaServer, topic: Topic, tmp_path: Path
-) -> None:
-    """It wakes up to the same batch several times over, and appends it once."""
-    settings = settings_for(topic, request_timeout_seconds=1.0)
-    with structlog.testing.capture_logs() as lines:
-        async with rig(settings, [topic.name], tmp_path) as running:
-            await opened(running)
-            await feed(running, topic, 200)
-            own_kafka.pause()
-            try:
-                await feed(running, topic, 200, first=200)
-                await until(lambda: not running.relay.statistics.connected)
-            finally:
-                own_kafka.resume()
-            await feed(running, topic, 200, first=400)
-            await running.all_sent(topic.name, 600)
-            assert running.errors == []
-    told = [line["event"] for line in lines if line["log_level"] != "debug"]
-    assert len(told) <= 6, told
-    check_topic(await read_back(topic), range(600))
 
 
 async def _lead(

@@ -20,6 +20,8 @@ from tests.kafka.relay.faults import (
     withhold_metadata,
 )
 from tests.kafka.relay.relaying import (
+    DELIVERIES,
+    Delivery,
     Rig,
     check_topic,
     feed,
@@ -120,11 +122,14 @@ async def test_a_fault_that_spoils_the_producer_costs_a_look_at_the_log(
     }
 
 
+@pytest.mark.parametrize("delivery", DELIVERIES)
 async def test_answers_that_are_lost_after_the_append_leave_no_duplicate(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delivery: Delivery
 ) -> None:
     """The same batch is sent again with the same sequence; the broker knows it."""
-    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
+    async with rig(
+        settings_for(topic), [topic.name], tmp_path, delivery=delivery
+    ) as running:
         await opened(running)
         lost = lose_answers(monkeypatch, topic.name, 1, times=4)
         await feed(running, topic, EVENTS)

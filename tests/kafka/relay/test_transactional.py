@@ -6,13 +6,10 @@ in order per key and without a hole.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 import structlog
-from aiokafka import errors  # noqa: TID251 - what is forged
-from aiokafka.protocol.produce import ProduceRequest  # noqa: TID251 - likewise
 
 from tests.conftest import Topic
 from tests.kafka.relay.faults import Forgery, forge_answers
@@ -25,7 +22,7 @@ from tests.kafka.relay.relaying import (
     settings_for,
     until,
 )
-from tests.kafka.relay.transactions import LostEnds, intercept
+from tests.kafka.relay.transactions import LostEnds
 
 
 @pytest.mark.parametrize("appended", [False, True])
@@ -66,33 +63,6 @@ async def test_a_failed_batch_takes_its_transaction_back(
 def asyncio_errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What asyncio has to say of tasks and futures that failed unseen."""
     return [one.getMessage() for one in caplog.records if one.name == "asyncio"]
-
-
-async def test_a_lost_answer_to_a_batch_changes_nothing(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The batch is sent again under its number; the broker has it already."""
-    lost = 0
-
-    async def lose(send: Callable[[], Awaitable[object]]) -> object:
-        nonlocal lost
-        answer = await send()
-        if lost < 3:
-            lost += 1
-            raise errors.KafkaConnectionError
-        return answer
-
-    async with rig(
-        settings_for(topic), [topic.name], tmp_path, delivery="transactional"
-    ) as running:
-        await opened(running)
-        await feed(running, topic, 100)
-        intercept(monkeypatch, ProduceRequest, lose)
-        await feed(running, topic, 200, first=100)
-        await running.all_sent(topic.name, 300)
-        assert lost == 3
-        assert running.relay.statistics.producer_recycles == 0
-    check_topic(await read_back(topic), range(300))
 
 
 @pytest.mark.parametrize("applied", [False, True])

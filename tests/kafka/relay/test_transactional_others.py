@@ -96,35 +96,6 @@ async def test_resuming_waits_for_the_end_of_somebodys_transaction(
     check_topic(await read_back(topic), range(400))
 
 
-async def test_a_start_waits_for_the_end_of_somebodys_transaction(
-    topic: Topic, tmp_path: Path
-) -> None:
-    """The outbox is read on meanwhile; the rows go out behind it, once."""
-    settings = settings_for(topic, start_timeout_seconds=1.0)
-    async with rig(
-        settings, [topic.name], tmp_path, delivery="transactional"
-    ) as running:
-        await opened(running)
-        await feed(running, topic, 200)
-        await running.all_sent(topic.name, 200)
-    with foreign_transaction(topic, range(topic.partitions)) as foreign:
-        with structlog.testing.capture_logs() as lines:
-            async with rig(
-                settings, [topic.name], tmp_path, delivery="transactional"
-            ) as running:
-                running.offer(topic.name, range(200, 300))
-                await running.committed(100)
-                await trio.sleep(3)
-                assert running.sent(topic.name) == 0
-                await trio.to_thread.run_sync(foreign.abort_transaction)
-                await running.all_sent(topic.name, 100)
-                assert running.errors == []
-        told = [line["error"] for line in lines if line["event"] == "kafka.unavailable"]
-        assert len(told) == 1
-        assert "open transaction" in told[0]
-    check_topic(await read_back(topic), range(300))
-
-
 async def test_a_stall_longer_than_the_timeout_is_no_duel(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
