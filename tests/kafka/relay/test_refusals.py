@@ -28,6 +28,7 @@ from tests.kafka.relay.relaying import (
     numbers_of,
     opened,
     read_back,
+    record,
     rig,
     settings_for,
     until,
@@ -131,15 +132,15 @@ async def test_a_record_that_is_too_large_goes_to_the_dead_letters(
 async def test_what_the_dead_letters_refuse_too_stays_in_the_outbox(
     topic: Topic, tmp_path: Path, delivery: Delivery
 ) -> None:
-    """Neither topic takes the record: it stays in the file, and both lanes go on."""
-    alter(topic, max_message_bytes="20000")
+    """Neither topic takes a record so old: it stays in the file, and others go on."""
+    for name in (topic.name, topic.dead_letter):
+        alter(topic, name, message_timestamp_before_max_ms="86400000")
+    bad = structs.replace(record(topic.name, 20), received_at_us=1)
     with structlog.testing.capture_logs() as lines:
         async with run(topic, tmp_path, delivery=delivery) as running:
             await opened(running, 4)
-            # After that was looked at, so that the dead letter isn't cut to fit.
-            alter(topic, topic.dead_letter, max_message_bytes="20000")
             running.offer(topic.name, range(20))
-            running.offer(topic.name, [20], size_bytes=50_000)
+            running.outbox.offer([bad])
             running.offer(topic.name, range(21, 100))
             running.offer(topic.dead_letter, range(10))
             await until(lambda: running.outbox.statistics.unsendable == 1)
@@ -148,7 +149,10 @@ async def test_what_the_dead_letters_refuse_too_stays_in_the_outbox(
             refused = {topic.name: 1, topic.dead_letter: 1}
             await until(lambda: running.relay.statistics.refused == refused)
     told = [line for line in lines if line["event"] == "record.refused"]
-    assert [line["destination"] for line in told] == [topic.dead_letter, "quarantine"]
+    assert [line["destination"] for line in told] == [
+        topic.dead_letter,
+        "the outbox, unsent",
+    ]
     hole = (told[0]["partition"], told[0]["sequence"])
     records = await read_back(topic)
     check_without(records, [*range(20), *range(21, 100)], [hole])
