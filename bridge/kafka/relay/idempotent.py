@@ -65,7 +65,7 @@ class IdempotentDelivery:
         ]
         try:
             await asyncio.gather(*tasks)
-        except asyncio.CancelledError:
+        except BaseException:
             # The answers on their way are lost.
             self._settled.clear()
             raise
