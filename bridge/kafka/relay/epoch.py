@@ -283,7 +283,10 @@ async def serve(
     while True:
         began = time.monotonic()
         try:
-            await _run(await _open(group, delivery), delivery)
+            epoch = await _open(group, delivery)
+            # This start has worked.
+            begun = float("-inf")
+            await _run(epoch, delivery)
         except EpochEndedError as ended:
             short += 1
             _log.info("partitions.reopen", topic=group.topic, reason=str(ended))
