@@ -440,17 +440,17 @@ async def _settle(
     confirmed, highest = await last_confirmed(
         log, group.outbox, topic, number, tail.bounds
     )
-    if confirmed is None:
-        confirmed = state.acknowledged_sequence
-    if confirmed >= state.acknowledged_sequence:
+    if confirmed is None or confirmed >= state.acknowledged_sequence:
         # What was lost is no longer kept. What the log has is not sent again.
-        group.outbox.rewind(topic, number, state.acknowledged_sequence, end, 0)
-        return tail
-    # Rows that were written where lost ones were, before that was noticed, are sent
-    # again as well, in order and marked.
-    last = max(state.acknowledged_sequence, tail.last_sequence, highest)
+        confirmed, last, left = state.acknowledged_sequence, 0, tail
+    else:
+        # Rows that were written where lost ones were, before that was noticed, are sent
+        # again as well, in order and marked.
+        last = max(state.acknowledged_sequence, tail.last_sequence, highest)
+        left = Tail(tail.bounds)
     waiting = group.outbox.rewind(topic, number, confirmed, end, last)
-    add(group.statistics.resent, topic, waiting)
+    if waiting:
+        add(group.statistics.resent, topic, waiting)
     _log.error(
         "partition.log_truncated",
         topic=topic,
@@ -459,9 +459,9 @@ async def _settle(
         acknowledged_offset=state.resume_offset,
         sent_again=waiting,
         first_sequence=confirmed + 1,
-        last_sequence=last,
+        last_sequence=max(state.acknowledged_sequence, last),
     )
-    return Tail(tail.bounds)
+    return left
 
 
 async def _run(epoch: Epoch, delivery: Delivery) -> None:
