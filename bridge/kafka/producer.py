@@ -158,6 +158,12 @@ class Producer:
         leader: int | None = self._client.client.cluster.leader_for_partition(place)
         return None if leader == -1 else leader
 
+    def broker(self, topic: str, partition: int) -> tuple[str, int] | None:
+        """Return host and port of the node that leads a partition, as far as known."""
+        leader = self.leader(topic, partition)
+        node = self._client.client.cluster.broker_metadata(leader)
+        return None if node is None else (node.host, node.port)
+
     async def send(  # noqa: PLR0913 - what a batch is made of, no object
         self,
         topic: str,

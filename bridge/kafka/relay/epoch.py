@@ -28,7 +28,7 @@ from bridge.events.record import StoredRecord
 from bridge.kafka.answers import BatchRefusedError, ClientError
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.log import Log, open_log
-from bridge.kafka.producer import Sent
+from bridge.kafka.producer import Producer, Sent
 from bridge.kafka.relay.outage import Outage
 from bridge.kafka.relay.partition import EpochEndedError, Memory, PartitionQueue
 from bridge.kafka.relay.publications import PublicationTrace, error_type
@@ -127,13 +127,20 @@ class Group(msgspec.Struct):
         """Return how many rows the next batch of a partition may have."""
         return 1 if queue.cursor < self.singly_until.get(queue.key[1], 0) else _ALL_ROWS
 
-    def acknowledged(self, queue: PartitionQueue, sent: Sent, base_offset: int) -> None:
+    def acknowledged(
+        self, queue: PartitionQueue, producer: Producer, sent: Sent, base_offset: int
+    ) -> None:
         """Note that a batch is in the log."""
-        topic, number = queue.key
         self.outage.worked(queue.key)
-        delivered(self.statistics, topic, sent.rows, queue.resent_until)
+        delivered(self.statistics, queue.key[0], sent.rows, queue.resent_until)
         if self.trace is not None:
-            self.trace(topic, number, sent.rows, sent.began_ns, base_offset=base_offset)
+            self.trace(
+                *queue.key,
+                sent.rows,
+                sent.began_ns,
+                base_offset=base_offset,
+                broker=producer.broker(*queue.key),
+            )
         queue.acknowledge(sent.rows, base_offset, sent.size_bytes)
 
     def failed(

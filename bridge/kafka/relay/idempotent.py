@@ -128,7 +128,7 @@ class IdempotentDelivery:
             self._end(epoch, error)
             return
         group.statistics.publish_duration.observe(time.monotonic() - started)
-        group.acknowledged(queue, sent, base_offset)
+        group.acknowledged(queue, producer, sent, base_offset)
 
     def _end(self, epoch: Epoch, error: Exception) -> None:
         """End the epoch; what ended it first says why."""

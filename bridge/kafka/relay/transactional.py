@@ -146,7 +146,7 @@ class TransactionalDelivery:
         for (queue, _), offset in zip(parts, offsets, strict=True):
             queue.check(offset, producer.leader(*queue.key))
         for (queue, _), one, offset in zip(parts, sent, offsets, strict=True):
-            group.acknowledged(queue, one, offset)
+            group.acknowledged(queue, producer, one, offset)
 
     async def _failed(
         self,
