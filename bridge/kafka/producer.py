@@ -270,11 +270,18 @@ class Producer:
             task.cancel()
         with suppress(TimeoutError):
             async with asyncio.timeout(_END_SECONDS):
-                # Its sender is over, so this closes the connections.
                 with suppress(ClientError, OSError):
-                    await self._own(self._client.stop())
+                    await self._own(self._stop())
         for task in list(self._tasks):
             task.cancel()
+
+    async def _stop(self) -> None:
+        try:
+            # Its sender is over, so this closes the connections.
+            await self._client.stop()
+        finally:
+            # Where it was cut off it would do nothing the next time.
+            await self._client.client.close()
 
     async def _own(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something of the client, whose tasks are to be found again."""
