@@ -212,7 +212,7 @@ class Group(msgspec.Struct):
         )
 
 
-class Epoch(msgspec.Struct, frozen=True):
+class Epoch(msgspec.Struct):
     """
     What is sent to, until something fails.
 
@@ -223,6 +223,7 @@ class Epoch(msgspec.Struct, frozen=True):
         queues: Its partitions that have a leader.
         missing: Those that have none.
         wake: Set when one of them has rows.
+        ended_by: Why nothing new is sent; None while the epoch lasts.
     """
 
     group: Group
@@ -231,6 +232,14 @@ class Epoch(msgspec.Struct, frozen=True):
     queues: Sequence[PartitionQueue]
     missing: Sequence[int]
     wake: asyncio.Event
+    ended_by: Exception | None = None
+
+    def end(self, reason: Exception) -> None:
+        """Send nothing new; what ended it first is the reason."""
+        if self.ended_by is None:
+            self.ended_by = reason
+            for queue in self.queues:
+                queue.wake.set()
 
 
 class Delivery(Protocol):
@@ -258,7 +267,7 @@ class Delivery(Protocol):
 
     async def send(self, epoch: Epoch) -> None:
         """
-        Send until draining is done; what fails ends the epoch.
+        Send until draining is done, or the epoch ends, which any failure does.
 
         Raises:
             EpochEndedError: The log has to be looked at again.
@@ -480,20 +489,18 @@ async def _run(epoch: Epoch, delivery: Delivery) -> None:
     tasks = {changed, led, sending}
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if sending.done():
-            await sending
-            # All others are drained: what has no leader may get one in time.
-            if any(
-                state.waiting and state.partition in epoch.missing
-                for state in group.outbox.states(group.topic)
-            ):
-                await led
-                raise EpochEndedError("a partition has a leader again")
-        elif led.done():
+        if changed.done():
+            epoch.end(EpochEndedError("the topic has changed"))
+        if led.done():
+            epoch.end(EpochEndedError("a partition has a leader again"))
+        await sending
+        # All others are drained: what has no leader may get one in time.
+        if any(
+            state.waiting and state.partition in epoch.missing
+            for state in group.outbox.states(group.topic)
+        ):
             await led
             raise EpochEndedError("a partition has a leader again")
-        else:
-            raise EpochEndedError("the topic has changed")
     finally:
         for task in tasks:
             task.cancel()

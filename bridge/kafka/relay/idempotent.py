@@ -37,8 +37,6 @@ class IdempotentDelivery:
         self._producer: Producer | None = None
         # Partitions for which every answer has come: nothing can land late there.
         self._settled: set[int] = set()
-        # What ends the epoch.
-        self._ended: asyncio.Future[None] | None = None
 
     async def open(self) -> None:
         """Have a producer: see `Delivery.open`."""
@@ -58,7 +56,6 @@ class IdempotentDelivery:
     async def send(self, epoch: Epoch) -> None:
         """Send until draining is done: see `Delivery.send`."""
         self._settled |= {queue.key[1] for queue in epoch.queues}
-        self._ended = asyncio.get_running_loop().create_future()
         tasks = [
             asyncio.create_task(self._send_partition(epoch, queue))
             for queue in epoch.queues
@@ -73,8 +70,8 @@ class IdempotentDelivery:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        if self._ended.done():
-            await self._ended
+        if epoch.ended_by is not None:
+            raise epoch.ended_by
 
     async def close(self) -> None:
         """End the producer: see `Delivery.close`."""
@@ -84,9 +81,8 @@ class IdempotentDelivery:
 
     async def _send_partition(self, epoch: Epoch, queue: PartitionQueue) -> None:
         """Send a partition's rows until the epoch ends, or draining is done."""
-        group, ended = epoch.group, self._ended
-        assert ended is not None
-        while not ended.done():
+        group = epoch.group
+        while epoch.ended_by is None:
             rows = queue.next_rows(group.max_rows(queue))
             if rows:
                 await self._send_batch(epoch, queue, rows)
@@ -118,21 +114,14 @@ class IdempotentDelivery:
             base_offset = await producer.base_offset(sent)
             queue.check(base_offset, producer.leader(*queue.key))
         except EpochEndedError as error:
-            self._end(epoch, error)
+            epoch.end(error)
             return
         except (ClientError, TimeoutError) as error:
             # A refusal is an answer: nothing lands late.
             if not isinstance(error, BatchRefusedError):
                 self._settled.discard(queue.key[1])
             group.failed(queue, rows, error)
-            self._end(epoch, error)
+            epoch.end(error)
             return
         group.statistics.publish_duration.observe(time.monotonic() - started)
         group.acknowledged(queue, producer, sent, base_offset)
-
-    def _end(self, epoch: Epoch, error: Exception) -> None:
-        """End the epoch; what ended it first says why."""
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_exception(error)
-            for queue in epoch.queues:
-                queue.wake.set()

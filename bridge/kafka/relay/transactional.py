@@ -83,7 +83,7 @@ class TransactionalDelivery:
     async def send(self, epoch: Epoch) -> None:
         """Send until draining is done: see `Delivery.send`."""
         group = epoch.group
-        while True:
+        while epoch.ended_by is None:
             epoch.wake.clear()
             parts = []
             for queue in epoch.queues:
@@ -100,6 +100,7 @@ class TransactionalDelivery:
                     async with asyncio.timeout(self._hanging.due_seconds):
                         await epoch.wake.wait()
             await self._hanging.look()
+        raise epoch.ended_by
 
     async def close(self) -> None:
         """End the producers: see `Delivery.close`."""

@@ -248,7 +248,7 @@ def sockets() -> set[tuple[object, ...]]:
     return {
         (one.laddr, one.raddr)
         for one in psutil.Process().net_connections("tcp")
-        if one.raddr and one.status == "ESTABLISHED"
+        if one.status == "ESTABLISHED"
     }
 
 
