@@ -20,11 +20,14 @@ import trio
 
 from bridge.errors import (
     BridgeError,
+    ConfigError,
+    KafkaError,
     KafkaFencedError,
     KafkaUnreachableError,
     OutboxDamagedError,
 )
 from bridge.events.dead_letter import DEFAULT_MAX_BYTES
+from bridge.kafka.client.diagnosis import diagnose
 from bridge.kafka.client.ending import ClosingLoop
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.producer import keep_track_of_tasks
@@ -50,6 +53,10 @@ _Error = TypeVar("_Error", bound=BridgeError)
 
 # The loop shows that it lives once a second; health calls it dead after ten.
 _BEAT_SECONDS = 1.0
+
+# What was found out about a silence counts for so long: brokers lock accounts that fail
+# too often.
+_DIAGNOSE_SECONDS = 10.0
 
 # What only an acknowledgement wakes the commit for waits so long for something else.
 _ACKNOWLEDGE_SECONDS = 0.03
@@ -217,6 +224,7 @@ class Relay:
         async with asyncio.TaskGroup() as tasks:
             around = [
                 tasks.create_task(self._beat()),
+                tasks.create_task(self._explain_silence()),
                 tasks.create_task(self._commit_all()),
             ]
             deliveries = []
@@ -296,6 +304,23 @@ class Relay:
                 group.outage.look()
             due = time.monotonic() + _BEAT_SECONDS
             await asyncio.sleep(_BEAT_SECONDS)
+
+    async def _explain_silence(self) -> None:
+        """Find out why Kafka doesn't answer; aiokafka tries again without a word."""
+        while True:
+            await asyncio.sleep(_BEAT_SECONDS)
+            outages = [group.outage for group in self._groups.values()]
+            if not any(outage.is_silent for outage in outages):
+                continue
+            reason: KafkaError | None
+            try:
+                reason = await diagnose(self._settings)
+            except ConfigError as error:
+                reason = KafkaUnreachableError(str(error))
+            if reason is not None:
+                for outage in outages:
+                    outage.explain(reason)
+            await asyncio.sleep(_DIAGNOSE_SECONDS)
 
     def _ends_start(self, error: BridgeError, waited_seconds: float) -> bool:
         """
