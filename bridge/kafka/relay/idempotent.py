@@ -15,7 +15,8 @@ from bridge.events.record import StoredRecord
 from bridge.kafka.answers import BatchRefusedError, ClientError
 from bridge.kafka.log import Log
 from bridge.kafka.producer import Producer
-from bridge.kafka.relay.epoch import Epoch, Group
+from bridge.kafka.relay.epoch import Epoch
+from bridge.kafka.relay.group import Group
 from bridge.kafka.relay.partition import EpochEndedError, PartitionQueue
 
 

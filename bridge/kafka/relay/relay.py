@@ -31,7 +31,8 @@ from bridge.kafka.client.diagnosis import diagnose
 from bridge.kafka.client.ending import ClosingLoop
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.producer import keep_track_of_tasks
-from bridge.kafka.relay.epoch import Delivery, Group, WireFormat, serve
+from bridge.kafka.relay.epoch import Delivery, serve
+from bridge.kafka.relay.group import Group, WireFormat
 from bridge.kafka.relay.idempotent import IdempotentDelivery
 from bridge.kafka.relay.outage import Outage
 from bridge.kafka.relay.partition import Memory

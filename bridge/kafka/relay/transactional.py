@@ -24,7 +24,8 @@ from bridge.kafka.answers import ClientError, is_fenced
 from bridge.kafka.client.ending import end_all
 from bridge.kafka.log import Log
 from bridge.kafka.producer import Producer, Sent
-from bridge.kafka.relay.epoch import Epoch, Group
+from bridge.kafka.relay.epoch import Epoch
+from bridge.kafka.relay.group import Group
 from bridge.kafka.relay.hanging import HangingTransactions
 from bridge.kafka.relay.partition import PartitionQueue
 

@@ -17,7 +17,7 @@ import trio
 
 from bridge.events.record import Envelope, Record
 from bridge.kafka.producer import Producer
-from bridge.kafka.relay.epoch import WireFormat
+from bridge.kafka.relay.group import WireFormat
 from bridge.kafka.relay.publications import PublicationTrace
 from bridge.kafka.relay.relay import Relay
 from bridge.kafka.topics.needs import NO_NEEDS, TopicNeeds
