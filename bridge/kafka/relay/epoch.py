@@ -11,6 +11,7 @@ import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -112,7 +113,7 @@ class Delivery(Protocol):
 
 
 async def serve(
-    group: Group, delivery: Delivery, ends_start: Callable[[BridgeError, float], bool]
+    group: Group, delivery: Delivery, ends_start: Callable[[float, BridgeError], bool]
 ) -> None:
     """
     Send a topic's rows, epoch after epoch, until the relay drains.
@@ -120,8 +121,8 @@ async def serve(
     Args:
         group: The topic's delivery.
         delivery: How rows are sent.
-        ends_start: Whether an error, after so many seconds, ends the process: only at a
-            start that never worked.
+        ends_start: Whether a start that began then is ended by an error: only one that
+            never worked.
 
     Raises:
         BridgeError: `ends_start` says so.
@@ -132,7 +133,7 @@ async def serve(
     while True:
         began = time.monotonic()
         try:
-            epoch = await _open(group, delivery)
+            epoch = await _open(group, delivery, partial(ends_start, begun))
             # This start has worked.
             begun = float("-inf")
             await _run(epoch, delivery)
@@ -142,7 +143,7 @@ async def serve(
         except (KafkaError, ConfigError, OutboxFullError) as error:
             short += 1
             group.outage.failed("kafka.unavailable", error)
-            if ends_start(error, time.monotonic() - begun):
+            if ends_start(begun, error):
                 raise
         except (ClientError, TimeoutError) as error:
             # The partition's failure was reported. Looking for what is refused for
@@ -181,12 +182,14 @@ async def _pause(group: Group, short: int) -> None:
             await group.is_draining.wait()
 
 
-async def _open(group: Group, delivery: Delivery) -> Epoch:
+async def _open(
+    group: Group, delivery: Delivery, ends_start: Callable[[BridgeError], bool]
+) -> Epoch:
     """Read what the log has, and continue behind it."""
     topic, outbox = group.topic, group.outbox
     facts = (await group.watch.facts([topic]))[topic]
     unfit = group.watch.unfit([topic])
-    if unfit is not None and not group.statistics.ever_connected:
+    if unfit is not None and ends_start(unfit):
         raise unfit
     prefix = b""
     if group.wire_format is not None:

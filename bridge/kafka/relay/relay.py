@@ -323,7 +323,7 @@ class Relay:
                     outage.explain(reason)
             await asyncio.sleep(_DIAGNOSE_SECONDS)
 
-    def _ends_start(self, error: BridgeError, waited_seconds: float) -> bool:
+    def _ends_start(self, begun: float, error: BridgeError) -> bool:
         """
         Whether an error ends the process: a duel, or a start that never worked.
 
@@ -340,6 +340,7 @@ class Relay:
             return False
         # Another topic may work already; a start is over all the same only when its
         # time is.
+        waited_seconds = time.monotonic() - begun
         is_over = waited_seconds >= self._settings.start_timeout_seconds
         return not (self.statistics.ever_connected and is_over)
 

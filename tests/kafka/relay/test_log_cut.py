@@ -47,7 +47,9 @@ async def settled(running: Rig, stage: Stage) -> None:
     marked = check_resent(
         await read_back(stage.topic), kept=KEPT, lost=LOST, later=LATER
     )
-    assert running.relay.statistics.resent == {stage.topic.name: marked}
+    # Marked as well is what was sent before the loss was noticed.
+    assert running.relay.statistics.resent == {stage.topic.name: len(LOST)}
+    assert marked >= len(LOST)
     assert running.errors == []
 
 
