@@ -37,6 +37,16 @@ REFUSALS = (
 )
 
 
+# Those that say for certain that this record will never be taken: damage on the way and
+# a broker's own bug may pass.
+_CERTAIN = (
+    errors.InvalidTimestampError,
+    errors.MessageSizeTooLargeError,
+    errors.PolicyViolationError,
+    errors.RecordListTooLargeError,
+)
+
+
 _FENCES = (
     errors.ProducerFenced,
     # Brokers answer the requests that aiokafka sends with this one.
@@ -51,6 +61,7 @@ class BatchRefusedError(ClientError):  # type: ignore[misc] # aiokafka is untype
     Attributes:
         message: What the broker said.
         error_class: The class of its error, with the module.
+        is_certain: Whether the same batch will be refused again.
     """
 
     def __init__(self, error: ClientError) -> None:
@@ -58,6 +69,7 @@ class BatchRefusedError(ClientError):  # type: ignore[misc] # aiokafka is untype
         kind = type(error)
         self.message = str(error)
         self.error_class = f"{kind.__module__}.{kind.__qualname__}"
+        self.is_certain = isinstance(error, _CERTAIN)
 
 
 def is_fenced(error: BaseException) -> bool:

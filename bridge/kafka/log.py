@@ -223,7 +223,9 @@ async def open_log(
     """
     patience = settings.start_timeout_seconds
     try:
-        async with Log(settings, topic, patience, held_seconds) as opened:
+        async with Log(
+            settings, topic, patience, held_seconds, needs_leaders=True
+        ) as opened:
             async with asyncio.timeout(patience):
                 await opened.client.set_topics([topic])
             yield opened
@@ -242,7 +244,8 @@ class Log:
     A topic's log, open for reading inside its `async with`, by one task.
 
     Where something must come it is waited for `patience_seconds`, and for the end of an
-    open transaction `held_seconds`, or the patience if that is shorter.
+    open transaction `held_seconds`, or the patience if that is shorter. A leader that
+    is away is not waited for if the log `needs_leaders`.
     """
 
     client: AIOKafkaClient
@@ -253,8 +256,11 @@ class Log:
         topic: str,
         patience_seconds: float,
         held_seconds: float | None = None,
+        *,
+        needs_leaders: bool = False,
     ) -> None:
         self._settings = settings
+        self._needs_leaders = needs_leaders
         self._topic = topic
         self._patience_seconds = patience_seconds
         held = patience_seconds if held_seconds is None else held_seconds
@@ -272,13 +278,33 @@ class Log:
     async def __aexit__(self, *error: object) -> None:
         await self._stack.aclose()
 
+    def leaders(self) -> dict[int, int]:
+        """Return which node leads each partition that has a leader."""
+        cluster = self.client.cluster
+        led = cluster.available_partitions_for_topic(self._topic) or ()
+        return {
+            number: cluster.leader_for_partition(TopicPartition(self._topic, number))
+            for number in led
+        }
+
+    async def look_again(self) -> None:
+        """Ask again who leads partitions."""
+        async with asyncio.timeout(self._patience_seconds):
+            await self.client.force_metadata_update()
+
     async def ask(
         self, numbers: Iterable[int], moment: int, **choices: Any
     ) -> dict[int, int]:
         """Ask the leaders of partitions for offsets: see `ask_offsets`."""
         lanes = [TopicPartition(self._topic, number) for number in numbers]
         async with asyncio.timeout(self._patience_seconds):
-            found = await ask_offsets(self.client, lanes, moment, **choices)
+            found = await ask_offsets(
+                self.client,
+                lanes,
+                moment,
+                needs_leaders=self._needs_leaders,
+                **choices,
+            )
         return {lane.partition: offset for lane, offset in found.items()}
 
     async def bounds(self, numbers: Collection[int]) -> dict[int, Bounds]:

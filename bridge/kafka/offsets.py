@@ -49,16 +49,19 @@ _TOPIC_RESOURCE = 2
 _POLICY = "cleanup.policy"
 
 
-async def ask_offsets(
+async def ask_offsets(  # noqa: PLR0913 - choices of the protocol, each by name
     client: AIOKafkaClient,
     lanes: Iterable[TopicPartition],
     moment: int,
     *,
     committed_only: bool = False,
     asker: int = CONSUMER,
+    needs_leaders: bool = False,
 ) -> dict[TopicPartition, int]:
     """
     Ask until every partition's leader has answered; the caller has the deadline.
+
+    With `needs_leaders` a partition that has none is an error, and isn't waited for.
 
     The client knows the topics. A moment is `EARLIEST`, `LATEST` or milliseconds since
     the epoch; -1 is the answer where nothing is as young as that. With `committed_only`
@@ -66,14 +69,7 @@ async def ask_offsets(
     """
     wanted, offsets = set(lanes), dict[TopicPartition, int]()
     while True:
-        by_leader: dict[int, list[TopicPartition]] = defaultdict(list)
-        for lane in wanted - offsets.keys():
-            if lane.topic in client.cluster.unauthorized_topics:
-                # Nobody tells such a user who leads it.
-                raise aiokafka_errors.TopicAuthorizationFailedError(lane.topic)
-            leader = client.cluster.leader_for_partition(lane)
-            if leader is not None and leader >= 0:
-                by_leader[leader].append(lane)
+        by_leader = _by_leader(client, wanted - offsets.keys(), needs_leaders)
         for leader, asked in by_leader.items():
             topics = defaultdict(list)
             for lane in asked:
@@ -90,6 +86,25 @@ async def ask_offsets(
         await asyncio.sleep(_RETRY_SECONDS)
 
 
+def _by_leader(
+    client: AIOKafkaClient,
+    lanes: Iterable[TopicPartition],
+    needs_leaders: bool,  # noqa: FBT001 - as the caller was given it
+) -> dict[int, list[TopicPartition]]:
+    """Give the partitions that each node leads, as far as known."""
+    by_leader: dict[int, list[TopicPartition]] = defaultdict(list)
+    for lane in lanes:
+        if lane.topic in client.cluster.unauthorized_topics:
+            # Nobody tells such a user who leads it.
+            raise aiokafka_errors.TopicAuthorizationFailedError(lane.topic)
+        leader = client.cluster.leader_for_partition(lane)
+        if leader == -1 and needs_leaders:
+            raise aiokafka_errors.LeaderNotAvailableError(lane)
+        if leader is not None and leader >= 0:
+            by_leader[leader].append(lane)
+    return by_leader
+
+
 def _offsets(response: object) -> dict[TopicPartition, int]:
     """Take the offsets out of an answer; those that failed are asked again."""
     found = {}
@@ -104,13 +119,19 @@ def _offsets(response: object) -> dict[TopicPartition, int]:
 
 
 async def held_offsets(client: AIOKafkaClient, topic: str) -> dict[int, int]:
-    """Ask where open transactions hold readers of committed records, by partition."""
+    """
+    Ask where open transactions hold readers of committed records, by partition.
+
+    Partitions without a leader are left out.
+    """
     await client.add_topic(topic)
-    numbers = client.cluster.partitions_for_topic(topic) or ()
+    numbers = client.cluster.available_partitions_for_topic(topic) or ()
     lanes = [TopicPartition(topic, number) for number in numbers]
     # In this order: what is appended meanwhile isn't taken for held.
-    ends = await ask_offsets(client, lanes, LATEST)
-    stable = await ask_offsets(client, lanes, LATEST, committed_only=True)
+    ends = await ask_offsets(client, lanes, LATEST, needs_leaders=True)
+    stable = await ask_offsets(
+        client, lanes, LATEST, committed_only=True, needs_leaders=True
+    )
     return {lane.partition: stable[lane] for lane in lanes if stable[lane] < ends[lane]}
 
 

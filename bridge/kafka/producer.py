@@ -158,6 +158,12 @@ class Producer:
         leader: int | None = self._client.client.cluster.leader_for_partition(place)
         return None if leader == -1 else leader
 
+    def broker(self, topic: str, partition: int) -> tuple[str, int] | None:
+        """Return host and port of the node that leads a partition, as far as known."""
+        leader = self.leader(topic, partition)
+        node = self._client.client.cluster.broker_metadata(leader)
+        return None if node is None else (node.host, node.port)
+
     async def send(  # noqa: PLR0913 - what a batch is made of, no object
         self,
         topic: str,
@@ -206,7 +212,11 @@ class Producer:
             count += 1
             size += own
         began_ns = time.time_ns()
-        answer = await self._client.send_batch(batch, topic, partition=partition)
+        try:
+            answer = await self._client.send_batch(batch, topic, partition=partition)
+        except AssertionError as error:
+            # It asserts that the partition is there.
+            raise ClientError(f"{topic}-{partition} can't be written to") from error
         return Sent(rows[:count], size, answer, began_ns)
 
     async def base_offset(self, sent: Sent) -> int:
@@ -260,11 +270,18 @@ class Producer:
             task.cancel()
         with suppress(TimeoutError):
             async with asyncio.timeout(_END_SECONDS):
-                # Its sender is over, so this closes the connections.
                 with suppress(ClientError, OSError):
-                    await self._own(self._client.stop())
+                    await self._own(self._stop())
         for task in list(self._tasks):
             task.cancel()
+
+    async def _stop(self) -> None:
+        try:
+            # Its sender is over, so this closes the connections.
+            await self._client.stop()
+        finally:
+            # Where it was cut off it would do nothing the next time.
+            await self._client.client.close()
 
     async def _own(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something of the client, whose tasks are to be found again."""

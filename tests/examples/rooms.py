@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 import trio
-from bridge.kafka.relay.ports import Framing
 
 from bridge.events import dead_letter
 from bridge.events.intake import Intake
+from bridge.kafka.relay.group import WireFormat
 from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.protocol import ChannelEvent, decode
@@ -68,14 +68,14 @@ async def open_rooms(
     folder: Path,
     *,
     previews: Literal["inline", "topic"] = "inline",
-    framing: Framing | None = None,
+    framing: WireFormat | None = None,
 ) -> AsyncIterator[Rooms]:
     """Open the rooms around an outbox in a folder, for as long as the block runs."""
     settings = OutboxSettings(dir=folder)
     preview_topic = f"{topic.name}.previews"
-    groups = [[topic.name], [topic.dead_letter], [topic.gaps]]
+    groups = [topic.name, topic.dead_letter, topic.gaps]
     if previews == "topic":
-        groups.append([preview_topic])
+        groups.append(preview_topic)
     with OutboxDirectory(folder) as directory:
         outbox = Outbox(
             directory,
@@ -90,7 +90,7 @@ async def open_rooms(
             KafkaSettings(bootstrap_servers=topic.bootstrap_servers),
             groups,
             outbox,
-            framing=framing,
+            wire_format=framing,
         )
         ledger = Ledger(topic.gaps, {CLIENT_ID: _SOURCE})
         ledger.connect(outbox.keep)

@@ -1,4 +1,5 @@
-"""One outbox, its relay and the model broker: what can happen, what must hold.
+"""
+One outbox, its relay and the model broker: what can happen, what must hold.
 
 The rules are what Hypothesis chooses from; a case that it found can be written down
 with the same names.
@@ -6,24 +7,28 @@ with the same names.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
+from unittest import mock
 
 import structlog
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from bridge.events.record import Record
+from bridge.kafka.relay import epoch, idempotent, relay, transactional
 from bridge.kafka.relay.relay import Relay
-from bridge.settings import KafkaSettings
+from bridge.outbox import Outbox, OutboxDirectory, outbox
+from bridge.settings import KafkaSettings, OutboxSettings
 from tests.kafka.relay.relaying import ENVELOPE
 from tests.models.model_broker import ModelBroker
 from tests.models.model_log import POISON, CommitFault, Fault, Written
-from tests.models.plain_outbox import PlainOutbox
 from tests.models.virtual_time import VirtualLoop
 
 
@@ -35,30 +40,48 @@ JOBS, DEAD = "jobs", "jobs.dlq"
 PARTITIONS = 2
 KEYS = 5
 
-# Longer than any wait of a lane while Kafka is away, in the model's time.
-SETTLED_SECONDS = 120.0
+# Longer than any pause between epochs, in the model's time.
+SETTLED_SECONDS = 40.0
+
+# Files in memory: a commit costs the model no disk.
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
+_FOLDER = str(_MEMORY) if _MEMORY.is_dir() else None
+
+# More than any test writes.
+_MANY = 100_000
 
 soon = st.sampled_from([0.0, 0.002, 0.01, 0.05, 0.5])
 place = st.integers(0, PARTITIONS - 1).map(lambda number: (JOBS, number))
 
 
 class Machine(RuleBasedStateMachine):
-    """One outbox, its relay of today, and the broker."""
+    """One outbox, its relay of now, and the broker."""
 
     delivery: Mode
 
     def __init__(self) -> None:
         super().__init__()
         self._stack = ExitStack()
-        folder = self._stack.enter_context(tempfile.TemporaryDirectory())
-        self._path = Path(folder, "outbox.sqlite3")
-        self._copy = Path(folder, "copy.sqlite3")
-        self._stack.enter_context(structlog.testing.capture_logs())
+        self._folder = Path(
+            self._stack.enter_context(tempfile.TemporaryDirectory(dir=_FOLDER))
+        )
+        self._lines = self._stack.enter_context(structlog.testing.capture_logs())
         self.broker = ModelBroker({JOBS: PARTITIONS, DEAD: 1})
+        self.loop = VirtualLoop()
+        self.loop.close()
+        clock = SimpleNamespace(
+            # The loop of each life.
+            monotonic=lambda: self.loop.time(),  # noqa: PLW0108
+            time_ns=time.time_ns,
+        )
+        for module in (outbox, epoch, idempotent, relay, transactional):
+            self._stack.enter_context(mock.patch.object(module, "time", clock))
         for patch in self.broker.patches():
             self._stack.enter_context(patch)
-        self._number = 0
-        # What the outbox has to bring to Kafka, and what it had when it was copied.
+        self._number = self._lives = 0
+        # What this process was given, in order; what the outbox has to bring to Kafka;
+        # and what it had when it was copied.
+        self._offered: list[bytes] = []
         self._due: set[bytes] = set()
         self._due_in_copy: set[bytes] | None = None
         # Whether anything has made it right to send rows again.
@@ -66,24 +89,48 @@ class Machine(RuleBasedStateMachine):
         # Whether the file was put back and hasn't learned yet how far the log is.
         self._is_behind = False
         self._start()
+        # Nothing is read before Kafka was reached once.
+        self.loop.run_for(0.1)
+
+    @property
+    def _life(self) -> Path:
+        """The outbox's directory in this life."""
+        return self._folder / f"life-{self._lives}"
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether this process has read the log."""
+        return any(
+            line["event"] == "topic.open" and line["topic"] == JOBS
+            for line in self._lines
+        )
 
     def _start(self) -> None:
-        self.outbox = PlainOutbox(self._path)
-        self.loop = VirtualLoop()
-        relay = Relay(
-            KafkaSettings(resume_quiet_seconds=0.5, start_timeout_seconds=5.0),
-            [[JOBS], [DEAD]],
-            self.outbox,
-            dead_letter_topic=DEAD,
-            delivery=self.delivery,
+        self._lines.clear()
+        self._directory = OutboxDirectory(self._life)
+        self._directory.__enter__()
+        self.outbox = Outbox(self._directory, OutboxSettings(dir=self._life))
+        self.loop = VirtualLoop(self.loop.time())
+        self._main = self.loop.create_task(
+            Relay(
+                KafkaSettings(resume_quiet_seconds=0.5, start_timeout_seconds=5.0),
+                [JOBS, DEAD],
+                self.outbox,
+                dead_letter_topic=DEAD,
+                delivery=self.delivery,
+            ).work()
         )
-        self._main = self.loop.create_task(relay.work())
 
     def _stop(self) -> None:
-        """Die: what isn't committed is lost, nothing is said to anybody."""
+        """Die: what isn't committed is lost, and nothing is said to anybody."""
         if self.loop.is_closed():
             return
-        self.outbox.close()
+        self._note_committed()
+        self._offered.clear()
+        before = self._life
+        self._lives += 1
+        # As it is at this moment; the old one may do what it likes with its own.
+        shutil.copytree(before, self._life)
         self._main.cancel()
         try:
             self.loop.run_for(0.1)
@@ -91,16 +138,28 @@ class Machine(RuleBasedStateMachine):
                 raise error
         finally:
             self.loop.close()
+            self.outbox.close()
+            self._directory.__exit__(None, None, None)
+            shutil.rmtree(before)
+
+    def _note_committed(self) -> None:
+        self._due.update(self._offered[: self.outbox.statistics.committed])
 
     def _offer(self, keys: list[int], *, poisoned: bool = False) -> None:
+        if not self.outbox.knows([JOBS, DEAD]):
+            return
         records = []
         for key in keys:
             self._number += 1
             value = b"%d" % self._number + (POISON if poisoned else b"")
             now_us = time.time_ns() // 1000
             records.append(Record(JOBS, b"job-%d" % key, value, now_us, ENVELOPE))
-            self._due.add(value)
-        self.outbox.commit(records)
+            self._offered.append(value)
+        self.outbox.offer(records)
+
+    @property
+    def _copy(self) -> Path:
+        return self._folder / "copy"
 
     # -- What happens ----------------------------------------------------------
 
@@ -111,7 +170,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(keys=st.lists(st.integers(0, KEYS - 1), min_size=1, max_size=6), then=soon)
     def offer(self, keys: list[int], then: float = 0.0) -> None:
-        """Events are committed, and mostly the relay takes them up."""
+        """Events are read, and mostly the relay takes them up."""
         self._offer(keys)
         self.loop.run_for(then)
 
@@ -129,8 +188,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def write_down(self) -> None:
-        """The outbox commits what was acknowledged, as it does by itself."""
-        self.outbox.commit([])
+        """The outbox writes down what was acknowledged, as it does by itself."""
+        self.outbox.states(JOBS)
 
     @rule(where=place, fault=st.sampled_from(list(Fault)))
     def fail(self, where: tuple[str, int], fault: Fault) -> None:
@@ -152,6 +211,15 @@ class Machine(RuleBasedStateMachine):
         """Nobody reaches the broker, or everybody does."""
         self.broker.is_away = is_away
 
+    @rule(where=place, is_led=st.booleans())
+    def change_leader(self, where: tuple[str, int], *, is_led: bool) -> None:
+        """A partition loses its leader, or gets another one that has the whole log."""
+        if is_led:
+            self.broker.leaderless.discard(where)
+        else:
+            self.broker.leaderless.add(where)
+        self.broker.leaders[where] += 1
+
     @rule(refuses=st.booleans())
     def refuse_dead_letters(self, *, refuses: bool) -> None:
         """The dead letters' topic refuses as well, or doesn't."""
@@ -160,7 +228,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         """The process is killed and starts again."""
-        self._is_behind &= JOBS not in self.outbox.opened
+        self._is_behind &= not self._is_open
         self._stop()
         self._start()
 
@@ -169,10 +237,14 @@ class Machine(RuleBasedStateMachine):
         """Somebody makes a snapshot of the outbox, once it has been to Kafka."""
         # One from before doesn't know where in the log to look for its rows; one of
         # a file that was put back itself, not which sequences they get.
-        is_behind = self._is_behind and JOBS not in self.outbox.opened
-        if is_behind or not self.outbox.lane_states().result():
+        if self._is_behind and not self._is_open:
             return
-        self.outbox.copy_to(self._copy)
+        states = [*self.outbox.states(JOBS), *self.outbox.states(DEAD)]
+        if not states or any(state.resume_offset is None for state in states):
+            return
+        shutil.rmtree(self._copy, ignore_errors=True)
+        shutil.copytree(self._life, self._copy)
+        self._note_committed()
         self._due_in_copy = set(self._due)
 
     @precondition(lambda self: self._loses)
@@ -182,9 +254,8 @@ class Machine(RuleBasedStateMachine):
         if self._due_in_copy is None:
             return
         self._stop()
-        for path in self._path.parent.glob("outbox.sqlite3*"):
-            path.unlink()
-        self._copy.replace(self._path)
+        shutil.rmtree(self._life)
+        self._copy.rename(self._life)
         self._due, self._due_in_copy = self._due_in_copy, None
         self._is_behind = self._has_lost = True
         self._start()
@@ -200,8 +271,8 @@ class Machine(RuleBasedStateMachine):
         """The log loses its acknowledged tail."""
         # Of what stood before all rows that it keeps an outbox knows nothing.
         acknowledged = {
-            (state.topic, state.partition): state.acknowledged_sequence
-            for state in self.outbox.lane_states().result()
+            (JOBS, state.partition): state.acknowledged_sequence
+            for state in self.outbox.states(JOBS)
         }
         log = self.broker.logs[where]
         left = log.records[log.begin_offset : max(log.end_offset - count, 0)]
@@ -236,7 +307,8 @@ class Machine(RuleBasedStateMachine):
         """Everything heals; then each event that is due is where it belongs."""
         try:
             self._heal()
-            assert self.outbox.pending == 0
+            self.outbox.states(JOBS)
+            assert set(self.outbox.waiting().values()) == {0}
             self._check()
         finally:
             try:
@@ -246,6 +318,7 @@ class Machine(RuleBasedStateMachine):
 
     def _heal(self) -> None:
         self.broker.is_away = False
+        self.broker.leaderless.clear()
         self.broker.commit_faults.clear()
         for faults in self.broker.faults.values():
             faults.clear()
@@ -267,13 +340,23 @@ class Machine(RuleBasedStateMachine):
             for one in in_order:
                 found.setdefault(one.value, []).append(one)
         dead = {one.value for one in self.broker.visible((DEAD, 0))}
-        aside = self.outbox.quarantined()
+        aside = self._put_aside()
         for value in self._due - self.broker.excused:
             where = dead | aside if POISON in value else found
             assert value in where, f"{value!r} is nowhere"
         names: dict[bytes, bytes] = {}
         for _, one in self.broker.history:
             assert names.setdefault(one.ce_id, one.value) == one.value
+
+    def _put_aside(self) -> set[bytes]:
+        """Return the values of dead letters that are kept for good, unsent."""
+        delivered = self.outbox.delivered(DEAD, 0, 0, _MANY)
+        sequences = {one.sequence for one in delivered}
+        aside, after = set(), 0
+        while rows := self.outbox.read(DEAD, 0, after, _MANY, 2**30):
+            after = rows[-1].sequence
+            aside |= {row.value for row in rows if row.sequence not in sequences}
+        return aside
 
     def _check_order(self, records: list[Written]) -> None:
         # What was taken away before its acknowledgement was on disk comes again.

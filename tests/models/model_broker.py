@@ -1,9 +1,9 @@
 """A broker as a model: logs in memory, and faults on demand.
 
-It knows what Kafka promises and what it takes back: appended or not, answered or
-not, late, refused, cut, trimmed, made anew, fenced. It stands in for aiokafka at the
-seams of `bridge.kafka`: `Producer`, `open_log` and `look_up`. Real brokers are used
-by the other tests; this one is for orders of events that nobody can bring about.
+It models what Kafka promises and what it takes back: appended or not, answered or not,
+late, refused, truncated, trimmed, recreated, fenced, without a leader. It replaces
+`Producer`, `open_log` and `look_up` of `bridge.kafka`. Real brokers are used by the
+other tests; this one is for orders of events that can't be arranged with them.
 """
 
 from __future__ import annotations
@@ -23,21 +23,13 @@ from unittest import mock
 
 from bridge.errors import KafkaUnreachableError
 from bridge.kafka.headers import HeaderWriter
-from bridge.kafka.relay import (
-    hanging,
-    opening,
-    producers,
-    resuming,
-    topic_watch,
-    transactional,
-)
+from bridge.kafka.relay import epoch, hanging, idempotent, topic_watch, transactional
 from bridge.kafka.topics import LookedUp, TopicFacts
 from bridge.settings import KafkaSettings
 from tests.models.model_client import ModelLog, ModelProducer
 from tests.models.model_log import (
     ANSWER_SECONDS,
     CommitFault,
-    Connection,
     Fault,
     Log,
     Written,
@@ -48,7 +40,7 @@ __all__ = ["ModelBroker"]
 
 
 class ModelBroker:
-    """Topics, logs and producers; patch it in with `patched`.
+    """Topics, logs and producers; `patches` puts it in aiokafka's place.
 
     Attributes:
         logs: The logs by topic and partition.
@@ -85,7 +77,9 @@ class ModelBroker:
         self.aborted: set[int] = set()
         self.open: dict[str, int] = {}
         self.transactions = 0
-        self.connection = Connection()
+        self.leaders = dict.fromkeys(self.logs, 1)
+        # Partitions that have no leader now.
+        self.leaderless: set[tuple[str, int]] = set()
         self.commit_faults: deque[CommitFault] = deque()
         self.late_commits: list[tuple[str, int, int]] = []
 
@@ -103,13 +97,13 @@ class ModelBroker:
             if transaction is None or transaction in self.open.values():
                 self.append(place, batch, transaction, is_late=True)
         commits, self.late_commits = self.late_commits, []
-        for transactional_id, epoch, transaction in commits:
+        for transactional_id, number, transaction in commits:
             # The coordinator refuses an epoch that is over.
-            if self.epochs[transactional_id] == epoch:
+            if self.epochs[transactional_id] == number:
                 self.commit(transactional_id, transaction)
 
     def cut(self, place: tuple[str, int], count: int) -> None:
-        """Lose the last records, as a broker with an older copy of its files."""
+        """Lose the last records, as a new leader that lacks them does."""
         log = self.logs[place]
         end = max(log.end_offset - count, log.begin_offset)
         if place[0] in self.made_anew:
@@ -117,7 +111,7 @@ class ModelBroker:
             # the former one's, which took its records with it.
             self._excuse(one for one in log.records[end:] if one is not None)
         del log.records[end:]
-        self.connection = Connection()
+        self.leaders[place] += 1
 
     def trim(self, place: tuple[str, int], count: int) -> None:
         """Delete records from the head: they were delivered."""
@@ -209,17 +203,17 @@ class ModelBroker:
             _: KafkaSettings,
             writer: HeaderWriter,
             transactional_id: str | None = None,
-            **__: object,
+            **_options: object,
         ) -> ModelProducer:
             return ModelProducer(self, writer, transactional_id)
 
         return [
-            mock.patch.object(producers, "Producer", made),
+            mock.patch.object(idempotent, "Producer", made),
             mock.patch.object(transactional, "Producer", made),
             mock.patch.object(topic_watch, "look_up", self._look_up),
             *(
                 mock.patch.object(module, "open_log", self._open_log)
-                for module in (hanging, opening, resuming, transactional)
+                for module in (epoch, hanging)
             ),
         ]
 
@@ -233,6 +227,14 @@ class ModelBroker:
                 for name in wanted
             }
         )
+
+    def led(self, topic: str) -> dict[int, int]:
+        """Return who leads each partition that has a leader."""
+        return {
+            place[1]: leader
+            for place, leader in self.leaders.items()
+            if place[0] == topic and place not in self.leaderless
+        }
 
     @asynccontextmanager
     async def _open_log(

@@ -9,11 +9,13 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from aiokafka import errors  # noqa: TID251 - what real brokers answer
 
+from bridge.errors import KafkaUnreachableError
 from bridge.events import header_names as names
 from bridge.events.record import StoredRecord
 from bridge.kafka.answers import BatchRefusedError, ClientError
@@ -36,6 +38,14 @@ class ModelLog:
         self._broker = broker
         self._topic = topic
 
+    def leaders(self) -> dict[int, int]:
+        """Who leads each partition that has a leader."""
+        return self._broker.led(self._topic)
+
+    async def look_again(self) -> None:
+        """Ask who leads partitions; what is known is always new."""
+        await self._broker.answer()
+
     async def topic_id(self) -> str:
         """The id that the topic has now."""
         await self._broker.answer()
@@ -44,6 +54,7 @@ class ModelLog:
     async def bounds(self, numbers: Collection[int]) -> dict[int, Bounds]:
         """Begin and high watermark."""
         await self._broker.answer()
+        self._check_leaders(numbers)
         logs = {number: self._broker.logs[self._topic, number] for number in numbers}
         return {
             number: Bounds(log.begin_offset, log.end_offset)
@@ -54,6 +65,10 @@ class ModelLog:
         """Where transactions are open."""
         await self._broker.answer()
         return self._broker.held(self._topic)
+
+    def _check_leaders(self, numbers: Collection[int]) -> None:
+        if not self._broker.led(self._topic).keys() >= set(numbers):
+            raise KafkaUnreachableError("a partition has no leader")
 
     async def replicated(self, _: Collection[int]) -> None:
         """The model has no replicas that could lag."""
@@ -69,6 +84,7 @@ class ModelLog:
         """What a consumer is given up to the ends."""
         for number, first in firsts.items():
             await self._broker.answer()
+            self._check_leaders([number])
             found = [
                 SimpleNamespace(offset=one.offset, headers=_headers(one))
                 for one in self._broker.visible((self._topic, number), aborted=aborted)
@@ -88,30 +104,18 @@ def _headers(one: Written) -> list[tuple[str, bytes]]:
     ]
 
 
+@dataclass(eq=False)
 class _Sent:
-    """A batch on its way, as `bridge.kafka.producer.sent.Sent`."""
+    """A batch on its way, as `bridge.kafka.producer.Sent`."""
 
-    def __init__(
-        self, count: int, outcome: int | ClientError, connection: object
-    ) -> None:
-        self.count = count
-        self.size_bytes = count
-        self.connection = connection
-        self._outcome = outcome
-        self._has_answered = False
-
-    async def base_offset(self) -> int:
-        """The offset, or what went wrong."""
-        if not self._has_answered:
-            await asyncio.sleep(ANSWER_SECONDS)
-            self._has_answered = True
-        if isinstance(self._outcome, int):
-            return self._outcome
-        raise self._outcome
+    rows: Sequence[StoredRecord]
+    size_bytes: int
+    outcome: int | ClientError
+    began_ns: int = 1
 
 
 class ModelProducer:
-    """A producer of the model, as `bridge.kafka.producer.producer.Producer`."""
+    """A producer of the model, as `bridge.kafka.producer.Producer`."""
 
     def __init__(
         self,
@@ -136,18 +140,9 @@ class ModelProducer:
             if left is not None:
                 self._broker.end(left, commits=False)
 
-    async def connect(self, _: Sequence[str]) -> list[object]:
-        """Connect ahead."""
-        return [] if self._broker.is_away else [self._broker.connection]
-
-    def connection(self, _: str, __: int) -> object:
-        """The connection of now."""
-        return self._broker.connection
-
-    async def held(self, topic: str) -> dict[int, int]:
-        """Where transactions are open."""
-        await self._broker.answer()
-        return self._broker.held(topic)
+    def leader(self, topic: str, partition: int) -> int | None:
+        """Who leads a partition now."""
+        return self._broker.led(topic).get(partition)
 
     async def begin(self) -> None:
         """Begin a transaction."""
@@ -185,7 +180,7 @@ class ModelProducer:
         records: Sequence[StoredRecord],
         max_bytes: int,
         *,
-        marked_until: int = 0,
+        resent_until: int = 0,
         prefix: bytes = b"",
     ) -> _Sent:
         """Append a batch of at most four records, unless something is in the way."""
@@ -196,7 +191,7 @@ class ModelProducer:
         if broker.is_away:
             raise ClientError("the model is away")
         outcome: int | ClientError
-        batch = [self._written(one, marked_until) for one in records]
+        batch = [self._written(one, resent_until) for one in records]
         fault = broker.faults[place].popleft() if broker.faults[place] else None
         if self._is_fenced:
             outcome = errors.ProducerFenced()
@@ -204,6 +199,8 @@ class ModelProducer:
             outcome = errors.OutOfOrderSequenceNumber()
         elif topic in broker.poisoned and any(POISON in one.value for one in records):
             outcome = BatchRefusedError(errors.MessageSizeTooLargeError())
+        elif place in broker.leaderless:
+            outcome = errors.LeaderNotAvailableError()
         elif fault is None:
             outcome = broker.append(place, batch, self._transaction)
         else:
@@ -215,11 +212,19 @@ class ModelProducer:
         if not isinstance(outcome, int):
             # As aiokafka's: one failed batch spoils it.
             self.broken = True
-        return _Sent(len(batch), outcome, broker.connection)
+        return _Sent(records, len(batch), outcome)
 
-    def _written(self, record: StoredRecord, marked_until: int) -> Written:
+    @staticmethod
+    async def base_offset(sent: _Sent) -> int:
+        """The offset, or what went wrong."""
+        await asyncio.sleep(ANSWER_SECONDS)
+        if isinstance(sent.outcome, int):
+            return sent.outcome
+        raise sent.outcome
+
+    def _written(self, record: StoredRecord, resent_until: int) -> Written:
         headers = dict(
-            self._writer.headers(record, is_resent=record.sequence <= marked_until)
+            self._writer.headers(record, is_resent=record.sequence <= resent_until)
         )
         return Written(
             -1,

@@ -10,7 +10,6 @@ __all__ = [
     "ANSWER_SECONDS",
     "POISON",
     "CommitFault",
-    "Connection",
     "Fault",
     "Log",
     "Written",
@@ -88,7 +87,3 @@ class Log:
     def end_offset(self) -> int:
         """The offset of the next record."""
         return len(self.records)
-
-
-class Connection:
-    """Stands for a connection: another one after the broker came back."""

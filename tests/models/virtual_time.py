@@ -15,9 +15,9 @@ __all__ = ["VirtualLoop"]
 class _Selector(selectors.SelectSelector):
     """Looks at sockets, and lets the clock jump where it would wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
         super().__init__()
-        self.now = 0.0
+        self.now = now
 
     def select(
         self, timeout: float | None = None
@@ -30,14 +30,19 @@ class _Selector(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """A loop that jumps to the next timer instead of waiting for it."""
+    """
+    A loop that jumps to the next timer instead of waiting for it.
 
-    def __init__(self) -> None:
-        self._virtual = _Selector()
+    Args:
+        now: What its clock shows at first.
+    """
+
+    def __init__(self, now: float = 0.0) -> None:
+        self._virtual = _Selector(now)
         super().__init__(self._virtual)
 
     def time(self) -> float:
-        """Seconds since the loop was made, as its tasks see it."""
+        """Seconds, as its tasks see them."""
         return self._virtual.now
 
     def run_for(self, seconds: float) -> None:

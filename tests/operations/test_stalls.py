@@ -83,7 +83,7 @@ async def bridge(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[_Bridge
     others = Statistics()
     loop = LoopHeartbeat()
     settings = KafkaSettings(bootstrap_servers="127.0.0.1:1")
-    async with rig(settings, [["jobs"]], tmp_path) as rooms:
+    async with rig(settings, ["jobs"], tmp_path) as rooms:
         sources = Sources(
             others.sessions,
             others.intakes,

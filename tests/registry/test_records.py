@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import structlog
 import trio
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.json_schema import JSONDeserializer
@@ -39,6 +40,7 @@ from tests.kafka.relay.relaying import (
     read_back,
     rig,
     settings_for,
+    until,
 )
 from tests.kit import reader
 from tests.kit.broker import KafkaBroker
@@ -122,9 +124,9 @@ async def test_values_are_what_confluents_deserialiser_expects(
             topic.gaps: TopicSchema(text_of("gap"), "gap.schema.json"),
         },
     )
-    groups = [[topic.name], [topic.dead_letter], [topic.gaps]]
+    groups = [topic.name, topic.dead_letter, topic.gaps]
     async with rig(
-        settings_for(topic), groups, tmp_path, delivery=delivery, framing=framing
+        settings_for(topic), groups, tmp_path, delivery=delivery, wire_format=framing
     ) as running:
         running.outbox.offer(jobs(topic.name))
         running.outbox.offer([_record(topic.gaps, 0, gap)])
@@ -149,6 +151,41 @@ async def test_values_are_what_confluents_deserialiser_expects(
     assert f"{topic.dead_letter}-value" not in subjects
 
 
+async def test_rows_wait_for_a_registry_and_then_no_more(
+    registry: RegistryServer,
+    deserialiser: Deserialiser,
+    topic: Topic,
+    tmp_path: Path,
+) -> None:
+    """Rows of before it was reached get its prefix; once an id is told, it may go."""
+    framing = made(registry.url, topic.name, register=True, timeout_seconds=0.3)
+    registry.pause()
+    try:
+        with structlog.testing.capture_logs() as logged:
+            async with rig(
+                settings_for(topic), [topic.name], tmp_path, wire_format=framing
+            ) as running:
+                running.outbox.offer(jobs(topic.name))
+                await running.committed(_JOBS)
+                statistics = running.relay.statistics
+                await until(lambda: statistics.last_error is not None)
+                assert "Schema Registry" in str(statistics.last_error)
+                assert running.sent(topic.name) == 0
+                registry.resume()
+                await running.all_sent(topic.name, _JOBS)
+
+                registry.pause()
+                running.outbox.offer(jobs(topic.name, first=_JOBS))
+                await running.all_sent(topic.name, 2 * _JOBS)
+    finally:
+        registry.resume()
+
+    (waits,) = [one for one in logged if one["event"] == "kafka.unavailable"]
+    assert waits["error"].startswith("RegistryUnreachableError: the Schema Registry")
+    read = deserialiser.values(topic.name, await read_back(topic))
+    assert len(read) == 2 * _JOBS
+
+
 async def test_a_refused_records_dead_letter_is_without_prefix(
     kafka: KafkaBroker, registry: RegistryServer, topic: Topic, tmp_path: Path
 ) -> None:
@@ -160,10 +197,10 @@ async def test_a_refused_records_dead_letter_is_without_prefix(
     try:
         async with rig(
             settings_for(topic),
-            [[narrow], [topic.dead_letter]],
+            [narrow, topic.dead_letter],
             tmp_path,
             dead_letter_topic=topic.dead_letter,
-            framing=framing,
+            wire_format=framing,
         ) as running:
             running.outbox.offer([_record(narrow, 0, large), *jobs(narrow, 1, first=1)])
             await running.all_sent(topic.dead_letter, 1)
@@ -192,7 +229,7 @@ async def test_a_first_start_without_an_id_ends_if_nothing_waits(
     """A refusal at once, silence when the start's time is over, as with Kafka."""
     framing = made(registry.url, topic.name, timeout_seconds=timeout_seconds)
     settings = settings_for(topic, start_timeout_seconds=1.0)
-    async with rig(settings, [[topic.name]], tmp_path, framing=framing) as running:
+    async with rig(settings, [topic.name], tmp_path, wire_format=framing) as running:
         with trio.fail_after(DEADLINE_SECONDS):
             await running.ended.wait()
 
@@ -216,7 +253,7 @@ async def test_the_program_of_the_docs_reads_jobs(
         program = program.replace(printed, own)
     framing = made(registry.url, topic.name, register=True)
     async with rig(
-        settings_for(topic), [[topic.name]], tmp_path, framing=framing
+        settings_for(topic), [topic.name], tmp_path, wire_format=framing
     ) as running:
         running.outbox.offer(jobs(topic.name, 3))
         await running.all_sent(topic.name, 3)

@@ -1,6 +1,6 @@
 """
-From the outbox's lanes into the log, in order and once, whatever fails meanwhile.
+From the outbox into Kafka, in order and once, whatever fails meanwhile.
 
-`Relay` in `relay` is the door, `ports` what it asks of an outbox. What a producer does
-stands in `bridge.kafka.producer`.
+`Relay` in `relay` is the door. An epoch is in `epoch`, what it sends in `idempotent` or
+`transactional`, what it reads of the log in `tails`.
 """

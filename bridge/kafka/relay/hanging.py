@@ -21,12 +21,13 @@ from collections.abc import Sequence
 
 import structlog
 
-from bridge.errors import KafkaUnreachableError
+from bridge.errors import ConfigError, KafkaError, KafkaUnreachableError
 from bridge.kafka.answers import ClientError
 from bridge.kafka.headers import own_identity
 from bridge.kafka.log import Bounds, open_log
 from bridge.kafka.offsets import commit_empty
-from bridge.kafka.relay.epoch import EpochEndedError, Group
+from bridge.kafka.relay.group import Group
+from bridge.kafka.relay.partition import EpochEndedError
 
 
 __all__ = ["HangingTransactions"]
@@ -72,20 +73,32 @@ class HangingTransactions:
 
         Raises:
             EpochEndedError: Something does: the next epoch ends it.
-            BridgeError: As `open_log` says.
         """
         if self.due_seconds > 0:
             return
         self._look_at = asyncio.get_running_loop().time() + LOOK_SECONDS
-        async with open_log(self._group.settings, self._group.topic) as log:
-            before, self._held = self._held, set((await log.held()).items())
-        # A marker is written within milliseconds of its commit.
-        if self._held & before and await self._ours():
+        before, self._held = self._held, set()
+        try:
+            async with open_log(self._group.settings, self._group.topic) as log:
+                self._held = set((await log.held()).items())
+            # A marker is written within milliseconds of its commit.
+            hangs = self._held & before and await self._ours()
+        except (ConfigError, KafkaError) as error:
+            # Whether that ends the epoch, sending finds out.
+            _log.debug("transactions.not_seen", error=repr(error))
+            return
+        if hangs:
             raise EpochEndedError("a transaction of this bridge hangs")
 
-    async def end(self) -> None:
+    async def end(self) -> bool:
         """
-        End what hangs, if anything does; before producers have these ids.
+        End what hangs, if anything does.
+
+        To be called when the ids were just initialized: then no transaction of theirs
+        is open rightly. Where something is ended they have to be initialized again.
+
+        Returns:
+            Whether something was ended.
 
         Raises:
             BridgeError: As `open_log` says, or one can't be ended now.
@@ -95,7 +108,7 @@ class HangingTransactions:
         topic, settings = self._group.topic, self._group.settings
         offsets = await self._ours()
         if not offsets:
-            return
+            return False
         _log.warning("transaction.hangs", topic=topic, offsets=offsets)
         timeout_seconds = settings.transaction_timeout_seconds
         try:
@@ -113,6 +126,7 @@ class HangingTransactions:
                 " bridge tries again"
             ) from error
         self._tries.update(offsets.items())
+        return True
 
     async def _ours(self) -> dict[int, int]:
         """

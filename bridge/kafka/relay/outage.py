@@ -1,8 +1,8 @@
 """
-Kafka's failing as one group of lanes meets it: told once, and so is its end.
+What a topic's delivery knows of Kafka's failing: reported once, and so is its end.
 
-A dozen lanes meet the same outage and try again every few seconds; whoever reads
-the log needs one line. What a lane does about a failure stands in `lane`.
+A dozen partitions meet the same outage and try again every few seconds; whoever reads
+the log needs one line.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ SILENT_SECONDS = 5.0
 
 _Who = tuple[str, int]
 
-# What fails beside the lanes: a connection of somebody else's.
+# What fails beside the partitions: a connection of somebody else's.
 _BESIDE: _Who = ("", -1)
 
 
 class Outage:
     """
-    What a group of lanes knows of whether Kafka works.
+    What a topic knows of whether Kafka works.
 
     Args:
         topics: The group's topics, for the log.
@@ -62,27 +62,27 @@ class Outage:
         self._owes_end = False
         self._reason: KafkaError | None = None
 
-    def sending(self, lane: _Who) -> None:
-        """Note that a lane waits for an answer from now on."""
-        self._sent_at[lane] = self._clock()
+    def sending(self, partition: _Who) -> None:
+        """Note that a partition waits for an answer from now on."""
+        self._sent_at[partition] = self._clock()
 
-    def worked(self, lane: _Who | None = None) -> None:
-        """Note that Kafka answered a lane, or the group as a whole."""
+    def worked(self, partition: _Who | None = None) -> None:
+        """Note that Kafka answered a partition, or the group as a whole."""
         self._answered_at = self._clock()
         self._reason = None
-        if lane is not None:
-            self._sent_at.pop(lane, None)
+        if partition is not None:
+            self._sent_at.pop(partition, None)
         if self._statistics is not None:
             self._statistics.worked()
         if self._failing:
-            self._failing -= {None, lane}
+            self._failing -= {None, partition}
             self._tell_end()
 
     def failed(
         self,
         event: str,
         error: BaseException,
-        lane: _Who | None = None,
+        partition: _Who | None = None,
         **fields: object,
     ) -> None:
         """
@@ -91,26 +91,26 @@ class Outage:
         Args:
             event: The log's event.
             error: What went wrong.
-            lane: Whose failure it is; None for the group's.
+            partition: Whose failure it is; None for the group's.
             **fields: What the log shall show besides.
         """
-        if lane is None:
+        if partition is None:
             fields = {"topics": self._topics, **fields}
         else:
-            self._sent_at.pop(lane, None)
-            fields = {"topic": lane[0], "partition": lane[1], **fields}
-        error = forbidden(error, None if lane is None else lane[0]) or error
-        self._note(lane, event, error, fields)
+            self._sent_at.pop(partition, None)
+            fields = {"topic": partition[0], "partition": partition[1], **fields}
+        error = forbidden(error, None if partition is None else partition[0]) or error
+        self._note(partition, event, error, fields)
 
     def shut_out(self, error: KafkaError) -> None:
         """
-        Note that a connection beside those of the lanes came to nothing.
+        Note that a connection beside those of the partitions came to nothing.
 
         Theirs may stand, and their next answer counts more; but where nothing is sent
         nobody else would notice. A group that health leaves out doesn't tell of it.
         """
         statistics = self._statistics
-        # Before it has ever worked, whoever opens the lanes tells.
+        # Before it has ever worked, whoever opens the partitions tells.
         if statistics is not None and statistics.ever_connected:
             is_refused = isinstance(error, KafkaRefusedError)
             event = "kafka.refuses" if is_refused else "kafka.waits"
@@ -145,13 +145,17 @@ class Outage:
             self._owes_end = True
             _log.warning(event, error=f"{kind[1]}: {error}", **fields)
 
-    def forget(self, lane: _Who) -> None:
-        """Expect nothing more of a lane: its partition may be gone."""
-        self._sent_at.pop(lane, None)
-        self._failing.discard(lane)
+    def forget(self, partition: _Who) -> None:
+        """Expect no answer for a partition any more."""
+        self._sent_at.pop(partition, None)
+
+    def recovered(self, partition: _Who) -> None:
+        """Note that nothing of a partition waits: what failed was in the log."""
+        if partition in self._failing:
+            self.worked(partition)
 
     def look(self) -> None:
-        """Notice that Kafka keeps lanes waiting for too long; called on a beat."""
+        """Notice that Kafka keeps partitions waiting for too long; called on a beat."""
         if not self.is_silent:
             return
         if isinstance(self._reason, KafkaRefusedError):
@@ -164,7 +168,7 @@ class Outage:
 
     @property
     def is_silent(self) -> bool:
-        """Whether Kafka keeps lanes waiting for too long."""
+        """Whether Kafka keeps partitions waiting for too long."""
         return self._waited() > SILENT_SECONDS
 
     def explain(self, reason: KafkaError) -> None:

@@ -13,7 +13,7 @@ from bridge.outbox import Outbox
 from bridge.outbox.values import PartitionState
 
 
-__all__ = ["Memory", "PartitionQueue"]
+__all__ = ["EpochEndedError", "Memory", "PartitionQueue"]
 
 # One read of the outbox while a partition catches up: about 10 ms of SQLite.
 _ROWS_A_READ = 2000
@@ -28,6 +28,10 @@ _ROW_BYTES = 500
 # Rows that all partitions together keep in memory; those without room are read from
 # the outbox later.
 _MEMORY_BYTES = 32 * 2**20
+
+
+class EpochEndedError(Exception):
+    """The log has to be looked at again, though nothing has failed."""
 
 
 class Memory:
@@ -60,6 +64,7 @@ class PartitionQueue:
         memory: What all partitions share.
         wake: Set when there are rows.
         resumed: Counts rows that were found in the log, by topic.
+        leader: The node of whose log this is known.
 
     Attributes:
         key: Topic and partition.
@@ -79,6 +84,7 @@ class PartitionQueue:
         memory: Memory,
         wake: asyncio.Event,
         resumed: dict[str, int],
+        leader: int,
     ) -> None:
         self._outbox = outbox
         self._found = found
@@ -94,6 +100,7 @@ class PartitionQueue:
         at = 0 if state.resume_offset is None else state.resume_offset
         self.last_offset = at if state.resume_ce_id is not None else at - 1
         self.resent_until = state.resent_sequence
+        self.leader = leader
         share = int(max_message_bytes * _BATCH_SHARE)
         self.batch_bytes = min(max_batch_bytes, share)
 
@@ -158,11 +165,23 @@ class PartitionQueue:
             *self.key, rows[0].sequence, self.cursor, base_offset, size_bytes
         )
 
-    def pass_over(self) -> None:
-        """Note that the next row won't be in the log."""
-        row = self._rows.popleft()
-        self._memory.change([row], -1)
-        self.cursor = row.sequence
+    def check(self, base_offset: int, leader: int | None) -> None:
+        """
+        Check that an acknowledgement comes from the log that was read.
+
+        Args:
+            base_offset: Where it says that the next rows are.
+            leader: The node that leads the partition now; None if that isn't known.
+
+        Raises:
+            EpochEndedError: That log was truncated, or may have been.
+        """
+        if base_offset <= self.last_offset:
+            raise EpochEndedError("a partition's log was truncated")
+        if leader not in {None, self.leader}:
+            # The new one may lack what the one before acknowledged. These rows are
+            # found in its log.
+            raise EpochEndedError("a partition's leader has changed")
 
     def close(self) -> None:
         """Leave the rows to the outbox, which has them all."""

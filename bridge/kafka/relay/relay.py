@@ -13,17 +13,26 @@ import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
 import structlog
 import trio
 
-from bridge.errors import BridgeError, KafkaUnreachableError, OutboxDamagedError
+from bridge.errors import (
+    BridgeError,
+    ConfigError,
+    KafkaError,
+    KafkaFencedError,
+    KafkaUnreachableError,
+    OutboxDamagedError,
+)
 from bridge.events.dead_letter import DEFAULT_MAX_BYTES
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.loop import ClosingLoop
+from bridge.kafka.probe import diagnose
 from bridge.kafka.producer import keep_track_of_tasks
-from bridge.kafka.relay.epoch import Delivery, Group, WireFormat, serve
+from bridge.kafka.relay.epoch import Delivery, serve
+from bridge.kafka.relay.group import Group, WireFormat
 from bridge.kafka.relay.idempotent import IdempotentDelivery
 from bridge.kafka.relay.outage import Outage
 from bridge.kafka.relay.partition import Memory
@@ -41,8 +50,14 @@ __all__ = ["Relay"]
 
 _log = structlog.get_logger("bridge.kafka")
 
+_Error = TypeVar("_Error", bound=BridgeError)
+
 # The loop shows that it lives once a second; health calls it dead after ten.
 _BEAT_SECONDS = 1.0
+
+# What was found out about a silence counts for so long: brokers lock accounts that fail
+# too often.
+_DIAGNOSE_SECONDS = 10.0
 
 # What only an acknowledgement wakes the commit for waits so long for something else.
 _ACKNOWLEDGE_SECONDS = 0.03
@@ -120,6 +135,7 @@ class Relay:
         Raises:
             KafkaRefusedError: Kafka refuses at a start that never worked, and nothing
                 waits.
+            KafkaFencedError: Another bridge uses a copy of the outbox.
             ConfigError: A certificate or key can't be used, likewise.
             OutboxDamagedError: The file can't be used any more; the next start
                 replaces it.
@@ -130,10 +146,9 @@ class Relay:
             self.abort()
 
     def drain(self) -> None:
-        """Let `run` return once all that was offered is acknowledged."""
+        """Let `run` return once all that was committed is acknowledged."""
         self._drains = True
-        self._in_loop(self._draining.set)
-        self._in_loop(self._work.set)
+        self._in_loop(self._begin_draining)
 
     def abort(self) -> None:
         """Let `run` return now."""
@@ -166,11 +181,14 @@ class Relay:
         except asyncio.CancelledError:
             pass
         except BaseExceptionGroup as group:
+            damaged = group.subgroup(OutboxDamagedError)
+            if damaged is not None:
+                self._outbox.mark_damaged(_first(damaged))
             ours, rest = group.split(BridgeError)
             if rest is not None or ours is None:
                 raise
             # All topics meet the same Kafka: the first one's error is enough.
-            raise _first(ours) from None
+            raise _first(damaged or ours) from None
         finally:
             self._outbox.close()
             # Zero: it doesn't run, and isn't stuck.
@@ -207,6 +225,7 @@ class Relay:
         async with asyncio.TaskGroup() as tasks:
             around = [
                 tasks.create_task(self._beat()),
+                tasks.create_task(self._explain_silence()),
                 tasks.create_task(self._commit_all()),
             ]
             deliveries = []
@@ -259,12 +278,7 @@ class Relay:
             self._is_woken = False
             began = time.monotonic()
             has_work = self._outbox.has_work
-            try:
-                placed = self._outbox.commit()
-            except OutboxDamagedError as error:
-                self._outbox.mark_damaged(error)
-                raise
-            self._distribute(placed)
+            self._distribute(self._outbox.commit())
             self.statistics.last_beat = time.monotonic()
             if self._outbox.is_stuck or self.statistics.last_beat - began > 1:
                 await asyncio.sleep(_FULL_SECONDS if self._outbox.is_stuck else 0)
@@ -292,13 +306,33 @@ class Relay:
             due = time.monotonic() + _BEAT_SECONDS
             await asyncio.sleep(_BEAT_SECONDS)
 
-    def _ends_start(self, error: BridgeError, waited_seconds: float) -> bool:
+    async def _explain_silence(self) -> None:
+        """Find out why Kafka doesn't answer; aiokafka tries again without a word."""
+        while True:
+            await asyncio.sleep(_BEAT_SECONDS)
+            outages = [group.outage for group in self._groups.values()]
+            if not any(outage.is_silent for outage in outages):
+                continue
+            reason: KafkaError | None
+            try:
+                reason = await diagnose(self._settings)
+            except ConfigError as error:
+                reason = KafkaUnreachableError(str(error))
+            if reason is not None:
+                for outage in outages:
+                    outage.explain(reason)
+            await asyncio.sleep(_DIAGNOSE_SECONDS)
+
+    def _ends_start(self, begun: float, error: BridgeError) -> bool:
         """
-        Whether an error ends the process: only a start that never worked.
+        Whether an error ends the process: a duel, or a start that never worked.
 
         Kafka that can't be reached is waited for. Rows that wait are worth more than a
         quick end: the session is kept and Kafka asked again.
         """
+        if isinstance(error, KafkaFencedError):
+            # Another bridge has this outbox, and would be fenced in turn.
+            return True
         if isinstance(error, KafkaUnreachableError):
             return False
         waiting = {one for one, count in self._outbox.waiting().items() if count}
@@ -306,6 +340,7 @@ class Relay:
             return False
         # Another topic may work already; a start is over all the same only when its
         # time is.
+        waited_seconds = time.monotonic() - begun
         is_over = waited_seconds >= self._settings.start_timeout_seconds
         return not (self.statistics.ever_connected and is_over)
 
@@ -313,14 +348,20 @@ class Relay:
         group = self._groups.get(self._dead_letter_topic or "")
         return None if group is None else group.limit
 
+    def _begin_draining(self) -> None:
+        self._draining.set()
+        self._work.set()
+        for group in self._groups.values():
+            for queue in group.queues.values():
+                queue.wake.set()
+
     def _cancel(self) -> None:
         if self._main is not None:
             self._main.cancel()
 
 
-def _first(group: BaseExceptionGroup[BridgeError]) -> BridgeError:
-    error: BaseException = group
+def _first(group: BaseExceptionGroup[_Error]) -> _Error:
+    error: _Error | BaseExceptionGroup[_Error] = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, BridgeError)
     return error

@@ -106,7 +106,7 @@ def _note(
 
 async def last_confirmed(
     log: Log, outbox: Outbox, topic: str, number: int, bounds: Bounds
-) -> int | None:
+) -> tuple[int | None, int]:
     """
     Compare the acknowledged rows that are kept with the log.
 
@@ -119,15 +119,16 @@ async def last_confirmed(
 
     Returns:
         The last of them that the log has where it was acknowledged, or that retention
-        took; the one before the first if it has none; None if none is kept.
+        took; the one before the first if it has none; None if none is kept. And the
+        highest sequence of this outbox that was found.
 
     Raises:
         BridgeError: As `open_log` says.
     """
     kept = outbox.delivered(topic, number, 0, 1)
     if not kept:
-        return None
-    confirmed = kept[0].sequence - 1
+        return None, 0
+    confirmed, highest = kept[0].sequence - 1, 0
     shown: dict[int, str] = {}
     own = outbox.id.encode()
     # As a consumer of committed records: of an aborted transaction nothing counts.
@@ -136,6 +137,7 @@ async def last_confirmed(
             identity = own_identity(record.headers, own)
             if identity is not None:
                 shown[record.offset] = identity[0]
+                highest = max(highest, identity[1])
     after = confirmed
     while rows := outbox.delivered(topic, number, after, _ROWS_A_READ):
         after = rows[-1].sequence
@@ -143,4 +145,4 @@ async def last_confirmed(
             is_gone = row.offset < bounds.begin_offset
             if is_gone or shown.get(row.offset) == row.ce_id:
                 confirmed = row.sequence
-    return confirmed
+    return confirmed, highest

@@ -14,15 +14,17 @@ import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 
 import structlog
 
 from bridge.errors import KafkaFencedError
 from bridge.events.record import StoredRecord
-from bridge.kafka.answers import BatchRefusedError, ClientError, is_fenced
+from bridge.kafka.answers import ClientError, is_fenced
 from bridge.kafka.log import Log
 from bridge.kafka.producer import Producer, Sent
-from bridge.kafka.relay.epoch import Epoch, EpochEndedError, Group
+from bridge.kafka.relay.epoch import Epoch
+from bridge.kafka.relay.group import Group
 from bridge.kafka.relay.hanging import HangingTransactions
 from bridge.kafka.relay.partition import PartitionQueue
 
@@ -61,11 +63,15 @@ class TransactionalDelivery:
         self._hanging = HangingTransactions(group, self._ids)
         self._fenced_at = float("-inf")
 
-    async def open(self, *, waits: bool) -> None:
+    async def open(self) -> None:
         """Initialize both ids: see `Delivery.open`."""
-        del waits
+        await self._initialize()
+        if await self._hanging.end():
+            await self.close()
+            await self._initialize()
+
+    async def _initialize(self) -> None:
         settings, writer = self._group.settings, self._group.writer
-        await self._hanging.end()
         for name in self._ids:
             producer = Producer(settings, writer, name, id_prefix=self._prefix)
             self._producers.append(producer)
@@ -77,35 +83,33 @@ class TransactionalDelivery:
     async def send(self, epoch: Epoch) -> None:
         """Send until draining is done: see `Delivery.send`."""
         group = epoch.group
-        draining = asyncio.ensure_future(group.is_draining.wait())
-        try:
-            while True:
-                epoch.wake.clear()
-                parts = [
-                    (queue, rows)
-                    for queue in epoch.queues
-                    if (rows := queue.next_rows(group.max_rows(queue)))
-                ]
-                if parts:
-                    await self._transaction(epoch, parts)
-                elif group.is_draining.is_set():
-                    return
+        while epoch.ended_by is None:
+            epoch.wake.clear()
+            parts = []
+            for queue in epoch.queues:
+                if rows := queue.next_rows(group.max_rows(queue)):
+                    parts.append((queue, rows))
                 else:
-                    woken = asyncio.ensure_future(epoch.wake.wait())
-                    await asyncio.wait(
-                        {woken, draining},
-                        timeout=self._hanging.due_seconds,
-                        return_when=asyncio.FIRST_COMPLETED,
-                    )
-                    woken.cancel()
-                await self._hanging.look()
-        finally:
-            draining.cancel()
+                    group.outage.recovered(queue.key)
+            if parts:
+                await self._transaction(epoch, parts)
+            elif group.is_draining.is_set():
+                return
+            else:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._hanging.due_seconds):
+                        await epoch.wake.wait()
+            await self._hanging.look()
+        raise epoch.ended_by
 
     async def close(self) -> None:
         """End the producers: see `Delivery.close`."""
-        while self._producers:
-            await self._producers.popleft().close()
+        producers, self._producers = self._producers, deque()
+        # Tasks of their own: each begins, and goes on, even if the caller is cancelled.
+        if ending := [
+            asyncio.ensure_future(producer.close()) for producer in producers
+        ]:
+            await asyncio.wait(ending)
 
     async def _transaction(
         self,
@@ -139,22 +143,21 @@ class TransactionalDelivery:
                     offsets.append(offset)
                 await producer.commit()
         except (ClientError, TimeoutError) as error:
-            await self._failed(parts, sent, len(offsets), error, started)
+            # The partition that failed; none where the transaction as a whole did.
+            first = len(offsets) if len(sent) == len(parts) else len(sent)
+            await self._failed(parts, sent, first, error, started)
             raise
         group.statistics.publish_duration.observe(time.monotonic() - started)
-        if any(
-            offset <= queue.last_offset
-            for (queue, _), offset in zip(parts, offsets, strict=True)
-        ):
-            raise EpochEndedError("the log was truncated")
+        for (queue, _), offset in zip(parts, offsets, strict=True):
+            queue.check(offset, producer.leader(*queue.key))
         for (queue, _), one, offset in zip(parts, sent, offsets, strict=True):
-            group.acknowledged(queue, one, offset)
+            group.acknowledged(queue, producer, one, offset)
 
     async def _failed(
         self,
         parts: Sequence[tuple[PartitionQueue, Sequence[StoredRecord]]],
         sent: Sequence[Sent],
-        answered: int,
+        first: int,
         error: Exception,
         started: float,
     ) -> None:
@@ -166,11 +169,12 @@ class TransactionalDelivery:
             error = TimeoutError(f"a transaction took longer than {late:g} s")
         for index, (queue, rows) in enumerate(parts):
             batch = sent[index].rows if index < len(sent) else rows
-            # What was refused is the first that failed; others failed with it.
-            own = error
-            if index != answered and isinstance(error, BatchRefusedError):
-                own = ClientError("the transaction was aborted")
-            group.failed(queue, batch, own)
+            if index == first:
+                group.failed(queue, batch, error)
+            else:
+                group.given_up(queue, batch, error)
+        if first == len(parts):
+            group.outage.failed("transaction.failed", error)
         # The coordinator fences a transaction that has become too old, too.
         if is_late or not is_fenced(error):
             return

@@ -75,7 +75,7 @@ async def test_what_outbox_and_relay_wrote_is_clean(
     topic: Topic, tmp_path: Path
 ) -> None:
     """The real chain's topic has no finding, and its outbox's word is kept."""
-    async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
+    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
         running.offer(topic.name, range(3_000))
         await running.all_sent(topic.name, 3_000)
         await until(lambda: acknowledged(tmp_path) == 3_000)

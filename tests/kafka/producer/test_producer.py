@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - what is tested runs on asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 from aiokafka import AIOKafkaProducer, errors  # noqa: TID251 - what is made to fail
-from bridge.kafka.producer.producer import Producer
-from bridge.kafka.relay.producers import Producers
 
 from bridge.errors import KafkaRefusedError, KafkaUnreachableError
 from bridge.events.record import StoredRecord
 from bridge.kafka.answers import ClientError
 from bridge.kafka.headers import HeaderWriter
-from bridge.kafka.relay.statistics import RelayStatistics
+from bridge.kafka.producer import Producer
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import ENVELOPE, settings_for
 from tests.kit.process import free_ports
+from tests.kit.producers import unclosed_producers
 
 
 def rows(count: int, size_bytes: int = 10) -> list[StoredRecord]:
-    """Rows of one lane."""
+    """Rows of one partition."""
     value = b"x" * size_bytes
     return [
         StoredRecord(number, f"id-{number}", b"key", value, 0, ENVELOPE)
@@ -33,11 +32,6 @@ def rows(count: int, size_bytes: int = 10) -> list[StoredRecord]:
 def make(settings: KafkaSettings) -> Producer:
     """A producer that hasn't been started."""
     return Producer(settings, HeaderWriter("outbox"))
-
-
-def is_broken(producer: Producer) -> bool:
-    """Whether it can't be used, or not any more; it changes behind mypy's back."""
-    return producer.broken
 
 
 def fail_start(monkeypatch: pytest.MonkeyPatch, failures: Sequence[Exception]) -> None:
@@ -93,80 +87,58 @@ def test_a_start_without_answer_ends_in_time(monkeypatch: pytest.MonkeyPatch) ->
         asyncio.run(start_here(settings))
 
 
-def test_sends_what_fits_one_batch(topic: Topic) -> None:
-    """The limit ends a batch; a first record goes whatever its size."""
+def use(topic: Topic, work: Callable[[Producer], Awaitable[None]]) -> None:
+    """Do something with a producer that has started."""
 
-    async def send() -> None:
+    async def run() -> None:
         producer = make(settings_for(topic))
-        assert is_broken(producer)
         await producer.start()
         try:
-            assert not is_broken(producer)
-            sent = await producer.send(topic.name, 0, rows(10, 100), 350)
-            assert (sent.count, sent.size_bytes) == (3, 3 * 103)
-            assert await sent.base_offset() == 0
-            sent = await producer.send(topic.name, 0, rows(2, 1_000), 350)
-            assert sent.count == 1
-            assert await sent.base_offset() == 3
+            await work(producer)
         finally:
             await producer.close()
-        assert is_broken(producer)
         await producer.close()
 
-    asyncio.run(send())
+    asyncio.run(run())
+    assert unclosed_producers() == []
 
 
-def test_a_prefix_counts_into_the_batch_and_not_into_the_rows(topic: Topic) -> None:
-    """It ends a batch sooner; what the outbox keeps of the rows is without it."""
+def test_sends_what_fits_one_batch(topic: Topic) -> None:
+    """The limit ends a batch, prefixes included; a first record goes in any case."""
 
-    async def send() -> None:
-        producer = make(settings_for(topic))
-        await producer.start()
-        try:
-            limit = 3 * 103 + 2 * 5
-            sent = await producer.send(
-                topic.name, 0, rows(10, 100), limit, prefix=b"12345"
-            )
-            assert (sent.count, sent.size_bytes) == (2, 2 * 103)
-            await sent.base_offset()
-        finally:
-            await producer.close()
+    async def send(producer: Producer) -> None:
+        sent = await producer.send(topic.name, 0, rows(10, 100), 350)
+        assert (len(sent.rows), sent.size_bytes) == (3, 3 * 103)
+        assert await producer.base_offset(sent) == 0
+        sent = await producer.send(topic.name, 0, rows(2, 1_000), 350)
+        assert len(sent.rows) == 1
+        assert await producer.base_offset(sent) == 3
+        limit = 3 * 103 + 2 * 5
+        sent = await producer.send(topic.name, 0, rows(10, 100), limit, prefix=b"12345")
+        assert len(sent.rows) == 2
+        assert await producer.base_offset(sent) == 4
+        assert producer.leader(topic.name, 0) is not None
 
-    asyncio.run(send())
+    use(topic, send)
 
 
 def test_a_partition_that_is_not_there_takes_nothing(topic: Topic) -> None:
-    """It is an error like others, where aiokafka would fail an assertion."""
+    """It is an error like others, where aiokafka fails an assertion."""
 
-    async def send() -> None:
-        producer = make(settings_for(topic))
-        await producer.start()
-        try:
-            with pytest.raises(ClientError, match=f"{topic.name}-7"):
-                await producer.send(topic.name, 7, rows(1), 1_000)
-        finally:
-            await producer.close()
+    async def send(producer: Producer) -> None:
+        with pytest.raises(ClientError, match=f"{topic.name}-7"):
+            await producer.send(topic.name, 7, rows(1), 1_000)
 
-    asyncio.run(send())
+    use(topic, send)
 
 
-def test_a_producer_that_is_given_up_ends_with_its_last_user(topic: Topic) -> None:
-    """Others finish what they have on its way, and get a new one afterwards."""
+def test_a_close_that_is_cancelled_leaves_nothing_open(topic: Topic) -> None:
+    """A topic's delivery that ends by itself may be cancelled by another one's."""
 
-    async def lend() -> None:
-        statistics = RelayStatistics()
-        producers = Producers(settings_for(topic), HeaderWriter("outbox"), statistics)
-        async with producers.lend() as first:
-            async with producers.lend() as same:
-                assert same is first
-                producers.give_up(same)
-                producers.give_up(same)
-            assert not is_broken(first)
-            async with producers.lend() as second:
-                assert second is not first
-        assert is_broken(first)
-        assert statistics.producer_recycles == 1
-        await producers.close()
-        assert is_broken(second)
+    async def close(producer: Producer) -> None:
+        closing = asyncio.create_task(producer.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait([closing])
 
-    asyncio.run(lend())
+    use(topic, close)

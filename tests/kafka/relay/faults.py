@@ -7,7 +7,6 @@ metadata that shows no leader or doesn't come. The tests say which.
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - what is deceived runs on asyncio
-import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -36,7 +35,6 @@ __all__ = [
     "hide_leader",
     "kill_sender",
     "lose_answers",
-    "move_brokers",
     "withhold_metadata",
 ]
 
@@ -202,6 +200,7 @@ def kill_sender(monkeypatch: pytest.MonkeyPatch, *, after_append: bool) -> Switc
 def hide_leader(monkeypatch: pytest.MonkeyPatch, topic: str, partition: int) -> Switch:
     """Let every client's metadata show no leader of a partition while it is on."""
     original = ClusterMetadata.leader_for_partition
+    available = ClusterMetadata.available_partitions_for_topic
     switch = Switch(on=False)
 
     def leader_for_partition(self: ClusterMetadata, place: TopicPartition) -> object:
@@ -210,7 +209,16 @@ def hide_leader(monkeypatch: pytest.MonkeyPatch, topic: str, partition: int) -> 
             return -1
         return original(self, place)
 
+    def available_partitions_for_topic(self: ClusterMetadata, name: str) -> set[int]:
+        hidden = {partition} if switch.on and name == topic else set()
+        return set(available(self, name) or ()) - hidden
+
     monkeypatch.setattr(ClusterMetadata, "leader_for_partition", leader_for_partition)
+    monkeypatch.setattr(
+        ClusterMetadata,
+        "available_partitions_for_topic",
+        available_partitions_for_topic,
+    )
     return switch
 
 
@@ -245,27 +253,4 @@ def forget_batches(monkeypatch: pytest.MonkeyPatch) -> Switch:
             original(self, response)
 
     monkeypatch.setattr(SendProduceReqHandler, "handle_response", handle)
-    return switch
-
-
-def move_brokers(monkeypatch: pytest.MonkeyPatch) -> Switch:
-    """Let clients made until it is on reach no broker any more; later ones do."""
-    make, connect = AIOKafkaClient.__init__, AIOKafkaClient._get_conn  # noqa: SLF001 - likewise
-    switch = Switch(on=False)
-    former: weakref.WeakSet[AIOKafkaClient] = weakref.WeakSet()
-
-    def init(self: AIOKafkaClient, **options: object) -> None:
-        make(self, **options)
-        if not switch.on:
-            former.add(self)
-
-    async def get_conn(self: AIOKafkaClient, node_id: int, **options: object) -> object:
-        if switch.on and self in former:
-            switch.struck += 1
-            self.force_metadata_update()
-            return None
-        return await connect(self, node_id, **options)
-
-    monkeypatch.setattr(AIOKafkaClient, "__init__", init)
-    monkeypatch.setattr(AIOKafkaClient, "_get_conn", get_conn)
     return switch

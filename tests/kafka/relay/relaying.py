@@ -1,24 +1,23 @@
-"""An outbox and a relay as the service runs them, and what a topic must show.
-
-Owns how the two are started, fed and ended in this folder's tests. Which fault is
-tried and what comes of it is for each test to say.
-"""
+"""An outbox and a relay as the service runs them, and what a topic must show."""
 
 from __future__ import annotations
 
+import asyncio  # noqa: TID251 - what is made to wait runs on it
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import pytest
 import trio
-from bridge.kafka.relay.ports import Framing
 
 from bridge.events.record import Envelope, Record
+from bridge.kafka.producer import Producer
+from bridge.kafka.relay.group import WireFormat
 from bridge.kafka.relay.publications import PublicationTrace
 from bridge.kafka.relay.relay import Relay
 from bridge.kafka.topics import NO_NEEDS, TopicNeeds
@@ -30,7 +29,9 @@ from tests.kit import reader
 
 __all__ = [
     "DEADLINE_SECONDS",
+    "DELIVERIES",
     "ENVELOPE",
+    "Delivery",
     "Rig",
     "check_topic",
     "feed",
@@ -39,6 +40,7 @@ __all__ = [
     "read_back",
     "record",
     "rig",
+    "send_nothing",
     "settings_for",
     "until",
 ]
@@ -47,6 +49,9 @@ __all__ = [
 DEADLINE_SECONDS = 40.0
 
 JOBS = 20
+
+Delivery = Literal["idempotent", "transactional"]
+DELIVERIES: list[Delivery] = ["idempotent", "transactional"]
 
 ENVELOPE = Envelope(
     ce_source="https://api.example/clients/7",
@@ -88,14 +93,17 @@ class Rig:
     Attributes:
         outbox: The outbox.
         relay: The relay.
+        topics: Its topics.
         ended: Set when the relay's `run` has returned or raised.
         errors: What it raised.
     """
 
     outbox: Outbox
     relay: Relay
+    topics: Sequence[str]
     ended: trio.Event = field(default_factory=trio.Event)
     errors: list[Exception] = field(default_factory=list)
+    _scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
     def offer(self, topic: str, numbers: Iterable[int], size_bytes: int = 0) -> None:
         """Give the outbox events by their numbers."""
@@ -116,10 +124,19 @@ class Rig:
         """Wait until so many records are on disk."""
         await until(lambda: self.outbox.statistics.committed >= count)
 
+    async def nothing_waits(self) -> None:
+        """Wait until all that was offered is committed and in Kafka."""
+        await until(lambda: self.outbox.is_drained and self.outbox.statistics.rows == 0)
+
+    def cancel(self) -> None:
+        """Cancel the relay's `run`."""
+        self._scope.cancel()
+
     async def run(self) -> None:
         """Run the relay and keep what it raises."""
         try:
-            await self.relay.run()
+            with self._scope:
+                await self.relay.run()
         except Exception as error:  # noqa: BLE001 - the test looks at it
             self.errors.append(error)
         finally:
@@ -131,13 +148,27 @@ class Rig:
         await self.ended.wait()
 
 
-async def opened(running: Rig, topic: Topic) -> None:
-    """Wait until the topic's lanes are open."""
-    await until(lambda: running.relay.statistics.lanes >= topic.partitions)
+def send_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let rows wait: batches that would be sent from now on never leave."""
+
+    async def wait(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Producer, "send", wait)
+
+
+async def opened(running: Rig, partitions: int = 3) -> None:
+    """Wait until so many partitions are open, and events of the first topic go."""
+    await until(
+        lambda: (
+            running.relay.statistics.partitions >= partitions
+            and running.outbox.knows(running.topics[:1])
+        )
+    )
 
 
 async def feed(running: Rig, topic: Topic, count: int, *, first: int = 0) -> None:
-    """Offer events at 1,000 a second."""
+    """Offer events, 1,000 a second."""
     for number in range(first, first + count, 10):
         running.offer(topic.name, range(number, number + 10))
         await trio.sleep(0.01)
@@ -154,35 +185,23 @@ async def until(condition: object, seconds: float = DEADLINE_SECONDS) -> None:
 @asynccontextmanager
 async def rig(
     settings: KafkaSettings,
-    groups: Sequence[Sequence[str]],
+    topics: Sequence[str],
     folder: Path,
     *,
-    relay_waits: bool = False,
     dead_letter_topic: str | None = None,
     max_dead_letter_bytes: int = 1_000_000,
-    delivery: Literal["idempotent", "transactional"] = "idempotent",
+    delivery: Delivery = "idempotent",
     keep_acked_seconds: float = 300.0,
-    framing: Framing | None = None,
+    wire_format: WireFormat | None = None,
     needs: Mapping[str, TopicNeeds] = NO_NEEDS,
     trace: PublicationTrace | None = None,
+    before: Callable[[Relay], object] = lambda _: None,
 ) -> AsyncIterator[Rig]:
-    """Run an outbox and its relay; leaving aborts the relay, as a crash would.
+    """
+    Run an outbox and its relay; leaving aborts the relay.
 
-    Args:
-        settings: Kafka's.
-        groups: The relay's topics by producer.
-        folder: The outbox's directory.
-        relay_waits: Whether the test starts the relay itself.
-        dead_letter_topic: Where refused records go.
-        max_dead_letter_bytes: Of larger ones only the first part is kept.
-        delivery: What the writes promise.
-        keep_acked_seconds: How long the outbox keeps acknowledged rows.
-        framing: What stands before the values.
-        needs: What topics must be like.
-        trace: Is told of each batch.
-
-    Yields:
-        Both, running.
+    All is as in `Relay`, but `keep_acked_seconds`, which is the outbox's, and `before`,
+    which is called before the relay runs.
     """
     limits = OutboxSettings(
         dir=folder, buffer_bytes=256 * 2**20, keep_acked_seconds=keep_acked_seconds
@@ -191,28 +210,25 @@ async def rig(
         outbox = Outbox(directory, limits)
         relay = Relay(
             settings,
-            groups,
+            topics,
             outbox,
             dead_letter_topic=dead_letter_topic,
             max_dead_letter_bytes=max_dead_letter_bytes,
             delivery=delivery,
-            framing=framing,
+            wire_format=wire_format,
             needs=needs,
             trace=trace,
         )
-        running = Rig(outbox, relay)
+        running = Rig(outbox, relay, topics)
+        before(relay)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(trio.to_thread.run_sync, outbox.run))
-            if not relay_waits:
-                nursery.start_soon(running.run)
+            nursery.start_soon(running.run)
             try:
                 yield running
             finally:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
-                    if not relay_waits:
-                        running.relay.abort()
-                        await running.ended.wait()
-                    outbox.stop()
+                    relay.abort()
+                    await running.ended.wait()
 
 
 async def read_back(topic: Topic, name: str | None = None) -> list[reader.Record]:

@@ -28,40 +28,32 @@ KEPT, LOST, LATER = range(100), range(100, 160), range(160, 240)
 async def bridge(stage: Stage, numbers: range) -> None:
     """Run a bridge until it has sent some events; end it cleanly."""
     topic = stage.topic
-    async with rig(settings_for(topic), [[topic.name]], stage.folder) as running:
-        await opened(running, topic)
+    async with rig(settings_for(topic), [topic.name], stage.folder) as running:
+        await opened(running)
         running.offer(topic.name, numbers)
         await running.all_sent(topic.name, len(numbers))
         await running.drain()
 
 
-async def overwrite(stage: Stage, *, commits: bool | None = None) -> None:
+async def overwrite(stage: Stage) -> None:
     """Write more foreign records to each partition than were lost there."""
     for partition in range(stage.topic.partitions):
-        await trio.to_thread.run_sync(
-            partial(write_foreign, stage.topic, partition, len(LOST), commits=commits)
-        )
+        await trio.to_thread.run_sync(write_foreign, stage.topic, partition, len(LOST))
 
 
 async def settled(running: Rig, stage: Stage) -> None:
     """Wait until nothing waits; assert what the topic has, and what was counted."""
-    await until(
-        lambda: (
-            running.outbox.statistics.committed
-            + running.outbox.statistics.rows_at_start
-            and running.outbox.statistics.rows == 0
-        )
-    )
+    await running.nothing_waits()
     marked = check_resent(
         await read_back(stage.topic), kept=KEPT, lost=LOST, later=LATER
     )
-    assert running.relay.statistics.resent == {stage.topic.name: marked}
+    # Marked as well is what was sent before the loss was noticed.
+    assert running.relay.statistics.resent == {stage.topic.name: len(LOST)}
+    assert marked >= len(LOST)
     assert running.errors == []
 
 
-async def it_runs_on(
-    stage: Stage, *, anew: bool, others: bool, commits: bool | None = None
-) -> None:
+async def it_runs_on(stage: Stage, *, anew: bool, others: bool) -> None:
     """
     A bridge runs while the log is cut.
 
@@ -70,14 +62,13 @@ async def it_runs_on(
         anew: Whether it started after the copy, which so knows nothing of its
             producer: its next batch isn't refused for its sequence.
         others: Whether foreign records stand where the lost ones stood.
-        commits: How their transaction ended, if they were written in one.
     """
     topic, settings = stage.topic, settings_for(stage.topic)
     if anew:
         await bridge(stage, KEPT)
         await stage.copied.reach()
-    async with rig(settings, [[topic.name]], stage.folder) as running:
-        await opened(running, topic)
+    async with rig(settings, [topic.name], stage.folder) as running:
+        await opened(running)
         if not anew:
             running.offer(topic.name, KEPT)
             await running.all_sent(topic.name, len(KEPT))
@@ -87,7 +78,7 @@ async def it_runs_on(
         await running.all_sent(topic.name, sent + len(LOST))
         await stage.cut.reach()
         if others:
-            await overwrite(stage, commits=commits)
+            await overwrite(stage)
         await feed(running, topic, len(LATER), first=LATER[0])
         await until(lambda: running.relay.statistics.resent)
         await settled(running, stage)
@@ -102,8 +93,8 @@ async def it_is_down(stage: Stage, *, others: bool) -> None:
     await stage.cut.reach()
     if others:
         await overwrite(stage)
-    async with rig(settings, [[topic.name]], stage.folder) as running:
-        await opened(running, topic)
+    async with rig(settings, [topic.name], stage.folder) as running:
+        await opened(running)
         assert running.relay.statistics.resent == {topic.name: len(LOST)}
         await feed(running, topic, len(LATER), first=LATER[0])
         await settled(running, stage)
@@ -120,15 +111,15 @@ async def it_crashes_again_and_again(stage: Stage) -> None:
     # Two or three records a batch: there is always a middle.
     settings = settings_for(topic, max_batch_bytes=1024)
     for _ in range(3):
-        async with rig(settings, [[topic.name]], stage.folder) as running:
-            await opened(running, topic)
+        async with rig(settings, [topic.name], stage.folder) as running:
+            await opened(running)
             await until(lambda: running.sent(topic.name) >= 30)
             assert running.outbox.statistics.rows > 0
-    async with rig(settings, [[topic.name]], stage.folder) as running:
-        await opened(running, topic)
+    async with rig(settings, [topic.name], stage.folder) as running:
+        await opened(running)
         await feed(running, topic, len(later), first=later[0])
         await running.committed(len(later))
-        await until(lambda: running.outbox.statistics.rows == 0)
+        await running.nothing_waits()
         # It was found once; no later start takes what is resent for lost again.
         assert running.relay.statistics.resent == {}
     marked = check_resent(await read_back(topic), kept=KEPT, lost=lost, later=later)
@@ -136,12 +127,12 @@ async def it_crashes_again_and_again(stage: Stage) -> None:
 
 
 async def its_rows_are_gone(stage: Stage) -> None:
-    """The outbox keeps no acknowledged rows: the loss is told, the lanes go on."""
+    """The outbox keeps no acknowledged rows: the loss is logged, all goes on."""
     topic = stage.topic
     async with rig(
-        settings_for(topic), [[topic.name]], stage.folder, keep_acked_seconds=0.0
+        settings_for(topic), [topic.name], stage.folder, keep_acked_seconds=0.0
     ) as running:
-        await opened(running, topic)
+        await opened(running)
         running.offer(topic.name, KEPT)
         await running.all_sent(topic.name, len(KEPT))
         await stage.copied.reach()
@@ -149,11 +140,10 @@ async def its_rows_are_gone(stage: Stage) -> None:
         await running.all_sent(topic.name, len(KEPT) + len(LOST))
         await until(lambda: _kept_rows(running, stage) == 0)
         await stage.cut.reach()
-        await overwrite(stage)
         sent = running.sent(topic.name)
         await feed(running, topic, len(LATER), first=LATER[0])
         await running.all_sent(topic.name, sent + len(LATER))
-        await until(lambda: running.outbox.statistics.rows == 0)
+        await running.nothing_waits()
     ours = [one for one in await read_back(topic) if "ce_id" in one.headers]
     numbers = [int((one.value or b"").split()[0]) for one in ours]
     assert set(numbers) == {*KEPT, *LATER}
@@ -161,7 +151,7 @@ async def its_rows_are_gone(stage: Stage) -> None:
 
 def _kept_rows(running: Rig, stage: Stage) -> int:
     return sum(
-        len(running.outbox.delivered(stage.topic.name, partition, 0, 1).result(5))
+        len(running.outbox.delivered(stage.topic.name, partition, 0, 1))
         for partition in range(stage.topic.partitions)
     )
 
@@ -170,10 +160,6 @@ STORIES: dict[str, Story] = {
     "runs": partial(it_runs_on, anew=False, others=False),
     "runs beside others": partial(it_runs_on, anew=False, others=True),
     "runs anew": partial(it_runs_on, anew=True, others=False),
-    "runs anew beside others": partial(it_runs_on, anew=True, others=True),
-    "runs anew beside others who aborted": partial(
-        it_runs_on, anew=True, others=True, commits=False
-    ),
     "down": partial(it_is_down, others=False),
     "down beside others": partial(it_is_down, others=True),
     "crashes": it_crashes_again_and_again,
@@ -186,7 +172,7 @@ async def test_a_log_that_lost_its_tail_gets_it_again(tmp_path: Path) -> None:
     """From the first missing row on, in order and marked; each loss is told once."""
     with structlog.testing.capture_logs() as lines:
         await play(tmp_path, *STORIES.values())
-    cuts = [line for line in lines if line["event"] == "lane.log_cut"]
+    cuts = [line for line in lines if line["event"] == "partition.log_truncated"]
     told = {
         name: sorted(line["partition"] for line in cuts if line["topic"] == topic)
         for topic, name in zip(

@@ -28,6 +28,7 @@ from tests.kafka.relay.relaying import (
     opened,
     read_back,
     rig,
+    send_nothing,
     settings_for,
     until,
 )
@@ -37,18 +38,18 @@ from tests.kit.broker import KafkaBroker
 
 @contextmanager
 def nothing_is_called_lost() -> Iterator[list[str]]:
-    """Give the events that are logged; no lane may say that its log was cut."""
+    """Give the events that are logged; no log may be called truncated."""
     events: list[str] = []
     with structlog.testing.capture_logs() as lines:
         yield events
     events += [line["event"] for line in lines]
-    assert "lane.log_cut" not in events
+    assert "partition.log_truncated" not in events
 
 
 async def looked_again(
     running: Rig, topic: Topic, monkeypatch: pytest.MonkeyPatch, numbers: range
 ) -> None:
-    """Let each lane's next batch fail, so that it looks at its log; send events."""
+    """Let each partition's next batch fail, so that the log is read; send events."""
     for partition in range(topic.partitions):
         forge_answers(
             monkeypatch, Forgery(topic.name, partition, 45, times=1, appended=False)
@@ -94,8 +95,8 @@ async def test_a_head_that_was_deleted_is_no_cut(
     """Up to the middle or the very end: what was delivered stays delivered."""
     settings = settings_for(topic)
     with nothing_is_called_lost():
-        async with rig(settings, [[topic.name]], tmp_path) as running:
-            await opened(running, topic)
+        async with rig(settings, [topic.name], tmp_path) as running:
+            await opened(running)
             running.offer(topic.name, range(120))
             await running.all_sent(topic.name, 120)
             for partition, count in lasts(topic, range(120)).items():
@@ -108,8 +109,8 @@ async def test_a_head_that_was_deleted_is_no_cut(
                     delete_until, topic, partition, int(count * share)
                 )
             await running.drain()
-        async with rig(settings, [[topic.name]], tmp_path) as running:
-            await opened(running, topic)
+        async with rig(settings, [topic.name], tmp_path) as running:
+            await opened(running)
             await feed(running, topic, 100, first=200)
             await running.all_sent(topic.name, 100)
             assert running.relay.statistics.resumed == {}
@@ -120,36 +121,9 @@ async def test_a_head_that_was_deleted_is_no_cut(
     }
 
 
-async def test_a_head_deleted_before_a_lane_resumes_is_not_sent_again(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Rows that were appended unheard and trimmed don't come behind later ones."""
-    place = partitioner(topic.partitions)(b"job-0")
-    settings = settings_for(topic, resume_quiet_seconds=2.0)
-    with nothing_is_called_lost():
-        async with rig(settings, [[topic.name]], tmp_path) as running:
-            await opened(running, topic)
-            running.offer(topic.name, range(0, 100, 20))
-            await running.all_sent(topic.name, 5)
-            forge_answers(
-                monkeypatch, Forgery(topic.name, place, 45, times=1, appended=True)
-            )
-            running.offer(topic.name, range(100, 300, 20))
-            await until(lambda: running.relay.statistics.producer_recycles == 1)
-            # Eight have been acknowledged or appended, and are gone.
-            await trio.to_thread.run_sync(delete_until, topic, place, 8)
-            running.offer(topic.name, range(300, 400, 20))
-            await running.all_sent(topic.name, 20)
-            await until(lambda: running.outbox.statistics.rows == 0)
-            await looked_again(running, topic, monkeypatch, range(400, 480))
-            assert running.relay.statistics.resent == {}
-    records = [one for one in ours(await read_back(topic)) if one.key == b"job-0"]
-    assert numbers_of(records) == list(range(160, 480, 20))
-
-
 @pytest.mark.parametrize("others", [False, True])
 @pytest.mark.timeout(90)
-async def test_a_topic_made_anew_under_a_running_bridge_is_no_cut(
+async def test_a_topic_recreated_under_a_running_bridge_is_no_cut(
     kafka: KafkaBroker,
     topic: Topic,
     tmp_path: Path,
@@ -160,11 +134,11 @@ async def test_a_topic_made_anew_under_a_running_bridge_is_no_cut(
     """Events flow to the new topic; nothing of the old one is sent again."""
     settings = settings_for(topic, start_timeout_seconds=3.0)
     with nothing_is_called_lost() as events:
-        async with rig(settings, [[topic.name]], tmp_path) as running:
-            await opened(running, topic)
+        async with rig(settings, [topic.name], tmp_path) as running:
+            await opened(running)
             running.offer(topic.name, range(120))
             await running.all_sent(topic.name, 120)
-            await until(lambda: running.outbox.statistics.rows == 0)
+            await running.nothing_waits()
             await trio.to_thread.run_sync(kafka.delete_topics, topic.name)
             await trio.to_thread.run_sync(
                 kafka.create_topic, topic.name, topic.partitions
@@ -175,11 +149,11 @@ async def test_a_topic_made_anew_under_a_running_bridge_is_no_cut(
             await feed(running, topic, 80, first=120)
             await running.all_sent(topic.name, 200)
             await looked_again(running, topic, monkeypatch, range(200, 240))
-            await until(lambda: running.relay.statistics.lanes == topic.partitions)
-            await until(lambda: running.outbox.statistics.rows == 0)
+            await until(lambda: running.relay.statistics.partitions == topic.partitions)
+            await running.nothing_waits()
             assert running.relay.statistics.resent == {}
             assert running.errors == []
-    assert events.count("topic.made_anew") >= 1
+    assert events.count("topic.recreated") >= 1
     records = ours(await read_back(topic))
     assert sorted(numbers_of(records)) == list(range(120, 240))
     assert first_sequences(records) == {
@@ -189,33 +163,37 @@ async def test_a_topic_made_anew_under_a_running_bridge_is_no_cut(
 
 @pytest.mark.parametrize("others", [False, True])
 @pytest.mark.timeout(90)
-async def test_a_topic_made_anew_while_no_bridge_ran_is_no_cut(
-    kafka: KafkaBroker, topic: Topic, tmp_path: Path, *, others: bool
+async def test_a_topic_recreated_while_no_bridge_ran_is_no_cut(
+    kafka: KafkaBroker,
+    topic: Topic,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    others: bool,
 ) -> None:
     """Rows that waited go to the new topic; sequences go on where they were."""
     settings = settings_for(topic)
-    async with rig(settings, [[topic.name]], tmp_path) as running:
+    async with rig(settings, [topic.name], tmp_path) as running:
+        await opened(running)
         running.offer(topic.name, range(120))
-        await running.all_sent(topic.name, 120)
-        await until(lambda: running.outbox.statistics.rows == 0)
-        running.relay.abort()
-        await running.ended.wait()
+        await running.nothing_waits()
+        send_nothing(monkeypatch)
         running.offer(topic.name, range(120, 160))
         await running.committed(160)
+    monkeypatch.undo()
     await trio.to_thread.run_sync(kafka.delete_topics, topic.name)
     await trio.to_thread.run_sync(kafka.create_topic, topic.name, topic.partitions)
     for partition in range(topic.partitions) if others else ():
         await trio.to_thread.run_sync(write_foreign, topic, partition, 150)
     with nothing_is_called_lost() as events:
         for numbers in (range(160, 200), range(200, 240)):
-            async with rig(settings, [[topic.name]], tmp_path) as running:
-                await opened(running, topic)
+            async with rig(settings, [topic.name], tmp_path) as running:
+                await opened(running)
                 await feed(running, topic, 40, first=numbers[0])
-                await running.committed(40)
-                await until(lambda: running.outbox.statistics.rows == 0)
+                await running.nothing_waits()
                 assert running.relay.statistics.resent == {}
                 assert running.relay.statistics.resumed == {}
-    assert events.count("topic.made_anew") == 1
+    assert events.count("topic.recreated") == 1
     records = ours(await read_back(topic))
     assert sorted(numbers_of(records)) == list(range(120, 240))
     assert first_sequences(records) == {
@@ -229,8 +207,8 @@ async def test_transactions_of_others_are_no_cut(
     """Their markers, and what they aborted, are places where readers see nothing."""
     settings = settings_for(topic)
     with nothing_is_called_lost():
-        async with rig(settings, [[topic.name]], tmp_path) as running:
-            await opened(running, topic)
+        async with rig(settings, [topic.name], tmp_path) as running:
+            await opened(running)
             for number, commits in enumerate((True, False, True, False)):
                 await feed(running, topic, 60, first=60 * number)
                 await running.all_sent(topic.name, 60 * number + 60)
@@ -245,11 +223,11 @@ async def test_transactions_of_others_are_no_cut(
                     )
             await looked_again(running, topic, monkeypatch, range(240, 300))
             await running.drain()
-        async with rig(settings, [[topic.name]], tmp_path) as running:
-            await opened(running, topic)
+        async with rig(settings, [topic.name], tmp_path) as running:
+            await opened(running)
             await feed(running, topic, 60, first=300)
             await running.all_sent(topic.name, 60)
-            await until(lambda: running.outbox.statistics.rows == 0)
+            await running.nothing_waits()
     check_topic(ours(await read_back(topic)), range(360))
 
 
@@ -282,16 +260,16 @@ async def test_compaction_is_no_cut(
 
     settings = settings_for(topic)
     with nothing_is_called_lost():
-        async with rig(settings, [[topic.name]], tmp_path) as running:
-            await opened(running, topic)
+        async with rig(settings, [topic.name], tmp_path) as running:
+            await opened(running)
             await feed(running, topic, 100)
             await running.all_sent(topic.name, 100)
             await compacted()
             await looked_again(running, topic, monkeypatch, range(100, 160))
             await compacted()
             await running.drain()
-        async with rig(settings, [[topic.name]], tmp_path) as running:
-            await opened(running, topic)
+        async with rig(settings, [topic.name], tmp_path) as running:
+            await opened(running)
             await feed(running, topic, 60, first=160)
             await running.all_sent(topic.name, 60)
             assert running.relay.statistics.resent == {}

@@ -38,13 +38,13 @@ def test_an_hour_of_twelve_failing_lanes_is_a_line_a_minute(
     lanes = [(topic, number) for topic in ("jobs", "jobs.dlq") for number in range(6)]
     for _ in range(360):
         for lane in lanes:
-            outage.failed("lane.waits", OSError("refused"), lane)
+            outage.failed("kafka.unavailable", OSError("refused"), lane)
         clock.now += 10
     for lane in lanes:
         outage.worked(lane)
     assert len(lines) == 61
     assert lines[0] == {
-        "event": "lane.waits",
+        "event": "kafka.unavailable",
         "log_level": "warning",
         "topic": "jobs",
         "partition": 0,

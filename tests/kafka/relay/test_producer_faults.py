@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 import structlog
 import trio
-from bridge.kafka.producer.producer import Producer
-from bridge.kafka.producer.sent import Sent
 
-from bridge.kafka.producer import producer
-from bridge.outbox.partitioner import partitioner
+from bridge.kafka import producer
 from tests.conftest import Topic
 from tests.kafka.relay.faults import (
     Forgery,
     forge_answers,
     forget_batches,
-    hide_leader,
     kill_sender,
     lose_answers,
-    move_brokers,
     withhold_metadata,
 )
 from tests.kafka.relay.relaying import (
+    DELIVERIES,
+    Delivery,
     Rig,
     check_topic,
     feed,
@@ -51,33 +47,12 @@ UNKNOWN_PRODUCER_ID = 59
 EVENTS = 300
 
 
-def others(topic: Topic, partition: int, count: int = EVENTS) -> int:
-    """How many of the first events go to other partitions."""
-    where = partitioner(topic.partitions)
-    return sum(where(b"job-%d" % (number % 20)) != partition for number in range(count))
-
-
 async def delivered(running: Rig, topic: Topic, count: int) -> None:
     """Wait until all is sent, and assert that the topic has each event once."""
     await running.all_sent(topic.name, count)
-    await until(lambda: running.outbox.statistics.rows == 0)
+    await running.nothing_waits()
     assert running.errors == []
     check_topic(await read_back(topic), range(count))
-
-
-def watch_producers(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[Producer]]:
-    """Give the producers that each topic's batches are sent with from now on."""
-    users: dict[str, set[Producer]] = defaultdict(set)
-    send = Producer.send
-
-    async def watched(
-        self: Producer, topic: str, *arguments: Any, **options: Any
-    ) -> Sent:
-        users[topic].add(self)
-        return await send(self, topic, *arguments, **options)
-
-    monkeypatch.setattr(Producer, "send", watched)
-    return users
 
 
 @pytest.mark.parametrize(
@@ -100,8 +75,8 @@ async def test_a_passing_fault_is_tried_again_by_the_same_producer(
 ) -> None:
     """The batch keeps its sequence, so that a broker that has it knows it again."""
     forgery = Forgery(topic.name, 1, code, times=3, appended=appended)
-    async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
-        await opened(running, topic)
+    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
+        await opened(running)
         forge_answers(monkeypatch, forgery)
         await feed(running, topic, EVENTS)
         await delivered(running, topic, EVENTS)
@@ -114,7 +89,7 @@ async def test_a_passing_fault_is_tried_again_by_the_same_producer(
     "code",
     [TOPIC_AUTHORIZATION_FAILED, INVALID_PRODUCER_EPOCH, UNKNOWN_PRODUCER_ID],
 )
-async def test_a_fault_that_spoils_the_producer_costs_its_lane_a_look_at_the_log(
+async def test_a_fault_that_spoils_the_producer_costs_a_look_at_the_log(
     topic: Topic,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -122,11 +97,11 @@ async def test_a_fault_that_spoils_the_producer_costs_its_lane_a_look_at_the_log
     code: int,
     appended: bool,
 ) -> None:
-    """Rights lost and given back, a wrong epoch: the lane goes on from the log."""
+    """Rights lost and given back, a wrong epoch: the log says what is there."""
     forgery = Forgery(topic.name, 1, code, times=2, appended=appended)
     with structlog.testing.capture_logs() as lines:
-        async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
-            await opened(running, topic)
+        async with rig(settings_for(topic), [topic.name], tmp_path) as running:
+            await opened(running)
             forge_answers(monkeypatch, forgery)
             await feed(running, topic, EVENTS)
             await delivered(running, topic, EVENTS)
@@ -137,16 +112,25 @@ async def test_a_fault_that_spoils_the_producer_costs_its_lane_a_look_at_the_log
             assert statistics.refused == statistics.resent == {}
     told = [line["event"] for line in lines if line["log_level"] != "debug"]
     # One line for a fault, one when it is over, whatever the number of tries.
-    assert told.count("lane.failed") == 1
-    assert set(told) <= {"topics.open", "lane.failed", "kafka.works_again"}
+    assert told.count("partition.failed") == 1
+    assert told.count("kafka.works_again") == 1
+    assert set(told) <= {
+        "kafka.works_again",
+        "partition.failed",
+        "topic.open",
+        "topics.checked",
+    }
 
 
+@pytest.mark.parametrize("delivery", DELIVERIES)
 async def test_answers_that_are_lost_after_the_append_leave_no_duplicate(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delivery: Delivery
 ) -> None:
     """The same batch is sent again with the same sequence; the broker knows it."""
-    async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
-        await opened(running, topic)
+    async with rig(
+        settings_for(topic), [topic.name], tmp_path, delivery=delivery
+    ) as running:
+        await opened(running)
         lost = lose_answers(monkeypatch, topic.name, 1, times=4)
         await feed(running, topic, EVENTS)
         await delivered(running, topic, EVENTS)
@@ -163,8 +147,8 @@ async def test_a_sender_that_dies_of_an_exception_is_replaced(
     after_append: bool,
 ) -> None:
     """Its batches fail within a second or two instead of waiting for ever."""
-    async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
-        await opened(running, topic)
+    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
+        await opened(running)
         running.offer(topic.name, range(100))
         await running.all_sent(topic.name, 100)
         killed = kill_sender(monkeypatch, after_append=after_append)
@@ -176,39 +160,14 @@ async def test_a_sender_that_dies_of_an_exception_is_replaced(
         assert (topic.name in statistics.resumed) == after_append
 
 
-async def test_a_partition_without_leader_delays_its_own_keys_alone(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Longer than the delivery timeout: the others' rows arrive meanwhile."""
-    settings = settings_for(
-        topic, delivery_timeout_seconds=1.0, start_timeout_seconds=1.0
-    )
-    with structlog.testing.capture_logs() as lines:
-        async with rig(settings, [[topic.name]], tmp_path) as running:
-            await opened(running, topic)
-            leader = hide_leader(monkeypatch, topic.name, 1)
-            leader.on = True
-            await feed(running, topic, EVENTS)
-            statistics = running.relay.statistics
-            await until(lambda: statistics.producer_recycles == 1)
-            await running.all_sent(topic.name, others(topic, 1))
-            await until(lambda: any(line["event"] == "lane.waits" for line in lines))
-            assert running.sent(topic.name) == others(topic, 1)
-            leader.on = False
-            await delivered(running, topic, EVENTS)
-            assert statistics.producer_recycles == 1
-    told = [line for line in lines if line["event"] == "lane.failed"]
-    assert [line["partition"] for line in told] == [1]
-
-
 async def test_metadata_that_never_comes_is_waited_for(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No new producer starts and no log opens without it; then the rows go out."""
     settings = settings_for(topic, start_timeout_seconds=1.0)
     with structlog.testing.capture_logs() as lines:
-        async with rig(settings, [[topic.name]], tmp_path) as running:
-            await opened(running, topic)
+        async with rig(settings, [topic.name], tmp_path) as running:
+            await opened(running)
             await feed(running, topic, 100)
             await running.all_sent(topic.name, 100)
             metadata = withhold_metadata(monkeypatch, seconds=0.2)
@@ -217,7 +176,9 @@ async def test_metadata_that_never_comes_is_waited_for(
                 monkeypatch, Forgery(topic.name, 1, 45, times=1, appended=False)
             )
             await feed(running, topic, EVENTS - 100, first=100)
-            await until(lambda: any(line["event"] == "lane.waits" for line in lines))
+            await until(
+                lambda: any(line["event"] == "kafka.unavailable" for line in lines)
+            )
             await until(lambda: metadata.struck > 10)
             assert not running.relay.statistics.connected
             assert running.sent(topic.name) < EVENTS
@@ -231,12 +192,12 @@ async def test_a_batch_that_the_client_forgets_is_given_up(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It stands in the log, and nobody says so: the log itself is asked."""
-    monkeypatch.setattr(producer, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(producer, "_GRACE_SECONDS", 0.5)
     forgetting = forget_batches(monkeypatch)
-    settings = settings_for(topic, delivery_timeout_seconds=1.0)
+    settings = settings_for(topic, request_timeout_seconds=1.0)
     with structlog.testing.capture_logs() as lines:
-        async with rig(settings, [[topic.name]], tmp_path) as running:
-            await opened(running, topic)
+        async with rig(settings, [topic.name], tmp_path) as running:
+            await opened(running)
             await feed(running, topic, 100)
             await running.all_sent(topic.name, 100)
             forgetting.on = True
@@ -245,29 +206,11 @@ async def test_a_batch_that_the_client_forgets_is_given_up(
             forgetting.on = False
             await delivered(running, topic, EVENTS)
             assert forgetting.struck > 0
-    errors = {line["error"] for line in lines if line["event"] == "lane.failed"}
+    errors = {line["error"] for line in lines if line["event"] == "partition.failed"}
     assert any("no answer for 1.5 s" in error for error in errors), errors
 
 
-async def test_a_client_that_knows_none_of_todays_brokers_is_replaced(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It asks its own list for ever; a new one asks the bootstrap servers."""
-    monkeypatch.setattr(producer, "LOST_GRACE_SECONDS", 0.5)
-    moved = move_brokers(monkeypatch)
-    settings = settings_for(topic, request_timeout_seconds=1.0)
-    async with rig(settings, [[topic.name]], tmp_path) as running:
-        await opened(running, topic)
-        await feed(running, topic, 100)
-        await running.all_sent(topic.name, 100)
-        moved.on = True
-        await feed(running, topic, EVENTS - 100, first=100)
-        await delivered(running, topic, EVENTS)
-        assert moved.struck > 0
-        assert running.relay.statistics.producer_recycles == 1
-
-
-# -- Other groups --------------------------------------------------------------
+# -- Other topics --------------------------------------------------------------
 
 
 async def test_refused_dead_letters_and_gaps_leave_jobs_alone(
@@ -279,32 +222,35 @@ async def test_refused_dead_letters_and_gaps_leave_jobs_alone(
             monkeypatch,
             Forgery(name, 0, TOPIC_AUTHORIZATION_FAILED, times=times, appended=False),
         )
-    users = watch_producers(monkeypatch)
-    groups = [[topic.name], [topic.dead_letter], [topic.gaps]]
-    async with rig(settings_for(topic), groups, tmp_path) as running:
-        await until(lambda: running.relay.statistics.lanes == 5)
-        statistics = running.relay.statistics
-        running.offer(topic.dead_letter, range(5))
-        running.offer(topic.gaps, range(5))
-        await until(lambda: statistics.producer_recycles >= 4)
-        await feed(running, topic, EVENTS)
-        await running.all_sent(topic.name, EVENTS)
-        assert len(users[topic.name]) == 1
-        assert len(users[topic.dead_letter]) >= 2
-        # What health shows is how jobs fare.
-        assert statistics.connected
-        assert statistics.last_error is None
-        await running.all_sent(topic.gaps, 5)
-        assert statistics.published.get(topic.dead_letter, 0) == 0
-        # Acknowledgements reach the disk a little later than the count.
-        await until(lambda: running.outbox.statistics.rows == 5)
-        assert statistics.refused == statistics.resumed == {}
+    topics = [topic.name, topic.dead_letter, topic.gaps]
+    with structlog.testing.capture_logs() as lines:
+        async with rig(settings_for(topic), topics, tmp_path) as running:
+            await opened(running, 5)
+            statistics = running.relay.statistics
+            running.offer(topic.dead_letter, range(5))
+            running.offer(topic.gaps, range(5))
+            await until(lambda: statistics.producer_recycles >= 4)
+            await feed(running, topic, EVENTS)
+            await running.all_sent(topic.name, EVENTS)
+            opens = Counter(
+                line["topic"] for line in lines if line["event"] == "topic.open"
+            )
+            assert opens[topic.name] == 1
+            assert opens[topic.dead_letter] >= 2
+            # What health shows is how jobs fare.
+            assert statistics.connected
+            assert statistics.last_error is None
+            await running.all_sent(topic.gaps, 5)
+            assert statistics.published.get(topic.dead_letter, 0) == 0
+            # Acknowledgements reach the disk a little later than the count.
+            await until(lambda: running.outbox.statistics.rows == 5)
+            assert statistics.refused == statistics.resumed == {}
     check_topic(await read_back(topic), range(EVENTS))
 
 
-def reopened(lines: list[structlog.typing.EventDict]) -> list[list[str]]:
-    """The topics whose lanes were opened again."""
-    return [line["topics"] for line in lines if line["event"] == "lanes.reopen"]
+def reopened(lines: list[structlog.typing.EventDict]) -> list[str]:
+    """The topics that were opened again."""
+    return [line["topic"] for line in lines if line["event"] == "partitions.reopen"]
 
 
 @pytest.mark.slow
@@ -314,12 +260,12 @@ async def test_dead_letters_that_are_deleted_leave_jobs_alone(
 ) -> None:
     """Their topic is gone for a while: jobs flow, and dead letters arrive later."""
     settings = settings_for(
-        topic, delivery_timeout_seconds=1.0, start_timeout_seconds=1.0
+        topic, request_timeout_seconds=1.0, start_timeout_seconds=1.0
     )
-    groups = [[topic.name], [topic.dead_letter]]
+    groups = [topic.name, topic.dead_letter]
     with structlog.testing.capture_logs() as lines:
         async with rig(settings, groups, tmp_path) as running:
-            await until(lambda: running.relay.statistics.lanes == 4)
+            await opened(running, 4)
             await trio.to_thread.run_sync(kafka.delete_topics, topic.dead_letter)
             running.offer(topic.dead_letter, range(5))
             statistics = running.relay.statistics
@@ -330,8 +276,6 @@ async def test_dead_letters_that_are_deleted_leave_jobs_alone(
             await trio.to_thread.run_sync(kafka.create_topic, topic.dead_letter)
             await running.all_sent(topic.dead_letter, 5)
             await delivered(running, topic, EVENTS)
-            # A lane that resumes before the broker knows the new topic's id goes on
-            # with its rows; the next look at the topics tells then.
-            await until(lambda: reopened(lines) and statistics.lanes == 4)
-    assert reopened(lines) == [[topic.dead_letter]]
+            await until(lambda: statistics.partitions == 4)
+    assert topic.name not in reopened(lines)
     assert len(await read_back(topic, topic.dead_letter)) == 5

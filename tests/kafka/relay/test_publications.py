@@ -46,13 +46,13 @@ async def test_each_batch_is_told_with_its_end(
     alter(topic, max_message_bytes="20000")
     async with rig(
         settings_for(topic),
-        [[topic.name], [topic.dead_letter]],
+        [topic.name, topic.dead_letter],
         tmp_path,
         dead_letter_topic=topic.dead_letter,
         delivery=delivery,
         trace=trace,
     ) as running:
-        await opened(running, topic)
+        await opened(running)
         running.offer(topic.name, range(20))
         running.offer(topic.name, [20], size_bytes=50_000)
         running.offer(topic.name, range(21, 40))

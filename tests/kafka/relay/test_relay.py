@@ -1,82 +1,115 @@
-"""The relay against a real Kafka: everything arrives once and in order."""
+"""The relay against a real Kafka, in both modes: everything arrives once, in order."""
 
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - a producer of the bridge's runs on it
+import gc
+import logging
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+import psutil
+import pytest
 import trio
-from bridge.kafka.producer.producer import Producer
 
 from bridge.events.record import StoredRecord
 from bridge.kafka.headers import HeaderWriter
+from bridge.kafka.producer import Producer
 from bridge.kafka.relay.relay import Relay
+from bridge.outbox import Outbox
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
     DEADLINE_SECONDS,
+    DELIVERIES,
+    Delivery,
     check_topic,
+    feed,
     numbers_of,
+    opened,
     read_back,
     record,
     rig,
+    send_nothing,
     settings_for,
     until,
 )
 
 
-async def test_events_arrive_once_and_in_order(topic: Topic, tmp_path: Path) -> None:
+@pytest.mark.parametrize("delivery", DELIVERIES)
+async def test_events_arrive_once_and_in_order(
+    topic: Topic, tmp_path: Path, delivery: Delivery
+) -> None:
     """Every record is there once, in order per key, with dense sequences."""
     count = 5_000
-    async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
+    async with rig(
+        settings_for(topic), [topic.name], tmp_path, delivery=delivery
+    ) as running:
+        await opened(running)
         for first in range(0, count, 50):
             running.offer(topic.name, range(first, first + 50))
             await trio.lowlevel.checkpoint()
         await running.all_sent(topic.name, count)
         statistics = running.relay.statistics
         assert statistics.published == {topic.name: count}
-        assert statistics.lanes == topic.partitions
+        assert statistics.producer_recycles == 0
+        assert statistics.partitions == topic.partitions
         assert statistics.connected
-        assert sum(statistics.publish_duration.counts) >= topic.partitions
-        await until(lambda: running.outbox.statistics.rows == 0)
+        assert sum(statistics.publish_duration.counts) >= 1
+        await running.nothing_waits()
         with trio.fail_after(DEADLINE_SECONDS):
             await running.drain()
         assert running.errors == []
     check_topic(await read_back(topic), range(count))
 
 
-async def test_a_killed_relay_goes_on_where_it_was(
-    topic: Topic, tmp_path: Path
+@pytest.mark.parametrize("delivery", DELIVERIES)
+async def test_a_relay_that_is_aborted_goes_on_where_it_was(
+    topic: Topic,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    delivery: Delivery,
 ) -> None:
-    """Relays that end in the midst of their work leave no hole and no duplicate."""
+    """Relays that end while events flow leave no hole and no duplicate, quietly."""
     count = 0
-    for kill_at in (1, 400, 900, 1_500):
-        async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
-            for _ in range(20):
-                running.offer(topic.name, range(count, count + 100))
-                count += 100
-            await until(lambda r=running, k=kill_at: r.sent(topic.name) >= k)
-    async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
-        await until(lambda: running.outbox.statistics.rows == 0)
+    run = partial(rig, settings_for(topic), [topic.name], tmp_path, delivery=delivery)
+    for abort_after in (30, 1, 200, 5, 340, 77):
+        async with run() as running:
+            await opened(running)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(feed, running, topic, 400, first=count))
+                await until(lambda r=running, k=abort_after: r.sent(topic.name) >= k)
+                nursery.cancel_scope.cancel()
+            count = running.outbox.statistics.accepted + count
+    loud = [one for one in caplog.records if one.levelno >= logging.ERROR]
+    assert [one.getMessage() for one in loud] == []
+    async with run() as running:
+        await opened(running)
+        await running.nothing_waits()
         with trio.fail_after(DEADLINE_SECONDS):
             await running.drain()
     check_topic(await read_back(topic), range(count))
 
 
+@pytest.mark.parametrize("delivery", DELIVERIES)
 async def test_records_that_kafka_has_already_are_not_sent_again(
-    topic: Topic, tmp_path: Path
+    topic: Topic, tmp_path: Path, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows whose ce_id stands in the log are acknowledged at their offsets."""
-    settings = settings_for(topic)
-    async with rig(settings, [[topic.name]], tmp_path) as running:
+    """Rows whose ce_id is in the log are acknowledged at their offsets."""
+    run = partial(rig, settings_for(topic), [topic.name], tmp_path, delivery=delivery)
+    async with run() as running:
+        await opened(running)
         running.offer(topic.name, range(30))
         await running.all_sent(topic.name, 30)
-        # An acknowledgement that never reaches the disk: a crash between the two.
-        running.outbox.acknowledge = lambda *_: None  # type: ignore[method-assign]
+        # Acknowledgements that never reach the disk: a crash between the two.
+        monkeypatch.setattr(Outbox, "acknowledge", lambda *_: None)
         running.offer(topic.name, range(30, 90))
         await running.all_sent(topic.name, 90)
-    async with rig(settings, [[topic.name]], tmp_path) as running:
-        assert running.outbox.statistics.rows_at_start == 60
+    monkeypatch.undo()
+    async with run() as running:
+        assert running.outbox.statistics.topics[topic.name].found == 60
+        await opened(running)
         running.offer(topic.name, range(90, 100))
         await running.all_sent(topic.name, 70)
         assert running.relay.statistics.resumed == {topic.name: 60}
@@ -84,30 +117,31 @@ async def test_records_that_kafka_has_already_are_not_sent_again(
     check_topic(await read_back(topic), range(100))
 
 
-async def test_records_that_somebody_wrote_late_are_found_between_others(
-    topic: Topic, tmp_path: Path
+async def test_records_that_were_written_late_are_found_between_others(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows that stand in the log ahead of their turn are skipped at their turn."""
+    """Rows that are in the log ahead of their turn are passed over at their turn."""
     settings = settings_for(topic)
-    async with rig(settings, [[topic.name]], tmp_path) as running:
-        await until(lambda: running.relay.statistics.lanes == topic.partitions)
-        running.relay.abort()
-        await running.ended.wait()
-        # The lanes are open, and nobody sends.
+    async with rig(settings, [topic.name], tmp_path) as running:
+        await opened(running)
+        send_nothing(monkeypatch)
         running.offer(topic.name, range(90))
         await running.committed(90)
-        for partition in range(topic.partitions):
-            reading = running.outbox.read(topic.name, partition, 0, 100, 2**20)
-            rows = await trio.to_thread.run_sync(reading.result)
+        monkeypatch.undo()
+        rows = {
+            number: running.outbox.read(topic.name, number, 0, 100, 2**20)
+            for number in range(topic.partitions)
+        }
+        for number, waiting in rows.items():
             await trio.to_thread.run_sync(
                 asyncio.run,
-                write_late(settings, running.outbox.id, topic, partition, rows[3:6]),
+                write_late(settings, running.outbox.id, topic, number, waiting[3:6]),
             )
-    async with rig(settings, [[topic.name]], tmp_path) as running:
+    async with rig(settings, [topic.name], tmp_path) as running:
         await running.all_sent(topic.name, 90)
         statistics = running.relay.statistics
         assert statistics.resumed == {topic.name: 3 * topic.partitions}
-        await until(lambda: running.outbox.statistics.rows == 0)
+        await running.nothing_waits()
     records = await read_back(topic)
     assert sorted(numbers_of(records)) == list(range(90))
     assert len({one.headers["ce_id"] for one in records}) == 90
@@ -118,52 +152,75 @@ async def write_late(
     outbox_id: str,
     topic: Topic,
     partition: int,
-    rows: list[StoredRecord],
+    rows: Sequence[StoredRecord],
 ) -> None:
     """Write rows as a producer that was given up may still do."""
     producer = Producer(settings, HeaderWriter(outbox_id))
     await producer.start()
     try:
         sent = await producer.send(topic.name, partition, rows, 2**20)
-        assert sent.count == len(rows)
-        await sent.base_offset()
+        assert len(sent.rows) == len(rows)
+        await producer.base_offset(sent)
     finally:
         await producer.close()
 
 
-async def test_groups_of_topics_are_carried_side_by_side(
-    topic: Topic, tmp_path: Path
+async def test_topics_are_sent_side_by_side_also_those_of_earlier_settings(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Dead letters, with and without a key, go to their topic beside the jobs."""
-    groups = [[topic.name], [topic.dead_letter]]
-    async with rig(settings_for(topic), groups, tmp_path) as running:
+    """Rows for a topic that isn't set any more go where they were meant to."""
+    topics = [topic.name, topic.dead_letter]
+    async with rig(settings_for(topic), topics, tmp_path) as running:
+        await opened(running, 4)
         running.offer(topic.name, range(10))
-        letters = [record(topic.dead_letter, number) for number in range(5)]
-        running.outbox.offer(letters)
-        await running.all_sent(topic.name, 10)
-        await running.all_sent(topic.dead_letter, 5)
-    check_topic(await read_back(topic), range(10))
-    check_topic(await read_back(topic, topic.dead_letter), range(5))
-
-
-async def test_topics_of_earlier_settings_are_emptied(
-    topic: Topic, tmp_path: Path
-) -> None:
-    """Rows for a topic that isn't set any more still go where they were meant to."""
-    async with rig(
-        settings_for(topic), [[topic.name]], tmp_path, relay_waits=True
-    ) as running:
-        running.offer(topic.dead_letter, range(7))
-        await running.committed(7)
-    async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
+        running.offer(topic.dead_letter, range(5))
+        await running.nothing_waits()
+        send_nothing(monkeypatch)
+        running.offer(topic.dead_letter, range(5, 12))
+        await running.committed(22)
+    monkeypatch.undo()
+    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
         await running.all_sent(topic.dead_letter, 7)
-    check_topic(await read_back(topic, topic.dead_letter), range(7))
+    check_topic(await read_back(topic), range(10))
+    check_topic(await read_back(topic, topic.dead_letter), range(12))
 
 
-async def test_drain_waits_for_what_was_committed(topic: Topic, tmp_path: Path) -> None:
+class _Prefix:
+    """A wire format with a prefix."""
+
+    async def prefix(self, topic: str) -> bytes:
+        """Give a prefix that names its topic."""
+        return topic.encode() + b"\0"
+
+
+@pytest.mark.parametrize("delivery", DELIVERIES)
+async def test_values_have_the_prefix_of_their_wire_format(
+    topic: Topic, tmp_path: Path, delivery: Delivery
+) -> None:
+    """Each value begins with what the format says of its topic."""
+    async with rig(
+        settings_for(topic),
+        [topic.name],
+        tmp_path,
+        delivery=delivery,
+        wire_format=_Prefix(),
+    ) as running:
+        await opened(running)
+        running.outbox.offer([record(topic.name, 7)])
+        await running.all_sent(topic.name, 1)
+    (one,) = await read_back(topic)
+    assert one.value == topic.name.encode() + b"\0" + b"7 "
+
+
+@pytest.mark.parametrize("delivery", DELIVERIES)
+async def test_drain_waits_for_what_was_offered(
+    topic: Topic, tmp_path: Path, delivery: Delivery
+) -> None:
     """`run` returns after `drain` only when the last row is acknowledged."""
-    async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
-        await until(lambda: running.relay.statistics.lanes == topic.partitions)
+    async with rig(
+        settings_for(topic), [topic.name], tmp_path, delivery=delivery
+    ) as running:
+        await opened(running)
         running.offer(topic.name, range(2_000))
         await running.committed(2_000)
         with trio.fail_after(DEADLINE_SECONDS):
@@ -172,27 +229,62 @@ async def test_drain_waits_for_what_was_committed(topic: Topic, tmp_path: Path) 
         assert running.relay.statistics.last_beat == 0.0
 
 
+@pytest.mark.parametrize("order", [Relay.drain, Relay.abort])
 async def test_drain_and_abort_work_before_the_loop_runs(
-    topic: Topic, tmp_path: Path
+    topic: Topic, tmp_path: Path, order: object
 ) -> None:
     """A relay that is told to end before it began ends."""
-    for order in (Relay.drain, Relay.abort):
-        async with rig(
-            settings_for(topic), [[topic.name]], tmp_path, relay_waits=True
-        ) as running:
-            order(running.relay)
-            with trio.fail_after(DEADLINE_SECONDS):
-                await running.relay.run()
-
-
-async def test_cancelling_the_relay_ends_its_thread(
-    topic: Topic, tmp_path: Path
-) -> None:
-    """A cancelled `run` leaves no thread that works."""
+    assert callable(order)
     async with rig(
-        settings_for(topic), [[topic.name]], tmp_path, relay_waits=True
+        settings_for(topic), [topic.name], tmp_path, before=order
     ) as running:
-        with trio.move_on_after(0.5) as scope:
-            await running.relay.run()
-        assert scope.cancelled_caught
+        with trio.fail_after(DEADLINE_SECONDS):
+            await running.ended.wait()
+        assert running.errors == []
+
+
+def sockets() -> set[tuple[object, ...]]:
+    """Return this process's connections to brokers."""
+    return {
+        (one.laddr, one.raddr)
+        for one in psutil.Process().net_connections("tcp")
+        if one.status == "ESTABLISHED"
+    }
+
+
+@pytest.mark.parametrize("delivery", DELIVERIES)
+@pytest.mark.parametrize("after_seconds", [0.02, 0.06, 0.1, 0.2, 0.5])
+async def test_a_relay_that_is_cancelled_leaves_nothing_open(  # noqa: PLR0917 - fixtures
+    topic: Topic,
+    tmp_path: Path,
+    recwarn: pytest.WarningsRecorder,
+    caplog: pytest.LogCaptureFixture,
+    delivery: Delivery,
+    after_seconds: float,
+) -> None:
+    """No thread, task, producer or connection, whatever it was about to do."""
+    before = sockets()
+    topics = [topic.name, topic.dead_letter, topic.gaps]
+    async with rig(settings_for(topic), topics, tmp_path, delivery=delivery) as running:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_flood, running, topic)
+            await trio.sleep(after_seconds)
+            nursery.cancel_scope.cancel()
+        running.cancel()
+        with trio.fail_after(5):
+            await running.ended.wait()
         await until(lambda: running.relay.statistics.last_beat == 0.0)
+    gc.collect()
+    assert sockets() - before == set()
+    said = [one.getMessage() for one in caplog.records if one.name == "asyncio"]
+    assert said == []
+    assert [str(one.message) for one in recwarn if "nclosed" in str(one.message)] == []
+
+
+async def _flood(running: object, topic: Topic) -> None:
+    """Offer events as soon as there are partitions for them."""
+    outbox: Outbox = running.outbox  # type: ignore[attr-defined]
+    while True:
+        if outbox.knows([topic.name]):
+            outbox.offer([record(topic.name, number) for number in range(20)])
+        await trio.sleep(0.001)

@@ -11,12 +11,15 @@ import trio
 
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
+    DELIVERIES,
+    Delivery,
     check_topic,
     feed,
     numbers_of,
     opened,
     read_back,
     rig,
+    send_nothing,
     settings_for,
     until,
 )
@@ -28,13 +31,16 @@ from tests.kit.kafka import KafkaServer
 
 
 @pytest.mark.timeout(90)
+@pytest.mark.parametrize("delivery", DELIVERIES)
 async def test_a_broker_killed_under_load_loses_and_doubles_nothing(
-    own_kafka: KafkaServer, topic: Topic, tmp_path: Path
+    own_kafka: KafkaServer, topic: Topic, tmp_path: Path, delivery: Delivery
 ) -> None:
     """What was on its way when the broker died arrives once, and in order."""
     count = 2_000
-    async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
-        await opened(running, topic)
+    async with rig(
+        settings_for(topic), [topic.name], tmp_path, delivery=delivery
+    ) as running:
+        await opened(running)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(feed, running, topic, count)
             await trio.sleep(0.7)
@@ -51,8 +57,8 @@ async def test_a_silent_broker_shows_in_the_statistics(
     own_kafka: KafkaServer, topic: Topic, tmp_path: Path
 ) -> None:
     """A broker that stands still is noticed within 10 s, and told in few lines."""
-    async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
-        await opened(running, topic)
+    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
+        await opened(running)
         statistics = running.relay.statistics
         assert statistics.connected
         with structlog.testing.capture_logs() as lines:
@@ -79,23 +85,23 @@ async def test_a_silent_broker_shows_in_the_statistics(
 async def test_a_relay_waits_for_a_broker_that_is_not_there_yet(
     own_kafka: KafkaServer, topic: Topic, tmp_path: Path
 ) -> None:
-    """With rows waiting the relay outlasts its start timeout and delivers later."""
+    """It outlasts its start timeout, commits meanwhile, and delivers later."""
     settings = settings_for(topic, start_timeout_seconds=1.0)
+    async with rig(settings, [topic.name], tmp_path) as running:
+        await opened(running)
+        await running.drain()
     await trio.to_thread.run_sync(own_kafka.stop)
-    async with rig(settings, [[topic.name]], tmp_path, relay_waits=True) as running:
-        running.offer(topic.name, range(500))
-        await running.committed(500)
-        with structlog.testing.capture_logs() as lines:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(running.run)
-                await trio.sleep(4)
-                assert not running.ended.is_set()
-                assert running.relay.statistics.last_error is not None
-                await trio.to_thread.run_sync(own_kafka.start)
-                await running.all_sent(topic.name, 500)
-                running.relay.abort()
-        told = [line["event"] for line in lines if line["log_level"] == "warning"]
-        assert told == ["kafka.waits"]
+    with structlog.testing.capture_logs() as lines:
+        async with rig(settings, [topic.name], tmp_path) as running:
+            running.offer(topic.name, range(500))
+            await running.committed(500)
+            await trio.sleep(4)
+            assert not running.ended.is_set()
+            assert running.relay.statistics.last_error is not None
+            await trio.to_thread.run_sync(own_kafka.start)
+            await running.all_sent(topic.name, 500)
+    told = [line["event"] for line in lines if line["log_level"] == "warning"]
+    assert told == ["kafka.unavailable"]
     check_topic(await read_back(topic), range(500))
 
 
@@ -107,8 +113,8 @@ async def test_abort_ends_a_relay_whose_broker_is_gone(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Drain waits for the broker in vain; abort ends it at once and quietly."""
-    async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
-        await opened(running, topic)
+    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
+        await opened(running)
         running.offer(topic.name, range(100))
         await running.all_sent(topic.name, 100)
         own_kafka.kill()
@@ -128,8 +134,8 @@ async def test_abort_ends_a_relay_whose_broker_is_gone(
         loud = [one for one in caplog.records if one.levelno >= logging.ERROR]
         assert [one.getMessage() for one in loud if one.name == "asyncio"] == []
     await trio.to_thread.run_sync(own_kafka.start)
-    async with rig(settings_for(topic), [[topic.name]], tmp_path) as running:
-        await until(lambda: running.outbox.statistics.rows == 0)
+    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
+        await running.nothing_waits()
     check_topic(await read_back(topic), range(200))
 
 
@@ -142,11 +148,11 @@ async def test_a_deleted_topic_does_not_end_the_relay(
 ) -> None:
     """Other topics go on; the deleted one gets its rows when it is there again."""
     settings = settings_for(
-        topic, delivery_timeout_seconds=2.0, start_timeout_seconds=2.0
+        topic, request_timeout_seconds=2.0, start_timeout_seconds=2.0
     )
-    groups = [[topic.name], [topic.dead_letter]]
+    groups = [topic.name, topic.dead_letter]
     async with rig(settings, groups, tmp_path) as running:
-        await opened(running, topic)
+        await opened(running)
         running.offer(topic.name, range(60))
         await running.all_sent(topic.name, 60)
         await trio.to_thread.run_sync(kafka.delete_topics, topic.name)
@@ -164,24 +170,27 @@ async def test_a_deleted_topic_does_not_end_the_relay(
 
 @pytest.mark.timeout(90)
 async def test_a_topic_with_fewer_partitions_opens_all_the_same(
-    kafka: KafkaBroker, topic: Topic, tmp_path: Path
+    kafka: KafkaBroker, topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lanes whose partition is gone don't hold up the others."""
+    """Rows whose partition is gone don't hold up the others."""
     settings = settings_for(topic, start_timeout_seconds=3.0)
-    async with rig(settings, [[topic.name]], tmp_path) as running:
+    async with rig(settings, [topic.name], tmp_path) as running:
+        await opened(running)
         running.offer(topic.name, range(60))
-        await until(lambda: running.sent(topic.name) == 60)
+        await running.all_sent(topic.name, 60)
         # Rows that the outbox holds for every partition.
-        running.outbox.acknowledge = lambda *_: None  # type: ignore[method-assign]
+        send_nothing(monkeypatch)
         running.offer(topic.name, range(60, 120))
-        await running.all_sent(topic.name, 120)
+        await running.committed(120)
+    monkeypatch.undo()
     await trio.to_thread.run_sync(kafka.delete_topics, topic.name)
     await trio.to_thread.run_sync(kafka.create_topic, topic.name, 1)
     with structlog.testing.capture_logs() as lines:
-        async with rig(settings, [[topic.name]], tmp_path) as running:
+        async with rig(settings, [topic.name], tmp_path) as running:
+            await opened(running, 1)
             running.offer(topic.name, range(120, 150))
             await until(lambda: running.sent(topic.name) >= 30)
-            assert running.relay.statistics.lanes == 1
-    gone = [line for line in lines if line["event"] == "lane.partition_gone"]
+            assert running.relay.statistics.partitions == 1
+    gone = [line for line in lines if line["event"] == "partition.gone"]
     assert {line["partition"] for line in gone} == {1, 2}
     assert all(line["rows_kept"] > 0 for line in gone)

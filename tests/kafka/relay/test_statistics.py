@@ -44,14 +44,6 @@ def test_each_record_is_as_old_as_its_reading(statistics: RelayStatistics) -> No
     assert statistics.published == {"jobs": 5}
 
 
-def test_topics_are_told_apart(statistics: RelayStatistics) -> None:
-    """Each topic has a distribution of its own."""
-    delivered(statistics, "jobs", _rows(0.004), 0)
-    delivered(statistics, "jobs.dlq", _rows(3), 0)
-    assert _buckets(statistics, "jobs") == {0.005: 1}
-    assert _buckets(statistics, "jobs.dlq") == {5.0: 1}
-
-
 def test_what_is_sent_again_was_counted_before(statistics: RelayStatistics) -> None:
     """A row that a log has lost took its time once; it is published twice."""
     delivered(statistics, "jobs", _rows(50, 50, 3), 2)

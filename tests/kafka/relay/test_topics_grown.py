@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import pytest
 import structlog
@@ -23,18 +22,18 @@ from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
     DEADLINE_SECONDS,
+    DELIVERIES,
+    Delivery,
     Rig,
     opened,
     read_back,
     rig,
+    send_nothing,
     settings_for,
-    until,
 )
 from tests.kit import reader
 from tests.kit.broker import admin_of
 
-
-Delivery = Literal["idempotent", "transactional"]
 
 _ENVELOPE = Envelope(
     "https://api.example/clients/7",
@@ -121,37 +120,37 @@ async def check_proof(settings: KafkaSettings, topic: Topic) -> None:
     assert result.counts == {}
 
 
-@pytest.mark.parametrize("delivery", ["idempotent", "transactional"])
+@pytest.mark.parametrize("delivery", DELIVERIES)
 async def test_jobs_in_flight_stay_and_new_ones_use_what_was_added(
     topic: Topic, tmp_path: Path, delivery: Delivery
 ) -> None:
     """Under load, over a restart in between, and over a second change."""
     settings = settings_for(topic, topics_check_seconds=0.1)
-    groups = [[topic.name]]
+    topics = [topic.name]
     old, new, last = named("old"), named("new"), named("last")
-    run = partial(rig, settings, groups, tmp_path, delivery=delivery)
+    run = partial(rig, settings, topics, tmp_path, delivery=delivery)
     with structlog.testing.capture_logs() as lines:
         async with run() as running:
-            await opened(running, topic)
+            await opened(running)
             await tell(running, topic, old, 0)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(add_partitions, topic, 7)
                 await tell(running, topic, old[:40], 1)
-            await until(lambda: running.relay.statistics.lanes == 7)
+            await opened(running, 7)
             await tell(running, topic, new, 0)
             await tell(running, topic, old[:20], 2)
             assert running.errors == []
         async with run() as running:
             await tell(running, topic, old[40:], 1)
             await tell(running, topic, new, 1)
-            await until(lambda: running.relay.statistics.lanes == 7)
+            await opened(running, 7)
             await tell(running, topic, old[20:40], 2)
             await add_partitions(topic, 12)
-            await until(lambda: running.relay.statistics.lanes == 12)
+            await opened(running, 12)
             for state in range(3):
                 await tell(running, topic, last, state)
             await tell(running, topic, old[40:] + new, 2)
-            await until(lambda: running.outbox.statistics.rows == 0)
+            await running.nothing_waits()
             assert running.errors == []
     grown = [line for line in lines if line["event"] == "topic.partitions_added"]
     assert [(line["before"], line["partitions"]) for line in grown] == [(3, 7), (7, 12)]
@@ -161,33 +160,31 @@ async def test_jobs_in_flight_stay_and_new_ones_use_what_was_added(
     await check_proof(settings, topic)
 
 
-@pytest.mark.parametrize("delivery", ["idempotent", "transactional"])
+@pytest.mark.parametrize("delivery", DELIVERIES)
 async def test_partitions_that_were_added_while_it_was_down_are_noticed(
-    topic: Topic, tmp_path: Path, delivery: Delivery
+    topic: Topic, tmp_path: Path, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was read before Kafka was reached follows what its job has written."""
+    """Jobs whose rows wait, or whose last event was read, stay where they are."""
     settings = settings_for(topic)
-    groups = [[topic.name]]
+    topics = [topic.name]
     old, new = named("old"), named("new")
-    run = partial(rig, settings, groups, tmp_path, delivery=delivery)
+    run = partial(rig, settings, topics, tmp_path, delivery=delivery)
     async with run() as running:
-        await opened(running, topic)
+        await opened(running)
         await tell(running, topic, old, 0)
-        await running.committed(len(old))
-    await add_partitions(topic, 7)
-    async with run(relay_waits=True) as running:
-        # These have no lane yet, and some of them end their jobs.
+        await running.nothing_waits()
+        send_nothing(monkeypatch)
         await tell(running, topic, old, 1)
         await tell(running, topic, old[:30], 2)
-        await running.committed(90)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(running.run)
-            await until(lambda: running.relay.statistics.lanes == 7)
-            for state in range(3):
-                await tell(running, topic, new, state)
-            await tell(running, topic, old[30:], 2)
-            await until(lambda: running.outbox.statistics.rows == 0)
-            running.relay.abort()
+        await running.committed(150)
+    monkeypatch.undo()
+    await add_partitions(topic, 7)
+    async with run() as running:
+        await opened(running, 7)
+        for state in range(3):
+            await tell(running, topic, new, state)
+        await tell(running, topic, old[30:], 2)
+        await running.nothing_waits()
         assert running.errors == []
     check(await read_back(topic), [(old, 3), (new, 7)])
     await check_proof(settings, topic)

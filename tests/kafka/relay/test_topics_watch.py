@@ -22,6 +22,7 @@ from tests.kafka.relay.relaying import (
     opened,
     read_back,
     rig,
+    send_nothing,
     settings_for,
     until,
 )
@@ -37,9 +38,9 @@ def needs_of(topic: Topic, value_bytes: int = 1_000_000) -> dict[str, TopicNeeds
     }
 
 
-def groups_of(topic: Topic) -> list[list[str]]:
-    """The topics by producer, as the service has them."""
-    return [[topic.name], [topic.dead_letter], [topic.gaps]]
+def topics_of(topic: Topic) -> list[str]:
+    """The topics, as the service has them."""
+    return [topic.name, topic.dead_letter, topic.gaps]
 
 
 def told(lines: Iterable[Mapping[str, Any]], event: str) -> list[Mapping[str, Any]]:
@@ -54,9 +55,9 @@ async def test_a_first_start_says_everything_that_is_wrong_at_once(
     needs = needs_of(topic, 2_000_000)
     absent = [f"{topic.name}-a", f"{topic.name}-b"]
     needs |= {name: TopicNeeds(TopicRole.PREVIEWS, 1_000) for name in absent}
-    groups = [*groups_of(topic), *([name] for name in absent)]
+    topics = [*topics_of(topic), *absent]
     with structlog.testing.capture_logs() as lines:
-        async with rig(settings_for(topic), groups, tmp_path, needs=needs) as running:
+        async with rig(settings_for(topic), topics, tmp_path, needs=needs) as running:
             with trio.fail_after(DEADLINE_SECONDS):
                 await running.ended.wait()
             (error,) = running.errors
@@ -76,19 +77,19 @@ async def test_a_first_start_says_everything_that_is_wrong_at_once(
 
 
 async def test_a_topic_that_is_too_small_stops_no_bridge_with_rows(
-    topic: Topic, tmp_path: Path
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What waits goes: only single records may be too large, and those are told."""
-    needs = needs_of(topic, 2_000_000)
-    async with rig(
-        settings_for(topic), groups_of(topic), tmp_path, relay_waits=True, needs=needs
-    ) as running:
+    """What waits goes: only single records may be too large, and those are reported."""
+    topics = topics_of(topic)
+    async with rig(settings_for(topic), topics, tmp_path) as running:
+        await opened(running, 5)
+        send_nothing(monkeypatch)
         running.offer(topic.name, range(20))
         await running.committed(20)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(running.run)
-            await running.all_sent(topic.name, 20)
-            running.relay.abort()
+    monkeypatch.undo()
+    needs = needs_of(topic, 2_000_000)
+    async with rig(settings_for(topic), topics, tmp_path, needs=needs) as running:
+        await running.all_sent(topic.name, 20)
         assert running.errors == []
     check_topic(await read_back(topic), range(20))
 
@@ -100,8 +101,8 @@ async def test_findings_are_told_once_and_kept_for_others(
     needs = needs_of(topic)
     settings = settings_for(topic, topics_check_seconds=0.1)
     with structlog.testing.capture_logs() as lines:
-        async with rig(settings, groups_of(topic), tmp_path, needs=needs) as running:
-            await until(lambda: running.relay.statistics.lanes == topic.partitions + 2)
+        async with rig(settings, topics_of(topic), tmp_path, needs=needs) as running:
+            await opened(running, 5)
             # Some looks later.
             await trio.sleep(0.5)
             findings = running.relay.statistics.topic_findings
@@ -117,23 +118,23 @@ async def test_findings_are_told_once_and_kept_for_others(
 async def test_what_changes_while_it_runs_is_told_and_followed(
     topic: Topic, tmp_path: Path
 ) -> None:
-    """A policy is only told; a new limit has the lanes opened again for it."""
+    """A policy is only reported; for a new limit the topic is opened again."""
     needs = needs_of(topic)
     settings = settings_for(topic, topics_check_seconds=0.1)
     with structlog.testing.capture_logs() as lines:
-        async with rig(settings, groups_of(topic), tmp_path, needs=needs) as running:
-            await opened(running, topic)
+        async with rig(settings, topics_of(topic), tmp_path, needs=needs) as running:
+            await opened(running)
             running.offer(topic.name, range(100))
             await running.all_sent(topic.name, 100)
             await trio.to_thread.run_sync(
                 partial(alter, topic, topic.gaps, cleanup_policy="compact")
             )
             await until(lambda: told(lines, "topics.changed"))
-            assert told(lines, "lanes.reopen") == []
+            assert told(lines, "partitions.reopen") == []
             await trio.to_thread.run_sync(
                 partial(alter, topic, max_message_bytes="20000")
             )
-            await until(lambda: told(lines, "lanes.reopen"))
+            await until(lambda: told(lines, "partitions.reopen"))
             running.offer(topic.name, range(100, 200), 1000)
             await running.all_sent(topic.name, 200)
             findings = running.relay.statistics.topic_findings
@@ -156,7 +157,7 @@ async def test_what_changes_while_it_runs_is_told_and_followed(
     )
     assert {one.found for one in findings[topic.gaps] if one.what == row["what"]}
     # Batches fit the limit at once: none was refused.
-    assert told(lines, "lane.failed") == []
+    assert told(lines, "partition.failed") == []
     check_topic(await read_back(topic), range(200))
 
 
@@ -170,10 +171,8 @@ async def test_topics_made_where_that_is_wanted_fit(
         names[1]: TopicNeeds(TopicRole.GAPS, 4096),
     }
     settings = settings_for(topic, create_topics=True, partitions=2)
-    async with rig(
-        settings, [[name] for name in names], tmp_path, needs=needs
-    ) as running:
-        await until(lambda: running.relay.statistics.lanes == 3)
+    async with rig(settings, names, tmp_path, needs=needs) as running:
+        await until(lambda: running.relay.statistics.partitions == 3)
         findings = running.relay.statistics.topic_findings
     assert {
         one.what
@@ -189,9 +188,9 @@ async def test_a_watch_that_waits_holds_no_end_up(
 ) -> None:
     """An idle bridge ends at once, long before its next look."""
     async with rig(
-        settings_for(topic), groups_of(topic), tmp_path, needs=needs_of(topic)
+        settings_for(topic), topics_of(topic), tmp_path, needs=needs_of(topic)
     ) as running:
-        await until(lambda: running.relay.statistics.lanes == topic.partitions + 2)
+        await opened(running, 5)
         with trio.fail_after(5):
             if drains:
                 await running.drain()

@@ -7,7 +7,7 @@ import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import structlog
@@ -22,6 +22,7 @@ from bridge.errors import KafkaFencedError, KafkaRefusedError
 from tests.conftest import Topic
 from tests.kafka.relay.faults import Forgery, forge_answers
 from tests.kafka.relay.relaying import (
+    DELIVERIES,
     Rig,
     check_topic,
     feed,
@@ -41,12 +42,6 @@ from tests.kit.kafka import KafkaServer
 from tests.kit.kafka_proxy import KafkaProxy, RequestKind
 
 
-_DELIVERIES: list[Literal["idempotent", "transactional"]] = [
-    "idempotent",
-    "transactional",
-]
-
-
 # -- Transactions that stay open ---------------------------------------------
 
 
@@ -55,9 +50,9 @@ async def test_somebodys_open_transaction_does_not_stop_the_writing(
 ) -> None:
     """Rows are written and acknowledged; their readers wait for its end."""
     async with rig(
-        settings_for(topic), [[topic.name]], tmp_path, delivery="transactional"
+        settings_for(topic), [topic.name], tmp_path, delivery="transactional"
     ) as running:
-        await opened(running, topic)
+        await opened(running)
         await feed(running, topic, 200)
         await running.all_sent(topic.name, 200)
         with foreign_transaction(topic, range(topic.partitions)) as foreign:
@@ -74,9 +69,9 @@ async def test_resuming_waits_for_the_end_of_somebodys_transaction(
     """What stands behind it can't be judged yet; one line says so, none is doubled."""
     settings = settings_for(topic, start_timeout_seconds=1.0)
     async with rig(
-        settings, [[topic.name]], tmp_path, delivery="transactional"
+        settings, [topic.name], tmp_path, delivery="transactional"
     ) as running:
-        await opened(running, topic)
+        await opened(running)
         await feed(running, topic, 200)
         await running.all_sent(topic.name, 200)
         with (
@@ -95,39 +90,10 @@ async def test_resuming_waits_for_the_end_of_somebodys_transaction(
             assert "open transaction holds" in str(running.relay.statistics.last_error)
             await trio.to_thread.run_sync(foreign.abort_transaction)
             await running.all_sent(topic.name, 400)
-    waits = [line for line in lines if line["event"] == "kafka.waits"]
+    waits = [line for line in lines if line["event"] == "kafka.unavailable"]
     assert len(waits) == 1
     assert f"open transaction holds {topic.name} partition" in waits[0]["error"]
     check_topic(await read_back(topic), range(400))
-
-
-async def test_a_start_waits_for_the_end_of_somebodys_transaction(
-    topic: Topic, tmp_path: Path
-) -> None:
-    """The outbox is read on meanwhile; the rows go out behind it, once."""
-    settings = settings_for(topic, start_timeout_seconds=1.0)
-    async with rig(
-        settings, [[topic.name]], tmp_path, delivery="transactional"
-    ) as running:
-        await opened(running, topic)
-        await feed(running, topic, 200)
-        await running.all_sent(topic.name, 200)
-    with foreign_transaction(topic, range(topic.partitions)) as foreign:
-        with structlog.testing.capture_logs() as lines:
-            async with rig(
-                settings, [[topic.name]], tmp_path, delivery="transactional"
-            ) as running:
-                running.offer(topic.name, range(200, 300))
-                await running.committed(100)
-                await trio.sleep(3)
-                assert running.sent(topic.name) == 0
-                await trio.to_thread.run_sync(foreign.abort_transaction)
-                await running.all_sent(topic.name, 100)
-                assert running.errors == []
-        told = [line["error"] for line in lines if line["event"] == "kafka.waits"]
-        assert len(told) == 1
-        assert "open transaction" in told[0]
-    check_topic(await read_back(topic), range(300))
 
 
 async def test_a_stall_longer_than_the_timeout_is_no_duel(
@@ -147,9 +113,9 @@ async def test_a_stall_longer_than_the_timeout_is_no_duel(
 
     settings = settings_for(topic, transaction_timeout_seconds=1.0)
     async with rig(
-        settings, [[topic.name]], tmp_path, delivery="transactional"
+        settings, [topic.name], tmp_path, delivery="transactional"
     ) as running:
-        await opened(running, topic)
+        await opened(running)
         await feed(running, topic, 100)
         await running.all_sent(topic.name, 100)
         with structlog.testing.capture_logs() as lines:
@@ -159,9 +125,13 @@ async def test_a_stall_longer_than_the_timeout_is_no_duel(
         assert stalls == 0
         assert running.errors == []
         assert running.relay.statistics.producer_recycles == 2
-    events = [line["event"] for line in lines]
-    assert events == ["transaction.failed", "kafka.works_again"]
-    assert "longer than 1 s" in lines[0]["error"]
+    told = [line for line in lines if line["event"] != "topic.open"]
+    assert [line["event"] for line in told][:2] == [
+        "transaction.failed",
+        "kafka.works_again",
+    ]
+    assert "transaction.fenced" not in [line["event"] for line in told]
+    assert "longer than 1 s" in told[0]["error"]
     check_topic(await read_back(topic), range(400))
 
 
@@ -182,9 +152,9 @@ async def test_ids_that_the_broker_forgot_are_initialised_again(
         return answer
 
     async with rig(
-        settings_for(topic), [[topic.name]], tmp_path, delivery="transactional"
+        settings_for(topic), [topic.name], tmp_path, delivery="transactional"
     ) as running:
-        await opened(running, topic)
+        await opened(running)
         intercept(monkeypatch, AddPartitionsToTxnRequest, forget)
         running.offer(topic.name, range(100))
         await running.all_sent(topic.name, 100)
@@ -198,8 +168,8 @@ async def test_the_delivery_may_change_with_a_transaction_left_open(
 ) -> None:
     """Each start takes over what the other kind of writer left, and doubles nothing."""
     settings = settings_for(topic, transaction_timeout_seconds=2.0)
-    groups, count = [[topic.name]], 0
-    for delivery in _DELIVERIES * 2:
+    groups, count = [topic.name], 0
+    for delivery in DELIVERIES * 2:
         async with rig(settings, groups, tmp_path, delivery=delivery) as running:
             running.offer(topic.name, range(count, count + 200))
             await until(lambda r=running: r.outbox.statistics.rows == 0)
@@ -214,8 +184,8 @@ async def test_the_delivery_may_change_with_a_transaction_left_open(
                 await running.ended.wait()
         count += 260
     async with rig(settings, groups, tmp_path) as running:
-        await opened(running, topic)
-        await until(lambda: running.outbox.statistics.rows == 0)
+        await opened(running)
+        await running.nothing_waits()
     check_topic(await read_back(topic), range(count))
 
 
@@ -235,16 +205,16 @@ async def test_the_older_of_two_bridges_with_one_outbox_ends(
     topic: Topic, tmp_path: Path
 ) -> None:
     """Fenced twice it gives up with a sentence; the newer one goes on."""
-    settings, groups = settings_for(topic), [[topic.name]]
+    settings, groups = settings_for(topic), [topic.name]
     old, new = tmp_path / "old", tmp_path / "new"
     async with rig(settings, groups, old, delivery="transactional") as running:
         running.offer(topic.name, range(60))
-        await until(lambda: running.outbox.statistics.rows == 0)
+        await running.nothing_waits()
     shutil.copytree(old, new)
     async with rig(settings, groups, old, delivery="transactional") as older:
-        await opened(older, topic)
+        await opened(older)
         async with rig(settings, groups, new, delivery="transactional") as newer:
-            await opened(newer, topic)
+            await opened(newer)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_go_on, older, topic)
                 nursery.start_soon(_go_on, newer, topic)
@@ -275,14 +245,14 @@ async def test_what_a_stopped_bridge_still_sends_is_fenced(
 
     With ids of its own, which fence nobody, the successor lets it be doubled.
     """
-    settings, groups = settings_for(topic), [[topic.name]]
+    settings, groups = settings_for(topic), [topic.name]
     proxy = KafkaProxy(own_kafka.detours[0])
     old, new = tmp_path / "old", tmp_path / "new"
     async with trio.open_nursery() as nursery:
         await nursery.start(proxy.serve)
         detour = settings_for(topic, bootstrap_servers=proxy.bootstrap_servers)
         async with rig(detour, groups, old, delivery="transactional") as stopped:
-            await opened(stopped, topic)
+            await opened(stopped)
             await feed(stopped, topic, 100)
             await until(lambda: stopped.outbox.statistics.rows == 0)
             proxy.hold(RequestKind.PRODUCE)
@@ -324,7 +294,7 @@ async def test_a_missing_right_names_the_ids(
     intercept(monkeypatch, InitProducerIdRequest, refuse)
     settings = settings_for(topic, start_timeout_seconds=1.0, client_id="my.bridge")
     async with rig(
-        settings, [[topic.name]], tmp_path, delivery="transactional"
+        settings, [topic.name], tmp_path, delivery="transactional"
     ) as running:
         await until(running.ended.is_set)
         (error,) = running.errors

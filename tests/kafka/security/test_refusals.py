@@ -218,7 +218,7 @@ async def test_a_start_that_never_worked_ends_with_the_setting_to_look_at(
     topic = topic_of(secure)
     settings = settings_for(topic, **of(secure, listener, mechanism, changes(secure)))
     begun = time.monotonic()
-    async with rig(settings, [[topic.name]], tmp_path) as running:
+    async with rig(settings, [topic.name], tmp_path) as running:
         with trio.fail_after(20):
             await running.ended.wait()
         (error,) = running.errors
@@ -240,7 +240,7 @@ async def test_a_refused_token_is_told_instead_of_tried_for_ever(
     topic = topic_of(secure)
     settings = settings_for(topic, **secure.settings("TOKENS"))
     try:
-        async with rig(settings, [[topic.name]], tmp_path) as running:
+        async with rig(settings, [topic.name], tmp_path) as running:
             with trio.fail_after(20):
                 await running.ended.wait()
             (error,) = running.errors

@@ -49,9 +49,9 @@ def topic(secure: SecureKafka) -> Topic:
     return made
 
 
-def groups_of(topic: Topic) -> list[list[str]]:
+def groups_of(topic: Topic) -> list[str]:
     """The topics by producer, as the service has them."""
-    return [[topic.name], [topic.dead_letter, topic.gaps]]
+    return [topic.name, topic.dead_letter, topic.gaps]
 
 
 def needs_of(topic: Topic) -> dict[str, TopicNeeds]:
@@ -90,6 +90,7 @@ async def test_the_least_rights_are_enough(
         async with rig(
             settings, groups_of(topic), tmp_path, delivery=delivery, needs=needs
         ) as running:
+            await opened(running, topic.partitions + 2)
             for name in (topic.name, topic.dead_letter, topic.gaps):
                 running.offer(name, range(first, first + 50))
             for name in (topic.name, topic.dead_letter, topic.gaps):
@@ -193,6 +194,7 @@ async def test_topics_are_created_with_the_right_to(
     assert f"Create on the topic {name} (or on the cluster)" in str(error)
     await trio.to_thread.run_sync(guest.allow, create)
     async with rig(settings, groups_of(topic), tmp_path, needs=needs) as running:
+        await opened(running, 3)
         running.offer(name, range(10))
         await running.all_sent(name, 10)
         assert running.errors == []
@@ -261,7 +263,7 @@ async def test_a_right_that_is_taken_away_and_given_back_costs_nothing(
             needs=needs_of(topic),
         ) as running:
             statistics = running.relay.statistics
-            await opened(running, topic)
+            await opened(running, topic.partitions + 2)
             await feed(running, topic, 300)
             await running.all_sent(topic.name, 300)
             await trio.to_thread.run_sync(guest.forbid, *taken)
@@ -297,7 +299,7 @@ async def test_what_a_user_may_not_see_is_unknown_until_he_may(
     async with rig(
         settings_of(guest, topic), groups_of(topic), tmp_path, needs=needs_of(topic)
     ) as running:
-        await opened(running, topic)
+        await opened(running)
         running.offer(topic.name, range(20))
         await running.all_sent(topic.name, 20)
         assert findings(running, Verdict.UNKNOWN).keys() == names

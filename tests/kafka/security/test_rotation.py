@@ -138,9 +138,9 @@ async def test_a_password_exchanged_under_load_costs_nothing(
     folder.mkdir()
     with structlog.testing.capture_logs() as lines:
         async with rig(
-            mounted.settings(topic), [[topic.name]], folder, delivery=delivery
+            mounted.settings(topic), [topic.name], folder, delivery=delivery
         ) as running:
-            await opened(running, topic)
+            await opened(running)
             count = await changed_under_load(
                 running,
                 topic,
@@ -169,8 +169,8 @@ async def test_an_authority_exchanged_under_load_costs_nothing(
     topic = topic_of(secure, 2)
     folder = tmp_path / "outbox"
     folder.mkdir()
-    async with rig(mounted.settings(topic), [[topic.name]], folder) as running:
-        await opened(running, topic)
+    async with rig(mounted.settings(topic), [topic.name], folder) as running:
+        await opened(running)
         count = await changed_under_load(
             running,
             topic,
@@ -195,8 +195,8 @@ async def test_who_has_nothing_to_send_is_told_of_a_wrong_password(
     settings = mounted.settings(topic, topics_check_seconds=0.2)
     folder = tmp_path / "outbox"
     folder.mkdir()
-    async with rig(settings, [[topic.name]], folder) as running:
-        await opened(running, topic)
+    async with rig(settings, [topic.name], folder) as running:
+        await opened(running)
         statistics = running.relay.statistics
         await until(lambda: statistics.connected)
         await in_thread(secure.set_password, ROTATING_USER, "canary-of-tonight")
@@ -227,8 +227,8 @@ async def test_a_certificate_that_runs_out_under_load_is_exchanged_in_time(
         assert time.time() < ends_at, "the machine is too slow for this test"
 
     with structlog.testing.capture_logs() as lines:
-        async with rig(mounted.settings(topic), [[topic.name]], folder) as running:
-            await opened(running, topic)
+        async with rig(mounted.settings(topic), [topic.name], folder) as running:
+            await opened(running)
             count = await changed_under_load(
                 running,
                 topic,
@@ -264,8 +264,8 @@ async def test_a_broker_that_is_not_trusted_by_now_is_told_while_events_gather(
     topic = topic_of(secure)
     folder = tmp_path / "outbox"
     folder.mkdir()
-    async with rig(mounted.settings(topic), [[topic.name]], folder) as running:
-        await opened(running, topic)
+    async with rig(mounted.settings(topic), [topic.name], folder) as running:
+        await opened(running)
         statistics = running.relay.statistics
         authority = secure.stranger if is_stranger else secure.authority
         try:
@@ -297,8 +297,8 @@ async def test_tokens_that_are_refused_by_now_are_told_while_events_gather(
     provider.lifetime_seconds = None
     topic = topic_of(secure)
     settings = settings_for(topic, **secure.settings("FLEETING"))
-    async with rig(settings, [[topic.name]], tmp_path) as running:
-        await opened(running, topic)
+    async with rig(settings, [topic.name], tmp_path) as running:
+        await opened(running)
         statistics = running.relay.statistics
         try:
             provider.client_secret = "another"

@@ -24,8 +24,8 @@ def topic_of(secure: SecureKafka, partitions: int = 1) -> Topic:
 
 async def carry(settings: KafkaSettings, topic: Topic, folder: Path) -> None:
     """Bring events to Kafka and read them back."""
-    async with rig(settings, [[topic.name]], folder) as running:
-        await opened(running, topic)
+    async with rig(settings, [topic.name], folder) as running:
+        await opened(running)
         running.offer(topic.name, range(30))
         await running.all_sent(topic.name, 30)
         assert running.errors == []
@@ -61,9 +61,9 @@ async def test_transactions_are_signed_in_for_as_well(
     topic = topic_of(secure)
     settings = settings_for(topic, **secure.settings("TOKENS"))
     async with rig(
-        settings, [[topic.name]], tmp_path, delivery="transactional"
+        settings, [topic.name], tmp_path, delivery="transactional"
     ) as running:
-        await opened(running, topic)
+        await opened(running)
         running.offer(topic.name, range(30))
         await running.all_sent(topic.name, 30)
     records = await read_back(topic)
