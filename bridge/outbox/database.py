@@ -8,6 +8,7 @@ one range, and need no second index.
 
 from __future__ import annotations
 
+import os
 import sqlite3  # noqa: TID251 - the outbox is SQLite
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from bridge.errors import (
     OutboxFormatError,
     OutboxFullError,
 )
+from bridge.outbox.directory import open_own
 
 
 __all__ = [
@@ -260,6 +262,8 @@ class Database:
         self.path = path
         self._is_synced = False
         self.reload: Callable[[], None] = lambda: None
+        # SQLite would follow a link, and let everybody read the file.
+        os.close(open_own(path))
         try:
             self.connection = sqlite3.connect(
                 path,

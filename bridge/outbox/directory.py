@@ -1,8 +1,8 @@
 """
 The outbox's directory: made, checked and locked for one process.
 
-Only the directory is dealt with here; the database file inside it belongs to
-`schema` and `store`. `look_at` says what would come of it, and changes nothing.
+Only the directory is dealt with here; the file inside it belongs to `database`.
+`look_at` reports what would come of it, and changes nothing.
 """
 
 from __future__ import annotations
@@ -11,16 +11,20 @@ import errno
 import fcntl
 import os
 import re
+import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import msgspec
+import structlog
 
 from bridge.errors import OutboxDirectoryError, OutboxLockedError
 
 
-__all__ = ["DirectoryState", "OutboxDirectory", "look_at"]
+__all__ = ["DirectoryState", "OutboxDirectory", "look_at", "open_own"]
+
+_log = structlog.get_logger("bridge.outbox")
 
 # SQLite's WAL needs shared memory and working locks: https://sqlite.org/wal.html
 # says that it doesn't work over a network file system.
@@ -90,13 +94,16 @@ class OutboxDirectory:
             raise _unusable(self.path, reason) from error
         except OSError as error:
             raise _unusable(self.path, error) from error
+        # Volumes of Kubernetes often are, so that it can't be an error.
+        if self.path.stat().st_mode & stat.S_IWOTH:
+            _log.warning(
+                "outbox.directory_open",
+                path=str(self.path),
+                advice="any user may put files there: chmod o-w, or use a subdirectory",
+            )
 
     def _lock(self) -> None:
-        path = self.path / "lock"
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise _unusable(self.path, error) from error
+        descriptor = open_own(self.path / "lock")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -118,6 +125,30 @@ class OutboxDirectory:
             # A full disk can't take the pid; the lock holds all the same.
             pass
         self._lock_file = descriptor
+
+
+def open_own(path: Path, flags: int = 0) -> int:
+    """
+    Open a file of the outbox for writing; made for this user alone.
+
+    Raises:
+        OutboxDirectoryError: It is a link, which another user may have put there to
+            have its target overwritten, or it can't be opened.
+    """
+    flags |= os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags, 0o600)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OutboxDirectoryError(
+                f"outbox.dir: {path} is a symbolic link; remove it, and see who may"
+                " write to that directory"
+            ) from error
+        raise OutboxDirectoryError(
+            f"outbox.dir: {path} can't be opened ({error.strerror}); check that the"
+            " disk has room and that this user may write to the file"
+            " (BRIDGE_OUTBOX_DIR, --outbox-dir)"
+        ) from error
 
 
 class DirectoryState(msgspec.Struct, frozen=True):
@@ -192,7 +223,7 @@ def _is_read_only(path: Path) -> bool:
 def _holder(lock: Path) -> tuple[bool, int | None]:
     """Tell whether a lock is held, and by whom."""
     try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False, None
     except OSError as error:

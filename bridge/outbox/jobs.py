@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sqlite3  # noqa: TID251 - the outbox is SQLite
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -49,6 +50,11 @@ _FORGOTTEN_AT_ONCE = 250
 # The oldest jobs of 200 accounts take 0.25 ms to find, so that too many of them are
 # forgotten a hundredth at a time: 500 of the usual 50,000.
 _SPARE_SHARE = 100
+
+
+# The clock of digests: a system clock that is set forgets none early, while this
+# process runs.
+_BEGAN_US = (time.time_ns() - time.monotonic_ns()) // 1000
 
 
 class _Verdict(StrEnum):
@@ -106,20 +112,20 @@ class Digests:
         known = f"SELECT 1 FROM {self._table} WHERE digest = ?"  # noqa: S608
         return self._execute(known, (digest,)).fetchone() is not None
 
-    def add(self, digest: bytes, at_us: int) -> bool:
+    def add(self, digest: bytes) -> bool:
         """Add one, as of now; False if it is known."""
         return (
             self._execute(
                 f"INSERT INTO {self._table} (digest, at_us) VALUES (?, ?)"  # noqa: S608
                 " ON CONFLICT (digest) DO NOTHING",
-                (digest, at_us),
+                (digest, _now_us()),
             ).rowcount
             == 1
         )
 
-    def forget(self, before_us: int, most: int) -> tuple[int, int]:
+    def forget(self, keep_seconds: float, most: int) -> tuple[int, int]:
         """
-        Forget some that are older than a moment, or too many.
+        Forget some that are too old, or too many.
 
         Returns:
             How many are left, and how many of those forgotten were not too old.
@@ -130,6 +136,7 @@ class Digests:
         ).fetchone()
         if first is None:
             return 0, 0
+        before_us = _now_us() - int(keep_seconds * 1_000_000)
         young = self._execute(
             f"SELECT id FROM {self._table} WHERE id < ? AND at_us >= ?"  # noqa: S608
             " ORDER BY id LIMIT 1",
@@ -319,7 +326,7 @@ class Jobs:
             self._changed.pop(job.place, None)
             if self._new.pop(job.place, None) is None:
                 self._gone.append(job.place)
-            self._end(account, key, record.received_at_us)
+            self._end(account, key)
             return job, None
         verdict = None
         if total == job.fingerprint:
@@ -345,7 +352,7 @@ class Jobs:
         self._last_place += 1
         job = Job(self._last_place, record.status, record.progress, at_us, total)
         if record.status in TERMINAL_STATUSES:
-            self._end(account, key, at_us)
+            self._end(account, key)
         else:
             self._count += 1
             account.jobs[key] = job
@@ -393,7 +400,8 @@ class Jobs:
     def expire(self, now_us: int) -> None:
         """Forget what is too old or too much; belongs into a transaction."""
         settings, statistics = self._settings, self._statistics
-        before_us = now_us - int(settings.keep_jobs_seconds * 1_000_000)
+        # A clock that is set, in whichever direction, forgets no job early.
+        before_us = min(now_us, _now_us()) - int(settings.keep_jobs_seconds * 1_000_000)
         with self._lock:
             old = 0
             for account in self._accounts.values():
@@ -415,8 +423,9 @@ class Jobs:
                 self._count -= len(forgotten)
                 self._delete([job.place for _, _, job in forgotten])
                 statistics.forgotten_jobs += len(forgotten)
-        before_us = now_us - int(settings.keep_ended_seconds * 1_000_000)
-        left, early = self._ended.forget(before_us, settings.max_ended_jobs)
+        left, early = self._ended.forget(
+            settings.keep_ended_seconds, settings.max_ended_jobs
+        )
         statistics.ended_jobs = left
         statistics.forgotten_ends += early
 
@@ -438,9 +447,9 @@ class Jobs:
         self._accounts = {**self._accounts, ce_source: account}
         return account
 
-    def _end(self, account: _Account, key: bytes, at_us: int) -> None:
+    def _end(self, account: _Account, key: bytes) -> None:
         self._ends.append(account)
-        self._ended.add(account.digest(key), at_us)
+        self._ended.add(account.digest(key))
 
     def _delete(self, places: Sequence[int]) -> None:
         self._executemany("DELETE FROM jobs WHERE id = ?", [(one,) for one in places])
@@ -471,6 +480,10 @@ class Jobs:
 
     def _count_mark(self, verdict: _Verdict) -> None:
         self._marks[verdict] = self._marks.get(verdict, 0) + 1
+
+
+def _now_us() -> int:
+    return _BEGAN_US + time.monotonic_ns() // 1000
 
 
 def _in_flight(request_id: str, job: Job) -> JobInFlight:

@@ -482,10 +482,10 @@ class Outbox:
         if self._looks:
             self._looks = False
             self._store.jobs.expire(now_us)
-            kept_us = int(self._webhook.keep_deliveries_seconds * 1_000_000)
             share = self._settings.max_bytes // _DELIVERIES_SHARE // DELIVERY_BYTES
             self._store.webhooks.deliveries.forget(
-                now_us - kept_us, min(self._webhook.max_deliveries, share)
+                self._webhook.keep_deliveries_seconds,
+                min(self._webhook.max_deliveries, share),
             )
 
     def _look(self) -> None:

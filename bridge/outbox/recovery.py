@@ -23,6 +23,7 @@ import structlog
 from bridge.errors import OutboxDamagedError, OutboxDirectoryError, OutboxFullError
 from bridge.events.record import Envelope
 from bridge.outbox.database import SEQUENCE_BITS, Database
+from bridge.outbox.directory import open_own
 from bridge.outbox.rows import Rows, stored
 from bridge.outbox.webhooks import decode_held
 
@@ -81,8 +82,9 @@ class Recovered(msgspec.Struct, frozen=True):
 def mark_damaged(path: Path, error: OutboxDamagedError) -> None:
     """Have the next start replace a file."""
     # A disk that takes not even this fails the next start as well.
-    with suppress(OSError):
-        _mark(path).write_text(str(error))
+    with suppress(OSError, OutboxDirectoryError):
+        with open(open_own(_mark(path), os.O_TRUNC), "w", encoding="utf-8") as file:
+            file.write(str(error))
 
 
 def recover_if_damaged(path: Path, max_bytes: int) -> None:
@@ -170,8 +172,9 @@ def _replace(path: Path, ready: Path) -> None:
         for part in _PARTS:
             if _part(path, part).exists():
                 _part(path, part).rename(_part(aside, part))
-        ready.rename(path)
+        # Before the copy is in its place: that one isn't damaged.
         _mark(path).unlink(missing_ok=True)
+        ready.rename(path)
         directory = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(directory)
@@ -264,16 +267,22 @@ class _Copy:
     def _copy_rows(self) -> None:
         rows = Rows(self._target.connection)
         rows.load()
+        # The next process may commit before it reaches Kafka.
+        for topic, count in rows.topics.items():
+            rows.open_topic(topic, count, None)
         envelopes = {
             number: Envelope(*values)
             for number, *values in self._source.execute("SELECT * FROM envelopes")
         }
-        acknowledged = dict(
-            self._source.execute(
-                "SELECT partition, max(last_sequence) FROM acknowledged"
-                " GROUP BY partition"
+        acknowledged: dict[int, int] = {}
+        # Without this table Kafka gets once more what it has, rather than nothing.
+        with self._reads():
+            acknowledged.update(
+                self._source.execute(
+                    "SELECT partition, max(last_sequence) FROM acknowledged"
+                    " GROUP BY partition"
+                )
             )
-        )
         for number, topic, partition, known in self._source.execute(
             "SELECT id, topic, partition, acknowledged_sequence FROM partitions"
             " ORDER BY id"

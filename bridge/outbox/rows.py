@@ -270,6 +270,11 @@ class Rows:
             waiting[partition.topic] += partition.waiting
         return waiting
 
+    @property
+    def topics(self) -> dict[str, int]:
+        """How many partitions each topic had when it was opened last."""
+        return {name: topic.count for name, topic in self._topics.items()}
+
     def partition_count(self, topic: str) -> int:
         """Return how many partitions a topic had when it was opened last; 0: never."""
         entry = self._topics.get(topic)

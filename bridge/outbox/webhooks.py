@@ -79,11 +79,10 @@ class Webhooks:
         # UTF-8, and a foreign text may have one.
         name = f"{ce_source}\0{delivery.delivery_id}".encode(errors="surrogatepass")
         digest = blake2b(name, digest_size=_DIGEST_BYTES).digest()
-        now_us = time.time_ns() // 1000
-        if not self.deliveries.add(digest, now_us):
+        if not self.deliveries.add(digest):
             return False
         # The time, so that no file before this one has given the same place.
-        place = self._last_place = max(self._last_place + 1, now_us)
+        place = self._last_place = max(self._last_place + 1, time.time_ns() // 1000)
         self.hold(Held(place, delivery.record, delivery.due_us, delivery.ended_us))
         return True
 
