@@ -71,23 +71,17 @@ class _Verdict(StrEnum):
 
 
 class Job(msgspec.Struct, gc=False):
-    """
-    A job in flight, as far as committed events and the running transaction report.
+    """A job in flight, as committed events and the running transaction report it."""
 
-    Attributes:
-        place: Its number in the table.
-        status: The furthest that was reported.
-        progress: The highest that was reported with that status, if any was.
-        last_seen_us: When its last event was read, microseconds since the epoch.
-        fingerprint: The checksum of that event's key, value and preview.
-        partition: Of the topic of its events; below 0 while it has none.
-    """
-
+    # Its number in the table.
     place: int
+    # The furthest that was reported, and the highest progress with that status.
     status: str
     progress: str | None
+    # When its last event was read; the checksum of its key, value and preview.
     last_seen_us: int
     fingerprint: int
+    # Of the topic of its events; below 0 while it has none.
     partition: int = -1
 
 
@@ -95,12 +89,8 @@ class Digests:
     """
     A table of digests that forgets the oldest; numbered without a hole.
 
-    So the first and the last number tell how many it has, and the oldest are found
+    So the first and the last number say how many it has, and the oldest are found
     without an index.
-
-    Args:
-        connection: The outbox's file.
-        table: Its name: of the same columns as `ended`.
     """
 
     def __init__(self, connection: sqlite3.Connection, table: str) -> None:
@@ -124,12 +114,7 @@ class Digests:
         )
 
     def forget(self, keep_seconds: float, most: int) -> tuple[int, int]:
-        """
-        Forget some that are too old, or too many.
-
-        Returns:
-            How many are left, and how many of those forgotten were not too old.
-        """
+        """Forget some; gives how many are left, and how many went that aren't old."""
         first, last = self._execute(
             f"SELECT (SELECT min(id) FROM {self._table}),"  # noqa: S608
             f" (SELECT max(id) FROM {self._table})"
@@ -151,19 +136,14 @@ class Digests:
 
 
 class _Account:
-    """
-    The jobs of one account.
-
-    Attributes:
-        number: Its number in the table of accounts.
-        jobs: Those in flight by key, the one seen longest ago first.
-        finished: How many of its jobs have ended since the start.
-    """
+    """The jobs of one account, which has a number in the table of accounts."""
 
     __slots__ = ("_salt", "finished", "jobs", "number")
 
     def __init__(self, number: int, ce_source: str) -> None:
         self.number = number
+        # Those in flight, the one seen longest ago first; and how many have ended since
+        # the start.
         self.jobs: OrderedDict[bytes, Job] = OrderedDict()
         self.finished = 0
         self._salt = blake2b(ce_source.encode()).digest()
@@ -174,17 +154,7 @@ class _Account:
 
 
 class Jobs:
-    """
-    The tables `jobs` and `ended`; the Kafka thread writes, any thread reads.
-
-    Args:
-        connection: The outbox's file.
-        settings: How many jobs are remembered, and for how long.
-        statistics: Where it is counted what becomes of jobs.
-        account_number: Gives an account's number in the table of accounts.
-        refuse_late: Gives the dead letter of a record that comes after its job's last
-            one. None publishes such a record, marked.
-    """
+    """The tables `jobs` and `ended`; the Kafka thread writes, any thread reads."""
 
     def __init__(
         self,
@@ -285,11 +255,7 @@ class Jobs:
         self, records: Sequence[Record], sums: Sequence[int]
     ) -> tuple[Sequence[Record], list[Job | None], set[int]]:
         """
-        Judge what the transaction is about to append, in its order.
-
-        Args:
-            records: Those that have a key and a status are judged.
-            sums: The checksum of each one's key and value.
+        Judge what the transaction is about to append, by key and status, in its order.
 
         Returns:
             What is to be written: marked, or a dead letter, where that must be; the job

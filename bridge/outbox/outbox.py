@@ -103,12 +103,6 @@ class Outbox:
             one. None publishes such a record.
         webhook: For how long webhooks are remembered that were taken.
 
-    Attributes:
-        id: The UUID that the outbox got when its file was made.
-        memory: What the process before left.
-        statistics: What is counted.
-        wake: Called by any thread when there is something to commit.
-
     Raises:
         OutboxFormatError: The file is no outbox of this version.
         OutboxDirectoryError: The file can't be opened.
@@ -128,6 +122,7 @@ class Outbox:
         self._settings = settings
         self._webhook = webhook or WebhookSettings()
         self.statistics = OutboxStatistics()
+        # Called by any thread when there is something to commit.
         self.wake: Callable[[], None] = lambda: None
         recover_if_damaged(directory.database, settings.max_bytes)
         self._database = Database(directory.database, settings.max_bytes)
@@ -178,12 +173,7 @@ class Outbox:
     # -- The trio thread ------------------------------------------------------
 
     def offer(self, records: Sequence[Record]) -> None:
-        """
-        Take records for the next commit; never waits, drops what has no room.
-
-        Args:
-            records: In order; not changed by their owner from now on.
-        """
+        """Take records for the next commit; never waits, drops what has no room."""
         self.statistics.accepted += len(records)
         self._pressure.offer(records)
         self.wake()
@@ -203,23 +193,17 @@ class Outbox:
         """
         Take a gap record for the next commit, past the bounds of buffer and disk.
 
-        What the process can't write until its end is logged.
-
-        Args:
-            record: Not changed by its owner from now on.
-            opens: A gap whose value is remembered from this record on.
-            closes: A gap that is forgotten with this record.
+        With it the gap that it `opens` is remembered, and the one that it `closes`
+        forgotten. What the process can't write until its end is logged.
         """
         self._kept.append(_Kept(record, opens, closes))
         self.wake()
 
     def prove(self, covered_us: Mapping[str, int]) -> None:
         """
-        Store up to when everything of accounts has arrived, behind what was offered.
+        Store up to when everything of accounts has arrived, as of what was offered.
 
-        Args:
-            covered_us: By `ce_source`, microseconds since the epoch. It may be earlier
-                than before: clocks are set back.
+        It may be earlier than before: clocks are set back.
         """
         self._ask(lambda store: store.remembered.prove(covered_us))
 
@@ -231,8 +215,7 @@ class Outbox:
         """
         Write what dryAPI answered about a job, behind all that was offered before.
 
-        Returns:
-            Whether it was written: not if an event of its job was received since.
+        Gives whether it was: not if an event of the job was received since.
         """
         return self._ask(
             lambda store: store.heal(healing),
@@ -243,10 +226,9 @@ class Outbox:
 
     def take(self, delivery: Delivery) -> Future[bool]:
         """
-        Hold a webhook; a power loss doesn't take it from then on.
+        Hold a webhook, which no power loss takes from then on; gives whether it is new.
 
-        Returns:
-            Whether it is new. It fails with `OutboxFullError` where there is no room.
+        It fails with `OutboxFullError` where there is no room.
         """
         weight = weigh(delivery.record) + DELIVERY_BYTES
         if not self._pressure.has_room(weight):
@@ -269,12 +251,8 @@ class Outbox:
         """
         Release a webhook that is held, behind all that was offered before.
 
-        Args:
-            place: Where it is held.
-            gap_ids: Gaps that are healed of its job if it is its last record.
-
-        Returns:
-            Whether it was written: not if it reports nothing new, or isn't held.
+        Its job's last record heals gaps. Gives whether it was written: not if it
+        reports nothing new, or isn't held.
         """
         return self._ask(lambda store: store.release(place, gap_ids), is_synced=True)
 
@@ -330,10 +308,7 @@ class Outbox:
         Make one transaction of what has gathered, as far as there is room.
 
         Acknowledgements, old rows that are deleted and gap records always take part:
-        they make room, or have some reserved.
-
-        Returns:
-            The new rows of each partition.
+        they make room, or have some reserved. Gives the new rows of each partition.
 
         Raises:
             OutboxDamagedError: The file can't be read or written any more.
@@ -393,9 +368,11 @@ class Outbox:
         with self._changing(is_synced=is_synced, acknowledges=acknowledges):
             if acknowledges:
                 self._acknowledged_at = now
-            if now - self._trimmed_at > _TRIM_SECONDS or self.statistics.full:
+            # Where there is little room, what Kafka has is deleted first.
+            is_short = self.statistics.full or self._quota.use > 1 / 2
+            if is_short or now - self._trimmed_at > _TRIM_SECONDS:
                 self._trimmed_at = now
-                self._trim()
+                self._trim(is_short=is_short)
             if kept:
                 self._write_gaps(kept)
             for records in self._runs_of(items):
@@ -468,10 +445,8 @@ class Outbox:
     def _withdraw(self, request: Request) -> None:
         self.statistics.withdrawn += request.is_record
 
-    def _trim(self) -> None:
+    def _trim(self, *, is_short: bool) -> None:
         settings = self._settings
-        # Where there is little room, what Kafka has is deleted first.
-        is_short = self.statistics.full or self._quota.use > 1 / 2
         now_us = time.time_ns() // 1000
         self._store.rows.trim(
             older_than_us=now_us - int(settings.keep_acked_seconds * 1_000_000),
@@ -523,13 +498,7 @@ class Outbox:
         """
         Note in the next commit that rows are in the log side by side.
 
-        Args:
-            topic: The topic.
-            partition: The partition.
-            first_sequence: The row after the last acknowledged one.
-            last_sequence: The last row of the run.
-            base_offset: The offset of the first row.
-            size_bytes: Bytes of the rows' keys and values.
+        The first one must be the row after the last acknowledged one.
         """
         now_us = time.time_ns() // 1000
         run = Run(first_sequence, last_sequence, base_offset, now_us, size_bytes)
@@ -567,8 +536,7 @@ class Outbox:
         """
         Let a topic's records go to so many partitions: see `Rows.open_topic`.
 
-        Raises:
-            OutboxFullError: Not now; nothing was changed.
+        This and what follows raise `OutboxFullError` where nothing could be changed.
         """
         # Synced: a partition that a power loss takes would begin again at 1, beside
         # what the log has of it.
@@ -580,17 +548,7 @@ class Outbox:
         topic: str,
         shown: Mapping[int, tuple[int, int, Collection[str]]],
     ) -> None:
-        """
-        Continue above what partitions' logs have: see `Rows.open_partition`.
-
-        Args:
-            topic: The topic, which is open.
-            shown: By partition, the last sequence of this outbox in its log, where the
-                log ends, and the ce_ids that weren't known to be there.
-
-        Raises:
-            OutboxFullError: Not now; nothing was changed.
-        """
+        """Continue above what partitions' logs have: see `Rows.open_partition`."""
         with self._changing():
             for number, (last, end_offset, found) in shown.items():
                 self._store.rows.open_partition(topic, number, last, end_offset, found)
@@ -606,19 +564,9 @@ class Outbox:
         self, topic: str, partition: int, sequence: int, dead_letter: Record | None
     ) -> list[Placed]:
         """
-        Replace a partition's first waiting row by a dead letter.
+        Replace a partition's first waiting row by a dead letter, and give its row.
 
-        Args:
-            topic: The topic.
-            partition: The partition.
-            sequence: The row.
-            dead_letter: None keeps the row in the file for good, unsent.
-
-        Returns:
-            The row of the dead letter.
-
-        Raises:
-            OutboxFullError: Not now; nothing was changed.
+        Without one, the row stays in the file for good, unsent.
         """
         with self._changing():
             self._store.rows.drop(topic, partition, sequence, stays=dead_letter is None)

@@ -45,40 +45,19 @@ _PROGRESS_SECONDS = 2.0
 
 
 class _Open(msgspec.Struct):
-    """
-    A loss that lasts.
-
-    Attributes:
-        number: As in `Loss`.
-        cause: As in `Loss`.
-        since_us: As in `Loss`.
-        records: As in `Loss`.
-        last_us: When the last dropped record was read.
-        until_us: When the first record was read that was accepted again; None if none
-            was yet.
-    """
+    """A loss that lasts: see `Loss`."""
 
     number: int
     cause: str
     since_us: int | None
     records: int = 0
+    # When the last dropped record was read, and the first that was accepted again.
     last_us: int = 0
     until_us: int | None = None
 
 
 class Pressure:
-    """
-    Puts records into the queue, or drops them.
-
-    Args:
-        queue: Where records go.
-        max_bytes: What the queue may hold.
-        statistics: Where drops are counted; `full` decides their cause.
-        disk_use: Returns how much of the disk's quota is used, from 0 to 1.
-        strip_preview: Gives a record without its preview; None if it has none.
-        on_loss: Is told of each loss when it begins and when it is over. It must not
-            wait and must not offer; it may `keep`.
-    """
+    """Puts records into the queue, or drops them; the callbacks are `Outbox`'s."""
 
     def __init__(  # noqa: PLR0913 - its bounds and what it calls
         self,

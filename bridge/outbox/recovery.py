@@ -63,18 +63,11 @@ _TABLES: Final[dict[str, Any]] = {
 
 
 class Recovered(msgspec.Struct, frozen=True):
-    """
-    What came of a damaged file; in the new one's `meta` until its gap is written.
+    """What came of a damaged file; in the new one's `meta` until its gap is written."""
 
-    Attributes:
-        lost: How many rows and held webhooks could not be read, as far as that is
-            known.
-        since_us: Since when events may be missing, microseconds since the epoch; None
-            if that isn't known.
-        until_us: When the new file was written.
-    """
-
+    # How many rows and held webhooks could not be read, as far as that is known.
     lost: int
+    # Since when events may be missing, if that is known, until the new file was made.
     since_us: int | None
     until_us: int
 
@@ -90,10 +83,6 @@ def mark_damaged(path: Path, error: OutboxDamagedError) -> None:
 def recover_if_damaged(path: Path, max_bytes: int) -> None:
     """
     Replace a file that is damaged, or that was marked.
-
-    Args:
-        path: The database file.
-        max_bytes: What database and WAL may take together.
 
     Raises:
         OutboxDamagedError: Another one was replaced only just now.
@@ -189,21 +178,15 @@ def _replace(path: Path, ready: Path) -> None:
 
 
 class _Copy:
-    """
-    Copies what can be read.
-
-    Attributes:
-        rows: How many rows and held webhooks were copied.
-        lost: How many could not be read, as far as that is known.
-        reason: What ended a table before its end; None if every table was read.
-        oldest_us: When the oldest row that waits was read.
-    """
+    """Copies what can be read."""
 
     def __init__(self, path: Path, target: Database) -> None:
         uri = f"{path.absolute().as_uri()}?mode=ro"
         self._source = sqlite3.connect(uri, uri=True, isolation_level=None)
         self._target = target
+        # How many rows and held webhooks were copied, and how many are known to be lost.
         self.rows = self.lost = 0
+        # What ended a table before its end, and when the oldest waiting row was read.
         self.reason: str | None = None
         self.oldest_us: int | None = None
 
@@ -339,12 +322,7 @@ class _Copy:
 
 
 def _checked(values: tuple[Any, ...], kind: Any) -> tuple[Any, ...]:
-    """
-    Return a row's values, if they can be what was written.
-
-    Raises:
-        sqlite3.DatabaseError: They can't.
-    """
+    """Return a row's values; `DatabaseError` if they can't be what was written."""
     try:
         # Otherwise a key that has become a text would be decoded from base64.
         checked: tuple[Any, ...] = msgspec.convert(values, kind, builtin_types=(bytes,))

@@ -26,26 +26,7 @@ __all__ = ["Store"]
 
 
 class Store:
-    """
-    One outbox's tables.
-
-    Args:
-        database: The file.
-        settings: How long what is kept.
-        statistics: What is counted.
-        refuse_late: Gives the dead letter of a record that comes after its job's last
-            one; None publishes such a record.
-
-    Attributes:
-        rows: Rows and partitions.
-        jobs: Jobs in flight, and those that have ended.
-        remembered: What the next process needs.
-        webhooks: What is held.
-        placed: The rows of the transaction that runs.
-        committed: How many records it wrote or holds.
-        superseded: How many records weren't needed.
-        discarded: How many that were held weren't.
-    """
+    """One outbox's tables, and what the transaction that runs has done."""
 
     def __init__(
         self,
@@ -68,6 +49,8 @@ class Store:
             refuse_late,
         )
         self.webhooks = Webhooks(connection)
+        # Its rows; how many records it wrote or holds, how many weren't needed, and how
+        # many that were held weren't.
         self.placed: list[Placed] = []
         self.committed = self.superseded = self.discarded = 0
         database.reload = self._load
@@ -84,13 +67,7 @@ class Store:
 
     @contextmanager
     def transaction(self, *, is_synced: bool = False) -> Iterator[None]:
-        """
-        Commit what is done inside as one, or nothing of it: see `Database`.
-
-        Raises:
-            OutboxFullError: The same may succeed later; all is undone.
-            OutboxDamagedError: It will not; all is undone.
-        """
+        """Commit what is done inside as one, or nothing of it: see `Database`."""
         self.placed = []
         self.committed = self.superseded = self.discarded = 0
         self.rows.counts = {}
@@ -161,12 +138,7 @@ class Store:
         return self.webhooks.read(max_rows)
 
     def replay(self, letters: Mapping[str, Sequence[Record]]) -> set[str]:
-        """
-        Write the records of dead letters; none is written twice.
-
-        Returns:
-            The letters, by their `ce_id`, that were not replayed before.
-        """
+        """Write the records of dead letters that weren't replayed yet; gives those."""
         new = letters.keys() - self.replayed(letters)
         self.append(
             [one for ce_id in letters if ce_id in new for one in letters[ce_id]]

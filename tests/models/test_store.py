@@ -129,6 +129,7 @@ class StoreAgainstModel(OutboxFiles):
     @rule()
     def commit(self) -> None:
         """What was offered becomes rows, and old rows go."""
+        is_full = self.outbox.statistics.full
         placed = self.outbox.commit()
         assert not self.outbox.is_stuck
         rows = {
@@ -137,7 +138,7 @@ class StoreAgainstModel(OutboxFiles):
             for row in rows
         }
         assert rows.keys() == {_number(record) for record in self.pending}
-        self.learn_of_trimming()
+        self.learn_of_trimming(is_full=is_full)
         for record in self.pending:
             topic, partition, row = rows[_number(record)]
             assert (row.key, row.value) == (record.key, record.value)
@@ -163,8 +164,11 @@ class StoreAgainstModel(OutboxFiles):
             self.model.jobs[record.key] = number
         return number
 
-    def learn_of_trimming(self) -> None:
-        """Only old rows go, those before the others, and only so many at once."""
+    def learn_of_trimming(self, *, is_full: bool) -> None:
+        """Only old rows go, those before the others, and only so many at once.
+
+        On a full disk young ones go too.
+        """
         total = 0
         for topic, lanes in self.model.topics.items():
             for number, lane in lanes.items():
@@ -173,7 +177,8 @@ class StoreAgainstModel(OutboxFiles):
                 total += len(gone)
                 for one in gone:
                     # A run is as old as its first row.
-                    assert lane.moments[one] < self.seconds - _KEEP_SECONDS + 1
+                    age = self.seconds - lane.moments[one]
+                    assert age > _KEEP_SECONDS - 1 or is_full
                     assert all(one <= other for other in lane.moments.keys() - gone)
                 lane.trim(gone)
         old = [
@@ -459,6 +464,10 @@ class StoreAgainstModel(OutboxFiles):
             assert came == found.acknowledged + found.refused + found.waiting
             assert found.waiting == count
             assert sum(state.waiting for state in states[topic]) == count
+        topics = statistics.topics.values()
+        came = sum(one.found + one.resent for one in topics) + statistics.committed
+        went = sum(one.acknowledged + one.waiting for one in topics)
+        assert came == went + statistics.unsendable
 
     @invariant()
     def states_agree(self) -> None:

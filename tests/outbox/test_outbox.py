@@ -1,0 +1,263 @@
+"""The outbox at work: order, requests, stopping, and other people's hands."""
+
+from __future__ import annotations
+
+import sqlite3  # noqa: TID251 - plays the person with a shell
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from bridge.errors import OutboxDamagedError, OutboxFullError
+from bridge.outbox import Outbox, OutboxDirectory
+from bridge.outbox.values import Spent
+from tests.outbox.making import (
+    answer,
+    append,
+    delivery,
+    event,
+    full_disk,
+    make_outbox,
+    number_of,
+    numbered,
+    opened,
+    read_all,
+    record,
+    source_of,
+)
+
+
+# -- Order -----------------------------------------------------------------------------
+
+
+def test_a_request_is_done_behind_what_was_offered_before(tmp_path: Path) -> None:
+    """Also where more waits than one commit takes: no proof gets ahead of events."""
+    with opened(tmp_path) as outbox:
+        for first in range(0, 9000, 3000):
+            outbox.offer(numbered(first, 3000))
+            outbox.prove({source_of(7): first + 3000})
+            outbox.offer([event("a", progress=f"{first}")])
+        commits = 0
+        while outbox.has_work:
+            outbox.commit()
+            commits += 1
+            with closing(sqlite3.connect(tmp_path / "outbox.sqlite3")) as file:
+                (rows,) = file.execute("SELECT count(*) FROM rows").fetchone()
+                proved = file.execute("SELECT covered_us FROM accounts").fetchone()
+            assert proved is None or (proved[0] or 0) <= rows
+        assert commits > 4
+        assert rows == 9003
+
+
+def test_a_status_answer_is_not_needed_behind_the_jobs_own_event(
+    tmp_path: Path,
+) -> None:
+    """The socket's event was offered first, though both are in one commit."""
+    with opened(tmp_path) as outbox:
+        append(outbox, [event("a"), event("b")])
+        known = {job.request_id: job for job in outbox.jobs.of(source_of(7))}
+        healed = [outbox.heal(answer(known["b"]))]
+        outbox.offer([event("a", "done"), event("b", "done")])
+        healed += [outbox.heal(answer(known["a"])), outbox.heal(answer(known["a"]))]
+        outbox.commit()
+        assert [one.result(0) for one in healed] == [True, False, False]
+        keys = [(row.key, row.envelope.origin) for row in read_all(outbox)]
+    assert keys[2:] == [
+        (b"b", "status-endpoint"),
+        (b"a", "socket"),
+        (b"b", "socket"),
+    ]
+
+
+def test_what_is_read_of_partitions_has_earlier_acknowledgements(
+    tmp_path: Path,
+) -> None:
+    """A relay that begins again would send, or acknowledge, rows for a second time."""
+    with opened(tmp_path) as outbox:
+        append(outbox, numbered(0, 5))
+        outbox.acknowledge("jobs", 0, 1, 3, 7, 30)
+        (state,) = outbox.states("jobs")
+        assert (state.acknowledged_sequence, state.waiting) == (3, 2)
+        assert state.resume_offset == 9
+        assert not outbox.has_acknowledgements
+
+
+# -- Mistakes --------------------------------------------------------------------------
+
+
+def test_a_mistake_of_the_relay_is_not_silent(tmp_path: Path) -> None:
+    """No row is passed over, acknowledged twice or refused out of turn."""
+    with ExitStack() as stack:
+        outbox = stack.enter_context(opened(tmp_path))
+        append(outbox, numbered(0, 5))
+        with pytest.raises(ValueError, match="isn't the first"):
+            outbox.refuse("jobs", 0, 2, None)
+        outbox.acknowledge("jobs", 0, 2, 3, 0, 1)
+        with pytest.raises(OutboxDamagedError, match="rows before 2 of jobs-0"):
+            outbox.states("jobs")
+        assert [row.sequence for row in read_all(outbox)] == [1, 2, 3, 4, 5]
+        with pytest.raises(OutboxDamagedError):
+            outbox.close()
+        stack.pop_all()
+
+
+def test_a_cancelled_request_harms_nobody(tmp_path: Path) -> None:
+    """Who gives up waiting leaves the outbox as it is; a webhook comes again."""
+    with opened(tmp_path) as outbox:
+        assert outbox.take(delivery("1", "a")).cancel()
+        assert outbox.held(9).cancel()
+        taken = outbox.take(delivery("1", "a"))
+        outbox.commit()
+        assert taken.result(0)
+        assert outbox.statistics.withdrawn == 1
+        assert outbox.statistics.accepted == 2
+
+
+# -- Stopping --------------------------------------------------------------------------
+
+
+def test_a_stop_writes_what_it_can(tmp_path: Path) -> None:
+    """Many commits of events, gap records and requests."""
+    with opened(tmp_path) as outbox:
+        outbox.offer(numbered(0, 9000))
+        outbox.spend({"7": Spent(1, 2)})
+        outbox.keep(record("7", topic="gaps"))
+    with opened(tmp_path) as outbox:
+        assert outbox.statistics.rows == 9001
+        assert outbox.memory.was_stopped
+        assert outbox.memory.spent == {"7": Spent(1, 2)}
+
+
+def test_a_stop_of_a_full_outbox_counts_what_it_drops(tmp_path: Path) -> None:
+    """What can't be written at the end is a drop, not a silence, and no stop."""
+    with capture_logs() as lines, ExitStack() as disk, opened(tmp_path) as outbox:
+        append(outbox, numbered(0, 10))
+        outbox.offer(numbered(10, 20))
+        outbox.keep(record("7", topic="gaps"))
+        taken = outbox.take(delivery("1", "a"))
+        disk.enter_context(full_disk(tmp_path))
+    assert isinstance(taken.exception(0), OutboxFullError)
+    statistics = outbox.statistics
+    assert statistics.dropped["outbox_full"] == 20
+    assert statistics.accepted == statistics.committed + 20 + statistics.withdrawn
+    (line,) = [line for line in lines if line["event"] == "outbox.events_dropped"]
+    assert (line["events"], line["gap_records"]) == (20, 1)
+    with opened(tmp_path) as outbox:
+        assert outbox.statistics.rows == 10
+        assert not outbox.memory.was_stopped
+
+
+def test_requests_after_the_end_are_cancelled(tmp_path: Path) -> None:
+    """Nobody waits for an answer that can't come."""
+    with opened(tmp_path) as outbox:
+        pass
+    assert outbox.take(delivery("1", "a")).cancelled()
+    assert outbox.release(1, ()).cancelled()
+    assert outbox.held(9).cancelled()
+
+
+def test_a_new_outbox_waits_for_its_topics(tmp_path: Path) -> None:
+    """Until Kafka was reached for each, nothing can be committed; then at once."""
+    with OutboxDirectory(tmp_path) as directory:
+        outbox = make_outbox(directory)
+        assert not outbox.knows(["jobs"])
+        outbox.open_topic("jobs", 3, "id")
+        assert outbox.knows(["jobs"])
+        assert not outbox.knows(["jobs", "dlq"])
+        outbox.close()
+        outbox = make_outbox(directory)
+        assert outbox.knows(["jobs"])
+        outbox.close()
+
+
+# -- The disk --------------------------------------------------------------------------
+
+
+def test_it_goes_on_once_there_is_room(tmp_path: Path) -> None:
+    """What failed is committed in its order, and nothing twice."""
+    with capture_logs() as lines, opened(tmp_path) as outbox:
+        append(outbox, numbered(0, 5))
+        outbox.acknowledge("jobs", 0, 1, 2, 0, 1)
+        outbox.offer(numbered(5, 5))
+        with full_disk(tmp_path):
+            for _ in range(3):
+                assert outbox.commit() == []
+            assert outbox.statistics.full
+            assert outbox.has_acknowledgements
+            assert outbox.statistics.rows == 5
+            assert len(read_all(outbox)) == 5
+        outbox.offer(numbered(10, 5))
+        outbox.commit()
+        assert [number_of(row) for row in read_all(outbox)] == list(range(15))
+        (state,) = outbox.states("jobs")
+        assert state.waiting == 13
+    assert [line["event"] for line in lines] == ["outbox.full"]
+
+
+def test_a_lock_of_a_persons_shell_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stops commits; the relay can read on."""
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+
+    def impatient(*args: Any, **options: Any) -> sqlite3.Connection:
+        return connect(*args, **options | {"timeout": 0.001})
+
+    monkeypatch.setattr(sqlite3, "connect", impatient)
+    with capture_logs() as lines, opened(tmp_path) as outbox:
+        append(outbox, numbered(0, 5))
+        path = tmp_path / "outbox.sqlite3"
+        with closing(connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            outbox.offer(numbered(5, 5))
+            assert outbox.commit() == []
+            assert outbox.is_stuck
+            assert len(read_all(outbox)) == 5
+            with pytest.raises(OutboxFullError):
+                outbox.rewind("jobs", 0, 0, 0, 0)
+            other.execute("ROLLBACK")
+        assert outbox.commit()
+        assert not outbox.is_stuck
+    assert [line["reason"] for line in lines] == ["database is locked"]
+
+
+def test_it_measures_itself(tmp_path: Path) -> None:
+    """Size and lag are looked at every second."""
+
+    def grown(outbox: Outbox) -> int:
+        append(outbox, numbered(0, 100, size=5000))
+        return outbox.statistics.bytes
+
+    with opened(tmp_path) as outbox:
+        append(outbox, numbered(0, 100, size=5000))
+    with opened(tmp_path) as outbox:
+        assert outbox.statistics.bytes > 500_000
+        assert outbox.statistics.oldest_received_at_us == 1
+        assert grown(outbox) >= 500_000
+        assert outbox.statistics.committed_at > 0
+
+
+# -- Dead letters that are replayed ------------------------------------------------------
+
+
+def test_a_dead_letter_becomes_rows_once(tmp_path: Path) -> None:
+    """Whatever is asked again is passed over, also by a later process."""
+
+    def replay(outbox: Outbox, *ce_ids: str) -> set[str]:
+        letters = {ce_id: [record("job-1", ce_id.encode())] for ce_id in ce_ids}
+        written = outbox.replay(letters)
+        outbox.commit()
+        return written.result(0)
+
+    with opened(tmp_path) as outbox:
+        assert replay(outbox, "a-1", "a-2") == {"a-1", "a-2"}
+    with opened(tmp_path) as outbox:
+        assert replay(outbox, "a-2", "a-3") == {"a-3"}
+        values = [row.value for row in read_all(outbox)]
+        known = outbox.replayed(["a-1", "a-3", "a-4"])
+        outbox.commit()
+        assert known.result(0) == {"a-1", "a-3"}
+    assert values == [b"a-1", b"a-2", b"a-3"]
