@@ -48,8 +48,7 @@ class OutboxDirectory:
     """
     A directory that this process alone may use, from entry to exit.
 
-    Args:
-        path: Where the outbox lives; made with mode 0700 if it doesn't exist.
+    It is made with mode 0700 if it doesn't exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -152,34 +151,25 @@ def open_own(path: Path, flags: int = 0) -> int:
 
 
 class DirectoryState(msgspec.Struct, frozen=True):
-    """
-    What a directory is like.
+    """What a directory is like."""
 
-    Attributes:
-        exists: Whether it is there; if not, it can be made.
-        file_system: The type of file system that it lies on, where that can be told.
-        is_held: Whether a process has it.
-        holder: That process's id, if it could be read.
-        total_bytes: The size of the disk.
-        free_bytes: What this user may still write there.
-    """
-
+    # Whether it is there; if not, it can be made.
     exists: bool
+    # The type of its file system, where that can be found out.
     file_system: str | None
+    # Whether a process has it, and that process's id, if it could be read.
     is_held: bool
     holder: int | None
+    # The size of the disk, and what this user may still write there.
     total_bytes: int
     free_bytes: int
 
 
 def look_at(path: Path) -> DirectoryState:
     """
-    Tell whether a directory would do, without making or keeping anything.
+    Say whether a directory would do, without making or keeping anything.
 
     To see whether it is held, its lock is shared for some microseconds if it is free.
-
-    Args:
-        path: Where the outbox would live.
 
     Raises:
         OutboxDirectoryError: It can't be made or written, or lies on a network file
@@ -239,12 +229,7 @@ def _holder(lock: Path) -> tuple[bool, int | None]:
 
 
 def _local_file_system(path: Path) -> str | None:
-    """
-    Name a path's file system.
-
-    Raises:
-        OutboxDirectoryError: It is one of a network.
-    """
+    """Name a path's file system; `OutboxDirectoryError` if it is one of a network."""
     file_system = _file_system_of(path)
     if file_system in _NETWORK_FILE_SYSTEMS:
         raise OutboxDirectoryError(

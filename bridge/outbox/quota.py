@@ -79,7 +79,10 @@ class Quota:
         """Count what was written."""
         self._left -= _PAGES_A_ROW * weight
         self._note_use()
-        if self.use > _CLOSE and self._measured - self._left > self._whole / _CLOSE_SHARE:
+        if (
+            self.use > _CLOSE
+            and self._measured - self._left > self._whole / _CLOSE_SHARE
+        ):
             self.measure()
 
     def measure(self) -> None:

@@ -76,8 +76,9 @@ def mark_damaged(path: Path, error: OutboxDamagedError) -> None:
     """Have the next start replace a file."""
     # A disk that takes not even this fails the next start as well.
     with suppress(OSError, OutboxDirectoryError):
-        with open(open_own(_mark(path), os.O_TRUNC), "w", encoding="utf-8") as file:
-            file.write(str(error))
+        descriptor = open_own(_mark(path), os.O_TRUNC)
+        os.write(descriptor, str(error).encode())
+        os.close(descriptor)
 
 
 def recover_if_damaged(path: Path, max_bytes: int) -> None:
@@ -184,7 +185,7 @@ class _Copy:
         uri = f"{path.absolute().as_uri()}?mode=ro"
         self._source = sqlite3.connect(uri, uri=True, isolation_level=None)
         self._target = target
-        # How many rows and held webhooks were copied, and how many are known to be lost.
+        # How many rows and held webhooks were copied, and how many are lost for sure.
         self.rows = self.lost = 0
         # What ended a table before its end, and when the oldest waiting row was read.
         self.reason: str | None = None

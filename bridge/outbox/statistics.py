@@ -66,7 +66,7 @@ class OutboxStatistics(msgspec.Struct):
     withdrawn: int = 0
     # Gap records that were committed; `accepted` doesn't count them.
     kept: int = 0
-    # Records that were dropped because the buffer had no room, or the disk or the limit.
+    # Records that were dropped: the buffer had no room, or the disk or the limit.
     dropped: dict[str, int] = msgspec.field(
         default_factory=lambda: {"overflow": 0, "outbox_full": 0}
     )

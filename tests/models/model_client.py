@@ -13,12 +13,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from aiokafka import errors  # noqa: TID251 - what real brokers answer
+from bridge.kafka.producer.answers import BatchRefusedError, ClientError
 
 from bridge.events import header_names as names
 from bridge.events.record import StoredRecord
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.log import Bounds
-from bridge.kafka.producer.answers import BatchRefusedError, ClientError
 from tests.models.model_log import ANSWER_SECONDS, POISON, CommitFault, Fault, Written
 
 

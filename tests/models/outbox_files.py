@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from contextlib import ExitStack, contextmanager
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 from unittest.mock import patch
 
 from hypothesis.stateful import RuleBasedStateMachine
 
-from bridge.events.record import Record, StoredRecord
-from bridge.outbox import Outbox, OutboxDirectory
+from bridge.events.record import StoredRecord
+from bridge.outbox import OutboxDirectory
 from tests.outbox.making import (
     NOON_US,
     PLENTY_BYTES,
@@ -43,7 +44,7 @@ class OutboxFiles(RuleBasedStateMachine):
         limits: The outbox's settings.
     """
 
-    limits: dict[str, float] = {}
+    limits: ClassVar[dict[str, float]] = {}
 
     def __init__(self) -> None:
         super().__init__()

@@ -80,8 +80,6 @@ _steps = st.lists(
 )
 
 
-
-
 def _expected(history: list[Record], event: Record) -> str | None:
     """Judge an event by all events of its job that were published before."""
     if any(one.status in TERMINAL_STATUSES for one in history):

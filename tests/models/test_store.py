@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from pathlib import Path
+from typing import ClassVar
 from unittest.mock import patch
 
 import msgspec
@@ -61,7 +62,7 @@ def _number(row: Record | StoredRecord) -> int:
 class StoreAgainstModel(OutboxFiles):
     """Rules change both; what must hold of them is at the end."""
 
-    limits = {"keep_acked_seconds": _KEEP_SECONDS}
+    limits: ClassVar[dict[str, float]] = {"keep_acked_seconds": _KEEP_SECONDS}
 
     def __init__(self) -> None:
         super().__init__()
@@ -188,7 +189,7 @@ class StoreAgainstModel(OutboxFiles):
             for one in lane.moments.values()
             if one < self.seconds - _KEEP_SECONDS
         ]
-        is_due = self.seconds - self.trimmed_at > 0.1  # noqa: PLR2004
+        is_due = self.seconds - self.trimmed_at > 0.1
         assert total == _TRIMMED_AT_ONCE or not (old and is_due)
         self.trimmed_at = self.seconds
 
@@ -302,10 +303,11 @@ class StoreAgainstModel(OutboxFiles):
     def acknowledge_found(self, topic: str, partition: int) -> int:
         """Acknowledge the rows that the log has already; give the last of them."""
         lane, log = self.model.topics[topic][partition], self.logs[topic][partition]
-        if lane.resent and not lane.resent == lane.acknowledged:
+        if lane.resent:
             return lane.acknowledged
         offsets = {
-            number: offset for offset, (_, number) in log.own(lane.resume_offset).items()
+            number: offset
+            for offset, (_, number) in log.own(lane.resume_offset).items()
         }
         for row in self.outbox.read(topic, partition, lane.acknowledged, 99, 10**9):
             if _number(row) not in offsets:
@@ -407,7 +409,7 @@ class StoreAgainstModel(OutboxFiles):
     @rule(topic=_topics)
     def add_partition(self, topic: str) -> None:
         """A topic gets one partition more."""
-        if len(self.logs[topic]) < 4:  # noqa: PLR2004
+        if len(self.logs[topic]) < 4:
             self.logs[topic].append(Log())
             self.open(topic)
 

@@ -55,7 +55,9 @@ class _Kafka:
             rows = self._outbox.read("jobs", 0, after, 500, MIB)
             if rows:
                 self.sequences += [row.sequence for row in rows]
-                self.numbers += [number_of(row) for row in rows if row.value[:1] != b"{"]
+                self.numbers += [
+                    number_of(row) for row in rows if row.value[:1] != b"{"
+                ]
                 size = sum(len(row.value) for row in rows)
                 last = rows[-1].sequence
                 self._outbox.acknowledge("jobs", 0, after + 1, last, after, size)
@@ -226,7 +228,7 @@ def webhooks_of_a_full_disk(disk: Path) -> dict[str, Any]:
         assert take(0)
         _fill(disk / "filler")
         number = 0
-        while len(refusals) < 20:  # noqa: PLR2004
+        while len(refusals) < 20:
             number += 1
             take(number)
         asked = outbox.held(1000)

@@ -40,7 +40,7 @@ def source_of(account: int) -> str:
     return f"https://api/clients/{account}"
 
 
-def event(  # noqa: PLR0913, PLR0917 - what an event has
+def event(  # noqa: PLR0917 - what an event has
     job: str,
     status: str = "in_progress",
     at_us: int = 1,

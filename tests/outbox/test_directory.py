@@ -268,7 +268,9 @@ def test_only_this_user_may_read_what_is_written(tmp_path: Path) -> None:
     assert set(modes.values()) == {0o600}
 
 
-@pytest.mark.parametrize(("mode", "warns"), [(0o777, True), (0o1777, True), (0o770, False)])
+@pytest.mark.parametrize(
+    ("mode", "warns"), [(0o777, True), (0o1777, True), (0o770, False)]
+)
 def test_a_directory_that_all_may_write_to_is_warned_about(
     tmp_path: Path, mode: int, *, warns: bool
 ) -> None:

@@ -122,9 +122,7 @@ def _pictured(status: str, progress: str, job: str = "a") -> list[Record]:
 
 
 @pytest.mark.parametrize("publishes", [False, True])
-def test_a_late_events_preview_goes_with_it(
-    tmp_path: Path, *, publishes: bool
-) -> None:
+def test_a_late_events_preview_goes_with_it(tmp_path: Path, *, publishes: bool) -> None:
     """Of a job that has ended the topic of previews keeps what its end showed."""
     refuse = None if publishes else dead_letter
     with opened(tmp_path, refuse_late=refuse) as outbox:

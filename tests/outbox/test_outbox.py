@@ -240,7 +240,7 @@ def test_it_measures_itself(tmp_path: Path) -> None:
         assert outbox.statistics.committed_at > 0
 
 
-# -- Dead letters that are replayed ------------------------------------------------------
+# -- Dead letters that are replayed ----------------------------------------------------
 
 
 def test_a_dead_letter_becomes_rows_once(tmp_path: Path) -> None:

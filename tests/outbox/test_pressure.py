@@ -22,8 +22,8 @@ from bridge.outbox.queue import Queue, Request, weigh
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.values import Loss
 from tests.outbox.making import (
-    MIB,
     ENVELOPE,
+    MIB,
     append,
     number_of,
     numbered,
@@ -65,7 +65,7 @@ def _strip(given_one: Record) -> Record | None:
 
 
 class _Flood:
-    """A buffer, what was reported of it, and a clock that goes on when it is told to."""
+    """A buffer, what was reported of it, and a clock of the test's own."""
 
     def __init__(self, max_bytes: int = 8 * _ONE) -> None:
         self.losses: list[Loss] = []
@@ -81,7 +81,9 @@ class _Flood:
             on_loss=self.losses.append,
         )
 
-    def put(self, count: int, importance: Importance = Importance.EVENT, **more: Any) -> None:
+    def put(
+        self, count: int, importance: Importance = Importance.EVENT, **more: Any
+    ) -> None:
         """Offer records."""
         self.pressure.offer(_records(count, importance, **more))
 
@@ -300,7 +302,10 @@ def test_a_full_outbox_keeps_last_events_and_gap_records(tmp_path: Path) -> None
     losses: list[Loss] = []
     limit = 4 * MIB
     options: dict[str, Any] = {"max_bytes": limit, "buffer_bytes": 100_000}
-    with capture_logs() as lines, opened(tmp_path, **options, on_loss=losses.append) as it:
+    with (
+        capture_logs() as lines,
+        opened(tmp_path, **options, on_loss=losses.append) as it,
+    ):
         number = 0
         while not it.statistics.dropped["outbox_full"]:
             it.offer(_large(number, 10))
@@ -333,7 +338,7 @@ def test_a_full_outbox_keeps_last_events_and_gap_records(tmp_path: Path) -> None
     assert losses[-1].records == dropped
     assert losses[-1].since_us is not None
     assert losses[-1].since_us <= lost[0]
-    assert [line["event"] for line in lines][0] in {"outbox.full", "buffer.overflow"}
+    assert lines[0]["event"] in {"outbox.full", "buffer.overflow"}
 
 
 def _large(first: int, count: int) -> list[Record]:

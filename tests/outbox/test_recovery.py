@@ -215,7 +215,11 @@ def _fill_all(path: Path) -> None:
 
 def _look(outbox: Outbox) -> dict[str, Any]:
     memory = outbox.memory
-    known = [outbox.replayed(["letter"]), outbox.held(9), outbox.take(delivery("d", "w"))]
+    known = [
+        outbox.replayed(["letter"]),
+        outbox.held(9),
+        outbox.take(delivery("d", "w")),
+    ]
     outbox.commit()
     replayed, held, taken = (one.result(0) for one in known)
     outbox.offer([event("b")])

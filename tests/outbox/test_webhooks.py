@@ -180,7 +180,13 @@ def test_accounts_have_deliveries_of_their_own(tmp_path: Path) -> None:
     with opened(tmp_path) as outbox:
         taken = [
             outbox.take(delivery(name, "a", account=account))
-            for name, account in (("1", 7), ("1", 8), ("1", 7), ("11", 7), ("\ud800", 7))
+            for name, account in (
+                ("1", 7),
+                ("1", 8),
+                ("1", 7),
+                ("11", 7),
+                ("\ud800", 7),
+            )
         ]
         outbox.commit()
         assert [one.result(0) for one in taken] == [True, True, False, True, True]
