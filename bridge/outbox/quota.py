@@ -118,10 +118,8 @@ class Quota:
         self.used_bytes = database + wal
         growth = self._max_bytes - self._wal_bytes - pages.total_bytes
         disk = os.statvfs(self._database.path.parent)
-        free, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
-        reserve = reserve_bytes(total)
-        # Each byte needs two on the disk: see below.
-        self._whole = max(min(self._max_bytes - self._wal_bytes, total // 2), 1)
+        free = disk.f_bavail * disk.f_frsize
+        reserve = reserve_bytes(disk.f_blocks * disk.f_frsize)
         # Pages that are only in the WAL will need a place in the database.
         owed = max(pages.total_bytes - database, 0)
         # What is written takes room in the WAL, and then in the database, as far as no
@@ -131,13 +129,15 @@ class Quota:
         by_disk = min(for_wal, (free - owed - reserve + pages.free_bytes) // 2)
         longest = _longest_file_bytes()
         self._share(min(for_wal, longest) // _STEPS)
-        return {
+        used = pages.total_bytes - pages.free_bytes
+        left = {
             _LIMIT: pages.free_bytes + max(growth, 0),
             _DISK: by_disk,
-            _FILE: longest
-            - longest // _DISK_SHARE
-            - (pages.total_bytes - pages.free_bytes),
+            _FILE: longest - longest // _DISK_SHARE - used,
         }
+        # On a disk that others have filled, what is left is all that there is.
+        self._whole = max(used + min(left.values()), 1)
+        return left
 
     def _share(self, step_bytes: int) -> None:
         """Keep transactions and the WAL as small as a short disk needs them."""
