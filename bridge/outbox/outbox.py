@@ -23,7 +23,7 @@ from bridge.events.record import Record, StoredRecord
 from bridge.outbox.database import Database
 from bridge.outbox.directory import OutboxDirectory
 from bridge.outbox.jobs import Jobs
-from bridge.outbox.pressure import Pressure
+from bridge.outbox.pressure import EVENTS_UP_TO, Pressure
 from bridge.outbox.queue import Item, Queue, Request, total_weight, weigh
 from bridge.outbox.quota import Quota
 from bridge.outbox.recovery import (
@@ -71,9 +71,15 @@ _KEPT_A_COMMIT = 100
 # The disk is measured, and what is old is forgotten, so often.
 _LOOK_SECONDS = 1.0
 
+# Where there is little room, what is counted in between is too much.
+_SHORT_LOOK_SECONDS = 0.1
+
 # A full outbox at which rows come and go is reported once: it is full no more when it
 # has refused nothing for so long.
 _CALM_SECONDS = 3.0
+
+# The answer of a request that was cancelled before its transaction.
+_WITHDRAWN = object()
 
 # Webhooks that were taken, and of which nothing is left but that: 1 GiB of the usual
 # 8 GiB. They are there for a day, and must not push events out of a small one.
@@ -313,7 +319,8 @@ class Outbox:
         Raises:
             OutboxDamagedError: The file can't be read or written any more.
         """
-        if time.monotonic() - self._looked_at > _LOOK_SECONDS:
+        pause = _SHORT_LOOK_SECONDS if self._quota.use > 1 / 2 else _LOOK_SECONDS
+        if time.monotonic() - self._looked_at > pause:
             self._look()
         items = self._queue.take(_ROWS_A_COMMIT, self._quota.step_bytes)
         items = self._admit(items)
@@ -389,7 +396,8 @@ class Outbox:
         self._quota.spend(
             sum(item.weight if isinstance(item, Request) else item[1] for item in items)
         )
-        self.statistics.committed_at = time.monotonic()
+        if items:
+            self.statistics.committed_at = time.monotonic()
         for request, result in zip(requests, results, strict=True):
             self._answer(request, result)
         # Last: who sees the queue drained finds everything else done.
@@ -426,18 +434,19 @@ class Outbox:
     def _done(self, request: Request) -> object:
         """Do what is asked; what can't be done is the answer."""
         if request.future.cancelled():
-            return None
+            return _WITHDRAWN
         try:
             return request.work(self._store)
         except ValueError as error:
             return error
 
     def _answer(self, request: Request, result: object) -> None:
-        # Who asked may have stopped waiting meanwhile.
+        if result is _WITHDRAWN or isinstance(result, ValueError):
+            self._withdraw(request)
+        # Who asked may have stopped waiting meanwhile, also behind what was done.
         if not request.future.set_running_or_notify_cancel():
-            self._withdraw(request)
-        elif isinstance(result, ValueError):
-            self._withdraw(request)
+            return
+        if isinstance(result, ValueError):
             request.future.set_exception(result)
         else:
             request.future.set_result(result)
@@ -473,6 +482,9 @@ class Outbox:
         # What can't be read now is read the next time.
         with suppress(OutboxFullError), self._database.errors():
             statistics.oldest_received_at_us = self._store.rows.oldest_waiting_us()
+        # Events have no room by then: see `Pressure`.
+        if self._quota.use > EVENTS_UP_TO:
+            self._note_full(self._quota.reason)
         if statistics.full and now - self._refused_at > _CALM_SECONDS:
             statistics.full = False
             _log.info("outbox.has_room", path=str(self._database.path))
@@ -568,11 +580,12 @@ class Outbox:
 
         Without one, the row stays in the file for good, unsent.
         """
+        stays = dead_letter is None
         with self._changing():
-            self._store.rows.drop(topic, partition, sequence, stays=dead_letter is None)
+            self._store.rows.drop(topic, partition, sequence, stays=stays)
+            self._store.unsendable += stays
             if dead_letter is not None:
                 self._store.append([dead_letter])
-        self.statistics.unsendable += dead_letter is None
         return self._store.placed
 
     @contextmanager

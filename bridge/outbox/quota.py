@@ -59,7 +59,7 @@ class Quota:
         self._max_bytes = max_bytes
         self._wal_bytes = wal_bytes(max_bytes)
         self._left = self._measured = self._whole = max_bytes
-        self._emptied_at = 0
+        self._emptied_at = self._content_bytes = 0
         # What database and WAL take on the disk, and what one transaction may write.
         self.used_bytes = 0
         self.step_bytes = _LEAST_STEP_BYTES
@@ -101,6 +101,8 @@ class Quota:
             self.reason, self._left = min(left.items(), key=lambda item: item[1])
             if self.reason == _LIMIT:
                 self.reason = f"{_LIMIT} is {self._max_bytes}"
+        # What others have of a disk, or a short limit of files, is no use of this one.
+        self._whole = max(self._content_bytes + max(self._left, 0), 1)
         self._measured = self._left
         self._note_use()
 
@@ -120,6 +122,7 @@ class Quota:
         disk = os.statvfs(self._database.path.parent)
         free = disk.f_bavail * disk.f_frsize
         reserve = reserve_bytes(disk.f_blocks * disk.f_frsize)
+        self._content_bytes = pages.total_bytes - pages.free_bytes
         # Pages that are only in the WAL will need a place in the database.
         owed = max(pages.total_bytes - database, 0)
         # What is written takes room in the WAL, and then in the database, as far as no
@@ -129,15 +132,11 @@ class Quota:
         by_disk = min(for_wal, (free - owed - reserve + pages.free_bytes) // 2)
         longest = _longest_file_bytes()
         self._share(min(for_wal, longest) // _STEPS)
-        used = pages.total_bytes - pages.free_bytes
-        left = {
+        return {
             _LIMIT: pages.free_bytes + max(growth, 0),
             _DISK: by_disk,
-            _FILE: longest - longest // _DISK_SHARE - used,
+            _FILE: longest - longest // _DISK_SHARE - self._content_bytes,
         }
-        # On a disk that others have filled, what is left is all that there is.
-        self._whole = max(used + min(left.values()), 1)
-        return left
 
     def _share(self, step_bytes: int) -> None:
         """Keep transactions and the WAL as small as a short disk needs them."""

@@ -61,21 +61,6 @@ _ROW_BYTES = 100
 # object for each record loses speed by that, but no memory.
 _ENVELOPES_KNOWN = 1024
 
-# Rows of the runs in their order, from the run on that holds `after`.
-_DELIVERED = f"""
-SELECT position - (partition << {SEQUENCE_BITS}), ce_id,
-       base_offset + position - (partition << {SEQUENCE_BITS}) - first_sequence
-FROM acknowledged CROSS JOIN rows
-WHERE partition = ?1 AND base_offset >= 0
-  AND first_sequence >= coalesce(
-      (SELECT max(first_sequence) FROM acknowledged
-       WHERE partition = ?1 AND first_sequence <= ?2), 0)
-  AND position BETWEEN (partition << {SEQUENCE_BITS}) + max(first_sequence, ?2 + 1)
-                   AND (partition << {SEQUENCE_BITS}) + last_sequence
-ORDER BY first_sequence, position
-LIMIT ?3
-"""  # noqa: S608 - one number of ours
-
 _Extra = tuple[tuple[str, bytes], ...]
 _encode_extra = msgspec.msgpack.Encoder().encode
 _decode_extra = msgspec.msgpack.Decoder(_Extra).decode
@@ -311,10 +296,23 @@ class Rows:
     ) -> list[Delivered]:
         """Read acknowledged rows after a sequence, in order, as far as kept."""
         partition = self._find(topic, number)
-        cursor = self._connection.execute(
-            _DELIVERED, (partition.number, after, max_rows)
-        )
-        return [Delivered(*values) for values in cursor]
+        found: list[Delivered] = []
+        for run in partition.runs:
+            if run.is_gone or run.last_sequence <= after or len(found) == max_rows:
+                continue
+            base, shift = partition.base, run.base_offset - run.first_sequence
+            for position, ce_id in self._connection.execute(
+                "SELECT position, ce_id FROM rows WHERE position > ? AND position <= ?"
+                " ORDER BY position LIMIT ?",
+                (
+                    base + max(run.first_sequence - 1, after),
+                    base + run.last_sequence,
+                    max_rows - len(found),
+                ),
+            ):
+                sequence = position - base
+                found.append(Delivered(sequence, ce_id, sequence + shift))
+        return found
 
     # -- New rows -------------------------------------------------------------
 

@@ -7,6 +7,9 @@ Metrics and health read them.
 
 from __future__ import annotations
 
+from copy import copy
+from threading import Lock
+
 import msgspec
 
 
@@ -92,5 +95,16 @@ class OutboxStatistics(msgspec.Struct):
     forgotten_ends: int = 0
     # Whether the disk or the limit refuses rows now.
     full: bool = False
-    # `time.monotonic` of the last commit, 0 for none.
+    # `time.monotonic` of the last commit that emptied the buffer, 0 for none.
     committed_at: float = 0.0
+    # Held while a commit is counted.
+    lock: Lock = msgspec.field(default_factory=Lock)
+
+    def copied(self) -> OutboxStatistics:
+        """Return what stood at one moment: no commit is counted by halves."""
+        with self.lock:
+            return msgspec.structs.replace(
+                self,
+                topics={one: copy(count) for one, count in self.topics.items()},
+                dropped=dict(self.dropped),
+            )

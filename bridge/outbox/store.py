@@ -49,10 +49,11 @@ class Store:
             refuse_late,
         )
         self.webhooks = Webhooks(connection)
-        # Its rows; how many records it wrote or holds, how many weren't needed, and how
-        # many that were held weren't.
+        # Its rows; how many records it wrote or holds, how many weren't needed, how many
+        # that were held weren't, and how many rows stay in the file for good.
         self.placed: list[Placed] = []
-        self.committed = self.superseded = self.discarded = 0
+        self.committed = self.superseded = 0
+        self.discarded = self.unsendable = 0
         database.reload = self._load
         with database.errors():
             self._load()
@@ -69,7 +70,8 @@ class Store:
     def transaction(self, *, is_synced: bool = False) -> Iterator[None]:
         """Commit what is done inside as one, or nothing of it: see `Database`."""
         self.placed = []
-        self.committed = self.superseded = self.discarded = 0
+        self.committed = self.superseded = 0
+        self.discarded = self.unsendable = 0
         self.rows.counts = {}
         self.jobs.begin()
         with self._database.transaction(is_synced=is_synced):
@@ -77,10 +79,15 @@ class Store:
             yield
             self.jobs.write()
         self.jobs.committed()
+        with self._statistics.lock:
+            self._count()
+
+    def _count(self) -> None:
         statistics = self._statistics
         statistics.committed += self.committed
         statistics.superseded += self.superseded
         statistics.discarded += self.discarded
+        statistics.unsendable += self.unsendable
         for topic, news in self.rows.counts.items():
             counts = statistics.topics.setdefault(topic, TopicCounts())
             counts.committed += news.committed

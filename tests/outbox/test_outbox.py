@@ -90,8 +90,8 @@ def test_what_is_read_of_partitions_has_earlier_acknowledgements(
 
 def test_a_mistake_of_the_relay_is_not_silent(tmp_path: Path) -> None:
     """No row is passed over, acknowledged twice or refused out of turn."""
-    # Closing it tries once more.
-    with pytest.raises(OutboxDamagedError), opened(tmp_path) as outbox:
+
+    def mistake(outbox: Outbox) -> None:
         append(outbox, numbered(0, 5))
         with pytest.raises(ValueError, match="isn't the first"):
             outbox.refuse("jobs", 0, 2, None)
@@ -99,6 +99,10 @@ def test_a_mistake_of_the_relay_is_not_silent(tmp_path: Path) -> None:
         with pytest.raises(OutboxDamagedError, match="rows before 2 of jobs-0"):
             outbox.states("jobs")
         assert [row.sequence for row in read_all(outbox)] == [1, 2, 3, 4, 5]
+
+    # Closing it tries once more.
+    with pytest.raises(OutboxDamagedError), opened(tmp_path) as outbox:
+        mistake(outbox)
 
 
 def test_a_cancelled_request_harms_nobody(tmp_path: Path) -> None:
