@@ -49,8 +49,8 @@ class Store:
             refuse_late,
         )
         self.webhooks = Webhooks(connection)
-        # Its rows; how many records it wrote or holds, how many weren't needed, how many
-        # that were held weren't, and how many rows stay in the file for good.
+        # Its rows; how many records it wrote or holds, and how many weren't needed; how
+        # many that were held weren't, and how many rows stay in the file for good.
         self.placed: list[Placed] = []
         self.committed = self.superseded = 0
         self.discarded = self.unsendable = 0

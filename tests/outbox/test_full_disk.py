@@ -79,7 +79,9 @@ def test_a_disk_that_the_outbox_fills_is_emptied_by_acknowledgements(
     assert facts["committed"] == facts["acknowledged"]
     assert facts["sequences"] == list(range(1, facts["committed"] + 1))
     assert facts["committed"] > 8000
-    assert facts["events"] == ["buffer.overflow", "buffer.has_room"]
+    # Reported once, however long it lasts.
+    assert facts["events"].count("buffer.overflow") == 1
+    assert facts["events"].count("outbox.full") <= 1
 
 
 def test_jobs_are_exact_on_a_full_disk(tmp_path: Path) -> None:
