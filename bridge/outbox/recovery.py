@@ -57,6 +57,7 @@ _TABLES: Final[dict[str, Any]] = {
     "jobs": tuple[int, int, bytes, str, str | None, int, int, int],
     "ended": tuple[int, bytes, int],
     "deliveries": tuple[int, bytes, int],
+    "held": tuple[int, int, int | None, bytes, int],
     "gaps": tuple[int, str, bytes, int, int],
     "replayed": tuple[str],
 }
@@ -197,68 +198,63 @@ class _Copy:
         self.oldest_us: int | None = None
 
     def run(self) -> None:
+        """Copy in steps: all of a transaction's pages are in memory until its end."""
+        target = self._target
         with closing(self._source):
             with self._reads():
                 # Then a file that is too short is read as far as it goes.
                 self._source.execute("PRAGMA writable_schema = ON")
-            with self._target.transaction():
-                execute = self._target.connection.execute
-                for table, kind in _TABLES.items():
+            for table, kind in _TABLES.items():
+                with target.transaction():
                     self._copy_table(table, kind)
-                execute(
+            with target.transaction():
+                target.connection.execute(
                     "DELETE FROM jobs WHERE account NOT IN (SELECT id FROM accounts)"
                 )
-                with self._reads():
-                    self._copy_held()
-                with self._reads():
-                    self._copy_rows()
-                recovered = Recovered(
-                    self.lost,
-                    # Where not all was read, nobody knows how old the rest was.
-                    None if self.reason else self.oldest_us,
-                    time.time_ns() // 1000,
-                )
-                execute(
-                    "INSERT INTO meta VALUES (?, ?)",
-                    (RECOVERED, msgspec.json.encode(recovered).decode()),
-                )
+            with self._reads():
+                self._copy_rows()
+        # Where not all was read, nobody knows how old the rest was.
+        since_us = None if self.reason else self.oldest_us
+        recovered = Recovered(self.lost, since_us, time.time_ns() // 1000)
+        value = msgspec.json.encode(recovered).decode()
+        with target.transaction():
+            target.connection.execute(
+                "INSERT INTO meta VALUES (?, ?)", (RECOVERED, value)
+            )
 
     def _copy_table(self, table: str, kind: Any) -> None:
         places = ", ".join("?" * len(kind.__args__))
         statement = f"INSERT OR IGNORE INTO {table} VALUES ({places})"  # noqa: S608
+        is_held = table == "held"
+        for values in self._all_of(table):
+            try:
+                checked = _checked(values, kind)
+                if is_held:
+                    decode_held(checked)
+            except sqlite3.DatabaseError as error:
+                self.lost += is_held
+                self.reason = str(error)
+                continue
+            copied = self._target.connection.execute(statement, checked).rowcount
+            self.rows += copied if is_held else 0
+
+    def _all_of(self, table: str) -> Iterator[tuple[Any, ...]]:
+        """Give a table's rows; at a damage also those from the other end up to it."""
         for order in ("", " ORDER BY 1 DESC"):
             try:
-                for values in self._source.execute(f"SELECT * FROM {table}{order}"):  # noqa: S608
-                    with suppress(sqlite3.DatabaseError):
-                        self._target.connection.execute(
-                            statement, _checked(values, kind)
-                        )
+                yield from self._source.execute(f"SELECT * FROM {table}{order}")  # noqa: S608
             except sqlite3.Error as error:
-                # From the other end, up to the damage.
                 self.reason = str(error)
             else:
                 break
 
-    def _copy_held(self) -> None:
-        columns = "place, due_us, ended_us, record, checksum"
-        for values in self._source.execute(f"SELECT {columns} FROM held"):  # noqa: S608
-            try:
-                decode_held(values)
-            except sqlite3.DatabaseError as error:
-                self.lost += 1
-                self.reason = str(error)
-                continue
-            self._target.connection.execute(
-                "INSERT INTO held VALUES (?, ?, ?, ?, ?)", values
-            )
-            self.rows += 1
-
     def _copy_rows(self) -> None:
         rows = Rows(self._target.connection)
         rows.load()
-        # The next process may commit before it reaches Kafka.
-        for topic, count in rows.topics.items():
-            rows.open_topic(topic, count, None)
+        with self._target.transaction():
+            # The next process may commit before it reaches Kafka.
+            for topic, count in rows.topics.items():
+                rows.open_topic(topic, count, None)
         envelopes = {
             number: Envelope(*values)
             for number, *values in self._source.execute("SELECT * FROM envelopes")
@@ -276,10 +272,7 @@ class _Copy:
             "SELECT id, topic, partition, acknowledged_sequence FROM partitions"
             " ORDER BY id"
         ).fetchall():
-            after = max(known, acknowledged.get(number, 0))
-            if partition >= rows.partition_count(topic):
-                rows.open_topic(topic, partition + 1, None)
-            for found in self._waiting(number, after):
+            for found in self._waiting(number, max(known, acknowledged.get(number, 0))):
                 records = []
                 for values in found:
                     try:
@@ -287,11 +280,15 @@ class _Copy:
                     except sqlite3.DatabaseError as error:
                         self.lost += 1
                         self.reason = str(error)
-                rows.restore(topic, partition, records)
+                with self._target.transaction():
+                    if partition >= rows.partition_count(topic):
+                        rows.open_topic(topic, partition + 1, None)
+                    rows.restore(topic, partition, records)
                 self.rows += len(records)
-                for record in records:
-                    oldest = self.oldest_us or record.received_at_us
-                    self.oldest_us = min(oldest, record.received_at_us)
+                ages = [record.received_at_us for record in records]
+                if self.oldest_us is not None:
+                    ages.append(self.oldest_us)
+                self.oldest_us = min(ages, default=None)
 
     def _waiting(self, number: int, after: int) -> Iterator[list[tuple[Any, ...]]]:
         """Give a partition's waiting rows in steps, past those that can't be read."""
