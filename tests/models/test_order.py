@@ -72,7 +72,7 @@ _steps = st.lists(
             _progresses,
             st.sampled_from((None, "data:,1")),
         ),
-        st.tuples(st.just("take"), _jobs, _statuses, st.integers(0, 9)),
+        st.tuples(st.just("take"), _jobs, _statuses, st.integers(0, 4)),
         st.tuples(st.just("heal"), _jobs, _statuses, st.sets(_gaps)),
         st.tuples(st.just("release"), st.integers(0, 3), st.sets(_gaps)),
     ),

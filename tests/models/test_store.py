@@ -444,6 +444,22 @@ class StoreAgainstModel(OutboxFiles):
         self.replace_by(path)
         self.begin_life()
 
+    @precondition(_is_rare)
+    @rule(lost=_events, rows=st.integers(1, 12), later=_events)
+    def lose_power(
+        self,
+        lost: list[tuple[str, bool]],
+        rows: int,
+        later: list[tuple[str, bool]],
+    ) -> None:
+        """Kafka has what the file has lost; later events get the same sequences."""
+        self.copy_files()
+        self.append(lost)
+        for partition in range(len(self.logs["jobs"])):
+            self._deliver("jobs", partition, rows, is_acknowledged=True)
+        self.put_back()
+        self.append(later)
+
     # -- What must hold -------------------------------------------------------
 
     @invariant()

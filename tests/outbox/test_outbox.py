@@ -215,13 +215,13 @@ def test_a_lock_of_a_persons_shell_is_waited_for(
             other.execute("BEGIN IMMEDIATE")
             outbox.offer(numbered(5, 5))
             assert outbox.commit() == []
-            assert outbox.is_stuck
+            found = [outbox.is_stuck]
             assert len(read_all(outbox)) == 5
             with pytest.raises(OutboxFullError):
                 outbox.rewind("jobs", 0, 0, 0, 0)
             other.execute("ROLLBACK")
         assert outbox.commit()
-        assert not outbox.is_stuck
+        assert [*found, outbox.is_stuck] == [True, False]
     assert [line["reason"] for line in lines] == ["database is locked"]
 
 

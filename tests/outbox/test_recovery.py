@@ -7,6 +7,7 @@ import random
 import sqlite3  # noqa: TID251 - finds a table's page
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -215,7 +216,7 @@ def _fill_all(path: Path) -> None:
 
 def _look(outbox: Outbox) -> dict[str, Any]:
     memory = outbox.memory
-    known = [
+    known: list[Future[Any]] = [
         outbox.replayed(["letter"]),
         outbox.held(9),
         outbox.take(delivery("d", "w")),

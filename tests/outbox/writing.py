@@ -44,6 +44,8 @@ def main() -> None:
                 for topic, partition, rows in placed:
                     first, last = rows[0].sequence, rows[-1].sequence
                     outbox.acknowledge(topic, partition, first, last, first, 10)
+                # It writes what was acknowledged.
+                outbox.states("jobs")
 
 
 if __name__ == "__main__":
