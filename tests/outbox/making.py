@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -117,12 +118,50 @@ def opened(path: Path, **options: Any) -> Iterator[Outbox]:
         outbox = make_outbox(directory, **options)
         try:
             if not outbox.knows(["jobs", "dlq", "gaps"]):
-                for topic in ("jobs", "dlq", "gaps"):
-                    outbox.open_topic(topic, 1, None)
-                    outbox.continue_behind(topic, {0: (0, 0, ())})
+                open_topics(outbox, "jobs", "dlq", "gaps")
             yield outbox
         finally:
             outbox.close()
+
+
+def open_topics(outbox: Outbox, *topics: str, partitions: int = 1) -> None:
+    """Open topics whose logs are empty, as the relay does."""
+    for topic in topics:
+        outbox.open_topic(topic, partitions, None)
+        empty = dict.fromkeys(range(partitions), (0, 0, ()))
+        outbox.continue_behind(topic, empty)
+
+
+@contextmanager
+def threaded(
+    outbox: Outbox,
+) -> Iterator[dict[tuple[str, int], list[StoredRecord]]]:
+    """Commit and deliver in a thread of its own; gives the rows by partition."""
+    logs: dict[tuple[str, int], list[StoredRecord]] = {}
+    ends = threading.Event()
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while outbox.has_work or not ends.wait(0.001):
+                if outbox.has_work or outbox.has_acknowledgements:
+                    for topic, partition, rows in outbox.commit():
+                        log = logs.setdefault((topic, partition), [])
+                        first, last = rows[0].sequence, rows[-1].sequence
+                        outbox.acknowledge(topic, partition, first, last, len(log), 1)
+                        log += rows
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield logs
+    finally:
+        ends.set()
+        thread.join(20)
+        if errors:
+            raise errors[0]
 
 
 def append(outbox: Outbox, records: list[Record]) -> list[StoredRecord]:

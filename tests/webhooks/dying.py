@@ -17,7 +17,7 @@ from bridge.settings import Secret, WebhookSettings
 from bridge.webhooks.receiver import Receiver, Recipient
 from bridge.webhooks.statistics import WebhookStatistics
 from bridge.webhooks.steady import steady_clock
-from tests.outbox.making import running
+from tests.outbox.making import opened, threaded
 from tests.webhooks.making import CLIENT_ID, SECRET, make_of
 
 
@@ -37,5 +37,5 @@ async def _main(outbox: Outbox) -> None:
 
 
 if __name__ == "__main__":
-    with running(Path(sys.argv[1])) as opened:
-        trio.run(_main, opened)
+    with opened(Path(sys.argv[1])) as of_this, threaded(of_this):
+        trio.run(_main, of_this)

@@ -15,13 +15,14 @@ import pytest
 import trio
 
 from bridge.events import dead_letter
+from bridge.events.record import StoredRecord
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.settings import OutboxSettings, Secret, WebhookSettings
 from bridge.webhooks.holding import Holding
 from bridge.webhooks.receiver import Receiver, Recipient
 from bridge.webhooks.statistics import Release, WebhookStatistics
 from bridge.webhooks.steady import steady_clock
-from tests.outbox.making import Log, fresh, spread, threaded
+from tests.outbox.making import open_topics, threaded
 from tests.rules.intake import Outlet, event, status
 from tests.sandbox.client import wait_until
 from tests.webhooks.making import (
@@ -41,6 +42,9 @@ from tests.webhooks.making import (
 _LONG_SECONDS = 1.0
 _GAPS = ("gap-1",)
 
+# The rows that Kafka has, by topic and partition.
+_Log = dict[tuple[str, int], list[StoredRecord]]
+
 
 class _Bridge:
     """
@@ -53,7 +57,7 @@ class _Bridge:
         released: How many, and what became of them.
     """
 
-    def __init__(self, outbox: Outbox, log: Log, hold_seconds: float) -> None:
+    def __init__(self, outbox: Outbox, log: _Log, hold_seconds: float) -> None:
         self.healed: list[tuple[str, tuple[str, ...]]] = []
         self.heard: list[int | None] = []
         self._outbox = outbox
@@ -111,8 +115,8 @@ class _Bridge:
         """Give what stands on a topic: job, status and origin of each record."""
         values = [
             (json.loads(row.value), row.envelope.origin)
-            for (name, _), lane in self._log.rows.items()
-            for row in lane
+            for (name, _), rows in self._log.items()
+            for row in rows
             if name == topic
         ]
         return [(told["request_id"], told["status"], by) for told, by in values]
@@ -124,17 +128,17 @@ async def _bridge(path: Path, hold_seconds: float = 0.2) -> AsyncIterator[_Bridg
     with OutboxDirectory(path) as directory:
         settings = OutboxSettings(dir=path)
         outbox = Outbox(directory, settings, refuse_late=refuse_late)
-        with threaded(outbox), Log(outbox) as log:
+        open_topics(outbox, "jobs", "jobs.dlq")
+        with threaded(outbox) as log:
             async with _in_front_of(outbox, log, hold_seconds) as bridge:
                 yield bridge
+        outbox.close()
 
 
 @asynccontextmanager
 async def _in_front_of(
-    outbox: Outbox, log: Log, hold_seconds: float
+    outbox: Outbox, log: _Log, hold_seconds: float
 ) -> AsyncIterator[_Bridge]:
-    for topic in ("jobs", "jobs.dlq"):
-        outbox.open_topic(topic, spread(1), fresh(1), None).result(10)
     bridge = _Bridge(outbox, log, hold_seconds)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(bridge.holding.run)
