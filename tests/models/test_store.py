@@ -143,6 +143,7 @@ class StoreAgainstModel(OutboxFiles):
         for record in self.pending:
             topic, partition, row = rows[_number(record)]
             assert (row.key, row.value) == (record.key, record.value)
+            self.ce_ids[_number(row)] = row.ce_id
             assert partition == self.place(record)
             lane = self.model.topics[topic][partition]
             lane.add(_number(record))
