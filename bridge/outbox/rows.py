@@ -445,14 +445,15 @@ class Rows:
         if partition.resume_offset is None:
             partition.floor_offset = end_offset
         if last_sequence > partition.acknowledged:
-            first = partition.acknowledged + 1
+            first, clashes = partition.acknowledged + 1, False
             for position, ce_id in self._connection.execute(
                 "SELECT position, ce_id FROM rows WHERE position BETWEEN ? AND ?",
                 (partition.base + first, partition.base + last_sequence),
             ):
-                if ce_id in found:
+                clashes = ce_id not in found
+                if not clashes:
                     first = position - partition.base + 1
-            if first <= min(last_sequence, partition.last):
+            if clashes:
                 above = max(last_sequence, partition.last)
                 by = above + 1 - first
                 self._connection.execute(
