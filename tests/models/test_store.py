@@ -86,6 +86,8 @@ class StoreAgainstModel(OutboxFiles):
     def begin_life(self) -> None:
         """Forget what only a process knows."""
         self.is_open: set[str] = set()
+        # What the log had already when an epoch began: the offset by number.
+        self.found: dict[tuple[str, int], dict[int, int]] = {}
         self.pending = []
         self.counts: dict[str, Counter[str]] = {
             topic: Counter(found=len(self.model.waiting(topic))) for topic in self.logs
@@ -229,13 +231,14 @@ class StoreAgainstModel(OutboxFiles):
             own = log.own(lane.resume_offset)
             seen = max((sequence for sequence, _ in own.values()), default=0)
             found = {
-                number
-                for sequence, number in own.values()
+                row: offset
+                for offset, (sequence, row) in own.items()
                 if lane.acknowledged < sequence <= lane.last
             }
             if not self.is_confirmed(lane, log):
                 self.rewind(topic, number, seen)
-                seen, found = 0, set()
+                seen, found = 0, {}
+            self.found[topic, number] = found
             shown = seen, len(log.records), {self.ce_ids[one] for one in found}
             self.outbox.continue_behind(topic, {number: shown})
             lane.continue_behind(seen, len(log.records), found)
@@ -303,13 +306,10 @@ class StoreAgainstModel(OutboxFiles):
 
     def acknowledge_found(self, topic: str, partition: int) -> int:
         """Acknowledge the rows that the log has already; give the last of them."""
-        lane, log = self.model.topics[topic][partition], self.logs[topic][partition]
-        if lane.resent:
-            return lane.acknowledged
-        offsets = {
-            number: offset
-            for offset, (_, number) in log.own(lane.resume_offset).items()
-        }
+        lane, offsets = (
+            self.model.topics[topic][partition],
+            self.found[topic, partition],
+        )
         for row in self.outbox.read(topic, partition, lane.acknowledged, 99, 10**9):
             if _number(row) not in offsets:
                 break
