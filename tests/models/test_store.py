@@ -235,8 +235,9 @@ class StoreAgainstModel(OutboxFiles):
                 for offset, (sequence, row) in own.items()
                 if lane.acknowledged < sequence <= lane.last
             }
-            if not self.is_confirmed(lane, log):
-                self.rewind(topic, number, seen)
+            if not self.is_confirmed(lane, log) and self.rewind(
+                topic, number, seen, min(found.values(), default=len(log.records))
+            ):
                 seen, found = 0, {}
             self.found[topic, number] = found
             shown = seen, len(log.records), {self.ce_ids[one] for one in found}
@@ -255,20 +256,23 @@ class StoreAgainstModel(OutboxFiles):
             return log.holds(offset, lane.rows[last])
         return offset <= len(log.records)
 
-    def rewind(self, topic: str, partition: int, seen: int) -> None:
-        """Have rows sent again that the log lost."""
+    def rewind(self, topic: str, partition: int, seen: int, first: int) -> bool:
+        """Have rows sent again that the log lost; gives whether it lost any."""
         lane, log = self.model.topics[topic][partition], self.logs[topic][partition]
         kept = self.outbox.delivered(topic, partition, 0, 10**6)
         there = [row.sequence for row in kept if self.has(log, row)]
         confirmed = max(there, default=kept[0].sequence - 1 if kept else 0)
-        if not kept or confirmed >= lane.acknowledged:
-            confirmed, seen = lane.acknowledged, 0
-        else:
-            seen = max(seen, lane.acknowledged)
+        is_lost = bool(kept) and confirmed < lane.acknowledged
         end = len(log.records)
+        if is_lost:
+            seen = max(seen, lane.acknowledged)
+        else:
+            # What the log has is not sent again, nor passed over by the next epoch.
+            confirmed, seen, end = lane.acknowledged, 0, first
         again = self.outbox.rewind(topic, partition, confirmed, end, seen)
         assert again == lane.rewind(confirmed, end, seen)
         self.counts[topic]["resent"] += again
+        return is_lost
 
     def has(self, log: Log, row: Delivered) -> bool:
         """Whether a log has an acknowledged row."""
