@@ -314,10 +314,12 @@ class StoreAgainstModel(OutboxFiles):
             self.model.topics[topic][partition],
             self.found[topic, partition],
         )
-        for row in self.outbox.read(topic, partition, lane.acknowledged, 99, 10**9):
-            if _number(row) not in offsets:
+        # It reads up to a hole.
+        while rows := self.outbox.read(topic, partition, lane.acknowledged, 1, 10**9):
+            number = _number(rows[0])
+            if number not in offsets:
                 break
-            self.acknowledge(topic, partition, [row], offsets[_number(row)])
+            self.acknowledge(topic, partition, rows, offsets[number])
         return lane.acknowledged
 
     @staticmethod

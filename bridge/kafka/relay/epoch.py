@@ -392,8 +392,8 @@ async def _settle(
     if confirmed is None:
         confirmed = state.acknowledged_sequence
     if confirmed >= state.acknowledged_sequence:
-        # What was lost is no longer kept. What the log has is not sent again, nor passed
-        # over by the next epoch.
+        # What was lost is no longer kept. What the log has is not sent again, nor is it
+        # passed over by the next epoch.
         end = min(tail.found.values(), default=end)
         group.outbox.rewind(topic, number, state.acknowledged_sequence, end, 0)
         return tail
