@@ -233,7 +233,7 @@ class StoreAgainstModel(OutboxFiles):
             found = {
                 row: offset
                 for offset, (sequence, row) in own.items()
-                if lane.acknowledged < sequence <= lane.last
+                if lane.acknowledged < sequence
             }
             if not self.is_confirmed(lane, log) and self.rewind(
                 topic, number, seen, min(found.values(), default=len(log.records))
