@@ -66,11 +66,9 @@ _TESTS = Path(__file__).parent
 # Tests of packages that will be rebuilt, at inner interfaces that won't be there.
 _OLD = {
     "kafka",
-    "outbox",
     "recovery",
     "reconciliation",
     "webhooks",
-    "test_healing.py",
     "test_service.py",
 }
 

@@ -8,6 +8,7 @@ one range, and need no second index.
 
 from __future__ import annotations
 
+import os
 import sqlite3  # noqa: TID251 - the outbox is SQLite
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from bridge.errors import (
     OutboxFormatError,
     OutboxFullError,
 )
+from bridge.outbox.directory import open_own
 
 
 __all__ = [
@@ -202,13 +204,7 @@ _DAMAGES = frozenset(
 
 
 class Pages(msgspec.Struct, frozen=True):
-    """
-    What the database takes, once its WAL is emptied into it.
-
-    Attributes:
-        total_bytes: All pages.
-        free_bytes: Those of them that hold nothing.
-    """
+    """What the database takes, once its WAL is emptied into it; and what is free."""
 
     total_bytes: int
     free_bytes: int
@@ -239,16 +235,8 @@ class Database:
     One outbox's file, open.
 
     Memory mirrors parts of it, and a transaction changes both: `reload` reads the
-    mirrors again where one was rolled back.
-
-    Args:
-        path: The database file; made if it doesn't exist.
-        max_bytes: What database and WAL may take together.
-
-    Attributes:
-        path: The database file.
-        connection: In autocommit mode, in WAL mode with `synchronous=NORMAL`.
-        outbox_id: The UUID that the outbox got when its file was made.
+    mirrors again where one was rolled back. `outbox_id` is the UUID that the outbox got
+    when its file was made.
 
     Raises:
         OutboxDamagedError: The file can't be read.
@@ -260,6 +248,8 @@ class Database:
         self.path = path
         self._is_synced = False
         self.reload: Callable[[], None] = lambda: None
+        # SQLite would follow a link, and let everybody read the file.
+        os.close(open_own(path))
         try:
             self.connection = sqlite3.connect(
                 path,
@@ -327,9 +317,7 @@ class Database:
         """
         Commit what is done inside as one, or nothing of it.
 
-        Args:
-            is_synced: Have it on the disk itself by its end, so that a power loss
-                doesn't take it, nor anything before.
+        If it is synced, it is on the disk itself by its end: no power loss takes it.
 
         Raises:
             OutboxFullError: The same may succeed later; all is undone.
@@ -355,26 +343,14 @@ class Database:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """
-        Translate SQLite's errors.
-
-        Raises:
-            OutboxFullError: The same may succeed later.
-            OutboxDamagedError: It will not.
-        """
+        """Translate SQLite's errors: see `translated`."""
         try:
             yield
         except sqlite3.Error as error:
             raise translated(error, self.path) from error
 
     def checkpoint(self) -> None:
-        """
-        Empty the WAL into the database and make its file short.
-
-        Raises:
-            OutboxFullError: There is no room for it; nothing is lost by that.
-            OutboxDamagedError: A file can't be used any more.
-        """
+        """Empty the WAL into the database and make its file short."""
         with self.errors():
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
@@ -399,14 +375,10 @@ def wal_bytes(max_bytes: int) -> int:
 
 def check_format(connection: sqlite3.Connection, path: Path) -> bool:
     """
-    Check that a database is an outbox of this format.
-
-    Returns:
-        Whether it holds anything.
+    Check that a database is an outbox of this format; gives whether it holds anything.
 
     Raises:
         OutboxFormatError: It isn't one, and it is whole.
-        OutboxDamagedError: It isn't whole.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
@@ -431,9 +403,8 @@ def translated(error: sqlite3.Error, path: Path) -> OutboxError:
     """
     Say in the bridge's terms what an error of the open file means.
 
-    Returns:
-        `OutboxFullError` if the same may succeed later, `OutboxDamagedError` if not,
-        and just an `OutboxError` where SQLite was asked for nonsense.
+    `OutboxFullError` if the same may succeed later, `OutboxDamagedError` if not, and
+    just an `OutboxError` where SQLite was asked for nonsense.
     """
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:

@@ -1,8 +1,8 @@
 """
 The outbox's directory: made, checked and locked for one process.
 
-Only the directory is dealt with here; the database file inside it belongs to
-`schema` and `store`. `look_at` says what would come of it, and changes nothing.
+Only the directory is dealt with here; the file inside it belongs to `database`.
+`look_at` reports what would come of it, and changes nothing.
 """
 
 from __future__ import annotations
@@ -11,16 +11,20 @@ import errno
 import fcntl
 import os
 import re
+import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import msgspec
+import structlog
 
 from bridge.errors import OutboxDirectoryError, OutboxLockedError
 
 
-__all__ = ["DirectoryState", "OutboxDirectory", "look_at"]
+__all__ = ["DirectoryState", "OutboxDirectory", "look_at", "open_own"]
+
+_log = structlog.get_logger("bridge.outbox")
 
 # SQLite's WAL needs shared memory and working locks: https://sqlite.org/wal.html
 # says that it doesn't work over a network file system.
@@ -44,8 +48,7 @@ class OutboxDirectory:
     """
     A directory that this process alone may use, from entry to exit.
 
-    Args:
-        path: Where the outbox lives; made with mode 0700 if it doesn't exist.
+    It is made with mode 0700 if it doesn't exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -90,13 +93,16 @@ class OutboxDirectory:
             raise _unusable(self.path, reason) from error
         except OSError as error:
             raise _unusable(self.path, error) from error
+        # Volumes of Kubernetes often are, so that it can't be an error.
+        if self.path.stat().st_mode & stat.S_IWOTH:
+            _log.warning(
+                "outbox.directory_open",
+                path=str(self.path),
+                advice="any user may put files there: chmod o-w, or use a subdirectory",
+            )
 
     def _lock(self) -> None:
-        path = self.path / "lock"
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise _unusable(self.path, error) from error
+        descriptor = open_own(self.path / "lock")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -120,35 +126,50 @@ class OutboxDirectory:
         self._lock_file = descriptor
 
 
+def open_own(path: Path, flags: int = 0) -> int:
+    """
+    Open a file of the outbox for writing; made for this user alone.
+
+    Raises:
+        OutboxDirectoryError: It is a link, which another user may have put there to
+            have its target overwritten, or it can't be opened.
+    """
+    flags |= os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags, 0o600)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OutboxDirectoryError(
+                f"outbox.dir: {path} is a symbolic link; remove it, and see who may"
+                " write to that directory"
+            ) from error
+        raise OutboxDirectoryError(
+            f"outbox.dir: {path} can't be opened ({error.strerror}); check that the"
+            " disk has room and that this user may write to the file"
+            " (BRIDGE_OUTBOX_DIR, --outbox-dir)"
+        ) from error
+
+
 class DirectoryState(msgspec.Struct, frozen=True):
-    """
-    What a directory is like.
+    """What a directory is like."""
 
-    Attributes:
-        exists: Whether it is there; if not, it can be made.
-        file_system: The type of file system that it lies on, where that can be told.
-        is_held: Whether a process has it.
-        holder: That process's id, if it could be read.
-        total_bytes: The size of the disk.
-        free_bytes: What this user may still write there.
-    """
-
+    # Whether it is there; if not, it can be made.
     exists: bool
+    # The type of its file system, where that can be found out.
     file_system: str | None
+    # Whether a process has it, and that process's id, if it could be read.
     is_held: bool
     holder: int | None
+    # The size of the disk, and what this user may still write there.
     total_bytes: int
     free_bytes: int
 
 
 def look_at(path: Path) -> DirectoryState:
     """
-    Tell whether a directory would do, without making or keeping anything.
+    Say whether a directory would do, without making or keeping anything.
 
     To see whether it is held, its lock is shared for some microseconds if it is free.
-
-    Args:
-        path: Where the outbox would live.
 
     Raises:
         OutboxDirectoryError: It can't be made or written, or lies on a network file
@@ -192,7 +213,7 @@ def _is_read_only(path: Path) -> bool:
 def _holder(lock: Path) -> tuple[bool, int | None]:
     """Tell whether a lock is held, and by whom."""
     try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False, None
     except OSError as error:
@@ -208,12 +229,7 @@ def _holder(lock: Path) -> tuple[bool, int | None]:
 
 
 def _local_file_system(path: Path) -> str | None:
-    """
-    Name a path's file system.
-
-    Raises:
-        OutboxDirectoryError: It is one of a network.
-    """
+    """Name a path's file system; `OutboxDirectoryError` if it is one of a network."""
     file_system = _file_system_of(path)
     if file_system in _NETWORK_FILE_SYSTEMS:
         raise OutboxDirectoryError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sqlite3  # noqa: TID251 - the outbox is SQLite
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -51,6 +52,11 @@ _FORGOTTEN_AT_ONCE = 250
 _SPARE_SHARE = 100
 
 
+# The clock of digests: a system clock that is set forgets none early, while this
+# process runs.
+_BEGAN_US = (time.time_ns() - time.monotonic_ns()) // 1000
+
+
 class _Verdict(StrEnum):
     """What is wrong with an event's place in its job."""
 
@@ -65,23 +71,17 @@ class _Verdict(StrEnum):
 
 
 class Job(msgspec.Struct, gc=False):
-    """
-    A job in flight, as far as committed events and the running transaction report.
+    """A job in flight, as committed events and the running transaction report it."""
 
-    Attributes:
-        place: Its number in the table.
-        status: The furthest that was reported.
-        progress: The highest that was reported with that status, if any was.
-        last_seen_us: When its last event was read, microseconds since the epoch.
-        fingerprint: The checksum of that event's key, value and preview.
-        partition: Of the topic of its events; below 0 while it has none.
-    """
-
+    # Its number in the table.
     place: int
+    # The furthest that was reported, and the highest progress with that status.
     status: str
     progress: str | None
+    # When its last event was read; the checksum of its key, value and preview.
     last_seen_us: int
     fingerprint: int
+    # Of the topic of its events; below 0 while it has none.
     partition: int = -1
 
 
@@ -89,12 +89,8 @@ class Digests:
     """
     A table of digests that forgets the oldest; numbered without a hole.
 
-    So the first and the last number tell how many it has, and the oldest are found
+    So the first and the last number say how many it has, and the oldest are found
     without an index.
-
-    Args:
-        connection: The outbox's file.
-        table: Its name: of the same columns as `ended`.
     """
 
     def __init__(self, connection: sqlite3.Connection, table: str) -> None:
@@ -106,30 +102,26 @@ class Digests:
         known = f"SELECT 1 FROM {self._table} WHERE digest = ?"  # noqa: S608
         return self._execute(known, (digest,)).fetchone() is not None
 
-    def add(self, digest: bytes, at_us: int) -> bool:
+    def add(self, digest: bytes) -> bool:
         """Add one, as of now; False if it is known."""
         return (
             self._execute(
                 f"INSERT INTO {self._table} (digest, at_us) VALUES (?, ?)"  # noqa: S608
                 " ON CONFLICT (digest) DO NOTHING",
-                (digest, at_us),
+                (digest, _now_us()),
             ).rowcount
             == 1
         )
 
-    def forget(self, before_us: int, most: int) -> tuple[int, int]:
-        """
-        Forget some that are older than a moment, or too many.
-
-        Returns:
-            How many are left, and how many of those forgotten were not too old.
-        """
+    def forget(self, keep_seconds: float, most: int) -> tuple[int, int]:
+        """Forget some; gives how many are left, and how many went that aren't old."""
         first, last = self._execute(
             f"SELECT (SELECT min(id) FROM {self._table}),"  # noqa: S608
             f" (SELECT max(id) FROM {self._table})"
         ).fetchone()
         if first is None:
             return 0, 0
+        before_us = _now_us() - int(keep_seconds * 1_000_000)
         young = self._execute(
             f"SELECT id FROM {self._table} WHERE id < ? AND at_us >= ?"  # noqa: S608
             " ORDER BY id LIMIT 1",
@@ -144,19 +136,14 @@ class Digests:
 
 
 class _Account:
-    """
-    The jobs of one account.
-
-    Attributes:
-        number: Its number in the table of accounts.
-        jobs: Those in flight by key, the one seen longest ago first.
-        finished: How many of its jobs have ended since the start.
-    """
+    """The jobs of one account, which has a number in the table of accounts."""
 
     __slots__ = ("_salt", "finished", "jobs", "number")
 
     def __init__(self, number: int, ce_source: str) -> None:
         self.number = number
+        # Those in flight, the one seen longest ago first; and how many have ended since
+        # the start.
         self.jobs: OrderedDict[bytes, Job] = OrderedDict()
         self.finished = 0
         self._salt = blake2b(ce_source.encode()).digest()
@@ -167,17 +154,7 @@ class _Account:
 
 
 class Jobs:
-    """
-    The tables `jobs` and `ended`; the Kafka thread writes, any thread reads.
-
-    Args:
-        connection: The outbox's file.
-        settings: How many jobs are remembered, and for how long.
-        statistics: Where it is counted what becomes of jobs.
-        account_number: Gives an account's number in the table of accounts.
-        refuse_late: Gives the dead letter of a record that comes after its job's last
-            one. None publishes such a record, marked.
-    """
+    """The tables `jobs` and `ended`; the Kafka thread writes, any thread reads."""
 
     def __init__(
         self,
@@ -278,11 +255,7 @@ class Jobs:
         self, records: Sequence[Record], sums: Sequence[int]
     ) -> tuple[Sequence[Record], list[Job | None], set[int]]:
         """
-        Judge what the transaction is about to append, in its order.
-
-        Args:
-            records: Those that have a key and a status are judged.
-            sums: The checksum of each one's key and value.
+        Judge what the transaction is about to append, by key and status, in its order.
 
         Returns:
             What is to be written: marked, or a dead letter, where that must be; the job
@@ -319,7 +292,7 @@ class Jobs:
             self._changed.pop(job.place, None)
             if self._new.pop(job.place, None) is None:
                 self._gone.append(job.place)
-            self._end(account, key, record.received_at_us)
+            self._end(account, key)
             return job, None
         verdict = None
         if total == job.fingerprint:
@@ -345,7 +318,7 @@ class Jobs:
         self._last_place += 1
         job = Job(self._last_place, record.status, record.progress, at_us, total)
         if record.status in TERMINAL_STATUSES:
-            self._end(account, key, at_us)
+            self._end(account, key)
         else:
             self._count += 1
             account.jobs[key] = job
@@ -393,7 +366,8 @@ class Jobs:
     def expire(self, now_us: int) -> None:
         """Forget what is too old or too much; belongs into a transaction."""
         settings, statistics = self._settings, self._statistics
-        before_us = now_us - int(settings.keep_jobs_seconds * 1_000_000)
+        # A clock that is set, in whichever direction, forgets no job early.
+        before_us = min(now_us, _now_us()) - int(settings.keep_jobs_seconds * 1_000_000)
         with self._lock:
             old = 0
             for account in self._accounts.values():
@@ -415,8 +389,9 @@ class Jobs:
                 self._count -= len(forgotten)
                 self._delete([job.place for _, _, job in forgotten])
                 statistics.forgotten_jobs += len(forgotten)
-        before_us = now_us - int(settings.keep_ended_seconds * 1_000_000)
-        left, early = self._ended.forget(before_us, settings.max_ended_jobs)
+        left, early = self._ended.forget(
+            settings.keep_ended_seconds, settings.max_ended_jobs
+        )
         statistics.ended_jobs = left
         statistics.forgotten_ends += early
 
@@ -438,9 +413,9 @@ class Jobs:
         self._accounts = {**self._accounts, ce_source: account}
         return account
 
-    def _end(self, account: _Account, key: bytes, at_us: int) -> None:
+    def _end(self, account: _Account, key: bytes) -> None:
         self._ends.append(account)
-        self._ended.add(account.digest(key), at_us)
+        self._ended.add(account.digest(key))
 
     def _delete(self, places: Sequence[int]) -> None:
         self._executemany("DELETE FROM jobs WHERE id = ?", [(one,) for one in places])
@@ -471,6 +446,10 @@ class Jobs:
 
     def _count_mark(self, verdict: _Verdict) -> None:
         self._marks[verdict] = self._marks.get(verdict, 0) + 1
+
+
+def _now_us() -> int:
+    return _BEGAN_US + time.monotonic_ns() // 1000
 
 
 def _in_flight(request_id: str, job: Job) -> JobInFlight:

@@ -20,12 +20,7 @@ _STOPPED = "stopped"
 
 
 class Remembered:
-    """
-    The tables `accounts` and `gaps`; all but `read` belongs into a transaction.
-
-    Args:
-        connection: The outbox's file.
-    """
+    """The tables `accounts` and `gaps`; all but `read` belongs into a transaction."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._execute = connection.execute

@@ -23,7 +23,7 @@ from bridge.events.record import Record, StoredRecord
 from bridge.outbox.database import Database
 from bridge.outbox.directory import OutboxDirectory
 from bridge.outbox.jobs import Jobs
-from bridge.outbox.pressure import Pressure
+from bridge.outbox.pressure import EVENTS_UP_TO, Pressure
 from bridge.outbox.queue import Item, Queue, Request, total_weight, weigh
 from bridge.outbox.quota import Quota
 from bridge.outbox.recovery import (
@@ -71,9 +71,15 @@ _KEPT_A_COMMIT = 100
 # The disk is measured, and what is old is forgotten, so often.
 _LOOK_SECONDS = 1.0
 
+# Where there is little room, what is counted in between is too much.
+_SHORT_LOOK_SECONDS = 0.1
+
 # A full outbox at which rows come and go is reported once: it is full no more when it
 # has refused nothing for so long.
 _CALM_SECONDS = 3.0
+
+# The answer of a request that was cancelled before its transaction.
+_WITHDRAWN = object()
 
 # Webhooks that were taken, and of which nothing is left but that: 1 GiB of the usual
 # 8 GiB. They are there for a day, and must not push events out of a small one.
@@ -103,12 +109,6 @@ class Outbox:
             one. None publishes such a record.
         webhook: For how long webhooks are remembered that were taken.
 
-    Attributes:
-        id: The UUID that the outbox got when its file was made.
-        memory: What the process before left.
-        statistics: What is counted.
-        wake: Called by any thread when there is something to commit.
-
     Raises:
         OutboxFormatError: The file is no outbox of this version.
         OutboxDirectoryError: The file can't be opened.
@@ -128,6 +128,7 @@ class Outbox:
         self._settings = settings
         self._webhook = webhook or WebhookSettings()
         self.statistics = OutboxStatistics()
+        # Called by any thread when there is something to commit.
         self.wake: Callable[[], None] = lambda: None
         recover_if_damaged(directory.database, settings.max_bytes)
         self._database = Database(directory.database, settings.max_bytes)
@@ -178,12 +179,7 @@ class Outbox:
     # -- The trio thread ------------------------------------------------------
 
     def offer(self, records: Sequence[Record]) -> None:
-        """
-        Take records for the next commit; never waits, drops what has no room.
-
-        Args:
-            records: In order; not changed by their owner from now on.
-        """
+        """Take records for the next commit; never waits, drops what has no room."""
         self.statistics.accepted += len(records)
         self._pressure.offer(records)
         self.wake()
@@ -203,23 +199,17 @@ class Outbox:
         """
         Take a gap record for the next commit, past the bounds of buffer and disk.
 
-        What the process can't write until its end is logged.
-
-        Args:
-            record: Not changed by its owner from now on.
-            opens: A gap whose value is remembered from this record on.
-            closes: A gap that is forgotten with this record.
+        With it the gap that it `opens` is remembered, and the one that it `closes`
+        forgotten. What the process can't write until its end is logged.
         """
         self._kept.append(_Kept(record, opens, closes))
         self.wake()
 
     def prove(self, covered_us: Mapping[str, int]) -> None:
         """
-        Store up to when everything of accounts has arrived, behind what was offered.
+        Store up to when everything of accounts has arrived, as of what was offered.
 
-        Args:
-            covered_us: By `ce_source`, microseconds since the epoch. It may be earlier
-                than before: clocks are set back.
+        It may be earlier than before: clocks are set back.
         """
         self._ask(lambda store: store.remembered.prove(covered_us))
 
@@ -231,8 +221,7 @@ class Outbox:
         """
         Write what dryAPI answered about a job, behind all that was offered before.
 
-        Returns:
-            Whether it was written: not if an event of its job was received since.
+        Gives whether it was: not if an event of the job was received since.
         """
         return self._ask(
             lambda store: store.heal(healing),
@@ -243,10 +232,9 @@ class Outbox:
 
     def take(self, delivery: Delivery) -> Future[bool]:
         """
-        Hold a webhook; a power loss doesn't take it from then on.
+        Hold a webhook, which no power loss takes from then on; gives whether it is new.
 
-        Returns:
-            Whether it is new. It fails with `OutboxFullError` where there is no room.
+        It fails with `OutboxFullError` where there is no room.
         """
         weight = weigh(delivery.record) + DELIVERY_BYTES
         if not self._pressure.has_room(weight):
@@ -269,12 +257,8 @@ class Outbox:
         """
         Release a webhook that is held, behind all that was offered before.
 
-        Args:
-            place: Where it is held.
-            gap_ids: Gaps that are healed of its job if it is its last record.
-
-        Returns:
-            Whether it was written: not if it reports nothing new, or isn't held.
+        Its job's last record heals gaps. Gives whether it was written: not if it
+        reports nothing new, or isn't held.
         """
         return self._ask(lambda store: store.release(place, gap_ids), is_synced=True)
 
@@ -330,15 +314,13 @@ class Outbox:
         Make one transaction of what has gathered, as far as there is room.
 
         Acknowledgements, old rows that are deleted and gap records always take part:
-        they make room, or have some reserved.
-
-        Returns:
-            The new rows of each partition.
+        they make room, or have some reserved. Gives the new rows of each partition.
 
         Raises:
             OutboxDamagedError: The file can't be read or written any more.
         """
-        if time.monotonic() - self._looked_at > _LOOK_SECONDS:
+        pause = _SHORT_LOOK_SECONDS if self._quota.use > 1 / 2 else _LOOK_SECONDS
+        if time.monotonic() - self._looked_at > pause:
             self._look()
         items = self._queue.take(_ROWS_A_COMMIT, self._quota.step_bytes)
         items = self._admit(items)
@@ -393,9 +375,11 @@ class Outbox:
         with self._changing(is_synced=is_synced, acknowledges=acknowledges):
             if acknowledges:
                 self._acknowledged_at = now
-            if now - self._trimmed_at > _TRIM_SECONDS or self.statistics.full:
+            # Where there is little room, what Kafka has is deleted first.
+            is_short = self.statistics.full or self._quota.use > 1 / 2
+            if is_short or now - self._trimmed_at > _TRIM_SECONDS:
                 self._trimmed_at = now
-                self._trim()
+                self._trim(is_short=is_short)
             if kept:
                 self._write_gaps(kept)
             for records in self._runs_of(items):
@@ -412,7 +396,8 @@ class Outbox:
         self._quota.spend(
             sum(item.weight if isinstance(item, Request) else item[1] for item in items)
         )
-        self.statistics.committed_at = time.monotonic()
+        if items:
+            self.statistics.committed_at = time.monotonic()
         for request, result in zip(requests, results, strict=True):
             self._answer(request, result)
         # Last: who sees the queue drained finds everything else done.
@@ -449,18 +434,19 @@ class Outbox:
     def _done(self, request: Request) -> object:
         """Do what is asked; what can't be done is the answer."""
         if request.future.cancelled():
-            return None
+            return _WITHDRAWN
         try:
             return request.work(self._store)
         except ValueError as error:
             return error
 
     def _answer(self, request: Request, result: object) -> None:
-        # Who asked may have stopped waiting meanwhile.
+        if result is _WITHDRAWN or isinstance(result, ValueError):
+            self._withdraw(request)
+        # Who asked may have stopped waiting meanwhile, also behind what was done.
         if not request.future.set_running_or_notify_cancel():
-            self._withdraw(request)
-        elif isinstance(result, ValueError):
-            self._withdraw(request)
+            return
+        if isinstance(result, ValueError):
             request.future.set_exception(result)
         else:
             request.future.set_result(result)
@@ -468,10 +454,8 @@ class Outbox:
     def _withdraw(self, request: Request) -> None:
         self.statistics.withdrawn += request.is_record
 
-    def _trim(self) -> None:
+    def _trim(self, *, is_short: bool) -> None:
         settings = self._settings
-        # Where there is little room, what Kafka has is deleted first.
-        is_short = self.statistics.full or self._quota.use > 1 / 2
         now_us = time.time_ns() // 1000
         self._store.rows.trim(
             older_than_us=now_us - int(settings.keep_acked_seconds * 1_000_000),
@@ -482,10 +466,10 @@ class Outbox:
         if self._looks:
             self._looks = False
             self._store.jobs.expire(now_us)
-            kept_us = int(self._webhook.keep_deliveries_seconds * 1_000_000)
             share = self._settings.max_bytes // _DELIVERIES_SHARE // DELIVERY_BYTES
             self._store.webhooks.deliveries.forget(
-                now_us - kept_us, min(self._webhook.max_deliveries, share)
+                self._webhook.keep_deliveries_seconds,
+                min(self._webhook.max_deliveries, share),
             )
 
     def _look(self) -> None:
@@ -498,6 +482,9 @@ class Outbox:
         # What can't be read now is read the next time.
         with suppress(OutboxFullError), self._database.errors():
             statistics.oldest_received_at_us = self._store.rows.oldest_waiting_us()
+        # Events have no room by then: see `Pressure`.
+        if self._quota.use > EVENTS_UP_TO:
+            self._note_full(self._quota.reason)
         if statistics.full and now - self._refused_at > _CALM_SECONDS:
             statistics.full = False
             _log.info("outbox.has_room", path=str(self._database.path))
@@ -523,13 +510,7 @@ class Outbox:
         """
         Note in the next commit that rows are in the log side by side.
 
-        Args:
-            topic: The topic.
-            partition: The partition.
-            first_sequence: The row after the last acknowledged one.
-            last_sequence: The last row of the run.
-            base_offset: The offset of the first row.
-            size_bytes: Bytes of the rows' keys and values.
+        The first one must be the row after the last acknowledged one.
         """
         now_us = time.time_ns() // 1000
         run = Run(first_sequence, last_sequence, base_offset, now_us, size_bytes)
@@ -567,8 +548,7 @@ class Outbox:
         """
         Let a topic's records go to so many partitions: see `Rows.open_topic`.
 
-        Raises:
-            OutboxFullError: Not now; nothing was changed.
+        This and what follows raise `OutboxFullError` where nothing could be changed.
         """
         # Synced: a partition that a power loss takes would begin again at 1, beside
         # what the log has of it.
@@ -580,17 +560,7 @@ class Outbox:
         topic: str,
         shown: Mapping[int, tuple[int, int, Collection[str]]],
     ) -> None:
-        """
-        Continue above what partitions' logs have: see `Rows.open_partition`.
-
-        Args:
-            topic: The topic, which is open.
-            shown: By partition, the last sequence of this outbox in its log, where the
-                log ends, and the ce_ids that weren't known to be there.
-
-        Raises:
-            OutboxFullError: Not now; nothing was changed.
-        """
+        """Continue above what partitions' logs have: see `Rows.open_partition`."""
         with self._changing():
             for number, (last, end_offset, found) in shown.items():
                 self._store.rows.open_partition(topic, number, last, end_offset, found)
@@ -606,25 +576,16 @@ class Outbox:
         self, topic: str, partition: int, sequence: int, dead_letter: Record | None
     ) -> list[Placed]:
         """
-        Replace a partition's first waiting row by a dead letter.
+        Replace a partition's first waiting row by a dead letter, and give its row.
 
-        Args:
-            topic: The topic.
-            partition: The partition.
-            sequence: The row.
-            dead_letter: None keeps the row in the file for good, unsent.
-
-        Returns:
-            The row of the dead letter.
-
-        Raises:
-            OutboxFullError: Not now; nothing was changed.
+        Without one, the row stays in the file for good, unsent.
         """
+        stays = dead_letter is None
         with self._changing():
-            self._store.rows.drop(topic, partition, sequence, stays=dead_letter is None)
+            self._store.rows.drop(topic, partition, sequence, stays=stays)
+            self._store.unsendable += stays
             if dead_letter is not None:
                 self._store.append([dead_letter])
-        self.statistics.unsendable += dead_letter is None
         return self._store.placed
 
     @contextmanager

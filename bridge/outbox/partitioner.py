@@ -22,12 +22,7 @@ _MASK = 0xFFFFFFFF
 
 
 def murmur2(data: bytes) -> int:
-    """
-    Hash bytes as `org.apache.kafka.common.utils.Utils.murmur2` does.
-
-    Returns:
-        32 bits, unsigned.
-    """
+    """Hash bytes as `org.apache.kafka.common.utils.Utils.murmur2` does, unsigned."""
     length = len(data)
     words = length // 4
     h = _SEED ^ length
@@ -49,12 +44,7 @@ def partitioner(partitions: int) -> Callable[[bytes | None], int]:
     """
     Make the function that gives a key's partition.
 
-    Args:
-        partitions: How many partitions the topic has.
-
-    Returns:
-        A function of the key. Records without a key, which only dead letters
-        can be, go round the partitions.
+    Records without a key, which only dead letters can be, go round the partitions.
     """
     turns = count()
 

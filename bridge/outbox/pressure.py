@@ -20,7 +20,7 @@ from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.values import Loss
 
 
-__all__ = ["Pressure"]
+__all__ = ["EVENTS_UP_TO", "Pressure"]
 
 _log = structlog.get_logger("bridge.outbox")
 
@@ -29,7 +29,7 @@ _log = structlog.get_logger("bridge.outbox")
 _PREVIEWS_UP_TO = 3 / 4
 
 # From here on only the last events of jobs have room: 2 MiB, 5,000 of them.
-_EVENTS_UP_TO = 7 / 8
+EVENTS_UP_TO = 7 / 8
 
 # From here on only gap records have room, on the disk: 256 MiB of the usual 8 GiB.
 _TERMINAL_UP_TO = 31 / 32
@@ -45,40 +45,19 @@ _PROGRESS_SECONDS = 2.0
 
 
 class _Open(msgspec.Struct):
-    """
-    A loss that lasts.
-
-    Attributes:
-        number: As in `Loss`.
-        cause: As in `Loss`.
-        since_us: As in `Loss`.
-        records: As in `Loss`.
-        last_us: When the last dropped record was read.
-        until_us: When the first record was read that was accepted again; None if none
-            was yet.
-    """
+    """A loss that lasts: see `Loss`."""
 
     number: int
     cause: str
     since_us: int | None
     records: int = 0
+    # When the last dropped record was read, and the first that was accepted again.
     last_us: int = 0
     until_us: int | None = None
 
 
 class Pressure:
-    """
-    Puts records into the queue, or drops them.
-
-    Args:
-        queue: Where records go.
-        max_bytes: What the queue may hold.
-        statistics: Where drops are counted; `full` decides their cause.
-        disk_use: Returns how much of the disk's quota is used, from 0 to 1.
-        strip_preview: Gives a record without its preview; None if it has none.
-        on_loss: Is told of each loss when it begins and when it is over. It must not
-            wait and must not offer; it may `keep`.
-    """
+    """Puts records into the queue, or drops them; the callbacks are `Outbox`'s."""
 
     def __init__(  # noqa: PLR0913 - its bounds and what it calls
         self,
@@ -128,7 +107,7 @@ class Pressure:
     def has_room(self, weight: int) -> bool:
         """Whether there is room for what can come again, such as a webhook."""
         use = (self._queue.size_bytes + weight) / self._max_bytes
-        return max(use, self._disk_use()) <= _EVENTS_UP_TO
+        return max(use, self._disk_use()) <= EVENTS_UP_TO
 
     def settle(self, *, at_end: bool = False) -> None:
         """Report the losses that are over; to be called often."""
@@ -159,10 +138,12 @@ class Pressure:
                 use = self._use(held, record)
             assert record is not None
             is_terminal = record.importance is Importance.TERMINAL
-            if use > (_TERMINAL_UP_TO if is_terminal else _EVENTS_UP_TO):
+            if use > (_TERMINAL_UP_TO if is_terminal else EVENTS_UP_TO):
                 since = kept[-1].received_at_us if kept else self._accepted_us
                 self._drop(record, since)
                 continue
+            # Of an event that is dropped the preview isn't counted beside it.
+            self._statistics.dropped_previews += record is not offered
             kept.append(record)
             weight += weigh(record)
         return kept, weight
@@ -176,11 +157,7 @@ class Pressure:
         if record.importance is Importance.PICTURE:
             self._statistics.dropped_pictures += 1
             return None
-        stripped = self._strip_preview(record)
-        if stripped is None:
-            return record
-        self._statistics.dropped_previews += 1
-        return stripped
+        return self._strip_preview(record) or record
 
     def _drop(self, record: Record, since_us: int | None) -> None:
         cause = "outbox_full" if self._is_disk_full else "overflow"
@@ -200,7 +177,7 @@ class Pressure:
 
     @property
     def _is_disk_full(self) -> bool:
-        return self._statistics.full or self._disk_use() > _EVENTS_UP_TO
+        return self._statistics.full or self._disk_use() > EVENTS_UP_TO
 
     def _end_with(self, records: Sequence[Record]) -> None:
         """Note the end of losses, now that these records were accepted."""

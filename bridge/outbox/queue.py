@@ -32,24 +32,17 @@ _HEADER_BYTES = 100
 
 
 class Request(msgspec.Struct):
-    """
-    Work that belongs behind all that was offered before it.
+    """Work that belongs behind all that was offered before it."""
 
-    Attributes:
-        work: Does it, inside a transaction.
-        future: Gets the result.
-        weight: What it writes weighs, as `weigh` has it.
-        is_synced: Whether a power loss may take nothing of it.
-        is_record: Whether it brings a record, which counts as accepted.
-        is_impatient: Whether it fails at once where there is no room, instead of
-            waiting for it: a webhook comes again.
-    """
-
+    # Done inside a transaction; what it writes weighs so much, as `weigh` has it.
     work: Callable[[Store], Any]
     future: Future[Any]
     weight: int = 0
+    # Whether a power loss may take nothing of it.
     is_synced: bool = False
+    # Whether it brings a record, which counts as accepted.
     is_record: bool = False
+    # Whether it fails at once where there is no room: a webhook comes again.
     is_impatient: bool = False
 
 
@@ -74,16 +67,12 @@ def _weigh_extra(record: Record | StoredRecord) -> int:
 
 
 class Queue:
-    """
-    Records and requests on their way to disk.
-
-    Attributes:
-        is_closed: Whether no commit follows.
-    """
+    """Records and requests on their way to disk."""
 
     def __init__(self) -> None:
         self._items: deque[Item] = deque()
         self._put_bytes = self._taken_bytes = 0
+        # Whether no commit follows.
         self.is_closed = False
 
     @property

@@ -44,31 +44,26 @@ _USUAL_STEPS = 8
 _STEPS = 4
 _LEAST_STEP_BYTES = 64 * 1024
 
+# What was written counts as twice its weight, until it is measured: once a second, and
+# on a disk or limit of which three quarters are used, whenever so much of it was.
+_CLOSE = 3 / 4
+_CLOSE_SHARE = 32
+
 
 class Quota:
-    """
-    What may still be written, counted down with each commit.
-
-    Args:
-        database: The outbox's file.
-        max_bytes: What database and WAL may take together.
-
-    Attributes:
-        used_bytes: What database and WAL take on the disk.
-        step_bytes: What one transaction may write or trim.
-        use: How much is used, from 0 to 1; any thread may read it.
-        reason: What bounds it.
-    """
+    """What may still be written, counted down with each commit."""
 
     def __init__(self, database: Database, max_bytes: int) -> None:
         self._database = database
         self._wal = database.path.with_name(f"{database.path.name}-wal")
         self._max_bytes = max_bytes
         self._wal_bytes = wal_bytes(max_bytes)
-        self._left = self._whole = max_bytes
-        self._emptied_at = 0
+        self._left = self._measured = self._whole = max_bytes
+        self._emptied_at = self._content_bytes = 0
+        # What database and WAL take on the disk, and what one transaction may write.
         self.used_bytes = 0
         self.step_bytes = _LEAST_STEP_BYTES
+        # How much is used, from 0 to 1, and what bounds it; any thread may read them.
         self.use = 0.0
         self.reason = ""
         self.measure()
@@ -84,21 +79,17 @@ class Quota:
         """Count what was written."""
         self._left -= _PAGES_A_ROW * weight
         self._note_use()
-
-    @property
-    def is_bound_by_limit(self) -> bool:
-        """Whether the limit is reached first: the disk has room for its WAL."""
-        return self.reason.startswith(_LIMIT)
+        if (
+            self.use > _CLOSE
+            and self._measured - self._left > self._whole / _CLOSE_SHARE
+        ):
+            self.measure()
 
     def measure(self) -> None:
-        """
-        Look at the files and the disk.
-
-        A disk that gets short has its WAL emptied first: rows in it take the room of
-        two.
-        """
+        """Look at files and disk; one that gets short has its WAL emptied first."""
         try:
             left = self._look()
+            # Rows in the WAL take the room of two.
             if left[_DISK] < min(left[_LIMIT], _PAGES_A_ROW * self._wal_bytes):
                 # Where this fails, it is the disk that has no room.
                 with suppress(OutboxFullError):
@@ -110,6 +101,9 @@ class Quota:
             self.reason, self._left = min(left.items(), key=lambda item: item[1])
             if self.reason == _LIMIT:
                 self.reason = f"{_LIMIT} is {self._max_bytes}"
+        # What others have of a disk, or a short limit of files, is no use of this one.
+        self._whole = max(self._content_bytes + max(self._left, 0), 1)
+        self._measured = self._left
         self._note_use()
 
     def _fits(self, weight: int) -> bool:
@@ -126,10 +120,9 @@ class Quota:
         self.used_bytes = database + wal
         growth = self._max_bytes - self._wal_bytes - pages.total_bytes
         disk = os.statvfs(self._database.path.parent)
-        free, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
-        reserve = reserve_bytes(total)
-        # Each byte needs two on the disk: see below.
-        self._whole = max(min(self._max_bytes - self._wal_bytes, total // 2), 1)
+        free = disk.f_bavail * disk.f_frsize
+        reserve = reserve_bytes(disk.f_blocks * disk.f_frsize)
+        self._content_bytes = pages.total_bytes - pages.free_bytes
         # Pages that are only in the WAL will need a place in the database.
         owed = max(pages.total_bytes - database, 0)
         # What is written takes room in the WAL, and then in the database, as far as no
@@ -142,9 +135,7 @@ class Quota:
         return {
             _LIMIT: pages.free_bytes + max(growth, 0),
             _DISK: by_disk,
-            _FILE: longest
-            - longest // _DISK_SHARE
-            - (pages.total_bytes - pages.free_bytes),
+            _FILE: longest - longest // _DISK_SHARE - self._content_bytes,
         }
 
     def _share(self, step_bytes: int) -> None:

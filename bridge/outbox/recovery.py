@@ -23,6 +23,7 @@ import structlog
 from bridge.errors import OutboxDamagedError, OutboxDirectoryError, OutboxFullError
 from bridge.events.record import Envelope
 from bridge.outbox.database import SEQUENCE_BITS, Database
+from bridge.outbox.directory import open_own
 from bridge.outbox.rows import Rows, stored
 from bridge.outbox.webhooks import decode_held
 
@@ -56,24 +57,18 @@ _TABLES: Final[dict[str, Any]] = {
     "jobs": tuple[int, int, bytes, str, str | None, int, int, int],
     "ended": tuple[int, bytes, int],
     "deliveries": tuple[int, bytes, int],
+    "held": tuple[int, int, int | None, bytes, int],
     "gaps": tuple[int, str, bytes, int, int],
     "replayed": tuple[str],
 }
 
 
 class Recovered(msgspec.Struct, frozen=True):
-    """
-    What came of a damaged file; in the new one's `meta` until its gap is written.
+    """What came of a damaged file; in the new one's `meta` until its gap is written."""
 
-    Attributes:
-        lost: How many rows and held webhooks could not be read, as far as that is
-            known.
-        since_us: Since when events may be missing, microseconds since the epoch; None
-            if that isn't known.
-        until_us: When the new file was written.
-    """
-
+    # How many rows and held webhooks could not be read, as far as that is known.
     lost: int
+    # Since when events may be missing, if that is known, until the new file was made.
     since_us: int | None
     until_us: int
 
@@ -81,17 +76,15 @@ class Recovered(msgspec.Struct, frozen=True):
 def mark_damaged(path: Path, error: OutboxDamagedError) -> None:
     """Have the next start replace a file."""
     # A disk that takes not even this fails the next start as well.
-    with suppress(OSError):
-        _mark(path).write_text(str(error))
+    with suppress(OSError, OutboxDirectoryError):
+        descriptor = open_own(_mark(path), os.O_TRUNC)
+        os.write(descriptor, str(error).encode())
+        os.close(descriptor)
 
 
 def recover_if_damaged(path: Path, max_bytes: int) -> None:
     """
     Replace a file that is damaged, or that was marked.
-
-    Args:
-        path: The database file.
-        max_bytes: What database and WAL may take together.
 
     Raises:
         OutboxDamagedError: Another one was replaced only just now.
@@ -150,28 +143,30 @@ def _copy(path: Path, max_bytes: int, reason: str) -> Path:
             f"outbox.dir: {path} is damaged ({reason}), and a copy of what can be read"
             f" can't be written ({full}); see that the disk has room"
         ) from full
+    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     _log.error(
         "outbox.damaged",
         reason=reason,
+        set_aside=str(_aside(path, moment)),
         rows=copy.rows,
         lost=copy.lost,
         stopped_by=copy.reason,
         advice="a new file is used; keep the old one until you know why",
     )
-    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     return fresh.rename(path.with_name(f"{path.name}.ready-{moment}"))
 
 
 def _replace(path: Path, ready: Path) -> None:
     """Move a damaged file aside, and the copy into its place."""
     moment = ready.name.rpartition("-")[2]
-    aside = path.with_name(f"{path.name}.damaged-{moment}")
+    aside = _aside(path, moment)
     try:
         for part in _PARTS:
             if _part(path, part).exists():
                 _part(path, part).rename(_part(aside, part))
-        ready.rename(path)
+        # Before the copy is in its place: that one isn't damaged.
         _mark(path).unlink(missing_ok=True)
+        ready.rename(path)
         directory = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(directory)
@@ -185,103 +180,99 @@ def _replace(path: Path, ready: Path) -> None:
         ) from error
 
 
-class _Copy:
-    """
-    Copies what can be read.
+def _aside(path: Path, moment: str) -> Path:
+    return path.with_name(f"{path.name}.damaged-{moment}")
 
-    Attributes:
-        rows: How many rows and held webhooks were copied.
-        lost: How many could not be read, as far as that is known.
-        reason: What ended a table before its end; None if every table was read.
-        oldest_us: When the oldest row that waits was read.
-    """
+
+class _Copy:
+    """Copies what can be read."""
 
     def __init__(self, path: Path, target: Database) -> None:
         uri = f"{path.absolute().as_uri()}?mode=ro"
         self._source = sqlite3.connect(uri, uri=True, isolation_level=None)
         self._target = target
+        # How many rows and held webhooks were copied, and how many are lost for sure.
         self.rows = self.lost = 0
+        # What ended a table before its end, and when the oldest waiting row was read.
         self.reason: str | None = None
         self.oldest_us: int | None = None
 
     def run(self) -> None:
+        """Copy in steps: all of a transaction's pages are in memory until its end."""
+        target = self._target
         with closing(self._source):
             with self._reads():
                 # Then a file that is too short is read as far as it goes.
                 self._source.execute("PRAGMA writable_schema = ON")
-            with self._target.transaction():
-                execute = self._target.connection.execute
-                for table, kind in _TABLES.items():
+            for table, kind in _TABLES.items():
+                with target.transaction():
                     self._copy_table(table, kind)
-                execute(
+            with target.transaction():
+                target.connection.execute(
                     "DELETE FROM jobs WHERE account NOT IN (SELECT id FROM accounts)"
                 )
-                with self._reads():
-                    self._copy_held()
-                with self._reads():
-                    self._copy_rows()
-                recovered = Recovered(
-                    self.lost,
-                    # Where not all was read, nobody knows how old the rest was.
-                    None if self.reason else self.oldest_us,
-                    time.time_ns() // 1000,
-                )
-                execute(
-                    "INSERT INTO meta VALUES (?, ?)",
-                    (RECOVERED, msgspec.json.encode(recovered).decode()),
-                )
+            with self._reads():
+                self._copy_rows()
+        # Where not all was read, nobody knows how old the rest was.
+        since_us = None if self.reason else self.oldest_us
+        recovered = Recovered(self.lost, since_us, time.time_ns() // 1000)
+        value = msgspec.json.encode(recovered).decode()
+        with target.transaction():
+            target.connection.execute(
+                "INSERT INTO meta VALUES (?, ?)", (RECOVERED, value)
+            )
 
     def _copy_table(self, table: str, kind: Any) -> None:
         places = ", ".join("?" * len(kind.__args__))
         statement = f"INSERT OR IGNORE INTO {table} VALUES ({places})"  # noqa: S608
+        is_held = table == "held"
+        for values in self._all_of(table):
+            try:
+                checked = _checked(values, kind)
+                if is_held:
+                    decode_held(checked)
+            except sqlite3.DatabaseError as error:
+                self.lost += is_held
+                self.reason = str(error)
+                continue
+            copied = self._target.connection.execute(statement, checked).rowcount
+            self.rows += copied if is_held else 0
+
+    def _all_of(self, table: str) -> Iterator[tuple[Any, ...]]:
+        """Give a table's rows; at a damage also those from the other end up to it."""
         for order in ("", " ORDER BY 1 DESC"):
             try:
-                for values in self._source.execute(f"SELECT * FROM {table}{order}"):  # noqa: S608
-                    with suppress(sqlite3.DatabaseError):
-                        self._target.connection.execute(
-                            statement, _checked(values, kind)
-                        )
+                yield from self._source.execute(f"SELECT * FROM {table}{order}")  # noqa: S608
             except sqlite3.Error as error:
-                # From the other end, up to the damage.
                 self.reason = str(error)
             else:
                 break
 
-    def _copy_held(self) -> None:
-        columns = "place, due_us, ended_us, record, checksum"
-        for values in self._source.execute(f"SELECT {columns} FROM held"):  # noqa: S608
-            try:
-                decode_held(values)
-            except sqlite3.DatabaseError as error:
-                self.lost += 1
-                self.reason = str(error)
-                continue
-            self._target.connection.execute(
-                "INSERT INTO held VALUES (?, ?, ?, ?, ?)", values
-            )
-            self.rows += 1
-
     def _copy_rows(self) -> None:
         rows = Rows(self._target.connection)
         rows.load()
+        with self._target.transaction():
+            # The next process may commit before it reaches Kafka.
+            for topic, count in rows.topics.items():
+                rows.open_topic(topic, count, None)
         envelopes = {
             number: Envelope(*values)
             for number, *values in self._source.execute("SELECT * FROM envelopes")
         }
-        acknowledged = dict(
-            self._source.execute(
-                "SELECT partition, max(last_sequence) FROM acknowledged"
-                " GROUP BY partition"
+        acknowledged: dict[int, int] = {}
+        # Without this table Kafka gets once more what it has, rather than nothing.
+        with self._reads():
+            acknowledged.update(
+                self._source.execute(
+                    "SELECT partition, max(last_sequence) FROM acknowledged"
+                    " GROUP BY partition"
+                )
             )
-        )
         for number, topic, partition, known in self._source.execute(
             "SELECT id, topic, partition, acknowledged_sequence FROM partitions"
             " ORDER BY id"
         ).fetchall():
-            after = max(known, acknowledged.get(number, 0))
-            if partition >= rows.partition_count(topic):
-                rows.open_topic(topic, partition + 1, None)
-            for found in self._waiting(number, after):
+            for found in self._waiting(number, max(known, acknowledged.get(number, 0))):
                 records = []
                 for values in found:
                     try:
@@ -289,11 +280,15 @@ class _Copy:
                     except sqlite3.DatabaseError as error:
                         self.lost += 1
                         self.reason = str(error)
-                rows.restore(topic, partition, records)
+                with self._target.transaction():
+                    if partition >= rows.partition_count(topic):
+                        rows.open_topic(topic, partition + 1, None)
+                    rows.restore(topic, partition, records)
                 self.rows += len(records)
-                for record in records:
-                    oldest = self.oldest_us or record.received_at_us
-                    self.oldest_us = min(oldest, record.received_at_us)
+                ages = [record.received_at_us for record in records]
+                if self.oldest_us is not None:
+                    ages.append(self.oldest_us)
+                self.oldest_us = min(ages, default=None)
 
     def _waiting(self, number: int, after: int) -> Iterator[list[tuple[Any, ...]]]:
         """Give a partition's waiting rows in steps, past those that can't be read."""
@@ -330,12 +325,7 @@ class _Copy:
 
 
 def _checked(values: tuple[Any, ...], kind: Any) -> tuple[Any, ...]:
-    """
-    Return a row's values, if they can be what was written.
-
-    Raises:
-        sqlite3.DatabaseError: They can't.
-    """
+    """Return a row's values; `DatabaseError` if they can't be what was written."""
     try:
         # Otherwise a key that has become a text would be decoded from base64.
         checked: tuple[Any, ...] = msgspec.convert(values, kind, builtin_types=(bytes,))

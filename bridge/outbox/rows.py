@@ -61,37 +61,13 @@ _ROW_BYTES = 100
 # object for each record loses speed by that, but no memory.
 _ENVELOPES_KNOWN = 1024
 
-# Rows of the runs in their order, from the run on that holds `after`.
-_DELIVERED = f"""
-SELECT position - (partition << {SEQUENCE_BITS}), ce_id,
-       base_offset + position - (partition << {SEQUENCE_BITS}) - first_sequence
-FROM acknowledged CROSS JOIN rows
-WHERE partition = ?1 AND base_offset >= 0
-  AND first_sequence >= coalesce(
-      (SELECT max(first_sequence) FROM acknowledged
-       WHERE partition = ?1 AND first_sequence <= ?2), 0)
-  AND position BETWEEN (partition << {SEQUENCE_BITS}) + max(first_sequence, ?2 + 1)
-                   AND (partition << {SEQUENCE_BITS}) + last_sequence
-ORDER BY first_sequence, position
-LIMIT ?3
-"""  # noqa: S608 - one number of ours
-
 _Extra = tuple[tuple[str, bytes], ...]
 _encode_extra = msgspec.msgpack.Encoder().encode
 _decode_extra = msgspec.msgpack.Decoder(_Extra).decode
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):
-    """
-    Records acknowledged side by side: dense in sequence and in offset.
-
-    Attributes:
-        first_sequence: The first record.
-        last_sequence: The last record, included.
-        base_offset: The offset of the first record.
-        acknowledged_at_us: When the first of them was acknowledged.
-        size_bytes: Bytes of their keys and values.
-    """
+    """Records acknowledged side by side, since a moment: dense in both numbers."""
 
     first_sequence: int
     last_sequence: int
@@ -129,47 +105,26 @@ class Run(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-class Partition:
-    """
-    What the outbox knows of one partition; attributes as in the table.
+class Partition(msgspec.Struct, eq=False):
+    """What the outbox knows of one partition; the columns of its table, in order."""
 
-    Attributes:
-        base: The position before its first row.
-        end: The last position that its rows may have.
-        runs: Acknowledged rows that are still kept, oldest first.
-    """
+    number: int
+    topic: str
+    partition: int
+    acknowledged: int = 0
+    last: int = 0
+    holes: int = 0
+    floor_offset: int | None = None
+    resent: int = 0
+    # Acknowledged rows that are still kept, oldest first.
+    runs: deque[Run] = msgspec.field(default_factory=deque)
+    # The position before its first row, and the last that a row may have.
+    base: int = 0
+    end: int = 0
 
-    __slots__ = (
-        "acknowledged",
-        "base",
-        "end",
-        "floor_offset",
-        "holes",
-        "last",
-        "number",
-        "partition",
-        "resent",
-        "runs",
-        "topic",
-    )
-
-    def __init__(  # noqa: PLR0913, PLR0917 - the columns of its table, in order
-        self,
-        number: int,
-        topic: str,
-        partition: int,
-        acknowledged: int = 0,
-        last: int = 0,
-        holes: int = 0,
-        floor_offset: int | None = None,
-        resent: int = 0,
-    ) -> None:
-        self.number, self.topic, self.partition = number, topic, partition
-        self.base = number << SEQUENCE_BITS
+    def __post_init__(self) -> None:
+        self.base = self.number << SEQUENCE_BITS
         self.end = self.base + _MAX_SEQUENCE
-        self.acknowledged, self.last, self.holes = acknowledged, last, holes
-        self.floor_offset, self.resent = floor_offset, resent
-        self.runs: deque[Run] = deque()
 
     @property
     def waiting(self) -> int:
@@ -202,15 +157,7 @@ class _Topic(msgspec.Struct):
 
 
 class Rows:
-    """
-    The tables `rows`, `partitions`, `topics`, `acknowledged` and `envelopes`.
-
-    Args:
-        connection: The outbox's file.
-
-    Attributes:
-        counts: What became of rows in the transaction that runs, by topic.
-    """
+    """The tables `rows`, `partitions`, `topics`, `acknowledged` and `envelopes`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -225,6 +172,7 @@ class Rows:
         # Numbers of objects seen lately, by `id`: faster than their texts.
         self._known: dict[int, tuple[int, Envelope]] = {}
         self._kept_bytes = 0
+        # What became of rows in the transaction that runs, by topic.
         self.counts: dict[str, TopicCounts] = {}
 
     def load(self) -> None:
@@ -270,6 +218,11 @@ class Rows:
             waiting[partition.topic] += partition.waiting
         return waiting
 
+    @property
+    def topics(self) -> dict[str, int]:
+        """How many partitions each topic had when it was opened last."""
+        return {name: topic.count for name, topic in self._topics.items()}
+
     def partition_count(self, topic: str) -> int:
         """Return how many partitions a topic had when it was opened last; 0: never."""
         entry = self._topics.get(topic)
@@ -314,20 +267,10 @@ class Rows:
         self, topic: str, number: int, after: int, max_rows: int, max_bytes: int
     ) -> list[StoredRecord]:
         """
-        Read a partition's rows in order.
+        Read a partition's rows behind a sequence, up to a hole or a bound.
 
-        Args:
-            topic: The topic.
-            number: The partition.
-            after: The sequence before the first row that is wanted.
-            max_rows: At most so many rows.
-            max_bytes: Stop after the row that reaches so many bytes of values.
-
-        Returns:
-            Rows with sequences side by side: at a hole it stops.
-
-        Raises:
-            sqlite3.DatabaseError: A row isn't what was written.
+        It stops after the row that reaches so many bytes of values; `DatabaseError` if
+        a row isn't what was written.
         """
         partition = self._find(topic, number)
         cursor = self._connection.execute(
@@ -353,10 +296,23 @@ class Rows:
     ) -> list[Delivered]:
         """Read acknowledged rows after a sequence, in order, as far as kept."""
         partition = self._find(topic, number)
-        cursor = self._connection.execute(
-            _DELIVERED, (partition.number, after, max_rows)
-        )
-        return [Delivered(*values) for values in cursor]
+        found: list[Delivered] = []
+        for run in partition.runs:
+            if run.is_gone or run.last_sequence <= after or len(found) == max_rows:
+                continue
+            base, shift = partition.base, run.base_offset - run.first_sequence
+            for position, ce_id in self._connection.execute(
+                "SELECT position, ce_id FROM rows WHERE position > ? AND position <= ?"
+                " ORDER BY position LIMIT ?",
+                (
+                    base + max(run.first_sequence - 1, after),
+                    base + run.last_sequence,
+                    max_rows - len(found),
+                ),
+            ):
+                sequence = position - base
+                found.append(Delivered(sequence, ce_id, sequence + shift))
+        return found
 
     # -- New rows -------------------------------------------------------------
 
@@ -369,11 +325,8 @@ class Rows:
         """
         Write records in their order; give each its identity and its place.
 
-        Args:
-            records: As they are written. Their topics were opened.
-            sums: The checksum of each one's key and value.
-            jobs: The job that each is an event of, if that is in flight: it stays in
-                the partition where it began.
+        They come with the checksum of their key and value, and the job in flight of
+        which each is an event: it stays in the partition where it began.
         """
         placed: defaultdict[Partition, list[StoredRecord]] = defaultdict(list)
         plain: list[object] = []
@@ -452,12 +405,8 @@ class Rows:
         """
         Let a topic's records go to so many partitions from now on.
 
-        Args:
-            topic: The topic's name.
-            count: How many partitions it has.
-            topic_id: The topic's id in Kafka, None if that isn't known. Where it is
-                another one than before, what was acknowledged counts as delivered, and
-                offsets begin at 0 again.
+        Where its id in Kafka is another one than before, what was acknowledged counts
+        as delivered, and offsets begin at 0 again. None: it isn't known.
         """
         entry = self._topics.get(topic)
         if entry is None:
@@ -489,26 +438,22 @@ class Rows:
         A file that a power loss or an old copy has put back gave sequences again that
         the log has already. Those of its rows that the log doesn't have get new ones.
 
-        Args:
-            topic: The topic.
-            number: The partition.
-            last_sequence: The last sequence of this outbox in the log; 0 for none.
-            end_offset: Where the log ends.
-            found: The ce_id of each record of this outbox in the log that isn't known
-                to be there.
+        `last_sequence` is the last of this outbox in the log, 0 for none; `found` has
+        the ce_ids of its records that weren't known to be there.
         """
         partition = self._find(topic, number)
         if partition.resume_offset is None:
             partition.floor_offset = end_offset
         if last_sequence > partition.acknowledged:
-            first = partition.acknowledged + 1
+            first, clashes = partition.acknowledged + 1, False
             for position, ce_id in self._connection.execute(
                 "SELECT position, ce_id FROM rows WHERE position BETWEEN ? AND ?",
                 (partition.base + first, partition.base + last_sequence),
             ):
-                if ce_id in found:
+                clashes = ce_id not in found
+                if not clashes:
                     first = position - partition.base + 1
-            if first <= min(last_sequence, partition.last):
+            if clashes:
                 above = max(last_sequence, partition.last)
                 by = above + 1 - first
                 self._connection.execute(
@@ -527,15 +472,7 @@ class Rows:
     # -- What Kafka has -------------------------------------------------------
 
     def acknowledge(self, topic: str, number: int, run: Run) -> None:
-        """
-        Note that a partition's next rows are in the log.
-
-        Args:
-            topic: The topic.
-            number: The partition.
-            run: Which rows, and where they are; it must begin with the row after the
-                last acknowledged one.
-        """
+        """Note that a partition's next rows are in the log."""
         partition = self._find(topic, number)
         self._advance(partition, run.first_sequence, run.last_sequence)
         self._count(topic).acknowledged += run.count
@@ -568,14 +505,8 @@ class Rows:
         """
         Let a partition's first waiting row wait no more: the broker refuses it.
 
-        Args:
-            topic: The topic.
-            number: The partition.
-            sequence: The row.
-            stays: Whether it is kept in the file for a person to look at.
-
-        Raises:
-            ValueError: Another row is the first that waits; nothing was changed.
+        It may stay in the file for a person to look at. `ValueError` if another row is
+        the first that waits.
         """
         partition = self._find(topic, number)
         (first,) = self._connection.execute(
@@ -595,14 +526,14 @@ class Rows:
         self, topic: str, number: int, sequence: int, offset: int, resent: int
     ) -> int:
         """
-        Let rows wait again that the log lost; those trimmed, or refused, don't.
+        Let rows wait again that the log lost; those trimmed don't.
 
         Args:
             topic: The topic.
             number: The partition.
             sequence: The last row that the log still has; acknowledged.
-            offset: Where to resume: where the log ended when its loss was noticed,
-                since what is sent again is behind that.
+            offset: Where the log ended when its loss was noticed: what is sent again is
+                behind that.
             resent: Rows up to this sequence were in the log, acknowledged or not: they
                 are marked when they are sent again.
 
@@ -641,19 +572,12 @@ class Rows:
 
     def trim(
         self, *, older_than_us: int, keep_bytes: int, max_rows: int, max_bytes: int
-    ) -> int:
+    ) -> None:
         """
-        Delete acknowledged rows that are old or too many, oldest first.
+        Delete acknowledged rows that are old or above `keep_bytes`, oldest first.
 
-        Args:
-            older_than_us: Runs acknowledged before are deleted.
-            keep_bytes: So many bytes of younger ones may stay.
-            max_rows: At most so many rows; the rest is deleted next time.
-            max_bytes: About so many bytes, and one row at least: SQLite writes into its
-                WAL most of the pages that it frees.
-
-        Returns:
-            How many rows were deleted.
+        At most so many rows, and about so many bytes, but one row at least: SQLite
+        writes into its WAL most of the pages that it frees.
         """
         rows = size = 0
         for _ in range(_RUNS_A_TRIM):
@@ -677,7 +601,6 @@ class Rows:
             gone = self._delete_oldest(partition, max(count, 1))
             rows += gone
             size += gone * row_bytes
-        return rows
 
     # -- Inside ---------------------------------------------------------------
 
@@ -816,12 +739,7 @@ class Rows:
 def stored(
     values: tuple[Any, ...], base: int, envelopes: Mapping[int, Envelope]
 ) -> StoredRecord:
-    """
-    Make a record of a row's columns, `extra` last.
-
-    Raises:
-        sqlite3.DatabaseError: It isn't what was written.
-    """
+    """Make a record of a row's columns, `extra` last; `DatabaseError` if changed."""
     position, ce_id, number, received_at_us, key, value, written, extra = values
     try:
         if written == checksum(key, value, extra):

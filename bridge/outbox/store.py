@@ -26,26 +26,7 @@ __all__ = ["Store"]
 
 
 class Store:
-    """
-    One outbox's tables.
-
-    Args:
-        database: The file.
-        settings: How long what is kept.
-        statistics: What is counted.
-        refuse_late: Gives the dead letter of a record that comes after its job's last
-            one; None publishes such a record.
-
-    Attributes:
-        rows: Rows and partitions.
-        jobs: Jobs in flight, and those that have ended.
-        remembered: What the next process needs.
-        webhooks: What is held.
-        placed: The rows of the transaction that runs.
-        committed: How many records it wrote or holds.
-        superseded: How many records weren't needed.
-        discarded: How many that were held weren't.
-    """
+    """One outbox's tables, and what the transaction that runs has done."""
 
     def __init__(
         self,
@@ -68,8 +49,11 @@ class Store:
             refuse_late,
         )
         self.webhooks = Webhooks(connection)
+        # Its rows; how many records it wrote or holds, and how many weren't needed; how
+        # many that were held weren't, and how many rows stay in the file for good.
         self.placed: list[Placed] = []
-        self.committed = self.superseded = self.discarded = 0
+        self.committed = self.superseded = 0
+        self.discarded = self.unsendable = 0
         database.reload = self._load
         with database.errors():
             self._load()
@@ -84,15 +68,10 @@ class Store:
 
     @contextmanager
     def transaction(self, *, is_synced: bool = False) -> Iterator[None]:
-        """
-        Commit what is done inside as one, or nothing of it: see `Database`.
-
-        Raises:
-            OutboxFullError: The same may succeed later; all is undone.
-            OutboxDamagedError: It will not; all is undone.
-        """
+        """Commit what is done inside as one, or nothing of it: see `Database`."""
         self.placed = []
-        self.committed = self.superseded = self.discarded = 0
+        self.committed = self.superseded = 0
+        self.discarded = self.unsendable = 0
         self.rows.counts = {}
         self.jobs.begin()
         with self._database.transaction(is_synced=is_synced):
@@ -100,10 +79,15 @@ class Store:
             yield
             self.jobs.write()
         self.jobs.committed()
+        with self._statistics.lock:
+            self._count()
+
+    def _count(self) -> None:
         statistics = self._statistics
         statistics.committed += self.committed
         statistics.superseded += self.superseded
         statistics.discarded += self.discarded
+        statistics.unsendable += self.unsendable
         for topic, news in self.rows.counts.items():
             counts = statistics.topics.setdefault(topic, TopicCounts())
             counts.committed += news.committed
@@ -161,12 +145,7 @@ class Store:
         return self.webhooks.read(max_rows)
 
     def replay(self, letters: Mapping[str, Sequence[Record]]) -> set[str]:
-        """
-        Write the records of dead letters; none is written twice.
-
-        Returns:
-            The letters, by their `ce_id`, that were not replayed before.
-        """
+        """Write the records of dead letters that weren't replayed yet; gives those."""
         new = letters.keys() - self.replayed(letters)
         self.append(
             [one for ce_id in letters if ce_id in new for one in letters[ce_id]]

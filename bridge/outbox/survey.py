@@ -36,76 +36,60 @@ _BUSY_SECONDS = 5.0
 # SQLite's steps between two looks at the clock: some milliseconds.
 _STEPS = 100_000
 
+# What the broker refused was passed without an offset, and stayed.
+_UNSENDABLE = """
+SELECT position - ?1 FROM rows WHERE position BETWEEN ?1 AND ?2
+AND NOT EXISTS (SELECT 1 FROM acknowledged WHERE partition = ?3
+    AND position - ?1 BETWEEN first_sequence AND last_sequence)
+ORDER BY position
+"""
+
 
 class SurveyedPartition(msgspec.Struct, frozen=True):
-    """
-    A partition, as the file has it.
-
-    Attributes:
-        topic: The topic.
-        partition: The partition.
-        acknowledged_sequence: The last sequence that counts as delivered.
-        waiting: How many rows wait.
-        unsendable: Sequences that neither the topic nor the dead letters took.
-    """
+    """A partition, as the file has it."""
 
     topic: str
     partition: int
+    # The last sequence that counts as delivered, and how many rows wait.
     acknowledged_sequence: int
     waiting: int
+    # Sequences that neither the topic nor the dead letters took.
     unsendable: list[int]
 
 
 class SurveyedOutbox(msgspec.Struct, frozen=True):
-    """
-    An outbox, as its file has it.
-
-    Attributes:
-        id: The outbox's UUID.
-        partitions: What it has of each.
-    """
+    """An outbox, as its file has it; the id is its UUID."""
 
     id: str
     partitions: list[SurveyedPartition]
 
 
 class Survey(msgspec.Struct, frozen=True):
-    """
-    What is known of an outbox's file.
-
-    Attributes:
-        outbox: What it says of its partitions.
-        is_read: Whether all of it was read; a large one takes too long, and one that a
-            bridge has open is left alone.
-        size_bytes: The size of database and WAL.
-    """
+    """What is known of an outbox's file."""
 
     outbox: SurveyedOutbox
+    # Whether all of it was read; a large one takes too long, and one that a bridge has
+    # open is left alone.
     is_read: bool
+    # The size of database and WAL.
     size_bytes: int
 
 
 def look(directory: Path) -> SurveyedOutbox:
     """
-    Read how far an outbox has come.
-
-    Args:
-        directory: The outbox directory.
-
-    Returns:
-        One moment's state; a running bridge goes on meanwhile.
+    Read how far an outbox has come, at one moment; a running bridge goes on meanwhile.
 
     Raises:
         OutboxDirectoryError: There is no outbox, or it can't be read.
-        OutboxFormatError: It is one of another version.
     """
-    path = OutboxDirectory(directory).database
+    path = _file(directory)
     if not path.is_file():
         raise OutboxDirectoryError(
             f"--outbox-dir: {directory} holds no outbox ({path.name} is missing);"
             " give the directory that the bridge has as outbox.dir"
         )
-    with _reading(path) as connection:
+    with _reading(directory) as connection:
+        assert connection is not None
         return _look(connection)
 
 
@@ -113,45 +97,28 @@ def is_for_replays(directory: Path) -> bool:
     """
     Return whether only replayed records went through a directory's outbox.
 
-    Args:
-        directory: The outbox directory; one without an outbox may become one.
-
-    Raises:
-        OutboxDirectoryError: It can't be read.
-        OutboxFormatError: It is one of another version.
+    One without an outbox may become one. Raises as `replayed_in` does.
     """
-    path = OutboxDirectory(directory).database
-    if not path.is_file():
-        return True
-    with _reading(path) as connection:
+    others = "SELECT 1 FROM envelopes WHERE origin <> ? LIMIT 1"
+    with _reading(directory) as connection:
         # Another process may be making it just now.
-        if not check_format(connection, path):
+        if connection is None or not check_format(connection, _file(directory)):
             return True
-        others = connection.execute(
-            "SELECT 1 FROM envelopes WHERE origin <> ? LIMIT 1", (Origin.REPLAY,)
-        )
-        return others.fetchone() is None
+        return connection.execute(others, (Origin.REPLAY,)).fetchone() is None
 
 
 def replayed_in(directory: Path, ce_ids: Sequence[str]) -> set[str]:
     """
     Return those of some dead letters that were replayed through a directory's outbox.
 
-    Args:
-        directory: The outbox directory; without an outbox none was.
-        ce_ids: The letters.
-
     Raises:
         OutboxDirectoryError: It can't be read.
         OutboxFormatError: It is one of another version.
     """
-    path = OutboxDirectory(directory).database
-    if not path.is_file():
-        return set()
-    with _reading(path) as connection:
-        if not check_format(connection, path):
+    known = "SELECT 1 FROM replayed WHERE ce_id = ?"
+    with _reading(directory) as connection:
+        if connection is None or not check_format(connection, _file(directory)):
             return set()
-        known = "SELECT 1 FROM replayed WHERE ce_id = ?"
         return {one for one in ce_ids if connection.execute(known, (one,)).fetchone()}
 
 
@@ -173,7 +140,7 @@ def survey(directory: Path, seconds: float, *, is_held: bool) -> Survey | None:
         OutboxFormatError: It is one of another version.
         OutboxDirectoryError: This user may not read it.
     """
-    path = OutboxDirectory(directory).database
+    path = _file(directory)
     if not path.is_file():
         return None
     try:
@@ -196,6 +163,10 @@ def survey(directory: Path, seconds: float, *, is_held: bool) -> Survey | None:
     return Survey(outbox, is_read, sum(sizes))
 
 
+def _file(directory: Path) -> Path:
+    return OutboxDirectory(directory).database
+
+
 def _open(path: Path) -> sqlite3.Connection:
     # Without a WAL no process has it open, and it can be read without making files
     # beside it, which would be this user's. With one, SQLite reads both.
@@ -210,8 +181,12 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a file for one moment's look."""
+def _reading(directory: Path) -> Iterator[sqlite3.Connection | None]:
+    """Open a file for one moment's look; None if there is none."""
+    path = _file(directory)
+    if not path.is_file():
+        yield None
+        return
     try:
         with closing(_open(path)) as connection:
             connection.execute("BEGIN")
@@ -224,46 +199,26 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _look(connection: sqlite3.Connection) -> SurveyedOutbox:
-    (outbox_id,) = connection.execute(
-        "SELECT value FROM meta WHERE name = 'outbox'"
-    ).fetchone()
-    return SurveyedOutbox(
-        outbox_id,
-        [
-            _partition(connection, *values)
-            for values in connection.execute(
-                "SELECT id, topic, partition, max(acknowledged_sequence, coalesce("
-                " (SELECT max(last_sequence) FROM acknowledged"
-                "  WHERE acknowledged.partition = id), 0))"
-                " FROM partitions ORDER BY topic, partition"
-            ).fetchall()
-        ],
-    )
-
-
-def _partition(
-    connection: sqlite3.Connection,
-    number: int,
-    topic: str,
-    partition: int,
-    acknowledged: int,
-) -> SurveyedPartition:
-    base = number << SEQUENCE_BITS
-    (waiting,) = connection.execute(
-        "SELECT count(*) FROM rows WHERE position > ? AND position < ?",
-        (base + acknowledged, base + (1 << SEQUENCE_BITS)),
-    ).fetchone()
-    # What the broker refused was passed without an offset, and stayed.
-    unsendable = connection.execute(
-        "SELECT position - ?1 FROM rows WHERE position BETWEEN ?1 AND ?2"
-        " AND NOT EXISTS (SELECT 1 FROM acknowledged WHERE partition = ?3"
-        "  AND position - ?1 BETWEEN first_sequence AND last_sequence)"
-        " ORDER BY position",
-        (base, base + acknowledged, number),
-    )
-    return SurveyedPartition(
-        topic, partition, acknowledged, int(waiting), [one for (one,) in unsendable]
-    )
+    execute = connection.execute
+    (outbox_id,) = execute("SELECT value FROM meta WHERE name = 'outbox'").fetchone()
+    partitions = []
+    for number, topic, partition, acknowledged in execute(
+        "SELECT id, topic, partition, max(acknowledged_sequence, coalesce("
+        " (SELECT max(last_sequence) FROM acknowledged"
+        "  WHERE acknowledged.partition = id), 0))"
+        " FROM partitions ORDER BY topic, partition"
+    ).fetchall():
+        base = number << SEQUENCE_BITS
+        (waiting,) = execute(
+            "SELECT count(*) FROM rows WHERE position > ? AND position < ?",
+            (base + acknowledged, base + (1 << SEQUENCE_BITS)),
+        ).fetchone()
+        found = execute(_UNSENDABLE, (base, base + acknowledged, number))
+        unsendable = [sequence for (sequence,) in found]
+        partitions.append(
+            SurveyedPartition(topic, partition, acknowledged, waiting, unsendable)
+        )
+    return SurveyedOutbox(outbox_id, partitions)
 
 
 def _is_whole(connection: sqlite3.Connection, seconds: float) -> bool:

@@ -1,7 +1,8 @@
 """
 What the outbox exchanges with the relay, the gap ledger and reconciliation.
 
-Values only. What a record is: `bridge.events.record`.
+Values only; moments are in microseconds since the epoch. What a record is:
+`bridge.events.record`.
 """
 
 from __future__ import annotations
@@ -32,45 +33,31 @@ Placed = tuple[str, int, list[StoredRecord]]
 
 
 class PartitionState(msgspec.Struct, frozen=True):
-    """
-    A partition as the relay needs to know it before it sends.
-
-    Attributes:
-        topic: The topic.
-        partition: The partition's number.
-        acknowledged_sequence: The last record that is known to be in the log, 0 for
-            none.
-        last_sequence: The last sequence that was given to a row.
-        waiting: How many rows aren't acknowledged.
-        resume_offset: From where on records of this partition may be in the log that
-            aren't known to be there; None if the partition was never opened.
-        resume_ce_id: Whose record is at that offset; None if that row has been deleted,
-            or none was ever acknowledged.
-        resent_sequence: Rows up to it were acknowledged once by a log that lost them:
-            they are sent again, marked. 0 if there are none.
-        topic_id: Kafka's id of the topic when it was opened last; None if unknown.
-    """
+    """A partition as the relay needs to know it before it sends."""
 
     topic: str
     partition: int
+    # The last record that is known to be in the log, 0 for none.
     acknowledged_sequence: int
+    # The last sequence that was given to a row.
     last_sequence: int
+    # How many rows aren't acknowledged.
     waiting: int
+    # From where on records of this partition may be in the log that aren't known to be
+    # there; None if the partition was never opened.
     resume_offset: int | None
+    # Whose record is at that offset; None if that row has been deleted, or none was
+    # ever acknowledged.
     resume_ce_id: str | None = None
+    # Rows up to it were acknowledged once by a log that lost them: they are sent again,
+    # marked. 0 if there are none.
     resent_sequence: int = 0
+    # Kafka's id of the topic when it was opened last; None if unknown.
     topic_id: str | None = None
 
 
 class Delivered(msgspec.Struct, frozen=True, gc=False):
-    """
-    An acknowledged row that is still kept.
-
-    Attributes:
-        sequence: Its place in its partition.
-        ce_id: Its identity.
-        offset: Its offset in Kafka, as the broker answered.
-    """
+    """An acknowledged row that is still kept, and its offset in Kafka."""
 
     sequence: int
     ce_id: str
@@ -78,89 +65,60 @@ class Delivered(msgspec.Struct, frozen=True, gc=False):
 
 
 class Loss(msgspec.Struct, frozen=True):
-    """
-    An interval in which the outbox dropped records: reported when it begins and ends.
+    """An interval in which records were dropped: reported when it begins and ends."""
 
-    Attributes:
-        number: Which one, of this process: the same at its begin and its end.
-        cause: `overflow`, `outbox_full` or `outbox_damaged`.
-        ce_source: Whose records; None if that isn't known: of any account.
-        since_us: Before this moment nothing was lost, microseconds since the epoch;
-            None if that isn't known.
-        until_us: From this moment on nothing is lost; None while it lasts.
-        records: How many were lost so far, as far as that is known.
-    """
-
+    # Which one, of this process: the same at its begin and its end.
     number: int
+    # `overflow`, `outbox_full` or `outbox_damaged`.
     cause: str
+    # Whose records; None if that isn't known: of any account.
     ce_source: str | None
+    # Before this moment nothing was lost; None if that isn't known.
     since_us: int | None
+    # From this moment on nothing is lost; None while it lasts.
     until_us: int | None
+    # How many were lost so far, as far as that is known.
     records: int
 
 
 class JobInFlight(msgspec.Struct, frozen=True, gc=False):
-    """
-    A job whose end was not received.
-
-    Attributes:
-        request_id: The job.
-        status: The furthest that was read.
-        progress: The highest that was read with that status; None if none was.
-        last_seen_us: When its last event was read, microseconds since the epoch.
-    """
+    """A job whose end was not received."""
 
     request_id: str
+    # The furthest that was read, and the highest progress with that status.
     status: str
     progress: str | None
+    # When its last event was read.
     last_seen_us: int
 
 
 class Healing(msgspec.Struct, frozen=True):
-    """
-    What dryAPI answers about a job: written unless the socket was faster.
+    """What dryAPI answers about a job: written unless the socket was faster."""
 
-    Attributes:
-        record: The record. A dead letter, which has no status, is always written.
-        job: The job as it was known before dryAPI was asked: if any event of it was
-            received since, the record isn't needed.
-        gap_ids: Gaps that are healed of this job if the record is written.
-    """
-
+    # A dead letter, which has no status, is always written.
     record: Record
+    # The job as it was known before dryAPI was asked: if any event of it was received
+    # since, the record isn't needed.
     job: JobInFlight
+    # Gaps that are healed of this job if the record is written.
     gap_ids: tuple[str, ...] = ()
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """
-    A webhook that must be on disk before it is answered.
+    """A webhook that must be on disk before it is answered."""
 
-    Attributes:
-        delivery_id: From its signed body; the same when it is repeated.
-        record: What it reports. Its envelope says whose it is.
-        due_us: Until when it is held for the socket's own event, microseconds since the
-            epoch.
-        ended_us: When the job ended, as the webhook says; None if it hasn't, or isn't
-            known.
-    """
-
+    # From its signed body; the same when it is repeated.
     delivery_id: str
+    # What it reports. Its envelope says whose it is.
     record: Record
+    # Until when it is held for the socket's own event.
     due_us: int
+    # When the job ended, as the webhook says; None if it hasn't, or isn't known.
     ended_us: int | None = None
 
 
 class Held(msgspec.Struct, frozen=True):
-    """
-    A webhook that is held on disk.
-
-    Attributes:
-        place: Its name for `Outbox.release`.
-        record: As in `Delivery`.
-        due_us: As in `Delivery`.
-        ended_us: As in `Delivery`.
-    """
+    """A webhook that is held on disk; `place` is its name for `Outbox.release`."""
 
     place: int
     record: Record
@@ -169,48 +127,29 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Spent(msgspec.Struct, frozen=True):
-    """
-    What an account has asked of the status endpoint on a day.
-
-    Attributes:
-        since_us: When that day began for it, microseconds since the epoch.
-        calls: How many calls were made since.
-    """
+    """How often an account has asked the status endpoint since its day began."""
 
     since_us: int
     calls: int
 
 
 class LeftGap(msgspec.Struct, frozen=True):
-    """
-    A gap that the process before opened, and of which not all was known.
+    """A gap that the process before opened, and of which not all was known."""
 
-    Attributes:
-        value: The value of its last record on `jobs.gaps`. Its `until` is null if it
-            wasn't closed.
-        healed_by_status_endpoint: How many of its jobs, so far.
-        healed_by_webhook: The same.
-    """
-
+    # The value of its last record; its `until` is null if it wasn't closed.
     value: bytes
+    # How many of its jobs, so far.
     healed_by_status_endpoint: int = 0
     healed_by_webhook: int = 0
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """
-    What the outbox remembers of the process before.
+    """What the outbox remembers of the process before; accounts by `ce_source`."""
 
-    Attributes:
-        proved_us: For each account, by its `ce_source`: all that was sent before this
-            moment had arrived and was on disk; microseconds since the epoch.
-        was_stopped: Whether that process stopped in order.
-        left_gaps: Gaps that it opened and did not close, or closed without knowing
-            what became of their jobs.
-        spent: What was asked of the status endpoint, by `ce_source`.
-    """
-
+    # All that was sent before this moment had arrived and was on disk.
     proved_us: Mapping[str, int]
+    # Whether that process stopped in order.
     was_stopped: bool
+    # Gaps that it did not close, or closed without knowing what became of their jobs.
     left_gaps: tuple[LeftGap, ...]
     spent: Mapping[str, Spent] = msgspec.field(default_factory=dict)

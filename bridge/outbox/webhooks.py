@@ -36,20 +36,13 @@ _MAX_INTEGER = (1 << 63) - 1
 
 
 class Webhooks:
-    """
-    The tables `held` and `deliveries`; all but the readers belongs into a transaction.
-
-    Args:
-        connection: The outbox's file.
-
-    Attributes:
-        count: How many are held.
-        deliveries: Those that were taken lately: none counts twice.
-    """
+    """The tables `held` and `deliveries`; what changes belongs into a transaction."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._execute = connection.execute
+        # Those that were taken lately: none counts twice.
         self.deliveries = Digests(connection, "deliveries")
+        # How many are held.
         self.count = 0
         self._last_place = 0
 
@@ -61,12 +54,7 @@ class Webhooks:
         self._last_place = max(self._last_place, last_place)
 
     def read(self, max_rows: int) -> list[Held]:
-        """
-        Return those that are due first, in that order.
-
-        Raises:
-            sqlite3.DatabaseError: One isn't what was written.
-        """
+        """Return those that are due first; `DatabaseError` if one has changed."""
         found = self._execute(
             "SELECT * FROM held ORDER BY due_us, place LIMIT ?", (max_rows,)
         )
@@ -79,32 +67,21 @@ class Webhooks:
         # UTF-8, and a foreign text may have one.
         name = f"{ce_source}\0{delivery.delivery_id}".encode(errors="surrogatepass")
         digest = blake2b(name, digest_size=_DIGEST_BYTES).digest()
-        now_us = time.time_ns() // 1000
-        if not self.deliveries.add(digest, now_us):
+        if not self.deliveries.add(digest):
             return False
         # The time, so that no file before this one has given the same place.
-        place = self._last_place = max(self._last_place + 1, now_us)
-        self.hold(Held(place, delivery.record, delivery.due_us, delivery.ended_us))
-        return True
-
-    def hold(self, held: Held) -> None:
-        """Write a webhook that is held."""
-        record = _encode(held.record)
-        due_us = _bounded(held.due_us)
-        ended_us = None if held.ended_us is None else _bounded(held.ended_us)
+        place = self._last_place = max(self._last_place + 1, time.time_ns() // 1000)
+        record, due_us = _encode(delivery.record), _bounded(delivery.due_us)
+        ended_us = None if delivery.ended_us is None else _bounded(delivery.ended_us)
         self._execute(
             "INSERT INTO held VALUES (?, ?, ?, ?, ?)",
-            (held.place, due_us, ended_us, record, _sum_up(due_us, ended_us, record)),
+            (place, due_us, ended_us, record, _sum_up(due_us, ended_us, record)),
         )
         self.count += 1
+        return True
 
     def release(self, place: int) -> Record | None:
-        """
-        Hold a webhook no longer and return its record; None if it isn't held.
-
-        Raises:
-            sqlite3.DatabaseError: It isn't what was written.
-        """
+        """Hold a webhook no longer and return its record; None if it isn't held."""
         row = self._execute("SELECT * FROM held WHERE place = ?", (place,)).fetchone()
         if row is None:
             return None
@@ -137,12 +114,7 @@ def is_awaited(jobs: Jobs, record: Record) -> bool:
 
 
 def decode_held(row: tuple[int, int, int | None, bytes, int]) -> Held:
-    """
-    Return what a row of the table holds.
-
-    Raises:
-        sqlite3.DatabaseError: It isn't what was written.
-    """
+    """Return what a row of the table holds; `DatabaseError` if it has changed."""
     place, due_us, ended_us, record, written = row
     try:
         if written == _sum_up(due_us, ended_us, record):

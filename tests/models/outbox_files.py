@@ -1,103 +1,123 @@
-"""An outbox's file over many processes: opened, killed with, damaged, replaced."""
+"""An outbox's directory over many processes, with a clock of the model's own."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
+from unittest.mock import patch
 
-from bridge.outbox.inheriting import inherit, take_over
-from bridge.outbox.jobs.order import Order
-from bridge.outbox.opening import Opened, open_outbox
-from bridge.outbox.salvage import salvage
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
+from hypothesis.stateful import RuleBasedStateMachine
 
-from tests.models import job_model
-from tests.outbox.making import PLENTY_BYTES
+from bridge.events.record import StoredRecord
+from bridge.outbox import OutboxDirectory
+from tests.outbox.making import (
+    NOON_US,
+    PLENTY_BYTES,
+    dead_letter,
+    full_disk,
+    make_outbox,
+)
 
 
-__all__ = ["FOLDER", "OutboxFiles"]
+__all__ = ["OutboxFiles"]
 
 # Nothing of a model needs a disk.
-FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+
+# What reads the clock of the model.
+_CLOCKS = ("outbox", "pressure", "webhooks", "jobs")
 
 
 class OutboxFiles(RuleBasedStateMachine):
     """
-    What becomes of the file; rules that write to it come from who inherits.
+    What becomes of the files; rules that write to them come from subclasses.
 
     Attributes:
-        opened: The file of now; None before the first rule.
+        outbox: That of the process of now.
+        seconds: The clock; it goes on when a rule says so.
+        publishes: Whether events after a job's end are published.
+        limits: The outbox's settings.
     """
+
+    limits: ClassVar[dict[str, float]] = {}
 
     def __init__(self) -> None:
         super().__init__()
-        self._folder = tempfile.TemporaryDirectory(dir=FOLDER)
-        self._files = 0
-        self._small_steps = job_model.small_steps()
-        self._small_steps.start()
-        self._opened: Opened | None = None
+        self._stack = ExitStack()
+        self._folder = Path(
+            self._stack.enter_context(tempfile.TemporaryDirectory(dir=_FOLDER))
+        )
+        self._number = 0
+        self.seconds = 100.0
+        self.publishes = False
+        clock = SimpleNamespace(
+            monotonic=lambda: self.seconds,
+            monotonic_ns=lambda: round(self.seconds * 10**9),
+            time_ns=lambda: NOON_US * 1000 + round(self.seconds * 10**9),
+        )
+        for module in _CLOCKS:
+            self._stack.enter_context(patch(f"bridge.outbox.{module}.time", clock))
+        self.open_in(self._folder / "0")
 
-    @abstractmethod
-    def new_order(self) -> Order:
-        """Give the judge of a new process."""
+    def open_in(self, path: Path) -> None:
+        """Have a new process open the outbox of a directory."""
+        self.path = path
+        refuse: object = None if self.publishes else dead_letter
+        self._directory = OutboxDirectory(path).__enter__()
+        self.outbox = make_outbox(
+            self._directory, refuse_late=refuse, on_loss=self.lose, **self.limits
+        )
 
-    @property
-    def opened(self) -> Opened:
-        """The file of now."""
-        assert self._opened is not None
-        return self._opened
+    def lose(self, loss: object) -> None:
+        """Take notice of a loss: there must be none, if a subclass says nothing."""
+        raise AssertionError(loss)
 
-    def open_first(self) -> None:
-        """Have the first process begin."""
-        self._open(self._next_path())
+    def restart(self) -> None:
+        """Stop in order, and start again."""
+        self.outbox.close()
+        self._directory.__exit__(None, None, None)
+        self.open_in(self.path)
 
-    def _next_path(self) -> Path:
-        self._files += 1
-        return Path(self._folder.name) / f"{self._files}.sqlite3"
+    def copied(self) -> Path:
+        """Copy the files as they are, log and all."""
+        self._number += 1
+        path = self._folder / f"{self._number}"
+        path.mkdir(0o700)
+        for file in self.path.glob("outbox.sqlite3*"):
+            # A second damage so soon would be a disk that fails.
+            if not (file.name.endswith("-shm") or ".damaged-" in file.name):
+                shutil.copy(file, path)
+        return path
 
-    def _open(self, path: Path) -> None:
-        self._path = path
-        self._use(open_outbox(path, PLENTY_BYTES, self.new_order()))
+    def replace_by(self, path: Path) -> None:
+        """Have a process begin on other files; what this one hasn't written is lost."""
+        before, directory = self.outbox, self._directory
+        self.open_in(path)
+        before.close()
+        directory.__exit__(None, None, None)
 
-    def _use(self, opened: Opened) -> None:
-        self._opened, self.store = opened, opened.store
-        self.is_open = False
+    @contextmanager
+    def full_disk(self) -> Iterator[None]:
+        """Let the disk have no room."""
+        with full_disk(self.path):
+            yield
+
+    def rows_of(self, topic: str, partition: int) -> list[StoredRecord]:
+        """Read all rows of a partition."""
+        rows: list[StoredRecord] = []
+        after = 0
+        while more := self.outbox.read(topic, partition, after, 5, PLENTY_BYTES):
+            rows += more
+            after = rows[-1].sequence
+        return rows
 
     def teardown(self) -> None:
         """Leave no file behind."""
-        if self._opened is not None:
-            self.store.close()
-        self._folder.cleanup()
-        self._small_steps.stop()
-
-    @rule()
-    def restart(self) -> None:
-        """Another process opens the file."""
-        self.store.close()
-        self._open(self._path)
-
-    @rule()
-    def kill(self) -> None:
-        """Another process opens the file as it is, log and all."""
-        path = self._next_path()
-        for end in ("", "-wal"):
-            shutil.copy(f"{self._path}{end}", f"{path}{end}")
-        self.store.close()
-        self._open(path)
-
-    @rule(knows=st.booleans())
-    def set_aside(self, *, knows: bool) -> None:
-        """The file is found damaged: by a new process, or one that goes on."""
-        damaged, before = self._path, self.store
-        before.close()
-        if knows:
-            self._path = self._next_path()
-            self._use(open_outbox(self._path, PLENTY_BYTES, before.order, is_heir=True))
-            take_over(damaged, before.remembered, before.pins, self.opened)
-        else:
-            self._open(self._next_path())
-            inherit(damaged, self.opened)
-        salvage(damaged, self.opened, lambda *_: 0, lambda: None)
+        self.outbox.close()
+        self._directory.__exit__(None, None, None)
+        self._stack.close()

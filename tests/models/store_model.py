@@ -1,49 +1,46 @@
 """
 What an outbox should be: lists and dictionaries that keep everything.
 
-`test_store` compares the store with it. A `Model` is what the file holds
-and is copied with it; the world outside (`Log`) is not.
+`test_store` compares the outbox with it. A `Model` is what the file holds and is copied
+with it; the world outside (`Log`) is not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 
+__all__ = ["Log", "Model", "ModelPartition"]
+
+
 @dataclass
-class ModelLane:
+class ModelPartition:
     """
-    One lane as it should be.
+    One partition as it should be.
 
     Attributes:
-        rows: Number by sequence of rows that are still in the file.
-        acknowledged: The last sequence that waits no more.
+        rows: Number by sequence of rows that are in the file.
+        acknowledged: The last sequence that doesn't wait.
         last: The last sequence that must not come again.
-        offsets: Where acknowledged rows that are kept stand in the topic of now.
-        floor: Where to resume unless one of those stands later.
+        offsets: Where acknowledged rows that are kept are in the topic of now.
+        moments: When they were acknowledged, those of a topic that is gone included.
+        floor: Where to resume unless one of those is later.
         resent: The last row that a log has had and lost.
-        topic_id: The topic's id.
-        unassigned: The model's: they may get places that were skipped.
     """
 
     rows: dict[int, int] = field(default_factory=dict)
     acknowledged: int = 0
     last: int = 0
     offsets: dict[int, int] = field(default_factory=dict)
+    moments: dict[int, float] = field(default_factory=dict)
     floor: int | None = None
     resent: int = 0
-    topic_id: str | None = None
-    unassigned: list[int] = field(default_factory=list)
 
     @property
-    def pending(self) -> list[int]:
+    def waiting(self) -> list[int]:
         """The sequences of rows that wait."""
         return [sequence for sequence in self.rows if sequence > self.acknowledged]
-
-    @property
-    def last_row(self) -> int:
-        """The last sequence that has a row, or had one."""
-        return max([self.acknowledged, *self.rows])
 
     @property
     def resume_offset(self) -> int | None:
@@ -59,50 +56,75 @@ class ModelLane:
 
     def settle(self) -> None:
         """Leave behind what can't be waited for."""
-        if not self.pending and not self.unassigned:
+        if not self.waiting:
             self.acknowledged = self.last
         if self.acknowledged >= self.resent:
             self.resent = 0
 
-    def open(self, seen: int, end_offset: int, topic_id: str) -> None:
-        """Learn the last sequence and the end of the log."""
-        if self.topic_id not in {None, topic_id}:
-            self.offsets.clear()
-            self.floor = 0
-        self.topic_id = topic_id
-        if self.resume_offset is None:
-            self.floor = end_offset
-        if seen > self.last:
-            self.last = seen
-            self.settle()
+    def acknowledge(self, sequence: int, offset: int, moment: float) -> None:
+        """Note where a row is."""
+        self.pass_by(sequence)
+        self.offsets[sequence], self.moments[sequence] = offset, moment
+        if self.floor is not None:
+            self.floor = min(self.floor, offset)
 
     def pass_by(self, sequence: int) -> None:
-        """Let the row wait no more."""
+        """Let a row wait no more."""
         self.acknowledged = sequence
         self.settle()
 
-    def trim_before(self, sequence: int) -> int:
-        """Forget the rows before one; give how many there were."""
-        gone = [one for one in self.rows if one < sequence]
+    def continue_behind(self, seen: int, end: int, found: Collection[int]) -> None:
+        """
+        Learn the last sequence in the log, its end, and which rows it has.
+
+        Those that it doesn't have, of a time before which the file was put back, get
+        sequences above all that it has.
+        """
+        if self.resume_offset is None:
+            self.floor = end
+        if seen <= self.acknowledged:
+            return
+        below = [one for one in self.waiting if one <= seen]
+        there = [one for one in below if self.rows[one] in found]
+        first = max(there, default=self.acknowledged) + 1
+        if any(one >= first for one in below):
+            moved = [one for one in self.waiting if one >= first]
+            by = max(seen, self.last) + 1 - first
+            numbers = [self.rows.pop(one) for one in moved]
+            self.rows |= {
+                one + by: number for one, number in zip(moved, numbers, strict=True)
+            }
+            self.last += by
+        self.last = max(self.last, seen)
+        self.settle()
+
+    def trim(self, gone: Collection[int]) -> None:
+        """Forget rows."""
         for one in gone:
             assert one <= self.acknowledged
-            del self.rows[one]
+            del self.rows[one], self.moments[one]
             if one in self.offsets:
                 self.floor = max(self.floor or 0, self.offsets.pop(one))
-        return len(gone)
 
-    def rewind(self, sequence: int, resume_offset: int) -> int:
+    def rewind(self, sequence: int, offset: int, seen: int) -> int:
         """Let the rows after one wait again; give how many do."""
         until = self.acknowledged
-        void = [s for s in self.rows if s <= until and s not in self.offsets]
+        void = [s for s in self.moments if s not in self.offsets]
         sequence = max([sequence, *void])
-        again = [one for one in self.offsets if one > sequence]
+        again = [one for one in self.rows if sequence < one <= until]
         for one in again:
-            del self.offsets[one]
-        self.acknowledged, self.floor = sequence, resume_offset
-        self.resent = max(self.resent, until)
+            self.offsets.pop(one, None)
+            self.moments.pop(one, None)
+        self.acknowledged, self.floor = sequence, offset
+        self.resent = max(self.resent, until, seen)
         self.settle()
         return len(again)
+
+    def forget_log(self) -> None:
+        """Learn that the topic was deleted."""
+        self.offsets.clear()
+        self.moments = dict.fromkeys(self.moments, -1.0e9)
+        self.floor = 0
 
 
 @dataclass
@@ -111,35 +133,25 @@ class Model:
     All that a file should hold.
 
     Attributes:
-        unassigned: Numbers of rows that wait without a lane.
-        lanes: The lanes by partition.
-        numbers: Every number that was appended.
+        topics: The partitions of each topic.
+        counts: How many of them are in use.
+        ids: The topics' ids.
+        numbers: Every number that was committed.
         set_aside: Numbers of refused rows.
-        dead_letters: How many replace some of them.
-        quarantined: How many lie in quarantine.
-        jobs: What the last event of each job in flight told, by account and key.
-        ended: The jobs that have ended, by account and key.
+        jobs: Where the events of each job in flight go.
     """
 
-    unassigned: list[int] = field(default_factory=list)
-    lanes: dict[int, ModelLane] = field(default_factory=dict)
+    topics: dict[str, dict[int, ModelPartition]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
     numbers: set[int] = field(default_factory=set)
     set_aside: set[int] = field(default_factory=set)
-    dead_letters: int = 0
-    quarantined: int = 0
-    jobs: dict[tuple[int, bytes], tuple[str, str | None, int]] = field(
-        default_factory=dict
-    )
-    ended: set[tuple[int, bytes]] = field(default_factory=set)
+    jobs: dict[bytes, int] = field(default_factory=dict)
 
-    @property
-    def waiting(self) -> set[int]:
-        """The numbers of all rows that wait for Kafka."""
-        return set(self.unassigned).union(
-            lane.rows[sequence]
-            for lane in self.lanes.values()
-            for sequence in lane.pending
-        )
+    def waiting(self, topic: str) -> list[int]:
+        """Return the numbers of a topic's rows that wait for Kafka."""
+        partitions = self.topics.get(topic, {}).values()
+        return [one.rows[s] for one in partitions for s in one.waiting]
 
 
 @dataclass
@@ -148,44 +160,27 @@ class Log:
     A partition's log.
 
     Attributes:
-        records: (sequence, ce_id) of each record, None for somebody else's.
+        records: (sequence, number) of each record, None for a foreign one.
+        begin: The first offset that can be read.
     """
 
-    records: list[tuple[int, str] | None] = field(default_factory=list)
+    records: list[tuple[int, int] | None] = field(default_factory=list)
+    begin: int = 0
 
-    def append(self, sequence: int, ce_id: str) -> int:
-        """Take a record; give its offset."""
-        self.records.append((sequence, ce_id))
-        return len(self.records) - 1
-
-    def holds(self, offset: int, ce_id: str) -> bool:
-        """Whether a record stands at an offset."""
-        if offset >= len(self.records):
-            return False
-        record = self.records[offset]
-        return record is not None and record[1] == ce_id
-
-    def found(self, start: int | None) -> dict[str, int]:
-        """Give the offsets by ce_id from a start on."""
+    def own(self, start: int | None) -> dict[int, tuple[int, int]]:
+        """Return the records of the outbox from an offset on, by offset."""
         if start is None:
             return {}
+        first = max(start, self.begin)
         return {
-            record[1]: offset
-            for offset, record in enumerate(self.records)
-            if record is not None and offset >= start
+            offset: record
+            for offset, record in enumerate(self.records[first:], first)
+            if record is not None
         }
 
-    def last_sequence(self, start: int | None) -> int:
-        """Give the highest sequence from a start on."""
-        offsets = self.found(start).values()
-        records = [self.records[offset] for offset in offsets]
-        return max((record[0] for record in records if record), default=0)
-
-    def sequences(self, start: int | None, after: int) -> dict[str, int]:
-        """Give the sequences by ce_id from a start on, those after one."""
-        records = [self.records[offset] for offset in self.found(start).values()]
-        return {
-            ce_id: sequence
-            for sequence, ce_id in filter(None, records)
-            if sequence > after
-        }
+    def holds(self, offset: int, number: int) -> bool:
+        """Whether a record is at an offset, or was when retention took it."""
+        if offset < self.begin:
+            return True
+        record = self.records[offset] if offset < len(self.records) else None
+        return record is not None and record[1] == number

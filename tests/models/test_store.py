@@ -1,38 +1,53 @@
-"""The outbox's tables against a model that keeps everything in lists.
+"""
+The outbox's rows and partitions against a model that keeps everything in lists.
 
-State: a `Store` on a real file, a model of its rows, partitions and jobs, and the logs
-in Kafka, which go on whatever happens to the file: restarts, transactions that fail, an
-older copy that is put back, a topic that is recreated, logs that lose their tail.
+State: an outbox on a real file, a model of its rows, and the logs in Kafka, which go on
+whatever happens to the file: restarts, kills, commits that fail on a full disk, an
+older copy that is put back, topics that are recreated or get partitions, logs that lose
+their tail.
 
-Invariant, after each rule: rows, sequences, offsets, counts and jobs are the model's;
-nothing that doesn't wait was neither sent nor set aside; no identity comes twice.
-
-An order of 50 rules takes 60 ms: each rule opens the file once more.
+Invariant, after each rule: rows, sequences, offsets and counts are the model's; nothing
+that doesn't wait was neither sent nor set aside; no identity comes twice; a log gets no
+row twice, and none out of order, but those that it lost.
 """
 
 from __future__ import annotations
 
 import copy
-import shutil
+from collections import Counter
+from pathlib import Path
+from typing import ClassVar
+from unittest.mock import patch
 
 import msgspec
-import pytest
-from bridge.outbox.rows.lane import Run
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import invariant, precondition, rule
 
-from bridge.events.header_names import DEAD_LETTER_TYPE
-from tests.models import job_model
+from bridge.events import header_names
+from bridge.events.record import Envelope, Record, StoredRecord
+from bridge.outbox.partitioner import murmur2
+from bridge.outbox.values import Delivered
 from tests.models.exploring import explore
-from tests.models.store_agreement import PARTITIONS, Agreement
-from tests.models.store_model import Log, ModelLane
-from tests.outbox.making import MIB, PLENTY_BYTES, record, undone
+from tests.models.outbox_files import OutboxFiles
+from tests.models.store_model import Log, Model, ModelPartition
+from tests.outbox.making import NOON_US
 
+
+_ENVELOPE = Envelope("https://api/clients/7", header_names.JOB_STATUS_TYPE, "", "")
 
 # What each row counts, whatever it holds.
-ROW_BYTES = 10
+_ROW_BYTES = 10
+_KEEP_SECONDS = 10.0
+_TRIMMED_AT_ONCE = 4
 
-_partitions = st.integers(0, PARTITIONS - 1)
+# A family of jobs that follow each other.
+_events = st.lists(
+    st.tuples(st.sampled_from("abcde"), st.sampled_from((False, False, True))),
+    min_size=1,
+    max_size=9,
+)
+_topics = st.sampled_from(("jobs", "jobs", "jobs", "dlq"))
+_partitions = st.integers(0, 3)
 
 
 def _is_rare(machine: StoreAgainstModel) -> bool:
@@ -40,314 +55,491 @@ def _is_rare(machine: StoreAgainstModel) -> bool:
     return machine.now % 3 == 0
 
 
-class StoreAgainstModel(Agreement):
-    """Rules change both, and what must hold of them is inherited."""
+def _number(row: Record | StoredRecord) -> int:
+    return int(dict(row.extra)["number"])
 
-    # -- The reader ------------------------------------------------------------
 
-    @rule(events=job_model.some_events, notes=st.booleans())
-    def append(self, events: job_model.Events, *, notes: bool) -> None:
-        """Records go to their lanes, or wait behind those that have none."""
-        records, model = self.lives.records(self.count, events), self.model
-        with self.store.transaction():
-            if notes:
-                self.store.job_table.write_if_due()
-            placed = self.store.append(records)
-        self.lives.hear(model, events, records)
-        told = {
-            job_model.number_of(row): (partition, row.sequence)
-            for _, partition, rows in placed
-            for row in rows
+class StoreAgainstModel(OutboxFiles):
+    """Rules change both; what must hold of them is at the end."""
+
+    limits: ClassVar[dict[str, float]] = {"keep_acked_seconds": _KEEP_SECONDS}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stack.enter_context(
+            patch("bridge.outbox.outbox._TRIMMED_A_COMMIT", _TRIMMED_AT_ONCE)
+        )
+        self.now = self.count = 0
+        self.model = Model()
+        self.logs = {"jobs": [Log(), Log()], "dlq": [Log()]}
+        self.ids = {"jobs": 0, "dlq": 0}
+        self.generations: Counter[str] = Counter()
+        self.old: tuple[Path, Model] | None = None
+        # What was offered and isn't committed, and what was ever sent.
+        self.pending: list[Record] = []
+        self.sent: set[int] = set()
+        self.ce_ids: dict[int, str] = {}
+        self.begin_life()
+        for topic in self.logs:
+            self.open(topic)
+
+    def begin_life(self) -> None:
+        """Forget what only a process knows."""
+        self.is_open: set[str] = set()
+        # What the log had already when an epoch began: the offset by number.
+        self.found: dict[tuple[str, int], dict[int, int]] = {}
+        self.pending = []
+        self.counts: dict[str, Counter[str]] = {
+            topic: Counter(found=len(self.model.waiting(topic))) for topic in self.logs
         }
-        is_direct = self.is_open and not model.unassigned
-        for one in records:
-            number = job_model.number_of(one)
-            if is_direct:
-                partition = job_model.partition_of(one.key)
-                model.lanes[partition].add(number)
-                assert told[number] == (partition, model.lanes[partition].last)
-            else:
-                model.unassigned.append(number)
-                assert number not in told
-            self.keys[number] = one.key
-            self.origins[number] = one.envelope.origin
-            self.appended[one.envelope.origin] += 1
-            self.seen.add(number)
-            self.ce_ids[number] = ""
-            model.numbers.add(number)
-        self.count += len(events)
+        self.accepted = self.committed = 0
+        self.trimmed_at = 0.0
 
-    # -- The relay -------------------------------------------------------------
+    # -- Records --------------------------------------------------------------
+
+    @rule(events=_events)
+    def offer(self, events: list[tuple[str, bool]]) -> None:
+        """Events are read."""
+        records = []
+        for family, ends in events:
+            key = f"{family}{self.generations[family]}"
+            self.generations[family] += ends
+            self.count += 1
+            status = "done" if ends else "in_progress"
+            said = {"request_id": key, "status": status, "number": self.count}
+            records.append(
+                Record(
+                    "jobs",
+                    key.encode(),
+                    msgspec.json.encode(said),
+                    NOON_US + self.count,
+                    _ENVELOPE,
+                    (("number", b"%d" % self.count),),
+                    status=status,
+                    progress=f"{self.count}",
+                )
+            )
+        self.outbox.offer(records)
+        self.pending += records
+        self.accepted += len(records)
+
+    @rule(events=_events)
+    def append(self, events: list[tuple[str, bool]]) -> None:
+        """Events are read and committed."""
+        self.offer(events)
+        self.commit()
 
     @rule()
-    def open_topic(self) -> None:
-        """Kafka is reached; its log may have seen more than the file knows."""
-        self._open()
+    def commit(self) -> None:
+        """What was offered becomes rows, and old rows go."""
+        is_full = self.outbox.statistics.full
+        placed = self.outbox.commit()
+        assert not self.outbox.is_stuck
+        rows = {
+            _number(row): (topic, partition, row)
+            for topic, partition, rows in placed
+            for row in rows
+        }
+        assert rows.keys() == {_number(record) for record in self.pending}
+        self.learn_of_trimming(is_full=is_full)
+        for record in self.pending:
+            topic, partition, row = rows[_number(record)]
+            assert (row.key, row.value) == (record.key, record.value)
+            self.ce_ids[_number(row)] = row.ce_id
+            assert partition == self.place(record)
+            lane = self.model.topics[topic][partition]
+            lane.add(_number(record))
+            assert row.sequence == lane.last
+            self.model.numbers.add(_number(record))
+            self.counts[topic]["committed"] += 1
+        self.committed += len(self.pending)
+        self.pending = []
+
+    def place(self, record: Record) -> int:
+        """Return where a record belongs: its job stays where it began."""
+        assert record.key is not None
+        count = self.model.counts["jobs"]
+        number = self.model.jobs.get(record.key, count)
+        if number >= count:
+            number = (murmur2(record.key) & 0x7FFFFFFF) % count
+        if record.status == "done":
+            self.model.jobs.pop(record.key, None)
+        else:
+            self.model.jobs[record.key] = number
+        return number
+
+    def learn_of_trimming(self, *, is_full: bool) -> None:
+        """Only old rows go, those before the others, and only so many at once.
+
+        On a full disk young ones go too.
+        """
+        total = 0
+        for topic, lanes in self.model.topics.items():
+            for number, lane in lanes.items():
+                kept = {row.sequence for row in self.rows_of(topic, number)}
+                gone = lane.moments.keys() - kept
+                total += len(gone)
+                for one in gone:
+                    # A run is as old as its first row.
+                    age = self.seconds - lane.moments[one]
+                    assert age > _KEEP_SECONDS - 1 or is_full
+                    assert all(one <= other for other in lane.moments.keys() - gone)
+                lane.trim(gone)
+        old = [
+            one
+            for lanes in self.model.topics.values()
+            for lane in lanes.values()
+            for one in lane.moments.values()
+            if one < self.seconds - _KEEP_SECONDS
+        ]
+        is_due = self.seconds - self.trimmed_at > 0.1
+        assert total == _TRIMMED_AT_ONCE or not (old and is_due)
+        self.trimmed_at = self.seconds
 
     @precondition(_is_rare)
     @rule()
-    def make_topic_anew(self) -> None:
-        """Somebody deletes the topic, and it is made again."""
-        self.topics += 1
-        self.logs = [Log() for _ in range(PARTITIONS)]
-        self._open()
+    def fail(self) -> None:
+        """The disk is full: nothing happens, and nothing is lost."""
+        with self.full_disk():
+            assert self.outbox.commit() == []
+        self.states_agree()
+        self.rows_agree()
+        # How much room there is, is measured once a second.
+        self.seconds += 1.5
+        self.commit()
 
-    def _open(self) -> None:
-        topic_id = f"id-{self.topics}"
-        opened = {}
-        for partition, log in enumerate(self.logs):
-            lane = self.model.lanes.setdefault(
-                partition, ModelLane(unassigned=self.model.unassigned)
-            )
-            is_same = lane.topic_id in {None, topic_id}
-            start = lane.resume_offset if is_same else 0
-            opened[partition] = (log.last_sequence(start), len(log.records))
-            self.unplaced[partition] = log.sequences(start, lane.last_row)
-            lane.open(*opened[partition], topic_id)
-        with self.store.transaction():
-            self.store.open_topic(
-                "jobs", job_model.partition_of, opened, topic_id, self.unplaced
-            )
-        self.is_open = True
-        for partition in range(PARTITIONS):
-            self._look_for_losses(partition)
+    @rule(seconds=st.sampled_from((0.5, 2.0, 12.0)))
+    def wait(self, seconds: float) -> None:
+        """Time goes by."""
+        self.seconds += seconds
 
-    def _reach_kafka(self) -> None:
-        if not self.is_open:
-            self._open()
+    # -- The relay ------------------------------------------------------------
 
-    def _look_for_losses(self, partition: int) -> None:
-        lane, log = self.model.lanes[partition], self.logs[partition]
-        good, resume_offset = 0, len(log.records)
-        for row in self.store.delivered("jobs", partition, 0, 10**6):
-            if not log.holds(row.offset, row.ce_id):
-                good = row.sequence - 1
-                break
-            good = row.sequence
+    @rule(topic=_topics)
+    def open(self, topic: str) -> None:
+        """An epoch begins: what the log has is learned, what it lost waits again."""
+        logs, model = self.logs[topic], self.model
+        topic_id = f"{self.ids[topic]}"
+        self.outbox.open_topic(topic, len(logs), topic_id)
+        lanes = model.topics.setdefault(topic, {})
+        if model.ids.get(topic) not in {None, topic_id}:
+            for lane in lanes.values():
+                lane.forget_log()
+        model.ids[topic], model.counts[topic] = topic_id, len(logs)
+        for number, log in enumerate(logs):
+            lane = lanes.setdefault(number, ModelPartition())
+            own = log.own(lane.resume_offset)
+            seen = max((sequence for sequence, _ in own.values()), default=0)
+            found = {
+                row: offset
+                for offset, (sequence, row) in own.items()
+                if lane.acknowledged < sequence
+            }
+            if not self.is_confirmed(lane, log) and self.rewind(
+                topic, number, seen, min(found.values(), default=len(log.records))
+            ):
+                seen, found = 0, {}
+            self.found[topic, number] = found
+            shown = seen, len(log.records), {self.ce_ids[one] for one in found}
+            self.outbox.continue_behind(topic, {number: shown})
+            lane.continue_behind(seen, len(log.records), found)
+        self.is_open.add(topic)
+
+    @staticmethod
+    def is_confirmed(lane: ModelPartition, log: Log) -> bool:
+        """Whether the log has the record that was acknowledged last."""
+        offset = lane.resume_offset
+        if offset is None:
+            return True
+        last = max(lane.offsets, default=0)
+        if last and lane.offsets[last] == offset:
+            return log.holds(offset, lane.rows[last])
+        return offset <= len(log.records)
+
+    def rewind(self, topic: str, partition: int, seen: int, first: int) -> bool:
+        """Have rows sent again that the log lost; gives whether it lost any."""
+        lane, log = self.model.topics[topic][partition], self.logs[topic][partition]
+        kept = self.outbox.delivered(topic, partition, 0, 10**6)
+        there = [row.sequence for row in kept if self.has(log, row)]
+        confirmed = max(there, default=kept[0].sequence - 1 if kept else 0)
+        is_lost = bool(kept) and confirmed < lane.acknowledged
+        end = len(log.records)
+        if is_lost:
+            seen = max(seen, lane.acknowledged)
         else:
-            return
-        before = lane.acknowledged
-        with self.store.transaction():
-            again = self.store.rewind("jobs", partition, good, resume_offset)
-        assert again == lane.rewind(good, resume_offset)
-        self.seen.update(
-            number for place, number in lane.rows.items() if good < place <= before
+            # What the log has is not sent again, nor passed over by the next epoch.
+            confirmed, seen, end = lane.acknowledged, 0, first
+        again = self.outbox.rewind(topic, partition, confirmed, end, seen)
+        assert again == lane.rewind(confirmed, end, seen)
+        self.counts[topic]["resent"] += again
+        return is_lost
+
+    def has(self, log: Log, row: Delivered) -> bool:
+        """Whether a log has an acknowledged row."""
+        return any(
+            log.holds(row.offset, number)
+            for number, ce_id in self.ce_ids.items()
+            if ce_id == row.ce_id
         )
 
-    @rule(max_rows=st.integers(1, 8))
-    def claim(self, max_rows: int) -> None:
-        """Waiting rows go to their lanes, oldest first, as many as may."""
-        model = self.model
-        with self.store.transaction():
-            claimed = self.store.claim(max_rows, PLENTY_BYTES)
-        if not self.is_open:
-            assert claimed == []
-            return
-        chosen: dict[int, list[int]] = {}
-        self.seen.update(model.unassigned[:max_rows])
-        for number in model.unassigned[:max_rows]:
-            partition = job_model.partition_of(self.keys[number])
-            chosen.setdefault(partition, []).append(number)
-        had_some = bool(model.unassigned)
-        del model.unassigned[:max_rows]
-        for partition, numbers in chosen.items():
-            self._place(partition, numbers)
-        if had_some:
-            for lane in model.lanes.values():
-                lane.settle()
-        assert {(partition, last) for _, partition, last in claimed} == {
-            (partition, model.lanes[partition].last_row) for partition in chosen
-        }
+    @rule(topic=_topics, partition=_partitions, rows=st.integers(1, 12))
+    def deliver(self, topic: str, partition: int, rows: int) -> None:
+        """Kafka takes some rows, and they are acknowledged."""
+        self._deliver(topic, partition, rows, is_acknowledged=True)
 
-    def _place(self, partition: int, numbers: list[int]) -> None:
-        """Rows stand above all others, or where the log has them."""
-        lane, unplaced = self.model.lanes[partition], self.unplaced[partition]
-        shown = {sequence: ce_id for ce_id, sequence in unplaced.items()}
-        first, after, rows = lane.last + 1, lane.last_row, []
-        while more := self.read(partition, after, 5):
-            rows += more
-            after = more[-1].sequence
-        assert [job_model.number_of(row) for row in rows] == numbers
-        # Without a refused one the rows that the log has come first, as they were.
-        is_known = [row.ce_id in unplaced for row in rows]
-        as_they_were = is_known == sorted(is_known, reverse=True)
-        for row in rows:
-            place = unplaced.get(row.ce_id, 0)
-            if as_they_were and lane.last_row < place <= lane.last:
-                assert row.sequence == place
-            elif row.sequence < first:
-                assert shown.get(row.sequence, row.ce_id) == row.ce_id
-            lane.rows[row.sequence] = job_model.number_of(row)
-            lane.last = max(lane.last, row.sequence)
-
-    @rule(events=job_model.some_events, foreign=st.integers(0, 1))
-    def live(self, events: job_model.Events, foreign: int) -> None:
-        """Records come, and Kafka takes what waits: how most of the time goes by."""
-        self.append(events, notes=False)
-        self.deliver([5, 5], foreign, is_undone=False)
-
-    @rule(
-        counts=st.lists(st.integers(0, 6), min_size=2, max_size=2),
-        foreign=st.integers(0, 1),
-        is_undone=st.booleans(),
-    )
-    def deliver(self, counts: list[int], foreign: int, *, is_undone: bool) -> None:
-        """The next rows go to Kafka, but for those that it has."""
-        self._reach_kafka()
-        for partition, count in enumerate(counts):
-            self._deliver(partition, count, foreign, is_undone=is_undone)
+    @rule(topic=_topics, partition=_partitions, rows=st.integers(1, 12))
+    def deliver_without_answer(self, topic: str, partition: int, rows: int) -> None:
+        """Kafka takes some rows, but the answer is lost: the epoch is over."""
+        self._deliver(topic, partition, rows, is_acknowledged=False)
+        self.is_open.discard(topic)
 
     def _deliver(
-        self, partition: int, count: int, foreign: int, *, is_undone: bool
+        self, topic: str, partition: int, count: int, *, is_acknowledged: bool
     ) -> None:
-        lane, log = self.model.lanes[partition], self.logs[partition]
-        rows = self.read(partition, lane.acknowledged, count)
-        if not rows:
-            return
-        found = log.found(lane.resume_offset)
-        if rows[0].ce_id in found:
-            rows, base_offset = rows[:1], found[rows[0].ce_id]
-        else:
-            log.records += [None] * foreign
-            base_offset = len(log.records)
-            # Those behind it that a copy doesn't know to be there go again, in order.
-            known = log.found(0)
-            # An older copy doesn't know where the log was cut after it.
-            assert self.was_put_back or known.keys().isdisjoint(r.ce_id for r in rows)
-            for row in rows:
-                log.append(row.sequence, row.ce_id)
-            self.sent.update(job_model.number_of(row) for row in rows)
+        if topic not in self.is_open:
+            self.open(topic)
+        partition %= len(self.logs[topic])
+        lane, log = self.model.topics[topic][partition], self.logs[topic][partition]
+        after = self.acknowledge_found(topic, partition)
+        rows = self.outbox.read(topic, partition, after, count, 10**9)
+        base, is_resent = len(log.records), lane.resent
+        for row in rows:
+            self.send(log, row, is_resent >= row.sequence)
+        if rows and is_acknowledged:
+            self.acknowledge(topic, partition, rows, base)
+
+    def acknowledge_found(self, topic: str, partition: int) -> int:
+        """Acknowledge the rows that the log has already; give the last of them."""
+        lane, offsets = (
+            self.model.topics[topic][partition],
+            self.found[topic, partition],
+        )
+        # It reads up to a hole.
+        while rows := self.outbox.read(topic, partition, lane.acknowledged, 1, 10**9):
+            number = _number(rows[0])
+            if number not in offsets:
+                break
+            self.acknowledge(topic, partition, rows, offsets[number])
+        return lane.acknowledged
+
+    @staticmethod
+    def send(log: Log, row: StoredRecord, is_resent: bool) -> None:  # noqa: FBT001
+        """Append a row to a log: nothing comes twice, or out of order."""
+        before = log.own(0).values()
+        if not is_resent:
+            assert _number(row) not in {number for _, number in before}
+            assert row.sequence > max((one for one, _ in before), default=0)
+        log.records.append((row.sequence, _number(row)))
+
+    def acknowledge(
+        self, topic: str, partition: int, rows: list[StoredRecord], base: int
+    ) -> None:
+        """Tell both where rows are."""
         first, last = rows[0].sequence, rows[-1].sequence
-        run = Run(first, last, base_offset, self.now, ROW_BYTES * len(rows))
-        if is_undone:
-            with undone(self.store):
-                self.store.acknowledge("jobs", partition, run)
-        with self.store.transaction():
-            self.store.acknowledge("jobs", partition, run)
-        for index, row in enumerate(rows):
-            lane.offsets[row.sequence] = base_offset + index
-        if lane.floor is not None:
-            # The log was cut below the end that it had at the opening.
-            lane.floor = min(lane.floor, base_offset)
-        lane.pass_by(last)
+        size = _ROW_BYTES * len(rows)
+        self.outbox.acknowledge(topic, partition, first, last, base, size)
+        lane = self.model.topics[topic][partition]
+        for offset, row in enumerate(rows, base):
+            lane.acknowledge(row.sequence, offset, self.seconds)
+            self.sent.add(_number(row))
+        self.counts[topic]["acknowledged"] += len(rows)
 
     @rule(partition=_partitions, is_kept=st.booleans())
     def refuse(self, partition: int, *, is_kept: bool) -> None:
-        """The broker refuses a row for good: it gets out of its lane's way."""
-        self._reach_kafka()
-        lane, log = self.model.lanes[partition], self.logs[partition]
-        rows = self.read(partition, lane.acknowledged, 1)
-        if not rows or rows[0].ce_id in log.found(0):
+        """The broker refuses a row for good."""
+        if "jobs" not in self.is_open:
+            self.open("jobs")
+        partition %= len(self.logs["jobs"])
+        after = self.acknowledge_found("jobs", partition)
+        rows = self.outbox.read("jobs", partition, after, 1, 10**9)
+        if not rows:
             return
-        sequence, origin = rows[0].sequence, rows[0].envelope.origin
-        kind = msgspec.structs.replace(rows[0].envelope, ce_type=DEAD_LETTER_TYPE)
-        letter = msgspec.structs.replace(record("x", topic="dlq"), envelope=kind)
-        with self.store.transaction():
-            for wrong in (sequence - 1, sequence + 1):
-                with pytest.raises(ValueError, match="isn't the first that waits"):
-                    self.store.refuse("jobs", partition, wrong, letter)
-            if is_kept:
-                self.store.quarantine("jobs", partition, sequence, "too large")
-            else:
-                self.store.refuse("jobs", partition, sequence, letter)
-        self.model.set_aside.add(lane.rows.pop(sequence))
-        self.put_aside[origin] += is_kept
-        self.letters[origin] += not is_kept
-        self.model.quarantined += is_kept
-        self.model.dead_letters += not is_kept
-        lane.pass_by(sequence)
+        lane = self.model.topics["jobs"][partition]
+        letter = None
+        if not is_kept:
+            self.count += 1
+            extra = (("number", b"%d" % self.count),)
+            letter = Record("dlq", None, b"{}", 1, _ENVELOPE, extra)
+        placed = self.outbox.refuse("jobs", partition, rows[0].sequence, letter)
+        lane.pass_by(rows[0].sequence)
+        self.model.set_aside.add(_number(rows[0]))
+        self.counts["jobs"]["refused"] += 1
+        if letter is not None:
+            del lane.rows[rows[0].sequence]
+            ((topic, number, (row,)),) = placed
+            self.model.topics[topic][number].add(self.count)
+            assert row.sequence == self.model.topics[topic][number].last
+            self.model.numbers.add(self.count)
+            self.counts[topic]["committed"] += 1
 
-    @rule(partition=_partitions, lost=st.integers(1, 8), foreign=st.integers(0, 2))
-    def lose_tail(self, partition: int, lost: int, foreign: int) -> None:
-        """The log loses acknowledged records, and others write there."""
-        self._reach_kafka()
-        log = self.logs[partition]
-        del log.records[-lost:]
+    # -- Kafka ----------------------------------------------------------------
+
+    @rule(topic=_topics, partition=_partitions)
+    def write_foreign(self, topic: str, partition: int) -> None:
+        """Another writer has the topic as well."""
+        logs = self.logs[topic]
+        logs[partition % len(logs)].records.append(None)
+
+    @rule(topic=_topics, partition=_partitions, share=st.floats(0, 1))
+    def retain(self, topic: str, partition: int, share: float) -> None:
+        """Retention takes the first part of a log, of what was acknowledged."""
+        partition %= len(self.logs[topic])
+        log, lanes = self.logs[topic][partition], self.model.topics[topic]
+        if topic in self.is_open:
+            known = lanes[partition].resume_offset or 0
+            log.begin = max(log.begin, int(share * known))
+
+    @precondition(_is_rare)
+    @rule(
+        topic=_topics,
+        partition=_partitions,
+        lost=st.integers(1, 9),
+        foreign=st.integers(0, 3),
+    )
+    def truncate(self, topic: str, partition: int, lost: int, foreign: int) -> None:
+        """A log loses its tail, and another writer may be there first."""
+        log = self.logs[topic][partition % len(self.logs[topic])]
+        del log.records[max(len(log.records) - lost, 0) :]
+        log.begin = min(log.begin, len(log.records))
         log.records += [None] * foreign
-        self._look_for_losses(partition)
-
-    # -- The outbox itself -----------------------------------------------------
-
-    @rule(max_rows=st.integers(1, 4), keeps=st.none() | st.integers(0, 8))
-    def trim(self, max_rows: int, keeps: int | None) -> None:
-        """Some of what Kafka has goes, in a lane the oldest first: old, or too much."""
-        with self.store.transaction():
-            gone = self.store.trim(
-                older_than_us=10**18 if keeps is None else 0,
-                keep_bytes=ROW_BYTES * (keeps or 0),
-                max_rows=max_rows,
-                max_bytes=MIB,
-            )
-        lanes = self.model.lanes
-        kept = sum(len(lane.rows) - len(lane.pending) for lane in lanes.values())
-        too_many = max(kept - (keeps or 0), 0)
-        if keeps is None or not too_many:
-            assert gone == min(max_rows, too_many)
-        else:
-            # Rows that were acknowledged together go together.
-            assert min(max_rows, too_many) <= gone <= max_rows
-        for partition, lane in lanes.items():
-            left = self.read(partition, 0, 1)
-            gone -= lane.trim_before(left[0].sequence if left else lane.last + 1)
-        assert gone == 0
-
-    @rule(is_whole=st.booleans(), is_undone=st.booleans())
-    def note_jobs(self, *, is_whole: bool, is_undone: bool) -> None:
-        """The table of jobs is written, or a part of it."""
-        table = self.store.job_table
-        with undone(self.store) if is_undone else self.store.transaction():
-            (table.write if is_whole else table.write_if_due)()
+        self.is_open.discard(topic)
 
     @precondition(_is_rare)
-    @rule(events=job_model.some_events)
-    def fail(self, events: job_model.Events) -> None:
-        """A transaction that doesn't come to its end has never been."""
-        before = copy.deepcopy(self.lives)
-        with undone(self.store):
-            self.store.open_topic(
-                "jobs",
-                job_model.partition_of,
-                dict.fromkeys(range(2), (99, 99)),
-                "other",
-            )
-            self.store.claim(100, PLENTY_BYTES)
-            for state in self.store.lane_states():
-                self.store.rewind("jobs", state.partition, 0, 0)
-                rows = self.read(state.partition, 0, 1)
-                if rows and rows[0].sequence > state.acknowledged_sequence:
-                    self.store.quarantine("jobs", state.partition, rows[0].sequence, "")
-            self.store.trim(
-                older_than_us=10**18, keep_bytes=0, max_rows=10**6, max_bytes=MIB
-            )
-            self.store.append(self.lives.records(self.count, events))
-        self.lives = before
+    @rule(topic=_topics, count=st.integers(1, 4))
+    def recreate(self, topic: str, count: int) -> None:
+        """The topic is deleted, and made again, with any number of partitions."""
+        self.logs[topic] = [Log() for _ in range(count)]
+        self.ids[topic] += 1
+        self.open(topic)
+
+    @precondition(_is_rare)
+    @rule(topic=_topics)
+    def add_partition(self, topic: str) -> None:
+        """A topic gets one partition more."""
+        if len(self.logs[topic]) < 4:
+            self.logs[topic].append(Log())
+            self.open(topic)
+
+    # -- Processes ------------------------------------------------------------
+
+    @rule()
+    def stop_and_start(self) -> None:
+        """A process stops in order: it commits what it has."""
+        self.commit()
+        self.restart()
+        self.begin_life()
+
+    @rule()
+    def kill(self) -> None:
+        """Another process opens the files as they are."""
+        self.replace_by(self.copied())
+        self.begin_life()
 
     @precondition(_is_rare)
     @rule()
-    def restart(self) -> None:
-        """Another process opens the file; Kafka is not reached yet."""
-        self.store.close()
-        self.start()
+    def copy_files(self) -> None:
+        """A copy of the files is made."""
+        self.old = self.copied(), copy.deepcopy(self.model)
 
-    @rule()
-    def keep_copy(self) -> None:
-        """Somebody takes a snapshot of the file."""
-        self.store.file.checkpoint()
-        shutil.copy(self.path, self.path.with_name("copy"))
-        self.copy = copy.deepcopy(self.model)
-
-    @precondition(lambda self: self.copy is not None and _is_rare(self))
+    @precondition(lambda machine: machine.old is not None)
     @rule()
     def put_back(self) -> None:
-        """The file is put back to its snapshot; Kafka isn't."""
-        assert self.copy is not None
-        self.store.close()
-        shutil.copy(self.path.with_name("copy"), self.path)
-        self.model = copy.deepcopy(self.copy)
-        self.was_put_back = True
-        self.start()
+        """A power loss, or a person, brings an older file back."""
+        assert self.old is not None
+        path, self.model = self.old
+        self.old = None
+        self.replace_by(path)
+        self.begin_life()
+
+    @precondition(_is_rare)
+    @rule(lost=_events, rows=st.integers(1, 12), later=_events)
+    def lose_power(
+        self,
+        lost: list[tuple[str, bool]],
+        rows: int,
+        later: list[tuple[str, bool]],
+    ) -> None:
+        """Kafka has what the file has lost; later events get the same sequences."""
+        self.copy_files()
+        self.append(lost)
+        for partition in range(len(self.logs["jobs"])):
+            self._deliver("jobs", partition, rows, is_acknowledged=True)
+        self.put_back()
+        self.append(later)
+
+    # -- What must hold -------------------------------------------------------
+
+    @invariant()
+    def counts_agree(self) -> None:
+        """What came is what went and what waits."""
+        self.now += 1
+        statistics = self.outbox.statistics
+        assert statistics.accepted == self.accepted
+        assert statistics.committed == self.committed
+        waits = {topic: len(self.model.waiting(topic)) for topic in self.logs}
+        # It applies acknowledgements.
+        states = {topic: self.outbox.states(topic) for topic in self.logs}
+        assert self.outbox.waiting() == waits
+        assert statistics.rows == sum(waits.values())
+        for topic, count in waits.items():
+            found = statistics.topics[topic]
+            said = {name: getattr(found, name) for name in self.counts[topic]}
+            assert said == self.counts[topic]
+            came = found.found + found.committed + found.resent
+            assert came == found.acknowledged + found.refused + found.waiting
+            assert found.waiting == count
+            assert sum(state.waiting for state in states[topic]) == count
+        topics = statistics.topics.values()
+        came = sum(one.found + one.resent for one in topics) + statistics.committed
+        went = sum(one.acknowledged + one.waiting for one in topics)
+        assert came == went + statistics.unsendable
+
+    @invariant()
+    def states_agree(self) -> None:
+        """The relay is told what is so."""
+        for topic, lanes in self.model.topics.items():
+            states = {state.partition: state for state in self.outbox.states(topic)}
+            assert states.keys() == lanes.keys()
+            for partition, lane in lanes.items():
+                state = states[partition]
+                assert state.acknowledged_sequence == lane.acknowledged
+                assert state.last_sequence == lane.last
+                assert state.resent_sequence == lane.resent
+                assert state.topic_id == self.model.ids[topic]
+                assert state.resume_offset == lane.resume_offset
+                last = max(lane.offsets, default=0)
+                is_there = last and lane.offsets[last] == lane.resume_offset
+                ce_id = self.ce_ids[lane.rows[last]] if is_there else None
+                assert state.resume_ce_id == ce_id
+
+    @invariant()
+    def rows_agree(self) -> None:
+        """Every partition reads as it should; no identity changes or comes twice."""
+        for topic, lanes in self.model.topics.items():
+            for partition, lane in lanes.items():
+                rows = self.rows_of(topic, partition)
+                assert {row.sequence: _number(row) for row in rows} == lane.rows
+                for row in rows:
+                    known = self.ce_ids.setdefault(_number(row), row.ce_id)
+                    assert known == row.ce_id
+                after, offsets = 0, {}
+                while found := self.outbox.delivered(topic, partition, after, 3):
+                    offsets.update({row.sequence: row.offset for row in found})
+                    after = found[-1].sequence
+                    assert [self.ce_ids[lane.rows[row.sequence]] for row in found] == [
+                        row.ce_id for row in found
+                    ]
+                assert offsets == lane.offsets
+        assert len(set(self.ce_ids.values())) == len(self.ce_ids)
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        """The model itself is right: what doesn't wait was sent, or set aside."""
+        model = self.model
+        waiting = {one for topic in model.topics for one in model.waiting(topic)}
+        assert model.numbers - waiting <= self.sent | model.set_aside
 
 
 def test_the_store_agrees_with_its_model() -> None:
-    """No order of steps makes the file hold something else than the model."""
-    explore(StoreAgainstModel, share=1 / 4, steps=50)
+    """No order of what happens makes them differ."""
+    explore(StoreAgainstModel, share=1)

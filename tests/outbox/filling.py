@@ -1,8 +1,8 @@
 """
-A process that fills a disk of its own, and tells what the outbox did.
+A process that fills a disk of its own, and prints what the outbox did.
 
-Started by `test_full_disk` with the name of a scene and a directory on a small
-disk; prints one line of JSON.
+Started by `test_full_disk` with the name of a scene and a directory on a small disk;
+prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +19,18 @@ import msgspec
 from structlog.testing import capture_logs
 
 from bridge.errors import OutboxError
-from bridge.events.record import Importance, Origin, Record
-from bridge.outbox import Outbox, OutboxDirectory
+from bridge.events.record import Importance, Record
+from bridge.outbox import Outbox
 from bridge.outbox.values import Delivery, Loss
-from bridge.settings import OutboxSettings
-from tests.outbox.healing import told_by
-from tests.outbox.leaving import found
 from tests.outbox.making import (
     MIB,
-    Log,
     event,
-    eventually,
-    fresh,
     number_of,
     numbered,
+    opened,
     read_all,
     record,
-    running,
     source_of,
-    spread,
-    stored,
-    threaded,
 )
 
 
@@ -47,8 +39,29 @@ _BUFFER_BYTES = 100_000
 _FOR_EVER = 1e11
 
 
-def _open(outbox: Outbox) -> None:
-    outbox.open_topic("jobs", spread(1), fresh(1), None).result(10)
+class _Kafka:
+    """Takes rows and acknowledges them."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self.sequences: list[int] = []
+        self.numbers: list[int] = []
+
+    def take_all(self) -> None:
+        """Take what waits, until nothing does."""
+        while self._outbox.has_work or self._outbox.statistics.rows:
+            self._outbox.commit()
+            after = self.sequences[-1] if self.sequences else 0
+            rows = self._outbox.read("jobs", 0, after, 500, MIB)
+            if rows:
+                self.sequences += [row.sequence for row in rows]
+                self.numbers += [
+                    number_of(row) for row in rows if row.value[:1] != b"{"
+                ]
+                size = sum(len(row.value) for row in rows)
+                last = rows[-1].sequence
+                self._outbox.acknowledge("jobs", 0, after + 1, last, after, size)
+            self._outbox.states("jobs")
 
 
 def _fill(path: Path) -> None:
@@ -62,40 +75,40 @@ def _fill(path: Path) -> None:
                 continue
 
 
+def _fill_up(outbox: Outbox, records: Callable[[int], list[Record]]) -> int:
+    """Offer until something was dropped because the disk is full."""
+    first = 0
+    while not outbox.statistics.dropped["outbox_full"]:
+        new = records(first)
+        outbox.offer(new)
+        first += len(new)
+        outbox.commit()
+    return first
+
+
 def the_outbox_fills_it(disk: Path) -> dict[str, Any]:
     """Kafka is away until the disk is full, and comes back."""
-    facts: dict[str, Any] = {}
-    with (
-        running(disk / "outbox", buffer_bytes=_BUFFER_BYTES) as outbox,
-        Log(outbox, delivers=False) as log,
-    ):
-        statistics = outbox.statistics
-        _open(outbox)
-        first = 0
-        while not statistics.dropped["outbox_full"]:
-            outbox.offer(numbered(first, 10, _VALUE_BYTES))
-            first += 10
-            eventually(lambda: outbox.drained or statistics.full)
-        kept = facts["committed_when_full"] = statistics.committed
-        eventually(lambda: len(log.rows["jobs", 0]) == kept)
-        log.delivers = True
-        outbox.acknowledge("jobs", 0, 1, kept, 0, kept * _VALUE_BYTES)
-        eventually(lambda: outbox.drained and statistics.rows == 0)
+    with opened(disk / "outbox", buffer_bytes=_BUFFER_BYTES) as outbox:
+        kafka, statistics = _Kafka(outbox), outbox.statistics
+        first = _fill_up(outbox, lambda first: numbered(first, 10, _VALUE_BYTES))
+        facts = {"committed_when_full": statistics.committed}
+        kafka.take_all()
+        # It is measured once a second whether there is room.
+        time.sleep(1.1)
+        outbox.commit()
         # Four times what the disk can hold goes through it now.
         for _ in range(800):
             outbox.offer(numbered(first, 10, _VALUE_BYTES))
             first += 10
-            eventually(lambda: outbox.drained)
-        eventually(lambda: statistics.rows == 0)
-    facts |= {
+            kafka.take_all()
+    return facts | {
         "offered": first,
         "accepted": statistics.accepted,
         "dropped": statistics.dropped,
         "committed": statistics.committed,
-        "acknowledged": statistics.acknowledged,
-        "sequences": [row.sequence for row in log.rows["jobs", 0]],
+        "acknowledged": statistics.topics["jobs"].acknowledged,
+        "sequences": kafka.sequences,
     }
-    return facts
 
 
 def no_file_may_grow_longer(disk: Path) -> dict[str, Any]:
@@ -107,35 +120,27 @@ def no_file_may_grow_longer(disk: Path) -> dict[str, Any]:
 
 def jobs_of_a_full_disk(disk: Path) -> dict[str, Any]:
     """Kafka is away until the disk is full of jobs that have begun, and comes back."""
-    facts: dict[str, Any] = {}
     limits = {"buffer_bytes": _BUFFER_BYTES, "keep_jobs_seconds": _FOR_EVER}
-    with (
-        running(disk / "outbox", **limits) as outbox,
-        Log(outbox, delivers=False) as log,
-    ):
-        statistics, jobs = outbox.statistics, outbox.jobs
-        _open(outbox)
-        first = 0
-        while not statistics.dropped["outbox_full"]:
-            outbox.offer([_large(f"{n}", n) for n in range(first, first + 20)])
-            first += 20
-            eventually(lambda: outbox.drained or statistics.full)
-            outbox.prove({source_of(7): 10 * first})
-        facts["proved_when_full"] = found(disk / "outbox").proved_us
-        kept = facts["committed_when_full"] = statistics.committed
-        facts["given_up_when_full"] = sum(statistics.dropped.values())
+    with opened(disk / "outbox", **limits) as outbox:
+        kafka, statistics, jobs = _Kafka(outbox), outbox.statistics, outbox.jobs
+
+        def records(first: int) -> list[Record]:
+            outbox.prove({source_of(7): first})
+            return [_large(f"{n}", n) for n in range(first, first + 20)]
+
+        first = _fill_up(outbox, records)
+        facts: dict[str, Any] = {"committed_when_full": statistics.committed}
         facts["jobs_when_full"] = jobs.count(source_of(7))
-        eventually(lambda: len(log.rows["jobs", 0]) == kept)
-        log.delivers = True
-        outbox.acknowledge("jobs", 0, 1, kept, 0, kept * _VALUE_BYTES)
-        eventually(lambda: outbox.drained and statistics.rows == 0)
+        kafka.take_all()
+        time.sleep(1.1)
+        outbox.commit()
         outbox.offer([event("0", "done", first), event("last", at_us=first)])
-        eventually(lambda: outbox.drained and statistics.rows == 0)
+        kafka.take_all()
         facts["jobs"] = sorted(job.request_id for job in jobs.of(source_of(7)))
-    with stored(disk / "outbox" / "outbox.sqlite3") as store:
-        known = store.jobs.of(source_of(7))
+    with opened(disk / "outbox", **limits) as outbox:
+        known = outbox.jobs.of(source_of(7))
         facts["known"] = sorted(job.request_id for job in known)
-        facts["was_stopped"] = store.remembered.was_stopped
+        facts["was_stopped"] = outbox.memory.was_stopped
     return facts | {"offered": first, "committed": statistics.committed}
 
 
@@ -147,42 +152,34 @@ def _large(job: str, at_us: int) -> Record:
 
 
 def last_events_outlive_the_others(disk: Path) -> dict[str, Any]:
-    """With Kafka away, far more comes than the disk has: most of it is given up."""
-    facts: dict[str, Any] = {"losses": []}
+    """With Kafka away, far more comes than the disk has: most of it is dropped."""
+    losses: list[Loss] = []
     kept: list[Outbox] = []
 
     def on_loss(loss: Loss) -> None:
-        facts["losses"].append(msgspec.structs.asdict(loss))
-        gap = record("7", f"{len(facts['losses'])}:".encode(), topic="jobs.gaps")
-        kept[0].keep(gap)
+        losses.append(loss)
+        kept[0].keep(record("7", f"{len(losses)}:".encode(), topic="gaps"))
 
-    limits = OutboxSettings(dir=disk / "outbox", buffer_bytes=4 * _BUFFER_BYTES)
-    with OutboxDirectory(limits.dir) as directory:
-        outbox = Outbox(directory, limits, lighten=_lighten, on_loss=on_loss)
+    with opened(
+        disk / "outbox",
+        buffer_bytes=4 * _BUFFER_BYTES,
+        strip_preview=_strip,
+        on_loss=on_loss,
+    ) as outbox:
         kept.append(outbox)
         statistics = outbox.statistics
-        with threaded(outbox):
-            for topic in ("jobs", "jobs.gaps"):
-                outbox.open_topic(topic, spread(1), fresh(1), None).result(10)
-            first = 0
-            while not (
-                statistics.dropped_previews
-                and statistics.dropped_pictures
-                and _committed_in_time(outbox)
-            ):
-                outbox.offer(_life_of_a_job(first))
-                first += 5
-            facts["dropped_before_any_preview"] = sum(statistics.dropped.values())
-            while sum(statistics.dropped.values()) < 200:
-                outbox.offer(_life_of_a_job(first))
-                first += 5
-                _committed_in_time(outbox)
-            eventually(lambda: statistics.kept == 1)
-            facts["full_with_a_gap"] = statistics.full
-            facts["bytes"] = sum(file.stat().st_size for file in limits.dir.iterdir())
-    with stored(limits.dir / "outbox.sqlite3") as store:
-        rows = read_all(store)
-        facts["gaps"] = len(store.read("jobs.gaps", 0, 0, 10, MIB))
+        facts: dict[str, Any] = {}
+        first = 0
+        while sum(statistics.dropped.values()) < 200:
+            if not (statistics.dropped_previews and statistics.dropped_pictures):
+                facts["dropped_before"] = sum(statistics.dropped.values())
+            outbox.offer(_life_of_a_job(first))
+            first += 5
+            outbox.commit()
+        facts["kept_when_full"] = statistics.kept
+        folder = disk / "outbox"
+        facts["bytes"] = sum(file.stat().st_size for file in folder.iterdir())
+        rows = read_all(outbox)
     return facts | {
         "offered": first,
         "dropped": statistics.dropped,
@@ -190,7 +187,8 @@ def last_events_outlive_the_others(disk: Path) -> dict[str, Any]:
         "dropped_pictures": statistics.dropped_pictures,
         "committed": statistics.committed,
         "numbers": [number_of(row) for row in rows],
-        "lightened": sum(len(row.value) < _VALUE_BYTES // 2 for row in rows),
+        "stripped": sum(len(row.value) < _VALUE_BYTES // 2 for row in rows),
+        "causes": [loss.cause for loss in losses],
     }
 
 
@@ -205,53 +203,51 @@ def _life_of_a_job(first: int) -> list[Record]:
     ]
 
 
-def _lighten(given: Record) -> Record | None:
+def _strip(given: Record) -> Record | None:
     if given.importance is not Importance.PREVIEW:
         return None
     value = given.value[: _VALUE_BYTES // 4]
     return msgspec.structs.replace(given, value=value, importance=Importance.EVENT)
 
 
-def _committed_in_time(outbox: Outbox) -> bool:
-    """Stand back while the disk takes rows, as the reader does; always true."""
-    eventually(lambda: not outbox.is_crowded())
-    return True
-
-
 def webhooks_of_a_full_disk(disk: Path) -> dict[str, Any]:
     """Webhooks come while there is no room, and again when there is."""
-    facts: dict[str, Any] = {"refusals": [], "slowest_seconds": 0.0}
-    with running(disk / "outbox") as outbox, Log(outbox) as log:
-        _open(outbox)
-        assert outbox.take(_large_delivery(0)).result(10)
+    refusals: list[str] = []
+    with opened(disk / "outbox") as outbox:
+        kafka = _Kafka(outbox)
+
+        def take(number: int) -> bool:
+            (given,) = numbered(number, 1, 10 * _VALUE_BYTES)
+            taken = outbox.take(Delivery(f"{number}", given, number))
+            outbox.commit()
+            error = taken.exception(0)
+            if error is not None:
+                refusals.append(type(error).__name__)
+            return error is None
+
+        assert take(0)
         _fill(disk / "filler")
         number = 0
-        while len(facts["refusals"]) < 20:
+        while len(refusals) < 20:
             number += 1
-            begun = time.monotonic()
-            refusal = outbox.take(_large_delivery(number)).exception(10)
-            if refusal is not None:
-                facts["refusals"].append(type(refusal).__name__)
-            took = time.monotonic() - begun
-            facts["slowest_seconds"] = max(facts["slowest_seconds"], took)
-        # All that was taken can be read.
-        facts["held_when_full"] = len(outbox.held(1000).result(10))
+            take(number)
+        asked = outbox.held(1000)
+        outbox.commit()
+        facts = {"refusals": refusals.copy(), "held_when_full": len(asked.result(0))}
         (disk / "filler").unlink()
-        eventually(lambda: outbox.take(_large_delivery(number)).exception(10) is None)
-        held = outbox.held(1000).result(10)
-        facts["released"] = [outbox.release(one.place, ()).result(10) for one in held]
-        eventually(lambda: outbox.statistics.rows == 0)
-        tally = outbox.statistics.tallies.read()["event", "webhook"]
-        facts |= msgspec.structs.asdict(tally)
-    return facts | {
-        "taken": number,
-        "numbers": [number_of(row) for row in log.rows["jobs", 0]],
-    }
-
-
-def _large_delivery(number: int) -> Delivery:
-    (given,) = numbered(number, 1, 10 * _VALUE_BYTES)
-    return Delivery(f"{number}", told_by(Origin.WEBHOOK, given), number)
+        time.sleep(1.1)
+        outbox.commit()
+        assert take(number)
+        asked = outbox.held(1000)
+        outbox.commit()
+        released = [outbox.release(one.place, ()) for one in asked.result(0)]
+        kafka.take_all()
+        facts["released"] = [one.result(0) for one in released]
+        statistics = outbox.statistics
+        facts["accounts"] = statistics.accepted == (
+            statistics.committed + statistics.withdrawn
+        )
+    return facts | {"taken": number, "numbers": kafka.numbers}
 
 
 def it_is_full_at_the_start(disk: Path) -> dict[str, Any]:
@@ -267,7 +263,7 @@ def it_is_read_only(disk: Path) -> dict[str, Any]:
 
 def _refused(disk: Path) -> dict[str, Any]:
     try:
-        with running(disk / "outbox"):
+        with opened(disk / "outbox"):
             return {"error": None}
     except OutboxError as error:
         return {"error": str(error), "kind": type(error).__name__}
@@ -292,7 +288,6 @@ def main() -> None:
     with capture_logs() as lines:
         facts = _SCENES[sys.argv[1]](Path(sys.argv[2]))
     facts["events"] = [line["event"] for line in lines]
-    facts["reasons"] = [line["reason"] for line in lines if "reason" in line]
     print(json.dumps(facts))  # noqa: T201 - its answer
 
 

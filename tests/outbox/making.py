@@ -1,28 +1,22 @@
-"""
-Records, stores and running outboxes for the tests of this folder.
-
-What a single test module needs stands there; nothing here asserts.
-"""
+"""Records and outboxes for the tests of this folder and the models."""
 
 from __future__ import annotations
 
 import json
+import resource
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, Self
+from typing import Any
 
-from bridge.outbox.disk.schema import new_incarnation, open_database
-from bridge.outbox.rows.lane import Run
+from msgspec import structs
 
 from bridge.events import header_names
-from bridge.events.record import Envelope, Record, StoredRecord
+from bridge.events.record import Envelope, Origin, Record, StoredRecord
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.outbox.store import Placed, Store
+from bridge.outbox.values import Delivery, Healing, JobInFlight
 from bridge.settings import OutboxSettings
 
 
@@ -30,11 +24,11 @@ ENVELOPE = Envelope("https://api/clients/7", "a.type", "socket", "application/js
 
 MIB = 2**20
 
-# Topic, partition, last sequence, and the rows if they were told.
-_News = tuple[str, int, int, list[StoredRecord]]
-
 # Far above everything that the tests here write.
 PLENTY_BYTES = 1024 * MIB
+
+# A day of 2026, as the clock of these tests has it.
+NOON_US = 1_780_000_000_000_000
 
 
 def record(key: str | None, value: bytes = b"{}", topic: str = "jobs") -> Record:
@@ -43,31 +37,57 @@ def record(key: str | None, value: bytes = b"{}", topic: str = "jobs") -> Record
 
 
 def source_of(account: int) -> str:
-    """Give an account's `ce_source`."""
+    """Return an account's `ce_source`."""
     return f"https://api/clients/{account}"
 
 
-def event(
+def event(  # noqa: PLR0917 - what an event has
     job: str,
     status: str = "in_progress",
     at_us: int = 1,
     account: int = 7,
     progress: str | None = None,
+    origin: Origin = Origin.SOCKET,
 ) -> Record:
     """Make the record of a job's status, as the intake does."""
-    told = {"request_id": job, "status": status, "progress": progress}
+    said = {"request_id": job, "status": status, "progress": progress}
     envelope = Envelope(
-        source_of(account), header_names.JOB_STATUS_TYPE, "socket", "application/json"
+        source_of(account), header_names.JOB_STATUS_TYPE, origin, "application/json"
     )
     return Record(
         "jobs",
         job.encode(),
-        json.dumps(told | {"preview": None, "result_url": None}).encode(),
+        json.dumps(said | {"preview": None, "result_url": None}).encode(),
         at_us,
         envelope,
         status=status,
         progress=progress,
     )
+
+
+def delivery(
+    name: str,
+    job: str,
+    status: str = "done",
+    due_us: int = NOON_US,
+    account: int = 7,
+) -> Delivery:
+    """Make a webhook."""
+    reported = event(job, status, account=account, origin=Origin.WEBHOOK)
+    return Delivery(name, reported, due_us)
+
+
+def answer(
+    job: JobInFlight, status: str = "done", *gap_ids: str, at_us: int = NOON_US
+) -> Healing:
+    """Make what the status endpoint says of a job."""
+    reported = event(job.request_id, status, at_us, origin=Origin.STATUS_ENDPOINT)
+    return Healing(reported, job, gap_ids)
+
+
+def dead_letter(of: Record) -> Record:
+    """Make the dead letter of a record."""
+    return structs.replace(of, topic="dlq", status=None, progress=None)
 
 
 def numbered(first: int, count: int, size: int = 10, keys: int = 7) -> list[Record]:
@@ -83,166 +103,100 @@ def number_of(row: StoredRecord | Record) -> int:
     return int(row.value.split(b":")[0])
 
 
-def spread(partitions: int) -> Callable[[bytes | None], int]:
-    """Make a partitioner."""
-    return lambda key: zlib.crc32(key or b"") % partitions
-
-
-def fresh(partitions: int, end_offset: int = 0) -> dict[int, tuple[int, int]]:
-    """Say that the log shows nothing of this outbox."""
-    return dict.fromkeys(range(partitions), (0, end_offset))
-
-
-@contextmanager
-def stored(path: Path) -> Iterator[Store]:
-    """Open a store, as a new process would."""
-    store = Store(
-        open_database(path, max_bytes=PLENTY_BYTES), incarnation=new_incarnation()
-    )
-    try:
-        yield store
-    finally:
-        store.close()
-
-
-def open_jobs(store: Store, partitions: int = 1) -> None:
-    """Open the topic `jobs` with an empty log."""
-    with store.transaction():
-        store.open_topic("jobs", spread(partitions), fresh(partitions), None)
-
-
-class AbandonedError(Exception):
-    """A transaction is given up."""
+def make_outbox(directory: OutboxDirectory, **options: Any) -> Outbox:
+    """Open an outbox; what isn't one of its own options is a setting."""
+    own = {"strip_preview", "on_loss", "refuse_late", "webhook"} & options.keys()
+    limits = {name: options[name] for name in options.keys() - own}
+    settings = OutboxSettings(dir=directory.path, **limits)
+    return Outbox(directory, settings, **{name: options[name] for name in own})
 
 
 @contextmanager
-def undone(store: Store) -> Iterator[None]:
-    """Have a transaction fail after all that is done inside."""
-    with suppress(AbandonedError), store.transaction():
-        yield
-        raise AbandonedError
-
-
-def append(store: Store, records: list[Record]) -> list[StoredRecord]:
-    """Append in a transaction of its own; give the rows that got a lane."""
-    with store.transaction():
-        placed = store.append(records)
-    return [row for _, _, rows in placed for row in rows]
-
-
-def acknowledge(  # noqa: PLR0917 - a run's numbers
-    store: Store, first: int, last: int, base_offset: int, at_us: int = 0, size: int = 1
-) -> None:
-    """Acknowledge rows of the first partition of `jobs`."""
-    with store.transaction():
-        store.acknowledge("jobs", 0, Run(first, last, base_offset, at_us, size))
-
-
-def read_all(store: Store, partition: int = 0, after: int = 0) -> list[StoredRecord]:
-    """Read a lane of `jobs`, over whatever was skipped."""
-    rows: list[StoredRecord] = []
-    while more := store.read("jobs", partition, after, 1000, PLENTY_BYTES):
-        rows += more
-        after = rows[-1].sequence
-    return rows
-
-
-class Log:
-    """
-    The relay's and Kafka's part: takes rows, remembers them, acknowledges.
-
-    It works in a thread of its own from entry to exit.
-
-    Args:
-        outbox: Whose rows it takes.
-        delivers: Whether it acknowledges.
-    """
-
-    def __init__(self, outbox: Outbox, *, delivers: bool = True) -> None:
-        self.rows: dict[tuple[str, int], list[StoredRecord]] = {}
-        self.delivers = delivers
-        self._outbox = outbox
-        self._news: SimpleQueue[_News | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._work)
-
-    def __enter__(self) -> Self:
-        self._outbox.subscribe(self._committed, self._claimed, lambda: None)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._news.put(None)
-        self._thread.join(20)
-
-    def _committed(self, placed: list[Placed]) -> None:
-        for topic, partition, rows in placed:
-            self._news.put((topic, partition, rows[-1].sequence, rows))
-
-    def _claimed(self, lanes: list[tuple[str, int, int]]) -> None:
-        for topic, partition, last in lanes:
-            self._news.put((topic, partition, last, []))
-
-    def _work(self) -> None:
-        while (news := self._news.get()) is not None:
-            topic, partition, last, rows = news
-            lane = self.rows.setdefault((topic, partition), [])
-            while (after := lane[-1].sequence if lane else 0) < last:
-                if not rows or rows[0].sequence != after + 1:
-                    rows = self._outbox.read(topic, partition, after, 500, MIB).result(
-                        10
-                    )
-                self._deliver(topic, partition, lane, rows)
-                rows = []
-
-    def _deliver(
-        self,
-        topic: str,
-        partition: int,
-        lane: list[StoredRecord],
-        rows: list[StoredRecord],
-    ) -> None:
-        base_offset = len(lane)
-        lane += rows
-        if self.delivers:
-            self._outbox.acknowledge(
-                topic,
-                partition,
-                rows[0].sequence,
-                rows[-1].sequence,
-                base_offset,
-                sum(len(row.value) for row in rows),
-            )
-
-
-@contextmanager
-def running(path: Path, **limits: Any) -> Iterator[Outbox]:
-    """Run an outbox in its thread; stops it at the end and raises what it raised."""
+def opened(path: Path, **options: Any) -> Iterator[Outbox]:
+    """Have an outbox whose topics are open, and close it in order."""
     with OutboxDirectory(path) as directory:
-        outbox = Outbox(directory, OutboxSettings(dir=path, **limits))
-        with threaded(outbox):
+        outbox = make_outbox(directory, **options)
+        try:
+            if not outbox.knows(["jobs", "dlq", "gaps"]):
+                open_topics(outbox, "jobs", "dlq", "gaps")
             yield outbox
+        finally:
+            outbox.close()
+
+
+def open_topics(outbox: Outbox, *topics: str, partitions: int = 1) -> None:
+    """Open topics whose logs are empty, as the relay does."""
+    for topic in topics:
+        outbox.open_topic(topic, partitions, None)
+        empty = dict.fromkeys(range(partitions), (0, 0, ()))
+        outbox.continue_behind(topic, empty)
 
 
 @contextmanager
-def threaded(outbox: Outbox) -> Iterator[threading.Thread]:
-    """Run an outbox that exists already."""
+def threaded(
+    outbox: Outbox,
+) -> Iterator[dict[tuple[str, int], list[StoredRecord]]]:
+    """Commit and deliver in a thread of its own; gives the rows by partition."""
+    logs: dict[tuple[str, int], list[StoredRecord]] = {}
+    ends = threading.Event()
     errors: list[BaseException] = []
 
     def work() -> None:
         try:
-            outbox.run()
+            while outbox.has_work or not ends.wait(0.001):
+                if outbox.has_work or outbox.has_acknowledgements:
+                    for topic, partition, rows in outbox.commit():
+                        log = logs.setdefault((topic, partition), [])
+                        first, last = rows[0].sequence, rows[-1].sequence
+                        outbox.acknowledge(topic, partition, first, last, len(log), 1)
+                        log += rows
         except BaseException as error:  # noqa: BLE001 - raised again below
             errors.append(error)
 
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        yield thread
+        yield logs
     finally:
-        outbox.stop()
+        ends.set()
         thread.join(20)
         if errors:
             raise errors[0]
+
+
+def append(outbox: Outbox, records: list[Record]) -> list[StoredRecord]:
+    """Commit records; give their rows."""
+    outbox.offer(records)
+    placed = []
+    while outbox.has_work:
+        new = outbox.commit()
+        assert new
+        placed += new
+    return [row for _, _, rows in placed for row in rows]
+
+
+def read_all(
+    outbox: Outbox, partition: int = 0, after: int = 0, topic: str = "jobs"
+) -> list[StoredRecord]:
+    """Read a partition, across holes."""
+    rows: list[StoredRecord] = []
+    while more := outbox.read(topic, partition, after, 1000, PLENTY_BYTES):
+        rows += more
+        after = rows[-1].sequence
+    return rows
+
+
+@contextmanager
+def full_disk(path: Path, room_bytes: int = 0) -> Iterator[None]:
+    """Let no file of this process become longer than an outbox's WAL is."""
+    wal = path / "outbox.sqlite3-wal"
+    length = wal.stat().st_size if wal.exists() else 0
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (length + room_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 15.0) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.outbox.making import number_of, open_jobs, read_all, stored
+from tests.outbox.making import number_of, opened, read_all
 
 
 def _write_and_kill(path: Path, first: int, rows: int) -> dict[int, list[str]]:
@@ -37,11 +37,10 @@ def test_committed_rows_outlive_kill_9(tmp_path: Path) -> None:
     assert len(set(identities)) == len(identities)
     assert len({ce_id.split("-")[0] for ce_id in identities}) == 3
 
-    with stored(path / "outbox.sqlite3") as store:
-        open_jobs(store, 3)
+    with opened(path) as outbox:
         kept = {}
-        for state in store.lane_states():
-            rows = read_all(store, state.partition)
+        for state in outbox.states("jobs"):
+            rows = read_all(outbox, state.partition)
             # Rows that were acknowledged are gone; what is left is dense.
             assert [row.sequence for row in rows] == list(
                 range(state.last_sequence - len(rows) + 1, state.last_sequence + 1)

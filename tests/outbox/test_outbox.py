@@ -1,221 +1,264 @@
-"""The outbox at work, with its thread: nothing lost, all answered and counted."""
+"""The outbox at work: order, requests, stopping, and other people's hands."""
 
 from __future__ import annotations
 
 import sqlite3  # noqa: TID251 - plays the person with a shell
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.errors import OutboxDamagedError
+from bridge.errors import OutboxDamagedError, OutboxFullError
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.settings import OutboxSettings
+from bridge.outbox.values import Spent
 from tests.outbox.making import (
-    MIB,
-    Log,
-    eventually,
-    fresh,
+    answer,
+    append,
+    delivery,
+    event,
+    full_disk,
+    make_outbox,
+    number_of,
     numbered,
+    opened,
+    read_all,
     record,
-    running,
-    spread,
-    stored,
-    threaded,
+    source_of,
 )
 
 
-@contextmanager
-def _standing(path: Path, **limits: float) -> Iterator[Outbox]:
-    """An outbox whose thread doesn't run yet."""
-    with OutboxDirectory(path) as directory:
-        yield Outbox(directory, OutboxSettings(dir=path, **limits))  # type: ignore[arg-type]
+# -- Order -----------------------------------------------------------------------------
 
 
-def _open(outbox: Outbox, partitions: int = 1) -> None:
-    outbox.open_topic("jobs", spread(partitions), fresh(partitions), None).result(10)
+def test_a_request_is_done_behind_what_was_offered_before(tmp_path: Path) -> None:
+    """Also where more waits than one commit takes: no proof gets ahead of events."""
+    with opened(tmp_path) as outbox:
+        for first in range(0, 9000, 3000):
+            outbox.offer(numbered(first, 3000))
+            outbox.prove({source_of(7): first + 3000})
+            outbox.offer([event("a", progress=f"{first}")])
+        commits = 0
+        while outbox.has_work:
+            outbox.commit()
+            commits += 1
+            with closing(sqlite3.connect(tmp_path / "outbox.sqlite3")) as file:
+                (rows,) = file.execute("SELECT count(*) FROM rows").fetchone()
+                proved = file.execute("SELECT covered_us FROM accounts").fetchone()
+            assert proved is None or (proved[0] or 0) <= rows
+        assert commits > 4
+        assert rows == 9003
 
 
-def _database(path: Path) -> Path:
-    return path / "outbox.sqlite3"
+def test_a_status_answer_is_not_needed_behind_the_jobs_own_event(
+    tmp_path: Path,
+) -> None:
+    """The socket's event was offered first, though both are in one commit."""
+    with opened(tmp_path) as outbox:
+        append(outbox, [event("a"), event("b")])
+        known = {job.request_id: job for job in outbox.jobs.of(source_of(7))}
+        healed = [outbox.heal(answer(known["b"]))]
+        outbox.offer([event("a", "done"), event("b", "done")])
+        healed += [outbox.heal(answer(known["a"])), outbox.heal(answer(known["a"]))]
+        outbox.commit()
+        assert [one.result(0) for one in healed] == [True, False, False]
+        keys = [(row.key, row.envelope.origin) for row in read_all(outbox)]
+    assert keys[2:] == [
+        (b"b", "status-endpoint"),
+        (b"a", "socket"),
+        (b"b", "socket"),
+    ]
 
 
-# -- The way through -----------------------------------------------------------
+def test_what_is_read_of_partitions_has_earlier_acknowledgements(
+    tmp_path: Path,
+) -> None:
+    """A relay that begins again would send, or acknowledge, rows for a second time."""
+    with opened(tmp_path) as outbox:
+        append(outbox, numbered(0, 5))
+        outbox.acknowledge("jobs", 0, 1, 3, 7, 30)
+        (state,) = outbox.states("jobs")
+        assert (state.acknowledged_sequence, state.waiting) == (3, 2)
+        assert state.resume_offset == 9
+        assert not outbox.has_acknowledgements
 
 
-def test_old_acknowledged_rows_are_deleted(tmp_path: Path) -> None:
-    """What Kafka has had for long enough goes, without being asked."""
-    with running(tmp_path, keep_acked_seconds=0.0) as outbox, Log(outbox):
-        _open(outbox)
-        outbox.offer(numbered(0, 50))
-        eventually(lambda: outbox.statistics.acknowledged == 50)
-        eventually(lambda: outbox.read("jobs", 0, 0, 99, MIB).result(10) == [])
+# -- Mistakes --------------------------------------------------------------------------
 
 
-def test_measures_itself(tmp_path: Path) -> None:
-    """Size and lag are looked at every second; a beat shows that it lives."""
-    with running(tmp_path) as outbox:
-        statistics = outbox.statistics
-        outbox.offer(numbered(0, 100, size=5000))
-        eventually(lambda: statistics.bytes > 500_000)
-        assert statistics.oldest_received_at_us == 1
-        assert time.monotonic() - statistics.last_beat < 10
-    assert statistics.last_beat == 0
+def test_a_mistake_of_the_relay_is_not_silent(tmp_path: Path) -> None:
+    """No row is passed over, acknowledged twice or refused out of turn."""
+
+    def mistake(outbox: Outbox) -> None:
+        append(outbox, numbered(0, 5))
+        with pytest.raises(ValueError, match="isn't the first"):
+            outbox.refuse("jobs", 0, 2, None)
+        outbox.acknowledge("jobs", 0, 2, 3, 0, 1)
+        with pytest.raises(OutboxDamagedError, match="rows before 2 of jobs-0"):
+            outbox.states("jobs")
+        assert [row.sequence for row in read_all(outbox)] == [1, 2, 3, 4, 5]
+
+    # Closing it tries once more.
+    with pytest.raises(OutboxDamagedError), opened(tmp_path) as outbox:
+        mistake(outbox)
 
 
-# -- Stopping ------------------------------------------------------------------
+def test_a_cancelled_request_harms_nobody(tmp_path: Path) -> None:
+    """Who gives up waiting leaves the outbox as it is; a webhook comes again."""
+    with opened(tmp_path) as outbox:
+        assert outbox.take(delivery("1", "a")).cancel()
+        assert outbox.held(9).cancel()
+        taken = outbox.take(delivery("1", "a"))
+        outbox.commit()
+        assert taken.result(0)
+        assert outbox.statistics.withdrawn == 1
+        assert outbox.statistics.accepted == 2
+
+
+# -- Stopping --------------------------------------------------------------------------
+
+
+def test_a_stop_writes_what_it_can(tmp_path: Path) -> None:
+    """Many commits of events, gap records and requests."""
+    with opened(tmp_path) as outbox:
+        outbox.offer(numbered(0, 9000))
+        outbox.spend({"7": Spent(1, 2)})
+        outbox.keep(record("7", topic="gaps"))
+    with opened(tmp_path) as outbox:
+        assert outbox.statistics.rows == 9001
+        assert outbox.memory.was_stopped
+        assert outbox.memory.spent == {"7": Spent(1, 2)}
+
+
+def test_a_stop_of_a_full_outbox_counts_what_it_drops(tmp_path: Path) -> None:
+    """What can't be written at the end is a drop, not a silence, and no stop."""
+    with capture_logs() as lines, ExitStack() as disk, opened(tmp_path) as outbox:
+        append(outbox, numbered(0, 10))
+        outbox.offer(numbered(10, 20))
+        outbox.keep(record("7", topic="gaps"))
+        taken = outbox.take(delivery("1", "a"))
+        disk.enter_context(full_disk(tmp_path))
+    assert isinstance(taken.exception(0), OutboxFullError)
+    statistics = outbox.statistics
+    assert statistics.dropped["outbox_full"] == 20
+    assert statistics.accepted == statistics.committed + 20 + statistics.withdrawn
+    (line,) = [line for line in lines if line["event"] == "outbox.events_dropped"]
+    assert (line["events"], line["gap_records"]) == (20, 1)
+    with opened(tmp_path) as outbox:
+        assert outbox.statistics.rows == 10
+        assert not outbox.memory.was_stopped
 
 
 def test_requests_after_the_end_are_cancelled(tmp_path: Path) -> None:
     """Nobody waits for an answer that can't come."""
-    with running(tmp_path) as outbox:
+    with opened(tmp_path) as outbox:
         pass
-    assert outbox.lane_states().cancelled()
-    assert outbox.read("jobs", 0, 0, 1, 1).cancelled()
-    assert outbox.open_topic("jobs", spread(1), fresh(1), None).cancelled()
+    assert outbox.take(delivery("1", "a")).cancelled()
+    assert outbox.release(1, ()).cancelled()
+    assert outbox.held(9).cancelled()
 
 
-def test_a_cancelled_request_harms_nobody(tmp_path: Path) -> None:
-    """A relay that gives up while it reads leaves the outbox running."""
-    with _standing(tmp_path) as outbox:
-        outbox.lane_states().cancel()
-        outbox.open_topic("jobs", spread(1), fresh(1), None).cancel()
-        with threaded(outbox):
-            assert outbox.lane_states().result(10) == []
-            for _ in range(200):
-                outbox.waiting_topics().cancel()
-            _open(outbox)
+def test_a_new_outbox_waits_for_its_topics(tmp_path: Path) -> None:
+    """Until Kafka was reached for each, nothing can be committed; then at once."""
+    with OutboxDirectory(tmp_path) as directory:
+        outbox = make_outbox(directory)
+        assert not outbox.knows(["jobs"])
+        outbox.open_topic("jobs", 3, "id")
+        assert outbox.knows(["jobs"])
+        assert not outbox.knows(["jobs", "dlq"])
+        outbox.close()
+        outbox = make_outbox(directory)
+        assert outbox.knows(["jobs"])
+        outbox.close()
 
 
-# -- Bounds --------------------------------------------------------------------
+# -- The disk --------------------------------------------------------------------------
 
 
-def test_rows_that_kafka_has_make_room_for_new_ones(tmp_path: Path) -> None:
-    """Kept acknowledged rows go before anything is refused; it is never full."""
-    limit = 4 * MIB
-    with (
-        capture_logs() as lines,
-        running(tmp_path, max_bytes=limit) as outbox,
-        Log(outbox) as log,
-    ):
-        _open(outbox)
-        for first in range(0, 20_000, 100):
-            outbox.offer(numbered(first, 100, size=500))
-            eventually(lambda: outbox.drained)
-        eventually(lambda: outbox.statistics.rows == 0)
-        assert _size(tmp_path) <= limit + 64 * 1024
-        kept = outbox.read("jobs", 0, 0, 1, MIB).result(10)[0].sequence
-    assert lines == []
-    assert len(log.rows["jobs", 0]) == 20_000
-    # Not all of them went: the last ones may be wanted again.
-    assert 10_000 < kept < 19_000
+def test_it_goes_on_once_there_is_room(tmp_path: Path) -> None:
+    """What failed is committed in its order, and nothing twice."""
+    with capture_logs() as lines, opened(tmp_path) as outbox:
+        append(outbox, numbered(0, 5))
+        outbox.acknowledge("jobs", 0, 1, 2, 0, 1)
+        outbox.offer(numbered(5, 5))
+        with full_disk(tmp_path):
+            for _ in range(3):
+                assert outbox.commit() == []
+            assert outbox.statistics.full
+            assert outbox.has_acknowledgements
+            assert outbox.statistics.rows == 5
+            assert len(read_all(outbox)) == 5
+        outbox.offer(numbered(10, 5))
+        outbox.commit()
+        assert [number_of(row) for row in read_all(outbox)] == list(range(15))
+        (state,) = outbox.states("jobs")
+        assert state.waiting == 13
+    assert [line["event"] for line in lines] == ["outbox.full"]
 
 
-def _size(path: Path) -> int:
-    size = 0
-    for name in ("outbox.sqlite3", "outbox.sqlite3-wal"):
-        try:
-            size += (path / name).stat().st_size
-        except FileNotFoundError:
-            continue
-    return size
-
-
-def test_an_outbox_full_of_unassigned_rows_can_be_emptied(tmp_path: Path) -> None:
-    """Kafka comes only after the limit is reached: claims still find room."""
-    limit = 2 * MIB
-    with (
-        running(tmp_path, max_bytes=limit, buffer_bytes=20_000) as outbox,
-        Log(outbox) as log,
-    ):
-        statistics = outbox.statistics
-        first = 0
-        while not statistics.dropped["outbox_full"]:
-            outbox.offer(numbered(first, 20, size=3000))
-            first += 20
-            time.sleep(0.001)
-        _open(outbox, 6)
-        eventually(lambda: outbox.drained and statistics.rows == 0)
-        assert _size(tmp_path) <= limit + 64 * 1024
-    assert sum(len(rows) for rows in log.rows.values()) == statistics.committed
-
-
-def test_a_stop_of_a_full_outbox_counts_what_it_gives_up(tmp_path: Path) -> None:
-    """What can't be written at the end is a drop, not a silence."""
-    with capture_logs() as lines:
-        with running(tmp_path, max_bytes=MIB, buffer_bytes=200_000) as outbox:
-            # Until it is so: on a busy machine the buffer drops most before.
-            for offered in range(20, 400_000, 20):
-                outbox.offer(numbered(offered, 20, size=500))
-                if offered >= 4000 and outbox.statistics.full:
-                    break
-                time.sleep(0.0005)
-            begun = time.monotonic()
-        assert time.monotonic() - begun < 5
-    statistics = outbox.statistics
-    given_up = [line for line in lines if line["event"] == "outbox.gave_up"]
-    assert given_up[0]["records"] > 0
-    assert given_up[0]["cause"] == "outbox_full"
-    assert statistics.committed + sum(statistics.dropped.values()) == offered
-    with stored(_database(tmp_path)) as store:
-        assert store.pending == statistics.committed
-
-
-# -- Other people's hands ------------------------------------------------------
-
-
-def test_reads_are_answered_while_nothing_can_be_written(
+def test_a_lock_of_a_persons_shell_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lock from a person's shell stops commits; the relay can read on."""
+    """It stops commits; the relay can read on."""
     connect: Callable[..., sqlite3.Connection] = sqlite3.connect
 
     def impatient(*args: Any, **options: Any) -> sqlite3.Connection:
         return connect(*args, **options | {"timeout": 0.001})
 
     monkeypatch.setattr(sqlite3, "connect", impatient)
-    with capture_logs() as lines, _standing(tmp_path) as outbox, threaded(outbox):
-        _open(outbox)
-        outbox.offer(numbered(0, 5))
-        eventually(lambda: outbox.drained)
-        with closing(
-            sqlite3.connect(_database(tmp_path), isolation_level=None)
-        ) as other:
+    with capture_logs() as lines, opened(tmp_path) as outbox:
+        append(outbox, numbered(0, 5))
+        path = tmp_path / "outbox.sqlite3"
+        with closing(connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             outbox.offer(numbered(5, 5))
-            outbox.acknowledge("jobs", 0, 1, 5, 0, 50)
-            eventually(lambda: outbox.is_stuck)
-            assert outbox.statistics.full
-            assert len(outbox.read("jobs", 0, 0, 9, MIB).result(10)) == 5
-            assert not outbox.drained
+            assert outbox.commit() == []
+            found = [outbox.is_stuck]
+            assert len(read_all(outbox)) == 5
+            with pytest.raises(OutboxFullError):
+                outbox.rewind("jobs", 0, 0, 0, 0)
             other.execute("ROLLBACK")
-        eventually(lambda: outbox.drained)
-        assert not outbox.is_stuck
-        assert outbox.statistics.acknowledged == 5
-        assert outbox.statistics.rows == 5
+        assert outbox.commit()
+        assert [*found, outbox.is_stuck] == [True, False]
     assert [line["reason"] for line in lines] == ["database is locked"]
 
 
-def test_requests_end_with_the_file_that_they_are_about(tmp_path: Path) -> None:
-    """What was asked of a damaged file is not done to the one in its place."""
-    asked: list[Future[None]] = []
+def test_it_measures_itself(tmp_path: Path) -> None:
+    """Size and lag are looked at every second."""
 
-    def partition_of(key: bytes | None) -> int:
-        if key == b"late":
-            asked.append(outbox.open_topic("jobs", spread(1), {0: (7, 7)}, None))
-            raise OutboxDamagedError("a page can't be read")
-        return 0
+    def grown(outbox: Outbox) -> int:
+        append(outbox, numbered(0, 100, size=5000))
+        return outbox.statistics.bytes
 
-    with running(tmp_path) as outbox:
-        outbox.open_topic("jobs", partition_of, fresh(1), None).result(10)
-        before = outbox.id
-        outbox.offer([record("late")])
-        eventually(lambda: bool(asked) and asked[0].done())
-        assert asked[0].cancelled()
-        assert outbox.id != before
-        assert outbox.lane_states().result(10) == []
+    with opened(tmp_path) as outbox:
+        append(outbox, numbered(0, 100, size=5000))
+    with opened(tmp_path) as outbox:
+        assert outbox.statistics.bytes > 500_000
+        assert outbox.statistics.oldest_received_at_us == 1
+        assert grown(outbox) >= 500_000
+        assert outbox.statistics.committed_at > 0
+
+
+# -- Dead letters that are replayed ----------------------------------------------------
+
+
+def test_a_dead_letter_becomes_rows_once(tmp_path: Path) -> None:
+    """Whatever is asked again is passed over, also by a later process."""
+
+    def replay(outbox: Outbox, *ce_ids: str) -> set[str]:
+        letters = {ce_id: [record("job-1", ce_id.encode())] for ce_id in ce_ids}
+        written = outbox.replay(letters)
+        outbox.commit()
+        return written.result(0)
+
+    with opened(tmp_path) as outbox:
+        assert replay(outbox, "a-1", "a-2") == {"a-1", "a-2"}
+    with opened(tmp_path) as outbox:
+        assert replay(outbox, "a-2", "a-3") == {"a-3"}
+        values = [row.value for row in read_all(outbox)]
+        known = outbox.replayed(["a-1", "a-3", "a-4"])
+        outbox.commit()
+        assert known.result(0) == {"a-1", "a-3"}
+    assert values == [b"a-1", b"a-2", b"a-3"]

@@ -12,7 +12,7 @@ from bridge.outbox import Outbox, OutboxDirectory
 from bridge.outbox.values import Loss
 from bridge.pusher.protocol import ChannelEvent
 from bridge.settings import OutboxSettings
-from tests.outbox.making import eventually, threaded
+from tests.outbox.making import eventually, open_topics, threaded
 
 
 _ENVELOPE = Envelope("https://api.test/clients/7", "a.type", "socket", "text/plain")
@@ -25,7 +25,8 @@ class Standstill:
         settings = OutboxSettings(dir=directory.path, buffer_bytes=buffer_bytes)
         self.losses: list[Loss] = []
         self.outbox = Outbox(directory, settings, on_loss=self.losses.append)
-        self.pause = BackpressureGate(self.outbox.is_crowded).wait
+        self.pause = BackpressureGate(lambda: self.outbox.is_crowded).wait
+        open_topics(self.outbox, "jobs")
 
     def deliver(self, events: Sequence[ChannelEvent], received_at_us: int) -> None:
         """Take a read's events, as a session gives them."""
@@ -34,9 +35,9 @@ class Standstill:
     def resume(self, then_us: int) -> None:
         """Let the disk work, one more record come, and all be written."""
         with threaded(self.outbox):
-            eventually(lambda: self.outbox.drained)
+            eventually(lambda: self.outbox.is_drained)
             self._offer([b"last"], then_us)
-            eventually(lambda: self.outbox.drained)
+            eventually(lambda: self.outbox.is_drained)
 
     def _offer(self, values: Sequence[bytes], at_us: int) -> None:
         self.outbox.offer(
@@ -48,4 +49,6 @@ class Standstill:
 def standstill(path: Path, *, buffer_bytes: int) -> Iterator[Standstill]:
     """Open an outbox in a folder, without its thread."""
     with OutboxDirectory(path) as directory:
-        yield Standstill(directory, buffer_bytes)
+        disk = Standstill(directory, buffer_bytes)
+        yield disk
+        disk.outbox.close()

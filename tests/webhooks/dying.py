@@ -9,7 +9,7 @@ import trio
 
 from bridge.outbox import Outbox
 from bridge.serving import serve
-from tests.outbox.making import running
+from tests.outbox.making import opened, threaded
 from tests.webhooks.taking import Taking
 
 
@@ -21,5 +21,5 @@ async def _main(outbox: Outbox) -> None:
 
 
 if __name__ == "__main__":
-    with running(Path(sys.argv[1])) as opened:
-        trio.run(_main, opened)
+    with opened(Path(sys.argv[1])) as of_this, threaded(of_this):
+        trio.run(_main, of_this)

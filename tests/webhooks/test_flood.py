@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ from bridge.events.record import StoredRecord
 from bridge.serving import Limits, serve
 from bridge.webhooks.signature import Fault
 from bridge.webhooks.statistics import Outcome, Release
-from tests.outbox.making import Log, fresh, running, spread
+from tests.outbox.making import open_topics, opened, threaded
 from tests.sandbox.client import wait_until
 from tests.webhooks import flooding
 from tests.webhooks.conftest import Told
@@ -50,9 +51,10 @@ async def _flood(
     path: Path, count: int, connections: int, slow: int
 ) -> tuple[Report, Taking, list[StoredRecord]]:
     """Flood a bridge; give what its client saw, and the rows of its outbox."""
-    with running(path) as outbox, Log(outbox) as log:
-        for topic in ("jobs", "jobs.dlq"):
-            outbox.open_topic(topic, spread(3), fresh(3), None).result(10)
+    with ExitStack() as stack:
+        outbox = stack.enter_context(opened(path))
+        open_topics(outbox, "jobs", "jobs.dlq", partitions=3)
+        log = stack.enter_context(threaded(outbox))
         bridge = Taking(outbox, _HOLD_SECONDS)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(bridge.holding.run)
@@ -73,7 +75,7 @@ async def _flood(
             await wait_until(lambda: outbox.statistics.rows == 0)
             nursery.cancel_scope.cancel()
         assert outbox.held(1).result(10) == []
-    return report, bridge, [row for lane in log.rows.values() for row in lane]
+    return report, bridge, [row for rows in log.values() for row in rows]
 
 
 def _check(report: Report, bridge: Taking, rows: Iterable[StoredRecord]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trio
 
-from tests.outbox.making import running
+from tests.outbox.making import opened, threaded
 from tests.webhooks import dying
 from tests.webhooks.making import body_of, completed, signed
 
@@ -86,7 +86,7 @@ async def test_a_kill_takes_nothing_that_was_answered(tmp_path: Path) -> None:
     """The next process has each of them, and none twice; dryAPI sends the others."""
     with _started(tmp_path) as (process, port):
         answered = await _send_until_killed(process, port, tmp_path)
-    with running(tmp_path) as outbox:
+    with opened(tmp_path) as outbox, threaded(outbox):
         held = [one.record.key for one in outbox.held(10_000).result(10)]
         found = {key.decode() for key in held if key is not None}
     assert len(held) == len(found)

@@ -14,10 +14,11 @@ import httpx  # noqa: TID251 - the tests are the sender
 import trio
 
 from bridge.events import dead_letter
+from bridge.events.record import StoredRecord
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.settings import OutboxSettings
 from bridge.webhooks.statistics import Release
-from tests.outbox.making import Log, fresh, spread, threaded
+from tests.outbox.making import open_topics, threaded
 from tests.rules.intake import Outlet, event, status
 from tests.sandbox.client import wait_until
 from tests.webhooks.making import (
@@ -38,11 +39,14 @@ _GAPS = ("gap-1",)
 # As the webhooks of jobs that have ended say.
 _ENDED_US = 1_800_000_000_000_000
 
+# The rows that Kafka has, by topic and partition.
+_Log = dict[tuple[str, int], list[StoredRecord]]
+
 
 class _Bridge:
     """What takes webhooks, and lets them go, in front of an outbox."""
 
-    def __init__(self, outbox: Outbox, log: Log, hold_seconds: float) -> None:
+    def __init__(self, outbox: Outbox, log: _Log, hold_seconds: float) -> None:
         self._outbox = outbox
         self._log = log
         self.taking = Taking(outbox, hold_seconds, _GAPS)
@@ -74,8 +78,8 @@ class _Bridge:
         """Give what stands on a topic: job, status and origin of each record."""
         values = [
             (json.loads(row.value), row.envelope.origin)
-            for (name, _), lane in self._log.rows.items()
-            for row in lane
+            for (name, _), rows in self._log.items()
+            for row in rows
             if name == topic
         ]
         return [(told["request_id"], told["status"], by) for told, by in values]
@@ -87,17 +91,17 @@ async def _bridge(path: Path, hold_seconds: float = 0.2) -> AsyncIterator[_Bridg
     with OutboxDirectory(path) as directory:
         settings = OutboxSettings(dir=path)
         outbox = Outbox(directory, settings, refuse_late=refuse_late)
-        with threaded(outbox), Log(outbox) as log:
+        open_topics(outbox, "jobs", "jobs.dlq")
+        with threaded(outbox) as log:
             async with _in_front_of(outbox, log, hold_seconds) as bridge:
                 yield bridge
+        outbox.close()
 
 
 @asynccontextmanager
 async def _in_front_of(
-    outbox: Outbox, log: Log, hold_seconds: float
+    outbox: Outbox, log: _Log, hold_seconds: float
 ) -> AsyncIterator[_Bridge]:
-    for topic in ("jobs", "jobs.dlq"):
-        outbox.open_topic(topic, spread(1), fresh(1), None).result(10)
     bridge = _Bridge(outbox, log, hold_seconds)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(bridge.taking.holding.run)

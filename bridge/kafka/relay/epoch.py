@@ -293,14 +293,16 @@ async def _settle(
         log, group.outbox, topic, number, tail.bounds
     )
     if confirmed is None or confirmed >= state.acknowledged_sequence:
-        # What was lost is no longer kept. What the log has is not sent again.
+        # What was lost is no longer kept. What the log has is not sent again, nor is it
+        # passed over by the next epoch.
         confirmed, last, left = state.acknowledged_sequence, 0, tail
+        resume = min(tail.found.values(), default=end)
     else:
         # Rows that were written where lost ones were, before that was noticed, are sent
         # again as well, in order and marked.
         last = max(state.acknowledged_sequence, tail.last_sequence, highest)
-        left = Tail(tail.bounds)
-    waiting = group.outbox.rewind(topic, number, confirmed, end, last)
+        left, resume = Tail(tail.bounds), end
+    waiting = group.outbox.rewind(topic, number, confirmed, resume, last)
     if waiting:
         add(group.statistics.resent, topic, waiting)
     _log.error(

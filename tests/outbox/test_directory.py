@@ -13,9 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from bridge.errors import ExitCode, OutboxDirectoryError, OutboxLockedError
+from bridge.errors import (
+    ExitCode,
+    OutboxDamagedError,
+    OutboxDirectoryError,
+    OutboxLockedError,
+)
 from bridge.outbox import OutboxDirectory
+from tests.outbox.making import append, numbered, opened
 
 
 _HOLD = """
@@ -217,3 +224,59 @@ def test_without_a_list_of_mounts_the_directory_is_trusted(
     """Only Linux has the list."""
     _list_mounts(monkeypatch, None)
     assert _refused(tmp_path) is None
+
+
+# -- Where other users may write ---------------------------------------------------
+
+
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize("name", ["lock", "", "-wal", "-shm", ".is-damaged"])
+def test_a_planted_link_is_not_followed(
+    tmp_path: Path, name: str, *, exists: bool
+) -> None:
+    """Neither does the pid overwrite its target, nor the database, nor its log."""
+    path, target = tmp_path / "outbox", tmp_path / "target"
+    path.mkdir()
+    if name.startswith(("-", ".")):
+        with opened(path) as outbox:
+            append(outbox, numbered(0, 1))
+    if exists:
+        target.write_text("dear diary")
+    name = name if name == "lock" else f"outbox.sqlite3{name}"
+    (path / name).symlink_to(target)
+    if name.endswith("damaged"):
+        with opened(path) as outbox:
+            outbox.mark_damaged(OutboxDamagedError("as the test wants it"))
+    else:
+        with pytest.raises(OutboxDirectoryError) as caught, opened(path):
+            pytest.fail("it is used")
+        assert str(path) in str(caught.value)
+    assert target.exists() is exists
+    assert not exists or target.read_text() == "dear diary"
+
+
+def test_only_this_user_may_read_what_is_written(tmp_path: Path) -> None:
+    """Whatever the umask is."""
+    before = os.umask(0o022)
+    try:
+        with opened(tmp_path) as outbox:
+            append(outbox, numbered(0, 1))
+            modes = {one.name: one.stat().st_mode & 0o777 for one in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes.keys() >= {"lock", "outbox.sqlite3", "outbox.sqlite3-wal"}
+    assert set(modes.values()) == {0o600}
+
+
+@pytest.mark.parametrize(
+    ("mode", "warns"), [(0o777, True), (0o1777, True), (0o770, False)]
+)
+def test_a_directory_that_all_may_write_to_is_warned_about(
+    tmp_path: Path, mode: int, *, warns: bool
+) -> None:
+    """Kubernetes' volumes are such ones, so that it is no error."""
+    (tmp_path / "outbox").mkdir()
+    (tmp_path / "outbox").chmod(mode)
+    with capture_logs() as lines, OutboxDirectory(tmp_path / "outbox"):
+        pass
+    assert [line["event"] for line in lines] == ["outbox.directory_open"] * warns

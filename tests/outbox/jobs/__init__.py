@@ -1,1 +1,0 @@
-"""Jobs in flight, and jobs that have ended."""

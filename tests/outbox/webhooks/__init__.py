@@ -1,1 +1,0 @@
-"""Tests of which webhooks were taken, and of those that are held."""
