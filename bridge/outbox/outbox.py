@@ -75,6 +75,9 @@ _LOOK_SECONDS = 1.0
 # has refused nothing for so long.
 _CALM_SECONDS = 3.0
 
+# The answer of a request that was cancelled before its transaction.
+_WITHDRAWN = object()
+
 # Webhooks that were taken, and of which nothing is left but that: 1 GiB of the usual
 # 8 GiB. They are there for a day, and must not push events out of a small one.
 _DELIVERIES_SHARE = 8
@@ -449,18 +452,19 @@ class Outbox:
     def _done(self, request: Request) -> object:
         """Do what is asked; what can't be done is the answer."""
         if request.future.cancelled():
-            return None
+            return _WITHDRAWN
         try:
             return request.work(self._store)
         except ValueError as error:
             return error
 
     def _answer(self, request: Request, result: object) -> None:
-        # Who asked may have stopped waiting meanwhile.
+        if result is _WITHDRAWN or isinstance(result, ValueError):
+            self._withdraw(request)
+        # Who asked may have stopped waiting meanwhile, also behind what was done.
         if not request.future.set_running_or_notify_cancel():
-            self._withdraw(request)
-        elif isinstance(result, ValueError):
-            self._withdraw(request)
+            return
+        if isinstance(result, ValueError):
             request.future.set_exception(result)
         else:
             request.future.set_result(result)
@@ -620,11 +624,12 @@ class Outbox:
         Raises:
             OutboxFullError: Not now; nothing was changed.
         """
+        stays = dead_letter is None
         with self._changing():
-            self._store.rows.drop(topic, partition, sequence, stays=dead_letter is None)
+            self._store.rows.drop(topic, partition, sequence, stays=stays)
+            self._store.unsendable += stays
             if dead_letter is not None:
                 self._store.append([dead_letter])
-        self.statistics.unsendable += dead_letter is None
         return self._store.placed
 
     @contextmanager

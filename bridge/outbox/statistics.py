@@ -7,6 +7,9 @@ Metrics and health read them.
 
 from __future__ import annotations
 
+from copy import copy
+from threading import Lock
+
 import msgspec
 
 
@@ -76,6 +79,7 @@ class OutboxStatistics(msgspec.Struct):
             they should be.
         full: Whether the disk or the limit refuses rows now.
         committed_at: `time.monotonic` of the last commit, 0 for none.
+        lock: Held while a commit is counted.
     """
 
     topics: dict[str, TopicCounts] = msgspec.field(default_factory=dict)
@@ -106,3 +110,13 @@ class OutboxStatistics(msgspec.Struct):
     forgotten_ends: int = 0
     full: bool = False
     committed_at: float = 0.0
+    lock: Lock = msgspec.field(default_factory=Lock)
+
+    def copied(self) -> OutboxStatistics:
+        """Return what stood at one moment: no commit is counted by halves."""
+        with self.lock:
+            return msgspec.structs.replace(
+                self,
+                topics={one: copy(count) for one, count in self.topics.items()},
+                dropped=dict(self.dropped),
+            )

@@ -45,6 +45,7 @@ class Store:
         committed: How many records it wrote or holds.
         superseded: How many records weren't needed.
         discarded: How many that were held weren't.
+        unsendable: How many rows stay in the file for good.
     """
 
     def __init__(
@@ -69,7 +70,8 @@ class Store:
         )
         self.webhooks = Webhooks(connection)
         self.placed: list[Placed] = []
-        self.committed = self.superseded = self.discarded = 0
+        self.committed = self.superseded = 0
+        self.discarded = self.unsendable = 0
         database.reload = self._load
         with database.errors():
             self._load()
@@ -92,7 +94,8 @@ class Store:
             OutboxDamagedError: It will not; all is undone.
         """
         self.placed = []
-        self.committed = self.superseded = self.discarded = 0
+        self.committed = self.superseded = 0
+        self.discarded = self.unsendable = 0
         self.rows.counts = {}
         self.jobs.begin()
         with self._database.transaction(is_synced=is_synced):
@@ -100,10 +103,15 @@ class Store:
             yield
             self.jobs.write()
         self.jobs.committed()
+        with self._statistics.lock:
+            self._count()
+
+    def _count(self) -> None:
         statistics = self._statistics
         statistics.committed += self.committed
         statistics.superseded += self.superseded
         statistics.discarded += self.discarded
+        statistics.unsendable += self.unsendable
         for topic, news in self.rows.counts.items():
             counts = statistics.topics.setdefault(topic, TopicCounts())
             counts.committed += news.committed
