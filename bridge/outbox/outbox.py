@@ -415,7 +415,8 @@ class Outbox:
         self._quota.spend(
             sum(item.weight if isinstance(item, Request) else item[1] for item in items)
         )
-        self.statistics.committed_at = time.monotonic()
+        if items:
+            self.statistics.committed_at = time.monotonic()
         for request, result in zip(requests, results, strict=True):
             self._answer(request, result)
         # Last: who sees the queue drained finds everything else done.

@@ -78,7 +78,8 @@ class OutboxStatistics(msgspec.Struct):
         forgotten_ends: Ended jobs that are too many to be remembered for as long as
             they should be.
         full: Whether the disk or the limit refuses rows now.
-        committed_at: `time.monotonic` of the last commit, 0 for none.
+        committed_at: `time.monotonic` of the last commit that emptied the buffer, 0 for
+            none.
         lock: Held while a commit is counted.
     """
 

@@ -25,7 +25,7 @@ class Standstill:
         settings = OutboxSettings(dir=directory.path, buffer_bytes=buffer_bytes)
         self.losses: list[Loss] = []
         self.outbox = Outbox(directory, settings, on_loss=self.losses.append)
-        self.pause = BackpressureGate(self.outbox.is_crowded).wait
+        self.pause = BackpressureGate(lambda: self.outbox.is_crowded).wait
 
     def deliver(self, events: Sequence[ChannelEvent], received_at_us: int) -> None:
         """Take a read's events, as a session gives them."""
