@@ -19,7 +19,7 @@ from tests.operations.statistics import (
 )
 
 
-_ROOMS = {"loop": "trio-loop", "relay": "kafka-thread", "outbox": "sqlite-thread"}
+_ROOMS = {"loop": "trio-loop", "relay": "kafka-thread"}
 
 
 def _check(answer: httpx.Response, name: str) -> dict[str, object]:
@@ -47,12 +47,6 @@ async def test_live_process_is_alive(client: httpx.AsyncClient) -> None:
                 "name": "kafka-thread",
                 "ok": True,
                 "detail": "last beat 2.0 s ago",
-                "required": True,
-            },
-            {
-                "name": "sqlite-thread",
-                "ok": True,
-                "detail": "last beat 1.0 s ago",
                 "required": True,
             },
             {
