@@ -23,7 +23,7 @@ from bridge.events.record import Record, StoredRecord
 from bridge.outbox.database import Database
 from bridge.outbox.directory import OutboxDirectory
 from bridge.outbox.jobs import Jobs
-from bridge.outbox.pressure import Pressure
+from bridge.outbox.pressure import EVENTS_UP_TO, Pressure
 from bridge.outbox.queue import Item, Queue, Request, total_weight, weigh
 from bridge.outbox.quota import Quota
 from bridge.outbox.recovery import (
@@ -70,6 +70,9 @@ _KEPT_A_COMMIT = 100
 
 # The disk is measured, and what is old is forgotten, so often.
 _LOOK_SECONDS = 1.0
+
+# Where there is little room, what is counted in between is too much.
+_SHORT_LOOK_SECONDS = 0.1
 
 # A full outbox at which rows come and go is reported once: it is full no more when it
 # has refused nothing for so long.
@@ -341,7 +344,9 @@ class Outbox:
         Raises:
             OutboxDamagedError: The file can't be read or written any more.
         """
-        if time.monotonic() - self._looked_at > _LOOK_SECONDS:
+        is_short = self._quota.use > EVENTS_UP_TO
+        pause = _SHORT_LOOK_SECONDS if is_short else _LOOK_SECONDS
+        if time.monotonic() - self._looked_at > pause:
             self._look()
         items = self._queue.take(_ROWS_A_COMMIT, self._quota.step_bytes)
         items = self._admit(items)
@@ -503,6 +508,9 @@ class Outbox:
         # What can't be read now is read the next time.
         with suppress(OutboxFullError), self._database.errors():
             statistics.oldest_received_at_us = self._store.rows.oldest_waiting_us()
+        # Events have no room by then: see `Pressure`.
+        if self._quota.use > EVENTS_UP_TO:
+            self._note_full(self._quota.reason)
         if statistics.full and now - self._refused_at > _CALM_SECONDS:
             statistics.full = False
             _log.info("outbox.has_room", path=str(self._database.path))

@@ -20,7 +20,7 @@ from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.values import Loss
 
 
-__all__ = ["Pressure"]
+__all__ = ["EVENTS_UP_TO", "Pressure"]
 
 _log = structlog.get_logger("bridge.outbox")
 
@@ -29,7 +29,7 @@ _log = structlog.get_logger("bridge.outbox")
 _PREVIEWS_UP_TO = 3 / 4
 
 # From here on only the last events of jobs have room: 2 MiB, 5,000 of them.
-_EVENTS_UP_TO = 7 / 8
+EVENTS_UP_TO = 7 / 8
 
 # From here on only gap records have room, on the disk: 256 MiB of the usual 8 GiB.
 _TERMINAL_UP_TO = 31 / 32
@@ -128,7 +128,7 @@ class Pressure:
     def has_room(self, weight: int) -> bool:
         """Whether there is room for what can come again, such as a webhook."""
         use = (self._queue.size_bytes + weight) / self._max_bytes
-        return max(use, self._disk_use()) <= _EVENTS_UP_TO
+        return max(use, self._disk_use()) <= EVENTS_UP_TO
 
     def settle(self, *, at_end: bool = False) -> None:
         """Report the losses that are over; to be called often."""
@@ -159,7 +159,7 @@ class Pressure:
                 use = self._use(held, record)
             assert record is not None
             is_terminal = record.importance is Importance.TERMINAL
-            if use > (_TERMINAL_UP_TO if is_terminal else _EVENTS_UP_TO):
+            if use > (_TERMINAL_UP_TO if is_terminal else EVENTS_UP_TO):
                 since = kept[-1].received_at_us if kept else self._accepted_us
                 self._drop(record, since)
                 continue
@@ -200,7 +200,7 @@ class Pressure:
 
     @property
     def _is_disk_full(self) -> bool:
-        return self._statistics.full or self._disk_use() > _EVENTS_UP_TO
+        return self._statistics.full or self._disk_use() > EVENTS_UP_TO
 
     def _end_with(self, records: Sequence[Record]) -> None:
         """Note the end of losses, now that these records were accepted."""

@@ -150,22 +150,23 @@ def _copy(path: Path, max_bytes: int, reason: str) -> Path:
             f"outbox.dir: {path} is damaged ({reason}), and a copy of what can be read"
             f" can't be written ({full}); see that the disk has room"
         ) from full
+    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     _log.error(
         "outbox.damaged",
         reason=reason,
+        set_aside=str(_aside(path, moment)),
         rows=copy.rows,
         lost=copy.lost,
         stopped_by=copy.reason,
         advice="a new file is used; keep the old one until you know why",
     )
-    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     return fresh.rename(path.with_name(f"{path.name}.ready-{moment}"))
 
 
 def _replace(path: Path, ready: Path) -> None:
     """Move a damaged file aside, and the copy into its place."""
     moment = ready.name.rpartition("-")[2]
-    aside = path.with_name(f"{path.name}.damaged-{moment}")
+    aside = _aside(path, moment)
     try:
         for part in _PARTS:
             if _part(path, part).exists():
@@ -183,6 +184,10 @@ def _replace(path: Path, ready: Path) -> None:
             " it and its -wal away, or choose another directory (BRIDGE_OUTBOX_DIR,"
             " --outbox-dir)"
         ) from error
+
+
+def _aside(path: Path, moment: str) -> Path:
+    return path.with_name(f"{path.name}.damaged-{moment}")
 
 
 class _Copy:
