@@ -163,6 +163,8 @@ class Pressure:
                 since = kept[-1].received_at_us if kept else self._accepted_us
                 self._drop(record, since)
                 continue
+            # Of an event that is dropped the preview isn't counted beside it.
+            self._statistics.dropped_previews += record is not offered
             kept.append(record)
             weight += weigh(record)
         return kept, weight
@@ -176,11 +178,7 @@ class Pressure:
         if record.importance is Importance.PICTURE:
             self._statistics.dropped_pictures += 1
             return None
-        stripped = self._strip_preview(record)
-        if stripped is None:
-            return record
-        self._statistics.dropped_previews += 1
-        return stripped
+        return self._strip_preview(record) or record
 
     def _drop(self, record: Record, since_us: int | None) -> None:
         cause = "outbox_full" if self._is_disk_full else "overflow"

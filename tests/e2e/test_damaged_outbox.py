@@ -42,6 +42,10 @@ async def test_a_damaged_file_costs_the_rows_on_its_page_and_is_told(
         damaged = database.read_bytes()
 
         own_kafka.resume()
+        # The page is met when its rows are read.
+        bridge.start()
+        sentence = await bridge.wait_refusal(1)
+        assert "outbox.sqlite3" in sentence
         await bridge.start_and_wait()
         reported = await bridge.wait_logged("outbox.damaged")
         # A page of 8 KiB has some 20 rows.
@@ -59,7 +63,12 @@ async def test_a_damaged_file_costs_the_rows_on_its_page_and_is_told(
     # Not a byte of it was changed.
     assert _content(reported["set_aside"]) == damaged
     causes = [gap.cause for gap in ending.gaps]
-    assert sorted(causes) == ["first_start", "outbox_damaged", "stopped"]
+    assert sorted(causes) == [
+        "crashed",
+        "first_start",
+        "outbox_damaged",
+        "stopped",
+    ]
     gap = ending.gaps[causes.index("outbox_damaged")]
     (closed,) = (
         line for line in bridge.logged("gap.closed") if line["gap_id"] == gap.gap_id

@@ -13,7 +13,7 @@ import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
 import structlog
 import trio
@@ -52,6 +52,9 @@ _IDLE_SECONDS = 1.0
 
 # While the disk takes nothing, a commit is tried so often.
 _FULL_SECONDS = 0.5
+
+
+_Error = TypeVar("_Error", bound=BridgeError)
 
 
 class Relay:
@@ -169,6 +172,12 @@ class Relay:
             ours, rest = group.split(BridgeError)
             if rest is not None or ours is None:
                 raise
+            damaged, _ = ours.split(OutboxDamagedError)
+            if damaged is not None:
+                # A commit has met it, or the reading of rows.
+                error = _first(damaged)
+                self._outbox.mark_damaged(error)
+                raise error from None
             # All topics meet the same Kafka: the first one's error is enough.
             raise _first(ours) from None
         finally:
@@ -259,12 +268,7 @@ class Relay:
             self._is_woken = False
             began = time.monotonic()
             has_work = self._outbox.has_work
-            try:
-                placed = self._outbox.commit()
-            except OutboxDamagedError as error:
-                self._outbox.mark_damaged(error)
-                raise
-            self._distribute(placed)
+            self._distribute(self._outbox.commit())
             self.statistics.last_beat = time.monotonic()
             if self._outbox.is_stuck or self.statistics.last_beat - began > 1:
                 await asyncio.sleep(_FULL_SECONDS if self._outbox.is_stuck else 0)
@@ -318,9 +322,8 @@ class Relay:
             self._main.cancel()
 
 
-def _first(group: BaseExceptionGroup[BridgeError]) -> BridgeError:
-    error: BaseException = group
+def _first(group: BaseExceptionGroup[_Error]) -> _Error:
+    error: BaseExceptionGroup[_Error] | _Error = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, BridgeError)
     return error
