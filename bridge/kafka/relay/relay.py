@@ -18,7 +18,12 @@ from typing import Literal, TypeVar, cast
 import structlog
 import trio
 
-from bridge.errors import BridgeError, KafkaUnreachableError, OutboxDamagedError
+from bridge.errors import (
+    BridgeError,
+    KafkaFencedError,
+    KafkaUnreachableError,
+    OutboxDamagedError,
+)
 from bridge.events.dead_letter import DEFAULT_MAX_BYTES
 from bridge.kafka.client.ending import ClosingLoop
 from bridge.kafka.headers import HeaderWriter
@@ -124,6 +129,7 @@ class Relay:
             KafkaRefusedError: Kafka refuses at a start that never worked, and nothing
                 waits.
             ConfigError: A certificate or key can't be used, likewise.
+            KafkaFencedError: Another bridge writes with this outbox's ids.
             OutboxDamagedError: The file can't be used any more; the next start
                 replaces it.
         """
@@ -298,11 +304,13 @@ class Relay:
 
     def _ends_start(self, error: BridgeError, waited_seconds: float) -> bool:
         """
-        Whether an error ends the process: only a start that never worked.
+        Whether an error ends the process: a start that never worked, or a second fence.
 
         Kafka that can't be reached is waited for. Rows that wait are worth more than a
         quick end: the session is kept and Kafka asked again.
         """
+        if isinstance(error, KafkaFencedError):
+            return True
         if isinstance(error, KafkaUnreachableError):
             return False
         waiting = {one for one, count in self._outbox.waiting().items() if count}
