@@ -68,6 +68,12 @@ def keep_track_of_tasks(loop: asyncio.AbstractEventLoop) -> None:
     loop.set_task_factory(make_task)
 
 
+def _forget(answer: asyncio.Future[Any]) -> None:
+    """Have asyncio report no error of an answer that isn't waited for."""
+    if not answer.cancelled():
+        answer.exception()
+
+
 class Sent(msgspec.Struct):
     """
     A batch on its way.
@@ -207,6 +213,8 @@ class Producer:
             size += own
         began_ns = time.time_ns()
         answer = await self._client.send_batch(batch, topic, partition=partition)
+        # The first failure ends an epoch: of the others nobody asks.
+        answer.add_done_callback(_forget)
         return Sent(rows[:count], size, answer, began_ns)
 
     async def base_offset(self, sent: Sent) -> int:

@@ -66,7 +66,7 @@ class Quota:
         self._max_bytes = max_bytes
         self._wal_bytes = wal_bytes(max_bytes)
         self._left = self._whole = max_bytes
-        self._emptied_at = 0
+        self._emptied_at = self._content_bytes = 0
         self.used_bytes = 0
         self.step_bytes = _LEAST_STEP_BYTES
         self.use = 0.0
@@ -110,6 +110,8 @@ class Quota:
             self.reason, self._left = min(left.items(), key=lambda item: item[1])
             if self.reason == _LIMIT:
                 self.reason = f"{_LIMIT} is {self._max_bytes}"
+        # What others have of a disk, or a short limit of files, is no use of this one.
+        self._whole = max(self._content_bytes + max(self._left, 0), 1)
         self._note_use()
 
     def _fits(self, weight: int) -> bool:
@@ -128,8 +130,7 @@ class Quota:
         disk = os.statvfs(self._database.path.parent)
         free, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
         reserve = reserve_bytes(total)
-        # Each byte needs two on the disk: see below.
-        self._whole = max(min(self._max_bytes - self._wal_bytes, total // 2), 1)
+        self._content_bytes = pages.total_bytes - pages.free_bytes
         # Pages that are only in the WAL will need a place in the database.
         owed = max(pages.total_bytes - database, 0)
         # What is written takes room in the WAL, and then in the database, as far as no
@@ -144,7 +145,7 @@ class Quota:
             _DISK: by_disk,
             _FILE: longest
             - longest // _DISK_SHARE
-            - (pages.total_bytes - pages.free_bytes),
+            - self._content_bytes,
         }
 
     def _share(self, step_bytes: int) -> None:

@@ -39,13 +39,13 @@ async def test_a_damaged_file_costs_the_rows_on_its_page_and_is_told(
         waiting = load.count
         database = bridge.outbox / "outbox.sqlite3"
         _damage(database)
-        damaged = database.read_bytes()
 
         own_kafka.resume()
         # The page is met when its rows are read.
         bridge.start()
         sentence = await bridge.wait_refusal(1)
         assert "outbox.sqlite3" in sentence
+        damaged = database.read_bytes()
         await bridge.start_and_wait()
         reported = await bridge.wait_logged("outbox.damaged")
         # A page of 8 KiB has some 20 rows.
