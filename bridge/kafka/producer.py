@@ -65,13 +65,14 @@ def keep_track_of_tasks(loop: asyncio.AbstractEventLoop) -> None:
             owner.add(task)
         return task
 
+    def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        # The first failure ends an epoch. Nobody asks for the other answers, nor for
+        # what aiokafka sets beside them: a failed transaction's end.
+        if "task" in context or not isinstance(context.get("exception"), ClientError):
+            loop.default_exception_handler(context)
+
     loop.set_task_factory(make_task)
-
-
-def _forget(answer: asyncio.Future[Any]) -> None:
-    """Have asyncio report no error of an answer that isn't waited for."""
-    if not answer.cancelled():
-        answer.exception()
+    loop.set_exception_handler(report)
 
 
 class Sent(msgspec.Struct):
@@ -213,8 +214,6 @@ class Producer:
             size += own
         began_ns = time.time_ns()
         answer = await self._client.send_batch(batch, topic, partition=partition)
-        # The first failure ends an epoch: of the others nobody asks.
-        answer.add_done_callback(_forget)
         return Sent(rows[:count], size, answer, began_ns)
 
     async def base_offset(self, sent: Sent) -> int:

@@ -344,8 +344,7 @@ class Outbox:
         Raises:
             OutboxDamagedError: The file can't be read or written any more.
         """
-        is_short = self._quota.use > EVENTS_UP_TO
-        pause = _SHORT_LOOK_SECONDS if is_short else _LOOK_SECONDS
+        pause = _SHORT_LOOK_SECONDS if self._quota.use > 1 / 2 else _LOOK_SECONDS
         if time.monotonic() - self._looked_at > pause:
             self._look()
         items = self._queue.take(_ROWS_A_COMMIT, self._quota.step_bytes)

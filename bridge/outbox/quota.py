@@ -143,9 +143,7 @@ class Quota:
         return {
             _LIMIT: pages.free_bytes + max(growth, 0),
             _DISK: by_disk,
-            _FILE: longest
-            - longest // _DISK_SHARE
-            - self._content_bytes,
+            _FILE: longest - longest // _DISK_SHARE - self._content_bytes,
         }
 
     def _share(self, step_bytes: int) -> None:

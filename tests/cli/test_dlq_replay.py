@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from bridge.outbox.disk.looking import replayed_in
+from bridge.outbox.survey import replayed_in
 from tests.conftest import Topic
 from tests.consumer.dead_letters.letters import payload, sent, write
 from tests.consumer.verify.topics import proof_of
@@ -163,7 +163,7 @@ def test_a_terminal_gets_bars_that_go(topic: Topic, tmp_path: Path) -> None:
     assert b"dead letters" in drawn
     assert b"20/20" in drawn
     assert b"\x1b[?25h" in drawn  # the cursor is back
-    assert b"topics.open" not in drawn
+    assert b"topic.open" not in drawn
 
 
 def test_two_at_once_are_one_too_many(topic: Topic, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from bridge.doctor import Outcome
 from bridge.errors import ExitCode
-from bridge.outbox.disk import directory as directory_module
+from bridge.outbox import directory as directory_module
 from tests.doctor.ground import Ground, only_remarkable
 from tests.outbox.test_full_disk import _unshare
 

@@ -367,3 +367,17 @@ def test_counts_are_written_at_exit() -> None:
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line.get("repeated") for line in lines] == [None, 4]
     assert not done.stderr
+
+
+def test_a_client_error_is_a_line() -> None:
+    """Kafka's client logs what brokers answer; a traceback is for defects."""
+    lines = io.StringIO()
+    configure("json", stream=lines)
+    log = logging.getLogger("aiokafka.producer.sender")
+    try:
+        raise ValueError("code 90")
+    except ValueError:
+        log.exception("Unexpected error in %s", "sender")
+    entry = json.loads(lines.getvalue())
+    assert entry["event"] == "Unexpected error in sender: ValueError: code 90"
+    assert "exception" not in entry

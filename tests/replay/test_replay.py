@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
-from typing import Any
 
 import msgspec
 import pytest
@@ -14,8 +13,9 @@ from bridge.cli.failures import telling
 from bridge.consumer.dead_letters import replaying
 from bridge.errors import KafkaRefusedError, OutboxDirectoryError
 from bridge.events.record import Envelope, Record
-from bridge.outbox.disk.looking import look
-from bridge.outbox.requests import Requests
+from bridge.outbox import Outbox
+from bridge.outbox.survey import look
+from bridge.outbox.values import Placed
 from bridge.replay import directory_of, writer
 from bridge.settings import LimitSettings, OutboxSettings
 from tests.consumer.dead_letters.letters import NOW_MS, SOURCE, Sent, payload, sent
@@ -72,16 +72,17 @@ async def test_a_letter_that_can_be_read_now_becomes_a_record(scene: Scene) -> N
 async def test_a_slow_thread_writes_no_letter_twice(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where lanes are opened by the transaction that has their first row."""
-    answer = Requests.answer
+    """Where its rows come to the relay only later."""
+    commit = Outbox.commit
 
-    def slowly(self: Requests, results: list[Any]) -> None:
-        answer(self, results)
-        if results:
+    def slowly(self: Outbox) -> list[Placed]:
+        placed = commit(self)
+        if placed:
             # Whoever was answered gets far before this thread goes on.
             time.sleep(0.1)
+        return placed
 
-    monkeypatch.setattr(Requests, "answer", slowly)
+    monkeypatch.setattr(Outbox, "commit", slowly)
     await scene.letters(
         *[sent(numeric(f"job-{number}"), ce_id=f"a-{number}") for number in range(9)]
     )
@@ -360,4 +361,4 @@ async def test_a_bridges_directory_is_refused(scene: Scene) -> None:
     await scene.letters(sent(payload("job-1")))
     await scene.outcomes()
     assert directory_of(settings, None) == settings.outbox.dir / "replay"
-    assert look(settings.outbox.dir / "replay").lanes
+    assert look(settings.outbox.dir / "replay").partitions
