@@ -7,7 +7,7 @@ dead letters are read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import TypeVar
@@ -146,7 +146,7 @@ class Writer:
             await trio.sleep(_LOOK_SECONDS)
             self._check()
 
-    async def _wait_for_topics(self, topics: Set[str]) -> None:
+    async def _wait_for_topics(self, topics: Collection[str]) -> None:
         """Wait until there are partitions for records: Kafka was reached once."""
         begun = trio.current_time()
         while not self._outbox.knows(topics):

@@ -369,15 +369,12 @@ def test_counts_are_written_at_exit() -> None:
     assert not done.stderr
 
 
-def test_a_client_error_is_a_line() -> None:
+def test_a_client_error_is_a_line(out: io.StringIO) -> None:
     """Kafka's client logs what brokers answer; a traceback is for defects."""
-    lines = io.StringIO()
-    configure("json", stream=lines)
+    logs.configure("json", stream=out)
+    error = ValueError("code 90")
     log = logging.getLogger("aiokafka.producer.sender")
-    try:
-        raise ValueError("code 90")
-    except ValueError:
-        log.exception("Unexpected error in %s", "sender")
-    entry = json.loads(lines.getvalue())
+    log.error("Unexpected error in %s", "sender", exc_info=error)
+    (entry,) = _lines(out)
     assert entry["event"] == "Unexpected error in sender: ValueError: code 90"
     assert "exception" not in entry
