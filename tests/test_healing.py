@@ -53,8 +53,7 @@ async def test_accounts_that_share_a_token_share_its_calls(tmp_path: Path) -> No
         assert budgets["42"] is not budgets["44"]
         assert isinstance(budgets["42"], Budget)
         assert await budgets["42"].acquire(Purpose.GAP)
-        outbox.stop()
-        outbox.run()
+        outbox.close()
     with OutboxDirectory(tmp_path) as directory:
         outbox = Outbox(directory, settings.outbox)
         assert {who: spent.calls for who, spent in outbox.memory.spent.items()} == {
@@ -66,8 +65,7 @@ async def test_accounts_that_share_a_token_share_its_calls(tmp_path: Path) -> No
             who: budget.remaining_day for who, budget in tasks.sources().budgets.items()
         }
         assert remaining == {"42": 149, "43": 149, "44": 150}
-        outbox.stop()
-        outbox.run()
+        outbox.close()
 
 
 async def test_what_a_token_has_spent_is_hidden_by_no_account(tmp_path: Path) -> None:
@@ -79,15 +77,13 @@ async def test_what_a_token_has_spent_is_hidden_by_no_account(tmp_path: Path) ->
         sources = sources_of(settings)
         outbox.spend({sources["42"]: Spent(now_us - 3_600_000_000, 100)})
         outbox.spend({sources["43"]: Spent(now_us - 90_000_000_000, 120)})
-        outbox.stop()
-        outbox.run()
+        outbox.close()
     with OutboxDirectory(tmp_path) as directory:
         outbox = Outbox(directory, settings.outbox)
         tasks = HealingTasks(settings, TLS, outbox, Ledger("g", sources_of(settings)))
         budgets = tasks.sources().budgets
         assert [budgets[who].remaining_day for who in ("42", "44")] == [30, 150]
-        outbox.stop()
-        outbox.run()
+        outbox.close()
 
 
 async def test_what_is_off_counts_nothing(tmp_path: Path) -> None:
@@ -106,5 +102,4 @@ async def test_what_is_off_counts_nothing(tmp_path: Path) -> None:
         assert set(taken.last_terminal_at_us) == {"42", "44"}
         origins = [intake.statistics.origin for intake in tasks.intakes]
         assert origins == ["status-endpoint"] * 3 + ["webhook"] * 2
-        outbox.stop()
-        outbox.run()
+        outbox.close()

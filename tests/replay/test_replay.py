@@ -13,14 +13,13 @@ from bridge.cli.failures import telling
 from bridge.consumer.dead_letters import replaying
 from bridge.errors import KafkaRefusedError, OutboxDirectoryError
 from bridge.events.record import Envelope, Record
-from bridge.outbox import Outbox
+from bridge.outbox import Outbox, OutboxDirectory
 from bridge.outbox.survey import look
 from bridge.outbox.values import Placed
 from bridge.replay import directory_of, writer
 from bridge.settings import LimitSettings, OutboxSettings
 from tests.consumer.dead_letters.letters import NOW_MS, SOURCE, Sent, payload, sent
 from tests.consumer.verify.topics import proof_of
-from tests.outbox.making import stored
 from tests.replay.scene import Scene
 
 
@@ -320,11 +319,12 @@ async def test_what_kafka_does_not_take_waits_for_the_next_run(
         (("bridge_replayed_ce_id", b"a-1"),),
     )
     (scene.folder / "outbox" / "replay").mkdir(parents=True)
-    with (
-        stored(scene.folder / "outbox" / "replay" / "outbox.sqlite3") as store,
-        store.transaction(),
-    ):
-        store.replay({"a-1": [waiting]})
+    with OutboxDirectory(scene.folder / "outbox" / "replay") as directory:
+        outbox = Outbox(directory, OutboxSettings(dir=directory.path))
+        outbox.open_topic(scene.topic.name, 1, None)
+        outbox.continue_behind(scene.topic.name, {0: (0, 0, ())})
+        outbox.replay({"a-1": [waiting]})
+        outbox.close()
     monkeypatch.setattr(writer, "STALLED_SECONDS", 0.5)
     nobody = msgspec.structs.replace(settings.kafka, bootstrap_servers="127.0.0.1:1")
     done = await scene.replay(scene.settings(kafka=nobody))
