@@ -62,7 +62,7 @@ class SettingDescription(msgspec.Struct, frozen=True, kw_only=True):
             machine is not here but in words in `default_text`.
         default_text: The default in words.
         because: Where the default comes from.
-        unit: `seconds`, `bytes` or None.
+        unit: `seconds`, `ms`, `bytes` or None.
         flag: Its flag, `--topic` for instance.
         choices: The words it may be, for `Kind.CHOICE`.
         minimum: The least value.
@@ -217,7 +217,7 @@ def _describe(path: str, hint: Any, default: Any) -> SettingDescription:
         )
     kind = _kind(inner)
     ending = path.rpartition("_")[2]
-    unit = ending if ending in {"seconds", "bytes"} else None
+    unit = ending if ending in {"seconds", "ms", "bytes"} else None
     default = None if default is msgspec.NODEFAULT else default
     choices = _choices(hint) if kind is Kind.CHOICE else ()
     minimum = getattr(inner, "ge", None)
