@@ -290,7 +290,7 @@ def _expected(  # noqa: PLR0913, PLR0917 - a type's limits, one by one
         return "text that is not empty, without control characters"
     words = "a whole number" if kind is Kind.INTEGER else "a number"
     if unit is not None:
-        words += f" of {unit}"
+        words += f" of {'milliseconds' if unit == 'ms' else unit}"
     if exclusive_minimum is not None:
         words += f" above {exclusive_minimum:g}"
     elif minimum is not None and maximum is not None:
