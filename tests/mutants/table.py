@@ -45,9 +45,6 @@ _LATE_COMMIT = (
 )
 _STORE = f"{_MODELS}test_store.py::test_the_store_agrees_with_its_model"
 _ORDER = f"{_MODELS}test_order.py::test_events_are_judged_by_all_that_came_before"
-_HEALING = (
-    f"{_MODELS}test_healing.py::test_each_job_ends_once_however_its_end_is_learned"
-)
 _COVERAGE = f"{_MODELS}test_coverage.py::test_what_was_missed_lies_in_a_gap"
 _GAP_RECORDS = (
     f"{_MODELS}test_gap_records.py::test_the_last_record_of_a_gap_is_what_happened"
@@ -104,7 +101,7 @@ MUTANTS = (
     Mutant(
         "08-ended-jobs-forgotten",
         "A restarted process forgets which jobs have ended.",
-        (_STORE, _ORDER, _HEALING),
+        (_STORE, _ORDER),
     ),
     Mutant(
         "09-late-event-published",
@@ -222,7 +219,7 @@ MUTANTS = (
     Mutant(
         "25-webhook-held-twice",
         "A restarted process holds a webhook again that dryAPI repeats.",
-        (_HEALING,),
+        (_ORDER,),
     ),
     Mutant(
         "26-unknown-jobs-not-reported",
