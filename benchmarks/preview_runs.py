@@ -173,12 +173,14 @@ class _Sending:
         topics = self._topics
         with OutboxDirectory(self._folder) as directory:
             outbox = Outbox(
-                directory, OutboxSettings(dir=self._folder), lighten=strip_preview
+                directory,
+                OutboxSettings(dir=self._folder),
+                strip_preview=strip_preview,
             )
             self._outbox = outbox
             self._relay = relay = Relay(
                 self._settings,
-                [[topic] for topic in topics.all],
+                topics.all,
                 outbox,
                 dead_letter_topic=topics.dead_letters,
             )
@@ -192,23 +194,21 @@ class _Sending:
             )
             self._intake = intake.statistics
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(trio.to_thread.run_sync, outbox.run)
                 nursery.start_soon(relay.run)
                 try:
                     await self._measure(intake, messages)
                 finally:
                     relay.abort()
-                    outbox.stop()
 
     async def _measure(self, intake: Intake, messages: Sequence[str]) -> None:
-        lanes = _PARTITIONS * len(self._topics.all)
+        partitions = _PARTITIONS * len(self._topics.all)
         with trio.move_on_after(_RUN_SECONDS) as scope:
-            while self._relay.statistics.lanes < lanes:  # noqa: ASYNC110 - a thread's
+            while self._relay.statistics.partitions < partitions:  # noqa: ASYNC110
                 await trio.sleep(_LOOK_SECONDS)
             started, cpu, broker = self._now()
             await self._feed(intake, messages)
             statistics = self._outbox.statistics
-            while not (self._outbox.drained and statistics.rows == 0):  # noqa: ASYNC110
+            while not (self._outbox.is_drained and statistics.rows == 0):  # noqa: ASYNC110
                 await trio.sleep(_LOOK_SECONDS)
             ended, cpu_then, broker_then = self._now()
             self.seconds = ended - started
@@ -233,7 +233,7 @@ class _Sending:
                 intake.accept(run, time.time_ns() // 1000)
                 run, size = [], 0
                 await trio.lowlevel.checkpoint()
-                while self._outbox.is_crowded():  # noqa: ASYNC110 - a thread's
+                while self._outbox.is_crowded:  # noqa: ASYNC110 - a thread's
                     await trio.sleep(_LOOK_SECONDS)
         intake.accept(run, time.time_ns() // 1000)
 

@@ -48,10 +48,6 @@ _SPREAD_SECONDS: Final = 0.01
 # A message that names more accounts than these is of no use.
 _MOST_NAMED: Final = 3
 
-# A full buffer of 16 MiB was on disk within 0.15 s, small events or previews, with
-# nothing else to do; a flood and a busy machine need some times that.
-_PATIENCE_SECONDS: Final = 2.0
-
 # The longest that a session doesn't read, those before it included. It happens after
 # one read and again before the next: twice this is below the pong deadline of 10 s.
 _LONGEST_SECONDS: Final = 4.0
@@ -173,6 +169,7 @@ class Accounts:
             receive,
             backpressure,
             max_message_bytes=self._settings.pusher.max_message_bytes,
+            linger_seconds=self._settings.kafka.linger_seconds,
             tls=self._tls.current(),
         )
 
@@ -360,39 +357,25 @@ class AccountGaps:
 
 class BackpressureGate:
     """
-    Holds sessions back for a moment while the outbox's buffer is crowded.
+    Holds sessions back while the outbox's buffer is more than half full and emptied.
 
-    A session that decodes a flood holds the interpreter so much that the outbox's
-    thread starves, and the buffer between them overflows while the disk idles (measured
-    without this: up to 40 % of 100,000 events dropped). The sockets hold what comes
-    meanwhile. Sessions wait one after the other: if all went on at once the buffer
-    would overflow all the same (measured: a flood to a hundred accounts lost a
-    quarter). A thread that doesn't catch up in time has another problem, such as a disk
-    that hangs: then reading goes on, the buffer drops and counts, and no session waits
-    again until the buffer was relaxed once.
+    The sockets hold what comes meanwhile. Sessions wait one after the other: if all
+    went on at once the buffer would overflow all the same (measured: a flood to a
+    hundred accounts lost a quarter).
 
     Args:
-        is_crowded: Whether waiting would help; asked often, must be cheap.
+        is_crowded: Whether waiting helps; asked often, must be cheap.
     """
 
     def __init__(self, is_crowded: Callable[[], bool]) -> None:
         self._is_crowded = is_crowded
-        self._patient = True
         self._turn = trio.Lock()
 
     async def wait(self) -> None:
-        """Return at once as a rule; else after some seconds at most."""
-        if not self._is_crowded():
-            self._patient = True
-        elif self._patient:
+        """Return at once as a rule; else after 4 s at most."""
+        if self._is_crowded():
             with trio.move_on_after(_LONGEST_SECONDS):
                 async with self._turn:
-                    if self._patient:
-                        await self._until_relaxed()
-
-    async def _until_relaxed(self) -> None:
-        with trio.move_on_after(_PATIENCE_SECONDS) as patience:
-            # Another thread changes what is looked at.
-            while self._is_crowded():  # noqa: ASYNC110
-                await trio.sleep(_LOOK_SECONDS)
-        self._patient = not patience.cancelled_caught
+                    # Another thread changes what is looked at.
+                    while self._is_crowded():  # noqa: ASYNC110
+                        await trio.sleep(_LOOK_SECONDS)

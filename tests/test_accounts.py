@@ -146,7 +146,7 @@ class _Crowd:
 async def test_a_session_waits_until_the_outbox_has_room(
     autojump_clock: MockClock,
 ) -> None:
-    """Without a crowd it costs nothing; a thread that hangs is waited for once."""
+    """Without a crowd it costs nothing; what lasts is waited for 4 s at most."""
     crowd = _Crowd()
     for _ in range(2):
         crowd.crowded = True
@@ -154,13 +154,8 @@ async def test_a_session_waits_until_the_outbox_has_room(
             nursery.start_soon(crowd.relax_after, 0.5)
             assert 0.5 <= await crowd.waited() < 0.6
     assert await crowd.waited() == 0
-    for _ in range(2):
-        crowd.crowded = True
-        assert 1.9 < await crowd.waited() < 2.1
-        assert await crowd.waited() == 0
-        crowd.crowded = False
-        # Only an outbox that had room once is waited for again.
-        assert await crowd.waited() == 0
+    crowd.crowded = True
+    assert 3.9 < await crowd.waited() < 4.1
 
 
 @pytest.mark.parametrize("relaxes", [True, False])
@@ -182,9 +177,8 @@ async def test_sessions_wait_one_after_the_other_and_none_for_long(
         while relaxes and len(waits) < 200:
             await crowd.relax_after(1)
     assert len(waits) == 200
+    assert max(waits) < 4.1
     if relaxes:
         assert [round(wait) for wait in sorted(waits[:3])] == [1, 2, 3]
-        assert max(waits) < 4.1
     else:
-        # The patience of one is that of all.
-        assert 1.9 < trio.current_time() < 2.1
+        assert 7.9 < trio.current_time() < 8.2

@@ -14,10 +14,10 @@ _PACKAGE = Path(bridge.__file__).parent
 _LAYERS = (
     {"errors", "threads"},
     {"events", "settings"},
-    {"http", "operations", "outbox", "sandbox", "serving"},
+    {"http", "outbox", "sandbox", "serving"},
     {"kafka", "pusher", "reconciliation", "recovery", "registry"}
     | {"tracing", "webhooks"},
-    {"consumer", "accounts", "contract"},
+    {"accounts", "consumer", "contract", "operations"},
     {"board", "framing", "healing"},
     {"doctor", "replay", "service"},
     {"cli"},

@@ -79,7 +79,7 @@ def test_what_is_worth_an_alert_has_one() -> None:
     )
     worth = set(re.findall(r"^\| .*?(bridge_[a-z_]+)", table, re.MULTILINE))
 
-    # Each of these is a dead letter too, or in quarantine.
+    # Each of these is a dead letter too, or one of the unsendable.
     assert worth - watched == {"bridge_records_refused_total"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ import trio
 from bridge.errors import ListenError
 from bridge.http.tls import ReloadingContext
 from bridge.kafka.relay.relay import Relay
+from bridge.outbox import Outbox, OutboxDirectory
 from bridge.recovery.gap import Gap, GapCause
 from bridge.service import run
 from bridge.settings import (
@@ -22,8 +24,6 @@ from bridge.settings import (
     Secret,
     Settings,
 )
-from tests.outbox.leaving import copy_file, found
-from tests.outbox.making import eventually, running
 
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
@@ -55,10 +55,16 @@ async def test_a_start_that_fails_leaves_the_gap_of_the_end_before_it(
 ) -> None:
     """It ends in order itself, but nobody listened since the crash."""
     crashed = OutboxSettings(dir=tmp_path / "crashed")
-    with running(tmp_path / "outbox") as outbox:
+    with OutboxDirectory(tmp_path / "outbox") as directory:
+        outbox = Outbox(directory, OutboxSettings(dir=directory.path))
+        # One that has listened has reached Kafka.
+        outbox.open_topic("jobs.gaps", 1, None)
+        outbox.continue_behind("jobs.gaps", {0: (0, 0, ())})
         outbox.prove({"https://api.dryapi.dev/clients/42": 1})
-        eventually(lambda: found(tmp_path / "outbox").proved_us != {})
-        copy_file(tmp_path / "outbox", crashed.dir)
+        outbox.commit()
+        # As it is while a process runs.
+        shutil.copytree(directory.path, crashed.dir)
+        outbox.close()
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -71,5 +77,8 @@ async def test_a_start_that_fails_leaves_the_gap_of_the_end_before_it(
         )
         with pytest.RaisesGroup(ListenError):
             await run(settings, tls=ReloadingContext(None))
-    (left,) = found(crashed.dir).left_gaps
+    with OutboxDirectory(crashed.dir) as directory:
+        outbox = Outbox(directory, crashed)
+        (left,) = outbox.memory.left_gaps
+        outbox.close()
     assert Gap.decode(left.value).cause is GapCause.CRASHED

@@ -65,7 +65,16 @@ def keep_track_of_tasks(loop: asyncio.AbstractEventLoop) -> None:
             owner.add(task)
         return task
 
+    def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        # The first failure ends an epoch. Nobody asks for the other answers, nor for
+        # what aiokafka sets beside them: a failed transaction's end.
+        if "task" in context or not isinstance(
+            context.get("exception"), errors.KafkaError
+        ):
+            loop.default_exception_handler(context)
+
     loop.set_task_factory(make_task)
+    loop.set_exception_handler(report)
 
 
 class Sent(msgspec.Struct):

@@ -37,6 +37,9 @@ __all__ = ["configure", "hide", "redact", "report_repeats"]
 # request headers: a level below is for the bridge's own rooms alone.
 _OWN = "bridge"
 
+# Its background tasks log with a traceback what brokers answer.
+_CLIENT = "aiokafka"
+
 # Often enough that a summary is never late by more than a sixth of its window.
 _REPORT_INTERVAL_SECONDS = 5.0
 
@@ -83,7 +86,9 @@ def configure(
         root.removeHandler(handler)
         if isinstance(handler, FoldingHandler):
             handler.close()
-    root.addHandler(FoldingHandler(writer, Folding(clock)))
+    handler = FoldingHandler(writer, Folding(clock))
+    handler.addFilter(_without_traceback)
+    root.addHandler(handler)
     root.setLevel(max(threshold, logging.WARNING))
     logging.getLogger(_OWN).setLevel(threshold)
     logging.captureWarnings(True)
@@ -112,6 +117,15 @@ async def report_repeats() -> None:
         for handler in logging.getLogger().handlers:
             if isinstance(handler, FoldingHandler):
                 handler.report()
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Say a client's error in a line: what a broker answers is no defect here."""
+    if record.name.startswith(_CLIENT) and record.exc_info and record.exc_info[1]:
+        error = record.exc_info[1]
+        record.msg = f"{record.getMessage()}: {type(error).__name__}: {error}"
+        record.args, record.exc_info = (), None
+    return True
 
 
 def _processors(format: str, on_terminal: bool) -> list[Processor]:  # noqa: A002, FBT001 - one caller

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from prometheus_client.metrics_core import Metric
 
-from bridge.operations.families import US_PER_SECOND, counter, counts, gauge, gauges
+from bridge.operations.families import US_PER_SECOND, counter, counts, gauge, levels
 from bridge.operations.sources import OutboxStatistics
 
 
@@ -15,6 +15,8 @@ __all__ = ["of_outbox"]
 
 def of_outbox(outbox: OutboxStatistics, now: float) -> Iterator[Metric]:
     """Yield what the outbox counts; `now` is in seconds since the epoch."""
+    # What must add up is read at one moment.
+    outbox = outbox.copied()
     yield counter(
         "bridge_outbox_accepted",
         "Records taken into the outbox's buffer.",
@@ -46,6 +48,11 @@ def of_outbox(outbox: OutboxStatistics, now: float) -> Iterator[Metric]:
         "bridge_previews_dropped",
         "Previews given up for want of room; no event was lost with them.",
         outbox.dropped_previews + outbox.dropped_pictures,
+    )
+    yield counter(
+        "bridge_preview_records_dropped",
+        "Those of them that were records of their own.",
+        outbox.dropped_pictures,
     )
     yield counts(
         "bridge_anomalies",
@@ -122,14 +129,16 @@ _OF_TOPICS = {
 
 
 def _of_topics(outbox: OutboxStatistics) -> Iterator[Metric]:
-    topics = dict(outbox.topics)
+    topics = outbox.topics
     for name, text in _OF_TOPICS.items():
         values = {topic: getattr(one, name) for topic, one in topics.items()}
         yield counts(f"bridge_rows_{name}", text, "topic", values=values)
-    waiting = gauges("bridge_rows_waiting", "Rows that wait for Kafka.", "topic")
-    for topic, of_topic in topics.items():
-        waiting.add_metric([topic], of_topic.waiting)
-    yield waiting
+    yield levels(
+        "bridge_rows_waiting",
+        "Rows that wait for Kafka.",
+        "topic",
+        values={topic: one.waiting for topic, one in topics.items()},
+    )
 
 
 def _age_seconds(received_at_us: int | None, now: float) -> float:

@@ -83,20 +83,8 @@ _LENGTH: Final = 0x7F
 _TWO_BYTES: Final = 126
 _MOST_IN_TWO: Final = 0xFFFF
 
-# A packet waits so long for others at most, as long as the outbox waits between its
-# rounds: with 1 ms an event of 1,000 a second costs half as much again, with 5 ms half
-# of them are 4 ms on their way (docs/measurements-2026-11.md).
-_LINGER_SECONDS: Final = 0.003
-
-# A waiting task is woken up to a millisecond late (epoll counts in whole ones), and
-# packets of a steady stream have come by then: further apart they are alone again.
-_FOLLOWS_SECONDS: Final = 2 * _LINGER_SECONDS
-
-# So many reads, each soon after another, make a stream: more than the answers of a
-# subscription, or the events at the end of one job.
-_STREAM_READS: Final = 3
-
-# So much in one read pays for it: 35 events of a flood.
+# So much in one read pays for it, 35 events of a flood: as Kafka's producer waits for
+# no more once a batch is full.
 _ENOUGH_BYTES: Final = 8192
 
 
@@ -337,24 +325,27 @@ class Lingering(_Wrapper):
     """
     A byte stream that is read at intervals while packets follow one another.
 
-    Each small message comes in a packet of its own, and each wakes three threads, a
+    Each small message comes in a packet of its own, and each wakes two threads, a
     commit and a request to Kafka: far more than the event itself costs. So while one
-    packet follows the other, the next read waits a moment. A packet that comes alone
+    packet follows the other, reads are a linger apart. A packet that comes alone
     waits for nothing. It is below TLS: above it, a read brings one record.
     """
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    def __init__(self, stream: trio.abc.Stream, linger_seconds: float) -> None:
         super().__init__(stream)
+        self._linger_seconds = linger_seconds
         self._read_at = -math.inf
-        self._row = 0
+        self._follows = False
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """Read, a moment later if packets follow one another."""
-        if self._row >= _STREAM_READS:
-            await trio.sleep_until(self._read_at + _LINGER_SECONDS)
+        if self._follows:
+            await trio.sleep_until(self._read_at + self._linger_seconds)
         data = await self._stream.receive_some(max_bytes)
         now = trio.current_time()
-        follows = len(data) < _ENOUGH_BYTES and now - self._read_at < _FOLLOWS_SECONDS
-        self._row = self._row + 1 if follows else 0
+        # Twice: a waiting task is woken up to a millisecond late, and what of a steady
+        # stream has come by then is read at once.
+        is_soon = now - self._read_at < 2 * self._linger_seconds
+        self._follows = is_soon and len(data) < _ENOUGH_BYTES
         self._read_at = now
         return data

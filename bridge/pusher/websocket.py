@@ -153,6 +153,7 @@ async def open_websocket(  # noqa: PLR0913 - what has a default is a seam or an 
     backpressure: Backpressure = trio.lowlevel.checkpoint_if_cancelled,
     *,
     max_message_bytes: int,
+    linger_seconds: float = 0.0,
     tls: ssl.SSLContext | None = None,
     open_tcp: OpenTcp = trio.open_tcp_stream,
 ) -> AsyncIterator[WebSocket]:
@@ -162,7 +163,8 @@ async def open_websocket(  # noqa: PLR0913 - what has a default is a seam or an 
     When the connection ends by itself, the body is cancelled and the context manager
     raises `ConnectionLostError`, after everything that came before was delivered. The
     caller sets the deadline: every step can be cancelled. A message of more than
-    `max_message_bytes` characters ends the connection with code 1009.
+    `max_message_bytes` characters ends the connection with code 1009. Reads are
+    `linger_seconds` apart while packets follow one another.
 
     Raises:
         ConnectError: No connection could be made; the message says why.
@@ -172,7 +174,8 @@ async def open_websocket(  # noqa: PLR0913 - what has a default is a seam or an 
     parts = urlsplit(url)
 
     async def open_lingering(host: str, port: int) -> trio.abc.Stream:
-        return Lingering(await open_tcp(host, port))
+        stream = await open_tcp(host, port)
+        return Lingering(stream, linger_seconds) if linger_seconds else stream
 
     stream = await open_stream(parts, tls, open_lingering)
     address = address_of(parts)

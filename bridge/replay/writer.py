@@ -7,7 +7,7 @@ dead letters are read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import TypeVar
@@ -115,6 +115,9 @@ class Writer:
             StalledError: The disk or Kafka takes nothing.
         """
         await self._wait_for(_MOST_WAITING)
+        await self._wait_for_topics(
+            {one.topic for records in letters.values() for one in records}
+        )
         return await self._answer(self._outbox.replay(letters))
 
     async def settle(self) -> None:
@@ -142,6 +145,15 @@ class Writer:
                 )
             await trio.sleep(_LOOK_SECONDS)
             self._check()
+
+    async def _wait_for_topics(self, topics: Collection[str]) -> None:
+        """Wait until there are partitions for records: Kafka was reached once."""
+        begun = trio.current_time()
+        while not self._outbox.knows(topics):
+            if trio.current_time() > begun + STALLED_SECONDS:
+                error = self._relay.statistics.last_error or ""
+                raise StalledError(f"Kafka was not reached: {error.partition(': ')[2]}")
+            await trio.sleep(_LOOK_SECONDS)
 
     async def _answer(self, future: Future[_T]) -> _T:
         """Wait for the outbox's thread, also when cancelled: it takes milliseconds."""

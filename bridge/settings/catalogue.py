@@ -62,7 +62,7 @@ class SettingDescription(msgspec.Struct, frozen=True, kw_only=True):
             machine is not here but in words in `default_text`.
         default_text: The default in words.
         because: Where the default comes from.
-        unit: `seconds`, `bytes` or None.
+        unit: `seconds`, `ms`, `bytes` or None.
         flag: Its flag, `--topic` for instance.
         choices: The words it may be, for `Kind.CHOICE`.
         minimum: The least value.
@@ -217,7 +217,7 @@ def _describe(path: str, hint: Any, default: Any) -> SettingDescription:
         )
     kind = _kind(inner)
     ending = path.rpartition("_")[2]
-    unit = ending if ending in {"seconds", "bytes"} else None
+    unit = ending if ending in {"seconds", "ms", "bytes"} else None
     default = None if default is msgspec.NODEFAULT else default
     choices = _choices(hint) if kind is Kind.CHOICE else ()
     minimum = getattr(inner, "ge", None)
@@ -290,7 +290,7 @@ def _expected(  # noqa: PLR0913, PLR0917 - a type's limits, one by one
         return "text that is not empty, without control characters"
     words = "a whole number" if kind is Kind.INTEGER else "a number"
     if unit is not None:
-        words += f" of {unit}"
+        words += f" of {'milliseconds' if unit == 'ms' else unit}"
     if exclusive_minimum is not None:
         words += f" above {exclusive_minimum:g}"
     elif minimum is not None and maximum is not None:

@@ -126,7 +126,8 @@ def _default(setting: SettingDescription) -> str:
         for factor, unit in _UNITS:
             if default % factor == 0:
                 return f"`{default}` ({default // factor} {unit})"
-    return f"`{setting.default_text}`{' s' if setting.unit == 'seconds' else ''}"
+    unit = {"seconds": " s", "ms": " ms"}.get(setting.unit or "", "")
+    return f"`{setting.default_text}`{unit}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

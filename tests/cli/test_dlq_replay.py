@@ -11,8 +11,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from bridge.outbox.disk.looking import replayed_in
 
+from bridge.outbox.survey import replayed_in
 from tests.cli.commands import DEADLINE_SECONDS, bridge, drawn, reading, run
 from tests.conftest import Topic
 from tests.consumer.dead_letters.letters import payload, sent, write
@@ -138,7 +138,7 @@ def test_a_terminal_gets_bars_that_go(topic: Topic, tmp_path: Path) -> None:
     assert b"dead letters" in picture
     assert b"20/20" in picture
     assert b"\x1b[?25h" in picture  # the cursor is back
-    assert b"topics.open" not in picture
+    assert b"topic.open" not in picture
 
 
 def test_two_at_once_are_one_too_many(topic: Topic, tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bridge.outbox.rows.lane import Run
-
+from bridge.outbox import Outbox, OutboxDirectory
+from bridge.settings import OutboxSettings
 from tests.cli.commands import ESCAPES, drawn, reading, run
 from tests.conftest import Topic
 from tests.consumer.verify.topics import Sent, rows, write
-from tests.outbox.making import fresh, record, stored
+from tests.outbox.making import record
 
 
 def test_a_clean_topic_ends_with_0(topic: Topic) -> None:
@@ -56,10 +56,14 @@ def test_json_is_one_object(topic: Topic) -> None:
 
 def test_the_outbox_is_asked(topic: Topic, tmp_path: Path) -> None:
     """A row that it holds for delivered and that isn't there is a finding."""
-    with stored(tmp_path / "outbox.sqlite3") as store, store.transaction():
-        store.open_topic(topic.name, lambda _key: 0, fresh(1), None)
-        store.append([record("job-1", topic=topic.name) for _ in range(5)])
-        store.acknowledge(topic.name, 0, Run(1, 3, 0, 0, 10))
+    with OutboxDirectory(tmp_path) as directory:
+        outbox = Outbox(directory, OutboxSettings(dir=tmp_path))
+        outbox.open_topic(topic.name, 1, None)
+        outbox.continue_behind(topic.name, {0: (0, 0, ())})
+        outbox.offer([record("job-1", topic=topic.name) for _ in range(5)])
+        outbox.commit()
+        outbox.acknowledge(topic.name, 0, 1, 3, 0, 10)
+        outbox.close()
     result = run(reading(topic, "verify", "--outbox-dir", str(tmp_path), "--json"))
     assert (result.returncode, result.stderr) == (1, "")
     report = json.loads(result.stdout)
@@ -70,8 +74,8 @@ def test_the_outbox_is_asked(topic: Topic, tmp_path: Path) -> None:
 
 def test_an_outbox_of_another_topic_is_told(topic: Topic, tmp_path: Path) -> None:
     """It can prove nothing here, which is no finding."""
-    with stored(tmp_path / "outbox.sqlite3"):
-        pass
+    with OutboxDirectory(tmp_path) as directory:
+        Outbox(directory, OutboxSettings(dir=tmp_path)).close()
     result = run(reading(topic, "verify", "--outbox-dir", str(tmp_path)))
     assert result.returncode == 0
     assert f"without records of {topic.name}" in result.stderr

@@ -9,8 +9,6 @@ from typing import Any
 
 import msgspec
 import trio
-from bridge.outbox.jobs.in_flight import Jobs
-from bridge.outbox.jobs.order import Order
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import (  # noqa: TID251 - keeps what the bridge makes
     InMemorySpanExporter,
 )
@@ -26,6 +24,7 @@ from bridge.recovery.gap import GapCause
 from bridge.replay.shaping import Shaping
 from bridge.settings import Settings
 from bridge.tracing.sdk import Tracing
+from tests.outbox.making import judged
 from tests.recovery.books import NOW_US, Books
 from tests.rules.images import KINDS, data_uri, image
 from tests.rules.intake import Outlet, status
@@ -147,8 +146,7 @@ def _of_order(max_bytes: int) -> Iterator[Record]:
     events = [step, step, status(progress=40), status(status="done", result_url="u")]
     records = outlet.accept(*events, step, status(progress=41))
     late = partial(dead_letter.late, topic=_DEAD_LETTERS, max_bytes=max_bytes)
-    judged, _ = Order(Jobs(), late).judge(records)
-    yield from judged
+    yield from judged(late, list(records))
 
 
 def _records() -> Iterator[Record]:

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
 from pathlib import Path
 
-from bridge.outbox.disk.schema import FORMAT_VERSION
 from confluent_kafka.admin import AclOperation
 
 from bridge.outbox import OutboxDirectory
+from bridge.outbox.database import FORMAT_VERSION
 from tests.doctor.ground import RIGHTS, Ground
 from tests.doctor.holes import deaf_port
 from tests.kit.dryapi import AUTH, STATUS
 from tests.kit.publisher import App, Soketi
-from tests.outbox.making import append, numbered, open_jobs, stored
+from tests.outbox.making import append, numbered, opened
 from tests.registry.scripted import Reply, ScriptedRegistry, failure
 
 
@@ -152,11 +152,9 @@ def filled(ground: Ground) -> Path:
     """Make an outbox with some rows, and give its file."""
     folder = Path(ground.environ["BRIDGE_OUTBOX_DIR"])
     folder.mkdir()
-    path = OutboxDirectory(folder).database
-    with stored(path) as store:
-        open_jobs(store)
-        append(store, numbered(0, 3_000))
-    return path
+    with opened(folder) as outbox:
+        append(outbox, numbered(0, 3_000))
+    return OutboxDirectory(folder).database
 
 
 def damaged(ground: Ground) -> Changes:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bridge.outbox.disk import directory as directory_module
 
 from bridge.doctor import Outcome
 from bridge.errors import ExitCode
+from bridge.outbox import directory as directory_module
 from tests.doctor.ground import Ground, only_remarkable
 from tests.outbox.test_full_disk import _unshare
 

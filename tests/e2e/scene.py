@@ -378,25 +378,37 @@ def counts_of(metrics: Metrics) -> Counts:
     """Give what a bridge has counted of records other than gaps."""
 
     def total(*names: str) -> int:
-        return sum(
-            count
-            for name in names
-            for (kind, _), count in metrics.table(f"bridge_{name}").items()
-            if kind != "gap"
-        )
+        return sum(metrics.total(f"bridge_{name}") for name in names)
 
+    def rows(name: str) -> dict[str, int]:
+        return {
+            topic: count
+            for (topic,), count in metrics.table(f"bridge_rows_{name}").items()
+            if not topic.endswith(".gaps")
+        }
+
+    came = total("outbox_accepted_total", "outbox_held_at_start")
+    acknowledged = rows("acknowledged_total")
+    letters = sum(
+        count for topic, count in acknowledged.items() if topic.endswith(".dlq")
+    )
+    resent = rows("resent_total")
     return Counts(
-        came=total("records_offered_total", "rows_found_total", "rows_resent_total"),
-        published=total("rows_published_total"),
-        dead_lettered=total("rows_dead_lettered_total"),
+        came=came + sum(rows("found_total").values()) + sum(resent.values()),
+        published=sum(acknowledged.values()) - letters,
+        dead_lettered=letters,
         dropped=total(
-            "records_dropped_total",
-            "rows_quarantined_total",
-            "rows_lost_total",
-            "rows_superseded_total",
+            "events_dropped_total",
+            "preview_records_dropped_total",
+            "outbox_superseded_total",
+            "outbox_withdrawn_total",
+            "outbox_discarded_total",
+            "outbox_unsendable",
         ),
-        waiting=total("records_buffered", "rows_waiting"),
-        resent=total("rows_resent_total"),
+        waiting=metrics.buffered + sum(rows("waiting").values()) + total("outbox_held"),
+        resent=sum(
+            count for topic, count in resent.items() if not topic.endswith(".dlq")
+        ),
     )
 
 

@@ -11,13 +11,13 @@ from tests.e2e.scene import Scene
 from tests.kit.bridge_process import BridgeProcess
 
 
-# What a bridge says of a socket, a lane or an id that somebody took from it.
+# What a bridge logs of a socket, a partition or an id that somebody took from it.
 _DISTURBANCES = (
     "session.lost",
     "session.failed",
-    "lane.failed",
-    "lane.waits",
-    "kafka.waits",
+    "partition.failed",
+    "partitions.reopen",
+    "kafka.unavailable",
     "transaction.failed",
     "transaction.fenced",
     "outbox.full",

@@ -15,7 +15,7 @@ import trio
 
 from tests.e2e.jobs import job
 from tests.e2e.scene import Scene
-from tests.kit.bridge_process import BridgeProcess
+from tests.kit.bridge_process import BridgeProcess, Metrics
 from tests.kit.kafka import KafkaServer
 
 
@@ -45,10 +45,14 @@ mount -t tmpfs -o size={_ROOM_BYTES} none "$1" && shift && exec "$@"
 _LARGE = "A" * 30_000
 
 
-def _large_job() -> tuple[str, list[str]]:
+def _large_job(log: str = _LARGE) -> tuple[str, list[str]]:
     """Make a job whose events are large, though they have no preview to lose."""
     request_id, texts = job(8)
-    return request_id, [f'{text[:-1]}, "log": "{_LARGE}"}}' for text in texts]
+    return request_id, [f'{text[:-1]}, "log": "{log}"}}' for text in texts]
+
+
+def _dropped(metrics: Metrics) -> int:
+    return metrics.total("bridge_events_dropped_total")
 
 
 def _may_mount() -> bool:
@@ -82,7 +86,7 @@ async def _enlarge(bridge: BridgeProcess, *, is_disk: bool) -> None:
 async def test_a_disk_without_room_is_told_and_survived(
     scene: Scene, dryapi: str, own_kafka: KafkaServer, tmp_path: Path, *, is_disk: bool
 ) -> None:
-    """With Kafka away the disk fills; when there is more of it nothing was lost."""
+    """With Kafka away the disk fills; a gap reports what has no room until it has."""
     limit: dict[str, Any] = {"wrapper": [sys.executable, "-c", _WITH_FILE_LIMIT]}
     if is_disk:
         limit = _on_small_disk(tmp_path / "disk")
@@ -90,7 +94,7 @@ async def test_a_disk_without_room_is_told_and_survived(
     await bridge.start_and_wait()
     async with scene.load(bridge) as load:
         own_kafka.pause()
-        # 3 MB: twice what the disk has, a fifth of what memory has.
+        # 3 MB: twice what the disk has.
         await load.run_together([_large_job() for _ in range(10)])
         full = await bridge.wait_answer(
             "/readyz", lambda now: not now.check("outbox-accepting")["ok"]
@@ -108,9 +112,13 @@ async def test_a_disk_without_room_is_told_and_survived(
         own_kafka.resume()
         await bridge.wait_ready()
         await load.run_together([job(3) for _ in range(10)])
-    now = await bridge.wait_metrics(lambda now: now.published == load.count)
-    assert now.total("bridge_events_dropped_total") == 0
-    await scene.end()
+    now = await bridge.wait_metrics(
+        lambda now: now.read == load.count == now.published + _dropped(now)
+    )
+    await scene.end(missing=_dropped(now), gaps=None)
+    losses = bridge.logged("gap.closed")[1:]
+    assert {loss["cause"] for loss in losses} <= {"outbox_full"}
+    assert sum(loss["records_lost"] for loss in losses) == _dropped(now)
 
 
 @pytest.mark.slow
@@ -121,7 +129,9 @@ async def test_a_disk_that_kafka_empties_makes_its_own_room(
     bridge = scene.bridge(dryapi, **_on_small_disk(tmp_path / "disk"))
     await bridge.start_and_wait()
     async with scene.load(bridge) as load:
-        await load.run_together([_large_job() for _ in range(20)])
-    now = await bridge.wait_metrics(lambda now: now.published == load.count)
-    assert now.total("bridge_events_dropped_total") == 0
+        # Each a twentieth of the disk: what has no room at once is dropped.
+        for _ in range(80):
+            await load.run_together([_large_job(_LARGE[: len(_LARGE) // 4])])
+            now = await bridge.wait_metrics(lambda now: now.published == load.count)
+    assert _dropped(now) == 0
     await scene.end()

@@ -10,14 +10,15 @@ from tests.kit.bridge_process import Metrics
 from tests.kit.kafka import KafkaServer
 
 
-# Full after some dozens of events with previews.
-_OUTBOX_BYTES = 1_000_000
-_BUFFER_BYTES = 400_000
+# Full after some hundred events with previews. What the buffer holds when there is no
+# more room for events fits into what is left for the ends of jobs.
+_OUTBOX_BYTES = 28_000_000
+_BUFFER_BYTES = 1_000_000
 
 # So many that ends of jobs are among the oldest in memory too.
 _LOST = 1_500
 
-_PREVIEW = "data:image/jpeg;base64," + "A" * 30_000
+_PREVIEW = "data:image/jpeg;base64," + "A" * 60_000
 
 
 def _dropped(metrics: Metrics) -> int:
@@ -34,7 +35,8 @@ async def test_what_has_no_room_is_a_gap_and_the_least_important_goes_first(
     await bridge.start_and_wait()
     async with scene.load(bridge) as load:
         own_kafka.pause()
-        await load.run_together([job(20, [_PREVIEW] * 10) for _ in range(10)])
+        for _ in range(5):
+            await load.run_together([job(20, [_PREVIEW] * 10) for _ in range(10)])
         while _dropped(await bridge.metrics()) < _LOST:
             await load.run_together([job(40) for _ in range(10)])
         full = await bridge.wait_metrics(lambda now: now.read == load.count)

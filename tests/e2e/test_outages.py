@@ -147,7 +147,8 @@ async def test_nothing_remote_is_needed_to_be_alive(scene: Scene) -> None:
     assert all(check["ok"] for check in alive.body["checks"])
     metrics = await bridge.metrics()
     assert metrics.total("bridge_kafka_connected") == 0
-    assert metrics.total("bridge_connects_total", outcome="unreachable") > 0
+    # With a new outbox nothing is read before Kafka was reached once.
+    assert metrics.total("bridge_connects_total") == 0
     # It isn't refused: nothing was there to do so.
     assert metrics.total("bridge_account_refused") == 0
     # There is no broker that it could hand its gap to.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -176,7 +177,8 @@ def _in_front(folder: Path, code: str) -> list[str]:
     """Have a process run some code before anything else."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(code)
-    return ["env", f"PYTHONPATH={folder}"]
+    paths = filter(None, (str(folder), os.environ.get("PYTHONPATH")))
+    return ["env", f"PYTHONPATH={os.pathsep.join(paths)}"]
 
 
 async def test_no_road_leads_a_secret_out(  # noqa: PLR0917 - fixtures

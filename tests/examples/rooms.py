@@ -43,17 +43,21 @@ class Rooms:
     async def publish(self, jobs: Sequence[Job]) -> None:
         """Take jobs' statuses all the way to the topic, with what goes beside it."""
         before = self._made()
-        acknowledged = self._outbox.statistics.acknowledged
+        acknowledged = self._acknowledged()
         self._intake.accept([_event(job) for job in jobs], time.time_ns() // 1000)
         await self.acknowledged(acknowledged + self._made() - before)
 
     async def acknowledged(self, count: int) -> None:
         """Wait until Kafka has so many records in all."""
-        statistics = self._outbox.statistics
         with trio.fail_after(_DEADLINE_SECONDS):
             # Another thread changes what is looked at.
-            while statistics.acknowledged < count:  # noqa: ASYNC110
+            while self._acknowledged() < count:  # noqa: ASYNC110
                 await trio.sleep(0.02)
+
+    def _acknowledged(self) -> int:
+        """Count what Kafka has, as the outbox was told."""
+        topics = self._outbox.statistics.topics
+        return sum(counts.acknowledged for counts in topics.values())
 
     def _made(self) -> int:
         """Count the records that the intake has made."""
@@ -103,11 +107,9 @@ async def open_rooms(
             preview_topic=preview_topic,
         )
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.to_thread.run_sync, outbox.run)
             nursery.start_soon(relay.run)
             yield Rooms(outbox, intake, ledger)
             nursery.cancel_scope.cancel()
-            outbox.stop()
 
 
 def _event(job: Job) -> ChannelEvent:

@@ -117,6 +117,19 @@ class Metrics:
         )
 
     @property
+    def buffered(self) -> int:
+        """Records that were offered and of which nothing has become yet."""
+        names = (
+            "bridge_outbox_committed_total",
+            "bridge_outbox_superseded_total",
+            "bridge_outbox_withdrawn_total",
+            "bridge_events_dropped_total",
+            "bridge_preview_records_dropped_total",
+        )
+        gone = sum(self.total(name) for name in names)
+        return self.total("bridge_outbox_accepted_total") - gone
+
+    @property
     def committed(self) -> int:
         """Records that are on disk."""
         return self.total("bridge_outbox_committed_total")
@@ -366,8 +379,10 @@ class BridgeProcess:
 
 
 _WAITING = (
-    " AND NOT EXISTS (SELECT 1 FROM acknowledged WHERE lane = lanes.id"
-    " AND (rows.position & ((1 << 40) - 1)) <= last_sequence)"
+    " AND (rows.position & ((1 << 40) - 1)) > acknowledged_sequence"
+    " AND NOT EXISTS (SELECT 1 FROM acknowledged"
+    " WHERE acknowledged.partition = partitions.id"
+    " AND (rows.position & ((1 << 40) - 1)) <= acknowledged.last_sequence)"
 )
 
 
@@ -375,7 +390,7 @@ def rows_in(folder: Path, condition: str = "") -> list[Row]:
     """Give every event in a copy of an outbox's file, sent or not, if it is so."""
     query = (
         "SELECT ce_id, topic, value FROM rows"
-        " JOIN lanes ON lanes.id = rows.position >> 40"
+        " JOIN partitions ON partitions.id = rows.position >> 40"
         # Gaps are no events.
         " WHERE topic NOT LIKE '%.gaps'"
     )

@@ -14,7 +14,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from aiokafka import errors  # noqa: TID251 - what real brokers answer
-from bridge.kafka.producer.answers import BatchRefusedError, ClientError
 
 from bridge.errors import KafkaUnreachableError
 from bridge.events import header_names as names

@@ -34,20 +34,30 @@ at 0 with it. No label has a value for each job: there are as many series as acc
 topics and words of closed lists make, and no more with time. `client_id` is an
 account's, `topic` a topic's name.
 
-Of each kind (`event`, `preview`, `gap`) and origin, what came is in each scrape what
-became of it and what is on its way; of gaps nothing is `offered`, dropped or buffered:
+What came is in each scrape what became of it and what is on its way. Of records that
+were offered, the rest is in the buffer:
 
-    bridge_records_offered_total + bridge_rows_found_total + bridge_rows_resent_total
-      = bridge_rows_published_total + bridge_rows_dead_lettered_total
-      + bridge_rows_quarantined_total + bridge_rows_lost_total
-      + bridge_rows_superseded_total + bridge_records_dropped_total
-      + bridge_records_buffered + bridge_rows_waiting
+    bridge_outbox_accepted_total
+      = bridge_outbox_committed_total + bridge_outbox_superseded_total
+      + bridge_outbox_withdrawn_total + bridge_events_dropped_total
+      + bridge_preview_records_dropped_total + the buffer
 
-A webhook that is held for the socket's own event waits as a row does. One that the
-outbox has no room for is dropped; it comes again, and is offered again.
+Of each topic's rows, gaps included:
 
-What is sent again is counted again where it goes to: without
-`bridge_rows_resent_total`, the right side tells what was there for the first time.
+    bridge_rows_found_total + bridge_rows_committed_total + bridge_rows_resent_total
+      = bridge_rows_acknowledged_total + bridge_rows_refused_total + bridge_rows_waiting
+
+And both are connected, by the rows of all topics but that of gaps, where a refused
+record counts only if nothing takes it:
+
+    found + bridge_outbox_held_at_start + bridge_outbox_committed_total + resent
+      = acknowledged + bridge_outbox_unsendable + bridge_outbox_discarded_total
+      + waiting + bridge_outbox_held
+
+A webhook that is held for the socket's own event is committed, and no row yet. One that
+the outbox has no room for is withdrawn, or not accepted; it comes again. What is sent
+again because a log lost it is acknowledged twice: `bridge_rows_resent_total` says how
+much that is.
 
 Beside these there are `process_*`: memory, processor time, open files and start of the
 process, as Prometheus' own client gives them on Linux.

@@ -9,6 +9,7 @@ from typing import Any
 from bridge.errors import DeadLetterReason
 from bridge.operations.healing_sources import HealingSources
 from bridge.operations.sources import Sources
+from bridge.outbox.statistics import OutboxStatistics, TopicCounts
 
 
 # One fixed moment for everything that has an age: 2025-11-24T12:00:00Z.
@@ -65,42 +66,32 @@ def intake(**changes: Any) -> Any:
     return SimpleNamespace(**usual | changes)
 
 
-def _outbox() -> Any:
-    # What became of ten events, of two rows that were there, and of two sent again.
-    tally = SimpleNamespace(
-        dropped=1,
-        committed=7,
-        found=2,
-        resent=2,
-        published=3,
-        dead_lettered=3,
-        quarantined=1,
-        lost=1,
-        superseded=1,
-        waiting=2,
-    )
-    return SimpleNamespace(
+def _outbox() -> OutboxStatistics:
+    # Ten records came, three are in the buffer; of two topics' rows one was refused.
+    return OutboxStatistics(
+        topics={
+            "jobs": TopicCounts(2, 7, 1, acknowledged=6, refused=1, waiting=3),
+            "jobs.dlq": TopicCounts(committed=1, acknowledged=1),
+        },
         rows=3,
-        rows_at_start=1,
         held=5,
         held_at_start=4,
+        discarded=1,
         bytes=8192,
         oldest_received_at_us=NOW_US - 2_000_000,
-        accepted=10,
-        committed=9,
-        acknowledged=7,
-        dropped={"overflow": 0},
+        accepted=13,
+        committed=4,
+        superseded=2,
+        withdrawn=1,
+        dropped={"overflow": 1},
         dropped_previews=4,
         dropped_pictures=2,
         anomalies={"duplicate": 3, "regression": 1},
+        unsendable=1,
         late=2,
         ended_jobs=50,
         forgotten_jobs=6,
         forgotten_ends=8,
-        quarantined=0,
-        full=False,
-        last_beat=UPTIME - 1,
-        tallies=SimpleNamespace(read=lambda: {("event", "socket"): tally}),
     )
 
 
@@ -123,7 +114,7 @@ def _relay() -> Any:
         connected=True,
         ever_connected=True,
         last_error=None,
-        lanes=6,
+        partitions=6,
         last_beat=UPTIME - 2,
         lag_seconds=0.03,
     )
@@ -176,7 +167,7 @@ class Statistics:
 
     sessions: list[Any] = field(default_factory=lambda: [session()])
     intakes: list[Any] = field(default_factory=lambda: [intake()])
-    outbox: Any = field(default_factory=_outbox)
+    outbox: OutboxStatistics = field(default_factory=_outbox)
     relay: Any = field(default_factory=_relay)
     gaps: Any = field(default_factory=_gaps)
     loop: Any = field(default_factory=_loop)

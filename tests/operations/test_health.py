@@ -19,7 +19,7 @@ from tests.operations.statistics import (
 )
 
 
-_ROOMS = {"loop": "trio-loop", "relay": "kafka-thread", "outbox": "sqlite-thread"}
+_ROOMS = {"loop": "trio-loop", "relay": "kafka-thread"}
 
 
 def _check(answer: httpx.Response, name: str) -> dict[str, object]:
@@ -47,7 +47,6 @@ async def test_live_process_is_alive(client: httpx.AsyncClient) -> None:
     assert answer.json()["checks"] == [
         {"name": "trio-loop", "detail": "last beat 0.5 s ago", **required},
         {"name": "kafka-thread", "detail": "last beat 2.0 s ago", **required},
-        {"name": "sqlite-thread", "detail": "last beat 1.0 s ago", **required},
         {
             "name": "loop-lag",
             "detail": "at most 0.020 s during the last minute",

@@ -403,3 +403,14 @@ def test_counts_are_written_at_exit() -> None:
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line.get("repeated") for line in lines] == [None, 4]
     assert not done.stderr
+
+
+def test_a_client_error_is_a_line(out: io.StringIO) -> None:
+    """Kafka's client logs what brokers answer; a traceback is for defects."""
+    logs.configure("json", stream=out)
+    error = ValueError("code 90")
+    log = logging.getLogger("aiokafka.producer.sender")
+    log.error("Unexpected error in %s", "sender", exc_info=error)
+    (entry,) = _lines(out)
+    assert entry["event"] == "Unexpected error in sender: ValueError: code 90"
+    assert "exception" not in entry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -173,6 +174,28 @@ def append(outbox: Outbox, records: list[Record]) -> list[StoredRecord]:
         assert new
         placed += new
     return [row for _, _, rows in placed for row in rows]
+
+
+def judged(
+    refuse_late: Callable[[Record], Record], *reads: list[Record]
+) -> list[Record]:
+    """Give what an outbox makes of the last of several reads."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        opened(Path(folder), refuse_late=refuse_late) as outbox,
+    ):
+        topics = {record.topic for read in reads for record in read}
+        open_topics(outbox, *(topics | {"jobs.dlq"}) - {"jobs"})
+        for read in reads:
+            outbox.offer(read)
+            placed = outbox.commit()
+        rows = [(topic, row) for topic, _, rows in placed for row in rows]
+        rows.sort(key=lambda row: int(row[1].ce_id.rpartition("-")[2]))
+        names = ("key", "value", "received_at_us", "envelope", "extra")
+        return [
+            Record(topic, *(getattr(row, name) for name in names))
+            for topic, row in rows
+        ]
 
 
 def read_all(

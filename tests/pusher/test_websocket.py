@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from itertools import pairwise
 
 import pytest
 import trio
@@ -345,3 +346,45 @@ async def test_a_ping_during_the_close_handshake_does_no_harm(
     async with _open(script, nursery, reads):
         pass
     assert reads == []
+
+
+@pytest.mark.parametrize("linger_seconds", [0.0, 0.005])
+async def test_packets_that_follow_one_another_are_read_a_linger_apart(
+    nursery: trio.Nursery, autojump_clock: MockClock, linger_seconds: float
+) -> None:
+    """What comes when all is idle is read at once, and nothing waits with 0."""
+    sent: list[float] = []
+    read: list[tuple[float, int]] = []
+
+    async def script(peer: Peer) -> None:
+        for pause in (1.0, *[0.001] * 20, 1.0):
+            await trio.sleep(pause)
+            sent.append(trio.current_time())
+            await peer.stream.send_all(b"\x81\x05event")
+        await trio.sleep_forever()
+
+    def receive(messages: Sequence[Message]) -> bool:
+        read.append((trio.current_time(), len(messages)))
+        return True
+
+    server = ScriptedServer([spoken(script)], nursery)
+    async with open_websocket(
+        "ws://pusher.test",
+        receive,
+        max_message_bytes=MAX_MESSAGE_BYTES,
+        linger_seconds=linger_seconds,
+        open_tcp=server.open_stream,
+    ):
+        await trio.sleep(3)
+    assert sum(count for _, count in read) == len(sent) == 22
+    moments = [at for at, _ in read]
+    if not linger_seconds:
+        assert moments == pytest.approx(sent)
+        return
+    assert [moments[0], moments[-1]] == pytest.approx([sent[0], sent[-1]])
+    stream = moments[1:-1]
+    apart = [after - before for before, after in pairwise(stream)]
+    assert min(apart) >= linger_seconds * 0.999
+    assert len(stream) <= 6
+    # None waits for longer than a linger.
+    assert stream[-1] - sent[-2] <= linger_seconds

@@ -5,22 +5,21 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
-from typing import Any
 
 import msgspec
 import pytest
-from bridge.outbox.disk.looking import look
-from bridge.outbox.requests import Requests
 
 from bridge.cli.failures import telling
 from bridge.consumer.dead_letters import replaying
 from bridge.errors import KafkaRefusedError, OutboxDirectoryError
 from bridge.events.record import Envelope, Record
+from bridge.outbox import Outbox, OutboxDirectory
+from bridge.outbox.survey import look
+from bridge.outbox.values import Placed
 from bridge.replay import directory_of, writer
 from bridge.settings import LimitSettings, OutboxSettings
 from tests.consumer.dead_letters.letters import NOW_MS, SOURCE, Sent, payload, sent
 from tests.consumer.verify.topics import proof_of
-from tests.outbox.making import stored
 from tests.replay.scene import Scene
 
 
@@ -72,16 +71,17 @@ async def test_a_letter_that_can_be_read_now_becomes_a_record(scene: Scene) -> N
 async def test_a_slow_thread_writes_no_letter_twice(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where lanes are opened by the transaction that has their first row."""
-    answer = Requests.answer
+    """Where its rows come to the relay only later."""
+    commit = Outbox.commit
 
-    def slowly(self: Requests, results: list[Any]) -> None:
-        answer(self, results)
-        if results:
+    def slowly(self: Outbox) -> list[Placed]:
+        placed = commit(self)
+        if placed:
             # Whoever was answered gets far before this thread goes on.
             time.sleep(0.1)
+        return placed
 
-    monkeypatch.setattr(Requests, "answer", slowly)
+    monkeypatch.setattr(Outbox, "commit", slowly)
     await scene.letters(
         *[sent(numeric(f"job-{number}"), ce_id=f"a-{number}") for number in range(9)]
     )
@@ -325,11 +325,12 @@ async def test_what_kafka_does_not_take_waits_for_the_next_run(
         (("bridge_replayed_ce_id", b"a-1"),),
     )
     (scene.folder / "outbox" / "replay").mkdir(parents=True)
-    with (
-        stored(scene.folder / "outbox" / "replay" / "outbox.sqlite3") as store,
-        store.transaction(),
-    ):
-        store.replay({"a-1": [waiting]})
+    with OutboxDirectory(scene.folder / "outbox" / "replay") as directory:
+        outbox = Outbox(directory, OutboxSettings(dir=directory.path))
+        outbox.open_topic(scene.topic.name, 1, None)
+        outbox.continue_behind(scene.topic.name, {0: (0, 0, ())})
+        outbox.replay({"a-1": [waiting]})
+        outbox.close()
     monkeypatch.setattr(writer, "STALLED_SECONDS", 0.5)
     nobody = msgspec.structs.replace(settings.kafka, bootstrap_servers="127.0.0.1:1")
     done = await scene.replay(scene.settings(kafka=nobody))
@@ -366,4 +367,4 @@ async def test_a_bridges_directory_is_refused(scene: Scene) -> None:
     await scene.letters(sent(payload("job-1")))
     await scene.outcomes()
     assert directory_of(settings, None) == settings.outbox.dir / "replay"
-    assert look(settings.outbox.dir / "replay").lanes
+    assert look(settings.outbox.dir / "replay").partitions

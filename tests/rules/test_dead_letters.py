@@ -6,11 +6,10 @@ import hashlib
 from functools import partial
 
 import msgspec
-from bridge.outbox.jobs.in_flight import Jobs
-from bridge.outbox.jobs.order import Order
 
 from bridge.events import dead_letter
 from bridge.events.record import Envelope, Record, StoredRecord
+from tests.outbox.making import judged
 from tests.rules.images import data_uri, image
 from tests.rules.intake import RECEIVED_AT_US, SOURCE, Outlet, status
 
@@ -72,10 +71,8 @@ def refused(
 def late(*payloads: str, max_bytes: int = 10_000, **options: str) -> list[Record]:
     """Give what becomes of these payloads after the end of their job."""
     make = partial(dead_letter.late, topic="jobs.dlq", max_bytes=max_bytes)
-    order = Order(Jobs(), make)
-    order.judge(Outlet().accept(status(status="done")))
-    records, _ = order.judge(Outlet(**options).accept(*payloads))
-    return list(records)
+    end = Outlet().accept(status(status="done"))
+    return judged(make, end, Outlet(**options).accept(*payloads))
 
 
 def test_an_invalid_event() -> None:

@@ -135,8 +135,8 @@ class Relay:
         Raises:
             KafkaRefusedError: Kafka refuses at a start that never worked, and nothing
                 waits.
-            KafkaFencedError: Another bridge uses a copy of the outbox.
             ConfigError: A certificate or key can't be used, likewise.
+            KafkaFencedError: Another bridge writes with this outbox's ids.
             OutboxDamagedError: The file can't be used any more; the next start
                 replaces it.
         """
@@ -183,6 +183,7 @@ class Relay:
         except BaseExceptionGroup as group:
             damaged = group.subgroup(OutboxDamagedError)
             if damaged is not None:
+                # A commit has met it, or the reading of rows.
                 self._outbox.mark_damaged(_first(damaged))
             ours, rest = group.split(BridgeError)
             if rest is not None or ours is None:
@@ -325,13 +326,12 @@ class Relay:
 
     def _ends_start(self, begun: float, error: BridgeError) -> bool:
         """
-        Whether an error ends the process: a duel, or a start that never worked.
+        Whether an error ends the process: a start that never worked, or a second fence.
 
         Kafka that can't be reached is waited for. Rows that wait are worth more than a
         quick end: the session is kept and Kafka asked again.
         """
         if isinstance(error, KafkaFencedError):
-            # Another bridge has this outbox, and would be fenced in turn.
             return True
         if isinstance(error, KafkaUnreachableError):
             return False
@@ -361,7 +361,7 @@ class Relay:
 
 
 def _first(group: BaseExceptionGroup[_Error]) -> _Error:
-    error: _Error | BaseExceptionGroup[_Error] = group
+    error: BaseExceptionGroup[_Error] | _Error = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -140,7 +140,7 @@ would write 1e+09. */ -}}
   "BRIDGE_KAFKA_COMPRESSION" .compression
   "BRIDGE_KAFKA_MAX_BATCH_BYTES" .maxBatchBytes
   "BRIDGE_KAFKA_TOPICS_CHECK_SECONDS" .topicsCheckSeconds
-  "BRIDGE_KAFKA_DELIVERY_TIMEOUT_SECONDS" .deliveryTimeoutSeconds
+  "BRIDGE_KAFKA_LINGER_MS" .lingerMs
   "BRIDGE_KAFKA_TRANSACTION_TIMEOUT_SECONDS" .transactionTimeoutSeconds
   "BRIDGE_KAFKA_RESUME_QUIET_SECONDS" .resumeQuietSeconds
 ) }}

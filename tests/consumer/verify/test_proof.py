@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import trio
-from bridge.outbox.disk.looking import LookedAtLane, look
 
 from bridge.consumer.verify import Claim
+from bridge.outbox.survey import SurveyedPartition, look
 from tests.conftest import Topic
 from tests.consumer.verify.topics import (
     DEADLINE_SECONDS,
@@ -63,10 +63,10 @@ def compacted(kafka: KafkaBroker, topic: Topic) -> Topic:
 
 def acknowledged(folder: Path) -> int:
     """How many rows an outbox holds for delivered, read from outside."""
-    return sum(lane.acknowledged_sequence for lane in look(folder).lanes)
+    return sum(lane.acknowledged_sequence for lane in look(folder).partitions)
 
 
-def progress(lane: LookedAtLane) -> tuple[int, int]:
+def progress(lane: SurveyedPartition) -> tuple[int, int]:
     """What a claim says of a lane."""
     return lane.acknowledged_sequence, lane.waiting
 
@@ -81,7 +81,7 @@ async def test_what_outbox_and_relay_wrote_is_clean(
         await until(lambda: acknowledged(tmp_path) == 3_000)
         claims = [
             Claim(look(tmp_path).id, lane.topic, lane.partition, *progress(lane))
-            for lane in look(tmp_path).lanes
+            for lane in look(tmp_path).partitions
         ]
         report = await proof_of(topic, claims=claims)
         assert [lane.end for lane in report.lanes] == ["proven"] * 3
