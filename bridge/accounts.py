@@ -18,7 +18,7 @@ import trio
 from bridge.errors import RefusedError
 from bridge.events.intake import Intake
 from bridge.events.record import Record
-from bridge.http.authorizer import Authorizer
+from bridge.http.client import ApiClient, Authorizer
 from bridge.http.tls import ReloadingContext
 from bridge.outbox import Outbox
 from bridge.pusher.connection import Channel
@@ -117,13 +117,13 @@ class Accounts:
         ce_source = self._sources[client_id]
         count = partial(self._outbox.jobs.count, ce_source)
         gaps = AccountGaps(client_id, self._ledger, count)
-        authorizer = Authorizer(
+        client = ApiClient(
             settings.api_url,
             account.api_token,
-            app_key=settings.pusher.app_key,
             timeout_seconds=settings.pusher.authorization_timeout_seconds,
             tls=self._tls.current,
         )
+        authorizer = Authorizer(client, app_key=settings.pusher.app_key)
         intake = Intake(
             ce_source=ce_source,
             topic=settings.topic,

@@ -18,7 +18,8 @@ import trio
 from bridge.accounts import sources_of
 from bridge.events.intake import Intake
 from bridge.events.record import Origin, Record
-from bridge.http.tls import ReloadingContext
+from bridge.http.server import Limits, serve
+from bridge.http.tls import ReloadingContext, server_tls
 from bridge.operations.healing_sources import HealingSources
 from bridge.outbox import Outbox
 from bridge.outbox.values import Spent
@@ -27,8 +28,7 @@ from bridge.reconciliation.client import StatusClient
 from bridge.reconciliation.ports import AskedAccount, Rooms
 from bridge.reconciliation.reconciler import Reconciler
 from bridge.recovery.ledger import Ledger
-from bridge.serving import Limits, Tls, serve
-from bridge.settings import Account, Settings, signature
+from bridge.settings import Account, Settings
 from bridge.webhooks.holding import Holding
 from bridge.webhooks.receiver import Receiver, Recipient
 from bridge.webhooks.statistics import WebhookStatistics
@@ -246,15 +246,11 @@ def _together(known: Sequence[Spent]) -> Spent | None:
     return Spent(max(one.since_us for one in known), max(one.calls for one in known))
 
 
-def _tls(settings: Settings) -> Tls | None:
+def _tls(settings: Settings) -> ReloadingContext | None:
     webhook = settings.webhook
     if webhook.tls_cert_file is None or webhook.tls_key_file is None:
         return None
-    return Tls(
-        cert_file=webhook.tls_cert_file,
-        key_file=webhook.tls_key_file,
-        signature=signature,
-    )
+    return server_tls(webhook.tls_cert_file, webhook.tls_key_file)
 
 
 def _now_us() -> int:

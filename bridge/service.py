@@ -9,6 +9,7 @@ deadline; what is left stays in the outbox for the next start.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,6 +26,7 @@ from bridge.events import dead_letter
 from bridge.events.intake import strip_preview
 from bridge.events.record import Record
 from bridge.healing import HealingTasks
+from bridge.http.server import serve
 from bridge.http.tls import ReloadingContext
 from bridge.kafka.relay.group import WireFormat
 from bridge.kafka.relay.relay import Relay
@@ -36,7 +38,6 @@ from bridge.operations.sources import Sources
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.recorder import Recorder
 from bridge.recovery.ledger import Ledger
-from bridge.serving import serve
 from bridge.settings import Settings
 from bridge.threads import in_thread
 from bridge.tracing import open_tracing, secrets_in
@@ -95,6 +96,10 @@ async def run(
         logs.hide(text)
     for warning in warnings:
         _log.warning("settings.odd", detail=warning)
+    # Each client of a port takes a descriptor, and brokers need some: 1024, as most
+    # systems start with, is for programs that use select().
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     tracing = open_tracing(settings, os.environ)
     recorder = None if record is None else Recorder(record, settings.pusher)
     with OutboxDirectory(settings.outbox.dir) as directory:

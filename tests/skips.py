@@ -16,7 +16,7 @@ MAY_SKIP: dict[tuple[str, str], str] = {
     ("tests/e2e/test_full_disk.py", "limits a running process"): _LINUX,
     ("tests/e2e/test_refused_starts.py", "calls Linux's prctl"): _LINUX,
     ("tests/operations/test_metrics.py", "reads /proc"): _LINUX,
-    ("tests/serving/test_port.py", "no IPv6"): "containers may have none",
+    ("tests/http/test_port.py", "no IPv6"): "containers may have none",
     ("tests/registry/test_registry.py", "the command needs jq"): (
         "a command of the docs; the bridge itself needs neither program"
     ),

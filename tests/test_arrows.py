@@ -14,9 +14,9 @@ _PACKAGE = Path(bridge.__file__).parent
 _LAYERS = (
     {"errors", "threads"},
     {"events", "settings"},
-    {"http", "outbox", "sandbox", "serving"},
+    {"http", "outbox"},
     {"kafka", "pusher", "reconciliation", "recovery", "registry"}
-    | {"tracing", "webhooks"},
+    | {"sandbox", "tracing", "webhooks"},
     {"accounts", "consumer", "contract", "operations"},
     {"board", "framing", "healing"},
     {"doctor", "replay", "service"},
@@ -31,11 +31,9 @@ _IMPORTERS = {
     "aiokafka": {"kafka"},
     "opentelemetry": {"tracing/sdk.py"},
     "hypercorn": {"sandbox/server.py"},  # the image doesn't have it
-    "httpcore": {"http/transport.py"},
     "httpx": {
-        *("http/transport.py", "http/dryapi.py"),
-        *("kafka/oidc.py", "http/authorizer.py", "reconciliation/client.py"),
-        *("registry/client.py", "sandbox/deliveries.py", "sandbox/remote.py"),
+        *("kafka/oidc.py", "registry/client.py"),
+        *("sandbox/deliveries.py", "sandbox/remote.py"),
     },
 }
 

@@ -65,7 +65,6 @@ def _logged() -> Iterator[str]:
         "reconciliation",
         "recovery",
         "registry",
-        "serving",
         "settings",
         "webhooks",
     )

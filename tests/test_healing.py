@@ -9,7 +9,7 @@ import msgspec
 
 from bridge.accounts import sources_of
 from bridge.healing import HealingTasks
-from bridge.http.tls import ReloadingContext
+from bridge.http.tls import client_tls
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.outbox.values import Spent
 from bridge.reconciliation.budget import Budget, Purpose
@@ -24,7 +24,7 @@ from bridge.settings import (
 )
 
 
-TLS = ReloadingContext(None)
+TLS = client_tls(None)
 
 
 def settings_of(folder: Path, **more: object) -> Settings:

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from bridge.errors import ListenError
-from bridge.http.tls import ReloadingContext
+from bridge.http.tls import client_tls
 from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.recovery.gap import Gap, GapCause
@@ -47,7 +47,7 @@ async def test_a_relay_that_ends_unasked_ends_the_process(
     monkeypatch.setattr(Relay, "run", end)
     ended = pytest.RaisesExc(RuntimeError, match="the relay has ended")
     with pytest.RaisesGroup(ended):
-        await run(settings, tls=ReloadingContext(None))
+        await run(settings, tls=client_tls(None))
 
 
 async def test_a_start_that_fails_leaves_the_gap_of_the_end_before_it(
@@ -76,7 +76,7 @@ async def test_a_start_that_fails_leaves_the_gap_of_the_end_before_it(
             kafka=KafkaSettings(bootstrap_servers="127.0.0.1:1"),
         )
         with pytest.RaisesGroup(ListenError):
-            await run(settings, tls=ReloadingContext(None))
+            await run(settings, tls=client_tls(None))
     with OutboxDirectory(crashed.dir) as directory:
         outbox = Outbox(directory, crashed)
         (left,) = outbox.memory.left_gaps

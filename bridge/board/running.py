@@ -20,8 +20,8 @@ from bridge.board.files import page_files
 from bridge.board.following import Follower, Take
 from bridge.board.web import application
 from bridge.errors import ListenError
+from bridge.http.server import Limits, serve
 from bridge.kafka.reader import ConsumedRecord, Edge, Start
-from bridge.serving import Limits, serve
 from bridge.settings import BoardSettings, Settings, split_address
 
 

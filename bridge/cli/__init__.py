@@ -109,10 +109,10 @@ def _run(ctx: click.Context, record: Path | None) -> None:
     with ThreadPoolExecutor(1) as reading:
         import trio  # noqa: PLC0415
 
-        from bridge.http.tls import ReloadingContext  # noqa: PLC0415
+        from bridge.http.tls import client_tls  # noqa: PLC0415
 
         # OpenSSL reads the system's certificates meanwhile, 35 ms without the GIL.
-        tls = reading.submit(ReloadingContext, loaded.settings.pusher.ca_file)
+        tls = reading.submit(client_tls, loaded.settings.pusher.ca_file)
         from bridge.service import run  # noqa: PLC0415
     gc.freeze()
     gc.enable()

@@ -18,7 +18,7 @@ from bridge import __version__
 from bridge.doctor.branch import Branch, Found
 from bridge.doctor.network import Place, branch_to, reached
 from bridge.doctor.remedies import ProblemError
-from bridge.http.headers import date_of
+from bridge.http.client import date_of
 from bridge.settings import Settings
 
 

@@ -22,7 +22,7 @@ from bridge.doctor.branch import Branch, Found, side_by_side
 from bridge.doctor.network import Place, branch_to, reached
 from bridge.doctor.remedies import ProblemError, sentence, split
 from bridge.errors import AuthorizationError, ExitCode
-from bridge.http.authorizer import Authorizer
+from bridge.http.client import ApiClient, Authorizer
 from bridge.pusher.close_codes import Action, EndedError
 from bridge.pusher.connection import Authorize, Channel, Connection, Note
 from bridge.pusher.protocol import channel_of
@@ -100,13 +100,13 @@ async def walk_accounts(
 async def _walk_account(
     branch: Branch, account: Account, settings: Settings, tls: ssl.SSLContext
 ) -> None:
-    authorizer = Authorizer(
+    client = ApiClient(
         settings.api_url,
         account.api_token,
-        app_key=settings.pusher.app_key,
         timeout_seconds=_SIGNATURE_SECONDS,
         tls=lambda: tls,
     )
+    authorizer = Authorizer(client, app_key=settings.pusher.app_key)
 
     def note(kind: str, **_: object) -> None:
         if kind == "authorized":

@@ -18,10 +18,10 @@ from bridge.doctor.branch import Branch, Found
 from bridge.doctor.network import SOON_DAYS, days_left
 from bridge.doctor.remedies import ProblemError
 from bridge.errors import ListenError
+from bridge.http.server import open_socket
+from bridge.http.tls import server_tls
 from bridge.outbox.directory import look_at
-from bridge.serving.address import open_socket
-from bridge.serving.tls import Certificate, Tls
-from bridge.settings import Account, Settings, WebhookSettings, signature
+from bridge.settings import Account, Settings, WebhookSettings
 
 
 __all__ = ["walk_webhooks", "webhook_branches"]
@@ -117,13 +117,9 @@ def _look_at_certificate(webhook: WebhookSettings, found: Found) -> None:
     """See that the files fit each other, and that the certificate is good now."""
     assert webhook.tls_cert_file is not None
     assert webhook.tls_key_file is not None
-    tls = Tls(
-        cert_file=webhook.tls_cert_file,
-        key_file=webhook.tls_key_file,
-        signature=signature,
-    )
+    tls = server_tls(webhook.tls_cert_file, webhook.tls_key_file)
     try:
-        shown = _shown(Certificate(tls).context(), webhook.tls_cert_file)
+        shown = _shown(tls.current(), webhook.tls_cert_file)
     except ssl.SSLCertVerificationError as error:
         said = error.verify_message.rstrip(".")
         what = "is not good now" if error.verify_code in _NOT_NOW else "is no server's"

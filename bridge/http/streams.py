@@ -33,11 +33,11 @@ async def open_stream(
     open_tcp: OpenTcp = trio.open_tcp_stream,
 ) -> trio.abc.Stream:
     """
-    Open the byte stream to a server: name, TCP and, for `wss`, TLS.
+    Open the byte stream to a server: name, TCP and, for `wss` and `https`, TLS.
 
     Args:
-        url: The address, `ws` or `wss`.
-        tls: The context for `wss`; the system's certificates if None.
+        url: The address: `ws`, `wss`, `http` or `https`.
+        tls: The TLS context; the system's certificates if None.
         open_tcp: Opens TCP to a host and a port.
 
     Returns:
@@ -55,7 +55,7 @@ async def open_stream(
         raise ConnectError(f"{host!r} isn't a host name") from error
     except OSError as error:
         raise ConnectError(f"can't reach {address}: {os_reason(error)}") from error
-    if url.scheme != "wss":
+    if url.scheme not in {"wss", "https"}:
         return tcp
     # https_compatible: few servers answer TLS's own close notification.
     stream = trio.SSLStream(
@@ -81,7 +81,7 @@ def address_of(url: SplitResult) -> str:
 
 
 def _port(url: SplitResult) -> int:
-    return url.port or (443 if url.scheme == "wss" else 80)
+    return url.port or (443 if url.scheme in {"wss", "https"} else 80)
 
 
 def os_reason(error: OSError) -> str:

@@ -1,12 +1,15 @@
 """
-TLS to dryAPI: which certificates the bridge accepts, read again when the file changes.
+TLS contexts of clients and of servers, made again when their files change.
 
-The WebSocket, channel authorization and the status endpoint share one context.
+TLS 1.2 and 1.3, and HTTP/1.1 only: HTTP/2 has a flood for each kind of frame, and saves
+nothing for requests of some hundred bytes.
 """
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
+from typing import Final
 
 import structlog
 
@@ -14,9 +17,83 @@ from bridge.errors import ConfigError
 from bridge.settings import require_regular, signature
 
 
-__all__ = ["ReloadingContext", "client_context", "untrusted"]
+__all__ = [
+    "ReloadingContext",
+    "client_context",
+    "client_tls",
+    "server_tls",
+    "untrusted",
+]
 
 _log = structlog.get_logger("bridge.http")
+
+# OpenSSL's words for two keys of one kind, and of two kinds.
+_MISMATCHES: Final = {"KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
+
+
+class ReloadingContext:
+    """
+    A TLS context that is made again when one of its files changes.
+
+    Loading the system's certificates takes tens of milliseconds and half a megabyte, so
+    all accounts share one instance.
+
+    Args:
+        make: Makes the context; raises ConfigError if the files can't be used.
+        files: The files it reads.
+        what: What is renewed, for the log.
+
+    Raises:
+        ConfigError: The files can't be used.
+    """
+
+    def __init__(
+        self, make: Callable[[], ssl.SSLContext], files: list[str], what: str
+    ) -> None:
+        self._make = make
+        self._files = files
+        self._what = what
+        # Taken before the files are read, so that no change in between is missed.
+        self._signatures = [signature(file) for file in files]
+        self._context = make()
+
+    def current(self) -> ssl.SSLContext:
+        """
+        Return the context for a new connection. It takes some microseconds.
+
+        Files that can't be used leave the previous context in place until they change
+        again: rotations are seldom atomic.
+        """
+        found = [signature(file) for file in self._files]
+        if found == self._signatures:
+            return self._context
+        self._signatures = found
+        try:
+            # A new one each time: a pair that doesn't fit would leave the present
+            # context without its own key.
+            self._context = self._make()
+        except ConfigError as error:
+            _log.warning("credentials.invalid", error=str(error))
+        else:
+            _log.info("credentials.renewed", what=self._what)
+        return self._context
+
+
+def client_tls(ca_file: str | None) -> ReloadingContext:
+    """
+    Return a client's context that follows changes of its CA file.
+
+    Args:
+        ca_file: CA certificates (PEM) that replace the system's, or None.
+
+    Raises:
+        ConfigError: The file can't be read or holds no certificate.
+    """
+    return ReloadingContext(
+        lambda: client_context(ca_file),
+        [] if ca_file is None else [ca_file],
+        "certificates of pusher.ca_file",
+    )
 
 
 def client_context(ca_file: str | None) -> ssl.SSLContext:
@@ -25,9 +102,6 @@ def client_context(ca_file: str | None) -> ssl.SSLContext:
 
     Args:
         ca_file: CA certificates (PEM) that replace the system's, or None.
-
-    Returns:
-        The context; any number of connections may share it.
 
     Raises:
         ConfigError: The file can't be read or holds no certificate.
@@ -44,44 +118,64 @@ def client_context(ca_file: str | None) -> ssl.SSLContext:
         ) from error
 
 
-class ReloadingContext:
+def server_tls(cert_file: str, key_file: str) -> ReloadingContext:
     """
-    A client's TLS context that is made again when the CA file changes.
-
-    Loading the system's certificates takes tens of milliseconds and half a megabyte,
-    so all accounts share one instance.
+    Return the webhook port's context that follows changes of its certificate.
 
     Args:
-        ca_file: CA certificates (PEM) that replace the system's, or None.
+        cert_file: The certificate chain, PEM.
+        key_file: Its key, PEM, without a password.
 
     Raises:
-        ConfigError: The file can't be read or holds no certificate.
+        ConfigError: The files can't be used.
     """
+    names = ("webhook.tls_cert_file", "webhook.tls_key_file")
+    return ReloadingContext(
+        lambda: _server_context(cert_file, key_file, *map(_named, names)),
+        [cert_file, key_file],
+        f"certificate of {' and '.join(names)}",
+    )
 
-    def __init__(self, ca_file: str | None) -> None:
-        self._ca_file = ca_file
-        # Taken before the file is read, so that no change in between is missed.
-        self._signature = signature(ca_file) if ca_file else None
-        self._context = client_context(ca_file)
 
-    def current(self) -> ssl.SSLContext:
-        """
-        Return the context for a new connection.
+def _named(setting: str) -> str:
+    return f"{setting} (BRIDGE_{setting.upper().replace('.', '_')})"
 
-        A file that can't be used leaves the previous context in place until the file
-        changes again: rotations are seldom atomic.
-        """
-        found = signature(self._ca_file) if self._ca_file else None
-        if found == self._signature:
-            return self._context
-        self._signature = found
+
+def _server_context(
+    cert_file: str, key_file: str, cert: str, key: str
+) -> ssl.SSLContext:
+    for named, path in ((cert, cert_file), (key, key_file)):
         try:
-            self._context = client_context(self._ca_file)
-        except ConfigError as error:
-            _log.warning("credentials.invalid", error=str(error))
-        else:
-            _log.info("credentials.renewed", what="certificates of pusher.ca_file")
-        return self._context
+            require_regular(path)
+        except OSError as error:
+            # load_cert_chain would not say which of the two it is.
+            raise ConfigError(
+                f"{named}: {path} can't be read: {error.strerror or error}"
+            ) from error
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # A client could ask for one handshake after the other.
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])
+    reason = "one of them is no PEM file of its kind"
+
+    def no_password() -> str:
+        # OpenSSL itself would ask at the terminal, and wait.
+        nonlocal reason
+        reason = "the key has a password"
+        return ""
+
+    try:
+        context.load_cert_chain(cert_file, key_file, no_password)
+    except OSError as error:  # ssl.SSLError is one
+        if getattr(error, "reason", None) in _MISMATCHES:
+            reason = "they don't fit each other"
+        raise ConfigError(
+            f"{cert} and {key}: {cert_file} and {key_file} can't be used, {reason}; "
+            "expected are PEM files: a certificate chain, and the key that fits it, "
+            "without a password"
+        ) from error
+    return context
 
 
 def untrusted(place: str, error: BaseException | None) -> str | None:

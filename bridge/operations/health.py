@@ -3,7 +3,7 @@ The answers of the health port: `/livez`, `/readyz` and `/metrics`.
 
 Liveness asks whether the process moves, and nothing remote: restarting a bridge
 does not mend Kafka or dryAPI. Readiness asks whether it does its work. How the
-port is opened and served belongs to `bridge.serving`.
+port is opened and served belongs to `bridge.http.server`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-Asking dryAPI for a job's status: the only module of this room that speaks to httpx.
+Asking dryAPI for a job's status.
 
 One request about one job, and what came of it, in a closed vocabulary. Whether and when
 to ask is `budget`'s business, what an answer says of the job that of `answers`.
@@ -13,17 +13,14 @@ import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cache
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import quote
 
-import httpx  # noqa: TID251 - this is the module that may
 import msgspec
 import trio
 
-from bridge.http.dryapi import NOT_A_HEADER, api_address, api_headers, fits_a_header
-from bridge.http.transport import BoundedTransport, read_body
+from bridge.http.client import ApiClient, ApiError, Response, TokenError, Transport
 from bridge.reconciliation.limits import Limits, read_limits
 from bridge.settings import Secret
 
@@ -37,9 +34,6 @@ _NO_LIMITS: Final = Limits()
 # A result may be a text, the transcript of some hours for instance, which has a
 # megabyte. What is far above that is no answer, and is not read to the end.
 _MOST_BODY_BYTES: Final = 8 * 1024 * 1024
-
-# Closing waits for nobody's answer, but TLS says goodbye.
-_CLOSE_SECONDS: Final = 1.0
 
 # No URL carries these: whoever meets them on the way takes them for steps in its path,
 # also where they are percent-encoded (RFC 3986 section 6.2.2).
@@ -120,20 +114,19 @@ class StatusClient:
         *,
         timeout_seconds: float,
         tls: Callable[[], ssl.SSLContext] | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: Transport | None = None,
     ) -> None:
-        self._base = api_address(api_url, _PATH)
-        port = f":{self._base.port}" if self._base.port else ""
-        # For reasons: without the user and password that a URL may carry.
-        self._place = f"{self._base.scheme}://{self._base.host}{port}{self._base.path}"
-        self._token = token
-        self._timeout_seconds = timeout_seconds
-        self._tls = tls or cache(ssl.create_default_context)
-        self._transport = transport
-        self._pool: _Pool | None = None
+        self._client = ApiClient(
+            api_url,
+            token,
+            timeout_seconds=timeout_seconds,
+            tls=tls,
+            transport=transport,
+        )
+        self._place = self._client.place(_PATH)
 
     async def __aenter__(self) -> Self:
-        self._pool = self._open(self._tls())
+        await self._client.__aenter__()
         return self
 
     async def __aexit__(
@@ -142,15 +135,13 @@ class StatusClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            await pool.close()
+        await self._client.__aexit__(kind, error, traceback)
 
     async def ask(self, request_id: str) -> Answer:
         """
         Ask about one job, once; whatever a server does is an answer, too.
 
-        A refused token that was exchanged meanwhile is tried once more.
+        A refused token that was replaced meanwhile is tried once more.
 
         Args:
             request_id: The job.
@@ -159,45 +150,33 @@ class StatusClient:
             return Answer(
                 Outcome.NOT_FOUND, reason="no URL can carry this job's request_id"
             )
-        token = self._token.reveal()
+        token = self._client.token.reveal()
         answer = await self._ask(token, request_id)
         if answer.status == 401:
-            renewed = self._token.reveal()
+            renewed = self._client.token.reveal()
             if renewed != token:
                 answer = await self._ask(renewed, request_id)
         return answer
 
-    # -- One request -----------------------------------------------------------
-
     async def _ask(self, token: str, request_id: str) -> Answer:
-        if not fits_a_header(token):
-            return Answer(Outcome.REFUSED, reason=NOT_A_HEADER)
+        path = f"{_PATH}{quote(request_id, safe='')}"
         try:
-            with trio.fail_after(self._timeout_seconds):
-                response, body = await self._get(token, request_id)
+            response = await self._client.request(
+                path, max_bytes=_MOST_BODY_BYTES, token=token
+            )
         except trio.TooSlowError:
             return self._failed(
-                f"gave no answer within {self._timeout_seconds:g} s"
+                f"gave no answer within {self._client.timeout_seconds:g} s"
                 " (reconciliation.request_timeout_seconds)"
             )
-        except httpx.HTTPError as error:
-            return self._failed(f"can't be asked: {_reason(error)}")
-        return self._judge(response, body)
+        except TokenError as error:
+            return Answer(Outcome.REFUSED, reason=str(error))
+        except ApiError as error:
+            return self._failed(f"can't be asked: {error}")
+        return self._judge(response)
 
-    async def _get(
-        self, token: str, request_id: str
-    ) -> tuple[httpx.Response, bytes | None]:
-        url = f"{self._base}{quote(request_id, safe='')}"
-        headers = api_headers(token)
-        pool = await self._pool_of_now()
-        async with (
-            pool as client,
-            client.stream("GET", url, headers=headers) as response,
-        ):
-            return response, await read_body(response, _MOST_BODY_BYTES)
-
-    def _judge(self, response: httpx.Response, body: bytes | None) -> Answer:
-        status = response.status_code
+    def _judge(self, response: Response) -> Answer:
+        status, body = response.status, response.body
         limits = read_limits(status, response.headers, datetime.now(UTC))
         # A proxy's own 404, while dryAPI is exchanged behind it, says nothing of a job.
         if status in _OUTCOMES and (status != 404 or _is_object(body)):
@@ -205,7 +184,7 @@ class StatusClient:
             return Answer(outcome, limits, status, reason=why)
         if status != 200:
             why = f"answered with HTTP {status}"
-            if response.has_redirect_location:
+            if response.is_redirect:
                 why += ", a redirect, which is not followed"
             elif status == 404:
                 why += ", and not as dryAPI does where it doesn't know a job"
@@ -213,9 +192,7 @@ class StatusClient:
             why = f"gave an answer of more than {_MOST_BODY_BYTES} bytes or of too many"
             why += " chunks"
         elif not _is_object(body):
-            kind = response.headers.get("content-type", "no content type")
-            kind = "".join(c for c in kind[:80] if c.isprintable())
-            why = f"gave an answer ({kind}) that is no JSON object"
+            why = f"gave an answer ({response.content_type}) that is no JSON object"
         else:
             return Answer(Outcome.ANSWERED, limits, status, body)
         return self._failed(why, limits, status)
@@ -224,69 +201,6 @@ class StatusClient:
         self, why: str, limits: Limits = _NO_LIMITS, status: int | None = None
     ) -> Answer:
         return Answer(Outcome.FAILED, limits, status, reason=f"{self._place} {why}")
-
-    # -- Connections -----------------------------------------------------------
-
-    async def _pool_of_now(self) -> _Pool:
-        """Give the connections, or new ones if others are trusted by now."""
-        pool = self._pool
-        assert pool is not None, "a client must be entered before it can ask"
-        tls = self._tls()
-        if tls is not pool.tls:
-            self._pool = self._open(tls)
-            await pool.retire()
-            pool = self._pool
-        return pool
-
-    def _open(self, tls: ssl.SSLContext) -> _Pool:
-        # trust_env off: a proxy or .netrc of the environment must not meet the token.
-        client = httpx.AsyncClient(
-            transport=self._transport or BoundedTransport(tls),
-            timeout=None,  # noqa: S113 - the cancel scope of each request is the timeout
-            trust_env=False,
-            follow_redirects=False,
-        )
-        return _Pool(client, tls)
-
-
-class _Pool:
-    """
-    Open connections, for those who trust alike.
-
-    `async with` is one request. They are closed once they are retired and no request
-    uses them: closing them breaks those that do.
-    """
-
-    def __init__(self, client: httpx.AsyncClient, tls: ssl.SSLContext) -> None:
-        self.tls = tls
-        self._client = client
-        self._requests = 0
-        self._is_retired = False
-
-    async def __aenter__(self) -> httpx.AsyncClient:
-        self._requests += 1
-        return self._client
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._requests -= 1
-        if self._is_retired:
-            await self.retire()
-
-    async def retire(self) -> None:
-        """Close them as soon as no request uses them."""
-        self._is_retired = True
-        if not self._requests:
-            await self.close()
-
-    async def close(self) -> None:
-        """Close them now."""
-        with trio.move_on_after(_CLOSE_SECONDS, shield=True):
-            await self._client.aclose()
 
 
 def _is_object(body: bytes | None) -> bool:
@@ -297,15 +211,3 @@ def _is_object(body: bytes | None) -> bool:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
     return True
-
-
-def _reason(error: httpx.HTTPError) -> str:
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
-        cause = cause.__cause__ or cause.__context__
-    if cause is None:
-        return str(error) or type(error).__name__
-    return (
-        f"its certificate was not accepted: {cause.verify_message} (a private authority"
-        " goes into pusher.ca_file, BRIDGE_PUSHER_CA_FILE)"
-    )

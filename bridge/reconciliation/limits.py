@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from bridge.http.headers import date_of, retry_after_seconds
+from bridge.http.client import date_of, retry_after_seconds
 
 
 __all__ = ["Limits", "read_limits"]

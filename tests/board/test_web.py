@@ -16,7 +16,7 @@ from bridge.board.board import Board
 from bridge.board.events import Events
 from bridge.board.files import PageFile, page_files
 from bridge.board.web import application
-from bridge.serving import Limits, serve
+from bridge.http.server import Limits, serve
 from bridge.settings import BoardSettings
 from tests.board.records import JPEG, NOW_MS, Page, job_record, preview
 

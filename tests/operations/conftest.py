@@ -8,9 +8,9 @@ import httpx  # noqa: TID251 - the client of these tests
 import pytest
 import trio
 
+from bridge.http.server import serve
 from bridge.operations.health import Health
 from bridge.operations.metrics import Metrics
-from bridge.serving import serve
 from tests.operations.statistics import NOW, UPTIME, Statistics
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import trio
 
+from bridge.http.server import serve
 from bridge.kafka.relay.relay import Relay
 from bridge.kafka.relay.statistics import RelayStatistics
 from bridge.operations import health
@@ -22,7 +23,6 @@ from bridge.operations.heartbeat import LoopHeartbeat
 from bridge.operations.metrics import Metrics
 from bridge.operations.sources import Sources
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.serving import serve
 from bridge.settings import KafkaSettings, OutboxSettings
 from tests.operations.statistics import Statistics
 

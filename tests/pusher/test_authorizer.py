@@ -16,8 +16,9 @@ import pytest
 import trio
 
 from bridge.errors import AuthorizationError, ConfigError
-from bridge.http.authorizer import Authorizer
+from bridge.http.client import ApiClient, Authorizer
 from bridge.settings import Secret
+from tests.kit.played import played
 
 
 TOKEN = "token-8d1f"
@@ -31,13 +32,13 @@ Handler = Callable[[httpx.Request], httpx.Response]
 def _authorizer(
     handler: Handler, token: Secret | None = None, api_url: str = "https://api.test"
 ) -> Authorizer:
-    return Authorizer(
+    client = ApiClient(
         api_url,
         token or Secret(TOKEN),
-        app_key="app-key",
         timeout_seconds=10,
-        transport=httpx.MockTransport(handler),
+        transport=played(httpx.MockTransport(handler)),
     )
+    return Authorizer(client, app_key="app-key")
 
 
 def _response(
@@ -235,12 +236,12 @@ def unused_port() -> Iterator[int]:
 
 async def test_a_refused_connection_names_the_endpoint(unused_port: int) -> None:
     """The URL's user and password are not part of the name."""
-    authorizer = Authorizer(
+    client = ApiClient(
         f"http://user:word@127.0.0.1:{unused_port}",
         Secret(TOKEN),
-        app_key="app-key",
         timeout_seconds=10,
     )
+    authorizer = Authorizer(client, app_key="app-key")
     with pytest.raises(AuthorizationError) as caught:
         await authorizer.authorize("1.2", CHANNEL)
     assert f"127.0.0.1:{unused_port}/broadcasting/auth" in str(caught.value)
@@ -266,11 +267,11 @@ async def test_a_real_request_reaches_a_real_server(
 
     serve = partial(trio.serve_tcp, handler, 0, host="127.0.0.1")
     (listener,) = await nursery.start(serve)
-    authorizer = Authorizer(
+    client = ApiClient(
         f"http://127.0.0.1:{listener.socket.getsockname()[1]}",
         Secret(TOKEN),
-        app_key="app-key",
         timeout_seconds=10,
     )
+    authorizer = Authorizer(client, app_key="app-key")
     assert await authorizer.authorize("1.2", CHANNEL) == AUTH
     assert b"accept-encoding: identity" in requests[0].lower()

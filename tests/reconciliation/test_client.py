@@ -16,6 +16,7 @@ from bridge.errors import ConfigError
 from bridge.reconciliation.client import Answer, Outcome, StatusClient
 from bridge.reconciliation.limits import Limits
 from bridge.settings import Secret
+from tests.kit.played import played
 
 
 TOKEN = "token-8d1f"
@@ -32,7 +33,7 @@ def _client(
         api_url,
         token or Secret(TOKEN),
         timeout_seconds=10,
-        transport=httpx.MockTransport(handler),
+        transport=played(httpx.MockTransport(handler)),
     )
 
 

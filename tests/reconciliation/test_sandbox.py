@@ -19,6 +19,7 @@ from bridge.sandbox.jobs import JobBook
 from bridge.sandbox.publisher import ChannelPublisher
 from bridge.sandbox.simulation import Simulation
 from bridge.settings import Secret
+from tests.kit.played import played
 from tests.reconciliation.limited import DAY_SECONDS, now_us
 from tests.sandbox.test_simulation import PICTURES
 
@@ -45,7 +46,9 @@ class _Sandbox:
             "http://s",
             Secret("sandbox-token"),
             timeout_seconds=10,
-            transport=httpx.ASGITransport(application.build(self.dryapi.routes())),
+            transport=played(
+                httpx.ASGITransport(application.build(self.dryapi.routes()))
+            ),
         )
         self.budget = Budget(reserve_percent=25, now_us=now_us)
 

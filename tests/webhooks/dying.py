@@ -7,8 +7,8 @@ from pathlib import Path
 
 import trio
 
+from bridge.http.server import serve
 from bridge.outbox import Outbox
-from bridge.serving import serve
 from tests.outbox.making import opened, threaded
 from tests.webhooks.taking import Taking
 

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from bridge.events.record import StoredRecord
-from bridge.serving import Limits, serve
+from bridge.http.server import Limits, serve
 from bridge.webhooks.signature import Fault
 from bridge.webhooks.statistics import Outcome, Release
 from tests.outbox.making import open_topics, opened, threaded

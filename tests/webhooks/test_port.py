@@ -12,8 +12,8 @@ import pytest
 import trio
 
 from bridge.errors import OutboxFullError
+from bridge.http.server import serve
 from bridge.sandbox import Sandbox
-from bridge.serving import serve
 from bridge.settings import Secret
 from bridge.webhooks.statistics import Outcome
 from tests.sandbox.client import wait_until

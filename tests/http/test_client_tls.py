@@ -14,8 +14,8 @@ import trio
 import trustme
 
 from bridge.errors import AuthorizationError, ConfigError
-from bridge.http.authorizer import Authorizer
-from bridge.http.tls import ReloadingContext
+from bridge.http.client import ApiClient, Authorizer
+from bridge.http.tls import client_tls
 from bridge.settings import Secret
 
 
@@ -57,18 +57,15 @@ async def test_a_replaced_ca_file_is_read_again(
     old, new = trustme.CA(), trustme.CA()
     file = tmp_path / "authority.pem"
     old.cert_pem.write_to_path(file)
-    context = ReloadingContext(str(file))
+    context = client_tls(str(file))
     with structlog.testing.capture_logs() as lines:
         async with endpoint(old) as old_url, endpoint(new) as new_url:
 
             async def ask(url: str) -> str:
-                authorizer = Authorizer(
-                    url,
-                    Secret("a-token"),
-                    app_key="app-key",
-                    timeout_seconds=5,
-                    tls=context.current,
+                client = ApiClient(
+                    url, Secret("a-token"), timeout_seconds=5, tls=context.current
                 )
+                authorizer = Authorizer(client, app_key="app-key")
                 return await authorizer.authorize("1.2", "private-client.7")
 
             signature = await ask(old_url)
@@ -94,12 +91,12 @@ async def test_a_replaced_ca_file_is_read_again(
     assert "is not a regular file" in lines[2]["error"]
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(ConfigError, match="is not a regular file"):
-        ReloadingContext(str(tmp_path / "fifo"))
+        client_tls(str(tmp_path / "fifo"))
 
 
 def test_without_a_change_the_certificates_are_read_once(tmp_path: Path) -> None:
     """All connections share one context: the system's takes half a megabyte."""
     file = tmp_path / "authority.pem"
     trustme.CA().cert_pem.write_to_path(file)
-    for context in (ReloadingContext(str(file)), ReloadingContext(None)):
+    for context in (client_tls(str(file)), client_tls(None)):
         assert context.current() is context.current()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 import structlog
 import trio
 
-from bridge.serving import Limits
-from tests.serving.clients import (
+from bridge.http.server import Limits
+from tests.http.clients import (
     BRIEF,
     GET,
     PATIENCE_SECONDS,
@@ -286,6 +288,37 @@ async def test_whoever_keeps_the_port_waiting_makes_room() -> None:
         assert trio.current_time() - begun < 0.2 + PATIENCE_SECONDS
         for stream in bad:
             await stream.aclose()
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.05], ids=["pipelined", "with pauses"])
+async def test_busy_keep_alive_connections_do_not_pin_a_port(pause: float) -> None:
+    """While others wait, each answer is the connection's last, and idle ones end."""
+    # All deadlines are far away, and so is the wait that gets a client evicted.
+    limits = Limits(max_connections=5, crowded_seconds=60, max_requests=10**9)
+    async with served(limits) as port, trio.open_nursery() as nursery:
+
+        async def pin() -> None:
+            while True:
+                stream = await connected(port)
+                async with trio.open_nursery() as both:
+                    both.start_soon(_ask_often, stream, pause)
+                    await until_end(stream)
+                    both.cancel_scope.cancel()
+                await stream.aclose()
+
+        for _ in range(20):
+            nursery.start_soon(pin)
+        await trio.sleep(0.2)
+        for _ in range(4):
+            assert await asked(port, seconds=PATIENCE_SECONDS) == "5"
+        nursery.cancel_scope.cancel()
+
+
+async def _ask_often(stream: trio.abc.SendStream, pause: float) -> None:
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        while True:
+            await stream.send_all(GET)
+            await trio.sleep(pause)
 
 
 async def _asked_and_stayed(port: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from bridge.errors import AuthorizationError
-from bridge.http.authorizer import Authorizer
+from bridge.http.client import ApiClient, Authorizer
 from bridge.reconciliation.client import Outcome, StatusClient
 from bridge.settings import Secret
 
@@ -23,7 +23,8 @@ _EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
 
 async def _signature(url: str) -> str:
     """Ask for a signature; give the error's message."""
-    authorizer = Authorizer(url, Secret("t"), app_key="key", timeout_seconds=10)
+    client = ApiClient(url, Secret("t"), timeout_seconds=10)
+    authorizer = Authorizer(client, app_key="key")
     with pytest.raises(AuthorizationError) as caught:
         await authorizer.authorize("1.2", "private-client.7")
     assert not caught.value.terminal

@@ -10,8 +10,8 @@ import pytest
 import trio
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bridge.serving import Limits, serve
-from tests.serving.clients import (
+from bridge.http.server import Limits, serve
+from tests.http.clients import (
     GET,
     PATIENCE_SECONDS,
     POST,

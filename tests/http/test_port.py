@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from bridge.errors import ExitCode, ListenError
-from bridge.serving import serve
+from bridge.http.server import serve
 
 
 def _has_ipv6() -> bool:

@@ -15,14 +15,11 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from bridge.errors import ConfigError
-from bridge.serving import Tls, serve
-from bridge.serving.tls import Certificate
-from bridge.settings import signature
-from tests.serving.clients import (
+from bridge.http.tls import ReloadingContext, server_tls
+from tests.http.clients import (
     BRIEF,
     GET,
     PATIENCE_SECONDS,
-    application,
     connected,
     descriptors,
     served,
@@ -39,12 +36,9 @@ class _Pair:
     authority: trustme.CA
 
     @property
-    def tls(self) -> Tls:
-        return Tls(
-            cert_file=str(self.folder / "data" / "tls.crt"),
-            key_file=str(self.folder / "data" / "tls.key"),
-            signature=signature,
-        )
+    def tls(self) -> ReloadingContext:
+        data = self.folder / "data"
+        return server_tls(str(data / "tls.crt"), str(data / "tls.key"))
 
     def exchange(
         self, name: str, *, key: bytes | None = None, cert: bytes | None = None
@@ -153,7 +147,7 @@ async def test_http_1_1_is_all_that_is_spoken(pair: _Pair, offered: list[str]) -
 
 def test_older_versions_are_refused(pair: _Pair) -> None:
     """1.2 and 1.3 are left, whatever OpenSSL allows; no handshake is repeated."""
-    context = Certificate(pair.tls).context()
+    context = pair.tls.current()
     newest = ssl.TLSVersion.MAXIMUM_SUPPORTED
     assert context.maximum_version in {newest, ssl.TLSVersion.TLSv1_3}
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
@@ -306,13 +300,13 @@ def _locked(pem: bytes) -> bytes:
         "with a password",
     ],
 )
-async def test_pair_that_does_not_fit_is_one_clear_sentence(
+def test_pair_that_does_not_fit_is_one_clear_sentence(
     pair: _Pair, key: bytes | None, cert: bytes | None, reason: str
 ) -> None:
     """Both settings are named, what is expected of them, and nothing of the key."""
     pair.exchange("first.test", key=key, cert=cert)
-    with trio.fail_after(PATIENCE_SECONDS), pytest.raises(ConfigError) as caught:
-        await serve(application(), "127.0.0.1:0", tls=pair.tls)
+    with pytest.raises(ConfigError) as caught:
+        pair.tls.current()
     said = str(caught.value)
     assert said.startswith("webhook.tls_cert_file (BRIDGE_WEBHOOK_TLS_CERT_FILE) and ")
     assert "webhook.tls_key_file (BRIDGE_WEBHOOK_TLS_KEY_FILE): " in said
@@ -321,12 +315,12 @@ async def test_pair_that_does_not_fit_is_one_clear_sentence(
 
 
 @pytest.mark.parametrize("which", ["cert", "key"])
-async def test_file_that_is_not_there_is_named(pair: _Pair, which: str) -> None:
+def test_file_that_is_not_there_is_named(pair: _Pair, which: str) -> None:
     """The one that can't be read is, with its setting, and no other."""
     name = {"cert": "tls.crt", "key": "tls.key"}[which]
     (pair.folder / "data" / name).unlink()
     with pytest.raises(ConfigError) as caught:
-        await serve(application(), "127.0.0.1:0", tls=pair.tls)
+        pair.tls.current()
     assert str(caught.value) == (
         f"webhook.tls_{which}_file (BRIDGE_WEBHOOK_TLS_{which.upper()}_FILE): "
         f"{pair.folder}/data/{name} can't be read: No such file or directory"

@@ -16,7 +16,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from bridge.serving import Limits, Tls, serve
+from bridge.http.server import Limits, serve
+from bridge.http.tls import ReloadingContext
 
 
 # Real time, so short that a test takes tenths of a second: for bad clients alone.
@@ -104,7 +105,7 @@ def application() -> Starlette:
 
 @asynccontextmanager
 async def served(
-    limits: Limits | None = None, tls: Tls | None = None
+    limits: Limits | None = None, tls: ReloadingContext | None = None
 ) -> AsyncIterator[int]:
     """Serve the application for the block; give the port."""
     async with trio.open_nursery() as nursery:

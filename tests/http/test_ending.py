@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from bridge.serving import Limits, serve
-from tests.serving.clients import (
+from bridge.http.server import Limits, serve
+from tests.http.clients import (
     GET,
     PATIENCE_SECONDS,
     POST,

@@ -1,1 +1,0 @@
-"""Tests of ports: how they open and end, TLS, and what bad clients get."""
