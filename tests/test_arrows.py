@@ -30,7 +30,6 @@ _IMPORTERS = {
     "asyncio": {"kafka"},
     "aiokafka": {"kafka"},
     "opentelemetry": {"tracing/sdk.py"},
-    "hypercorn": {"sandbox/server.py"},  # the image doesn't have it
     "httpx": {
         *("kafka/oidc.py", "registry/client.py"),
         *("sandbox/deliveries.py", "sandbox/remote.py"),

@@ -123,7 +123,7 @@ class _TooLargeError(Exception):
 
 async def serve(  # noqa: PLR0913 - each is one independent choice of the caller
     app: ASGIApp,
-    listen: str,
+    listen: str | socket.socket,
     *,
     setting: str = "operations.listen",
     tls: ReloadingContext | None = None,
@@ -139,7 +139,8 @@ async def serve(  # noqa: PLR0913 - each is one independent choice of the caller
 
     Args:
         app: The ASGI application. Its own waits need deadlines of their own.
-        listen: `host:port`, with IPv6 `[::1]:8080`. Port 0 selects a free one.
+        listen: `host:port`, with IPv6 `[::1]:8080`, or what `open_socket` returned.
+            Port 0 selects a free one.
         setting: The setting that `listen` came from, for errors.
         tls: The server's TLS context; None for plain HTTP.
         limits: What clients may take; None for the defaults.
@@ -149,7 +150,11 @@ async def serve(  # noqa: PLR0913 - each is one independent choice of the caller
     Raises:
         ListenError: The address isn't valid or can't be opened.
     """
-    listening = await open_socket(listen, setting)
+    listening = (
+        listen
+        if isinstance(listen, socket.socket)
+        else await open_socket(listen, setting)
+    )
     host, number = listening.getsockname()[:2]
     port = _Port(app, limits or Limits(), setting, tls, upgrade)
     async with trio.SocketListener(trio.socket.from_stdlib_socket(listening)) as bound:
@@ -507,7 +512,8 @@ class _Connection:
         is_last: bool = False,
     ) -> bytes:
         """Make an answer's head; it says whether the connection is kept."""
-        headers = [*headers, (b"date", formatdate(usegmt=True).encode())]
+        if not any(name.lower() == b"date" for name, _ in headers):
+            headers = [*headers, (b"date", formatdate(usegmt=True).encode())]
         # While others wait for a slot, no client keeps its own by cheap requests.
         is_last |= self.port.is_ending or self.port.is_crowded
         is_last |= self.requests >= self.port.limits.max_requests

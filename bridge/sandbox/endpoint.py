@@ -1,13 +1,13 @@
 """
 Every WebSocket connection together: who is let in, and who is sent away.
 
-What one connection says and hears stands in `websocket`; the port is opened in
-`server`.
+What one connection sends and receives is in `websocket`.
 """
 
 from __future__ import annotations
 
 import trio
+from starlette.types import Scope
 
 from bridge.sandbox import frames
 from bridge.sandbox.channels import Channels
@@ -42,14 +42,9 @@ class Endpoint:
         self._stopping = False
         self._gone = trio.Event()
 
-    async def serve(self, stream: trio.abc.HalfCloseableStream, head: bytes) -> None:
-        """
-        Serve one client to its end; the caller closes the stream.
-
-        Args:
-            stream: The client.
-            head: What has been read of it already.
-        """
+    async def serve(self, scope: Scope, stream: trio.abc.Stream, data: bytes) -> None:
+        """Serve one client to its end; see `bridge.http.server.Upgrade`."""
+        assert isinstance(stream, trio.abc.HalfCloseableStream)
         refusal = self.faults.refusal()
         self._statistics.connections_refused += refusal is not None
         if refusal == "reset":
@@ -57,7 +52,7 @@ class Endpoint:
             return
         connection = Connection(stream, self._config, self._channels, self._statistics)
         with trio.move_on_after(_HANDSHAKE_SECONDS) as patience:
-            path = await connection.shake_hands(head, accept=refusal != "http")
+            path = await connection.accept(scope, data, is_allowed=refusal != "http")
         if patience.cancelled_caught or path is None:
             return
         self._connections.add(connection)

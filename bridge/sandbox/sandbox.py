@@ -6,15 +6,22 @@ Everything that a part does stands in the part's own module.
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
 
 import trio
+from starlette.types import ASGIApp
 
+from bridge.errors import ListenError
+from bridge.http.server import Limits, open_socket, serve
 from bridge.sandbox import application
 from bridge.sandbox.addresses import Addresses
 from bridge.sandbox.answers import Answers
 from bridge.sandbox.channels import Channels
-from bridge.sandbox.config import SandboxConfig
+from bridge.sandbox.config import SandboxConfig, split_address
 from bridge.sandbox.control import Control, Doors
 from bridge.sandbox.deliveries import Deliveries
 from bridge.sandbox.dryapi import DryApi
@@ -25,13 +32,16 @@ from bridge.sandbox.previews import Pictures, paint
 from bridge.sandbox.publisher import ChannelPublisher, Publisher
 from bridge.sandbox.pusher_api import PusherApi
 from bridge.sandbox.remote import RemotePublisher
-from bridge.sandbox.server import Server, open_listeners
 from bridge.sandbox.simulation import Simulation
 from bridge.sandbox.statistics import Statistics
 from bridge.sandbox.webhooks import Webhooks
 
 
 __all__ = ["Sandbox"]
+
+# Every client is the developer's own, and each WebSocket keeps its connection: many,
+# and idle ones for longer than their clients keep them.
+_LIMITS: Final = Limits(max_connections=50_000, head_seconds=75, max_requests=2**31)
 
 
 class Sandbox:
@@ -70,22 +80,27 @@ class Sandbox:
         Raises:
             SandboxError: The port can't be bound, or the Pusher server refuses.
         """
-        listeners = await open_listeners(self.config.listen)
-        try:
+        with await _open(self.config.listen) as listening:
             pictures = await trio.to_thread.run_sync(paint, self.config.preview_bytes)
-            base = _base_address(listeners[0])
-            server = self._assemble(base, pictures)
+            base = _base_address(listening)
+            app = self._assemble(base, pictures)
+            upgrade = None if self._endpoint is None else self._endpoint.serve
+            server = partial(
+                serve,
+                app,
+                listening,
+                setting="listen",
+                limits=_LIMITS,
+                upgrade=upgrade,
+            )
             with self._scope:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(server.serve, listeners)
+                    nursery.start_soon(server)
                     for run in self._beside:
                         nursery.start_soon(run)
                     task_status.started(base)
-        finally:
-            for listener in listeners:
-                listener.socket.close()
 
-    def _assemble(self, base: str, pictures: Pictures) -> Server:
+    def _assemble(self, base: str, pictures: Pictures) -> ASGIApp:
         config = self.config
         addresses = Addresses(config.public_url or base, config.app)
         book = JobBook(config, pictures, addresses, self.statistics)
@@ -127,8 +142,7 @@ class Sandbox:
             routes += PusherApi(config, channels, self.statistics).routes()
         self._simulation = simulation
         self._beside = [simulation.run, *([deliveries.run] if sends else [])]
-        built = self.answers.around(application.build(routes))
-        return Server(built, self._endpoint)
+        return self.answers.around(application.build(routes))
 
     async def set_rate(self, rate: float) -> None:
         """
@@ -161,8 +175,24 @@ class Sandbox:
         self._scope.cancel()
 
 
-def _base_address(listener: trio.SocketListener) -> str:
-    host, port = listener.socket.getsockname()[:2]
+async def _open(listen: str) -> socket.socket:
+    host, port = split_address(listen)
+    try:
+        return await open_socket(
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}", "listen"
+        )
+    except ListenError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
+            raise SandboxError(
+                f"{listen} is in use: stop what listens there, or choose another"
+                " port with --listen"
+            ) from error
+        raise SandboxError(f"can't listen on {listen}: {cause}") from error
+
+
+def _base_address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
     if host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
         host = "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -13,10 +13,10 @@ import random
 import socket
 import struct
 from collections import deque
-from urllib.parse import unquote, urlsplit
 
 import structlog
 import trio
+from starlette.types import Scope
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
 from wsproto.events import (
@@ -24,7 +24,6 @@ from wsproto.events import (
     BytesMessage,
     CloseConnection,
     Ping,
-    Request,
     TextMessage,
 )
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
@@ -90,41 +89,41 @@ class Connection:
         self._idle_at = trio.current_time() + _IDLE_SECONDS
         self._scope = trio.CancelScope()
 
-    async def shake_hands(self, head: bytes, *, accept: bool = True) -> str | None:
+    async def accept(
+        self, scope: Scope, data: bytes, *, is_allowed: bool = True
+    ) -> str | None:
         """
-        Read the upgrade and accept it; anything else gets 404.
+        Accept the upgrade; at another path, or what is no upgrade, gets 404.
 
         Args:
-            head: What has been read already.
-            accept: Whether an upgrade is accepted; else it gets 503.
+            scope: The request.
+            data: What has been read after it.
+            is_allowed: Whether an upgrade is accepted; else it gets 503.
 
         Returns:
             The app key that was asked for, or None if there is no connection.
         """
-        data: bytes | bytearray | None = head
+        key = scope["path"].removeprefix("/app/")
+        if not scope["path"].startswith("/app/") or not key or "/" in key:
+            await self._turn_away(_NOT_FOUND)
+            return None
+        if not is_allowed:
+            await self._turn_away(_UNAVAILABLE)
+            return None
         try:
-            while True:
-                self._websocket.receive_data(bytes(data) if data else None)
-                for event in self._websocket.events():
-                    if isinstance(event, Request):
-                        return await self._answer(event, accept=accept)
-                if not data:
-                    return None
-                data = await self._stream.receive_some(_READ_BYTES)
+            path = scope["raw_path"].decode()
+            self._websocket.initiate_upgrade_connection(scope["headers"], path)
+            list(self._websocket.events())
+            # Without extensions: soketi agrees on no compression either.
+            await self._stream.send_all(self._websocket.send(AcceptConnection()))
+            self._websocket.receive_data(data)
         except RemoteProtocolError:
             await self._turn_away(_NOT_FOUND)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
+        else:
+            return str(key)
         return None
-
-    async def _answer(self, request: Request, *, accept: bool) -> str | None:
-        key = unquote(urlsplit(request.target).path.removeprefix("/app/"))
-        if not key or "/" in key or not accept:
-            await self._turn_away(_NOT_FOUND if accept else _UNAVAILABLE)
-            return None
-        # Without extensions: soketi agrees on no compression either.
-        await self._stream.send_all(self._websocket.send(AcceptConnection()))
-        return key
 
     async def _turn_away(self, answer: bytes) -> None:
         try:
@@ -225,6 +224,8 @@ class Connection:
         return b"".join(batch)
 
     async def _read(self) -> None:
+        if not self._take_events():
+            return
         try:
             while data := await self._stream.receive_some(_READ_BYTES):
                 if not self._closing:

@@ -140,7 +140,6 @@ def test_unknown_level_is_an_error(out: io.StringIO) -> None:
     [
         "aiokafka.client",
         "asyncio",
-        "hypercorn.error",
         "httpx",
         "httpcore.http11",
         # Not `trio_websocket`, as one might think.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 
+import h11
 import httpx  # noqa: TID251 - the tests are the sandbox's clients
 import pytest
 import trio
@@ -170,7 +171,14 @@ async def memory(nursery: trio.Nursery) -> AsyncIterator[Client]:
 
     async def serve() -> None:
         async with theirs:
-            await endpoint.serve(theirs, bytes(await theirs.receive_some()))
+            http = h11.Connection(h11.SERVER)
+            http.receive_data(bytes(await theirs.receive_some()))
+            request = http.next_event()
+            assert isinstance(request, h11.Request)
+            path, _, _ = request.target.partition(b"?")
+            scope = {"path": path.decode(), "raw_path": path}
+            headers = list(request.headers)
+            await endpoint.serve({**scope, "headers": headers}, theirs, b"")
 
     nursery.start_soon(serve)
     client = Client(ours)
