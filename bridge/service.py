@@ -26,6 +26,7 @@ from bridge.events import dead_letter
 from bridge.events.intake import strip_preview
 from bridge.events.record import Record
 from bridge.healing import HealingTasks
+from bridge.http.hosts import names_of
 from bridge.http.server import serve
 from bridge.http.tls import ReloadingContext
 from bridge.kafka.relay.group import WireFormat
@@ -214,7 +215,9 @@ class _Service:
         nursery.start_soon(loop.beat)
         nursery.start_soon(logs.report_repeats)
         health = Health(sources, partial(_metrics, sources))
-        await nursery.start(serve, health.app(), self._settings.operations.listen)
+        operations = self._settings.operations
+        hosts = [operations.address[0], *names_of(operations.hosts)]
+        await nursery.start(serve, health.app(hosts), operations.listen)
         _log.info(
             "service.started",
             version=__version__,

@@ -20,6 +20,7 @@ from bridge.board.files import page_files
 from bridge.board.following import Follower, Take
 from bridge.board.web import application
 from bridge.errors import ListenError
+from bridge.http.hosts import names_of
 from bridge.http.server import Limits, serve
 from bridge.kafka.reader import ConsumedRecord, Edge, Start
 from bridge.settings import BoardSettings, Settings, split_address
@@ -57,7 +58,7 @@ async def run(settings: Settings, on_listening: Callable[[str], None]) -> None:
     board = Board(settings.topic, limits, since_ms)
     events = Events(board, limits)
     host, _ = split_address(limits.listen)
-    app = application(board, events, page_files(), [host, *_names(limits)])
+    app = application(board, events, page_files(), [host, *names_of(limits.hosts)])
     async with trio.open_nursery() as nursery:
         port = await nursery.start(_serve, app, limits)
         shown = _EVERYWHERE.get(host, f"[{host}]" if ":" in host else host)
@@ -87,11 +88,6 @@ async def _serve(
         )
     except ListenError as error:
         raise ListenError(f"{error} or --listen", listen=error.listen) from error
-
-
-def _names(limits: BoardSettings) -> list[str]:
-    names = [] if limits.hosts is None else limits.hosts.split(",")
-    return [name.strip().removeprefix("[").removesuffix("]") for name in names]
 
 
 def _followers(settings: Settings, board: Board, since_ms: int) -> Iterator[Follower]:

@@ -414,7 +414,7 @@ class _Connection:
                 break
             if request is None:
                 return
-            scope = self._scope | _request_scope(request)
+            scope = {**self._scope, **_request_scope(request)}
             if self.port.upgrade is not None and _is_websocket(request):
                 http.next_event()  # the end of the request
                 await self._hand_over(scope, self.port.upgrade)

@@ -9,7 +9,7 @@ port is opened and served belongs to `bridge.http.server`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -19,7 +19,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
+from bridge.http.hosts import HostCheck
 from bridge.operations.redaction import redact
 from bridge.operations.sources import SessionStatistics, Sources, TopicFinding
 
@@ -38,6 +40,8 @@ _STALE_SECONDS = 10.0
 # fault.
 _FINE = "fine"
 _UNFIT = ("dangerous", "missing")
+
+_HOSTS = "operations.hosts (BRIDGE_OPERATIONS_HOSTS)"
 
 _NO_STORE = {"Cache-Control": "no-store"}
 
@@ -126,8 +130,13 @@ class Health:
         """
         return _report([*self._requirements(), *self._information()])
 
-    def app(self) -> Starlette:
-        """Make the ASGI application: three paths, and JSON for every other."""
+    def app(self, hosts: Iterable[str] = ()) -> ASGIApp:
+        """
+        Make the ASGI application: three paths, and JSON for every other.
+
+        Args:
+            hosts: Names by which the port is reached, beside those of private networks.
+        """
 
         async def livez(request: Request) -> Response:
             return _answer(request, "livez", self.live())
@@ -143,7 +152,7 @@ class Health:
             body = await trio.to_thread.run_sync(write)
             return Response(body, headers={**_NO_STORE, "Content-Type": content_type})
 
-        return Starlette(
+        app = Starlette(
             routes=[
                 Route("/livez", livez),
                 Route("/readyz", readyz),
@@ -151,6 +160,7 @@ class Health:
             ],
             exception_handlers={HTTPException: _refuse, Exception: _fail},
         )
+        return HostCheck(app, hosts, hint=_HOSTS, accepts_private=True)
 
     def _heartbeats(self) -> Iterator[Check]:
         now = self._clock()

@@ -11,11 +11,13 @@ import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
+from urllib.parse import urlsplit
 
 import trio
 from starlette.types import ASGIApp
 
 from bridge.errors import ListenError
+from bridge.http.hosts import HostCheck
 from bridge.http.server import Limits, open_socket, serve
 from bridge.sandbox import application
 from bridge.sandbox.addresses import Addresses
@@ -142,7 +144,11 @@ class Sandbox:
             routes += PusherApi(config, channels, self.statistics).routes()
         self._simulation = simulation
         self._beside = [simulation.run, *([deliveries.run] if sends else [])]
-        return self.answers.around(application.build(routes))
+        app = self.answers.around(application.build(routes))
+        hosts = [urlsplit(addresses.base).hostname or ""]
+        # Browser clients under development may use dryAPI's own endpoints.
+        own = ("/sandbox/", "/jobs", "/apps/")
+        return HostCheck(app, hosts, hint="--public-url", accepts_private=True, own=own)
 
     async def set_rate(self, rate: float) -> None:
         """

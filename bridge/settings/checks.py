@@ -102,6 +102,7 @@ ACCEPTS: Mapping[str, Callable[[str], bool]] = {
     "kafka.sasl_aws_region": is_region,
     "schema_registry.url": _is_url("https", "http"),
     "operations.listen": _is_address,
+    "operations.hosts": _is_host_list,
     "board.listen": _is_address,
     "board.hosts": _is_host_list,
     "webhook.listen": _is_address,

@@ -335,6 +335,15 @@ class OperationsSettings(Section, frozen=True):
             expected="host:port, for instance 0.0.0.0:8080",
         ),
     ] = "127.0.0.1:8080"
+    hosts: Annotated[
+        str | None,
+        about(
+            "Public names by which the port is reached, with commas between",
+            because="addresses, and names of private networks, are accepted anyway; "
+            "another name may be a foreign site's that leads here",
+            expected="names or addresses without ports, with commas between",
+        ),
+    ] = None
 
     @property
     def address(self) -> tuple[str, int]:

@@ -20,6 +20,7 @@ import trio.lowlevel
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from bridge.http.server import Limits, open_socket, serve
 from bridge.sandbox import SandboxConfig, application
 from bridge.sandbox.addresses import Addresses
 from bridge.sandbox.config import Plan
@@ -28,7 +29,6 @@ from bridge.sandbox.dryapi import DryApi
 from bridge.sandbox.jobs import Job, JobBook, JobError, JobRequest, Status
 from bridge.sandbox.previews import Pictures, paint
 from bridge.sandbox.publisher import Emission
-from bridge.sandbox.server import Server, open_listeners
 from bridge.sandbox.simulation import Simulation
 from bridge.sandbox.statistics import Statistics
 from bridge.sandbox.webhooks import Webhooks
@@ -304,9 +304,8 @@ async def serving(
     soketi: Soketi, members: Sequence[Member], webhook_url: str, seed: int
 ) -> AsyncIterator[Upstream]:
     """Serve a dryAPI as long as the block runs."""
-    listeners = await open_listeners("127.0.0.1:0")
-    try:
-        port = listeners[0].socket.getsockname()[1]
+    with await open_socket("127.0.0.1:0", "listen") as listening:
+        port = listening.getsockname()[1]
         upstream = Upstream(f"http://127.0.0.1:{port}")
         pictures = await trio.to_thread.run_sync(paint, _PREVIEW_BYTES)
         async with soketi.publisher() as publisher, trio.open_nursery() as nursery:
@@ -321,9 +320,7 @@ async def serving(
                     seed=seed + number,
                 )
                 await nursery.start(account.run)
-            nursery.start_soon(Server(upstream, None).serve, listeners)
+            many = Limits(max_connections=10_000)
+            nursery.start_soon(partial(serve, upstream, listening, limits=many))
             yield upstream
             nursery.cancel_scope.cancel()
-    finally:
-        for listener in listeners:
-            listener.socket.close()

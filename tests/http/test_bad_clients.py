@@ -299,12 +299,10 @@ async def test_busy_keep_alive_connections_do_not_pin_a_port(pause: float) -> No
 
         async def pin() -> None:
             while True:
-                stream = await connected(port)
-                async with trio.open_nursery() as both:
+                async with await connected(port) as stream, trio.open_nursery() as both:
                     both.start_soon(_ask_often, stream, pause)
                     await until_end(stream)
                     both.cancel_scope.cancel()
-                await stream.aclose()
 
         for _ in range(20):
             nursery.start_soon(pin)

@@ -244,6 +244,20 @@ async def test_clock_that_was_set_back_makes_no_nonsense(
     assert detail == "subscribed, last frame 0.0 s ago"
 
 
+async def test_a_foreign_name_reads_nothing(client: httpx.AsyncClient) -> None:
+    """Addresses and private names are probes' and scrapers'; others are rebinding."""
+    hosts = {
+        **dict.fromkeys(("10.1.2.3:8080", "[fd00::1]:8080", "bridge:8080"), 200),
+        **dict.fromkeys(("bridge.apps.svc", "bridge.apps.svc.cluster.local"), 200),
+        **dict.fromkeys(("evil.example", "10.1.2.3.evil.example", "a@b", ""), 421),
+    }
+    for host, status in hosts.items():
+        for path in ("/livez", "/readyz", "/metrics"):
+            answer = await client.get(path, headers={"Host": host})
+            assert answer.status_code == status, host
+            assert ("BRIDGE_OPERATIONS_HOSTS" in answer.text) == (status == 421)
+
+
 async def test_no_secret_leaves_in_a_reason(
     client: httpx.AsyncClient, statistics: Statistics
 ) -> None:

@@ -62,6 +62,25 @@ def _limits(answer: httpx.Response) -> dict[str, str]:
 # -- Requests and answers --------------------------------------------------------------
 
 
+async def test_other_sites_send_no_commands(
+    start: Start, http: httpx.AsyncClient
+) -> None:
+    """Nor does a foreign name read anything; dryAPI's own endpoints are open."""
+    _, base = await start()
+    foreign = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+    form = foreign | {"Sec-Fetch-Mode": "navigate"}
+    for path in ("/sandbox/emission", "/sandbox/sockets/drop", "/jobs"):
+        for headers in (foreign, form):
+            answer = await http.post(f"{base}{path}", headers=headers)
+            assert answer.status_code == 403
+    requests = f"{base}/sandbox/requests"
+    assert (await http.get(requests, headers=foreign)).status_code == 403
+    evil = {"Host": "evil.example"}
+    assert (await http.get(requests, headers=evil)).status_code == 421
+    answer = await http.post(f"{base}{_AUTH}", json=_ASKED, headers=foreign)
+    assert answer.status_code == 200
+
+
 async def test_each_request_has_its_answer(
     start: Start, http: httpx.AsyncClient
 ) -> None:

@@ -23,9 +23,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from trio.testing import MockClock
 
+from bridge.http.server import serve
 from bridge.sandbox import SandboxConfig
 from bridge.sandbox.deliveries import Deliveries
-from bridge.sandbox.server import Server, open_listeners
 from bridge.sandbox.statistics import WebhookStatistics
 from bridge.sandbox.webhooks import Delivery
 from tests.sandbox.client import wait_until
@@ -81,9 +81,7 @@ async def receiver(nursery: trio.Nursery) -> _Receiver:
         Route("/hook", receiver.take, methods=["POST"]),
         Route("/elsewhere", receiver.take_elsewhere, methods=["GET", "POST"]),
     ]
-    listeners = await open_listeners("127.0.0.1:0")
-    port = listeners[0].socket.getsockname()[1]
-    nursery.start_soon(Server(Starlette(routes=routes), None).serve, listeners)
+    port = await nursery.start(serve, Starlette(routes=routes), "127.0.0.1:0")
     receiver.url = f"http://127.0.0.1:{port}/hook"
     return receiver
 
