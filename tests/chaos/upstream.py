@@ -20,7 +20,7 @@ import trio.lowlevel
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from bridge.http.server import Limits, open_socket, serve
+from bridge.http.server import open_socket, serve
 from bridge.sandbox import SandboxConfig, application
 from bridge.sandbox.addresses import Addresses
 from bridge.sandbox.config import Plan
@@ -320,7 +320,6 @@ async def serving(
                     seed=seed + number,
                 )
                 await nursery.start(account.run)
-            many = Limits(max_connections=10_000)
-            nursery.start_soon(partial(serve, upstream, listening, limits=many))
+            nursery.start_soon(serve, upstream, listening)
             yield upstream
             nursery.cancel_scope.cancel()
