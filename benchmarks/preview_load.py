@@ -18,7 +18,7 @@ from io import BytesIO
 from PIL import Image, ImageChops
 
 from benchmarks.traffic import message_of
-from bridge.sandbox.previews import STAGES, paint
+from bridge.sandbox.jobs import STAGES, paint
 
 
 __all__ = ["EVENTS_A_JOB", "PREVIEWS_A_JOB", "PreviewLoad"]

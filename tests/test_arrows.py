@@ -32,7 +32,7 @@ _IMPORTERS = {
     "opentelemetry": {"tracing/sdk.py"},
     "httpx": {
         *("kafka/oidc.py", "registry/client.py"),
-        *("sandbox/deliveries.py", "sandbox/remote.py"),
+        *("sandbox/simulation.py", "sandbox/webhooks.py"),
     },
 }
 

@@ -14,7 +14,7 @@ import time
 from confluent_kafka import Producer
 
 from benchmarks.board.load import PREVIEW_BYTES, Load, Written
-from bridge.sandbox.previews import paint
+from bridge.sandbox.jobs import paint
 
 
 __all__ = ["BEGIN_MARK", "DONE_MARK"]

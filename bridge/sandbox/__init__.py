@@ -8,10 +8,8 @@ but errors and the HTTP server. Pillow comes with the extra `bridge[sandbox]`.
 
 from __future__ import annotations
 
-from bridge.sandbox.config import SandboxConfig
-from bridge.sandbox.errors import SandboxError
+from bridge.sandbox.config import SandboxConfig, SandboxError, Statistics
 from bridge.sandbox.sandbox import Sandbox
-from bridge.sandbox.statistics import Statistics
 
 
 __all__ = ["Sandbox", "SandboxConfig", "SandboxError", "Statistics"]

@@ -1,23 +1,195 @@
 """
-What a sandbox can be told, with the values that fit a laptop.
+What a sandbox is told and what it counts, its errors and its signatures.
 
-Only values and the checks on them. The command line's option names and texts
-stand in `bridge.cli.sandbox`; the bridge's own settings in `bridge.settings`.
+The command line's option names and texts are in `bridge.cli.sandbox`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
-from bridge.errors import ConfigError
-from bridge.sandbox.signing import App
+from bridge.errors import BridgeError, ConfigError
 
 
-__all__ = ["EVENT_NAME", "Plan", "Prefix", "SandboxConfig", "split_address"]
+__all__ = [
+    "EVENT_NAME",
+    "Addresses",
+    "App",
+    "Call",
+    "Plan",
+    "Prefix",
+    "SandboxConfig",
+    "SandboxError",
+    "Statistics",
+    "TooManyJobsError",
+    "WebhookStatistics",
+    "equal",
+    "split_address",
+    "webhook_signature",
+]
+
+
+class SandboxError(BridgeError):
+    """The sandbox can't run: print the message and exit."""
+
+
+class TooManyJobsError(BridgeError):
+    """Too many requested jobs run at once: answer 429."""
+
+
+# Pusher's HTTP API refuses a request whose timestamp is further away than this.
+_TIMESTAMP_WINDOW_SECONDS = 600.0
+
+
+def equal(given: str, expected: str) -> bool:
+    """Compare in constant time, whatever characters `given` holds."""
+    return hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode())
+
+
+def webhook_signature(secret: str, timestamp: str, body: bytes) -> str:
+    """
+    Sign one try of a webhook.
+
+    Args:
+        secret: The account's webhook secret, `whsec_` and all.
+        timestamp: The header's text; it is signed with the body.
+        body: The raw body, byte for byte.
+
+    Returns:
+        The signature header's value.
+    """
+    message = timestamp.encode() + b"." + body
+    return "sha256=" + hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
+
+
+class Call(msgspec.Struct, frozen=True):
+    """
+    One call of the Pusher server's HTTP API.
+
+    Attributes:
+        method: `GET` or `POST`.
+        path: The path without query.
+        query: The parameters, decoded.
+        body: The body as it goes over the wire; empty for none.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str] = {}
+    body: bytes = b""
+
+    @property
+    def body_md5(self) -> str:
+        """The body's checksum, as the parameter `body_md5` holds it."""
+        return hashlib.md5(self.body, usedforsecurity=False).hexdigest()
+
+
+class App:
+    """A Pusher app's key and secret: signs, and checks what others signed."""
+
+    def __init__(self, key: str, secret: str) -> None:
+        self._key = key
+        self._secret = secret.encode()
+
+    def _hex(self, message: str) -> str:
+        return hmac.new(self._secret, message.encode(), hashlib.sha256).hexdigest()
+
+    def channel_auth(self, socket_id: str, channel: str) -> str:
+        """
+        Sign one socket's subscription to one private channel.
+
+        Returns:
+            `key:hex`, the `auth` of `pusher:subscribe`.
+        """
+        return f"{self._key}:{self._hex(f'{socket_id}:{channel}')}"
+
+    def call_signature(self, call: Call) -> str:
+        """Sign a call by all its parameters but `auth_signature` itself."""
+        items = sorted(
+            (name.lower(), value)
+            for name, value in call.query.items()
+            if name != "auth_signature"
+        )
+        joined = "&".join(f"{name}={value}" for name, value in items)
+        return self._hex(f"{call.method}\n{call.path}\n{joined}")
+
+    def signed_query(self, call: Call, now: float) -> dict[str, str]:
+        """
+        Build the query that Pusher's server libraries send.
+
+        Args:
+            call: The call, without query.
+            now: Seconds since the epoch.
+
+        Returns:
+            The parameters, `auth_signature` among them.
+        """
+        query = {
+            "auth_key": self._key,
+            "auth_timestamp": str(int(now)),
+            "auth_version": "1.0",
+        }
+        if call.body:
+            query["body_md5"] = call.body_md5
+        signed = Call(call.method, call.path, query, call.body)
+        return query | {"auth_signature": self.call_signature(signed)}
+
+    def why_refused(self, call: Call, now: float) -> str | None:
+        """
+        Check a signed call as a Pusher server does.
+
+        Args:
+            call: The call as it came.
+            now: Seconds since the epoch.
+
+        Returns:
+            None if all is well, else what is wrong.
+        """
+        query = call.query
+        age = _age_seconds(query.get("auth_timestamp", ""), now)
+        checks_body = bool(call.body) or "body_md5" in query
+        fault = None
+        if query.get("auth_key") != self._key:
+            fault = "The auth_key is unknown."
+        elif query.get("auth_version") != "1.0":
+            fault = "The auth_version must be 1.0."
+        elif age is None:
+            fault = "The auth_timestamp must be in Unix seconds."
+        elif abs(age) > _TIMESTAMP_WINDOW_SECONDS:
+            fault = "The auth_timestamp is more than 600 s away."
+        elif checks_body and not equal(query.get("body_md5", ""), call.body_md5):
+            fault = "The body_md5 does not match the body."
+        elif not equal(query.get("auth_signature", ""), self.call_signature(call)):
+            fault = "The auth_signature does not match."
+        return fault
+
+    def result_signature(self, path: str, expires: int) -> str:
+        """
+        Sign a result's address.
+
+        Args:
+            path: The address's path.
+            expires: Until when it is good, seconds since the epoch.
+
+        Returns:
+            The value of its `signature` parameter.
+        """
+        return self._hex(f"{path}?expires={expires}")
+
+
+def _age_seconds(timestamp: str, now: float) -> float | None:
+    # Fifteen digits are more than enough for Unix seconds.
+    if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 15):
+        return None
+    return now - int(timestamp)
+
 
 # The one event dryAPI sends on a client's channel (its WebSocket documentation).
 EVENT_NAME = "request.status.updated"
@@ -167,3 +339,166 @@ def split_address(listen: str) -> tuple[str, int]:
     if not (colon and port.isascii() and port.isdigit() and int(port) <= 65535):
         raise ConfigError(f"listen: expected host:port, got {listen!r}")
     return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104 - `:port` asks for every interface
+
+
+# dryAPI's result addresses are good for about a day.
+_RESULT_SECONDS = 86_400
+
+
+class Addresses:
+    """
+    Builds and checks addresses.
+
+    Attributes:
+        base: `http://host:port`, what every address begins with.
+    """
+
+    def __init__(self, base: str, app: App) -> None:
+        self.base = base.rstrip("/")
+        self._app = app
+
+    def preview(self, request_id: str) -> str:
+        """Say where a job's present preview is."""
+        return f"{self.base}/previews/{request_id}.jpg"
+
+    def result(self, request_id: str, now: float) -> str:
+        """
+        Sign the address of a job's result.
+
+        Args:
+            request_id: The job.
+            now: Seconds since the epoch.
+        """
+        path = f"/results/{request_id}.jpg"
+        expires = int(now) + _RESULT_SECONDS
+        signature = self._app.result_signature(path, expires)
+        return f"{self.base}{path}?expires={expires}&signature={signature}"
+
+    def may_fetch(self, path: str, expires: str, signature: str, now: float) -> bool:
+        """
+        Check a signed address.
+
+        Args:
+            path: The path that is asked for.
+            expires: Its parameter as it came.
+            signature: Its parameter as it came.
+            now: Seconds since the epoch.
+        """
+        if not (expires.isascii() and expires.isdigit() and len(expires) < 16):
+            return False
+        expected = self._app.result_signature(path, int(expires))
+        return equal(signature, expected) and now <= int(expires)
+
+
+class WebhookStatistics:
+    """
+    What became of webhooks.
+
+    Each delivery is one of `delivered`, `failed`, `dropped`, `silenced` and `open`.
+
+    Attributes:
+        by_event: Deliveries by event; all there were.
+        delivered: Those that got 2xx, at whichever try.
+        failed: Those that didn't, ten times.
+        dropped: Those never tried because too many waited already.
+        silenced: Those that weren't tried, or not again, because webhooks were off.
+        open: Those that wait for a try, or for its answer.
+        tries: Requests that ended.
+        retries: Those of them that weren't a delivery's first.
+        faults: Tries without 2xx, by what was wrong.
+        failed_in_a_row: Failed deliveries since the last delivered one.
+        switched_off: Whether webhooks are off, after ten of those.
+        switched_off_total: How often that has happened.
+    """
+
+    def __init__(self) -> None:
+        self.by_event: dict[str, int] = {}
+        self.delivered = 0
+        self.failed = 0
+        self.dropped = 0
+        self.silenced = 0
+        self.open = 0
+        self.tries = 0
+        self.retries = 0
+        self.faults = {"redirect": 0, "status": 0, "timeout": 0, "unreachable": 0}
+        self.failed_in_a_row = 0
+        self.switched_off = False
+        self.switched_off_total = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """List every number under its attribute's name, ready for JSON."""
+        return {
+            **vars(self),
+            "by_event": dict(self.by_event),
+            "faults": dict(self.faults),
+        }
+
+
+class Statistics:
+    """
+    Counters since the start, and the few values that go up and down.
+
+    Attributes:
+        events_emitted: Simulated events accepted for the channel.
+        events_refused: Simulated events that the Pusher server didn't take.
+        events_by_status: The accepted ones by their `status`.
+        events_published: Events that others published over `/apps/{id}/events`.
+        jobs_started: Jobs begun.
+        jobs_done: Jobs that ended as `done`.
+        jobs_failed: Jobs that ended as `error`, of which no event tells.
+        connections: WebSocket connections open now.
+        connections_total: WebSocket connections accepted.
+        subscriptions: Subscriptions now, over all connections.
+        frames_dropped: Frames dropped in silence for slow readers.
+        bytes_dropped: Their size.
+        connections_refused: Those that were turned away on command.
+        status_answers: The status endpoint's answers by their HTTP status.
+        webhooks: What became of webhooks.
+    """
+
+    def __init__(self) -> None:
+        self.events_emitted = 0
+        self.events_refused = 0
+        self.events_by_status = {"processing": 0, "in_progress": 0, "done": 0}
+        self.events_published = 0
+        self.jobs_started = 0
+        self.jobs_done = 0
+        self.jobs_failed = 0
+        self.connections = 0
+        self.connections_total = 0
+        self.subscriptions = 0
+        self.frames_dropped = 0
+        self.bytes_dropped = 0
+        self.connections_refused = 0
+        self.status_answers: dict[str, int] = {}
+        self.webhooks = WebhookStatistics()
+
+    @property
+    def jobs_running(self) -> int:
+        """Jobs begun and not ended."""
+        return self.jobs_started - self.jobs_done - self.jobs_failed
+
+    def accepted(self, status: str) -> None:
+        """Count one simulated event that was accepted for the channel."""
+        self.events_emitted += 1
+        self.events_by_status[status] += 1
+
+    def answered_status(self, code: int) -> None:
+        """Count one answer of the status endpoint."""
+        name = str(code)
+        self.status_answers[name] = self.status_answers.get(name, 0) + 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """
+        List every number under its attribute's name.
+
+        Returns:
+            What `GET /sandbox/statistics` answers, ready for JSON.
+        """
+        return {
+            **vars(self),
+            "events_by_status": dict(self.events_by_status),
+            "jobs_running": self.jobs_running,
+            "status_answers": dict(self.status_answers),
+            "webhooks": self.webhooks.as_dict(),
+        }

@@ -1,45 +1,102 @@
-"""
-One sandbox: its parts brought together, started and stopped.
-
-Everything that a part does stands in the part's own module.
-"""
+"""One sandbox: its application and its parts, started and stopped."""
 
 from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
 import trio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from bridge.errors import ListenError
 from bridge.http.hosts import HostCheck
 from bridge.http.server import Limits, open_socket, serve
-from bridge.sandbox import application
-from bridge.sandbox.addresses import Addresses
-from bridge.sandbox.answers import Answers
-from bridge.sandbox.channels import Channels
-from bridge.sandbox.config import SandboxConfig, split_address
-from bridge.sandbox.control import Control, Doors
-from bridge.sandbox.deliveries import Deliveries
-from bridge.sandbox.dryapi import DryApi
-from bridge.sandbox.endpoint import Endpoint
-from bridge.sandbox.errors import SandboxError
-from bridge.sandbox.jobs import JobBook
-from bridge.sandbox.previews import Pictures, paint
-from bridge.sandbox.publisher import ChannelPublisher, Publisher
-from bridge.sandbox.pusher_api import PusherApi
-from bridge.sandbox.remote import RemotePublisher
-from bridge.sandbox.simulation import Simulation
-from bridge.sandbox.statistics import Statistics
-from bridge.sandbox.webhooks import Webhooks
+from bridge.sandbox.api import (
+    BodyTooLargeError,
+    DryApi,
+    PusherApi,
+    UnreadableBodyError,
+    error_body,
+    json_response,
+)
+from bridge.sandbox.config import (
+    Addresses,
+    SandboxConfig,
+    SandboxError,
+    Statistics,
+    split_address,
+)
+from bridge.sandbox.control import Answers, Control, Doors
+from bridge.sandbox.jobs import JobBook, Pictures, paint
+from bridge.sandbox.simulation import (
+    ChannelPublisher,
+    Publisher,
+    RemotePublisher,
+    Simulation,
+)
+from bridge.sandbox.webhooks import Deliveries, Webhooks
+from bridge.sandbox.websocket import Channels, Endpoint
 
 
-__all__ = ["Sandbox"]
+__all__ = ["Sandbox", "build_application"]
+
+
+def build_application(routes: Sequence[BaseRoute]) -> Starlette:
+    """
+    Build the application.
+
+    Args:
+        routes: Everything that is served over HTTP.
+    """
+    return Starlette(
+        routes=routes,
+        exception_handlers={
+            404: _not_found,
+            405: _not_allowed,
+            BodyTooLargeError: _too_large,
+            UnreadableBodyError: _unreadable,
+        },
+        middleware=[
+            # Browser clients under development run on other ports of the laptop;
+            # a bearer token, not a cookie, is what lets them in.
+            Middleware(
+                CORSMiddleware,
+                allow_origins=["*"],
+                allow_methods=["*"],
+                allow_headers=["*"],
+            )
+        ],
+    )
+
+
+async def _not_found(_request: Request, _error: Exception) -> Response:
+    return json_response(error_body(404, "Not found."), 404)
+
+
+async def _not_allowed(_request: Request, error: Exception) -> Response:
+    allowed = error.headers if isinstance(error, HTTPException) else None
+    body = error_body(405, "This method is not supported here.")
+    return json_response(body, 405, dict(allowed or {}))
+
+
+async def _unreadable(_request: Request, error: Exception) -> Response:
+    return json_response({"message": str(error)}, 422)
+
+
+async def _too_large(_request: Request, _error: Exception) -> Response:
+    return json_response({"error": "The body is too large.", "code": 413}, 413)
+
 
 # Every client is the developer's own, and each WebSocket keeps its connection: many,
 # and idle ones for longer than their clients keep them.
@@ -144,7 +201,7 @@ class Sandbox:
             routes += PusherApi(config, channels, self.statistics).routes()
         self._simulation = simulation
         self._beside = [simulation.run, *([deliveries.run] if sends else [])]
-        app = self.answers.around(application.build(routes))
+        app = self.answers.around(build_application(routes))
         hosts = [urlsplit(addresses.base).hostname or ""]
         # Browser clients under development may use dryAPI's own endpoints.
         own = ("/sandbox/", "/jobs", "/apps/")

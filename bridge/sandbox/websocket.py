@@ -1,18 +1,19 @@
 """
-One client's connection at `/app/{key}`, with soketi's habits.
+The Pusher endpoint at `/app/{key}`, with soketi's habits.
 
-The only place of the sandbox that speaks wsproto. A connection has a reader
-and a writer; what it is sent waits in a queue with an end, and past that end
-frames are dropped without a word, as soketi does to slow readers. Messages are
-built in `frames`; who is let in, and sent away, in `endpoint`.
+A connection has a reader and a writer; what it is sent waits in a queue with an end,
+and past that end frames are dropped silently, as soketi does to slow readers. Messages
+are built in `frames`.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import socket
 import struct
 from collections import deque
+from typing import Literal, Protocol
 
 import structlog
 import trio
@@ -28,13 +29,100 @@ from wsproto.events import (
 )
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from bridge.sandbox import frames, signing
-from bridge.sandbox.channels import Channels
-from bridge.sandbox.config import SandboxConfig
-from bridge.sandbox.statistics import Statistics
+from bridge.sandbox import frames
+from bridge.sandbox.config import SandboxConfig, Statistics, equal
 
 
-__all__ = ["LINGER_SECONDS", "Connection", "reset_when_closed"]
+__all__ = [
+    "LINGER_SECONDS",
+    "Channels",
+    "Connection",
+    "Endpoint",
+    "Refusal",
+    "SocketFaults",
+    "Subscriber",
+    "reset_when_closed",
+]
+
+
+class Subscriber(Protocol):
+    """One connection, as far as channels know it."""
+
+    socket_id: str
+
+    def offer(self, frame: bytes) -> None:
+        """Take a frame to send, or drop it: never wait, never raise."""
+
+
+class Channels:
+    """The channels of the sandbox's own endpoint; empty ones are forgotten."""
+
+    def __init__(self) -> None:
+        self._subscribers: dict[str, dict[str, Subscriber]] = {}
+        self._changed = trio.Event()
+
+    def subscribe(self, channel: str, subscriber: Subscriber) -> None:
+        """Add a subscriber; adding it again changes nothing."""
+        self._subscribers.setdefault(channel, {})[subscriber.socket_id] = subscriber
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def unsubscribe(self, channel: str, subscriber: Subscriber) -> None:
+        """Remove a subscriber if it is there."""
+        subscribers = self._subscribers.get(channel, {})
+        subscribers.pop(subscriber.socket_id, None)
+        if not subscribers:
+            self._subscribers.pop(channel, None)
+
+    def count(self, channel: str) -> int:
+        """Say how many are subscribed."""
+        return len(self._subscribers.get(channel, ()))
+
+    def publish(self, channel: str, frame: bytes, *, exclude: str | None = None) -> int:
+        """
+        Offer a frame to every subscriber of a channel.
+
+        Args:
+            channel: The channel's name.
+            frame: The event, ready for the wire.
+            exclude: The socket id of the publisher, who doesn't get it.
+
+        Returns:
+            To how many it was offered.
+        """
+        offered = 0
+        for socket_id, subscriber in self._subscribers.get(channel, {}).items():
+            if socket_id != exclude:
+                subscriber.offer(frame)
+                offered += 1
+        return offered
+
+    async def wait_for_subscriber(self, channel: str) -> None:
+        """Return when the channel has a subscriber: no deadline, it may never."""
+        while not self.count(channel):
+            await self._changed.wait()
+
+
+# How a new connection is turned away: the upgrade is answered with 503, the
+# connection is reset, or `pusher:error` 4200 follows the upgrade.
+Refusal = Literal["http", "reset", "error"]
+
+
+class SocketFaults:
+    """Whether new WebSocket connections are turned away."""
+
+    def __init__(self) -> None:
+        self._until = -math.inf
+        self._by: Refusal = "http"
+
+    def refuse(self, seconds: float, by: Refusal) -> None:
+        """Turn away for so long from now on; 0 ends it."""
+        self._until, self._by = trio.current_time() + seconds, by
+
+    def refusal(self) -> Refusal | None:
+        """Say how a connection that comes now is turned away; None lets it in."""
+        return self._by if trio.current_time() < self._until else None
+
 
 # soketi ends a connection to which it has sent no message for so long; what the
 # client sends doesn't count (measured with 1.6.1).
@@ -301,7 +389,7 @@ class Connection:
         if not channel.startswith("private-"):
             return True
         expected = self._config.app.channel_auth(self.socket_id, channel)
-        return isinstance(auth, str) and signing.equal(auth, expected)
+        return isinstance(auth, str) and equal(auth, expected)
 
     def _leave(self, channel: str) -> None:
         if channel in self._subscriptions:
@@ -317,3 +405,90 @@ def reset_when_closed(stream: trio.abc.HalfCloseableStream) -> None:
         # On, and no seconds to linger: the kernel sends a reset.
         linger = struct.pack("ii", 1, 0)
         stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+
+# uWebSockets gives a request this long to arrive.
+_HANDSHAKE_SECONDS = 10.0
+
+
+class Endpoint:
+    """
+    Every connection at `/app/{key}`.
+
+    Attributes:
+        faults: Whether new ones are turned away.
+    """
+
+    def __init__(
+        self, config: SandboxConfig, channels: Channels, statistics: Statistics
+    ) -> None:
+        self.faults = SocketFaults()
+        self._config = config
+        self._channels = channels
+        self._statistics = statistics
+        self._connections: set[Connection] = set()
+        self._stopping = False
+        self._gone = trio.Event()
+
+    async def serve(self, scope: Scope, stream: trio.abc.Stream, data: bytes) -> None:
+        """Serve one client to its end; see `bridge.http.server.Upgrade`."""
+        assert isinstance(stream, trio.abc.HalfCloseableStream)
+        refusal = self.faults.refusal()
+        self._statistics.connections_refused += refusal is not None
+        if refusal == "reset":
+            reset_when_closed(stream)
+            return
+        connection = Connection(stream, self._config, self._channels, self._statistics)
+        with trio.move_on_after(_HANDSHAKE_SECONDS) as patience:
+            path = await connection.accept(scope, data, is_allowed=refusal != "http")
+        if patience.cancelled_caught or path is None:
+            return
+        self._connections.add(connection)
+        self._statistics.connections += 1
+        self._statistics.connections_total += 1
+        try:
+            if self._stopping or refusal is not None:
+                connection.refuse(4200, "Server closed. Please reconnect shortly.")
+            elif path != self._config.app_key:
+                connection.refuse(4001, f"App key {path} does not exist.")
+            else:
+                connection.offer(frames.established(connection.socket_id))
+            await connection.run()
+        finally:
+            self._statistics.connections -= 1
+            self._connections.discard(connection)
+            self._check_gone()
+
+    def drop(self, code: int | None, message: str | None) -> int:
+        """
+        End every connection now.
+
+        Args:
+            code: What the close frame says; None ends without one, by a reset that
+                loses what is under way.
+            message: What a `pusher:error` before the close frame says; None for none.
+
+        Returns:
+            How many were ended.
+        """
+        for connection in self._connections:
+            if code is None:
+                connection.reset()
+            elif message is None:
+                connection.close(code)
+            else:
+                connection.refuse(code, message)
+        return len(self._connections)
+
+    async def stop(self) -> None:
+        """Send every client away with 4200 and wait until they are gone."""
+        self._stopping = True
+        for connection in self._connections:
+            connection.refuse(4200, "Server closed. Please reconnect shortly.")
+        self._check_gone()
+        with trio.move_on_after(LINGER_SECONDS):
+            await self._gone.wait()
+
+    def _check_gone(self) -> None:
+        if self._stopping and not self._connections:
+            self._gone.set()

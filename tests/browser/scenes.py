@@ -6,7 +6,7 @@ import random
 import uuid
 from typing import Any
 
-from bridge.sandbox.previews import STAGES, paint
+from bridge.sandbox.jobs import STAGES, paint
 from tests.browser.stand_in import StandIn, now_ms
 
 

@@ -21,17 +21,21 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from bridge.http.server import open_socket, serve
-from bridge.sandbox import SandboxConfig, application
-from bridge.sandbox.addresses import Addresses
-from bridge.sandbox.config import Plan
-from bridge.sandbox.deliveries import Deliveries
-from bridge.sandbox.dryapi import DryApi
-from bridge.sandbox.jobs import Job, JobBook, JobError, JobRequest, Status
-from bridge.sandbox.previews import Pictures, paint
-from bridge.sandbox.publisher import Emission
-from bridge.sandbox.simulation import Simulation
-from bridge.sandbox.statistics import Statistics
-from bridge.sandbox.webhooks import Webhooks
+from bridge.sandbox import SandboxConfig
+from bridge.sandbox.api import DryApi
+from bridge.sandbox.config import Addresses, Plan, Statistics
+from bridge.sandbox.jobs import (
+    Job,
+    JobBook,
+    JobError,
+    JobRequest,
+    Pictures,
+    Status,
+    paint,
+)
+from bridge.sandbox.sandbox import build_application
+from bridge.sandbox.simulation import Emission, Simulation
+from bridge.sandbox.webhooks import Deliveries, Webhooks
 from tests.chaos.truth import AccountTruth, Call, Limits, Step, UpstreamJob
 from tests.kit.publisher import Event, Publisher, Soketi, SoketiError
 
@@ -197,7 +201,7 @@ class UpstreamAccount:
             statistics=self._statistics,
         )
         self.status_faults = api.faults
-        self._app = application.build(api.routes())
+        self._app = build_application(api.routes())
 
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

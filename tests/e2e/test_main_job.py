@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from bridge.sandbox.previews import paint
+from bridge.sandbox.jobs import paint
 from tests.e2e.jobs import job
 from tests.e2e.scene import Scene
 

@@ -24,7 +24,7 @@ import trio
 import trio.lowlevel
 
 from bridge.sandbox import Sandbox, SandboxConfig
-from bridge.sandbox.answers import Answer, Asked
+from bridge.sandbox.control import Answer, Asked
 from tests.kit.publisher import Soketi
 
 

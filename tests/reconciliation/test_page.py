@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from bridge.reconciliation.budget import Budget, Purpose
 from bridge.reconciliation.limits import read_limits
 from bridge.reconciliation.reconciler import LISTEN_SECONDS
-from bridge.sandbox.limits import RateLimiter
+from bridge.sandbox.api import RateLimiter
 from bridge.settings import ReconciliationSettings
 from tests.reconciliation.limited import now_us
 

@@ -10,14 +10,13 @@ from trio.testing import MockClock
 
 from bridge.reconciliation.budget import Budget, Purpose
 from bridge.reconciliation.client import Outcome, StatusClient
-from bridge.sandbox import SandboxConfig, Statistics, application
-from bridge.sandbox.addresses import Addresses
-from bridge.sandbox.channels import Channels
-from bridge.sandbox.config import Plan
-from bridge.sandbox.dryapi import DryApi
+from bridge.sandbox import SandboxConfig, Statistics
+from bridge.sandbox.api import DryApi
+from bridge.sandbox.config import Addresses, Plan
 from bridge.sandbox.jobs import JobBook
-from bridge.sandbox.publisher import ChannelPublisher
-from bridge.sandbox.simulation import Simulation
+from bridge.sandbox.sandbox import build_application
+from bridge.sandbox.simulation import ChannelPublisher, Simulation
+from bridge.sandbox.websocket import Channels
 from bridge.settings import Secret
 from tests.kit.played import played
 from tests.reconciliation.limited import DAY_SECONDS, now_us
@@ -47,7 +46,7 @@ class _Sandbox:
             Secret("sandbox-token"),
             timeout_seconds=10,
             transport=played(
-                httpx.ASGITransport(application.build(self.dryapi.routes()))
+                httpx.ASGITransport(build_application(self.dryapi.routes()))
             ),
         )
         self.budget = Budget(reserve_percent=25, now_us=now_us)

@@ -23,7 +23,7 @@ from wsproto.events import (
 )
 
 from bridge.sandbox import Sandbox
-from bridge.sandbox.signing import App
+from bridge.sandbox.config import App
 
 
 _DEADLINE_SECONDS = 10.0

@@ -15,7 +15,7 @@ import trio
 from PIL import Image
 from trio.testing import MockClock
 
-from bridge.sandbox.limits import RateLimiter
+from bridge.sandbox.api import RateLimiter
 from tests.sandbox.client import connect, subscribed, wait_until
 from tests.sandbox.conftest import Start
 

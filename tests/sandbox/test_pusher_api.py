@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx  # noqa: TID251 - the tests are the sandbox's clients
 
-from bridge.sandbox.signing import App, Call
+from bridge.sandbox.config import App, Call
 from tests.sandbox.client import Client, connect
 from tests.sandbox.conftest import Start
 

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from bridge.sandbox import Sandbox, SandboxConfig, SandboxError
-from bridge.sandbox.signing import App
+from bridge.sandbox.config import App
 from tests.kit.publisher import Soketi
 from tests.sandbox.client import connect, wait_until
 from tests.sandbox.conftest import Start

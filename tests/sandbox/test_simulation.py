@@ -11,11 +11,9 @@ import trio
 from trio.testing import MockClock
 
 from bridge.sandbox import SandboxConfig, Statistics
-from bridge.sandbox.addresses import Addresses
-from bridge.sandbox.jobs import JobBook, JobRequest
-from bridge.sandbox.previews import STAGES, Pictures
-from bridge.sandbox.publisher import Emission
-from bridge.sandbox.simulation import Simulation
+from bridge.sandbox.config import Addresses
+from bridge.sandbox.jobs import STAGES, JobBook, JobRequest, Pictures
+from bridge.sandbox.simulation import Emission, Simulation
 
 
 PICTURES = Pictures(

@@ -25,9 +25,8 @@ from trio.testing import MockClock
 
 from bridge.http.server import serve
 from bridge.sandbox import SandboxConfig
-from bridge.sandbox.deliveries import Deliveries
-from bridge.sandbox.statistics import WebhookStatistics
-from bridge.sandbox.webhooks import Delivery
+from bridge.sandbox.config import WebhookStatistics
+from bridge.sandbox.webhooks import Deliveries, Delivery
 from tests.sandbox.client import wait_until
 from tests.sandbox.conftest import Start
 

@@ -13,8 +13,7 @@ from trio.testing import MockClock, memory_stream_pair
 from wsproto.events import BytesMessage, CloseConnection, TextMessage
 
 from bridge.sandbox import Sandbox, SandboxConfig, Statistics
-from bridge.sandbox.channels import Channels
-from bridge.sandbox.endpoint import Endpoint
+from bridge.sandbox.websocket import Channels, Endpoint
 from tests.sandbox.client import Client, connect, subscribed, wait_until
 from tests.sandbox.conftest import Start
 

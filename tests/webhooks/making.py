@@ -9,7 +9,7 @@ from typing import Any
 
 from bridge.events.intake import Intake
 from bridge.events.record import Origin
-from bridge.sandbox.signing import webhook_signature
+from bridge.sandbox.config import webhook_signature
 from bridge.webhooks.ports import Make
 
 
