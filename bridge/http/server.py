@@ -28,6 +28,7 @@ from starlette.types import ASGIApp, Message, Scope
 
 from bridge.errors import ListenError
 from bridge.http.tls import ReloadingContext
+from bridge.settings import split_address
 
 
 __all__ = ["Limits", "Upgrade", "open_socket", "serve"]
@@ -150,14 +151,11 @@ async def serve(  # noqa: PLR0913 - each is one independent choice of the caller
     Raises:
         ListenError: The address isn't valid or can't be opened.
     """
-    listening = (
-        listen
-        if isinstance(listen, socket.socket)
-        else await open_socket(listen, setting)
-    )
-    host, number = listening.getsockname()[:2]
+    if isinstance(listen, str):
+        listen = await open_socket(listen, setting)
+    host, number = listen.getsockname()[:2]
     port = _Port(app, limits or Limits(), setting, tls, upgrade)
-    async with trio.SocketListener(trio.socket.from_stdlib_socket(listening)) as bound:
+    async with trio.SocketListener(trio.socket.from_stdlib_socket(listen)) as bound:
         url = "https://" if tls else "http://"
         url += f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
         _log.info("port.listening", url=url, setting=setting)
@@ -178,7 +176,7 @@ async def open_socket(listen: str, setting: str) -> socket.socket:
     """
     variable = "BRIDGE_" + setting.upper().replace(".", "_")
     try:
-        host, port = _parse(listen)
+        host, port = split_address(listen)
         # getaddrinfo runs in a thread that can't be stopped; the resolver's own
         # timeout limits it, and addresses are mostly numbers.
         found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -204,20 +202,6 @@ async def open_socket(listen: str, setting: str) -> socket.socket:
             f"set another address with {setting} ({variable})",
             listen=listen,
         ) from error
-
-
-def _parse(listen: str) -> tuple[str, int]:
-    """Split `host:port`; raises ValueError for anything else."""
-    host, colon, digits = listen.rpartition(":")
-    if not colon or not host or not digits.isascii() or not digits.isdigit():
-        raise ValueError(listen)
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(listen)
-    if int(digits) > 65535:
-        raise ValueError(listen)
-    return host, int(digits)
 
 
 class _Port(trio.abc.Listener[trio.SocketStream]):
@@ -319,18 +303,7 @@ class _Port(trio.abc.Listener[trio.SocketStream]):
     def waiting(
         self, seconds: float, since: float, *, is_idle: bool = False
     ) -> Iterator[None]:
-        """
-        Wait for a client, within the block.
-
-        Args:
-            seconds: How long it may take.
-            since: When that time started: many waits may share it.
-            is_idle: Whether its slot may be taken at once.
-
-        Raises:
-            _TooLateError: It took longer, or others needed the slot.
-            _GoneError: The connection is broken.
-        """
+        """Wait for a client, within the block, for so long since a moment."""
         patience = 0.0 if is_idle else self.limits.crowded_seconds
         with trio.CancelScope(deadline=since + seconds) as scope:
             self._waits[scope] = since + patience
@@ -473,13 +446,7 @@ class _Connection:
             await self.refuse(500)
 
     async def body(self, since: float) -> tuple[bytes, bool]:
-        """
-        Wait for more of the body; give what there is, and whether there is more.
-
-        Raises:
-            h11.RemoteProtocolError: It isn't what its head says.
-            _TooLargeError: It is too large.
-        """
+        """Wait for more of the body; give what there is, and whether there is more."""
         if self.http.they_are_waiting_for_100_continue:
             go_on = h11.InformationalResponse(status_code=100, headers=[])
             await self.write(self.http.send(go_on), since)
@@ -599,12 +566,7 @@ class _Exchange:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """
-        Send the application's answer, piece by piece.
-
-        Raises:
-            _GoneError: The client isn't there to accept it.
-        """
+        """Send the application's answer, piece by piece."""
         if self.over.is_set():
             raise _GoneError
         if message["type"] == "http.response.start":

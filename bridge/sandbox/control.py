@@ -32,6 +32,7 @@ __all__ = ["Answer", "Answers", "Asked", "Control", "Doors"]
 
 # Commands, and the Pusher API.
 _LEFT_ALONE = ("/sandbox/", "/apps/")
+# As good as for ever, and 0 ends what lasts.
 _YEAR_SECONDS = 31_536_000.0
 _KEPT_REQUESTS = 10_000
 _MAX_NOTED_BYTES = 64 * 1024
@@ -198,8 +199,6 @@ class Answers:
 _MAX_BODY_BYTES = 4 * 1024
 _MAX_ANSWER_BYTES = 64 * 1024
 
-# A year is as good as for ever, and 0 ends what lasts.
-_Seconds = Annotated[float, msgspec.Meta(ge=0, le=31_536_000)]
 # RFC 6455 keeps these for what was never said on the wire.
 _NEVER_SENT = {1004, 1005, 1006, 1015}
 
