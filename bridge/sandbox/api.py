@@ -84,10 +84,6 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     """
     Read a request's body.
 
-    Args:
-        request: The request.
-        max_bytes: How much is taken.
-
     Returns:
         The body.
 
@@ -109,11 +105,6 @@ async def read_as(request: Request, max_bytes: int, shape: type[_T]) -> _T:
     """
     Read a request's body as JSON of a known shape; no body counts as `{}`.
 
-    Args:
-        request: The request.
-        max_bytes: How much is taken.
-        shape: What it must be.
-
     Raises:
         BodyTooLargeError: It is longer.
         UnreadableBodyError: It is something else; the message says what.
@@ -126,12 +117,7 @@ async def read_as(request: Request, max_bytes: int, shape: type[_T]) -> _T:
 
 
 def fields(request: Request, body: bytes) -> dict[str, Any]:
-    """
-    Read the members of a body that is a JSON object or a form.
-
-    Returns:
-        The members; none for a body that is neither.
-    """
+    """Read the members of a body that is a JSON object or a form."""
     if "json" in request.headers.get("content-type", ""):
         try:
             value = msgspec.json.decode(body)
@@ -240,14 +226,7 @@ class StatusFaults:
         self._code = 503
 
     def fail(self, seconds: float, share: float, code: int) -> None:
-        """
-        Fail for so long from now on; 0 ends it.
-
-        Args:
-            seconds: How long.
-            share: Which share of the calls fails, from 0 to 1.
-            code: What they are answered with.
-        """
+        """Fail for so long from now on; 0 ends it."""
         self._until = trio.current_time() + seconds
         self._share, self._code = share, code
 

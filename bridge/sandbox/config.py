@@ -57,11 +57,6 @@ def webhook_signature(secret: str, timestamp: str, body: bytes) -> str:
     """
     Sign one try of a webhook.
 
-    Args:
-        secret: The account's webhook secret, `whsec_` and all.
-        timestamp: The header's text; it is signed with the body.
-        body: The raw body, byte for byte.
-
     Returns:
         The signature header's value.
     """
@@ -102,12 +97,7 @@ class App:
         return hmac.new(self._secret, message.encode(), hashlib.sha256).hexdigest()
 
     def channel_auth(self, socket_id: str, channel: str) -> str:
-        """
-        Sign one socket's subscription to one private channel.
-
-        Returns:
-            `key:hex`, the `auth` of `pusher:subscribe`.
-        """
+        """Sign one socket's subscription to one private channel."""
         return f"{self._key}:{self._hex(f'{socket_id}:{channel}')}"
 
     def call_signature(self, call: Call) -> str:
@@ -123,10 +113,6 @@ class App:
     def signed_query(self, call: Call, now: float) -> dict[str, str]:
         """
         Build the query that Pusher's server libraries send.
-
-        Args:
-            call: The call, without query.
-            now: Seconds since the epoch.
 
         Returns:
             The parameters, `auth_signature` among them.
@@ -144,10 +130,6 @@ class App:
     def why_refused(self, call: Call, now: float) -> str | None:
         """
         Check a signed call as a Pusher server does.
-
-        Args:
-            call: The call as it came.
-            now: Seconds since the epoch.
 
         Returns:
             None if all is well, else what is wrong.
@@ -173,10 +155,6 @@ class App:
     def result_signature(self, path: str, expires: int) -> str:
         """
         Sign a result's address.
-
-        Args:
-            path: The address's path.
-            expires: Until when it is good, seconds since the epoch.
 
         Returns:
             The value of its `signature` parameter.
@@ -326,9 +304,6 @@ def split_address(listen: str) -> tuple[str, int]:
     """
     Take `host:port` apart.
 
-    Args:
-        listen: `127.0.0.1:6001`, `[::1]:6001`, `:6001` for every interface.
-
     Returns:
         The host without brackets, and the port.
 
@@ -362,28 +337,14 @@ class Addresses:
         return f"{self.base}/previews/{request_id}.jpg"
 
     def result(self, request_id: str, now: float) -> str:
-        """
-        Sign the address of a job's result.
-
-        Args:
-            request_id: The job.
-            now: Seconds since the epoch.
-        """
+        """Sign the address of a job's result."""
         path = f"/results/{request_id}.jpg"
         expires = int(now) + _RESULT_SECONDS
         signature = self._app.result_signature(path, expires)
         return f"{self.base}{path}?expires={expires}&signature={signature}"
 
     def may_fetch(self, path: str, expires: str, signature: str, now: float) -> bool:
-        """
-        Check a signed address.
-
-        Args:
-            path: The path that is asked for.
-            expires: Its parameter as it came.
-            signature: Its parameter as it came.
-            now: Seconds since the epoch.
-        """
+        """Check a signed address."""
         if not (expires.isascii() and expires.isdigit() and len(expires) < 16):
             return False
         expected = self._app.result_signature(path, int(expires))
@@ -489,12 +450,7 @@ class Statistics:
         self.status_answers[name] = self.status_answers.get(name, 0) + 1
 
     def as_dict(self) -> dict[str, Any]:
-        """
-        List every number under its attribute's name.
-
-        Returns:
-            What `GET /sandbox/statistics` answers, ready for JSON.
-        """
+        """List every number under its attribute's name."""
         return {
             **vars(self),
             "events_by_status": dict(self.events_by_status),

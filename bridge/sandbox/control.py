@@ -27,7 +27,7 @@ from bridge.sandbox.webhooks import Deliveries, Webhooks
 from bridge.sandbox.websocket import Endpoint, Refusal
 
 
-__all__ = ["Answer", "Answers", "Asked", "Control", "Doors"]
+__all__ = ["Answer", "Answers", "Asked", "Control"]
 
 
 # Commands, and the Pusher API.
@@ -240,42 +240,28 @@ class _Failure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     error_message: str = "The sandbox was told to let it fail."
 
 
-class Doors(msgspec.Struct, frozen=True, kw_only=True):
+def _refuse(status: int, message: str) -> Response:
+    return json_response({"message": message}, status)
+
+
+class Control(msgspec.Struct, frozen=True, kw_only=True):
     """
-    What is looked at and commanded.
+    The handlers of commands and their routes.
 
     Attributes:
-        simulation: The rate, and the ends of jobs.
-        statistics: What is shown.
-        book: Where jobs are looked up.
-        status_faults: The faults of the status endpoint.
-        accounts: The tokens and their clients.
-        answers: What is answered on command, and what was asked.
         endpoint: The WebSocket connections; None if another server has them.
         webhooks: What is sent on command; None if none are sent.
-        deliveries: What is switched on again.
     """
 
     simulation: Simulation
     statistics: Statistics
     book: JobBook
     status_faults: StatusFaults
-    accounts: dict[str, set[str]] = {}
-    answers: Answers = msgspec.field(default_factory=Answers)
+    accounts: dict[str, set[str]]
+    answers: Answers
     endpoint: Endpoint | None
     webhooks: Webhooks | None
     deliveries: Deliveries
-
-
-def _refuse(status: int, message: str) -> Response:
-    return json_response({"message": message}, status)
-
-
-class Control:
-    """The handlers and their routes."""
-
-    def __init__(self, doors: Doors) -> None:
-        self._doors = doors
 
     def routes(self) -> list[Route]:
         """List what is served where."""
@@ -301,9 +287,9 @@ class Control:
         ]
 
     def _report(self) -> dict[str, Any]:
-        simulation = self._doors.simulation
+        simulation = self.simulation
         return {
-            **self._doors.statistics.as_dict(),
+            **self.statistics.as_dict(),
             "rate": simulation.rate,
             "emitting": simulation.emitting and simulation.rate > 0,
         }
@@ -312,16 +298,16 @@ class Control:
         return json_response(self._report())
 
     async def _show_requests(self, _request: Request) -> Response:
-        return json_response(list(self._doors.answers.requests))
+        return json_response(list(self.answers.requests))
 
     async def _order_answer(self, request: Request) -> Response:
         answer = await read_as(request, _MAX_ANSWER_BYTES, Answer)
-        self._doors.answers.order(answer)
+        self.answers.order(answer)
         return json_response(self._report())
 
     async def _set_account(self, request: Request) -> Response:
         account = await read_as(request, _MAX_BODY_BYTES, _Account)
-        accounts = self._doors.accounts
+        accounts = self.accounts
         clients = accounts.setdefault(account.api_token, set())
         (clients.add if account.known else clients.discard)(account.client_id)
         if not clients:
@@ -330,12 +316,12 @@ class Control:
 
     async def _set_rate(self, request: Request) -> Response:
         wanted = await read_as(request, _MAX_BODY_BYTES, _Emission)
-        await self._doors.simulation.set_rate(wanted.rate)
+        await self.simulation.set_rate(wanted.rate)
         return json_response(self._report())
 
     async def _drop_sockets(self, request: Request) -> Response:
         drop = await read_as(request, _MAX_BODY_BYTES, _Drop)
-        endpoint = self._doors.endpoint
+        endpoint = self.endpoint
         if endpoint is None:
             return _no_sockets()
         if drop.refuse is not None:
@@ -344,14 +330,14 @@ class Control:
 
     async def _refuse_sockets(self, request: Request) -> Response:
         refusal = await read_as(request, _MAX_BODY_BYTES, _Refusal)
-        if self._doors.endpoint is None:
+        if self.endpoint is None:
             return _no_sockets()
-        self._doors.endpoint.faults.refuse(refusal.seconds, refusal.by)
+        self.endpoint.faults.refuse(refusal.seconds, refusal.by)
         return json_response(self._report())
 
     async def _fail_status(self, request: Request) -> Response:
         fault = await read_as(request, _MAX_BODY_BYTES, _StatusFault)
-        self._doors.status_faults.fail(fault.seconds, fault.share, fault.code)
+        self.status_faults.fail(fault.seconds, fault.share, fault.code)
         return json_response(self._report())
 
     async def _finish_job(self, request: Request) -> Response:
@@ -362,22 +348,22 @@ class Control:
         return await self._end_job(request, JobError(why.error_code, why.error_message))
 
     async def _end_job(self, request: Request, error: JobError | None) -> Response:
-        job = self._doors.book.get(request.path_params["request_id"])
+        job = self.book.get(request.path_params["request_id"])
         if job is None:
             return _refuse(404, "there is no such job")
-        if not await self._doors.simulation.end(job, error):
+        if not await self.simulation.end(job, error):
             return _refuse(409, f"the job has ended already: {job.status}")
         return json_response({"request_id": job.request_id, "status": job.status})
 
     async def _validate_webhooks(self, _request: Request) -> Response:
-        if self._doors.webhooks is None:
+        if self.webhooks is None:
             return _no_webhooks()
-        return json_response({"delivery_id": self._doors.webhooks.validate()}, 202)
+        return json_response({"delivery_id": self.webhooks.validate()}, 202)
 
     async def _switch_webhooks_on(self, _request: Request) -> Response:
-        if self._doors.webhooks is None:
+        if self.webhooks is None:
             return _no_webhooks()
-        self._doors.deliveries.switch_on()
+        self.deliveries.switch_on()
         return json_response(self._report())
 
 

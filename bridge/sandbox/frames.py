@@ -78,12 +78,7 @@ def _frame(message: object) -> bytes:
 
 
 def parse(text: str) -> ClientMessage | None:
-    """
-    Read a client's message.
-
-    Returns:
-        None for what is no message: soketi ignores it, and so does the sandbox.
-    """
+    """Read a client's message; None for what soketi ignores."""
     try:
         return _decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
@@ -131,24 +126,12 @@ def unauthorized(channel: str) -> bytes:
 
 
 def channel_event(event: str, channel: str, data: Any) -> bytes:
-    """
-    Build an event as a channel's subscribers get it.
-
-    Args:
-        event: The event's name.
-        channel: The channel's name.
-        data: What the publisher posted: a string mostly, sent on as it is.
-    """
+    """Build an event as a channel's subscribers get it."""
     return _frame(_ChannelEvent(event, channel, data))
 
 
 def channel_name_fault(channel: str) -> dict[str, Any] | None:
-    """
-    Judge a channel's name.
-
-    Returns:
-        None if it is allowed, else the `data` of soketi's refusal.
-    """
+    """Give the `data` of soketi's refusal of a channel's name; None if allowed."""
     if len(channel) > _MAX_NAME_LENGTH:
         text = f"The channel name is longer than {_MAX_NAME_LENGTH} characters."
         return {"type": "LimitReached", "error": text, "status": 4009}

@@ -78,9 +78,6 @@ def paint(preview_bytes: int) -> Pictures:
     """
     Paint all pictures; takes a few tenths of a second, once for each size.
 
-    Args:
-        preview_bytes: About how long the sharpest preview is as a data URI.
-
     Returns:
         The pictures.
     """
@@ -317,9 +314,6 @@ class JobBook:
         """
         Begin a job.
 
-        Args:
-            request: What it should be like; None leaves all to chance.
-
         Returns:
             The job, `pending`.
         """
@@ -344,23 +338,13 @@ class JobBook:
         return self._running.get(request_id) or self._finished.get(request_id)
 
     def advance(self, job: Job) -> bytes | None:
-        """
-        Let a job take its next step.
-
-        Returns:
-            The event's `data`, or None if no event tells of the step: a failure
-            is never pushed.
-        """
+        """Take a job's next step; give the event's data, None for a failure."""
         job.advance(self._rng)
         return self._take_note(job)
 
     def end(self, job: Job, error: JobError | None = None) -> bytes | None:
         """
         End a running job at once, wherever it stands.
-
-        Args:
-            job: The job.
-            error: Why it fails; None lets it be done.
 
         Returns:
             The event's `data`, or None if no event tells of the end.

@@ -37,7 +37,7 @@ from bridge.sandbox.config import (
     Statistics,
     split_address,
 )
-from bridge.sandbox.control import Answers, Control, Doors
+from bridge.sandbox.control import Answers, Control
 from bridge.sandbox.jobs import JobBook, Pictures, paint
 from bridge.sandbox.simulation import (
     ChannelPublisher,
@@ -53,12 +53,7 @@ __all__ = ["Sandbox", "build_application"]
 
 
 def build_application(routes: Sequence[BaseRoute]) -> Starlette:
-    """
-    Build the application.
-
-    Args:
-        routes: Everything that is served over HTTP.
-    """
+    """Build the application."""
     return Starlette(
         routes=routes,
         exception_handlers={
@@ -133,9 +128,6 @@ class Sandbox:
 
         Cancelling ends every connection at once; `stop` takes leave first.
 
-        Args:
-            task_status: Gets the base address, `http://host:port`.
-
         Raises:
             SandboxError: The port can't be bound, or the Pusher server refuses.
         """
@@ -185,7 +177,7 @@ class Sandbox:
             statistics=self.statistics,
             accounts=self.accounts,
         )
-        doors = Doors(
+        control = Control(
             simulation=simulation,
             statistics=self.statistics,
             book=book,
@@ -196,7 +188,7 @@ class Sandbox:
             webhooks=webhooks if sends else None,
             deliveries=deliveries,
         )
-        routes = [*api.routes(), *Control(doors).routes()]
+        routes = [*api.routes(), *control.routes()]
         if config.pusher_url is None:
             routes += PusherApi(config, channels, self.statistics).routes()
         self._simulation = simulation
@@ -221,9 +213,6 @@ class Sandbox:
     async def stop_emission(self) -> Statistics:
         """
         Stop all simulated events: none follows once this returns.
-
-        Returns:
-            The counters, final as far as events are concerned.
 
         Raises:
             SandboxError: It isn't running.

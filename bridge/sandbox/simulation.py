@@ -327,9 +327,6 @@ class Simulation:
         At 0 every job stands still, those that were asked for too, and nothing
         that they had to say is left behind when this returns. A positive rate
         lets them go on.
-
-        Args:
-            rate: Events per second.
         """
         self.rate = rate
         self._rate_changed.set()
@@ -376,10 +373,6 @@ class Simulation:
     async def end(self, job: Job, error: JobError | None = None) -> bool:
         """
         End a job now, whatever the rate is and whoever is subscribed.
-
-        Args:
-            job: A simulated or a requested one.
-            error: Why it fails; None lets it be done.
 
         Returns:
             False if it has ended already.

@@ -64,11 +64,6 @@ def headers(delivery: Delivery, config: SandboxConfig, now: float) -> dict[str, 
     more than 300 s from now is to be refused. Retries come hours later, so timestamp
     and signature must be those of the try. Whether the body's own `timestamp` is that
     of the event or of the try is left open: here the body stays as it was.
-
-    Args:
-        delivery: What is sent.
-        config: The prefix and the secret.
-        now: Seconds since the epoch.
     """
     prefix = f"X-{config.webhook_prefix}-"
     timestamp = str(int(now))
@@ -97,13 +92,7 @@ class Webhooks:
         self._send = send
 
     def announce(self, job: Job, previous: Status) -> None:
-        """
-        Send what there is to say of a job's step.
-
-        Args:
-            job: The job after the step.
-            previous: The status that it had before.
-        """
+        """Send what there is to say of a job's step."""
         event = _EVENTS.get(job.status)
         if event is not None:
             about = {
@@ -118,12 +107,7 @@ class Webhooks:
             self._send(_delivery(event, about | self._details(job)))
 
     def validate(self) -> str:
-        """
-        Send `webhook.validation`, as the dashboard does to test the URL.
-
-        Returns:
-            The delivery's id.
-        """
+        """Send `webhook.validation`, as the dashboard does to test the URL."""
         # What its `data` holds is left open: nothing that a receiver may ask for.
         delivery = _delivery("webhook.validation", {})
         self._send(delivery)

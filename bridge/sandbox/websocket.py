@@ -183,11 +183,6 @@ class Connection:
         """
         Accept the upgrade; at another path, or what is no upgrade, gets 404.
 
-        Args:
-            scope: The request.
-            data: What has been read after it.
-            is_allowed: Whether an upgrade is accepted; else it gets 503.
-
         Returns:
             The app key that was asked for, or None if there is no connection.
         """
