@@ -138,6 +138,23 @@ async def test_body_in_crumbs_is_refused() -> None:
         await stream.aclose()
 
 
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+async def test_body_that_is_too_large_is_refused(framing: str) -> None:
+    """It isn't read to its end, whatever the application would accept."""
+    size = 300_000
+    head = (
+        POST + b"Content-Length: %d\r\n\r\n" % size if framing == "length" else _CHUNKED
+    )
+    chunk = b"" if framing == "length" else b"%x\r\n" % size
+    async with served(Limits(max_body_bytes=100_000)) as port:
+        stream = await connected(port)
+        await stream.send_all(head + chunk + b"x" * size)
+        answer, _ = await until_end(stream)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert b"connection: close" in answer.lower()
+        await stream.aclose()
+
+
 # What isn't HTTP, and requests of which two servers may disagree where they end.
 _REFUSED: list[tuple[bytes, int]] = [
     (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),  # TLS
@@ -310,6 +327,19 @@ async def test_busy_keep_alive_connections_do_not_pin_a_port(pause: float) -> No
         for _ in range(4):
             assert await asked(port, seconds=PATIENCE_SECONDS) == "5"
         nursery.cancel_scope.cancel()
+
+
+async def test_idle_connections_make_room_at_once() -> None:
+    """One that has its answer loses nothing: it isn't given `crowded_seconds`."""
+    limits = Limits(max_connections=3, crowded_seconds=60)
+    async with served(limits) as port:
+        idle = [await connected(port) for _ in range(3)]
+        for stream in idle:
+            await stream.send_all(GET)
+            assert (await stream.receive_some(1000)).endswith(b"0")
+        assert await asked(port, seconds=PATIENCE_SECONDS) == "5"
+        for stream in idle:
+            await stream.aclose()
 
 
 async def _ask_often(stream: trio.abc.SendStream, pause: float) -> None:
