@@ -109,7 +109,7 @@ async def open_rooms(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(relay.run)
             yield Rooms(outbox, intake, ledger)
-            nursery.cancel_scope.cancel()
+            relay.drain()
 
 
 def _event(job: Job) -> ChannelEvent:

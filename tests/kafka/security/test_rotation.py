@@ -140,7 +140,7 @@ async def test_a_password_exchanged_under_load_costs_nothing(
         async with rig(
             mounted.settings(topic), [topic.name], folder, delivery=delivery
         ) as running:
-            await opened(running)
+            await opened(running, topic.partitions)
             count = await changed_under_load(
                 running,
                 topic,
@@ -170,7 +170,7 @@ async def test_an_authority_exchanged_under_load_costs_nothing(
     folder = tmp_path / "outbox"
     folder.mkdir()
     async with rig(mounted.settings(topic), [topic.name], folder) as running:
-        await opened(running)
+        await opened(running, topic.partitions)
         count = await changed_under_load(
             running,
             topic,
@@ -196,7 +196,7 @@ async def test_who_has_nothing_to_send_is_told_of_a_wrong_password(
     folder = tmp_path / "outbox"
     folder.mkdir()
     async with rig(settings, [topic.name], folder) as running:
-        await opened(running)
+        await opened(running, topic.partitions)
         statistics = running.relay.statistics
         await until(lambda: statistics.connected)
         await in_thread(secure.set_password, ROTATING_USER, "canary-of-tonight")
@@ -228,7 +228,7 @@ async def test_a_certificate_that_runs_out_under_load_is_exchanged_in_time(
 
     with structlog.testing.capture_logs() as lines:
         async with rig(mounted.settings(topic), [topic.name], folder) as running:
-            await opened(running)
+            await opened(running, topic.partitions)
             count = await changed_under_load(
                 running,
                 topic,
@@ -265,7 +265,7 @@ async def test_a_broker_that_is_not_trusted_by_now_is_told_while_events_gather(
     folder = tmp_path / "outbox"
     folder.mkdir()
     async with rig(mounted.settings(topic), [topic.name], folder) as running:
-        await opened(running)
+        await opened(running, topic.partitions)
         statistics = running.relay.statistics
         authority = secure.stranger if is_stranger else secure.authority
         try:
@@ -298,7 +298,7 @@ async def test_tokens_that_are_refused_by_now_are_told_while_events_gather(
     topic = topic_of(secure)
     settings = settings_for(topic, **secure.settings("FLEETING"))
     async with rig(settings, [topic.name], tmp_path) as running:
-        await opened(running)
+        await opened(running, topic.partitions)
         statistics = running.relay.statistics
         try:
             provider.client_secret = "another"
