@@ -37,6 +37,7 @@ from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
     DEADLINE_SECONDS,
     ENVELOPE,
+    opened,
     read_back,
     rig,
     settings_for,
@@ -158,6 +159,9 @@ async def test_rows_wait_for_a_registry_and_then_no_more(
     tmp_path: Path,
 ) -> None:
     """Rows of before it was reached get its prefix; once an id is told, it may go."""
+    # A first start would wait for the registry before anything is read.
+    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
+        await opened(running)
     framing = made(registry.url, topic.name, register=True, timeout_seconds=0.3)
     registry.pause()
     try:
