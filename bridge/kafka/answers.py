@@ -17,6 +17,7 @@ __all__ = [
     "REFUSALS",
     "BatchRefusedError",
     "ClientError",
+    "error_type",
     "forbidden",
     "is_fenced",
     "no_producer",
@@ -70,6 +71,16 @@ class BatchRefusedError(ClientError):  # type: ignore[misc] # aiokafka is untype
         self.message = str(error)
         self.error_class = f"{kind.__module__}.{kind.__qualname__}"
         self.is_certain = isinstance(error, _CERTAIN)
+
+
+def error_type(error: Exception) -> str:
+    """Name what failed: the broker's error where it refused, else the class."""
+    if isinstance(error, BatchRefusedError):
+        return error.error_class
+    kind = type(error)
+    if kind.__module__ == "builtins":
+        return kind.__qualname__
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def is_fenced(error: BaseException) -> bool:

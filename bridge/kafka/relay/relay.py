@@ -20,8 +20,6 @@ import trio
 
 from bridge.errors import (
     BridgeError,
-    ConfigError,
-    KafkaError,
     KafkaFencedError,
     KafkaUnreachableError,
     OutboxDamagedError,
@@ -29,20 +27,22 @@ from bridge.errors import (
 from bridge.events.dead_letter import DEFAULT_MAX_BYTES
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.loop import ClosingLoop
-from bridge.kafka.probe import diagnose
 from bridge.kafka.producer import keep_track_of_tasks
-from bridge.kafka.relay.epoch import Delivery, serve
-from bridge.kafka.relay.group import Group, WireFormat
+from bridge.kafka.relay.epoch import (
+    Delivery,
+    Group,
+    WireFormat,
+    distribute,
+    serve,
+)
 from bridge.kafka.relay.idempotent import IdempotentDelivery
-from bridge.kafka.relay.outage import Outage
+from bridge.kafka.relay.outage import Outage, explain_silence
 from bridge.kafka.relay.partition import Memory
-from bridge.kafka.relay.publications import PublicationTrace
-from bridge.kafka.relay.statistics import RelayStatistics
+from bridge.kafka.relay.statistics import PublicationTrace, RelayStatistics
 from bridge.kafka.relay.topic_watch import TopicWatch
 from bridge.kafka.relay.transactional import TransactionalDelivery
 from bridge.kafka.topics import NO_NEEDS, TopicNeeds
 from bridge.outbox import Outbox
-from bridge.outbox.values import Placed
 from bridge.settings import KafkaSettings
 
 
@@ -54,10 +54,6 @@ _Error = TypeVar("_Error", bound=BridgeError)
 
 # The loop shows that it lives once a second; health calls it dead after ten.
 _BEAT_SECONDS = 1.0
-
-# What was found out about a silence counts for so long: brokers lock accounts that fail
-# too often.
-_DIAGNOSE_SECONDS = 10.0
 
 # What only an acknowledgement wakes the commit for waits so long for something else.
 _ACKNOWLEDGE_SECONDS = 0.03
@@ -211,9 +207,6 @@ class Relay:
             return
         if self._drains:
             self._draining.set()
-        watch = TopicWatch(self._settings, self._needs, self.statistics)
-        writer = HeaderWriter(self._outbox.id)
-        memory = Memory()
         # Rows of other topics were written under other settings; they are sent where
         # they were meant to go.
         others = sorted(
@@ -223,45 +216,44 @@ class Relay:
         )
         if others:
             _log.info("topics.left_over", topics=others)
+        topics = [*self._topics, *others]
+        watch = TopicWatch(self._settings, topics, self._needs, self.statistics)
+        writer, memory = HeaderWriter(self._outbox.id), Memory()
+        groups = self._groups
+        for topic in topics:
+            is_first = topic == topics[0]
+            groups[topic] = Group(
+                topic=topic,
+                settings=self._settings,
+                outbox=self._outbox,
+                writer=writer,
+                watch=watch,
+                outage=Outage(topic, self.statistics if is_first else None),
+                statistics=self.statistics,
+                memory=memory,
+                groups=groups,
+                is_draining=self._draining,
+                dead_letter_topic=self._dead_letter_topic,
+                max_dead_letter_bytes=self._max_dead_letter_bytes,
+                wire_format=self._wire_format,
+                trace=self._trace,
+            )
+        outages = [group.outage for group in groups.values()]
+        kind: Callable[[Group], Delivery] = IdempotentDelivery
+        if self._delivery == "transactional":
+            kind = TransactionalDelivery
         async with asyncio.TaskGroup() as tasks:
             around = [
                 tasks.create_task(self._beat()),
-                tasks.create_task(self._explain_silence()),
+                tasks.create_task(explain_silence(self._settings, outages)),
                 tasks.create_task(self._commit_all()),
+                tasks.create_task(watch.run(outages[0])),
             ]
-            deliveries = []
-            for number, topic in enumerate((*self._topics, *others)):
-                watch.add([topic])
-                statistics = self.statistics if number == 0 else None
-                group = self._groups[topic] = Group(
-                    topic=topic,
-                    settings=self._settings,
-                    outbox=self._outbox,
-                    writer=writer,
-                    watch=watch,
-                    outage=Outage([topic], statistics),
-                    statistics=self.statistics,
-                    memory=memory,
-                    distribute=self._distribute,
-                    dead_letter_topic=self._dead_letter_topic,
-                    max_dead_letter_bytes=self._max_dead_letter_bytes,
-                    dead_letter_limit=self._dead_letter_limit,
-                    wire_format=self._wire_format,
-                    trace=self._trace,
-                    is_draining=self._draining,
-                )
-                delivery: Delivery = (
-                    TransactionalDelivery(group)
-                    if self._delivery == "transactional"
-                    else IdempotentDelivery(group)
-                )
-                deliveries.append(
-                    tasks.create_task(serve(group, delivery, self._ends_start))
-                )
-            around.append(
-                tasks.create_task(watch.run(self._groups[self._topics[0]].outage))
-            )
-            await asyncio.wait(deliveries)
+            serving = [
+                tasks.create_task(serve(group, kind(group), self._ends_start))
+                for group in groups.values()
+            ]
+            await asyncio.wait(serving)
             for task in around:
                 task.cancel()
 
@@ -279,23 +271,16 @@ class Relay:
             self._is_woken = False
             began = time.monotonic()
             has_work = self._outbox.has_work
-            self._distribute(self._outbox.commit())
-            self.statistics.last_beat = time.monotonic()
-            if self._outbox.is_stuck or self.statistics.last_beat - began > 1:
-                await asyncio.sleep(_FULL_SECONDS if self._outbox.is_stuck else 0)
+            distribute(self._groups, self._outbox.commit())
+            now = self.statistics.last_beat = time.monotonic()
+            if self._outbox.is_stuck:
+                await asyncio.sleep(_FULL_SECONDS)
             elif has_work and self._outbox.has_work:
                 # More than a transaction takes: what lingers has lingered.
                 self._work.set()
                 await asyncio.sleep(0)
-            elif has_work and linger:
-                await asyncio.sleep(linger)
-
-    def _distribute(self, placed: Sequence[Placed]) -> None:
-        for topic, number, rows in placed:
-            group = self._groups.get(topic)
-            # One that isn't open reads its rows from the outbox later.
-            if group is not None and (queue := group.queues.get(number)):
-                queue.committed(rows)
+            elif has_work:
+                await asyncio.sleep(max(began + linger - now, 0))
 
     async def _beat(self) -> None:
         due = time.monotonic()
@@ -306,23 +291,6 @@ class Relay:
                 group.outage.look()
             due = time.monotonic() + _BEAT_SECONDS
             await asyncio.sleep(_BEAT_SECONDS)
-
-    async def _explain_silence(self) -> None:
-        """Find out why Kafka doesn't answer; aiokafka tries again without a word."""
-        while True:
-            await asyncio.sleep(_BEAT_SECONDS)
-            outages = [group.outage for group in self._groups.values()]
-            if not any(outage.is_silent for outage in outages):
-                continue
-            reason: KafkaError | None
-            try:
-                reason = await diagnose(self._settings)
-            except ConfigError as error:
-                reason = KafkaUnreachableError(str(error))
-            if reason is not None:
-                for outage in outages:
-                    outage.explain(reason)
-            await asyncio.sleep(_DIAGNOSE_SECONDS)
 
     def _ends_start(self, begun: float, error: BridgeError) -> bool:
         """
@@ -343,10 +311,6 @@ class Relay:
         waited_seconds = time.monotonic() - begun
         is_over = waited_seconds >= self._settings.start_timeout_seconds
         return not (self.statistics.ever_connected and is_over)
-
-    def _dead_letter_limit(self) -> int | None:
-        group = self._groups.get(self._dead_letter_topic or "")
-        return None if group is None else group.limit
 
     def _begin_draining(self) -> None:
         self._draining.set()

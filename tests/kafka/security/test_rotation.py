@@ -18,7 +18,7 @@ import structlog
 import trio
 
 from bridge.kafka import tokens
-from bridge.kafka.relay import outage, silence
+from bridge.kafka.relay import outage
 from bridge.settings import KafkaSettings, Secret
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
@@ -91,8 +91,8 @@ class Mounted:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a silence looked into at once, instead of after some seconds."""
     monkeypatch.setattr(outage, "SILENT_SECONDS", 0.3)
-    monkeypatch.setattr(silence, "LOOK_SECONDS", 0.1)
-    monkeypatch.setattr(silence, "KNOCK_PAUSE_SECONDS", 0.5)
+    monkeypatch.setattr(outage, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(outage, "DIAGNOSE_SECONDS", 0.5)
     monkeypatch.setattr(tokens, "PAUSE_SECONDS", 0.5)
 
 
