@@ -13,7 +13,8 @@ import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Literal, TypeVar, cast
+from functools import partial
+from typing import Literal, TypeVar
 
 import structlog
 import trio
@@ -26,7 +27,7 @@ from bridge.errors import (
 )
 from bridge.events.dead_letter import DEFAULT_MAX_BYTES
 from bridge.kafka.headers import HeaderWriter
-from bridge.kafka.loop import ClosingLoop
+from bridge.kafka.loop import run
 from bridge.kafka.producer import keep_track_of_tasks
 from bridge.kafka.relay.epoch import (
     Delivery,
@@ -105,13 +106,8 @@ class Relay:
         self._settings = settings
         self._topics = topics
         self._outbox = outbox
-        self._dead_letter_topic = dead_letter_topic
-        self._max_dead_letter_bytes = max_dead_letter_bytes
         self._gap_topic = gap_topic
-        self._delivery = delivery
-        self._wire_format = wire_format
         self._needs = needs
-        self._trace = trace
         self.statistics = RelayStatistics()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
@@ -119,6 +115,23 @@ class Relay:
         self._is_woken = self._is_aborted = self._drains = False
         self._draining = asyncio.Event()
         self._groups: dict[str, Group] = {}
+        self._group = partial(
+            Group,
+            settings=settings,
+            outbox=outbox,
+            writer=HeaderWriter(outbox.id),
+            statistics=self.statistics,
+            memory=Memory(),
+            groups=self._groups,
+            is_draining=self._draining,
+            dead_letter_topic=dead_letter_topic,
+            max_dead_letter_bytes=max_dead_letter_bytes,
+            wire_format=wire_format,
+            trace=trace,
+        )
+        self._deliver: Callable[[Group], Delivery] = IdempotentDelivery
+        if delivery == "transactional":
+            self._deliver = TransactionalDelivery
 
     # -- The trio thread ------------------------------------------------------
 
@@ -168,12 +181,7 @@ class Relay:
 
     def _run_loop(self) -> None:
         try:
-            with asyncio.Runner(loop_factory=ClosingLoop) as runner:
-                try:
-                    runner.run(self.work())
-                finally:
-                    loop = cast("ClosingLoop", runner.get_loop())
-                    runner.run(loop.abort_connections())
+            run(self.work)
         except asyncio.CancelledError:
             pass
         except BaseExceptionGroup as group:
@@ -202,7 +210,7 @@ class Relay:
         self._loop = loop = asyncio.get_running_loop()
         keep_track_of_tasks(loop)
         self._outbox.wake = self._wake
-        # Asked before there was a loop to tell.
+        # Asked for before there was a loop.
         if self._is_aborted:
             return
         if self._drains:
@@ -218,30 +226,12 @@ class Relay:
             _log.info("topics.left_over", topics=others)
         topics = [*self._topics, *others]
         watch = TopicWatch(self._settings, topics, self._needs, self.statistics)
-        writer, memory = HeaderWriter(self._outbox.id), Memory()
-        groups = self._groups
         for topic in topics:
-            is_first = topic == topics[0]
-            groups[topic] = Group(
-                topic=topic,
-                settings=self._settings,
-                outbox=self._outbox,
-                writer=writer,
-                watch=watch,
-                outage=Outage(topic, self.statistics if is_first else None),
-                statistics=self.statistics,
-                memory=memory,
-                groups=groups,
-                is_draining=self._draining,
-                dead_letter_topic=self._dead_letter_topic,
-                max_dead_letter_bytes=self._max_dead_letter_bytes,
-                wire_format=self._wire_format,
-                trace=self._trace,
-            )
-        outages = [group.outage for group in groups.values()]
-        kind: Callable[[Group], Delivery] = IdempotentDelivery
-        if self._delivery == "transactional":
-            kind = TransactionalDelivery
+            statistics = self.statistics if topic == topics[0] else None
+            outage = Outage(topic, statistics)
+            self._groups[topic] = self._group(topic=topic, watch=watch, outage=outage)
+        groups = [*self._groups.values()]
+        outages = [group.outage for group in groups]
         async with asyncio.TaskGroup() as tasks:
             around = [
                 tasks.create_task(self._beat()),
@@ -250,8 +240,8 @@ class Relay:
                 tasks.create_task(watch.run(outages[0])),
             ]
             serving = [
-                tasks.create_task(serve(group, kind(group), self._ends_start))
-                for group in groups.values()
+                tasks.create_task(serve(group, self._deliver(group), self._ends_start))
+                for group in groups
             ]
             await asyncio.wait(serving)
             for task in around:
