@@ -192,25 +192,7 @@ class Memory:
 
 
 class PartitionQueue:
-    """
-    What waits for one partition, during one epoch.
-
-    Args:
-        outbox: Where the rows are.
-        state: What it knows of the partition.
-        found: Offset by ce_id of rows that the log has already.
-        batch_bytes: Keys and values of one batch.
-        memory: What all partitions share.
-        resumed: Counts rows that were found in the log, by topic.
-        leader: The node of whose log this is known.
-
-    Attributes:
-        key: Topic and partition.
-        cursor: The last row that is in the log, or passed over.
-        last_offset: Where the last acknowledged row is in the log.
-        resent_until: Rows up to it were in the log once, which lost them.
-        wake: Set when there are rows.
-    """
+    """What waits for one partition, during one epoch."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - what the outbox and the log know of it
         self,
@@ -223,20 +205,26 @@ class PartitionQueue:
         leader: int,
     ) -> None:
         self._outbox = outbox
+        # Offset by ce_id of rows that the log has already; and counts those, by topic.
         self._found = found
+        self._resumed = resumed
         self._memory = memory
         self._rows: deque[StoredRecord] = deque()
         # Whether the outbox has rows behind those in memory.
         self._is_behind = state.waiting > 0
-        self._resumed = resumed
+        # The node of whose log this is known.
         self._leader = leader
-        self.batch_bytes = batch_bytes
-        self.wake = asyncio.Event()
         self.key = state.topic, state.partition
+        self.batch_bytes = batch_bytes
+        # Set when there are rows.
+        self.wake = asyncio.Event()
+        # The last row that is in the log, or passed over.
         self.cursor = state.acknowledged_sequence
-        # Where no row is known to be there, it is where the next one may be.
+        # Where the last acknowledged row is in the log. Where none is known to be
+        # there, it is before where the next one may be.
         at = 0 if state.resume_offset is None else state.resume_offset
-        self.last_offset = at if state.resume_ce_id is not None else at - 1
+        self._last_offset = at if state.resume_ce_id is not None else at - 1
+        # Rows up to it were in the log once, which lost them.
         self.resent_until = state.resent_sequence
 
     def committed(self, rows: Sequence[StoredRecord]) -> None:
@@ -285,7 +273,7 @@ class PartitionQueue:
             self._rows.popleft()
         self._memory.change(rows, -1)
         self.cursor = rows[-1].sequence
-        self.last_offset = base_offset + len(rows) - 1
+        self._last_offset = base_offset + len(rows) - 1
         self._outbox.acknowledge(
             *self.key, rows[0].sequence, self.cursor, base_offset, size_bytes
         )
@@ -297,7 +285,7 @@ class PartitionQueue:
         Raises:
             EpochEndedError: That log was truncated, or may have been.
         """
-        if base_offset <= self.last_offset:
+        if base_offset <= self._last_offset:
             raise EpochEndedError("a partition's log was truncated")
         if leader not in {None, self._leader}:
             # The new one may lack what the one before acknowledged. These rows are
