@@ -78,32 +78,20 @@ def keep_track_of_tasks(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class Sent(msgspec.Struct):
-    """
-    A batch on its way.
-
-    Attributes:
-        rows: Its records, in order.
-        size_bytes: Bytes of their keys and values.
-        answer: Gets what the broker answers.
-        began_ns: When it was handed over, nanoseconds since the epoch.
-    """
+    """A batch on its way, and the bytes of its keys and values."""
 
     rows: Sequence[StoredRecord]
     size_bytes: int
     answer: asyncio.Future[Any]
+    # When it was handed over, nanoseconds since the epoch.
     began_ns: int
 
 
 class Producer:
     """
-    A producer with `acks=all`, idempotent or transactional.
+    A producer with `acks=all`: idempotent, or transactional if it has such an id.
 
-    Args:
-        settings: How to reach Kafka, and the sizes and times.
-        writer: Writes the headers.
-        transactional_id: Its transactional id; None for an idempotent one.
-        id_prefix: How all such ids of this outbox begin, for the error that says what
-            to grant.
+    How all such ids of this outbox begin is for the error that says what to grant.
     """
 
     def __init__(
@@ -184,15 +172,10 @@ class Producer:
         prefix: bytes = b"",
     ) -> Sent:
         """
-        Send as many rows as fit one batch, in order.
+        Send as many rows as fit one batch, in order; the first is always sent.
 
-        Args:
-            topic: The topic.
-            partition: The partition.
-            rows: At least one; the first is always sent.
-            max_bytes: Add no row that makes keys and values larger.
-            resent_until: Rows up to this sequence are marked as resent.
-            prefix: Is written before each value, and counts into the batch's bytes.
+        The bytes are those of keys and values, with the prefix that is written before
+        each value. Rows up to `resent_until` are marked as resent.
 
         Raises:
             ClientError: aiokafka didn't take the batch.
@@ -252,17 +235,12 @@ class Producer:
         return offset
 
     async def begin(self) -> None:
-        """
-        Begin a transaction.
-
-        Raises:
-            ClientError: The producer can't be used any more.
-        """
+        """Begin a transaction; `ClientError` if the producer can't be used any more."""
         await self._transact(self._client.begin_transaction())
 
     async def commit(self) -> None:
         """
-        Commit the transaction; unless it returns, it may be committed or not.
+        Commit the transaction; where it fails, it may be committed or not.
 
         Raises:
             ClientError: The producer can't be used any more, or was fenced.

@@ -23,7 +23,7 @@ from unittest import mock
 
 from bridge.errors import KafkaUnreachableError
 from bridge.kafka.headers import HeaderWriter
-from bridge.kafka.relay import epoch, hanging, idempotent, topic_watch, transactional
+from bridge.kafka.relay import epoch, idempotent, topic_watch, transactional
 from bridge.kafka.topics import LookedUp, TopicFacts
 from bridge.settings import KafkaSettings
 from tests.models.model_client import ModelLog, ModelProducer
@@ -213,7 +213,7 @@ class ModelBroker:
             mock.patch.object(topic_watch, "look_up", self._look_up),
             *(
                 mock.patch.object(module, "open_log", self._open_log)
-                for module in (epoch, hanging)
+                for module in (epoch, transactional)
             ),
         ]
 

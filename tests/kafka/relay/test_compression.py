@@ -76,7 +76,7 @@ async def test_a_refused_record_is_found_in_a_compressed_batch(
         running.offer(topic.name, range(102, 200), size_bytes=100)
         await running.committed(200)
         await running.nothing_waits()
-        assert running.relay.statistics.refused == {topic.name: 2}
+        assert running.counted("refused") == {topic.name: 2}
     assert numbers_of(await read_back(topic, topic.dead_letter)) == [100, 101]
     kept = sorted(numbers_of(await read_back(topic)))
     assert kept == [*range(100), *range(102, 200)]

@@ -115,7 +115,7 @@ async def test_another_leader_has_the_log_read_again(
             monkeypatch.setattr(Producer, "leader", lead)
             await feed(running, topic, 100, first=100)
             await running.all_sent(topic.name, 200)
-            assert running.relay.statistics.resent == {}
+            assert running.counted("resent") == {}
     told = [line["reason"] for line in lines if line["event"] == "partitions.reopen"]
     assert told == ["a partition's leader has changed"]
     check_topic(await read_back(topic), range(200))

@@ -48,7 +48,7 @@ async def settled(running: Rig, stage: Stage) -> None:
         await read_back(stage.topic), kept=KEPT, lost=LOST, later=LATER
     )
     # Marked as well is what was sent before the loss was noticed.
-    assert running.relay.statistics.resent == {stage.topic.name: len(LOST)}
+    assert running.counted("resent") == {stage.topic.name: len(LOST)}
     assert marked >= len(LOST)
     assert running.errors == []
 
@@ -80,7 +80,7 @@ async def it_runs_on(stage: Stage, *, anew: bool, others: bool) -> None:
         if others:
             await overwrite(stage)
         await feed(running, topic, len(LATER), first=LATER[0])
-        await until(lambda: running.relay.statistics.resent)
+        await until(lambda: running.counted("resent"))
         await settled(running, stage)
 
 
@@ -95,7 +95,7 @@ async def it_is_down(stage: Stage, *, others: bool) -> None:
         await overwrite(stage)
     async with rig(settings, [topic.name], stage.folder) as running:
         await opened(running)
-        assert running.relay.statistics.resent == {topic.name: len(LOST)}
+        assert running.counted("resent") == {topic.name: len(LOST)}
         await feed(running, topic, len(LATER), first=LATER[0])
         await settled(running, stage)
 
@@ -121,7 +121,7 @@ async def it_crashes_again_and_again(stage: Stage) -> None:
         await running.committed(len(later))
         await running.nothing_waits()
         # It was found once; no later start takes what is resent for lost again.
-        assert running.relay.statistics.resent == {}
+        assert running.counted("resent") == {}
     marked = check_resent(await read_back(topic), kept=KEPT, lost=lost, later=later)
     assert marked == len(lost)
 

@@ -34,8 +34,8 @@ def test_an_hour_of_twelve_failing_lanes_is_a_line_a_minute(
 ) -> None:
     """Lanes that fail alike every ten seconds are told once a minute, and the end."""
     clock = Clock()
-    outage = Outage(["jobs", "jobs.dlq"], None, clock)
-    lanes = [(topic, number) for topic in ("jobs", "jobs.dlq") for number in range(6)]
+    outage = Outage("jobs", None, clock)
+    lanes = [("jobs", number) for number in range(12)]
     for _ in range(360):
         for lane in lanes:
             outage.failed("kafka.unavailable", OSError("refused"), lane)
@@ -53,7 +53,7 @@ def test_an_hour_of_twelve_failing_lanes_is_a_line_a_minute(
     assert lines[-1] == {
         "event": "kafka.works_again",
         "log_level": "info",
-        "topics": ["jobs", "jobs.dlq"],
+        "topic": "jobs",
         "after_seconds": 3_600.0,
     }
 
@@ -61,7 +61,7 @@ def test_an_hour_of_twelve_failing_lanes_is_a_line_a_minute(
 def test_silence_shows_while_something_waits() -> None:
     """More than five seconds without an answer is no connection; an answer is."""
     clock, statistics = Clock(), RelayStatistics()
-    outage = Outage(["jobs"], statistics, clock)
+    outage = Outage("jobs", statistics, clock)
     outage.worked()
     clock.now += 3_600
     outage.look()

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from bridge.events.record import StoredRecord
-from bridge.kafka.relay.statistics import RelayStatistics, delivered
+from bridge.kafka.relay.statistics import RelayStatistics
 from tests.kafka.relay.relaying import ENVELOPE
 
 
@@ -38,7 +38,7 @@ def _buckets(statistics: RelayStatistics, topic: str) -> dict[float, int]:
 
 def test_each_record_is_as_old_as_its_reading(statistics: RelayStatistics) -> None:
     """Records of one read count together, those of others by their own time."""
-    delivered(statistics, "jobs", _rows(7200, 3, 3, 3, 0.004), 0)
+    statistics.delivered("jobs", _rows(7200, 3, 3, 3, 0.004), 0)
     assert _buckets(statistics, "jobs") == {21_600.0: 1, 5.0: 3, 0.005: 1}
     assert statistics.delivery_durations["jobs"].sum == pytest.approx(7209.004)
     assert statistics.published == {"jobs": 5}
@@ -46,7 +46,7 @@ def test_each_record_is_as_old_as_its_reading(statistics: RelayStatistics) -> No
 
 def test_what_is_sent_again_was_counted_before(statistics: RelayStatistics) -> None:
     """A row that a log has lost took its time once; it is published twice."""
-    delivered(statistics, "jobs", _rows(50, 50, 3), 2)
+    statistics.delivered("jobs", _rows(50, 50, 3), 2)
     assert _buckets(statistics, "jobs") == {5.0: 1}
     assert statistics.published == {"jobs": 3}
 
@@ -55,7 +55,7 @@ def test_clock_that_was_set_back_makes_no_nonsense(
     statistics: RelayStatistics,
 ) -> None:
     """A record of the future took no time."""
-    delivered(statistics, "jobs", _rows(-60), 0)
+    statistics.delivered("jobs", _rows(-60), 0)
     assert _buckets(statistics, "jobs") == {0.001: 1}
     assert statistics.delivery_durations["jobs"].sum == 0
 
