@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
 import contextvars
+import math
 import time
 import weakref
 from collections.abc import Coroutine, Generator, Sequence
@@ -40,6 +41,10 @@ _END_SECONDS: Final = 1.0
 # aiokafka drops a batch after the request timeout; one without an answer so much later
 # never gets one (aiokafka issues 1018, 1101).
 _GRACE_SECONDS: Final = 10.0
+
+# While it knows no leader for a batch, aiokafka asks for one again and again without a
+# pause: 1,000 connects a second where brokers refuse them. So that is looked for.
+_LEADER_SECONDS: Final = 0.2
 
 # Whose tasks the running code makes: see `keep_track_of_tasks`.
 _OWNER: contextvars.ContextVar[weakref.WeakSet[asyncio.Task[Any]] | None]
@@ -106,6 +111,8 @@ class Producer:
         self._writer = writer
         self._id_prefix = id_prefix
         self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        # Where batches without an answer go to: at most one for each partition.
+        self._unanswered: set[tuple[str, int]] = set()
         codec = settings.compression
         self._client = AIOKafkaProducer(
             **client_arguments(settings),
@@ -209,6 +216,9 @@ class Producer:
         except AssertionError as error:
             # It asserts that the partition is there.
             raise ClientError(f"{topic}-{partition} can't be written to") from error
+        place = topic, partition
+        self._unanswered.add(place)
+        answer.add_done_callback(lambda _: self._unanswered.discard(place))
         return Sent(rows[:count], size, answer, began_ns)
 
     async def base_offset(self, sent: Sent) -> int:
@@ -217,17 +227,23 @@ class Producer:
 
         Raises:
             BatchRefusedError: The broker refuses it for what is in it.
-            ClientError: It failed; it may be in the log all the same.
+            ClientError: It failed, or a partition has no leader; it may be in the log
+                all the same.
             TimeoutError: No answer came.
         """
         patience = self._settings.request_timeout_seconds + _GRACE_SECONDS
+        for _ in range(math.ceil(patience / _LEADER_SECONDS)):
+            await asyncio.wait([sent.answer], timeout=_LEADER_SECONDS)
+            if sent.answer.done():
+                break
+            if any(self.leader(*place) is None for place in self._unanswered):
+                raise errors.LeaderNotAvailableError(f"after {_LEADER_SECONDS:g} s")
+        else:
+            raise TimeoutError(f"no answer for {patience:g} s")
         try:
-            async with asyncio.timeout(patience):
-                metadata = await asyncio.shield(sent.answer)
+            metadata = sent.answer.result()
         except REFUSALS as error:
             raise BatchRefusedError(error) from error
-        except TimeoutError as error:
-            raise TimeoutError(f"no answer for {patience:g} s") from error
         offset: int = metadata.offset
         if offset < 0:
             # DUPLICATE_SEQUENCE_NUMBER (46) acknowledges without an offset.

@@ -10,12 +10,7 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - what is tested runs on asyncio
 from collections import deque
-from collections.abc import (
-    AsyncIterator,
-    Iterable,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -27,13 +22,7 @@ from bridge.kafka.relay import epoch, idempotent, topic_watch, transactional
 from bridge.kafka.topics import LookedUp, TopicFacts
 from bridge.settings import KafkaSettings
 from tests.models.model_client import ModelLog, ModelProducer
-from tests.models.model_log import (
-    ANSWER_SECONDS,
-    CommitFault,
-    Fault,
-    Log,
-    Written,
-)
+from tests.models.model_log import ANSWER_SECONDS, CommitFault, Fault, Log, Written
 
 
 __all__ = ["ModelBroker"]

@@ -26,9 +26,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from bridge.contract import text_of
 from bridge.errors import (
     ExitCode,
-    KafkaError,
     RegistryUnknownSchemaError,
-    RegistryUnreachableError,
 )
 from bridge.events.record import Record
 from bridge.registry import SchemaRegistry, TopicSchema

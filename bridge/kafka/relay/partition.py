@@ -246,15 +246,10 @@ class PartitionQueue:
             row = self._rows[0]
             offset = self._found.pop(row.ce_id, None)
             if offset is None:
-                break
+                # None behind it was found either: see `Rows.open_partition`.
+                return list(islice(self._rows, max_rows))
             self.acknowledge([row], offset, len(row.value))
             self._resumed[self.key[0]] += 1
-        rows = list(islice(self._rows, max_rows))
-        if self._found:
-            for index, row in enumerate(rows):
-                if row.ce_id in self._found:
-                    return rows[:index]
-        return rows
 
     def _read(self) -> None:
         rows = self._outbox.read(
