@@ -15,7 +15,6 @@ from collections.abc import (
     AsyncIterator,
     Callable,
     Collection,
-    Coroutine,
     Iterable,
     Mapping,
     Sequence,
@@ -34,122 +33,39 @@ from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
 )
 
 from bridge.errors import KafkaError, KafkaUnreachableError
-from bridge.kafka.connection import (
-    client_arguments,
-    read_error,
-    start_client,
-    topic_missing,
-)
-from bridge.kafka.offsets import (
+from bridge.kafka.connection import connected, consuming, read_error, silence
+from bridge.kafka.probe import failed_start
+from bridge.kafka.requests import (
     CONSUMER,
     DEBUGGER,
     EARLIEST,
     LATEST,
     ask_offsets,
     held_offsets,
+    topic_ids,
 )
-from bridge.kafka.probe import failed_start
-from bridge.kafka.requests import topic_ids
 from bridge.settings import KafkaSettings
 
 
 __all__ = [
     "Bounds",
     "Log",
-    "connected",
-    "consuming",
     "open_log",
-    "partitions_of",
-    "silence",
     "translated",
 ]
 
 log = structlog.get_logger("bridge.kafka")
 
-# What a broker may send at once, and of one partition; a larger batch comes alone.
-FETCH_BYTES = 8 * 1024 * 1024
-PARTITION_BYTES = 2 * 1024 * 1024
 # Records that are made at once. Of 200 each is still in the processor's cache when it
 # is used: a proof reads 150,000 a second, and 70,000 with 400.
 RUN_RECORDS = 200
 # One fetch answers at the latest after this, so that an empty end is seen soon.
 _FETCH_WAIT_MS = 100
-# Longer than a full fetch takes over 5 Mbit/s; a hung broker is left after it.
-_REQUEST_TIMEOUT_SECONDS = 20.0
 # Answers in a row without a record, though the offsets exist: nothing is there.
 _EMPTY_ANSWERS = 2
 # How often it is looked whether replicas have come after; they do so within
 # milliseconds, or when a broker is back.
 _REPLICATION_LOOK_SECONDS = 0.2
-# Closing connections is local work; a stuck one is left to the loop's end.
-_CLOSE_SECONDS = 1.0
-# A cancelled fetch needs a few rounds of the loop to end.
-_UNSUBSCRIBE_SECONDS = 0.01
-
-
-# -- Clients ------------------------------------------------------------------
-
-
-def _timing(settings: KafkaSettings) -> dict[str, Any]:
-    return {
-        "request_timeout_ms": int(_REQUEST_TIMEOUT_SECONDS * 1000),
-        "retry_backoff_ms": int(settings.retry_backoff_seconds * 1000),
-    }
-
-
-@asynccontextmanager
-async def connected(
-    settings: KafkaSettings, **options: Any
-) -> AsyncIterator[AIOKafkaClient]:
-    """Connect what asks brokers; the caller has the deadline."""
-    client = AIOKafkaClient(
-        **{**client_arguments(settings), **_timing(settings), **options}
-    )
-    try:
-        await start_client(client.bootstrap)
-        yield client
-    finally:
-        await _ended(client.close())
-
-
-@asynccontextmanager
-async def consuming(
-    settings: KafkaSettings, isolation_level: str, **options: Any
-) -> AsyncIterator[AIOKafkaConsumer]:
-    """Start a consumer without group or partitions; the caller has the deadline."""
-    consumer = AIOKafkaConsumer(
-        **client_arguments(settings),
-        **_timing(settings),
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        isolation_level=isolation_level,
-        fetch_max_bytes=FETCH_BYTES,
-        max_partition_fetch_bytes=PARTITION_BYTES,
-        **options,
-    )
-    try:
-        await start_client(consumer.start)
-        yield consumer
-    finally:
-        await _ended(_stop(consumer))
-
-
-async def _stop(consumer: AIOKafkaConsumer) -> None:
-    consumer.unsubscribe()
-    await asyncio.sleep(_UNSUBSCRIBE_SECONDS)
-    await consumer.stop()
-
-
-async def _ended(ending: Coroutine[Any, Any, None]) -> None:
-    """End a client within its deadline, also one that never started."""
-    # A task of its own, so that a cancellation of the caller's doesn't leave it half
-    # closed.
-    task = asyncio.ensure_future(ending)
-    await asyncio.wait([task], timeout=_CLOSE_SECONDS)
-    if task.done() and not task.cancelled():
-        task.exception()
-    task.cancel()
 
 
 @asynccontextmanager
@@ -161,41 +77,8 @@ async def translated(
         yield
     except errors.KafkaConnectionError as error:
         raise await failed_start(settings) from error
-    except errors.CorruptRecordException as error:
-        raise KafkaError(
-            f"A record batch of {', '.join(topics)} has a wrong checksum ({error}). "
-            "The broker's disk or the way to it has damaged it."
-        ) from error
     except (TimeoutError, UnicodeError, errors.KafkaError) as error:
         raise read_error(settings, topics, error) from error
-
-
-def silence(settings: KafkaSettings, topic: str, seconds: float) -> KafkaError:
-    """Make the error for brokers that give nothing where something must be."""
-    return KafkaUnreachableError(
-        f"Kafka at {settings.bootstrap_servers} has given nothing of {topic} for "
-        f"{seconds:.0f} s, though more is there. Look at the brokers."
-    )
-
-
-async def partitions_of(
-    settings: KafkaSettings, client: AIOKafkaClient, topics: Collection[str]
-) -> list[TopicPartition]:
-    """Look up the partitions of topics; one that is missing is an error."""
-    # All are asked for: a broker may make one that is asked for by name.
-    cluster = await client.fetch_all_metadata()
-    missing = [topic for topic in topics if not cluster.partitions_for_topic(topic)]
-    if missing:
-        raise topic_missing(settings, missing, cluster.topics())
-    await client.set_topics(topics)
-    return [
-        TopicPartition(topic, number)
-        for topic in topics
-        for number in sorted(cluster.partitions_for_topic(topic))
-    ]
-
-
-# -- A topic's log ------------------------------------------------------------
 
 
 class Bounds(msgspec.Struct, frozen=True):

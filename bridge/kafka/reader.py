@@ -26,11 +26,16 @@ from aiokafka import (  # noqa: TID251 - as above
 )
 
 from bridge.errors import KafkaError, KafkaRefusedError
-from bridge.kafka.connection import topic_missing
+from bridge.kafka.connection import (
+    connected,
+    consuming,
+    partitions_of,
+    topic_missing,
+)
 from bridge.kafka.handover import Handover
-from bridge.kafka.log import connected, consuming, partitions_of, translated
+from bridge.kafka.log import translated
 from bridge.kafka.loop import LoopThread
-from bridge.kafka.offsets import EARLIEST, LATEST, ask_offsets
+from bridge.kafka.requests import EARLIEST, LATEST, ask_offsets
 from bridge.settings import KafkaSettings
 
 

@@ -15,10 +15,11 @@ from typing import TypeAlias
 import msgspec
 import trio
 
+from bridge.kafka.connection import partitions_of
 from bridge.kafka.handover import Handover
-from bridge.kafka.log import Bounds, Log, partitions_of, translated
+from bridge.kafka.log import Bounds, Log, translated
 from bridge.kafka.loop import LoopThread
-from bridge.kafka.offsets import EARLIEST, LATEST, may_be_compacted
+from bridge.kafka.requests import EARLIEST, LATEST, may_be_compacted
 from bridge.settings import KafkaSettings
 
 

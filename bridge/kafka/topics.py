@@ -19,7 +19,6 @@ import structlog
 from aiokafka import errors  # noqa: TID251 - this room speaks to aiokafka
 from aiokafka.protocol.admin import (  # noqa: TID251 - as above
     CreateTopicsRequest,
-    DescribeConfigsRequest,
 )
 from aiokafka.protocol.transaction import (  # noqa: TID251 - as above
     InitProducerIdRequest,
@@ -28,8 +27,8 @@ from aiokafka.protocol.transaction import (  # noqa: TID251 - as above
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka.answers import no_producer
 from bridge.kafka.connection import unreachable
-from bridge.kafka.probe import connected
-from bridge.kafka.requests import describe_topics, lacking
+from bridge.kafka.probe import asking
+from bridge.kafka.requests import describe_topics, lacking, topic_configs
 from bridge.settings import KafkaSettings, Settings
 
 
@@ -192,8 +191,6 @@ _FORBIDDEN: Final = frozenset({29, 31})
 _EXISTS: Final = 36
 _BAD_TIMEOUT: Final = 50
 
-_TOPIC_RESOURCE: Final = 2
-
 _READ_CONFIGS: Final = (
     "cleanup.policy",
     "compression.type",
@@ -315,7 +312,7 @@ async def look_up(
         KafkaRefusedError: The brokers refuse this user.
         ConfigError: A certificate or key can't be used.
     """
-    async with connected(settings) as client:
+    async with asking(settings) as client:
         return await _look_up(client, settings, names, creations or {})
 
 
@@ -348,7 +345,7 @@ async def survey(
 async def _survey(
     settings: KafkaSettings, all_needs: Mapping[str, TopicNeeds], id_prefix: str | None
 ) -> tuple[LookedUp, Rights]:
-    async with connected(settings) as client:
+    async with asking(settings) as client:
         found = await _look_up(client, settings, list(all_needs), {})
         wanted = found.missing if settings.create_topics else ()
         creations = [creation(name, all_needs, settings) for name in wanted]
@@ -385,10 +382,8 @@ async def _look_up(
         ):
             break
         await asyncio.sleep(SETTLE_SECONDS)
-    configs = await _configs(
-        client,
-        [name for name, topic in described.items() if topic.error_code == _NONE],
-    )
+    there = [name for name, topic in described.items() if topic.error_code == _NONE]
+    configs = await topic_configs(client, there, _READ_CONFIGS)
     facts, absent = {}, []
     for name, topic in described.items():
         if name in problems:
@@ -411,19 +406,6 @@ async def _look_up(
                 lacking(topic.operations, _WISHED),
             )
     return LookedUp(facts, tuple(absent), problems)
-
-
-async def _configs(client: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Give what may be read of the topics' configurations, by topic."""
-    if not names:
-        return {}
-    asked = [(_TOPIC_RESOURCE, name, list(_READ_CONFIGS)) for name in names]
-    answer = await client.send(client.get_random_node(), DescribeConfigsRequest(asked))
-    return {
-        name: {entry[0]: entry[1] for entry in entries}
-        for code, _, _, name, entries in answer.resources
-        if code == _NONE
-    }
 
 
 async def _create(

@@ -25,9 +25,9 @@ from bridge.errors import ConfigError, KafkaError, KafkaUnreachableError
 from bridge.kafka.answers import ClientError
 from bridge.kafka.headers import own_identity
 from bridge.kafka.log import Bounds, open_log
-from bridge.kafka.offsets import commit_empty
 from bridge.kafka.relay.group import Group
 from bridge.kafka.relay.partition import EpochEndedError
+from bridge.kafka.requests import commit_empty
 
 
 __all__ = ["HangingTransactions"]
