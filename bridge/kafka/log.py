@@ -93,9 +93,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def open_log(
-    settings: KafkaSettings, topic: str, *, held_seconds: float | None = None
-) -> AsyncIterator[Log]:
+async def open_log(settings: KafkaSettings, topic: str) -> AsyncIterator[Log]:
     """
     Open a topic, which must exist, for the relay; what goes wrong inside may pass.
 
@@ -106,9 +104,7 @@ async def open_log(
     """
     patience = settings.start_timeout_seconds
     try:
-        async with Log(
-            settings, topic, patience, held_seconds, needs_leaders=True
-        ) as opened:
+        async with Log(settings, topic, patience, needs_leaders=True) as opened:
             async with asyncio.timeout(patience):
                 await opened.client.set_topics([topic])
             yield opened
@@ -126,9 +122,8 @@ class Log:
     """
     A topic's log, open for reading inside its `async with`, by one task.
 
-    Where something must come it is waited for `patience_seconds`, and for the end of an
-    open transaction `held_seconds`, or the patience if that is shorter. A leader that
-    is away is not waited for if the log `needs_leaders`.
+    Where something must come it is waited for `patience_seconds`. A leader that is away
+    is not waited for if the log `needs_leaders`.
     """
 
     client: AIOKafkaClient
@@ -138,7 +133,6 @@ class Log:
         settings: KafkaSettings,
         topic: str,
         patience_seconds: float,
-        held_seconds: float | None = None,
         *,
         needs_leaders: bool = False,
     ) -> None:
@@ -146,8 +140,6 @@ class Log:
         self._needs_leaders = needs_leaders
         self._topic = topic
         self._patience_seconds = patience_seconds
-        held = patience_seconds if held_seconds is None else held_seconds
-        self._held_seconds = min(patience_seconds, held)
         self._consumers: dict[str, AIOKafkaConsumer] = {}
         self._stack = AsyncExitStack()
 
@@ -321,10 +313,11 @@ class Log:
         left: Mapping[TopicPartition, int],
         waited_seconds: float,
     ) -> None:
+        if not left or waited_seconds <= self._patience_seconds:
+            return
         for lane, position in left.items():
             stable = consumer.last_stable_offset(lane)
-            is_held = stable is not None and 0 <= stable <= position
-            if is_held and waited_seconds > self._held_seconds:
+            if stable is not None and 0 <= stable <= position:
                 raise KafkaUnreachableError(
                     f"somebody's open transaction holds {lane.topic} partition"
                     f" {lane.partition} at offset {stable}: what stands behind it can't"
@@ -332,8 +325,7 @@ class Log:
                     " the bridge resumes then. One that stays for longer hangs:"
                     " kafka-transactions.sh finds it (find-hanging) and ends it (abort)"
                 )
-        if left and waited_seconds > self._patience_seconds:
-            raise silence(self._settings, self._topic, self._patience_seconds)
+        raise silence(self._settings, self._topic, self._patience_seconds)
 
 
 def _before(records: list[ConsumerRecord], end: int) -> list[ConsumerRecord]:

@@ -149,14 +149,9 @@ async def diagnose(
     """
     Find out what keeps clients from the brokers.
 
-    Args:
-        settings: What they were started with.
-        timeout_seconds: For each address; they are knocked at together.
-
-    Returns:
-        `KafkaRefusedError` where trying again changes nothing, else
-        `KafkaUnreachableError` with the reason of each address that doesn't let the
-        bridge in; None where all do.
+    That is `KafkaRefusedError` where trying again changes nothing, else
+    `KafkaUnreachableError` with the reason of each address that doesn't let the bridge
+    in; None where all do. Addresses are asked together, each within the timeout.
 
     Raises:
         ConfigError: A certificate or key can't be used any more.
@@ -200,13 +195,6 @@ async def knock(settings: KafkaSettings, host: str, port: int, seconds: float) -
     """
     Connect to an address as every client does, and ask for the brokers.
 
-    Args:
-        settings: How to speak and sign in.
-        host: Where to.
-        port: Where to.
-        seconds: How long each of the two questions may take: the one, and after a
-            failure the one for its reason.
-
     Raises:
         ConfigError: A certificate or key can't be used.
     """
@@ -214,11 +202,10 @@ async def knock(settings: KafkaSettings, host: str, port: int, seconds: float) -
         try:
             async with asyncio.timeout(seconds):
                 await token_source(settings).token()
-        except KafkaError as error:
-            return Knock(error, is_sign_in=True, is_asked=False)
-        except TimeoutError:
+        except (KafkaError, TimeoutError) as error:
             late = KafkaUnreachableError(f"no token within {seconds:g} s")
-            return Knock(late, is_sign_in=True, is_asked=False)
+            reason = error if isinstance(error, KafkaError) else late
+            return Knock(reason, is_sign_in=True, is_asked=False)
     arguments = client_arguments(settings)
     del arguments["bootstrap_servers"]
     place = _Place(settings, arguments, host, port)
