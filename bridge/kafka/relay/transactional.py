@@ -37,10 +37,10 @@ from bridge.events.record import StoredRecord
 from bridge.kafka.answers import ClientError, is_fenced
 from bridge.kafka.headers import own_identity
 from bridge.kafka.log import Bounds, Log, open_log
-from bridge.kafka.offsets import commit_empty
 from bridge.kafka.producer import Producer, Sent
 from bridge.kafka.relay.epoch import Epoch, Group
 from bridge.kafka.relay.partition import EpochEndedError, PartitionQueue
+from bridge.kafka.requests import commit_empty
 
 
 __all__ = ["TransactionalDelivery"]

@@ -10,7 +10,7 @@ import trio
 from confluent_kafka.cimpl import TopicPartition
 
 from bridge.errors import KafkaError, KafkaUnreachableError
-from bridge.kafka import log
+from bridge.kafka import connection
 from bridge.kafka import scan as scanning
 from bridge.kafka.scan import Extent, Progress, ScannedRecord, Take, scan
 from tests.conftest import Topic
@@ -76,8 +76,8 @@ async def test_records_deleted_meanwhile_are_jumped_over(
     topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scan goes on where the log begins now, and says what is gone."""
-    monkeypatch.setattr(log, "PARTITION_BYTES", 1_000)
-    monkeypatch.setattr(log, "FETCH_BYTES", 2_000)
+    monkeypatch.setattr(connection, "PARTITION_BYTES", 1_000)
+    monkeypatch.setattr(connection, "FETCH_BYTES", 2_000)
     for number in range(30):
         produce(topic, 1, first=3 * number, size_bytes=1_000)
 
@@ -99,8 +99,8 @@ async def test_a_broker_that_comes_back_is_read_on(
     own_kafka: KafkaServer, topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A restart in the middle costs time and no record."""
-    monkeypatch.setattr(log, "PARTITION_BYTES", 10_000)
-    monkeypatch.setattr(log, "FETCH_BYTES", 20_000)
+    monkeypatch.setattr(connection, "PARTITION_BYTES", 10_000)
+    monkeypatch.setattr(connection, "FETCH_BYTES", 20_000)
     for number in range(10):
         produce(topic, 60, first=60 * number, size_bytes=500)
 
@@ -117,8 +117,8 @@ async def test_a_broker_that_stays_away_ends_the_scan(
     own_kafka: KafkaServer, topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing for a minute is an error that names the address."""
-    monkeypatch.setattr(log, "PARTITION_BYTES", 1_000)
-    monkeypatch.setattr(log, "FETCH_BYTES", 1_000)
+    monkeypatch.setattr(connection, "PARTITION_BYTES", 1_000)
+    monkeypatch.setattr(connection, "FETCH_BYTES", 1_000)
     monkeypatch.setattr(scanning, "SILENT_SECONDS", 1.0)
     for number in range(6):
         produce(topic, 3, first=3 * number, size_bytes=1_000)
@@ -131,8 +131,8 @@ async def test_a_topic_made_anew_meanwhile_ends_the_scan(
     kafka: KafkaBroker, topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A log that became shorter than what was read can't be judged."""
-    monkeypatch.setattr(log, "PARTITION_BYTES", 1_000)
-    monkeypatch.setattr(log, "FETCH_BYTES", 1_000)
+    monkeypatch.setattr(connection, "PARTITION_BYTES", 1_000)
+    monkeypatch.setattr(connection, "FETCH_BYTES", 1_000)
     for number in range(10):
         produce(topic, 3, first=3 * number, size_bytes=1_000)
 
