@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from bridge.errors import AuthorizationError, ConnectError, ConnectionLostError
+from bridge.errors import ConnectionLostError
 from bridge.pusher.close_codes import (
     RULES,
     Action,
     lost,
     refused_subscription,
     rule_of,
-    unanswered,
 )
 from bridge.pusher.protocol import ServerError, SubscriptionError
 
@@ -61,32 +60,6 @@ def test_row_21_an_end_is_classified_by_its_code_or_the_error() -> None:
         ended = lost(ConnectionLostError("gone", code=close_code), error)
         assert (ended.action, ended.code) == (action, code)
         assert error is None or repr(error.message) in str(ended)
-
-
-def test_what_no_connection_comes_of_is_classified_by_its_status() -> None:
-    """Only the auth endpoint can refuse for good; a proxy answers anything."""
-    for loss, action in (
-        (AuthorizationError("401", status=401, terminal=True), Action.TERMINAL),
-        (AuthorizationError("503", status=503), Action.RETRY_LATER),
-        (ConnectError("401", status=401), Action.RETRY_LATER),
-        (ConnectError("no answer"), Action.RETRY_NOW),
-    ):
-        ended = lost(loss, None)
-        assert (ended.action, ended.code) == (action, loss.status)
-    waits = AuthorizationError("429", status=429, retry_after_seconds=7.0)
-    assert lost(waits, None).retry_after_seconds == 7.0
-
-
-def test_row_34_what_did_not_come_is_explained_by_the_error() -> None:
-    """Silence isn't a refusal."""
-    for error, action, code in (
-        # Reverb's 4009 without channel answers the pending subscription.
-        (ServerError(4009, "unauthorized"), Action.TERMINAL, 4009),
-        (ServerError(None, ""), Action.RETRY_LATER, None),
-        (None, Action.RETRY_LATER, None),
-    ):
-        ended = unanswered("no answer", error)
-        assert (ended.action, ended.code) == (action, code)
 
 
 def test_row_32_a_refused_subscription_is_classified_by_its_status() -> None:
