@@ -93,20 +93,6 @@ def test_a_signal_ends_it_while_the_pipe_is_full(
     assert child.wait(DEADLINE_SECONDS) == 0
 
 
-def test_a_closed_pipe_ends_it_quietly(
-    topic: Topic, start: Callable[[Sequence[str]], subprocess.Popen[str]]
-) -> None:
-    """As in `bridge tail | head -1`: no traceback, no message."""
-    produce(topic, *["in_progress"] * 2_000)
-    child = start(reading(topic, "tail", "--from-beginning"))
-    assert child.stdout is not None
-    assert child.stderr is not None
-    child.stdout.readline()
-    child.stdout.close()
-    assert child.wait(DEADLINE_SECONDS) == 0
-    assert child.stderr.read() == ""
-
-
 def test_a_terminal_gets_a_table_that_stays(topic: Topic) -> None:
     """The table is drawn on the alternate screen, and its last form is left."""
     produce(topic, "processing", "in_progress", "done")

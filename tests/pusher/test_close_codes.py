@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from bridge.errors import ConnectionLostError
+from bridge.errors import AuthorizationError, ConnectError, ConnectionLostError
 from bridge.pusher.close_codes import (
     RULES,
     Action,
     lost,
     refused_subscription,
     rule_of,
+    unanswered,
 )
 from bridge.pusher.protocol import ServerError, SubscriptionError
+
+
+_NO_TOKEN = AuthorizationError("401", status=401, terminal=True)
+_SLOWER = AuthorizationError("429", status=429, retry_after_seconds=7.0)
 
 
 def test_the_table_is_sorted_and_has_no_hole() -> None:
@@ -45,21 +50,30 @@ def test_every_terminal_rule_has_a_hint_that_names_a_setting() -> None:
             assert "BRIDGE_" in rule.hint
 
 
-def test_row_21_an_end_is_classified_by_its_code_or_the_error() -> None:
-    """The error's text is in the message."""
+def test_rows_21_34_an_end_is_classified_by_its_code_status_or_error() -> None:
+    """Only the auth endpoint can refuse for good without a code; silence is none."""
     full, fast = ServerError(4100, "full"), ServerError(4301, "too fast")
-    for close_code, error, action, code in (
+    hm, refused = ServerError(None, "hm"), ServerError(4009, "unauthorized")
+    for ended, action, code in (
         # Reverb ends TCP after its error: the error's code decides.
-        (None, full, Action.RETRY_LATER, 4100),
-        (1006, full, Action.RETRY_LATER, 4100),
+        (lost(ConnectionLostError("gone"), full), Action.RETRY_LATER, 4100),
+        (lost(ConnectionLostError("gone", code=1006), full), Action.RETRY_LATER, 4100),
         # Where both carry a code, the close frame's is the later word.
-        (4200, fast, Action.RETRY_NOW, 4200),
-        (None, ServerError(None, "hm"), Action.RETRY_NOW, None),
-        (4001, None, Action.TERMINAL, 4001),
+        (lost(ConnectionLostError("gone", code=4200), fast), Action.RETRY_NOW, 4200),
+        (lost(ConnectionLostError("gone"), hm), Action.RETRY_NOW, None),
+        (lost(ConnectionLostError("gone", code=4001), None), Action.TERMINAL, 4001),
+        (lost(_NO_TOKEN, None), Action.TERMINAL, 401),
+        (lost(_SLOWER, None), Action.RETRY_LATER, 429),
+        (lost(ConnectError("401", status=401), None), Action.RETRY_LATER, 401),
+        (lost(ConnectError("no answer"), None), Action.RETRY_NOW, None),
+        # Reverb's 4009 without channel answers the pending subscription.
+        (unanswered("no answer", refused), Action.TERMINAL, 4009),
+        (unanswered("no answer", hm), Action.RETRY_LATER, None),
+        (unanswered("no answer", None), Action.RETRY_LATER, None),
     ):
-        ended = lost(ConnectionLostError("gone", code=close_code), error)
-        assert (ended.action, ended.code) == (action, code)
-        assert error is None or repr(error.message) in str(ended)
+        assert (ended.action, ended.code) == (action, code), str(ended)
+    assert "'full'" in str(lost(ConnectionLostError("gone"), full))
+    assert lost(_SLOWER, None).retry_after_seconds == 7.0
 
 
 def test_row_32_a_refused_subscription_is_classified_by_its_status() -> None:

@@ -21,8 +21,10 @@ from bridge.pusher.protocol import (
     SubscriptionError,
     SubscriptionSucceeded,
     Unrecognized,
+    channel_of,
     connect_url,
     decode,
+    subscribe,
 )
 from tests.pusher import fuzz
 
@@ -177,3 +179,8 @@ def test_row_01_the_address_has_path_protocol_and_client() -> None:
     query = parse_qs(parts.query)
     assert query.keys() == {"protocol", "client", "version"}
     assert query["protocol"] == ["7"]
+    subscription = json.loads(subscribe(channel_of("Az09_-=@,.;"), 'k:"s'))
+    assert subscription == {
+        "event": "pusher:subscribe",
+        "data": {"channel": "private-client.Az09_-=@,.;", "auth": 'k:"s'},
+    }

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 import trio
 
-from bridge.accounts import BackpressureGate
 from bridge.errors import ConnectionLostError
 from bridge.pusher.protocol import JOB_EVENT, connect_url
 from bridge.pusher.websocket import open_websocket
 from tests.kit.publisher import Soketi
 from tests.pusher.account import PING, PONG, Account, Wire, subscribed, tapped, until
+from tests.pusher.standstill import Standstill, standstill
 
 
 # Every test waits in the fixture, if it comes first.
@@ -22,9 +24,11 @@ _IDLE_SECONDS = 320.0
 _BUSY_SECONDS = 300.0
 _STALL_SECONDS = 200.0
 
-# Small against everything that soketi holds for a slow reader.
+# Small against everything that soketi holds for a slow reader, large against the
+# buffer of the consumer that stands still: 200 s of it are 4 MB.
 _PAYLOAD = "x" * 2000
 _EVERY_SECONDS = 0.1
+_BUFFER_BYTES = 1_000_000
 
 
 @dataclass
@@ -34,6 +38,7 @@ class _Minutes:
     idle: Account
     busy: Account
     stalled: Account
+    standstill: Standstill
     bare: Wire
     published: int = 0
     bare_code: int | None = None
@@ -67,19 +72,19 @@ async def _be_bare(soketi: Soketi, minutes: _Minutes) -> None:
     minutes.bare_seconds = trio.current_time() - begun_at
 
 
-async def _live(soketi: Soketi) -> _Minutes:
+async def _live(soketi: Soketi, stand: Standstill) -> _Minutes:
     async with (
         subscribed(soketi) as idle,
         subscribed(soketi) as busy,
-        # Whoever takes its events has no room all the time.
-        subscribed(soketi, pause=BackpressureGate(lambda: True).wait) as stalled,
+        subscribed(soketi, deliver=stand.deliver, pause=stand.pause) as stalled,
     ):
-        minutes = _Minutes(idle, busy, stalled, Wire())
+        minutes = _Minutes(idle, busy, stalled, stand, Wire())
 
         async def stall() -> None:
             minutes.published = await _publish(soketi, stalled, _STALL_SECONDS)
             statistics = stalled.session.statistics
             await until(lambda: statistics.events == minutes.published)
+            await trio.to_thread.run_sync(stand.resume, time.time_ns() // 1000)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_be_bare, soketi, minutes)
@@ -95,10 +100,12 @@ async def _live(soketi: Soketi) -> _Minutes:
 
 @pytest.fixture(scope="module")
 def minutes(
-    shared_soketi: Soketi,
-) -> _Minutes:
+    shared_soketi: Soketi, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[_Minutes]:
     """More than five of them."""
-    return trio.run(_live, shared_soketi)
+    folder = tmp_path_factory.mktemp("outbox")
+    with standstill(folder, buffer_bytes=_BUFFER_BYTES) as stand:
+        yield trio.run(_live, shared_soketi, stand)
 
 
 def _pings(account: Account) -> int:
@@ -139,8 +146,17 @@ def test_row_12_an_idle_session_is_not_closed(minutes: _Minutes) -> None:
 def test_row_13_a_consumer_that_stands_still_holds_nothing_up(
     minutes: _Minutes,
 ) -> None:
-    """Everything is read, and pings are answered."""
-    account = minutes.stalled
-    assert len(account.events) == minutes.published > 1000
+    """Everything is read, pings are answered, and what had no room is a gap."""
+    account, stand = minutes.stalled, minutes.standstill
+    assert account.session.statistics.events == minutes.published > 1000
     assert _pings(account) > _STALL_SECONDS / 2 * 0.9
     assert account.ear.interruptions == []
+    begin, end = stand.losses
+    assert (begin.cause, begin.until_us) == ("overflow", None)
+    assert begin.since_us is not None
+    assert end.until_us is not None
+    assert begin.since_us == end.since_us
+    assert begin.since_us < end.until_us
+    counts = stand.outbox.statistics
+    assert counts.committed + end.records == counts.accepted
+    assert end.records == counts.dropped["overflow"] > 0
