@@ -8,17 +8,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.errors import IncompatibleBrokerVersion  # noqa: TID251 - what is forged
 from aiokafka.protocol.transaction import (  # noqa: TID251 - likewise
     InitProducerIdRequest,
 )
 
 from bridge.doctor import Outcome
-from bridge.kafka.requests import Metadata
 from tests.doctor.ground import Ground, details, only_remarkable, remarkable
-from tests.doctor.planting import NO_SUBJECT, registry
+from tests.doctor.planting import registry
 from tests.kafka.relay.transactions import intercept
-from tests.registry.scripted import Asked, Reply, ScriptedRegistry
+from tests.registry.scripted import Reply
 
 
 # The first test waits for brokers to start, on a machine that others use.
@@ -57,47 +55,6 @@ async def test_a_broker_that_has_just_started_gets_a_moment(
     intercept(monkeypatch, InitProducerIdRequest, load)
     assert list(remarkable(await ground.check())) == []
     assert answers == []
-
-
-async def test_brokers_that_tell_no_rights_are_believed(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What they don't tell is no fault."""
-
-    async def know_nothing(_: _Send) -> object:
-        raise IncompatibleBrokerVersion
-
-    intercept(monkeypatch, Metadata, know_nothing)
-    report = await ground.check()
-    assert list(remarkable(report)) == []
-    assert {detail for _, _, detail in details(report, "kafka.acls")} == {
-        "these brokers don't tell what a user may do"
-    }
-
-
-async def test_a_schema_that_the_bridge_would_register_is_no_fault(
-    ground: Ground,
-) -> None:
-    """It is looked up, and not registered."""
-    asked = []
-
-    def answer(one: Asked) -> Reply:
-        asked.append(one.path)
-        return NO_SUBJECT
-
-    url = ground.stack.enter_context(ScriptedRegistry(answer).serving()).url
-    report = await ground.check(
-        {
-            "BRIDGE_SCHEMA_REGISTRY_URL": url,
-            "BRIDGE_SCHEMA_REGISTRY_REGISTER": "true",
-        }
-    )
-    assert list(remarkable(report)) == []
-    for outcome, _, detail in details(report, "schema_registry"):
-        assert outcome is Outcome.OK
-        assert "the bridge registers it" in detail
-    assert len(asked) == 2
-    assert not [path for path in asked if path.endswith("/versions")]
 
 
 async def test_a_schema_that_is_there_is_named(ground: Ground) -> None:

@@ -1,33 +1,22 @@
-"""
-Cancelling a session at every await it makes.
+"""Cancelling a session at every await it makes, one step of the scheduler later each.
 
-The session runs a whole life against a script (connect, authorise, subscribe,
-events, a loss, a wait, another connection). It is run again and again, cancelled
-one scheduler step later each time, until a run ends by itself. After each run
-nothing may be left: no connection open, no task alive, no state but disconnected.
+After each run no connection is open, no task alive, no state but disconnected.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
-from functools import partial
 
 import trio
 from trio.testing import MockClock
 
 from bridge.errors import AuthorizationError
-from bridge.pusher.connection import Channel, State
-from bridge.pusher.session import Session
-from bridge.pusher.websocket import open_websocket
-from bridge.settings import PusherSettings
+from bridge.pusher.connection import State
 from tests.kit.scripted import (
-    APP_KEY,
-    CLIENT_ID,
-    Deliveries,
     FakeAuthorizer,
     Peer,
     ScriptedServer,
+    Stage,
     end_at_once,
     spoken,
     work,
@@ -81,22 +70,6 @@ def _all_tasks() -> set[trio.lowlevel.Task]:
     return _tasks(root)
 
 
-def _session(
-    server: ScriptedServer, deliver: Deliveries, *authorizers: FakeAuthorizer
-) -> Session:
-    authorizer = next(iter(authorizers), FakeAuthorizer())
-    channel = Channel(
-        CLIENT_ID,
-        PusherSettings(url="ws://pusher.test", app_key=APP_KEY),
-        authorizer.authorize,
-        partial(
-            open_websocket, max_message_bytes=1_000_000, open_tcp=server.open_stream
-        ),
-        deliver,
-    )
-    return Session(channel, jitter=random.Random(3))
-
-
 async def _live_until(steps: int) -> bool:
     """Run a session and cancel it after so many steps."""
     before = _all_tasks()
@@ -112,7 +85,7 @@ async def _live_until(steps: int) -> bool:
             ],
             servers,
         )
-        session = _session(server, Deliveries(), FakeAuthorizer(failing))
+        session = Stage(server, FakeAuthorizer(failing)).session({})
         scope = trio.CancelScope()
         by_count = False
 

@@ -1,8 +1,4 @@
-"""
-A session against servers that chance made up.
-
-What it has to survive, and how it is judged, stands in fuzz.py.
-"""
+"""A session against servers that chance made up."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""
-The WebSocket seam, on memory streams.
-
-What a real socket and TLS add is tested in tests/http/test_streams.py.
-"""
+"""The WebSocket seam, on memory streams."""
 
 from __future__ import annotations
 
