@@ -307,3 +307,11 @@ def test_bytes_of_any_kind_are_taken(
     board.take_letters(run)
     page = page_of(board)
     assert all(0 <= job["last_ms"] <= NOW_MS for job in page.jobs.values())
+
+
+def test_a_value_in_a_registrys_frame_is_read() -> None:
+    """Its prefix is taken off, as everywhere."""
+    board = made()
+    value = b"\x00\x00\x00\x00\x07" + b'{"request_id": "a", "status": "done"}'
+    taken(board, raw_record(value, key=b"a"))
+    assert page_of(board).jobs["a"]["status"] == "done"

@@ -12,9 +12,7 @@ import pytest
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 
-from bridge import __version__
 from bridge.contract import PUBLISHED, text_of
-from bridge.contract.__main__ import main
 from bridge.contract.asyncapi import build_document
 from bridge.contract.released import named
 from bridge.settings import Settings
@@ -82,27 +80,6 @@ def test_records_of_now_are_valid_under_what_was_released(
         record = data.draw(drawn(newer))
         Draft202012Validator(newer).validate(record)
         Draft202012Validator(older).validate(record)
-
-
-def test_check_names_what_is_stale_or_broken(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A changed file and a promise of a release that isn't kept fail `make lint`."""
-    options = ["--directory", str(tmp_path)]
-    assert main(options) == main([*options, "--release"]) == 0
-    assert main([*options, "--check"]) == 0
-    assert main([*options, "--release"]) == 1
-    released = tmp_path / "schemas" / "released" / __version__ / "gap.schema.json"
-    schema = json.loads(released.read_text())
-    released.write_text(json.dumps(schema | {"title": "Hole"}))
-    (tmp_path / "schemas" / "gap.schema.json").write_text("{}")
-    capsys.readouterr()
-
-    assert main([*options, "--check"]) == 1
-
-    said = capsys.readouterr().out
-    assert "schemas/gap.schema.json is stale: run `make schemas`" in said
-    assert f"{__version__}/gap.schema.json: its title was 'Hole', now it is" in said
 
 
 def _parsed(file: Path) -> dict[str, Any]:

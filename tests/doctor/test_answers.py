@@ -14,9 +14,9 @@ from aiokafka.protocol.transaction import (  # noqa: TID251 - likewise
 
 from bridge.doctor import Outcome
 from tests.doctor.ground import Ground, details, only_remarkable, remarkable
-from tests.doctor.planting import registry
+from tests.doctor.planting import NO_SUBJECT, registry
 from tests.kafka.relay.transactions import intercept
-from tests.registry.scripted import Reply
+from tests.registry.scripted import Asked, Reply, ScriptedRegistry
 
 
 # The first test waits for brokers to start, on a machine that others use.
@@ -65,3 +65,28 @@ async def test_a_schema_that_is_there_is_named(ground: Ground) -> None:
     lines = details(report, "schema_registry")
     assert len(lines) == 2
     assert {line[::2] for line in lines} == {(Outcome.OK, "schema 258")}
+
+
+async def test_a_schema_that_the_bridge_would_register_is_no_fault(
+    ground: Ground,
+) -> None:
+    """It is looked up, and not registered."""
+    asked = []
+
+    def answer(one: Asked) -> Reply:
+        asked.append(one.path)
+        return NO_SUBJECT
+
+    url = ground.stack.enter_context(ScriptedRegistry(answer).serving()).url
+    report = await ground.check(
+        {
+            "BRIDGE_SCHEMA_REGISTRY_URL": url,
+            "BRIDGE_SCHEMA_REGISTRY_REGISTER": "true",
+        }
+    )
+    assert list(remarkable(report)) == []
+    for outcome, _, detail in details(report, "schema_registry"):
+        assert outcome is Outcome.OK
+        assert "the bridge registers it" in detail
+    assert len(asked) == 2
+    assert not [path for path in asked if path.endswith("/versions")]

@@ -8,8 +8,6 @@ from trio.testing import MockClock
 from bridge.pusher.coverage import Cause, Interruption
 from tests.kit.scripted import (
     Peer,
-    closing,
-    refusal,
     spoken,
     staged,
     work,
@@ -63,19 +61,6 @@ async def test_an_interruption_is_told_at_once_and_ends_with_the_next_subscripti
     first, second = ear.subscriptions
     assert first == 1 * SECOND
     assert 11 * SECOND <= second <= 12 * SECOND
-
-
-async def test_who_was_never_subscribed_has_nothing_to_tell(
-    autojump_clock: MockClock,
-) -> None:
-    """Failed attempts and refusals are no interruptions."""
-    ear = _Ear()
-    async with staged(closing(4200), listener=ear) as (_, session):
-        await trio.sleep(60)
-        assert session.coverage.connection_us is None
-    await refusal(closing(4001), listener=ear)
-    assert not ear.subscriptions
-    assert not ear.interruptions
 
 
 async def test_a_stopped_session_tells_nothing_and_keeps_what_is_proved(

@@ -103,20 +103,3 @@ async def test_a_process_that_stood_still_reads_before_it_judges(
         await trio.sleep(200)
         assert session.statistics.subscribed
         assert len(stage.server.dials) == 1
-
-
-async def test_a_process_that_stood_still_still_finds_a_dead_server(
-    autojump_clock: MockClock,
-) -> None:
-    """The pong gets one more timeout, not for ever."""
-
-    async def script(peer: Peer) -> None:
-        await peer.enrol()
-        await peer.read()
-        autojump_clock.jump(60)
-        await trio.sleep_forever()
-
-    async with staged(spoken(script), spoken(work)) as (stage, session):
-        await trio.sleep(130)
-        assert session.statistics.subscribed
-        assert stage.server.dials == [0, 100]

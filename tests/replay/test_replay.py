@@ -239,9 +239,11 @@ async def test_what_the_broker_refused_goes_when_it_is_asked_for(scene: Scene) -
             "bridge_normalized": b"progress_number",
         },
     )
-    await scene.letters(letter)
-    assert await scene.outcomes() == {"refused_by_broker": 1}
-    assert await scene.outcomes(reason="refused_by_broker") == {"replayed": 1}
+    of_gaps = {"bridge_refused_topic": scene.topic.gaps.encode()}
+    await scene.letters(letter, sent(b"{}", "refused_by_broker", more=of_gaps))
+    assert await scene.outcomes() == {"refused_by_broker": 2}
+    chosen = await scene.outcomes(reason="refused_by_broker")
+    assert chosen == {"replayed": 1, "other_topic": 1}
     (record,) = await scene.read()
     assert record.headers["bridge_normalized"] == b"progress_number"
 

@@ -200,3 +200,30 @@ def test_no_span_holds_a_value(collector: Collector) -> None:
     assert b"job-1" in sent
     assert b"secret" not in sent
     assert b"signature" not in sent
+
+
+def test_the_process_says_who_it_is(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bridge's own name, unless the standard variables give another."""
+    tracing = Tracing("bridge-1")
+    _offer(tracing, _record())
+    (span,) = _ended(tracing, collector)
+    assert span.resource["service.name"] == "dryapi-kafka-bridge"
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "bridge-eu")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
+    tracing = Tracing("bridge-1")
+    _offer(tracing, _record())
+    span = _ended(tracing, collector)[-1]
+    assert span.resource["service.name"] == "bridge-eu"
+    assert span.resource["deployment.environment.name"] == "test"
+
+
+def test_a_switched_off_sdk_leaves_records_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """OTEL_SDK_DISABLED is OpenTelemetry's own switch."""
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    tracing = Tracing("bridge-1")
+    assert _offer(tracing, _record()) == [_record()]
+    end(tracing)
