@@ -1,8 +1,4 @@
-"""Values in a registry's wire format, from an outbox through a real Kafka.
-
-They are read back as a consumer reads them that knows nothing of the bridge: with
-Confluent's own client of the registry and its own deserialiser, which validates.
-"""
+"""Values in a registry's wire format, from an outbox through a real Kafka."""
 
 from __future__ import annotations
 
@@ -17,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-import structlog
 import trio
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.json_schema import JSONDeserializer
@@ -35,11 +30,9 @@ from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
     DEADLINE_SECONDS,
     ENVELOPE,
-    opened,
     read_back,
     rig,
     settings_for,
-    until,
 )
 from tests.kit import reader
 from tests.kit.broker import KafkaBroker
@@ -148,44 +141,6 @@ async def test_values_are_what_confluents_deserialiser_expects(
     subjects = deserialiser.client.get_subjects()
     assert {f"{topic.name}-value", f"{topic.gaps}-value"} <= set(subjects)
     assert f"{topic.dead_letter}-value" not in subjects
-
-
-async def test_rows_wait_for_a_registry_and_then_no_more(
-    registry: RegistryServer,
-    deserialiser: Deserialiser,
-    topic: Topic,
-    tmp_path: Path,
-) -> None:
-    """Rows of before it was reached get its prefix; once an id is told, it may go."""
-    # A first start would wait for the registry before anything is read.
-    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
-        await opened(running)
-    framing = made(registry.url, topic.name, register=True, timeout_seconds=0.3)
-    registry.pause()
-    try:
-        with structlog.testing.capture_logs() as logged:
-            async with rig(
-                settings_for(topic), [topic.name], tmp_path, wire_format=framing
-            ) as running:
-                running.outbox.offer(jobs(topic.name))
-                await running.committed(_JOBS)
-                statistics = running.relay.statistics
-                await until(lambda: statistics.last_error is not None)
-                assert "Schema Registry" in str(statistics.last_error)
-                assert running.sent(topic.name) == 0
-                registry.resume()
-                await running.all_sent(topic.name, _JOBS)
-
-                registry.pause()
-                running.outbox.offer(jobs(topic.name, first=_JOBS))
-                await running.all_sent(topic.name, 2 * _JOBS)
-    finally:
-        registry.resume()
-
-    (waits,) = [one for one in logged if one["event"] == "kafka.unavailable"]
-    assert waits["error"].startswith("RegistryUnreachableError: the Schema Registry")
-    read = deserialiser.values(topic.name, await read_back(topic))
-    assert len(read) == 2 * _JOBS
 
 
 async def test_a_refused_records_dead_letter_is_without_prefix(
