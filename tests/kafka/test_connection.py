@@ -6,7 +6,6 @@ import asyncio  # noqa: TID251 - runs the room's coroutines
 import re
 import socket
 import ssl
-import threading
 from pathlib import Path
 
 import aiokafka.errors as aiokafka_errors  # noqa: TID251 - what it translates
@@ -27,15 +26,6 @@ from tests.kit.broker import KafkaBroker
 
 
 _PASSWORD = "swordfish-7"  # a made-up secret that must not be seen
-
-
-def test_plaintext_needs_no_more_than_an_address() -> None:
-    """The defaults give the address, the name and the protocol."""
-    assert client_arguments(KafkaSettings()) == {
-        "bootstrap_servers": "localhost:9092",
-        "client_id": "dryapi-kafka-bridge",
-        "security_protocol": "PLAINTEXT",
-    }
 
 
 def test_sasl_over_tls_carries_credentials_and_a_context(tmp_path: Path) -> None:
@@ -105,26 +95,6 @@ def test_a_locked_key_without_its_password_is_an_error(
 def diagnose(settings: KafkaSettings) -> KafkaError:
     """Run the diagnosis in a loop of its own."""
     return asyncio.run(failed_start(settings, timeout_seconds=2.0))
-
-
-def test_a_server_without_tls_is_told() -> None:
-    """TLS towards a server that speaks something else is an unreachable broker."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.sendall(b"no tls here" * 10)
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        error = diagnose(
-            KafkaSettings(bootstrap_servers=address, security_protocol="SSL")
-        )
-        thread.join(timeout=5)
-    assert isinstance(error, KafkaUnreachableError)
-    assert address in str(error)
 
 
 def test_each_address_has_its_reason() -> None:

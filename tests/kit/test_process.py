@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,9 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-import pytest
-
-from tests.kit.process import ChildProcess, ProcessError, start_all, stop_all
 
 
 _ROOT = Path(__file__).parents[2]  # where `tests` can be imported from
@@ -76,26 +72,3 @@ def test_children_die_with_their_starter(tmp_path: Path) -> None:
         starter.kill()
     _wait_until(lambda: all(_gone(pid) for pid in pids))
     _wait_until(lambda: not scratch.exists())
-
-
-def test_servers_start_together_or_not_at_all_and_all_end(tmp_path: Path) -> None:
-    """One that isn't ready in time ends the others; what ignores SIGTERM is killed."""
-
-    def shell(name: str, script: str) -> ChildProcess:
-        return ChildProcess(
-            name,
-            ["sh", "-c", script],
-            log=tmp_path / name,
-            cwd=tmp_path,
-            ready=lambda child: "up" in child.output(),
-        )
-
-    stubborn = shell("stubborn", "trap '' TERM; echo up; while :; do sleep 0.1; done")
-    late = shell("late", "sleep 60")
-    with pytest.raises(ProcessError, match=r"late was not ready within 0\.3 s"):
-        start_all([stubborn, late], deadline_seconds=0.3)
-    assert not stubborn.running
-    assert not late.running
-    start_all([stubborn], deadline_seconds=_DEADLINE_SECONDS)
-    stop_all([stubborn], grace_seconds=0.3)
-    assert stubborn.exit_code == -signal.SIGKILL

@@ -1,8 +1,4 @@
-"""A broker whose files are put back to an older copy, while stories are told of it.
-
-Owns the broker, the moments at which the copy is taken and put back, and what a
-topic must show afterwards. What a bridge does meanwhile is each story's own.
-"""
+"""A broker whose files are put back to an older copy, while stories are told of it."""
 
 from __future__ import annotations
 
@@ -19,9 +15,6 @@ from tests.conftest import Topic
 from tests.kafka.relay.relaying import numbers_of
 from tests.kit import reader
 from tests.kit.kafka import KafkaServer
-
-
-__all__ = ["Stage", "Story", "check_resent", "play"]
 
 
 class _Moment:
@@ -48,15 +41,7 @@ class _Moment:
 
 @dataclass(frozen=True)
 class Stage:
-    """
-    What a story sees.
-
-    Attributes:
-        topic: A topic of its own.
-        folder: A folder of its own.
-        copied: The moment at which the copy is taken.
-        cut: The moment at which the copy is put back.
-    """
+    """What a story sees."""
 
     topic: Topic
     folder: Path
@@ -113,22 +98,7 @@ def check_resent(
     lost: Iterable[int],
     later: Iterable[int],
 ) -> int:
-    """
-    Assert that the log got again what it lost, marked and in order.
-
-    Args:
-        records: All that stands on the topic.
-        kept: Events that the log never lost: there once, without mark.
-        lost: Events that it lost: there once, marked.
-        later: Events sent after the cut: there once, or, if they were sent before
-            it was found, twice: the second time behind the lost ones, marked.
-
-    Returns:
-        How many are marked.
-
-    Raises:
-        AssertionError: It isn't so.
-    """
+    """Assert that the log got again what it lost, marked and in order."""
     ours = [one for one in records if "bridge_outbox" in one.headers]
     marked = [one for one in ours if "bridge_anomaly" in one.headers]
     plain = [one for one in ours if "bridge_anomaly" not in one.headers]

@@ -1,12 +1,7 @@
-"""Faults of a broker that a real one can't be made to show on demand.
-
-Owns how aiokafka is deceived: answers to produce requests that are forged or lost,
-metadata that shows no leader or doesn't come. The tests say which.
-"""
+"""Faults of a broker that a real one can't be made to show on demand."""
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - what is deceived runs on asyncio
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -15,40 +10,17 @@ import pytest
 from aiokafka import TopicPartition  # noqa: TID251 - what is deceived
 from aiokafka.client import AIOKafkaClient  # noqa: TID251 - likewise
 from aiokafka.cluster import ClusterMetadata  # noqa: TID251 - likewise
-from aiokafka.conn import AIOKafkaConnection  # noqa: TID251 - likewise
 from aiokafka.errors import (  # noqa: TID251 - likewise
     KafkaConnectionError,
-    RequestTimedOutError,
 )
 from aiokafka.producer.sender import (  # noqa: TID251 - likewise
     SendProduceReqHandler,
 )
-from aiokafka.protocol.metadata import MetadataRequest  # noqa: TID251 - likewise
 from aiokafka.protocol.produce import ProduceRequest  # noqa: TID251 - likewise
 
 
-__all__ = [
-    "Forgery",
-    "Switch",
-    "forge_answers",
-    "forget_batches",
-    "hide_leader",
-    "kill_sender",
-    "lose_answers",
-    "withhold_metadata",
-]
-
-
 class Forgery:
-    """Turns answers of the broker into errors, for one partition.
-
-    Args:
-        topic: The topic.
-        partition: The partition.
-        code: The protocol's error code to answer with.
-        times: How many answers are forged.
-        appended: Whether the batch is appended all the same.
-    """
+    """Turns answers of the broker into errors, for one partition."""
 
     def __init__(
         self, topic: str, partition: int, code: int, *, times: int, appended: bool
@@ -145,11 +117,7 @@ def forge_answers(monkeypatch: pytest.MonkeyPatch, forgery: Forgery) -> None:
 
 
 class Switch:
-    """Whether a fault is on, and how often it struck.
-
-    Args:
-        on: Whether it is on from the beginning.
-    """
+    """Whether a fault is on, and how often it struck."""
 
     def __init__(self, *, on: bool = True) -> None:
         self.on = on
@@ -219,25 +187,6 @@ def hide_leader(monkeypatch: pytest.MonkeyPatch, topic: str, partition: int) -> 
         "available_partitions_for_topic",
         available_partitions_for_topic,
     )
-    return switch
-
-
-def withhold_metadata(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Switch:
-    """Let requests for metadata end without an answer after so long while it is on."""
-    original = AIOKafkaConnection.send
-    switch = Switch(on=False)
-
-    async def nothing() -> object:
-        await asyncio.sleep(seconds)
-        raise RequestTimedOutError
-
-    def send(self: AIOKafkaConnection, request: object, **options: object) -> object:
-        if switch.on and isinstance(request, MetadataRequest):
-            switch.struck += 1
-            return nothing()
-        return original(self, request, **options)
-
-    monkeypatch.setattr(AIOKafkaConnection, "send", send)
     return switch
 
 

@@ -1,8 +1,4 @@
-"""Orders about topics and foreign records, which a test gives while the relay works.
-
-Owns what is asked of a broker beside what `tests.kit.broker` does for every
-test: settings changed, a log's head deleted, somebody else's records written.
-"""
+"""Orders about topics and foreign records, which a test gives while the relay works."""
 
 from __future__ import annotations
 
@@ -11,9 +7,6 @@ from confluent_kafka import OFFSET_END, Producer, TopicPartition
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import DEADLINE_SECONDS
 from tests.kit.broker import admin_of, configure_broker, configure_topic
-
-
-__all__ = ["alter", "delete_until", "speed_up_cleaner", "write_foreign"]
 
 
 def alter(topic: Topic, name: str | None = None, **configs: str) -> None:

@@ -27,24 +27,6 @@ from tests.conftest import Topic
 from tests.kit import reader
 
 
-__all__ = [
-    "DEADLINE_SECONDS",
-    "DELIVERIES",
-    "ENVELOPE",
-    "Delivery",
-    "Rig",
-    "check_topic",
-    "feed",
-    "numbers_of",
-    "opened",
-    "read_back",
-    "record",
-    "rig",
-    "send_nothing",
-    "settings_for",
-    "until",
-]
-
 # Far above what any wait takes on a busy machine, below the 60 s of a test.
 DEADLINE_SECONDS = 40.0
 
@@ -88,15 +70,7 @@ def record(topic: str, number: int, *, size_bytes: int = 0, jobs: int = JOBS) ->
 
 @dataclass
 class Rig:
-    """A running outbox and its relay.
-
-    Attributes:
-        outbox: The outbox.
-        relay: The relay.
-        topics: Its topics.
-        ended: Set when the relay's `run` has returned or raised.
-        errors: What it raised.
-    """
+    """A running outbox and its relay."""
 
     outbox: Outbox
     relay: Relay
@@ -197,8 +171,7 @@ async def rig(
     trace: PublicationTrace | None = None,
     before: Callable[[Relay], object] = lambda _: None,
 ) -> AsyncIterator[Rig]:
-    """
-    Run an outbox and its relay; leaving aborts the relay.
+    """Run an outbox and its relay; leaving aborts the relay.
 
     All is as in `Relay`, but `keep_acked_seconds`, which is the outbox's, and `before`,
     which is called before the relay runs.
@@ -250,12 +223,7 @@ def numbers_of(records: Iterable[reader.Record]) -> list[int]:
 
 
 def check_topic(records: Sequence[reader.Record], expected: Iterable[int]) -> None:
-    """Assert that each event is there once, in its job's order, without a hole.
-
-    Raises:
-        AssertionError: An event is missing, there twice or out of order, or a
-            partition's sequence isn't 1, 2, 3, ...
-    """
+    """Assert that each event is there once, in its job's order, without a hole."""
     found, wanted = Counter(numbers_of(records)), Counter(expected)
     assert found == wanted, {
         "missing": sorted(wanted - found),

@@ -54,15 +54,7 @@ async def settled(running: Rig, stage: Stage) -> None:
 
 
 async def it_runs_on(stage: Stage, *, anew: bool, others: bool) -> None:
-    """
-    A bridge runs while the log is cut.
-
-    Args:
-        stage: Where it happens.
-        anew: Whether it started after the copy, which so knows nothing of its
-            producer: its next batch isn't refused for its sequence.
-        others: Whether foreign records stand where the lost ones stood.
-    """
+    """A bridge runs while the log is cut."""
     topic, settings = stage.topic, settings_for(stage.topic)
     if anew:
         await bridge(stage, KEPT)

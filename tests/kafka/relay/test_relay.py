@@ -185,50 +185,6 @@ async def test_topics_are_sent_side_by_side_also_those_of_earlier_settings(
     check_topic(await read_back(topic, topic.dead_letter), range(12))
 
 
-class _Prefix:
-    """A wire format with a prefix."""
-
-    async def prefix(self, topic: str) -> bytes:
-        """Give a prefix that names its topic."""
-        return topic.encode() + b"\0"
-
-
-@pytest.mark.parametrize("delivery", DELIVERIES)
-async def test_values_have_the_prefix_of_their_wire_format(
-    topic: Topic, tmp_path: Path, delivery: Delivery
-) -> None:
-    """Each value begins with what the format says of its topic."""
-    async with rig(
-        settings_for(topic),
-        [topic.name],
-        tmp_path,
-        delivery=delivery,
-        wire_format=_Prefix(),
-    ) as running:
-        await opened(running)
-        running.outbox.offer([record(topic.name, 7)])
-        await running.all_sent(topic.name, 1)
-    (one,) = await read_back(topic)
-    assert one.value == topic.name.encode() + b"\0" + b"7 "
-
-
-@pytest.mark.parametrize("delivery", DELIVERIES)
-async def test_drain_waits_for_what_was_offered(
-    topic: Topic, tmp_path: Path, delivery: Delivery
-) -> None:
-    """`run` returns after `drain` only when the last row is acknowledged."""
-    async with rig(
-        settings_for(topic), [topic.name], tmp_path, delivery=delivery
-    ) as running:
-        await opened(running)
-        running.offer(topic.name, range(2_000))
-        await running.committed(2_000)
-        with trio.fail_after(DEADLINE_SECONDS):
-            await running.drain()
-        assert running.sent(topic.name) == 2_000
-        assert running.relay.statistics.last_beat == 0.0
-
-
 @pytest.mark.parametrize("order", [Relay.drain, Relay.abort])
 async def test_drain_and_abort_work_before_the_loop_runs(
     topic: Topic, tmp_path: Path, order: object

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pytest
@@ -79,64 +78,6 @@ async def test_a_silent_broker_shows_in_the_statistics(
         events = [line["event"] for line in lines if "kafka" in line["event"]]
         assert events == ["kafka.silent", "kafka.works_again"]
     check_topic(await read_back(topic), range(300))
-
-
-@pytest.mark.timeout(90)
-async def test_a_relay_waits_for_a_broker_that_is_not_there_yet(
-    own_kafka: KafkaServer, topic: Topic, tmp_path: Path
-) -> None:
-    """It outlasts its start timeout, commits meanwhile, and delivers later."""
-    settings = settings_for(topic, start_timeout_seconds=1.0)
-    async with rig(settings, [topic.name], tmp_path) as running:
-        await opened(running)
-        await running.drain()
-    await trio.to_thread.run_sync(own_kafka.stop)
-    with structlog.testing.capture_logs() as lines:
-        async with rig(settings, [topic.name], tmp_path) as running:
-            running.offer(topic.name, range(500))
-            await running.committed(500)
-            await trio.sleep(4)
-            assert not running.ended.is_set()
-            assert running.relay.statistics.last_error is not None
-            await trio.to_thread.run_sync(own_kafka.start)
-            await running.all_sent(topic.name, 500)
-    told = [line["event"] for line in lines if line["log_level"] == "warning"]
-    assert told == ["kafka.unavailable"]
-    check_topic(await read_back(topic), range(500))
-
-
-@pytest.mark.timeout(90)
-async def test_abort_ends_a_relay_whose_broker_is_gone(
-    own_kafka: KafkaServer,
-    topic: Topic,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Drain waits for the broker in vain; abort ends it at once and quietly."""
-    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
-        await opened(running)
-        running.offer(topic.name, range(100))
-        await running.all_sent(topic.name, 100)
-        own_kafka.kill()
-        running.offer(topic.name, range(100, 200))
-        await running.committed(200)
-        await trio.sleep(0.5)
-        caplog.clear()
-        running.relay.drain()
-        with trio.move_on_after(1):
-            await running.ended.wait()
-        assert not running.ended.is_set()
-        running.relay.abort()
-        with trio.fail_after(3):
-            await running.ended.wait()
-        assert running.errors == []
-        # asyncio reports tasks that failed and nobody looked at.
-        loud = [one for one in caplog.records if one.levelno >= logging.ERROR]
-        assert [one.getMessage() for one in loud if one.name == "asyncio"] == []
-    await trio.to_thread.run_sync(own_kafka.start)
-    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
-        await running.nothing_waits()
-    check_topic(await read_back(topic), range(200))
 
 
 # -- Topics ------------------------------------------------------------------

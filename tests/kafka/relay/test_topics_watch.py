@@ -22,7 +22,6 @@ from tests.kafka.relay.relaying import (
     opened,
     read_back,
     rig,
-    send_nothing,
     settings_for,
     until,
 )
@@ -74,24 +73,6 @@ async def test_a_first_start_says_everything_that_is_wrong_at_once(
     assert line["log_level"] == "warning"
     assert line["missing"] == 4
     assert {row["topic"] for row in line["findings"]} == {*needs}
-
-
-async def test_a_topic_that_is_too_small_stops_no_bridge_with_rows(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What waits goes: only single records may be too large, and those are reported."""
-    topics = topics_of(topic)
-    async with rig(settings_for(topic), topics, tmp_path) as running:
-        await opened(running, 5)
-        send_nothing(monkeypatch)
-        running.offer(topic.name, range(20))
-        await running.committed(20)
-    monkeypatch.undo()
-    needs = needs_of(topic, 2_000_000)
-    async with rig(settings_for(topic), topics, tmp_path, needs=needs) as running:
-        await running.all_sent(topic.name, 20)
-        assert running.errors == []
-    check_topic(await read_back(topic), range(20))
 
 
 async def test_findings_are_told_once_and_kept_for_others(

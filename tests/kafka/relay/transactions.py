@@ -1,7 +1,4 @@
-"""What goes wrong with transactions: ends that get lost, others that stay open.
-
-Owns how these are brought about; what the relay makes of them is for the tests.
-"""
+"""What goes wrong with transactions: ends that get lost, others that stay open."""
 
 from __future__ import annotations
 
@@ -25,17 +22,6 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from tests.conftest import Topic
 from tests.kit.broker import admin_of, configure_broker
 
-
-__all__ = [
-    "LostEnds",
-    "foreign_transaction",
-    "intercept",
-    "note_transactions",
-    "unmentioned",
-    "unverified",
-    "wait_held_back",
-    "wait_nothing_held",
-]
 
 _Send = Callable[[], Awaitable[Any]]
 
@@ -65,15 +51,7 @@ def intercept(
 
 
 class LostEnds:
-    """
-    Loses the ends of transactions, or the answers to them.
-
-    Args:
-        monkeypatch: Undoes it at the test's end.
-        times: How many requests are concerned; aiokafka asks again.
-        applied: Whether the transaction ends all the same.
-        error: What the client's send raises.
-    """
+    """Loses the ends of transactions, or the answers to them."""
 
     def __init__(
         self,
@@ -163,15 +141,7 @@ def unmentioned(topic: Topic, partition: int) -> Iterator[None]:
 
 
 def wait_held_back(topic: Topic, partitions: Collection[int] | None = None) -> None:
-    """
-    Wait until open transactions keep records from readers of committed ones.
-
-    It blocks.
-
-    Args:
-        topic: The topic.
-        partitions: In these partitions and in no others; None for any.
-    """
+    """Wait until open transactions keep records from readers of committed ones."""
     _wait(topic, lambda held: held == set(partitions or held) and bool(held))
 
 

@@ -1,8 +1,4 @@
-"""What docs/security.md has an operator grant, read from its commands.
-
-Owns the way from a command line to rights, with a test's topics in place of `jobs`.
-What the bridge does with and without them is for the tests.
-"""
+"""What docs/security.md has an operator grant, read from its commands."""
 
 from __future__ import annotations
 
@@ -14,8 +10,6 @@ from confluent_kafka.admin import AclOperation, ResourceType
 
 from tests.kit.guest import Right
 
-
-__all__ = ["documented", "least"]
 
 _PAGE = Path(__file__).parents[3] / "docs" / "security.md"
 _TOOL = "kafka-acls.sh"

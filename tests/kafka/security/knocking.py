@@ -10,9 +10,6 @@ from bridge.kafka.probe import diagnose
 from bridge.settings import KafkaSettings
 
 
-__all__ = ["knock"]
-
-
 def knock(settings: KafkaSettings) -> KafkaError | None:
     """Find out what keeps a client with these settings from the broker."""
     with asyncio.Runner(loop_factory=ClosingLoop) as runner:

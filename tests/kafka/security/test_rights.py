@@ -78,30 +78,6 @@ def findings(running: Rig, verdict: Verdict) -> dict[str, str]:
     }
 
 
-@pytest.mark.timeout(90)
-@pytest.mark.parametrize("delivery", ["idempotent", "transactional"])
-async def test_the_least_rights_are_enough(
-    guest: Guest, topic: Topic, tmp_path: Path, delivery: Delivery
-) -> None:
-    """All topics are written, and a second start reads where the first one ended."""
-    await trio.to_thread.run_sync(guest.allow, *least(topic.name, delivery))
-    settings, needs = settings_of(guest, topic), needs_of(topic)
-    for first in (0, 50):
-        async with rig(
-            settings, groups_of(topic), tmp_path, delivery=delivery, needs=needs
-        ) as running:
-            await opened(running, topic.partitions + 2)
-            for name in (topic.name, topic.dead_letter, topic.gaps):
-                running.offer(name, range(first, first + 50))
-            for name in (topic.name, topic.dead_letter, topic.gaps):
-                await running.all_sent(name, 50)
-            assert not findings(running, Verdict.MISSING)
-            await running.drain()
-            assert running.errors == []
-    for name in (topic.name, topic.dead_letter, topic.gaps):
-        check_topic(await read_back(topic, name), range(100))
-
-
 _TRANSACTIONAL_ID = (ResourceType.TRANSACTIONAL_ID, "", AclOperation.WRITE)
 
 
@@ -154,25 +130,6 @@ async def test_a_start_without_one_of_them_ends_with_its_name(
     else:
         granted = f"on all transactional ids that begin with {lacking.name}"
         assert f"Write and Describe {granted}" in str(error)
-
-
-@pytest.mark.timeout(90)
-async def test_a_start_without_any_right_names_all_topics(
-    guest: Guest, topic: Topic, tmp_path: Path
-) -> None:
-    """Everything that is to be granted, at once."""
-    settings = settings_of(guest, topic)
-    async with rig(
-        settings, groups_of(topic), tmp_path, needs=needs_of(topic)
-    ) as running:
-        with trio.fail_after(10):
-            await running.ended.wait()
-        (error,) = running.errors
-        names = {topic.name, topic.dead_letter, topic.gaps}
-        assert findings(running, Verdict.MISSING).keys() == names
-    assert isinstance(error, KafkaRefusedError)
-    for name in names:
-        assert f"Grant the user Read and Write on the topic {name}." in str(error)
 
 
 @pytest.mark.timeout(90)
