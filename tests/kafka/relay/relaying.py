@@ -204,6 +204,22 @@ async def rig(
                     await running.ended.wait()
 
 
+@asynccontextmanager
+async def sending(
+    topic: Topic,
+    folder: Path,
+    *,
+    settings: KafkaSettings | None = None,
+    delivery: Delivery = "idempotent",
+    **changes: object,
+) -> AsyncIterator[Rig]:
+    """Run a relay of one topic, whose partitions are open."""
+    chosen = settings or settings_for(topic, **changes)
+    async with rig(chosen, [topic.name], folder, delivery=delivery) as running:
+        await opened(running, topic.partitions)
+        yield running
+
+
 async def read_back(topic: Topic, name: str | None = None) -> list[reader.Record]:
     """Read a whole topic with a client that shares nothing with the bridge's."""
     return await trio.to_thread.run_sync(

@@ -11,9 +11,8 @@ from bridge.outbox import Outbox
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
     check_topic,
-    opened,
     read_back,
-    rig,
+    sending,
     settings_for,
 )
 
@@ -32,15 +31,13 @@ async def test_each_codec_is_used_and_read_back(
 
     monkeypatch.setattr(AIOKafkaProducer, "__init__", made)
     settings = settings_for(topic, compression=codec, max_batch_bytes=20_000)
-    async with rig(settings, [topic.name], tmp_path) as running:
-        await opened(running)
+    async with sending(topic, tmp_path, settings=settings) as running:
         # A process that dies before it writes down what was acknowledged.
         monkeypatch.setattr(Outbox, "acknowledge", lambda *_: None)
         running.offer(topic.name, range(60), size_bytes=1000)
         await running.all_sent(topic.name, 60)
     monkeypatch.undo()
-    async with rig(settings, [topic.name], tmp_path) as running:
-        await opened(running)
+    async with sending(topic, tmp_path, settings=settings) as running:
         running.offer(topic.name, range(60, 70))
         await running.all_sent(topic.name, 70)
         assert running.relay.statistics.resumed == {topic.name: 60}

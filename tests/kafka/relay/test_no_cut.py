@@ -25,10 +25,9 @@ from tests.kafka.relay.relaying import (
     check_topic,
     feed,
     numbers_of,
-    opened,
     read_back,
-    rig,
     send_nothing,
+    sending,
     settings_for,
     until,
 )
@@ -95,8 +94,7 @@ async def test_a_head_that_was_deleted_is_no_cut(
     """Up to the middle or the very end: what was delivered stays delivered."""
     settings = settings_for(topic)
     with nothing_is_called_lost():
-        async with rig(settings, [topic.name], tmp_path) as running:
-            await opened(running)
+        async with sending(topic, tmp_path, settings=settings) as running:
             running.offer(topic.name, range(120))
             await running.all_sent(topic.name, 120)
             for partition, count in lasts(topic, range(120)).items():
@@ -109,8 +107,7 @@ async def test_a_head_that_was_deleted_is_no_cut(
                     delete_until, topic, partition, int(count * share)
                 )
             await running.drain()
-        async with rig(settings, [topic.name], tmp_path) as running:
-            await opened(running)
+        async with sending(topic, tmp_path, settings=settings) as running:
             await feed(running, topic, 100, first=200)
             await running.all_sent(topic.name, 100)
             assert running.relay.statistics.resumed == {}
@@ -134,8 +131,7 @@ async def test_a_topic_recreated_under_a_running_bridge_is_no_cut(
     """Events flow to the new topic; nothing of the old one is sent again."""
     settings = settings_for(topic, start_timeout_seconds=3.0)
     with nothing_is_called_lost() as events:
-        async with rig(settings, [topic.name], tmp_path) as running:
-            await opened(running)
+        async with sending(topic, tmp_path, settings=settings) as running:
             running.offer(topic.name, range(120))
             await running.all_sent(topic.name, 120)
             await running.nothing_waits()
@@ -173,8 +169,7 @@ async def test_a_topic_recreated_while_no_bridge_ran_is_no_cut(
 ) -> None:
     """Rows that waited go to the new topic; sequences go on where they were."""
     settings = settings_for(topic)
-    async with rig(settings, [topic.name], tmp_path) as running:
-        await opened(running)
+    async with sending(topic, tmp_path, settings=settings) as running:
         running.offer(topic.name, range(120))
         await running.nothing_waits()
         send_nothing(monkeypatch)
@@ -187,8 +182,7 @@ async def test_a_topic_recreated_while_no_bridge_ran_is_no_cut(
         await trio.to_thread.run_sync(write_foreign, topic, partition, 150)
     with nothing_is_called_lost() as events:
         for numbers in (range(160, 200), range(200, 240)):
-            async with rig(settings, [topic.name], tmp_path) as running:
-                await opened(running)
+            async with sending(topic, tmp_path, settings=settings) as running:
                 await feed(running, topic, 40, first=numbers[0])
                 await running.nothing_waits()
                 assert running.relay.statistics.resent == {}
@@ -207,8 +201,7 @@ async def test_transactions_of_others_are_no_cut(
     """Their markers, and what they aborted, are places where readers see nothing."""
     settings = settings_for(topic)
     with nothing_is_called_lost():
-        async with rig(settings, [topic.name], tmp_path) as running:
-            await opened(running)
+        async with sending(topic, tmp_path, settings=settings) as running:
             for number, commits in enumerate((True, False, True, False)):
                 await feed(running, topic, 60, first=60 * number)
                 await running.all_sent(topic.name, 60 * number + 60)
@@ -223,8 +216,7 @@ async def test_transactions_of_others_are_no_cut(
                     )
             await looked_again(running, topic, monkeypatch, range(240, 300))
             await running.drain()
-        async with rig(settings, [topic.name], tmp_path) as running:
-            await opened(running)
+        async with sending(topic, tmp_path, settings=settings) as running:
             await feed(running, topic, 60, first=300)
             await running.all_sent(topic.name, 60)
             await running.nothing_waits()
@@ -260,16 +252,14 @@ async def test_compaction_is_no_cut(
 
     settings = settings_for(topic)
     with nothing_is_called_lost():
-        async with rig(settings, [topic.name], tmp_path) as running:
-            await opened(running)
+        async with sending(topic, tmp_path, settings=settings) as running:
             await feed(running, topic, 100)
             await running.all_sent(topic.name, 100)
             await compacted()
             await looked_again(running, topic, monkeypatch, range(100, 160))
             await compacted()
             await running.drain()
-        async with rig(settings, [topic.name], tmp_path) as running:
-            await opened(running)
+        async with sending(topic, tmp_path, settings=settings) as running:
             await feed(running, topic, 60, first=160)
             await running.all_sent(topic.name, 60)
             assert running.relay.statistics.resent == {}

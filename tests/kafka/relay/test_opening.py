@@ -15,10 +15,10 @@ from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
     DEADLINE_SECONDS,
     check_topic,
-    opened,
     read_back,
     rig,
     send_nothing,
+    sending,
     settings_for,
     until,
 )
@@ -29,8 +29,7 @@ async def test_a_missing_topic_is_waited_for_while_rows_wait(
     kafka: KafkaBroker, topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows are worth more than a quick end: they go when the topic is there again."""
-    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
-        await opened(running)
+    async with sending(topic, tmp_path) as running:
         send_nothing(monkeypatch)
         running.offer(topic.name, range(10))
         await running.committed(10)

@@ -26,6 +26,7 @@ from tests.kafka.relay.relaying import (
     opened,
     read_back,
     rig,
+    sending,
     settings_for,
     until,
 )
@@ -74,8 +75,7 @@ async def test_a_passing_fault_is_tried_again_by_the_same_producer(
 ) -> None:
     """The batch keeps its sequence, so that a broker that has it knows it again."""
     forgery = Forgery(topic.name, 1, code, times=3, appended=appended)
-    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
-        await opened(running)
+    async with sending(topic, tmp_path) as running:
         forge_answers(monkeypatch, forgery)
         await feed(running, topic, EVENTS)
         await delivered(running, topic, EVENTS)
@@ -105,8 +105,7 @@ async def test_a_fault_that_spoils_the_producer_costs_a_look_at_the_log(
     """Rights lost and given back, a wrong epoch: the log says what is there."""
     forgery = Forgery(topic.name, 1, code, times=2, appended=appended)
     with structlog.testing.capture_logs() as lines:
-        async with rig(settings_for(topic), [topic.name], tmp_path) as running:
-            await opened(running)
+        async with sending(topic, tmp_path) as running:
             forge_answers(monkeypatch, forgery)
             await feed(running, topic, EVENTS)
             await delivered(running, topic, EVENTS)
@@ -132,10 +131,7 @@ async def test_answers_that_are_lost_after_the_append_leave_no_duplicate(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delivery: Delivery
 ) -> None:
     """The same batch is sent again with the same sequence; the broker knows it."""
-    async with rig(
-        settings_for(topic), [topic.name], tmp_path, delivery=delivery
-    ) as running:
-        await opened(running)
+    async with sending(topic, tmp_path, delivery=delivery) as running:
         lost = lose_answers(monkeypatch, topic.name, 1, times=4)
         await feed(running, topic, EVENTS)
         await delivered(running, topic, EVENTS)
@@ -152,8 +148,7 @@ async def test_a_sender_that_dies_of_an_exception_is_replaced(
     after_append: bool,
 ) -> None:
     """Its batches fail within a second or two instead of waiting for ever."""
-    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
-        await opened(running)
+    async with sending(topic, tmp_path) as running:
         running.offer(topic.name, range(100))
         await running.all_sent(topic.name, 100)
         killed = kill_sender(monkeypatch, after_append=after_append)
@@ -173,8 +168,7 @@ async def test_a_batch_that_the_client_forgets_is_given_up(
     forgetting = forget_batches(monkeypatch)
     settings = settings_for(topic, request_timeout_seconds=1.0)
     with structlog.testing.capture_logs() as lines:
-        async with rig(settings, [topic.name], tmp_path) as running:
-            await opened(running)
+        async with sending(topic, tmp_path, settings=settings) as running:
             await feed(running, topic, 100)
             await running.all_sent(topic.name, 100)
             forgetting.on = True

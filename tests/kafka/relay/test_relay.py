@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - a producer of the bridge's runs on it
 import gc
 import logging
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,12 +11,8 @@ import psutil
 import pytest
 import trio
 
-from bridge.events.record import StoredRecord
-from bridge.kafka.headers import HeaderWriter
-from bridge.kafka.producer import Producer
 from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox
-from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
     DEADLINE_SECONDS,
@@ -26,12 +20,12 @@ from tests.kafka.relay.relaying import (
     Delivery,
     check_topic,
     feed,
-    numbers_of,
     opened,
     read_back,
     record,
     rig,
     send_nothing,
+    sending,
     settings_for,
     until,
 )
@@ -43,10 +37,7 @@ async def test_events_arrive_once_and_in_order(
 ) -> None:
     """Every record is there once, in order per key, with dense sequences."""
     count = 5_000
-    async with rig(
-        settings_for(topic), [topic.name], tmp_path, delivery=delivery
-    ) as running:
-        await opened(running)
+    async with sending(topic, tmp_path, delivery=delivery) as running:
         for first in range(0, count, 50):
             running.offer(topic.name, range(first, first + 50))
             await trio.lowlevel.checkpoint()
@@ -115,54 +106,6 @@ async def test_records_that_kafka_has_already_are_not_sent_again(
         assert running.relay.statistics.resumed == {topic.name: 60}
         assert running.relay.statistics.published == {topic.name: 10}
     check_topic(await read_back(topic), range(100))
-
-
-async def test_records_that_were_written_late_are_found_between_others(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Rows that are in the log ahead of their turn are passed over at their turn."""
-    settings = settings_for(topic)
-    async with rig(settings, [topic.name], tmp_path) as running:
-        await opened(running)
-        send_nothing(monkeypatch)
-        running.offer(topic.name, range(90))
-        await running.committed(90)
-        monkeypatch.undo()
-        rows = {
-            number: running.outbox.read(topic.name, number, 0, 100, 2**20)
-            for number in range(topic.partitions)
-        }
-        for number, waiting in rows.items():
-            await trio.to_thread.run_sync(
-                asyncio.run,
-                write_late(settings, running.outbox.id, topic, number, waiting[3:6]),
-            )
-    async with rig(settings, [topic.name], tmp_path) as running:
-        await running.all_sent(topic.name, 90)
-        statistics = running.relay.statistics
-        assert statistics.resumed == {topic.name: 3 * topic.partitions}
-        await running.nothing_waits()
-    records = await read_back(topic)
-    assert sorted(numbers_of(records)) == list(range(90))
-    assert len({one.headers["ce_id"] for one in records}) == 90
-
-
-async def write_late(
-    settings: KafkaSettings,
-    outbox_id: str,
-    topic: Topic,
-    partition: int,
-    rows: Sequence[StoredRecord],
-) -> None:
-    """Write rows as a producer that was given up may still do."""
-    producer = Producer(settings, HeaderWriter(outbox_id))
-    await producer.start()
-    try:
-        sent = await producer.send(topic.name, partition, rows, 2**20)
-        assert len(sent.rows) == len(rows)
-        await producer.base_offset(sent)
-    finally:
-        await producer.close()
 
 
 async def test_topics_are_sent_side_by_side_also_those_of_earlier_settings(

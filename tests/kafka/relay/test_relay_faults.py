@@ -14,11 +14,11 @@ from tests.kafka.relay.relaying import (
     Delivery,
     check_topic,
     feed,
-    numbers_of,
     opened,
     read_back,
     rig,
     send_nothing,
+    sending,
     settings_for,
     until,
 )
@@ -36,10 +36,7 @@ async def test_a_broker_killed_under_load_loses_and_doubles_nothing(
 ) -> None:
     """What was on its way when the broker died arrives once, and in order."""
     count = 2_000
-    async with rig(
-        settings_for(topic), [topic.name], tmp_path, delivery=delivery
-    ) as running:
-        await opened(running)
+    async with sending(topic, tmp_path, delivery=delivery) as running:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(feed, running, topic, count)
             await trio.sleep(0.7)
@@ -56,8 +53,7 @@ async def test_a_silent_broker_shows_in_the_statistics(
     own_kafka: KafkaServer, topic: Topic, tmp_path: Path
 ) -> None:
     """A broker that stands still is noticed within 10 s, and told in few lines."""
-    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
-        await opened(running)
+    async with sending(topic, tmp_path) as running:
         statistics = running.relay.statistics
         assert statistics.connected
         with structlog.testing.capture_logs() as lines:
@@ -84,39 +80,12 @@ async def test_a_silent_broker_shows_in_the_statistics(
 
 
 @pytest.mark.timeout(90)
-async def test_a_deleted_topic_does_not_end_the_relay(
-    kafka: KafkaBroker, topic: Topic, tmp_path: Path
-) -> None:
-    """Other topics go on; the deleted one gets its rows when it is there again."""
-    settings = settings_for(
-        topic, request_timeout_seconds=2.0, start_timeout_seconds=2.0
-    )
-    groups = [topic.name, topic.dead_letter]
-    async with rig(settings, groups, tmp_path) as running:
-        await opened(running)
-        running.offer(topic.name, range(60))
-        await running.all_sent(topic.name, 60)
-        await trio.to_thread.run_sync(kafka.delete_topics, topic.name)
-        running.offer(topic.name, range(60, 120))
-        await until(lambda: running.relay.statistics.producer_recycles > 0)
-        running.offer(topic.dead_letter, range(20))
-        await running.all_sent(topic.dead_letter, 20)
-        assert not running.ended.is_set()
-        await trio.to_thread.run_sync(kafka.create_topic, topic.name, topic.partitions)
-        await running.all_sent(topic.name, 120)
-        assert running.errors == []
-    records = await read_back(topic)
-    assert sorted(numbers_of(records)) == list(range(60, 120))
-
-
-@pytest.mark.timeout(90)
 async def test_a_topic_with_fewer_partitions_opens_all_the_same(
     kafka: KafkaBroker, topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows whose partition is gone don't hold up the others."""
     settings = settings_for(topic, start_timeout_seconds=3.0)
-    async with rig(settings, [topic.name], tmp_path) as running:
-        await opened(running)
+    async with sending(topic, tmp_path, settings=settings) as running:
         running.offer(topic.name, range(60))
         await running.all_sent(topic.name, 60)
         # Rows that the outbox holds for every partition.

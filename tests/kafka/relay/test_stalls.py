@@ -15,10 +15,8 @@ from tests.kafka.relay.relaying import (
     DELIVERIES,
     Delivery,
     check_topic,
-    opened,
     read_back,
-    rig,
-    settings_for,
+    sending,
     until,
 )
 
@@ -40,10 +38,7 @@ async def test_a_commit_that_stalls_loses_nothing_and_blocks_no_reading(
             time.sleep(stalls.pop())
         return commit(outbox)
 
-    async with rig(
-        settings_for(topic), [topic.name], tmp_path, delivery=delivery
-    ) as running:
-        await opened(running)
+    async with sending(topic, tmp_path, delivery=delivery) as running:
         monkeypatch.setattr(Outbox, "commit", stall)
         longest, number, silent = 0.0, 0, 0.0
         began = trio.current_time()

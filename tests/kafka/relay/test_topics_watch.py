@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
 import structlog
 import trio
 
@@ -161,21 +160,3 @@ async def test_topics_made_where_that_is_wanted_fit(
         for one in own
         if one.verdict is not Verdict.FINE
     } == {"replication.factor"}
-
-
-@pytest.mark.parametrize("drains", [True, False])
-async def test_a_watch_that_waits_holds_no_end_up(
-    topic: Topic, tmp_path: Path, *, drains: bool
-) -> None:
-    """An idle bridge ends at once, long before its next look."""
-    async with rig(
-        settings_for(topic), topics_of(topic), tmp_path, needs=needs_of(topic)
-    ) as running:
-        await opened(running, 5)
-        with trio.fail_after(5):
-            if drains:
-                await running.drain()
-            else:
-                running.relay.abort()
-                await running.ended.wait()
-        assert running.errors == []

@@ -25,6 +25,7 @@ from tests.kafka.relay.relaying import (
     opened,
     read_back,
     rig,
+    sending,
     settings_for,
     until,
 )
@@ -42,10 +43,7 @@ async def test_somebodys_open_transaction_does_not_stop_the_writing(
     topic: Topic, tmp_path: Path
 ) -> None:
     """Rows are written and acknowledged; their readers wait for its end."""
-    async with rig(
-        settings_for(topic), [topic.name], tmp_path, delivery="transactional"
-    ) as running:
-        await opened(running)
+    async with sending(topic, tmp_path, delivery="transactional") as running:
         await feed(running, topic, 200)
         await running.all_sent(topic.name, 200)
         with foreign_transaction(topic, range(topic.partitions)) as foreign:
@@ -61,10 +59,9 @@ async def test_resuming_waits_for_the_end_of_somebodys_transaction(
 ) -> None:
     """What stands behind it can't be judged yet; one line says so, none is doubled."""
     settings = settings_for(topic, start_timeout_seconds=1.0)
-    async with rig(
-        settings, [topic.name], tmp_path, delivery="transactional"
+    async with sending(
+        topic, tmp_path, settings=settings, delivery="transactional"
     ) as running:
-        await opened(running)
         await feed(running, topic, 200)
         await running.all_sent(topic.name, 200)
         with (
@@ -105,10 +102,9 @@ async def test_a_stall_longer_than_the_timeout_is_no_duel(
         return await send()
 
     settings = settings_for(topic, transaction_timeout_seconds=1.0)
-    async with rig(
-        settings, [topic.name], tmp_path, delivery="transactional"
+    async with sending(
+        topic, tmp_path, settings=settings, delivery="transactional"
     ) as running:
-        await opened(running)
         await feed(running, topic, 100)
         await running.all_sent(topic.name, 100)
         with structlog.testing.capture_logs() as lines:
@@ -144,10 +140,7 @@ async def test_ids_that_the_broker_forgot_are_initialised_again(
             return SimpleNamespace(errors=[(topic.name, partitions)])
         return answer
 
-    async with rig(
-        settings_for(topic), [topic.name], tmp_path, delivery="transactional"
-    ) as running:
-        await opened(running)
+    async with sending(topic, tmp_path, delivery="transactional") as running:
         intercept(monkeypatch, AddPartitionsToTxnRequest, forget)
         running.offer(topic.name, range(100))
         await running.all_sent(topic.name, 100)

@@ -27,6 +27,7 @@ from tests.kafka.relay.relaying import (
     opened,
     read_back,
     rig,
+    sending,
     settings_for,
     until,
 )
@@ -83,6 +84,12 @@ class Mounted:
 
 
 @pytest.fixture
+def mounted(secure: SecureKafka, tmp_path: Path) -> Mounted:
+    """The files, set back."""
+    return Mounted(secure, tmp_path)
+
+
+@pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a silence looked into at once, instead of after some seconds."""
     monkeypatch.setattr(outage, "SILENT_SECONDS", 0.3)
@@ -123,14 +130,13 @@ async def changed_under_load(running: Rig, topic: Topic, *changes: object) -> in
 @pytest.mark.parametrize("delivery", ["idempotent", "transactional"])
 async def test_a_password_exchanged_under_load_costs_nothing(
     secure: SecureKafka,
+    mounted: Mounted,
     tmp_path: Path,
     delivery: Literal["idempotent", "transactional"],
 ) -> None:
     """At the broker first, in the file a second later: all arrives once, in order."""
-    mounted = await trio.to_thread.run_sync(Mounted, secure, tmp_path)
     topic = topic_of(secure, 2)
     folder = tmp_path / "outbox"
-    folder.mkdir()
     with structlog.testing.capture_logs() as lines:
         async with rig(
             mounted.settings(topic), [topic.name], folder, delivery=delivery
@@ -156,16 +162,13 @@ async def test_a_password_exchanged_under_load_costs_nothing(
 
 @pytest.mark.timeout(120)
 async def test_an_authority_exchanged_under_load_costs_nothing(
-    secure: SecureKafka, tmp_path: Path
+    secure: SecureKafka, mounted: Mounted, tmp_path: Path
 ) -> None:
     """The broker's certificate is another authority's, and so is the file of ours."""
-    mounted = await trio.to_thread.run_sync(Mounted, secure, tmp_path)
     successor = Authority(secure.folder, f"successor-{tmp_path.name}")
     topic = topic_of(secure, 2)
     folder = tmp_path / "outbox"
-    folder.mkdir()
-    async with rig(mounted.settings(topic), [topic.name], folder) as running:
-        await opened(running)
+    async with sending(topic, folder, settings=mounted.settings(topic)) as running:
         count = await changed_under_load(
             running,
             topic,
@@ -182,13 +185,11 @@ async def test_an_authority_exchanged_under_load_costs_nothing(
 
 @pytest.mark.timeout(120)
 async def test_a_certificate_that_runs_out_under_load_is_exchanged_in_time(
-    secure: SecureKafka, tmp_path: Path
+    secure: SecureKafka, mounted: Mounted, tmp_path: Path
 ) -> None:
     """The bridge's own, one file after the other, before the broker refuses it."""
-    mounted = await trio.to_thread.run_sync(Mounted, secure, tmp_path)
     topic = topic_of(secure, 2)
     folder = tmp_path / "outbox"
-    folder.mkdir()
     ends_at = time.time() + _LIFE_SECONDS
     short, long = mounted.identity(_LIFE_SECONDS), mounted.identity()
     put(mounted.certificate, short.certificate.read_bytes())
@@ -199,8 +200,7 @@ async def test_a_certificate_that_runs_out_under_load_is_exchanged_in_time(
         assert time.time() < ends_at, "the machine is too slow for this test"
 
     with structlog.testing.capture_logs() as lines:
-        async with rig(mounted.settings(topic), [topic.name], folder) as running:
-            await opened(running)
+        async with sending(topic, folder, settings=mounted.settings(topic)) as running:
             count = await changed_under_load(
                 running,
                 topic,
@@ -229,15 +229,18 @@ async def test_a_certificate_that_runs_out_under_load_is_exchanged_in_time(
     ],
 )
 async def test_a_broker_that_is_not_trusted_by_now_is_told_while_events_gather(
-    secure: SecureKafka, tmp_path: Path, *, is_stranger: bool, days: int, words: str
+    secure: SecureKafka,
+    mounted: Mounted,
+    tmp_path: Path,
+    *,
+    is_stranger: bool,
+    days: int,
+    words: str,
 ) -> None:
     """Its certificate is another authority's, or has expired; renewed, all arrive."""
-    mounted = await trio.to_thread.run_sync(Mounted, secure, tmp_path)
     topic = topic_of(secure)
     folder = tmp_path / "outbox"
-    folder.mkdir()
-    async with rig(mounted.settings(topic), [topic.name], folder) as running:
-        await opened(running)
+    async with sending(topic, folder, settings=mounted.settings(topic)) as running:
         statistics = running.relay.statistics
         authority = secure.stranger if is_stranger else secure.authority
         try:

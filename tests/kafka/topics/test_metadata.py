@@ -27,19 +27,6 @@ def describe(topic: Topic, *names: str) -> dict[str, Described]:
     return asyncio.run(ask())
 
 
-def test_ids_and_permissions_come_with_a_topics_metadata(topic: Topic) -> None:
-    """Each topic has an id of its own; a broker without ACLs lets anybody do all."""
-    found = describe(topic, topic.name, topic.gaps, "nobody-s")
-    ids = {found[name].topic_id for name in (topic.name, topic.gaps)}
-    assert None not in ids
-    assert len(ids) == 2
-    assert found[topic.name].leaders.keys() == set(range(topic.partitions))
-    assert found[topic.name].replicas == 1
-    assert lacking(found[topic.name].operations, {3: "Read", 4: "Write"}) == ()
-    absent = found["nobody-s"]
-    assert (absent.error_code, absent.topic_id) == (_UNKNOWN_TOPIC, None)
-
-
 def test_a_broker_older_than_ids_is_asked_as_aiokafka_does(
     topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
