@@ -17,7 +17,7 @@ from bridge.doctor import Outcome
 from bridge.kafka.requests import Metadata
 from tests.doctor.ground import Ground, details, only_remarkable, remarkable
 from tests.doctor.planting import NO_SUBJECT, registry
-from tests.kafka.relay.transactions import intercept
+from tests.kafka.relay.faults import intercept
 from tests.registry.scripted import Asked, Reply, ScriptedRegistry
 
 

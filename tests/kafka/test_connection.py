@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - runs the room's coroutines
+import os
 import re
 import socket
 import ssl
@@ -20,6 +21,7 @@ from bridge.errors import (
 )
 from bridge.kafka.connection import client_arguments, read_error
 from bridge.kafka.probe import failed_start
+from bridge.kafka.security import tls_context
 from bridge.settings import KafkaSettings, Secret
 from tests.kit.authorities import Authority
 from tests.kit.broker import KafkaBroker
@@ -147,3 +149,26 @@ def test_each_failure_while_reading_has_its_sentence(
     error = read_error(KafkaSettings(), ["jobs"], raised)
     assert type(error) is kind
     assert word in str(error)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("setting", ["ssl_ca_file", "ssl_cert_file", "ssl_key_file"])
+def test_a_fifo_is_an_error_and_not_waited_for(tmp_path: Path, setting: str) -> None:
+    """OpenSSL would wait for a writer, and the relay with it."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("bridge.test")
+    files = {
+        name: tmp_path / name
+        for name in ("ssl_ca_file", "ssl_cert_file", "ssl_key_file")
+    }
+    authority.cert_pem.write_to_path(files["ssl_ca_file"])
+    issued.cert_chain_pems[0].write_to_path(files["ssl_cert_file"])
+    issued.private_key_pem.write_to_path(files["ssl_key_file"])
+    settings = KafkaSettings(
+        **{name: str(path) for name, path in files.items()},  # type: ignore[arg-type]
+    )
+    tls_context(settings)
+    files[setting].unlink()
+    os.mkfifo(files[setting])
+    with pytest.raises(ConfigError, match="is not a regular file"):
+        tls_context(settings)

@@ -14,7 +14,6 @@ import structlog
 import trio
 
 from tests.conftest import Topic
-from tests.kafka.relay.orders import write_foreign
 from tests.kafka.relay.relaying import (
     Rig,
     feed,
@@ -24,6 +23,7 @@ from tests.kafka.relay.relaying import (
     rig,
     settings_for,
     until,
+    write_foreign,
 )
 from tests.kit import reader
 from tests.kit.kafka import KafkaServer

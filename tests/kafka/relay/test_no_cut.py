@@ -14,22 +14,20 @@ import trio
 from bridge.outbox.partitioner import partitioner
 from tests.conftest import Topic
 from tests.kafka.relay.faults import Forgery, forge_answers
-from tests.kafka.relay.orders import (
-    alter,
-    delete_until,
-    speed_up_cleaner,
-    write_foreign,
-)
 from tests.kafka.relay.relaying import (
     Rig,
+    alter,
     check_topic,
+    delete_until,
     feed,
     numbers_of,
     read_back,
     send_nothing,
     sending,
     settings_for,
+    speed_up_cleaner,
     until,
+    write_foreign,
 )
 from tests.kit import reader
 from tests.kit.broker import KafkaBroker

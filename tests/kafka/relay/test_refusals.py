@@ -17,12 +17,12 @@ from msgspec import structs
 from bridge.events.record import Record
 from bridge.outbox.partitioner import partitioner
 from tests.conftest import Topic
-from tests.kafka.relay.orders import alter
 from tests.kafka.relay.relaying import (
     DELIVERIES,
     ENVELOPE,
     Delivery,
     Rig,
+    alter,
     feed,
     numbers_of,
     opened,

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 import trio
+from aiokafka import AIOKafkaProducer  # noqa: TID251 - what it is told
 
 from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox
@@ -187,3 +188,31 @@ async def _flood(running: object, topic: Topic) -> None:
         if outbox.knows([topic.name]):
             outbox.offer([record(topic.name, number) for number in range(20)])
         await trio.sleep(0.001)
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
+async def test_each_codec_is_used_and_read_back(
+    topic: Topic, tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another client reads every record, and so does the next start of the bridge."""
+    asked: list[object] = []
+    make = AIOKafkaProducer.__init__
+
+    def made(producer: AIOKafkaProducer, **options: object) -> None:
+        asked.append(options["compression_type"])
+        make(producer, **options)
+
+    monkeypatch.setattr(AIOKafkaProducer, "__init__", made)
+    settings = settings_for(topic, compression=codec, max_batch_bytes=20_000)
+    async with sending(topic, tmp_path, settings=settings) as running:
+        # A process that dies before it writes down what was acknowledged.
+        monkeypatch.setattr(Outbox, "acknowledge", lambda *_: None)
+        running.offer(topic.name, range(60), size_bytes=1000)
+        await running.all_sent(topic.name, 60)
+    monkeypatch.undo()
+    async with sending(topic, tmp_path, settings=settings) as running:
+        running.offer(topic.name, range(60, 70))
+        await running.all_sent(topic.name, 70)
+        assert running.relay.statistics.resumed == {topic.name: 60}
+    check_topic(await read_back(topic), range(70))
+    assert asked == [None if codec == "none" else codec]

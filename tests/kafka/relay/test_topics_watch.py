@@ -14,9 +14,9 @@ from bridge.errors import KafkaRefusedError
 from bridge.kafka.topic_checks import Verdict
 from bridge.kafka.topics import TopicNeeds, TopicRole
 from tests.conftest import Topic
-from tests.kafka.relay.orders import alter
 from tests.kafka.relay.relaying import (
     DEADLINE_SECONDS,
+    alter,
     check_topic,
     opened,
     read_back,

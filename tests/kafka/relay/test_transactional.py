@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from tests.conftest import Topic
-from tests.kafka.relay.faults import Forgery, forge_answers
+from tests.kafka.relay.faults import Forgery, LostEnds, forge_answers
 from tests.kafka.relay.relaying import (
     check_topic,
     feed,
@@ -21,7 +21,6 @@ from tests.kafka.relay.relaying import (
     settings_for,
     until,
 )
-from tests.kafka.relay.transactions import LostEnds
 
 
 @pytest.mark.parametrize("appended", [False, True])

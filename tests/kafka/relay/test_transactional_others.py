@@ -17,7 +17,13 @@ from aiokafka.protocol.transaction import (  # noqa: TID251 - what is forged
 )
 
 from tests.conftest import Topic
-from tests.kafka.relay.faults import Forgery, forge_answers
+from tests.kafka.relay.faults import (
+    Forgery,
+    foreign_transaction,
+    forge_answers,
+    intercept,
+    wait_held_back,
+)
 from tests.kafka.relay.relaying import (
     DELIVERIES,
     check_topic,
@@ -28,11 +34,6 @@ from tests.kafka.relay.relaying import (
     sending,
     settings_for,
     until,
-)
-from tests.kafka.relay.transactions import (
-    foreign_transaction,
-    intercept,
-    wait_held_back,
 )
 
 

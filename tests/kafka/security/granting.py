@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import asyncio  # noqa: TID251 - runs the room's coroutines
 import shlex
 from pathlib import Path
 
 from confluent_kafka.admin import AclOperation, ResourceType
 
+from bridge.errors import KafkaError
+from bridge.kafka.loop import ClosingLoop
+from bridge.kafka.probe import diagnose
+from bridge.settings import KafkaSettings
 from tests.kit.guest import Right
 
 
@@ -55,3 +60,14 @@ def least(topic: str, delivery: str) -> list[Right]:
         if right.operation is not AclOperation.CREATE
         and (right.kind is ResourceType.TOPIC or delivery == "transactional")
     ]
+
+
+def knock(settings: KafkaSettings) -> KafkaError | None:
+    """Find out what keeps a client with these settings from the broker."""
+    with asyncio.Runner(loop_factory=ClosingLoop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, ClosingLoop)
+        try:
+            return runner.run(diagnose(settings))
+        finally:
+            runner.run(loop.abort_connections())

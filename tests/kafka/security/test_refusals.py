@@ -18,7 +18,7 @@ from bridge.errors import (
 )
 from bridge.settings import KafkaSettings, Secret
 from tests.kafka.relay.relaying import rig, settings_for
-from tests.kafka.security.knocking import knock
+from tests.kafka.security.granting import knock
 from tests.kafka.security.test_signing_in import topic_of
 from tests.kit.process import free_ports
 from tests.kit.secure_kafka import PASSWORD, SecureKafka
