@@ -22,7 +22,7 @@ from bridge.kafka.producer import Producer
 from bridge.kafka.relay.group import WireFormat
 from bridge.kafka.relay.publications import PublicationTrace
 from bridge.kafka.relay.relay import Relay
-from bridge.kafka.topics import NO_NEEDS, TopicNeeds
+from bridge.kafka.topics import NO_NEEDS, TopicNeeds, TopicRole
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.settings import KafkaSettings, OutboxSettings
 from tests.conftest import Topic
@@ -56,6 +56,20 @@ def settings_for(topic: Topic, **changes: object) -> KafkaSettings:
         **changes,
     }
     return KafkaSettings(**chosen)  # type: ignore[arg-type]
+
+
+def needs_of(topic: Topic, value_bytes: int = 1_000_000) -> dict[str, TopicNeeds]:
+    """What the topic and its companions are for."""
+    return {
+        topic.name: TopicNeeds(TopicRole.EVENTS, value_bytes),
+        topic.dead_letter: TopicNeeds(TopicRole.DEAD_LETTERS, value_bytes),
+        topic.gaps: TopicNeeds(TopicRole.GAPS, 4096),
+    }
+
+
+def topics_of(topic: Topic) -> list[str]:
+    """The topics, as the service has them."""
+    return [topic.name, topic.dead_letter, topic.gaps]
 
 
 def record(topic: str, number: int, *, size_bytes: int = 0, jobs: int = JOBS) -> Record:

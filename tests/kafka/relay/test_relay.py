@@ -33,30 +33,6 @@ from tests.kafka.relay.relaying import (
 
 
 @pytest.mark.parametrize("delivery", DELIVERIES)
-async def test_events_arrive_once_and_in_order(
-    topic: Topic, tmp_path: Path, delivery: Delivery
-) -> None:
-    """Every record is there once, in order per key, with dense sequences."""
-    count = 5_000
-    async with sending(topic, tmp_path, delivery=delivery) as running:
-        for first in range(0, count, 50):
-            running.offer(topic.name, range(first, first + 50))
-            await trio.lowlevel.checkpoint()
-        await running.all_sent(topic.name, count)
-        statistics = running.relay.statistics
-        assert statistics.published == {topic.name: count}
-        assert statistics.producer_recycles == 0
-        assert statistics.partitions == topic.partitions
-        assert statistics.connected
-        assert sum(statistics.publish_duration.counts) >= 1
-        await running.nothing_waits()
-        with trio.fail_after(DEADLINE_SECONDS):
-            await running.drain()
-        assert running.errors == []
-    check_topic(await read_back(topic), range(count))
-
-
-@pytest.mark.parametrize("delivery", DELIVERIES)
 async def test_a_relay_that_is_aborted_goes_on_where_it_was(
     topic: Topic,
     tmp_path: Path,

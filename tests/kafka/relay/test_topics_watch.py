@@ -18,27 +18,15 @@ from tests.kafka.relay.relaying import (
     DEADLINE_SECONDS,
     alter,
     check_topic,
+    needs_of,
     opened,
     read_back,
     rig,
     settings_for,
+    topics_of,
     until,
 )
 from tests.kit.broker import KafkaBroker
-
-
-def needs_of(topic: Topic, value_bytes: int = 1_000_000) -> dict[str, TopicNeeds]:
-    """What the topic and its companions are for."""
-    return {
-        topic.name: TopicNeeds(TopicRole.EVENTS, value_bytes),
-        topic.dead_letter: TopicNeeds(TopicRole.DEAD_LETTERS, value_bytes),
-        topic.gaps: TopicNeeds(TopicRole.GAPS, 4096),
-    }
-
-
-def topics_of(topic: Topic) -> list[str]:
-    """The topics, as the service has them."""
-    return [topic.name, topic.dead_letter, topic.gaps]
 
 
 def told(lines: Iterable[Mapping[str, Any]], event: str) -> list[Mapping[str, Any]]:

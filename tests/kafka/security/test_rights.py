@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import pytest
 import structlog
@@ -12,26 +11,25 @@ from confluent_kafka.admin import AclOperation, ResourceType
 
 from bridge.errors import ExitCode, KafkaRefusedError
 from bridge.kafka.topic_checks import Verdict
-from bridge.kafka.topics import TopicNeeds, TopicRole
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
+    Delivery,
     Rig,
     check_topic,
     feed,
+    needs_of,
     opened,
     read_back,
     rig,
     settings_for,
+    topics_of,
     until,
 )
 from tests.kafka.security.granting import documented, least
 from tests.kafka.security.test_signing_in import topic_of
 from tests.kit.guest import Guest, Right
 from tests.kit.secure_kafka import SecureKafka
-
-
-Delivery: TypeAlias = Literal["idempotent", "transactional"]
 
 
 @pytest.fixture
@@ -47,20 +45,6 @@ def topic(secure: SecureKafka) -> Topic:
     secure.create_topic(made.dead_letter, 1)
     secure.create_topic(made.gaps, 1)
     return made
-
-
-def groups_of(topic: Topic) -> list[str]:
-    """The topics by producer, as the service has them."""
-    return [topic.name, topic.dead_letter, topic.gaps]
-
-
-def needs_of(topic: Topic) -> dict[str, TopicNeeds]:
-    """What the topics are for."""
-    return {
-        topic.name: TopicNeeds(TopicRole.EVENTS, 1_000_000),
-        topic.dead_letter: TopicNeeds(TopicRole.DEAD_LETTERS, 1_000_000),
-        topic.gaps: TopicNeeds(TopicRole.GAPS, 4_096),
-    }
 
 
 def settings_of(guest: Guest, topic: Topic, **changes: object) -> KafkaSettings:
@@ -117,7 +101,7 @@ async def test_a_start_without_one_of_them_ends_with_its_name(
     )
     settings = settings_of(guest, topic)
     async with rig(
-        settings, groups_of(topic), tmp_path, delivery=delivery, needs=needs_of(topic)
+        settings, topics_of(topic), tmp_path, delivery=delivery, needs=needs_of(topic)
     ) as running:
         with trio.fail_after(10):
             await running.ended.wait()
@@ -144,13 +128,13 @@ async def test_topics_are_created_with_the_right_to(
     await trio.to_thread.run_sync(guest.allow, *least(name, "idempotent"))
     settings = settings_of(guest, topic, create_topics=True, partitions=1)
     needs = needs_of(topic)
-    async with rig(settings, groups_of(topic), tmp_path, needs=needs) as running:
+    async with rig(settings, topics_of(topic), tmp_path, needs=needs) as running:
         with trio.fail_after(10):
             await running.ended.wait()
         (error,) = running.errors
     assert f"Create on the topic {name} (or on the cluster)" in str(error)
     await trio.to_thread.run_sync(guest.allow, create)
-    async with rig(settings, groups_of(topic), tmp_path, needs=needs) as running:
+    async with rig(settings, topics_of(topic), tmp_path, needs=needs) as running:
         await opened(running, 3)
         running.offer(name, range(10))
         await running.all_sent(name, 10)
@@ -214,7 +198,7 @@ async def test_a_right_that_is_taken_away_and_given_back_costs_nothing(
     with structlog.testing.capture_logs() as lines:
         async with rig(
             settings,
-            groups_of(topic),
+            topics_of(topic),
             tmp_path,
             delivery=delivery,
             needs=needs_of(topic),
@@ -254,7 +238,7 @@ async def test_what_a_user_may_not_see_is_unknown_until_he_may(
     await trio.to_thread.run_sync(guest.allow, *least(topic.name, "idempotent"))
     names = {topic.name, topic.dead_letter, topic.gaps}
     async with rig(
-        settings_of(guest, topic), groups_of(topic), tmp_path, needs=needs_of(topic)
+        settings_of(guest, topic), topics_of(topic), tmp_path, needs=needs_of(topic)
     ) as running:
         await opened(running)
         running.offer(topic.name, range(20))

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - what is tested runs on asyncio
-from types import SimpleNamespace
 
 import pytest
 from aiokafka import errors  # noqa: TID251 - what is made to fail
 from aiokafka.errors import IncompatibleBrokerVersion  # noqa: TID251 - what is forged
-from aiokafka.protocol.admin import (  # noqa: TID251 - likewise
-    DescribeConfigsRequest,
-)
 
-from bridge.errors import KafkaRefusedError, KafkaUnreachableError
+from bridge.errors import KafkaUnreachableError
 from bridge.kafka import topics
 from bridge.kafka.probe import connected
 from bridge.kafka.requests import Described, Metadata, describe_topics, lacking
@@ -55,29 +51,6 @@ def test_tells_partitions_and_size_limits(kafka: KafkaBroker, topic: Topic) -> N
     configs = found[name].configs
     assert configs is not None
     assert configs["cleanup.policy"] == "delete"
-
-
-def test_does_without_the_right_to_read_settings(
-    topic: Topic, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without DescribeConfigs Kafka's default limit is taken."""
-
-    async def forbid(_: object) -> object:
-        return SimpleNamespace(resources=[(29, "not authorised", 2, "jobs", [])])
-
-    intercept(monkeypatch, DescribeConfigsRequest, forbid)
-    facts = look(topic).facts[topic.name]
-    assert (facts.max_message_bytes, facts.configs) == (1_048_588, None)
-
-
-def test_a_forbidden_topic_is_refused(
-    topic: Topic, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The error names topic and rights."""
-    answer_with(monkeypatch, 29)
-    problem = look(topic).problems[topic.name]
-    assert isinstance(problem, KafkaRefusedError)
-    assert f"Grant the user Read and Write on the topic {topic.name}." in str(problem)
 
 
 def test_a_missing_topic_hides_no_other(topic: Topic) -> None:
