@@ -62,7 +62,7 @@ def findings(running: Rig, verdict: Verdict) -> dict[str, str]:
     }
 
 
-_TRANSACTIONAL_ID = (ResourceType.TRANSACTIONAL_ID, "", AclOperation.WRITE)
+_TOPIC, _WRITE = ResourceType.TOPIC, AclOperation.WRITE
 
 
 @pytest.mark.timeout(90)
@@ -74,7 +74,7 @@ _TRANSACTIONAL_ID = (ResourceType.TRANSACTIONAL_ID, "", AclOperation.WRITE)
             for ending in ("", ".dlq", ".gaps")
             for operation in (AclOperation.READ, AclOperation.WRITE)
         ),
-        ("transactional", *_TRANSACTIONAL_ID),
+        ("transactional", ResourceType.TRANSACTIONAL_ID, "", _WRITE),
     ],
 )
 async def test_a_start_without_one_of_them_ends_with_its_name(
@@ -146,28 +146,13 @@ async def test_topics_are_created_with_the_right_to(
 @pytest.mark.parametrize(
     ("delivery", "kind", "operations", "words"),
     [
-        (
-            "idempotent",
-            ResourceType.TOPIC,
-            (AclOperation.WRITE,),
-            "Grant the user Write on the topic {topic}.",
-        ),
-        (
-            "idempotent",
-            ResourceType.TOPIC,
-            (AclOperation.WRITE, AclOperation.READ),
-            "on the topic {topic}.",
-        ),
-        (
-            "transactional",
-            ResourceType.TOPIC,
-            (AclOperation.WRITE,),
-            "Grant the user Write on the topic",
-        ),
+        ("idempotent", _TOPIC, [_WRITE], "Grant the user Write on the topic {topic}."),
+        ("idempotent", _TOPIC, [_WRITE, AclOperation.READ], "on the topic {topic}."),
+        ("transactional", _TOPIC, [_WRITE], "Grant the user Write on the topic"),
         (
             "transactional",
             ResourceType.TRANSACTIONAL_ID,
-            (AclOperation.WRITE,),
+            [_WRITE],
             "Grant the user Write and Describe on all transactional ids that begin",
         ),
     ],
@@ -179,7 +164,7 @@ async def test_a_right_that_is_taken_away_and_given_back_costs_nothing(
     *,
     delivery: Delivery,
     kind: ResourceType,
-    operations: tuple[AclOperation, ...],
+    operations: list[AclOperation],
     words: str,
 ) -> None:
     """Health and log say what to grant, jobs wait, and arrive once and in order."""
