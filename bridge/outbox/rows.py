@@ -11,6 +11,7 @@ import secrets
 import sqlite3  # noqa: TID251 - the outbox is SQLite
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import count
 from typing import Any
 from zlib import crc32
 
@@ -436,7 +437,8 @@ class Rows:
         Continue above what a partition's log has of this outbox.
 
         A file that a power loss or an old copy has put back gave sequences again that
-        the log has already. Those of its rows that the log doesn't have get new ones.
+        the log has already. Those of its rows that the log doesn't have get new ones,
+        behind those that it has: what was refused or deleted in the meantime, too.
 
         `last_sequence` is the last of this outbox in the log, 0 for none; `found` has
         the ce_ids of its records that weren't known to be there.
@@ -445,27 +447,31 @@ class Rows:
         if partition.resume_offset is None:
             partition.floor_offset = end_offset
         if last_sequence > partition.acknowledged:
-            first, clashes = partition.acknowledged + 1, False
-            for position, ce_id in self._connection.execute(
-                "SELECT position, ce_id FROM rows WHERE position BETWEEN ? AND ?",
-                (partition.base + first, partition.base + last_sequence),
-            ):
-                clashes = ce_id not in found
-                if not clashes:
-                    first = position - partition.base + 1
-            if clashes:
-                above = max(last_sequence, partition.last)
-                by = above + 1 - first
+            waiting, base = partition.waiting, partition.base
+            moved = [
+                position
+                for position, ce_id in self._connection.execute(
+                    "SELECT position, ce_id FROM rows"
+                    " WHERE position BETWEEN ? AND ? ORDER BY position",
+                    (base + partition.acknowledged + 1, base + last_sequence),
+                )
+                if ce_id not in found
+            ]
+            last = max(last_sequence, partition.last)
+            if moved:
+                by = last + len(moved) - last_sequence
                 self._connection.execute(
                     "UPDATE rows SET position = position + ?"
                     " WHERE position BETWEEN ? AND ?",
-                    (by, partition.base + first, partition.end),
+                    (by, base + last_sequence + 1, partition.end),
                 )
-                partition.holes += by
-                partition.last += by
-            elif last_sequence > partition.last:
-                partition.holes += last_sequence - partition.last
-                partition.last = last_sequence
+                self._connection.executemany(
+                    "UPDATE rows SET position = ? WHERE position = ?",
+                    zip(count(base + last + 1), moved),
+                )
+                last += by
+            partition.last = last
+            partition.holes = last - partition.acknowledged - waiting
             self._settle(partition)
         self._save(partition)
 

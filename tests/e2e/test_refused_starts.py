@@ -138,7 +138,7 @@ def _database(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "code", "words"),
     [
-        (_read_only, 2, "{place} can't be used (Permission denied)"),
+        (_read_only, 2, "{place}/lock can't be opened (Permission denied)"),
         (_file, 2, "{place} can't be used"),
         (_database, 1, "{place}/outbox.sqlite3 is a database, but no outbox"),
     ],

@@ -105,8 +105,6 @@ _NUMBERS: list[tuple[str, dict[str, str], float]] = [
     ("bridge_records_published_total", {"topic": "jobs"}, 6),
     ("bridge_records_published_total", {"topic": "jobs.dlq"}, 1),
     ("bridge_records_resumed_total", {"topic": "jobs"}, 2),
-    ("bridge_records_refused_total", {"topic": "jobs"}, 3),
-    ("bridge_records_resent_total", {"topic": "jobs"}, 5),
     ("bridge_producer_recycles_total", {}, 1),
     ("bridge_kafka_connected", {}, 1),
     ("bridge_kafka_partitions", {}, 6),

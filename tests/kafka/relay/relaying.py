@@ -19,9 +19,9 @@ from confluent_kafka import Producer as ForeignProducer
 
 from bridge.events.record import Envelope, Record
 from bridge.kafka.producer import Producer
-from bridge.kafka.relay.group import WireFormat
-from bridge.kafka.relay.publications import PublicationTrace
+from bridge.kafka.relay.epoch import WireFormat
 from bridge.kafka.relay.relay import Relay
+from bridge.kafka.relay.statistics import PublicationTrace
 from bridge.kafka.topics import NO_NEEDS, TopicNeeds, TopicRole
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.settings import KafkaSettings, OutboxSettings
@@ -106,6 +106,12 @@ class Rig:
         """How many of a topic's rows Kafka has: acknowledged, or found there."""
         statistics = self.relay.statistics
         return statistics.published.get(topic, 0) + statistics.resumed.get(topic, 0)
+
+    def counted(self, kind: str) -> dict[str, int]:
+        """How many rows of each topic were `resent` or `refused`, where any was."""
+        topics = dict(self.outbox.statistics.topics)
+        counts = {topic: getattr(one, kind) for topic, one in topics.items()}
+        return {topic: count for topic, count in counts.items() if count}
 
     async def all_sent(self, topic: str, count: int) -> None:
         """Wait until Kafka has so many of the topic's rows."""

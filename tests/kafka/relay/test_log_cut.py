@@ -187,7 +187,7 @@ async def settled(running: Rig, stage: Stage) -> None:
         await read_back(stage.topic), kept=KEPT, lost=LOST, later=LATER
     )
     # Marked as well is what was sent before the loss was noticed.
-    assert running.relay.statistics.resent == {stage.topic.name: len(LOST)}
+    assert running.counted("resent") == {stage.topic.name: len(LOST)}
     assert marked >= len(LOST)
     assert running.errors == []
 
@@ -209,7 +209,7 @@ async def it_runs_on(stage: Stage, *, anew: bool) -> None:
         await running.all_sent(topic.name, sent + len(LOST))
         await stage.cut.reach()
         await feed(running, topic, len(LATER), first=LATER[0])
-        await until(lambda: running.relay.statistics.resent)
+        await until(lambda: running.counted("resent"))
         await settled(running, stage)
 
 
@@ -224,7 +224,7 @@ async def it_is_down(stage: Stage) -> None:
     await overwrite(stage)
     async with rig(settings, [topic.name], stage.folder) as running:
         await opened(running)
-        assert running.relay.statistics.resent == {topic.name: len(LOST)}
+        assert running.counted("resent") == {topic.name: len(LOST)}
         await feed(running, topic, len(LATER), first=LATER[0])
         await settled(running, stage)
 
@@ -250,7 +250,7 @@ async def it_crashes_again_and_again(stage: Stage) -> None:
         await running.committed(len(later))
         await running.nothing_waits()
         # It was found once; no later start takes what is resent for lost again.
-        assert running.relay.statistics.resent == {}
+        assert running.counted("resent") == {}
     marked = check_resent(await read_back(topic), kept=KEPT, lost=lost, later=later)
     assert marked == len(lost)
 

@@ -113,7 +113,7 @@ async def test_a_fault_that_spoils_the_producer_costs_a_look_at_the_log(
             assert forgery.forged == 2
             assert statistics.producer_recycles == 2
             assert (topic.name in statistics.resumed) == appended
-            assert statistics.refused == statistics.resent == {}
+            assert running.counted("refused") == running.counted("resent") == {}
     told = [line["event"] for line in lines if line["log_level"] != "debug"]
     # One line for a fault, one when it is over, whatever the number of tries.
     assert told.count("partition.failed") == 1
@@ -215,5 +215,5 @@ async def test_refused_dead_letters_and_gaps_leave_jobs_alone(
             assert statistics.published.get(topic.dead_letter, 0) == 0
             # Acknowledgements reach the disk a little later than the count.
             await until(lambda: running.outbox.statistics.rows == 5)
-            assert statistics.refused == statistics.resumed == {}
+            assert running.counted("refused") == statistics.resumed == {}
     check_topic(await read_back(topic), range(EVENTS))

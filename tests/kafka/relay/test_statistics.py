@@ -11,7 +11,7 @@ import structlog
 
 from bridge.events.record import StoredRecord
 from bridge.kafka.relay.outage import Outage
-from bridge.kafka.relay.statistics import RelayStatistics, delivered
+from bridge.kafka.relay.statistics import RelayStatistics
 from tests.kafka.relay.relaying import ENVELOPE
 
 
@@ -42,7 +42,7 @@ def _buckets(statistics: RelayStatistics, topic: str) -> dict[float, int]:
 
 def test_each_record_is_as_old_as_its_reading(statistics: RelayStatistics) -> None:
     """Records of one read count together, those of others by their own time."""
-    delivered(statistics, "jobs", _rows(7200, 3, 3, 3, 0.004), 0)
+    statistics.delivered("jobs", _rows(7200, 3, 3, 3, 0.004), 0)
     assert _buckets(statistics, "jobs") == {21_600.0: 1, 5.0: 3, 0.005: 1}
     assert statistics.delivery_durations["jobs"].sum == pytest.approx(7209.004)
     assert statistics.published == {"jobs": 5}
@@ -50,7 +50,7 @@ def test_each_record_is_as_old_as_its_reading(statistics: RelayStatistics) -> No
 
 def test_what_is_sent_again_was_counted_before(statistics: RelayStatistics) -> None:
     """A row that a log has lost took its time once; it is published twice."""
-    delivered(statistics, "jobs", _rows(50, 50, 3), 2)
+    statistics.delivered("jobs", _rows(50, 50, 3), 2)
     assert _buckets(statistics, "jobs") == {5.0: 1}
     assert statistics.published == {"jobs": 3}
 
@@ -59,7 +59,7 @@ def test_clock_that_was_set_back_makes_no_nonsense(
     statistics: RelayStatistics,
 ) -> None:
     """A record of the future took no time."""
-    delivered(statistics, "jobs", _rows(-60), 0)
+    statistics.delivered("jobs", _rows(-60), 0)
     assert _buckets(statistics, "jobs") == {0.001: 1}
     assert statistics.delivery_durations["jobs"].sum == 0
 
@@ -98,8 +98,8 @@ def test_an_hour_of_twelve_failing_lanes_is_a_line_a_minute(
 ) -> None:
     """Lanes that fail alike every ten seconds are told once a minute, and the end."""
     clock = Clock()
-    outage = Outage(["jobs", "jobs.dlq"], None, clock)
-    lanes = [(topic, number) for topic in ("jobs", "jobs.dlq") for number in range(6)]
+    outage = Outage("jobs", None, clock)
+    lanes = [("jobs", number) for number in range(12)]
     for _ in range(360):
         for lane in lanes:
             outage.failed("kafka.unavailable", OSError("refused"), lane)
@@ -117,7 +117,7 @@ def test_an_hour_of_twelve_failing_lanes_is_a_line_a_minute(
     assert lines[-1] == {
         "event": "kafka.works_again",
         "log_level": "info",
-        "topics": ["jobs", "jobs.dlq"],
+        "topic": "jobs",
         "after_seconds": 3_600.0,
     }
 
@@ -125,7 +125,7 @@ def test_an_hour_of_twelve_failing_lanes_is_a_line_a_minute(
 def test_silence_shows_while_something_waits() -> None:
     """More than five seconds without an answer is no connection; an answer is."""
     clock, statistics = Clock(), RelayStatistics()
-    outage = Outage(["jobs"], statistics, clock)
+    outage = Outage("jobs", statistics, clock)
     outage.worked()
     clock.now += 3_600
     outage.look()

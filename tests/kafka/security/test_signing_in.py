@@ -32,7 +32,7 @@ def topic_of(secure: SecureKafka, partitions: int = 1) -> Topic:
 async def carry(settings: KafkaSettings, topic: Topic, folder: Path) -> None:
     """Bring events to Kafka and read them back."""
     async with rig(settings, [topic.name], folder) as running:
-        await opened(running)
+        await opened(running, topic.partitions)
         running.offer(topic.name, range(30))
         await running.all_sent(topic.name, 30)
         assert running.errors == []
