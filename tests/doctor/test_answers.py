@@ -15,7 +15,7 @@ from aiokafka.protocol.transaction import (  # noqa: TID251 - likewise
 from bridge.doctor import Outcome
 from tests.doctor.ground import Ground, details, only_remarkable, remarkable
 from tests.doctor.planting import NO_SUBJECT, registry
-from tests.kafka.relay.transactions import intercept
+from tests.kafka.relay.faults import intercept
 from tests.registry.scripted import Asked, Reply, ScriptedRegistry
 
 

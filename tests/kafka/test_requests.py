@@ -1,5 +1,4 @@
-"""
-What the bridge asks and does beside aiokafka's consumer, and that aiokafka needs it.
+"""What the bridge asks and does beside aiokafka's consumer, and that aiokafka needs it.
 
 A test that fails here after an update says which entry of the list in
 `bridge.kafka.requests` has to be looked at.
@@ -14,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from aiokafka import TopicPartition, errors  # noqa: TID251 - looked at
+from aiokafka import TopicPartition  # noqa: TID251 - looked at
 from confluent_kafka import Producer
 
 from bridge.kafka import requests
@@ -92,35 +91,6 @@ def test_a_policy_says_whether_a_topic_may_have_holes(
             assert await may_be_compacted(client, topic.name)
 
     run(ask())
-
-
-async def _until_it_fails(consumer: Any) -> None:
-    while True:
-        await consumer.getmany(timeout_ms=100)
-
-
-def test_a_lane_without_position_fails_and_records_give_no_turn(topic: Topic) -> None:
-    """Why partitions are sought as they are assigned, and why readers sleep(0)."""
-    produce(topic, 300)
-    sought, other = (TopicPartition(topic.name, number) for number in (0, 1))
-
-    async def read() -> None:
-        async with consuming(settings_of(topic), "read_committed") as consumer:
-            consumer.assign([sought, other])
-            consumer.seek(sought, 0)
-            consumer.pause(other)
-            with pytest.raises(errors.NoOffsetForPartitionError):
-                await _until_it_fails(consumer)
-            consumer.assign([sought])
-            consumer.seek(sought, 0)
-            while not await consumer.getmany(timeout_ms=100, max_records=1):
-                pass
-            turns: list[None] = []
-            asyncio.get_running_loop().call_soon(turns.append, None)
-            assert await consumer.getmany(timeout_ms=100, max_records=1)
-            assert not turns
-
-    run(read())
 
 
 def test_a_consumer_ends_while_a_fetch_waits_for_its_retry(

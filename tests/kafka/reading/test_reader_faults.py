@@ -66,24 +66,6 @@ async def test_a_topic_that_goes_away_is_an_error(
             await read(source, 1)
 
 
-async def test_a_client_that_died_is_replaced(
-    topic: Topic, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What aiokafka logs alone, a reader notices by the silence, and reads on."""
-    monkeypatch.setattr(reader, "_RENEW_AFTER_SECONDS", 1.5)
-    produce(topic, 3)
-    async with TopicReader(settings_of(topic), [topic.name]) as source:
-        with monkeypatch.context() as patches:
-            patches.setattr(
-                "aiokafka.consumer.fetcher.Fetcher._get_actions_per_node", None
-            )
-            with trio.fail_after(DEADLINE_SECONDS), pytest.raises(trio.TooSlowError):
-                with trio.fail_after(1):
-                    await read(source, 1)
-        await trio.to_thread.run_sync(lambda: produce(topic, 3, first=10))
-        assert numbers(await read(source, 3)) == [10, 11, 12]
-
-
 async def test_goes_on_in_a_log_that_became_shorter(
     topic: Topic, kafka: KafkaBroker
 ) -> None:

@@ -20,12 +20,7 @@ from tests.kit.kafka import KafkaServer
 
 
 class Taken:
-    """
-    Takes a scan's parts.
-
-    Args:
-        first: Called in the scanner's thread with the first part.
-    """
+    """Takes a scan's parts."""
 
     def __init__(self, first: Callable[[], object] = lambda: None) -> None:
         self.extents: Mapping[int, Extent] = {}
@@ -167,31 +162,6 @@ async def test_a_cancelled_scan_leaves_nothing_behind(topic: Topic) -> None:
             await trio.to_thread.run_sync(began.wait, DEADLINE_SECONDS)
             nursery.cancel_scope.cancel()
     assert scanner_threads() == []
-
-
-async def test_an_end_that_holds_nothing_is_reached(
-    topic: Topic, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Offsets that compaction has emptied end a scan, though no record comes."""
-
-    class Nothing:
-        def __init__(self, _data: bytes) -> None:
-            pass
-
-        def has_next(self) -> bool:
-            return False
-
-        def size_in_bytes(self) -> int:
-            return 0
-
-    produce(topic, 9)
-    monkeypatch.setattr("aiokafka.consumer.fetcher.MemoryRecords", Nothing)
-    taken = Taken()
-    await scan(
-        settings_of(topic), topic.name, taken.begin, on_progress=taken.progress.append
-    )
-    assert taken.offsets == {0: [], 1: [], 2: []}
-    assert taken.progress[-1] == Progress(9, 9)
 
 
 async def test_a_damaged_batch_ends_the_scan(

@@ -18,6 +18,15 @@ from bridge.kafka.relay import transactional as delivering
 from bridge.outbox import Outbox
 from bridge.outbox.partitioner import partitioner
 from tests.conftest import Topic
+from tests.kafka.relay.faults import (
+    LostEnds,
+    foreign_transaction,
+    note_transactions,
+    unmentioned,
+    unverified,
+    wait_held_back,
+    wait_nothing_held,
+)
 from tests.kafka.relay.relaying import (
     JOBS,
     Rig,
@@ -28,15 +37,6 @@ from tests.kafka.relay.relaying import (
     rig,
     settings_for,
     until,
-)
-from tests.kafka.relay.transactions import (
-    LostEnds,
-    foreign_transaction,
-    note_transactions,
-    unmentioned,
-    unverified,
-    wait_held_back,
-    wait_nothing_held,
 )
 from tests.kit.kafka import KafkaServer
 

@@ -23,6 +23,7 @@ from tests.kafka.relay.relaying import (
     opened,
     read_back,
     rig,
+    sending,
     settings_for,
     until,
 )
@@ -48,8 +49,9 @@ async def test_a_leader_that_is_lost_delays_its_own_keys_alone(
     )
     count = 300
     with structlog.testing.capture_logs() as lines:
-        async with rig(settings, [topic.name], tmp_path, delivery=delivery) as running:
-            await opened(running)
+        async with sending(
+            topic, tmp_path, settings=settings, delivery=delivery
+        ) as running:
             leader = hide_leader(monkeypatch, topic.name, 1)
             leader.on = True
             await feed(running, topic, count)

@@ -12,17 +12,15 @@ import pytest
 import structlog
 
 from tests.conftest import Topic
-from tests.kafka.relay.faults import Forgery, forge_answers
+from tests.kafka.relay.faults import Forgery, LostEnds, forge_answers
 from tests.kafka.relay.relaying import (
     check_topic,
     feed,
-    opened,
     read_back,
-    rig,
+    sending,
     settings_for,
     until,
 )
-from tests.kafka.relay.transactions import LostEnds
 
 
 @pytest.mark.parametrize("appended", [False, True])
@@ -39,10 +37,7 @@ async def test_a_failed_batch_takes_its_transaction_back(
     """Damaged or out of order: all that went with it is sent again."""
     times = 2
     forgery = Forgery(topic.name, 1, code, times=times, appended=appended)
-    async with rig(
-        settings_for(topic), [topic.name], tmp_path, delivery="transactional"
-    ) as running:
-        await opened(running)
+    async with sending(topic, tmp_path, delivery="transactional") as running:
         await feed(running, topic, 100)
         forge_answers(monkeypatch, forgery)
         with structlog.testing.capture_logs() as lines:
@@ -78,10 +73,9 @@ async def test_a_commit_of_unknown_outcome_is_looked_up(
 ) -> None:
     """Whether the commit was lost or its answer: the log says what is there."""
     settings = settings_for(topic, transaction_timeout_seconds=1.0)
-    async with rig(
-        settings, [topic.name], tmp_path, delivery="transactional"
+    async with sending(
+        topic, tmp_path, settings=settings, delivery="transactional"
     ) as running:
-        await opened(running)
         await feed(running, topic, 100)
         await running.all_sent(topic.name, 100)
         if error == "timeouts":

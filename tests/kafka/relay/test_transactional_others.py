@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - forged answers are awaited in its loop
-import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,31 +14,27 @@ import trio
 from aiokafka.protocol.transaction import (  # noqa: TID251 - what is forged
     AddPartitionsToTxnRequest,
     EndTxnRequest,
-    InitProducerIdRequest,
 )
 
-from bridge.errors import KafkaFencedError, KafkaRefusedError
 from tests.conftest import Topic
-from tests.kafka.relay.faults import Forgery, forge_answers
-from tests.kafka.relay.relaying import (
-    DELIVERIES,
-    Rig,
-    check_topic,
-    feed,
-    numbers_of,
-    opened,
-    read_back,
-    rig,
-    settings_for,
-    until,
-)
-from tests.kafka.relay.transactions import (
+from tests.kafka.relay.faults import (
+    Forgery,
     foreign_transaction,
+    forge_answers,
     intercept,
     wait_held_back,
 )
-from tests.kit.kafka import KafkaServer
-from tests.kit.kafka_proxy import KafkaProxy, RequestKind
+from tests.kafka.relay.relaying import (
+    DELIVERIES,
+    check_topic,
+    feed,
+    opened,
+    read_back,
+    rig,
+    sending,
+    settings_for,
+    until,
+)
 
 
 # -- Transactions that stay open ---------------------------------------------
@@ -49,10 +44,7 @@ async def test_somebodys_open_transaction_does_not_stop_the_writing(
     topic: Topic, tmp_path: Path
 ) -> None:
     """Rows are written and acknowledged; their readers wait for its end."""
-    async with rig(
-        settings_for(topic), [topic.name], tmp_path, delivery="transactional"
-    ) as running:
-        await opened(running)
+    async with sending(topic, tmp_path, delivery="transactional") as running:
         await feed(running, topic, 200)
         await running.all_sent(topic.name, 200)
         with foreign_transaction(topic, range(topic.partitions)) as foreign:
@@ -68,10 +60,9 @@ async def test_resuming_waits_for_the_end_of_somebodys_transaction(
 ) -> None:
     """What stands behind it can't be judged yet; one line says so, none is doubled."""
     settings = settings_for(topic, start_timeout_seconds=1.0)
-    async with rig(
-        settings, [topic.name], tmp_path, delivery="transactional"
+    async with sending(
+        topic, tmp_path, settings=settings, delivery="transactional"
     ) as running:
-        await opened(running)
         await feed(running, topic, 200)
         await running.all_sent(topic.name, 200)
         with (
@@ -112,10 +103,9 @@ async def test_a_stall_longer_than_the_timeout_is_no_duel(
         return await send()
 
     settings = settings_for(topic, transaction_timeout_seconds=1.0)
-    async with rig(
-        settings, [topic.name], tmp_path, delivery="transactional"
+    async with sending(
+        topic, tmp_path, settings=settings, delivery="transactional"
     ) as running:
-        await opened(running)
         await feed(running, topic, 100)
         await running.all_sent(topic.name, 100)
         with structlog.testing.capture_logs() as lines:
@@ -151,10 +141,7 @@ async def test_ids_that_the_broker_forgot_are_initialised_again(
             return SimpleNamespace(errors=[(topic.name, partitions)])
         return answer
 
-    async with rig(
-        settings_for(topic), [topic.name], tmp_path, delivery="transactional"
-    ) as running:
-        await opened(running)
+    async with sending(topic, tmp_path, delivery="transactional") as running:
         intercept(monkeypatch, AddPartitionsToTxnRequest, forget)
         running.offer(topic.name, range(100))
         await running.all_sent(topic.name, 100)
@@ -201,105 +188,4 @@ def patch_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- Another bridge ----------------------------------------------------------
 
 
-async def test_the_older_of_two_bridges_with_one_outbox_ends(
-    topic: Topic, tmp_path: Path
-) -> None:
-    """Fenced twice it gives up with a sentence; the newer one goes on."""
-    settings, groups = settings_for(topic), [topic.name]
-    old, new = tmp_path / "old", tmp_path / "new"
-    async with rig(settings, groups, old, delivery="transactional") as running:
-        running.offer(topic.name, range(60))
-        await running.nothing_waits()
-    shutil.copytree(old, new)
-    async with rig(settings, groups, old, delivery="transactional") as older:
-        await opened(older)
-        async with rig(settings, groups, new, delivery="transactional") as newer:
-            await opened(newer)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_go_on, older, topic)
-                nursery.start_soon(_go_on, newer, topic)
-                await older.ended.wait()
-                nursery.cancel_scope.cancel()
-            before = newer.sent(topic.name)
-            newer.offer(topic.name, range(10_000, 10_060))
-            await until(lambda: newer.outbox.statistics.rows == 0)
-            assert newer.sent(topic.name) > before
-            assert not newer.ended.is_set()
-        (error,) = older.errors
-        assert isinstance(error, KafkaFencedError)
-        assert "two processes use copies of one outbox" in str(error)
-        assert older.outbox.id in str(error)
-
-
-async def _go_on(running: Rig, topic: Topic) -> None:
-    for number in range(100, 10_000):
-        running.offer(topic.name, [number])
-        await trio.sleep(0.02)
-
-
-@pytest.mark.parametrize("fenced", [True, False])
-async def test_what_a_stopped_bridge_still_sends_is_fenced(
-    own_kafka: KafkaServer, topic: Topic, tmp_path: Path, *, fenced: bool
-) -> None:
-    """A write held back until the successor has gone on is never committed.
-
-    With ids of its own, which fence nobody, the successor lets it be doubled.
-    """
-    settings, groups = settings_for(topic), [topic.name]
-    proxy = KafkaProxy(own_kafka.detours[0])
-    old, new = tmp_path / "old", tmp_path / "new"
-    async with trio.open_nursery() as nursery:
-        await nursery.start(proxy.serve)
-        detour = settings_for(topic, bootstrap_servers=proxy.bootstrap_servers)
-        async with rig(detour, groups, old, delivery="transactional") as stopped:
-            await opened(stopped)
-            await feed(stopped, topic, 100)
-            await until(lambda: stopped.outbox.statistics.rows == 0)
-            proxy.hold(RequestKind.PRODUCE)
-            stopped.offer(topic.name, range(100, 160))
-            await stopped.committed(160)
-            with trio.fail_after(10):
-                await proxy.wait_held()
-            shutil.copytree(old, new)
-            if not fenced:
-                settings = settings_for(topic, client_id="somebody-else")
-            async with rig(settings, groups, new, delivery="transactional") as heir:
-                await until(lambda: heir.outbox.statistics.rows == 0)
-                assert heir.sent(topic.name) == 60
-                with trio.fail_after(10):
-                    await proxy.release()
-                # It learns what became of its rows: from the log or from the broker.
-                await until(lambda: stopped.outbox.statistics.rows == 0)
-        nursery.cancel_scope.cancel()
-    records = await read_back(topic)
-    if fenced:
-        check_topic(records, range(160))
-    else:
-        assert len(records) == 220
-        assert set(numbers_of(records)) == set(range(160))
-
-
 # -- Rights ------------------------------------------------------------------
-
-
-async def test_a_missing_right_names_the_ids(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A user that may not use the transactional ids ends a first start."""
-
-    async def refuse(_: object) -> object:
-        # 53 is TRANSACTIONAL_ID_AUTHORIZATION_FAILED.
-        return SimpleNamespace(error_code=53)
-
-    intercept(monkeypatch, InitProducerIdRequest, refuse)
-    settings = settings_for(topic, start_timeout_seconds=1.0, client_id="my.bridge")
-    async with rig(
-        settings, [topic.name], tmp_path, delivery="transactional"
-    ) as running:
-        await until(running.ended.is_set)
-        (error,) = running.errors
-        assert isinstance(error, KafkaRefusedError)
-        assert str(error).endswith(
-            "Grant the user Write and Describe on all transactional ids that begin"
-            f" with my.bridge.{running.outbox.id}."
-        )
