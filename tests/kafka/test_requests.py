@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from aiokafka import TopicPartition  # noqa: TID251 - looked at
+from aiokafka import TopicPartition, errors  # noqa: TID251 - looked at
 from confluent_kafka import Producer
 
 from bridge.kafka import requests
@@ -33,7 +33,7 @@ from bridge.kafka.requests import (
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.reading.readers import DEADLINE_SECONDS, produce, settings_of
-from tests.kafka.relay.transactions import intercept
+from tests.kafka.relay.faults import intercept
 from tests.kit.broker import KafkaBroker
 from tests.kit.kafka import KafkaServer
 

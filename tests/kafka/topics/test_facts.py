@@ -10,7 +10,7 @@ from aiokafka.errors import IncompatibleBrokerVersion  # noqa: TID251 - what is 
 
 from bridge.errors import KafkaUnreachableError
 from bridge.kafka import topics
-from bridge.kafka.probe import connected
+from bridge.kafka.connection import connected
 from bridge.kafka.requests import Described, Metadata, describe_topics, lacking
 from bridge.kafka.topics import LookedUp, look_up
 from tests.conftest import Topic
