@@ -295,6 +295,8 @@ class Producer:
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
+            # A moment: what looks for brokers forgets its connection if it is cancelled.
+            await asyncio.wait([task], timeout=_END_SECONDS)
             task.cancel()
             with suppress(asyncio.CancelledError, ClientError, OSError):
                 await task
