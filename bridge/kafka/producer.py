@@ -295,7 +295,7 @@ class Producer:
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
-            # A moment: what looks for brokers forgets its connection if it is cancelled.
+            # A moment: one that looks for brokers would forget its connection.
             await asyncio.wait([task], timeout=_END_SECONDS)
             task.cancel()
             with suppress(asyncio.CancelledError, ClientError, OSError):
