@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3  # noqa: TID251 - the outbox is SQLite
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterator
+from itertools import count
 
 import msgspec
 
@@ -136,6 +137,7 @@ class Partitions:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._execute = connection.execute
+        self._executemany = connection.executemany
         self.topics: dict[str, Topic] = {}
         self._kept_bytes = self._last_number = 0
         # What became of rows in the transaction that runs, by topic.
@@ -256,7 +258,8 @@ class Partitions:
         Continue above what a partition's log has of this outbox.
 
         A file that a power loss or an old copy has put back gave sequences again that
-        the log has already. Those of its rows that the log doesn't have get new ones.
+        the log has already. Those of its rows that the log doesn't have get new ones,
+        behind those that it has: what was refused or deleted in the meantime, too.
 
         `last_sequence` is the last of this outbox in the log, 0 for none; `found` has
         the ce_ids of its records that weren't known to be there.
@@ -264,27 +267,31 @@ class Partitions:
         if partition.resume_offset is None:
             partition.floor_offset = end_offset
         if last_sequence > partition.acknowledged:
-            first, clashes = partition.acknowledged + 1, False
-            for position, ce_id in self._execute(
-                "SELECT position, ce_id FROM rows WHERE position BETWEEN ? AND ?",
-                (partition.base + first, partition.base + last_sequence),
-            ):
-                clashes = ce_id not in found
-                if not clashes:
-                    first = position - partition.base + 1
-            if clashes:
-                above = max(last_sequence, partition.last)
-                by = above + 1 - first
+            waiting, base = partition.waiting, partition.base
+            moved = [
+                position
+                for position, ce_id in self._execute(
+                    "SELECT position, ce_id FROM rows"
+                    " WHERE position BETWEEN ? AND ? ORDER BY position",
+                    (base + partition.acknowledged + 1, base + last_sequence),
+                )
+                if ce_id not in found
+            ]
+            last = max(last_sequence, partition.last)
+            if moved:
+                by = last + len(moved) - last_sequence
                 self._execute(
                     "UPDATE rows SET position = position + ?"
                     " WHERE position BETWEEN ? AND ?",
-                    (by, partition.base + first, partition.end),
+                    (by, base + last_sequence + 1, partition.end),
                 )
-                partition.holes += by
-                partition.last += by
-            elif last_sequence > partition.last:
-                partition.holes += last_sequence - partition.last
-                partition.last = last_sequence
+                self._executemany(
+                    "UPDATE rows SET position = ? WHERE position = ?",
+                    zip(count(base + last + 1), moved),
+                )
+                last += by
+            partition.last = last
+            partition.holes = last - partition.acknowledged - waiting
             self._settle(partition)
         self._save(partition)
 
