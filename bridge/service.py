@@ -26,7 +26,7 @@ from bridge.events.intake import strip_preview
 from bridge.events.record import Record
 from bridge.healing import HealingTasks
 from bridge.http.tls import ReloadingContext
-from bridge.kafka.relay.group import WireFormat
+from bridge.kafka.relay.epoch import WireFormat
 from bridge.kafka.relay.relay import Relay
 from bridge.kafka.topics import topic_needs
 from bridge.operations import logs

@@ -74,7 +74,8 @@ def _logged() -> Iterator[str]:
         code = path.read_text(encoding="utf-8")
         # Up to the end of the first argument; `failed` hands an event on.
         for call in re.findall(
-            r"(?:_log(?:\.(?:info|warning|error))?|outage\.failed)\(([^=]*?)[,)]", code
+            r"\b(?:_?log(?:\.(?:info|warning|error))?|outage\.failed|write)\(([^=]*?)[,)]",
+            code,
         ):
             yield from _EVENT.findall(call)
         yield from re.findall(r'self\.failed\("([a-z.]+)"', code)

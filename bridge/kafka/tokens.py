@@ -51,13 +51,7 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class TokenSource:
-    """
-    Gives a token that will do for a while, and gets another one in time.
-
-    Args:
-        fetch: Gets a new one, within a deadline of its own; it raises nothing but
-            `BridgeError`.
-    """
+    """Gives a token that will do for a while, and gets another one in time."""
 
     def __init__(self, fetch: Callable[[], Awaitable[Token]]) -> None:
         self._fetch = fetch
@@ -107,13 +101,7 @@ _sources: WeakKeyDictionary[
 
 
 def shared_source(owner: object, make: Callable[[], TokenSource]) -> TokenSource:
-    """
-    Give the running loop's source of an owner; made where there is none.
-
-    Args:
-        owner: Whose it is, by identity: settings.
-        make: Makes one.
-    """
+    """Give the running loop's source of an owner; made where there is none."""
     own = _sources.setdefault(asyncio.get_running_loop(), {})
     if id(owner) not in own:
         # The owner is kept with it, so that its identity can't become another's.
@@ -122,13 +110,7 @@ def shared_source(owner: object, make: Callable[[], TokenSource]) -> TokenSource
 
 
 class TokenProvider(AbstractTokenProvider):  # type: ignore[misc] # aiokafka is untyped
-    """
-    What aiokafka asks when it connects.
-
-    Args:
-        source: Gives the tokens.
-        extensions: SASL extensions that go with each.
-    """
+    """What aiokafka asks when it connects."""
 
     def __init__(
         self, source: TokenSource, extensions: dict[str, str] | None = None
