@@ -479,7 +479,7 @@ class Outbox:
     def close(self) -> None:
         """Commit what is left, note that the process stops in order, close the file."""
         try:
-            before = None
+            before: tuple[int, ...] | None = None
             while (left := self._left()) != before and any(left):
                 before, self._acknowledged_at = left, 0.0
                 self.commit()
@@ -491,8 +491,8 @@ class Outbox:
             dropped = self._queue.close()
             self.statistics.dropped["outbox_full"] += dropped
             if dropped or self._kept:
-                left = {"events": dropped, "gap_records": len(self._kept)}
-                _log.error("outbox.events_dropped", **left)
+                gaps = len(self._kept)
+                _log.error("outbox.events_dropped", events=dropped, gap_records=gaps)
             self._database.connection.close()
 
     def _left(self) -> tuple[int, ...]:

@@ -245,7 +245,10 @@ class Partitions:
                 self._last_number += 1
                 partition = Partition(self._last_number, topic, number)
                 entry.partitions[number] = partition
-                self._save(partition)
+                self._execute(
+                    "INSERT INTO partitions (id, topic, partition) VALUES (?, ?, ?)",
+                    (partition.number, topic, number),
+                )
 
     def open_partition(
         self,
