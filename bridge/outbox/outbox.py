@@ -271,9 +271,6 @@ class Outbox:
 
         Acknowledgements, old rows that are deleted and gap records always take part:
         they make room, or have some reserved. Gives the new rows of each partition.
-
-        Raises:
-            OutboxDamagedError: The file can't be read or written any more.
         """
         pause = _SHORT_LOOK_SECONDS if self._quota.use > 1 / 2 else _LOOK_SECONDS
         if time.monotonic() - self._looked_at > pause:
@@ -401,11 +398,7 @@ class Outbox:
         base_offset: int,
         size_bytes: int,
     ) -> None:
-        """
-        Note in the next commit that rows are in the log side by side.
-
-        The first one must be the row after the last acknowledged one.
-        """
+        """Note in the next commit that a partition's next rows are in its log."""
         now_us = time.time_ns() // 1000
         run = Run(first_sequence, last_sequence, base_offset, now_us, size_bytes)
         self._store.acknowledged.append((topic, partition, run))
@@ -469,11 +462,7 @@ class Outbox:
     def refuse(
         self, topic: str, partition: int, sequence: int, dead_letter: Record | None
     ) -> list[Placed]:
-        """
-        Replace a partition's first waiting row by a dead letter, and give its row.
-
-        Without one, the row stays in the file for good, unsent.
-        """
+        """Replace the first waiting row by a dead letter; with none it stays unsent."""
         stays = dead_letter is None
         with self._store.transaction():
             one = self._store.partitions.find(topic, partition)
@@ -488,14 +477,9 @@ class Outbox:
         mark_damaged(self._database.path, error)
 
     def close(self) -> None:
-        """
-        Commit what is left, note that the process stops in order, close the file.
-
-        What can't be written is logged: the next start reports it as part of its gap,
-        since nothing that was proved behind it is stored.
-        """
+        """Commit what is left, note that the process stops in order, close the file."""
         try:
-            before = None
+            before: tuple[int, ...] | None = None
             while (left := self._left()) != before and any(left):
                 before, self._acknowledged_at = left, 0.0
                 self.commit()
@@ -503,11 +487,12 @@ class Outbox:
                 with suppress(OutboxFullError), self._store.transaction():
                     self._store.remembered.note_stop()
         finally:
+            # The next start reports it in its gap: nothing proved behind it is stored.
             dropped = self._queue.close()
             self.statistics.dropped["outbox_full"] += dropped
             if dropped or self._kept:
-                left = {"events": dropped, "gap_records": len(self._kept)}
-                _log.error("outbox.events_dropped", **left)
+                gaps = len(self._kept)
+                _log.error("outbox.events_dropped", events=dropped, gap_records=gaps)
             self._database.connection.close()
 
     def _left(self) -> tuple[int, ...]:

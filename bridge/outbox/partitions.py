@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3  # noqa: TID251 - the outbox is SQLite
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterator
-from itertools import count as count_from
+from itertools import count
 
 import msgspec
 
@@ -245,7 +245,10 @@ class Partitions:
                 self._last_number += 1
                 partition = Partition(self._last_number, topic, number)
                 entry.partitions[number] = partition
-                self._save(partition)
+                self._execute(
+                    "INSERT INTO partitions (id, topic, partition) VALUES (?, ?, ?)",
+                    (partition.number, topic, number),
+                )
 
     def open_partition(
         self,
@@ -287,7 +290,7 @@ class Partitions:
                 )
                 self._executemany(
                     "UPDATE rows SET position = ? WHERE position = ?",
-                    zip(count_from(base + last + 1), moved),
+                    zip(count(base + last + 1), moved),
                 )
                 last += by
             partition.last = last

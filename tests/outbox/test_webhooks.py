@@ -101,7 +101,7 @@ def test_a_new_partition_is_synced(tmp_path: Path, statements: list[str]) -> Non
     """One that a power loss takes would begin again at 1, beside what its log has."""
     with opened(tmp_path):
         pass
-    assert set(_is_synced(statements, "INSERT OR REPLACE INTO partitions")) == {True}
+    assert set(_is_synced(statements, "INSERT INTO partitions")) == {True}
 
 
 # -- What is held ----------------------------------------------------------------------
