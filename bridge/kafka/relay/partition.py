@@ -116,8 +116,9 @@ async def rewind(log: Log, outbox: Outbox, state: PartitionState, tail: Tail) ->
     confirmed, highest = await _last_confirmed(log, outbox, state, tail.bounds)
     if confirmed is None or confirmed >= state.acknowledged_sequence:
         # What was lost is no longer kept. What the log has is not sent again, nor is it
-        # passed over by the next epoch.
-        confirmed, last, left = state.acknowledged_sequence, 0, tail
+        # passed over by the next epoch. Of a log that was truncated twice, it may have
+        # rows that the tail doesn't show: they come again, marked.
+        confirmed, last, left = state.acknowledged_sequence, highest, tail
         resume = min(tail.found.values(), default=end)
     else:
         # Rows that were written where lost ones were, before that was noticed, are sent
