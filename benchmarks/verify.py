@@ -1,9 +1,9 @@
 """
-How fast `bridge verify` reads a large topic, and how much memory it takes.
+How fast `bridge verify` reads a large topic, its processor time and its memory.
 
 A program: `python -m benchmarks.verify [RECORDS] [--record-bytes N]`. It fills a topic
 with records that have a bridge's headers, verifies it with the command, and shows the
-command's rate and its resident memory at each tenth of its time.
+command's rate, also by processor time, and its resident memory at each tenth.
 """
 
 from __future__ import annotations
@@ -71,19 +71,20 @@ def _fill(broker: KafkaBroker, topic: str, records: int, record_bytes: int) -> N
         sys.exit("Kafka didn't take all records")
 
 
-def _verify(broker: KafkaBroker, topic: str) -> tuple[bytes, list[int]]:
-    """Run the command; give its report and its resident bytes while it ran."""
+def _verify(broker: KafkaBroker, topic: str) -> tuple[bytes, float, list[int]]:
+    """Run the command; give its report, its CPU seconds, its resident bytes."""
     command = [
         *(sys.executable, "-m", "bridge", "verify", "--json", "--topic", topic),
         *("--bootstrap-servers", broker.bootstrap_servers),
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
-        process, resident = psutil.Process(child.pid), list[int]()
+        process, resident, cpu = psutil.Process(child.pid), list[int](), 0.0
         while child.poll() is None:
             resident.append(process.memory_info().rss)
+            cpu = sum(process.cpu_times()[:2])
             time.sleep(_SAMPLE_SECONDS)
         assert child.stdout is not None
-        return child.stdout.read(), resident
+        return child.stdout.read(), cpu, resident
 
 
 def _measure(broker: KafkaBroker, records: int, record_bytes: int) -> None:
@@ -92,12 +93,12 @@ def _measure(broker: KafkaBroker, records: int, record_bytes: int) -> None:
     began = time.monotonic()
     _fill(broker, topic, records, record_bytes)
     print(f"filled with {records:,} records in {time.monotonic() - began:.1f} s")
-    encoded, resident = _verify(broker, topic)
+    encoded, cpu, resident = _verify(broker, topic)
     report = msgspec.json.decode(encoded)
     rate = report["records"] / report["seconds"]
-    # Keys are small numbers of this program: their partitions aren't the bridge's.
     print(
-        f"{report['records']:,} records in {report['seconds']:.1f} s: {rate:,.0f}/s;"
+        f"{report['records']:,} records in {report['seconds']:.1f} s: {rate:,.0f}/s,"
+        f" {report['records'] / cpu:,.0f} a CPU second;"
         f" findings: {report['counts'] or 'none'}"
     )
     tenths = [resident[len(resident) * part // 10] for part in range(10)]

@@ -19,6 +19,7 @@ from collections.abc import (
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
     AIOKafkaClient,
@@ -31,7 +32,7 @@ from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka.msk import check_installed, sign_token
 from bridge.kafka.oidc import fetch_token
 from bridge.kafka.security import FollowingContext
-from bridge.kafka.tokens import TokenProvider, TokenSource, shared_source
+from bridge.kafka.tokens import Token, TokenProvider, TokenSource
 from bridge.settings import KafkaSettings, split_extensions
 
 
@@ -101,6 +102,12 @@ def _sasl_arguments(settings: KafkaSettings) -> dict[str, Any]:
     }
 
 
+# A source's lock belongs to a loop, and a reader's loop is another than the relay's.
+_sources: WeakKeyDictionary[
+    asyncio.AbstractEventLoop, dict[int, tuple[KafkaSettings, TokenSource]]
+] = WeakKeyDictionary()
+
+
 def token_source(settings: KafkaSettings) -> TokenSource:
     """
     Give what the running loop's clients with these settings get their tokens from.
@@ -108,12 +115,14 @@ def token_source(settings: KafkaSettings) -> TokenSource:
     Raises:
         ConfigError: An extra is missing.
     """
+    fetch: Callable[[], Awaitable[Token]] = partial(fetch_token, settings)
     if settings.sasl_mechanism == "AWS_MSK_IAM":
-        region = settings.sasl_aws_region
-        assert region is not None
+        assert settings.sasl_aws_region is not None
         check_installed()
-        return shared_source(settings, lambda: TokenSource(partial(sign_token, region)))
-    return shared_source(settings, lambda: TokenSource(partial(fetch_token, settings)))
+        fetch = partial(sign_token, settings.sasl_aws_region)
+    own = _sources.setdefault(asyncio.get_running_loop(), {})
+    # The settings are kept with it, so that their identity can't become another's.
+    return own.setdefault(id(settings), (settings, TokenSource(fetch)))[1]
 
 
 def unreachable(settings: KafkaSettings, reason: str) -> KafkaUnreachableError:
