@@ -306,6 +306,10 @@ class Database:
         # all its pages may stay in memory until its end. SQLite would keep 2 MB of
         # them, and write a page twice: with previews of 20 KB a tenth of the time.
         execute("PRAGMA cache_spill = OFF")
+        # Where a statement can be undone alone, SQLite keeps a journal of it, else in
+        # files of /var/tmp: a quarter of all writes at 1,000 events/s, and none where
+        # the root is read-only.
+        execute("PRAGMA temp_store = MEMORY")
         row = execute("SELECT value FROM meta WHERE name = 'outbox'").fetchone()
         if row is None:
             raise _damaged(self.path, "its UUID is missing")
