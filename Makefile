@@ -63,7 +63,7 @@ PROCESSES ?= 3
 CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(RATE),--rate $(RATE))
 
 .PHONY: help install run fetch test cover cover-protocol test-browser test-all chaos chaos-brokers soak restarts healing mutants lint format types check \
-	schemas docs chart chart-tools chart-lint chart-test image-lint lock bench bench-faults bench-sessions bench-receiving bench-starts bench-previews bench-board clean clean-cache
+	schemas docs chart chart-tools chart-lint chart-test image-lint lock bench bench-faults bench-sessions bench-receiving bench-starts bench-previews bench-board steady clean clean-cache
 
 
 help: ## list the targets
@@ -150,7 +150,7 @@ lint: $(STAMP) ## report what is wrong with style, spelling and generated files;
 	@$(BIN)/codespell
 	@$(BIN)/python -m bridge.contract --check
 	@$(BIN)/python -m bridge.settings.document --check
-	@$(BIN)/python -m tests.pusher.conformance --check
+	@$(BIN)/python -m tests.pusher.conformance
 	@$(BIN)/python -m tests.operations.page --check
 	@$(BIN)/python -m helm --check
 	@$(BIN)/python -m tests.promises
@@ -167,10 +167,9 @@ check: lint types cover-protocol test test-all ## all that CI demands, and more
 schemas: $(STAMP) ## write schemas/ and docs/contract-reference.md anew from the types
 	@$(BIN)/python -m bridge.contract
 
-docs: $(STAMP) ## write docs/settings.md and docs/metrics.md anew from the code, docs/conformance.md from the tests
+docs: $(STAMP) ## write docs/settings.md and docs/metrics.md from the code
 	@$(BIN)/python -m bridge.settings.document
 	@$(BIN)/python -m tests.operations.page
-	@$(BIN)/python -m tests.pusher.conformance
 
 bench: $(STAMP) ## measure the bridge beside its peers (QUICK=1, CONTENDERS=bridge,pysher,... or all, EVENTS=, RUNS=, RATES=100,1000, or 0, PREVIEWS=bytes,..., PARTS=1)
 	@$(if $(GO),$(MAKE) -s --no-print-directory $(BENTHOS) || echo "Benthos could not be built and is left out." >&2)
@@ -204,6 +203,9 @@ bench-previews: $(STAMP) ## measure the bytes of previews in Kafka under each se
 bench-board: $(STAMP) ## measure the board: CPU, memory, delay, for each rate and number of browsers; eight minutes (QUICK=1, RATE=events/s,..., BROWSERS=number,..., FOR=seconds, DOCS=1 renews the docs, FROM=JSON)
 	@$(BIN)/python -m benchmarks.board $(if $(QUICK),--quick) $(if $(RATE),--rates $(RATE)) $(if $(BROWSERS),--browsers $(BROWSERS)) \
 		$(if $(FOR),--seconds $(FOR)) $(if $(DOCS),--docs) $(if $(FROM),--from $(FROM)) $(ARGS)
+
+steady: $(STAMP) ## watch the bridge's memory at 1,000 events/s; fail if it moves (FOR=1h, RATE=events/s, DELIVERY=)
+	@$(BIN)/python -m benchmarks.steady $(if $(FOR),--for $(FOR)) $(if $(RATE),--rate $(RATE)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(ARGS)
 
 chart: $(STAMP) ## write the chart's values.schema.json and VALUES.md anew from its values and the settings
 	@$(BIN)/python -m helm

@@ -215,6 +215,9 @@ def command(
     """
     # The user's own bridge has no part in this.
     kept = {key: value for key, value in os.environ.items() if key[:7] != "BRIDGE_"}
+    # Compiled as an installed one is: its memory at rest has no compiler's part.
+    kept["PYTHONDONTWRITEBYTECODE"] = ""
+    kept["PYTHONPYCACHEPREFIX"] = str(ROOT / "build" / "compiled")
     return ChildProcess(
         name,
         argv,

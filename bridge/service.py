@@ -29,7 +29,7 @@ from bridge.healing import HealingTasks
 from bridge.http.hosts import names_of
 from bridge.http.server import serve
 from bridge.http.tls import ReloadingContext
-from bridge.kafka.relay.group import WireFormat
+from bridge.kafka.relay.epoch import WireFormat
 from bridge.kafka.relay.relay import Relay
 from bridge.kafka.topics import topic_needs
 from bridge.operations import logs

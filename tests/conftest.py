@@ -1,9 +1,4 @@
-"""Fixtures that every test may ask for, and the real servers that some tests need.
-
-Owns which servers a run has and which test has one for itself. How they start, and how
-workers share them, belongs to `tests.kit`; what only one folder's tests need belongs
-into that folder's own conftest.
-"""
+"""Fixtures that every test may ask for, and the real servers that some tests need."""
 
 from __future__ import annotations
 

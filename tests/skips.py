@@ -1,7 +1,4 @@
-"""Which tests may be skipped, and why; any other skip fails the run.
-
-A row is the beginning of a test's id and of its reason.
-"""
+"""Which tests may be skipped, and why; any other skip fails the run."""
 
 from __future__ import annotations
 

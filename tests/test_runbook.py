@@ -80,7 +80,7 @@ def test_what_is_worth_an_alert_has_one() -> None:
     worth = set(re.findall(r"^\| .*?(bridge_[a-z_]+)", table, re.MULTILINE))
 
     # Each of these is a dead letter too, or one of the unsendable.
-    assert worth - watched == {"bridge_records_refused_total"}
+    assert worth - watched == {"bridge_rows_refused_total"}
 
 
 def test_each_exit_code_has_an_entry() -> None:

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -106,7 +109,7 @@ def _run(ctx: click.Context, record: Path | None) -> None:
     # is most of a start. Of that 0.6 MiB are garbage, and stay: looking for them would
     # take 50 to 80 ms here, and at the rest later hold up both loops 40 ms at a time.
     gc.disable()
-    with ThreadPoolExecutor(1) as reading:
+    with _without("rich", "pygments", "h2"), ThreadPoolExecutor(1) as reading:
         import trio  # noqa: PLC0415
 
         from bridge.http.tls import client_tls  # noqa: PLC0415
@@ -118,3 +121,22 @@ def _run(ctx: click.Context, record: Path | None) -> None:
     gc.enable()
     settings, warnings = loaded.settings, loaded.warnings
     trio.run(partial(run, settings, warnings, tls=tls.result(), record=record))
+
+
+@contextmanager
+def _without(*packages: str) -> Iterator[None]:
+    """
+    Import as if packages were missing.
+
+    structlog, httpx and httpcore import these where they are installed: 5 MB of colors
+    and HTTP/2, which a service has no use for.
+    """
+    present = {name: sys.modules.pop(name, None) for name in packages}
+    sys.modules.update(dict.fromkeys(packages))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name, module in present.items():
+            del sys.modules[name]
+            if module is not None:
+                sys.modules[name] = module

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import trio
 
-from bridge.kafka.log import silence
+from bridge.kafka.connection import silence
 from bridge.kafka.reader import ConsumedRecord, Edge, Lane, Start, TopicReader
 from bridge.kafka.scan import Progress
 from bridge.settings import KafkaSettings

@@ -16,7 +16,7 @@ from bridge.doctor.remedies import ProblemError
 from bridge.errors import ExitCode, OutboxDamagedError
 from bridge.outbox.directory import DirectoryState, look_at
 from bridge.outbox.quota import reserve_bytes
-from bridge.outbox.survey import Survey, survey
+from bridge.outbox.survey import SurveyedOutbox, survey
 from bridge.settings import Settings
 
 
@@ -68,7 +68,7 @@ async def walk_outbox(branch: Branch, settings: Settings) -> str | None:
         with branch.step("outbox.space") as found:
             used = 0 if surveyed is None else surveyed.size_bytes
             _tell_space(state, used, settings.outbox.max_bytes, found)
-    return None if surveyed is None else surveyed.outbox.id
+    return None if surveyed is None else surveyed.id
 
 
 def _tell_directory(state: DirectoryState, found: Found) -> None:
@@ -91,11 +91,11 @@ def _tell_directory(state: DirectoryState, found: Found) -> None:
         )
 
 
-def _tell_file(surveyed: Survey | None, found: Found) -> None:
+def _tell_file(surveyed: SurveyedOutbox | None, found: Found) -> None:
     if surveyed is None:
         found.detail = "there is none yet"
         return
-    lanes = surveyed.outbox.partitions
+    lanes = surveyed.partitions
     waiting = sum(lane.waiting for lane in lanes)
     quarantined = sum(len(lane.unsendable) for lane in lanes)
     whole = "whole" if surveyed.is_read else "readable"

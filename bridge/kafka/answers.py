@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from aiokafka import errors  # noqa: TID251 - this room speaks to aiokafka
+from aiokafka import errors  # noqa: TID251 - the Kafka thread speaks to it
 
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
 
@@ -17,13 +17,13 @@ __all__ = [
     "REFUSALS",
     "BatchRefusedError",
     "ClientError",
+    "error_type",
     "forbidden",
     "is_fenced",
     "no_producer",
 ]
 
 ClientError: TypeAlias = errors.KafkaError
-
 
 # What a broker answers because of what is in the batch. aiokafka 0.14 doesn't know
 # INVALID_RECORD (87), which comes out as the name of a broker's own bug (-1).
@@ -36,7 +36,6 @@ REFUSALS = (
     errors.UnknownError,
 )
 
-
 # Those that say for certain that this record will never be taken: damage on the way and
 # a broker's own bug may pass.
 _CERTAIN = (
@@ -46,7 +45,6 @@ _CERTAIN = (
     errors.RecordListTooLargeError,
 )
 
-
 _FENCES = (
     errors.ProducerFenced,
     # Brokers answer the requests that aiokafka sends with this one.
@@ -55,21 +53,24 @@ _FENCES = (
 
 
 class BatchRefusedError(ClientError):  # type: ignore[misc] # aiokafka is untyped
-    """
-    The broker refuses a batch for what is in it: send less, find the record.
-
-    Attributes:
-        message: What the broker said.
-        error_class: The class of its error, with the module.
-        is_certain: Whether the same batch will be refused again.
-    """
+    """The broker refuses a batch for what is in it: send less, find the record."""
 
     def __init__(self, error: ClientError) -> None:
         super().__init__(str(error))
-        kind = type(error)
         self.message = str(error)
-        self.error_class = f"{kind.__module__}.{kind.__qualname__}"
+        self.error_class = error_type(error)
+        # Whether the same batch will be refused again.
         self.is_certain = isinstance(error, _CERTAIN)
+
+
+def error_type(error: Exception) -> str:
+    """Name what failed: the broker's error where it refused, else the class."""
+    if isinstance(error, BatchRefusedError):
+        return error.error_class
+    kind = type(error)
+    if kind.__module__ == "builtins":
+        return kind.__qualname__
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def is_fenced(error: BaseException) -> bool:
@@ -90,12 +91,8 @@ def forbidden(error: BaseException, topic: str | None) -> KafkaRefusedError | No
     """
     Say what to grant, where a write failed because this user may not do it.
 
-    Args:
-        error: What the broker said.
-        topic: Where to was written; None where it is one of several.
-
-    Returns:
-        What to say; None where it is something else.
+    The topic is None where it is one of several; so is the result, where the error is
+    something else.
     """
     if isinstance(error, errors.TopicAuthorizationFailedError):
         where = "the topic" if topic is None else f"the topic {topic}"
@@ -118,13 +115,7 @@ def forbidden(error: BaseException, topic: str | None) -> KafkaRefusedError | No
 
 
 def no_producer(error: ClientError, id_prefix: str | None) -> KafkaError:
-    """
-    Say why a producer got no id.
-
-    Args:
-        error: What Kafka said.
-        id_prefix: How the transactional ids begin; None for an idempotent producer.
-    """
+    """Say why a producer, whose transactional id begins so, got no producer id."""
     if error.retriable:
         return KafkaUnreachableError(
             f"Kafka gives no producer id now: {error}; the bridge asks again"

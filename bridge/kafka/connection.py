@@ -8,30 +8,53 @@ that can't be read. Why a client can't start is `probe`'s business.
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - this room runs asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Sequence,
+)
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
-import aiokafka.errors as aiokafka_errors  # noqa: TID251 - this room speaks to aiokafka
+from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
+    AIOKafkaClient,
+    AIOKafkaConsumer,
+    TopicPartition,
+    errors,
+)
 
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka.msk import check_installed, sign_token
 from bridge.kafka.oidc import fetch_token
 from bridge.kafka.security import FollowingContext
-from bridge.kafka.tokens import TokenProvider, TokenSource, shared_source
+from bridge.kafka.tokens import Token, TokenProvider, TokenSource
 from bridge.settings import KafkaSettings, split_extensions
 
 
 __all__ = [
     "client_arguments",
-    "end_client",
+    "connected",
+    "consuming",
+    "partitions_of",
     "read_error",
-    "start_client",
+    "silence",
     "token_source",
     "topic_missing",
     "unreachable",
 ]
 
+# What a broker may send at once, and of one partition; a larger batch comes alone.
+FETCH_BYTES = 8 * 1024 * 1024
+PARTITION_BYTES = 2 * 1024 * 1024
+# Longer than a full fetch takes over 5 Mbit/s; a hung broker is left after it.
+_REQUEST_TIMEOUT_SECONDS: Final = 20.0
+# A cancelled fetch needs a few rounds of the loop to end.
+_UNSUBSCRIBE_SECONDS: Final = 0.01
 # A cancelled task or a closed connection ends within milliseconds.
 _END_SECONDS: Final = 1.0
 
@@ -43,13 +66,6 @@ def client_arguments(settings: KafkaSettings) -> dict[str, Any]:
     Certificates and tokens follow their files for as long as the client lives. The
     password is read when this is called, and is the client's for life. Tokens need the
     loop that the client will run in.
-
-    Args:
-        settings: Where the brokers are and how to speak to them.
-
-    Returns:
-        Keyword arguments of `AIOKafkaProducer`, `AIOKafkaConsumer` and
-        `AIOKafkaAdminClient`.
 
     Raises:
         ConfigError: A certificate or key can't be used, or an extra is missing.
@@ -86,6 +102,12 @@ def _sasl_arguments(settings: KafkaSettings) -> dict[str, Any]:
     }
 
 
+# A source's lock belongs to a loop, and a reader's loop is another than the relay's.
+_sources: WeakKeyDictionary[
+    asyncio.AbstractEventLoop, dict[int, tuple[KafkaSettings, TokenSource]]
+] = WeakKeyDictionary()
+
+
 def token_source(settings: KafkaSettings) -> TokenSource:
     """
     Give what the running loop's clients with these settings get their tokens from.
@@ -93,12 +115,14 @@ def token_source(settings: KafkaSettings) -> TokenSource:
     Raises:
         ConfigError: An extra is missing.
     """
+    fetch: Callable[[], Awaitable[Token]] = partial(fetch_token, settings)
     if settings.sasl_mechanism == "AWS_MSK_IAM":
-        region = settings.sasl_aws_region
-        assert region is not None
+        assert settings.sasl_aws_region is not None
         check_installed()
-        return shared_source(settings, lambda: TokenSource(partial(sign_token, region)))
-    return shared_source(settings, lambda: TokenSource(partial(fetch_token, settings)))
+        fetch = partial(sign_token, settings.sasl_aws_region)
+    own = _sources.setdefault(asyncio.get_running_loop(), {})
+    # The settings are kept with it, so that their identity can't become another's.
+    return own.setdefault(id(settings), (settings, TokenSource(fetch)))[1]
 
 
 def unreachable(settings: KafkaSettings, reason: str) -> KafkaUnreachableError:
@@ -128,12 +152,12 @@ def read_error(
 ) -> KafkaError:
     """Turn what aiokafka raised while reading into an error that says what to do."""
     names = ", ".join(topics)
-    if isinstance(error, aiokafka_errors.TopicAuthorizationFailedError):
+    if isinstance(error, errors.TopicAuthorizationFailedError):
         return KafkaRefusedError(
             f"Kafka forbids this user to read {names} ({error}). Grant the user Read "
             f"on the topic {names}."
         )
-    if isinstance(error, aiokafka_errors.KafkaTimeoutError):
+    if isinstance(error, errors.KafkaTimeoutError):
         return KafkaUnreachableError(
             f"Kafka at {settings.bootstrap_servers} gave no offsets of {names}: a "
             "partition may be without leader."
@@ -144,20 +168,47 @@ def read_error(
             f"nothing within {settings.start_timeout_seconds:g} s, "
             "kafka.start_timeout_seconds",
         )
+    if isinstance(error, errors.CorruptRecordException):
+        return KafkaError(
+            f"A record batch of {names} has a wrong checksum ({error!r}). The broker's"
+            " disk or the way to it has damaged it."
+        )
     if isinstance(error, UnicodeError):
         return KafkaError(f"A record of {names} has a header whose name is no UTF-8.")
     return KafkaError(f"Reading {names} from Kafka failed: {error!r}")
 
 
-async def start_client(start: Callable[[], Awaitable[None]]) -> None:
-    """
-    Start a client; a start that is cancelled gets a moment to come to its end.
+def silence(settings: KafkaSettings, topic: str, seconds: float) -> KafkaError:
+    """Make the error for brokers that give nothing where something must be."""
+    return KafkaUnreachableError(
+        f"Kafka at {settings.bootstrap_servers} has given nothing of {topic} for "
+        f"{seconds:.0f} s, though more is there. Look at the brokers."
+    )
 
-    aiokafka 0.14 forgets the connection over which it was looking for brokers.
 
-    Args:
-        start: What starts it.
-    """
+async def partitions_of(
+    settings: KafkaSettings, client: AIOKafkaClient, topics: Collection[str]
+) -> list[TopicPartition]:
+    """Look up the partitions of topics; one that is missing is an error."""
+    # All are asked for: a broker may make one that is asked for by name.
+    cluster = await client.fetch_all_metadata()
+    missing = [topic for topic in topics if not cluster.partitions_for_topic(topic)]
+    if missing:
+        raise topic_missing(settings, missing, cluster.topics())
+    await client.set_topics(topics)
+    return [
+        TopicPartition(topic, number)
+        for topic in topics
+        for number in sorted(cluster.partitions_for_topic(topic))
+    ]
+
+
+# -- Clients ------------------------------------------------------------------
+
+
+async def _start(start: Callable[[], Awaitable[None]]) -> None:
+    """Start a client; a start that is cancelled gets a moment to come to its end."""
+    # aiokafka 0.14 forgets the connection over which it was looking for brokers.
     starting = asyncio.ensure_future(start())
     try:
         await asyncio.shield(starting)
@@ -169,14 +220,10 @@ async def start_client(start: Callable[[], Awaitable[None]]) -> None:
         raise
 
 
-async def end_client(stop: Callable[[], Awaitable[None]]) -> None:
-    """
-    End a client, also one that never started, or whose broker doesn't answer.
-
-    Args:
-        stop: What ends it. What it raises is aiokafka's, and of no use any more;
-            connections that it leaves open end with the loop.
-    """
+async def _end(stop: Callable[[], Awaitable[None]]) -> None:
+    """End a client, also one that never started, or whose broker doesn't answer."""
+    # What it raises is aiokafka's, and of no use any more; connections that it leaves
+    # open end with the loop.
     # A task of its own: aiokafka takes the cancellation of a fetch of its own
     # for the caller's, which would end the caller.
     stopping = asyncio.ensure_future(stop())
@@ -185,3 +232,54 @@ async def end_client(stop: Callable[[], Awaitable[None]]) -> None:
         stopping.cancel()
     elif not stopping.cancelled():
         stopping.exception()
+
+
+def _timing(settings: KafkaSettings) -> dict[str, Any]:
+    return {
+        "request_timeout_ms": int(_REQUEST_TIMEOUT_SECONDS * 1000),
+        "retry_backoff_ms": int(settings.retry_backoff_seconds * 1000),
+    }
+
+
+@asynccontextmanager
+async def connected(
+    settings: KafkaSettings, **options: Any
+) -> AsyncIterator[AIOKafkaClient]:
+    """Connect what asks brokers; the caller has the deadline."""
+    client = AIOKafkaClient(
+        **{**client_arguments(settings), **_timing(settings), **options}
+    )
+    try:
+        await _start(client.bootstrap)
+        yield client
+    finally:
+        await _end(client.close)
+
+
+@asynccontextmanager
+async def consuming(
+    settings: KafkaSettings, isolation_level: str, **options: Any
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """Start a consumer without group or partitions; the caller has the deadline."""
+    consumer = AIOKafkaConsumer(
+        **client_arguments(settings),
+        **_timing(settings),
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level=isolation_level,
+        fetch_max_bytes=FETCH_BYTES,
+        max_partition_fetch_bytes=PARTITION_BYTES,
+        **options,
+    )
+    try:
+        await _start(consumer.start)
+        yield consumer
+    finally:
+        await _end(partial(_stop, consumer))
+
+
+async def _stop(consumer: AIOKafkaConsumer) -> None:
+    consumer.unsubscribe()
+    await asyncio.sleep(_UNSUBSCRIBE_SECONDS)
+    await consumer.stop()

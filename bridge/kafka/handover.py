@@ -1,13 +1,8 @@
-"""
-The way from the thread that runs asyncio to the one trio task that reads.
-
-Owns the queue between the two, its bound and both wake-ups. It knows neither
-Kafka nor what is handed over beyond its size.
-"""
+"""The way from a thread that runs asyncio to the one trio task that reads."""
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - this room runs asyncio
+import asyncio  # noqa: TID251 - it fills the queue
 import contextlib
 import threading
 from collections import deque
@@ -36,12 +31,8 @@ class Handover(Generic[T]):
     """
     A queue bounded by bytes, filled by an asyncio task in a thread.
 
-    The bound is soft by one item: an item is taken in whole while there is
-    room. Made on the trio side; `bind` is called in the thread before anything
-    else of the asyncio side.
-
-    Args:
-        limit_bytes: The size from which `room` waits.
+    The bound is soft by one item: an item is taken in whole while there is room. Made
+    on the trio side; `bind` is called in the thread before anything else there.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -54,29 +45,23 @@ class Handover(Generic[T]):
         self._ended = False
         self._stop_requested = False
         self._arrived = trio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._has_room = asyncio.Event()
 
-    # The asyncio side, in the thread.
+    # -- The asyncio side, in the thread --------------------------------------
 
     def bind(self, task: asyncio.Task[None]) -> None:
         """Name the task that fills the queue, which `stop` cancels."""
         with self._lock:
-            self._loop = task.get_loop()
             self._task = task
             if self._stop_requested:
                 task.cancel()
 
     async def room(self) -> bool:
         """
-        Wait until the queue holds less than its limit.
+        Wait until the queue holds less than its limit; gives whether it had to wait.
 
-        It waits as long as the reader pauses: that is what holds the thread
-        back, and cancelling the task ends it.
-
-        Returns:
-            Whether it had to wait.
+        It waits as long as the reader pauses: that is what holds the thread back.
         """
         waited = False
         while True:
@@ -85,6 +70,7 @@ class Handover(Generic[T]):
                     return waited
                 self._has_room.clear()
             waited = True
+            # No deadline: ends with the task.
             await self._has_room.wait()
 
     def put(self, item: T) -> None:
@@ -95,16 +81,16 @@ class Handover(Generic[T]):
         self._wake()
 
     def is_empty(self) -> bool:
-        """Tell whether the reader has taken everything."""
+        """Whether the reader has taken everything."""
         return not self._items
 
     def unbind(self) -> None:
         """Forget the task and its loop, before the loop is closed."""
         with self._lock:
-            self._loop = self._task = None
+            self._task = None
 
     def end(self, error: BaseException | None = None) -> None:
-        """Say that the thread is through, as the last thing it does."""
+        """Note that the thread is through, as the last thing it does."""
         with self._lock:
             self._error = error
             self._ended = True
@@ -116,7 +102,7 @@ class Handover(Generic[T]):
         with contextlib.suppress(trio.RunFinishedError):
             self._token.run_sync_soon(self._notify, idempotent=True)
 
-    # The trio side.
+    # -- The trio side --------------------------------------------------------
 
     def _notify(self) -> None:
         self._arrived.set()
@@ -124,9 +110,6 @@ class Handover(Generic[T]):
     async def get(self) -> T:
         """
         Wait for the next item; a cancelled call takes none.
-
-        Returns:
-            The item that was handed over first.
 
         Raises:
             BaseException: What the thread ended with, after its last item.
@@ -138,16 +121,14 @@ class Handover(Generic[T]):
             if item is not None:
                 return item
             if self._ended:
-                if self._error is not None:
-                    raise self._error
-                raise trio.EndOfChannel
+                raise self._error or trio.EndOfChannel
             self._arrived = trio.Event()
             if not self._items and not self._ended:
                 # No deadline: a quiet topic is quiet for as long as it likes.
                 await self._arrived.wait()
 
     def _take(self) -> T | None:
-        """Take the first item and let the thread go on when there is room."""
+        """Take the first item, and let the thread go on when there is room."""
         with self._lock:
             if not self._items:
                 return None
@@ -155,7 +136,7 @@ class Handover(Generic[T]):
             was_full = self._queued_bytes >= self._limit_bytes
             self._queued_bytes -= item.size_bytes
             if was_full and self._queued_bytes < self._limit_bytes:
-                self._call_soon(self._has_room.set)
+                self._in_loop(self._has_room.set)
         return item
 
     async def stop(self) -> None:
@@ -163,14 +144,14 @@ class Handover(Generic[T]):
         with self._lock:
             self._stop_requested = True
             if self._task is not None:
-                self._call_soon(self._task.cancel)
+                self._in_loop(self._task.cancel)
         while not self._ended:
             self._arrived = trio.Event()
             if not self._ended:
                 # The caller's cancel scope is the deadline.
                 await self._arrived.wait()
 
-    def _call_soon(self, callback: Callable[[], object]) -> None:
-        """Run something in the thread's loop; the lock is held."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(callback)
+    def _in_loop(self, callback: Callable[[], object]) -> None:
+        """Call something in the thread's loop; the lock is held."""
+        if self._task is not None:
+            self._task.get_loop().call_soon_threadsafe(callback)

@@ -1,15 +1,14 @@
 """
 The headers of every record that the relay writes: CloudEvents in binary mode.
 
-Names stand in `header_names`; this module turns a stored record into its headers, as
-pairs and as they stand in a batch, and back into what resume needs.
+Names are in `header_names`; this module turns a stored record into its headers, and
+back into what resume needs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from bridge.events import header_names as names
 from bridge.events.record import Envelope, StoredRecord
@@ -24,31 +23,14 @@ Header = tuple[str, bytes]
 _ENVELOPES_KNOWN = 1024
 
 
-class _Shared(NamedTuple):
-    """
-    What an envelope's records share.
-
-    Attributes:
-        envelope: Kept, so that its id can't become another one's.
-        headers: They.
-    """
-
-    envelope: Envelope
-    headers: list[Header]
-
-
 class HeaderWriter:
-    """
-    Writes headers; made once for each outbox.
-
-    Args:
-        outbox_id: The outbox's UUID.
-    """
+    """Writes headers; made once for each outbox, which its UUID names."""
 
     def __init__(self, outbox_id: str) -> None:
         self._outbox = outbox_id.encode()
-        self._shared: dict[int, _Shared] = {}
-        self._framed: dict[int, _Shared] = {}
+        # What an envelope's records share: plain, and with a prefix before the value.
+        # The envelope is kept, so that its id can't become another one's.
+        self._shared: dict[int, tuple[list[Header], list[Header], Envelope]] = {}
         self._second = -1
         self._second_text = ""
 
@@ -59,16 +41,11 @@ class HeaderWriter:
         is_resent: bool = False,
         is_framed: bool = False,
     ) -> list[Header]:
-        """
-        Give a record's headers.
-
-        Args:
-            record: The record.
-            is_resent: Whether a log had it already and lost it.
-            is_framed: Whether a prefix stands before its value.
-        """
+        """Give a record's headers; a framed one has a prefix before its value."""
+        # Identity first: an Envelope's own hash would cost more than the list.
+        shared = self._shared.get(id(record.envelope)) or self._share(record.envelope)
         headers = [
-            *self._share(record.envelope, is_framed=is_framed).headers,
+            *(shared[1] if is_framed else shared[0]),
             (names.CE_ID, record.ce_id.encode()),
             (names.CE_TIME, self._time(record.received_at_us)),
             (names.BRIDGE_SEQUENCE, b"%d" % record.sequence),
@@ -81,30 +58,22 @@ class HeaderWriter:
             _note(headers, names.RESENT)
         return headers
 
-    def _share(self, envelope: Envelope, *, is_framed: bool) -> _Shared:
-        # Identity first: an Envelope's own hash would cost more than the list.
-        known = self._framed if is_framed else self._shared
-        shared = known.get(id(envelope))
-        if shared is None:
-            if len(known) >= _ENVELOPES_KNOWN:
-                known.clear()
-            shared = self._shared_by(envelope, is_framed=is_framed)
-            known[id(envelope)] = shared
-        return shared
-
-    def _shared_by(self, envelope: Envelope, *, is_framed: bool) -> _Shared:
-        # With a prefix it is what the envelope says no more, and there is no other
-        # name for it: whoever goes by the content type must not parse it.
-        content = names.BYTES_CONTENT if is_framed else envelope.content_type
-        headers = [
+    def _share(self, envelope: Envelope) -> tuple[list[Header], list[Header], Envelope]:
+        if len(self._shared) >= _ENVELOPES_KNOWN:
+            self._shared.clear()
+        plain = [
             (names.CE_SPECVERSION, b"1.0"),
             (names.CE_SOURCE, envelope.ce_source.encode()),
             (names.CE_TYPE, envelope.ce_type.encode()),
-            (names.CONTENT_TYPE, content.encode()),
             (names.BRIDGE_OUTBOX, self._outbox),
             (names.BRIDGE_ORIGIN, envelope.origin.encode()),
+            (names.CONTENT_TYPE, envelope.content_type.encode()),
         ]
-        return _Shared(envelope, headers)
+        # With a prefix it is what the envelope says no more, and there is no other
+        # name for it: whoever goes by the content type must not parse it.
+        framed = [*plain[:-1], (names.CONTENT_TYPE, names.BYTES_CONTENT.encode())]
+        shared = self._shared[id(envelope)] = plain, framed, envelope
+        return shared
 
     def _time(self, us: int) -> bytes:
         """Write RFC 3339 in UTC; records of one second share its first half."""
@@ -126,12 +95,7 @@ def _note(headers: list[Header], anomaly: bytes) -> None:
 
 
 def own_identity(headers: Iterable[Header], outbox_id: bytes) -> tuple[str, int] | None:
-    """
-    Read `ce_id` and `bridge_sequence` of a record that this outbox wrote.
-
-    Returns:
-        Both, or None for a record of somebody else.
-    """
+    """Read `ce_id` and `bridge_sequence`; None if another outbox wrote the record."""
     found = dict(headers)
     if found.get(names.BRIDGE_OUTBOX) != outbox_id:
         return None

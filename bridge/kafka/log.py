@@ -15,7 +15,6 @@ from collections.abc import (
     AsyncIterator,
     Callable,
     Collection,
-    Coroutine,
     Iterable,
     Mapping,
     Sequence,
@@ -34,122 +33,39 @@ from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
 )
 
 from bridge.errors import KafkaError, KafkaUnreachableError
-from bridge.kafka.connection import (
-    client_arguments,
-    read_error,
-    start_client,
-    topic_missing,
-)
-from bridge.kafka.offsets import (
+from bridge.kafka.connection import connected, consuming, read_error, silence
+from bridge.kafka.probe import failed_start
+from bridge.kafka.requests import (
     CONSUMER,
     DEBUGGER,
     EARLIEST,
     LATEST,
     ask_offsets,
     held_offsets,
+    topic_ids,
 )
-from bridge.kafka.probe import failed_start
-from bridge.kafka.requests import topic_ids
 from bridge.settings import KafkaSettings
 
 
 __all__ = [
     "Bounds",
     "Log",
-    "connected",
-    "consuming",
     "open_log",
-    "partitions_of",
-    "silence",
     "translated",
 ]
 
 log = structlog.get_logger("bridge.kafka")
 
-# What a broker may send at once, and of one partition; a larger batch comes alone.
-FETCH_BYTES = 8 * 1024 * 1024
-PARTITION_BYTES = 2 * 1024 * 1024
 # Records that are made at once. Of 200 each is still in the processor's cache when it
 # is used: a proof reads 150,000 a second, and 70,000 with 400.
 RUN_RECORDS = 200
 # One fetch answers at the latest after this, so that an empty end is seen soon.
 _FETCH_WAIT_MS = 100
-# Longer than a full fetch takes over 5 Mbit/s; a hung broker is left after it.
-_REQUEST_TIMEOUT_SECONDS = 20.0
 # Answers in a row without a record, though the offsets exist: nothing is there.
 _EMPTY_ANSWERS = 2
 # How often it is looked whether replicas have come after; they do so within
 # milliseconds, or when a broker is back.
 _REPLICATION_LOOK_SECONDS = 0.2
-# Closing connections is local work; a stuck one is left to the loop's end.
-_CLOSE_SECONDS = 1.0
-# A cancelled fetch needs a few rounds of the loop to end.
-_UNSUBSCRIBE_SECONDS = 0.01
-
-
-# -- Clients ------------------------------------------------------------------
-
-
-def _timing(settings: KafkaSettings) -> dict[str, Any]:
-    return {
-        "request_timeout_ms": int(_REQUEST_TIMEOUT_SECONDS * 1000),
-        "retry_backoff_ms": int(settings.retry_backoff_seconds * 1000),
-    }
-
-
-@asynccontextmanager
-async def connected(
-    settings: KafkaSettings, **options: Any
-) -> AsyncIterator[AIOKafkaClient]:
-    """Connect what asks brokers; the caller has the deadline."""
-    client = AIOKafkaClient(
-        **{**client_arguments(settings), **_timing(settings), **options}
-    )
-    try:
-        await start_client(client.bootstrap)
-        yield client
-    finally:
-        await _ended(client.close())
-
-
-@asynccontextmanager
-async def consuming(
-    settings: KafkaSettings, isolation_level: str, **options: Any
-) -> AsyncIterator[AIOKafkaConsumer]:
-    """Start a consumer without group or partitions; the caller has the deadline."""
-    consumer = AIOKafkaConsumer(
-        **client_arguments(settings),
-        **_timing(settings),
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        isolation_level=isolation_level,
-        fetch_max_bytes=FETCH_BYTES,
-        max_partition_fetch_bytes=PARTITION_BYTES,
-        **options,
-    )
-    try:
-        await start_client(consumer.start)
-        yield consumer
-    finally:
-        await _ended(_stop(consumer))
-
-
-async def _stop(consumer: AIOKafkaConsumer) -> None:
-    consumer.unsubscribe()
-    await asyncio.sleep(_UNSUBSCRIBE_SECONDS)
-    await consumer.stop()
-
-
-async def _ended(ending: Coroutine[Any, Any, None]) -> None:
-    """End a client within its deadline, also one that never started."""
-    # A task of its own, so that a cancellation of the caller's doesn't leave it half
-    # closed.
-    task = asyncio.ensure_future(ending)
-    await asyncio.wait([task], timeout=_CLOSE_SECONDS)
-    if task.done() and not task.cancelled():
-        task.exception()
-    task.cancel()
 
 
 @asynccontextmanager
@@ -161,41 +77,8 @@ async def translated(
         yield
     except errors.KafkaConnectionError as error:
         raise await failed_start(settings) from error
-    except errors.CorruptRecordException as error:
-        raise KafkaError(
-            f"A record batch of {', '.join(topics)} has a wrong checksum ({error}). "
-            "The broker's disk or the way to it has damaged it."
-        ) from error
     except (TimeoutError, UnicodeError, errors.KafkaError) as error:
         raise read_error(settings, topics, error) from error
-
-
-def silence(settings: KafkaSettings, topic: str, seconds: float) -> KafkaError:
-    """Make the error for brokers that give nothing where something must be."""
-    return KafkaUnreachableError(
-        f"Kafka at {settings.bootstrap_servers} has given nothing of {topic} for "
-        f"{seconds:.0f} s, though more is there. Look at the brokers."
-    )
-
-
-async def partitions_of(
-    settings: KafkaSettings, client: AIOKafkaClient, topics: Collection[str]
-) -> list[TopicPartition]:
-    """Look up the partitions of topics; one that is missing is an error."""
-    # All are asked for: a broker may make one that is asked for by name.
-    cluster = await client.fetch_all_metadata()
-    missing = [topic for topic in topics if not cluster.partitions_for_topic(topic)]
-    if missing:
-        raise topic_missing(settings, missing, cluster.topics())
-    await client.set_topics(topics)
-    return [
-        TopicPartition(topic, number)
-        for topic in topics
-        for number in sorted(cluster.partitions_for_topic(topic))
-    ]
-
-
-# -- A topic's log ------------------------------------------------------------
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -210,9 +93,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def open_log(
-    settings: KafkaSettings, topic: str, *, held_seconds: float | None = None
-) -> AsyncIterator[Log]:
+async def open_log(settings: KafkaSettings, topic: str) -> AsyncIterator[Log]:
     """
     Open a topic, which must exist, for the relay; what goes wrong inside may pass.
 
@@ -223,9 +104,7 @@ async def open_log(
     """
     patience = settings.start_timeout_seconds
     try:
-        async with Log(
-            settings, topic, patience, held_seconds, needs_leaders=True
-        ) as opened:
+        async with Log(settings, topic, patience, needs_leaders=True) as opened:
             async with asyncio.timeout(patience):
                 await opened.client.set_topics([topic])
             yield opened
@@ -243,9 +122,8 @@ class Log:
     """
     A topic's log, open for reading inside its `async with`, by one task.
 
-    Where something must come it is waited for `patience_seconds`, and for the end of an
-    open transaction `held_seconds`, or the patience if that is shorter. A leader that
-    is away is not waited for if the log `needs_leaders`.
+    Where something must come it is waited for `patience_seconds`. A leader that is away
+    is not waited for if the log `needs_leaders`.
     """
 
     client: AIOKafkaClient
@@ -255,7 +133,6 @@ class Log:
         settings: KafkaSettings,
         topic: str,
         patience_seconds: float,
-        held_seconds: float | None = None,
         *,
         needs_leaders: bool = False,
     ) -> None:
@@ -263,8 +140,6 @@ class Log:
         self._needs_leaders = needs_leaders
         self._topic = topic
         self._patience_seconds = patience_seconds
-        held = patience_seconds if held_seconds is None else held_seconds
-        self._held_seconds = min(patience_seconds, held)
         self._consumers: dict[str, AIOKafkaConsumer] = {}
         self._stack = AsyncExitStack()
 
@@ -438,10 +313,11 @@ class Log:
         left: Mapping[TopicPartition, int],
         waited_seconds: float,
     ) -> None:
+        if not left or waited_seconds <= self._patience_seconds:
+            return
         for lane, position in left.items():
             stable = consumer.last_stable_offset(lane)
-            is_held = stable is not None and 0 <= stable <= position
-            if is_held and waited_seconds > self._held_seconds:
+            if stable is not None and 0 <= stable <= position:
                 raise KafkaUnreachableError(
                     f"somebody's open transaction holds {lane.topic} partition"
                     f" {lane.partition} at offset {stable}: what stands behind it can't"
@@ -449,8 +325,7 @@ class Log:
                     " the bridge resumes then. One that stays for longer hangs:"
                     " kafka-transactions.sh finds it (find-hanging) and ends it (abort)"
                 )
-        if left and waited_seconds > self._patience_seconds:
-            raise silence(self._settings, self._topic, self._patience_seconds)
+        raise silence(self._settings, self._topic, self._patience_seconds)
 
 
 def _before(records: list[ConsumerRecord], end: int) -> list[ConsumerRecord]:

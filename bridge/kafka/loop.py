@@ -1,13 +1,8 @@
-"""
-Where asyncio runs: loops that leave nothing behind, in threads of their own.
-
-Owns a thread's life: its start, its end within a deadline, and what a client left
-behind in its loop. What is asked or read belongs to whoever gives it its work.
-"""
+"""Where asyncio runs: loops that leave nothing behind, in threads of their own."""
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - this room runs asyncio
+import asyncio  # noqa: TID251 - the threads run it
 import socket
 import threading
 import weakref
@@ -22,9 +17,9 @@ import trio
 from bridge.kafka.handover import Handover, T
 
 
-__all__ = ["ClosingLoop", "LoopThread", "in_daemon_thread", "run_in_thread"]
+__all__ = ["ClosingLoop", "LoopThread", "in_daemon_thread", "run", "run_in_thread"]
 
-log = structlog.get_logger("bridge.kafka")
+_log = structlog.get_logger("bridge.kafka")
 
 _T = TypeVar("_T")
 
@@ -69,12 +64,6 @@ async def in_daemon_thread(work: Callable[[], _T]) -> _T:
     Do what blocks in a thread that nobody waits for at the end.
 
     Both the loop and the interpreter would wait for the threads that asyncio lends.
-
-    Args:
-        work: What blocks.
-
-    Returns:
-        What it gives; what it raises is raised.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_T] = loop.create_future()
@@ -97,19 +86,13 @@ async def in_daemon_thread(work: Callable[[], _T]) -> _T:
 
 
 async def run_in_thread(work: Callable[[], Awaitable[_T]]) -> _T:
-    """
-    Do asyncio's work in a thread of its own; a cancelled caller leaves it alone.
-
-    Args:
-        work: Makes what is awaited, in the thread.
-
-    Returns:
-        What it gives; what it raises is raised.
-    """
-    return await trio.to_thread.run_sync(_run, work, abandon_on_cancel=True)
+    """Do asyncio's work in a thread of its own; a cancelled caller leaves it alone."""
+    return await trio.to_thread.run_sync(run, work, abandon_on_cancel=True)
 
 
-def _run(work: Callable[[], Awaitable[_T]]) -> _T:
+def run(work: Callable[[], Awaitable[_T]]) -> _T:
+    """Do asyncio's work in a loop of its own, in this thread."""
+
     async def whole(loop: ClosingLoop) -> _T:
         try:
             return await work()
@@ -126,10 +109,7 @@ class LoopThread(Generic[T]):
     """
     Runs one coroutine in a thread of its own; made and stopped on the trio side.
 
-    Args:
-        name: The thread's name.
-        handover: Where the work puts what it reads; its end is the thread's.
-        work: Makes the coroutine, in the thread.
+    The work puts what it reads into the handover, whose end is the thread's.
     """
 
     def __init__(
@@ -152,7 +132,7 @@ class LoopThread(Generic[T]):
         with trio.move_on_after(_STOP_SECONDS, shield=True) as scope:
             await self._handover.stop()
         if scope.cancelled_caught:
-            log.warning("reader.abandoned", after_seconds=_STOP_SECONDS)
+            _log.warning("reader.abandoned", after_seconds=_STOP_SECONDS)
             return
         # Its last word came; what is left of it takes microseconds.
         self._thread.join(timeout=1.0)

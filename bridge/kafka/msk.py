@@ -36,9 +36,6 @@ async def sign_token(region: str) -> Token:
     """
     Sign a token with the credentials that AWS's chain finds.
 
-    Args:
-        region: Where the cluster is.
-
     Raises:
         KafkaRefusedError: There are no credentials, or they can't be used.
         KafkaUnreachableError: Whoever gives them doesn't answer.

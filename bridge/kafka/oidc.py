@@ -65,10 +65,6 @@ async def fetch_token(settings: KafkaSettings) -> Token:
     """
     Get a token.
 
-    Args:
-        settings: The token endpoint, and what the client says there; the secret is
-            read anew each time.
-
     Raises:
         KafkaRefusedError: The endpoint refuses the client, or can't be trusted.
         KafkaUnreachableError: It gives no answer, or none that helps.

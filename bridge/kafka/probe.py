@@ -14,7 +14,7 @@ import asyncio  # noqa: TID251 - this room runs asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final
 
 import msgspec
@@ -33,8 +33,7 @@ from aiokafka.protocol.metadata import MetadataRequest  # noqa: TID251 - as abov
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka.connection import (
     client_arguments,
-    end_client,
-    start_client,
+    connected,
     token_source,
     unreachable,
 )
@@ -42,7 +41,7 @@ from bridge.kafka.tokens import TokenProvider
 from bridge.settings import KafkaSettings
 
 
-__all__ = ["Knock", "connected", "diagnose", "failed_start", "knock", "places_of"]
+__all__ = ["Knock", "asking", "diagnose", "failed_start", "knock", "places_of"]
 
 _Address = tuple[str, int]
 
@@ -104,7 +103,7 @@ class _Place(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def connected(settings: KafkaSettings) -> AsyncIterator[AIOKafkaClient]:
+async def asking(settings: KafkaSettings) -> AsyncIterator[AIOKafkaClient]:
     """
     Start a client for some questions, and end it.
 
@@ -113,15 +112,14 @@ async def connected(settings: KafkaSettings) -> AsyncIterator[AIOKafkaClient]:
         KafkaRefusedError: The brokers refuse this user.
         ConfigError: A certificate or key can't be used.
     """
-    client = AIOKafkaClient(
-        **client_arguments(settings),
-        request_timeout_ms=int(settings.start_timeout_seconds * 1000),
-        retry_backoff_ms=int(settings.retry_backoff_seconds * 1000),
-    )
+    timeout_ms = int(settings.start_timeout_seconds * 1000)
     try:
-        async with asyncio.timeout(settings.start_timeout_seconds):
-            await start_client(client.bootstrap)
-        yield client
+        async with AsyncExitStack() as stack:
+            async with asyncio.timeout(settings.start_timeout_seconds):
+                client = await stack.enter_async_context(
+                    connected(settings, request_timeout_ms=timeout_ms)
+                )
+            yield client
     # Not ready: the brokers that the first ones name don't let it in.
     except (
         errors.KafkaConnectionError,
@@ -133,8 +131,6 @@ async def connected(settings: KafkaSettings) -> AsyncIterator[AIOKafkaClient]:
         raise KafkaUnreachableError(
             f"Kafka at {settings.bootstrap_servers} didn't answer: {error!r}"
         ) from error
-    finally:
-        await end_client(client.close)
 
 
 async def failed_start(
@@ -153,14 +149,9 @@ async def diagnose(
     """
     Find out what keeps clients from the brokers.
 
-    Args:
-        settings: What they were started with.
-        timeout_seconds: For each address; they are knocked at together.
-
-    Returns:
-        `KafkaRefusedError` where trying again changes nothing, else
-        `KafkaUnreachableError` with the reason of each address that doesn't let the
-        bridge in; None where all do.
+    That is `KafkaRefusedError` where trying again changes nothing, else
+    `KafkaUnreachableError` with the reason of each address that doesn't let the bridge
+    in; None where all do. Addresses are asked together, each within the timeout.
 
     Raises:
         ConfigError: A certificate or key can't be used any more.
@@ -204,13 +195,6 @@ async def knock(settings: KafkaSettings, host: str, port: int, seconds: float) -
     """
     Connect to an address as every client does, and ask for the brokers.
 
-    Args:
-        settings: How to speak and sign in.
-        host: Where to.
-        port: Where to.
-        seconds: How long each of the two questions may take: the one, and after a
-            failure the one for its reason.
-
     Raises:
         ConfigError: A certificate or key can't be used.
     """
@@ -218,11 +202,10 @@ async def knock(settings: KafkaSettings, host: str, port: int, seconds: float) -
         try:
             async with asyncio.timeout(seconds):
                 await token_source(settings).token()
-        except KafkaError as error:
-            return Knock(error, is_sign_in=True, is_asked=False)
-        except TimeoutError:
+        except (KafkaError, TimeoutError) as error:
             late = KafkaUnreachableError(f"no token within {seconds:g} s")
-            return Knock(late, is_sign_in=True, is_asked=False)
+            reason = error if isinstance(error, KafkaError) else late
+            return Knock(reason, is_sign_in=True, is_asked=False)
     arguments = client_arguments(settings)
     del arguments["bootstrap_servers"]
     place = _Place(settings, arguments, host, port)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
 import contextvars
+import math
 import time
 import weakref
 from collections.abc import Coroutine, Generator, Sequence
@@ -40,6 +41,10 @@ _END_SECONDS: Final = 1.0
 # aiokafka drops a batch after the request timeout; one without an answer so much later
 # never gets one (aiokafka issues 1018, 1101).
 _GRACE_SECONDS: Final = 10.0
+
+# While it knows no leader for a batch, aiokafka asks for one again and again without a
+# pause: 1,000 connects a second where brokers refuse them. So that is looked for.
+_LEADER_SECONDS: Final = 0.2
 
 # Whose tasks the running code makes: see `keep_track_of_tasks`.
 _OWNER: contextvars.ContextVar[weakref.WeakSet[asyncio.Task[Any]] | None]
@@ -78,32 +83,20 @@ def keep_track_of_tasks(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class Sent(msgspec.Struct):
-    """
-    A batch on its way.
-
-    Attributes:
-        rows: Its records, in order.
-        size_bytes: Bytes of their keys and values.
-        answer: Gets what the broker answers.
-        began_ns: When it was handed over, nanoseconds since the epoch.
-    """
+    """A batch on its way, and the bytes of its keys and values."""
 
     rows: Sequence[StoredRecord]
     size_bytes: int
     answer: asyncio.Future[Any]
+    # When it was handed over, nanoseconds since the epoch.
     began_ns: int
 
 
 class Producer:
     """
-    A producer with `acks=all`, idempotent or transactional.
+    A producer with `acks=all`: idempotent, or transactional if it has such an id.
 
-    Args:
-        settings: How to reach Kafka, and the sizes and times.
-        writer: Writes the headers.
-        transactional_id: Its transactional id; None for an idempotent one.
-        id_prefix: How all such ids of this outbox begin, for the error that says what
-            to grant.
+    How all such ids of this outbox begin is for the error that says what to grant.
     """
 
     def __init__(
@@ -118,6 +111,8 @@ class Producer:
         self._writer = writer
         self._id_prefix = id_prefix
         self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        # Where batches without an answer go to: at most one for each partition.
+        self._unanswered: set[tuple[str, int]] = set()
         codec = settings.compression
         self._client = AIOKafkaProducer(
             **client_arguments(settings),
@@ -184,15 +179,10 @@ class Producer:
         prefix: bytes = b"",
     ) -> Sent:
         """
-        Send as many rows as fit one batch, in order.
+        Send as many rows as fit one batch, in order; the first is always sent.
 
-        Args:
-            topic: The topic.
-            partition: The partition.
-            rows: At least one; the first is always sent.
-            max_bytes: Add no row that makes keys and values larger.
-            resent_until: Rows up to this sequence are marked as resent.
-            prefix: Is written before each value, and counts into the batch's bytes.
+        The bytes are those of keys and values, with the prefix that is written before
+        each value. Rows up to `resent_until` are marked as resent.
 
         Raises:
             ClientError: aiokafka didn't take the batch.
@@ -226,6 +216,9 @@ class Producer:
         except AssertionError as error:
             # It asserts that the partition is there.
             raise ClientError(f"{topic}-{partition} can't be written to") from error
+        place = topic, partition
+        self._unanswered.add(place)
+        answer.add_done_callback(lambda _: self._unanswered.discard(place))
         return Sent(rows[:count], size, answer, began_ns)
 
     async def base_offset(self, sent: Sent) -> int:
@@ -234,17 +227,23 @@ class Producer:
 
         Raises:
             BatchRefusedError: The broker refuses it for what is in it.
-            ClientError: It failed; it may be in the log all the same.
+            ClientError: It failed, or a partition has no leader; it may be in the log
+                all the same.
             TimeoutError: No answer came.
         """
         patience = self._settings.request_timeout_seconds + _GRACE_SECONDS
+        for _ in range(math.ceil(patience / _LEADER_SECONDS)):
+            await asyncio.wait([sent.answer], timeout=_LEADER_SECONDS)
+            if sent.answer.done():
+                break
+            if any(self.leader(*place) is None for place in self._unanswered):
+                raise errors.LeaderNotAvailableError(f"after {_LEADER_SECONDS:g} s")
+        else:
+            raise TimeoutError(f"no answer for {patience:g} s")
         try:
-            async with asyncio.timeout(patience):
-                metadata = await asyncio.shield(sent.answer)
+            metadata = sent.answer.result()
         except REFUSALS as error:
             raise BatchRefusedError(error) from error
-        except TimeoutError as error:
-            raise TimeoutError(f"no answer for {patience:g} s") from error
         offset: int = metadata.offset
         if offset < 0:
             # DUPLICATE_SEQUENCE_NUMBER (46) acknowledges without an offset.
@@ -252,17 +251,12 @@ class Producer:
         return offset
 
     async def begin(self) -> None:
-        """
-        Begin a transaction.
-
-        Raises:
-            ClientError: The producer can't be used any more.
-        """
+        """Begin a transaction; `ClientError` if the producer can't be used any more."""
         await self._transact(self._client.begin_transaction())
 
     async def commit(self) -> None:
         """
-        Commit the transaction; unless it returns, it may be committed or not.
+        Commit the transaction; where it fails, it may be committed or not.
 
         Raises:
             ClientError: The producer can't be used any more, or was fenced.
@@ -301,6 +295,8 @@ class Producer:
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
+            # A moment: one that looks for brokers would forget its connection.
+            await asyncio.wait([task], timeout=_END_SECONDS)
             task.cancel()
             with suppress(asyncio.CancelledError, ClientError, OSError):
                 await task

@@ -26,11 +26,16 @@ from aiokafka import (  # noqa: TID251 - as above
 )
 
 from bridge.errors import KafkaError, KafkaRefusedError
-from bridge.kafka.connection import topic_missing
+from bridge.kafka.connection import (
+    connected,
+    consuming,
+    partitions_of,
+    topic_missing,
+)
 from bridge.kafka.handover import Handover
-from bridge.kafka.log import connected, consuming, partitions_of, translated
+from bridge.kafka.log import translated
 from bridge.kafka.loop import LoopThread
-from bridge.kafka.offsets import EARLIEST, LATEST, ask_offsets
+from bridge.kafka.requests import EARLIEST, LATEST, ask_offsets
 from bridge.settings import KafkaSettings
 
 
@@ -79,16 +84,9 @@ Start: TypeAlias = Edge | int | Mapping[Lane, int]
 
 class ConsumedRecord(msgspec.Struct, frozen=True, gc=False):
     """
-    One record as it stands in Kafka.
+    One record as it is in Kafka; the value of a tombstone is None.
 
-    Attributes:
-        topic: Its topic.
-        partition: Its partition.
-        offset: Its offset there.
-        timestamp_ms: Its timestamp, milliseconds since the epoch.
-        key: Its key, or None.
-        value: Its value, or None for a tombstone.
-        headers: Its headers; of a repeated name the last, a null one as `b""`.
+    Of a repeated header it has the last, and a null one as `b""`.
     """
 
     topic: str
@@ -112,12 +110,11 @@ class _Delivery(msgspec.Struct, frozen=True):
 
 class TopicReader:
     """
-    Reads topics as a consumer without group, committed records only.
+    Reads topics as a consumer without group, committed records only, for one task.
 
-    `async with` connects and, at its end, stops the thread, also when it is
-    cancelled. It is read by one task. A reader that lags holds the thread back;
-    memory stays bounded by the buffer and one fetch per broker (8 MiB).
-    While no broker answers it tries again; `silent_since_seconds` tells.
+    A task that lags holds the reading thread back; memory stays bounded by the buffer
+    and one fetch per broker (8 MiB). While no broker answers it tries again;
+    `silent_since_seconds` tells.
 
     Args:
         settings: How to reach the brokers.
@@ -183,12 +180,6 @@ class TopicReader:
             raise RuntimeError("the reader is used inside its `async with` alone")
         self._known = await self._handover.get()
         return self._known.records
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> list[ConsumedRecord]:
-        return await self.receive_run()
 
     @property
     def positions(self) -> Mapping[Lane, int]:
@@ -265,11 +256,10 @@ class _Following:
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[tuple[AIOKafkaClient, AIOKafkaConsumer]]:
-        """Connect, with a consumer that stands at its positions."""
+        """Connect, with a consumer that has its positions."""
         age = {"metadata_max_age_ms": int(METADATA_AGE_SECONDS * 1000)}
-        async with AsyncExitStack() as stack:
+        async with translated(self._settings, self._topics), AsyncExitStack() as stack:
             enter = stack.enter_async_context
-            await enter(translated(self._settings, self._topics))
             async with asyncio.timeout(self._settings.start_timeout_seconds):
                 client = await enter(connected(self._settings, **age))
                 lanes = await partitions_of(self._settings, client, self._topics)
@@ -397,12 +387,9 @@ class _Following:
         consumer: AIOKafkaConsumer,
         lanes: Sequence[TopicPartition],
     ) -> None:
-        """
-        Go on at the near edge of a log that no longer has the position.
-
-        Retention took records that were not read yet, or the log was cut or
-        the topic made anew; the reader's offsets show the jump.
-        """
+        """Go on at the near edge of a log that no longer has the position."""
+        # Retention took records that were not read yet, or the log was cut or the topic
+        # recreated; the reader's offsets show the jump.
         try:
             async with asyncio.timeout(self._settings.start_timeout_seconds):
                 firsts = await ask_offsets(client, lanes, EARLIEST)
@@ -425,9 +412,6 @@ class _Following:
 
 def _consumed(record: ConsumerRecord) -> ConsumedRecord:
     """Make the bridge's record of aiokafka's."""
-    headers = dict(record.headers)
-    if None in headers.values():
-        headers = {name: value or b"" for name, value in headers.items()}
     return ConsumedRecord(
         record.topic,
         record.partition,
@@ -435,7 +419,7 @@ def _consumed(record: ConsumerRecord) -> ConsumedRecord:
         record.timestamp,
         record.key,
         record.value,
-        headers,
+        {name: value or b"" for name, value in record.headers},
     )
 
 

@@ -1,11 +1,10 @@
 """
-Topic ids and permissions; and the list of what aiokafka can't do, or does otherwise.
+What the bridge asks brokers itself; and the list of what aiokafka can't do.
 
 The bridge uses aiokafka 0.14 by its public API only. What that doesn't offer is asked
 by requests of the bridge's own (`AIOKafkaClient.send`, the classes of
 `aiokafka.protocol`); what it does otherwise is worked around. Each has a test that
-fails when aiokafka moves: in `tests/kafka/topics/test_metadata.py`,
-`tests/kafka/test_offsets.py`, or the one that is named.
+fails when aiokafka moves: in `tests/kafka/test_requests.py`, or the one that is named.
 
 Requests:
 
@@ -13,14 +12,14 @@ Requests:
   this user may do with it (KIP-430). aiokafka speaks metadata up to version 5, ids came
   with version 10 (KIP-516, Kafka 2.8). `describe_topics`, `topic_ids`.
 - Where a leader's log ends, beyond what is replicated: a consumer gets the high
-  watermark. `offsets.ask_offsets` with `DEBUGGER`.
+  watermark. `ask_offsets` with `DEBUGGER`.
 - Where a log ends for readers of committed records and for others, side by side: a
-  consumer has one isolation level. `offsets.ask_offsets`, `held_offsets`.
-- Whether a topic may be compacted: the admin client would be a third connection.
-  `offsets.may_be_compacted`.
+  consumer has one isolation level. `ask_offsets`, `held_offsets`.
+- Topics' configurations: the admin client would be a third connection.
+  `topic_configs`.
 - An empty transaction that names partitions, which ends what an earlier one of its id
   has left open there (KAFKA-20734): a producer adds a partition only with records.
-  `offsets.commit_empty`.
+  `commit_empty`; `relay/test_hanging_transactions.py`.
 
 Workarounds:
 
@@ -48,21 +47,33 @@ Workarounds:
 
 from __future__ import annotations
 
+import asyncio  # noqa: TID251 - this room runs asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from typing import Any, Final
 
 import msgspec
-from aiokafka.errors import (  # noqa: TID251 - this room speaks to aiokafka
-    IncompatibleBrokerVersion,
+from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
+    AIOKafkaClient,
+    TopicPartition,
+    errors,
 )
+from aiokafka.client import ConnectionGroup, CoordinationType  # noqa: TID251 - as above
+from aiokafka.protocol.admin import DescribeConfigsRequest  # noqa: TID251 - as above
 from aiokafka.protocol.api import (  # noqa: TID251 - as above
     Request,
     RequestStruct,
     Response,
 )
 from aiokafka.protocol.metadata import MetadataRequest  # noqa: TID251 - as above
+from aiokafka.protocol.offset import OffsetRequest  # noqa: TID251 - as above
+from aiokafka.protocol.transaction import (  # noqa: TID251 - as above
+    AddPartitionsToTxnRequest,
+    EndTxnRequest,
+    InitProducerIdRequest,
+)
 from aiokafka.protocol.types import (  # noqa: TID251 - as above
     AbstractType,
     Boolean,
@@ -75,7 +86,210 @@ from aiokafka.protocol.types import (  # noqa: TID251 - as above
 )
 
 
-__all__ = ["Described", "Metadata", "describe_topics", "lacking", "topic_ids"]
+__all__ = [
+    "CONSUMER",
+    "DEBUGGER",
+    "EARLIEST",
+    "LATEST",
+    "Described",
+    "Metadata",
+    "ask_offsets",
+    "commit_empty",
+    "describe_topics",
+    "held_offsets",
+    "lacking",
+    "may_be_compacted",
+    "topic_configs",
+    "topic_ids",
+]
+
+_RETRY_SECONDS: Final = 0.2
+
+# -- Offsets: where logs begin and end ------------------------------------------
+
+# Moments that the protocol gives a meaning of their own.
+EARLIEST: Final = -2
+LATEST: Final = -1
+
+# Who asks, as `replica_id` has it: a consumer is told of what is replicated, a
+# debugger also of what the leader alone has appended so far.
+CONSUMER: Final = -1
+DEBUGGER: Final = -2
+
+
+async def ask_offsets(  # noqa: PLR0913 - choices of the protocol, each by name
+    client: AIOKafkaClient,
+    lanes: Iterable[TopicPartition],
+    moment: int,
+    *,
+    committed_only: bool = False,
+    asker: int = CONSUMER,
+    needs_leaders: bool = False,
+) -> dict[TopicPartition, int]:
+    """
+    Ask until every partition's leader has answered; the caller has the deadline.
+
+    With `needs_leaders` a partition that has none is an error, and isn't waited for.
+
+    The client knows the topics. A moment is `EARLIEST`, `LATEST` or milliseconds since
+    the epoch; -1 is the answer where nothing is as young as that. With `committed_only`
+    the latest offset is that behind the last record whose transaction has ended.
+    """
+    wanted, offsets = set(lanes), dict[TopicPartition, int]()
+    while True:
+        by_leader = _by_leader(client, wanted - offsets.keys(), needs_leaders)
+        for leader, asked in by_leader.items():
+            topics = defaultdict(list)
+            for lane in asked:
+                topics[lane.topic].append((lane.partition, moment))
+            request = OffsetRequest(asker, int(committed_only), list(topics.items()))
+            try:
+                offsets |= _offsets(await client.send(leader, request))
+            except errors.KafkaError as error:
+                if not error.retriable:
+                    raise
+        if offsets.keys() >= wanted:
+            return offsets
+        client.force_metadata_update()
+        await asyncio.sleep(_RETRY_SECONDS)
+
+
+def _by_leader(
+    client: AIOKafkaClient,
+    lanes: Iterable[TopicPartition],
+    needs_leaders: bool,  # noqa: FBT001 - as the caller was given it
+) -> dict[int, list[TopicPartition]]:
+    """Give the partitions that each node leads, as far as known."""
+    by_leader: dict[int, list[TopicPartition]] = defaultdict(list)
+    for lane in lanes:
+        if lane.topic in client.cluster.unauthorized_topics:
+            # Nobody tells such a user who leads it.
+            raise errors.TopicAuthorizationFailedError(lane.topic)
+        leader = client.cluster.leader_for_partition(lane)
+        if leader == -1 and needs_leaders:
+            raise errors.LeaderNotAvailableError(lane)
+        if leader is not None and leader >= 0:
+            by_leader[leader].append(lane)
+    return by_leader
+
+
+def _offsets(response: object) -> dict[TopicPartition, int]:
+    """Take the offsets out of an answer; those that failed are asked again."""
+    found = {}
+    for topic, parts in response.topics:  # type: ignore[attr-defined]
+        for partition, code, _moment, offset, *_ in parts:
+            error = errors.for_code(code)
+            if error is errors.NoError:
+                found[TopicPartition(topic, partition)] = offset
+            elif not error.retriable:
+                raise error(topic)
+    return found
+
+
+async def held_offsets(client: AIOKafkaClient, topic: str) -> dict[int, int]:
+    """
+    Ask where open transactions hold readers of committed records, by partition.
+
+    Partitions without a leader are left out.
+    """
+    await client.add_topic(topic)
+    numbers = client.cluster.available_partitions_for_topic(topic) or ()
+    lanes = [TopicPartition(topic, number) for number in numbers]
+    # In this order: what is appended meanwhile isn't taken for held.
+    ends = await ask_offsets(client, lanes, LATEST, needs_leaders=True)
+    stable = await ask_offsets(
+        client, lanes, LATEST, committed_only=True, needs_leaders=True
+    )
+    return {lane.partition: stable[lane] for lane in lanes if stable[lane] < ends[lane]}
+
+
+# -- Configurations -------------------------------------------------------------
+
+_TOPIC_RESOURCE: Final = 2
+_POLICY: Final = "cleanup.policy"
+
+
+async def topic_configs(
+    client: AIOKafkaClient, names: Iterable[str], keys: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    """Ask for configurations, by topic; without the topics that may not be read."""
+    asked = [(_TOPIC_RESOURCE, name, list(keys)) for name in names]
+    if not asked:
+        return {}
+    answer = await client.send(client.get_random_node(), DescribeConfigsRequest(asked))
+    return {
+        name: {entry[0]: entry[1] for entry in entries}
+        for code, _, _, name, entries in answer.resources
+        if code == 0
+    }
+
+
+async def may_be_compacted(client: AIOKafkaClient, topic: str) -> bool:
+    """Ask whether a topic's policy says so, or can't be read."""
+    try:
+        configs = await topic_configs(client, [topic], [_POLICY])
+    except (errors.KafkaError, NotImplementedError):
+        return True
+    return "compact" in (configs.get(topic, {}).get(_POLICY) or "compact")
+
+
+# -- An empty transaction -------------------------------------------------------
+
+
+async def commit_empty(
+    client: AIOKafkaClient,
+    transactional_id: str,
+    timeout_ms: int,
+    topic: str,
+    partitions: Iterable[int],
+) -> None:
+    """
+    Commit a transaction that names partitions and holds nothing in them.
+
+    Initializing the id fences every producer that has it. What can't be done yet is
+    repeated; the caller has the deadline.
+
+    Raises:
+        aiokafka.errors.KafkaError: A broker refuses.
+    """
+    node = await client.coordinator_lookup(
+        CoordinationType.TRANSACTION, transactional_id
+    )
+    begun = await _repeated(
+        client, node, InitProducerIdRequest(transactional_id, timeout_ms)
+    )
+    producer = begun.producer_id, begun.producer_epoch
+    topics = [(topic, list(partitions))]
+    await _repeated(
+        client, node, AddPartitionsToTxnRequest(transactional_id, *producer, topics)
+    )
+    await _repeated(client, node, EndTxnRequest(transactional_id, *producer, True))
+
+
+async def _repeated(client: AIOKafkaClient, node: int, request: Any) -> Any:
+    """Send a request until the coordinator has done it."""
+    while True:
+        answer = await client.send(node, request, group=ConnectionGroup.COORDINATION)
+        if hasattr(answer, "error_code"):
+            codes = [answer.error_code]
+        else:
+            codes = [code for _, parts in answer.errors for _, code in parts]
+        failed = [error for code in codes if (error := _error(code)) is not None]
+        if not failed:
+            return answer
+        # CONCURRENT_TRANSACTIONS: markers of the one before are being written.
+        if not all(
+            error.retriable or error is errors.ConcurrentTransactions
+            for error in failed
+        ):
+            raise failed[0]
+        await asyncio.sleep(_RETRY_SECONDS)
+
+
+def _error(code: int) -> type[errors.KafkaError] | None:
+    error: type[errors.KafkaError] = errors.for_code(code)
+    return None if error is errors.NoError else error
+
 
 # -- Topic ids and permissions: metadata of version 10 --------------------------
 
@@ -187,14 +401,7 @@ class _Question(RequestStruct):  # type: ignore[misc] # aiokafka is untyped
 
 
 class Metadata(Request[_Question]):  # type: ignore[misc] # aiokafka is untyped
-    """
-    The request: topics by name, none of which is created.
-
-    It asks what this user may do with each as well (KIP-430).
-
-    Args:
-        names: The topics.
-    """
+    """Topics by name, none of which is created, and what this user may do with them."""
 
     API_KEY = _METADATA
 
@@ -209,19 +416,7 @@ class Metadata(Request[_Question]):  # type: ignore[misc] # aiokafka is untyped
 
 
 async def describe_topics(client: Any, names: Sequence[str]) -> dict[str, Described]:
-    """
-    Ask a broker for topics; none is created.
-
-    Args:
-        client: A started `AIOKafkaClient` (0.14).
-        names: The topics.
-
-    Returns:
-        What it has of each, in this order.
-
-    Raises:
-        aiokafka.errors.KafkaError: The broker doesn't answer.
-    """
+    """Ask a broker for topics, in this order; none is created."""
     node = client.get_random_node()
     try:
         answer = await client.send(node, Metadata(names))
@@ -234,7 +429,7 @@ async def describe_topics(client: Any, names: Sequence[str]) -> dict[str, Descri
             )
             for code, name, topic_id, _, parts, operations, _ in answer.topics
         }
-    except (IncompatibleBrokerVersion, NotImplementedError):
+    except (errors.IncompatibleBrokerVersion, NotImplementedError):
         # aiokafka raises the second where it has no version that the broker has.
         request = MetadataRequest(list(names), allow_auto_topic_creation=False)
         answer = await client.send(node, request)
@@ -262,14 +457,9 @@ async def topic_ids(client: Any, names: Sequence[str]) -> dict[str, str]:
 
 def lacking(operations: int, wanted: Mapping[int, str]) -> tuple[str, ...] | None:
     """
-    Tell what a user lacks of some rights.
+    Name the rights, given by their bits, that a user lacks.
 
-    Args:
-        operations: The bits, one for each AclOperation of the protocol (KIP-430).
-        wanted: The rights by their bits.
-
-    Returns:
-        Their names; None if the broker doesn't tell.
+    None if the broker doesn't tell. The bits are AclOperation's (KIP-430).
     """
     if operations == _NOT_TOLD:
         return None

@@ -15,10 +15,11 @@ from typing import TypeAlias
 import msgspec
 import trio
 
+from bridge.kafka.connection import partitions_of
 from bridge.kafka.handover import Handover
-from bridge.kafka.log import Bounds, Log, partitions_of, translated
+from bridge.kafka.log import Bounds, Log, translated
 from bridge.kafka.loop import LoopThread
-from bridge.kafka.offsets import EARLIEST, LATEST, may_be_compacted
+from bridge.kafka.requests import EARLIEST, LATEST, may_be_compacted
 from bridge.settings import KafkaSettings
 
 
@@ -38,19 +39,12 @@ Take: TypeAlias = Callable[[int, Sequence[ScannedRecord], int], None]
 
 
 class Extent(msgspec.Struct, frozen=True):
-    """
-    What of a partition is read.
-
-    Attributes:
-        log_start: The first offset that the log still has.
-        start: The first offset to read.
-        end: The offset behind the last one to read.
-        log_end: The offset behind the last record, committed or not.
-    """
+    """The offsets that are read of a partition, and those that its log has."""
 
     log_start: int
     start: int
     end: int
+    # Behind the last record, committed or not.
     log_end: int
 
 
@@ -60,14 +54,7 @@ Begin: TypeAlias = Callable[[Mapping[int, Extent], bool], Take]
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """
-    How far reading has come.
-
-    Attributes:
-        done: Offsets that were read, or found empty.
-        total: Offsets that are to be read.
-        size_bytes: None.
-    """
+    """How many offsets were read, or found empty, of how many."""
 
     done: int
     total: int
@@ -121,13 +108,8 @@ async def scan(  # noqa: PLR0913 - each is one independent choice of the caller
                 numbers = [lane.partition for lane in lanes]
                 extents = await _extents(log, numbers, since_ms, committed_only)
                 may_be = await may_be_compacted(log.client, topic)
-            await _read(
-                log,
-                extents,
-                begin(extents, may_be),
-                handover,
-                aborted=not committed_only,
-            )
+            take = begin(extents, may_be)
+            await _read(log, extents, take, handover.put, aborted=not committed_only)
 
     thread = LoopThread("bridge-kafka-scanner", handover, work)
     thread.start()
@@ -165,7 +147,7 @@ async def _read(
     log: Log,
     extents: Mapping[int, Extent],
     take: Take,
-    handover: Handover[Progress],
+    progress: Callable[[Progress], None],
     *,
     aborted: bool,
 ) -> None:
@@ -184,8 +166,8 @@ async def _read(
         now = time.monotonic()
         if now >= tell_at:
             tell_at = now + _PROGRESS_SECONDS
-            handover.put(Progress(sum(positions.values()) - before, total))
+            progress(Progress(sum(positions.values()) - before, total))
     for number, log_start in log_starts.items():
         # What went with the last records, none came after.
         take(number, [], log_start)
-    handover.put(Progress(total, total))
+    progress(Progress(total, total))

@@ -31,9 +31,6 @@ class FollowingContext(ssl.SSLContext):
     fit each other yet, because one was exchanged and the other is about to be, leave
     what was there in use; they are looked at again with the next connection.
 
-    Args:
-        settings: Name the files.
-
     Raises:
         ConfigError: A file is missing, unreadable or no PEM of its kind.
     """
@@ -96,10 +93,6 @@ def tls_context(settings: KafkaSettings) -> ssl.SSLContext:
 def authorities(setting: str, path: str | None) -> ssl.SSLContext:
     """
     Make a context that trusts a file's certificates, or the machine's.
-
-    Args:
-        setting: Whose value the path is, for the error.
-        path: The file, or None.
 
     Raises:
         ConfigError: It is missing, unreadable or holds no certificate.

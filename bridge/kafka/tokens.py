@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 - this room runs asyncio
 import time
 from collections.abc import Awaitable, Callable
-from weakref import WeakKeyDictionary
 
 import msgspec
 from aiokafka.abc import (  # noqa: TID251 - this room speaks to aiokafka
@@ -22,7 +21,7 @@ from aiokafka.errors import KafkaConnectionError  # noqa: TID251 - as above
 from bridge.errors import BridgeError
 
 
-__all__ = ["Token", "TokenProvider", "TokenSource", "shared_source"]
+__all__ = ["Token", "TokenProvider", "TokenSource"]
 
 # Kafka's own sasl.login.refresh.window.factor: a connection made with the last of a
 # token is ended by the broker soon after.
@@ -54,9 +53,7 @@ class TokenSource:
     """
     Gives a token that will do for a while, and gets another one in time.
 
-    Args:
-        fetch: Gets a new one, within a deadline of its own; it raises nothing but
-            `BridgeError`.
+    `fetch` has a deadline of its own, and raises nothing but `BridgeError`.
     """
 
     def __init__(self, fetch: Callable[[], Awaitable[Token]]) -> None:
@@ -100,35 +97,8 @@ class TokenSource:
             self._token = None
 
 
-# A source's lock belongs to a loop, and a reader's loop is another than the relay's.
-_sources: WeakKeyDictionary[
-    asyncio.AbstractEventLoop, dict[int, tuple[object, TokenSource]]
-] = WeakKeyDictionary()
-
-
-def shared_source(owner: object, make: Callable[[], TokenSource]) -> TokenSource:
-    """
-    Give the running loop's source of an owner; made where there is none.
-
-    Args:
-        owner: Whose it is, by identity: settings.
-        make: Makes one.
-    """
-    own = _sources.setdefault(asyncio.get_running_loop(), {})
-    if id(owner) not in own:
-        # The owner is kept with it, so that its identity can't become another's.
-        own[id(owner)] = owner, make()
-    return own[id(owner)][1]
-
-
 class TokenProvider(AbstractTokenProvider):  # type: ignore[misc] # aiokafka is untyped
-    """
-    What aiokafka asks when it connects.
-
-    Args:
-        source: Gives the tokens.
-        extensions: SASL extensions that go with each.
-    """
+    """What aiokafka asks when it connects."""
 
     def __init__(
         self, source: TokenSource, extensions: dict[str, str] | None = None

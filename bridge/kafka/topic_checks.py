@@ -73,16 +73,9 @@ class Verdict(StrEnum):
 
 class TopicFinding(msgspec.Struct, frozen=True):
     """
-    What was found of one thing that a topic needs.
+    What was found of one thing that a topic needs, and what to do about it.
 
-    Attributes:
-        topic: The topic.
-        what: What was looked at: `topic`, `partitions`, `replication.factor`, or the
-            name of a topic configuration.
-        found: What Kafka has.
-        needed: What the bridge needs.
-        verdict: What that means.
-        remedy: What to do about it, a sentence or two; empty where there is nothing.
+    It is `topic`, `partitions`, `replication.factor`, or a topic configuration's name.
     """
 
     topic: str
@@ -94,15 +87,7 @@ class TopicFinding(msgspec.Struct, frozen=True):
 
 
 class _Topic(msgspec.Struct, frozen=True):
-    """
-    One topic that is there, being judged.
-
-    Attributes:
-        facts: What it is like.
-        needs: What it is for.
-        largest: The largest batch that a topic of events takes.
-        settings: Kafka's.
-    """
+    """A topic that is there, what it is for, and the largest batch of events."""
 
     facts: TopicFacts
     needs: TopicNeeds
@@ -124,34 +109,28 @@ class _Topic(msgspec.Struct, frozen=True):
             f" --add-config {config}"
         )
 
+    def fine(
+        self, what: str, found: object, needed: str, remark: str = ""
+    ) -> TopicFinding:
+        """Say that all is well."""
+        return TopicFinding(
+            self.facts.name, what, str(found), needed, Verdict.FINE, remark
+        )
 
-class _Judged(msgspec.Struct, frozen=True):
-    """A finding without its topic and what was looked at; fine if nothing is said."""
-
-    found: str
-    needed: str
-    remedy: str = ""
-    verdict: Verdict = Verdict.FINE
-
-
-def _dangerous(found: str, needed: str, why: str, command: str = "") -> _Judged:
-    return _Judged(found, needed, f"{why} {command}".strip(), Verdict.DANGEROUS)
+    def dangerous(
+        self, what: str, found: object, needed: str, why: str, command: str = ""
+    ) -> TopicFinding:
+        """Say why it isn't, and how to change it."""
+        remedy = f"{why} {command}".strip()
+        return TopicFinding(
+            self.facts.name, what, str(found), needed, Verdict.DANGEROUS, remedy
+        )
 
 
 def report(
     looked_up: LookedUp, all_needs: Mapping[str, TopicNeeds], settings: KafkaSettings
 ) -> dict[str, tuple[TopicFinding, ...]]:
-    """
-    Compare topics with what the bridge wants of them.
-
-    Args:
-        looked_up: What is known of them.
-        all_needs: What is wanted; others aren't judged.
-        settings: How to reach Kafka, and what new topics are like.
-
-    Returns:
-        The findings by topic, in the order of the needs.
-    """
+    """Compare topics with what is wanted of them; by topic, in the needs' order."""
     facts = looked_up.facts
     largest = max(
         (
@@ -161,127 +140,127 @@ def report(
         ),
         default=0,
     )
-    rows: dict[str, Iterator[tuple[str, _Judged]]] = {}
+    found: dict[str, tuple[TopicFinding, ...]] = {}
     for name, needs in all_needs.items():
         if name in facts:
-            rows[name] = _judge(_Topic(facts[name], needs, largest, settings))
+            topic = _Topic(facts[name], needs, largest, settings)
+            found[name] = tuple(_judge(topic))
         elif name in looked_up.problems:
-            found = str(looked_up.problems[name])
-            absent = _Judged(found, "can be used", "", Verdict.MISSING)
-            rows[name] = iter([("topic", absent)])
+            problem = str(looked_up.problems[name])
+            found[name] = (
+                TopicFinding(name, "topic", problem, "can be used", Verdict.MISSING),
+            )
         elif name in looked_up.missing:
             command = creation_command(creation(name, all_needs, settings), settings)
-            absent = _Judged(
-                "not there, or this user may not see it",
-                "there",
-                "Set kafka.create_topics (BRIDGE_KAFKA_CREATE_TOPICS=true), or:"
-                f" {command}",
-                Verdict.MISSING,
+            found[name] = (
+                TopicFinding(
+                    name,
+                    "topic",
+                    "not there, or this user may not see it",
+                    "there",
+                    Verdict.MISSING,
+                    "Set kafka.create_topics (BRIDGE_KAFKA_CREATE_TOPICS=true), or:"
+                    f" {command}",
+                ),
             )
-            rows[name] = iter([("topic", absent)])
-    return {
-        name: tuple(
-            TopicFinding(name, what, one.found, one.needed, one.verdict, one.remedy)
-            for what, one in judged
-        )
-        for name, judged in rows.items()
-    }
+    return found
 
 
-def _judge(topic: _Topic) -> Iterator[tuple[str, _Judged]]:
+def _judge(topic: _Topic) -> Iterator[TopicFinding]:
     """Apply the checks to a topic that is there."""
     facts = topic.facts
-    yield "topic", _Judged("there", "there")
+    yield topic.fine("topic", "there", "there")
     # Brokers that don't tell refuse when it comes to it.
     if facts.lacks is not None:
-        yield "rights", _rights(topic, facts.lacks)
-    yield "partitions", _Judged(str(facts.partitions), "1 or more")
-    yield "replication.factor", _replicas(facts.replicas)
+        yield _rights(topic, facts.lacks)
+    yield topic.fine("partitions", facts.partitions, "1 or more")
+    yield _replicas(topic)
     if facts.configs is None:
-        yield (
+        yield TopicFinding(
+            facts.name,
             "configuration",
-            _Judged(
-                "hidden from this user",
-                "the right DescribeConfigs",
-                "Grant DescribeConfigs on the topic, so that the bridge can tell what"
-                " is dangerous; until then Kafka's defaults are assumed.",
-                Verdict.UNKNOWN,
-            ),
+            "hidden from this user",
+            "the right DescribeConfigs",
+            Verdict.UNKNOWN,
+            "Grant DescribeConfigs on the topic, so that the bridge can tell what"
+            " is dangerous; until then Kafka's defaults are assumed.",
         )
         return
     for what, check in _CHECKS.items():
         if what in facts.configs:
-            yield what, check(topic, what, facts.configs[what])
+            yield check(topic, what, facts.configs[what])
         else:
             # A broker that isn't Apache's may not know it.
-            yield what, _Judged("not told", "told", "", Verdict.UNKNOWN)
+            yield TopicFinding(facts.name, what, "not told", "told", Verdict.UNKNOWN)
     if facts.configs.get("message.timestamp.type") == "CreateTime":
         # Otherwise the broker looks at no record's own time.
         yield from _ages(topic, facts.configs)
 
 
-def _rights(topic: _Topic, lacks: tuple[str, ...]) -> _Judged:
+def _rights(topic: _Topic, lacks: tuple[str, ...]) -> TopicFinding:
     needed = ", ".join(NEEDED.values())
     if not lacks:
-        return _Judged(needed, needed)
-    return _Judged(
+        return topic.fine("rights", needed, needed)
+    return TopicFinding(
+        topic.facts.name,
+        "rights",
         ", ".join(name for name in NEEDED.values() if name not in lacks),
         needed,
-        f"Grant the user {' and '.join(lacks)} on the topic {topic.facts.name}.",
         Verdict.MISSING,
+        f"Grant the user {' and '.join(lacks)} on the topic {topic.facts.name}.",
     )
 
 
-def _replicas(replicas: int) -> _Judged:
-    needed = "2 or more"
-    if replicas >= _LEAST_REPLICAS:
-        return _Judged(str(replicas), needed)
-    return _dangerous(
-        str(replicas),
+def _replicas(topic: _Topic) -> TopicFinding:
+    what, found, needed = "replication.factor", topic.facts.replicas, "2 or more"
+    if found >= _LEAST_REPLICAS:
+        return topic.fine(what, found, needed)
+    return topic.dangerous(
+        what,
+        found,
         needed,
         "With the one broker that has a partition, all that was acknowledged can be"
-        " lost. Give it more replicas with kafka-reassign-partitions.sh, or make"
-        " it anew.",
+        " lost. Give it more replicas with kafka-reassign-partitions.sh, or recreate"
+        " it.",
     )
 
 
-def _min_insync(topic: _Topic, what: str, found: str) -> _Judged:
+def _min_insync(topic: _Topic, what: str, found: str) -> TopicFinding:
     value, replicas = int(found), topic.facts.replicas
     least = min(_LEAST_REPLICAS, replicas)
     told, needed = f"{value} of {replicas}", f"{least} or more"
     if value > replicas:
-        return _dangerous(
-            told,
-            needed,
+        why = (
             "No more than there are replicas can ever be in sync: older brokers"
-            " refuse every write.",
-            topic.set(what, least),
+            " refuse every write."
         )
-    if value < _LEAST_REPLICAS <= replicas:
-        return _dangerous(
-            told,
-            needed,
+    elif value < _LEAST_REPLICAS <= replicas:
+        why = (
             "A record counts as written when one broker has it, and is lost with"
-            " that one.",
-            topic.set(what, least),
+            " that one."
         )
-    return _Judged(told, needed)
+    else:
+        return topic.fine(what, told, needed)
+    return topic.dangerous(what, told, needed, why, topic.set(what, least))
 
 
-def _max_message_bytes(topic: _Topic, what: str, found: str) -> _Judged:
-    value, needs = topic.facts.max_message_bytes, topic.needs
-    needed, largest = needs.batch_bytes, topic.largest
-    words = f"{needed} or more"
-    if value < needed:
-        return _Judged(
+def _max_message_bytes(topic: _Topic, what: str, found: str) -> TopicFinding:
+    value, needs, largest = topic.facts.max_message_bytes, topic.needs, topic.largest
+    needed = f"{needs.batch_bytes} or more"
+    if value < needs.batch_bytes:
+        return TopicFinding(
+            topic.facts.name,
+            what,
             found,
-            words,
-            f"The largest value may have {needs.value_bytes} bytes"
-            f" ({_LIMITS[needs.role]}): lower that, or: {topic.set(what, needed)}",
+            needed,
             Verdict.MISSING,
+            f"The largest value may have {needs.value_bytes} bytes"
+            f" ({_LIMITS[needs.role]}): lower that, or:"
+            f" {topic.set(what, needs.batch_bytes)}",
         )
     if needs.role is TopicRole.DEAD_LETTERS and value < largest:
-        return _dangerous(
+        return topic.dangerous(
+            what,
             found,
             f"{largest} or more, as the topic of events",
             "Of an event that the other topic would take only the first part"
@@ -289,43 +268,42 @@ def _max_message_bytes(topic: _Topic, what: str, found: str) -> _Judged:
             topic.set(what, largest),
         )
     most = topic.settings.max_batch_bytes
-    if value < most:
-        remark = f"Batches are kept smaller than kafka.max_batch_bytes ({most})."
-        return _Judged(found, words, remark)
-    return _Judged(found, words)
+    remark = f"Batches are kept smaller than kafka.max_batch_bytes ({most})."
+    return topic.fine(what, found, needed, remark if value < most else "")
 
 
-def _cleanup(topic: _Topic, what: str, found: str) -> _Judged:
+def _cleanup(topic: _Topic, what: str, found: str) -> TopicFinding:
     role, is_compacted = topic.needs.role, topic.is_under("compact")
     if role is TopicRole.EVENTS:
         remark = (
             "Of a job only the last record stays: bridge verify can't tell what"
             " was compacted away from what was never there."
         )
-        return _Judged(found, "delete or compact", remark if is_compacted else "")
-    if role is not TopicRole.PREVIEWS:
-        if not is_compacted:
-            return _Judged(found, "delete")
-        command = topic.set(what, "delete")
-        return _dangerous(found, "delete", _COMPACTED[role], command)
-    needed = "compact,delete"
+        return topic.fine(
+            what, found, "delete or compact", remark if is_compacted else ""
+        )
+    needed = "compact,delete" if role is TopicRole.PREVIEWS else "delete"
     command = topic.set(what, needed)
-    if not is_compacted:
+    if role is not TopicRole.PREVIEWS:
+        if is_compacted:
+            return topic.dangerous(what, found, needed, _COMPACTED[role], command)
+    elif not is_compacted:
         why = "All previews of a job are kept, not its latest alone."
-        return _dangerous(found, needed, why, command)
-    if topic.is_under("delete"):
-        return _Judged(found, needed)
-    why = "Each job has a key of its own: what is only compacted grows for ever."
-    return _Judged(found, needed, f"{why} {command}")
+        return topic.dangerous(what, found, needed, why, command)
+    elif not topic.is_under("delete"):
+        why = "Each job has a key of its own: what is only compacted grows for ever."
+        return topic.fine(what, found, needed, f"{why} {command}")
+    return topic.fine(what, found, needed)
 
 
-def _retention(topic: _Topic, what: str, found: str) -> _Judged:
+def _retention(topic: _Topic, what: str, found: str) -> TopicFinding:
     value, needed = int(found), f"{_LEAST_RETENTION_MS} or more, or -1"
     if not topic.is_under("delete"):
-        return _Judged("of no account", needed)
+        return topic.fine(what, "of no account", needed)
     if value == -1 or value >= _LEAST_RETENTION_MS:
-        return _Judged(found, needed)
-    return _dangerous(
+        return topic.fine(what, found, needed)
+    return topic.dangerous(
+        what,
         found,
         needed,
         "A record's time is when it was read: after an outage that is longer than"
@@ -334,51 +312,46 @@ def _retention(topic: _Topic, what: str, found: str) -> _Judged:
     )
 
 
-def _only(needed: str, why: str) -> Callable[[_Topic, str, str], _Judged]:
+def _only(needed: str, why: str) -> Callable[[_Topic, str, str], TopicFinding]:
     """Make the check for a configuration that may have one value alone."""
 
-    def check(topic: _Topic, what: str, found: str) -> _Judged:
+    def check(topic: _Topic, what: str, found: str) -> TopicFinding:
         if found == needed:
-            return _Judged(found, needed)
-        return _dangerous(found, needed, why, topic.set(what, needed))
+            return topic.fine(what, found, needed)
+        return topic.dangerous(what, found, needed, why, topic.set(what, needed))
 
     return check
 
 
-def _compression(topic: _Topic, what: str, found: str) -> _Judged:
-    del what
+def _compression(topic: _Topic, what: str, found: str) -> TopicFinding:
     ours, theirs = topic.settings.compression, _CODECS.get(found, found)
-    needed = f"producer or {'uncompressed' if ours == 'none' else ours}"
-    if found == "producer" or theirs == ours:
-        return _Judged(found, needed)
-    return _Judged(
-        found,
-        needed,
-        "The broker compresses each batch anew. Set kafka.compression"
-        f" (BRIDGE_KAFKA_COMPRESSION={theirs}) to spare it that.",
+    remark = (
+        "The broker compresses each batch again. Set kafka.compression"
+        f" (BRIDGE_KAFKA_COMPRESSION={theirs}) to spare it that."
     )
+    is_kept = found == "producer" or theirs == ours
+    needed = f"producer or {'uncompressed' if ours == 'none' else ours}"
+    return topic.fine(what, found, needed, "" if is_kept else remark)
 
 
-def _ages(topic: _Topic, configs: Mapping[str, str]) -> Iterator[tuple[str, _Judged]]:
+def _ages(topic: _Topic, configs: Mapping[str, str]) -> Iterator[TopicFinding]:
     for what in (
         "message.timestamp.before.max.ms",
         "message.timestamp.difference.max.ms",
     ):
         value = int(configs.get(what, _LEAST_AGE_MS))
         if value < _LEAST_AGE_MS:
-            yield (
+            yield topic.dangerous(
                 what,
-                _dangerous(
-                    str(value),
-                    f"{_LEAST_AGE_MS} or more",
-                    "What waited for longer while Kafka was away is refused, and"
-                    " becomes a dead letter.",
-                    topic.set(what, _LEAST_AGE_MS),
-                ),
+                value,
+                f"{_LEAST_AGE_MS} or more",
+                "What waited for longer while Kafka was away is refused, and"
+                " becomes a dead letter.",
+                topic.set(what, _LEAST_AGE_MS),
             )
 
 
-_CHECKS: Final[Mapping[str, Callable[[_Topic, str, str], _Judged]]] = {
+_CHECKS: Final[Mapping[str, Callable[[_Topic, str, str], TopicFinding]]] = {
     "min.insync.replicas": _min_insync,
     "max.message.bytes": _max_message_bytes,
     "cleanup.policy": _cleanup,

@@ -19,7 +19,6 @@ import structlog
 from aiokafka import errors  # noqa: TID251 - this room speaks to aiokafka
 from aiokafka.protocol.admin import (  # noqa: TID251 - as above
     CreateTopicsRequest,
-    DescribeConfigsRequest,
 )
 from aiokafka.protocol.transaction import (  # noqa: TID251 - as above
     InitProducerIdRequest,
@@ -28,8 +27,8 @@ from aiokafka.protocol.transaction import (  # noqa: TID251 - as above
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka.answers import no_producer
 from bridge.kafka.connection import unreachable
-from bridge.kafka.probe import connected
-from bridge.kafka.requests import describe_topics, lacking
+from bridge.kafka.probe import asking
+from bridge.kafka.requests import describe_topics, lacking, topic_configs
 from bridge.settings import KafkaSettings, Settings
 
 
@@ -135,11 +134,7 @@ class Creation(msgspec.Struct, frozen=True):
 def creation(
     topic: str, all_needs: Mapping[str, TopicNeeds], settings: KafkaSettings
 ) -> Creation:
-    """
-    Say how a topic is created.
-
-    One that the bridge wants nothing of gets nothing but what holds for all.
-    """
+    """Say how a topic is created; one that nothing is wanted of as all are."""
     replicas = settings.replication_factor
     configs = {
         # With two, what was acknowledged outlives any one broker. Where there are no
@@ -192,8 +187,6 @@ _FORBIDDEN: Final = frozenset({29, 31})
 _EXISTS: Final = 36
 _BAD_TIMEOUT: Final = 50
 
-_TOPIC_RESOURCE: Final = 2
-
 _READ_CONFIGS: Final = (
     "cleanup.policy",
     "compression.type",
@@ -238,9 +231,7 @@ class TopicFacts(msgspec.Struct, frozen=True):
         name: The topic.
         partitions: How many it has.
         max_message_bytes: What the broker takes as one batch.
-        topic_id: Kafka's id of it; None if the brokers are older than ids.
-        replicas: How many its partition with the fewest has.
-        leaders: The broker that leads each partition, by number; -1 for none.
+        topic_id, replicas, leaders: As in `requests.Described`.
         configs: Its configuration, the brokers' defaults included, by name; None if
             this user may not read it.
         lacks: What this user may not do with it, of what the bridge needs; None if
@@ -265,14 +256,7 @@ class TopicFacts(msgspec.Struct, frozen=True):
 
 
 class LookedUp(msgspec.Struct, frozen=True):
-    """
-    What came of a look at topics.
-
-    Attributes:
-        facts: Those that are there, by name.
-        missing: Those that Kafka doesn't have, or doesn't show to this user.
-        problems: Why others can't be used, by name.
-    """
+    """The topics that are there, that are missing or hidden, and that can't be used."""
 
     facts: Mapping[str, TopicFacts]
     missing: tuple[str, ...] = ()
@@ -280,14 +264,7 @@ class LookedUp(msgspec.Struct, frozen=True):
 
 
 class Rights(msgspec.Struct, frozen=True):
-    """
-    Why this user can't do something, where it can't.
-
-    Attributes:
-        producer: Write idempotently.
-        transactions: Write transactionally.
-        creations: Create topics, by name.
-    """
+    """Why this user can't write in either mode, or create topics, where it can't."""
 
     producer: KafkaError | None
     transactions: KafkaError | None
@@ -302,20 +279,12 @@ async def look_up(
     """
     Find topics; create missing ones.
 
-    Args:
-        settings: How to reach Kafka.
-        names: The topics.
-        creations: Those that may be created, and what they are like then.
-
-    Returns:
-        What is known of each.
-
     Raises:
         KafkaUnreachableError: No broker answers.
         KafkaRefusedError: The brokers refuse this user.
         ConfigError: A certificate or key can't be used.
     """
-    async with connected(settings) as client:
+    async with asking(settings) as client:
         return await _look_up(client, settings, names, creations or {})
 
 
@@ -326,37 +295,26 @@ async def survey(
     seconds: float,
 ) -> tuple[LookedUp, Rights]:
     """
-    Find topics and what this user may do; nothing is changed.
+    Find topics and what this user may do, within a deadline; nothing is changed.
 
-    Args:
-        settings: How to reach Kafka.
-        all_needs: The topics.
-        id_prefix: How the transactional ids begin; None for idempotent delivery.
-        seconds: How long all of it may take.
+    The transactional ids begin with the prefix; None is idempotent delivery.
 
     Raises:
         KafkaError: As `look_up`.
         ConfigError: A certificate or key can't be used.
     """
     try:
-        async with asyncio.timeout(seconds):
-            return await _survey(settings, all_needs, id_prefix)
+        async with asyncio.timeout(seconds), asking(settings) as client:
+            found = await _look_up(client, settings, list(all_needs), {})
+            wanted = found.missing if settings.create_topics else ()
+            creations = [creation(name, all_needs, settings) for name in wanted]
+            return found, Rights(
+                await _no_producer(client, None),
+                None if id_prefix is None else await _no_producer(client, id_prefix),
+                await _create(client, settings, creations, validate_only=True),
+            )
     except TimeoutError as error:
         raise unreachable(settings, f"nothing within {seconds:g} s") from error
-
-
-async def _survey(
-    settings: KafkaSettings, all_needs: Mapping[str, TopicNeeds], id_prefix: str | None
-) -> tuple[LookedUp, Rights]:
-    async with connected(settings) as client:
-        found = await _look_up(client, settings, list(all_needs), {})
-        wanted = found.missing if settings.create_topics else ()
-        creations = [creation(name, all_needs, settings) for name in wanted]
-        return found, Rights(
-            await _no_producer(client, None),
-            None if id_prefix is None else await _no_producer(client, id_prefix),
-            await _create(client, settings, creations, validate_only=True),
-        )
 
 
 async def _look_up(
@@ -385,10 +343,8 @@ async def _look_up(
         ):
             break
         await asyncio.sleep(SETTLE_SECONDS)
-    configs = await _configs(
-        client,
-        [name for name, topic in described.items() if topic.error_code == _NONE],
-    )
+    there = [name for name, topic in described.items() if topic.error_code == _NONE]
+    configs = await topic_configs(client, there, _READ_CONFIGS)
     facts, absent = {}, []
     for name, topic in described.items():
         if name in problems:
@@ -411,19 +367,6 @@ async def _look_up(
                 lacking(topic.operations, _WISHED),
             )
     return LookedUp(facts, tuple(absent), problems)
-
-
-async def _configs(client: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Give what may be read of the topics' configurations, by topic."""
-    if not names:
-        return {}
-    asked = [(_TOPIC_RESOURCE, name, list(_READ_CONFIGS)) for name in names]
-    answer = await client.send(client.get_random_node(), DescribeConfigsRequest(asked))
-    return {
-        name: {entry[0]: entry[1] for entry in entries}
-        for code, _, _, name, entries in answer.resources
-        if code == _NONE
-    }
 
 
 async def _create(

@@ -34,18 +34,6 @@ def of_relay(relay: RelayStatistics) -> Iterator[Metric]:
         "topic",
         values=relay.resumed,
     )
-    yield counts(
-        "bridge_records_refused",
-        "Records that the broker refused for good: dead letters, or kept unsent.",
-        "topic",
-        values=relay.refused,
-    )
-    yield counts(
-        "bridge_records_resent",
-        "Records sent again, marked, because a log had lost them.",
-        "topic",
-        values=relay.resent,
-    )
     yield counter(
         "bridge_producer_recycles",
         "Producers given up after a failure and made anew.",

@@ -38,7 +38,7 @@ __all__ = [
     "wal_bytes",
 ]
 
-FORMAT_VERSION = 7
+FORMAT_VERSION = 8
 
 # 2**40 records a partition: 30 years at 1,000 a second; 23 bits are left for
 # partitions.
@@ -96,8 +96,7 @@ CREATE TABLE partitions (
     last_sequence INTEGER NOT NULL DEFAULT 0,
     holes INTEGER NOT NULL DEFAULT 0,
     floor_offset INTEGER,
-    resent_sequence INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (topic, partition)
+    resent_sequence INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE rows (
     position INTEGER PRIMARY KEY,
@@ -106,7 +105,7 @@ CREATE TABLE rows (
     received_at_us INTEGER NOT NULL,
     key BLOB,
     value BLOB NOT NULL,
-    extra BLOB,
+    extra BLOB NOT NULL,
     checksum INTEGER NOT NULL
 );
 -- One row for each run of acknowledged records: sequence first..last are at offset
@@ -307,6 +306,10 @@ class Database:
         # all its pages may stay in memory until its end. SQLite would keep 2 MB of
         # them, and write a page twice: with previews of 20 KB a tenth of the time.
         execute("PRAGMA cache_spill = OFF")
+        # Where a statement can be undone alone, SQLite keeps a journal of it, else in
+        # files of /var/tmp: a quarter of all writes at 1,000 events/s, and none where
+        # the root is read-only.
+        execute("PRAGMA temp_store = MEMORY")
         row = execute("SELECT value FROM meta WHERE name = 'outbox'").fetchone()
         if row is None:
             raise _damaged(self.path, "its UUID is missing")

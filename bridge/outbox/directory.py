@@ -12,6 +12,7 @@ import fcntl
 import os
 import re
 import stat
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -106,23 +107,20 @@ class OutboxDirectory:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+            pid = _pid_in(descriptor)
             os.close(descriptor)
             if error.errno not in {errno.EAGAIN, errno.EACCES}:
                 raise _unusable(self.path, error) from error
-            pid = int(holder) if holder.isdecimal() else None
             who = f"process {pid}" if pid else "another process"
             raise OutboxLockedError(
                 f"outbox.dir: {self.path} is in use by {who}; stop it, or give this"
                 " bridge a directory of its own (BRIDGE_OUTBOX_DIR, --outbox-dir)",
                 pid=pid,
             ) from error
-        try:
+        # A full disk can't take the pid; the lock holds all the same.
+        with suppress(OSError):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        except OSError:
-            # A full disk can't take the pid; the lock holds all the same.
-            pass
         self._lock_file = descriptor
 
 
@@ -167,13 +165,10 @@ class DirectoryState(msgspec.Struct, frozen=True):
 
 def look_at(path: Path) -> DirectoryState:
     """
-    Say whether a directory would do, without making or keeping anything.
+    Check whether a directory would do, without making or keeping anything.
 
     To see whether it is held, its lock is shared for some microseconds if it is free.
-
-    Raises:
-        OutboxDirectoryError: It can't be made or written, or lies on a network file
-            system.
+    Raises as `OutboxDirectory` does, but for one that is held.
     """
     try:
         return _state_of(path)
@@ -192,7 +187,8 @@ def _state_of(path: Path) -> DirectoryState:
     file_system = _local_file_system(path)
     # As the kernel judges: of root too, and of a file system mounted for reading.
     if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=_EFFECTIVE):
-        number = errno.EROFS if _is_read_only(nearest) else errno.EACCES
+        is_read_only = os.statvfs(nearest).f_flag & os.ST_RDONLY
+        number = errno.EROFS if is_read_only else errno.EACCES
         raise _unusable(path, OSError(number, os.strerror(number)))
     is_held, holder = _holder(path / "lock")
     disk = os.statvfs(nearest)
@@ -206,12 +202,13 @@ def _state_of(path: Path) -> DirectoryState:
     )
 
 
-def _is_read_only(path: Path) -> bool:
-    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+def _pid_in(descriptor: int) -> int | None:
+    text = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+    return int(text) if text.isdecimal() else None
 
 
 def _holder(lock: Path) -> tuple[bool, int | None]:
-    """Tell whether a lock is held, and by whom."""
+    """Return whether a lock is held, and by whom."""
     try:
         descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
@@ -221,8 +218,7 @@ def _holder(lock: Path) -> tuple[bool, int | None]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
-        text = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-        return True, int(text) if text.isdecimal() else None
+        return True, _pid_in(descriptor)
     finally:
         os.close(descriptor)
     return False, None

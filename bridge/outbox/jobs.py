@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3  # noqa: TID251 - the outbox is SQLite
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from enum import StrEnum
@@ -27,7 +27,6 @@ import msgspec
 from bridge.events import header_names
 from bridge.events.job_status import TERMINAL_STATUSES
 from bridge.events.record import Importance, Record
-from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.values import JobInFlight
 from bridge.settings import OutboxSettings
 
@@ -160,27 +159,27 @@ class Jobs:
         self,
         connection: sqlite3.Connection,
         settings: OutboxSettings,
-        statistics: OutboxStatistics,
+        news: Counter[str],
         account_number: Callable[[str], int],
         refuse_late: Callable[[Record], Record] | None,
     ) -> None:
         self._execute = connection.execute
         self._executemany = connection.executemany
         self._settings = settings
-        self._statistics = statistics
+        self._news = news
         self._account_number = account_number
         self._refuse_late = refuse_late
         self._accounts: dict[str, _Account] = {}
         self._ended = Digests(connection, "ended")
         self._count = self._last_place = 0
+        # How many that have ended are remembered, as of the last `expire`.
+        self.ended_count = 0
         # What the running transaction changed: jobs that are new, those that are known
-        # to the file, places of those that have ended, whose they were, and what was
-        # marked.
+        # to the file, places of those that have ended, and whose they were.
         self._new: dict[int, tuple[_Account, bytes, Job]] = {}
         self._changed: dict[int, Job] = {}
         self._gone: list[int] = []
         self._ends: list[_Account] = []
-        self._marks: dict[_Verdict, int] = {}
         # Held while jobs are changed, or an account's are copied: a millisecond or two.
         self._lock = threading.Lock()
 
@@ -238,8 +237,7 @@ class Jobs:
 
     def begin(self) -> None:
         """Forget what the transaction before changed."""
-        self._new, self._changed, self._gone = {}, {}, []
-        self._ends, self._marks = [], {}
+        self._new, self._changed, self._gone, self._ends = {}, {}, [], []
 
     def known(self, ce_source: str, key: bytes) -> Job | None:
         """Return a job in flight, as the running transaction has it."""
@@ -365,7 +363,7 @@ class Jobs:
 
     def expire(self, now_us: int) -> None:
         """Forget what is too old or too much; belongs into a transaction."""
-        settings, statistics = self._settings, self._statistics
+        settings = self._settings
         # A clock that is set, in whichever direction, forgets no job early.
         before_us = min(now_us, _now_us()) - int(settings.keep_jobs_seconds * 1_000_000)
         with self._lock:
@@ -388,22 +386,16 @@ class Jobs:
                     del account.jobs[key]
                 self._count -= len(forgotten)
                 self._delete([job.place for _, _, job in forgotten])
-                statistics.forgotten_jobs += len(forgotten)
-        left, early = self._ended.forget(
+                self._news["forgotten_jobs"] += len(forgotten)
+        self.ended_count, early = self._ended.forget(
             settings.keep_ended_seconds, settings.max_ended_jobs
         )
-        statistics.ended_jobs = left
-        statistics.forgotten_ends += early
+        self._news["forgotten_ends"] += early
 
     def committed(self) -> None:
-        """Count what the transaction that was committed has ended and marked."""
+        """Count what the transaction that was committed has ended."""
         for account in self._ends:
             account.finished += 1
-        for verdict, count in self._marks.items():
-            if verdict is _Verdict.LATE:
-                self._statistics.late += count
-            else:
-                self._statistics.anomalies[verdict] += count
 
     # -- Inside ---------------------------------------------------------------
 
@@ -438,14 +430,11 @@ class Jobs:
     def _answer(self, verdict: _Verdict, record: Record) -> Record:
         if verdict is _Verdict.LATE:
             if self._refuse_late is not None:
-                self._count_mark(verdict)
+                self._news[verdict] += 1
                 return self._refuse_late(record)
             verdict = _Verdict.REGRESSION
-        self._count_mark(verdict)
+        self._news[verdict] += 1
         return _marked(record, verdict.encode())
-
-    def _count_mark(self, verdict: _Verdict) -> None:
-        self._marks[verdict] = self._marks.get(verdict, 0) + 1
 
 
 def _now_us() -> int:

@@ -10,6 +10,9 @@ import sqlite3  # noqa: TID251 - the outbox is SQLite
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import msgspec
+
+from bridge.outbox.recovery import RECOVERED, Recovered
 from bridge.outbox.values import LeftGap, Memory, Spent
 
 
@@ -25,6 +28,8 @@ class Remembered:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._execute = connection.execute
         self._is_stopped = False
+        # What a damaged file has lost, until its gap records are committed.
+        self.recovered: Recovered | None = None
         self._numbers: dict[str, int] = {}
 
     def load(self) -> None:
@@ -32,6 +37,9 @@ class Remembered:
         self._numbers = dict(self._execute("SELECT ce_source, id FROM accounts"))
         found = self._execute("SELECT 1 FROM meta WHERE name = ?", (_STOPPED,))
         self._is_stopped = found.fetchone() is not None
+        found = self._execute("SELECT value FROM meta WHERE name = ?", (RECOVERED,))
+        row = found.fetchone()
+        self.recovered = row and msgspec.json.decode(row[0], type=Recovered)
 
     def read(self) -> Memory:
         """Return what the process before has left."""
@@ -102,6 +110,12 @@ class Remembered:
     def close_gap(self, gap_id: str) -> None:
         """Forget a gap; an unknown one is ignored."""
         self._execute("DELETE FROM gaps WHERE gap_id = ?", (gap_id,))
+
+    def forget_recovery(self) -> None:
+        """Forget what a damaged file has lost, if one has."""
+        if self.recovered is not None:
+            self._execute("DELETE FROM meta WHERE name = ?", (RECOVERED,))
+            self.recovered = None
 
     def note_start(self) -> None:
         """Delete what the process before wrote at its end, if it is there."""

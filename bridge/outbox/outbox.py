@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
-from itertools import islice
+from contextlib import suppress
+from itertools import groupby, islice
 from typing import TypeVar
 
-import msgspec
 import structlog
 
 from bridge.errors import OutboxDamagedError, OutboxFullError
@@ -23,18 +22,13 @@ from bridge.events.record import Record, StoredRecord
 from bridge.outbox.database import Database
 from bridge.outbox.directory import OutboxDirectory
 from bridge.outbox.jobs import Jobs
+from bridge.outbox.partitions import Run
 from bridge.outbox.pressure import EVENTS_UP_TO, Pressure
 from bridge.outbox.queue import Item, Queue, Request, total_weight, weigh
 from bridge.outbox.quota import Quota
-from bridge.outbox.recovery import (
-    RECOVERED,
-    Recovered,
-    mark_damaged,
-    recover_if_damaged,
-)
-from bridge.outbox.rows import Run
+from bridge.outbox.recovery import mark_damaged, recover_if_damaged
 from bridge.outbox.statistics import OutboxStatistics
-from bridge.outbox.store import Store
+from bridge.outbox.store import Kept, Store
 from bridge.outbox.values import (
     Delivered,
     Delivery,
@@ -77,21 +71,6 @@ _SHORT_LOOK_SECONDS = 0.1
 # A full outbox at which rows come and go is reported once: it is full no more when it
 # has refused nothing for so long.
 _CALM_SECONDS = 3.0
-
-# The answer of a request that was cancelled before its transaction.
-_WITHDRAWN = object()
-
-# Webhooks that were taken, and of which nothing is left but that: 1 GiB of the usual
-# 8 GiB. They are there for a day, and must not push events out of a small one.
-_DELIVERIES_SHARE = 8
-
-
-class _Kept(msgspec.Struct, frozen=True):
-    """A gap record, and the gaps that are remembered or forgotten with it."""
-
-    record: Record
-    opens: str | None
-    closes: str | None
 
 
 class Outbox:
@@ -147,29 +126,17 @@ class Outbox:
             on_loss=on_loss,
         )
         # Gap records pass the bounds of buffer and disk.
-        self._kept: deque[_Kept] = deque()
-        self._acknowledged: deque[tuple[str, int, Run]] = deque()
+        self._kept: deque[Kept] = deque()
         self._refused_at = self._looked_at = 0.0
         self._acknowledged_at = self._trimmed_at = 0.0
         self._looks = True
         # Whether nothing at all could be written lately, no acknowledgement either.
         self.is_stuck = False
         self._look()
-        self._is_recovered = False
-        self._report_recovery(on_loss)
-
-    def _report_recovery(self, on_loss: Callable[[Loss], None]) -> None:
-        """Report what a damaged file has lost, until its gap records are committed."""
-        with self._database.errors():
-            row = self._database.connection.execute(
-                "SELECT value FROM meta WHERE name = ?", (RECOVERED,)
-            ).fetchone()
-        if row is not None:
-            found = msgspec.json.decode(row[0], type=Recovered)
-            self._is_recovered = True
-            self.statistics.lost_rows = found.lost
-            cause = "outbox_damaged"
-            on_loss(Loss(0, cause, None, found.since_us, found.until_us, found.lost))
+        if (lost := self._store.remembered.recovered) is not None:
+            self.statistics.lost_rows = lost.rows
+            since_us, until_us = lost.since_us, lost.until_us
+            on_loss(Loss(0, "outbox_damaged", None, since_us, until_us, lost.rows))
 
     @property
     def jobs(self) -> Jobs:
@@ -202,15 +169,11 @@ class Outbox:
         With it the gap that it `opens` is remembered, and the one that it `closes`
         forgotten. What the process can't write until its end is logged.
         """
-        self._kept.append(_Kept(record, opens, closes))
+        self._kept.append(Kept(record, opens, closes))
         self.wake()
 
     def prove(self, covered_us: Mapping[str, int]) -> None:
-        """
-        Store up to when everything of accounts has arrived, as of what was offered.
-
-        It may be earlier than before: clocks are set back.
-        """
+        """Store up to when all of accounts has arrived, as of what was offered."""
         self._ask(lambda store: store.remembered.prove(covered_us))
 
     def spend(self, spent: Mapping[str, Spent]) -> None:
@@ -218,11 +181,7 @@ class Outbox:
         self._ask(lambda store: store.remembered.spend(spent))
 
     def heal(self, healing: Healing) -> Future[bool]:
-        """
-        Write what dryAPI answered about a job, behind all that was offered before.
-
-        Gives whether it was: not if an event of the job was received since.
-        """
+        """Write what dryAPI answered; False if the job had an event since."""
         return self._ask(
             lambda store: store.heal(healing),
             weight=weigh(healing.record),
@@ -251,14 +210,13 @@ class Outbox:
 
     def held(self, max_rows: int) -> Future[list[Held]]:
         """Read webhooks that are held, those first that are due first."""
-        return self._ask(lambda store: store.held(max_rows))
+        return self._ask(lambda store: store.webhooks.read(max_rows))
 
     def release(self, place: int, gap_ids: Sequence[str]) -> Future[bool]:
         """
-        Release a webhook that is held, behind all that was offered before.
+        Write a webhook that is held; False if it reports nothing new, or isn't held.
 
-        Its job's last record heals gaps. Gives whether it was written: not if it
-        reports nothing new, or isn't held.
+        Its job's last record heals gaps.
         """
         return self._ask(lambda store: store.release(place, gap_ids), is_synced=True)
 
@@ -272,7 +230,7 @@ class Outbox:
 
     def knows(self, topics: Collection[str]) -> bool:
         """Whether records of topics can be committed: Kafka was reached for each."""
-        return all(self._store.rows.partition_count(topic) for topic in topics)
+        return all(self._store.partitions.count(topic) for topic in topics)
 
     @property
     def is_drained(self) -> bool:
@@ -289,11 +247,9 @@ class Outbox:
         is_impatient: bool = False,
     ) -> Future[_T]:
         future: Future[_T] = Future()
-        if is_record:
-            self.statistics.accepted += 1
-        self._queue.ask(
-            Request(work, future, weight, is_synced, is_record, is_impatient)
-        )
+        self.statistics.accepted += is_record
+        request = Request(work, future, is_synced, is_record, is_impatient)
+        self._queue.put(Item(weight, request=request))
         self.wake()
         return future
 
@@ -307,7 +263,7 @@ class Outbox:
     @property
     def has_acknowledgements(self) -> bool:
         """Whether acknowledgements wait for a commit."""
-        return bool(self._acknowledged)
+        return bool(self._store.acknowledged)
 
     def commit(self) -> list[Placed]:
         """
@@ -315,64 +271,58 @@ class Outbox:
 
         Acknowledgements, old rows that are deleted and gap records always take part:
         they make room, or have some reserved. Gives the new rows of each partition.
-
-        Raises:
-            OutboxDamagedError: The file can't be read or written any more.
         """
         pause = _SHORT_LOOK_SECONDS if self._quota.use > 1 / 2 else _LOOK_SECONDS
         if time.monotonic() - self._looked_at > pause:
             self._look()
         items = self._queue.take(_ROWS_A_COMMIT, self._quota.step_bytes)
-        items = self._admit(items)
+        weight = sum([item.weight for item in items])
+        if weight and not self._quota.has_room(weight):
+            self._refuse(items, self._quota.reason)
+            items = []
         kept = list(islice(self._kept, _KEPT_A_COMMIT))
         if kept and not self.knows({one.record.topic for one in kept}):
             kept = []
-        for number, (part, also) in enumerate(((items, kept), ([], kept), ([], []))):
-            if number and (part, also) == (items, kept):
-                continue
+        tries = [(items, kept)]
+        if items:
+            tries.append(([], kept))
+        if kept:
+            tries.append(([], []))
+        for part, also in tries:
             try:
                 self._commit(part, also)
             except OutboxFullError as error:
-                self._note_full(str(error))
-                if number == 0:
-                    self._refuse(items, error)
+                self._refuse(part, str(error))
             else:
                 self.is_stuck = False
                 return self._store.placed
         self.is_stuck = True
         return []
 
-    def _admit(self, items: list[Item]) -> list[Item]:
-        """Keep back what the quota has no room for; what is impatient fails now."""
-        weight = sum(
-            item.weight if isinstance(item, Request) else item[1] for item in items
-        )
-        if not weight or self._quota.has_room(weight):
-            return items
-        self._note_full(self._quota.reason)
-        self._refuse(items, OutboxFullError(self._quota.reason))
-        return []
+    def _refuse(self, items: list[Item], reason: str) -> None:
+        """Put items back, but those that are impatient, which fail."""
+        self._refused_at = time.monotonic()
+        if not self.statistics.full:
+            self.statistics.full = True
+            path = str(self._database.path)
+            _log.error("outbox.full", path=path, reason=reason)
+        left = []
+        for item in items:
+            if item.request is None or not item.request.is_impatient:
+                left.append(item)
+                continue
+            self._queue.release([item])
+            self._answer(item.request, OutboxFullError(reason))
+        self._queue.put_back(left)
 
-    def _refuse(self, items: list[Item], error: OutboxFullError) -> None:
-        """Put items back; those that are impatient fail."""
-        failed = [
-            item for item in items if isinstance(item, Request) and item.is_impatient
-        ]
-        self._queue.put_back([item for item in items if item not in failed])
-        self._queue.release(failed)
-        for item in failed:
-            self._withdraw(item)
-            if item.future.set_running_or_notify_cancel():
-                item.future.set_exception(error)
-
-    def _commit(self, items: list[Item], kept: list[_Kept]) -> None:
+    def _commit(self, items: list[Item], kept: list[Kept]) -> None:
         store = self._store
-        requests = [item for item in items if isinstance(item, Request)]
+        requests = [item.request for item in items if item.request is not None]
         results: list[object] = []
         now = time.monotonic()
         acknowledges = now - self._acknowledged_at > _ACKNOWLEDGE_SECONDS
         is_synced = any(one.is_synced for one in requests)
-        with self._changing(is_synced=is_synced, acknowledges=acknowledges):
+        with store.transaction(is_synced=is_synced, acknowledges=acknowledges):
             if acknowledges:
                 self._acknowledged_at = now
             # Where there is little room, what Kafka has is deleted first.
@@ -381,21 +331,20 @@ class Outbox:
                 self._trimmed_at = now
                 self._trim(is_short=is_short)
             if kept:
-                self._write_gaps(kept)
-            for records in self._runs_of(items):
-                if isinstance(records, Request):
-                    results.append(self._done(records))
-                else:
+                store.keep(kept)
+            # The records between two requests are written as one.
+            for request, group in groupby(items, lambda item: item.request):
+                if request is None:
+                    records = [record for item in group for record in item.records]
                     store.append(records)
-                    store.committed += len(records)
+                    store.news["committed"] += len(records)
+                else:
+                    results.append(request.done(store))
         for _ in kept:
             self._kept.popleft()
-        self._is_recovered = self._is_recovered and not kept
         self.statistics.kept += len(kept)
-        self._quota.spend(total_weight([one.record for one in kept]))
-        self._quota.spend(
-            sum(item.weight if isinstance(item, Request) else item[1] for item in items)
-        )
+        weight = sum([item.weight for item in items])
+        self._quota.spend(weight + total_weight([one.record for one in kept]))
         if items:
             self.statistics.committed_at = time.monotonic()
         for request, result in zip(requests, results, strict=True):
@@ -403,61 +352,14 @@ class Outbox:
         # Last: who sees the queue drained finds everything else done.
         self._queue.release(items)
 
-    def _write_gaps(self, kept: Sequence[_Kept]) -> None:
-        """Write gap records, and remember or forget their gaps."""
-        store = self._store
-        store.append([one.record for one in kept])
-        for one in kept:
-            if one.opens is not None:
-                store.remembered.open_gap(one.opens, one.record.value)
-            if one.closes is not None:
-                store.remembered.close_gap(one.closes)
-        if self._is_recovered:
-            forget = "DELETE FROM meta WHERE name = ?"
-            self._database.connection.execute(forget, (RECOVERED,))
-
-    @staticmethod
-    def _runs_of(items: Sequence[Item]) -> Iterator[list[Record] | Request]:
-        """Give the records between requests together: they are written as one."""
-        gathered: list[Record] = []
-        for item in items:
-            if not isinstance(item, Request):
-                gathered += item[0]
-                continue
-            if gathered:
-                yield gathered
-                gathered = []
-            yield item
-        if gathered:
-            yield gathered
-
-    def _done(self, request: Request) -> object:
-        """Do what is asked; what can't be done is the answer."""
-        if request.future.cancelled():
-            return _WITHDRAWN
-        try:
-            return request.work(self._store)
-        except ValueError as error:
-            return error
-
     def _answer(self, request: Request, result: object) -> None:
-        if result is _WITHDRAWN or isinstance(result, ValueError):
-            self._withdraw(request)
-        # Who asked may have stopped waiting meanwhile, also behind what was done.
-        if not request.future.set_running_or_notify_cancel():
-            return
-        if isinstance(result, ValueError):
-            request.future.set_exception(result)
-        else:
-            request.future.set_result(result)
-
-    def _withdraw(self, request: Request) -> None:
-        self.statistics.withdrawn += request.is_record
+        is_done = request.answer(result)
+        self.statistics.withdrawn += request.is_record and not is_done
 
     def _trim(self, *, is_short: bool) -> None:
         settings = self._settings
         now_us = time.time_ns() // 1000
-        self._store.rows.trim(
+        self._store.partitions.trim(
             older_than_us=now_us - int(settings.keep_acked_seconds * 1_000_000),
             keep_bytes=0 if is_short else settings.keep_acked_bytes,
             max_rows=_TRIMMED_A_COMMIT,
@@ -466,11 +368,7 @@ class Outbox:
         if self._looks:
             self._looks = False
             self._store.jobs.expire(now_us)
-            share = self._settings.max_bytes // _DELIVERIES_SHARE // DELIVERY_BYTES
-            self._store.webhooks.deliveries.forget(
-                self._webhook.keep_deliveries_seconds,
-                min(self._webhook.max_deliveries, share),
-            )
+            self._store.webhooks.forget(self._webhook, settings.max_bytes)
 
     def _look(self) -> None:
         """Measure what changes slowly."""
@@ -484,17 +382,10 @@ class Outbox:
             statistics.oldest_received_at_us = self._store.rows.oldest_waiting_us()
         # Events have no room by then: see `Pressure`.
         if self._quota.use > EVENTS_UP_TO:
-            self._note_full(self._quota.reason)
+            self._refuse([], self._quota.reason)
         if statistics.full and now - self._refused_at > _CALM_SECONDS:
             statistics.full = False
             _log.info("outbox.has_room", path=str(self._database.path))
-
-    def _note_full(self, reason: str) -> None:
-        self._refused_at = time.monotonic()
-        if not self.statistics.full:
-            self.statistics.full = True
-            path = str(self._database.path)
-            _log.error("outbox.full", path=path, reason=reason)
 
     # -- The Kafka thread: partitions -----------------------------------------
 
@@ -507,28 +398,24 @@ class Outbox:
         base_offset: int,
         size_bytes: int,
     ) -> None:
-        """
-        Note in the next commit that rows are in the log side by side.
-
-        The first one must be the row after the last acknowledged one.
-        """
+        """Note in the next commit that a partition's next rows are in its log."""
         now_us = time.time_ns() // 1000
         run = Run(first_sequence, last_sequence, base_offset, now_us, size_bytes)
-        self._acknowledged.append((topic, partition, run))
+        self._store.acknowledged.append((topic, partition, run))
 
     def waiting(self) -> dict[str, int]:
         """Return how many rows of each topic wait, as of the last commit."""
-        return self._store.rows.waiting
+        return self._store.partitions.waiting
 
     def partition_count(self, topic: str) -> int:
         """Return how many partitions a topic had when it was opened last; 0: never."""
-        return self._store.rows.partition_count(topic)
+        return self._store.partitions.count(topic)
 
     def states(self, topic: str) -> list[PartitionState]:
         """Return what is known of a topic's partitions, acknowledgements included."""
-        with self._changing():
+        with self._store.transaction():
             pass
-        return self._store.rows.states(topic)
+        return self._store.partitions.states(topic)
 
     def read(
         self, topic: str, partition: int, after: int, max_rows: int, max_bytes: int
@@ -546,92 +433,68 @@ class Outbox:
 
     def open_topic(self, topic: str, count: int, topic_id: str | None) -> None:
         """
-        Let a topic's records go to so many partitions: see `Rows.open_topic`.
+        Set how many partitions a topic has: see `Partitions.open_topic`.
 
-        This and what follows raise `OutboxFullError` where nothing could be changed.
+        This and what follows raise `OutboxFullError` where nothing can be changed.
         """
         # Synced: a partition that a power loss takes would begin again at 1, beside
         # what the log has of it.
-        with self._changing(is_synced=True):
-            self._store.rows.open_topic(topic, count, topic_id)
+        with self._store.transaction(is_synced=True):
+            self._store.partitions.open_topic(topic, count, topic_id)
 
     def continue_behind(
-        self,
-        topic: str,
-        shown: Mapping[int, tuple[int, int, Collection[str]]],
+        self, topic: str, shown: Mapping[int, tuple[int, int, Collection[str]]]
     ) -> None:
-        """Continue above what partitions' logs have: see `Rows.open_partition`."""
-        with self._changing():
+        """Continue above what logs have: see `Partitions.open_partition`."""
+        with self._store.transaction():
             for number, (last, end_offset, found) in shown.items():
-                self._store.rows.open_partition(topic, number, last, end_offset, found)
+                one = self._store.partitions.find(topic, number)
+                self._store.partitions.open_partition(one, last, end_offset, found)
 
     def rewind(
         self, topic: str, partition: int, sequence: int, offset: int, resent: int
     ) -> int:
-        """Let rows wait again that the log lost: see `Rows.rewind`."""
-        with self._changing():
-            return self._store.rows.rewind(topic, partition, sequence, offset, resent)
+        """Let rows wait again that the log lost: see `Partitions.rewind`."""
+        with self._store.transaction():
+            one = self._store.partitions.find(topic, partition)
+            return self._store.partitions.rewind(one, sequence, offset, resent)
 
     def refuse(
         self, topic: str, partition: int, sequence: int, dead_letter: Record | None
     ) -> list[Placed]:
-        """
-        Replace a partition's first waiting row by a dead letter, and give its row.
-
-        Without one, the row stays in the file for good, unsent.
-        """
+        """Replace the first waiting row by a dead letter; with none it stays unsent."""
         stays = dead_letter is None
-        with self._changing():
-            self._store.rows.drop(topic, partition, sequence, stays=stays)
-            self._store.unsendable += stays
+        with self._store.transaction():
+            one = self._store.partitions.find(topic, partition)
+            self._store.partitions.drop(one, sequence, stays=stays)
+            self._store.news["unsendable"] += stays
             if dead_letter is not None:
                 self._store.append([dead_letter])
         return self._store.placed
-
-    @contextmanager
-    def _changing(
-        self, *, is_synced: bool = False, acknowledges: bool = True
-    ) -> Iterator[None]:
-        """Do something in a transaction, behind all acknowledgements so far."""
-        runs = list(self._acknowledged) if acknowledges else []
-        with self._store.transaction(is_synced=is_synced):
-            for topic, partition, run in runs:
-                self._store.rows.acknowledge(topic, partition, run)
-            yield
-        for _ in runs:
-            self._acknowledged.popleft()
 
     def mark_damaged(self, error: OutboxDamagedError) -> None:
         """Have the next start replace the file."""
         mark_damaged(self._database.path, error)
 
     def close(self) -> None:
-        """
-        Commit what is left, note that the process stops in order, close the file.
-
-        What can't be written is logged: the next start reports it as part of its gap,
-        since nothing that was proved behind it is stored.
-        """
-        self._acknowledged_at = 0.0
+        """Commit what is left, note that the process stops in order, close the file."""
         try:
-            left = -1
-            while self.has_work or self.has_acknowledgements:
-                before, left = left, self._queue.size_bytes + len(self._kept)
-                if left == before and not self.has_acknowledgements:
-                    break
+            before: tuple[int, ...] | None = None
+            while (left := self._left()) != before and any(left):
+                before, self._acknowledged_at = left, 0.0
                 self.commit()
-                if self.is_stuck:
-                    break
             if not (self._queue or self._kept):
                 with suppress(OutboxFullError), self._store.transaction():
                     self._store.remembered.note_stop()
         finally:
-            dropped = len(self._queue.close())
+            # The next start reports it in its gap: nothing proved behind it is stored.
+            dropped = self._queue.close()
             self.statistics.dropped["outbox_full"] += dropped
             if dropped or self._kept:
-                _log.error(
-                    "outbox.events_dropped",
-                    events=dropped,
-                    gap_records=len(self._kept),
-                )
+                gaps = len(self._kept)
+                _log.error("outbox.events_dropped", events=dropped, gap_records=gaps)
             self._database.connection.close()
+
+    def _left(self) -> tuple[int, ...]:
+        gap_records, runs = len(self._kept), len(self._store.acknowledged)
+        return self._queue.size_bytes, len(self._queue), gap_records, runs

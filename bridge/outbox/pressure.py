@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from bridge.events.record import Importance, Record
-from bridge.outbox.queue import Queue, total_weight, weigh
+from bridge.outbox.queue import Item, Queue, total_weight, weigh
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.values import Loss
 
@@ -99,7 +99,7 @@ class Pressure:
             records, weight = self._squeeze(records)
             if not records:
                 return
-        self._queue.put(records, weight)
+        self._queue.put(Item(weight, records))
         self._accepted_us = records[-1].received_at_us
         if self._open:
             self._end_with(records)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bridge.events.record import Record, StoredRecord
+from bridge.events.record import Record
 
 
 if TYPE_CHECKING:
@@ -31,13 +31,11 @@ _RECORD_BYTES = 350
 _HEADER_BYTES = 100
 
 
-class Request(msgspec.Struct):
-    """Work that belongs behind all that was offered before it."""
+class Request(msgspec.Struct, eq=False):
+    """Work inside a transaction, behind all that was offered before it."""
 
-    # Done inside a transaction; what it writes weighs so much, as `weigh` has it.
     work: Callable[[Store], Any]
     future: Future[Any]
-    weight: int = 0
     # Whether a power loss may take nothing of it.
     is_synced: bool = False
     # Whether it brings a record, which counts as accepted.
@@ -45,25 +43,48 @@ class Request(msgspec.Struct):
     # Whether it fails at once where there is no room: a webhook comes again.
     is_impatient: bool = False
 
+    def done(self, store: Store) -> object:
+        """Do what is asked, in a transaction; what can't be done is the answer."""
+        if self.future.cancelled():
+            return CancelledError()
+        try:
+            return self.work(store)
+        except ValueError as error:
+            return error
 
-# Records with what they weigh together, or a request.
-Item = tuple[Sequence[Record], int] | Request
+    def answer(self, result: object) -> bool:
+        """Answer; False if it wasn't done."""
+        error = result if isinstance(result, Exception) else None
+        # Who asked may have stopped waiting meanwhile, also behind what was done.
+        if self.future.set_running_or_notify_cancel():
+            if error is None:
+                self.future.set_result(result)
+            else:
+                self.future.set_exception(error)
+        return error is None
 
 
-def weigh(record: Record | StoredRecord) -> int:
+class Item(msgspec.Struct):
+    """Records or a request, and what they weigh."""
+
+    weight: int
+    records: Sequence[Record] = ()
+    request: Request | None = None
+
+
+def weigh(record: Record) -> int:
     """Return what a record weighs in memory, in bytes."""
-    return len(record.value) + _RECORD_BYTES + _weigh_extra(record)
+    return total_weight((record,))
 
 
 def total_weight(records: Sequence[Record]) -> int:
-    """Return what records weigh together: as `weigh`, at half of its cost."""
+    """Return what records weigh together."""
     weight = sum([len(record.value) for record in records])
     weight += _RECORD_BYTES * len(records)
-    return weight + sum([_weigh_extra(record) for record in records if record.extra])
-
-
-def _weigh_extra(record: Record | StoredRecord) -> int:
-    return sum([_HEADER_BYTES + len(value) for _, value in record.extra])
+    for record in records:
+        if record.extra:
+            weight += sum([_HEADER_BYTES + len(value) for _, value in record.extra])
+    return weight
 
 
 class Queue:
@@ -72,31 +93,25 @@ class Queue:
     def __init__(self) -> None:
         self._items: deque[Item] = deque()
         self._put_bytes = self._taken_bytes = 0
-        # Whether no commit follows.
-        self.is_closed = False
+        self._is_closed = False
 
     @property
     def size_bytes(self) -> int:
         """What is in it and not yet released weighs."""
         return self._put_bytes - self._taken_bytes
 
-    def __bool__(self) -> bool:
-        """Whether there is anything to take."""
-        return bool(self._items)
+    def __len__(self) -> int:
+        """How many items there are to take."""
+        return len(self._items)
 
     # -- The trio thread ------------------------------------------------------
 
-    def put(self, records: Sequence[Record], weight: int) -> None:
-        """Append records that weigh so much together."""
-        self._put_bytes += weight
-        self._items.append((records, weight))
-
-    def ask(self, request: Request) -> None:
-        """Append a request; its future is cancelled if no commit follows."""
-        self._put_bytes += request.weight
-        self._items.append(request)
+    def put(self, item: Item) -> None:
+        """Append an item; a request's future is cancelled if no commit follows."""
+        self._put_bytes += item.weight
+        self._items.append(item)
         # Looked at after appending: either `close` saw it, or this sees the end.
-        if self.is_closed:
+        if self._is_closed and item.request is not None:
             self.close()
 
     # -- The Kafka thread -----------------------------------------------------
@@ -104,29 +119,23 @@ class Queue:
     def take(self, max_rows: int, max_bytes: int) -> list[Item]:
         """Remove items from the front until a bound is reached; at least one record."""
         taken: list[Item] = []
-        rows = size = 0
         while self._items:
             item = self._items.popleft()
-            weight = item.weight if isinstance(item, Request) else item[1]
-            count = 1 if isinstance(item, Request) else len(item[0])
-            if rows + count > max_rows or size + weight > max_bytes:
-                if not isinstance(item, Request):
-                    least = 0 if taken else 1
-                    kept, part = _fitting(
-                        item[0], max_rows - rows, max_bytes - size, least
-                    )
-                    if kept:
-                        taken.append((item[0][:kept], part))
-                    if kept < len(item[0]):
-                        self._items.appendleft((item[0][kept:], weight - part))
-                elif taken:
-                    self._items.appendleft(item)
-                else:
-                    taken.append(item)
-                break
-            taken.append(item)
-            rows += count
-            size += weight
+            count = len(item.records) or 1
+            if count <= max_rows and item.weight <= max_bytes:
+                taken.append(item)
+                max_rows, max_bytes = max_rows - count, max_bytes - item.weight
+                continue
+            if item.request is not None:
+                fits, part = (0, 0) if taken else (1, item.weight)
+            else:
+                fits, part = _fitting(item.records, max_rows, max_bytes, not taken)
+            if fits:
+                taken.append(Item(part, item.records[:fits], item.request))
+            if fits < count:
+                left = Item(item.weight - part, item.records[fits:], item.request)
+                self._items.appendleft(left)
+            break
         return taken
 
     def put_back(self, items: Sequence[Item]) -> None:
@@ -135,23 +144,21 @@ class Queue:
 
     def release(self, items: Sequence[Item]) -> None:
         """Free the room of items that are on disk, or won't be."""
-        for item in items:
-            self._taken_bytes += item.weight if isinstance(item, Request) else item[1]
+        self._taken_bytes += sum([item.weight for item in items])
 
-    def close(self) -> list[Record]:
-        """Cancel all requests and return the records that no commit will write."""
-        self.is_closed = True
-        left: list[Record] = []
+    def close(self) -> int:
+        """Cancel all requests; gives how many records no commit will write."""
+        self._is_closed = True
+        left = 0
         # Two threads may be at it: each takes what it gets.
         while self._items:
             try:
                 item = self._items.popleft()
             except IndexError:
                 break
-            if isinstance(item, Request):
-                item.future.cancel()
-            else:
-                left += item[0]
+            left += len(item.records)
+            if item.request is not None:
+                item.request.future.cancel()
         return left
 
 

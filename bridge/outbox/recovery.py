@@ -24,7 +24,8 @@ from bridge.errors import OutboxDamagedError, OutboxDirectoryError, OutboxFullEr
 from bridge.events.record import Envelope
 from bridge.outbox.database import SEQUENCE_BITS, Database
 from bridge.outbox.directory import open_own
-from bridge.outbox.rows import Rows, stored
+from bridge.outbox.partitions import Partitions
+from bridge.outbox.rows import ROW_COLUMNS, Rows, stored
 from bridge.outbox.webhooks import decode_held
 
 
@@ -67,7 +68,7 @@ class Recovered(msgspec.Struct, frozen=True):
     """What came of a damaged file; in the new one's `meta` until its gap is written."""
 
     # How many rows and held webhooks could not be read, as far as that is known.
-    lost: int
+    rows: int
     # Since when events may be missing, if that is known, until the new file was made.
     since_us: int | None
     until_us: int
@@ -113,7 +114,9 @@ def _read_all(path: Path, max_bytes: int) -> None:
     """Read all that a start reads."""
     database = Database(path, max_bytes)
     with closing(database.connection), database.errors():
-        Rows(database.connection).load()
+        partitions = Partitions(database.connection)
+        partitions.load()
+        Rows(database.connection, partitions).load()
         for table in ("accounts", "jobs", "gaps"):
             for values in database.connection.execute(f"SELECT * FROM {table}"):  # noqa: S608
                 _checked(values, _TABLES[table])
@@ -249,12 +252,13 @@ class _Copy:
                 break
 
     def _copy_rows(self) -> None:
-        rows = Rows(self._target.connection)
-        rows.load()
+        partitions = Partitions(self._target.connection)
+        partitions.load()
+        rows = Rows(self._target.connection, partitions)
         with self._target.transaction():
             # The next process may commit before it reaches Kafka.
-            for topic, count in rows.topics.items():
-                rows.open_topic(topic, count, None)
+            for topic, entry in partitions.topics.items():
+                partitions.open_topic(topic, entry.count, None)
         envelopes = {
             number: Envelope(*values)
             for number, *values in self._source.execute("SELECT * FROM envelopes")
@@ -281,8 +285,8 @@ class _Copy:
                         self.lost += 1
                         self.reason = str(error)
                 with self._target.transaction():
-                    if partition >= rows.partition_count(topic):
-                        rows.open_topic(topic, partition + 1, None)
+                    if partition >= partitions.count(topic):
+                        partitions.open_topic(topic, partition + 1, None)
                     rows.restore(topic, partition, records)
                 self.rows += len(records)
                 ages = [record.received_at_us for record in records]
@@ -297,9 +301,8 @@ class _Copy:
         while failed < _TRIES:
             try:
                 found = self._source.execute(
-                    "SELECT position, ce_id, envelope, received_at_us, key, value,"
-                    " checksum, extra FROM rows WHERE position > ? AND position < ?"
-                    " ORDER BY position LIMIT ?",
+                    f"SELECT {ROW_COLUMNS} FROM rows"  # noqa: S608 - names of ours
+                    " WHERE position > ? AND position < ? ORDER BY position LIMIT ?",
                     (position, end, count),
                 ).fetchall()
             except sqlite3.Error as error:

@@ -7,22 +7,34 @@ mirrors is read from the file again.
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+
+import msgspec
 
 from bridge.events.job_status import TERMINAL_STATUSES
 from bridge.events.record import Record
 from bridge.outbox.database import Database
 from bridge.outbox.jobs import Jobs
 from bridge.outbox.memory import Remembered
+from bridge.outbox.partitions import Partitions, Run
 from bridge.outbox.rows import Rows, checksum
 from bridge.outbox.statistics import OutboxStatistics, TopicCounts
-from bridge.outbox.values import Delivery, Healing, Held, Placed
+from bridge.outbox.values import Delivery, Healing, Placed
 from bridge.outbox.webhooks import Webhooks, is_awaited, is_needed
 from bridge.settings import OutboxSettings
 
 
 __all__ = ["Store"]
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A gap record, and the gaps that are remembered or forgotten with it."""
+
+    record: Record
+    opens: str | None
+    closes: str | None
 
 
 class Store:
@@ -39,66 +51,79 @@ class Store:
         self._database = database
         self._execute = connection.execute
         self._statistics = statistics
-        self.rows = Rows(connection)
+        # What the running transaction has to be counted for, by statistic.
+        self.news: Counter[str] = Counter()
+        self.partitions = Partitions(connection)
+        self.rows = Rows(connection, self.partitions)
         self.remembered = Remembered(connection)
         self.jobs = Jobs(
             connection,
             settings,
-            statistics,
+            self.news,
             self.remembered.account_number,
             refuse_late,
         )
         self.webhooks = Webhooks(connection)
-        # Its rows; how many records it wrote or holds, and how many weren't needed; how
-        # many that were held weren't, and how many rows stay in the file for good.
+        # Of rows that are in the log; noted by the next transaction.
+        self.acknowledged: deque[tuple[str, int, Run]] = deque()
+        # The new rows of the last transaction.
         self.placed: list[Placed] = []
-        self.committed = self.superseded = 0
-        self.discarded = self.unsendable = 0
         database.reload = self._load
         with database.errors():
             self._load()
-        for topic, waiting in self.rows.waiting.items():
+        for topic, waiting in self.partitions.waiting.items():
             statistics.topics[topic] = TopicCounts(found=waiting, waiting=waiting)
-        statistics.rows = sum(self.rows.waiting.values())
+        statistics.rows = sum(self.partitions.waiting.values())
         statistics.held = statistics.held_at_start = self.webhooks.count
 
     def _load(self) -> None:
-        for mirror in (self.rows, self.remembered, self.jobs, self.webhooks):
-            mirror.load()
+        self.partitions.load()
+        self.rows.load()
+        self.remembered.load()
+        self.jobs.load()
+        self.webhooks.load()
 
     @contextmanager
-    def transaction(self, *, is_synced: bool = False) -> Iterator[None]:
-        """Commit what is done inside as one, or nothing of it: see `Database`."""
+    def transaction(
+        self, *, is_synced: bool = False, acknowledges: bool = True
+    ) -> Iterator[None]:
+        """Commit what is done inside, behind acknowledgements: see `Database`."""
+        runs = list(self.acknowledged) if acknowledges else []
         self.placed = []
-        self.committed = self.superseded = 0
-        self.discarded = self.unsendable = 0
-        self.rows.counts = {}
+        self.news.clear()
+        self.partitions.counts.clear()
         self.jobs.begin()
         with self._database.transaction(is_synced=is_synced):
             self.remembered.note_start()
+            for topic, partition, run in runs:
+                self.partitions.acknowledge(topic, partition, run)
             yield
             self.jobs.write()
+        for _ in runs:
+            self.acknowledged.popleft()
         self.jobs.committed()
         with self._statistics.lock:
             self._count()
 
     def _count(self) -> None:
         statistics = self._statistics
-        statistics.committed += self.committed
-        statistics.superseded += self.superseded
-        statistics.discarded += self.discarded
-        statistics.unsendable += self.unsendable
-        for topic, news in self.rows.counts.items():
+        for name, count in self.news.items():
+            if name in statistics.anomalies:
+                statistics.anomalies[name] += count
+            else:
+                setattr(statistics, name, getattr(statistics, name) + count)
+        for topic, news in self.partitions.counts.items():
             counts = statistics.topics.setdefault(topic, TopicCounts())
             counts.committed += news.committed
             counts.resent += news.resent
             counts.acknowledged += news.acknowledged
             counts.refused += news.refused
-        waiting = self.rows.waiting
+        waiting = self.partitions.waiting
         for topic, rows in waiting.items():
             statistics.topics.setdefault(topic, TopicCounts()).waiting = rows
         statistics.rows = sum(waiting.values())
         statistics.held = self.webhooks.count
+        statistics.ended_jobs = self.jobs.ended_count
 
     # -- In a transaction -----------------------------------------------------
 
@@ -110,21 +135,30 @@ class Store:
             sums[index] = checksum(written[index].key, written[index].value, None)
         self.placed += self.rows.append(written, sums, jobs)
 
+    def keep(self, kept: Sequence[Kept]) -> None:
+        """Write gap records, and remember or forget their gaps."""
+        self.append([one.record for one in kept])
+        for one in kept:
+            if one.opens is not None:
+                self.remembered.open_gap(one.opens, one.record.value)
+            if one.closes is not None:
+                self.remembered.close_gap(one.closes)
+        self.remembered.forget_recovery()
+
     def heal(self, healing: Healing) -> bool:
         """Write what dryAPI answered; False if its job was heard of since."""
         if not is_needed(self.jobs, healing):
-            self.superseded += 1
+            self.news["superseded"] += 1
             return False
         self.append([healing.record])
-        self.committed += 1
+        self.news["committed"] += 1
         self.remembered.heal(healing.gap_ids, "healed_by_status_endpoint")
         return True
 
     def take(self, delivery: Delivery) -> bool:
         """Hold a webhook; False if it was taken before."""
         is_new = self.webhooks.take(delivery)
-        self.committed += is_new
-        self.superseded += not is_new
+        self.news["committed" if is_new else "superseded"] += 1
         return is_new
 
     def release(self, place: int, gap_ids: Sequence[str]) -> bool:
@@ -133,16 +167,12 @@ class Store:
         if record is None:
             return False
         if not is_awaited(self.jobs, record):
-            self.discarded += 1
+            self.news["discarded"] += 1
             return False
         self.append([record])
         if record.status in TERMINAL_STATUSES:
             self.remembered.heal(gap_ids, "healed_by_webhook")
         return True
-
-    def held(self, max_rows: int) -> list[Held]:
-        """Return the webhooks that are held, in the order in which they are due."""
-        return self.webhooks.read(max_rows)
 
     def replay(self, letters: Mapping[str, Sequence[Record]]) -> set[str]:
         """Write the records of dead letters that weren't replayed yet; gives those."""

@@ -21,7 +21,6 @@ from bridge.outbox.directory import OutboxDirectory
 
 
 __all__ = [
-    "Survey",
     "SurveyedOutbox",
     "SurveyedPartition",
     "is_for_replays",
@@ -62,17 +61,10 @@ class SurveyedOutbox(msgspec.Struct, frozen=True):
 
     id: str
     partitions: list[SurveyedPartition]
-
-
-class Survey(msgspec.Struct, frozen=True):
-    """What is known of an outbox's file."""
-
-    outbox: SurveyedOutbox
-    # Whether all of it was read; a large one takes too long, and one that a bridge has
-    # open is left alone.
-    is_read: bool
     # The size of database and WAL.
     size_bytes: int
+    # Whether all of it was read: `survey` does, unless it is large or in use.
+    is_read: bool = False
 
 
 def look(directory: Path) -> SurveyedOutbox:
@@ -90,7 +82,7 @@ def look(directory: Path) -> SurveyedOutbox:
         )
     with _reading(directory) as connection:
         assert connection is not None
-        return _look(connection)
+        return _look(connection, path)
 
 
 def is_for_replays(directory: Path) -> bool:
@@ -122,18 +114,12 @@ def replayed_in(directory: Path, ce_ids: Sequence[str]) -> set[str]:
         return {one for one in ce_ids if connection.execute(known, (one,)).fetchone()}
 
 
-def survey(directory: Path, seconds: float, *, is_held: bool) -> Survey | None:
+def survey(directory: Path, seconds: float, *, is_held: bool) -> SurveyedOutbox | None:
     """
-    Read an outbox's file, and whether it is whole.
+    Read an outbox's file for so long at most, and whether it is whole; None: no file.
 
-    Args:
-        directory: The outbox directory.
-        seconds: For how long it is read at most.
-        is_held: Whether a bridge has it open: what that reads and writes all the time
-            isn't read a second time, which would keep its WAL from being emptied.
-
-    Returns:
-        What is known of it; None where there is none yet.
+    One that a bridge holds open is read and written all the time, and isn't read whole
+    a second time, which would keep its WAL from being emptied.
 
     Raises:
         OutboxDamagedError: It can't be read as what it should be.
@@ -150,7 +136,8 @@ def survey(directory: Path, seconds: float, *, is_held: bool) -> Survey | None:
                 return None
             is_read = not is_held and _is_whole(connection, seconds)
             connection.execute("BEGIN")
-            outbox = _look(connection)
+            outbox = _look(connection, path)
+            return msgspec.structs.replace(outbox, is_read=is_read)
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN:
             raise OutboxDirectoryError(
@@ -158,9 +145,6 @@ def survey(directory: Path, seconds: float, *, is_held: bool) -> Survey | None:
                 " read it and the files beside it"
             ) from error
         raise translated(error, path) from error
-    wal = path.with_name(f"{path.name}-wal")
-    sizes = [one.stat().st_size for one in (path, wal) if one.exists()]
-    return Survey(outbox, is_read, sum(sizes))
 
 
 def _file(directory: Path) -> Path:
@@ -198,7 +182,7 @@ def _reading(directory: Path) -> Iterator[sqlite3.Connection | None]:
         ) from error
 
 
-def _look(connection: sqlite3.Connection) -> SurveyedOutbox:
+def _look(connection: sqlite3.Connection, path: Path) -> SurveyedOutbox:
     execute = connection.execute
     (outbox_id,) = execute("SELECT value FROM meta WHERE name = 'outbox'").fetchone()
     partitions = []
@@ -218,7 +202,9 @@ def _look(connection: sqlite3.Connection) -> SurveyedOutbox:
         partitions.append(
             SurveyedPartition(topic, partition, acknowledged, waiting, unsendable)
         )
-    return SurveyedOutbox(outbox_id, partitions)
+    wal = path.with_name(f"{path.name}-wal")
+    sizes = [one.stat().st_size for one in (path, wal) if one.exists()]
+    return SurveyedOutbox(outbox_id, partitions, sum(sizes))
 
 
 def _is_whole(connection: sqlite3.Connection, seconds: float) -> bool:

@@ -18,6 +18,7 @@ from bridge.events.record import Record
 from bridge.outbox.jobs import Digests, Jobs
 from bridge.outbox.rows import checksum
 from bridge.outbox.values import Delivery, Healing, Held
+from bridge.settings import WebhookSettings
 
 
 __all__ = ["DELIVERY_BYTES", "Webhooks", "is_awaited", "is_needed"]
@@ -35,13 +36,18 @@ _DIGEST_BYTES = 16
 _MAX_INTEGER = (1 << 63) - 1
 
 
+# So much of the outbox they may take, 1 GiB of the usual 8 GiB: they are there for a
+# day, and must not push events out of a small one.
+_DELIVERIES_SHARE = 8
+
+
 class Webhooks:
     """The tables `held` and `deliveries`; what changes belongs into a transaction."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._execute = connection.execute
         # Those that were taken lately: none counts twice.
-        self.deliveries = Digests(connection, "deliveries")
+        self._deliveries = Digests(connection, "deliveries")
         # How many are held.
         self.count = 0
         self._last_place = 0
@@ -67,7 +73,7 @@ class Webhooks:
         # UTF-8, and a foreign text may have one.
         name = f"{ce_source}\0{delivery.delivery_id}".encode(errors="surrogatepass")
         digest = blake2b(name, digest_size=_DIGEST_BYTES).digest()
-        if not self.deliveries.add(digest):
+        if not self._deliveries.add(digest):
             return False
         # The time, so that no file before this one has given the same place.
         place = self._last_place = max(self._last_place + 1, time.time_ns() // 1000)
@@ -79,6 +85,13 @@ class Webhooks:
         )
         self.count += 1
         return True
+
+    def forget(self, settings: WebhookSettings, max_bytes: int) -> None:
+        """Forget which were taken long ago, or are too many."""
+        most = max_bytes // _DELIVERIES_SHARE // DELIVERY_BYTES
+        self._deliveries.forget(
+            settings.keep_deliveries_seconds, min(settings.max_deliveries, most)
+        )
 
     def release(self, place: int) -> Record | None:
         """Hold a webhook no longer and return its record; None if it isn't held."""

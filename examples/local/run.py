@@ -231,7 +231,8 @@ class _Watch:
         return numbers_line(self._emitted, self._bridge, self._consumed)
 
     async def _consume(self, reader: TopicReader) -> None:
-        async for records in reader:
+        while True:
+            records = await reader.receive_run()
             self._consumed.observe(records, time.time())
 
     async def _show_lines(self) -> None:

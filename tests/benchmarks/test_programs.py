@@ -31,7 +31,7 @@ from tests.kit.soketi import SoketiServer
 
 def test_every_program_has_help() -> None:
     """`--help` of each names its options, and ends with 0."""
-    names = ("board", "faults", "previews", "receiving", "sessions", "starts")
+    names = ("board", "faults", "previews", "receiving", "sessions", "starts", "steady")
     started = {
         name: subprocess.Popen(
             [sys.executable, "-m", name, "--help"],

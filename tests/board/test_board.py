@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.board.board import Board, Filter
-from bridge.board.figures import Figures, Standing
+from bridge.board.figures import Figures
 from bridge.kafka.reader import ConsumedRecord
 from bridge.settings import BoardSettings
 from tests.board.records import JPEG, NOW_MS, Page, job_record, preview, raw_record
@@ -158,20 +158,6 @@ def test_previews_of_a_topic_of_their_own_find_their_jobs() -> None:
     assert found.data == picture
 
 
-def test_pictures_that_have_no_room_are_let_go() -> None:
-    """The oldest go first, their jobs say so, and the sum stays within the limit."""
-    board = made(max_preview_bytes=1024 * 1024)
-    picture = preview(b"\xff\xd8\xff\xe0\x00\x10" + bytes(60_000))
-    for number in range(40):
-        taken(board, job_record(f"job-{number}", preview=picture))
-    jobs = page_of(board).jobs
-    kept = [name for name, job in jobs.items() if job["preview"] is not None]
-    assert len(kept) == 17
-    assert "job-39" in kept
-    assert jobs["job-0"]["preview_note"] == "no longer kept"
-    assert board.picture("job-0") is None
-
-
 def test_events_of_older_jobs_push_no_newer_one_out() -> None:
     """The grid shows those that began last, and stands still while they go on."""
     board = made(shown_jobs=2)
@@ -222,43 +208,6 @@ def test_gaps_are_told_once_all_were_read() -> None:
     (shown,) = told["gaps"]
     assert (shown["settled"], shown["unknown"]) == (True, 2)
     assert shown["until_ms"] - shown["since_ms"] == 7_250
-
-
-def test_dead_letters_are_told_by_reason() -> None:
-    """With the latest as example: it is text, whatever it was."""
-    board = made()
-    letters = [letter(sent(b"\x1b<script>", "not_json", key="k" * 900))] * 3
-    board.take_letters(letters)
-    (shown,) = page_of(board).letters
-    assert (shown["reason"], shown["count"]) == ("not_json", 3)
-    assert shown["example"]["text"] == "\\x1b<script>"
-    assert shown["example"]["id"] == "k" * 300
-
-
-def test_notes_are_put_together() -> None:
-    """Those of the other topics, unless jobs themselves aren't read."""
-    board = made()
-    board.standings |= {
-        "jobs.gaps": Standing(note="No gaps."),
-        "jobs.dlq": Standing(note="No letters."),
-        "jobs.previews": Standing(),
-    }
-    assert figures(board).note == "No gaps. No letters."
-    board.standings["jobs"].note = "Kafka is away."
-    assert figures(board).note == "Kafka is away."
-
-
-_MOMENTS: list[int] = [-1, -(2**63), NOW_MS + 1, 2**63 - 1]
-
-
-def test_a_moment_that_cannot_be_is_now(subtests: pytest.Subtests) -> None:
-    """Else it would stand on top for good, or look fifty years old."""
-    for at_ms in _MOMENTS:
-        with subtests.test(at_ms=at_ms):
-            board = made()
-            taken(board, job_record("a", at_ms=at_ms))
-            job = page_of(board).jobs["a"]
-            assert (job["first_ms"], job["last_ms"]) == (NOW_MS, NOW_MS)
 
 
 _FILTERS = st.sampled_from(

@@ -135,14 +135,3 @@ def test_an_erased_job_is_gone_with_its_picture() -> None:
     page.take(board.update(view, figures)[0])
     assert page.jobs["a"]["preview"] is None
     assert board.figures(NOW_MS, 0.0, 0).in_flight == 1
-
-
-def test_an_erased_preview_is_gone() -> None:
-    """On a topic of their own, previews are erased by themselves."""
-    board = _made()
-    board.take_jobs([job_record("a", preview=preview())], NOW_MS, 0.0)
-    board.take_previews([raw_record(None, key=b"a", topic="jobs.previews")])
-    assert board.picture("a") is None
-    data, _ = board.snapshot(Filter(), board.figures(NOW_MS, 0.0, 0))
-    (job,) = json.loads(data)["jobs"]
-    assert (job["preview"], job["preview_note"]) == (None, "erased")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -152,32 +151,3 @@ def test_options_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = runner.invoke(root, ["board", "--listen", "8090"])
     assert wrong.exit_code == 2
     assert "BRIDGE_BOARD_LISTEN, --listen" in wrong.output
-
-
-def test_a_missing_topic_is_one_line(topic: Topic) -> None:
-    """The error is that of `bridge tail`."""
-    line = command(topic)
-    line[line.index(topic.name)] = "nothing-here"
-    code, errors = failed(line)
-    assert code == 4
-    assert "has no topic nothing-here" in errors[-1]
-
-
-def test_a_port_that_is_taken_is_one_line() -> None:
-    """It names the option and the setting."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        line = command(None, servers="127.0.0.1:1")
-        line[line.index("127.0.0.1:0")] = f"127.0.0.1:{taken.getsockname()[1]}"
-        code, errors = failed(line)
-    assert code == 2
-    (message,) = errors
-    assert "the port is in use by another process; set another address" in message
-    assert message.endswith("with board.listen (BRIDGE_BOARD_LISTEN) or --listen")
-
-
-def failed(line: Sequence[str]) -> tuple[int, list[str]]:
-    """Run a command that ends by itself; give its code and its lines of errors."""
-    done = subprocess.run(
-        line, capture_output=True, text=True, timeout=_DEADLINE_SECONDS, check=False
-    )
-    return done.returncode, done.stderr.splitlines()

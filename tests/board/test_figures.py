@@ -28,16 +28,6 @@ def test_lateness_is_from_the_socket_to_here() -> None:
     assert 96 <= p99 <= 100
 
 
-def test_lateness_without_a_time_of_reading_is_the_records() -> None:
-    """A stranger's records have their own timestamp; a clock ahead gives 0."""
-    latencies = Latencies()
-    latencies.add([raw_record(b"{}", at_ms=NOW_MS - 7)], NOW_MS)
-    assert latencies.percentiles(NOW_MS) == (7.0, 7.0)
-    latencies = Latencies()
-    latencies.add([_read_at(NOW_MS + 60_000)], NOW_MS)
-    assert latencies.percentiles(NOW_MS) == (0.0, 0.0)
-
-
 def test_lateness_is_that_of_the_last_seconds() -> None:
     """Nothing is said where nothing came."""
     latencies = Latencies()

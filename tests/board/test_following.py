@@ -65,17 +65,6 @@ async def test_reading_goes_on_where_it_was(
     assert (here.standing.away_since_ms, here.standing.note) == (None, None)
 
 
-async def test_a_record_that_cannot_be_read_is_met_seldom(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
-) -> None:
-    """Each reader that is opened meets it first: that it could be opened is no end."""
-    readers = Readers(*[[_AWAY]] * 200)
-    here = Followed(monkeypatch, readers)
-    await here.run(60)
-    assert len(readers.starts) <= 12
-    assert here.standing.note == str(_AWAY)
-
-
 async def test_kafka_that_is_away_is_a_state(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -104,16 +93,6 @@ async def test_kafka_that_falls_silent_is_away(
     assert since_ms is not None
     assert 20_000 <= time.time() * 1000 - since_ms < 30_000
     assert reading_of(here.standing, 0.0) is Reading.AWAY
-
-
-async def test_a_refusal_later_is_a_note(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
-) -> None:
-    """The page stays, and reading goes on when the topic is there again."""
-    here = Followed(monkeypatch, Readers([_run(1), _MISSING], _MISSING, _MISSING))
-    await here.run(1)
-    assert here.standing.note == str(_MISSING)
-    assert here.standing.away_since_ms is not None
 
 
 async def test_a_missing_topic_beside_is_a_note(

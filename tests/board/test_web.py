@@ -14,7 +14,7 @@ import trio
 
 from bridge.board.board import Board
 from bridge.board.events import Events
-from bridge.board.files import PageFile, page_files
+from bridge.board.files import PageFile
 from bridge.board.web import application
 from bridge.http.server import Limits, serve
 from bridge.settings import BoardSettings
@@ -132,13 +132,6 @@ async def test_the_pages_files_are_given() -> None:
             assert (await here.client.get(path)).status_code == 404, path
 
 
-def test_every_file_of_the_page_is_served() -> None:
-    """What lies in the folder has a type; `/` is the page itself."""
-    files = page_files()
-    assert files["/"] is files["/index.html"]
-    assert "/board.js" in files
-
-
 async def test_nothing_can_be_changed() -> None:
     """Only GET and HEAD are understood."""
     async with served() as (here, _):
@@ -209,19 +202,6 @@ async def test_a_preview_is_a_picture_and_nothing_else() -> None:
         assert newer.headers["cache-control"] == "no-store"
         assert (await here.client.get("/previews/svg?v=1")).status_code == 404
         assert (await here.client.get("/previews/")).status_code == 404
-
-
-def test_another_board_gives_its_pictures_other_numbers() -> None:
-    """Browsers keep them by their numbers for longer than a board takes to restart."""
-    versions = set()
-    for _ in range(2):
-        board = Board("jobs", BoardSettings(), NOW_MS)
-        board.take_jobs([job_record("a", preview=preview())], NOW_MS, 0.0)
-        picture = board.picture("a")
-        assert picture is not None
-        assert picture.version < 2**53
-        versions.add(picture.version)
-    assert len(versions) == 2
 
 
 async def test_events_are_a_snapshot_and_updates() -> None:

@@ -1,5 +1,1 @@
-"""
-The board's page in a real browser: Debian's Chromium, driven by Playwright.
-
-Run by `make test-browser`, which installs Playwright; no part of `make test`.
-"""
+"""The board's page in a real browser: Debian's Chromium, driven by Playwright."""

@@ -1,8 +1,4 @@
-"""
-Fixtures of the browser's tests: the browser, a stand-in for the board, a page.
-
-What is missing for them is said once, by the fixture that needs it.
-"""
+"""Fixtures of the browser's tests: the browser, a stand-in for the board, a page."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""
-Pictures of the board for the documentation: `make test-browser SCREENSHOTS=docs`.
-
-Owns their size and where they go: beside the other things that are built, unless a
-folder is named.
-"""
+"""Pictures of the board for the documentation: `make test-browser SCREENSHOTS=docs`."""
 
 from __future__ import annotations
 

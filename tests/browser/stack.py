@@ -1,9 +1,4 @@
-"""
-The whole way, as processes: a dryAPI, soketi, the bridge, Kafka, and the board.
-
-Owns how the three of them that are no fixture are started and ended. What happens is
-for the test, which isn't trio's: Playwright has a loop of its own in that thread.
-"""
+"""The whole way, as processes: a dryAPI, soketi, the bridge, Kafka, and the board."""
 
 from __future__ import annotations
 

@@ -1,13 +1,4 @@
-"""
-A server in the board's place, for what a real stack can't be made to do.
-
-Owns the board's protocol as the page sees it, with whatever a test puts in: texts that
-no bridge would let through, thousands of jobs at once, a silence, a refusal. It keeps
-no promise of the real server but those that the page stands on; the real one is tried
-beside it.
-
-A thread for each stream, since the test's own is Playwright's.
-"""
+"""A server in the board's place, for what a real stack can't be made to do."""
 
 from __future__ import annotations
 

@@ -79,11 +79,7 @@ def test_old_gap_widens_the_axis(board: StandIn, open_page: Open) -> None:
 
 
 def test_hundreds_of_gaps_stay_a_hundred(board: StandIn, open_page: Open) -> None:
-    """
-    A page that stays open keeps the newest gaps, as many as it is sent at first.
-
-    One that is open stays, however old it is.
-    """
+    """A page that stays open keeps the newest gaps, as many as it is sent at first."""
     page = open_page(board.url)
     page.wait_standing("Live")
     now = now_ms()

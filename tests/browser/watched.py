@@ -1,10 +1,4 @@
-"""
-A page of the board under watch: whatever a browser complains about is a failure.
-
-Owns what counts as a complaint: a script of somebody else's that ran, a breach of the
-Content-Security-Policy, an error, a request to anywhere but the board. What a test
-expects of the page stands in the test.
-"""
+"""A page of the board under watch: whatever a browser complains about is a failure."""
 
 from __future__ import annotations
 

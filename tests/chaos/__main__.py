@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import structlog
 import trio
 
+from benchmarks.amounts import seconds
 from tests.chaos import report
 from tests.chaos.brokers import DRAIN, drain, measure
 from tests.chaos.course import Course, Options, Say, Servers
@@ -90,8 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     of_command: dict[str, tuple[str, dict[str, Any]]] = {
         "kills": ("--kills", {"type": int, "default": 50, "dest": "amount"}),
         "restarts": ("--times", {"type": int, "default": 50, "dest": "amount"}),
-        "soak": ("--for", {"type": _seconds, "default": "10m", "dest": "amount"}),
-        "healing": ("--for", {"type": _seconds, "default": "5m", "dest": "amount"}),
+        "soak": ("--for", {"type": seconds, "default": "10m", "dest": "amount"}),
+        "healing": ("--for", {"type": seconds, "default": "5m", "dest": "amount"}),
         "brokers": ("--only", {"type": _names, "default": _NAMES, "dest": "amount"}),
     }
     for name, (meaning, (rate, _), _, _) in _COMMANDS.items():
@@ -105,14 +106,6 @@ def _parser() -> argparse.ArgumentParser:
         option, arguments = of_command[name]
         command.add_argument(option, **arguments)
     return parser
-
-
-def _seconds(text: str) -> float:
-    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
-    number = text[:-1] if unit else text
-    if not number.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 90s, 10m or 1h")
-    return float(number) * (unit or 1)
 
 
 def _names(text: str) -> list[str]:

@@ -58,20 +58,3 @@ def test_a_short_run_finds_nothing(
     if name == "healing":
         assert sum(report["figures"]["jobs upstream"].values()) > 50
         assert sum(report["figures"]["of those in a gap"].values()) > 0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "hint"),
-    [
-        (["brokers", "--only", "nonsense"], "in-turn"),
-        *((["soak", f"--for={text}"], "such as 90s") for text in ("1d", "-5s", "1.5h")),
-    ],
-)
-def test_a_wrong_option_is_refused_with_what_it_may_be(
-    arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The exit code is that of wrong usage."""
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code == 2
-    assert hint in capsys.readouterr().err

@@ -1,8 +1,4 @@
-"""A dryAPI of several accounts in front of one soketi, that remembers everything.
-
-Owns how the sandbox's parts are put together for more than one account, and the notes
-of each step, event and call.
-"""
+"""A dryAPI of several accounts in front of one soketi, that remembers everything."""
 
 from __future__ import annotations
 

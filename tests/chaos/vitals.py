@@ -1,7 +1,4 @@
-"""What a bridge takes of the machine: memory, descriptors, threads, tasks, rows.
-
-Owns the samples and how they grow. Each start of the bridge begins a life of its own.
-"""
+"""What a bridge takes of the machine: memory, descriptors, threads, tasks, rows."""
 
 from __future__ import annotations
 

@@ -40,10 +40,7 @@ def run(line: Sequence[str]) -> subprocess.CompletedProcess[str]:
 def drawn(
     line: Sequence[str], *streams: str, **environ: str
 ) -> tuple[int, bytes, bytes]:
-    """Run a command with some of its streams on a terminal.
-
-    Give its exit code, the terminal's picture and what it wrote to the other streams.
-    """
+    """Run a command with some of its streams on a terminal."""
     leader, follower = pty.openpty()
     with subprocess.Popen(
         line,

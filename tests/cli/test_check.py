@@ -49,20 +49,6 @@ def test_lines_have_an_outcome_and_failures_a_remedy(invoke: Invoke) -> None:
     assert lines[-1].endswith("Exit code 1.")
 
 
-def test_the_flags_are_those_of_the_bridge(invoke: Invoke) -> None:
-    """Before the command or behind it."""
-    before = invoke("--topic=events", "check", "--client-id=somebody")
-    assert "events.dlq" in before.stdout
-    assert "somebody: needs pusher.tcp" in before.stdout
-
-
-def test_a_file_of_settings_is_read(invoke: Invoke, tmp_path: Path) -> None:
-    """`--config` gives what nothing else gives."""
-    file = tmp_path / "bridge.toml"
-    file.write_text('topic = "from-file"\n')
-    assert "from-file.dlq" in invoke("check", "--config", str(file)).stdout
-
-
 def test_json_is_one_object(invoke: Invoke) -> None:
     """Scripts get each step with its outcome, and the same exit code."""
     result = invoke("check", "--json")
@@ -113,17 +99,6 @@ def test_wrong_settings_end_the_way(
     for word in words:
         assert word in text
     assert "canary" not in result.output
-
-
-def test_a_secret_that_stands_elsewhere_is_not_shown(
-    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A token that was pasted into another setting is blotted out."""
-    monkeypatch.setenv("BRIDGE_KAFKA_BOOTSTRAP_SERVERS", "canary-token:9092")
-    for arguments in (["check"], ["check", "--json"]):
-        result = invoke(*arguments)
-        assert "canary" not in result.output
-        assert "[hidden]" in result.output
 
 
 def test_a_terminal_gets_marks() -> None:

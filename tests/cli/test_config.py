@@ -33,21 +33,6 @@ def test_it_prints_toml_with_the_source_of_each_value(
         assert setting.path.rpartition(".")[2] in result.stdout
 
 
-def test_without_a_command_it_says_so_in_a_line(invoke: Invoke) -> None:
-    """The whole help isn't pressed into an error."""
-    result = invoke("config")
-    assert result.exit_code == 2
-    assert result.stderr.startswith("bridge: Missing command.")
-    assert len(result.stderr.splitlines()) == 1
-
-
-def test_flags_count_before_and_after_the_command(invoke: Invoke) -> None:
-    """The flag nearest to the command wins, the other counts too."""
-    result = invoke("--topic=a", "--api-url=https://h", "config", "show", "--topic=b")
-    assert 'topic = "b"  # flag --topic' in result.stdout
-    assert 'api_url = "https://h"  # flag --api-url' in result.stdout
-
-
 def test_its_output_is_a_configuration(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,44 +85,6 @@ def test_listed_accounts_are_shown_as_such(
     shown.write_text(result.stdout)
     again = invoke("config", "show", "--config", str(shown))
     assert tomllib.loads(again.stdout) == tomllib.loads(result.stdout)
-
-
-def test_a_wrong_account_is_shown_beside_a_right_one(
-    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is missing or wrong has its place in the list, and the lines say why."""
-    monkeypatch.delenv("BRIDGE_API_TOKEN")
-    file = tmp_path / "bridge.toml"
-    file.write_text(
-        '[[accounts]]\nclient_id = "a"\napi_token = "canary-1"\n'
-        '[[accounts]]\napi_token = "canary two"\n'
-    )
-    result = invoke("config", "show", "--config", str(file))
-    assert result.exit_code == 2
-    assert "# client_id: wrong  # environment BRIDGE_CLIENT_ID" in result.stdout
-    first, second = result.stdout.split("[[accounts]]")[1:]
-    assert f'# api_token = "***"  # set, file {file}' in first
-    assert "# client_id: missing  # default" in second
-    assert f"# api_token: wrong  # file {file}" in second
-    assert [line.split()[1] for line in result.stderr.splitlines()] == [
-        "client_id",
-        "accounts[2].client_id",
-        "accounts[2].api_token",
-    ]
-    assert "canary" not in result.output
-
-
-def test_secrets_are_stars(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether a secret is set is shown, and nothing more of it."""
-    monkeypatch.setenv("BRIDGE_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
-    monkeypatch.setenv("BRIDGE_KAFKA_SASL_MECHANISM", "PLAIN")
-    monkeypatch.setenv("BRIDGE_KAFKA_SASL_USERNAME", "u")
-    monkeypatch.setenv("BRIDGE_KAFKA_SASL_PASSWORD", "canary password")
-    result = invoke("config", "show")
-    assert result.exit_code == 0
-    assert '# api_token = "***"  # set, environment BRIDGE_API_TOKEN' in result.stdout
-    assert '# sasl_password = "***"  # set, environment BRIDGE_KAFKA_' in result.stdout
-    assert "canary" not in result.output
 
 
 def test_problems_end_it_with_2_after_the_list(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import subprocess
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bridge.outbox.survey import replayed_in
-from tests.cli.commands import DEADLINE_SECONDS, bridge, drawn, reading, run
+from tests.cli.commands import DEADLINE_SECONDS, reading, run
 from tests.conftest import Topic
 from tests.consumer.dead_letters.letters import payload, sent, write
 from tests.consumer.verify.topics import proof_of
@@ -130,17 +129,6 @@ def test_a_dry_run_says_so_and_writes_nothing(topic: Topic, tmp_path: Path) -> N
     assert read(topic) == []
 
 
-def test_a_terminal_gets_bars_that_go(topic: Topic, tmp_path: Path) -> None:
-    """Progress is drawn on the terminal, without a line of the log between."""
-    write(topic, [sent(payload(f"job-{n}")) for n in range(20)])
-    code, picture, _ = drawn(command(topic, tmp_path), "stderr")
-    assert code == 0
-    assert b"dead letters" in picture
-    assert b"20/20" in picture
-    assert b"\x1b[?25h" in picture  # the cursor is back
-    assert b"topic.open" not in picture
-
-
 def test_two_at_once_are_one_too_many(topic: Topic, tmp_path: Path) -> None:
     """The directory is locked; the second one ends with the other's process id."""
     write(topic, [sent(payload(f"job-{n}", padding=_PADDING)) for n in range(2_000)])
@@ -160,14 +148,3 @@ def test_two_at_once_are_one_too_many(topic: Topic, tmp_path: Path) -> None:
         first.send_signal(signal.SIGCONT)
         first.communicate(timeout=DEADLINE_SECONDS)
     assert first.returncode == 0
-
-
-def test_no_broker_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names the setting and the address, also where nothing waits."""
-    monkeypatch.setenv("BRIDGE_OUTBOX_DIR", str(tmp_path / "outbox"))
-    address = "127.0.0.1:1"  # nobody listens on tcpmux
-    replay = bridge("dlq", "replay", "--outbox-dir", str(tmp_path / "replay"))
-    result = run([*replay, "--bootstrap-servers", address])
-    assert (result.returncode, result.stdout) == (4, "")
-    (sentence,) = re.findall(r"^bridge: .*$", result.stderr, re.MULTILINE)
-    assert address in sentence

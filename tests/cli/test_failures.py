@@ -26,12 +26,6 @@ from tests.cli.conftest import Invoke
 from tests.cli.service import FakeService
 
 
-class RefusedByCommandError(click.ClickException):
-    """An end as a command may raise it, with a code of its own."""
-
-    exit_code = 3
-
-
 @pytest.mark.parametrize(
     ("error", "exit_code"),
     [
@@ -70,25 +64,6 @@ def test_an_expected_failure_is_a_line_and_its_exit_code(
 @pytest.mark.parametrize(
     "error",
     [
-        ValueError("defect"),
-        ExceptionGroup("nursery", [RefusedError("no"), ValueError("defect")]),
-        ExceptionGroup("a", [ExceptionGroup("b", [KeyError("x")]), RefusedError("no")]),
-    ],
-    ids=repr,
-)
-def test_a_defect_keeps_its_traceback(
-    invoke: Invoke, service: FakeService, error: Exception
-) -> None:
-    """What nobody raised on purpose passes through whole and ends with 1."""
-    service.error = error
-    result = invoke()
-    assert result.exit_code == 1
-    assert result.exception is error
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
         KeyboardInterrupt(),
         BaseExceptionGroup("nursery", [KeyboardInterrupt()]),
         click.Abort(),
@@ -113,23 +88,6 @@ def test_a_message_of_several_lines_becomes_one(
     assert invoke().stderr == "bridge: no such app\n"
     service.error = ConfigError("one\ntwo")
     assert invoke().stderr == "bridge: one\nbridge: two\n"
-
-
-def test_an_error_without_words_is_named(invoke: Invoke, service: FakeService) -> None:
-    """Never an empty line."""
-    service.error = OutboxDamagedError()
-    assert invoke().stderr == "bridge: OutboxDamagedError\n"
-
-
-def test_a_commands_own_end_keeps_its_code(
-    invoke: Invoke, service: FakeService
-) -> None:
-    """`ctx.exit` and click's exceptions end with the code that they carry."""
-    service.error = click.exceptions.Exit(7)
-    assert invoke().exit_code == 7
-    service.error = RefusedByCommandError("no")
-    result = invoke()
-    assert (result.exit_code, result.stderr) == (3, "bridge: no\n")
 
 
 @pytest.fixture
@@ -173,15 +131,6 @@ def test_another_missing_module_is_a_defect(lazy_group: BridgeGroup, name: str) 
     result = CliRunner().invoke(lazy_group, [name])
     assert result.exit_code == 1
     assert isinstance(result.exception, ModuleNotFoundError)
-
-
-def test_the_caller_may_keep_errors(service: FakeService) -> None:
-    """Without standalone mode nothing is printed and nothing exits."""
-    from bridge.cli import root  # noqa: PLC0415 - beside the fake service
-
-    service.error = RefusedError("no")
-    with pytest.raises(RefusedError):
-        root.main([], prog_name="bridge", standalone_mode=False)
 
 
 @pytest.mark.usefixtures("logging_as_before")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from pathlib import Path
 
@@ -35,39 +34,6 @@ def test_it_runs_the_service_with_the_flags(
     assert service.settings.outbox.dir == Path("/o")
     assert service.tls is not None
     assert service.collects_garbage
-
-
-def test_certificates_that_cant_be_read_end_it_with_2(
-    invoke: Invoke, service: FakeService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They are read beside the imports, and their error is told as any setting's."""
-    monkeypatch.setenv("BRIDGE_PUSHER_CA_FILE", "/nowhere")
-    result = invoke("--topic=events")
-    assert result.exit_code == 2
-    assert "BRIDGE_PUSHER_CA_FILE" in result.stderr
-    assert (service.settings, gc.isenabled()) == (None, True)
-
-
-def test_the_service_gets_the_warnings(
-    invoke: Invoke, service: FakeService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Unknown variables are the service's to log."""
-    monkeypatch.setenv("BRIDGE_TOPC", "x")
-    assert invoke().exit_code == 0
-    (warning,) = service.warnings
-    assert "BRIDGE_TOPC" in warning
-
-
-def test_a_configuration_file_is_read(
-    invoke: Invoke, service: FakeService, tmp_path: Path
-) -> None:
-    """`--config` gives the values that nothing else gives."""
-    file = tmp_path / "bridge.toml"
-    file.write_text('topic = "from-file"\n[log]\nlevel = "debug"\n')
-    assert invoke("--config", str(file), "--topic", "typed").exit_code == 0
-    assert service.settings is not None
-    assert service.settings.topic == "typed"
-    assert service.settings.log.level == "debug"
 
 
 def test_missing_settings_end_it_with_2(
@@ -159,11 +125,3 @@ def test_help_tells_a_newcomer_what_to_do(invoke: Invoke, option: str) -> None:
     assert environment.startswith(" BRIDGE_CLIENT_ID")
     assert environment.index("BRIDGE_API_TOKEN") < environment.index("BRIDGE_KAFKA")
     assert "canary" not in text
-
-
-@pytest.mark.parametrize("name", [*COMMANDS])
-def test_every_command_of_the_table_has_help(invoke: Invoke, name: str) -> None:
-    """Each can be imported and explains itself."""
-    result = invoke(name, "--help")
-    assert result.exit_code == 0
-    assert result.stdout.startswith(f"Usage: bridge {name}")

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import pty
 import select
 import signal
-import struct
 import subprocess
-import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from tests.cli.commands import DEADLINE_SECONDS, reading, run
+from tests.cli.commands import DEADLINE_SECONDS, drawn, reading, run
 from tests.conftest import Topic
 from tests.consumer.dead_letters.letters import Sent, payload, write
 
@@ -93,24 +88,11 @@ def test_a_signal_ends_it_while_the_pipe_is_full(
     assert child.wait(DEADLINE_SECONDS) == 0
 
 
-def test_a_closed_pipe_ends_it_quietly(
-    topic: Topic, start: Callable[[Sequence[str]], subprocess.Popen[str]]
-) -> None:
-    """As in `bridge tail | head -1`: no traceback, no message."""
-    produce(topic, *["in_progress"] * 2_000)
-    child = start(reading(topic, "tail", "--from-beginning"))
-    assert child.stdout is not None
-    assert child.stderr is not None
-    child.stdout.readline()
-    child.stdout.close()
-    assert child.wait(DEADLINE_SECONDS) == 0
-    assert child.stderr.read() == ""
-
-
 def test_a_terminal_gets_a_table_that_stays(topic: Topic) -> None:
     """The table is drawn on the alternate screen, and its last form is left."""
     produce(topic, "processing", "in_progress", "done")
-    code, output = on_terminal(reading(topic, "tail", "--from-beginning"))
+    line = reading(topic, "tail", "--from-beginning", "--max-messages", "3")
+    code, output, _ = drawn(line, "stdout", "stderr")
     before, _, after = output.rpartition(b"\x1b[?1049l")
     assert code == 0
     assert b"\x1b[?1049h" in before
@@ -118,34 +100,3 @@ def test_a_terminal_gets_a_table_that_stays(topic: Topic) -> None:
     assert "job-1" in text
     assert "done" in text
     assert "SECRET" not in output.decode()
-
-
-def on_terminal(line: Sequence[str]) -> tuple[int, bytes]:
-    """Run a command on a terminal of 80 by 24, press Ctrl-C when it shows a job."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ["TERM"] = "xterm-256color"
-        os.execv(line[0], list(line))  # noqa: S606 - the command under test
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    output = b""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    pressed = False
-    try:
-        while time.monotonic() < deadline:
-            if select.select([terminal], [], [], 0.1)[0]:
-                try:
-                    piece = os.read(terminal, 65_536)
-                except OSError:  # Linux's word for the end of a terminal
-                    break
-                if not piece:
-                    break
-                output += piece
-            if b"job-1" in output and not pressed:
-                os.write(terminal, b"\x03")
-                pressed = True
-    finally:
-        os.close(terminal)
-        if time.monotonic() >= deadline:
-            os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status), output

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.settings import OutboxSettings
-from tests.cli.commands import ESCAPES, drawn, reading, run
+from tests.cli.commands import ESCAPES, reading, run
 from tests.conftest import Topic
 from tests.consumer.verify.topics import Sent, rows, write
 from tests.outbox.making import record
@@ -35,25 +35,6 @@ def test_findings_end_with_1(topic: Topic) -> None:
     assert "\x1b" not in result.stdout
 
 
-def test_json_is_one_object(topic: Topic) -> None:
-    """Programs get all of it, with the same exit code."""
-    write(topic, rows(1, 3))
-    result = run(reading(topic, "verify", "--json"))
-    assert result.returncode == 1
-    report = json.loads(result.stdout)
-    assert (report["clean"], report["records"], report["counts"]) == (
-        False,
-        2,
-        {"hole": 1},
-    )
-    (finding,) = report["findings"]
-    assert (finding["partition"], finding["offset"], finding["after_offset"]) == (
-        0,
-        1,
-        0,
-    )
-
-
 def test_the_outbox_is_asked(topic: Topic, tmp_path: Path) -> None:
     """A row that it holds for delivered and that isn't there is a finding."""
     with OutboxDirectory(tmp_path) as directory:
@@ -70,21 +51,3 @@ def test_the_outbox_is_asked(topic: Topic, tmp_path: Path) -> None:
     assert report["counts"] == {"missing_end": 3}
     (lane,) = report["lanes"]
     assert (lane["end"], lane["waiting"]) == ("missing", 2)
-
-
-def test_an_outbox_of_another_topic_is_told(topic: Topic, tmp_path: Path) -> None:
-    """It can prove nothing here, which is no finding."""
-    with OutboxDirectory(tmp_path) as directory:
-        Outbox(directory, OutboxSettings(dir=tmp_path)).close()
-    result = run(reading(topic, "verify", "--outbox-dir", str(tmp_path)))
-    assert result.returncode == 0
-    assert f"without records of {topic.name}" in result.stderr
-
-
-def test_a_terminal_gets_a_bar_that_goes(topic: Topic) -> None:
-    """Progress is drawn on the terminal and taken away at the end."""
-    write(topic, rows(1, 2, 3))
-    code, picture, _ = drawn(reading(topic, "verify"), "stderr")
-    assert code == 0
-    assert topic.name.encode() in picture
-    assert b"\x1b[?25h" in picture  # the cursor is back

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 
 from hypothesis import given
@@ -10,8 +9,7 @@ from hypothesis import strategies as st
 
 from bridge.consumer.framed import unframed
 from bridge.consumer.lines import json_line
-from bridge.consumer.tail import JobTable
-from tests.consumer.records import job_record, raw_record
+from tests.consumer.records import raw_record
 
 
 _PREFIX = b"\x00\x00\x00\x01\x02"
@@ -46,27 +44,3 @@ def test_a_line_has_the_value_and_the_schemas_id() -> None:
     assert list(line)[-2:] == ["schema_id", "value"]
     assert line["schema_id"] == 258
     assert line["value"] == {"status": "done"}
-
-
-def test_a_line_gives_other_bytes_whole() -> None:
-    """Five bytes before what is no JSON are no prefix of the bridge's."""
-    value = _PREFIX + b"\xffno JSON"
-    line = json.loads(json_line(raw_record(value)))
-
-    assert base64.b64decode(line["value_base64"]) == value
-    assert "schema_id" not in line
-
-
-def test_a_job_looks_the_same_with_and_without_prefix() -> None:
-    """The table shows the status, not that something stands before it."""
-    plain = job_record("job-1", "in_progress", progress="45.50")
-    assert plain.value is not None
-    framed = raw_record(_PREFIX + plain.value, key=plain.key)
-    tables = JobTable(), JobTable()
-
-    for table, record in zip(tables, (plain, framed), strict=True):
-        table.add([record], 0.0)
-
-    first, second = (table.newest(1) for table in tables)
-    assert first == second
-    assert second[0].status == "in_progress"

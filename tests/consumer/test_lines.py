@@ -54,27 +54,6 @@ def test_a_value_is_given_as_it_is() -> None:
     decoded(line)
 
 
-def test_text_and_bytes_are_told_from_json() -> None:
-    """What is no JSON stands under another name, so that nothing is guessed."""
-    assert decoded(json_line(raw_record(b"plain\ntext")))["value_text"] == "plain\ntext"
-    assert decoded(json_line(raw_record(b"NaN")))["value_text"] == "NaN"
-    line = decoded(json_line(raw_record(b"\xff\xd8", key=b"\xff")))
-    assert base64.b64decode(line["value_base64"]) == b"\xff\xd8"
-    assert base64.b64decode(line["key_base64"]) == b"\xff"
-    assert decoded(json_line(raw_record(b'"text"')))["value"] == "text"
-
-
-def test_a_tombstone_is_null() -> None:
-    """No value and no key are null."""
-    line = decoded(json_line(raw_record(None, key=None)))
-    assert (line["value"], line["key"]) == (None, None)
-
-
-def test_a_record_without_a_timestamp_still_has_a_line() -> None:
-    """Kafka's -1, and a time no calendar has, are written in some form."""
-    assert decoded(json_line(raw_record(b"1", after_ms=10**18)))["timestamp"]
-
-
 @given(value=st.binary(max_size=60), key=st.binary(max_size=9) | st.none())
 def test_every_record_is_one_line_that_loses_nothing(
     value: bytes, key: bytes | None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -128,26 +127,6 @@ async def test_the_terminal_is_put_back_whatever_ends_the_table(
     text = written(console)
     assert text.count("\x1b[?1049h") == text.count("\x1b[?1049l") == 1
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
-
-
-async def test_the_table_ends_at_the_maximum(autojump_clock: object) -> None:
-    """With a maximum the table ends by itself, and others see the same records."""
-    seen: list[ConsumedRecord] = []
-
-    def observe(records: Sequence[ConsumedRecord]) -> None:
-        seen.extend(records)
-
-    with trio.fail_after(5):
-        await follow_table(
-            ScriptedSource((1, jobs("a", "b", "c"))),
-            "jobs",
-            terminal(),
-            max_messages=2,
-            head=lambda: ["a line above"],
-            head_lines=1,
-            observe=observe,
-        )
-    assert [record.key for record in seen] == [b"a", b"b"]
 
 
 async def test_a_silent_broker_shows(autojump_clock: object) -> None:

@@ -49,21 +49,6 @@ def test_a_finished_job_keeps_the_time_that_it_took() -> None:
     assert job.result_url == "https://r.example/a"
 
 
-def test_a_failed_job_says_why() -> None:
-    """Code and message stand together, whichever of them there is."""
-    table = JobTable()
-    table.add(
-        [
-            job_record("a", "error", error_code="OOM", error_message="too large"),
-            job_record("b", "error", error_message="unknown"),
-            job_record("c", "error"),
-        ],
-        0.0,
-    )
-    errors = {job.request_id: job.error for job in table.newest(10)}
-    assert errors == {"a": "OOM: too large", "b": "unknown", "c": None}
-
-
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
@@ -85,25 +70,6 @@ def test_progress_is_a_percentage_or_unknown(said: object, shown: float | None) 
 
 
 @pytest.mark.parametrize(
-    ("preview", "size_bytes"),
-    [
-        ("QUJDREU=", 5),
-        ("data:image/jpeg;base64,QUJDREVG", 6),
-        ("https://results.example/preview.jpg", 0),
-        ("", 0),
-        (None, 0),
-    ],
-)
-def test_the_size_of_a_preview_is_that_of_its_image(
-    preview: str | None, size_bytes: int
-) -> None:
-    """The base64 form is measured in the bytes that it stands for."""
-    table = JobTable()
-    table.add([job_record("a", "in_progress", preview=preview)], 0.0)
-    assert only(table).preview_bytes == size_bytes
-
-
-@pytest.mark.parametrize(
     "value",
     [
         b"not json",
@@ -120,15 +86,6 @@ def test_a_record_that_is_no_job_status_is_shown_as_such(value: bytes | None) ->
     table = JobTable()
     table.add([raw_record(value), job_record("b", "done")], 0.0)
     assert table.by_status == {"unreadable": 1, "done": 1}
-
-
-def test_a_dead_letter_shows_its_reason() -> None:
-    """A record of the dead-letter topic stands under its reason and offset."""
-    table = JobTable()
-    headers = {"bridge_reason": b"not_json"}
-    table.add([raw_record(b"oops", key=None, offset=9, headers=headers)], 0.0)
-    job = only(table)
-    assert (job.request_id, job.status) == ("2/9", "not_json")
 
 
 def test_running_jobs_are_preferred_and_rows_keep_their_order() -> None:
@@ -162,14 +119,6 @@ def test_the_number_of_jobs_is_bounded() -> None:
     assert {job.request_id for job in table.newest(9)} == {"running", "job-8", "job-9"}
     assert table.by_status == {"done": 2, "processing": 1}
     assert table.events == 11
-
-
-def test_without_finished_jobs_the_oldest_goes() -> None:
-    """A table full of running jobs makes room at its old end."""
-    table = JobTable(max_jobs=2)
-    for number in range(4):
-        table.add([job_record(f"job-{number}", "processing")], 0.0)
-    assert [job.request_id for job in table.newest(9)] == ["job-3", "job-2"]
 
 
 def test_the_rate_is_that_of_the_last_seconds() -> None:

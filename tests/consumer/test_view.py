@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 
 import pytest
@@ -77,31 +76,6 @@ def test_a_row_has_what_a_person_asks_for() -> None:
     assert "━" in row
 
 
-def test_the_first_line_says_how_things_stand() -> None:
-    """Topic, rate, lag and the number of jobs in each status."""
-    table = of(
-        job_record("a", "done"),
-        job_record("b", "error"),
-        job_record("c", "processing"),
-        job_record("d", "done"),
-    )
-    assert draw(table, lag=1234)[0].rstrip() == (
-        "jobs  42.0 events/s  lag 1,234  1 processing  2 done  1 error"
-    )
-
-
-def test_a_silent_kafka_is_said() -> None:
-    """While no broker answers the line says for how long instead of a rate."""
-    first = draw(running(), silent_seconds=12.3)[0]
-    assert "Kafka has not answered for 12 s" in first
-    assert "events/s" not in first
-
-
-def test_an_empty_topic_says_what_is_waited_for() -> None:
-    """Before the first event it says that it waits."""
-    assert draw(JobTable())[1].strip() == "Waiting for events on jobs ..."
-
-
 @pytest.mark.parametrize(
     ("width", "present", "absent"),
     [
@@ -131,12 +105,6 @@ def test_the_table_fits_the_height(height: int) -> None:
     assert lines[-1].strip() == f"and {50 - len(rows)} more jobs"
 
 
-def test_lines_of_others_are_left_free() -> None:
-    """Reserved lines are not used."""
-    table = of(*(job_record(f"job-{number}", "processing") for number in range(50)))
-    assert len(draw(table, height=20, reserved_lines=6)) <= 14
-
-
 @pytest.mark.parametrize(
     "url",
     [
@@ -153,19 +121,6 @@ def test_the_signature_of_a_result_is_hidden(url: str) -> None:
     assert "SECRET" not in text
 
 
-def test_a_url_that_is_none_breaks_nothing() -> None:
-    """A result that no URL parser takes is said to be none."""
-    text = draw(of(job_record("a", "done", result_url="https://[x")), width=160)[2]
-    assert "(not a URL)" in text
-
-
-@pytest.mark.parametrize("width", [80, 160])
-def test_an_error_says_why(width: int) -> None:
-    """A failed job shows its reason, narrow terminals in place of the bar."""
-    record = job_record("a", "error", error_code="OOM", error_message="too large")
-    assert "OOM: " in draw(of(record), width=width)[2]
-
-
 def test_nothing_of_a_record_commands_the_terminal() -> None:
     """Escapes, control characters, markup and bidi marks come out as harmless text."""
     evil = "\x1b]0;owned\x07\x1b[2J\r\n\u202e[bold red]x"
@@ -175,24 +130,3 @@ def test_nothing_of_a_record_commands_the_terminal() -> None:
     for width in (80, 160):
         for line in draw(table, width=width, title=evil):
             assert line.isprintable()
-
-
-def test_times_and_sizes_are_short() -> None:
-    """Old jobs and large previews keep their columns."""
-    table = JobTable()
-    for name, after_ms, size in (
-        ("a", -59_000, 400),
-        ("b", -5_000_000, 40_000),
-        ("c", -90_000_000, 4_000_000),
-        ("d", -900_000_000, 0),
-    ):
-        preview = base64.b64encode(bytes(size)).decode()
-        record = job_record(name, "in_progress", after_ms=after_ms, preview=preview)
-        table.add([record], 0.0)
-    rows = [line.split() for line in draw(table)[2:]]
-    assert [" ".join(row[2:-1]) for row in rows] == [
-        "10 d",
-        "4.0 MB 25 h",
-        "40.0 kB 83 min",
-        "400 B 1 min",
-    ]

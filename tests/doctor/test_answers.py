@@ -8,16 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.errors import IncompatibleBrokerVersion  # noqa: TID251 - what is forged
 from aiokafka.protocol.transaction import (  # noqa: TID251 - likewise
     InitProducerIdRequest,
 )
 
 from bridge.doctor import Outcome
-from bridge.kafka.requests import Metadata
 from tests.doctor.ground import Ground, details, only_remarkable, remarkable
 from tests.doctor.planting import NO_SUBJECT, registry
-from tests.kafka.relay.transactions import intercept
+from tests.kafka.relay.faults import intercept
 from tests.registry.scripted import Asked, Reply, ScriptedRegistry
 
 
@@ -59,20 +57,14 @@ async def test_a_broker_that_has_just_started_gets_a_moment(
     assert answers == []
 
 
-async def test_brokers_that_tell_no_rights_are_believed(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What they don't tell is no fault."""
-
-    async def know_nothing(_: _Send) -> object:
-        raise IncompatibleBrokerVersion
-
-    intercept(monkeypatch, Metadata, know_nothing)
-    report = await ground.check()
+async def test_a_schema_that_is_there_is_named(ground: Ground) -> None:
+    """By the id that will stand before the values."""
+    reply = Reply(200, json.dumps({"subject": "s", "version": 1, "id": 258}).encode())
+    report = await ground.check(registry(reply)(ground))
     assert list(remarkable(report)) == []
-    assert {detail for _, _, detail in details(report, "kafka.acls")} == {
-        "these brokers don't tell what a user may do"
-    }
+    lines = details(report, "schema_registry")
+    assert len(lines) == 2
+    assert {line[::2] for line in lines} == {(Outcome.OK, "schema 258")}
 
 
 async def test_a_schema_that_the_bridge_would_register_is_no_fault(
@@ -98,13 +90,3 @@ async def test_a_schema_that_the_bridge_would_register_is_no_fault(
         assert "the bridge registers it" in detail
     assert len(asked) == 2
     assert not [path for path in asked if path.endswith("/versions")]
-
-
-async def test_a_schema_that_is_there_is_named(ground: Ground) -> None:
-    """By the id that will stand before the values."""
-    reply = Reply(200, json.dumps({"subject": "s", "version": 1, "id": 258}).encode())
-    report = await ground.check(registry(reply)(ground))
-    assert list(remarkable(report)) == []
-    lines = details(report, "schema_registry")
-    assert len(lines) == 2
-    assert {line[::2] for line in lines} == {(Outcome.OK, "schema 258")}

@@ -10,7 +10,7 @@ from bridge.doctor import Outcome
 from bridge.errors import ExitCode
 from bridge.outbox import OutboxDirectory
 from tests.doctor.ground import CANARY, CLIENT_ID, Ground, details, remarkable
-from tests.doctor.planting import filled, shown, taken_port, webhooks
+from tests.doctor.planting import filled, shown, taken_port
 
 
 # The first test waits for brokers to start, on a machine that others use.
@@ -30,32 +30,6 @@ async def test_the_calls_that_are_left_are_told(ground: Ground) -> None:
     ((token, job),) = ground.api.status_calls
     assert token == CANARY
     assert uuid.UUID(job).version == 4
-
-
-async def test_an_account_without_a_limit_of_the_day_has_none_told(
-    ground: Ground,
-) -> None:
-    """What the answer doesn't say is left out."""
-    changes = {"BRIDGE_API_URL": ground.dryapi(plan="premium").url}
-    ((_, _, detail),) = details(await ground.check(changes), "status")
-    assert detail == "answers (HTTP 404); left are 299 of 300 calls of this minute"
-
-
-async def test_accounts_with_one_token_cost_one_call(ground: Ground) -> None:
-    """The limits are the token's."""
-    file = ground.folder / "bridge.toml"
-    file.write_text(
-        "".join(
-            f'[[accounts]]\nclient_id = "{name}"\napi_token = "{token}"\n'
-            for name, token in (("a", "canary-1"), ("b", "canary-1"), ("c", "canary-2"))
-        )
-    )
-    alone = {"BRIDGE_CLIENT_ID": None, "BRIDGE_API_TOKEN": None}
-    api = ground.dryapi({"a": "canary-1", "c": "canary-2"})
-    api.admit("b", "canary-1")
-    report = await ground.check({**alone, "BRIDGE_API_URL": api.url}, file)
-    assert [subject for _, subject, _ in details(report, "status")] == ["a", "c"]
-    assert sorted(token for token, _ in api.status_calls) == ["canary-1", "canary-2"]
 
 
 async def test_what_is_switched_off_is_not_looked_at(ground: Ground) -> None:
@@ -89,23 +63,3 @@ async def test_a_port_that_a_running_bridge_has_is_no_fault(ground: Ground) -> N
     ((outcome, _, detail),) = details(report, "webhook.port")
     assert outcome is Outcome.OK
     assert detail == "in use, as it is while a bridge runs"
-
-
-async def test_only_accounts_with_a_secret_have_it_looked_at(ground: Ground) -> None:
-    """The settings tell of the others, as the bridge does at its start."""
-    file = ground.folder / "bridge.toml"
-    file.write_text(
-        '[[accounts]]\nclient_id = "a"\napi_token = "canary-1"\n'
-        '[[accounts]]\nclient_id = "b"\napi_token = "canary-1"\n'
-        'webhook_secret = "whsec_canary"\n'
-    )
-    alone = dict.fromkeys(
-        ("BRIDGE_CLIENT_ID", "BRIDGE_API_TOKEN", "BRIDGE_WEBHOOK_SECRET")
-    )
-    report = await ground.check({**webhooks(), **alone}, file)
-    assert details(report, "webhook.secret") == [(Outcome.OK, "b", "one secret")]
-    ((outcome, _, detail),) = [
-        one for one in details(report, "settings") if one[0] is not Outcome.OK
-    ]
-    assert outcome is Outcome.WARNING
-    assert "webhooks of a are refused" in detail

@@ -10,7 +10,6 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AclOperation, OffsetSpec, ResourceType
 
 from bridge.doctor import Outcome
-from bridge.outbox import OutboxDirectory
 from tests.doctor.ground import Ground, remarkable
 from tests.doctor.planting import filled
 from tests.kit.broker import admin_of
@@ -83,15 +82,3 @@ async def test_an_outbox_is_left_as_it_is(ground: Ground) -> None:
     (line,) = (line for line in report.lines if line.step == "outbox.file")
     assert line.detail == "whole; 3,000 rows wait for Kafka"
     assert files_of(folder) == before
-
-
-async def test_an_outbox_that_is_held_stays_so(ground: Ground) -> None:
-    """That is no fault: a bridge may run. Who has it is told."""
-    folder = filled(ground).parent
-    with OutboxDirectory(folder):
-        report = await ground.check()
-        assert (await ground.check()).outcome is report.outcome
-    assert list(remarkable(report)) == []
-    (line,) = (line for line in report.lines if line.step == "outbox.directory")
-    assert "in use by process" in line.detail
-    assert "a second one could not start" in line.detail

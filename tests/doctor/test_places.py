@@ -18,7 +18,6 @@ import pytest
 
 from bridge.doctor import Outcome
 from bridge.errors import ExitCode
-from bridge.outbox import directory as directory_module
 from tests.doctor.ground import Ground, only_remarkable
 from tests.outbox.test_full_disk import _unshare
 
@@ -65,20 +64,6 @@ async def test_a_directory_that_this_user_may_not_write_to(
     assert "Permission denied" in line.detail
     assert "BRIDGE_OUTBOX_DIR" in line.remedy
     assert report.exit_code is ExitCode.USAGE
-
-
-async def test_a_network_file_system(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """SQLite's log is not safe there."""
-    mounts = ground.folder / "mounts"
-    mounts.write_text(f"server:/home {ground.folder} nfs4 rw 0 0\n")
-    monkeypatch.setattr(directory_module, "_MOUNTS", mounts)
-    report = await ground.check()
-    line = only_remarkable(report)
-    assert (line.step, line.outcome) == ("outbox.directory", Outcome.FAILURE)
-    assert "nfs4" in line.detail
-    assert "local disk" in line.remedy
 
 
 def test_a_disk_that_is_full(ground: Ground) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NoReturn
 
 import pytest
 import trio
@@ -88,45 +87,6 @@ async def test_silence_is_told_by_the_step_that_meets_it(ground: Ground) -> None
         for line in told:
             assert "within" in line.detail
             assert word in line.remedy
-
-
-class DeafResolver(trio.abc.HostnameResolver):
-    """A DNS that takes questions and answers none."""
-
-    async def getaddrinfo(self, *_: object) -> NoReturn:
-        """Think about it."""
-        await trio.sleep_forever()
-
-    async def getnameinfo(self, *_: object) -> NoReturn:
-        """Think about it, too."""
-        await trio.sleep_forever()
-
-
-async def test_a_dns_that_says_nothing_is_told(ground: Ground) -> None:
-    """Each name is a line, with the setting that has it."""
-    trio.socket.set_custom_hostname_resolver(DeafResolver())
-    report = await ground.check(
-        {
-            "BRIDGE_PUSHER_URL": "wss://pusher.example",
-            "BRIDGE_API_URL": "https://api.example",
-            _SERVERS: "kafka.example:9092",
-            "BRIDGE_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
-            "BRIDGE_SCHEMA_REGISTRY_URL": "https://registry.example",
-        },
-        seconds=1.0,
-    )
-    settings = {
-        "pusher.dns": "BRIDGE_PUSHER_URL",
-        "api.dns": "BRIDGE_API_URL",
-        "kafka.dns": _SERVERS,
-        "schema_registry": "BRIDGE_SCHEMA_REGISTRY_URL",
-    }
-    told = list(remarkable(report))
-    assert {line.step for line in told} == settings.keys()
-    for line in told:
-        assert line.outcome is Outcome.FAILURE
-        assert "no answer within" in line.detail
-        assert settings[line.step] in line.remedy
 
 
 async def test_all_of_it_ends_in_time_though_nobody_answers(ground: Ground) -> None:

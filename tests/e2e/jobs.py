@@ -1,8 +1,4 @@
-"""Jobs as dryAPI would run them, published through a real soketi.
-
-Owns the events' texts and the memory of what soketi accepted, which is what the
-topic is compared with. What becomes of the events is for the tests.
-"""
+"""Jobs as dryAPI would run them, published through a real soketi."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""One end-to-end test: an account, its servers and bridges, their end and judgement.
-
-Owns how a scene ends: every bridge is stopped in order, every topic is read, and all of
-them are judged. What happens before is for the tests.
-"""
+"""One end-to-end test: an account, its servers and bridges, their end and judgement."""
 
 from __future__ import annotations
 

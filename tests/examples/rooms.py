@@ -14,7 +14,7 @@ import trio
 
 from bridge.events import dead_letter
 from bridge.events.intake import Intake
-from bridge.kafka.relay.group import WireFormat
+from bridge.kafka.relay.epoch import WireFormat
 from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.protocol import ChannelEvent, decode
@@ -109,7 +109,7 @@ async def open_rooms(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(relay.run)
             yield Rooms(outbox, intake, ledger)
-            nursery.cancel_scope.cancel()
+            relay.drain()
 
 
 def _event(job: Job) -> ChannelEvent:

@@ -18,7 +18,6 @@ from tests.examples.records import (
     write_again,
 )
 from tests.examples.rooms import Publish
-from tests.kit.kafka import KafkaServer
 
 
 async def test_keeps_a_row_and_says_once_that_a_job_finished(
@@ -69,10 +68,7 @@ async def test_goes_on_where_it_was_after_ctrl_c(
 async def test_two_share_the_work_and_take_over_from_each_other(
     topic: Topic, publish: Publish, tmp_path: Path
 ) -> None:
-    """Partitions move to one that joins, and back when it ends; no event counts twice.
-
-    Both have one database, as instances of a service do.
-    """
+    """Partitions move to one that joins, and back when it ends."""
     names = [f"job-{number}" for number in range(30)]
     await publish([status(name, "processing") for name in names])
     argv = command(topic, "shared")
@@ -97,35 +93,10 @@ async def test_two_share_the_work_and_take_over_from_each_other(
     assert {row[2] for name, row in found.items() if name != "job-0"} == {3}
 
 
-async def test_outlives_a_restart_of_the_broker(
-    own_kafka: KafkaServer, topic: Topic, publish: Publish, tmp_path: Path
-) -> None:
-    """It waits while no broker answers, and has then handled everything once."""
-    await publish(whole_job("job-1"))
-    async with running(command(topic, "first"), tmp_path) as program:
-        lines = await program.lines(1)
-        await trio.to_thread.run_sync(own_kafka.stop)
-        await trio.to_thread.run_sync(own_kafka.start)
-        await publish(whole_job("job-2"))
-        lines += await program.lines(1)
-        await caught_up(topic, "first")
-        code, rest = await program.end()
-
-    assert [line.split()[0] for line in lines] == ["job-1", "job-2"]
-    assert (code, rest) == (0, "")
-    assert rows(tmp_path) == [
-        ("job-1", "done", "100.00", 3),
-        ("job-2", "done", "100.00", 3),
-    ]
-
-
 async def test_counts_an_event_once_and_no_aborted_one(
     topic: Topic, publish: Publish, tmp_path: Path
 ) -> None:
-    """The same event at two offsets counts once; one of an aborted transaction never.
-
-    So does an event that only repeats what the one before it said.
-    """
+    """The same event at two offsets counts once."""
     await publish(whole_job("job-1")[:2])
     first, second = await records_of(topic, 2)
     write_again(topic, first, bridge_anomaly=b"resent")

@@ -44,10 +44,7 @@ def java(java_tools: tuple[Path, list[Path]], tmp_path: Path) -> list[str | Path
 async def test_prints_each_state_and_goes_on_where_it_was(
     topic: Topic, publish: Publish, java: list[str | Path], tmp_path: Path
 ) -> None:
-    """States come in order with their places, identities and marks.
-
-    A restart repeats none, and a record of an aborted transaction is never printed.
-    """
+    """States come in order with their places, identities and marks."""
     command = [*java, "JobConsumer", topic.bootstrap_servers, topic.name, "java"]
     await publish(
         [status("job-1", "processing"), status("job-1", "in_progress", "45.50")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import signal
 import sqlite3  # noqa: TID251 - the example's own database
 import sys
@@ -13,8 +12,6 @@ from pathlib import Path
 import pytest
 import trio
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewPartitions
 
 from tests.conftest import Topic
 from tests.examples.program import running
@@ -80,11 +77,7 @@ async def _wait_for_compaction(topic: Topic, publish: Publish) -> list[Record]:
 async def test_is_right_on_a_compacted_topic(
     compacted: Topic, publish: Publish, tmp_path: Path
 ) -> None:
-    """Of compacted histories it makes the same table as of whole ones.
-
-    For each finished job what is left is its terminal record, though events came
-    after it: they don't stand on the topic.
-    """
+    """Of compacted histories it makes the same table as of whole ones."""
     for number in range(6):
         await publish(whole_job(f"job-{number}"))
     await publish([status("job-0", "in_progress", "99.00")])
@@ -138,10 +131,7 @@ async def test_follows_and_goes_on_after_ctrl_c(
 async def test_lets_an_end_stand(
     topic: Topic, publish: Publish, tmp_path: Path
 ) -> None:
-    """A record behind the terminal one changes nothing, an erased job is gone.
-
-    The bridge writes neither, so another client does.
-    """
+    """A record behind the terminal one changes nothing, an erased job is gone."""
     await publish([*whole_job("job-1"), status("job-2", "processing")])
     records = await records_of(topic, 4)
     (earlier,) = [one for one in records if b'"in_progress"' in (one.value or b"")]
@@ -156,23 +146,3 @@ async def test_lets_an_end_stand(
 
     assert line == "caught up: 1 done"
     assert _rows(tmp_path) == [("job-1", "done", "100.00")]
-
-
-async def test_reads_partitions_that_are_added(
-    topic: Topic, publish: Publish, tmp_path: Path
-) -> None:
-    """Records on a partition that was added while it ran come into the table."""
-    await publish([status("job-1", "processing")])
-    (record,) = await records_of(topic, 1)
-    admin = AdminClient({"bootstrap.servers": topic.bootstrap_servers})
-    async with running(_command(topic), tmp_path) as program:
-        await program.lines(1)
-        added = admin.create_partitions([NewPartitions(topic.name, 4)])
-        added[topic.name].result(10.0)
-        value = (record.value or b"").replace(b"job-1", b"job-2")
-        on_it = dataclasses.replace(record, partition=3, key=b"job-2", value=value)
-        await trio.to_thread.run_sync(write_again, topic, on_it)
-        lines = await program.lines(1)
-        await program.end()
-
-    assert lines == ["job-2 processing None"]

@@ -9,14 +9,11 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from examples.local.counts import Totals
-from examples.local.processes import BridgeNumbers
 from tests.kit.broker import EXISTING_VARIABLE, KafkaBroker
 
 
@@ -131,32 +128,3 @@ def test_a_process_that_dies_ends_the_run(runner: _Runner, kafka: KafkaBroker) -
     assert tail
     assert "Traceback" not in errors
     runner.assert_nothing_left()
-
-
-def test_counts_that_differ_are_named() -> None:
-    """Each way in which counts can differ gives one sentence with both numbers."""
-    numbers = BridgeNumbers(1000, 1007, 10, waiting=0, healed=7, gaps=0)
-    agreeing = Totals(1000, numbers, 997, 997, letters=10, consumed=997)
-    in_a_gap = replace(agreeing, emitted=1234, bridge=replace(numbers, gaps=2))
-    cases = {
-        "read 1,000 of 1,001": replace(agreeing, emitted=1001),
-        "read 1,000 of 999": replace(in_a_gap, emitted=999),
-        "989 records and 10": replace(
-            agreeing, on_topic=989, distinct=989, consumed=989
-        ),
-        "10 records are duplicates": replace(agreeing, distinct=987),
-        "view read 900 of 997": replace(agreeing, consumed=900),
-        "counted 9 of 10 dead": replace(
-            agreeing, bridge=replace(numbers, dead_letters=9)
-        ),
-        "3 records still wait": replace(agreeing, bridge=replace(numbers, waiting=3)),
-    }
-
-    said = {words: totals.differences() for words, totals in cases.items()}
-
-    assert agreeing.differences() == in_a_gap.differences() == []
-    assert {
-        words: sentences
-        for words, sentences in said.items()
-        if len(sentences) != 1 or words not in sentences[0]
-    } == {}

@@ -53,10 +53,7 @@ def _name(image: bytes, suffix: str) -> str:
 async def test_joins_jobs_with_their_images(
     topic: Topic, moving: Rooms, tmp_path: Path
 ) -> None:
-    """Each image is a file once, as it was, and each job is told with its last one.
-
-    A restart goes on behind what was handled; a preview that is no image has none.
-    """
+    """Each image is a file once, as it was, and each job is told with its last one."""
     red, green = _image("red"), _image("green", "png")
     where = ["--bootstrap-servers", topic.bootstrap_servers, "--topic", topic.name]
     command: list[str | Path] = [sys.executable, _EXAMPLE, *where]

@@ -1,8 +1,4 @@
-"""
-The chart's files as the tests read them, and helm where there is one.
-
-Nothing here asserts.
-"""
+"""The chart's files as the tests read them, and helm where there is one."""
 
 from __future__ import annotations
 

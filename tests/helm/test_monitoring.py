@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
 import yaml
 
 from bridge.operations.metrics import Metrics
@@ -84,31 +83,3 @@ def test_alerts_are_whole() -> None:
     # The number that the chart replaces by outbox.maxBytes is its default.
     limit = str(chart.values()["outbox"]["maxBytes"])
     assert sum(limit in alert["expr"] for alert in alerts) == 1
-
-
-@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
-def test_dashboard_is_whole(path: Any) -> None:
-    """A dashboard asks the chosen data source, names each panel once, overlaps none."""
-    dashboard = json.loads(path.read_text("utf-8"))
-    variables = {one["name"]: one for one in dashboard["templating"]["list"]}
-    panels = dashboard["panels"]
-    taken: set[tuple[int, int]] = set()
-    for panel in panels:
-        place = panel["gridPos"]
-        cells = {
-            (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
-        }
-        assert not cells & taken, panel["title"]
-        assert max(x for x, _ in cells) < 24, panel["title"]
-        taken |= cells
-        if panel["type"] != "row":
-            assert panel["description"], panel["title"]
-            assert panel["datasource"]["uid"] == "${datasource}", panel["title"]
-            assert panel["targets"], panel["title"]
-
-    assert variables["datasource"]["type"] == "datasource"
-    assert len({panel["id"] for panel in panels}) == len(panels) > 20
-    # Grafana's own limit of a UID.
-    assert 0 < len(dashboard["uid"]) <= 40

@@ -1,8 +1,4 @@
-"""
-What the bridge makes of a rendered chart; skipped where there is no helm.
-
-How values become manifests is tested in helm/bridge/tests (`make chart-test`).
-"""
+"""What the bridge makes of a rendered chart; skipped where there is no helm."""
 
 from __future__ import annotations
 

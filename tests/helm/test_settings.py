@@ -41,10 +41,6 @@ def _settings() -> dict[str, SettingDescription]:
     return {name: known for known in describe() for name in known.environment_names}
 
 
-def _template() -> str:
-    return (chart.CHART / "templates" / "_settings.tpl").read_text("utf-8")
-
-
 def _passed_on() -> dict[str, SettingDescription]:
     """Give the setting that each value is, by its path."""
     settings = _settings()
@@ -86,20 +82,6 @@ def test_every_setting_has_a_value() -> None:
     assert missing == set()
 
 
-def test_template_names_every_setting() -> None:
-    """Each value that is a setting stands in the template, beside its variable."""
-    template = _template()
-
-    for path in _passed_on():
-        *groups, name = path.split(".")
-        # The template of a group gets that group alone.
-        written = {
-            ".".join([*groups[start:], name]) for start in range(len(groups) + 1)
-        }
-        pattern = rf'"{variable(path)}" \.(?:Values\.)?(?:{"|".join(written)})\n'
-        assert re.search(pattern, template), path
-
-
 def test_defaults_are_the_settings() -> None:
     """A value that is passed on has the default of its setting."""
     defaults = dict(chart.leaves(chart.values()))
@@ -111,14 +93,3 @@ def test_defaults_are_the_settings() -> None:
             differing.add(path)
 
     assert differing == _OWN_DEFAULT
-
-
-def test_no_secret_in_an_environment_value() -> None:
-    """A secret setting is given by its *_FILE alone, never as a variable's value."""
-    secrets = {known.environment for known in describe() if known.secret}
-    assert secrets
-
-    given = set(re.findall(r'(?:"|- name: )(BRIDGE_\w+)', _template()))
-
-    assert given & secrets == set()
-    assert {f"{name}_FILE" for name in secrets} <= given

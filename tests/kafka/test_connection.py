@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - runs the room's coroutines
+import os
 import re
 import socket
 import ssl
-import threading
 from pathlib import Path
 
 import aiokafka.errors as aiokafka_errors  # noqa: TID251 - what it translates
@@ -21,21 +21,13 @@ from bridge.errors import (
 )
 from bridge.kafka.connection import client_arguments, read_error
 from bridge.kafka.probe import failed_start
+from bridge.kafka.security import tls_context
 from bridge.settings import KafkaSettings, Secret
 from tests.kit.authorities import Authority
 from tests.kit.broker import KafkaBroker
 
 
 _PASSWORD = "swordfish-7"  # a made-up secret that must not be seen
-
-
-def test_plaintext_needs_no_more_than_an_address() -> None:
-    """The defaults give the address, the name and the protocol."""
-    assert client_arguments(KafkaSettings()) == {
-        "bootstrap_servers": "localhost:9092",
-        "client_id": "dryapi-kafka-bridge",
-        "security_protocol": "PLAINTEXT",
-    }
 
 
 def test_sasl_over_tls_carries_credentials_and_a_context(tmp_path: Path) -> None:
@@ -107,26 +99,6 @@ def diagnose(settings: KafkaSettings) -> KafkaError:
     return asyncio.run(failed_start(settings, timeout_seconds=2.0))
 
 
-def test_a_server_without_tls_is_told() -> None:
-    """TLS towards a server that speaks something else is an unreachable broker."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.sendall(b"no tls here" * 10)
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        error = diagnose(
-            KafkaSettings(bootstrap_servers=address, security_protocol="SSL")
-        )
-        thread.join(timeout=5)
-    assert isinstance(error, KafkaUnreachableError)
-    assert address in str(error)
-
-
 def test_each_address_has_its_reason() -> None:
     """With several brokers all are tried, and the sentence says why each failed."""
     with socket.socket() as closed:
@@ -177,3 +149,26 @@ def test_each_failure_while_reading_has_its_sentence(
     error = read_error(KafkaSettings(), ["jobs"], raised)
     assert type(error) is kind
     assert word in str(error)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("setting", ["ssl_ca_file", "ssl_cert_file", "ssl_key_file"])
+def test_a_fifo_is_an_error_and_not_waited_for(tmp_path: Path, setting: str) -> None:
+    """OpenSSL would wait for a writer, and the relay with it."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("bridge.test")
+    files = {
+        name: tmp_path / name
+        for name in ("ssl_ca_file", "ssl_cert_file", "ssl_key_file")
+    }
+    authority.cert_pem.write_to_path(files["ssl_ca_file"])
+    issued.cert_chain_pems[0].write_to_path(files["ssl_cert_file"])
+    issued.private_key_pem.write_to_path(files["ssl_key_file"])
+    settings = KafkaSettings(
+        **{name: str(path) for name, path in files.items()},  # type: ignore[arg-type]
+    )
+    tls_context(settings)
+    files[setting].unlink()
+    os.mkfifo(files[setting])
+    with pytest.raises(ConfigError, match="is not a regular file"):
+        tls_context(settings)

@@ -1,8 +1,4 @@
-"""Certificates of authorities of our own, as files that programs take.
-
-Owns how a certificate and its key are written for Java and for OpenSSL. Whose they
-are, and what is wrong with them on purpose, says whoever asks.
-"""
+"""Certificates of authorities of our own, as files that programs take."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""The bridge as its users run it: a process with settings, a port and a log.
-
-Owns the process, what it says and what its health port answers. What it should
-say is for the tests; how a child is started and never left over is
-`tests.kit.process`' business.
-"""
+"""The bridge as its users run it: a process with settings, a port and a log."""
 
 from __future__ import annotations
 

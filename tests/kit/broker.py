@@ -1,8 +1,4 @@
-"""A Kafka that somebody runs: its address, and orders about topics.
-
-Owns the orders that any broker takes, the suite's own or an existing one. Starting
-and ending a broker belongs to `kafka`, reading a topic back to `reader`.
-"""
+"""A Kafka that somebody runs: its address, and orders about topics."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 """The cache of downloads: one folder, whole things in it, one process at a time.
 
-Owns where it lies, its lock, and the error that says how to go on without what
-can't be fetched. What is fetched, and from where, belongs to `downloads`.
-
 Everything is fetched into a folder with a passing name, checked there, and renamed
 into its place, which carries a digest of the recipe. So a folder under its final
 name is always whole, an interrupted download is never taken for one, and a

@@ -1,11 +1,7 @@
 """What the servers are made of: fetched once, checked, kept in one cache folder.
 
-Owns the exact versions of Apache Kafka, Apicurio Registry and Java's compiler, and the
-way to get them; those of npm are `npm`'s. How the cache keeps them belongs to `cache`,
-how a server is configured and started must not be put here.
-
-    python -m tests.kit.downloads           fetches what is missing
-    python -m tests.kit.downloads --clean   empties the cache
+python -m tests.kit.downloads           fetches what is missing
+python -m tests.kit.downloads --clean   empties the cache
 """
 
 from __future__ import annotations

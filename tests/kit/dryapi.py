@@ -1,11 +1,9 @@
 """The fake dryAPI: the sandbox, with faults on command, in a thread of its own.
 
-Owns how tests start it and order it about. What it answers belongs to `bridge.sandbox`.
-
-    with DryApi(soketi, {"client": "token"}).serving() as dryapi:
-        dryapi.answer(AUTH, status=503, headers={"Retry-After": "1"})
-        dryapi.reset(AUTH)
-        assert dryapi.authorizations[0].channel == "private-client.client"
+with DryApi(soketi, {"client": "token"}).serving() as dryapi:
+    dryapi.answer(AUTH, status=503, headers={"Retry-After": "1"})
+    dryapi.reset(AUTH)
+    assert dryapi.authorizations[0].channel == "private-client.client"
 """
 
 from __future__ import annotations

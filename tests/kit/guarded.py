@@ -1,8 +1,4 @@
-"""A Kafka with an owner: who comes over its guarded listener needs a right for all.
-
-Owns that listener, its one user and his rights. The other listeners are those of
-every `KafkaServer`, and whoever comes over them may do anything.
-"""
+"""A Kafka with an owner: who comes over its guarded listener needs a right for all."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A user of the secure Kafka who may do nothing but what he was allowed.
-
-Owns his name, his password and his rights, which come and go while he works.
-"""
+"""A user of the secure Kafka who may do nothing but what he was allowed."""
 
 from __future__ import annotations
 

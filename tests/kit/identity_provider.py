@@ -1,8 +1,4 @@
-"""An OIDC provider of our own: a token endpoint with TLS, and the keys for a broker.
-
-Owns the two endpoints and the one client that they know. A broker checks its tokens
-as it would anybody's; what it demands of them is the broker's setting.
-"""
+"""An OIDC provider of our own: a token endpoint with TLS, and the keys for a broker."""
 
 from __future__ import annotations
 

@@ -1,9 +1,5 @@
 """Resolves Maven coordinates into jars or one archive; run as a program of its own.
 
-Owns the talk with jgo, in a process apart so that it can be killed and its output
-kept. What is fetched, where it belongs and what its digests must be stands in
-`downloads`; nothing of that may be put here.
-
     python -P jars.py FOLDER COORDINATES
 
 prints the path of the environment, whose `jars` and `modules` belong on the class

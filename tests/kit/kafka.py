@@ -1,10 +1,6 @@
 """Real Apache Kafka: one or several combined KRaft nodes.
 
-Owns Kafka's configuration, its start and its end. Orders that any broker takes
-belong to `broker`, reading a topic back to `reader`, what the jars are to
-`downloads`.
-
-    with KafkaServer() as kafka:
+with KafkaServer() as kafka:
 """
 
 from __future__ import annotations

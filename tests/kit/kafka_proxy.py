@@ -1,8 +1,5 @@
 """A proxy in front of one broker that can hold single requests of Kafka's protocol.
 
-Owns Kafka's frames, as far as their length, kind and number. Which request is held, and
-what must follow, belongs to the tests. `KafkaServer.detours` has the ports.
-
 A request that is held outlives its client: it reaches the broker when it is released,
 as if a network had delayed it.
 """

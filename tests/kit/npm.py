@@ -1,8 +1,4 @@
-"""npm packages that tests and benchmarks need: soketi, clients, judges of documents.
-
-Owns which, at which versions, and how they are installed. What is fetched goes into
-the cache that `cache` owns.
-"""
+"""npm packages that tests and benchmarks need: soketi, clients, judges of documents."""
 
 from __future__ import annotations
 

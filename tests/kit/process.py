@@ -1,8 +1,5 @@
 """Child processes: started in their own session, awaited, ended, never left over.
 
-Owns every process that this folder starts. What the process is (its command
-line, its ports, when it counts as ready) belongs to the module that starts it.
-
 A child stands in a session of its own, so that Ctrl-C at the terminal reaches
 whoever started it and not the child. That alone would leave it running when the
 starter is killed; therefore each child has a watchdog, a shell in yet another

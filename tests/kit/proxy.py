@@ -1,12 +1,8 @@
 """One proxy for TCP connections that a test can make fail.
 
-Owns the bytes between clients and one server. A subclass may look at them as frames:
-`kafka_proxy` holds requests, `pusher_proxy` drops and adds messages. Which fault
-happens when, and what must follow, belongs to the tests.
-
-    proxy = FaultProxy(soketi.url)
-    await nursery.start(proxy.serve)
-    proxy.reset()
+proxy = FaultProxy(soketi.url)
+await nursery.start(proxy.serve)
+proxy.reset()
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""A soketi that somebody runs: its address, its app, and publishing through it.
-
-Owns soketi's HTTP API with the signature of the official Pusher libraries. Starting
-and ending a soketi belongs to `soketi`. Channel authorisation over HTTP is the
-sandbox's business; `Soketi.sign_channel` only computes what it would answer.
-"""
+"""A soketi that somebody runs: its address, its app, and publishing through it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""A proxy in front of one Pusher server that can drop and add messages.
-
-Owns the bounds of the WebSocket frames that the server sends. Which fault happens when,
-and what must follow, belongs to the tests.
-"""
+"""A proxy in front of one Pusher server that can drop and add messages."""
 
 from __future__ import annotations
 

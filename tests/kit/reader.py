@@ -1,9 +1,4 @@
-"""Reads a topic back with a client that shares nothing with the bridge's.
-
-Owns the way from a topic to plain records. What the records should look like is
-for the tests to say. librdkafka, under confluent-kafka, is an implementation of
-its own: what it reads is judged by other eyes than those that wrote it.
-"""
+"""Reads a topic back with a client that shares nothing with the bridge's."""
 
 from __future__ import annotations
 

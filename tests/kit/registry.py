@@ -1,10 +1,6 @@
 """A real Schema Registry: Apicurio Registry, through its Confluent-compatible API.
 
-Owns its options, its start and its end. It keeps what it is told in memory: a
-registry that was started again is an empty one. What it is made of belongs to
-`downloads`.
-
-    with RegistryServer() as registry:
+with RegistryServer() as registry:
 """
 
 from __future__ import annotations

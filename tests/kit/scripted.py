@@ -1,5 +1,4 @@
-"""
-A Pusher server that does what a test says, and a session to try it on.
+"""A Pusher server that does what a test says, and a session to try it on.
 
 Each connection runs the next script of a list, the last one for all that
 follow. Streams are trio's memory streams, so that a test may use

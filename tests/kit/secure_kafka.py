@@ -1,10 +1,4 @@
-"""A Kafka with a listener for each way to sign in, over TLS.
-
-Owns the listeners, their certificates, users and the OIDC provider that one of them
-trusts. The plain listener stays: over it tests make topics, change passwords and read
-back. All whom it knows from its start may do anything; who comes later is a guest, and
-what one may do stands in `guest`.
-"""
+"""A Kafka with a listener for each way to sign in, over TLS."""
 
 from __future__ import annotations
 

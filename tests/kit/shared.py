@@ -1,9 +1,5 @@
 """Servers that all workers of a run share: each is started once, when a test asks.
 
-Owns who starts them, the way from a worker to them, and which test has one for itself.
-They belong to the run's controlling process, which listens on a Unix socket; without
-workers that is the only process. How a server starts belongs to its own module.
-
 A worker gets a copy of the server's object. Its processes stay with the controlling
 process: what the copy wants to know of them or to do to them goes over the socket.
 """

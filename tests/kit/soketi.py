@@ -1,9 +1,6 @@
 """Real soketi 1.6.1, the server that dryAPI runs.
 
-Owns soketi's configuration, its start and its end. Publishing through any soketi
-belongs to `publisher`, what the packages are to `downloads`.
-
-    with SoketiServer() as soketi:
+with SoketiServer() as soketi:
 """
 
 from __future__ import annotations

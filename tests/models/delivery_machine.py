@@ -368,6 +368,10 @@ class Machine(RuleBasedStateMachine):
         if self.delivery == "transactional":
             assert not any(one.is_late for one in records)
         assert self._has_lost or not any(one.is_marked for one in records)
+        sequences = [
+            int(one.sequence) for one in records if not (one.is_late or one.is_marked)
+        ]
+        assert sequences == sorted(set(sequences))
         plain = Counter(one.value for one in timely if not one.is_marked)
         assert all(count == 1 for count in plain.values()), plain
         last = {one.value: index for index, one in enumerate(timely)}

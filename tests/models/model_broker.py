@@ -10,12 +10,7 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - what is tested runs on asyncio
 from collections import deque
-from collections.abc import (
-    AsyncIterator,
-    Iterable,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -23,17 +18,11 @@ from unittest import mock
 
 from bridge.errors import KafkaUnreachableError
 from bridge.kafka.headers import HeaderWriter
-from bridge.kafka.relay import epoch, hanging, idempotent, topic_watch, transactional
+from bridge.kafka.relay import epoch, idempotent, topic_watch, transactional
 from bridge.kafka.topics import LookedUp, TopicFacts
 from bridge.settings import KafkaSettings
 from tests.models.model_client import ModelLog, ModelProducer
-from tests.models.model_log import (
-    ANSWER_SECONDS,
-    CommitFault,
-    Fault,
-    Log,
-    Written,
-)
+from tests.models.model_log import ANSWER_SECONDS, CommitFault, Fault, Log, Written
 
 
 __all__ = ["ModelBroker"]
@@ -213,7 +202,7 @@ class ModelBroker:
             mock.patch.object(topic_watch, "look_up", self._look_up),
             *(
                 mock.patch.object(module, "open_log", self._open_log)
-                for module in (epoch, hanging)
+                for module in (epoch, transactional)
             ),
         ]
 

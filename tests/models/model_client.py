@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - what is tested runs on asyncio
-from collections.abc import (
-    AsyncGenerator,
-    Collection,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -85,13 +80,18 @@ class ModelLog:
         for number, first in firsts.items():
             await self._broker.answer()
             self._check_leaders([number])
+            begin = self._broker.logs[self._topic, number].begin_offset
+            if max(first, ends[number].begin_offset) < min(
+                begin, ends[number].end_offset
+            ):
+                raise KafkaUnreachableError("what is read was deleted")
             found = [
                 SimpleNamespace(offset=one.offset, headers=_headers(one))
                 for one in self._broker.visible((self._topic, number), aborted=aborted)
                 if first <= one.offset < ends[number].end_offset
             ]
-            for begin in range(0, len(found), 3):
-                yield number, found[begin : begin + 3]
+            for index in range(0, len(found), 3):
+                yield number, found[index : index + 3]
 
 
 def _headers(one: Written) -> list[tuple[str, bytes]]:

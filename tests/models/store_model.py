@@ -78,24 +78,23 @@ class ModelPartition:
         Learn the last sequence in the log, its end, and which rows it has.
 
         Those that it doesn't have, of a time before which the file was put back, get
-        sequences above all that it has.
+        sequences above all that it has, in their order.
         """
         if self.resume_offset is None:
             self.floor = end
         if seen <= self.acknowledged:
             return
-        below = [one for one in self.waiting if one <= seen]
-        there = [one for one in below if self.rows[one] in found]
-        first = max(there, default=self.acknowledged) + 1
-        if any(one >= first for one in below):
-            moved = [one for one in self.waiting if one >= first]
-            by = max(seen, self.last) + 1 - first
-            numbers = [self.rows.pop(one) for one in moved]
-            self.rows |= {
-                one + by: number for one, number in zip(moved, numbers, strict=True)
-            }
-            self.last += by
-        self.last = max(self.last, seen)
+        places = {one: one for one in self.waiting}
+        moved = [one for one in places if one <= seen and self.rows[one] not in found]
+        last = max(seen, self.last)
+        if moved:
+            behind = [one for one in places if one > seen]
+            by = last + len(moved) - seen
+            places = dict(zip(moved, range(last + 1, last + by + 1), strict=False))
+            places |= {one: one + by for one in behind}
+            self.rows |= {places[one]: self.rows.pop(one) for one in places}
+            last += by
+        self.last = last
         self.settle()
 
     def trim(self, gone: Collection[int]) -> None:

@@ -54,8 +54,8 @@ def test_a_row_written_behind_a_cut_by_a_process_that_died_is_found(mode: Mode) 
 
 
 @pytest.mark.parametrize("mode", ["idempotent", "transactional"])
-def test_a_row_without_a_lane_in_a_copy_is_found_after_a_crash_too(mode: Mode) -> None:
-    """It gets the sequence that it has in the log, where each process looks for it."""
+def test_a_row_of_a_copy_is_found_after_a_crash_too(mode: Mode) -> None:
+    """It has the sequence that it has in the log, where each process looks for it."""
     machine = machine_for(mode)()
     machine.time_passes(seconds=0.05)
     machine.crash()
@@ -68,11 +68,12 @@ def test_a_row_without_a_lane_in_a_copy_is_found_after_a_crash_too(mode: Mode) -
     machine.teardown()
 
 
+@pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("mode", ["idempotent", "transactional"])
-def test_a_refused_row_of_a_copy_is_offered_again_behind_a_head_that_was_deleted(
-    mode: Mode,
+def test_a_refused_row_of_a_copy_is_offered_until_somebody_takes_it(
+    mode: Mode, *, fails: bool
 ) -> None:
-    """The file that knew where it went is gone: the log can't say it was there."""
+    """A row behind it, found at the start, says nothing, after a failure either."""
     machine = machine_for(mode)()
     machine.time_passes(seconds=0.05)
     machine.offer_poison(key=1)
@@ -82,23 +83,26 @@ def test_a_refused_row_of_a_copy_is_offered_again_behind_a_head_that_was_deleted
     machine.copy()
     machine.time_passes(seconds=0.5)
     machine.put_copy_back()
+    if fails:
+        machine.fail(where=(JOBS, 0), fault=Fault.FAILED)
+        machine.time_passes(seconds=5.0)
     machine.teardown()
 
 
 @pytest.mark.parametrize("mode", ["idempotent", "transactional"])
-def test_a_refused_row_of_a_copy_is_offered_until_somebody_takes_it(mode: Mode) -> None:
-    """A row behind it, found at the start, says nothing after a failure either."""
+def test_a_row_of_a_copy_that_was_deleted_comes_behind_those_that_are_there(
+    mode: Mode,
+) -> None:
+    """It gets a new sequence: none goes back, and where to resume is behind all."""
     machine = machine_for(mode)()
     machine.time_passes(seconds=0.05)
-    machine.offer_poison(key=1)
-    machine.others_write(where=(JOBS, 0))
-    machine.trim(where=(JOBS, 0), count=1)
-    machine.offer(keys=[1], then=0.002)
+    machine.go_away(is_away=True)
+    machine.offer(keys=[1, 1, 1])
     machine.copy()
-    machine.time_passes(seconds=0.5)
+    machine.go_away(is_away=False)
+    machine.time_passes(seconds=20.0)
+    machine.trim(where=(JOBS, 0), count=1)
     machine.put_copy_back()
-    machine.fail(where=(JOBS, 0), fault=Fault.FAILED)
-    machine.time_passes(seconds=5.0)
     machine.teardown()
 
 

@@ -6,9 +6,8 @@ python -m tests.operations.page --check    reports a stale page, exits 1
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from prometheus_client.metrics_core import Metric
@@ -92,26 +91,15 @@ def _labels(family: Metric) -> Iterator[str]:
     yield from (label for label in family.samples[0].labels if label != "le")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Write the page, or check the one on disk; gives the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.operations.page",
-        description="Write the page of metrics.",
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit 1 if it is stale"
-    )
-    parser.add_argument("--file", type=Path, default=_FILE, help="the page")
-    options = parser.parse_args(arguments)
-    path: Path = options.file
     text = build()
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
+    if _FILE.read_text(encoding="utf-8") == text:
         return 0
-    if options.check:
-        sys.stdout.write(f"{path} is stale: run `make docs`\n")
+    if "--check" in sys.argv:
+        sys.stdout.write(f"{_FILE} is stale: run `make docs`\n")
         return 1
-    path.write_text(text, encoding="utf-8", newline="\n")
-    sys.stdout.write(f"{path} written\n")
+    _FILE.write_text(text, encoding="utf-8", newline="\n")
     return 0
 
 

@@ -99,9 +99,7 @@ def _relay() -> Any:
     return SimpleNamespace(
         published={"jobs": 6, "jobs.dlq": 1},
         resumed={"jobs": 2},
-        refused={"jobs": 3},
         dead_letters=3,
-        resent={"jobs": 5},
         producer_recycles=1,
         publish_duration=_buckets(),
         delivery_durations={"jobs": _buckets()},

@@ -25,13 +25,6 @@ async def test_metrics_speak_openmetrics(client: httpx.AsyncClient) -> None:
     assert {"bridge_outbox_rows", "bridge_build", "bridge_subscribed"} <= names
 
 
-async def test_metrics_speak_prometheus_text(client: httpx.AsyncClient) -> None:
-    """Everybody else gets Prometheus' text."""
-    answer = await client.get("/metrics")
-    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-    assert "\nbridge_outbox_rows 3.0\n" in answer.text
-
-
 async def test_metrics_are_written_beside_the_loop(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,13 +54,6 @@ async def test_nothing_is_cached(
             answer = await client.get(path)
             assert answer.headers["cache-control"] == "no-store"
             assert "server" not in answer.headers
-
-
-async def test_other_paths_are_not_found_in_json(client: httpx.AsyncClient) -> None:
-    """A path that isn't there is a 404 that programs can read."""
-    answer = await client.get("/nowhere")
-    assert answer.status_code == 404
-    assert answer.json() == {"status": 404, "error": "Not Found"}
 
 
 async def test_other_methods_are_refused_in_json(client: httpx.AsyncClient) -> None:

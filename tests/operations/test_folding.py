@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections import Counter
 from collections.abc import Sequence
 
@@ -166,21 +165,3 @@ def test_exception_does_not_stay_alive(clock: Clock, lines: Lines) -> None:
     passing = folding.drain()
     assert [record.exc_info for record in passing] == [None, None]
     assert passing[1].msg == {"event": "room.failed"}
-
-
-def test_threads_lose_no_count(
-    handler: FoldingHandler, clock: Clock, lines: Lines
-) -> None:
-    """Threads that log the same at once are all counted."""
-
-    def log_many() -> None:
-        for _ in range(500):
-            handler.handle(_record("again"))
-
-    threads = [threading.Thread(target=log_many) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    handler.close()
-    assert lines.seen == [("again", 0), ("again", 4 * 500 - 1)]

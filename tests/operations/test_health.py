@@ -7,11 +7,9 @@ from dataclasses import replace
 import httpx  # noqa: TID251 - the client of these tests
 import pytest
 
-from bridge.operations import redaction
 from bridge.operations.health import Health
 from bridge.operations.metrics import Metrics
 from tests.operations.statistics import (
-    NOW_US,
     UPTIME,
     Statistics,
     finding,
@@ -79,16 +77,6 @@ async def test_stale_beat_fails_liveness_by_name(
             assert _check(answer, name)["detail"] == detail
             failed = [f"{name}: {detail}"] if status == 503 else []
             assert answer.json()["reasons"] == failed
-
-
-async def test_nothing_remote_fails_liveness(
-    client: httpx.AsyncClient, statistics: Statistics
-) -> None:
-    """Neither a dead Kafka nor a dead dryAPI is a reason to restart."""
-    statistics.sessions[0].subscribed = False
-    statistics.relay.connected = statistics.relay.ever_connected = False
-    statistics.outbox.full = True
-    assert (await client.get("/livez")).status_code == 200
 
 
 async def test_working_bridge_is_ready(client: httpx.AsyncClient) -> None:
@@ -235,15 +223,6 @@ async def test_webhooks_are_shown_where_they_are_taken(
     assert not [name for name in names if name.startswith("webhooks")]
 
 
-async def test_clock_that_was_set_back_makes_no_nonsense(
-    client: httpx.AsyncClient, statistics: Statistics
-) -> None:
-    """A frame from the future is no negative age."""
-    statistics.sessions[0].last_frame_at_us = NOW_US + 60_000_000
-    detail = _check(await client.get("/readyz"), "account:client-1")["detail"]
-    assert detail == "subscribed, last frame 0.0 s ago"
-
-
 async def test_a_foreign_name_reads_nothing(client: httpx.AsyncClient) -> None:
     """Addresses and private names are probes' and scrapers'; others are rebinding."""
     hosts = {
@@ -256,19 +235,6 @@ async def test_a_foreign_name_reads_nothing(client: httpx.AsyncClient) -> None:
             answer = await client.get(path, headers={"Host": host})
             assert answer.status_code == status, host
             assert ("BRIDGE_OPERATIONS_HOSTS" in answer.text) == (status == 421)
-
-
-async def test_no_secret_leaves_in_a_reason(
-    client: httpx.AsyncClient, statistics: Statistics
-) -> None:
-    """What a library put into its message is blotted out here, too."""
-    redaction.hide("c4nary-password")
-    statistics.relay.connected = statistics.relay.ever_connected = False
-    statistics.relay.last_error = "user x with c4nary-password refused"
-    for path in ("/readyz", "/readyz?verbose"):
-        text = (await client.get(path)).text
-        assert "c4nary" not in text
-        assert "user x with [hidden] refused" in text
 
 
 async def test_verbose_answer_is_kubernetes_text(

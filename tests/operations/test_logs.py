@@ -8,8 +8,6 @@ import logging
 import re
 import subprocess
 import sys
-import threading
-import warnings
 from datetime import UTC, datetime
 
 import pytest
@@ -59,41 +57,6 @@ def test_json_line_has_the_standard_fields(out: io.StringIO) -> None:
     }
 
 
-def test_libraries_come_out_alike(out: io.StringIO) -> None:
-    """A line of the standard library has the same fields."""
-    logs.configure("json", stream=out)
-    logging.getLogger("aiokafka.conn").warning("node %s at %s", 1, "broker:9092")
-    (line,) = _lines(out)
-    assert list(line) == ["timestamp", "level", "logger", "event"]
-    assert line["logger"] == "aiokafka.conn"
-    assert line["event"] == "node 1 at broker:9092"
-
-
-def test_warnings_of_python_become_log_lines(out: io.StringIO) -> None:
-    """What Python would print to standard error is a line like others."""
-    logs.configure("json", stream=out)
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        # catch_warnings has put the original display back.
-        logging.captureWarnings(False)
-        logging.captureWarnings(True)
-        warnings.warn("old ways", DeprecationWarning, stacklevel=1)
-        logging.captureWarnings(False)
-    (line,) = _lines(out)
-    assert line["logger"] == "py.warnings"
-    assert "old ways" in str(line["event"])
-
-
-@pytest.mark.parametrize(
-    ("stream", "is_json"), [(io.StringIO(), True), (Terminal(), False)]
-)
-def test_form_follows_the_stream(stream: io.StringIO, *, is_json: bool) -> None:
-    """Without a setting, a terminal gets lines for people, all else JSON."""
-    logs.configure(stream=stream)
-    structlog.get_logger("bridge.room").info("room.entered")
-    assert stream.getvalue().startswith("{") is is_json
-
-
 def test_console_line_names_everything(out: io.StringIO) -> None:
     """The line for people has time, level, event, logger and fields."""
     logs.configure("console", stream=out)
@@ -129,12 +92,6 @@ def test_level_is_a_threshold(out: io.StringIO) -> None:
     assert [line["event"] for line in _lines(out)] == ["room.burning"]
 
 
-def test_unknown_level_is_an_error(out: io.StringIO) -> None:
-    """A level that logging doesn't know is refused by its name."""
-    with pytest.raises(ValueError, match="'loud'"):
-        logs.configure("json", "loud", out)
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -156,18 +113,6 @@ def test_libraries_are_tamed_even_at_debug(out: io.StringIO, name: str) -> None:
     logging.getLogger(name).warning("trouble")
     structlog.get_logger("bridge.room").debug("room.detail")
     assert [line["event"] for line in _lines(out)] == ["trouble", "room.detail"]
-
-
-def test_configuring_again_replaces(out: io.StringIO) -> None:
-    """A second call moves all lines; none is written twice."""
-    first = io.StringIO()
-    log = structlog.get_logger("bridge.room")
-    logs.configure("json", stream=first)
-    log.info("room.one")
-    logs.configure("json", stream=out)
-    log.info("room.two")
-    assert [line["event"] for line in _lines(first)] == ["room.one"]
-    assert [line["event"] for line in _lines(out)] == ["room.two"]
 
 
 def _fail_twice() -> None:
@@ -201,17 +146,6 @@ def test_exception_is_an_object_in_json(out: io.StringIO) -> None:
     assert where.endswith("in _fail_twice")
 
 
-def test_exception_of_a_library_is_an_object_too(out: io.StringIO) -> None:
-    """The standard library's `exc_info` becomes the same field."""
-    logs.configure("json", stream=out)
-    error = ExceptionGroup("two", [ValueError("a"), OSError("b")])
-    logging.getLogger("somebody").error("failed", exc_info=error)
-    (line,) = _lines(out)
-    exception = line["exception"]
-    assert isinstance(exception, dict)
-    assert [inner["message"] for inner in exception["exceptions"]] == ["a", "b"]
-
-
 def _chain(depth: int) -> Exception:
     """Make an exception with a chain of causes."""
     error: Exception = ValueError("the first of all")
@@ -237,20 +171,6 @@ def test_a_long_chain_of_exceptions_is_cut(out: io.StringIO) -> None:
     structlog.get_logger("bridge.room").error("room.burning", exc_info=_chain(200))
     assert 8192 < len(console.getvalue()) < 8192 + 200
     assert console.getvalue().endswith("RuntimeError: level 200\n")
-
-
-def test_a_suppressed_context_is_not_shown(out: io.StringIO) -> None:
-    """What was raised `from None` has no cause; without an exception none is told."""
-    logs.configure("json", stream=out)
-    error = ValueError("outer")
-    error.__context__ = KeyError("inner")
-    error.__suppress_context__ = True
-    structlog.get_logger("bridge.room").error("room.burning", exc_info=error)
-    structlog.get_logger("bridge.room").error("room.cold", exc_info=True)
-    with_error, without = _lines(out)
-    assert isinstance(with_error["exception"], dict)
-    assert "cause" not in with_error["exception"]
-    assert "exception" not in without
 
 
 def test_console_prints_a_plain_traceback(out: io.StringIO) -> None:
@@ -299,14 +219,6 @@ def test_hidden_values_never_come_out(out: io.StringIO, format: str) -> None:  #
     assert "90210777" not in text
 
 
-def test_bound_context_is_in_every_line(out: io.StringIO) -> None:
-    """What was bound to the task's context comes out with its lines."""
-    logs.configure("json", stream=out)
-    with structlog.contextvars.bound_contextvars(client_id="client-1"):
-        structlog.get_logger("bridge.room").info("room.entered")
-    assert _lines(out)[0]["client_id"] == "client-1"
-
-
 def test_every_value_makes_a_line(out: io.StringIO) -> None:
     """What JSON doesn't know, and what terminals obey, comes out as text."""
     logs.configure("json", stream=out)
@@ -334,20 +246,6 @@ def test_every_value_makes_a_line(out: io.StringIO) -> None:
     assert str(line["long"]).endswith("(11808 more characters)")
 
 
-def test_outage_is_folded_with_a_count(out: io.StringIO) -> None:
-    """A flood of aiokafka's is one line, then one with `repeated` every 30 s."""
-    ticks = 0
-    logs.configure("json", stream=out, clock=lambda: ticks / 40)
-    for ticks in range(40 * 60):  # noqa: B007 - the clock reads it
-        logging.getLogger("aiokafka").error("Unable connect to node with id %s", 1)
-    first, second, *rest = _lines(out)
-    assert first["event"] == second["event"] == "Unable connect to node with id 1"
-    assert "repeated" not in first
-    assert second["repeated"] == 40 * 30 - 1
-    assert second["within_seconds"] == pytest.approx(30, abs=0.1)
-    assert not rest
-
-
 async def test_summary_comes_without_another_line(
     out: io.StringIO, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -362,26 +260,6 @@ async def test_summary_comes_without_another_line(
         await trio.sleep(7)
         nursery.cancel_scope.cancel()
     assert [line.get("repeated") for line in _lines(out)] == [None, 2]
-
-
-def test_threads_write_whole_lines(out: io.StringIO) -> None:
-    """Lines of threads that log at once are not mixed up."""
-    logs.configure("json", stream=out)
-
-    def log_many(name: str) -> None:
-        log = structlog.get_logger("bridge.room")
-        for number in range(200):
-            log.info("room.event", thread=name, number=number)
-
-    threads = [threading.Thread(target=log_many, args=(f"t{n}",)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    lines = _lines(out)
-    assert {(line["thread"], line["number"]) for line in lines} == {
-        (f"t{n}", number) for n in range(4) for number in range(200)
-    }
 
 
 def test_counts_are_written_at_exit() -> None:

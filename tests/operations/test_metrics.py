@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import pytest
-from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 import bridge
 from bridge.errors import DeadLetterReason
 from bridge.operations.metrics import Metrics
 from tests.operations.exposition import families
-from tests.operations.statistics import NOW, NOW_US, Statistics, intake, session
+from tests.operations.statistics import NOW, Statistics, intake
 
 
 _ACCOUNT = {"client_id": "client-1"}
@@ -105,8 +103,6 @@ _NUMBERS: list[tuple[str, dict[str, str], float]] = [
     ("bridge_records_published_total", {"topic": "jobs"}, 6),
     ("bridge_records_published_total", {"topic": "jobs.dlq"}, 1),
     ("bridge_records_resumed_total", {"topic": "jobs"}, 2),
-    ("bridge_records_refused_total", {"topic": "jobs"}, 3),
-    ("bridge_records_resent_total", {"topic": "jobs"}, 5),
     ("bridge_producer_recycles_total", {}, 1),
     ("bridge_kafka_connected", {}, 1),
     ("bridge_kafka_partitions", {}, 6),
@@ -135,20 +131,6 @@ def test_number_of_a_room_is_its_metric(
             assert _value(metrics, name, **labels) == value
 
 
-def test_refused_account_is_told_from_a_disconnected_one(
-    metrics: Metrics, statistics: Statistics
-) -> None:
-    """Neither is subscribed; the one that dryAPI refuses says so."""
-    reason = "dryAPI refuses the session"
-    statistics.sessions += [
-        session(client_id="refused", subscribed=False, refused_reason=reason),
-        session(client_id="disconnected", subscribed=False),
-    ]
-    for client_id, refused in (("refused", 1), ("disconnected", 0)):
-        assert _value(metrics, "bridge_subscribed", client_id=client_id) == 0
-        assert _value(metrics, "bridge_account_refused", client_id=client_id) == refused
-
-
 def test_histogram_is_cumulative(metrics: Metrics) -> None:
     """Buckets add up to the count; deliveries have a topic."""
     name = "bridge_publish_duration_seconds"
@@ -169,14 +151,6 @@ def test_build_is_named(metrics: Metrics) -> None:
     python = ".".join(map(str, sys.version_info[:3]))
     labels = {"version": bridge.__version__, "python": python}
     assert _value(metrics, "bridge_build_info", **labels) == 1
-
-
-def test_metrics_are_read_when_asked(metrics: Metrics, statistics: Statistics) -> None:
-    """A later count and a later account are in the next answer."""
-    statistics.relay.published["another"] = 5
-    statistics.sessions.append(session(client_id="client-2", subscribed=False))
-    assert _value(metrics, "bridge_records_published_total", topic="another") == 5
-    assert _value(metrics, "bridge_subscribed", client_id="client-2") == 0
 
 
 def test_every_reason_is_there_from_the_start(
@@ -211,12 +185,6 @@ def test_what_is_unknown_is_absent_or_zero(
     statistics.outbox.oldest_received_at_us = None
     names = [name for name, _ in _samples(metrics)]
     assert "bridge_last_frame_timestamp_seconds" not in names
-    assert _value(metrics, "bridge_outbox_oldest_age_seconds") == 0
-
-
-def test_age_is_never_negative(metrics: Metrics, statistics: Statistics) -> None:
-    """A wall clock that was set back makes no nonsense."""
-    statistics.outbox.oldest_received_at_us = NOW_US + 5_000_000
     assert _value(metrics, "bridge_outbox_oldest_age_seconds") == 0
 
 
@@ -255,18 +223,3 @@ def test_process_metrics_are_there(metrics: Metrics) -> None:
     """Memory and CPU of the process stand beside the bridge's own."""
     assert _value(metrics, "process_resident_memory_bytes") > 1e6
     assert ("process_cpu_seconds_total", frozenset()) in _samples(metrics)
-
-
-class _Webhooks(Collector):
-    """A collector of another room."""
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield one counter."""
-        yield CounterMetricFamily("bridge_webhooks", "Webhooks.", value=4)
-
-
-def test_another_room_adds_its_own(metrics: Metrics) -> None:
-    """A registered collector is in the answer beside the bridge's."""
-    metrics.register(_Webhooks())
-    assert _value(metrics, "bridge_webhooks_total") == 4
-    assert _value(metrics, "bridge_outbox_rows") == 3

@@ -66,17 +66,6 @@ def test_memory_is_bounded(redactor: Redactor) -> None:
     assert hidden == [False] * (5_000 - 4_096) + [True] * 4_096
 
 
-def test_value_hidden_again_counts_as_new(redactor: Redactor) -> None:
-    """A secret that is still registered outlives the rotation of others."""
-    redactor.hide("<the-oldest>")
-    for number in range(4_000):
-        redactor.hide(f"<rotated-{number}>")
-    redactor.hide("<the-oldest>")
-    for number in range(4_000, 5_000):
-        redactor.hide(f"<rotated-{number}>")
-    assert redactor.redact("<the-oldest>") == "[hidden]"
-
-
 _SIGNATURE = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 _PREVIEW = "iVBORw0KGgo/+" * 40
 

@@ -43,20 +43,3 @@ def test_machines_get_one_line() -> None:
     """JSON has the rows as a list of objects."""
     (line,) = logged("json", ROWS).splitlines()
     assert json.loads(line)["findings"] == ROWS
-
-
-_FIELDS: list[object] = [
-    [],
-    ["a"],
-    [{"a": 1}, {"b": 2}],
-    {"a": 1},
-    "text",
-]
-
-
-def test_what_is_no_table_stays_a_field(subtests: pytest.Subtests) -> None:
-    """Other lists and values stand in the line, as ever."""
-    for rows in _FIELDS:
-        with subtests.test(rows=rows):
-            (line,) = logged("console", rows).splitlines()
-            assert "findings=" in line

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from bridge.events.record import Importance, Record
 from bridge.outbox.pressure import Pressure
-from bridge.outbox.queue import Queue, Request, weigh
+from bridge.outbox.queue import Queue, weigh
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.values import Loss
 from tests.outbox.making import (
@@ -91,7 +91,7 @@ class _Flood:
         """Empty the buffer."""
         items = self.queue.take(1000, 10**9)
         self.queue.release(items)
-        return [number_of(r) for i in items if not isinstance(i, Request) for r in i[0]]
+        return [number_of(record) for item in items for record in item.records]
 
     def wait(self, seconds: float) -> None:
         """Let time pass, with looks several times a second."""
@@ -216,7 +216,7 @@ def test_bounds_order_and_counts_hold_whatever_comes(
                 continue
             max_rows, most_bytes, is_written = step
             items = flood.queue.take(max_rows, most_bytes)
-            rows = [r for i in items if not isinstance(i, Request) for r in i[0]]
+            rows = [record for item in items for record in item.records]
             assert len(rows) <= max_rows
             assert sum(map(weigh, rows)) <= most_bytes or len(rows) == 1
             if is_written:

@@ -1,10 +1,4 @@
-"""
-An account whose session talks to a real soketi, with its wire written down.
-
-A session is made here in one way, so that tests say only what is special to them.
-Each connection's bytes are kept, below the WebSocket, and read back as frames:
-what a test claims about the wire is what was on it. Nothing here judges anything.
-"""
+"""An account whose session talks to a real soketi, with its wire written down."""
 
 from __future__ import annotations
 

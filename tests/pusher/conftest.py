@@ -17,9 +17,6 @@ FULL = App("full-id", "full-key", "full-secret")
 DISABLED = App("disabled-id", "disabled-key", "disabled-secret")
 """An app that is switched off."""
 
-SIGNED_IN = App("signed-id", "signed-key", "signed-secret")
-"""An app that closes whoever hasn't signed in as a user within a fifth of a second."""
-
 
 def _app(app: App, **members: Any) -> dict[str, Any]:
     return {
@@ -43,10 +40,8 @@ def _second_soketi() -> Iterator[SoketiServer]:
         _app(App()),
         _app(FULL, maxConnections=1),
         _app(DISABLED, enabled=False),
-        _app(SIGNED_IN, enableUserAuthentication=True),
     ]
-    options = {"appManager.array.apps": apps, "userAuthenticationTimeout": 200}
-    with SoketiServer(options=options) as server:
+    with SoketiServer(options={"appManager.array.apps": apps}) as server:
         yield server
 
 

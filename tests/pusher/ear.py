@@ -6,11 +6,7 @@ from bridge.pusher.coverage import Interruption
 
 
 class Ear:
-    """
-    What a session told of its hearing.
-
-    It raises when a session breaks what `Listener` promises to whoever listens.
-    """
+    """What a session told of its hearing."""
 
     def __init__(self, *, is_set_back: bool = False) -> None:
         self.subscriptions: list[int] = []

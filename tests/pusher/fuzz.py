@@ -1,19 +1,10 @@
-"""
-What a server could send, made by chance, and a session that has to survive it.
-
-Owns the strategies and the judgement: whatever comes, a session ends with nothing
-but a documented error or is subscribed to the next server that works, delivers only
-events of its channel, keeps what it promises to its listener, and leaves no connection
-and no task.
-"""
+"""What a server could send, made by chance, and a session that has to survive it."""
 
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import TypeAlias
 
 import trio
@@ -23,21 +14,14 @@ from trio_websocket import ConnectionClosed  # noqa: TID251 - of the server's si
 from wsproto.utilities import LocalProtocolError
 
 from bridge.errors import RefusedError
-from bridge.pusher.connection import Channel, State
-from bridge.pusher.coverage import Coverage
+from bridge.pusher.connection import State
 from bridge.pusher.protocol import JOB_EVENT
-from bridge.pusher.session import Session
-from bridge.pusher.websocket import open_websocket
-from bridge.settings import PusherSettings
 from tests.kit.scripted import (
-    APP_KEY,
     CHANNEL,
-    CLIENT_ID,
-    Deliveries,
-    FakeAuthorizer,
     Peer,
     Script,
     ScriptedServer,
+    Stage,
     spoken,
     upgrade,
 )
@@ -69,8 +53,10 @@ async def _survive(scripts: Sequence[Script]) -> None:
 
     async with trio.open_nursery() as servers:
         server = ScriptedServer([*scripts, spoken(work)], servers)
-        deliveries = Deliveries()
-        session = _session(server, deliveries)
+        # So that silence is probed.
+        stage = Stage(server, listener=Ear(), has_jobs=lambda: True)
+        session = stage.session({"max_message_bytes": _MOST_BYTES})
+        deliveries = stage.deliveries
         refused = False
         try:
             async with trio.open_nursery() as nursery:
@@ -94,29 +80,6 @@ async def _survive(scripts: Sequence[Script]) -> None:
     assert _tasks() == before
 
 
-def _session(server: ScriptedServer, deliver: Deliveries) -> Session:
-    ear = Ear()
-    channel = Channel(
-        CLIENT_ID,
-        PusherSettings(url="ws://pusher.test", app_key=APP_KEY),
-        FakeAuthorizer().authorize,
-        partial(
-            open_websocket,
-            max_message_bytes=_MOST_BYTES,
-            open_tcp=server.open_stream,
-        ),
-        deliver,
-        coverage=Coverage(
-            ear.subscribed,
-            ear.interrupted,
-            lambda: int(trio.current_time() * 1_000_000),
-        ),
-        # So that silence is probed.
-        has_jobs=lambda: True,
-    )
-    return Session(channel, jitter=random.Random(7))
-
-
 def _tasks() -> int:
     return trio.lowlevel.current_statistics().tasks_living
 
@@ -126,12 +89,7 @@ def _tasks() -> int:
 
 @st.composite
 def frames(draw: st.DrawFn) -> bytes:
-    """
-    A WebSocket frame that is valid but for what chance changed in it.
-
-    Its reserved bits, opcode, mask, way of writing the length and the length itself
-    may be wrong; control frames may come between fragments.
-    """
+    """A WebSocket frame that is valid but for what chance changed in it."""
     payload = draw(
         st.binary(max_size=200) | texts.map(str.encode) | st.just(b"x" * 5000)
     )

@@ -1,10 +1,4 @@
-"""
-Plays the server's side of a recording to a real session, under a mock clock.
-
-Each dial gets the next recorded connection: a server that sends what it sent, as long
-after the opening, and ends as it was ended. Greetings, pongs, acknowledgements and
-signatures are the scripted server's own. docs/recording.md describes the lines.
-"""
+"""Plays the server's side of a recording to a real session, under a mock clock."""
 
 from __future__ import annotations
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import socket
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from functools import partial
 from pathlib import Path
 
 import httpx  # noqa: TID251 - answers are played by its MockTransport
 import pytest
 import trio
 
-from bridge.errors import AuthorizationError, ConfigError
+from bridge.errors import AuthorizationError
 from bridge.http.client import ApiClient, Authorizer
 from bridge.settings import Secret
 from tests.kit.played import played
@@ -205,73 +203,3 @@ async def test_row_28_a_slow_answer_is_a_timeout(
     error = await _failure(lambda _: httpx.Response(200, content=body()))
     assert "within 10 s" in str(error)
     assert trio.current_time() == 10
-
-
-async def test_a_token_that_fits_no_header_is_never_shown() -> None:
-    """Libraries would quote it in their errors."""
-
-    def handler(_: httpx.Request) -> httpx.Response:
-        pytest.fail("asked")
-
-    for token in ("with\nline", "ümlaut", "trailing ", "\x00"):
-        error = await _failure(handler, Secret(token))
-        assert error.terminal
-        assert token.strip() not in "".join(traceback.format_exception(error))
-
-
-def test_a_base_url_that_is_none_names_the_setting() -> None:
-    """The error is about the setting, at the start."""
-    for api_url in ("", "api.test", "ftp://api.test", "http://", "::"):
-        with pytest.raises(ConfigError, match="BRIDGE_API_URL"):
-            _authorizer(_answering(200), api_url=api_url)
-
-
-@pytest.fixture
-def unused_port() -> Iterator[int]:
-    """Give a port that is bound and on which nobody listens."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield bound.getsockname()[1]
-
-
-async def test_a_refused_connection_names_the_endpoint(unused_port: int) -> None:
-    """The URL's user and password are not part of the name."""
-    client = ApiClient(
-        f"http://user:word@127.0.0.1:{unused_port}",
-        Secret(TOKEN),
-        timeout_seconds=10,
-    )
-    authorizer = Authorizer(client, app_key="app-key")
-    with pytest.raises(AuthorizationError) as caught:
-        await authorizer.authorize("1.2", CHANNEL)
-    assert f"127.0.0.1:{unused_port}/broadcasting/auth" in str(caught.value)
-    assert "word" not in str(caught.value)
-
-
-async def test_a_real_request_reaches_a_real_server(
-    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Over TCP, without the environment's proxy."""
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    requests: list[bytes] = []
-
-    async def handler(stream: trio.SocketStream) -> None:
-        async with stream:
-            request = b""
-            while not request.endswith(b"}"):
-                request += await stream.receive_some()
-            requests.append(request)
-            body = json.dumps({"auth": AUTH}).encode()
-            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n"
-            await stream.send_all(head.encode() + body)
-
-    serve = partial(trio.serve_tcp, handler, 0, host="127.0.0.1")
-    (listener,) = await nursery.start(serve)
-    client = ApiClient(
-        f"http://127.0.0.1:{listener.socket.getsockname()[1]}",
-        Secret(TOKEN),
-        timeout_seconds=10,
-    )
-    authorizer = Authorizer(client, app_key="app-key")
-    assert await authorizer.authorize("1.2", CHANNEL) == AUTH
-    assert b"accept-encoding: identity" in requests[0].lower()

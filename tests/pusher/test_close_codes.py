@@ -16,6 +16,10 @@ from bridge.pusher.close_codes import (
 from bridge.pusher.protocol import ServerError, SubscriptionError
 
 
+_NO_TOKEN = AuthorizationError("401", status=401, terminal=True)
+_SLOWER = AuthorizationError("429", status=429, retry_after_seconds=7.0)
+
+
 def test_the_table_is_sorted_and_has_no_hole() -> None:
     """Each code from 1000 to 4999 has one rule."""
     assert (RULES[0].first, RULES[-1].last) == (1000, 4999)
@@ -46,47 +50,30 @@ def test_every_terminal_rule_has_a_hint_that_names_a_setting() -> None:
             assert "BRIDGE_" in rule.hint
 
 
-def test_row_21_an_end_is_classified_by_its_code_or_the_error() -> None:
-    """The error's text is in the message."""
+def test_rows_21_34_an_end_is_classified_by_its_code_status_or_error() -> None:
+    """Only the auth endpoint can refuse for good without a code; silence is none."""
     full, fast = ServerError(4100, "full"), ServerError(4301, "too fast")
-    for close_code, error, action, code in (
+    hm, refused = ServerError(None, "hm"), ServerError(4009, "unauthorized")
+    for ended, action, code in (
         # Reverb ends TCP after its error: the error's code decides.
-        (None, full, Action.RETRY_LATER, 4100),
-        (1006, full, Action.RETRY_LATER, 4100),
+        (lost(ConnectionLostError("gone"), full), Action.RETRY_LATER, 4100),
+        (lost(ConnectionLostError("gone", code=1006), full), Action.RETRY_LATER, 4100),
         # Where both carry a code, the close frame's is the later word.
-        (4200, fast, Action.RETRY_NOW, 4200),
-        (None, ServerError(None, "hm"), Action.RETRY_NOW, None),
-        (4001, None, Action.TERMINAL, 4001),
-    ):
-        ended = lost(ConnectionLostError("gone", code=close_code), error)
-        assert (ended.action, ended.code) == (action, code)
-        assert error is None or repr(error.message) in str(ended)
-
-
-def test_what_no_connection_comes_of_is_classified_by_its_status() -> None:
-    """Only the auth endpoint can refuse for good; a proxy answers anything."""
-    for loss, action in (
-        (AuthorizationError("401", status=401, terminal=True), Action.TERMINAL),
-        (AuthorizationError("503", status=503), Action.RETRY_LATER),
-        (ConnectError("401", status=401), Action.RETRY_LATER),
-        (ConnectError("no answer"), Action.RETRY_NOW),
-    ):
-        ended = lost(loss, None)
-        assert (ended.action, ended.code) == (action, loss.status)
-    waits = AuthorizationError("429", status=429, retry_after_seconds=7.0)
-    assert lost(waits, None).retry_after_seconds == 7.0
-
-
-def test_row_34_what_did_not_come_is_explained_by_the_error() -> None:
-    """Silence isn't a refusal."""
-    for error, action, code in (
+        (lost(ConnectionLostError("gone", code=4200), fast), Action.RETRY_NOW, 4200),
+        (lost(ConnectionLostError("gone"), hm), Action.RETRY_NOW, None),
+        (lost(ConnectionLostError("gone", code=4001), None), Action.TERMINAL, 4001),
+        (lost(_NO_TOKEN, None), Action.TERMINAL, 401),
+        (lost(_SLOWER, None), Action.RETRY_LATER, 429),
+        (lost(ConnectError("401", status=401), None), Action.RETRY_LATER, 401),
+        (lost(ConnectError("no answer"), None), Action.RETRY_NOW, None),
         # Reverb's 4009 without channel answers the pending subscription.
-        (ServerError(4009, "unauthorized"), Action.TERMINAL, 4009),
-        (ServerError(None, ""), Action.RETRY_LATER, None),
-        (None, Action.RETRY_LATER, None),
+        (unanswered("no answer", refused), Action.TERMINAL, 4009),
+        (unanswered("no answer", hm), Action.RETRY_LATER, None),
+        (unanswered("no answer", None), Action.RETRY_LATER, None),
     ):
-        ended = unanswered("no answer", error)
-        assert (ended.action, ended.code) == (action, code)
+        assert (ended.action, ended.code) == (action, code), str(ended)
+    assert "'full'" in str(lost(ConnectionLostError("gone"), full))
+    assert lost(_SLOWER, None).retry_after_seconds == 7.0
 
 
 def test_row_32_a_refused_subscription_is_classified_by_its_status() -> None:

@@ -1,9 +1,4 @@
-"""
-What is delivered, against wsproto alone: whatever a server sends, they agree.
-
-The same messages in the same order, between the same answers to pings, and the same
-reason for the end.
-"""
+"""What is delivered, against wsproto alone: whatever a server sends, they agree."""
 
 from __future__ import annotations
 

@@ -1,10 +1,4 @@
-"""
-What a session tells of its hearing: one interruption a loss, and its bounds.
-
-What proves the hearing stands in test_session_proofs.py, probes in test_probe.py,
-what a stall costs in test_session_stalls.py. That what is told alternates and goes
-forward is `Ear`'s to check in each of them, and in test_session_fuzz.py.
-"""
+"""What a session tells of its hearing: one interruption a loss, and its bounds."""
 
 from __future__ import annotations
 
@@ -14,8 +8,6 @@ from trio.testing import MockClock
 from bridge.pusher.coverage import Cause, Interruption
 from tests.kit.scripted import (
     Peer,
-    closing,
-    refusal,
     spoken,
     staged,
     work,
@@ -71,36 +63,6 @@ async def test_an_interruption_is_told_at_once_and_ends_with_the_next_subscripti
     assert 11 * SECOND <= second <= 12 * SECOND
 
 
-async def test_a_frame_before_the_subscription_proves_nothing(
-    autojump_clock: MockClock,
-) -> None:
-    """While nothing is subscribed, what is proved stays where it was."""
-
-    async def after(peer: Peer) -> None:
-        await trio.sleep_until(10)
-
-    async def mute(peer: Peer) -> None:
-        await peer.establish()
-        await trio.sleep_forever()
-
-    async with staged(lost(after), spoken(mute)) as (_, session):
-        await trio.sleep_until(15)
-        assert session.coverage.connection_us == 1 * SECOND
-
-
-async def test_who_was_never_subscribed_has_nothing_to_tell(
-    autojump_clock: MockClock,
-) -> None:
-    """Failed attempts and refusals are no interruptions."""
-    ear = _Ear()
-    async with staged(closing(4200), listener=ear) as (_, session):
-        await trio.sleep(60)
-        assert session.coverage.connection_us is None
-    await refusal(closing(4001), listener=ear)
-    assert not ear.subscriptions
-    assert not ear.interruptions
-
-
 async def test_a_stopped_session_tells_nothing_and_keeps_what_is_proved(
     autojump_clock: MockClock,
 ) -> None:
@@ -144,30 +106,6 @@ async def test_a_wall_clock_that_is_set_back_turns_nothing_around(
     (told,) = ear.interruptions
     assert told.since_us == 5 * SECOND
     assert ear.subscriptions[1] >= told.since_us
-
-
-async def test_a_wall_clock_that_is_set_back_in_between_makes_no_negative_gap(
-    autojump_clock: MockClock,
-) -> None:
-    """A subscription isn't told to be before the interruption that it ends."""
-    clock = _Clock()
-
-    async def after(peer: Peer) -> None:
-        await trio.sleep_until(3)
-        await peer.publish()
-        with trio.move_on_at(4):
-            await peer.answer_pings()
-
-    async def slow(peer: Peer) -> None:
-        clock.offset_us = 0
-        await trio.sleep_until(8)
-        await work(peer)
-
-    ear = _Ear()
-    async with staged(lost(after), spoken(slow), listener=ear, wall_clock=clock):
-        await trio.sleep_until(10)
-    assert [one.since_us for one in ear.interruptions] == [3603 * SECOND]
-    assert ear.subscriptions[1] == 3603 * SECOND
 
 
 async def test_an_echo_by_a_clock_that_was_set_back_is_not_of_the_future(

@@ -92,28 +92,6 @@ async def test_a_missing_acknowledgement_ends_the_connection_as_deaf(
     assert lost["action"] == "retry_now"
 
 
-async def test_a_late_acknowledgement_is_as_good_as_one_in_time(
-    autojump_clock: MockClock,
-) -> None:
-    """The first try's answer may come while the second waits."""
-
-    async def script(peer: Peer) -> None:
-        await trio.sleep_until(1)
-        await peer.enrol()
-        peer.acknowledges = False
-        with trio.move_on_at(255):
-            await peer.answer_pings()
-        await peer.acknowledge()
-        await peer.answer_pings()
-
-    ear = Ear()
-    async with staged(spoken(script), listener=ear) as (_, session):
-        await trio.sleep_until(270)
-        assert session.statistics.probes == {ProbeOutcome.ACKNOWLEDGED: 1}
-        assert session.coverage.subscription_us == 241 * SECOND
-        assert ear.interruptions == []
-
-
 async def test_an_event_that_comes_meanwhile_stands_for_the_acknowledgement(
     autojump_clock: MockClock,
 ) -> None:
@@ -204,27 +182,3 @@ async def test_row_37_a_forged_error_during_a_probe_ends_nothing(
         assert len(stage.server.dials) == 1
         assert len(ear.subscriptions) == 1
         assert ear.interruptions == []
-
-
-async def test_a_process_that_was_suspended_reads_before_it_misses_an_answer(
-    autojump_clock: MockClock,
-) -> None:
-    """After a suspension past the deadline, the answer that waits is taken."""
-
-    async def script(peer: Peer) -> None:
-        await trio.sleep_until(1)
-        await peer.enrol()
-        peer.acknowledges = False
-        with trio.move_on_at(255):
-            await peer.answer_pings()
-        # The second try waits for its answer.
-        autojump_clock.jump(60)
-        await trio.sleep(0.1)
-        await peer.acknowledge()
-        peer.acknowledges = True
-        await peer.answer_pings()
-
-    async with staged(spoken(script)) as (stage, session):
-        await trio.sleep_until(400)
-        assert session.statistics.probes == {ProbeOutcome.ACKNOWLEDGED: 1}
-        assert len(stage.server.dials) == 1

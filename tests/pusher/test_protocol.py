@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 
 from bridge.pusher.protocol import (
     DEFAULT_ACTIVITY_TIMEOUT_SECONDS,
-    PING,
-    PONG,
     ChannelEvent,
     Established,
     Ping,
@@ -66,9 +64,11 @@ def test_row_04_established_without_a_usable_socket_id_is_unrecognised() -> None
         assert "socket id" in event.reason
 
 
-@pytest.mark.parametrize("members", [{}, {"data": {}}, {"data": ""}, {"data": "{}"}])
-def test_ping_and_pong_come_with_any_data(members: dict[str, object]) -> None:
-    """Soketi sends an object, Reverb nothing."""
+@pytest.mark.parametrize("members", [{}, {"data": {}}, {"data": "{}"}, {"data": None}])
+def test_row_35_members_come_with_any_data(members: dict[str, object]) -> None:
+    """Soketi sends none or an object, Reverb a string or nothing."""
+    frame = _frame("pusher_internal:subscription_succeeded", channel="c", **members)
+    assert decode(frame) == SubscriptionSucceeded("c")
     assert decode(_frame("pusher:ping", **members)) == Ping()
     assert decode(_frame("pusher:pong", **members)) == Pong()
 
@@ -96,15 +96,6 @@ def test_a_servers_sentence_is_shortened_and_made_printable() -> None:
     assert len(event.message) <= 200
 
 
-@pytest.mark.parametrize("members", [{}, {"data": {}}, {"data": "{}"}, {"data": None}])
-def test_row_35_success_is_accepted_with_and_without_data(
-    members: dict[str, object],
-) -> None:
-    """Soketi sends no data, Reverb a string."""
-    frame = _frame("pusher_internal:subscription_succeeded", channel="c", **members)
-    assert decode(frame) == SubscriptionSucceeded("c")
-
-
 def test_row_32_a_subscription_error_is_read_with_and_without_type() -> None:
     """Soketi leaves `type` out for names it doesn't like."""
     data = {"type": "AuthError", "error": "no", "status": 401}
@@ -113,25 +104,6 @@ def test_row_32_a_subscription_error_is_read_with_and_without_type() -> None:
     data = {"error": "bad name", "status": 4009}
     frame = _frame("pusher:subscription_error", channel="c", data=data)
     assert decode(frame) == SubscriptionError("c", 4009, "", "bad name")
-
-
-def test_row_37_a_control_event_in_a_channel_is_data() -> None:
-    """Whoever may publish can publish these names; they mean nothing there."""
-    data = {"socket_id": "6.6", "code": 4001}
-    for name in ("connection_established", "ping", "pong", "error"):
-        event = decode(_frame(f"pusher:{name}", channel="c", data=data))
-        assert isinstance(event, ChannelEvent)
-        assert (event.channel, event.data) == ("c", data)
-    # An answer to a subscription has to name the channel.
-    for name in ("pusher_internal:subscription_succeeded", "pusher:subscription_error"):
-        assert isinstance(decode(_frame(name, data={})), ChannelEvent)
-
-
-def test_row_38_extra_keys_and_unknown_names_are_no_trouble() -> None:
-    """They make an event like any other."""
-    event = decode(_frame("pusher:new_thing", user_id="u", x=[1], channel="c"))
-    assert isinstance(event, ChannelEvent)
-    assert (event.event, event.channel, event.data) == ("pusher:new_thing", "c", None)
 
 
 def test_row_39_a_frame_that_is_no_event_is_unrecognised() -> None:
@@ -180,16 +152,9 @@ def test_row_40_data_is_delivered_decoded_and_as_its_bytes() -> None:
     assert (event.data, event.original) == (None, b"null")
 
 
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=8,
-)
-
-
-@given(fuzz.texts)
-def test_row_39_what_is_read_is_within_its_bounds(text: str) -> None:
-    """No valid, forged or mutated frame makes a value that others can't rely on."""
+@given(fuzz.texts | st.text() | st.binary())
+def test_row_39_what_is_read_is_within_its_bounds(text: str | bytes) -> None:
+    """No bytes and no frame make an error, or a value that others can't rely on."""
     match decode(text):
         case Established(socket_id, timeout_seconds):
             assert re.fullmatch(r"[0-9]{1,40}\.[0-9]{1,40}", socket_id)
@@ -207,23 +172,6 @@ def test_row_39_what_is_read_is_within_its_bounds(text: str) -> None:
             assert event in {Ping(), Pong()} or isinstance(event, SubscriptionSucceeded)
 
 
-@given(
-    st.text()
-    | st.binary()
-    | st.fixed_dictionaries({"event": _JSON, "channel": _JSON, "data": _JSON}).map(
-        json.dumps
-    )
-)
-def test_row_39_no_message_raises(message: str | bytes) -> None:
-    """Any text, any bytes and any JSON in any member become an event."""
-    decoded = decode(message)
-    if isinstance(decoded, ChannelEvent):
-        assert isinstance(decoded.original, bytes)
-
-
-# -- What the client sends ---------------------------------------------------------
-
-
 def test_row_01_the_address_has_path_protocol_and_client() -> None:
     """A path in front of `/app/` stays; the app key can't change the path."""
     parts = urlsplit(connect_url("wss://h:6001/prefix/", "a/../b?c#d"))
@@ -231,14 +179,8 @@ def test_row_01_the_address_has_path_protocol_and_client() -> None:
     query = parse_qs(parts.query)
     assert query.keys() == {"protocol", "client", "version"}
     assert query["protocol"] == ["7"]
-
-
-def test_frames_are_what_the_protocol_asks_for() -> None:
-    """Ping, pong and subscribe carry their members; every allowed character passes."""
-    assert json.loads(PING) == {"event": "pusher:ping", "data": {}}
-    assert json.loads(PONG) == {"event": "pusher:pong", "data": {}}
-    channel = channel_of("Az09_-=@,.;")
-    assert json.loads(subscribe(channel, 'k:"s')) == {
+    subscription = json.loads(subscribe(channel_of("Az09_-=@,.;"), 'k:"s'))
+    assert subscription == {
         "event": "pusher:subscribe",
         "data": {"channel": "private-client.Az09_-=@,.;", "auth": 'k:"s'},
     }

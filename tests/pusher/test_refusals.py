@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import pytest
-import structlog.testing
 import trio
 from trio.testing import MockClock
 
-from bridge.errors import RefusedError
 from tests.kit.scripted import (
     Peer,
-    ScriptedServer,
-    Stage,
     closing,
     end_at_once,
     refusal,
     spoken,
-    work,
 )
 
 
@@ -56,34 +51,3 @@ async def test_what_makes_a_refusal_final(
     )
     assert error.code == 4009
     assert len(stage.server.dials) == len(steps)
-
-
-async def test_a_refused_session_can_be_run_again(autojump_clock: MockClock) -> None:
-    """It waits, is refused again at once, and works when dryAPI lets it."""
-    refused = closing(4009)
-    times = []
-    async with trio.open_nursery() as servers:
-        server = ScriptedServer([refused, refused, refused, spoken(work)], servers)
-        session = Stage(server).session({})
-        with structlog.testing.capture_logs() as logs:
-            for _ in range(3):
-                with pytest.raises(RefusedError) as caught:
-                    await session.run()
-                assert session.channel.is_refused
-                assert session.statistics.refused_reason == str(caught.value)
-                times.append(trio.current_time())
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(session.run)
-                await trio.sleep(40)
-                assert session.statistics.subscribed
-                assert not session.channel.is_refused
-                assert session.statistics.refused_reason is None
-                nursery.cancel_scope.cancel()
-        servers.cancel_scope.cancel()
-    assert times[0] == 0
-    assert 22 <= times[1] <= 30
-    assert 22 <= times[2] - times[1] <= 30
-    assert len(server.dials) == 4
-    # One error; the same again and again would say nothing new.
-    levels = [log["log_level"] for log in logs if log["event"] == "session.refused"]
-    assert levels == ["error"]

@@ -1,22 +1,16 @@
-"""
-A session against a scripted server: the handshake, delivery and the end.
-
-Subscriptions stand in test_session_subscription.py, frames in
-test_session_frames.py, liveness in test_session_liveness.py, ends of connections
-in test_session_ends.py.
-"""
+"""A session against a scripted server: handshake, delivery, junk and the end."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Awaitable, Callable
 
 import pytest
-import structlog.testing
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridge.pusher.connection import State
 from tests.kit.scripted import (
+    CHANNEL,
     Peer,
     spoken,
     staged,
@@ -69,85 +63,57 @@ async def test_an_event_right_behind_the_acknowledgement_is_delivered(
         assert [event.data for event in stage.deliveries.events] == ["before", "after"]
 
 
-@pytest.mark.parametrize("data", [{"socket_id": None}, {"socket_id": "no number"}])
-async def test_row_04_a_connection_without_socket_id_is_tried_again(
-    data: dict[str, object], autojump_clock: MockClock
-) -> None:
-    """The attempt fails at once, and the next one works."""
-
+def _says(text: str) -> Callable[[Peer], Awaitable[None]]:
     async def script(peer: Peer) -> None:
-        await peer.establish(**data)
+        await peer.socket.send_message(text)
         await trio.sleep_forever()
 
-    async with staged(spoken(script), spoken(work)) as (stage, session):
-        await trio.sleep(5)
-        assert session.statistics.subscribed
-        assert session.statistics.connects["not_established"] == 1
-        assert 1 <= stage.server.dials[1] <= 2.4
+    return script
 
 
-async def test_row_05_silence_after_the_upgrade_is_a_timeout(
-    autojump_clock: MockClock,
-) -> None:
-    """The handshake has one deadline, from dialling to the socket id."""
+async def _says_nothing(peer: Peer) -> None:
+    await peer.socket.get_message()
 
-    async def script(peer: Peer) -> None:
-        await trio.sleep(6)
-        await trio.sleep_forever()
 
-    async with staged(spoken(script), spoken(work), connect_timeout_seconds=8) as (
-        stage,
-        session,
-    ):
-        with structlog.testing.capture_logs() as logs:
-            await trio.sleep(15)
-        assert session.statistics.subscribed
-        # The deadline, a second for the close handshake, and a wait.
-        assert 9 <= stage.server.dials[1] - stage.server.dials[0] <= 11
-    assert "connection_established within 8 s" in logs[0]["reason"]
+async def _says_other_things(peer: Peer) -> None:
+    while True:
+        await peer.publish(channel="other")
+        await trio.sleep(1)
+
+
+_GREETING = '{"event":"pusher:connection_established","data":'
 
 
 @pytest.mark.parametrize(
-    "first",
+    ("first", "least_seconds", "most_seconds"),
     [
-        "junk",
-        "null",
-        '{"event":5}',
-        '{"event":"pusher:ping"}',
-        '{"event":"pusher:pong"}',
+        *((_says(text), 1.0, 2.4) for text in ("junk", "null", '{"event":5}')),
+        *((_says(f'{{"event":"pusher:{one}"}}'), 1.0, 2.4) for one in ("ping", "pong")),
+        (_says(_GREETING + '{"socket_id":null}}'), 1.0, 2.4),
+        (_says(_GREETING + '{"socket_id":"no number"}}'), 1.0, 2.4),
+        # The deadline, a second for the close handshake, and a wait.
+        (_says_nothing, 9.0, 11.0),
+        (_says_other_things, 9.0, 11.0),
     ],
 )
-async def test_row_06_a_first_frame_that_is_junk_fails_the_attempt(
-    first: str, autojump_clock: MockClock
-) -> None:
-    """The session backs off and connects again, again and again."""
-
-    async def script(peer: Peer) -> None:
-        await peer.socket.send_message(first)
-        await trio.sleep_forever()
-
-    junk = spoken(script)
-    async with staged(junk, junk, junk, spoken(work)) as (stage, session):
-        await trio.sleep(10)
-        assert session.statistics.subscribed
-        assert session.statistics.connects["not_established"] == 3
-        dials = stage.server.dials
-        assert all(later - earlier >= 1 for earlier, later in pairwise(dials))
-
-
-async def test_row_06_nothing_but_other_events_is_a_timeout(
+async def test_rows_04_05_06_what_is_no_greeting_fails_the_attempt(
+    first: Callable[[Peer], Awaitable[None]],
+    least_seconds: float,
+    most_seconds: float,
     autojump_clock: MockClock,
 ) -> None:
-    """They don't keep a handshake alive."""
-
-    async def script(peer: Peer) -> None:
-        while True:
-            await peer.publish(channel="other")
-            await trio.sleep(1)
-
-    async with staged(spoken(script), spoken(work)) as (_, session):
-        await trio.sleep(15)
+    """Junk at once, silence and other events at the deadline; another try follows."""
+    script = spoken(first)
+    async with staged(script, script, spoken(work), connect_timeout_seconds=8) as (
+        stage,
+        session,
+    ):
+        await trio.sleep(40)
         assert session.statistics.subscribed
+        assert session.statistics.connects["not_established"] == 2
+        one, two, three = stage.server.dials
+        assert least_seconds <= two - one <= most_seconds
+        assert three - two >= 1
 
 
 async def test_row_42_a_cancelled_session_closes_its_socket_politely(
@@ -170,41 +136,36 @@ async def test_row_42_a_cancelled_session_closes_its_socket_politely(
     assert not session.statistics.subscribed
 
 
-async def test_row_42_no_secret_is_in_any_log_line(
+async def test_rows_37_39_forged_control_events_and_junk_change_nothing(
     autojump_clock: MockClock,
 ) -> None:
-    """Signatures stay between the endpoint and the server."""
+    """Control events in a channel, answers that nobody waits for, and no events."""
 
     async def script(peer: Peer) -> None:
         await peer.enrol()
-        await peer.complain(4301, "slow down")
-        await peer.close(4200)
-
-    with structlog.testing.capture_logs() as logs:
-        async with staged(spoken(script)):
-            await trio.sleep(20)
-    assert {log["event"] for log in logs} == {
-        "session.subscribed",
-        "session.server_error",
-        "session.lost",
-    }
-    assert "signature" not in repr(logs)
-
-
-async def test_row_42_a_receiver_that_raises_ends_its_session(
-    autojump_clock: MockClock,
-) -> None:
-    """With its own error, though a ping meets the broken connection meanwhile."""
-
-    def deliver(events: object, received_at_us: int) -> None:
-        raise ZeroDivisionError
-
-    async def script(peer: Peer) -> None:
-        await peer.enrol()
-        await trio.sleep(2)
-        await peer.publish()
+        for event in (
+            "pusher:error",
+            "pusher:connection_established",
+            "pusher:ping",
+            "pusher:pong",
+        ):
+            await peer.say(event, channel=CHANNEL, data={"code": 4001})
+        for channel in (CHANNEL, "other"):
+            await peer.say(
+                "pusher:subscription_error", channel=channel, data={"status": 401}
+            )
+        await peer.say("pusher_internal:subscription_succeeded", channel="other")
+        for text in ("null", "[]", "1", "{}", '{"event":5}', "[" * 50_000, b"\x00"):
+            await peer.socket.send_message(text)
+        await peer.establish(socket_id="6.6")
+        await peer.say("pusher:pong")
+        assert (await peer.read())["event"] == "pusher:ping"
+        await peer.say("pusher:pong")
         await peer.answer_pings()
 
-    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
-        async with staged(spoken(script), deliver=deliver):
-            await trio.sleep(20)
+    async with staged(spoken(script)) as (stage, session):
+        await trio.sleep(100)
+        assert session.statistics.subscribed
+        assert session.statistics.other_events == 4
+        assert session.statistics.unrecognized == 7
+        assert len(stage.server.dials) == 1

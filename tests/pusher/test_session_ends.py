@@ -12,7 +12,6 @@ from trio.testing import MockClock
 from tests.kit.scripted import (
     Peer,
     closing,
-    end_at_once,
     refusal,
     spoken,
     staged,
@@ -179,20 +178,3 @@ async def test_row_41_a_message_of_15_mb_is_delivered(
         await trio.sleep(1)
         assert [event.data for event in stage.deliveries.events] == [large]
         assert session.statistics.subscribed
-
-
-async def test_an_unreachable_server_is_tried_for_ever(
-    autojump_clock: MockClock,
-) -> None:
-    """Nothing listens for an hour; then it is subscribed."""
-
-    async def later(stream: trio.abc.Stream) -> None:
-        if trio.current_time() > 3600:
-            await spoken(work)(stream)
-
-    async with staged(end_at_once, later) as (stage, session):
-        await trio.sleep(3640)
-        assert session.statistics.subscribed
-        dials = stage.server.dials
-        assert session.statistics.connects["unreachable"] == len(dials) - 1
-        assert 100 < len(dials) < 200

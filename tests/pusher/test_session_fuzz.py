@@ -1,14 +1,9 @@
-"""
-A session against servers that chance made up.
-
-What it has to survive, and how it is judged, stands in fuzz.py.
-"""
+"""A session against servers that chance made up."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +12,6 @@ from tests.pusher import fuzz
 
 # An example takes some milliseconds; a busy machine may stop it for longer.
 _quick = settings(max_examples=100)
-_long = settings(max_examples=5000)
 
 _bytes = st.lists(st.binary(max_size=300), max_size=4)
 _frames = st.lists(fuzz.frames(), min_size=1, max_size=8)
@@ -72,15 +66,4 @@ def test_row_39_no_server_of_any_manners_does_harm(
     connections: list[list[fuzz.Deed]],
 ) -> None:
     """Valid, forged and mutated Pusher frames in any order, with waits and ends."""
-    fuzz.survives(*map(fuzz.doing, connections))
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-@_long
-@given(st.lists(fuzz.deeds, min_size=1, max_size=3))
-def test_row_39_no_server_of_any_manners_does_harm_in_many_tries(
-    connections: list[list[fuzz.Deed]],
-) -> None:
-    """The same with fifty times the chance."""
     fuzz.survives(*map(fuzz.doing, connections))

@@ -61,24 +61,6 @@ async def test_row_09_a_missing_pong_ends_the_connection_in_time(
     assert lost["delay_seconds"] == 0
 
 
-async def test_row_09_a_pong_resets_nothing_but_its_own_deadline(
-    autojump_clock: MockClock,
-) -> None:
-    """A server that answers every ping late, but in time, is kept."""
-
-    async def script(peer: Peer) -> None:
-        await peer.enrol()
-        while True:
-            await peer.read()
-            await trio.sleep(9.5)
-            await peer.say("pusher:pong")
-
-    async with staged(spoken(script)) as (stage, session):
-        await trio.sleep(1000)
-        assert session.statistics.subscribed
-        assert len(stage.server.dials) == 1
-
-
 async def test_row_11_the_servers_pings_are_answered(autojump_clock: MockClock) -> None:
     """`pusher:ping` and a WebSocket ping each get their pong, within seconds."""
     answered_at: list[float] = []
@@ -103,26 +85,6 @@ async def test_row_11_the_servers_pings_are_answered(autojump_clock: MockClock) 
         assert answered_at == [5, 5, 7]
 
 
-async def test_row_12_an_idle_connection_lives_as_long_as_soketi_lets_it(
-    autojump_clock: MockClock,
-) -> None:
-    """A server that drops clients without `pusher:ping` for 120 s keeps this one."""
-
-    async def script(peer: Peer) -> None:
-        await peer.enrol()
-        while True:
-            with trio.move_on_after(120) as idle:
-                await peer.read_until("pusher:ping")
-                await peer.say("pusher:pong", data={})
-            if idle.cancelled_caught:
-                await peer.close(4201)
-
-    async with staged(spoken(script)) as (stage, session):
-        await trio.sleep(3600)
-        assert session.statistics.subscribed
-        assert len(stage.server.dials) == 1
-
-
 async def test_a_process_that_stood_still_reads_before_it_judges(
     autojump_clock: MockClock,
 ) -> None:
@@ -141,20 +103,3 @@ async def test_a_process_that_stood_still_reads_before_it_judges(
         await trio.sleep(200)
         assert session.statistics.subscribed
         assert len(stage.server.dials) == 1
-
-
-async def test_a_process_that_stood_still_still_finds_a_dead_server(
-    autojump_clock: MockClock,
-) -> None:
-    """The pong gets one more timeout, not for ever."""
-
-    async def script(peer: Peer) -> None:
-        await peer.enrol()
-        await peer.read()
-        autojump_clock.jump(60)
-        await trio.sleep_forever()
-
-    async with staged(spoken(script), spoken(work)) as (stage, session):
-        await trio.sleep(130)
-        assert session.statistics.subscribed
-        assert stage.server.dials == [0, 100]

@@ -1,8 +1,4 @@
-"""
-What a session takes for a proof that it has heard everything, on the wire.
-
-The arithmetic stands in test_proofs.py, what is told in test_interruptions.py.
-"""
+"""What a session takes for a proof that it has heard everything, on the wire."""
 
 from __future__ import annotations
 
@@ -73,33 +69,6 @@ def test_what_is_told_reaches_back_to_what_was_proved() -> None:
         },
     }
     check(courses)
-
-
-async def test_a_pong_that_waits_for_a_busy_reader_proves_its_ping(
-    autojump_clock: MockClock,
-) -> None:
-    """The reader stood back for 0.5 s; what came meanwhile moves no bound."""
-
-    async def after(peer: Peer) -> None:
-        for at in (5, 6, 7):
-            with trio.move_on_at(at):
-                await peer.answer_pings()
-            await peer.publish()
-        with trio.move_on_at(10):
-            await peer.answer_pings()
-
-    async def busy() -> None:
-        await trio.sleep(0.5)
-
-    ear = Ear()
-    async with staged(lost(after), spoken(work), listener=ear, pause=busy) as (
-        _,
-        session,
-    ):
-        await trio.sleep_until(7.25)
-        assert session.coverage.connection_us == 5 * SECOND
-        await trio.sleep_until(20)
-    assert [one.since_us for one in ear.interruptions] == [9 * SECOND]
 
 
 _JOB_FRAME = {"event": "request.status.updated", "channel": CHANNEL, "data": "{}"}

@@ -1,8 +1,4 @@
-"""
-A session in a process that stands still: what it tells, and what it may not.
-
-How a stall is found stands in test_stalls.py.
-"""
+"""A session in a process that stands still: what it tells, and what it may not."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from bridge.pusher.coverage import Cause, Interruption, Stalls
-from tests.kit.scripted import Peer, spoken, staged, work
+from tests.kit.scripted import Peer, spoken, staged
 from tests.pusher.courses import Course, check, close, hang, jump
 from tests.pusher.ear import Ear
 
@@ -73,81 +69,6 @@ def test_what_is_told_of_a_stall() -> None:
     check(_COURSES)
 
 
-class _LastToWake(Stalls):
-    """Stalls whose own beat doesn't come after the tenth second."""
-
-    async def run(self) -> None:
-        while trio.current_time() < 10:
-            self._beaten_at = self._clock()
-            await trio.sleep(0.25)
-        await trio.sleep_forever()
-
-
-async def test_a_reader_that_wakes_before_the_beat_finds_the_stall(
-    autojump_clock: MockClock,
-) -> None:
-    """Before it takes what it has read for a proof."""
-
-    async def script(peer: Peer) -> None:
-        await trio.sleep_until(1)
-        await peer.enrol()
-        await trio.sleep_until(20)
-        await peer.publish("waited")
-        await trio.sleep_forever()
-
-    stalls = _LastToWake(clock=trio.current_time)
-    async with staged(spoken(script), stalls=stalls) as (_, session):
-        await trio.sleep_until(21)
-        assert stalls.count == 1
-        assert session.coverage.connection_us == 1 * SECOND
-
-
-async def test_an_end_that_is_noticed_before_the_beat_is_explained_by_the_stall(
-    autojump_clock: MockClock,
-) -> None:
-    """Nothing was read; the attempt looks once more when it ends."""
-
-    async def script(peer: Peer) -> None:
-        await trio.sleep_until(1)
-        await peer.enrol()
-        await trio.sleep_until(20)
-        await peer.close(4201)
-
-    ear, stalls = Ear(), _LastToWake(clock=trio.current_time)
-    async with staged(spoken(script), spoken(work), listener=ear, stalls=stalls):
-        await trio.sleep_until(21)
-    assert [one.cause for one in ear.interruptions] == [Cause.SUSPENDED]
-
-
-async def test_what_is_read_after_a_stall_proves_nothing_before_a_new_pong(
-    autojump_clock: MockClock,
-) -> None:
-    """It was sent before or during the stall, and more may have been dropped since."""
-
-    async def script(peer: Peer) -> None:
-        await trio.sleep_until(1)
-        await peer.enrol()
-        await trio.sleep_until(5)
-        await peer.publish("is proved")
-        with trio.move_on_at(10.1):
-            await peer.answer_pings()
-        await peer.publish("waits")
-        autojump_clock.jump(30)
-        await peer.read_until("pusher:ping")
-        await trio.sleep(3)
-        await peer.publish("is read")
-        await trio.sleep(3)
-        await peer.say("pusher:pong")
-        await peer.answer_pings()
-
-    async with staged(spoken(script), stalls=_stalls()) as (_, session):
-        await trio.sleep_until(45)
-        assert session.coverage.connection_us == 5 * SECOND
-        await trio.sleep_until(60)
-        assert session.coverage.connection_us is not None
-        assert session.coverage.connection_us >= 40 * SECOND
-
-
 async def test_a_ping_from_before_the_stall_proves_nothing(
     autojump_clock: MockClock,
 ) -> None:
@@ -172,55 +93,6 @@ async def test_a_ping_from_before_the_stall_proves_nothing(
     # No ping was answered before it.
     assert lost.since_us == 1 * SECOND
     assert lost.until_us == pytest.approx(36.5 * SECOND, abs=0.5 * SECOND)
-
-
-async def test_a_stall_between_two_subscriptions_is_not_told(
-    autojump_clock: MockClock,
-) -> None:
-    """Nothing was heard anyway: the interruption that is open says so."""
-
-    async def first(peer: Peer) -> None:
-        await trio.sleep_until(1)
-        await peer.enrol()
-        await peer.close(4200)
-
-    async def mute(peer: Peer) -> None:
-        await trio.sleep_until(4)
-        autojump_clock.jump(60)
-        await peer.close(4200)
-
-    ear = Ear()
-    async with staged(
-        spoken(first), spoken(mute), spoken(work), listener=ear, stalls=_stalls()
-    ):
-        await trio.sleep_until(100)
-    assert [one.cause for one in ear.interruptions] == [Cause.DISCONNECTED]
-
-
-async def test_what_a_stall_left_open_ends_with_its_connection(
-    autojump_clock: MockClock,
-) -> None:
-    """A flood on the next connection, before its subscription, is reported by none."""
-
-    async def first(peer: Peer) -> None:
-        await trio.sleep_until(1)
-        await peer.enrol()
-        await trio.sleep_until(10.1)
-        autojump_clock.jump(60)
-        await peer.close(4201)
-
-    async def slow(peer: Peer) -> None:
-        await peer.establish(activity_timeout=1)
-        for payload in _FLOOD:
-            await peer.publish(payload)
-        await peer.subscribe()
-        await peer.answer_pings()
-
-    ear = Ear()
-    async with staged(spoken(first), spoken(slow), listener=ear, stalls=_stalls()):
-        await trio.sleep_until(100)
-    assert [one.until_us for one in ear.interruptions] == [None]
-    assert len(ear.subscriptions) == 2
 
 
 async def test_a_long_pause_is_looked_at_like_a_stall(

@@ -22,45 +22,6 @@ from tests.kit.scripted import (
 )
 
 
-async def test_row_27_a_signature_for_a_socket_id_that_is_gone_is_never_sent(
-    autojump_clock: MockClock,
-) -> None:
-    """The request ends with its connection."""
-    cancelled = trio.Event()
-
-    class Slow(FakeAuthorizer):
-        async def authorize(self, socket_id: str, channel: str) -> str:
-            auth = await super().authorize(socket_id, channel)
-            if len(self.asked) == 1:
-                try:
-                    await trio.sleep(60)
-                except trio.Cancelled:
-                    cancelled.set()
-                    raise
-            return auth
-
-    async def lost(peer: Peer) -> None:
-        await peer.establish()
-        await trio.sleep(2)
-        await peer.close(4200)
-
-    frames: list[object] = []
-
-    async def script(peer: Peer) -> None:
-        await peer.establish()
-        frame = await peer.subscribe()
-        frames.append(frame["data"]["auth"].endswith(peer.socket_id))
-        while True:
-            frames.append((await peer.read())["event"])
-            await peer.say("pusher:pong")
-
-    async with staged(spoken(lost), spoken(script), authorizer=Slow()) as (_, session):
-        await trio.sleep(100)
-        assert cancelled.is_set()
-        assert session.statistics.subscribed
-        assert frames == [True, "pusher:ping", "pusher:ping", "pusher:ping"]
-
-
 async def test_row_28_a_failed_authorization_fails_the_connection(
     autojump_clock: MockClock,
 ) -> None:
@@ -122,29 +83,6 @@ async def test_row_32_a_subscription_that_stays_refused_is_final(
     assert len(stage.authorizer.asked) == 2
 
 
-@pytest.mark.parametrize(
-    ("status", "least_seconds"), [(4100, 1.0), (None, 22.0), (4301, 22.0)]
-)
-async def test_row_32_other_refusals_are_tried_again(
-    status: int | None, least_seconds: float, autojump_clock: MockClock
-) -> None:
-    """A channel that is full may have room later."""
-
-    async def script(peer: Peer) -> None:
-        await peer.establish()
-        while True:
-            await peer.read_until("pusher:subscribe")
-            await peer.say(
-                "pusher:subscription_error", channel=CHANNEL, data={"status": status}
-            )
-
-    async with staged(spoken(script), spoken(work)) as (stage, session):
-        await trio.sleep(40)
-        assert session.statistics.subscribed
-        assert session.statistics.connects["not_subscribed"] == 1
-        assert stage.server.dials[1] >= least_seconds
-
-
 async def test_row_33_a_late_answer_is_as_good_as_one_in_time(
     autojump_clock: MockClock,
 ) -> None:
@@ -166,22 +104,6 @@ async def test_row_33_a_late_answer_is_as_good_as_one_in_time(
         await trio.sleep(30)
         assert session.statistics.subscribed
         assert session.statistics.connects == {"subscribed": 1}
-
-
-async def test_row_33_two_unanswered_subscriptions_end_the_connection(
-    autojump_clock: MockClock,
-) -> None:
-    """The next connection is subscribed."""
-
-    async def script(peer: Peer) -> None:
-        await peer.establish()
-        await peer.answer_pings()
-
-    async with staged(spoken(script), spoken(work)) as (stage, session):
-        await trio.sleep(30)
-        assert session.statistics.subscribed
-        assert session.statistics.connects["not_subscribed"] == 1
-        assert 20 <= stage.server.dials[1] <= 23
 
 
 async def test_row_34_an_error_without_channel_answers_the_subscription(

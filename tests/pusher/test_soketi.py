@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -12,7 +10,7 @@ import structlog.testing
 import trio
 
 from bridge import __version__
-from bridge.pusher.coverage import Cause, Stalls
+from bridge.pusher.coverage import Cause
 from bridge.pusher.keepalive import ProbeOutcome
 from bridge.pusher.protocol import (
     JOB_EVENT,
@@ -22,10 +20,6 @@ from bridge.pusher.protocol import (
 )
 from tests.kit.publisher import Event, Soketi, SoketiError
 from tests.pusher.account import PING, Account, running, subscribed, until
-
-
-# Half a second above what counts as a stall.
-_STALL_SECONDS = 1.8
 
 
 async def test_rows_01_02_a_subscription_with_soketi(soketi: Soketi) -> None:
@@ -235,51 +229,3 @@ async def test_row_42_one_accounts_error_leaves_the_others_alone(
         await soketi.publish(healthy.channel, JOB_EVENT, "good")
         await until(lambda: healthy.data == ["good"])
         assert len(healthy.wires) == 1
-
-
-def _block(account: Account, soketi: Soketi, data: str, count: int) -> None:
-    """Block the loop while another thread has soketi send."""
-
-    async def publish() -> None:
-        async with soketi.publisher() as publisher:
-            for _ in range(count):
-                await publisher.publish(account.channel, JOB_EVENT, data)
-
-    thread = threading.Thread(target=trio.run, args=(publish,))
-    thread.start()
-    time.sleep(_STALL_SECONDS)
-    thread.join()
-
-
-@pytest.mark.parametrize(
-    ("data", "count", "causes"),
-    [
-        ("small", 5, []),
-        # 2.7 MB: the kernel may have kept all of it, but nobody could know.
-        ("x" * 90_000, 30, [Cause.SUSPENDED]),
-    ],
-)
-async def test_a_blocked_loop_is_a_gap_if_much_was_waiting(
-    soketi: Soketi, data: str, count: int, causes: list[Cause]
-) -> None:
-    """The connection survives either way, and what comes later is delivered."""
-    stalls = Stalls()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(stalls.run)
-        async with subscribed(soketi, stalls=stalls) as account:
-            coverage = account.session.coverage
-            await soketi.publish(account.channel, JOB_EVENT, "before")
-            await until(lambda: account.data == ["before"])
-            proved_us = coverage.connection_us
-            _block(account, soketi, data, count)
-            await until(lambda: stalls.count == 1)
-            await until(lambda: not coverage.suspended)
-            await soketi.publish(account.channel, JOB_EVENT, "after")
-            await until(lambda: account.data[-1] == "after")
-            assert [gap.cause for gap in account.ear.interruptions] == causes
-            for gap in account.ear.interruptions:
-                assert gap.since_us == proved_us
-                assert gap.until_us is not None
-                assert gap.until_us - gap.since_us >= _STALL_SECONDS * 1_000_000
-            assert len(account.wires) == 1
-        nursery.cancel_scope.cancel()

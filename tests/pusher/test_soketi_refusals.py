@@ -19,7 +19,7 @@ from tests.pusher.account import (
     subscribed,
     until,
 )
-from tests.pusher.conftest import DISABLED, FULL, SIGNED_IN
+from tests.pusher.conftest import DISABLED, FULL
 
 
 async def _refusal(account: Account) -> RefusedError:
@@ -72,21 +72,6 @@ async def test_rows_17_23_an_app_that_soketi_does_not_serve_is_final(
     assert complaint["event"] == "pusher:error"
     assert complaint["data"]["code"] == code
     assert complaint["data"]["message"] in str(error)
-
-
-async def test_row_17_soketis_4009_is_final(odd_soketi: Soketi) -> None:
-    """Soketi closes a connection that didn't sign in as a user, before it signed."""
-    soketi = Soketi(odd_soketi.url, SIGNED_IN)
-
-    class Slow(Signer):
-        async def authorize(self, socket_id: str, channel: str) -> str:
-            await trio.sleep(DEADLINE_SECONDS)
-            return await super().authorize(socket_id, channel)
-
-    error = await _refusal(Account(soketi, authorizer=Slow(soketi.sign_channel)))
-    assert error.code == 4009
-    assert "not authorized within timeout" in str(error)
-    assert "BRIDGE_CLIENT_ID" in str(error)
 
 
 async def test_row_30_a_refused_account_leaves_the_others_alone(

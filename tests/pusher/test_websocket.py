@@ -1,8 +1,4 @@
-"""
-The WebSocket seam, on memory streams.
-
-What a real socket and TLS add is tested in tests/http/test_streams.py.
-"""
+"""The WebSocket seam, on memory streams."""
 
 from __future__ import annotations
 
@@ -23,7 +19,6 @@ from tests.kit.scripted import (
     Peer,
     Script,
     ScriptedServer,
-    end_at_once,
     spoken,
     upgrade,
 )
@@ -213,15 +208,6 @@ async def test_row_13_nothing_is_read_under_backpressure(
     assert calls == [(0, 1), (5, 1), (6, 2)]
 
 
-async def test_errors_of_the_body_pass_as_they_are(nursery: trio.Nursery) -> None:
-    """They are not wrapped in a group."""
-    mine = ConnectionLostError("mine")
-    with pytest.raises(ConnectionLostError) as caught:
-        async with _open(_deaf, nursery):
-            raise mine
-    assert caught.value is mine
-
-
 @pytest.mark.parametrize(
     ("answer", "status", "words"),
     [
@@ -263,20 +249,6 @@ async def test_row_07_an_answer_that_is_no_upgrade_is_a_typed_error(
         async with _open(_ignoring_ends(script), nursery):
             pytest.fail("connected")
     assert caught.value.status == status
-
-
-async def test_an_end_during_the_upgrade_is_noticed_at_once(
-    nursery: trio.Nursery,
-) -> None:
-    """Before or after the request was sent; it isn't waited for until a deadline."""
-
-    async def after_the_request(stream: trio.abc.Stream) -> None:
-        await stream.receive_some()
-
-    for script in (end_at_once, after_the_request):
-        with pytest.raises(ConnectError, match="during the upgrade"):
-            async with _open(script, nursery):
-                pytest.fail("connected")
 
 
 @pytest.mark.parametrize(

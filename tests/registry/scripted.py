@@ -1,8 +1,4 @@
-"""A registry that answers what a test wants, and remembers who asked.
-
-It stands in where Apicurio's doesn't do what some registry does: refuse a password,
-fail, hang, be something else.
-"""
+"""A registry that answers what a test wants, and remembers who asked."""
 
 from __future__ import annotations
 

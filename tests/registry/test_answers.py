@@ -21,7 +21,6 @@ from bridge.errors import (
     RegistryUnreachableError,
 )
 from bridge.settings import Secret
-from tests.kit.process import free_ports
 from tests.registry.asking import JOB_STATUS, made, prefix_of
 from tests.registry.scripted import Asked, Reply, ScriptedRegistry, failure
 
@@ -56,15 +55,6 @@ def test_the_id_stands_before_the_values(schema_id: int) -> None:
         prefix = prefix_of(made(registry.url))
 
     assert prefix == b"\0" + schema_id.to_bytes(4, "big")
-
-
-def test_other_topics_get_nothing_and_nobody_is_asked() -> None:
-    """Dead letters and previews stay as they are; so does everything without a URL."""
-    with ScriptedRegistry(always(found(1))).serving() as registry:
-        assert prefix_of(made(registry.url), "jobs.dlq") == b""
-        assert registry.asked == []
-
-    assert prefix_of(made(None)) == b""
 
 
 def test_a_schema_is_looked_up_before_it_is_registered() -> None:
@@ -160,12 +150,6 @@ def test_user_and_password_are_sent_as_basic_authentication() -> None:
     assert base64.b64decode(text).decode() == "bob:pä:ss"
 
 
-def test_a_user_name_with_a_colon_is_a_wrong_setting() -> None:
-    """Basic authentication would take what follows for the password."""
-    with pytest.raises(ConfigError, match="BRIDGE_SCHEMA_REGISTRY_USERNAME"):
-        made("http://registry.example", username="a:b", password=Secret("c"))
-
-
 def test_a_password_that_was_exchanged_is_read_again(tmp_path: Path) -> None:
     """A refusal that crosses an exchange is no refusal."""
     file = tmp_path / "password"
@@ -198,16 +182,6 @@ def test_a_registry_that_hangs_is_left_in_time(length: int) -> None:
         taken = time.monotonic() - started
 
     assert taken < 0.9
-
-
-def test_where_nobody_listens_the_address_is_named() -> None:
-    """With the setting that says where it is."""
-    url = f"http://127.0.0.1:{free_ports(1)[0]}"
-
-    with pytest.raises(RegistryUnreachableError, match="SCHEMA_REGISTRY_URL") as caught:
-        prefix_of(made(url))
-
-    assert url in str(caught.value)
 
 
 def test_an_outage_after_the_first_answer_changes_nothing() -> None:

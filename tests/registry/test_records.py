@@ -1,8 +1,4 @@
-"""Values in a registry's wire format, from an outbox through a real Kafka.
-
-They are read back as a consumer reads them that knows nothing of the bridge: with
-Confluent's own client of the registry and its own deserialiser, which validates.
-"""
+"""Values in a registry's wire format, from an outbox through a real Kafka."""
 
 from __future__ import annotations
 
@@ -17,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-import structlog
 import trio
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.json_schema import JSONDeserializer
@@ -26,9 +21,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from bridge.contract import text_of
 from bridge.errors import (
     ExitCode,
-    KafkaError,
     RegistryUnknownSchemaError,
-    RegistryUnreachableError,
 )
 from bridge.events.record import Record
 from bridge.registry import SchemaRegistry, TopicSchema
@@ -40,7 +33,6 @@ from tests.kafka.relay.relaying import (
     read_back,
     rig,
     settings_for,
-    until,
 )
 from tests.kit import reader
 from tests.kit.broker import KafkaBroker
@@ -151,41 +143,6 @@ async def test_values_are_what_confluents_deserialiser_expects(
     assert f"{topic.dead_letter}-value" not in subjects
 
 
-async def test_rows_wait_for_a_registry_and_then_no_more(
-    registry: RegistryServer,
-    deserialiser: Deserialiser,
-    topic: Topic,
-    tmp_path: Path,
-) -> None:
-    """Rows of before it was reached get its prefix; once an id is told, it may go."""
-    framing = made(registry.url, topic.name, register=True, timeout_seconds=0.3)
-    registry.pause()
-    try:
-        with structlog.testing.capture_logs() as logged:
-            async with rig(
-                settings_for(topic), [topic.name], tmp_path, wire_format=framing
-            ) as running:
-                running.outbox.offer(jobs(topic.name))
-                await running.committed(_JOBS)
-                statistics = running.relay.statistics
-                await until(lambda: statistics.last_error is not None)
-                assert "Schema Registry" in str(statistics.last_error)
-                assert running.sent(topic.name) == 0
-                registry.resume()
-                await running.all_sent(topic.name, _JOBS)
-
-                registry.pause()
-                running.outbox.offer(jobs(topic.name, first=_JOBS))
-                await running.all_sent(topic.name, 2 * _JOBS)
-    finally:
-        registry.resume()
-
-    (waits,) = [one for one in logged if one["event"] == "kafka.unavailable"]
-    assert waits["error"].startswith("RegistryUnreachableError: the Schema Registry")
-    read = deserialiser.values(topic.name, await read_back(topic))
-    assert len(read) == 2 * _JOBS
-
-
 async def test_a_refused_records_dead_letter_is_without_prefix(
     kafka: KafkaBroker, registry: RegistryServer, topic: Topic, tmp_path: Path
 ) -> None:
@@ -215,27 +172,19 @@ async def test_a_refused_records_dead_letter_is_without_prefix(
     assert json.loads((kept.value or b"")[5:]) == _value(1)
 
 
-@pytest.mark.parametrize(
-    ("timeout_seconds", "error"),
-    [(10.0, RegistryUnknownSchemaError), (1e-6, RegistryUnreachableError)],
-)
-async def test_a_first_start_without_an_id_ends_if_nothing_waits(
-    registry: RegistryServer,
-    topic: Topic,
-    tmp_path: Path,
-    timeout_seconds: float,
-    error: type[KafkaError],
+async def test_a_first_start_that_the_registry_refuses_ends_if_nothing_waits(
+    registry: RegistryServer, topic: Topic, tmp_path: Path
 ) -> None:
-    """A refusal at once, silence when the start's time is over, as with Kafka."""
-    framing = made(registry.url, topic.name, timeout_seconds=timeout_seconds)
+    """At once, as with Kafka; one that doesn't answer is waited for."""
+    framing = made(registry.url, topic.name)
     settings = settings_for(topic, start_timeout_seconds=1.0)
     async with rig(settings, [topic.name], tmp_path, wire_format=framing) as running:
         with trio.fail_after(DEADLINE_SECONDS):
             await running.ended.wait()
 
     (raised,) = running.errors
-    assert type(raised) is error
-    assert error.exit_code is ExitCode.REFUSED_BY_KAFKA
+    assert type(raised) is RegistryUnknownSchemaError
+    assert raised.exit_code is ExitCode.REFUSED_BY_KAFKA
     assert await read_back(topic) == []
 
 

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
-from confluent_kafka.schema_registry.json_schema import JSONSerializer
-from confluent_kafka.serialization import MessageField, SerializationContext
 
 from bridge.errors import RegistryRefusedError
 from bridge.registry import TopicSchema
@@ -117,19 +115,3 @@ def test_an_incompatible_schema_is_refused(
         caught.value
     )
     assert client.get_versions(f"{name}-value") == [1]
-
-
-def test_confluents_serialiser_writes_the_same_prefix(
-    registry: RegistryServer, client: SchemaRegistryClient, name: str
-) -> None:
-    """Bytes of the bridge's and of another writer's can't be told apart by it."""
-    prefix = prefix_of(made(registry.url, name, register=True), name)
-    options = {"auto.register.schemas": False, "subject.name.strategy.type": "TOPIC"}
-    serialise = JSONSerializer(JOB_STATUS.text, client, conf=options)
-    job = json.loads(JOB_STATUS.text)["examples"][0]
-
-    written = serialise(job, SerializationContext(name, MessageField.VALUE))
-
-    assert written is not None
-    assert written[:5] == prefix
-    assert json.loads(written[5:]) == job

@@ -1,8 +1,4 @@
-"""
-The judge of a record's value, which shares no code with the bridge.
-
-It reads `schemas/` with the `jsonschema` library and JSON with the standard library.
-"""
+"""The judge of a record's value, which shares no code with the bridge."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""
-Whatever payload comes: one record that keeps the contract, or one dead letter.
-
-The judge (`tests.rules.reader`) shares no code with the bridge; images are read with
-Pillow.
-"""
+"""Whatever payload comes: one record that keeps the contract, or one dead letter."""
 
 from __future__ import annotations
 

@@ -14,17 +14,7 @@ from tests.rules.intake import RECEIVED_AT_US, SOURCE, Outlet, counted, event, s
 
 
 ID = b"job-1"
-LARGE = "data:image/jpeg;base64," + "AbC/" * 22_500
 BARE = {"preview": None, "result_url": None, "progress": None}
-
-# As upstream's documentation shows it.
-DOCUMENTED = """{
-"request_id": "123e4567-e89b-12d3-a456-426614174000",
-"status": "in_progress",
-"preview": "data:image/jpeg;base64,/9j/4AAQSkZJRg...",
-"result_url": null,
-"progress": "45.50"
-}"""
 
 
 def members(**changed: Any) -> dict[str, Any]:
@@ -45,37 +35,6 @@ def more(text: str) -> str:
 def nested(levels: int) -> str:
     """Write a payload whose deepest array is so many levels down."""
     return more('"x":' + "[" * (levels - 1) + "]" * (levels - 1))
-
-
-def test_what_conforms_passes_untouched() -> None:
-    """However it is written, its value has the bytes of the payload."""
-    texts = [
-        DOCUMENTED,
-        status(),
-        json.dumps(members(), separators=(",", ":")),
-        json.dumps(members(), indent=4) + "\r\n\t ",
-        status(status="done", result_url="https://a.example/1?s=x&y"),
-        status(status="error", error_code="X", error_message='a "b"'),
-        status(preview='a"b\\'),
-        status(preview=LARGE),
-        status(preview=LARGE).replace("/", "\\/"),
-        status(preview=LARGE, x="y"),
-        status(result_url="x" * 5000),
-        json.dumps(members(preview="\N{SNOWMAN} \U0001f600"), ensure_ascii=False),
-        status(preview="\N{SNOWMAN} \U0001f600"),
-        status(request_id="j\N{LATIN SMALL LETTER O WITH DIAERESIS}b 1"),
-        status(request_id="not\N{NO-BREAK SPACE}printable for Python"),
-        status(request_id="i" * 256),
-        status(unknown={"a": [1, 2.50, True, None, {"b": "c"}]}),
-        more('"big": 123456789012345678901234567890, "e":1E5'),
-        status().replace('":', '" :'),
-    ]
-    wrong = []
-    for text in texts:
-        [record] = Outlet().accept(text)
-        if (record.topic, record.value, record.extra) != ("jobs", text.encode(), ()):
-            wrong.append((text[:200], record.topic, record.value[:200], record.extra))
-    assert not wrong
 
 
 class Changed(NamedTuple):
@@ -427,22 +386,6 @@ def test_a_preview_can_be_dropped_later_when_there_is_no_room() -> None:
     assert [one and one.importance for one in stripped] == [Importance.EVENT] * 2
     whole = [*stripped, plain, end, bad]
     assert [one and strip_preview(one) for one in whole] == [None] * 5
-
-
-def test_a_run_is_offered_once_in_order_and_counted() -> None:
-    """One list with the dead letters in their place; nothing for an empty run."""
-    outlet = Outlet(origin=Origin.REPLAY)
-    payloads = [status(), "bad", status(request_id="b"), "worse", "[]"]
-    records = outlet.accept(*payloads)
-    assert outlet.runs == [records]
-    assert [record.value for record in records] == [text.encode() for text in payloads]
-    assert records[0].envelope is records[2].envelope
-    assert {record.envelope.origin for record in records} == {"replay"}
-    outlet.intake.accept([], RECEIVED_AT_US)
-    assert outlet.runs == [records]
-    statistics = outlet.intake.statistics
-    assert statistics.accepted == 2
-    assert counted(statistics.dead_letters) == {"not_json": 2, "not_an_object": 1}
 
 
 def test_a_status_answer_becomes_one_record_that_is_not_offered() -> None:

@@ -1,16 +1,10 @@
-"""
-Previews: which spellings and which images are taken, and where they go.
-
-Everything is asked of the intake with `previews = "topic"`: an image is a record on the
-topic of previews, anything else a dead letter beside its event.
-"""
+"""Previews: which spellings and which images are taken, and where they go."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-from typing import Any
 from urllib.parse import quote_from_bytes
 
 from hypothesis import given
@@ -264,19 +258,6 @@ def test_the_job_s_record_refers_to_its_image() -> None:
         assert counted(statistics.normalized) == {"preview_moved": 1}
 
 
-def test_drop_replaces_a_preview_by_null() -> None:
-    """Every other member stays; an event without a preview is untouched."""
-    payload = status(preview=data_uri(PICTURE), more=[1.50, "\N{SNOWMAN}"])
-    changed = status(preview="p", progress=1)
-    outlet = Outlet(previews="drop")
-    record, both, other = outlet.accept(payload, changed, status())
-    assert record.value == without(payload)
-    assert record.extra == (("bridge_normalized", b"preview_omitted"),)
-    assert both.extra == (("bridge_normalized", b"progress_number,preview_omitted"),)
-    assert (other.value, other.extra) == (status().encode(), ())
-    assert outlet.intake.statistics.previews == 0
-
-
 def test_an_invalid_preview_is_a_dead_letter_beside_its_event() -> None:
     """The event goes out without it, and is no dead letter itself."""
     text = "data:image/svg+xml,<svg onload='alert(1)'/>"
@@ -352,27 +333,3 @@ def test_an_event_that_fits_without_its_preview_goes_without_it() -> None:
 
 
 # -- Around it ---------------------------------------------------------------------
-
-
-def pairs(text: str | bytes) -> Any:
-    """Read an object as its members in their order, numbers as they are written."""
-    return json.loads(text, object_pairs_hook=list, parse_int=str, parse_float=str)
-
-
-def test_every_member_around_a_preview_stays() -> None:
-    """Order, numbers, and previews inside of unknown members."""
-    wrong = []
-    for text in (
-        status(preview="HERE", result_url="PREVIEW", x=[1.50, {"preview": "PREVIEW"}]),
-        status(preview="HERE").replace("{", '{"x" : {"preview": "PREVIEW"},\t', 1),
-        status(preview="HERE").replace("{", r'{"x": "\"preview\": ", "y": 1E+20,', 1),
-        status(preview="HERE").replace("{", '{"x": 0.10000000000000000000001, ', 1),
-        json.dumps({"a_preview": "PREVIEW", **json.loads(status(preview="HERE"))}),
-        json.dumps(dict(reversed(json.loads(status(preview="HERE")).items()))),
-        status(preview="HERE").replace('"preview"', '"\\u0070review"'),
-    ):
-        for preview in ('"PREVIEW"', r'"a\"b\\"', '""', '"\N{SNOWMAN}"'):
-            [job] = Outlet(previews="drop").accept(text.replace('"HERE"', preview))
-            if pairs(job.value) != pairs(text.replace('"HERE"', "null")):
-                wrong.append((text, preview, job))
-    assert not wrong

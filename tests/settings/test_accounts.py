@@ -52,30 +52,6 @@ def test_listed_accounts_are_all_accounts(file: Path) -> None:
     assert settings.api_token is None
 
 
-def test_the_single_account_is_all_accounts_too() -> None:
-    """Who takes all accounts needn't know how they were given."""
-    environ = {"BRIDGE_CLIENT_ID": "one", "BRIDGE_API_TOKEN": "token-1"}
-    settings = load({}, environ, None).settings
-    (account,) = settings.all_accounts
-    assert account.client_id == "one"
-    assert account.api_token is settings.api_token
-    assert settings.accounts == ()
-
-
-def test_the_token_of_a_listed_account_follows_its_file(tmp_path: Path) -> None:
-    """A rotated token counts at the next use; an unfit one leaves the last."""
-    token = tmp_path / "token"
-    token.write_text("first\n")
-    file = tmp_path / "bridge.toml"
-    file.write_text(f'[[accounts]]\nclient_id = "c"\napi_token_file = "{token}"\n')
-    (account,) = load({}, {}, file).settings.all_accounts
-    assert account.api_token.reveal() == "first"
-    token.write_text("rotated\n")
-    assert account.api_token.reveal() == "rotated"
-    token.write_text("not a token\n")
-    assert account.api_token.reveal() == "rotated"
-
-
 _BESIDE_A_LIST: list[tuple[dict[str, str], dict[str, str], str]] = [
     ({"BRIDGE_CLIENT_ID": "x"}, {}, "client_id (BRIDGE_CLIENT_ID, --client-id)"),
     ({"BRIDGE_API_TOKEN": "x"}, {}, "api_token (BRIDGE_API_TOKEN or"),
@@ -94,17 +70,6 @@ def test_the_single_account_beside_a_list_is_refused(
             by = "the flag --client-id" if flags else "the environment"
             assert line.startswith(place)
             assert f"is set by {by}, but the file {file} lists [[accounts]]" in line
-
-
-def test_each_place_of_the_single_account_is_named(file: Path) -> None:
-    """Whoever removes what a line names isn't refused a second time."""
-    toml = f'client_id = "x"\napi_token = "y"\napi_token_file = "z"\n{TWO}'
-    environ = {"BRIDGE_CLIENT_ID": "x"}
-    client_id, token = problems(file, toml, environ, {"client_id": "x"})
-    places = f"the file {file} and by the environment and by the flag --client-id"
-    assert f"is set by {places}, but" in client_id
-    assert token.startswith("api_token (")
-    assert f"is set by the file {file}, but" in token
 
 
 def test_an_empty_variable_excludes_no_list(file: Path) -> None:
@@ -184,31 +149,6 @@ def test_what_is_wrong_with_a_list_is_one_line(
             assert line.startswith(start)
             assert words in line
             assert f"the file {file}" in line
-
-
-def test_all_that_is_wrong_is_found_at_once(file: Path) -> None:
-    """Wrong accounts are told beside each other and beside other settings."""
-    toml = (
-        f'topic = "a b"\n{TWO}[[accounts]]\nclient_id = "two"\n'
-        "[[accounts]]\napi_tokn = 5\n"
-    )
-    lines = problems(file, toml, {"BRIDGE_CLIENT_ID": "c"})
-    assert [line.partition(" ")[0] for line in lines] == [
-        "client_id",
-        "topic",
-        "accounts[4].api_tokn",
-        "accounts[3].client_id",
-        "accounts[3].api_token",
-        "accounts[4].client_id",
-        "accounts[4].api_token",
-    ]
-
-
-def test_a_missing_account_hints_at_the_list() -> None:
-    """Who has several accounts learns where they are listed."""
-    with pytest.raises(ConfigError) as caught:
-        load({}, {}, None)
-    assert "[[accounts]] in the file of --config" in str(caught.value).split("\n")[0]
 
 
 def test_only_a_file_lists_accounts() -> None:

@@ -13,13 +13,6 @@ from bridge.settings.catalogue import sections
 ALL = {setting.path: setting for setting in describe()}
 
 
-def test_the_required_settings_come_first() -> None:
-    """What nobody can do without is read first."""
-    first = [setting.path for setting in describe()[:3]]
-    assert first == ["client_id", "api_token", "topic"]
-    assert [path for path, one in ALL.items() if one.required] == first[:2]
-
-
 _PUBLIC: list[tuple[str, list[str], str | None]] = [
     ("topic", ["BRIDGE_TOPIC"], "--topic"),
     ("client_id", ["BRIDGE_CLIENT_ID"], "--client-id"),
@@ -83,25 +76,6 @@ def test_names_are_unambiguous() -> None:
     names = [name for setting in describe() for name in setting.environment_names]
     assert len(names) == len(set(names))
     assert len(sections()) == 12
-
-
-def test_limits_choices_and_units_are_listed() -> None:
-    """A generator of schemas finds what the types say."""
-    partitions = ALL["kafka.partitions"]
-    assert (partitions.minimum, partitions.maximum) == (1, 2**31 - 1)
-    assert ALL["pusher.pong_timeout_seconds"].exclusive_minimum == 0
-    assert ALL["outbox.max_bytes"].unit == "bytes"
-    assert ALL["kafka.sasl_mechanism"].optional
-    assert ALL["kafka.security_protocol"].choices == (
-        "PLAINTEXT",
-        "SSL",
-        "SASL_PLAINTEXT",
-        "SASL_SSL",
-    )
-    pattern = ALL["topic"].pattern
-    assert pattern is not None
-    assert re.search(pattern, "jobs")
-    assert not re.search(pattern, "jobs\n")
 
 
 def test_defaults_are_those_of_the_structs() -> None:

@@ -136,15 +136,6 @@ def test_a_secret_does_not_leave_this_machine_in_the_clear(
             assert "canary" not in line
 
 
-def test_who_wants_it_may_and_is_told(subtests: pytest.Subtests) -> None:
-    """With the setting it starts, and the log says what is in the clear."""
-    for settings, path, _words in SHOWN:
-        with subtests.test(settings=settings, path=path):
-            allowed = {"ALLOW_CLEARTEXT_CREDENTIALS": "true"}
-            loaded = load({}, environment(settings, allowed), None)
-            assert any(line.startswith(f"{path} (") for line in loaded.warnings)
-
-
 def test_readers_are_held_to_it_and_not_told() -> None:
     """`bridge tail` sends the same password; a warning each time would be noise."""
     with pytest.raises(ConfigError, match="the password of PLAIN"):

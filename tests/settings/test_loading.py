@@ -53,16 +53,6 @@ def test_defaults_hold_where_nothing_is_said() -> None:
     assert loaded.warnings == ()
 
 
-def test_the_file_beats_the_default(toml: Path) -> None:
-    """TOML's own types are taken as they are."""
-    loaded = load({}, NEEDED, toml)
-    kafka = loaded.settings.kafka
-    assert (kafka.partitions, kafka.create_topics) == (12, True)
-    assert kafka.request_timeout_seconds == 60.0
-    assert loaded.settings.topic == "from-file"
-    assert str(loaded.sources["topic"]) == f"file {toml}"
-
-
 def test_the_environment_beats_the_file(toml: Path) -> None:
     """Texts of the environment become the setting's type."""
     environ = NEEDED | {
@@ -93,12 +83,6 @@ def test_a_flag_beats_all(toml: Path) -> None:
     assert str(loaded.sources["topic"]) == "flag --topic"
 
 
-def test_a_stronger_layer_covers_a_wrong_value_of_a_weaker(toml: Path) -> None:
-    """A value that isn't used can't be wrong."""
-    environ = NEEDED | {"BRIDGE_TOPIC": "not a topic"}
-    assert load({"topic": "good"}, environ, toml).settings.topic == "good"
-
-
 def test_other_topics_follow_the_main_one() -> None:
     """Dead letters and gaps are named after the topic unless they are set."""
     settings = load({"topic": "events"}, NEEDED, None).settings
@@ -121,26 +105,6 @@ def test_a_secret_comes_from_a_file_that_a_layer_names(tmp_path: Path) -> None:
         assert token.reveal() == "mounted"
         file.write_text("rotated-since\n")
         assert token.reveal() == "rotated-since"
-
-
-def test_a_secret_of_the_environment_beats_the_file_named_in_toml(
-    tmp_path: Path,
-) -> None:
-    """Text and file exclude each other within a layer only."""
-    config = tmp_path / "bridge.toml"
-    config.write_text('api_token_file = "/nowhere/token"\n')
-    token = load({}, NEEDED, config).settings.api_token
-    assert token is not None
-    assert token.reveal() == "token-1"
-
-
-def test_an_empty_variable_takes_an_optional_value_away(tmp_path: Path) -> None:
-    """What may be left out can be emptied by a stronger layer."""
-    config = tmp_path / "bridge.toml"
-    config.write_text('[log]\nformat = "json"\n')
-    assert load({}, NEEDED, config).settings.log.format == "json"
-    environ = NEEDED | {"BRIDGE_LOG_FORMAT": ""}
-    assert load({}, environ, config).settings.log.format is None
 
 
 _SPELLINGS: list[tuple[str, str, str, object]] = [
@@ -255,11 +219,3 @@ def test_a_replay_has_the_settings_of_what_it_writes(toml: Path) -> None:
     assert (settings.client_id, settings.api_token) == (None, None)
     with pytest.raises(ConfigError, match=r"outbox\.max_bytes"):
         load_for_replaying({}, {"BRIDGE_OUTBOX_MAX_BYTES": "many"}, None)
-
-
-def test_a_reader_still_learns_of_wrong_kafka_settings() -> None:
-    """What a consumer does need is judged as for the service."""
-    with pytest.raises(ConfigError, match=r"kafka\.partitions"):
-        load_for_reading({}, {"BRIDGE_KAFKA_PARTITIONS": "six"}, None)
-    with pytest.raises(ConfigError, match=r"kafka\.sasl_mechanism"):
-        load_for_reading({}, {"BRIDGE_KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, None)

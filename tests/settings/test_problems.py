@@ -280,23 +280,6 @@ def test_settings_that_contradict_each_other() -> None:
     assert not wrong
 
 
-def test_all_that_fits_together_is_accepted(tmp_path: Path) -> None:
-    """SASL over TLS with files and a password file loads."""
-    (tmp_path / "password").write_text("pass word\n")
-    environ = NEEDED | {
-        "BRIDGE_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
-        "BRIDGE_KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
-        "BRIDGE_KAFKA_SASL_USERNAME": "u",
-        "BRIDGE_KAFKA_SASL_PASSWORD_FILE": str(tmp_path / "password"),
-        "BRIDGE_KAFKA_SSL_CA_FILE": __file__,
-        "BRIDGE_KAFKA_SSL_CERT_FILE": __file__,
-        "BRIDGE_KAFKA_SSL_KEY_FILE": __file__,
-    }
-    password = load({}, environ, None).settings.kafka.sasl_password
-    assert password is not None
-    assert password.reveal() == "pass word"
-
-
 def test_all_problems_are_found_at_once(tmp_path: Path) -> None:
     """One start reports all that is wrong in all layers."""
     file = tmp_path / "bridge.toml"

@@ -37,23 +37,6 @@ def test_it_shows_itself_to_nothing_but_reveal() -> None:
             leave(secret)
 
 
-def test_equal_values_are_equal_secrets() -> None:
-    """Two secrets compare by value, and a secret never equals a text."""
-    assert Secret(CANARY) == Secret(CANARY)
-    assert Secret(CANARY) != Secret("other")
-    assert Secret(CANARY) != CANARY
-
-
-def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
-    """A rotated file gives the new value at the next reveal."""
-    file = tmp_path / "token"
-    write(file, "first\n", at=1)
-    secret = Secret.from_file(file)
-    assert secret.reveal() == "first"
-    write(file, "other\n", at=2)
-    assert secret.reveal() == "other"
-
-
 def test_a_replaced_link_is_read_again(tmp_path: Path) -> None:
     """Kubernetes' way, a link moved to another folder, gives the new value."""
     for name in ("a", "b"):

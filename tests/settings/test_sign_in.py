@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from bridge.errors import ConfigError
-from bridge.settings import load, split_extensions
+from bridge.settings import load
 
 
 NEEDED = {"BRIDGE_CLIENT_ID": "client-1", "BRIDGE_API_TOKEN": "token-1"}
@@ -94,13 +92,6 @@ def test_what_another_mechanism_uses_is_named(subtests: pytest.Subtests) -> None
             assert f"it must be {fitting}" in line
 
 
-def test_without_sasl_all_of_it_is_unused() -> None:
-    """Each setting is named once when the protocol is another one."""
-    found = lines(OAUTH | {"SECURITY_PROTOCOL": "SSL"})
-    assert len(found) == 4
-    assert all("it must be SASL_SSL or SASL_PLAINTEXT" in line for line in found)
-
-
 _IMPOSSIBLE: list[tuple[dict[str, str], str, str]] = [
     (OAUTH, "SASL_OAUTH_TOKEN_URL", "id.example"),
     (OAUTH, "SASL_OAUTH_TOKEN_URL", f"https://u:{CANARY}@id.example"),
@@ -119,26 +110,3 @@ def test_a_value_that_cannot_be_is_refused(subtests: pytest.Subtests) -> None:
         with subtests.test(name=name, text=text):
             (line,) = lines(settings | {name: text})
             assert line.startswith(f"kafka.{name.lower()} (")
-
-
-def test_extensions_are_split_at_commas() -> None:
-    """Blanks around the commas are people's, and no part of a value."""
-    text = "logicalCluster=lkc-1, identityPoolId=pool=2"
-    loaded = load({}, environment(OAUTH | {"SASL_OAUTH_EXTENSIONS": text}), None)
-    assert loaded.settings.kafka.sasl_oauth_extensions == text
-    assert split_extensions(text) == ["logicalCluster=lkc-1", "identityPoolId=pool=2"]
-
-
-def test_secrets_are_read_from_files(tmp_path: Path) -> None:
-    """The client secret and the key's password follow files as all secrets do."""
-    secret = tmp_path / "secret"
-    secret.write_text(CANARY)
-    settings = {
-        **{name: text for name, text in OAUTH.items() if "SECRET" not in name},
-        "SASL_OAUTH_CLIENT_SECRET_FILE": str(secret),
-    }
-    kafka = load({}, environment(settings), None).settings.kafka
-    (found,) = kafka.secrets
-    assert found.reveal() == CANARY
-    secret.write_text(f"{CANARY}-2")
-    assert found.reveal() == f"{CANARY}-2"

@@ -144,53 +144,6 @@ def test_what_does_not_fit_is_one_line(subtests: pytest.Subtests) -> None:
             assert words in line
 
 
-@pytest.mark.parametrize(
-    ("webhook", "operations"),
-    [
-        ("127.0.0.1:8443", "127.0.0.1:8081"),
-        ("127.0.0.1:8443", "[::1]:8443"),
-        ("127.0.0.1:8443", "10.0.0.1:8443"),
-        # The system chooses another one each time.
-        ("127.0.0.1:0", "127.0.0.1:0"),
-    ],
-)
-def test_two_ports_or_two_addresses_fit(webhook: str, operations: str) -> None:
-    """One port at two addresses of the machine is two places."""
-    ports = {"WEBHOOK_LISTEN": webhook, "OPERATIONS_LISTEN": operations}
-    load({}, environment(ports, SECRET), None)
-
-
-def test_a_tls_pair_is_taken() -> None:
-    """Whether the two belong to each other is for whoever opens the port."""
-    pair = {"WEBHOOK_TLS_CERT_FILE": __file__, "WEBHOOK_TLS_KEY_FILE": __file__}
-    webhook = load({}, environment(LISTEN, SECRET, pair), None).settings.webhook
-    assert (webhook.tls_cert_file, webhook.tls_key_file) == (__file__, __file__)
-    lines = problems(SECRET, pair)
-    assert len(lines) == 3
-    assert all(one.endswith("is set, but webhook.listen is not") for one in lines)
-
-
-def test_each_listed_account_has_a_secret_of_its_own(tmp_path: Path) -> None:
-    """Of a text or a file; the file is followed, and an unfit one leaves the last."""
-    secret = tmp_path / "secret"
-    secret.write_text("whsec_2\n")
-    loaded = listed(
-        tmp_path,
-        account("one", 'webhook_secret = "whsec_1"\n')
-        + account("two", f'webhook_secret_file = "{secret}"\n')
-        + LISTENING,
-    )
-    first, second = (one.webhook_secret for one in loaded.settings.all_accounts)
-    assert first is not None
-    assert second is not None
-    assert (first.reveal(), second.reveal()) == ("whsec_1", "whsec_2")
-    secret.write_text("whsec_2 whsec_3\n")
-    assert second.reveal() == "whsec_2 whsec_3"
-    secret.write_text("whsec_é\n")
-    assert second.reveal() == "whsec_2 whsec_3"
-    assert loaded.warnings == ()
-
-
 def test_accounts_without_a_secret_beside_others_are_told_of(tmp_path: Path) -> None:
     """It may be meant, so that the bridge starts; a line names them all."""
     loaded = listed(
@@ -210,24 +163,6 @@ def test_webhooks_that_no_account_could_sign_are_refused(tmp_path: Path) -> None
     line = wrong(tmp_path, account("one") + account("two") + LISTENING)
     assert line.startswith("webhook.listen (BRIDGE_WEBHOOK_LISTEN) is set, but none")
     assert f"the file {tmp_path}/bridge.toml has a webhook_secret_file" in line
-
-
-def test_a_wrong_secret_of_a_list_is_told_once(tmp_path: Path) -> None:
-    """Nobody is told that the account has none because its own was wrong."""
-    line = wrong(
-        tmp_path, account("one", 'webhook_secret_file = "/no/file"\n') + LISTENING
-    )
-    assert line.startswith("accounts[1].webhook_secret (number 1 of [[accounts]]) must")
-    assert "can't be read: No such file" in line
-
-
-def test_a_secret_of_a_list_that_nothing_uses_is_refused(tmp_path: Path) -> None:
-    """As it is with the single account's: whoever gave it thinks webhooks are taken."""
-    line = wrong(tmp_path, account("one", 'webhook_secret = "whsec_1"\n'))
-    assert line == (
-        "accounts[1].webhook_secret (number 1 of [[accounts]]) is set, but "
-        "webhook.listen is not"
-    )
 
 
 def test_the_single_secret_beside_a_list_is_refused(tmp_path: Path) -> None:
@@ -274,16 +209,3 @@ def test_every_secret_is_hidden_each_of_several_too(tmp_path: Path) -> None:
     assert one.webhook_secret is not None
     one.webhook_secret.reveal()
     assert set(hidden) == before | {"whsec_40"}
-
-
-def test_secrets_of_listed_accounts_are_hidden(tmp_path: Path) -> None:
-    """All tokens, and the webhook secrets of those that have one."""
-    settings = listed(
-        tmp_path,
-        account("one")
-        + account("two", 'webhook_secret = "whsec_1 whsec_2"\n')
-        + LISTENING,
-    ).settings
-    hidden: list[str] = []
-    settings.hide_secrets(hidden.append)
-    assert hidden == ["t-one", "t-two", "whsec_1", "whsec_2"]

@@ -11,8 +11,6 @@ import pytest
 from bridge.errors import ConfigError
 from bridge.settings import Settings, TracingSettings
 from bridge.tracing import open_tracing, secrets_in
-from bridge.tracing.sdk import Tracing
-from tests.tracing.collector import end
 
 
 ON = Settings(tracing=TracingSettings(enabled=True))
@@ -89,17 +87,6 @@ def test_another_protocol_is_refused(environ: Mapping[str, str], refused: str) -
     """Spans would go to a port that answers nothing that can be understood."""
     with pytest.raises(ConfigError, match=f"{refused} .*http/protobuf"):
         open_tracing(ON, environ)
-
-
-def test_the_nearer_variable_decides_the_protocol() -> None:
-    """A process's metrics may go out as grpc, its traces don't."""
-    environ = {
-        "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
-        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
-    }
-    tracing = open_tracing(ON, environ)
-    assert isinstance(tracing, Tracing)
-    end(tracing)
 
 
 def test_secrets_of_the_exporter_are_known() -> None:

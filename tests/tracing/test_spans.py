@@ -128,18 +128,6 @@ def test_a_batch_links_to_its_events(collector: Collector) -> None:
     }
 
 
-def test_a_batch_of_one_says_itself_what_its_message_is(collector: Collector) -> None:
-    """The conventions want no count there, and the message's own facts on the span."""
-    tracing = Tracing("bridge-1")
-    rows = _stored(_offer(tracing, _record()))
-    tracing.published("jobs", 0, rows, time.time_ns(), base_offset=7)
-    sent = _ended(tracing, collector)[-1]
-    assert "messaging.batch.message_count" not in sent.attributes
-    assert sent.attributes["messaging.kafka.message.key"] == "job-1"
-    assert sent.attributes["messaging.kafka.offset"] == 7
-    assert sent.attributes["messaging.message.id"] == "5f0c-1"
-
-
 def test_a_failed_batch_says_what_failed(collector: Collector) -> None:
     """By the error's class alone: what a broker says may repeat anything."""
     tracing = Tracing("bridge-1")
@@ -202,6 +190,18 @@ def test_a_batch_is_kept_where_one_of_its_events_is(
     assert {link.span_id for span in sent for link in span.links} == created
 
 
+def test_no_span_holds_a_value(collector: Collector) -> None:
+    """No preview and no URL's signature goes to the collector."""
+    tracing = Tracing("bridge-1")
+    rows = _stored(_offer(tracing, _record()))
+    tracing.published("jobs", 0, rows, 1, error_type="TimeoutError")
+    _ended(tracing, collector)
+    sent = b"".join(collector.bodies)
+    assert b"job-1" in sent
+    assert b"secret" not in sent
+    assert b"signature" not in sent
+
+
 def test_the_process_says_who_it_is(
     collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,15 +227,3 @@ def test_a_switched_off_sdk_leaves_records_alone(
     tracing = Tracing("bridge-1")
     assert _offer(tracing, _record()) == [_record()]
     end(tracing)
-
-
-def test_no_span_holds_a_value(collector: Collector) -> None:
-    """No preview and no URL's signature goes to the collector."""
-    tracing = Tracing("bridge-1")
-    rows = _stored(_offer(tracing, _record()))
-    tracing.published("jobs", 0, rows, 1, error_type="TimeoutError")
-    _ended(tracing, collector)
-    sent = b"".join(collector.bodies)
-    assert b"job-1" in sent
-    assert b"secret" not in sent
-    assert b"signature" not in sent

@@ -1,15 +1,16 @@
 """
 An epoch: open a producer, read the log's tail, send until anything fails, close.
 
-One loop serves the start, every failure, a recreated topic, added partitions and a
-truncated log, in both delivery modes. `idempotent` and `transactional` are what sends.
+One loop serves the start, every failure, a recreated topic, added partitions, a new
+password and a truncated log, in both delivery modes. `idempotent` and `transactional`
+are what sends.
 """
 
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
@@ -24,17 +25,36 @@ from bridge.errors import (
     KafkaUnreachableError,
     OutboxFullError,
 )
-from bridge.kafka.answers import BatchRefusedError, ClientError
+from bridge.events.dead_letter import refused
+from bridge.events.record import StoredRecord
+from bridge.kafka.answers import BatchRefusedError, ClientError, error_type
+from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.log import Log, open_log
-from bridge.kafka.relay.group import Group
-from bridge.kafka.relay.partition import EpochEndedError, PartitionQueue
-from bridge.kafka.relay.statistics import add
-from bridge.kafka.relay.tails import Tail, last_confirmed, scan
+from bridge.kafka.producer import Producer, Sent
+from bridge.kafka.relay.outage import Outage
+from bridge.kafka.relay.partition import (
+    EpochEndedError,
+    Memory,
+    PartitionQueue,
+    read_tails,
+    rewind,
+)
+from bridge.kafka.relay.statistics import PublicationTrace, RelayStatistics
+from bridge.kafka.relay.topic_watch import TopicWatch
 from bridge.kafka.topics import TopicFacts
-from bridge.outbox.values import PartitionState
+from bridge.outbox import Outbox
+from bridge.outbox.values import PartitionState, Placed
+from bridge.settings import KafkaSettings
 
 
-__all__ = ["Delivery", "Epoch", "serve"]
+__all__ = [
+    "Delivery",
+    "Epoch",
+    "Group",
+    "WireFormat",
+    "distribute",
+    "serve",
+]
 
 _log = structlog.get_logger("bridge.kafka")
 
@@ -42,30 +62,187 @@ _log = structlog.get_logger("bridge.kafka")
 # lose of the time after an outage.
 _LONGEST_PAUSE_SECONDS = 10.0
 
-# Partitions without a leader are looked for so often.
-_LEADER_SECONDS = 1.0
+# Leaders of partitions without one, and another password, are looked for so often.
+_LOOK_SECONDS = 1.0
+
+# What is on its way gets so long for its answer where an epoch ends without a failure:
+# a producer with an old password may get none.
+_ANSWERS_SECONDS = 5.0
+
+# A single record is offered so often, with pauses, before it counts as refused for good
+# where that isn't certain: a batch that was damaged on its way is refused too
+# (CORRUPT_MESSAGE), and a broker's own bug looks like an invalid record
+# (UNKNOWN_SERVER_ERROR).
+_REFUSED_AFTER = 4
+
+# More rows than any batch holds.
+_ALL_ROWS = 2000
+
+# A record batch's own header and each record's headers don't count into
+# `max_batch_bytes`, but into what the broker takes: leave them room.
+_BATCH_SHARE = 0.75
+
+# What a dead letter's key and headers take at most, beside its value.
+_HEADERS_BYTES = 4096
+
+
+class WireFormat(Protocol):
+    """What is written before the values of topics, a Schema Registry's for one."""
+
+    async def prefix(self, topic: str) -> bytes:
+        """
+        Return the bytes before each value of a topic; none if its values are plain.
+
+        Raises:
+            KafkaError: They aren't known now, or never will be.
+        """
+
+
+# -- Over all epochs ----------------------------------------------------------
+
+
+class Group(msgspec.Struct):
+    """One topic's delivery, over all epochs."""
+
+    topic: str
+    settings: KafkaSettings
+    outbox: Outbox
+    writer: HeaderWriter
+    watch: TopicWatch
+    outage: Outage
+    statistics: RelayStatistics
+    memory: Memory
+    # All topics' deliveries, this one's too.
+    groups: Mapping[str, Group]
+    is_draining: asyncio.Event
+    dead_letter_topic: str | None
+    max_dead_letter_bytes: int
+    wire_format: WireFormat | None
+    trace: PublicationTrace | None
+    # The partitions of the epoch that runs.
+    queues: dict[int, PartitionQueue] = msgspec.field(default_factory=dict)
+    # What the topic takes as one batch, as far as that is known.
+    limit: int | None = None
+    # By partition: rows up to this sequence are sent one by one. And how often a row
+    # was refused alone.
+    singly_until: dict[int, int] = msgspec.field(default_factory=dict)
+    tries: dict[tuple[int, int], int] = msgspec.field(default_factory=dict)
+
+    def next_rows(self, queue: PartitionQueue) -> list[StoredRecord]:
+        """Return what the next batch of a partition is made of."""
+        is_single = queue.cursor < self.singly_until.get(queue.key[1], 0)
+        return queue.next_rows(1 if is_single else _ALL_ROWS)
+
+    def acknowledged(
+        self, queue: PartitionQueue, producer: Producer, sent: Sent, base_offset: int
+    ) -> None:
+        """Note that a batch is in the log."""
+        self.outage.worked(queue.key)
+        self.statistics.delivered(self.topic, sent.rows, queue.resent_until)
+        if self.trace is not None:
+            self.trace(
+                *queue.key,
+                sent.rows,
+                sent.began_ns,
+                base_offset=base_offset,
+                broker=producer.broker(*queue.key),
+            )
+        queue.acknowledge(sent.rows, base_offset, sent.size_bytes)
+
+    def failed(
+        self, queue: PartitionQueue, rows: Sequence[StoredRecord], error: Exception
+    ) -> None:
+        """Note that a batch failed; if it was refused, where to look for the record."""
+        number = queue.key[1]
+        self.outage.failed(
+            "partition.failed", error, queue.key, next_sequence=queue.cursor + 1
+        )
+        self.given_up(queue, rows, error)
+        if not isinstance(error, BatchRefusedError):
+            return
+        if len(rows) > 1:
+            self.singly_until[number] = rows[-1].sequence
+            return
+        place = number, rows[0].sequence
+        self.tries[place] = self.tries.get(place, 0) + 1
+        if error.is_certain or self.tries[place] >= _REFUSED_AFTER:
+            self._put_aside(queue, rows[0], error)
+            del self.tries[place]
+
+    def given_up(
+        self, queue: PartitionQueue, rows: Sequence[StoredRecord], error: Exception
+    ) -> None:
+        """Note that a batch failed, for its own sake or another one's."""
+        self.outage.forget(queue.key)
+        if self.trace is not None:
+            began_ns, kind = time.time_ns(), error_type(error)
+            self.trace(*queue.key, rows, began_ns, error_type=kind)
+
+    def _put_aside(
+        self, queue: PartitionQueue, row: StoredRecord, error: BatchRefusedError
+    ) -> None:
+        """Replace a row by a dead letter; one that is refused itself stays unsent."""
+        topic, number = queue.key
+        target = None if topic == self.dead_letter_topic else self.dead_letter_topic
+        letter = None
+        if target is not None:
+            if not self.outbox.knows([target]):
+                raise KafkaUnreachableError(
+                    f"the topic {target} was never reached, and a record of {topic} is"
+                    " to be sent to it"
+                )
+            letters, most = self.groups.get(target), self.max_dead_letter_bytes
+            if letters is not None and letters.limit is not None:
+                most = max(min(most, letters.limit - _HEADERS_BYTES), 0)
+            letter = refused(
+                row,
+                topic=topic,
+                partition=number,
+                dead_letter_topic=target,
+                max_bytes=most,
+                message=error.message,
+                error_class=error.error_class,
+            )
+        placed = self.outbox.refuse(topic, number, row.sequence, letter)
+        distribute(self.groups, placed)
+        self.statistics.dead_letters += letter is not None
+        _log.error(
+            "record.refused",
+            topic=topic,
+            partition=number,
+            sequence=row.sequence,
+            ce_id=row.ce_id,
+            size_bytes=len(row.value) + len(row.key or b""),
+            reason=error.message,
+            destination=target or "the outbox, unsent",
+        )
+
+
+def distribute(groups: Mapping[str, Group], placed: Iterable[Placed]) -> None:
+    """Hand rows that were just committed to their partitions."""
+    for topic, number, rows in placed:
+        group = groups.get(topic)
+        # One that isn't open reads its rows from the outbox later.
+        if group is not None and (queue := group.queues.get(number)):
+            queue.committed(rows)
+
+
+# -- Epoch after epoch --------------------------------------------------------
 
 
 class Epoch(msgspec.Struct):
-    """
-    What is sent to, until something fails.
-
-    Attributes:
-        group: The topic's delivery.
-        facts: What the topic is like.
-        prefix: What is written before each value.
-        queues: Its partitions that have a leader.
-        missing: Those that have none.
-        wake: Set when one of them has rows.
-        ended_by: Why nothing new is sent; None while the epoch lasts.
-    """
+    """What is sent to, until something fails."""
 
     group: Group
     facts: TopicFacts
+    # What is written before each value.
     prefix: bytes
+    # Its partitions that have a leader, and the others.
     queues: Sequence[PartitionQueue]
     missing: Sequence[int]
-    wake: asyncio.Event
+    # What the producers were opened with.
+    password: str | None
+    # Why nothing new is sent; None while the epoch lasts.
     ended_by: Exception | None = None
 
     def end(self, reason: Exception) -> None:
@@ -79,34 +256,14 @@ class Epoch(msgspec.Struct):
 class Delivery(Protocol):
     """How rows are sent: see `idempotent` and `transactional`."""
 
-    @property
-    def shares_wake(self) -> bool:
-        """Whether one event says that any partition has rows."""
-
     async def open(self) -> None:
-        """
-        Have producers; transactional ones fence all older ones.
-
-        Raises:
-            BridgeError: Kafka refuses, or can't be reached.
-        """
+        """Have producers; transactional ones fence all older ones."""
 
     async def settle(self, log: Log, numbers: Sequence[int]) -> None:
-        """
-        Wait until nothing of an older producer can land in partitions any more.
-
-        Raises:
-            BridgeError: As `open_log` says.
-        """
+        """Wait until nothing of an older producer can land in partitions any more."""
 
     async def send(self, epoch: Epoch) -> None:
-        """
-        Send until draining is done, or the epoch ends, which any failure does.
-
-        Raises:
-            EpochEndedError: The log has to be looked at again.
-            BridgeError, ClientError, TimeoutError: Something failed.
-        """
+        """Send until draining is done, or the epoch ends, which any failure does."""
 
     async def close(self) -> None:
         """End the producers at once."""
@@ -118,14 +275,8 @@ async def serve(
     """
     Send a topic's rows, epoch after epoch, until the relay drains.
 
-    Args:
-        group: The topic's delivery.
-        delivery: How rows are sent.
-        ends_start: Whether a start that began then is ended by an error: only one that
-            never worked.
-
-    Raises:
-        BridgeError: `ends_start` says so.
+    `ends_start` says whether a start that began then is ended by an error, which is
+    raised: only one that never worked.
     """
     begun = time.monotonic()
     # How many epochs in a row were short.
@@ -187,8 +338,8 @@ async def _open(
 ) -> Epoch:
     """Read what the log has, and continue behind it."""
     topic, outbox = group.topic, group.outbox
-    facts = (await group.watch.facts([topic]))[topic]
-    unfit = group.watch.unfit([topic])
+    facts = await group.watch.facts(topic)
+    unfit = group.watch.unfit(topic)
     if unfit is not None and ends_start(unfit):
         raise unfit
     prefix = b""
@@ -198,11 +349,11 @@ async def _open(
     known = {state.partition: state for state in outbox.states(topic)}
     # The producer first: it shows whether this user may write as configured, and a
     # transactional one fences whatever wrote before.
+    password = _password(group.settings)
     await delivery.open()
     _report_partitions(group, facts, before, known)
     outbox.open_topic(topic, facts.partitions, facts.topic_id)
     states = {state.partition: state for state in outbox.states(topic)}
-    wake = asyncio.Event()
     async with open_log(group.settings, topic) as log:
         leaders = log.leaders()
         led = {one: states[one] for one in range(facts.partitions) if one in leaders}
@@ -214,23 +365,24 @@ async def _open(
         await delivery.settle(log, [one for one, state in led.items() if state.waiting])
         if facts.topic_id is not None and await log.topic_id() != facts.topic_id:
             raise EpochEndedError("the topic was recreated meanwhile")
-        tails = await scan(log, outbox.id, led)
+        tails = await read_tails(log, outbox.id, led)
+        is_compacted = "compact" in (facts.configs or {}).get("cleanup.policy", "")
         for number, tail in tails.items():
-            tails[number] = await _settle(group, facts, log, led[number], tail)
+            if not tail.confirms(led[number], is_compacted=is_compacted):
+                tails[number] = await rewind(log, outbox, led[number], tail)
     shown = {
         number: (tail.last_sequence, tail.bounds.end_offset, tail.found.keys())
         for number, tail in tails.items()
     }
     outbox.continue_behind(topic, shown)
+    share = int(facts.max_message_bytes * _BATCH_SHARE)
     queues = [
         PartitionQueue(
             outbox,
             state,
             tails[state.partition].found,
-            facts.max_message_bytes,
-            group.settings.max_batch_bytes,
+            min(group.settings.max_batch_bytes, share),
             group.memory,
-            wake if delivery.shares_wake else asyncio.Event(),
             group.statistics.resumed,
             leaders[state.partition],
         )
@@ -246,7 +398,7 @@ async def _open(
     _log.info("topic.open", topic=topic, partitions=len(led), waiting=waiting)
     if missing:
         _log.warning("topic.without_leader", topic=topic, partitions=missing)
-    return Epoch(group, facts, prefix, queues, missing, wake)
+    return Epoch(group, facts, prefix, queues, missing, password)
 
 
 def _report_partitions(
@@ -280,57 +432,27 @@ def _report_partitions(
             )
 
 
-async def _settle(
-    group: Group, facts: TopicFacts, log: Log, state: PartitionState, tail: Tail
-) -> Tail:
-    """Have rows sent again that a truncated log lost; gives what counts as there."""
-    policy = (facts.configs or {}).get("cleanup.policy", "")
-    if tail.confirms(state, is_compacted="compact" in policy):
-        return tail
-    topic, number = group.topic, state.partition
-    end = tail.bounds.end_offset
-    confirmed, highest = await last_confirmed(
-        log, group.outbox, topic, number, tail.bounds
-    )
-    if confirmed is None or confirmed >= state.acknowledged_sequence:
-        # What was lost is no longer kept. What the log has is not sent again, nor is it
-        # passed over by the next epoch.
-        confirmed, last, left = state.acknowledged_sequence, 0, tail
-        resume = min(tail.found.values(), default=end)
-    else:
-        # Rows that were written where lost ones were, before that was noticed, are sent
-        # again as well, in order and marked.
-        last = max(state.acknowledged_sequence, tail.last_sequence, highest)
-        left, resume = Tail(tail.bounds), end
-    waiting = group.outbox.rewind(topic, number, confirmed, resume, last)
-    if waiting:
-        add(group.statistics.resent, topic, waiting)
-    _log.error(
-        "partition.log_truncated",
-        topic=topic,
-        partition=number,
-        log_end=end,
-        acknowledged_offset=state.resume_offset,
-        sent_again=waiting,
-        first_sequence=confirmed + 1,
-        last_sequence=max(state.acknowledged_sequence, last),
-    )
-    return left
-
-
 async def _run(epoch: Epoch, delivery: Delivery) -> None:
     """Send until something ends the epoch, or draining is done."""
     group = epoch.group
-    changed = asyncio.create_task(group.watch.until_changed({group.topic: epoch.facts}))
-    led = asyncio.create_task(_until_led(epoch))
     sending = asyncio.create_task(delivery.send(epoch))
-    tasks = {changed, led, sending}
+    led = asyncio.create_task(_until_led(epoch))
+    changed = group.watch.until_changed(epoch.facts)
+    reasons = {
+        led: "a partition has a leader again",
+        asyncio.create_task(changed): "the topic has changed",
+        asyncio.create_task(_until_renewed(epoch)): "the password has changed",
+    }
+    tasks = {sending, *reasons}
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if changed.done():
-            epoch.end(EpochEndedError("the topic has changed"))
-        if led.done():
-            epoch.end(EpochEndedError("a partition has a leader again"))
+        for task, reason in reasons.items():
+            if task.done():
+                epoch.end(EpochEndedError(reason))
+        if epoch.ended_by is not None and not sending.done():
+            await asyncio.wait({sending}, timeout=_ANSWERS_SECONDS)
+            if not sending.done():
+                raise epoch.ended_by
         await sending
         # All others are drained: what has no leader may get one in time.
         if any(
@@ -338,7 +460,7 @@ async def _run(epoch: Epoch, delivery: Delivery) -> None:
             for state in group.outbox.states(group.topic)
         ):
             await led
-            raise EpochEndedError("a partition has a leader again")
+            raise EpochEndedError(reasons[led])
     finally:
         for task in tasks:
             task.cancel()
@@ -352,13 +474,26 @@ async def _until_led(epoch: Epoch) -> None:
         # No deadline: ends with the epoch.
         await asyncio.Event().wait()
     while True:
-        await asyncio.sleep(_LEADER_SECONDS)
+        await asyncio.sleep(_LOOK_SECONDS)
         try:
             async with open_log(group.settings, group.topic) as log:
                 while not log.leaders().keys() & epoch.missing:
-                    await asyncio.sleep(_LEADER_SECONDS)
+                    await asyncio.sleep(_LOOK_SECONDS)
                     await log.look_again()
                 return
         except (ConfigError, KafkaError) as error:
             # Sending reports what doesn't work.
             _log.debug("leaders.not_seen", error=repr(error))
+
+
+async def _until_renewed(epoch: Epoch) -> None:
+    """Wait for another password: a client of aiokafka keeps its own for life."""
+    # No event: a file is looked at.
+    while _password(epoch.group.settings) == epoch.password:  # noqa: ASYNC110
+        await asyncio.sleep(_LOOK_SECONDS)
+    _log.info("credentials.renewed", what="password")
+
+
+def _password(settings: KafkaSettings) -> str | None:
+    password = settings.sasl_password
+    return None if password is None else password.reveal()

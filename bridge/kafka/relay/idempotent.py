@@ -15,8 +15,7 @@ from bridge.events.record import StoredRecord
 from bridge.kafka.answers import BatchRefusedError, ClientError
 from bridge.kafka.log import Log
 from bridge.kafka.producer import Producer
-from bridge.kafka.relay.epoch import Epoch
-from bridge.kafka.relay.group import Group
+from bridge.kafka.relay.epoch import Epoch, Group
 from bridge.kafka.relay.partition import EpochEndedError, PartitionQueue
 
 
@@ -24,14 +23,7 @@ __all__ = ["IdempotentDelivery"]
 
 
 class IdempotentDelivery:
-    """
-    Sends a topic's rows, each partition for itself.
-
-    Args:
-        group: The topic's delivery.
-    """
-
-    shares_wake = False
+    """Sends a topic's rows, each partition for itself: see `epoch.Delivery`."""
 
     def __init__(self, group: Group) -> None:
         self._group = group
@@ -40,12 +32,12 @@ class IdempotentDelivery:
         self._settled: set[int] = set()
 
     async def open(self) -> None:
-        """Have a producer: see `Delivery.open`."""
+        """Have a producer."""
         self._producer = Producer(self._group.settings, self._group.writer)
         await self._producer.start()
 
     async def settle(self, log: Log, numbers: Sequence[int]) -> None:
-        """Wait until a late write has landed: see `Delivery.settle`."""
+        """Wait until a late write has landed."""
         numbers = [number for number in numbers if number not in self._settled]
         if numbers:
             # Counted from when the leaders answer: what was in their queues before
@@ -55,7 +47,7 @@ class IdempotentDelivery:
             await log.replicated(numbers)
 
     async def send(self, epoch: Epoch) -> None:
-        """Send until draining is done: see `Delivery.send`."""
+        """Send until draining is done, or the epoch ends."""
         self._settled |= {queue.key[1] for queue in epoch.queues}
         tasks = [
             asyncio.create_task(self._send_partition(epoch, queue))
@@ -75,7 +67,7 @@ class IdempotentDelivery:
             raise epoch.ended_by
 
     async def close(self) -> None:
-        """End the producer: see `Delivery.close`."""
+        """End the producer."""
         producer, self._producer = self._producer, None
         if producer is not None:
             await producer.close()
@@ -84,7 +76,7 @@ class IdempotentDelivery:
         """Send a partition's rows until the epoch ends, or draining is done."""
         group = epoch.group
         while epoch.ended_by is None:
-            rows = queue.next_rows(group.max_rows(queue))
+            rows = group.next_rows(queue)
             if rows:
                 await self._send_batch(epoch, queue, rows)
                 continue

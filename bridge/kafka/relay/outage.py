@@ -7,58 +7,68 @@ the log needs one line.
 
 from __future__ import annotations
 
+import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection
 
 import structlog
 
-from bridge.errors import KafkaError, KafkaRefusedError
+from bridge.errors import (
+    ConfigError,
+    KafkaError,
+    KafkaRefusedError,
+    KafkaUnreachableError,
+)
 from bridge.kafka.answers import forbidden
+from bridge.kafka.probe import diagnose
 from bridge.kafka.relay.statistics import RelayStatistics
+from bridge.settings import KafkaSettings
 
 
-__all__ = ["Outage"]
+__all__ = ["BESIDE", "Outage", "explain_silence"]
 
 _log = structlog.get_logger("bridge.kafka")
 
-# A trouble that stays is told again after so long.
+# A failure that lasts is reported again after so long.
 _REMIND_SECONDS = 60.0
 
-# An idempotent producer of aiokafka hides a dead broker: it tries again for
-# minutes and fails nothing. A loaded broker acknowledges within a second.
+# An idempotent producer of aiokafka hides a dead broker: it tries again for minutes and
+# fails nothing. A loaded broker acknowledges within a second.
 SILENT_SECONDS = 5.0
+
+# How often it is looked for a silence; and how long what was found out about it counts:
+# brokers lock accounts that fail too often.
+LOOK_SECONDS = 1.0
+DIAGNOSE_SECONDS = 10.0
 
 _Who = tuple[str, int]
 
-# What fails beside the partitions: a connection of somebody else's.
-_BESIDE: _Who = ("", -1)
+# Who fails where a connection beside those of the partitions does.
+BESIDE: _Who = ("", -1)
 
 
 class Outage:
     """
-    What a topic knows of whether Kafka works.
+    Whether Kafka works for one topic.
 
-    Args:
-        topics: The group's topics, for the log.
-        statistics: Where health reads it; None for a group that health leaves
-            out.
-        clock: Monotonic seconds.
+    The statistics are those that health reads; None for a topic that it leaves out.
     """
 
     def __init__(
         self,
-        topics: Sequence[str],
+        topic: str,
         statistics: RelayStatistics | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._topics = list(topics)
+        self._topic = topic
         self._statistics = statistics
         self._clock = clock
         self._sent_at: dict[_Who, float] = {}
         self._answered_at = clock()
+        # None: the topic as a whole.
         self._failing: set[_Who | None] = set()
         self._begun_at = 0.0
-        self._told_at: dict[tuple[str, str], float] = {}
+        self._reported_at: dict[tuple[str, str], float] = {}
         self._owes_end = False
         self._reason: KafkaError | None = None
 
@@ -66,96 +76,63 @@ class Outage:
         """Note that a partition waits for an answer from now on."""
         self._sent_at[partition] = self._clock()
 
-    def worked(self, partition: _Who | None = None) -> None:
-        """Note that Kafka answered a partition, or the group as a whole."""
-        self._answered_at = self._clock()
+    def forget(self, partition: _Who) -> None:
+        """Expect no answer for a partition any more."""
+        self._sent_at.pop(partition, None)
+
+    def worked(self, who: _Who | None = None) -> None:
+        """Note that Kafka answered a partition, or the topic as a whole."""
+        self._answered_at = now = self._clock()
         self._reason = None
-        if partition is not None:
-            self._sent_at.pop(partition, None)
+        if who is not None:
+            self._sent_at.pop(who, None)
         if self._statistics is not None:
             self._statistics.worked()
-        if self._failing:
-            self._failing -= {None, partition}
-            self._tell_end()
+        self._failing -= {None, who}
+        if self._owes_end and not self._failing:
+            self._owes_end = False
+            seconds = round(now - self._begun_at, 1)
+            _log.info("kafka.works_again", topic=self._topic, after_seconds=seconds)
+
+    def recovered(self, who: _Who) -> None:
+        """Note that nothing of a partition waits: what failed was in the log."""
+        if who in self._failing:
+            self.worked(who)
 
     def failed(
         self,
         event: str,
         error: BaseException,
-        partition: _Who | None = None,
+        who: _Who | None = None,
         **fields: object,
     ) -> None:
-        """
-        Note that Kafka didn't do what was asked; log it unless that was told.
-
-        Args:
-            event: The log's event.
-            error: What went wrong.
-            partition: Whose failure it is; None for the group's.
-            **fields: What the log shall show besides.
-        """
-        if partition is None:
-            fields = {"topics": self._topics, **fields}
-        else:
-            self._sent_at.pop(partition, None)
-            fields = {"topic": partition[0], "partition": partition[1], **fields}
-        error = forbidden(error, None if partition is None else partition[0]) or error
-        self._note(partition, event, error, fields)
-
-    def shut_out(self, error: KafkaError) -> None:
-        """
-        Note that a connection beside those of the partitions came to nothing.
-
-        Theirs may stand, and their next answer counts more; but where nothing is sent
-        nobody else would notice. A group that health leaves out doesn't tell of it.
-        """
-        statistics = self._statistics
-        # Before it has ever worked, whoever opens the partitions tells.
-        if statistics is not None and statistics.ever_connected:
-            is_refused = isinstance(error, KafkaRefusedError)
-            event = "kafka.refuses" if is_refused else "kafka.waits"
-            self._note(_BESIDE, event, error, {"topics": self._topics})
-
-    def let_in(self) -> None:
-        """Note that such a connection came about."""
-        if _BESIDE not in self._failing:
-            return
-        self._failing.discard(_BESIDE)
-        if not self._failing and self._statistics is not None:
-            self._statistics.worked()
-        self._tell_end()
-
-    def _note(
-        self,
-        who: _Who | None,
-        event: str,
-        error: BaseException,
-        fields: Mapping[str, object],
-    ) -> None:
-        now = self._clock()
+        """Note that Kafka didn't do what was asked; log it unless that was reported."""
+        if who is not None:
+            self._sent_at.pop(who, None)
+        if who not in {None, BESIDE}:
+            fields["partition"] = who[1]
+        error = forbidden(error, None if who is None else self._topic) or error
         if self._statistics is not None:
             self._statistics.failed(error)
+        now = self._clock()
         if not self._failing:
             self._begun_at = now
         self._failing.add(who)
         kind = (event, type(error).__name__)
-        told_at = self._told_at.get(kind)
-        if told_at is None or now - told_at >= _REMIND_SECONDS:
-            self._told_at[kind] = now
+        if now - self._reported_at.get(kind, float("-inf")) >= _REMIND_SECONDS:
+            self._reported_at[kind] = now
             self._owes_end = True
-            _log.warning(event, error=f"{kind[1]}: {error}", **fields)
+            _log.warning(
+                event, topic=self._topic, error=f"{kind[1]}: {error}", **fields
+            )
 
-    def forget(self, partition: _Who) -> None:
-        """Expect no answer for a partition any more."""
-        self._sent_at.pop(partition, None)
-
-    def recovered(self, partition: _Who) -> None:
-        """Note that nothing of a partition waits: what failed was in the log."""
-        if partition in self._failing:
-            self.worked(partition)
+    @property
+    def is_silent(self) -> bool:
+        """Whether Kafka keeps partitions waiting for too long."""
+        return self._waited() > SILENT_SECONDS
 
     def look(self) -> None:
-        """Notice that Kafka keeps partitions waiting for too long; called on a beat."""
+        """Report a silence, with its reason once that is known; called on a beat."""
         if not self.is_silent:
             return
         if isinstance(self._reason, KafkaRefusedError):
@@ -165,11 +142,6 @@ class Outage:
         if self._reason is not None:
             silent += f"; {self._reason}"
         self.failed("kafka.silent", TimeoutError(silent))
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether Kafka keeps partitions waiting for too long."""
-        return self._waited() > SILENT_SECONDS
 
     def explain(self, reason: KafkaError) -> None:
         """Note what has been found out about a silence; the next answer ends it."""
@@ -181,11 +153,24 @@ class Outage:
             return 0.0
         return self._clock() - max(min(self._sent_at.values()), self._answered_at)
 
-    def _tell_end(self) -> None:
-        if self._owes_end and not self._failing:
-            self._owes_end = False
-            _log.info(
-                "kafka.works_again",
-                topics=self._topics,
-                after_seconds=round(self._clock() - self._begun_at, 1),
-            )
+
+async def explain_silence(settings: KafkaSettings, outages: Collection[Outage]) -> None:
+    """
+    Find out why Kafka is silent, until it is cancelled.
+
+    aiokafka tries again for minutes where a broker no longer lets it in, and reports
+    nothing: a certificate that has expired, a token that is refused.
+    """
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        if not any(outage.is_silent for outage in outages):
+            continue
+        reason: KafkaError | None
+        try:
+            reason = await diagnose(settings)
+        except ConfigError as error:
+            reason = KafkaUnreachableError(str(error))
+        if reason is not None:
+            for outage in outages:
+                outage.explain(reason)
+        await asyncio.sleep(DIAGNOSE_SECONDS)

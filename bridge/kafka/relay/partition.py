@@ -1,26 +1,44 @@
-"""The rows of one partition on their way from the outbox into the log."""
+"""
+One partition: what the end of its log shows, and the rows on their way into it.
+
+The log is the truth about what was written. An unclean election, or a broker whose
+files were put back to an older copy, takes acknowledged records away; retention,
+DeleteRecords and compaction take some away that were delivered.
+"""
 
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
-from collections import deque
-from collections.abc import Collection, Sequence
+from collections import Counter, deque
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 
+import msgspec
+import structlog
+
 from bridge.events.record import StoredRecord
-from bridge.kafka.relay.statistics import add
+from bridge.kafka.headers import own_identity
+from bridge.kafka.log import Bounds, Log
 from bridge.outbox import Outbox
 from bridge.outbox.values import PartitionState
 
 
-__all__ = ["EpochEndedError", "Memory", "PartitionQueue"]
+__all__ = [
+    "EpochEndedError",
+    "Memory",
+    "PartitionQueue",
+    "Tail",
+    "read_tails",
+    "rewind",
+]
+
+_log = structlog.get_logger("bridge.kafka")
+
+# Acknowledged rows are read from the outbox in portions of about 1 MB of memory.
+_DELIVERED_A_READ = 5000
 
 # One read of the outbox while a partition catches up: about 10 ms of SQLite.
 _ROWS_A_READ = 2000
-
-# A record batch's own header and each record's headers don't count into
-# `max_batch_bytes`, but into what the broker takes: leave them room.
-_BATCH_SHARE = 0.75
 
 # A StoredRecord with its ce_id and tuples beside its value's own bytes.
 _ROW_BYTES = 500
@@ -32,6 +50,129 @@ _MEMORY_BYTES = 32 * 2**20
 
 class EpochEndedError(Exception):
     """The log has to be looked at again, though nothing has failed."""
+
+
+class Tail(msgspec.Struct):
+    """What a partition's log shows from the last acknowledged record on."""
+
+    bounds: Bounds
+    # Whose record is at the offset from which was read: "" for a foreign one, None for
+    # none.
+    first_ce_id: str | None = None
+    # The highest sequence of this outbox.
+    last_sequence: int = 0
+    # Offset by `ce_id` of this outbox's records that weren't known to be there.
+    found: dict[str, int] = msgspec.field(default_factory=dict)
+
+    def confirms(self, state: PartitionState, *, is_compacted: bool) -> bool:
+        """
+        Whether the log still has the record that was acknowledged last.
+
+        Retention may have taken it, and compaction where later records are behind it.
+        """
+        offset = state.resume_offset
+        if offset is None or offset < self.bounds.begin_offset:
+            return True
+        if state.resume_ce_id is None:
+            # That row was deleted, or the log is new: it must reach so far.
+            return offset <= self.bounds.end_offset
+        if self.first_ce_id is None and is_compacted:
+            return offset + 1 < self.bounds.end_offset
+        return self.first_ce_id == state.resume_ce_id
+
+
+async def read_tails(
+    log: Log, outbox_id: str, states: Mapping[int, PartitionState]
+) -> dict[int, Tail]:
+    """Read partitions from their last acknowledged record to their present ends."""
+    bounds = await log.bounds(states)
+    tails = {number: Tail(found) for number, found in bounds.items()}
+    own = outbox_id.encode()
+    firsts = {
+        number: state.resume_offset
+        for number, state in states.items()
+        if state.resume_offset is not None
+    }
+    async for number, records in log.records(firsts, bounds):
+        tail, state = tails[number], states[number]
+        for record in records:
+            identity = own_identity(record.headers, own)
+            if record.offset == state.resume_offset:
+                tail.first_ce_id = "" if identity is None else identity[0]
+            if identity is None:
+                continue
+            ce_id, sequence = identity
+            tail.last_sequence = max(tail.last_sequence, sequence)
+            # Of an outbox that was put back to an old copy the log may have millions
+            # more.
+            if state.acknowledged_sequence < sequence <= state.last_sequence:
+                tail.found[ce_id] = record.offset
+    return tails
+
+
+async def rewind(log: Log, outbox: Outbox, state: PartitionState, tail: Tail) -> Tail:
+    """Have rows sent again that a truncated log lost; gives what counts as there."""
+    topic, number, end = state.topic, state.partition, tail.bounds.end_offset
+    confirmed, highest = await _last_confirmed(log, outbox, state, tail.bounds)
+    if confirmed is None or confirmed >= state.acknowledged_sequence:
+        # What was lost is no longer kept. What the log has is not sent again, nor is it
+        # passed over by the next epoch. Of a log that was truncated twice, it may have
+        # rows that the tail doesn't show: they come again, marked.
+        confirmed, last, left = state.acknowledged_sequence, highest, tail
+        resume = min(tail.found.values(), default=end)
+    else:
+        # Rows that were written where lost ones were, before that was noticed, are sent
+        # again as well, in order and marked.
+        last = max(state.acknowledged_sequence, tail.last_sequence, highest)
+        left, resume = Tail(tail.bounds), end
+    waiting = outbox.rewind(topic, number, confirmed, resume, last)
+    _log.error(
+        "partition.log_truncated",
+        topic=topic,
+        partition=number,
+        log_end=end,
+        acknowledged_offset=state.resume_offset,
+        sent_again=waiting,
+        first_sequence=confirmed + 1,
+        last_sequence=max(state.acknowledged_sequence, last),
+    )
+    return left
+
+
+async def _last_confirmed(
+    log: Log, outbox: Outbox, state: PartitionState, bounds: Bounds
+) -> tuple[int | None, int]:
+    """
+    Compare the acknowledged rows that are kept with the log.
+
+    Returns:
+        The last of them that the log has where it was acknowledged, or that retention
+        took; the one before the first if it has none; None if none is kept. And the
+        highest sequence of this outbox that was found.
+    """
+    key = state.topic, state.partition
+    kept = outbox.delivered(*key, 0, 1)
+    if not kept:
+        return None, 0
+    confirmed, highest = kept[0].sequence - 1, 0
+    shown: dict[int, str] = {}
+    own = outbox.id.encode()
+    firsts, ends = {key[1]: kept[0].offset}, {key[1]: bounds}
+    # As a consumer of committed records: of an aborted transaction nothing counts.
+    async for _, records in log.records(firsts, ends):
+        for record in records:
+            identity = own_identity(record.headers, own)
+            if identity is not None:
+                shown[record.offset] = identity[0]
+                highest = max(highest, identity[1])
+    after = confirmed
+    while rows := outbox.delivered(*key, after, _DELIVERED_A_READ):
+        after = rows[-1].sequence
+        for row in rows:
+            is_gone = row.offset < bounds.begin_offset
+            if is_gone or shown.get(row.offset) == row.ce_id:
+                confirmed = row.sequence
+    return confirmed, highest
 
 
 class Memory:
@@ -52,62 +193,40 @@ class Memory:
 
 
 class PartitionQueue:
-    """
-    What waits for one partition, during one epoch.
-
-    Args:
-        outbox: Where the rows are.
-        state: What it knows of the partition.
-        found: Offset by ce_id of rows that the log has already.
-        max_message_bytes: What the broker takes as one batch.
-        max_batch_bytes: What the settings allow.
-        memory: What all partitions share.
-        wake: Set when there are rows.
-        resumed: Counts rows that were found in the log, by topic.
-        leader: The node of whose log this is known.
-
-    Attributes:
-        key: Topic and partition.
-        cursor: The last row that is in the log, or passed over.
-        last_offset: Where the last acknowledged row is in the log.
-        resent_until: Rows up to it were in the log once, which lost them.
-        batch_bytes: Keys and values of one batch.
-    """
+    """What waits for one partition, during one epoch."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - what the outbox and the log know of it
         self,
         outbox: Outbox,
         state: PartitionState,
         found: dict[str, int],
-        max_message_bytes: int,
-        max_batch_bytes: int,
+        batch_bytes: int,
         memory: Memory,
-        wake: asyncio.Event,
-        resumed: dict[str, int],
+        resumed: Counter[str],
         leader: int,
     ) -> None:
         self._outbox = outbox
+        # Offset by ce_id of rows that the log has already; and counts those, by topic.
         self._found = found
+        self._resumed = resumed
         self._memory = memory
         self._rows: deque[StoredRecord] = deque()
         # Whether the outbox has rows behind those in memory.
         self._is_behind = state.waiting > 0
-        self._resumed = resumed
-        self.wake = wake
+        # The node of whose log this is known.
+        self._leader = leader
         self.key = state.topic, state.partition
+        self.batch_bytes = batch_bytes
+        # Set when there are rows.
+        self.wake = asyncio.Event()
+        # The last row that is in the log, or passed over.
         self.cursor = state.acknowledged_sequence
-        # Where no row is known to be there, it is where the next one may be.
+        # Where the last acknowledged row is in the log. Where none is known to be
+        # there, it is before where the next one may be.
         at = 0 if state.resume_offset is None else state.resume_offset
-        self.last_offset = at if state.resume_ce_id is not None else at - 1
+        self._last_offset = at if state.resume_ce_id is not None else at - 1
+        # Rows up to it were in the log once, which lost them.
         self.resent_until = state.resent_sequence
-        self.leader = leader
-        share = int(max_message_bytes * _BATCH_SHARE)
-        self.batch_bytes = min(max_batch_bytes, share)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no row waits."""
-        return not (self._rows or self._is_behind)
 
     def committed(self, rows: Sequence[StoredRecord]) -> None:
         """Take rows that were just committed, in order."""
@@ -119,12 +238,7 @@ class PartitionQueue:
         self.wake.set()
 
     def next_rows(self, max_rows: int) -> list[StoredRecord]:
-        """
-        Return the next rows to send; acknowledges those that the log has on the way.
-
-        Raises:
-            OutboxError: They can't be read.
-        """
+        """Return the next rows to send; acknowledges those found in the log."""
         while True:
             if not self._rows and self._is_behind:
                 self._read()
@@ -133,15 +247,10 @@ class PartitionQueue:
             row = self._rows[0]
             offset = self._found.pop(row.ce_id, None)
             if offset is None:
-                break
+                # None behind it was found either: see `Rows.open_partition`.
+                return list(islice(self._rows, max_rows))
             self.acknowledge([row], offset, len(row.value))
-            add(self._resumed, self.key[0], 1)
-        rows = list(islice(self._rows, max_rows))
-        if self._found:
-            for index, row in enumerate(rows):
-                if row.ce_id in self._found:
-                    return rows[:index]
-        return rows
+            self._resumed[self.key[0]] += 1
 
     def _read(self) -> None:
         rows = self._outbox.read(
@@ -160,25 +269,21 @@ class PartitionQueue:
             self._rows.popleft()
         self._memory.change(rows, -1)
         self.cursor = rows[-1].sequence
-        self.last_offset = base_offset + len(rows) - 1
+        self._last_offset = base_offset + len(rows) - 1
         self._outbox.acknowledge(
             *self.key, rows[0].sequence, self.cursor, base_offset, size_bytes
         )
 
     def check(self, base_offset: int, leader: int | None) -> None:
         """
-        Check that an acknowledgement comes from the log that was read.
-
-        Args:
-            base_offset: Where it says that the next rows are.
-            leader: The node that leads the partition now; None if that isn't known.
+        Check that an acknowledgement, of rows from that offset on, is of the log read.
 
         Raises:
             EpochEndedError: That log was truncated, or may have been.
         """
-        if base_offset <= self.last_offset:
+        if base_offset <= self._last_offset:
             raise EpochEndedError("a partition's log was truncated")
-        if leader not in {None, self.leader}:
+        if leader not in {None, self._leader}:
             # The new one may lack what the one before acknowledged. These rows are
             # found in its log.
             raise EpochEndedError("a partition's leader has changed")

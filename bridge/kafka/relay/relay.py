@@ -13,36 +13,37 @@ import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Literal, TypeVar, cast
+from functools import partial
+from typing import Literal, TypeVar
 
 import structlog
 import trio
 
 from bridge.errors import (
     BridgeError,
-    ConfigError,
-    KafkaError,
     KafkaFencedError,
     KafkaUnreachableError,
     OutboxDamagedError,
 )
 from bridge.events.dead_letter import DEFAULT_MAX_BYTES
 from bridge.kafka.headers import HeaderWriter
-from bridge.kafka.loop import ClosingLoop
-from bridge.kafka.probe import diagnose
+from bridge.kafka.loop import run
 from bridge.kafka.producer import keep_track_of_tasks
-from bridge.kafka.relay.epoch import Delivery, serve
-from bridge.kafka.relay.group import Group, WireFormat
+from bridge.kafka.relay.epoch import (
+    Delivery,
+    Group,
+    WireFormat,
+    distribute,
+    serve,
+)
 from bridge.kafka.relay.idempotent import IdempotentDelivery
-from bridge.kafka.relay.outage import Outage
+from bridge.kafka.relay.outage import Outage, explain_silence
 from bridge.kafka.relay.partition import Memory
-from bridge.kafka.relay.publications import PublicationTrace
-from bridge.kafka.relay.statistics import RelayStatistics
+from bridge.kafka.relay.statistics import PublicationTrace, RelayStatistics
 from bridge.kafka.relay.topic_watch import TopicWatch
 from bridge.kafka.relay.transactional import TransactionalDelivery
 from bridge.kafka.topics import NO_NEEDS, TopicNeeds
 from bridge.outbox import Outbox
-from bridge.outbox.values import Placed
 from bridge.settings import KafkaSettings
 
 
@@ -54,10 +55,6 @@ _Error = TypeVar("_Error", bound=BridgeError)
 
 # The loop shows that it lives once a second; health calls it dead after ten.
 _BEAT_SECONDS = 1.0
-
-# What was found out about a silence counts for so long: brokers lock accounts that fail
-# too often.
-_DIAGNOSE_SECONDS = 10.0
 
 # What only an acknowledgement wakes the commit for waits so long for something else.
 _ACKNOWLEDGE_SECONDS = 0.03
@@ -109,13 +106,8 @@ class Relay:
         self._settings = settings
         self._topics = topics
         self._outbox = outbox
-        self._dead_letter_topic = dead_letter_topic
-        self._max_dead_letter_bytes = max_dead_letter_bytes
         self._gap_topic = gap_topic
-        self._delivery = delivery
-        self._wire_format = wire_format
         self._needs = needs
-        self._trace = trace
         self.statistics = RelayStatistics()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
@@ -123,6 +115,23 @@ class Relay:
         self._is_woken = self._is_aborted = self._drains = False
         self._draining = asyncio.Event()
         self._groups: dict[str, Group] = {}
+        self._group = partial(
+            Group,
+            settings=settings,
+            outbox=outbox,
+            writer=HeaderWriter(outbox.id),
+            statistics=self.statistics,
+            memory=Memory(),
+            groups=self._groups,
+            is_draining=self._draining,
+            dead_letter_topic=dead_letter_topic,
+            max_dead_letter_bytes=max_dead_letter_bytes,
+            wire_format=wire_format,
+            trace=trace,
+        )
+        self._deliver: Callable[[Group], Delivery] = IdempotentDelivery
+        if delivery == "transactional":
+            self._deliver = TransactionalDelivery
 
     # -- The trio thread ------------------------------------------------------
 
@@ -172,12 +181,7 @@ class Relay:
 
     def _run_loop(self) -> None:
         try:
-            with asyncio.Runner(loop_factory=ClosingLoop) as runner:
-                try:
-                    runner.run(self.work())
-                finally:
-                    loop = cast("ClosingLoop", runner.get_loop())
-                    runner.run(loop.abort_connections())
+            run(self.work)
         except asyncio.CancelledError:
             pass
         except BaseExceptionGroup as group:
@@ -206,14 +210,11 @@ class Relay:
         self._loop = loop = asyncio.get_running_loop()
         keep_track_of_tasks(loop)
         self._outbox.wake = self._wake
-        # Asked before there was a loop to tell.
+        # Asked for before there was a loop.
         if self._is_aborted:
             return
         if self._drains:
             self._draining.set()
-        watch = TopicWatch(self._settings, self._needs, self.statistics)
-        writer = HeaderWriter(self._outbox.id)
-        memory = Memory()
         # Rows of other topics were written under other settings; they are sent where
         # they were meant to go.
         others = sorted(
@@ -223,45 +224,26 @@ class Relay:
         )
         if others:
             _log.info("topics.left_over", topics=others)
+        topics = [*self._topics, *others]
+        watch = TopicWatch(self._settings, topics, self._needs, self.statistics)
+        for topic in topics:
+            statistics = self.statistics if topic == topics[0] else None
+            outage = Outage(topic, statistics)
+            self._groups[topic] = self._group(topic=topic, watch=watch, outage=outage)
+        groups = [*self._groups.values()]
+        outages = [group.outage for group in groups]
         async with asyncio.TaskGroup() as tasks:
             around = [
                 tasks.create_task(self._beat()),
-                tasks.create_task(self._explain_silence()),
+                tasks.create_task(explain_silence(self._settings, outages)),
                 tasks.create_task(self._commit_all()),
+                tasks.create_task(watch.run(outages[0])),
             ]
-            deliveries = []
-            for number, topic in enumerate((*self._topics, *others)):
-                watch.add([topic])
-                statistics = self.statistics if number == 0 else None
-                group = self._groups[topic] = Group(
-                    topic=topic,
-                    settings=self._settings,
-                    outbox=self._outbox,
-                    writer=writer,
-                    watch=watch,
-                    outage=Outage([topic], statistics),
-                    statistics=self.statistics,
-                    memory=memory,
-                    distribute=self._distribute,
-                    dead_letter_topic=self._dead_letter_topic,
-                    max_dead_letter_bytes=self._max_dead_letter_bytes,
-                    dead_letter_limit=self._dead_letter_limit,
-                    wire_format=self._wire_format,
-                    trace=self._trace,
-                    is_draining=self._draining,
-                )
-                delivery: Delivery = (
-                    TransactionalDelivery(group)
-                    if self._delivery == "transactional"
-                    else IdempotentDelivery(group)
-                )
-                deliveries.append(
-                    tasks.create_task(serve(group, delivery, self._ends_start))
-                )
-            around.append(
-                tasks.create_task(watch.run(self._groups[self._topics[0]].outage))
-            )
-            await asyncio.wait(deliveries)
+            serving = [
+                tasks.create_task(serve(group, self._deliver(group), self._ends_start))
+                for group in groups
+            ]
+            await asyncio.wait(serving)
             for task in around:
                 task.cancel()
 
@@ -279,23 +261,16 @@ class Relay:
             self._is_woken = False
             began = time.monotonic()
             has_work = self._outbox.has_work
-            self._distribute(self._outbox.commit())
-            self.statistics.last_beat = time.monotonic()
-            if self._outbox.is_stuck or self.statistics.last_beat - began > 1:
-                await asyncio.sleep(_FULL_SECONDS if self._outbox.is_stuck else 0)
+            distribute(self._groups, self._outbox.commit())
+            now = self.statistics.last_beat = time.monotonic()
+            if self._outbox.is_stuck:
+                await asyncio.sleep(_FULL_SECONDS)
             elif has_work and self._outbox.has_work:
                 # More than a transaction takes: what lingers has lingered.
                 self._work.set()
                 await asyncio.sleep(0)
-            elif has_work and linger:
-                await asyncio.sleep(linger)
-
-    def _distribute(self, placed: Sequence[Placed]) -> None:
-        for topic, number, rows in placed:
-            group = self._groups.get(topic)
-            # One that isn't open reads its rows from the outbox later.
-            if group is not None and (queue := group.queues.get(number)):
-                queue.committed(rows)
+            elif has_work:
+                await asyncio.sleep(max(began + linger - now, 0))
 
     async def _beat(self) -> None:
         due = time.monotonic()
@@ -306,23 +281,6 @@ class Relay:
                 group.outage.look()
             due = time.monotonic() + _BEAT_SECONDS
             await asyncio.sleep(_BEAT_SECONDS)
-
-    async def _explain_silence(self) -> None:
-        """Find out why Kafka doesn't answer; aiokafka tries again without a word."""
-        while True:
-            await asyncio.sleep(_BEAT_SECONDS)
-            outages = [group.outage for group in self._groups.values()]
-            if not any(outage.is_silent for outage in outages):
-                continue
-            reason: KafkaError | None
-            try:
-                reason = await diagnose(self._settings)
-            except ConfigError as error:
-                reason = KafkaUnreachableError(str(error))
-            if reason is not None:
-                for outage in outages:
-                    outage.explain(reason)
-            await asyncio.sleep(_DIAGNOSE_SECONDS)
 
     def _ends_start(self, begun: float, error: BridgeError) -> bool:
         """
@@ -343,10 +301,6 @@ class Relay:
         waited_seconds = time.monotonic() - begun
         is_over = waited_seconds >= self._settings.start_timeout_seconds
         return not (self.statistics.ever_connected and is_over)
-
-    def _dead_letter_limit(self) -> int | None:
-        group = self._groups.get(self._dead_letter_topic or "")
-        return None if group is None else group.limit
 
     def _begin_draining(self) -> None:
         self._draining.set()

@@ -1,10 +1,12 @@
-"""What the relay counts; the Kafka thread writes, anybody reads."""
+"""What the relay counts and traces; the Kafka thread writes, anybody reads."""
 
 from __future__ import annotations
 
 import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -12,7 +14,7 @@ from bridge.events.record import StoredRecord
 from bridge.kafka.topic_checks import TopicFinding
 
 
-__all__ = ["Durations", "RelayStatistics", "add", "delivered"]
+__all__ = ["Durations", "PublicationTrace", "RelayStatistics"]
 
 # From the 1 ms of an idle broker on loopback to the minute of an outage.
 _BOUNDS_SECONDS = (
@@ -27,21 +29,13 @@ _DELIVERY_BOUNDS_SECONDS = (*_BOUNDS_SECONDS, 300.0, 900.0, 3600.0, 21_600.0, 86
 _BEATS_KEPT = 60
 
 
-class Durations(msgspec.Struct):
-    """
-    A histogram of durations in seconds.
+class Durations:
+    """A histogram of seconds; the last of its counts is of all above the bounds."""
 
-    Attributes:
-        bounds: The upper bounds of all buckets but the last, which has none.
-        counts: How many fell into each bucket, one more than bounds.
-        sum: The sum of all.
-    """
-
-    bounds: tuple[float, ...] = _BOUNDS_SECONDS
-    counts: list[int] = msgspec.field(
-        default_factory=lambda: [0] * (len(_BOUNDS_SECONDS) + 1)
-    )
-    sum: float = 0.0
+    def __init__(self, bounds: Sequence[float] = _BOUNDS_SECONDS) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
 
     def observe(self, seconds: float, times: int = 1) -> None:
         """Count a duration, or several that are the same."""
@@ -49,45 +43,47 @@ class Durations(msgspec.Struct):
         self.sum += seconds * times
 
 
+class PublicationTrace(Protocol):
+    """Is told of each batch that was acknowledged, or failed; must not wait."""
+
+    def __call__(  # noqa: PLR0913 - facts of their own, most given by place
+        self,
+        topic: str,
+        partition: int,
+        rows: Sequence[StoredRecord],
+        began_ns: int,
+        *,
+        base_offset: int | None = None,
+        broker: tuple[str, int] | None = None,
+        error_type: str | None = None,
+    ) -> None:
+        """Take a batch: where it is and who took it, or what failed."""
+
+
 class RelayStatistics(msgspec.Struct):
-    """
-    The relay's figures.
+    """The relay's figures; what becomes of rows beside them, the outbox counts."""
 
-    Attributes:
-        published: Records acknowledged by Kafka, by topic.
-        resumed: Records found in the log on resume, by topic; not in `published`.
-        refused: Records that the broker refused for good, by topic.
-        dead_letters: How many of those became a dead letter; the others stay in the
-            outbox.
-        resent: Records sent again because a log had lost them, by topic.
-        producer_recycles: Producers given up after a failure.
-        publish_duration: From a batch's hand-over to its acknowledgement.
-        delivery_durations: From a record's reading to its first acknowledgement, by
-            topic.
-        connected: Whether the last thing asked of Kafka worked.
-        ever_connected: Whether Kafka was reached since the start.
-        last_error: What failed last while not connected, else None.
-        partitions: Partitions that are open.
-        last_beat: `time.monotonic` of the loop's last round.
-        lags: How late its last beats were, in seconds.
-        topic_findings: What each topic was found to be like when it was looked at
-            last, by topic; replaced as a whole, never changed in place.
-    """
-
-    published: dict[str, int] = msgspec.field(default_factory=dict)
-    resumed: dict[str, int] = msgspec.field(default_factory=dict)
-    refused: dict[str, int] = msgspec.field(default_factory=dict)
+    # Records acknowledged by Kafka, and those found in the log on resume, by topic.
+    published: Counter[str] = msgspec.field(default_factory=Counter)
+    resumed: Counter[str] = msgspec.field(default_factory=Counter)
+    # Refused records that became a dead letter.
     dead_letters: int = 0
-    resent: dict[str, int] = msgspec.field(default_factory=dict)
+    # Epochs that ended, and partitions that are open.
     producer_recycles: int = 0
+    partitions: int = 0
+    # From a batch's hand-over to its acknowledgement; and from a record's reading to
+    # its first acknowledgement, by topic.
     publish_duration: Durations = msgspec.field(default_factory=Durations)
     delivery_durations: dict[str, Durations] = msgspec.field(default_factory=dict)
+    # Whether the last thing asked of Kafka worked, and what failed last if not; whether
+    # Kafka was reached since the start.
     connected: bool = False
-    ever_connected: bool = False
     last_error: str | None = None
-    partitions: int = 0
+    ever_connected: bool = False
+    # `time.monotonic` of the loop's last round, and how late its last beats were.
     last_beat: float = 0.0
     lags: list[float] = msgspec.field(default_factory=list)
+    # What each topic was found to be like; replaced as a whole.
     topic_findings: Mapping[str, Sequence[TopicFinding]] = msgspec.field(
         default_factory=dict
     )
@@ -113,50 +109,20 @@ class RelayStatistics(msgspec.Struct):
         self.connected = False
         self.last_error = f"{type(error).__name__}: {error}"
 
+    def delivered(self, topic: str, rows: Sequence[StoredRecord], resent: int) -> None:
+        """
+        Count records that were acknowledged, and how long after their reading.
 
-def add(counts: dict[str, int], topic: str, count: int) -> None:
-    """Count records of a topic, which may be new."""
-    counts[topic] = counts.get(topic, 0) + count
-
-
-def delivered(
-    statistics: RelayStatistics,
-    topic: str,
-    rows: Sequence[StoredRecord],
-    resent_sequence: int,
-) -> None:
-    """
-    Count records that Kafka has acknowledged, and how long after their reading.
-
-    Args:
-        statistics: Where to count.
-        topic: Their topic.
-        rows: They, in order; at least one.
-        resent_sequence: Rows up to it were acknowledged once before: how long that
-            took was counted then.
-    """
-    add(statistics.published, topic, len(rows))
-    durations = statistics.delivery_durations.get(topic)
-    if durations is None:
-        durations = Durations(
-            _DELIVERY_BOUNDS_SECONDS, [0] * (len(_DELIVERY_BOUNDS_SECONDS) + 1)
-        )
-        statistics.delivery_durations[topic] = durations
-    if rows[0].sequence <= resent_sequence:
-        rows = [row for row in rows if row.sequence > resent_sequence]
-    now_us = time.time_ns() // 1000
-    # Rows of one read of the socket have the same time, and are counted together.
-    read_at_us = count = 0
-    for row in rows:
-        if row.received_at_us != read_at_us:
-            if count:
-                durations.observe(_seconds(read_at_us, now_us), count)
-            read_at_us, count = row.received_at_us, 0
-        count += 1
-    if count:
-        durations.observe(_seconds(read_at_us, now_us), count)
-
-
-def _seconds(since_us: int, until_us: int) -> float:
-    # The clock may have been set back.
-    return max(0, until_us - since_us) / 1_000_000
+        How long those up to the sequence `resent` took was counted once before.
+        """
+        self.published[topic] += len(rows)
+        durations = self.delivery_durations.get(topic)
+        if durations is None:
+            durations = Durations(_DELIVERY_BOUNDS_SECONDS)
+            self.delivery_durations[topic] = durations
+        now_us = time.time_ns() // 1000
+        # Rows of one read of the socket have the same time, and are counted together.
+        read_at = Counter([row.received_at_us for row in rows if row.sequence > resent])
+        for read_at_us, count in read_at.items():
+            # The clock may have been set back.
+            durations.observe(max(0, now_us - read_at_us) / 1_000_000, count)

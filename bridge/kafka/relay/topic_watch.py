@@ -1,27 +1,28 @@
 """
-When topics are looked at, and who is told what came of it.
+When topics are looked at, and what follows from it.
 
-All groups of a relay share one watch: what was found is one table in the log, and a
-start that ends says everything that is wrong at once. What is right and wrong stands
-in `topic_checks`.
+All topics of a relay share one watch: what was found is one table in the log, and a
+start that ends says everything that is wrong at once. What is right and wrong is in
+`topic_checks`.
 """
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - this room runs asyncio
+import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 import structlog
 
 from bridge.errors import (
+    BridgeError,
     ConfigError,
     KafkaError,
     KafkaRefusedError,
     KafkaUnreachableError,
 )
-from bridge.kafka.relay.outage import Outage
+from bridge.kafka.relay.outage import BESIDE, Outage
 from bridge.kafka.relay.statistics import RelayStatistics
 from bridge.kafka.topic_checks import TopicFinding, Verdict, report
 from bridge.kafka.topics import LookedUp, TopicFacts, TopicNeeds, creation, look_up
@@ -32,108 +33,87 @@ __all__ = ["TopicWatch"]
 
 _log = structlog.get_logger("bridge.kafka")
 
-_Findings = Mapping[str, tuple[TopicFinding, ...]]
-
 
 class TopicWatch:
     """
     Looks at the topics of a relay, for as long as one loop runs.
 
-    Args:
-        settings: How to reach Kafka, and what new topics are like.
-        all_needs: What is wanted of topics; others are taken as they are.
-        statistics: Where the findings are shown; what stands there was told before.
+    Topics without needs are taken as they are. The statistics show the findings; what
+    they have already was logged before.
     """
 
     def __init__(
         self,
         settings: KafkaSettings,
-        all_needs: Mapping[str, TopicNeeds],
+        names: Sequence[str],
+        needs: Mapping[str, TopicNeeds],
         statistics: RelayStatistics,
     ) -> None:
         self._settings = settings
-        self._all_needs = all_needs
+        self._names = names
+        self._needs = needs
         self._statistics = statistics
-        self._names: list[str] = []
         self._asking = asyncio.Lock()
         self._looked_at = float("-inf")
         self._found: LookedUp | KafkaError | ConfigError = LookedUp({})
         # Replaced by a new one after each look.
         self._looked = asyncio.Event()
 
-    def add(self, names: Iterable[str]) -> None:
-        """Have topics looked at from now on."""
-        self._names += (name for name in names if name not in self._names)
-
-    async def facts(self, names: Collection[str]) -> dict[str, TopicFacts]:
+    async def facts(self, name: str) -> TopicFacts:
         """
-        Look at all topics, and give what is known of some.
-
-        Whoever asks while somebody else does gets the same answer.
+        Look at all topics, and give what is known of one.
 
         Raises:
-            KafkaUnreachableError: No broker answers, or none leads one of the topics.
-            KafkaRefusedError: One of them is missing or forbidden; tells of all.
+            KafkaUnreachableError: No broker answers, or none leads the topic.
+            KafkaRefusedError: One is missing or forbidden; names all of them.
             ConfigError: A certificate or key can't be used.
         """
         found = await self._look()
-        if isinstance(found, LookedUp):
-            for name in names:
-                problem = found.problems.get(name)
-                if name not in found.facts:
-                    # A refusal tells of all topics.
-                    is_passing = isinstance(problem, KafkaUnreachableError)
-                    raise problem if problem and is_passing else self._refusal()
-            return {name: found.facts[name] for name in names}
-        raise found
+        if not isinstance(found, LookedUp):
+            raise found
+        if name not in found.facts:
+            problem = found.problems.get(name)
+            is_passing = isinstance(problem, KafkaUnreachableError)
+            raise problem if problem and is_passing else self._refusal(found)
+        return found.facts[name]
 
-    def unfit(self, names: Collection[str]) -> KafkaRefusedError | None:
-        """
-        Tell whether some topics, which are there, can't take what they are meant for.
-
-        Returns:
-            What a start ends with that may end; it tells of all topics.
-        """
-        told = self._statistics.topic_findings
-        if any(
-            finding.verdict is Verdict.MISSING
-            for name in names
-            for finding in told.get(name, ())
-        ):
-            return self._refusal()
+    def unfit(self, name: str) -> KafkaRefusedError | None:
+        """Return what ends a start if the topic can't take what it is meant for."""
+        findings = self._statistics.topic_findings.get(name, ())
+        if any(one.verdict is Verdict.MISSING for one in findings):
+            return self._refusal(self._found)
         return None
 
     async def run(self, outage: Outage) -> None:
-        """
-        Look now and then; ends only by being cancelled.
-
-        Args:
-            outage: Is told whether it was let in.
-        """
+        """Look now and then, and note whether Kafka answered; until it is cancelled."""
         while True:
             await asyncio.sleep(self._settings.topics_check_seconds)
             found = await self._look()
             if isinstance(found, LookedUp):
-                outage.let_in()
-            elif isinstance(found, KafkaError):
-                outage.shut_out(found)
-            else:
-                # Files that are being exchanged: whoever follows them tells.
+                outage.recovered(BESIDE)
+            elif isinstance(found, ConfigError):
+                # Files that are being exchanged: whoever follows them reports it.
                 _log.debug("topics.not_seen", error=f"{type(found).__name__}: {found}")
+            elif self._statistics.ever_connected:
+                # The partitions' own connections may work, but where nothing is sent
+                # nothing else would notice. Before the first, opening reports it.
+                is_refused = isinstance(found, KafkaRefusedError)
+                event = "kafka.refuses" if is_refused else "kafka.unavailable"
+                outage.failed(event, found, BESIDE)
 
-    async def until_changed(self, opened: Mapping[str, TopicFacts]) -> None:
-        """Wait until lanes have to be opened anew for what their topics are now."""
+    async def until_changed(self, opened: TopicFacts) -> None:
+        """Wait until a topic has to be opened again for what it is now."""
         while True:
             # No deadline: most topics never change. `run` looks.
             await self._looked.wait()
             found = self._found
-            if isinstance(found, LookedUp) and any(
-                _is_another(facts, found.facts.get(name))
-                for name, facts in opened.items()
+            if isinstance(found, LookedUp) and _is_another(
+                opened, found.facts.get(opened.name)
             ):
                 return
 
     async def _look(self) -> LookedUp | KafkaError | ConfigError:
+        """Look at all topics; who asks meanwhile gets the same answer."""
         asked_at = time.monotonic()
         async with self._asking:
             if self._looked_at < asked_at:
@@ -144,20 +124,18 @@ class TopicWatch:
             return self._found
 
     async def _ask(self) -> LookedUp | KafkaError | ConfigError:
-        settings = self._settings
+        settings, needs = self._settings, self._needs
         creations = {}
         if settings.create_topics:
-            creations = {
-                name: creation(name, self._all_needs, settings) for name in self._names
-            }
+            creations = {name: creation(name, needs, settings) for name in self._names}
         try:
             found = await look_up(settings, self._names, creations)
         except (ConfigError, KafkaError) as error:
             return error
-        self._tell(report(found, self._all_needs, settings))
+        self._report(report(found, needs, settings))
         return found
 
-    def _tell(self, findings: _Findings) -> None:
+    def _report(self, findings: Mapping[str, tuple[TopicFinding, ...]]) -> None:
         """Log the table: all of it first, then what has changed."""
         before = self._statistics.topic_findings
         self._statistics.topic_findings = findings
@@ -181,15 +159,15 @@ class TopicWatch:
             findings=[msgspec.to_builtins(row) for row in rows],
         )
 
-    def _refusal(self) -> KafkaRefusedError:
+    def _refusal(self, found: LookedUp | BridgeError) -> KafkaRefusedError:
         """Say everything that keeps the bridge from its work."""
         parts = []
-        if isinstance(self._found, LookedUp):
-            if self._found.missing:
-                parts.append(_missing(self._found.missing))
+        if isinstance(found, LookedUp):
+            if found.missing:
+                parts.append(_missing(found.missing))
             parts += (
                 str(one)
-                for one in self._found.problems.values()
+                for one in found.problems.values()
                 if isinstance(one, KafkaRefusedError)
             )
         parts += (
@@ -203,7 +181,7 @@ class TopicWatch:
 
 
 def _is_another(opened: TopicFacts, now: TopicFacts | None) -> bool:
-    """Whether lanes that were opened for a topic don't fit what it is now."""
+    """Whether partitions that were opened for a topic don't fit what it is now."""
     if now is None or not now.is_led:
         # They can't be opened again before it is there, and led.
         return False

@@ -6,27 +6,41 @@ take turns, since aiokafka waits 20 ms before an id that has just committed may 
 partitions again (CONCURRENT_TRANSACTIONS). One id begins only after the other's commit
 was acknowledged. Every epoch initializes both: that aborts what was open and fences all
 that writes with them; only then the log is read.
+
+A coordinator may take a transaction for ended though the markers of its end were never
+written. Kafka 4.1 and later do so when the leaders of its partitions are away at that
+moment, as when all brokers restart (KAFKA-20734; with 4.3.1 up to one in eight kills of
+a lone broker under load). No timeout ends such a transaction, and no `read_committed`
+consumer gets past it. The marker of a later transaction ends all that its producer id
+has open in a partition: an empty one with the same transactional id. It is committed,
+whatever was decided of the other: a log that is held can't be read to its end, so
+nothing of it was sent again, and some of its rows may be acknowledged.
 """
 
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 
 import structlog
 
-from bridge.errors import KafkaFencedError
+from bridge.errors import (
+    ConfigError,
+    KafkaError,
+    KafkaFencedError,
+    KafkaUnreachableError,
+)
 from bridge.events.record import StoredRecord
 from bridge.kafka.answers import ClientError, is_fenced
-from bridge.kafka.log import Log
+from bridge.kafka.headers import own_identity
+from bridge.kafka.log import Bounds, Log, open_log
 from bridge.kafka.producer import Producer, Sent
-from bridge.kafka.relay.epoch import Epoch
-from bridge.kafka.relay.group import Group
-from bridge.kafka.relay.hanging import HangingTransactions
-from bridge.kafka.relay.partition import PartitionQueue
+from bridge.kafka.relay.epoch import Epoch, Group
+from bridge.kafka.relay.partition import EpochEndedError, PartitionQueue
+from bridge.kafka.requests import commit_empty
 
 
 __all__ = ["TransactionalDelivery"]
@@ -43,16 +57,18 @@ _DUEL_SECONDS = 600.0
 # begun at the same time, each would fence one id of the other, and both would end.
 _FENCED_PAUSE_SECONDS = 1.0
 
+# How often open transactions are looked for; a reader of committed records waits for up
+# to two looks.
+LOOK_SECONDS = 10.0
+
+# A transaction that stays after as many tries is foreign: the ids were others when it
+# was written (`kafka.client_id`), or the broker has forgotten them after a week
+# without use.
+_TRIES = 5
+
 
 class TransactionalDelivery:
-    """
-    Sends a topic's rows, all partitions together.
-
-    Args:
-        group: The topic's delivery.
-    """
-
-    shares_wake = True
+    """Sends a topic's rows, all partitions together: see `epoch.Delivery`."""
 
     def __init__(self, group: Group) -> None:
         self._group = group
@@ -60,13 +76,17 @@ class TransactionalDelivery:
         self._prefix = f"{client_id}.{outbox_id}."
         self._ids = [f"{self._prefix}{group.topic}.{one}" for one in range(_IDS)]
         self._producers: deque[Producer] = deque()
-        self._hanging = HangingTransactions(group, self._ids)
         self._fenced_at = float("-inf")
+        # Partition and offset where transactions of anybody began at the last look, and
+        # how often those that hang were ended.
+        self._held: set[tuple[int, int]] = set()
+        self._tries: Counter[tuple[int, int]] = Counter()
+        self._look_at = 0.0
 
     async def open(self) -> None:
-        """Initialize both ids: see `Delivery.open`."""
+        """Initialize both ids."""
         await self._initialize()
-        if await self._hanging.end():
+        if await self._end_hanging():
             await self.close()
             await self._initialize()
 
@@ -81,13 +101,16 @@ class TransactionalDelivery:
         """Wait for nothing: older writers are fenced."""
 
     async def send(self, epoch: Epoch) -> None:
-        """Send until draining is done: see `Delivery.send`."""
+        """Send until draining is done, or the epoch ends."""
         group = epoch.group
+        wake = asyncio.Event()
+        for queue in epoch.queues:
+            queue.wake = wake
         while epoch.ended_by is None:
-            epoch.wake.clear()
+            wake.clear()
             parts = []
             for queue in epoch.queues:
-                if rows := queue.next_rows(group.max_rows(queue)):
+                if rows := group.next_rows(queue):
                     parts.append((queue, rows))
                 else:
                     group.outage.recovered(queue.key)
@@ -97,19 +120,21 @@ class TransactionalDelivery:
                 return
             else:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(self._hanging.due_seconds):
-                        await epoch.wake.wait()
-            await self._hanging.look()
+                    async with asyncio.timeout(self._look_at - self._now()):
+                        await wake.wait()
+            await self._look_for_hanging()
         raise epoch.ended_by
 
     async def close(self) -> None:
-        """End the producers: see `Delivery.close`."""
+        """End the producers."""
         producers, self._producers = self._producers, deque()
         # Tasks of their own: each begins, and goes on, even if the caller is cancelled.
         if ending := [
             asyncio.ensure_future(producer.close()) for producer in producers
         ]:
             await asyncio.wait(ending)
+
+    # -- A transaction --------------------------------------------------------
 
     async def _transaction(
         self,
@@ -189,3 +214,76 @@ class TransactionalDelivery:
         self._fenced_at = now
         _log.warning("transaction.fenced", topic=group.topic)
         await asyncio.sleep(_FENCED_PAUSE_SECONDS)
+
+    # -- Transactions that hang -----------------------------------------------
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+    async def _look_for_hanging(self) -> None:
+        """Look now and then; one that hangs ends the epoch: the next ends it."""
+        if self._now() < self._look_at:
+            return
+        self._look_at = self._now() + LOOK_SECONDS
+        before, self._held = self._held, set()
+        try:
+            async with open_log(self._group.settings, self._group.topic) as log:
+                self._held = set((await log.held()).items())
+            # A marker is written within milliseconds of its commit.
+            hangs = self._held & before and await self._hanging()
+        except (ConfigError, KafkaError) as error:
+            # Whether that ends the epoch, sending finds out.
+            _log.debug("transactions.not_seen", error=repr(error))
+            return
+        if hangs:
+            raise EpochEndedError("a transaction of this bridge hangs")
+
+    async def _end_hanging(self) -> bool:
+        """
+        End what hangs, if anything does: then the ids have to be initialized again.
+
+        The ids were just initialized: no transaction of theirs is open rightly.
+        """
+        self._look_at = self._now() + LOOK_SECONDS
+        self._held = set()
+        topic, settings = self._group.topic, self._group.settings
+        offsets = await self._hanging()
+        if not offsets:
+            return False
+        _log.warning("transaction.hangs", topic=topic, offsets=offsets)
+        seconds = settings.transaction_timeout_seconds
+        try:
+            async with open_log(settings, topic) as log, asyncio.timeout(seconds):
+                for name in self._ids:
+                    await commit_empty(
+                        log.client, name, int(seconds * 1000), topic, offsets
+                    )
+        except (ClientError, TimeoutError) as error:
+            raise KafkaUnreachableError(
+                f"a transaction that hangs in {topic} can't be ended: {error!r}; the"
+                " bridge tries again"
+            ) from error
+        self._tries.update(offsets.items())
+        return True
+
+    async def _hanging(self) -> dict[int, int]:
+        """
+        Return where transactions of this outbox begin that hold the topic.
+
+        Where no record is left, nothing says whose it is: it may be ours.
+        """
+        own = self._group.outbox.id.encode()
+        async with open_log(self._group.settings, self._group.topic) as log:
+            held = {
+                partition: offset
+                for partition, offset in (await log.held()).items()
+                if self._tries[partition, offset] < _TRIES
+            }
+            ends = {one: Bounds(offset, offset + 1) for one, offset in held.items()}
+            async for partition, records in log.records(dict(held), ends, aborted=True):
+                for record in records:
+                    is_first = record.offset == held.get(partition)
+                    if is_first and own_identity(record.headers, own) is None:
+                        del held[partition]
+        return held

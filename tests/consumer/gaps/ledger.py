@@ -52,10 +52,7 @@ def records(values: Sequence[bytes | None]) -> list[ConsumedRecord]:
 
 
 def values_of_ledger() -> list[bytes]:
-    """Give what the bridge writes of three gaps.
-
-    One is settled with a job unknown that is healed later, one is closed, one is open.
-    """
+    """Give what the bridge writes of three gaps."""
     books = Books("client-42", "client-7")
     ledger = books.ledger
     first = ledger.open(

@@ -11,7 +11,6 @@ import pytest
 from bridge.consumer.gaps import (
     Choice,
     Folded,
-    NoGap,
     NoGapError,
     Overview,
     State,
@@ -68,11 +67,6 @@ def test_gap_of_another_version_is_a_gap(more: dict[str, Any]) -> None:
     assert gap.since in {None, datetime(2026, 1, 31, 12, tzinfo=UTC)}
 
 
-def test_gap_behind_the_prefix_of_a_registry_is_a_gap() -> None:
-    """Its five bytes are no part of the JSON."""
-    assert as_gap(consumed(b"\0\0\0\0\7" + value())).gap_id == "g-1"
-
-
 @pytest.mark.parametrize(
     "bad",
     [
@@ -105,20 +99,6 @@ def test_what_is_no_gap_is_counted_and_named(bad: bytes | None) -> None:
     assert named.reason
     with pytest.raises(NoGapError):
         as_gap(consumed(bad))
-
-
-def test_only_the_first_of_what_is_no_gap_are_named() -> None:
-    """Whoever writes many of them fills no screen."""
-    overview = overview_of(*[b"x"] * 10)
-    assert overview.no_gaps == 10
-    places = [NoGap(f"jobs.gaps-0@{offset}", "it is no JSON") for offset in range(3)]
-    assert overview.named == places
-
-
-def test_clock_that_was_set_back_makes_no_negative_time() -> None:
-    """Totals would be nonsense."""
-    overview = overview_of(value(until="2026-01-31T11:00:00Z"))
-    assert overview.totals.seconds == 0
 
 
 def test_memory_is_bounded_by_the_latest_gaps() -> None:
@@ -155,14 +135,3 @@ def test_gaps_are_chosen(choice: Choice, chosen: set[str]) -> None:
     assert sum(overview.totals.states.values()) == len(chosen)
     assert overview.totals.unknown == 5 * ("d" in chosen)
     assert overview.causes == ["deaf", "disconnected"]
-
-
-def test_newest_come_first_and_a_first_start_stands_at_its_end() -> None:
-    """Of a gap without a begin nothing else is known."""
-    overview = overview_of(
-        value("early", since="2026-01-01T00:00:00Z"),
-        value("start", since=None, until="2026-01-15T00:00:00Z"),
-        value("late"),
-        value("nowhere", since=None, until=None),
-    )
-    assert ids(overview) == ["late", "start", "early", "nowhere"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 
-import pytest
 from rich.console import Console
 
 from bridge.consumer.gaps import Choice, Folded, Overview, show_overview
@@ -37,24 +36,6 @@ def test_narrow_table_leaves_the_end_to_the_seconds() -> None:
         "01-31 12:00:00 7.2 disconnected client-42 3 3 0 settled",
         "01-31 12:00:00 7.2 disconnected client-42 3 - - closed",
     ]
-
-
-@pytest.mark.parametrize("account", ["c" * 36, "c" * 500])
-def test_row_stays_a_line_where_it_is_no_terminal(account: str) -> None:
-    """The longest cause there is, and numbers of a long day, have room in a pipe."""
-    overview = overview_of(
-        settled(
-            client_id=account,
-            cause="outbox_damaged",
-            since="2026-01-21T12:00:00Z",
-            jobs_in_flight=50_000,
-            unknown=49_997,
-        )
-    )
-    lines = shown(overview)
-    assert len(lines) == 4
-    assert lines[1].endswith("settled")
-    assert "864,007.2" in lines[1]
 
 
 def test_what_is_no_gap_and_what_had_no_room_are_notes() -> None:

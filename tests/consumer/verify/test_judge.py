@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.consumer.verify.identities import Identities
 from bridge.consumer.verify.judge import Judge, Markers
 from bridge.consumer.verify.report import Finding
 from bridge.kafka.scan import Extent, ScannedRecord
@@ -175,61 +174,6 @@ def test_losses_beyond_the_empty_offsets_are_holes(
     first = kept[0].sequence or 0 if kept else count + 1
     head = len([number for number in lost if number < first])
     assert judge.counts.total() == len(lost) - min(empty, head)
-
-
-def test_more_gaps_than_it_keeps_are_holes_at_once() -> None:
-    """Nothing is lost of what no longer fits, though a late record looks new."""
-    gaps = 10_007
-    judge = judged([*rows(*range(2, 2 * gaps + 1, 2)), *rows(3), *rows(2 * gaps - 1)])
-    assert judge.counts == {"hole": gaps - 1, "reordered": 2}
-
-
-def test_findings_are_named_up_to_a_bound() -> None:
-    """The hundred and first of a kind is counted alone."""
-    judge = judged([*rows(1), *rows(1) * 250])
-    assert judge.counts == {"duplicate": 250}
-    assert len(judge.findings()) == 100
-
-
-def test_keys_outside_their_partition_are_counted() -> None:
-    """With one partition every key is at home."""
-    judge = judged(rows(1, 2))
-    assert judge.partitions()[0].astray == 0
-    both = Judge({0: Extent(0, 0, 9, 9), 1: Extent(0, 0, 9, 9)}, Markers("jobs"))
-    records = scanned([Sent(1, key=f"job-{number}") for number in range(20)])
-    both.add(0, records, 0)
-    both.add(1, records, 0)
-    here, there = both.partitions()
-    assert here.astray + there.astray == 20
-    assert here.astray
-    assert there.astray
-
-
-def test_ids_are_remembered_for_certain() -> None:
-    """An id is new once; one of another form is never judged."""
-    identities = Identities()
-    assert [identities.add(b"a-1"), identities.add(b"a-1")] == [True, False]
-    assert [identities.add(b"a-20000"), identities.add(b"b-1")] == [True, True]
-    for odd in (b"", b"1", b"-1", b"a-", b"a-+1", b"a-1x", b"a-" + b"9" * 19):
-        assert identities.add(odd) is None
-
-
-def test_ids_take_bounded_memory() -> None:
-    """The oldest page goes first, and that is told."""
-    identities = Identities(max_pages=2)
-    for name in (b"a", b"b", b"c"):
-        assert identities.add(name + b"-1")
-    assert not identities.is_whole
-    assert identities.add(b"a-1")
-    assert not identities.add(b"c-1")
-
-
-def test_an_empty_offset_excuses_only_where_compaction_may_have_been() -> None:
-    """Elsewhere it is a transaction's marker, or a record that was aborted."""
-    records = [*rows(1, 2), None, None, *rows(4)]
-    assert judged(records).findings() == []
-    judge = judged(records, may_be_compacted=False)
-    assert told(judge.findings()) == {("hole", 3): 1}
 
 
 def test_what_goes_while_it_is_read_is_trimmed_and_no_more() -> None:

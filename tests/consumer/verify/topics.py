@@ -8,12 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from confluent_kafka import Producer
-from confluent_kafka.cimpl import TopicPartition
 
 from bridge.consumer.verify import Claim, Report, prove
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
-from tests.kit.broker import admin_of
 
 
 DEADLINE_SECONDS = 30.0
@@ -140,14 +138,6 @@ def _produce(
             partition=partition,
             headers=[*record.headers],
         )
-
-
-def delete_before(topic: Topic, offset: int) -> None:
-    """Have the broker delete what lies before an offset of partition 0."""
-    admin = admin_of(topic.bootstrap_servers)
-    futures = admin.delete_records([TopicPartition(topic.name, 0, offset)])
-    for future in futures.values():
-        future.result(DEADLINE_SECONDS)
 
 
 async def proof_of(topic: Topic, **choices: object) -> Report:

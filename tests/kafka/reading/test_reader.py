@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 import time
 import uuid
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import psutil
 import pytest
@@ -13,7 +15,7 @@ import trio
 from confluent_kafka import Producer
 from confluent_kafka.cimpl import NewPartitions
 
-from bridge.errors import KafkaUnreachableError
+from bridge.errors import KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka import reader
 from bridge.kafka.reader import ConsumedRecord, Edge, TopicReader
 from bridge.settings import KafkaSettings
@@ -26,7 +28,8 @@ from tests.kafka.reading.readers import (
     reader_threads,
     settings_of,
 )
-from tests.kit.broker import admin_of
+from tests.kit.broker import KafkaBroker, admin_of
+from tests.kit.kafka import KafkaServer
 
 
 # A time that no retention takes while the tests run.
@@ -70,65 +73,42 @@ async def test_from_the_end_gives_only_what_comes_later(topic: Topic) -> None:
         assert numbers(await read(source, 6)) == list(range(100, 106))
 
 
-async def test_from_offsets_gives_what_stands_behind_them(topic: Topic) -> None:
-    """Each partition begins at its own; one that isn't named, at its beginning."""
-    produce(topic, 9)
-    start = {(topic.name, 0): 2, (topic.name, 1): 500}
-    async with TopicReader(settings_of(topic), [topic.name], start=start) as source:
-        assert source.positions == {
-            (topic.name, 0): 2,
-            (topic.name, 1): 3,
-            (topic.name, 2): 0,
-        }
-        # The third one of partition 0, and all of partition 2.
-        assert numbers(await read(source, 4)) == [2, 5, 6, 8]
-        assert source.is_at_end
-
-
-async def test_from_a_time_gives_what_is_as_young(topic: Topic) -> None:
-    """Records with that timestamp or a later one come, older ones don't."""
-    now_ms = int(time.time() * 1000)
-    produce(topic, 6, timestamp_ms=now_ms - 60_000)
-    produce(topic, 3, first=50, timestamp_ms=now_ms - 10_000)
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        # Each partition from its own; one that isn't named, from its beginning.
+        (lambda name: {(name, 0): 2, (name, 1): 500}, [2, 5, 6, 8]),
+        # Records with that time or a later one.
+        (lambda _: _YOUNG_MS + 5, [5, 6, 7, 8]),
+        (lambda _: _YOUNG_MS + 120_000, []),
+    ],
+)
+async def test_begins_where_it_is_told_to(
+    topic: Topic, start: Callable[[str], Any], expected: list[int]
+) -> None:
+    """At offsets, at a time, or at the end where nothing is as young."""
+    for number in range(9):
+        produce(topic, 1, first=number, timestamp_ms=_YOUNG_MS + number)
     async with TopicReader(
-        settings_of(topic), [topic.name], start=now_ms - 10_000
+        settings_of(topic), [topic.name], start=start(topic.name)
     ) as source:
-        assert numbers(await read(source, 3)) == [50, 51, 52]
+        assert numbers(await read(source, len(expected))) == expected
         assert source.is_at_end
 
 
-async def test_a_time_after_the_last_record_is_the_end(topic: Topic) -> None:
-    """Where nothing is as young as asked for, reading starts at the end."""
+async def test_reads_several_topics_and_tombstones(topic: Topic) -> None:
+    """Records of all topics come; one without key, value and headers too."""
     produce(topic, 3)
-    start = int(time.time() * 1000) + 60_000
-    async with TopicReader(settings_of(topic), [topic.name], start=start) as source:
-        assert source.is_at_end
-
-
-async def test_reads_several_topics(topic: Topic) -> None:
-    """Records of all topics come, each with its topic's name."""
-    produce(topic, 3)
-    produce(topic, 2, first=10, name=topic.dead_letter)
+    producer = Producer({"bootstrap.servers": topic.bootstrap_servers})
+    producer.produce(topic.dead_letter, value=None)
+    producer.flush(DEADLINE_SECONDS)
     async with TopicReader(
         settings_of(topic), [topic.name, topic.dead_letter], start=Edge.BEGINNING
     ) as source:
-        records = await read(source, 5)
-    by_topic = {r.topic: 0 for r in records}
-    for record in records:
-        by_topic[record.topic] += 1
-    assert by_topic == {topic.name: 3, topic.dead_letter: 2}
-
-
-async def test_a_tombstone_has_no_value(topic: Topic) -> None:
-    """A record without value or key comes as such."""
-    producer = Producer({"bootstrap.servers": topic.bootstrap_servers})
-    producer.produce(topic.name, value=None)
-    producer.flush(DEADLINE_SECONDS)
-    async with TopicReader(
-        settings_of(topic), [topic.name], start=Edge.BEGINNING
-    ) as source:
-        (record,) = await read(source, 1)
-    assert (record.key, record.value, record.headers) == (None, None, {})
+        records = await read(source, 4)
+    (bare,) = [one for one in records if one.topic == topic.dead_letter]
+    assert (bare.key, bare.value, bare.headers) == (None, None, {})
+    assert len([one for one in records if one.topic == topic.name]) == 3
 
 
 async def test_a_silent_server_is_given_up_at_the_deadline() -> None:
@@ -155,8 +135,8 @@ async def test_cancelling_leaves_no_thread_and_no_connection(topic: Topic) -> No
             assert len(process.net_connections()) > before
             began = trio.current_time()
             scope.deadline = began + 0.3
-            async for run in source:
-                assert run == []
+            while True:
+                assert await source.receive_run() == []
     assert scope.cancelled_caught
     assert trio.current_time() - began < 3
     assert reader_threads() == []
@@ -234,3 +214,62 @@ async def test_only_committed_records_come(topic: Topic) -> None:
             while not source.is_at_end:
                 records += await source.receive_run()
     assert numbers(records) == [1, 3]
+
+
+async def test_goes_on_after_a_broker_restart(
+    topic: Topic, own_kafka: KafkaServer
+) -> None:
+    """The reader says that the broker is silent, and reads on when it is back."""
+    async with TopicReader(settings_of(topic), [topic.name]) as source:
+        await trio.to_thread.run_sync(lambda: produce(topic, 3))
+        await read(source, 3)
+        await trio.to_thread.run_sync(own_kafka.stop)
+        with trio.fail_after(DEADLINE_SECONDS):
+            while source.silent_since_seconds is None:
+                assert await source.receive_run() == []
+        await trio.to_thread.run_sync(own_kafka.start)
+        await trio.to_thread.run_sync(lambda: produce(topic, 3, first=10))
+        assert numbers(await read(source, 3)) == [10, 11, 12]
+        assert source.silent_since_seconds is None
+
+
+async def test_a_reader_is_used_inside_its_block_alone() -> None:
+    """Asking a reader that was never opened is a mistake that is told."""
+    with pytest.raises(RuntimeError, match="async with"):
+        await TopicReader(KafkaSettings(), ["jobs"]).receive_run()
+
+
+async def test_a_topic_that_goes_away_is_an_error(
+    topic: Topic, kafka: KafkaBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A topic deleted while it is read ends the reading with a sentence."""
+    monkeypatch.setattr(reader, "METADATA_AGE_SECONDS", 0.3)
+    monkeypatch.setattr(reader, "TOPIC_GONE_SECONDS", 1.0)
+    name = f"gone-{uuid.uuid4().hex[:8]}"
+    kafka.create_topic(name)
+    async with TopicReader(settings_of(topic), [name]) as source:
+        await trio.to_thread.run_sync(lambda: kafka.delete_topics(name))
+        with (
+            trio.fail_after(DEADLINE_SECONDS),
+            pytest.raises(KafkaRefusedError, match=name),
+        ):
+            await read(source, 1)
+
+
+async def test_goes_on_in_a_log_that_became_shorter(
+    topic: Topic, kafka: KafkaBroker
+) -> None:
+    """A position behind the end goes to the end, one before the log to its begin."""
+    produce(topic, 30)
+    async with TopicReader(settings_of(topic), [topic.name]) as source:
+
+        def replace() -> None:
+            kafka.delete_topics(topic.name)
+            kafka.create_topic(topic.name, topic.partitions)
+
+        await trio.to_thread.run_sync(replace)
+        with trio.fail_after(DEADLINE_SECONDS):
+            while any(source.positions.values()):
+                await source.receive_run()
+        await trio.to_thread.run_sync(lambda: produce(topic, 3, first=50))
+        assert numbers(await read(source, 3)) == [50, 51, 52]

@@ -10,7 +10,7 @@ import trio
 from confluent_kafka.cimpl import TopicPartition
 
 from bridge.errors import KafkaError, KafkaUnreachableError
-from bridge.kafka import log
+from bridge.kafka import connection
 from bridge.kafka import scan as scanning
 from bridge.kafka.scan import Extent, Progress, ScannedRecord, Take, scan
 from tests.conftest import Topic
@@ -20,12 +20,7 @@ from tests.kit.kafka import KafkaServer
 
 
 class Taken:
-    """
-    Takes a scan's parts.
-
-    Args:
-        first: Called in the scanner's thread with the first part.
-    """
+    """Takes a scan's parts."""
 
     def __init__(self, first: Callable[[], object] = lambda: None) -> None:
         self.extents: Mapping[int, Extent] = {}
@@ -76,8 +71,8 @@ async def test_records_deleted_meanwhile_are_jumped_over(
     topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scan goes on where the log begins now, and says what is gone."""
-    monkeypatch.setattr(log, "PARTITION_BYTES", 1_000)
-    monkeypatch.setattr(log, "FETCH_BYTES", 2_000)
+    monkeypatch.setattr(connection, "PARTITION_BYTES", 1_000)
+    monkeypatch.setattr(connection, "FETCH_BYTES", 2_000)
     for number in range(30):
         produce(topic, 1, first=3 * number, size_bytes=1_000)
 
@@ -99,8 +94,8 @@ async def test_a_broker_that_comes_back_is_read_on(
     own_kafka: KafkaServer, topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A restart in the middle costs time and no record."""
-    monkeypatch.setattr(log, "PARTITION_BYTES", 10_000)
-    monkeypatch.setattr(log, "FETCH_BYTES", 20_000)
+    monkeypatch.setattr(connection, "PARTITION_BYTES", 10_000)
+    monkeypatch.setattr(connection, "FETCH_BYTES", 20_000)
     for number in range(10):
         produce(topic, 60, first=60 * number, size_bytes=500)
 
@@ -117,8 +112,8 @@ async def test_a_broker_that_stays_away_ends_the_scan(
     own_kafka: KafkaServer, topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing for a minute is an error that names the address."""
-    monkeypatch.setattr(log, "PARTITION_BYTES", 1_000)
-    monkeypatch.setattr(log, "FETCH_BYTES", 1_000)
+    monkeypatch.setattr(connection, "PARTITION_BYTES", 1_000)
+    monkeypatch.setattr(connection, "FETCH_BYTES", 1_000)
     monkeypatch.setattr(scanning, "SILENT_SECONDS", 1.0)
     for number in range(6):
         produce(topic, 3, first=3 * number, size_bytes=1_000)
@@ -131,8 +126,8 @@ async def test_a_topic_made_anew_meanwhile_ends_the_scan(
     kafka: KafkaBroker, topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A log that became shorter than what was read can't be judged."""
-    monkeypatch.setattr(log, "PARTITION_BYTES", 1_000)
-    monkeypatch.setattr(log, "FETCH_BYTES", 1_000)
+    monkeypatch.setattr(connection, "PARTITION_BYTES", 1_000)
+    monkeypatch.setattr(connection, "FETCH_BYTES", 1_000)
     for number in range(10):
         produce(topic, 3, first=3 * number, size_bytes=1_000)
 
@@ -167,31 +162,6 @@ async def test_a_cancelled_scan_leaves_nothing_behind(topic: Topic) -> None:
             await trio.to_thread.run_sync(began.wait, DEADLINE_SECONDS)
             nursery.cancel_scope.cancel()
     assert scanner_threads() == []
-
-
-async def test_an_end_that_holds_nothing_is_reached(
-    topic: Topic, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Offsets that compaction has emptied end a scan, though no record comes."""
-
-    class Nothing:
-        def __init__(self, _data: bytes) -> None:
-            pass
-
-        def has_next(self) -> bool:
-            return False
-
-        def size_in_bytes(self) -> int:
-            return 0
-
-    produce(topic, 9)
-    monkeypatch.setattr("aiokafka.consumer.fetcher.MemoryRecords", Nothing)
-    taken = Taken()
-    await scan(
-        settings_of(topic), topic.name, taken.begin, on_progress=taken.progress.append
-    )
-    assert taken.offsets == {0: [], 1: [], 2: []}
-    assert taken.progress[-1] == Progress(9, 9)
 
 
 async def test_a_damaged_batch_ends_the_scan(

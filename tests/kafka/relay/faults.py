@@ -1,54 +1,61 @@
-"""Faults of a broker that a real one can't be made to show on demand.
-
-Owns how aiokafka is deceived: answers to produce requests that are forged or lost,
-metadata that shows no leader or doesn't come. The tests say which.
-"""
+"""Faults of a broker that a real one can't be made to show on demand."""
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - what is deceived runs on asyncio
-from collections.abc import Callable
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition  # noqa: TID251 - what is deceived
+from aiokafka import TopicPartition as Place  # noqa: TID251 - likewise
+from aiokafka import errors  # noqa: TID251 - what is deceived
 from aiokafka.client import AIOKafkaClient  # noqa: TID251 - likewise
 from aiokafka.cluster import ClusterMetadata  # noqa: TID251 - likewise
-from aiokafka.conn import AIOKafkaConnection  # noqa: TID251 - likewise
-from aiokafka.errors import (  # noqa: TID251 - likewise
-    KafkaConnectionError,
-    RequestTimedOutError,
-)
 from aiokafka.producer.sender import (  # noqa: TID251 - likewise
     SendProduceReqHandler,
 )
-from aiokafka.protocol.metadata import MetadataRequest  # noqa: TID251 - likewise
+from aiokafka.producer.transaction_manager import (  # noqa: TID251 - likewise
+    TransactionManager,
+)
 from aiokafka.protocol.produce import ProduceRequest  # noqa: TID251 - likewise
+from aiokafka.protocol.transaction import EndTxnRequest  # noqa: TID251 - likewise
+from confluent_kafka import IsolationLevel, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from tests.conftest import Topic
+from tests.kit.broker import admin_of, configure_broker
 
 
-__all__ = [
-    "Forgery",
-    "Switch",
-    "forge_answers",
-    "forget_batches",
-    "hide_leader",
-    "kill_sender",
-    "lose_answers",
-    "withhold_metadata",
-]
+_Send = Callable[[], Awaitable[Any]]
+_SendOther = Callable[[Any], Awaitable[Any]]
+
+
+def _intercept(
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type,
+    answer: Callable[[_SendOther, Any], Awaitable[Any]],
+) -> None:
+    original = AIOKafkaClient.send
+
+    async def send(
+        self: AIOKafkaClient, node_id: int, request: object, **options: object
+    ) -> object:
+        async def onward(changed: object) -> object:
+            return await original(self, node_id, changed, **options)
+
+        if isinstance(request, kind):
+            return await answer(onward, request)
+        return await onward(request)
+
+    monkeypatch.setattr(AIOKafkaClient, "send", send)
 
 
 class Forgery:
-    """Turns answers of the broker into errors, for one partition.
-
-    Args:
-        topic: The topic.
-        partition: The partition.
-        code: The protocol's error code to answer with.
-        times: How many answers are forged.
-        appended: Whether the batch is appended all the same.
-    """
+    """Turns answers of the broker into errors, for one partition."""
 
     def __init__(
         self, topic: str, partition: int, code: int, *, times: int, appended: bool
@@ -127,29 +134,15 @@ def _without(request: ProduceRequest, topic: str, partition: int) -> ProduceRequ
 
 def forge_answers(monkeypatch: pytest.MonkeyPatch, forgery: Forgery) -> None:
     """Let every client of aiokafka see the forged answers until the test's end."""
-    original = AIOKafkaClient.send
 
-    async def send(
-        self: AIOKafkaClient, node_id: int, request: object, **options: object
-    ) -> object:
-        async def onward(changed: object) -> object:
-            return await original(self, node_id, changed, **options)
+    async def answer(send: _SendOther, request: ProduceRequest) -> object:
+        return await forgery.send(send, request) or await send(request)
 
-        if isinstance(request, ProduceRequest):
-            forged = await forgery.send(onward, request)
-            if forged is not None:
-                return forged
-        return await onward(request)
-
-    monkeypatch.setattr(AIOKafkaClient, "send", send)
+    _intercept(monkeypatch, ProduceRequest, answer)
 
 
 class Switch:
-    """Whether a fault is on, and how often it struck.
-
-    Args:
-        on: Whether it is on from the beginning.
-    """
+    """Whether a fault is on, and how often it struck."""
 
     def __init__(self, *, on: bool = True) -> None:
         self.on = on
@@ -160,23 +153,16 @@ def lose_answers(
     monkeypatch: pytest.MonkeyPatch, topic: str, partition: int, times: int
 ) -> Switch:
     """Let connections break after a partition's batch was appended, so many times."""
-    original = AIOKafkaClient.send
     switch = Switch()
 
-    async def send(
-        self: AIOKafkaClient, node_id: int, request: object, **options: object
-    ) -> object:
-        answer = await original(self, node_id, request, **options)
-        if (
-            isinstance(request, ProduceRequest)
-            and _concerns(request, topic, partition)
-            and switch.struck < times
-        ):
+    async def lose(send: _SendOther, request: ProduceRequest) -> object:
+        answer = await send(request)
+        if _concerns(request, topic, partition) and switch.struck < times:
             switch.struck += 1
-            raise KafkaConnectionError("the connection broke before the answer came")
+            raise errors.KafkaConnectionError("it broke before the answer came")
         return answer
 
-    monkeypatch.setattr(AIOKafkaClient, "send", send)
+    _intercept(monkeypatch, ProduceRequest, lose)
     return switch
 
 
@@ -203,8 +189,8 @@ def hide_leader(monkeypatch: pytest.MonkeyPatch, topic: str, partition: int) -> 
     available = ClusterMetadata.available_partitions_for_topic
     switch = Switch(on=False)
 
-    def leader_for_partition(self: ClusterMetadata, place: TopicPartition) -> object:
-        if switch.on and place == TopicPartition(topic, partition):
+    def leader_for_partition(self: ClusterMetadata, place: Place) -> object:
+        if switch.on and place == Place(topic, partition):
             switch.struck += 1
             return -1
         return original(self, place)
@@ -222,25 +208,6 @@ def hide_leader(monkeypatch: pytest.MonkeyPatch, topic: str, partition: int) -> 
     return switch
 
 
-def withhold_metadata(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Switch:
-    """Let requests for metadata end without an answer after so long while it is on."""
-    original = AIOKafkaConnection.send
-    switch = Switch(on=False)
-
-    async def nothing() -> object:
-        await asyncio.sleep(seconds)
-        raise RequestTimedOutError
-
-    def send(self: AIOKafkaConnection, request: object, **options: object) -> object:
-        if switch.on and isinstance(request, MetadataRequest):
-            switch.struck += 1
-            return nothing()
-        return original(self, request, **options)
-
-    monkeypatch.setattr(AIOKafkaConnection, "send", send)
-    return switch
-
-
 def forget_batches(monkeypatch: pytest.MonkeyPatch) -> Switch:
     """Let the sender pass over answers while it is on, and tell nobody (issue 1018)."""
     original = SendProduceReqHandler.handle_response
@@ -254,3 +221,138 @@ def forget_batches(monkeypatch: pytest.MonkeyPatch) -> Switch:
 
     monkeypatch.setattr(SendProduceReqHandler, "handle_response", handle)
     return switch
+
+
+# Far above what any of it takes on a busy machine.
+_PATIENCE_SECONDS = 30.0
+
+
+def intercept(
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type,
+    answer: Callable[[_Send], Awaitable[Any]],
+) -> None:
+    """Let `answer` see to one kind of requests; it may send them, or not."""
+    _intercept(monkeypatch, kind, lambda send, request: answer(partial(send, request)))
+
+
+class LostEnds:
+    """Loses the ends of transactions, or the answers to them."""
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        times: int,
+        applied: bool,
+        error: type[Exception] = errors.RequestTimedOutError,
+    ) -> None:
+        self._left = times
+        self._applied = applied
+        self._error = error
+        self.lost = 0
+        intercept(monkeypatch, EndTxnRequest, self._answer)
+
+    async def _answer(self, send: _Send) -> object:
+        if self._left == 0:
+            return await send()
+        self._left -= 1
+        self.lost += 1
+        if self._applied:
+            await send()
+        raise self._error
+
+    def stop(self) -> None:
+        """Lose no more."""
+        self._left = 0
+
+
+def note_transactions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Give the transactional ids of all transactions that begin from now on."""
+    begun: list[str] = []
+    begin = TransactionManager.begin_transaction
+
+    def noted(transactions: Any) -> None:
+        begun.append(transactions.transactional_id)
+        begin(transactions)
+
+    monkeypatch.setattr(TransactionManager, "begin_transaction", noted)
+    return begun
+
+
+@contextmanager
+def foreign_transaction(topic: Topic, partitions: range) -> Iterator[Producer]:
+    """Begin and write a transaction of somebody else; its end is the test's."""
+    producer = Producer(
+        {
+            "bootstrap.servers": topic.bootstrap_servers,
+            "transactional.id": f"foreign-{uuid.uuid4()}",
+            "transaction.timeout.ms": 60_000,
+        }
+    )
+    producer.init_transactions(_PATIENCE_SECONDS)
+    producer.begin_transaction()
+    for partition in partitions:
+        producer.produce(topic.name, value=b"foreign", partition=partition)
+    assert producer.flush(_PATIENCE_SECONDS) == 0
+    yield producer
+
+
+@contextmanager
+def unverified(bootstrap_servers: str) -> Iterator[None]:
+    """Let a lone broker take batches of transactions for partitions not added."""
+    verification = "transaction.partition.verification.enable"
+    configure_broker(bootstrap_servers, {verification: "false"})
+    try:
+        yield
+    finally:
+        configure_broker(bootstrap_servers, {verification: None})
+
+
+@contextmanager
+def unmentioned(topic: Topic, partition: int) -> Iterator[None]:
+    """Have transactions write to a partition that their coordinator isn't told of."""
+    add = TransactionManager.maybe_add_partition_to_txn
+    left_out = Place(topic.name, partition)
+
+    def maybe_add(transactions: Any, place: Place) -> None:
+        if place == left_out:
+            transactions._txn_partitions.add(place)  # noqa: SLF001 - aiokafka's
+        else:
+            add(transactions, place)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionManager, "maybe_add_partition_to_txn", maybe_add)
+        yield
+
+
+def wait_held_back(topic: Topic, partitions: Collection[int] | None = None) -> None:
+    """Wait until open transactions keep records from readers of committed ones."""
+    _wait(topic, lambda held: held == set(partitions or held) and bool(held))
+
+
+def wait_nothing_held(topic: Topic) -> None:
+    """Wait until readers of committed records are given all; it blocks."""
+    _wait(topic, lambda held: not held)
+
+
+def _wait(topic: Topic, condition: Callable[[set[int]], bool]) -> None:
+    admin = admin_of(topic.bootstrap_servers)
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        ends = _ends(admin, topic, IsolationLevel.READ_UNCOMMITTED)
+        stable = _ends(admin, topic, IsolationLevel.READ_COMMITTED)
+        held = {number for number, end in enumerate(ends) if stable[number] < end}
+        if condition(held):
+            return
+        assert time.monotonic() < until, held
+        time.sleep(0.05)
+
+
+def _ends(admin: AdminClient, topic: Topic, level: IsolationLevel) -> list[int]:
+    asked = {
+        TopicPartition(topic.name, number): OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        for number in range(topic.partitions)
+    }
+    answers = admin.list_offsets(asked, isolation_level=level)
+    return [answer.result(_PATIENCE_SECONDS).offset for answer in answers.values()]

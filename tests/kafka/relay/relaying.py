@@ -14,36 +14,21 @@ from typing import Literal
 
 import pytest
 import trio
+from confluent_kafka import OFFSET_END, TopicPartition
+from confluent_kafka import Producer as ForeignProducer
 
 from bridge.events.record import Envelope, Record
 from bridge.kafka.producer import Producer
-from bridge.kafka.relay.group import WireFormat
-from bridge.kafka.relay.publications import PublicationTrace
+from bridge.kafka.relay.epoch import WireFormat
 from bridge.kafka.relay.relay import Relay
-from bridge.kafka.topics import NO_NEEDS, TopicNeeds
+from bridge.kafka.relay.statistics import PublicationTrace
+from bridge.kafka.topics import NO_NEEDS, TopicNeeds, TopicRole
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.settings import KafkaSettings, OutboxSettings
 from tests.conftest import Topic
 from tests.kit import reader
+from tests.kit.broker import admin_of, configure_broker, configure_topic
 
-
-__all__ = [
-    "DEADLINE_SECONDS",
-    "DELIVERIES",
-    "ENVELOPE",
-    "Delivery",
-    "Rig",
-    "check_topic",
-    "feed",
-    "numbers_of",
-    "opened",
-    "read_back",
-    "record",
-    "rig",
-    "send_nothing",
-    "settings_for",
-    "until",
-]
 
 # Far above what any wait takes on a busy machine, below the 60 s of a test.
 DEADLINE_SECONDS = 40.0
@@ -73,6 +58,20 @@ def settings_for(topic: Topic, **changes: object) -> KafkaSettings:
     return KafkaSettings(**chosen)  # type: ignore[arg-type]
 
 
+def needs_of(topic: Topic, value_bytes: int = 1_000_000) -> dict[str, TopicNeeds]:
+    """What the topic and its companions are for."""
+    return {
+        topic.name: TopicNeeds(TopicRole.EVENTS, value_bytes),
+        topic.dead_letter: TopicNeeds(TopicRole.DEAD_LETTERS, value_bytes),
+        topic.gaps: TopicNeeds(TopicRole.GAPS, 4096),
+    }
+
+
+def topics_of(topic: Topic) -> list[str]:
+    """The topics, as the service has them."""
+    return [topic.name, topic.dead_letter, topic.gaps]
+
+
 def record(topic: str, number: int, *, size_bytes: int = 0, jobs: int = JOBS) -> Record:
     """Event `number`, of job `number % jobs`; its value begins with its number."""
     return Record(
@@ -88,15 +87,7 @@ def record(topic: str, number: int, *, size_bytes: int = 0, jobs: int = JOBS) ->
 
 @dataclass
 class Rig:
-    """A running outbox and its relay.
-
-    Attributes:
-        outbox: The outbox.
-        relay: The relay.
-        topics: Its topics.
-        ended: Set when the relay's `run` has returned or raised.
-        errors: What it raised.
-    """
+    """A running outbox and its relay."""
 
     outbox: Outbox
     relay: Relay
@@ -115,6 +106,12 @@ class Rig:
         """How many of a topic's rows Kafka has: acknowledged, or found there."""
         statistics = self.relay.statistics
         return statistics.published.get(topic, 0) + statistics.resumed.get(topic, 0)
+
+    def counted(self, kind: str) -> dict[str, int]:
+        """How many rows of each topic were `resent` or `refused`, where any was."""
+        topics = dict(self.outbox.statistics.topics)
+        counts = {topic: getattr(one, kind) for topic, one in topics.items()}
+        return {topic: count for topic, count in counts.items() if count}
 
     async def all_sent(self, topic: str, count: int) -> None:
         """Wait until Kafka has so many of the topic's rows."""
@@ -197,8 +194,7 @@ async def rig(
     trace: PublicationTrace | None = None,
     before: Callable[[Relay], object] = lambda _: None,
 ) -> AsyncIterator[Rig]:
-    """
-    Run an outbox and its relay; leaving aborts the relay.
+    """Run an outbox and its relay; leaving aborts the relay.
 
     All is as in `Relay`, but `keep_acked_seconds`, which is the outbox's, and `before`,
     which is called before the relay runs.
@@ -231,6 +227,22 @@ async def rig(
                     await running.ended.wait()
 
 
+@asynccontextmanager
+async def sending(
+    topic: Topic,
+    folder: Path,
+    *,
+    settings: KafkaSettings | None = None,
+    delivery: Delivery = "idempotent",
+    **changes: object,
+) -> AsyncIterator[Rig]:
+    """Run a relay of one topic, whose partitions are open."""
+    chosen = settings or settings_for(topic, **changes)
+    async with rig(chosen, [topic.name], folder, delivery=delivery) as running:
+        await opened(running, topic.partitions)
+        yield running
+
+
 async def read_back(topic: Topic, name: str | None = None) -> list[reader.Record]:
     """Read a whole topic with a client that shares nothing with the bridge's."""
     return await trio.to_thread.run_sync(
@@ -250,12 +262,7 @@ def numbers_of(records: Iterable[reader.Record]) -> list[int]:
 
 
 def check_topic(records: Sequence[reader.Record], expected: Iterable[int]) -> None:
-    """Assert that each event is there once, in its job's order, without a hole.
-
-    Raises:
-        AssertionError: An event is missing, there twice or out of order, or a
-            partition's sequence isn't 1, 2, 3, ...
-    """
+    """Assert that each event is there once, in its job's order, without a hole."""
     found, wanted = Counter(numbers_of(records)), Counter(expected)
     assert found == wanted, {
         "missing": sorted(wanted - found),
@@ -275,3 +282,49 @@ def check_topic(records: Sequence[reader.Record], expected: Iterable[int]) -> No
     for numbers in by_key.values():
         assert numbers == sorted(numbers)
     assert all(len(partitions) == 1 for partitions in homes.values())
+
+
+def alter(topic: Topic, name: str | None = None, **configs: str) -> None:
+    """Change a topic's settings; underscores stand for dots."""
+    by_name = {key.replace("_", "."): value for key, value in configs.items()}
+    configure_topic(topic.bootstrap_servers, name or topic.name, by_name)
+
+
+def speed_up_cleaner(topic: Topic) -> None:
+    """Let the broker compact every half second instead of every 15 s."""
+    configure_broker(topic.bootstrap_servers, {"log.cleaner.backoff.ms": "500"})
+
+
+def delete_until(topic: Topic, partition: int, offset: int = OFFSET_END) -> None:
+    """Delete a partition's head up to an offset; all of it where none is named."""
+    admin = admin_of(topic.bootstrap_servers)
+    places = [TopicPartition(topic.name, partition, offset)]
+    for future in admin.delete_records(places).values():
+        future.result(DEADLINE_SECONDS)
+
+
+def write_foreign(
+    topic: Topic,
+    partition: int,
+    count: int,
+    *,
+    key: bytes | None = None,
+    commits: bool | None = None,
+) -> None:
+    """Write somebody else's records; in a transaction if its end is named."""
+    options = {"bootstrap.servers": topic.bootstrap_servers}
+    if commits is not None:
+        options["transactional.id"] = f"foreign-{topic.name}"
+    producer = ForeignProducer(options)
+    if commits is not None:
+        producer.init_transactions(DEADLINE_SECONDS)
+        producer.begin_transaction()
+    for number in range(count):
+        producer.produce(
+            topic.name, key=key, value=b"foreign %d" % number, partition=partition
+        )
+    assert producer.flush(DEADLINE_SECONDS) == 0
+    if commits is True:
+        producer.commit_transaction(DEADLINE_SECONDS)
+    elif commits is False:
+        producer.abort_transaction(DEADLINE_SECONDS)

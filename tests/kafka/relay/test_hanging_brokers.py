@@ -16,6 +16,7 @@ from tests.kafka.relay.relaying import (
     opened,
     read_back,
     rig,
+    sending,
     settings_for,
 )
 from tests.kit.kafka import KafkaServer
@@ -34,8 +35,7 @@ async def test_a_request_that_hangs_is_left_and_keeps_its_sequence(
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(proxy.serve)
-        async with rig(settings, [topic.name], tmp_path) as running:
-            await opened(running)
+        async with sending(topic, tmp_path, settings=settings) as running:
             running.offer(topic.name, range(100))
             await running.all_sent(topic.name, 100)
             proxy.hold(RequestKind.PRODUCE)

@@ -1,6 +1,6 @@
 """Own transactions that their coordinator takes for ended, and that are open still.
 
-A broker that starts again makes them by chance (KAFKA-20734, see `hanging`); here a
+A broker that starts again makes them by chance (KAFKA-20734); here a
 partition is left out of what the coordinator is told, which makes them for certain.
 """
 
@@ -14,10 +14,19 @@ import pytest
 import structlog
 import trio
 
-from bridge.kafka.relay import hanging
+from bridge.kafka.relay import transactional as delivering
 from bridge.outbox import Outbox
 from bridge.outbox.partitioner import partitioner
 from tests.conftest import Topic
+from tests.kafka.relay.faults import (
+    LostEnds,
+    foreign_transaction,
+    note_transactions,
+    unmentioned,
+    unverified,
+    wait_held_back,
+    wait_nothing_held,
+)
 from tests.kafka.relay.relaying import (
     JOBS,
     Rig,
@@ -28,15 +37,6 @@ from tests.kafka.relay.relaying import (
     rig,
     settings_for,
     until,
-)
-from tests.kafka.relay.transactions import (
-    LostEnds,
-    foreign_transaction,
-    note_transactions,
-    unmentioned,
-    unverified,
-    wait_held_back,
-    wait_nothing_held,
 )
 from tests.kit.kafka import KafkaServer
 
@@ -144,7 +144,7 @@ async def test_what_hangs_is_noticed_without_another_row_for_its_partition(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_idle: bool
 ) -> None:
     """Readers wait for what they could have already."""
-    monkeypatch.setattr(hanging, "LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(delivering, "LOOK_SECONDS", 0.5)
     async with transactional(topic, tmp_path) as running:
         with structlog.testing.capture_logs() as lines:
             # It may be noticed before anybody else has looked.
@@ -206,7 +206,7 @@ async def test_what_another_client_id_left_is_given_up(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its ids are others: markers of ours don't end it, and don't fill the log."""
-    monkeypatch.setattr(hanging, "_TRIES", 2)
+    monkeypatch.setattr(delivering, "_TRIES", 2)
     async with transactional(topic, tmp_path) as running:
         await hang(running, topic)
     changes = {"client_id": "another", "start_timeout_seconds": 1.0}

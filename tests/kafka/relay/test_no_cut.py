@@ -14,23 +14,20 @@ import trio
 from bridge.outbox.partitioner import partitioner
 from tests.conftest import Topic
 from tests.kafka.relay.faults import Forgery, forge_answers
-from tests.kafka.relay.orders import (
-    alter,
-    delete_until,
-    speed_up_cleaner,
-    write_foreign,
-)
 from tests.kafka.relay.relaying import (
     Rig,
+    alter,
     check_topic,
+    delete_until,
     feed,
     numbers_of,
-    opened,
     read_back,
-    rig,
     send_nothing,
+    sending,
     settings_for,
+    speed_up_cleaner,
     until,
+    write_foreign,
 )
 from tests.kit import reader
 from tests.kit.broker import KafkaBroker
@@ -95,8 +92,7 @@ async def test_a_head_that_was_deleted_is_no_cut(
     """Up to the middle or the very end: what was delivered stays delivered."""
     settings = settings_for(topic)
     with nothing_is_called_lost():
-        async with rig(settings, [topic.name], tmp_path) as running:
-            await opened(running)
+        async with sending(topic, tmp_path, settings=settings) as running:
             running.offer(topic.name, range(120))
             await running.all_sent(topic.name, 120)
             for partition, count in lasts(topic, range(120)).items():
@@ -109,8 +105,7 @@ async def test_a_head_that_was_deleted_is_no_cut(
                     delete_until, topic, partition, int(count * share)
                 )
             await running.drain()
-        async with rig(settings, [topic.name], tmp_path) as running:
-            await opened(running)
+        async with sending(topic, tmp_path, settings=settings) as running:
             await feed(running, topic, 100, first=200)
             await running.all_sent(topic.name, 100)
             assert running.relay.statistics.resumed == {}
@@ -134,8 +129,7 @@ async def test_a_topic_recreated_under_a_running_bridge_is_no_cut(
     """Events flow to the new topic; nothing of the old one is sent again."""
     settings = settings_for(topic, start_timeout_seconds=3.0)
     with nothing_is_called_lost() as events:
-        async with rig(settings, [topic.name], tmp_path) as running:
-            await opened(running)
+        async with sending(topic, tmp_path, settings=settings) as running:
             running.offer(topic.name, range(120))
             await running.all_sent(topic.name, 120)
             await running.nothing_waits()
@@ -151,7 +145,7 @@ async def test_a_topic_recreated_under_a_running_bridge_is_no_cut(
             await looked_again(running, topic, monkeypatch, range(200, 240))
             await until(lambda: running.relay.statistics.partitions == topic.partitions)
             await running.nothing_waits()
-            assert running.relay.statistics.resent == {}
+            assert running.counted("resent") == {}
             assert running.errors == []
     assert events.count("topic.recreated") >= 1
     records = ours(await read_back(topic))
@@ -173,8 +167,7 @@ async def test_a_topic_recreated_while_no_bridge_ran_is_no_cut(
 ) -> None:
     """Rows that waited go to the new topic; sequences go on where they were."""
     settings = settings_for(topic)
-    async with rig(settings, [topic.name], tmp_path) as running:
-        await opened(running)
+    async with sending(topic, tmp_path, settings=settings) as running:
         running.offer(topic.name, range(120))
         await running.nothing_waits()
         send_nothing(monkeypatch)
@@ -187,11 +180,10 @@ async def test_a_topic_recreated_while_no_bridge_ran_is_no_cut(
         await trio.to_thread.run_sync(write_foreign, topic, partition, 150)
     with nothing_is_called_lost() as events:
         for numbers in (range(160, 200), range(200, 240)):
-            async with rig(settings, [topic.name], tmp_path) as running:
-                await opened(running)
+            async with sending(topic, tmp_path, settings=settings) as running:
                 await feed(running, topic, 40, first=numbers[0])
                 await running.nothing_waits()
-                assert running.relay.statistics.resent == {}
+                assert running.counted("resent") == {}
                 assert running.relay.statistics.resumed == {}
     assert events.count("topic.recreated") == 1
     records = ours(await read_back(topic))
@@ -207,8 +199,7 @@ async def test_transactions_of_others_are_no_cut(
     """Their markers, and what they aborted, are places where readers see nothing."""
     settings = settings_for(topic)
     with nothing_is_called_lost():
-        async with rig(settings, [topic.name], tmp_path) as running:
-            await opened(running)
+        async with sending(topic, tmp_path, settings=settings) as running:
             for number, commits in enumerate((True, False, True, False)):
                 await feed(running, topic, 60, first=60 * number)
                 await running.all_sent(topic.name, 60 * number + 60)
@@ -223,8 +214,7 @@ async def test_transactions_of_others_are_no_cut(
                     )
             await looked_again(running, topic, monkeypatch, range(240, 300))
             await running.drain()
-        async with rig(settings, [topic.name], tmp_path) as running:
-            await opened(running)
+        async with sending(topic, tmp_path, settings=settings) as running:
             await feed(running, topic, 60, first=300)
             await running.all_sent(topic.name, 60)
             await running.nothing_waits()
@@ -260,17 +250,15 @@ async def test_compaction_is_no_cut(
 
     settings = settings_for(topic)
     with nothing_is_called_lost():
-        async with rig(settings, [topic.name], tmp_path) as running:
-            await opened(running)
+        async with sending(topic, tmp_path, settings=settings) as running:
             await feed(running, topic, 100)
             await running.all_sent(topic.name, 100)
             await compacted()
             await looked_again(running, topic, monkeypatch, range(100, 160))
             await compacted()
             await running.drain()
-        async with rig(settings, [topic.name], tmp_path) as running:
-            await opened(running)
+        async with sending(topic, tmp_path, settings=settings) as running:
             await feed(running, topic, 60, first=160)
             await running.all_sent(topic.name, 60)
-            assert running.relay.statistics.resent == {}
+            assert running.counted("resent") == {}
             assert running.relay.statistics.resumed == {}

@@ -9,59 +9,27 @@ from pathlib import Path
 import pytest
 import trio
 
-from bridge.errors import ConfigError, KafkaRefusedError
+from bridge.errors import KafkaRefusedError
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
     DEADLINE_SECONDS,
     check_topic,
-    opened,
     read_back,
     rig,
     send_nothing,
+    sending,
     settings_for,
     until,
 )
 from tests.kit.broker import KafkaBroker
-from tests.kit.process import free_ports
-
-
-def nowhere() -> str:
-    """An address at which nothing listens."""
-    return f"127.0.0.1:{free_ports(1)[0]}"
-
-
-async def test_an_unreachable_kafka_is_waited_for(tmp_path: Path) -> None:
-    """The error names the address and the setting; draining ends the relay."""
-    settings = KafkaSettings(bootstrap_servers=nowhere(), start_timeout_seconds=0.5)
-    async with rig(settings, ["jobs", "jobs.dlq"], tmp_path) as running:
-        statistics = running.relay.statistics
-        await until(lambda: statistics.last_error is not None)
-        await trio.sleep(1)
-        assert not running.ended.is_set()
-        assert settings.bootstrap_servers in str(statistics.last_error)
-        assert "BRIDGE_KAFKA_BOOTSTRAP_SERVERS" in str(statistics.last_error)
-        with trio.fail_after(DEADLINE_SECONDS):
-            await running.drain()
-        assert running.errors == []
-
-
-async def test_a_missing_topic_ends_a_first_start(topic: Topic, tmp_path: Path) -> None:
-    """Nothing waits, and nothing can be taken in."""
-    async with rig(settings_for(topic), [f"{topic.name}-a"], tmp_path) as running:
-        with trio.fail_after(DEADLINE_SECONDS):
-            await running.ended.wait()
-        (error,) = running.errors
-        assert isinstance(error, KafkaRefusedError)
-        assert f"has no topic {topic.name}-a, or this user may not see it" in str(error)
 
 
 async def test_a_missing_topic_is_waited_for_while_rows_wait(
     kafka: KafkaBroker, topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows are worth more than a quick end: they go when the topic is there again."""
-    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
-        await opened(running)
+    async with sending(topic, tmp_path) as running:
         send_nothing(monkeypatch)
         running.offer(topic.name, range(10))
         await running.committed(10)
@@ -89,33 +57,6 @@ async def test_a_topic_that_kafka_refuses_to_create_ends_the_start(
         assert isinstance(error, KafkaRefusedError)
         assert name in str(error)
         assert "kafka.replication_factor (3)" in str(error)
-
-
-async def test_a_name_that_no_topic_can_have_ends_the_start(
-    topic: Topic, tmp_path: Path
-) -> None:
-    """Kafka's rule for names is told, not waited out."""
-    async with rig(settings_for(topic), ["no topic"], tmp_path) as running:
-        with trio.fail_after(DEADLINE_SECONDS):
-            await running.ended.wait()
-        (error,) = running.errors
-        assert isinstance(error, KafkaRefusedError)
-        assert "'no topic'" in str(error)
-
-
-async def test_an_unreadable_certificate_ends_the_start_as_a_setting(
-    topic: Topic, tmp_path: Path
-) -> None:
-    """The error is the setting's, not a group of errors from a thread."""
-    settings = settings_for(
-        topic, security_protocol="SSL", ssl_ca_file=str(tmp_path / "absent.pem")
-    )
-    async with rig(settings, ["a", "b"], tmp_path / "outbox") as running:
-        with trio.fail_after(DEADLINE_SECONDS):
-            await running.ended.wait()
-        (error,) = running.errors
-        assert isinstance(error, ConfigError)
-        assert "kafka.ssl_ca_file" in str(error)
 
 
 async def test_a_resolver_that_hangs_holds_no_end_up(

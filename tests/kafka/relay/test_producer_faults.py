@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import structlog
-import trio
 
 from bridge.kafka import producer
 from tests.conftest import Topic
@@ -17,7 +16,6 @@ from tests.kafka.relay.faults import (
     forget_batches,
     kill_sender,
     lose_answers,
-    withhold_metadata,
 )
 from tests.kafka.relay.relaying import (
     DELIVERIES,
@@ -28,13 +26,15 @@ from tests.kafka.relay.relaying import (
     opened,
     read_back,
     rig,
+    sending,
     settings_for,
     until,
 )
-from tests.kit.broker import KafkaBroker
 
 
 # https://kafka.apache.org/protocol#protocol_error_codes
+UNKNOWN_SERVER_ERROR = -1
+CORRUPT_MESSAGE = 2
 NOT_LEADER = 6
 REQUEST_TIMED_OUT = 7
 NOT_ENOUGH_REPLICAS = 19
@@ -75,8 +75,7 @@ async def test_a_passing_fault_is_tried_again_by_the_same_producer(
 ) -> None:
     """The batch keeps its sequence, so that a broker that has it knows it again."""
     forgery = Forgery(topic.name, 1, code, times=3, appended=appended)
-    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
-        await opened(running)
+    async with sending(topic, tmp_path) as running:
         forge_answers(monkeypatch, forgery)
         await feed(running, topic, EVENTS)
         await delivered(running, topic, EVENTS)
@@ -87,7 +86,13 @@ async def test_a_passing_fault_is_tried_again_by_the_same_producer(
 @pytest.mark.parametrize("appended", [False, True])
 @pytest.mark.parametrize(
     "code",
-    [TOPIC_AUTHORIZATION_FAILED, INVALID_PRODUCER_EPOCH, UNKNOWN_PRODUCER_ID],
+    [
+        UNKNOWN_SERVER_ERROR,
+        CORRUPT_MESSAGE,
+        TOPIC_AUTHORIZATION_FAILED,
+        INVALID_PRODUCER_EPOCH,
+        UNKNOWN_PRODUCER_ID,
+    ],
 )
 async def test_a_fault_that_spoils_the_producer_costs_a_look_at_the_log(
     topic: Topic,
@@ -100,8 +105,7 @@ async def test_a_fault_that_spoils_the_producer_costs_a_look_at_the_log(
     """Rights lost and given back, a wrong epoch: the log says what is there."""
     forgery = Forgery(topic.name, 1, code, times=2, appended=appended)
     with structlog.testing.capture_logs() as lines:
-        async with rig(settings_for(topic), [topic.name], tmp_path) as running:
-            await opened(running)
+        async with sending(topic, tmp_path) as running:
             forge_answers(monkeypatch, forgery)
             await feed(running, topic, EVENTS)
             await delivered(running, topic, EVENTS)
@@ -109,7 +113,7 @@ async def test_a_fault_that_spoils_the_producer_costs_a_look_at_the_log(
             assert forgery.forged == 2
             assert statistics.producer_recycles == 2
             assert (topic.name in statistics.resumed) == appended
-            assert statistics.refused == statistics.resent == {}
+            assert running.counted("refused") == running.counted("resent") == {}
     told = [line["event"] for line in lines if line["log_level"] != "debug"]
     # One line for a fault, one when it is over, whatever the number of tries.
     assert told.count("partition.failed") == 1
@@ -127,10 +131,7 @@ async def test_answers_that_are_lost_after_the_append_leave_no_duplicate(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delivery: Delivery
 ) -> None:
     """The same batch is sent again with the same sequence; the broker knows it."""
-    async with rig(
-        settings_for(topic), [topic.name], tmp_path, delivery=delivery
-    ) as running:
-        await opened(running)
+    async with sending(topic, tmp_path, delivery=delivery) as running:
         lost = lose_answers(monkeypatch, topic.name, 1, times=4)
         await feed(running, topic, EVENTS)
         await delivered(running, topic, EVENTS)
@@ -147,8 +148,7 @@ async def test_a_sender_that_dies_of_an_exception_is_replaced(
     after_append: bool,
 ) -> None:
     """Its batches fail within a second or two instead of waiting for ever."""
-    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
-        await opened(running)
+    async with sending(topic, tmp_path) as running:
         running.offer(topic.name, range(100))
         await running.all_sent(topic.name, 100)
         killed = kill_sender(monkeypatch, after_append=after_append)
@@ -160,34 +160,6 @@ async def test_a_sender_that_dies_of_an_exception_is_replaced(
         assert (topic.name in statistics.resumed) == after_append
 
 
-async def test_metadata_that_never_comes_is_waited_for(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No new producer starts and no log opens without it; then the rows go out."""
-    settings = settings_for(topic, start_timeout_seconds=1.0)
-    with structlog.testing.capture_logs() as lines:
-        async with rig(settings, [topic.name], tmp_path) as running:
-            await opened(running)
-            await feed(running, topic, 100)
-            await running.all_sent(topic.name, 100)
-            metadata = withhold_metadata(monkeypatch, seconds=0.2)
-            metadata.on = True
-            forge_answers(
-                monkeypatch, Forgery(topic.name, 1, 45, times=1, appended=False)
-            )
-            await feed(running, topic, EVENTS - 100, first=100)
-            await until(
-                lambda: any(line["event"] == "kafka.unavailable" for line in lines)
-            )
-            await until(lambda: metadata.struck > 10)
-            assert not running.relay.statistics.connected
-            assert running.sent(topic.name) < EVENTS
-            metadata.on = False
-            await delivered(running, topic, EVENTS)
-    told = [line["event"] for line in lines if line["log_level"] == "warning"]
-    assert len(told) <= 4, told
-
-
 async def test_a_batch_that_the_client_forgets_is_given_up(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,8 +168,7 @@ async def test_a_batch_that_the_client_forgets_is_given_up(
     forgetting = forget_batches(monkeypatch)
     settings = settings_for(topic, request_timeout_seconds=1.0)
     with structlog.testing.capture_logs() as lines:
-        async with rig(settings, [topic.name], tmp_path) as running:
-            await opened(running)
+        async with sending(topic, tmp_path, settings=settings) as running:
             await feed(running, topic, 100)
             await running.all_sent(topic.name, 100)
             forgetting.on = True
@@ -244,38 +215,5 @@ async def test_refused_dead_letters_and_gaps_leave_jobs_alone(
             assert statistics.published.get(topic.dead_letter, 0) == 0
             # Acknowledgements reach the disk a little later than the count.
             await until(lambda: running.outbox.statistics.rows == 5)
-            assert statistics.refused == statistics.resumed == {}
+            assert running.counted("refused") == statistics.resumed == {}
     check_topic(await read_back(topic), range(EVENTS))
-
-
-def reopened(lines: list[structlog.typing.EventDict]) -> list[str]:
-    """The topics that were opened again."""
-    return [line["topic"] for line in lines if line["event"] == "partitions.reopen"]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(90)
-async def test_dead_letters_that_are_deleted_leave_jobs_alone(
-    kafka: KafkaBroker, topic: Topic, tmp_path: Path
-) -> None:
-    """Their topic is gone for a while: jobs flow, and dead letters arrive later."""
-    settings = settings_for(
-        topic, request_timeout_seconds=1.0, start_timeout_seconds=1.0
-    )
-    groups = [topic.name, topic.dead_letter]
-    with structlog.testing.capture_logs() as lines:
-        async with rig(settings, groups, tmp_path) as running:
-            await opened(running, 4)
-            await trio.to_thread.run_sync(kafka.delete_topics, topic.dead_letter)
-            running.offer(topic.dead_letter, range(5))
-            statistics = running.relay.statistics
-            await until(lambda: statistics.producer_recycles >= 1)
-            await feed(running, topic, EVENTS)
-            await running.all_sent(topic.name, EVENTS)
-            assert statistics.connected
-            await trio.to_thread.run_sync(kafka.create_topic, topic.dead_letter)
-            await running.all_sent(topic.dead_letter, 5)
-            await delivered(running, topic, EVENTS)
-            await until(lambda: statistics.partitions == 4)
-    assert topic.name not in reopened(lines)
-    assert len(await read_back(topic, topic.dead_letter)) == 5

@@ -17,13 +17,12 @@ from msgspec import structs
 from bridge.events.record import Record
 from bridge.outbox.partitioner import partitioner
 from tests.conftest import Topic
-from tests.kafka.relay.faults import Forgery, forge_answers
-from tests.kafka.relay.orders import alter
 from tests.kafka.relay.relaying import (
     DELIVERIES,
     ENVELOPE,
     Delivery,
     Rig,
+    alter,
     feed,
     numbers_of,
     opened,
@@ -54,14 +53,7 @@ def check_without(
     expected: Iterable[int],
     refused: Iterable[tuple[int, int]],
 ) -> None:
-    """
-    Assert that each event is there once and in order, and what is missing.
-
-    Args:
-        records: What stands on the topic.
-        expected: The events that must be there.
-        refused: Partition and sequence of each hole that there must be.
-    """
+    """Assert that each event is there once and in order, and what is missing."""
     assert Counter(numbers_of(records)) == Counter(expected)
     numbers: dict[bytes | None, list[int]] = {}
     for one, number in zip(records, numbers_of(records), strict=True):
@@ -103,7 +95,7 @@ async def test_a_record_that_is_too_large_goes_to_the_dead_letters(
             await feed(running, topic, 200, first=202)
             await gone(running, 402)
             statistics = running.relay.statistics
-            assert statistics.refused == {topic.name: 2}
+            assert running.counted("refused") == {topic.name: 2}
             assert statistics.published[topic.dead_letter] == 2
             assert running.outbox.statistics.unsendable == 0
             counts = running.outbox.statistics.topics[topic.name]
@@ -147,7 +139,7 @@ async def test_what_the_dead_letters_refuse_too_stays_in_the_outbox(
             running.offer(topic.dead_letter, range(10, 20))
             await gone(running, 120)
             refused = {topic.name: 1, topic.dead_letter: 1}
-            await until(lambda: running.relay.statistics.refused == refused)
+            await until(lambda: running.counted("refused") == refused)
     told = [line for line in lines if line["event"] == "record.refused"]
     assert [line["destination"] for line in told] == [
         topic.dead_letter,
@@ -182,20 +174,6 @@ async def test_a_smaller_limit_of_the_dead_letters_cuts_the_value(
     assert 20_000 < len(letter.value or b"") < 30_000
 
 
-async def test_a_refused_record_is_cut_as_the_setting_says(
-    topic: Topic, tmp_path: Path
-) -> None:
-    """`limits.dead_letter_bytes` holds for what the broker refuses as well."""
-    alter(topic, max_message_bytes="20000")
-    async with run(topic, tmp_path, max_dead_letter_bytes=3000) as running:
-        await opened(running, 4)
-        running.offer(topic.name, [1], size_bytes=50_000)
-        await gone(running, 1)
-    (letter,) = await read_back(topic, topic.dead_letter)
-    assert letter.value == b"1 ".ljust(3000, b"x")
-    assert letter.headers["bridge_original_size"] == b"50000"
-
-
 @pytest.mark.parametrize("delivery", DELIVERIES)
 async def test_a_refused_record_is_found_in_a_batch(
     topic: Topic, tmp_path: Path, delivery: Delivery
@@ -225,7 +203,7 @@ async def test_a_refused_record_is_found_in_a_batch(
             await gone(running, 300)
         assert running.relay.statistics.producer_recycles <= 3
         # The dead letter has the same time, but its topic takes it.
-        assert running.relay.statistics.refused == {topic.name: 1}
+        assert running.counted("refused") == {topic.name: 1}
     (letter,) = await read_back(topic, topic.dead_letter)
     assert letter.value == b"200"
     assert letter.timestamp == 0
@@ -247,44 +225,8 @@ async def test_a_record_without_key_on_a_compacted_topic_is_put_aside(
         running.outbox.offer([keyless])
         running.offer(topic.name, range(11, 60))
         await gone(running, 60)
-        assert running.relay.statistics.refused == {topic.name: 1}
+        assert running.counted("refused") == {topic.name: 1}
     (letter,) = await read_back(topic, topic.dead_letter)
     assert letter.key is None
     expected = [*range(10), *range(11, 60)]
     check_without(await read_back(topic), expected, [place_of(letter)])
-
-
-@pytest.mark.parametrize("delivery", DELIVERIES)
-async def test_a_batch_that_was_damaged_on_its_way_is_sent_again(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delivery: Delivery
-) -> None:
-    """CORRUPT_MESSAGE once says nothing of the record: nothing is put aside."""
-    forgery = Forgery(topic.name, 1, 2, times=1, appended=False)
-    async with run(topic, tmp_path, delivery=delivery) as running:
-        await opened(running)
-        await feed(running, topic, 100)
-        forge_answers(monkeypatch, forgery)
-        await feed(running, topic, 500, first=100)
-        await running.all_sent(topic.name, 600)
-        assert forgery.forged == 1
-        assert running.relay.statistics.refused == {}
-    check_without(await read_back(topic), range(600), [])
-
-
-@pytest.mark.parametrize("delivery", DELIVERIES)
-async def test_a_fault_of_the_broker_itself_is_no_refusal(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delivery: Delivery
-) -> None:
-    """UNKNOWN_SERVER_ERROR is tried again until it has passed; no record is blamed."""
-    forgery = Forgery(topic.name, 1, -1, times=4, appended=False)
-    with structlog.testing.capture_logs() as lines:
-        async with run(topic, tmp_path, delivery=delivery) as running:
-            await opened(running)
-            await feed(running, topic, 100)
-            forge_answers(monkeypatch, forgery)
-            await feed(running, topic, 300, first=100)
-            await running.all_sent(topic.name, 400)
-            assert forgery.forged == 4
-            assert running.relay.statistics.refused == {}
-    assert len([line for line in lines if line["event"] == "partition.failed"]) == 1
-    check_without(await read_back(topic), range(400), [])

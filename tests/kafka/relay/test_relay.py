@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - a producer of the bridge's runs on it
 import gc
 import logging
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 import trio
+from aiokafka import AIOKafkaProducer  # noqa: TID251 - what it is told
 
-from bridge.events.record import StoredRecord
-from bridge.kafka.headers import HeaderWriter
-from bridge.kafka.producer import Producer
 from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox
-from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
     DEADLINE_SECONDS,
@@ -26,42 +21,15 @@ from tests.kafka.relay.relaying import (
     Delivery,
     check_topic,
     feed,
-    numbers_of,
     opened,
     read_back,
     record,
     rig,
     send_nothing,
+    sending,
     settings_for,
     until,
 )
-
-
-@pytest.mark.parametrize("delivery", DELIVERIES)
-async def test_events_arrive_once_and_in_order(
-    topic: Topic, tmp_path: Path, delivery: Delivery
-) -> None:
-    """Every record is there once, in order per key, with dense sequences."""
-    count = 5_000
-    async with rig(
-        settings_for(topic), [topic.name], tmp_path, delivery=delivery
-    ) as running:
-        await opened(running)
-        for first in range(0, count, 50):
-            running.offer(topic.name, range(first, first + 50))
-            await trio.lowlevel.checkpoint()
-        await running.all_sent(topic.name, count)
-        statistics = running.relay.statistics
-        assert statistics.published == {topic.name: count}
-        assert statistics.producer_recycles == 0
-        assert statistics.partitions == topic.partitions
-        assert statistics.connected
-        assert sum(statistics.publish_duration.counts) >= 1
-        await running.nothing_waits()
-        with trio.fail_after(DEADLINE_SECONDS):
-            await running.drain()
-        assert running.errors == []
-    check_topic(await read_back(topic), range(count))
 
 
 @pytest.mark.parametrize("delivery", DELIVERIES)
@@ -117,54 +85,6 @@ async def test_records_that_kafka_has_already_are_not_sent_again(
     check_topic(await read_back(topic), range(100))
 
 
-async def test_records_that_were_written_late_are_found_between_others(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Rows that are in the log ahead of their turn are passed over at their turn."""
-    settings = settings_for(topic)
-    async with rig(settings, [topic.name], tmp_path) as running:
-        await opened(running)
-        send_nothing(monkeypatch)
-        running.offer(topic.name, range(90))
-        await running.committed(90)
-        monkeypatch.undo()
-        rows = {
-            number: running.outbox.read(topic.name, number, 0, 100, 2**20)
-            for number in range(topic.partitions)
-        }
-        for number, waiting in rows.items():
-            await trio.to_thread.run_sync(
-                asyncio.run,
-                write_late(settings, running.outbox.id, topic, number, waiting[3:6]),
-            )
-    async with rig(settings, [topic.name], tmp_path) as running:
-        await running.all_sent(topic.name, 90)
-        statistics = running.relay.statistics
-        assert statistics.resumed == {topic.name: 3 * topic.partitions}
-        await running.nothing_waits()
-    records = await read_back(topic)
-    assert sorted(numbers_of(records)) == list(range(90))
-    assert len({one.headers["ce_id"] for one in records}) == 90
-
-
-async def write_late(
-    settings: KafkaSettings,
-    outbox_id: str,
-    topic: Topic,
-    partition: int,
-    rows: Sequence[StoredRecord],
-) -> None:
-    """Write rows as a producer that was given up may still do."""
-    producer = Producer(settings, HeaderWriter(outbox_id))
-    await producer.start()
-    try:
-        sent = await producer.send(topic.name, partition, rows, 2**20)
-        assert len(sent.rows) == len(rows)
-        await producer.base_offset(sent)
-    finally:
-        await producer.close()
-
-
 async def test_topics_are_sent_side_by_side_also_those_of_earlier_settings(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,50 +103,6 @@ async def test_topics_are_sent_side_by_side_also_those_of_earlier_settings(
         await running.all_sent(topic.dead_letter, 7)
     check_topic(await read_back(topic), range(10))
     check_topic(await read_back(topic, topic.dead_letter), range(12))
-
-
-class _Prefix:
-    """A wire format with a prefix."""
-
-    async def prefix(self, topic: str) -> bytes:
-        """Give a prefix that names its topic."""
-        return topic.encode() + b"\0"
-
-
-@pytest.mark.parametrize("delivery", DELIVERIES)
-async def test_values_have_the_prefix_of_their_wire_format(
-    topic: Topic, tmp_path: Path, delivery: Delivery
-) -> None:
-    """Each value begins with what the format says of its topic."""
-    async with rig(
-        settings_for(topic),
-        [topic.name],
-        tmp_path,
-        delivery=delivery,
-        wire_format=_Prefix(),
-    ) as running:
-        await opened(running)
-        running.outbox.offer([record(topic.name, 7)])
-        await running.all_sent(topic.name, 1)
-    (one,) = await read_back(topic)
-    assert one.value == topic.name.encode() + b"\0" + b"7 "
-
-
-@pytest.mark.parametrize("delivery", DELIVERIES)
-async def test_drain_waits_for_what_was_offered(
-    topic: Topic, tmp_path: Path, delivery: Delivery
-) -> None:
-    """`run` returns after `drain` only when the last row is acknowledged."""
-    async with rig(
-        settings_for(topic), [topic.name], tmp_path, delivery=delivery
-    ) as running:
-        await opened(running)
-        running.offer(topic.name, range(2_000))
-        await running.committed(2_000)
-        with trio.fail_after(DEADLINE_SECONDS):
-            await running.drain()
-        assert running.sent(topic.name) == 2_000
-        assert running.relay.statistics.last_beat == 0.0
 
 
 @pytest.mark.parametrize("order", [Relay.drain, Relay.abort])
@@ -288,3 +164,31 @@ async def _flood(running: object, topic: Topic) -> None:
         if outbox.knows([topic.name]):
             outbox.offer([record(topic.name, number) for number in range(20)])
         await trio.sleep(0.001)
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
+async def test_each_codec_is_used_and_read_back(
+    topic: Topic, tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another client reads every record, and so does the next start of the bridge."""
+    asked: list[object] = []
+    make = AIOKafkaProducer.__init__
+
+    def made(producer: AIOKafkaProducer, **options: object) -> None:
+        asked.append(options["compression_type"])
+        make(producer, **options)
+
+    monkeypatch.setattr(AIOKafkaProducer, "__init__", made)
+    settings = settings_for(topic, compression=codec, max_batch_bytes=20_000)
+    async with sending(topic, tmp_path, settings=settings) as running:
+        # A process that dies before it writes down what was acknowledged.
+        monkeypatch.setattr(Outbox, "acknowledge", lambda *_: None)
+        running.offer(topic.name, range(60), size_bytes=1000)
+        await running.all_sent(topic.name, 60)
+    monkeypatch.undo()
+    async with sending(topic, tmp_path, settings=settings) as running:
+        running.offer(topic.name, range(60, 70))
+        await running.all_sent(topic.name, 70)
+        assert running.relay.statistics.resumed == {topic.name: 60}
+    check_topic(await read_back(topic), range(70))
+    assert asked == [None if codec == "none" else codec]

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import logging
+import time
 from pathlib import Path
 
 import pytest
 import structlog
 import trio
 
+from bridge.outbox import Outbox
+from bridge.outbox.values import Placed
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
     DELIVERIES,
     Delivery,
     check_topic,
     feed,
-    numbers_of,
     opened,
     read_back,
     rig,
     send_nothing,
+    sending,
     settings_for,
     until,
 )
@@ -37,10 +39,7 @@ async def test_a_broker_killed_under_load_loses_and_doubles_nothing(
 ) -> None:
     """What was on its way when the broker died arrives once, and in order."""
     count = 2_000
-    async with rig(
-        settings_for(topic), [topic.name], tmp_path, delivery=delivery
-    ) as running:
-        await opened(running)
+    async with sending(topic, tmp_path, delivery=delivery) as running:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(feed, running, topic, count)
             await trio.sleep(0.7)
@@ -57,8 +56,7 @@ async def test_a_silent_broker_shows_in_the_statistics(
     own_kafka: KafkaServer, topic: Topic, tmp_path: Path
 ) -> None:
     """A broker that stands still is noticed within 10 s, and told in few lines."""
-    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
-        await opened(running)
+    async with sending(topic, tmp_path) as running:
         statistics = running.relay.statistics
         assert statistics.connected
         with structlog.testing.capture_logs() as lines:
@@ -81,91 +79,7 @@ async def test_a_silent_broker_shows_in_the_statistics(
     check_topic(await read_back(topic), range(300))
 
 
-@pytest.mark.timeout(90)
-async def test_a_relay_waits_for_a_broker_that_is_not_there_yet(
-    own_kafka: KafkaServer, topic: Topic, tmp_path: Path
-) -> None:
-    """It outlasts its start timeout, commits meanwhile, and delivers later."""
-    settings = settings_for(topic, start_timeout_seconds=1.0)
-    async with rig(settings, [topic.name], tmp_path) as running:
-        await opened(running)
-        await running.drain()
-    await trio.to_thread.run_sync(own_kafka.stop)
-    with structlog.testing.capture_logs() as lines:
-        async with rig(settings, [topic.name], tmp_path) as running:
-            running.offer(topic.name, range(500))
-            await running.committed(500)
-            await trio.sleep(4)
-            assert not running.ended.is_set()
-            assert running.relay.statistics.last_error is not None
-            await trio.to_thread.run_sync(own_kafka.start)
-            await running.all_sent(topic.name, 500)
-    told = [line["event"] for line in lines if line["log_level"] == "warning"]
-    assert told == ["kafka.unavailable"]
-    check_topic(await read_back(topic), range(500))
-
-
-@pytest.mark.timeout(90)
-async def test_abort_ends_a_relay_whose_broker_is_gone(
-    own_kafka: KafkaServer,
-    topic: Topic,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Drain waits for the broker in vain; abort ends it at once and quietly."""
-    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
-        await opened(running)
-        running.offer(topic.name, range(100))
-        await running.all_sent(topic.name, 100)
-        own_kafka.kill()
-        running.offer(topic.name, range(100, 200))
-        await running.committed(200)
-        await trio.sleep(0.5)
-        caplog.clear()
-        running.relay.drain()
-        with trio.move_on_after(1):
-            await running.ended.wait()
-        assert not running.ended.is_set()
-        running.relay.abort()
-        with trio.fail_after(3):
-            await running.ended.wait()
-        assert running.errors == []
-        # asyncio reports tasks that failed and nobody looked at.
-        loud = [one for one in caplog.records if one.levelno >= logging.ERROR]
-        assert [one.getMessage() for one in loud if one.name == "asyncio"] == []
-    await trio.to_thread.run_sync(own_kafka.start)
-    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
-        await running.nothing_waits()
-    check_topic(await read_back(topic), range(200))
-
-
 # -- Topics ------------------------------------------------------------------
-
-
-@pytest.mark.timeout(90)
-async def test_a_deleted_topic_does_not_end_the_relay(
-    kafka: KafkaBroker, topic: Topic, tmp_path: Path
-) -> None:
-    """Other topics go on; the deleted one gets its rows when it is there again."""
-    settings = settings_for(
-        topic, request_timeout_seconds=2.0, start_timeout_seconds=2.0
-    )
-    groups = [topic.name, topic.dead_letter]
-    async with rig(settings, groups, tmp_path) as running:
-        await opened(running)
-        running.offer(topic.name, range(60))
-        await running.all_sent(topic.name, 60)
-        await trio.to_thread.run_sync(kafka.delete_topics, topic.name)
-        running.offer(topic.name, range(60, 120))
-        await until(lambda: running.relay.statistics.producer_recycles > 0)
-        running.offer(topic.dead_letter, range(20))
-        await running.all_sent(topic.dead_letter, 20)
-        assert not running.ended.is_set()
-        await trio.to_thread.run_sync(kafka.create_topic, topic.name, topic.partitions)
-        await running.all_sent(topic.name, 120)
-        assert running.errors == []
-    records = await read_back(topic)
-    assert sorted(numbers_of(records)) == list(range(60, 120))
 
 
 @pytest.mark.timeout(90)
@@ -174,8 +88,7 @@ async def test_a_topic_with_fewer_partitions_opens_all_the_same(
 ) -> None:
     """Rows whose partition is gone don't hold up the others."""
     settings = settings_for(topic, start_timeout_seconds=3.0)
-    async with rig(settings, [topic.name], tmp_path) as running:
-        await opened(running)
+    async with sending(topic, tmp_path, settings=settings) as running:
         running.offer(topic.name, range(60))
         await running.all_sent(topic.name, 60)
         # Rows that the outbox holds for every partition.
@@ -194,3 +107,43 @@ async def test_a_topic_with_fewer_partitions_opens_all_the_same(
     gone = [line for line in lines if line["event"] == "partition.gone"]
     assert {line["partition"] for line in gone} == {1, 2}
     assert all(line["rows_kept"] > 0 for line in gone)
+
+
+_STALL_SECONDS = 30.0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("delivery", DELIVERIES)
+async def test_a_commit_that_stalls_loses_nothing_and_blocks_no_reading(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delivery: Delivery
+) -> None:
+    """Longer than a request and a transaction may take, with batches on their way."""
+    commit, stalls = Outbox.commit, [_STALL_SECONDS]
+
+    def stall(outbox: Outbox) -> list[Placed]:
+        if stalls and outbox.statistics.committed > 500:
+            time.sleep(stalls.pop())
+        return commit(outbox)
+
+    async with sending(topic, tmp_path, delivery=delivery) as running:
+        monkeypatch.setattr(Outbox, "commit", stall)
+        longest, number, silent = 0.0, 0, 0.0
+        began = trio.current_time()
+        while trio.current_time() < began + _STALL_SECONDS + 5:
+            before = trio.current_time()
+            running.offer(topic.name, range(number, number + 10))
+            number += 10
+            await trio.sleep(0.01)
+            longest = max(longest, trio.current_time() - before)
+            beat = running.relay.statistics.last_beat
+            silent = max(silent, time.monotonic() - beat)
+        assert stalls == []
+        # The session would have read on; health sees that the other thread doesn't.
+        assert longest < 2
+        assert silent > _STALL_SECONDS - 5
+        await running.all_sent(topic.name, number)
+        await until(lambda: running.relay.statistics.connected)
+        assert running.outbox.statistics.dropped == {"overflow": 0, "outbox_full": 0}
+        assert running.errors == []
+    check_topic(await read_back(topic), range(number))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, MutableMapping
+from typing import Any
 
 import pytest
+import structlog
 
 from bridge.events.record import StoredRecord
-from bridge.kafka.relay.statistics import RelayStatistics, delivered
+from bridge.kafka.relay.outage import Outage
+from bridge.kafka.relay.statistics import RelayStatistics
 from tests.kafka.relay.relaying import ENVELOPE
 
 
@@ -38,7 +42,7 @@ def _buckets(statistics: RelayStatistics, topic: str) -> dict[float, int]:
 
 def test_each_record_is_as_old_as_its_reading(statistics: RelayStatistics) -> None:
     """Records of one read count together, those of others by their own time."""
-    delivered(statistics, "jobs", _rows(7200, 3, 3, 3, 0.004), 0)
+    statistics.delivered("jobs", _rows(7200, 3, 3, 3, 0.004), 0)
     assert _buckets(statistics, "jobs") == {21_600.0: 1, 5.0: 3, 0.005: 1}
     assert statistics.delivery_durations["jobs"].sum == pytest.approx(7209.004)
     assert statistics.published == {"jobs": 5}
@@ -46,7 +50,7 @@ def test_each_record_is_as_old_as_its_reading(statistics: RelayStatistics) -> No
 
 def test_what_is_sent_again_was_counted_before(statistics: RelayStatistics) -> None:
     """A row that a log has lost took its time once; it is published twice."""
-    delivered(statistics, "jobs", _rows(50, 50, 3), 2)
+    statistics.delivered("jobs", _rows(50, 50, 3), 2)
     assert _buckets(statistics, "jobs") == {5.0: 1}
     assert statistics.published == {"jobs": 3}
 
@@ -55,7 +59,7 @@ def test_clock_that_was_set_back_makes_no_nonsense(
     statistics: RelayStatistics,
 ) -> None:
     """A record of the future took no time."""
-    delivered(statistics, "jobs", _rows(-60), 0)
+    statistics.delivered("jobs", _rows(-60), 0)
     assert _buckets(statistics, "jobs") == {0.001: 1}
     assert statistics.delivery_durations["jobs"].sum == 0
 
@@ -70,3 +74,80 @@ def test_lag_is_the_longest_of_a_minute(statistics: RelayStatistics) -> None:
     statistics.beat(61.0, 0.001)
     assert statistics.lag_seconds == 0.001
     assert statistics.last_beat == 61.0
+
+
+class Clock:
+    """A clock that stands until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        """Tell the time."""
+        return self.now
+
+
+@pytest.fixture(name="lines")
+def _lines() -> Iterator[list[MutableMapping[str, Any]]]:
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+
+
+def test_an_hour_of_twelve_failing_lanes_is_a_line_a_minute(
+    lines: list[MutableMapping[str, Any]],
+) -> None:
+    """Lanes that fail alike every ten seconds are told once a minute, and the end."""
+    clock = Clock()
+    outage = Outage("jobs", None, clock)
+    lanes = [("jobs", number) for number in range(12)]
+    for _ in range(360):
+        for lane in lanes:
+            outage.failed("kafka.unavailable", OSError("refused"), lane)
+        clock.now += 10
+    for lane in lanes:
+        outage.worked(lane)
+    assert len(lines) == 61
+    assert lines[0] == {
+        "event": "kafka.unavailable",
+        "log_level": "warning",
+        "topic": "jobs",
+        "partition": 0,
+        "error": "OSError: refused",
+    }
+    assert lines[-1] == {
+        "event": "kafka.works_again",
+        "log_level": "info",
+        "topic": "jobs",
+        "after_seconds": 3_600.0,
+    }
+
+
+def test_silence_shows_while_something_waits() -> None:
+    """More than five seconds without an answer is no connection; an answer is."""
+    clock, statistics = Clock(), RelayStatistics()
+    outage = Outage("jobs", statistics, clock)
+    outage.worked()
+    clock.now += 3_600
+    outage.look()
+    assert statistics.connected  # nothing was sent
+    outage.sending(("jobs", 0))
+    outage.sending(("jobs", 1))
+    clock.now += 5
+    outage.worked(("jobs", 1))
+    clock.now += 5
+    outage.look()
+    assert statistics.connected  # another lane was answered five seconds ago
+    clock.now += 1
+    outage.look()
+    assert health(statistics) == (False, "TimeoutError: no acknowledgement for 6 s")
+    assert statistics.ever_connected
+    outage.worked(("jobs", 0))
+    assert health(statistics) == (True, None)
+    clock.now += 60
+    outage.look()
+    assert statistics.connected
+
+
+def health(statistics: RelayStatistics) -> tuple[bool, str | None]:
+    """What health shows of Kafka."""
+    return statistics.connected, statistics.last_error

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
 import structlog
 import trio
 
@@ -15,32 +14,19 @@ from bridge.errors import KafkaRefusedError
 from bridge.kafka.topic_checks import Verdict
 from bridge.kafka.topics import TopicNeeds, TopicRole
 from tests.conftest import Topic
-from tests.kafka.relay.orders import alter
 from tests.kafka.relay.relaying import (
     DEADLINE_SECONDS,
+    alter,
     check_topic,
+    needs_of,
     opened,
     read_back,
     rig,
-    send_nothing,
     settings_for,
+    topics_of,
     until,
 )
 from tests.kit.broker import KafkaBroker
-
-
-def needs_of(topic: Topic, value_bytes: int = 1_000_000) -> dict[str, TopicNeeds]:
-    """What the topic and its companions are for."""
-    return {
-        topic.name: TopicNeeds(TopicRole.EVENTS, value_bytes),
-        topic.dead_letter: TopicNeeds(TopicRole.DEAD_LETTERS, value_bytes),
-        topic.gaps: TopicNeeds(TopicRole.GAPS, 4096),
-    }
-
-
-def topics_of(topic: Topic) -> list[str]:
-    """The topics, as the service has them."""
-    return [topic.name, topic.dead_letter, topic.gaps]
 
 
 def told(lines: Iterable[Mapping[str, Any]], event: str) -> list[Mapping[str, Any]]:
@@ -74,24 +60,6 @@ async def test_a_first_start_says_everything_that_is_wrong_at_once(
     assert line["log_level"] == "warning"
     assert line["missing"] == 4
     assert {row["topic"] for row in line["findings"]} == {*needs}
-
-
-async def test_a_topic_that_is_too_small_stops_no_bridge_with_rows(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What waits goes: only single records may be too large, and those are reported."""
-    topics = topics_of(topic)
-    async with rig(settings_for(topic), topics, tmp_path) as running:
-        await opened(running, 5)
-        send_nothing(monkeypatch)
-        running.offer(topic.name, range(20))
-        await running.committed(20)
-    monkeypatch.undo()
-    needs = needs_of(topic, 2_000_000)
-    async with rig(settings_for(topic), topics, tmp_path, needs=needs) as running:
-        await running.all_sent(topic.name, 20)
-        assert running.errors == []
-    check_topic(await read_back(topic), range(20))
 
 
 async def test_findings_are_told_once_and_kept_for_others(
@@ -180,21 +148,3 @@ async def test_topics_made_where_that_is_wanted_fit(
         for one in own
         if one.verdict is not Verdict.FINE
     } == {"replication.factor"}
-
-
-@pytest.mark.parametrize("drains", [True, False])
-async def test_a_watch_that_waits_holds_no_end_up(
-    topic: Topic, tmp_path: Path, *, drains: bool
-) -> None:
-    """An idle bridge ends at once, long before its next look."""
-    async with rig(
-        settings_for(topic), topics_of(topic), tmp_path, needs=needs_of(topic)
-    ) as running:
-        await opened(running, 5)
-        with trio.fail_after(5):
-            if drains:
-                await running.drain()
-            else:
-                running.relay.abort()
-                await running.ended.wait()
-        assert running.errors == []

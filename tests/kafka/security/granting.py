@@ -1,21 +1,20 @@
-"""What docs/security.md has an operator grant, read from its commands.
-
-Owns the way from a command line to rights, with a test's topics in place of `jobs`.
-What the bridge does with and without them is for the tests.
-"""
+"""What docs/security.md has an operator grant, read from its commands."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio  # noqa: TID251 - runs the room's coroutines
 import shlex
 from pathlib import Path
 
 from confluent_kafka.admin import AclOperation, ResourceType
 
+from bridge.errors import KafkaError
+from bridge.kafka.loop import ClosingLoop
+from bridge.kafka.probe import diagnose
+from bridge.settings import KafkaSettings
 from tests.kit.guest import Right
 
-
-__all__ = ["documented", "least"]
 
 _PAGE = Path(__file__).parents[3] / "docs" / "security.md"
 _TOOL = "kafka-acls.sh"
@@ -61,3 +60,14 @@ def least(topic: str, delivery: str) -> list[Right]:
         if right.operation is not AclOperation.CREATE
         and (right.kind is ResourceType.TOPIC or delivery == "transactional")
     ]
+
+
+def knock(settings: KafkaSettings) -> KafkaError | None:
+    """Find out what keeps a client with these settings from the broker."""
+    with asyncio.Runner(loop_factory=ClosingLoop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, ClosingLoop)
+        try:
+            return runner.run(diagnose(settings))
+        finally:
+            runner.run(loop.abort_connections())

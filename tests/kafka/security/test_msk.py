@@ -46,13 +46,7 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def signature(url: str, secret: str) -> str:
-    """
-    Sign a request as AWS does before it compares (Signature Version 4).
-
-    Args:
-        url: The request, its own signature included.
-        secret: The secret key.
-    """
+    """Sign a request as AWS does before it compares (Signature Version 4)."""
     parts = urllib.parse.urlsplit(url)
     pairs = urllib.parse.parse_qsl(parts.query)
     query = dict(pairs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import pytest
 import structlog
@@ -12,26 +11,25 @@ from confluent_kafka.admin import AclOperation, ResourceType
 
 from bridge.errors import ExitCode, KafkaRefusedError
 from bridge.kafka.topic_checks import Verdict
-from bridge.kafka.topics import TopicNeeds, TopicRole
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
+    Delivery,
     Rig,
     check_topic,
     feed,
+    needs_of,
     opened,
     read_back,
     rig,
     settings_for,
+    topics_of,
     until,
 )
 from tests.kafka.security.granting import documented, least
 from tests.kafka.security.test_signing_in import topic_of
 from tests.kit.guest import Guest, Right
 from tests.kit.secure_kafka import SecureKafka
-
-
-Delivery: TypeAlias = Literal["idempotent", "transactional"]
 
 
 @pytest.fixture
@@ -49,20 +47,6 @@ def topic(secure: SecureKafka) -> Topic:
     return made
 
 
-def groups_of(topic: Topic) -> list[str]:
-    """The topics by producer, as the service has them."""
-    return [topic.name, topic.dead_letter, topic.gaps]
-
-
-def needs_of(topic: Topic) -> dict[str, TopicNeeds]:
-    """What the topics are for."""
-    return {
-        topic.name: TopicNeeds(TopicRole.EVENTS, 1_000_000),
-        topic.dead_letter: TopicNeeds(TopicRole.DEAD_LETTERS, 1_000_000),
-        topic.gaps: TopicNeeds(TopicRole.GAPS, 4_096),
-    }
-
-
 def settings_of(guest: Guest, topic: Topic, **changes: object) -> KafkaSettings:
     """The guest's settings, for a bridge that looks at its topics often."""
     chosen = {"topics_check_seconds": 0.2, **guest.settings(), **changes}
@@ -78,31 +62,7 @@ def findings(running: Rig, verdict: Verdict) -> dict[str, str]:
     }
 
 
-@pytest.mark.timeout(90)
-@pytest.mark.parametrize("delivery", ["idempotent", "transactional"])
-async def test_the_least_rights_are_enough(
-    guest: Guest, topic: Topic, tmp_path: Path, delivery: Delivery
-) -> None:
-    """All topics are written, and a second start reads where the first one ended."""
-    await trio.to_thread.run_sync(guest.allow, *least(topic.name, delivery))
-    settings, needs = settings_of(guest, topic), needs_of(topic)
-    for first in (0, 50):
-        async with rig(
-            settings, groups_of(topic), tmp_path, delivery=delivery, needs=needs
-        ) as running:
-            await opened(running, topic.partitions + 2)
-            for name in (topic.name, topic.dead_letter, topic.gaps):
-                running.offer(name, range(first, first + 50))
-            for name in (topic.name, topic.dead_letter, topic.gaps):
-                await running.all_sent(name, 50)
-            assert not findings(running, Verdict.MISSING)
-            await running.drain()
-            assert running.errors == []
-    for name in (topic.name, topic.dead_letter, topic.gaps):
-        check_topic(await read_back(topic, name), range(100))
-
-
-_TRANSACTIONAL_ID = (ResourceType.TRANSACTIONAL_ID, "", AclOperation.WRITE)
+_TOPIC, _WRITE = ResourceType.TOPIC, AclOperation.WRITE
 
 
 @pytest.mark.timeout(90)
@@ -114,7 +74,7 @@ _TRANSACTIONAL_ID = (ResourceType.TRANSACTIONAL_ID, "", AclOperation.WRITE)
             for ending in ("", ".dlq", ".gaps")
             for operation in (AclOperation.READ, AclOperation.WRITE)
         ),
-        ("transactional", *_TRANSACTIONAL_ID),
+        ("transactional", ResourceType.TRANSACTIONAL_ID, "", _WRITE),
     ],
 )
 async def test_a_start_without_one_of_them_ends_with_its_name(
@@ -141,7 +101,7 @@ async def test_a_start_without_one_of_them_ends_with_its_name(
     )
     settings = settings_of(guest, topic)
     async with rig(
-        settings, groups_of(topic), tmp_path, delivery=delivery, needs=needs_of(topic)
+        settings, topics_of(topic), tmp_path, delivery=delivery, needs=needs_of(topic)
     ) as running:
         with trio.fail_after(10):
             await running.ended.wait()
@@ -157,25 +117,6 @@ async def test_a_start_without_one_of_them_ends_with_its_name(
 
 
 @pytest.mark.timeout(90)
-async def test_a_start_without_any_right_names_all_topics(
-    guest: Guest, topic: Topic, tmp_path: Path
-) -> None:
-    """Everything that is to be granted, at once."""
-    settings = settings_of(guest, topic)
-    async with rig(
-        settings, groups_of(topic), tmp_path, needs=needs_of(topic)
-    ) as running:
-        with trio.fail_after(10):
-            await running.ended.wait()
-        (error,) = running.errors
-        names = {topic.name, topic.dead_letter, topic.gaps}
-        assert findings(running, Verdict.MISSING).keys() == names
-    assert isinstance(error, KafkaRefusedError)
-    for name in names:
-        assert f"Grant the user Read and Write on the topic {name}." in str(error)
-
-
-@pytest.mark.timeout(90)
 async def test_topics_are_created_with_the_right_to(
     secure: SecureKafka, guest: Guest, tmp_path: Path
 ) -> None:
@@ -187,13 +128,13 @@ async def test_topics_are_created_with_the_right_to(
     await trio.to_thread.run_sync(guest.allow, *least(name, "idempotent"))
     settings = settings_of(guest, topic, create_topics=True, partitions=1)
     needs = needs_of(topic)
-    async with rig(settings, groups_of(topic), tmp_path, needs=needs) as running:
+    async with rig(settings, topics_of(topic), tmp_path, needs=needs) as running:
         with trio.fail_after(10):
             await running.ended.wait()
         (error,) = running.errors
     assert f"Create on the topic {name} (or on the cluster)" in str(error)
     await trio.to_thread.run_sync(guest.allow, create)
-    async with rig(settings, groups_of(topic), tmp_path, needs=needs) as running:
+    async with rig(settings, topics_of(topic), tmp_path, needs=needs) as running:
         await opened(running, 3)
         running.offer(name, range(10))
         await running.all_sent(name, 10)
@@ -205,28 +146,13 @@ async def test_topics_are_created_with_the_right_to(
 @pytest.mark.parametrize(
     ("delivery", "kind", "operations", "words"),
     [
-        (
-            "idempotent",
-            ResourceType.TOPIC,
-            (AclOperation.WRITE,),
-            "Grant the user Write on the topic {topic}.",
-        ),
-        (
-            "idempotent",
-            ResourceType.TOPIC,
-            (AclOperation.WRITE, AclOperation.READ),
-            "on the topic {topic}.",
-        ),
-        (
-            "transactional",
-            ResourceType.TOPIC,
-            (AclOperation.WRITE,),
-            "Grant the user Write on the topic",
-        ),
+        ("idempotent", _TOPIC, [_WRITE], "Grant the user Write on the topic {topic}."),
+        ("idempotent", _TOPIC, [_WRITE, AclOperation.READ], "on the topic {topic}."),
+        ("transactional", _TOPIC, [_WRITE], "Grant the user Write on the topic"),
         (
             "transactional",
             ResourceType.TRANSACTIONAL_ID,
-            (AclOperation.WRITE,),
+            [_WRITE],
             "Grant the user Write and Describe on all transactional ids that begin",
         ),
     ],
@@ -238,7 +164,7 @@ async def test_a_right_that_is_taken_away_and_given_back_costs_nothing(
     *,
     delivery: Delivery,
     kind: ResourceType,
-    operations: tuple[AclOperation, ...],
+    operations: list[AclOperation],
     words: str,
 ) -> None:
     """Health and log say what to grant, jobs wait, and arrive once and in order."""
@@ -257,7 +183,7 @@ async def test_a_right_that_is_taken_away_and_given_back_costs_nothing(
     with structlog.testing.capture_logs() as lines:
         async with rig(
             settings,
-            groups_of(topic),
+            topics_of(topic),
             tmp_path,
             delivery=delivery,
             needs=needs_of(topic),
@@ -297,7 +223,7 @@ async def test_what_a_user_may_not_see_is_unknown_until_he_may(
     await trio.to_thread.run_sync(guest.allow, *least(topic.name, "idempotent"))
     names = {topic.name, topic.dead_letter, topic.gaps}
     async with rig(
-        settings_of(guest, topic), groups_of(topic), tmp_path, needs=needs_of(topic)
+        settings_of(guest, topic), topics_of(topic), tmp_path, needs=needs_of(topic)
     ) as running:
         await opened(running)
         running.offer(topic.name, range(20))

@@ -9,7 +9,14 @@ import pytest
 
 from bridge.settings import KafkaSettings, Secret
 from tests.conftest import Topic
-from tests.kafka.relay.relaying import check_topic, opened, read_back, rig, settings_for
+from tests.kafka.relay.relaying import (
+    check_topic,
+    opened,
+    read_back,
+    rig,
+    sending,
+    settings_for,
+)
 from tests.kit.authorities import Identity
 from tests.kit.secure_kafka import SecureKafka
 
@@ -25,7 +32,7 @@ def topic_of(secure: SecureKafka, partitions: int = 1) -> Topic:
 async def carry(settings: KafkaSettings, topic: Topic, folder: Path) -> None:
     """Bring events to Kafka and read them back."""
     async with rig(settings, [topic.name], folder) as running:
-        await opened(running)
+        await opened(running, topic.partitions)
         running.offer(topic.name, range(30))
         await running.all_sent(topic.name, 30)
         assert running.errors == []
@@ -60,10 +67,9 @@ async def test_transactions_are_signed_in_for_as_well(
     """Both transactional producers and the coordinator's connections take a token."""
     topic = topic_of(secure)
     settings = settings_for(topic, **secure.settings("TOKENS"))
-    async with rig(
-        settings, [topic.name], tmp_path, delivery="transactional"
+    async with sending(
+        topic, tmp_path, settings=settings, delivery="transactional"
     ) as running:
-        await opened(running)
         running.offer(topic.name, range(30))
         await running.all_sent(topic.name, 30)
     records = await read_back(topic)

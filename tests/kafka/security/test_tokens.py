@@ -10,7 +10,9 @@ from aiokafka.errors import KafkaConnectionError  # noqa: TID251 - what it may r
 
 from bridge.errors import ConfigError, KafkaError, KafkaRefusedError
 from bridge.kafka import tokens
-from bridge.kafka.tokens import Token, TokenProvider, TokenSource, shared_source
+from bridge.kafka.connection import token_source
+from bridge.kafka.tokens import Token, TokenProvider, TokenSource
+from bridge.settings import KafkaSettings
 
 
 class Clock:
@@ -132,15 +134,12 @@ def test_aiokafka_hears_of_a_connection_that_failed(
 
 def test_a_source_belongs_to_its_loop_and_its_settings() -> None:
     """Clients of one loop share a token, those of another or of others don't."""
-    first, second = object(), object()
-
-    async def of(owner: object) -> TokenSource:
-        return shared_source(owner, lambda: TokenSource(Endpoint().fetch))
+    first, second = KafkaSettings(), KafkaSettings()
 
     async def use() -> TokenSource:
-        own = await of(first)
-        assert await of(first) is own
-        assert await of(second) is not own
+        own = token_source(first)
+        assert token_source(first) is own
+        assert token_source(second) is not own
         return own
 
     assert asyncio.run(use()) is not asyncio.run(use())

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - what is tested runs on asyncio
-from types import SimpleNamespace
 
 import pytest
 from aiokafka import errors  # noqa: TID251 - what is made to fail
-from aiokafka.protocol.admin import (  # noqa: TID251 - likewise
-    DescribeConfigsRequest,
-)
+from aiokafka.errors import IncompatibleBrokerVersion  # noqa: TID251 - what is forged
 
-from bridge.errors import KafkaRefusedError, KafkaUnreachableError
+from bridge.errors import KafkaUnreachableError
 from bridge.kafka import topics
-from bridge.kafka.requests import Described, Metadata
+from bridge.kafka.connection import connected
+from bridge.kafka.requests import Described, Metadata, describe_topics, lacking
 from bridge.kafka.topics import LookedUp, look_up
 from tests.conftest import Topic
+from tests.kafka.relay.faults import intercept
 from tests.kafka.relay.relaying import settings_for
-from tests.kafka.relay.transactions import intercept
 from tests.kit.broker import KafkaBroker
 
 
@@ -55,29 +53,6 @@ def test_tells_partitions_and_size_limits(kafka: KafkaBroker, topic: Topic) -> N
     assert configs["cleanup.policy"] == "delete"
 
 
-def test_does_without_the_right_to_read_settings(
-    topic: Topic, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without DescribeConfigs Kafka's default limit is taken."""
-
-    async def forbid(_: object) -> object:
-        return SimpleNamespace(resources=[(29, "not authorised", 2, "jobs", [])])
-
-    intercept(monkeypatch, DescribeConfigsRequest, forbid)
-    facts = look(topic).facts[topic.name]
-    assert (facts.max_message_bytes, facts.configs) == (1_048_588, None)
-
-
-def test_a_forbidden_topic_is_refused(
-    topic: Topic, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The error names topic and rights."""
-    answer_with(monkeypatch, 29)
-    problem = look(topic).problems[topic.name]
-    assert isinstance(problem, KafkaRefusedError)
-    assert f"Grant the user Read and Write on the topic {topic.name}." in str(problem)
-
-
 def test_a_missing_topic_hides_no_other(topic: Topic) -> None:
     """What is there is told beside what isn't, and beside what can't be."""
     found = look(topic, "a", topic.name, "no topic", "b")
@@ -110,3 +85,31 @@ def test_a_connection_that_breaks_is_unreachable(
         intercept(monkeypatch, Metadata, fail)
         with pytest.raises(KafkaUnreachableError, match=topic.bootstrap_servers):
             look(topic)
+
+
+_UNKNOWN_TOPIC = 3
+
+
+def describe(topic: Topic, *names: str) -> dict[str, Described]:
+    """Ask the suite's broker for topics."""
+
+    async def ask() -> dict[str, Described]:
+        async with connected(settings_for(topic)) as client:
+            return await describe_topics(client, names)
+
+    return asyncio.run(ask())
+
+
+def test_a_broker_older_than_ids_is_asked_as_aiokafka_does(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Partitions are the same; neither id nor permissions are known."""
+    new = describe(topic, topic.name)[topic.name]
+
+    async def know_nothing(_: object) -> object:
+        raise IncompatibleBrokerVersion
+
+    intercept(monkeypatch, Metadata, know_nothing)
+    old = describe(topic, topic.name)[topic.name]
+    assert old == Described(0, new.leaders, new.replicas)
+    assert lacking(old.operations, {3: "Read"}) is None

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 from aiokafka import AIOKafkaProducer, errors  # noqa: TID251 - what is made to fail
 
-from bridge.errors import KafkaRefusedError, KafkaUnreachableError
+from bridge.errors import KafkaRefusedError
 from bridge.events.record import StoredRecord
 from bridge.kafka.answers import ClientError
 from bridge.kafka.headers import HeaderWriter
@@ -16,7 +16,6 @@ from bridge.kafka.producer import Producer
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import ENVELOPE, settings_for
-from tests.kit.process import free_ports
 from tests.kit.producers import unclosed_producers
 
 
@@ -49,42 +48,11 @@ async def start_here(settings: KafkaSettings) -> None:
     await make(settings).start()
 
 
-def test_an_absent_broker_is_unreachable() -> None:
-    """The error names the address, and nothing is left open."""
-    address = f"127.0.0.1:{free_ports(1)[0]}"
-    settings = KafkaSettings(bootstrap_servers=address)
-    with pytest.raises(KafkaUnreachableError, match=address):
-        asyncio.run(start_here(settings))
-
-
 def test_a_user_who_may_not_write_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says which right is missing."""
     fail_start(monkeypatch, [errors.ClusterAuthorizationFailedError()])
     with pytest.raises(KafkaRefusedError, match="IdempotentWrite"):
         asyncio.run(start_here(KafkaSettings()))
-
-
-def test_a_broker_that_is_not_ready_is_asked_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """What may go away by itself is no refusal."""
-    fail_start(monkeypatch, [errors.RequestTimedOutError()])
-    with pytest.raises(KafkaUnreachableError, match="asks again"):
-        asyncio.run(start_here(KafkaSettings()))
-
-
-def test_a_start_without_answer_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The start timeout bounds what aiokafka would wait for for ever."""
-
-    async def start(_: AIOKafkaProducer) -> None:
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(AIOKafkaProducer, "start", start)
-    settings = KafkaSettings(
-        bootstrap_servers=f"127.0.0.1:{free_ports(1)[0]}", start_timeout_seconds=0.1
-    )
-    with pytest.raises(KafkaUnreachableError):
-        asyncio.run(start_here(settings))
 
 
 def use(topic: Topic, work: Callable[[Producer], Awaitable[None]]) -> None:

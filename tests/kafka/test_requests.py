@@ -1,8 +1,7 @@
-"""
-What the bridge asks and does beside aiokafka's consumer, and that aiokafka needs it.
+"""What the bridge asks and does beside aiokafka's consumer, and that aiokafka needs it.
 
 A test that fails here after an update says which entry of the list in
-`bridge.kafka.offsets` has to be looked at.
+`bridge.kafka.requests` has to be looked at.
 """
 
 from __future__ import annotations
@@ -17,21 +16,29 @@ import pytest
 from aiokafka import TopicPartition, errors  # noqa: TID251 - looked at
 from confluent_kafka import Producer
 
-from bridge.kafka import offsets
-from bridge.kafka.log import connected, consuming, partitions_of
-from bridge.kafka.offsets import (
+from bridge.kafka import requests
+from bridge.kafka.connection import connected, consuming, partitions_of
+from bridge.kafka.requests import (
     DEBUGGER,
     EARLIEST,
     LATEST,
+    Described,
+    Metadata,
     ask_offsets,
+    describe_topics,
     held_offsets,
+    lacking,
     may_be_compacted,
 )
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.reading.readers import DEADLINE_SECONDS, produce, settings_of
+from tests.kafka.relay.faults import intercept
 from tests.kit.broker import KafkaBroker
 from tests.kit.kafka import KafkaServer
+
+
+_UNKNOWN_TOPIC = 3
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -80,39 +87,10 @@ def test_a_policy_says_whether_a_topic_may_have_holes(
             assert not await may_be_compacted(client, topic.name)
             assert await may_be_compacted(client, compacted)
             assert await may_be_compacted(client, "a name that no topic can have")
-            monkeypatch.setattr(offsets, "_POLICY", "not.a.policy")
+            monkeypatch.setattr(requests, "_POLICY", "not.a.policy")
             assert await may_be_compacted(client, topic.name)
 
     run(ask())
-
-
-async def _until_it_fails(consumer: Any) -> None:
-    while True:
-        await consumer.getmany(timeout_ms=100)
-
-
-def test_a_lane_without_position_fails_and_records_give_no_turn(topic: Topic) -> None:
-    """Why partitions are sought as they are assigned, and why readers sleep(0)."""
-    produce(topic, 300)
-    sought, other = (TopicPartition(topic.name, number) for number in (0, 1))
-
-    async def read() -> None:
-        async with consuming(settings_of(topic), "read_committed") as consumer:
-            consumer.assign([sought, other])
-            consumer.seek(sought, 0)
-            consumer.pause(other)
-            with pytest.raises(errors.NoOffsetForPartitionError):
-                await _until_it_fails(consumer)
-            consumer.assign([sought])
-            consumer.seek(sought, 0)
-            while not await consumer.getmany(timeout_ms=100, max_records=1):
-                pass
-            turns: list[None] = []
-            asyncio.get_running_loop().call_soon(turns.append, None)
-            assert await consumer.getmany(timeout_ms=100, max_records=1)
-            assert not turns
-
-    run(read())
 
 
 def test_a_consumer_ends_while_a_fetch_waits_for_its_retry(
@@ -138,3 +116,41 @@ def test_a_consumer_ends_while_a_fetch_waits_for_its_retry(
         assert len(process.net_connections()) <= before
 
     run(read())
+
+
+def describe(topic: Topic, *names: str) -> dict[str, Described]:
+    """Ask the suite's broker for topics."""
+
+    async def ask() -> dict[str, Described]:
+        async with connected(settings_of(topic)) as client:
+            return await describe_topics(client, names)
+
+    return asyncio.run(ask())
+
+
+def test_ids_and_permissions_come_with_a_topics_metadata(topic: Topic) -> None:
+    """Each topic has an id of its own; a broker without ACLs lets anybody do all."""
+    found = describe(topic, topic.name, topic.gaps, "nobody-s")
+    ids = {found[name].topic_id for name in (topic.name, topic.gaps)}
+    assert None not in ids
+    assert len(ids) == 2
+    assert found[topic.name].leaders.keys() == set(range(topic.partitions))
+    assert found[topic.name].replicas == 1
+    assert lacking(found[topic.name].operations, {3: "Read", 4: "Write"}) == ()
+    absent = found["nobody-s"]
+    assert (absent.error_code, absent.topic_id) == (_UNKNOWN_TOPIC, None)
+
+
+def test_a_broker_older_than_ids_is_asked_as_aiokafka_does(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Partitions are the same; neither id nor permissions are known."""
+    new = describe(topic, topic.name)[topic.name]
+
+    async def know_nothing(_: object) -> object:
+        raise errors.IncompatibleBrokerVersion
+
+    intercept(monkeypatch, Metadata, know_nothing)
+    old = describe(topic, topic.name)[topic.name]
+    assert old == Described(0, new.leaders, new.replicas)
+    assert lacking(old.operations, {3: "Read"}) is None
