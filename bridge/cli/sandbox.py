@@ -151,7 +151,7 @@ def command(**options: Any) -> None:
     Posting to /sandbox/... makes faults: it drops sockets, breaks the status
     endpoint, ends jobs. docs/sandbox.md lists all of it.
     """
-    # Imported late: Pillow and wsproto come with the extra.
+    # Imported late: Pillow comes with the extra.
     from bridge.sandbox import Sandbox, SandboxConfig  # noqa: PLC0415
 
     logs.configure(stream=sys.stderr)

@@ -134,6 +134,8 @@ class ApiClient:
         try:
             self._url = urlsplit(api_url.rstrip("/"))
             _ = self._url.port
+            # A label may be empty or too long.
+            self._host = self._url.netloc.rpartition("@")[2].encode("idna").decode()
         except ValueError as error:
             raise ConfigError(wrong) from error
         if self._url.scheme not in {"http", "https"} or not self._url.hostname:
@@ -161,8 +163,7 @@ class ApiClient:
 
     def place(self, path: str) -> str:
         """Give an endpoint's address for messages: without user and password."""
-        _, _, host = self._url.netloc.rpartition("@")
-        return f"{self._url.scheme}://{host}{self._url.path}/{path}"
+        return f"{self._url.scheme}://{self._host}{self._url.path}/{path}"
 
     async def request(
         self, path: str, *, max_bytes: int, token: str, content: object = None
@@ -201,7 +202,7 @@ class ApiClient:
             headers["Content-Length"] = str(len(body))
         request = Request(
             "GET" if content is None else "POST",
-            self._url.netloc.rpartition("@")[2].encode("idna").decode(),
+            self._host,
             quote(f"{self._url.path}/{path}", safe="/%:@!$&'()*+,;=~"),
             headers,
             body,

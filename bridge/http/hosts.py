@@ -63,9 +63,12 @@ class HostCheck:
         await app(scope, receive, send)
 
     def _refusal(self, scope: Scope, headers: Headers) -> ASGIApp | None:
-        found = _HOST.fullmatch(headers.get("host", "").lower())
+        given = headers.get("host")
+        found = _HOST.fullmatch((given or "").lower())
         host = "" if found is None else found[1] or found[2]
-        if host not in self._hosts and not (self._accepts_private and _private(host)):
+        # Load balancers check by HTTP/1.0 without one; browsers always send one.
+        is_private = given is None or _private(host)
+        if host not in self._hosts and not (self._accepts_private and is_private):
             return PlainTextResponse(
                 f"This server isn't known by that name. Add it to {self._hint}.\n", 421
             )

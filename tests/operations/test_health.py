@@ -235,6 +235,12 @@ async def test_a_foreign_name_reads_nothing(client: httpx.AsyncClient) -> None:
             answer = await client.get(path, headers={"Host": host})
             assert answer.status_code == status, host
             assert ("BRIDGE_OPERATIONS_HOSTS" in answer.text) == (status == 421)
+    # A load balancer's check.
+    port = client.base_url.port
+    assert port is not None
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(b"GET /livez HTTP/1.0\r\n\r\n")
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_verbose_answer_is_kubernetes_text(

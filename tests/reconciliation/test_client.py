@@ -258,7 +258,10 @@ async def test_a_huge_body_is_not_read_to_its_end() -> None:
     assert given <= 10 * 1024 * 1024
 
 
-@pytest.mark.parametrize("api_url", ["", "api.test", "ftp://api.test", "http://", "::"])
+@pytest.mark.parametrize(
+    "api_url",
+    ["", "api.test", "ftp://api.test", "http://", "::", "http://a..b", "http://a:x"],
+)
 def test_a_base_url_that_is_none_names_the_setting(api_url: str) -> None:
     """The error is about the setting, at the start."""
     with pytest.raises(ConfigError, match="BRIDGE_API_URL"):
