@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import httpx  # noqa: TID251 - the client of these tests
 import pytest
+import trio
 
 from bridge.operations.health import Health
 from bridge.operations.metrics import Metrics
