@@ -62,40 +62,6 @@ def _play(scene: str, disk: Path, options: str = "size=2m") -> dict[str, Any]:
     return facts
 
 
-@pytest.mark.parametrize(
-    ("scene", "options"),
-    [("the_outbox_fills_it", "size=2m"), ("no_file_may_grow_longer", "size=64m")],
-)
-def test_a_disk_that_the_outbox_fills_is_emptied_by_acknowledgements(
-    tmp_path: Path, scene: str, options: str
-) -> None:
-    """A volume smaller than the limit: when Kafka is back, everything goes on."""
-    facts = _play(scene, tmp_path, options)
-    # Most of the disk's 2 MiB was used for rows of 1,000 bytes.
-    assert facts["committed_when_full"] > 1000
-    dropped = facts["dropped"]
-    assert facts["accepted"] == facts["offered"]
-    assert facts["accepted"] == facts["committed"] + sum(dropped.values())
-    assert facts["committed"] == facts["acknowledged"]
-    assert facts["sequences"] == list(range(1, facts["committed"] + 1))
-    assert facts["committed"] > 8000
-    # Reported once, however long it lasts.
-    assert facts["events"].count("buffer.overflow") == 1
-    assert facts["events"].count("outbox.full") <= 1
-
-
-def test_jobs_are_exact_on_a_full_disk(tmp_path: Path) -> None:
-    """They are written with their events, or not at all."""
-    facts = _play("jobs_of_a_full_disk", tmp_path)
-    assert facts["jobs_when_full"] == facts["committed_when_full"] > 1000
-    # One began, and the first one has ended.
-    assert len(facts["jobs"]) == facts["committed"] - 2
-    assert "last" in facts["jobs"]
-    assert "0" not in facts["jobs"]
-    assert facts["known"] == facts["jobs"]
-    assert facts["was_stopped"]
-
-
 def test_what_matters_most_comes_to_a_full_disk(tmp_path: Path) -> None:
     """Previews go first, then events; last events and the gap's record come to disk."""
     facts = _play("last_events_outlive_the_others", tmp_path, "size=6m")
@@ -126,18 +92,3 @@ def test_webhooks_of_a_full_disk_are_refused_until_there_is_room(
     assert facts["released"] == [True] * (facts["held_when_full"] + 1)
     assert len(set(facts["numbers"])) == len(facts["released"])
     assert facts["accounts"]
-
-
-def test_a_disk_that_is_full_at_the_start_is_one_clear_line(tmp_path: Path) -> None:
-    """An outbox that can't even be made says why."""
-    facts = _play("it_is_full_at_the_start", tmp_path)
-    assert facts["kind"] == "OutboxDirectoryError"
-    assert "outbox.dir" in facts["error"]
-    assert str(tmp_path / "outbox") in facts["error"]
-
-
-def test_a_read_only_disk_is_one_clear_line(tmp_path: Path) -> None:
-    """A read-only file system is named as what it is."""
-    facts = _play("it_is_read_only", tmp_path, "ro")
-    assert facts["kind"] == "OutboxDirectoryError"
-    assert "Read-only file system" in facts["error"]

@@ -21,7 +21,6 @@ from tests.outbox.making import (
     event,
     full_disk,
     make_outbox,
-    number_of,
     numbered,
     opened,
     read_all,
@@ -175,27 +174,6 @@ def test_a_new_outbox_waits_for_its_topics(tmp_path: Path) -> None:
 
 
 # -- The disk --------------------------------------------------------------------------
-
-
-def test_it_goes_on_once_there_is_room(tmp_path: Path) -> None:
-    """What failed is committed in its order, and nothing twice."""
-    with capture_logs() as lines, opened(tmp_path) as outbox:
-        append(outbox, numbered(0, 5))
-        outbox.acknowledge("jobs", 0, 1, 2, 0, 1)
-        outbox.offer(numbered(5, 5))
-        with full_disk(tmp_path):
-            for _ in range(3):
-                assert outbox.commit() == []
-            assert outbox.statistics.full
-            assert outbox.has_acknowledgements
-            assert outbox.statistics.rows == 5
-            assert len(read_all(outbox)) == 5
-        outbox.offer(numbered(10, 5))
-        outbox.commit()
-        assert [number_of(row) for row in read_all(outbox)] == list(range(15))
-        (state,) = outbox.states("jobs")
-        assert state.waiting == 13
-    assert [line["event"] for line in lines] == ["outbox.full"]
 
 
 def test_a_lock_of_a_persons_shell_is_waited_for(

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from bridge.errors import OutboxDamagedError, OutboxDirectoryError, OutboxFormatError
-from bridge.outbox.survey import is_for_replays, look, replayed_in, survey
+from bridge.errors import OutboxDamagedError, OutboxDirectoryError
+from bridge.outbox.survey import is_for_replays, look, survey
 from tests.outbox.making import append, dead_letter, numbered, opened, record
 
 
@@ -119,30 +119,12 @@ def test_a_damaged_file_is_found(tmp_path: Path, offset: int | None) -> None:
         survey(tmp_path, 10, is_held=False)
 
 
-def test_another_programs_database_is_no_outbox(tmp_path: Path) -> None:
-    """It is left alone, and the directory is to be another one."""
-    with closing(sqlite3.connect(_file_of(tmp_path))) as connection:
-        connection.execute("CREATE TABLE shopping (item TEXT)")
-    with pytest.raises(OutboxFormatError, match="no outbox"):
-        survey(tmp_path, 10, is_held=False)
-
-
 def test_a_file_that_can_not_be_opened_is_named(tmp_path: Path) -> None:
     """A log that is a directory stands for all that keeps SQLite out."""
     _filled(tmp_path)
     _file_of(tmp_path).with_name("outbox.sqlite3-wal").mkdir()
     with pytest.raises(OutboxDirectoryError, match="can't be opened"):
         survey(tmp_path, 10, is_held=False)
-
-
-def test_what_was_replayed_is_known_from_outside(tmp_path: Path) -> None:
-    """Also beside a process that has it open, and where there is no outbox yet."""
-    assert replayed_in(tmp_path, ["a-1"]) == set()
-    with opened(tmp_path) as outbox:
-        outbox.replay({"a-1": [record("a")]})
-        outbox.commit()
-        assert replayed_in(tmp_path, ["a-1", "a-2"]) == {"a-1"}
-    assert replayed_in(tmp_path, ["a-1", "a-2"]) == {"a-1"}
 
 
 def test_a_bridges_own_outbox_differs_from_one_for_replays(tmp_path: Path) -> None:
