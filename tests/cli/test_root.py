@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -79,24 +78,6 @@ def test_misuse_ends_with_2_and_a_line(
     assert "--help` shows what there is." in line
     assert "canary" not in line
     assert result.stdout == ""
-    assert service.settings is None
-
-
-@pytest.mark.timeout(10)
-def test_a_fifo_as_token_file_ends_the_start(
-    invoke: Invoke,
-    service: FakeService,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    """Reading it would wait for a writer, before the first line of the log."""
-    monkeypatch.delenv("BRIDGE_API_TOKEN")
-    monkeypatch.setenv("BRIDGE_API_TOKEN_FILE", str(tmp_path / "fifo"))
-    os.mkfifo(tmp_path / "fifo")
-    result = invoke()
-    assert result.exit_code == 2
-    assert "api_token (BRIDGE_API_TOKEN" in result.stderr
-    assert "is not a regular file" in result.stderr
     assert service.settings is None
 
 
