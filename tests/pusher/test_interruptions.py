@@ -63,26 +63,6 @@ async def test_an_interruption_is_told_at_once_and_ends_with_the_next_subscripti
     assert 11 * SECOND <= second <= 12 * SECOND
 
 
-async def test_a_stopped_session_tells_nothing_and_keeps_what_is_proved(
-    autojump_clock: MockClock,
-) -> None:
-    """Its end is its owner's to tell, from `proved_us` on."""
-
-    async def script(peer: Peer) -> None:
-        await trio.sleep_until(1)
-        await peer.enrol()
-        await trio.sleep_until(3)
-        await peer.publish()
-        await peer.answer_pings()
-
-    ear = _Ear()
-    async with staged(spoken(script), listener=ear) as (_, session):
-        await trio.sleep_until(4)
-        assert session.coverage.connection_us == 3 * SECOND
-    assert ear.interruptions == []
-    assert session.coverage.connection_us == 3 * SECOND
-
-
 async def test_a_wall_clock_that_is_set_back_turns_nothing_around(
     autojump_clock: MockClock,
 ) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
 from bridge.pusher.connection import State
 from tests.kit.scripted import (
@@ -114,26 +114,6 @@ async def test_rows_04_05_06_what_is_no_greeting_fails_the_attempt(
         one, two, three = stage.server.dials
         assert least_seconds <= two - one <= most_seconds
         assert three - two >= 1
-
-
-async def test_row_42_a_cancelled_session_closes_its_socket_politely(
-    autojump_clock: MockClock,
-) -> None:
-    """The server sees close code 1000 and nothing of it is left."""
-    peers: list[Peer] = []
-
-    async def script(peer: Peer) -> None:
-        peers.append(peer)
-        await work(peer)
-
-    async with staged(spoken(script)) as (stage, session):
-        await trio.sleep(1)
-        await wait_all_tasks_blocked()
-        assert stage.server.live == 1
-    assert stage.server.live == 0
-    assert peers[0].socket.closed is not None
-    assert peers[0].socket.closed.code == 1000
-    assert not session.statistics.subscribed
 
 
 async def test_rows_37_39_forged_control_events_and_junk_change_nothing(

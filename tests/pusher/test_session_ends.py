@@ -15,7 +15,6 @@ from tests.kit.scripted import (
     refusal,
     spoken,
     staged,
-    work,
 )
 
 
@@ -99,49 +98,6 @@ async def test_rows_22_23_an_error_alone_ends_nothing(
             assert len(stage.server.dials) == 1
     errors = [log for log in logs if log["event"] == "session.server_error"]
     assert [log["code"] for log in errors] == [*codes, *[None] * len(shapes)]
-
-
-@pytest.mark.parametrize(
-    "last", [b"", b"\x81", b"\x81\x7e", b"\x81\x7e\x04\x00{", b"\x01\x02{}"]
-)
-async def test_row_24_an_end_within_a_frame_is_an_ordinary_loss(
-    last: bytes, autojump_clock: MockClock
-) -> None:
-    """What was whole is delivered, what was not isn't, and the session is back."""
-
-    async def script(peer: Peer) -> None:
-        await peer.enrol()
-        await peer.publish("whole")
-        await peer.stream.send_all(last)
-        await trio.aclose_forcefully(peer.stream)
-
-    async with staged(spoken(script), spoken(work)) as (stage, session):
-        await trio.sleep(1)
-        assert session.statistics.subscribed
-        assert session.statistics.last_close_code is None
-        assert [event.data for event in stage.deliveries.events] == ["whole"]
-        assert stage.server.dials == [0, 0]
-
-
-@pytest.mark.parametrize(("uptime", "at_once"), [(29, False), (31, True)])
-async def test_row_25_only_a_stable_connection_resets_the_backoff(
-    autojump_clock: MockClock, uptime: float, *, at_once: bool
-) -> None:
-    """A subscription alone earns no immediate retry; half a minute of it does."""
-
-    async def script(peer: Peer) -> None:
-        await peer.enrol()
-        with trio.move_on_after(uptime):
-            await peer.answer_pings()
-        await peer.close(4200)
-
-    async with staged(spoken(script)) as (stage, _):
-        await trio.sleep(uptime * 5)
-        waits = [
-            later - earlier - uptime for earlier, later in pairwise(stage.server.dials)
-        ]
-    assert waits[0] == pytest.approx(0)
-    assert all((wait == pytest.approx(0)) is at_once for wait in waits[1:])
 
 
 async def test_row_25_a_server_that_flaps_is_found_within_two_seconds(

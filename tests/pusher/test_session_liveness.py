@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import structlog.testing
 import trio
 from trio.testing import MockClock
 
-from tests.kit.scripted import Peer, spoken, staged, work
+from tests.kit.scripted import Peer, spoken, staged
 
 
 _UNUSABLE: tuple[object, ...] = (None, 0, -1, 10**9, "soon", [], True)
@@ -38,27 +37,6 @@ async def test_rows_03_08_silence_is_broken_by_a_pusher_ping(
         await trio.sleep(interval * 3 + 1)
         assert at == [interval, interval * 2, interval * 3]
         assert session.coverage.connection_us == interval * 3 * 1_000_000
-
-
-async def test_row_09_a_missing_pong_ends_the_connection_in_time(
-    autojump_clock: MockClock,
-) -> None:
-    """Reconnected within activity timeout and pong timeout, without a farewell."""
-
-    async def deaf(peer: Peer) -> None:
-        await peer.enrol()
-        await peer.read()
-        await trio.sleep_forever()
-
-    async with staged(spoken(deaf), spoken(work)) as (stage, session):
-        with structlog.testing.capture_logs() as logs:
-            await trio.sleep(41)
-        assert session.statistics.subscribed
-        assert stage.server.dials == [0, 40]
-        assert session.coverage.connection_us == 40_000_000
-    lost = next(log for log in logs if log["event"] == "session.lost")
-    assert lost["reason"] == "no pong within 10 s"
-    assert lost["delay_seconds"] == 0
 
 
 async def test_row_11_the_servers_pings_are_answered(autojump_clock: MockClock) -> None:

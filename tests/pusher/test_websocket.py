@@ -10,9 +10,9 @@ from itertools import pairwise
 import pytest
 import trio
 import trio.lowlevel
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
-from bridge.errors import ConnectError, ConnectionLostError, MessageTooLargeError
+from bridge.errors import ConnectError, ConnectionLostError
 from bridge.pusher.websocket import Message, WebSocket, open_websocket
 from tests.kit.scripted import (
     MAX_MESSAGE_BYTES,
@@ -81,57 +81,6 @@ async def test_what_came_before_the_end_is_delivered_before_the_end(
     assert error.code == 4200
     assert "pusher.test:80" in str(error)
     assert "'Server closed\\n'" in str(error)
-
-
-async def test_row_39_nothing_is_delivered_after_a_violation(
-    nursery: trio.Nursery,
-) -> None:
-    """Though it came in the same read; here a control frame in fragments."""
-
-    async def script(peer: Peer) -> None:
-        await peer.stream.send_all(b"\x81\x06before\x89\x00\x09\x00\x81\x05after")
-        await trio.sleep_forever()
-
-    for _ in range(20):
-        reads, error = await _read(spoken(script), nursery)
-        assert isinstance(error, ConnectionLostError)
-        assert error.code == 1002
-        assert reads.messages == ["before"]
-
-
-@pytest.mark.parametrize("payload", ["ü" * 3, "abcdef"])
-async def test_row_41_a_fragmented_message_arrives_whole(
-    payload: str, nursery: trio.Nursery
-) -> None:
-    """Also where each fragment has half of a character, and in its place."""
-    raw = payload.encode()
-
-    async def script(peer: Peer) -> None:
-        await peer.stream.send_all(b"\x01\x03" + raw[:3] + b"\x89\x00")
-        await peer.stream.send_all(b"\x80\x03" + raw[3:] + b"\x81\x05after")
-        await trio.sleep_forever()
-
-    reads = Reads()
-    async with _open(spoken(script), nursery, reads):
-        await wait_all_tasks_blocked()
-    assert reads.messages == [payload, "after"]
-
-
-async def test_row_41_a_message_above_the_limit_is_a_typed_error(
-    nursery: trio.Nursery,
-) -> None:
-    """It ends the connection with 1009, and nothing after it is delivered."""
-
-    async def script(peer: Peer) -> None:
-        await peer.socket.send_message("x" * MAX_MESSAGE_BYTES)
-        await peer.socket.send_message("x" * (MAX_MESSAGE_BYTES + 1))
-        await peer.socket.send_message("after")
-        await trio.sleep_forever()
-
-    reads, error = await _read(spoken(script), nursery)
-    assert isinstance(error, MessageTooLargeError)
-    assert error.code == 1009
-    assert reads.messages == ["x" * MAX_MESSAGE_BYTES]
 
 
 @pytest.mark.parametrize(
