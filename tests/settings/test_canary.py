@@ -8,10 +8,7 @@ import pytest
 
 from bridge.errors import ConfigError
 from bridge.settings import Secret, inspect, load
-
-
-NEEDED = {"BRIDGE_CLIENT_ID": "client-1", "BRIDGE_API_TOKEN": "token-1"}
-CANARY = "canary7d1f"
+from tests.settings.starts import CANARY, NEEDED
 
 
 _WRONG: list[tuple[dict[str, str], str | None]] = [
