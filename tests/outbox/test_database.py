@@ -32,17 +32,6 @@ def _alter(path: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
-def test_an_outbox_has_one_uuid_and_identities_of_each_process(path: Path) -> None:
-    """So a record that is in Kafka already is known, whichever process sent it."""
-    found: list[tuple[str, str]] = []
-    for _ in range(2):
-        with opened(path.parent) as outbox:
-            (row,) = append(outbox, numbered(0, 1))
-            found.append((outbox.id, row.ce_id.split("-")[0]))
-    assert found[0][0] == found[1][0]
-    assert found[0][1] != found[1][1]
-
-
 def test_it_survives_the_death_of_the_process(path: Path) -> None:
     """WAL with NORMAL, emptied when it has half of its share of the size."""
     with closing(Database(path, PLENTY_BYTES).connection) as connection:

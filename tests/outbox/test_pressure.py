@@ -143,17 +143,6 @@ def test_events_have_seven_eighths_and_last_events_more(flood: _Flood) -> None:
     assert flood.statistics.dropped == {"overflow": 7, "outbox_full": 0}
 
 
-def test_previews_go_before_any_event_does(flood: _Flood) -> None:
-    """From three quarters on: those alone whole, those in events out of them."""
-    flood.put(6, Importance.PREVIEW)
-    flood.put(1, Importance.PICTURE, first=6)
-    flood.put(1, Importance.PREVIEW, first=7)
-    assert flood.take() == [0, 1, 2, 3, 4, 5, 7]
-    statistics = flood.statistics
-    assert (statistics.dropped_previews, statistics.dropped_pictures) == (1, 1)
-    assert flood.losses == []
-
-
 @pytest.mark.parametrize(
     ("use", "kept"),
     [(0.7, [0, 1, 2, 3]), (0.8, [1, 2, 3]), (0.9, [3]), (0.98, [])],

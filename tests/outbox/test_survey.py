@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3  # noqa: TID251 - makes files that are no outbox
 import time
 from contextlib import closing
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from bridge.errors import OutboxDamagedError, OutboxDirectoryError
+from bridge.errors import OutboxDirectoryError
 from bridge.outbox.survey import is_for_replays, look, survey
 from tests.outbox.making import append, dead_letter, numbered, opened, record
 
@@ -103,20 +102,6 @@ def test_what_is_no_outbox_is_an_error(tmp_path: Path, content: bytes | None) ->
         _file_of(tmp_path).write_bytes(content)
     with pytest.raises(OutboxDirectoryError, match="--outbox-dir"):
         look(tmp_path)
-
-
-@pytest.mark.parametrize("offset", [0, 16, None])
-def test_a_damaged_file_is_found(tmp_path: Path, offset: int | None) -> None:
-    """Without its header, or cut in half; SQLite's own words are in the error."""
-    path = _filled(tmp_path)
-    if offset is None:
-        os.truncate(path, path.stat().st_size // 2)
-    else:
-        with path.open("r+b") as file:
-            file.seek(offset)
-            file.write(b"\xff" * 84)
-    with pytest.raises(OutboxDamagedError, match="not a readable outbox"):
-        survey(tmp_path, 10, is_held=False)
 
 
 def test_a_file_that_can_not_be_opened_is_named(tmp_path: Path) -> None:

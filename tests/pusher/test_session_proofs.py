@@ -241,27 +241,6 @@ async def test_an_event_after_silence_has_a_ping_sent_behind_it_at_once(
     assert at == [7, 37, 50, 52, 82]
 
 
-async def test_a_steady_stream_has_one_ping_in_two_seconds(
-    autojump_clock: MockClock,
-) -> None:
-    """A hundred events a second, and no more pings than for one; and one behind all."""
-    at: list[float] = []
-
-    async def script(peer: Peer) -> None:
-        await peer.enrol()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_pings, peer, at)
-            for hundredth in range(1, 3001):
-                await trio.sleep_until(hundredth / 100)
-                await peer.publish()
-
-    async with staged(spoken(script)) as (stage, session):
-        await trio.sleep_until(30.5)
-        assert session.statistics.events == 3000
-        assert len(stage.server.dials) == 1
-    assert at == pytest.approx([0.01 + 2 * number for number in range(16)], abs=0.02)
-
-
 async def test_no_ping_goes_out_while_a_pong_is_awaited(
     autojump_clock: MockClock,
 ) -> None:

@@ -7,17 +7,12 @@ import hashlib
 import json
 from urllib.parse import quote_from_bytes
 
-from hypothesis import given
-from hypothesis import strategies as st
-
-from bridge.events.intake import strip_preview
 from bridge.events.record import Envelope, Importance, Record
 from tests.rules.images import KINDS, SPELLINGS, data_uri, image
 from tests.rules.intake import RECEIVED_AT_US, SOURCE, Outlet, counted, status
 
 
 PICTURE = image("image/jpeg")
-DIGEST = hashlib.sha256(PICTURE).hexdigest().encode()
 MODES = ("inline", "drop", "topic")
 
 # An image whose base64 ends without padding: what follows it is decoded with it, and
@@ -221,41 +216,7 @@ def test_what_could_hold_a_script_or_only_begins_like_an_image_is_refused() -> N
     assert not taken
 
 
-@given(
-    st.binary(),
-    st.sampled_from([*(image(kind)[:24] for kind in KINDS), b""]),
-    st.sampled_from([*SPELLINGS.values(), lambda data, _: data.decode("latin-1")]),
-)
-def test_no_bytes_break_it(data: bytes, begin: bytes, spell: object) -> None:
-    """An image of a known kind with its own bytes, or a dead letter."""
-    record = moved(spell(begin + data, "image/jpeg"))  # type: ignore[operator]
-    assert record is None or record.envelope.content_type in KINDS
-
-
 # -- Where they go -----------------------------------------------------------------
-
-
-def test_the_job_s_record_refers_to_its_image() -> None:
-    """The image comes first; the job's end stays the end."""
-    for name, importance in (
-        ("in_progress", Importance.EVENT),
-        ("done", Importance.TERMINAL),
-    ):
-        payload = status(preview=data_uri(PICTURE), status=name)
-        outlet = topic_outlet()
-        picture, job = outlet.accept(payload)
-        assert (picture.topic, picture.value) == ("jobs.previews", PICTURE)
-        assert (job.topic, job.key, job.value) == ("jobs", b"job-1", without(payload))
-        assert job.extra == (
-            ("bridge_normalized", b"preview_moved"),
-            ("bridge_preview_sha256", DIGEST),
-        )
-        assert job.importance is importance
-        assert strip_preview(job) is None
-        assert strip_preview(picture) is None
-        statistics = outlet.intake.statistics
-        assert (statistics.accepted, statistics.previews) == (1, 1)
-        assert counted(statistics.normalized) == {"preview_moved": 1}
 
 
 def test_an_invalid_preview_is_a_dead_letter_beside_its_event() -> None:
@@ -330,6 +291,3 @@ def test_an_event_that_fits_without_its_preview_goes_without_it() -> None:
             status(preview=data_uri(PICTURE), status="sleeping")
         )
         assert letter.extra[0] == ("bridge_reason", b"unknown_status")
-
-
-# -- Around it ---------------------------------------------------------------------

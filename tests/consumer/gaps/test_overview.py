@@ -107,31 +107,3 @@ def test_memory_is_bounded_by_the_latest_gaps() -> None:
     overview = overview_of(*values, value("g-11", until=None), most=10)
     assert set(ids(overview)) == {f"g-{number}" for number in range(2, 12)}
     assert overview.left_out == 2
-
-
-@pytest.mark.parametrize(
-    ("choice", "chosen"),
-    [
-        (Choice(), {"a", "b", "c", "d"}),
-        (Choice(client_id="other"), {"b"}),
-        (Choice(cause="deaf"), {"c"}),
-        (Choice(is_open=True), {"c"}),
-        (Choice(has_unknown=True), {"d"}),
-        # Those that were open then, whenever they had begun.
-        (Choice(since=datetime(2026, 1, 31, 12, 0, 8, tzinfo=UTC)), {"b", "c"}),
-        (Choice(client_id="nobody"), set()),
-    ],
-)
-def test_gaps_are_chosen(choice: Choice, chosen: set[str]) -> None:
-    """Totals are of those that are wanted; all causes are known."""
-    overview = overview_of(
-        settled("a"),
-        settled("b", client_id="other", until="2026-02-01T00:00:00Z"),
-        value("c", cause="deaf", until=None),
-        settled("d", unknown=5),
-        choice=choice,
-    )
-    assert set(ids(overview)) == chosen
-    assert sum(overview.totals.states.values()) == len(chosen)
-    assert overview.totals.unknown == 5 * ("d" in chosen)
-    assert overview.causes == ["deaf", "disconnected"]

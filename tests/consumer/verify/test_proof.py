@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import trio
 
-from bridge.consumer.verify import Claim
-from bridge.outbox.survey import SurveyedPartition, look
 from tests.conftest import Topic
 from tests.consumer.verify.topics import (
     DEADLINE_SECONDS,
@@ -26,7 +23,6 @@ from tests.consumer.verify.topics import (
     write,
     write_transaction,
 )
-from tests.kafka.relay.relaying import rig, settings_for, until
 from tests.kit.broker import KafkaBroker, configure_broker
 from tests.kit.kafka import KafkaServer
 
@@ -58,38 +54,6 @@ def compacted(kafka: KafkaBroker, topic: Topic) -> Topic:
         },
     )
     return replace(topic, name=name, partitions=1)
-
-
-def acknowledged(folder: Path) -> int:
-    """How many rows an outbox holds for delivered, read from outside."""
-    return sum(lane.acknowledged_sequence for lane in look(folder).partitions)
-
-
-def progress(lane: SurveyedPartition) -> tuple[int, int]:
-    """What a claim says of a lane."""
-    return lane.acknowledged_sequence, lane.waiting
-
-
-async def test_what_outbox_and_relay_wrote_is_clean(
-    topic: Topic, tmp_path: Path
-) -> None:
-    """The real chain's topic has no finding, and its outbox's word is kept."""
-    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
-        running.offer(topic.name, range(3_000))
-        await running.all_sent(topic.name, 3_000)
-        await until(lambda: acknowledged(tmp_path) == 3_000)
-        claims = [
-            Claim(look(tmp_path).id, lane.topic, lane.partition, *progress(lane))
-            for lane in look(tmp_path).partitions
-        ]
-        report = await proof_of(topic, claims=claims)
-        assert [lane.end for lane in report.lanes] == ["proven"] * 3
-    report = await proof_of(topic)
-    assert report.is_clean
-    assert report.records == 3_000
-    assert sum(lane.last_sequence for lane in report.lanes) == 3_000
-    assert all(one.foreign == one.astray == 0 for one in report.partitions)
-    assert any("can't be proven" in note for note in report.notes)
 
 
 async def test_findings_are_named_with_their_offsets(topic: Topic) -> None:
