@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3  # noqa: TID251 - makes outboxes that are none
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from email.utils import formatdate
 from pathlib import Path
 
@@ -54,6 +55,20 @@ def of_job(code: int, headers: Mapping[str, str] | None = None) -> Make:
     return lambda ground: ground.answering(
         STATUS, status=code, headers={**_JSON, **(headers or {})}, body=body
     )
+
+
+def thinking(path: str) -> Make:
+    """Have an endpoint that takes the request and thinks."""
+    return lambda ground: ground.answering(path, status=200, delay_seconds=60)
+
+
+def silent(
+    variable: str,
+    form: str,
+    port: Callable[[], AbstractContextManager[int]] = deaf_port,
+) -> Make:
+    """Lead to a port without an answer."""
+    return lambda ground: {variable: form.format(ground.stack.enter_context(port()))}
 
 
 def login_page(ground: Ground) -> Changes:
