@@ -8,11 +8,12 @@ from typing import Any
 
 from bridge.board.board import Board, Filter
 from bridge.settings import BoardSettings
-from tests.board.records import NOW_MS, Page, job_record, preview, raw_record
+from tests.board.records import Page, preview
 from tests.consumer.dead_letters.letters import consumed as letter
 from tests.consumer.dead_letters.letters import sent
 from tests.consumer.gaps.ledger import consumed as gap
 from tests.consumer.gaps.ledger import value as gap_value
+from tests.consumer.records import START_MS, job_record, raw_record
 
 
 _MIB = 1024 * 1024
@@ -22,7 +23,7 @@ _HOSTILE = "</script><script>alert(1)</script>\x00\x1b[2J\u202e" * 300
 
 
 def _made(**limits: Any) -> Board:
-    return Board("jobs", BoardSettings(**limits), NOW_MS - 900_000)
+    return Board("jobs", BoardSettings(**limits), START_MS - 900_000)
 
 
 def test_jobs_without_number_leave_memory_bounded() -> None:
@@ -38,7 +39,7 @@ def test_jobs_without_number_leave_memory_bounded() -> None:
                 error_message=_HOSTILE,
                 headers={"ce_source": b"/clients/" + _HOSTILE.encode()},
             )
-            board.take_jobs([record], NOW_MS, number / 5_000)
+            board.take_jobs([record], START_MS, number / 5_000)
 
     flood(0, 300)
     tracemalloc.start()
@@ -49,7 +50,7 @@ def test_jobs_without_number_leave_memory_bounded() -> None:
         tracemalloc.stop()
     # A hundred of some kilobytes, made anew since it was begun to look.
     assert grown < _MIB
-    figures = board.figures(NOW_MS, 1.0, 1)
+    figures = board.figures(START_MS, 1.0, 1)
     assert (figures.jobs, figures.seen) == (100, 1_300)
     data, _ = board.snapshot(Filter(), figures)
     assert len(data) < _MIB
@@ -65,7 +66,7 @@ def test_an_open_gap_gives_way_to_no_other() -> None:
         *(gap_value(f"g-{at}", since=long_ago) for at in range(150)),
     ]
     board.take_gaps([gap(value) for value in values], is_end=True)
-    data, _ = board.snapshot(Filter(), board.figures(NOW_MS, 0.0, 0))
+    data, _ = board.snapshot(Filter(), board.figures(START_MS, 0.0, 0))
     shown = [one["id"] for one in json.loads(data)["gaps"]]
     assert len(shown) == 100
     assert shown[0] == "unknown"
@@ -80,14 +81,14 @@ def test_a_preview_of_twenty_megabytes_is_passed_over() -> None:
     on_its_topic = raw_record(data, key=b"a")
     tracemalloc.start()
     try:
-        board.take_jobs([record], NOW_MS, 0.0)
+        board.take_jobs([record], START_MS, 0.0)
         board.take_previews([on_its_topic])
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert kept < _MIB
     assert board.picture("a") is None
-    data, _ = board.snapshot(Filter(), board.figures(NOW_MS, 0.0, 1))
+    data, _ = board.snapshot(Filter(), board.figures(START_MS, 0.0, 1))
     assert b'"preview_note":"too large to be shown"' in data
 
 
@@ -109,7 +110,7 @@ def test_gaps_and_reasons_without_number_are_bounded() -> None:
     )
     for number in range(150):
         board.take_letters([letter(sent(_HOSTILE.encode(), f"r-{number}"))])
-    figures = board.figures(NOW_MS, 0.0, 1)
+    figures = board.figures(START_MS, 0.0, 1)
     data, _ = board.snapshot(Filter(), figures)
     assert data.count(b'"cause"') == 100
     assert data.count(b'"reason"') == 101
@@ -120,18 +121,18 @@ def test_an_erased_job_is_gone_with_its_picture() -> None:
     """Whether it had ended, still ran, or came in the same run; it may begin anew."""
     board = _made()
     image = preview()
-    figures = board.figures(NOW_MS, 0.0, 0)
-    board.take_jobs([job_record("a", preview=image)], NOW_MS, 0.0)
-    board.take_jobs([job_record("b", "done")], NOW_MS, 0.0)
+    figures = board.figures(START_MS, 0.0, 0)
+    board.take_jobs([job_record("a", preview=image)], START_MS, 0.0)
+    board.take_jobs([job_record("b", "done")], START_MS, 0.0)
     snapshot, view = board.snapshot(Filter(), figures)
     page = Page(snapshot)
     erased = [raw_record(None, key=key) for key in (b"a", b"b", b"c", b"never")]
-    board.take_jobs([job_record("c", preview=image), *erased], NOW_MS, 0.0)
+    board.take_jobs([job_record("c", preview=image), *erased], START_MS, 0.0)
     update, view = board.update(view, figures)
     page.take(update)
     assert page.jobs == {}
     assert [board.picture(one) for one in "abc"] == [None] * 3
-    board.take_jobs([job_record("a")], NOW_MS, 0.0)
+    board.take_jobs([job_record("a")], START_MS, 0.0)
     page.take(board.update(view, figures)[0])
     assert page.jobs["a"]["preview"] is None
-    assert board.figures(NOW_MS, 0.0, 0).in_flight == 1
+    assert board.figures(START_MS, 0.0, 0).in_flight == 1

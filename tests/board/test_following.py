@@ -15,7 +15,7 @@ from bridge.errors import ConfigError, KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka.reader import ConsumedRecord
 from bridge.settings import KafkaSettings
 from tests.board.readers import Readers
-from tests.board.records import raw_record
+from tests.consumer.records import raw_record
 
 
 _AWAY = KafkaUnreachableError("Kafka at k:9092 can't be reached: refused")
@@ -61,7 +61,7 @@ async def test_reading_goes_on_where_it_was(
     here = Followed(monkeypatch, readers)
     await here.run(30)
     assert here.taken == [5, 6, 7]
-    assert readers.starts == [1_000, *[{("jobs", 0): 7}] * 3]
+    assert readers.starts == [1_000, *[{("jobs", 2): 7}] * 3]
     assert (here.standing.away_since_ms, here.standing.note) == (None, None)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.consumer.lines import json_line
-from tests.consumer.records import raw_record
+from tests.consumer.records import START_MS, raw_record
 
 
 def decoded(line: bytes) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def test_a_line_has_everything_of_its_record() -> None:
         b'{"request_id":"a","status":"done"}',
         key=b"a",
         offset=7,
-        after_ms=123,
+        at_ms=START_MS + 123,
         headers={"ce_id": b"x-1"},
     )
     line = json_line(record)

@@ -39,7 +39,7 @@ async def test_reads_what_stands_behind_a_prefix(
 ) -> None:
     """Jobs and gaps are read as without it."""
     framing.ledger.open(CLIENT_ID, GapCause.DEAF, None)
-    await framing.acknowledged(1)
+    await framing.settled()
     await framing.publish(whole_job("job-1"))
     servers = ["--bootstrap-servers", topic.bootstrap_servers, "--topic"]
     table: list[str | Path] = [
