@@ -139,17 +139,3 @@ async def test_browsers_that_see_the_same_cost_one_update(
         assert events.browsers == 100
     assert made <= 13
     assert all(len(browser.told_at) > 10 for browser in browsers)
-
-
-async def test_a_browser_that_has_gone_is_forgotten(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    """At the next word for it; others count no longer than they stay either."""
-    browsers = [Browser(), Browser()]
-    async with told(_board(), *browsers) as events:
-        await trio.sleep(0.1)
-        assert events.browsers == 2
-        browsers[0].is_gone = True
-        await trio.sleep(1.3)
-        assert events.browsers == 1
-    assert events.browsers == 0

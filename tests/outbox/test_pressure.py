@@ -361,17 +361,3 @@ def test_the_limit_holds_for_rows_of_any_size(tmp_path: Path, size: int) -> None
             largest = max(largest, _size(tmp_path))
     # The index of the log (32 KiB a piece) is the operating system's memory.
     assert limit // 2 < largest <= limit + 64 * 1024
-
-
-def test_rows_that_kafka_has_make_room(tmp_path: Path) -> None:
-    """Kept acknowledged rows go before anything is refused; it is never full."""
-    limit = 4 * MIB
-    with capture_logs() as lines, opened(tmp_path, max_bytes=limit) as outbox:
-        for first in range(0, 20_000, 100):
-            (*_, last) = append(outbox, numbered(first, 100, size=500))
-            outbox.acknowledge("jobs", 0, first + 1, last.sequence, first, 50_000)
-        assert _size(tmp_path) <= limit + 64 * 1024
-        kept = outbox.read("jobs", 0, 0, 1, MIB)[0].sequence
-    assert lines == []
-    # Not all of them went: the last ones may be wanted again.
-    assert 10_000 < kept < 19_990

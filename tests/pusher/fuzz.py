@@ -87,32 +87,6 @@ def _tasks() -> int:
 # -- Bytes ---------------------------------------------------------------------
 
 
-@st.composite
-def frames(draw: st.DrawFn) -> bytes:
-    """A WebSocket frame that is valid but for what chance changed in it."""
-    payload = draw(
-        st.binary(max_size=200) | texts.map(str.encode) | st.just(b"x" * 5000)
-    )
-    opcode = draw(st.sampled_from([0, 1, 1, 2, 8, 9, 10]) | st.integers(0, 15))
-    first = (0x80 if draw(st.booleans()) else 0) | opcode
-    if draw(st.integers(0, 9)) == 0:
-        first |= draw(st.integers(0, 7)) << 4
-    declared = draw(
-        st.just(len(payload))
-        | st.integers(0, 2**63 - 1)
-        | st.sampled_from([0, 125, 126, 65_535, 65_536, 2**63 - 1, 2**63, 2**64 - 1])
-    )
-    least = 0 if declared < 126 else 1 if declared < 65_536 else 2
-    width = max(least, draw(st.sampled_from([0, 0, 0, 1, 2])))
-    masked = 0x80 if draw(st.integers(0, 9)) == 0 else 0
-    head = bytes([first, masked | (declared, 126, 127)[width]])
-    return head + (
-        declared.to_bytes((0, 2, 8)[width]) + b"mask"[: masked and 4] + payload
-        if width
-        else b"mask"[: masked and 4] + payload
-    )
-
-
 def after_the_upgrade(noise: Sequence[bytes], *, greeted: bool) -> Script:
     """Make a script that sends bytes over an open WebSocket, and goes."""
 

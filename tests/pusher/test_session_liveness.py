@@ -61,23 +61,3 @@ async def test_row_11_the_servers_pings_are_answered(autojump_clock: MockClock) 
     async with staged(spoken(script)):
         await trio.sleep(10)
         assert answered_at == [5, 5, 7]
-
-
-async def test_a_process_that_stood_still_reads_before_it_judges(
-    autojump_clock: MockClock,
-) -> None:
-    """After a suspension past the pong's deadline, the pong that waits is taken."""
-
-    async def script(peer: Peer) -> None:
-        await peer.enrol()
-        await peer.read()
-        # The whole process stops for a minute; the pong came meanwhile.
-        autojump_clock.jump(60)
-        await trio.sleep(0.1)
-        await peer.say("pusher:pong")
-        await peer.answer_pings()
-
-    async with staged(spoken(script)) as (stage, session):
-        await trio.sleep(200)
-        assert session.statistics.subscribed
-        assert len(stage.server.dials) == 1

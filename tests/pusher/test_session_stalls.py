@@ -29,6 +29,14 @@ async def _pong_at_27(peer: Peer) -> None:
     await peer.say("pusher:pong")
 
 
+async def _await_ping(peer: Peer) -> None:
+    await peer.read_until("pusher:ping")
+
+
+async def _say_pong(peer: Peer) -> None:
+    await peer.say("pusher:pong")
+
+
 async def _say_wide(peer: Peer) -> None:
     """Send 400,000 characters of three bytes each."""
     frame = '{"event":"other","data":"' + "\N{EURO SIGN}" * 400_000 + '"}'
@@ -40,6 +48,10 @@ _COURSES: dict[str, tuple[Course, list[Interruption]]] = {
     "more was waiting than a server keeps, until a ping sent after it was answered": (
         [(5, "is proved"), (10.1, jump(15), *_FLOOD, _pong_at_27)],
         [Interruption(Cause.SUSPENDED, 5 * SECOND, 27 * SECOND)],
+    ),
+    "past the deadline of a pong that came meanwhile": (
+        [(30, _await_ping, jump(60), _say_pong)],
+        [],
     ),
     "half of what a server keeps, twice": (
         [(10.1, jump(5), *_FLOOD[:7]), (50.1, jump(5), *_FLOOD[:7])],

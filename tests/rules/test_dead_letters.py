@@ -44,15 +44,6 @@ def why(reason: str, stage: str, kind: str, message: str) -> dict[str, bytes]:
     }
 
 
-def cut(original: bytes) -> dict[str, bytes]:
-    """Give the headers of what was cut."""
-    return {
-        "bridge_truncated": b"true",
-        "bridge_original_size": str(len(original)).encode(),
-        "bridge_sha256": hashlib.sha256(original).hexdigest().encode(),
-    }
-
-
 def refused(
     stored: StoredRecord = STORED, max_bytes: int = 1000, message: str = "no"
 ) -> Record:
@@ -152,23 +143,3 @@ def test_a_preview_after_its_job_s_end() -> None:
     digest = hashlib.sha256(data).hexdigest().encode()
     assert headers["bridge_preview_sha256"] == digest
     assert dict(event.extra)["bridge_preview_sha256"] == digest
-
-
-def test_above_the_limit_the_first_part_is_kept() -> None:
-    """With size and digest of the whole; one of just the limit is whole."""
-    payload = status(preview="x" * 5000, status="sleeping")
-    event = status(x="x" * 5000)
-    [invalid] = Outlet(max_dead_letter_bytes=1000).accept(payload)
-    [after_end] = late(event, max_bytes=1000)
-    letters = [
-        (invalid, payload.encode(), 1000),
-        (after_end, event.encode(), 1000),
-        (refused(max_bytes=10), STORED.value, 10),
-    ]
-    for letter, original, limit in letters:
-        assert letter.value == original[:limit]
-        assert letter.key == b"job-1"
-        assert letter.envelope.content_type == "application/octet-stream"
-        assert dict(letter.extra).items() >= cut(original).items()
-    whole = refused(max_bytes=len(STORED.value))
-    assert "bridge_truncated" not in dict(whole.extra)

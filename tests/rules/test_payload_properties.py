@@ -77,6 +77,9 @@ def check_beside(records: list[Record], job: Record) -> None:
             check_image(record, job)
             continue
         assert record.topic == "jobs.dlq"
+        assert record.importance is Importance.PICTURE
+        assert record.envelope.kind == "preview"
+        assert record.envelope.ce_type == "dev.dryapi.bridge.dead-letter"
         wanted = {
             DeadLetterReason.INVALID_PREVIEW: Change.PREVIEW_INVALID,
             DeadLetterReason.TOO_LARGE: Change.PREVIEW_TOO_LARGE,
@@ -198,7 +201,8 @@ def test_settings_and_dropping_change_the_preview_and_nothing_else(
     if inline.importance is Importance.PREVIEW:
         assert stripped is not None
         assert stripped.value == drop.value
-        assert Change.PREVIEW_DROPPED in changes_of(stripped)
+        assert stripped.importance is Importance.EVENT
+        assert changes_of(stripped) - changes_of(inline) == {Change.PREVIEW_DROPPED}
     else:
         assert stripped is None
 

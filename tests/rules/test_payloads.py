@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bridge.events.intake import strip_preview
 from bridge.events.record import Envelope, Importance, Origin, Record
 from bridge.pusher.protocol import ChannelEvent, decode
 from tests.rules.intake import RECEIVED_AT_US, SOURCE, Outlet, counted, event, status
@@ -369,23 +368,6 @@ def test_a_record_has_what_kafka_and_the_outbox_need() -> None:
         status="in_progress",
         progress="45.50",
     )
-
-
-def test_a_preview_can_be_dropped_later_when_there_is_no_room() -> None:
-    """Only of a job's middle; the header lists it after the other changes."""
-    *records, plain, end, bad = Outlet().accept(
-        status(preview="p"),
-        status(preview="p", progress=45.5),
-        *(status(), status(status="done", preview="p"), "bad"),
-    )
-    stripped = [strip_preview(record) for record in records]
-    assert [one and dict(one.extra)["bridge_normalized"] for one in stripped] == [
-        b"preview_dropped",
-        b"progress_number,preview_dropped",
-    ]
-    assert [one and one.importance for one in stripped] == [Importance.EVENT] * 2
-    whole = [*stripped, plain, end, bad]
-    assert [one and strip_preview(one) for one in whole] == [None] * 5
 
 
 def test_a_status_answer_becomes_one_record_that_is_not_offered() -> None:

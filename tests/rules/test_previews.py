@@ -219,30 +219,6 @@ def test_what_could_hold_a_script_or_only_begins_like_an_image_is_refused() -> N
 # -- Where they go -----------------------------------------------------------------
 
 
-def test_an_invalid_preview_is_a_dead_letter_beside_its_event() -> None:
-    """The event goes out without it, and is no dead letter itself."""
-    text = "data:image/svg+xml,<svg onload='alert(1)'/>"
-    payload = status(preview=text, status="done")
-    outlet = topic_outlet()
-    letter, job = outlet.accept(payload)
-    assert (letter.key, letter.value) == (b"job-1", text.encode())
-    assert letter.importance is Importance.PICTURE
-    assert letter.envelope == Envelope(
-        ce_source=SOURCE,
-        ce_type="dev.dryapi.bridge.dead-letter",
-        origin="socket",
-        content_type="application/octet-stream",
-        kind="preview",
-    )
-    assert job.value == without(payload)
-    assert job.extra == (("bridge_normalized", b"preview_invalid"),)
-    assert job.importance is Importance.TERMINAL
-    statistics = outlet.intake.statistics
-    assert (statistics.accepted, statistics.previews) == (1, 0)
-    assert counted(statistics.dead_letters) == {}
-    assert counted(statistics.preview_dead_letters) == {"invalid_preview": 1}
-
-
 # -- Sizes -------------------------------------------------------------------------
 
 
