@@ -119,23 +119,6 @@ def test_a_changed_row_is_lost_alone(tmp_path: Path) -> None:
     assert [loss.records for loss in losses] == [1]
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_log_that_was_cut_loses_its_end_alone(tmp_path: Path, share: float) -> None:
-    """SQLite's log is taken up to the last commit that is whole in it."""
-    path, wal = tmp_path / "copy", "outbox.sqlite3-wal"
-    path.mkdir()
-    with opened(tmp_path / "outbox") as outbox:
-        for first in range(0, 400, 10):
-            append(outbox, numbered(first, 10, size=400))
-        for name in ("outbox.sqlite3", wal):
-            (path / name).write_bytes((tmp_path / "outbox" / name).read_bytes())
-    os.truncate(path / wal, int((path / wal).stat().st_size * share))
-    numbers, losses, _ = _recovered(path)
-    assert numbers == list(range(len(numbers)))
-    assert len(numbers) < 400
-    assert (losses, _aside(path)) == ([], [])
-
-
 def test_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
     """What is whole, and another program's, is refused and not moved."""
     _fill(tmp_path)

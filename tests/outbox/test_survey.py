@@ -65,18 +65,6 @@ def test_a_partition_whose_rows_are_trimmed_is_as_far_as_before(
     assert (jobs.acknowledged_sequence, jobs.waiting) == (3, 0)
 
 
-def test_a_running_outbox_is_not_disturbed(tmp_path: Path) -> None:
-    """It is seen with its log, and goes on writing; its pages are left to it."""
-    with opened(tmp_path) as outbox:
-        append(outbox, numbered(0, 5))
-        assert look(tmp_path).id == outbox.id
-        found = survey(tmp_path, 10, is_held=True)
-        assert found is not None
-        assert not found.is_read
-        assert sum(one.waiting for one in found.partitions) == 5
-        assert append(outbox, numbered(5, 5))
-
-
 def test_a_large_file_is_left_when_the_time_is_over(tmp_path: Path) -> None:
     """Not all was read, and that is known; so is what it holds."""
     with opened(tmp_path) as outbox:

@@ -20,7 +20,6 @@ from confluent_kafka.schema_registry import (
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from bridge.errors import RegistryRefusedError
-from bridge.registry import TopicSchema
 from bridge.registry.schema import SubjectNaming
 from tests.kit.registry import RegistryServer
 from tests.registry.asking import JOB_STATUS, made, prefix_of
@@ -103,32 +102,3 @@ def test_the_errors_own_way_to_register_works(
     )
 
     assert prefix_of(client, name)[1:] == json.loads(done.stdout)["id"].to_bytes(4)
-
-
-def test_an_incompatible_schema_is_refused(
-    registry: RegistryServer, client: SchemaRegistryClient, name: str
-) -> None:
-    """The registry's own judgement is told, with the subject."""
-
-    def numbered(kind: str) -> str:
-        # Apicurio judges no draft later than 7.
-        return json.dumps(
-            {
-                "$schema": "http://json-schema.org/draft-07/schema#",
-                "title": "Number",
-                "type": "object",
-                "properties": {"number": {"type": kind}},
-            }
-        )
-
-    client.register_schema(f"{name}-value", Schema(numbered("integer"), "JSON"))
-    client.set_compatibility(f"{name}-value", "BACKWARD")
-    changed = TopicSchema(numbered("string"), "number.schema.json")
-
-    with pytest.raises(RegistryRefusedError, match=r"HTTP 409.*It says: ") as caught:
-        prefix_of(made(registry.url, name, changed, register=True), name)
-
-    assert f"number.schema.json as a new version of subject {name}-value" in str(
-        caught.value
-    )
-    assert client.get_versions(f"{name}-value") == [1]

@@ -5,15 +5,9 @@ from __future__ import annotations
 import json
 import time
 
-import msgspec
 import pytest
 
 from bridge.consumer.dead_letters import replaying
-from bridge.errors import OutboxDirectoryError
-from bridge.events.record import Envelope, Record
-from bridge.outbox import Outbox, OutboxDirectory
-from bridge.outbox.survey import look
-from bridge.replay import directory_of, writer
 from bridge.settings import OutboxSettings
 from tests.consumer.dead_letters.letters import NOW_MS, SOURCE, Sent, payload, sent
 from tests.consumer.verify.topics import proof_of
@@ -247,47 +241,3 @@ async def test_what_the_broker_refused_goes_when_it_is_asked_for(scene: Scene) -
     assert chosen == {"replayed": 1, "other_topic": 1}
     (record,) = await scene.read()
     assert record.headers["bridge_normalized"] == b"progress_number"
-
-
-async def test_what_kafka_does_not_take_waits_for_the_next_run(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It says how much waits and why, and the next run publishes it."""
-    await scene.letters(sent(payload("job-1"), ce_id="a-1"))
-    settings = scene.settings()
-    waiting = Record(
-        scene.topic.name,
-        b"job-1",
-        payload("job-1"),
-        NOW_MS * 1000,
-        Envelope(SOURCE, "dev.dryapi.request.status.updated", "replay", "text/plain"),
-        (("bridge_replayed_ce_id", b"a-1"),),
-    )
-    (scene.folder / "outbox" / "replay").mkdir(parents=True)
-    with OutboxDirectory(scene.folder / "outbox" / "replay") as directory:
-        outbox = Outbox(directory, OutboxSettings(dir=directory.path))
-        outbox.open_topic(scene.topic.name, 1, None)
-        outbox.continue_behind(scene.topic.name, {0: (0, 0, ())})
-        outbox.replay({"a-1": [waiting]})
-        outbox.close()
-    monkeypatch.setattr(writer, "STALLED_SECONDS", 0.5)
-    nobody = msgspec.structs.replace(settings.kafka, bootstrap_servers="127.0.0.1:1")
-    done = await scene.replay(scene.settings(kafka=nobody))
-    assert done.waiting == 1
-    assert done.trouble is not None
-    assert done.trouble.startswith("Kafka has taken none of 1 records for 0 s: No Kaf")
-    assert done.tally.letters == 0
-    monkeypatch.undo()
-    assert await scene.outcomes() == {"already_replayed": 1}
-    assert await scene.sources() == {b"a-1": 1}
-
-
-async def test_a_bridges_directory_is_refused(scene: Scene) -> None:
-    """Its own by its name, and another one's by what went through it."""
-    settings = scene.settings()
-    with pytest.raises(OutboxDirectoryError, match="writer of its own"):
-        directory_of(settings, settings.outbox.dir)
-    await scene.letters(sent(payload("job-1")))
-    await scene.outcomes()
-    assert directory_of(settings, None) == settings.outbox.dir / "replay"
-    assert look(settings.outbox.dir / "replay").partitions

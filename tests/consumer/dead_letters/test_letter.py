@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.consumer.dead_letters.letter import as_letter, received_at_us
-from bridge.consumer.dead_letters.overview import OTHER_REASONS, Reasons
-from tests.consumer.dead_letters.letters import Sent, consumed, sent
+from bridge.consumer.dead_letters.letter import received_at_us
+from tests.consumer.dead_letters.letters import Sent, consumed
 
 
 @pytest.mark.parametrize(
@@ -24,13 +23,3 @@ def test_the_time_of_reading_is_exact(time: bytes, expected: int) -> None:
     """To the microsecond; what is no time gives way to the record's own."""
     record = consumed(Sent(b"x", headers={"ce_time": time}, timestamp_ms=5))
     assert received_at_us(record) == expected
-
-
-def test_other_peoples_words_have_a_bound() -> None:
-    """Beyond a hundred reasons the rest is counted together."""
-    reasons = Reasons()
-    for number in range(150):
-        reasons.take(as_letter(consumed(sent(b"{}", f"r-{number}"))))
-    counts = {one.reason: one.count for one in reasons.most_frequent()}
-    assert len(counts) == 101
-    assert counts[OTHER_REASONS] == 50
