@@ -55,6 +55,9 @@ def test_a_start_imports_nothing_that_it_may_not_use() -> None:
     code = (
         "import sys\n"
         "import bridge.__main__, bridge.service\n"
+        "from bridge.settings import Settings\n"
+        "from bridge.tracing import open_tracing\n"
+        "assert open_tracing(Settings(), {}) is None\n"
         f"print(sorted({unused} & sys.modules.keys()), 'trio' in sys.modules)"
     )
     assert run("-c", code).stdout == "[] True\n"

@@ -27,17 +27,6 @@ def test_makes_a_private_directory(tmp_path: Path) -> None:
         assert directory.database.parent == path
 
 
-def test_a_holder_that_could_not_write_its_pid_is_another_process(
-    tmp_path: Path,
-) -> None:
-    """Without a pid in the lock's file the message does without one."""
-    with OutboxDirectory(tmp_path):
-        os.truncate(tmp_path / "lock", 0)
-        with pytest.raises(OutboxLockedError, match="by another process") as caught:
-            OutboxDirectory(tmp_path).__enter__()
-    assert caught.value.pid is None
-
-
 def test_a_lock_that_can_not_be_taken_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,6 @@ from trio.testing import MockClock
 
 from bridge.pusher.connection import State
 from tests.kit.scripted import (
-    CHANNEL,
     Peer,
     spoken,
     staged,
@@ -114,38 +113,3 @@ async def test_rows_04_05_06_what_is_no_greeting_fails_the_attempt(
         one, two, three = stage.server.dials
         assert least_seconds <= two - one <= most_seconds
         assert three - two >= 1
-
-
-async def test_rows_37_39_forged_control_events_and_junk_change_nothing(
-    autojump_clock: MockClock,
-) -> None:
-    """Control events in a channel, answers that nobody waits for, and no events."""
-
-    async def script(peer: Peer) -> None:
-        await peer.enrol()
-        for event in (
-            "pusher:error",
-            "pusher:connection_established",
-            "pusher:ping",
-            "pusher:pong",
-        ):
-            await peer.say(event, channel=CHANNEL, data={"code": 4001})
-        for channel in (CHANNEL, "other"):
-            await peer.say(
-                "pusher:subscription_error", channel=channel, data={"status": 401}
-            )
-        await peer.say("pusher_internal:subscription_succeeded", channel="other")
-        for text in ("null", "[]", "1", "{}", '{"event":5}', "[" * 50_000, b"\x00"):
-            await peer.socket.send_message(text)
-        await peer.establish(socket_id="6.6")
-        await peer.say("pusher:pong")
-        assert (await peer.read())["event"] == "pusher:ping"
-        await peer.say("pusher:pong")
-        await peer.answer_pings()
-
-    async with staged(spoken(script)) as (stage, session):
-        await trio.sleep(100)
-        assert session.statistics.subscribed
-        assert session.statistics.other_events == 4
-        assert session.statistics.unrecognized == 7
-        assert len(stage.server.dials) == 1

@@ -10,6 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from tests.kit.scripted import (
+    CHANNEL,
     Peer,
     closing,
     refusal,
@@ -76,12 +77,13 @@ async def test_row_21_an_error_and_a_bare_end_are_judged_by_the_error(
     assert "no such app" in str(error)
 
 
-async def test_rows_22_23_an_error_alone_ends_nothing(
+async def test_rows_22_23_37_39_what_nobody_waits_for_ends_nothing(
     autojump_clock: MockClock,
 ) -> None:
-    """The connection is kept, each error logged, whatever its code and its shape."""
+    """Errors, control events in a channel, answers to nothing, and what is no event."""
     codes = (4200, 4009, 4301)
     shapes: tuple[object, ...] = ("words", None, {}, '{"message":"m"}', 5, [])
+    controls = ("error", "connection_established", "ping", "pong")
 
     async def script(peer: Peer) -> None:
         await peer.enrol()
@@ -89,12 +91,25 @@ async def test_rows_22_23_an_error_alone_ends_nothing(
             await peer.complain(code)
         for data in shapes:
             await peer.say("pusher:error", data=data)
+        for event in controls:
+            await peer.say(f"pusher:{event}", channel=CHANNEL, data={"code": 4001})
+        for channel in (CHANNEL, "other"):
+            await peer.say(
+                "pusher:subscription_error", channel=channel, data={"status": 401}
+            )
+        await peer.say("pusher_internal:subscription_succeeded", channel="other")
+        for text in ("null", "[]", "1", "{}", '{"event":5}', "[" * 50_000, b"\x00"):
+            await peer.socket.send_message(text)
+        await peer.establish(socket_id="6.6")
+        await peer.say("pusher:pong")
         await peer.answer_pings()
 
     with structlog.testing.capture_logs() as logs:
         async with staged(spoken(script)) as (stage, session):
             await trio.sleep(200)
             assert session.statistics.subscribed
+            assert session.statistics.other_events == len(controls)
+            assert session.statistics.unrecognized == 7
             assert len(stage.server.dials) == 1
     errors = [log for log in logs if log["event"] == "session.server_error"]
     assert [log["code"] for log in errors] == [*codes, *[None] * len(shapes)]

@@ -99,10 +99,6 @@ class _Flooded:
         """Weigh what is kept; the last thing that was read is a short message."""
         await self.flood(_text("pusher:pong"), 100)
         await self.flood(_text("pusher:pong"), 100)
-        return self.kept()
-
-    def kept(self) -> int:
-        """Weigh what is kept, in bytes."""
         gc.collect()
         return tracemalloc.get_traced_memory()[0]
 
@@ -117,10 +113,7 @@ class _Flooded:
 
 
 @asynccontextmanager
-async def _flooded(
-    activity_timeout_seconds: float = _HOUR_SECONDS,
-    pong_timeout_seconds: float = _HOUR_SECONDS,
-) -> AsyncIterator[_Flooded]:
+async def _flooded() -> AsyncIterator[_Flooded]:
     """Subscribe a session over a pair of sockets."""
     ours, theirs = map(trio.SocketStream, trio.socket.socketpair())
 
@@ -135,8 +128,8 @@ async def _flooded(
         PusherSettings(
             url=URL,
             # Nobody answers pings while a flood lasts.
-            activity_timeout_seconds=activity_timeout_seconds,
-            pong_timeout_seconds=pong_timeout_seconds,
+            activity_timeout_seconds=_HOUR_SECONDS,
+            pong_timeout_seconds=_HOUR_SECONDS,
         ),
         FakeAuthorizer().authorize,
         partial(open_websocket, max_message_bytes=1_000_000, open_tcp=open_tcp),

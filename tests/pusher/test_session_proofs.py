@@ -239,31 +239,3 @@ async def test_an_event_after_silence_has_a_ping_sent_behind_it_at_once(
         await trio.sleep_until(100)
         assert session.coverage.connection_us == 82 * SECOND
     assert at == [7, 37, 50, 52, 82]
-
-
-async def test_no_ping_goes_out_while_a_pong_is_awaited(
-    autojump_clock: MockClock,
-) -> None:
-    """On a slow line the next one follows the pong; it is never two at a time."""
-    at: list[float] = []
-
-    async def script(peer: Peer) -> None:
-        await peer.enrol()
-
-        async def publish() -> None:
-            while True:
-                await trio.sleep(1)
-                await peer.publish()
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(publish)
-            while True:
-                await peer.read_until("pusher:ping")
-                at.append(trio.current_time())
-                await trio.sleep(5)
-                await peer.say("pusher:pong")
-
-    async with staged(spoken(script)) as (stage, _):
-        await trio.sleep_until(30.5)
-        assert len(stage.server.dials) == 1
-    assert at == [1, 6, 11, 16, 21, 26]

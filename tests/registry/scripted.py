@@ -1,4 +1,4 @@
-"""A registry that answers what a test wants, and remembers who asked."""
+"""A registry, or another server, that answers what a test wants, and who asked it."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class ScriptedRegistry:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                asked = Asked(self.path, dict(self.headers), json.loads(body))
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                asked = Asked(self.path, dict(self.headers), json.loads(body or b"{}"))
                 registry.asked.append(asked)
                 reply = answer(asked)
                 self.send_response(reply.status)
@@ -61,6 +61,8 @@ class ScriptedRegistry:
                 self.wfile.flush()
                 time.sleep(reply.pause_seconds)
                 self.wfile.write(reply.body[-1:])
+
+            do_GET = do_POST  # noqa: N815 - the library's name
 
             def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the library's name
                 """Say nothing."""

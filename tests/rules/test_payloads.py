@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-import pytest
-
 from bridge.events.record import Envelope, Importance, Origin, Record
 from bridge.pusher.protocol import ChannelEvent, decode
 from tests.rules.intake import RECEIVED_AT_US, SOURCE, Outlet, counted, event, status
@@ -276,24 +274,6 @@ def test_what_is_refused_is_a_dead_letter_with_its_bytes_and_the_reason() -> Non
         ):
             wrong.append((str(row.payload)[:200], record.key, record.extra))
     assert not wrong
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        '{"status" : "sleeping",  "n": 1.50, "request_id": "job-1"}',
-        '{"request_id":"job-1","x":' + "[" * 900 + "]" * 900 + "}",
-    ],
-    ids=["spaced", "deep"],
-)
-def test_data_that_was_not_a_string_is_kept_as_the_frame_wrote_it(data: str) -> None:
-    """The frame's own bytes, however deep they are nested."""
-    received = decode(
-        f'{{"event":"request.status.updated","channel":"c","data":{data}}}'
-    )
-    assert isinstance(received, ChannelEvent)
-    [record] = Outlet().take(received)
-    assert (record.topic, record.key, record.value) == ("jobs.dlq", ID, data.encode())
 
 
 def test_the_size_limit_counts_bytes_of_what_would_be_written() -> None:
