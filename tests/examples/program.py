@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+import sqlite3  # noqa: TID251 - the example's own database
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import trio
@@ -18,6 +20,8 @@ from tests.conftest import Topic
 # processes beside it.
 _LINE_SECONDS = 30.0
 _END_SECONDS = 10.0
+
+_EXAMPLE = Path(__file__).parents[2] / "examples" / "consumer.py"
 
 
 # The group's coordinator moves, or is loading.
@@ -122,3 +126,19 @@ def _is_caught_up(topic: Topic, group: str) -> bool:
 def _committed(consumer: Consumer, topic: Topic) -> list[TopicPartition]:
     partitions = [TopicPartition(topic.name, n) for n in range(topic.partitions)]
     return consumer.committed(partitions, timeout=5)
+
+
+# -- What consumer.py left in its database -------------------------------------------
+
+
+def command(topic: Topic, group: str) -> list[str | Path]:
+    """Give the command line of a consumer in a group."""
+    options = ["--bootstrap-servers", topic.bootstrap_servers, "--topic", topic.name]
+    return [sys.executable, _EXAMPLE, *options, "--group", group]
+
+
+def rows(folder: Path) -> list[tuple[str, str, str, int]]:
+    """Give each job's status, its progress and how many events it had, by name."""
+    with closing(sqlite3.connect(folder / "jobs.sqlite3")) as database:
+        query = "SELECT request_id, status, progress, events FROM jobs ORDER BY 1"
+        return database.execute(query).fetchall()

@@ -8,8 +8,7 @@ from pathlib import Path
 import trio
 
 from tests.conftest import Topic
-from tests.examples.database import command, rows
-from tests.examples.program import caught_up, running
+from tests.examples.program import caught_up, command, rows, running
 from tests.examples.records import (
     records_of,
     status,

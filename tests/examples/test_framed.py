@@ -11,8 +11,7 @@ import trio
 
 from bridge.recovery.gap import GapCause
 from tests.conftest import Topic
-from tests.examples.database import command, rows
-from tests.examples.program import running
+from tests.examples.program import command, rows, running
 from tests.examples.records import whole_job
 from tests.examples.rooms import CLIENT_ID, Rooms, open_rooms
 

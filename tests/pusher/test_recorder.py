@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from bridge.errors import ConfigError
 from bridge.pusher.recorder import Recorder
 from tests.kit.scripted import CHANNEL
-from tests.pusher.replaying import lines_of
+from tests.pusher.replaying import lines_of, replayed
 
 
 CANARY = "sEcret4Canary9"
@@ -245,3 +245,10 @@ def test_what_is_not_a_recording_of_ours_is_refused(
     monkeypatch.setattr(os, "fchmod", refuse)
     with pytest.raises(ConfigError, match=r"--record: .*: Operation not permitted"):
         Recorder(tmp_path / "theirs")
+
+
+def test_a_real_servers_restart_can_be_replayed() -> None:
+    """A session does the same steps: dials, subscriptions and events."""
+    again = replayed(Path(__file__).parent / "recordings" / "restarted.jsonl")
+    assert (again.dials, again.subscriptions) == (7, 2)
+    assert again.statuses == ["processing", *["in_progress"] * 3, "done"]
