@@ -65,22 +65,6 @@ async def test_reading_goes_on_where_it_was(
     assert (here.standing.away_since_ms, here.standing.note) == (None, None)
 
 
-async def test_kafka_that_is_away_is_a_state(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
-) -> None:
-    """From the start on: it is told since when and why, and asked again and again."""
-    readers = Readers(*[_AWAY] * 50)
-    here = Followed(monkeypatch, readers)
-    await here.run(60)
-    assert reading_of(here.standing, 0.0) is Reading.AWAY
-    assert here.standing.note == str(_AWAY)
-    since_ms = here.standing.away_since_ms
-    assert since_ms is not None
-    assert abs(since_ms - time.time() * 1000) < 60_000
-    # Often at first, then every ten seconds.
-    assert 8 <= len(readers.starts) <= 12
-
-
 async def test_kafka_that_falls_silent_is_away(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -53,16 +53,12 @@ def test_a_disk_without_room_for_the_pid_still_locks(
         OutboxDirectory(tmp_path).__enter__()
 
 
-def _list_mounts(monkeypatch: pytest.MonkeyPatch, mounts: bytes | None) -> None:
-    """Let Linux's list of mounts say something else, or be missing."""
+def _list_mounts(monkeypatch: pytest.MonkeyPatch, mounts: bytes) -> None:
+    """Let Linux's list of mounts say something else."""
     read_bytes = Path.read_bytes
 
     def read(path: Path) -> bytes:
-        if path != Path("/proc/self/mounts"):
-            return read_bytes(path)
-        if mounts is None:
-            raise FileNotFoundError(path)
-        return mounts
+        return mounts if path == Path("/proc/self/mounts") else read_bytes(path)
 
     monkeypatch.setattr(Path, "read_bytes", read)
 
@@ -95,14 +91,6 @@ def test_network_file_systems_are_refused(
         right = said is None if kind is None else f"lies on {kind}, a net" in f"{said}"
         wrong += [] if right else [(mounts, said)]
     assert not wrong
-
-
-def test_without_a_list_of_mounts_the_directory_is_trusted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Only Linux has the list."""
-    _list_mounts(monkeypatch, None)
-    assert _refused(tmp_path) is None
 
 
 # -- Where other users may write ---------------------------------------------------

@@ -44,24 +44,6 @@ async def test_events_are_delivered_once_a_run_with_the_time_of_reading(
     assert session.statistics.state is State.DISCONNECTED
 
 
-async def test_an_event_right_behind_the_acknowledgement_is_delivered(
-    autojump_clock: MockClock,
-) -> None:
-    """No event of the channel is too early."""
-
-    async def script(peer: Peer) -> None:
-        await peer.establish()
-        await peer.read_until("pusher:subscribe")
-        await peer.publish("before")
-        await peer.acknowledge()
-        await peer.publish("after")
-        await peer.answer_pings()
-
-    async with staged(spoken(script)) as (stage, _):
-        await trio.sleep(1)
-        assert [event.data for event in stage.deliveries.events] == ["before", "after"]
-
-
 def _says(text: str) -> Callable[[Peer], Awaitable[None]]:
     async def script(peer: Peer) -> None:
         await peer.socket.send_message(text)

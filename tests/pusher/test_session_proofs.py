@@ -125,6 +125,7 @@ async def test_an_event_right_behind_the_acknowledgement_is_no_earlier_echo(
     async def second(peer: Peer) -> None:
         await peer.establish()
         await peer.read_until("pusher:subscribe")
+        await peer.publish("too early for nobody")
         await trio.sleep_until(5)
         acknowledgement = {
             "event": "pusher_internal:subscription_succeeded",
@@ -134,8 +135,12 @@ async def test_an_event_right_behind_the_acknowledgement_is_no_earlier_echo(
         await trio.sleep_forever()
 
     ear = Ear()
-    async with staged(spoken(first), spoken(second), spoken(work), listener=ear):
+    scripts = spoken(first), spoken(second), spoken(work)
+    async with staged(*scripts, listener=ear) as (stage, _):
         await trio.sleep_until(60)
+        # None is too early, neither before the acknowledgement nor right behind it.
+        data = [event.data for event in stage.deliveries.events]
+        assert data[2:] == ["too early for nobody", "{}"]
     assert [(one.cause, one.since_us) for one in ear.interruptions] == [
         (Cause.DISCONNECTED, 2 * SECOND),
         (Cause.DEAF, 5 * SECOND),
