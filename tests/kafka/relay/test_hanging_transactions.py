@@ -20,7 +20,6 @@ from bridge.outbox.partitioner import partitioner
 from tests.conftest import Topic
 from tests.kafka.relay.faults import (
     LostEnds,
-    foreign_transaction,
     note_transactions,
     unmentioned,
     unverified,
@@ -219,21 +218,3 @@ async def test_what_another_client_id_left_is_given_up(
     assert hung(lines) == [[1], [1]]
     (waits,) = [one for one in lines if one["event"] == "kafka.unavailable"]
     assert "kafka-transactions.sh" in waits["error"]
-
-
-async def test_what_others_have_open_is_left_alone(
-    topic: Topic, tmp_path: Path
-) -> None:
-    """It may be open rightly."""
-    everywhere = range(topic.partitions)
-    with (
-        structlog.testing.capture_logs() as lines,
-        foreign_transaction(topic, everywhere) as foreign,
-    ):
-        async with transactional(topic, tmp_path) as running:
-            await opened(running)
-            await feed(running, topic, 100)
-            await running.all_sent(topic.name, 100)
-        await trio.to_thread.run_sync(wait_held_back, topic, everywhere)
-        await trio.to_thread.run_sync(foreign.commit_transaction)
-    assert hung(lines) == []

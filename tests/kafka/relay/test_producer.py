@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - what is tested runs on asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import pytest
-from aiokafka import AIOKafkaProducer, errors  # noqa: TID251 - what is made to fail
 
-from bridge.errors import KafkaRefusedError
 from bridge.events.record import StoredRecord
 from bridge.kafka.answers import ClientError
 from bridge.kafka.headers import HeaderWriter
@@ -31,28 +29,6 @@ def rows(count: int, size_bytes: int = 10) -> list[StoredRecord]:
 def make(settings: KafkaSettings) -> Producer:
     """A producer that hasn't been started."""
     return Producer(settings, HeaderWriter("outbox"))
-
-
-def fail_start(monkeypatch: pytest.MonkeyPatch, failures: Sequence[Exception]) -> None:
-    """Let aiokafka's producers fail to start, one error after the other."""
-    left = iter(failures)
-
-    async def start(_: AIOKafkaProducer) -> None:
-        raise next(left)
-
-    monkeypatch.setattr(AIOKafkaProducer, "start", start)
-
-
-async def start_here(settings: KafkaSettings) -> None:
-    """Make and start a producer in the loop that runs."""
-    await make(settings).start()
-
-
-def test_a_user_who_may_not_write_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error says which right is missing."""
-    fail_start(monkeypatch, [errors.ClusterAuthorizationFailedError()])
-    with pytest.raises(KafkaRefusedError, match="IdempotentWrite"):
-        asyncio.run(start_here(KafkaSettings()))
 
 
 def use(topic: Topic, work: Callable[[Producer], Awaitable[None]]) -> None:

@@ -51,34 +51,6 @@ async def test_a_broker_killed_under_load_loses_and_doubles_nothing(
     check_topic(await read_back(topic), range(count))
 
 
-@pytest.mark.timeout(90)
-async def test_a_silent_broker_shows_in_the_statistics(
-    own_kafka: KafkaServer, topic: Topic, tmp_path: Path
-) -> None:
-    """A broker that stands still is noticed within 10 s, and told in few lines."""
-    async with sending(topic, tmp_path) as running:
-        statistics = running.relay.statistics
-        assert statistics.connected
-        with structlog.testing.capture_logs() as lines:
-            own_kafka.pause()
-            try:
-                await feed(running, topic, 300)
-                await until(lambda: not statistics.connected, seconds=10)
-                assert "no acknowledgement" in str(statistics.last_error)
-                assert statistics.ever_connected
-            finally:
-                own_kafka.resume()
-            await running.all_sent(topic.name, 300)
-            await until(
-                lambda: (
-                    statistics.last_error is None and running.relay.statistics.connected
-                )
-            )
-        events = [line["event"] for line in lines if "kafka" in line["event"]]
-        assert events == ["kafka.silent", "kafka.works_again"]
-    check_topic(await read_back(topic), range(300))
-
-
 # -- Topics ------------------------------------------------------------------
 
 

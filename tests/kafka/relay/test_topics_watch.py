@@ -26,7 +26,6 @@ from tests.kafka.relay.relaying import (
     topics_of,
     until,
 )
-from tests.kit.broker import KafkaBroker
 
 
 def told(lines: Iterable[Mapping[str, Any]], event: str) -> list[Mapping[str, Any]]:
@@ -127,24 +126,3 @@ async def test_what_changes_while_it_runs_is_told_and_followed(
     # Batches fit the limit at once: none was refused.
     assert told(lines, "partition.failed") == []
     check_topic(await read_back(topic), range(200))
-
-
-async def test_topics_made_where_that_is_wanted_fit(
-    kafka: KafkaBroker, topic: Topic, tmp_path: Path
-) -> None:
-    """Missing topics are created for what they are needed for, and found fine."""
-    names = [f"{topic.name}-made", f"{topic.name}-made.gaps"]
-    needs = {
-        names[0]: TopicNeeds(TopicRole.EVENTS, 2_000_000),
-        names[1]: TopicNeeds(TopicRole.GAPS, 4096),
-    }
-    settings = settings_for(topic, create_topics=True, partitions=2)
-    async with rig(settings, names, tmp_path, needs=needs) as running:
-        await until(lambda: running.relay.statistics.partitions == 3)
-        findings = running.relay.statistics.topic_findings
-    assert {
-        one.what
-        for own in findings.values()
-        for one in own
-        if one.verdict is not Verdict.FINE
-    } == {"replication.factor"}
