@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from pathlib import Path
 
@@ -27,80 +27,6 @@ from tests.kafka.relay.relaying import (
 )
 from tests.kit import reader
 from tests.kit.kafka import KafkaServer
-
-
-class _Moment:
-    """A moment that comes once every story has reached it."""
-
-    def __init__(self, stories: int) -> None:
-        self._missing = stories
-        self._reached = trio.Event()
-        self._over = trio.Event()
-
-    async def reach(self) -> None:
-        """Wait until it is over; called by each story."""
-        self._missing -= 1
-        if not self._missing:
-            self._reached.set()
-        await self._over.wait()
-
-    async def happen(self, deed: Callable[[], None]) -> None:
-        """Do what happens at this moment."""
-        await self._reached.wait()
-        await trio.to_thread.run_sync(deed)
-        self._over.set()
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What a story sees."""
-
-    topic: Topic
-    folder: Path
-    copied: _Moment
-    cut: _Moment
-
-
-Story = Callable[[Stage], Awaitable[None]]
-
-
-async def play(folder: Path, *stories: Story) -> None:
-    """
-    Tell stories side by side on one broker, since each of its starts takes seconds.
-
-    Args:
-        folder: For the broker's data and the stories.
-        *stories: Each reaches both moments, the copy first.
-    """
-    server = KafkaServer(data_dir=folder / "kafka")
-    data, copy = server.data_dir / "node-1" / "data", folder / "copy"
-
-    def take() -> None:
-        server.stop()
-        shutil.copytree(data, copy)
-        server.start()
-
-    def put_back() -> None:
-        server.stop()
-        shutil.rmtree(data)
-        shutil.copytree(copy, data)
-        server.start()
-
-    copied, cut = _Moment(len(stories)), _Moment(len(stories))
-    try:
-        await trio.to_thread.run_sync(server.start)
-        async with trio.open_nursery() as nursery:
-            for number, story in enumerate(stories):
-                name = f"jobs-{number}"
-                await trio.to_thread.run_sync(partial(server.create_topic, name, 3))
-                topic = Topic(name, "-", "-", 3, server.bootstrap_servers)
-                place = folder / f"outbox-{number}"
-                nursery.start_soon(story, Stage(topic, place, copied, cut))
-            await copied.happen(take)
-            await cut.happen(put_back)
-    finally:
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(server.kill)
 
 
 def check_resent(
@@ -164,147 +90,92 @@ def _twice(
 KEPT, LOST, LATER = range(100), range(100, 160), range(160, 240)
 
 
-async def bridge(stage: Stage, numbers: range) -> None:
-    """Run a bridge until it has sent some events; end it cleanly."""
-    topic = stage.topic
-    async with rig(settings_for(topic), [topic.name], stage.folder) as running:
-        await opened(running)
-        running.offer(topic.name, numbers)
-        await running.all_sent(topic.name, len(numbers))
-        await running.drain()
+def bridge(topic: Topic, folder: Path) -> AbstractAsyncContextManager[Rig]:
+    """Run a bridge of a topic."""
+    return rig(settings_for(topic), [topic.name], folder / topic.name)
 
 
-async def overwrite(stage: Stage) -> None:
-    """Write more foreign records to each partition than were lost there."""
-    for partition in range(stage.topic.partitions):
-        await trio.to_thread.run_sync(write_foreign, stage.topic, partition, len(LOST))
+async def send(running: Rig, topic: Topic, numbers: range) -> None:
+    """Have events sent."""
+    await opened(running)
+    sent = running.sent(topic.name)
+    running.offer(topic.name, numbers)
+    await running.all_sent(topic.name, sent + len(numbers))
 
 
-async def settled(running: Rig, stage: Stage) -> None:
-    """Wait until nothing waits; assert what the topic has, and what was counted."""
+async def settled(running: Rig, topic: Topic) -> None:
+    """Send events; assert what the topic has then, and what was counted."""
+    await feed(running, topic, len(LATER), first=LATER[0])
+    await until(lambda: running.counted("resent"))
     await running.nothing_waits()
-    marked = check_resent(
-        await read_back(stage.topic), kept=KEPT, lost=LOST, later=LATER
-    )
+    marked = check_resent(await read_back(topic), kept=KEPT, lost=LOST, later=LATER)
     # Marked as well is what was sent before the loss was noticed.
-    assert running.counted("resent") == {stage.topic.name: len(LOST)}
+    assert running.counted("resent") == {topic.name: len(LOST)}
     assert marked >= len(LOST)
     assert running.errors == []
 
 
-async def it_runs_on(stage: Stage, *, anew: bool) -> None:
-    """A bridge runs while the log is cut."""
-    topic, settings = stage.topic, settings_for(stage.topic)
-    if anew:
-        await bridge(stage, KEPT)
-        await stage.copied.reach()
-    async with rig(settings, [topic.name], stage.folder) as running:
+async def cut_under(server: KafkaServer, folder: Path, *topics: Topic) -> None:
+    """Take from a broker what bridges have sent: two that run, and one that is down."""
+    data, copy = server.data_dir / "node-1" / "data", folder / "copy"
+
+    def take() -> None:
+        server.stop()
+        shutil.copytree(data, copy)
+        server.start()
+
+    def put_back() -> None:
+        server.stop()
+        shutil.rmtree(data)
+        shutil.copytree(copy, data)
+        server.start()
+
+    runs, anew, down = topics
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(bridge(runs, folder))
+        await send(first, runs, KEPT)
+        for topic in (anew, down):
+            async with bridge(topic, folder) as running:
+                await send(running, topic, KEPT)
+                await running.drain()
+        await trio.to_thread.run_sync(take)
+        # Nothing is known of its producer: its next batch isn't refused for its
+        # sequence.
+        second = await stack.enter_async_context(bridge(anew, folder))
+        for running, topic in ((first, runs), (second, anew)):
+            await send(running, topic, LOST)
+        async with bridge(down, folder) as running:
+            await send(running, down, LOST)
+            await running.drain()
+        await trio.to_thread.run_sync(put_back)
+        for running, topic in ((first, runs), (second, anew)):
+            await settled(running, topic)
+    # More foreign records than were lost stand where the lost ones stood.
+    for partition in range(down.partitions):
+        await trio.to_thread.run_sync(write_foreign, down, partition, len(LOST))
+    async with bridge(down, folder) as running:
         await opened(running)
-        if not anew:
-            running.offer(topic.name, KEPT)
-            await running.all_sent(topic.name, len(KEPT))
-            await stage.copied.reach()
-        sent = running.sent(topic.name)
-        running.offer(topic.name, LOST)
-        await running.all_sent(topic.name, sent + len(LOST))
-        await stage.cut.reach()
-        await feed(running, topic, len(LATER), first=LATER[0])
-        await until(lambda: running.counted("resent"))
-        await settled(running, stage)
-
-
-async def it_is_down(stage: Stage) -> None:
-    """No bridge runs while the log is cut; the next one finds it at its start."""
-    topic, settings = stage.topic, settings_for(stage.topic)
-    await bridge(stage, KEPT)
-    await stage.copied.reach()
-    await bridge(stage, LOST)
-    await stage.cut.reach()
-    # Foreign records stand where the lost ones stood.
-    await overwrite(stage)
-    async with rig(settings, [topic.name], stage.folder) as running:
-        await opened(running)
-        assert running.counted("resent") == {topic.name: len(LOST)}
-        await feed(running, topic, len(LATER), first=LATER[0])
-        await settled(running, stage)
-
-
-async def it_crashes_again_and_again(stage: Stage) -> None:
-    """The bridge that sends the lost records again is killed while it does."""
-    topic, lost = stage.topic, range(100, 700)
-    later = range(700, 780)
-    await bridge(stage, KEPT)
-    await stage.copied.reach()
-    await bridge(stage, lost)
-    await stage.cut.reach()
-    # Two or three records a batch: there is always a middle.
-    settings = settings_for(topic, max_batch_bytes=1024)
-    for _ in range(3):
-        async with rig(settings, [topic.name], stage.folder) as running:
-            await opened(running)
-            await until(lambda: running.sent(topic.name) >= 30)
-            assert running.outbox.statistics.rows > 0
-    async with rig(settings, [topic.name], stage.folder) as running:
-        await opened(running)
-        await feed(running, topic, len(later), first=later[0])
-        await running.committed(len(later))
-        await running.nothing_waits()
-        # It was found once; no later start takes what is resent for lost again.
-        assert running.counted("resent") == {}
-    marked = check_resent(await read_back(topic), kept=KEPT, lost=lost, later=later)
-    assert marked == len(lost)
-
-
-async def its_rows_are_gone(stage: Stage) -> None:
-    """The outbox keeps no acknowledged rows: the loss is logged, all goes on."""
-    topic = stage.topic
-    async with rig(
-        settings_for(topic), [topic.name], stage.folder, keep_acked_seconds=0.0
-    ) as running:
-        await opened(running)
-        running.offer(topic.name, KEPT)
-        await running.all_sent(topic.name, len(KEPT))
-        await stage.copied.reach()
-        running.offer(topic.name, LOST)
-        await running.all_sent(topic.name, len(KEPT) + len(LOST))
-        await until(lambda: _kept_rows(running, stage) == 0)
-        await stage.cut.reach()
-        sent = running.sent(topic.name)
-        await feed(running, topic, len(LATER), first=LATER[0])
-        await running.all_sent(topic.name, sent + len(LATER))
-        await running.nothing_waits()
-    ours = [one for one in await read_back(topic) if "ce_id" in one.headers]
-    numbers = [int((one.value or b"").split()[0]) for one in ours]
-    assert set(numbers) == {*KEPT, *LATER}
-
-
-def _kept_rows(running: Rig, stage: Stage) -> int:
-    return sum(
-        len(running.outbox.delivered(stage.topic.name, partition, 0, 1))
-        for partition in range(stage.topic.partitions)
-    )
-
-
-STORIES: dict[str, Story] = {
-    "runs": partial(it_runs_on, anew=False),
-    # Nothing is known of its producer: its next batch isn't refused for its sequence.
-    "runs anew": partial(it_runs_on, anew=True),
-    "down beside others": it_is_down,
-    "crashes": it_crashes_again_and_again,
-    "rows are gone": its_rows_are_gone,
-}
+        assert running.counted("resent") == {down.name: len(LOST)}
+        await settled(running, down)
 
 
 @pytest.mark.timeout(180)  # it takes 20 s where nothing else runs
 async def test_a_log_that_lost_its_tail_gets_it_again(tmp_path: Path) -> None:
     """From the first missing row on, in order and marked; each loss is told once."""
+    server, names = KafkaServer(data_dir=tmp_path / "kafka"), ("runs", "anew", "down")
     with structlog.testing.capture_logs() as lines:
-        await play(tmp_path, *STORIES.values())
+        try:
+            await trio.to_thread.run_sync(server.start)
+            for name in names:
+                await trio.to_thread.run_sync(partial(server.create_topic, name, 3))
+            servers = server.bootstrap_servers
+            topics = [Topic(name, "-", "-", 3, servers) for name in names]
+            await cut_under(server, tmp_path, *topics)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(server.kill)
     cuts = [line for line in lines if line["event"] == "partition.log_truncated"]
-    told = {
-        name: sorted(line["partition"] for line in cuts if line["topic"] == topic)
-        for topic, name in zip(
-            (f"jobs-{number}" for number in range(len(STORIES))), STORIES, strict=True
-        )
-    }
-    assert told == {name: [0, 1, 2] for name in STORIES}
+    assert {
+        name: sorted(line["partition"] for line in cuts if line["topic"] == name)
+        for name in names
+    } == {name: [0, 1, 2] for name in names}
