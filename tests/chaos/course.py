@@ -105,7 +105,6 @@ class Course:
         say: Say = lambda _: None,
         *,
         members: Sequence[Member] = (),
-        settings: Mapping[str, str] | None = None,
         configs: Mapping[str, str] | None = None,
         replication_factor: int = -1,
         look_seconds: float = 2.0,
@@ -125,7 +124,6 @@ class Course:
         self._say = say
         self._began = time.monotonic()
         (self._webhook_port,) = free_ports(1)
-        self._settings = dict(settings or {})
         self._look_seconds = look_seconds
         create = servers.kafka.create_topics
         create({name: PARTITIONS}, configs, replication_factor=replication_factor)
@@ -213,7 +211,7 @@ class Course:
         if any(member.webhooks for member in self.members):
             settings["WEBHOOK_LISTEN"] = f"127.0.0.1:{self._webhook_port}"
         folder = self.servers.folder / self.topic
-        return BridgeProcess(folder, self.topic, settings | self._settings, flags=flags)
+        return BridgeProcess(folder, self.topic, settings, flags=flags)
 
     def _entry(self, member: Member) -> str:
         """Write an account's secrets to files; give its part of the configuration."""

@@ -8,32 +8,8 @@ import pytest
 import trio
 
 from tests.e2e.jobs import job
-from tests.e2e.scene import EARLY_CRASH, Scene
-from tests.kit.bridge_process import Row
+from tests.e2e.scene import Scene
 from tests.kit.kafka import KafkaServer
-
-
-async def test_what_was_on_disk_survives_kill_9_under_load(
-    scene: Scene, dryapi: str, nursery: trio.Nursery
-) -> None:
-    """Killed three times amid events, it delivers every committed one, in order."""
-    bridge = scene.bridge(dryapi)
-    rows: dict[str, Row] = {}
-    async with scene.load(arrives="some") as load:
-        for _ in range(3):
-            await bridge.start_and_wait()
-            nursery.start_soon(load.keep_running)
-            await bridge.wait_metrics(lambda now: now.committed >= 150)
-            bridge.kill()
-            await load.stop()
-            rows |= {row.ce_id: row for row in bridge.rows()}
-        await bridge.start_and_wait()
-    await scene.finish(bridge)
-    assert len(rows) >= 450
-    await scene.end(
-        committed={ce_id: row.value for ce_id, row in rows.items()},
-        gaps=["first_start", *[EARLY_CRASH] * 3],
-    )
 
 
 @pytest.mark.parametrize(

@@ -113,22 +113,6 @@ async def test_a_context_lasts_over_a_crash(
     _check_secrets(scene, collector, bridge.all_output)
 
 
-@pytest.mark.slow
-async def test_a_transaction_is_told_by_its_lanes(
-    scene: Scene, dryapi: str, collector: Collector
-) -> None:
-    """With transactional delivery each record has its batch's span, too."""
-    bridge = scene.bridge(dryapi, tracing_enabled="true", delivery="transactional")
-    await bridge.start_and_wait()
-    async with scene.load(bridge) as load:
-        await load.run_together([job(3), job(3), job(3)])
-    await bridge.wait_metrics(lambda now: now.published >= load.count)
-    records = (await scene.end(headers={"traceparent"})).jobs
-    sent = _sent(scene.topic.name, records, collector)
-    assert len(sent) == len(records) == load.count
-    _check_secrets(scene, collector, bridge.all_output)
-
-
 def _first(records: Sequence[Record]) -> str:
     """Give the `ce_id` of the record that was read first."""
     first = min(records, key=lambda record: record.headers["ce_time"])

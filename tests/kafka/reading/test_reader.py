@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 import uuid
 from collections.abc import Callable
@@ -15,10 +14,9 @@ import trio
 from confluent_kafka import Producer
 from confluent_kafka.cimpl import NewPartitions
 
-from bridge.errors import KafkaRefusedError, KafkaUnreachableError
+from bridge.errors import KafkaRefusedError
 from bridge.kafka import reader
 from bridge.kafka.reader import ConsumedRecord, Edge, TopicReader
-from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.reading.readers import (
     DEADLINE_SECONDS,
@@ -64,15 +62,6 @@ async def test_gives_everything_from_the_beginning(topic: Topic) -> None:
     )
 
 
-async def test_from_the_end_gives_only_what_comes_later(topic: Topic) -> None:
-    """A reader that starts at the end sees nothing of what stood there."""
-    produce(topic, 9)
-    async with TopicReader(settings_of(topic), [topic.name]) as source:
-        assert source.is_at_end
-        await trio.to_thread.run_sync(lambda: produce(topic, 6, first=100))
-        assert numbers(await read(source, 6)) == list(range(100, 106))
-
-
 @pytest.mark.parametrize(
     ("start", "expected"),
     [
@@ -94,36 +83,6 @@ async def test_begins_where_it_is_told_to(
     ) as source:
         assert numbers(await read(source, len(expected))) == expected
         assert source.is_at_end
-
-
-async def test_reads_several_topics_and_tombstones(topic: Topic) -> None:
-    """Records of all topics come; one without key, value and headers too."""
-    produce(topic, 3)
-    producer = Producer({"bootstrap.servers": topic.bootstrap_servers})
-    producer.produce(topic.dead_letter, value=None)
-    producer.flush(DEADLINE_SECONDS)
-    async with TopicReader(
-        settings_of(topic), [topic.name, topic.dead_letter], start=Edge.BEGINNING
-    ) as source:
-        records = await read(source, 4)
-    (bare,) = [one for one in records if one.topic == topic.dead_letter]
-    assert (bare.key, bare.value, bare.headers) == (None, None, {})
-    assert len([one for one in records if one.topic == topic.name]) == 3
-
-
-async def test_a_silent_server_is_given_up_at_the_deadline() -> None:
-    """A server that accepts and never answers ends the start at its timeout."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        settings = KafkaSettings(
-            bootstrap_servers=f"127.0.0.1:{port}", start_timeout_seconds=0.5
-        )
-        with (
-            trio.fail_after(10),
-            pytest.raises(KafkaUnreachableError, match="start_timeout_seconds"),
-        ):
-            async with TopicReader(settings, ["jobs"]):
-                pytest.fail("the reader opened")
 
 
 async def test_cancelling_leaves_no_thread_and_no_connection(topic: Topic) -> None:
@@ -231,12 +190,6 @@ async def test_goes_on_after_a_broker_restart(
         await trio.to_thread.run_sync(lambda: produce(topic, 3, first=10))
         assert numbers(await read(source, 3)) == [10, 11, 12]
         assert source.silent_since_seconds is None
-
-
-async def test_a_reader_is_used_inside_its_block_alone() -> None:
-    """Asking a reader that was never opened is a mistake that is told."""
-    with pytest.raises(RuntimeError, match="async with"):
-        await TopicReader(KafkaSettings(), ["jobs"]).receive_run()
 
 
 async def test_a_topic_that_goes_away_is_an_error(

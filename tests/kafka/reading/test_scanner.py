@@ -139,18 +139,6 @@ async def test_a_topic_made_anew_meanwhile_ends_the_scan(
         await scan(settings_of(topic), topic.name, Taken(replace).begin)
 
 
-async def test_what_takes_the_parts_may_fail(topic: Topic) -> None:
-    """Its error ends the scan and comes to the caller; no thread is left."""
-    produce(topic, 3)
-
-    def fail() -> None:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        await scan(settings_of(topic), topic.name, Taken(fail).begin)
-    assert scanner_threads() == []
-
-
 async def test_a_cancelled_scan_leaves_nothing_behind(topic: Topic) -> None:
     """It ends within a moment, and so does its thread."""
     produce(topic, 900)

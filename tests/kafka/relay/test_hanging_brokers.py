@@ -21,6 +21,7 @@ from tests.kafka.relay.relaying import (
 )
 from tests.kit.kafka import KafkaServer
 from tests.kit.kafka_proxy import KafkaProxy, RequestKind
+from tests.kit.proxy import FaultProxy
 
 
 async def test_a_request_that_hangs_is_left_and_keeps_its_sequence(
@@ -53,33 +54,6 @@ async def test_a_request_that_hangs_is_left_and_keeps_its_sequence(
     check_topic(await read_back(topic), range(300))
 
 
-async def _lead(
-    listeners: list[trio.SocketListener], ports: list[int], nursery: trio.Nursery
-) -> None:
-    """Lead whoever connects to the last one of the ports."""
-
-    async def pump(source: trio.SocketStream, target: trio.SocketStream) -> None:
-        try:
-            async for chunk in source:
-                await target.send_all(chunk)
-            await target.send_eof()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
-
-    async def lead(client: trio.SocketStream) -> None:
-        try:
-            broker = await trio.open_tcp_stream("127.0.0.1", ports[-1])
-        except OSError:
-            await client.aclose()
-            return
-        async with client, broker, trio.open_nursery() as pumps:
-            pumps.start_soon(pump, client, broker)
-            await pump(broker, client)
-            pumps.cancel_scope.cancel()
-
-    await trio.serve_listeners(lead, listeners, handler_nursery=nursery)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_brokers_that_all_moved_are_found_by_the_bootstrap_address(
@@ -92,20 +66,18 @@ async def test_brokers_that_all_moved_are_found_by_the_bootstrap_address(
     await trio.to_thread.run_sync(first.start)
     try:
         await trio.to_thread.run_sync(partial(first.create_topic, name, 3))
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        port = listener.socket.getsockname()[1]
-        topic = Topic(name, "-", "-", 3, f"127.0.0.1:{port}")
-        ports = [int(first.bootstrap_servers.rpartition(":")[2])]
+        proxy = FaultProxy(first.bootstrap_servers)
+        topic = Topic(name, "-", "-", 3, proxy.address)
         settings = settings_for(topic, request_timeout_seconds=1.0)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_lead, [listener], ports, nursery)
+            await nursery.start(proxy.serve)
             async with rig(settings, [name], tmp_path / "outbox") as running:
                 await opened(running)
                 await feed(running, topic, 100)
                 await running.all_sent(name, 100)
                 await trio.to_thread.run_sync(first.stop)
                 await trio.to_thread.run_sync(second.start)
-                ports.append(int(second.bootstrap_servers.rpartition(":")[2]))
+                proxy.lead_to(second.bootstrap_servers)
                 await feed(running, topic, 100, first=100)
                 await running.all_sent(name, 200)
                 assert running.relay.statistics.producer_recycles >= 1

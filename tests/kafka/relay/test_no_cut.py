@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from tests.kafka.relay.faults import Forgery, forge_answers
 from tests.kafka.relay.relaying import (
     Rig,
     alter,
-    check_topic,
     delete_until,
     feed,
     numbers_of,
@@ -191,34 +189,6 @@ async def test_a_topic_recreated_while_no_bridge_ran_is_no_cut(
     assert first_sequences(records) == {
         partition: count + 1 for partition, count in lasts(topic, range(120)).items()
     }
-
-
-async def test_transactions_of_others_are_no_cut(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Their markers, and what they aborted, are places where readers see nothing."""
-    settings = settings_for(topic)
-    with nothing_is_called_lost():
-        async with sending(topic, tmp_path, settings=settings) as running:
-            for number, commits in enumerate((True, False, True, False)):
-                await feed(running, topic, 60, first=60 * number)
-                await running.all_sent(topic.name, 60 * number + 60)
-                for partition in range(topic.partitions):
-                    await trio.to_thread.run_sync(
-                        partial(write_foreign, topic, partition, 3, commits=commits)
-                    )
-                if number % 2:
-                    forge_answers(
-                        monkeypatch,
-                        Forgery(topic.name, number % 3, 45, times=1, appended=True),
-                    )
-            await looked_again(running, topic, monkeypatch, range(240, 300))
-            await running.drain()
-        async with sending(topic, tmp_path, settings=settings) as running:
-            await feed(running, topic, 60, first=300)
-            await running.all_sent(topic.name, 60)
-            await running.nothing_waits()
-    check_topic(ours(await read_back(topic)), range(360))
 
 
 @pytest.mark.timeout(120)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import trio
 
-from bridge.errors import KafkaRefusedError
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
@@ -42,21 +41,6 @@ async def test_a_missing_topic_is_waited_for_while_rows_wait(
         await trio.to_thread.run_sync(kafka.create_topic, topic.name, topic.partitions)
         await running.all_sent(topic.name, 20)
     check_topic(await read_back(topic), range(20))
-
-
-async def test_a_topic_that_kafka_refuses_to_create_ends_the_start(
-    topic: Topic, tmp_path: Path
-) -> None:
-    """The error has the broker's reason and the settings that it is about."""
-    settings = settings_for(topic, create_topics=True, replication_factor=3)
-    name = f"{topic.name}-wide"
-    async with rig(settings, [name], tmp_path) as running:
-        with trio.fail_after(DEADLINE_SECONDS):
-            await running.ended.wait()
-        (error,) = running.errors
-        assert isinstance(error, KafkaRefusedError)
-        assert name in str(error)
-        assert "kafka.replication_factor (3)" in str(error)
 
 
 async def test_a_resolver_that_hangs_holds_no_end_up(

@@ -12,7 +12,6 @@ import pytest
 import trio
 from aiokafka import AIOKafkaProducer  # noqa: TID251 - what it is told
 
-from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
@@ -78,20 +77,6 @@ async def test_topics_are_sent_side_by_side_also_those_of_earlier_settings(
         await running.all_sent(topic.dead_letter, 7)
     check_topic(await read_back(topic), range(10))
     check_topic(await read_back(topic, topic.dead_letter), range(12))
-
-
-@pytest.mark.parametrize("order", [Relay.drain, Relay.abort])
-async def test_drain_and_abort_work_before_the_loop_runs(
-    topic: Topic, tmp_path: Path, order: object
-) -> None:
-    """A relay that is told to end before it began ends."""
-    assert callable(order)
-    async with rig(
-        settings_for(topic), [topic.name], tmp_path, before=order
-    ) as running:
-        with trio.fail_after(DEADLINE_SECONDS):
-            await running.ended.wait()
-        assert running.errors == []
 
 
 def sockets() -> set[tuple[object, ...]]:

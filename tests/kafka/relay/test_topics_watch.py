@@ -11,7 +11,6 @@ import structlog
 import trio
 
 from bridge.errors import KafkaRefusedError
-from bridge.kafka.topic_checks import Verdict
 from bridge.kafka.topics import TopicNeeds, TopicRole
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
@@ -59,27 +58,6 @@ async def test_a_first_start_says_everything_that_is_wrong_at_once(
     assert line["log_level"] == "warning"
     assert line["missing"] == 4
     assert {row["topic"] for row in line["findings"]} == {*needs}
-
-
-async def test_findings_are_told_once_and_kept_for_others(
-    topic: Topic, tmp_path: Path
-) -> None:
-    """All groups open, one table comes; whoever asks later finds it."""
-    needs = needs_of(topic)
-    settings = settings_for(topic, topics_check_seconds=0.1)
-    with structlog.testing.capture_logs() as lines:
-        async with rig(settings, topics_of(topic), tmp_path, needs=needs) as running:
-            await opened(running, 5)
-            # Some looks later.
-            await trio.sleep(0.5)
-            findings = running.relay.statistics.topic_findings
-    (line,) = told(lines, "topics.checked")
-    rows = [row for own in findings.values() for row in own]
-    assert [row["what"] for row in line["findings"]] == [row.what for row in rows]
-    assert line["dangerous"] == sum(row.verdict is Verdict.DANGEROUS for row in rows)
-    assert line["dangerous"] == 3, "one replica of each topic"
-    assert (line["missing"], line["unknown"]) == (0, 0)
-    assert told(lines, "topics.changed") == []
 
 
 async def test_what_changes_while_it_runs_is_told_and_followed(

@@ -264,9 +264,3 @@ def patch_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.Event().wait()
 
     intercept(monkeypatch, EndTxnRequest, keep)
-
-
-# -- Another bridge ----------------------------------------------------------
-
-
-# -- Rights ------------------------------------------------------------------

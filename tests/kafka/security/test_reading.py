@@ -11,7 +11,7 @@ from confluent_kafka.admin import AclOperation, ResourceType
 from bridge.errors import KafkaRefusedError
 from bridge.kafka.reader import Edge, TopicReader
 from bridge.kafka.scan import ScannedRecord, scan
-from bridge.settings import KafkaSettings, Secret
+from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.reading.readers import produce, read
 from tests.kafka.security.test_signing_in import topic_of
@@ -68,15 +68,3 @@ async def test_reading_needs_one_right_and_no_group(
     right = Right(ResourceType.TOPIC, topic.name, AclOperation.READ)
     await trio.to_thread.run_sync(guest.allow, right)
     assert await way(settings, topic) == _COUNT
-
-
-@pytest.mark.timeout(90)
-@pytest.mark.parametrize("way", [by_reader, by_scan])
-async def test_whoever_is_not_let_in_is_told_why(secure: SecureKafka, way: Way) -> None:
-    """The sentence is that of the bridge's own start."""
-    topic = topic_of(secure)
-    wrong = {**secure.settings("SCRAM"), "sasl_password": Secret("canary-of-a-reader")}
-    with pytest.raises(KafkaRefusedError, match=r"kafka\.sasl_password") as caught:
-        with trio.fail_after(20):
-            await way(KafkaSettings(**wrong), topic)  # type: ignore[arg-type]
-    assert "canary" not in str(caught.value)
