@@ -87,7 +87,7 @@ MUTANTS = (
         (
             _DELIVERY_IDEMPOTENT,
             _DELIVERY_TRANSACTIONAL,
-            "tests/e2e/test_power_loss.py::test_a_file_from_before_an_acknowledgement_learns_from_the_log",
+            "tests/e2e/test_restart.py::test_a_file_from_before_an_acknowledgement_learns_from_the_log",
         ),
     ),
     Mutant(
@@ -109,7 +109,7 @@ MUTANTS = (
         "A second end of a job, after a restart, is published on its topic.",
         (
             _ORDER,
-            "tests/e2e/test_order.py::test_steps_back_are_marked_and_late_events_are_dead_letters",
+            "tests/e2e/test_events.py::test_steps_back_are_marked_and_late_events_are_dead_letters",
         ),
     ),
     Mutant(
@@ -137,14 +137,14 @@ MUTANTS = (
         "Now and then a sequence number is left out.",
         (
             _STORE,
-            "tests/e2e/test_main_job.py::test_every_event_arrives_once_in_order_and_as_designed",
+            "tests/e2e/test_events.py::test_every_event_arrives_once_in_order_and_as_designed",
         ),
     ),
     Mutant(
         "14-librdkafkas-partitioner",
         "Keys are spread as librdkafka does by default, not as Java does.",
         (
-            "tests/e2e/test_main_job.py::test_every_event_arrives_once_in_order_and_as_designed",
+            "tests/e2e/test_events.py::test_every_event_arrives_once_in_order_and_as_designed",
         ),
     ),
     Mutant(
@@ -169,7 +169,7 @@ MUTANTS = (
         "18-overflow-without-a-gap",
         "Events that find no room are dropped, and no gap is opened.",
         (
-            "tests/e2e/test_gap_of_overflow.py::test_what_has_no_room_is_a_gap_and_the_least_important_goes_first",
+            "tests/e2e/test_outbox.py::test_what_has_no_room_is_a_gap_and_the_least_important_goes_first",
         ),
     ),
     Mutant(
@@ -223,7 +223,7 @@ MUTANTS = (
         "Each process gives its rows the identities of the one before it.",
         (
             _STORE,
-            "tests/e2e/test_power_loss.py::test_events_after_a_lost_commit_have_identities_of_their_own",
+            "tests/e2e/test_restart.py::test_events_after_a_lost_commit_have_identities_of_their_own",
         ),
     ),
     Mutant(
@@ -262,7 +262,7 @@ MUTANTS = (
         "34-event-lost",
         "Of the events that one read of the socket brings, the last one is kept.",
         (
-            "tests/e2e/test_main_job.py::test_every_event_arrives_once_in_order_and_as_designed",
+            "tests/e2e/test_events.py::test_every_event_arrives_once_in_order_and_as_designed",
         ),
     ),
     Mutant(
