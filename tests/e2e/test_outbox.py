@@ -43,10 +43,10 @@ mount -t tmpfs -o size={_ROOM_BYTES} none "$1" && shift && exec "$@"
 _LARGE = "A" * 30_000
 
 
-def _large_job() -> tuple[str, list[str]]:
+def _large_job(log: str = _LARGE) -> tuple[str, list[str]]:
     """Make a job whose events are large, though they have no preview to lose."""
     request_id, texts = job(8)
-    return request_id, [f'{text[:-1]}, "log": "{_LARGE}"}}' for text in texts]
+    return request_id, [f'{text[:-1]}, "log": "{log}"}}' for text in texts]
 
 
 def _dropped(metrics: Metrics) -> int:
@@ -119,7 +119,25 @@ async def test_a_disk_without_room_is_told_and_survived(
     await scene.end(missing=_dropped(now), gaps=None)
     losses = bridge.logged("gap.closed")[1:]
     assert {loss["cause"] for loss in losses} <= {"outbox_full"}
-    assert sum(loss["records_lost"] for loss in losses) == _dropped(now)
+    assert sum(loss["records_lost"] for loss in losses) == _d @ pytest.mark.slow
+
+
+async def test_a_disk_that_kafka_empties_makes_its_own_room(
+    scene: Scene, dryapi: str, tmp_path: Path
+) -> None:
+    """While Kafka takes the rows, four times the disk's size flows through it."""
+    bridge = scene.bridge(dryapi, **_on_small_disk(tmp_path / "disk"))
+    await bridge.start_and_wait()
+    async with scene.load(bridge) as load:
+        # Each a twentieth of the disk: what has no room at once is dropped.
+        for _ in range(80):
+            await load.run_together([_large_job(_LARGE[: len(_LARGE) // 4])])
+            now = await bridge.wait_metrics(lambda now: now.published == load.count)
+    assert _dropped(now) == 0
+    await scene.end()
+
+
+ropped(now)
 
 
 _PAGE_BYTES = 8192

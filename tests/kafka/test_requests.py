@@ -16,6 +16,7 @@ import pytest
 from aiokafka import TopicPartition, errors  # noqa: TID251 - looked at
 from confluent_kafka import Producer
 
+from bridge.kafka import requests
 from bridge.kafka.connection import connected, consuming, partitions_of
 from bridge.kafka.requests import (
     DEBUGGER,
@@ -27,11 +28,13 @@ from bridge.kafka.requests import (
     describe_topics,
     held_offsets,
     lacking,
+    may_be_compacted,
 )
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.reading.readers import DEADLINE_SECONDS, produce, settings_of
 from tests.kafka.relay.faults import intercept
+from tests.kit.broker import KafkaBroker
 from tests.kit.kafka import KafkaServer
 
 
@@ -70,6 +73,24 @@ def test_leaders_tell_every_end_of_a_log(topic: Topic) -> None:
 
     run(ask())
     holder.abort_transaction(DEADLINE_SECONDS)
+
+
+def test_a_policy_says_whether_a_topic_may_have_holes(
+    topic: Topic, kafka: KafkaBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compaction alone makes them; where the policy can't be read, it may."""
+    compacted = f"{topic.name}-compacted"
+    kafka.create_topic(compacted, 1, {"cleanup.policy": "compact,delete"})
+
+    async def ask() -> None:
+        async with connected(settings_of(topic)) as client:
+            assert not await may_be_compacted(client, topic.name)
+            assert await may_be_compacted(client, compacted)
+            assert await may_be_compacted(client, "a name that no topic can have")
+            monkeypatch.setattr(requests, "_POLICY", "not.a.policy")
+            assert await may_be_compacted(client, topic.name)
+
+    run(ask())
 
 
 def test_a_consumer_ends_while_a_fetch_waits_for_its_retry(

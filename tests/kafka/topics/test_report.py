@@ -12,9 +12,6 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import ConfigResource, ResourceType
 
-from bridge.errors import KafkaUnreachableError
-from bridge.kafka import topics
-from bridge.kafka.requests import Described
 from bridge.kafka.topic_checks import TopicFinding, Verdict, report
 from bridge.kafka.topics import (
     LookedUp,
@@ -244,19 +241,3 @@ def test_the_page_has_the_commands_that_the_bridge_would_give() -> None:
     assert told == [
         creation_command(creation(name, needs, settings), settings) for name in needs
     ]
-
-
-@pytest.mark.parametrize(("code", "words"), [(5, "no leader"), (41, "NotController")])
-def test_what_may_go_away_is_unreachable(
-    kafka: KafkaBroker, monkeypatch: pytest.MonkeyPatch, code: int, words: str
-) -> None:
-    """A leader that stays away, or an error of the broker, is worth another try."""
-
-    async def describe(_: object, names: list[str]) -> dict[str, Described]:
-        return {name: Described(code, {}, 0) for name in names}
-
-    monkeypatch.setattr(topics, "SETTLE_SECONDS", 0.0)
-    monkeypatch.setattr(topics, "describe_topics", describe)
-    problem = asyncio.run(look_up(settings_for(kafka), ["jobs"])).problems["jobs"]
-    assert isinstance(problem, KafkaUnreachableError)
-    assert words in str(problem)
