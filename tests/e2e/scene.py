@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -21,6 +23,7 @@ from tests.kit.broker import KafkaBroker
 from tests.kit.expected import Counts, Expected, Kind, ReadTopic
 from tests.kit.gap_judge import Gap
 from tests.kit.judge import Verdict, judge
+from tests.kit.process import environment_without
 from tests.kit.publisher import Event, Soketi
 from tests.kit.reader import Record, read_topic
 
@@ -30,6 +33,7 @@ from tests.kit.reader import Record, read_topic
 EARLY_CRASH = "crashed|first_start"
 
 _READ_SECONDS = 30.0
+_COMMAND_SECONDS = 40.0
 
 # Findings beyond these are of the same defect.
 _SHOWN = 40
@@ -208,6 +212,20 @@ class Scene:
                 if all(found[key] >= 5 for key in load.accepted):
                     break
         await bridge.wait_metrics(lambda now: now.waiting == 0)
+
+    async def command(self, *words: str) -> tuple[int, str]:
+        """Run one of the bridge's commands on the topic; give its code and output."""
+        where = ["--topic", self.topic.name]
+        where += ["--bootstrap-servers", self.topic.bootstrap_servers]
+        with trio.fail_after(_COMMAND_SECONDS):
+            done = await trio.run_process(
+                [sys.executable, "-m", "bridge", *words, *where],
+                capture_stdout=True,
+                stderr=subprocess.STDOUT,
+                check=False,
+                env=environment_without("BRIDGE_"),
+            )
+        return done.returncode, done.stdout.decode()
 
     # -- The end --------------------------------------------------------------
 

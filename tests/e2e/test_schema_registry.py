@@ -88,3 +88,17 @@ async def test_events_wait_for_the_registry_and_go_out_in_its_format(
     }
     gaps = _deserialised(registry, scene.topic.gaps, ending.gap_records)
     assert {gap["cause"] for gap in gaps} == set(causes)
+
+    # The bridge's own readers look behind the prefix.
+    code, output = await scene.command("verify")
+    assert code == 0, output
+    assert "Clean: no hole" in output
+    count = str(load.count)
+    code, lines = await scene.command(
+        "tail", "--from-beginning", "--max-messages", count
+    )
+    assert code == 0, lines
+    shown = [json.loads(line)["value"] for line in lines.splitlines()]
+    assert sorted(map(str, shown)) == sorted(
+        str(value) for values in found.values() for value in values
+    )

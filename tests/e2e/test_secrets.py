@@ -28,6 +28,14 @@ _WITHOUT_REDACTION = """\
 import bridge.operations.redaction as redaction
 redaction.redact = lambda text: text
 """
+_WITH_A_DEFECT = """\
+import os
+from bridge.events.intake import Intake
+def accept(self, events, received_at_us):
+    token = os.environ["BRIDGE_API_TOKEN"]
+    raise ValueError(f"{token} {[event.data for event in events]}")
+Intake.accept = accept
+"""
 
 _REASONS = ("refused_by_broker", "after_terminal", "not_json", "invalid_field")
 
@@ -245,3 +253,40 @@ async def test_a_leaky_bridge_is_found_out(
     canaries.hear_end(bridge)
     assert canaries.found() == {"token", "signature", "query", "preview"}
     await scene.end(waiting=None)
+
+
+@pytest.mark.slow
+async def test_a_refusal_and_a_defect_lead_no_secret_out(
+    scene: Scene,
+    pusher_proxy: PusherProxy,
+    api: DryApi,
+    canaries: Canaries,
+    tmp_path: Path,
+) -> None:
+    """Neither the last sentence nor a traceback repeats what it was made of."""
+    bridge = scene.bridge(
+        api.url,
+        pusher_url=pusher_proxy.url,
+        wrapper=_in_front(tmp_path / "defect", _WITH_A_DEFECT),
+        log_level="debug",
+        leaks=True,
+    )
+    await bridge.start_and_wait()
+    _complain(scene, api, pusher_proxy, canaries)
+    await scene.publish(_events(canaries))
+    assert await bridge.wait_exit() == 1
+    assert "Traceback" in bridge.all_output
+    assert "ValueError: [hidden] " in bridge.all_output
+    canaries.hear_end(bridge)
+    # Of a defect's message only what is a secret, or looks like one, is hidden.
+    assert canaries.found() <= {"payload"}
+
+    api.answer(AUTH, status=401, body=f"Bearer {canaries.token}")
+    refused = scene.bridge(api.url, log_level="debug", log_format="console")
+    refused.start()
+    assert await refused.wait_exit() == 3
+    assert "BRIDGE_API_TOKEN" in refused.sentences[-1]
+    canaries.hear_end(refused)
+    assert canaries.found() <= {"payload"}
+    # What the defect was fed with never got to the outbox.
+    await scene.end(accepted=None, gaps=None, open_gaps=None, waiting=None)
