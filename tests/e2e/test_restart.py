@@ -176,33 +176,6 @@ async def test_a_file_from_before_an_acknowledgement_learns_from_the_log(
     _check_identities(ending.jobs, rows, restored, bridge.rows())
 
 
-@pytest.mark.slow
-async def test_events_after_a_lost_commit_have_identities_of_their_own(
-    scene: Scene, dryapi: str, own_kafka: KafkaServer, tmp_path: Path
-) -> None:
-    """What the power loss took is gone; nothing of it is mixed up with what follows."""
-    bridge = scene.bridge(dryapi)
-    await bridge.start_and_wait()
-    async with scene.load() as load:
-        await load.run_together([job(10) for _ in range(10)])
-    await bridge.wait_metrics(
-        lambda now: (now.committed, now.waiting) == (load.count, 0)
-    )
-    bridge.copy_file(tmp_path / "copy")
-    own_kafka.stop()
-    async with scene.load(arrives="none") as lost:
-        await lost.run_together([job(10) for _ in range(10)])
-    await bridge.wait_metrics(lambda now: now.committed == load.count + lost.count)
-    rows = _killed(bridge, put_back=tmp_path / "copy")
-    assert bridge.waiting_rows() == []
-
-    own_kafka.start()
-    await bridge.start_and_wait()
-    await scene.finish(bridge)
-    ending = await scene.end(gaps=["first_start", EARLY_CRASH])
-    _check_identities(ending.jobs, rows, bridge.rows())
-
-
 # A start, the quiet time before the successor resumes, and a busy machine.
 _DEADLINE_SECONDS = 25.0
 

@@ -54,17 +54,6 @@ def test_times_keep_their_microseconds() -> None:
     ]
 
 
-def test_envelopes_are_told_apart() -> None:
-    """Two accounts' records have their own sources, also where texts are equal."""
-    writer = HeaderWriter(_OUTBOX)
-    other = Envelope("https://api.example/clients/8", "type", "webhook", "text/plain")
-    twin = Envelope(*(getattr(other, name) for name in Envelope.__struct_fields__))
-    for envelope in (ENVELOPE, other, twin, ENVELOPE):
-        headers = dict(writer.headers(stored(envelope=envelope)))
-        assert headers["ce_source"] == envelope.ce_source.encode()
-        assert headers["bridge_origin"] == envelope.origin.encode()
-
-
 def test_own_records_are_recognised_and_no_others() -> None:
     """Other outboxes, other producers and spoilt headers are nobody's."""
     own = _OUTBOX.encode()

@@ -6,7 +6,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import psutil
@@ -109,23 +108,6 @@ async def test_cancelling_leaves_no_thread_and_no_connection(topic: Topic) -> No
     assert reader_threads() == []
     # Others' may have ended meanwhile.
     assert len(process.net_connections()) <= before
-
-
-async def test_a_cancelled_call_takes_no_record(topic: Topic) -> None:
-    """Calls that are cancelled again and again lose nothing."""
-    records: list[ConsumedRecord] = []
-    async with (
-        TopicReader(settings_of(topic), [topic.name]) as source,
-        trio.open_nursery() as nursery,
-    ):
-        for first in range(0, 60, 6):
-            write = partial(produce, topic, 6, first=first)
-            nursery.start_soon(trio.to_thread.run_sync, write)
-        with trio.fail_after(DEADLINE_SECONDS):
-            while len(records) < 60:
-                with trio.move_on_after(0.001):
-                    records += await source.receive_run()
-    assert numbers(records) == list(range(60))
 
 
 async def test_new_partitions_are_read_from_their_beginning(

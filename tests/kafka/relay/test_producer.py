@@ -285,15 +285,3 @@ def test_a_partition_that_is_not_there_takes_nothing(topic: Topic) -> None:
             await producer.send(topic.name, 7, rows(1), 1_000)
 
     use(topic, send)
-
-
-def test_a_close_that_is_cancelled_leaves_nothing_open(topic: Topic) -> None:
-    """A topic's delivery that ends by itself may be cancelled by another one's."""
-
-    async def close(producer: Producer) -> None:
-        closing = asyncio.create_task(producer.close())
-        await asyncio.sleep(0)
-        closing.cancel()
-        await asyncio.wait([closing])
-
-    use(topic, close)
