@@ -12,7 +12,6 @@ import structlog
 
 from bridge.events.record import StoredRecord
 from bridge.kafka import producer
-from bridge.kafka.answers import ClientError
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.producer import Producer
 from bridge.settings import KafkaSettings
@@ -273,15 +272,5 @@ def test_sends_what_fits_one_batch(topic: Topic) -> None:
         assert len(sent.rows) == 2
         assert await producer.base_offset(sent) == 4
         assert producer.leader(topic.name, 0) is not None
-
-    use(topic, send)
-
-
-def test_a_partition_that_is_not_there_takes_nothing(topic: Topic) -> None:
-    """It is an error like others, where aiokafka fails an assertion."""
-
-    async def send(producer: Producer) -> None:
-        with pytest.raises(ClientError, match=f"{topic.name}-7"):
-            await producer.send(topic.name, 7, rows(1), 1_000)
 
     use(topic, send)

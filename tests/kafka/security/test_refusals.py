@@ -29,11 +29,6 @@ _CANARY = "canary-that-nobody-may-see"
 Changes = Callable[[SecureKafka], dict[str, Any]]
 
 
-def by_address(secure: SecureKafka) -> dict[str, Any]:
-    """The broker by its address, which doesn't stand in its certificate."""
-    return {"bootstrap_servers": f"127.0.0.1:{secure.port_of('SCRAM')}"}
-
-
 def always(**changes: Any) -> Changes:
     """Changes that don't depend on the broker."""
     return lambda _: changes
@@ -61,7 +56,8 @@ _FAULTS: dict[str, tuple[str, str | None, Changes, tuple[str, ...]]] = {
     "wrong host name": (
         "SCRAM",
         None,
-        by_address,
+        # It doesn't stand in the broker's certificate.
+        lambda secure: {"bootstrap_servers": f"127.0.0.1:{secure.port_of('SCRAM')}"},
         ("127.0.0.1", "kafka.bootstrap_servers", "advertised.listeners"),
     ),
     "token endpoint of another authority": (

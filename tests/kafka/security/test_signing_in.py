@@ -24,7 +24,6 @@ from tests.kafka.relay.relaying import (
     sending,
     settings_for,
 )
-from tests.kit.authorities import Identity
 from tests.kit.guest import Guest, Right
 from tests.kit.secure_kafka import SecureKafka
 
@@ -62,10 +61,15 @@ async def carry(settings: KafkaSettings, topic: Topic, folder: Path) -> None:
 async def test_events_reach_a_broker_that_demands_it(
     secure: SecureKafka, tmp_path: Path, listener: str, mechanism: str | None
 ) -> None:
-    """Producer, log reader and admin sign in alike."""
+    """Producer, log reader and admin sign in alike; a locked key is opened."""
     topic = topic_of(secure)
-    settings = settings_for(topic, **secure.settings(listener, mechanism))
-    await carry(settings, topic, tmp_path)
+    chosen = secure.settings(listener, mechanism)
+    if listener == "MUTUAL":
+        locked = secure.authority.identity("locked", "bridge.example").locked("sesame")
+        chosen["ssl_key_file"] = str(locked.key)
+        chosen["ssl_cert_file"] = str(locked.certificate)
+        chosen["ssl_key_password"] = Secret("sesame")
+    await carry(settings_for(topic, **chosen), topic, tmp_path)
 
 
 @pytest.mark.timeout(120)
@@ -82,26 +86,6 @@ async def test_transactions_are_signed_in_for_as_well(
         await running.all_sent(topic.name, 30)
     records = await read_back(topic)
     assert len(records) == 30
-
-
-@pytest.mark.timeout(120)
-async def test_a_key_with_a_password_is_opened(
-    secure: SecureKafka, tmp_path: Path
-) -> None:
-    """`kafka.ssl_key_password` opens the key of the bridge's own certificate."""
-    topic = topic_of(secure)
-    client = secure.authority.identity("locked", "bridge.example")
-    locked: Identity = client.locked("open-sesame")
-    settings = settings_for(
-        topic,
-        **{
-            **secure.settings("MUTUAL"),
-            "ssl_cert_file": str(locked.certificate),
-            "ssl_key_file": str(locked.key),
-            "ssl_key_password": Secret("open-sesame"),
-        },
-    )
-    await carry(settings, topic, tmp_path)
 
 
 @pytest.mark.timeout(120)
