@@ -26,6 +26,8 @@ from tests.kafka.relay.relaying import (
     settings_for,
     until,
 )
+from tests.kit.kafka import KafkaServer
+from tests.kit.kafka_proxy import KafkaProxy
 
 
 def elsewhere(topic: Topic, partition: int, count: int) -> int:
@@ -96,3 +98,34 @@ async def test_another_leader_has_the_log_read_again(
     told = [line["reason"] for line in lines if line["event"] == "partitions.reopen"]
     assert told == ["a partition's leader has changed"]
     check_topic(await read_back(topic), range(200))
+
+
+@pytest.mark.parametrize("delivery", DELIVERIES)
+async def test_no_client_spins_while_no_leader_is_known_and_no_broker_answers(
+    own_kafka: KafkaServer,
+    topic: Topic,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    delivery: Delivery,
+) -> None:
+    """A producer of aiokafka that knows no leader asks for one without a pause."""
+    proxy = KafkaProxy(own_kafka.detours[0])
+    settings = settings_for(topic, bootstrap_servers=proxy.bootstrap_servers)
+    leader = hide_leader(monkeypatch, topic.name, 1)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(proxy.serve)
+        async with rig(settings, [topic.name], tmp_path, delivery=delivery) as running:
+            await opened(running)
+            leader.on = True
+            proxy.refuse()
+            proxy.reset()
+            before = len(proxy.accepts)
+            running.offer(topic.name, range(100))
+            await trio.sleep(5)
+            # Without an end to it there are 1,000 a second.
+            assert len(proxy.accepts) - before < 400
+            leader.on = False
+            proxy.resume()
+            await running.all_sent(topic.name, 100)
+        nursery.cancel_scope.cancel()
+    check_topic(await read_back(topic), range(100))

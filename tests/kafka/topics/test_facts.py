@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 - what is tested runs on asyncio
 
 import pytest
+from aiokafka import errors  # noqa: TID251 - what is made to fail
 from aiokafka.errors import IncompatibleBrokerVersion  # noqa: TID251 - what is forged
 
 from bridge.errors import KafkaUnreachableError
@@ -15,6 +16,7 @@ from bridge.kafka.topics import LookedUp, look_up
 from tests.conftest import Topic
 from tests.kafka.relay.faults import intercept
 from tests.kafka.relay.relaying import settings_for
+from tests.kit.broker import KafkaBroker
 
 
 def look(topic: Topic, *names: str) -> LookedUp:
@@ -31,6 +33,34 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     monkeypatch.setattr(topics, "describe_topics", describe)
 
 
+def test_tells_partitions_and_size_limits(kafka: KafkaBroker, topic: Topic) -> None:
+    """Each topic has its own; without a setting Kafka's default shows."""
+    name = f"{topic.name}-small"
+    kafka.create_topic(name, 2, {"max.message.bytes": "5000"})
+    found = look(topic, topic.name, name).facts
+    ids = [facts.topic_id for facts in found.values()]
+    assert None not in ids
+    assert len(set(ids)) == 2
+    assert [
+        (one.name, one.partitions, one.max_message_bytes, one.replicas, one.is_led)
+        for one in found.values()
+    ] == [
+        (topic.name, topic.partitions, 1_048_588, 1, True),
+        (name, 2, 5_000, 1, True),
+    ]
+    configs = found[name].configs
+    assert configs is not None
+    assert configs["cleanup.policy"] == "delete"
+
+
+def test_a_missing_topic_hides_no_other(topic: Topic) -> None:
+    """What is there is told beside what isn't, and beside what can't be."""
+    found = look(topic, "a", topic.name, "no topic", "b")
+    assert [*found.facts] == [topic.name]
+    assert found.missing == ("a", "b")
+    assert "'no topic'" in str(found.problems["no topic"])
+
+
 @pytest.mark.parametrize(("code", "words"), [(5, "no leader"), (41, "NotController")])
 def test_what_may_go_away_is_unreachable(
     topic: Topic, monkeypatch: pytest.MonkeyPatch, code: int, words: str
@@ -41,6 +71,20 @@ def test_what_may_go_away_is_unreachable(
     problem = look(topic).problems[topic.name]
     assert isinstance(problem, KafkaUnreachableError)
     assert words in str(problem)
+
+
+def test_a_connection_that_breaks_is_unreachable(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Errors of aiokafka come out as the bridge's, with an address."""
+    for error in (errors.KafkaConnectionError("gone"), errors.RequestTimedOutError()):
+
+        async def fail(_: object, error: Exception = error) -> object:
+            raise error
+
+        intercept(monkeypatch, Metadata, fail)
+        with pytest.raises(KafkaUnreachableError, match=topic.bootstrap_servers):
+            look(topic)
 
 
 _UNKNOWN_TOPIC = 3
