@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from benchmarks.faults.verdict import Evidence, judge
-from benchmarks.soketi import Attempt
 from benchmarks.traffic import Traffic
 from benchmarks.verification import Verdict, verify
-from tests.kit.gap_judge import Gap
 from tests.kit.reader import Record
 
 
@@ -77,27 +74,3 @@ def test_each_flaw_of_a_topic_is_found() -> None:
     }
 
     assert found == {name: verdict for name, (_, verdict) in _CASES.items()}
-
-
-def test_only_a_loss_that_a_gap_covers_is_reported() -> None:
-    """An event that soketi took and nobody got is silent without a gap around it."""
-    attempts = [
-        Attempt(event, event / 10, event / 10 + 0.001, taken=True)
-        for event in range(_TRAFFIC.events)
-    ]
-    lost = _TRAFFIC.payload(5).encode()
-    records = [record for record in _topic() if record.value != lost]
-    silent = Evidence(
-        traffic=_TRAFFIC,
-        attempts=attempts,
-        ended=0.6,
-        deaf=[0.5],
-        records=records,
-        seen={(each.partition, each.offset): 1.2 for each in records},
-    )
-    covering = Gap("a-gap", "disconnected", "bench", 0.4, 0.6)
-    elsewhere = Gap("a-gap", "disconnected", "bench", 0.6, 0.9)
-
-    assert judge(silent).silent == 1
-    assert judge(replace(silent, gaps=[elsewhere])).silent == 1
-    assert judge(replace(silent, gaps=[covering])).silent == 0

@@ -1,4 +1,4 @@
-"""`brokers`: what faults of brokers do to memory, log and latency, and a full outbox.
+"""`brokers`: what faults of brokers do to memory and log, and a full outbox.
 
 One course for each fault. `drain` fills an outbox through the socket while Kafka is
 away, from the benchmarks' firehose, which is faster than any real server, and measures
@@ -11,7 +11,6 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 
@@ -22,23 +21,18 @@ from benchmarks.traffic import APP_KEY, CLIENT_ID, Traffic
 from benchmarks.verification import verify
 from tests.chaos.course import PARTITIONS, Course, Options, Say, Servers
 from tests.chaos.faults import Fault, strike
-from tests.chaos.load import read_event
 from tests.chaos.runs import OUTAGE_BYTES, judge_topics
-from tests.chaos.truth import Span
 from tests.chaos.verdict import Verdict
 from tests.chaos.vitals import MIB
 from tests.kit.bridge_process import BridgeProcess
 from tests.kit.kafka import KafkaServer
 from tests.kit.process import ChildProcess, ProcessError, free_ports, start_all
-from tests.kit.reader import Record, read_topic
+from tests.kit.reader import read_topic
 
 
 DRAIN = "drain"
 
 _CALM_SECONDS = 8.0
-
-# Events so shortly before the fault are hit by it.
-_LULL_SECONDS = 0.5
 
 # A partition's longest pause is 10 s, a broker's way back into the replica set some
 # more.
@@ -58,15 +52,14 @@ async def measure(
         f"brokers-{fault.name}",
         servers,
         options,
-        # Each record's time is when its leader took it.
-        configs={"message.timestamp.type": "LogAppendTime"}
-        | ({"min.insync.replicas": str(fault.in_sync)} if fault.in_sync else {}),
+        configs=(
+            {"min.insync.replicas": str(fault.in_sync)} if fault.in_sync else None
+        ),
         replication_factor=fault.copies,
         look_seconds=0.5,
     )
     async with course.running():
         watch, bridge = course.watch, course.bridge
-        began = time.time()
         await trio.sleep(_CALM_SECONDS)
         before, lines = await watch.look(), bridge.all_output.count("\n")
         seconds = fault.draws["brokers"][1][0][0]
@@ -84,7 +77,7 @@ async def measure(
     assert before is not None
     assert after is not None
     assert happened.ended is not None
-    verdict, evidence = await judge_topics(course, repeats=True, timestamps=False)
+    verdict, _ = await judge_topics(course, repeats=True)
     during = [each for each in watch.samples if happened.begun <= each.at <= after.at]
     peak = max(each.rss_bytes for each in during)
     lines_a_minute = 60 * lines / (after.at - happened.begun)
@@ -97,9 +90,6 @@ async def measure(
         grown = (peak - before.rss_bytes) / MIB
         verdict.findings.append(f"memory grew by {grown:.0f} MiB")
     verdict.findings = [f"{fault.name}: {line}" for line in verdict.findings]
-    records = evidence.topics[0].records
-    calm = Span(began, happened.begun - _LULL_SECONDS)
-    struck = Span(happened.begun, happened.ended)
     output = [json.loads(line) for line in bridge.all_output.splitlines()]
     verdict.figures |= {
         "logged": Counter(
@@ -112,24 +102,8 @@ async def measure(
         "memory after": str(after),
         "most waiting": max(each.waiting or 0 for each in during),
         "caught up after": f"{after.at - happened.ended:.1f} s",
-        "latency before": _latency(records, calm),
-        "latency during": _latency(records, struck),
     }
     return course, verdict
-
-
-def _latency(records: Iterable[Record], span: Span) -> str:
-    """Give p50, p99 and the longest time from emission to log of a span's events."""
-    events = [(record, read_event(record.value or b"")) for record in records]
-    took = sorted(
-        record.timestamp / 1000 - event.emitted_at
-        for record, event in events
-        if span.begun <= event.emitted_at <= span.ended
-    )
-    if not took:
-        return "-"
-    chosen = took[len(took) // 2], took[int(0.99 * len(took))], took[-1]
-    return " / ".join(f"{1000 * each:,.0f}" for each in chosen) + " ms"
 
 
 # -- A full outbox --------------------------------------------------------

@@ -21,7 +21,7 @@ from bridge.sandbox.addresses import Addresses
 from bridge.sandbox.config import Plan
 from bridge.sandbox.deliveries import Deliveries
 from bridge.sandbox.dryapi import DryApi
-from bridge.sandbox.jobs import Job, JobBook, JobError, JobRequest, Status
+from bridge.sandbox.jobs import Job, JobBook, JobRequest, Status
 from bridge.sandbox.previews import Pictures, paint
 from bridge.sandbox.publisher import Emission
 from bridge.sandbox.server import Server, open_listeners
@@ -222,13 +222,6 @@ class UpstreamAccount:
         """Start a job; give its name."""
         request = JobRequest(steps=steps, interval_seconds=interval_seconds, fail=fails)
         return self._simulation.start_requested(request).request_id
-
-    async def end_job(self, request_id: str, *, fails: bool) -> None:
-        """End a job that runs, now."""
-        job = self._book.get(request_id)
-        assert job is not None
-        error = JobError("PROCESSING_ERROR", "It was told to.") if fails else None
-        assert await self._simulation.end(job, error)
 
     @property
     def running(self) -> int:

@@ -68,7 +68,6 @@ class Evidence:
     # Which event each `ce_id` is by the outbox's file, where that was looked at.
     committed: Mapping[str, NumberedEvent] | None = None
     repeats: bool = False  # whether a record may occur once more
-    timestamps: bool = True  # whether the topic kept the producer's timestamps
     sources: Collection[str] | None = None  # the accounts, as `ce_source` has them
 
 
@@ -85,7 +84,6 @@ def judge_course(evidence: Evidence) -> Verdict:
         committed=evidence.committed or {},
         only_committed=evidence.committed is not None,
         repeats=evidence.repeats,
-        timestamps=evidence.timestamps,
         sources=evidence.sources,
     )
     judged = judge(evidence.topics, expected)

@@ -123,28 +123,6 @@ def test_a_topic_is_judged_by_what_it_is_for(found: _Found, case: str) -> None:
         assert f"--add-config {what}=" in by_name[what].remedy.replace("'", "")
 
 
-def test_what_is_fine_is_told_as_well(found: _Found) -> None:
-    """The table has a row for everything that was looked at."""
-    assert [one.what for one in found["plain"]] == [
-        "topic",
-        "rights",
-        "partitions",
-        "replication.factor",
-        "min.insync.replicas",
-        "max.message.bytes",
-        "cleanup.policy",
-        "retention.ms",
-        "message.timestamp.type",
-        "unclean.leader.election.enable",
-        "compression.type",
-    ]
-    remarks = {case: {one.what: one.remedy for one in found[case]} for case in _CASES}
-    assert "bridge verify" in remarks["compacted events"]["cleanup.policy"]
-    assert "grows for ever" in remarks["compacted previews"]["cleanup.policy"]
-    assert "=zstd" in remarks["its own codec"]["compression.type"]
-    assert "max_batch_bytes" in remarks["small for gaps"]["max.message.bytes"]
-
-
 def judged(**changes: Any) -> dict[str, TopicFinding]:
     """Judge a topic of events on more brokers than run here."""
     told: dict[str, Any] = {"replicas": 3, "configs": {"min.insync.replicas": "2"}}
