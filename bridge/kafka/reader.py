@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from enum import Enum
+from functools import partial
 from typing import Self, TypeAlias
 
 import aiokafka.errors as aiokafka_errors  # noqa: TID251 - this room's library
@@ -32,7 +33,6 @@ from bridge.kafka.connection import (
     partitions_of,
     topic_missing,
 )
-from bridge.kafka.handover import Handover
 from bridge.kafka.log import translated
 from bridge.kafka.loop import LoopThread
 from bridge.kafka.requests import EARLIEST, LATEST, ask_offsets
@@ -102,7 +102,6 @@ class _Delivery(msgspec.Struct, frozen=True):
     """Records, if any came, and what `TopicReader` says after them."""
 
     records: list[ConsumedRecord]
-    size_bytes: int
     positions: dict[Lane, int]
     ends: dict[Lane, int]
     silent_since_seconds: float | None
@@ -138,26 +137,16 @@ class TopicReader:
         *,
         start: Start = Edge.END,
     ) -> None:
-        self._settings = settings
-        self._topics = tuple(topics)
-        self._start = start
-        self._handover: Handover[_Delivery] | None = None
+        self._follow = partial(_Following, settings, tuple(topics), start)
         self._thread: LoopThread[_Delivery] | None = None
-        self._known = _Delivery([], 0, {}, {}, None)
+        self._known = _Delivery([], {}, {}, None)
 
     async def __aenter__(self) -> Self:
-        handover = self._handover = Handover(_BUFFER_BYTES)
-        self._thread = LoopThread(
-            "bridge-kafka-reader",
-            handover,
-            lambda: _Following(
-                self._settings, self._topics, self._start, handover
-            ).run(),
-        )
-        self._thread.start()
+        self._thread = LoopThread("bridge-kafka-reader", _BUFFER_BYTES)
+        self._thread.start(self._follow(self._thread).run)
         try:
             # The thread has its own deadline, kafka.start_timeout_seconds.
-            self._known = await self._handover.get()
+            self._known = await self._thread.get()
         except BaseException:
             await self._thread.stop()
             raise
@@ -176,9 +165,9 @@ class TopicReader:
             only what the reader knows has changed: positions (behind
             transaction markers), ends, or whether a broker answers.
         """
-        if self._handover is None:
+        if self._thread is None:
             raise RuntimeError("the reader is used inside its `async with` alone")
-        self._known = await self._handover.get()
+        self._known = await self._thread.get()
         return self._known.records
 
     @property
@@ -217,12 +206,12 @@ class _Following:
         settings: KafkaSettings,
         topics: Sequence[str],
         start: Start,
-        handover: Handover[_Delivery],
+        thread: LoopThread[_Delivery],
     ) -> None:
         self._settings = settings
-        self._topics = tuple(topics)
+        self._topics = topics
         self._start = start
-        self._handover = handover
+        self._thread = thread
         self._positions: dict[Lane, int] = {}
         self._ends: dict[Lane, int] = {}
         self._seen: dict[str, float] = {}
@@ -293,7 +282,7 @@ class _Following:
         """Fetch until the clients have to be replaced."""
         look_at = time.monotonic() + METADATA_AGE_SECONDS
         while not self._is_stuck(client):
-            if await self._handover.room():
+            if await self._thread.room():
                 # Nobody asked the broker meanwhile, so its silence means nothing.
                 self._note_contact(consumer.assignment())
             try:
@@ -343,7 +332,7 @@ class _Following:
                 self._contacts[lane] = mark, now
         records = [_consumed(record) for batch in batches.values() for record in batch]
         # News without records can wait for a reader that lags.
-        if records or (self._handover.is_empty() and self._known() != self._told):
+        if records or (self._thread.is_empty and self._known() != self._told):
             self._hand_over(records)
 
     def _known(self) -> _Delivery:
@@ -351,7 +340,7 @@ class _Following:
         last = max(at for _, at in self._contacts.values())
         is_silent = time.monotonic() - last > _SILENT_SECONDS
         positions, ends = self._positions.copy(), self._ends.copy()
-        return _Delivery([], 0, positions, ends, last if is_silent else None)
+        return _Delivery([], positions, ends, last if is_silent else None)
 
     def _hand_over(self, records: list[ConsumedRecord]) -> None:
         self._told = self._known()
@@ -359,9 +348,8 @@ class _Following:
             _RECORD_OVERHEAD_BYTES + len(one.value or b"") + len(one.key or b"")
             for one in records
         )
-        self._handover.put(
-            msgspec.structs.replace(self._told, records=records, size_bytes=size_bytes)
-        )
+        delivery = msgspec.structs.replace(self._told, records=records)
+        self._thread.put(delivery, size_bytes)
 
     async def _follow_partitions(
         self, client: AIOKafkaClient, consumer: AIOKafkaConsumer

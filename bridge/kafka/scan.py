@@ -16,7 +16,6 @@ import msgspec
 import trio
 
 from bridge.kafka.connection import partitions_of
-from bridge.kafka.handover import Handover
 from bridge.kafka.log import Bounds, Log, translated
 from bridge.kafka.loop import LoopThread
 from bridge.kafka.requests import EARLIEST, LATEST, may_be_compacted
@@ -58,7 +57,6 @@ class Progress(msgspec.Struct, frozen=True):
 
     done: int
     total: int
-    size_bytes: int = 0
 
 
 async def scan(  # noqa: PLR0913 - each is one independent choice of the caller
@@ -96,7 +94,7 @@ async def scan(  # noqa: PLR0913 - each is one independent choice of the caller
         ConfigError: A certificate or key can't be used.
     """
     # Progress takes no room: the thread never waits for this task.
-    handover: Handover[Progress] = Handover(1)
+    thread: LoopThread[Progress] = LoopThread("bridge-kafka-scanner")
 
     async def work() -> None:
         async with (
@@ -109,14 +107,13 @@ async def scan(  # noqa: PLR0913 - each is one independent choice of the caller
                 extents = await _extents(log, numbers, since_ms, committed_only)
                 may_be = await may_be_compacted(log.client, topic)
             take = begin(extents, may_be)
-            await _read(log, extents, take, handover.put, aborted=not committed_only)
+            await _read(log, extents, take, thread.put, aborted=not committed_only)
 
-    thread = LoopThread("bridge-kafka-scanner", handover, work)
-    thread.start()
+    thread.start(work)
     try:
         while True:
             # The thread has its own deadlines.
-            on_progress(await handover.get())
+            on_progress(await thread.get())
     except trio.EndOfChannel:
         return
     finally:
