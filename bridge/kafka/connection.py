@@ -13,10 +13,12 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
+    Coroutine,
     Iterable,
     Sequence,
 )
 from contextlib import asynccontextmanager
+from contextvars import Context
 from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -29,10 +31,9 @@ from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
 )
 
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
-from bridge.kafka.msk import check_installed, sign_token
 from bridge.kafka.oidc import fetch_token
 from bridge.kafka.security import FollowingContext
-from bridge.kafka.tokens import Token, TokenProvider, TokenSource
+from bridge.kafka.tokens import Token, TokenSource, msk_signer
 from bridge.settings import KafkaSettings, split_extensions
 
 
@@ -40,9 +41,11 @@ __all__ = [
     "client_arguments",
     "connected",
     "consuming",
+    "ended",
     "partitions_of",
     "read_error",
     "silence",
+    "started",
     "token_source",
     "topic_missing",
     "unreachable",
@@ -84,15 +87,10 @@ def client_arguments(settings: KafkaSettings) -> dict[str, Any]:
 
 def _sasl_arguments(settings: KafkaSettings) -> dict[str, Any]:
     if settings.sasl_mechanism in {"OAUTHBEARER", "AWS_MSK_IAM"}:
-        text = settings.sasl_oauth_extensions
-        pairs = [] if text is None else split_extensions(text)
         return {
             # To a broker IAM is a token too, and how it looks.
             "sasl_mechanism": "OAUTHBEARER",
-            "sasl_oauth_token_provider": TokenProvider(
-                token_source(settings),
-                {name: value for name, _, value in (p.partition("=") for p in pairs)},
-            ),
+            "sasl_oauth_token_provider": token_source(settings),
         }
     password = settings.sasl_password
     return {
@@ -115,14 +113,18 @@ def token_source(settings: KafkaSettings) -> TokenSource:
     Raises:
         ConfigError: An extra is missing.
     """
-    fetch: Callable[[], Awaitable[Token]] = partial(fetch_token, settings)
-    if settings.sasl_mechanism == "AWS_MSK_IAM":
-        assert settings.sasl_aws_region is not None
-        check_installed()
-        fetch = partial(sign_token, settings.sasl_aws_region)
     own = _sources.setdefault(asyncio.get_running_loop(), {})
-    # The settings are kept with it, so that their identity can't become another's.
-    return own.setdefault(id(settings), (settings, TokenSource(fetch)))[1]
+    if id(settings) not in own:
+        fetch: Callable[[], Awaitable[Token]] = partial(fetch_token, settings)
+        if settings.sasl_mechanism == "AWS_MSK_IAM":
+            assert settings.sasl_aws_region is not None
+            fetch = msk_signer(settings.sasl_aws_region)
+        text = settings.sasl_oauth_extensions
+        pairs = [one.partition("=") for one in split_extensions(text)] if text else []
+        source = TokenSource(fetch, {name: value for name, _, value in pairs})
+        # The settings are kept with it, so that their identity can't become another's.
+        own[id(settings)] = settings, source
+    return own[id(settings)][1]
 
 
 def unreachable(settings: KafkaSettings, reason: str) -> KafkaUnreachableError:
@@ -206,32 +208,37 @@ async def partitions_of(
 # -- Clients ------------------------------------------------------------------
 
 
-async def _start(start: Callable[[], Awaitable[None]]) -> None:
+async def started(
+    work: Coroutine[Any, Any, None], context: Context | None = None
+) -> None:
     """Start a client; a start that is cancelled gets a moment to come to its end."""
     # aiokafka 0.14 forgets the connection over which it was looking for brokers.
-    starting = asyncio.ensure_future(start())
+    starting = asyncio.get_running_loop().create_task(work, context=context)
     try:
         await asyncio.shield(starting)
     except asyncio.CancelledError:
-        await asyncio.wait([starting], timeout=_END_SECONDS)
-        if starting.done() and not starting.cancelled():
-            starting.exception()
-        starting.cancel()
+        await _end_task(starting)
         raise
 
 
-async def _end(stop: Callable[[], Awaitable[None]]) -> None:
+async def ended(
+    work: Coroutine[Any, Any, None], context: Context | None = None
+) -> None:
     """End a client, also one that never started, or whose broker doesn't answer."""
     # What it raises is aiokafka's, and of no use any more; connections that it leaves
     # open end with the loop.
     # A task of its own: aiokafka takes the cancellation of a fetch of its own
     # for the caller's, which would end the caller.
-    stopping = asyncio.ensure_future(stop())
-    await asyncio.wait([stopping], timeout=_END_SECONDS)
-    if not stopping.done():
-        stopping.cancel()
-    elif not stopping.cancelled():
-        stopping.exception()
+    await _end_task(asyncio.get_running_loop().create_task(work, context=context))
+
+
+async def _end_task(task: asyncio.Task[None]) -> None:
+    await asyncio.wait([task], timeout=_END_SECONDS)
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_END_SECONDS)
+    if task.done() and not task.cancelled():
+        task.exception()
 
 
 def _timing(settings: KafkaSettings) -> dict[str, Any]:
@@ -245,22 +252,23 @@ def _timing(settings: KafkaSettings) -> dict[str, Any]:
 async def connected(
     settings: KafkaSettings, **options: Any
 ) -> AsyncIterator[AIOKafkaClient]:
-    """Connect what asks brokers; the caller has the deadline."""
+    """Connect what asks brokers."""
     client = AIOKafkaClient(
         **{**client_arguments(settings), **_timing(settings), **options}
     )
     try:
-        await _start(client.bootstrap)
+        async with asyncio.timeout(settings.start_timeout_seconds):
+            await started(client.bootstrap())
         yield client
     finally:
-        await _end(client.close)
+        await ended(client.close())
 
 
 @asynccontextmanager
 async def consuming(
     settings: KafkaSettings, isolation_level: str, **options: Any
 ) -> AsyncIterator[AIOKafkaConsumer]:
-    """Start a consumer without group or partitions; the caller has the deadline."""
+    """Start a consumer without group or partitions."""
     consumer = AIOKafkaConsumer(
         **client_arguments(settings),
         **_timing(settings),
@@ -273,10 +281,11 @@ async def consuming(
         **options,
     )
     try:
-        await _start(consumer.start)
+        async with asyncio.timeout(settings.start_timeout_seconds):
+            await started(consumer.start())
         yield consumer
     finally:
-        await _end(partial(_stop, consumer))
+        await ended(_stop(consumer))
 
 
 async def _stop(consumer: AIOKafkaConsumer) -> None:

@@ -41,8 +41,8 @@ from bridge.kafka.requests import (
     EARLIEST,
     LATEST,
     ask_offsets,
+    describe_topics,
     held_offsets,
-    topic_ids,
 )
 from bridge.settings import KafkaSettings
 
@@ -70,15 +70,22 @@ _REPLICATION_LOOK_SECONDS = 0.2
 
 @asynccontextmanager
 async def translated(
-    settings: KafkaSettings, topics: Sequence[str]
+    settings: KafkaSettings, topics: Sequence[str], *, resumes: bool = False
 ) -> AsyncIterator[None]:
-    """Turn what aiokafka raises into what tells a person what to do."""
+    """Turn aiokafka's errors into what tells what to do, or that the bridge resumes."""
     try:
         yield
-    except errors.KafkaConnectionError as error:
+    except (errors.KafkaConnectionError, errors.NodeNotReadyError) as error:
         raise await failed_start(settings) from error
-    except (TimeoutError, UnicodeError, errors.KafkaError) as error:
+    except (errors.TopicAuthorizationFailedError, UnicodeError) as error:
         raise read_error(settings, topics, error) from error
+    except (TimeoutError, errors.KafkaError) as error:
+        if not resumes:
+            raise read_error(settings, topics, error) from error
+        raise KafkaUnreachableError(
+            f"Kafka can't be read at {', '.join(topics)}: {error!r}; the bridge resumes"
+            " when it can"
+        ) from error
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -103,19 +110,13 @@ async def open_log(settings: KafkaSettings, topic: str) -> AsyncIterator[Log]:
         ConfigError: A certificate or key can't be used.
     """
     patience = settings.start_timeout_seconds
-    try:
-        async with Log(settings, topic, patience, needs_leaders=True) as opened:
-            async with asyncio.timeout(patience):
-                await opened.client.set_topics([topic])
-            yield opened
-    except (errors.KafkaConnectionError, errors.NodeNotReadyError) as error:
-        raise await failed_start(settings) from error
-    except errors.TopicAuthorizationFailedError as error:
-        raise read_error(settings, [topic], error) from error
-    except (errors.KafkaError, TimeoutError) as error:
-        raise KafkaUnreachableError(
-            f"Kafka can't be read at {topic}: {error!r}; the bridge resumes when it can"
-        ) from error
+    async with (
+        translated(settings, [topic], resumes=True),
+        Log(settings, topic, patience, needs_leaders=True) as opened,
+    ):
+        async with asyncio.timeout(patience):
+            await opened.client.set_topics([topic])
+        yield opened
 
 
 class Log:
@@ -144,10 +145,7 @@ class Log:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        async with asyncio.timeout(self._settings.start_timeout_seconds):
-            self.client = await self._stack.enter_async_context(
-                connected(self._settings)
-            )
+        self.client = await self._stack.enter_async_context(connected(self._settings))
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -197,7 +195,10 @@ class Log:
 
     async def topic_id(self) -> str | None:
         """Ask for the id of the topic that has the name now; None if unknown."""
-        return (await topic_ids(self.client, [self._topic])).get(self._topic)
+        if self.client.get_random_node() is None:
+            return None
+        found = await describe_topics(self.client, [self._topic])
+        return found[self._topic].topic_id
 
     async def replicated(self, numbers: Collection[int]) -> None:
         """
@@ -279,10 +280,9 @@ class Log:
 
     async def _consumer(self, level: str) -> AIOKafkaConsumer:
         if level not in self._consumers:
-            async with asyncio.timeout(self._settings.start_timeout_seconds):
-                self._consumers[level] = await self._stack.enter_async_context(
-                    consuming(self._settings, level, fetch_max_wait_ms=_FETCH_WAIT_MS)
-                )
+            self._consumers[level] = await self._stack.enter_async_context(
+                consuming(self._settings, level, fetch_max_wait_ms=_FETCH_WAIT_MS)
+            )
         return self._consumers[level]
 
     async def _jump(

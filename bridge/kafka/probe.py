@@ -14,7 +14,7 @@ import asyncio  # noqa: TID251 - this room runs asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import msgspec
@@ -37,7 +37,7 @@ from bridge.kafka.connection import (
     token_source,
     unreachable,
 )
-from bridge.kafka.tokens import TokenProvider
+from bridge.kafka.tokens import TokenSource
 from bridge.settings import KafkaSettings
 
 
@@ -114,11 +114,7 @@ async def asking(settings: KafkaSettings) -> AsyncIterator[AIOKafkaClient]:
     """
     timeout_ms = int(settings.start_timeout_seconds * 1000)
     try:
-        async with AsyncExitStack() as stack:
-            async with asyncio.timeout(settings.start_timeout_seconds):
-                client = await stack.enter_async_context(
-                    connected(settings, request_timeout_ms=timeout_ms)
-                )
+        async with connected(settings, request_timeout_ms=timeout_ms) as client:
             yield client
     # Not ready: the brokers that the first ones name don't let it in.
     except (
@@ -158,7 +154,7 @@ async def diagnose(
     """
     if _has_tokens(settings):
         try:
-            await token_source(settings).token()
+            await token_source(settings).get()
         except KafkaError as error:
             return error
     first = places_of(settings)
@@ -201,7 +197,7 @@ async def knock(settings: KafkaSettings, host: str, port: int, seconds: float) -
     if _has_tokens(settings):
         try:
             async with asyncio.timeout(seconds):
-                await token_source(settings).token()
+                await token_source(settings).get()
         except (KafkaError, TimeoutError) as error:
             late = KafkaUnreachableError(f"no token within {seconds:g} s")
             reason = error if isinstance(error, KafkaError) else late
@@ -243,7 +239,7 @@ async def _brokers(place: _Place) -> frozenset[_Address]:
 
 
 async def _show_token(
-    connection: AIOKafkaConnection, settings: KafkaSettings, provider: TokenProvider
+    connection: AIOKafkaConnection, settings: KafkaSettings, provider: TokenSource
 ) -> None:
     """
     Sign in with a token, and read the answer, which aiokafka takes for a yes.

@@ -14,7 +14,6 @@ import math
 import time
 import weakref
 from collections.abc import Coroutine, Generator, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -26,17 +25,13 @@ from aiokafka import (  # noqa: TID251 - the Kafka thread speaks to aiokafka
 
 from bridge.events.record import StoredRecord
 from bridge.kafka.answers import REFUSALS, BatchRefusedError, ClientError, no_producer
-from bridge.kafka.connection import client_arguments
+from bridge.kafka.connection import client_arguments, ended, started
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.probe import failed_start
 from bridge.settings import KafkaSettings
 
 
 __all__ = ["Producer", "Sent", "keep_track_of_tasks"]
-
-# Cancelled tasks and closed connections end within milliseconds; what doesn't is left
-# to the end of the loop.
-_END_SECONDS: Final = 1.0
 
 # aiokafka drops a batch after the request timeout; one without an answer so much later
 # never gets one (aiokafka issues 1018, 1101).
@@ -110,7 +105,10 @@ class Producer:
         self._settings = settings
         self._writer = writer
         self._id_prefix = id_prefix
+        # Whatever the client does is done in this context.
         self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self._context = contextvars.copy_context()
+        self._context.run(_OWNER.set, self._tasks)
         # Where batches without an answer go to: at most one for each partition.
         self._unanswered: set[tuple[str, int]] = set()
         codec = settings.compression
@@ -145,7 +143,7 @@ class Producer:
         """
         try:
             async with asyncio.timeout(self._settings.start_timeout_seconds):
-                await self._own(self._client.start())
+                await started(self._client.start(), self._context)
         except (errors.KafkaConnectionError, TimeoutError) as error:
             await self.close()
             raise await failed_start(self._settings) from error
@@ -269,12 +267,11 @@ class Producer:
 
         aiokafka's own `stop` would wait until it is delivered (issue 1101).
         """
-        for task in list(self._tasks):
-            task.cancel()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_END_SECONDS):
-                with suppress(ClientError, OSError):
-                    await self._own(self._stop())
+        self._cancel_tasks()
+        await ended(self._stop(), self._context)
+        self._cancel_tasks()
+
+    def _cancel_tasks(self) -> None:
         for task in list(self._tasks):
             task.cancel()
 
@@ -285,22 +282,6 @@ class Producer:
         finally:
             # Where it was cut off it would do nothing the next time.
             await self._client.client.close()
-
-    async def _own(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something of the client, whose tasks are to be found again."""
-        context = contextvars.copy_context()
-        context.run(_OWNER.set, self._tasks)
-        task = asyncio.get_running_loop().create_task(work, context=context)
-        self._tasks.discard(task)
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            # A moment: one that looks for brokers would forget its connection.
-            await asyncio.wait([task], timeout=_END_SECONDS)
-            task.cancel()
-            with suppress(asyncio.CancelledError, ClientError, OSError):
-                await task
-            raise
 
     @staticmethod
     async def _transact(work: Coroutine[Any, Any, None]) -> None:

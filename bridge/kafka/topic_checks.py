@@ -13,10 +13,10 @@ from typing import Final
 
 import msgspec
 
+from bridge.kafka.requests import TopicFacts
 from bridge.kafka.topics import (
     NEEDED,
     LookedUp,
-    TopicFacts,
     TopicNeeds,
     TopicRole,
     creation,
@@ -171,8 +171,9 @@ def _judge(topic: _Topic) -> Iterator[TopicFinding]:
     facts = topic.facts
     yield topic.fine("topic", "there", "there")
     # Brokers that don't tell refuse when it comes to it.
-    if facts.lacks is not None:
-        yield _rights(topic, facts.lacks)
+    lacks = facts.lacks(NEEDED)
+    if lacks is not None:
+        yield _rights(topic, lacks)
     yield topic.fine("partitions", facts.partitions, "1 or more")
     yield _replicas(topic)
     if facts.configs is None:

@@ -22,12 +22,11 @@ from bridge.kafka.requests import (
     DEBUGGER,
     EARLIEST,
     LATEST,
-    Described,
     Metadata,
+    TopicFacts,
     ask_offsets,
     describe_topics,
     held_offsets,
-    lacking,
     may_be_compacted,
 )
 from bridge.settings import KafkaSettings
@@ -118,10 +117,10 @@ def test_a_consumer_ends_while_a_fetch_waits_for_its_retry(
     run(read())
 
 
-def describe(topic: Topic, *names: str) -> dict[str, Described]:
+def describe(topic: Topic, *names: str) -> dict[str, TopicFacts]:
     """Ask the suite's broker for topics."""
 
-    async def ask() -> dict[str, Described]:
+    async def ask() -> dict[str, TopicFacts]:
         async with connected(settings_of(topic)) as client:
             return await describe_topics(client, names)
 
@@ -136,7 +135,7 @@ def test_ids_and_permissions_come_with_a_topics_metadata(topic: Topic) -> None:
     assert len(ids) == 2
     assert found[topic.name].leaders.keys() == set(range(topic.partitions))
     assert found[topic.name].replicas == 1
-    assert lacking(found[topic.name].operations, {3: "Read", 4: "Write"}) == ()
+    assert found[topic.name].lacks({3: "Read", 4: "Write"}) == ()
     absent = found["nobody-s"]
     assert (absent.error_code, absent.topic_id) == (_UNKNOWN_TOPIC, None)
 
@@ -152,5 +151,5 @@ def test_a_broker_older_than_ids_is_asked_as_aiokafka_does(
 
     intercept(monkeypatch, Metadata, know_nothing)
     old = describe(topic, topic.name)[topic.name]
-    assert old == Described(0, new.leaders, new.replicas)
-    assert lacking(old.operations, {3: "Read"}) is None
+    assert old == TopicFacts(topic.name, new.leaders, new.replicas)
+    assert old.lacks({3: "Read"}) is None

@@ -41,7 +41,7 @@ from bridge.kafka.relay.partition import (
 )
 from bridge.kafka.relay.statistics import PublicationTrace, RelayStatistics
 from bridge.kafka.relay.topic_watch import TopicWatch
-from bridge.kafka.topics import TopicFacts
+from bridge.kafka.requests import TopicFacts
 from bridge.outbox import Outbox
 from bridge.outbox.values import PartitionState, Placed
 from bridge.settings import KafkaSettings

@@ -24,8 +24,9 @@ from bridge.errors import (
 )
 from bridge.kafka.relay.outage import BESIDE, Outage
 from bridge.kafka.relay.statistics import RelayStatistics
+from bridge.kafka.requests import TopicFacts
 from bridge.kafka.topic_checks import TopicFinding, Verdict, report
-from bridge.kafka.topics import LookedUp, TopicFacts, TopicNeeds, creation, look_up
+from bridge.kafka.topics import LookedUp, TopicNeeds, creation, look_up
 from bridge.settings import KafkaSettings
 
 
