@@ -74,11 +74,7 @@ def error_type(error: Exception) -> str:
 
 
 def is_fenced(error: BaseException) -> bool:
-    """
-    Whether a failure came from another producer's newer epoch.
-
-    aiokafka wraps what ends its sender, so the causes are looked at too.
-    """
+    """Whether a newer epoch is among a failure's causes, which aiokafka wraps."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, _FENCES):
@@ -88,12 +84,7 @@ def is_fenced(error: BaseException) -> bool:
 
 
 def forbidden(error: BaseException, topic: str | None) -> KafkaRefusedError | None:
-    """
-    Say what to grant, where a write failed because this user may not do it.
-
-    The topic is None where it is one of several; so is the result, where the error is
-    something else.
-    """
+    """Say what to grant where a write, to that topic or some, is forbidden."""
     if isinstance(error, errors.TopicAuthorizationFailedError):
         where = "the topic" if topic is None else f"the topic {topic}"
         return KafkaRefusedError(

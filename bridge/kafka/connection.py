@@ -107,12 +107,7 @@ _sources: WeakKeyDictionary[
 
 
 def token_source(settings: KafkaSettings) -> TokenSource:
-    """
-    Give what the running loop's clients with these settings get their tokens from.
-
-    Raises:
-        ConfigError: An extra is missing.
-    """
+    """Give what the running loop's clients with these settings get tokens from."""
     own = _sources.setdefault(asyncio.get_running_loop(), {})
     if id(settings) not in own:
         fetch: Callable[[], Awaitable[Token]] = partial(fetch_token, settings)

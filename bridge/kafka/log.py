@@ -89,11 +89,7 @@ async def translated(
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """
-    The first offset that retention has left of a partition, and the high watermark.
-
-    That is the offset of the next record, open transactions included.
-    """
+    """The first offset that is left of a partition, and the high watermark."""
 
     begin_offset: int
     end_offset: int
@@ -101,14 +97,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def open_log(settings: KafkaSettings, topic: str) -> AsyncIterator[Log]:
-    """
-    Open a topic, which must exist, for the relay; what goes wrong inside may pass.
-
-    Raises:
-        KafkaUnreachableError: Kafka can't be read now.
-        KafkaRefusedError: A broker refuses the credentials.
-        ConfigError: A certificate or key can't be used.
-    """
+    """Open a topic, which must exist, for the relay; what goes wrong may pass."""
     patience = settings.start_timeout_seconds
     async with (
         translated(settings, [topic], resumes=True),
@@ -204,9 +193,8 @@ class Log:
         """
         Wait until all that the leaders have appended is replicated.
 
-        A batch that lacks replicas is in the leader's log, above what readers are
-        shown, and comes out when the replicas are back. Without them nothing else
-        can be written either: whoever waits here loses nothing.
+        A batch that lacks replicas comes out when they are back, and nothing else can
+        be written before.
         """
         appended = await self.ask(numbers, LATEST, asker=DEBUGGER)
         while True:
@@ -231,15 +219,9 @@ class Log:
         """
         Read partitions, each in order, up to the ends that they had.
 
-        With `aborted`, records count of transactions that were aborted or are still
-        open: they don't say what was delivered, but what stands where. `trimmed` is
-        told of a partition whose records were deleted while they were read, and where
-        its log begins now; it goes on there. Without it that is an error.
-
-        Raises:
-            KafkaUnreachableError: Nothing came for the patience, or a transaction of
-                somebody else is open.
-            KafkaError: A log has become shorter than what was read of it.
+        With `aborted`, records count of aborted and open transactions. `trimmed` is
+        told of a partition whose records were deleted meanwhile and where its log
+        begins now; without it that is an error, as a log is that has become shorter.
         """
         left = {
             TopicPartition(self._topic, number): max(first, ends[number].begin_offset)

@@ -59,11 +59,7 @@ class ClosingLoop(asyncio.SelectorEventLoop):
 
 
 async def in_daemon_thread(work: Callable[[], _T]) -> _T:
-    """
-    Do what blocks in a thread that nobody waits for at the end.
-
-    Both the loop and the interpreter would wait for the threads that asyncio lends.
-    """
+    """Do what blocks in a thread for whose end neither loop nor interpreter waits."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_T] = loop.create_future()
 
@@ -140,13 +136,7 @@ class LoopThread(Generic[_T]):
         self._thread.start()
 
     async def get(self) -> _T:
-        """
-        Wait for the next item; a cancelled call takes none.
-
-        Raises:
-            BaseException: What the thread ended with, after its last item.
-            trio.EndOfChannel: The thread ended without an error.
-        """
+        """Wait for the next item; raises what the thread ended with."""
         # No deadline: a quiet topic is quiet for as long as it likes.
         async for item, size_bytes in self._taking:
             self._in_loop(partial(self._taken, size_bytes))
@@ -179,11 +169,7 @@ class LoopThread(Generic[_T]):
     # -- The asyncio side -------------------------------------------------------
 
     async def room(self) -> bool:
-        """
-        Wait until less than the limit isn't taken; gives whether it had to wait.
-
-        It waits as long as the reader pauses: that is what holds the thread back.
-        """
+        """Wait as long as the limit isn't taken; gives whether it had to wait."""
         waited = False
         while self._queued_bytes >= self._limit_bytes:
             waited = True

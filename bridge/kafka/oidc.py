@@ -62,14 +62,7 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 async def fetch_token(settings: KafkaSettings) -> Token:
-    """
-    Get a token.
-
-    Raises:
-        KafkaRefusedError: The endpoint refuses the client, or can't be trusted.
-        KafkaUnreachableError: It gives no answer, or none that helps.
-        ConfigError: The certificates to trust can't be used.
-    """
+    """Get a token; raises why the endpoint gives none."""
     secret = settings.sasl_oauth_client_secret
     assert secret is not None
     given = secret.reveal()

@@ -72,15 +72,9 @@ _SIGN_IN_ERRORS = (
 
 class Knock(msgspec.Struct, frozen=True):
     """
-    What came of a connection to one address.
+    What came of a connection to one address, and where this broker has the others.
 
-    Attributes:
-        error: Why it came to nothing: `KafkaRefusedError` where it stays so until a
-            setting is another one; None where all is as it should be.
-        is_sign_in: Whether it is a broker, who wants somebody else to come.
-        is_asked: Whether the broker was asked; without a token there is no use in it.
-        is_tls: Whether one of both doesn't like the other's certificate, or its TLS.
-        brokers: Where the brokers are, by the word of this one.
+    The error is `KafkaRefusedError` where it stays until a setting is another one.
     """
 
     error: KafkaError | None = None
@@ -104,14 +98,7 @@ class _Place(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def asking(settings: KafkaSettings) -> AsyncIterator[AIOKafkaClient]:
-    """
-    Start a client for some questions, and end it.
-
-    Raises:
-        KafkaUnreachableError: No broker answers, then or later.
-        KafkaRefusedError: The brokers refuse this user.
-        ConfigError: A certificate or key can't be used.
-    """
+    """Start a client for some questions; raises why it can't ask."""
     timeout_ms = int(settings.start_timeout_seconds * 1000)
     try:
         async with connected(settings, request_timeout_ms=timeout_ms) as client:
@@ -143,14 +130,10 @@ async def diagnose(
     settings: KafkaSettings, timeout_seconds: float = _KNOCK_SECONDS
 ) -> KafkaError | None:
     """
-    Find out what keeps clients from the brokers.
+    Find out what keeps clients from the brokers; None if nothing does.
 
     That is `KafkaRefusedError` where trying again changes nothing, else
-    `KafkaUnreachableError` with the reason of each address that doesn't let the bridge
-    in; None where all do. Addresses are asked together, each within the timeout.
-
-    Raises:
-        ConfigError: A certificate or key can't be used any more.
+    `KafkaUnreachableError` with each address's reason; they are asked together.
     """
     if _has_tokens(settings):
         try:
@@ -188,12 +171,7 @@ async def _knock_at(
 
 
 async def knock(settings: KafkaSettings, host: str, port: int, seconds: float) -> Knock:
-    """
-    Connect to an address as every client does, and ask for the brokers.
-
-    Raises:
-        ConfigError: A certificate or key can't be used.
-    """
+    """Connect to an address as every client does, and ask for the brokers."""
     if _has_tokens(settings):
         try:
             async with asyncio.timeout(seconds):

@@ -130,17 +130,7 @@ class Producer:
         )
 
     async def start(self) -> None:
-        """
-        Connect and get a producer id.
-
-        With a transactional id this fences every older producer that has it, and aborts
-        its transaction.
-
-        Raises:
-            KafkaUnreachableError: No broker answered in time.
-            KafkaRefusedError: A broker refused the credentials or the permission to
-                write idempotently.
-        """
+        """Connect and get a producer id; a transactional id fences older producers."""
         try:
             async with asyncio.timeout(self._settings.start_timeout_seconds):
                 await started(self._client.start(), self._context)
@@ -179,11 +169,8 @@ class Producer:
         """
         Send as many rows as fit one batch, in order; the first is always sent.
 
-        The bytes are those of keys and values, with the prefix that is written before
-        each value. Rows up to `resent_until` are marked as resent.
-
-        Raises:
-            ClientError: aiokafka didn't take the batch.
+        The bytes are those of keys, values and the prefix before each value. Rows up
+        to `resent_until` are marked as resent.
         """
         batch = self._client.create_batch()
         append, headers = batch.append, self._writer.headers
@@ -223,11 +210,7 @@ class Producer:
         """
         Wait until a batch is acknowledged; gives the offset of its first record.
 
-        Raises:
-            BatchRefusedError: The broker refuses it for what is in it.
-            ClientError: It failed, or a partition has no leader; it may be in the log
-                all the same.
-            TimeoutError: No answer came.
+        Where that fails, the batch may be in the log all the same.
         """
         patience = self._settings.request_timeout_seconds + _GRACE_SECONDS
         for _ in range(math.ceil(patience / _LEADER_SECONDS)):
@@ -253,12 +236,7 @@ class Producer:
         await self._transact(self._client.begin_transaction())
 
     async def commit(self) -> None:
-        """
-        Commit the transaction; where it fails, it may be committed or not.
-
-        Raises:
-            ClientError: The producer can't be used any more, or was fenced.
-        """
+        """Commit the transaction; where it fails, it may be committed or not."""
         await self._transact(self._client.commit_transaction())
 
     async def close(self) -> None:

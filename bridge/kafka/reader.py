@@ -112,21 +112,16 @@ class TopicReader:
     Reads topics as a consumer without group, committed records only, for one task.
 
     A task that lags holds the reading thread back; memory stays bounded by the buffer
-    and one fetch per broker (8 MiB). While no broker answers it tries again;
-    `silent_since_seconds` tells.
+    and one fetch per broker (8 MiB). While no broker answers it tries again.
 
     Args:
         settings: How to reach the brokers.
         topics: What to read; all of them must exist.
-        start: Where to start: an edge, milliseconds since the epoch, or offsets by
-            (topic, partition). A partition that appears later, or that has no
-            offset, is read from its beginning.
+        start: Where to start. A partition that appears later, or that has no offset
+            there, is read from its beginning.
 
     Raises:
-        KafkaUnreachableError: On entry, no broker answers.
-        KafkaRefusedError: On entry or while reading, a topic is missing or may
-            not be read, or the credentials are refused.
-        KafkaError: What Kafka answers can't be used.
+        KafkaError: On entry or while reading, why topics can't be read.
         ConfigError: On entry, a certificate or key can't be used.
     """
 
@@ -160,10 +155,8 @@ class TopicReader:
         """
         Wait for the next records; a cancelled call takes none.
 
-        Returns:
-            At most some hundred records, in order per partition. Empty when
-            only what the reader knows has changed: positions (behind
-            transaction markers), ends, or whether a broker answers.
+        They are some hundred at most, in order per partition; none where only
+        positions, ends or the brokers' silence have changed.
         """
         if self._thread is None:
             raise RuntimeError("the reader is used inside its `async with` alone")

@@ -186,11 +186,7 @@ def _offsets(response: object) -> dict[TopicPartition, int]:
 
 
 async def held_offsets(client: AIOKafkaClient, topic: str) -> dict[int, int]:
-    """
-    Ask where open transactions hold readers of committed records, by partition.
-
-    Partitions without a leader are left out.
-    """
+    """Ask where open transactions hold readers, by partition that has a leader."""
     await client.add_topic(topic)
     numbers = client.cluster.available_partitions_for_topic(topic) or ()
     lanes = [TopicPartition(topic, number) for number in numbers]
@@ -245,11 +241,8 @@ async def commit_empty(
     """
     Commit a transaction that names partitions and holds nothing in them.
 
-    Initializing the id fences every producer that has it. What can't be done yet is
-    repeated; the caller has the deadline.
-
-    Raises:
-        aiokafka.errors.KafkaError: A broker refuses.
+    Initializing the id fences every producer that has it. What can't be done yet
+    is repeated; the caller has the deadline.
     """
     node = await client.coordinator_lookup(
         CoordinationType.TRANSACTION, transactional_id
@@ -343,11 +336,7 @@ class TopicFacts(msgspec.Struct, frozen=True):
         return all(leader >= 0 for leader in self.leaders.values())
 
     def lacks(self, wanted: Mapping[int, str]) -> tuple[str, ...] | None:
-        """
-        Name the rights, given by their bits, that this user lacks.
-
-        None if the broker doesn't tell. The bits are AclOperation's (KIP-430).
-        """
+        """Name the rights, by AclOperation's bits (KIP-430), that this user lacks."""
         if self.operations == _NOT_TOLD:
             return None
         return tuple(

@@ -71,8 +71,7 @@ async def scan(  # noqa: PLR0913 - each is one independent choice of the caller
     """
     Read one topic up to the ends that it has now.
 
-    Memory stays bounded by two fetches per broker (8 MiB each), whatever the topic
-    has.
+    Memory stays bounded by two fetches per broker (8 MiB each).
 
     Args:
         settings: How to reach the brokers.
@@ -80,17 +79,13 @@ async def scan(  # noqa: PLR0913 - each is one independent choice of the caller
         begin: See `Begin`. It and what it gives are called in the reading thread,
             because another one would wait for its turn at the interpreter most of the
             time; what they raise ends the scan.
-        since_ms: Where to start, milliseconds since the epoch; None starts at the
-            beginning.
-        committed_only: Whether records of aborted transactions, and what stands
+        since_ms: Where to start, milliseconds since the epoch, if not at the beginning.
+        committed_only: Whether records of aborted and open transactions, and what is
             behind an open one, are left out.
         on_progress: Is told, in the calling task, how far it has come.
 
     Raises:
-        KafkaUnreachableError: No broker answers, at the start or for a minute.
-        KafkaRefusedError: The topic is missing or may not be read, or the
-            credentials are refused.
-        KafkaError: What Kafka answers can't be used.
+        KafkaError: Why the topic can't be read.
         ConfigError: A certificate or key can't be used.
     """
     # Progress takes no room: the thread never waits for this task.

@@ -112,12 +112,7 @@ class TokenSource(AbstractTokenProvider):  # type: ignore[misc] # aiokafka is un
 
 
 def msk_signer(region: str) -> Callable[[], Awaitable[Token]]:
-    """
-    Give what signs tokens with the credentials that AWS's chain finds.
-
-    Raises:
-        ConfigError: The signer of AWS, an extra, is missing.
-    """
+    """Give what signs tokens with the credentials that AWS's chain finds."""
     try:
         # 0.3 s to import.
         from aws_msk_iam_sasl_signer import (  # noqa: PLC0415

@@ -246,14 +246,7 @@ async def look_up(
     names: Sequence[str],
     creations: Mapping[str, Creation] | None = None,
 ) -> LookedUp:
-    """
-    Find topics; create missing ones.
-
-    Raises:
-        KafkaUnreachableError: No broker answers.
-        KafkaRefusedError: The brokers refuse this user.
-        ConfigError: A certificate or key can't be used.
-    """
+    """Find topics; create missing ones. Raises why Kafka can't be asked."""
     async with asking(settings) as client:
         return await _look_up(client, settings, names, creations or {})
 
@@ -268,10 +261,6 @@ async def survey(
     Find topics and what this user may do, within a deadline; nothing is changed.
 
     The transactional ids begin with the prefix; None is idempotent delivery.
-
-    Raises:
-        KafkaError: As `look_up`.
-        ConfigError: A certificate or key can't be used.
     """
     try:
         async with asyncio.timeout(seconds), asking(settings) as client:

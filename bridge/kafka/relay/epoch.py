@@ -90,12 +90,7 @@ class WireFormat(Protocol):
     """What is written before the values of topics, a Schema Registry's for one."""
 
     async def prefix(self, topic: str) -> bytes:
-        """
-        Return the bytes before each value of a topic; none if its values are plain.
-
-        Raises:
-            KafkaError: They aren't known now, or never will be.
-        """
+        """Return the bytes before each value of a topic; none if they are plain."""
 
 
 # -- Over all epochs ----------------------------------------------------------
@@ -275,8 +270,7 @@ async def serve(
     """
     Send a topic's rows, epoch after epoch, until the relay drains.
 
-    `ends_start` says whether a start that began then is ended by an error, which is
-    raised: only one that never worked.
+    `ends_start` says whether an error ends a start that began then.
     """
     begun = time.monotonic()
     # How many epochs in a row were short.

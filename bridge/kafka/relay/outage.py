@@ -48,11 +48,7 @@ BESIDE: _Who = ("", -1)
 
 
 class Outage:
-    """
-    Whether Kafka works for one topic.
-
-    The statistics are those that health reads; None for a topic that it leaves out.
-    """
+    """Whether Kafka works for one topic; without statistics if health ignores it."""
 
     def __init__(
         self,

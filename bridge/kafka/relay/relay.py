@@ -200,12 +200,7 @@ class Relay:
             self.statistics.last_beat = 0.0
 
     async def work(self) -> None:
-        """
-        Work in the loop that runs, until all is drained; the outbox stays open.
-
-        Raises:
-            BaseExceptionGroup: As `run`; the errors of all topics.
-        """
+        """Work in the loop that runs, until all is drained; the outbox stays open."""
         self._main = asyncio.current_task()
         self._loop = loop = asyncio.get_running_loop()
         keep_track_of_tasks(loop)

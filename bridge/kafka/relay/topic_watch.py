@@ -61,14 +61,7 @@ class TopicWatch:
         self._looked = asyncio.Event()
 
     async def facts(self, name: str) -> TopicFacts:
-        """
-        Look at all topics, and give what is known of one.
-
-        Raises:
-            KafkaUnreachableError: No broker answers, or none leads the topic.
-            KafkaRefusedError: One is missing or forbidden; names all of them.
-            ConfigError: A certificate or key can't be used.
-        """
+        """Look at all topics; gives what is known of one, or raises why nothing is."""
         found = await self._look()
         if not isinstance(found, LookedUp):
             raise found

@@ -263,11 +263,7 @@ class TransactionalDelivery:
         return True
 
     async def _hanging(self, log: Log, held: Mapping[int, int]) -> dict[int, int]:
-        """
-        Return where transactions of this outbox begin, of those that hold the topic.
-
-        Where no record is left, nothing says whose it is: it may be ours.
-        """
+        """Return where transactions begin that hold the topic and may be ours."""
         own = self._group.outbox.id.encode()
         held = {
             partition: offset
