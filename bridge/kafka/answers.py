@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from aiokafka import errors  # noqa: TID251 - the Kafka thread speaks to it
+from aiokafka import errors
 
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
 

@@ -7,7 +7,7 @@ that can't be read. Why a client can't start is `probe`'s business.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - this room runs asyncio
+import asyncio
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -23,12 +23,7 @@ from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
-    AIOKafkaClient,
-    AIOKafkaConsumer,
-    TopicPartition,
-    errors,
-)
+from aiokafka import AIOKafkaClient, AIOKafkaConsumer, TopicPartition, errors
 
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka.oidc import fetch_token

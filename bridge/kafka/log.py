@@ -8,7 +8,7 @@ up to a known end. What records mean is for those who read: `relay` resumes by t
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - this room runs asyncio
+import asyncio
 from collections import defaultdict
 from collections.abc import (
     AsyncGenerator,
@@ -24,7 +24,7 @@ from typing import Any, Self
 
 import msgspec
 import structlog
-from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
+from aiokafka import (
     AIOKafkaClient,
     AIOKafkaConsumer,
     ConsumerRecord,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - the threads run it
+import asyncio
 import math
 import socket
 import threading

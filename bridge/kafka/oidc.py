@@ -8,13 +8,13 @@ repeated in an error: it may hold a token.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - this room runs asyncio
+import asyncio
 import re
 import ssl
 from typing import Any, Final
 from urllib.parse import quote_plus
 
-import httpx  # noqa: TID251 - this is the module that may
+import httpx
 import msgspec
 
 from bridge import __version__

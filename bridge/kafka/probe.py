@@ -10,7 +10,7 @@ it in the other way, without showing it any secret.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - this room runs asyncio
+import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -18,17 +18,10 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import msgspec
-from aiokafka import AIOKafkaClient, errors  # noqa: TID251 - this room's library
-from aiokafka.conn import (  # noqa: TID251 - as above
-    AIOKafkaConnection,
-    collect_hosts,
-    create_conn,
-)
-from aiokafka.protocol.admin import (  # noqa: TID251 - as above
-    SaslAuthenticateRequest,
-    SaslHandShakeRequest,
-)
-from aiokafka.protocol.metadata import MetadataRequest  # noqa: TID251 - as above
+from aiokafka import AIOKafkaClient, errors
+from aiokafka.conn import AIOKafkaConnection, collect_hosts, create_conn
+from aiokafka.protocol.admin import SaslAuthenticateRequest, SaslHandShakeRequest
+from aiokafka.protocol.metadata import MetadataRequest
 
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka.connection import (

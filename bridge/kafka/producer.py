@@ -8,7 +8,7 @@ throws them away at its first failure.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
+import asyncio
 import contextvars
 import math
 import time
@@ -17,11 +17,7 @@ from collections.abc import Coroutine, Generator, Sequence
 from typing import Any, Final
 
 import msgspec
-from aiokafka import (  # noqa: TID251 - the Kafka thread speaks to aiokafka
-    AIOKafkaProducer,
-    TopicPartition,
-    errors,
-)
+from aiokafka import AIOKafkaProducer, TopicPartition, errors
 
 from bridge.events.record import StoredRecord
 from bridge.kafka.answers import REFUSALS, BatchRefusedError, ClientError, no_producer

@@ -8,7 +8,7 @@ A proof, which needs an end but no values, reads through `scan`.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - this room runs asyncio
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,23 +16,13 @@ from enum import Enum
 from functools import partial
 from typing import Self, TypeAlias
 
-import aiokafka.errors as aiokafka_errors  # noqa: TID251 - this room's library
+import aiokafka.errors as aiokafka_errors
 import msgspec
 import structlog
-from aiokafka import (  # noqa: TID251 - as above
-    AIOKafkaClient,
-    AIOKafkaConsumer,
-    ConsumerRecord,
-    TopicPartition,
-)
+from aiokafka import AIOKafkaClient, AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from bridge.errors import KafkaError, KafkaRefusedError
-from bridge.kafka.connection import (
-    connected,
-    consuming,
-    partitions_of,
-    topic_missing,
-)
+from bridge.kafka.connection import connected, consuming, partitions_of, topic_missing
 from bridge.kafka.log import translated
 from bridge.kafka.loop import LoopThread
 from bridge.kafka.requests import EARLIEST, LATEST, ask_offsets

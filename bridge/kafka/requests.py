@@ -47,7 +47,7 @@ Workarounds:
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - this room runs asyncio
+import asyncio
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -55,26 +55,18 @@ from io import BytesIO
 from typing import Any, Final
 
 import msgspec
-from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
-    AIOKafkaClient,
-    TopicPartition,
-    errors,
-)
-from aiokafka.client import ConnectionGroup, CoordinationType  # noqa: TID251 - as above
-from aiokafka.protocol.admin import DescribeConfigsRequest  # noqa: TID251 - as above
-from aiokafka.protocol.api import (  # noqa: TID251 - as above
-    Request,
-    RequestStruct,
-    Response,
-)
-from aiokafka.protocol.metadata import MetadataRequest  # noqa: TID251 - as above
-from aiokafka.protocol.offset import OffsetRequest  # noqa: TID251 - as above
-from aiokafka.protocol.transaction import (  # noqa: TID251 - as above
+from aiokafka import AIOKafkaClient, TopicPartition, errors
+from aiokafka.client import ConnectionGroup, CoordinationType
+from aiokafka.protocol.admin import DescribeConfigsRequest
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.offset import OffsetRequest
+from aiokafka.protocol.transaction import (
     AddPartitionsToTxnRequest,
     EndTxnRequest,
     InitProducerIdRequest,
 )
-from aiokafka.protocol.types import (  # noqa: TID251 - as above
+from aiokafka.protocol.types import (
     AbstractType,
     Boolean,
     CompactArray,

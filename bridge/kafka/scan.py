@@ -7,7 +7,7 @@ offset, and which records went while they were being read.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - this room runs asyncio
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias

@@ -9,17 +9,15 @@ for a yes: that one refuses a token is found out by `probe`.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - this room runs asyncio
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final
 
 import msgspec
-from aiokafka.abc import (  # noqa: TID251 - this room speaks to aiokafka
-    AbstractTokenProvider,
-)
-from aiokafka.errors import KafkaConnectionError  # noqa: TID251 - as above
+from aiokafka.abc import AbstractTokenProvider
+from aiokafka.errors import KafkaConnectionError
 
 from bridge.errors import (
     BridgeError,

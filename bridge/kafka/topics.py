@@ -7,7 +7,7 @@ What a topic must be like is in `topic_checks`.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - this room runs asyncio
+import asyncio
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -16,13 +16,9 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from aiokafka import errors  # noqa: TID251 - this room speaks to aiokafka
-from aiokafka.protocol.admin import (  # noqa: TID251 - as above
-    CreateTopicsRequest,
-)
-from aiokafka.protocol.transaction import (  # noqa: TID251 - as above
-    InitProducerIdRequest,
-)
+from aiokafka import errors
+from aiokafka.protocol.admin import CreateTopicsRequest
+from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka.answers import no_producer

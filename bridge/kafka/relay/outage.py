@@ -7,7 +7,7 @@ the log needs one line.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
+import asyncio
 import time
 from collections.abc import Callable, Collection
 

@@ -8,7 +8,7 @@ DeleteRecords and compaction take some away that were delivered.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
+import asyncio
 from collections import Counter, deque
 from collections.abc import Collection, Mapping, Sequence
 from itertools import islice

@@ -9,7 +9,7 @@ heartbeat; the trio thread goes on reading into the buffer.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -29,13 +29,7 @@ from bridge.events.dead_letter import DEFAULT_MAX_BYTES
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.loop import run
 from bridge.kafka.producer import keep_track_of_tasks
-from bridge.kafka.relay.epoch import (
-    Delivery,
-    Group,
-    WireFormat,
-    distribute,
-    serve,
-)
+from bridge.kafka.relay.epoch import Delivery, Group, WireFormat, distribute, serve
 from bridge.kafka.relay.idempotent import IdempotentDelivery
 from bridge.kafka.relay.outage import Outage, explain_silence
 from bridge.kafka.relay.partition import Memory

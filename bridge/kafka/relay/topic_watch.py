@@ -8,7 +8,7 @@ start that ends says everything that is wrong at once. What is right and wrong i
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
+import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
 

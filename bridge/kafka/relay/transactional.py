@@ -19,7 +19,7 @@ nothing of it was sent again, and some of its rows may be acknowledged.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
+import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -27,11 +27,7 @@ from contextlib import suppress
 
 import structlog
 
-from bridge.errors import (
-    ConfigError,
-    KafkaError,
-    KafkaFencedError,
-)
+from bridge.errors import ConfigError, KafkaError, KafkaFencedError
 from bridge.events.record import StoredRecord
 from bridge.kafka.answers import ClientError, is_fenced
 from bridge.kafka.headers import own_identity
