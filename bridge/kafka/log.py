@@ -42,7 +42,6 @@ from bridge.kafka.requests import (
     LATEST,
     ask_offsets,
     describe_topics,
-    held_offsets,
 )
 from bridge.settings import KafkaSettings
 
@@ -178,9 +177,12 @@ class Log:
         return {number: Bounds(begins[number], ends[number]) for number in numbers}
 
     async def held(self) -> dict[int, int]:
-        """Ask where open transactions begin, by partition that has one."""
-        async with asyncio.timeout(self._patience_seconds):
-            return await held_offsets(self.client, self._topic)
+        """Ask where open transactions begin, by partition that has one and is led."""
+        led = self.leaders()
+        # In this order: what is appended meanwhile isn't taken for held.
+        ends = await self.ask(led, LATEST)
+        stable = await self.ask(led, LATEST, committed_only=True)
+        return {one: stable[one] for one in led if stable[one] < ends[one]}
 
     async def topic_id(self) -> str | None:
         """Ask for the id of the topic that has the name now; None if unknown."""

@@ -14,7 +14,7 @@ Requests:
 - Where a leader's log ends, beyond what is replicated: a consumer gets the high
   watermark. `ask_offsets` with `DEBUGGER`.
 - Where a log ends for readers of committed records and for others, side by side: a
-  consumer has one isolation level. `ask_offsets`, `held_offsets`.
+  consumer has one isolation level. `ask_offsets`, `log.held`.
 - Topics' configurations: the admin client would be a third connection.
   `topic_configs`.
 - An empty transaction that names partitions, which ends what an earlier one of its id
@@ -89,7 +89,6 @@ __all__ = [
     "ask_offsets",
     "commit_empty",
     "describe_topics",
-    "held_offsets",
     "may_be_compacted",
     "topic_configs",
 ]
@@ -177,19 +176,6 @@ def _offsets(response: object) -> dict[TopicPartition, int]:
     return found
 
 
-async def held_offsets(client: AIOKafkaClient, topic: str) -> dict[int, int]:
-    """Ask where open transactions hold readers, by partition that has a leader."""
-    await client.add_topic(topic)
-    numbers = client.cluster.available_partitions_for_topic(topic) or ()
-    lanes = [TopicPartition(topic, number) for number in numbers]
-    # In this order: what is appended meanwhile isn't taken for held.
-    ends = await ask_offsets(client, lanes, LATEST, needs_leaders=True)
-    stable = await ask_offsets(
-        client, lanes, LATEST, committed_only=True, needs_leaders=True
-    )
-    return {lane.partition: stable[lane] for lane in lanes if stable[lane] < ends[lane]}
-
-
 # -- Configurations -------------------------------------------------------------
 
 _TOPIC_RESOURCE: Final = 2
@@ -258,7 +244,8 @@ async def _repeated(client: AIOKafkaClient, node: int, request: Any) -> Any:
             codes = [answer.error_code]
         else:
             codes = [code for _, parts in answer.errors for _, code in parts]
-        failed = [error for code in codes if (error := _error(code)) is not None]
+        kinds = map(errors.for_code, codes)
+        failed = [error for error in kinds if error is not errors.NoError]
         if not failed:
             return answer
         # CONCURRENT_TRANSACTIONS: markers of the one before are being written.
@@ -268,11 +255,6 @@ async def _repeated(client: AIOKafkaClient, node: int, request: Any) -> Any:
         ):
             raise failed[0]
         await asyncio.sleep(_RETRY_SECONDS)
-
-
-def _error(code: int) -> type[errors.KafkaError] | None:
-    error: type[errors.KafkaError] = errors.for_code(code)
-    return None if error is errors.NoError else error
 
 
 # -- Topic ids and permissions: metadata of version 10 --------------------------

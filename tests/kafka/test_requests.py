@@ -18,6 +18,7 @@ from confluent_kafka import Producer
 
 from bridge.kafka import requests
 from bridge.kafka.connection import connected, consuming, partitions_of
+from bridge.kafka.log import open_log
 from bridge.kafka.requests import (
     DEBUGGER,
     EARLIEST,
@@ -26,7 +27,6 @@ from bridge.kafka.requests import (
     TopicFacts,
     ask_offsets,
     describe_topics,
-    held_offsets,
     may_be_compacted,
 )
 from bridge.settings import KafkaSettings
@@ -68,7 +68,8 @@ def test_leaders_tell_every_end_of_a_log(topic: Topic) -> None:
             assert await told(LATEST, committed_only=True) == [3, 3, 3]
             assert await told(LATEST, asker=DEBUGGER) == [3, 4, 3]
             assert await told(1 << 50) == [-1, -1, -1]
-            assert await held_offsets(client, topic.name) == {1: 3}
+        async with open_log(settings_of(topic), topic.name) as log:
+            assert await log.held() == {1: 3}
 
     run(ask())
     holder.abort_transaction(DEADLINE_SECONDS)
