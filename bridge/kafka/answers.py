@@ -6,6 +6,7 @@ Codes: https://kafka.apache.org/protocol#protocol_error_codes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeAlias
 
 from aiokafka import errors
@@ -17,6 +18,7 @@ __all__ = [
     "REFUSALS",
     "BatchRefusedError",
     "ClientError",
+    "causes",
     "error_type",
     "forbidden",
     "is_fenced",
@@ -25,25 +27,18 @@ __all__ = [
 
 ClientError: TypeAlias = errors.KafkaError
 
-# What a broker answers because of what is in the batch. aiokafka 0.14 doesn't know
-# INVALID_RECORD (87), which comes out as the name of a broker's own bug (-1).
-REFUSALS = (
-    errors.CorruptRecordException,
-    errors.InvalidTimestampError,
-    errors.MessageSizeTooLargeError,
-    errors.PolicyViolationError,
-    errors.RecordListTooLargeError,
-    errors.UnknownError,
-)
-
-# Those that say for certain that this record will never be taken: damage on the way and
-# a broker's own bug may pass.
+# What says for certain that this record will never be taken.
 _CERTAIN = (
     errors.InvalidTimestampError,
     errors.MessageSizeTooLargeError,
     errors.PolicyViolationError,
     errors.RecordListTooLargeError,
 )
+
+# What a broker answers because of what is in the batch; damage on the way and a
+# broker's own bug (-1) may pass. aiokafka 0.14 doesn't know INVALID_RECORD (87), which
+# comes out as the latter.
+REFUSALS = (*_CERTAIN, errors.CorruptRecordException, errors.UnknownError)
 
 _FENCES = (
     errors.ProducerFenced,
@@ -73,14 +68,18 @@ def error_type(error: Exception) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def is_fenced(error: BaseException) -> bool:
-    """Whether a newer epoch is among a failure's causes, which aiokafka wraps."""
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Give an error and what is behind it: aiokafka and httpx wrap what they met."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, _FENCES):
-            return True
-        cause = cause.__cause__
-    return False
+        yield cause
+        hidden = cause.__suppress_context__
+        cause = cause.__cause__ or (None if hidden else cause.__context__)
+
+
+def is_fenced(error: BaseException) -> bool:
+    """Whether a failure came from another producer's newer epoch."""
+    return any(isinstance(cause, _FENCES) for cause in causes(error))
 
 
 def forbidden(error: BaseException, topic: str | None) -> KafkaRefusedError | None:

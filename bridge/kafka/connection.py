@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import (
     AsyncIterator,
-    Awaitable,
-    Callable,
     Collection,
     Coroutine,
     Iterable,
@@ -19,17 +17,14 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager
 from contextvars import Context
-from functools import partial
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from aiokafka import AIOKafkaClient, AIOKafkaConsumer, TopicPartition, errors
 
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
-from bridge.kafka.oidc import fetch_token
 from bridge.kafka.security import FollowingContext
-from bridge.kafka.tokens import Token, TokenSource, msk_signer
-from bridge.settings import KafkaSettings, split_extensions
+from bridge.kafka.tokens import token_source
+from bridge.settings import KafkaSettings
 
 
 __all__ = [
@@ -41,7 +36,6 @@ __all__ = [
     "read_error",
     "silence",
     "started",
-    "token_source",
     "topic_missing",
     "unreachable",
 ]
@@ -93,28 +87,6 @@ def _sasl_arguments(settings: KafkaSettings) -> dict[str, Any]:
         "sasl_plain_username": settings.sasl_username,
         "sasl_plain_password": None if password is None else password.reveal(),
     }
-
-
-# A source's lock belongs to a loop, and a reader's loop is another than the relay's.
-_sources: WeakKeyDictionary[
-    asyncio.AbstractEventLoop, dict[int, tuple[KafkaSettings, TokenSource]]
-] = WeakKeyDictionary()
-
-
-def token_source(settings: KafkaSettings) -> TokenSource:
-    """Give what the running loop's clients with these settings get tokens from."""
-    own = _sources.setdefault(asyncio.get_running_loop(), {})
-    if id(settings) not in own:
-        fetch: Callable[[], Awaitable[Token]] = partial(fetch_token, settings)
-        if settings.sasl_mechanism == "AWS_MSK_IAM":
-            assert settings.sasl_aws_region is not None
-            fetch = msk_signer(settings.sasl_aws_region)
-        text = settings.sasl_oauth_extensions
-        pairs = [one.partition("=") for one in split_extensions(text)] if text else []
-        source = TokenSource(fetch, {name: value for name, _, value in pairs})
-        # The settings are kept with it, so that their identity can't become another's.
-        own[id(settings)] = settings, source
-    return own[id(settings)][1]
 
 
 def unreachable(settings: KafkaSettings, reason: str) -> KafkaUnreachableError:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -24,13 +24,9 @@ from aiokafka.protocol.admin import SaslAuthenticateRequest, SaslHandShakeReques
 from aiokafka.protocol.metadata import MetadataRequest
 
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
-from bridge.kafka.connection import (
-    client_arguments,
-    connected,
-    token_source,
-    unreachable,
-)
-from bridge.kafka.tokens import TokenSource
+from bridge.kafka.answers import causes
+from bridge.kafka.connection import client_arguments, connected, unreachable
+from bridge.kafka.tokens import TokenSource, token_source
 from bridge.settings import KafkaSettings
 
 
@@ -188,7 +184,7 @@ async def knock(settings: KafkaSettings, host: str, port: int, seconds: float) -
         return Knock(
             refused or KafkaUnreachableError(_in_words(error, seconds)),
             is_sign_in=isinstance(error, _SIGN_IN_ERRORS) or _is_unproved(error),
-            is_tls=any(isinstance(one, ssl.SSLError) for one in _causes(error)),
+            is_tls=any(isinstance(one, ssl.SSLError) for one in causes(error)),
         )
 
 
@@ -261,7 +257,7 @@ async def _refusal(place: _Place, error: Exception) -> KafkaRefusedError | None:
             f"doesn't let {place.settings.sasl_mechanism} in at this address, but"
             f" {others}: set {_SASL} to what it has, or enable it there"
         )
-    for cause in _causes(error):
+    for cause in causes(error):
         if sentence is None and isinstance(cause, ssl.SSLError):
             sentence = _of_tls(place, cause)
     if sentence is None and _is_ended(error):
@@ -275,7 +271,7 @@ def _in_words(error: Exception, timeout_seconds: float) -> str:
     """Say why a connection failed, where nothing else is known."""
     if isinstance(error, TimeoutError):  # an OSError as well
         return f"no answer within {timeout_seconds:g} s"
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, ssl.SSLError):
             return f"TLS: {cause.reason or cause}"
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
@@ -284,13 +280,6 @@ def _in_words(error: Exception, timeout_seconds: float) -> str:
     if _is_ended(error):
         return "it ends the connection without a word"
     return str(error)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__
 
 
 def _is_ended(error: Exception) -> bool:

@@ -10,8 +10,7 @@ from aiokafka.errors import KafkaConnectionError  # noqa: TID251 - what it may r
 
 from bridge.errors import ConfigError, KafkaError, KafkaRefusedError
 from bridge.kafka import tokens
-from bridge.kafka.connection import token_source
-from bridge.kafka.tokens import Token, TokenSource
+from bridge.kafka.tokens import Token, TokenSource, token_source
 from bridge.settings import KafkaSettings
 
 
