@@ -46,12 +46,7 @@ from bridge.kafka.requests import (
 from bridge.settings import KafkaSettings
 
 
-__all__ = [
-    "Bounds",
-    "Log",
-    "open_log",
-    "translated",
-]
+__all__ = ["Bounds", "Log", "open_log", "translated"]
 
 log = structlog.get_logger("bridge.kafka")
 
@@ -160,11 +155,7 @@ class Log:
         lanes = [TopicPartition(self._topic, number) for number in numbers]
         async with asyncio.timeout(self._patience_seconds):
             found = await ask_offsets(
-                self.client,
-                lanes,
-                moment,
-                needs_leaders=self._needs_leaders,
-                **choices,
+                self.client, lanes, moment, needs_leaders=self._needs_leaders, **choices
             )
         return {lane.partition: offset for lane, offset in found.items()}
 

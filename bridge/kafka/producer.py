@@ -182,9 +182,7 @@ class Producer:
                 key=row.key,
                 value=value,
                 headers=headers(
-                    row,
-                    is_resent=row.sequence <= resent_until,
-                    is_framed=is_framed,
+                    row, is_resent=row.sequence <= resent_until, is_framed=is_framed
                 ),
             )
             if taken is None:

@@ -116,11 +116,7 @@ class TopicReader:
     """
 
     def __init__(
-        self,
-        settings: KafkaSettings,
-        topics: Sequence[str],
-        *,
-        start: Start = Edge.END,
+        self, settings: KafkaSettings, topics: Sequence[str], *, start: Start = Edge.END
     ) -> None:
         self._follow = partial(_Following, settings, tuple(topics), start)
         self._thread: LoopThread[_Delivery] | None = None

@@ -47,14 +47,7 @@ from bridge.outbox.values import PartitionState, Placed
 from bridge.settings import KafkaSettings
 
 
-__all__ = [
-    "Delivery",
-    "Epoch",
-    "Group",
-    "WireFormat",
-    "distribute",
-    "serve",
-]
+__all__ = ["Delivery", "Epoch", "Group", "WireFormat", "distribute", "serve"]
 
 _log = structlog.get_logger("bridge.kafka")
 
@@ -396,10 +389,7 @@ async def _open(
 
 
 def _report_partitions(
-    group: Group,
-    facts: TopicFacts,
-    before: int,
-    known: Mapping[int, PartitionState],
+    group: Group, facts: TopicFacts, before: int, known: Mapping[int, PartitionState]
 ) -> None:
     """Log what has changed about a topic since it was opened last."""
     former = next((state.topic_id for state in known.values()), None)
