@@ -49,12 +49,8 @@ def client_arguments(settings: KafkaSettings) -> dict[str, Any]:
     """
     Give the arguments that every aiokafka client of the bridge shares.
 
-    Certificates and tokens follow their files for as long as the client lives. The
-    password is read when this is called, and is the client's for life. Tokens need the
-    loop that the client will run in.
-
-    Raises:
-        ConfigError: A certificate or key can't be used, or an extra is missing.
+    Certificates and tokens follow their files; the password is the client's for life.
+    Tokens need the loop that the client will run in.
     """
     arguments: dict[str, Any] = {
         "bootstrap_servers": settings.bootstrap_servers,
