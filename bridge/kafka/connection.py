@@ -111,11 +111,6 @@ def read_error(
             f"Kafka forbids this user to read {names} ({error}). Grant the user Read "
             f"on the topic {names}."
         )
-    if isinstance(error, errors.KafkaTimeoutError):
-        return KafkaUnreachableError(
-            f"Kafka at {settings.bootstrap_servers} gave no offsets of {names}: a "
-            "partition may be without leader."
-        )
     if isinstance(error, TimeoutError):
         return unreachable(
             settings,
