@@ -31,7 +31,7 @@ from bridge.kafka.loop import run
 from bridge.kafka.producer import keep_track_of_tasks
 from bridge.kafka.relay.epoch import Delivery, Group, WireFormat, distribute, serve
 from bridge.kafka.relay.idempotent import IdempotentDelivery
-from bridge.kafka.relay.outage import Outage, explain_silence
+from bridge.kafka.relay.outage import Outage, look_for_silence
 from bridge.kafka.relay.partition import Memory
 from bridge.kafka.relay.statistics import PublicationTrace, RelayStatistics
 from bridge.kafka.relay.topic_watch import TopicWatch
@@ -224,7 +224,7 @@ class Relay:
         async with asyncio.TaskGroup() as tasks:
             around = [
                 tasks.create_task(self._beat()),
-                tasks.create_task(explain_silence(self._settings, outages)),
+                tasks.create_task(look_for_silence(self._settings, outages)),
                 tasks.create_task(self._commit_all()),
                 tasks.create_task(watch.run(outages[0])),
             ]
@@ -266,8 +266,6 @@ class Relay:
         while True:
             now = time.monotonic()
             self.statistics.beat(now, now - due)
-            for group in self._groups.values():
-                group.outage.look()
             due = time.monotonic() + _BEAT_SECONDS
             await asyncio.sleep(_BEAT_SECONDS)
 
