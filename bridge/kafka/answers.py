@@ -73,8 +73,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
     cause: BaseException | None = error
     while cause is not None:
         yield cause
-        hidden = cause.__suppress_context__
-        cause = cause.__cause__ or (None if hidden else cause.__context__)
+        cause = cause.__cause__ or cause.__context__
 
 
 def is_fenced(error: BaseException) -> bool:

@@ -169,7 +169,7 @@ class LoopThread(Generic[_T]):
     # -- The asyncio side -------------------------------------------------------
 
     async def room(self) -> bool:
-        """Wait as long as the limit isn't taken; gives whether it had to wait."""
+        """Wait until less than the limit is untaken; gives whether it had to wait."""
         waited = False
         while self._queued_bytes >= self._limit_bytes:
             waited = True
