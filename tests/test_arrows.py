@@ -34,7 +34,7 @@ _IMPORTERS = {
     "httpcore": {"http/transport.py"},
     "httpx": {
         *("http/transport.py", "http/dryapi.py"),
-        *("kafka/oidc.py", "http/authorizer.py", "reconciliation/client.py"),
+        *("kafka/tokens.py", "http/authorizer.py", "reconciliation/client.py"),
         *("registry/client.py", "sandbox/deliveries.py", "sandbox/remote.py"),
     },
 }

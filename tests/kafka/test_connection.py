@@ -105,7 +105,6 @@ def test_a_broker_that_is_back_meanwhile_is_told(kafka: KafkaBroker) -> None:
             KafkaRefusedError,
             "Grant the user Read on the topic jobs.",
         ),
-        (aiokafka_errors.KafkaTimeoutError(), KafkaUnreachableError, "leader"),
         (TimeoutError(), KafkaUnreachableError, "start_timeout_seconds"),
         (aiokafka_errors.CorruptRecordException("x"), KafkaError, "CorruptRecord"),
     ],

@@ -19,7 +19,8 @@ from unittest import mock
 from bridge.errors import KafkaUnreachableError
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.relay import epoch, idempotent, topic_watch, transactional
-from bridge.kafka.topics import LookedUp, TopicFacts
+from bridge.kafka.requests import TopicFacts
+from bridge.kafka.topics import LookedUp
 from bridge.settings import KafkaSettings
 from tests.models.model_client import ModelLog, ModelProducer
 from tests.models.model_log import ANSWER_SECONDS, CommitFault, Fault, Log, Written
@@ -212,7 +213,13 @@ class ModelBroker:
         await self.answer()
         return LookedUp(
             {
-                name: TopicFacts(name, self.topics[name], 1_000_000, self.ids[name])
+                name: TopicFacts(
+                    name,
+                    dict.fromkeys(range(self.topics[name]), 0),
+                    1,
+                    self.ids[name],
+                    configs={"max.message.bytes": "1000000"},
+                )
                 for name in wanted
             }
         )

@@ -9,7 +9,7 @@ heartbeat; the trio thread goes on reading into the buffer.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -29,15 +29,9 @@ from bridge.events.dead_letter import DEFAULT_MAX_BYTES
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.loop import run
 from bridge.kafka.producer import keep_track_of_tasks
-from bridge.kafka.relay.epoch import (
-    Delivery,
-    Group,
-    WireFormat,
-    distribute,
-    serve,
-)
+from bridge.kafka.relay.epoch import Delivery, Group, WireFormat, distribute, serve
 from bridge.kafka.relay.idempotent import IdempotentDelivery
-from bridge.kafka.relay.outage import Outage, explain_silence
+from bridge.kafka.relay.outage import Outage, look_for_silence
 from bridge.kafka.relay.partition import Memory
 from bridge.kafka.relay.statistics import PublicationTrace, RelayStatistics
 from bridge.kafka.relay.topic_watch import TopicWatch
@@ -200,12 +194,7 @@ class Relay:
             self.statistics.last_beat = 0.0
 
     async def work(self) -> None:
-        """
-        Work in the loop that runs, until all is drained; the outbox stays open.
-
-        Raises:
-            BaseExceptionGroup: As `run`; the errors of all topics.
-        """
+        """Work in the loop that runs, until all is drained; the outbox stays open."""
         self._main = asyncio.current_task()
         self._loop = loop = asyncio.get_running_loop()
         keep_track_of_tasks(loop)
@@ -235,7 +224,7 @@ class Relay:
         async with asyncio.TaskGroup() as tasks:
             around = [
                 tasks.create_task(self._beat()),
-                tasks.create_task(explain_silence(self._settings, outages)),
+                tasks.create_task(look_for_silence(self._settings, outages)),
                 tasks.create_task(self._commit_all()),
                 tasks.create_task(watch.run(outages[0])),
             ]
@@ -277,8 +266,6 @@ class Relay:
         while True:
             now = time.monotonic()
             self.statistics.beat(now, now - due)
-            for group in self._groups.values():
-                group.outage.look()
             due = time.monotonic() + _BEAT_SECONDS
             await asyncio.sleep(_BEAT_SECONDS)
 
