@@ -39,6 +39,11 @@ class Standstill:
             self._offer([b"last"], then_us)
             eventually(lambda: self.outbox.is_drained)
 
+    def settles(self) -> bool:
+        """Whether the loss is over; it is, a second after the last drop."""
+        self.outbox.settle()
+        return len(self.losses) > 1
+
     def _offer(self, values: Sequence[bytes], at_us: int) -> None:
         self.outbox.offer(
             [Record("jobs", b"job", value, at_us, _ENVELOPE) for value in values]

@@ -85,7 +85,7 @@ async def _live(soketi: Soketi, stand: Standstill) -> _Minutes:
             statistics = stalled.session.statistics
             await until(lambda: statistics.events == minutes.published)
             await trio.to_thread.run_sync(stand.resume, time.time_ns() // 1000)
-            stand.outbox.settle()
+            await until(stand.settles)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_be_bare, soketi, minutes)
