@@ -1,4 +1,4 @@
-"""What a session tells of its hearing: one interruption a loss, and its bounds."""
+"""What a session tells of its hearing when the wall clock is set back."""
 
 from __future__ import annotations
 
@@ -6,12 +6,7 @@ import trio
 from trio.testing import MockClock
 
 from bridge.pusher.coverage import Cause, Interruption
-from tests.kit.scripted import (
-    Peer,
-    spoken,
-    staged,
-    work,
-)
+from tests.kit.scripted import Peer, spoken, staged, work
 from tests.pusher.courses import lost
 from tests.pusher.ear import Ear
 
@@ -28,41 +23,6 @@ class _Clock:
         return self.offset_us + int(trio.current_time() * SECOND)
 
 
-class _Ear(Ear):
-    """An ear that notes when it was told (trio's clock)."""
-
-    def __init__(self, *, is_set_back: bool = False) -> None:
-        super().__init__(is_set_back=is_set_back)
-        self.told_at: list[float] = []
-
-    def interrupted(self, interruption: Interruption) -> None:
-        super().interrupted(interruption)
-        self.told_at.append(trio.current_time())
-
-
-async def test_an_interruption_is_told_at_once_and_ends_with_the_next_subscription(
-    autojump_clock: MockClock,
-) -> None:
-    """It is told before the wait for the next connect, with the code of the end."""
-
-    async def after(peer: Peer) -> None:
-        await trio.sleep_until(3)
-        await peer.publish()
-        with trio.move_on_at(10):
-            await peer.answer_pings()
-
-    ear = _Ear()
-    async with staged(lost(after, code=4100), spoken(work), listener=ear):
-        await trio.sleep(60)
-    assert ear.interruptions == [
-        Interruption(Cause.DISCONNECTED, 3 * SECOND, None, 4100)
-    ]
-    assert ear.told_at == [10]
-    first, second = ear.subscriptions
-    assert first == 1 * SECOND
-    assert 11 * SECOND <= second <= 12 * SECOND
-
-
 async def test_a_wall_clock_that_is_set_back_turns_nothing_around(
     autojump_clock: MockClock,
 ) -> None:
@@ -76,7 +36,7 @@ async def test_a_wall_clock_that_is_set_back_turns_nothing_around(
         clock.offset_us = 0
         await trio.sleep_until(5)
 
-    ear = _Ear(is_set_back=True)
+    ear = Ear(is_set_back=True)
     async with staged(lost(after), spoken(work), listener=ear, wall_clock=clock) as (
         _,
         session,
@@ -108,7 +68,7 @@ async def test_an_echo_by_a_clock_that_was_set_back_is_not_of_the_future(
             await peer.answer_pings()
         await trio.sleep_forever()
 
-    ear = _Ear(is_set_back=True)
+    ear = Ear(is_set_back=True)
     async with staged(spoken(script), spoken(work), listener=ear, wall_clock=clock):
         await trio.sleep_until(130)
     # Pings at 20, 22, 52, 82, 112.

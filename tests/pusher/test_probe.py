@@ -19,23 +19,6 @@ from tests.pusher.soketi_alike import soketi_alike
 SECOND = 1_000_000
 
 
-async def test_a_server_that_acknowledges_is_probed_at_every_interval(
-    autojump_clock: MockClock,
-) -> None:
-    """Right behind a pong; what is acknowledged was sent, and nothing is logged."""
-    peers: list[Peer] = []
-    ear = Ear()
-    with structlog.testing.capture_logs() as logs:
-        async with staged(soketi_alike(peers), listener=ear) as (stage, session):
-            await trio.sleep_until(999)
-            assert peers[0].repeats == [241, 481, 721, 961]
-            assert session.statistics.probes == {ProbeOutcome.ACKNOWLEDGED: 4}
-            assert session.coverage.subscription_us == 961 * SECOND
-            assert len(stage.server.dials) == 1
-    assert ear.subscriptions == [1 * SECOND]
-    assert [log["event"] for log in logs] == ["session.subscribed"]
-
-
 _PROBED: dict[str, tuple[tuple[float, ...], float, dict[str, Any], list[float]]] = {
     # When events come, from when on jobs are in flight, settings, and what follows.
     "a setting turns it off, for servers that ignore a repeated subscription": (

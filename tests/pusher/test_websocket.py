@@ -65,24 +65,6 @@ async def _read(script: Script, nursery: trio.Nursery) -> tuple[Reads, Exception
     return reads, caught.value
 
 
-async def test_what_came_before_the_end_is_delivered_before_the_end(
-    nursery: trio.Nursery,
-) -> None:
-    """The close frame comes after the messages; its code and reason are reported."""
-
-    async def script(peer: Peer) -> None:
-        await peer.socket.send_message(b"\x00")
-        await peer.socket.send_message("last")
-        await peer.socket.aclose(4200, "Server closed\n")
-
-    reads, error = await _read(spoken(script), nursery)
-    assert reads.messages == [b"\x00", "last"]
-    assert isinstance(error, ConnectionLostError)
-    assert error.code == 4200
-    assert "pusher.test:80" in str(error)
-    assert "'Server closed\\n'" in str(error)
-
-
 @pytest.mark.parametrize(
     "frames",
     [
@@ -250,23 +232,6 @@ async def test_leaving_a_dead_server_takes_a_second(
     async with _open(_deaf, nursery) as websocket:
         websocket.abort()
     assert trio.current_time() == pytest.approx(2)
-
-
-async def test_a_ping_during_the_close_handshake_does_no_harm(
-    nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    """Wsproto refuses to answer it then; nobody's error."""
-
-    async def script(stream: trio.abc.Stream) -> None:
-        await upgrade(stream)
-        await stream.receive_some()
-        await stream.send_all(b"\x89\x00\x81\x04late")
-        await trio.sleep_forever()
-
-    reads = Reads()
-    async with _open(script, nursery, reads):
-        pass
-    assert reads == []
 
 
 @pytest.mark.parametrize("linger_seconds", [0.0, 0.005])

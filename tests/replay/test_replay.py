@@ -203,25 +203,6 @@ async def test_many_jobs_are_replayed_part_by_part(
     assert await scene.outcomes() == {"already_replayed": 120}
 
 
-async def test_a_dry_run_leaves_no_trace(scene: Scene) -> None:
-    """It tells what would go, also beside what went, and makes no directory."""
-    await scene.letters(
-        sent(payload("job-1"), ce_id="a-1"),
-        sent(payload("job-2", "processing"), ce_id="a-2"),
-        sent(payload("job-2", "processing"), ce_id="a-2"),
-        sent(b"[", "not_json"),
-    )
-    expected = {"replayed": 2, "already_replayed": 1, "still_invalid": 1}
-    assert await scene.outcomes(is_dry=True) == expected
-    assert not (scene.folder / "outbox").exists()
-    assert await scene.read() == []
-    assert await scene.outcomes() == expected
-    assert await scene.outcomes(is_dry=True) == {
-        "already_replayed": 3,
-        "still_invalid": 1,
-    }
-
-
 async def test_what_the_broker_refused_goes_when_it_is_asked_for(scene: Scene) -> None:
     """With what had been changed of it before, which its new record says too."""
     letter = sent(

@@ -66,22 +66,6 @@ def late(*payloads: str, max_bytes: int = 10_000, **options: str) -> list[Record
     return judged(make, end, Outlet(**options).accept(*payloads))
 
 
-def test_an_invalid_event() -> None:
-    """Its bytes, its job, and the reason in headers that Kafka Connect has as well."""
-    payload = status(status="sleeping")
-    [letter] = Outlet(max_dead_letter_bytes=len(payload)).accept(payload)
-    message = "status is a string that is none of processing, in_progress, done, error"
-    kind = "bridge.errors.InvalidEventError"
-    assert dict(letter.extra) == why("unknown_status", "VALUE_CONVERTER", kind, message)
-    assert msgspec.structs.replace(letter, extra=()) == Record(
-        topic="jobs.dlq",
-        key=b"job-1",
-        value=payload.encode(),
-        received_at_us=RECEIVED_AT_US,
-        envelope=LETTER,
-    )
-
-
 def test_a_record_that_the_broker_refuses() -> None:
     """Key, value, time and headers stay; the place that stays empty is added."""
     kind = "aiokafka.errors.PolicyViolationError"
@@ -105,26 +89,6 @@ def test_a_record_that_the_broker_refuses() -> None:
     # A policy's long message doesn't make a header that is refused itself.
     headers = dict(refused(message="x" * 5000).extra)
     assert headers["__connect.errors.exception.message"] == b"x" * 300
-
-
-def test_a_record_after_its_job_s_end() -> None:
-    """Key, value, time and headers stay; it is no status of its job."""
-    payload = status(status="error", progress=7)
-    [record] = Outlet().accept(payload)
-    [letter] = late(payload)
-    message = "error came after the last record of its job"
-    kind = "bridge.errors.LateEventError"
-    assert dict(letter.extra) == {
-        "bridge_normalized": b"progress_number",
-        **why("after_terminal", "TRANSFORMATION", kind, message),
-    }
-    assert msgspec.structs.replace(letter, extra=()) == Record(
-        topic="jobs.dlq",
-        key=b"job-1",
-        value=record.value,
-        received_at_us=RECEIVED_AT_US,
-        envelope=LETTER,
-    )
 
 
 def test_a_preview_after_its_job_s_end() -> None:

@@ -162,28 +162,6 @@ def test_what_is_neither_is_refused_by_what_it_lacks() -> None:
 # -- Which images ------------------------------------------------------------------
 
 
-def test_real_images_are_known_whatever_their_variant() -> None:
-    """Small, large, progressive, lossless, cut off: the kind is that of the bytes."""
-    images = [(kind, image(kind, side)) for kind in KINDS for side in (1, 16, 300)]
-    images += [
-        ("image/jpeg", image("image/jpeg", progressive=True)),
-        ("image/png", image("image/png", optimize=True)),
-        ("image/webp", image("image/webp", lossless=True)),
-        ("image/webp", image("image/webp", exact=True)),
-        ("image/gif", image("image/gif", interlace=False)),
-        # Some encoders name the container first.
-        ("image/avif", b"\x00\x00\x00\x18ftypmif1\x00\x00\x00\x00miafavif"),
-        *((kind, image(kind)[:64]) for kind in KINDS),
-    ]
-    wrong = []
-    for kind, data in images:
-        record = moved(data_uri(data, kind))
-        found = record and (record.envelope.content_type, record.value)
-        if found != (kind, data):
-            wrong.append((kind, data[:30], record))
-    assert not wrong
-
-
 NO_IMAGES = [
     b"",
     b"<svg xmlns='http://www.w3.org/2000/svg'><script>1</script></svg>",
