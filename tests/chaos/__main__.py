@@ -18,7 +18,7 @@ import structlog
 import trio
 
 from benchmarks.amounts import seconds
-from tests.chaos.brokers import DRAIN, drain, measure
+from tests.chaos.brokers import measure
 from tests.chaos.course import Course, Options, Say, Servers
 from tests.chaos.faults import NODES, drawn_by
 from tests.chaos.runs import healing, kills, restarts, soak
@@ -27,7 +27,7 @@ from tests.kit.kafka import KafkaServer
 from tests.kit.soketi import SoketiServer
 
 
-_NAMES = [*(fault.name for fault in drawn_by("brokers")), DRAIN]
+_NAMES = [fault.name for fault in drawn_by("brokers")]
 
 # More lines of a verdict would not be read.
 _MOST_LINES = 20
@@ -123,19 +123,16 @@ def _run(asked: argparse.Namespace, options: Options, folder: Path) -> list[str]
     is_brokers, amounts, findings = asked.command == "brokers", [asked.amount], []
     if is_brokers:
         amounts = [fault for fault in drawn_by("brokers") if fault.name in asked.amount]
-    if amounts:
-        nodes = NODES if is_brokers else 1
-        with KafkaServer(nodes) as kafka, SoketiServer() as soketi:
-            servers = Servers(kafka, soketi, folder)
-            for amount in amounts:
-                course, verdict = trio.run(run, amount, servers, options, _say)
-                for line in _lines(verdict):
-                    _say(line)
-                written = _write(course, verdict, _REPORTS)
-                _say(f"report: {written}, the bridge's log beside it")
-                findings += verdict.findings
-    if is_brokers and DRAIN in asked.amount:
-        findings += trio.run(drain, options, folder, _say)
+    nodes = NODES if is_brokers else 1
+    with KafkaServer(nodes) as kafka, SoketiServer() as soketi:
+        servers = Servers(kafka, soketi, folder)
+        for amount in amounts:
+            course, verdict = trio.run(run, amount, servers, options, _say)
+            for line in _lines(verdict):
+                _say(line)
+            written = _write(course, verdict, _REPORTS)
+            _say(f"report: {written}, the bridge's log beside it")
+            findings += verdict.findings
     return findings
 
 

@@ -155,74 +155,46 @@ def test_the_table_of_faults_is_whole() -> None:
 # -- Jobs -----------------------------------------------------------------
 
 
-def _job(
-    name: str, *steps: tuple[float, str, bool], error: str | None = None
-) -> UpstreamJob:
+def _job(name: str, *steps: tuple[float, str, bool]) -> UpstreamJob:
     """Make a job: when it was what, and whether soketi took the event."""
     made = []
     for at, status, taken in steps:
         # No event reports a failure.
         begun, ended = (None, None) if status == "error" else (at, at + 0.01)
         made.append(Step(status, at, "0.00", begun, ended, taken))
-    return UpstreamJob(name, made, error)
+    return UpstreamJob(name, made, None)
 
 
 class _Jobs:
-    """Jobs beside a gap from 100 to 110.
+    """Jobs of an account without webhooks, beside a gap from 100 to 110.
 
-    `bare` has no webhooks: its job `a` is done within the gap, `c` began and ended in
-    it, `d` went on over it, `f` fails in it. `hooked` has: `b` began and failed in it.
+    Job `a` is done within it, `c` began and ended in it, `d` went on over it, `f` fails
+    in it.
     """
 
     def __init__(self) -> None:
-        premium = Limits(225, float("inf"))
-        bare = [
+        jobs = [
             _job("a", (90, "processing", True), (105, "done", False)),
             _job("c", (102, "processing", False), (107, "done", False)),
             _job("d", (95, "processing", True), (120, "done", True)),
             _job("f", (96, "processing", True), (106, "error", False)),
         ]
-        hooked = [
-            _job("b", (102, "processing", False), (107, "error", False), error="E")
-        ]
-        # What dryAPI waits between the tries of a webhook, shortened by a hundred.
-        waits = (0.6, 1.2, 3.0, 6.0, 18.0, 36.0)
-        self.bare = AccountTruth("bare", premium, None, {j.request_id: j for j in bare})
-        self.hooked = AccountTruth(
-            "hooked", premium, waits, {j.request_id: j for j in hooked}
-        )
-        self.truth = Truth([self.bare, self.hooked], stale_seconds=20.0)
+        own = {job.request_id: job for job in jobs}
+        self.account = AccountTruth("bare", Limits(225, float("inf")), None, own)
+        self.truth = Truth([self.account], stale_seconds=20.0)
         gap = Gap("g", "disconnected", "me", 99.5, 110.0, opened=100.1, unknown=0)
-        self.gaps = {
-            "bare": [replace(gap, jobs_in_flight=3, healed=(2, 0))],
-            "hooked": [replace(gap, jobs_in_flight=0, healed=(0, 1))],
-        }
+        self.gaps = {"bare": [replace(gap, jobs_in_flight=3, healed=(2, 0))]}
         self.records: dict[int, Record] = {}
         self.seen: dict[tuple[int, int], float] = {}
-        for name, status, read in (
-            ("a", "processing", 90.05),
-            ("d", "processing", 95.05),
-            ("f", "processing", 96.05),
-        ):
-            self.say("bare", name, status, read)
-        self.say("bare", "a", "done", 110.5, "status-endpoint")
-        self.say("bare", "f", "error", 112.0, "status-endpoint")
-        self.say("hooked", "b", "error", 107.1, "webhook", seen=117.2, error_code="E")
-        self.say("bare", "d", "done", 120.05)
+        for name, read in (("a", 90.05), ("d", 95.05), ("f", 96.05)):
+            self.say(name, "processing", read)
+        self.say("a", "done", 110.5, "status-endpoint")
+        self.say("f", "error", 112.0, "status-endpoint")
+        self.say("d", "done", 120.05)
 
-    def say(
-        self,
-        account: str,
-        job: str,
-        status: str,
-        read: float,
-        origin: str = "socket",
-        *,
-        seen: float | None = None,
-        **more: str,
-    ) -> None:
+    def say(self, job: str, status: str, read: float, origin: str = "socket") -> None:
         """Write a record."""
-        value = {"request_id": job, "status": status, "progress": "0.00"} | more
+        value = {"request_id": job, "status": status, "progress": "0.00"}
         offset = max(self.records, default=-1) + 1
         self.records[offset] = Record(
             partition=0,
@@ -231,16 +203,16 @@ class _Jobs:
             value=json.dumps(value).encode(),
             headers={
                 "ce_id": b"%d" % offset,
-                "ce_source": f"http://api/clients/{account}".encode(),
+                "ce_source": b"http://api/clients/bare",
                 "bridge_origin": origin.encode(),
             },
             timestamp=round(read * 1000),
         )
-        self.seen[0, offset] = read + 0.1 if seen is None else seen
+        self.seen[0, offset] = read + 0.1
 
-    def gap(self, account: str, **changes: Any) -> None:
-        """Change what the gap of an account reports."""
-        self.gaps[account][0] = replace(self.gaps[account][0], **changes)
+    def gap(self, **changes: Any) -> None:
+        """Change what the gap reports."""
+        self.gaps["bare"][0] = replace(self.gaps["bare"][0], **changes)
 
     def judge(self) -> Verdict:
         """Judge it."""
@@ -251,7 +223,7 @@ class _Jobs:
 
 
 def _never_received(jobs: _Jobs) -> None:
-    jobs.bare.jobs["e"] = _job("e", (98, "processing", True), (104, "done", False))
+    jobs.account.jobs["e"] = _job("e", (98, "processing", True), (104, "done", False))
 
 
 _JOB_DEFECTS: list[tuple[Callable[[_Jobs], object], str]] = [
@@ -262,30 +234,28 @@ _JOB_DEFECTS: list[tuple[Callable[[_Jobs], object], str]] = [
         "on the topic 65.5 s later by status-endpoint, 0.5 s too late",
     ),
     (
-        lambda jobs: jobs.seen.update({(0, 5): 170.5}),
-        "by webhook, 0.5 s too late",
+        lambda jobs: jobs.account.jobs["d"].steps.pop(),
+        "job d: done at 0/5, and it runs",
     ),
-    (lambda jobs: jobs.bare.jobs["d"].steps.pop(), "job d: done at 0/6, and it runs"),
-    (lambda jobs: jobs.say("bare", "x", "processing", 90), "job x is at 0/7 and never"),
-    (lambda jobs: jobs.bare.calls.append(Call(111, "a", 429)), "was refused 1 calls"),
+    (lambda jobs: jobs.say("x", "processing", 90), "job x is at 0/6 and never"),
     (
-        lambda jobs: jobs.bare.calls.extend(
+        lambda jobs: jobs.account.calls.append(Call(111, "a", 429)),
+        "was refused 1 calls",
+    ),
+    (
+        lambda jobs: jobs.account.calls.extend(
             Call(111 + number / 10, "z", 200) for number in range(226)
         ),
         "bare asked 226 times in a minute, of 225",
     ),
-    (lambda jobs: jobs.gap("bare", until=None), "never closed: gap g"),
-    (lambda jobs: jobs.gap("bare", unknown=None), "never resolved: gap g"),
+    (lambda jobs: jobs.gap(until=None), "never closed: gap g"),
+    (lambda jobs: jobs.gap(unknown=None), "never resolved: gap g"),
     (
-        lambda jobs: jobs.gap("bare", healed=(1, 0)),
+        lambda jobs: jobs.gap(healed=(1, 0)),
         "1 healed by the status endpoint, and it must be 2",
     ),
-    (
-        lambda jobs: jobs.gap("hooked", healed=(0, 2)),
-        "2 healed by webhook, and it must be 1",
-    ),
-    (lambda jobs: jobs.gap("bare", unknown=1), "1 unknown, and it must be 0"),
-    (lambda jobs: jobs.gap("bare", jobs_in_flight=2), "2 in flight, and it must be 3"),
+    (lambda jobs: jobs.gap(unknown=1), "1 unknown, and it must be 0"),
+    (lambda jobs: jobs.gap(jobs_in_flight=2), "2 in flight, and it must be 3"),
 ]
 
 
@@ -304,5 +274,5 @@ def test_healing_that_is_as_it_should_be_is_let_pass() -> None:
     """Each job is accounted for, and what is lost is what must be."""
     verdict = _Jobs().judge()
     assert verdict.findings == []
-    assert verdict.figures["of those in a gap"] == {"status-endpoint": 2, "webhook": 1}
+    assert verdict.figures["of those in a gap"] == {"status-endpoint": 2}
     assert verdict.figures["jobs not on the topic"] == {"lost": 1}

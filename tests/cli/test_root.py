@@ -35,20 +35,6 @@ def test_it_runs_the_service_with_the_flags(
     assert service.collects_garbage
 
 
-def test_missing_settings_end_it_with_2(
-    invoke: Invoke, service: FakeService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each missing setting is a line of its own, and nothing is started."""
-    monkeypatch.delenv("BRIDGE_CLIENT_ID")
-    monkeypatch.delenv("BRIDGE_API_TOKEN")
-    result = invoke("--topic", "jobs")
-    assert result.exit_code == 2
-    client_id, token = result.stderr.splitlines()
-    assert client_id.startswith("bridge: client_id (BRIDGE_CLIENT_ID, --client-id)")
-    assert token.startswith("bridge: api_token (BRIDGE_API_TOKEN or BRIDGE_API_TOKEN_")
-    assert service.settings is None
-
-
 @pytest.mark.parametrize(
     ("args", "expected"),
     [

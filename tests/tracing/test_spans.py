@@ -190,14 +190,6 @@ def test_a_batch_is_kept_where_one_of_its_events_is(
     assert {link.span_id for span in sent for link in span.links} == created
 
 
-def test_the_process_says_who_it_is(collector: Collector) -> None:
-    """By the bridge's own name; others are the standard variables' business."""
-    tracing = Tracing("bridge-1")
-    _offer(tracing, _record())
-    (span,) = _ended(tracing, collector)
-    assert span.resource["service.name"] == "dryapi-kafka-bridge"
-
-
 def test_a_switched_off_sdk_leaves_records_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
