@@ -38,14 +38,7 @@ _HOLD_SECONDS = 1
 
 @dataclass(frozen=True)
 class Stack:
-    """
-    All of it, running.
-
-    Attributes:
-        url: Where the board is.
-        scene: The account and its servers.
-        sandbox_url: Where the dryAPI is.
-    """
+    """All of it, running."""
 
     url: str
     scene: Scene

@@ -234,12 +234,7 @@ class Course:
             self.findings.append(f"it ended with {code} after SIGTERM")
 
     async def finish(self, calm_seconds: float = 5.0) -> None:
-        """
-        Wait until the bridge receives events and none waits, then end it in order.
-
-        Args:
-            calm_seconds: What is on its way arrives within this.
-        """
+        """Wait until the bridge receives events and none waits, then end it."""
         bridge = self.bridge
         with self.ending():
             await bridge.wait_ready(_SUBSCRIBED_SECONDS)

@@ -240,11 +240,7 @@ class ModelBroker:
         yield ModelLog(self, topic)
 
     async def answer(self) -> None:
-        """Take the time of an answer.
-
-        Raises:
-            KafkaUnreachableError: It is away.
-        """
+        """Take the time of an answer."""
         await asyncio.sleep(ANSWER_SECONDS)
         if self.is_away:
             raise KafkaUnreachableError("the model is away")

@@ -128,17 +128,7 @@ class ModelPartition:
 
 @dataclass
 class Model:
-    """
-    All that a file should hold.
-
-    Attributes:
-        topics: The partitions of each topic.
-        counts: How many of them are in use.
-        ids: The topics' ids.
-        numbers: Every number that was committed.
-        set_aside: Numbers of refused rows.
-        jobs: Where the events of each job in flight go.
-    """
+    """All that a file should hold."""
 
     topics: dict[str, dict[int, ModelPartition]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -155,14 +145,9 @@ class Model:
 
 @dataclass
 class Log:
-    """
-    A partition's log.
+    """A partition's log."""
 
-    Attributes:
-        records: (sequence, number) of each record, None for a foreign one.
-        begin: The first offset that can be read.
-    """
-
+    # (sequence, number) of each record, None for a foreign one.
     records: list[tuple[int, int] | None] = field(default_factory=list)
     begin: int = 0
 

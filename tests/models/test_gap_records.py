@@ -34,17 +34,7 @@ _DAY_AND_HOUR_US = 25 * 3600 * 1_000_000
 
 
 class _Truth:
-    """
-    A gap as it really is.
-
-    Attributes:
-        who: Whose.
-        since_us: Its begin.
-        until_us: Its end; None while it is open.
-        healed: Jobs whose end was written while it was remembered, by origin.
-        unknown: What it was settled with last; None before.
-        is_remembered: Whether the next process is to know of it.
-    """
+    """A gap as it really is."""
 
     def __init__(self, who: str, since_us: int) -> None:
         self.who = who

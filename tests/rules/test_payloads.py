@@ -59,8 +59,6 @@ def _infinite(text: str) -> Changed:
 CHANGED = [
     _number("45.5", "45.50"),
     _number("45.500", "45.50"),
-    _number("45", "45.00"),
-    _number("0", "0.00"),
     _number("-0.0", "0.00"),
     _number("1e2", "100.00"),
     _number("33.333", "33.333"),
@@ -86,9 +84,7 @@ CHANGED = [
         for padding in ("", "x" * 5000)
         for again in ('"status":"done"', '"status" :"done"', '"st\\u0061tus":"done"')
     ),
-    Changed(more('"x":1,"x":2'), members(x=2), "duplicate_key"),
     _repaired('"\\ud800"', "\ufffd"),
-    _repaired('"a\\udc00b"', "a\ufffdb"),
     _repaired('"\\udc00\\ud800"', "\ufffd\ufffd"),
     _repaired('"\ud83d\ude00"', "\U0001f600"),
     _repaired('"\ud83d"', "\ufffd"),
@@ -109,11 +105,6 @@ CHANGED = [
     ),
     Changed(json.dumps(status()), members(), "encoded_twice"),
     # Several changes are listed in the order of the vocabulary.
-    Changed(
-        {"request_id": "a", "status": "done", "progress": 1.5},
-        {"request_id": "a", "status": "done", **BARE, "progress": "1.50"},
-        "data_not_string,missing_field,progress_number",
-    ),
     Changed(
         '{"request_id": "a", "status": "done", "progress": 1.5, "x": "\\ud800"}',
         {
@@ -158,46 +149,32 @@ def _progress(value: object) -> Refused:
     return Refused(status(progress=value), "invalid_field", "progress is ", ID)
 
 
+# One for each sentence; tests/test_inputs.py has what else has the same reason.
 REFUSED = [
-    # Not JSON. The job is named where it can be read.
+    # The job is named where it can be read.
     *(
         Refused(text, "not_json", "malformed JSON at character")
-        for text in (
-            *("", " ", "hello", "{", '{"request_id": "a\\u0000"'),
-            status().replace('"', "'"),
-            json.dumps('{"request_id": "", '),
-        )
+        for text in ("hello", '{"request_id": "a\\u0000"', json.dumps("{"))
     ),
     *(
         Refused(text, "not_json", "malformed JSON at character", ID)
-        for text in (
-            *(status()[:-1], status() + "x", status() + "\x00", "\ufeff" + status()),
-            *(literal("x", text) for text in ("01", '"\t"', '"\\q"')),
-            status()[:-1] + ",}",
-        )
+        for text in (status()[:-1], "\ufeff" + status(), literal("x", '"\t"'))
     ),
-    Refused(literal("x", "NaN"), "not_json", "NaN is no JSON", ID),
     Refused(literal("x", "-Infinity"), "not_json", "-Infinity is no JSON", ID),
-    # JSON, but not an object.
     *(
         Refused(data, "not_an_object", f"the event is {kind}, not an object")
         for data, kind in [
-            *[("null", "null"), ("5", "a number"), ("true", "a boolean")],
-            *[("[]", "an array"), ('"hello"', "a string"), (None, "null")],
-            *[(5, "a number"), (1.5, "a number"), (True, "a boolean")],
-            ([members()], "an array"),
+            *[("null", "null"), ("true", "a boolean"), ('"hello"', "a string")],
+            *[(None, "null"), (5, "a number"), ([members()], "an array")],
         ]
     ),
-    # Without a job. It isn't taken from another member.
+    # It isn't taken from another member.
     *(
         Refused(status(request_id=request_id), "missing_request_id", message)
         for request_id, message in [
             ("", "request_id is empty"),
             (5, "request_id is a number, not a string"),
-            (None, "request_id is null, not a string"),
-            (["a"], "request_id is an array, not a string"),
-            *((text, "request_id has control") for text in ("a\0", "a\n", "\x7f")),
-            ("\x85", "request_id has control characters"),
+            ("a\0", "request_id has control characters"),
             ("i" * 257, "request_id has more than 256 characters"),
         ]
     ),
@@ -206,28 +183,20 @@ REFUSED = [
         "missing_request_id",
         "request_id is missing",
     ),
-    # The statuses are a closed list.
-    *(
-        Refused(status(status=name), "unknown_status", "status is ", ID)
-        for name in ("pending", "DONE", "", "done ", 1, None, ["done"])
-    ),
+    Refused(status(status="DONE"), "unknown_status", "status is ", ID),
     Refused('{"request_id": "job-1"}', "unknown_status", "status is missing", ID),
-    # Members of a wrong type, in small payloads and in large ones.
+    # In a small payload and in a large one.
     *(
         Refused(
-            status(result_url=padding).replace('"preview": null', f'"preview": {text}'),
+            status(result_url=padding).replace('"preview": null', '"preview": [1]'),
             "invalid_field",
-            "preview is a",
+            "preview is an array",
             ID,
         )
         for padding in ("", "u" * 5000)
-        for text in ("[]", "{}", '["x"]', "12", "true", '{"a":1}')
     ),
-    Refused(status(result_url={"a": 1}), "invalid_field", "result_url is an", ID),
     Refused(status(error_code=17), "invalid_field", "error_code is a number", ID),
-    Refused(status(error_message=[]), "invalid_field", "error_message is an", ID),
-    *(_progress(value) for value in (True, [45.5], "45,5", "45.5%", "", "-1")),
-    *(_progress(value) for value in ("45.50\n", "1e2", "\u0664", "1" * 33)),
+    *(_progress(value) for value in (True, "45,5", "45.50\n", "\u0664")),
     *(
         Refused(literal("progress", text), "invalid_field", "progress is a num", ID)
         for text in (
@@ -238,7 +207,7 @@ REFUSED = [
     # Deeper than every reader can read, whatever the decoders can.
     *(
         Refused(nested(levels), "too_deep", "nested deeper than 64 levels", ID)
-        for levels in (65, 900, 5000, 200_000)
+        for levels in (65, 200_000)
     ),
     Refused("[" * 100, "not_json", ""),
     Refused("[" * 100 + "]" * 100, "too_deep", ""),
