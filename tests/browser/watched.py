@@ -73,8 +73,6 @@ class Watched:
         if urlsplit(request.url).netloc != self._origin:
             self._complain(f"asked {request.url[:200]}")
 
-    # -- What a test looks at ------------------------------------------------
-
     def find(self, selector: str) -> Locator:
         """Find elements."""
         return self.page.locator(selector)

@@ -224,8 +224,6 @@ class Course:
             lines.append(f"{name}_file = {json.dumps(str(file))}")
         return "\n".join([*lines, ""])
 
-    # -- The end --------------------------------------------------------------
-
     async def stop_bridge(self) -> None:
         """End the bridge by SIGTERM; another exit code than 0 is a finding."""
         self.bridge.send(signal.SIGTERM)

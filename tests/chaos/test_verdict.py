@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.course import Happened
-from tests.chaos.faults import FAULTS, named
+from tests.chaos.faults import named
 from tests.chaos.healing import judge_healing
 from tests.chaos.load import Emission, Ground, NumberedEvent
 from tests.chaos.truth import (
@@ -142,17 +142,6 @@ def test_what_is_as_it_should_be_is_let_pass() -> None:
     figures = _judged().figures
     assert figures["events on the topic"] == 7
     assert figures["events in a reported gap"] == 3
-
-
-def test_the_table_of_faults_is_whole() -> None:
-    """Names are unique, and every command but `soak` that draws by chance has rows."""
-    names = [fault.name for fault in FAULTS]
-    assert len(set(names)) == len(names)
-    drawn = {command for fault in FAULTS for command in fault.draws}
-    assert drawn == {"kills", "brokers", "soak", "restarts", "healing"}
-
-
-# -- Jobs -----------------------------------------------------------------
 
 
 def _job(name: str, *steps: tuple[float, str, bool]) -> UpstreamJob:

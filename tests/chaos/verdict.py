@@ -109,9 +109,6 @@ def judge_course(evidence: Evidence) -> Verdict:
     return verdict
 
 
-# -- Events and gaps ------------------------------------------------------
-
-
 def _judge_events(verdict: Verdict, evidence: Evidence) -> None:
     """Say what became of each event."""
     gaps, ground = verdict.gaps, evidence.ground
@@ -196,9 +193,6 @@ def _explains(fault: Happened, gap: Gap) -> bool:
     return overlap and gap.cause in fault.causes
 
 
-# -- Restarts of soketi ---------------------------------------------------
-
-
 def _soketi_ends(
     faults: Sequence[Happened], gaps: Sequence[Gap]
 ) -> list[tuple[Happened, float, list[Gap]]]:
@@ -260,9 +254,6 @@ def _most_within(seconds: float, times: Sequence[float]) -> int:
             first += 1
         most = max(most, last - first + 1)
     return most
-
-
-# -- Vitals ---------------------------------------------------------------
 
 
 def judge_growth(verdict: Verdict, evidence: Evidence, **bounds: int) -> None:

@@ -38,9 +38,6 @@ def no_certificate(ground: Ground) -> Changes:
     return {"BRIDGE_PUSHER_CA_FILE": str(file)}
 
 
-# -- DryAPI --------------------------------------------------------------------------
-
-
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -129,9 +126,6 @@ def web_server(variable: str, form: str) -> Make:
     return lambda ground: {variable: form.format(ground.api.port)}
 
 
-# -- Kafka ---------------------------------------------------------------------------
-
-
 def topics(
     *,
     configs: Mapping[str, Mapping[str, str]] | None = None,
@@ -158,9 +152,6 @@ def uncreated(ground: Ground) -> Changes:
     """Let the bridge create a topic, for which it has no right."""
     names = ground.make_topics(ground.guarded, missing=["gaps"])
     return {**names, "BRIDGE_KAFKA_CREATE_TOPICS": "true"}
-
-
-# -- The outbox ----------------------------------------------------------------------
 
 
 def filled(ground: Ground) -> Path:
@@ -205,9 +196,6 @@ def no_directory(ground: Ground) -> Changes:
     return {}
 
 
-# -- Webhooks ------------------------------------------------------------------------
-
-
 def webhooks(
     secret: str = "whsec_canary-1 whsec_canary-2",  # noqa: S107 - no secret
     **changes: str,
@@ -238,9 +226,6 @@ def shown(*, days: int = 30, key_of_another: bool = False) -> Make:
         return webhooks(TLS_CERT_FILE=str(identity.certificate), TLS_KEY_FILE=str(key))
 
     return make
-
-
-# -- The registry --------------------------------------------------------------------
 
 
 def registry(reply: Reply) -> Make:

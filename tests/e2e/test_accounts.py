@@ -176,9 +176,6 @@ async def test_a_refused_account_joins_once_its_token_is_right(
     await scene.end(gaps={each.client_id: ["first_start"] for each in known.accounts})
 
 
-# -- Refused after it was granted -----------------------------------------------------
-
-
 async def _wait_asked(api: DryApi, account: Account, count: int) -> None:
     """Wait until an account has asked for so many authorisations."""
 

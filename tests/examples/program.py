@@ -128,9 +128,6 @@ def _committed(consumer: Consumer, topic: Topic) -> list[TopicPartition]:
     return consumer.committed(partitions, timeout=5)
 
 
-# -- What consumer.py left in its database -------------------------------------------
-
-
 def command(topic: Topic, group: str) -> list[str | Path]:
     """Give the command line of a consumer in a group."""
     options = ["--bootstrap-servers", topic.bootstrap_servers, "--topic", topic.name]

@@ -89,8 +89,6 @@ class FaultProxy:
             self._accept, self._port, host="127.0.0.1", task_status=task_status
         )
 
-    # -- Faults ---------------------------------------------------------------
-
     def reset(self) -> None:
         """Reset every connection, on both sides."""
         for connection in self._connections:
@@ -122,8 +120,6 @@ class FaultProxy:
         self.delay_seconds = 0.0
         self._refuses = False
         self._passes.set()
-
-    # -- The bytes ------------------------------------------------------------
 
     async def _accept(self, client: trio.SocketStream) -> None:
         self.accepts.append(time.time())

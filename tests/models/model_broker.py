@@ -73,8 +73,6 @@ class ModelBroker:
         self.commit_faults: deque[CommitFault] = deque()
         self.late_commits: list[tuple[str, int, int]] = []
 
-    # -- What the world does to it --------------------------------------------
-
     def append_foreign(self, place: tuple[str, int]) -> None:
         """Somebody else writes a record."""
         log = self.logs[place]
@@ -126,8 +124,6 @@ class ModelBroker:
     def _excuse(self, records: Iterable[Written]) -> None:
         self.excused |= {one.value for one in records if self.is_visible(one)}
 
-    # -- What readers see ------------------------------------------------------
-
     def is_visible(self, record: Written) -> bool:
         """Whether a `read_committed` consumer is given it."""
         return record.transaction is None or record.transaction in self.committed
@@ -151,8 +147,6 @@ class ModelBroker:
                 if one is not None and one.transaction in self.open.values():
                     held.setdefault(number, one.offset)
         return held
-
-    # -- What producers do -----------------------------------------------------
 
     def append(
         self,

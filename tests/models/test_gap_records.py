@@ -113,8 +113,6 @@ class LedgerAgainstWhatHappened(RuleBasedStateMachine):
             if gap_id in self.known and (truth.until_us is None) == are_open
         ]
 
-    # -- Gaps -----------------------------------------------------------------
-
     @rule(who=_who, ago=st.integers(0, 9))
     def open(self, who: str, ago: int) -> None:
         """A gap begins, as is known some time later; losses are many at once."""
@@ -142,8 +140,6 @@ class LedgerAgainstWhatHappened(RuleBasedStateMachine):
         truth.unknown = unknown
         truth.is_remembered &= unknown > 0 and not final
         self.books.ledger.settle(gap_id, unknown, final=final)
-
-    # -- Ends of jobs ---------------------------------------------------------
 
     @precondition(lambda self: self.known)
     @rule(which=_which, origin=_origins, near=_near, at_once=st.booleans())
@@ -223,8 +219,6 @@ class LedgerAgainstWhatHappened(RuleBasedStateMachine):
         for who in {self.gaps[gap_id].who for gap_id in end.gap_ids}:
             self.counted[who, end.origin] += 1
 
-    # -- The end of a process -------------------------------------------------
-
     @precondition(lambda self: self.now % 5 == 0)
     @rule(is_long=_rarely, is_written=st.booleans(), follows_first=st.booleans())
     def kill(self, *, is_long: bool, is_written: bool, follows_first: bool) -> None:
@@ -248,8 +242,6 @@ class LedgerAgainstWhatHappened(RuleBasedStateMachine):
             if is_old and truth.unknown is not None:
                 truth.is_remembered = False
                 self.known.discard(gap_id)
-
-    # -- What was told of it --------------------------------------------------
 
     def read_topic(self) -> None:
         """Read what has come to the topic: opened once, closed once, settled then."""

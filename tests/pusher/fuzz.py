@@ -84,9 +84,6 @@ def _tasks() -> int:
     return trio.lowlevel.current_statistics().tasks_living
 
 
-# -- Bytes ---------------------------------------------------------------------
-
-
 def after_the_upgrade(noise: Sequence[bytes], *, greeted: bool) -> Script:
     """Make a script that sends bytes over an open WebSocket, and goes."""
 
@@ -120,8 +117,6 @@ def in_place_of_the_upgrade(noise: bytes) -> Script:
 
     return script
 
-
-# -- Pusher's frames -------------------------------------------------------------
 
 _CODES = st.sampled_from([4000, 4001, 4004, 4009, 4100, 4200, 4201, 4301, 1, None])
 _CHANNELS = st.sampled_from([CHANNEL, "private-client.43", "", None])

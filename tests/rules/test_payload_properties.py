@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from bridge.errors import DeadLetterReason
@@ -205,21 +204,3 @@ def test_settings_and_dropping_change_the_preview_and_nothing_else(
         assert changes_of(stripped) - changes_of(inline) == {Change.PREVIEW_DROPPED}
     else:
         assert stripped is None
-
-
-@pytest.mark.parametrize("mode", MODES)
-@settings(max_examples=50)
-@given(received=st.lists(EVENTS, min_size=1, max_size=8))
-def test_a_run_of_events_is_what_its_events_are_one_by_one(
-    mode: str, received: list[ChannelEvent]
-) -> None:
-    """In order, each of them once, and counted."""
-    outlet = outlet_for(mode)
-    run = outlet.take(*received)
-    singles = [outlet_for(mode).take(one) for one in received]
-    assert run == [record for records in singles for record in records]
-    statistics = outlet.intake.statistics
-    refused = sum(statistics.dead_letters.values())
-    assert statistics.accepted + refused == len(received)
-    apart = statistics.previews + sum(statistics.preview_dead_letters.values())
-    assert len(run) == len(received) + apart
