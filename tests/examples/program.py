@@ -74,11 +74,9 @@ class Program:
 
 
 @asynccontextmanager
-async def running(
-    argv: Sequence[str | Path], folder: Path, *, errors_to: str = "stderr"
-) -> AsyncIterator[Program]:
+async def running(argv: Sequence[str | Path], folder: Path) -> AsyncIterator[Program]:
     """Start an example in a folder; it is gone afterwards in any case."""
-    with (folder / errors_to).open("wb") as errors:
+    with (folder / "stderr").open("wb") as errors:
         process = await trio.lowlevel.open_process(
             [str(part) for part in argv],
             stdout=subprocess.PIPE,
@@ -87,7 +85,7 @@ async def running(
         )
     assert process.stdout is not None
     try:
-        yield Program(process, folder / errors_to)
+        yield Program(process, folder / "stderr")
     finally:
         process.kill()
         with trio.CancelScope(shield=True):

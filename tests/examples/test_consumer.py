@@ -5,8 +5,6 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-import trio
-
 from tests.conftest import Topic
 from tests.examples.program import caught_up, command, rows, running
 from tests.examples.records import (
@@ -62,34 +60,6 @@ async def test_goes_on_where_it_was_after_ctrl_c(
 
     assert line.startswith("job-2 done")
     assert rows(tmp_path) == [("job-2", "done", "100.00", 3)]
-
-
-async def test_two_share_the_work_and_take_over_from_each_other(
-    topic: Topic, publish: Publish, tmp_path: Path
-) -> None:
-    """Partitions move to one that joins, and back when it ends."""
-    names = [f"job-{number}" for number in range(30)]
-    await publish([status(name, "processing") for name in names])
-    argv = command(topic, "shared")
-    async with running(argv, tmp_path, errors_to="first") as first:
-        await caught_up(topic, "shared")
-        async with running(argv, tmp_path, errors_to="second") as second:
-            with trio.fail_after(20.0):
-                while "assigned: partitions [" not in second.errors.replace("[]", ""):
-                    await trio.sleep(0.1)
-                    await publish([status("job-0", "in_progress", "50.00")])
-            assert "revoked: partitions [" in first.errors
-            await publish([status(name, "in_progress", "60.00") for name in names])
-            await second.end(signal.SIGINT)
-        await publish([status(name, "done", "100.00") for name in names])
-        lines = await first.lines(len(names))
-        await caught_up(topic, "shared")
-        await first.end(signal.SIGINT)
-
-    assert sorted(line.split()[0] for line in lines) == sorted(names)
-    found = {row[0]: row[1:] for row in rows(tmp_path)}
-    assert all(row[:2] == ("done", "100.00") for row in found.values())
-    assert {row[2] for name, row in found.items() if name != "job-0"} == {3}
 
 
 async def test_counts_an_event_once_and_no_aborted_one(

@@ -23,6 +23,21 @@ from tests.models.exploring import explore
 from tests.models.model_log import CommitFault, Fault
 
 
+@pytest.mark.parametrize("mode", ["idempotent", "transactional"])
+def test_a_row_of_a_copy_is_found_after_a_crash_too(mode: Mode) -> None:
+    """It has the sequence that it has in the log, where each process looks for it."""
+    machine = machine_for(mode)()
+    machine.time_passes(seconds=0.05)
+    machine.crash()
+    machine.offer(keys=[0])
+    machine.copy()
+    machine.time_passes(seconds=0.05)
+    machine.put_copy_back()
+    machine.time_passes(seconds=0.05)
+    machine.crash()
+    machine.teardown()
+
+
 def test_a_late_row_of_a_former_process_says_nothing_of_one_that_is_refused() -> None:
     """It lands while its lane resumes, and behind a head that was deleted."""
     for milliseconds in (524, 532, 540):

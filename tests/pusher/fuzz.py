@@ -25,7 +25,7 @@ from tests.kit.scripted import (
     spoken,
     upgrade,
 )
-from tests.pusher.ear import Ear
+from tests.pusher.courses import Ear
 
 
 # Far more than any script lasts, with the slowest waits between.

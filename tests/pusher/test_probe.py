@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from bridge.pusher.coverage import Cause, Interruption
 from bridge.pusher.keepalive import ProbeOutcome
 from tests.kit.scripted import CHANNEL, Peer, Script, spoken, staged, work
-from tests.pusher.ear import Ear
+from tests.pusher.courses import Ear
 
 
 SECOND = 1_000_000

@@ -12,6 +12,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
+import anyio
+
+from bridge.contract import text_of
+from bridge.registry import SchemaRegistry, TopicSchema
+from bridge.settings import SchemaRegistrySettings
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -86,3 +92,22 @@ class ScriptedRegistry:
             self._server.shutdown()
             thread.join()
             self._server.server_close()
+
+
+JOB_STATUS = TopicSchema(text_of("job-status"), "job-status.schema.json")
+
+
+def made(
+    url: str | None,
+    topic: str = "jobs",
+    schema: TopicSchema = JOB_STATUS,
+    **changes: object,
+) -> SchemaRegistry:
+    """Make the client of a registry, for one topic."""
+    settings = SchemaRegistrySettings(url=url, **changes)  # type: ignore[arg-type]
+    return SchemaRegistry(settings, {topic: schema})
+
+
+def prefix_of(registry: SchemaRegistry, topic: str = "jobs") -> bytes:
+    """Ask in asyncio, as the relay does."""
+    return anyio.run(registry.prefix, topic, backend="asyncio")

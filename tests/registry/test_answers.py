@@ -21,8 +21,15 @@ from bridge.errors import (
     RegistryUnreachableError,
 )
 from bridge.settings import Secret
-from tests.registry.asking import JOB_STATUS, made, prefix_of
-from tests.registry.scripted import Asked, Reply, ScriptedRegistry, failure
+from tests.registry.scripted import (
+    JOB_STATUS,
+    Asked,
+    Reply,
+    ScriptedRegistry,
+    failure,
+    made,
+    prefix_of,
+)
 
 
 _PASSWORD = "canary-3f9a"

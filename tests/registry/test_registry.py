@@ -22,7 +22,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from bridge.errors import RegistryRefusedError
 from bridge.registry.schema import SubjectNaming
 from tests.kit.registry import RegistryServer
-from tests.registry.asking import JOB_STATUS, made, prefix_of
+from tests.registry.scripted import JOB_STATUS, made, prefix_of
 
 
 _ROOT = Path(__file__).parents[2]

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 
-from bridge.consumer.dead_letters import replaying
-from bridge.settings import OutboxSettings
-from tests.consumer.dead_letters.letters import NOW_MS, SOURCE, Sent, payload, sent
+from bridge.consumer.dead_letters import Shaped, replaying
+from bridge.consumer.dead_letters.letter import as_letter
+from bridge.replay.shaping import Shaping
+from bridge.settings import OutboxSettings, Settings
+from tests.consumer.dead_letters.letters import (
+    NOW_MS,
+    SOURCE,
+    Sent,
+    consumed,
+    payload,
+    sent,
+)
 from tests.consumer.verify.topics import proof_of
 from tests.replay.scene import Scene
 
@@ -222,3 +232,32 @@ async def test_what_the_broker_refused_goes_when_it_is_asked_for(scene: Scene) -
     assert chosen == {"replayed": 1, "other_topic": 1}
     (record,) = await scene.read()
     assert record.headers["bridge_normalized"] == b"progress_number"
+
+
+def shape(letter: Sent, **more: object) -> Shaped | str:
+    """Make what a bridge with the usual settings makes of a letter."""
+    settings = Settings(outbox=OutboxSettings(dir=Path("/nowhere")), **more)  # type: ignore[arg-type]
+    return Shaping(settings, "jobs.dlq").shape(as_letter(consumed(letter, offset=7)))
+
+
+def test_halves_of_pairs_are_repaired_as_on_the_socket() -> None:
+    """A dead letter keeps them as bytes that UTF-8 doesn't have."""
+    text = '{"request_id": "job-1", "status": "done", "note": "\ud800"}'
+    shaped = shape(sent(text.encode("utf-8", "surrogatepass")))
+    assert isinstance(shaped, Shaped)
+    (record,) = shaped.records
+    assert "\ufffd" in record.value.decode()
+    assert dict(record.extra)["bridge_normalized"] == b"invalid_unicode,missing_field"
+
+
+def test_a_preview_of_its_own_is_marked_as_well() -> None:
+    """Both records say which letter they come from."""
+    pixel = (
+        "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+    )
+    event = payload("job-1", "in_progress", preview=pixel)
+    shaped = shape(sent(event, ce_id="a-1"), previews="topic")
+    assert isinstance(shaped, Shaped)
+    assert [record.topic for record in shaped.records] == ["jobs.previews", "jobs"]
+    for record in shaped.records:
+        assert dict(record.extra)["bridge_replayed_ce_id"] == b"a-1"
