@@ -174,11 +174,9 @@ class Jobs:
         self._count = self._last_place = 0
         # How many that have ended are remembered, as of the last `expire`.
         self.ended_count = 0
-        # What the running transaction changed: jobs that are new, those that are known
-        # to the file, places of those that have ended, and whose they were.
-        self._new: dict[int, tuple[_Account, bytes, Job]] = {}
-        self._changed: dict[int, Job] = {}
-        self._gone: list[int] = []
+        # What the running transaction changed, by place, None for a job that has ended;
+        # and whose jobs have ended.
+        self._changed: dict[int, tuple[_Account, bytes, Job] | None] = {}
         self._ends: list[_Account] = []
         # Held while jobs are changed, or an account's are copied: a millisecond or two.
         self._lock = threading.Lock()
@@ -237,7 +235,7 @@ class Jobs:
 
     def begin(self) -> None:
         """Forget what the transaction before changed."""
-        self._new, self._changed, self._gone, self._ends = {}, {}, [], []
+        self._changed, self._ends = {}, []
 
     def known(self, ce_source: str, key: bytes) -> Job | None:
         """Return a job in flight, as the running transaction has it."""
@@ -287,9 +285,7 @@ class Jobs:
         if status in TERMINAL_STATUSES:
             del account.jobs[key]
             self._count -= 1
-            self._changed.pop(job.place, None)
-            if self._new.pop(job.place, None) is None:
-                self._gone.append(job.place)
+            self._changed[job.place] = None
             self._end(account, key)
             return job, None
         verdict = None
@@ -302,8 +298,7 @@ class Jobs:
             job.status, job.progress = status, record.progress
         job.last_seen_us, job.fingerprint = record.received_at_us, total
         account.jobs.move_to_end(key)
-        if job.place not in self._new:
-            self._changed[job.place] = job
+        self._changed[job.place] = account, key, job
         return job, verdict
 
     def _begin_job(
@@ -320,46 +315,31 @@ class Jobs:
         else:
             self._count += 1
             account.jobs[key] = job
-            self._new[job.place] = account, key, job
+            self._changed[job.place] = account, key, job
         return job, None
 
     def write(self) -> None:
         """Write the jobs that changed, after their events have their places."""
-        if self._new:
-            self._executemany(
-                "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (
-                        place,
-                        account.number,
-                        key,
-                        job.status,
-                        job.progress,
-                        job.last_seen_us,
-                        job.fingerprint,
-                        job.partition,
-                    )
-                    for place, (account, key, job) in self._new.items()
-                ],
-            )
-        if self._changed:
-            self._executemany(
-                "UPDATE jobs SET status = ?, progress = ?, last_seen_us = ?,"
-                " fingerprint = ?, partition = ? WHERE id = ?",
-                [
-                    (
-                        job.status,
-                        job.progress,
-                        job.last_seen_us,
-                        job.fingerprint,
-                        job.partition,
-                        place,
-                    )
-                    for place, job in self._changed.items()
-                ],
-            )
-        if self._gone:
-            self._delete(self._gone)
+        if not self._changed:
+            return
+        self._executemany(
+            "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    job.place,
+                    account.number,
+                    key,
+                    job.status,
+                    job.progress,
+                    job.last_seen_us,
+                    job.fingerprint,
+                    job.partition,
+                )
+                for account, key, job in filter(None, self._changed.values())
+            ],
+        )
+        gone = [(place,) for place, one in self._changed.items() if one is None]
+        self._executemany("DELETE FROM jobs WHERE id = ?", gone)
 
     def expire(self, now_us: int) -> None:
         """Forget what is too old or too much; belongs into a transaction."""
@@ -382,10 +362,10 @@ class Jobs:
                     key=lambda one: one[2].last_seen_us,
                 )
                 forgotten = list(islice(oldest, count))
-                for account, key, _ in forgotten:
+                for account, key, job in forgotten:
                     del account.jobs[key]
+                    self._changed[job.place] = None
                 self._count -= len(forgotten)
-                self._delete([job.place for _, _, job in forgotten])
                 self._news["forgotten_jobs"] += len(forgotten)
         self.ended_count, early = self._ended.forget(
             settings.keep_ended_seconds, settings.max_ended_jobs
@@ -408,9 +388,6 @@ class Jobs:
     def _end(self, account: _Account, key: bytes) -> None:
         self._ends.append(account)
         self._ended.add(account.digest(key))
-
-    def _delete(self, places: Sequence[int]) -> None:
-        self._executemany("DELETE FROM jobs WHERE id = ?", [(one,) for one in places])
 
     def _is_late_picture(self, record: Record) -> bool:
         """
