@@ -49,6 +49,12 @@ class ModelPartition:
         known = [offset for offset in (last, self.floor) if offset is not None]
         return max(known, default=None)
 
+    @property
+    def has_witness(self) -> bool:
+        """Whether it knows which record is where it resumes."""
+        last = max(self.offsets, default=0)
+        return bool(last) and self.offsets[last] == self.resume_offset
+
     def add(self, number: int) -> None:
         """Append a row."""
         self.last += 1

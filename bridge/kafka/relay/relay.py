@@ -59,6 +59,11 @@ _IDLE_SECONDS = 1.0
 # While the disk takes nothing, a commit is tried so often.
 _FULL_SECONDS = 0.5
 
+# The thread closes its connections within this, and commits its buffer: a full one of
+# 16 MiB took 0.15 s, a slow disk may take longer.
+_ABORT_SECONDS = 5.0
+_LOOK_SECONDS = 0.02
+
 
 class Relay:
     """
@@ -106,7 +111,7 @@ class Relay:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
         self._work = asyncio.Event()
-        self._is_woken = self._is_aborted = self._drains = False
+        self._is_woken = self._is_aborted = self._drains = self._has_ended = False
         self._draining = asyncio.Event()
         self._groups: dict[str, Group] = {}
         self._group = partial(
@@ -145,8 +150,14 @@ class Relay:
         """
         try:
             await trio.to_thread.run_sync(self._run_loop, abandon_on_cancel=True)
-        finally:
+        except trio.Cancelled:
             self.abort()
+            # A process that ends before the outbox is closed counts as crashed.
+            with trio.move_on_after(_ABORT_SECONDS, shield=True):
+                # Another thread changes it.
+                while not self._has_ended:  # noqa: ASYNC110
+                    await trio.sleep(_LOOK_SECONDS)
+            raise
 
     def drain(self) -> None:
         """Let `run` return once all that was committed is acknowledged."""
@@ -190,6 +201,7 @@ class Relay:
             raise _first(damaged or ours) from None
         finally:
             self._outbox.close()
+            self._has_ended = True
             # Zero: it doesn't run, and isn't stuck.
             self.statistics.last_beat = 0.0
 
