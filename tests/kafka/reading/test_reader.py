@@ -22,6 +22,7 @@ from bridge.kafka.scan import Extent, Progress, ScannedRecord, Take, scan
 from tests.conftest import Topic
 from tests.kafka.reading.readers import (
     DEADLINE_SECONDS,
+    Nothing,
     numbers,
     produce,
     read,
@@ -182,6 +183,22 @@ async def test_goes_on_after_a_broker_restart(
         assert source.silent_since_seconds is None
 
 
+async def test_a_client_that_died_is_replaced(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What aiokafka logs alone, a reader notices by the silence, and reads on."""
+    monkeypatch.setattr(reader, "_RENEW_AFTER_SECONDS", 1.5)
+    produce(topic, 3)
+    async with TopicReader(settings_of(topic), [topic.name]) as source:
+        with monkeypatch.context() as patches:
+            patches.setattr(
+                "aiokafka.consumer.fetcher.Fetcher._get_actions_per_node", None
+            )
+            await trio.sleep(1)
+        await trio.to_thread.run_sync(lambda: produce(topic, 3, first=10))
+        assert numbers(await read(source, 3)) == [10, 11, 12]
+
+
 async def test_a_topic_that_goes_away_is_an_error(
     topic: Topic, kafka: KafkaBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,6 +281,20 @@ async def test_every_record_comes_once_and_the_scan_ends(topic: Topic) -> None:
     assert taken.progress[-1] == Progress(900, 900)
     assert [extent.end for extent in taken.extents.values()] == [300] * 3
     assert scanner_threads() == []
+
+
+async def test_an_end_that_holds_nothing_is_reached(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Offsets that compaction has emptied end a scan, though no record comes."""
+    produce(topic, 9)
+    monkeypatch.setattr("aiokafka.consumer.fetcher.MemoryRecords", Nothing)
+    taken = Taken()
+    await scan(
+        settings_of(topic), topic.name, taken.begin, on_progress=taken.progress.append
+    )
+    assert taken.offsets == {0: [], 1: [], 2: []}
+    assert taken.progress[-1] == Progress(9, 9)
 
 
 async def test_records_deleted_meanwhile_are_jumped_over(
