@@ -279,7 +279,7 @@ def test_a_position_stays_before_offsets_that_hold_nothing(
         async with consuming(topic) as consumer:
             consumer.assign([lane])
             consumer.seek(lane, 0)
-            answers = set()
+            answers: set[float | None] = set()
             while len(answers) < 3:
                 assert await consumer.getmany(timeout_ms=100) == {}
                 answers.add(consumer.last_poll_timestamp(lane))
