@@ -59,10 +59,6 @@ _LOOK_SECONDS = 0.02
 # The recorder gives its last write less than a second; a disk that hangs is left.
 _RECORDER_GRACE_SECONDS = 1.0
 
-# The Kafka thread closes its connections within this, and commits its buffer: a full
-# one of 16 MiB took 0.15 s, a slow disk may take longer.
-_RELAY_GRACE_SECONDS = 5.0
-
 
 async def run(
     settings: Settings,
@@ -282,9 +278,6 @@ class _Service:
                 or self._outbox.is_stuck
             ):
                 await trio.sleep(_LOOK_SECONDS)
-        self._relay.abort()
-        with trio.move_on_after(_RELAY_GRACE_SECONDS):
-            await self._relay_ended.wait()
 
     def _waits_for_nothing(self) -> bool:
         """

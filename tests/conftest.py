@@ -60,7 +60,6 @@ _TESTS = Path(__file__).parent
 
 # Tests of packages that will be rebuilt, at inner interfaces that won't be there.
 _OLD = {
-    "kafka",
     "recovery",
     "reconciliation",
     "webhooks",
@@ -74,6 +73,7 @@ _SLOW = {
     "doctor",
     "examples",
     "helm",
+    "kafka",
     "registry",
     "replay",
     "test_packaging.py",

@@ -12,7 +12,6 @@ from trio.testing import MockClock
 from bridge.accounts import BackpressureGate, run_all
 from bridge.errors import RefusedError
 from bridge.pusher.connection import Statistics
-from tests.kit.scripted import Peer, ScriptedServer, Stage, closing, spoken, work
 
 
 class _Session:
@@ -94,35 +93,6 @@ async def test_all_accounts_end_when_every_one_is_refused(
     assert not any(session.live for session in sessions)
     if error is None:
         assert not any(one.steps or one.channel.is_refused for one in sessions)
-
-
-async def test_an_account_that_is_let_in_again_is_not_refused(
-    autojump_clock: MockClock,
-) -> None:
-    """The other one's refusal ends nothing then; a new one has all its time."""
-
-    async def work_for_a_minute(peer: Peer) -> None:
-        with trio.move_on_after(60):
-            await work(peer)
-        await peer.close(4200)
-
-    minute, refused = spoken(work_for_a_minute), closing(4001)
-    async with trio.open_nursery() as servers:
-        early, late = (
-            Stage(ScriptedServer(scripts, servers)).session(
-                {"refused_timeout_seconds": timeout_seconds}
-            )
-            for timeout_seconds, scripts in (
-                (300, [refused, minute, refused, spoken(work)]),
-                (0, [minute, refused]),
-            )
-        )
-        with trio.move_on_after(2000) as scope:
-            await run_all([early, late])
-        servers.cancel_scope.cancel()
-    assert scope.cancelled_caught
-    assert late.channel.is_refused
-    assert early.statistics.connects["subscribed"] == 2
 
 
 class _Crowd:

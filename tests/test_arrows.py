@@ -31,7 +31,7 @@ _IMPORTERS = {
     "aiokafka": {"kafka"},
     "opentelemetry": {"tracing/sdk.py"},
     "httpx": {
-        *("kafka/oidc.py", "registry/client.py"),
+        *("kafka/tokens.py", "registry/client.py"),
         *("sandbox/simulation.py", "sandbox/webhooks.py"),
     },
 }

@@ -22,7 +22,7 @@ from benchmarks.orders import OrderError
 from benchmarks.soketi import Attempt, SoketiSource
 from benchmarks.staging import running, staged
 from benchmarks.traffic import Traffic
-from tests.chaos.follower import Follower
+from tests.chaos.witness import Follower
 from tests.kit.gap_judge import Gap, read_gaps
 from tests.kit.process import ChildProcess
 from tests.kit.reader import read_topic

@@ -15,8 +15,9 @@ import msgspec
 from bridge.doctor.branch import Branch, Found
 from bridge.doctor.remedies import ProblemError
 from bridge.errors import ExitCode
+from bridge.kafka.requests import TopicFacts
 from bridge.kafka.topic_checks import TopicFinding, Verdict
-from bridge.kafka.topics import LookedUp, Rights, TopicFacts
+from bridge.kafka.topics import NEEDED, WISHED, LookedUp, Rights
 from bridge.settings import KafkaSettings
 
 
@@ -144,7 +145,7 @@ def _warn(findings: Iterable[TopicFinding], found: Found) -> None:
 
 
 def _tell_right(facts: TopicFacts, kafka: KafkaSettings, found: Found) -> None:
-    lacks = facts.lacks
+    lacks = facts.lacks(NEEDED)
     if lacks is None:
         found.detail = "these brokers don't tell what a user may do"
         return
@@ -154,11 +155,11 @@ def _tell_right(facts: TopicFacts, kafka: KafkaSettings, found: Found) -> None:
             _grant(facts.name, lacks, kafka),
         )
     found.detail = "Read, Write and Describe; no consumer group is used"
-    if facts.lacks_wished:
+    if wished := facts.lacks(WISHED):
         found.warn(
             "this user lacks DescribeConfigs: what is dangerous about the topic can't"
             " be told",
-            _grant(facts.name, facts.lacks_wished, kafka),
+            _grant(facts.name, wished, kafka),
         )
 
 

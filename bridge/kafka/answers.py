@@ -6,9 +6,10 @@ Codes: https://kafka.apache.org/protocol#protocol_error_codes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeAlias
 
-from aiokafka import errors  # noqa: TID251 - the Kafka thread speaks to it
+from aiokafka import errors
 
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
 
@@ -17,6 +18,7 @@ __all__ = [
     "REFUSALS",
     "BatchRefusedError",
     "ClientError",
+    "causes",
     "error_type",
     "forbidden",
     "is_fenced",
@@ -25,25 +27,18 @@ __all__ = [
 
 ClientError: TypeAlias = errors.KafkaError
 
-# What a broker answers because of what is in the batch. aiokafka 0.14 doesn't know
-# INVALID_RECORD (87), which comes out as the name of a broker's own bug (-1).
-REFUSALS = (
-    errors.CorruptRecordException,
-    errors.InvalidTimestampError,
-    errors.MessageSizeTooLargeError,
-    errors.PolicyViolationError,
-    errors.RecordListTooLargeError,
-    errors.UnknownError,
-)
-
-# Those that say for certain that this record will never be taken: damage on the way and
-# a broker's own bug may pass.
+# What says for certain that this record will never be taken.
 _CERTAIN = (
     errors.InvalidTimestampError,
     errors.MessageSizeTooLargeError,
     errors.PolicyViolationError,
     errors.RecordListTooLargeError,
 )
+
+# What a broker answers because of what is in the batch; damage on the way and a
+# broker's own bug (-1) may pass. aiokafka 0.14 doesn't know INVALID_RECORD (87), which
+# comes out as the latter.
+REFUSALS = (*_CERTAIN, errors.CorruptRecordException, errors.UnknownError)
 
 _FENCES = (
     errors.ProducerFenced,
@@ -73,27 +68,21 @@ def error_type(error: Exception) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def is_fenced(error: BaseException) -> bool:
-    """
-    Whether a failure came from another producer's newer epoch.
-
-    aiokafka wraps what ends its sender, so the causes are looked at too.
-    """
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Give an error and what is behind it: aiokafka and httpx wrap what they met."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, _FENCES):
-            return True
-        cause = cause.__cause__
-    return False
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def is_fenced(error: BaseException) -> bool:
+    """Whether a failure came from another producer's newer epoch."""
+    return any(isinstance(cause, _FENCES) for cause in causes(error))
 
 
 def forbidden(error: BaseException, topic: str | None) -> KafkaRefusedError | None:
-    """
-    Say what to grant, where a write failed because this user may not do it.
-
-    The topic is None where it is one of several; so is the result, where the error is
-    something else.
-    """
+    """Say what to grant where a write, to that topic or some, is forbidden."""
     if isinstance(error, errors.TopicAuthorizationFailedError):
         where = "the topic" if topic is None else f"the topic {topic}"
         return KafkaRefusedError(

@@ -7,43 +7,29 @@ that can't be read. Why a client can't start is `probe`'s business.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - this room runs asyncio
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Iterable,
-    Sequence,
-)
+import asyncio
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
+from contextvars import Context
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
-from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
-    AIOKafkaClient,
-    AIOKafkaConsumer,
-    TopicPartition,
-    errors,
-)
+from aiokafka import AIOKafkaClient, AIOKafkaConsumer, TopicPartition, errors
 
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
-from bridge.kafka.msk import check_installed, sign_token
-from bridge.kafka.oidc import fetch_token
 from bridge.kafka.security import FollowingContext
-from bridge.kafka.tokens import Token, TokenProvider, TokenSource
-from bridge.settings import KafkaSettings, split_extensions
+from bridge.kafka.tokens import token_source
+from bridge.settings import KafkaSettings
 
 
 __all__ = [
     "client_arguments",
     "connected",
     "consuming",
+    "ended",
     "partitions_of",
     "read_error",
     "silence",
-    "token_source",
+    "started",
     "topic_missing",
     "unreachable",
 ]
@@ -63,12 +49,8 @@ def client_arguments(settings: KafkaSettings) -> dict[str, Any]:
     """
     Give the arguments that every aiokafka client of the bridge shares.
 
-    Certificates and tokens follow their files for as long as the client lives. The
-    password is read when this is called, and is the client's for life. Tokens need the
-    loop that the client will run in.
-
-    Raises:
-        ConfigError: A certificate or key can't be used, or an extra is missing.
+    Certificates and tokens follow their files; the password is the client's for life.
+    Tokens need the loop that the client will run in.
     """
     arguments: dict[str, Any] = {
         "bootstrap_servers": settings.bootstrap_servers,
@@ -84,15 +66,10 @@ def client_arguments(settings: KafkaSettings) -> dict[str, Any]:
 
 def _sasl_arguments(settings: KafkaSettings) -> dict[str, Any]:
     if settings.sasl_mechanism in {"OAUTHBEARER", "AWS_MSK_IAM"}:
-        text = settings.sasl_oauth_extensions
-        pairs = [] if text is None else split_extensions(text)
         return {
             # To a broker IAM is a token too, and how it looks.
             "sasl_mechanism": "OAUTHBEARER",
-            "sasl_oauth_token_provider": TokenProvider(
-                token_source(settings),
-                {name: value for name, _, value in (p.partition("=") for p in pairs)},
-            ),
+            "sasl_oauth_token_provider": token_source(settings),
         }
     password = settings.sasl_password
     return {
@@ -100,29 +77,6 @@ def _sasl_arguments(settings: KafkaSettings) -> dict[str, Any]:
         "sasl_plain_username": settings.sasl_username,
         "sasl_plain_password": None if password is None else password.reveal(),
     }
-
-
-# A source's lock belongs to a loop, and a reader's loop is another than the relay's.
-_sources: WeakKeyDictionary[
-    asyncio.AbstractEventLoop, dict[int, tuple[KafkaSettings, TokenSource]]
-] = WeakKeyDictionary()
-
-
-def token_source(settings: KafkaSettings) -> TokenSource:
-    """
-    Give what the running loop's clients with these settings get their tokens from.
-
-    Raises:
-        ConfigError: An extra is missing.
-    """
-    fetch: Callable[[], Awaitable[Token]] = partial(fetch_token, settings)
-    if settings.sasl_mechanism == "AWS_MSK_IAM":
-        assert settings.sasl_aws_region is not None
-        check_installed()
-        fetch = partial(sign_token, settings.sasl_aws_region)
-    own = _sources.setdefault(asyncio.get_running_loop(), {})
-    # The settings are kept with it, so that their identity can't become another's.
-    return own.setdefault(id(settings), (settings, TokenSource(fetch)))[1]
 
 
 def unreachable(settings: KafkaSettings, reason: str) -> KafkaUnreachableError:
@@ -156,11 +110,6 @@ def read_error(
         return KafkaRefusedError(
             f"Kafka forbids this user to read {names} ({error}). Grant the user Read "
             f"on the topic {names}."
-        )
-    if isinstance(error, errors.KafkaTimeoutError):
-        return KafkaUnreachableError(
-            f"Kafka at {settings.bootstrap_servers} gave no offsets of {names}: a "
-            "partition may be without leader."
         )
     if isinstance(error, TimeoutError):
         return unreachable(
@@ -206,32 +155,37 @@ async def partitions_of(
 # -- Clients ------------------------------------------------------------------
 
 
-async def _start(start: Callable[[], Awaitable[None]]) -> None:
+async def started(
+    work: Coroutine[Any, Any, None], context: Context | None = None
+) -> None:
     """Start a client; a start that is cancelled gets a moment to come to its end."""
     # aiokafka 0.14 forgets the connection over which it was looking for brokers.
-    starting = asyncio.ensure_future(start())
+    starting = asyncio.get_running_loop().create_task(work, context=context)
     try:
         await asyncio.shield(starting)
     except asyncio.CancelledError:
-        await asyncio.wait([starting], timeout=_END_SECONDS)
-        if starting.done() and not starting.cancelled():
-            starting.exception()
-        starting.cancel()
+        await _end_task(starting)
         raise
 
 
-async def _end(stop: Callable[[], Awaitable[None]]) -> None:
+async def ended(
+    work: Coroutine[Any, Any, None], context: Context | None = None
+) -> None:
     """End a client, also one that never started, or whose broker doesn't answer."""
     # What it raises is aiokafka's, and of no use any more; connections that it leaves
     # open end with the loop.
     # A task of its own: aiokafka takes the cancellation of a fetch of its own
     # for the caller's, which would end the caller.
-    stopping = asyncio.ensure_future(stop())
-    await asyncio.wait([stopping], timeout=_END_SECONDS)
-    if not stopping.done():
-        stopping.cancel()
-    elif not stopping.cancelled():
-        stopping.exception()
+    await _end_task(asyncio.get_running_loop().create_task(work, context=context))
+
+
+async def _end_task(task: asyncio.Task[None]) -> None:
+    await asyncio.wait([task], timeout=_END_SECONDS)
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_END_SECONDS)
+    if task.done() and not task.cancelled():
+        task.exception()
 
 
 def _timing(settings: KafkaSettings) -> dict[str, Any]:
@@ -245,22 +199,23 @@ def _timing(settings: KafkaSettings) -> dict[str, Any]:
 async def connected(
     settings: KafkaSettings, **options: Any
 ) -> AsyncIterator[AIOKafkaClient]:
-    """Connect what asks brokers; the caller has the deadline."""
+    """Connect what asks brokers."""
     client = AIOKafkaClient(
         **{**client_arguments(settings), **_timing(settings), **options}
     )
     try:
-        await _start(client.bootstrap)
+        async with asyncio.timeout(settings.start_timeout_seconds):
+            await started(client.bootstrap())
         yield client
     finally:
-        await _end(client.close)
+        await ended(client.close())
 
 
 @asynccontextmanager
 async def consuming(
     settings: KafkaSettings, isolation_level: str, **options: Any
 ) -> AsyncIterator[AIOKafkaConsumer]:
-    """Start a consumer without group or partitions; the caller has the deadline."""
+    """Start a consumer without group or partitions."""
     consumer = AIOKafkaConsumer(
         **client_arguments(settings),
         **_timing(settings),
@@ -273,10 +228,11 @@ async def consuming(
         **options,
     )
     try:
-        await _start(consumer.start)
+        async with asyncio.timeout(settings.start_timeout_seconds):
+            await started(consumer.start())
         yield consumer
     finally:
-        await _end(partial(_stop, consumer))
+        await ended(_stop(consumer))
 
 
 async def _stop(consumer: AIOKafkaConsumer) -> None:

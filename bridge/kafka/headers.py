@@ -35,11 +35,7 @@ class HeaderWriter:
         self._second_text = ""
 
     def headers(
-        self,
-        record: StoredRecord,
-        *,
-        is_resent: bool = False,
-        is_framed: bool = False,
+        self, record: StoredRecord, *, is_resent: bool = False, is_framed: bool = False
     ) -> list[Header]:
         """Give a record's headers; a framed one has a prefix before its value."""
         # Identity first: an Envelope's own hash would cost more than the list.

@@ -8,7 +8,7 @@ up to a known end. What records mean is for those who read: `relay` resumes by t
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - this room runs asyncio
+import asyncio
 from collections import defaultdict
 from collections.abc import (
     AsyncGenerator,
@@ -24,7 +24,7 @@ from typing import Any, Self
 
 import msgspec
 import structlog
-from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
+from aiokafka import (
     AIOKafkaClient,
     AIOKafkaConsumer,
     ConsumerRecord,
@@ -41,18 +41,12 @@ from bridge.kafka.requests import (
     EARLIEST,
     LATEST,
     ask_offsets,
-    held_offsets,
-    topic_ids,
+    describe_topics,
 )
 from bridge.settings import KafkaSettings
 
 
-__all__ = [
-    "Bounds",
-    "Log",
-    "open_log",
-    "translated",
-]
+__all__ = ["Bounds", "Log", "open_log", "translated"]
 
 log = structlog.get_logger("bridge.kafka")
 
@@ -70,23 +64,26 @@ _REPLICATION_LOOK_SECONDS = 0.2
 
 @asynccontextmanager
 async def translated(
-    settings: KafkaSettings, topics: Sequence[str]
+    settings: KafkaSettings, topics: Sequence[str], *, resumes: bool = False
 ) -> AsyncIterator[None]:
-    """Turn what aiokafka raises into what tells a person what to do."""
+    """Turn aiokafka's errors into what tells what to do, or that the bridge resumes."""
     try:
         yield
-    except errors.KafkaConnectionError as error:
+    except (errors.KafkaConnectionError, errors.NodeNotReadyError) as error:
         raise await failed_start(settings) from error
-    except (TimeoutError, UnicodeError, errors.KafkaError) as error:
+    except (errors.TopicAuthorizationFailedError, UnicodeError) as error:
         raise read_error(settings, topics, error) from error
+    except (TimeoutError, errors.KafkaError) as error:
+        if not resumes:
+            raise read_error(settings, topics, error) from error
+        raise KafkaUnreachableError(
+            f"Kafka can't be read at {', '.join(topics)}: {error!r}; the bridge resumes"
+            " when it can"
+        ) from error
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """
-    The first offset that retention has left of a partition, and the high watermark.
-
-    That is the offset of the next record, open transactions included.
-    """
+    """The first offset that is left of a partition, and the high watermark."""
 
     begin_offset: int
     end_offset: int
@@ -94,28 +91,15 @@ class Bounds(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def open_log(settings: KafkaSettings, topic: str) -> AsyncIterator[Log]:
-    """
-    Open a topic, which must exist, for the relay; what goes wrong inside may pass.
-
-    Raises:
-        KafkaUnreachableError: Kafka can't be read now.
-        KafkaRefusedError: A broker refuses the credentials.
-        ConfigError: A certificate or key can't be used.
-    """
+    """Open a topic, which must exist, for the relay; what goes wrong may pass."""
     patience = settings.start_timeout_seconds
-    try:
-        async with Log(settings, topic, patience, needs_leaders=True) as opened:
-            async with asyncio.timeout(patience):
-                await opened.client.set_topics([topic])
-            yield opened
-    except (errors.KafkaConnectionError, errors.NodeNotReadyError) as error:
-        raise await failed_start(settings) from error
-    except errors.TopicAuthorizationFailedError as error:
-        raise read_error(settings, [topic], error) from error
-    except (errors.KafkaError, TimeoutError) as error:
-        raise KafkaUnreachableError(
-            f"Kafka can't be read at {topic}: {error!r}; the bridge resumes when it can"
-        ) from error
+    async with (
+        translated(settings, [topic], resumes=True),
+        Log(settings, topic, patience, needs_leaders=True) as opened,
+    ):
+        async with asyncio.timeout(patience):
+            await opened.client.set_topics([topic])
+        yield opened
 
 
 class Log:
@@ -144,10 +128,7 @@ class Log:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        async with asyncio.timeout(self._settings.start_timeout_seconds):
-            self.client = await self._stack.enter_async_context(
-                connected(self._settings)
-            )
+        self.client = await self._stack.enter_async_context(connected(self._settings))
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -174,11 +155,7 @@ class Log:
         lanes = [TopicPartition(self._topic, number) for number in numbers]
         async with asyncio.timeout(self._patience_seconds):
             found = await ask_offsets(
-                self.client,
-                lanes,
-                moment,
-                needs_leaders=self._needs_leaders,
-                **choices,
+                self.client, lanes, moment, needs_leaders=self._needs_leaders, **choices
             )
         return {lane.partition: offset for lane, offset in found.items()}
 
@@ -191,21 +168,26 @@ class Log:
         return {number: Bounds(begins[number], ends[number]) for number in numbers}
 
     async def held(self) -> dict[int, int]:
-        """Ask where open transactions begin, by partition that has one."""
-        async with asyncio.timeout(self._patience_seconds):
-            return await held_offsets(self.client, self._topic)
+        """Ask where open transactions begin, by partition that has one and is led."""
+        led = self.leaders()
+        # In this order: what is appended meanwhile isn't taken for held.
+        ends = await self.ask(led, LATEST)
+        stable = await self.ask(led, LATEST, committed_only=True)
+        return {one: stable[one] for one in led if stable[one] < ends[one]}
 
     async def topic_id(self) -> str | None:
         """Ask for the id of the topic that has the name now; None if unknown."""
-        return (await topic_ids(self.client, [self._topic])).get(self._topic)
+        if self.client.get_random_node() is None:
+            return None
+        found = await describe_topics(self.client, [self._topic])
+        return found[self._topic].topic_id
 
     async def replicated(self, numbers: Collection[int]) -> None:
         """
         Wait until all that the leaders have appended is replicated.
 
-        A batch that lacks replicas is in the leader's log, above what readers are
-        shown, and comes out when the replicas are back. Without them nothing else
-        can be written either: whoever waits here loses nothing.
+        A batch that lacks replicas comes out when they are back, and nothing else can
+        be written before.
         """
         appended = await self.ask(numbers, LATEST, asker=DEBUGGER)
         while True:
@@ -230,15 +212,9 @@ class Log:
         """
         Read partitions, each in order, up to the ends that they had.
 
-        With `aborted`, records count of transactions that were aborted or are still
-        open: they don't say what was delivered, but what stands where. `trimmed` is
-        told of a partition whose records were deleted while they were read, and where
-        its log begins now; it goes on there. Without it that is an error.
-
-        Raises:
-            KafkaUnreachableError: Nothing came for the patience, or a transaction of
-                somebody else is open.
-            KafkaError: A log has become shorter than what was read of it.
+        With `aborted`, records count of aborted and open transactions. `trimmed` is
+        told of a partition whose records were deleted meanwhile and where its log
+        begins now; without it that is an error, as a log is that has become shorter.
         """
         left = {
             TopicPartition(self._topic, number): max(first, ends[number].begin_offset)
@@ -279,10 +255,9 @@ class Log:
 
     async def _consumer(self, level: str) -> AIOKafkaConsumer:
         if level not in self._consumers:
-            async with asyncio.timeout(self._settings.start_timeout_seconds):
-                self._consumers[level] = await self._stack.enter_async_context(
-                    consuming(self._settings, level, fetch_max_wait_ms=_FETCH_WAIT_MS)
-                )
+            self._consumers[level] = await self._stack.enter_async_context(
+                consuming(self._settings, level, fetch_max_wait_ms=_FETCH_WAIT_MS)
+            )
         return self._consumers[level]
 
     async def _jump(

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - the threads run it
+import asyncio
+import math
 import socket
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 import structlog
 import trio
-
-from bridge.kafka.handover import Handover, T
 
 
 __all__ = ["ClosingLoop", "LoopThread", "in_daemon_thread", "run", "run_in_thread"]
@@ -60,11 +59,7 @@ class ClosingLoop(asyncio.SelectorEventLoop):
 
 
 async def in_daemon_thread(work: Callable[[], _T]) -> _T:
-    """
-    Do what blocks in a thread that nobody waits for at the end.
-
-    Both the loop and the interpreter would wait for the threads that asyncio lends.
-    """
+    """Do what blocks in a thread for whose end neither loop nor interpreter waits."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_T] = loop.create_future()
 
@@ -97,6 +92,9 @@ def run(work: Callable[[], Awaitable[_T]]) -> _T:
         try:
             return await work()
         finally:
+            # What a client's closing left behind; the runner cancels what is stuck.
+            if left := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(left, timeout=_LEFT_OVER_SECONDS)
             await loop.abort_connections()
 
     with asyncio.Runner(loop_factory=ClosingLoop) as runner:
@@ -105,63 +103,121 @@ def run(work: Callable[[], Awaitable[_T]]) -> _T:
         return runner.run(whole(loop))
 
 
-class LoopThread(Generic[T]):
+class LoopThread(Generic[_T]):
     """
     Runs one coroutine in a thread of its own; made and stopped on the trio side.
 
-    The work puts what it reads into the handover, whose end is the thread's.
+    What it puts is taken by one trio task. What isn't taken yet is bounded by bytes,
+    but for one item, if the work waits for room before it puts. Each field belongs to
+    one side.
     """
 
-    def __init__(
-        self,
-        name: str,
-        handover: Handover[T],
-        work: Callable[[], Coroutine[Any, Any, None]],
-    ) -> None:
-        self._handover = handover
-        self._work = work
-        # A daemon: a thread stuck in a system call must not keep the process.
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+    def __init__(self, name: str, limit_bytes: int = 0) -> None:
+        self._limit_bytes = limit_bytes
+        self._token = trio.lowlevel.current_trio_token()
+        self._putting, self._taking = trio.open_memory_channel[tuple[_T, int]](math.inf)
+        self._failure: BaseException | None = None
+        self._is_stopped = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._queued = self._queued_bytes = 0
+        self._has_room = asyncio.Event()
+        self._name = name
+        self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
+    # -- The trio side ----------------------------------------------------------
+
+    def start(self, work: Callable[[], Awaitable[None]]) -> None:
         """Begin."""
+        # A daemon: a thread stuck in a system call must not keep the process.
+        self._thread = threading.Thread(
+            target=self._run, args=[work], name=self._name, daemon=True
+        )
         self._thread.start()
+
+    async def get(self) -> _T:
+        """Wait for the next item; raises what the thread ended with."""
+        # No deadline: a quiet topic is quiet for as long as it likes.
+        async for item, size_bytes in self._taking:
+            self._in_loop(partial(self._taken, size_bytes))
+            return item
+        raise self._failure or trio.EndOfChannel
 
     async def stop(self) -> None:
         """Stop the thread within its deadline, whatever happens around."""
+        self._is_stopped = True
+        self._in_loop(self._cancel)
         with trio.move_on_after(_STOP_SECONDS, shield=True) as scope:
-            await self._handover.stop()
+            async for _ in self._taking:
+                pass
         if scope.cancelled_caught:
             _log.warning("reader.abandoned", after_seconds=_STOP_SECONDS)
-            return
-        # Its last word came; what is left of it takes microseconds.
-        self._thread.join(timeout=1.0)
+        elif self._thread is not None:
+            # Its last word came; what is left of it takes microseconds.
+            self._thread.join(timeout=1.0)
 
-    def _run(self) -> None:
+    def _in_loop(self, callback: Callable[[], object]) -> None:
+        # RuntimeError: the loop has ended.
+        if self._loop is not None:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(callback)
+
+    def _end(self, failure: BaseException | None) -> None:
+        self._failure = failure
+        self._putting.close()
+
+    # -- The asyncio side -------------------------------------------------------
+
+    async def room(self) -> bool:
+        """Wait until less than the limit is untaken; gives whether it had to wait."""
+        waited = False
+        while self._queued_bytes >= self._limit_bytes:
+            waited = True
+            self._has_room.clear()
+            # No deadline: ends with the task.
+            await self._has_room.wait()
+        return waited
+
+    def put(self, item: _T, size_bytes: int = 0) -> None:
+        """Hand over an item; `room` has been awaited before."""
+        self._queued += 1
+        self._queued_bytes += size_bytes
+        self._in_trio(self._putting.send_nowait, (item, size_bytes))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the reader has taken everything."""
+        return not self._queued
+
+    def _taken(self, size_bytes: int) -> None:
+        self._queued -= 1
+        self._queued_bytes -= size_bytes
+        self._has_room.set()
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _in_trio(self, callback: Callable[..., object], *arguments: object) -> None:
+        # Nobody is left when the trio program is over.
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(callback, *arguments)
+
+    def _run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run asyncio for the work; the thread's whole life."""
+
+        async def stoppable() -> None:
+            self._task = asyncio.current_task()
+            self._loop = asyncio.get_running_loop()
+            # Asked for before there was a loop.
+            if not self._is_stopped:
+                await work()
+
         failure: BaseException | None = None
-        loop = ClosingLoop()
         try:
-            task = loop.create_task(self._work())
-            self._handover.bind(task)
-            loop.run_until_complete(task)
+            run(stoppable)
         except asyncio.CancelledError:
             pass
         except BaseException as error:  # noqa: BLE001 - raised again in the trio task
             failure = error
-        finally:
-            _end_left_over(loop)
-            self._handover.unbind()
-            loop.close()
-            self._handover.end(failure)
-
-
-def _end_left_over(loop: ClosingLoop) -> None:
-    """End what a client's closing left behind, and what its deadline cut off."""
-    if tasks := asyncio.all_tasks(loop):
-        loop.run_until_complete(asyncio.wait(tasks, timeout=_LEFT_OVER_SECONDS))
-    if tasks := asyncio.all_tasks(loop):
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.wait(tasks, timeout=_LEFT_OVER_SECONDS))
-    loop.run_until_complete(loop.abort_connections())
+        self._in_trio(self._end, failure)

@@ -10,34 +10,23 @@ it in the other way, without showing it any secret.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - this room runs asyncio
+import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import msgspec
-from aiokafka import AIOKafkaClient, errors  # noqa: TID251 - this room's library
-from aiokafka.conn import (  # noqa: TID251 - as above
-    AIOKafkaConnection,
-    collect_hosts,
-    create_conn,
-)
-from aiokafka.protocol.admin import (  # noqa: TID251 - as above
-    SaslAuthenticateRequest,
-    SaslHandShakeRequest,
-)
-from aiokafka.protocol.metadata import MetadataRequest  # noqa: TID251 - as above
+from aiokafka import AIOKafkaClient, errors
+from aiokafka.conn import AIOKafkaConnection, collect_hosts, create_conn
+from aiokafka.protocol.admin import SaslAuthenticateRequest, SaslHandShakeRequest
+from aiokafka.protocol.metadata import MetadataRequest
 
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
-from bridge.kafka.connection import (
-    client_arguments,
-    connected,
-    token_source,
-    unreachable,
-)
-from bridge.kafka.tokens import TokenProvider
+from bridge.kafka.answers import causes
+from bridge.kafka.connection import client_arguments, connected, unreachable
+from bridge.kafka.tokens import TokenSource, token_source
 from bridge.settings import KafkaSettings
 
 
@@ -72,15 +61,9 @@ _SIGN_IN_ERRORS = (
 
 class Knock(msgspec.Struct, frozen=True):
     """
-    What came of a connection to one address.
+    What came of a connection to one address, and where this broker has the others.
 
-    Attributes:
-        error: Why it came to nothing: `KafkaRefusedError` where it stays so until a
-            setting is another one; None where all is as it should be.
-        is_sign_in: Whether it is a broker, who wants somebody else to come.
-        is_asked: Whether the broker was asked; without a token there is no use in it.
-        is_tls: Whether one of both doesn't like the other's certificate, or its TLS.
-        brokers: Where the brokers are, by the word of this one.
+    The error is `KafkaRefusedError` where it stays until a setting is another one.
     """
 
     error: KafkaError | None = None
@@ -104,21 +87,10 @@ class _Place(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def asking(settings: KafkaSettings) -> AsyncIterator[AIOKafkaClient]:
-    """
-    Start a client for some questions, and end it.
-
-    Raises:
-        KafkaUnreachableError: No broker answers, then or later.
-        KafkaRefusedError: The brokers refuse this user.
-        ConfigError: A certificate or key can't be used.
-    """
+    """Start a client for some questions; raises why it can't ask."""
     timeout_ms = int(settings.start_timeout_seconds * 1000)
     try:
-        async with AsyncExitStack() as stack:
-            async with asyncio.timeout(settings.start_timeout_seconds):
-                client = await stack.enter_async_context(
-                    connected(settings, request_timeout_ms=timeout_ms)
-                )
+        async with connected(settings, request_timeout_ms=timeout_ms) as client:
             yield client
     # Not ready: the brokers that the first ones name don't let it in.
     except (
@@ -147,18 +119,14 @@ async def diagnose(
     settings: KafkaSettings, timeout_seconds: float = _KNOCK_SECONDS
 ) -> KafkaError | None:
     """
-    Find out what keeps clients from the brokers.
+    Find out what keeps clients from the brokers; None if nothing does.
 
     That is `KafkaRefusedError` where trying again changes nothing, else
-    `KafkaUnreachableError` with the reason of each address that doesn't let the bridge
-    in; None where all do. Addresses are asked together, each within the timeout.
-
-    Raises:
-        ConfigError: A certificate or key can't be used any more.
+    `KafkaUnreachableError` with each address's reason; they are asked together.
     """
     if _has_tokens(settings):
         try:
-            await token_source(settings).token()
+            await token_source(settings).get()
         except KafkaError as error:
             return error
     first = places_of(settings)
@@ -192,16 +160,11 @@ async def _knock_at(
 
 
 async def knock(settings: KafkaSettings, host: str, port: int, seconds: float) -> Knock:
-    """
-    Connect to an address as every client does, and ask for the brokers.
-
-    Raises:
-        ConfigError: A certificate or key can't be used.
-    """
+    """Connect to an address as every client does, and ask for the brokers."""
     if _has_tokens(settings):
         try:
             async with asyncio.timeout(seconds):
-                await token_source(settings).token()
+                await token_source(settings).get()
         except (KafkaError, TimeoutError) as error:
             late = KafkaUnreachableError(f"no token within {seconds:g} s")
             reason = error if isinstance(error, KafkaError) else late
@@ -221,7 +184,7 @@ async def knock(settings: KafkaSettings, host: str, port: int, seconds: float) -
         return Knock(
             refused or KafkaUnreachableError(_in_words(error, seconds)),
             is_sign_in=isinstance(error, _SIGN_IN_ERRORS) or _is_unproved(error),
-            is_tls=any(isinstance(one, ssl.SSLError) for one in _causes(error)),
+            is_tls=any(isinstance(one, ssl.SSLError) for one in causes(error)),
         )
 
 
@@ -243,7 +206,7 @@ async def _brokers(place: _Place) -> frozenset[_Address]:
 
 
 async def _show_token(
-    connection: AIOKafkaConnection, settings: KafkaSettings, provider: TokenProvider
+    connection: AIOKafkaConnection, settings: KafkaSettings, provider: TokenSource
 ) -> None:
     """
     Sign in with a token, and read the answer, which aiokafka takes for a yes.
@@ -294,7 +257,7 @@ async def _refusal(place: _Place, error: Exception) -> KafkaRefusedError | None:
             f"doesn't let {place.settings.sasl_mechanism} in at this address, but"
             f" {others}: set {_SASL} to what it has, or enable it there"
         )
-    for cause in _causes(error):
+    for cause in causes(error):
         if sentence is None and isinstance(cause, ssl.SSLError):
             sentence = _of_tls(place, cause)
     if sentence is None and _is_ended(error):
@@ -308,7 +271,7 @@ def _in_words(error: Exception, timeout_seconds: float) -> str:
     """Say why a connection failed, where nothing else is known."""
     if isinstance(error, TimeoutError):  # an OSError as well
         return f"no answer within {timeout_seconds:g} s"
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, ssl.SSLError):
             return f"TLS: {cause.reason or cause}"
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
@@ -317,13 +280,6 @@ def _in_words(error: Exception, timeout_seconds: float) -> str:
     if _is_ended(error):
         return "it ends the connection without a word"
     return str(error)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__
 
 
 def _is_ended(error: Exception) -> bool:

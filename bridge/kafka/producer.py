@@ -8,35 +8,26 @@ throws them away at its first failure.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
+import asyncio
 import contextvars
 import math
 import time
 import weakref
 from collections.abc import Coroutine, Generator, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
-from aiokafka import (  # noqa: TID251 - the Kafka thread speaks to aiokafka
-    AIOKafkaProducer,
-    TopicPartition,
-    errors,
-)
+from aiokafka import AIOKafkaProducer, TopicPartition, errors
 
 from bridge.events.record import StoredRecord
 from bridge.kafka.answers import REFUSALS, BatchRefusedError, ClientError, no_producer
-from bridge.kafka.connection import client_arguments
+from bridge.kafka.connection import client_arguments, ended, started
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.probe import failed_start
 from bridge.settings import KafkaSettings
 
 
 __all__ = ["Producer", "Sent", "keep_track_of_tasks"]
-
-# Cancelled tasks and closed connections end within milliseconds; what doesn't is left
-# to the end of the loop.
-_END_SECONDS: Final = 1.0
 
 # aiokafka drops a batch after the request timeout; one without an answer so much later
 # never gets one (aiokafka issues 1018, 1101).
@@ -110,7 +101,10 @@ class Producer:
         self._settings = settings
         self._writer = writer
         self._id_prefix = id_prefix
+        # Whatever the client does is done in this context.
         self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self._context = contextvars.copy_context()
+        self._context.run(_OWNER.set, self._tasks)
         # Where batches without an answer go to: at most one for each partition.
         self._unanswered: set[tuple[str, int]] = set()
         codec = settings.compression
@@ -132,20 +126,10 @@ class Producer:
         )
 
     async def start(self) -> None:
-        """
-        Connect and get a producer id.
-
-        With a transactional id this fences every older producer that has it, and aborts
-        its transaction.
-
-        Raises:
-            KafkaUnreachableError: No broker answered in time.
-            KafkaRefusedError: A broker refused the credentials or the permission to
-                write idempotently.
-        """
+        """Connect and get a producer id; a transactional id fences older producers."""
         try:
             async with asyncio.timeout(self._settings.start_timeout_seconds):
-                await self._own(self._client.start())
+                await started(self._client.start(), self._context)
         except (errors.KafkaConnectionError, TimeoutError) as error:
             await self.close()
             raise await failed_start(self._settings) from error
@@ -181,11 +165,8 @@ class Producer:
         """
         Send as many rows as fit one batch, in order; the first is always sent.
 
-        The bytes are those of keys and values, with the prefix that is written before
-        each value. Rows up to `resent_until` are marked as resent.
-
-        Raises:
-            ClientError: aiokafka didn't take the batch.
+        The bytes are those of keys, values and the prefix before each value. Rows up
+        to `resent_until` are marked as resent.
         """
         batch = self._client.create_batch()
         append, headers = batch.append, self._writer.headers
@@ -201,9 +182,7 @@ class Producer:
                 key=row.key,
                 value=value,
                 headers=headers(
-                    row,
-                    is_resent=row.sequence <= resent_until,
-                    is_framed=is_framed,
+                    row, is_resent=row.sequence <= resent_until, is_framed=is_framed
                 ),
             )
             if taken is None:
@@ -225,11 +204,7 @@ class Producer:
         """
         Wait until a batch is acknowledged; gives the offset of its first record.
 
-        Raises:
-            BatchRefusedError: The broker refuses it for what is in it.
-            ClientError: It failed, or a partition has no leader; it may be in the log
-                all the same.
-            TimeoutError: No answer came.
+        Where that fails, the batch may be in the log all the same.
         """
         patience = self._settings.request_timeout_seconds + _GRACE_SECONDS
         for _ in range(math.ceil(patience / _LEADER_SECONDS)):
@@ -255,12 +230,7 @@ class Producer:
         await self._transact(self._client.begin_transaction())
 
     async def commit(self) -> None:
-        """
-        Commit the transaction; where it fails, it may be committed or not.
-
-        Raises:
-            ClientError: The producer can't be used any more, or was fenced.
-        """
+        """Commit the transaction; where it fails, it may be committed or not."""
         await self._transact(self._client.commit_transaction())
 
     async def close(self) -> None:
@@ -269,12 +239,11 @@ class Producer:
 
         aiokafka's own `stop` would wait until it is delivered (issue 1101).
         """
-        for task in list(self._tasks):
-            task.cancel()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_END_SECONDS):
-                with suppress(ClientError, OSError):
-                    await self._own(self._stop())
+        self._cancel_tasks()
+        await ended(self._stop(), self._context)
+        self._cancel_tasks()
+
+    def _cancel_tasks(self) -> None:
         for task in list(self._tasks):
             task.cancel()
 
@@ -285,22 +254,6 @@ class Producer:
         finally:
             # Where it was cut off it would do nothing the next time.
             await self._client.client.close()
-
-    async def _own(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something of the client, whose tasks are to be found again."""
-        context = contextvars.copy_context()
-        context.run(_OWNER.set, self._tasks)
-        task = asyncio.get_running_loop().create_task(work, context=context)
-        self._tasks.discard(task)
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            # A moment: one that looks for brokers would forget its connection.
-            await asyncio.wait([task], timeout=_END_SECONDS)
-            task.cancel()
-            with suppress(asyncio.CancelledError, ClientError, OSError):
-                await task
-            raise
 
     @staticmethod
     async def _transact(work: Coroutine[Any, Any, None]) -> None:

@@ -8,31 +8,21 @@ A proof, which needs an end but no values, reads through `scan`.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - this room runs asyncio
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from enum import Enum
+from functools import partial
 from typing import Self, TypeAlias
 
-import aiokafka.errors as aiokafka_errors  # noqa: TID251 - this room's library
+import aiokafka.errors as aiokafka_errors
 import msgspec
 import structlog
-from aiokafka import (  # noqa: TID251 - as above
-    AIOKafkaClient,
-    AIOKafkaConsumer,
-    ConsumerRecord,
-    TopicPartition,
-)
+from aiokafka import AIOKafkaClient, AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from bridge.errors import KafkaError, KafkaRefusedError
-from bridge.kafka.connection import (
-    connected,
-    consuming,
-    partitions_of,
-    topic_missing,
-)
-from bridge.kafka.handover import Handover
+from bridge.kafka.connection import connected, consuming, partitions_of, topic_missing
 from bridge.kafka.log import translated
 from bridge.kafka.loop import LoopThread
 from bridge.kafka.requests import EARLIEST, LATEST, ask_offsets
@@ -102,7 +92,6 @@ class _Delivery(msgspec.Struct, frozen=True):
     """Records, if any came, and what `TopicReader` says after them."""
 
     records: list[ConsumedRecord]
-    size_bytes: int
     positions: dict[Lane, int]
     ends: dict[Lane, int]
     silent_since_seconds: float | None
@@ -113,51 +102,32 @@ class TopicReader:
     Reads topics as a consumer without group, committed records only, for one task.
 
     A task that lags holds the reading thread back; memory stays bounded by the buffer
-    and one fetch per broker (8 MiB). While no broker answers it tries again;
-    `silent_since_seconds` tells.
+    and one fetch per broker (8 MiB). While no broker answers it tries again.
 
     Args:
         settings: How to reach the brokers.
         topics: What to read; all of them must exist.
-        start: Where to start: an edge, milliseconds since the epoch, or offsets by
-            (topic, partition). A partition that appears later, or that has no
-            offset, is read from its beginning.
+        start: Where to start. A partition that appears later, or that has no offset
+            there, is read from its beginning.
 
     Raises:
-        KafkaUnreachableError: On entry, no broker answers.
-        KafkaRefusedError: On entry or while reading, a topic is missing or may
-            not be read, or the credentials are refused.
-        KafkaError: What Kafka answers can't be used.
+        KafkaError: On entry or while reading, why topics can't be read.
         ConfigError: On entry, a certificate or key can't be used.
     """
 
     def __init__(
-        self,
-        settings: KafkaSettings,
-        topics: Sequence[str],
-        *,
-        start: Start = Edge.END,
+        self, settings: KafkaSettings, topics: Sequence[str], *, start: Start = Edge.END
     ) -> None:
-        self._settings = settings
-        self._topics = tuple(topics)
-        self._start = start
-        self._handover: Handover[_Delivery] | None = None
+        self._follow = partial(_Following, settings, tuple(topics), start)
         self._thread: LoopThread[_Delivery] | None = None
-        self._known = _Delivery([], 0, {}, {}, None)
+        self._known = _Delivery([], {}, {}, None)
 
     async def __aenter__(self) -> Self:
-        handover = self._handover = Handover(_BUFFER_BYTES)
-        self._thread = LoopThread(
-            "bridge-kafka-reader",
-            handover,
-            lambda: _Following(
-                self._settings, self._topics, self._start, handover
-            ).run(),
-        )
-        self._thread.start()
+        self._thread = LoopThread("bridge-kafka-reader", _BUFFER_BYTES)
+        self._thread.start(self._follow(self._thread).run)
         try:
             # The thread has its own deadline, kafka.start_timeout_seconds.
-            self._known = await self._handover.get()
+            self._known = await self._thread.get()
         except BaseException:
             await self._thread.stop()
             raise
@@ -171,14 +141,12 @@ class TopicReader:
         """
         Wait for the next records; a cancelled call takes none.
 
-        Returns:
-            At most some hundred records, in order per partition. Empty when
-            only what the reader knows has changed: positions (behind
-            transaction markers), ends, or whether a broker answers.
+        They are some hundred at most, in order per partition; none where only
+        positions, ends or the brokers' silence have changed.
         """
-        if self._handover is None:
+        if self._thread is None:
             raise RuntimeError("the reader is used inside its `async with` alone")
-        self._known = await self._handover.get()
+        self._known = await self._thread.get()
         return self._known.records
 
     @property
@@ -209,26 +177,19 @@ class TopicReader:
         return self._known.silent_since_seconds
 
 
-class _Following:
+class _Following(msgspec.Struct):
     """The asyncio side: reads and hands runs over, until cancelled."""
 
-    def __init__(
-        self,
-        settings: KafkaSettings,
-        topics: Sequence[str],
-        start: Start,
-        handover: Handover[_Delivery],
-    ) -> None:
-        self._settings = settings
-        self._topics = tuple(topics)
-        self._start = start
-        self._handover = handover
-        self._positions: dict[Lane, int] = {}
-        self._ends: dict[Lane, int] = {}
-        self._seen: dict[str, float] = {}
-        # By lane, the time of the last answer as aiokafka has it, and when it was new.
-        self._contacts: dict[Lane, tuple[int | None, float]] = {}
-        self._told: _Delivery | None = None
+    settings: KafkaSettings
+    topics: Sequence[str]
+    start: Start
+    thread: LoopThread[_Delivery]
+    positions: dict[Lane, int] = msgspec.field(default_factory=dict)
+    ends: dict[Lane, int] = msgspec.field(default_factory=dict)
+    seen: dict[str, float] = msgspec.field(default_factory=dict)
+    # By lane, the time of the last answer as aiokafka has it, and when it was new.
+    contacts: dict[Lane, tuple[int | None, float]] = msgspec.field(default_factory=dict)
+    told: _Delivery | None = None
 
     async def run(self) -> None:
         """Read until cancelled; a client that stopped working is replaced."""
@@ -242,7 +203,7 @@ class _Following:
                     pause_seconds = _FIRST_PAUSE_SECONDS
                     self._hand_over([])
                     await self._poll(client, consumer)
-                log.warning("reader.renewing", topics=self._topics)
+                log.warning("reader.renewing", topics=self.topics)
             except KafkaRefusedError:
                 raise
             except KafkaError as error:
@@ -258,14 +219,14 @@ class _Following:
     async def _opened(self) -> AsyncIterator[tuple[AIOKafkaClient, AIOKafkaConsumer]]:
         """Connect, with a consumer that has its positions."""
         age = {"metadata_max_age_ms": int(METADATA_AGE_SECONDS * 1000)}
-        async with translated(self._settings, self._topics), AsyncExitStack() as stack:
+        async with translated(self.settings, self.topics), AsyncExitStack() as stack:
             enter = stack.enter_async_context
-            async with asyncio.timeout(self._settings.start_timeout_seconds):
-                client = await enter(connected(self._settings, **age))
-                lanes = await partitions_of(self._settings, client, self._topics)
-                self._seen = dict.fromkeys(self._topics, time.monotonic())
+            async with asyncio.timeout(self.settings.start_timeout_seconds):
+                client = await enter(connected(self.settings, **age))
+                lanes = await partitions_of(self.settings, client, self.topics)
+                self.seen = dict.fromkeys(self.topics, time.monotonic())
                 consumer = await enter(
-                    consuming(self._settings, "read_committed", **age)
+                    consuming(self.settings, "read_committed", **age)
                 )
                 await self._assign(client, consumer, lanes)
             yield client, consumer
@@ -277,23 +238,23 @@ class _Following:
         lanes: Sequence[TopicPartition],
     ) -> None:
         """Assign the lanes and put each to its position."""
-        new = [lane for lane in lanes if lane not in self._positions]
+        new = [lane for lane in lanes if lane not in self.positions]
         ends = await ask_offsets(client, lanes, LATEST, committed_only=True)
         # Later partitions were empty when reading began: none of it was missed.
-        start = self._start if len(new) == len(lanes) else Edge.BEGINNING
-        self._positions |= await _start_offsets(client, new, start, ends)
-        self._ends |= ends
+        start = self.start if len(new) == len(lanes) else Edge.BEGINNING
+        self.positions |= await _start_offsets(client, new, start, ends)
+        self.ends |= ends
         self._note_contact(lanes)
         consumer.assign(lanes)
         # No await between: no assigned partition may lack a position.
         for lane in lanes:
-            consumer.seek(lane, self._positions[lane])
+            consumer.seek(lane, self.positions[lane])
 
     async def _poll(self, client: AIOKafkaClient, consumer: AIOKafkaConsumer) -> None:
         """Fetch until the clients have to be replaced."""
         look_at = time.monotonic() + METADATA_AGE_SECONDS
         while not self._is_stuck(client):
-            if await self._handover.room():
+            if await self.thread.room():
                 # Nobody asked the broker meanwhile, so its silence means nothing.
                 self._note_contact(consumer.assignment())
             try:
@@ -316,12 +277,12 @@ class _Following:
 
     def _note_contact(self, lanes: Iterable[Lane]) -> None:
         now = time.monotonic()
-        self._contacts = dict.fromkeys(lanes, (None, now))
+        self.contacts = dict.fromkeys(lanes, (None, now))
 
     def _is_stuck(self, client: AIOKafkaClient) -> bool:
         """Tell whether a lane's leader has said nothing for long."""
         oldest = time.monotonic() - _RENEW_AFTER_SECONDS
-        late = [lane for lane, (_, at) in self._contacts.items() if at < oldest]
+        late = [lane for lane, (_, at) in self.contacts.items() if at < oldest]
         leaders = map(client.cluster.leader_for_partition, late)
         return any(leader is not None and leader >= 0 for leader in leaders)
 
@@ -334,34 +295,33 @@ class _Following:
         now = time.monotonic()
         for lane in consumer.assignment():
             # Every lane has a position, so this doesn't wait.
-            self._positions[lane] = await consumer.position(lane)
+            self.positions[lane] = await consumer.position(lane)
             stable = consumer.last_stable_offset(lane)
             if stable is not None:
-                self._ends[lane] = stable
+                self.ends[lane] = stable
             mark = consumer.last_poll_timestamp(lane)
-            if mark != self._contacts[lane][0]:
-                self._contacts[lane] = mark, now
+            if mark != self.contacts[lane][0]:
+                self.contacts[lane] = mark, now
         records = [_consumed(record) for batch in batches.values() for record in batch]
         # News without records can wait for a reader that lags.
-        if records or (self._handover.is_empty() and self._known() != self._told):
+        if records or (self.thread.is_empty and self._known() != self.told):
             self._hand_over(records)
 
     def _known(self) -> _Delivery:
         """What the trio side is told when it changes."""
-        last = max(at for _, at in self._contacts.values())
+        last = max(at for _, at in self.contacts.values())
         is_silent = time.monotonic() - last > _SILENT_SECONDS
-        positions, ends = self._positions.copy(), self._ends.copy()
-        return _Delivery([], 0, positions, ends, last if is_silent else None)
+        positions, ends = self.positions.copy(), self.ends.copy()
+        return _Delivery([], positions, ends, last if is_silent else None)
 
     def _hand_over(self, records: list[ConsumedRecord]) -> None:
-        self._told = self._known()
+        self.told = self._known()
         size_bytes = sum(
             _RECORD_OVERHEAD_BYTES + len(one.value or b"") + len(one.key or b"")
             for one in records
         )
-        self._handover.put(
-            msgspec.structs.replace(self._told, records=records, size_bytes=size_bytes)
-        )
+        delivery = msgspec.structs.replace(self.told, records=records)
+        self.thread.put(delivery, size_bytes)
 
     async def _follow_partitions(
         self, client: AIOKafkaClient, consumer: AIOKafkaConsumer
@@ -369,16 +329,16 @@ class _Following:
         """Take up new partitions; give up when a topic is gone."""
         now = time.monotonic()
         lanes = set(consumer.assignment())
-        for topic in self._topics:
+        for topic in self.topics:
             partitions = client.cluster.partitions_for_topic(topic)
             if partitions:
-                self._seen[topic] = now
+                self.seen[topic] = now
                 lanes |= {TopicPartition(topic, number) for number in partitions}
-            elif now - self._seen[topic] > TOPIC_GONE_SECONDS:
-                raise topic_missing(self._settings, [topic], [])
+            elif now - self.seen[topic] > TOPIC_GONE_SECONDS:
+                raise topic_missing(self.settings, [topic], [])
         if lanes != consumer.assignment():
             log.info("reader.partitions_added", lanes=len(lanes))
-            async with asyncio.timeout(self._settings.start_timeout_seconds):
+            async with asyncio.timeout(self.settings.start_timeout_seconds):
                 await self._assign(client, consumer, sorted(lanes))
 
     async def _return_to_range(
@@ -391,14 +351,14 @@ class _Following:
         # Retention took records that were not read yet, or the log was cut or the topic
         # recreated; the reader's offsets show the jump.
         try:
-            async with asyncio.timeout(self._settings.start_timeout_seconds):
+            async with asyncio.timeout(self.settings.start_timeout_seconds):
                 firsts = await ask_offsets(client, lanes, EARLIEST)
                 ends = await ask_offsets(client, lanes, LATEST, committed_only=True)
         except TimeoutError:
             # It is asked for the same offset, and comes back here.
             return
         for lane in lanes:
-            position = self._positions[lane]
+            position = self.positions[lane]
             target = firsts[lane] if position < firsts[lane] else ends[lane]
             log.warning(
                 "reader.out_of_range",

@@ -1,53 +1,76 @@
 """
 What the bridge asks brokers itself; and the list of what aiokafka can't do.
 
-The bridge uses aiokafka 0.14 by its public API only. What that doesn't offer is asked
-by requests of the bridge's own (`AIOKafkaClient.send`, the classes of
-`aiokafka.protocol`); what it does otherwise is worked around. Each has a test that
-fails when aiokafka moves: in `tests/kafka/test_requests.py`, or the one that is named.
+The bridge uses aiokafka 0.14 by its public API only: no private attribute, which Ruff
+holds (SLF001) without an exception. Beside what aiokafka documents it imports the names
+without an underscore of `aiokafka.client`, `aiokafka.conn` (in `probe`) and
+`aiokafka.protocol`. What isn't offered is asked by requests of the bridge's own
+(`AIOKafkaClient.send`); what is done otherwise is worked around.
+
+A test for each fails when aiokafka moves: in `tests/kafka/test_aiokafka.py`, or in the
+file of `tests/kafka` that is named.
 
 Requests:
 
 - Kafka's id of a topic, which tells it from one of the same name made later, and what
   this user may do with it (KIP-430). aiokafka speaks metadata up to version 5, ids came
-  with version 10 (KIP-516, Kafka 2.8). `describe_topics`, `topic_ids`.
+  with version 10 (KIP-516, Kafka 2.8). `describe_topics`;
+  `test_metadata_has_no_topic_ids`.
 - Where a leader's log ends, beyond what is replicated: a consumer gets the high
-  watermark. `ask_offsets` with `DEBUGGER`.
-- Where a log ends for readers of committed records and for others, side by side: a
-  consumer has one isolation level. `ask_offsets`, `held_offsets`.
+  watermark. And where it ends for readers of committed records and for others, side by
+  side: a consumer has one isolation level. `ask_offsets` with `DEBUGGER`, `log.held`;
+  `test_no_argument_asks_for_more`.
 - Topics' configurations: the admin client would be a third connection.
-  `topic_configs`.
+  `topic_configs`; `test_no_argument_asks_for_more`.
 - An empty transaction that names partitions, which ends what an earlier one of its id
   has left open there (KAFKA-20734): a producer adds a partition only with records.
-  `commit_empty`; `relay/test_hanging_transactions.py`.
+  `commit_empty`; `test_an_empty_transaction_asks_no_broker`.
 
-Workarounds:
+Workarounds of producers:
 
-- A producer never takes a sequence number back, so any failed batch spoils it: an epoch
-  of the relay ends with it. Its `stop` waits for brokers that don't answer (issue
-  1101): a task factory finds the tasks to cancel (`producer`).
+- None takes a sequence number back, so any failed batch spoils it: an epoch of the
+  relay ends with it. `test_a_failed_batch_spoils_an_idempotent_producer`.
+- `stop` waits for brokers that don't answer (issue 1101): a task factory finds the
+  tasks to cancel. `test_stopping_a_producer_waits_for_brokers_that_are_away`.
+- A batch may never get its answer (issue 1018): it is given up after a while.
+  `relay/test_producer.py::test_a_batch_that_the_client_forgets_is_given_up`.
+- While no leader is known, one is asked for without a pause: that ends the epoch.
+  `relay/test_leaders.py::test_no_client_spins_while_no_leader_is_known_and_no_broker_answers`.
+- A batch that the broker has already is acknowledged at no offset: the log is asked.
+  `test_a_batch_that_the_broker_has_comes_without_its_offset`.
 - INVALID_RECORD (87) has no class, and looks like a broker's own bug: a single record
-  that is refused again and again is a dead letter (`relay.epoch`).
-- A refused token is no error of a connection's: `probe` shows the token itself.
+  that is refused again and again is a dead letter. `test_invalid_record_has_no_class`.
+- An id that has just committed waits 20 ms before it adds partitions: two take turns.
+  `test_an_id_that_has_just_committed_waits`.
+
+Workarounds of readers:
+
 - `getmany` fails for ever where one assigned partition has no position, so offsets are
-  found first, and partitions assigned and sought without an await between (`log`,
-  `reader`).
-- `getmany` gives the loop no turn while it has records: the readers await `sleep(0)`.
+  found first, and partitions assigned and sought without an await between; and it gives
+  the loop no turn while it has records, so `sleep(0)` is awaited.
+  `test_a_partition_without_position_fails_all_and_records_give_no_turn`.
 - A consumer's `stop` takes the cancellation of a fetch for its own, and leaves its
-  connections open: it is unsubscribed before it is stopped (`log`).
-- A client's task that died is only logged: a partition that has a leader and doesn't
-  answer for a minute shows it (`reader`;
-  `test_reader_faults.py::test_a_client_that_died_is_replaced`).
-- A consumer waits for ever at offsets that hold nothing any more at a log's end: two
-  answers without a record show it (`log`;
-  `test_scanner.py::test_an_end_that_holds_nothing_is_reached`).
-- A password is a client's for life: the next epoch, or the reader's next client, has
-  the new one.
+  connections open: it is unsubscribed before it is stopped.
+  `test_a_consumer_stops_with_a_cancellation_of_its_own`.
+- A task that died is only logged: a partition that has a leader and doesn't answer for
+  a minute shows it. `test_a_client_whose_task_died_is_silent`.
+- A position stays before offsets that hold nothing any more at a log's end: two answers
+  without a record show it. `test_a_position_stays_before_offsets_that_hold_nothing`.
+
+Workarounds of connections:
+
+- A start that is cancelled forgets its connection: starts are shielded, and loops abort
+  what is left. `test_a_start_that_is_cancelled_forgets_its_connection`.
+- A refused token is no error of a connection's: `probe` shows the token itself.
+  `test_what_a_broker_answers_to_a_token_is_not_looked_at`.
+- A password and a TLS context are a client's for life: the next epoch, or the reader's
+  next client, has the new password; the context follows its files.
+  `test_no_argument_asks_for_more`.
 """
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - this room runs asyncio
+import asyncio
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -55,26 +78,18 @@ from io import BytesIO
 from typing import Any, Final
 
 import msgspec
-from aiokafka import (  # noqa: TID251 - this room speaks to aiokafka
-    AIOKafkaClient,
-    TopicPartition,
-    errors,
-)
-from aiokafka.client import ConnectionGroup, CoordinationType  # noqa: TID251 - as above
-from aiokafka.protocol.admin import DescribeConfigsRequest  # noqa: TID251 - as above
-from aiokafka.protocol.api import (  # noqa: TID251 - as above
-    Request,
-    RequestStruct,
-    Response,
-)
-from aiokafka.protocol.metadata import MetadataRequest  # noqa: TID251 - as above
-from aiokafka.protocol.offset import OffsetRequest  # noqa: TID251 - as above
-from aiokafka.protocol.transaction import (  # noqa: TID251 - as above
+from aiokafka import AIOKafkaClient, TopicPartition, errors
+from aiokafka.client import ConnectionGroup, CoordinationType
+from aiokafka.protocol.admin import DescribeConfigsRequest
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.offset import OffsetRequest
+from aiokafka.protocol.transaction import (
     AddPartitionsToTxnRequest,
     EndTxnRequest,
     InitProducerIdRequest,
 )
-from aiokafka.protocol.types import (  # noqa: TID251 - as above
+from aiokafka.protocol.types import (
     AbstractType,
     Boolean,
     CompactArray,
@@ -89,18 +104,16 @@ from aiokafka.protocol.types import (  # noqa: TID251 - as above
 __all__ = [
     "CONSUMER",
     "DEBUGGER",
+    "DEFAULT_MAX_MESSAGE_BYTES",
     "EARLIEST",
     "LATEST",
-    "Described",
     "Metadata",
+    "TopicFacts",
     "ask_offsets",
     "commit_empty",
     "describe_topics",
-    "held_offsets",
-    "lacking",
     "may_be_compacted",
     "topic_configs",
-    "topic_ids",
 ]
 
 _RETRY_SECONDS: Final = 0.2
@@ -186,23 +199,6 @@ def _offsets(response: object) -> dict[TopicPartition, int]:
     return found
 
 
-async def held_offsets(client: AIOKafkaClient, topic: str) -> dict[int, int]:
-    """
-    Ask where open transactions hold readers of committed records, by partition.
-
-    Partitions without a leader are left out.
-    """
-    await client.add_topic(topic)
-    numbers = client.cluster.available_partitions_for_topic(topic) or ()
-    lanes = [TopicPartition(topic, number) for number in numbers]
-    # In this order: what is appended meanwhile isn't taken for held.
-    ends = await ask_offsets(client, lanes, LATEST, needs_leaders=True)
-    stable = await ask_offsets(
-        client, lanes, LATEST, committed_only=True, needs_leaders=True
-    )
-    return {lane.partition: stable[lane] for lane in lanes if stable[lane] < ends[lane]}
-
-
 # -- Configurations -------------------------------------------------------------
 
 _TOPIC_RESOURCE: Final = 2
@@ -246,11 +242,8 @@ async def commit_empty(
     """
     Commit a transaction that names partitions and holds nothing in them.
 
-    Initializing the id fences every producer that has it. What can't be done yet is
-    repeated; the caller has the deadline.
-
-    Raises:
-        aiokafka.errors.KafkaError: A broker refuses.
+    Initializing the id fences every producer that has it. What can't be done yet
+    is repeated; the caller has the deadline.
     """
     node = await client.coordinator_lookup(
         CoordinationType.TRANSACTION, transactional_id
@@ -274,7 +267,8 @@ async def _repeated(client: AIOKafkaClient, node: int, request: Any) -> Any:
             codes = [answer.error_code]
         else:
             codes = [code for _, parts in answer.errors for _, code in parts]
-        failed = [error for code in codes if (error := _error(code)) is not None]
+        kinds = map(errors.for_code, codes)
+        failed = [error for error in kinds if error is not errors.NoError]
         if not failed:
             return answer
         # CONCURRENT_TRANSACTIONS: markers of the one before are being written.
@@ -286,11 +280,6 @@ async def _repeated(client: AIOKafkaClient, node: int, request: Any) -> Any:
         await asyncio.sleep(_RETRY_SECONDS)
 
 
-def _error(code: int) -> type[errors.KafkaError] | None:
-    error: type[errors.KafkaError] = errors.for_code(code)
-    return None if error is errors.NoError else error
-
-
 # -- Topic ids and permissions: metadata of version 10 --------------------------
 
 _METADATA: Final = 3
@@ -300,24 +289,56 @@ _NO_ID: Final = uuid.UUID(int=0)
 # What a broker answers that doesn't tell what a user may do.
 _NOT_TOLD: Final = -(2**31)
 
+# Kafka's default of max.message.bytes.
+DEFAULT_MAX_MESSAGE_BYTES: Final = 1_048_588
 
-class Described(msgspec.Struct, frozen=True):
+
+class TopicFacts(msgspec.Struct, frozen=True):
     """
-    What metadata has of a topic.
+    What metadata and configurations have of a topic.
 
     Attributes:
-        error_code: The protocol's, 0 for one that is there.
+        name: The topic.
         leaders: The broker that leads each partition, by number; -1 for none.
         replicas: How many the partition with the fewest has.
         topic_id: Its id; None if the broker is older than ids.
-        operations: What this user may do with it, as bits: see `lacking`.
+        operations: What this user may do with it, as bits: see `lacks`.
+        error_code: The protocol's, 0 for one that is there.
+        configs: Its configuration, the brokers' defaults included, by name; None if
+            this user may not read it.
     """
 
-    error_code: int
+    name: str
     leaders: Mapping[int, int]
     replicas: int
     topic_id: str | None = None
     operations: int = _NOT_TOLD
+    error_code: int = 0
+    configs: Mapping[str, str] | None = None
+
+    @property
+    def partitions(self) -> int:
+        """How many it has."""
+        return len(self.leaders)
+
+    @property
+    def max_message_bytes(self) -> int:
+        """What the broker takes as one batch."""
+        configs = self.configs or {}
+        return int(configs.get("max.message.bytes", DEFAULT_MAX_MESSAGE_BYTES))
+
+    @property
+    def is_led(self) -> bool:
+        """Whether each of its partitions has a leader."""
+        return all(leader >= 0 for leader in self.leaders.values())
+
+    def lacks(self, wanted: Mapping[int, str]) -> tuple[str, ...] | None:
+        """Name the rights, by AclOperation's bits (KIP-430), that this user lacks."""
+        if self.operations == _NOT_TOLD:
+            return None
+        return tuple(
+            name for bit, name in wanted.items() if not self.operations >> bit & 1
+        )
 
 
 class _Uuid(AbstractType[uuid.UUID]):  # type: ignore[misc] # aiokafka is untyped
@@ -332,50 +353,31 @@ class _Uuid(AbstractType[uuid.UUID]):  # type: ignore[misc] # aiokafka is untype
         return uuid.UUID(bytes=data.read(16))
 
 
+_STRING: Final = CompactString("utf-8")
+_TAGS: Final = ("tags", TaggedFields)
+_BROKERS: Final = CompactArray(
+    ("node_id", Int32), ("host", _STRING), ("port", Int32), ("rack", _STRING), _TAGS
+)
+_PARTITIONS: Final = CompactArray(
+    *(("error_code", Int16), ("partition", Int32), ("leader", Int32)),
+    *(("leader_epoch", Int32), ("replicas", CompactArray(Int32))),
+    *(("isr", CompactArray(Int32)), ("offline_replicas", CompactArray(Int32)), _TAGS),
+)
+_TOPICS: Final = CompactArray(
+    *(("error_code", Int16), ("name", _STRING), ("topic_id", _Uuid)),
+    *(("is_internal", Boolean), ("partitions", _PARTITIONS)),
+    *(("authorized_operations", Int32), _TAGS),
+)
+
+
 # https://kafka.apache.org/protocol#The_Messages_Metadata, version 10.
 class _Answer(Response):  # type: ignore[misc] # aiokafka is untyped
     API_KEY = _METADATA
     API_VERSION = _VERSION
     SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "brokers",
-            CompactArray(
-                ("node_id", Int32),
-                ("host", CompactString("utf-8")),
-                ("port", Int32),
-                ("rack", CompactString("utf-8")),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("cluster_id", CompactString("utf-8")),
-        ("controller_id", Int32),
-        (
-            "topics",
-            CompactArray(
-                ("error_code", Int16),
-                ("name", CompactString("utf-8")),
-                ("topic_id", _Uuid),
-                ("is_internal", Boolean),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("error_code", Int16),
-                        ("partition", Int32),
-                        ("leader", Int32),
-                        ("leader_epoch", Int32),
-                        ("replicas", CompactArray(Int32)),
-                        ("isr", CompactArray(Int32)),
-                        ("offline_replicas", CompactArray(Int32)),
-                        ("tags", TaggedFields),
-                    ),
-                ),
-                ("authorized_operations", Int32),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("authorized_operations", Int32),
-        ("tags", TaggedFields),
+        *(("throttle_time_ms", Int32), ("brokers", _BROKERS)),
+        *(("cluster_id", _STRING), ("controller_id", Int32), ("topics", _TOPICS)),
+        *(("authorized_operations", Int32), _TAGS),
     )
 
 
@@ -385,18 +387,11 @@ class _Question(RequestStruct):  # type: ignore[misc] # aiokafka is untyped
     FLEXIBLE_VERSION = True
     RESPONSE_TYPE = _Answer
     SCHEMA = Schema(
-        (
-            "topics",
-            CompactArray(
-                ("topic_id", _Uuid),
-                ("name", CompactString("utf-8")),
-                ("tags", TaggedFields),
-            ),
-        ),
+        ("topics", CompactArray(("topic_id", _Uuid), ("name", _STRING), _TAGS)),
         ("allow_auto_topic_creation", Boolean),
         ("include_cluster_authorized_operations", Boolean),
         ("include_topic_authorized_operations", Boolean),
-        ("tags", TaggedFields),
+        _TAGS,
     )
 
 
@@ -415,17 +410,18 @@ class Metadata(Request[_Question]):  # type: ignore[misc] # aiokafka is untyped
         return request_struct_class(topics, False, False, True, no_tags)
 
 
-async def describe_topics(client: Any, names: Sequence[str]) -> dict[str, Described]:
+async def describe_topics(client: Any, names: Sequence[str]) -> dict[str, TopicFacts]:
     """Ask a broker for topics, in this order; none is created."""
     node = client.get_random_node()
     try:
         answer = await client.send(node, Metadata(names))
         found = {
-            name: Described(
-                code,
+            name: TopicFacts(
+                name,
                 *_placed(parts, 4),
                 None if topic_id == _NO_ID else str(topic_id),
                 operations,
+                code,
             )
             for code, name, topic_id, _, parts, operations, _ in answer.topics
         }
@@ -434,7 +430,8 @@ async def describe_topics(client: Any, names: Sequence[str]) -> dict[str, Descri
         request = MetadataRequest(list(names), allow_auto_topic_creation=False)
         answer = await client.send(node, request)
         found = {
-            row[1]: Described(row[0], *_placed(row[-1], 3)) for row in answer.topics
+            row[1]: TopicFacts(row[1], *_placed(row[-1], 3), error_code=row[0])
+            for row in answer.topics
         }
     return {name: found[name] for name in names}
 
@@ -445,22 +442,3 @@ def _placed(
     """Give leaders by partition and the fewest replicas, which are in that column."""
     leaders = {part[1]: part[2] for part in parts}
     return leaders, min((len(part[replicas]) for part in parts), default=0)
-
-
-async def topic_ids(client: Any, names: Sequence[str]) -> dict[str, str]:
-    """Ask for the ids of topics, without those that have none: as `describe_topics`."""
-    if client.get_random_node() is None:
-        return {}
-    found = await describe_topics(client, names)
-    return {name: one.topic_id for name, one in found.items() if one.topic_id}
-
-
-def lacking(operations: int, wanted: Mapping[int, str]) -> tuple[str, ...] | None:
-    """
-    Name the rights, given by their bits, that a user lacks.
-
-    None if the broker doesn't tell. The bits are AclOperation's (KIP-430).
-    """
-    if operations == _NOT_TOLD:
-        return None
-    return tuple(name for bit, name in wanted.items() if not operations >> bit & 1)

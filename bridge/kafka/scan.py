@@ -7,7 +7,7 @@ offset, and which records went while they were being read.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - this room runs asyncio
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
@@ -16,7 +16,6 @@ import msgspec
 import trio
 
 from bridge.kafka.connection import partitions_of
-from bridge.kafka.handover import Handover
 from bridge.kafka.log import Bounds, Log, translated
 from bridge.kafka.loop import LoopThread
 from bridge.kafka.requests import EARLIEST, LATEST, may_be_compacted
@@ -58,7 +57,6 @@ class Progress(msgspec.Struct, frozen=True):
 
     done: int
     total: int
-    size_bytes: int = 0
 
 
 async def scan(  # noqa: PLR0913 - each is one independent choice of the caller
@@ -73,8 +71,7 @@ async def scan(  # noqa: PLR0913 - each is one independent choice of the caller
     """
     Read one topic up to the ends that it has now.
 
-    Memory stays bounded by two fetches per broker (8 MiB each), whatever the topic
-    has.
+    Memory stays bounded by two fetches per broker (8 MiB each).
 
     Args:
         settings: How to reach the brokers.
@@ -82,21 +79,17 @@ async def scan(  # noqa: PLR0913 - each is one independent choice of the caller
         begin: See `Begin`. It and what it gives are called in the reading thread,
             because another one would wait for its turn at the interpreter most of the
             time; what they raise ends the scan.
-        since_ms: Where to start, milliseconds since the epoch; None starts at the
-            beginning.
-        committed_only: Whether records of aborted transactions, and what stands
+        since_ms: Where to start, milliseconds since the epoch, if not at the beginning.
+        committed_only: Whether records of aborted and open transactions, and what is
             behind an open one, are left out.
         on_progress: Is told, in the calling task, how far it has come.
 
     Raises:
-        KafkaUnreachableError: No broker answers, at the start or for a minute.
-        KafkaRefusedError: The topic is missing or may not be read, or the
-            credentials are refused.
-        KafkaError: What Kafka answers can't be used.
+        KafkaError: Why the topic can't be read.
         ConfigError: A certificate or key can't be used.
     """
     # Progress takes no room: the thread never waits for this task.
-    handover: Handover[Progress] = Handover(1)
+    thread: LoopThread[Progress] = LoopThread("bridge-kafka-scanner")
 
     async def work() -> None:
         async with (
@@ -109,14 +102,13 @@ async def scan(  # noqa: PLR0913 - each is one independent choice of the caller
                 extents = await _extents(log, numbers, since_ms, committed_only)
                 may_be = await may_be_compacted(log.client, topic)
             take = begin(extents, may_be)
-            await _read(log, extents, take, handover.put, aborted=not committed_only)
+            await _read(log, extents, take, thread.put, aborted=not committed_only)
 
-    thread = LoopThread("bridge-kafka-scanner", handover, work)
-    thread.start()
+    thread.start(work)
     try:
         while True:
             # The thread has its own deadlines.
-            on_progress(await handover.get())
+            on_progress(await thread.get())
     except trio.EndOfChannel:
         return
     finally:

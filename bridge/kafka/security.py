@@ -28,11 +28,7 @@ class FollowingContext(ssl.SSLContext):
     A context whose next connection is made with what the files hold by then.
 
     A client of aiokafka keeps the one context that it was made with. Files that don't
-    fit each other yet, because one was exchanged and the other is about to be, leave
-    what was there in use; they are looked at again with the next connection.
-
-    Raises:
-        ConfigError: A file is missing, unreadable or no PEM of its kind.
+    fit each other yet leave what was there in use, until the next connection.
     """
 
     def __new__(cls, settings: KafkaSettings) -> Self:
@@ -68,12 +64,7 @@ class FollowingContext(ssl.SSLContext):
 
 
 def tls_context(settings: KafkaSettings) -> ssl.SSLContext:
-    """
-    Make a TLS context of today's files: the machine's authorities or `ssl_ca_file`.
-
-    Raises:
-        ConfigError: A file is missing, unreadable or no PEM of its kind.
-    """
+    """Make a TLS context of today's files; `ConfigError` if one can't be used."""
     context = authorities("kafka.ssl_ca_file", settings.ssl_ca_file)
     if settings.ssl_cert_file is not None:
         password = settings.ssl_key_password
@@ -91,12 +82,7 @@ def tls_context(settings: KafkaSettings) -> ssl.SSLContext:
 
 
 def authorities(setting: str, path: str | None) -> ssl.SSLContext:
-    """
-    Make a context that trusts a file's certificates, or the machine's.
-
-    Raises:
-        ConfigError: It is missing, unreadable or holds no certificate.
-    """
+    """Make a context that trusts a file's certificates, or the machine's."""
     with _usable(setting, path):
         if path is not None:
             require_regular(path)

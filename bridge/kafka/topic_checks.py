@@ -13,10 +13,10 @@ from typing import Final
 
 import msgspec
 
+from bridge.kafka.requests import TopicFacts
 from bridge.kafka.topics import (
     NEEDED,
     LookedUp,
-    TopicFacts,
     TopicNeeds,
     TopicRole,
     creation,
@@ -48,11 +48,12 @@ _LIMITS: Final = {
     TopicRole.PREVIEWS: "limits.preview_bytes",
 }
 
-_COMPACTED: Final = {
+_WRONG_POLICY: Final = {
     TopicRole.DEAD_LETTERS: "Of a job only the last dead letter would stay, and those"
     " without a key are refused.",
     TopicRole.GAPS: "The key is the client id: of each account's gaps only the last"
     " would stay.",
+    TopicRole.PREVIEWS: "All previews of a job are kept, not its latest alone.",
 }
 
 
@@ -109,22 +110,23 @@ class _Topic(msgspec.Struct, frozen=True):
             f" --add-config {config}"
         )
 
-    def fine(
-        self, what: str, found: object, needed: str, remark: str = ""
+    def find(
+        self,
+        what: str,
+        found: object,
+        needed: str,
+        remedy: str = "",
+        verdict: Verdict = Verdict.FINE,
     ) -> TopicFinding:
-        """Say that all is well."""
-        return TopicFinding(
-            self.facts.name, what, str(found), needed, Verdict.FINE, remark
-        )
+        """Say what was found, that all is well if nothing else is said."""
+        return TopicFinding(self.facts.name, what, str(found), needed, verdict, remedy)
 
-    def dangerous(
-        self, what: str, found: object, needed: str, why: str, command: str = ""
+    def warn(
+        self, what: str, found: object, needed: str, why: str, value: object
     ) -> TopicFinding:
-        """Say why it isn't, and how to change it."""
-        remedy = f"{why} {command}".strip()
-        return TopicFinding(
-            self.facts.name, what, str(found), needed, Verdict.DANGEROUS, remedy
-        )
+        """Say why something is dangerous, and the command that sets it right."""
+        remedy = f"{why} {self.set(what, value)}"
+        return self.find(what, found, needed, remedy, Verdict.DANGEROUS)
 
 
 def report(
@@ -143,47 +145,43 @@ def report(
     found: dict[str, tuple[TopicFinding, ...]] = {}
     for name, needs in all_needs.items():
         if name in facts:
-            topic = _Topic(facts[name], needs, largest, settings)
-            found[name] = tuple(_judge(topic))
-        elif name in looked_up.problems:
-            problem = str(looked_up.problems[name])
-            found[name] = (
-                TopicFinding(name, "topic", problem, "can be used", Verdict.MISSING),
-            )
+            found[name] = tuple(_judge(_Topic(facts[name], needs, largest, settings)))
+            continue
+        if name in looked_up.problems:
+            told, needed, remedy = str(looked_up.problems[name]), "can be used", ""
         elif name in looked_up.missing:
+            told, needed = "not there, or this user may not see it", "there"
             command = creation_command(creation(name, all_needs, settings), settings)
-            found[name] = (
-                TopicFinding(
-                    name,
-                    "topic",
-                    "not there, or this user may not see it",
-                    "there",
-                    Verdict.MISSING,
-                    "Set kafka.create_topics (BRIDGE_KAFKA_CREATE_TOPICS=true), or:"
-                    f" {command}",
-                ),
+            remedy = (
+                "Set kafka.create_topics (BRIDGE_KAFKA_CREATE_TOPICS=true), or:"
+                f" {command}"
             )
+        else:
+            continue
+        found[name] = (
+            TopicFinding(name, "topic", told, needed, Verdict.MISSING, remedy),
+        )
     return found
 
 
 def _judge(topic: _Topic) -> Iterator[TopicFinding]:
     """Apply the checks to a topic that is there."""
     facts = topic.facts
-    yield topic.fine("topic", "there", "there")
+    yield topic.find("topic", "there", "there")
     # Brokers that don't tell refuse when it comes to it.
-    if facts.lacks is not None:
-        yield _rights(topic, facts.lacks)
-    yield topic.fine("partitions", facts.partitions, "1 or more")
+    lacks = facts.lacks(NEEDED)
+    if lacks is not None:
+        yield _rights(topic, lacks)
+    yield topic.find("partitions", facts.partitions, "1 or more")
     yield _replicas(topic)
     if facts.configs is None:
-        yield TopicFinding(
-            facts.name,
+        yield topic.find(
             "configuration",
             "hidden from this user",
             "the right DescribeConfigs",
-            Verdict.UNKNOWN,
             "Grant DescribeConfigs on the topic, so that the bridge can tell what"
             " is dangerous; until then Kafka's defaults are assumed.",
+            Verdict.UNKNOWN,
         )
         return
     for what, check in _CHECKS.items():
@@ -191,7 +189,7 @@ def _judge(topic: _Topic) -> Iterator[TopicFinding]:
             yield check(topic, what, facts.configs[what])
         else:
             # A broker that isn't Apache's may not know it.
-            yield TopicFinding(facts.name, what, "not told", "told", Verdict.UNKNOWN)
+            yield topic.find(what, "not told", "told", verdict=Verdict.UNKNOWN)
     if facts.configs.get("message.timestamp.type") == "CreateTime":
         # Otherwise the broker looks at no record's own time.
         yield from _ages(topic, facts.configs)
@@ -200,29 +198,22 @@ def _judge(topic: _Topic) -> Iterator[TopicFinding]:
 def _rights(topic: _Topic, lacks: tuple[str, ...]) -> TopicFinding:
     needed = ", ".join(NEEDED.values())
     if not lacks:
-        return topic.fine("rights", needed, needed)
-    return TopicFinding(
-        topic.facts.name,
-        "rights",
-        ", ".join(name for name in NEEDED.values() if name not in lacks),
-        needed,
-        Verdict.MISSING,
-        f"Grant the user {' and '.join(lacks)} on the topic {topic.facts.name}.",
-    )
+        return topic.find("rights", needed, needed)
+    found = ", ".join(name for name in NEEDED.values() if name not in lacks)
+    remedy = f"Grant the user {' and '.join(lacks)} on the topic {topic.facts.name}."
+    return topic.find("rights", found, needed, remedy, Verdict.MISSING)
 
 
 def _replicas(topic: _Topic) -> TopicFinding:
     what, found, needed = "replication.factor", topic.facts.replicas, "2 or more"
     if found >= _LEAST_REPLICAS:
-        return topic.fine(what, found, needed)
-    return topic.dangerous(
-        what,
-        found,
-        needed,
+        return topic.find(what, found, needed)
+    why = (
         "With the one broker that has a partition, all that was acknowledged can be"
         " lost. Give it more replicas with kafka-reassign-partitions.sh, or recreate"
-        " it.",
+        " it."
     )
+    return topic.find(what, found, needed, why, Verdict.DANGEROUS)
 
 
 def _min_insync(topic: _Topic, what: str, found: str) -> TopicFinding:
@@ -240,36 +231,30 @@ def _min_insync(topic: _Topic, what: str, found: str) -> TopicFinding:
             " that one."
         )
     else:
-        return topic.fine(what, told, needed)
-    return topic.dangerous(what, told, needed, why, topic.set(what, least))
+        return topic.find(what, told, needed)
+    return topic.warn(what, told, needed, why, least)
 
 
 def _max_message_bytes(topic: _Topic, what: str, found: str) -> TopicFinding:
     value, needs, largest = topic.facts.max_message_bytes, topic.needs, topic.largest
     needed = f"{needs.batch_bytes} or more"
     if value < needs.batch_bytes:
-        return TopicFinding(
-            topic.facts.name,
-            what,
-            found,
-            needed,
-            Verdict.MISSING,
+        remedy = (
             f"The largest value may have {needs.value_bytes} bytes"
             f" ({_LIMITS[needs.role]}): lower that, or:"
-            f" {topic.set(what, needs.batch_bytes)}",
+            f" {topic.set(what, needs.batch_bytes)}"
         )
+        return topic.find(what, found, needed, remedy, Verdict.MISSING)
     if needs.role is TopicRole.DEAD_LETTERS and value < largest:
-        return topic.dangerous(
-            what,
-            found,
-            f"{largest} or more, as the topic of events",
+        needed = f"{largest} or more, as the topic of events"
+        why = (
             "Of an event that the other topic would take only the first part"
-            " may be kept here.",
-            topic.set(what, largest),
+            " may be kept here."
         )
+        return topic.warn(what, found, needed, why, largest)
     most = topic.settings.max_batch_bytes
     remark = f"Batches are kept smaller than kafka.max_batch_bytes ({most})."
-    return topic.fine(what, found, needed, remark if value < most else "")
+    return topic.find(what, found, needed, remark if value < most else "")
 
 
 def _cleanup(topic: _Topic, what: str, found: str) -> TopicFinding:
@@ -279,37 +264,32 @@ def _cleanup(topic: _Topic, what: str, found: str) -> TopicFinding:
             "Of a job only the last record stays: bridge verify can't tell what"
             " was compacted away from what was never there."
         )
-        return topic.fine(
-            what, found, "delete or compact", remark if is_compacted else ""
-        )
+        remark = remark if is_compacted else ""
+        return topic.find(what, found, "delete or compact", remark)
+    is_right = is_compacted is (role is TopicRole.PREVIEWS)
     needed = "compact,delete" if role is TopicRole.PREVIEWS else "delete"
-    command = topic.set(what, needed)
-    if role is not TopicRole.PREVIEWS:
-        if is_compacted:
-            return topic.dangerous(what, found, needed, _COMPACTED[role], command)
-    elif not is_compacted:
-        why = "All previews of a job are kept, not its latest alone."
-        return topic.dangerous(what, found, needed, why, command)
-    elif not topic.is_under("delete"):
-        why = "Each job has a key of its own: what is only compacted grows for ever."
-        return topic.fine(what, found, needed, f"{why} {command}")
-    return topic.fine(what, found, needed)
+    if not is_right:
+        return topic.warn(what, found, needed, _WRONG_POLICY[role], needed)
+    remark = ""
+    if is_compacted and not topic.is_under("delete"):
+        remark = (
+            "Each job has a key of its own: what is only compacted grows for ever."
+            f" {topic.set(what, needed)}"
+        )
+    return topic.find(what, found, needed, remark)
 
 
 def _retention(topic: _Topic, what: str, found: str) -> TopicFinding:
     value, needed = int(found), f"{_LEAST_RETENTION_MS} or more, or -1"
     if not topic.is_under("delete"):
-        return topic.fine(what, "of no account", needed)
+        return topic.find(what, "of no account", needed)
     if value == -1 or value >= _LEAST_RETENTION_MS:
-        return topic.fine(what, found, needed)
-    return topic.dangerous(
-        what,
-        found,
-        needed,
+        return topic.find(what, found, needed)
+    why = (
         "A record's time is when it was read: after an outage that is longer than"
-        " this, what waited is deleted as soon as it is written.",
-        topic.set(what, _LEAST_RETENTION_MS),
+        " this, what waited is deleted as soon as it is written."
     )
+    return topic.warn(what, found, needed, why, _LEAST_RETENTION_MS)
 
 
 def _only(needed: str, why: str) -> Callable[[_Topic, str, str], TopicFinding]:
@@ -317,8 +297,8 @@ def _only(needed: str, why: str) -> Callable[[_Topic, str, str], TopicFinding]:
 
     def check(topic: _Topic, what: str, found: str) -> TopicFinding:
         if found == needed:
-            return topic.fine(what, found, needed)
-        return topic.dangerous(what, found, needed, why, topic.set(what, needed))
+            return topic.find(what, found, needed)
+        return topic.warn(what, found, needed, why, needed)
 
     return check
 
@@ -331,24 +311,20 @@ def _compression(topic: _Topic, what: str, found: str) -> TopicFinding:
     )
     is_kept = found == "producer" or theirs == ours
     needed = f"producer or {'uncompressed' if ours == 'none' else ours}"
-    return topic.fine(what, found, needed, "" if is_kept else remark)
+    return topic.find(what, found, needed, "" if is_kept else remark)
 
 
 def _ages(topic: _Topic, configs: Mapping[str, str]) -> Iterator[TopicFinding]:
-    for what in (
-        "message.timestamp.before.max.ms",
-        "message.timestamp.difference.max.ms",
-    ):
+    why = (
+        "What waited for longer while Kafka was away is refused, and becomes a dead"
+        " letter."
+    )
+    for bound in ("before", "difference"):
+        what = f"message.timestamp.{bound}.max.ms"
         value = int(configs.get(what, _LEAST_AGE_MS))
         if value < _LEAST_AGE_MS:
-            yield topic.dangerous(
-                what,
-                value,
-                f"{_LEAST_AGE_MS} or more",
-                "What waited for longer while Kafka was away is refused, and"
-                " becomes a dead letter.",
-                topic.set(what, _LEAST_AGE_MS),
-            )
+            needed = f"{_LEAST_AGE_MS} or more"
+            yield topic.warn(what, value, needed, why, _LEAST_AGE_MS)
 
 
 _CHECKS: Final[Mapping[str, Callable[[_Topic, str, str], TopicFinding]]] = {

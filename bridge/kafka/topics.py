@@ -7,7 +7,7 @@ What a topic must be like is in `topic_checks`.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - this room runs asyncio
+import asyncio
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -16,29 +16,30 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from aiokafka import errors  # noqa: TID251 - this room speaks to aiokafka
-from aiokafka.protocol.admin import (  # noqa: TID251 - as above
-    CreateTopicsRequest,
-)
-from aiokafka.protocol.transaction import (  # noqa: TID251 - as above
-    InitProducerIdRequest,
-)
+from aiokafka import errors
+from aiokafka.protocol.admin import CreateTopicsRequest
+from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka.answers import no_producer
 from bridge.kafka.connection import unreachable
 from bridge.kafka.probe import asking
-from bridge.kafka.requests import describe_topics, lacking, topic_configs
+from bridge.kafka.requests import (
+    DEFAULT_MAX_MESSAGE_BYTES,
+    TopicFacts,
+    describe_topics,
+    topic_configs,
+)
 from bridge.settings import KafkaSettings, Settings
 
 
 __all__ = [
     "NEEDED",
     "NO_NEEDS",
+    "WISHED",
     "Creation",
     "LookedUp",
     "Rights",
-    "TopicFacts",
     "TopicNeeds",
     "TopicRole",
     "creation",
@@ -59,9 +60,6 @@ _ROOM_BYTES: Final = 8192
 
 # A gap's record is JSON with a dozen short fields: below 1 KiB.
 _GAP_BYTES: Final = 4096
-
-# Kafka's default of max.message.bytes.
-_DEFAULT_MAX_MESSAGE_BYTES: Final = 1_048_588
 
 
 class TopicRole(StrEnum):
@@ -152,7 +150,7 @@ def creation(
         most = max(one.batch_bytes for one in all_needs.values())
     policy, retention_ms = _CREATED[needs.role]
     # Set in any case: brokers may have another default.
-    configs["max.message.bytes"] = str(max(_DEFAULT_MAX_MESSAGE_BYTES, most))
+    configs["max.message.bytes"] = str(max(DEFAULT_MAX_MESSAGE_BYTES, most))
     configs["cleanup.policy"] = policy
     if retention_ms is not None:
         configs["retention.ms"] = str(retention_ms)
@@ -206,7 +204,7 @@ NEEDED: Final[Mapping[int, str]] = MappingProxyType(
     {3: "Read", 4: "Write", 8: "Describe"}
 )
 # To tell what is dangerous about a topic; the bridge can do without.
-_WISHED: Final[Mapping[int, str]] = MappingProxyType({10: "DescribeConfigs"})
+WISHED: Final[Mapping[int, str]] = MappingProxyType({10: "DescribeConfigs"})
 
 # A topic just created has leaders within some 100 ms on one broker; other
 # brokers learn of it a little later.
@@ -221,38 +219,6 @@ _ID_PAUSE_SECONDS: Final = 0.2
 # at the right to the id, and before it makes or fences anything (KafkaApis and
 # TransactionCoordinator.handleInitProducerId).
 _NO_TIMEOUT_MS: Final = 0
-
-
-class TopicFacts(msgspec.Struct, frozen=True):
-    """
-    What is known of a topic.
-
-    Attributes:
-        name: The topic.
-        partitions: How many it has.
-        max_message_bytes: What the broker takes as one batch.
-        topic_id, replicas, leaders: As in `requests.Described`.
-        configs: Its configuration, the brokers' defaults included, by name; None if
-            this user may not read it.
-        lacks: What this user may not do with it, of what the bridge needs; None if
-            the brokers don't tell.
-        lacks_wished: The same of what the bridge can do without.
-    """
-
-    name: str
-    partitions: int
-    max_message_bytes: int
-    topic_id: str | None = None
-    replicas: int = 0
-    leaders: Mapping[int, int] = msgspec.field(default_factory=dict)
-    configs: Mapping[str, str] | None = None
-    lacks: tuple[str, ...] | None = None
-    lacks_wished: tuple[str, ...] | None = None
-
-    @property
-    def is_led(self) -> bool:
-        """Whether each of its partitions has a leader."""
-        return all(leader >= 0 for leader in self.leaders.values())
 
 
 class LookedUp(msgspec.Struct, frozen=True):
@@ -276,14 +242,7 @@ async def look_up(
     names: Sequence[str],
     creations: Mapping[str, Creation] | None = None,
 ) -> LookedUp:
-    """
-    Find topics; create missing ones.
-
-    Raises:
-        KafkaUnreachableError: No broker answers.
-        KafkaRefusedError: The brokers refuse this user.
-        ConfigError: A certificate or key can't be used.
-    """
+    """Find topics; create missing ones. Raises why Kafka can't be asked."""
     async with asking(settings) as client:
         return await _look_up(client, settings, names, creations or {})
 
@@ -298,10 +257,6 @@ async def survey(
     Find topics and what this user may do, within a deadline; nothing is changed.
 
     The transactional ids begin with the prefix; None is idempotent delivery.
-
-    Raises:
-        KafkaError: As `look_up`.
-        ConfigError: A certificate or key can't be used.
     """
     try:
         async with asyncio.timeout(seconds), asking(settings) as client:
@@ -354,18 +309,7 @@ async def _look_up(
         elif topic.error_code != _NONE:
             problems[name] = _problem(name, topic.error_code)
         else:
-            own = configs.get(name)
-            facts[name] = TopicFacts(
-                name,
-                len(topic.leaders),
-                int((own or {}).get("max.message.bytes", _DEFAULT_MAX_MESSAGE_BYTES)),
-                topic.topic_id,
-                topic.replicas,
-                topic.leaders,
-                own,
-                lacking(topic.operations, NEEDED),
-                lacking(topic.operations, _WISHED),
-            )
+            facts[name] = msgspec.structs.replace(topic, configs=configs.get(name))
     return LookedUp(facts, tuple(absent), problems)
 
 

@@ -137,14 +137,12 @@ class Digests:
 class _Account:
     """The jobs of one account, which has a number in the table of accounts."""
 
-    __slots__ = ("_salt", "finished", "jobs", "number")
+    __slots__ = ("_salt", "jobs", "number")
 
     def __init__(self, number: int, ce_source: str) -> None:
         self.number = number
-        # Those in flight, the one seen longest ago first; and how many have ended since
-        # the start.
+        # Those in flight, the one seen longest ago first.
         self.jobs: OrderedDict[bytes, Job] = OrderedDict()
-        self.finished = 0
         self._salt = blake2b(ce_source.encode()).digest()
 
     def digest(self, key: bytes) -> bytes:
@@ -174,19 +172,17 @@ class Jobs:
         self._count = self._last_place = 0
         # How many that have ended are remembered, as of the last `expire`.
         self.ended_count = 0
-        # What the running transaction changed: jobs that are new, those that are known
-        # to the file, places of those that have ended, and whose they were.
-        self._new: dict[int, tuple[_Account, bytes, Job]] = {}
-        self._changed: dict[int, Job] = {}
-        self._gone: list[int] = []
-        self._ends: list[_Account] = []
+        # What the running transaction changed, by place, None for a job that is gone.
+        self._changed: dict[int, tuple[_Account, bytes, Job] | None] = {}
+        # How many jobs have ended, by `ce_source`: in that transaction, and before it.
+        self._ends: Counter[str] = Counter()
+        self._finished: Counter[str] = Counter()
         # Held while jobs are changed, or an account's are copied: a millisecond or two.
         self._lock = threading.Lock()
 
     def load(self) -> None:
         """Read what memory mirrors, at the start and after a rollback."""
         sources = dict(self._execute("SELECT id, ce_source FROM accounts"))
-        finished = {name: one.finished for name, one in self._accounts.items()}
         accounts = {
             number: _Account(number, ce_source) for number, ce_source in sources.items()
         }
@@ -197,8 +193,6 @@ class Jobs:
             accounts[number].jobs[key] = Job(place, *values)
             self._count += 1
             self._last_place = max(self._last_place, place)
-        for number, account in accounts.items():
-            account.finished = finished.get(sources[number], 0)
         self._accounts = {
             sources[number]: account for number, account in accounts.items()
         }
@@ -213,8 +207,7 @@ class Jobs:
 
     def finished(self, ce_source: str) -> int:
         """Return how many jobs of an account have ended since the start."""
-        account = self._accounts.get(ce_source)
-        return 0 if account is None else account.finished
+        return self._finished[ce_source]
 
     def of(self, ce_source: str) -> list[JobInFlight]:
         """Return an account's jobs in flight, those seen longest ago first."""
@@ -237,7 +230,7 @@ class Jobs:
 
     def begin(self) -> None:
         """Forget what the transaction before changed."""
-        self._new, self._changed, self._gone, self._ends = {}, {}, [], []
+        self._changed, self._ends = {}, Counter()
 
     def known(self, ce_source: str, key: bytes) -> Job | None:
         """Return a job in flight, as the running transaction has it."""
@@ -280,17 +273,17 @@ class Jobs:
         ce_source = record.envelope.ce_source
         account = self._accounts.get(ce_source) or self._add_account(ce_source)
         if record.extra:
-            total = _with_preview(total, record.extra)
+            # It sums up as well which preview belongs to an event, on its own topic.
+            preview = dict(record.extra).get(header_names.BRIDGE_PREVIEW_SHA256, b"")
+            total = crc32(preview, total)
         job = account.jobs.get(key)
         if job is None:
             return self._begin_job(account, key, record, total)
         if status in TERMINAL_STATUSES:
             del account.jobs[key]
             self._count -= 1
-            self._changed.pop(job.place, None)
-            if self._new.pop(job.place, None) is None:
-                self._gone.append(job.place)
-            self._end(account, key)
+            self._changed[job.place] = None
+            self._end(account, key, ce_source)
             return job, None
         verdict = None
         if total == job.fingerprint:
@@ -302,8 +295,7 @@ class Jobs:
             job.status, job.progress = status, record.progress
         job.last_seen_us, job.fingerprint = record.received_at_us, total
         account.jobs.move_to_end(key)
-        if job.place not in self._new:
-            self._changed[job.place] = job
+        self._changed[job.place] = account, key, job
         return job, verdict
 
     def _begin_job(
@@ -316,50 +308,35 @@ class Jobs:
         self._last_place += 1
         job = Job(self._last_place, record.status, record.progress, at_us, total)
         if record.status in TERMINAL_STATUSES:
-            self._end(account, key)
+            self._end(account, key, record.envelope.ce_source)
         else:
             self._count += 1
             account.jobs[key] = job
-            self._new[job.place] = account, key, job
+            self._changed[job.place] = account, key, job
         return job, None
 
     def write(self) -> None:
         """Write the jobs that changed, after their events have their places."""
-        if self._new:
-            self._executemany(
-                "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (
-                        place,
-                        account.number,
-                        key,
-                        job.status,
-                        job.progress,
-                        job.last_seen_us,
-                        job.fingerprint,
-                        job.partition,
-                    )
-                    for place, (account, key, job) in self._new.items()
-                ],
-            )
-        if self._changed:
-            self._executemany(
-                "UPDATE jobs SET status = ?, progress = ?, last_seen_us = ?,"
-                " fingerprint = ?, partition = ? WHERE id = ?",
-                [
-                    (
-                        job.status,
-                        job.progress,
-                        job.last_seen_us,
-                        job.fingerprint,
-                        job.partition,
-                        place,
-                    )
-                    for place, job in self._changed.items()
-                ],
-            )
-        if self._gone:
-            self._delete(self._gone)
+        if not self._changed:
+            return
+        self._executemany(
+            "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    job.place,
+                    account.number,
+                    key,
+                    job.status,
+                    job.progress,
+                    job.last_seen_us,
+                    job.fingerprint,
+                    job.partition,
+                )
+                for account, key, job in filter(None, self._changed.values())
+            ],
+        )
+        gone = [(place,) for place, one in self._changed.items() if one is None]
+        self._executemany("DELETE FROM jobs WHERE id = ?", gone)
 
     def expire(self, now_us: int) -> None:
         """Forget what is too old or too much; belongs into a transaction."""
@@ -382,10 +359,10 @@ class Jobs:
                     key=lambda one: one[2].last_seen_us,
                 )
                 forgotten = list(islice(oldest, count))
-                for account, key, _ in forgotten:
+                for account, key, job in forgotten:
                     del account.jobs[key]
+                    self._changed[job.place] = None
                 self._count -= len(forgotten)
-                self._delete([job.place for _, _, job in forgotten])
                 self._news["forgotten_jobs"] += len(forgotten)
         self.ended_count, early = self._ended.forget(
             settings.keep_ended_seconds, settings.max_ended_jobs
@@ -394,8 +371,7 @@ class Jobs:
 
     def committed(self) -> None:
         """Count what the transaction that was committed has ended."""
-        for account in self._ends:
-            account.finished += 1
+        self._finished.update(self._ends)
 
     # -- Inside ---------------------------------------------------------------
 
@@ -405,12 +381,9 @@ class Jobs:
         self._accounts = {**self._accounts, ce_source: account}
         return account
 
-    def _end(self, account: _Account, key: bytes) -> None:
-        self._ends.append(account)
+    def _end(self, account: _Account, key: bytes, ce_source: str) -> None:
+        self._ends[ce_source] += 1
         self._ended.add(account.digest(key))
-
-    def _delete(self, places: Sequence[int]) -> None:
-        self._executemany("DELETE FROM jobs WHERE id = ?", [(one,) for one in places])
 
     def _is_late_picture(self, record: Record) -> bool:
         """
@@ -457,14 +430,6 @@ def _is_behind(job: Job, status: str, progress: str | None) -> bool:
         return False
     # Exact, as doubles aren't; they can only be wrong about what they call equal.
     return Decimal(progress) < Decimal(furthest)
-
-
-def _with_preview(total: int, extra: tuple[tuple[str, bytes], ...]) -> int:
-    """Sum up as well which preview belongs to an event, on a topic of its own."""
-    for name, value in extra:
-        if name == header_names.BRIDGE_PREVIEW_SHA256:
-            return crc32(value, total)
-    return total
 
 
 def _marked(record: Record, word: bytes) -> Record:

@@ -75,13 +75,12 @@ def look(directory: Path) -> SurveyedOutbox:
         OutboxDirectoryError: There is no outbox, or it can't be read.
     """
     path = _file(directory)
-    if not path.is_file():
-        raise OutboxDirectoryError(
-            f"--outbox-dir: {directory} holds no outbox ({path.name} is missing);"
-            " give the directory that the bridge has as outbox.dir"
-        )
     with _reading(directory) as connection:
-        assert connection is not None
+        if connection is None:
+            raise OutboxDirectoryError(
+                f"--outbox-dir: {directory} holds no outbox ({path.name} is missing);"
+                " give the directory that the bridge has as outbox.dir"
+            )
         return _look(connection, path)
 
 
@@ -127,64 +126,58 @@ def survey(directory: Path, seconds: float, *, is_held: bool) -> SurveyedOutbox 
         OutboxDirectoryError: This user may not read it.
     """
     path = _file(directory)
-    if not path.is_file():
-        return None
-    try:
-        with closing(_open(path)) as connection:
-            # Who was killed first may have left an empty one.
-            if not check_format(connection, path):
-                return None
-            is_read = not is_held and _is_whole(connection, seconds)
-            connection.execute("BEGIN")
-            outbox = _look(connection, path)
-            return msgspec.structs.replace(outbox, is_read=is_read)
-    except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN:
-            raise OutboxDirectoryError(
-                f"outbox.dir: {path} can't be opened ({error}); see that this user may"
-                " read it and the files beside it"
-            ) from error
-        raise translated(error, path) from error
+    with _reading(directory, is_own=True) as connection:
+        # Who was killed first may have left an empty one.
+        if connection is None or not check_format(connection, path):
+            return None
+        is_read = not is_held and _is_whole(connection, seconds)
+        return msgspec.structs.replace(_look(connection, path), is_read=is_read)
 
 
 def _file(directory: Path) -> Path:
     return OutboxDirectory(directory).database
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    # Without a WAL no process has it open, and it can be read without making files
-    # beside it, which would be this user's. With one, SQLite reads both.
-    wal = path.with_name(f"{path.name}-wal")
-    mode = "mode=ro" if wal.exists() else "mode=ro&immutable=1"
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?{mode}",
-        uri=True,
-        timeout=_BUSY_SECONDS,
-        isolation_level=None,
-    )
-
-
 @contextmanager
-def _reading(directory: Path) -> Iterator[sqlite3.Connection | None]:
+def _reading(
+    directory: Path, *, is_own: bool = False
+) -> Iterator[sqlite3.Connection | None]:
     """Open a file for one moment's look; None if there is none."""
     path = _file(directory)
     if not path.is_file():
         yield None
         return
+    # Without a WAL no process has it open, and it can be read without making files
+    # beside it, which would be this user's. With one, SQLite reads both.
+    mode = "mode=ro" if _wal(path).exists() else "mode=ro&immutable=1"
+    uri = f"{path.absolute().as_uri()}?{mode}"
     try:
-        with closing(_open(path)) as connection:
+        with closing(
+            sqlite3.connect(uri, _BUSY_SECONDS, uri=True, isolation_level=None)
+        ) as connection:
             connection.execute("BEGIN")
             yield connection
-    except (sqlite3.Error, TypeError) as error:
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        # The bridge's own file may be damaged; any other was the wrong one to give.
+        if is_own and code != sqlite3.SQLITE_CANTOPEN:
+            raise translated(error, path) from error
+        option = "outbox.dir" if is_own else "--outbox-dir"
         raise OutboxDirectoryError(
-            f"--outbox-dir: {path} can't be read as an outbox ({error}); see that this"
+            f"{option}: {path} can't be opened as an outbox ({error}); see that this"
             " user may read it and the files beside it"
         ) from error
 
 
+def _wal(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
 def _look(connection: sqlite3.Connection, path: Path) -> SurveyedOutbox:
     execute = connection.execute
-    (outbox_id,) = execute("SELECT value FROM meta WHERE name = 'outbox'").fetchone()
+    row = execute("SELECT value FROM meta WHERE name = 'outbox'").fetchone()
+    if row is None:
+        raise sqlite3.DatabaseError("its UUID is missing")
     partitions = []
     for number, topic, partition, acknowledged in execute(
         "SELECT id, topic, partition, max(acknowledged_sequence, coalesce("
@@ -202,9 +195,8 @@ def _look(connection: sqlite3.Connection, path: Path) -> SurveyedOutbox:
         partitions.append(
             SurveyedPartition(topic, partition, acknowledged, waiting, unsendable)
         )
-    wal = path.with_name(f"{path.name}-wal")
-    sizes = [one.stat().st_size for one in (path, wal) if one.exists()]
-    return SurveyedOutbox(outbox_id, partitions, sum(sizes))
+    sizes = [one.stat().st_size for one in (path, _wal(path)) if one.exists()]
+    return SurveyedOutbox(str(row[0]), partitions, sum(sizes))
 
 
 def _is_whole(connection: sqlite3.Connection, seconds: float) -> bool:

@@ -1,1 +1,1 @@
-"""A smoke test of each benchmark, and of what judges their topics."""
+"""A smoke test of each benchmark."""

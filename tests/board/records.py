@@ -1,4 +1,4 @@
-"""Records as topics give them to a board, and the updates as a page takes them."""
+"""What a board gets from its topics, and the updates as a page takes them."""
 
 from __future__ import annotations
 
@@ -10,59 +10,14 @@ from typing import Any
 
 import httpx  # noqa: TID251 - the browser of these tests
 
-from bridge.kafka.reader import ConsumedRecord
-
-
-NOW_MS = 1_700_000_000_000
 
 # What is no more than the beginning of one; pixels are nobody's business here.
 JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(90)
-
-_ACCOUNT = b"https://api.dryapi.dev/clients/client-42"
 
 
 def preview(data: bytes = JPEG) -> str:
     """Make a data URI, as jobs send previews."""
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
-
-
-def raw_record(
-    value: bytes | None,
-    *,
-    key: bytes | None = b"job-1",
-    topic: str = "jobs",
-    offset: int = 0,
-    at_ms: int = NOW_MS,
-    headers: dict[str, bytes] | None = None,
-) -> ConsumedRecord:
-    """Make a record of bytes."""
-    return ConsumedRecord(
-        topic=topic,
-        partition=0,
-        offset=offset,
-        timestamp_ms=at_ms,
-        key=key,
-        value=value,
-        headers={"ce_source": _ACCOUNT, "bridge_origin": b"socket"} | (headers or {}),
-    )
-
-
-def job_record(
-    request_id: str,
-    status: str = "in_progress",
-    *,
-    at_ms: int = NOW_MS,
-    headers: dict[str, bytes] | None = None,
-    **fields: Any,
-) -> ConsumedRecord:
-    """Make a job's record as the bridge publishes it."""
-    value = {"request_id": request_id, "status": status, **fields}
-    return raw_record(
-        json.dumps(value).encode(),
-        key=request_id.encode(),
-        at_ms=at_ms,
-        headers=headers,
-    )
 
 
 class Page:

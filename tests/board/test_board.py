@@ -14,16 +14,17 @@ from bridge.board.board import Board, Filter
 from bridge.board.figures import Figures
 from bridge.kafka.reader import ConsumedRecord
 from bridge.settings import BoardSettings
-from tests.board.records import JPEG, NOW_MS, Page, job_record, preview, raw_record
+from tests.board.records import JPEG, Page, preview
 from tests.consumer.dead_letters.letters import consumed as letter
 from tests.consumer.dead_letters.letters import sent
 from tests.consumer.gaps.ledger import consumed as gap
 from tests.consumer.gaps.ledger import settled
 from tests.consumer.gaps.ledger import value as gap_value
+from tests.consumer.records import START_MS, job_record, raw_record
 
 
 # Before the moment of the records of gaps that the suite makes.
-_SINCE_MS = NOW_MS - 900_000
+_SINCE_MS = START_MS - 900_000
 
 
 def made(**limits: Any) -> Board:
@@ -35,12 +36,12 @@ def made(**limits: Any) -> Board:
 
 def taken(board: Board, *records: ConsumedRecord) -> None:
     """Have a board take records of jobs."""
-    board.take_jobs(records, NOW_MS, 0.0)
+    board.take_jobs(records, START_MS, 0.0)
 
 
 def figures(board: Board) -> Figures:
     """Give a board's figures."""
-    return board.figures(NOW_MS, 0.0, 1)
+    return board.figures(START_MS, 0.0, 1)
 
 
 def page_of(board: Board, wanted: Filter | None = None) -> Page:
@@ -53,9 +54,9 @@ def test_a_job_is_as_its_records_tell() -> None:
     board = made()
     taken(
         board,
-        job_record("a", "processing", at_ms=NOW_MS - 5_000, progress="10"),
-        job_record("a", progress="45.50", preview=preview(), at_ms=NOW_MS - 3_000),
-        job_record("a", "done", at_ms=NOW_MS - 1_000, result_url="https://r/a?s=1"),
+        job_record("a", "processing", at_ms=START_MS - 5_000, progress="10"),
+        job_record("a", progress="45.50", preview=preview(), at_ms=START_MS - 3_000),
+        job_record("a", "done", at_ms=START_MS - 1_000, result_url="https://r/a?s=1"),
     )
     job = page_of(board).jobs["a"]
     shown = job.pop("preview")
@@ -64,9 +65,9 @@ def test_a_job_is_as_its_records_tell() -> None:
         "account": "client-42",
         "status": "done",
         "progress": 45.5,
-        "first_ms": NOW_MS - 5_000,
-        "last_ms": NOW_MS - 1_000,
-        "ended_ms": NOW_MS - 1_000,
+        "first_ms": START_MS - 5_000,
+        "last_ms": START_MS - 1_000,
+        "ended_ms": START_MS - 1_000,
         "events": 3,
         "preview_note": None,
         "result_url": None,
@@ -84,7 +85,7 @@ def test_a_job_that_ended_stays_so() -> None:
     taken(board, job_record("a", "in_progress", progress="3"))
     job = page_of(board).jobs["a"]
     assert (job["status"], job["error"], job["events"]) == ("error", "OOM: <b>", 2)
-    assert board.figures(NOW_MS, 0.0, 0).in_flight == 0
+    assert board.figures(START_MS, 0.0, 0).in_flight == 0
 
 
 _ADDRESSES: list[tuple[str, str | None]] = [
@@ -162,7 +163,7 @@ def test_events_of_older_jobs_push_no_newer_one_out() -> None:
     """The grid shows those that began last, and stands still while they go on."""
     board = made(shown_jobs=2)
     for moment, request_id in enumerate(("first", "second", "third", "first", "first")):
-        taken(board, job_record(request_id, at_ms=NOW_MS - 10_000 + moment))
+        taken(board, job_record(request_id, at_ms=START_MS - 10_000 + moment))
     page = page_of(board)
     assert set(page.jobs) == {"second", "third"}
     assert page.matching == 3
@@ -186,7 +187,7 @@ def test_a_filter_is_by_status_and_id() -> None:
     board = made(shown_jobs=2)
     taken(
         board,
-        *[job_record(f"a-{n}", "pending", at_ms=NOW_MS - n) for n in range(5)],
+        *[job_record(f"a-{n}", "pending", at_ms=START_MS - n) for n in range(5)],
         *[job_record(f"b-{n}", "done") for n in range(3)],
     )
     page = page_of(board, Filter(frozenset({"pending", "error"}), "a-"))
@@ -246,7 +247,7 @@ def _step(board: Board, step: Sequence[Any]) -> None:
         taken(
             board,
             *[
-                job_record(key, status, at_ms=NOW_MS + at, preview=image)
+                job_record(key, status, at_ms=START_MS + at, preview=image)
                 for key, status, at, image in step
             ],
         )
@@ -306,7 +307,7 @@ def test_bytes_of_any_kind_are_taken(
     board.take_gaps(run, is_end=True)
     board.take_letters(run)
     page = page_of(board)
-    assert all(0 <= job["last_ms"] <= NOW_MS for job in page.jobs.values())
+    assert all(0 <= job["last_ms"] <= START_MS for job in page.jobs.values())
 
 
 def test_a_value_in_a_registrys_frame_is_read() -> None:

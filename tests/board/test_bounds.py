@@ -1,18 +1,22 @@
-"""Tests of what a board lets go: what has no room, and what was erased."""
+"""Tests of what a board lets go, and of how late it says that events are."""
 
 from __future__ import annotations
 
 import json
 import tracemalloc
+from datetime import UTC, datetime
 from typing import Any
 
 from bridge.board.board import Board, Filter
+from bridge.board.figures import Latencies
+from bridge.kafka.reader import ConsumedRecord
 from bridge.settings import BoardSettings
-from tests.board.records import NOW_MS, Page, job_record, preview, raw_record
+from tests.board.records import Page, preview
 from tests.consumer.dead_letters.letters import consumed as letter
 from tests.consumer.dead_letters.letters import sent
 from tests.consumer.gaps.ledger import consumed as gap
 from tests.consumer.gaps.ledger import value as gap_value
+from tests.consumer.records import START_MS, job_record, raw_record
 
 
 _MIB = 1024 * 1024
@@ -22,7 +26,7 @@ _HOSTILE = "</script><script>alert(1)</script>\x00\x1b[2J\u202e" * 300
 
 
 def _made(**limits: Any) -> Board:
-    return Board("jobs", BoardSettings(**limits), NOW_MS - 900_000)
+    return Board("jobs", BoardSettings(**limits), START_MS - 900_000)
 
 
 def test_jobs_without_number_leave_memory_bounded() -> None:
@@ -38,7 +42,7 @@ def test_jobs_without_number_leave_memory_bounded() -> None:
                 error_message=_HOSTILE,
                 headers={"ce_source": b"/clients/" + _HOSTILE.encode()},
             )
-            board.take_jobs([record], NOW_MS, number / 5_000)
+            board.take_jobs([record], START_MS, number / 5_000)
 
     flood(0, 300)
     tracemalloc.start()
@@ -49,7 +53,7 @@ def test_jobs_without_number_leave_memory_bounded() -> None:
         tracemalloc.stop()
     # A hundred of some kilobytes, made anew since it was begun to look.
     assert grown < _MIB
-    figures = board.figures(NOW_MS, 1.0, 1)
+    figures = board.figures(START_MS, 1.0, 1)
     assert (figures.jobs, figures.seen) == (100, 1_300)
     data, _ = board.snapshot(Filter(), figures)
     assert len(data) < _MIB
@@ -65,7 +69,7 @@ def test_an_open_gap_gives_way_to_no_other() -> None:
         *(gap_value(f"g-{at}", since=long_ago) for at in range(150)),
     ]
     board.take_gaps([gap(value) for value in values], is_end=True)
-    data, _ = board.snapshot(Filter(), board.figures(NOW_MS, 0.0, 0))
+    data, _ = board.snapshot(Filter(), board.figures(START_MS, 0.0, 0))
     shown = [one["id"] for one in json.loads(data)["gaps"]]
     assert len(shown) == 100
     assert shown[0] == "unknown"
@@ -80,14 +84,14 @@ def test_a_preview_of_twenty_megabytes_is_passed_over() -> None:
     on_its_topic = raw_record(data, key=b"a")
     tracemalloc.start()
     try:
-        board.take_jobs([record], NOW_MS, 0.0)
+        board.take_jobs([record], START_MS, 0.0)
         board.take_previews([on_its_topic])
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert kept < _MIB
     assert board.picture("a") is None
-    data, _ = board.snapshot(Filter(), board.figures(NOW_MS, 0.0, 1))
+    data, _ = board.snapshot(Filter(), board.figures(START_MS, 0.0, 1))
     assert b'"preview_note":"too large to be shown"' in data
 
 
@@ -109,7 +113,7 @@ def test_gaps_and_reasons_without_number_are_bounded() -> None:
     )
     for number in range(150):
         board.take_letters([letter(sent(_HOSTILE.encode(), f"r-{number}"))])
-    figures = board.figures(NOW_MS, 0.0, 1)
+    figures = board.figures(START_MS, 0.0, 1)
     data, _ = board.snapshot(Filter(), figures)
     assert data.count(b'"cause"') == 100
     assert data.count(b'"reason"') == 101
@@ -120,18 +124,59 @@ def test_an_erased_job_is_gone_with_its_picture() -> None:
     """Whether it had ended, still ran, or came in the same run; it may begin anew."""
     board = _made()
     image = preview()
-    figures = board.figures(NOW_MS, 0.0, 0)
-    board.take_jobs([job_record("a", preview=image)], NOW_MS, 0.0)
-    board.take_jobs([job_record("b", "done")], NOW_MS, 0.0)
+    figures = board.figures(START_MS, 0.0, 0)
+    board.take_jobs([job_record("a", preview=image)], START_MS, 0.0)
+    board.take_jobs([job_record("b", "done")], START_MS, 0.0)
     snapshot, view = board.snapshot(Filter(), figures)
     page = Page(snapshot)
     erased = [raw_record(None, key=key) for key in (b"a", b"b", b"c", b"never")]
-    board.take_jobs([job_record("c", preview=image), *erased], NOW_MS, 0.0)
+    board.take_jobs([job_record("c", preview=image), *erased], START_MS, 0.0)
     update, view = board.update(view, figures)
     page.take(update)
     assert page.jobs == {}
     assert [board.picture(one) for one in "abc"] == [None] * 3
-    board.take_jobs([job_record("a")], NOW_MS, 0.0)
+    board.take_jobs([job_record("a")], START_MS, 0.0)
     page.take(board.update(view, figures)[0])
     assert page.jobs["a"]["preview"] is None
-    assert board.figures(NOW_MS, 0.0, 0).in_flight == 1
+    assert board.figures(START_MS, 0.0, 0).in_flight == 1
+
+
+def _read_at(at_ms: int, origin: bytes = b"socket") -> ConsumedRecord:
+    time = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat()
+    headers = {"ce_time": time.encode(), "bridge_origin": origin}
+    return raw_record(b"{}", headers=headers, at_ms=START_MS - 5)
+
+
+def test_lateness_is_from_the_socket_to_here() -> None:
+    """Half were faster than the median; what was replayed is no measure."""
+    latencies = Latencies()
+    run = [_read_at(START_MS - n) for n in range(1, 101)]
+    latencies.add([*run, _read_at(0, b"replay")], START_MS)
+    p50, p99 = latencies.percentiles(START_MS)
+    assert p50 is not None
+    assert p99 is not None
+    assert 48 <= p50 <= 54
+    assert 96 <= p99 <= 100
+
+
+def test_lateness_is_that_of_the_last_seconds() -> None:
+    """Nothing is said where nothing came."""
+    latencies = Latencies()
+    assert latencies.percentiles(START_MS) == (None, None)
+    latencies.add([_read_at(START_MS - 3)], START_MS)
+    assert latencies.percentiles(START_MS + 9_000) == (3.0, 3.0)
+    assert latencies.percentiles(START_MS + 11_000) == (None, None)
+
+
+def test_the_memory_of_a_flood_is_bounded() -> None:
+    """200,000 samples would take megabytes."""
+    latencies = Latencies()
+    flood = [_read_at(START_MS - 2)] * 2_000
+    tracemalloc.start()
+    try:
+        for _ in range(100):
+            latencies.add(flood, START_MS)
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept_bytes < 500_000

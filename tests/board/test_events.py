@@ -14,7 +14,8 @@ from bridge.board import board as boards
 from bridge.board.board import Board, Filter
 from bridge.board.events import Events
 from bridge.settings import BoardSettings
-from tests.board.records import NOW_MS, Page, job_record
+from tests.board.records import Page
+from tests.consumer.records import START_MS, job_record
 
 
 class Browser:
@@ -44,7 +45,7 @@ class Browser:
 
 
 def _board() -> Board:
-    return Board("jobs", BoardSettings(), NOW_MS - 900_000)
+    return Board("jobs", BoardSettings(), START_MS - 900_000)
 
 
 @asynccontextmanager
@@ -53,7 +54,7 @@ async def told(
 ) -> AsyncIterator[Events]:
     """Have browsers told for the block."""
     events = Events(
-        board, BoardSettings(), clock=lambda: NOW_MS / 1000, monotonic=lambda: 0.0
+        board, BoardSettings(), clock=lambda: START_MS / 1000, monotonic=lambda: 0.0
     )
 
     async def tell(browser: Browser) -> None:
@@ -74,7 +75,7 @@ async def _busy(board: Board, seconds: float) -> None:
     """Let events come for a while, five hundred times a second."""
     for number in range(int(seconds * 500)):
         record = job_record(f"job-{number % 5}", progress=str(number % 100))
-        board.take_jobs([record], NOW_MS, 0.0)
+        board.take_jobs([record], START_MS, 0.0)
         await trio.sleep(0.002)
 
 
@@ -138,17 +139,3 @@ async def test_browsers_that_see_the_same_cost_one_update(
         assert events.browsers == 100
     assert made <= 13
     assert all(len(browser.told_at) > 10 for browser in browsers)
-
-
-async def test_a_browser_that_has_gone_is_forgotten(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    """At the next word for it; others count no longer than they stay either."""
-    browsers = [Browser(), Browser()]
-    async with told(_board(), *browsers) as events:
-        await trio.sleep(0.1)
-        assert events.browsers == 2
-        browsers[0].is_gone = True
-        await trio.sleep(1.3)
-        assert events.browsers == 1
-    assert events.browsers == 0

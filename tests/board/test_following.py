@@ -15,7 +15,7 @@ from bridge.errors import ConfigError, KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka.reader import ConsumedRecord
 from bridge.settings import KafkaSettings
 from tests.board.readers import Readers
-from tests.board.records import raw_record
+from tests.consumer.records import raw_record
 
 
 _AWAY = KafkaUnreachableError("Kafka at k:9092 can't be reached: refused")
@@ -61,24 +61,8 @@ async def test_reading_goes_on_where_it_was(
     here = Followed(monkeypatch, readers)
     await here.run(30)
     assert here.taken == [5, 6, 7]
-    assert readers.starts == [1_000, *[{("jobs", 0): 7}] * 3]
+    assert readers.starts == [1_000, *[{("jobs", 2): 7}] * 3]
     assert (here.standing.away_since_ms, here.standing.note) == (None, None)
-
-
-async def test_kafka_that_is_away_is_a_state(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
-) -> None:
-    """From the start on: it is told since when and why, and asked again and again."""
-    readers = Readers(*[_AWAY] * 50)
-    here = Followed(monkeypatch, readers)
-    await here.run(60)
-    assert reading_of(here.standing, 0.0) is Reading.AWAY
-    assert here.standing.note == str(_AWAY)
-    since_ms = here.standing.away_since_ms
-    assert since_ms is not None
-    assert abs(since_ms - time.time() * 1000) < 60_000
-    # Often at first, then every ten seconds.
-    assert 8 <= len(readers.starts) <= 12
 
 
 async def test_kafka_that_falls_silent_is_away(

@@ -18,7 +18,8 @@ from bridge.board.files import PageFile
 from bridge.board.web import application
 from bridge.http.server import Limits, serve
 from bridge.settings import BoardSettings
-from tests.board.records import JPEG, NOW_MS, Page, job_record, preview
+from tests.board.records import JPEG, Page, preview
+from tests.consumer.records import START_MS, job_record
 
 
 _PATIENCE_SECONDS = 5.0
@@ -40,7 +41,7 @@ class Served:
     def take(self, *ids: str, image: str | None = None) -> None:
         """Have records of jobs taken."""
         run = [job_record(one, preview=image) for one in ids]
-        self.board.take_jobs(run, NOW_MS, 0.0)
+        self.board.take_jobs(run, START_MS, 0.0)
 
 
 @asynccontextmanager
@@ -49,7 +50,7 @@ async def served(
 ) -> AsyncIterator[tuple[Served, int]]:
     """Serve a board for the block; give it with its port."""
     settings = BoardSettings(**{"updates_per_second": 60} | more)
-    board = Board("jobs", settings, NOW_MS - 900_000)
+    board = Board("jobs", settings, START_MS - 900_000)
     events = Events(board, settings)
     app = application(board, events, _FILES, ["Board.Example", "10.0.0.5"])
     async with trio.open_nursery() as nursery:

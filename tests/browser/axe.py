@@ -36,12 +36,7 @@ def _script() -> str:
 
 
 def findings(page: Page) -> list[str]:
-    """
-    Let axe-core look at a page as it is now.
-
-    Returns:
-        One text for each element that breaks a rule.
-    """
+    """Let axe-core look at a page as it is now."""
     # By the debugger's way in, which the page's policy doesn't close.
     page.evaluate(f"{_script()}; undefined")
     found: list[dict[str, Any]] = page.evaluate(_RUN, list(_TAGS))

@@ -59,11 +59,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _chromium() -> str:
-    """Find the browser.
-
-    Raises:
-        FileNotFoundError: There is none; says how to get one.
-    """
+    """Find the browser."""
     chosen = os.environ.get(CHROMIUM_VARIABLE)
     found = chosen or next(filter(None, map(shutil.which, _NAMES)), None)
     if found is None or not Path(found).exists():

@@ -36,11 +36,7 @@ def take(page: Page) -> None:
 
 
 def _small(picture: bytes) -> bytes:
-    """Give a picture with as few shades as it takes to be small.
-
-    Raises:
-        ValueError: It stays too large.
-    """
+    """Give a picture with as few shades as it takes to be small."""
     image = Image.open(BytesIO(picture)).convert("RGB")
     for shades in _SHADES:
         steps = shades - 1

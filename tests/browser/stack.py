@@ -23,7 +23,7 @@ from tests.kit.process import ChildProcess, free_ports, start_all, stop_all
 from tests.kit.soketi import SoketiServer
 
 
-__all__ = ["Stack", "board_process", "stack"]
+__all__ = ["Stack", "stack"]
 
 # All take well under 3 s on an idle machine.
 _START_SECONDS = 40.0
@@ -38,14 +38,7 @@ _HOLD_SECONDS = 1
 
 @dataclass(frozen=True)
 class Stack:
-    """
-    All of it, running.
-
-    Attributes:
-        url: Where the board is.
-        scene: The account and its servers.
-        sandbox_url: Where the dryAPI is.
-    """
+    """All of it, running."""
 
     url: str
     scene: Scene
@@ -91,7 +84,7 @@ def stack(
     webhook_url = f"http://127.0.0.1:{webhook_port}/webhooks/dryapi"
     children = [
         _sandbox(folder / "sandbox", made, sandbox_port, webhook_url),
-        board_process(folder / "board", topic.name, board_port, kafka),
+        _board(folder / "board", topic.name, board_port, kafka),
     ]
     bridge = scene.bridge(
         made.sandbox_url,
@@ -133,10 +126,7 @@ def _sandbox(folder: Path, made: Stack, port: int, webhook_url: str) -> ChildPro
     return _child("the sandbox", folder, ["sandbox", *arguments], environment, url)
 
 
-def board_process(
-    folder: Path, topic: str, port: int, kafka: KafkaBroker
-) -> ChildProcess:
-    """Describe the board's process on a port of this machine."""
+def _board(folder: Path, topic: str, port: int, kafka: KafkaBroker) -> ChildProcess:
     arguments = ["board", "--topic", topic]
     arguments += ["--bootstrap-servers", kafka.bootstrap_servers]
     arguments += ["--listen", f"127.0.0.1:{port}"]

@@ -44,23 +44,10 @@ def now_ms() -> int:
 
 
 class StandIn:
-    """
-    A board's server that says what it is told.
+    """A board's server that says what it is told.
 
     What is put may be changed from the test's thread at any time; each stream takes it
     with its next update.
-
-    Attributes:
-        url: Where the page is.
-        jobs: Those there are, by id, each with the version that changed it.
-        figures: What the figures say beside the time.
-        gaps: The gaps, newest first.
-        letters: The dead letters.
-        previews: A body and its content type for each id.
-        silent: Whether streams are open and say nothing.
-        refusal: What a stream is refused with; None takes it.
-        streams: How many are open.
-        asked: The query of each stream that was asked for.
     """
 
     def __init__(self) -> None:

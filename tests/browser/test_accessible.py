@@ -42,22 +42,6 @@ def test_full_board_is_accessible(
     page.check_width()
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_empty_board_is_accessible(
-    board: StandIn, open_page: Open, scheme: str
-) -> None:
-    """axe-core finds nothing wrong with a board that has nothing, and a filter."""
-    page = open_page(board.url, color_scheme=scheme)
-    page.wait_standing("Live")
-    assert findings(page.page) == []
-    page.find("#filter-id").fill("nobody")
-    expect(page.find("#nothing")).to_contain_text("No job matches")
-    board.figures["note"] = "The topic jobs.gaps is missing."
-    expect(page.find("#notice")).to_contain_text("missing")
-
-    assert findings(page.page) == []
-
-
 @pytest.mark.parametrize("width", [320, 360, 768, 1280, 2560, 3840])
 def test_page_is_as_wide_as_its_window(
     board: StandIn, open_page: Open, width: int

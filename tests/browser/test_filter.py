@@ -77,16 +77,3 @@ def test_nothing_that_matches_is_said(board: StandIn, open_page: Open) -> None:
     page.page.get_by_role("button", name="Show all jobs").click()
     expect(page.find(".card")).to_have_count(40)
     expect(page.find("#filter-id")).to_have_value("")
-
-
-def test_job_that_no_longer_matches_goes(board: StandIn, open_page: Open) -> None:
-    """A job leaves with the status that was asked for, another one comes."""
-    board.put("a", status="in_progress")
-    board.put("b", status="processing")
-    page = open_page(board.url, "?status=in_progress")
-    expect(page.card("a")).to_have_count(1)
-    board.put("a", status="done", ended_ms=2)
-    board.put("b", status="in_progress")
-
-    expect(page.card("b")).to_have_count(1)
-    expect(page.card("a")).to_have_count(0)

@@ -112,16 +112,6 @@ def test_card_says_how_a_job_goes(board: StandIn, open_page: Open) -> None:
     expect(card.locator(".origin")).to_have_text("told by the status endpoint")
 
 
-def test_more_jobs_than_are_shown_are_counted(board: StandIn, open_page: Open) -> None:
-    """The newest are shown, and how many there are is said."""
-    for number in range(1_234):
-        board.put(f"job-{number}")
-    page = open_page(board.url)
-
-    expect(page.find(".card")).to_have_count(200)
-    expect(page.find("#count")).to_have_text("the latest 200 of 1,234")
-
-
 def test_account_is_named_where_there_are_several(
     board: StandIn, open_page: Open
 ) -> None:

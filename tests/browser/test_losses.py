@@ -11,32 +11,6 @@ from tests.browser.scenes import a_gap, fill, letters_of
 from tests.browser.stand_in import StandIn, now_ms
 
 
-def test_gap_opens_closes_and_is_settled(board: StandIn, open_page: Open) -> None:
-    """One gap goes through its states, on the line, in words and in the list."""
-    began = now_ms() - 20_000
-    opened = a_gap("g", since_ms=began, until_ms=None, settled=False, unknown=None)
-    board.gaps = [opened]
-    page = open_page(board.url)
-    mark, detail = page.find("#marks button"), page.find("#gap-detail")
-    expect(mark).to_have_attribute("data-kind", "open")
-    expect(detail).to_contain_text("7 jobs in flight · open")
-    expect(page.find("#gaps-summary")).to_contain_text("1 open")
-    page.find("#gap-list summary").click()
-    board.gaps = [opened | {"until_ms": began + 12_300}]
-    expect(mark).to_have_attribute("data-kind", "closed")
-    expect(detail).to_contain_text("closed, being healed")
-    board.gaps = [opened | {"until_ms": began + 12_300, "settled": True, "unknown": 2}]
-
-    expect(mark).to_have_attribute("data-kind", "unknown")
-    expect(detail).to_contain_text("2 unknown · 5 healed · account sandbox")
-    expect(page.find("#gaps-summary")).to_contain_text("5 healed · 2 unknown")
-    row = page.find("tbody tr > *")
-    expect(row.nth(0)).to_have_text("disconnected")
-    expect(row.nth(1)).to_have_text("2 unknown")
-    expect(row.nth(4)).to_have_text("12 s")
-    assert row.all_inner_texts()[5:] == ["7", "2", "2", "3", "sandbox"]
-
-
 def test_gaps_stand_where_they_were_in_time(board: StandIn, open_page: Open) -> None:
     """Older is further left, marks don't cover each other, and all are on the line."""
     now = now_ms()

@@ -50,22 +50,6 @@ def test_empty_topic_says_what_to_do(board: StandIn, open_page: Open) -> None:
     expect(page.find(".card")).to_have_count(1)
 
 
-def test_kafka_away_is_said_with_since_when(board: StandIn, open_page: Open) -> None:
-    """While the server can't read, what is shown stays, and is called old."""
-    fill(board)
-    page = open_page(board.url)
-    page.wait_standing("Live")
-    board.figures |= {"reading": "away", "away_since_ms": now_ms() - 60_000}
-
-    page.wait_standing("Kafka away")
-    _says(page, "Kafka is away since")
-    expect(page.find(".card")).to_have_count(40)
-    assert page.ask("document.title") == "Kafka away · jobs · bridge board"
-    board.figures |= {"reading": "live", "away_since_ms": None}
-    page.wait_standing("Live")
-    expect(page.find("#notice")).to_be_empty()
-
-
 def test_reading_from_before_is_said(board: StandIn, open_page: Open) -> None:
     """Starting and catching up are states of their own, a note is passed on."""
     board.figures |= {"reading": "starting"}

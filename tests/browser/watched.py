@@ -35,19 +35,7 @@ addEventListener("securitypolicyviolation", (event) => {
 
 
 class Watched:
-    """
-    A page that is open, and what was complained about so far.
-
-    Args:
-        context: The browser's context, with the size and the theme.
-        url: Where the board is.
-        query: The page's query.
-        before: Gets the page before anything is loaded.
-
-    Attributes:
-        page: Playwright's page.
-        complaints: What was wrong, in order.
-    """
+    """A page that is open, and what was complained about so far."""
 
     def __init__(
         self,
@@ -84,8 +72,6 @@ class Watched:
     def _on_request(self, request: Request) -> None:
         if urlsplit(request.url).netloc != self._origin:
             self._complain(f"asked {request.url[:200]}")
-
-    # -- What a test looks at ------------------------------------------------
 
     def find(self, selector: str) -> Locator:
         """Find elements."""

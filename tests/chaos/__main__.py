@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import secrets
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,8 +18,7 @@ import structlog
 import trio
 
 from benchmarks.amounts import seconds
-from tests.chaos import report
-from tests.chaos.brokers import DRAIN, drain, measure
+from tests.chaos.brokers import measure
 from tests.chaos.course import Course, Options, Say, Servers
 from tests.chaos.faults import NODES, drawn_by
 from tests.chaos.runs import healing, kills, restarts, soak
@@ -25,7 +27,7 @@ from tests.kit.kafka import KafkaServer
 from tests.kit.soketi import SoketiServer
 
 
-_NAMES = [*(fault.name for fault in drawn_by("brokers")), DRAIN]
+_NAMES = [fault.name for fault in drawn_by("brokers")]
 
 # More lines of a verdict would not be read.
 _MOST_LINES = 20
@@ -121,20 +123,54 @@ def _run(asked: argparse.Namespace, options: Options, folder: Path) -> list[str]
     is_brokers, amounts, findings = asked.command == "brokers", [asked.amount], []
     if is_brokers:
         amounts = [fault for fault in drawn_by("brokers") if fault.name in asked.amount]
-    if amounts:
-        nodes = NODES if is_brokers else 1
-        with KafkaServer(nodes) as kafka, SoketiServer() as soketi:
-            servers = Servers(kafka, soketi, folder)
-            for amount in amounts:
-                course, verdict = trio.run(run, amount, servers, options, _say)
-                for line in report.lines(verdict):
-                    _say(line)
-                written = report.write(course, verdict, _REPORTS)
-                _say(f"report: {written}, the bridge's log beside it")
-                findings += verdict.findings
-    if is_brokers and DRAIN in asked.amount:
-        findings += trio.run(drain, options, folder, _say)
+    nodes = NODES if is_brokers else 1
+    with KafkaServer(nodes) as kafka, SoketiServer() as soketi:
+        servers = Servers(kafka, soketi, folder)
+        for amount in amounts:
+            course, verdict = trio.run(run, amount, servers, options, _say)
+            for line in _lines(verdict):
+                _say(line)
+            written = _write(course, verdict, _REPORTS)
+            _say(f"report: {written}, the bridge's log beside it")
+            findings += verdict.findings
     return findings
+
+
+def _lines(verdict: Verdict) -> Iterator[str]:
+    """Give the figures, a line each."""
+    for name, value in verdict.figures.items():
+        if isinstance(value, Counter):
+            each = ", ".join(f"{count:,} {what}" for what, count in value.most_common())
+            yield f"{name:<36}{value.total():>9,}  ({each})"
+        else:
+            yield f"{name:<36}{f'{value:>9,}' if isinstance(value, int) else value}"
+
+
+def _write(course: Course, verdict: Verdict, folder: Path) -> Path:
+    """Write the report and the bridge's log beside it; give the report's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    report = folder / f"{course.topic}-{course.options.seed}.json"
+    content = {
+        "options": asdict(course.options),
+        "accounts": [asdict(member) for member in course.members],
+        "findings": verdict.findings,
+        "figures": verdict.figures,
+        "repeats": verdict.repeats,
+        "gaps": [
+            # JSON has no infinity.
+            asdict(gap) | {"since": None if gap.since < 0 else gap.since}
+            for gap in verdict.gaps
+        ],
+        "faults": [vars(fault) for fault in course.faults],
+        "calls": {
+            name: [asdict(call) for call in account.truth.calls]
+            for name, account in course.dryapi.accounts.items()
+        },
+        "samples": [asdict(sample) for sample in course.watch.samples],
+    }
+    report.write_text(json.dumps(content, indent=1, default=sorted))
+    report.with_suffix(".log").write_text(course.bridge.all_output)
+    return report
 
 
 def _say(line: str) -> None:

@@ -17,11 +17,10 @@ from random import Random
 
 import trio
 
-from tests.chaos.follower import Follower
 from tests.chaos.load import Load
 from tests.chaos.upstream import WEBHOOK_SECRET, Member, Upstream, serving
 from tests.chaos.vitals import Watch
-from tests.chaos.witness import Witness
+from tests.chaos.witness import Follower, Witness
 from tests.kit.bridge_process import BridgeProcess
 from tests.kit.broker import KafkaBroker
 from tests.kit.expected import Kind, ReadTopic
@@ -105,7 +104,6 @@ class Course:
         say: Say = lambda _: None,
         *,
         members: Sequence[Member] = (),
-        settings: Mapping[str, str] | None = None,
         configs: Mapping[str, str] | None = None,
         replication_factor: int = -1,
         look_seconds: float = 2.0,
@@ -125,7 +123,6 @@ class Course:
         self._say = say
         self._began = time.monotonic()
         (self._webhook_port,) = free_ports(1)
-        self._settings = dict(settings or {})
         self._look_seconds = look_seconds
         create = servers.kafka.create_topics
         create({name: PARTITIONS}, configs, replication_factor=replication_factor)
@@ -213,7 +210,7 @@ class Course:
         if any(member.webhooks for member in self.members):
             settings["WEBHOOK_LISTEN"] = f"127.0.0.1:{self._webhook_port}"
         folder = self.servers.folder / self.topic
-        return BridgeProcess(folder, self.topic, settings | self._settings, flags=flags)
+        return BridgeProcess(folder, self.topic, settings, flags=flags)
 
     def _entry(self, member: Member) -> str:
         """Write an account's secrets to files; give its part of the configuration."""
@@ -227,8 +224,6 @@ class Course:
             lines.append(f"{name}_file = {json.dumps(str(file))}")
         return "\n".join([*lines, ""])
 
-    # -- The end --------------------------------------------------------------
-
     async def stop_bridge(self) -> None:
         """End the bridge by SIGTERM; another exit code than 0 is a finding."""
         self.bridge.send(signal.SIGTERM)
@@ -237,12 +232,7 @@ class Course:
             self.findings.append(f"it ended with {code} after SIGTERM")
 
     async def finish(self, calm_seconds: float = 5.0) -> None:
-        """
-        Wait until the bridge receives events and none waits, then end it in order.
-
-        Args:
-            calm_seconds: What is on its way arrives within this.
-        """
+        """Wait until the bridge receives events and none waits, then end it."""
         bridge = self.bridge
         with self.ending():
             await bridge.wait_ready(_SUBSCRIBED_SECONDS)

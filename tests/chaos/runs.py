@@ -62,7 +62,6 @@ async def judge_topics(
     committed: Mapping[str, NumberedEvent] | None = None,
     *,
     repeats: bool,
-    timestamps: bool = True,
 ) -> tuple[Verdict, Evidence]:
     """Read the topics of a bridge that has ended, and judge."""
     ground = course.load.ground
@@ -75,7 +74,6 @@ async def judge_topics(
         course.proxy.accepts,
         committed,
         repeats=repeats and course.options.delivery != "transactional",
-        timestamps=timestamps,
         sources=course.sources,
     )
     verdict = judge_course(evidence)

@@ -23,7 +23,6 @@ from bridge.sandbox.config import Addresses, Plan, Statistics
 from bridge.sandbox.jobs import (
     Job,
     JobBook,
-    JobError,
     JobRequest,
     Pictures,
     Status,
@@ -226,13 +225,6 @@ class UpstreamAccount:
         """Start a job; give its name."""
         request = JobRequest(steps=steps, interval_seconds=interval_seconds, fail=fails)
         return self._simulation.start_requested(request).request_id
-
-    async def end_job(self, request_id: str, *, fails: bool) -> None:
-        """End a job that runs, now."""
-        job = self._book.get(request_id)
-        assert job is not None
-        error = JobError("PROCESSING_ERROR", "It was told to.") if fails else None
-        assert await self._simulation.end(job, error)
 
     @property
     def running(self) -> int:

@@ -68,7 +68,6 @@ class Evidence:
     # Which event each `ce_id` is by the outbox's file, where that was looked at.
     committed: Mapping[str, NumberedEvent] | None = None
     repeats: bool = False  # whether a record may occur once more
-    timestamps: bool = True  # whether the topic kept the producer's timestamps
     sources: Collection[str] | None = None  # the accounts, as `ce_source` has them
 
 
@@ -85,7 +84,6 @@ def judge_course(evidence: Evidence) -> Verdict:
         committed=evidence.committed or {},
         only_committed=evidence.committed is not None,
         repeats=evidence.repeats,
-        timestamps=evidence.timestamps,
         sources=evidence.sources,
     )
     judged = judge(evidence.topics, expected)
@@ -109,9 +107,6 @@ def judge_course(evidence: Evidence) -> Verdict:
         "connects": len(evidence.accepts),
     }
     return verdict
-
-
-# -- Events and gaps ------------------------------------------------------
 
 
 def _judge_events(verdict: Verdict, evidence: Evidence) -> None:
@@ -198,9 +193,6 @@ def _explains(fault: Happened, gap: Gap) -> bool:
     return overlap and gap.cause in fault.causes
 
 
-# -- Restarts of soketi ---------------------------------------------------
-
-
 def _soketi_ends(
     faults: Sequence[Happened], gaps: Sequence[Gap]
 ) -> list[tuple[Happened, float, list[Gap]]]:
@@ -262,9 +254,6 @@ def _most_within(seconds: float, times: Sequence[float]) -> int:
             first += 1
         most = max(most, last - first + 1)
     return most
-
-
-# -- Vitals ---------------------------------------------------------------
 
 
 def judge_growth(verdict: Verdict, evidence: Evidence, **bounds: int) -> None:

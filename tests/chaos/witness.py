@@ -1,20 +1,25 @@
-"""A plain subscriber beside the bridge, which shows what soketi delivers.
+"""What others have beside the bridge: a plain subscriber, and a consumer.
 
-It shares nothing with the bridge's session, and no fault but soketi's own touches it:
-what it missed while it was subscribed, soketi dropped.
+The subscriber shares nothing with the bridge's session, and no fault but soketi's own
+touches it: what it missed while it was subscribed, soketi dropped. The consumer notes
+when it had which record; what is judged in the end is read again.
 """
 
 from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Sequence
 
 import trio
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 from wsproto.utilities import ProtocolError
 
 from tests.chaos.load import Emission
+from tests.kit.broker import SILENT
 from tests.kit.publisher import Soketi
+from tests.kit.reader import Record, record_of
 from tests.sandbox.client import Client, connect
 
 
@@ -95,3 +100,67 @@ async def _keep_alive(client: Client) -> None:
             await client.send("pusher:ping")
         except (trio.BrokenResourceError, ProtocolError):
             return  # the reader will see the end
+
+
+_POLL_SECONDS = 0.1
+_BATCH = 500
+_METADATA_SECONDS = 20.0
+
+
+class Follower:
+    """The consumer."""
+
+    def __init__(self, bootstrap_servers: str, topics: Sequence[str]) -> None:
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "group.id": f"follower-{uuid.uuid4()}",  # asked for, never joined
+                "enable.auto.commit": False,
+                "allow.auto.create.topics": False,
+                "fetch.wait.max.ms": 50,
+            },
+            logger=SILENT,
+        )
+        self.records: dict[str, list[Record]] = {topic: [] for topic in topics}
+        self.seen: dict[tuple[str, int, int], float] = {}
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        try:
+            await trio.to_thread.run_sync(self._assign)
+            while True:
+                await trio.to_thread.run_sync(self._take)
+        finally:
+            # Closing a consumer that is in no group waits for nothing.
+            self._consumer.close()
+
+    def seen_of(self, topic: str) -> dict[tuple[int, int], float]:
+        """Say when it had the record of a partition and an offset of a topic."""
+        return {
+            (partition, offset): at
+            for (name, partition, offset), at in dict(self.seen).items()
+            if name == topic
+        }
+
+    def _assign(self) -> None:
+        places = []
+        for topic in self.records:
+            known = self._consumer.list_topics(topic, timeout=_METADATA_SECONDS)
+            places += [
+                TopicPartition(topic, number, OFFSET_BEGINNING)
+                for number in known.topics[topic].partitions
+            ]
+        self._consumer.assign(places)
+
+    def _take(self) -> None:
+        for message in self._consumer.consume(_BATCH, timeout=_POLL_SECONDS):
+            error = message.error()
+            if error is not None:
+                if error.retriable():
+                    continue
+                raise KafkaException(error)
+            topic = message.topic()
+            assert topic is not None
+            record = record_of(message)
+            self.records[topic].append(record)
+            self.seen[topic, record.partition, record.offset] = time.time()

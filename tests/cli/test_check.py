@@ -69,38 +69,6 @@ def test_json_is_one_object(invoke: Invoke) -> None:
     assert by_step["kafka.acls"]["outcome"] == "skipped"
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "words"),
-    [
-        ("BRIDGE_CLIENT_ID", None, ("client_id", "BRIDGE_CLIENT_ID")),
-        ("BRIDGE_TOPIC", "a b", ("topic (BRIDGE_TOPIC", "1 to 249")),
-        ("BRIDGE_PUSHER_CA_FILE", "/no", ("can't be read", "BRIDGE_PUSHER_CA_FILE")),
-        ("BRIDGE_KAFKA_PARTITIONS", "six", ("kafka.partitions", "whole number")),
-    ],
-)
-def test_wrong_settings_end_the_way(
-    invoke: Invoke,
-    monkeypatch: pytest.MonkeyPatch,
-    variable: str,
-    value: str | None,
-    words: tuple[str, ...],
-) -> None:
-    """Each is a failure of the step `settings`, and the code is the bridge's own: 2."""
-    if value is None:
-        monkeypatch.delenv(variable)
-    else:
-        monkeypatch.setenv(variable, value)
-    result = invoke("check", "--json")
-    report = json.loads(result.stdout)
-    assert result.exit_code == report["exit_code"] == ExitCode.USAGE
-    for one in report["checks"]:
-        assert (one["step"], one["outcome"]) == ("settings", "failure")
-    text = " ".join(f"{one['detail']} {one['remedy']}" for one in report["checks"])
-    for word in words:
-        assert word in text
-    assert "canary" not in result.output
-
-
 def test_a_terminal_gets_marks() -> None:
     """Colours and marks stand where people look, and nothing of the waiting stays."""
     code, picture, _ = drawn(bridge("check"), "stdout", LC_ALL="C.UTF-8")

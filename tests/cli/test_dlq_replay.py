@@ -127,24 +127,3 @@ def test_a_dry_run_says_so_and_writes_nothing(topic: Topic, tmp_path: Path) -> N
     assert last.endswith(f"would be replayed to {topic.name}. Nothing was written.")
     assert list(tmp_path.iterdir()) == []
     assert read(topic) == []
-
-
-def test_two_at_once_are_one_too_many(topic: Topic, tmp_path: Path) -> None:
-    """The directory is locked; the second one ends with the other's process id."""
-    write(topic, [sent(payload(f"job-{n}", padding=_PADDING)) for n in range(2_000)])
-    directory = tmp_path / "outbox" / "replay"
-    line = command(topic, tmp_path)
-    first = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while not (directory / "outbox.sqlite3").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        first.send_signal(signal.SIGSTOP)
-        second = run(line)
-        assert (second.returncode, second.stdout) == (2, "")
-        assert f"in use by process {first.pid}" in second.stderr
-    finally:
-        first.send_signal(signal.SIGCONT)
-        first.communicate(timeout=DEADLINE_SECONDS)
-    assert first.returncode == 0

@@ -9,7 +9,6 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from bridge.cli.failures import report, show_defect
 from bridge.cli.group import BridgeGroup, LazyCommand
 from bridge.errors import (
     BridgeError,
@@ -21,7 +20,6 @@ from bridge.errors import (
     OutboxLockedError,
     RefusedError,
 )
-from bridge.operations import redaction
 from tests.cli.conftest import Invoke
 from tests.cli.service import FakeService
 
@@ -131,16 +129,3 @@ def test_another_missing_module_is_a_defect(lazy_group: BridgeGroup, name: str) 
     result = CliRunner().invoke(lazy_group, [name])
     assert result.exit_code == 1
     assert isinstance(result.exception, ModuleNotFoundError)
-
-
-@pytest.mark.usefixtures("logging_as_before")
-def test_no_secret_leaves_with_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither a line nor a defect's traceback has what somebody's message repeats."""
-    redaction.hide("c4nary-token")
-    signature = "ab" * 32
-    report(RefusedError(f"refused c4nary-token, but got {signature}"))
-    defect = ValueError(f"c4nary-token and {signature}")
-    show_defect(ValueError, defect, None)
-    told = capsys.readouterr().err
-    assert "bridge: refused [hidden], but got [hidden]\n" in told
-    assert told.endswith("ValueError: [hidden] and [hidden]\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -34,20 +33,6 @@ def test_it_runs_the_service_with_the_flags(
     assert service.settings.outbox.dir == Path("/o")
     assert service.tls is not None
     assert service.collects_garbage
-
-
-def test_missing_settings_end_it_with_2(
-    invoke: Invoke, service: FakeService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each missing setting is a line of its own, and nothing is started."""
-    monkeypatch.delenv("BRIDGE_CLIENT_ID")
-    monkeypatch.delenv("BRIDGE_API_TOKEN")
-    result = invoke("--topic", "jobs")
-    assert result.exit_code == 2
-    client_id, token = result.stderr.splitlines()
-    assert client_id.startswith("bridge: client_id (BRIDGE_CLIENT_ID, --client-id)")
-    assert token.startswith("bridge: api_token (BRIDGE_API_TOKEN or BRIDGE_API_TOKEN_")
-    assert service.settings is None
 
 
 @pytest.mark.parametrize(
@@ -82,24 +67,6 @@ def test_misuse_ends_with_2_and_a_line(
     assert service.settings is None
 
 
-@pytest.mark.timeout(10)
-def test_a_fifo_as_token_file_ends_the_start(
-    invoke: Invoke,
-    service: FakeService,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    """Reading it would wait for a writer, before the first line of the log."""
-    monkeypatch.delenv("BRIDGE_API_TOKEN")
-    monkeypatch.setenv("BRIDGE_API_TOKEN_FILE", str(tmp_path / "fifo"))
-    os.mkfifo(tmp_path / "fifo")
-    result = invoke()
-    assert result.exit_code == 2
-    assert "api_token (BRIDGE_API_TOKEN" in result.stderr
-    assert "is not a regular file" in result.stderr
-    assert service.settings is None
-
-
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help_tells_a_newcomer_what_to_do(invoke: Invoke, option: str) -> None:
     """Help has purpose, example, flags, variables, commands and exit codes."""
@@ -125,3 +92,26 @@ def test_help_tells_a_newcomer_what_to_do(invoke: Invoke, option: str) -> None:
     assert environment.startswith(" BRIDGE_CLIENT_ID")
     assert environment.index("BRIDGE_API_TOKEN") < environment.index("BRIDGE_KAFKA")
     assert "canary" not in text
+
+
+def test_nothing_is_recorded_unless_asked_for(
+    invoke: Invoke,
+    service: FakeService,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It isn't a setting, and commands that open no connection refuse it."""
+    file = tmp_path / "wire.jsonl"
+    monkeypatch.setenv("BRIDGE_RECORD", str(file))
+    for args, record in (((), None), (("--record", str(file)), file)):
+        assert invoke(*args).exit_code == 0
+        assert service.record == record
+    (warning,) = service.warnings
+    assert warning.startswith("the environment variable BRIDGE_RECORD is no setting")
+    service.settings = None
+    for command in (("tail",), ("config", "show"), ("verify",)):
+        for args in (("--record", str(file), *command), (*command, "--record", "a")):
+            result = invoke(*args)
+            assert (result.exit_code, "--record" in result.stderr) == (2, True), args
+    assert service.settings is None
+    assert not file.exists()

@@ -13,15 +13,6 @@ from tests.consumer.verify.topics import Sent, rows, write
 from tests.outbox.making import record
 
 
-def test_a_clean_topic_ends_with_0(topic: Topic) -> None:
-    """The table and the verdict stand on standard output, nothing beside it."""
-    write(topic, rows(1, 2, 3))
-    result = run(reading(topic, "verify"))
-    assert (result.returncode, result.stderr) == (0, "")
-    assert "Clean: no hole, no duplicate, no reordering. 3 records" in result.stdout
-    assert "can't be proven from the topic" in result.stdout
-
-
 def test_findings_end_with_1(topic: Topic) -> None:
     """Each is a line with topic, partition and offset."""
     write(topic, [*rows(1, 4, 4), Sent(1, outbox=f"x{ESCAPES}")])

@@ -1,4 +1,4 @@
-"""Records as a topic would give them, for this folder's tests."""
+"""Records as a topic would give them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ def raw_record(
     value: bytes | None,
     *,
     key: bytes | None = b"job-1",
+    topic: str = "jobs",
     offset: int = 0,
-    after_ms: int = 0,
+    at_ms: int = START_MS,
     headers: dict[str, bytes] | None = None,
 ) -> ConsumedRecord:
-    """Make a record of bytes; `after_ms` is its time after the first one's."""
+    """Make a record of bytes."""
     return ConsumedRecord(
-        topic="jobs",
+        topic=topic,
         partition=2,
         offset=offset,
-        timestamp_ms=START_MS + after_ms,
+        timestamp_ms=at_ms,
         key=key,
         value=value,
         headers=headers or {},
@@ -33,24 +34,23 @@ def raw_record(
 
 def job_record(
     request_id: str,
-    status: str,
+    status: str = "in_progress",
     *,
     offset: int = 0,
-    after_ms: int = 0,
+    at_ms: int = START_MS,
+    headers: dict[str, bytes] | None = None,
     **fields: Any,
 ) -> ConsumedRecord:
-    """Make a job's record as the bridge publishes it."""
-    value = {
-        "request_id": request_id,
-        "status": status,
-        "preview": None,
-        "result_url": None,
-        "progress": None,
-        **fields,
+    """Make a job's record as the bridge publishes it, with an account's headers."""
+    source = {
+        "ce_source": b"https://api.dryapi.dev/clients/client-42",
+        "bridge_origin": b"socket",
     }
+    value = {"request_id": request_id, "status": status, **fields}
     return raw_record(
         json.dumps(value).encode(),
         key=request_id.encode(),
         offset=offset,
-        after_ms=after_ms,
+        at_ms=at_ms,
+        headers=source | (headers or {}),
     )

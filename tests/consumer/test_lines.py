@@ -9,8 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.consumer.framed import unframed
 from bridge.consumer.lines import json_line
-from tests.consumer.records import raw_record
+from tests.consumer.records import START_MS, raw_record
 
 
 def decoded(line: bytes) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def test_a_line_has_everything_of_its_record() -> None:
         b'{"request_id":"a","status":"done"}',
         key=b"a",
         offset=7,
-        after_ms=123,
+        at_ms=START_MS + 123,
         headers={"ce_id": b"x-1"},
     )
     line = json_line(record)
@@ -70,3 +71,23 @@ def test_every_record_is_one_line_that_loses_nothing(
         assert base64.b64decode(line["key_base64"]) == key
     else:
         assert line["key"] == (None if key is None else key.decode())
+
+
+_PREFIX = b"\x00\x00\x00\x01\x02"
+
+
+def test_a_dead_letter_is_nobodys_wire_format() -> None:
+    """Its bytes are those of an event, and may begin with any byte."""
+    value = _PREFIX + b"{}"
+    headers = {"bridge_reason": b"not_json"}
+
+    assert unframed(raw_record(value, headers=headers)) == (None, value)
+
+
+def test_a_line_has_the_value_and_the_schemas_id() -> None:
+    """A program gets JSON, and which schema says what it means."""
+    line = json.loads(json_line(raw_record(_PREFIX + b'{"status":"done"}')))
+
+    assert list(line)[-2:] == ["schema_id", "value"]
+    assert line["schema_id"] == 258
+    assert line["value"] == {"status": "done"}

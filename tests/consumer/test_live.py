@@ -44,16 +44,6 @@ class ScriptedSource:
         return self._runs.pop(0)[1]
 
 
-class CountingBytes(io.BytesIO):
-    """Counts flushes."""
-
-    flushes = 0
-
-    def flush(self) -> None:
-        """Count."""
-        self.flushes += 1
-
-
 def jobs(*names: str) -> list[ConsumedRecord]:
     """One record for each of these jobs."""
     return [job_record(name, "processing") for name in names]
@@ -70,17 +60,6 @@ def written(console: Console) -> str:
     """All that a terminal got."""
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
-
-
-async def test_lines_are_flushed_after_each_run(autojump_clock: object) -> None:
-    """Every record becomes a line, and a reader of the pipe gets a run at once."""
-    out = CountingBytes()
-    source = ScriptedSource((1, jobs("a", "b")), (2, []), (3, jobs("c")))
-    with trio.move_on_after(10):
-        await write_lines(source, out)
-    lines = [json.loads(line) for line in out.getvalue().splitlines()]
-    assert [line["key"] for line in lines] == ["a", "b", "c"]
-    assert out.flushes >= 2
 
 
 async def test_a_stream_that_takes_parts_gets_everything(

@@ -20,7 +20,9 @@ def test_the_latest_record_of_a_job_is_shown() -> None:
     table.add(
         [
             job_record("a", "processing", offset=5),
-            job_record("a", "in_progress", offset=6, after_ms=1_500, progress="45.50"),
+            job_record(
+                "a", "in_progress", offset=6, at_ms=START_MS + 1_500, progress="45.50"
+            ),
         ],
         0.0,
     )
@@ -37,7 +39,9 @@ def test_a_finished_job_keeps_the_time_that_it_took() -> None:
     table.add(
         [
             job_record("a", "in_progress", progress="90", preview="QUJDRA=="),
-            job_record("a", "done", after_ms=2_000, result_url="https://r.example/a"),
+            job_record(
+                "a", "done", at_ms=START_MS + 2_000, result_url="https://r.example/a"
+            ),
         ],
         0.0,
     )

@@ -16,26 +16,17 @@ from tests.consumer.records import START_MS, job_record
 _UUID = "1f0c2a3b-0d6c-4a57-9b1e-0d9e5f7a9d1e"
 
 
-def draw(
-    table: JobTable,
-    *,
-    width: int = 80,
-    height: int = 24,
-    lag: int = 0,
-    silent_seconds: float | None = None,
-    reserved_lines: int = 0,
-    title: str = "jobs",
-) -> list[str]:
-    """Draw a table on a terminal of that size and give its lines."""
+def draw(table: JobTable, *, width: int = 80, title: str = "jobs") -> list[str]:
+    """Draw a table on a terminal of that width and give its lines."""
     out = io.StringIO()
-    console = Console(file=out, width=width, height=height, color_system=None)
+    console = Console(file=out, width=width, height=24, color_system=None)
     situation = Situation(
-        now_ms=START_MS + 3_400, rate=41.97, lag=lag, silent_seconds=silent_seconds
+        now_ms=START_MS + 3_400, rate=41.97, lag=0, silent_seconds=None
     )
-    console.print(JobView(table, title, situation, reserved_lines=reserved_lines))
+    console.print(JobView(table, title, situation))
     lines = out.getvalue().splitlines()
     assert all(len(line) <= width for line in lines)
-    assert len(lines) <= height - reserved_lines
+    assert len(lines) <= 24
     return lines
 
 
@@ -74,35 +65,6 @@ def test_a_row_has_what_a_person_asks_for() -> None:
         "2/123",
     ]
     assert "━" in row
-
-
-@pytest.mark.parametrize(
-    ("width", "present", "absent"),
-    [
-        (120, ["result", "part/offset", "preview"], []),
-        (80, ["part/offset", "preview"], ["result"]),
-        (66, ["preview"], ["part/offset", "result"]),
-        (50, ["status", "age"], ["preview", "part/offset"]),
-        (30, ["request"], []),
-    ],
-)
-def test_columns_leave_as_the_terminal_narrows(
-    width: int, present: list[str], absent: list[str]
-) -> None:
-    """No line is wider than the terminal; what matters less goes first."""
-    names = draw(running(), width=width)[1]
-    assert all(name in names for name in present)
-    assert not any(name in names for name in absent)
-
-
-@pytest.mark.parametrize("height", [5, 10, 24])
-def test_the_table_fits_the_height(height: int) -> None:
-    """However many jobs there are, the picture is no higher than the terminal."""
-    table = of(*(job_record(f"job-{number}", "processing") for number in range(50)))
-    lines = draw(table, height=height)
-    rows = [line for line in lines if line.startswith("job-")]
-    assert len(rows) == max(1, height - 4)
-    assert lines[-1].strip() == f"and {50 - len(rows)} more jobs"
 
 
 @pytest.mark.parametrize(

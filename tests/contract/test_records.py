@@ -83,19 +83,3 @@ def test_words_of_lists_are_written_and_explained(
     reasons = {record.headers[names.BRIDGE_REASON] for record in records["jobs.dlq"]}
     causes = {json.loads(record.value)["cause"] for record in records["jobs.gaps"]}
     assert (reasons, causes) == (set(DeadLetterReason), set(GapCause))
-
-
-def test_digest_leads_from_a_job_to_its_preview(
-    records: dict[str, list[Written]],
-) -> None:
-    """Each digest on `jobs` is one on `jobs.previews`, of the same job."""
-    name, key = names.BRIDGE_PREVIEW_SHA256, names.CE_SUBJECT
-    previews, referred = (
-        {
-            (record.headers[key], record.headers[name])
-            for record in records[topic]
-            if name in record.headers
-        }
-        for topic in ("jobs.previews", "jobs")
-    )
-    assert referred == previews

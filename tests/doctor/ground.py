@@ -13,6 +13,7 @@ from typing import Any, Self
 from confluent_kafka.admin import AclOperation, ResourceType
 
 from bridge.doctor import Line, Outcome, Report, check
+from bridge.errors import ExitCode
 from bridge.settings import Secret, load
 from tests.kit.authorities import Authority, Identity
 from tests.kit.dryapi import DryApi
@@ -164,6 +165,27 @@ def only_remarkable(report: Report) -> Line:
     told = list(remarkable(report))
     assert len(told) == 1, told
     return told[0]
+
+
+def check_told(
+    report: Report,
+    told: str,
+    outcome: Outcome = Outcome.FAILURE,
+    exit_code: ExitCode = ExitCode.FAILED,
+) -> None:
+    """See that a step alone tells of a fault, with words and a remedy, and in time."""
+    step, *words = told.split("|")
+    lines = list(remarkable(report))
+    assert {(line.step, line.outcome) for line in lines} == {(step, outcome)}
+    assert all(line.remedy for line in lines)
+    text = " ".join(f"{line.detail} {line.remedy}" for line in lines)
+    assert [word for word in words if word not in text] == []
+    assert report.exit_code is exit_code
+    assert report.seconds < 10
+    assert "canary" not in str(report)
+    for line in report.lines:
+        if line.outcome is Outcome.SKIPPED:
+            assert line.detail.startswith(("needs " + step, "needs the topic"))
 
 
 def details(report: Report, step: str) -> list[tuple[Outcome, str, str]]:

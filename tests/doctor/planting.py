@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3  # noqa: TID251 - makes outboxes that are none
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from email.utils import formatdate
 from pathlib import Path
 
@@ -37,9 +38,6 @@ def no_certificate(ground: Ground) -> Changes:
     return {"BRIDGE_PUSHER_CA_FILE": str(file)}
 
 
-# -- DryAPI --------------------------------------------------------------------------
-
-
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -54,6 +52,20 @@ def of_job(code: int, headers: Mapping[str, str] | None = None) -> Make:
     return lambda ground: ground.answering(
         STATUS, status=code, headers={**_JSON, **(headers or {})}, body=body
     )
+
+
+def thinking(path: str) -> Make:
+    """Have an endpoint that takes the request and thinks."""
+    return lambda ground: ground.answering(path, status=200, delay_seconds=60)
+
+
+def silent(
+    variable: str,
+    form: str,
+    port: Callable[[], AbstractContextManager[int]] = deaf_port,
+) -> Make:
+    """Lead to a port without an answer."""
+    return lambda ground: {variable: form.format(ground.stack.enter_context(port()))}
 
 
 def login_page(ground: Ground) -> Changes:
@@ -114,9 +126,6 @@ def web_server(variable: str, form: str) -> Make:
     return lambda ground: {variable: form.format(ground.api.port)}
 
 
-# -- Kafka ---------------------------------------------------------------------------
-
-
 def topics(
     *,
     configs: Mapping[str, Mapping[str, str]] | None = None,
@@ -143,9 +152,6 @@ def uncreated(ground: Ground) -> Changes:
     """Let the bridge create a topic, for which it has no right."""
     names = ground.make_topics(ground.guarded, missing=["gaps"])
     return {**names, "BRIDGE_KAFKA_CREATE_TOPICS": "true"}
-
-
-# -- The outbox ----------------------------------------------------------------------
 
 
 def filled(ground: Ground) -> Path:
@@ -190,9 +196,6 @@ def no_directory(ground: Ground) -> Changes:
     return {}
 
 
-# -- Webhooks ------------------------------------------------------------------------
-
-
 def webhooks(
     secret: str = "whsec_canary-1 whsec_canary-2",  # noqa: S107 - no secret
     **changes: str,
@@ -223,9 +226,6 @@ def shown(*, days: int = 30, key_of_another: bool = False) -> Make:
         return webhooks(TLS_CERT_FILE=str(identity.certificate), TLS_KEY_FILE=str(key))
 
     return make
-
-
-# -- The registry --------------------------------------------------------------------
 
 
 def registry(reply: Reply) -> Make:

@@ -14,8 +14,8 @@ from confluent_kafka.admin import AclOperation
 
 from bridge.doctor import Outcome, Report
 from bridge.errors import ExitCode
-from tests.doctor.ground import RIGHTS, Ground, remarkable
-from tests.doctor.holes import closed_port
+from tests.doctor.ground import RIGHTS, Ground, check_told
+from tests.doctor.holes import black_hole, closed_port
 from tests.doctor.planting import (
     NO_SUBJECT,
     Changes,
@@ -33,9 +33,11 @@ from tests.doctor.planting import (
     registry,
     shown,
     signed_by_another,
+    silent,
     skewed,
     status,
     taken_port,
+    thinking,
     topics,
     transactional,
     uncreated,
@@ -44,6 +46,7 @@ from tests.doctor.planting import (
     without,
 )
 from tests.kit.authorities import Authority
+from tests.kit.dryapi import AUTH, STATUS
 from tests.kit.guarded import GuardedKafka
 from tests.kit.publisher import Soketi
 from tests.registry.scripted import Reply
@@ -73,6 +76,7 @@ _AT_ONCE = 6
 _PAGE = Path(__file__).parents[2] / "docs" / "check.md"
 
 _PUSHER, _API = "BRIDGE_PUSHER_URL", "BRIDGE_API_URL"
+_SERVERS = "BRIDGE_KAFKA_BOOTSTRAP_SERVERS"
 _NOBODY = "no-such-host.invalid"
 _WRITE, _READ = AclOperation.WRITE, AclOperation.READ
 _SIZE = "max.message.bytes"
@@ -308,6 +312,23 @@ FAULTS: list[Fault] = [
     warning(
         lambda _: webhooks("whsec_canary canary-of-a-token"), "webhook.secret|1 of 2"
     ),
+    # Who says nothing is named by the step that waits for him, within its time.
+    failure(
+        silent(_PUSHER, "ws://127.0.0.1:{}", black_hole), "pusher.tcp|within|firewall"
+    ),
+    failure(silent(_PUSHER, "wss://127.0.0.1:{}"), f"pusher.tls|within|{_PUSHER}"),
+    failure(silent(_PUSHER, "ws://127.0.0.1:{}"), f"pusher.handshake|within|{_PUSHER}"),
+    failure(silent(_API, "http://127.0.0.1:{}", black_hole), "api.tcp|within|firewall"),
+    failure(silent(_API, "http://127.0.0.1:{}"), f"api.http|within|{_API}"),
+    failure(thinking(AUTH), f"authorization|within|{_API}"),
+    # Without the status endpoint events come all the same.
+    warning(thinking(STATUS), f"status|within|{_API}"),
+    kafka(silent(_SERVERS, "127.0.0.1:{}", black_hole), "kafka.tcp|within|firewall"),
+    kafka(silent(_SERVERS, "127.0.0.1:{}"), f"kafka.broker|within|{_SERVERS}"),
+    kafka(
+        registry(Reply(200, b"{}", pause_seconds=4)),
+        "schema_registry|within|BRIDGE_SCHEMA_REGISTRY_URL",
+    ),
 ]
 
 
@@ -342,7 +363,7 @@ async def test_a_fault_is_named(  # noqa: PLR0917 - the servers
                     nursery.start_soon(look, number, ground, changes)
     for number, fault in enumerate(FAULTS):
         with subtests.test(number=number, told=fault.told):
-            _is_told(fault, reports[number])
+            check_told(reports[number], fault.told, fault.outcome, fault.exit_code)
     lines = [line for report in reports.values() for line in report.lines]
     page = _PAGE.read_text("utf-8")
     assert set(_names_in(page, "step")) == {line.step for line in lines}
@@ -356,17 +377,3 @@ def _names_in(text: str, head: str) -> list[str]:
     )
     cells = [row.split("|")[1] for row in rows.splitlines()]
     return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
-
-
-def _is_told(fault: Fault, report: Report) -> None:
-    step, *words = fault.told.split("|")
-    told = list(remarkable(report))
-    assert {(line.step, line.outcome) for line in told} == {(step, fault.outcome)}
-    assert all(line.remedy for line in told)
-    text = " ".join(f"{line.detail} {line.remedy}" for line in told)
-    assert [word for word in words if word not in text] == []
-    assert report.exit_code is fault.exit_code
-    assert "canary" not in str(report)
-    for line in report.lines:
-        if line.outcome is Outcome.SKIPPED:
-            assert line.detail.startswith(("needs " + step, "needs the topic"))

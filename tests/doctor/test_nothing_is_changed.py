@@ -11,7 +11,6 @@ from confluent_kafka.admin import AclOperation, OffsetSpec, ResourceType
 
 from bridge.doctor import Outcome
 from tests.doctor.ground import Ground, remarkable
-from tests.doctor.planting import filled
 from tests.kit.broker import admin_of
 from tests.kit.guarded import GuardedKafka
 
@@ -72,13 +71,3 @@ async def test_a_directory_is_not_made(ground: Ground) -> None:
     (line,) = (line for line in report.lines if line.step == "outbox.directory")
     assert "the bridge can make it" in line.detail
     assert files_of(ground.folder) == {}
-
-
-async def test_an_outbox_is_left_as_it_is(ground: Ground) -> None:
-    """Its bytes and the names beside it are those of before."""
-    folder = filled(ground).parent
-    before = files_of(folder)
-    report = await ground.check()
-    (line,) = (line for line in report.lines if line.step == "outbox.file")
-    assert line.detail == "whole; 3,000 rows wait for Kafka"
-    assert files_of(folder) == before

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import pytest
 
-from bridge.doctor import Outcome
 from bridge.errors import ExitCode
-from tests.doctor.ground import ROLES, Ground, only_remarkable, remarkable, variables
+from tests.doctor.ground import ROLES, Ground, check_told, remarkable, variables
 from tests.kit.secure_kafka import SecureKafka
 
 
@@ -48,21 +46,6 @@ async def test_who_is_let_in_has_nothing_remarkable(
     assert report.exit_code is ExitCode.CLEAN
 
 
-@dataclass(frozen=True)
-class Wrong:
-    """Something that the broker doesn't take, and how it is told."""
-
-    listener: str
-    change: Callable[[SecureKafka], dict[str, str | None]]
-    step: str
-    words: tuple[str, ...]
-
-
-def nothing(_: SecureKafka) -> dict[str, str | None]:
-    """Change nothing: the listener itself is at fault."""
-    return {}
-
-
 def stranger(secure: SecureKafka) -> dict[str, str | None]:
     """Trust somebody else."""
     return {"BRIDGE_KAFKA_SSL_CA_FILE": str(secure.stranger.file)}
@@ -88,96 +71,70 @@ def wrong_audience(secure: SecureKafka) -> dict[str, str | None]:
     return {}
 
 
-WRONGS = {
-    "an authority that isn't trusted": Wrong(
-        "PASSWORDS", stranger, "kafka.tls", ("BRIDGE_KAFKA_SSL_CA_FILE",)
+Change = Callable[[SecureKafka], dict[str, str | None]]
+
+
+def given(**changes: str | None) -> Change:
+    """Set variables, by the end of their names."""
+    return lambda _: {f"BRIDGE_KAFKA_{name}": text for name, text in changes.items()}
+
+
+def no_authority(secure: SecureKafka) -> dict[str, str | None]:
+    """Have a key where the file of whom to trust should be."""
+    key = secure.authority.identity("x", "x").key
+    return {"BRIDGE_KAFKA_SSL_CA_FILE": str(key)}
+
+
+# By listener and what is changed for it; the step that says so, and its words.
+# What a password alone takes, test_faults has.
+WRONGS: list[tuple[str, Change, str]] = [
+    ("PASSWORDS", stranger, "kafka.tls|BRIDGE_KAFKA_SSL_CA_FILE"),
+    ("PASSWORDS", no_authority, "kafka.tls|kafka.ssl_ca_file|PEM"),
+    ("EXPIRED", given(), "kafka.tls|has expired|Renew it"),
+    ("MISNAMED", given(), "kafka.brokers|another name|advertised.listeners"),
+    (
+        "MUTUAL",
+        given(SSL_CERT_FILE=None, SSL_KEY_FILE=None),
+        "kafka.tls|wants a certificate|BRIDGE_KAFKA_SSL_CERT_FILE",
     ),
-    "a CA file that is none": Wrong(
+    *(
+        (
+            "MUTUAL",
+            own_certificate(days),
+            "kafka.tls|refuses the certificate|BRIDGE_KAFKA_SSL_CERT_FILE",
+        )
+        for days in (30, -1)
+    ),
+    (
         "PASSWORDS",
-        lambda secure: {
-            "BRIDGE_KAFKA_SSL_CA_FILE": str(secure.authority.identity("x", "x").key)
-        },
-        "kafka.tls",
-        ("kafka.ssl_ca_file", "PEM"),
+        given(SECURITY_PROTOCOL="SASL_PLAINTEXT", SSL_CA_FILE=None),
+        "kafka.broker|speaks TLS|BRIDGE_KAFKA_SECURITY_PROTOCOL",
     ),
-    "a certificate that has expired": Wrong(
-        "EXPIRED", nothing, "kafka.tls", ("has expired", "Renew it")
-    ),
-    "brokers under a name without certificate": Wrong(
-        "MISNAMED", nothing, "kafka.brokers", ("another name", "advertised.listeners")
-    ),
-    "no certificate of one's own": Wrong(
-        "MUTUAL",
-        lambda _: {
-            "BRIDGE_KAFKA_SSL_CERT_FILE": None,
-            "BRIDGE_KAFKA_SSL_KEY_FILE": None,
-        },
-        "kafka.tls",
-        ("wants a certificate", "BRIDGE_KAFKA_SSL_CERT_FILE"),
-    ),
-    "a certificate of a stranger": Wrong(
-        "MUTUAL",
-        own_certificate(30),
-        "kafka.tls",
-        ("refuses the certificate", "BRIDGE_KAFKA_SSL_CERT_FILE"),
-    ),
-    "a certificate of one's own that has expired": Wrong(
-        "MUTUAL",
-        own_certificate(-1),
-        "kafka.tls",
-        ("refuses the certificate", "BRIDGE_KAFKA_SSL_CERT_FILE"),
-    ),
-    "no TLS where the broker wants it": Wrong(
-        "PASSWORDS",
-        lambda _: {
-            "BRIDGE_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
-            "BRIDGE_KAFKA_SSL_CA_FILE": None,
-        },
-        "kafka.broker",
-        ("speaks TLS", "BRIDGE_KAFKA_SECURITY_PROTOCOL"),
-    ),
-    "a wrong password": Wrong(
+    (
         "SCRAM",
-        lambda _: {"BRIDGE_KAFKA_SASL_PASSWORD": "canary-of-a-typo"},
-        "kafka.sasl",
-        ("refuses to let 'bridge' in", "BRIDGE_KAFKA_SASL_PASSWORD"),
+        given(SASL_USERNAME="nobody"),
+        "kafka.sasl|refuses to let 'nobody' in|BRIDGE_KAFKA_SASL_USERNAME",
     ),
-    "an unknown user": Wrong(
-        "SCRAM",
-        lambda _: {"BRIDGE_KAFKA_SASL_USERNAME": "nobody"},
-        "kafka.sasl",
-        ("refuses to let 'nobody' in", "BRIDGE_KAFKA_SASL_USERNAME"),
-    ),
-    "a mechanism that the listener lacks": Wrong(
-        "SCRAM",
-        lambda _: {"BRIDGE_KAFKA_SASL_MECHANISM": "PLAIN"},
-        "kafka.sasl",
-        ("SCRAM-SHA-512", "BRIDGE_KAFKA_SASL_MECHANISM"),
-    ),
-    "a client that the provider refuses": Wrong(
+    (
         "TOKENS",
-        lambda _: {"BRIDGE_KAFKA_SASL_OAUTH_CLIENT_SECRET": "canary-of-a-typo"},
-        "kafka.sasl",
-        ("BRIDGE_KAFKA_SASL_OAUTH_CLIENT_SECRET",),
+        given(SASL_OAUTH_CLIENT_SECRET="canary-of-a-typo"),
+        "kafka.sasl|BRIDGE_KAFKA_SASL_OAUTH_CLIENT_SECRET",
     ),
-    "a token for somebody else": Wrong(
-        "TOKENS", wrong_audience, "kafka.sasl", ("refuses the token", "audience")
-    ),
-}
+    ("TOKENS", wrong_audience, "kafka.sasl|refuses the token|audience"),
+]
 
 
-@pytest.mark.parametrize("name", WRONGS)
+@pytest.mark.parametrize(("listener", "change", "told"), WRONGS)
 async def test_what_is_wrong_is_named(
-    secure_ground: Ground, secure: SecureKafka, name: str
+    secure_ground: Ground,
+    secure: SecureKafka,
+    listener: str,
+    change: Change,
+    told: str,
 ) -> None:
     """The step that meets it has the broker's reason and the setting to change."""
-    wrong = WRONGS[name]
-    good = variables(secure.settings(wrong.listener))
-    report = await secure_ground.check({**good, **wrong.change(secure)})
-    line = only_remarkable(report)
-    assert (line.step, line.outcome) == (wrong.step, Outcome.FAILURE)
-    for word in wrong.words:
-        assert word in f"{line.detail} {line.remedy}"
-    assert line.remedy
-    assert report.exit_code in {ExitCode.REFUSED_BY_KAFKA, ExitCode.USAGE}
-    assert "canary" not in str(report)
+    good = variables(secure.settings(listener))
+    report = await secure_ground.check({**good, **change(secure)})
+    usage = change is no_authority
+    code = ExitCode.USAGE if usage else ExitCode.REFUSED_BY_KAFKA
+    check_told(report, told, exit_code=code)

@@ -30,8 +30,6 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
-# -- What ends a start ------------------------------------------------------------
-
 # Settings, exit code, and words of the sentence. A port that is free and a topic that
 # isn't there are put in for `{port}` and `{topic}`.
 _ENDS: dict[str, tuple[Mapping[str, object], int, tuple[str, ...]]] = {
@@ -171,9 +169,6 @@ def _contents(place: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in files if file.name != "lock"}
 
 
-# -- What is set aside --------------------------------------------------------------
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "content", [b"This is no database.\n" * 1000, b"SQLite format"]
@@ -192,9 +187,6 @@ async def test_a_file_that_is_no_outbox_is_set_aside_as_it_is(
     # SQLite's own files may lie beside it.
     aside = {str(path): path for path in bridge.outbox.glob("*.damaged-*")}
     assert aside[reported["set_aside"]].read_bytes() == content
-
-
-# -- What is waited for -------------------------------------------------------------
 
 
 @pytest.mark.slow

@@ -30,7 +30,8 @@ def _deserialised(
     """Read values as a consumer does that has the registry's URL alone."""
     context = SerializationContext(topic, MessageField.VALUE)
     with SchemaRegistryClient({"url": registry.url, "timeout": 10}) as client:
-        # As in `tests/registry/test_records.py`: Apicurio has no associations.
+        # Without it the client asks for associations of topics and schemas first.
+        # Apicurio has none, and on a busy machine some of its answers never came.
         deserialise = JSONDeserializer(
             None,
             schema_registry_client=client,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import trio
-from confluent_kafka.admin import AclOperation
+from confluent_kafka.admin import AclOperation, ResourceType
 
 from bridge.settings import Secret
 from tests.conftest import Topic
@@ -59,25 +59,48 @@ def named(settings: Mapping[str, object], folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("delivery", ["idempotent", "transactional"])
+@pytest.mark.parametrize(
+    ("delivery", "kind", "grant"),
+    [
+        ("idempotent", ResourceType.TOPIC, "Write on the topic"),
+        (
+            "transactional",
+            ResourceType.TRANSACTIONAL_ID,
+            "Write and Describe on all transactional ids that begin",
+        ),
+    ],
+)
 async def test_the_least_rights_are_enough_and_one_taken_away_is_told(
-    scene: Scene, dryapi: str, secure: SecureKafka, tmp_path: Path, delivery: str
+    scene: Scene,
+    dryapi: str,
+    secure: SecureKafka,
+    tmp_path: Path,
+    *,
+    delivery: str,
+    kind: ResourceType,
+    grant: str,
 ) -> None:
     """Health, metrics and log say what to grant; given back, all events arrive."""
     guest = await trio.to_thread.run_sync(Guest, secure)
     topic = scene.topic.name
     rights = least(topic, delivery)
-    await trio.to_thread.run_sync(guest.allow, *rights)
     (write,) = [
         right
         for right in rights
-        if (right.name, right.operation) == (topic, AclOperation.WRITE)
+        if (right.kind, right.operation) == (kind, AclOperation.WRITE)
+        and (right.name == topic or kind is not ResourceType.TOPIC)
     ]
-    grant = "Grant the user Write on the topic"
+    grant = f"Grant the user {grant}"
+    missing = int(kind is ResourceType.TOPIC)
     settings = named(guest.settings(), tmp_path)
     bridge = scene.bridge(
         dryapi, delivery=delivery, kafka_topics_check_seconds=0.5, **settings
     )
+    others = [right for right in rights if right is not write]
+    await trio.to_thread.run_sync(guest.allow, *others)
+    bridge.start()
+    assert grant in await bridge.wait_refusal(4)
+    await trio.to_thread.run_sync(guest.allow, write)
     await bridge.start_and_wait()
     async with scene.load() as load:
         await load.run_together([job(3) for _ in range(5)])
@@ -94,13 +117,15 @@ async def test_the_least_rights_are_enough_and_one_taken_away_is_told(
                 now.read == load.count
                 and now.total("bridge_kafka_connected") == 0
                 and now.total("bridge_topic_findings", topic=topic, verdict="missing")
-                == 1
+                == missing
             )
         )
         assert during.published < load.count
         await trio.to_thread.run_sync(guest.allow, write)
-    await bridge.wait_metrics(lambda now: now.published == load.count)
-    await scene.end()
+    await bridge.wait_metrics(
+        lambda now: now.published == load.count and now.waiting == 0
+    )
+    await scene.end(all_counted=True)
     events = ("partition.failed", "transaction.failed", "kafka.unavailable")
     lines = [line for event in events for line in bridge.logged(event)]
     assert any(grant in line["error"] for line in lines)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+import sqlite3  # noqa: TID251 - the example's own database
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import trio
@@ -18,6 +20,8 @@ from tests.conftest import Topic
 # processes beside it.
 _LINE_SECONDS = 30.0
 _END_SECONDS = 10.0
+
+_EXAMPLE = Path(__file__).parents[2] / "examples" / "consumer.py"
 
 
 # The group's coordinator moves, or is loading.
@@ -70,11 +74,9 @@ class Program:
 
 
 @asynccontextmanager
-async def running(
-    argv: Sequence[str | Path], folder: Path, *, errors_to: str = "stderr"
-) -> AsyncIterator[Program]:
+async def running(argv: Sequence[str | Path], folder: Path) -> AsyncIterator[Program]:
     """Start an example in a folder; it is gone afterwards in any case."""
-    with (folder / errors_to).open("wb") as errors:
+    with (folder / "stderr").open("wb") as errors:
         process = await trio.lowlevel.open_process(
             [str(part) for part in argv],
             stdout=subprocess.PIPE,
@@ -83,7 +85,7 @@ async def running(
         )
     assert process.stdout is not None
     try:
-        yield Program(process, folder / errors_to)
+        yield Program(process, folder / "stderr")
     finally:
         process.kill()
         with trio.CancelScope(shield=True):
@@ -122,3 +124,16 @@ def _is_caught_up(topic: Topic, group: str) -> bool:
 def _committed(consumer: Consumer, topic: Topic) -> list[TopicPartition]:
     partitions = [TopicPartition(topic.name, n) for n in range(topic.partitions)]
     return consumer.committed(partitions, timeout=5)
+
+
+def command(topic: Topic, group: str) -> list[str | Path]:
+    """Give the command line of a consumer in a group."""
+    options = ["--bootstrap-servers", topic.bootstrap_servers, "--topic", topic.name]
+    return [sys.executable, _EXAMPLE, *options, "--group", group]
+
+
+def rows(folder: Path) -> list[tuple[str, str, str, int]]:
+    """Give each job's status, its progress and how many events it had, by name."""
+    with closing(sqlite3.connect(folder / "jobs.sqlite3")) as database:
+        query = "SELECT request_id, status, progress, events FROM jobs ORDER BY 1"
+        return database.execute(query).fetchall()

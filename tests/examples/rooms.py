@@ -17,19 +17,18 @@ from bridge.events.intake import Intake
 from bridge.kafka.relay.epoch import WireFormat
 from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.pusher.protocol import ChannelEvent, decode
 from bridge.recovery.ledger import Ledger
 from bridge.settings import KafkaSettings, OutboxSettings
 from tests.conftest import Topic
 from tests.examples.records import Job
+from tests.kafka.relay.relaying import until
+from tests.rules.drawing import frame_of
 
 
 Publish = Callable[[Sequence[Job]], Awaitable[None]]
 
 CLIENT_ID = "client-42"
 _SOURCE = f"https://api.dryapi.dev/clients/{CLIENT_ID}"
-
-_DEADLINE_SECONDS = 20.0
 
 
 class Rooms:
@@ -42,28 +41,15 @@ class Rooms:
 
     async def publish(self, jobs: Sequence[Job]) -> None:
         """Take jobs' statuses all the way to the topic, with what goes beside it."""
-        before = self._made()
-        acknowledged = self._acknowledged()
-        self._intake.accept([_event(job) for job in jobs], time.time_ns() // 1000)
-        await self.acknowledged(acknowledged + self._made() - before)
+        events = [frame_of(json.dumps(job), is_ascii=True) for job in jobs]
+        self._intake.accept(events, time.time_ns() // 1000)
+        await self.settled()
 
-    async def acknowledged(self, count: int) -> None:
-        """Wait until Kafka has so many records in all."""
-        with trio.fail_after(_DEADLINE_SECONDS):
-            # Another thread changes what is looked at.
-            while self._acknowledged() < count:  # noqa: ASYNC110
-                await trio.sleep(0.02)
-
-    def _acknowledged(self) -> int:
-        """Count what Kafka has, as the outbox was told."""
-        topics = self._outbox.statistics.topics
-        return sum(counts.acknowledged for counts in topics.values())
-
-    def _made(self) -> int:
-        """Count the records that the intake has made."""
-        made = self._intake.statistics
-        letters = [*made.dead_letters.values(), *made.preview_dead_letters.values()]
-        return made.accepted + made.previews + sum(letters)
+    async def settled(self) -> None:
+        """Wait until Kafka has all that there is."""
+        await until(
+            lambda: self._outbox.is_drained and self._outbox.statistics.rows == 0
+        )
 
 
 @asynccontextmanager
@@ -110,15 +96,3 @@ async def open_rooms(
             nursery.start_soon(relay.run)
             yield Rooms(outbox, intake, ledger)
             relay.drain()
-
-
-def _event(job: Job) -> ChannelEvent:
-    """Make the event of a frame such as soketi sends it."""
-    frame = {
-        "event": "request.status.updated",
-        "channel": f"private-client.{CLIENT_ID}",
-        "data": json.dumps(job, separators=(",", ":")),
-    }
-    event = decode(json.dumps(frame))
-    assert isinstance(event, ChannelEvent)
-    return event

@@ -5,11 +5,8 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-import trio
-
 from tests.conftest import Topic
-from tests.examples.database import command, rows
-from tests.examples.program import caught_up, running
+from tests.examples.program import caught_up, command, rows, running
 from tests.examples.records import (
     records_of,
     status,
@@ -65,34 +62,6 @@ async def test_goes_on_where_it_was_after_ctrl_c(
     assert rows(tmp_path) == [("job-2", "done", "100.00", 3)]
 
 
-async def test_two_share_the_work_and_take_over_from_each_other(
-    topic: Topic, publish: Publish, tmp_path: Path
-) -> None:
-    """Partitions move to one that joins, and back when it ends."""
-    names = [f"job-{number}" for number in range(30)]
-    await publish([status(name, "processing") for name in names])
-    argv = command(topic, "shared")
-    async with running(argv, tmp_path, errors_to="first") as first:
-        await caught_up(topic, "shared")
-        async with running(argv, tmp_path, errors_to="second") as second:
-            with trio.fail_after(20.0):
-                while "assigned: partitions [" not in second.errors.replace("[]", ""):
-                    await trio.sleep(0.1)
-                    await publish([status("job-0", "in_progress", "50.00")])
-            assert "revoked: partitions [" in first.errors
-            await publish([status(name, "in_progress", "60.00") for name in names])
-            await second.end(signal.SIGINT)
-        await publish([status(name, "done", "100.00") for name in names])
-        lines = await first.lines(len(names))
-        await caught_up(topic, "shared")
-        await first.end(signal.SIGINT)
-
-    assert sorted(line.split()[0] for line in lines) == sorted(names)
-    found = {row[0]: row[1:] for row in rows(tmp_path)}
-    assert all(row[:2] == ("done", "100.00") for row in found.values())
-    assert {row[2] for name, row in found.items() if name != "job-0"} == {3}
-
-
 async def test_counts_an_event_once_and_no_aborted_one(
     topic: Topic, publish: Publish, tmp_path: Path
 ) -> None:
@@ -112,40 +81,29 @@ async def test_counts_an_event_once_and_no_aborted_one(
     assert rows(tmp_path) == [("job-1", "done", "100.00", 3)]
 
 
-async def test_passes_over_a_step_back(
+async def test_takes_no_step_back(
     topic: Topic, publish: Publish, tmp_path: Path
 ) -> None:
-    """Progress that falls isn't taken into the row, and what follows it is."""
-    await publish([status("job-1", "in_progress", "80.00")])
-    await publish([status("job-1", "in_progress", "20.00")])
-    async with running(command(topic, "first"), tmp_path) as program:
-        await caught_up(topic, "first")
-        before = rows(tmp_path)
-        await publish([status("job-1", "in_progress", "90.00")])
-        await caught_up(topic, "first")
-        await program.end()
-
-    assert before == [("job-1", "in_progress", "80.00", 2)]
-    assert rows(tmp_path) == [("job-1", "in_progress", "90.00", 3)]
-
-
-async def test_takes_what_was_replayed_only_where_it_is_newer(
-    topic: Topic, publish: Publish, tmp_path: Path
-) -> None:
-    """A replayed event that is older than the job's row leaves it as it is."""
-    await publish([status("job-1", "in_progress", "10.00")])
-    await publish([status("job-1", "in_progress", "30.00")])
-    older, _ = await records_of(topic, 2)
+    """Neither progress that falls nor an older event that was replayed is taken."""
+    for progress in ("10.00", "80.00", "20.00"):
+        await publish([status("job-1", "in_progress", progress)])
+    older, *_ = await records_of(topic, 3)
     replayed = {"bridge_origin": b"replay", "bridge_anomaly": b"replayed"}
     write_again(topic, older, ce_id=b"replay-1", **replayed)
 
     async with running(command(topic, "first"), tmp_path) as program:
         await caught_up(topic, "first")
-        before = rows(tmp_path)
+        states = rows(tmp_path)
+        await publish([status("job-1", "in_progress", "90.00")])
+        await caught_up(topic, "first")
+        states += rows(tmp_path)
         later = b"2999-01-01T00:00:00.000000Z"
         write_again(topic, older, ce_id=b"replay-2", ce_time=later, **replayed)
         await caught_up(topic, "first")
         await program.end()
 
-    assert before == [("job-1", "in_progress", "30.00", 3)]
-    assert rows(tmp_path) == [("job-1", "in_progress", "10.00", 4)]
+    assert [*states, *rows(tmp_path)] == [
+        ("job-1", "in_progress", "80.00", 4),
+        ("job-1", "in_progress", "90.00", 5),
+        ("job-1", "in_progress", "10.00", 6),
+    ]

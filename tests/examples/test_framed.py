@@ -11,8 +11,7 @@ import trio
 
 from bridge.recovery.gap import GapCause
 from tests.conftest import Topic
-from tests.examples.database import command, rows
-from tests.examples.program import running
+from tests.examples.program import command, rows, running
 from tests.examples.records import whole_job
 from tests.examples.rooms import CLIENT_ID, Rooms, open_rooms
 
@@ -39,7 +38,7 @@ async def test_reads_what_stands_behind_a_prefix(
 ) -> None:
     """Jobs and gaps are read as without it."""
     framing.ledger.open(CLIENT_ID, GapCause.DEAF, None)
-    await framing.acknowledged(1)
+    await framing.settled()
     await framing.publish(whole_job("job-1"))
     servers = ["--bootstrap-servers", topic.bootstrap_servers, "--topic"]
     table: list[str | Path] = [

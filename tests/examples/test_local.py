@@ -82,7 +82,7 @@ def test_a_timed_run_agrees_and_leaves_nothing(runner: _Runner) -> None:
     process = runner.start("--for", "3", "--rate", "40")
     output, errors = process.communicate(timeout=50)
 
-    assert (process.returncode, errors) == (0, "")
+    assert (process.returncode, errors) == (0, ""), output
     numbers = dict(re.findall(r"│ (\S.*?) +│ +(\S.*?) +│", output))
     assert int(numbers["emitted by the sandbox"]) > 60
     assert numbers["read by the bridge"] == numbers["emitted by the sandbox"]

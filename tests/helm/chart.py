@@ -61,18 +61,7 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def render(overrides: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """
-    Let helm render the chart as release `bridge` in namespace `default`.
-
-    Args:
-        overrides: Values beside the defaults.
-
-    Returns:
-        The manifests.
-
-    Raises:
-        subprocess.CalledProcessError: Helm refused; `stderr` says why.
-    """
+    """Let helm render the chart as release `bridge` in namespace `default`."""
     assert HELM is not None
     done = subprocess.run(
         # A helm that `go install` built takes 1.20 for the cluster's version.

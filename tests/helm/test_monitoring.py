@@ -11,8 +11,7 @@ import yaml
 
 from bridge.operations.metrics import Metrics
 from tests.helm import chart
-from tests.operations.exposition import families
-from tests.operations.statistics import Statistics
+from tests.operations.statistics import Statistics, families
 
 
 DASHBOARDS = sorted((chart.CHART / "files" / "dashboards").glob("*.json"))

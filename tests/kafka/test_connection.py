@@ -6,7 +6,6 @@ import asyncio  # noqa: TID251 - runs the room's coroutines
 import os
 import re
 import socket
-import ssl
 from pathlib import Path
 
 import aiokafka.errors as aiokafka_errors  # noqa: TID251 - what it translates
@@ -28,37 +27,6 @@ from tests.kit.broker import KafkaBroker
 
 
 _PASSWORD = "swordfish-7"  # a made-up secret that must not be seen
-
-
-def test_sasl_over_tls_carries_credentials_and_a_context(tmp_path: Path) -> None:
-    """Mechanism, user and revealed password are there, and names are checked."""
-    authority = tmp_path / "ca.pem"
-    trustme.CA().cert_pem.write_to_path(authority)
-    arguments = client_arguments(
-        KafkaSettings(
-            security_protocol="SASL_SSL",
-            sasl_mechanism="SCRAM-SHA-512",
-            sasl_username="bridge",
-            sasl_password=Secret(_PASSWORD),
-            ssl_ca_file=str(authority),
-        )
-    )
-    context = arguments["ssl_context"]
-    assert arguments["sasl_mechanism"] == "SCRAM-SHA-512"
-    assert arguments["sasl_plain_username"] == "bridge"
-    assert arguments["sasl_plain_password"] == _PASSWORD
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert context.check_hostname
-
-
-def test_a_missing_certificate_names_its_setting(tmp_path: Path) -> None:
-    """The error says which setting and variable, which file and what is expected."""
-    settings = KafkaSettings(
-        security_protocol="SSL", ssl_ca_file=str(tmp_path / "none.pem")
-    )
-    with pytest.raises(ConfigError, match=r"none\.pem") as caught:
-        client_arguments(settings)
-    assert "kafka.ssl_ca_file (BRIDGE_KAFKA_SSL_CA_FILE)" in str(caught.value)
 
 
 def test_a_key_that_does_not_fit_names_both_settings(tmp_path: Path) -> None:
@@ -137,7 +105,6 @@ def test_a_broker_that_is_back_meanwhile_is_told(kafka: KafkaBroker) -> None:
             KafkaRefusedError,
             "Grant the user Read on the topic jobs.",
         ),
-        (aiokafka_errors.KafkaTimeoutError(), KafkaUnreachableError, "leader"),
         (TimeoutError(), KafkaUnreachableError, "start_timeout_seconds"),
         (aiokafka_errors.CorruptRecordException("x"), KafkaError, "CorruptRecord"),
     ],

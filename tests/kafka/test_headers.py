@@ -22,36 +22,6 @@ def stored(
     return StoredRecord(42, "f00d-17", key, b"{}", received_at_us, envelope, extra)
 
 
-def test_every_header_of_a_job_status() -> None:
-    """These and no others, with these values."""
-    headers = HeaderWriter(_OUTBOX).headers(stored())
-    assert len(dict(headers)) == len(headers)
-    assert dict(headers) == {
-        "ce_specversion": b"1.0",
-        "ce_id": b"f00d-17",
-        "ce_source": b"https://api.example/clients/7",
-        "ce_type": b"dev.dryapi.request.status.updated",
-        "ce_time": b"2025-11-24T16:00:00.000007Z",
-        "ce_subject": b"req-1",
-        "content-type": b"application/json",
-        "bridge_outbox": _OUTBOX.encode(),
-        "bridge_sequence": b"42",
-        "bridge_origin": b"socket",
-    }
-
-
-def test_headers_of_one_record_alone_come_beside_the_others() -> None:
-    """What a dead letter carries is added; without a key it has no subject."""
-    extra = (
-        (header_names.BRIDGE_REASON, b"not_json"),
-        (header_names.ERROR_STAGE, header_names.VALUE_CONVERTER_STAGE.encode()),
-    )
-    headers = HeaderWriter(_OUTBOX).headers(stored(key=None, extra=extra))
-    assert set(extra) <= set(headers)
-    assert "ce_subject" not in dict(headers)
-    assert len(headers) == 9 + len(extra)
-
-
 def test_what_is_odd_about_a_record_stands_in_one_header() -> None:
     """Consumers read the last header of a name: two would hide one."""
     writer = HeaderWriter(_OUTBOX)
@@ -82,28 +52,6 @@ def test_times_keep_their_microseconds() -> None:
         b"2025-11-24T15:59:59.500000Z",
         b"1970-01-01T00:00:00.000000Z",
     ]
-
-
-def test_envelopes_are_told_apart() -> None:
-    """Two accounts' records have their own sources, also where texts are equal."""
-    writer = HeaderWriter(_OUTBOX)
-    other = Envelope("https://api.example/clients/8", "type", "webhook", "text/plain")
-    twin = Envelope(*(getattr(other, name) for name in Envelope.__struct_fields__))
-    for envelope in (ENVELOPE, other, twin, ENVELOPE):
-        headers = dict(writer.headers(stored(envelope=envelope)))
-        assert headers["ce_source"] == envelope.ce_source.encode()
-        assert headers["bridge_origin"] == envelope.origin.encode()
-
-
-def test_behind_a_prefix_the_content_is_bytes() -> None:
-    """A value with something before it is no JSON; the same envelope's others are."""
-    writer = HeaderWriter(_OUTBOX)
-    plain = dict(writer.headers(stored()))
-    framed = dict(writer.headers(stored(), is_framed=True))
-
-    assert plain["content-type"] == b"application/json"
-    assert framed == {**plain, "content-type": b"application/octet-stream"}
-    assert dict(writer.headers(stored())) == plain
 
 
 def test_own_records_are_recognised_and_no_others() -> None:

@@ -18,16 +18,15 @@ from confluent_kafka import Producer
 
 from bridge.kafka import requests
 from bridge.kafka.connection import connected, consuming, partitions_of
+from bridge.kafka.log import open_log
 from bridge.kafka.requests import (
     DEBUGGER,
     EARLIEST,
     LATEST,
-    Described,
     Metadata,
+    TopicFacts,
     ask_offsets,
     describe_topics,
-    held_offsets,
-    lacking,
     may_be_compacted,
 )
 from bridge.settings import KafkaSettings
@@ -69,7 +68,8 @@ def test_leaders_tell_every_end_of_a_log(topic: Topic) -> None:
             assert await told(LATEST, committed_only=True) == [3, 3, 3]
             assert await told(LATEST, asker=DEBUGGER) == [3, 4, 3]
             assert await told(1 << 50) == [-1, -1, -1]
-            assert await held_offsets(client, topic.name) == {1: 3}
+        async with open_log(settings_of(topic), topic.name) as log:
+            assert await log.held() == {1: 3}
 
     run(ask())
     holder.abort_transaction(DEADLINE_SECONDS)
@@ -118,10 +118,10 @@ def test_a_consumer_ends_while_a_fetch_waits_for_its_retry(
     run(read())
 
 
-def describe(topic: Topic, *names: str) -> dict[str, Described]:
+def describe(topic: Topic, *names: str) -> dict[str, TopicFacts]:
     """Ask the suite's broker for topics."""
 
-    async def ask() -> dict[str, Described]:
+    async def ask() -> dict[str, TopicFacts]:
         async with connected(settings_of(topic)) as client:
             return await describe_topics(client, names)
 
@@ -136,7 +136,7 @@ def test_ids_and_permissions_come_with_a_topics_metadata(topic: Topic) -> None:
     assert len(ids) == 2
     assert found[topic.name].leaders.keys() == set(range(topic.partitions))
     assert found[topic.name].replicas == 1
-    assert lacking(found[topic.name].operations, {3: "Read", 4: "Write"}) == ()
+    assert found[topic.name].lacks({3: "Read", 4: "Write"}) == ()
     absent = found["nobody-s"]
     assert (absent.error_code, absent.topic_id) == (_UNKNOWN_TOPIC, None)
 
@@ -152,5 +152,5 @@ def test_a_broker_older_than_ids_is_asked_as_aiokafka_does(
 
     intercept(monkeypatch, Metadata, know_nothing)
     old = describe(topic, topic.name)[topic.name]
-    assert old == Described(0, new.leaders, new.replicas)
-    assert lacking(old.operations, {3: "Read"}) is None
+    assert old == TopicFacts(topic.name, new.leaders, new.replicas)
+    assert old.lacks({3: "Read"}) is None

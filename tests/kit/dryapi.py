@@ -74,8 +74,6 @@ class DryApi:
         self._trio: trio.lowlevel.TrioToken | None = None
         self.url = ""
 
-    # -- What a test orders ---------------------------------------------------
-
     def answer(self, path: str, **answer: Any) -> None:
         """Answer requests for a path so; see `bridge.sandbox.answers.Answer`."""
         self._do(lambda: self._sandbox.answers.order(Answer(path, **answer)))
@@ -91,8 +89,6 @@ class DryApi:
     def revoke(self, token: str) -> None:
         """Refuse a token from now on."""
         self._sandbox.accounts.pop(token, None)
-
-    # -- What it was asked ----------------------------------------------------
 
     @property
     def requests(self) -> list[Asked]:
@@ -126,8 +122,6 @@ class DryApi:
     def port(self) -> int:
         """Its port on 127.0.0.1."""
         return int(self.url.rpartition(":")[2])
-
-    # -- Running it -----------------------------------------------------------
 
     @contextmanager
     def serving(self) -> Iterator[DryApi]:

@@ -62,7 +62,6 @@ class Expected:
     sources: Collection[str] | None = None
     outboxes: Collection[str] | None = None
     framed: bool = False
-    timestamps: bool = True
     counts: Sequence[Counts] | None = None
     all_counted: bool = True
     secrets: Collection[str] = ()

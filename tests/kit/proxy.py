@@ -59,13 +59,10 @@ class FaultProxy:
     chunks: float = _CHUNKS
 
     def __init__(self, server: str, *, port: int | None = None) -> None:
-        parts = urlsplit(server if "//" in server else f"//{server}")
-        assert parts.hostname is not None
-        assert parts.port is not None
-        self._server = parts.hostname, parts.port
+        self.lead_to(server)
         self._port = free_ports(1)[0] if port is None else port
         self.address = f"127.0.0.1:{self._port}"
-        self.url = f"{parts.scheme}://{self.address}"
+        self.url = f"{urlsplit(server).scheme}://{self.address}"
         self.accepts: list[float] = []
         self.delay_seconds = 0.0
         self._connections: set[_Connection] = set()
@@ -77,6 +74,13 @@ class FaultProxy:
         """Make the view of a new connection."""
         return View()
 
+    def lead_to(self, server: str) -> None:
+        """Lead new connections to a server: a URL, or host and port."""
+        parts = urlsplit(server if "//" in server else f"//{server}")
+        assert parts.hostname is not None
+        assert parts.port is not None
+        self._server = parts.hostname, parts.port
+
     async def serve(
         self, *, task_status: trio.TaskStatus[object] = trio.TASK_STATUS_IGNORED
     ) -> None:
@@ -84,8 +88,6 @@ class FaultProxy:
         await trio.serve_tcp(
             self._accept, self._port, host="127.0.0.1", task_status=task_status
         )
-
-    # -- Faults ---------------------------------------------------------------
 
     def reset(self) -> None:
         """Reset every connection, on both sides."""
@@ -118,8 +120,6 @@ class FaultProxy:
         self.delay_seconds = 0.0
         self._refuses = False
         self._passes.set()
-
-    # -- The bytes ------------------------------------------------------------
 
     async def _accept(self, client: trio.SocketStream) -> None:
         self.accepts.append(time.time())

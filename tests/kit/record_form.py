@@ -79,9 +79,7 @@ class Form:
         found += self._own(headers)
         found += self._key(record, headers, value)
         moment = datetime.fromisoformat(headers["ce_time"])
-        if self._expected.timestamps and record.timestamp != (
-            (moment - _EPOCH) // timedelta(milliseconds=1)
-        ):
+        if record.timestamp != (moment - _EPOCH) // timedelta(milliseconds=1):
             found.append(f"timestamp {record.timestamp}, not that of ce_time")
         return found, value
 

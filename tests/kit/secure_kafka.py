@@ -156,15 +156,15 @@ class SecureKafka(KafkaServer):
         for future in admin.alter_user_scram_credentials([change]).values():
             future.result(_PATIENCE_SECONDS)
 
-    def set_certificate(self, authority: Authority, *, days: int = 30) -> None:
-        """Have `ROTATING` show such a certificate from now on."""
+    def set_certificate(self, authority: Authority) -> None:
+        """Have `ROTATING` show its certificate from now on."""
         # In a file, for the workers of a run change it one after the other.
         shown = self.folder / "shown"
-        wanted = f"{authority.file} {days}"
+        wanted = str(authority.file)
         if shown.exists() and shown.read_text() == wanted:
             return
         file = f"rotating-{uuid.uuid4().hex}"
-        made = authority.identity(file, "localhost", days=days)
+        made = authority.identity(file, "localhost")
         name = "listener.name.rotating.ssl.keystore.location"
         configure_broker(self.bootstrap_servers, {name: str(made.both)})
         # The authorities' own come behind it.

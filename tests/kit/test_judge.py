@@ -37,7 +37,7 @@ _SECRET = "canary-0123456789"
 
 
 @dataclass
-class _Scene:
+class Written:
     """Records as they are written, and what is expected; each test spoils its own."""
 
     topics: dict[Kind, list[Record]] = field(default_factory=dict)
@@ -114,9 +114,9 @@ class _Scene:
         self.headers(kind, -1, **headers)
         return self
 
-    def judged(self) -> Verdict:
-        """Judge it."""
-        topics = [
+    def read(self) -> list[ReadTopic]:
+        """Read the topics back."""
+        return [
             ReadTopic(
                 kind,
                 _NAMES[kind],
@@ -125,23 +125,27 @@ class _Scene:
             )
             for kind, records in self.topics.items()
         ]
-        return judge(topics, Expected(**self.expected))
+
+    def judged(self) -> Verdict:
+        """Judge it."""
+        return judge(self.read(), Expected(**self.expected))
 
 
-def _event(job: str, status: str, progress: int, **more: object) -> dict[str, Any]:
+def event_of(job: str, status: str, progress: int, **more: object) -> dict[str, Any]:
+    """Give a job's event."""
     fields = {"request_id": job, "status": status, "preview": None, "result_url": None}
     return {**fields, "progress": f"{progress}.00", **more}
 
 
-def _gap(until: int | None, **more: object) -> dict[str, Any]:
-    closed = until is not None
+def gap_of(until: float | None, since: float = 1.0, **more: object) -> dict[str, Any]:
+    """Give a record of a gap; times are seconds after noon."""
     return {
         "gap_id": "9c6f4c5e-0000-4000-8000-000000000009",
         "cause": "disconnected",
         "client_id": "c1",
-        "since": "2026-01-31T12:00:01.000000Z",
-        "until": f"2026-01-31T12:00:{until:02}.000000Z" if closed else None,
-        "duration_seconds": until - 1.0 if until is not None else None,
+        "since": f"2026-01-31T12:00:{since:09.6f}Z",
+        "until": None if until is None else f"2026-01-31T12:00:{until:09.6f}Z",
+        "duration_seconds": None if until is None else round(until - since, 6),
         "close_code": 1006,
         "jobs_in_flight": None if until is None else 2,
         **more,
@@ -151,13 +155,13 @@ def _gap(until: int | None, **more: object) -> dict[str, Any]:
 _HEALED = {"healed_by_status_endpoint": 1, "healed_by_webhook": 0, "unknown": 1}
 
 
-def _good() -> _Scene:
+def _good() -> Written:
     """Two jobs, of which the broker refused an event, a preview, and a gap."""
-    scene = _Scene()
+    scene = Written()
     for job in ("job-1", "job-2"):
-        scene.write(JOBS, job, _event(job, "processing", 0))
-        scene.write(JOBS, job, _event(job, "in_progress", 50))
-        scene.write(JOBS, job, _event(job, "done", 100))
+        scene.write(JOBS, job, event_of(job, "processing", 0))
+        scene.write(JOBS, job, event_of(job, "in_progress", 50))
+        scene.write(JOBS, job, event_of(job, "done", 100))
     scene.write(
         PREVIEWS,
         "job-1",
@@ -171,7 +175,7 @@ def _good() -> _Scene:
         bridge_preview_sha256=_DIGEST.decode(),
         bridge_normalized="preview_moved",
     )
-    refused = _event("job-3", "done", 100)
+    refused = event_of("job-3", "done", 100)
     errors = "__connect.errors."
     scene.write(
         LETTERS,
@@ -194,7 +198,7 @@ def _good() -> _Scene:
         if record.partition == home:
             number = int(record.headers["bridge_sequence"]) + 1
             scene.headers(JOBS, place, bridge_sequence=str(number))
-    for value in (_gap(None), _gap(5), _gap(5, **_HEALED)):
+    for value in (gap_of(None), gap_of(5), gap_of(5, **_HEALED)):
         scene.write(GAPS, "c1", value)
     accepted: dict[str, list[bytes]] = {"job-3": [json.dumps(refused).encode()]}
     for record in scene.topics[JOBS]:
@@ -221,25 +225,25 @@ def _good() -> _Scene:
     return scene
 
 
-def _swap(scene: _Scene) -> None:
+def _swap(scene: Written) -> None:
     """Two events of a job change places, their headers stay."""
     first, second = (scene.topics[JOBS][place].value for place in (0, 1))
     scene.spoil(JOBS, 0, value=second)
     scene.spoil(JOBS, 1, value=first)
 
 
-def _late(scene: _Scene) -> None:
+def _late(scene: Written) -> None:
     """Something comes behind a job's end."""
-    scene.write(JOBS, "job-2", _event("job-2", "error", 100))
+    scene.write(JOBS, "job-2", event_of("job-2", "error", 100))
 
 
-def _stray(scene: _Scene) -> None:
+def _stray(scene: Written) -> None:
     """A job's last record is on another partition."""
     wrong = (scene.topics[JOBS][2].partition + 1) % _PARTITIONS
     scene.spoil(JOBS, 2, partition=wrong, offset=5000)
 
 
-_DEFECTS: list[tuple[str, Callable[[_Scene], object]]] = [
+_DEFECTS: list[tuple[str, Callable[[Written], object]]] = [
     (
         r"jobs \d/\d+: value: 'result_url' is a required property",
         lambda s: s.value(JOBS, 0, result_url="-"),

@@ -38,13 +38,7 @@ _Test = TypeVar("_Test", bound=Callable[..., Any])
 def explore(
     machine: type[RuleBasedStateMachine], *, share: float, steps: int = 50
 ) -> None:
-    """Let a model's rules happen in many orders.
-
-    Args:
-        machine: The model.
-        share: Of `ORDERS`, how many it tries.
-        steps: How many rules an order has at most.
-    """
+    """Let a model's rules happen in many orders."""
     _print_how_to_repeat()
     run_state_machine_as_test(
         hypothesis.seed(_SEED)(machine), settings=_settings(share, steps)

@@ -19,7 +19,8 @@ from unittest import mock
 from bridge.errors import KafkaUnreachableError
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.relay import epoch, idempotent, topic_watch, transactional
-from bridge.kafka.topics import LookedUp, TopicFacts
+from bridge.kafka.requests import TopicFacts
+from bridge.kafka.topics import LookedUp
 from bridge.settings import KafkaSettings
 from tests.models.model_client import ModelLog, ModelProducer
 from tests.models.model_log import ANSWER_SECONDS, CommitFault, Fault, Log, Written
@@ -72,8 +73,6 @@ class ModelBroker:
         self.commit_faults: deque[CommitFault] = deque()
         self.late_commits: list[tuple[str, int, int]] = []
 
-    # -- What the world does to it --------------------------------------------
-
     def append_foreign(self, place: tuple[str, int]) -> None:
         """Somebody else writes a record."""
         log = self.logs[place]
@@ -125,8 +124,6 @@ class ModelBroker:
     def _excuse(self, records: Iterable[Written]) -> None:
         self.excused |= {one.value for one in records if self.is_visible(one)}
 
-    # -- What readers see ------------------------------------------------------
-
     def is_visible(self, record: Written) -> bool:
         """Whether a `read_committed` consumer is given it."""
         return record.transaction is None or record.transaction in self.committed
@@ -150,8 +147,6 @@ class ModelBroker:
                 if one is not None and one.transaction in self.open.values():
                     held.setdefault(number, one.offset)
         return held
-
-    # -- What producers do -----------------------------------------------------
 
     def append(
         self,
@@ -212,7 +207,13 @@ class ModelBroker:
         await self.answer()
         return LookedUp(
             {
-                name: TopicFacts(name, self.topics[name], 1_000_000, self.ids[name])
+                name: TopicFacts(
+                    name,
+                    dict.fromkeys(range(self.topics[name]), 0),
+                    1,
+                    self.ids[name],
+                    configs={"max.message.bytes": "1000000"},
+                )
                 for name in wanted
             }
         )
@@ -233,11 +234,7 @@ class ModelBroker:
         yield ModelLog(self, topic)
 
     async def answer(self) -> None:
-        """Take the time of an answer.
-
-        Raises:
-            KafkaUnreachableError: It is away.
-        """
+        """Take the time of an answer."""
         await asyncio.sleep(ANSWER_SECONDS)
         if self.is_away:
             raise KafkaUnreachableError("the model is away")

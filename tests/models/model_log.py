@@ -46,41 +46,24 @@ class CommitFault(Enum):
 
 @dataclass(frozen=True)
 class Written:
-    """A record in a log.
-
-    Attributes:
-        offset: Where it stands.
-        outbox: Whose it is; None for somebody else's.
-        ce_id: Its identity.
-        sequence: Its lane sequence.
-        key: Its key.
-        value: Its value.
-        is_marked: Whether it says that it was sent again.
-        is_late: Whether it was appended after its producer had been given up.
-        transaction: Which transaction wrote it; None for none.
-    """
+    """A record in a log."""
 
     offset: int
-    outbox: bytes | None
+    outbox: bytes | None  # None for somebody else's
     ce_id: bytes
     sequence: bytes
     key: bytes | None
     value: bytes
     is_marked: bool
-    is_late: bool = False
+    is_late: bool = False  # its producer had been given up
     transaction: int | None = None
 
 
 @dataclass
 class Log:
-    """A partition's log.
+    """A partition's log."""
 
-    Attributes:
-        records: What it holds, by offset; None stands for a marker.
-        begin_offset: What retention has left.
-    """
-
-    records: list[Written | None] = field(default_factory=list)
+    records: list[Written | None] = field(default_factory=list)  # None: a marker
     begin_offset: int = 0
 
     @property

@@ -34,15 +34,7 @@ _CLOCKS = ("outbox", "pressure", "webhooks", "jobs")
 
 
 class OutboxFiles(RuleBasedStateMachine):
-    """
-    What becomes of the files; rules that write to them come from subclasses.
-
-    Attributes:
-        outbox: That of the process of now.
-        seconds: The clock; it goes on when a rule says so.
-        publishes: Whether events after a job's end are published.
-        limits: The outbox's settings.
-    """
+    """What becomes of the files; rules that write to them come from subclasses."""
 
     limits: ClassVar[dict[str, float]] = {}
 

@@ -49,6 +49,12 @@ class ModelPartition:
         known = [offset for offset in (last, self.floor) if offset is not None]
         return max(known, default=None)
 
+    @property
+    def has_witness(self) -> bool:
+        """Whether it knows which record is where it resumes."""
+        last = max(self.offsets, default=0)
+        return bool(last) and self.offsets[last] == self.resume_offset
+
     def add(self, number: int) -> None:
         """Append a row."""
         self.last += 1
@@ -128,17 +134,7 @@ class ModelPartition:
 
 @dataclass
 class Model:
-    """
-    All that a file should hold.
-
-    Attributes:
-        topics: The partitions of each topic.
-        counts: How many of them are in use.
-        ids: The topics' ids.
-        numbers: Every number that was committed.
-        set_aside: Numbers of refused rows.
-        jobs: Where the events of each job in flight go.
-    """
+    """All that a file should hold."""
 
     topics: dict[str, dict[int, ModelPartition]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -155,14 +151,9 @@ class Model:
 
 @dataclass
 class Log:
-    """
-    A partition's log.
+    """A partition's log."""
 
-    Attributes:
-        records: (sequence, number) of each record, None for a foreign one.
-        begin: The first offset that can be read.
-    """
-
+    # (sequence, number) of each record, None for a foreign one.
     records: list[tuple[int, int] | None] = field(default_factory=list)
     begin: int = 0
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable
+from enum import Enum, auto
 from itertools import pairwise
 from typing import Any
 
@@ -29,7 +30,6 @@ from bridge.accounts import AccountGaps
 from bridge.outbox.values import Loss
 from bridge.pusher.coverage import Cause, Interruption
 from bridge.recovery.gap import Gap, GapCause
-from tests.models.coverage_world import Account, State, Told
 from tests.models.exploring import explore
 from tests.recovery.books import NOW_US, SOURCE, Books
 
@@ -39,6 +39,46 @@ _which = st.integers(0, len(_ACCOUNTS) - 1)
 _configured = st.sampled_from([_ACCOUNTS, _ACCOUNTS[:1], _ACCOUNTS])
 _losses = st.sampled_from([cause for cause in GapCause if cause.is_loss])
 _OF_START = {GapCause.FIRST_START, GapCause.STOPPED, GapCause.CRASHED}
+
+
+class State(Enum):
+    """Whether what is sent to an account arrives."""
+
+    HEARD = auto()
+    DEAF = auto()
+    """It doesn't, and the session hasn't noticed."""
+    UNHEARD = auto()
+    """It doesn't, as the session knows."""
+
+
+class Account:
+    """An account as the world and its session see it."""
+
+    def __init__(self) -> None:
+        self.state = State.UNHEARD
+        # What was sent up to then has arrived, as its session proves it.
+        self.heard_us = 0
+        # Intervals and losses of this process that must be gaps, one each.
+        self.told = 0
+        self.losses = 0
+
+
+class Told:
+    """A gap as a reader of the topic sees it."""
+
+    def __init__(self, gap: Gap, *, may_overlap: bool) -> None:
+        self.gap = gap
+        self.may_overlap = may_overlap
+
+    @property
+    def begin(self) -> float:
+        """Its begin, or minus infinity."""
+        return -math.inf if self.gap.since_us is None else self.gap.since_us
+
+    @property
+    def end(self) -> float:
+        """Its end, or infinity."""
+        return math.inf if self.gap.until_us is None else self.gap.until_us
 
 
 def _is_rare(machine: CoverageAgainstWorld) -> bool:

@@ -34,17 +34,7 @@ _DAY_AND_HOUR_US = 25 * 3600 * 1_000_000
 
 
 class _Truth:
-    """
-    A gap as it really is.
-
-    Attributes:
-        who: Whose.
-        since_us: Its begin.
-        until_us: Its end; None while it is open.
-        healed: Jobs whose end was written while it was remembered, by origin.
-        unknown: What it was settled with last; None before.
-        is_remembered: Whether the next process is to know of it.
-    """
+    """A gap as it really is."""
 
     def __init__(self, who: str, since_us: int) -> None:
         self.who = who
@@ -123,8 +113,6 @@ class LedgerAgainstWhatHappened(RuleBasedStateMachine):
             if gap_id in self.known and (truth.until_us is None) == are_open
         ]
 
-    # -- Gaps -----------------------------------------------------------------
-
     @rule(who=_who, ago=st.integers(0, 9))
     def open(self, who: str, ago: int) -> None:
         """A gap begins, as is known some time later; losses are many at once."""
@@ -152,8 +140,6 @@ class LedgerAgainstWhatHappened(RuleBasedStateMachine):
         truth.unknown = unknown
         truth.is_remembered &= unknown > 0 and not final
         self.books.ledger.settle(gap_id, unknown, final=final)
-
-    # -- Ends of jobs ---------------------------------------------------------
 
     @precondition(lambda self: self.known)
     @rule(which=_which, origin=_origins, near=_near, at_once=st.booleans())
@@ -233,8 +219,6 @@ class LedgerAgainstWhatHappened(RuleBasedStateMachine):
         for who in {self.gaps[gap_id].who for gap_id in end.gap_ids}:
             self.counted[who, end.origin] += 1
 
-    # -- The end of a process -------------------------------------------------
-
     @precondition(lambda self: self.now % 5 == 0)
     @rule(is_long=_rarely, is_written=st.booleans(), follows_first=st.booleans())
     def kill(self, *, is_long: bool, is_written: bool, follows_first: bool) -> None:
@@ -258,8 +242,6 @@ class LedgerAgainstWhatHappened(RuleBasedStateMachine):
             if is_old and truth.unknown is not None:
                 truth.is_remembered = False
                 self.known.discard(gap_id)
-
-    # -- What was told of it --------------------------------------------------
 
     def read_topic(self) -> None:
         """Read what has come to the topic: opened once, closed once, settled then."""

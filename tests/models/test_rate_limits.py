@@ -71,14 +71,7 @@ def _scenes(
 
 
 class _Life:
-    """
-    A process that calls, now and then many at once, beside the user's programs.
-
-    Attributes:
-        api: The server.
-        budget: The process's budget; restarts give it another.
-        chance: What it decides by.
-    """
+    """A process that calls, now and then many at once, beside the user's programs."""
 
     def __init__(self, api: LimitedApi, scene: _Scene) -> None:
         self.api = api

@@ -51,16 +51,7 @@ WHO = ("42", "43")
 
 @dataclass(frozen=True)
 class Step:
-    """
-    Something that happens.
-
-    Attributes:
-        after: How many seconds after the step before.
-        what: A gap closes, a job is heard of, ends by the socket or a webhook, the
-            endpoint changes, or the outbox has no room for a while.
-        who: Which account.
-        job: Which job.
-    """
+    """Something that happens."""
 
     after: float
     what: Literal["gap", "heard", "ends", "webhook", "fails", "limits", "works", "full"]

@@ -30,12 +30,7 @@ class _Selector(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """
-    A loop that jumps to the next timer instead of waiting for it.
-
-    Args:
-        now: What its clock shows at first.
-    """
+    """A loop that jumps to the next timer instead of waiting for it."""
 
     def __init__(self, now: float = 0.0) -> None:
         self._virtual = _Selector(now)

@@ -45,14 +45,7 @@ _AT_ONCE = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Try defects, print a line for each and a verdict.
-
-    Args:
-        arguments: The command line; the process's own if None.
-
-    Returns:
-        The exit code.
-    """
+    """Try defects, print a line for each and a verdict."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants")
     parser.add_argument(
         "--only",

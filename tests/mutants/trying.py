@@ -34,13 +34,7 @@ class PatchError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of some tests.
-
-    Attributes:
-        has_passed: Whether all of them were found and passed, and none was skipped.
-        failed: Those that failed themselves, by the names that were asked for.
-        output: The end of what pytest wrote.
-    """
+    """What became of some tests."""
 
     has_passed: bool
     failed: frozenset[str]
@@ -62,11 +56,7 @@ def copy_project(to: Path, sound: Path = _ROOT) -> Path:
 
 
 def patch(copy: Path, patch_file: Path) -> None:
-    """Apply a patch to a copy.
-
-    Raises:
-        PatchError: It doesn't apply as it is.
-    """
+    """Apply a patch to a copy."""
     done = subprocess.run(
         ["git", "apply", "--whitespace=nowarn", str(patch_file)],  # noqa: S607
         cwd=copy,

@@ -13,8 +13,7 @@ from pathlib import Path
 from prometheus_client.metrics_core import Metric
 
 from bridge.operations.metrics import Metrics
-from tests.operations.exposition import families
-from tests.operations.statistics import Statistics
+from tests.operations.statistics import Statistics, families
 
 
 _FILE = Path(__file__).parents[2] / "docs" / "metrics.md"

@@ -11,8 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from bridge.operations import metrics
-from tests.operations.exposition import families
-from tests.operations.statistics import Statistics
+from tests.operations.statistics import Statistics, families
 
 
 async def test_metrics_speak_openmetrics(client: httpx.AsyncClient) -> None:

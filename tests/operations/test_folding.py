@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 
 import pytest
@@ -135,21 +134,6 @@ def lines() -> Lines:
 def handler(clock: Clock, lines: Lines) -> FoldingHandler:
     """The handler under test."""
     return FoldingHandler(lines, Folding(clock))
-
-
-def test_an_outage_of_many_accounts_is_folded_for_each(
-    handler: FoldingHandler, lines: Lines
-) -> None:
-    """200 accounts fail in turn, with a gap each: one line of each event for each."""
-    events = ("session.lost", "session.failed", "session.server_error")
-    for turn in range(5):
-        for account in range(200):
-            gap_id = f"gap-{turn}-{account}"
-            handler.handle(_event("gap.opened", client_id=account, gap_id=gap_id))
-            for event in events:
-                handler.handle(_event(event, client_id=account))
-    told = Counter(text for text, _ in lines.seen)
-    assert told == {"gap.opened": 5 * 200, **dict.fromkeys(events, 200)}
 
 
 def test_exception_does_not_stay_alive(clock: Clock, lines: Lines) -> None:

@@ -188,37 +188,6 @@ def test_console_prints_a_plain_traceback(out: io.StringIO) -> None:
 CANARY = 'c4nary"tok\\en\n5'
 
 
-@pytest.mark.parametrize("format", ["json", "console"])
-def test_hidden_values_never_come_out(out: io.StringIO, format: str) -> None:  # noqa: A002 - the setting's name
-    """A registered secret is in no line, wherever it was put."""
-    logs.configure("json" if format == "json" else "console", "debug", out)
-    logs.hide(CANARY)
-    logs.hide("90210777")
-    log = structlog.get_logger("bridge.room")
-    log.info("room.event", token=CANARY)
-    log.info("room.event %s", CANARY)
-    log.info("room.event", nested={"a": [{"b": (CANARY, {CANARY: 1})}]})
-    log.info("room.event", raw=CANARY.encode(), text=repr(CANARY), number=90210777)
-    log.info("room.event", **{CANARY: "as a name"})
-    log.info("room.event", body=json.dumps({"token": CANARY}))
-    log.info("room.event", deep={"a": {"b": {"c": {"d": {"e": {"f": CANARY}}}}}})
-    log.info("room.event", error=ValueError(CANARY))
-    log.info("room.event", long="x-" * 4092 + "x" + CANARY)
-    logging.getLogger("somebody").warning("header %s", CANARY)
-    logging.getLogger("somebody").warning("args %r", {"a": CANARY})
-    try:
-        _fail(ValueError(f"401 for {CANARY}"))
-    except ValueError as error:
-        log.exception("room.failed")
-        logging.getLogger("somebody").exception("failed")
-        log.warning("room.other", exc_info=ExceptionGroup("g", [error]))
-    text = out.getvalue()
-    assert text.count("room.") >= 11
-    assert "[hidden]" in text
-    assert "c4nary" not in text
-    assert "90210777" not in text
-
-
 def test_every_value_makes_a_line(out: io.StringIO) -> None:
     """What JSON doesn't know, and what terminals obey, comes out as text."""
     logs.configure("json", stream=out)
@@ -291,3 +260,35 @@ def test_a_client_error_is_a_line(out: io.StringIO) -> None:
     (entry,) = _lines(out)
     assert entry["event"] == "Unexpected error in sender: ValueError: code 90"
     assert "exception" not in entry
+
+
+ROWS = [
+    {"topic": "jobs", "found": 1, "verdict": "fine", "remedy": ""},
+    {"topic": "jobs.gaps", "found": "x" * 50, "verdict": "missing", "remedy": "Do it."},
+]
+
+
+def logged(format: str, rows: object) -> str:  # noqa: A002 - the setting's name
+    """Log rows and give what comes out."""
+    out = io.StringIO()
+    logs.configure(format, stream=out)  # type: ignore[arg-type] # both are tested
+    structlog.get_logger("bridge.kafka").info("seen", count=2, findings=rows)
+    return out.getvalue()
+
+
+def test_people_get_a_table_below_the_line() -> None:
+    """Columns stand under each other; sentences stand below, named by their row."""
+    first, *table = logged("console", ROWS).splitlines()
+    assert first.rstrip().endswith("[bridge.kafka] count=2")
+    assert table == [
+        f"  {'topic':<9}  {'found':<40}  verdict",
+        f"  {'jobs':<9}  {'1':<40}  fine",
+        f"  {'jobs.gaps':<9}  {'x' * 50}  missing",
+        f"  jobs.gaps {'x' * 50}: Do it.",
+    ]
+
+
+def test_machines_get_one_line() -> None:
+    """JSON has the rows as a list of objects."""
+    (line,) = logged("json", ROWS).splitlines()
+    assert json.loads(line)["findings"] == ROWS

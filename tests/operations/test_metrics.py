@@ -13,8 +13,7 @@ from prometheus_client.metrics_core import Metric
 import bridge
 from bridge.errors import DeadLetterReason
 from bridge.operations.metrics import Metrics
-from tests.operations.exposition import families
-from tests.operations.statistics import NOW, Statistics, intake
+from tests.operations.statistics import NOW, Statistics, families, intake
 
 
 _ACCOUNT = {"client_id": "client-1"}

@@ -132,12 +132,3 @@ def test_a_late_events_preview_goes_with_it(tmp_path: Path, *, publishes: bool) 
         assert _marks(outbox, *_pictured("in_progress", "60")) == marks
         assert outbox.statistics.late == (0 if publishes else 2)
         assert _marks(outbox, *_pictured("in_progress", "60", "b")) == ["gaps", ""]
-
-
-def test_other_records_are_not_judged(tmp_path: Path) -> None:
-    """Dead letters and gap records have keys as well, and stay what they are."""
-    with opened(tmp_path, refuse_late=dead_letter) as outbox:
-        assert _marks(outbox, event("a", "done")) == [""]
-        letter = dead_letter(event("a"))
-        assert _marks(outbox, letter, letter) == ["dlq", "dlq"]
-        assert outbox.statistics.late == 0

@@ -15,13 +15,11 @@ from bridge.errors import OutboxDamagedError, OutboxFullError
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.outbox.values import Spent
 from tests.outbox.making import (
-    answer,
     append,
     delivery,
     event,
     full_disk,
     make_outbox,
-    number_of,
     numbered,
     opened,
     read_all,
@@ -50,39 +48,6 @@ def test_a_request_is_done_behind_what_was_offered_before(tmp_path: Path) -> Non
             assert proved is None or (proved[0] or 0) <= rows
         assert commits > 4
         assert rows == 9003
-
-
-def test_a_status_answer_is_not_needed_behind_the_jobs_own_event(
-    tmp_path: Path,
-) -> None:
-    """The socket's event was offered first, though both are in one commit."""
-    with opened(tmp_path) as outbox:
-        append(outbox, [event("a"), event("b")])
-        known = {job.request_id: job for job in outbox.jobs.of(source_of(7))}
-        healed = [outbox.heal(answer(known["b"]))]
-        outbox.offer([event("a", "done"), event("b", "done")])
-        healed += [outbox.heal(answer(known["a"])), outbox.heal(answer(known["a"]))]
-        outbox.commit()
-        assert [one.result(0) for one in healed] == [True, False, False]
-        keys = [(row.key, row.envelope.origin) for row in read_all(outbox)]
-    assert keys[2:] == [
-        (b"b", "status-endpoint"),
-        (b"a", "socket"),
-        (b"b", "socket"),
-    ]
-
-
-def test_what_is_read_of_partitions_has_earlier_acknowledgements(
-    tmp_path: Path,
-) -> None:
-    """A relay that begins again would send, or acknowledge, rows for a second time."""
-    with opened(tmp_path) as outbox:
-        append(outbox, numbered(0, 5))
-        outbox.acknowledge("jobs", 0, 1, 3, 7, 30)
-        (state,) = outbox.states("jobs")
-        assert (state.acknowledged_sequence, state.waiting) == (3, 2)
-        assert state.resume_offset == 9
-        assert not outbox.has_acknowledgements
 
 
 # -- Mistakes --------------------------------------------------------------------------
@@ -177,27 +142,6 @@ def test_a_new_outbox_waits_for_its_topics(tmp_path: Path) -> None:
 # -- The disk --------------------------------------------------------------------------
 
 
-def test_it_goes_on_once_there_is_room(tmp_path: Path) -> None:
-    """What failed is committed in its order, and nothing twice."""
-    with capture_logs() as lines, opened(tmp_path) as outbox:
-        append(outbox, numbered(0, 5))
-        outbox.acknowledge("jobs", 0, 1, 2, 0, 1)
-        outbox.offer(numbered(5, 5))
-        with full_disk(tmp_path):
-            for _ in range(3):
-                assert outbox.commit() == []
-            assert outbox.statistics.full
-            assert outbox.has_acknowledgements
-            assert outbox.statistics.rows == 5
-            assert len(read_all(outbox)) == 5
-        outbox.offer(numbered(10, 5))
-        outbox.commit()
-        assert [number_of(row) for row in read_all(outbox)] == list(range(15))
-        (state,) = outbox.states("jobs")
-        assert state.waiting == 13
-    assert [line["event"] for line in lines] == ["outbox.full"]
-
-
 def test_a_lock_of_a_persons_shell_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,26 +183,3 @@ def test_it_measures_itself(tmp_path: Path) -> None:
         assert outbox.statistics.oldest_received_at_us == 1
         assert grown(outbox) >= 500_000
         assert outbox.statistics.committed_at > 0
-
-
-# -- Dead letters that are replayed ----------------------------------------------------
-
-
-def test_a_dead_letter_becomes_rows_once(tmp_path: Path) -> None:
-    """Whatever is asked again is passed over, also by a later process."""
-
-    def replay(outbox: Outbox, *ce_ids: str) -> set[str]:
-        letters = {ce_id: [record("job-1", ce_id.encode())] for ce_id in ce_ids}
-        written = outbox.replay(letters)
-        outbox.commit()
-        return written.result(0)
-
-    with opened(tmp_path) as outbox:
-        assert replay(outbox, "a-1", "a-2") == {"a-1", "a-2"}
-    with opened(tmp_path) as outbox:
-        assert replay(outbox, "a-2", "a-3") == {"a-3"}
-        values = [row.value for row in read_all(outbox)]
-        known = outbox.replayed(["a-1", "a-3", "a-4"])
-        outbox.commit()
-        assert known.result(0) == {"a-1", "a-3"}
-    assert values == [b"a-1", b"a-2", b"a-3"]

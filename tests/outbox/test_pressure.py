@@ -143,17 +143,6 @@ def test_events_have_seven_eighths_and_last_events_more(flood: _Flood) -> None:
     assert flood.statistics.dropped == {"overflow": 7, "outbox_full": 0}
 
 
-def test_previews_go_before_any_event_does(flood: _Flood) -> None:
-    """From three quarters on: those alone whole, those in events out of them."""
-    flood.put(6, Importance.PREVIEW)
-    flood.put(1, Importance.PICTURE, first=6)
-    flood.put(1, Importance.PREVIEW, first=7)
-    assert flood.take() == [0, 1, 2, 3, 4, 5, 7]
-    statistics = flood.statistics
-    assert (statistics.dropped_previews, statistics.dropped_pictures) == (1, 1)
-    assert flood.losses == []
-
-
 @pytest.mark.parametrize(
     ("use", "kept"),
     [(0.7, [0, 1, 2, 3]), (0.8, [1, 2, 3]), (0.9, [3]), (0.98, [])],
@@ -372,17 +361,3 @@ def test_the_limit_holds_for_rows_of_any_size(tmp_path: Path, size: int) -> None
             largest = max(largest, _size(tmp_path))
     # The index of the log (32 KiB a piece) is the operating system's memory.
     assert limit // 2 < largest <= limit + 64 * 1024
-
-
-def test_rows_that_kafka_has_make_room(tmp_path: Path) -> None:
-    """Kept acknowledged rows go before anything is refused; it is never full."""
-    limit = 4 * MIB
-    with capture_logs() as lines, opened(tmp_path, max_bytes=limit) as outbox:
-        for first in range(0, 20_000, 100):
-            (*_, last) = append(outbox, numbered(first, 100, size=500))
-            outbox.acknowledge("jobs", 0, first + 1, last.sequence, first, 50_000)
-        assert _size(tmp_path) <= limit + 64 * 1024
-        kept = outbox.read("jobs", 0, 0, 1, MIB)[0].sequence
-    assert lines == []
-    # Not all of them went: the last ones may be wanted again.
-    assert 10_000 < kept < 19_990

@@ -108,24 +108,6 @@ def test_a_file_cut_in_half_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     assert loss.until_us is not None
 
 
-def test_rows_behind_a_damaged_page_are_read_too(tmp_path: Path) -> None:
-    """A page that is overwritten takes the rows on it, and no other."""
-    _fill(tmp_path)
-    database = _database(tmp_path)
-    _overwrite(database, database.stat().st_size // _PAGE_BYTES // 2)
-    # A page is looked at when its rows are wanted.
-    with opened(tmp_path) as outbox, pytest.raises(OutboxDamagedError) as caught:
-        read_all(outbox)
-    with opened(tmp_path) as outbox:
-        outbox.mark_damaged(caught.value)
-    numbers, losses, _ = _recovered(tmp_path)
-    missing = sorted(set(range(_COUNT)) - set(numbers))
-    # A page of 8 KiB has less than 20 rows of 400 bytes.
-    assert 10 <= len(missing) <= 20
-    assert missing == list(range(missing[0], missing[-1] + 1))
-    assert [loss.records for loss in losses] == [len(missing)]
-
-
 def test_a_changed_row_is_lost_alone(tmp_path: Path) -> None:
     """Its bytes aren't what was read, and must not be published."""
     _fill(tmp_path)
@@ -135,37 +117,6 @@ def test_a_changed_row_is_lost_alone(tmp_path: Path) -> None:
     numbers, losses, _ = _recovered(tmp_path)
     assert set(range(_COUNT)) - set(numbers) == {6}
     assert [loss.records for loss in losses] == [1]
-
-
-@pytest.mark.parametrize("size", [1, 100, 5000])
-def test_a_file_without_a_header_is_moved_aside(tmp_path: Path, size: int) -> None:
-    """What SQLite can't read at all is kept as well, and the start goes on."""
-    _fill(tmp_path)
-    with _database(tmp_path).open("r+b") as file:
-        file.write(random.Random(1).randbytes(size))
-    damaged = _database(tmp_path).read_bytes()
-    numbers, losses, _ = _recovered(tmp_path)
-    assert numbers == []
-    assert len(losses) == 1
-    (aside,) = _aside(tmp_path)
-    assert aside.read_bytes() == damaged
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_log_that_was_cut_loses_its_end_alone(tmp_path: Path, share: float) -> None:
-    """SQLite's log is taken up to the last commit that is whole in it."""
-    path, wal = tmp_path / "copy", "outbox.sqlite3-wal"
-    path.mkdir()
-    with opened(tmp_path / "outbox") as outbox:
-        for first in range(0, 400, 10):
-            append(outbox, numbered(first, 10, size=400))
-        for name in ("outbox.sqlite3", wal):
-            (path / name).write_bytes((tmp_path / "outbox" / name).read_bytes())
-    os.truncate(path / wal, int((path / wal).stat().st_size * share))
-    numbers, losses, _ = _recovered(path)
-    assert numbers == list(range(len(numbers)))
-    assert len(numbers) < 400
-    assert (losses, _aside(path)) == ([], [])
 
 
 def test_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
@@ -273,19 +224,6 @@ def test_one_damaged_table_takes_no_other(tmp_path: Path, table: str) -> None:
 
 
 # -- When ----------------------------------------------------------------------------
-
-
-def test_it_is_reported_until_its_gap_is_written(tmp_path: Path) -> None:
-    """A process that dies first leaves it to the next one."""
-    _fill(tmp_path)
-    _mark(tmp_path)
-    assert len(_recovered(tmp_path)[1]) == 1
-    losses: list[Loss] = []
-    with opened(tmp_path, on_loss=losses.append) as outbox:
-        outbox.keep(record("7", topic="gaps"))
-        outbox.commit()
-    assert len(losses) == 1
-    assert _recovered(tmp_path)[1] == []
 
 
 def test_damage_upon_damage_ends_the_start(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3  # noqa: TID251 - makes files that are no outbox
 import time
 from contextlib import closing
@@ -11,8 +10,8 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from bridge.errors import OutboxDamagedError, OutboxDirectoryError, OutboxFormatError
-from bridge.outbox.survey import is_for_replays, look, replayed_in, survey
+from bridge.errors import OutboxDirectoryError
+from bridge.outbox.survey import is_for_replays, look, survey
 from tests.outbox.making import append, dead_letter, numbered, opened, record
 
 
@@ -66,18 +65,6 @@ def test_a_partition_whose_rows_are_trimmed_is_as_far_as_before(
     assert (jobs.acknowledged_sequence, jobs.waiting) == (3, 0)
 
 
-def test_a_running_outbox_is_not_disturbed(tmp_path: Path) -> None:
-    """It is seen with its log, and goes on writing; its pages are left to it."""
-    with opened(tmp_path) as outbox:
-        append(outbox, numbered(0, 5))
-        assert look(tmp_path).id == outbox.id
-        found = survey(tmp_path, 10, is_held=True)
-        assert found is not None
-        assert not found.is_read
-        assert sum(one.waiting for one in found.partitions) == 5
-        assert append(outbox, numbered(5, 5))
-
-
 def test_a_large_file_is_left_when_the_time_is_over(tmp_path: Path) -> None:
     """Not all was read, and that is known; so is what it holds."""
     with opened(tmp_path) as outbox:
@@ -105,44 +92,12 @@ def test_what_is_no_outbox_is_an_error(tmp_path: Path, content: bytes | None) ->
         look(tmp_path)
 
 
-@pytest.mark.parametrize("offset", [0, 16, None])
-def test_a_damaged_file_is_found(tmp_path: Path, offset: int | None) -> None:
-    """Without its header, or cut in half; SQLite's own words are in the error."""
-    path = _filled(tmp_path)
-    if offset is None:
-        os.truncate(path, path.stat().st_size // 2)
-    else:
-        with path.open("r+b") as file:
-            file.seek(offset)
-            file.write(b"\xff" * 84)
-    with pytest.raises(OutboxDamagedError, match="not a readable outbox"):
-        survey(tmp_path, 10, is_held=False)
-
-
-def test_another_programs_database_is_no_outbox(tmp_path: Path) -> None:
-    """It is left alone, and the directory is to be another one."""
-    with closing(sqlite3.connect(_file_of(tmp_path))) as connection:
-        connection.execute("CREATE TABLE shopping (item TEXT)")
-    with pytest.raises(OutboxFormatError, match="no outbox"):
-        survey(tmp_path, 10, is_held=False)
-
-
 def test_a_file_that_can_not_be_opened_is_named(tmp_path: Path) -> None:
     """A log that is a directory stands for all that keeps SQLite out."""
     _filled(tmp_path)
     _file_of(tmp_path).with_name("outbox.sqlite3-wal").mkdir()
     with pytest.raises(OutboxDirectoryError, match="can't be opened"):
         survey(tmp_path, 10, is_held=False)
-
-
-def test_what_was_replayed_is_known_from_outside(tmp_path: Path) -> None:
-    """Also beside a process that has it open, and where there is no outbox yet."""
-    assert replayed_in(tmp_path, ["a-1"]) == set()
-    with opened(tmp_path) as outbox:
-        outbox.replay({"a-1": [record("a")]})
-        outbox.commit()
-        assert replayed_in(tmp_path, ["a-1", "a-2"]) == {"a-1"}
-    assert replayed_in(tmp_path, ["a-1", "a-2"]) == {"a-1"}
 
 
 def test_a_bridges_own_outbox_differs_from_one_for_replays(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from bridge.pusher.session import Session
 from bridge.pusher.websocket import Backpressure, Receive, WebSocket, open_websocket
 from bridge.settings import PusherSettings
 from tests.kit.publisher import Soketi
-from tests.pusher.ear import Ear
+from tests.pusher.courses import Ear
 
 
 DEADLINE_SECONDS = 15.0

@@ -22,7 +22,7 @@ _SERVERS = {
     "soketi": {"soketi", "own_soketi", "odd_soketi", "minutes"},
     "scripted": {
         *("staged", "refusal", "spoken", "upgrade", "ScriptedServer", "_flooded"),
-        *("fuzz", "MockTransport", "serve_tcp"),
+        *("fuzz", "MockTransport", "serve_tcp", "memory_stream_pair"),
     },
 }
 

@@ -35,7 +35,8 @@ def _app(app: App, **members: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def _second_soketi() -> Iterator[SoketiServer]:
+def odd_soketi() -> Iterator[SoketiServer]:
+    """A soketi with apps that refuse."""
     apps = [
         _app(App()),
         _app(FULL, maxConnections=1),
@@ -43,11 +44,3 @@ def _second_soketi() -> Iterator[SoketiServer]:
     ]
     with SoketiServer(options={"appManager.array.apps": apps}) as server:
         yield server
-
-
-@pytest.fixture
-def odd_soketi(_second_soketi: SoketiServer) -> Iterator[SoketiServer]:
-    """A soketi with apps that refuse; may be killed."""
-    yield _second_soketi
-    _second_soketi.resume()
-    _second_soketi.start()

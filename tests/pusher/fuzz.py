@@ -25,7 +25,7 @@ from tests.kit.scripted import (
     spoken,
     upgrade,
 )
-from tests.pusher.ear import Ear
+from tests.pusher.courses import Ear
 
 
 # Far more than any script lasts, with the slowest waits between.
@@ -84,35 +84,6 @@ def _tasks() -> int:
     return trio.lowlevel.current_statistics().tasks_living
 
 
-# -- Bytes ---------------------------------------------------------------------
-
-
-@st.composite
-def frames(draw: st.DrawFn) -> bytes:
-    """A WebSocket frame that is valid but for what chance changed in it."""
-    payload = draw(
-        st.binary(max_size=200) | texts.map(str.encode) | st.just(b"x" * 5000)
-    )
-    opcode = draw(st.sampled_from([0, 1, 1, 2, 8, 9, 10]) | st.integers(0, 15))
-    first = (0x80 if draw(st.booleans()) else 0) | opcode
-    if draw(st.integers(0, 9)) == 0:
-        first |= draw(st.integers(0, 7)) << 4
-    declared = draw(
-        st.just(len(payload))
-        | st.integers(0, 2**63 - 1)
-        | st.sampled_from([0, 125, 126, 65_535, 65_536, 2**63 - 1, 2**63, 2**64 - 1])
-    )
-    least = 0 if declared < 126 else 1 if declared < 65_536 else 2
-    width = max(least, draw(st.sampled_from([0, 0, 0, 1, 2])))
-    masked = 0x80 if draw(st.integers(0, 9)) == 0 else 0
-    head = bytes([first, masked | (declared, 126, 127)[width]])
-    return head + (
-        declared.to_bytes((0, 2, 8)[width]) + b"mask"[: masked and 4] + payload
-        if width
-        else b"mask"[: masked and 4] + payload
-    )
-
-
 def after_the_upgrade(noise: Sequence[bytes], *, greeted: bool) -> Script:
     """Make a script that sends bytes over an open WebSocket, and goes."""
 
@@ -146,8 +117,6 @@ def in_place_of_the_upgrade(noise: bytes) -> Script:
 
     return script
 
-
-# -- Pusher's frames -------------------------------------------------------------
 
 _CODES = st.sampled_from([4000, 4001, 4004, 4009, 4100, 4200, 4201, 4301, 1, None])
 _CHANNELS = st.sampled_from([CHANNEL, "private-client.43", "", None])

@@ -23,15 +23,6 @@ def _dials(action: Action, seconds: float, seed: int) -> list[float]:
     return dials
 
 
-def test_the_first_retry_follows_at_once_and_the_next_does_not() -> None:
-    """One retry is immediate; a stable connection allows the next."""
-    backoff = _backoff()
-    assert backoff.delay(Action.RETRY_NOW, outage_seconds=0) == 0
-    assert backoff.delay(Action.RETRY_NOW, outage_seconds=0) > 0
-    backoff.reset()
-    assert backoff.delay(Action.RETRY_NOW, outage_seconds=0) == 0
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_row_14_no_ten_seconds_see_more_than_ten_connects(seed: int) -> None:
     """Whatever the jitter, a server that always closes with 4200 isn't hammered."""
@@ -59,12 +50,6 @@ def test_row_16_over_capacity_waits_a_second_or_more() -> None:
     backoff = _backoff()
     for seconds in range(50):
         assert backoff.delay(Action.RETRY_LATER, outage_seconds=seconds) >= 1
-
-
-@pytest.mark.parametrize("action", [Action.RETRY_SLOWLY, Action.TERMINAL])
-def test_what_an_operator_must_change_is_retried_slowly(action: Action) -> None:
-    """Such an end waits about half a minute from the first time on."""
-    assert 22.5 <= _backoff().delay(action, outage_seconds=0) <= 30
 
 
 def test_row_28_retry_after_is_honored_and_spread() -> None:

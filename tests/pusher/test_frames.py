@@ -214,7 +214,7 @@ def _pieces(stream: bytes, places: Iterable[float]) -> Iterator[bytes]:
     places=st.lists(st.floats(0, 1), max_size=12),
     line_end=st.sampled_from([b"\r\n", b"\n"]),
 )
-def test_rows_39_41_whatever_a_server_sends_is_what_wsproto_decodes(
+def test_rows_24_39_41_whatever_a_server_sends_is_what_wsproto_decodes(
     frames: list[bytes], places: list[float], line_end: bytes
 ) -> None:
     """Cut anywhere, the upgrade's answer too: the same messages, pings and end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -11,29 +12,43 @@ from trio.testing import MockClock
 
 from bridge.pusher.coverage import Cause, Interruption
 from bridge.pusher.keepalive import ProbeOutcome
-from tests.kit.scripted import CHANNEL, Peer, spoken, staged, work
-from tests.pusher.ear import Ear
-from tests.pusher.soketi_alike import soketi_alike
+from tests.kit.scripted import CHANNEL, Peer, Script, spoken, staged, work
+from tests.pusher.courses import Ear
 
 
 SECOND = 1_000_000
 
 
-async def test_a_server_that_acknowledges_is_probed_at_every_interval(
-    autojump_clock: MockClock,
-) -> None:
-    """Right behind a pong; what is acknowledged was sent, and nothing is logged."""
-    peers: list[Peer] = []
-    ear = Ear()
-    with structlog.testing.capture_logs() as logs:
-        async with staged(soketi_alike(peers), listener=ear) as (stage, session):
-            await trio.sleep_until(999)
-            assert peers[0].repeats == [241, 481, 721, 961]
-            assert session.statistics.probes == {ProbeOutcome.ACKNOWLEDGED: 4}
-            assert session.coverage.subscription_us == 961 * SECOND
-            assert len(stage.server.dials) == 1
-    assert ear.subscriptions == [1 * SECOND]
-    assert [log["event"] for log in logs] == ["session.subscribed"]
+def soketi_alike(
+    peers: list[Peer],
+    *events_at: float,
+    deaf_from: float = math.inf,
+    closes_at: float = math.inf,
+) -> Script:
+    """Make a soketi that publishes at some moments, grows deaf at one and closes."""
+
+    async def script(peer: Peer) -> None:
+        peers.append(peer)
+        await trio.sleep_until(1)
+        await peer.enrol()
+
+        async def publish() -> None:
+            for at in events_at:
+                await trio.sleep_until(at)
+                await peer.publish()
+
+        async def grow_deaf() -> None:
+            await trio.sleep_until(deaf_from)
+            peer.acknowledges = False
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publish)
+            nursery.start_soon(grow_deaf)
+            with trio.move_on_at(closes_at):
+                await peer.answer_pings()
+            await peer.close(4200)
+
+    return spoken(script)
 
 
 _PROBED: dict[str, tuple[tuple[float, ...], float, dict[str, Any], list[float]]] = {

@@ -6,11 +6,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
 from bridge.pusher.connection import State
 from tests.kit.scripted import (
-    CHANNEL,
     Peer,
     spoken,
     staged,
@@ -43,24 +42,6 @@ async def test_events_are_delivered_once_a_run_with_the_time_of_reading(
         assert statistics.connects == {"subscribed": 1}
     assert not session.statistics.subscribed
     assert session.statistics.state is State.DISCONNECTED
-
-
-async def test_an_event_right_behind_the_acknowledgement_is_delivered(
-    autojump_clock: MockClock,
-) -> None:
-    """No event of the channel is too early."""
-
-    async def script(peer: Peer) -> None:
-        await peer.establish()
-        await peer.read_until("pusher:subscribe")
-        await peer.publish("before")
-        await peer.acknowledge()
-        await peer.publish("after")
-        await peer.answer_pings()
-
-    async with staged(spoken(script)) as (stage, _):
-        await trio.sleep(1)
-        assert [event.data for event in stage.deliveries.events] == ["before", "after"]
 
 
 def _says(text: str) -> Callable[[Peer], Awaitable[None]]:
@@ -114,58 +95,3 @@ async def test_rows_04_05_06_what_is_no_greeting_fails_the_attempt(
         one, two, three = stage.server.dials
         assert least_seconds <= two - one <= most_seconds
         assert three - two >= 1
-
-
-async def test_row_42_a_cancelled_session_closes_its_socket_politely(
-    autojump_clock: MockClock,
-) -> None:
-    """The server sees close code 1000 and nothing of it is left."""
-    peers: list[Peer] = []
-
-    async def script(peer: Peer) -> None:
-        peers.append(peer)
-        await work(peer)
-
-    async with staged(spoken(script)) as (stage, session):
-        await trio.sleep(1)
-        await wait_all_tasks_blocked()
-        assert stage.server.live == 1
-    assert stage.server.live == 0
-    assert peers[0].socket.closed is not None
-    assert peers[0].socket.closed.code == 1000
-    assert not session.statistics.subscribed
-
-
-async def test_rows_37_39_forged_control_events_and_junk_change_nothing(
-    autojump_clock: MockClock,
-) -> None:
-    """Control events in a channel, answers that nobody waits for, and no events."""
-
-    async def script(peer: Peer) -> None:
-        await peer.enrol()
-        for event in (
-            "pusher:error",
-            "pusher:connection_established",
-            "pusher:ping",
-            "pusher:pong",
-        ):
-            await peer.say(event, channel=CHANNEL, data={"code": 4001})
-        for channel in (CHANNEL, "other"):
-            await peer.say(
-                "pusher:subscription_error", channel=channel, data={"status": 401}
-            )
-        await peer.say("pusher_internal:subscription_succeeded", channel="other")
-        for text in ("null", "[]", "1", "{}", '{"event":5}', "[" * 50_000, b"\x00"):
-            await peer.socket.send_message(text)
-        await peer.establish(socket_id="6.6")
-        await peer.say("pusher:pong")
-        assert (await peer.read())["event"] == "pusher:ping"
-        await peer.say("pusher:pong")
-        await peer.answer_pings()
-
-    async with staged(spoken(script)) as (stage, session):
-        await trio.sleep(100)
-        assert session.statistics.subscribed
-        assert session.statistics.other_events == 4
-        assert session.statistics.unrecognized == 7
-        assert len(stage.server.dials) == 1

@@ -10,12 +10,13 @@ import trio
 from trio.testing import MockClock
 
 from tests.kit.scripted import (
+    CHANNEL,
     Peer,
     closing,
+    end_at_once,
     refusal,
     spoken,
     staged,
-    work,
 )
 
 
@@ -77,12 +78,13 @@ async def test_row_21_an_error_and_a_bare_end_are_judged_by_the_error(
     assert "no such app" in str(error)
 
 
-async def test_rows_22_23_an_error_alone_ends_nothing(
+async def test_rows_22_23_37_39_what_nobody_waits_for_ends_nothing(
     autojump_clock: MockClock,
 ) -> None:
-    """The connection is kept, each error logged, whatever its code and its shape."""
+    """Errors, control events in a channel, answers to nothing, and what is no event."""
     codes = (4200, 4009, 4301)
     shapes: tuple[object, ...] = ("words", None, {}, '{"message":"m"}', 5, [])
+    controls = ("error", "connection_established", "ping", "pong")
 
     async def script(peer: Peer) -> None:
         await peer.enrol()
@@ -90,58 +92,28 @@ async def test_rows_22_23_an_error_alone_ends_nothing(
             await peer.complain(code)
         for data in shapes:
             await peer.say("pusher:error", data=data)
+        for event in controls:
+            await peer.say(f"pusher:{event}", channel=CHANNEL, data={"code": 4001})
+        for channel in (CHANNEL, "other"):
+            await peer.say(
+                "pusher:subscription_error", channel=channel, data={"status": 401}
+            )
+        await peer.say("pusher_internal:subscription_succeeded", channel="other")
+        for text in ("null", "[]", "1", "{}", '{"event":5}', "[" * 50_000, b"\x00"):
+            await peer.socket.send_message(text)
+        await peer.establish(socket_id="6.6")
+        await peer.say("pusher:pong")
         await peer.answer_pings()
 
     with structlog.testing.capture_logs() as logs:
         async with staged(spoken(script)) as (stage, session):
             await trio.sleep(200)
             assert session.statistics.subscribed
+            assert session.statistics.other_events == len(controls)
+            assert session.statistics.unrecognized == 7
             assert len(stage.server.dials) == 1
     errors = [log for log in logs if log["event"] == "session.server_error"]
     assert [log["code"] for log in errors] == [*codes, *[None] * len(shapes)]
-
-
-@pytest.mark.parametrize(
-    "last", [b"", b"\x81", b"\x81\x7e", b"\x81\x7e\x04\x00{", b"\x01\x02{}"]
-)
-async def test_row_24_an_end_within_a_frame_is_an_ordinary_loss(
-    last: bytes, autojump_clock: MockClock
-) -> None:
-    """What was whole is delivered, what was not isn't, and the session is back."""
-
-    async def script(peer: Peer) -> None:
-        await peer.enrol()
-        await peer.publish("whole")
-        await peer.stream.send_all(last)
-        await trio.aclose_forcefully(peer.stream)
-
-    async with staged(spoken(script), spoken(work)) as (stage, session):
-        await trio.sleep(1)
-        assert session.statistics.subscribed
-        assert session.statistics.last_close_code is None
-        assert [event.data for event in stage.deliveries.events] == ["whole"]
-        assert stage.server.dials == [0, 0]
-
-
-@pytest.mark.parametrize(("uptime", "at_once"), [(29, False), (31, True)])
-async def test_row_25_only_a_stable_connection_resets_the_backoff(
-    autojump_clock: MockClock, uptime: float, *, at_once: bool
-) -> None:
-    """A subscription alone earns no immediate retry; half a minute of it does."""
-
-    async def script(peer: Peer) -> None:
-        await peer.enrol()
-        with trio.move_on_after(uptime):
-            await peer.answer_pings()
-        await peer.close(4200)
-
-    async with staged(spoken(script)) as (stage, _):
-        await trio.sleep(uptime * 5)
-        waits = [
-            later - earlier - uptime for earlier, later in pairwise(stage.server.dials)
-        ]
-    assert waits[0] == pytest.approx(0)
-    assert all((wait == pytest.approx(0)) is at_once for wait in waits[1:])
 
 
 async def test_row_25_a_server_that_flaps_is_found_within_two_seconds(
@@ -178,3 +150,41 @@ async def test_row_41_a_message_of_15_mb_is_delivered(
         await trio.sleep(1)
         assert [event.data for event in stage.deliveries.events] == [large]
         assert session.statistics.subscribed
+
+
+async def _once(peer: Peer) -> None:
+    """Work for a second."""
+    await peer.enrol()
+    await trio.sleep(1)
+    await peer.close(4200)
+
+
+# Subscribed, refused (22 to 30 s before the next try), or another failure.
+_SCRIPTS = {"s": spoken(_once), "r": closing(4009), "f": end_at_once}
+
+
+@pytest.mark.parametrize(
+    ("steps", "timeout_seconds"),
+    [
+        ("r", 20),
+        ("fr", 20),
+        ("sr", 0),
+        ("srr", 20),
+        ("srrr", 40),
+        # An hour without network would prove nothing: two in a row are needed.
+        ("srfrr", 20),
+        ("srffrfrr", 20),
+        # After a subscription the whole time has to pass again.
+        ("srsrr", 20),
+        ("srrsrrr", 40),
+    ],
+)
+async def test_what_makes_a_refusal_final(
+    steps: str, timeout_seconds: int, autojump_clock: MockClock
+) -> None:
+    """At once at the start; after it worked, two in a row that span the time."""
+    error, stage = await refusal(
+        *(_SCRIPTS[step] for step in steps), refused_timeout_seconds=timeout_seconds
+    )
+    assert error.code == 4009
+    assert len(stage.server.dials) == len(steps)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import structlog.testing
 import trio
 from trio.testing import MockClock
 
-from tests.kit.scripted import Peer, spoken, staged, work
+from tests.kit.scripted import Peer, spoken, staged
 
 
 _UNUSABLE: tuple[object, ...] = (None, 0, -1, 10**9, "soon", [], True)
@@ -40,27 +39,6 @@ async def test_rows_03_08_silence_is_broken_by_a_pusher_ping(
         assert session.coverage.connection_us == interval * 3 * 1_000_000
 
 
-async def test_row_09_a_missing_pong_ends_the_connection_in_time(
-    autojump_clock: MockClock,
-) -> None:
-    """Reconnected within activity timeout and pong timeout, without a farewell."""
-
-    async def deaf(peer: Peer) -> None:
-        await peer.enrol()
-        await peer.read()
-        await trio.sleep_forever()
-
-    async with staged(spoken(deaf), spoken(work)) as (stage, session):
-        with structlog.testing.capture_logs() as logs:
-            await trio.sleep(41)
-        assert session.statistics.subscribed
-        assert stage.server.dials == [0, 40]
-        assert session.coverage.connection_us == 40_000_000
-    lost = next(log for log in logs if log["event"] == "session.lost")
-    assert lost["reason"] == "no pong within 10 s"
-    assert lost["delay_seconds"] == 0
-
-
 async def test_row_11_the_servers_pings_are_answered(autojump_clock: MockClock) -> None:
     """`pusher:ping` and a WebSocket ping each get their pong, within seconds."""
     answered_at: list[float] = []
@@ -83,23 +61,3 @@ async def test_row_11_the_servers_pings_are_answered(autojump_clock: MockClock) 
     async with staged(spoken(script)):
         await trio.sleep(10)
         assert answered_at == [5, 5, 7]
-
-
-async def test_a_process_that_stood_still_reads_before_it_judges(
-    autojump_clock: MockClock,
-) -> None:
-    """After a suspension past the pong's deadline, the pong that waits is taken."""
-
-    async def script(peer: Peer) -> None:
-        await peer.enrol()
-        await peer.read()
-        # The whole process stops for a minute; the pong came meanwhile.
-        autojump_clock.jump(60)
-        await trio.sleep(0.1)
-        await peer.say("pusher:pong")
-        await peer.answer_pings()
-
-    async with staged(spoken(script)) as (stage, session):
-        await trio.sleep(200)
-        assert session.statistics.subscribed
-        assert len(stage.server.dials) == 1

@@ -8,8 +8,7 @@ from trio.testing import MockClock
 
 from bridge.pusher.coverage import Cause, Interruption
 from tests.kit.scripted import CHANNEL, Peer, spoken, staged, work
-from tests.pusher.courses import Course, check, close, hang, lost
-from tests.pusher.ear import Ear
+from tests.pusher.courses import Course, Ear, check, close, hang, lost
 
 
 SECOND = 1_000_000
@@ -125,6 +124,7 @@ async def test_an_event_right_behind_the_acknowledgement_is_no_earlier_echo(
     async def second(peer: Peer) -> None:
         await peer.establish()
         await peer.read_until("pusher:subscribe")
+        await peer.publish("too early for nobody")
         await trio.sleep_until(5)
         acknowledgement = {
             "event": "pusher_internal:subscription_succeeded",
@@ -134,8 +134,12 @@ async def test_an_event_right_behind_the_acknowledgement_is_no_earlier_echo(
         await trio.sleep_forever()
 
     ear = Ear()
-    async with staged(spoken(first), spoken(second), spoken(work), listener=ear):
+    scripts = spoken(first), spoken(second), spoken(work)
+    async with staged(*scripts, listener=ear) as (stage, _):
         await trio.sleep_until(60)
+        # None is too early, neither before the acknowledgement nor right behind it.
+        data = [event.data for event in stage.deliveries.events]
+        assert data[2:] == ["too early for nobody", "{}"]
     assert [(one.cause, one.since_us) for one in ear.interruptions] == [
         (Cause.DISCONNECTED, 2 * SECOND),
         (Cause.DEAF, 5 * SECOND),
@@ -241,50 +245,65 @@ async def test_an_event_after_silence_has_a_ping_sent_behind_it_at_once(
     assert at == [7, 37, 50, 52, 82]
 
 
-async def test_a_steady_stream_has_one_ping_in_two_seconds(
+SECOND = 1_000_000
+
+
+class _Clock:
+    """A wall clock that is an hour ahead until it is set back."""
+
+    offset_us = 3600 * SECOND
+
+    def __call__(self) -> int:
+        return self.offset_us + int(trio.current_time() * SECOND)
+
+
+async def test_a_wall_clock_that_is_set_back_turns_nothing_around(
     autojump_clock: MockClock,
 ) -> None:
-    """A hundred events a second, and no more pings than for one; and one behind all."""
-    at: list[float] = []
+    """An interruption doesn't end before it began, and later proofs are of now."""
+    clock = _Clock()
 
-    async def script(peer: Peer) -> None:
-        await peer.enrol()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_pings, peer, at)
-            for hundredth in range(1, 3001):
-                await trio.sleep_until(hundredth / 100)
-                await peer.publish()
+    async def after(peer: Peer) -> None:
+        await trio.sleep_until(3)
+        await peer.publish()
+        await trio.sleep_until(4)
+        clock.offset_us = 0
+        await trio.sleep_until(5)
 
-    async with staged(spoken(script)) as (stage, session):
-        await trio.sleep_until(30.5)
-        assert session.statistics.events == 3000
-        assert len(stage.server.dials) == 1
-    assert at == pytest.approx([0.01 + 2 * number for number in range(16)], abs=0.02)
+    ear = Ear(is_set_back=True)
+    async with staged(lost(after), spoken(work), listener=ear, wall_clock=clock) as (
+        _,
+        session,
+    ):
+        await trio.sleep_until(60)
+        assert session.coverage.connection_us == 35 * SECOND
+    (told,) = ear.interruptions
+    assert told.since_us == 5 * SECOND
+    assert ear.subscriptions[1] >= told.since_us
 
 
-async def test_no_ping_goes_out_while_a_pong_is_awaited(
+async def test_an_echo_by_a_clock_that_was_set_back_is_not_of_the_future(
     autojump_clock: MockClock,
 ) -> None:
-    """On a slow line the next one follows the pong; it is never two at a time."""
-    at: list[float] = []
+    """The first ping by the new time bounds it, however late the deafness is found."""
+    clock = _Clock()
 
     async def script(peer: Peer) -> None:
+        await trio.sleep_until(1)
         await peer.enrol()
+        for at in (20, 21):
+            with trio.move_on_at(at):
+                await peer.answer_pings()
+            await peer.publish()
+        with trio.move_on_at(40):
+            await peer.answer_pings()
+        clock.offset_us = 0
+        with trio.move_on_at(100):
+            await peer.answer_pings()
+        await trio.sleep_forever()
 
-        async def publish() -> None:
-            while True:
-                await trio.sleep(1)
-                await peer.publish()
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(publish)
-            while True:
-                await peer.read_until("pusher:ping")
-                at.append(trio.current_time())
-                await trio.sleep(5)
-                await peer.say("pusher:pong")
-
-    async with staged(spoken(script)) as (stage, _):
-        await trio.sleep_until(30.5)
-        assert len(stage.server.dials) == 1
-    assert at == [1, 6, 11, 16, 21, 26]
+    ear = Ear(is_set_back=True)
+    async with staged(spoken(script), spoken(work), listener=ear, wall_clock=clock):
+        await trio.sleep_until(130)
+    # Pings at 20, 22, 52, 82, 112.
+    assert ear.interruptions == [Interruption(Cause.DEAF, 52 * SECOND)]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import structlog.testing
 import trio
 from trio.testing import MockClock
 
 from bridge.pusher.coverage import Cause, Interruption, Stalls
 from tests.kit.scripted import Peer, spoken, staged
-from tests.pusher.courses import Course, check, close, hang, jump
-from tests.pusher.ear import Ear
+from tests.pusher.courses import Course, Ear, check, close, hang, jump
 
 
 SECOND = 1_000_000
@@ -29,6 +29,14 @@ async def _pong_at_27(peer: Peer) -> None:
     await peer.say("pusher:pong")
 
 
+async def _await_ping(peer: Peer) -> None:
+    await peer.read_until("pusher:ping")
+
+
+async def _say_pong(peer: Peer) -> None:
+    await peer.say("pusher:pong")
+
+
 async def _say_wide(peer: Peer) -> None:
     """Send 400,000 characters of three bytes each."""
     frame = '{"event":"other","data":"' + "\N{EURO SIGN}" * 400_000 + '"}'
@@ -40,6 +48,10 @@ _COURSES: dict[str, tuple[Course, list[Interruption]]] = {
     "more was waiting than a server keeps, until a ping sent after it was answered": (
         [(5, "is proved"), (10.1, jump(15), *_FLOOD, _pong_at_27)],
         [Interruption(Cause.SUSPENDED, 5 * SECOND, 27 * SECOND)],
+    ),
+    "past the deadline of a pong that came meanwhile": (
+        [(30, _await_ping, jump(60), _say_pong)],
+        [],
     ),
     "half of what a server keeps, twice": (
         [(10.1, jump(5), *_FLOOD[:7]), (50.1, jump(5), *_FLOOD[:7])],
@@ -121,3 +133,31 @@ async def test_a_long_pause_is_looked_at_like_a_stall(
         await trio.sleep_until(20)
         assert len(stage.deliveries.events) == 2 + len(_FLOOD)
     assert ear.interruptions == [Interruption(Cause.SUSPENDED, 5 * SECOND, 12 * SECOND)]
+
+
+async def test_a_jump_of_the_clock_is_a_stall_and_is_reported_once(
+    autojump_clock: MockClock,
+) -> None:
+    """Whoever looks first finds it; what is late by less than a second is none."""
+    stalls = Stalls(clock=trio.current_time)
+    found: list[float] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stalls.run)
+        with structlog.testing.capture_logs() as logs:
+            stalls.watchers.add(lambda: found.append(trio.current_time()))
+            await trio.sleep(10.1)
+            autojump_clock.jump(60)
+            stalls.look()
+            assert found == [70.1]
+            for _ in range(20):
+                autojump_clock.jump(0.9)
+                await trio.sleep(0.3)
+            assert (found, stalls.count) == ([70.1], 1)
+            stalls.watchers.clear()
+            autojump_clock.jump(60)
+            await trio.sleep(1)
+            assert (found, stalls.count) == ([70.1], 2)
+        nursery.cancel_scope.cancel()
+    assert [(log["event"], log["seconds"]) for log in logs] == [
+        ("process.stalled", pytest.approx(60, abs=0.3))
+    ] * 2

@@ -48,17 +48,6 @@ async def test_row_28_a_failed_authorization_fails_the_connection(
     ]
 
 
-async def test_row_29_a_refused_token_ends_a_session_that_never_worked(
-    autojump_clock: MockClock,
-) -> None:
-    """The error says which token to check."""
-    terminal = AuthorizationError("check BRIDGE_API_TOKEN", status=401, terminal=True)
-    error, stage = await refusal(spoken(work), authorizer=FakeAuthorizer(terminal))
-    assert error.code == 401
-    assert "BRIDGE_API_TOKEN" in str(error)
-    assert len(stage.server.dials) == 1
-
-
 @pytest.mark.parametrize(
     ("data", "code"),
     [

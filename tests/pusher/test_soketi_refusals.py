@@ -8,7 +8,7 @@ import pytest
 import structlog.testing
 import trio
 
-from bridge.errors import AuthorizationError, RefusedError
+from bridge.errors import RefusedError
 from bridge.pusher.protocol import JOB_EVENT, connect_url
 from bridge.pusher.websocket import open_websocket
 from tests.kit.publisher import App, Soketi
@@ -72,25 +72,6 @@ async def test_rows_17_23_an_app_that_soketi_does_not_serve_is_final(
     assert complaint["event"] == "pusher:error"
     assert complaint["data"]["code"] == code
     assert complaint["data"]["message"] in str(error)
-
-
-async def test_row_30_a_refused_account_leaves_the_others_alone(
-    soketi: Soketi,
-) -> None:
-    """A 403 for one channel is one session's end."""
-
-    class Forbidding(Signer):
-        async def authorize(self, socket_id: str, channel: str) -> str:
-            await super().authorize(socket_id, channel)
-            raise AuthorizationError("HTTP 403", status=403, terminal=True)
-
-    async with subscribed(soketi) as other:
-        signer = Forbidding(soketi.sign_channel)
-        error = await _refusal(Account(soketi, authorizer=signer))
-        assert error.code == 403
-        await soketi.publish(other.channel, JOB_EVENT, "still here")
-        await until(lambda: other.data == ["still here"])
-        assert len(other.wires) == 1
 
 
 async def test_row_32_a_right_signature_after_a_wrong_one_works(

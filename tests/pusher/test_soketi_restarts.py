@@ -55,7 +55,7 @@ async def _restarted(soketi: SoketiServer, account: Account) -> None:
                 )
 
 
-async def test_rows_14_15_a_soketi_that_shuts_down_is_found_again(
+async def test_rows_14_15_26_a_soketi_that_shuts_down_is_found_again(
     own_soketi: SoketiServer,
 ) -> None:
     """It says 4200 for three seconds to everyone, and is not stormed meanwhile."""
@@ -82,32 +82,6 @@ async def test_rows_14_15_a_soketi_that_shuts_down_is_found_again(
         assert account.session.statistics.connects["subscribed"] == 2
         (gap,) = account.ear.interruptions
         assert (gap.cause, gap.close_code) == (Cause.DISCONNECTED, 4200)
-
-
-async def test_rows_15_24_25_26_a_soketi_that_is_killed_is_found_again(
-    odd_soketi: SoketiServer,
-) -> None:
-    """Killed young, young again, and after a stable second: then retried at once."""
-    settings = {"stable_after_seconds": 1, "backoff_initial_seconds": 0.4}
-    async with subscribed(odd_soketi, **settings) as account:
-        with structlog.testing.capture_logs() as logs:
-            for uptime_seconds in (0.0, 0.0, 1.2):
-                await trio.sleep(uptime_seconds)
-                # The kernel resets a connection whose bytes nobody has read.
-                odd_soketi.pause()
-                await account.say("pusher:ping", data={})
-                odd_soketi.kill()
-                await until(lambda: not account.subscribed)
-                assert CLOSE not in account.wire.opcodes_heard
-                await _restarted(odd_soketi, account)
-        lost = [log for log in logs if log["event"] == "session.lost"]
-        assert [log["delay_seconds"] == 0 for log in lost] == [True, False, True]
-        assert {(log["code"], log["action"]) for log in lost} == {(None, "retry_now")}
-        assert account.session.statistics.connects["subscribed"] == 4
-        assert [(gap.cause, gap.close_code) for gap in account.ear.interruptions] == [
-            (Cause.DISCONNECTED, None)
-        ] * 3
-        assert len(account.ear.subscriptions) == 4
 
 
 async def test_row_09_a_soketi_that_does_not_answer_is_left_in_time(
@@ -150,35 +124,6 @@ async def test_row_27_a_signature_for_a_connection_that_is_gone_is_not_sent(
         await _restarted(own_soketi, account)
         assert account.wires[0].said == []
         assert signer.asked == [account.wires[0].socket_id, account.wire.socket_id]
-
-
-async def test_row_33_a_soketi_that_acknowledges_nothing_is_left(
-    own_soketi: SoketiServer,
-) -> None:
-    """The subscription is sent twice, then the connection is given up."""
-
-    class Pausing(Signer):
-        async def authorize(self, socket_id: str, channel: str) -> str:
-            if not self.asked:
-                own_soketi.pause()
-            return await super().authorize(socket_id, channel)
-
-    account = Account(
-        own_soketi,
-        authorizer=Pausing(own_soketi.sign_channel),
-        subscribe_timeout_seconds=0.3,
-    )
-    begun_at = trio.current_time()
-    async with running(account):
-        statistics = account.session.statistics
-        await until(lambda: statistics.connects["not_subscribed"] == 1)
-        # Two timeouts, and a second for a close handshake that nobody answers.
-        assert 0.6 <= trio.current_time() - begun_at < 1.6 + _LATE_SECONDS
-        own_soketi.resume()
-        await until(lambda: account.subscribed, _FOUND_SECONDS + 1)
-    said = [frame["event"] for frame in account.wires[0].said]
-    assert said == ["pusher:subscribe"] * 2
-    assert len(account.wires) == 2
 
 
 @pytest.mark.parametrize("overlap", [True, False])

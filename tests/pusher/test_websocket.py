@@ -10,9 +10,9 @@ from itertools import pairwise
 import pytest
 import trio
 import trio.lowlevel
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
-from bridge.errors import ConnectError, ConnectionLostError, MessageTooLargeError
+from bridge.errors import ConnectError, ConnectionLostError
 from bridge.pusher.websocket import Message, WebSocket, open_websocket
 from tests.kit.scripted import (
     MAX_MESSAGE_BYTES,
@@ -63,75 +63,6 @@ async def _read(script: Script, nursery: trio.Nursery) -> tuple[Reads, Exception
         async with _open(script, nursery, reads):
             await trio.sleep_forever()
     return reads, caught.value
-
-
-async def test_what_came_before_the_end_is_delivered_before_the_end(
-    nursery: trio.Nursery,
-) -> None:
-    """The close frame comes after the messages; its code and reason are reported."""
-
-    async def script(peer: Peer) -> None:
-        await peer.socket.send_message(b"\x00")
-        await peer.socket.send_message("last")
-        await peer.socket.aclose(4200, "Server closed\n")
-
-    reads, error = await _read(spoken(script), nursery)
-    assert reads.messages == [b"\x00", "last"]
-    assert isinstance(error, ConnectionLostError)
-    assert error.code == 4200
-    assert "pusher.test:80" in str(error)
-    assert "'Server closed\\n'" in str(error)
-
-
-async def test_row_39_nothing_is_delivered_after_a_violation(
-    nursery: trio.Nursery,
-) -> None:
-    """Though it came in the same read; here a control frame in fragments."""
-
-    async def script(peer: Peer) -> None:
-        await peer.stream.send_all(b"\x81\x06before\x89\x00\x09\x00\x81\x05after")
-        await trio.sleep_forever()
-
-    for _ in range(20):
-        reads, error = await _read(spoken(script), nursery)
-        assert isinstance(error, ConnectionLostError)
-        assert error.code == 1002
-        assert reads.messages == ["before"]
-
-
-@pytest.mark.parametrize("payload", ["ü" * 3, "abcdef"])
-async def test_row_41_a_fragmented_message_arrives_whole(
-    payload: str, nursery: trio.Nursery
-) -> None:
-    """Also where each fragment has half of a character, and in its place."""
-    raw = payload.encode()
-
-    async def script(peer: Peer) -> None:
-        await peer.stream.send_all(b"\x01\x03" + raw[:3] + b"\x89\x00")
-        await peer.stream.send_all(b"\x80\x03" + raw[3:] + b"\x81\x05after")
-        await trio.sleep_forever()
-
-    reads = Reads()
-    async with _open(spoken(script), nursery, reads):
-        await wait_all_tasks_blocked()
-    assert reads.messages == [payload, "after"]
-
-
-async def test_row_41_a_message_above_the_limit_is_a_typed_error(
-    nursery: trio.Nursery,
-) -> None:
-    """It ends the connection with 1009, and nothing after it is delivered."""
-
-    async def script(peer: Peer) -> None:
-        await peer.socket.send_message("x" * MAX_MESSAGE_BYTES)
-        await peer.socket.send_message("x" * (MAX_MESSAGE_BYTES + 1))
-        await peer.socket.send_message("after")
-        await trio.sleep_forever()
-
-    reads, error = await _read(spoken(script), nursery)
-    assert isinstance(error, MessageTooLargeError)
-    assert error.code == 1009
-    assert reads.messages == ["x" * MAX_MESSAGE_BYTES]
 
 
 @pytest.mark.parametrize(
@@ -301,23 +232,6 @@ async def test_leaving_a_dead_server_takes_a_second(
     async with _open(_deaf, nursery) as websocket:
         websocket.abort()
     assert trio.current_time() == pytest.approx(2)
-
-
-async def test_a_ping_during_the_close_handshake_does_no_harm(
-    nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    """Wsproto refuses to answer it then; nobody's error."""
-
-    async def script(stream: trio.abc.Stream) -> None:
-        await upgrade(stream)
-        await stream.receive_some()
-        await stream.send_all(b"\x89\x00\x81\x04late")
-        await trio.sleep_forever()
-
-    reads = Reads()
-    async with _open(script, nursery, reads):
-        pass
-    assert reads == []
 
 
 @pytest.mark.parametrize("linger_seconds", [0.0, 0.005])

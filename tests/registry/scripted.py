@@ -1,4 +1,4 @@
-"""A registry that answers what a test wants, and remembers who asked."""
+"""A registry, or another server, that answers what a test wants, and who asked it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
+
+import anyio
+
+from bridge.contract import text_of
+from bridge.registry import SchemaRegistry, TopicSchema
+from bridge.settings import SchemaRegistrySettings
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,8 @@ class ScriptedRegistry:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                asked = Asked(self.path, dict(self.headers), json.loads(body))
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                asked = Asked(self.path, dict(self.headers), json.loads(body or b"{}"))
                 registry.asked.append(asked)
                 reply = answer(asked)
                 self.send_response(reply.status)
@@ -61,6 +67,8 @@ class ScriptedRegistry:
                 self.wfile.flush()
                 time.sleep(reply.pause_seconds)
                 self.wfile.write(reply.body[-1:])
+
+            do_GET = do_POST  # noqa: N815 - the library's name
 
             def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the library's name
                 """Say nothing."""
@@ -84,3 +92,22 @@ class ScriptedRegistry:
             self._server.shutdown()
             thread.join()
             self._server.server_close()
+
+
+JOB_STATUS = TopicSchema(text_of("job-status"), "job-status.schema.json")
+
+
+def made(
+    url: str | None,
+    topic: str = "jobs",
+    schema: TopicSchema = JOB_STATUS,
+    **changes: object,
+) -> SchemaRegistry:
+    """Make the client of a registry, for one topic."""
+    settings = SchemaRegistrySettings(url=url, **changes)  # type: ignore[arg-type]
+    return SchemaRegistry(settings, {topic: schema})
+
+
+def prefix_of(registry: SchemaRegistry, topic: str = "jobs") -> bytes:
+    """Ask in asyncio, as the relay does."""
+    return anyio.run(registry.prefix, topic, backend="asyncio")

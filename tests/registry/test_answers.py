@@ -21,8 +21,15 @@ from bridge.errors import (
     RegistryUnreachableError,
 )
 from bridge.settings import Secret
-from tests.registry.asking import JOB_STATUS, made, prefix_of
-from tests.registry.scripted import Asked, Reply, ScriptedRegistry, failure
+from tests.registry.scripted import (
+    JOB_STATUS,
+    Asked,
+    Reply,
+    ScriptedRegistry,
+    failure,
+    made,
+    prefix_of,
+)
 
 
 _PASSWORD = "canary-3f9a"
@@ -46,15 +53,6 @@ def found(schema_id: int) -> Reply:
     return Reply(
         200, json.dumps({"subject": "s", "version": 1, "id": schema_id}).encode()
     )
-
-
-@pytest.mark.parametrize("schema_id", [0, 1, 258, 2**31 - 1, 2**32 - 1])
-def test_the_id_stands_before_the_values(schema_id: int) -> None:
-    """A byte 0 and four bytes of the id, the highest first."""
-    with ScriptedRegistry(always(found(schema_id))).serving() as registry:
-        prefix = prefix_of(made(registry.url))
-
-    assert prefix == b"\0" + schema_id.to_bytes(4, "big")
 
 
 def test_a_schema_is_looked_up_before_it_is_registered() -> None:
@@ -138,16 +136,6 @@ def test_no_error_shows_the_password() -> None:
     while error is not None:
         assert _PASSWORD not in repr(error)
         error = error.__cause__ or error.__context__
-
-
-def test_user_and_password_are_sent_as_basic_authentication() -> None:
-    """As Confluent's own clients send an API key and its secret."""
-    with ScriptedRegistry(always(found(1))).serving() as registry:
-        prefix_of(made(registry.url, **bob("pä:ss")))
-
-    word, text = registry.asked[0].headers["Authorization"].split()
-    assert word == "Basic"
-    assert base64.b64decode(text).decode() == "bob:pä:ss"
 
 
 def test_a_password_that_was_exchanged_is_read_again(tmp_path: Path) -> None:

@@ -7,25 +7,17 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import pytest
 import trio
-from confluent_kafka.schema_registry import SchemaRegistryClient
-from confluent_kafka.schema_registry.json_schema import JSONDeserializer
-from confluent_kafka.serialization import MessageField, SerializationContext
 
-from bridge.contract import text_of
 from bridge.errors import (
     ExitCode,
     RegistryUnknownSchemaError,
 )
 from bridge.events.record import Record
-from bridge.registry import SchemaRegistry, TopicSchema
-from bridge.settings import SchemaRegistrySettings
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
     DEADLINE_SECONDS,
@@ -34,18 +26,15 @@ from tests.kafka.relay.relaying import (
     rig,
     settings_for,
 )
-from tests.kit import reader
 from tests.kit.broker import KafkaBroker
 from tests.kit.registry import RegistryServer
-from tests.registry.asking import JOB_STATUS, made
+from tests.registry.scripted import made
 
-
-_JOBS = 20
 
 _DOCS = Path(__file__).parents[2] / "docs" / "schema-registry.md"
 
 
-def jobs(topic: str, count: int = _JOBS, first: int = 0) -> list[Record]:
+def jobs(topic: str, count: int, first: int = 0) -> list[Record]:
     """Make job events, each of a job of its own."""
     return [
         _record(topic, number, _value(number)) for number in range(first, first + count)
@@ -70,77 +59,6 @@ def _record(topic: str, number: int, value: object) -> Record:
         received_at_us=time.time_ns() // 1000,
         envelope=ENVELOPE,
     )
-
-
-class Deserialiser:
-    """Confluent's, with its client of the registry."""
-
-    def __init__(self, url: str) -> None:
-        self.client = SchemaRegistryClient({"url": url, "timeout": 10})
-        # Without it the client asks for associations of topics and schemas first.
-        # Apicurio has none, and on a busy machine some of its answers never came.
-        self._deserialise = JSONDeserializer(
-            None,
-            schema_registry_client=self.client,
-            conf={"subject.name.strategy.type": "TOPIC"},
-        )
-
-    def values(self, topic: str, records: Sequence[reader.Record]) -> list[Any]:
-        """Read and validate values; one without a prefix, or that is none, raises."""
-        context = SerializationContext(topic, MessageField.VALUE)
-        return [self._deserialise(one.value, context) for one in records]
-
-
-@pytest.fixture
-def deserialiser(registry: RegistryServer) -> Iterator[Deserialiser]:
-    """Confluent's deserialiser at the real registry."""
-    one = Deserialiser(registry.url)
-    with one.client:
-        yield one
-
-
-@pytest.mark.parametrize("delivery", ["idempotent", "transactional"])
-async def test_values_are_what_confluents_deserialiser_expects(
-    registry: RegistryServer,
-    deserialiser: Deserialiser,
-    topic: Topic,
-    tmp_path: Path,
-    delivery: Literal["idempotent", "transactional"],
-) -> None:
-    """Each topic has its own schema; dead letters have none, and stay as they were."""
-    gap = json.loads(text_of("gap"))["examples"][0]
-    framing = SchemaRegistry(
-        SchemaRegistrySettings(url=registry.url, register=True),
-        {
-            topic.name: JOB_STATUS,
-            topic.gaps: TopicSchema(text_of("gap"), "gap.schema.json"),
-        },
-    )
-    groups = [topic.name, topic.dead_letter, topic.gaps]
-    async with rig(
-        settings_for(topic), groups, tmp_path, delivery=delivery, wire_format=framing
-    ) as running:
-        running.outbox.offer(jobs(topic.name))
-        running.outbox.offer([_record(topic.gaps, 0, gap)])
-        running.outbox.offer([_record(topic.dead_letter, 0, "no job")])
-        for name, count in ((topic.name, _JOBS), (topic.gaps, 1)):
-            await running.all_sent(name, count)
-        await running.all_sent(topic.dead_letter, 1)
-
-    records = await read_back(topic)
-    read = deserialiser.values(topic.name, records)
-    assert sorted(read, key=str) == sorted(map(_value, range(_JOBS)), key=str)
-    assert {one.headers["content-type"] for one in records} == {
-        b"application/octet-stream"
-    }
-    gaps = await read_back(topic, topic.gaps)
-    assert deserialiser.values(topic.gaps, gaps) == [gap]
-    (dead,) = await read_back(topic, topic.dead_letter)
-    assert dead.value == b'"no job"'
-    assert dead.headers["content-type"] == b"application/json"
-    subjects = deserialiser.client.get_subjects()
-    assert {f"{topic.name}-value", f"{topic.gaps}-value"} <= set(subjects)
-    assert f"{topic.dead_letter}-value" not in subjects
 
 
 async def test_a_refused_records_dead_letter_is_without_prefix(

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
-import msgspec
 import pytest
 
-from bridge.consumer.dead_letters import replaying
-from bridge.errors import OutboxDirectoryError
-from bridge.events.record import Envelope, Record
-from bridge.outbox import Outbox, OutboxDirectory
-from bridge.outbox.survey import look
-from bridge.replay import directory_of, writer
-from bridge.settings import OutboxSettings
-from tests.consumer.dead_letters.letters import NOW_MS, SOURCE, Sent, payload, sent
+from bridge.consumer.dead_letters import Shaped, replaying
+from bridge.consumer.dead_letters.letter import as_letter
+from bridge.replay.shaping import Shaping
+from bridge.settings import OutboxSettings, Settings
+from tests.consumer.dead_letters.letters import (
+    NOW_MS,
+    SOURCE,
+    Sent,
+    consumed,
+    payload,
+    sent,
+)
 from tests.consumer.verify.topics import proof_of
 from tests.replay.scene import Scene
 
@@ -209,25 +213,6 @@ async def test_many_jobs_are_replayed_part_by_part(
     assert await scene.outcomes() == {"already_replayed": 120}
 
 
-async def test_a_dry_run_leaves_no_trace(scene: Scene) -> None:
-    """It tells what would go, also beside what went, and makes no directory."""
-    await scene.letters(
-        sent(payload("job-1"), ce_id="a-1"),
-        sent(payload("job-2", "processing"), ce_id="a-2"),
-        sent(payload("job-2", "processing"), ce_id="a-2"),
-        sent(b"[", "not_json"),
-    )
-    expected = {"replayed": 2, "already_replayed": 1, "still_invalid": 1}
-    assert await scene.outcomes(is_dry=True) == expected
-    assert not (scene.folder / "outbox").exists()
-    assert await scene.read() == []
-    assert await scene.outcomes() == expected
-    assert await scene.outcomes(is_dry=True) == {
-        "already_replayed": 3,
-        "still_invalid": 1,
-    }
-
-
 async def test_what_the_broker_refused_goes_when_it_is_asked_for(scene: Scene) -> None:
     """With what had been changed of it before, which its new record says too."""
     letter = sent(
@@ -249,45 +234,30 @@ async def test_what_the_broker_refused_goes_when_it_is_asked_for(scene: Scene) -
     assert record.headers["bridge_normalized"] == b"progress_number"
 
 
-async def test_what_kafka_does_not_take_waits_for_the_next_run(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It says how much waits and why, and the next run publishes it."""
-    await scene.letters(sent(payload("job-1"), ce_id="a-1"))
-    settings = scene.settings()
-    waiting = Record(
-        scene.topic.name,
-        b"job-1",
-        payload("job-1"),
-        NOW_MS * 1000,
-        Envelope(SOURCE, "dev.dryapi.request.status.updated", "replay", "text/plain"),
-        (("bridge_replayed_ce_id", b"a-1"),),
+def shape(letter: Sent, **more: object) -> Shaped | str:
+    """Make what a bridge with the usual settings makes of a letter."""
+    settings = Settings(outbox=OutboxSettings(dir=Path("/nowhere")), **more)  # type: ignore[arg-type]
+    return Shaping(settings, "jobs.dlq").shape(as_letter(consumed(letter, offset=7)))
+
+
+def test_halves_of_pairs_are_repaired_as_on_the_socket() -> None:
+    """A dead letter keeps them as bytes that UTF-8 doesn't have."""
+    text = '{"request_id": "job-1", "status": "done", "note": "\ud800"}'
+    shaped = shape(sent(text.encode("utf-8", "surrogatepass")))
+    assert isinstance(shaped, Shaped)
+    (record,) = shaped.records
+    assert "\ufffd" in record.value.decode()
+    assert dict(record.extra)["bridge_normalized"] == b"invalid_unicode,missing_field"
+
+
+def test_a_preview_of_its_own_is_marked_as_well() -> None:
+    """Both records say which letter they come from."""
+    pixel = (
+        "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
     )
-    (scene.folder / "outbox" / "replay").mkdir(parents=True)
-    with OutboxDirectory(scene.folder / "outbox" / "replay") as directory:
-        outbox = Outbox(directory, OutboxSettings(dir=directory.path))
-        outbox.open_topic(scene.topic.name, 1, None)
-        outbox.continue_behind(scene.topic.name, {0: (0, 0, ())})
-        outbox.replay({"a-1": [waiting]})
-        outbox.close()
-    monkeypatch.setattr(writer, "STALLED_SECONDS", 0.5)
-    nobody = msgspec.structs.replace(settings.kafka, bootstrap_servers="127.0.0.1:1")
-    done = await scene.replay(scene.settings(kafka=nobody))
-    assert done.waiting == 1
-    assert done.trouble is not None
-    assert done.trouble.startswith("Kafka has taken none of 1 records for 0 s: No Kaf")
-    assert done.tally.letters == 0
-    monkeypatch.undo()
-    assert await scene.outcomes() == {"already_replayed": 1}
-    assert await scene.sources() == {b"a-1": 1}
-
-
-async def test_a_bridges_directory_is_refused(scene: Scene) -> None:
-    """Its own by its name, and another one's by what went through it."""
-    settings = scene.settings()
-    with pytest.raises(OutboxDirectoryError, match="writer of its own"):
-        directory_of(settings, settings.outbox.dir)
-    await scene.letters(sent(payload("job-1")))
-    await scene.outcomes()
-    assert directory_of(settings, None) == settings.outbox.dir / "replay"
-    assert look(settings.outbox.dir / "replay").partitions
+    event = payload("job-1", "in_progress", preview=pixel)
+    shaped = shape(sent(event, ce_id="a-1"), previews="topic")
+    assert isinstance(shaped, Shaped)
+    assert [record.topic for record in shaped.records] == ["jobs.previews", "jobs"]
+    for record in shaped.records:
+        assert dict(record.extra)["bridge_replayed_ce_id"] == b"a-1"

@@ -44,15 +44,6 @@ def why(reason: str, stage: str, kind: str, message: str) -> dict[str, bytes]:
     }
 
 
-def cut(original: bytes) -> dict[str, bytes]:
-    """Give the headers of what was cut."""
-    return {
-        "bridge_truncated": b"true",
-        "bridge_original_size": str(len(original)).encode(),
-        "bridge_sha256": hashlib.sha256(original).hexdigest().encode(),
-    }
-
-
 def refused(
     stored: StoredRecord = STORED, max_bytes: int = 1000, message: str = "no"
 ) -> Record:
@@ -73,22 +64,6 @@ def late(*payloads: str, max_bytes: int = 10_000, **options: str) -> list[Record
     make = partial(dead_letter.late, topic="jobs.dlq", max_bytes=max_bytes)
     end = Outlet().accept(status(status="done"))
     return judged(make, end, Outlet(**options).accept(*payloads))
-
-
-def test_an_invalid_event() -> None:
-    """Its bytes, its job, and the reason in headers that Kafka Connect has as well."""
-    payload = status(status="sleeping")
-    [letter] = Outlet(max_dead_letter_bytes=len(payload)).accept(payload)
-    message = "status is a string that is none of processing, in_progress, done, error"
-    kind = "bridge.errors.InvalidEventError"
-    assert dict(letter.extra) == why("unknown_status", "VALUE_CONVERTER", kind, message)
-    assert msgspec.structs.replace(letter, extra=()) == Record(
-        topic="jobs.dlq",
-        key=b"job-1",
-        value=payload.encode(),
-        received_at_us=RECEIVED_AT_US,
-        envelope=LETTER,
-    )
 
 
 def test_a_record_that_the_broker_refuses() -> None:
@@ -116,26 +91,6 @@ def test_a_record_that_the_broker_refuses() -> None:
     assert headers["__connect.errors.exception.message"] == b"x" * 300
 
 
-def test_a_record_after_its_job_s_end() -> None:
-    """Key, value, time and headers stay; it is no status of its job."""
-    payload = status(status="error", progress=7)
-    [record] = Outlet().accept(payload)
-    [letter] = late(payload)
-    message = "error came after the last record of its job"
-    kind = "bridge.errors.LateEventError"
-    assert dict(letter.extra) == {
-        "bridge_normalized": b"progress_number",
-        **why("after_terminal", "TRANSFORMATION", kind, message),
-    }
-    assert msgspec.structs.replace(letter, extra=()) == Record(
-        topic="jobs.dlq",
-        key=b"job-1",
-        value=record.value,
-        received_at_us=RECEIVED_AT_US,
-        envelope=LETTER,
-    )
-
-
 def test_a_preview_after_its_job_s_end() -> None:
     """The image is a dead letter, named as one; each refers to the other."""
     data = image("image/jpeg")
@@ -152,23 +107,3 @@ def test_a_preview_after_its_job_s_end() -> None:
     digest = hashlib.sha256(data).hexdigest().encode()
     assert headers["bridge_preview_sha256"] == digest
     assert dict(event.extra)["bridge_preview_sha256"] == digest
-
-
-def test_above_the_limit_the_first_part_is_kept() -> None:
-    """With size and digest of the whole; one of just the limit is whole."""
-    payload = status(preview="x" * 5000, status="sleeping")
-    event = status(x="x" * 5000)
-    [invalid] = Outlet(max_dead_letter_bytes=1000).accept(payload)
-    [after_end] = late(event, max_bytes=1000)
-    letters = [
-        (invalid, payload.encode(), 1000),
-        (after_end, event.encode(), 1000),
-        (refused(max_bytes=10), STORED.value, 10),
-    ]
-    for letter, original, limit in letters:
-        assert letter.value == original[:limit]
-        assert letter.key == b"job-1"
-        assert letter.envelope.content_type == "application/octet-stream"
-        assert dict(letter.extra).items() >= cut(original).items()
-    whole = refused(max_bytes=len(STORED.value))
-    assert "bridge_truncated" not in dict(whole.extra)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-import pytest
-
-from bridge.events.intake import strip_preview
 from bridge.events.record import Envelope, Importance, Origin, Record
 from bridge.pusher.protocol import ChannelEvent, decode
 from tests.rules.intake import RECEIVED_AT_US, SOURCE, Outlet, counted, event, status
@@ -62,8 +59,6 @@ def _infinite(text: str) -> Changed:
 CHANGED = [
     _number("45.5", "45.50"),
     _number("45.500", "45.50"),
-    _number("45", "45.00"),
-    _number("0", "0.00"),
     _number("-0.0", "0.00"),
     _number("1e2", "100.00"),
     _number("33.333", "33.333"),
@@ -89,9 +84,7 @@ CHANGED = [
         for padding in ("", "x" * 5000)
         for again in ('"status":"done"', '"status" :"done"', '"st\\u0061tus":"done"')
     ),
-    Changed(more('"x":1,"x":2'), members(x=2), "duplicate_key"),
     _repaired('"\\ud800"', "\ufffd"),
-    _repaired('"a\\udc00b"', "a\ufffdb"),
     _repaired('"\\udc00\\ud800"', "\ufffd\ufffd"),
     _repaired('"\ud83d\ude00"', "\U0001f600"),
     _repaired('"\ud83d"', "\ufffd"),
@@ -112,11 +105,6 @@ CHANGED = [
     ),
     Changed(json.dumps(status()), members(), "encoded_twice"),
     # Several changes are listed in the order of the vocabulary.
-    Changed(
-        {"request_id": "a", "status": "done", "progress": 1.5},
-        {"request_id": "a", "status": "done", **BARE, "progress": "1.50"},
-        "data_not_string,missing_field,progress_number",
-    ),
     Changed(
         '{"request_id": "a", "status": "done", "progress": 1.5, "x": "\\ud800"}',
         {
@@ -161,46 +149,32 @@ def _progress(value: object) -> Refused:
     return Refused(status(progress=value), "invalid_field", "progress is ", ID)
 
 
+# One for each sentence; tests/test_inputs.py has what else has the same reason.
 REFUSED = [
-    # Not JSON. The job is named where it can be read.
+    # The job is named where it can be read.
     *(
         Refused(text, "not_json", "malformed JSON at character")
-        for text in (
-            *("", " ", "hello", "{", '{"request_id": "a\\u0000"'),
-            status().replace('"', "'"),
-            json.dumps('{"request_id": "", '),
-        )
+        for text in ("hello", '{"request_id": "a\\u0000"', json.dumps("{"))
     ),
     *(
         Refused(text, "not_json", "malformed JSON at character", ID)
-        for text in (
-            *(status()[:-1], status() + "x", status() + "\x00", "\ufeff" + status()),
-            *(literal("x", text) for text in ("01", '"\t"', '"\\q"')),
-            status()[:-1] + ",}",
-        )
+        for text in (status()[:-1], "\ufeff" + status(), literal("x", '"\t"'))
     ),
-    Refused(literal("x", "NaN"), "not_json", "NaN is no JSON", ID),
     Refused(literal("x", "-Infinity"), "not_json", "-Infinity is no JSON", ID),
-    # JSON, but not an object.
     *(
         Refused(data, "not_an_object", f"the event is {kind}, not an object")
         for data, kind in [
-            *[("null", "null"), ("5", "a number"), ("true", "a boolean")],
-            *[("[]", "an array"), ('"hello"', "a string"), (None, "null")],
-            *[(5, "a number"), (1.5, "a number"), (True, "a boolean")],
-            ([members()], "an array"),
+            *[("null", "null"), ("true", "a boolean"), ('"hello"', "a string")],
+            *[(None, "null"), (5, "a number"), ([members()], "an array")],
         ]
     ),
-    # Without a job. It isn't taken from another member.
+    # It isn't taken from another member.
     *(
         Refused(status(request_id=request_id), "missing_request_id", message)
         for request_id, message in [
             ("", "request_id is empty"),
             (5, "request_id is a number, not a string"),
-            (None, "request_id is null, not a string"),
-            (["a"], "request_id is an array, not a string"),
-            *((text, "request_id has control") for text in ("a\0", "a\n", "\x7f")),
-            ("\x85", "request_id has control characters"),
+            ("a\0", "request_id has control characters"),
             ("i" * 257, "request_id has more than 256 characters"),
         ]
     ),
@@ -209,28 +183,20 @@ REFUSED = [
         "missing_request_id",
         "request_id is missing",
     ),
-    # The statuses are a closed list.
-    *(
-        Refused(status(status=name), "unknown_status", "status is ", ID)
-        for name in ("pending", "DONE", "", "done ", 1, None, ["done"])
-    ),
+    Refused(status(status="DONE"), "unknown_status", "status is ", ID),
     Refused('{"request_id": "job-1"}', "unknown_status", "status is missing", ID),
-    # Members of a wrong type, in small payloads and in large ones.
+    # In a small payload and in a large one.
     *(
         Refused(
-            status(result_url=padding).replace('"preview": null', f'"preview": {text}'),
+            status(result_url=padding).replace('"preview": null', '"preview": [1]'),
             "invalid_field",
-            "preview is a",
+            "preview is an array",
             ID,
         )
         for padding in ("", "u" * 5000)
-        for text in ("[]", "{}", '["x"]', "12", "true", '{"a":1}')
     ),
-    Refused(status(result_url={"a": 1}), "invalid_field", "result_url is an", ID),
     Refused(status(error_code=17), "invalid_field", "error_code is a number", ID),
-    Refused(status(error_message=[]), "invalid_field", "error_message is an", ID),
-    *(_progress(value) for value in (True, [45.5], "45,5", "45.5%", "", "-1")),
-    *(_progress(value) for value in ("45.50\n", "1e2", "\u0664", "1" * 33)),
+    *(_progress(value) for value in (True, "45,5", "45.50\n", "\u0664")),
     *(
         Refused(literal("progress", text), "invalid_field", "progress is a num", ID)
         for text in (
@@ -241,7 +207,7 @@ REFUSED = [
     # Deeper than every reader can read, whatever the decoders can.
     *(
         Refused(nested(levels), "too_deep", "nested deeper than 64 levels", ID)
-        for levels in (65, 900, 5000, 200_000)
+        for levels in (65, 200_000)
     ),
     Refused("[" * 100, "not_json", ""),
     Refused("[" * 100 + "]" * 100, "too_deep", ""),
@@ -277,24 +243,6 @@ def test_what_is_refused_is_a_dead_letter_with_its_bytes_and_the_reason() -> Non
         ):
             wrong.append((str(row.payload)[:200], record.key, record.extra))
     assert not wrong
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        '{"status" : "sleeping",  "n": 1.50, "request_id": "job-1"}',
-        '{"request_id":"job-1","x":' + "[" * 900 + "]" * 900 + "}",
-    ],
-    ids=["spaced", "deep"],
-)
-def test_data_that_was_not_a_string_is_kept_as_the_frame_wrote_it(data: str) -> None:
-    """The frame's own bytes, however deep they are nested."""
-    received = decode(
-        f'{{"event":"request.status.updated","channel":"c","data":{data}}}'
-    )
-    assert isinstance(received, ChannelEvent)
-    [record] = Outlet().take(received)
-    assert (record.topic, record.key, record.value) == ("jobs.dlq", ID, data.encode())
 
 
 def test_the_size_limit_counts_bytes_of_what_would_be_written() -> None:
@@ -369,23 +317,6 @@ def test_a_record_has_what_kafka_and_the_outbox_need() -> None:
         status="in_progress",
         progress="45.50",
     )
-
-
-def test_a_preview_can_be_dropped_later_when_there_is_no_room() -> None:
-    """Only of a job's middle; the header lists it after the other changes."""
-    *records, plain, end, bad = Outlet().accept(
-        status(preview="p"),
-        status(preview="p", progress=45.5),
-        *(status(), status(status="done", preview="p"), "bad"),
-    )
-    stripped = [strip_preview(record) for record in records]
-    assert [one and dict(one.extra)["bridge_normalized"] for one in stripped] == [
-        b"preview_dropped",
-        b"progress_number,preview_dropped",
-    ]
-    assert [one and one.importance for one in stripped] == [Importance.EVENT] * 2
-    whole = [*stripped, plain, end, bad]
-    assert [one and strip_preview(one) for one in whole] == [None] * 5
 
 
 def test_a_status_answer_becomes_one_record_that_is_not_offered() -> None:

@@ -14,9 +14,7 @@ from bridge.settings import (
     load_for_reading,
     load_for_replaying,
 )
-
-
-NEEDED = {"BRIDGE_CLIENT_ID": "client-1", "BRIDGE_API_TOKEN": "token-1"}
+from tests.settings.starts import NEEDED
 
 
 @pytest.fixture

@@ -9,27 +9,12 @@ import pytest
 
 from bridge.errors import ConfigError
 from bridge.settings import Loaded, load, load_for_reading
+from tests.settings.starts import NEEDED, Wrong, check, environment
 
 
-NEEDED = {"BRIDGE_CLIENT_ID": "client-1", "BRIDGE_API_TOKEN": "token-1"}
 LISTEN = {"WEBHOOK_LISTEN": "0.0.0.0:8443"}
 SECRET = {"WEBHOOK_SECRET": "whsec_one"}
 LISTENING = '[webhook]\nlisten = "0.0.0.0:8443"\n'
-
-
-def environment(*groups: dict[str, str]) -> dict[str, str]:
-    """Give settings as variables, beside what all need."""
-    chosen = dict(NEEDED)
-    for group in groups:
-        chosen |= {f"BRIDGE_{name}": text for name, text in group.items()}
-    return chosen
-
-
-def problems(*groups: dict[str, str]) -> list[str]:
-    """Load the single account with these settings; give the error's lines."""
-    with pytest.raises(ConfigError) as caught:
-        load({}, environment(*groups), None)
-    return str(caught.value).split("\n")
 
 
 def account(name: str, extra: str = "") -> str:
@@ -79,69 +64,54 @@ def test_address_and_secret_are_enough(tmp_path: Path) -> None:
     assert one.webhook_secret.reveal().split() == ["whsec_new", "whsec_old"]
 
 
-_WRONG: list[tuple[tuple[dict[str, str], ...], str, str]] = [
-    ((LISTEN,), "webhook.secret", "is missing: webhook.listen needs it"),
-    ((SECRET,), "webhook.secret", "is set, but webhook.listen is not"),
+_BOTH = LISTEN | SECRET
+_CERT, _KEY = "WEBHOOK_TLS_CERT_FILE", "WEBHOOK_TLS_KEY_FILE"
+
+_WRONG: list[Wrong] = [
+    (LISTEN, "webhook.secret", "is missing: webhook.listen needs it"),
+    (SECRET, "webhook.secret", "is set, but webhook.listen is not"),
     (
-        ({"WEBHOOK_LISTEN": "8443"}, SECRET),
+        SECRET | {"WEBHOOK_LISTEN": "8443"},
         "webhook.listen",
         "must be host:port, for instance 0.0.0.0:8443",
     ),
-    (
-        (LISTEN, {"WEBHOOK_SECRET": "whsec_é"}),
-        "webhook.secret",
-        "one or several webhook secrets",
+    *(
+        (LISTEN | {"WEBHOOK_SECRET": text}, "webhook.secret", "one or several webhook")
+        for text in ("whsec_é", " \n")
     ),
-    ((LISTEN, {"WEBHOOK_SECRET": " \n"}), "webhook.secret", "one or several"),
-    (
-        (LISTEN, SECRET, {"WEBHOOK_TLS_CERT_FILE": __file__}),
-        "webhook.tls_key_file",
-        "is missing: webhook.tls_cert_file needs it",
-    ),
-    (
-        (LISTEN, SECRET, {"WEBHOOK_TLS_KEY_FILE": __file__}),
-        "webhook.tls_cert_file",
-        "is missing: webhook.tls_key_file needs it",
-    ),
-    (
+    *(
         (
-            LISTEN,
-            SECRET,
-            {"WEBHOOK_TLS_KEY_FILE": "/no/k", "WEBHOOK_TLS_CERT_FILE": __file__},
-        ),
+            _BOTH | {given: __file__},
+            f"webhook.tls_{missing}_file",
+            f"is missing: {given.lower().replace('_', '.', 1)} needs it",
+        )
+        for given, missing in ((_CERT, "key"), (_KEY, "cert"))
+    ),
+    (
+        _BOTH | {_KEY: "/no/k", _CERT: __file__},
         "webhook.tls_key_file",
         "can't be read: No such file",
     ),
-    (
-        ({"WEBHOOK_LISTEN": "127.0.0.1:8080"}, SECRET),
-        "webhook.listen",
-        "must differ from operations.listen, 127.0.0.1:8080",
+    *(
+        (
+            SECRET | {"WEBHOOK_LISTEN": f"{host}:8080"},
+            "webhook.listen",
+            "must differ from operations.listen, 127.0.0.1:8080",
+        )
+        for host in ("127.0.0.1", "0.0.0.0")  # noqa: S104 - nothing is bound
     ),
     (
-        ({"WEBHOOK_LISTEN": "0.0.0.0:8080"}, SECRET),
-        "webhook.listen",
-        "must differ from operations.listen, 127.0.0.1:8080",
-    ),
-    (
-        (LISTEN, SECRET, {"OPERATIONS_LISTEN": "[::]:8443"}),
+        _BOTH | {"OPERATIONS_LISTEN": "[::]:8443"},
         "webhook.listen",
         "must differ from operations.listen, [::]:8443",
     ),
-    (
-        (LISTEN, SECRET, {"WEBHOOK_HOLD_SECONDS": "-1"}),
-        "webhook.hold_seconds",
-        "0 or more",
-    ),
+    (_BOTH | {"WEBHOOK_HOLD_SECONDS": "-1"}, "webhook.hold_seconds", "0 or more"),
 ]
 
 
-def test_what_does_not_fit_is_one_line(subtests: pytest.Subtests) -> None:
+def test_what_does_not_fit_is_one_line() -> None:
     """The line names the setting to change, with its variable."""
-    for groups, path, words in _WRONG:
-        with subtests.test(groups=groups, path=path):
-            (line,) = problems(*groups)
-            assert line.startswith(f"{path} (BRIDGE_")
-            assert words in line
+    check(_WRONG)
 
 
 def test_accounts_without_a_secret_beside_others_are_told_of(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Mapping
 
@@ -14,30 +13,6 @@ from bridge.tracing import open_tracing, secrets_in
 
 
 ON = Settings(tracing=TracingSettings(enabled=True))
-
-# A process that starts as the service does, up to the point where it would read events.
-_START = """
-import sys
-from bridge import service
-from bridge.settings import Settings, TracingSettings
-from bridge.tracing import open_tracing
-tracing = open_tracing(Settings(tracing=TracingSettings(enabled={enabled})), {{}})
-imported = any(name.startswith("opentelemetry") for name in sys.modules)
-print(tracing is not None, imported)
-"""
-
-
-@pytest.mark.parametrize("enabled", [False, True])
-def test_opentelemetry_is_imported_where_it_is_wanted_alone(enabled: bool) -> None:  # noqa: FBT001 - a parameter
-    """Off, none of its modules is in a process that has the whole service."""
-    done = subprocess.run(
-        [sys.executable, "-c", _START.format(enabled=enabled)],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert done.stdout.split() == [str(enabled)] * 2
 
 
 @pytest.mark.parametrize("missing", ["opentelemetry.sdk.trace", "requests"])

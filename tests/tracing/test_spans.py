@@ -190,35 +190,6 @@ def test_a_batch_is_kept_where_one_of_its_events_is(
     assert {link.span_id for span in sent for link in span.links} == created
 
 
-def test_no_span_holds_a_value(collector: Collector) -> None:
-    """No preview and no URL's signature goes to the collector."""
-    tracing = Tracing("bridge-1")
-    rows = _stored(_offer(tracing, _record()))
-    tracing.published("jobs", 0, rows, 1, error_type="TimeoutError")
-    _ended(tracing, collector)
-    sent = b"".join(collector.bodies)
-    assert b"job-1" in sent
-    assert b"secret" not in sent
-    assert b"signature" not in sent
-
-
-def test_the_process_says_who_it_is(
-    collector: Collector, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The bridge's own name, unless the standard variables give another."""
-    tracing = Tracing("bridge-1")
-    _offer(tracing, _record())
-    (span,) = _ended(tracing, collector)
-    assert span.resource["service.name"] == "dryapi-kafka-bridge"
-    monkeypatch.setenv("OTEL_SERVICE_NAME", "bridge-eu")
-    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
-    tracing = Tracing("bridge-1")
-    _offer(tracing, _record())
-    span = _ended(tracing, collector)[-1]
-    assert span.resource["service.name"] == "bridge-eu"
-    assert span.resource["deployment.environment.name"] == "test"
-
-
 def test_a_switched_off_sdk_leaves_records_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

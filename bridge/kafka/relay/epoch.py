@@ -8,7 +8,7 @@ are what sends.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -41,20 +41,13 @@ from bridge.kafka.relay.partition import (
 )
 from bridge.kafka.relay.statistics import PublicationTrace, RelayStatistics
 from bridge.kafka.relay.topic_watch import TopicWatch
-from bridge.kafka.topics import TopicFacts
+from bridge.kafka.requests import TopicFacts
 from bridge.outbox import Outbox
 from bridge.outbox.values import PartitionState, Placed
 from bridge.settings import KafkaSettings
 
 
-__all__ = [
-    "Delivery",
-    "Epoch",
-    "Group",
-    "WireFormat",
-    "distribute",
-    "serve",
-]
+__all__ = ["Delivery", "Epoch", "Group", "WireFormat", "distribute", "serve"]
 
 _log = structlog.get_logger("bridge.kafka")
 
@@ -90,12 +83,7 @@ class WireFormat(Protocol):
     """What is written before the values of topics, a Schema Registry's for one."""
 
     async def prefix(self, topic: str) -> bytes:
-        """
-        Return the bytes before each value of a topic; none if its values are plain.
-
-        Raises:
-            KafkaError: They aren't known now, or never will be.
-        """
+        """Return the bytes before each value of a topic; none if they are plain."""
 
 
 # -- Over all epochs ----------------------------------------------------------
@@ -275,8 +263,7 @@ async def serve(
     """
     Send a topic's rows, epoch after epoch, until the relay drains.
 
-    `ends_start` says whether a start that began then is ended by an error, which is
-    raised: only one that never worked.
+    `ends_start` says whether an error ends a start that began then.
     """
     begun = time.monotonic()
     # How many epochs in a row were short.
@@ -402,10 +389,7 @@ async def _open(
 
 
 def _report_partitions(
-    group: Group,
-    facts: TopicFacts,
-    before: int,
-    known: Mapping[int, PartitionState],
+    group: Group, facts: TopicFacts, before: int, known: Mapping[int, PartitionState]
 ) -> None:
     """Log what has changed about a topic since it was opened last."""
     former = next((state.topic_id for state in known.values()), None)

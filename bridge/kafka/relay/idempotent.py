@@ -7,7 +7,7 @@ duplicate unless a producer that was abandoned writes late: then with the same `
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
+import asyncio
 import time
 from collections.abc import Sequence
 

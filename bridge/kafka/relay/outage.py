@@ -7,7 +7,7 @@ the log needs one line.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
+import asyncio
 import time
 from collections.abc import Callable, Collection
 
@@ -25,7 +25,7 @@ from bridge.kafka.relay.statistics import RelayStatistics
 from bridge.settings import KafkaSettings
 
 
-__all__ = ["BESIDE", "Outage", "explain_silence"]
+__all__ = ["BESIDE", "Outage", "look_for_silence"]
 
 _log = structlog.get_logger("bridge.kafka")
 
@@ -48,11 +48,7 @@ BESIDE: _Who = ("", -1)
 
 
 class Outage:
-    """
-    Whether Kafka works for one topic.
-
-    The statistics are those that health reads; None for a topic that it leaves out.
-    """
+    """Whether Kafka works for one topic; without statistics if health ignores it."""
 
     def __init__(
         self,
@@ -70,7 +66,6 @@ class Outage:
         self._begun_at = 0.0
         self._reported_at: dict[tuple[str, str], float] = {}
         self._owes_end = False
-        self._reason: KafkaError | None = None
 
     def sending(self, partition: _Who) -> None:
         """Note that a partition waits for an answer from now on."""
@@ -83,7 +78,6 @@ class Outage:
     def worked(self, who: _Who | None = None) -> None:
         """Note that Kafka answered a partition, or the topic as a whole."""
         self._answered_at = now = self._clock()
-        self._reason = None
         if who is not None:
             self._sent_at.pop(who, None)
         if self._statistics is not None:
@@ -131,22 +125,17 @@ class Outage:
         """Whether Kafka keeps partitions waiting for too long."""
         return self._waited() > SILENT_SECONDS
 
-    def look(self) -> None:
-        """Report a silence, with its reason once that is known; called on a beat."""
+    def look(self, reason: KafkaError | None = None) -> None:
+        """Report a silence, with its reason once that is known."""
         if not self.is_silent:
             return
-        if isinstance(self._reason, KafkaRefusedError):
-            self.failed("kafka.refuses", self._reason)
+        if isinstance(reason, KafkaRefusedError):
+            self.failed("kafka.refuses", reason)
             return
         silent = f"no acknowledgement for {self._waited():.0f} s"
-        if self._reason is not None:
-            silent += f"; {self._reason}"
+        if reason is not None:
+            silent += f"; {reason}"
         self.failed("kafka.silent", TimeoutError(silent))
-
-    def explain(self, reason: KafkaError) -> None:
-        """Note what has been found out about a silence; the next answer ends it."""
-        if self.is_silent:
-            self._reason = reason
 
     def _waited(self) -> float:
         if not self._sent_at:
@@ -154,23 +143,27 @@ class Outage:
         return self._clock() - max(min(self._sent_at.values()), self._answered_at)
 
 
-async def explain_silence(settings: KafkaSettings, outages: Collection[Outage]) -> None:
+async def look_for_silence(
+    settings: KafkaSettings, outages: Collection[Outage]
+) -> None:
     """
-    Find out why Kafka is silent, until it is cancelled.
+    Report it when Kafka is silent, and find out why, until it is cancelled.
 
     aiokafka tries again for minutes where a broker no longer lets it in, and reports
     nothing: a certificate that has expired, a token that is refused.
     """
+    reason: KafkaError | None = None
+    asked_at = float("-inf")
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         if not any(outage.is_silent for outage in outages):
+            reason = None
             continue
-        reason: KafkaError | None
-        try:
-            reason = await diagnose(settings)
-        except ConfigError as error:
-            reason = KafkaUnreachableError(str(error))
-        if reason is not None:
-            for outage in outages:
-                outage.explain(reason)
-        await asyncio.sleep(DIAGNOSE_SECONDS)
+        for outage in outages:
+            outage.look(reason)
+        if time.monotonic() - asked_at >= DIAGNOSE_SECONDS:
+            try:
+                reason = await diagnose(settings)
+            except ConfigError as error:
+                reason = KafkaUnreachableError(str(error))
+            asked_at = time.monotonic()

@@ -8,7 +8,7 @@ DeleteRecords and compaction take some away that were delivered.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
+import asyncio
 from collections import Counter, deque
 from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
@@ -145,10 +145,8 @@ async def _last_confirmed(
     """
     Compare the acknowledged rows that are kept with the log.
 
-    Returns:
-        The last of them that the log has where it was acknowledged, or that retention
-        took; the one before the first if it has none; None if none is kept. And the
-        highest sequence of this outbox that was found.
+    Gives the last that the log has in its place or retention took, the one before the
+    first if it has none, None if none is kept; and the highest sequence found.
     """
     key = state.topic, state.partition
     kept = outbox.delivered(*key, 0, 1)
@@ -275,12 +273,7 @@ class PartitionQueue:
         )
 
     def check(self, base_offset: int, leader: int | None) -> None:
-        """
-        Check that an acknowledgement, of rows from that offset on, is of the log read.
-
-        Raises:
-            EpochEndedError: That log was truncated, or may have been.
-        """
+        """Raise if an acknowledgement, from that offset on, isn't of the log read."""
         if base_offset <= self._last_offset:
             raise EpochEndedError("a partition's log was truncated")
         if leader not in {None, self._leader}:

@@ -9,7 +9,7 @@ heartbeat; the trio thread goes on reading into the buffer.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -29,15 +29,9 @@ from bridge.events.dead_letter import DEFAULT_MAX_BYTES
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.loop import run
 from bridge.kafka.producer import keep_track_of_tasks
-from bridge.kafka.relay.epoch import (
-    Delivery,
-    Group,
-    WireFormat,
-    distribute,
-    serve,
-)
+from bridge.kafka.relay.epoch import Delivery, Group, WireFormat, distribute, serve
 from bridge.kafka.relay.idempotent import IdempotentDelivery
-from bridge.kafka.relay.outage import Outage, explain_silence
+from bridge.kafka.relay.outage import Outage, look_for_silence
 from bridge.kafka.relay.partition import Memory
 from bridge.kafka.relay.statistics import PublicationTrace, RelayStatistics
 from bridge.kafka.relay.topic_watch import TopicWatch
@@ -64,6 +58,11 @@ _IDLE_SECONDS = 1.0
 
 # While the disk takes nothing, a commit is tried so often.
 _FULL_SECONDS = 0.5
+
+# The thread closes its connections within this, and commits its buffer: a full one of
+# 16 MiB took 0.15 s, a slow disk may take longer.
+_ABORT_SECONDS = 5.0
+_LOOK_SECONDS = 0.02
 
 
 class Relay:
@@ -112,7 +111,7 @@ class Relay:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
         self._work = asyncio.Event()
-        self._is_woken = self._is_aborted = self._drains = False
+        self._is_woken = self._is_aborted = self._drains = self._has_ended = False
         self._draining = asyncio.Event()
         self._groups: dict[str, Group] = {}
         self._group = partial(
@@ -151,8 +150,14 @@ class Relay:
         """
         try:
             await trio.to_thread.run_sync(self._run_loop, abandon_on_cancel=True)
-        finally:
+        except trio.Cancelled:
             self.abort()
+            # A process that ends before the outbox is closed counts as crashed.
+            with trio.move_on_after(_ABORT_SECONDS, shield=True):
+                # Another thread changes it.
+                while not self._has_ended:  # noqa: ASYNC110
+                    await trio.sleep(_LOOK_SECONDS)
+            raise
 
     def drain(self) -> None:
         """Let `run` return once all that was committed is acknowledged."""
@@ -196,16 +201,12 @@ class Relay:
             raise _first(damaged or ours) from None
         finally:
             self._outbox.close()
+            self._has_ended = True
             # Zero: it doesn't run, and isn't stuck.
             self.statistics.last_beat = 0.0
 
     async def work(self) -> None:
-        """
-        Work in the loop that runs, until all is drained; the outbox stays open.
-
-        Raises:
-            BaseExceptionGroup: As `run`; the errors of all topics.
-        """
+        """Work in the loop that runs, until all is drained; the outbox stays open."""
         self._main = asyncio.current_task()
         self._loop = loop = asyncio.get_running_loop()
         keep_track_of_tasks(loop)
@@ -235,7 +236,7 @@ class Relay:
         async with asyncio.TaskGroup() as tasks:
             around = [
                 tasks.create_task(self._beat()),
-                tasks.create_task(explain_silence(self._settings, outages)),
+                tasks.create_task(look_for_silence(self._settings, outages)),
                 tasks.create_task(self._commit_all()),
                 tasks.create_task(watch.run(outages[0])),
             ]
@@ -277,8 +278,6 @@ class Relay:
         while True:
             now = time.monotonic()
             self.statistics.beat(now, now - due)
-            for group in self._groups.values():
-                group.outage.look()
             due = time.monotonic() + _BEAT_SECONDS
             await asyncio.sleep(_BEAT_SECONDS)
 

@@ -8,7 +8,7 @@ start that ends says everything that is wrong at once. What is right and wrong i
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
+import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
 
@@ -24,8 +24,9 @@ from bridge.errors import (
 )
 from bridge.kafka.relay.outage import BESIDE, Outage
 from bridge.kafka.relay.statistics import RelayStatistics
+from bridge.kafka.requests import TopicFacts
 from bridge.kafka.topic_checks import TopicFinding, Verdict, report
-from bridge.kafka.topics import LookedUp, TopicFacts, TopicNeeds, creation, look_up
+from bridge.kafka.topics import LookedUp, TopicNeeds, creation, look_up
 from bridge.settings import KafkaSettings
 
 
@@ -34,7 +35,7 @@ __all__ = ["TopicWatch"]
 _log = structlog.get_logger("bridge.kafka")
 
 
-class TopicWatch:
+class TopicWatch(msgspec.Struct):
     """
     Looks at the topics of a relay, for as long as one loop runs.
 
@@ -42,32 +43,18 @@ class TopicWatch:
     they have already was logged before.
     """
 
-    def __init__(
-        self,
-        settings: KafkaSettings,
-        names: Sequence[str],
-        needs: Mapping[str, TopicNeeds],
-        statistics: RelayStatistics,
-    ) -> None:
-        self._settings = settings
-        self._names = names
-        self._needs = needs
-        self._statistics = statistics
-        self._asking = asyncio.Lock()
-        self._looked_at = float("-inf")
-        self._found: LookedUp | KafkaError | ConfigError = LookedUp({})
-        # Replaced by a new one after each look.
-        self._looked = asyncio.Event()
+    settings: KafkaSettings
+    names: Sequence[str]
+    needs: Mapping[str, TopicNeeds]
+    statistics: RelayStatistics
+    _asking: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
+    _looked_at: float = float("-inf")
+    _found: LookedUp | KafkaError | ConfigError = LookedUp({})
+    # Replaced by a new one after each look.
+    _looked: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
     async def facts(self, name: str) -> TopicFacts:
-        """
-        Look at all topics, and give what is known of one.
-
-        Raises:
-            KafkaUnreachableError: No broker answers, or none leads the topic.
-            KafkaRefusedError: One is missing or forbidden; names all of them.
-            ConfigError: A certificate or key can't be used.
-        """
+        """Look at all topics; gives what is known of one, or raises why nothing is."""
         found = await self._look()
         if not isinstance(found, LookedUp):
             raise found
@@ -79,7 +66,7 @@ class TopicWatch:
 
     def unfit(self, name: str) -> KafkaRefusedError | None:
         """Return what ends a start if the topic can't take what it is meant for."""
-        findings = self._statistics.topic_findings.get(name, ())
+        findings = self.statistics.topic_findings.get(name, ())
         if any(one.verdict is Verdict.MISSING for one in findings):
             return self._refusal(self._found)
         return None
@@ -87,14 +74,14 @@ class TopicWatch:
     async def run(self, outage: Outage) -> None:
         """Look now and then, and note whether Kafka answered; until it is cancelled."""
         while True:
-            await asyncio.sleep(self._settings.topics_check_seconds)
+            await asyncio.sleep(self.settings.topics_check_seconds)
             found = await self._look()
             if isinstance(found, LookedUp):
                 outage.recovered(BESIDE)
             elif isinstance(found, ConfigError):
                 # Files that are being exchanged: whoever follows them reports it.
                 _log.debug("topics.not_seen", error=f"{type(found).__name__}: {found}")
-            elif self._statistics.ever_connected:
+            elif self.statistics.ever_connected:
                 # The partitions' own connections may work, but where nothing is sent
                 # nothing else would notice. Before the first, opening reports it.
                 is_refused = isinstance(found, KafkaRefusedError)
@@ -124,12 +111,12 @@ class TopicWatch:
             return self._found
 
     async def _ask(self) -> LookedUp | KafkaError | ConfigError:
-        settings, needs = self._settings, self._needs
+        settings, needs = self.settings, self.needs
         creations = {}
         if settings.create_topics:
-            creations = {name: creation(name, needs, settings) for name in self._names}
+            creations = {name: creation(name, needs, settings) for name in self.names}
         try:
-            found = await look_up(settings, self._names, creations)
+            found = await look_up(settings, self.names, creations)
         except (ConfigError, KafkaError) as error:
             return error
         self._report(report(found, needs, settings))
@@ -137,8 +124,8 @@ class TopicWatch:
 
     def _report(self, findings: Mapping[str, tuple[TopicFinding, ...]]) -> None:
         """Log the table: all of it first, then what has changed."""
-        before = self._statistics.topic_findings
-        self._statistics.topic_findings = findings
+        before = self.statistics.topic_findings
+        self.statistics.topic_findings = findings
         rows = [
             finding
             for name, own in findings.items()
@@ -173,7 +160,7 @@ class TopicWatch:
         parts += (
             f"The topic {one.topic} has {one.what} {one.found}, and {one.needed} is"
             f" needed. {one.remedy}"
-            for own in self._statistics.topic_findings.values()
+            for own in self.statistics.topic_findings.values()
             for one in own
             if one.verdict is Verdict.MISSING and one.what != "topic"
         )

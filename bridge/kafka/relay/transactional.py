@@ -19,20 +19,15 @@ nothing of it was sent again, and some of its rows may be acknowledged.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - the Kafka thread runs asyncio
+import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import structlog
 
-from bridge.errors import (
-    ConfigError,
-    KafkaError,
-    KafkaFencedError,
-    KafkaUnreachableError,
-)
+from bridge.errors import ConfigError, KafkaError, KafkaFencedError
 from bridge.events.record import StoredRecord
 from bridge.kafka.answers import ClientError, is_fenced
 from bridge.kafka.headers import own_identity
@@ -229,9 +224,10 @@ class TransactionalDelivery:
         before, self._held = self._held, set()
         try:
             async with open_log(self._group.settings, self._group.topic) as log:
-                self._held = set((await log.held()).items())
-            # A marker is written within milliseconds of its commit.
-            hangs = self._held & before and await self._hanging()
+                held = await log.held()
+                self._held = set(held.items())
+                # A marker is written within milliseconds of its commit.
+                hangs = self._held & before and await self._hanging(log, held)
         except (ConfigError, KafkaError) as error:
             # Whether that ends the epoch, sending finds out.
             _log.debug("transactions.not_seen", error=repr(error))
@@ -248,42 +244,32 @@ class TransactionalDelivery:
         self._look_at = self._now() + LOOK_SECONDS
         self._held = set()
         topic, settings = self._group.topic, self._group.settings
-        offsets = await self._hanging()
-        if not offsets:
-            return False
-        _log.warning("transaction.hangs", topic=topic, offsets=offsets)
         seconds = settings.transaction_timeout_seconds
-        try:
-            async with open_log(settings, topic) as log, asyncio.timeout(seconds):
+        async with open_log(settings, topic) as log:
+            offsets = await self._hanging(log, await log.held())
+            if not offsets:
+                return False
+            _log.warning("transaction.hangs", topic=topic, offsets=offsets)
+            async with asyncio.timeout(seconds):
                 for name in self._ids:
                     await commit_empty(
                         log.client, name, int(seconds * 1000), topic, offsets
                     )
-        except (ClientError, TimeoutError) as error:
-            raise KafkaUnreachableError(
-                f"a transaction that hangs in {topic} can't be ended: {error!r}; the"
-                " bridge tries again"
-            ) from error
         self._tries.update(offsets.items())
         return True
 
-    async def _hanging(self) -> dict[int, int]:
-        """
-        Return where transactions of this outbox begin that hold the topic.
-
-        Where no record is left, nothing says whose it is: it may be ours.
-        """
+    async def _hanging(self, log: Log, held: Mapping[int, int]) -> dict[int, int]:
+        """Return where transactions begin that hold the topic and may be ours."""
         own = self._group.outbox.id.encode()
-        async with open_log(self._group.settings, self._group.topic) as log:
-            held = {
-                partition: offset
-                for partition, offset in (await log.held()).items()
-                if self._tries[partition, offset] < _TRIES
-            }
-            ends = {one: Bounds(offset, offset + 1) for one, offset in held.items()}
-            async for partition, records in log.records(dict(held), ends, aborted=True):
-                for record in records:
-                    is_first = record.offset == held.get(partition)
-                    if is_first and own_identity(record.headers, own) is None:
-                        del held[partition]
+        held = {
+            partition: offset
+            for partition, offset in held.items()
+            if self._tries[partition, offset] < _TRIES
+        }
+        ends = {one: Bounds(offset, offset + 1) for one, offset in held.items()}
+        async for partition, records in log.records(dict(held), ends, aborted=True):
+            for record in records:
+                is_first = record.offset == held.get(partition)
+                if is_first and own_identity(record.headers, own) is None:
+                    del held[partition]
         return held

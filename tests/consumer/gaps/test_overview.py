@@ -16,6 +16,7 @@ from bridge.consumer.gaps import (
     State,
     as_gap,
 )
+from bridge.consumer.gaps.view import overview_as_json
 from tests.consumer.gaps.ledger import (
     consumed,
     records,
@@ -109,29 +110,38 @@ def test_memory_is_bounded_by_the_latest_gaps() -> None:
     assert overview.left_out == 2
 
 
-@pytest.mark.parametrize(
-    ("choice", "chosen"),
-    [
-        (Choice(), {"a", "b", "c", "d"}),
-        (Choice(client_id="other"), {"b"}),
-        (Choice(cause="deaf"), {"c"}),
-        (Choice(is_open=True), {"c"}),
-        (Choice(has_unknown=True), {"d"}),
-        # Those that were open then, whenever they had begun.
-        (Choice(since=datetime(2026, 1, 31, 12, 0, 8, tzinfo=UTC)), {"b", "c"}),
-        (Choice(client_id="nobody"), set()),
-    ],
-)
-def test_gaps_are_chosen(choice: Choice, chosen: set[str]) -> None:
-    """Totals are of those that are wanted; all causes are known."""
-    overview = overview_of(
-        settled("a"),
-        settled("b", client_id="other", until="2026-02-01T00:00:00Z"),
-        value("c", cause="deaf", until=None),
-        settled("d", unknown=5),
-        choice=choice,
-    )
-    assert set(ids(overview)) == chosen
-    assert sum(overview.totals.states.values()) == len(chosen)
-    assert overview.totals.unknown == 5 * ("d" in chosen)
-    assert overview.causes == ["deaf", "disconnected"]
+def test_json_has_gaps_as_their_records_have_them() -> None:
+    """Members and times are those of the topic, with what is made of them."""
+    report = json.loads(overview_as_json("jobs.gaps", overview_of(settled(), b"x")))
+    assert report["gaps"] == [
+        {
+            "gap_id": "g-1",
+            "cause": "disconnected",
+            "client_id": "client-42",
+            "since": "2026-01-31T12:00:00.000000Z",
+            "until": "2026-01-31T12:00:07.250000Z",
+            "jobs_in_flight": 3,
+            "healed_by_status_endpoint": 2,
+            "healed_by_webhook": 1,
+            "unknown": 0,
+            "seconds": 7.25,
+            "state": "settled",
+        }
+    ]
+    assert report["totals"] == {
+        "gaps": 1,
+        "open": 0,
+        "closed": 0,
+        "settled": 1,
+        "seconds": 7.25,
+        "causes": {"disconnected": {"gaps": 1, "seconds": 7.25}},
+        "jobs_in_flight": 3,
+        "healed_by_status_endpoint": 2,
+        "healed_by_webhook": 1,
+        "unknown": 0,
+    }
+    assert report["left_out"] == 0
+    assert report["no_gaps"] == {
+        "count": 1,
+        "first": [{"place": "jobs.gaps-0@1", "reason": "it is no JSON"}],
+    }

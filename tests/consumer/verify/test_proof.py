@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import trio
 
-from bridge.consumer.verify import Claim
-from bridge.outbox.survey import SurveyedPartition, look
 from tests.conftest import Topic
 from tests.consumer.verify.topics import (
-    DEADLINE_SECONDS,
     OTHER,
     OUTBOX,
     Sent,
@@ -26,70 +23,18 @@ from tests.consumer.verify.topics import (
     write,
     write_transaction,
 )
-from tests.kafka.relay.relaying import rig, settings_for, until
-from tests.kit.broker import KafkaBroker, configure_broker
-from tests.kit.kafka import KafkaServer
+from tests.kit.broker import KafkaBroker
 
 
 in_thread = trio.to_thread.run_sync
 
 
-def hurry_the_cleaner(kafka: KafkaServer) -> None:
-    """Have the suite's own broker look for work more often than every 15 s."""
-    configure_broker(kafka.bootstrap_servers, {"log.cleaner.backoff.ms": "200"})
-
-
 @pytest.fixture
 def compacted(kafka: KafkaBroker, topic: Topic) -> Topic:
-    """A topic whose broker compacts it as soon as it can."""
-    if isinstance(kafka, KafkaServer):
-        hurry_the_cleaner(kafka)
+    """A topic that its broker may compact."""
     name = f"{topic.name}-compacted"
-    kafka.create_topic(
-        name,
-        1,
-        {
-            "cleanup.policy": "compact",
-            "min.cleanable.dirty.ratio": "0.001",
-            "segment.ms": "100",
-            "min.compaction.lag.ms": "0",
-            "max.compaction.lag.ms": "100",
-            "delete.retention.ms": "0",
-        },
-    )
+    kafka.create_topic(name, 1, {"cleanup.policy": "compact"})
     return replace(topic, name=name, partitions=1)
-
-
-def acknowledged(folder: Path) -> int:
-    """How many rows an outbox holds for delivered, read from outside."""
-    return sum(lane.acknowledged_sequence for lane in look(folder).partitions)
-
-
-def progress(lane: SurveyedPartition) -> tuple[int, int]:
-    """What a claim says of a lane."""
-    return lane.acknowledged_sequence, lane.waiting
-
-
-async def test_what_outbox_and_relay_wrote_is_clean(
-    topic: Topic, tmp_path: Path
-) -> None:
-    """The real chain's topic has no finding, and its outbox's word is kept."""
-    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
-        running.offer(topic.name, range(3_000))
-        await running.all_sent(topic.name, 3_000)
-        await until(lambda: acknowledged(tmp_path) == 3_000)
-        claims = [
-            Claim(look(tmp_path).id, lane.topic, lane.partition, *progress(lane))
-            for lane in look(tmp_path).partitions
-        ]
-        report = await proof_of(topic, claims=claims)
-        assert [lane.end for lane in report.lanes] == ["proven"] * 3
-    report = await proof_of(topic)
-    assert report.is_clean
-    assert report.records == 3_000
-    assert sum(lane.last_sequence for lane in report.lanes) == 3_000
-    assert all(one.foreign == one.astray == 0 for one in report.partitions)
-    assert any("can't be proven" in note for note in report.notes)
 
 
 async def test_findings_are_named_with_their_offsets(topic: Topic) -> None:
@@ -97,16 +42,20 @@ async def test_findings_are_named_with_their_offsets(topic: Topic) -> None:
     write(topic, [*rows(1, 2, 5, 6, 4), *rows(6), *rows(7)])
     write(topic, [*rows(1, 2), Sent(2, ce_id="another-9")], partition=1)
     report = await proof_of(topic)
-    assert kinds(report) == [
-        ("hole", 3, 3, 2),
-        ("reordered", 4, 4, 4),
-        ("duplicate", 6, 6, 5),
-        # The same records as in partition 0, and so the same ce_id.
-        ("repeated_id", 1, 1, 0),
-        ("repeated_id", 2, 2, 1),
-        ("conflict", 2, 2, 2),
-    ]
-    assert report.findings[0].after_offset == 1
+    # The same records in both partitions, and so the same ce_id: those that are read
+    # last are found.
+    assert Counter(kinds(report)) == Counter(
+        [
+            ("hole", 3, 3, 2),
+            ("reordered", 4, 4, 4),
+            ("duplicate", 6, 6, 5),
+            ("repeated_id", 1, 1, 0),
+            ("repeated_id", 2, 2, 1),
+            ("conflict", 2, 2, 2),
+        ]
+    )
+    (hole,) = [one for one in report.findings if one.kind == "hole"]
+    assert hole.after_offset == 1
     assert report.counts == {
         "hole": 1,
         "reordered": 1,
@@ -114,28 +63,6 @@ async def test_findings_are_named_with_their_offsets(topic: Topic) -> None:
         "repeated_id": 2,
         "conflict": 1,
     }
-
-
-async def test_compaction_is_no_hole(compacted: Topic) -> None:
-    """A sequence that is missing where offsets are missing was compacted away."""
-
-    def fill() -> None:
-        # The first one stays: otherwise the broker moves the log's start.
-        write(compacted, [Sent(1, key="job-0"), *rows(*range(2, 41))])
-        time.sleep(0.2)  # the segment's age, after which it is rolled
-        write(compacted, [Sent(number, key="job-2") for number in range(41, 44)])
-
-    await in_thread(fill)
-    with trio.fail_after(DEADLINE_SECONDS):
-        report = await proof_of(compacted)
-        while report.records >= 43:
-            await trio.sleep(0.2)
-            report = await proof_of(compacted)
-    assert report.is_clean
-    assert report.lanes[0].compacted == 43 - report.records > 0
-    write(compacted, [Sent(45, key="job-3")])
-    report = await proof_of(compacted)
-    assert [(one.kind, one.first_sequence) for one in report.findings] == [("hole", 44)]
 
 
 async def test_refused_records_are_no_holes(topic: Topic) -> None:
@@ -176,8 +103,7 @@ async def test_aborted_transactions_are_left_out(topic: Topic) -> None:
 
 async def test_markers_excuse_no_hole(topic: Topic, compacted: Topic) -> None:
     """Where nothing is compacted, offsets without record are no excuse."""
-    # Keys of their own: compaction, if it is that quick, takes none of them.
-    sent = [Sent(number, key=f"job-{number}") for number in range(1, 6)]
+    sent = rows(1, 2, 3, 4, 5)
 
     def transact(place: Topic) -> None:
         write_transaction(place, sent[:2], commit=True)

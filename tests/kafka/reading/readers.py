@@ -62,3 +62,18 @@ def numbers(records: list[ConsumedRecord]) -> list[int]:
 def reader_threads() -> list[threading.Thread]:
     """The readers' threads that are alive."""
     return [t for t in threading.enumerate() if t.name == "bridge-kafka-reader"]
+
+
+class Nothing:
+    """Stands for the records of an answer that has none."""
+
+    def __init__(self, _data: bytes) -> None:
+        pass
+
+    def has_next(self) -> bool:
+        """Whether there is a batch."""
+        return False
+
+    def size_in_bytes(self) -> int:
+        """Nothing at all."""
+        return 0

@@ -1,27 +1,28 @@
-"""The reader against a real Kafka: where it starts and what it gives."""
+"""Reading topics and scanning every offset of one, on a real Kafka that may go away."""
 
 from __future__ import annotations
 
-import socket
+import threading
 import time
 import uuid
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import psutil
 import pytest
 import trio
 from confluent_kafka import Producer
-from confluent_kafka.cimpl import NewPartitions
+from confluent_kafka.cimpl import NewPartitions, TopicPartition
 
-from bridge.errors import KafkaRefusedError, KafkaUnreachableError
-from bridge.kafka import reader
+from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
+from bridge.kafka import connection, reader
+from bridge.kafka import scan as scanning
 from bridge.kafka.reader import ConsumedRecord, Edge, TopicReader
-from bridge.settings import KafkaSettings
+from bridge.kafka.scan import Extent, Progress, ScannedRecord, Take, scan
 from tests.conftest import Topic
 from tests.kafka.reading.readers import (
     DEADLINE_SECONDS,
+    Nothing,
     numbers,
     produce,
     read,
@@ -35,7 +36,12 @@ from tests.kit.kafka import KafkaServer
 # A time that no retention takes while the tests run.
 _YOUNG_MS = time.time_ns() // 1_000_000 - 60_000
 
-pytestmark = pytest.mark.usefixtures("no_thread_is_left")
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    """Each test ends without a reader's thread and without its sockets."""
+    yield
+    assert reader_threads() == []
 
 
 async def test_gives_everything_from_the_beginning(topic: Topic) -> None:
@@ -64,15 +70,6 @@ async def test_gives_everything_from_the_beginning(topic: Topic) -> None:
     )
 
 
-async def test_from_the_end_gives_only_what_comes_later(topic: Topic) -> None:
-    """A reader that starts at the end sees nothing of what stood there."""
-    produce(topic, 9)
-    async with TopicReader(settings_of(topic), [topic.name]) as source:
-        assert source.is_at_end
-        await trio.to_thread.run_sync(lambda: produce(topic, 6, first=100))
-        assert numbers(await read(source, 6)) == list(range(100, 106))
-
-
 @pytest.mark.parametrize(
     ("start", "expected"),
     [
@@ -96,36 +93,6 @@ async def test_begins_where_it_is_told_to(
         assert source.is_at_end
 
 
-async def test_reads_several_topics_and_tombstones(topic: Topic) -> None:
-    """Records of all topics come; one without key, value and headers too."""
-    produce(topic, 3)
-    producer = Producer({"bootstrap.servers": topic.bootstrap_servers})
-    producer.produce(topic.dead_letter, value=None)
-    producer.flush(DEADLINE_SECONDS)
-    async with TopicReader(
-        settings_of(topic), [topic.name, topic.dead_letter], start=Edge.BEGINNING
-    ) as source:
-        records = await read(source, 4)
-    (bare,) = [one for one in records if one.topic == topic.dead_letter]
-    assert (bare.key, bare.value, bare.headers) == (None, None, {})
-    assert len([one for one in records if one.topic == topic.name]) == 3
-
-
-async def test_a_silent_server_is_given_up_at_the_deadline() -> None:
-    """A server that accepts and never answers ends the start at its timeout."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        settings = KafkaSettings(
-            bootstrap_servers=f"127.0.0.1:{port}", start_timeout_seconds=0.5
-        )
-        with (
-            trio.fail_after(10),
-            pytest.raises(KafkaUnreachableError, match="start_timeout_seconds"),
-        ):
-            async with TopicReader(settings, ["jobs"]):
-                pytest.fail("the reader opened")
-
-
 async def test_cancelling_leaves_no_thread_and_no_connection(topic: Topic) -> None:
     """A reader cancelled while it waits is gone at once, sockets included."""
     process = psutil.Process()
@@ -142,23 +109,6 @@ async def test_cancelling_leaves_no_thread_and_no_connection(topic: Topic) -> No
     assert reader_threads() == []
     # Others' may have ended meanwhile.
     assert len(process.net_connections()) <= before
-
-
-async def test_a_cancelled_call_takes_no_record(topic: Topic) -> None:
-    """Calls that are cancelled again and again lose nothing."""
-    records: list[ConsumedRecord] = []
-    async with (
-        TopicReader(settings_of(topic), [topic.name]) as source,
-        trio.open_nursery() as nursery,
-    ):
-        for first in range(0, 60, 6):
-            write = partial(produce, topic, 6, first=first)
-            nursery.start_soon(trio.to_thread.run_sync, write)
-        with trio.fail_after(DEADLINE_SECONDS):
-            while len(records) < 60:
-                with trio.move_on_after(0.001):
-                    records += await source.receive_run()
-    assert numbers(records) == list(range(60))
 
 
 async def test_new_partitions_are_read_from_their_beginning(
@@ -233,10 +183,20 @@ async def test_goes_on_after_a_broker_restart(
         assert source.silent_since_seconds is None
 
 
-async def test_a_reader_is_used_inside_its_block_alone() -> None:
-    """Asking a reader that was never opened is a mistake that is told."""
-    with pytest.raises(RuntimeError, match="async with"):
-        await TopicReader(KafkaSettings(), ["jobs"]).receive_run()
+async def test_a_client_that_died_is_replaced(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What aiokafka logs alone, a reader notices by the silence, and reads on."""
+    monkeypatch.setattr(reader, "_RENEW_AFTER_SECONDS", 1.5)
+    produce(topic, 3)
+    async with TopicReader(settings_of(topic), [topic.name]) as source:
+        with monkeypatch.context() as patches:
+            patches.setattr(
+                "aiokafka.consumer.fetcher.Fetcher._get_actions_per_node", None
+            )
+            await trio.sleep(1)
+        await trio.to_thread.run_sync(lambda: produce(topic, 3, first=10))
+        assert numbers(await read(source, 3)) == [10, 11, 12]
 
 
 async def test_a_topic_that_goes_away_is_an_error(
@@ -273,3 +233,165 @@ async def test_goes_on_in_a_log_that_became_shorter(
                 await source.receive_run()
         await trio.to_thread.run_sync(lambda: produce(topic, 3, first=50))
         assert numbers(await read(source, 3)) == [50, 51, 52]
+
+
+class Taken:
+    """Takes a scan's parts."""
+
+    def __init__(self, first: Callable[[], object] = lambda: None) -> None:
+        self.extents: Mapping[int, Extent] = {}
+        # Where each partition's log began, as told last.
+        self.log_starts: dict[int, int] = {}
+        # The records' offsets by partition.
+        self.offsets: dict[int, list[int]] = {}
+        self.progress: list[Progress] = []
+        self.may_be_compacted: bool | None = None
+        self._first: Callable[[], object] | None = first
+
+    def begin(self, extents: Mapping[int, Extent], may_be_compacted: bool) -> Take:  # noqa: FBT001
+        """Learn what will be read."""
+        self.extents, self.may_be_compacted = extents, may_be_compacted
+        self.offsets = {partition: [] for partition in extents}
+        return self._take
+
+    def _take(
+        self, partition: int, records: Sequence[ScannedRecord], gone_before: int
+    ) -> None:
+        self.log_starts[partition] = gone_before
+        self.offsets[partition] += [record[0] for record in records]
+        if self._first is not None:
+            first, self._first = self._first, None
+            first()
+
+
+def scanner_threads() -> list[threading.Thread]:
+    """The scanners' threads that are alive."""
+    return [t for t in threading.enumerate() if t.name == "bridge-kafka-scanner"]
+
+
+async def test_every_record_comes_once_and_the_scan_ends(topic: Topic) -> None:
+    """All partitions are read to the ends that they had, and progress is told."""
+    produce(topic, 900)
+    # What is written after the ends were taken isn't read.
+    taken = Taken(lambda: produce(topic, 30, first=900))
+    await scan(
+        settings_of(topic), topic.name, taken.begin, on_progress=taken.progress.append
+    )
+    assert taken.offsets == {partition: list(range(300)) for partition in range(3)}
+    assert taken.progress[-1] == Progress(900, 900)
+    assert [extent.end for extent in taken.extents.values()] == [300] * 3
+    assert scanner_threads() == []
+
+
+async def test_an_end_that_holds_nothing_is_reached(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Offsets that compaction has emptied end a scan, though no record comes."""
+    produce(topic, 9)
+    monkeypatch.setattr("aiokafka.consumer.fetcher.MemoryRecords", Nothing)
+    taken = Taken()
+    await scan(
+        settings_of(topic), topic.name, taken.begin, on_progress=taken.progress.append
+    )
+    assert taken.offsets == {0: [], 1: [], 2: []}
+    assert taken.progress[-1] == Progress(9, 9)
+
+
+async def test_records_deleted_meanwhile_are_jumped_over(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scan goes on where the log begins now, and says what is gone."""
+    monkeypatch.setattr(connection, "PARTITION_BYTES", 1_000)
+    monkeypatch.setattr(connection, "FETCH_BYTES", 2_000)
+    for number in range(30):
+        produce(topic, 1, first=3 * number, size_bytes=1_000)
+
+    def trim() -> None:
+        admin = admin_of(topic.bootstrap_servers)
+        futures = admin.delete_records([TopicPartition(topic.name, 0, 25)])
+        for future in futures.values():
+            future.result(DEADLINE_SECONDS)
+
+    taken = Taken(trim)
+    await scan(settings_of(topic), topic.name, taken.begin)
+    offsets = taken.offsets[0]
+    assert offsets[-5:] == [25, 26, 27, 28, 29]
+    assert len(offsets) < 30
+    assert taken.log_starts[0] == 25
+
+
+async def test_a_broker_that_comes_back_is_read_on(
+    own_kafka: KafkaServer, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restart in the middle costs time and no record."""
+    monkeypatch.setattr(connection, "PARTITION_BYTES", 10_000)
+    monkeypatch.setattr(connection, "FETCH_BYTES", 20_000)
+    for number in range(10):
+        produce(topic, 60, first=60 * number, size_bytes=500)
+
+    def restart() -> None:
+        own_kafka.kill()
+        own_kafka.start()
+
+    taken = Taken(restart)
+    await scan(settings_of(topic), topic.name, taken.begin)
+    assert taken.offsets == {partition: list(range(200)) for partition in range(3)}
+
+
+async def test_a_broker_that_stays_away_ends_the_scan(
+    own_kafka: KafkaServer, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing for a minute is an error that names the address."""
+    monkeypatch.setattr(connection, "PARTITION_BYTES", 1_000)
+    monkeypatch.setattr(connection, "FETCH_BYTES", 1_000)
+    monkeypatch.setattr(scanning, "SILENT_SECONDS", 1.0)
+    for number in range(6):
+        produce(topic, 3, first=3 * number, size_bytes=1_000)
+    with pytest.raises(KafkaUnreachableError, match=topic.bootstrap_servers):
+        await scan(settings_of(topic), topic.name, Taken(own_kafka.kill).begin)
+    own_kafka.start()
+
+
+async def test_a_topic_made_anew_meanwhile_ends_the_scan(
+    kafka: KafkaBroker, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log that became shorter than what was read can't be judged."""
+    monkeypatch.setattr(connection, "PARTITION_BYTES", 1_000)
+    monkeypatch.setattr(connection, "FETCH_BYTES", 1_000)
+    for number in range(10):
+        produce(topic, 3, first=3 * number, size_bytes=1_000)
+
+    def replace() -> None:
+        kafka.delete_topics(topic.name)
+        kafka.create_topic(topic.name, topic.partitions)
+
+    with pytest.raises(KafkaError, match="shorter"):
+        await scan(settings_of(topic), topic.name, Taken(replace).begin)
+
+
+async def test_a_cancelled_scan_leaves_nothing_behind(topic: Topic) -> None:
+    """It ends within a moment, and so does its thread."""
+    produce(topic, 900)
+    began = threading.Event()
+    with trio.fail_after(DEADLINE_SECONDS):
+        async with trio.open_nursery() as nursery:
+            taken = Taken(began.set)
+            nursery.start_soon(scan, settings_of(topic), topic.name, taken.begin)
+            await trio.to_thread.run_sync(began.wait, DEADLINE_SECONDS)
+            nursery.cancel_scope.cancel()
+    assert scanner_threads() == []
+
+
+async def test_a_damaged_batch_ends_the_scan(
+    own_kafka: KafkaServer, topic: Topic
+) -> None:
+    """A wrong checksum is named; what the batch holds can't be known."""
+    produce(topic, 3, size_bytes=500)
+    own_kafka.stop()
+    (file,) = own_kafka.data_dir.rglob(f"{topic.name}-0/*.log")
+    data = bytearray(file.read_bytes())
+    data[-100] ^= 1
+    file.write_bytes(data)
+    own_kafka.start()
+    with pytest.raises(KafkaError, match="wrong checksum"):
+        await scan(settings_of(topic), topic.name, Taken().begin)

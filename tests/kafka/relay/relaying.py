@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 - what is made to wait runs on it
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -188,20 +188,12 @@ async def rig(
     dead_letter_topic: str | None = None,
     max_dead_letter_bytes: int = 1_000_000,
     delivery: Delivery = "idempotent",
-    keep_acked_seconds: float = 300.0,
     wire_format: WireFormat | None = None,
     needs: Mapping[str, TopicNeeds] = NO_NEEDS,
     trace: PublicationTrace | None = None,
-    before: Callable[[Relay], object] = lambda _: None,
 ) -> AsyncIterator[Rig]:
-    """Run an outbox and its relay; leaving aborts the relay.
-
-    All is as in `Relay`, but `keep_acked_seconds`, which is the outbox's, and `before`,
-    which is called before the relay runs.
-    """
-    limits = OutboxSettings(
-        dir=folder, buffer_bytes=256 * 2**20, keep_acked_seconds=keep_acked_seconds
-    )
+    """Run an outbox and its relay as `Relay` says; leaving aborts the relay."""
+    limits = OutboxSettings(dir=folder, buffer_bytes=256 * 2**20)
     with OutboxDirectory(folder) as directory:
         outbox = Outbox(directory, limits)
         relay = Relay(
@@ -216,7 +208,6 @@ async def rig(
             trace=trace,
         )
         running = Rig(outbox, relay, topics)
-        before(relay)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(running.run)
             try:
@@ -309,22 +300,11 @@ def write_foreign(
     count: int,
     *,
     key: bytes | None = None,
-    commits: bool | None = None,
 ) -> None:
-    """Write somebody else's records; in a transaction if its end is named."""
-    options = {"bootstrap.servers": topic.bootstrap_servers}
-    if commits is not None:
-        options["transactional.id"] = f"foreign-{topic.name}"
-    producer = ForeignProducer(options)
-    if commits is not None:
-        producer.init_transactions(DEADLINE_SECONDS)
-        producer.begin_transaction()
+    """Write somebody else's records."""
+    producer = ForeignProducer({"bootstrap.servers": topic.bootstrap_servers})
     for number in range(count):
         producer.produce(
             topic.name, key=key, value=b"foreign %d" % number, partition=partition
         )
     assert producer.flush(DEADLINE_SECONDS) == 0
-    if commits is True:
-        producer.commit_transaction(DEADLINE_SECONDS)
-    elif commits is False:
-        producer.abort_transaction(DEADLINE_SECONDS)

@@ -20,7 +20,6 @@ from bridge.outbox.partitioner import partitioner
 from tests.conftest import Topic
 from tests.kafka.relay.faults import (
     LostEnds,
-    foreign_transaction,
     note_transactions,
     unmentioned,
     unverified,
@@ -199,41 +198,3 @@ async def test_what_is_aborted_though_it_was_acknowledged_is_sent_again(
     (line,) = [one for one in lines if one["event"] == "partition.log_truncated"]
     assert line["partition"] == 1
     check_topic(await read_back(topic), range(count + 100))
-
-
-@pytest.mark.usefixtures("credulous_kafka")
-async def test_what_another_client_id_left_is_given_up(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its ids are others: markers of ours don't end it, and don't fill the log."""
-    monkeypatch.setattr(delivering, "_TRIES", 2)
-    async with transactional(topic, tmp_path) as running:
-        await hang(running, topic)
-    changes = {"client_id": "another", "start_timeout_seconds": 1.0}
-    with structlog.testing.capture_logs() as lines:
-        async with transactional(topic, tmp_path, **changes) as running:
-            await until(lambda: len(hung(lines)) == 2)
-            await until(lambda: running.relay.statistics.last_error is not None)
-            # Two more tries to open, each of which waits 1 s for the log and 2 s more.
-            await trio.sleep(6)
-    assert hung(lines) == [[1], [1]]
-    (waits,) = [one for one in lines if one["event"] == "kafka.unavailable"]
-    assert "kafka-transactions.sh" in waits["error"]
-
-
-async def test_what_others_have_open_is_left_alone(
-    topic: Topic, tmp_path: Path
-) -> None:
-    """It may be open rightly."""
-    everywhere = range(topic.partitions)
-    with (
-        structlog.testing.capture_logs() as lines,
-        foreign_transaction(topic, everywhere) as foreign,
-    ):
-        async with transactional(topic, tmp_path) as running:
-            await opened(running)
-            await feed(running, topic, 100)
-            await running.all_sent(topic.name, 100)
-        await trio.to_thread.run_sync(wait_held_back, topic, everywhere)
-        await trio.to_thread.run_sync(foreign.commit_transaction)
-    assert hung(lines) == []

@@ -14,7 +14,6 @@ from bridge.outbox.partitioner import partitioner
 from tests.conftest import Topic
 from tests.kafka.relay.faults import hide_leader
 from tests.kafka.relay.relaying import (
-    DEADLINE_SECONDS,
     DELIVERIES,
     JOBS,
     Delivery,
@@ -71,30 +70,6 @@ async def test_a_leader_that_is_lost_delays_its_own_keys_alone(
     told = [line for line in lines if line["event"] == "topic.without_leader"]
     assert [line["partitions"] for line in told] == [[1]]
     check_topic(await read_back(topic), range(count))
-
-
-@pytest.mark.parametrize("delivery", DELIVERIES)
-async def test_a_first_start_takes_the_partitions_that_have_a_leader(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delivery: Delivery
-) -> None:
-    """All keys are taken in; what has no leader waits, also for the end of a drain."""
-    leader = hide_leader(monkeypatch, topic.name, 0)
-    leader.on = True
-    async with rig(
-        settings_for(topic), [topic.name], tmp_path, delivery=delivery
-    ) as running:
-        await opened(running, 2)
-        running.offer(topic.name, range(300))
-        await running.all_sent(topic.name, elsewhere(topic, 0, 300))
-        running.relay.drain()
-        with trio.move_on_after(2):
-            await running.ended.wait()
-        assert not running.ended.is_set()
-        leader.on = False
-        with trio.fail_after(DEADLINE_SECONDS):
-            await running.ended.wait()
-        assert running.errors == []
-    check_topic(await read_back(topic), range(300))
 
 
 @pytest.mark.parametrize("delivery", DELIVERIES)

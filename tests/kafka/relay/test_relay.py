@@ -12,7 +12,6 @@ import pytest
 import trio
 from aiokafka import AIOKafkaProducer  # noqa: TID251 - what it is told
 
-from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
@@ -60,31 +59,6 @@ async def test_a_relay_that_is_aborted_goes_on_where_it_was(
     check_topic(await read_back(topic), range(count))
 
 
-@pytest.mark.parametrize("delivery", DELIVERIES)
-async def test_records_that_kafka_has_already_are_not_sent_again(
-    topic: Topic, tmp_path: Path, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Rows whose ce_id is in the log are acknowledged at their offsets."""
-    run = partial(rig, settings_for(topic), [topic.name], tmp_path, delivery=delivery)
-    async with run() as running:
-        await opened(running)
-        running.offer(topic.name, range(30))
-        await running.all_sent(topic.name, 30)
-        # Acknowledgements that never reach the disk: a crash between the two.
-        monkeypatch.setattr(Outbox, "acknowledge", lambda *_: None)
-        running.offer(topic.name, range(30, 90))
-        await running.all_sent(topic.name, 90)
-    monkeypatch.undo()
-    async with run() as running:
-        assert running.outbox.statistics.topics[topic.name].found == 60
-        await opened(running)
-        running.offer(topic.name, range(90, 100))
-        await running.all_sent(topic.name, 70)
-        assert running.relay.statistics.resumed == {topic.name: 60}
-        assert running.relay.statistics.published == {topic.name: 10}
-    check_topic(await read_back(topic), range(100))
-
-
 async def test_topics_are_sent_side_by_side_also_those_of_earlier_settings(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,20 +77,6 @@ async def test_topics_are_sent_side_by_side_also_those_of_earlier_settings(
         await running.all_sent(topic.dead_letter, 7)
     check_topic(await read_back(topic), range(10))
     check_topic(await read_back(topic, topic.dead_letter), range(12))
-
-
-@pytest.mark.parametrize("order", [Relay.drain, Relay.abort])
-async def test_drain_and_abort_work_before_the_loop_runs(
-    topic: Topic, tmp_path: Path, order: object
-) -> None:
-    """A relay that is told to end before it began ends."""
-    assert callable(order)
-    async with rig(
-        settings_for(topic), [topic.name], tmp_path, before=order
-    ) as running:
-        with trio.fail_after(DEADLINE_SECONDS):
-            await running.ended.wait()
-        assert running.errors == []
 
 
 def sockets() -> set[tuple[object, ...]]:

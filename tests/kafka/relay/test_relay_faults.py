@@ -1,8 +1,11 @@
-"""Brokers and topics that go away while the relay works, and come back."""
+"""Brokers and topics that go away, hang or move, and starts that never worked."""
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,8 +14,10 @@ import trio
 
 from bridge.outbox import Outbox
 from bridge.outbox.values import Placed
+from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
+    DEADLINE_SECONDS,
     DELIVERIES,
     Delivery,
     check_topic,
@@ -27,6 +32,8 @@ from tests.kafka.relay.relaying import (
 )
 from tests.kit.broker import KafkaBroker
 from tests.kit.kafka import KafkaServer
+from tests.kit.kafka_proxy import KafkaProxy, RequestKind
+from tests.kit.proxy import FaultProxy
 
 
 # -- Brokers -----------------------------------------------------------------
@@ -49,34 +56,6 @@ async def test_a_broker_killed_under_load_loses_and_doubles_nothing(
         await running.all_sent(topic.name, count)
         assert running.errors == []
     check_topic(await read_back(topic), range(count))
-
-
-@pytest.mark.timeout(90)
-async def test_a_silent_broker_shows_in_the_statistics(
-    own_kafka: KafkaServer, topic: Topic, tmp_path: Path
-) -> None:
-    """A broker that stands still is noticed within 10 s, and told in few lines."""
-    async with sending(topic, tmp_path) as running:
-        statistics = running.relay.statistics
-        assert statistics.connected
-        with structlog.testing.capture_logs() as lines:
-            own_kafka.pause()
-            try:
-                await feed(running, topic, 300)
-                await until(lambda: not statistics.connected, seconds=10)
-                assert "no acknowledgement" in str(statistics.last_error)
-                assert statistics.ever_connected
-            finally:
-                own_kafka.resume()
-            await running.all_sent(topic.name, 300)
-            await until(
-                lambda: (
-                    statistics.last_error is None and running.relay.statistics.connected
-                )
-            )
-        events = [line["event"] for line in lines if "kafka" in line["event"]]
-        assert events == ["kafka.silent", "kafka.works_again"]
-    check_topic(await read_back(topic), range(300))
 
 
 # -- Topics ------------------------------------------------------------------
@@ -147,3 +126,110 @@ async def test_a_commit_that_stalls_loses_nothing_and_blocks_no_reading(
         assert running.outbox.statistics.dropped == {"overflow": 0, "outbox_full": 0}
         assert running.errors == []
     check_topic(await read_back(topic), range(number))
+
+
+async def test_a_request_that_hangs_is_left_and_keeps_its_sequence(
+    own_kafka: KafkaServer, topic: Topic, tmp_path: Path
+) -> None:
+    """Held for many request timeouts, sent again and again, it is appended once."""
+    proxy = KafkaProxy(own_kafka.detours[0])
+    settings = settings_for(
+        topic,
+        bootstrap_servers=proxy.bootstrap_servers,
+        request_timeout_seconds=0.5,
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(proxy.serve)
+        async with sending(topic, tmp_path, settings=settings) as running:
+            running.offer(topic.name, range(100))
+            await running.all_sent(topic.name, 100)
+            proxy.hold(RequestKind.PRODUCE)
+            running.offer(topic.name, range(100, 200))
+            with trio.fail_after(DEADLINE_SECONDS):
+                # The first try, and some that followed when it got no answer.
+                await proxy.wait_held(4)
+                await proxy.release()
+            running.offer(topic.name, range(200, 300))
+            await running.all_sent(topic.name, 300)
+            statistics = running.relay.statistics
+            assert statistics.producer_recycles == 0
+            assert statistics.published == {topic.name: 300}
+        nursery.cancel_scope.cancel()
+    check_topic(await read_back(topic), range(300))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_brokers_that_all_moved_are_found_by_the_bootstrap_address(
+    tmp_path: Path,
+) -> None:
+    """A client knows the old addresses alone; a new one asks where brokers are now."""
+    name = "jobs"
+    first = KafkaServer(data_dir=tmp_path / "kafka")
+    second = KafkaServer(data_dir=tmp_path / "kafka")
+    await trio.to_thread.run_sync(first.start)
+    try:
+        await trio.to_thread.run_sync(partial(first.create_topic, name, 3))
+        proxy = FaultProxy(first.bootstrap_servers)
+        topic = Topic(name, "-", "-", 3, proxy.address)
+        settings = settings_for(topic, request_timeout_seconds=1.0)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(proxy.serve)
+            async with rig(settings, [name], tmp_path / "outbox") as running:
+                await opened(running)
+                await feed(running, topic, 100)
+                await running.all_sent(name, 100)
+                await trio.to_thread.run_sync(first.stop)
+                await trio.to_thread.run_sync(second.start)
+                proxy.lead_to(second.bootstrap_servers)
+                await feed(running, topic, 100, first=100)
+                await running.all_sent(name, 200)
+                assert running.relay.statistics.producer_recycles >= 1
+            check_topic(await read_back(topic), range(200))
+            nursery.cancel_scope.cancel()
+    finally:
+        await trio.to_thread.run_sync(first.close)
+        await trio.to_thread.run_sync(second.close)
+
+
+async def test_a_missing_topic_is_waited_for_while_rows_wait(
+    kafka: KafkaBroker, topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows are worth more than a quick end: they go when the topic is there again."""
+    async with sending(topic, tmp_path) as running:
+        send_nothing(monkeypatch)
+        running.offer(topic.name, range(10))
+        await running.committed(10)
+    monkeypatch.undo()
+    await trio.to_thread.run_sync(kafka.delete_topics, topic.name)
+    async with rig(settings_for(topic), [topic.name], tmp_path) as running:
+        running.offer(topic.name, range(10, 20))
+        await until(lambda: running.relay.statistics.last_error is not None)
+        assert not running.relay.statistics.ever_connected
+        await trio.to_thread.run_sync(kafka.create_topic, topic.name, topic.partitions)
+        await running.all_sent(topic.name, 20)
+    check_topic(await read_back(topic), range(20))
+
+
+async def test_a_resolver_that_hangs_holds_no_end_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name of a broker is being looked up when the relay is told to end."""
+    looked, answers = threading.Event(), threading.Event()
+
+    def hang(*_: object, **__: object) -> list[object]:
+        looked.set()
+        answers.wait(DEADLINE_SECONDS)
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    settings = KafkaSettings(bootstrap_servers="kafka.invalid:9092")
+    async with rig(settings, ["jobs"], tmp_path) as running:
+        await until(looked.is_set)
+        running.relay.abort()
+        try:
+            # A client that is being started gets a second or two.
+            with trio.fail_after(10.0):
+                await running.ended.wait()
+        finally:
+            answers.set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Any
 
 import pytest
@@ -34,34 +34,31 @@ def _rows(*ages_seconds: float) -> list[StoredRecord]:
     ]
 
 
-def _buckets(statistics: RelayStatistics, topic: str) -> dict[float, int]:
-    durations = statistics.delivery_durations[topic]
-    counts = dict(zip((*durations.bounds, float("inf")), durations.counts, strict=True))
-    return {bound: count for bound, count in counts.items() if count}
-
-
-def test_each_record_is_as_old_as_its_reading(statistics: RelayStatistics) -> None:
-    """Records of one read count together, those of others by their own time."""
-    statistics.delivered("jobs", _rows(7200, 3, 3, 3, 0.004), 0)
-    assert _buckets(statistics, "jobs") == {21_600.0: 1, 5.0: 3, 0.005: 1}
-    assert statistics.delivery_durations["jobs"].sum == pytest.approx(7209.004)
-    assert statistics.published == {"jobs": 5}
-
-
-def test_what_is_sent_again_was_counted_before(statistics: RelayStatistics) -> None:
-    """A row that a log has lost took its time once; it is published twice."""
-    statistics.delivered("jobs", _rows(50, 50, 3), 2)
-    assert _buckets(statistics, "jobs") == {5.0: 1}
-    assert statistics.published == {"jobs": 3}
-
-
-def test_clock_that_was_set_back_makes_no_nonsense(
+@pytest.mark.parametrize(
+    ("ages", "resent", "buckets", "seconds"),
+    [
+        # Records of one read count together, those of others by their own time.
+        ([7200, 3, 3, 3, 0.004], 0, {21_600.0: 1, 5.0: 3, 0.005: 1}, 7209.004),
+        # A row that a log has lost took its time once; it is published twice.
+        ([50, 50, 3], 2, {5.0: 1}, 3),
+        # Of a clock that was set back: a record of the future took no time.
+        ([-60], 0, {0.001: 1}, 0),
+    ],
+)
+def test_each_record_is_as_old_as_its_reading(
     statistics: RelayStatistics,
+    ages: Sequence[float],
+    resent: int,
+    buckets: dict[float, int],
+    seconds: float,
 ) -> None:
-    """A record of the future took no time."""
-    statistics.delivered("jobs", _rows(-60), 0)
-    assert _buckets(statistics, "jobs") == {0.001: 1}
-    assert statistics.delivery_durations["jobs"].sum == 0
+    """It is counted once, by the time from its reading to its acknowledgement."""
+    statistics.delivered("jobs", _rows(*ages), resent)
+    durations = statistics.delivery_durations["jobs"]
+    counts = zip((*durations.bounds, float("inf")), durations.counts, strict=True)
+    assert {bound: count for bound, count in counts if count} == buckets
+    assert durations.sum == pytest.approx(seconds)
+    assert statistics.published == {"jobs": len(ages)}
 
 
 def test_lag_is_the_longest_of_a_minute(statistics: RelayStatistics) -> None:

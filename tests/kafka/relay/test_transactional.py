@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 - forged answers are awaited in its loop
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import structlog
 import trio
 from aiokafka.protocol.transaction import (  # noqa: TID251 - what is forged
-    AddPartitionsToTxnRequest,
     EndTxnRequest,
 )
 
@@ -206,31 +204,6 @@ async def test_a_stall_longer_than_the_timeout_is_no_duel(
     check_topic(await read_back(topic), range(400))
 
 
-async def test_ids_that_the_broker_forgot_are_initialised_again(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After a week without a transaction the next one fails once, and arrives."""
-    left = 1
-
-    async def forget(send: Any) -> object:
-        nonlocal left
-        answer = await send()
-        if left:
-            left -= 1
-            # 49 is INVALID_PRODUCER_ID_MAPPING.
-            partitions = [(number, 49) for number in range(topic.partitions)]
-            return SimpleNamespace(errors=[(topic.name, partitions)])
-        return answer
-
-    async with sending(topic, tmp_path, delivery="transactional") as running:
-        intercept(monkeypatch, AddPartitionsToTxnRequest, forget)
-        running.offer(topic.name, range(100))
-        await running.all_sent(topic.name, 100)
-        assert running.relay.statistics.producer_recycles == 1
-        assert running.errors == []
-    check_topic(await read_back(topic), range(100))
-
-
 async def test_the_delivery_may_change_with_a_transaction_left_open(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,9 +237,3 @@ def patch_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.Event().wait()
 
     intercept(monkeypatch, EndTxnRequest, keep)
-
-
-# -- Another bridge ----------------------------------------------------------
-
-
-# -- Rights ------------------------------------------------------------------

@@ -15,8 +15,7 @@ import pytest
 
 from bridge.errors import ConfigError, ExitCode, KafkaRefusedError
 from bridge.kafka.connection import client_arguments
-from bridge.kafka.msk import sign_token
-from bridge.kafka.tokens import TokenProvider
+from bridge.kafka.tokens import Token, TokenSource, msk_signer
 from bridge.settings import KafkaSettings
 
 
@@ -45,6 +44,11 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+async def sign() -> Token:
+    """Sign a token for a region."""
+    return await msk_signer("eu-west-1")()
+
+
 def signature(url: str, secret: str) -> str:
     """Sign a request as AWS does before it compares (Signature Version 4)."""
     parts = urllib.parse.urlsplit(url)
@@ -70,7 +74,7 @@ def signature(url: str, secret: str) -> str:
 
 def test_a_token_is_a_signed_request_to_connect() -> None:
     """It names action, region and key, is good for 15 minutes and holds no secret."""
-    token = asyncio.run(sign_token("eu-west-1"))
+    token = asyncio.run(sign())
     padded = token.text + "=" * (-len(token.text) % 4)
     url = base64.urlsafe_b64decode(padded).decode()
     parts = urllib.parse.urlsplit(url)
@@ -101,7 +105,7 @@ def test_clients_get_it_as_a_token_of_oauthbearer() -> None:
             arguments = client_arguments(_SETTINGS)
             assert arguments["sasl_mechanism"] == "OAUTHBEARER"
             provider = arguments["sasl_oauth_token_provider"]
-            assert isinstance(provider, TokenProvider)
+            assert isinstance(provider, TokenSource)
             assert provider.extensions() == {}
             found.add(await provider.token())
         return found
@@ -116,7 +120,7 @@ def test_without_credentials_the_error_says_where_to_give_them(
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name)
     with pytest.raises(KafkaRefusedError, match="AWS_ACCESS_KEY_ID"):
-        asyncio.run(sign_token("eu-west-1"))
+        asyncio.run(sign())
 
 
 def test_credentials_that_cannot_be_used_are_not_repeated(
@@ -125,7 +129,7 @@ def test_credentials_that_cannot_be_used_are_not_repeated(
     """Half of a pair is named by its kind, and its text stays unseen."""
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(KafkaRefusedError, match="PartialCredentialsError") as caught:
-        asyncio.run(sign_token("eu-west-1"))
+        asyncio.run(sign())
     assert "AKIAEXAMPLE" not in str(caught.value)
     assert caught.value.__cause__ is None
 

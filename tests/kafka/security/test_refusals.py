@@ -29,17 +29,6 @@ _CANARY = "canary-that-nobody-may-see"
 Changes = Callable[[SecureKafka], dict[str, Any]]
 
 
-def outdated(secure: SecureKafka) -> dict[str, Any]:
-    """A client's certificate that has expired."""
-    made = secure.authority.identity("outdated", "bridge.example", days=-1)
-    return {"ssl_cert_file": str(made.certificate), "ssl_key_file": str(made.key)}
-
-
-def by_address(secure: SecureKafka) -> dict[str, Any]:
-    """The broker by its address, which doesn't stand in its certificate."""
-    return {"bootstrap_servers": f"127.0.0.1:{secure.port_of('SCRAM')}"}
-
-
 def always(**changes: Any) -> Changes:
     """Changes that don't depend on the broker."""
     return lambda _: changes
@@ -52,12 +41,6 @@ _FAULTS: dict[str, tuple[str, str | None, Changes, tuple[str, ...]]] = {
         "SCRAM-SHA-256",
         always(sasl_password=Secret(_CANARY)),
         ("'bridge'", "SCRAM-SHA-256", "kafka.sasl_password"),
-    ),
-    "mechanism off": (
-        "SCRAM",
-        "PLAIN",
-        always(),
-        ("PLAIN", "SCRAM-SHA-512", "BRIDGE_KAFKA_SASL_MECHANISM"),
     ),
     "SASL wanted": (
         "SCRAM",
@@ -73,14 +56,9 @@ _FAULTS: dict[str, tuple[str, str | None, Changes, tuple[str, ...]]] = {
     "wrong host name": (
         "SCRAM",
         None,
-        by_address,
+        # It doesn't stand in the broker's certificate.
+        lambda secure: {"bootstrap_servers": f"127.0.0.1:{secure.port_of('SCRAM')}"},
         ("127.0.0.1", "kafka.bootstrap_servers", "advertised.listeners"),
-    ),
-    "expired client certificate": (
-        "MUTUAL",
-        None,
-        outdated,
-        ("refuses the certificate of kafka.ssl_cert_file", "expired"),
     ),
     "token endpoint of another authority": (
         "TOKENS",
@@ -127,60 +105,56 @@ async def test_a_start_that_never_worked_ends_with_the_setting_to_look_at(
     assert _silent(error)
 
 
-def _endpoint_away(secure: SecureKafka) -> dict[str, Any]:
-    return {"sasl_oauth_token_url": f"https://localhost:{free_ports(1)[0]}/token"}
+# An address that nobody listens at, or what the endpoint answers.
+_AWAY = f"https://localhost:{free_ports(1)[0]}/token"
 
 
 @pytest.mark.parametrize(
-    ("changes", "answer", "words"),
+    ("answer", "kind", "words"),
     [
-        (_endpoint_away, None, ("can't be asked", "kafka.sasl_oauth_token_url")),
-        (always(), (503, b"canary-of-a-page"), ("HTTP 503", "asks again")),
-        (always(), (429, b"{}"), ("HTTP 429", "asks again")),
+        # It is waited for as long as for the brokers: its restart ends no start.
+        (None, KafkaUnreachableError, ("can't be asked", "sasl_oauth_token_url")),
+        ((503, b"canary-of-a-page"), KafkaUnreachableError, ("HTTP 503", "asks again")),
+        ((429, b"{}"), KafkaUnreachableError, ("HTTP 429", "asks again")),
+        (
+            (400, b'{"error": "invalid_scope"}'),
+            KafkaRefusedError,
+            ("invalid_scope", "sasl_oauth_scope"),
+        ),
+        (
+            (400, b'{"error": "unauthorized_client"}'),
+            KafkaRefusedError,
+            ("may use the grant",),
+        ),
+        (
+            (404, b"canary-of-a-page"),
+            KafkaRefusedError,
+            ("HTTP 404", "kafka.sasl_oauth_token_url"),
+        ),
+        ((302, b""), KafkaRefusedError, ("HTTP 302",)),
+        (
+            (200, b'{"access_token": "canary of two words"}'),
+            KafkaRefusedError,
+            ("without an access",),
+        ),
+        ((200, b"[" * 100_000), KafkaRefusedError, ("without an access",)),
     ],
 )
-def test_a_token_endpoint_that_is_away_is_as_a_broker_that_is(
+def test_a_token_endpoint_that_is_away_or_refuses_is_told_without_its_words(
     secure: SecureKafka,
-    changes: Changes,
     answer: tuple[int, bytes] | None,
+    kind: type[BridgeError],
     words: tuple[str, ...],
 ) -> None:
-    """It is waited for as long as for the brokers: a restart of it ends no start."""
-    secure.provider.reset()
-    secure.provider.answer = answer
-    try:
-        error = knock(KafkaSettings(**of(secure, "TOKENS", None, changes(secure))))
-    finally:
-        secure.provider.reset()
-    assert isinstance(error, KafkaUnreachableError)
-    for word in words:
-        assert word in str(error)
-    assert _silent(error)
-
-
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        ((400, b'{"error": "invalid_scope"}'), ("invalid_scope", "sasl_oauth_scope")),
-        ((400, b'{"error": "unauthorized_client"}'), ("may use the grant",)),
-        ((404, b"canary-of-a-page"), ("HTTP 404", "kafka.sasl_oauth_token_url")),
-        ((302, b""), ("HTTP 302",)),
-        ((200, b'{"access_token": "canary of two words"}'), ("without an access",)),
-        ((200, b"[" * 100_000), ("without an access",)),
-    ],
-)
-def test_a_token_endpoint_that_refuses_is_told_without_its_words(
-    secure: SecureKafka, answer: tuple[int, bytes], words: tuple[str, ...]
-) -> None:
     """Of the body only the words of RFC 6749 are repeated."""
+    changes = {} if answer else {"sasl_oauth_token_url": _AWAY}
     secure.provider.reset()
     secure.provider.answer = answer
     try:
-        settings = KafkaSettings(**of(secure, "TOKENS", None, {}))
-        error = knock(settings)
+        error = knock(KafkaSettings(**of(secure, "TOKENS", None, changes)))
     finally:
         secure.provider.reset()
-    assert isinstance(error, KafkaRefusedError)
+    assert isinstance(error, kind)
     for word in words:
         assert word in str(error)
     assert _silent(error)

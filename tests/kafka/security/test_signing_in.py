@@ -1,14 +1,21 @@
-"""Each way to sign in lets events through to a broker that demands it."""
+"""Each way to sign in lets events through, and reading needs one permission."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
+import trio
+from confluent_kafka.admin import AclOperation, ResourceType
 
+from bridge.errors import KafkaRefusedError
+from bridge.kafka.reader import Edge, TopicReader
+from bridge.kafka.scan import ScannedRecord, scan
 from bridge.settings import KafkaSettings, Secret
 from tests.conftest import Topic
+from tests.kafka.reading.readers import produce, read
 from tests.kafka.relay.relaying import (
     check_topic,
     opened,
@@ -17,7 +24,7 @@ from tests.kafka.relay.relaying import (
     sending,
     settings_for,
 )
-from tests.kit.authorities import Identity
+from tests.kit.guest import Guest, Right
 from tests.kit.secure_kafka import SecureKafka
 
 
@@ -54,10 +61,15 @@ async def carry(settings: KafkaSettings, topic: Topic, folder: Path) -> None:
 async def test_events_reach_a_broker_that_demands_it(
     secure: SecureKafka, tmp_path: Path, listener: str, mechanism: str | None
 ) -> None:
-    """Producer, log reader and admin sign in alike."""
+    """Producer, log reader and admin sign in alike; a locked key is opened."""
     topic = topic_of(secure)
-    settings = settings_for(topic, **secure.settings(listener, mechanism))
-    await carry(settings, topic, tmp_path)
+    chosen = secure.settings(listener, mechanism)
+    if listener == "MUTUAL":
+        locked = secure.authority.identity("locked", "bridge.example").locked("sesame")
+        chosen["ssl_key_file"] = str(locked.key)
+        chosen["ssl_cert_file"] = str(locked.certificate)
+        chosen["ssl_key_password"] = Secret("sesame")
+    await carry(settings_for(topic, **chosen), topic, tmp_path)
 
 
 @pytest.mark.timeout(120)
@@ -74,26 +86,6 @@ async def test_transactions_are_signed_in_for_as_well(
         await running.all_sent(topic.name, 30)
     records = await read_back(topic)
     assert len(records) == 30
-
-
-@pytest.mark.timeout(120)
-async def test_a_key_with_a_password_is_opened(
-    secure: SecureKafka, tmp_path: Path
-) -> None:
-    """`kafka.ssl_key_password` opens the key of the bridge's own certificate."""
-    topic = topic_of(secure)
-    client = secure.authority.identity("locked", "bridge.example")
-    locked: Identity = client.locked("open-sesame")
-    settings = settings_for(
-        topic,
-        **{
-            **secure.settings("MUTUAL"),
-            "ssl_cert_file": str(locked.certificate),
-            "ssl_key_file": str(locked.key),
-            "ssl_key_password": Secret("open-sesame"),
-        },
-    )
-    await carry(settings, topic, tmp_path)
 
 
 @pytest.mark.timeout(120)
@@ -121,3 +113,54 @@ async def test_one_token_serves_all_clients_and_asks_for_what_is_set(
             "audience": "kafka",
         }
     ]
+
+
+_COUNT = 20
+
+
+async def by_reader(settings: KafkaSettings, topic: Topic) -> int:
+    """Read as `bridge tail` and `bridge dlq` do."""
+    async with TopicReader(settings, [topic.name], start=Edge.BEGINNING) as source:
+        return len(await read(source, _COUNT))
+
+
+async def by_scan(settings: KafkaSettings, topic: Topic) -> int:
+    """Read as `bridge verify` does."""
+    count = 0
+
+    def take(_number: int, records: Sequence[ScannedRecord], _gone: int) -> None:
+        nonlocal count
+        count += len(records)
+
+    await scan(settings, topic.name, lambda *_: take)
+    return count
+
+
+Way = Callable[[KafkaSettings, Topic], Awaitable[int]]
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("way", [by_reader, by_scan])
+async def test_reading_needs_one_right_and_no_group(
+    secure: SecureKafka, way: Way
+) -> None:
+    """Without any the topic can't be seen, with Describe not read; Read is enough."""
+    guest = await trio.to_thread.run_sync(Guest, secure)
+    topic = topic_of(secure, 2)
+    await trio.to_thread.run_sync(produce, topic, _COUNT)
+    settings = KafkaSettings(**guest.settings())  # type: ignore[arg-type]
+    steps = (
+        (None, "grant the user Read on it"),
+        (AclOperation.DESCRIBE, f"Grant the user Read on the topic {topic.name}."),
+    )
+    for operation, words in steps:
+        if operation is not None:
+            right = Right(ResourceType.TOPIC, topic.name, operation)
+            await trio.to_thread.run_sync(guest.allow, right)
+        with pytest.raises(KafkaRefusedError) as caught:
+            with trio.fail_after(20):
+                await way(settings, topic)
+        assert words in str(caught.value)
+    right = Right(ResourceType.TOPIC, topic.name, AclOperation.READ)
+    await trio.to_thread.run_sync(guest.allow, right)
+    assert await way(settings, topic) == _COUNT

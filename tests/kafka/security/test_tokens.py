@@ -10,8 +10,7 @@ from aiokafka.errors import KafkaConnectionError  # noqa: TID251 - what it may r
 
 from bridge.errors import ConfigError, KafkaError, KafkaRefusedError
 from bridge.kafka import tokens
-from bridge.kafka.connection import token_source
-from bridge.kafka.tokens import Token, TokenProvider, TokenSource
+from bridge.kafka.tokens import Token, TokenSource, token_source
 from bridge.settings import KafkaSettings
 
 
@@ -57,12 +56,12 @@ def test_a_token_is_kept_until_shortly_before_it_expires(clock: Clock) -> None:
     async def use() -> None:
         endpoint = Endpoint()
         source = TokenSource(endpoint.fetch)
-        found = await asyncio.gather(*(source.token() for _ in range(5)))
+        found = await asyncio.gather(*(source.get() for _ in range(5)))
         assert found == ["token-1"] * 5
         clock.now += 79
-        assert await source.token() == "token-1"
+        assert await source.get() == "token-1"
         clock.now += 2
-        found = await asyncio.gather(*(source.token() for _ in range(5)))
+        found = await asyncio.gather(*(source.get() for _ in range(5)))
         assert found == ["token-2"] * 5
         assert endpoint.asked == 2
 
@@ -74,7 +73,7 @@ def test_a_token_without_a_known_end_is_used_once(clock: Clock) -> None:
 
     async def use() -> None:
         source = TokenSource(Endpoint(0.0).fetch)
-        assert [await source.token() for _ in range(2)] == ["token-1", "token-2"]
+        assert [await source.get() for _ in range(2)] == ["token-1", "token-2"]
 
     asyncio.run(use())
 
@@ -88,12 +87,12 @@ def test_a_failure_holds_for_some_seconds(clock: Clock) -> None:
         source = TokenSource(endpoint.fetch)
         for _ in range(10):
             with pytest.raises(KafkaRefusedError):
-                await source.token()
+                await source.get()
             clock.now += 0.4
         assert endpoint.asked == 1
         endpoint.failure = None
         clock.now += 2
-        assert await source.token() == "token-2"
+        assert await source.get() == "token-2"
 
     asyncio.run(use())
 
@@ -108,10 +107,10 @@ def test_a_refused_token_is_not_shown_again(
 
     async def use() -> None:
         source = TokenSource(Endpoint().fetch)
-        await source.token()
+        await source.get()
         clock.now += after_seconds
         source.refused()
-        assert await source.token() == expected
+        assert await source.get() == expected
 
     asyncio.run(use())
 
@@ -125,7 +124,7 @@ def test_aiokafka_hears_of_a_connection_that_failed(
     async def use() -> None:
         endpoint = Endpoint()
         endpoint.failure = make("why")
-        provider = TokenProvider(TokenSource(endpoint.fetch))
+        provider = TokenSource(endpoint.fetch)
         with pytest.raises(KafkaConnectionError, match="why"):
             await provider.token()
 

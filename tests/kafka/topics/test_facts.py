@@ -6,12 +6,10 @@ import asyncio  # noqa: TID251 - what is tested runs on asyncio
 
 import pytest
 from aiokafka import errors  # noqa: TID251 - what is made to fail
-from aiokafka.errors import IncompatibleBrokerVersion  # noqa: TID251 - what is forged
 
 from bridge.errors import KafkaUnreachableError
 from bridge.kafka import topics
-from bridge.kafka.connection import connected
-from bridge.kafka.requests import Described, Metadata, describe_topics, lacking
+from bridge.kafka.requests import Metadata, TopicFacts
 from bridge.kafka.topics import LookedUp, look_up
 from tests.conftest import Topic
 from tests.kafka.relay.faults import intercept
@@ -27,8 +25,8 @@ def look(topic: Topic, *names: str) -> LookedUp:
 def answer_with(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     """Let Kafka describe every topic with an error."""
 
-    async def describe(_: object, names: list[str]) -> dict[str, Described]:
-        return {name: Described(code, {}, 0) for name in names}
+    async def describe(_: object, names: list[str]) -> dict[str, TopicFacts]:
+        return {name: TopicFacts(name, {}, 0, error_code=code) for name in names}
 
     monkeypatch.setattr(topics, "describe_topics", describe)
 
@@ -85,31 +83,3 @@ def test_a_connection_that_breaks_is_unreachable(
         intercept(monkeypatch, Metadata, fail)
         with pytest.raises(KafkaUnreachableError, match=topic.bootstrap_servers):
             look(topic)
-
-
-_UNKNOWN_TOPIC = 3
-
-
-def describe(topic: Topic, *names: str) -> dict[str, Described]:
-    """Ask the suite's broker for topics."""
-
-    async def ask() -> dict[str, Described]:
-        async with connected(settings_for(topic)) as client:
-            return await describe_topics(client, names)
-
-    return asyncio.run(ask())
-
-
-def test_a_broker_older_than_ids_is_asked_as_aiokafka_does(
-    topic: Topic, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Partitions are the same; neither id nor permissions are known."""
-    new = describe(topic, topic.name)[topic.name]
-
-    async def know_nothing(_: object) -> object:
-        raise IncompatibleBrokerVersion
-
-    intercept(monkeypatch, Metadata, know_nothing)
-    old = describe(topic, topic.name)[topic.name]
-    assert old == Described(0, new.leaders, new.replicas)
-    assert lacking(old.operations, {3: "Read"}) is None
