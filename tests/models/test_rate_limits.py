@@ -1,7 +1,7 @@
 """Calls to the status endpoint against servers that count in other ways, for two days.
 
-State: a `Budget`, a server with limits of a minute (fixed, sliding, by the clock) and a
-day, a network that delays, callers in bursts, the user's own programs, and processes
+State: a `Limiter`, a server with limits of a minute (fixed, sliding, by the clock) and
+a day, a network that delays, callers in bursts, the user's own programs, and processes
 that are killed; all on trio's clock, which jumps.
 
 Invariant: no call is refused when nobody else calls; the reserve is left to the user;
@@ -22,10 +22,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from bridge.gaps.limiter import Limiter, Purpose
 from bridge.outbox.values import Spent
-from bridge.reconciliation.budget import Budget, Purpose
+from tests.gaps.limited import LimitedApi, MinuteKind, ask, now_us
 from tests.models.exploring import explored
-from tests.reconciliation.limited import LimitedApi, MinuteKind, ask, now_us
 
 
 _TWO_DAYS_SECONDS = 2 * 86_400.0
@@ -41,7 +41,6 @@ class _Scene:
     limits: _Limits
     reserve: int
     slowest: float
-    workers: int
     seed: int
 
     def api(self) -> LimitedApi:
@@ -65,13 +64,12 @@ def _scenes(
         st.sampled_from(reserves),
         # Seconds of a way; the client waits for 10 s.
         st.sampled_from([0.0, 0.05, 1.0, 5.0]),
-        st.integers(1, 6),
         st.integers(0, 2**32),
     )
 
 
 class _Life:
-    """A process that calls, now and then many at once, beside the user's programs."""
+    """A process that calls, now and then many times, beside the user's programs."""
 
     def __init__(self, api: LimitedApi, scene: _Scene) -> None:
         self.api = api
@@ -82,7 +80,8 @@ class _Life:
 
     def start(self) -> None:
         """Begin as a process does, with what the one before left behind."""
-        self.budget = Budget(
+        self.limiter = Limiter(
+            trio.current_time(),
             reserve_percent=self._scene.reserve,
             now_us=now_us,
             spent=self._left,
@@ -99,18 +98,15 @@ class _Life:
 
     async def call(self) -> None:
         """Make bursts of calls, some hours apart."""
-        workers = self._scene.workers
         for _ in range(12):
             calls = self.chance.choice([1, 3, 20, 100, 400])
-            async with trio.open_nursery() as nursery:
-                for _ in range(workers):
-                    nursery.start_soon(self._work, calls // workers + 1)
+            await self._work(calls)
             await trio.sleep(self.chance.choice([0.5, 30, 70, 3000, 20_000]))
 
     async def _work(self, calls: int) -> None:
         for _ in range(calls):
             purpose = self.chance.choice(list(Purpose))
-            if not await ask(self.api, self.budget, purpose, self.latency):
+            if not await ask(self.api, self.limiter, purpose, self.latency):
                 return
 
 

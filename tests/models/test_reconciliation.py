@@ -22,11 +22,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from bridge.reconciliation.budget import Purpose
-from bridge.reconciliation.client import Answer
+from bridge.gaps.limiter import Purpose
+from bridge.gaps.status import Answer
 from bridge.settings import ReconciliationSettings
-from tests.models.exploring import explored
-from tests.reconciliation.world import (
+from tests.gaps.world import (
     FAILED,
     LIMITED,
     NOT_FOUND,
@@ -34,6 +33,7 @@ from tests.reconciliation.world import (
     answered,
     source,
 )
+from tests.models.exploring import explored
 
 
 Fate = Literal["done", "error", "processing", "pending", "gone"]
@@ -54,7 +54,7 @@ class Step:
     """Something that happens."""
 
     after: float
-    what: Literal["gap", "heard", "ends", "webhook", "fails", "limits", "works", "full"]
+    what: Literal["gap", "heard", "ends", "fails", "limits", "works", "full"]
     who: int
     job: int
 
@@ -63,7 +63,7 @@ _STEPS = st.builds(
     Step,
     st.sampled_from([0.0, 0.05, 0.1, 1.0, 7.0, 59.9, 60.0, 300.0]),
     st.sampled_from(
-        ["gap", "gap", "heard", "ends", "webhook", "fails", "limits", "works", "full"]
+        ["gap", "gap", "heard", "ends", "fails", "limits", "works", "full"]
     ),
     st.integers(0, 1),
     st.integers(0, 5),
@@ -73,12 +73,10 @@ _STEPS = st.builds(
 class Life:
     """A world in which these steps happen."""
 
-    def __init__(
-        self, fates: list[Fate], every_seconds: float, listen_seconds: float
-    ) -> None:
+    def __init__(self, fates: list[Fate], every_seconds: float) -> None:
         # What is given up would be unknown, whatever its fate.
         settings = ReconciliationSettings(give_up_seconds=1e9)
-        self.world = World(WHO, settings, listen_seconds)
+        self.world = World(WHO, settings)
         self.world.pace.every_seconds = every_seconds
         self.fates = {f"job-{number}": fate for number, fate in enumerate(fates)}
         self.world.dryapi.answers = {
@@ -129,8 +127,6 @@ class Life:
             else:
                 world.outbox.hear(who, name, "done")
                 self.ended.add((who, name))
-                if step.what == "webhook":
-                    world.reconciler.written(who, name)
 
 
 @explored(1 / 4)
@@ -138,17 +134,14 @@ class Life:
     st.lists(st.sampled_from(sorted(ANSWERS)), min_size=1, max_size=6),
     st.lists(_STEPS, max_size=15),
     st.sampled_from([0.0, 0.5, 5.0]),
-    st.sampled_from([0.0, 5.0]),
 )
 def test_what_is_told_is_so(
-    fates: list[Fate], steps: list[Step], every_seconds: float, listen_seconds: float
+    fates: list[Fate], steps: list[Step], every_seconds: float
 ) -> None:
     """Each gap is settled, with the number of its jobs that nobody can tell of."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trio.to_thread, "run_sync", _at_once)
-        life = trio.run(
-            _main, fates, steps, every_seconds, listen_seconds, clock=_clock()
-        )
+        life = trio.run(_main, fates, steps, every_seconds, clock=_clock())
     world = life.world
     ends = Counter(
         (record.envelope.ce_source[-2:], (record.key or b"").decode())
@@ -160,7 +153,7 @@ def test_what_is_told_is_so(
     ending = {name for name, fate in life.fates.items() if fate in {"done", "error"}}
     gone = {name for name, fate in life.fates.items() if fate == "gone"}
     for gap_id, jobs in life.concerned.items():
-        until_us = world.ledger.closed[gap_id].until_us or 0
+        until_us = world.gaps[gap_id].until_us or 0
         silent = {
             (who, name)
             for who, name in jobs - life.ended - ends.keys()
@@ -168,11 +161,11 @@ def test_what_is_told_is_so(
         }
         # An end that dryAPI tells is written, unless the job was heard of since.
         assert not {name for _, name in silent} & ending
-        assert world.ledger.unknown[gap_id] == sum(name in gone for _, name in silent)
-    statistics = world.reconciler.statistics
+        assert world.gaps[gap_id].unknown == sum(name in gone for _, name in silent)
+    statistics = world.statistics
     assert all(statistics.waiting[who, Purpose.GAP] == 0 for who in WHO)
     assert sum(statistics.healed.values()) == len(ends)
-    assert world.pace.under_way == 0
+    assert world.pace.in_flight == 0
 
 
 def _last_seen(world: World, who: str, name: str) -> int:
@@ -190,9 +183,7 @@ async def _at_once(work: Callable[..., Any], *args: object) -> Any:
     return work(*args)
 
 
-async def _main(
-    fates: list[Fate], steps: list[Step], every_seconds: float, listen_seconds: float
-) -> Life:
-    life = Life(fates, every_seconds, listen_seconds)
+async def _main(fates: list[Fate], steps: list[Step], every_seconds: float) -> Life:
+    life = Life(fates, every_seconds)
     await life.live(steps)
     return life

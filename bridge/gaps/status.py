@@ -14,18 +14,27 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 from urllib.parse import quote
 
 import msgspec
 import trio
 
+from bridge.errors import InvalidAnswerError
+from bridge.events.job_status import JobStatusRecord
+from bridge.gaps.limiter import Limits, read_limits
 from bridge.http.client import ApiClient, ApiError, Response, TokenError, Transport
-from bridge.reconciliation.limits import Limits, read_limits
 from bridge.settings import Secret
 
 
-__all__ = ["Answer", "Outcome", "StatusClient"]
+__all__ = [
+    "Answer",
+    "Outcome",
+    "StatusAnswer",
+    "StatusClient",
+    "event_of",
+    "without_extras",
+]
 
 _PATH: Final = "api/v1/client/request-status/"
 
@@ -38,6 +47,23 @@ _MOST_BODY_BYTES: Final = 8 * 1024 * 1024
 # No URL carries these: whoever meets them on the way takes them for steps in its path,
 # also where they are percent-encoded (RFC 3986 section 6.2.2).
 _DOT_SEGMENTS: Final = frozenset({"", ".", ".."})
+
+
+_PENDING: Final = "pending"
+
+_OWN_MEMBERS: Final = frozenset({"request_id", "status", "preview"})
+_EVENT_MEMBERS: Final = frozenset(JobStatusRecord.__struct_fields__)
+
+# Said by an event even where it says nothing.
+_NULLABLE: Final = frozenset({"result_url", "progress"})
+
+_NULL: Final = msgspec.Raw(b"null")
+
+# Members are left as they stand: no digit of a number is lost, and what they hold is
+# judged with the event.
+_Members = dict[str, msgspec.Raw]
+_decode: Final = msgspec.json.Decoder(_Members).decode
+_read_text: Final = msgspec.json.Decoder(str).decode
 
 
 class Outcome(StrEnum):
@@ -211,3 +237,76 @@ def _is_object(body: bytes | None) -> bool:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
     return True
+
+
+class StatusAnswer(msgspec.Struct, frozen=True):
+    """
+    What an answer says of a job.
+
+    Attributes:
+        status: `pending`, `processing`, `done`, `error`, or what else dryAPI says.
+        event: It, as JSON for the intake; None for `pending`, which is no event.
+    """
+
+    status: str
+    event: bytes | None
+
+
+def event_of(request_id: str, answer_body: bytes) -> StatusAnswer:
+    """
+    Make an event of an answer.
+
+    Args:
+        request_id: The job that was asked about: the answer doesn't name it.
+        answer_body: The answer's body.
+
+    Returns:
+        What it says. The preview is null in any case: here it is an address, and an
+        event's is an image. What isn't null beside the members of an event passes
+        through.
+
+    Raises:
+        InvalidAnswerError: It has another shape.
+    """
+    data = _object(_object(answer_body, "the answer").get("data"), "'data'")
+    status = _text(data.get("status"), "'status'")
+    if "request_id" in data and _text(data["request_id"], "'request_id'") != request_id:
+        raise InvalidAnswerError("the answer is about another job than was asked for")
+    if status == _PENDING:
+        return StatusAnswer(status, None)
+    said: dict[str, Any] = {
+        name: value
+        for name, value in data.items()
+        if name not in _OWN_MEMBERS and (name in _NULLABLE or value != _NULL)
+    }
+    event = {"request_id": request_id, "status": status, "preview": None} | said
+    return StatusAnswer(status, msgspec.json.encode(event))
+
+
+def without_extras(event: bytes) -> bytes:
+    """
+    Leave out what only passes through, for an event that is too large with it.
+
+    Args:
+        event: As `event_of` made it.
+    """
+    members = _decode(event)
+    return msgspec.json.encode(
+        {name: members[name] for name in members if name in _EVENT_MEMBERS}
+    )
+
+
+def _object(value: bytes | msgspec.Raw | None, what: str) -> _Members:
+    try:
+        # What is left as it stands isn't looked at, and the intake takes text.
+        return _decode(bytes(value or b"").decode())
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        # Without the cause, which may quote the body.
+        raise InvalidAnswerError(f"{what} is missing or no JSON object") from None
+
+
+def _text(value: msgspec.Raw | None, what: str) -> str:
+    try:
+        return _read_text(value or b"")
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise InvalidAnswerError(f"{what} is missing or no string") from None

@@ -1,0 +1,444 @@
+"""
+The ledger of gaps: which are open, and of which not all is known yet.
+
+Each change of a gap is a record on the topic of gaps. Gaps are found by the sessions
+and the outbox; what became of their jobs is found out by `reconciler` and webhooks.
+All of it runs on the trio thread.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Protocol
+from uuid import uuid4
+
+import msgspec
+import structlog
+
+from bridge.events import header_names
+from bridge.events.record import Envelope, Importance, Kind, Origin, Record
+from bridge.gaps.gap import Gap, GapCause
+from bridge.outbox.values import LeftGap, Loss, Memory
+
+
+__all__ = ["ClosedGap", "GapStatistics", "Ledger"]
+
+_log = structlog.get_logger("bridge.gaps")
+
+# As long as dryAPI tries to deliver a webhook, and an hour.
+_KEPT_US: Final = 25 * 3600 * 1_000_000
+
+# Of one account, 1 MB: one that reconnects every minute has half as many again in the
+# time above, but what ended in the oldest was asked about long ago.
+_MAX_CLOSED: Final = 1000
+
+_HEALS: Final = (Origin.STATUS_ENDPOINT, Origin.WEBHOOK)
+
+
+class GapStatistics:
+    """Counts since the start; each account has its zeros from the start."""
+
+    def __init__(self, accounts: Iterable[str]) -> None:
+        accounts = list(accounts)
+        # Gaps that opened, by client id and cause; and those that are open now.
+        self.gaps: dict[tuple[str, str], int] = {
+            (who, cause): 0 for who in accounts for cause in GapCause
+        }
+        self.open = dict.fromkeys(accounts, 0)
+        # Seconds of the gaps that have closed, and how many were resolved.
+        self.seconds = dict.fromkeys(accounts, 0.0)
+        self.settled = dict.fromkeys(accounts, 0)
+        # Jobs whose end was learned after all, by client id and origin: each once,
+        # though it may count in several gaps.
+        self.healed: dict[tuple[str, str], int] = {
+            (who, origin): 0 for who in accounts for origin in _HEALS
+        }
+        # Jobs that nobody knows of, in the gaps that are remembered now.
+        self.unknown = dict.fromkeys(accounts, 0)
+
+
+class ClosedGap(msgspec.Struct):
+    """A gap that is over."""
+
+    gap: Gap
+    until_us: int
+    # Whether the next process is to know of it: until all of its jobs are known, or
+    # nothing more will be learned. From then on it is kept for jobs that began and
+    # ended within it.
+    is_remembered: bool = True
+    # How many of its jobs the outbox has forgotten, so that nobody will ever know.
+    lost: int = 0
+    # How many jobs the process before called unknown, until they are counted again.
+    unknown_before: int = 0
+
+
+class Keep(Protocol):
+    """Takes gap records: `Outbox.keep`."""
+
+    def __call__(
+        self, record: Record, *, opens: str | None = None, closes: str | None = None
+    ) -> None:
+        """Write a record; remember the gap that it opens, forget the one it closes."""
+
+
+class Ledger:
+    """
+    The gaps of all accounts of one process.
+
+    A gap that the process before left open is the same gap in this one: see `restore`.
+
+    Args:
+        topic: The topic of gaps.
+        accounts: The `ce_source` of each client id.
+        keep: Takes the records, in order.
+        jobs_in_flight: Returns how many jobs of a client id are unfinished.
+        now_ns: The time, nanoseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        accounts: Mapping[str, str],
+        keep: Keep,
+        *,
+        jobs_in_flight: Callable[[str], int | None] = lambda _: None,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.statistics = GapStatistics(accounts)
+        # Called with the client id of each gap that closes; it may call the ledger.
+        self.on_closed: Callable[[str], None] = lambda _: None
+        self._topic = topic
+        self._keep = keep
+        self._jobs_in_flight = jobs_in_flight
+        self._now_ns = now_ns
+        self._sources = dict(accounts)
+        self._client_ids = {source: client_id for client_id, source in accounts.items()}
+        self._open: dict[str, Gap] = {}
+        # Of each account, in the order in which they closed.
+        self._closed: dict[str, dict[str, ClosedGap]] = {who: {} for who in accounts}
+        self._of_loss: dict[int, list[str]] = {}
+
+    # -- The start --------------------------------------------------------------
+
+    def restore(self, memory: Memory) -> None:
+        """
+        Take over the gaps that the process before left, before any session begins.
+
+        The gap in which an account wasn't subscribed goes on until its next
+        subscription. A loss ended with the process: it is closed where that gap, or the
+        one of this start, begins. What belongs to no account of this process stays in
+        the outbox, for a start with that account.
+        """
+        left: dict[str, list[Gap]] = {}
+        for one in memory.left_gaps:
+            try:
+                reported = Gap.decode(one.value)
+            except ValueError as error:
+                # Its interval is not lost by that: the gap of the start covers it.
+                _log.warning("gap.unreadable", error=str(error))
+                continue
+            gap = _counted(reported, one)
+            if gap.client_id not in self._sources:
+                _log.info("gap.left", gap_id=gap.gap_id, client_id=gap.client_id)
+            elif gap.until_us is None:
+                left.setdefault(gap.client_id, []).append(gap)
+            else:
+                self._restore_closed(gap, reported)
+        for client_id, gaps in left.items():
+            covered_us = memory.proved_us.get(self._sources[client_id])
+            self._restore_open(gaps, covered_us)
+
+    def _restore_closed(self, gap: Gap, reported: Gap) -> None:
+        unknown = gap.unknown or 0
+        assert gap.until_us is not None
+        closed = ClosedGap(gap, gap.until_us, unknown_before=unknown)
+        self._closed[gap.client_id][gap.gap_id] = closed
+        self.statistics.unknown[gap.client_id] += unknown
+        if gap.is_settled and gap != reported:
+            self._write(gap, opens=gap.gap_id)
+
+    def _restore_open(self, gaps: Sequence[Gap], covered_us: int | None) -> None:
+        """Continue the one gap without a subscription, if any, and close the others."""
+        for gap in gaps:
+            self._open[gap.gap_id] = gap
+            self.statistics.open[gap.client_id] += 1
+        silent = min(
+            (gap for gap in gaps if not gap.cause.is_loss),
+            key=lambda gap: _moment(gap.since_us),
+            default=None,
+        )
+        if silent is not None:
+            # A gap's record reaches the disk before events that came before it, if many
+            # wait there: those went with the process, and weren't covered.
+            covered_us = min(silent.since_us, covered_us, key=_moment)
+            silent = msgspec.structs.replace(silent, since_us=covered_us)
+            self._open[silent.gap_id] = silent
+            _log.info("gap.continued", **_named(silent))
+        for gap in gaps:
+            if silent is None or gap.gap_id != silent.gap_id:
+                known = [us for us in (gap.since_us, covered_us) if us is not None]
+                self._close(gap.gap_id, max(known, default=self._now_us()))
+
+    # -- Gaps open and close ----------------------------------------------------
+
+    def subscription_gap(self, client_id: str) -> Gap | None:
+        """Return the open gap in which an account isn't subscribed."""
+        for gap in self._open.values():
+            if gap.client_id == client_id and not gap.cause.is_loss:
+                return gap
+        return None
+
+    def open(
+        self,
+        client_id: str,
+        cause: GapCause,
+        since_us: int | None,
+        *,
+        close_code: int | None = None,
+    ) -> str:
+        """
+        Open a gap; gives its id.
+
+        Args:
+            client_id: Whose.
+            cause: Why.
+            since_us: What was sent before had arrived; None if nothing is known.
+            close_code: What ended the connection, if a code did.
+        """
+        jobs = self._jobs_in_flight(client_id)
+        gap = Gap(
+            str(uuid4()),
+            cause,
+            client_id,
+            since_us,
+            close_code=close_code,
+            jobs_in_flight=jobs,
+        )
+        self._open[gap.gap_id] = gap
+        self.statistics.gaps[client_id, cause] += 1
+        self.statistics.open[client_id] += 1
+        self._write(gap, opens=gap.gap_id)
+        _log.warning("gap.opened", **_named(gap))
+        return gap.gap_id
+
+    def close(self, gap_id: str, until_us: int) -> None:
+        """Close an open gap: what is sent from then on arrives."""
+        self._close(gap_id, until_us)
+
+    def on_loss(self, loss: Loss) -> None:
+        """
+        Open or close the gaps of records that the outbox lost.
+
+        If it isn't known whose they were, each account has a gap. Records of no account
+        of this process are a line in the log: nobody would close their gap.
+        """
+        gap_ids = self._of_loss.get(loss.number)
+        if gap_ids is None:
+            cause = GapCause(loss.cause)
+            gap_ids = self._of_loss[loss.number] = [
+                self.open(client_id, cause, loss.since_us)
+                for client_id in self._concerned(loss.ce_source)
+            ]
+        if loss.until_us is None:
+            return
+        for gap_id in gap_ids:
+            # Older records may have been lost after younger ones.
+            self._open[gap_id] = msgspec.structs.replace(
+                self._open[gap_id], since_us=loss.since_us
+            )
+            self._close(gap_id, loss.until_us, records_lost=loss.records)
+        if not gap_ids:
+            _log.warning(
+                "gap.without_account",
+                cause=loss.cause,
+                ce_source=loss.ce_source,
+                records_lost=loss.records,
+            )
+        del self._of_loss[loss.number]
+
+    def _concerned(self, ce_source: str | None) -> list[str]:
+        if ce_source is None:
+            return list(self._sources)
+        client_id = self._client_ids.get(ce_source)
+        return [] if client_id is None else [client_id]
+
+    def _close(self, gap_id: str, until_us: int, **more: object) -> None:
+        gap = msgspec.structs.replace(self._open.pop(gap_id), until_us=until_us)
+        client_id = gap.client_id
+        if gap.jobs_in_flight is None:
+            jobs = self._jobs_in_flight(client_id)
+            gap = msgspec.structs.replace(gap, jobs_in_flight=jobs)
+        self.statistics.open[client_id] -= 1
+        self.statistics.seconds[client_id] += gap.duration_seconds or 0.0
+        self._write(gap, opens=gap_id)
+        self._closed[client_id][gap_id] = ClosedGap(gap, until_us)
+        _log.info(
+            "gap.closed",
+            gap_id=gap_id,
+            cause=gap.cause.value,
+            client_id=client_id,
+            duration_seconds=gap.duration_seconds,
+            **more,
+        )
+        self.on_closed(client_id)
+
+    # -- What becomes of their jobs ---------------------------------------------
+
+    def unresolved(self, client_id: str) -> list[ClosedGap]:
+        """Return an account's closed gaps of which not all is known, by their end."""
+        gaps = self._closed[client_id].values()
+        return sorted(
+            (one for one in gaps if one.is_remembered), key=lambda one: one.until_us
+        )
+
+    def resolve(self, closed: ClosedGap, unknown: int) -> None:
+        """
+        Record what became of a gap's jobs, or that it turned out otherwise.
+
+        Args:
+            closed: One of `unresolved`.
+            unknown: How many of its jobs in flight nobody knows of; those that the
+                outbox has forgotten are added.
+        """
+        closed.lost += max(0, closed.unknown_before - unknown)
+        closed.unknown_before = 0
+        unknown += closed.lost
+        gap = msgspec.structs.replace(closed.gap, unknown=unknown)
+        if gap != closed.gap or not unknown:
+            self._settle(closed, gap, final=unknown == 0)
+
+    def healable(
+        self, client_id: str, last_seen_us: int | None, ended_us: int | None
+    ) -> tuple[str, ...]:
+        """
+        Return the gaps that are healed of a job if its end is learned now.
+
+        Those are open, or have closed since the job's last event, or the job has ended
+        in them.
+
+        Args:
+            client_id: Whose job.
+            last_seen_us: When its last event was read; None if there was none.
+            ended_us: When it ended, if that is known.
+        """
+        known = last_seen_us is not None
+        found = [
+            gap_id
+            for gap_id, one in self._closed[client_id].items()
+            # Of one that isn't remembered all known jobs are known.
+            if (known and one.is_remembered and (last_seen_us or 0) < one.until_us)
+            # A job that began in it may be known by now, by its first webhook.
+            or one.gap.covers(ended_us)
+        ]
+        found += [
+            gap.gap_id
+            for gap in self._open.values()
+            if gap.client_id == client_id
+            and (known or gap.covers(ended_us, self._now_us()))
+        ]
+        return tuple(found)
+
+    def healed(self, gap_ids: Sequence[str], origin: Origin) -> None:
+        """Count one job whose end was written, in the gaps that `healable` gave."""
+        accounts: set[str] = set()
+        for gap_id in gap_ids:
+            if gap_id in self._open:
+                gap = self._open[gap_id] = self._open[gap_id].healed(origin)
+                accounts.add(gap.client_id)
+                continue
+            for client_id, gaps in self._closed.items():
+                if (closed := gaps.get(gap_id)) is not None:
+                    closed.gap = closed.gap.healed(origin)
+                    accounts.add(client_id)
+                    if closed.gap.is_settled:
+                        opens = gap_id if closed.is_remembered else None
+                        self._write(closed.gap, opens=opens)
+        for client_id in accounts:
+            self.statistics.healed[client_id, origin] += 1
+
+    def expire(self) -> None:
+        """Forget closed gaps that are too old or too many."""
+        now_us = self._now_us()
+        for gaps in self._closed.values():
+            surplus = len(gaps) - _MAX_CLOSED
+            for number, (gap_id, closed) in enumerate(list(gaps.items())):
+                is_old = now_us - closed.until_us >= _KEPT_US
+                if number >= surplus and not is_old:
+                    continue
+                if closed.is_remembered:
+                    # What waits now is unknown for good.
+                    self._settle(closed, closed.gap, final=True)
+                self.statistics.unknown[closed.gap.client_id] -= closed.gap.unknown or 0
+                del gaps[gap_id]
+
+    def _settle(self, closed: ClosedGap, gap: Gap, *, final: bool) -> None:
+        before, closed.gap = closed.gap, gap
+        client_id, unknown = gap.client_id, gap.unknown or 0
+        self.statistics.settled[client_id] += gap.is_settled and not before.is_settled
+        self.statistics.unknown[client_id] += unknown - (before.unknown or 0)
+        closed.is_remembered = not final
+        if final:
+            self._write(gap, closes=gap.gap_id)
+        else:
+            self._write(gap, opens=gap.gap_id)
+        if gap != before:
+            (_log.warning if unknown else _log.info)(
+                "gap.settled",
+                gap_id=gap.gap_id,
+                cause=gap.cause.value,
+                client_id=client_id,
+                jobs_in_flight=gap.jobs_in_flight,
+                healed_by_status_endpoint=gap.healed_by_status_endpoint,
+                healed_by_webhook=gap.healed_by_webhook,
+                unknown=gap.unknown,
+            )
+
+    def _write(
+        self, gap: Gap, *, opens: str | None = None, closes: str | None = None
+    ) -> None:
+        record = Record(
+            topic=self._topic,
+            key=gap.client_id.encode(),
+            value=gap.encode(),
+            received_at_us=self._now_us(),
+            envelope=Envelope(
+                ce_source=self._sources[gap.client_id],
+                ce_type=header_names.GAP_TYPE,
+                # A gap is one of the socket: other ways have none.
+                origin=Origin.SOCKET,
+                content_type=header_names.JSON_CONTENT,
+                kind=Kind.GAP,
+            ),
+            importance=Importance.TERMINAL,
+        )
+        self._keep(record, opens=opens, closes=closes)
+
+    def _now_us(self) -> int:
+        return self._now_ns() // 1000
+
+
+def _counted(gap: Gap, left: LeftGap) -> Gap:
+    """Add what was healed since a gap's last record."""
+    return msgspec.structs.replace(
+        gap,
+        healed_by_status_endpoint=max(
+            gap.healed_by_status_endpoint, left.healed_by_status_endpoint
+        ),
+        healed_by_webhook=max(gap.healed_by_webhook, left.healed_by_webhook),
+    )
+
+
+def _moment(us: int | None) -> float:
+    """Make a moment comparable: an unknown beginning may be any."""
+    return -math.inf if us is None else us
+
+
+def _named(gap: Gap) -> dict[str, str | None]:
+    return {
+        "gap_id": gap.gap_id,
+        "cause": gap.cause.value,
+        "client_id": gap.client_id,
+        "since": gap.published().since,
+    }

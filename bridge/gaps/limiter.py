@@ -1,0 +1,326 @@
+"""
+When the status endpoint may be called, within the limits of one API token.
+
+One call is in flight at a time, so each response says exactly how many calls the server
+had counted by then, those of the user's own programs among them. Moments are seconds of
+one monotonic clock and are given by the caller.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Final, Literal
+
+import msgspec
+
+from bridge.http.client import date_of, retry_after_seconds
+from bridge.outbox.values import Spent
+
+
+__all__ = ["Limiter", "Limits", "Purpose", "read_limits"]
+
+_MINUTE_SECONDS: Final = 60.0
+_DAY_SECONDS: Final = 86_400.0
+
+# dryAPI's limits of a Basic account, the smaller ones: assumed until a response tells.
+_BASIC_PER_MINUTE: Final = 50
+_BASIC_PER_DAY: Final = 200
+
+# Stale jobs get one part of so many.
+_STALE_SHARE: Final = 4
+
+_MAX_BACKOFF_SECONDS: Final = 60.0
+
+# A server that fails and asks for hours is asked again before that.
+_MAX_FAILURE_WAIT_SECONDS: Final = 300.0
+
+# A minute's limit can't ask for as long a wait: what does, and doesn't say which limit
+# it is, is the day's.
+_LONGEST_MINUTE_SECONDS: Final = 3600.0
+
+# Nobody allows more calls a minute or a day; int() is slow with thousands of digits.
+_MAX_CALLS: Final = 100_000
+_MAX_DIGITS: Final = 9
+
+_TOO_MANY_REQUESTS: Final = 429
+
+
+class Purpose(StrEnum):
+    """What a call is for: a metric's label."""
+
+    GAP = "gap"
+    SILENT = "silent"
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What one response says of the account's limits; None where it says nothing."""
+
+    per_minute: int | None = None
+    minute_remaining: int | None = None
+    per_day: int | None = None
+    day_remaining: int | None = None
+    # At most a day.
+    retry_after_seconds: float | None = None
+    # Which limit refused the call; None if none did.
+    limited_by: Literal["minute", "daily"] | None = None
+
+
+def read_limits(status: int, headers: Mapping[str, str], now: datetime) -> Limits:
+    """
+    Read the limits in a response. What isn't a sensible number counts as absent.
+
+    Args:
+        status: Its HTTP status.
+        headers: Its headers, names in lower case.
+        now: This moment, with a time zone, for a `Retry-After` that is a date.
+    """
+    # By the server's own clock, if it gives it: ours may be set otherwise.
+    asked = date_of(headers.get("date", "")) or now
+    wait = retry_after_seconds(headers.get("retry-after", "").strip(), asked)
+    day_remaining = _number(headers.get("x-ratelimit-daily-remaining"))
+    limited_by: Literal["minute", "daily"] | None = None
+    if status == _TOO_MANY_REQUESTS:
+        kind = headers.get("x-ratelimit-type", "").strip().lower()
+        is_daily = day_remaining == 0 or (wait or 0) > _LONGEST_MINUTE_SECONDS
+        is_daily = kind == "daily" or (kind != "minute" and is_daily)
+        limited_by = "daily" if is_daily else "minute"
+    return Limits(
+        # A limit of zero can't be meant: it would be learned once and kept forever.
+        _number(headers.get("x-ratelimit-limit")) or None,
+        _number(headers.get("x-ratelimit-remaining")),
+        _number(headers.get("x-ratelimit-daily-limit")) or None,
+        day_remaining,
+        None if wait is None else min(wait, _DAY_SECONDS),
+        limited_by,
+    )
+
+
+def _number(text: str | None) -> int | None:
+    text = (text or "").strip()
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+        return None
+    return min(int(text), _MAX_CALLS)
+
+
+class Limiter:
+    """
+    The calls of one API token, for all accounts that share it.
+
+    `begin` starts a call when `possible_at` allows it, and `end` ends it.
+
+    Args:
+        now: This moment.
+        reserve_percent: How many percent of a minute's and a day's calls are left to
+            the user's own programs.
+        now_us: The wall clock, microseconds since the epoch: only for how old `spent`
+            is. A clock that is set changes nothing in a running process.
+        spent: What the process before had spent, if anything.
+        on_spent: Receives the day's count whenever it changes; must not wait.
+        jitter: The source of randomness.
+    """
+
+    def __init__(  # noqa: PLR0913 - facts of their own, each given by name
+        self,
+        now: float,
+        *,
+        reserve_percent: int,
+        now_us: Callable[[], int],
+        spent: Spent | None = None,
+        on_spent: Callable[[Spent], None] = lambda _: None,
+        jitter: random.Random | None = None,
+    ) -> None:
+        self._now_us = now_us
+        self._on_spent = on_spent
+        self._jitter = jitter or random.Random()
+        self._usable_percent = 100 - reserve_percent
+        self._per_minute = _BASIC_PER_MINUTE
+        self._per_day: int | None = _BASIC_PER_DAY
+        # When the calls of the last minute ended, and those for stale jobs began.
+        self._ended: deque[float] = deque()
+        self._stale: deque[float] = deque()
+        # Once others were seen to call with this token.
+        self._others_call = False
+        self._day_calls = self._day_stale = 0
+        # The server's day begins with its first call and ends 24 h later, so it is over
+        # 24 h after that call's response. Infinite before the first call.
+        self._day_ends_at = math.inf
+        self._is_day_over = False
+        self._purpose: Purpose | None = None
+        self._failures = 0
+        self._wait_until = -math.inf
+        if spent is not None:
+            # A negative age is a clock that was set back: then the day begins now.
+            age = max(0.0, (now_us() - spent.since_us) / 1_000_000)
+            if age < _DAY_SECONDS:
+                # Which of them were for stale jobs isn't known: all may have been.
+                self._day_calls = self._day_stale = spent.calls
+                self._day_ends_at = now + _DAY_SECONDS - age
+
+    @property
+    def is_backing_off(self) -> bool:
+        """Whether the endpoint has failed, and hasn't responded since."""
+        return self._failures > 0
+
+    def minute_left(self, now: float) -> int:
+        """Return how many calls may still be made in this minute."""
+        used = sum(1 for at in self._ended if at + _MINUTE_SECONDS > now)
+        used += self._purpose is not None
+        return max(0, self._usable(self._per_minute) - used)
+
+    def day_left(self, now: float) -> int | None:
+        """Return how many calls may still be made on this day; None: no limit."""
+        is_same_day = now < self._day_ends_at
+        if self._is_day_over and is_same_day:
+            return 0
+        if self._per_day is None:
+            return None
+        used = self._day_calls if is_same_day else 0
+        return max(0, self._usable(self._per_day) - used)
+
+    def possible_at(self, purpose: Purpose, now: float) -> float | None:
+        """
+        Return the moment from which a call may be made; None: none on this day.
+
+        It may turn out to be later; no call is in flight.
+        """
+        share = self._usable(self._per_minute)
+        day_left, is_stale = self.day_left(now), purpose is Purpose.SILENT
+        if is_stale:
+            share //= _STALE_SHARE
+            if self._per_day is not None and now < self._day_ends_at:
+                day = self._usable(self._per_day) // _STALE_SHARE
+                day_left = min(day_left or 0, day - self._day_stale)
+        if not share or (day_left is not None and day_left <= 0):
+            return None
+        at = max(now, self._wait_until)
+        if not self.minute_left(now):
+            at = max(at, self._ended[-self._usable(self._per_minute)] + _MINUTE_SECONDS)
+        if is_stale and len(self._stale) >= share:
+            at = max(at, self._stale[-share] + _MINUTE_SECONDS)
+        return at
+
+    def begin(self, purpose: Purpose, now: float) -> None:
+        """Count a call that is made now."""
+        self._turn_day(now)
+        self._purpose = purpose
+        self._day_calls += 1
+        if purpose is Purpose.SILENT:
+            self._day_stale += 1
+            while self._stale and self._stale[0] + _MINUTE_SECONDS <= now:
+                self._stale.popleft()
+            self._stale.append(now)
+        self._report(now)
+
+    def end(self, limits: Limits, now: float, *, failed: bool = False) -> None:
+        """
+        End the call in flight with what its response said.
+
+        Args:
+            limits: What it said of the limits; nothing of a call without a response.
+            now: This moment.
+            failed: Whether the endpoint failed or refused the token: it is then left
+                alone for a while, and the day isn't used up by an incident.
+        """
+        self._turn_day(now)
+        purpose, self._purpose = self._purpose, None
+        self._learn_limits(limits, failed=failed)
+        self._count_minute(limits, now)
+        if math.isinf(self._day_ends_at):
+            self._day_ends_at = now + _DAY_SECONDS
+        told = _used(self._per_day, limits.day_remaining)
+        if told is not None:
+            self._day_calls = told
+        elif failed:
+            self._day_calls -= 1
+            self._day_stale -= purpose is Purpose.SILENT
+        if limits.limited_by == "minute":
+            # When the next call is possible is said, and it wouldn't be needed if
+            # nobody else called.
+            self._ended.clear()
+            self._others_call = True
+            self._wait(now + (limits.retry_after_seconds or _MINUTE_SECONDS))
+        elif limits.limited_by == "daily":
+            # Zero seconds are no wait that helps: then the day takes its 24 h.
+            if limits.retry_after_seconds:
+                self._day_ends_at = now + limits.retry_after_seconds
+            self._is_day_over = True
+        elif failed:
+            self._back_off(now, limits.retry_after_seconds or 0.0)
+        if not failed:
+            self._failures = 0
+        self._report(now)
+
+    def _usable(self, limit: int) -> int:
+        return limit * self._usable_percent // 100
+
+    def _learn_limits(self, limits: Limits, *, failed: bool) -> None:
+        if limits.per_minute is not None:
+            self._per_minute = limits.per_minute
+        if limits.per_day is not None:
+            self._per_day = limits.per_day
+        elif limits.day_remaining is not None:
+            self._per_day = self._per_day or _BASIC_PER_DAY
+        elif limits.per_minute is not None and not failed and not limits.limited_by:
+            # A response with the minute's limit would have the day's as well. One
+            # without any limit, such as a proxy's, says nothing about either.
+            self._per_day = None
+
+    def _count_minute(self, limits: Limits, now: float) -> None:
+        """
+        Count the call in the last 60 s, and correct the count.
+
+        A call reaches the server between its beginning and its response, so one that
+        counts until 60 s after its response is counted at least as long as by any
+        server's window: fixed from its first call on, as Laravel's, by the clock, or
+        sliding.
+        """
+        self._ended.append(now)
+        while self._ended[0] + _MINUTE_SECONDS <= now:
+            self._ended.popleft()
+        told = _used(self._per_minute, limits.minute_remaining)
+        if told is None:
+            return
+        self._others_call |= told > len(self._ended)
+        if told != len(self._ended) or self._others_call:
+            # Whose calls the server counts isn't known: those that it forgot when a
+            # window ended may be as many as others have made. Known is only that they
+            # were made before now.
+            self._ended = deque([now] * told)
+
+    def _turn_day(self, now: float) -> None:
+        if now >= self._day_ends_at:
+            # A call in flight may belong to both days.
+            self._day_calls = int(self._purpose is not None)
+            self._day_stale = int(self._purpose is Purpose.SILENT)
+            self._day_ends_at = math.inf
+            self._is_day_over = False
+
+    def _back_off(self, now: float, asked_seconds: float) -> None:
+        self._failures += 1
+        # 2 ** 6 is above the longest wait, and large powers don't fit a float.
+        seconds = min(_MAX_BACKOFF_SECONDS, 2.0 ** min(self._failures, 6))
+        seconds *= self._jitter.uniform(0.5, 1.0)
+        asked_seconds = min(asked_seconds, _MAX_FAILURE_WAIT_SECONDS)
+        self._wait(now + max(1.0, seconds, asked_seconds))
+
+    def _wait(self, until: float) -> None:
+        self._wait_until = max(self._wait_until, until)
+
+    def _report(self, now: float) -> None:
+        calls = 0 if self._per_day is None else self._day_calls
+        age = 0.0
+        if not math.isinf(self._day_ends_at):
+            age = now - (self._day_ends_at - _DAY_SECONDS)
+        self._on_spent(Spent(self._now_us() - round(age * 1_000_000), calls))
+
+
+def _used(limit: int | None, remaining: int | None) -> int | None:
+    """Return how many calls a server has counted that leaves so many of its limit."""
+    if limit is None or remaining is None:
+        return None
+    return max(0, limit - remaining)

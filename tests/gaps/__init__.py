@@ -1,0 +1,1 @@
+"""Gaps, and what becomes of their jobs."""
