@@ -252,7 +252,6 @@ class Reconciler:
                     self._mark_gone(account, job)
                 first, last = self._concerned(account, job, untils)
                 unknown[first] += 1
-                unknown[last] -= 1
                 pending[last] += 1
                 if last < len(gaps):
                     plans[Purpose.GAP].append(self._entry(account, job))
