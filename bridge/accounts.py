@@ -18,6 +18,8 @@ import trio
 from bridge.errors import RefusedError
 from bridge.events.intake import Intake
 from bridge.events.record import Record
+from bridge.gaps.gap import GapCause
+from bridge.gaps.ledger import Ledger
 from bridge.http.client import ApiClient, Authorizer
 from bridge.http.tls import ReloadingContext
 from bridge.outbox import Outbox
@@ -26,8 +28,6 @@ from bridge.pusher.coverage import Coverage, Interruption, Stalls
 from bridge.pusher.recorder import Recorder
 from bridge.pusher.session import Session
 from bridge.pusher.websocket import Backpressure, Receive, WebSocket, open_websocket
-from bridge.recovery.gap import GapCause
-from bridge.recovery.ledger import Ledger
 from bridge.settings import Account, Settings
 
 
@@ -116,7 +116,7 @@ class Accounts:
         settings, client_id = self._settings, account.client_id
         ce_source = self._sources[client_id]
         count = partial(self._outbox.jobs.count, ce_source)
-        gaps = AccountGaps(client_id, self._ledger, count)
+        gaps = AccountGaps(client_id, self._ledger)
         client = ApiClient(
             settings.api_url,
             account.api_token,
@@ -296,15 +296,11 @@ class AccountGaps:
     Args:
         client_id: The account.
         ledger: Where its gaps are.
-        jobs_in_flight: How many jobs are unfinished, if that is known.
     """
 
-    def __init__(
-        self, client_id: str, ledger: Ledger, jobs_in_flight: Callable[[], int | None]
-    ) -> None:
+    def __init__(self, client_id: str, ledger: Ledger) -> None:
         self._client_id = client_id
         self._ledger = ledger
-        self._jobs_in_flight = jobs_in_flight
 
     def begin(self, covered_us: int | None, *, was_stopped: bool) -> None:
         """
@@ -315,7 +311,7 @@ class AccountGaps:
                 process stored it; None if there was none.
             was_stopped: Whether that process was stopped in order.
         """
-        if self._ledger.hearing_of(self._client_id) is not None:
+        if self._ledger.subscription_gap(self._client_id) is not None:
             return
         if covered_us is None:
             self._open(GapCause.FIRST_START, None)
@@ -325,13 +321,13 @@ class AccountGaps:
 
     def subscribed(self, at_us: int) -> None:
         """Close the open gap: what is sent from then on arrives."""
-        gap = self._ledger.hearing_of(self._client_id)
+        gap = self._ledger.subscription_gap(self._client_id)
         if gap is not None:
             self._ledger.close(gap.gap_id, at_us)
 
     def interrupted(self, interruption: Interruption) -> None:
         """Open a gap, and close it at once if it is over already."""
-        open_gap = self._ledger.hearing_of(self._client_id)
+        open_gap = self._ledger.subscription_gap(self._client_id)
         if open_gap is not None:
             _log.debug(
                 "gap.continues", gap_id=open_gap.gap_id, cause=interruption.cause
@@ -347,11 +343,7 @@ class AccountGaps:
         self, cause: GapCause, since_us: int | None, close_code: int | None = None
     ) -> str:
         return self._ledger.open(
-            self._client_id,
-            cause,
-            since_us,
-            close_code=close_code,
-            jobs_in_flight=self._jobs_in_flight(),
+            self._client_id, cause, since_us, close_code=close_code
         )
 
 

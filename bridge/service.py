@@ -25,6 +25,7 @@ from bridge.errors import RefusedError
 from bridge.events import dead_letter
 from bridge.events.intake import strip_preview
 from bridge.events.record import Record
+from bridge.gaps.ledger import Ledger
 from bridge.healing import HealingTasks
 from bridge.http.hosts import names_of
 from bridge.http.server import serve
@@ -38,7 +39,6 @@ from bridge.operations.heartbeat import LoopHeartbeat
 from bridge.operations.sources import Sources
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.recorder import Recorder
-from bridge.recovery.ledger import Ledger
 from bridge.settings import Settings
 from bridge.threads import in_thread
 from bridge.tracing import open_tracing, secrets_in
@@ -117,17 +117,20 @@ class _Service:
         self._settings = settings
         self._sources = sources_of(settings)
         self._tracing = tracing
-        # Between outbox and outbox: what it gives up, it is handed back as a gap.
-        self._ledger = Ledger(settings.gap_topic, self._sources)
         self._outbox = outbox = Outbox(
             directory,
             settings.outbox,
             strip_preview=strip_preview,
-            on_loss=self._ledger.on_loss,
             refuse_late=_refuse_late(settings),
             webhook=settings.webhook,
         )
-        self._ledger.connect(outbox.keep, self._jobs_in_flight)
+        self._ledger = Ledger(
+            settings.gap_topic,
+            self._sources,
+            outbox.keep,
+            jobs_in_flight=self._jobs_in_flight,
+        )
+        outbox.on_loss = self._ledger.on_loss
         needs = topic_needs(settings)
         self._relay = Relay(
             settings.kafka,

@@ -18,7 +18,7 @@ from bridge.events import header_names as names
 from bridge.events.job_status import STATUSES, Change, JobStatusRecord
 from bridge.events.preview import CONTENT_TYPES
 from bridge.events.record import Origin
-from bridge.recovery.gap import GapCause, GapRecord
+from bridge.gaps.gap import GapCause, GapRecord
 
 
 __all__ = [

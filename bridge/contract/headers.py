@@ -18,7 +18,7 @@ from bridge.events import header_names as names
 from bridge.events.job_status import Change, RequestId
 from bridge.events.preview import CONTENT_TYPES
 from bridge.events.record import Origin
-from bridge.recovery.gap import TIME_SCHEMA
+from bridge.gaps.gap import TIME_SCHEMA
 
 
 __all__ = [

@@ -14,7 +14,7 @@ from bridge.contract.dead_letter_headers import DeadLetterHeaders
 from bridge.contract.headers import GapHeaders, JobStatusHeaders, PreviewHeaders
 from bridge.contract.json_schema import PublishedSchema, build
 from bridge.events.job_status import JobStatusRecord
-from bridge.recovery.gap import GapRecord
+from bridge.gaps.gap import GapRecord
 
 
 __all__ = ["PUBLISHED", "text_of"]

@@ -14,8 +14,8 @@ from typing import Final
 from bridge.doctor.api import ENDPOINT
 from bridge.doctor.branch import Branch, Found, side_by_side
 from bridge.doctor.remedies import ProblemError, split
-from bridge.reconciliation.client import Answer, Outcome, StatusClient
-from bridge.reconciliation.limits import Limits
+from bridge.gaps.limiter import Limits
+from bridge.gaps.status import Answer, Outcome, StatusClient
 from bridge.settings import Account, Settings
 
 

@@ -149,6 +149,8 @@ class Ledger:
         for client_id, gaps in left.items():
             covered_us = memory.proved_us.get(self._sources[client_id])
             self._restore_open(gaps, covered_us)
+        if memory.damage is not None:
+            self.on_loss(memory.damage)
 
     def _restore_closed(self, gap: Gap, reported: Gap) -> None:
         unknown = gap.unknown or 0

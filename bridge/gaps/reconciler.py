@@ -274,7 +274,7 @@ class Reconciler:
     def _concerned(
         self, account: Account, job: JobInFlight, untils: list[int]
     ) -> tuple[int, int]:
-        """Return the first gap in which a job may have ended, and where it is pending."""
+        """Return the first gap that may have a job's end, and the first that waits."""
         check = account.checks.get(job.request_id)
         alive_us, gone_us = (0, 0) if check is None else (check.alive_us, check.gone_us)
         first = bisect_right(untils, max(job.last_seen_us, alive_us))

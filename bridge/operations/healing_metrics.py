@@ -7,10 +7,12 @@ Names of the gaps themselves, and of what was healed of them, stand in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client.metrics_core import Metric
 
+from bridge.gaps.receiver import WebhookStatistics
+from bridge.gaps.reconciler import ReconciliationStatistics
 from bridge.operations.families import (
     US_PER_SECOND,
     counter,
@@ -19,11 +21,7 @@ from bridge.operations.families import (
     gauges,
     levels,
 )
-from bridge.operations.healing_sources import (
-    HealingSources,
-    ReconciliationStatistics,
-    WebhookStatistics,
-)
+from bridge.operations.healing_sources import HealingSources
 
 
 __all__ = ["of_healing"]
@@ -38,9 +36,9 @@ def of_healing(healing: HealingSources) -> Iterator[Metric]:
         values={who: healing.finished(who) for who in healing.client_ids},
     )
     yield from _of_reconciliation(healing.reconciliation)
-    yield from _of_budgets(healing)
+    yield from _of_limits(healing)
     if healing.webhooks is not None:
-        yield from _of_webhooks(healing.webhooks)
+        yield from _of_webhooks(healing.webhooks, healing.released)
 
 
 def _of_reconciliation(asked: ReconciliationStatistics) -> Iterator[Metric]:
@@ -70,7 +68,7 @@ def _of_reconciliation(asked: ReconciliationStatistics) -> Iterator[Metric]:
     )
 
 
-def _of_budgets(healing: HealingSources) -> Iterator[Metric]:
+def _of_limits(healing: HealingSources) -> Iterator[Metric]:
     remaining = gauges(
         "bridge_reconciliation_remaining",
         "Requests that the bridge may still make; no day where there is no limit.",
@@ -82,16 +80,19 @@ def _of_budgets(healing: HealingSources) -> Iterator[Metric]:
         "Whether the status endpoint fails, and is left alone for a while (1).",
         "client_id",
     )
-    for client_id, budget in healing.budgets.items():
-        windows = {"minute": budget.remaining_minute, "day": budget.remaining_day}
+    now = healing.now()
+    for client_id, limiter in healing.limiters.items():
+        windows = {"minute": limiter.minute_left(now), "day": limiter.day_left(now)}
         for window, count in windows.items():
             if count is not None:
                 remaining.add_metric([client_id, window], count)
-        backing_off.add_metric([client_id], budget.is_backing_off)
+        backing_off.add_metric([client_id], limiter.is_backing_off)
     yield from (remaining, backing_off)
 
 
-def _of_webhooks(webhooks: WebhookStatistics) -> Iterator[Metric]:
+def _of_webhooks(
+    webhooks: WebhookStatistics, released: Mapping[str, int]
+) -> Iterator[Metric]:
     yield counts(
         "bridge_webhook_deliveries",
         "Webhooks that were answered, by what they were answered with.",
@@ -119,7 +120,7 @@ def _of_webhooks(webhooks: WebhookStatistics) -> Iterator[Metric]:
         "bridge_webhook_released",
         "Webhooks that were held, by whether they were still needed.",
         "result",
-        values=webhooks.released,
+        values=released,
     )
     yield counter(
         "bridge_webhook_strangers",

@@ -251,7 +251,7 @@ class Health:
     def _healing(self) -> Iterator[Check]:
         """Show the status endpoint where it gives nothing, and webhooks where taken."""
         healing = self._sources.healing
-        for client_id, budget in healing.budgets.items():
+        for client_id, budget in healing.limiters.items():
             if budget.is_backing_off:
                 detail = "it gives no answers; the bridge tries again"
             elif budget.remaining_day == 0:

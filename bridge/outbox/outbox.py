@@ -16,6 +16,7 @@ from itertools import groupby, islice
 from typing import TypeVar
 
 import structlog
+from msgspec import structs
 
 from bridge.errors import OutboxDamagedError, OutboxFullError
 from bridge.events.record import Record, StoredRecord
@@ -81,9 +82,6 @@ class Outbox:
         directory: The locked directory.
         settings: The limits.
         strip_preview: Gives a record without its preview; None if it has none.
-        on_loss: Is told, on the trio thread, of each interval in which records were
-            dropped: when it begins and when it is over. It must not wait and must not
-            offer; it may `keep`.
         refuse_late: Gives the dead letter of a record that comes after its job's last
             one. None publishes such a record.
         webhook: For how long webhooks are remembered that were taken.
@@ -94,19 +92,21 @@ class Outbox:
         OutboxDamagedError: The file is damaged, and so was the one before.
     """
 
-    def __init__(  # noqa: PLR0913 - what others do for it, each another thing
+    def __init__(
         self,
         directory: OutboxDirectory,
         settings: OutboxSettings,
         *,
         strip_preview: Callable[[Record], Record | None] = lambda _: None,
-        on_loss: Callable[[Loss], None] = lambda _: None,
         refuse_late: Callable[[Record], Record] | None = None,
         webhook: WebhookSettings | None = None,
     ) -> None:
         self._settings = settings
         self._webhook = webhook or WebhookSettings()
         self.statistics = OutboxStatistics()
+        # Called on the trio thread when an interval begins in which records are
+        # dropped, and when it is over. It must not wait nor offer; it may `keep`.
+        self.on_loss: Callable[[Loss], None] = lambda _: None
         # Called by any thread when there is something to commit.
         self.wake: Callable[[], None] = lambda: None
         recover_if_damaged(directory.database, settings.max_bytes)
@@ -123,7 +123,7 @@ class Outbox:
             self.statistics,
             disk_use=lambda: self._quota.use,
             strip_preview=strip_preview,
-            on_loss=on_loss,
+            on_loss=self._report_loss,
         )
         # Gap records pass the bounds of buffer and disk.
         self._kept: deque[Kept] = deque()
@@ -136,7 +136,8 @@ class Outbox:
         if (lost := self._store.remembered.recovered) is not None:
             self.statistics.lost_rows = lost.rows
             since_us, until_us = lost.since_us, lost.until_us
-            on_loss(Loss(0, "outbox_damaged", None, since_us, until_us, lost.rows))
+            damage = Loss(0, "outbox_damaged", None, since_us, until_us, lost.rows)
+            self.memory = structs.replace(self.memory, damage=damage)
 
     @property
     def jobs(self) -> Jobs:
@@ -252,6 +253,9 @@ class Outbox:
         self._queue.put(Item(weight, request=request))
         self.wake()
         return future
+
+    def _report_loss(self, loss: Loss) -> None:
+        self.on_loss(loss)
 
     # -- The Kafka thread -----------------------------------------------------
 

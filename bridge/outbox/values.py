@@ -153,3 +153,5 @@ class Memory(msgspec.Struct, frozen=True):
     # Gaps that it did not close, or closed without knowing what became of their jobs.
     left_gaps: tuple[LeftGap, ...]
     spent: Mapping[str, Spent] = msgspec.field(default_factory=dict)
+    # The rows that a damaged file lost.
+    damage: Loss | None = None

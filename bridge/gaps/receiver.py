@@ -9,9 +9,10 @@ refused at once and says no more than its status. What is genuine is judged in
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import CancelledError, Future
 from contextlib import aclosing
+from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -23,18 +24,92 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bridge.errors import OutboxError
+from bridge.events.record import Record
+from bridge.gaps.delivery import Event, Webhook, delivery_of, read
+from bridge.gaps.signature import Fault, seal_of
 from bridge.outbox.values import Delivery
 from bridge.settings import Secret, WebhookSettings
 from bridge.threads import answer_of
-from bridge.webhooks.delivery import Event, Webhook, delivery_of, read
-from bridge.webhooks.ports import Make, Take
-from bridge.webhooks.signature import Fault, seal_of
-from bridge.webhooks.statistics import Outcome, WebhookStatistics
 
 
-__all__ = ["Receiver", "Recipient"]
+__all__ = ["OUTCOMES", "Outcome", "Receiver", "Recipient", "WebhookStatistics"]
 
-_log = structlog.get_logger("bridge.webhooks")
+_log = structlog.get_logger("bridge.gaps")
+
+
+class Outcome(StrEnum):
+    """What a request was answered with, whatever its signature: a metric's label."""
+
+    TAKEN = "taken"
+    """It stands on disk."""
+
+    KNOWN = "known"
+    """It stood there before: dryAPI has sent it again."""
+
+    VALIDATION = "validation"
+    """The dashboard's test."""
+
+    OTHER_EVENT = "other_event"
+    """It is genuine, and of an event that nothing is known of."""
+
+    UNAVAILABLE = "unavailable"
+    """It could not be written in time: dryAPI is to send it again."""
+
+    TOO_LARGE = "too_large"
+    """Its body is larger than `webhook.max_body_bytes`."""
+
+    TOO_SLOW = "too_slow"
+    """Its body did not come in time."""
+
+    BROKEN_OFF = "broken_off"
+    """Its body ended before its end."""
+
+
+OUTCOMES: Final[tuple[Outcome | Fault, ...]] = (*Outcome, *Fault)
+"""All of them: those of a request that isn't genuine are its faults."""
+
+
+class WebhookStatistics:
+    """
+    Counts since the start.
+
+    Args:
+        accounts: The client ids whose webhooks are taken: each has its zeros.
+
+    Attributes:
+        deliveries: Requests that were answered, by client id and outcome.
+        events: Genuine webhooks, each counted once, by client id and what they tell.
+        strangers: Requests for an account that there isn't, or without a secret.
+        last_terminal_at_us: When the last webhook came that tells of a job's end, by
+            client id, microseconds since the epoch; None if none has come yet.
+    """
+
+    def __init__(self, accounts: Iterable[str]) -> None:
+        accounts = list(accounts)
+        self.deliveries: dict[tuple[str, Outcome | Fault], int] = {
+            (who, outcome): 0 for who in accounts for outcome in OUTCOMES
+        }
+        self.events: dict[tuple[str, Event], int] = {
+            (who, event): 0 for who in accounts for event in Event
+        }
+        self.strangers = 0
+        self.last_terminal_at_us: dict[str, int | None] = dict.fromkeys(accounts)
+
+    def answered(
+        self, client_id: str, outcome: Outcome | Fault, webhook: Webhook | None
+    ) -> None:
+        """
+        Count a request.
+
+        Args:
+            client_id: Whose.
+            outcome: What it is answered with.
+            webhook: What it says; None if it isn't genuine, or wasn't read.
+        """
+        self.deliveries[client_id, outcome] += 1
+        if webhook is not None and outcome not in {Outcome.KNOWN, Outcome.UNAVAILABLE}:
+            self.events[client_id, webhook.event] += 1
+
 
 _PATH: Final = "/webhooks/dryapi"
 
@@ -91,7 +166,7 @@ class Recipient(msgspec.Struct, frozen=True):
 
     client_id: str
     secret: Secret
-    make: Make
+    make: Callable[[bytes, int], Record]
 
 
 class Receiver:
@@ -117,7 +192,7 @@ class Receiver:
         self,
         recipients: Sequence[Recipient],
         *,
-        take: Take,
+        take: Callable[[Delivery], Future[bool]],
         expect: Callable[[int], None],
         statistics: WebhookStatistics,
         settings: WebhookSettings,

@@ -9,6 +9,7 @@ would have dryAPI send it nine times more, and switch webhooks off after ten of 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -17,8 +18,8 @@ import msgspec
 from msgspec import Raw
 
 from bridge.events.job_status import STATUSES
+from bridge.events.record import Record
 from bridge.outbox.values import Delivery
-from bridge.webhooks.ports import Make
 
 
 __all__ = ["Event", "Webhook", "delivery_of", "read"]
@@ -126,7 +127,12 @@ def read(body: bytes) -> Webhook:
 
 
 def delivery_of(
-    webhook: Webhook, make: Make, *, received_at_us: int, now_us: int, hold_us: int
+    webhook: Webhook,
+    make: Callable[[bytes, int], Record],
+    *,
+    received_at_us: int,
+    now_us: int,
+    hold_us: int,
 ) -> Delivery | None:
     """
     Make what is to be on disk before a webhook is answered.
