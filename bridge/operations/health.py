@@ -251,10 +251,10 @@ class Health:
     def _healing(self) -> Iterator[Check]:
         """Show the status endpoint where it gives nothing, and webhooks where taken."""
         healing = self._sources.healing
-        for client_id, budget in healing.limiters.items():
-            if budget.is_backing_off:
+        for client_id, limiter in healing.limiters.items():
+            if limiter.is_backing_off:
                 detail = "it gives no answers; the bridge tries again"
-            elif budget.remaining_day == 0:
+            elif limiter.day_left(healing.now()) == 0:
                 detail = "this day's calls are used up; jobs of gaps stay unknown"
             else:
                 continue
