@@ -24,7 +24,7 @@ import trio
 
 from bridge.errors import InvalidAnswerError
 from bridge.events.record import Origin, Record
-from bridge.gaps.ledger import Ledger
+from bridge.gaps.ledger import ClosedGap, Ledger
 from bridge.gaps.limiter import Limiter, Purpose
 from bridge.gaps.status import Answer, Outcome, StatusAnswer, event_of, without_extras
 from bridge.outbox import Outbox
@@ -235,11 +235,33 @@ class Reconciler:
         untils = [gap.until_us for gap in gaps]
         account.until_us = untils[-1] if untils else 0
         jobs = await trio.to_thread.run_sync(self._outbox.jobs.of, account.ce_source)
-        checks, account.checks = account.checks, {}
+        await self._renew_checks(account, jobs, gaps)
         pending, unknown = [0] * (len(gaps) + 1), [0] * (len(gaps) + 1)
         plans: dict[Purpose, list[tuple[_Rank, str, str]]] = {
-            one: [] for one in Purpose
+            purpose: [] for purpose in Purpose
         }
+        for some in _portions(jobs):
+            for job in some:
+                first, last = self._concerned(account, job, untils)
+                unknown[first] += 1
+                pending[last] += 1
+                if last < len(gaps):
+                    plans[Purpose.GAP].append(self._entry(account, job))
+                elif self._is_wanted(Purpose.SILENT, account, job):
+                    plans[Purpose.SILENT].append(self._entry(account, job))
+            await trio.lowlevel.checkpoint()
+        self._plan(account, plans)
+        for gap, waits, nobody_knows in zip(
+            gaps, accumulate(pending), accumulate(unknown), strict=False
+        ):
+            if not waits:
+                self._ledger.resolve(gap, nobody_knows)
+
+    async def _renew_checks(
+        self, account: Account, jobs: Sequence[JobInFlight], gaps: Sequence[ClosedGap]
+    ) -> None:
+        """Forget what events say better, and note what the outbox forgets."""
+        checks, account.checks = account.checks, {}
         forgotten_us = self._now_us() - self._keep_us
         # What the outbox forgets before the next look is unknown from now on.
         leaving_us = forgotten_us + round(2 * _LOOK_SECONDS * 1_000_000)
@@ -250,26 +272,13 @@ class Reconciler:
                     account.checks[job.request_id] = check
                 if job.last_seen_us <= leaving_us:
                     self._mark_gone(account, job)
-                first, last = self._concerned(account, job, untils)
-                unknown[first] += 1
-                pending[last] += 1
-                if last < len(gaps):
-                    plans[Purpose.GAP].append(self._entry(account, job))
-                elif self._is_wanted(Purpose.SILENT, account, job):
-                    plans[Purpose.SILENT].append(self._entry(account, job))
             await trio.lowlevel.checkpoint()
-        # What is left has ended, or was forgotten: the latter stays unknown.
+        # The jobs of the others have ended, or were forgotten: those stay unknown.
         for check in checks.values():
             if check.gone_us and check.last_seen_us <= forgotten_us:
                 seen_us = max(check.last_seen_us, check.alive_us)
-                for gap in gaps[bisect_right(untils, seen_us) :]:
-                    gap.lost += gap.until_us <= check.gone_us
-        self._plan(account, plans)
-        for gap, waits, nobody_knows in zip(
-            gaps, accumulate(pending), accumulate(unknown), strict=False
-        ):
-            if not waits:
-                self._ledger.resolve(gap, nobody_knows)
+                for gap in gaps:
+                    gap.lost += seen_us < gap.until_us <= check.gone_us
 
     def _concerned(
         self, account: Account, job: JobInFlight, untils: list[int]
