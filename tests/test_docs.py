@@ -12,7 +12,7 @@ import pytest
 from bridge.errors import DeadLetterReason, ExitCode
 from bridge.events import header_names
 from bridge.events.job_status import Change
-from bridge.recovery.gap import GapCause
+from bridge.gaps.gap import GapCause
 from bridge.settings import load, load_for_reading
 
 

@@ -13,7 +13,7 @@ from bridge.http.tls import client_tls
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.outbox.values import Spent
 from bridge.reconciliation.budget import Budget, Purpose
-from bridge.recovery.ledger import Ledger
+from bridge.gaps.ledger import Ledger
 from bridge.settings import (
     AccountSettings,
     OutboxSettings,

@@ -11,7 +11,7 @@ import jsonschema
 import yaml
 
 from bridge.errors import DeadLetterReason, ExitCode
-from bridge.recovery.gap import GapCause
+from bridge.gaps.gap import GapCause
 from bridge.settings import describe
 
 

@@ -14,7 +14,7 @@ from bridge.errors import ListenError
 from bridge.http.tls import client_tls
 from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.recovery.gap import Gap, GapCause
+from bridge.gaps.gap import Gap, GapCause
 from bridge.service import run
 from bridge.settings import (
     KafkaSettings,

@@ -149,6 +149,7 @@ class Ledger:
         for client_id, gaps in left.items():
             covered_us = memory.proved_us.get(self._sources[client_id])
             self._restore_open(gaps, covered_us)
+        self.expire()
         if memory.damage is not None:
             self.on_loss(memory.damage)
 
@@ -311,6 +312,10 @@ class Ledger:
         if gap != closed.gap or not unknown:
             self._settle(closed, gap, final=unknown == 0)
 
+    def is_old(self, closed: ClosedGap) -> bool:
+        """Whether nothing more will be learned of a gap's jobs."""
+        return self._now_us() - closed.until_us >= _KEPT_US
+
     def healable(
         self, client_id: str, last_seen_us: int | None, ended_us: int | None
     ) -> tuple[str, ...]:
@@ -361,16 +366,15 @@ class Ledger:
             self.statistics.healed[client_id, origin] += 1
 
     def expire(self) -> None:
-        """Forget closed gaps that are too old or too many."""
-        now_us = self._now_us()
+        """Forget closed gaps that are too many, or old and resolved."""
         for gaps in self._closed.values():
             surplus = len(gaps) - _MAX_CLOSED
             for number, (gap_id, closed) in enumerate(list(gaps.items())):
-                is_old = now_us - closed.until_us >= _KEPT_US
-                if number >= surplus and not is_old:
+                is_over = self.is_old(closed) and closed.gap.is_settled
+                if number >= surplus and not is_over:
                     continue
+                # There is no forgetting without a record: it says the same again.
                 if closed.is_remembered:
-                    # What waits now is unknown for good.
                     self._settle(closed, closed.gap, final=True)
                 self.statistics.unknown[closed.gap.client_id] -= closed.gap.unknown or 0
                 del gaps[gap_id]

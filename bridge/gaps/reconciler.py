@@ -254,8 +254,8 @@ class Reconciler:
         for gap, waits, nobody_knows in zip(
             gaps, accumulate(pending), accumulate(unknown), strict=False
         ):
-            if not waits:
-                self._ledger.resolve(gap, nobody_knows)
+            if not waits or self._ledger.is_old(gap):
+                self._ledger.resolve(gap, nobody_knows + waits)
 
     async def _renew_checks(
         self, account: Account, jobs: Sequence[JobInFlight], gaps: Sequence[ClosedGap]

@@ -20,12 +20,12 @@ from bridge.events.intake import strip_preview
 from bridge.events.record import Origin, Record, StoredRecord
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.reader import ConsumedRecord
-from bridge.recovery.gap import GapCause
+from bridge.gaps.gap import GapCause
 from bridge.replay.shaping import Shaping
 from bridge.settings import Settings
 from bridge.tracing.sdk import Tracing
 from tests.outbox.making import judged
-from tests.recovery.books import NOW_US, Books
+from tests.gaps.books import NOW_US, Books
 from tests.rules.images import KINDS, data_uri, image
 from tests.rules.intake import Outlet, status
 

@@ -12,7 +12,7 @@ from bridge.contract import text_of
 from bridge.errors import DeadLetterReason
 from bridge.events import header_names as names
 from bridge.events.job_status import Change
-from bridge.recovery.gap import GapCause
+from bridge.gaps.gap import GapCause
 from tests.contract.real_records import Written, written
 
 

@@ -17,7 +17,7 @@ from bridge.events.intake import Intake
 from bridge.kafka.relay.epoch import WireFormat
 from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.recovery.ledger import Ledger
+from bridge.gaps.ledger import Ledger
 from bridge.settings import KafkaSettings, OutboxSettings
 from tests.conftest import Topic
 from tests.examples.records import Job

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from bridge.recovery.gap import GapCause
+from bridge.gaps.gap import GapCause
 from tests.conftest import Topic
 from tests.examples.program import command, rows, running
 from tests.examples.records import whole_job

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import trio
 
-from bridge.recovery.gap import GapCause
+from bridge.gaps.gap import GapCause
 from tests.conftest import Topic
 from tests.examples.rooms import CLIENT_ID, Rooms
 

@@ -27,11 +27,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bridge.accounts import AccountGaps
+from bridge.gaps.gap import Gap, GapCause
 from bridge.outbox.values import Loss
 from bridge.pusher.coverage import Cause, Interruption
-from bridge.recovery.gap import Gap, GapCause
+from tests.gaps.books import NOW_US, SOURCE, Books
 from tests.models.exploring import explore
-from tests.recovery.books import NOW_US, SOURCE, Books
 
 
 _ACCOUNTS = ("1", "2")

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bridge.events.record import Origin
-from bridge.recovery.gap import Gap, GapCause
+from bridge.gaps.gap import Gap, GapCause
+from tests.gaps.books import NOW_US, Books
 from tests.models.exploring import explore
-from tests.recovery.books import NOW_US, Books
 
 
 _ACCOUNTS = ("1", "2")

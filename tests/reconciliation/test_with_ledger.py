@@ -22,7 +22,7 @@ from tests.reconciliation.world import (
     now_us,
     source,
 )
-from tests.recovery.books import Books
+from tests.gaps.books import Books
 
 
 class Process:

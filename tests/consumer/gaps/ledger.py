@@ -8,8 +8,8 @@ from typing import Any
 
 from bridge.events.record import Origin
 from bridge.kafka.reader import ConsumedRecord
-from bridge.recovery.gap import GapCause
-from tests.recovery.books import NOW_US, Books
+from bridge.gaps.gap import GapCause
+from tests.gaps.books import NOW_US, Books
 
 
 def value(gap_id: str = "g-1", **members: Any) -> bytes:

@@ -10,9 +10,9 @@ import structlog
 from bridge.events.record import Envelope, Importance, Record
 from bridge.outbox.values import Loss
 from bridge.pusher.coverage import Cause, Interruption
-from bridge.recovery.gap import GapCause
-from bridge.recovery.ledger import Ledger
-from tests.recovery.books import NOW_US, SOURCE, Books
+from bridge.gaps.gap import GapCause
+from bridge.gaps.ledger import Ledger
+from tests.gaps.books import NOW_US, SOURCE, Books
 
 
 def loss(

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 import structlog
 
-from bridge.recovery.gap import Gap, GapCause
-from tests.recovery.books import NOW_US, Books
+from bridge.gaps.gap import Gap, GapCause
+from tests.gaps.books import NOW_US, Books
 
 
 def at(seconds: int) -> int:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from bridge.events.record import Origin
-from bridge.recovery.gap import Gap, GapCause
+from bridge.gaps.gap import Gap, GapCause
 
 
 VALIDATOR = Draft202012Validator(

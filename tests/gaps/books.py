@@ -8,8 +8,8 @@ from typing import Any
 
 from bridge.accounts import AccountGaps
 from bridge.events.record import Origin, Record
+from bridge.gaps.ledger import Ledger
 from bridge.outbox.values import LeftGap, Memory
-from bridge.recovery.ledger import Ledger
 
 
 SOURCE = "https://api.dryapi.dev/clients/"
@@ -32,11 +32,17 @@ class Books:
     ) -> None:
         accounts = {who: SOURCE + who for who in client_ids}
         self.now_us = now_us
-        self.ledger = Ledger("jobs.gaps", accounts, now_ns=lambda: self.now_us * 1000)
         self.records: list[Record] = []
+        self.jobs_in_flight: dict[str, int] = {}
+        self.ledger = Ledger(
+            "jobs.gaps",
+            accounts,
+            self.keep,
+            jobs_in_flight=self.jobs_in_flight.get,
+            now_ns=lambda: self.now_us * 1000,
+        )
         self.remembered = dict(remembered or {})
         self.healed = dict.fromkeys(self.remembered, (0, 0)) | dict(healed or {})
-        self.jobs_in_flight: dict[str, int] = {}
         self.memory = Memory(
             proved_us={SOURCE + who: us for who, us in (proved_us or {}).items()},
             was_stopped=was_stopped,
@@ -45,7 +51,6 @@ class Books:
                 for gap_id, value in self.remembered.items()
             ),
         )
-        self.ledger.connect(self.keep, self.jobs_in_flight.get)
         self.ledger.restore(self.memory)
 
     def keep(
@@ -90,8 +95,10 @@ class Books:
         return [json.loads(record.value) for record in self.records]
 
     def hearing(self, client_id: str, jobs: int | None = None) -> AccountGaps:
-        """Give an account's hearing, with so many jobs in flight."""
-        return AccountGaps(client_id, self.ledger, lambda: jobs)
+        """Give an account's gaps, with so many jobs in flight."""
+        if jobs is not None:
+            self.jobs_in_flight[client_id] = jobs
+        return AccountGaps(client_id, self.ledger)
 
     def begin(self, client_id: str) -> AccountGaps:
         """Give an account's hearing that has begun from what is remembered."""

@@ -10,8 +10,8 @@ import structlog
 
 from bridge.events.record import Origin
 from bridge.outbox.values import Loss
-from bridge.recovery.gap import Gap, GapCause
-from tests.recovery.books import NOW_US, SOURCE, Books
+from bridge.gaps.gap import Gap, GapCause
+from tests.gaps.books import NOW_US, SOURCE, Books
 
 
 _ENDPOINT = Origin.STATUS_ENDPOINT

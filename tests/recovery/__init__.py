@@ -1,1 +1,0 @@
-"""Tests of the gaps: what they are, and when they are written down."""
