@@ -55,8 +55,11 @@ _WEBHOOK_SECRET = "whsec_made-up-for-this-machine-only"  # likewise
 # Long enough for the socket, which is on this machine; a timed run waits for it.
 _HOLD_SECONDS = 1.0
 
-# How an event's row leaves the outbox for Kafka.
-_LEFT = ("bridge_rows_published_total", "bridge_rows_dead_lettered_total")
+# Records of jobs that came on another way than by the socket.
+_HEALED = {
+    ("bridge_webhook_released_total", "written"),
+    ("bridge_reconciliation_jobs_total", "healed"),
+}
 
 
 class EndpointError(Exception):
@@ -234,8 +237,7 @@ def bridge_numbers(addresses: Addresses) -> BridgeNumbers:
             if sample.labels.get("topic", "").endswith(".gaps"):
                 continue
             sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
-            is_healed = sample.labels.get("origin") in {"webhook", "status-endpoint"}
-            if sample.name in _LEFT and is_healed:
+            if (sample.name, sample.labels.get("result")) in _HEALED:
                 healed += sample.value
             is_start = sample.labels.get("cause") == "first_start"
             if sample.name == "bridge_gaps_total" and not is_start:
