@@ -43,6 +43,7 @@ class _Truth:
         self.healed: Counter[Origin] = Counter()
         self.unknown: int | None = None
         self.is_remembered = True
+        self.lost = self.unknown_before = 0
 
     def heals_known(self, last_seen_us: int) -> bool:
         """Whether it may have swallowed the end of a job that was heard of."""
@@ -72,32 +73,19 @@ class LedgerAgainstWhatHappened(RuleBasedStateMachine):
         self.now = NOW_US
         self.gaps: dict[str, _Truth] = {}
         self.topic: dict[str, list[Gap]] = defaultdict(list)
-        self.start({}, {}, follows_first=False)
+        self.start({}, {})
 
     def start(
-        self,
-        remembered: dict[str, bytes],
-        healed: dict[str, tuple[int, int]],
-        *,
-        follows_first: bool,
+        self, remembered: dict[str, bytes], healed: dict[str, tuple[int, int]]
     ) -> None:
         """Start a process with what is on disk."""
         self.known = set(remembered)
         self.ends: list[_End] = []
         self.counted: Counter[tuple[str, Origin]] = Counter()
-        self.told: list[Gap] = []
         self.read = 0
-        if follows_first:
-            self.books = Books(*_ACCOUNTS, now_us=self.now)
-            self.books.ledger.follow(self.told.append)
-            left = Books("nobody", remembered=remembered, healed=healed)
-            self.books.remembered, self.books.healed = left.remembered, left.healed
-            self.books.ledger.restore(left.memory)
-        else:
-            self.books = Books(
-                *_ACCOUNTS, remembered=remembered, healed=healed, now_us=self.now
-            )
-            self.books.ledger.follow(self.told.append)
+        self.books = Books(
+            *_ACCOUNTS, remembered=remembered, healed=healed, now_us=self.now
+        )
 
     def tick(self) -> int:
         """Let time go on."""
@@ -130,16 +118,20 @@ class LedgerAgainstWhatHappened(RuleBasedStateMachine):
         self.gaps[gap_id].until_us = self.tick()
         self.books.ledger.close(gap_id, self.now)
 
-    @precondition(lambda self: self.those(are_open=False))
-    @rule(which=_which, unknown=st.integers(0, 3), final=_rarely)
-    def settle(self, which: int, unknown: int, *, final: bool) -> None:
-        """It is found out what became of the jobs of a closed one, or anew."""
-        those = self.those(are_open=False)
-        gap_id = those[which % len(those)]
-        truth = self.gaps[gap_id]
-        truth.unknown = unknown
-        truth.is_remembered &= unknown > 0 and not final
-        self.books.ledger.settle(gap_id, unknown, final=final)
+    @rule(who=_who, which=_which, unknown=st.integers(0, 3))
+    def resolve(self, who: str, which: int, unknown: int) -> None:
+        """It is found out what became of the jobs of a closed one, or again."""
+        those = self.books.ledger.unresolved(who)
+        if not those:
+            return
+        closed = those[which % len(those)]
+        truth = self.gaps[closed.gap.gap_id]
+        # What fewer are in flight than before the restart, the outbox has forgotten.
+        truth.lost += max(0, truth.unknown_before - unknown)
+        truth.unknown_before = 0
+        truth.unknown = unknown + truth.lost
+        truth.is_remembered = truth.unknown > 0
+        self.books.ledger.resolve(closed, unknown)
 
     @precondition(lambda self: self.known)
     @rule(which=_which, origin=_origins, near=_near, at_once=st.booleans())
@@ -220,8 +212,8 @@ class LedgerAgainstWhatHappened(RuleBasedStateMachine):
             self.counted[who, end.origin] += 1
 
     @precondition(lambda self: self.now % 5 == 0)
-    @rule(is_long=_rarely, is_written=st.booleans(), follows_first=st.booleans())
-    def kill(self, *, is_long: bool, is_written: bool, follows_first: bool) -> None:
+    @rule(is_long=_rarely, is_written=st.booleans())
+    def kill(self, *, is_long: bool, is_written: bool) -> None:
         """What was written stays; of the rest nothing is known, and nothing counted."""
         self.read_topic()
         for end in self.ends if is_written else []:
@@ -233,11 +225,12 @@ class LedgerAgainstWhatHappened(RuleBasedStateMachine):
                     self.gaps[gap_id].healed[end.origin] += 1
         self.now += _DAY_AND_HOUR_US if is_long else 1
         books = self.books
-        self.start(books.remembered, books.healed, follows_first=follows_first)
+        self.start(books.remembered, books.healed)
         for gap_id, truth in self.gaps.items():
             if truth.until_us is None:
                 # A loss ends with its process; nothing was proved of what came after.
                 truth.until_us = truth.since_us
+            truth.lost, truth.unknown_before = 0, truth.unknown or 0
             is_old = self.now - truth.until_us >= _DAY_AND_HOUR_US
             if is_old and truth.unknown is not None:
                 truth.is_remembered = False
@@ -278,13 +271,16 @@ class LedgerAgainstWhatHappened(RuleBasedStateMachine):
         }
 
     @invariant()
-    def who_follows_gets_each_closed_gap_once(self) -> None:
-        """Those of this process and those that were left, not those forgotten."""
-        ids = [gap.gap_id for gap in self.told]
-        assert len(ids) == len(set(ids))
-        assert set(ids) == {
-            gap_id for gap_id in self.known if self.gaps[gap_id].until_us is not None
-        }
+    def all_that_is_not_known_is_found_out_about(self) -> None:
+        """Closed gaps of this process and those that were left, by their end."""
+        for who in _ACCOUNTS:
+            found = self.books.ledger.unresolved(who)
+            assert found == sorted(found, key=lambda one: one.until_us)
+            assert {one.gap.gap_id for one in found} == {
+                gap_id
+                for gap_id in self.those(are_open=False)
+                if self.gaps[gap_id].who == who and self.gaps[gap_id].is_remembered
+            }
 
     @invariant()
     def counts_add_up(self) -> None:
