@@ -7,6 +7,7 @@ the way of another thread's answer into trio.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
@@ -31,20 +32,21 @@ async def in_thread(
         stop: Tells it to; may be called at any time.
         grace_seconds: After so long a thread that doesn't end is abandoned.
     """
-    scope = trio.CancelScope(shield=True)
+    has_ended = threading.Event()
 
-    async def stop_when_cancelled() -> None:
+    def run() -> None:
         try:
-            await trio.sleep_forever()
+            work()
         finally:
-            stop()
-            scope.deadline = trio.current_time() + grace_seconds
+            has_ended.set()
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(stop_when_cancelled)
-        with scope:
-            await trio.to_thread.run_sync(work, abandon_on_cancel=True)
-        nursery.cancel_scope.cancel()
+    try:
+        await trio.to_thread.run_sync(run, abandon_on_cancel=True)
+    except trio.Cancelled:
+        stop()
+        with trio.move_on_after(grace_seconds, shield=True):
+            await trio.to_thread.run_sync(has_ended.wait, abandon_on_cancel=True)
+        raise
 
 
 async def answer_of(future: Future[_T]) -> _T:

@@ -188,28 +188,34 @@ async def proxy(nursery: trio.Nursery, own_kafka: KafkaServer) -> KafkaProxy:
     return made
 
 
+async def _hold_back(scene: Scene, bridge: BridgeProcess, proxy: KafkaProxy) -> int:
+    """Publish half of the events, and hold the others on the wire; gives how many."""
+    await bridge.start_and_wait()
+    async with scene.load() as load:
+        await load.run_together([job(10) for _ in range(10)])
+        await bridge.wait_metrics(lambda now: now.published == load.count)
+        proxy.hold(RequestKind.PRODUCE)
+        await load.run_together([job(10) for _ in range(10)])
+    await bridge.wait_metrics(lambda now: now.committed == load.count)
+    with trio.fail_after(_DEADLINE_SECONDS):
+        await proxy.wait_held()
+    return load.count
+
+
 @pytest.mark.slow
 async def test_a_late_write_is_at_most_a_repeat_with_the_same_identity(
     scene: Scene, dryapi: str, proxy: KafkaProxy
 ) -> None:
     """What lands after the successor has sent it too is the same record once more."""
     dying = scene.bridge(dryapi, kafka_bootstrap_servers=proxy.bootstrap_servers)
-    await dying.start_and_wait()
-    async with scene.load() as load:
-        await load.run_together([job(10) for _ in range(10)])
-        await dying.wait_metrics(lambda now: now.published == load.count)
-        proxy.hold(RequestKind.PRODUCE)
-        await load.run_together([job(10) for _ in range(10)])
-    await dying.wait_metrics(lambda now: now.committed == load.count)
-    with trio.fail_after(_DEADLINE_SECONDS):
-        await proxy.wait_held()
+    count = await _hold_back(scene, dying, proxy)
     dying.kill()
-    assert len(dying.rows()) == load.count
+    assert len(dying.rows()) == count
 
     successor = scene.bridge(dryapi, outbox_dir=dying.outbox)
     await successor.start_and_wait()
     await successor.wait_metrics(lambda now: now.waiting == 0)
-    assert len(await scene.records()) == load.count
+    assert len(await scene.records()) == count
     with trio.fail_after(_DEADLINE_SECONDS):
         await proxy.release()
     await scene.finish(successor)
@@ -229,15 +235,7 @@ async def test_a_bridge_that_was_cut_off_is_fenced_by_its_successor(
         # It must not give up by itself, however slow the machine.
         kafka_transaction_timeout_seconds=60,
     )
-    await zombie.start_and_wait()
-    async with scene.load() as load:
-        await load.run_together([job(10) for _ in range(10)])
-        await zombie.wait_metrics(lambda now: now.published == load.count)
-        proxy.hold(RequestKind.PRODUCE)
-        await load.run_together([job(10) for _ in range(10)])
-    await zombie.wait_metrics(lambda now: now.committed == load.count)
-    with trio.fail_after(_DEADLINE_SECONDS):
-        await proxy.wait_held()
+    await _hold_back(scene, zombie, proxy)
     (late,) = proxy.held
 
     # Another machine gets the volume, while the first is cut off and lives.

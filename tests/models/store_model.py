@@ -50,10 +50,11 @@ class ModelPartition:
         return max(known, default=None)
 
     @property
-    def has_witness(self) -> bool:
-        """Whether it knows which record is where it resumes."""
+    def witness(self) -> int | None:
+        """The number of the record where it resumes; None if that isn't known."""
         last = max(self.offsets, default=0)
-        return bool(last) and self.offsets[last] == self.resume_offset
+        is_there = last and self.offsets[last] == self.resume_offset
+        return self.rows[last] if is_there else None
 
     def add(self, number: int) -> None:
         """Append a row."""

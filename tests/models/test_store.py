@@ -255,9 +255,8 @@ class StoreAgainstModel(OutboxFiles):
         offset = lane.resume_offset
         if offset is None:
             return True
-        last = max(lane.offsets, default=0)
-        if last and lane.offsets[last] == offset:
-            return log.holds(offset, lane.rows[last])
+        if lane.witness is not None:
+            return log.holds(offset, lane.witness)
         return offset <= len(log.records)
 
     def rewind(self, topic: str, partition: int, seen: int, first: int) -> bool:
@@ -458,7 +457,7 @@ class StoreAgainstModel(OutboxFiles):
         self.old = None
         # A limit in docs/durability.md: such a copy can't know that its log was cut.
         if any(
-            not lane.has_witness
+            lane.witness is None
             for topic in self.cut
             for lane in model.topics.get(topic, {}).values()
         ):
@@ -523,9 +522,7 @@ class StoreAgainstModel(OutboxFiles):
                 assert state.resent_sequence == lane.resent
                 assert state.topic_id == self.model.ids[topic]
                 assert state.resume_offset == lane.resume_offset
-                last = max(lane.offsets, default=0)
-                is_there = last and lane.offsets[last] == lane.resume_offset
-                ce_id = self.ce_ids[lane.rows[last]] if is_there else None
+                ce_id = None if lane.witness is None else self.ce_ids[lane.witness]
                 assert state.resume_ce_id == ce_id
 
     @invariant()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from bridge.errors import OutboxDirectoryError
+from bridge.errors import OutboxDamagedError, OutboxDirectoryError
 from bridge.outbox.survey import is_for_replays, look, survey
 from tests.outbox.making import append, dead_letter, numbered, opened, record
 
@@ -90,6 +90,14 @@ def test_what_is_no_outbox_is_an_error(tmp_path: Path, content: bytes | None) ->
         _file_of(tmp_path).write_bytes(content)
     with pytest.raises(OutboxDirectoryError, match="--outbox-dir"):
         look(tmp_path)
+
+
+def test_an_outbox_without_its_uuid_is_damaged(tmp_path: Path) -> None:
+    """Where nothing says whose it is, nothing else of it is believed."""
+    with closing(sqlite3.connect(_filled(tmp_path))) as connection, connection:
+        connection.execute("DELETE FROM meta WHERE name = 'outbox'")
+    with pytest.raises(OutboxDamagedError, match="UUID"):
+        survey(tmp_path, 10, is_held=False)
 
 
 def test_a_file_that_can_not_be_opened_is_named(tmp_path: Path) -> None:

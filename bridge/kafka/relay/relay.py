@@ -17,7 +17,6 @@ from functools import partial
 from typing import Literal, TypeVar
 
 import structlog
-import trio
 
 from bridge.errors import (
     BridgeError,
@@ -39,6 +38,7 @@ from bridge.kafka.relay.transactional import TransactionalDelivery
 from bridge.kafka.topics import NO_NEEDS, TopicNeeds
 from bridge.outbox import Outbox
 from bridge.settings import KafkaSettings
+from bridge.threads import in_thread
 
 
 __all__ = ["Relay"]
@@ -62,7 +62,6 @@ _FULL_SECONDS = 0.5
 # The thread closes its connections within this, and commits its buffer: a full one of
 # 16 MiB took 0.15 s, a slow disk may take longer.
 _ABORT_SECONDS = 5.0
-_LOOK_SECONDS = 0.02
 
 
 class Relay:
@@ -111,7 +110,7 @@ class Relay:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
         self._work = asyncio.Event()
-        self._is_woken = self._is_aborted = self._drains = self._has_ended = False
+        self._is_woken = self._is_aborted = self._drains = False
         self._draining = asyncio.Event()
         self._groups: dict[str, Group] = {}
         self._group = partial(
@@ -148,16 +147,8 @@ class Relay:
             OutboxDamagedError: The file can't be used any more; the next start
                 replaces it.
         """
-        try:
-            await trio.to_thread.run_sync(self._run_loop, abandon_on_cancel=True)
-        except trio.Cancelled:
-            self.abort()
-            # A process that ends before the outbox is closed counts as crashed.
-            with trio.move_on_after(_ABORT_SECONDS, shield=True):
-                # Another thread changes it.
-                while not self._has_ended:  # noqa: ASYNC110
-                    await trio.sleep(_LOOK_SECONDS)
-            raise
+        # A process that ends before the outbox is closed counts as crashed.
+        await in_thread(self._run_loop, self.abort, _ABORT_SECONDS)
 
     def drain(self) -> None:
         """Let `run` return once all that was committed is acknowledged."""
@@ -201,7 +192,6 @@ class Relay:
             raise _first(damaged or ours) from None
         finally:
             self._outbox.close()
-            self._has_ended = True
             # Zero: it doesn't run, and isn't stuck.
             self.statistics.last_beat = 0.0
 
